@@ -1,0 +1,156 @@
+"""The batch plan of one step: which rows each lane of each module computes, from metadata alone.
+
+Every rank computes it and reaches the same value; there is no second place where a batch is planned.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from counterpoint.plan.layout import Layout
+from counterpoint.plan.samples import Document, Item, Pack
+
+DOCUMENT = -1
+"""The `item` of a span that is a document itself, not one of its items."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A document or an item laid into a lane: `rows_in` rows from `row_in` on enter, `rows_out` from `row_out` leave."""
+
+    document: int
+    item: int
+    row_in: int
+    rows_in: int
+    row_out: int
+    rows_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One lane's work in one microbatch; `rows_in` and `rows_out` include the padding behind the last span."""
+
+    spans: tuple[Span, ...]
+    rows_in: int
+    rows_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleRows:
+    """What the batch plan needs to know of a module.
+
+    `merge` input rows become one output row; `cost` is the integer cost of an item by its input rows;
+    `balance` is how items are dealt to lanes: none, sample or cost.
+    """
+
+    layout: Layout
+    merge: int = 1
+    cost: Callable[[int], int] = field(default=lambda rows: rows, compare=False)
+    balance: str = "cost"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """All documents of a step and, per module, `shares[module][microbatch][lane]`."""
+
+    step: int
+    documents: tuple[Document, ...]
+    shares: dict[str, tuple[tuple[Share, ...], ...]]
+
+    @property
+    def loss_tokens(self) -> int:
+        """The one denominator of the step's loss (design D12)."""
+        return sum(document.loss_tokens for document in self.documents)
+
+    def is_empty(self, module: str, microbatch: int) -> bool:
+        """Whether no lane of a module has a row in a microbatch, so that all ranks skip it alike."""
+        return all(not share.spans for share in self.shares[module][microbatch])
+
+    def digest(self) -> int:
+        """63 bits that differ between different plans; ranks compare it before a step."""
+        text = repr((self.step, self.documents, sorted(self.shares.items())))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    def item(self, span: Span) -> Item:
+        """The item that a span of a source module lays out."""
+        return self.documents[span.document].items[span.item]
+
+
+def plan_batch(
+    step: int, packs: tuple[Pack, ...], modules: dict[str, ModuleRows], sink: str, microbatches: int
+) -> BatchPlan:
+    """Deal packs to the lanes and microbatches of the sink, and every item to a lane of its module by cost."""
+    documents = tuple(document for pack in packs for document in pack)
+    target = modules[sink]
+    lanes = target.layout.dp
+    cells = _cells(packs, microbatches * lanes)
+    shares: dict[str, tuple[tuple[Share, ...], ...]] = {}
+    shares[sink] = tuple(
+        tuple(_document_share(cells[m * lanes + lane], documents, target) for lane in range(lanes))
+        for m in range(microbatches)
+    )
+    for name, module in modules.items():
+        if name == sink:
+            continue
+        rows = []
+        for m in range(microbatches):
+            wanted = [d for cell in cells[m * lanes : (m + 1) * lanes] for d in cell]
+            items = [(d, i) for d in wanted for i, item in enumerate(documents[d].items) if item.module == name]
+            rows.append(tuple(_item_share(dealt, documents, module) for dealt in _deal(items, documents, module)))
+        shares[name] = tuple(rows)
+    return BatchPlan(step, documents, shares)
+
+
+def _cells(packs: tuple[Pack, ...], count: int) -> list[list[int]]:
+    """Document numbers per cell; consecutive packs, cell sizes differ by at most one pack."""
+    first, numbers = 0, []
+    for pack in packs:
+        numbers.append(range(first, first + len(pack)))
+        first += len(pack)
+    bounds = [len(packs) * i // count for i in range(count + 1)]
+    return [[d for r in numbers[a:b] for d in r] for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def _deal(items: list[tuple[int, int]], documents: tuple[Document, ...], module: ModuleRows) -> list[list[tuple[int, int]]]:
+    """Items per lane: `cost` and `sample` take the costliest first to the least loaded lane (Graham 1969)."""
+    lanes = module.layout.dp
+    if module.balance == "none":
+        bounds = [len(items) * i // lanes for i in range(lanes + 1)]
+        return [items[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    units: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for document, item in items:
+        units.setdefault((document, item if module.balance == "cost" else 0), []).append((document, item))
+    costs = {
+        key: sum(module.cost(documents[d].items[i].rows_in) for d, i in unit) for key, unit in units.items()
+    }
+    loads = [0] * lanes
+    dealt: list[list[tuple[int, int]]] = [[] for _ in range(lanes)]
+    for key in sorted(units, key=lambda k: (-costs[k], k)):
+        lane = min(range(lanes), key=lambda n: (loads[n], n))
+        loads[lane] += costs[key]
+        dealt[lane].extend(units[key])
+    return [sorted(lane) for lane in dealt]
+
+
+def _document_share(cell: list[int], documents: tuple[Document, ...], module: ModuleRows) -> Share:
+    spans, row = [], 0
+    for d in cell:
+        tokens = documents[d].tokens
+        spans.append(Span(d, DOCUMENT, row, tokens, row, tokens))
+        row += tokens
+    padded = _padded(row, module.layout.lane_size)
+    return Share(tuple(spans), padded, padded)
+
+
+def _item_share(items: list[tuple[int, int]], documents: tuple[Document, ...], module: ModuleRows) -> Share:
+    spans, row_in, row_out = [], 0, 0
+    for d, i in items:
+        item = documents[d].items[i]
+        spans.append(Span(d, i, row_in, item.rows_in, row_out, item.rows))
+        row_in, row_out = row_in + item.rows_in, row_out + item.rows
+    padded = _padded(row_out, module.layout.lane_size)
+    return Share(tuple(spans), padded * module.merge, padded)
+
+
+def _padded(rows: int, multiple: int) -> int:
+    return -(-rows // multiple) * multiple

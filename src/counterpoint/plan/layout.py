@@ -1,0 +1,147 @@
+"""A module's axes over its ranks: the dense view and the expert view of the same rank list."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from counterpoint.errors import PlacementError
+
+
+class Coordinate(NamedTuple):
+    """Where a rank stands in the dense view; `dp` counts lanes, replicate-major."""
+
+    pp: int
+    dp: int
+    cp: int
+    tp: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """One module's parallel layout: dense `pp x dp x cp x tp`, expert `pp x edp x ep x etp`, innermost last.
+
+    Ranks ascend along the list and therefore along every axis (design D1). Raises PlacementError otherwise,
+    or when the degrees do not multiply to the number of ranks.
+    """
+
+    module: str
+    ranks: tuple[int, ...]
+    pp: int = 1
+    dp_replicate: int = 1
+    dp_shard: int = 1
+    cp: int = 1
+    tp: int = 1
+    ep: int = 1
+    etp: int = 1
+    sequence_parallel: bool = True
+    reshard: bool = False
+
+    def __post_init__(self) -> None:
+        where = f"modules.{self.module}.layout"
+        for axis in ("pp", "dp_replicate", "dp_shard", "cp", "tp", "ep", "etp"):
+            degree = getattr(self, axis)
+            if degree < 1:
+                raise PlacementError(f"{where}.{axis}: got {degree}, expected at least 1; leave it out for 1")
+        for before, after in pairwise(self.ranks):
+            if after <= before:
+                what = "twice" if after == before else f"after {before}"
+                raise PlacementError(
+                    f"{where}.ranks: got {list(self.ranks)} with {after} listed {what}, expected ascending ranks; "
+                    f"list them as {sorted(set(self.ranks))} and choose axes by degrees, not by order"
+                )
+        product = self.pp * self.dp * self.cp * self.tp
+        if product != len(self.ranks):
+            raise PlacementError(
+                f"{where}: pp {self.pp} x dp {self.dp} x cp {self.cp} x tp {self.tp} = {product}, expected "
+                f"{len(self.ranks)}, the number of ranks in {list(self.ranks)}; change a degree or the rank list"
+            )
+        if self.stage_size % (self.ep * self.etp):
+            raise PlacementError(
+                f"{where}.expert: ep {self.ep} x etp {self.etp} does not divide the {self.stage_size} ranks of a "
+                f"stage (dp {self.dp} x cp {self.cp} x tp {self.tp}); choose degrees whose product divides it"
+            )
+
+    @property
+    def dp(self) -> int:
+        """Number of lanes."""
+        return self.dp_replicate * self.dp_shard
+
+    @property
+    def edp(self) -> int:
+        """Data-parallel degree of the expert view."""
+        return self.stage_size // (self.ep * self.etp)
+
+    @property
+    def lane_size(self) -> int:
+        """Ranks that share a lane's rows at one stage: cp x tp."""
+        return self.cp * self.tp
+
+    @property
+    def stage_size(self) -> int:
+        """Ranks of one pipeline stage."""
+        return self.dp * self.lane_size
+
+    def coordinate(self, rank: int) -> Coordinate:
+        """The dense coordinate of a global rank; raises KeyError for a rank outside the module."""
+        if rank not in self.ranks:
+            raise KeyError(f"rank {rank} is not in module {self.module}: {list(self.ranks)}")
+        rest, tp = divmod(self.ranks.index(rank), self.tp)
+        rest, cp = divmod(rest, self.cp)
+        pp, dp = divmod(rest, self.dp)
+        return Coordinate(pp, dp, cp, tp)
+
+    def rank_at(self, pp: int, dp: int, cp: int = 0, tp: int = 0) -> int:
+        """The global rank at a dense coordinate."""
+        return self.ranks[((pp * self.dp + dp) * self.cp + cp) * self.tp + tp]
+
+    def stage_ranks(self, stage: int) -> tuple[int, ...]:
+        """All ranks of a pipeline stage, ascending."""
+        return self.ranks[stage * self.stage_size : (stage + 1) * self.stage_size]
+
+    def lane_ranks(self, stage: int, lane: int) -> tuple[int, ...]:
+        """The cp x tp ranks that hold a lane's rows, in row order."""
+        start = stage * self.stage_size + lane * self.lane_size
+        return self.ranks[start : start + self.lane_size]
+
+    def group(self, axis: str, rank: int) -> tuple[int, ...]:
+        """The ranks that differ from `rank` along one axis only: pp, dp_replicate, dp_shard, dp, cp or tp.
+
+        `dp_shard` spans the ranks that FSDP shards dense parameters over, cp included (design D16).
+        """
+        pp, dp, cp, tp = self.coordinate(rank)
+        replicate, shard = divmod(dp, self.dp_shard)
+        match axis:
+            case "pp":
+                return tuple(self.rank_at(stage, dp, cp, tp) for stage in range(self.pp))
+            case "dp":
+                return tuple(self.rank_at(pp, lane, cp, tp) for lane in range(self.dp))
+            case "dp_replicate":
+                return tuple(self.rank_at(pp, r * self.dp_shard + shard, cp, tp) for r in range(self.dp_replicate))
+            case "dp_shard":
+                lanes = range(replicate * self.dp_shard, (replicate + 1) * self.dp_shard)
+                return tuple(self.rank_at(pp, lane, c, tp) for lane in lanes for c in range(self.cp))
+            case "cp":
+                return tuple(self.rank_at(pp, dp, c, tp) for c in range(self.cp))
+            case "tp":
+                return tuple(self.rank_at(pp, dp, cp, t) for t in range(self.tp))
+        raise KeyError(f"{axis} is not an axis of the dense view")
+
+    def groups(self, axis: str) -> tuple[tuple[int, ...], ...]:
+        """All groups of an axis, in the order of their first ranks; together they partition the module."""
+        return tuple(sorted({self.group(axis, rank) for rank in self.ranks}))
+
+    def __str__(self) -> str:
+        named = {"pp": self.pp, "dp": self.dp, "cp": self.cp, "tp": self.tp}
+        degrees = " x ".join(f"{axis}{degree}" for axis, degree in named.items() if degree > 1) or "1"
+        return f"{self.module}: {degrees} on {format_ranks(self.ranks)}"
+
+
+def format_ranks(ranks: tuple[int, ...]) -> str:
+    """Ranks as ranges: (0, 1, 2, 5) becomes `0-2,5`."""
+    runs: list[list[int]] = []
+    for rank in ranks:
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -1,0 +1,103 @@
+"""The plan: placement, schedule templates and communicators of a run, and what a step's batch makes of them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from counterpoint.plan.action import Action, Compute, Reduce, Step, Transfer
+from counterpoint.plan.batch import BatchPlan, ModuleRows, plan_batch
+from counterpoint.plan.communicators import Communicator, communicators
+from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
+from counterpoint.plan.layout import Layout
+from counterpoint.plan.placement import Placement
+from counterpoint.plan.route import Route, plan_route
+from counterpoint.plan.samples import Pack
+from counterpoint.plan.schedule import BUILDERS, Schedule, Stages
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything static about a run: pure data, the same on every rank.
+
+    `splits[module][stage]` is the run of parts (start, stop) of a stage; `widths[module]` is (columns inside the
+    module, columns of the rows that leave it); `dtype` is the name of the dtype in which rows travel.
+    """
+
+    placement: Placement
+    graph: Graph
+    rows: dict[str, ModuleRows]
+    splits: dict[str, tuple[tuple[int, int], ...]]
+    widths: dict[str, tuple[int, int]]
+    kind: str
+    microbatches: int
+    dtype: str = "float32"
+
+    @cached_property
+    def layouts(self) -> dict[str, Layout]:
+        """Layouts by module name."""
+        return {layout.module: layout for layout in self.placement.layouts}
+
+    @cached_property
+    def stages(self) -> Stages:
+        """Nodes, links and ranks on which schedules are built."""
+        degrees = {module: layout.pp for module, layout in self.layouts.items()}
+        nodes = stage_nodes(self.graph, degrees)
+        ranks = {node: self.layouts[node.module].stage_ranks(node.stage) for node in nodes}
+        return Stages(nodes, stage_links(self.graph, degrees), ranks)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The training template, with every optional action."""
+        return BUILDERS[self.kind](self.stages, self.microbatches)
+
+    @cached_property
+    def evaluation(self) -> Schedule:
+        """The evaluation template: forwards only."""
+        return BUILDERS["forward"](self.stages, self.microbatches)
+
+    @cached_property
+    def communicators(self) -> tuple[Communicator, ...]:
+        """Communicators in creation order."""
+        return communicators(self.placement, self.stages.links)
+
+    @property
+    def sink(self) -> str:
+        """The module whose rows are documents and carry the loss."""
+        return self.graph.sinks[0]
+
+    def width(self, link: Link) -> int:
+        """Columns of the rows that cross a link."""
+        inside, outside = self.widths[link.source.module]
+        return inside if link.is_hop else outside
+
+    def nodes_of(self, rank: int) -> tuple[Node, ...]:
+        """The stages that a rank computes."""
+        return tuple(node for node in self.stages.nodes if rank in self.stages.ranks[node])
+
+    def batch(self, step: int, packs: tuple[Pack, ...]) -> BatchPlan:
+        """The batch plan of a step."""
+        return plan_batch(step, packs, self.rows, self.sink, self.microbatches)
+
+    def route(self, batch: BatchPlan, link: Link, microbatch: int) -> Route:
+        """The forward route of a link in a microbatch; its transpose is the backward one."""
+        return plan_route(batch, link, self.layouts, microbatch)
+
+    def of_step(self, template: Schedule, batch: BatchPlan) -> Schedule:
+        """A template less the actions that have no row in this batch (design D3)."""
+
+        def keeps(action: Action) -> bool:
+            match action:
+                case Compute(node=node, microbatch=microbatch):
+                    return not batch.is_empty(node.module, microbatch)
+                case Transfer(link=link, microbatch=microbatch):
+                    return not batch.is_empty(link.source.module, microbatch)
+                case Reduce() | Step():
+                    return True
+
+        return template.keep(keeps)
+
+
+def even_split(parts: int, stages: int) -> tuple[tuple[int, int], ...]:
+    """Cut `parts` into `stages` consecutive runs whose lengths differ by at most one, longer ones first."""
+    size, longer = divmod(parts, stages)
+    bounds = [stage * size + min(stage, longer) for stage in range(stages + 1)]
+    return tuple(zip(bounds[:-1], bounds[1:], strict=True))

@@ -1,0 +1,35 @@
+"""What a plan knows of a sample before any payload is read: row counts and positions."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image or clip of a document.
+
+    `position` is the first of the `rows` consecutive document rows that its features fill; `rows_in` rows
+    (patches, frames) enter the source module `module` and `rows` rows leave it.
+    """
+
+    module: str
+    position: int
+    rows_in: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One sample: `tokens` rows of the language sequence (item rows included), `loss_tokens` of them with a loss.
+
+    `(source, index)` is enough to load its payload.
+    """
+
+    source: int
+    index: int
+    tokens: int
+    loss_tokens: int
+    items: tuple[Item, ...] = ()
+
+
+Pack = tuple[Document, ...]
+"""Documents laid behind each other in one sequence of at most the token budget."""

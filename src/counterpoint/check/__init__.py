@@ -1,0 +1,1 @@
+"""Proofs over a plan: coverage, routes, order, buffers; no torch."""

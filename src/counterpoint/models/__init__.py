@@ -1,0 +1,1 @@
+"""Plain PyTorch models on rows: no collectives, no ranks."""

@@ -3,27 +3,31 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from counterpoint.plan.action import Action, Compute, Reduce, Step, Transfer
+from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer
 from counterpoint.plan.batch import BatchPlan, ModuleRows, plan_batch
 from counterpoint.plan.communicators import Communicator, communicators
 from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
 from counterpoint.plan.layout import Layout
+from counterpoint.plan.model_facts import ModelFacts, facts_of
 from counterpoint.plan.placement import Placement
 from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
 from counterpoint.plan.schedule import BUILDERS, Schedule, Stages
+from counterpoint.plan.sizes import ModelSizes
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything static about a run: pure data, the same on every rank.
 
+    `sizes` are the models' and `rows` what a batch plan needs of them;
     `splits[module][stage]` is the run of parts (start, stop) of a stage; `widths[module]` is (columns inside the
     module, columns of the rows that leave it); `dtype` is the name of the dtype in which rows travel.
     """
 
     placement: Placement
     graph: Graph
+    sizes: dict[str, ModelSizes]
     rows: dict[str, ModuleRows]
     splits: dict[str, tuple[tuple[int, int], ...]]
     widths: dict[str, tuple[int, int]]
@@ -35,6 +39,11 @@ class Plan:
     def layouts(self) -> dict[str, Layout]:
         """Layouts by module name."""
         return {layout.module: layout for layout in self.placement.layouts}
+
+    @cached_property
+    def facts(self) -> dict[str, ModelFacts]:
+        """What the sizes say about each module."""
+        return {module: facts_of(size) for module, size in self.sizes.items()}
 
     @cached_property
     def stages(self) -> Stages:
@@ -68,6 +77,15 @@ class Plan:
         """Columns of the rows that cross a link."""
         inside, outside = self.widths[link.source.module]
         return inside if link.is_hop else outside
+
+    def pairs(self, link: Link, direction: Direction) -> tuple[tuple[int, int], ...]:
+        """All (sender, receiver) pairs of different ranks that a link can use, whatever the batch."""
+        sources, targets = self.stages.ranks[link.source], self.stages.ranks[link.target]
+        if link.is_hop:
+            pairs = list(zip(sources, targets, strict=True))
+        else:
+            pairs = [(a, b) for a in sources for b in targets if a != b]
+        return tuple(pairs if direction is Direction.FORWARD else [(b, a) for a, b in pairs])
 
     def nodes_of(self, rank: int) -> tuple[Node, ...]:
         """The stages that a rank computes."""

@@ -1,0 +1,121 @@
+"""What is held at once: microbatches in flight per node, receives posted ahead per link, operations in one group."""
+
+from dataclasses import dataclass
+
+from counterpoint.check.events import Events, Exchange, Programs, consumed
+from counterpoint.check.fault import Fault
+from counterpoint.plan.action import Compute, Direction, Transfer
+from counterpoint.plan.graph import Link, Node
+from counterpoint.plan.plan import Plan
+
+MAX_GROUP_OPERATIONS = 255
+"""NCCL takes fewer than 256 sends and receives in one coalesced group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """The most that any rank holds: microbatches in flight by node, receives posted ahead by link and direction."""
+
+    in_flight: dict[Node, int]
+    receives: dict[tuple[Link, Direction], int]
+
+
+def peaks(plan: Plan, programs: Programs) -> Peaks:
+    """Peaks over all ranks in program order; a program without backward keeps nothing in flight."""
+    found = Peaks({}, {})
+    for rank, program in programs.items():
+        _Held(plan, rank, trains(programs), found).walk(program)
+    return found
+
+
+def trains(programs: Programs) -> bool:
+    """Whether the programs have a backward."""
+    return any(
+        isinstance(action, Compute) and action.direction is Direction.BACKWARD
+        for program in programs.values()
+        for action in program
+    )
+
+
+def bound(plan: Plan, node: Node, programs: Programs) -> int:
+    """Microbatches that a node may have in flight: its depth, but all of them where every forward comes first."""
+    if trains(programs) and plan.kind == "gpipe":
+        return plan.microbatches
+    return min(plan.stages.depth(node), plan.microbatches)
+
+
+def check_buffers(plan: Plan, programs: Programs, events: Events) -> Fault | None:
+    """The first rank that holds more than its bound, or posts a group that is too large."""
+    bounds = {node: bound(plan, node, programs) for node in plan.stages.nodes}
+    for rank, program in programs.items():
+        fault = _Held(plan, rank, trains(programs), Peaks({}, {}), bounds).walk(program)
+        if fault is not None:
+            return fault
+    for rank, stream in events.items():
+        for post in stream:
+            if isinstance(post, Exchange) and len(post.sends) + len(post.receives) > MAX_GROUP_OPERATIONS:
+                return Fault(
+                    f"rank {rank} at {post.action} posts {len(post.sends)} sends and {len(post.receives)} receives in one "
+                    f"group, expected at most {MAX_GROUP_OPERATIONS} together; use fewer ranks per boundary stage",
+                    ((rank, post.action),),
+                )
+    return None
+
+
+class _Held:
+    """One rank's walk through its program, counting what it holds."""
+
+    def __init__(
+        self, plan: Plan, rank: int, training: bool, found: Peaks, bounds: dict[Node, int] | None = None
+    ) -> None:
+        self._plan, self._rank, self._training = plan, rank, training
+        self._found, self._bounds = found, bounds
+        self._flights: dict[Node, int] = {}
+        self._ahead: dict[tuple[Link, Direction], int] = {}
+        self._posted: set[Transfer] = set()
+
+    def walk(self, program: tuple[object, ...]) -> Fault | None:
+        for action in program:
+            fault: Fault | None = None
+            match action:
+                case Transfer():
+                    fault = self._post(action)
+                case Compute():
+                    fault = self._compute(action)
+            if fault is not None:
+                return fault
+        return None
+
+    def _post(self, action: Transfer) -> Fault | None:
+        link, forward = action.link, action.direction is Direction.FORWARD
+        if self._rank not in self._plan.stages.ranks[link.target if forward else link.source]:
+            return None
+        key = (link, action.direction)
+        self._posted.add(action)
+        held = self._ahead[key] = self._ahead.get(key, 0) + 1
+        self._found.receives[key] = max(self._found.receives.get(key, 0), held)
+        if self._bounds is None or held <= self._bounds[link.source]:
+            return None
+        return Fault(
+            f"rank {self._rank} at {action} has {held} receives of this link posted ahead, expected at most "
+            f"{self._bounds[link.source]}, what {link.source} may have in flight; post it after an earlier one is consumed",
+            ((self._rank, action),),
+        )
+
+    def _compute(self, action: Compute) -> Fault | None:
+        for transfer in consumed(self._plan, action):
+            if transfer in self._posted:
+                self._ahead[transfer.link, transfer.direction] -= 1
+        if not self._training:
+            return None
+        node = action.node
+        held = self._flights.get(node, 0) + (1 if action.direction is Direction.FORWARD else -1)
+        self._flights[node] = held
+        self._found.in_flight[node] = max(self._found.in_flight.get(node, 0), held)
+        if self._bounds is None or held <= self._bounds[node]:
+            return None
+        return Fault(
+            f"rank {self._rank} at {action} has {held} microbatches of {node} in flight, expected at most "
+            f"{self._bounds[node]} under {self._plan.kind}; run a backward first",
+            ((self._rank, action),),
+        )

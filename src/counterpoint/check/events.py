@@ -1,0 +1,211 @@
+"""Programs expanded to events: what every rank posts on which communicator, waits for, and works on, in order.
+
+This is the model of design D2: transfers are posted and not awaited, a compute waits for what it consumes, collectives
+block. Several collectives of one action on one communicator are one event.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer
+from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.communicators import collective_name, transfer_name
+from counterpoint.plan.graph import Link, Node
+from counterpoint.plan.layout import format_ranks
+from counterpoint.plan.plan import Plan
+from counterpoint.plan.route import Copy
+
+Programs = Mapping[int, tuple[Action, ...]]
+"""The ordered actions of a step, by rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Rows that go to a peer or come from it; `rows` is None while no batch says how many."""
+
+    peer: int
+    rows: int | None
+    columns: int
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{'any' if self.rows is None else self.rows} x {self.columns} {self.dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One coalesced group of sends and receives, posted by a transfer and not awaited."""
+
+    action: Transfer
+    communicator: str
+    sends: tuple[Flow, ...]
+    receives: tuple[Flow, ...]
+
+    @property
+    def peers(self) -> frozenset[int]:
+        """Ranks whose own part of the group must start before this part can complete."""
+        return frozenset(flow.peer for flow in (*self.sends, *self.receives))
+
+    def __str__(self) -> str:
+        flows = [f"to {flow.peer}: {flow}" for flow in self.sends]
+        flows += [f"from {flow.peer}: {flow}" for flow in self.receives]
+        return f"post {self.action} on {self.communicator} ({'; '.join(flows) or 'no peers'})"
+
+
+@dataclass(frozen=True, slots=True)
+class Collective:
+    """All collectives that an action issues on one communicator; a Wait for them follows."""
+
+    action: Action
+    communicator: str
+    ranks: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"post {self.action} on {self.communicator} (all of {format_ranks(self.ranks)})"
+
+
+Post = Exchange | Collective
+Entry = tuple[str, Action]
+"""What identifies a post among those of one rank: its communicator and its action."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Go on when these entries of the same rank are complete."""
+
+    action: Action
+    entries: tuple[Entry, ...]
+
+    def __str__(self) -> str:
+        return f"wait for {', '.join(f'{action} on {name}' for name, action in self.entries)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The work of a compute action: the only event that takes time on a rank."""
+
+    action: Compute
+
+    def __str__(self) -> str:
+        return f"run {self.action}"
+
+
+Event = Post | Wait | Run
+Events = dict[int, tuple[Event, ...]]
+"""The events of a step, by rank."""
+
+
+def expand(plan: Plan, programs: Programs, batch: BatchPlan | None = None) -> Events:
+    """The events of programs; without a batch a transfer has every peer that any batch could give it."""
+    flows = _Flows(plan, batch)
+    return {rank: tuple(_Walk(plan, flows, rank).events(program)) for rank, program in programs.items()}
+
+
+class _Walk:
+    """One rank's walk through its program."""
+
+    def __init__(self, plan: Plan, flows: "_Flows", rank: int) -> None:
+        self._plan, self._flows, self._rank = plan, flows, rank
+        self._computed: set[Node] = set()
+        self._open: dict[Transfer, Entry] = {}
+
+    def events(self, program: tuple[Action, ...]) -> Iterator[Event]:
+        for action in program:
+            match action:
+                case Transfer():
+                    yield self._exchange(action)
+                case Compute():
+                    yield from self._compute(action)
+                case Reduce():
+                    yield from self._reduce(action)
+                case Step():
+                    yield from self._await(action, tuple(self._open))
+                    yield from self._collective(action, self._plan.placement.active)
+
+    def _exchange(self, action: Transfer) -> Exchange:
+        name = transfer_name(self._plan.placement, action.link, action.direction, self._rank)
+        self._open[action] = (name, action)
+        sends, receives = self._flows.of(action, self._rank)
+        return Exchange(action, name, sends, receives)
+
+    def _compute(self, action: Compute) -> Iterator[Event]:
+        yield from self._await(action, consumed(self._plan, action))
+        layout = self._plan.layouts[action.node.module]
+        if layout.reshard or action.node not in self._computed:
+            yield from self._collective(action, layout.group("dp_shard", self._rank))
+        self._computed.add(action.node)
+        yield from self._collective(action, layout.group("tp", self._rank))
+        yield Run(action)
+
+    def _reduce(self, action: Reduce) -> Iterator[Event]:
+        # A stage that no microbatch reached has zero gradients on all ranks alike and communicates nothing.
+        if action.node in self._computed:
+            layout = self._plan.layouts[action.node.module]
+            for axis in ("dp_shard", "dp_replicate", "tp"):
+                yield from self._collective(action, layout.group(axis, self._rank))
+
+    def _collective(self, action: Action, ranks: tuple[int, ...]) -> Iterator[Event]:
+        if len(ranks) > 1:
+            name = collective_name(ranks)
+            yield Collective(action, name, ranks)
+            yield Wait(action, ((name, action),))
+
+    def _await(self, action: Action, transfers: tuple[Transfer, ...]) -> Iterator[Event]:
+        entries = tuple(self._open.pop(transfer) for transfer in transfers if transfer in self._open)
+        if entries:
+            yield Wait(action, entries)
+
+
+def consumed(plan: Plan, action: Compute) -> tuple[Transfer, ...]:
+    """The transfers that bring what a compute action reads, for all of its links."""
+    forward = action.direction is Direction.FORWARD
+    links = plan.stages.incoming(action.node) if forward else plan.stages.outgoing(action.node)
+    return tuple(Transfer(link, action.direction, action.microbatch) for link in links)
+
+
+_RankFlows = tuple[tuple[Flow, ...], tuple[Flow, ...]]
+
+
+class _Flows:
+    """Sends and receives by transfer and rank; computed once per transfer."""
+
+    def __init__(self, plan: Plan, batch: BatchPlan | None) -> None:
+        self._plan, self._batch = plan, batch
+        self._known: dict[tuple[Link, Direction, int], dict[int, _RankFlows]] = {}
+
+    def of(self, action: Transfer, rank: int) -> _RankFlows:
+        key = (action.link, action.direction, 0 if self._batch is None else action.microbatch)
+        if key not in self._known:
+            self._known[key] = self._by_rank(action, self._rows(action))
+        return self._known[key].get(rank, ((), ()))
+
+    def _rows(self, action: Transfer) -> dict[tuple[int, int], int | None]:
+        """Rows by (sender, receiver), the rows that stay on their rank left out."""
+        if self._batch is None:
+            return dict.fromkeys(self._plan.pairs(action.link, action.direction))
+        copies: tuple[Copy, ...] = self._plan.route(self._batch, action.link, action.microbatch).copies
+        rows: dict[tuple[int, int], int | None] = {}
+        for copy in copies:
+            pair = (copy.source_rank, copy.target_rank)
+            if action.direction is Direction.BACKWARD:
+                pair = (pair[1], pair[0])
+            if pair[0] != pair[1]:
+                rows[pair] = (rows.get(pair) or 0) + copy.rows
+        return rows
+
+    def _by_rank(self, action: Transfer, rows: dict[tuple[int, int], int | None]) -> dict[int, _RankFlows]:
+        columns = self._columns(action)
+        sends: dict[int, list[Flow]] = {}
+        receives: dict[int, list[Flow]] = {}
+        for (sender, receiver), count in sorted(rows.items()):
+            sends.setdefault(sender, []).append(Flow(receiver, count, columns[0], self._plan.dtype))
+            receives.setdefault(receiver, []).append(Flow(sender, count, columns[1], self._plan.dtype))
+        return {
+            rank: (tuple(sends.get(rank, ())), tuple(receives.get(rank, ()))) for rank in {*sends, *receives}
+        }
+
+    def _columns(self, action: Transfer) -> tuple[int, int]:
+        """Columns that the sender has and the receiver expects; at an edge each module has its own idea of them."""
+        source = self._plan.width(action.link)
+        target = self._plan.widths[action.link.target.module][0]
+        return (source, target) if action.direction is Direction.FORWARD else (target, source)

@@ -1,0 +1,179 @@
+"""The machine that plays events: every (rank, communicator) is a FIFO, posting and completion are separate (design D2).
+
+An entry starts when it is posted and everything ahead of it in its FIFO is complete. Collectives complete when all
+members have started them, exchanges when each of their peers has started its own part. Played with the cost of every
+compute, the same machine is the simulator's clock. Time is linear in the number of events and flows.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from counterpoint.check.events import Collective, Entry, Event, Events, Exchange, Post, Run, Wait
+from counterpoint.plan.action import Action, Compute
+
+Cost = Callable[[Compute], float]
+"""The time that a compute action takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """When a rank worked on a compute action."""
+
+    action: Compute
+    start: float
+    end: float
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """Where an entry stands; times are None until they are known, `missing` counts parts that have not started."""
+
+    rank: int
+    post: Post
+    missing: int
+    posted: float | None = None
+    started: float | None = None
+    completed: float | None = None
+    latest_start: float = 0.0
+
+
+@dataclass(slots=True)
+class _Rank:
+    events: tuple[Event, ...]
+    cursor: int = 0
+    now: float = 0.0
+    blocked_on: State | None = None
+    intervals: list[Interval] = field(default_factory=list)
+
+
+def _free(_action: Compute) -> float:
+    return 0.0
+
+
+class Machine:
+    """Plays events to the end, or until no rank can go on; then `stuck` is not empty."""
+
+    def __init__(self, events: Events, cost: Cost = _free) -> None:
+        self._cost = cost
+        self._ranks = {rank: _Rank(stream) for rank, stream in events.items()}
+        self.states: dict[int, dict[Entry, State]] = {}
+        for rank, stream in events.items():
+            posts = [event for event in stream if isinstance(event, Exchange | Collective)]
+            self.states[rank] = {(p.communicator, p.action): State(rank, p, _parts(p)) for p in posts}
+        self.fifos: dict[tuple[int, str], deque[State]] = {}
+        self._gathered: dict[Entry, list[State]] = {}
+        self._startable: deque[tuple[State, float]] = deque()
+        self._runnable = deque(self._ranks)
+        self._play()
+
+    @property
+    def intervals(self) -> dict[int, tuple[Interval, ...]]:
+        """What every rank worked on, in order."""
+        return {rank: tuple(state.intervals) for rank, state in self._ranks.items()}
+
+    @property
+    def end(self) -> float:
+        """The time at which the last rank ends."""
+        return max((state.now for state in self._ranks.values()), default=0.0)
+
+    @property
+    def stuck(self) -> dict[int, tuple[Action, State]]:
+        """Ranks that cannot go on: the action at which each stands and the entry that it waits for."""
+        return {
+            rank: (state.events[state.cursor].action, state.blocked_on)
+            for rank, state in self._ranks.items()
+            if state.blocked_on is not None
+        }
+
+    @property
+    def unfinished(self) -> tuple[State, ...]:
+        """Entries that are not complete."""
+        return tuple(s for states in self.states.values() for s in states.values() if s.completed is None)
+
+    def _play(self) -> None:
+        while self._runnable or self._startable:
+            if self._startable:
+                self._start(*self._startable.popleft())
+            else:
+                self._advance(self._runnable.popleft())
+
+    def _advance(self, rank: int) -> None:
+        state = self._ranks[rank]
+        state.blocked_on = None
+        while state.cursor < len(state.events):
+            match state.events[state.cursor]:
+                case Run(action=action):
+                    end = state.now + self._cost(action)
+                    state.intervals.append(Interval(action, state.now, end))
+                    state.now = end
+                case Wait(entries=entries):
+                    for entry in entries:
+                        awaited = self.states[rank][entry]
+                        if awaited.completed is None:
+                            state.blocked_on = awaited
+                            return
+                        state.now = max(state.now, awaited.completed)
+                case Exchange() | Collective() as post:
+                    self._post(self.states[rank][post.communicator, post.action], state.now)
+            state.cursor += 1
+
+    def _post(self, entry: State, now: float) -> None:
+        entry.posted = now
+        fifo = self.fifos.setdefault((entry.rank, entry.post.communicator), deque())
+        fifo.append(entry)
+        if len(fifo) == 1:
+            self._startable.append((entry, now))
+
+    def _start(self, entry: State, now: float) -> None:
+        entry.started = now
+        entry.latest_start = now
+        if isinstance(entry.post, Collective):
+            self._gather(entry)
+        else:
+            self._meet(entry, entry.post, now)
+
+    def _gather(self, entry: State) -> None:
+        members = self._gathered.setdefault((entry.post.communicator, entry.post.action), [])
+        members.append(entry)
+        if len(members) == _parts(entry.post):
+            end = max(member.latest_start for member in members)
+            for member in members:
+                self._complete(member, end)
+
+    def _meet(self, entry: State, post: Exchange, now: float) -> None:
+        entry.missing -= 1
+        for peer in post.peers:
+            other = self.states.get(peer, {}).get((post.communicator, post.action))
+            # A pair meets if each end lists the other; what only one end lists never completes.
+            if other is None or other.started is None or not _lists(other.post, entry.rank):
+                continue
+            for state, start in ((entry, other.started), (other, now)):
+                state.missing -= 1
+                state.latest_start = max(state.latest_start, start)
+            self._complete_if_met(other)
+        self._complete_if_met(entry)
+
+    def _complete_if_met(self, entry: State) -> None:
+        if entry.missing == 0 and entry.completed is None:
+            self._complete(entry, entry.latest_start)
+
+    def _complete(self, entry: State, end: float) -> None:
+        entry.completed = end
+        fifo = self.fifos[entry.rank, entry.post.communicator]
+        fifo.popleft()
+        if fifo:
+            posted = fifo[0].posted
+            assert posted is not None, "only posted entries stand in a FIFO"
+            self._startable.append((fifo[0], max(posted, end)))
+        if self._ranks[entry.rank].blocked_on is entry:
+            self._runnable.append(entry.rank)
+
+
+def _lists(post: Post, rank: int) -> bool:
+    return isinstance(post, Exchange) and rank in post.peers
+
+
+def _parts(post: Post) -> int:
+    """Parts that must start before a post completes, its own included."""
+    return len(post.ranks) if isinstance(post, Collective) else 1 + len(post.peers)

@@ -1,0 +1,92 @@
+"""The proof of a plan: all checks in one order, and what it says when they hold."""
+
+from dataclasses import dataclass
+
+from counterpoint.check.buffers import check_buffers, peaks
+from counterpoint.check.coverage import check_batch, check_layouts
+from counterpoint.check.dataflow import check_dataflow, check_members
+from counterpoint.check.events import Collective, Exchange, Programs, expand
+from counterpoint.check.fault import Fault
+from counterpoint.check.fifo import check_fifos
+from counterpoint.check.grid import format_programs
+from counterpoint.check.matching import check_matching
+from counterpoint.check.routes import check_routes
+from counterpoint.errors import ProofError
+from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.graph import Node
+from counterpoint.plan.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was proved, in numbers; rows are those that a batch moves, 0 without one."""
+
+    ranks: int
+    actions: int
+    events: int
+    posts: int
+    communicators: int
+    in_flight: dict[Node, int]
+    receives_ahead: int
+    rows: int
+
+    def __str__(self) -> str:
+        flights = ", ".join(f"{node} {count}" for node, count in sorted(self.in_flight.items())) or "none"
+        moved = f", {self.rows} rows delivered once each" if self.rows else ""
+        return (
+            f"proved: {self.actions} actions of {self.ranks} ranks, {self.events} events, {self.posts} posts on "
+            f"{self.communicators} communicators, no cycle{moved}; in flight at most: {flights}; "
+            f"receives posted ahead at most: {self.receives_ahead}"
+        )
+
+
+def check_plan(plan: Plan, batch: BatchPlan | None = None) -> Proof:
+    """Prove a plan: its templates with every optional action, or with a batch what is left of them.
+
+    Covers the training and the evaluation schedule and returns the proof of the former; raises ProofError.
+    """
+    _raise(check_layouts(plan), {})
+    templates = (plan.evaluation, plan.schedule)
+    schedules = templates if batch is None else tuple(plan.of_step(template, batch) for template in templates)
+    for schedule in schedules[:-1]:
+        check_programs(plan, schedule.programs, batch)
+    return check_programs(plan, schedules[-1].programs, batch)
+
+
+def check_programs(plan: Plan, programs: Programs, batch: BatchPlan | None = None) -> Proof:
+    """Prove that programs are safe to run on a plan's placement, and that a batch's rows arrive; raises ProofError."""
+    _raise(check_members(plan, programs), programs)
+    if batch is not None:
+        _raise(check_batch(plan, batch) or check_routes(plan, batch), programs)
+    events = expand(plan, programs, batch)
+    _raise(
+        check_matching(events)
+        or check_dataflow(plan, programs)
+        or check_fifos(events)
+        or check_buffers(plan, programs, events),
+        programs,
+    )
+    posts = [event for stream in events.values() for event in stream if isinstance(event, Exchange | Collective)]
+    found = peaks(plan, programs)
+    return Proof(
+        ranks=len(programs),
+        actions=sum(len(program) for program in programs.values()),
+        events=sum(len(stream) for stream in events.values()),
+        posts=len(posts),
+        communicators=len({post.communicator for post in posts}),
+        in_flight=found.in_flight,
+        receives_ahead=max(found.receives.values(), default=0),
+        rows=0 if batch is None else _rows(plan, batch),
+    )
+
+
+def _rows(plan: Plan, batch: BatchPlan) -> int:
+    links = plan.stages.links
+    return sum(plan.route(batch, link, m).rows for link in links for m in range(plan.microbatches))
+
+
+def _raise(fault: Fault | None, programs: Programs) -> None:
+    if fault is None:
+        return
+    grid = format_programs(programs, fault.marks) if programs and fault.marks else ""
+    raise ProofError(f"{grid}\n{fault.sentence}".lstrip("\n"))

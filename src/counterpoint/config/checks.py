@@ -1,0 +1,213 @@
+"""What the types of single keys cannot say: how the sections of a configuration fit together."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from counterpoint.config.data import PreparedEntry, SyntheticEntry, largest, smallest
+from counterpoint.config.later import later_problems
+from counterpoint.config.models import DecoderConfig, VitConfig
+from counterpoint.config.problem import Problem, nearest, show
+from counterpoint.config.schema import Config, Distribution
+from counterpoint.config.shapes import shape_problems
+from counterpoint.errors import DataError
+
+_PRECISIONS = (
+    ("float32", "float32", "float32"),
+    ("float64", "float64", "float64"),
+    ("float32", "bfloat16", "float32"),
+    ("float32", "bfloat16", "bfloat16"),
+)
+"""Dtypes of parameters, compute and reduction that go together."""
+
+
+def config_problems(config: Config) -> list[Problem]:
+    """The problems of the config alone: ranks are the placement's part."""
+    return [
+        *later_problems(config),
+        *_graph_problems(config),
+        *(problem for name, module in config.modules.items() for problem in shape_problems(name, module)),
+        *_data_problems(config),
+        *_training_problems(config),
+    ]
+
+
+def check_files(config: Config) -> None:
+    """Raise DataError naming every dataset and tokenizer of the config that is not there."""
+    problems = []
+    for path, entry in _entries(config):
+        if isinstance(entry, PreparedEntry) and not (Path(entry.path) / "index.json").is_file():
+            remedy = f"write one with: counterpoint prepare SOURCE {entry.path}"
+            problems.append(
+                Problem(f"{path}.path", show(entry.path), "a folder with a prepared index", remedy)
+            )
+    tokenizer = config.data.tokenizer
+    if tokenizer is not None and not Path(tokenizer).is_file():
+        remedy = "correct the path; counterpoint prepare writes tokenizer.json beside the index"
+        problems.append(Problem("data.tokenizer", show(tokenizer), "a tokenizer file", remedy))
+    if problems:
+        raise DataError("\n".join(map(str, problems)))
+
+
+def _graph_problems(config: Config) -> Iterator[Problem]:
+    decoders = [name for name, module in config.modules.items() if isinstance(module.model, DecoderConfig)]
+    if len(decoders) != 1:
+        yield Problem(
+            "modules",
+            f"{len(decoders)} modules of kind decoder ({', '.join(decoders) or 'none'})",
+            "exactly one, which carries the loss",
+            "add a language model" if not decoders else "keep one of them",
+        )
+    for i, edge in enumerate(config.edges):
+        for end, name, kind in (("source", edge.source, VitConfig), ("target", edge.target, DecoderConfig)):
+            yield from _end_problems(config, f"edges.{i}.{end}", name, kind)
+    sources = Counter(edge.source for edge in config.edges)
+    for name, module in config.modules.items():
+        if isinstance(module.model, VitConfig) and sources[name] != 1:
+            remedy = (
+                f"add {{source: {name}, target: ...}} or remove the module"
+                if not sources[name]
+                else "keep one"
+            )
+            yield Problem("edges", f"{sources[name]} edges from the module {name}", "exactly one", remedy)
+    for mark, count in Counter(edge.mark for edge in config.edges).items():
+        if count > 1:
+            yield Problem(
+                "edges", f"the mark {show(mark)} on {count} edges", "a mark of its own for each", "rename one"
+            )
+    encoders = [name for name, module in config.modules.items() if isinstance(module.model, VitConfig)]
+    if len(encoders) > 1:
+        yield Problem(
+            "modules", f"the vision modules {', '.join(encoders)}", "at most one for now", "keep one of them"
+        )
+
+
+def _end_problems(
+    config: Config, path: str, name: str, kind: type[VitConfig | DecoderConfig]
+) -> Iterator[Problem]:
+    expected_kind = "vit" if kind is VitConfig else "decoder"
+    if name not in config.modules:
+        alike = nearest(name, config.modules)
+        remedy = "add the module or correct the edge" if alike is None else f"did you mean {alike}?"
+        yield Problem(path, show(name), f"one of the modules {', '.join(config.modules)}", remedy)
+    elif not isinstance(config.modules[name].model, kind):
+        got = f"{name}, whose model is of kind {config.modules[name].model.kind}"
+        yield Problem(path, got, f"a module of kind {expected_kind}", "turn the edge or correct it")
+
+
+def _data_problems(config: Config) -> Iterator[Problem]:
+    data = config.data
+    encoders = {name: m.model for name, m in config.modules.items() if isinstance(m.model, VitConfig)}
+    if data.image is not None and not encoders:
+        yield Problem(
+            "data.image",
+            "settings for images",
+            "none, because no module reads images",
+            "add a vision module or remove it",
+        )
+    if data.image is None and encoders:
+        yield Problem(
+            "data.image",
+            "nothing",
+            f"settings for the images of the module {', '.join(encoders)}",
+            "add it like {size: 224, max_patches: 256}",
+        )
+    for name, model in encoders.items():
+        yield from _image_problems(config, name, model)
+    uses_tokenizer = [
+        name
+        for name, m in config.modules.items()
+        if isinstance(m.model, DecoderConfig) and m.model.vocab == "tokenizer"
+    ]
+    if uses_tokenizer and data.tokenizer is None:
+        yield Problem(
+            "data.tokenizer",
+            "nothing",
+            f"a file, because modules.{uses_tokenizer[0]}.model.vocab is tokenizer",
+            "give the file or write the vocabulary's size",
+        )
+    for path, entry in _entries(config):
+        if isinstance(entry, SyntheticEntry):
+            yield from _synthetic_problems(f"{path}.synthetic", entry, bool(encoders))
+
+
+def _image_problems(config: Config, name: str, model: VitConfig) -> Iterator[Problem]:
+    image = config.data.image
+    if image is None:
+        return
+    side = model.patch * model.merge
+    if image.size is not None and image.size < side:
+        yield Problem(
+            "data.image.size",
+            f"{image.size} pixels",
+            f"at least {side}, the patch x merge of modules.{name}.model",
+            "raise it or take a smaller patch",
+        )
+    if image.max_patches < model.merge**2:
+        yield Problem(
+            "data.image.max_patches",
+            f"{image.max_patches}",
+            f"at least {model.merge**2}, one merged group of modules.{name}.model",
+            "raise it or lower merge",
+        )
+
+
+def _synthetic_problems(path: str, entry: SyntheticEntry, has_encoder: bool) -> Iterator[Problem]:
+    synthetic = entry.synthetic
+    distributions: dict[str, Distribution] = {
+        "text_tokens": synthetic.text_tokens,
+        "images_per_document": synthetic.images_per_document,
+        "image_height": synthetic.image_height,
+        "image_width": synthetic.image_width,
+    }
+    for key, distribution in distributions.items():
+        low, high = smallest(distribution), largest(distribution)
+        if low > high:
+            yield Problem(
+                f"{path}.{key}.low", f"{low}", f"at most {key}.high, {high}", "swap or correct them"
+            )
+        if key != "images_per_document" and low < 1:
+            yield Problem(f"{path}.{key}", f"a smallest value of {low}", "at least 1", "raise low or value")
+    if largest(synthetic.images_per_document) and synthetic.without_images < 1 and not has_encoder:
+        yield Problem(
+            f"{path}.images_per_document",
+            f"up to {largest(synthetic.images_per_document)}",
+            "0, because no module reads images",
+            "add a vision module or leave the key out",
+        )
+
+
+def _training_problems(config: Config) -> Iterator[Problem]:
+    training = config.training
+    if config.schedule.microbatches > training.global_batch_samples:
+        yield Problem(
+            "schedule.microbatches",
+            f"{config.schedule.microbatches}",
+            f"at most training.global_batch_samples, {training.global_batch_samples}",
+            "lower it or raise the batch",
+        )
+    precision = training.precision
+    got = (precision.parameters, precision.compute, precision.reduce)
+    if got not in _PRECISIONS:
+        allowed = " or ".join("/".join(names) for names in _PRECISIONS)
+        yield Problem(
+            "training.precision",
+            "/".join(got),
+            f"{allowed} (parameters/compute/reduce)",
+            "choose one of these",
+        )
+    for name, module in config.modules.items():
+        schedule = module.optimizer.schedule
+        if schedule.decay_steps is not None and schedule.decay_steps <= schedule.warmup_steps:
+            yield Problem(
+                f"modules.{name}.optimizer.schedule.decay_steps",
+                f"{schedule.decay_steps}",
+                f"more than warmup_steps, {schedule.warmup_steps}",
+                "raise it or shorten the warm-up",
+            )
+
+
+def _entries(config: Config) -> Iterator[tuple[str, PreparedEntry | SyntheticEntry]]:
+    for key, entries in (("train", config.data.train), ("evaluation", config.data.evaluation)):
+        for i, entry in enumerate(entries):
+            yield f"data.{key}.{i}", entry

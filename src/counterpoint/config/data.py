@@ -1,0 +1,112 @@
+"""What is trained on: prepared or synthetic sources, and how their documents become batches."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from counterpoint.config.section import Count, Index, Positive, Section, Share, Text
+
+
+class ConstantConfig(Section):
+    """Always `value`."""
+
+    kind: Literal["constant"]
+    value: Index
+
+
+class UniformConfig(Section):
+    """An integer from `low` to `high`, both included, each as likely as any other."""
+
+    kind: Literal["uniform"]
+    low: Index
+    high: Index
+
+
+class LognormalConfig(Section):
+    """exp(N(log(median), sigma)), rounded and clipped to `low` ... `high`."""
+
+    kind: Literal["lognormal"]
+    median: Positive
+    sigma: Positive
+    low: Index
+    high: Index
+
+
+Distribution = Annotated[ConstantConfig | UniformConfig | LognormalConfig, Field(discriminator="kind")]
+"""A declared distribution of non-negative integers."""
+
+
+def largest(distribution: ConstantConfig | UniformConfig | LognormalConfig) -> int:
+    """The largest value that a distribution can draw."""
+    return distribution.value if isinstance(distribution, ConstantConfig) else distribution.high
+
+
+def smallest(distribution: ConstantConfig | UniformConfig | LognormalConfig) -> int:
+    """The smallest value that a distribution can draw."""
+    return distribution.value if isinstance(distribution, ConstantConfig) else distribution.low
+
+
+class SyntheticConfig(Section):
+    """Documents that are a pure function of (seed, index).
+
+    `without_images` and `without_loss` are the shares of documents that have no image and no loss token;
+    image sides are in pixels.
+    """
+
+    documents: Count
+    seed: Index = 0
+    text_tokens: Distribution
+    images_per_document: Distribution = ConstantConfig(kind="constant", value=0)
+    without_images: Share = 0.0
+    image_height: Distribution = ConstantConfig(kind="constant", value=224)
+    image_width: Distribution = ConstantConfig(kind="constant", value=224)
+    without_loss: Share = 0.0
+
+
+class PreparedEntry(Section):
+    """A split of a folder that `counterpoint prepare` wrote, and its weight in the blend."""
+
+    path: Text
+    split: Text = "train"
+    weight: Positive = 1.0
+
+
+class SyntheticEntry(Section):
+    """A synthetic source and its weight in the blend."""
+
+    synthetic: SyntheticConfig
+    weight: Positive = 1.0
+
+
+def _entry_tag(entry: object) -> str:
+    is_synthetic = "synthetic" in entry if isinstance(entry, Mapping) else isinstance(entry, SyntheticEntry)
+    return SyntheticEntry.__name__ if is_synthetic else PreparedEntry.__name__
+
+
+DataEntry = Annotated[
+    Annotated[PreparedEntry, Tag(PreparedEntry.__name__)]
+    | Annotated[SyntheticEntry, Tag(SyntheticEntry.__name__)],
+    Discriminator(_entry_tag),
+]
+"""Synthetic if the key `synthetic` is there, prepared otherwise."""
+
+
+class ImageConfig(Section):
+    """How an image becomes patches: its longer side in pixels (null: as it is) and their largest number."""
+
+    size: Count | None = None
+    max_patches: Count
+
+
+class DataConfig(Section):
+    """Sources and batching; `sequence_tokens` is the budget of a sequence, `tokenizer` a tokenizer.json."""
+
+    train: Annotated[tuple[DataEntry, ...], Field(strict=False, min_length=1)]
+    evaluation: Annotated[tuple[DataEntry, ...], Field(strict=False)] = ()
+    tokenizer: Text | None = None
+    sequence_tokens: Count
+    packing: bool = False
+    image: ImageConfig | None = None
+    balance: Literal["none", "sample", "cost"] = "cost"
+    workers: Index = 1

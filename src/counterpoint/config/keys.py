@@ -1,0 +1,103 @@
+"""The schema as dotted keys: all of them, and the place that a validation error points to."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from counterpoint.config.schema import Config
+from counterpoint.config.section import Section
+
+WILDCARD = "*"
+"""Stands for a module's name or the index of an entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a configuration; for an unknown key, `siblings` are the keys that its section has."""
+
+    path: str
+    name: str
+    field: FieldInfo | None
+    siblings: tuple[str, ...]
+
+
+def known_keys() -> set[str]:
+    """Every dotted key of the schema and its sections, `*` for names and indices (`modules.*.train`)."""
+    return set(_keys_below(Config, ""))
+
+
+def is_known(key: str, known: set[str]) -> bool:
+    """Whether a dotted key is in the schema; names and indices stand for themselves or as `*`."""
+    parts = key.split(".")
+    return any(
+        len(pattern) == len(parts)
+        and all(p in (WILDCARD, part) for p, part in zip(pattern, parts, strict=True))
+        for pattern in (k.split(".") for k in known)
+    )
+
+
+def locate(location: Sequence[str | int], is_unknown: bool = False) -> Place:
+    """The place of pydantic's error location, from which the tags of unions are dropped.
+
+    With `is_unknown` the last part is a key that no section has.
+    """
+    sections: tuple[type[Section], ...] = (Config,)
+    path: list[str] = []
+    field: FieldInfo | None = None
+    is_entry = False
+    for part in location[:-1] if is_unknown else location:
+        holders = [section for section in sections if part in _fields(section)]
+        if is_entry:
+            path.append(str(part))
+            is_entry, field = False, None
+        elif holders:
+            field = _fields(holders[0])[str(part)]
+            path.append(str(part))
+            sections, is_entry = sections_in(field.annotation), _has_entries(field.annotation)
+        elif isinstance(part, int):
+            path.append(str(part))
+            field = None
+        else:
+            sections = tuple(s for s in sections if part in _kinds(s)) or sections
+    if is_unknown:
+        path.append(str(location[-1]))
+        field = None
+    siblings = _names(sections) if is_unknown else ()
+    return Place(".".join(path), path[-1] if path else "", field, siblings)
+
+
+def sections_in(annotation: Any) -> tuple[type[Section], ...]:
+    """The sections that an annotation mentions, in order."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return (annotation,)
+    return tuple(section for argument in get_args(annotation) for section in sections_in(argument))
+
+
+def _keys_below(section: type[Section], prefix: str) -> Iterator[str]:
+    for name, field in _fields(section).items():
+        yield prefix + name
+        entry = f".{WILDCARD}" if _has_entries(field.annotation) else ""
+        for below in sections_in(field.annotation):
+            yield from _keys_below(below, f"{prefix}{name}{entry}.")
+
+
+def _fields(section: type[Section]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def _names(sections: Sequence[type[Section]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for section in sections for name in _fields(section)))
+
+
+def _has_entries(annotation: Any) -> bool:
+    """Whether sections lie one level deeper, under names or indices."""
+    return get_origin(annotation) in (dict, tuple) and bool(sections_in(annotation))
+
+
+def _kinds(section: type[Section]) -> tuple[str, ...]:
+    """The tags by which a section is chosen from a union: its kinds, and its class name."""
+    kind = _fields(section).get("kind")
+    annotation = None if kind is None else kind.annotation
+    return (section.__name__, *(get_args(annotation) if get_origin(annotation) is Literal else ()))

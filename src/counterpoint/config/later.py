@@ -1,0 +1,75 @@
+"""Keys that have their full type already but whose other values come with later work."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from counterpoint.config.keys import WILDCARD
+from counterpoint.config.problem import Problem, show
+from counterpoint.config.schema import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A key, the feature behind it, whether a value works today, and what does."""
+
+    key: str
+    feature: str
+    works: Callable[[Any], bool]
+    today: str
+    remedy: str = "leave the key out"
+
+
+def _only(*values: object) -> Callable[[Any], bool]:
+    return lambda value: value in values
+
+
+def _is_dense(pattern: str) -> bool:
+    return not set(pattern) & {"M", "E"}
+
+
+LATER: tuple[Later, ...] = (
+    Later("modules.*.layout.cp", "context parallelism", _only(1), "1"),
+    Later("modules.*.layout.expert.ep", "expert parallelism", _only(1), "1"),
+    Later("modules.*.layout.expert.etp", "expert parallelism", _only(1), "1"),
+    Later("modules.*.layout.chunks", "several chunks per rank", _only(1), "1"),
+    Later(
+        "modules.*.model.pattern",
+        "Mamba-2 (M) and experts (E)",
+        _is_dense,
+        "the letters * and - only",
+        "replace the others",
+    ),
+    Later("modules.*.train", "freezing", _only("all"), '"all"'),
+    Later("modules.*.init_from", "a warm start", _only(None), "null"),
+    Later("schedule.kind", "this schedule", _only("gpipe", "1f1b"), '"gpipe" or "1f1b"'),
+    Later("schedule.encoder_group", "grouping encoder microbatches", _only(1), "1"),
+    Later("training.recompute", "activation recomputation", _only("none"), '"none"'),
+    Later("training.compile", "compilation", _only(False), "false"),
+)
+
+
+def later_problems(config: Config) -> list[Problem]:
+    """The values that are meant for later, each with what works today."""
+    tree = config.resolved()
+    return [
+        Problem(
+            path,
+            show(value),
+            f"{later.today} as long as {later.feature} is not there",
+            later.remedy,
+        )
+        for later in LATER
+        for path, value in _values_at(tree, later.key.split("."))
+        if not later.works(value)
+    ]
+
+
+def _values_at(tree: Any, key: list[str], path: str = "") -> Iterator[tuple[str, Any]]:
+    """All (path, value) that a key with wildcards names; a key that this kind of section lacks names none."""
+    if not key:
+        yield path, tree
+    elif isinstance(tree, dict):
+        for name in tree if key[0] == WILDCARD else [key[0]]:
+            if name in tree:
+                yield from _values_at(tree[name], key[1:], f"{path}.{name}" if path else name)

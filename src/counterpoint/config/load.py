@@ -1,0 +1,74 @@
+"""From a YAML file and overrides to a checked Config."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from counterpoint.config.checks import config_problems
+from counterpoint.config.explain import explain
+from counterpoint.config.overrides import apply_overrides
+from counterpoint.config.problem import Problem, show
+from counterpoint.config.schema import Config
+from counterpoint.config.yaml_text import parse_yaml, to_yaml
+from counterpoint.errors import ConfigError
+
+
+def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """Read a config from a YAML file or plain data, lay `key.path=value` overrides over it, and check it.
+
+    Raises ConfigError with one line per problem: path, what was found, what was expected, remedy.
+    """
+    if isinstance(source, Mapping):
+        origin, data = "", dict(source)
+    else:
+        origin, data = f"{source}: ", _read(Path(source))
+    data, problems = apply_overrides(data, overrides)
+    _refuse(origin, problems)
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise _error(origin, explain(error)) from None
+    _refuse(origin, config_problems(config))
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """All keys of a config as YAML; `load_config` of it gives an equal config."""
+    return to_yaml(config.resolved())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        got = "a directory" if path.is_dir() else f"no readable file ({error.strerror})"
+        raise ConfigError(f"{path}: got {got}, expected a YAML file; correct the path") from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{path}: got bytes that are not UTF-8, expected a YAML file; correct the path"
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = "" if mark is None else f":{mark.line + 1}"
+        raise ConfigError(
+            f"{path}{line}: got {error.problem}, expected valid YAML; correct the line"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: got {error}, expected valid YAML; correct the file") from None
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{path}: got {show(data)}, expected a mapping of sections; start it with `schema: 1`"
+        )
+    return data
+
+
+def _refuse(origin: str, problems: Sequence[Problem]) -> None:
+    if problems:
+        raise _error(origin, problems)
+
+
+def _error(origin: str, problems: Sequence[Problem]) -> ConfigError:
+    return ConfigError("\n".join(f"{origin}{problem}" for problem in problems))

@@ -1,0 +1,167 @@
+"""Names of Megatron's MIMO and what stands for each of them here: one table for messages and docs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Names over there, the keys and commands that stand for them here (none: nothing to set), a remark."""
+
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+    remark: str
+
+
+def _axis(theirs: str, ours: str, remark: str) -> tuple[Row, Row]:
+    """The rows of one axis of both modules."""
+    return (
+        Row((f"--encoder-{theirs}",), (f"modules.vision.layout.{ours}",), remark),
+        Row((f"--llm-{theirs}",), (f"modules.language.layout.{ours}",), remark),
+    )
+
+
+TABLE: tuple[Row, ...] = (
+    Row(("HyperCommGrid", "ModuleGridSpec"), ("modules.*.layout",), "axes and a rank list, or neither"),
+    *_axis("tp", "tp", "tensor parallelism of this module alone"),
+    *_axis("pp", "pp", "pipeline stages of this module alone"),
+    *_axis("cp", "cp", "context parallelism of this module alone"),
+    *_axis("dp", "dp_shard", "follows from the ranks when left out; replicas are `dp_replicate` beside it"),
+    *_axis("offset", "ranks", "a list of ranks in place of an offset"),
+    *_axis("ep", "expert.ep", "the expert view of the same ranks"),
+    *_axis("expert-tp", "expert.etp", "the expert view of the same ranks"),
+    Row(('register_view("expert")',), ("modules.*.layout.expert",), "the layout's expert view"),
+    Row(("module_to_grid_map", "create_topology"), ("modules.*.layout.ranks", "world.size"), "the placement"),
+    Row(
+        ("RankRole", "MultiModuleProcessGroupCollection"),
+        ("counterpoint plan",),
+        "this rank's part of the plan, shown with the option `--rank`",
+    ),
+    Row(
+        ("ProcessGroupCollection", ".from_hyper_comm_grid", "MimoModelInfra", "parallel_state"),
+        (),
+        "groups are made once from the plan and passed as arguments",
+    ),
+    Row(
+        ("MimoModel", "MimoModelProvider", "ModuleSpec", "--model-provider"),
+        ("modules.*.model", "edges"),
+        "modules and edges in the config",
+    ),
+    Row(("BridgeCommunicator",), ("edges",), "an edge, whose route says which row goes where"),
+    Row(
+        ("MultiModulePipelineCommunicator", "forward_backward_pipelining_without_interleaving"),
+        ("schedule.kind", "schedule.microbatches"),
+        "a schedule is data that one interpreter walks",
+    ),
+    Row(
+        ("MimoOptimizer", "MimoSetup", "MimoRuntime"),
+        ("modules.*.optimizer", "training.clip_norm"),
+        "an optimizer per module and one gradient norm over all",
+    ),
+    Row(
+        ("--use-distributed-optimizer",),
+        ("modules.*.layout.dp_shard", "modules.*.layout.dp_replicate"),
+        "FSDP2, replicate x shard, per module",
+    ),
+    Row(
+        (
+            "finalize_model_grads_multimodule",
+            "multimodule_no_sync",
+            "correct_encoder_grad_for_partial_participation",
+            "force_all_reduce",
+        ),
+        (),
+        "gradients are sums, so nothing is left to correct",
+    ),
+    Row(("pretrain_mimo", "train_mimo", "mimo_step"), ("counterpoint train",), "one command"),
+    Row(
+        ("MimoDatasetProvider", "hf_provider", "mimo_collate_fn", "get_mimo_dp_info"),
+        ("counterpoint prepare", "data.train.*.path"),
+        "data is indexed once; the batch plan deals it to ranks",
+    ),
+    Row(("mock provider", "MockVLMIterator"), ("data.train.*.synthetic",), "a data source like any other"),
+    Row(
+        ("--image-token-id", "--image-seq-length"),
+        (),
+        "positions and sizes of images are in the prepared index",
+    ),
+    Row(
+        ("--dynamic-resolution",),
+        ("data.image.max_patches", "data.image.size"),
+        "native resolution is the rule",
+    ),
+    Row(("--pixel-shuffle",), ("modules.vision.model.merge",), "merge x merge patches become one row"),
+    Row(("--disable-vision-class-token",), (), "the vision model has no class token"),
+    Row(
+        ("--freeze-vit", "--radio-force-eval-mode"),
+        ("modules.vision.train",),
+        "`none` freezes: no autograd, no optimizer state, evaluation mode",
+    ),
+    Row(("--freeze-lm",), ("modules.language.train",), "`none` freezes"),
+    Row(("--training-stage",), ("modules.*.train",), "`all`, `none` or patterns of names, per module"),
+    Row(("--load-vision-from",), ("modules.vision.init_from",), "a warm start of one module"),
+    Row(("--load", "--dataloader-save"), ("checkpoint.resume",), "the data state is part of a checkpoint"),
+    Row(("--save",), ("run.dir",), "everything that a run writes is in its folder"),
+    Row(("--save-interval",), ("checkpoint.every_steps",), "the last step is always saved"),
+    Row(
+        ("--no-load-strict", "--allow-missing-vision-projection-checkpoint"),
+        (),
+        "loading is strict; a projector that a warm start lacks stays initialised",
+    ),
+    Row(("eval_interval", "--eval-interval"), ("evaluation.every_steps",), "evaluation has its own section"),
+    Row(
+        ("eval_iters", "--eval-iters"),
+        ("data.evaluation", "evaluation.batch_samples"),
+        "whole splits are evaluated",
+    ),
+    Row(("throughput_world_size",), (), "MFU is reported per module, over its ranks and over all GPUs"),
+    Row(("--llm-only",), ("modules",), "a config with one module"),
+    Row(("--train-iters",), ("training.steps",), "optimizer steps"),
+    Row(("--global-batch-size",), ("training.global_batch_samples",), "samples per step over all lanes"),
+    Row(
+        ("--micro-batch-size",), ("schedule.microbatches",), "a count of microbatches, in place of their size"
+    ),
+    Row(("--seq-length",), ("data.sequence_tokens",), "the token budget of a sequence"),
+    Row(
+        ("--sequence-parallel",),
+        ("modules.*.layout.sequence_parallel",),
+        "on unless set to false, per module",
+    ),
+    Row(("--tensor-model-parallel-size",), ("modules.*.layout.tp",), "per module"),
+    Row(("--pipeline-model-parallel-size",), ("modules.*.layout.pp",), "per module"),
+    Row(("--context-parallel-size",), ("modules.*.layout.cp",), "per module"),
+    Row(("--expert-model-parallel-size",), ("modules.*.layout.expert.ep",), "per module"),
+    Row(("--expert-tensor-parallel-size",), ("modules.*.layout.expert.etp",), "per module"),
+    Row(("--lr",), ("modules.*.optimizer.lr",), "per module"),
+    Row(("--clip-grad",), ("training.clip_norm",), "one norm over all modules"),
+    Row(("--bf16",), ("training.precision.compute",), "`bfloat16`; parameters stay float32"),
+    Row(("run_hetero_nemotron_20l_mock_train.sh",), ("counterpoint train",), "with a config of your own"),
+)
+
+
+def megatron_hint(argument: str) -> str | None:
+    """What to write in place of a Megatron name or flag (`--encoder-tp`, `--encoder-tp=2`), else None."""
+    written, _, value = argument.partition("=")
+    name = _normal(written)
+    row = next((row for row in TABLE if name in map(_normal, row.theirs)), None)
+    if row is None:
+        return None
+    if not row.ours:
+        return f"{written} is a Megatron name with nothing to set here: {row.remark}"
+    is_setting = value != "" and len(row.ours) == 1 and not row.ours[0].startswith("counterpoint ")
+    ours = f"{row.ours[0]}={value}" if is_setting else " and ".join(row.ours)
+    return f"{written} is a Megatron name; here it is {ours} ({row.remark})"
+
+
+def markdown_table() -> str:
+    """The table as it stands in docs/from-megatron-mimo.md."""
+    lines = ["| Megatron MIMO | counterpoint | |", "|---|---|---|"]
+    for row in TABLE:
+        theirs = ", ".join(f"`{name}`" for name in row.theirs)
+        ours = ", ".join(f"`{name}`" for name in row.ours) or "nothing to set"
+        lines.append(f"| {theirs} | {ours} | {row.remark} |")
+    return "\n".join(lines) + "\n"
+
+
+def _normal(name: str) -> str:
+    """One spelling for `--encoder-tp`, `encoder_tp` and `encoder-tp`."""
+    return name.strip().removeprefix("--").replace("-", "_")

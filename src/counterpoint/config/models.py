@@ -1,0 +1,97 @@
+"""What a module computes: the sizes of its model, told apart by `kind`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from counterpoint.config.section import Count, Positive, Section, matching
+
+LayerPattern = Annotated[str, matching(r"[*\-ME]+", "a letter of *, -, M and E for each layer")]
+
+
+class MlpProjectorConfig(Section):
+    """Two linear layers with a GELU between them, from the encoder's width to the target's."""
+
+    kind: Literal["mlp"]
+    hidden: Count
+
+
+class LinearProjectorConfig(Section):
+    """One linear layer from the encoder's width to the target's."""
+
+    kind: Literal["linear"]
+
+
+ProjectorConfig = Annotated[MlpProjectorConfig | LinearProjectorConfig, Field(discriminator="kind")]
+
+
+class VitConfig(Section):
+    """A vision transformer and its projector.
+
+    `patch` is in pixels; `positions` is the side of the learned position grid, interpolated to each image;
+    `merge` x `merge` patches become one row of the target.
+    """
+
+    kind: Literal["vit"]
+    layers: Count
+    hidden: Count
+    heads: Count
+    ffn: Count
+    patch: Count
+    positions: Count = 16
+    merge: Count = 1
+    projector: ProjectorConfig
+
+    @property
+    def num_layers(self) -> int:
+        """Layers that pipeline stages are cut from."""
+        return self.layers
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Heads of keys and values: all of them."""
+        return self.heads
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads
+
+
+class DecoderConfig(Section):
+    """A causal decoder.
+
+    `pattern` has one letter per residual layer: `*` attention, `-` MLP, `M` Mamba-2, `E` experts.
+    `kv_heads` left out is `heads`, `head_dim` left out `hidden / heads`, `rope_theta: null` is no rotation.
+    """
+
+    kind: Literal["decoder"]
+    pattern: LayerPattern
+    hidden: Count
+    heads: Count
+    kv_heads: Count | None = None
+    head_dim: Count | None = None
+    ffn: Count
+    vocab: Count | Literal["tokenizer"]
+    tied: bool = True
+    activation: Literal["swiglu", "relu2"] = "swiglu"
+    rope_theta: Positive | None = 10000.0
+    qk_norm: bool = False
+
+    @property
+    def num_layers(self) -> int:
+        """Layers that pipeline stages are cut from: one per letter of the pattern."""
+        return len(self.pattern)
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads if self.head_dim is None else self.head_dim
+
+
+ModelConfig = Annotated[VitConfig | DecoderConfig, Field(discriminator="kind")]

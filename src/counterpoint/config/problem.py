@@ -1,0 +1,37 @@
+"""One thing that is wrong with a configuration, as one sentence."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+_LONGEST_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong at `path`, what was expected there, and the remedy."""
+
+    path: str
+    got: str
+    expected: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: got {self.got}, expected {self.expected}; {self.remedy}"
+
+
+def show(value: object) -> str:
+    """A value as the user would write it, shortened."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 4] + " ..."
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name that is most alike, if one is alike at all."""
+    by_lowercase = {word.lower(): word for word in sorted(known)}
+    matches = get_close_matches(name.lower(), by_lowercase, n=1, cutoff=0.6)
+    return by_lowercase[matches[0]] if matches else None

@@ -1,0 +1,48 @@
+"""The base of every part of the configuration, and the value types that several parts share."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+class Section(BaseModel):
+    """A frozen group of keys: unknown keys, implicit conversions, infinities and NaN are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+Count = Annotated[int, Field(ge=1)]
+"""An integer of at least 1."""
+
+Index = Annotated[int, Field(ge=0)]
+"""An integer of at least 0."""
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A fraction between 0 and 1."""
+
+Text = Annotated[str, Field(min_length=1)]
+
+# YAML has lists and frozen data has tuples: this one conversion is wanted, entries stay strict.
+Ranks = Annotated[tuple[Index, ...], Field(strict=False)]
+Counts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
+Patterns = Annotated[tuple[Text, ...], Field(strict=False)]
+"""Shell-style patterns of parameter names."""
+
+Precision = Literal["float32", "float64", "bfloat16"]
+
+
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """A constraint on text: all of it matches `pattern`, described to the user as `expected`."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise PydanticCustomError("text_mismatch", "{expected}", {"expected": expected})
+        return text
+
+    return AfterValidator(check)

@@ -1,0 +1,80 @@
+"""The run around the modules: its folder, its ranks, its steps, and what is written and watched."""
+
+from typing import Literal
+
+from counterpoint.config.section import Count, Index, Positive, Precision, Ranks, Section, Text
+
+
+class RunConfig(Section):
+    """The folder that everything is written to, the seed, the device (`auto`: CUDA where there is one)."""
+
+    dir: Text
+    seed: Index = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    deterministic: bool = False
+
+
+class WorldConfig(Section):
+    """Number of ranks; idle ones must be listed, and sharing some but not all ranks must be meant."""
+
+    size: Count
+    idle: Ranks = ()
+    partial_overlap: bool = False
+
+
+class ScheduleConfig(Section):
+    """Order of forwards and backwards; `encoder_group` is how many microbatches an encoder takes at once."""
+
+    kind: Literal["gpipe", "1f1b", "interleaved", "zero_bubble"] = "1f1b"
+    microbatches: Count = 1
+    encoder_group: Count = 1
+
+
+class PrecisionConfig(Section):
+    """Dtypes of stored parameters, of compute, and of gradient accumulation and reduction."""
+
+    parameters: Precision = "float32"
+    compute: Precision = "float32"
+    reduce: Precision = "float32"
+
+
+class TrainingConfig(Section):
+    """Optimizer steps, samples per step over all lanes, and the gradient norm to clip at (null: never)."""
+
+    steps: Count
+    global_batch_samples: Count
+    clip_norm: Positive | None = 1.0
+    recompute: Literal["none", "selective", "full"] = "none"
+    compile: bool = False
+    precision: PrecisionConfig = PrecisionConfig()
+
+
+class EvaluationConfig(Section):
+    """When `data.evaluation` is read: every so many steps (null: only at the end), in batches of its own."""
+
+    every_steps: Count | None = None
+    batch_samples: Count = 64
+
+
+class CheckpointConfig(Section):
+    """Checkpoints every so many steps (null: only at the end); `resume: auto` continues from the newest."""
+
+    every_steps: Count | None = None
+    keep_last: Count = 2
+    asynchronous: bool = True
+    resume: Literal["auto", "none"] = "auto"
+
+
+class LogConfig(Section):
+    """Metrics every so many steps, and whether TensorBoard files are written beside them."""
+
+    every_steps: Count = 10
+    tensorboard: bool = True
+
+
+class WatchdogConfig(Section):
+    """Seconds without progress before a rank is called hung: in a step, at start-up, and in load and save."""
+
+    timeout_seconds: Positive = 300.0
+    startup_seconds: Positive = 900.0
+    checkpoint_seconds: Positive = 900.0

@@ -1,0 +1,55 @@
+"""Which source the n-th draw of a blend comes from, exactly and without counting the draws before it."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from counterpoint.data.payload import Ints
+from counterpoint.errors import DataError
+
+LONGEST_CYCLE = 1_000_000
+
+
+def integer_weights(weights: Sequence[float]) -> tuple[int, ...]:
+    """The smallest integers in the proportion of decimal weights.
+
+    Raises DataError if a weight is not positive or the integers add up to more than LONGEST_CYCLE.
+    """
+    for number, weight in enumerate(weights):
+        if not (math.isfinite(weight) and weight > 0):
+            raise DataError(
+                f"dataset {number}: weight {weight} is not a positive number; correct it or remove the entry."
+            )
+    # str keeps what the user wrote: 0.1 is a tenth here, not the nearest binary fraction.
+    exact = [Fraction(str(weight)) for weight in weights]
+    scale = math.lcm(*(weight.denominator for weight in exact))
+    scaled = [int(weight * scale) for weight in exact]
+    divisor = math.gcd(*scaled)
+    result = tuple(weight // divisor for weight in scaled)
+    if sum(result) > LONGEST_CYCLE:
+        raise DataError(
+            f"dataset weights {list(weights)} need a cycle of {sum(result)} draws, at most {LONGEST_CYCLE} "
+            "are supported; round them to fewer digits."
+        )
+    return result
+
+
+class Blend:
+    """Draws in cycles of sum(weights), in which source s occurs exactly weights[s] times, evenly spread."""
+
+    def __init__(self, weights: tuple[int, ...]) -> None:
+        self._weights = np.array(weights, dtype=np.int64)
+        source = np.repeat(np.arange(len(weights)), weights)
+        turn = np.concatenate([np.arange(weight) for weight in weights])
+        # Midpoints of equal parts of the cycle; two that are equal as fractions are equal as floats.
+        time = (2 * turn + 1) / self._weights[source]
+        order = np.lexsort((source, time))
+        self._source, self._turn = source[order], turn[order]
+
+    def draw(self, numbers: Ints) -> tuple[Ints, Ints]:
+        """The source of each draw number (n,), and how many draws of that source came before it."""
+        cycle, place = np.divmod(numbers, len(self._source))
+        source = self._source[place]
+        return source, cycle * self._weights[source] + self._turn[place]

@@ -1,0 +1,58 @@
+"""From declared datasets to sources."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from counterpoint.data.images import ItemSettings
+from counterpoint.data.index import TOKENIZER_NAME
+from counterpoint.data.prepared import PreparedSource
+from counterpoint.data.source import Source
+from counterpoint.data.synthetic import SyntheticRecipe, SyntheticSource
+from counterpoint.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSplit:
+    """One split of a prepared folder."""
+
+    path: Path
+    split: str
+
+
+def build_sources(
+    datasets: Sequence[PreparedSplit | SyntheticRecipe],
+    settings: ItemSettings | None,
+    sequence_tokens: int,
+    vocabulary: int,
+    tokenizer_digest: str | None,
+) -> tuple[Source, ...]:
+    """Open datasets in their order, which numbers them; `settings` is None if no module takes images.
+
+    Raises DataError if a dataset cannot be read, or its tokens come from another tokenizer than
+    `tokenizer_digest` (a sha256; None accepts any).
+    """
+    return tuple(
+        SyntheticSource(dataset, number, settings, sequence_tokens, vocabulary)
+        if isinstance(dataset, SyntheticRecipe)
+        else _prepared(dataset, number, settings, sequence_tokens, tokenizer_digest)
+        for number, dataset in enumerate(datasets)
+    )
+
+
+def _prepared(
+    dataset: PreparedSplit,
+    number: int,
+    settings: ItemSettings | None,
+    sequence_tokens: int,
+    digest: str | None,
+) -> Source:
+    source = PreparedSource(dataset.path, dataset.split, number, settings, sequence_tokens)
+    made_by = source.index.manifest.tokenizer_sha256
+    if digest is not None and made_by != digest:
+        raise DataError(
+            f"dataset {dataset.path}: its tokens were made by another tokenizer (sha256 {made_by[:12]}) than "
+            f"data.tokenizer (sha256 {digest[:12]}); point data.tokenizer at "
+            f"{source.index.folder / TOKENIZER_NAME}."
+        )
+    return source

@@ -1,0 +1,133 @@
+"""The data of a run: what its config names, opened."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+
+from counterpoint.config.schema import (
+    Config,
+    ConstantConfig,
+    DataEntry,
+    Distribution,
+    LognormalConfig,
+    PreparedEntry,
+    SyntheticConfig,
+    UniformConfig,
+    VitConfig,
+)
+from counterpoint.data.build import PreparedSplit, build_sources
+from counterpoint.data.images import ItemSettings
+from counterpoint.data.order import Order, SequentialOrder
+from counterpoint.data.source import Source
+from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, Uniform
+from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.errors import ConfigError
+from counterpoint.plan.samples import Pack
+
+
+@dataclass(frozen=True)
+class EvaluationSplit:
+    """One evaluation set, read in order, once."""
+
+    name: str
+    sources: tuple[Source, ...]
+    order: SequentialOrder
+
+    def batches(self) -> Iterator[tuple[Pack, ...]]:
+        """The packs of each batch; the last one holds what remains."""
+        for step in range(self.order.steps):
+            yield self.order.packs(step, self.sources)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sources and order of training, and the evaluation splits."""
+
+    sources: tuple[Source, ...]
+    order: Order
+    evaluation: tuple[EvaluationSplit, ...]
+
+    def packs(self, step: int) -> tuple[Pack, ...]:
+        """The packs of a training step."""
+        return self.order.packs(step, self.sources)
+
+
+def open_tokenizer(config: Config) -> Tokenizer | None:
+    """The tokenizer that the config names, if any."""
+    return None if config.data.tokenizer is None else Tokenizer.load(Path(config.data.tokenizer))
+
+
+def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int) -> Corpus:
+    """Open everything that `data` names; raises DataError."""
+    settings, digest = item_settings(config), None if tokenizer is None else tokenizer.digest
+    budget = config.data.sequence_tokens if config.data.packing else None
+    tokens = config.data.sequence_tokens
+    sources = build_sources([_dataset(entry) for entry in config.data.train], settings, tokens, vocab, digest)
+    order = Order(
+        seed=config.run.seed,
+        sizes=tuple(len(source) for source in sources),
+        weights=integer_weights([entry.weight for entry in config.data.train]),
+        window=config.training.global_batch_samples,
+        sequence_tokens=budget,
+    )
+    splits = []
+    for entry in config.data.evaluation:
+        opened = build_sources([_dataset(entry)], settings, tokens, vocab, digest)
+        name = entry.split if isinstance(entry, PreparedEntry) else "synthetic"
+        sizes = tuple(len(source) for source in opened)
+        splits.append(
+            EvaluationSplit(name, opened, SequentialOrder(sizes, config.evaluation.batch_samples, budget))
+        )
+    return Corpus(sources, order, tuple(splits))
+
+
+def item_settings(config: Config) -> ItemSettings | None:
+    """How images become rows, or None without a vision module; raises ConfigError if data.image is left out."""
+    vision = [
+        (name, module.model) for name, module in config.modules.items() if isinstance(module.model, VitConfig)
+    ]
+    if not vision:
+        return None
+    name, model = vision[0]
+    image = config.data.image
+    if image is None:
+        raise ConfigError(
+            f"data.image: left out although the module {name} takes images, expected size and max_patches; add the section"
+        )
+    return ItemSettings(name, model.patch, model.merge, image.size, image.max_patches)
+
+
+def integer_weights(weights: Sequence[float]) -> tuple[int, ...]:
+    """The same proportions in integers, exact for decimals: (1.0, 0.25) becomes (4, 1)."""
+    fractions = [Fraction(str(weight)) for weight in weights]
+    common = lcm(*(fraction.denominator for fraction in fractions))
+    return tuple(int(fraction * common) for fraction in fractions)
+
+
+def _dataset(entry: DataEntry) -> PreparedSplit | SyntheticRecipe:
+    return PreparedSplit(Path(entry.path), entry.split) if isinstance(entry, PreparedEntry) else _recipe(entry.synthetic)
+
+
+def _recipe(config: SyntheticConfig) -> SyntheticRecipe:
+    return SyntheticRecipe(
+        documents=config.documents,
+        seed=config.seed,
+        text_tokens=_distribution(config.text_tokens),
+        images_per_document=_distribution(config.images_per_document),
+        image_height=_distribution(config.image_height),
+        image_width=_distribution(config.image_width),
+        without_images=config.without_images,
+        without_loss=config.without_loss,
+    )
+
+
+def _distribution(config: Distribution) -> Constant | Uniform | LogNormal:
+    match config:
+        case ConstantConfig():
+            return Constant(config.value)
+        case UniformConfig():
+            return Uniform(config.low, config.high)
+        case LognormalConfig():
+            return LogNormal(config.median, config.sigma, config.low, config.high)

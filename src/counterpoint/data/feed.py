@@ -1,0 +1,137 @@
+"""What one rank reads of a step: the payload behind its own rows, and the row maps of its links; nothing else.
+
+The batch plan says which rows these are before anything is read, so an encoder rank decodes its images and no text and
+a language rank reads its tokens and no pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from counterpoint.data.source import Source, load_item_or_neutral
+from counterpoint.execute.rowmap import RowMap
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, PatchBatch, TextBatch
+from counterpoint.models.segments import Segments
+from counterpoint.plan.batch import BatchPlan, Share
+from counterpoint.plan.graph import Link, Node
+from counterpoint.plan.plan import Plan
+from counterpoint.plan.sizes import VitSizes
+
+ModuleBatch = TextBatch | PatchBatch
+
+
+@dataclass(frozen=True, slots=True)
+class BadPayload:
+    """A payload that could not be read and was replaced by neutral content of its planned size (design D5)."""
+
+    source: int
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """One rank's inputs of one step, on the CPU: module batches by (module, microbatch), row maps by (link, microbatch)."""
+
+    batch: BatchPlan
+    batches: dict[tuple[str, int], ModuleBatch]
+    maps: dict[tuple[Link, int], RowMap]
+    bad: tuple[BadPayload, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads one rank's share of batch plans from the sources that their documents name."""
+
+    plan: Plan
+    rank: int
+    sources: Sequence[Source]
+    dtype: torch.dtype
+
+    def read(self, batch: BatchPlan) -> StepInputs:
+        """Build the inputs of a step; a bad payload is replaced and reported, never raised."""
+        bad: list[BadPayload] = []
+        batches: dict[tuple[str, int], ModuleBatch] = {}
+        for node in self.plan.nodes_of(self.rank):
+            for microbatch in range(self.plan.microbatches):
+                if not batch.is_empty(node.module, microbatch):
+                    batches[node.module, microbatch] = self._batch(batch, node, microbatch, bad)
+        return StepInputs(batch, batches, self._maps(batch), tuple(bad))
+
+    def _maps(self, batch: BatchPlan) -> dict[tuple[Link, int], RowMap]:
+        maps = {}
+        stages = self.plan.stages
+        for link in stages.links:
+            if self.rank not in stages.ranks[link.source] and self.rank not in stages.ranks[link.target]:
+                continue
+            for microbatch in range(self.plan.microbatches):
+                if not batch.is_empty(link.source.module, microbatch):
+                    maps[link, microbatch] = RowMap.build(self.plan.route(batch, link, microbatch), self.rank)
+        return maps
+
+    def _batch(self, batch: BatchPlan, node: Node, microbatch: int, bad: list[BadPayload]) -> ModuleBatch:
+        layout = self.plan.layouts[node.module]
+        lane = layout.coordinate(self.rank).dp
+        share = batch.shares[node.module][microbatch][lane]
+        if node.module == self.plan.sink:
+            is_end = node.stage in (0, layout.pp - 1)
+            return self._text(batch, share, with_payload=is_end)
+        first, rows = self._own_rows(node, share) if node.stage == 0 else (0, 0)
+        return self._patches(batch, share, node.module, first, rows, bad)
+
+    def _own_rows(self, node: Node, share: Share) -> tuple[int, int]:
+        """The lane's input rows (first, count) that this rank's shard holds."""
+        layout = self.plan.layouts[node.module]
+        rows = share.rows_in // layout.lane_size
+        coordinate = layout.coordinate(self.rank)
+        return (coordinate.cp * layout.tp + coordinate.tp) * rows, rows
+
+    def _text(self, batch: BatchPlan, share: Share, with_payload: bool) -> TextBatch:
+        ids = np.full(share.rows_in, NO_TOKEN, dtype=np.int64)
+        labels = np.full(share.rows_in, NO_LABEL, dtype=np.int64)
+        positions = np.zeros(share.rows_in, dtype=np.int64)
+        for span in share.spans:
+            document = batch.documents[span.document]
+            rows = slice(span.row_in, span.row_in + span.rows_in)
+            positions[rows] = np.arange(span.rows_in)
+            if with_payload:
+                text = self.sources[document.source].text(document.index)
+                ids[rows], labels[rows] = text.ids, text.labels
+        segments = Segments.build(tuple(span.rows_in for span in share.spans), share.rows_in)
+        return TextBatch(
+            ids=torch.from_numpy(ids),
+            positions=torch.from_numpy(positions),
+            segments=segments,
+            labels=torch.from_numpy(labels),
+            inserts=(),
+            loss_denominator=float(batch.loss_tokens),
+        )
+
+    def _patches(
+        self, batch: BatchPlan, share: Share, module: str, first: int, rows: int, bad: list[BadPayload]
+    ) -> PatchBatch:
+        sizes = self.plan.sizes[module]
+        assert isinstance(sizes, VitSizes), "items enter a vision module"
+        patches = np.zeros((rows, sizes.patch_dim), dtype=np.float32)
+        coordinates = np.zeros((rows, 2), dtype=np.int64)
+        grids = np.ones((rows, 2), dtype=np.int64)
+        for span in share.spans:
+            start, stop = max(span.row_in, first), min(span.row_in + span.rows_in, first + rows)
+            if start >= stop:
+                continue
+            document = batch.documents[span.document]
+            source = self.sources[document.source]
+            payload, reason = load_item_or_neutral(source, document.index, span.item, document.items[span.item])
+            if reason is not None:
+                bad.append(BadPayload(document.source, document.index, str(reason)))
+            here, there = slice(start - first, stop - first), slice(start - span.row_in, stop - span.row_in)
+            patches[here], coordinates[here], grids[here] = payload.patches[there], payload.coordinates[there], payload.grid
+        segments = Segments.build(tuple(span.rows_in for span in share.spans), share.rows_in)
+        return PatchBatch(
+            patches=torch.from_numpy(patches).to(self.dtype),
+            coordinates=torch.from_numpy(coordinates),
+            grids=torch.from_numpy(grids),
+            segments=segments,
+        )

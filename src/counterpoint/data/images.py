@@ -1,0 +1,153 @@
+"""Images as rows: how many patches an image becomes, from its size alone, and the patches themselves."""
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from counterpoint.data.payload import Floats, Ints, PatchPayload, check_rows
+from counterpoint.errors import DataError
+
+PIL_MODES = {1: "L", 3: "RGB"}
+WHITE = (255, 255, 255, 255)
+EXIF_ORIENTATION = 0x0112
+EXIF_SIDEWAYS = (5, 6, 7, 8)
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What PIL raises for bytes that are no whole image of reasonable size."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSettings:
+    """How images enter a module: `merge` x `merge` patches leave as one row.
+
+    `size` is the longer side in pixels after scaling, None for the image's own. Raises DataError if a setting
+    is not positive, `channels` is not 1 or 3, or `max_patches` holds no merge group.
+    """
+
+    module: str
+    patch: int
+    merge: int
+    size: int | None
+    max_patches: int
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        size = 1 if self.size is None else self.size
+        if min(self.patch, self.merge, size) < 1 or self.channels not in PIL_MODES:
+            raise DataError(
+                f"image settings of module '{self.module}': got patch {self.patch}, merge {self.merge}, size "
+                f"{self.size}, channels {self.channels}; expected positive numbers and 1 or 3 channels."
+            )
+        if self.max_patches < self.merge**2:
+            raise DataError(
+                f"image settings of module '{self.module}': max_patches {self.max_patches} is smaller than "
+                f"one group of merge x merge = {self.merge**2} patches; raise data.image.max_patches."
+            )
+
+    @property
+    def columns(self) -> int:
+        """Numbers per patch row."""
+        return self.channels * self.patch**2
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """The patch grid (rows, columns) of an image of a size in pixels."""
+        return patch_grid(height, width, self.patch, self.merge, self.size, self.max_patches)
+
+
+def patch_grid(
+    height: int, width: int, patch: int, merge: int, size: int | None, max_patches: int
+) -> tuple[int, int]:
+    """The patch grid (rows, columns) of an image with its longer side scaled to `size` pixels.
+
+    Both are multiples of `merge`, at least one group, and their product is at most `max_patches`, at about
+    the image's aspect; a `size` of None scales nothing. Integer arithmetic only, so that every machine plans
+    the same.
+    """
+    unit, longer = patch * merge, max(height, width)
+    size = longer if size is None else size
+    rows = max(1, _rounded(height * size, longer * unit))
+    columns = max(1, _rounded(width * size, longer * unit))
+    most = max_patches // merge**2
+    if rows * columns > most:
+        rows = min(most, max(1, math.isqrt(most * height // width)))
+        columns = min(most // rows, max(1, math.isqrt(most * width // height)))
+    return rows * merge, columns * merge
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Height and width in pixels of encoded bytes as displayed, read from the header; raises DataError."""
+    try:
+        with _strict_warnings(), Image.open(io.BytesIO(data)) as image:
+            is_sideways = image.getexif().get(EXIF_ORIENTATION) in EXIF_SIDEWAYS
+            width, height = image.size
+    except UNREADABLE as error:
+        raise DataError(f"the image bytes cannot be read ({error}); replace or remove the image.") from error
+    return (width, height) if is_sideways else (height, width)
+
+
+def read_patches(data: bytes, height: int, width: int, settings: ItemSettings) -> PatchPayload:
+    """Decode PNG or JPEG bytes into patch rows, values in [-1, 1], transparency on white.
+
+    Raises DataError if the bytes cannot be decoded or the image is not `height` x `width` pixels as indexed.
+    """
+    image = _decode(data, settings.channels)
+    if image.size != (width, height):
+        raise DataError(
+            f"the image is {image.height}x{image.width} pixels, but the index says {height}x{width}; prepare "
+            "the dataset again."
+        )
+    rows, columns = settings.grid(height, width)
+    scaled = image.resize((columns * settings.patch, rows * settings.patch), Image.Resampling.BICUBIC)
+    pixels = np.asarray(scaled, dtype=np.float32).reshape(scaled.height, scaled.width, settings.channels)
+    normalised = ((pixels / 255 - 0.5) / 0.5).astype(np.float32, copy=False)
+    patches = cut_patches(normalised, settings.patch, settings.merge)
+    payload = PatchPayload(patches, grid_coordinates(rows, columns, settings.merge), (rows, columns))
+    check_rows(payload, rows * columns, "image")
+    return payload
+
+
+def cut_patches(pixels: Floats, patch: int, merge: int) -> Floats:
+    """Cut (height, width, channels) into (rows, channels * patch * patch), each merge group consecutive."""
+    height, width, channels = pixels.shape
+    rows, columns = height // (patch * merge), width // (patch * merge)
+    cut = pixels.reshape(rows, merge, patch, columns, merge, patch, channels)
+    ordered = cut.transpose(0, 3, 1, 4, 6, 2, 5)
+    return np.ascontiguousarray(ordered.reshape(rows * columns * merge**2, channels * patch**2))
+
+
+def grid_coordinates(rows: int, columns: int, merge: int) -> Ints:
+    """The (row, column) of every patch of a grid, (rows * columns, 2), each merge group consecutive."""
+    places = np.moveaxis(np.indices((rows, columns), dtype=np.int64), 0, -1)
+    cut = places.reshape(rows // merge, merge, columns // merge, merge, 2)
+    return np.ascontiguousarray(cut.transpose(0, 2, 1, 3, 4).reshape(rows * columns, 2))
+
+
+def _decode(data: bytes, channels: int) -> Image.Image:
+    try:
+        with _strict_warnings(), Image.open(io.BytesIO(data)) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except UNREADABLE as error:
+        raise DataError(
+            f"the image bytes cannot be decoded ({error}); replace or remove the image."
+        ) from error
+    background = Image.new("RGBA", upright.size, WHITE)
+    return Image.alpha_composite(background, upright).convert(PIL_MODES[channels])
+
+
+def _strict_warnings() -> warnings.catch_warnings:
+    # A mere warning about an oversized image would let it through; it must count as unreadable.
+    return warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    return (2 * numerator + denominator) // (2 * denominator)

@@ -1,0 +1,206 @@
+"""The prepared format: a folder whose index says what every document holds before any payload is read.
+
+index.arrow      one row per document: tokens, loss, split, text, and its images' positions, sizes and byte
+ranges payload.bin      the encoded images, one behind the other index.json       format, version, tokenizer
+digest, counts, and the size and digest of index.arrow tokenizer.json   the tokenizer that made the tokens
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+from counterpoint.data.payload import Bools, Ints
+from counterpoint.errors import DataError
+
+FORMAT, VERSION = "counterpoint-index", 1
+ARROW_NAME, PAYLOAD_NAME, MANIFEST_NAME, TOKENIZER_NAME = (
+    "index.arrow",
+    "payload.bin",
+    "index.json",
+    "tokenizer.json",
+)
+DIGEST_LIMIT_BYTES = 256 * 2**20
+"""An index up to this size is hashed when opened; hashing a larger one would cost every rank seconds."""
+
+IMAGE = pa.struct(
+    [
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("length", pa.int64(), nullable=False),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        pa.field("tokens", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+        pa.field("loss", pa.list_(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("images", pa.list_(pa.field("item", IMAGE, nullable=False)), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """One image: its rows stand before token `position`; sizes in pixels; its bytes begin at `offset`."""
+
+    position: int
+    height: int
+    width: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The content of index.json; two preparations are the same dataset if and only if these are equal."""
+
+    format: str
+    version: int
+    tokenizer_sha256: str
+    documents: int
+    tokens: int
+    images: int
+    splits: dict[str, int]
+    arrow_bytes: int
+    arrow_sha256: str
+    payload_bytes: int
+    payload_sha256: str
+
+    def write(self, folder: Path) -> None:
+        """Write index.json into a folder."""
+        (folder / MANIFEST_NAME).write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read index.json; raises DataError if it is missing, malformed or of another version."""
+        path = folder / MANIFEST_NAME
+        try:
+            values = json.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise DataError(
+                f"dataset {folder}: {MANIFEST_NAME} is missing; run `counterpoint prepare SOURCE {folder}` "
+                "or correct the path."
+            ) from error
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"dataset {folder}: {MANIFEST_NAME} cannot be read ({error}); prepare it again."
+            ) from error
+        found = (values.get("format"), values.get("version")) if isinstance(values, dict) else (None, None)
+        if found != (FORMAT, VERSION):
+            raise DataError(
+                f"dataset {folder}: {MANIFEST_NAME} says format {found[0]!r}, version {found[1]!r}, expected "
+                f"{FORMAT!r}, version {VERSION}; prepare it again with this version."
+            )
+        if values.keys() != set(cls.__slots__):
+            odd = ", ".join(sorted(values.keys() ^ set(cls.__slots__)))
+            raise DataError(
+                f"dataset {folder}: {MANIFEST_NAME} lacks or adds the keys {odd}; prepare it again."
+            )
+        return cls(**values)
+
+
+class Index:
+    """A prepared folder, read lazily: rows through a memory map, images one by one.
+
+    Raises DataError if a file is missing, of another size than the manifest says, or corrupt.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = Manifest.read(folder)
+        self._check_size(ARROW_NAME, self.manifest.arrow_bytes)
+        self._check_size(PAYLOAD_NAME, self.manifest.payload_bytes)
+        if self.manifest.arrow_bytes <= DIGEST_LIMIT_BYTES:
+            self._check_digest(ARROW_NAME, self.manifest.arrow_sha256)
+        self.table = self._open_table()
+
+    def verify(self) -> None:
+        """Hash both files whole; raises DataError if a byte differs from what was prepared."""
+        self._check_digest(ARROW_NAME, self.manifest.arrow_sha256)
+        self._check_digest(PAYLOAD_NAME, self.manifest.payload_sha256)
+
+    def rows_of(self, split: str) -> Ints:
+        """Row numbers of a split, ascending; raises DataError if it has none."""
+        if split not in self.manifest.splits:
+            known = ", ".join(sorted(self.manifest.splits))
+            raise DataError(f"dataset {self.folder}: no split '{split}'; expected one of: {known}.")
+        is_split = pc.equal(self.table.column("split"), split)
+        return np.flatnonzero(is_split.to_numpy()).astype(np.int64)
+
+    def tokens(self, row: int) -> tuple[Ints, Bools]:
+        """The ids and the loss marks of a document, both (tokens,)."""
+        tokens = self.table.column("tokens")[row].values.to_numpy(zero_copy_only=False).astype(np.int64)
+        loss = self.table.column("loss")[row].values.to_numpy(zero_copy_only=False).astype(np.bool_)
+        return tokens, loss
+
+    def text(self, row: int) -> str:
+        """The document's text for people."""
+        return str(self.table.column("text")[row].as_py())
+
+    def images(self, row: int) -> tuple[ImageEntry, ...]:
+        """The images of a document, by position."""
+        return tuple(ImageEntry(**entry) for entry in self.table.column("images")[row].as_py())
+
+    def image_bytes(self, entry: ImageEntry) -> bytes:
+        """The encoded bytes of an image; raises DataError if they cannot be read whole."""
+        try:
+            with (self.folder / PAYLOAD_NAME).open("rb") as file:
+                file.seek(entry.offset)
+                data = file.read(entry.length)
+        except OSError as error:
+            raise DataError(
+                f"dataset {self.folder}: {PAYLOAD_NAME} cannot be read ({error.strerror})."
+            ) from error
+        if len(data) != entry.length:
+            raise DataError(
+                f"dataset {self.folder}: {PAYLOAD_NAME} ends inside bytes {entry.offset} to "
+                f"{entry.offset + entry.length}; prepare it again."
+            )
+        return data
+
+    def _open_table(self) -> Any:
+        path = self.folder / ARROW_NAME
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"dataset {self.folder}: {ARROW_NAME} is corrupt ({error}); prepare it again."
+            ) from error
+        if not table.schema.equals(SCHEMA) or table.num_rows != self.manifest.documents:
+            raise DataError(
+                f"dataset {self.folder}: {ARROW_NAME} has other columns than this version's, or "
+                f"{table.num_rows} documents instead of {self.manifest.documents}; prepare it again."
+            )
+        return table
+
+    def _check_size(self, name: str, expected: int) -> None:
+        path = self.folder / name
+        found = path.stat().st_size if path.is_file() else None
+        if found != expected:
+            state = "is missing" if found is None else f"has {found} bytes"
+            raise DataError(
+                f"dataset {self.folder}: {name} {state}, expected {expected} bytes; prepare it again."
+            )
+
+    def _check_digest(self, name: str, expected: str) -> None:
+        found = file_digest(self.folder / name)
+        if found != expected:
+            raise DataError(
+                f"dataset {self.folder}: {name} is corrupt (sha256 {found[:12]}, expected {expected[:12]}); "
+                "prepare it again."
+            )
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

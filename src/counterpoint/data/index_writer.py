@@ -1,0 +1,144 @@
+"""Writing the prepared format: into a folder beside the target, published by one rename."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from counterpoint.data.images import image_size
+from counterpoint.data.index import (
+    ARROW_NAME,
+    FORMAT,
+    MANIFEST_NAME,
+    PAYLOAD_NAME,
+    SCHEMA,
+    TOKENIZER_NAME,
+    VERSION,
+    Manifest,
+    file_digest,
+)
+from counterpoint.errors import DataError
+
+BATCH_DOCUMENTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One document to write: `loss` marks its targets, `images` are (position, encoded bytes) by position."""
+
+    tokens: Sequence[int]
+    loss: Sequence[bool]
+    split: str
+    text: str
+    images: Sequence[tuple[int, bytes]] = ()
+
+
+class IndexWriter:
+    """Collects records in a folder beside `out`, which `publish` moves there and leaving without it removes.
+
+    The tokenizer must lie at `folder / TOKENIZER_NAME` before `publish`.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out.parent / f".{out.name}.partial-{os.getpid()}"
+        self._batch: list[dict[str, object]] = []
+        self._splits: Counter[str] = Counter()
+        self._tokens = self._images = self._offset = 0
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True)
+        self._payload: BinaryIO = (self.folder / PAYLOAD_NAME).open("wb")
+        self._arrow = pa.ipc.new_file(str(self.folder / ARROW_NAME), SCHEMA)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self, record: Record) -> None:
+        """Append a document; raises DataError if it contradicts itself or an image cannot be read."""
+        positions = [position for position, _ in record.images]
+        if positions != sorted(positions) or (
+            positions and not 0 <= positions[0] <= positions[-1] <= len(record.tokens)
+        ):
+            raise DataError(
+                f"image positions {positions} do not ascend within 0 to {len(record.tokens)}; correct the "
+                "record."
+            )
+        if len(record.loss) != len(record.tokens):
+            raise DataError(
+                f"{len(record.loss)} loss marks for {len(record.tokens)} tokens; correct the record."
+            )
+        images = [self._add_image(position, data) for position, data in record.images]
+        row: dict[str, object] = {
+            "tokens": record.tokens,
+            "loss": record.loss,
+            "split": record.split,
+            "text": record.text,
+            "images": images,
+        }
+        self._batch.append(row)
+        self._splits[record.split] += 1
+        self._tokens += len(record.tokens)
+        if len(self._batch) == BATCH_DOCUMENTS:
+            self._flush()
+
+    def publish(self) -> tuple[Manifest, bool]:
+        """Move the finished folder to its place; the flag is False if an equal index was there already.
+
+        Raises DataError if `out` holds something else.
+        """
+        self._flush()
+        self._close()
+        manifest = self._manifest()
+        manifest.write(self.folder)
+        if (self.out / MANIFEST_NAME).is_file():
+            if Manifest.read(self.out) == manifest:
+                return manifest, False
+            raise DataError(f"{self.out}: holds a different index; remove the folder or choose another one.")
+        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise DataError(f"{self.out}: exists and is no index; remove it or choose another folder.")
+        self.folder.rename(self.out)
+        return manifest, True
+
+    def _manifest(self) -> Manifest:
+        arrow, payload = self.folder / ARROW_NAME, self.folder / PAYLOAD_NAME
+        return Manifest(
+            format=FORMAT,
+            version=VERSION,
+            tokenizer_sha256=file_digest(self.folder / TOKENIZER_NAME),
+            documents=self._splits.total(),
+            tokens=self._tokens,
+            images=self._images,
+            splits=dict(self._splits),
+            arrow_bytes=arrow.stat().st_size,
+            arrow_sha256=file_digest(arrow),
+            payload_bytes=payload.stat().st_size,
+            payload_sha256=file_digest(payload),
+        )
+
+    def _add_image(self, position: int, data: bytes) -> dict[str, int]:
+        height, width = image_size(data)
+        offset = self._offset
+        self._payload.write(data)
+        self._offset += len(data)
+        self._images += 1
+        return {"position": position, "height": height, "width": width, "offset": offset, "length": len(data)}
+
+    def _flush(self) -> None:
+        if self._batch:
+            self._arrow.write_batch(pa.RecordBatch.from_pylist(self._batch, schema=SCHEMA))
+            self._batch.clear()
+
+    def _close(self) -> None:
+        self._arrow.close()
+        self._payload.close()

@@ -1,0 +1,124 @@
+"""Conversations in the LLaVA form (Liu et al. 2023): one JSON object a line, images in the same folder.
+
+    {"image": "a.png", "conversations": [{"from": "human", "value": "<image> What is it?"},
+                                         {"from": "gpt", "value": "A cat."}]}
+
+A file's name without its suffix is the split. `image` may be a list; each MARK stands for the next image.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from counterpoint.data.index_writer import IndexWriter, Record
+from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.errors import DataError
+
+MARK = "<image>"
+HUMAN, GPT = "human", "gpt"
+TURN_END = "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One line of a file: the turns as (speaker, text with marks) and the images that the marks stand for."""
+
+    place: str
+    split: str
+    turns: tuple[tuple[str, str], ...]
+    images: tuple[Path, ...]
+
+
+def read_conversations(folder: Path) -> Iterator[Conversation]:
+    """All conversations of a folder, files by name; raises DataError naming file and line of a bad record."""
+    files = sorted(folder.glob("*.jsonl"))
+    if not files:
+        raise DataError(
+            f"{folder}: no *.jsonl file in it; expected LLaVA-style records, one JSON object a line."
+        )
+    for path in files:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parse(line, f"{path}:{number}", path.stem, folder)
+
+
+def write_conversations(writer: IndexWriter, folder: Path, tokenizer: Tokenizer) -> None:
+    """Add a folder's conversations to an index; raises DataError naming file and line of a bad one."""
+    for conversation in read_conversations(folder):
+        try:
+            writer.add(make_record(conversation, tokenizer))
+        except DataError as error:
+            raise DataError(f"{conversation.place}: {error}") from error
+
+
+def make_record(conversation: Conversation, tokenizer: Tokenizer) -> Record:
+    """Turn marks into positions, once and for all; what `gpt` says and the end of its turn are targets."""
+    tokens, positions = list(tokenizer.start), []
+    loss = [False] * len(tokens)
+    for speaker, text in conversation.turns:
+        pieces = text.split(MARK)
+        for number, piece in enumerate(pieces):
+            if number > 0:
+                positions.append(len(tokens))
+            tokens += tokenizer.encode(piece)
+        tokens += [tokenizer.eos] if speaker == GPT else tokenizer.encode(TURN_END)
+        loss += [speaker == GPT] * (len(tokens) - len(loss))
+    images = [(position, _read(path)) for position, path in zip(positions, conversation.images, strict=True)]
+    said = TURN_END.join(text.replace(MARK, "").strip() for _, text in conversation.turns)
+    return Record(tokens, loss, conversation.split, said, images)
+
+
+def _parse(line: str, place: str, split: str, folder: Path) -> Conversation:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{place}: not a JSON object ({error}); correct or remove the line.") from error
+    turns = _turns(values, place)
+    images = _images(values, place, folder)
+    marks = sum(text.count(MARK) for _, text in turns)
+    if marks != len(images):
+        raise DataError(
+            f"{place}: {marks} marks {MARK} for {len(images)} images; expected one mark in the text for each "
+            "image."
+        )
+    return Conversation(place, split, turns, images)
+
+
+def _turns(values: Any, place: str) -> tuple[tuple[str, str], ...]:
+    turns = values.get("conversations") if isinstance(values, dict) else None
+    if not isinstance(turns, list) or not turns:
+        raise DataError(f"{place}: expected an object with a list 'conversations' of at least one turn.")
+    for turn in turns:
+        if (
+            not isinstance(turn, dict)
+            or turn.get("from") not in (HUMAN, GPT)
+            or not isinstance(turn.get("value"), str)
+        ):
+            raise DataError(
+                f"{place}: expected turns of the form {{'from': '{HUMAN}' or '{GPT}', 'value': text}}, got "
+                f"{turn}."
+            )
+    return tuple((turn["from"], turn["value"]) for turn in turns)
+
+
+def _images(values: dict[str, Any], place: str, folder: Path) -> tuple[Path, ...]:
+    names = values.get("image", [])
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{place}: expected 'image' to be a file name or a list of them, got {names!r}.")
+    for name in names:
+        if not (folder / name).is_file():
+            raise DataError(f"{place}: image {folder / name} is missing; correct 'image' or add the file.")
+    return tuple(folder / name for name in names)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"image {path} cannot be read ({error.strerror}); correct its permissions."
+        ) from error

@@ -1,0 +1,121 @@
+"""A split of a prepared index as a source: documents cut to the sequence, item counts from sizes alone."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from counterpoint.data.images import ItemSettings, read_patches
+from counterpoint.data.index import Index
+from counterpoint.data.payload import Ints, PatchPayload, TextPayload, lay_items, lay_text
+from counterpoint.errors import DataError
+from counterpoint.plan.samples import Document, Item
+
+
+class PreparedSource:
+    """One split of one index; text behind the last row of `sequence_tokens` is cut off, an item never is.
+
+    A sample whose items do not fit is left out and counted in `excluded`. Raises DataError if the index
+    cannot be read, the split is unknown or nothing fits, or it has images and `settings` is None.
+    """
+
+    def __init__(
+        self, path: Path, split: str, source: int, settings: ItemSettings | None, sequence_tokens: int
+    ) -> None:
+        self.index = Index(path)
+        self.settings = settings
+        self._source = source
+        rows = self.index.rows_of(split)
+        image_rows, last_position = self._item_extent(rows, split)
+        kept_tokens = np.minimum(self._lengths("tokens")[rows], sequence_tokens - image_rows)
+        is_kept = (kept_tokens >= last_position) & (kept_tokens + image_rows > 0)
+        self._rows, self._kept_tokens = rows[is_kept], kept_tokens[is_kept]
+        self.excluded = int(len(rows) - len(self._rows))
+        if not len(self._rows):
+            raise DataError(
+                f"dataset {path}, split '{split}': none of its {len(rows)} samples fits into "
+                f"{sequence_tokens} rows; raise data.sequence_tokens or lower data.image.max_patches."
+            )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def document(self, index: int) -> Document:
+        """The metadata of a document; reads no payload."""
+        row, kept = int(self._rows[index]), int(self._kept_tokens[index])
+        images = self.index.images(row)
+        items: tuple[Item, ...] = ()
+        if self.settings is not None:
+            grids = [self.settings.grid(image.height, image.width) for image in images]
+            items = lay_items(
+                self.settings.module, [image.position for image in images], grids, self.settings.merge
+            )
+        starts_with_text = kept > 0 and not (images and images[0].position == 0)
+        first = int(self._loss_before[row])
+        loss_tokens = int(self._marks_before[first + kept] - self._marks_before[first + starts_with_text])
+        return Document(self._source, index, kept + sum(item.rows for item in items), loss_tokens, items)
+
+    def text(self, index: int) -> TextPayload:
+        """The ids and labels of a document, (tokens,) each."""
+        document, row, kept = self.document(index), int(self._rows[index]), int(self._kept_tokens[index])
+        tokens, targets = self.index.tokens(row)
+        positions = [image.position for image in self.index.images(row)]
+        return lay_text(tokens[:kept], targets[:kept], positions, [item.rows for item in document.items])
+
+    def caption(self, index: int) -> str:
+        """The document's text for people."""
+        return self.index.text(int(self._rows[index]))
+
+    def grid(self, index: int, which: int) -> tuple[int, int]:
+        """The patch grid of an image, from its indexed size."""
+        assert self.settings is not None, "a document with items comes from a source with item settings"
+        image = self.index.images(int(self._rows[index]))[which]
+        return self.settings.grid(image.height, image.width)
+
+    def item(self, index: int, which: int) -> PatchPayload:
+        """The patch rows of an image; raises DataError if its bytes are bad."""
+        assert self.settings is not None, "a document with items comes from a source with item settings"
+        image = self.index.images(int(self._rows[index]))[which]
+        return read_patches(self.index.image_bytes(image), image.height, image.width, self.settings)
+
+    @cached_property
+    def _loss_before(self) -> Ints:
+        """Where each document's loss marks begin among all of them, (documents,)."""
+        lengths = self._lengths("loss")
+        return np.cumsum(lengths) - lengths
+
+    @cached_property
+    def _marks_before(self) -> Ints:
+        """How many of the first n loss marks are set, (tokens + 1,)."""
+        chunks = [
+            chunk.flatten().to_numpy(zero_copy_only=False) for chunk in self.index.table.column("loss").chunks
+        ]
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(chunks), dtype=np.int64)])
+
+    def _lengths(self, column: str) -> Ints:
+        chunks = [np.diff(chunk.offsets.to_numpy()) for chunk in self.index.table.column(column).chunks]
+        return np.concatenate(chunks).astype(np.int64)
+
+    def _item_extent(self, rows: Ints, split: str) -> tuple[Ints, Ints]:
+        """Item rows of each document, and the token that its last item stands before (0 without items)."""
+        counts = self._lengths("images")
+        total, last = np.zeros(len(counts), np.int64), np.zeros(len(counts), np.int64)
+        if self.settings is None and counts[rows].any():
+            raise DataError(
+                f"dataset {self.index.folder}, split '{split}': {int((counts[rows] > 0).sum())} samples hold "
+                "images, a modality without a module; add a vision module and its edge, or choose a dataset "
+                "without images."
+            )
+        if self.settings is None or not counts.any():
+            return total[rows], last[rows]
+        fields = [chunk.flatten() for chunk in self.index.table.column("images").chunks]
+        position, height, width = (
+            np.concatenate([chunk.field(name).to_numpy() for chunk in fields])
+            for name in ("position", "height", "width")
+        )
+        owner = np.repeat(np.arange(len(counts)), counts)
+        sizes, which = np.unique(np.stack([height, width], axis=1), axis=0, return_inverse=True)
+        grids = np.array([self.settings.grid(int(h), int(w)) for h, w in sizes], dtype=np.int64)
+        np.add.at(total, owner, (grids.prod(axis=1) // self.settings.merge**2)[which.reshape(-1)])
+        np.maximum.at(last, owner, position)
+        return total[rows], last[rows]

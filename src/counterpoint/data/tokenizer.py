@@ -1,0 +1,91 @@
+"""The tokenizer: a `tokenizers` file with its special tokens named, and how a small one is trained."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from counterpoint.errors import DataError
+
+BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
+BOS_NAMES = (BOS, "<s>", "<|begin_of_text|>", "[BOS]", "<|im_start|>")
+EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "[EOS]", "<|im_end|>", "<|endoftext|>")
+PAD_NAMES = (PAD, "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<unk>")
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Text to ids and back; `bos` and `pad` are None where the file has none."""
+
+    backend: Backend
+    digest: str
+    eos: int
+    bos: int | None
+    pad: int | None
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Read a `tokenizer.json`; raises DataError if it is missing, malformed or without an end token."""
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"tokenizer {path}: the file cannot be read ({error.strerror}); run `counterpoint prepare` "
+                "or correct the path."
+            ) from error
+        try:
+            backend = Backend.from_buffer(text)
+        except Exception as error:  # The library raises plain Exception for every malformed file.
+            raise DataError(
+                f"tokenizer {path}: not a tokenizers file ({error}); expected tokenizer.json."
+            ) from error
+        eos = _first_id(backend, EOS_NAMES)
+        if eos is None:
+            raise DataError(
+                f"tokenizer {path}: no end-of-sequence token; expected one of {', '.join(EOS_NAMES)}; "
+                "add one to the file's added_tokens."
+            )
+        digest = hashlib.sha256(text).hexdigest()
+        return cls(backend, digest, eos, _first_id(backend, BOS_NAMES), _first_id(backend, PAD_NAMES))
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of ids, special tokens included."""
+        return self.backend.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def start(self) -> list[int]:
+        """What every document begins with: the begin token, or nothing where there is none."""
+        return [] if self.bos is None else [self.bos]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; no special token is added."""
+        return list(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; special tokens are left out."""
+        return self.backend.decode(list(ids), skip_special_tokens=True)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int, path: Path) -> Tokenizer:
+    """Train byte-level BPE (Sennrich et al. 2016) of at most `vocabulary` ids and save it to `path`."""
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.save(str(path))
+    return Tokenizer.load(path)
+
+
+def _first_id(backend: Backend, names: tuple[str, ...]) -> int | None:
+    ids = (backend.token_to_id(name) for name in names)
+    return next((number for number in ids if number is not None), None)

@@ -1,0 +1,131 @@
+"""Process groups: the only file that starts torch.distributed, makes groups, or knows of a default group.
+
+All ranks create all groups in the plan's order (design D17). Everything else gets the groups it needs as arguments.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+
+from counterpoint.plan.communicators import Communicator, collective_name
+from counterpoint.plan.layout import Layout
+
+Key = tuple[tuple[int, ...], int]
+"""Ranks, and how many earlier communicators of the same plan must not share with this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among all processes; `store` is shared by all of them and outlives a failing one."""
+
+    rank: int
+    size: int
+    device: torch.device
+    store: dist.Store
+
+
+def join_world(device_type: str, timeout_seconds: float) -> World:
+    """Join the processes that the launcher started; reads torchrun's environment variables.
+
+    `timeout_seconds` bounds collectives as a last resort, behind the watchdog.
+    """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    timeout = timedelta(seconds=timeout_seconds)
+    if device_type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", device_id=device, timeout=timeout)
+    else:
+        device = torch.device("cpu")
+        dist.init_process_group("gloo", timeout=timeout)
+    return World(rank, size, device, dist.distributed_c10d._get_default_store())
+
+
+def leave_world(world: World) -> None:
+    """Take everything down; all ranks call it once their work is done."""
+    if world.device.type == "cuda":
+        torch.cuda.synchronize(world.device)
+    dist.destroy_process_group()
+
+
+@dataclass(slots=True)
+class GroupCache:
+    """Groups made so far by rank list, for processes that run one plan after another."""
+
+    groups: dict[Key, dist.ProcessGroup | None] = field(default_factory=dict)
+    controls: dict[Key, dist.ProcessGroup | None] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Groups made, the same number on every rank."""
+        return len(self.groups) + len(self.controls)
+
+    def destroy(self) -> None:
+        """Destroy all groups, in the order in which they were made; all ranks call it together."""
+        for group in (*self.groups.values(), *self.controls.values()):
+            if group is not None:
+                dist.destroy_process_group(group)
+        self.groups.clear()
+        self.controls.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The groups of one plan on one rank, by communicator name.
+
+    `control` and `storage` are gloo groups of all active ranks, for objects and for checkpoints; None on idle ranks.
+    """
+
+    world: World
+    named: dict[str, dist.ProcessGroup]
+    control: dist.ProcessGroup | None
+    storage: dist.ProcessGroup | None
+
+    def collective(self, ranks: tuple[int, ...]) -> dist.ProcessGroup:
+        """The group for collectives over `ranks`."""
+        return self.named[collective_name(ranks)]
+
+    def data_mesh(self, layout: Layout) -> DeviceMesh:
+        """FSDP's mesh of this rank for a module: (dp_shard,) or (dp_replicate, dp_shard)."""
+        rank, device_type = self.world.rank, self.world.device.type
+        shard = layout.group("dp_shard", rank)
+        if layout.dp_replicate == 1:
+            return DeviceMesh.from_group(self.collective(shard), device_type, mesh_dim_names=("dp_shard",))
+        replicate = layout.group("dp_replicate", rank)
+        columns = [layout.group("dp_replicate", r) for r in shard]
+        mesh = torch.tensor(columns, dtype=torch.int).T
+        groups = [self.collective(replicate), self.collective(shard)]
+        return DeviceMesh.from_group(groups, device_type, mesh=mesh, mesh_dim_names=("dp_replicate", "dp_shard"))
+
+
+def make_groups(
+    world: World, communicators: Iterable[Communicator], active: tuple[int, ...], cache: GroupCache | None = None
+) -> Groups:
+    """Create the communicators of a plan in its order; a collective call on all processes of the world."""
+    cache = GroupCache() if cache is None else cache
+    named: dict[str, dist.ProcessGroup] = {}
+    transfers: Counter[tuple[int, ...]] = Counter()
+    for communicator in communicators:
+        ranks = communicator.ranks
+        transfers[ranks] += communicator.is_transfer
+        key = (ranks, transfers[ranks] if communicator.is_transfer else 0)
+        if key not in cache.groups:
+            cache.groups[key] = _new_group(ranks, world, None)
+        group = cache.groups[key]
+        if group is not None:
+            named[communicator.name] = group
+    for use in (0, 1):
+        if (active, use) not in cache.controls:
+            cache.controls[active, use] = _new_group(active, world, "gloo")
+    return Groups(world, named, cache.controls[active, 0], cache.controls[active, 1])
+
+
+def _new_group(ranks: tuple[int, ...], world: World, backend: str | None) -> dist.ProcessGroup | None:
+    group = dist.new_group(list(ranks), backend=backend)
+    return group if world.rank in ranks else None

@@ -1,0 +1,81 @@
+"""Attention inside each document of packed rows."""
+
+from typing import final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from counterpoint.models.batch import Batch
+from counterpoint.models.exchange import Enter
+from counterpoint.models.linear import Linear, OutputLinear
+from counterpoint.models.segments import Bucket, Segments
+
+
+@final
+class Attention(nn.Module):
+    """Grouped-query attention on normed rows (rows, hidden) -> (rows, hidden).
+
+    The numbers of heads follow from the weights: a share of the weights computes a share of the heads.
+    `rotary` maps (queries, keys, batch) to queries and keys; `q_norm` and `k_norm` act on one head.
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        *,
+        bias: bool,
+        causal: bool,
+        rotary: nn.Module,
+        q_norm: nn.Module,
+        k_norm: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.causal = causal
+        self.enter: nn.Module = Enter()
+        self.q = Linear(hidden, heads * head_dim, bias=bias)
+        self.k = Linear(hidden, kv_heads * head_dim, bias=bias)
+        self.v = Linear(hidden, kv_heads * head_dim, bias=bias)
+        self.q_norm = q_norm
+        self.k_norm = k_norm
+        self.rotary = rotary
+        self.o = OutputLinear(heads * head_dim, hidden, bias=bias)
+
+    def forward(self, rows: Tensor, batch: Batch) -> Tensor:
+        inputs = self.enter(rows)
+        queries = self.q_norm(self._split_heads(self.q(inputs)))
+        keys = self.k_norm(self._split_heads(self.k(inputs)))
+        values = self._split_heads(self.v(inputs))
+        queries, keys = self.rotary(queries, keys, batch)
+        mixed = attend(queries, keys, values, batch.segments, causal=self.causal)
+        out: Tensor = self.o(mixed.flatten(1))
+        return out
+
+    def _split_heads(self, rows: Tensor) -> Tensor:
+        return rows.view(rows.shape[0], rows.shape[1] // self.head_dim, self.head_dim)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments, *, causal: bool) -> Tensor:
+    """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) of their own document.
+
+    Rows of no document come out as zeros. Without any document all three inputs still get gradients, of zero.
+    """
+    if not segments.buckets:
+        return queries * 0 + (keys.sum() + values.sum()) * 0
+    mixed = queries.new_zeros(queries.shape)
+    for bucket in segments.buckets:
+        padded = _attend_padded(bucket, bucket.pad(queries), bucket.pad(keys), bucket.pad(values), causal)
+        mixed = bucket.unpad_into(mixed, padded)
+    return mixed
+
+
+def _attend_padded(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor, causal: bool) -> Tensor:
+    # Padding lies behind a document, where no causal query looks: only bidirectional attention needs a mask.
+    mask = None if causal or bucket.filled is None else bucket.filled[:, None, None, :]
+    grouped = queries.shape[1] != keys.shape[1]
+    return F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped
+    )

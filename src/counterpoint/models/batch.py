@@ -1,0 +1,77 @@
+"""What a model reads besides its rows."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from counterpoint.models.segments import Segments
+
+NO_TOKEN = -1
+"""Id of a row without a token: a placeholder, which features fill, or padding."""
+
+NO_LABEL = -100
+"""Label of a row without a loss."""
+
+
+Insert = tuple[Tensor, Tensor]
+"""Features (n, hidden) and the rows, int64 (n,), of the embedding's output to which they are added."""
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Packed documents of tokens.
+
+    `ids` int64 (rows,) with NO_TOKEN at placeholders and padding; `positions` int64 (rows,), from 0 in each
+    document; `labels` int64 (rows,), already shifted, NO_LABEL where there is no loss. `loss_denominator` is
+    the number of loss tokens of the global batch, 0 if it has none. Under tensor parallelism all of this
+    describes every row of the lane, while `inserts` point into the rank's own rows.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    labels: Tensor
+    segments: Segments
+    loss_denominator: float
+    inserts: tuple[Insert, ...] = ()
+
+    def to(self, device: torch.device | str) -> "TextBatch":
+        """The same batch on `device`; inserts are made there and stay as they are."""
+        return replace(
+            self,
+            ids=self.ids.to(device, non_blocking=True),
+            positions=self.positions.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            segments=self.segments.to(device),
+        )
+
+    def with_inserts(self, inserts: tuple[Insert, ...]) -> "TextBatch":
+        """The same batch with these features added by the embedding."""
+        return replace(self, inserts=inserts)
+
+
+@dataclass(frozen=True)
+class PatchBatch:
+    """Packed images of patches.
+
+    `patches` (rows, patch_dim); `coordinates` int64 (rows, 2), the (row, column) of each patch in its image;
+    `grids` int64 (rows, 2), the (height, width) of that image in patches. Under tensor parallelism these
+    three describe the rank's own rows, while `segments` describes every row of the lane.
+    """
+
+    patches: Tensor
+    coordinates: Tensor
+    grids: Tensor
+    segments: Segments
+
+    def to(self, device: torch.device | str) -> "PatchBatch":
+        """The same batch on `device`."""
+        return PatchBatch(
+            patches=self.patches.to(device, non_blocking=True),
+            coordinates=self.coordinates.to(device, non_blocking=True),
+            grids=self.grids.to(device, non_blocking=True),
+            segments=self.segments.to(device),
+        )
+
+
+Batch = TextBatch | PatchBatch

@@ -1,0 +1,81 @@
+"""A model as an ordered run of named parts; a pipeline stage is a shorter run of the same parts."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor, nn
+
+from counterpoint.models.batch import Batch
+from counterpoint.models.exchange import StageEnter, StageLeave
+
+
+@dataclass(frozen=True)
+class Part:
+    """A named piece of a model.
+
+    `build` is given the earlier parts of the same chain, so that it can read the weights of the part `reads`;
+    a part that `makes_rows` reads only the batch and comes first.
+    """
+
+    name: str
+    build: Callable[[Mapping[str, nn.Module]], nn.Module]
+    makes_rows: bool = False
+    reads: str | None = None
+
+
+@final
+class Chain(nn.Module):
+    """Runs its parts in order; parameters keep the names that they have in the whole model.
+
+    The first `num_sources` parts make rows out of the batch and stand before `enter`, which all rows cross.
+    Other parts read the weights of `shared` ones, which must therefore be whole while the chain runs.
+    """
+
+    def __init__(
+        self, modules: Iterable[tuple[str, nn.Module]], *, num_sources: int, shared: frozenset[str]
+    ) -> None:
+        super().__init__()
+        self.num_sources = num_sources
+        self.shared = shared
+        self.enter: nn.Module = StageEnter()
+        self.leave: nn.Module = StageLeave()
+        self.part_names: list[str] = []
+        for name, module in modules:
+            self._adopt(name, module)
+            self.part_names.append(name)
+
+    def parts(self) -> list[tuple[str, nn.Module]]:
+        """The parts in order, with their names."""
+        return [(name, self.get_submodule(name)) for name in self.part_names]
+
+    def forward(self, rows: Tensor | None, batch: Batch) -> Tensor:
+        """Map the stage's input rows, None where its first part makes them, to output rows or the loss."""
+        parts = [part for _, part in self.parts()]
+        for part in parts[: self.num_sources]:
+            rows = part(rows, batch)
+        rows = self.enter(rows)
+        for part in parts[self.num_sources :]:
+            rows = part(rows, batch)
+        out: Tensor = self.leave(rows)
+        return out
+
+    def _adopt(self, name: str, module: nn.Module) -> None:
+        """Register `module` under a dotted name, with a folder for every piece before the last dot."""
+        parent: nn.Module = self
+        *folders, leaf = name.split(".")
+        for folder in folders:
+            if folder not in dict(parent.named_children()):
+                parent.add_module(folder, nn.ModuleDict())
+            parent = parent.get_submodule(folder)
+        parent.add_module(leaf, module)
+
+
+def build_chain(parts: Iterable[Part]) -> Chain:
+    """Build a contiguous run of a model's parts; parameters have no values yet, best on the meta device."""
+    parts = tuple(parts)
+    built: dict[str, nn.Module] = {}
+    for part in parts:
+        built[part.name] = part.build(built)
+    shared = frozenset(part.reads for part in parts if part.reads in built)
+    return Chain(built.items(), num_sources=sum(part.makes_rows for part in parts), shared=shared)

@@ -1,0 +1,78 @@
+"""A causal decoder as a list of parts (Llama, Qwen3 and the dense layers of Nemotron-H)."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import cast
+
+from torch import nn
+
+from counterpoint.models.attention import Attention
+from counterpoint.models.chain import Part
+from counterpoint.models.embedding import Embedding
+from counterpoint.models.head import Head, TiedHead
+from counterpoint.models.layers import AttentionLayer, MlpLayer
+from counterpoint.models.mlp import GatedMlp, Mlp, squared_relu
+from counterpoint.models.norm import RmsNorm
+from counterpoint.models.rotary import Rotary, Unrotated
+from counterpoint.plan.sizes import DecoderSizes
+
+Earlier = Mapping[str, nn.Module]
+
+
+def decoder_parts(sizes: DecoderSizes) -> list[Part]:
+    """The parts `embed`, `layers.N` (one per character of the pattern), `norm` and `head`."""
+    layers = [
+        Part(f"layers.{i}", partial(_LAYER_BUILDERS[kind], sizes)) for i, kind in enumerate(sizes.pattern)
+    ]
+    return [
+        Part("embed", partial(_embedding, sizes), makes_rows=True),
+        *layers,
+        Part("norm", partial(_final_norm, sizes)),
+        Part("head", partial(_head, sizes), reads="embed" if sizes.tied else None),
+    ]
+
+
+def _embedding(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
+    return Embedding(sizes.vocab, sizes.hidden)
+
+
+def _attention_layer(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
+    rotary = Unrotated() if sizes.rope_theta is None else Rotary(sizes.head_dim, sizes.rope_theta)
+    attention = Attention(
+        sizes.hidden,
+        sizes.heads,
+        sizes.kv_heads,
+        sizes.head_dim,
+        bias=sizes.bias,
+        causal=True,
+        rotary=rotary,
+        q_norm=_head_norm(sizes),
+        k_norm=_head_norm(sizes),
+    )
+    return AttentionLayer(RmsNorm(sizes.hidden, sizes.norm_eps), attention)
+
+
+def _head_norm(sizes: DecoderSizes) -> nn.Module:
+    return RmsNorm(sizes.head_dim, sizes.norm_eps) if sizes.qk_norm else nn.Identity()
+
+
+def _mlp_layer(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
+    mlp: nn.Module
+    if sizes.activation == "swiglu":
+        mlp = GatedMlp(sizes.hidden, sizes.ffn, bias=sizes.bias)
+    else:
+        mlp = Mlp(sizes.hidden, sizes.ffn, sizes.hidden, squared_relu, bias=sizes.bias)
+    return MlpLayer(RmsNorm(sizes.hidden, sizes.norm_eps), mlp)
+
+
+def _final_norm(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
+    return RmsNorm(sizes.hidden, sizes.norm_eps)
+
+
+def _head(sizes: DecoderSizes, earlier: Earlier) -> nn.Module:
+    if sizes.tied and "embed" in earlier:
+        return TiedHead(cast(Embedding, earlier["embed"]))
+    return Head(sizes.vocab, sizes.hidden)
+
+
+_LAYER_BUILDERS = {"*": _attention_layer, "-": _mlp_layer}

@@ -1,0 +1,74 @@
+"""The last part of a decoder: rows to the loss, or to logits."""
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from counterpoint.models.batch import NO_LABEL, TextBatch
+from counterpoint.models.embedding import Embedding
+from counterpoint.models.exchange import Enter
+
+
+def per_token(loss_sum: Tensor, denominator: float) -> Tensor:
+    """Divide a sum by the loss tokens of the global batch; without any, loss and gradients are zero."""
+    return loss_sum * (1.0 / denominator if denominator > 0 else 0.0)
+
+
+@final
+class CrossEntropySum(nn.Module):
+    """Sum of cross entropies over the rows with a label, in at least float32, divided by the denominator."""
+
+    def forward(self, logits: Tensor, labels: Tensor, denominator: float) -> Tensor:
+        """Reduce logits (rows, vocab) and labels int64 (rows,) to a scalar."""
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return per_token(F.cross_entropy(wide, labels, ignore_index=NO_LABEL, reduction="sum"), denominator)
+
+
+class VocabularyHead(nn.Module, ABC):
+    """Scores rows (rows, hidden) against every word of a matrix that a subclass holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter: nn.Module = Enter()
+        self.loss: nn.Module = CrossEntropySum()
+
+    @abstractmethod
+    def matrix(self) -> Tensor:
+        """The words as (vocab, hidden)."""
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """Scores (rows, vocab): of the whole vocabulary unless tensor parallelism has been applied."""
+        return F.linear(self.enter(rows), self.matrix())
+
+    def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
+        """The loss of the batch, a scalar."""
+        loss: Tensor = self.loss(self.logits(rows), batch.labels, batch.loss_denominator)
+        return loss
+
+
+@final
+class Head(VocabularyHead):
+    """A head with words of its own."""
+
+    def __init__(self, vocab: int, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocab, hidden))
+
+    def matrix(self) -> Tensor:
+        return self.weight
+
+
+@final
+class TiedHead(VocabularyHead):
+    """A head that reads the words of the embedding in its own chain and has no parameter."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        super().__init__()
+        # In a tuple, the embedding is no child: its weight keeps one name, and moving it cannot untie them.
+        self.tied = (embedding,)
+
+    def matrix(self) -> Tensor:
+        return self.tied[0].weight

@@ -1,0 +1,54 @@
+"""Residual layers: the parts between the first and the last of a transformer."""
+
+from typing import final
+
+from torch import Tensor, nn
+
+from counterpoint.models.batch import Batch
+
+
+@final
+class AttentionLayer(nn.Module):
+    """rows + attention(norm(rows))."""
+
+    def __init__(self, norm: nn.Module, attention: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+        self.attention = attention
+
+    def forward(self, rows: Tensor, batch: Batch) -> Tensor:
+        mixed: Tensor = self.attention(self.norm(rows), batch)
+        return rows + mixed
+
+
+@final
+class MlpLayer(nn.Module):
+    """rows + mlp(norm(rows))."""
+
+    def __init__(self, norm: nn.Module, mlp: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+        self.mlp = mlp
+
+    def forward(self, rows: Tensor, _batch: Batch) -> Tensor:
+        mixed: Tensor = self.mlp(self.norm(rows))
+        return rows + mixed
+
+
+@final
+class EncoderLayer(nn.Module):
+    """Attention, then MLP, each with its norm and its residual."""
+
+    def __init__(
+        self, attention_norm: nn.Module, attention: nn.Module, mlp_norm: nn.Module, mlp: nn.Module
+    ) -> None:
+        super().__init__()
+        self.attention_norm = attention_norm
+        self.attention = attention
+        self.mlp_norm = mlp_norm
+        self.mlp = mlp
+
+    def forward(self, rows: Tensor, batch: Batch) -> Tensor:
+        attended: Tensor = rows + self.attention(self.attention_norm(rows), batch)
+        out: Tensor = attended + self.mlp(self.mlp_norm(attended))
+        return out

@@ -1,0 +1,41 @@
+"""How queries and keys learn of their positions."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from counterpoint.models.batch import Batch, TextBatch
+
+
+@final
+class Unrotated(nn.Module):
+    """Queries and keys as they are: positions were added before, or there are none."""
+
+    def forward(self, queries: Tensor, keys: Tensor, _batch: Batch) -> tuple[Tensor, Tensor]:
+        return queries, keys
+
+
+@final
+class Rotary(nn.Module):
+    """Rotate the halves of queries and keys (rows, heads, head_dim) by their positions (Su et al., 2021).
+
+    Angles are float32, and float64 for float64 rows.
+    """
+
+    def __init__(self, head_dim: int, theta: float) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.theta = theta
+
+    def forward(self, queries: Tensor, keys: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor]:
+        wide = torch.promote_types(queries.dtype, torch.float32)
+        exponents = torch.arange(0, self.head_dim, 2, device=queries.device, dtype=wide) / self.head_dim
+        angles = batch.positions.to(wide)[:, None] * self.theta**-exponents
+        cosine, sine = angles.cos().to(queries.dtype)[:, None], angles.sin().to(queries.dtype)[:, None]
+        return _rotate(queries, cosine, sine), _rotate(keys, cosine, sine)
+
+
+def _rotate(rows: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    first, second = rows.chunk(2, dim=-1)
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)

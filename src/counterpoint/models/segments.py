@@ -1,0 +1,102 @@
+"""Which rows belong to which document, and the way from packed rows to padded documents and back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+_WIDEST_PADDING = 4
+"""A padded bucket holds at most this many times the rows of its documents."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Documents of similar length that attention computes as one padded batch.
+
+    `source` (n,) are their rows, `slots` (n,) the places of those rows in the flattened (documents, longest)
+    grid, `filled` (documents, longest) is True at these places, or None where all are filled.
+    """
+
+    documents: int
+    longest: int
+    source: Tensor
+    slots: Tensor
+    filled: Tensor | None
+
+    @classmethod
+    def build(cls, starts: list[int], lengths: list[int]) -> "Bucket":
+        """Index tensors on the CPU for documents that start at the rows `starts`."""
+        length = torch.tensor(lengths)
+        within = torch.cat([torch.arange(n) for n in lengths])
+        longest = max(lengths)
+        grid = torch.arange(len(lengths)) * longest
+        even = min(lengths) == longest
+        return cls(
+            documents=len(lengths),
+            longest=longest,
+            source=torch.tensor(starts).repeat_interleave(length) + within,
+            slots=grid.repeat_interleave(length) + within,
+            filled=None if even else torch.arange(longest)[None, :] < length[:, None],
+        )
+
+    def to(self, device: torch.device | str) -> "Bucket":
+        """The same bucket with its tensors on `device`."""
+        return Bucket(
+            documents=self.documents,
+            longest=self.longest,
+            source=self.source.to(device, non_blocking=True),
+            slots=self.slots.to(device, non_blocking=True),
+            filled=None if self.filled is None else self.filled.to(device, non_blocking=True),
+        )
+
+    def pad(self, rows: Tensor) -> Tensor:
+        """Lay rows (rows, heads, dim) out as (documents, heads, longest, dim), zeros where nothing lies."""
+        grid = rows.new_zeros((self.documents * self.longest, *rows.shape[1:]))
+        grid = grid.index_copy(0, self.slots, rows.index_select(0, self.source))
+        return grid.view(self.documents, self.longest, *rows.shape[1:]).transpose(1, 2)
+
+    def unpad_into(self, rows: Tensor, padded: Tensor) -> Tensor:
+        """Put (documents, heads, longest, dim) back at its places in rows (rows, heads, dim)."""
+        grid = padded.transpose(1, 2).flatten(0, 1)
+        return rows.index_copy(0, self.source, grid.index_select(0, self.slots))
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Documents that lie behind each other in `rows` rows; rows after the last document belong to none."""
+
+    lengths: tuple[int, ...]
+    rows: int
+    buckets: tuple[Bucket, ...]
+
+    @classmethod
+    def build(cls, lengths: Sequence[int], rows: int, device: torch.device | str = "cpu") -> "Segments":
+        """Describe documents of the given lengths, zero allowed, which fit into `rows` rows."""
+        assert sum(lengths) <= rows, f"documents of {sum(lengths)} rows in all do not fit into {rows} rows"
+        starts = list(accumulate(lengths, initial=0))
+        grouped = (
+            Bucket.build([starts[i] for i in members], [lengths[i] for i in members]).to(device)
+            for members in _similar_lengths(lengths)
+        )
+        return cls(lengths=tuple(lengths), rows=rows, buckets=tuple(grouped))
+
+    def to(self, device: torch.device | str) -> "Segments":
+        """The same segments with their index tensors on `device`."""
+        return Segments(self.lengths, self.rows, tuple(bucket.to(device) for bucket in self.buckets))
+
+
+def _similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Group documents, longest first, so that a padded group has at most _WIDEST_PADDING times its rows."""
+    groups: list[list[int]] = []
+    longest = used = 0
+    for document in sorted((i for i, n in enumerate(lengths) if n), key=lambda i: -lengths[i]):
+        length = lengths[document]
+        if groups and (len(groups[-1]) + 1) * longest <= _WIDEST_PADDING * (used + length):
+            groups[-1].append(document)
+            used += length
+        else:
+            groups.append([document])
+            longest = used = length
+    return groups

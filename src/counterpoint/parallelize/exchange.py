@@ -1,0 +1,94 @@
+"""Exchanges of rows in a tensor-parallel group, each with the exchange that carries its gradient."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+Operation = Callable[[Tensor], Tensor]
+
+
+@final
+class _Exchange(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, forward: Operation, backward: Operation) -> Tensor:
+        ctx.backward_operation = backward
+        return forward(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.backward_operation(gradients[0]), None, None
+
+
+@final
+class RowExchange(nn.Module):
+    """Applies `operation` to rows in forward and `transpose` to their gradient in backward."""
+
+    def __init__(self, operation: Operation, transpose: Operation) -> None:
+        super().__init__()
+        self.operation = operation
+        self.transpose = transpose
+
+    def forward(self, rows: Tensor) -> Tensor:
+        out: Tensor = _Exchange.apply(rows, self.operation, self.transpose)  # type: ignore[no-untyped-call]
+        return out
+
+
+@dataclass(frozen=True)
+class TensorGroup:
+    """A rank among the `size` ranks of `group`, and the collectives on rows (rows, ...) that it joins.
+
+    All ranks hold the same number of rows, so a collective without rows is skipped by all of them alike.
+    """
+
+    group: dist.ProcessGroup
+    rank: int
+    size: int
+
+    def all_gather(self, rows: Tensor) -> Tensor:
+        """The rows of all ranks behind each other."""
+        out = rows.new_empty((rows.shape[0] * self.size, *rows.shape[1:]))
+        if out.numel():
+            all_gather = dist.all_gather_single if _has_new_names() else dist.all_gather_into_tensor
+            all_gather(out, rows.contiguous(), group=self.group)
+        return out
+
+    def reduce_scatter(self, rows: Tensor) -> Tensor:
+        """This rank's share of the rows, summed over all ranks."""
+        out = rows.new_empty((rows.shape[0] // self.size, *rows.shape[1:]))
+        if out.numel():
+            reduce_scatter = dist.reduce_scatter_single if _has_new_names() else dist.reduce_scatter_tensor
+            reduce_scatter(out, rows.contiguous(), group=self.group)
+        return out
+
+    def all_reduce(self, rows: Tensor) -> Tensor:
+        """The rows summed over all ranks."""
+        return self._reduced(rows, dist.ReduceOp.SUM)
+
+    def all_reduce_max(self, rows: Tensor) -> Tensor:
+        """The rows' elementwise maximum over all ranks."""
+        return self._reduced(rows, dist.ReduceOp.MAX)
+
+    def own_share(self, rows: Tensor) -> Tensor:
+        """This rank's share of rows that all ranks hold."""
+        share = rows.shape[0] // self.size
+        return rows.narrow(0, self.rank * share, share).clone()
+
+    def _reduced(self, rows: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
+        out = rows.clone(memory_format=torch.contiguous_format)
+        if out.numel():
+            dist.all_reduce(out, op=operation, group=self.group)
+        return out
+
+
+def keep(rows: Tensor) -> Tensor:
+    """The rows as they are."""
+    return rows.view_as(rows)
+
+
+def _has_new_names() -> bool:
+    """Whether torch calls the collectives on one tensor `*_single`; calling the old names then warns."""
+    return torch.__version__ >= "2.13"

@@ -1,0 +1,108 @@
+"""Data parallelism of a stage: FSDP2 per part, gradients as sums, reduction as an action of its own.
+
+Backward never synchronises (design D7). FSDP2 has no public call that reduces gradients accumulated without
+synchronisation, so `reduce_gradients` runs its post-backward by hand, as torch's own pipelining does; this file is the
+only one that touches FSDP2's internals (`_get_fsdp_state`, `_fsdp_param_group`, `_root_post_backward_final_callback`,
+the same in torch 2.11 to 2.13).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """The dtypes of stored parameters, of compute, and of gradient reduction and accumulation."""
+
+    parameters: torch.dtype
+    compute: torch.dtype
+    reduce: torch.dtype
+
+
+def shard_data_parallel(chain: nn.Module, mesh: DeviceMesh, precision: Precision, reshard: bool) -> None:
+    """Apply FSDP2 to every part of a chain and to the chain itself, in place.
+
+    `mesh` is (dp_shard,) or (dp_replicate, dp_shard). With `reshard` parameters are gathered for each forward and
+    backward, without it once for all microbatches of a step. Parts that share a parameter stay in the chain's own group.
+    """
+    policy = MixedPrecisionPolicy(
+        param_dtype=None if precision.compute == precision.parameters else precision.compute,
+        reduce_dtype=precision.reduce,
+        cast_forward_inputs=False,
+    )
+    holders = Counter(id(p) for part in chain.children() for p in _unique(part))
+    for part in _parts(chain):
+        if all(holders[id(p)] == 1 for p in _unique(part)):
+            fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
+    fully_shard(chain, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
+    for module in _fsdp_modules(chain):
+        module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)
+    begin_accumulation(chain, reshard)
+
+
+def begin_accumulation(chain: nn.Module, reshard: bool) -> None:
+    """Make the backwards that follow accumulate locally."""
+    root = _root(chain)
+    root.set_requires_gradient_sync(False)
+    root.set_is_last_backward(False)
+    root.set_reshard_after_backward(reshard)
+
+
+def reduce_gradients(chain: nn.Module, reached: bool) -> None:
+    """Sum the accumulated gradients over the mesh into the sharded `.grad`, and reshard the parameters.
+
+    `reached` says whether any microbatch ran in this step; it is the same on all ranks of the mesh. If none did,
+    every gradient is zero and nothing is communicated.
+    """
+    if reached:
+        root = _root(chain)
+        root.set_requires_gradient_sync(True)
+        root.set_is_last_backward(True)
+        root.set_reshard_after_backward(True)
+        states = [module._get_fsdp_state() for module in _fsdp_modules(chain)]
+        for state in reversed(states):
+            if state._fsdp_param_group is not None:
+                state._fsdp_param_group.post_backward()
+        root._get_fsdp_state()._root_post_backward_final_callback()
+    for parameter in chain.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def release(chain: nn.Module) -> None:
+    """Reshard every part, after a forward that no backward follows."""
+    for module in _fsdp_modules(chain):
+        module.reshard()
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's shard of a parameter or gradient, as a plain tensor that shares its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _parts(chain: nn.Module) -> list[nn.Module]:
+    """A chain's parts, containers of parts opened."""
+    parts: list[nn.Module] = []
+    for child in chain.children():
+        parts.extend(child.children() if isinstance(child, nn.ModuleDict) else [child])
+    return [part for part in parts if next(part.parameters(), None) is not None]
+
+
+def _unique(part: nn.Module) -> list[nn.Parameter]:
+    return list(part.parameters())
+
+
+def _root(chain: nn.Module) -> FSDPModule:
+    assert isinstance(chain, FSDPModule), "shard_data_parallel comes first"
+    return chain
+
+
+def _fsdp_modules(chain: nn.Module) -> list[FSDPModule]:
+    return [module for module in chain.modules() if isinstance(module, FSDPModule)]

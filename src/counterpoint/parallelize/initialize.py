@@ -1,0 +1,124 @@
+"""Initial values independent of the layout: each element is a function of (seed, name, index) (design D19).
+
+The arithmetic is exact integer work up to one multiplication, so a value has the same bits in every block, on
+every device and in every version of torch.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor
+
+from counterpoint.parallelize.blocks import Block
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_FIRST_FACTOR = 0xBF58476D1CE4E5B9
+_SECOND_FACTOR = 0x94D049BB133111EB
+"""The constants of splitmix64 (Steele, Lea and Flood, 2014)."""
+
+_DRAWS_PER_ELEMENT = 2
+_DIGITS_PER_DRAW = 4
+_DIGIT_BITS = 16
+_ELEMENTS_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Initial:
+    """Normal around `mean`; `residual` divides `std` by the root of the number of residual sums."""
+
+    pattern: str
+    mean: float
+    std: float
+    residual: bool = False
+
+    def std_at(self, residual_sums: int) -> float:
+        """The standard deviation in a model that adds `residual_sums` sublayers to its rows."""
+        return self.std / math.sqrt(residual_sums) if self.residual else self.std
+
+
+INITIAL_VALUES = (
+    Initial("*.bias", mean=0.0, std=0.0),
+    Initial("*norm.weight", mean=1.0, std=0.0),
+    Initial("layers.*.o.weight", mean=0.0, std=0.02, residual=True),
+    Initial("layers.*.down.weight", mean=0.0, std=0.02, residual=True),
+    Initial("*", mean=0.0, std=0.02),
+)
+"""The first pattern that fits a parameter's name decides."""
+
+
+def initialize_(local: Tensor, block: Block, seed: int, module: str, residual_sums: int) -> None:
+    """Fill a local tensor, in place, with the initial values of its block and zeros in its padding.
+
+    `block.name` is the parameter's name in `module`; both are hashed, so equal names in two modules differ.
+    """
+    initial = next(rule for rule in INITIAL_VALUES if fnmatchcase(block.name, rule.pattern))
+    std = initial.std_at(residual_sums)
+    local.zero_()
+    inside = local[block.local_slices]
+    if std == 0.0:
+        inside.fill_(initial.mean)
+        return
+    key = _key(seed, f"{module}.{block.name}")
+    for start in range(0, inside.shape[0], _rows_at_once(block)):
+        piece = inside[start : start + _rows_at_once(block)]
+        piece.copy_(initial.mean + std * _standard_normal(key, _indices(block, start, piece)))
+
+
+def _rows_at_once(block: Block) -> int:
+    return max(1, _ELEMENTS_AT_ONCE // max(1, math.prod(block.shape[1:])))
+
+
+def _indices(block: Block, start: int, piece: Tensor) -> Tensor:
+    """The global, row-major element indices of a slab of the block that begins at its row `start`."""
+    offsets = (block.offset[0] + start, *block.offset[1:])
+    total = torch.zeros((), dtype=torch.int64, device=piece.device)
+    for dim, (offset, extent) in enumerate(zip(offsets, piece.shape, strict=True)):
+        stride = math.prod(block.global_shape[dim + 1 :])
+        steps = torch.arange(offset, offset + extent, device=piece.device) * stride
+        total = total[..., None] + steps
+    return total
+
+
+def _key(seed: int, name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little")
+
+
+def _standard_normal(key: int, indices: Tensor) -> Tensor:
+    """Float64 values of mean 0 and variance 1 for int64 element indices.
+
+    A sum of eight 16-bit digits is close to normal out to 4 standard deviations, and unlike Box-Muller it
+    needs no function that differs by a last bit between devices.
+    """
+    total = torch.zeros_like(indices)
+    for draw in range(_DRAWS_PER_ELEMENT):
+        bits = _splitmix(indices * _DRAWS_PER_ELEMENT + draw, key)
+        for digit in range(_DIGITS_PER_DRAW):
+            total += (bits >> (digit * _DIGIT_BITS)) & (2**_DIGIT_BITS - 1)
+    digits = _DRAWS_PER_ELEMENT * _DIGITS_PER_DRAW
+    mean = digits * (2**_DIGIT_BITS - 1) / 2
+    std = math.sqrt(digits * (4**_DIGIT_BITS - 1) / 12)
+    normal: Tensor = (total.double() - mean) * (1.0 / std)
+    return normal
+
+
+def _splitmix(counter: Tensor, key: int) -> Tensor:
+    """The outputs number `counter` of the splitmix64 stream that starts at `key`; int64 wraps as it must."""
+    mixed = (counter + 1) * _signed(_GOLDEN) + _signed(key)
+    mixed = (mixed ^ _shift_right(mixed, 30)) * _signed(_FIRST_FACTOR)
+    mixed = (mixed ^ _shift_right(mixed, 27)) * _signed(_SECOND_FACTOR)
+    last: Tensor = mixed ^ _shift_right(mixed, 31)
+    return last
+
+
+def _shift_right(bits: Tensor, places: int) -> Tensor:
+    """Shift in zeros; torch's own shift of int64 copies the sign."""
+    shifted: Tensor = (bits >> places) & (2 ** (64 - places) - 1)
+    return shifted
+
+
+def _signed(word: int) -> int:
+    """The int64 that has the bits of an unsigned 64-bit word."""
+    return word - 2**64 if word >= 2**63 else word

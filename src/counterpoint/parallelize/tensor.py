@@ -1,0 +1,174 @@
+"""Tensor parallelism from outside: a table of parameters, and exchanges in place of a model's identities."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from counterpoint.errors import PlacementError
+from counterpoint.models.attention import Attention
+from counterpoint.models.chain import Chain
+from counterpoint.models.embedding import Lookup
+from counterpoint.models.exchange import Enter, Leave, LookupLeave, StageEnter, StageLeave
+from counterpoint.models.head import CrossEntropySum, VocabularyHead
+from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
+from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
+from counterpoint.parallelize.vocabulary import ShardedCrossEntropySum
+
+Role = Literal["outputs", "inputs", "words", "rows", "share"]
+"""What becomes of a parameter: dim 0 is cut (`outputs`), dim 1 is cut (`inputs`), dim 0 is cut and padded
+(`words`), it acts on residual rows (`rows`), or in any mode on a rank's share of rows or heads (`share`)."""
+
+_CUT_DIMS: Mapping[Role, int] = {"outputs": 0, "inputs": 1, "words": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRule:
+    """The role of the parameters whose names fit a pattern."""
+
+    pattern: str
+    role: Role
+
+
+TENSOR_RULES = (
+    TensorRule("embed.weight", "words"),
+    TensorRule("head.weight", "words"),
+    TensorRule("embed.patch.*", "share"),
+    TensorRule("embed.positions.weight", "share"),
+    TensorRule("*.attention.[qkv].*", "outputs"),
+    TensorRule("*.attention.[qk]_norm.weight", "share"),
+    TensorRule("*.attention.o.weight", "inputs"),
+    TensorRule("*.attention.o.bias", "rows"),
+    TensorRule("*.mlp.gate.*", "outputs"),
+    TensorRule("*.mlp.up.*", "outputs"),
+    TensorRule("*.mlp.down.weight", "inputs"),
+    TensorRule("*.mlp.down.bias", "rows"),
+    TensorRule("*norm.*", "rows"),
+    TensorRule("projector.linear.*", "rows"),
+)
+"""The roles in our own models; the first pattern that fits decides."""
+
+
+def apply_tensor_parallel(
+    chain: Chain,
+    group: dist.ProcessGroup | None,
+    rank: int,
+    size: int,
+    sequence_parallel: bool,
+    table: Sequence[TensorRule] = TENSOR_RULES,
+) -> dict[str, Sharding]:
+    """Cut a chain on the meta device down to one rank's share, in place; returns how each parameter lies.
+
+    With `size` 1, where `group` is None, nothing changes and every parameter is a duplicate. Raises
+    PlacementError for a parameter without a rule and for heads or widths that `size` does not divide.
+    """
+    if group is None:
+        assert size == 1, "several ranks need a group"
+        return {name: Sharding(tuple(p.shape), "duplicate") for name, p in chain.named_parameters()}
+    _check_heads(chain, size)
+    shardings = {
+        name: _sharding(name, tuple(parameter.shape), size, sequence_parallel, table)
+        for name, parameter in chain.named_parameters()
+    }
+    words = _own_words(shardings, rank, size)
+    _replace_exchanges(chain, TensorGroup(group, rank, size), sequence_parallel, words)
+    for name, sharding in shardings.items():
+        _cut(chain, name, sharding.local_shape(size))
+    return shardings
+
+
+def _sharding(
+    name: str, shape: tuple[int, ...], size: int, sequence_parallel: bool, table: Sequence[TensorRule]
+) -> Sharding:
+    role = next((rule.role for rule in table if fnmatchcase(name, rule.pattern)), None)
+    if role is None:
+        raise PlacementError(
+            f"parameter {name} has no rule in the tensor-parallel table, expected one since tp is {size}; "
+            "add a rule or set tp to 1"
+        )
+    if role in ("rows", "share"):
+        reduction: Reduction = "partial" if sequence_parallel or role == "share" else "duplicate"
+        return Sharding(shape, reduction)
+    dim = _CUT_DIMS[role]
+    if role != "words" and shape[dim] % size:
+        raise PlacementError(
+            f"parameter {name} has {shape[dim]} {role}, expected a multiple of tp ({size}); "
+            "change the width or tp"
+        )
+    return Sharding(shape, "shard", dim)
+
+
+def _check_heads(chain: Chain, size: int) -> None:
+    for name, module in chain.named_modules():
+        if not isinstance(module, Attention):
+            continue
+        for kind, linear in (("heads", module.q), ("kv_heads", module.k)):
+            heads = linear.weight.shape[0] // module.head_dim
+            if heads % size:
+                raise PlacementError(
+                    f"{name} has {heads} {kind}, expected a multiple of tp ({size}); change {kind} or tp"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    first: int
+    count: int
+
+
+def _own_words(shardings: Mapping[str, Sharding], rank: int, size: int) -> _Words:
+    """This rank's share of the vocabulary, without padding; empty in a chain that holds no words."""
+    for name in ("embed.weight", "head.weight"):
+        if name in shardings:
+            block = block_of(name, shardings[name], rank, size, 0, 1)
+            return _Words(first=rank * shardings[name].local_shape(size)[0], count=block.shape[0])
+    return _Words(first=0, count=0)
+
+
+def _replace_exchanges(chain: Chain, ranks: TensorGroup, sequence_parallel: bool, words: _Words) -> None:
+    ends_in_loss = isinstance(chain.parts()[-1][1], VocabularyHead)
+    makers = _exchange_makers(ranks, sequence_parallel, words, ends_in_loss)
+    for name, module in list(chain.named_modules()):
+        if type(module) in makers:
+            chain.set_submodule(name, makers[type(module)]())
+
+
+def _exchange_makers(
+    ranks: TensorGroup, sequence_parallel: bool, words: _Words, ends_in_loss: bool
+) -> dict[type[nn.Module], Callable[[], nn.Module]]:
+    """What stands in for each exchange point of the models.
+
+    Between stages rows are always shared out over the ranks. With sequence parallelism they stay so in the
+    residual stream and only sublayers see all of them (Korthikanti et al., 2022); without it the stage does.
+    """
+    vocabulary: dict[type[nn.Module], Callable[[], nn.Module]] = {
+        Lookup: lambda: Lookup(words.first),
+        LookupLeave: lambda: RowExchange(ranks.reduce_scatter, ranks.all_gather),
+        CrossEntropySum: lambda: ShardedCrossEntropySum(ranks, words.first, words.count),
+    }
+    if sequence_parallel:
+        return vocabulary | {
+            Enter: lambda: RowExchange(ranks.all_gather, ranks.reduce_scatter),
+            Leave: lambda: RowExchange(ranks.reduce_scatter, ranks.all_gather),
+        }
+    without_sequence = vocabulary | {
+        Enter: lambda: RowExchange(keep, ranks.all_reduce),
+        Leave: lambda: RowExchange(ranks.all_reduce, keep),
+        StageEnter: lambda: RowExchange(ranks.all_gather, ranks.own_share),
+    }
+    if not ends_in_loss:
+        without_sequence[StageLeave] = lambda: RowExchange(ranks.own_share, ranks.all_gather)
+    return without_sequence
+
+
+def _cut(chain: Chain, name: str, shape: tuple[int, ...]) -> None:
+    folder, _, leaf = name.rpartition(".")
+    owner = chain.get_submodule(folder)
+    whole = owner.get_parameter(leaf)
+    assert whole.is_meta, "parameters are cut before they have values"
+    local = torch.empty(shape, dtype=whole.dtype, device=whole.device)
+    owner.register_parameter(leaf, nn.Parameter(local, requires_grad=whole.requires_grad))

@@ -1,0 +1,169 @@
+"""Checkpoints with torch.distributed.checkpoint: layout-free keys, one block of a global tensor per rank.
+
+A checkpoint is written beside its final name and renamed when every rank is done, so a folder that exists is complete.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorProperties
+from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
+
+from counterpoint.errors import CheckpointError
+from counterpoint.parallelize.blocks import Block
+
+STATE_FILE = "state.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingState:
+    """All that training needs beside tensors to go on (design section 5)."""
+
+    seed: int
+    data_step: int
+    optimizer_step: int
+    exclusions: tuple[tuple[int, int, int], ...] = ()
+
+
+class StoredBlock:
+    """A local tensor as the block of a global one; DCP reads it through its `_Checkpointable` protocol."""
+
+    def __init__(self, block: Block, tensor: torch.Tensor) -> None:
+        self._block, self._tensor = block, tensor
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """The part of the local tensor that the global one has; padding is left out."""
+        return self._tensor[tuple(slice(0, extent) for extent in self._block.shape)]
+
+    def staged(self) -> "StoredBlock":
+        """A copy in CPU memory that training does not change."""
+        return StoredBlock(self._block, self._tensor.detach().to("cpu", copy=True))
+
+    def _chunk(self) -> ChunkStorageMetadata:
+        return ChunkStorageMetadata(torch.Size(self._block.offset), torch.Size(self._block.shape))
+
+    def __create_write_items__(self, fqn: str, _object: object) -> list[WriteItem]:
+        data = TensorWriteData(
+            self._chunk(), TensorProperties.create_from_tensor(self._tensor), torch.Size(self._block.global_shape)
+        )
+        index = MetadataIndex(fqn, torch.Size(self._block.offset))
+        return [WriteItem(index, WriteItemType.SHARD, tensor_data=data)]
+
+    def __create_chunk_list__(self) -> list[ChunkStorageMetadata]:
+        return [self._chunk()]
+
+    def __get_tensor_shard__(self, _index: MetadataIndex) -> torch.Tensor:
+        return self.tensor
+
+
+Tensors = Mapping[str, StoredBlock]
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies in a run folder."""
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def list_checkpoints(run: Path) -> list[int]:
+    """Steps of the complete checkpoints of a run, ascending."""
+    folders = (run / "checkpoints").glob("step-*")
+    return sorted(int(folder.name.removeprefix("step-")) for folder in folders if folder.name[5:].isdigit())
+
+
+def read_state(folder: Path) -> TrainingState:
+    """The training state of a checkpoint; raises CheckpointError when it is missing or malformed."""
+    try:
+        record = json.loads((folder / STATE_FILE).read_text())
+        record["exclusions"] = tuple(tuple(entry) for entry in record["exclusions"])
+        return TrainingState(**record)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder}: no readable {STATE_FILE} ({error}), expected a complete checkpoint; remove the folder or "
+            "resume from another step"
+        ) from None
+
+
+class CheckpointWriter:
+    """Writes checkpoints of a run, at most one at a time, in the background if asked to."""
+
+    def __init__(self, run: Path, group: dist.ProcessGroup, is_leader: bool, keep_last: int, asynchronous: bool) -> None:
+        self._run, self._group, self._leader = run, group, is_leader
+        self._keep_last, self._asynchronous = keep_last, asynchronous
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._running: Future[None] | None = None
+
+    def write(self, tensors: Tensors, state: TrainingState) -> None:
+        """Save on all ranks together; returns once the tensors may change."""
+        self.finish()
+        staged = {key: block.staged() for key, block in tensors.items()}
+        self._running = self._executor.submit(self._write, staged, state)
+        if not self._asynchronous:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written; raises what went wrong with it."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.result()
+
+    def _write(self, tensors: Tensors, state: TrainingState) -> None:
+        final = checkpoint_folder(self._run, state.optimizer_step)
+        partial = final.with_name(final.name + ".partial")
+        if self._leader:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        dist.barrier(self._group)
+        dcp.save(dict(tensors), checkpoint_id=partial, process_group=self._group)
+        if self._leader:
+            (partial / STATE_FILE).write_text(json.dumps(asdict(state)))
+            if final.exists():
+                shutil.rmtree(final)
+            partial.rename(final)
+            for step in list_checkpoints(self._run)[: -self._keep_last]:
+                shutil.rmtree(checkpoint_folder(self._run, step))
+        dist.barrier(self._group)
+
+
+def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None) -> None:
+    """Load into the blocks in place; strict: every key and global shape must match (raises CheckpointError)."""
+    try:
+        stored: dict[str, Any] = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
+    except (OSError, EOFError) as error:
+        raise CheckpointError(f"{folder}: no readable checkpoint metadata ({error}); resume from another step") from None
+    _check_keys(folder, stored, tensors.keys(), group)
+    for key, block in tensors.items():
+        expected, found = tuple(block._block.global_shape), tuple(stored[key].size)
+        if expected != found:
+            raise CheckpointError(
+                f"{folder}: {key} has the shape {found}, expected {expected}: it is the checkpoint of another model; "
+                "use the config that it was written with, or another run.dir"
+            )
+    dcp.load(dict(tensors), checkpoint_id=folder, process_group=group, no_dist=group is None)
+
+
+def _check_keys(folder: Path, stored: Iterable[str], local: Iterable[str], group: dist.ProcessGroup | None) -> None:
+    wanted = set(local)
+    if group is not None:
+        gathered: list[set[str] | None] = [None] * group.size()
+        dist.all_gather_object(gathered, wanted, group=group)
+        wanted = set().union(*(keys for keys in gathered if keys is not None))
+    missing, extra = sorted(wanted - set(stored)), sorted(set(stored) - wanted)
+    if missing or extra:
+        raise CheckpointError(
+            f"{folder}: it is the checkpoint of another model: {len(missing)} keys are missing"
+            f"{_example(missing)} and {len(extra)} are unknown{_example(extra)}; use the config that it was written "
+            "with, or another run.dir"
+        )
+
+
+def _example(keys: list[str]) -> str:
+    return f" (first {keys[0]!r})" if keys else ""

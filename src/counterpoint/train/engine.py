@@ -1,0 +1,157 @@
+"""A rank's share of training: its stages, its optimizers, and the step action that sums, clips and updates."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from counterpoint.config.schema import Config
+from counterpoint.data.feed import StepInputs
+from counterpoint.errors import RunError
+from counterpoint.execute.bridge import Bridge
+from counterpoint.execute.channel import Channel, connect, open_channel
+from counterpoint.execute.groups import Groups
+from counterpoint.execute.interpreter import Interpreter, Observer
+from counterpoint.parallelize.fsdp import begin_accumulation, reduce_gradients, release
+from counterpoint.plan.graph import Node
+from counterpoint.plan.plan import Plan
+from counterpoint.train.optimizer import ModuleOptimizer, learning_rate
+from counterpoint.train.parameters import LocalParameter
+from counterpoint.train.replica import Replica, build_replica, dtype_of
+
+Inspector = Callable[[tuple[LocalParameter, ...]], None]
+"""Called with reduced, unclipped gradients, before the update."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """A step's sums over all ranks: mean loss, gradient norms before clipping, learning rates, ranks that want to stop."""
+
+    loss: float
+    norm: float
+    module_norms: dict[str, float]
+    learning_rates: dict[str, float]
+    stop: bool
+    bad: int
+
+
+class Engine:
+    """Executes batch plans of one plan on one rank. All ranks of the plan call the same methods in the same order."""
+
+    def __init__(self, config: Config, plan: Plan, groups: Groups, observe: Observer) -> None:
+        self._config, self.plan, self._groups = config, plan, groups
+        rank, device = groups.world.rank, groups.world.device
+        self.device = device
+        self._channels: dict[str, Channel] = {
+            c.name: open_channel(c.name, groups.named[c.name], device)
+            for c in plan.communicators
+            if c.is_transfer and rank in c.ranks
+        }
+        connect(plan, self._channels, rank, device)
+        self.replicas: dict[Node, Replica] = {
+            node: build_replica(config, plan, node, groups) for node in plan.nodes_of(rank)
+        }
+        self._bridge = Bridge(rank, plan, self._channels, device, dtype_of(config.training.precision.compute))
+        stages = {node: replica.stage for node, replica in self.replicas.items()}
+        self._interpreter = Interpreter(plan.stages, stages, self._bridge, self._reduce, self._step, observe)
+        self.optimizers = {
+            node.module: ModuleOptimizer(config.modules[node.module].optimizer, replica.parameters)
+            for node, replica in self.replicas.items()
+        }
+        self._rank, self._reached = rank, set[str]()
+        self.optimizer_step = 0
+        self.inspect: Inspector | None = None
+        self.wants_stop = False
+        self._bad = 0
+        self._result: StepResult | None = None
+
+    @property
+    def parameters(self) -> tuple[LocalParameter, ...]:
+        """This rank's shards, in the order of its nodes."""
+        return tuple(parameter for replica in self.replicas.values() for parameter in replica.parameters)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that this rank has handed to other ranks over links so far."""
+        return self._bridge.sent_bytes
+
+    def train_step(self, inputs: StepInputs) -> StepResult:
+        """Run one training step; raises RunError if the loss or a gradient is not finite, before anything is updated."""
+        schedule = self.plan.of_step(self.plan.schedule, inputs.batch)
+        self._reached = {module for module, _microbatch in inputs.batches}
+        self._bad = len(inputs.bad)
+        for replica in self.replicas.values():
+            begin_accumulation(replica.chain, self.plan.layouts[replica.stage.node.module].reshard)
+        self._bridge.begin(self._on_device_maps(inputs))
+        self._interpreter.run(schedule.programs[self._rank], self._on_device(inputs), training=True)
+        assert self._result is not None, "every program ends with the step action"
+        return self._result
+
+    def evaluate_step(self, inputs: StepInputs) -> float:
+        """The mean loss of a batch over all ranks, without gradients or updates."""
+        schedule = self.plan.of_step(self.plan.evaluation, inputs.batch)
+        self._bridge.begin(self._on_device_maps(inputs))
+        program = schedule.programs[self._rank]
+        self._interpreter.run(program[:-1], self._on_device(inputs), training=False)
+        self._bridge.finish()
+        for replica in self.replicas.values():
+            release(replica.chain)
+        total = torch.tensor([self._local_loss()], dtype=torch.float64, device=self.device)
+        dist.all_reduce(total, group=self._groups.collective(self.plan.placement.active))
+        return float(total.item())
+
+    def close(self) -> None:
+        """Release channels; groups belong to whoever made them."""
+        for channel in self._channels.values():
+            channel.close()
+
+    def _on_device(self, inputs: StepInputs) -> dict:
+        return {key: batch.to(self.device) for key, batch in inputs.batches.items()}
+
+    def _on_device_maps(self, inputs: StepInputs) -> dict:
+        return {key: rows.to(self.device) for key, rows in inputs.maps.items()}
+
+    def _reduce(self, node: Node) -> None:
+        self.replicas[node].reduce(reached=node.module in self._reached)
+
+    def _local_loss(self) -> torch.Tensor | float:
+        losses = [r.stage.loss for r in self.replicas.values() if r.stage.loss is not None]
+        return losses[0].double() if losses else 0.0
+
+    def _step(self) -> None:
+        modules = self.plan.graph.modules
+        sums = torch.zeros(3 + len(modules), dtype=torch.float64, device=self.device)
+        sums[0] = self._local_loss()
+        sums[1] = float(self.wants_stop)
+        sums[2] = float(self._bad)
+        for replica in self.replicas.values():
+            sums[3 + modules.index(replica.stage.node.module)] += replica.square_sum()
+        dist.all_reduce(sums, group=self._groups.collective(self.plan.placement.active))
+        loss, stop, bad, *squares = sums.tolist()
+        norm = math.sqrt(sum(squares))
+        self._check_finite(loss, dict(zip(modules, squares, strict=True)))
+        if self.inspect is not None:
+            self.inspect(self.parameters)
+        clip = self._config.training.clip_norm
+        scale = 1.0 if clip is None or norm <= clip else clip / norm
+        rates = {}
+        for module in modules:
+            config = self._config.modules[module].optimizer
+            rates[module] = learning_rate(config, self.optimizer_step, self._config.training.steps)
+            if module in self.optimizers:
+                self.optimizers[module].step(rates[module], scale)
+        self.optimizer_step += 1
+        norms = {module: math.sqrt(square) for module, square in zip(modules, squares, strict=True)}
+        self._result = StepResult(loss, norm, norms, rates, stop > 0, int(bad))
+
+    def _check_finite(self, loss: float, squares: dict[str, float]) -> None:
+        broken = [f"the gradient of {module}" for module, square in squares.items() if not math.isfinite(square)]
+        if not math.isfinite(loss):
+            broken.insert(0, "the loss")
+        if broken:
+            raise RunError(
+                f"step {self.optimizer_step}: {' and '.join(broken)} is not finite, nothing was updated; resume from the "
+                "last checkpoint with a lower learning rate, a lower training.clip_norm or float32 precision"
+            )

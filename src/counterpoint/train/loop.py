@@ -1,0 +1,113 @@
+"""The one step loop: read, run, log, evaluate, save."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+
+from counterpoint.config.schema import Config
+from counterpoint.data.feed import Reader, StepInputs
+from counterpoint.data.prefetch import Prefetcher
+from counterpoint.errors import RunError
+from counterpoint.execute.groups import Groups
+from counterpoint.launch import SignalledError
+from counterpoint.train.build import Data
+from counterpoint.train.checkpoint import TrainingState
+from counterpoint.train.engine import Engine, StepResult
+from counterpoint.train.saving import Saver
+
+
+class Recorder(Protocol):
+    """What hears of progress: files, TensorBoard, the progress bar."""
+
+    def step(self, step: int, result: StepResult, inputs: StepInputs, seconds: float) -> None:
+        """A training step ended."""
+
+    def evaluation(self, step: int, split: str, loss: float) -> None:
+        """An evaluation ended."""
+
+
+class Trainer:
+    """Trains one plan on this rank from where its run folder left off."""
+
+    def __init__(
+        self, config: Config, engine: Engine, groups: Groups, data: Data, reader: Reader, recorder: Recorder, saver: Saver
+    ) -> None:
+        self._config, self._engine, self._groups, self._data = config, engine, groups, data
+        self._reader, self._recorder, self._saver = reader, recorder, saver
+        self._signal: int | None = None
+
+    def run(self) -> None:
+        """Train to `training.steps`; raises SignalledError after saving when a signal asked to stop."""
+        state = self._saver.resume(self._engine)
+        feed = Prefetcher(self._read, state.data_step, self._config.training.steps, self._config.data.workers)
+        with self._signals():
+            try:
+                self._steps(state, feed)
+            finally:
+                feed.close()
+                self._saver.finish()
+
+    def _steps(self, state: TrainingState, feed: Prefetcher) -> None:
+        steps = self._config.training.steps
+        for step in range(state.data_step, steps):
+            begin = time.perf_counter()
+            inputs = feed.next()
+            self._check_agreement(inputs)
+            self._engine.wants_stop = self._signal is not None
+            result = self._engine.train_step(inputs)
+            done = step + 1
+            self._recorder.step(done, result, inputs, time.perf_counter() - begin)
+            last = done == steps or result.stop
+            if _due(done, self._config.checkpoint.every_steps) or last:
+                self._saver.save(self._engine, done)
+            if _due(done, self._config.evaluation.every_steps) or (done == steps and self._data.evaluation):
+                self._evaluate(done)
+            if result.stop:
+                raise SignalledError(self._signal or signal.SIGTERM)
+
+    def _read(self, step: int) -> StepInputs:
+        return self._reader.read(self._engine.plan.batch(step, self._data.order.packs(step)))
+
+    def _evaluate(self, step: int) -> None:
+        for split in self._data.evaluation:
+            total, tokens = 0.0, 0
+            for batch_number, packs in enumerate(split.batches()):
+                batch = self._engine.plan.batch(batch_number, packs)
+                loss = self._engine.evaluate_step(split.reader(self._reader).read(batch))
+                total, tokens = total + loss * batch.loss_tokens, tokens + batch.loss_tokens
+            self._recorder.evaluation(step, split.name, total / max(tokens, 1))
+
+    def _check_agreement(self, inputs: StepInputs) -> None:
+        """All ranks compare the digest of the plan before the step (design D5)."""
+        digest = inputs.batch.digest()
+        bounds = torch.tensor([digest, -digest])
+        dist.all_reduce(bounds, dist.ReduceOp.MAX, group=self._groups.control)
+        if int(bounds[0]) != -int(bounds[1]):
+            raise RunError(
+                f"step {inputs.batch.step}: ranks planned different batches (digests {-int(bounds[1])} to {int(bounds[0])}), "
+                "expected one; check that all machines read the same dataset files and the same config"
+            )
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM as a wish to stop after the current step."""
+
+        def note(number: int, _frame: FrameType | None) -> None:
+            self._signal = number
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _due(step: int, every: int | None) -> bool:
+    return every is not None and every > 0 and step % every == 0

@@ -1,0 +1,168 @@
+"""What a run records: metrics.jsonl, TensorBoard and a progress bar, written by one rank."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+import torch.distributed as dist
+
+from counterpoint.config.schema import Config
+from counterpoint.data.feed import StepInputs
+from counterpoint.execute.groups import Groups
+from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.plan import Plan
+from counterpoint.train.engine import StepResult
+
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
+"""Dense bf16 peaks per second from the vendors' data sheets, by a part of the device's name."""
+
+
+def model_flops(plan: Plan, facts: dict[str, ModelFacts], batch: BatchPlan) -> dict[str, float]:
+    """Floating-point operations of one training step per module: backward counts twice forward (arXiv:2104.04473)."""
+    flops = {}
+    for module, rounds in batch.shares.items():
+        forward = sum(
+            facts[module].forward_flops(span.rows_in) for shares in rounds for share in shares for span in share.spans
+        )
+        flops[module] = 3.0 * forward
+    return flops
+
+
+def imbalance(plan: Plan, facts: dict[str, ModelFacts], batch: BatchPlan) -> dict[str, float]:
+    """The heaviest lane's cost over the mean lane's, summed over microbatches as lanes wait for each other in each."""
+    ratios = {}
+    for module, rounds in batch.shares.items():
+        costs = [
+            [sum(facts[module].integer_cost(span.rows_in) for span in share.spans) for share in shares] for shares in rounds
+        ]
+        mean = sum(sum(lanes) / len(lanes) for lanes in costs)
+        ratios[module] = sum(max(lanes) for lanes in costs) / mean if mean else 1.0
+    return ratios
+
+
+class RunRecorder:
+    """Records a run; every active rank calls it, the first one writes."""
+
+    def __init__(
+        self, config: Config, plan: Plan, facts: dict[str, ModelFacts], groups: Groups, run: Path, progress: Callable[[str], None]
+    ) -> None:
+        self._config, self._plan, self._facts, self._groups = config, plan, facts, groups
+        self._progress, self._every = progress, config.log.every_steps
+        self._is_leader = groups.world.rank == plan.placement.active[0]
+        self._file: TextIO | None = None
+        self._board: Any = None
+        self._since, self._tokens, self._steps = time.perf_counter(), 0, 0
+        if self._is_leader:
+            run.mkdir(parents=True, exist_ok=True)
+            self._file = (run / "metrics.jsonl").open("a")
+            if config.log.tensorboard:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._board = SummaryWriter(str(run / "tensorboard"))
+
+    def step(self, step: int, result: StepResult, inputs: StepInputs, seconds: float) -> None:
+        """Record a training step; peak memory is gathered from all ranks at logged steps."""
+        self._tokens += sum(document.tokens for document in inputs.batch.documents)
+        self._steps += 1
+        if step != 1 and step % self._every and step != self._config.training.steps:
+            return
+        memory = self._peak_memory()
+        now = time.perf_counter()
+        passed, tokens, steps = now - self._since, self._tokens, self._steps
+        self._since, self._tokens, self._steps = now, 0, 0
+        if not self._is_leader:
+            return
+        record = {
+            "step": step,
+            "loss": result.loss,
+            "loss_tokens": inputs.batch.loss_tokens,
+            "tokens_per_second": tokens / passed,
+            "step_seconds": passed / steps,
+            "gradient_norm": result.norm,
+            "bad_payloads": result.bad,
+            "modules": self._modules(result, inputs.batch, passed / steps, memory),
+        }
+        self._write(record)
+        self._progress(
+            f"step {step}/{self._config.training.steps}  loss {result.loss:.4f}  "
+            f"{tokens / passed:,.0f} tokens/s  norm {result.norm:.3f}"
+        )
+
+    def evaluation(self, step: int, split: str, loss: float) -> None:
+        """Record an evaluation loss."""
+        if self._is_leader:
+            self._write({"step": step, "evaluation": split, "loss": loss})
+            self._progress(f"step {step}  evaluation {split}  loss {loss:.4f}")
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._file is not None:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _modules(self, result: StepResult, batch: BatchPlan, seconds: float, memory: list[int]) -> dict[str, Any]:
+        flops = model_flops(self._plan, self._facts, batch)
+        uneven = imbalance(self._plan, self._facts, batch)
+        peak = _device_peak(self._groups.world.device)
+        active = self._plan.placement.active
+        modules = {}
+        for module, norm in result.module_norms.items():
+            ranks = self._plan.layouts[module].ranks
+            rate = flops[module] / seconds
+            modules[module] = {
+                "learning_rate": result.learning_rates[module],
+                "gradient_norm": norm,
+                "tflops_per_rank": rate / len(ranks) / 1e12,
+                "mfu": rate / (len(ranks) * peak) if peak else None,
+                "mfu_all": rate / (len(active) * peak) if peak else None,
+                "imbalance": uneven[module],
+                "peak_memory_bytes": max(memory[active.index(rank)] for rank in ranks),
+            }
+        return modules
+
+    def _peak_memory(self) -> list[int]:
+        mine = torch.tensor([_peak_bytes(self._groups.world.device)])
+        gathered = [torch.zeros_like(mine) for _ in self._plan.placement.active]
+        dist.all_gather(gathered, mine, group=self._groups.control)
+        return [int(value) for value in gathered]
+
+    def _write(self, record: dict[str, Any]) -> None:
+        assert self._file is not None, "only the leader writes"
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in _scalars(record):
+                self._board.add_scalar(name, value, record["step"])
+
+
+def _scalars(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    if "evaluation" in record:
+        return [(f"evaluation/{record['evaluation']}/loss", record["loss"])]
+    scalars = []
+    for name, value in record.items():
+        if isinstance(value, dict):
+            scalars += _scalars(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and name != "step":
+            scalars.append((f"{prefix}{name}", float(value)))
+    return scalars
+
+
+def _device_peak(device: torch.device) -> float | None:
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+
+
+def _peak_bytes(device: torch.device) -> int:
+    """Peak bytes allocated on a GPU, or the process's peak resident bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

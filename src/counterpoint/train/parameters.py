@@ -1,0 +1,35 @@
+"""A rank's shard of one parameter: the tensor that lives here, and the block of the global tensor that it is."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from counterpoint.parallelize.blocks import Block
+from counterpoint.parallelize.fsdp import local
+
+
+@dataclass(frozen=True, slots=True)
+class LocalParameter:
+    """One parameter of `module` on this rank; `replicas` is how many ranks hold this same shard."""
+
+    module: str
+    block: Block
+    parameter: nn.Parameter
+    replicas: int
+
+    @property
+    def key(self) -> str:
+        """The layout-free name under which it is stored: `vision.layers.0.attention.q.weight`."""
+        return f"{self.module}.{self.block.name}"
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The local shard, sharing memory."""
+        return local(self.parameter.detach())
+
+    @property
+    def gradient(self) -> torch.Tensor:
+        """The local shard of the reduced gradient, sharing memory."""
+        assert self.parameter.grad is not None, "the reduce action comes before the step action"
+        return local(self.parameter.grad)

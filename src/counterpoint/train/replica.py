@@ -1,0 +1,89 @@
+"""A node's part of a module on this rank: built on the meta device, cut, sharded, then filled with its own values."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from counterpoint.config.schema import Config
+from counterpoint.execute.groups import Groups
+from counterpoint.execute.stage import Stage
+from counterpoint.models.chain import build_chain
+from counterpoint.models.catalog import model_parts
+from counterpoint.parallelize.blocks import block_of
+from counterpoint.parallelize.fsdp import Precision, local, reduce_gradients, shard_data_parallel
+from counterpoint.parallelize.initialize import initialize_
+from counterpoint.parallelize.tensor import apply_tensor_parallel
+from counterpoint.plan.graph import Node
+from counterpoint.plan.plan import Plan
+from counterpoint.train.parameters import LocalParameter
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The torch dtype of a name in the config."""
+    return _DTYPES[name]
+
+
+def precision_of(config: Config) -> Precision:
+    """The run's dtypes."""
+    names = config.training.precision
+    return Precision(dtype_of(names.parameters), dtype_of(names.compute), dtype_of(names.reduce))
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One node on one rank: its chain, its stage for the interpreter, its parameters and its tensor-parallel group."""
+
+    chain: nn.Module
+    stage: Stage
+    parameters: tuple[LocalParameter, ...]
+    tensor_group: dist.ProcessGroup | None
+
+    def reduce(self, reached: bool) -> None:
+        """The reduce action: over data-parallel ranks by FSDP, then `partial` gradients over tp (design D9)."""
+        reduce_gradients(self.chain, reached)
+        partial = [p.gradient for p in self.parameters if p.block.reduction == "partial" and p.gradient.numel()]
+        if self.tensor_group is None or not reached or not partial:
+            return
+        flat = torch.cat([gradient.reshape(-1) for gradient in partial])
+        dist.all_reduce(flat, group=self.tensor_group)
+        for gradient, summed in zip(partial, flat.split([g.numel() for g in partial]), strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+    def square_sum(self) -> torch.Tensor | float:
+        """This rank's part of the squared gradient norm, each shard counted once over its replicas (design D18)."""
+        shards = [p for p in self.parameters if p.gradient.numel()]
+        if not shards:
+            return 0.0
+        norms = torch.stack(torch._foreach_norm([p.gradient.double() for p in shards]))
+        weights = torch.tensor([1.0 / p.replicas for p in shards], dtype=torch.float64)
+        return (norms.square() * weights.to(norms.device, non_blocking=True)).sum()
+
+
+def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Replica:
+    """Build a node's part on this rank; no other rank takes part beyond the groups that exist."""
+    world, layout = groups.world, plan.layouts[node.module]
+    coordinate = layout.coordinate(world.rank)
+    parts = model_parts(plan.sizes[node.module])
+    start, stop = plan.splits[node.module][node.stage]
+    precision = precision_of(config)
+    with torch.device("meta"):
+        chain = build_chain(parts[start:stop]).to(precision.parameters)
+    group = groups.collective(layout.group("tp", world.rank)) if layout.tp > 1 else None
+    shardings = apply_tensor_parallel(chain, group, coordinate.tp, layout.tp, layout.sequence_parallel)
+    mesh = groups.data_mesh(layout)
+    shard_data_parallel(chain, mesh, precision, layout.reshard)
+    chain.to_empty(device=world.device)
+    shard = layout.group("dp_shard", world.rank)
+    parameters = []
+    for name, parameter in chain.named_parameters():
+        block = block_of(name, shardings[name], coordinate.tp, layout.tp, shard.index(world.rank), len(shard))
+        initialize_(local(parameter.detach()), block, config.run.seed, node.module, plan.facts[node.module].residual_sums)
+        replicas = layout.dp_replicate * block.tensor_copies(layout.tp)
+        parameters.append(LocalParameter(node.module, block, parameter, replicas))
+    is_loss = node.module == plan.sink and node.stage == layout.pp - 1
+    stage = Stage(node, chain, is_loss, counts_loss=is_loss and coordinate.tp == 0)
+    return Replica(chain, stage, tuple(parameters), group)

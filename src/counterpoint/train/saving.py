@@ -1,0 +1,81 @@
+"""Saving and resuming a run: which tensors make up its state, and where it goes on."""
+
+from pathlib import Path
+
+import torch.distributed as dist
+
+from counterpoint.config.schema import Config
+from counterpoint.errors import CheckpointError
+from counterpoint.execute.groups import Groups
+from counterpoint.train.checkpoint import (
+    CheckpointWriter,
+    StoredBlock,
+    Tensors,
+    TrainingState,
+    checkpoint_folder,
+    list_checkpoints,
+    read_state,
+    read_tensors,
+)
+from counterpoint.train.engine import Engine
+
+
+def model_tensors(engine: Engine) -> dict[str, StoredBlock]:
+    """Parameters by key `model/<module>.<name>`; a rank without elements of a parameter leaves it out."""
+    return {f"model/{p.key}": StoredBlock(p.block, p.value) for p in engine.parameters if p.block.numel}
+
+
+def optimizer_tensors(engine: Engine) -> dict[str, StoredBlock]:
+    """AdamW's moments by key `optimizer/<module>.<name>/exp_avg`."""
+    tensors = {}
+    for optimizer in engine.optimizers.values():
+        for name, (parameter, moment) in optimizer.state().items():
+            tensors[f"optimizer/{parameter.key}/{name}"] = StoredBlock(parameter.block, moment)
+    return tensors
+
+
+class Saver:
+    """Saves and resumes one run."""
+
+    def __init__(self, config: Config, groups: Groups, run: Path) -> None:
+        self._config, self._groups, self._run = config, groups, run
+        assert groups.storage is not None, "only active ranks save"
+        self._writer = CheckpointWriter(
+            run, groups.storage, groups.storage.rank() == 0, config.checkpoint.keep_last, config.checkpoint.asynchronous
+        )
+
+    def resume(self, engine: Engine) -> TrainingState:
+        """Load the newest complete checkpoint if `checkpoint.resume` is auto and there is one; else start at step 0."""
+        steps = list_checkpoints(self._run) if self._config.checkpoint.resume == "auto" else []
+        newest = max(steps, default=None)
+        newest = self._agreed(newest)
+        if newest is None:
+            return TrainingState(seed=self._config.run.seed, data_step=0, optimizer_step=0)
+        folder = checkpoint_folder(self._run, newest)
+        state = read_state(folder)
+        if state.seed != self._config.run.seed:
+            raise CheckpointError(
+                f"{folder}: it was written with run.seed {state.seed}, got {self._config.run.seed}, expected the same; "
+                "restore the seed, or choose another run.dir"
+            )
+        tensors: Tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
+        read_tensors(folder, tensors, self._groups.storage)
+        for optimizer in engine.optimizers.values():
+            optimizer.set_step(state.optimizer_step)
+        engine.optimizer_step = state.optimizer_step
+        return state
+
+    def save(self, engine: Engine, step: int) -> None:
+        """Write a checkpoint after `step` steps, on all ranks together."""
+        state = TrainingState(seed=self._config.run.seed, data_step=step, optimizer_step=engine.optimizer_step)
+        self._writer.write({**model_tensors(engine), **optimizer_tensors(engine)}, state)
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written."""
+        self._writer.finish()
+
+    def _agreed(self, newest: int | None) -> int | None:
+        """The first rank's view of the run folder, so that no rank resumes from another step."""
+        choice = [newest]
+        dist.broadcast_object_list(choice, group=self._groups.storage, group_src=0)
+        return choice[0]

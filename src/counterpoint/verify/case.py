@@ -1,0 +1,122 @@
+"""One case of `verify`: train two steps on a layout and in one plain process, and compare."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from counterpoint.check.proof import check_plan
+from counterpoint.config.schema import Config
+from counterpoint.data.corpus import Corpus
+from counterpoint.data.feed import Reader
+from counterpoint.execute.groups import Groups
+from counterpoint.parallelize.blocks import Block
+from counterpoint.setup import prepare_run
+from counterpoint.train.engine import Engine
+from counterpoint.train.parameters import LocalParameter
+from counterpoint.train.replica import dtype_of
+from counterpoint.verify.compare import TOLERANCES, Difference, Observation, compare_step
+from counterpoint.verify.member import Member
+from counterpoint.verify.reference import Reference
+
+STEPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """The worst difference of each kind over all steps, and the tolerance that it must meet."""
+
+    differences: tuple[Difference, ...]
+    tolerance: float
+    loss: float
+
+    @property
+    def worst(self) -> Difference:
+        """The largest difference of any kind."""
+        return max(self.differences, key=lambda difference: difference.value)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two sides are equal."""
+        return self.worst.value <= self.tolerance
+
+
+def verify_task(member: Member, config: Config) -> CaseResult | None:
+    """A pool task: run one case on the first `world.size` ranks; rank 0 returns the result."""
+    plan, corpus = prepare_run(config)
+    groups = member.groups(plan)
+    rank = member.world.rank
+    if rank not in plan.placement.active:
+        return None
+    engine = Engine(config, plan, groups, observe=member.observe)
+    try:
+        ours, batches = _train(config, engine, groups, corpus, rank)
+    finally:
+        engine.close()
+    if rank != plan.placement.active[0]:
+        return None
+    return _compare(config, corpus, ours, batches, member.world.device)
+
+
+def _train(
+    config: Config, engine: Engine, groups: Groups, corpus: Corpus, rank: int
+) -> tuple[list[Observation], list[Any]]:
+    reader = Reader(engine.plan, rank, corpus.sources, dtype_of(config.training.precision.compute))
+    seen, batches = [], []
+    for step in range(STEPS):
+        packs = corpus.packs(step)
+        batch = engine.plan.batch(step, packs)
+        check_plan(engine.plan, batch)
+        captured: dict[str, list[tuple[Block, torch.Tensor]]] = {}
+        before = {p.key: p.value.clone() for p in engine.parameters}
+
+        def capture(parameters: Sequence[LocalParameter], into: dict[str, Any] = captured) -> None:
+            into.update({p.key: (p.block, p.gradient.detach().clone().cpu()) for p in parameters})
+
+        engine.inspect = capture
+        result = engine.train_step(reader.read(batch))
+        updates = {p.key: (p.block, (p.value - before[p.key]).cpu()) for p in engine.parameters}
+        gradients, moved = _gather(captured, groups), _gather(updates, groups)
+        seen.append(Observation(result.loss, result.norm, gradients, moved))
+        batches.append((tuple(document for pack in packs for document in pack), result.learning_rates))
+    return seen, batches
+
+
+def _gather(local: dict[str, Any], groups: Groups) -> dict[str, torch.Tensor]:
+    """Whole tensors on the first rank from every rank's blocks; NaN where no rank has an element or replicas differ."""
+    assert groups.control is not None, "only active ranks run a case"
+    gathered: list[Any] | None = [None] * groups.control.size() if groups.control.rank() == 0 else None
+    dist.gather_object(local, gathered, group=groups.control, group_dst=0)
+    whole: dict[str, torch.Tensor] = {}
+    for blocks in gathered or []:
+        for key, (block, tensor) in blocks.items():
+            target = whole.setdefault(key, torch.full(block.global_shape, math.nan, dtype=tensor.dtype))
+            _put(target[block.global_slices], tensor[block.local_slices])
+    return whole
+
+
+def _put(target: torch.Tensor, value: torch.Tensor) -> None:
+    """Write a block; where a replica wrote before, both must agree to rounding."""
+    tolerance = 1e-12 if value.dtype == torch.float64 else 1e-5
+    written = ~target.isnan()
+    if written.any() and (target - value)[written].abs().max() > tolerance * value.abs().max():
+        target.fill_(math.nan)
+    else:
+        target.copy_(value)
+
+
+def _compare(
+    config: Config, corpus: Corpus, ours: list[Observation], batches: list[Any], device: torch.device
+) -> CaseResult:
+    name = config.training.precision.compute
+    reference = Reference(config, corpus.sources, device, dtype_of(name))
+    differences: dict[str, Difference] = {}
+    for step, (observation, (documents, rates)) in enumerate(zip(ours, batches, strict=True)):
+        for difference in compare_step(step, observation, reference.step(documents), rates):
+            known = differences.get(difference.kind)
+            if known is None or difference.value > known.value:
+                differences[difference.kind] = difference
+    return CaseResult(tuple(differences.values()), TOLERANCES[name], ours[-1].loss)

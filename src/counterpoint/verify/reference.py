@@ -1,0 +1,135 @@
+"""The reference (design D14): the same plain models trained by a plain loop in one process.
+
+No plan, no bridge, no FSDP, no interpreter: images are encoded in the order of their documents, every batch is one.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from counterpoint.config.schema import Config
+from counterpoint.data.source import Source
+from counterpoint.models.batch import Insert, PatchBatch, TextBatch
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import Chain, build_chain
+from counterpoint.models.segments import Segments
+from counterpoint.parallelize.blocks import whole_block
+from counterpoint.parallelize.initialize import initialize_
+from counterpoint.plan.build import sizes_of
+from counterpoint.plan.model_facts import facts_of
+from counterpoint.plan.samples import Document
+from counterpoint.setup import vocabulary
+from counterpoint.train.optimizer import is_exempt, learning_rate
+from counterpoint.verify.compare import Observation
+
+
+@dataclass
+class Reference:
+    """One plain process; `device` is where it computes, in `dtype` throughout."""
+
+    config: Config
+    sources: Sequence[Source]
+    device: torch.device
+    dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        self.chains = {name: self._build(name) for name in self.config.modules}
+        self.optimizers = {name: self._optimizer(name, chain) for name, chain in self.chains.items()}
+        self.steps = 0
+
+    def step(self, documents: Sequence[Document]) -> Observation:
+        """Train on one batch; returns what D13 compares."""
+        loss = self.loss(documents)
+        loss.backward()
+        named = self.named_parameters()
+        gradients = {key: _or_zero(parameter) for key, parameter in named.items()}
+        norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients.values()))
+        before = {key: parameter.detach().clone() for key, parameter in named.items()}
+        clip = self.config.training.clip_norm
+        scale = clip / norm if clip is not None and norm > clip else 1.0
+        for key, parameter in named.items():
+            parameter.grad = gradients[key] * scale
+        for name, optimizer in self.optimizers.items():
+            rate = learning_rate(self.config.modules[name].optimizer, self.steps, self.config.training.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+        self.steps += 1
+        updates = {key: (parameter.detach() - before[key]).cpu() for key, parameter in named.items()}
+        return Observation(float(loss.detach()), norm, {k: g.cpu() for k, g in gradients.items()}, updates)
+
+    def loss(self, documents: Sequence[Document]) -> Tensor:
+        """The mean loss of a batch of documents."""
+        features = [insert for edge in self.config.edges for insert in self._encode(edge.source, documents)]
+        texts = [self.sources[d.source].text(d.index) for d in documents]
+        lengths = tuple(len(text.ids) for text in texts)
+        batch = TextBatch(
+            ids=self._tensor(np.concatenate([text.ids for text in texts])),
+            positions=self._tensor(np.concatenate([np.arange(n) for n in lengths])),
+            labels=self._tensor(np.concatenate([text.labels for text in texts])),
+            segments=Segments.build(lengths, sum(lengths), self.device),
+            loss_denominator=float(sum(int((text.labels >= 0).sum()) for text in texts)),
+            inserts=tuple(features),
+        )
+        loss: Tensor = self.chains[self._sink](None, batch)
+        return loss
+
+    def named_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """All parameters by layout-free key."""
+        return {f"{m}.{name}": p for m, chain in self.chains.items() for name, p in chain.named_parameters()}
+
+    @property
+    def _sink(self) -> str:
+        sources = {edge.source for edge in self.config.edges}
+        return next(name for name in self.config.modules if name not in sources)
+
+    def _encode(self, module: str, documents: Sequence[Document]) -> list[Insert]:
+        """The features of all items of a module, and the rows of the batch where they belong."""
+        payloads, places, start = [], [], 0
+        for document in documents:
+            for which, item in enumerate(document.items):
+                if item.module == module:
+                    payloads.append(self.sources[document.source].item(document.index, which))
+                    places.append(np.arange(item.rows) + start + item.position)
+            start += document.tokens
+        if not payloads:
+            return []
+        lengths = tuple(len(payload.patches) for payload in payloads)
+        grids = np.concatenate([np.tile(payload.grid, (len(payload.patches), 1)) for payload in payloads])
+        batch = PatchBatch(
+            patches=self._tensor(np.concatenate([payload.patches for payload in payloads])).to(self.dtype),
+            coordinates=self._tensor(np.concatenate([payload.coordinates for payload in payloads])),
+            grids=self._tensor(grids.astype(np.int64)),
+            segments=Segments.build(lengths, sum(lengths), self.device),
+        )
+        return [(self.chains[module](None, batch), self._tensor(np.concatenate(places)))]
+
+    def _build(self, module: str) -> Chain:
+        sizes = sizes_of(self.config, module, vocabulary(self.config))
+        with torch.device("meta"):
+            chain = build_chain(model_parts(sizes)).to(self.dtype)
+        chain.to_empty(device=self.device)
+        for name, parameter in chain.named_parameters():
+            block = whole_block(name, tuple(parameter.shape))
+            initialize_(parameter.detach(), block, self.config.run.seed, module, facts_of(sizes).residual_sums)
+        return chain
+
+    def _optimizer(self, module: str, chain: Chain) -> torch.optim.AdamW:
+        config = self.config.modules[module].optimizer
+        groups = [
+            {"params": [p], "weight_decay": 0.0 if is_exempt(config, name, p.dim()) else config.weight_decay}
+            for name, p in chain.named_parameters()
+        ]
+        return torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas), eps=config.eps, foreach=False)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+def _or_zero(parameter: torch.nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach().clone()

@@ -1,0 +1,164 @@
+"""Tensor parallelism against the plain model: loss, output rows and every gradient, in float64."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, PatchBatch, TextBatch
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import Chain, Part, build_chain
+from counterpoint.models.segments import Segments
+from counterpoint.parallelize.blocks import Sharding, block_of
+from counterpoint.parallelize.initialize import initialize_
+from counterpoint.parallelize.tensor import apply_tensor_parallel
+from counterpoint.plan.model_facts import facts_of
+from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
+
+TOLERANCE = 1e-12
+Gradients = dict[str, Tensor]
+
+DECODER = DecoderSizes(
+    pattern="*-*-", hidden=12, heads=6, kv_heads=6, head_dim=4, ffn=18, vocab=31, qk_norm=True, bias=True
+)
+TIED = DecoderSizes(
+    pattern="*-", hidden=12, heads=12, kv_heads=6, head_dim=2, ffn=12, vocab=31, tied=True, activation="relu2"
+)
+VIT = VitSizes(
+    layers=2, hidden=12, heads=6, ffn=18, patch=2, out=10, positions=3, merge=2, projector_hidden=6,
+    projector_norm=True,
+)  # fmt: skip
+LINEAR_VIT = VitSizes(layers=1, hidden=12, heads=6, ffn=18, patch=2, out=10, positions=3, projector="linear")
+
+
+def tensor_parallel_equals_plain(rank: int, group: dist.ProcessGroup, size: int) -> None:
+    """Compare every model in both modes, whole and in two stages, with rows and without; 6 divides by `size`."""
+    for sequence_parallel in (True, False):
+        for sizes in (DECODER, TIED, VIT, LINEAR_VIT):
+            for lengths in ((8, 4, 4), (4,), ()):
+                batches = _batches(sizes, lengths, rank, size)
+                _compare(sizes, batches, (rank, group, size), sequence_parallel, stages=1)
+                if not isinstance(sizes, DecoderSizes) or not sizes.tied:
+                    _compare(sizes, batches, (rank, group, size), sequence_parallel, stages=2)
+
+
+def _batches(sizes: ModelSizes, lengths: tuple[int, ...], rank: int, size: int) -> tuple[Batch, Batch]:
+    """The whole batch, and what a tensor-parallel rank reads of it."""
+    used = sum(lengths)
+    rows = -(-used // (4 * size)) * 4 * size
+    segments = Segments.build(lengths, rows)
+    generator = torch.Generator().manual_seed(1)
+    own = slice(rank * rows // size, (rank + 1) * rows // size)
+    if isinstance(sizes, VitSizes):
+        patches = torch.randn(rows, sizes.patch_dim, dtype=torch.float64, generator=generator)
+        coordinates = torch.stack((torch.arange(rows) // 2, torch.arange(rows) % 2), dim=1)
+        grids = torch.tensor([[rows + 1, 2]]).expand(rows, 2)
+        whole = PatchBatch(patches, coordinates, grids, segments)
+        return whole, PatchBatch(patches[own], coordinates[own], grids[own], segments)
+    ids = torch.randint(0, sizes.vocab, (rows,), generator=generator)
+    labels = torch.randint(0, sizes.vocab, (rows,), generator=generator)
+    positions = torch.cat([torch.arange(n) for n in (*lengths, rows - used)])
+    ids[used:], labels[used:], labels[::5] = NO_TOKEN, NO_LABEL, NO_LABEL
+    places = torch.arange(1, max(used, 1), 3)
+    ids[places] = NO_TOKEN
+    features = torch.randn(len(places), sizes.hidden, dtype=torch.float64, generator=generator)
+    inside = (places >= own.start) & (places < own.stop)
+    text = TextBatch(ids, positions, labels, segments, loss_denominator=7.0)
+    whole_inserts = ((features.requires_grad_(), places),)
+    own_inserts = ((features.detach()[inside].requires_grad_(), places[inside] - own.start),)
+    return text.with_inserts(whole_inserts), text.with_inserts(own_inserts)
+
+
+def _compare(
+    sizes: ModelSizes,
+    batches: tuple[Batch, Batch],
+    place: tuple[int, dist.ProcessGroup, int],
+    sequence_parallel: bool,
+    stages: int,
+) -> None:
+    rank, group, size = place
+    parts = model_parts(sizes)
+    cut = len(parts) // 2
+    runs = [parts] if stages == 1 else [parts[:cut], parts[cut:]]
+    residual_sums = facts_of(sizes).residual_sums
+    plain = [_build(run, None, 0, 1, sequence_parallel, residual_sums) for run in runs]
+    local = [_build(run, group, rank, size, sequence_parallel, residual_sums) for run in runs]
+    expected = _forward_backward([chain for chain, _ in plain], batches[0], 0, 1)
+    found = _forward_backward([chain for chain, _ in local], batches[1], rank, size)
+    what = f"{sizes}, sequence_parallel={sequence_parallel}, stages={stages}, rank {rank}"
+    own = expected if expected.ndim == 0 else expected.chunk(size)[rank] if len(expected) else expected
+    torch.testing.assert_close(found, own, rtol=TOLERANCE, atol=TOLERANCE, msg=lambda m: f"{what}: output {m}")
+    for (whole, _), (share, shardings) in zip(plain, local, strict=True):
+        _compare_gradients(whole, share, shardings, place, what)
+    if isinstance(batches[0], TextBatch):
+        _compare_inserts(batches, rank, size, what)
+
+
+def _build(
+    parts: list[Part],
+    group: dist.ProcessGroup | None,
+    rank: int,
+    size: int,
+    sequence_parallel: bool,
+    residual_sums: int,
+) -> tuple[Chain, dict[str, Sharding]]:
+    with torch.device("meta"):
+        chain = build_chain(parts).to(torch.float64)
+    shardings = apply_tensor_parallel(chain, group, rank, size, sequence_parallel)
+    chain.to_empty(device="cpu")
+    for name, parameter in chain.named_parameters():
+        block = block_of(name, shardings[name], rank, size, 0, 1)
+        # Ten times the usual spread lets a wrong gradient stand out of the tolerance.
+        initialize_(parameter.detach(), block, 3, "module", residual_sums)
+        if parameter.ndim > 1:
+            parameter.detach().mul_(10)
+    return chain, shardings
+
+
+def _forward_backward(chains: list[Chain], batch: Batch, rank: int, size: int) -> Tensor:
+    rows: Tensor | None = None
+    for chain in chains:
+        rows = chain(rows, batch)
+    assert rows is not None
+    if rows.ndim == 0:
+        rows.backward()
+    else:
+        whole = torch.arange(rows.numel() * size, dtype=torch.float64).sin().view(-1, rows.shape[1])
+        rows.backward(whole[rank * rows.shape[0] : (rank + 1) * rows.shape[0]])
+    return rows.detach()
+
+
+def _compare_gradients(
+    whole: Chain,
+    share: Chain,
+    shardings: dict[str, Sharding],
+    place: tuple[int, dist.ProcessGroup, int],
+    what: str,
+) -> None:
+    rank, group, size = place
+    expected = dict(whole.named_parameters())
+    assert expected.keys() == dict(share.named_parameters()).keys()
+    scale = max(parameter.grad.abs().max().item() for parameter in expected.values())
+    for name, parameter in share.named_parameters():
+        block = block_of(name, shardings[name], rank, size, 0, 1)
+        gradient = parameter.grad
+        assert gradient is not None, f"{what}: {name} has no gradient"
+        if block.reduction == "partial":
+            dist.all_reduce(gradient, group=group)
+        padding = gradient.abs().sum() - gradient[block.local_slices].abs().sum()
+        assert padding.abs() <= TOLERANCE, f"{what}: {name} has a gradient in its padding"
+        error = (gradient[block.local_slices] - expected[name].grad[block.global_slices]).abs()
+        worst = error.max().item() if error.numel() else 0.0
+        assert worst <= TOLERANCE * max(1.0, scale), f"{what}: {name} differs by {worst:.3g}"
+
+
+def _compare_inserts(batches: tuple[Batch, Batch], rank: int, size: int, what: str) -> None:
+    whole, own = batches
+    assert isinstance(whole, TextBatch)
+    assert isinstance(own, TextBatch)
+    (features, places), (own_features, _) = whole.inserts[0], own.inserts[0]
+    share = whole.segments.rows // size
+    inside = (places >= rank * share) & (places < (rank + 1) * share)
+    expected, found = features.grad, own_features.grad
+    assert expected is not None, f"{what}: the inserted features have no gradient"
+    torch.testing.assert_close(found, expected[inside], rtol=TOLERANCE, atol=TOLERANCE)
+    features.grad = own_features.grad = None

@@ -1,0 +1,85 @@
+"""Small models with values, and batches for them, in float64."""
+
+from collections.abc import Sequence
+
+import torch
+
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, PatchBatch, TextBatch
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import Chain, Part, build_chain
+from counterpoint.models.segments import Segments
+from counterpoint.parallelize.blocks import block_of
+from counterpoint.parallelize.initialize import initialize_
+from counterpoint.parallelize.tensor import apply_tensor_parallel
+from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
+
+DECODERS = {
+    "grouped": DecoderSizes(
+        pattern="*-*-", hidden=8, heads=4, kv_heads=2, head_dim=4, ffn=12, vocab=11, qk_norm=True
+    ),
+    "tied": DecoderSizes(
+        pattern="*-", hidden=8, heads=2, kv_heads=2, head_dim=4, ffn=12, vocab=11, tied=True, activation="relu2",
+        rope_theta=None, bias=True,
+    ),
+}  # fmt: skip
+VITS = {
+    "merging": VitSizes(
+        layers=2, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, merge=2, projector_hidden=10,
+        projector_norm=True,
+    ),
+    "linear": VitSizes(layers=1, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, projector="linear"),
+}  # fmt: skip
+MODELS: dict[str, ModelSizes] = {**DECODERS, **VITS}
+
+
+def build(parts: Sequence[Part], seed: int = 0) -> Chain:
+    """A chain on the CPU in float64, its matrices ten times the usual size so that every term counts."""
+    with torch.device("meta"):
+        chain = build_chain(parts).to(torch.float64)
+    shardings = apply_tensor_parallel(chain, None, 0, 1, sequence_parallel=True)
+    chain.to_empty(device="cpu")
+    for name, parameter in chain.named_parameters():
+        block = block_of(name, shardings[name], 0, 1, 0, 1)
+        initialize_(parameter.detach(), block, seed, "module", residual_sums=2)
+        if parameter.ndim > 1:
+            parameter.detach().mul_(10)
+    return chain
+
+
+def model(sizes: ModelSizes) -> Chain:
+    """The whole model."""
+    return build(model_parts(sizes))
+
+
+def text_batch(sizes: DecoderSizes, lengths: Sequence[int], padding: int = 0) -> TextBatch:
+    """Documents of these lengths with deterministic ids; the last row of each has no label."""
+    used, rows = sum(lengths), sum(lengths) + padding
+    ids = torch.arange(rows) * 7 % sizes.vocab
+    labels = torch.arange(rows) * 5 % sizes.vocab
+    ends = torch.tensor([sum(lengths[: i + 1]) - 1 for i in range(len(lengths)) if lengths[i]], dtype=torch.int64)
+    labels[ends] = NO_LABEL
+    ids[used:], labels[used:] = NO_TOKEN, NO_LABEL
+    positions = torch.cat([torch.arange(n) for n in (*lengths, padding)])
+    return TextBatch(ids, positions, labels, Segments.build(lengths, rows), loss_denominator=3.0)
+
+
+def patch_batch(sizes: VitSizes, grids: Sequence[tuple[int, int]], padding: int = 0) -> PatchBatch:
+    """Images of these grids (height, width) with deterministic pixels, in row-major order."""
+    lengths = [height * width for height, width in grids]
+    rows = sum(lengths) + padding
+    pixels = (torch.arange(rows * sizes.patch_dim, dtype=torch.float64) * 0.7).sin().view(rows, sizes.patch_dim)
+    coordinates, shapes = [torch.zeros(0, 2, dtype=torch.int64)], [torch.zeros(0, 2, dtype=torch.int64)]
+    for height, width in grids:
+        coordinates.append(torch.cartesian_prod(torch.arange(height), torch.arange(width)).view(-1, 2))
+        shapes.append(torch.tensor([[height, width]]).expand(height * width, 2))
+    blank = torch.zeros(padding, 2, dtype=torch.int64)
+    return PatchBatch(
+        pixels, torch.cat([*coordinates, blank]), torch.cat([*shapes, blank]), Segments.build(lengths, rows)
+    )
+
+
+def empty_batch(sizes: ModelSizes, padding: int) -> Batch:
+    """A batch without documents, of `padding` rows."""
+    if isinstance(sizes, VitSizes):
+        return patch_batch(sizes, [], padding)
+    return text_batch(sizes, [], padding)

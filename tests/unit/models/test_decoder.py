@@ -1,0 +1,91 @@
+"""What is particular to decoders: names, tying, inserts, dtypes, rotation."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from model_samples import DECODERS, build, model, text_batch
+
+from counterpoint.models.batch import NO_TOKEN
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import build_chain
+from counterpoint.models.head import VocabularyHead
+from counterpoint.models.rotary import Rotary
+
+
+def test_parameter_names_are_those_of_the_whole_model_in_every_stage() -> None:
+    parts = model_parts(DECODERS["grouped"])
+    with torch.device("meta"):
+        stages = [build_chain(parts[:3]), build_chain(parts[3:])]
+        whole = build_chain(parts)
+    names = [name for stage in stages for name, _ in stage.named_parameters()]
+    assert names == [name for name, _ in whole.named_parameters()]
+    assert {"embed.weight", "layers.2.attention.q.weight", "layers.3.mlp.gate.weight"} <= set(names)
+    assert {"layers.0.attention.q_norm.weight", "layers.3.norm.weight", "norm.weight", "head.weight"} <= set(names)
+
+
+def test_a_tied_head_reads_the_embedding_of_its_chain_even_after_materialising() -> None:
+    chain = model(DECODERS["tied"])
+    assert "head.weight" not in dict(chain.named_parameters())
+    assert chain.shared == {"embed"}
+    embed, head = chain.get_submodule("embed"), chain.get_submodule("head")
+    assert isinstance(head, VocabularyHead)
+    assert head.matrix() is embed.weight
+
+
+def test_a_tied_head_without_the_embedding_has_words_of_its_own() -> None:
+    chain = build(model_parts(DECODERS["tied"])[2:])
+    assert "head.weight" in dict(chain.named_parameters())
+    assert not chain.shared
+
+
+def test_placeholders_take_the_inserted_features_and_teach_no_word() -> None:
+    sizes = DECODERS["grouped"]
+    batch = text_batch(sizes, (6,))
+    places = torch.tensor([1, 4])
+    features = torch.ones(2, sizes.hidden, dtype=torch.float64, requires_grad=True)
+    batch = replace(batch, ids=batch.ids.index_fill(0, places, NO_TOKEN)).with_inserts(((features, places),))
+    embed = build(model_parts(sizes)[:1])
+    rows = embed(None, batch)
+    assert torch.equal(rows[places], features)
+    rows.sum().backward()
+    weight = embed.get_parameter("embed.weight")
+    assert torch.equal(weight.grad.sum(1), torch.bincount(batch.ids[batch.ids >= 0], minlength=11) * 8.0)
+    assert torch.equal(features.grad, torch.ones_like(features))
+
+
+def test_loss_is_the_mean_cross_entropy_of_the_logits() -> None:
+    sizes = DECODERS["grouped"]
+    batch = text_batch(sizes, (4, 3))
+    batch = replace(batch, loss_denominator=float((batch.labels >= 0).sum()))
+    chain = model(sizes)
+    rows = None
+    for _, part in chain.parts()[:-1]:
+        rows = part(rows, batch)
+    head = chain.get_submodule("head")
+    assert isinstance(head, VocabularyHead)
+    expected = F.cross_entropy(head.logits(rows), batch.labels)
+    assert chain(None, batch).item() == pytest.approx(expected.item(), abs=1e-14)
+
+
+def test_the_loss_of_bfloat16_rows_is_float32() -> None:
+    chain = model(DECODERS["grouped"]).to(torch.bfloat16)
+    loss = chain(None, text_batch(DECODERS["grouped"], (4,)))
+    assert loss.dtype is torch.float32
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in chain.parameters())
+
+
+def test_rotated_products_depend_on_the_distance_only() -> None:
+    rotary = Rotary(head_dim=6, theta=100.0)
+    batch = text_batch(DECODERS["grouped"], (4, 4))
+    near = replace(batch, positions=torch.arange(8))
+    far = replace(batch, positions=torch.arange(8) + 5)
+    rows = torch.randn(8, 2, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    products = []
+    for placed in (near, far):
+        queries, keys = rotary(rows, rows, placed)
+        products.append(torch.einsum("qhd,khd->hqk", queries, keys))
+    assert (products[0] - products[1]).abs().max().item() <= 1e-12
+    assert (products[0] - torch.einsum("qhd,khd->hqk", rows, rows)).abs().max().item() > 1e-2

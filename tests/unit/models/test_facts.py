@@ -1,0 +1,60 @@
+"""What the plan believes of a model agrees with the model."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from model_samples import DECODERS, MODELS, VITS, build, patch_batch, text_batch
+from torch.utils.flop_counter import FlopCounterMode
+
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import build_chain
+from counterpoint.plan.model_facts import facts_of
+from counterpoint.plan.sizes import DecoderSizes, ModelSizes
+
+MORE: dict[str, ModelSizes] = {
+    **MODELS,
+    "biased": replace(DECODERS["grouped"], bias=True),
+    "plain": replace(DECODERS["tied"], tied=False, bias=False),
+    "mlp": replace(VITS["merging"], projector_norm=False, merge=1),
+}
+
+
+@pytest.mark.parametrize("sizes", MORE.values(), ids=MORE)
+def test_parts_and_parameters_are_those_of_the_model(sizes: ModelSizes) -> None:
+    with torch.device("meta"):
+        chain = build_chain(model_parts(sizes))
+    built = [(name, sum(p.numel() for p in part.parameters())) for name, part in chain.parts()]
+    assert built == [(part.name, part.parameters) for part in facts_of(sizes).parts]
+    assert facts_of(sizes).parameters == sum(p.numel() for p in chain.parameters())
+
+
+@pytest.mark.parametrize("sizes", MORE.values(), ids=MORE)
+def test_widths_are_those_of_the_rows(sizes: ModelSizes) -> None:
+    batch = text_batch(sizes, (4,)) if isinstance(sizes, DecoderSizes) else patch_batch(sizes, [(2, 2)])
+    rows = None
+    facts = facts_of(sizes)
+    for part, fact in zip(model_parts(sizes), facts.parts, strict=True):
+        rows = build([part])(rows, batch)
+        if rows.ndim:
+            assert rows.shape == (4 // fact.rows_per_output, fact.hidden_out)
+
+
+@pytest.mark.parametrize("sizes", MORE.values(), ids=MORE)
+def test_flops_of_the_linear_layers_are_those_of_the_model(sizes: ModelSizes) -> None:
+    chain = build(model_parts(sizes))
+    batch = text_batch(sizes, (8,)) if isinstance(sizes, DecoderSizes) else patch_batch(sizes, [(2, 4)])
+    with FlopCounterMode(display=False) as counter:
+        chain(None, batch)
+    counts = counter.get_flop_counts()["Global"]
+    linear = sum(flops for operation, flops in counts.items() if "mm" in str(operation))
+    assert linear == sum(part.flops_per_row for part in facts_of(sizes).parts) * 8
+
+
+def test_cost_grows_with_rows_and_is_an_integer() -> None:
+    for sizes in MORE.values():
+        costs = [facts_of(sizes).integer_cost(rows) for rows in (0, 4, 16, 64)]
+        assert costs[0] == 0
+        assert costs == sorted(set(costs))
+        assert all(type(cost) is int for cost in costs)
+        assert costs[3] > 4 * costs[2]

@@ -1,0 +1,151 @@
+"""Packed documents equal documents one by one; padding, stages and zero rows change nothing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from model_samples import DECODERS, MODELS, VITS, build, empty_batch, model, patch_batch, text_batch
+from torch import Tensor
+
+from counterpoint.models.batch import NO_LABEL, Batch, PatchBatch, TextBatch
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import Chain
+from counterpoint.models.segments import Segments
+from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
+
+TOLERANCE = 1e-12
+LENGTHS = (5, 1, 0, 9, 3)
+GRIDS = ((2, 4), (4, 4), (2, 2), (6, 2))
+
+
+def gradients(chain: Chain) -> dict[str, Tensor]:
+    found = {}
+    for name, parameter in chain.named_parameters():
+        assert parameter.grad is not None, f"{name} has no gradient"
+        found[name] = parameter.grad
+    return found
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).abs().max().item() <= TOLERANCE * max(1.0, gradient.abs().max().item()), name
+
+
+def spread(rows: Tensor, first: int = 0) -> Tensor:
+    """A scalar in which every element of `rows` has a weight of its own."""
+    weights = torch.arange(first, first + rows.numel(), dtype=torch.float64).sin().view_as(rows)
+    return (rows * weights).sum()
+
+
+def slice_text(batch: TextBatch, start: int, length: int) -> TextBatch:
+    rows = slice(start, start + length)
+    return replace(
+        batch,
+        ids=batch.ids[rows],
+        positions=batch.positions[rows],
+        labels=batch.labels[rows],
+        segments=Segments.build([length], length),
+    )
+
+
+def slice_patches(batch: PatchBatch, start: int, length: int) -> PatchBatch:
+    rows = slice(start, start + length)
+    return PatchBatch(
+        batch.patches[rows], batch.coordinates[rows], batch.grids[rows], Segments.build([length], length)
+    )
+
+
+@pytest.mark.parametrize("padding", [0, 4])
+@pytest.mark.parametrize("sizes", DECODERS.values(), ids=DECODERS)
+def test_packed_documents_equal_documents_one_by_one(sizes: DecoderSizes, padding: int) -> None:
+    batch = text_batch(sizes, LENGTHS, padding)
+    packed, alone = model(sizes), model(sizes)
+    loss = packed(None, batch)
+    loss.backward()
+    total = torch.zeros((), dtype=torch.float64)
+    for i, length in enumerate(LENGTHS):
+        one = alone(None, slice_text(batch, sum(LENGTHS[:i]), length))
+        one.backward()
+        total += one.detach()
+    assert abs(loss.item() - total.item()) <= TOLERANCE
+    assert_same(gradients(packed), gradients(alone))
+
+
+@pytest.mark.parametrize("padding", [0, 8])
+@pytest.mark.parametrize("sizes", VITS.values(), ids=VITS)
+def test_packed_images_equal_images_one_by_one(sizes: VitSizes, padding: int) -> None:
+    batch = patch_batch(sizes, GRIDS, padding)
+    packed, alone = model(sizes), model(sizes)
+    features = packed(None, batch)
+    group, used = sizes.merge**2, sum(height * width for height, width in GRIDS)
+    assert features.shape == ((used + padding) // group, sizes.out)
+    spread(features[: used // group]).backward()
+    start = 0
+    for height, width in GRIDS:
+        one = alone(None, slice_patches(batch, start, height * width))
+        first = start // group
+        assert (one - features[first : first + len(one)]).abs().max().item() <= TOLERANCE
+        spread(one, first * sizes.out).backward()
+        start += height * width
+    assert_same(gradients(packed), gradients(alone))
+
+
+def some_batch(sizes: ModelSizes) -> Batch:
+    if isinstance(sizes, VitSizes):
+        return patch_batch(sizes, GRIDS, 4)
+    return text_batch(sizes, LENGTHS, 2)
+
+
+@pytest.mark.parametrize("cut", [1, 2, -1])
+@pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS)
+def test_two_stages_equal_the_whole(sizes: ModelSizes, cut: int) -> None:
+    if isinstance(sizes, DecoderSizes):
+        sizes = replace(sizes, tied=False)
+    parts, batch = model_parts(sizes), some_batch(sizes)
+    whole, first, second = build(parts), build(parts[:cut]), build(parts[cut:])
+    expected = whole(None, batch)
+    spread(expected).backward()
+    sent = first(None, batch)
+    arrived = sent.detach().requires_grad_()
+    found = second(arrived, batch)
+    spread(found).backward()
+    sent.backward(arrived.grad)
+    assert torch.equal(found, expected)
+    assert_same(gradients(first) | gradients(second), gradients(whole))
+
+
+@pytest.mark.parametrize("padding", [0, 4])
+@pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS)
+def test_without_documents_every_part_runs_and_gives_zero_gradients(sizes: ModelSizes, padding: int) -> None:
+    batch = empty_batch(sizes, padding)
+    width = sizes.hidden
+    for part in model_parts(sizes):
+        chain = build([part])
+        rows = torch.zeros(padding, width, dtype=torch.float64, requires_grad=True)
+        out = chain(None if part.makes_rows else rows, batch)
+        assert torch.isfinite(out).all(), part.name
+        (out.sum() * 0).backward()
+        assert all(not gradient.any() for gradient in gradients(chain).values()), part.name
+        assert part.makes_rows or rows.grad is not None, part.name
+
+
+@pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS)
+def test_without_documents_the_whole_model_gives_zero_gradients(sizes: ModelSizes) -> None:
+    chain = model(sizes)
+    out = chain(None, empty_batch(sizes, 0))
+    assert out.ndim == 0 or len(out) == 0
+    out.sum().backward()
+    assert all(not gradient.any() for gradient in gradients(chain).values())
+
+
+@pytest.mark.parametrize("denominator", [0.0, 3.0])
+def test_without_labels_loss_and_gradients_are_zero(denominator: float) -> None:
+    sizes = DECODERS["tied"]
+    batch = text_batch(sizes, LENGTHS)
+    batch = replace(batch, labels=torch.full_like(batch.labels, NO_LABEL), loss_denominator=denominator)
+    chain = model(sizes)
+    loss = chain(None, batch)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert all(not gradient.any() for gradient in gradients(chain).values())

@@ -1,0 +1,79 @@
+"""The table of tensor parallelism: every parameter has a role, and what cannot be cut is refused."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.distributed as dist
+from model_samples import DECODERS, MODELS, VITS
+
+from counterpoint.errors import PlacementError
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import Chain, build_chain
+from counterpoint.parallelize.blocks import Sharding
+from counterpoint.parallelize.tensor import TensorRule, apply_tensor_parallel
+from counterpoint.plan.sizes import ModelSizes
+
+
+@pytest.fixture
+def pair() -> Iterator[dist.ProcessGroup]:
+    """A group that is never used: cutting a model is local work."""
+    return dist.ProcessGroup(0, 2)
+
+
+def meta(sizes: ModelSizes) -> Chain:
+    with torch.device("meta"):
+        return build_chain(model_parts(sizes))
+
+
+@pytest.mark.parametrize("sequence_parallel", [True, False])
+@pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS)
+def test_every_parameter_is_cut_as_its_sharding_says(
+    sizes: ModelSizes, sequence_parallel: bool, pair: dist.ProcessGroup
+) -> None:
+    whole, chain = meta(sizes), meta(sizes)
+    shardings = apply_tensor_parallel(chain, pair, 1, 2, sequence_parallel)
+    local = dict(chain.named_parameters())
+    assert shardings.keys() == local.keys()
+    for name, parameter in whole.named_parameters():
+        assert shardings[name].global_shape == tuple(parameter.shape)
+        assert shardings[name].local_shape(2) == tuple(local[name].shape)
+        assert local[name].is_meta
+    expected = "partial" if sequence_parallel else "duplicate"
+    assert shardings["norm.weight"].reduction == expected
+
+
+def test_what_acts_on_a_share_of_rows_or_heads_is_partial_in_both_modes(pair: dist.ProcessGroup) -> None:
+    text = apply_tensor_parallel(meta(DECODERS["grouped"]), pair, 0, 2, False)
+    image = apply_tensor_parallel(meta(VITS["merging"]), pair, 0, 2, False)
+    assert text["layers.0.attention.q_norm.weight"].reduction == "partial"
+    assert image["embed.patch.bias"].reduction == image["embed.positions.weight"].reduction == "partial"
+    assert image["layers.0.attention.o.bias"].reduction == "duplicate"
+
+
+def test_one_rank_changes_nothing() -> None:
+    chain = meta(DECODERS["tied"])
+    shardings = apply_tensor_parallel(chain, None, 0, 1, True)
+    assert shardings["embed.weight"] == Sharding((11, 8), "duplicate")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kv_heads": 1}, r"layers\.0\.attention has 1 kv_heads, expected a multiple of tp \(2\)"),
+        ({"heads": 3}, r"layers\.0\.attention has 3 heads, expected a multiple of tp \(2\)"),
+        ({"ffn": 13}, r"layers\.1\.mlp\.gate\.weight has 13 outputs, expected a multiple of tp \(2\)"),
+    ],
+)
+def test_what_does_not_divide_is_refused(
+    change: dict[str, int], message: str, pair: dist.ProcessGroup
+) -> None:
+    chain = meta(replace(DECODERS["grouped"], **change))
+    with pytest.raises(PlacementError, match=message):
+        apply_tensor_parallel(chain, pair, 0, 2, True)
+
+
+def test_a_parameter_without_a_rule_is_refused(pair: dist.ProcessGroup) -> None:
+    with pytest.raises(PlacementError, match="has no rule"):
+        apply_tensor_parallel(meta(DECODERS["tied"]), pair, 0, 2, True, table=(TensorRule("embed.*", "words"),))

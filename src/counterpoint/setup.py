@@ -1,8 +1,13 @@
 """What a config sets up before any rank exists: its tokenizer, its proved plan, its data."""
 
+import os
+
 from counterpoint.check.proof import check_plan
+from counterpoint.config.checks import check_files
 from counterpoint.config.schema import Config, DecoderConfig
 from counterpoint.data.corpus import Corpus, open_corpus, open_tokenizer
+from counterpoint.errors import ConfigError
+from counterpoint.launch import is_joined
 from counterpoint.plan.build import build_plan, sizes_of
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.sizes import DecoderSizes
@@ -24,7 +29,30 @@ def prepare_plan(config: Config) -> Plan:
 
 def prepare_run(config: Config) -> tuple[Plan, Corpus]:
     """The proved plan and the opened data of a config; raises DataError as well."""
+    check_files(config)
     plan = prepare_plan(config)
     sizes = sizes_of(config, plan.sink, vocabulary(config))
     assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
     return plan, open_corpus(config, open_tokenizer(config), sizes.vocab)
+
+
+def device_type(config: Config) -> str:
+    """`cuda` or `cpu`: what the config says, or CUDA where there is one."""
+    import torch
+
+    if config.run.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.run.device
+
+
+def check_device(config: Config) -> None:
+    """Raise ConfigError if the config asks for a device or a dtype on it that this machine does not have."""
+    import torch
+
+    if config.run.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("run.device: got 'cuda' on a machine without a usable GPU, expected one; set run.device=cpu")
+    if not is_joined(os.environ) and device_type(config) == "cuda" and torch.cuda.device_count() < config.world.size:
+        raise ConfigError(
+            f"world.size: got {config.world.size} with {torch.cuda.device_count()} GPUs on this machine, expected one GPU a "
+            "rank; lower world.size, start ranks on more machines with torchrun, or set run.device=cpu"
+        )

@@ -1,4 +1,4 @@
-"""What is held at once: microbatches in flight per node, receives posted ahead per link, operations in one group."""
+"""What is held at once: microbatches in flight, receives posted ahead, operations in one coalesced group."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ MAX_GROUP_OPERATIONS = 255
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """The most that any rank holds: microbatches in flight by node, receives posted ahead by link and direction."""
+    """The most that any rank holds: microbatches in flight by node, receives posted ahead by link."""
 
     in_flight: dict[Node, int]
     receives: dict[tuple[Link, Direction], int]
@@ -38,7 +38,7 @@ def trains(programs: Programs) -> bool:
 
 
 def bound(plan: Plan, node: Node, programs: Programs) -> int:
-    """Microbatches that a node may have in flight: its depth, but all of them where every forward comes first."""
+    """Microbatches that a node may have in flight: its depth, or all where every forward comes first."""
     if trains(programs) and plan.kind == "gpipe":
         return plan.microbatches
     return min(plan.stages.depth(node), plan.microbatches)
@@ -55,8 +55,9 @@ def check_buffers(plan: Plan, programs: Programs, events: Events) -> Fault | Non
         for post in stream:
             if isinstance(post, Exchange) and len(post.sends) + len(post.receives) > MAX_GROUP_OPERATIONS:
                 return Fault(
-                    f"rank {rank} at {post.action} posts {len(post.sends)} sends and {len(post.receives)} receives in one "
-                    f"group, expected at most {MAX_GROUP_OPERATIONS} together; use fewer ranks per boundary stage",
+                    f"rank {rank} at {post.action} posts {len(post.sends)} sends and {len(post.receives)} "
+                    f"receives in one group, expected at most {MAX_GROUP_OPERATIONS} together; use fewer "
+                    "ranks per boundary stage",
                     ((rank, post.action),),
                 )
     return None
@@ -98,7 +99,8 @@ class _Held:
             return None
         return Fault(
             f"rank {self._rank} at {action} has {held} receives of this link posted ahead, expected at most "
-            f"{self._bounds[link.source]}, what {link.source} may have in flight; post it after an earlier one is consumed",
+            f"{self._bounds[link.source]}, what {link.source} may have in flight; post it after an earlier "
+            "one is consumed",
             ((self._rank, action),),
         )
 

@@ -1,4 +1,4 @@
-"""Every action finds what it consumes earlier in the same program; nothing stands twice or on a foreign rank."""
+"""Every action finds what it consumes earlier in its program; nothing stands twice or on a foreign rank."""
 
 from collections.abc import Iterator
 
@@ -23,13 +23,14 @@ def check_members(plan: Plan, programs: Programs) -> Fault | None:
                     ((rank, action),),
                 )
             if action in seen:
-                return Fault(f"rank {rank} has {action} twice, expected it once; remove one", ((rank, action),))
+                what = f"rank {rank} has {action} twice, expected it once; remove one"
+                return Fault(what, ((rank, action),))
             seen.add(action)
     return None
 
 
 def check_dataflow(plan: Plan, programs: Programs) -> Fault | None:
-    """The first action whose input is not there yet; what no rank has in its program is erased and not an input."""
+    """The first action whose input is not there yet; what stands in no program is erased and not an input."""
     live = {action for program in programs.values() for action in program}
     for rank, program in programs.items():
         done: set[Action] = set()
@@ -38,16 +39,16 @@ def check_dataflow(plan: Plan, programs: Programs) -> Fault | None:
                 if needed in live and needed not in done:
                     when = "later" if needed in program else "not at all"
                     return Fault(
-                        f"rank {rank} reaches {action} with {needed} {when} in its program, expected it before; move "
-                        f"{needed} ahead of {action} on rank {rank}",
+                        f"rank {rank} reaches {action} with {needed} {when} in its program, expected it "
+                        f"before; move {needed} ahead of {action} on rank {rank}",
                         ((rank, action),),
                     )
             done.add(action)
         if Step() in live and (not program or program[-1] != Step()):
             last = program[-1:]
             return Fault(
-                f"rank {rank} ends with {last[0] if last else 'nothing'}, expected the step action S last; move it to the "
-                "end of the program",
+                f"rank {rank} ends with {last[0] if last else 'nothing'}, expected the step action S last; "
+                "move it to the end of the program",
                 tuple((rank, action) for action in last),
             )
     return None

@@ -1,7 +1,7 @@
-"""Programs expanded to events: what every rank posts on which communicator, waits for, and works on, in order.
+"""Programs expanded to events: what every rank posts where, waits for, and works on, in order.
 
-This is the model of design D2: transfers are posted and not awaited, a compute waits for what it consumes, collectives
-block. Several collectives of one action on one communicator are one event.
+This is the model of design D2: transfers are posted and not awaited, a compute waits for what it consumes,
+collectives block. Several collectives of one action on one communicator are one event.
 """
 
 from collections.abc import Iterator, Mapping
@@ -205,7 +205,7 @@ class _Flows:
         }
 
     def _columns(self, action: Transfer) -> tuple[int, int]:
-        """Columns that the sender has and the receiver expects; at an edge each module has its own idea of them."""
+        """Columns that the sender has and the receiver expects; at an edge each module has its own."""
         source = self._plan.width(action.link)
         target = self._plan.widths[action.link.target.module][0]
         return (source, target) if action.direction is Direction.FORWARD else (target, source)

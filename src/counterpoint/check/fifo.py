@@ -1,4 +1,4 @@
-"""The proof that a step ends: some order completes every entry of every FIFO, or there is a cycle of waits to show."""
+"""The proof that a step ends: an order that completes every entry of every FIFO, or the cycle of waits."""
 
 from counterpoint.check.events import Collective, Events
 from counterpoint.check.fault import Fault
@@ -15,8 +15,9 @@ def check_fifos(events: Events) -> Fault | None:
     ranks = ", ".join(f"{rank} at {action}" for rank, (action, _entry) in sorted(machine.stuck.items())[:8])
     more = f" and {len(machine.stuck) - 8} more" if len(machine.stuck) > 8 else ""
     return Fault(
-        f"no rank can go on: stuck are rank {ranks}{more}, because {'; '.join(links)}; expected an order of completion "
-        "for everything posted; post what shares a communicator in the same order on all of its ranks",
+        f"no rank can go on: stuck are rank {ranks}{more}, because {'; '.join(links)}; expected an order of "
+        "completion for everything posted; post what shares a communicator in the same order on all of its "
+        "ranks",
         marks,
     )
 
@@ -24,15 +25,15 @@ def check_fifos(events: Events) -> Fault | None:
 def _unawaited(machine: Machine) -> Fault | None:
     for entry in machine.unfinished:
         return Fault(
-            f"{_name(entry)} on {entry.post.communicator} never completes and no rank waits for it, expected the step to "
-            "wait for everything posted; give every program the step action S",
+            f"{_name(entry)} on {entry.post.communicator} never completes and no rank waits for it, "
+            "expected the step to wait for everything posted; give every program the step action S",
             ((entry.rank, entry.post.action),),
         )
     return None
 
 
 def _explain(machine: Machine) -> tuple[list[str], tuple[tuple[int, Action], ...]]:
-    """Follow who waits for whom from the first stuck rank until an entry repeats; the clauses of the cycle alone."""
+    """Who waits for whom until an entry repeats: clauses and places of the cycle."""
     rank = min(machine.stuck)
     action, entry = machine.stuck[rank]
     seen: dict[int, int] = {}
@@ -55,16 +56,18 @@ def _explain(machine: Machine) -> tuple[list[str], tuple[tuple[int, Action], ...
 
 
 def _next(machine: Machine, entry: State) -> tuple[str, tuple[int, Action], State | None]:
-    """Why an entry is not complete: the clause, the (rank, action) to mark, and the entry it depends on, if any."""
+    """Why an entry is not complete: a clause, the place to mark, and the entry it depends on, if any."""
     rank, post = entry.rank, entry.post
     if entry.posted is None:
         if rank not in machine.stuck:
             return f"rank {rank} ends without it", (rank, post.action), None
         action, awaited = machine.stuck[rank]
-        return f"rank {rank} has not posted {post.action}: at {action} it waits for {_name(awaited)}", (rank, action), awaited
+        clause = f"rank {rank} has not posted {post.action}: at {action} it waits for {_name(awaited)}"
+        return clause, (rank, action), awaited
     if entry.started is None:
         ahead = machine.fifos[rank, post.communicator][0]
-        return f"{_name(entry)} stands behind {ahead.post.action} on {post.communicator}", (rank, post.action), ahead
+        clause = f"{_name(entry)} stands behind {ahead.post.action} on {post.communicator}"
+        return clause, (rank, post.action), ahead
     members = post.ranks if isinstance(post, Collective) else tuple(sorted(post.peers))
     late = next(member for member in members if not _has_started(machine, member, entry))
     other = machine.states.get(late, {}).get((post.communicator, post.action))

@@ -16,7 +16,7 @@ MAX_LINES = 24
 def format_programs(programs: Programs, mark: Iterable[tuple[int, Action]] | None = None) -> str:
     """The grid of programs, one line per distinct program; `mark` gives (rank, action) places to point at.
 
-    Without marks all programs are shown in full; with marks every line is cut to a window around the first mark.
+    Without marks programs are shown in full; with marks every line is cut to a window around its mark.
     """
     marks = {rank: action for rank, action in mark or ()}
     lines: dict[str, list[int]] = {}
@@ -34,7 +34,7 @@ def _shortened(lines: dict[str, list[int]]) -> dict[str, list[int]]:
 
 
 def _table(lines: dict[str, list[int]]) -> str:
-    names = {line: f"rank{'' if len(ranks) == 1 else 's'} {format_ranks(tuple(ranks))}" for line, ranks in lines.items()}
+    names = {line: f"rank {format_ranks(tuple(ranks))}" for line, ranks in lines.items()}
     width = max((len(name) for name in names.values()), default=0)
     return "\n".join(f"{name:<{width}} | {line}" for line, name in names.items())
 

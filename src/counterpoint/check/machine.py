@@ -1,8 +1,8 @@
-"""The machine that plays events: every (rank, communicator) is a FIFO, posting and completion are separate (design D2).
+"""The machine that plays events: every (rank, communicator) is a FIFO, posting is not completion (design D2).
 
-An entry starts when it is posted and everything ahead of it in its FIFO is complete. Collectives complete when all
-members have started them, exchanges when each of their peers has started its own part. Played with the cost of every
-compute, the same machine is the simulator's clock. Time is linear in the number of events and flows.
+An entry starts when it is posted and everything ahead of it in its FIFO is complete. Collectives complete
+when all members have started them, exchanges when each of their peers has started its own part. Played with
+the cost of every compute, the same machine is the simulator's clock. Linear in the events and flows.
 """
 
 from collections import deque
@@ -27,7 +27,7 @@ class Interval:
 
 @dataclass(slots=True, eq=False)
 class State:
-    """Where an entry stands; times are None until they are known, `missing` counts parts that have not started."""
+    """Where an entry stands; times are None until known, `missing` counts parts that have not started."""
 
     rank: int
     post: Post

@@ -1,4 +1,4 @@
-"""Both ends of everything agree: sends and receives in rows, columns and dtype, collectives in members and order."""
+"""Both ends agree: sends and receives on rows, columns and dtype, collectives on members and order."""
 
 from collections import Counter
 from itertools import zip_longest
@@ -7,14 +7,16 @@ from counterpoint.check.events import Collective, Events, Exchange, Flow
 from counterpoint.check.fault import Fault
 from counterpoint.plan.action import Action, Transfer
 
+_Parts = dict[tuple[int, Transfer], Exchange]
+
 
 def check_matching(events: Events) -> Fault | None:
-    """The first send without its receive (or the reverse), then the first collective that its members disagree on."""
+    """The first send or receive without its other end, then the first collective that members disagree on."""
     return _check_exchanges(events) or _check_collectives(events)
 
 
 def _check_exchanges(events: Events) -> Fault | None:
-    parts: dict[tuple[int, Transfer], Exchange] = {}
+    parts: _Parts = {}
     for rank, stream in events.items():
         parts.update({(rank, post.action): post for post in stream if isinstance(post, Exchange)})
     for (rank, _action), post in parts.items():
@@ -27,29 +29,30 @@ def _check_exchanges(events: Events) -> Fault | None:
 
 
 def _check_flow(
-    parts: dict[tuple[int, Transfer], Exchange], rank: int, post: Exchange, flow: Flow, verb: str, counter: str
+    parts: _Parts, rank: int, post: Exchange, flow: Flow, verb: str, counter: str
 ) -> Fault | None:
     action = post.action
     what = f"rank {rank} at {action} {verb} {flow} {'to' if verb == 'sends' else 'from'} rank {flow.peer}"
     other = parts.get((flow.peer, action))
     if other is None:
         return Fault(
-            f"{what}, but rank {flow.peer} has no {action}, expected a matching {counter}; put the transfer into the "
-            "programs of both ranks or of none",
+            f"{what}, but rank {flow.peer} has no {action}, expected a matching {counter}; put the transfer "
+            "into the programs of both ranks or of none",
             ((rank, action),),
         )
     flows = other.receives if verb == "sends" else other.sends
     matches = [candidate for candidate in flows if candidate.peer == rank]
     if len(matches) != 1:
         return Fault(
-            f"{what}, but rank {flow.peer} has {len(matches)} {counter}s with rank {rank} there, expected one; derive "
-            "both ends from one route",
+            f"{what}, but rank {flow.peer} has {len(matches)} {counter}s with rank {rank} there, expected "
+            "one; derive both ends from one route",
             ((rank, action), (flow.peer, action)),
         )
     if (matches[0].rows, matches[0].columns, matches[0].dtype) != (flow.rows, flow.columns, flow.dtype):
         return Fault(
-            f"{what}, but the {counter} of rank {flow.peer} is {matches[0]}, expected the same rows, columns and dtype; "
-            "derive both ends from one route, and let the projector of the source end in the target's width",
+            f"{what}, but the {counter} of rank {flow.peer} is {matches[0]}, expected the same rows, "
+            "columns and dtype; derive both ends from one route, and let the projector of the source end "
+            "in the target's width",
             ((rank, action), (flow.peer, action)),
         )
     return None
@@ -80,8 +83,9 @@ def _check_members(name: str, issued: dict[int, tuple[Action, ...]]) -> Fault | 
         missing = [rank for rank in issued if rank not in ranks]
         if missing:
             return Fault(
-                f"the collective {action} on {name} is issued by rank {', '.join(map(str, ranks))} and not by member rank "
-                f"{', '.join(map(str, missing))}, expected all members; put the action into the programs of all of them",
+                f"the collective {action} on {name} is issued by rank {', '.join(map(str, ranks))} and not "
+                f"by member rank {', '.join(map(str, missing))}, expected all members; put the action into "
+                "the programs of all of them",
                 ((ranks[0], action),),
             )
     return None
@@ -94,8 +98,8 @@ def _check_order(name: str, issued: dict[int, tuple[Action, ...]]) -> Fault | No
         for position, (got, expected) in enumerate(zip_longest(actions, usual)):
             if got != expected:
                 return Fault(
-                    f"rank {rank} issues {got} at position {position} on {name}, expected {expected} as on the other "
-                    "members; give all members the same order of collectives",
+                    f"rank {rank} issues {got} at position {position} on {name}, expected {expected} as on "
+                    "the other members; give all members the same order of collectives",
                     ((rank, got if got is not None else actions[-1]),),
                 )
     return None

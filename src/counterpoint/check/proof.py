@@ -34,8 +34,8 @@ class Proof:
         flights = ", ".join(f"{node} {count}" for node, count in sorted(self.in_flight.items())) or "none"
         moved = f", {self.rows} rows delivered once each" if self.rows else ""
         return (
-            f"proved: {self.actions} actions of {self.ranks} ranks, {self.events} events, {self.posts} posts on "
-            f"{self.communicators} communicators, no cycle{moved}; in flight at most: {flights}; "
+            f"proved: {self.actions} actions of {self.ranks} ranks, {self.events} events, {self.posts} "
+            f"posts on {self.communicators} communicators, no cycle{moved}; in flight at most: {flights}; "
             f"receives posted ahead at most: {self.receives_ahead}"
         )
 
@@ -54,7 +54,7 @@ def check_plan(plan: Plan, batch: BatchPlan | None = None) -> Proof:
 
 
 def check_programs(plan: Plan, programs: Programs, batch: BatchPlan | None = None) -> Proof:
-    """Prove that programs are safe to run on a plan's placement, and that a batch's rows arrive; raises ProofError."""
+    """Prove that programs are safe on a placement and that a batch's rows arrive; raises ProofError."""
     _raise(check_members(plan, programs), programs)
     if batch is not None:
         _raise(check_batch(plan, batch) or check_routes(plan, batch), programs)
@@ -66,7 +66,7 @@ def check_programs(plan: Plan, programs: Programs, batch: BatchPlan | None = Non
         or check_buffers(plan, programs, events),
         programs,
     )
-    posts = [event for stream in events.values() for event in stream if isinstance(event, Exchange | Collective)]
+    posts = [post for stream in events.values() for post in stream if isinstance(post, Exchange | Collective)]
     found = peaks(plan, programs)
     return Proof(
         ranks=len(programs),

@@ -36,9 +36,9 @@ def check_routes(plan: Plan, batch: BatchPlan) -> Fault | None:
 
 
 def check_route(plan: Plan, batch: BatchPlan, link: Link, microbatch: int, route: Route) -> Fault | None:
-    """The first copy of a route that moves a wrong row, or the first row that no copy or a second one moves."""
+    """The first copy of a route that moves a wrong row, or the first row that is not moved exactly once."""
     source, target = plan.layouts[link.source.module], plan.layouts[link.target.module]
-    pieces = sorted(_hop_pieces(batch, link, microbatch) if link.is_hop else _edge_pieces(plan, batch, link, microbatch))
+    pieces = sorted((_hop_pieces if link.is_hop else _edge_pieces)(batch, link, microbatch))
     starts = [(piece.lane, piece.row) for piece in pieces]
     action = Transfer(link, Direction.FORWARD, microbatch)
     delivered: dict[_Piece, list[tuple[int, int, int]]] = {piece: [] for piece in pieces}
@@ -87,7 +87,7 @@ def _hop_pieces(batch: BatchPlan, link: Link, microbatch: int) -> Iterator[_Piec
             yield _Piece(lane, 0, share.rows_in, lane, 0, "its rows")
 
 
-def _edge_pieces(plan: Plan, batch: BatchPlan, link: Link, microbatch: int) -> Iterator[_Piece]:
+def _edge_pieces(batch: BatchPlan, link: Link, microbatch: int) -> Iterator[_Piece]:
     """Every item of the source among the emitted rows, with its placeholders among the target's rows."""
     placed = {
         span.document: (lane, span.row_in)
@@ -123,4 +123,5 @@ def _text(copy: Copy) -> str:
 
 
 def _fault(rank: int, action: Transfer, what: str, expected: str) -> Fault:
-    return Fault(f"rank {rank} at {action}: {what}, expected {expected}; derive the route from the batch", ((rank, action),))
+    remedy = "derive the route from the batch"
+    return Fault(f"rank {rank} at {action}: {what}, expected {expected}; {remedy}", ((rank, action),))

@@ -1,5 +1,7 @@
 """The schema as dotted keys: all of them, and the place that a validation error points to."""
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -50,22 +52,27 @@ def locate(location: Sequence[str | int], is_unknown: bool = False) -> Place:
     for part in location[:-1] if is_unknown else location:
         holders = [section for section in sections if part in _fields(section)]
         if is_entry:
-            path.append(str(part))
+            path.append(_printable(part))
             is_entry, field = False, None
         elif holders:
             field = _fields(holders[0])[str(part)]
-            path.append(str(part))
+            path.append(_printable(part))
             sections, is_entry = sections_in(field.annotation), _has_entries(field.annotation)
         elif isinstance(part, int):
-            path.append(str(part))
+            path.append(_printable(part))
             field = None
         else:
             sections = tuple(s for s in sections if part in _kinds(s)) or sections
     if is_unknown:
-        path.append(str(location[-1]))
+        path.append(_printable(location[-1]))
         field = None
     siblings = _names(sections) if is_unknown else ()
     return Place(".".join(path), path[-1] if path else "", field, siblings)
+
+
+def _printable(part: str | int) -> str:
+    """A part of a path as it is, in quotes where it would break the line or the path."""
+    return str(part) if re.fullmatch(r"[\w-]+", str(part), re.ASCII) else json.dumps(part)
 
 
 def sections_in(annotation: Any) -> tuple[type[Section], ...]:

@@ -35,7 +35,7 @@ LATER: tuple[Later, ...] = (
     Later("modules.*.layout.chunks", "several chunks per rank", _only(1), "1"),
     Later(
         "modules.*.model.pattern",
-        "Mamba-2 (M) and experts (E)",
+        "a layer of kind M (Mamba-2) or E (experts)",
         _is_dense,
         "the letters * and - only",
         "replace the others",
@@ -56,7 +56,7 @@ def later_problems(config: Config) -> list[Problem]:
         Problem(
             path,
             show(value),
-            f"{later.today} as long as {later.feature} is not there",
+            f"{later.today} until {later.feature} is supported",
             later.remedy,
         )
         for later in LATER

@@ -39,7 +39,7 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dic
 
 
 def _value(text: str) -> Any:
-    """The YAML value of an argument, which has no anchors: a star in front (`pattern=*-*-`) begins plain text."""
+    """The YAML value of an argument; it has no anchors, so a star in front (`pattern=*-*-`) begins text."""
     return text if text.startswith("*") else parse_yaml(text)
 
 

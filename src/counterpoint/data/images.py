@@ -2,7 +2,6 @@
 
 import io
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +86,7 @@ def patch_grid(
 def image_size(data: bytes) -> tuple[int, int]:
     """Height and width in pixels of encoded bytes as displayed, read from the header; raises DataError."""
     try:
-        with _strict_warnings(), Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data)) as image:
             is_sideways = image.getexif().get(EXIF_ORIENTATION) in EXIF_SIDEWAYS
             width, height = image.size
     except UNREADABLE as error:
@@ -134,7 +133,7 @@ def grid_coordinates(rows: int, columns: int, merge: int) -> Ints:
 
 def _decode(data: bytes, channels: int) -> Image.Image:
     try:
-        with _strict_warnings(), Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data)) as image:
             upright = ImageOps.exif_transpose(image).convert("RGBA")
     except UNREADABLE as error:
         raise DataError(
@@ -142,11 +141,6 @@ def _decode(data: bytes, channels: int) -> Image.Image:
         ) from error
     background = Image.new("RGBA", upright.size, WHITE)
     return Image.alpha_composite(background, upright).convert(PIL_MODES[channels])
-
-
-def _strict_warnings() -> warnings.catch_warnings:
-    # A mere warning about an oversized image would let it through; it must count as unreadable.
-    return warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)
 
 
 def _rounded(numerator: int, denominator: int) -> int:

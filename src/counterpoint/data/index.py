@@ -1,8 +1,9 @@
 """The prepared format: a folder whose index says what every document holds before any payload is read.
 
-index.arrow      one row per document: tokens, loss, split, text, and its images' positions, sizes and byte
-ranges payload.bin      the encoded images, one behind the other index.json       format, version, tokenizer
-digest, counts, and the size and digest of index.arrow tokenizer.json   the tokenizer that made the tokens
+index.arrow      a row per document: tokens, loss, split, text, images (position, size, byte range)
+payload.bin      the encoded images, one behind the other
+index.json       format, version, tokenizer digest, counts, sizes and digests of the two files
+tokenizer.json   the tokenizer that made the tokens
 """
 
 import hashlib

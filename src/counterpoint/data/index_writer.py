@@ -4,10 +4,11 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
@@ -48,20 +49,27 @@ class IndexWriter:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out.parent / f".{out.name}.partial-{os.getpid()}"
+        self._open_files = ExitStack()
         self._batch: list[dict[str, object]] = []
         self._splits: Counter[str] = Counter()
         self._tokens = self._images = self._offset = 0
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True)
-        self._payload: BinaryIO = (self.folder / PAYLOAD_NAME).open("wb")
-        self._arrow = pa.ipc.new_file(str(self.folder / ARROW_NAME), SCHEMA)
+        try:
+            self.folder.mkdir(parents=True)
+        except OSError as error:
+            raise DataError(
+                f"{self.folder}: cannot be made ({error.strerror}); choose another folder, or clear the way."
+            ) from error
+        self._payload = self._open_files.enter_context((self.folder / PAYLOAD_NAME).open("wb"))
+        arrow_file = self._open_files.enter_context((self.folder / ARROW_NAME).open("wb"))
+        self._arrow = self._open_files.enter_context(pa.ipc.new_file(arrow_file, SCHEMA))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self._open_files.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, record: Record) -> None:
@@ -98,7 +106,7 @@ class IndexWriter:
         Raises DataError if `out` holds something else.
         """
         self._flush()
-        self._close()
+        self._open_files.close()
         manifest = self._manifest()
         manifest.write(self.folder)
         if (self.out / MANIFEST_NAME).is_file():
@@ -138,7 +146,3 @@ class IndexWriter:
         if self._batch:
             self._arrow.write_batch(pa.RecordBatch.from_pylist(self._batch, schema=SCHEMA))
             self._batch.clear()
-
-    def _close(self) -> None:
-        self._arrow.close()
-        self._payload.close()

@@ -39,7 +39,7 @@ def read_conversations(folder: Path) -> Iterator[Conversation]:
             f"{folder}: no *.jsonl file in it; expected LLaVA-style records, one JSON object a line."
         )
     for path in files:
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield _parse(line, f"{path}:{number}", path.stem, folder)
@@ -71,7 +71,7 @@ def make_record(conversation: Conversation, tokenizer: Tokenizer) -> Record:
     return Record(tokens, loss, conversation.split, said, images)
 
 
-def _parse(line: str, place: str, split: str, folder: Path) -> Conversation:
+def _parse(line: bytes, place: str, split: str, folder: Path) -> Conversation:
     try:
         values = json.loads(line)
     except ValueError as error:

@@ -90,7 +90,7 @@ class _Stream(IntEnum):
 
 
 class SyntheticSource:
-    """A recipe as a source; images are added while they fit and text is cut to the rest, so every document fits.
+    """A recipe as a source; every document fits: images are added while they do, text is cut to the rest.
 
     Raises DataError if the recipe has images and `settings` is None.
     """

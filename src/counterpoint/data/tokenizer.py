@@ -11,9 +11,9 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from counterpoint.errors import DataError
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
-BOS_NAMES = (BOS, "<s>", "<|begin_of_text|>", "[BOS]", "<|im_start|>")
+BOS_NAMES = (BOS, "<s>", "<|begin_of_text|>", "[BOS]")
 EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "[EOS]", "<|im_end|>", "<|endoftext|>")
-PAD_NAMES = (PAD, "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<unk>")
+PAD_NAMES = (PAD, "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>")
 
 
 @dataclass(frozen=True)

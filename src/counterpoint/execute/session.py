@@ -1,22 +1,41 @@
 """A rank's session: joins the world, watches it, and turns whatever ends it into one report."""
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from counterpoint.config.schema import WatchdogConfig
 from counterpoint.execute.failure import FailureBoard, describe, write_report
 from counterpoint.execute.groups import World, join_world, leave_world
 from counterpoint.execute.watchdog import Watchdog
 
+_DONE = "counterpoint/done"
+_IDLE_SECONDS = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What lives as long as the rank does."""
+    """What lives as long as the rank does; `limits` are the watchdog's."""
 
     world: World
     watchdog: Watchdog
     board: FailureBoard
+    limits: WatchdogConfig
+
+    def wait_for_others(self) -> None:
+        """Wait, as an idle rank, until the working ranks are done."""
+        self.watchdog.enter("idle", math.inf)
+        while not self.world.store.check([_DONE]):
+            time.sleep(_IDLE_SECONDS)
+
+    def release_others(self) -> None:
+        """Tell idle ranks that the work is done."""
+        self.world.store.set(_DONE, "1")
 
 
 class RankFailedError(SystemExit):
@@ -24,19 +43,24 @@ class RankFailedError(SystemExit):
 
 
 @contextmanager
-def open_session(device_type: str, folder: Path, timeout_seconds: float, startup_seconds: float) -> Iterator[Session]:
+def open_session(
+    device_type: str, folder: Path, limits: WatchdogConfig, deterministic: bool = False
+) -> Iterator[Session]:
     """Join the world and watch it; an error inside is announced, written to `error.json` and ends the process.
 
     The first failing rank writes the report; ranks that fail because of it leave silently with its exit code.
     """
     # Collectives must outlast the watchdog, which reports a hang better than they do.
-    world = join_world(device_type, 10 * max(timeout_seconds, startup_seconds))
+    longest = max(limits.timeout_seconds, limits.startup_seconds, limits.checkpoint_seconds)
+    world = join_world(device_type, 10 * longest)
+    if deterministic:
+        torch.use_deterministic_algorithms(True)
     board = FailureBoard(world.store)
-    watchdog = Watchdog(world.rank, timeout_seconds, folder, board)
-    watchdog.enter("start-up", startup_seconds)
+    watchdog = Watchdog(world.rank, limits.timeout_seconds, folder, board)
+    watchdog.enter("start-up", limits.startup_seconds)
     watchdog.start()
     try:
-        yield Session(world, watchdog, board)
+        yield Session(world, watchdog, board, limits)
     except Exception as error:
         failure = board.announce(describe(error, world.rank, watchdog.action))
         if failure.rank == world.rank:

@@ -6,7 +6,6 @@ only one that touches FSDP2's internals (`_get_fsdp_state`, `_fsdp_param_group`,
 the same in torch 2.11 to 2.13).
 """
 
-from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,9 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+
+from counterpoint.models.chain import Chain
+from counterpoint.models.head import TiedHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +27,22 @@ class Precision:
     reduce: torch.dtype
 
 
-def shard_data_parallel(chain: nn.Module, mesh: DeviceMesh, precision: Precision, reshard: bool) -> None:
+def shard_data_parallel(chain: Chain, mesh: DeviceMesh, precision: Precision, reshard: bool) -> None:
     """Apply FSDP2 to every part of a chain and to the chain itself, in place.
 
     `mesh` is (dp_shard,) or (dp_replicate, dp_shard). With `reshard` parameters are gathered for each forward and
-    backward, without it once for all microbatches of a step. Parts that share a parameter stay in the chain's own group.
+    backward, without it once for all microbatches of a step. An embedding that a tied head reads belongs to the chain's
+    own group, which is gathered as long as any of its parts runs.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=None if precision.compute == precision.parameters else precision.compute,
         reduce_dtype=precision.reduce,
         cast_forward_inputs=False,
     )
-    holders = Counter(id(p) for part in chain.children() for p in _unique(part))
-    for part in _parts(chain):
-        if all(holders[id(p)] == 1 for p in _unique(part)):
+    parts = [part for _name, part in chain.parts()]
+    shared = [embedding for part in parts if isinstance(part, TiedHead) for embedding in part.tied]
+    for part in parts:
+        if part not in shared and next(part.parameters(), None) is not None:
             fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     fully_shard(chain, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     for module in _fsdp_modules(chain):
@@ -85,18 +89,6 @@ def release(chain: nn.Module) -> None:
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """This rank's shard of a parameter or gradient, as a plain tensor that shares its memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _parts(chain: nn.Module) -> list[nn.Module]:
-    """A chain's parts, containers of parts opened."""
-    parts: list[nn.Module] = []
-    for child in chain.children():
-        parts.extend(child.children() if isinstance(child, nn.ModuleDict) else [child])
-    return [part for part in parts if next(part.parameters(), None) is not None]
-
-
-def _unique(part: nn.Module) -> list[nn.Parameter]:
-    return list(part.parameters())
 
 
 def _root(chain: nn.Module) -> FSDPModule:

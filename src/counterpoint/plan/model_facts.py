@@ -9,9 +9,9 @@ from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
 class PartFacts:
     """One part, per row of the module's input.
 
-    `flops_per_row` and `flops_per_pair` count the forward pass, a multiplication and an addition as two; a pair
-    is a query and a key that it sees. `activation_elements` estimates what forward keeps for backward. The part
-    hands on `hidden_out` values for every `rows_per_output` of the module's input rows.
+    `flops_per_row` and `flops_per_pair` count the forward pass, a multiplication and an addition as two; a
+    pair is a query and a key that it sees. `activation_elements` estimates what forward keeps for backward.
+    The part hands on `hidden_out` values for every `rows_per_output` of the module's input rows.
     """
 
     name: str
@@ -55,7 +55,7 @@ class ModelFacts:
         return sum(part.cost(rows, self.pairs(rows)) for part in self.parts)
 
     def integer_cost(self, rows: int) -> int:
-        """The cost of one document, or image, of `rows` input rows that balancing compares: its forward FLOPs."""
+        """What balancing compares of one document, or image, of `rows` input rows: its forward FLOPs."""
         return self.forward_flops(rows)
 
 

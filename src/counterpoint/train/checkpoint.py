@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorProperties
 from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 
@@ -34,10 +35,15 @@ class TrainingState:
 
 
 class StoredBlock:
-    """A local tensor as the block of a global one; DCP reads it through its `_Checkpointable` protocol."""
+    """A local tensor as the block of a global one; DCP plans it through its `_Checkpointable` protocol."""
 
     def __init__(self, block: Block, tensor: torch.Tensor) -> None:
         self._block, self._tensor = block, tensor
+
+    @property
+    def global_shape(self) -> tuple[int, ...]:
+        """The shape of the global tensor."""
+        return self._block.global_shape
 
     @property
     def tensor(self) -> torch.Tensor:
@@ -61,11 +67,20 @@ class StoredBlock:
     def __create_chunk_list__(self) -> list[ChunkStorageMetadata]:
         return [self._chunk()]
 
-    def __get_tensor_shard__(self, _index: MetadataIndex) -> torch.Tensor:
-        return self.tensor
-
 
 Tensors = Mapping[str, StoredBlock]
+
+
+class _BlockSavePlanner(DefaultSavePlanner):
+    """DCP finds the shards of tensors only; these two also find those of stored blocks."""
+
+    def lookup_object(self, index: MetadataIndex) -> torch.Tensor:
+        return self.state_dict[index.fqn].tensor
+
+
+class _BlockLoadPlanner(DefaultLoadPlanner):
+    def lookup_tensor(self, index: MetadataIndex) -> torch.Tensor:
+        return self.state_dict[index.fqn].tensor
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -122,7 +137,7 @@ class CheckpointWriter:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         dist.barrier(self._group)
-        dcp.save(dict(tensors), checkpoint_id=partial, process_group=self._group)
+        dcp.save(dict(tensors), checkpoint_id=partial, planner=_BlockSavePlanner(), process_group=self._group)
         if self._leader:
             (partial / STATE_FILE).write_text(json.dumps(asdict(state)))
             if final.exists():
@@ -133,21 +148,26 @@ class CheckpointWriter:
         dist.barrier(self._group)
 
 
-def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None) -> None:
-    """Load into the blocks in place; strict: every key and global shape must match (raises CheckpointError)."""
+def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None, prefix: str = "") -> None:
+    """Load into the blocks in place; strict: every key that begins with `prefix`, and its global shape, must match.
+
+    Raises CheckpointError.
+    """
     try:
         stored: dict[str, Any] = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
     except (OSError, EOFError) as error:
         raise CheckpointError(f"{folder}: no readable checkpoint metadata ({error}); resume from another step") from None
-    _check_keys(folder, stored, tensors.keys(), group)
+    _check_keys(folder, [key for key in stored if key.startswith(prefix)], tensors.keys(), group)
     for key, block in tensors.items():
-        expected, found = tuple(block._block.global_shape), tuple(stored[key].size)
+        expected, found = tuple(block.global_shape), tuple(stored[key].size)
         if expected != found:
             raise CheckpointError(
                 f"{folder}: {key} has the shape {found}, expected {expected}: it is the checkpoint of another model; "
                 "use the config that it was written with, or another run.dir"
             )
-    dcp.load(dict(tensors), checkpoint_id=folder, process_group=group, no_dist=group is None)
+    dcp.load(
+        dict(tensors), checkpoint_id=folder, planner=_BlockLoadPlanner(), process_group=group, no_dist=group is None
+    )
 
 
 def _check_keys(folder: Path, stored: Iterable[str], local: Iterable[str], group: dist.ProcessGroup | None) -> None:

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Protocol
 
@@ -11,12 +12,13 @@ import torch
 import torch.distributed as dist
 
 from counterpoint.config.schema import Config
+from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import Reader, StepInputs
 from counterpoint.data.prefetch import Prefetcher
 from counterpoint.errors import RunError
 from counterpoint.execute.groups import Groups
+from counterpoint.execute.session import Session
 from counterpoint.launch import SignalledError
-from counterpoint.train.build import Data
 from counterpoint.train.checkpoint import TrainingState
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.saving import Saver
@@ -36,14 +38,23 @@ class Trainer:
     """Trains one plan on this rank from where its run folder left off."""
 
     def __init__(
-        self, config: Config, engine: Engine, groups: Groups, data: Data, reader: Reader, recorder: Recorder, saver: Saver
+        self,
+        config: Config,
+        engine: Engine,
+        groups: Groups,
+        corpus: Corpus,
+        reader: Reader,
+        recorder: Recorder,
+        saver: Saver,
+        session: Session,
     ) -> None:
-        self._config, self._engine, self._groups, self._data = config, engine, groups, data
-        self._reader, self._recorder, self._saver = reader, recorder, saver
+        self._config, self._engine, self._groups, self._corpus = config, engine, groups, corpus
+        self._reader, self._recorder, self._saver, self._session = reader, recorder, saver, session
         self._signal: int | None = None
 
     def run(self) -> None:
         """Train to `training.steps`; raises SignalledError after saving when a signal asked to stop."""
+        self._session.watchdog.enter("resume", self._session.limits.checkpoint_seconds)
         state = self._saver.resume(self._engine)
         feed = Prefetcher(self._read, state.data_step, self._config.training.steps, self._config.data.workers)
         with self._signals():
@@ -51,12 +62,14 @@ class Trainer:
                 self._steps(state, feed)
             finally:
                 feed.close()
+                self._session.watchdog.enter("checkpoint", self._session.limits.checkpoint_seconds)
                 self._saver.finish()
 
     def _steps(self, state: TrainingState, feed: Prefetcher) -> None:
         steps = self._config.training.steps
         for step in range(state.data_step, steps):
             begin = time.perf_counter()
+            self._session.watchdog.enter(f"step {step}: reading")
             inputs = feed.next()
             self._check_agreement(inputs)
             self._engine.wants_stop = self._signal is not None
@@ -65,21 +78,23 @@ class Trainer:
             self._recorder.step(done, result, inputs, time.perf_counter() - begin)
             last = done == steps or result.stop
             if _due(done, self._config.checkpoint.every_steps) or last:
+                self._session.watchdog.enter(f"step {step}: checkpoint", self._session.limits.checkpoint_seconds)
                 self._saver.save(self._engine, done)
-            if _due(done, self._config.evaluation.every_steps) or (done == steps and self._data.evaluation):
+            if _due(done, self._config.evaluation.every_steps) or (done == steps and self._corpus.evaluation):
                 self._evaluate(done)
             if result.stop:
                 raise SignalledError(self._signal or signal.SIGTERM)
 
     def _read(self, step: int) -> StepInputs:
-        return self._reader.read(self._engine.plan.batch(step, self._data.order.packs(step)))
+        return self._reader.read(self._engine.plan.batch(step, self._corpus.packs(step)))
 
     def _evaluate(self, step: int) -> None:
-        for split in self._data.evaluation:
+        for split in self._corpus.evaluation:
+            reader = replace(self._reader, sources=split.sources)
             total, tokens = 0.0, 0
             for batch_number, packs in enumerate(split.batches()):
                 batch = self._engine.plan.batch(batch_number, packs)
-                loss = self._engine.evaluate_step(split.reader(self._reader).read(batch))
+                loss = self._engine.evaluate_step(reader.read(batch))
                 total, tokens = total + loss * batch.loss_tokens, tokens + batch.loss_tokens
             self._recorder.evaluation(step, split.name, total / max(tokens, 1))
 

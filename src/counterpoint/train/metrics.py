@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,31 +12,31 @@ from counterpoint.config.schema import Config
 from counterpoint.data.feed import StepInputs
 from counterpoint.execute.groups import Groups
 from counterpoint.plan.batch import BatchPlan
-from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.plan import Plan
 from counterpoint.train.engine import StepResult
+from counterpoint.train.progress import ProgressView
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
 """Dense bf16 peaks per second from the vendors' data sheets, by a part of the device's name."""
 
 
-def model_flops(plan: Plan, facts: dict[str, ModelFacts], batch: BatchPlan) -> dict[str, float]:
+def model_flops(plan: Plan, batch: BatchPlan) -> dict[str, float]:
     """Floating-point operations of one training step per module: backward counts twice forward (arXiv:2104.04473)."""
     flops = {}
     for module, rounds in batch.shares.items():
         forward = sum(
-            facts[module].forward_flops(span.rows_in) for shares in rounds for share in shares for span in share.spans
+            plan.facts[module].forward_flops(span.rows_in) for shares in rounds for share in shares for span in share.spans
         )
         flops[module] = 3.0 * forward
     return flops
 
 
-def imbalance(plan: Plan, facts: dict[str, ModelFacts], batch: BatchPlan) -> dict[str, float]:
+def imbalance(plan: Plan, batch: BatchPlan) -> dict[str, float]:
     """The heaviest lane's cost over the mean lane's, summed over microbatches as lanes wait for each other in each."""
     ratios = {}
     for module, rounds in batch.shares.items():
         costs = [
-            [sum(facts[module].integer_cost(span.rows_in) for span in share.spans) for share in shares] for shares in rounds
+            [sum(plan.facts[module].integer_cost(span.rows_in) for span in share.spans) for share in shares] for shares in rounds
         ]
         mean = sum(sum(lanes) / len(lanes) for lanes in costs)
         ratios[module] = sum(max(lanes) for lanes in costs) / mean if mean else 1.0
@@ -47,17 +46,16 @@ def imbalance(plan: Plan, facts: dict[str, ModelFacts], batch: BatchPlan) -> dic
 class RunRecorder:
     """Records a run; every active rank calls it, the first one writes."""
 
-    def __init__(
-        self, config: Config, plan: Plan, facts: dict[str, ModelFacts], groups: Groups, run: Path, progress: Callable[[str], None]
-    ) -> None:
-        self._config, self._plan, self._facts, self._groups = config, plan, facts, groups
-        self._progress, self._every = progress, config.log.every_steps
+    def __init__(self, config: Config, plan: Plan, groups: Groups, run: Path) -> None:
+        self._config, self._plan, self._groups = config, plan, groups
+        self._every = config.log.every_steps
+        self._view: ProgressView | None = None
         self._is_leader = groups.world.rank == plan.placement.active[0]
         self._file: TextIO | None = None
         self._board: Any = None
         self._since, self._tokens, self._steps = time.perf_counter(), 0, 0
         if self._is_leader:
-            run.mkdir(parents=True, exist_ok=True)
+            self._view = ProgressView(config.training.steps)
             self._file = (run / "metrics.jsonl").open("a")
             if config.log.tensorboard:
                 from torch.utils.tensorboard import SummaryWriter
@@ -66,6 +64,8 @@ class RunRecorder:
 
     def step(self, step: int, result: StepResult, inputs: StepInputs, seconds: float) -> None:
         """Record a training step; peak memory is gathered from all ranks at logged steps."""
+        if self._view is not None:
+            self._view.advance(step)
         self._tokens += sum(document.tokens for document in inputs.batch.documents)
         self._steps += 1
         if step != 1 and step % self._every and step != self._config.training.steps:
@@ -87,27 +87,28 @@ class RunRecorder:
             "modules": self._modules(result, inputs.batch, passed / steps, memory),
         }
         self._write(record)
-        self._progress(
-            f"step {step}/{self._config.training.steps}  loss {result.loss:.4f}  "
-            f"{tokens / passed:,.0f} tokens/s  norm {result.norm:.3f}"
-        )
+        assert self._view is not None, "the leader shows progress"
+        self._view.report(step, f"loss {result.loss:.4f}  {tokens / passed:,.0f} tokens/s  norm {result.norm:.3f}")
 
     def evaluation(self, step: int, split: str, loss: float) -> None:
         """Record an evaluation loss."""
         if self._is_leader:
             self._write({"step": step, "evaluation": split, "loss": loss})
-            self._progress(f"step {step}  evaluation {split}  loss {loss:.4f}")
+            assert self._view is not None, "the leader shows progress"
+            self._view.report(step, f"evaluation {split}  loss {loss:.4f}")
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files and end the progress bar."""
+        if self._view is not None:
+            self._view.close()
         if self._file is not None:
             self._file.close()
         if self._board is not None:
             self._board.close()
 
     def _modules(self, result: StepResult, batch: BatchPlan, seconds: float, memory: list[int]) -> dict[str, Any]:
-        flops = model_flops(self._plan, self._facts, batch)
-        uneven = imbalance(self._plan, self._facts, batch)
+        flops = model_flops(self._plan, batch)
+        uneven = imbalance(self._plan, batch)
         peak = _device_peak(self._groups.world.device)
         active = self._plan.placement.active
         modules = {}

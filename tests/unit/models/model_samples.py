@@ -18,8 +18,8 @@ DECODERS = {
         pattern="*-*-", hidden=8, heads=4, kv_heads=2, head_dim=4, ffn=12, vocab=11, qk_norm=True
     ),
     "tied": DecoderSizes(
-        pattern="*-", hidden=8, heads=2, kv_heads=2, head_dim=4, ffn=12, vocab=11, tied=True, activation="relu2",
-        rope_theta=None, bias=True,
+        pattern="*-", hidden=8, heads=2, kv_heads=2, head_dim=4, ffn=12, vocab=11, tied=True,
+        activation="relu2", rope_theta=None, bias=True,
     ),
 }  # fmt: skip
 VITS = {
@@ -56,8 +56,8 @@ def text_batch(sizes: DecoderSizes, lengths: Sequence[int], padding: int = 0) ->
     used, rows = sum(lengths), sum(lengths) + padding
     ids = torch.arange(rows) * 7 % sizes.vocab
     labels = torch.arange(rows) * 5 % sizes.vocab
-    ends = torch.tensor([sum(lengths[: i + 1]) - 1 for i in range(len(lengths)) if lengths[i]], dtype=torch.int64)
-    labels[ends] = NO_LABEL
+    for i, length in enumerate(lengths):
+        labels[sum(lengths[:i]) + length - 1 : sum(lengths[: i + 1])] = NO_LABEL
     ids[used:], labels[used:] = NO_TOKEN, NO_LABEL
     positions = torch.cat([torch.arange(n) for n in (*lengths, padding)])
     return TextBatch(ids, positions, labels, Segments.build(lengths, rows), loss_denominator=3.0)
@@ -67,14 +67,17 @@ def patch_batch(sizes: VitSizes, grids: Sequence[tuple[int, int]], padding: int 
     """Images of these grids (height, width) with deterministic pixels, in row-major order."""
     lengths = [height * width for height, width in grids]
     rows = sum(lengths) + padding
-    pixels = (torch.arange(rows * sizes.patch_dim, dtype=torch.float64) * 0.7).sin().view(rows, sizes.patch_dim)
+    pixels = (torch.arange(rows * sizes.patch_dim, dtype=torch.float64) * 0.7).sin()
     coordinates, shapes = [torch.zeros(0, 2, dtype=torch.int64)], [torch.zeros(0, 2, dtype=torch.int64)]
     for height, width in grids:
         coordinates.append(torch.cartesian_prod(torch.arange(height), torch.arange(width)).view(-1, 2))
         shapes.append(torch.tensor([[height, width]]).expand(height * width, 2))
     blank = torch.zeros(padding, 2, dtype=torch.int64)
     return PatchBatch(
-        pixels, torch.cat([*coordinates, blank]), torch.cat([*shapes, blank]), Segments.build(lengths, rows)
+        pixels.view(rows, sizes.patch_dim),
+        torch.cat([*coordinates, blank]),
+        torch.cat([*shapes, blank]),
+        Segments.build(lengths, rows),
     )
 
 

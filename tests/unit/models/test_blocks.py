@@ -28,8 +28,11 @@ def whole_block(name: str, shape: tuple[int, ...]) -> Block:
     return block_of(name, Sharding(shape, "duplicate"), 0, 1, 0, 1)
 
 
+@settings(deadline=None)
 @given(shape=SHAPES, tp=st.integers(1, 4), shards=st.integers(1, 5), data=st.data())
-def test_blocks_tile_the_global_tensor(shape: tuple[int, ...], tp: int, shards: int, data: st.DataObject) -> None:
+def test_blocks_tile_the_global_tensor(
+    shape: tuple[int, ...], tp: int, shards: int, data: st.DataObject
+) -> None:
     dim = data.draw(st.integers(0, len(shape) - 1))
     counts = torch.zeros(shape)
     for row in blocks(Sharding(shape, "shard", dim), tp, shards):
@@ -39,6 +42,7 @@ def test_blocks_tile_the_global_tensor(shape: tuple[int, ...], tp: int, shards: 
     assert torch.equal(counts, torch.ones(shape))
 
 
+@settings(deadline=None)
 @given(rows=st.integers(1, 20), shards=st.integers(1, 6))
 def test_data_parallel_pieces_are_those_of_torch_chunk(rows: int, shards: int) -> None:
     chunks = torch.arange(rows).chunk(shards)
@@ -54,13 +58,12 @@ def test_a_block_is_filled_with_its_slice_of_the_whole(
 ) -> None:
     sharding = Sharding(shape, "shard", data.draw(st.integers(0, len(shape) - 1)))
     whole = filled(whole_block("head.weight", shape), shape)
-    padded = list(sharding.local_shape(tp))
     for row in blocks(sharding, tp, shards):
         for block in row:
-            local_shape = tuple(max(n, extent) for n, extent in zip(block.shape, [0, *padded[1:]], strict=True))
-            local = filled(block, local_shape)
+            local = filled(block, tuple(extent + 1 for extent in block.shape))
             assert torch.equal(local[block.local_slices], whole[block.global_slices])
-            assert local.abs().sum().item() == pytest.approx(local[block.local_slices].abs().sum().item())
+            local[block.local_slices] = 0
+            assert not local.any()
 
 
 def test_values_beyond_one_slab_are_the_same_function_of_the_index() -> None:
@@ -98,10 +101,12 @@ def splitmix(state: int) -> int:
     return mixed ^ (mixed >> 31)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**40), rows=st.integers(1, 6), columns=st.integers(1, 6))
 def test_values_are_digit_sums_of_splitmix(seed: int, rows: int, columns: int) -> None:
     found = filled(whole_block("head.weight", (rows, columns)), (rows, columns), seed=seed).flatten().tolist()
-    key = int.from_bytes(hashlib.blake2b(f"{seed}/language.head.weight".encode(), digest_size=8).digest(), "little")
+    digest = hashlib.blake2b(f"{seed}/language.head.weight".encode(), digest_size=8).digest()
+    key = int.from_bytes(digest, "little")
     for element, value in enumerate(found):
         words = [splitmix((key + (2 * element + draw + 1) * 0x9E3779B97F4A7C15) % 2**64) for draw in (0, 1)]
         total = sum(word >> shift & 0xFFFF for word in words for shift in (0, 16, 32, 48))

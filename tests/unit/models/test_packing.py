@@ -29,7 +29,8 @@ def gradients(chain: Chain) -> dict[str, Tensor]:
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
-        assert (found[name] - gradient).abs().max().item() <= TOLERANCE * max(1.0, gradient.abs().max().item()), name
+        scale = max(1.0, gradient.abs().max().item())
+        assert (found[name] - gradient).abs().max().item() <= TOLERANCE * scale, name
 
 
 def spread(rows: Tensor, first: int = 0) -> Tensor:

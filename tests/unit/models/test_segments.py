@@ -12,6 +12,7 @@ from counterpoint.models.segments import Segments
 LENGTHS = st.lists(st.integers(0, 40), max_size=8)
 
 
+@settings(deadline=None)
 @given(lengths=LENGTHS, padding=st.integers(0, 5))
 def test_buckets_hold_every_row_once_and_little_padding(lengths: list[int], padding: int) -> None:
     segments = Segments.build(lengths, sum(lengths) + padding)
@@ -21,6 +22,7 @@ def test_buckets_hold_every_row_once_and_little_padding(lengths: list[int], padd
         assert bucket.documents * bucket.longest <= 4 * len(bucket.source)
 
 
+@settings(deadline=None)
 @given(lengths=LENGTHS, padding=st.integers(0, 5))
 def test_unpad_undoes_pad(lengths: list[int], padding: int) -> None:
     segments = Segments.build(lengths, sum(lengths) + padding)

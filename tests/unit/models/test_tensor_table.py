@@ -75,5 +75,6 @@ def test_what_does_not_divide_is_refused(
 
 
 def test_a_parameter_without_a_rule_is_refused(pair: dist.ProcessGroup) -> None:
+    table = (TensorRule("embed.*", "words"),)
     with pytest.raises(PlacementError, match="has no rule"):
-        apply_tensor_parallel(meta(DECODERS["tied"]), pair, 0, 2, True, table=(TensorRule("embed.*", "words"),))
+        apply_tensor_parallel(meta(DECODERS["tied"]), pair, 0, 2, True, table)

@@ -1,0 +1,160 @@
+"""The commands. Each one imports what it needs when it runs, so that `plan` starts without torch."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from counterpoint.errors import CounterpointError, DifferenceError, InputError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys to change, later ones win.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+_output = Console(soft_wrap=True, highlight=False)
+
+
+def main() -> None:
+    """Entry point: runs a command and leaves with the exit code of what ended it."""
+    try:
+        _answer_megatron(sys.argv[1:])
+        app(standalone_mode=False)
+    except CounterpointError as error:
+        _leave(str(error), error.exit_code)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _leave("interrupted", 130)
+    except typer.BadParameter as error:
+        _leave(error.format_message(), 2)
+    except Exception as error:
+        # Click's usage errors share no public base with typer's.
+        if type(error).__module__.startswith(("click.", "typer.")):
+            _leave(str(error), 2)
+        raise
+
+
+def _leave(message: str, code: int) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {message}", markup=False)
+    sys.exit(code)
+
+
+def _answer_megatron(arguments: list[str]) -> None:
+    from counterpoint.config.megatron import megatron_hint
+
+    for argument in arguments:
+        hint = megatron_hint(argument) if argument.startswith("--") else None
+        if hint is not None:
+            raise InputError(hint)
+
+
+@app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="`emoji`, or a folder with LLaVA-style *.jsonl.")],
+    out: Annotated[Path, typer.Argument(help="The folder to create.")],
+    tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json; trained on the data unless given.")] = None,
+    seed: Annotated[int, typer.Option(help="Chooses what `emoji` holds out.")] = 0,
+) -> None:
+    """Index a dataset once: tokens, image sizes and positions, and where the bytes are."""
+    from counterpoint.data.prepare import prepare as build
+
+    summary = build(source, out, tokenizer=tokenizer, seed=seed)
+    manifest = summary.manifest
+    splits = ", ".join(f"{name} {count}" for name, count in manifest.splits.items())
+    state = "prepared" if summary.is_new else "already there"
+    _output.print(f"{out}: {state}: {manifest.documents} documents ({splits}), {manifest.images} images, "
+                  f"{manifest.tokens} tokens, vocabulary {summary.vocabulary}")  # fmt: skip
+
+
+@app.command()
+def plan(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    html: Annotated[Path | None, typer.Option(help="Write the plan as a page.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the plan as data.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Show one rank's part.")] = None,
+) -> None:
+    """Show and prove who does what when, before anything runs."""
+    from counterpoint.report.plan_command import show_plan
+
+    show_plan(config, overrides or (), html=html, json_file=json, rank=rank, console=_output)
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    port: Annotated[int, typer.Option(help="Rendezvous port of local ranks; 0 is any free one.")] = 0,
+) -> None:
+    """Train; starts local ranks, or joins those of torchrun or Slurm."""
+    from counterpoint.run import train as run
+
+    run(config, overrides or (), port)
+
+
+@app.command()
+def verify(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    random: Annotated[int | None, typer.Option(help="Draw this many layouts of the config's models.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the drawing.")] = 0,
+    world_size: Annotated[int | None, typer.Option(help="Largest world drawn.")] = None,
+    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
+    case: Annotated[int | None, typer.Option(help="Run only this case of the drawing.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the results as data.")] = None,
+) -> None:
+    """Show that training on a layout equals training in one plain process."""
+    from counterpoint.verify.command import verify_config, verify_random
+
+    if random is None:
+        holds = verify_config(config, overrides or (), dtype, json, _output)
+    else:
+        holds = verify_random(config, overrides or (), random, seed, world_size, dtype, case, json, _output)
+    if not holds:
+        raise DifferenceError("the layouts above differ from one plain process")
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    split: Annotated[str | None, typer.Option(help="One evaluation split; all unless given.")] = None,
+    step: Annotated[int | None, typer.Option(help="The checkpoint's step; the newest unless given.")] = None,
+) -> None:
+    """Write greedy predictions for held-out samples, refresh the report and print the exact matches."""
+    from counterpoint.inference.evaluate import TrainedRun, evaluate_run, exact_match
+    from counterpoint.report.training import write_report
+
+    predictions = evaluate_run(TrainedRun.open(run, step), split)
+    _output.print(f"report: {write_report(run)}")
+    for name, rows in predictions.items():
+        place = f" ({name})" if len(predictions) > 1 else ""
+        _output.print(f"exact match{place}: {100 * exact_match(rows):.1f} %")
+
+
+@app.command()
+def generate(
+    run: RunFolder,
+    image: Annotated[Path, typer.Option(help="A PNG or JPEG file.")],
+    prompt: Annotated[str, typer.Option(help="Text behind the image.")] = "",
+    step: Annotated[int | None, typer.Option(help="The checkpoint's step; the newest unless given.")] = None,
+) -> None:
+    """Write what the trained model says of a picture."""
+    from counterpoint.inference.evaluate import TrainedRun
+
+    _output.print(TrainedRun.open(run, step).describe(image, prompt), markup=False)
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write the HTML report of a run."""
+    from counterpoint.report.training import write_report
+
+    _output.print(f"report: {write_report(run)}")
+
+
+if __name__ == "__main__":
+    main()

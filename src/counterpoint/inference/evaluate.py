@@ -1,0 +1,135 @@
+"""`evaluate` and `generate`: what a trained run says of held-out samples and of a picture of yours."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from counterpoint.config.load import load_config
+from counterpoint.config.schema import Config, PreparedEntry
+from counterpoint.data.corpus import EvaluationSplit, item_settings, open_corpus, open_tokenizer
+from counterpoint.data.images import image_size, read_patches
+from counterpoint.data.payload import ITEM_ROW
+from counterpoint.data.prepared import PreparedSource
+from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.errors import CheckpointError, DataError
+from counterpoint.inference.plain import PlainModel, Prompt, greedy
+from counterpoint.plan.build import build_plan
+from counterpoint.train.checkpoint import checkpoint_folder, list_checkpoints
+
+_BATCH = 64
+_MOST_TOKENS = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One held-out sample: its document, the true text and what the model wrote."""
+
+    index: int
+    truth: str
+    written: str
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether both are the same text."""
+        return self.truth == self.written
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run folder opened for reading: its config, tokenizer and a plain model at one step."""
+
+    folder: Path
+    config: Config
+    tokenizer: Tokenizer
+    model: PlainModel
+    step: int
+
+    @classmethod
+    def open(cls, folder: Path, step: int | None = None, device: str = "cpu") -> "TrainedRun":
+        """Open a run at a step (the newest unless given); raises CheckpointError or DataError."""
+        config_file = folder / "config.yaml"
+        if not config_file.is_file():
+            raise CheckpointError(f"{folder}: no config.yaml, expected a run folder; give the run.dir of a training")
+        config = load_config(config_file)
+        steps = list_checkpoints(folder)
+        if not steps or (step is not None and step not in steps):
+            wanted = "any checkpoint" if step is None else f"step {step}"
+            raise CheckpointError(f"{folder}: has no {wanted}, found steps {steps}; train first, or choose one of them")
+        tokenizer = open_tokenizer(config)
+        if tokenizer is None:
+            raise DataError(f"{folder}: its config has no data.tokenizer, expected one to write text; add it to the run")
+        chosen = steps[-1] if step is None else step
+        plan = build_plan(config, tokenizer.vocabulary)
+        model = PlainModel.load(plan, checkpoint_folder(folder, chosen), torch.device(device))
+        return cls(folder, config, tokenizer, model, chosen)
+
+    def predict(self, split: EvaluationSplit) -> list[Prediction]:
+        """Greedy text for every document of a prepared split, from its prompt: all rows before its first loss token."""
+        predictions = []
+        for source in split.sources:
+            if not isinstance(source, PreparedSource):
+                raise DataError(f"evaluation split {split.name}: synthetic documents have no text; evaluate a prepared split")
+            for start in range(0, len(source), _BATCH):
+                indices = range(start, min(start + _BATCH, len(source)))
+                prompts = [_prompt(source, index) for index in indices]
+                for index, ids in zip(indices, self._write(prompts), strict=True):
+                    truth = source.text(index).labels
+                    predictions.append(Prediction(index, self._text(truth[truth >= 0]), self._text(ids)))
+        return predictions
+
+    def describe(self, image: Path, prompt: str) -> str:
+        """The text that follows an image file and a prompt; raises DataError for a file that is no image."""
+        settings = item_settings(self.config)
+        if settings is None:
+            raise DataError(f"{self.folder}: its model takes no images; leave --image out or choose another run")
+        try:
+            data = image.read_bytes()
+        except OSError as error:
+            raise DataError(f"--image {image}: cannot be read ({error.strerror}); give a PNG or JPEG file") from None
+        payload = read_patches(data, *image_size(data), settings)
+        rows = len(payload.patches) // settings.merge**2
+        ids = [ITEM_ROW] * rows + self.tokenizer.start + self.tokenizer.encode(prompt)
+        (written,) = self._write([Prompt(np.array(ids, dtype=np.int64), ((settings.module, 0, payload),))])
+        return self.tokenizer.decode(written)
+
+    def _write(self, prompts: list[Prompt]) -> list[list[int]]:
+        return greedy(self.model, prompts, self.tokenizer.eos, _MOST_TOKENS)
+
+    def _text(self, ids: "np.ndarray | list[int]") -> str:
+        return self.tokenizer.decode([int(i) for i in ids if i != self.tokenizer.eos])
+
+
+def evaluate_run(run: TrainedRun, name: str | None = None) -> dict[str, list[Prediction]]:
+    """Predictions per evaluation split (all of the config's unless named), written to `evaluation.json` of the run."""
+    corpus = open_corpus(run.config, run.tokenizer, run.tokenizer.vocabulary)
+    splits = [split for split in corpus.evaluation if name in (None, split.name)]
+    if not splits:
+        names = [entry.split for entry in run.config.data.evaluation if isinstance(entry, PreparedEntry)]
+        raise DataError(f"--split: got {name!r}, expected one of the run's evaluation splits {names}")
+    predictions = {split.name: run.predict(split) for split in splits}
+    record = {
+        "step": run.step,
+        "splits": {split: [asdict(prediction) for prediction in rows] for split, rows in predictions.items()},
+    }
+    (run.folder / "evaluation.json").write_text(json.dumps(record, indent=1))
+    return predictions
+
+
+def exact_match(predictions: list[Prediction]) -> float:
+    """The share of predictions that equal the truth."""
+    return sum(prediction.is_exact for prediction in predictions) / max(len(predictions), 1)
+
+
+def _prompt(source: PreparedSource, index: int) -> Prompt:
+    text, document = source.text(index), source.document(index)
+    (labelled,) = np.nonzero(text.labels >= 0)
+    rows = int(labelled[0]) + 1 if len(labelled) else len(text.ids)
+    items = tuple(
+        (item.module, item.position, source.item(index, which))
+        for which, item in enumerate(document.items)
+        if item.position < rows
+    )
+    return Prompt(text.ids[:rows], items)

@@ -1,0 +1,68 @@
+"""The whole of a run, top to bottom: config, plan, check, launch, build, train."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from counterpoint.config.load import load_config
+from counterpoint.config.schema import Config
+from counterpoint.data.corpus import Corpus
+from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local
+from counterpoint.plan.plan import Plan
+from counterpoint.setup import check_device, device_type, prepare_run
+from counterpoint.train.folder import open_run_folder
+
+
+def train(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), port: int = 0) -> None:
+    """Train a config to its end, on local ranks that this starts, or as one rank of those torchrun or Slurm started.
+
+    Everything that can be wrong with the input is found before a process or a group exists.
+    """
+    config = load_config(source, overrides)
+    plan, corpus = prepare_run(config)
+    check_device(config)
+    if is_joined(os.environ):
+        check_world(config.world.size, os.environ)
+        adopt_slurm(os.environ)
+        run_rank(config, plan, corpus)
+        return
+    folder = open_run_folder(config, plan)
+    launch_local(config.world.size, work, (config,), folder / "error.json", port)
+
+
+def work(config: Config) -> None:
+    """What a locally started rank runs; the launcher has checked the same config before."""
+    run_rank(config, *prepare_run(config))
+
+
+def run_rank(config: Config, plan: Plan, corpus: Corpus) -> None:
+    """One rank from joining the world to leaving it."""
+    from counterpoint.data.feed import Reader
+    from counterpoint.execute.groups import make_groups
+    from counterpoint.execute.session import open_session
+    from counterpoint.train.engine import Engine
+    from counterpoint.train.loop import Trainer
+    from counterpoint.train.metrics import RunRecorder
+    from counterpoint.train.replica import dtype_of
+    from counterpoint.train.saving import Saver
+
+    folder = Path(config.run.dir)
+    device = device_type(config)
+    with open_session(device, folder, config.watchdog, config.run.deterministic) as session:
+        groups = make_groups(session.world, plan.communicators, plan.placement.active)
+        if session.world.rank not in plan.placement.active:
+            session.wait_for_others()
+            return
+        if session.world.rank == plan.placement.active[0]:
+            open_run_folder(config, plan)
+        engine = Engine(config, plan, groups, session.watchdog.enter)
+        reader = Reader(plan, session.world.rank, corpus.sources, dtype_of(config.training.precision.compute))
+        recorder = RunRecorder(config, plan, groups, folder)
+        trainer = Trainer(config, engine, groups, corpus, reader, recorder, Saver(config, groups, folder), session)
+        try:
+            trainer.run()
+        finally:
+            recorder.close()
+            engine.close()
+        session.release_others()

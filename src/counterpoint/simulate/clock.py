@@ -1,0 +1,101 @@
+"""The clock: plays a plan's events with the costs of its computes and reports who worked when."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from counterpoint.check.buffers import peaks
+from counterpoint.check.events import Programs, expand
+from counterpoint.check.machine import Cost, Interval, Machine
+from counterpoint.errors import ProofError
+from counterpoint.plan.action import Action, Compute, Direction
+from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.graph import Link, Node
+from counterpoint.plan.plan import Plan
+from counterpoint.plan.schedule import BACKWARD_COST, FORWARD_COST
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+"""One letter per node in a drawing: small for forward, capital for backward."""
+IDLE = "."
+
+
+def unit_cost(action: Compute) -> float:
+    """Forward 1, backward 2."""
+    return FORWARD_COST if action.direction is Direction.FORWARD else BACKWARD_COST
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Who worked when, in the unit of the costs; transfers and collectives take no time of their own.
+
+    `in_flight` is the peak number of microbatches that a node keeps for backward, `receives` that of receives
+    which a rank has posted ahead on a link.
+    """
+
+    intervals: Mapping[int, tuple[Interval, ...]]
+    makespan: float
+    in_flight: Mapping[Node, int]
+    receives: Mapping[tuple[Link, Direction], int]
+
+    def busy(self, rank: int) -> float:
+        """The time that a rank works."""
+        return sum(interval.end - interval.start for interval in self.intervals[rank])
+
+    def bubble(self, rank: int) -> float:
+        """The fraction of the makespan in which a rank is idle."""
+        return 1.0 - self.busy(rank) / self.makespan if self.makespan else 0.0
+
+    @property
+    def bubble_fraction(self) -> float:
+        """The fraction of all ranks' time in which they are idle."""
+        return sum(self.bubble(rank) for rank in self.intervals) / max(len(self.intervals), 1)
+
+    def draw(self, width: int) -> str:
+        """An ASCII Gantt chart, one line per rank over `width` columns of time, and a legend of the nodes."""
+        nodes = sorted({interval.action.node for row in self.intervals.values() for interval in row})
+        letters = {node: LETTERS[number % len(LETTERS)] for number, node in enumerate(nodes)}
+        label = max((len(f"rank {rank}") for rank in self.intervals), default=0)
+        lines = [
+            f"{f'rank {rank}':<{label}} |{self._row(rank, letters, width)}| {self.bubble(rank):4.0%} idle"
+            for rank in sorted(self.intervals)
+        ]
+        legend = ", ".join(f"{letter} {node}" for node, letter in letters.items())
+        return "\n".join([*lines, f"{legend}; small forward, capital backward, {IDLE} idle"])
+
+    def _row(self, rank: int, letters: Mapping[Node, str], width: int) -> str:
+        """Every column shows what the rank does in the middle of its slice of time."""
+        slots = [IDLE] * width
+        for interval in self.intervals[rank]:
+            letter = letters[interval.action.node]
+            drawn = letter if interval.action.direction is Direction.FORWARD else letter.upper()
+            first, last = self._column(interval.start, width), self._column(interval.end, width)
+            slots[first:last] = drawn * (last - first)
+        return "".join(slots)
+
+    def _column(self, time: float, width: int) -> int:
+        """The first column whose middle is not before `time`."""
+        return min(width, max(0, -int(-(time / self.makespan * width - 0.5) // 1))) if self.makespan else 0
+
+
+def simulate(plan: Plan, batch: BatchPlan | None = None, costs: Cost = unit_cost) -> Timeline:
+    """Play the training schedule, with a batch what is left of it; raises ProofError if it does not end."""
+    schedule = plan.schedule if batch is None else plan.of_step(plan.schedule, batch)
+    return simulate_programs(plan, schedule.programs, batch, costs)
+
+
+def simulate_programs(
+    plan: Plan, programs: Programs, batch: BatchPlan | None = None, costs: Cost = unit_cost
+) -> Timeline:
+    """Play any programs on a plan's placement; raises ProofError if they do not end."""
+    machine = Machine(expand(plan, programs, batch), costs)
+    if machine.stuck:
+        rank, (action, _entry) = next(iter(sorted(machine.stuck.items(), key=_by_rank)))
+        raise ProofError(
+            f"rank {rank} at {action} waits without end, expected programs that pass check_programs; call "
+            "it for the cycle"
+        )
+    held = peaks(plan, programs)
+    return Timeline(machine.intervals, machine.end, held.in_flight, held.receives)
+
+
+def _by_rank(stuck: tuple[int, tuple[Action, object]]) -> int:
+    return stuck[0]

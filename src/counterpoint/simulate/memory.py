@@ -1,0 +1,91 @@
+"""Bytes per rank: parameters, gradients, optimizer state, activations in flight, from a plan and sizes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.graph import Node
+from counterpoint.plan.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleMemory:
+    """Sizes of one module: parameters of every part, and bytes per parameter of all that is kept for them.
+
+    `activation_bytes` is what one part keeps for backward of one row on one rank; `optimizer_bytes` is per
+    parameter, 8 for AdamW's two float32 moments.
+    """
+
+    part_parameters: tuple[int, ...]
+    activation_bytes: int
+    parameter_bytes: int = 4
+    gradient_bytes: int = 4
+    gathered_bytes: int = 4
+    optimizer_bytes: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RankMemory:
+    """Bytes on one rank; `gathered_bytes` are full parameters between FSDP's all-gather and its release."""
+
+    parameter_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    gathered_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Everything at once: an upper bound, since the peaks need not coincide."""
+        kept = self.parameter_bytes + self.gradient_bytes + self.optimizer_bytes
+        return kept + self.gathered_bytes + self.activation_bytes
+
+    def __add__(self, other: "RankMemory") -> "RankMemory":
+        return RankMemory(
+            self.parameter_bytes + other.parameter_bytes,
+            self.gradient_bytes + other.gradient_bytes,
+            self.optimizer_bytes + other.optimizer_bytes,
+            self.gathered_bytes + other.gathered_bytes,
+            self.activation_bytes + other.activation_bytes,
+        )
+
+
+NOTHING = RankMemory(0, 0, 0, 0, 0)
+
+
+def memory(
+    plan: Plan, modules: Mapping[str, ModuleMemory], rows: Mapping[str, int], in_flight: Mapping[Node, int]
+) -> dict[int, RankMemory]:
+    """Bytes per active rank; `rows` are input rows of a lane by module, `in_flight` a timeline's peaks."""
+    result = dict.fromkeys(plan.placement.active, NOTHING)
+    for node, ranks in plan.stages.ranks.items():
+        used = _node_memory(plan, node, modules[node.module], rows[node.module], in_flight.get(node, 0))
+        for rank in ranks:
+            result[rank] = result[rank] + used
+    return result
+
+
+def largest_rows(plan: Plan, batch: BatchPlan) -> dict[str, int]:
+    """The most input rows that any lane of a module has in a microbatch."""
+    return {
+        module: max((share.rows_in for lanes in batch.shares[module] for share in lanes), default=0)
+        for module in plan.layouts
+    }
+
+
+def _node_memory(plan: Plan, node: Node, sizes: ModuleMemory, rows: int, in_flight: int) -> RankMemory:
+    layout = plan.layouts[node.module]
+    start, stop = plan.splits[node.module][node.stage]
+    parts = [-(-count // layout.tp) for count in sizes.part_parameters[start:stop]]
+    local = sum(parts)
+    shard = -(-local // (layout.dp_shard * layout.cp))
+    # Without resharding every part stays gathered for the step and its gradient is whole until the reduction;
+    # with it the gathered parts are the one that runs and the one that is fetched ahead.
+    gathered = sum(sorted(parts)[-2:]) if layout.reshard else local
+    return RankMemory(
+        parameter_bytes=shard * sizes.parameter_bytes,
+        gradient_bytes=local * sizes.gradient_bytes,
+        optimizer_bytes=shard * sizes.optimizer_bytes,
+        gathered_bytes=gathered * sizes.gathered_bytes if shard < local else 0,
+        activation_bytes=-(-rows // layout.lane_size) * (stop - start) * sizes.activation_bytes * in_flight,
+    )

@@ -1,0 +1,63 @@
+"""The run folder: what lies in it before the first step, and that it belongs to this model."""
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from counterpoint.check.grid import format_programs
+from counterpoint.config.load import dump_config, load_config
+from counterpoint.config.schema import Config
+from counterpoint.errors import CheckpointError, ConfigError, DataError
+from counterpoint.plan.plan import Plan
+
+CONFIG_FILE = "config.yaml"
+_PACKAGES = ("counterpoint", "torch", "numpy", "pydantic", "pyarrow", "tokenizers")
+
+
+def open_run_folder(config: Config, plan: Plan) -> Path:
+    """Create `run.dir` or check that it holds a run of the same models, then write config, plan and versions.
+
+    Raises CheckpointError when its checkpoints are of other models, DataError when it cannot be written.
+    """
+    folder = Path(config.run.dir)
+    if config.checkpoint.resume == "auto" and any((folder / "checkpoints").glob("step-*")):
+        _check_models(config, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).write_text(dump_config(config))
+        (folder / "plan.txt").write_text(f"{_placement_text(plan)}\n\n{format_programs(plan.schedule.programs)}\n")
+        (folder / "versions.json").write_text(json.dumps(_versions(), indent=1))
+    except OSError as error:
+        raise DataError(f"run.dir: {folder} cannot be written ({error.strerror}); choose another folder") from None
+    return folder
+
+
+def _placement_text(plan: Plan) -> str:
+    return "\n".join(str(layout) for layout in plan.placement.layouts)
+
+
+def _check_models(config: Config, folder: Path) -> None:
+    try:
+        before = load_config(folder / CONFIG_FILE)
+    except ConfigError:
+        return
+    old, new = _models(before), _models(config)
+    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    if differing:
+        key = differing[0]
+        raise CheckpointError(
+            f"run.dir: {folder} holds checkpoints of another model: {key} was {old.get(key)!r} there, got {new.get(key)!r}; "
+            "restore the value, choose another run.dir, or start anew with checkpoint.resume=none"
+        )
+
+
+def _models(config: Config) -> dict[str, Any]:
+    models = {name: module.model.model_dump(mode="json") for name, module in config.modules.items()}
+    return {f"modules.{name}.model.{key}": value for name, model in models.items() for key, value in model.items()}
+
+
+def _versions() -> dict[str, str]:
+    versions = {package: metadata.version(package) for package in _PACKAGES}
+    return {"python": platform.python_version(), **versions}

@@ -1,0 +1,7 @@
+"""What worker processes fork from: a module that has imported all that a rank needs."""
+
+import counterpoint.data.feed
+import counterpoint.run
+import counterpoint.train.loop
+import counterpoint.train.metrics
+import counterpoint.train.saving  # noqa: F401

@@ -1,0 +1,350 @@
+"""Every kind of bad input is answered with what, where, got, expected and remedy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counterpoint.config import check_files, known_keys, load_config
+from counterpoint.config.yaml_text import parse_yaml
+from counterpoint.errors import ConfigError, DataError
+
+# override, path, got, expected, remedy
+BAD_VALUES = [
+    (
+        "modules.vision.layot={tp: 2}",
+        "modules.vision.layot",
+        "an unknown key",
+        "layout",
+        "did you mean layout?",
+    ),
+    ("steps=5", "steps", "an unknown key", "training", "did you mean training.steps?"),
+    ("frobnicate=5", "frobnicate", "an unknown key", "training", "remove it"),
+    ("modules.vision.model.vocab=5", "modules.vision.model.vocab", "an unknown key", "patch", "did you mean"),
+    ("modules.vision.model.layers=three", "modules.vision.model.layers", '"three"', "an integer", "correct"),
+    ("modules.vision.model.layers=3.0", "modules.vision.model.layers", "3.0", "an integer", "correct"),
+    ("run.seed=true", "run.seed", "true", "an integer", "the default, 0"),
+    ("run.seed=-1", "run.seed", "-1", "at least 0", "the default, 0"),
+    ("run.deterministic=yes", "run.deterministic", '"yes"', "true or false", "the default, false"),
+    ("run.dir=12", "run.dir", "12", "text", "put it in quotes"),
+    ("run.dir=", "run.dir", "null", "text", "correct"),
+    ("run.dir=''", "run.dir", '""', "text that is not empty", "correct"),
+    ("world=null", "world", "null", "a section of keys", "correct"),
+    ("world={}", "world.size", "nothing", "a value", "add the key size"),
+    ("world.size=0", "world.size", "0", "at least 1", "correct"),
+    ("modules=[1]", "modules", "[1]", "a mapping of names", "correct"),
+    ("modules={}", "modules", "{}", "1 or more entries", "correct"),
+    ("modules.Vision.train=all", "modules.Vision", '"Vision"', "a module name of lowercase", "correct"),
+    ("modules.vision.model.kind=vti", "modules.vision.model.kind", '"vti"', '"vit"', "did you mean vit?"),
+    ("modules.vision.model={layers: 3}", "modules.vision.model.kind", "nothing", "kind", "add the key kind"),
+    ("modules.vision.layout.split=[1, a]", "modules.vision.layout.split.1", '"a"', "an integer", "correct"),
+    (
+        "modules.vision.layout.split=evn",
+        "modules.vision.layout.split",
+        '"evn"',
+        "a list",
+        "did you mean even?",
+    ),
+    (
+        "modules.language.model.vocab=token",
+        "modules.language.model.vocab",
+        '"token"',
+        "an integer or",
+        "tokenizer?",
+    ),
+    (
+        "modules.language.model.pattern=*x",
+        "modules.language.model.pattern",
+        '"*x"',
+        "a letter of *,",
+        "correct",
+    ),
+    ("modules.vision.optimizer.lr=fast", "modules.vision.optimizer.lr", '"fast"', "a number", "correct"),
+    ("modules.vision.optimizer.lr=0", "modules.vision.optimizer.lr", "0", "more than 0", "correct"),
+    (
+        "modules.vision.optimizer.betas=[0.9]",
+        "modules.vision.optimizer.betas.1",
+        "nothing",
+        "a value",
+        "add the entry",
+    ),
+    (
+        "modules.vision.optimizer.schedule=cosine",
+        "modules.vision.optimizer.schedule",
+        '"cosine"',
+        "a section",
+        "leave",
+    ),
+    ("training.clip_norm=1e999", "training.clip_norm", "Infinity", "a finite number", "the default, 1.0"),
+    ("schedule.kind=1F1B", "schedule.kind", '"1F1B"', '"1f1b"', "did you mean 1f1b?"),
+    ("data.train=[]", "data.train", "[]", "1 or more entries", "correct"),
+    ("data.train=[{}]", "data.train.0.path", "nothing", "a value", "add the key path"),
+    (
+        "data.train=[{synthetic: {}}]",
+        "data.train.0.synthetic.documents",
+        "nothing",
+        "a value",
+        "add the key documents",
+    ),
+    ("data.train.0.weigth=2", "data.train.0.weigth", "an unknown key", "weight", "did you mean weight?"),
+    ("schema=2", "schema", "2", "1", "correct"),
+]
+
+MISFITS = [
+    (
+        "modules.language.layout.tp=3",
+        "modules.language.model.heads",
+        "4",
+        "a multiple of modules.language.layout.tp, 3",
+        "choose a tp that divides it",
+    ),
+    (
+        "modules.language.model.kv_heads=1",
+        "modules.language.model.kv_heads",
+        "1",
+        "a multiple of",
+        "choose a tp",
+    ),
+    ("modules.language.model.ffn=511", "modules.language.model.ffn", "511", "a multiple of", "choose a tp"),
+    (
+        "modules.language.model.kv_heads=3",
+        "modules.language.model.kv_heads",
+        "3",
+        "a divisor of",
+        "change one",
+    ),
+    (
+        "modules.language.model.hidden=130",
+        "modules.language.model.hidden",
+        "130",
+        "a multiple of",
+        "head_dim",
+    ),
+    ("modules.vision.model.hidden=130", "modules.vision.model.hidden", "130", "a multiple of", "change one"),
+    (
+        "modules.language.model.head_dim=7",
+        "modules.language.model.head_dim",
+        "7",
+        "an even width",
+        "rope_theta",
+    ),
+    (
+        "modules.vision.layout.pp=4",
+        "modules.vision.layout.pp",
+        "4 stages for 3 layers",
+        "at least one layer",
+        "lower pp",
+    ),
+    (
+        "modules.vision.layout.split=[2, 2]",
+        "modules.vision.layout.split",
+        "4 layers in 2",
+        "3 layers in 1",
+        "change the",
+    ),
+    ("modules.language.layout.pp=2", "modules.language.model.tied", "true with 2", "false", "tied=false"),
+    ("edges=[]", "edges", "0 edges from the module vision", "exactly one", "add {source: vision"),
+    ("edges.0.source=visoin", "edges.0.source", '"visoin"', "one of the modules", "did you mean vision?"),
+    ("edges.0.source=audio", "edges.0.source", '"audio"', "one of the modules", "add the module"),
+    ("edges.0.target=vision", "edges.0.target", "kind vit", "kind decoder", "turn the edge"),
+    ("data.image=null", "data.image", "nothing", "settings for the images", "add it like"),
+    ("data.image.size=8", "data.image.size", "8 pixels", "at least 12", "raise it"),
+    ("modules.vision.model.merge=7", "data.image.max_patches", "36", "at least 49", "lower merge"),
+    ("data.tokenizer=null", "data.tokenizer", "nothing", "a file", "give the file"),
+    ("schedule.microbatches=65", "schedule.microbatches", "65", "at most", "lower it"),
+    (
+        "training.precision.parameters=bfloat16",
+        "training.precision",
+        "bfloat16/float32/float32",
+        "float32/bfloat16/float32",
+        "choose one",
+    ),
+    (
+        "modules.vision.optimizer.schedule.decay_steps=50",
+        "modules.vision.optimizer.schedule.decay_steps",
+        "50",
+        "more than warmup_steps, 50",
+        "raise it",
+    ),
+]
+
+LATER = [
+    ("modules.vision.layout.cp=2", "modules.vision.layout.cp", "2", "1 until context parallelism", "leave"),
+    ("modules.vision.layout.expert.ep=2", "modules.vision.layout.expert.ep", "2", "1 until", "leave"),
+    ("modules.vision.layout.expert.etp=2", "modules.vision.layout.expert.etp", "2", "1 until", "leave"),
+    ("modules.vision.layout.chunks=2", "modules.vision.layout.chunks", "2", "1 until", "leave"),
+    (
+        "modules.language.model.pattern=*-ME",
+        "modules.language.model.pattern",
+        '"*-ME"',
+        "* and - only",
+        "replace",
+    ),
+    ("modules.vision.train=none", "modules.vision.train", '"none"', '"all" until freezing', "leave"),
+    ("modules.vision.train=[projector.*]", "modules.vision.train", '["projector.*"]', '"all" until', "leave"),
+    ("modules.vision.init_from=runs/a", "modules.vision.init_from", '"runs/a"', "null until", "leave"),
+    ("schedule.kind=zero_bubble", "schedule.kind", '"zero_bubble"', '"gpipe" or "1f1b" until', "leave"),
+    ("schedule.encoder_group=2", "schedule.encoder_group", "2", "1 until", "leave"),
+    ("training.recompute=full", "training.recompute", '"full"', '"none" until', "leave"),
+    ("training.compile=true", "training.compile", "true", "false until", "leave"),
+]
+
+BAD_ARGUMENTS = [
+    ("foo", "foo", "no key with a value", "key.path=value", "training.steps=100"),
+    ("run..seed=1", "run..seed=1", "no key with a value", "key.path=value", "training.steps=100"),
+    ("run.dir.x=1", "run.dir.x", '"x" below the plain value', "the path of a key", "correct the path"),
+    ("data.train.3.weight=1", "data.train.3.weight", '"3" as an index of a list of 1', "the path", "correct"),
+    ("modules.vision.layout.tp={", "modules.vision.layout.tp", '"{"', "a YAML value", "quote"),
+    ("--encoder-tp=2", "--encoder-tp=2", "a Megatron name", "a key of ours", "modules.vision.layout.tp=2"),
+    ("--llm-dp", "--llm-dp", "a Megatron name", "a key of ours", "modules.language.layout.dp_shard"),
+    ("eval_interval=5", "eval_interval=5", "a Megatron name", "a key of ours", "evaluation.every_steps=5"),
+    ("--image-token-id=3", "--image-token-id=3", "a Megatron name", "a key of ours", "prepared index"),
+]
+
+EMOJI = parse_yaml((Path(__file__).parents[3] / "examples" / "emoji.yaml").read_text())
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 9) | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def _with(tree: Any, path: list[str], value: object) -> Any:
+    """A copy of plain data with a value at a path; lists are entered at their first entry."""
+    if not path:
+        return value
+    if isinstance(tree, list):
+        return [_with(tree[0], path[1:], value)]
+    inner = tree if isinstance(tree, dict) else {}
+    name = "vision" if path[0] == "*" else path[0]
+    return {**inner, name: _with(inner.get(name), path[1:], value)}
+
+
+@settings(deadline=None, max_examples=300)
+@given(key=st.sampled_from(sorted(known_keys())), value=PLAIN)
+def test_any_value_at_any_key_is_read_or_answered(key: str, value: object) -> None:
+    message = ""
+    try:
+        load_config(_with(EMOJI, key.split("."), value))
+    except ConfigError as error:
+        message = str(error)
+    assert all(": got " in line and ", expected " in line and "; " in line for line in message.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "got", "expected", "remedy"), [*BAD_VALUES, *MISFITS, *LATER, *BAD_ARGUMENTS]
+)
+def test_one_sentence_says_all(
+    emoji: dict[str, Any], override: str, path: str, got: str, expected: str, remedy: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(emoji, [override])
+    lines = str(caught.value).splitlines()
+    line = next(line for line in lines if line.startswith(f"{path}: got "))
+    found, rest = line.removeprefix(f"{path}: got ").split(", expected ", 1)
+    wanted, cure = rest.rsplit("; ", 1) if "Megatron" not in found else rest.split("; ", 1)
+    assert got in found
+    assert expected in wanted
+    assert remedy in cure
+
+
+def test_every_problem_has_its_own_line(emoji: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(emoji, ["run.seed=-1", "world.size=x", "training.stepz=3"])
+    paths = {line.split(": ")[0] for line in str(caught.value).splitlines()}
+    assert paths == {"run.seed", "world.size", "training.stepz"}
+
+
+def test_misfits_are_listed_together(emoji: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(emoji, ["modules.vision.layout.cp=2", "data.tokenizer=null", "schedule.microbatches=65"])
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_language_model_alone_reads_no_images(emoji: dict[str, Any]) -> None:
+    del emoji["modules"]["vision"]
+    emoji["edges"] = []
+    with pytest.raises(ConfigError, match=r"^data.image: got settings for images, expected none"):
+        load_config(emoji)
+    assert list(load_config(emoji, ["data.image=null"]).modules) == ["language"]
+
+
+def test_synthetic_images_need_a_module(emoji: dict[str, Any]) -> None:
+    del emoji["modules"]["vision"]
+    emoji["edges"] = []
+    tokens, images = "{kind: constant, value: 9}", "{kind: uniform, low: 2, high: 1}"
+    source = (
+        f"data.train=[{{synthetic: {{documents: 3, text_tokens: {tokens}, images_per_document: {images}}}}}]"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(emoji, ["data.image=null", source])
+    paths = [line.split(": ")[0] for line in str(caught.value).splitlines()]
+    where = "data.train.0.synthetic.images_per_document"
+    assert paths == [f"{where}.low", where]
+
+
+def test_there_is_one_language_model(emoji: dict[str, Any]) -> None:
+    emoji["modules"]["second"] = emoji["modules"]["language"]
+    with pytest.raises(ConfigError, match="modules: got 2 modules of kind decoder"):
+        load_config(emoji)
+
+
+def test_marks_are_unique(emoji: dict[str, Any]) -> None:
+    emoji["edges"] *= 2
+    with pytest.raises(ConfigError) as caught:
+        load_config(emoji)
+    assert 'edges: got the mark "<image>" on 2 edges' in str(caught.value)
+    assert "edges: got 2 edges from the module vision, expected exactly one" in str(caught.value)
+
+
+def test_a_megatron_key_in_a_file_is_answered_with_ours(emoji: dict[str, Any]) -> None:
+    emoji["training"]["tensor_model_parallel_size"] = 2
+    with pytest.raises(ConfigError, match=r"modules\.\*\.layout\.tp"):
+        load_config(emoji)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("run: {dir: a}\nrun: {dir: b}\n", ":2: got the key run is given twice, expected valid YAML"),
+        ("run: {dir: a\nworld: 3\n", ":2: got "),
+        ("run: &a {dir: *a\n", ": got "),
+        ("- 1\n", "got [1], expected a mapping of sections"),
+        ("", "got null, expected a mapping of sections"),
+        ("run: !!python/name:os.system x\n", ":1: got could not determine a constructor"),
+    ],
+)
+def test_a_file_that_is_no_config(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(str(path))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="got no readable file"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="got a directory"):
+        load_config(str(tmp_path))
+
+
+def test_binary_is_no_config(tmp_path: Path) -> None:
+    path = tmp_path / "image.yaml"
+    path.write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(path)
+
+
+def test_missing_files_are_listed(emoji: dict[str, Any], tmp_path: Path) -> None:
+    places = ("data.train.0.path", "data.evaluation.0.path", "data.tokenizer")
+    config = load_config(emoji, [f"{place}={tmp_path}/no" for place in places])
+    with pytest.raises(DataError) as caught:
+        check_files(config)
+    lines = str(caught.value).splitlines()
+    assert tuple(line.split(": ")[0] for line in lines) == places
+    assert f"counterpoint prepare SOURCE {tmp_path}/no" in lines[0]

@@ -1,0 +1,53 @@
+"""Pictures and small indexes to test with; the emoji corpus is built for real (needs the extra `demo`)."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_samples import MakeIndex, MakePicture
+from PIL import Image
+
+from counterpoint.data.index import TOKENIZER_NAME
+from counterpoint.data.index_writer import IndexWriter, Record
+from counterpoint.data.prepare import PrepareSummary, prepare
+
+
+@pytest.fixture(scope="session")
+def make_picture() -> MakePicture:
+    """Encoded noise of height x width pixels; `mode` and `file_format` as PIL names them."""
+
+    def make(
+        height: int, width: int, mode: str = "RGB", file_format: str = "PNG", **options: object
+    ) -> bytes:
+        channels = {"RGB": 3, "RGBA": 4}[mode]
+        pixels = np.random.default_rng([height, width]).integers(
+            0, 256, (height, width, channels), dtype=np.uint8
+        )
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, file_format, **options)
+        return data.getvalue()
+
+    return make
+
+
+@pytest.fixture
+def make_index(tmp_path: Path) -> MakeIndex:
+    """Publishes records under a name below the test's folder, with a stand-in for the tokenizer."""
+
+    def make(records: Sequence[Record], name: str = "index", tokenizer: str = "{}") -> Path:
+        with IndexWriter(tmp_path / name) as writer:
+            (writer.folder / TOKENIZER_NAME).write_text(tokenizer)
+            for record in records:
+                writer.add(record)
+            writer.publish()
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def emoji(tmp_path_factory: pytest.TempPathFactory) -> PrepareSummary:
+    """The demo's real corpus, about a second to build."""
+    return prepare("emoji", tmp_path_factory.mktemp("corpus") / "emoji")

@@ -1,0 +1,153 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from data_samples import MakeIndex, MakePicture
+
+from counterpoint.data.index import ARROW_NAME, MANIFEST_NAME, PAYLOAD_NAME, ImageEntry, Index
+from counterpoint.data.index_writer import BATCH_DOCUMENTS, IndexWriter, Record
+from counterpoint.errors import DataError
+
+
+@pytest.fixture
+def folder(make_index: MakeIndex, make_picture: MakePicture) -> Path:
+    pictures = [make_picture(8, 16), make_picture(24, 8)]
+    return make_index(
+        [
+            Record(
+                [1, 5, 6, 2],
+                [False, True, True, True],
+                "train",
+                "five six",
+                [(0, pictures[0]), (2, pictures[1])],
+            ),
+            Record([1, 7, 2], [False, False, False], "held", "seven"),
+        ]
+    )
+
+
+def test_what_is_written_is_read(folder: Path, make_picture: MakePicture) -> None:
+    index = Index(folder)
+    index.verify()
+    assert (index.manifest.documents, index.manifest.tokens, index.manifest.images) == (2, 7, 2)
+    assert index.manifest.splits == {"train": 1, "held": 1}
+    assert index.rows_of("held").tolist() == [1]
+    tokens, loss = index.tokens(0)
+    assert (tokens.tolist(), loss.tolist()) == ([1, 5, 6, 2], [False, True, True, True])
+    assert index.text(1) == "seven"
+    first, second = index.images(0)
+    assert first == ImageEntry(0, 8, 16, 0, len(make_picture(8, 16)))
+    assert (second.position, second.height, second.width, second.offset) == (2, 24, 8, first.length)
+    assert index.image_bytes(second) == make_picture(24, 8)
+    assert index.images(1) == ()
+
+
+def test_many_batches_keep_their_order(make_index: MakeIndex) -> None:
+    count = 2 * BATCH_DOCUMENTS + 3
+    index = Index(make_index([Record([n], [True], "ab"[n % 2], str(n)) for n in range(count)]))
+    assert [index.tokens(row)[0].item() for row in (0, BATCH_DOCUMENTS, count - 1)] == [
+        0,
+        BATCH_DOCUMENTS,
+        count - 1,
+    ]
+    assert index.rows_of("b").tolist() == list(range(1, count, 2))
+
+
+def test_an_unknown_split_names_the_known_ones(folder: Path) -> None:
+    with pytest.raises(DataError, match="no split 'test'; expected one of: held, train"):
+        Index(folder).rows_of("test")
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def _change(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no folder": (lambda f: f.rename(f.with_name("elsewhere")), "index.json is missing; run"),
+    "no manifest": (lambda f: (f / MANIFEST_NAME).unlink(), "index.json is missing"),
+    "half a manifest": (lambda f: (f / MANIFEST_NAME).write_text('{"format": '), "cannot be read"),
+    "a list": (lambda f: (f / MANIFEST_NAME).write_text("[]"), "format None, version None, expected"),
+    "another version": (lambda f: _change(f / MANIFEST_NAME, version=2), "version 2, expected .* version 1"),
+    "an unknown key": (lambda f: _change(f / MANIFEST_NAME, colour=1), "the keys colour"),
+    "another count": (lambda f: _change(f / MANIFEST_NAME, documents=3), "2 documents instead of 3"),
+    "no arrow file": (lambda f: (f / ARROW_NAME).unlink(), "index.arrow is missing"),
+    "half an arrow file": (lambda f: (f / ARROW_NAME).write_bytes(b"ARROW1"), "index.arrow has 6 bytes"),
+    "a flipped bit": (lambda f: _flip(f / ARROW_NAME), "index.arrow is corrupt"),
+    "no payload": (lambda f: (f / PAYLOAD_NAME).unlink(), "payload.bin is missing"),
+    "a longer payload": (lambda f: _lengthen(f / PAYLOAD_NAME), "payload.bin has"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_index_is_refused(folder: Path, fault: str) -> None:
+    damage, message = FAULTS[fault]
+    damage(folder)
+    with pytest.raises(DataError, match=message):
+        Index(folder)
+
+
+def test_verify_finds_a_flipped_bit_of_a_payload(folder: Path) -> None:
+    _flip(folder / PAYLOAD_NAME)
+    with pytest.raises(DataError, match=r"payload\.bin is corrupt"):
+        Index(folder).verify()
+
+
+def test_the_same_index_may_be_written_again_and_another_may_not(
+    make_index: MakeIndex, tmp_path: Path
+) -> None:
+    records = [Record([1, 2], [True, True], "train", "a")]
+    before = (make_index(records) / MANIFEST_NAME).stat()
+    assert (make_index(records) / MANIFEST_NAME).stat().st_mtime_ns == before.st_mtime_ns
+    for other in ([Record([1, 3], [True, True], "train", "a")], [*records, *records]):
+        with pytest.raises(DataError, match="a different index"):
+            make_index(other)
+    with pytest.raises(DataError, match="a different index"):
+        make_index(records, tokenizer="{ }")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("keep")
+    with pytest.raises(DataError, match="is no index"):
+        make_index(records, name="notes")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "notes"]
+
+
+def _write(out: Path, records: list[Record]) -> None:
+    with IndexWriter(out) as writer:
+        for record in records:
+            writer.add(record)
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        _write(
+            tmp_path / "index", [Record([1], [True], "a", ""), Record([1], [True], "a", "", [(0, b"none")])]
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be made"):
+        _write(tmp_path / "file" / "index", [])
+
+
+def test_records_that_contradict_themselves_are_refused(tmp_path: Path, make_picture: MakePicture) -> None:
+    picture = make_picture(8, 8)
+    with IndexWriter(tmp_path / "index") as writer:
+        for positions in ([3], [-1], [2, 1]):
+            with pytest.raises(DataError, match="do not ascend"):
+                writer.add(Record([1, 2], [True, True], "train", "", [(p, picture) for p in positions]))
+        with pytest.raises(DataError, match="1 loss marks for 2 tokens"):
+            writer.add(Record([1, 2], [True], "train", ""))
+        with pytest.raises(DataError, match="cannot be read"):
+            writer.add(Record([1], [True], "train", "", [(0, b"no picture")]))

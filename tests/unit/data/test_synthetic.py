@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counterpoint.data.images import ItemSettings
+from counterpoint.data.payload import IGNORED, ITEM_ROW
+from counterpoint.data.source import load_item_or_neutral
+from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, SyntheticSource, Uniform
+from counterpoint.errors import DataError
+
+SETTINGS = ItemSettings("vision", patch=4, merge=2, size=None, max_patches=64)
+RECIPE = SyntheticRecipe(
+    documents=200,
+    seed=0,
+    text_tokens=LogNormal(20, 0.6, 1, 100),
+    images_per_document=Uniform(0, 4),
+    image_height=Uniform(4, 60),
+    image_width=LogNormal(20, 0.5, 4, 80),
+    without_images=0.3,
+    without_loss=0.25,
+)
+
+
+def _source(recipe: SyntheticRecipe = RECIPE, limit: int = 64) -> SyntheticSource:
+    return SyntheticSource(recipe, 1, SETTINGS, limit, vocabulary=50)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**64 - 1), index=st.integers(0, 199), limit=st.integers(1, 100))
+def test_a_document_is_a_function_of_seed_and_index_and_its_payload_agrees(
+    seed: int, index: int, limit: int
+) -> None:
+    recipe = SyntheticRecipe(
+        200, seed, Uniform(1, 60), Uniform(0, 4), Uniform(4, 60), Uniform(4, 60), 0.3, 0.3
+    )
+    source = _source(recipe, limit)
+    document, text = source.document(index), source.text(index)
+    assert document == _source(recipe, limit).document(index)
+    assert (document.source, document.index) == (1, index)
+    assert 1 <= document.tokens == len(text.ids) <= limit
+    assert (text.labels != IGNORED).sum() == document.loss_tokens
+    assert ((text.ids >= ITEM_ROW) & (text.ids < 50)).all()
+    assert (text.ids == ITEM_ROW).sum() == sum(item.rows for item in document.items)
+    for which, item in enumerate(document.items):
+        assert (text.ids[item.position : item.position + item.rows] == ITEM_ROW).all()
+        payload, reason = load_item_or_neutral(source, index, which, item)
+        assert reason is None
+        assert payload.patches.shape == (item.rows_in, SETTINGS.columns)
+        assert np.abs(payload.patches).max() <= 1
+        np.testing.assert_array_equal(payload.patches, _source(recipe, limit).item(index, which).patches)
+
+
+def test_declared_shares_and_lengths_are_drawn() -> None:
+    documents = [_source().document(index) for index in range(200)]
+    assert 30 <= sum(d.loss_tokens == 0 for d in documents) <= 70
+    assert 70 <= sum(not d.items for d in documents) <= 120
+    assert len({d.tokens for d in documents}) > 30
+    assert len({item.rows_in for d in documents for item in d.items}) > 10
+
+
+def test_documents_seeds_and_items_differ() -> None:
+    source, other = _source(), _source(SyntheticRecipe(200, 1, Constant(30)))
+    assert not np.array_equal(other.text(0).ids, other.text(1).ids)
+    assert not np.array_equal(other.text(0).ids, _source(SyntheticRecipe(200, 2, Constant(30))).text(0).ids)
+    index = next(i for i in range(200) if len(source.document(i).items) >= 2)
+    first, second = (source.item(index, which).patches[0] for which in range(2))
+    assert not np.array_equal(first, second)
+
+
+def test_distributions_keep_their_bounds() -> None:
+    generator = np.random.default_rng(0)
+    assert {Uniform(2, 4).sample(generator) for _ in range(100)} == {2, 3, 4}
+    drawn = [LogNormal(100, 0.7, 30, 300).sample(generator) for _ in range(2000)]
+    assert 30 <= min(drawn) <= max(drawn) == 300
+    assert 90 < np.median(drawn) < 110
+
+
+def test_images_without_a_module_are_refused() -> None:
+    with pytest.raises(DataError, match="a modality without a module"):
+        SyntheticSource(RECIPE, 0, None, 64, 50)
+    assert SyntheticSource(SyntheticRecipe(3, 0, Constant(9)), 0, None, 64, 50).document(2).tokens == 9

@@ -1,0 +1,142 @@
+"""Random layouts, placements, plans and packs for property tests, and one small plan with known ranks."""
+
+import random
+
+from hypothesis import strategies as st
+
+from counterpoint.plan.batch import ModuleRows
+from counterpoint.plan.graph import Edge, Graph
+from counterpoint.plan.layout import Layout
+from counterpoint.plan.placement import LayoutRequest, Placement, place
+from counterpoint.plan.plan import Plan, even_split
+from counterpoint.plan.samples import Document, Item, Pack
+
+ENCODERS = ("vision", "audio", "touch")
+LANGUAGE = "language"
+WIDTHS = {"vision": (8, 32), "audio": (12, 32), "touch": (4, 32), "language": (32, 32)}
+KINDS = ("gpipe", "1f1b")
+AXES = ("pp", "dp_replicate", "dp_shard", "cp", "tp")
+
+
+@st.composite
+def degrees(draw: st.DrawFn, size: int) -> dict[str, int]:
+    """Degrees that multiply to `size`, dealt to the axes in a random order."""
+    left, result = size, {}
+    for axis in draw(st.permutations(AXES)):
+        result[axis] = draw(st.sampled_from([d for d in range(1, left + 1) if left % d == 0]))
+        left //= result[axis]
+    result[axis] *= left
+    return result
+
+
+@st.composite
+def layouts(draw: st.DrawFn, max_size: int = 24) -> Layout:
+    """One layout on a random ascending rank list with gaps."""
+    size = draw(st.integers(1, max_size))
+    ranks = draw(st.lists(st.integers(0, 3 * size), min_size=size, max_size=size, unique=True))
+    return Layout(module="vision", ranks=tuple(sorted(ranks)), **draw(degrees(size)))
+
+
+@st.composite
+def placements(draw: st.DrawFn, max_world: int = 12, max_encoders: int = 3) -> Placement:
+    """Colocated, disjoint (interleaved rank lists) or mixed; ranks without a module are idle."""
+    modules = (*ENCODERS[: draw(st.integers(0, max_encoders))], LANGUAGE)
+    style = draw(st.sampled_from(("colocated", "disjoint", "mixed")))
+    world = draw(st.integers(len(modules), max_world))
+    shuffled = draw(st.permutations(range(world)))
+    if style == "colocated":
+        sets = [range(draw(st.integers(1, world)))] * len(modules)
+    elif style == "disjoint":
+        most = world // len(modules)
+        bounds = [draw(st.integers(1, most)) for _ in modules]
+        sets = [shuffled[i * most : i * most + size] for i, size in enumerate(bounds)]
+    else:
+        sets = [draw(st.permutations(range(world)))[: draw(st.integers(1, world))] for _ in modules]
+    requests = tuple(
+        LayoutRequest(
+            module=module,
+            ranks=tuple(sorted(ranks)),
+            reshard=draw(st.booleans()),
+            **draw(degrees(len(ranks))),
+        )
+        for module, ranks in zip(modules, sets)
+    )
+    idle = tuple(sorted(set(range(world)) - {rank for ranks in sets for rank in ranks}))
+    return place(world, draw(st.permutations(requests)), idle, partial_overlap=True)
+
+
+@st.composite
+def plans(
+    draw: st.DrawFn, max_world: int = 12, max_microbatches: int = 4, kinds: tuple[str, ...] = KINDS
+) -> Plan:
+    """A plan of zero to three encoders and one language model, on any placement."""
+    placement = draw(placements(max_world))
+    rows = {}
+    for layout in placement.layouts:
+        merge = 1 if layout.module == LANGUAGE else draw(st.sampled_from((1, 4)))
+        rows[layout.module] = ModuleRows(
+            layout, merge, balance=draw(st.sampled_from(("none", "sample", "cost")))
+        )
+    return plan_of(placement, rows, draw(st.sampled_from(kinds)), draw(st.integers(1, max_microbatches)))
+
+
+def plan_of(placement: Placement, rows: dict[str, ModuleRows], kind: str, microbatches: int) -> Plan:
+    """Every encoder feeds the language model; two parts per stage."""
+    modules = tuple(layout.module for layout in placement.layouts)
+    graph = Graph.build(modules, tuple(Edge(module, LANGUAGE) for module in modules if module != LANGUAGE))
+    return Plan(
+        placement=placement,
+        graph=graph,
+        sizes={},
+        rows=rows,
+        splits={layout.module: even_split(2 * layout.pp, layout.pp) for layout in placement.layouts},
+        widths={module: WIDTHS[module] for module in modules},
+        kind=kind,
+        microbatches=microbatches,
+    )
+
+
+def small_plan(kind: str = "gpipe", microbatches: int = 2, tp: int = 2) -> Plan:
+    """Vision dp2 on ranks 0 and 1, language tp2 (or dp2) on ranks 2 and 3."""
+    vision = LayoutRequest(module="vision", ranks=(0, 1))
+    placement = place(4, (vision, LayoutRequest(module=LANGUAGE, ranks=(2, 3), tp=tp)))
+    rows = {layout.module: ModuleRows(layout) for layout in placement.layouts}
+    return plan_of(placement, rows, kind, microbatches)
+
+
+def chain_plan(stages: int, microbatches: int, kind: str) -> Plan:
+    """A language model alone, one rank per stage."""
+    placement = place(stages, (LayoutRequest(module=LANGUAGE, pp=stages),))
+    rows = {LANGUAGE: ModuleRows(placement.layouts[0])}
+    return plan_of(placement, rows, kind, microbatches)
+
+
+def random_packs(plan: Plan, seed: int, max_packs: int = 8) -> tuple[Pack, ...]:
+    """Packs with zero to three items per document, and some without any; positions never overlap."""
+    dice = random.Random(seed)
+    encoders = [module for module in plan.graph.modules if module != plan.sink]
+    share = dice.choice((0.0, 0.5, 1.0))
+    packs, index = [], 0
+    for _ in range(dice.randint(0, max_packs)):
+        pack = []
+        for _ in range(dice.randint(1, 2)):
+            has_items = bool(encoders) and dice.random() < share
+            pack.append(_document(plan, dice, index, encoders if has_items else []))
+            index += 1
+        packs.append(tuple(pack))
+    return tuple(packs)
+
+
+def uniform_packs(count: int, tokens: int = 12, rows: int = 4) -> tuple[Pack, ...]:
+    """Packs of one document with one image at row 2."""
+    item = Item("vision", 2, rows, rows)
+    return tuple((Document(0, number, tokens, tokens - rows - 1, (item,)),) for number in range(count))
+
+
+def _document(plan: Plan, dice: random.Random, index: int, encoders: list[str]) -> Document:
+    items, tokens = [], dice.randint(1, 5)
+    for _ in range(dice.randint(0, 3) if encoders else 0):
+        module, rows = dice.choice(encoders), dice.randint(1, 9)
+        items.append(Item(module, tokens, rows * plan.rows[module].merge, rows))
+        tokens += rows + dice.randint(0, 4)
+    return Document(dice.randint(0, 1), index, tokens, dice.randint(0, tokens), tuple(items))

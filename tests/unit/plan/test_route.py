@@ -1,0 +1,86 @@
+"""Routes against a brute-force walk over single rows."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from counterpoint.check.routes import check_routes
+from counterpoint.plan.action import Direction
+from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.graph import Link
+from counterpoint.plan.plan import Plan
+from tests.unit.plan.strategies import plans, random_packs
+
+Place = tuple[int, int]
+"""A rank and a row of its shard."""
+
+
+def rows_by_hand(plan: Plan, batch: BatchPlan, link: Link, microbatch: int) -> dict[Place, Place]:
+    """Where each row goes, one row at a time."""
+    source, target = plan.layouts[link.source.module], plan.layouts[link.target.module]
+
+    def place(module: str, stage: int, lane: int, padded: int, row: int) -> Place:
+        layout = plan.layouts[module]
+        size = padded // layout.lane_size
+        return layout.lane_ranks(stage, lane)[row // size], row % size
+
+    result = {}
+    for lane, share in enumerate(batch.shares[source.module][microbatch]):
+        if link.is_hop:
+            for row in range(share.rows_in):
+                start = place(source.module, link.source.stage, lane, share.rows_in, row)
+                result[start] = place(target.module, link.target.stage, lane, share.rows_in, row)
+            continue
+        for span in share.spans:
+            for target_lane, target_share in enumerate(batch.shares[target.module][microbatch]):
+                for document in target_share.spans:
+                    if document.document != span.document:
+                        continue
+                    for offset in range(span.rows_out):
+                        row = document.row_in + batch.item(span).position + offset
+                        start = place(
+                            source.module, source.pp - 1, lane, share.rows_out, span.row_out + offset
+                        )
+                        result[start] = place(target.module, 0, target_lane, target_share.rows_in, row)
+    return result
+
+
+@given(plans(max_world=10, max_microbatches=2), st.integers(0, 2**16))
+def test_routes_move_every_row_as_by_hand(plan: Plan, seed: int) -> None:
+    batch = plan.batch(0, random_packs(plan, seed, max_packs=5))
+    for link in plan.stages.links:
+        for microbatch in range(plan.microbatches):
+            route = plan.route(batch, link, microbatch)
+            moved = [
+                ((copy.source_rank, copy.source_row + i), (copy.target_rank, copy.target_row + i))
+                for copy in route.copies
+                for i in range(copy.rows)
+            ]
+            assert len(dict(moved)) == len(moved) == route.rows
+            assert dict(moved) == rows_by_hand(plan, batch, link, microbatch)
+
+
+@given(plans(), st.integers(0, 2**16))
+def test_routes_pass_their_check_and_transposing_twice_changes_nothing(plan: Plan, seed: int) -> None:
+    batch = plan.batch(0, random_packs(plan, seed))
+    assert check_routes(plan, batch) is None
+    for link in plan.stages.links:
+        route = plan.route(batch, link, 0)
+        back = route.transpose()
+        assert back.transpose() == route
+        assert back.rows == route.rows
+        for rank in plan.placement.active:
+            assert len(route.outgoing(rank)) == len(back.incoming(rank))
+
+
+@given(plans(), st.integers(0, 2**16))
+def test_a_batch_uses_only_pairs_that_the_plan_connects(plan: Plan, seed: int) -> None:
+    batch = plan.batch(0, random_packs(plan, seed))
+    for link in plan.stages.links:
+        for microbatch in range(plan.microbatches):
+            route = plan.route(batch, link, microbatch)
+            for way, copies in (
+                (Direction.FORWARD, route.copies),
+                (Direction.BACKWARD, route.transpose().copies),
+            ):
+                used = {(copy.source_rank, copy.target_rank) for copy in copies}
+                assert {pair for pair in used if pair[0] != pair[1]} <= set(plan.pairs(link, way))

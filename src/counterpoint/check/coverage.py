@@ -67,10 +67,6 @@ def _share_complaint(batch: BatchPlan, share: Share, rows: ModuleRows) -> str | 
         if span.row_in < row_in or span.row_out < row_out:
             starts = f"{span.row_in} and {span.row_out}"
             return f"{name} starts at rows {starts} inside the span before, expected no overlap; move it"
-        row_in, row_out = span.row_in + span.rows_in, span.row_out + span.rows_out
-        if row_in > share.rows_in or row_out > share.rows_out:
-            limits = f"{share.rows_in} and {share.rows_out}"
-            return f"{name} ends at rows {row_in} and {row_out}, expected at most {limits}; pad more"
         expected = _expected_rows(batch, span)
         if (span.rows_in, span.rows_out) != expected:
             wanted = f"expected {expected[0]} and {expected[1]} as its document says; plan the batch anew"
@@ -80,6 +76,10 @@ def _share_complaint(batch: BatchPlan, share: Share, rows: ModuleRows) -> str | 
                 f"{name} will emit {span.rows_in} / {rows.merge} rows for {span.rows_out} placeholders, "
                 "expected them equal; prepare the data for this patch and merge size"
             )
+        row_in, row_out = span.row_in + span.rows_in, span.row_out + span.rows_out
+        if row_in > share.rows_in or row_out > share.rows_out:
+            limits = f"{share.rows_in} and {share.rows_out}"
+            return f"{name} ends at rows {row_in} and {row_out}, expected at most {limits}; pad more"
     return None
 
 

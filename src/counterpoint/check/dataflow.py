@@ -30,43 +30,76 @@ def check_members(plan: Plan, programs: Programs) -> Fault | None:
 
 
 def check_dataflow(plan: Plan, programs: Programs) -> Fault | None:
-    """The first action whose input is not there yet; what stands in no program is erased and not an input."""
+    """The first action whose input does not stand before it, or that some of its ranks lack."""
     live = {action for program in programs.values() for action in program}
     for rank, program in programs.items():
-        done: set[Action] = set()
-        for action in program:
-            for needed in _needed(plan, rank, action):
-                if needed in live and needed not in done:
-                    when = "later" if needed in program else "not at all"
-                    return Fault(
-                        f"rank {rank} reaches {action} with {needed} {when} in its program, expected it "
-                        f"before; move {needed} ahead of {action} on rank {rank}",
-                        ((rank, action),),
-                    )
-            done.add(action)
-        if Step() in live and (not program or program[-1] != Step()):
-            last = program[-1:]
-            return Fault(
-                f"rank {rank} ends with {last[0] if last else 'nothing'}, expected the step action S last; "
-                "move it to the end of the program",
-                tuple((rank, action) for action in last),
-            )
+        fault = _check_inputs(plan, rank, program, live) or _check_end(rank, program)
+        if fault is not None:
+            return fault
+    return _check_shared(plan, programs)
+
+
+def _check_inputs(plan: Plan, rank: int, program: tuple[Action, ...], live: set[Action]) -> Fault | None:
+    done: set[Action] = set()
+    for action in program:
+        for needed in _needed(plan, rank, action, live):
+            if needed not in done:
+                when = "later" if needed in program else "not at all"
+                return Fault(
+                    f"rank {rank} reaches {action} with {needed} {when} in its program, expected it before; put "
+                    f"{needed} ahead of {action} on rank {rank}",
+                    ((rank, action),),
+                )
+        done.add(action)
     return None
 
 
-def _needed(plan: Plan, rank: int, action: Action) -> Iterator[Action]:
-    """What must stand before an action on the same rank."""
+def _check_end(rank: int, program: tuple[Action, ...]) -> Fault | None:
+    if program and program[-1] == Step():
+        return None
+    last = program[-1:]
+    return Fault(
+        f"rank {rank} ends with {last[0] if last else 'nothing'}, expected the step action S last; move it to the "
+        "end of the program",
+        tuple((rank, action) for action in last),
+    )
+
+
+def _check_shared(plan: Plan, programs: Programs) -> Fault | None:
+    present = {rank: set(program) for rank, program in programs.items()}
+    for rank, program in programs.items():
+        for action in program:
+            for other in action_ranks(action, plan.stages):
+                if action not in present.get(other, ()):
+                    return Fault(
+                        f"rank {other} lacks {action}, which rank {rank} has, expected it on both; erase an action on "
+                        "all of its ranks or on none",
+                        ((rank, action),),
+                    )
+    return None
+
+
+def _needed(plan: Plan, rank: int, action: Action, live: set[Action]) -> Iterator[Action]:
+    """What must stand before an action on the same rank; an edge whose source is erased brings nothing."""
     match action:
-        case Compute(node=node, direction=direction, microbatch=microbatch):
-            yield from consumed(plan, action)
-            if direction is Direction.BACKWARD:
-                yield Compute(node, Direction.FORWARD, microbatch)
+        case Compute(node=node, direction=Direction.FORWARD, microbatch=microbatch):
+            for transfer in consumed(plan, action):
+                if (
+                    transfer.link.is_hop
+                    or Compute(transfer.link.source, Direction.FORWARD, microbatch) in live
+                ):
+                    yield transfer
+        case Compute(node=node, direction=Direction.BACKWARD, microbatch=microbatch):
+            yield Compute(node, Direction.FORWARD, microbatch)
+            for transfer in consumed(plan, action):
+                if Transfer(transfer.link, Direction.FORWARD, microbatch) in live:
+                    yield transfer
         case Transfer(link=link, direction=direction, microbatch=microbatch):
             producer = link.source if direction is Direction.FORWARD else link.target
             if rank in plan.stages.ranks[producer]:
                 yield Compute(producer, direction, microbatch)
         case Reduce(node=node):
-            for microbatch in range(plan.microbatches):
-                yield Compute(node, Direction.BACKWARD, microbatch)
+            backwards = (Compute(node, Direction.BACKWARD, m) for m in range(plan.microbatches))
+            yield from (backward for backward in backwards if backward in live)
         case Step():
-            yield from (Reduce(node) for node in plan.nodes_of(rank))
+            yield from (Reduce(node) for node in plan.nodes_of(rank) if Reduce(node) in live)

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import lcm
 from pathlib import Path
 
 from counterpoint.config.schema import (
@@ -17,6 +15,7 @@ from counterpoint.config.schema import (
     UniformConfig,
     VitConfig,
 )
+from counterpoint.data.blend import integer_weights
 from counterpoint.data.build import PreparedSplit, build_sources
 from counterpoint.data.images import ItemSettings
 from counterpoint.data.order import Order, SequentialOrder
@@ -97,13 +96,6 @@ def item_settings(config: Config) -> ItemSettings | None:
             f"data.image: left out although the module {name} takes images, expected size and max_patches; add the section"
         )
     return ItemSettings(name, model.patch, model.merge, image.size, image.max_patches)
-
-
-def integer_weights(weights: Sequence[float]) -> tuple[int, ...]:
-    """The same proportions in integers, exact for decimals: (1.0, 0.25) becomes (4, 1)."""
-    fractions = [Fraction(str(weight)) for weight in weights]
-    common = lcm(*(fraction.denominator for fraction in fractions))
-    return tuple(int(fraction * common) for fraction in fractions)
 
 
 def _dataset(entry: DataEntry) -> PreparedSplit | SyntheticRecipe:

@@ -168,7 +168,7 @@ class SyntheticSource:
         return _Shape(text_tokens, bool(has_loss), tuple(positions.tolist()), tuple(grids))
 
     def _generator(self, index: int, stream: int) -> np.random.Generator:
-        # The counter's last word keeps the streams of one document 2**192 draws apart.
-        return np.random.Generator(
-            np.random.Philox(key=[self._recipe.seed, index], counter=[0, 0, 0, stream])
-        )
+        # The counter's last word keeps the streams of one document 2**192 draws apart. The dtype is given
+        # because numpy would take a list with a seed of 2**63 or more for floats.
+        key = np.array([self._recipe.seed, index], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, stream]))

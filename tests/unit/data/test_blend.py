@@ -9,7 +9,7 @@ from counterpoint.errors import DataError
 weights = st.lists(st.integers(1, 40), min_size=1, max_size=5).map(tuple)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=40)
 @given(weights=weights, cycle=st.integers(0, 1000))
 def test_a_cycle_holds_every_source_exactly_by_its_weight(weights: tuple[int, ...], cycle: int) -> None:
     total = sum(weights)
@@ -17,7 +17,7 @@ def test_a_cycle_holds_every_source_exactly_by_its_weight(weights: tuple[int, ..
     assert tuple(np.bincount(source, minlength=len(weights))) == weights
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=40)
 @given(weights=weights, draws=st.integers(1, 200))
 def test_turns_count_the_draws_of_a_source_and_shares_hold_at_every_point(
     weights: tuple[int, ...], draws: int

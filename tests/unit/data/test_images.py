@@ -21,7 +21,7 @@ SETTINGS = ItemSettings("vision", patch=4, merge=2, size=32, max_patches=64)
 sides = st.integers(1, 5000)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=400)
 @given(
     height=sides,
     width=sides,
@@ -38,7 +38,7 @@ def test_a_grid_keeps_to_groups_and_to_the_most(
     assert 0 < rows * columns <= groups * merge**2
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=400)
 @given(height=st.integers(100, 3000), width=st.integers(100, 3000), groups=st.integers(400, 4000))
 def test_a_grid_keeps_the_aspect_where_there_is_room(height: int, width: int, groups: int) -> None:
     if max(height, width) > 4 * min(height, width):
@@ -67,7 +67,7 @@ def test_rows_are_channel_row_column_and_groups_are_neighbours() -> None:
         np.testing.assert_array_equal(row.reshape(3, 2, 2), square.transpose(2, 0, 1))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=400)
 @given(height=st.integers(1, 90), width=st.integers(1, 90))
 def test_the_reader_emits_what_metadata_planned(height: int, width: int) -> None:
     data = io.BytesIO()

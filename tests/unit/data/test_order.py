@@ -21,7 +21,7 @@ orders = st.integers(1, 3).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=40)
 @given(order=orders)
 def test_every_epoch_holds_every_document_once(order: Order) -> None:
     draws = [draw for step in range(30) for draw in order.draws(step)]
@@ -31,7 +31,7 @@ def test_every_epoch_holds_every_document_once(order: Order) -> None:
             assert sorted(indices[start : start + size]) == list(range(size))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=40)
 @given(order=orders, step=st.integers(0, 10**9))
 def test_a_step_needs_no_history_and_holds_its_window(order: Order, step: int) -> None:
     fresh = Order(order.seed, order.sizes, order.weights, order.window)
@@ -40,7 +40,7 @@ def test_a_step_needs_no_history_and_holds_its_window(order: Order, step: int) -
     assert len(order.draws(step)) == order.window
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=40)
 @given(order=orders, step=st.integers(0, 15), data=st.data())
 def test_an_excluded_document_is_gone_from_its_step_on_and_nothing_else_moves(
     order: Order, step: int, data
@@ -74,7 +74,7 @@ def test_impossible_orders_are_refused(sizes: tuple[int, ...], weights: tuple[in
         Order(0, sizes, weights, window)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=40)
 @given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=4).map(tuple), window=st.integers(1, 7))
 def test_evaluation_reads_everything_once_in_order_with_a_ragged_end(
     sizes: tuple[int, ...], window: int
@@ -88,7 +88,7 @@ def test_evaluation_reads_everything_once_in_order_with_a_ragged_end(
     assert all(steps)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=40)
 @given(lengths=st.lists(st.integers(1, 100), max_size=60))
 def test_packs_keep_the_budget_lose_nothing_and_waste_little(lengths: list[int]) -> None:
     documents = [Document(0, index, tokens, 0) for index, tokens in enumerate(lengths)]

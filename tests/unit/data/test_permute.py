@@ -7,13 +7,13 @@ from counterpoint.data.permute import permute
 keys = st.tuples(st.integers(0, 2**63), st.integers(0, 9), st.integers(0, 99))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=40)
 @given(size=st.integers(1, 3000), key=keys)
 def test_every_position_goes_to_a_place_of_its_own(size: int, key: tuple[int, ...]) -> None:
     assert sorted(permute(np.arange(size), size, key)) == list(range(size))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=40)
 @given(size=st.integers(1, 10**12), key=keys, data=st.data())
 def test_a_position_goes_to_the_same_place_alone_and_in_company(
     size: int, key: tuple[int, ...], data

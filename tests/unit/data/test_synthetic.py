@@ -26,7 +26,7 @@ def _source(recipe: SyntheticRecipe = RECIPE, limit: int = 64) -> SyntheticSourc
     return SyntheticSource(recipe, 1, SETTINGS, limit, vocabulary=50)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=400)
 @given(seed=st.integers(0, 2**64 - 1), index=st.integers(0, 199), limit=st.integers(1, 100))
 def test_a_document_is_a_function_of_seed_and_index_and_its_payload_agrees(
     seed: int, index: int, limit: int

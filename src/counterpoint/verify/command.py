@@ -1,0 +1,137 @@
+"""`verify`: one config, or many random layouts of its models, against one plain process."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from counterpoint.config.load import load_config
+from counterpoint.config.schema import Config
+from counterpoint.errors import ConfigError, CounterpointError
+from counterpoint.setup import device_type, prepare_run
+from counterpoint.verify.case import CaseResult, verify_task
+from counterpoint.verify.compare import TOLERANCES
+from counterpoint.verify.draw import Case, candidate, choose
+from counterpoint.verify.pool import Pool
+
+_LARGEST_WORLD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a drawn case ended: `drawn` (equal), `refused` or `failed`, and why."""
+
+    case: Case
+    status: str
+    result: CaseResult | None
+    words: str
+
+
+def verify_config(
+    path: Path, overrides: Sequence[str], dtype: str, json_file: Path | None, console: Console
+) -> bool:
+    """Run a config's own layout and data for two steps; returns whether it equals one process."""
+    config = as_verified(load_config(path, overrides), dtype)
+    prepare_run(config)
+    with Pool(config.world.size, device_type(config)) as pool:
+        result: CaseResult = pool.run(verify_task, config)
+    table = Table("compared", "worst relative difference", "at", title=f"{path}: {dtype}, tolerance {result.tolerance:g}")
+    for difference in result.differences:
+        table.add_row(difference.kind, f"{difference.value:.1e}", difference.where)
+    console.print(table)
+    console.print("equal to one process" if result.holds else f"different: {result.worst.where}")
+    _write(json_file, asdict(result))
+    return result.holds
+
+
+def verify_random(
+    path: Path,
+    overrides: Sequence[str],
+    count: int,
+    seed: int,
+    world_size: int | None,
+    dtype: str,
+    only: int | None,
+    json_file: Path | None,
+    console: Console,
+) -> bool:
+    """Draw `count` cases, run each, print features x (drawn, refused, failed); returns whether none failed or was refused."""
+    base = as_verified(load_config(path, overrides), dtype)
+    world = _LARGEST_WORLD if world_size is None else world_size
+    cases = [candidate(base, seed, only, world)] if only is not None else choose(base, count, seed, world)
+    with Pool(world, device_type(base)) as pool:
+        outcomes = [run_case(pool, case, dtype, console) for case in cases]
+    console.print(_table(outcomes, f"{len(cases)} cases of {path}, seed {seed}, at most {world} ranks, {dtype}"))
+    worst = max((o.result.worst.value for o in outcomes if o.result is not None), default=0.0)
+    failed = [o for o in outcomes if o.status != "drawn"]
+    console.print(f"{len(cases) - len(failed)} equal, {len(failed)} not; worst relative difference {worst:.1e}")
+    _write(json_file, [_record(outcome) for outcome in outcomes])
+    return not failed
+
+
+def as_verified(config: Config, dtype: str) -> Config:
+    """The config as `verify` runs it: one dtype throughout, Adam's eps at 1e-3 (design D13)."""
+    if dtype not in TOLERANCES:
+        raise ConfigError(f"--dtype: got {dtype!r}, expected one of {sorted(TOLERANCES)}; bfloat16 has no meaningful tolerance")
+    data = config.resolved()
+    data["training"]["precision"] = {"parameters": dtype, "compute": dtype, "reduce": dtype}
+    for module in data["modules"].values():
+        module["optimizer"]["eps"] = 1e-3
+    return load_config(data)
+
+
+def run_case(pool: Pool, case: Case, dtype: str, console: Console | None = None) -> Outcome:
+    """Run one drawn case on a pool."""
+    outcome = _run(pool, case, dtype)
+    if outcome.status != "drawn" and console is not None:
+        console.print(f"case {case.id} {outcome.status}: {outcome.words}", markup=False)
+    return outcome
+
+
+def _run(pool: Pool, case: Case, dtype: str) -> Outcome:
+    if case.refusal is not None:
+        return Outcome(case, "refused", None, case.refusal)
+    try:
+        result: CaseResult = pool.run(verify_task, as_verified(load_config(case.config), dtype))
+    except CounterpointError as error:
+        return Outcome(case, "refused" if error.exit_code == 2 else "failed", None, str(error))
+    if result.holds:
+        return Outcome(case, "drawn", result, "")
+    worst = result.worst
+    return Outcome(case, "failed", result, f"{worst.kind} differs by {worst.value:.1e} at {worst.where}")
+
+
+def _table(outcomes: Sequence[Outcome], title: str) -> Table:
+    counts: dict[str, Counter[str]] = {}
+    for outcome in outcomes:
+        for feature in (*outcome.case.features, "all"):
+            counts.setdefault(feature, Counter())[outcome.status] += 1
+    table = Table("feature", "drawn", "refused", "failed", "share", title=title)
+    for feature in sorted(counts, key=lambda name: (name == "all", name)):
+        row = counts[feature]
+        total = row.total()
+        table.add_row(
+            feature, str(total), str(row["refused"]), str(row["failed"]), f"{100 * total / len(outcomes):.0f} %"
+        )
+    return table
+
+
+def _record(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "id": outcome.case.id,
+        "status": outcome.status,
+        "words": outcome.words,
+        "features": sorted(outcome.case.features),
+        "worst": None if outcome.result is None else asdict(outcome.result.worst),
+        "config": outcome.case.config,
+    }
+
+
+def _write(path: Path | None, record: Any) -> None:
+    if path is not None:
+        path.write_text(json.dumps(record, indent=1))

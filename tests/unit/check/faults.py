@@ -1,0 +1,94 @@
+"""Programs with a planted fault, and a slow machine to judge the checker by."""
+
+from dataclasses import replace
+
+from counterpoint.check.events import Collective, Events, Exchange, Run, Wait
+from counterpoint.plan.action import Action, parse_action
+from counterpoint.plan.batch import BatchPlan, Share, Span
+
+Programs = dict[int, tuple[Action, ...]]
+
+
+def without(programs: Programs, rank: int, *actions: str) -> Programs:
+    """Programs in which a rank lacks some actions."""
+    dropped = {parse_action(action) for action in actions}
+    return {**programs, rank: tuple(action for action in programs[rank] if action not in dropped)}
+
+
+def swapped(programs: Programs, rank: int, first: int, second: int) -> Programs:
+    """Programs in which two actions of a rank, given by position, change places."""
+    program = list(programs[rank])
+    program[first], program[second] = program[second], program[first]
+    return {**programs, rank: tuple(program)}
+
+
+def reordered(programs: Programs, rank: int, *actions: str) -> Programs:
+    """Programs in which a rank does exactly these actions first and the rest in its old order."""
+    first = tuple(parse_action(action) for action in actions)
+    return {**programs, rank: first + tuple(action for action in programs[rank] if action not in first)}
+
+
+def with_share(batch: BatchPlan, module: str, microbatch: int, lane: int, share: Share) -> BatchPlan:
+    """A batch with one share replaced."""
+    lanes = list(batch.shares[module][microbatch])
+    lanes[lane] = share
+    shares = list(batch.shares[module])
+    shares[microbatch] = tuple(lanes)
+    return replace(batch, shares={**batch.shares, module: tuple(shares)})
+
+
+def with_span(batch: BatchPlan, module: str, microbatch: int, lane: int, **changes: int) -> BatchPlan:
+    """A batch with the first span of a share changed."""
+    share = batch.shares[module][microbatch][lane]
+    first: Span = replace(share.spans[0], **changes)
+    return with_share(batch, module, microbatch, lane, replace(share, spans=(first, *share.spans[1:])))
+
+
+def ends(events: Events) -> bool:
+    """Whether all events complete, by scanning everything again until nothing changes."""
+    cursor = dict.fromkeys(events, 0)
+    fifos: dict[tuple[int, str], list[Exchange | Collective]] = {}
+    complete: set[tuple[int, str, Action]] = set()
+
+    def started(rank: int, post: Exchange | Collective) -> bool:
+        for ahead in fifos.get((rank, post.communicator), []):
+            if ahead.action == post.action:
+                return True
+            if (rank, post.communicator, ahead.action) not in complete:
+                return False
+        return False
+
+    def part(rank: int, post: Exchange | Collective) -> Exchange | Collective | None:
+        found = [p for p in fifos.get((rank, post.communicator), []) if p.action == post.action]
+        return found[0] if found else None
+
+    def completes(rank: int, post: Exchange | Collective) -> bool:
+        if not started(rank, post):
+            return False
+        if isinstance(post, Collective):
+            return all(started(member, post) for member in post.ranks)
+        others = {peer: part(peer, post) for peer in post.peers}
+        return all(
+            isinstance(other, Exchange) and rank in other.peers and started(peer, other)
+            for peer, other in others.items()
+        )
+
+    changed = True
+    while changed:
+        changed = False
+        for rank, stream in events.items():
+            while cursor[rank] < len(stream):
+                event = stream[cursor[rank]]
+                if isinstance(event, Wait) and any((rank, *e) not in complete for e in event.entries):
+                    break
+                if not isinstance(event, Wait | Run):
+                    fifos.setdefault((rank, event.communicator), []).append(event)
+                cursor[rank] += 1
+                changed = True
+        for (rank, name), fifo in fifos.items():
+            for post in fifo:
+                if (rank, name, post.action) not in complete and completes(rank, post):
+                    complete.add((rank, name, post.action))
+                    changed = True
+    posts = sum(isinstance(e, Exchange | Collective) for stream in events.values() for e in stream)
+    return len(complete) == posts and all(cursor[rank] == len(stream) for rank, stream in events.items())

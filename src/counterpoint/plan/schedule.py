@@ -6,6 +6,7 @@ every program is a subsequence of one global order; the checker does not rely on
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer
 from counterpoint.plan.graph import Link, Node
@@ -14,7 +15,7 @@ FORWARD_COST, BACKWARD_COST = 1, 2
 """Unit costs on which builders order actions; backward computes two gradients."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stages:
     """What a schedule is built over: nodes in topological order with their ranks, and the links between them."""
 
@@ -24,20 +25,42 @@ class Stages:
 
     def incoming(self, node: Node) -> tuple[Link, ...]:
         """Links that end in a node."""
-        return tuple(link for link in self.links if link.target == node)
+        return self._incoming.get(node, ())
 
     def outgoing(self, node: Node) -> tuple[Link, ...]:
         """Links that start from a node."""
-        return tuple(link for link in self.links if link.source == node)
+        return self._outgoing.get(node, ())
 
     def depth(self, node: Node) -> int:
         """Nodes on the longest path from `node` to a sink, both counted."""
-        return 1 + max((self.depth(link.target) for link in self.outgoing(node)), default=0)
+        return self._depths[node]
 
     @property
     def world(self) -> tuple[int, ...]:
         """All ranks that have a node, ascending."""
         return tuple(sorted({rank for ranks in self.ranks.values() for rank in ranks}))
+
+    @cached_property
+    def _incoming(self) -> dict[Node, tuple[Link, ...]]:
+        return _grouped(self.links, lambda link: link.target)
+
+    @cached_property
+    def _outgoing(self) -> dict[Node, tuple[Link, ...]]:
+        return _grouped(self.links, lambda link: link.source)
+
+    @cached_property
+    def _depths(self) -> dict[Node, int]:
+        depths: dict[Node, int] = {}
+        for node in reversed(self.nodes):
+            depths[node] = 1 + max((depths[link.target] for link in self.outgoing(node)), default=0)
+        return depths
+
+
+def _grouped(links: tuple[Link, ...], end: Callable[[Link], Node]) -> dict[Node, tuple[Link, ...]]:
+    groups: dict[Node, tuple[Link, ...]] = {}
+    for link in links:
+        groups[end(link)] = (*groups.get(end(link), ()), link)
+    return groups
 
 
 @dataclass(frozen=True, slots=True)

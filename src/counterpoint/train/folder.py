@@ -59,5 +59,11 @@ def _models(config: Config) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {package: metadata.version(package) for package in _PACKAGES}
-    return {"python": platform.python_version(), **versions}
+    return {"python": platform.python_version(), **{package: _version(package) for package in _PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed as a package"

@@ -1,4 +1,4 @@
-"""Each kind of planted fault is caught and located: the rank and the action stand in the message and the grid."""
+"""Each kind of planted fault is caught and located: rank and action stand in the message and the grid."""
 
 from dataclasses import replace
 
@@ -141,18 +141,47 @@ def test_an_action_twice_and_one_on_a_foreign_rank(plan: Plan) -> None:
     assert marked(foreign) == [("rank 1", "language.0F0")]
 
 
-def test_a_program_that_goes_on_after_its_step(plan: Plan) -> None:
+def test_a_step_ahead_of_the_reduction(plan: Plan) -> None:
     message = refused(plan, reordered(plan.schedule.programs, 0, "S"))
-    assert "rank 0" in message
-    assert "S" in message
+    assert "rank 0 reaches S with vision.0R later in its program" in message
+    assert marked(message) == [("rank 0", "S")]
 
 
-def test_programs_without_a_step_leave_transfers_open(plan: Plan) -> None:
+def test_programs_without_a_step() -> None:
+    plan = chain_plan(2, 1, "1f1b")
     programs = plan.schedule.programs
     for rank in programs:
         programs = without(programs, rank, "S")
     message = refused(plan, programs)
-    assert "ends with" in message or "never completes" in message
+    assert "rank 0 ends with language.0R, expected the step action S last" in message
+    assert marked(message) == [("rank 0", "language.0R")]
+
+
+def test_a_transfer_that_nobody_waits_for() -> None:
+    plan = chain_plan(2, 1, "1f1b")
+    programs = without(plan.schedule.programs, 0, "S", "language.0>language.1F0")
+    programs = without(programs, 1, "S", "language.1F0", "language.1B0")
+    fault = check_fifos(expand(plan, programs))
+    assert fault is not None
+    assert "never completes and no rank waits for it" in fault.sentence
+    assert fault.marks == ((1, parse_action("language.0>language.1F0")),)
+
+
+@pytest.mark.parametrize("dropped", ["language.1F0", "language.0F1", "language.1B1"])
+def test_a_dropped_compute_of_a_lone_rank(dropped: str) -> None:
+    plan = chain_plan(2, 2, "1f1b")
+    rank = int(dropped[len("language.")])
+    message = refused(plan, without(plan.schedule.programs, rank, dropped))
+    assert f"with {dropped} not at all in its program" in message
+    assert marked(message)[0][0] == f"rank {rank}"
+
+
+def test_a_dropped_forward_of_a_lone_lane() -> None:
+    plan = replace(small_plan(tp=1), kind="forward")
+    programs = plan.evaluation.programs
+    message = refused(plan, without(programs, 3, "language.0F1"))
+    assert "rank 3 lacks language.0F1, which rank 2 has" in message
+    assert marked(message) == [("rank 2", "language.0F1")]
 
 
 def test_too_many_microbatches_in_flight() -> None:
@@ -251,7 +280,7 @@ def test_an_encoder_that_emits_unmerged_rows(plan: Plan) -> None:
     item = Item("vision", 2, 16, 4)
     batch = plan.batch(0, ((Document(0, 0, 12, 4, (item,)),),) * 2)
     message = refused(plan, plan.schedule.programs, batch)
-    assert "will emit 16 / 1 rows for 4 placeholders" in message or "16 rows" in message
+    assert "item 0 of document 0 will emit 16 / 1 rows for 4 placeholders" in message
 
 
 @pytest.mark.parametrize("position", [9, -1])

@@ -22,9 +22,9 @@ class Peaks:
 
 def peaks(plan: Plan, programs: Programs) -> Peaks:
     """Peaks over all ranks in program order; a program without backward keeps nothing in flight."""
-    found = Peaks({}, {})
+    found, training = Peaks({}, {}), trains(programs)
     for rank, program in programs.items():
-        _Held(plan, rank, trains(programs), found).walk(program)
+        _Held(plan, rank, training, found).walk(program)
     return found
 
 
@@ -37,18 +37,19 @@ def trains(programs: Programs) -> bool:
     )
 
 
-def bound(plan: Plan, node: Node, programs: Programs) -> int:
+def bound(plan: Plan, node: Node, training: bool) -> int:
     """Microbatches that a node may have in flight: its depth, or all where every forward comes first."""
-    if trains(programs) and plan.kind == "gpipe":
+    if training and plan.kind == "gpipe":
         return plan.microbatches
     return min(plan.stages.depth(node), plan.microbatches)
 
 
 def check_buffers(plan: Plan, programs: Programs, events: Events) -> Fault | None:
     """The first rank that holds more than its bound, or posts a group that is too large."""
-    bounds = {node: bound(plan, node, programs) for node in plan.stages.nodes}
+    training = trains(programs)
+    bounds = {node: bound(plan, node, training) for node in plan.stages.nodes}
     for rank, program in programs.items():
-        fault = _Held(plan, rank, trains(programs), Peaks({}, {}), bounds).walk(program)
+        fault = _Held(plan, rank, training, Peaks({}, {}), bounds).walk(program)
         if fault is not None:
             return fault
     for rank, stream in events.items():

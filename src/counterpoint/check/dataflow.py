@@ -46,8 +46,8 @@ def _check_inputs(plan: Plan, rank: int, program: tuple[Action, ...], live: set[
             if needed not in done:
                 when = "later" if needed in program else "not at all"
                 return Fault(
-                    f"rank {rank} reaches {action} with {needed} {when} in its program, expected it before; put "
-                    f"{needed} ahead of {action} on rank {rank}",
+                    f"rank {rank} reaches {action} with {needed} {when} in its program, expected it before; "
+                    f"put {needed} ahead of {action} on rank {rank}",
                     ((rank, action),),
                 )
         done.add(action)
@@ -59,23 +59,25 @@ def _check_end(rank: int, program: tuple[Action, ...]) -> Fault | None:
         return None
     last = program[-1:]
     return Fault(
-        f"rank {rank} ends with {last[0] if last else 'nothing'}, expected the step action S last; move it to the "
-        "end of the program",
+        f"rank {rank} ends with {last[0] if last else 'nothing'}, expected the step action S last; move it "
+        "to the end of the program",
         tuple((rank, action) for action in last),
     )
 
 
 def _check_shared(plan: Plan, programs: Programs) -> Fault | None:
-    present = {rank: set(program) for rank, program in programs.items()}
+    holders: dict[Action, list[int]] = {}
     for rank, program in programs.items():
         for action in program:
-            for other in action_ranks(action, plan.stages):
-                if action not in present.get(other, ()):
-                    return Fault(
-                        f"rank {other} lacks {action}, which rank {rank} has, expected it on both; erase an action on "
-                        "all of its ranks or on none",
-                        ((rank, action),),
-                    )
+            holders.setdefault(action, []).append(rank)
+    for action, ranks in holders.items():
+        missing = sorted(set(action_ranks(action, plan.stages)) - set(ranks))
+        if missing:
+            return Fault(
+                f"rank {missing[0]} lacks {action}, which rank {ranks[0]} has, expected it on both; erase an "
+                "action on all of its ranks or on none",
+                ((ranks[0], action),),
+            )
     return None
 
 

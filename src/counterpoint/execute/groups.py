@@ -40,7 +40,8 @@ def join_world(device_type: str, timeout_seconds: float) -> World:
     if device_type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device, timeout=timeout)
+        # Without `device_id`: bound to a device, every new group is a split of the world that ranks outside of it must join.
+        dist.init_process_group("nccl", timeout=timeout)
     else:
         device = torch.device("cpu")
         dist.init_process_group("gloo", timeout=timeout)
@@ -128,4 +129,9 @@ def make_groups(
 
 def _new_group(ranks: tuple[int, ...], world: World, backend: str | None) -> dist.ProcessGroup | None:
     group = dist.new_group(list(ranks), backend=backend)
-    return group if world.rank in ranks else None
+    if world.rank not in ranks:
+        return None
+    if backend is None and world.device.type == "cuda":
+        # The communicator starts here and not inside a step; all ranks come to their groups in one order.
+        dist.all_reduce(torch.zeros(1, device=world.device), group=group)
+    return group

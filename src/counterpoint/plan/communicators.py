@@ -53,9 +53,9 @@ def communicators(placement: Placement, links: tuple[Link, ...]) -> tuple[Commun
         wanted.setdefault(collective_name(ranks), Communicator(collective_name(ranks), ranks))
     for link in links:
         source, target = placement.layout(link.source.module), placement.layout(link.target.module)
-        ranks = {*source.stage_ranks(link.source.stage), *target.stage_ranks(link.target.stage)}
+        ends = {*source.stage_ranks(link.source.stage), *target.stage_ranks(link.target.stage)}
         for direction in Direction:
-            for rank in sorted(ranks):
+            for rank in sorted(ends):
                 communicator = _transfer(placement, link, direction, rank)
                 wanted.setdefault(communicator.name, communicator)
     return tuple(wanted.values())

@@ -74,17 +74,19 @@ def test_two_swapped_receives(plan: Plan, batch: BatchPlan) -> None:
 
 def test_swapped_transfers_of_a_pipeline() -> None:
     plan = chain_plan(3, 3, "gpipe")
-    program = plan.schedule.programs[1]
-    first = program.index(parse_action("language.0>language.1F1"))
-    second = program.index(parse_action("language.1>language.2F0"))
-    check_programs(plan, plan.schedule.programs)
-    late = [str(action) for action in program]
-    late.insert(0, late.pop(first))
-    late.insert(0, late.pop(late.index("language.0>language.1F2")))
-    message = refused(plan, {**plan.schedule.programs, 1: tuple(map(parse_action, late))})
-    assert "rank 1" in message
-    assert "language.0>language.1F2" in message
-    assert second != first
+    message = refused(plan, reordered(plan.schedule.programs, 1, "language.0>language.1F1"))
+    assert "language.0>language.1F0 of rank 1 stands behind language.0>language.1F1" in message
+    assert "rank 1" in dict(marked(message))
+
+
+def test_a_receive_posted_ahead_blocks_a_later_send_on_its_communicator() -> None:
+    """Design D2: rank 0 sends microbatch 3 after its first backward, which needs what rank 1 cannot send."""
+    plan = chain_plan(3, 4, "1f1b")
+    received = [f"language.0>language.1F{microbatch}" for microbatch in range(4)]
+    message = refused(plan, reordered(plan.schedule.programs, 1, *received))
+    assert "language.1>language.2F0 of rank 1 stands behind language.0>language.1F3" in message
+    assert "rank 0 has not posted language.0>language.1F3: at language.0B0 it waits" in message
+    assert dict(marked(message))["rank 0"] == "language.0B0"
 
 
 def test_a_collective_in_another_order_on_one_rank() -> None:

@@ -1,15 +1,15 @@
 """The exceptions that a user can meet, and the exit code each one leaves with.
 
-    CounterpointError
-    |-- InputError             2   something handed in: the remedy is in the message
-    |   |-- ConfigError            a key, a type, a value of the configuration
-    |   |-- PlacementError         a layout or the placement of modules on ranks
-    |   |-- DataError              a dataset, an index, a payload
-    |   |-- CheckpointError        a checkpoint or a run folder
-    |   `-- ProofError             the plan is not safe to run
-    |-- RunError               1   the run failed
-    |-- DifferenceError        3   a comparison differs
-    `-- HangError              4   the watchdog saw no progress
+CounterpointError
+|-- InputError             2   something handed in: the remedy is in the message
+|   |-- ConfigError            a key, a type, a value of the configuration
+|   |-- PlacementError         a layout or the placement of modules on ranks
+|   |-- DataError              a dataset, an index, a payload
+|   |-- CheckpointError        a checkpoint or a run folder
+|   `-- ProofError             the plan is not safe to run
+|-- RunError               1   the run failed
+|-- DifferenceError        3   a comparison differs
+`-- HangError              4   the watchdog saw no progress
 """
 
 

@@ -59,7 +59,9 @@ def check_world(expected: int, environment: Mapping[str, str]) -> None:
         )
 
 
-def launch_local(ranks: int, entry: Callable[..., None], arguments: tuple[Any, ...], error_file: Path, port: int = 0) -> None:
+def launch_local(
+    ranks: int, entry: Callable[..., None], arguments: tuple[Any, ...], error_file: Path, port: int = 0
+) -> None:
     """Run `entry(*arguments)` in `ranks` local processes; raises what ended them, read from `error_file`.
 
     Workers fork from a server process that has imported torch once. `port` is the rendezvous port, 0 for any free one.

@@ -86,10 +86,7 @@ def _needed(plan: Plan, rank: int, action: Action, live: set[Action]) -> Iterato
     match action:
         case Compute(node=node, direction=Direction.FORWARD, microbatch=microbatch):
             for transfer in consumed(plan, action):
-                if (
-                    transfer.link.is_hop
-                    or Compute(transfer.link.source, Direction.FORWARD, microbatch) in live
-                ):
+                if transfer.link.is_hop or Compute(transfer.link.source, Direction.FORWARD, microbatch) in live:
                     yield transfer
         case Compute(node=node, direction=Direction.BACKWARD, microbatch=microbatch):
             yield Compute(node, Direction.FORWARD, microbatch)

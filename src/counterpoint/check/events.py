@@ -200,9 +200,7 @@ class _Flows:
         for (sender, receiver), count in sorted(rows.items()):
             sends.setdefault(sender, []).append(Flow(receiver, count, columns[0], self._plan.dtype))
             receives.setdefault(receiver, []).append(Flow(sender, count, columns[1], self._plan.dtype))
-        return {
-            rank: (tuple(sends.get(rank, ())), tuple(receives.get(rank, ()))) for rank in {*sends, *receives}
-        }
+        return {rank: (tuple(sends.get(rank, ())), tuple(receives.get(rank, ()))) for rank in {*sends, *receives}}
 
     def _columns(self, action: Transfer) -> tuple[int, int]:
         """Columns that the sender has and the receiver expects; at an edge each module has its own."""

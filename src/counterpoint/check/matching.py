@@ -28,9 +28,7 @@ def _check_exchanges(events: Events) -> Fault | None:
     return None
 
 
-def _check_flow(
-    parts: _Parts, rank: int, post: Exchange, flow: Flow, verb: str, counter: str
-) -> Fault | None:
+def _check_flow(parts: _Parts, rank: int, post: Exchange, flow: Flow, verb: str, counter: str) -> Fault | None:
     action = post.action
     what = f"rank {rank} at {action} {verb} {flow} {'to' if verb == 'sends' else 'from'} rank {flow.peer}"
     other = parts.get((flow.peer, action))

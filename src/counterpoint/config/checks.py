@@ -38,9 +38,7 @@ def check_files(config: Config) -> None:
     for path, entry in _entries(config):
         if isinstance(entry, PreparedEntry) and not (Path(entry.path) / "index.json").is_file():
             remedy = f"write one with: counterpoint prepare SOURCE {entry.path}"
-            problems.append(
-                Problem(f"{path}.path", show(entry.path), "a folder with a prepared index", remedy)
-            )
+            problems.append(Problem(f"{path}.path", show(entry.path), "a folder with a prepared index", remedy))
     tokenizer = config.data.tokenizer
     if tokenizer is not None and not Path(tokenizer).is_file():
         remedy = "correct the path; counterpoint prepare writes tokenizer.json beside the index"
@@ -64,11 +62,7 @@ def _graph_problems(config: Config) -> Iterator[Problem]:
     sources = Counter(edge.source for edge in config.edges)
     for name, module in config.modules.items():
         if isinstance(module.model, VitConfig) and sources[name] != 1:
-            remedy = (
-                f"add {{source: {name}, target: ...}} or remove the module"
-                if not sources[name]
-                else "keep one"
-            )
+            remedy = f"add {{source: {name}, target: ...}} or remove the module" if not sources[name] else "keep one"
             yield Problem("edges", f"{sources[name]} edges from the module {name}", "exactly one", remedy)
     for mark, count in Counter(edge.mark for edge in config.edges).items():
         if count > 1:
@@ -77,14 +71,10 @@ def _graph_problems(config: Config) -> Iterator[Problem]:
             )
     encoders = [name for name, module in config.modules.items() if isinstance(module.model, VitConfig)]
     if len(encoders) > 1:
-        yield Problem(
-            "modules", f"the vision modules {', '.join(encoders)}", "at most one for now", "keep one of them"
-        )
+        yield Problem("modules", f"the vision modules {', '.join(encoders)}", "at most one for now", "keep one of them")
 
 
-def _end_problems(
-    config: Config, path: str, name: str, kind: type[VitConfig | DecoderConfig]
-) -> Iterator[Problem]:
+def _end_problems(config: Config, path: str, name: str, kind: type[VitConfig | DecoderConfig]) -> Iterator[Problem]:
     expected_kind = "vit" if kind is VitConfig else "decoder"
     if name not in config.modules:
         alike = nearest(name, config.modules)
@@ -163,9 +153,7 @@ def _synthetic_problems(path: str, entry: SyntheticEntry, has_encoder: bool) -> 
     for key, distribution in distributions.items():
         low, high = smallest(distribution), largest(distribution)
         if low > high:
-            yield Problem(
-                f"{path}.{key}.low", f"{low}", f"at most {key}.high, {high}", "swap or correct them"
-            )
+            yield Problem(f"{path}.{key}.low", f"{low}", f"at most {key}.high, {high}", "swap or correct them")
         if key != "images_per_document" and low < 1:
             yield Problem(f"{path}.{key}", f"a smallest value of {low}", "at least 1", "raise low or value")
     if largest(synthetic.images_per_document) and synthetic.without_images < 1 and not has_encoder:

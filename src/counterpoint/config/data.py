@@ -85,8 +85,7 @@ def _entry_tag(entry: object) -> str:
 
 
 DataEntry = Annotated[
-    Annotated[PreparedEntry, Tag(PreparedEntry.__name__)]
-    | Annotated[SyntheticEntry, Tag(SyntheticEntry.__name__)],
+    Annotated[PreparedEntry, Tag(PreparedEntry.__name__)] | Annotated[SyntheticEntry, Tag(SyntheticEntry.__name__)],
     Discriminator(_entry_tag),
 ]
 """Synthetic if the key `synthetic` is there, prepared otherwise."""

@@ -46,9 +46,7 @@ def explain(error: ValidationError) -> list[Problem]:
     # An alternative of a union that reached an entry is the one that was meant.
     paths = [path for path in by_path if not any(other.startswith(f"{path}.") for other in by_path)]
     names = [path for path in by_path if path not in paths and by_path[path][0][1]["loc"][-1] == _KEY]
-    return [
-        _problem([details for _, details in by_path[path]], by_path[path][0][0]) for path in (*names, *paths)
-    ]
+    return [_problem([details for _, details in by_path[path]], by_path[path][0][0]) for path in (*names, *paths)]
 
 
 def _problem(errors: Sequence[ErrorDetails], place: Place) -> Problem:

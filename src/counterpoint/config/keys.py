@@ -34,8 +34,7 @@ def is_known(key: str, known: set[str]) -> bool:
     """Whether a dotted key is in the schema; names and indices stand for themselves or as `*`."""
     parts = key.split(".")
     return any(
-        len(pattern) == len(parts)
-        and all(p in (WILDCARD, part) for p, part in zip(pattern, parts, strict=True))
+        len(pattern) == len(parts) and all(p in (WILDCARD, part) for p, part in zip(pattern, parts, strict=True))
         for pattern in (k.split(".") for k in known)
     )
 

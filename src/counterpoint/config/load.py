@@ -47,21 +47,15 @@ def _read(path: Path) -> dict[str, Any]:
         got = "a directory" if path.is_dir() else f"no readable file ({error.strerror})"
         raise ConfigError(f"{path}: got {got}, expected a YAML file; correct the path") from None
     except UnicodeDecodeError:
-        raise ConfigError(
-            f"{path}: got bytes that are not UTF-8, expected a YAML file; correct the path"
-        ) from None
+        raise ConfigError(f"{path}: got bytes that are not UTF-8, expected a YAML file; correct the path") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = "" if mark is None else f":{mark.line + 1}"
-        raise ConfigError(
-            f"{path}{line}: got {error.problem}, expected valid YAML; correct the line"
-        ) from None
+        raise ConfigError(f"{path}{line}: got {error.problem}, expected valid YAML; correct the line") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: got {error}, expected valid YAML; correct the file") from None
     if not isinstance(data, dict):
-        raise ConfigError(
-            f"{path}: got {show(data)}, expected a mapping of sections; start it with `schema: 1`"
-        )
+        raise ConfigError(f"{path}: got {show(data)}, expected a mapping of sections; start it with `schema: 1`")
     return data
 
 

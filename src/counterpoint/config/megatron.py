@@ -117,9 +117,7 @@ TABLE: tuple[Row, ...] = (
     Row(("--llm-only",), ("modules",), "a config with one module"),
     Row(("--train-iters",), ("training.steps",), "optimizer steps"),
     Row(("--global-batch-size",), ("training.global_batch_samples",), "samples per step over all lanes"),
-    Row(
-        ("--micro-batch-size",), ("schedule.microbatches",), "a count of microbatches, in place of their size"
-    ),
+    Row(("--micro-batch-size",), ("schedule.microbatches",), "a count of microbatches, in place of their size"),
     Row(("--seq-length",), ("data.sequence_tokens",), "the token budget of a sequence"),
     Row(
         ("--sequence-parallel",),

@@ -30,9 +30,7 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dic
             try:
                 data = _replaced(data, path.split("."), _value(text))
             except yaml.YAMLError:
-                problems.append(
-                    Problem(path, show(text), "a YAML value", "quote what YAML would read as syntax")
-                )
+                problems.append(Problem(path, show(text), "a YAML value", "quote what YAML would read as syntax"))
             except LookupError as error:
                 problems.append(Problem(path, str(error.args[0]), "the path of a key", "correct the path"))
     return data, problems

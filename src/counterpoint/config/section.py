@@ -10,9 +10,7 @@ from pydantic_core import PydanticCustomError
 class Section(BaseModel):
     """A frozen group of keys: unknown keys, implicit conversions, infinities and NaN are refused."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
 
 Count = Annotated[int, Field(ge=1)]

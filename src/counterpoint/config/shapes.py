@@ -18,14 +18,8 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
 def _head_problems(where: str, model: VitConfig | DecoderConfig) -> Iterator[Problem]:
     derives_head_size = isinstance(model, VitConfig) or model.head_dim is None
     if derives_head_size and model.hidden % model.heads:
-        remedy = (
-            "change one of them"
-            if isinstance(model, VitConfig)
-            else f"change one of them or set {where}.head_dim"
-        )
-        yield Problem(
-            f"{where}.hidden", f"{model.hidden}", f"a multiple of {where}.heads, {model.heads}", remedy
-        )
+        remedy = "change one of them" if isinstance(model, VitConfig) else f"change one of them or set {where}.head_dim"
+        yield Problem(f"{where}.hidden", f"{model.hidden}", f"a multiple of {where}.heads, {model.heads}", remedy)
     elif isinstance(model, DecoderConfig) and model.rope_theta is not None and model.head_size % 2:
         yield Problem(
             f"{where}.head_dim",

@@ -1,6 +1,6 @@
 """The data of a run: what its config names, opened."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,17 +76,13 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int) -> Corp
         opened = build_sources([_dataset(entry)], settings, tokens, vocab, digest)
         name = entry.split if isinstance(entry, PreparedEntry) else "synthetic"
         sizes = tuple(len(source) for source in opened)
-        splits.append(
-            EvaluationSplit(name, opened, SequentialOrder(sizes, config.evaluation.batch_samples, budget))
-        )
+        splits.append(EvaluationSplit(name, opened, SequentialOrder(sizes, config.evaluation.batch_samples, budget)))
     return Corpus(sources, order, tuple(splits))
 
 
 def item_settings(config: Config) -> ItemSettings | None:
     """How images become rows, or None without a vision module; raises ConfigError if data.image is left out."""
-    vision = [
-        (name, module.model) for name, module in config.modules.items() if isinstance(module.model, VitConfig)
-    ]
+    vision = [(name, module.model) for name, module in config.modules.items() if isinstance(module.model, VitConfig)]
     if not vision:
         return None
     name, model = vision[0]
@@ -99,7 +95,9 @@ def item_settings(config: Config) -> ItemSettings | None:
 
 
 def _dataset(entry: DataEntry) -> PreparedSplit | SyntheticRecipe:
-    return PreparedSplit(Path(entry.path), entry.split) if isinstance(entry, PreparedEntry) else _recipe(entry.synthetic)
+    return (
+        PreparedSplit(Path(entry.path), entry.split) if isinstance(entry, PreparedEntry) else _recipe(entry.synthetic)
+    )
 
 
 def _recipe(config: SyntheticConfig) -> SyntheticRecipe:

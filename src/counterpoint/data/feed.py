@@ -127,7 +127,11 @@ class Reader:
             if reason is not None:
                 bad.append(BadPayload(document.source, document.index, str(reason)))
             here, there = slice(start - first, stop - first), slice(start - span.row_in, stop - span.row_in)
-            patches[here], coordinates[here], grids[here] = payload.patches[there], payload.coordinates[there], payload.grid
+            patches[here], coordinates[here], grids[here] = (
+                payload.patches[there],
+                payload.coordinates[there],
+                payload.grid,
+            )
         segments = Segments.build(tuple(span.rows_in for span in share.spans), share.rows_in)
         return PatchBatch(
             patches=torch.from_numpy(patches).to(self.dtype),

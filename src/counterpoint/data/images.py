@@ -63,9 +63,7 @@ class ItemSettings:
         return patch_grid(height, width, self.patch, self.merge, self.size, self.max_patches)
 
 
-def patch_grid(
-    height: int, width: int, patch: int, merge: int, size: int | None, max_patches: int
-) -> tuple[int, int]:
+def patch_grid(height: int, width: int, patch: int, merge: int, size: int | None, max_patches: int) -> tuple[int, int]:
     """The patch grid (rows, columns) of an image with its longer side scaled to `size` pixels.
 
     Both are multiples of `merge`, at least one group, and their product is at most `max_patches`, at about
@@ -136,9 +134,7 @@ def _decode(data: bytes, channels: int) -> Image.Image:
         with Image.open(io.BytesIO(data)) as image:
             upright = ImageOps.exif_transpose(image).convert("RGBA")
     except UNREADABLE as error:
-        raise DataError(
-            f"the image bytes cannot be decoded ({error}); replace or remove the image."
-        ) from error
+        raise DataError(f"the image bytes cannot be decoded ({error}); replace or remove the image.") from error
     background = Image.new("RGBA", upright.size, WHITE)
     return Image.alpha_composite(background, upright).convert(PIL_MODES[channels])
 

@@ -92,9 +92,7 @@ class Manifest:
                 "or correct the path."
             ) from error
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"dataset {folder}: {MANIFEST_NAME} cannot be read ({error}); prepare it again."
-            ) from error
+            raise DataError(f"dataset {folder}: {MANIFEST_NAME} cannot be read ({error}); prepare it again.") from error
         found = (values.get("format"), values.get("version")) if isinstance(values, dict) else (None, None)
         if found != (FORMAT, VERSION):
             raise DataError(
@@ -103,9 +101,7 @@ class Manifest:
             )
         if values.keys() != set(cls.__slots__):
             odd = ", ".join(sorted(values.keys() ^ set(cls.__slots__)))
-            raise DataError(
-                f"dataset {folder}: {MANIFEST_NAME} lacks or adds the keys {odd}; prepare it again."
-            )
+            raise DataError(f"dataset {folder}: {MANIFEST_NAME} lacks or adds the keys {odd}; prepare it again.")
         return cls(**values)
 
 
@@ -158,9 +154,7 @@ class Index:
                 file.seek(entry.offset)
                 data = file.read(entry.length)
         except OSError as error:
-            raise DataError(
-                f"dataset {self.folder}: {PAYLOAD_NAME} cannot be read ({error.strerror})."
-            ) from error
+            raise DataError(f"dataset {self.folder}: {PAYLOAD_NAME} cannot be read ({error.strerror}).") from error
         if len(data) != entry.length:
             raise DataError(
                 f"dataset {self.folder}: {PAYLOAD_NAME} ends inside bytes {entry.offset} to "
@@ -173,9 +167,7 @@ class Index:
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"dataset {self.folder}: {ARROW_NAME} is corrupt ({error}); prepare it again."
-            ) from error
+            raise DataError(f"dataset {self.folder}: {ARROW_NAME} is corrupt ({error}); prepare it again.") from error
         if not table.schema.equals(SCHEMA) or table.num_rows != self.manifest.documents:
             raise DataError(
                 f"dataset {self.folder}: {ARROW_NAME} has other columns than this version's, or "
@@ -188,9 +180,7 @@ class Index:
         found = path.stat().st_size if path.is_file() else None
         if found != expected:
             state = "is missing" if found is None else f"has {found} bytes"
-            raise DataError(
-                f"dataset {self.folder}: {name} {state}, expected {expected} bytes; prepare it again."
-            )
+            raise DataError(f"dataset {self.folder}: {name} {state}, expected {expected} bytes; prepare it again.")
 
     def _check_digest(self, name: str, expected: str) -> None:
         found = file_digest(self.folder / name)

@@ -79,13 +79,10 @@ class IndexWriter:
             positions and not 0 <= positions[0] <= positions[-1] <= len(record.tokens)
         ):
             raise DataError(
-                f"image positions {positions} do not ascend within 0 to {len(record.tokens)}; correct the "
-                "record."
+                f"image positions {positions} do not ascend within 0 to {len(record.tokens)}; correct the record."
             )
         if len(record.loss) != len(record.tokens):
-            raise DataError(
-                f"{len(record.loss)} loss marks for {len(record.tokens)} tokens; correct the record."
-            )
+            raise DataError(f"{len(record.loss)} loss marks for {len(record.tokens)} tokens; correct the record.")
         images = [self._add_image(position, data) for position, data in record.images]
         row: dict[str, object] = {
             "tokens": record.tokens,

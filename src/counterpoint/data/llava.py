@@ -35,9 +35,7 @@ def read_conversations(folder: Path) -> Iterator[Conversation]:
     """All conversations of a folder, files by name; raises DataError naming file and line of a bad record."""
     files = sorted(folder.glob("*.jsonl"))
     if not files:
-        raise DataError(
-            f"{folder}: no *.jsonl file in it; expected LLaVA-style records, one JSON object a line."
-        )
+        raise DataError(f"{folder}: no *.jsonl file in it; expected LLaVA-style records, one JSON object a line.")
     for path in files:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
@@ -81,8 +79,7 @@ def _parse(line: bytes, place: str, split: str, folder: Path) -> Conversation:
     marks = sum(text.count(MARK) for _, text in turns)
     if marks != len(images):
         raise DataError(
-            f"{place}: {marks} marks {MARK} for {len(images)} images; expected one mark in the text for each "
-            "image."
+            f"{place}: {marks} marks {MARK} for {len(images)} images; expected one mark in the text for each image."
         )
     return Conversation(place, split, turns, images)
 
@@ -92,14 +89,9 @@ def _turns(values: Any, place: str) -> tuple[tuple[str, str], ...]:
     if not isinstance(turns, list) or not turns:
         raise DataError(f"{place}: expected an object with a list 'conversations' of at least one turn.")
     for turn in turns:
-        if (
-            not isinstance(turn, dict)
-            or turn.get("from") not in (HUMAN, GPT)
-            or not isinstance(turn.get("value"), str)
-        ):
+        if not isinstance(turn, dict) or turn.get("from") not in (HUMAN, GPT) or not isinstance(turn.get("value"), str):
             raise DataError(
-                f"{place}: expected turns of the form {{'from': '{HUMAN}' or '{GPT}', 'value': text}}, got "
-                f"{turn}."
+                f"{place}: expected turns of the form {{'from': '{HUMAN}' or '{GPT}', 'value': text}}, got {turn}."
             )
     return tuple((turn["from"], turn["value"]) for turn in turns)
 
@@ -119,6 +111,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"image {path} cannot be read ({error.strerror}); correct its permissions."
-        ) from error
+        raise DataError(f"image {path} cannot be read ({error.strerror}); correct its permissions.") from error

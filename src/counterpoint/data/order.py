@@ -48,11 +48,7 @@ class Order:
     exclusions: Collection[Exclusion] = ()
 
     def __post_init__(self) -> None:
-        if (
-            not self.sizes
-            or len(self.sizes) != len(self.weights)
-            or min(*self.sizes, *self.weights, self.window) < 1
-        ):
+        if not self.sizes or len(self.sizes) != len(self.weights) or min(*self.sizes, *self.weights, self.window) < 1:
             raise DataError(
                 f"data order: sizes {self.sizes}, weights {self.weights}, {self.window} samples a step; "
                 "expected at least one source, a weight for each, and all of them positive."
@@ -67,9 +63,7 @@ class Order:
         for s, e in sorted(set(zip(source.tolist(), epoch.tolist()))):
             chosen = (source == s) & (epoch == e)
             index[chosen] = permute(position[chosen], self.sizes[s], (self.seed, s, e))
-        return tuple(
-            draw for draw in _pairs(source, index) if self._first_excluded.get(draw, step + 1) > step
-        )
+        return tuple(draw for draw in _pairs(source, index) if self._first_excluded.get(draw, step + 1) > step)
 
     def packs(self, step: int, sources: Sequence[Source]) -> tuple[Pack, ...]:
         """The packs of a step, from the metadata of its documents."""
@@ -103,9 +97,7 @@ class SequentialOrder:
 
     def draws(self, step: int) -> tuple[Draw, ...]:
         """The documents of a window."""
-        numbers = np.arange(
-            step * self.window, min((step + 1) * self.window, sum(self.sizes)), dtype=np.int64
-        )
+        numbers = np.arange(step * self.window, min((step + 1) * self.window, sum(self.sizes)), dtype=np.int64)
         sizes = np.array(self.sizes, dtype=np.int64)
         ends = np.cumsum(sizes)
         source = np.searchsorted(ends, numbers, side="right")

@@ -54,9 +54,7 @@ def lay_text(tokens: Ints, targets: Bools, positions: Sequence[int], rows: Seque
     return TextPayload(ids, labels)
 
 
-def lay_items(
-    module: str, positions: Sequence[int], grids: Sequence[tuple[int, int]], merge: int
-) -> tuple[Item, ...]:
+def lay_items(module: str, positions: Sequence[int], grids: Sequence[tuple[int, int]], merge: int) -> tuple[Item, ...]:
     """Items of one document from the tokens they stand before and their patch grids."""
     items: list[Item] = []
     before = 0

@@ -36,13 +36,9 @@ def prepare(
     source or record, or if `out` holds something else.
     """
     if source == EMOJI and tokenizer is not None:
-        raise DataError(
-            f"prepare {EMOJI}: got tokenizer {tokenizer}, but the corpus trains its own; leave it out."
-        )
+        raise DataError(f"prepare {EMOJI}: got tokenizer {tokenizer}, but the corpus trains its own; leave it out.")
     if source != EMOJI and not Path(source).is_dir():
-        raise DataError(
-            f"prepare: source '{source}' is no folder; expected '{EMOJI}' or a folder with *.jsonl files."
-        )
+        raise DataError(f"prepare: source '{source}' is no folder; expected '{EMOJI}' or a folder with *.jsonl files.")
     with IndexWriter(out) as writer:
         if source == EMOJI:
             prepare_emoji(writer, seed)

@@ -47,9 +47,7 @@ class PreparedSource:
         items: tuple[Item, ...] = ()
         if self.settings is not None:
             grids = [self.settings.grid(image.height, image.width) for image in images]
-            items = lay_items(
-                self.settings.module, [image.position for image in images], grids, self.settings.merge
-            )
+            items = lay_items(self.settings.module, [image.position for image in images], grids, self.settings.merge)
         starts_with_text = kept > 0 and not (images and images[0].position == 0)
         first = int(self._loss_before[row])
         loss_tokens = int(self._marks_before[first + kept] - self._marks_before[first + starts_with_text])
@@ -87,9 +85,7 @@ class PreparedSource:
     @cached_property
     def _marks_before(self) -> Ints:
         """How many of the first n loss marks are set, (tokens + 1,)."""
-        chunks = [
-            chunk.flatten().to_numpy(zero_copy_only=False) for chunk in self.index.table.column("loss").chunks
-        ]
+        chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in self.index.table.column("loss").chunks]
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(chunks), dtype=np.int64)])
 
     def _lengths(self, column: str) -> Ints:

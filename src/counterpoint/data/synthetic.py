@@ -125,9 +125,7 @@ class SyntheticSource:
             items = lay_items(self.settings.module, shape.positions, shape.grids, self.settings.merge)
         starts_with_text = not (shape.positions and shape.positions[0] == 0)
         loss_tokens = (shape.text_tokens - starts_with_text) if shape.has_loss else 0
-        return Document(
-            self._source, index, shape.text_tokens + sum(i.rows for i in items), loss_tokens, items
-        )
+        return Document(self._source, index, shape.text_tokens + sum(i.rows for i in items), loss_tokens, items)
 
     def text(self, index: int) -> TextPayload:
         """The ids and labels of a document, (tokens,) each."""

@@ -39,9 +39,7 @@ class Tokenizer:
         try:
             backend = Backend.from_buffer(text)
         except Exception as error:  # The library raises plain Exception for every malformed file.
-            raise DataError(
-                f"tokenizer {path}: not a tokenizers file ({error}); expected tokenizer.json."
-            ) from error
+            raise DataError(f"tokenizer {path}: not a tokenizers file ({error}); expected tokenizer.json.") from error
         eos = _first_id(backend, EOS_NAMES)
         if eos is None:
             raise DataError(

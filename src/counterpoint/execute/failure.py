@@ -5,7 +5,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch.distributed as dist
+from torch.distributed import Store
 
 from counterpoint.errors import CounterpointError
 
@@ -27,7 +27,7 @@ class Failure:
 class FailureBoard:
     """Announces and reads the first failure; every method is safe on a thread of its own."""
 
-    def __init__(self, store: dist.Store) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store.clone()
 
     def announce(self, failure: Failure) -> Failure:
@@ -42,7 +42,8 @@ class FailureBoard:
             return None
         return Failure(**json.loads(self._store.get(_KEY).decode()))
 
-def describe(error: Exception, rank: int, action: str) -> Failure:
+
+def describe(error: BaseException, rank: int, action: str) -> Failure:
     """An exception as a failure record; the traceback is kept for errors that are not the user's."""
     code = error.exit_code if isinstance(error, CounterpointError) else 1
     text = "" if code == 2 else "".join(traceback.format_exception(error))

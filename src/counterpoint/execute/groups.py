@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed import Store
 from torch.distributed.device_mesh import DeviceMesh
 
 from counterpoint.plan.communicators import Communicator, collective_name
@@ -27,7 +28,7 @@ class World:
     rank: int
     size: int
     device: torch.device
-    store: dist.Store
+    store: Store
 
 
 def join_world(device_type: str, timeout_seconds: float) -> World:
@@ -106,7 +107,10 @@ class Groups:
 
 
 def make_groups(
-    world: World, communicators: Iterable[Communicator], active: tuple[int, ...], cache: GroupCache | None = None
+    world: World,
+    communicators: Iterable[Communicator],
+    active: tuple[int, ...],
+    cache: GroupCache | None = None,
 ) -> Groups:
     """Create the communicators of a plan in its order; a collective call on all processes of the world."""
     cache = GroupCache() if cache is None else cache

@@ -61,11 +61,12 @@ def open_session(
     watchdog.start()
     try:
         yield Session(world, watchdog, board, limits)
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # DCP's CheckpointException is not an Exception.
         failure = board.announce(describe(error, world.rank, watchdog.action))
         if failure.rank == world.rank:
             write_report(failure, folder)
         raise RankFailedError(failure.exit_code) from error
     watchdog.stop()
     leave_world(world)
-

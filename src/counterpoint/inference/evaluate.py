@@ -60,7 +60,9 @@ class TrainedRun:
             raise CheckpointError(f"{folder}: has no {wanted}, found steps {steps}; train first, or choose one of them")
         tokenizer = open_tokenizer(config)
         if tokenizer is None:
-            raise DataError(f"{folder}: its config has no data.tokenizer, expected one to write text; add it to the run")
+            raise DataError(
+                f"{folder}: its config has no data.tokenizer, expected one to write text; add it to the run"
+            )
         chosen = steps[-1] if step is None else step
         plan = build_plan(config, tokenizer.vocabulary)
         model = PlainModel.load(plan, checkpoint_folder(folder, chosen), torch.device(device))
@@ -71,7 +73,9 @@ class TrainedRun:
         predictions = []
         for source in split.sources:
             if not isinstance(source, PreparedSource):
-                raise DataError(f"evaluation split {split.name}: synthetic documents have no text; evaluate a prepared split")
+                raise DataError(
+                    f"evaluation split {split.name}: synthetic documents have no text; evaluate a prepared split"
+                )
             for start in range(0, len(source), _BATCH):
                 indices = range(start, min(start + _BATCH, len(source)))
                 prompts = [_prompt(source, index) for index in indices]

@@ -76,6 +76,4 @@ def _attend_padded(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor
     # Padding lies behind a document, where no causal query looks: only bidirectional attention needs a mask.
     mask = None if causal or bucket.filled is None else bucket.filled[:, None, None, :]
     grouped = queries.shape[1] != keys.shape[1]
-    return F.scaled_dot_product_attention(
-        queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped
-    )
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)

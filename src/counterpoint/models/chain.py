@@ -32,9 +32,7 @@ class Chain(nn.Module):
     Other parts read the weights of `shared` ones, which must therefore be whole while the chain runs.
     """
 
-    def __init__(
-        self, modules: Iterable[tuple[str, nn.Module]], *, num_sources: int, shared: frozenset[str]
-    ) -> None:
+    def __init__(self, modules: Iterable[tuple[str, nn.Module]], *, num_sources: int, shared: frozenset[str]) -> None:
         super().__init__()
         self.num_sources = num_sources
         self.shared = shared

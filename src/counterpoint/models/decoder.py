@@ -21,9 +21,7 @@ Earlier = Mapping[str, nn.Module]
 
 def decoder_parts(sizes: DecoderSizes) -> list[Part]:
     """The parts `embed`, `layers.N` (one per character of the pattern), `norm` and `head`."""
-    layers = [
-        Part(f"layers.{i}", partial(_LAYER_BUILDERS[kind], sizes)) for i, kind in enumerate(sizes.pattern)
-    ]
+    layers = [Part(f"layers.{i}", partial(_LAYER_BUILDERS[kind], sizes)) for i, kind in enumerate(sizes.pattern)]
     return [
         Part("embed", partial(_embedding, sizes), makes_rows=True),
         *layers,

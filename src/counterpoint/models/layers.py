@@ -39,9 +39,7 @@ class MlpLayer(nn.Module):
 class EncoderLayer(nn.Module):
     """Attention, then MLP, each with its norm and its residual."""
 
-    def __init__(
-        self, attention_norm: nn.Module, attention: nn.Module, mlp_norm: nn.Module, mlp: nn.Module
-    ) -> None:
+    def __init__(self, attention_norm: nn.Module, attention: nn.Module, mlp_norm: nn.Module, mlp: nn.Module) -> None:
         super().__init__()
         self.attention_norm = attention_norm
         self.attention = attention

@@ -61,9 +61,7 @@ class Block:
         return 1 if self.reduction == "shard" else size
 
 
-def block_of(
-    name: str, sharding: Sharding, tp_rank: int, tp_size: int, shard_rank: int, shard_size: int
-) -> Block:
+def block_of(name: str, sharding: Sharding, tp_rank: int, tp_size: int, shard_rank: int, shard_size: int) -> Block:
     """The block of a rank: its tensor-parallel piece, of which FSDP2 keeps the rank's chunk of dim 0.
 
     FSDP2 chunks as `torch.chunk` does: pieces of the rounded-up size, the last ones shorter or empty.

@@ -96,8 +96,7 @@ def _sharding(
     dim = _CUT_DIMS[role]
     if role != "words" and shape[dim] % size:
         raise PlacementError(
-            f"parameter {name} has {shape[dim]} {role}, expected a multiple of tp ({size}); "
-            "change the width or tp"
+            f"parameter {name} has {shape[dim]} {role}, expected a multiple of tp ({size}); change the width or tp"
         )
     return Sharding(shape, "shard", dim)
 

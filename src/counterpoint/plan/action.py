@@ -81,6 +81,4 @@ def parse_action(text: str) -> Action:
         return Transfer(link, Direction(direction), int(microbatch))
     if match := _REDUCE.fullmatch(text):
         return Reduce(Node(match[1], int(match[2])))
-    raise InputError(
-        f"action: got {text!r}, expected the form language.1F3, vision.0>language.0B2, language.1R or S"
-    )
+    raise InputError(f"action: got {text!r}, expected the form language.1F3, vision.0>language.0B2, language.1R or S")

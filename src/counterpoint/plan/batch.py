@@ -4,6 +4,7 @@ Every rank computes it and reaches the same value; there is no second place wher
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -108,21 +109,21 @@ def _cells(packs: tuple[Pack, ...], count: int) -> list[list[int]]:
         numbers.append(range(first, first + len(pack)))
         first += len(pack)
     bounds = [len(packs) * i // count for i in range(count + 1)]
-    return [[d for r in numbers[a:b] for d in r] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [[d for r in numbers[a:b] for d in r] for a, b in itertools.pairwise(bounds)]
 
 
-def _deal(items: list[tuple[int, int]], documents: tuple[Document, ...], module: ModuleRows) -> list[list[tuple[int, int]]]:
+def _deal(
+    items: list[tuple[int, int]], documents: tuple[Document, ...], module: ModuleRows
+) -> list[list[tuple[int, int]]]:
     """Items per lane: `cost` and `sample` take the costliest first to the least loaded lane (Graham 1969)."""
     lanes = module.layout.dp
     if module.balance == "none":
         bounds = [len(items) * i // lanes for i in range(lanes + 1)]
-        return [items[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [items[a:b] for a, b in itertools.pairwise(bounds)]
     units: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for document, item in items:
         units.setdefault((document, item if module.balance == "cost" else 0), []).append((document, item))
-    costs = {
-        key: sum(module.cost(documents[d].items[i].rows_in) for d, i in unit) for key, unit in units.items()
-    }
+    costs = {key: sum(module.cost(documents[d].items[i].rows_in) for d, i in unit) for key, unit in units.items()}
     loads = [0] * lanes
     dealt: list[list[tuple[int, int]]] = [[] for _ in range(lanes)]
     for key in sorted(units, key=lambda k: (-costs[k], k)):

@@ -1,5 +1,7 @@
 """From a config to a plan: sizes, layouts, splits and widths, all pure."""
 
+import itertools
+
 from counterpoint.config.schema import Config, DecoderConfig, MlpProjectorConfig, ModuleConfig
 from counterpoint.errors import ConfigError
 from counterpoint.plan.batch import ModuleRows
@@ -76,7 +78,7 @@ def split_parts(config: Config, module: str, parts: int) -> tuple[tuple[int, int
         runs = even_split(layers, layout.pp)
     else:
         bounds = [sum(layout.split[:i]) for i in range(len(layout.split) + 1)]
-        runs = tuple(zip(bounds[:-1], bounds[1:], strict=True))
+        runs = tuple(itertools.pairwise(bounds))
     shifted = [(start + 1, stop + 1) for start, stop in runs]
     shifted[0] = (0, shifted[0][1])
     shifted[-1] = (shifted[-1][0], parts)

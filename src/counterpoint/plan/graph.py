@@ -68,7 +68,9 @@ class Graph:
             return cls(tuple(sorter.static_order()), edges)
         except CycleError as error:
             cycle = " > ".join(reversed(error.args[1]))
-            raise ConfigError(f"edges: got the cycle {cycle}, expected a graph without cycles; remove an edge") from None
+            raise ConfigError(
+                f"edges: got the cycle {cycle}, expected a graph without cycles; remove an edge"
+            ) from None
 
     def incoming(self, module: str) -> tuple[Edge, ...]:
         """Edges that end in a module."""

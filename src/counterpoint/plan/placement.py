@@ -62,7 +62,10 @@ class Placement:
 
 
 def place(
-    world_size: int, requests: tuple[LayoutRequest, ...], idle: tuple[int, ...] = (), partial_overlap: bool = False
+    world_size: int,
+    requests: tuple[LayoutRequest, ...],
+    idle: tuple[int, ...] = (),
+    partial_overlap: bool = False,
 ) -> Placement:
     """Resolve requests into a placement that covers the world; raises PlacementError naming ranks and remedy."""
     _check_world(world_size, requests, idle)

@@ -1,5 +1,6 @@
 """The plan: placement, schedule templates and communicators of a run, and what a step's batch makes of them."""
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,4 +119,4 @@ def even_split(parts: int, stages: int) -> tuple[tuple[int, int], ...]:
     """Cut `parts` into `stages` consecutive runs whose lengths differ by at most one, longer ones first."""
     size, longer = divmod(parts, stages)
     bounds = [stage * size + min(stage, longer) for stage in range(stages + 1)]
-    return tuple(zip(bounds[:-1], bounds[1:], strict=True))
+    return tuple(itertools.pairwise(bounds))

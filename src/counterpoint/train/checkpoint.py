@@ -5,6 +5,7 @@ A checkpoint is written beside its final name and renamed when every rank is don
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,8 +16,14 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorProperties
-from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    TensorProperties,
+)
+from torch.distributed.checkpoint.planner import LoadPlan, SavePlan, TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
 from counterpoint.errors import CheckpointError
 from counterpoint.parallelize.blocks import Block
@@ -35,7 +42,7 @@ class TrainingState:
 
 
 class StoredBlock:
-    """A local tensor as the block of a global one; DCP plans it through its `_Checkpointable` protocol."""
+    """A local tensor as the block of a global one, which is all that a checkpoint knows of layouts."""
 
     def __init__(self, block: Block, tensor: torch.Tensor) -> None:
         self._block, self._tensor = block, tensor
@@ -54,33 +61,55 @@ class StoredBlock:
         """A copy in CPU memory that training does not change."""
         return StoredBlock(self._block, self._tensor.detach().to("cpu", copy=True))
 
-    def _chunk(self) -> ChunkStorageMetadata:
+    @property
+    def chunk(self) -> ChunkStorageMetadata:
+        """Where the block lies in the global tensor, in DCP's terms."""
         return ChunkStorageMetadata(torch.Size(self._block.offset), torch.Size(self._block.shape))
 
-    def __create_write_items__(self, fqn: str, _object: object) -> list[WriteItem]:
-        data = TensorWriteData(
-            self._chunk(), TensorProperties.create_from_tensor(self._tensor), torch.Size(self._block.global_shape)
-        )
-        index = MetadataIndex(fqn, torch.Size(self._block.offset))
-        return [WriteItem(index, WriteItemType.SHARD, tensor_data=data)]
-
-    def __create_chunk_list__(self) -> list[ChunkStorageMetadata]:
-        return [self._chunk()]
+    def write_item(self, key: str) -> WriteItem:
+        """What DCP is to write for it."""
+        properties = TensorProperties.create_from_tensor(self._tensor)
+        data = TensorWriteData(self.chunk, properties, torch.Size(self.global_shape))
+        return WriteItem(MetadataIndex(key, self.chunk.offsets), WriteItemType.SHARD, tensor_data=data)
 
 
 Tensors = Mapping[str, StoredBlock]
 
 
 class _BlockSavePlanner(DefaultSavePlanner):
-    """DCP finds the shards of tensors only; these two also find those of stored blocks."""
+    """Plans the blocks of all ranks; one that several hold is written once."""
+
+    def create_local_plan(self) -> SavePlan:
+        self.plan = SavePlan([block.write_item(key) for key, block in self.state_dict.items()])
+        return self.plan
 
     def lookup_object(self, index: MetadataIndex) -> torch.Tensor:
-        return self.state_dict[index.fqn].tensor
+        tensor: torch.Tensor = self.state_dict[index.fqn].tensor
+        return tensor
 
 
 class _BlockLoadPlanner(DefaultLoadPlanner):
+    """Reads into blocks whatever stored blocks overlap them, so any layout reads what any other wrote."""
+
+    def set_up_planner(
+        self, state_dict: dict[str, Any], metadata: Metadata | None = None, is_coordinator: bool = False
+    ) -> None:
+        self.state_dict, self.metadata, self.is_coordinator = state_dict, metadata, is_coordinator
+
+    def create_local_plan(self) -> LoadPlan:
+        assert self.metadata is not None, "DCP hands the metadata to set_up_planner"
+        stored: dict[str, Any] = self.metadata.state_dict_metadata
+        return LoadPlan(
+            [
+                item
+                for key, block in self.state_dict.items()
+                for item in create_read_items_for_chunk_list(key, stored[key], [block.chunk])
+            ]
+        )
+
     def lookup_tensor(self, index: MetadataIndex) -> torch.Tensor:
-        return self.state_dict[index.fqn].tensor
+        tensor: torch.Tensor = self.state_dict[index.fqn].tensor
+        return tensor
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -110,7 +139,9 @@ def read_state(folder: Path) -> TrainingState:
 class CheckpointWriter:
     """Writes checkpoints of a run, at most one at a time, in the background if asked to."""
 
-    def __init__(self, run: Path, group: dist.ProcessGroup, is_leader: bool, keep_last: int, asynchronous: bool) -> None:
+    def __init__(
+        self, run: Path, group: dist.ProcessGroup, is_leader: bool, keep_last: int, asynchronous: bool
+    ) -> None:
         self._run, self._group, self._leader = run, group, is_leader
         self._keep_last, self._asynchronous = keep_last, asynchronous
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -137,7 +168,12 @@ class CheckpointWriter:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         dist.barrier(self._group)
-        dcp.save(dict(tensors), checkpoint_id=partial, planner=_BlockSavePlanner(), process_group=self._group)
+        dcp.save(
+            dict(tensors),
+            checkpoint_id=partial,
+            planner=_BlockSavePlanner(flatten_state_dict=False),
+            process_group=self._group,
+        )
         if self._leader:
             (partial / STATE_FILE).write_text(json.dumps(asdict(state)))
             if final.exists():
@@ -156,7 +192,9 @@ def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None
     try:
         stored: dict[str, Any] = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
     except (OSError, EOFError) as error:
-        raise CheckpointError(f"{folder}: no readable checkpoint metadata ({error}); resume from another step") from None
+        raise CheckpointError(
+            f"{folder}: no readable checkpoint metadata ({error}); resume from another step"
+        ) from None
     _check_keys(folder, [key for key in stored if key.startswith(prefix)], tensors.keys(), group)
     for key, block in tensors.items():
         expected, found = tuple(block.global_shape), tuple(stored[key].size)
@@ -165,9 +203,16 @@ def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None
                 f"{folder}: {key} has the shape {found}, expected {expected}: it is the checkpoint of another model; "
                 "use the config that it was written with, or another run.dir"
             )
-    dcp.load(
-        dict(tensors), checkpoint_id=folder, planner=_BlockLoadPlanner(), process_group=group, no_dist=group is None
-    )
+    with warnings.catch_warnings():
+        # DCP warns that it loads in a single process, which is what is asked for here.
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        dcp.load(
+            dict(tensors),
+            checkpoint_id=folder,
+            planner=_BlockLoadPlanner(),
+            process_group=group,
+            no_dist=group is None,
+        )
 
 
 def _check_keys(folder: Path, stored: Iterable[str], local: Iterable[str], group: dist.ProcessGroup | None) -> None:

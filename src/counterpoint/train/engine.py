@@ -8,13 +8,14 @@ import torch
 import torch.distributed as dist
 
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import StepInputs
+from counterpoint.data.feed import ModuleBatch, StepInputs
 from counterpoint.errors import RunError
-from counterpoint.execute.bridge import Bridge
+from counterpoint.execute.bridge import Bridge, MapKey
 from counterpoint.execute.channel import Channel, connect, open_channel
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.interpreter import Interpreter, Observer
-from counterpoint.parallelize.fsdp import begin_accumulation, reduce_gradients, release
+from counterpoint.execute.rowmap import RowMap
+from counterpoint.parallelize.fsdp import begin_accumulation, release
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.train.optimizer import ModuleOptimizer, learning_rate
@@ -107,10 +108,10 @@ class Engine:
         for channel in self._channels.values():
             channel.close()
 
-    def _on_device(self, inputs: StepInputs) -> dict:
+    def _on_device(self, inputs: StepInputs) -> dict[tuple[str, int], ModuleBatch]:
         return {key: batch.to(self.device) for key, batch in inputs.batches.items()}
 
-    def _on_device_maps(self, inputs: StepInputs) -> dict:
+    def _on_device_maps(self, inputs: StepInputs) -> dict[MapKey, RowMap]:
         return {key: rows.to(self.device) for key, rows in inputs.maps.items()}
 
     def _reduce(self, node: Node) -> None:

@@ -51,6 +51,7 @@ class Trainer:
         self._config, self._engine, self._groups, self._corpus = config, engine, groups, corpus
         self._reader, self._recorder, self._saver, self._session = reader, recorder, saver, session
         self._signal: int | None = None
+        self._stopped = False
 
     def run(self) -> None:
         """Train to `training.steps`; raises SignalledError after saving when a signal asked to stop."""
@@ -62,8 +63,6 @@ class Trainer:
                 self._steps(state, feed)
             finally:
                 feed.close()
-                self._session.watchdog.enter("checkpoint", self._session.limits.checkpoint_seconds)
-                self._saver.finish()
 
     def _steps(self, state: TrainingState, feed: Prefetcher) -> None:
         steps = self._config.training.steps
@@ -76,6 +75,7 @@ class Trainer:
             result = self._engine.train_step(inputs)
             done = step + 1
             self._recorder.step(done, result, inputs, time.perf_counter() - begin)
+            self._stopped = result.stop
             last = done == steps or result.stop
             if _due(done, self._config.checkpoint.every_steps) or last:
                 self._session.watchdog.enter(f"step {step}: checkpoint", self._session.limits.checkpoint_seconds)
@@ -83,7 +83,11 @@ class Trainer:
             if _due(done, self._config.evaluation.every_steps) or (done == steps and self._corpus.evaluation):
                 self._evaluate(done)
             if result.stop:
-                raise SignalledError(self._signal or signal.SIGTERM)
+                break
+        self._session.watchdog.enter("checkpoint", self._session.limits.checkpoint_seconds)
+        self._saver.finish()
+        if self._stopped:
+            raise SignalledError(self._signal or signal.SIGTERM)
 
     def _read(self, step: int) -> StepInputs:
         return self._reader.read(self._engine.plan.batch(step, self._corpus.packs(step)))

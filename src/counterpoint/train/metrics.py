@@ -25,7 +25,10 @@ def model_flops(plan: Plan, batch: BatchPlan) -> dict[str, float]:
     flops = {}
     for module, rounds in batch.shares.items():
         forward = sum(
-            plan.facts[module].forward_flops(span.rows_in) for shares in rounds for share in shares for span in share.spans
+            plan.facts[module].forward_flops(span.rows_in)
+            for shares in rounds
+            for share in shares
+            for span in share.spans
         )
         flops[module] = 3.0 * forward
     return flops
@@ -36,7 +39,8 @@ def imbalance(plan: Plan, batch: BatchPlan) -> dict[str, float]:
     ratios = {}
     for module, rounds in batch.shares.items():
         costs = [
-            [sum(plan.facts[module].integer_cost(span.rows_in) for span in share.spans) for share in shares] for shares in rounds
+            [sum(plan.facts[module].integer_cost(span.rows_in) for span in share.spans) for share in shares]
+            for shares in rounds
         ]
         mean = sum(sum(lanes) / len(lanes) for lanes in costs)
         ratios[module] = sum(max(lanes) for lanes in costs) / mean if mean else 1.0

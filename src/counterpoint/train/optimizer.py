@@ -42,16 +42,19 @@ class ModuleOptimizer:
     def __init__(self, config: OptimizerConfig, parameters: Iterable[LocalParameter]) -> None:
         self._config = config
         self._pairs = [(p, local(p.parameter.detach())) for p in parameters if p.block.numel]
-        decayed, exempt = [], []
+        decayed: list[torch.Tensor] = []
+        exempt: list[torch.Tensor] = []
         for parameter, tensor in self._pairs:
-            (exempt if is_exempt(config, parameter.block.name, len(parameter.block.global_shape)) else decayed).append(tensor)
+            (exempt if is_exempt(config, parameter.block.name, len(parameter.block.global_shape)) else decayed).append(
+                tensor
+            )
         groups = [
             {"params": tensors, "weight_decay": decay}
             for tensors, decay in ((decayed, config.weight_decay), (exempt, 0.0))
             if tensors
         ]
         self._adamw = (
-            torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas), eps=config.eps, fused=True)
+            torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
             if groups
             else None
         )

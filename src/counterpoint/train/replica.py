@@ -9,8 +9,8 @@ from torch import nn
 from counterpoint.config.schema import Config
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.stage import Stage
-from counterpoint.models.chain import build_chain
 from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import build_chain
 from counterpoint.parallelize.blocks import block_of
 from counterpoint.parallelize.fsdp import Precision, local, reduce_gradients, shard_data_parallel
 from counterpoint.parallelize.initialize import initialize_
@@ -81,7 +81,13 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
     parameters = []
     for name, parameter in chain.named_parameters():
         block = block_of(name, shardings[name], coordinate.tp, layout.tp, shard.index(world.rank), len(shard))
-        initialize_(local(parameter.detach()), block, config.run.seed, node.module, plan.facts[node.module].residual_sums)
+        initialize_(
+            local(parameter.detach()),
+            block,
+            config.run.seed,
+            node.module,
+            plan.facts[node.module].residual_sums,
+        )
         replicas = layout.dp_replicate * block.tensor_copies(layout.tp)
         parameters.append(LocalParameter(node.module, block, parameter, replicas))
     is_loss = node.module == plan.sink and node.stage == layout.pp - 1

@@ -41,7 +41,11 @@ class Saver:
         self._config, self._groups, self._run = config, groups, run
         assert groups.storage is not None, "only active ranks save"
         self._writer = CheckpointWriter(
-            run, groups.storage, groups.storage.rank() == 0, config.checkpoint.keep_last, config.checkpoint.asynchronous
+            run,
+            groups.storage,
+            groups.storage.rank() == 0,
+            config.checkpoint.keep_last,
+            config.checkpoint.asynchronous,
         )
 
     def resume(self, engine: Engine) -> TrainingState:

@@ -32,15 +32,18 @@ class Outcome:
     words: str
 
 
-def verify_config(
-    path: Path, overrides: Sequence[str], dtype: str, json_file: Path | None, console: Console
-) -> bool:
+def verify_config(path: Path, overrides: Sequence[str], dtype: str, json_file: Path | None, console: Console) -> bool:
     """Run a config's own layout and data for two steps; returns whether it equals one process."""
     config = as_verified(load_config(path, overrides), dtype)
     prepare_run(config)
     with Pool(config.world.size, device_type(config)) as pool:
         result: CaseResult = pool.run(verify_task, config)
-    table = Table("compared", "worst relative difference", "at", title=f"{path}: {dtype}, tolerance {result.tolerance:g}")
+    table = Table(
+        "compared",
+        "worst relative difference",
+        "at",
+        title=f"{path}: {dtype}, tolerance {result.tolerance:g}",
+    )
     for difference in result.differences:
         table.add_row(difference.kind, f"{difference.value:.1e}", difference.where)
     console.print(table)
@@ -77,7 +80,9 @@ def verify_random(
 def as_verified(config: Config, dtype: str) -> Config:
     """The config as `verify` runs it: one dtype throughout, Adam's eps at 1e-3 (design D13)."""
     if dtype not in TOLERANCES:
-        raise ConfigError(f"--dtype: got {dtype!r}, expected one of {sorted(TOLERANCES)}; bfloat16 has no meaningful tolerance")
+        raise ConfigError(
+            f"--dtype: got {dtype!r}, expected one of {sorted(TOLERANCES)}; bfloat16 has no meaningful tolerance"
+        )
     data = config.resolved()
     data["training"]["precision"] = {"parameters": dtype, "compute": dtype, "reduce": dtype}
     for module in data["modules"].values():
@@ -116,7 +121,11 @@ def _table(outcomes: Sequence[Outcome], title: str) -> Table:
         row = counts[feature]
         total = row.total()
         table.add_row(
-            feature, str(total), str(row["refused"]), str(row["failed"]), f"{100 * total / len(outcomes):.0f} %"
+            feature,
+            str(total),
+            str(row["refused"]),
+            str(row["failed"]),
+            f"{100 * total / len(outcomes):.0f} %",
         )
     return table
 

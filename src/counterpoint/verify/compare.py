@@ -54,10 +54,16 @@ def _gradient_floors(gradients: dict[str, torch.Tensor]) -> dict[str, float]:
 
 
 def _worst(
-    kind: str, step: int, ours: dict[str, torch.Tensor], reference: dict[str, torch.Tensor], floors: dict[str, float]
+    kind: str,
+    step: int,
+    ours: dict[str, torch.Tensor],
+    reference: dict[str, torch.Tensor],
+    floors: dict[str, float],
 ) -> Difference:
     values = {
-        key: _relative(_largest(ours[key].double() - reference[key].double()), max(_largest(reference[key]), floors[key]))
+        key: _relative(
+            _largest(ours[key].double() - reference[key].double()), max(_largest(reference[key]), floors[key])
+        )
         for key in reference
     }
     where = max(values, key=lambda key: values[key])

@@ -211,9 +211,7 @@ def _draw_ranks(
     return {a: list(range(sizes[a])), b: list(range(sizes[a] - shared, total - shared))}
 
 
-def _layout(
-    base: Config, generator: random.Random, name: str, degrees: _Degrees, ranks: list[int]
-) -> dict[str, Any]:
+def _layout(base: Config, generator: random.Random, name: str, degrees: _Degrees, ranks: list[int]) -> dict[str, Any]:
     layers = base.modules[name].model.num_layers
     split: str | list[int] = "even"
     if degrees.pp > 1 and generator.random() < 0.5:

@@ -19,7 +19,10 @@ def features_of(config: Config) -> frozenset[str]:
     corpus = open_corpus(config, None, sizes.vocab)
     names = {f"placement {plan.placement.kind}", f"schedule {config.schedule.kind}"}
     names |= _microbatches(config.schedule.microbatches) | _ranks(plan)
-    names |= {"packing" if config.data.packing else "one document a sequence", f"balance {config.data.balance}"}
+    names |= {
+        "packing" if config.data.packing else "one document a sequence",
+        f"balance {config.data.balance}",
+    }
     for module, layout in plan.layouts.items():
         role = "vision" if isinstance(config.modules[module].model, VitConfig) else "language"
         names |= {f"{role} {name}" for name in _layout(layout, config.modules[module].layout.split != "even")}

@@ -83,15 +83,16 @@ class Pool:
 
     def _gather(self, seconds: float) -> Any:
         deadline = time.monotonic() + seconds
-        waiting = {pipe: rank for rank, (_process, pipe) in enumerate(self._members)}
+        waiting = list(range(len(self._members)))
         first: Any = None
         while waiting:
-            ready = wait(list(waiting), timeout=max(deadline - time.monotonic(), 0.0))
+            pipes = {rank: self._members[rank][1] for rank in waiting}
+            ready = wait(list(pipes.values()), timeout=max(deadline - time.monotonic(), 0.0))
             if not ready:
-                self._give_up(f"ranks {sorted(waiting.values())} did not answer in {seconds:g} seconds", 4)
-            for pipe in ready:
-                rank = waiting.pop(pipe)  # type: ignore[index]
-                reply = self._receive(pipe, rank)  # type: ignore[arg-type]
+                self._give_up(f"ranks {waiting} did not answer in {seconds:g} seconds", 4)
+            for rank in [rank for rank, pipe in pipes.items() if pipe in ready]:
+                waiting.remove(rank)
+                reply = self._receive(pipes[rank], rank)
                 if reply.error is not None:
                     self._give_up(f"rank {rank}: {reply.error}", reply.exit_code)
                 if rank == 0:
@@ -146,7 +147,11 @@ def _member_main(rank: int, size: int, port: int, device_type: str, pipe: Connec
     file = stack_file(os.getpid()).open("w")
     faulthandler.register(signal.SIGUSR1, file=file, all_threads=True)
     os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
     )
     member = Member.join(device_type)
     pipe.send(_Reply(None, None, 0))

@@ -44,7 +44,7 @@ class Reference:
     def step(self, documents: Sequence[Document]) -> Observation:
         """Train on one batch; returns what D13 compares."""
         loss = self.loss(documents)
-        loss.backward()
+        torch.autograd.backward(loss)
         named = self.named_parameters()
         gradients = {key: _or_zero(parameter) for key, parameter in named.items()}
         norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients.values()))
@@ -125,7 +125,7 @@ class Reference:
             {"params": [p], "weight_decay": 0.0 if is_exempt(config, name, p.dim()) else config.weight_decay}
             for name, p in chain.named_parameters()
         ]
-        return torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas), eps=config.eps, foreach=False)
+        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, foreach=False)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)

@@ -13,9 +13,7 @@ from tests.unit.plan.strategies import plans, random_packs
 
 
 @given(plans(max_world=6, max_microbatches=3), st.booleans(), st.data())
-def test_a_cycle_is_found_exactly_when_there_is_one(
-    plan: Plan, with_batch: bool, data: st.DataObject
-) -> None:
+def test_a_cycle_is_found_exactly_when_there_is_one(plan: Plan, with_batch: bool, data: st.DataObject) -> None:
     batch = plan.batch(0, random_packs(plan, data.draw(st.integers(0, 999)))) if with_batch else None
     schedule = plan.schedule if batch is None else plan.of_step(plan.schedule, batch)
     programs = schedule.programs
@@ -34,9 +32,7 @@ def test_a_cycle_is_found_exactly_when_there_is_one(
 
 
 @given(plans(max_world=6, max_microbatches=2), st.data())
-def test_a_dropped_action_stops_it_exactly_when_the_slow_machine_stops(
-    plan: Plan, data: st.DataObject
-) -> None:
+def test_a_dropped_action_stops_it_exactly_when_the_slow_machine_stops(plan: Plan, data: st.DataObject) -> None:
     programs = plan.schedule.programs
     rank = data.draw(st.sampled_from(sorted(programs)))
     dropped = data.draw(st.integers(0, len(programs[rank]) - 1))

@@ -213,9 +213,7 @@ def edited(events: Events, rank: int, action: str, **changes: object) -> Events:
     return {**events, rank: tuple(edit(event) for event in events[rank])}
 
 
-@pytest.mark.parametrize(
-    "flow", [Flow(0, 3, 32, "float32"), Flow(0, 4, 16, "float32"), Flow(0, 4, 32, "bfloat16")]
-)
+@pytest.mark.parametrize("flow", [Flow(0, 3, 32, "float32"), Flow(0, 4, 16, "float32"), Flow(0, 4, 32, "bfloat16")])
 def test_a_receive_of_another_shape_or_dtype(plan: Plan, batch: BatchPlan, flow: Flow) -> None:
     events = expand(plan, plan.of_step(plan.schedule, batch).programs, batch)
     assert check_matching(events) is None
@@ -269,9 +267,7 @@ def test_an_item_in_another_microbatch_than_its_document(plan: Plan, batch: Batc
         ({"row_in": -1}, "starts at rows -1 and 0 inside the span before"),
     ],
 )
-def test_a_wrong_row_count_in_a_share(
-    plan: Plan, batch: BatchPlan, changes: dict[str, int], sentence: str
-) -> None:
+def test_a_wrong_row_count_in_a_share(plan: Plan, batch: BatchPlan, changes: dict[str, int], sentence: str) -> None:
     message = refused(plan, plan.schedule.programs, with_span(batch, "vision", 1, 0, **changes))
     assert "vision, microbatch 1, lane 0 (rank 0 at vision.0F1)" in message
     assert sentence in message
@@ -302,9 +298,7 @@ def test_placeholders_outside_their_document(plan: Plan, position: int) -> None:
         ({"rows": 5}, "takes rows that are padding or of two items"),
     ],
 )
-def test_a_wrong_copy_in_a_route(
-    plan: Plan, batch: BatchPlan, changes: dict[str, int], sentence: str
-) -> None:
+def test_a_wrong_copy_in_a_route(plan: Plan, batch: BatchPlan, changes: dict[str, int], sentence: str) -> None:
     route = plan.route(batch, EDGE, 0)
     wrong = replace(route, copies=(replace(route.copies[0], **changes), *route.copies[1:]))
     fault = check_route(plan, batch, EDGE, 0, wrong)
@@ -317,10 +311,7 @@ def test_rows_routed_twice(plan: Plan, batch: BatchPlan) -> None:
     route = plan.route(batch, EDGE, 0)
     fault = check_route(plan, batch, EDGE, 0, replace(route, copies=(route.copies[0], *route.copies)))
     assert fault is not None
-    assert (
-        "rank 0 at vision.0>language.0F0: row 0 of lane 0 (item 0 of document 0) is sent twice"
-        in fault.sentence
-    )
+    assert "rank 0 at vision.0>language.0F0: row 0 of lane 0 (item 0 of document 0) is sent twice" in fault.sentence
 
 
 def test_ranks_without_work_and_stages_without_parts(plan: Plan) -> None:

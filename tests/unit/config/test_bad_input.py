@@ -275,9 +275,7 @@ def test_synthetic_images_need_a_module(emoji: dict[str, Any]) -> None:
     del emoji["modules"]["vision"]
     emoji["edges"] = []
     tokens, images = "{kind: constant, value: 9}", "{kind: uniform, low: 2, high: 1}"
-    source = (
-        f"data.train=[{{synthetic: {{documents: 3, text_tokens: {tokens}, images_per_document: {images}}}}}]"
-    )
+    source = f"data.train=[{{synthetic: {{documents: 3, text_tokens: {tokens}, images_per_document: {images}}}}}]"
     with pytest.raises(ConfigError) as caught:
         load_config(emoji, ["data.image=null", source])
     paths = [line.split(": ")[0] for line in str(caught.value).splitlines()]

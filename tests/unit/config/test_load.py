@@ -15,9 +15,7 @@ from counterpoint.config.yaml_text import parse_yaml, to_yaml
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 
-_PLAIN = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
+_PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -90,9 +88,7 @@ def test_defaults(emoji: dict[str, Any]) -> None:
 
 def test_an_entry_with_synthetic_is_synthetic(emoji: dict[str, Any]) -> None:
     text = "{kind: lognormal, median: 9, sigma: 1, low: 1, high: 20}"
-    config = load_config(
-        emoji, [f"data.train=[{{synthetic: {{documents: 3, text_tokens: {text}}}, weight: 3}}]"]
-    )
+    config = load_config(emoji, [f"data.train=[{{synthetic: {{documents: 3, text_tokens: {text}}}, weight: 3}}]"])
     entry = config.data.train[0]
     assert isinstance(entry, SyntheticEntry)
     assert entry.synthetic.seed == 0

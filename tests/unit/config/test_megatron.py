@@ -71,15 +71,11 @@ def test_other_arguments_are_not_megatrons(argument: str) -> None:
 
 def test_every_key_of_the_docs_exists(repository: Path) -> None:
     text = (repository / "docs" / "from-megatron-mimo.md").read_text()
-    assert markdown_table() in text, (
-        "docs/from-megatron-mimo.md: its table is not markdown_table(); paste it anew"
-    )
+    assert markdown_table() in text, "docs/from-megatron-mimo.md: its table is not markdown_table(); paste it anew"
     known = known_keys()
     named = [name for row in TABLE for name in row.ours]
     named += [name for name in re.findall(r"`([^`]+)`", text) if re.fullmatch(r"[a-z_*]+(\.[a-z_*]+)+", name)]
     commands = {name.removeprefix("counterpoint ") for name in named if name.startswith("counterpoint ")}
-    keys = {name for name in named if not name.startswith("counterpoint ")} - {
-        "run_hetero_nemotron_20l_mock_train.sh"
-    }
+    keys = {name for name in named if not name.startswith("counterpoint ")} - {"run_hetero_nemotron_20l_mock_train.sh"}
     assert commands <= COMMANDS
     assert not {key for key in keys if not is_known(key, known)}

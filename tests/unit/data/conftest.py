@@ -18,13 +18,9 @@ from counterpoint.data.prepare import PrepareSummary, prepare
 def make_picture() -> MakePicture:
     """Encoded noise of height x width pixels; `mode` and `file_format` as PIL names them."""
 
-    def make(
-        height: int, width: int, mode: str = "RGB", file_format: str = "PNG", **options: object
-    ) -> bytes:
+    def make(height: int, width: int, mode: str = "RGB", file_format: str = "PNG", **options: object) -> bytes:
         channels = {"RGB": 3, "RGBA": 4}[mode]
-        pixels = np.random.default_rng([height, width]).integers(
-            0, 256, (height, width, channels), dtype=np.uint8
-        )
+        pixels = np.random.default_rng([height, width]).integers(0, 256, (height, width, channels), dtype=np.uint8)
         data = io.BytesIO()
         Image.fromarray(pixels).save(data, file_format, **options)
         return data.getvalue()

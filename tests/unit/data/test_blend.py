@@ -19,9 +19,7 @@ def test_a_cycle_holds_every_source_exactly_by_its_weight(weights: tuple[int, ..
 
 @settings(deadline=None, max_examples=40)
 @given(weights=weights, draws=st.integers(1, 200))
-def test_turns_count_the_draws_of_a_source_and_shares_hold_at_every_point(
-    weights: tuple[int, ...], draws: int
-) -> None:
+def test_turns_count_the_draws_of_a_source_and_shares_hold_at_every_point(weights: tuple[int, ...], draws: int) -> None:
     source, turn = Blend(weights).draw(np.arange(draws))
     for number, weight in enumerate(weights):
         assert turn[source == number].tolist() == list(range((source == number).sum()))
@@ -32,9 +30,7 @@ def test_turns_count_the_draws_of_a_source_and_shares_hold_at_every_point(
     ("weights", "expected"),
     [([1.0], (1,)), ([0.1, 0.3], (1, 3)), ([1.0, 0.25], (4, 1)), ([6.0, 4.0], (3, 2))],
 )
-def test_decimal_weights_become_the_smallest_integers(
-    weights: list[float], expected: tuple[int, ...]
-) -> None:
+def test_decimal_weights_become_the_smallest_integers(weights: list[float], expected: tuple[int, ...]) -> None:
     assert integer_weights(weights) == expected
 
 

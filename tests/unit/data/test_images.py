@@ -51,9 +51,7 @@ def test_a_grid_keeps_the_aspect_where_there_is_room(height: int, width: int, gr
     ("height", "width", "size", "max_patches", "expected"),
     [(72, 72, 72, 36, (6, 6)), (72, 72, 72, 16, (4, 4)), (72, 36, 72, 36, (6, 3)), (1, 5000, 72, 36, (1, 6))],
 )
-def test_grids_of_the_demo(
-    height: int, width: int, size: int, max_patches: int, expected: tuple[int, int]
-) -> None:
+def test_grids_of_the_demo(height: int, width: int, size: int, max_patches: int, expected: tuple[int, int]) -> None:
     assert patch_grid(height, width, 12, 1, size, max_patches) == expected
 
 
@@ -117,18 +115,14 @@ def test_bad_bytes_are_data_errors(make_picture: MakePicture) -> None:
         read_patches(good, 16, 32, SETTINGS)
 
 
-def test_an_oversized_picture_is_a_data_error(
-    monkeypatch: pytest.MonkeyPatch, make_picture: MakePicture
-) -> None:
+def test_an_oversized_picture_is_a_data_error(monkeypatch: pytest.MonkeyPatch, make_picture: MakePicture) -> None:
     data = make_picture(32, 32)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(DataError, match="cannot be read"):
         image_size(data)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"patch": 0}, {"merge": 0}, {"size": 0}, {"channels": 2}, {"max_patches": 3}]
-)
+@pytest.mark.parametrize("wrong", [{"patch": 0}, {"merge": 0}, {"size": 0}, {"channels": 2}, {"max_patches": 3}])
 def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
     right = {"patch": 4, "merge": 2, "size": 32, "max_patches": 64}
     with pytest.raises(DataError, match="module 'vision'"):

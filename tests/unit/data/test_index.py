@@ -103,9 +103,7 @@ def test_verify_finds_a_flipped_bit_of_a_payload(folder: Path) -> None:
         Index(folder).verify()
 
 
-def test_the_same_index_may_be_written_again_and_another_may_not(
-    make_index: MakeIndex, tmp_path: Path
-) -> None:
+def test_the_same_index_may_be_written_again_and_another_may_not(make_index: MakeIndex, tmp_path: Path) -> None:
     records = [Record([1, 2], [True, True], "train", "a")]
     before = (make_index(records) / MANIFEST_NAME).stat()
     assert (make_index(records) / MANIFEST_NAME).stat().st_mtime_ns == before.st_mtime_ns
@@ -129,9 +127,7 @@ def _write(out: Path, records: list[Record]) -> None:
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
-        _write(
-            tmp_path / "index", [Record([1], [True], "a", ""), Record([1], [True], "a", "", [(0, b"none")])]
-        )
+        _write(tmp_path / "index", [Record([1], [True], "a", ""), Record([1], [True], "a", "", [(0, b"none")])])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -42,9 +42,7 @@ def test_a_step_needs_no_history_and_holds_its_window(order: Order, step: int) -
 
 @settings(deadline=None, max_examples=40)
 @given(order=orders, step=st.integers(0, 15), data=st.data())
-def test_an_excluded_document_is_gone_from_its_step_on_and_nothing_else_moves(
-    order: Order, step: int, data
-) -> None:
+def test_an_excluded_document_is_gone_from_its_step_on_and_nothing_else_moves(order: Order, step: int, data) -> None:
     source, index = data.draw(st.sampled_from(order.draws(step)))
     from_step = data.draw(st.integers(0, 20))
     excluding = Order(
@@ -76,14 +74,10 @@ def test_impossible_orders_are_refused(sizes: tuple[int, ...], weights: tuple[in
 
 @settings(deadline=None, max_examples=40)
 @given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=4).map(tuple), window=st.integers(1, 7))
-def test_evaluation_reads_everything_once_in_order_with_a_ragged_end(
-    sizes: tuple[int, ...], window: int
-) -> None:
+def test_evaluation_reads_everything_once_in_order_with_a_ragged_end(sizes: tuple[int, ...], window: int) -> None:
     order = SequentialOrder(sizes, window)
     steps = [order.draws(step) for step in range(order.steps)]
-    assert [d for step in steps for d in step] == [
-        (s, i) for s, size in enumerate(sizes) for i in range(size)
-    ]
+    assert [d for step in steps for d in step] == [(s, i) for s, size in enumerate(sizes) for i in range(size)]
     assert all(len(step) == window for step in steps[:-1])
     assert all(steps)
 

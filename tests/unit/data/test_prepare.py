@@ -26,9 +26,7 @@ def test_the_emoji_corpus_is_whole(emoji: PrepareSummary) -> None:
     captions = [index.text(row) for row in range(emoji.manifest.documents)]
     assert len(set(captions)) == 3953
     assert "woman police officer medium-light skin tone" in captions
-    assert not [
-        caption for caption in captions if "_" in caption or caption[0] == ":" or caption != caption.strip()
-    ]
+    assert not [caption for caption in captions if "_" in caption or caption[0] == ":" or caption != caption.strip()]
 
 
 def test_held_out_compositions_are_new_and_their_parts_are_not(emoji: PrepareSummary) -> None:

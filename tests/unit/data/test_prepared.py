@@ -88,9 +88,7 @@ def test_metadata_and_payload_agree_whatever_is_cut(
 def test_images_without_a_module_are_refused(make_index: MakeIndex, make_picture: MakePicture) -> None:
     picture = [(0, make_picture(8, 8))]
     folder = make_index([Record([1], [True], "train", "", picture), Record([1], [True], "plain", "")])
-    with pytest.raises(
-        DataError, match=r"split 'train': 1 samples hold images, a modality without a module; add"
-    ):
+    with pytest.raises(DataError, match=r"split 'train': 1 samples hold images, a modality without a module; add"):
         PreparedSource(folder, "train", 0, None, 64)
     assert PreparedSource(folder, "plain", 0, None, 64).document(0) == Document(0, 0, 1, 0)
 
@@ -101,9 +99,7 @@ def test_tokens_of_another_tokenizer_are_refused(make_index: MakeIndex) -> None:
     (source,) = build_sources([dataset], None, 64, 100, None)
     assert isinstance(source, PreparedSource)
     assert (
-        build_sources([dataset, dataset], None, 64, 100, source.index.manifest.tokenizer_sha256)[1]
-        .document(0)
-        .source
+        build_sources([dataset, dataset], None, 64, 100, source.index.manifest.tokenizer_sha256)[1].document(0).source
         == 1
     )
     with pytest.raises(DataError, match="another tokenizer"):
@@ -137,9 +133,7 @@ def test_a_bad_payload_becomes_neutral_content_of_the_planned_size(
     assert neutral.grid == good.grid
 
 
-def test_an_item_of_another_size_than_planned_is_found(
-    make_index: MakeIndex, make_picture: MakePicture
-) -> None:
+def test_an_item_of_another_size_than_planned_is_found(make_index: MakeIndex, make_picture: MakePicture) -> None:
     folder = make_index([Record([1], [True], "train", "", [(0, make_picture(16, 16))])])
     _payload, reason = load_item_or_neutral(
         PreparedSource(folder, "train", 0, SETTINGS, 64), 0, 0, Item("vision", 0, 12, 3)

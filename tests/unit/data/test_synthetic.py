@@ -28,12 +28,8 @@ def _source(recipe: SyntheticRecipe = RECIPE, limit: int = 64) -> SyntheticSourc
 
 @settings(deadline=None, max_examples=400)
 @given(seed=st.integers(0, 2**64 - 1), index=st.integers(0, 199), limit=st.integers(1, 100))
-def test_a_document_is_a_function_of_seed_and_index_and_its_payload_agrees(
-    seed: int, index: int, limit: int
-) -> None:
-    recipe = SyntheticRecipe(
-        200, seed, Uniform(1, 60), Uniform(0, 4), Uniform(4, 60), Uniform(4, 60), 0.3, 0.3
-    )
+def test_a_document_is_a_function_of_seed_and_index_and_its_payload_agrees(seed: int, index: int, limit: int) -> None:
+    recipe = SyntheticRecipe(200, seed, Uniform(1, 60), Uniform(0, 4), Uniform(4, 60), Uniform(4, 60), 0.3, 0.3)
     source = _source(recipe, limit)
     document, text = source.document(index), source.text(index)
     assert document == _source(recipe, limit).document(index)

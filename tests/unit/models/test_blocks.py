@@ -30,9 +30,7 @@ def whole_block(name: str, shape: tuple[int, ...]) -> Block:
 
 @settings(deadline=None)
 @given(shape=SHAPES, tp=st.integers(1, 4), shards=st.integers(1, 5), data=st.data())
-def test_blocks_tile_the_global_tensor(
-    shape: tuple[int, ...], tp: int, shards: int, data: st.DataObject
-) -> None:
+def test_blocks_tile_the_global_tensor(shape: tuple[int, ...], tp: int, shards: int, data: st.DataObject) -> None:
     dim = data.draw(st.integers(0, len(shape) - 1))
     counts = torch.zeros(shape)
     for row in blocks(Sharding(shape, "shard", dim), tp, shards):

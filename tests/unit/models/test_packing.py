@@ -52,9 +52,7 @@ def slice_text(batch: TextBatch, start: int, length: int) -> TextBatch:
 
 def slice_patches(batch: PatchBatch, start: int, length: int) -> PatchBatch:
     rows = slice(start, start + length)
-    return PatchBatch(
-        batch.patches[rows], batch.coordinates[rows], batch.grids[rows], Segments.build([length], length)
-    )
+    return PatchBatch(batch.patches[rows], batch.coordinates[rows], batch.grids[rows], Segments.build([length], length))
 
 
 @pytest.mark.parametrize("padding", [0, 4])

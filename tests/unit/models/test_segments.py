@@ -36,15 +36,11 @@ def test_unpad_undoes_pad(lengths: list[int], padding: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(lengths=LENGTHS, padding=st.integers(0, 3), causal=st.booleans(), grouped=st.booleans())
-def test_attention_stays_inside_documents(
-    lengths: list[int], padding: int, causal: bool, grouped: bool
-) -> None:
+def test_attention_stays_inside_documents(lengths: list[int], padding: int, causal: bool, grouped: bool) -> None:
     segments = Segments.build(lengths, sum(lengths) + padding)
     generator = torch.Generator().manual_seed(0)
     queries = torch.randn(segments.rows, 4, 3, dtype=torch.float64, generator=generator)
-    keys, values = torch.randn(
-        2, segments.rows, 2 if grouped else 4, 3, dtype=torch.float64, generator=generator
-    )
+    keys, values = torch.randn(2, segments.rows, 2 if grouped else 4, 3, dtype=torch.float64, generator=generator)
     mixed = attend(queries, keys, values, segments, causal=causal)
     expected = torch.zeros_like(mixed)
     start = 0

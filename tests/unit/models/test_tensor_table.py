@@ -66,9 +66,7 @@ def test_one_rank_changes_nothing() -> None:
         ({"ffn": 13}, r"layers\.1\.mlp\.gate\.weight has 13 outputs, expected a multiple of tp \(2\)"),
     ],
 )
-def test_what_does_not_divide_is_refused(
-    change: dict[str, int], message: str, pair: dist.ProcessGroup
-) -> None:
+def test_what_does_not_divide_is_refused(change: dict[str, int], message: str, pair: dist.ProcessGroup) -> None:
     chain = meta(replace(DECODERS["grouped"], **change))
     with pytest.raises(PlacementError, match=message):
         apply_tensor_parallel(chain, pair, 0, 2, True)

@@ -66,17 +66,13 @@ def placements(draw: st.DrawFn, max_world: int = 12, max_encoders: int = 3) -> P
 
 
 @st.composite
-def plans(
-    draw: st.DrawFn, max_world: int = 12, max_microbatches: int = 4, kinds: tuple[str, ...] = KINDS
-) -> Plan:
+def plans(draw: st.DrawFn, max_world: int = 12, max_microbatches: int = 4, kinds: tuple[str, ...] = KINDS) -> Plan:
     """A plan of zero to three encoders and one language model, on any placement."""
     placement = draw(placements(max_world))
     rows = {}
     for layout in placement.layouts:
         merge = 1 if layout.module == LANGUAGE else draw(st.sampled_from((1, 4)))
-        rows[layout.module] = ModuleRows(
-            layout, merge, balance=draw(st.sampled_from(("none", "sample", "cost")))
-        )
+        rows[layout.module] = ModuleRows(layout, merge, balance=draw(st.sampled_from(("none", "sample", "cost"))))
     return plan_of(placement, rows, draw(st.sampled_from(kinds)), draw(st.integers(1, max_microbatches)))
 
 

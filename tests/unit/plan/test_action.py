@@ -25,9 +25,7 @@ def test_actions_print_and_parse_back(action: Action) -> None:
     assert parse_action(str(action)) == action
 
 
-@pytest.mark.parametrize(
-    "text", ["", "language1F3", "language.1X3", "language.1F", "language.1F3 ", "a.0>b.0"]
-)
+@pytest.mark.parametrize("text", ["", "language1F3", "language.1X3", "language.1F", "language.1F3 ", "a.0>b.0"])
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="expected the form"):
         parse_action(text)

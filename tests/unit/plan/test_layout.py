@@ -52,9 +52,7 @@ def test_stages_and_lanes_are_slices(layout: Layout) -> None:
 
 @given(layouts(), st.data())
 def test_expert_view_covers_the_same_ranks(layout: Layout, data: st.DataObject) -> None:
-    ep = data.draw(
-        st.sampled_from([d for d in range(1, layout.stage_size + 1) if layout.stage_size % d == 0])
-    )
+    ep = data.draw(st.sampled_from([d for d in range(1, layout.stage_size + 1) if layout.stage_size % d == 0]))
     expert = Layout(module="m", ranks=layout.ranks, pp=layout.pp, dp_shard=layout.stage_size, ep=ep)
     assert expert.edp * expert.ep * expert.etp == expert.dp * expert.cp * expert.tp
 

@@ -37,9 +37,7 @@ def rows_by_hand(plan: Plan, batch: BatchPlan, link: Link, microbatch: int) -> d
                         continue
                     for offset in range(span.rows_out):
                         row = document.row_in + batch.item(span).position + offset
-                        start = place(
-                            source.module, source.pp - 1, lane, share.rows_out, span.row_out + offset
-                        )
+                        start = place(source.module, source.pp - 1, lane, share.rows_out, span.row_out + offset)
                         result[start] = place(target.module, 0, target_lane, target_share.rows_in, row)
     return result
 

@@ -54,9 +54,7 @@ def test_templates_hold_every_microbatch_of_every_node_and_link(plan: Plan) -> N
     def of(ways: tuple[Direction, ...]) -> set[Action]:
         cells = [(way, microbatch) for way in ways for microbatch in range(plan.microbatches)]
         computes = {Compute(node, way, m) for node in plan.stages.nodes for way, m in cells}
-        return (
-            computes | {Transfer(link, way, m) for link in plan.stages.links for way, m in cells} | {Step()}
-        )
+        return computes | {Transfer(link, way, m) for link in plan.stages.links for way, m in cells} | {Step()}
 
     assert set(plan.schedule.order) == of(tuple(Direction)) | {Reduce(node) for node in plan.stages.nodes}
     assert set(plan.evaluation.order) == of((Direction.FORWARD,))

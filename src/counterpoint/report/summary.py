@@ -1,0 +1,87 @@
+"""What all pictures of a plan show: its proof, its timeline at unit costs, and its memory."""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from counterpoint.check.proof import Proof, check_plan
+from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.graph import Link
+from counterpoint.plan.plan import Plan
+from counterpoint.simulate.clock import Timeline, simulate
+from counterpoint.simulate.memory import ModuleMemory, RankMemory, largest_rows, memory
+
+_DTYPE_BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSummary:
+    """A link, the columns of its rows, and the names of the communicators that carry them, forward first."""
+
+    link: Link
+    columns: int
+    communicators: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A plan with all that is computed from it; memory counts activations only where there is a batch."""
+
+    plan: Plan
+    batch: BatchPlan | None
+    proof: Proof
+    timeline: Timeline
+    memory: dict[int, RankMemory]
+    links: tuple[LinkSummary, ...]
+
+    @property
+    def same_programs(self) -> tuple[tuple[int, ...], ...]:
+        """Ranks that work at the same times on the same stages, together; by their first rank."""
+        intervals = self.timeline.intervals
+        groups: dict[object, list[int]] = {}
+        for rank in sorted(intervals):
+            groups.setdefault(intervals[rank], []).append(rank)
+        return tuple(tuple(ranks) for ranks in groups.values())
+
+    @property
+    def same_memory(self) -> tuple[tuple[int, ...], ...]:
+        """Consecutive ranks that need the same memory, together."""
+        runs = groupby(sorted(self.memory), key=lambda rank: self.memory[rank])
+        return tuple(tuple(ranks) for _memory, ranks in runs)
+
+
+def summarize(plan: Plan, batch: BatchPlan | None = None) -> Summary:
+    """Prove, simulate and measure a plan, with a batch also the rows that it moves; raises ProofError."""
+    proof = check_plan(plan, batch)
+    timeline = simulate(plan)
+    rows = dict.fromkeys(plan.layouts, 0) if batch is None else largest_rows(plan, batch)
+    modules = {module: _module_memory(plan, module) for module in plan.layouts}
+    used = memory(plan, modules, rows, timeline.in_flight)
+    return Summary(plan, batch, proof, timeline, used, tuple(_link(plan, link) for link in plan.stages.links))
+
+
+def _module_memory(plan: Plan, module: str) -> ModuleMemory:
+    """Stored parameters, gradients and two AdamW moments are float32, or float64 where everything is."""
+    parts = plan.facts[module].parts
+    computed = _DTYPE_BYTES[plan.dtype]
+    stored = max(computed, _DTYPE_BYTES["float32"])
+    return ModuleMemory(
+        part_parameters=tuple(part.parameters for part in parts),
+        activation_bytes=computed * sum(part.activation_elements for part in parts) // len(parts),
+        parameter_bytes=stored,
+        gradient_bytes=stored,
+        gathered_bytes=computed,
+        optimizer_bytes=2 * stored,
+    )
+
+
+def _link(plan: Plan, link: Link) -> LinkSummary:
+    ends = {*plan.stages.ranks[link.source], *plan.stages.ranks[link.target]}
+    named = f"{link.source.module}.pp[" if link.is_hop else f"{link}"
+    carriers = [
+        communicator.name
+        for communicator in plan.communicators
+        if communicator.is_transfer
+        and communicator.name.startswith(named)
+        and ends.intersection(communicator.ranks)
+    ]
+    return LinkSummary(link, plan.width(link), tuple(carriers))

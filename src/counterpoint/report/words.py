@@ -1,0 +1,75 @@
+"""Numbers and names as people read them."""
+
+from itertools import groupby
+
+from counterpoint.plan.graph import Node
+from counterpoint.plan.layout import Layout
+from counterpoint.plan.plan import Plan
+
+_AXES = ("pp", "dp", "cp", "tp")
+
+
+def bytes_text(count: float) -> str:
+    """Bytes in binary units: `1.5 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def count_text(count: float) -> str:
+    """A large count in thousands, millions or billions: `1.4 M`."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if count >= size:
+            return f"{count / (1e3 if unit == 'k' else size):.1f} {unit}"
+    return f"{count:,.0f}"
+
+
+def number_text(value: float) -> str:
+    """A measurement to three or four significant digits, without needless zeros."""
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2e}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def used_axes(layout: Layout) -> tuple[str, ...]:
+    """The axes of a layout along which it is cut, outermost first."""
+    degrees = {"pp": layout.pp, "dp": layout.dp, "cp": layout.cp, "tp": layout.tp}
+    return tuple(axis for axis in _AXES if degrees[axis] > 1)
+
+
+def coordinate_words(layout: Layout, rank: int) -> tuple[str, ...]:
+    """Where a rank stands along the axes in use, a word for each: `dp1`, `tp0`; `whole` where none is."""
+    place = layout.coordinate(rank)._asdict()
+    return tuple(f"{axis}{place[axis]}" for axis in used_axes(layout)) or ("whole",)
+
+
+def coordinate_ranges(layout: Layout, ranks: tuple[int, ...]) -> str:
+    """The coordinates that several ranks cover: `dp0-3 tp0-1`."""
+    words = []
+    for axis in used_axes(layout):
+        values = [layout.coordinate(rank)._asdict()[axis] for rank in ranks]
+        low, high = min(values), max(values)
+        words.append(f"{axis}{low}" if low == high else f"{axis}{low}-{high}")
+    return " ".join(words) or "whole"
+
+
+def part_words(plan: Plan, node: Node) -> str:
+    """The parts of a stage, runs of layers shortened: `embed, layers.0-3`."""
+    start, stop = plan.splits[node.module][node.stage]
+    names = [part.name for part in plan.facts[node.module].parts[start:stop]]
+    words: list[str] = []
+    for stem, run in groupby(names, key=lambda name: name.partition(".")[0]):
+        numbers = [name.partition(".")[2] for name in run]
+        if len(numbers) > 1:
+            words.append(f"{stem}.{numbers[0]}-{numbers[-1]}")
+        else:
+            words.append(f"{stem}.{numbers[0]}" if numbers[0] else stem)
+    return ", ".join(words) or "nothing"
+
+
+def stage_parameters(plan: Plan, node: Node) -> int:
+    """Parameters of a stage, over all ranks that share it."""
+    start, stop = plan.splits[node.module][node.stage]
+    return sum(part.parameters for part in plan.facts[node.module].parts[start:stop])

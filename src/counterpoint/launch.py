@@ -9,9 +9,12 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from counterpoint.errors import CounterpointError, InputError, RunError
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 _SIGNAL_EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -102,10 +105,14 @@ def _check_port(port: int) -> None:
             ) from None
 
 
-def _cause(error_file: Path, failed: Exception) -> CounterpointError:
+def _cause(error_file: Path, failed: "ChildFailedError") -> CounterpointError:
     """The error of the rank that failed first, with its exit code."""
     if not error_file.exists():
-        return RunError(f"a rank ended without a report: {failed}".splitlines()[0] + " (killed, or out of memory)")
+        rank, failure = failed.get_first_failure()
+        return RunError(
+            f"rank {rank} ended without a report, by {failure.signal_name()} with exit code {failure.exitcode}; "
+            "a rank that is killed is often out of memory"
+        )
     record = json.loads(error_file.read_text())
     error = CounterpointError(f"rank {record['rank']}, {record['action']}: {record['message']}")
     error.exit_code = record["exit_code"]

@@ -46,6 +46,7 @@ def run_rank(config: Config, plan: Plan, corpus: Corpus) -> None:
     from counterpoint.train.metrics import RunRecorder
     from counterpoint.train.replica import dtype_of
     from counterpoint.train.saving import Saver
+    from counterpoint.train.timing import StepTimer
 
     folder = Path(config.run.dir)
     device = device_type(config)
@@ -56,10 +57,12 @@ def run_rank(config: Config, plan: Plan, corpus: Corpus) -> None:
             return
         if session.world.rank == plan.placement.active[0]:
             open_run_folder(config, plan)
-        engine = Engine(config, plan, groups, session.watchdog.enter)
+        timer = StepTimer(session.world.device)
+        engine = Engine(config, plan, groups, (session.watchdog.enter, timer.observe))
         reader = Reader(plan, session.world.rank, corpus.sources, dtype_of(config.training.precision.compute))
         recorder = RunRecorder(config, plan, groups, folder)
-        trainer = Trainer(config, engine, groups, corpus, reader, recorder, Saver(config, groups, folder), session)
+        saver = Saver(config, groups, folder)
+        trainer = Trainer(config, engine, groups, corpus, reader, recorder, saver, session, timer)
         try:
             trainer.run()
         finally:

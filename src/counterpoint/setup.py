@@ -53,6 +53,6 @@ def check_device(config: Config) -> None:
         raise ConfigError("run.device: got 'cuda' on a machine without a usable GPU, expected one; set run.device=cpu")
     if not is_joined(os.environ) and device_type(config) == "cuda" and torch.cuda.device_count() < config.world.size:
         raise ConfigError(
-            f"world.size: got {config.world.size} with {torch.cuda.device_count()} GPUs on this machine, expected one GPU a "
-            "rank; lower world.size, start ranks on more machines with torchrun, or set run.device=cpu"
+            f"world.size: got {config.world.size} with {torch.cuda.device_count()} GPUs on this machine, expected one "
+            "GPU a rank; lower world.size, start ranks on more machines with torchrun, or set run.device=cpu"
         )

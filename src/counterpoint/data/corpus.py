@@ -1,7 +1,7 @@
 """The data of a run: what its config names, opened."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from counterpoint.config.schema import (
@@ -18,7 +18,7 @@ from counterpoint.config.schema import (
 from counterpoint.data.blend import integer_weights
 from counterpoint.data.build import PreparedSplit, build_sources
 from counterpoint.data.images import ItemSettings
-from counterpoint.data.order import Order, SequentialOrder
+from counterpoint.data.order import Exclusion, Order, SequentialOrder
 from counterpoint.data.source import Source
 from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, Uniform
 from counterpoint.data.tokenizer import Tokenizer
@@ -51,6 +51,10 @@ class Corpus:
     def packs(self, step: int) -> tuple[Pack, ...]:
         """The packs of a training step."""
         return self.order.packs(step, self.sources)
+
+    def without(self, exclusions: Iterable[Exclusion]) -> "Corpus":
+        """The same data less some documents, each from a step on."""
+        return replace(self, order=replace(self.order, exclusions=(*self.order.exclusions, *exclusions)))
 
 
 def open_tokenizer(config: Config) -> Tokenizer | None:
@@ -89,7 +93,7 @@ def item_settings(config: Config) -> ItemSettings | None:
     image = config.data.image
     if image is None:
         raise ConfigError(
-            f"data.image: left out although the module {name} takes images, expected size and max_patches; add the section"
+            f"data.image: left out although module {name} takes images, expected size and max_patches; add the section"
         )
     return ItemSettings(name, model.patch, model.merge, image.size, image.max_patches)
 

@@ -33,7 +33,10 @@ class BadPayload:
 
 @dataclass(frozen=True, slots=True)
 class StepInputs:
-    """One rank's inputs of one step, on the CPU: module batches by (module, microbatch), row maps by (link, microbatch)."""
+    """One rank's inputs of one step, on the CPU.
+
+    `batches` are by (module, microbatch), `maps` by (link, microbatch); `bad` payloads were replaced.
+    """
 
     batch: BatchPlan
     batches: dict[tuple[str, int], ModuleBatch]

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from counterpoint.data.feed import StepInputs
 
-_STEPS_AHEAD = 2
+STEPS_AHEAD = 2
 
 
 class Prefetcher:
@@ -29,6 +29,6 @@ class Prefetcher:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _fill(self) -> None:
-        while self._next < self._stop and len(self._ahead) < _STEPS_AHEAD:
+        while self._next < self._stop and len(self._ahead) < STEPS_AHEAD:
             self._ahead.append(self._executor.submit(self._read, self._next))
             self._next += 1

@@ -5,7 +5,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torch.distributed import Store
+from torch.distributed.distributed_c10d import Store
 
 from counterpoint.errors import CounterpointError
 
@@ -28,7 +28,7 @@ class FailureBoard:
     """Announces and reads the first failure; every method is safe on a thread of its own."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store.clone()
+        self._store: Store = store.clone()  # type: ignore[attr-defined]  # in torch since 2.9, not in its stubs
 
     def announce(self, failure: Failure) -> Failure:
         """Record a failure unless another rank was first; returns the one that stands."""

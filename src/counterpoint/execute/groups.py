@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.distributed import Store
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.distributed_c10d import Store
 
 from counterpoint.plan.communicators import Communicator, collective_name
 from counterpoint.plan.layout import Layout
@@ -41,7 +41,7 @@ def join_world(device_type: str, timeout_seconds: float) -> World:
     if device_type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-        # Without `device_id`: bound to a device, every new group is a split of the world that ranks outside of it must join.
+        # Without `device_id`, which would make every new group a split of the world that all ranks must join.
         dist.init_process_group("nccl", timeout=timeout)
     else:
         device = torch.device("cpu")
@@ -132,7 +132,7 @@ def make_groups(
 
 
 def _new_group(ranks: tuple[int, ...], world: World, backend: str | None) -> dist.ProcessGroup | None:
-    group = dist.new_group(list(ranks), backend=backend)
+    group: dist.ProcessGroup = dist.new_group(list(ranks), backend=backend)
     if world.rank not in ranks:
         return None
     if backend is None and world.device.type == "cuda":

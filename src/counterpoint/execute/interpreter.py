@@ -24,10 +24,10 @@ class Interpreter:
         bridge: Bridge,
         reduce: Callable[[Node], None],
         step: Callable[[], None],
-        observe: Observer,
+        observers: tuple[Observer, ...],
     ) -> None:
         self._graph, self._stages, self._bridge = graph, stages, bridge
-        self._reduce_node, self._take_step, self._observe = reduce, step, observe
+        self._reduce_node, self._take_step, self._observers = reduce, step, observers
         self._batches: Mapping[tuple[str, int], StageBatch] = {}
         self._rows: dict[Transfer, torch.Tensor] = {}
         self._keep = True
@@ -45,7 +45,8 @@ class Interpreter:
             stage.begin()
         with torch.set_grad_enabled(training):
             for action in program:
-                self._observe(action)
+                for observe in self._observers:
+                    observe(action)
                 self._handlers[type(action)](action)
 
     def _compute(self, action: Compute) -> None:

@@ -2,19 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 
 from counterpoint.plan.graph import Node
 
-
-class StageBatch(Protocol):
-    """What a chain reads beside rows; `with_inserts` gives the batch that also adds feature rows at local indices."""
-
-    def with_inserts(self, inserts: tuple[tuple[torch.Tensor, torch.Tensor], ...]) -> "StageBatch":
-        """A copy with `inserts` = pairs of features (n, hidden) and local row indices int64 (n,)."""
-
+StageBatch = Any
+"""What a chain reads beside rows. A stage only asks it for `with_inserts(((features, local rows), ...))`, where an
+edge ends: the same batch whose embedding also adds these feature rows (n, hidden) at local rows int64 (n,)."""
 
 StageModule = Callable[[torch.Tensor | None, StageBatch], torch.Tensor]
 """A chain: local rows (None at a first stage) and a batch to local rows, or to the loss at the last stage."""

@@ -17,7 +17,7 @@ DOCUMENT = -1
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A document or an item laid into a lane: `rows_in` rows from `row_in` on enter, `rows_out` from `row_out` leave."""
+    """A document or an item laid into a lane: `rows_in` rows from `row_in` on enter, `rows_out` rows leave."""
 
     document: int
     item: int

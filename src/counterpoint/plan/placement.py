@@ -89,8 +89,8 @@ def _check_world(world_size: int, requests: tuple[LayoutRequest, ...], idle: tup
         outside = tuple(rank for rank in ranks if not 0 <= rank < world_size)
         if outside:
             raise PlacementError(
-                f"{where}: got {list(outside)}, expected ranks from 0 to {world_size - 1} (world.size is {world_size}); "
-                "raise world.size or change the list"
+                f"{where}: got {list(outside)}, expected ranks from 0 to {world_size - 1} "
+                f"(world.size is {world_size}); raise world.size or change the list"
             )
     for where, ranks in named[1:]:
         both = tuple(sorted(set(ranks) & set(idle)))

@@ -1,7 +1,7 @@
 """Routes: which rows go from which rank to which, for one link and one microbatch.
 
-The rows of a lane are cut into equal consecutive shards over the cp x tp ranks of a stage; so every row has one owner on
-each side, and a route is the meeting of two such cuts. Its transpose carries the gradients.
+The rows of a lane are cut into equal consecutive shards over the cp x tp ranks of a stage; so every row has one owner
+on each side, and a route is the meeting of two such cuts. Its transpose carries the gradients.
 """
 
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ class Route:
 def plan_route(batch: BatchPlan, link: Link, layouts: dict[str, Layout], microbatch: int) -> Route:
     """The route of a link in a microbatch: a pipeline hop keeps coordinates, an edge goes from item to placeholder."""
     source, target = layouts[link.source.module], layouts[link.target.module]
-    copies = _hop(batch, link, source, microbatch) if link.is_hop else _edge(batch, link, source, target, microbatch)
+    copies = _hop(batch, link, source, microbatch) if link.is_hop else _edge(batch, source, target, microbatch)
     return Route(tuple(sorted(copies)))
 
 
@@ -85,7 +85,7 @@ def _hop(batch: BatchPlan, link: Link, layout: Layout, microbatch: int) -> Itera
                 yield Copy(a, b, 0, 0, rows)
 
 
-def _edge(batch: BatchPlan, link: Link, source: Layout, target: Layout, microbatch: int) -> Iterator[Copy]:
+def _edge(batch: BatchPlan, source: Layout, target: Layout, microbatch: int) -> Iterator[Copy]:
     placed = {}
     for lane, share in enumerate(batch.shares[target.module][microbatch]):
         for span in share.spans:

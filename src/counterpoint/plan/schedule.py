@@ -153,7 +153,7 @@ class _Clock:
         if microbatch == self.microbatches or any(self.free[rank] > now for rank in self.stages.ranks[node]):
             return False
         if way is Direction.FORWARD:
-            if self.in_flight(node, now) >= self.policy.bound[node]:
+            if self.in_flight(node) >= self.policy.bound[node]:
                 return False
             return all(self.finished(Compute(link.source, way, microbatch), now) for link in self.incoming[node])
         if self.policy.backward_after_all_forwards:
@@ -164,7 +164,7 @@ class _Clock:
             self.finished(Compute(link.target, way, microbatch), now) for link in self.outgoing[node]
         )
 
-    def in_flight(self, node: Node, now: int) -> int:
+    def in_flight(self, node: Node) -> int:
         """Microbatches whose forward started and whose memory is not yet given back."""
         started = self.started[node, Direction.FORWARD]
         if self.policy.backward:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from counterpoint.check.proof import Proof, check_plan
+from counterpoint.plan.action import Direction
 from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.communicators import transfer_name
 from counterpoint.plan.graph import Link
 from counterpoint.plan.plan import Plan
 from counterpoint.simulate.clock import Timeline, simulate
@@ -75,13 +77,6 @@ def _module_memory(plan: Plan, module: str) -> ModuleMemory:
 
 
 def _link(plan: Plan, link: Link) -> LinkSummary:
-    ends = {*plan.stages.ranks[link.source], *plan.stages.ranks[link.target]}
-    named = f"{link.source.module}.pp[" if link.is_hop else f"{link}"
-    carriers = [
-        communicator.name
-        for communicator in plan.communicators
-        if communicator.is_transfer
-        and communicator.name.startswith(named)
-        and ends.intersection(communicator.ranks)
-    ]
-    return LinkSummary(link, plan.width(link), tuple(carriers))
+    ends = sorted({*plan.stages.ranks[link.source], *plan.stages.ranks[link.target]})
+    names = [transfer_name(plan.placement, link, way, rank) for way in Direction for rank in ends]
+    return LinkSummary(link, plan.width(link), tuple(dict.fromkeys(names)))

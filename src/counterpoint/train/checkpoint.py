@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
@@ -24,8 +26,10 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import LoadPlan, SavePlan, TensorWriteData, WriteItem, WriteItemType
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
-from counterpoint.errors import CheckpointError
+from counterpoint.errors import CheckpointError, RunError
 from counterpoint.parallelize.blocks import Block
 
 STATE_FILE = "state.json"
@@ -161,6 +165,11 @@ class CheckpointWriter:
             running, self._running = self._running, None
             running.result()
 
+    def poll(self) -> None:
+        """Raise what went wrong with the checkpoint that is being written, without waiting for it."""
+        if self._running is not None and self._running.done():
+            self.finish()
+
     def _write(self, tensors: Tensors, state: TrainingState) -> None:
         final = checkpoint_folder(self._run, state.optimizer_step)
         partial = final.with_name(final.name + ".partial")
@@ -168,12 +177,11 @@ class CheckpointWriter:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         dist.barrier(self._group)
-        dcp.save(
-            dict(tensors),
-            checkpoint_id=partial,
-            planner=_BlockSavePlanner(flatten_state_dict=False),
-            process_group=self._group,
-        )
+        planner = _BlockSavePlanner(flatten_state_dict=False)
+        try:
+            save(dict(tensors), checkpoint_id=partial, planner=planner, process_group=self._group)
+        except CheckpointException as error:
+            raise RunError(f"{final}: the checkpoint could not be written: {_reason(error)}") from error
         if self._leader:
             (partial / STATE_FILE).write_text(json.dumps(asdict(state)))
             if final.exists():
@@ -190,8 +198,8 @@ def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None
     Raises CheckpointError.
     """
     try:
-        stored: dict[str, Any] = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
-    except (OSError, EOFError) as error:
+        stored: dict[str, Any] = FileSystemReader(folder).read_metadata().state_dict_metadata
+    except (OSError, EOFError, UnpicklingError) as error:
         raise CheckpointError(
             f"{folder}: no readable checkpoint metadata ({error}); resume from another step"
         ) from None
@@ -206,13 +214,16 @@ def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None
     with warnings.catch_warnings():
         # DCP warns that it loads in a single process, which is what is asked for here.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.load(
-            dict(tensors),
-            checkpoint_id=folder,
-            planner=_BlockLoadPlanner(),
-            process_group=group,
-            no_dist=group is None,
-        )
+        try:
+            load(
+                dict(tensors),
+                checkpoint_id=folder,
+                planner=_BlockLoadPlanner(),
+                process_group=group,
+                no_dist=group is None,
+            )
+        except CheckpointException as error:
+            raise CheckpointError(f"{folder}: cannot be read: {_reason(error)}; resume from another step") from error
 
 
 def _check_keys(folder: Path, stored: Iterable[str], local: Iterable[str], group: dist.ProcessGroup | None) -> None:
@@ -232,3 +243,9 @@ def _check_keys(folder: Path, stored: Iterable[str], local: Iterable[str], group
 
 def _example(keys: list[str]) -> str:
     return f" (first {keys[0]!r})" if keys else ""
+
+
+def _reason(error: CheckpointException) -> str:
+    """The first rank's own words out of DCP's collection of tracebacks."""
+    rank, (cause, _trace) = min(error.failures.items())
+    return f"rank {rank}: {type(cause).__name__}: {cause}"

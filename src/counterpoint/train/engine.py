@@ -28,7 +28,7 @@ Inspector = Callable[[tuple[LocalParameter, ...]], None]
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """A step's sums over all ranks: mean loss, gradient norms before clipping, learning rates, ranks that want to stop."""
+    """A step's sums over all ranks; norms are before clipping, `bad` counts payloads that were replaced."""
 
     loss: float
     norm: float
@@ -41,7 +41,7 @@ class StepResult:
 class Engine:
     """Executes batch plans of one plan on one rank. All ranks of the plan call the same methods in the same order."""
 
-    def __init__(self, config: Config, plan: Plan, groups: Groups, observe: Observer) -> None:
+    def __init__(self, config: Config, plan: Plan, groups: Groups, observers: tuple[Observer, ...]) -> None:
         self._config, self.plan, self._groups = config, plan, groups
         rank, device = groups.world.rank, groups.world.device
         self.device = device
@@ -56,7 +56,7 @@ class Engine:
         }
         self._bridge = Bridge(rank, plan, self._channels, device, dtype_of(config.training.precision.compute))
         stages = {node: replica.stage for node, replica in self.replicas.items()}
-        self._interpreter = Interpreter(plan.stages, stages, self._bridge, self._reduce, self._step, observe)
+        self._interpreter = Interpreter(plan.stages, stages, self._bridge, self._reduce, self._step, observers)
         self.optimizers = {
             node.module: ModuleOptimizer(config.modules[node.module].optimizer, replica.parameters)
             for node, replica in self.replicas.items()
@@ -79,7 +79,7 @@ class Engine:
         return self._bridge.sent_bytes
 
     def train_step(self, inputs: StepInputs) -> StepResult:
-        """Run one training step; raises RunError if the loss or a gradient is not finite, before anything is updated."""
+        """Run one training step; raises RunError, before any update, if the loss or a gradient is not finite."""
         schedule = self.plan.of_step(self.plan.schedule, inputs.batch)
         self._reached = {module for module, _microbatch in inputs.batches}
         self._bad = len(inputs.bad)
@@ -153,6 +153,6 @@ class Engine:
             broken.insert(0, "the loss")
         if broken:
             raise RunError(
-                f"step {self.optimizer_step}: {' and '.join(broken)} is not finite, nothing was updated; resume from the "
-                "last checkpoint with a lower learning rate, a lower training.clip_norm or float32 precision"
+                f"step {self.optimizer_step}: {' and '.join(broken)} is not finite, nothing was updated; resume from "
+                "the last checkpoint with a lower learning rate, a lower training.clip_norm or float32 precision"
             )

@@ -48,8 +48,8 @@ def _check_models(config: Config, folder: Path) -> None:
     if differing:
         key = differing[0]
         raise CheckpointError(
-            f"run.dir: {folder} holds checkpoints of another model: {key} was {old.get(key)!r} there, got {new.get(key)!r}; "
-            "restore the value, choose another run.dir, or start anew with checkpoint.resume=none"
+            f"run.dir: {folder} holds checkpoints of another model: {key} was {old.get(key)!r} there, "
+            f"got {new.get(key)!r}; restore it, choose another run.dir, or start anew with checkpoint.resume=none"
         )
 
 

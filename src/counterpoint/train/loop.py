@@ -1,10 +1,10 @@
 """The one step loop: read, run, log, evaluate, save."""
 
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
@@ -13,8 +13,9 @@ import torch.distributed as dist
 
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
-from counterpoint.data.feed import Reader, StepInputs
-from counterpoint.data.prefetch import Prefetcher
+from counterpoint.data.feed import BadPayload, Reader, StepInputs
+from counterpoint.data.order import Exclusion
+from counterpoint.data.prefetch import STEPS_AHEAD, Prefetcher
 from counterpoint.errors import RunError
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.session import Session
@@ -22,16 +23,23 @@ from counterpoint.launch import SignalledError
 from counterpoint.train.checkpoint import TrainingState
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.saving import Saver
+from counterpoint.train.timing import StepTimer, write_timeline
+
+_TIMED_STEP = 2
+"""The step after start or resume whose actions are timed: warm, and early enough for short runs."""
 
 
 class Recorder(Protocol):
     """What hears of progress: files, TensorBoard, the progress bar."""
 
-    def step(self, step: int, result: StepResult, inputs: StepInputs, seconds: float) -> None:
+    def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
         """A training step ended."""
 
     def evaluation(self, step: int, split: str, loss: float) -> None:
         """An evaluation ended."""
+
+    def bad(self, step: int, payloads: Sequence[BadPayload]) -> None:
+        """Payloads could not be read; neutral content stood in for them."""
 
 
 class Trainer:
@@ -47,9 +55,11 @@ class Trainer:
         recorder: Recorder,
         saver: Saver,
         session: Session,
+        timer: StepTimer,
     ) -> None:
         self._config, self._engine, self._groups, self._corpus = config, engine, groups, corpus
         self._reader, self._recorder, self._saver, self._session = reader, recorder, saver, session
+        self._timer = timer
         self._signal: int | None = None
         self._stopped = False
 
@@ -57,6 +67,7 @@ class Trainer:
         """Train to `training.steps`; raises SignalledError after saving when a signal asked to stop."""
         self._session.watchdog.enter("resume", self._session.limits.checkpoint_seconds)
         state = self._saver.resume(self._engine)
+        self._corpus = self._corpus.without(Exclusion(*entry) for entry in state.exclusions)
         feed = Prefetcher(self._read, state.data_step, self._config.training.steps, self._config.data.workers)
         with self._signals():
             try:
@@ -66,20 +77,23 @@ class Trainer:
 
     def _steps(self, state: TrainingState, feed: Prefetcher) -> None:
         steps = self._config.training.steps
+        timed = min(state.data_step + _TIMED_STEP, steps - 1)
         for step in range(state.data_step, steps):
-            begin = time.perf_counter()
             self._session.watchdog.enter(f"step {step}: reading")
             inputs = feed.next()
             self._check_agreement(inputs)
             self._engine.wants_stop = self._signal is not None
-            result = self._engine.train_step(inputs)
+            result = self._timed(step, inputs) if step == timed else self._engine.train_step(inputs)
             done = step + 1
-            self._recorder.step(done, result, inputs, time.perf_counter() - begin)
+            self._recorder.step(done, result, inputs)
+            if result.bad:
+                self._exclude(step, inputs)
+            self._saver.poll()
             self._stopped = result.stop
             last = done == steps or result.stop
             if _due(done, self._config.checkpoint.every_steps) or last:
                 self._session.watchdog.enter(f"step {step}: checkpoint", self._session.limits.checkpoint_seconds)
-                self._saver.save(self._engine, done)
+                self._saver.save(self._engine, done, tuple(self._corpus.order.exclusions))
             if _due(done, self._config.evaluation.every_steps) or (done == steps and self._corpus.evaluation):
                 self._evaluate(done)
             if result.stop:
@@ -88,6 +102,24 @@ class Trainer:
         self._saver.finish()
         if self._stopped:
             raise SignalledError(self._signal or signal.SIGTERM)
+
+    def _timed(self, step: int, inputs: StepInputs) -> StepResult:
+        """A step whose actions are timed for the report."""
+        self._timer.begin()
+        result = self._engine.train_step(inputs)
+        actions, group = self._timer.end(), self._groups.control
+        assert group is not None, "only active ranks train"
+        write_timeline(Path(self._config.run.dir), step + 1, actions, group, self._session.world.rank)
+        return result
+
+    def _exclude(self, step: int, inputs: StepInputs) -> None:
+        """All ranks learn which payloads were bad and leave those documents out, from the first step not yet read."""
+        gathered: list[tuple[BadPayload, ...]] = [()] * len(self._engine.plan.placement.active)
+        dist.all_gather_object(gathered, inputs.bad, group=self._groups.control)
+        bad = sorted({payload for payloads in gathered for payload in payloads}, key=lambda p: (p.source, p.index))
+        self._recorder.bad(step + 1, bad)
+        first = step + STEPS_AHEAD + 1
+        self._corpus = self._corpus.without(Exclusion(p.source, p.index, first) for p in bad)
 
     def _read(self, step: int) -> StepInputs:
         return self._reader.read(self._engine.plan.batch(step, self._corpus.packs(step)))
@@ -109,8 +141,8 @@ class Trainer:
         dist.all_reduce(bounds, dist.ReduceOp.MAX, group=self._groups.control)
         if int(bounds[0]) != -int(bounds[1]):
             raise RunError(
-                f"step {inputs.batch.step}: ranks planned different batches (digests {-int(bounds[1])} to {int(bounds[0])}), "
-                "expected one; check that all machines read the same dataset files and the same config"
+                f"step {inputs.batch.step}: ranks planned different batches (digests {-int(bounds[1])} to "
+                f"{int(bounds[0])}), expected one; check that all machines read the same dataset files and config"
             )
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -9,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import StepInputs
+from counterpoint.data.feed import BadPayload, StepInputs
 from counterpoint.execute.groups import Groups
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
@@ -66,7 +67,7 @@ class RunRecorder:
 
                 self._board = SummaryWriter(str(run / "tensorboard"))
 
-    def step(self, step: int, result: StepResult, inputs: StepInputs, seconds: float) -> None:
+    def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
         """Record a training step; peak memory is gathered from all ranks at logged steps."""
         if self._view is not None:
             self._view.advance(step)
@@ -100,6 +101,15 @@ class RunRecorder:
             self._write({"step": step, "evaluation": split, "loss": loss})
             assert self._view is not None, "the leader shows progress"
             self._view.report(step, f"evaluation {split}  loss {loss:.4f}")
+
+    def bad(self, step: int, payloads: Sequence[BadPayload]) -> None:
+        """Record payloads that could not be read."""
+        if not self._is_leader:
+            return
+        assert self._view is not None, "the leader shows progress"
+        for payload in payloads:
+            self._write({"step": step, "bad_source": payload.source, "bad_index": payload.index, "why": payload.reason})
+            self._view.report(step, f"left out: source {payload.source}, {payload.reason}")
 
     def close(self) -> None:
         """Close the files and end the progress bar."""
@@ -148,6 +158,8 @@ class RunRecorder:
 def _scalars(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     if "evaluation" in record:
         return [(f"evaluation/{record['evaluation']}/loss", record["loss"])]
+    if "why" in record:
+        return []
     scalars = []
     for name, value in record.items():
         if isinstance(value, dict):

@@ -1,7 +1,7 @@
 """AdamW per module over local shards, and its learning-rate schedule."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
 import torch
@@ -54,9 +54,7 @@ class ModuleOptimizer:
             if tensors
         ]
         self._adamw = (
-            torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
-            if groups
-            else None
+            torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True) if groups else None
         )
 
     def step(self, lr: float, scale: float) -> None:
@@ -76,21 +74,19 @@ class ModuleOptimizer:
             tensor.grad = None
             parameter.parameter.grad = None
 
-    def state(self) -> dict[str, tuple[LocalParameter, torch.Tensor]]:
-        """Moments by key `<parameter>/exp_avg` and `<parameter>/exp_avg_sq`, made (zero) where no step was taken yet."""
-        state: dict[str, tuple[LocalParameter, torch.Tensor]] = {}
+    def moments(self) -> Iterator[tuple[LocalParameter, str, torch.Tensor]]:
+        """Each shard's `exp_avg` and `exp_avg_sq`, sharing memory; made, zero, where no step was taken yet."""
         for parameter, tensor in self._pairs:
-            moments = self._moments(tensor)
+            state = self._state(tensor)
             for name in ("exp_avg", "exp_avg_sq"):
-                state[f"{parameter.block.name}/{name}"] = (parameter, moments[name])
-        return state
+                yield parameter, name, state[name]
 
     def set_step(self, step: int) -> None:
         """Continue as after `step` updates."""
         for _parameter, tensor in self._pairs:
-            self._moments(tensor)["step"].fill_(float(step))
+            self._state(tensor)["step"].fill_(float(step))
 
-    def _moments(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _state(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
         assert self._adamw is not None, "a rank with shards has an optimizer"
         state: dict[str, torch.Tensor] = self._adamw.state[tensor]
         if not state:

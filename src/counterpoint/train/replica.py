@@ -50,7 +50,7 @@ class Replica:
             return
         flat = torch.cat([gradient.reshape(-1) for gradient in partial])
         dist.all_reduce(flat, group=self.tensor_group)
-        for gradient, summed in zip(partial, flat.split([g.numel() for g in partial]), strict=True):
+        for gradient, summed in zip(partial, torch.split(flat, [g.numel() for g in partial]), strict=True):
             gradient.copy_(summed.view_as(gradient))
 
     def square_sum(self) -> torch.Tensor | float:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from counterpoint.config.schema import Config
+from counterpoint.data.order import Exclusion
 from counterpoint.errors import CheckpointError
 from counterpoint.execute.groups import Groups
 from counterpoint.train.checkpoint import (
@@ -29,7 +30,7 @@ def optimizer_tensors(engine: Engine) -> dict[str, StoredBlock]:
     """AdamW's moments by key `optimizer/<module>.<name>/exp_avg`."""
     tensors = {}
     for optimizer in engine.optimizers.values():
-        for name, (parameter, moment) in optimizer.state().items():
+        for parameter, name, moment in optimizer.moments():
             tensors[f"optimizer/{parameter.key}/{name}"] = StoredBlock(parameter.block, moment)
     return tensors
 
@@ -69,10 +70,19 @@ class Saver:
         engine.optimizer_step = state.optimizer_step
         return state
 
-    def save(self, engine: Engine, step: int) -> None:
+    def save(self, engine: Engine, step: int, exclusions: tuple[Exclusion, ...]) -> None:
         """Write a checkpoint after `step` steps, on all ranks together."""
-        state = TrainingState(seed=self._config.run.seed, data_step=step, optimizer_step=engine.optimizer_step)
+        state = TrainingState(
+            seed=self._config.run.seed,
+            data_step=step,
+            optimizer_step=engine.optimizer_step,
+            exclusions=tuple((e.source, e.index, e.from_step) for e in exclusions),
+        )
         self._writer.write({**model_tensors(engine), **optimizer_tensors(engine)}, state)
+
+    def poll(self) -> None:
+        """Raise what went wrong with the checkpoint that is being written, without waiting for it."""
+        self._writer.poll()
 
     def finish(self) -> None:
         """Wait for the checkpoint that is being written."""

@@ -51,7 +51,7 @@ def verify_task(member: Member, config: Config) -> CaseResult | None:
     rank = member.world.rank
     if rank not in plan.placement.active:
         return None
-    engine = Engine(config, plan, groups, observe=member.observe)
+    engine = Engine(config, plan, groups, observers=(member.observe,))
     try:
         ours, batches = _train(config, engine, groups, corpus, rank)
     finally:

@@ -63,7 +63,7 @@ def verify_random(
     json_file: Path | None,
     console: Console,
 ) -> bool:
-    """Draw `count` cases, run each, print features x (drawn, refused, failed); returns whether none failed or was refused."""
+    """Draw `count` cases, run each, print features x (drawn, refused, failed); returns whether all are equal."""
     base = as_verified(load_config(path, overrides), dtype)
     world = _LARGEST_WORLD if world_size is None else world_size
     cases = [candidate(base, seed, only, world)] if only is not None else choose(base, count, seed, world)

@@ -8,7 +8,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice, product
 from typing import Any
 
@@ -218,6 +218,9 @@ def _layout(base: Config, generator: random.Random, name: str, degrees: _Degrees
         cuts = sorted(generator.sample(range(1, layers), degrees.pp - 1))
         split = [b - a for a, b in zip([0, *cuts], [*cuts, layers], strict=True)]
     return {
-        "ranks": ranks, "pp": degrees.pp, "dp_replicate": degrees.dp_replicate, "dp_shard": degrees.dp_shard,
-        "tp": degrees.tp, "split": split, "sequence_parallel": generator.random() < 0.6, "reshard": generator.random() < 0.3,
-    }  # fmt: skip
+        "ranks": ranks,
+        **asdict(degrees),
+        "split": split,
+        "sequence_parallel": generator.random() < 0.6,
+        "reshard": generator.random() < 0.3,
+    }

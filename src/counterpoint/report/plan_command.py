@@ -1,0 +1,45 @@
+"""The command `plan`: draw and prove a config's plan, with the first step's batch, before anything runs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from counterpoint.config.load import load_config
+from counterpoint.errors import InputError
+from counterpoint.report.plan_html import plan_html
+from counterpoint.report.plan_json import plan_json
+from counterpoint.report.plan_text import describe_plan
+from counterpoint.setup import prepare_run
+
+MOST_COLUMNS = 120
+"""Wider terminals are not filled: lines would be too long to read."""
+
+
+def show_plan(
+    config: Path, overrides: Sequence[str], *, html: Path | None, json_file: Path | None, rank: int | None,
+    console: Console,
+) -> None:  # fmt: skip
+    """Print the plan, or one rank's part, and write it as a page and as data where asked.
+
+    Raises ConfigError, PlacementError, DataError or ProofError; nothing is written then.
+    """
+    plan, corpus = prepare_run(load_config(config, overrides))
+    batch = plan.batch(0, corpus.packs(0))
+    picture = describe_plan(plan, rank, batch)
+    console.print(picture, soft_wrap=False, width=min(console.width, MOST_COLUMNS), markup=False)
+    if html is not None:
+        _write(html, "--html", plan_html(plan, batch))
+        console.print(f"page: {html}", markup=False)
+    if json_file is not None:
+        _write(json_file, "--json", json.dumps(plan_json(plan, batch), indent=1) + "\n")
+        console.print(f"data: {json_file}", markup=False)
+
+
+def _write(file: Path, option: str, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{option} {file}: cannot be written ({error.strerror}); choose another file") from None

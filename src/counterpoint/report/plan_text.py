@@ -42,10 +42,11 @@ def describe_plan(plan: Plan, rank: int | None = None, batch: BatchPlan | None =
     summary = summarize(plan, batch)
     if rank is not None:
         return rank_text(summary, rank)
+    linked: list[RenderableType] = [title("Links"), _links(summary)] if summary.links else []
     return Group(
         title("Placement", f"{plan.placement.kind}, {plan.placement.world_size} ranks"), _placement(plan),
         title("Modules"), _modules(plan),
-        *([title("Links"), _links(summary)] if summary.links else []),
+        *linked,
         title("Proof"), str(summary.proof),
         title("Programs", f"{plan.kind}, {plan.microbatches} microbatches"), _programs(plan),
         title("Timeline", "forward costs 1, backward 2"), _clock(summary), _clock_figures(summary),
@@ -99,14 +100,12 @@ def _links(summary: Summary) -> Table:
     table.columns[0].no_wrap = True
     ranks = summary.plan.stages.ranks
     for entry in summary.links:
-        first, *others = entry.communicators
-        names = ", ".join(entry.communicators) if len(others) < 2 else f"{first} and {len(others)} more"
         table.add_row(
             str(entry.link),
             f"{entry.columns} {summary.plan.dtype}",
             format_ranks(ranks[entry.link.source]),
             format_ranks(ranks[entry.link.target]),
-            names,
+            entry.carriers,
         )
     return table
 

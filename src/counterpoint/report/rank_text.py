@@ -18,11 +18,12 @@ def rank_text(summary: Summary, rank: int) -> RenderableType:
     if rank in plan.placement.idle:
         return f"rank {rank} is idle: world.idle lists it, so it waits for the others' end"
     program = format_programs({rank: plan.schedule.programs[rank]}).partition("|")[2].split()
-    links = _peers(plan, rank)
+    peers = _peers(plan, rank)
+    linked: list[RenderableType] = [title("Peers"), peers] if peers.rows else []
     return Group(
         title(f"Rank {rank} of {plan.placement.world_size}"), _stages(plan, rank),
         title("Groups"), _groups(plan, rank),
-        *([title("Peers"), links] if links.rows else []),
+        *linked,
         title("Program", f"{plan.kind}, {plan.microbatches} microbatches"), "  ".join(program),
         f"idle {summary.timeline.bubble(rank):.1%} of a step at unit costs",
         title("Memory"), memory_table(summary, ((rank,),)), memory_note(summary),

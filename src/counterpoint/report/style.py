@@ -24,6 +24,7 @@ p {{ margin: 6px 0; }}
 .card b {{ display: block; font-size: 22px; line-height: 1.25; font-weight: 620; letter-spacing: -.01em;
   font-variant-numeric: tabular-nums; }}
 .card span {{ font-size: 12.5px; color: {MUTED}; }}
+.narrow {{ max-width: 560px; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }}
 th {{ text-align: left; font-weight: 500; font-size: 12.5px; color: {MUTED}; border-bottom: 1px solid {FAINT};
@@ -54,6 +55,7 @@ svg .small {{ font-size: 10px; }}
 .sample mark {{ background: #fbe3d6; color: inherit; border-radius: 2px; padding: 0 1px; }}
 .sample .badge {{ color: {GOOD}; font-weight: 600; font-size: 12px; }}
 @media (max-width: 720px) {{ .pair {{ grid-template-columns: 1fr; }} main {{ padding: 24px 16px; }} }}
-@media print {{ main {{ max-width: none; padding: 0; }} section {{ break-inside: avoid-page; }} body {{ font-size: 12px; }}
+@media print {{ main {{ max-width: none; padding: 0; }} section {{ break-inside: avoid-page; }}
+  body {{ font-size: 12px; }}
   details:not([open]) {{ display: none; }} @page {{ margin: 14mm; }} }}
 """

@@ -23,6 +23,12 @@ class LinkSummary:
     columns: int
     communicators: tuple[str, ...]
 
+    @property
+    def carriers(self) -> str:
+        """The communicators' names, all but the first only counted where a pipeline has many columns."""
+        first, *others = self.communicators
+        return ", ".join(self.communicators) if len(others) < 2 else f"{first} and {len(others)} more"
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:

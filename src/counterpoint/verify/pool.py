@@ -32,7 +32,8 @@ class PoolError(RunError):
 
 
 class Pool:
-    """`size` ranks joined in one world. `run` calls a function on all of them and returns rank 0's result.
+    """`size` ranks joined in one world. `run` calls a function on all of them and returns the result of the one
+    rank that has one.
 
     After a failure or a time-out the ranks are ended and the next `run` starts new ones.
     """
@@ -95,7 +96,7 @@ class Pool:
                 reply = self._receive(pipes[rank], rank)
                 if reply.error is not None:
                     self._give_up(f"rank {rank}: {reply.error}", reply.exit_code)
-                if rank == 0:
+                if reply.value is not None:
                     first = reply.value
         return first
 

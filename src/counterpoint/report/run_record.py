@@ -1,0 +1,150 @@
+"""A run folder as values: what training and evaluation left in it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from counterpoint.plan.action import Action, parse_action
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleRecord:
+    """What a logged step says of one module; utilisation is None on a device whose peak is not known."""
+
+    learning_rate: float
+    gradient_norm: float
+    tflops_per_rank: float
+    mfu: float | None
+    mfu_all: float | None
+    imbalance: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A logged training step."""
+
+    step: int
+    loss: float
+    loss_tokens: int
+    tokens_per_second: float
+    step_seconds: float
+    gradient_norm: float
+    bad_payloads: int
+    modules: dict[str, ModuleRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """A run's metrics by step; `evaluations[split]` are (step, loss); `unreadable` counts torn lines."""
+
+    steps: tuple[StepRecord, ...]
+    evaluations: dict[str, tuple[tuple[int, float], ...]]
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A held-out sample: its index in the split, the true text and what the model wrote."""
+
+    index: int
+    truth: str
+    written: str
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether both are the same text."""
+        return self.truth == self.written
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Predictions by split at one step."""
+
+    step: int
+    splits: dict[str, tuple[Written, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One measured step: per rank, (action, start, end) in seconds."""
+
+    step: int
+    ranks: dict[int, tuple[tuple[Action, float, float], ...]]
+
+
+_Record = TypeVar("_Record", StepRecord, ModuleRecord)
+
+
+def read_metrics(run: Path) -> Metrics | None:
+    """`metrics.jsonl` of a run, or None without one; of records of the same step the later wins."""
+    file = run / "metrics.jsonl"
+    if not file.is_file():
+        return None
+    steps: dict[int, StepRecord] = {}
+    evaluations: dict[str, dict[int, float]] = {}
+    unreadable = 0
+    for line in file.read_text().splitlines():
+        try:
+            _take(json.loads(line), steps, evaluations)
+        except (ValueError, KeyError, TypeError):
+            unreadable += 1
+    splits = {split: tuple(sorted(losses.items())) for split, losses in evaluations.items()}
+    return Metrics(tuple(steps[step] for step in sorted(steps)), splits, unreadable)
+
+
+def read_evaluation(run: Path) -> Evaluation | None:
+    """`evaluation.json` of a run, or None without a readable one."""
+    data = _read_json(run / "evaluation.json")
+    try:
+        splits = {split: tuple(Written(**row) for row in rows) for split, rows in data["splits"].items()}
+        return Evaluation(data["step"], splits)
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def read_timeline(run: Path) -> Measured | None:
+    """`timeline.json` of a run, times counted from its first start, or None without a readable one."""
+    data = _read_json(run / "timeline.json")
+    try:
+        rows = {int(rank): tuple(_timed(entries)) for rank, entries in data["ranks"].items()}
+        first = min(start for row in rows.values() for _action, start, _end in row)
+        return Measured(
+            data["step"],
+            {rank: tuple((a, start - first, end - first) for a, start, end in rows[rank]) for rank in sorted(rows)},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def read_strings(file: Path) -> dict[str, str]:
+    """A flat JSON object as text, empty without a readable one."""
+    data = _read_json(file)
+    return {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
+
+
+def _take(data: dict[str, Any], steps: dict[int, StepRecord], evaluations: dict[str, dict[int, float]]) -> None:
+    if "evaluation" in data:
+        evaluations.setdefault(data["evaluation"], {})[data["step"]] = data["loss"]
+        return
+    modules = {name: _record(ModuleRecord, values) for name, values in data["modules"].items()}
+    steps[data["step"]] = _record(StepRecord, {**data, "modules": modules})
+
+
+def _record(kind: type[_Record], values: dict[str, Any]) -> _Record:
+    return kind(**{field.name: values[field.name] for field in fields(kind)})
+
+
+def _timed(entries: list[dict[str, Any]]) -> Iterator[tuple[Action, float, float]]:
+    for entry in entries:
+        yield parse_action(entry["action"]), float(entry["start"]), float(entry["end"])
+
+
+def _read_json(file: Path) -> Any:
+    """The file's content, or None if there is none or it is not JSON."""
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,95 @@
+"""Sample predictions with their pictures, as a grid."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from PIL import Image
+
+from counterpoint.config.schema import Config, PreparedEntry
+from counterpoint.data.corpus import item_settings
+from counterpoint.data.index import Index
+from counterpoint.data.prepared import PreparedSource
+from counterpoint.errors import DataError, InputError
+from counterpoint.report.markup import tag, words
+from counterpoint.report.page import note
+from counterpoint.report.run_record import Written
+
+MOST_SAMPLES = 24
+PICTURE_PIXELS = 144
+"""The longer side of an embedded picture; it is shown at half of it."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images of a split: `rows[i]` is the row of its document i in the index."""
+
+    index: Index
+    rows: tuple[int, ...]
+
+    @classmethod
+    def open(cls, config: Config, split: str) -> "Pictures":
+        """The pictures of a run's evaluation split; raises InputError when they cannot be found."""
+        entries = [e for e in config.data.evaluation if isinstance(e, PreparedEntry) and e.split == split]
+        if not entries:
+            raise DataError(f"data.evaluation: has no prepared split '{split}'; report the run with its own config")
+        source = PreparedSource(Path(entries[0].path), split, 0, item_settings(config), config.data.sequence_tokens)
+        if source.excluded:
+            raise DataError(
+                f"dataset {source.index.folder}, split '{split}': {source.excluded} samples do not fit, so rows of the "
+                "index are not numbered like documents; raise data.sequence_tokens."
+            )
+        return cls(source.index, tuple(source.index.rows_of(split).tolist()))
+
+    def png(self, document: int) -> bytes | None:
+        """The first image of a document as a small PNG, or None without a readable one."""
+        images = self.index.images(self.rows[document]) if document < len(self.rows) else ()
+        if not images:
+            return None
+        try:
+            picture = Image.open(io.BytesIO(self.index.image_bytes(images[0]))).convert("RGBA")
+        except (DataError, OSError):
+            return None
+        picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", optimize=True)
+        return buffer.getvalue()
+
+
+def sample_grid(config: Config, split: str, predictions: Sequence[Written]) -> str:
+    """At most `MOST_SAMPLES` predictions, evenly spaced over the split: not chosen by how good they are."""
+    stride = max(-(-len(predictions) // MOST_SAMPLES), 1)
+    shown = predictions[::stride]
+    try:
+        pictures = Pictures.open(config, split)
+    except InputError as error:
+        cards = [_card(each, None) for each in shown]
+        return note(f"Pictures are left out: {error}") + tag("div", *cards, class_="samples")
+    return tag("div", *(_card(each, pictures.png(each.index)) for each in shown), class_="samples")
+
+
+def _card(prediction: Written, png: bytes | None) -> str:
+    source = "" if png is None else f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    image = tag("img", src=source, alt=prediction.truth) if source else ""
+    if prediction.is_exact:
+        lines = [tag("p", words(prediction.truth)), tag("span", "exact", class_="badge")]
+    else:
+        lines = [
+            tag("small", "true"), tag("p", words(prediction.truth)),
+            tag("small", "written"), tag("p", marked(prediction.truth, prediction.written)),
+        ]  # fmt: skip
+    return tag("div", image, tag("div", *lines), class_="sample exact" if prediction.is_exact else "sample")
+
+
+def marked(truth: str, written: str) -> str:
+    """What was written, as markup, with the words that the truth does not have there marked."""
+    expected, got = truth.split(), written.split()
+    pieces = []
+    for kind, _a, _b, start, stop in SequenceMatcher(None, expected, got, autojunk=False).get_opcodes():
+        piece = words(" ".join(got[start:stop]))
+        if piece:
+            pieces.append(piece if kind == "equal" else tag("mark", piece))
+    return " ".join(pieces) or "(nothing)"

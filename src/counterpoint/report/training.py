@@ -1,0 +1,124 @@
+"""The report of a run: one page that its folder carries, from whatever the run has left so far."""
+
+from pathlib import Path
+from statistics import median
+
+from counterpoint.config.load import dump_config, load_config
+from counterpoint.config.schema import Config
+from counterpoint.errors import CheckpointError, CounterpointError
+from counterpoint.plan.build import build_plan
+from counterpoint.report.curves import curve_sections
+from counterpoint.report.markup import tag, words
+from counterpoint.report.page import cards, folded, note, page, section
+from counterpoint.report.plan_html import placement_section
+from counterpoint.report.run_record import (
+    Evaluation,
+    Metrics,
+    read_evaluation,
+    read_metrics,
+    read_strings,
+    read_timeline,
+)
+from counterpoint.report.run_tables import module_section, timeline_section
+from counterpoint.report.samples import sample_grid
+from counterpoint.report.summary import Summary, summarize
+from counterpoint.report.words import count_text, number_text
+from counterpoint.setup import vocabulary
+
+REPORT_FILE = "report.html"
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write the page of a run into its folder and return its path; what is missing is named on the page.
+
+    Raises CheckpointError if the folder is no run's or cannot be written, ConfigError if its config is unreadable.
+    """
+    config_file = run_folder / "config.yaml"
+    if not config_file.is_file():
+        raise CheckpointError(f"{run_folder}: no config.yaml, expected a run folder; give the run.dir of a training")
+    text = report_html(run_folder, load_config(config_file))
+    target = run_folder / REPORT_FILE
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(
+            f"{target}: cannot be written ({error.strerror}), expected a writable run folder; change its permissions"
+        ) from None
+    return target
+
+
+def report_html(run_folder: Path, config: Config) -> str:
+    """The page of a run with this config."""
+    metrics, evaluation = read_metrics(run_folder), read_evaluation(run_folder)
+    planned, reason = _planned(config)
+    modules = tuple(config.modules)
+    return page(
+        f"Training report: {run_folder.resolve().name}",
+        _subtitle(config, metrics),
+        _failure(run_folder),
+        _figures(metrics, evaluation),
+        _samples(config, evaluation),
+        *_curves(metrics, modules),
+        timeline_section(planned, reason, read_timeline(run_folder)),
+        module_section(config, planned, metrics),
+        "" if planned is None else placement_section(planned.plan),
+        _setting(run_folder, config),
+    )
+
+
+def _planned(config: Config) -> tuple[Summary | None, str]:
+    """The run's plan, or why it cannot be built here (a tokenizer that is elsewhere, for one)."""
+    try:
+        return summarize(build_plan(config, vocabulary(config))), ""
+    except CounterpointError as error:
+        return None, str(error)
+
+
+def _subtitle(config: Config, metrics: Metrics | None) -> str:
+    done = metrics.steps[-1].step if metrics is not None and metrics.steps else 0
+    precision = config.training.precision
+    return (
+        f"step {done} of {config.training.steps}; {config.world.size} ranks; {config.training.global_batch_samples} "
+        f"samples a step in {config.schedule.microbatches} microbatches, {config.schedule.kind}; parameters "
+        f"{precision.parameters}, compute {precision.compute}, reduce {precision.reduce}; seed {config.run.seed}"
+    )
+
+
+def _failure(run_folder: Path) -> str:
+    failure = read_strings(run_folder / "error.json")
+    if "message" not in failure:
+        return ""
+    return note(f"A failure is recorded: rank {failure.get('rank', '?')}: {failure['message']}")
+
+
+def _figures(metrics: Metrics | None, evaluation: Evaluation | None) -> str:
+    figures = [] if evaluation is None else [
+        (f"{exact_share(predictions):.1%}".replace("%", " %"), f"exact match, {split}")
+        for split, predictions in evaluation.splits.items()
+    ]  # fmt: skip
+    if metrics is not None and metrics.steps:
+        last = metrics.steps[-1]
+        speed = median(record.tokens_per_second for record in metrics.steps)
+        seconds = median(record.step_seconds for record in metrics.steps)
+        figures += [(number_text(losses[-1][1]), f"evaluation loss, {split}") for split, losses in
+                    metrics.evaluations.items()]  # fmt: skip
+        figures += [
+            (number_text(last.loss), f"training loss at step {last.step}"),
+            (count_text(speed), "tokens per second, median"),
+            (f"{number_text(seconds)} s", "per step, median"),
+        ]
+        bad = sum(record.bad_payloads for record in metrics.steps)
+        figures += [(str(bad), "bad payloads at logged steps")] if bad else []
+    return cards(figures) if figures else ""
+
+
+def _curves(metrics: Metrics | None, modules: tuple[str, ...]) -> list[str]:
+    if metrics is None or not (metrics.steps or metrics.evaluations):
+        return [note("Curves are left out: the run has no metrics.jsonl with a logged step.")]
+    torn = [note(f"{metrics.unreadable} lines of metrics.jsonl could not be read.")] if metrics.unreadable else []
+    return [*curve_sections(metrics, modules), *torn]
+
+
+def exact_share(predictions: "tuple[Written, ...]") -> float:
+    """The share of predictions that equal the truth."""
+    return sum(prediction.is_exact for prediction in predictions) / max(len(predictions), 1)

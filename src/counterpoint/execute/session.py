@@ -1,6 +1,7 @@
 """A rank's session: joins the world, watches it, and turns whatever ends it into one report."""
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,12 @@ class RankFailedError(SystemExit):
     """Leaves the process after the failure was reported; the code is the failure's exit code."""
 
 
+def _share_cores() -> None:
+    """Give each local rank its share of the cores; more threads than cores only wait for each other."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
+
+
 @contextmanager
 def open_session(
     device_type: str, folder: Path, limits: WatchdogConfig, deterministic: bool = False
@@ -52,9 +59,13 @@ def open_session(
     """
     # Collectives must outlast the watchdog, which reports a hang better than they do.
     longest = max(limits.timeout_seconds, limits.startup_seconds, limits.checkpoint_seconds)
-    world = join_world(device_type, 10 * longest)
     if deterministic:
+        # cuBLAS reads it when CUDA starts, and torch refuses to be deterministic without it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+    if device_type == "cpu":
+        _share_cores()
+    world = join_world(device_type, 10 * longest)
     board = FailureBoard(world.store)
     watchdog = Watchdog(world.rank, limits.timeout_seconds, folder, board)
     watchdog.enter("start-up", limits.startup_seconds)

@@ -126,5 +126,5 @@ def _point_text(point: Point) -> str:
 
 
 def _stroke(line: Line) -> dict[str, str | float]:
-    dashes: dict[str, str | float] = {"stroke_dasharray": "5 4"} if line.dashed else {}
+    dashes: dict[str, str | float] = {"stroke_dasharray": "7 6"} if line.dashed else {}
     return {"stroke": line.colour, "stroke_width": 1.7, **dashes}

@@ -1,10 +1,12 @@
 """The curves of a training report: loss, speed, gradient norms, learning rates."""
 
+from collections.abc import Callable
+
 from counterpoint.report.chart import Line, chart
 from counterpoint.report.markup import tag, words
-from counterpoint.report.page import section
+from counterpoint.report.page import note, section
 from counterpoint.report.palette import ACCENTS, INK, MUTED, module_colours
-from counterpoint.report.run_record import Metrics
+from counterpoint.report.run_record import Metrics, ModuleRecord
 
 HALF = 490.0
 """Width of a chart that shares its line with another."""
@@ -44,9 +46,24 @@ def _step_seconds(metrics: Metrics) -> str:
 def _norms(metrics: Metrics, modules: tuple[str, ...]) -> str:
     """On powers of ten; the run's norm is the root of the modules' squares."""
     whole = Line("all", MUTED, tuple((float(r.step), r.gradient_norm) for r in metrics.steps), dashed=True)
-    lines = [whole, *_by_module(metrics, modules, "gradient_norm")]
+    lines = [whole, *_by_module(metrics, modules, lambda record: record.gradient_norm)]
     return _small("Gradient norm before clipping, by module", lines, "2-norm", log=True)
 
 
 def _rates(metrics: Metrics, modules: tuple[str, ...]) -> str:
-    return _small("Learning rate, by module", _by_module(metrics, modules, "learning_rate"), "learning rate")
+    lines = _by_module(metrics, modules, lambda record: record.learning_rate)
+    return _small("Learning rate, by module", lines, "learning rate")
+
+
+def _by_module(metrics: Metrics, modules: tuple[str, ...], value: Callable[[ModuleRecord], float]) -> list[Line]:
+    """A line per module; all but the first are dashed, so that equal ones show."""
+    colours, lines = module_colours(modules), []
+    for number, module in enumerate(modules):
+        points = tuple((float(r.step), value(r.modules[module])) for r in metrics.steps if module in r.modules)
+        lines.append(Line(module, colours[module], points, dashed=number > 0))
+    return lines
+
+
+def _small(name: str, lines: list[Line], y_name: str, log: bool = False) -> str:
+    picture = chart(lines, "step", y_name, width=HALF, height=220, log=log)
+    return tag("div", tag("h3", words(name)), picture or note("Nothing to draw: no finite value was logged."))

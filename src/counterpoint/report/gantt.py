@@ -87,7 +87,7 @@ def _legend(rows: Sequence[Row], colours: Mapping[str, str]) -> list[str]:
         entries.append((colours[module], f"{module} backward"))
     if any(not isinstance(action, Compute) for action in actions):
         entries.append((FAINT, "other"))
-    drawn, x = [], float(LEFT)
+    drawn, x = [label(LEFT - 8, 13, "rank", class_="muted right")], float(LEFT)
     for colour, text in entries:
         drawn.append(tag("rect", x=x, y=3, width=12, height=12, rx=3, fill=colour))
         drawn.append(label(x + 17, 13, text))

@@ -47,7 +47,7 @@ def _parts(used: RankMemory) -> tuple[int, ...]:
 
 
 def _legend() -> list[str]:
-    drawn, x = [], float(LEFT)
+    drawn, x = [label(LEFT - 8, 13, "rank", class_="muted right")], float(LEFT)
     for kind, colour in zip(KINDS, MEMORY):
         drawn.append(tag("rect", x=x, y=3, width=12, height=12, rx=3, fill=colour))
         drawn.append(label(x + 17, 13, kind))

@@ -17,9 +17,7 @@ def placement_svg(plan: Plan) -> str:
     width = min(MOST_CELL_WIDTH, (WIDTH - LEFT) / columns)
     pitch = HEAD + CELL * len(plan.graph.modules) + 12
     bands = -(-world // BAND)
-    drawn = [
-        part for band in range(bands) for part in _band(plan, band, band * pitch, width)
-    ]
+    drawn = [part for band in range(bands) for part in _band(plan, band, band * pitch, width)]
     return drawing(LEFT + columns * width, bands * pitch, *drawn, description="placement of modules on ranks")
 
 

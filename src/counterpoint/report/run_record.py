@@ -60,11 +60,28 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Predictions:
+    """All that was written for a split."""
+
+    rows: tuple[Written, ...]
+
+    @property
+    def num_exact(self) -> int:
+        """How many are exactly the truth."""
+        return sum(row.is_exact for row in self.rows)
+
+    @property
+    def exact(self) -> float:
+        """The share that is exactly the truth."""
+        return self.num_exact / max(len(self.rows), 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Predictions by split at one step."""
 
     step: int
-    splits: dict[str, tuple[Written, ...]]
+    splits: dict[str, Predictions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +116,7 @@ def read_evaluation(run: Path) -> Evaluation | None:
     """`evaluation.json` of a run, or None without a readable one."""
     data = _read_json(run / "evaluation.json")
     try:
-        splits = {split: tuple(Written(**row) for row in rows) for split, rows in data["splits"].items()}
+        splits = {split: Predictions(tuple(Written(**row) for row in rows)) for split, rows in data["splits"].items()}
         return Evaluation(data["step"], splits)
     except (KeyError, TypeError, AttributeError):
         return None

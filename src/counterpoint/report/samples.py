@@ -61,8 +61,8 @@ class Pictures:
 
 def sample_grid(config: Config, split: str, predictions: Sequence[Written]) -> str:
     """At most `MOST_SAMPLES` predictions, evenly spaced over the split: not chosen by how good they are."""
-    stride = max(-(-len(predictions) // MOST_SAMPLES), 1)
-    shown = predictions[::stride]
+    count = min(len(predictions), MOST_SAMPLES)
+    shown = [predictions[number * len(predictions) // count] for number in range(count)]
     try:
         pictures = Pictures.open(config, split)
     except InputError as error:

@@ -92,24 +92,37 @@ def _failure(run_folder: Path) -> str:
 
 
 def _figures(metrics: Metrics | None, evaluation: Evaluation | None) -> str:
-    figures = [] if evaluation is None else [
-        (f"{exact_share(predictions):.1%}".replace("%", " %"), f"exact match, {split}")
-        for split, predictions in evaluation.splits.items()
-    ]  # fmt: skip
+    figures = []
+    if evaluation is not None:
+        figures += [(f"{100 * each.exact:.1f} %", f"exact match, {split}") for split, each in evaluation.splits.items()]
+    if metrics is not None:
+        figures += [
+            (number_text(losses[-1][1]), f"evaluation loss, {split}") for split, losses in metrics.evaluations.items()
+        ]
     if metrics is not None and metrics.steps:
-        last = metrics.steps[-1]
-        speed = median(record.tokens_per_second for record in metrics.steps)
-        seconds = median(record.step_seconds for record in metrics.steps)
-        figures += [(number_text(losses[-1][1]), f"evaluation loss, {split}") for split, losses in
-                    metrics.evaluations.items()]  # fmt: skip
+        last, bad = metrics.steps[-1], sum(record.bad_payloads for record in metrics.steps)
         figures += [
             (number_text(last.loss), f"training loss at step {last.step}"),
-            (count_text(speed), "tokens per second, median"),
-            (f"{number_text(seconds)} s", "per step, median"),
+            (count_text(median(record.tokens_per_second for record in metrics.steps)), "tokens per second, median"),
+            (f"{number_text(median(record.step_seconds for record in metrics.steps))} s", "per step, median"),
+            *([(str(bad), "bad payloads at logged steps")] if bad else []),
         ]
-        bad = sum(record.bad_payloads for record in metrics.steps)
-        figures += [(str(bad), "bad payloads at logged steps")] if bad else []
     return cards(figures) if figures else ""
+
+
+def _samples(config: Config, evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return note("Predictions are left out: the run has no evaluation.json; `counterpoint evaluate` writes it.")
+    return "".join(
+        section(
+            f"Predictions on {split}",
+            f"Greedy text at step {evaluation.step} for held-out samples. {each.num_exact} of {len(each.rows)} "
+            f"({100 * each.exact:.1f} %) are exactly the true text; the grid takes samples at even distances, "
+            "whatever their quality. Marked words differ from the truth.",
+            sample_grid(config, split, each.rows),
+        )
+        for split, each in evaluation.splits.items()
+    )
 
 
 def _curves(metrics: Metrics | None, modules: tuple[str, ...]) -> list[str]:
@@ -119,6 +132,12 @@ def _curves(metrics: Metrics | None, modules: tuple[str, ...]) -> list[str]:
     return [*curve_sections(metrics, modules), *torn]
 
 
-def exact_share(predictions: "tuple[Written, ...]") -> float:
-    """The share of predictions that equal the truth."""
-    return sum(prediction.is_exact for prediction in predictions) / max(len(predictions), 1)
+def _setting(run_folder: Path, config: Config) -> str:
+    versions = read_strings(run_folder / "versions.json")
+    named = ", ".join(f"{package} {version}" for package, version in versions.items())
+    return section(
+        "Setting",
+        "What ran, to run it again.",
+        tag("p", words(named)) if named else note("Versions are left out: the run has no versions.json."),
+        folded("Config with every key", dump_config(config)),
+    )

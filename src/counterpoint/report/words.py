@@ -29,7 +29,8 @@ def count_text(count: float) -> str:
 def number_text(value: float) -> str:
     """A measurement to three or four significant digits, without needless zeros."""
     if value and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.2e}"
+        digits, _e, power = f"{value:.2e}".partition("e")
+        return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 

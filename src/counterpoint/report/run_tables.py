@@ -1,0 +1,72 @@
+"""The parts of a training report that compare: modules with each other, the measured step with the predicted one."""
+
+from counterpoint.config.schema import Config
+from counterpoint.report.gantt import Bar, Row, gantt
+from counterpoint.report.markup import tag, words
+from counterpoint.report.page import named_module, note, section, table
+from counterpoint.report.palette import module_colours
+from counterpoint.report.plan_html import predicted_gantt
+from counterpoint.report.run_record import Measured, Metrics, ModuleRecord
+from counterpoint.report.summary import Summary
+from counterpoint.report.words import bytes_text, count_text, number_text
+
+_NUMBERS = ("parameters", "gradient norm", "learning rate", "TFLOP/s per rank", "MFU, its ranks", "MFU, all ranks",
+            "imbalance", "peak memory")  # fmt: skip
+
+
+def module_section(config: Config, planned: Summary | None, metrics: Metrics | None) -> str:
+    """What each module did in the last logged step."""
+    if metrics is None or not metrics.steps:
+        return note("The table of modules is left out: no step was logged.")
+    last, colours = metrics.steps[-1], module_colours(config.modules)
+    rows = []
+    for module, record in last.modules.items():
+        layout = "" if planned is None else str(planned.plan.layouts[module]).partition(": ")[2]
+        parameters = "" if planned is None else count_text(planned.plan.facts[module].parameters)
+        name = named_module(module, colours[module])
+        rows.append((name, words(layout), words(parameters), *(words(cell) for cell in _cells(record))))
+    return section(
+        "Modules",
+        f"Step {last.step}. MFU is the share of the device's dense bf16 peak, over the module's own ranks and over "
+        "all; imbalance is the heaviest lane's cost over the mean; peak memory is the fullest rank's.",
+        table(("module", "layout", *_NUMBERS), rows, right=_NUMBERS),
+    )
+
+
+def _cells(record: ModuleRecord) -> tuple[str, ...]:
+    return (
+        number_text(record.gradient_norm),
+        number_text(record.learning_rate),
+        number_text(record.tflops_per_rank),
+        _share(record.mfu),
+        _share(record.mfu_all),
+        f"{record.imbalance:.3f}",
+        bytes_text(record.peak_memory_bytes),
+    )
+
+
+def _share(value: float | None) -> str:
+    return "no peak known" if value is None else f"{value:.1%}"
+
+
+def timeline_section(planned: Summary | None, reason: str, measured: Measured | None) -> str:
+    """The predicted timeline above the measured one, on the same width and with the same colours."""
+    if planned is None:
+        parts = [note(f"The predicted timeline is left out: {reason}")]
+    else:
+        parts = [tag("h3", "Predicted, at unit costs"), predicted_gantt(planned)]
+    if measured is None:
+        parts.append(note("The measured timeline is left out: the run has no timeline.json."))
+    elif planned is not None:
+        colours = module_colours(planned.plan.graph.modules)
+        parts += [tag("h3", words(f"Measured, step {measured.step}")), _measured_gantt(measured, colours)]
+    caption = "What each rank computes when. Light is forward, full is backward; a number is a microbatch."
+    return section("Timeline", caption, *parts)
+
+
+def _measured_gantt(measured: Measured, colours: dict[str, str]) -> str:
+    rows = [
+        Row(str(rank), tuple(Bar(action, start, end) for action, start, end in bars))
+        for rank, bars in measured.ranks.items()
+    ]
+    return gantt(rows, colours, "seconds from the step's first action")

@@ -25,6 +25,8 @@ def train(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (),
     if is_joined(os.environ):
         check_world(config.world.size, os.environ)
         adopt_slurm(os.environ)
+        # No rank can fail as one of this world before all have joined it, so only an older report is removed.
+        (Path(config.run.dir) / "error.json").unlink(missing_ok=True)
         run_rank(config, plan, corpus)
         return
     folder = open_run_folder(config, plan)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from counterpoint.execute.failure import Failure, FailureBoard, write_report
 
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.5
 _GRACE_SECONDS = 2.0
 """How long a rank waits before it leaves, so that all others can write their stacks and the first error its report."""
 

@@ -2,11 +2,14 @@
 
 import math
 
+TINY = 1e-200
+"""A range below this is drawn like a single value: its steps would vanish in rounding."""
+
 
 def linear_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` round numbers (1, 2 or 5 times a power of ten) from at most `low` to at least `high`."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
+    if high - low <= TINY:
+        high = low + max(abs(low), 1.0)
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)

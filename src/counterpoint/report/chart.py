@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from counterpoint.report.axis import linear_ticks, log_ticks
+from counterpoint.report.axis import TINY, linear_ticks, log_ticks
 from counterpoint.report.markup import drawing, label, tag, title
 from counterpoint.report.palette import LINE, MUTED
 from counterpoint.report.words import count_text, number_text
 
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 30, 40
+HUGE = 1e200
+"""A value beyond this is left out, like one that is not a number: ranges would overflow."""
 MOST_POINTS = 800
 """A longer line shows every n-th of its points and its last one."""
 
@@ -47,7 +49,7 @@ class _Scale:
 def chart(
     lines: Sequence[Line], x_name: str, y_name: str, width: float = 1000, height: float = 300, log: bool = False
 ) -> str:
-    """Lines over common axes from zero (or on powers of ten); points that are not finite are left out.
+    """Lines over common axes from zero (or on powers of ten); points that are not numbers are left out.
 
     The text is empty when no point remains.
     """
@@ -66,7 +68,7 @@ def chart(
 
 
 def _cleaned(line: Line, log: bool) -> Line:
-    points = [(x, y) for x, y in line.points if math.isfinite(y) and (y > 0 or not log)]
+    points = [(x, y) for x, y in line.points if abs(y) < HUGE and (y > TINY or not log)]
     stride = -(-len(points) // MOST_POINTS)
     thinned = points[::stride] if stride > 1 else points
     if points and thinned[-1] != points[-1]:

@@ -57,7 +57,7 @@ def _bar(bar: Bar, y: float, height: float, scale: float, colours: Mapping[str, 
     fill, ink, text = FAINT, INK, ""
     if isinstance(bar.action, Compute):
         is_forward = bar.action.direction is Direction.FORWARD
-        colour = colours[bar.action.node.module]
+        colour = colours.get(bar.action.node.module, FAINT)
         fill, ink = (tint(colour, FORWARD_SHARE), INK) if is_forward else (colour, "#ffffff")
         text = f"{bar.action.direction}{bar.action.microbatch}"
     tip = title(f"{bar.action}: {number_text(bar.start)} to {number_text(bar.end)}")

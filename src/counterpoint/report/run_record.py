@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from counterpoint.errors import InputError
 from counterpoint.plan.action import Action, parse_action
 
 
@@ -132,7 +133,7 @@ def read_timeline(run: Path) -> Measured | None:
             data["step"],
             {rank: tuple((a, start - first, end - first) for a, start, end in rows[rank]) for rank in sorted(rows)},
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, InputError):
         return None
 
 

@@ -20,7 +20,8 @@ def module_section(config: Config, planned: Summary | None, metrics: Metrics | N
         return note("The table of modules is left out: no step was logged.")
     last, colours = metrics.steps[-1], module_colours(config.modules)
     rows = []
-    for module, record in last.modules.items():
+    # A folder that was started anew with other modules still holds the records of the old ones.
+    for module, record in ((name, last.modules[name]) for name in config.modules if name in last.modules):
         layout = "" if planned is None else str(planned.plan.layouts[module]).partition(": ")[2]
         parameters = "" if planned is None else count_text(planned.plan.facts[module].parameters)
         name = named_module(module, colours[module])

@@ -1,6 +1,7 @@
 """Numbers and names as people read them."""
 
 from itertools import groupby
+from math import isfinite
 
 from counterpoint.plan.graph import Node
 from counterpoint.plan.layout import Layout
@@ -28,6 +29,8 @@ def count_text(count: float) -> str:
 
 def number_text(value: float) -> str:
     """A measurement to three or four significant digits, without needless zeros."""
+    if not isfinite(value):
+        return str(value)
     if value and not 1e-3 <= abs(value) < 1e5:
         digits, _e, power = f"{value:.2e}".partition("e")
         return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"

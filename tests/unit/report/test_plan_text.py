@@ -23,7 +23,10 @@ def shown(picture: RenderableType, width: int = 100) -> str:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("synthetic_disjoint", ("disjoint, 4 ranks", "dp1: embed, layers.0-1, norm, projector", "vision.0>language.0F")),
+        (
+            "synthetic_disjoint",
+            ("disjoint, 4 ranks", "dp1: embed, layers.0-1, norm, projector", "vision.0>language.0F"),
+        ),
         ("synthetic_colocated", ("colocated, 4 ranks", "dp1 tp1: embed, layers.0-3, norm, head", "dp3: embed")),
         ("language_only", ("single, 2 ranks", "tp1: embed, layers.0-3, norm, head")),
     ],

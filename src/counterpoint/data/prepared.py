@@ -64,6 +64,10 @@ class PreparedSource:
         """The document's text for people."""
         return self.index.text(int(self._rows[index]))
 
+    def image_bytes(self, index: int, which: int) -> bytes:
+        """The encoded bytes of an image, as they were prepared."""
+        return self.index.image_bytes(self.index.images(int(self._rows[index]))[which])
+
     def grid(self, index: int, which: int) -> tuple[int, int]:
         """The patch grid of an image, from its indexed size."""
         assert self.settings is not None, "a document with items comes from a source with item settings"

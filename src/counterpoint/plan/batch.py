@@ -93,11 +93,13 @@ def plan_batch(
     for name, module in modules.items():
         if name == sink:
             continue
-        rows = []
+        rows: list[tuple[Share, ...]] = []
+        totals = [0] * module.layout.dp
         for m in range(microbatches):
             wanted = [d for cell in cells[m * lanes : (m + 1) * lanes] for d in cell]
             items = [(d, i) for d in wanted for i, item in enumerate(documents[d].items) if item.module == name]
-            rows.append(tuple(_item_share(dealt, documents, module) for dealt in _deal(items, documents, module)))
+            dealt = _deal(items, documents, module, totals)
+            rows.append(tuple(_item_share(lane, documents, module) for lane in dealt))
         shares[name] = tuple(rows)
     return BatchPlan(step, documents, shares)
 
@@ -113,9 +115,12 @@ def _cells(packs: tuple[Pack, ...], count: int) -> list[list[int]]:
 
 
 def _deal(
-    items: list[tuple[int, int]], documents: tuple[Document, ...], module: ModuleRows
+    items: list[tuple[int, int]], documents: tuple[Document, ...], module: ModuleRows, totals: list[int]
 ) -> list[list[tuple[int, int]]]:
-    """Items per lane: `cost` and `sample` take the costliest first to the least loaded lane (Graham 1969)."""
+    """Items per lane: `cost` and `sample` take the costliest first to the least loaded lane (Graham 1969).
+
+    Among equals the lane with the least in `totals`, the step's loads so far, which it adds to.
+    """
     lanes = module.layout.dp
     if module.balance == "none":
         bounds = [len(items) * i // lanes for i in range(lanes + 1)]
@@ -127,9 +132,11 @@ def _deal(
     loads = [0] * lanes
     dealt: list[list[tuple[int, int]]] = [[] for _ in range(lanes)]
     for key in sorted(units, key=lambda k: (-costs[k], k)):
-        lane = min(range(lanes), key=lambda n: (loads[n], n))
+        lane = min(range(lanes), key=lambda n: (loads[n], totals[n], n))
         loads[lane] += costs[key]
         dealt[lane].extend(units[key])
+    for lane, load in enumerate(loads):
+        totals[lane] += load
     return [sorted(lane) for lane in dealt]
 
 

@@ -11,8 +11,10 @@ MEMORY = ("#344054", "#667085", "#98a2b3", "#c5ccd6", "#6f9fd8")
 
 
 def module_colours(modules: Iterable[str]) -> dict[str, str]:
-    """An accent per module, by their order."""
-    return {module: ACCENTS[number % len(ACCENTS)] for number, module in enumerate(modules)}
+    """An accent per module, in the order given; the same on every page, as names alone choose it."""
+    names = list(modules)
+    accents = {name: ACCENTS[number % len(ACCENTS)] for number, name in enumerate(sorted(names))}
+    return {name: accents[name] for name in names}
 
 
 def tint(colour: str, share: float) -> str:

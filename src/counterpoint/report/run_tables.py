@@ -50,7 +50,7 @@ def _share(value: float | None) -> str:
     return "no peak known" if value is None else f"{value:.1%}"
 
 
-def timeline_section(planned: Summary | None, reason: str, measured: Measured | None) -> str:
+def timeline_section(config: Config, planned: Summary | None, reason: str, measured: Measured | None) -> str:
     """The predicted timeline above the measured one, on the same width and with the same colours."""
     if planned is None:
         parts = [note(f"The predicted timeline is left out: {reason}")]
@@ -58,8 +58,8 @@ def timeline_section(planned: Summary | None, reason: str, measured: Measured | 
         parts = [tag("h3", "Predicted, at unit costs"), predicted_gantt(planned)]
     if measured is None:
         parts.append(note("The measured timeline is left out: the run has no timeline.json."))
-    elif planned is not None:
-        colours = module_colours(planned.plan.graph.modules)
+    else:
+        colours = module_colours(config.modules)
         parts += [tag("h3", words(f"Measured, step {measured.step}")), _measured_gantt(measured, colours)]
     caption = "What each rank computes when. Light is forward, full is backward; a number is a microbatch."
     return section("Timeline", caption, *parts)

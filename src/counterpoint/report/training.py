@@ -59,7 +59,7 @@ def report_html(run_folder: Path, config: Config) -> str:
         _figures(metrics, evaluation),
         _samples(config, evaluation),
         *_curves(metrics, modules),
-        timeline_section(planned, reason, read_timeline(run_folder)),
+        timeline_section(config, planned, reason, read_timeline(run_folder)),
         module_section(config, planned, metrics),
         "" if planned is None else placement_section(planned.plan),
         _setting(run_folder, config),

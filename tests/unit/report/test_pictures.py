@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from counterpoint.report.axis import linear_ticks, log_ticks
 from counterpoint.report.chart import MOST_POINTS, Line, chart
 from counterpoint.report.markup import label, tag
-from counterpoint.report.palette import tint
+from counterpoint.report.palette import module_colours, tint
 from counterpoint.report.words import bytes_text, count_text, number_text
 from tests.unit.report.pages import Page
 
@@ -77,6 +77,13 @@ def test_numbers_read_well(text: str, expected: str) -> None:
 def test_text_and_attributes_are_escaped() -> None:
     picture = tag("svg", label(1, 2.0, "<a> & 'b'", class_="x", fill='"'))
     assert picture == '<svg><text x="1" y="2" class="x" fill="&quot;">&lt;a&gt; &amp; &#x27;b&#x27;</text></svg>'
+
+
+def test_the_order_of_modules_does_not_change_their_colours() -> None:
+    one, other = module_colours(["vision", "language"]), module_colours(["language", "vision"])
+    assert one == other
+    assert list(one) == ["vision", "language"]
+    assert len(set(one.values())) == 2
 
 
 def test_a_tint_goes_to_white() -> None:

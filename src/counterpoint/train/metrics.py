@@ -14,6 +14,7 @@ from counterpoint.data.feed import BadPayload, StepInputs
 from counterpoint.execute.groups import Groups
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
+from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
 from counterpoint.train.progress import ProgressView
 
@@ -61,7 +62,8 @@ class RunRecorder:
         self._since, self._tokens, self._steps = time.perf_counter(), 0, 0
         if self._is_leader:
             self._view = ProgressView(config.training.steps)
-            self._file = (run / "metrics.jsonl").open("a")
+            self._bubble = simulate(plan).bubble_fraction
+            self._file = (run / "metrics.jsonl").open("w" if config.checkpoint.resume == "none" else "a")
             if config.log.tensorboard:
                 from torch.utils.tensorboard import SummaryWriter
 
@@ -81,7 +83,7 @@ class RunRecorder:
         self._since, self._tokens, self._steps = now, 0, 0
         if not self._is_leader:
             return
-        record = {
+        record: dict[str, Any] = {
             "step": step,
             "loss": result.loss,
             "loss_tokens": inputs.batch.loss_tokens,
@@ -93,7 +95,12 @@ class RunRecorder:
         }
         self._write(record)
         assert self._view is not None, "the leader shows progress"
-        self._view.report(step, f"loss {result.loss:.4f}  {tokens / passed:,.0f} tokens/s  norm {result.norm:.3f}")
+        uneven = max(record["modules"].values(), key=lambda module: float(module["imbalance"]))["imbalance"]
+        self._view.report(
+            step,
+            f"loss {result.loss:.4f}  {tokens / passed:,.0f} tokens/s  norm {result.norm:.3f}  "
+            f"bubble {100 * self._bubble:.0f} %  imbalance {uneven:.2f}",
+        )
 
     def evaluation(self, step: int, split: str, loss: float) -> None:
         """Record an evaluation loss."""

@@ -1,0 +1,36 @@
+# make demo: real data, four ranks, a report.   make test: what CI runs.   Both set everything up themselves.
+SHELL := /bin/bash
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+COUNTERPOINT := $(VENV)/bin/counterpoint
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types clean
+
+demo: $(STAMP)
+	rm -rf runs/emoji
+	$(COUNTERPOINT) prepare emoji data/emoji
+	$(COUNTERPOINT) train examples/emoji.yaml
+	$(COUNTERPOINT) evaluate runs/emoji
+
+test: lint types
+	$(PYTHON) -m pytest --durations=15
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check src tests benchmarks
+	$(VENV)/bin/ruff format --check src tests benchmarks
+
+types: $(STAMP)
+	$(VENV)/bin/mypy
+
+# The first interpreter that runs and is new enough; a shim that exists may not run.
+$(STAMP): pyproject.toml
+	@set -e; for python in python3.13 python3.12 python3.11 python3; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    test -x $(PYTHON) || $$python -m venv $(VENV); break; fi; done; \
+	  test -x $(PYTHON) || { echo "make: no Python of at least 3.11 was found; install one"; exit 2; }
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs data build *.egg-info

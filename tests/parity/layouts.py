@@ -1,0 +1,126 @@
+"""Named layouts: what each overrides of tiny.yaml, and how many ranks it needs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from counterpoint.config.load import load_config
+from counterpoint.config.schema import Config
+from counterpoint.verify.command import as_verified
+
+TINY = Path(__file__).with_name("tiny.yaml")
+
+
+def pair(world: int, vision: Mapping[str, Any], language: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Overrides for both layouts, and whatever keys of the config `more` names with `__` for dots."""
+    overrides: dict[str, Any] = {
+        "world.size": world,
+        "world.partial_overlap": True,
+        "modules.vision.layout": dict(vision),
+        "modules.language.layout": dict(language),
+    }
+    if language.get("pp", 1) > 1:
+        overrides["modules.language.model.tied"] = False
+    return overrides | {key.replace("__", "."): value for key, value in more.items()}
+
+
+def ranks(first: int, count: int) -> list[int]:
+    """Consecutive ranks."""
+    return list(range(first, first + count))
+
+
+def documents(**keys: Any) -> list[dict[str, Any]]:
+    """A synthetic training set with some keys changed."""
+    base = load_config(TINY).resolved()["data"]["train"][0]["synthetic"]
+    return [{"synthetic": base | keys}]
+
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "one_rank": pair(1, {"ranks": [0]}, {"ranks": [0]}),
+    "disjoint_1_to_1": pair(2, {"ranks": [0]}, {"ranks": [1]}),
+    "dp2_to_tp2": pair(4, {"ranks": [0, 1]}, {"ranks": [2, 3], "tp": 2}),
+    "dp3_to_dp2": pair(5, {"ranks": ranks(0, 3)}, {"ranks": ranks(3, 2)}, schedule__microbatches=3),
+    "dp2_to_dp3": pair(5, {"ranks": ranks(0, 2)}, {"ranks": ranks(2, 3)}, schedule__microbatches=1),
+    "dp1_to_dp4": pair(5, {"ranks": [0]}, {"ranks": ranks(1, 4)}),
+    "dp4_to_dp1": pair(5, {"ranks": ranks(0, 4)}, {"ranks": [4]}),
+    "dp4_to_tp2_pp2": pair(8, {"ranks": ranks(0, 4)}, {"ranks": ranks(4, 4), "tp": 2, "pp": 2}, schedule__microbatches=4),
+    "tp2_pp2_to_dp4": pair(8, {"ranks": ranks(0, 4), "tp": 2, "pp": 2}, {"ranks": ranks(4, 4)}, schedule__microbatches=4),
+    "tp2_to_pp3": pair(5, {"ranks": ranks(0, 2), "tp": 2}, {"ranks": ranks(2, 3), "pp": 3}, schedule__microbatches=5),
+    "pp3_to_tp3": pair(6, {"ranks": ranks(0, 3), "pp": 3}, {"ranks": ranks(3, 3), "tp": 3}, schedule__microbatches=3),
+    "one_to_pp7": pair(8, {"ranks": [0]}, {"ranks": ranks(1, 7), "pp": 7}, schedule__microbatches=8,
+                       training__global_batch_samples=9),
+    "language_before_vision": pair(4, {"ranks": [2, 3]}, {"ranks": [0, 1], "tp": 2}),
+    "interleaved_ranks": pair(6, {"ranks": [0, 2, 5]}, {"ranks": [1, 3, 4]}, schedule__microbatches=2),
+    "interleaved_tp": pair(4, {"ranks": [0, 2], "tp": 2}, {"ranks": [1, 3], "tp": 2, "sequence_parallel": False}),
+    "homogeneous_dp4": pair(4, {"ranks": ranks(0, 4)}, {"ranks": ranks(0, 4)}),
+    "homogeneous_tp2_dp2": pair(4, {"ranks": ranks(0, 4), "tp": 2}, {"ranks": ranks(0, 4), "tp": 2}),
+    "homogeneous_pp2_tp2_dp2": pair(8, {"ranks": ranks(0, 8), "pp": 2, "tp": 2}, {"ranks": ranks(0, 8), "pp": 2, "tp": 2}),
+    "colocated_dp4_to_tp2_dp2": pair(4, {"ranks": ranks(0, 4)}, {"ranks": ranks(0, 4), "tp": 2}),
+    "colocated_dp4_to_tp4": pair(4, {"ranks": ranks(0, 4)}, {"ranks": ranks(0, 4), "tp": 4}),
+    "colocated_tp4_to_dp4": pair(4, {"ranks": ranks(0, 4), "tp": 4}, {"ranks": ranks(0, 4)}, schedule__microbatches=1),
+    "colocated_dp4_to_pp4": pair(4, {"ranks": ranks(0, 4)}, {"ranks": ranks(0, 4), "pp": 4}, schedule__microbatches=4),
+    "colocated_pp4_to_dp4": pair(4, {"ranks": ranks(0, 4), "pp": 4}, {"ranks": ranks(0, 4)}, schedule__microbatches=3),
+    "colocated_tp3": pair(3, {"ranks": ranks(0, 3), "tp": 3}, {"ranks": ranks(0, 3), "tp": 3}),
+    "colocated_with_idle_rank": pair(4, {"ranks": [1, 2, 3]}, {"ranks": [1, 2, 3], "pp": 3}, world__idle=[0]),
+    "mixed_2_of_4": pair(4, {"ranks": [0, 1, 2]}, {"ranks": [1, 2, 3], "tp": 3}),
+    "mixed_encoder_inside": pair(4, {"ranks": [1, 2]}, {"ranks": ranks(0, 4), "pp": 2, "tp": 2}, schedule__microbatches=4),
+    "mixed_language_inside": pair(6, {"ranks": ranks(0, 6), "dp_replicate": 2}, {"ranks": [2, 3], "tp": 2}),
+    "replicate_x_shard": pair(8, {"ranks": ranks(0, 4), "dp_replicate": 2}, {"ranks": ranks(4, 4), "dp_replicate": 2}),
+    "replicate_only": pair(4, {"ranks": [0, 1], "dp_replicate": 2}, {"ranks": [2, 3], "dp_replicate": 2}),
+    "resharded": pair(4, {"ranks": [0, 1], "reshard": True}, {"ranks": [2, 3], "reshard": True}),
+    "no_sequence_parallel": pair(4, {"ranks": [0, 1], "tp": 2, "sequence_parallel": False},
+                                 {"ranks": [2, 3], "tp": 2, "sequence_parallel": False}),
+    "no_sequence_parallel_pp": pair(4, {"ranks": [0]}, {"ranks": [0, 1, 2, 3], "tp": 2, "pp": 2, "sequence_parallel": False}),
+    "given_splits": pair(5, {"ranks": [0, 1], "pp": 2, "split": [1, 3]},
+                         {"ranks": [2, 3, 4], "pp": 3, "split": [4, 1, 2]}, schedule__microbatches=4),
+    "gpipe_pp3": pair(4, {"ranks": [0]}, {"ranks": [1, 2, 3], "pp": 3}, schedule__kind="gpipe", schedule__microbatches=6),
+    "gpipe_colocated": pair(2, {"ranks": [0, 1]}, {"ranks": [0, 1], "tp": 2}, schedule__kind="gpipe"),
+    "no_image_at_all": pair(4, {"ranks": [0, 1]}, {"ranks": [2, 3], "tp": 2}, data__train=documents(without_images=1.0)),
+    "most_without_images": pair(4, {"ranks": [0, 1], "reshard": True}, {"ranks": [2, 3]},
+                                data__train=documents(without_images=0.8), schedule__microbatches=4),
+    "no_loss_token_at_all": pair(3, {"ranks": [0]}, {"ranks": [1, 2]}, data__train=documents(without_loss=1.0)),
+    "some_without_loss": pair(3, {"ranks": [0]}, {"ranks": [1, 2], "pp": 2}, data__train=documents(without_loss=0.7),
+                              schedule__microbatches=4),
+    "empty_encoder_shares": pair(6, {"ranks": ranks(0, 4)}, {"ranks": [4, 5]}, schedule__microbatches=4,
+                                 training__global_batch_samples=4, data__train=documents(without_images=0.5)),
+    "packed": pair(4, {"ranks": [0, 1]}, {"ranks": [2, 3], "tp": 2}, data__packing=True, training__global_batch_samples=11),
+    "packed_dp3": pair(4, {"ranks": [0]}, {"ranks": [1, 2, 3]}, data__packing=True, training__global_batch_samples=12),
+    "dealt_by_sample": pair(4, {"ranks": [0, 1]}, {"ranks": [2, 3]}, data__balance="sample"),
+    "dealt_in_order": pair(4, {"ranks": [0, 1, 2]}, {"ranks": [3]}, data__balance="none"),
+    "more_cells_than_packs": pair(4, {"ranks": [0]}, {"ranks": [1, 2, 3]}, schedule__microbatches=4,
+                                  training__global_batch_samples=5),
+    "untied": pair(2, {"ranks": [0]}, {"ranks": [1]}, modules__language__model__tied=False),
+    "no_merge_linear_projector": pair(4, {"ranks": [0, 1], "tp": 2}, {"ranks": [2, 3], "tp": 2},
+                                      modules__vision__model__merge=1,
+                                      modules__vision__model__projector={"kind": "linear"}),
+    "grouped_queries": pair(4, {"ranks": [0, 1]}, {"ranks": [2, 3], "tp": 2}, modules__language__model__kv_heads=4,
+                            modules__language__model__rope_theta=None, modules__language__model__activation="relu2"),
+}  # fmt: skip
+
+
+def named_config(name: str) -> Config:
+    """The config of a named layout, in float64."""
+    return as_verified(override(load_config(TINY), LAYOUTS[name]), "float64")
+
+
+def language_only(layout: Mapping[str, Any], world: int, **more: Any) -> Config:
+    """A config with one module."""
+    data = load_config(TINY).resolved()
+    del data["modules"]["vision"]
+    data["edges"], data["data"]["image"] = [], None
+    data["data"]["train"][0]["synthetic"] |= {"images_per_document": {"kind": "constant", "value": 0}}
+    overrides = {"world.size": world, "modules.language.layout": dict(layout)}
+    overrides["modules.language.model.tied"] = layout.get("pp", 1) == 1
+    return as_verified(override(load_config(data), overrides | more), "float64")
+
+
+def override(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """A config with dotted keys replaced."""
+    data = config.resolved()
+    for key, value in overrides.items():
+        *path, last = key.split(".")
+        section = data
+        for part in path:
+            section = section[part]
+        section[last] = value
+    return load_config(data)

@@ -1,0 +1,79 @@
+"""Every named layout equals one plain process: loss, norm, every gradient, every update, in float64 (design D13)."""
+
+from typing import Any
+
+import pytest
+
+from counterpoint.config.schema import Config
+from counterpoint.train.engine import Engine
+from counterpoint.verify import case
+from counterpoint.verify.case import CaseResult, verify_task
+from counterpoint.verify.member import Member
+from counterpoint.verify.pool import Pool
+from tests.parity.layouts import LAYOUTS, language_only, named_config
+
+
+def assert_equal(result: CaseResult) -> None:
+    """The comparison of design D13 holds."""
+    assert result.holds, f"{result.worst.kind} differs by {result.worst.value:.1e} at {result.worst.where}"
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_pair_equals_one_process(pool: Pool, name: str) -> None:
+    assert_equal(pool.run(verify_task, named_config(name)))
+
+
+@pytest.mark.parametrize(
+    ("layout", "world"),
+    [({"ranks": [0]}, 1), ({"ranks": [0, 1, 2]}, 3), ({"ranks": [0, 1, 2, 3], "tp": 2, "pp": 2}, 4)],
+    ids=["1", "dp3", "tp2_pp2"],
+)
+def test_language_only_equals_one_process(pool: Pool, layout: dict[str, Any], world: int) -> None:
+    assert_equal(pool.run(verify_task, language_only(layout, world)))
+
+
+def test_clipping_is_active_in_the_named_layouts(pool: Pool) -> None:
+    config = named_config("dp2_to_tp2")
+    norm, clip = pool.run(_norm_task, config), config.training.clip_norm
+    assert clip is not None
+    assert norm > 10 * clip
+
+
+def test_a_scaled_gradient_on_one_rank_is_noticed(pool: Pool) -> None:
+    result: CaseResult = pool.run(_scaled_gradient_task, named_config("dp2_to_tp2"))
+    assert not result.holds
+    assert {d.kind for d in result.differences if d.value > result.tolerance} >= {"norm", "gradient"}
+
+
+def _norm_task(member: Member, config: Config) -> float | None:
+    norms: list[float] = []
+    train = case._train
+
+    def note(*arguments: Any) -> Any:
+        seen, batches = train(*arguments)
+        norms.extend(observation.norm for observation in seen)
+        return seen, batches
+
+    case._train = note  # type: ignore[assignment]
+    try:
+        result = verify_task(member, config)
+    finally:
+        case._train = train
+    return None if result is None else min(norms)
+
+
+def _scaled_gradient_task(member: Member, config: Config) -> CaseResult | None:
+    """Run a case in which rank 0 gets 1.001 times its gradients between the reduce and the step action."""
+    square_sum = case.Engine._step
+
+    def scaled(engine: Engine) -> None:
+        if member.world.rank == 0:
+            for parameter in engine.parameters:
+                parameter.gradient.mul_(1.001)
+        square_sum(engine)
+
+    case.Engine._step = scaled  # type: ignore[method-assign]
+    try:
+        return verify_task(member, config)
+    finally:
+        case.Engine._step = square_sum  # type: ignore[method-assign]

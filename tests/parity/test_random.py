@@ -1,0 +1,39 @@
+"""Random cases of `verify`: a seeded handful always, a long sweep behind a marker."""
+
+from collections import Counter
+
+import pytest
+from rich.console import Console
+
+from counterpoint.config.load import load_config
+from counterpoint.verify.command import as_verified, run_case, verify_random
+from counterpoint.verify.draw import SHARE, candidate, choose
+from counterpoint.verify.pool import Pool
+from tests.parity.layouts import TINY
+
+
+def test_24_random_cases_equal_one_process(pool: Pool) -> None:
+    base = as_verified(load_config(TINY), "float64")
+    outcomes = [run_case(pool, case, "float64") for case in choose(base, count=24, seed=20, world_size=8)]
+    assert {o.case.id: o.words for o in outcomes if o.status != "drawn"} == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_feature_is_drawn_and_nothing_is_refused(seed: int) -> None:
+    base = as_verified(load_config(TINY), "float64")
+    cases = choose(base, count=40, seed=seed, world_size=8)
+    counts = Counter(feature for case in cases for feature in case.features)
+    assert [case.refusal for case in cases if case.refusal] == []
+    assert {feature: n for feature, n in counts.items() if n < SHARE * len(cases)} == {}
+    assert len(counts) >= 35
+
+
+def test_a_case_is_a_function_of_seed_and_number() -> None:
+    base = as_verified(load_config(TINY), "float64")
+    assert candidate(base, 5, 17, 8) == candidate(base, 5, 17, 8)
+    assert candidate(base, 5, 17, 8) != candidate(base, 6, 17, 8)
+
+
+@pytest.mark.sweep
+def test_200_random_cases_equal_one_process() -> None:
+    assert verify_random(TINY, (), 200, 11, 8, "float64", None, None, Console())

@@ -7,7 +7,9 @@ import os
 import re
 import signal
 import socket
+import threading
 from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,6 @@ from counterpoint.errors import CounterpointError, InputError, RunError
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-_SIGNAL_EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class SignalledError(CounterpointError):
@@ -78,17 +78,34 @@ def launch_local(
     # The agent's own report of a failed child would come after, and hide, the failing rank's sentence.
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     multiprocessing.set_forkserver_preload(["counterpoint.worker"])
+    lifeline, held = multiprocessing.get_context("forkserver").Pipe(duplex=False)
     launch = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=ranks, run_id=f"counterpoint-{os.getpid()}", max_restarts=0,
         rdzv_backend="c10d", rdzv_endpoint=f"127.0.0.1:{port}", start_method="forkserver",
         logs_specs=DefaultLogsSpecs(), monitor_interval=0.1, local_addr="127.0.0.1",
     )  # fmt: skip
     try:
-        elastic_launch(launch, entry)(*arguments)
+        elastic_launch(launch, _start_rank)(lifeline, entry, arguments)
     except ChildFailedError as failed:
         raise _cause(error_file, failed) from None
     except SignalException as signalled:
         raise SignalledError(int(signalled.sigval)) from None
+    finally:
+        held.close()
+
+
+def _start_rank(lifeline: Connection, entry: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Run a rank that ends when its launcher is killed, instead of holding its devices as an orphan."""
+    threading.Thread(target=_end_with, args=(lifeline,), name="launcher watch", daemon=True).start()
+    entry(*arguments)
+
+
+def _end_with(lifeline: Connection) -> None:
+    """Wait for the end of a pipe whose other side only the launcher holds."""
+    try:
+        lifeline.recv()
+    except (EOFError, OSError):
+        os._exit(1)
 
 
 def _check_port(port: int) -> None:
@@ -107,8 +124,8 @@ def _check_port(port: int) -> None:
 
 def _cause(error_file: Path, failed: "ChildFailedError") -> CounterpointError:
     """The error of the rank that failed first, with its exit code."""
-    if not error_file.exists():
-        rank, failure = failed.get_first_failure()
+    rank, failure = failed.get_first_failure()
+    if failure.exitcode < 0 or not error_file.exists():
         return RunError(
             f"rank {rank} ended without a report, by {failure.signal_name()} with exit code {failure.exitcode}; "
             "a rank that is killed is often out of memory"

@@ -43,6 +43,14 @@ class FailureBoard:
         return Failure(**json.loads(self._store.get(_KEY).decode()))
 
 
+_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error only says that another process is gone."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST_PEER)
+
+
 def describe(error: BaseException, rank: int, action: str) -> Failure:
     """An exception as a failure record; the traceback is kept for errors that are not the user's."""
     code = error.exit_code if isinstance(error, CounterpointError) else 1

@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 
 from counterpoint.config.schema import WatchdogConfig
-from counterpoint.execute.failure import FailureBoard, describe, write_report
+from counterpoint.execute.failure import FailureBoard, describe, is_lost_peer, write_report
 from counterpoint.execute.groups import World, join_world, leave_world
 from counterpoint.execute.watchdog import Watchdog
 
 _DONE = "counterpoint/done"
 _IDLE_SECONDS = 0.5
+_PEER_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,9 @@ def open_session(
     except SystemExit:
         raise
     except BaseException as error:  # DCP's CheckpointException is not an Exception.
+        if is_lost_peer(error):
+            # The peer that is gone knows why, or the launcher does; this rank speaks only if neither does.
+            time.sleep(_PEER_SECONDS)
         failure = board.announce(describe(error, world.rank, watchdog.action))
         if failure.rank == world.rank:
             write_report(failure, folder)

@@ -1,0 +1,155 @@
+"""What needs several ranks but no training run: exchanges, checkpoints across layouts, hangs and the watchdog."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from counterpoint.check.proof import check_programs
+from counterpoint.config.schema import Config
+from counterpoint.data.feed import Reader
+from counterpoint.errors import CheckpointError, ProofError
+from counterpoint.execute.failure import FailureBoard
+from counterpoint.execute.watchdog import Watchdog
+from counterpoint.plan.action import Action, parse_action
+from counterpoint.plan.plan import Plan
+from counterpoint.setup import prepare_run
+from counterpoint.train.checkpoint import StoredBlock, TrainingState, checkpoint_folder, list_checkpoints, read_tensors
+from counterpoint.train.engine import Engine
+from counterpoint.train.saving import Saver, model_tensors, optimizer_tensors
+from counterpoint.verify.member import Member
+from counterpoint.verify.pool import Pool, PoolError
+from tests.distributed.cases_tensor import tensor_parallel_equals_plain
+from tests.parity.layouts import language_only, named_config, override
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_tensor_parallel_parts_equal_plain_ones(pool: Pool, size: int) -> None:
+    pool.run(_tensor_task, size)
+
+
+def test_a_checkpoint_is_read_by_any_layout_bit_for_bit(pool: Pool, tmp_path: Path) -> None:
+    written = _in_run(named_config("dp2_to_tp2"), tmp_path)
+    read = _in_run(named_config("homogeneous_pp2_tp2_dp2"), tmp_path)
+    untied = {"modules.language.model.tied": False}
+    pool.run(_train_and_save_task, override(written, untied), 2)
+    before = pool.run(_whole_state_task, override(written, untied))
+    after = pool.run(_whole_state_task, override(read, untied))
+    assert before.keys() == after.keys()
+    assert [key for key in before if not torch.equal(before[key], after[key])] == []
+    assert any("exp_avg_sq" in key and tensor.any() for key, tensor in after.items())
+
+
+def test_a_checkpoint_of_another_model_is_refused(pool: Pool, tmp_path: Path) -> None:
+    config = _in_run(named_config("disjoint_1_to_1"), tmp_path)
+    pool.run(_train_and_save_task, config, 1)
+    folder = checkpoint_folder(tmp_path, 1)
+    key, whole = "model/language.norm.weight", torch.zeros(24, dtype=torch.float64)
+    with pytest.raises(CheckpointError, match="111 are unknown"):
+        read_tensors(folder, {key: _stored(whole)}, None, prefix="model/")
+    with pytest.raises(CheckpointError, match=r"has the shape \(24,\), expected \(25,\)"):
+        read_tensors(folder, {key: _stored(torch.zeros(25, dtype=torch.float64))}, None, prefix=key)
+    (tmp_path / "checkpoints" / "step-00000009.partial").mkdir()
+    assert list_checkpoints(tmp_path) == [1]
+
+
+def test_a_rejected_plan_hangs_and_the_watchdog_says_where(tmp_path: Path) -> None:
+    """Design D2's case: receives posted ahead block a send that they in the end depend on, on one communicator."""
+    config = _three_stages()
+    plan, _corpus = prepare_run(config)
+    with pytest.raises(ProofError, match="HERE"):
+        check_programs(plan, _receives_ahead(plan))
+    with Pool(3, timeout_seconds=40.0) as own, pytest.raises(PoolError):
+        own.run(_hang_task, config, str(tmp_path))
+    stacks = {rank: (tmp_path / f"hang-rank{rank}.txt").read_text() for rank in range(3)}
+    assert "rank 0 stands in language.0B0" in stacks[0]
+    assert "rank 1 stands in language.1B0" in stacks[1]
+    assert "rank 2 stands in language.2F0" in stacks[2]
+    assert "most recent call first" in stacks[0]
+    assert '"kind": "HangError"' in (tmp_path / "error.json").read_text()
+
+
+def _three_stages() -> Config:
+    return language_only({"ranks": [0, 1, 2], "pp": 3}, 3, **{"schedule.microbatches": 4})
+
+
+def _receives_ahead(plan: Plan) -> dict[int, tuple[Action, ...]]:
+    """The middle stage posts all of its receives before its first send; the last one waits for that send's answer."""
+    programs = dict(plan.schedule.programs)
+    early = [parse_action(f"language.0>language.1F{m}") for m in (1, 2, 3)]
+    rest = [action for action in programs[1] if action not in early]
+    place = rest.index(parse_action("language.1>language.2F0"))
+    programs[1] = (*rest[:place], *early, *rest[place:])
+    return programs
+
+
+def _in_run(config: Config, folder: Path) -> Config:
+    return override(config, {"run.dir": str(folder), "checkpoint.asynchronous": False})
+
+
+def _stored(tensor: torch.Tensor) -> StoredBlock:
+    from counterpoint.parallelize.blocks import whole_block
+
+    return StoredBlock(whole_block("x", tuple(tensor.shape)), tensor)
+
+
+def _tensor_task(member: Member, size: int) -> None:
+    import torch.distributed as dist
+
+    group = dist.new_group(list(range(size)))
+    if member.world.rank < size:
+        tensor_parallel_equals_plain(member.world.rank, group, size)
+    dist.destroy_process_group(group) if member.world.rank < size else None
+
+
+def _engine(member: Member, config: Config) -> tuple[Plan, Any, Any, Engine | None]:
+    plan, corpus = prepare_run(config)
+    groups = member.groups(plan)
+    active = member.world.rank in plan.placement.active
+    return plan, corpus, groups, Engine(config, plan, groups, (member.observe,)) if active else None
+
+
+def _train_and_save_task(member: Member, config: Config, steps: int) -> None:
+    plan, corpus, groups, engine = _engine(member, config)
+    if engine is None:
+        return
+    reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
+    for step in range(steps):
+        engine.train_step(reader.read(plan.batch(step, corpus.packs(step))))
+    saver = Saver(config, groups, Path(config.run.dir))
+    saver.save(engine, steps, ())
+    saver.finish()
+    engine.close()
+
+
+def _whole_state_task(member: Member, config: Config) -> dict[str, torch.Tensor] | None:
+    """Resume on a layout and gather the whole tensors of parameters and moments on one rank."""
+    from counterpoint.verify.case import _gather
+
+    _plan, _corpus, groups, engine = _engine(member, config)
+    if engine is None:
+        return None
+    state = Saver(config, groups, Path(config.run.dir)).resume(engine)
+    assert isinstance(state, TrainingState)
+    assert state.optimizer_step == 2
+    tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
+    whole = _gather({key: (block._block, block._tensor.clone()) for key, block in tensors.items()}, groups)
+    engine.close()
+    return whole or None
+
+
+def _hang_task(member: Member, config: Config, folder: str) -> None:
+    watchdog = Watchdog(member.world.rank, 3.0, Path(folder), FailureBoard(member.world.store))
+    plan, corpus = prepare_run(config)
+    programs = _receives_ahead(plan)
+    groups = member.groups(plan)
+    engine = Engine(config, plan, groups, (watchdog.enter,))
+    reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
+    inputs = reader.read(plan.batch(0, corpus.packs(0)))
+    watchdog.enter("start")
+    watchdog.start()
+    engine._bridge.begin(inputs.maps)
+    engine._interpreter.run(programs[member.world.rank], inputs.batches, training=True)
+    time.sleep(60)

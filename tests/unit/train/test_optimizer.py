@@ -1,0 +1,154 @@
+"""The optimizer against torch's plain one, its learning-rate schedules as a table, and what weight decay spares."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from counterpoint.config.schema import OptimizerConfig
+from counterpoint.parallelize.blocks import whole_block
+from counterpoint.train.optimizer import ModuleOptimizer, is_exempt, learning_rate
+from counterpoint.train.parameters import LocalParameter
+
+SHAPES = {"layers.0.mlp.up.weight": (5, 3), "layers.0.mlp.up.bias": (5,), "norm.weight": (3,), "embed.weight": (7, 3)}
+DECAYED = {"layers.0.mlp.up.weight"}
+CONFIG = OptimizerConfig(lr=1e-2, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.3)
+
+
+def test_it_updates_as_torchs_adamw() -> None:
+    ours, theirs = _parameters(), _parameters()
+    optimizer = ModuleOptimizer(CONFIG, ours.values())
+    plain = _plain_adamw(theirs)
+    for step in range(5):
+        gradients = _gradients(step)
+        rate, scale = 1e-2 / (step + 1), 0.5 if step % 2 else 1.0
+        _update(optimizer, ours, gradients, rate, scale)
+        _update_plain(plain, theirs, {name: gradient * scale for name, gradient in gradients.items()}, rate)
+    for name in SHAPES:
+        torch.testing.assert_close(ours[name].value, theirs[name].value, rtol=1e-13, atol=1e-15, msg=name)
+
+
+def test_a_step_drops_the_gradients() -> None:
+    parameters = _parameters()
+    _update(ModuleOptimizer(CONFIG, parameters.values()), parameters, _gradients(0), 1e-2, 1.0)
+    assert all(p.parameter.grad is None for p in parameters.values())
+
+
+def test_it_continues_from_moments_and_step() -> None:
+    whole, parts = _parameters(), _parameters()
+    straight, first = ModuleOptimizer(CONFIG, whole.values()), ModuleOptimizer(CONFIG, parts.values())
+    for step in range(4):
+        _update(straight, whole, _gradients(step), 1e-2, 1.0)
+    for step in range(2):
+        _update(first, parts, _gradients(step), 1e-2, 1.0)
+    second = ModuleOptimizer(CONFIG, parts.values())
+    for (_, _, into), (_, _, saved) in zip(second.moments(), first.moments(), strict=True):
+        into.copy_(saved)
+    second.set_step(2)
+    for step in range(2, 4):
+        _update(second, parts, _gradients(step), 1e-2, 1.0)
+    assert [name for name in SHAPES if not torch.equal(whole[name].value, parts[name].value)] == []
+
+
+def test_moments_exist_before_the_first_step() -> None:
+    moments = list(ModuleOptimizer(CONFIG, _parameters().values()).moments())
+    assert len(moments) == 2 * len(SHAPES)
+    assert not any(tensor.any() for _parameter, _name, tensor in moments)
+
+
+def test_a_rank_without_elements_takes_part_with_nothing() -> None:
+    optimizer = ModuleOptimizer(CONFIG, [])
+    optimizer.step(1e-2, 1.0)
+    assert list(optimizer.moments()) == []
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({}, [8, 8, 8, 8, 8, 8, 8, 8, 8]),
+        ({"warmup_steps": 4}, [2, 4, 6, 8, 8, 8, 8, 8, 8]),
+        ({"kind": "linear"}, [8, 7, 6, 5, 4, 3, 2, 1, 0]),
+        ({"kind": "linear", "minimum": 0.5}, [8, 7.5, 7, 6.5, 6, 5.5, 5, 4.5, 4]),
+        ({"kind": "linear", "decay_steps": 4}, [8, 6, 4, 2, 0, 0, 0, 0, 0]),
+        ({"kind": "linear", "warmup_steps": 4}, [2, 4, 6, 8, 8, 6, 4, 2, 0]),
+        ({"kind": "cosine", "decay_steps": 4}, [8, 4 + 2 * 2**0.5, 4, 4 - 2 * 2**0.5, 0, 0, 0, 0, 0]),
+        ({"kind": "cosine", "warmup_steps": 4, "minimum": 0.25}, [2, 4, 6, 8, 8, 5 + 1.5 * 2**0.5, 5, 5 - 1.5 * 2**0.5, 2]),
+        ({"kind": "linear", "warmup_steps": 8}, [1, 2, 3, 4, 5, 6, 7, 8, 8]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_learning_rates(schedule: dict[str, Any], expected: list[float]) -> None:
+    config = OptimizerConfig(lr=8.0, schedule=schedule)  # type: ignore[arg-type]  # pydantic builds the section
+    assert [learning_rate(config, step, 8) for step in range(9)] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "dims", "exempt"),
+    [
+        ("layers.0.mlp.up.weight", 2, False),
+        ("layers.0.mlp.up.bias", 1, True),
+        ("layers.0.norm.weight", 1, True),
+        ("embed.weight", 2, True),
+        ("head.weight", 2, False),
+        ("any.vector", 1, True),
+        ("any.scalar", 0, True),
+    ],
+)
+def test_what_weight_decay_spares(name: str, dims: int, exempt: bool) -> None:
+    assert is_exempt(OptimizerConfig(lr=1.0), name, dims) is exempt
+
+
+def test_given_patterns_replace_the_usual_ones() -> None:
+    config = OptimizerConfig(lr=1.0, no_decay=("head.*",))
+    assert is_exempt(config, "head.weight", 2)
+    assert not is_exempt(config, "embed.weight", 2)
+
+
+def _parameters() -> dict[str, LocalParameter]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: LocalParameter(
+            "module",
+            whole_block(name, shape),
+            nn.Parameter(torch.randn(shape, dtype=torch.float64, generator=generator)),
+            replicas=1,
+        )
+        for name, shape in SHAPES.items()
+    }
+
+
+def _gradients(step: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(100 + step)
+    return {name: torch.randn(shape, dtype=torch.float64, generator=generator) for name, shape in SHAPES.items()}
+
+
+def _update(
+    optimizer: ModuleOptimizer,
+    parameters: dict[str, LocalParameter],
+    gradients: dict[str, torch.Tensor],
+    rate: float,
+    scale: float,
+) -> None:
+    for name, gradient in gradients.items():
+        parameters[name].parameter.grad = gradient.clone()
+    optimizer.step(rate, scale)
+
+
+def _plain_adamw(parameters: dict[str, LocalParameter]) -> torch.optim.AdamW:
+    """Torch's optimizer with the groups written out by hand, one tensor after the other."""
+    groups = [
+        {"params": [p.parameter], "weight_decay": CONFIG.weight_decay if name in DECAYED else 0.0}
+        for name, p in parameters.items()
+    ]
+    return torch.optim.AdamW(groups, lr=CONFIG.lr, betas=CONFIG.betas, eps=CONFIG.eps, foreach=False, fused=False)
+
+
+def _update_plain(
+    plain: torch.optim.AdamW, parameters: dict[str, LocalParameter], gradients: dict[str, torch.Tensor], rate: float
+) -> None:
+    for name, gradient in gradients.items():
+        parameters[name].parameter.grad = gradient
+    for group in plain.param_groups:
+        group["lr"] = rate
+    plain.step()

@@ -12,6 +12,7 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     where = f"modules.{name}"
     yield from _head_problems(f"{where}.model", module.model)
     yield from _tensor_parallel_problems(where, module)
+    yield from _context_parallel_problems(where, module)
     yield from _stage_problems(where, module)
 
 
@@ -51,6 +52,17 @@ def _tensor_parallel_problems(where: str, module: ModuleConfig) -> Iterator[Prob
                 f"a multiple of {where}.layout.tp, {tp}",
                 "choose a tp that divides it or change the model",
             )
+
+
+def _context_parallel_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
+    model, layout = module.model, module.layout
+    if model.heads % layout.tp == 0 and model.heads // layout.tp % layout.cp:
+        yield Problem(
+            f"{where}.model.heads",
+            f"{model.heads}",
+            f"a multiple of {where}.layout.tp x cp, {layout.tp} x {layout.cp}",
+            "choose a cp that divides the heads of a tensor-parallel rank or change the model",
+        )
 
 
 def _stage_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:

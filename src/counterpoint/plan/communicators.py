@@ -11,7 +11,7 @@ from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.placement import Placement
 
-COLLECTIVE_AXES = ("dp_shard", "dp_replicate", "tp")
+COLLECTIVE_AXES = ("dp_shard", "dp_replicate", "cp", "tp")
 """Axes along which a module's parameters or rows are exchanged collectively today."""
 
 

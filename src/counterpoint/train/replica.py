@@ -12,6 +12,7 @@ from counterpoint.execute.stage import Stage
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
 from counterpoint.parallelize.blocks import block_of
+from counterpoint.parallelize.context import apply_context_parallel
 from counterpoint.parallelize.fsdp import Precision, local, reduce_gradients, shard_data_parallel
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
@@ -74,6 +75,8 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
         chain = build_chain(parts[start:stop]).to(precision.parameters)
     group = groups.collective(layout.group("tp", world.rank)) if layout.tp > 1 else None
     shardings = apply_tensor_parallel(chain, group, coordinate.tp, layout.tp, layout.sequence_parallel)
+    lane = groups.collective(layout.group("cp", world.rank)) if layout.cp > 1 else None
+    apply_context_parallel(chain, lane, coordinate.cp, layout.cp)
     mesh = groups.data_mesh(layout)
     shard_data_parallel(chain, mesh, precision, layout.reshard)
     chain.to_empty(device=world.device)

@@ -45,9 +45,11 @@ def _layout(layout: Layout, is_split_given: bool) -> set[str]:
         names.add("resharded")
     if layout.tp > 1:
         names.add("tp with sp" if layout.sequence_parallel else "tp without sp")
+    if layout.cp > 1:
+        names.add("cp")
     if layout.pp > 1:
         names.add("pp, split given" if is_split_given else "pp, even split")
-    if sum(degree > 1 for degree in (layout.dp, layout.tp, layout.pp)) > 1:
+    if sum(degree > 1 for degree in (layout.dp, layout.cp, layout.tp, layout.pp)) > 1:
         names.add("several axes")
     return names
 

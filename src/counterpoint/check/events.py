@@ -120,6 +120,8 @@ class _Walk:
                     yield from self._reduce(action)
                 case Step():
                     yield from self._await(action, tuple(self._open))
+                    for module in self._plan.placement.modules_of(self._rank):
+                        yield from self._collective(action, self._plan.tie(module, self._rank))
                     yield from self._collective(action, self._plan.placement.active)
 
     def _exchange(self, action: Transfer) -> Exchange:

@@ -82,10 +82,3 @@ def _stage_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
             f"{layers} layers in {stages} stages",
             "change the list or leave it out for an even split",
         )
-    if isinstance(module.model, DecoderConfig) and module.model.tied and layout.pp > 1:
-        yield Problem(
-            f"{where}.model.tied",
-            f"true with {layout.pp} pipeline stages",
-            "false as long as the embedding and the head cannot be tied across stages",
-            f"set {where}.model.tied=false or {where}.layout.pp=1",
-        )

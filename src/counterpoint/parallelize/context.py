@@ -68,10 +68,12 @@ class ContextMix(nn.Module):
 
     def _rows_to_heads(self, rows: Tensor) -> Tensor:
         """Own rows of all heads (rows, heads, dim) to all rows of own heads (rows * size, heads / size, dim)."""
-        parts = rows.unflatten(1, (self.ranks.size, rows.shape[1] // self.ranks.size)).transpose(0, 1)
+        num_rows, heads, dim = rows.shape
+        parts = rows.reshape(num_rows, self.ranks.size, heads // self.ranks.size, dim).transpose(0, 1)
         return self.ranks.all_to_all(parts).flatten(0, 1)
 
     def _heads_to_rows(self, rows: Tensor) -> Tensor:
         """The way back: (rows * size, heads / size, dim) to (rows, heads, dim)."""
-        parts = rows.unflatten(0, (self.ranks.size, rows.shape[0] // self.ranks.size))
+        num_rows, heads, dim = rows.shape
+        parts = rows.reshape(self.ranks.size, num_rows // self.ranks.size, heads, dim)
         return self.ranks.all_to_all(parts).transpose(0, 1).flatten(1, 2)

@@ -101,8 +101,7 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     data["modules"] = {name: data["modules"][name] | {"layout": layout} for name, layout in ranks.items()}
     for module in data["modules"].values():
         module["optimizer"] |= {"eps": 1e-3}
-    if ranks[language]["pp"] > 1:
-        data["modules"][language]["model"]["tied"] = False
+    data["modules"][language]["model"]["tied"] = generator.choice([True, False])
     data["edges"] = [edge for edge in data["edges"] if edge["source"] in ranks]
     microbatches = generator.choice([1, 2, 2, 3, 4, 5, 8])
     data["schedule"] |= {"kind": generator.choice(["gpipe", "1f1b", "1f1b"]), "microbatches": microbatches}

@@ -23,6 +23,8 @@ def features_of(config: Config) -> frozenset[str]:
         "packing" if config.data.packing else "one document a sequence",
         f"balance {config.data.balance}",
     }
+    if sizes.tied and plan.layouts[plan.sink].pp > 1:
+        names.add("embeddings tied over pp")
     for module, layout in plan.layouts.items():
         role = "vision" if isinstance(config.modules[module].model, VitConfig) else "language"
         names |= {f"{role} {name}" for name in _layout(layout, config.modules[module].layout.split != "even")}

@@ -120,6 +120,8 @@ class _Walk:
                     yield from self._reduce(action)
                 case Step():
                     yield from self._await(action, tuple(self._open))
+                    for module in self._plan.placement.modules_of(self._rank):
+                        yield from self._collective(action, self._plan.tie(module, self._rank))
                     yield from self._collective(action, self._plan.placement.active)
 
     def _exchange(self, action: Transfer) -> Exchange:
@@ -131,18 +133,21 @@ class _Walk:
     def _compute(self, action: Compute) -> Iterator[Event]:
         yield from self._await(action, consumed(self._plan, action))
         layout = self._plan.layouts[action.node.module]
-        if layout.reshard or action.node not in self._computed:
-            yield from self._collective(action, layout.group("dp_shard", self._rank))
+        gathers = layout.reshard or action.node not in self._computed
         self._computed.add(action.node)
-        yield from self._collective(action, layout.group("tp", self._rank))
+        yield from self._collectives(action, ("dp_shard", "tp", "cp") if gathers else ("tp", "cp"))
         yield Run(action)
 
     def _reduce(self, action: Reduce) -> Iterator[Event]:
         # A stage that no microbatch reached has zero gradients on all ranks alike and communicates nothing.
         if action.node in self._computed:
-            layout = self._plan.layouts[action.node.module]
-            for axis in ("dp_shard", "dp_replicate", "tp"):
-                yield from self._collective(action, layout.group(axis, self._rank))
+            yield from self._collectives(action, ("dp_shard", "dp_replicate", "tp"))
+
+    def _collectives(self, action: Compute | Reduce, axes: tuple[str, ...]) -> Iterator[Event]:
+        """One event for each communicator: without data parallelism FSDP and context parallelism share one."""
+        layout = self._plan.layouts[action.node.module]
+        for ranks in dict.fromkeys(layout.group(axis, self._rank) for axis in axes):
+            yield from self._collective(action, ranks)
 
     def _collective(self, action: Action, ranks: tuple[int, ...]) -> Iterator[Event]:
         if len(ranks) > 1:

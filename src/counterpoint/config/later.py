@@ -29,7 +29,6 @@ def _is_dense(pattern: str) -> bool:
 
 
 LATER: tuple[Later, ...] = (
-    Later("modules.*.layout.cp", "context parallelism", _only(1), "1"),
     Later("modules.*.layout.expert.ep", "expert parallelism", _only(1), "1"),
     Later("modules.*.layout.expert.etp", "expert parallelism", _only(1), "1"),
     Later("modules.*.layout.chunks", "several chunks per rank", _only(1), "1"),

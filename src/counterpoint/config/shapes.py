@@ -12,6 +12,7 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     where = f"modules.{name}"
     yield from _head_problems(f"{where}.model", module.model)
     yield from _tensor_parallel_problems(where, module)
+    yield from _context_parallel_problems(where, module)
     yield from _stage_problems(where, module)
 
 
@@ -53,6 +54,17 @@ def _tensor_parallel_problems(where: str, module: ModuleConfig) -> Iterator[Prob
             )
 
 
+def _context_parallel_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
+    model, layout = module.model, module.layout
+    if model.heads % layout.tp == 0 and model.heads // layout.tp % layout.cp:
+        yield Problem(
+            f"{where}.model.heads",
+            f"{model.heads}",
+            f"a multiple of {where}.layout.tp x cp, {layout.tp} x {layout.cp}",
+            "choose a cp that divides the heads of a tensor-parallel rank or change the model",
+        )
+
+
 def _stage_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
     layout, layers = module.layout, module.model.num_layers
     stages = layout.pp * layout.chunks
@@ -69,11 +81,4 @@ def _stage_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
             f"{list(layout.split)}, {sum(layout.split)} layers in {len(layout.split)} stages",
             f"{layers} layers in {stages} stages",
             "change the list or leave it out for an even split",
-        )
-    if isinstance(module.model, DecoderConfig) and module.model.tied and layout.pp > 1:
-        yield Problem(
-            f"{where}.model.tied",
-            f"true with {layout.pp} pipeline stages",
-            "false as long as the embedding and the head cannot be tied across stages",
-            f"set {where}.model.tied=false or {where}.layout.pp=1",
         )

@@ -16,6 +16,7 @@ from counterpoint.models.batch import NO_LABEL, NO_TOKEN, PatchBatch, TextBatch
 from counterpoint.models.segments import Segments
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Link, Node
+from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.sizes import VitSizes
 
@@ -80,7 +81,7 @@ class Reader:
         share = batch.shares[node.module][microbatch][lane]
         if node.module == self.plan.sink:
             is_end = node.stage in (0, layout.pp - 1)
-            return self._text(batch, share, with_payload=is_end)
+            return self._text(batch, share, layout, with_payload=is_end)
         first, rows = self._own_rows(node, share) if node.stage == 0 else (0, 0)
         return self._patches(batch, share, node.module, first, rows, bad)
 
@@ -91,7 +92,8 @@ class Reader:
         coordinate = layout.coordinate(self.rank)
         return (coordinate.cp * layout.tp + coordinate.tp) * rows, rows
 
-    def _text(self, batch: BatchPlan, share: Share, with_payload: bool) -> TextBatch:
+    def _text(self, batch: BatchPlan, share: Share, layout: Layout, with_payload: bool) -> TextBatch:
+        """The rows of this rank's context-parallel share; `segments` describe all rows of the lane."""
         ids = np.full(share.rows_in, NO_TOKEN, dtype=np.int64)
         labels = np.full(share.rows_in, NO_LABEL, dtype=np.int64)
         positions = np.zeros(share.rows_in, dtype=np.int64)
@@ -103,11 +105,14 @@ class Reader:
                 text = self.sources[document.source].text(document.index)
                 ids[rows], labels[rows] = text.ids, text.labels
         segments = Segments.build(tuple(span.rows_in for span in share.spans), share.rows_in)
+        rows_each = share.rows_in // layout.cp
+        first = layout.coordinate(self.rank).cp * rows_each
+        own = slice(first, first + rows_each)
         return TextBatch(
-            ids=torch.from_numpy(ids),
-            positions=torch.from_numpy(positions),
+            ids=torch.from_numpy(ids[own]),
+            positions=torch.from_numpy(positions[own]),
             segments=segments,
-            labels=torch.from_numpy(labels),
+            labels=torch.from_numpy(labels[own]),
             inserts=(),
             loss_denominator=float(batch.loss_tokens),
         )

@@ -34,7 +34,6 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.head_dim = head_dim
-        self.causal = causal
         self.enter: nn.Module = Enter()
         self.q = Linear(hidden, heads * head_dim, bias=bias)
         self.k = Linear(hidden, kv_heads * head_dim, bias=bias)
@@ -42,6 +41,7 @@ class Attention(nn.Module):
         self.q_norm = q_norm
         self.k_norm = k_norm
         self.rotary = rotary
+        self.mix: nn.Module = Mix(causal=causal)
         self.o = OutputLinear(heads * head_dim, hidden, bias=bias)
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
@@ -50,12 +50,24 @@ class Attention(nn.Module):
         keys = self.k_norm(self._split_heads(self.k(inputs)))
         values = self._split_heads(self.v(inputs))
         queries, keys = self.rotary(queries, keys, batch)
-        mixed = attend(queries, keys, values, batch.segments, causal=self.causal)
+        mixed = self.mix(queries, keys, values, batch.segments)
         out: Tensor = self.o(mixed.flatten(1))
         return out
 
     def _split_heads(self, rows: Tensor) -> Tensor:
         return rows.view(rows.shape[0], rows.shape[1] // self.head_dim, self.head_dim)
+
+
+@final
+class Mix(nn.Module):
+    """The core of attention: it mixes the rows of a document, head by head, and has no parameter."""
+
+    def __init__(self, *, causal: bool) -> None:
+        super().__init__()
+        self.causal = causal
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, segments: Segments) -> Tensor:
+        return attend(queries, keys, values, segments, causal=self.causal)
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments, *, causal: bool) -> Tensor:

@@ -64,6 +64,13 @@ class TensorGroup:
             reduce_scatter(out, rows.contiguous(), group=self.group)
         return out
 
+    def all_to_all(self, parts: Tensor) -> Tensor:
+        """Part i of (size, ...) goes to rank i; the parts that arrive, by rank."""
+        out = torch.empty_like(parts, memory_format=torch.contiguous_format)
+        if out.numel():
+            dist.all_to_all_single(out, parts.contiguous(), group=self.group)
+        return out
+
     def all_reduce(self, rows: Tensor) -> Tensor:
         """The rows summed over all ranks."""
         return self._reduced(rows, dist.ReduceOp.SUM)

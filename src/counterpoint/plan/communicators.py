@@ -11,7 +11,7 @@ from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.placement import Placement
 
-COLLECTIVE_AXES = ("dp_shard", "dp_replicate", "tp")
+COLLECTIVE_AXES = ("dp_shard", "dp_replicate", "cp", "tp")
 """Axes along which a module's parameters or rows are exchanged collectively today."""
 
 
@@ -44,12 +44,14 @@ def _transfer(placement: Placement, link: Link, direction: Direction, rank: int)
     return Communicator(f"{link}{direction}", tuple(sorted(ranks)), True)
 
 
-def communicators(placement: Placement, links: tuple[Link, ...]) -> tuple[Communicator, ...]:
-    """All communicators: the active world, then every collective group, then every transfer channel."""
+def communicators(
+    placement: Placement, links: tuple[Link, ...], ties: tuple[tuple[int, ...], ...] = ()
+) -> tuple[Communicator, ...]:
+    """All communicators: the active world, every collective group, those of tied weights, every transfer channel."""
     wanted: dict[str, Communicator] = {}
     groups = [placement.active]
     groups += [group for layout in placement.layouts for axis in COLLECTIVE_AXES for group in layout.groups(axis)]
-    for ranks in groups:
+    for ranks in (*groups, *ties):
         wanted.setdefault(collective_name(ranks), Communicator(collective_name(ranks), ranks))
     for link in links:
         source, target = placement.layout(link.source.module), placement.layout(link.target.module)

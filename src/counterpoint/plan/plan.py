@@ -14,7 +14,7 @@ from counterpoint.plan.placement import Placement
 from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
 from counterpoint.plan.schedule import BUILDERS, Schedule, Stages
-from counterpoint.plan.sizes import ModelSizes
+from counterpoint.plan.sizes import DecoderSizes, ModelSizes
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,16 @@ class Plan:
     @cached_property
     def communicators(self) -> tuple[Communicator, ...]:
         """Communicators in creation order."""
-        return communicators(self.placement, self.stages.links)
+        ties = [self.tie(layout.module, rank) for layout in self.placement.layouts for rank in layout.ranks]
+        return communicators(self.placement, self.stages.links, tuple(tie for tie in ties if tie))
+
+    def tie(self, module: str, rank: int) -> tuple[int, ...]:
+        """The two ranks that hold the same shard of tied embeddings on different stages, if `rank` is one of them."""
+        layout, sizes = self.layouts[module], self.sizes.get(module)
+        column = layout.group("pp", rank)
+        ends = (column[0], column[-1])
+        is_tied = isinstance(sizes, DecoderSizes) and sizes.tied and layout.pp > 1
+        return ends if is_tied and rank in ends else ()
 
     @property
     def sink(self) -> str:

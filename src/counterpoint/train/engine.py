@@ -128,6 +128,7 @@ class Engine:
         sums[1] = float(self.wants_stop)
         sums[2] = float(self._bad)
         for replica in self.replicas.values():
+            replica.tie()
             sums[3 + modules.index(replica.stage.node.module)] += replica.square_sum()
         dist.all_reduce(sums, group=self._groups.collective(self.plan.placement.active))
         loss, stop, bad, *squares = sums.tolist()

@@ -12,6 +12,7 @@ from counterpoint.execute.stage import Stage
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
 from counterpoint.parallelize.blocks import block_of
+from counterpoint.parallelize.context import apply_context_parallel
 from counterpoint.parallelize.fsdp import Precision, local, reduce_gradients, shard_data_parallel
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
@@ -19,6 +20,7 @@ from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.train.parameters import LocalParameter
 
+EMBEDDING, TIED_HEAD = "embed.weight", "head.weight"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 
@@ -41,6 +43,13 @@ class Replica:
     stage: Stage
     parameters: tuple[LocalParameter, ...]
     tensor_group: dist.ProcessGroup | None
+    tie_group: dist.ProcessGroup | None = None
+
+    def tie(self) -> None:
+        """Sum the gradients of the two copies of tied embeddings; both stages do it when all is reduced."""
+        for parameter in self.parameters:
+            if self.tie_group is not None and parameter.block.name == EMBEDDING and parameter.gradient.numel():
+                dist.all_reduce(parameter.gradient, group=self.tie_group)
 
     def reduce(self, reached: bool) -> None:
         """The reduce action: over data-parallel ranks by FSDP, then `partial` gradients over tp (design D9)."""
@@ -74,13 +83,18 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
         chain = build_chain(parts[start:stop]).to(precision.parameters)
     group = groups.collective(layout.group("tp", world.rank)) if layout.tp > 1 else None
     shardings = apply_tensor_parallel(chain, group, coordinate.tp, layout.tp, layout.sequence_parallel)
+    lane = groups.collective(layout.group("cp", world.rank)) if layout.cp > 1 else None
+    apply_context_parallel(chain, lane, coordinate.cp, layout.cp)
     mesh = groups.data_mesh(layout)
     shard_data_parallel(chain, mesh, precision, layout.reshard)
     chain.to_empty(device=world.device)
     shard = layout.group("dp_shard", world.rank)
     parameters = []
+    tie = plan.tie(node.module, world.rank)
     for name, parameter in chain.named_parameters():
-        block = block_of(name, shardings[name], coordinate.tp, layout.tp, shard.index(world.rank), len(shard))
+        # Across stages a tied head is a second copy of the embedding: the same values under the same name (design D18).
+        known = EMBEDDING if tie and name == TIED_HEAD else name
+        block = block_of(known, shardings[name], coordinate.tp, layout.tp, shard.index(world.rank), len(shard))
         initialize_(
             local(parameter.detach()),
             block,
@@ -88,8 +102,10 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
             node.module,
             plan.facts[node.module].residual_sums,
         )
-        replicas = layout.dp_replicate * block.tensor_copies(layout.tp)
+        replicas = (
+            layout.dp_replicate * block.tensor_copies(layout.tp) * (len(tie) if tie and known == EMBEDDING else 1)
+        )
         parameters.append(LocalParameter(node.module, block, parameter, replicas))
     is_loss = node.module == plan.sink and node.stage == layout.pp - 1
     stage = Stage(node, chain, is_loss, counts_loss=is_loss and coordinate.tp == 0)
-    return Replica(chain, stage, tuple(parameters), group)
+    return Replica(chain, stage, tuple(parameters), group, groups.collective(tie) if tie else None)

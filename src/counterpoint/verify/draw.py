@@ -39,11 +39,12 @@ class _Degrees:
     pp: int
     dp_replicate: int
     dp_shard: int
+    cp: int
     tp: int
 
     @property
     def size(self) -> int:
-        return self.pp * self.dp_replicate * self.dp_shard * self.tp
+        return self.pp * self.dp_replicate * self.dp_shard * self.cp * self.tp
 
 
 def choose(base: Config, count: int, seed: int, world_size: int) -> list[Case]:
@@ -100,8 +101,7 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     data["modules"] = {name: data["modules"][name] | {"layout": layout} for name, layout in ranks.items()}
     for module in data["modules"].values():
         module["optimizer"] |= {"eps": 1e-3}
-    if ranks[language]["pp"] > 1:
-        data["modules"][language]["model"]["tied"] = False
+    data["modules"][language]["model"]["tied"] = generator.choice([True, False])
     data["edges"] = [edge for edge in data["edges"] if edge["source"] in ranks]
     microbatches = generator.choice([1, 2, 2, 3, 4, 5, 8])
     data["schedule"] |= {"kind": generator.choice(["gpipe", "1f1b", "1f1b"]), "microbatches": microbatches}
@@ -176,9 +176,10 @@ def _feasible(base: Config, name: str, world_size: int) -> Iterator[_Degrees]:
         widths.append(model.projector.hidden)
     tensor = [tp for tp in range(1, world_size + 1) if all(width % tp == 0 for width in widths)]
     stages = range(1, min(model.num_layers, world_size) + 1)
-    for pp, replicate, shard, tp in product(stages, (1, 2), range(1, world_size + 1), tensor):
-        degrees = _Degrees(pp, replicate, shard, tp)
-        if degrees.size <= world_size:
+    sizes = range(1, world_size + 1)
+    for pp, replicate, shard, cp, tp in product(stages, (1, 2), sizes, sizes, tensor):
+        degrees = _Degrees(pp, replicate, shard, cp, tp)
+        if degrees.size <= world_size and model.heads // tp % cp == 0:
             yield degrees
 
 

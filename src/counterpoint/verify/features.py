@@ -23,6 +23,8 @@ def features_of(config: Config) -> frozenset[str]:
         "packing" if config.data.packing else "one document a sequence",
         f"balance {config.data.balance}",
     }
+    if sizes.tied and plan.layouts[plan.sink].pp > 1:
+        names.add("embeddings tied over pp")
     for module, layout in plan.layouts.items():
         role = "vision" if isinstance(config.modules[module].model, VitConfig) else "language"
         names |= {f"{role} {name}" for name in _layout(layout, config.modules[module].layout.split != "even")}
@@ -45,9 +47,11 @@ def _layout(layout: Layout, is_split_given: bool) -> set[str]:
         names.add("resharded")
     if layout.tp > 1:
         names.add("tp with sp" if layout.sequence_parallel else "tp without sp")
+    if layout.cp > 1:
+        names.add("cp")
     if layout.pp > 1:
         names.add("pp, split given" if is_split_given else "pp, even split")
-    if sum(degree > 1 for degree in (layout.dp, layout.tp, layout.pp)) > 1:
+    if sum(degree > 1 for degree in (layout.dp, layout.cp, layout.tp, layout.pp)) > 1:
         names.add("several axes")
     return names
 

@@ -14,12 +14,12 @@ from counterpoint.setup import check_device, device_type, prepare_run
 from counterpoint.train.folder import open_run_folder
 
 
-def train(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), port: int = 0) -> None:
+def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), port: int = 0) -> None:
     """Train a config to its end, on local ranks that this starts, or as one rank of those torchrun or Slurm started.
 
     Everything that can be wrong with the input is found before a process or a group exists.
     """
-    config = load_config(source, overrides)
+    config = load_config(source.resolved() if isinstance(source, Config) else source, overrides)
     plan, corpus = prepare_run(config)
     check_device(config)
     if is_joined(os.environ):

@@ -8,7 +8,8 @@ from counterpoint.config.schema import Config, DecoderConfig
 from counterpoint.data.corpus import Corpus, open_corpus, open_tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.launch import is_joined
-from counterpoint.plan.build import build_plan, sizes_of
+from counterpoint.plan.build import build_plan as build_plan_of
+from counterpoint.plan.build import sizes_of
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.sizes import DecoderSizes
 
@@ -20,9 +21,14 @@ def vocabulary(config: Config) -> int | None:
     return None if tokenizer is None else tokenizer.vocabulary
 
 
+def build_plan(config: Config) -> Plan:
+    """The plan of a config, not yet proved; raises ConfigError, PlacementError, or DataError for its tokenizer."""
+    return build_plan_of(config, vocabulary(config))
+
+
 def prepare_plan(config: Config) -> Plan:
-    """The plan of a config, proved; raises ConfigError, PlacementError or ProofError."""
-    plan = build_plan(config, vocabulary(config))
+    """The plan of a config, proved; raises ProofError as well."""
+    plan = build_plan(config)
     check_plan(plan)
     return plan
 

@@ -1,8 +1,26 @@
 """The run around the modules: its folder, its ranks, its steps, and what is written and watched."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from counterpoint.config.section import Count, Index, Positive, Precision, Ranks, Section, Text
+
+SCHEDULES = ["gpipe", "1f1b"]
+"""The schedules that a config may name; `counterpoint.register_schedule` adds to them."""
+
+PLANNED_SCHEDULES = ("interleaved", "zero_bubble")
+"""Schedules that have a name already but come with later work."""
+
+
+def _is_schedule(name: str) -> str:
+    known = [*SCHEDULES, *PLANNED_SCHEDULES]
+    if name not in known:
+        quoted = [f"'{schedule}'" for schedule in known]
+        expected = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+        raise PydanticCustomError("literal_error", "{expected}", {"expected": expected})
+    return name
 
 
 class RunConfig(Section):
@@ -25,7 +43,7 @@ class WorldConfig(Section):
 class ScheduleConfig(Section):
     """Order of forwards and backwards; `encoder_group` is how many microbatches an encoder takes at once."""
 
-    kind: Literal["gpipe", "1f1b", "interleaved", "zero_bubble"] = "1f1b"
+    kind: Annotated[str, AfterValidator(_is_schedule)] = "1f1b"
     microbatches: Count = 1
     encoder_group: Count = 1
 

@@ -29,8 +29,8 @@ def build_sources(
 ) -> tuple[Source, ...]:
     """Open datasets in their order, which numbers them; `settings` is None if no module takes images.
 
-    Raises DataError if a dataset cannot be read, or its tokens come from another tokenizer than
-    `tokenizer_digest` (a sha256; None accepts any).
+    Raises DataError if a dataset cannot be read, its images stand at another mark, or its tokens come from
+    another tokenizer than `tokenizer_digest` (a sha256; None accepts any).
     """
     return tuple(
         SyntheticSource(dataset, number, settings, sequence_tokens, vocabulary)
@@ -54,5 +54,11 @@ def _prepared(
             f"dataset {dataset.path}: its tokens were made by another tokenizer (sha256 {made_by[:12]}) than "
             f"data.tokenizer (sha256 {digest[:12]}); point data.tokenizer at "
             f"{source.index.folder / TOKENIZER_NAME}."
+        )
+    marked = source.index.manifest.mark
+    if settings is not None and source.index.manifest.images and marked != settings.mark:
+        raise DataError(
+            f"dataset {dataset.path}: its images stand at the mark '{marked}', but the edge from module "
+            f"{settings.module} takes '{settings.mark}'; set the edge's mark to '{marked}'."
         )
     return source

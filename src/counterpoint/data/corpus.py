@@ -95,7 +95,8 @@ def item_settings(config: Config) -> ItemSettings | None:
         raise ConfigError(
             f"data.image: left out although module {name} takes images, expected size and max_patches; add the section"
         )
-    return ItemSettings(name, model.patch, model.merge, image.size, image.max_patches)
+    mark = next(edge.mark for edge in config.edges if edge.source == name)
+    return ItemSettings(name, model.patch, model.merge, image.size, image.max_patches, mark=mark)
 
 
 def _dataset(entry: DataEntry) -> PreparedSplit | SyntheticRecipe:

@@ -29,8 +29,8 @@ UNREADABLE = (
 class ItemSettings:
     """How images enter a module: `merge` x `merge` patches leave as one row.
 
-    `size` is the longer side in pixels after scaling, None for the image's own. Raises DataError if a setting
-    is not positive, `channels` is not 1 or 3, or `max_patches` holds no merge group.
+    `size` is the longer side in pixels after scaling, None for the image's own; `mark` stood for an image in the
+    text that was prepared. Raises DataError if a setting is not positive, `channels` is not 1 or 3, or `max_patches` holds no merge group.
     """
 
     module: str
@@ -39,6 +39,7 @@ class ItemSettings:
     size: int | None
     max_patches: int
     channels: int = 3
+    mark: str = "<image>"
 
     def __post_init__(self) -> None:
         size = 1 if self.size is None else self.size

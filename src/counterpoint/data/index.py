@@ -2,7 +2,7 @@
 
 index.arrow      a row per document: tokens, loss, split, text, images (position, size, byte range)
 payload.bin      the encoded images, one behind the other
-index.json       format, version, tokenizer digest, counts, sizes and digests of the two files
+index.json       format, version, tokenizer digest, mark, counts, sizes and digests of the two files
 tokenizer.json   the tokenizer that made the tokens
 """
 
@@ -26,6 +26,9 @@ ARROW_NAME, PAYLOAD_NAME, MANIFEST_NAME, TOKENIZER_NAME = (
     "index.json",
     "tokenizer.json",
 )
+MARK = "<image>"
+"""What stands for an image in the text that is prepared."""
+
 DIGEST_LIMIT_BYTES = 256 * 2**20
 """An index up to this size is hashed when opened; hashing a larger one would cost every rank seconds."""
 
@@ -67,6 +70,7 @@ class Manifest:
     format: str
     version: int
     tokenizer_sha256: str
+    mark: str
     documents: int
     tokens: int
     images: int

@@ -17,6 +17,7 @@ from counterpoint.data.index import (
     ARROW_NAME,
     FORMAT,
     MANIFEST_NAME,
+    MARK,
     PAYLOAD_NAME,
     SCHEMA,
     TOKENIZER_NAME,
@@ -107,7 +108,7 @@ class IndexWriter:
         manifest = self._manifest()
         manifest.write(self.folder)
         if (self.out / MANIFEST_NAME).is_file():
-            if Manifest.read(self.out) == manifest:
+            if self._holds(manifest):
                 return manifest, False
             raise DataError(f"{self.out}: holds a different index; remove the folder or choose another one.")
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
@@ -115,12 +116,20 @@ class IndexWriter:
         self.folder.rename(self.out)
         return manifest, True
 
+    def _holds(self, manifest: Manifest) -> bool:
+        """Whether `out` is the same index; one that this version cannot read is not."""
+        try:
+            return Manifest.read(self.out) == manifest
+        except DataError:
+            return False
+
     def _manifest(self) -> Manifest:
         arrow, payload = self.folder / ARROW_NAME, self.folder / PAYLOAD_NAME
         return Manifest(
             format=FORMAT,
             version=VERSION,
             tokenizer_sha256=file_digest(self.folder / TOKENIZER_NAME),
+            mark=MARK,
             documents=self._splits.total(),
             tokens=self._tokens,
             images=self._images,

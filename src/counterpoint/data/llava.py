@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from counterpoint.data.index import MARK
 from counterpoint.data.index_writer import IndexWriter, Record
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import DataError
 
-MARK = "<image>"
 HUMAN, GPT = "human", "gpt"
 TURN_END = "\n"
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from counterpoint.data.emoji import prepare_emoji
-from counterpoint.data.index import TOKENIZER_NAME, Manifest
+from counterpoint.data.index import MARK, TOKENIZER_NAME, Manifest
 from counterpoint.data.index_writer import IndexWriter
-from counterpoint.data.llava import MARK, read_conversations, write_conversations
+from counterpoint.data.llava import read_conversations, write_conversations
 from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 

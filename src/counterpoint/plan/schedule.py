@@ -4,10 +4,13 @@ A builder plays the step on a clock of unit costs. A node (one stage of one modu
 every program is a subsequence of one global order; the checker does not rely on that, it proves the programs.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from counterpoint.config.training import PLANNED_SCHEDULES, SCHEDULES
+from counterpoint.errors import ConfigError
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer
 from counterpoint.plan.graph import Link, Node
 
@@ -119,11 +122,32 @@ def forward_only(stages: Stages, microbatches: int) -> Schedule:
     return distribute("forward", microbatches, _play(stages, microbatches, policy), stages)
 
 
-BUILDERS: dict[str, Callable[[Stages, int], Schedule]] = {
+Builder = Callable[[Stages, int], Schedule]
+"""Makes a schedule of a number of microbatches, most easily with `distribute`."""
+
+BUILDERS: dict[str, Builder] = {
     "gpipe": gpipe,
     "1f1b": one_forward_one_backward,
     "forward": forward_only,
 }
+
+
+def register_schedule(name: str, builder: Builder) -> None:
+    """Let configs say `schedule.kind: name`; raises ConfigError for a name that is taken or is no name.
+
+    Every process that plans must register it: call it where the script that trains is imported.
+    """
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise ConfigError(
+            f"register_schedule: got the name {name!r}, expected lowercase letters, digits and _; choose another"
+        )
+    if name in BUILDERS or name in PLANNED_SCHEDULES:
+        taken = sorted({*BUILDERS, *PLANNED_SCHEDULES})
+        raise ConfigError(
+            f"register_schedule: got the name {name!r}, which is taken, expected none of {taken}; choose another"
+        )
+    BUILDERS[name] = builder
+    SCHEDULES.append(name)
 
 
 @dataclass(frozen=True, slots=True)

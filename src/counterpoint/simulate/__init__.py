@@ -1,1 +1,8 @@
-"""What a plan would take: time on a clock of given costs, memory from given sizes; no torch."""
+"""What a plan would take, without torch: time on a clock of given costs, memory from given sizes.
+
+Called, the package plays the clock: `counterpoint.simulate(plan)`.
+"""
+
+from counterpoint.callable import make_callable
+
+make_callable(__name__, "counterpoint.simulate.clock:simulate")

@@ -32,12 +32,18 @@ class Outcome:
     words: str
 
 
+def verify(config: Config, dtype: str = "float64") -> CaseResult:
+    """Train two steps on a config's own layout and data and in one process, and compare; raises InputError."""
+    verified = as_verified(config, dtype)
+    prepare_run(verified)
+    with Pool(verified.world.size, device_type(verified)) as pool:
+        result: CaseResult = pool.run(verify_task, verified)
+    return result
+
+
 def verify_config(path: Path, overrides: Sequence[str], dtype: str, json_file: Path | None, console: Console) -> bool:
     """Run a config's own layout and data for two steps; returns whether it equals one process."""
-    config = as_verified(load_config(path, overrides), dtype)
-    prepare_run(config)
-    with Pool(config.world.size, device_type(config)) as pool:
-        result: CaseResult = pool.run(verify_task, config)
+    result = verify(load_config(path, overrides), dtype)
     table = Table(
         "compared",
         "worst relative difference",

@@ -144,7 +144,7 @@ MISFITS = [
         "3 layers in 1",
         "change the",
     ),
-    ("modules.language.layout.pp=2", "modules.language.model.tied", "true with 2", "false", "tied=false"),
+    ("modules.vision.layout.cp=3", "modules.vision.model.heads", "4", "a multiple of", "choose a cp"),
     ("edges=[]", "edges", "0 edges from the module vision", "exactly one", "add {source: vision"),
     ("edges.0.source=visoin", "edges.0.source", '"visoin"', "one of the modules", "did you mean vision?"),
     ("edges.0.source=audio", "edges.0.source", '"audio"', "one of the modules", "add the module"),
@@ -171,7 +171,7 @@ MISFITS = [
 ]
 
 LATER = [
-    ("modules.vision.layout.cp=2", "modules.vision.layout.cp", "2", "1 until context parallelism", "leave"),
+    ("modules.vision.layout.expert.etp=2", "modules.vision.layout.expert.etp", "2", "1 until expert", "leave"),
     ("modules.vision.layout.expert.ep=2", "modules.vision.layout.expert.ep", "2", "1 until", "leave"),
     ("modules.vision.layout.expert.etp=2", "modules.vision.layout.expert.etp", "2", "1 until", "leave"),
     ("modules.vision.layout.chunks=2", "modules.vision.layout.chunks", "2", "1 until", "leave"),
@@ -259,7 +259,7 @@ def test_every_problem_has_its_own_line(emoji: dict[str, Any]) -> None:
 
 def test_misfits_are_listed_together(emoji: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_config(emoji, ["modules.vision.layout.cp=2", "data.tokenizer=null", "schedule.microbatches=65"])
+        load_config(emoji, ["modules.vision.layout.chunks=2", "data.tokenizer=null", "schedule.microbatches=65"])
     assert len(str(caught.value).splitlines()) == 3
 
 

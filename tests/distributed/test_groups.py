@@ -1,0 +1,46 @@
+"""Groups on the pool: kept from case to case, destroyed and made anew, and absent on idle ranks."""
+
+from counterpoint.config.schema import Config
+from counterpoint.setup import prepare_plan
+from counterpoint.verify.case import CaseResult, verify_task
+from counterpoint.verify.member import Member
+from counterpoint.verify.pool import Pool
+from tests.parity.layouts import named_config
+
+
+def test_cases_go_on_after_all_groups_are_destroyed(pool: Pool) -> None:
+    before, after = pool.run(_destroy_between_task, named_config("dp2_to_tp2"))
+    assert before.holds
+    assert after == before
+
+
+def test_a_plan_seen_before_makes_no_group(pool: Pool) -> None:
+    first, second = pool.run(_group_counts_task, named_config("mixed_2_of_4"))
+    assert 0 < first == second
+
+
+def test_an_idle_rank_has_no_group(pool: Pool) -> None:
+    config = named_config("colocated_with_idle_rank")
+    assert config.world.idle == (0,)
+    assert pool.run(_idle_task, config) == ({}, None, None)
+
+
+def _destroy_between_task(member: Member, config: Config) -> tuple[CaseResult, CaseResult] | None:
+    before = verify_task(member, config)
+    member.cache.destroy()
+    assert member.cache.size == 0
+    after = verify_task(member, config)
+    return None if before is None or after is None else (before, after)
+
+
+def _group_counts_task(member: Member, config: Config) -> tuple[int, int]:
+    plan = prepare_plan(config)
+    member.groups(plan)
+    first = member.cache.size
+    member.groups(plan)
+    return first, member.cache.size
+
+
+def _idle_task(member: Member, config: Config) -> tuple[object, object, object] | None:
+    groups = member.groups(prepare_plan(config))
+    return (groups.named, groups.control, groups.storage) if member.world.rank == 0 else None

@@ -1,0 +1,105 @@
+"""The rules of the house: which way imports point, what no file may do, how long things get."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests.unit.structure.sources import PACKAGE, imports, outside, trees
+
+FLOORS = (
+    ("cli", "__init__"),
+    ("worker",),
+    ("run", "report"),
+    ("verify", "inference"),
+    ("train",),
+    ("setup",),
+    ("data",),
+    ("parallelize",),
+    ("models", "execute"),
+    ("simulate",),
+    ("check",),
+    ("plan",),
+    ("launch", "config"),
+    ("errors", "callable"),
+)
+"""From the roof down: a file imports from its own folder and from lower floors only."""
+
+HEIGHT = {room: -number for number, floor in enumerate(FLOORS) for room in floor}
+PURE = ("plan", "check", "simulate", "config")
+LONGEST_FILE, LONGEST_FUNCTION = 500, 70
+
+
+def _room(module: str) -> str:
+    return module.split(".")[0] or "__init__"
+
+
+@pytest.mark.parametrize("module", sorted(trees()))
+def test_imports_point_downwards(module: str) -> None:
+    room = _room(module)
+    wrong = {i for i in imports(trees()[module]) if _room(i) != room and HEIGHT[_room(i)] >= HEIGHT[room]}
+    assert wrong == set()
+
+
+def test_models_know_torch_each_other_and_sizes_only() -> None:
+    allowed = {"models", "plan.sizes"}
+    for module, tree in trees().items():
+        if _room(module) == "models":
+            assert {i for i in imports(tree) if _room(i) not in allowed and i not in allowed} == set(), module
+            assert outside(tree) <= {"torch"} | set(sys.stdlib_module_names), module
+
+
+@pytest.mark.parametrize("room", PURE)
+def test_pure_rooms_do_not_name_torch(room: str) -> None:
+    assert [m for m, tree in trees().items() if _room(m) == room and "torch" in outside(tree)] == []
+
+
+def test_pure_rooms_load_no_torch() -> None:
+    pure = [f"counterpoint.{m}" if m else "counterpoint" for m in trees() if _room(m) in (*PURE, "errors") or not m]
+    code = f"import sys\nfor name in {pure!r}: __import__(name)\nsys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_only_groups_knows_a_default_group() -> None:
+    """Every collective names its group; only execute/groups.py starts torch.distributed or makes groups."""
+    collectives = {"all_reduce", "all_gather", "all_gather_into_tensor", "reduce_scatter_tensor", "all_to_all_single",
+                   "broadcast", "barrier", "all_gather_object", "gather_object", "broadcast_object_list"}  # fmt: skip
+    makers = {"init_process_group", "new_group", "destroy_process_group", "new_subgroups", "split_group"}
+    wrong = []
+    for module, tree in trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr == "WORLD":
+                wrong.append(f"{module}: WORLD")
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "dist"):
+                continue
+            named = any(k.arg == "group" for k in node.keywords) or (node.func.attr == "barrier" and node.args)
+            if (node.func.attr in collectives and not named) or (
+                node.func.attr in makers and module != "execute.groups"
+            ):
+                wrong.append(f"{module}: {node.func.attr}")
+    assert wrong == []
+
+
+def test_no_loose_ends() -> None:
+    """No getattr with a default, hasattr, global or print, and ASCII in code."""
+    wrong = []
+    for module, tree in trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Global):
+                wrong.append(f"{module}: global")
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                loose = node.func.id in ("hasattr", "print") or (node.func.id == "getattr" and len(node.args) == 3)
+                wrong += [f"{module}: {node.func.id}"] if loose else []
+    wrong += [str(file) for file in PACKAGE.rglob("*.py") if not file.read_text().isascii()]
+    assert wrong == []
+
+
+def test_files_and_functions_stay_readable() -> None:
+    long = [str(f) for f in PACKAGE.rglob("*.py") if len(f.read_text().splitlines()) > LONGEST_FILE]
+    for module, tree in trees().items():
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        long += [f"{module}: {f.name}" for f in functions if (f.end_lineno or 0) - f.lineno > LONGEST_FUNCTION]
+    assert long == []

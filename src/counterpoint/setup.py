@@ -9,7 +9,7 @@ from counterpoint.data.corpus import Corpus, open_corpus, open_tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.launch import is_joined
 from counterpoint.plan.build import build_plan as build_plan_of
-from counterpoint.plan.build import sizes_of
+from counterpoint.plan.build import placement_of, sizes_of
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.sizes import DecoderSizes
 
@@ -35,6 +35,8 @@ def prepare_plan(config: Config) -> Plan:
 
 def prepare_run(config: Config) -> tuple[Plan, Corpus]:
     """The proved plan and the opened data of a config; raises DataError as well."""
+    # Who is where needs no file, and a missing one must not hide what is wrong with it.
+    placement_of(config)
     check_files(config)
     plan = prepare_plan(config)
     sizes = sizes_of(config, plan.sink, vocabulary(config))

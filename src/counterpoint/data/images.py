@@ -30,7 +30,8 @@ class ItemSettings:
     """How images enter a module: `merge` x `merge` patches leave as one row.
 
     `size` is the longer side in pixels after scaling, None for the image's own; `mark` stood for an image in the
-    text that was prepared. Raises DataError if a setting is not positive, `channels` is not 1 or 3, or `max_patches` holds no merge group.
+    text that was prepared. Raises DataError if a setting is not positive, `channels` is not 1 or 3, or
+    `max_patches` holds no merge group.
     """
 
     module: str

@@ -7,7 +7,7 @@ from counterpoint.errors import ConfigError
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.placement import LayoutRequest, place
+from counterpoint.plan.placement import LayoutRequest, Placement, place
 from counterpoint.plan.plan import Plan, even_split
 from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
 
@@ -17,8 +17,7 @@ def build_plan(config: Config, vocab: int | None) -> Plan:
 
     Raises ConfigError or PlacementError.
     """
-    requests = tuple(_request(name, module) for name, module in config.modules.items())
-    placement = place(config.world.size, requests, tuple(config.world.idle), config.world.partial_overlap)
+    placement = placement_of(config)
     edges = tuple(Edge(edge.source, edge.target) for edge in config.edges)
     graph = Graph.build(tuple(config.modules), edges)
     sizes = {name: sizes_of(config, name, vocab) for name in graph.modules}
@@ -43,6 +42,12 @@ def build_plan(config: Config, vocab: int | None) -> Plan:
         microbatches=config.schedule.microbatches,
         dtype=config.training.precision.compute,
     )
+
+
+def placement_of(config: Config) -> Placement:
+    """Who is where, from the config alone; raises PlacementError."""
+    requests = tuple(_request(name, module) for name, module in config.modules.items())
+    return place(config.world.size, requests, tuple(config.world.idle), config.world.partial_overlap)
 
 
 def sizes_of(config: Config, module: str, vocab: int | None) -> ModelSizes:

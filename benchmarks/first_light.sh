@@ -8,7 +8,7 @@ pair="timeout 150 python3 -m counterpoint.cli train examples/pair_1b.yaml"
 part verify the demo on its own layout
 timeout 120 python3 -m counterpoint.cli verify examples/emoji.yaml run.device=cuda 2>&1 | tail -14
 part verify random
-timeout 240 python3 -m counterpoint.cli verify tests/parity/tiny.yaml run.device=cuda --random 16 --seed 4 --world-size 4 --json "$out/verify.json" 2>&1 | tail -50
+timeout 240 python3 -m counterpoint.cli verify tests/parity/tiny.yaml run.device=cuda --random 40 --seed 9 --world-size 4 --json "$out/verify.json" 2>&1 | tail -50
 part emoji float32
 timeout 120 python3 -m counterpoint.cli train examples/emoji.yaml run.device=cuda training.steps=30 log.every_steps=5 run.dir="$out/emoji" checkpoint.every_steps=null evaluation.every_steps=null 2>&1 | tail -12
 [ -n "$cpu" ] && python3 benchmarks/compare_losses.py "$cpu" "$out/emoji/metrics.jsonl"

@@ -31,12 +31,11 @@ def main() -> None:
         sys.exit(ended.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _leave("interrupted", 130)
-    except typer.BadParameter as error:
-        _leave(error.format_message(), 2)
     except Exception as error:
-        # Click's usage errors share no public base with typer's.
+        # The base of typer's usage errors is click's, which newer versions of typer carry inside.
         if type(error).__module__.startswith(("click.", "typer.")):
-            _leave(str(error), 2)
+            message = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
+            _leave(f"{message.rstrip('.')}; counterpoint --help lists the commands, COMMAND --help its arguments", 2)
         raise
 
 
@@ -52,6 +51,13 @@ def _answer_megatron(arguments: list[str]) -> None:
         hint = megatron_hint(argument) if argument.startswith("--") else None
         if hint is not None:
             raise InputError(hint)
+
+
+def _refuse_without(option: str, others: dict[str, int | None]) -> None:
+    """Raise InputError for options that mean nothing without `option`."""
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise InputError(f"{' and '.join(given)}: got no {option}, expected it beside; add {option} or leave them out")
 
 
 @app.command()
@@ -90,7 +96,7 @@ def plan(
 def train(
     config: ConfigFile,
     overrides: Overrides = None,
-    port: Annotated[int, typer.Option(help="Rendezvous port of local ranks; 0 is any free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Rendezvous port of local ranks; 0 is any free one.")] = 0,
 ) -> None:
     """Train; starts local ranks, or joins those of torchrun or Slurm."""
     from counterpoint.run import train as run
@@ -102,20 +108,23 @@ def train(
 def verify(
     config: ConfigFile,
     overrides: Overrides = None,
-    random: Annotated[int | None, typer.Option(help="Draw this many layouts of the config's models.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the drawing.")] = 0,
-    world_size: Annotated[int | None, typer.Option(help="Largest world drawn.")] = None,
+    random: Annotated[int | None, typer.Option(min=1, help="Draw this many layouts of the config's models.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the drawing, 0 unless given.")] = None,
+    world_size: Annotated[int | None, typer.Option(min=1, help="Largest world drawn.")] = None,
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
-    case: Annotated[int | None, typer.Option(help="Run only this case of the drawing.")] = None,
+    case: Annotated[int | None, typer.Option(min=0, help="Run only this case of the drawing.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the results as data.")] = None,
 ) -> None:
     """Show that training on a layout equals training in one plain process."""
     from counterpoint.verify.command import verify_config, verify_random
 
     if random is None:
+        _refuse_without("--random", {"--seed": seed, "--world-size": world_size, "--case": case})
         holds = verify_config(config, overrides or (), dtype, json, _output)
     else:
-        holds = verify_random(config, overrides or (), random, seed, world_size, dtype, case, json, _output)
+        holds = verify_random(
+            config, overrides or (), random, 0 if seed is None else seed, world_size, dtype, case, json, _output
+        )
     if not holds:
         raise DifferenceError("the layouts above differ from one plain process")
 

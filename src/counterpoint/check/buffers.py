@@ -38,8 +38,8 @@ def trains(programs: Programs) -> bool:
 
 
 def bound(plan: Plan, node: Node, training: bool) -> int:
-    """Microbatches that a node may have in flight: its depth, or all where every forward comes first."""
-    if training and plan.kind == "gpipe":
+    """Microbatches that a node may have in flight: its depth in 1F1B and evaluation, all where no less is promised."""
+    if training and plan.kind != "1f1b":
         return plan.microbatches
     return min(plan.stages.depth(node), plan.microbatches)
 

@@ -1,0 +1,71 @@
+"""`train`, `verify` and `simulate` are packages and functions at once, whatever was imported before."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import counterpoint
+import counterpoint.simulate.clock
+import counterpoint.train.loop
+from counterpoint.callable import CallablePackage
+from counterpoint.config import training
+from counterpoint.errors import ConfigError
+from counterpoint.plan.schedule import BUILDERS, Schedule, Stages, gpipe
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "synthetic_disjoint.yaml"
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forgets what a test registers."""
+    monkeypatch.setattr(training, "SCHEDULES", known := list(training.SCHEDULES))
+    monkeypatch.setattr("counterpoint.plan.schedule.SCHEDULES", known)
+    before = dict(BUILDERS)
+    yield
+    BUILDERS.clear()
+    BUILDERS.update(before)
+
+
+def _mirrored(stages: Stages, microbatches: int) -> Schedule:
+    return gpipe(stages, microbatches)
+
+
+@pytest.mark.parametrize("name", ["simulate", "train", "verify"])
+def test_packages_are_functions_too(name: str) -> None:
+    assert isinstance(getattr(counterpoint, name), CallablePackage)
+
+
+def test_what_lies_in_a_callable_package_stays_in_reach() -> None:
+    assert counterpoint.train.loop.Trainer is counterpoint.Trainer
+
+
+def test_a_config_is_planned_proved_and_simulated() -> None:
+    config = counterpoint.load_config(EXAMPLE)
+    plan = counterpoint.build_plan(config)
+    assert counterpoint.check_plan(plan).ranks == config.world.size
+    assert counterpoint.simulate(plan) == counterpoint.simulate.clock.simulate(plan)
+
+
+def test_importing_the_package_loads_nothing_of_it() -> None:
+    code = "import sys, counterpoint; sys.exit(sum(name.startswith('counterpoint.') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_registered_schedule_is_a_kind() -> None:
+    with pytest.raises(ConfigError, match=r'schedule.kind: got "mirrored", expected "gpipe", "1f1b"'):
+        counterpoint.load_config(EXAMPLE, ["schedule.kind=mirrored"])
+    counterpoint.register_schedule("mirrored", _mirrored)
+    plan = counterpoint.build_plan(counterpoint.load_config(EXAMPLE, ["schedule.kind=mirrored"]))
+    assert counterpoint.check_plan(plan).ranks == plan.placement.world_size
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("name", ["gpipe", "forward", "zero_bubble", "1F1B", ""])
+def test_no_schedule_is_replaced_or_misnamed(name: str) -> None:
+    with pytest.raises(ConfigError, match="choose another"):
+        counterpoint.register_schedule(name, _mirrored)
+    assert BUILDERS["gpipe"] is gpipe

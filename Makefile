@@ -13,15 +13,19 @@ demo: $(STAMP)
 	$(COUNTERPOINT) train examples/emoji.yaml
 	$(COUNTERPOINT) evaluate runs/emoji
 
-test: lint types
-	$(PYTHON) -m pytest --durations=15
+test: lint types $(STAMP)
+	$(call timed,unit tests,$(PYTHON) -m pytest --durations=15 tests/unit)
+	$(call timed,tests on ranks,$(PYTHON) -m pytest --durations=15 tests/distributed tests/parity)
 
 lint: $(STAMP)
-	$(VENV)/bin/ruff check src tests benchmarks
-	$(VENV)/bin/ruff format --check src tests benchmarks
+	$(call timed,lint,$(VENV)/bin/ruff check src tests benchmarks)
+	$(call timed,format,$(VENV)/bin/ruff format --check src tests benchmarks)
 
 types: $(STAMP)
-	$(VENV)/bin/mypy
+	$(call timed,types,$(VENV)/bin/mypy)
+
+# $(call timed,NAME,COMMAND) runs a command and says how long it took.
+timed = @echo "$(2)"; SECONDS=0; $(2); code=$$?; echo "== $(1): $$SECONDS s"; exit $$code
 
 # The first interpreter that runs and is new enough; a shim that exists may not run.
 $(STAMP): pyproject.toml

@@ -23,7 +23,7 @@ class SignalledError(CounterpointError):
     """The run was ended by a signal, after it saved."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; the run saved and resumes with resume: auto")
+        super().__init__(f"stopped by {signal.Signals(number).name}; resume: auto goes on from the newest checkpoint")
         self.exit_code = 128 + number
 
 

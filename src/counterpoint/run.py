@@ -11,7 +11,7 @@ from counterpoint.data.corpus import Corpus
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local
 from counterpoint.plan.plan import Plan
 from counterpoint.setup import check_device, device_type, prepare_run
-from counterpoint.train.folder import open_run_folder
+from counterpoint.train.folder import check_run_folder, lock_run_folder, open_run_folder
 
 
 def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), port: int = 0) -> None:
@@ -24,13 +24,15 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
     check_device(config)
     if is_joined(os.environ):
         check_world(config.world.size, os.environ)
+        check_run_folder(config)
         adopt_slurm(os.environ)
         # No rank can fail as one of this world before all have joined it, so only an older report is removed.
         (Path(config.run.dir) / "error.json").unlink(missing_ok=True)
         run_rank(config, plan, corpus)
         return
     folder = open_run_folder(config, plan)
-    launch_local(config.world.size, work, (config,), folder / "error.json", port)
+    with lock_run_folder(folder):
+        launch_local(config.world.size, work, (config,), folder / "error.json", port)
 
 
 def work(config: Config) -> None:

@@ -56,7 +56,7 @@ class TrainedRun:
         config = load_config(config_file)
         steps = list_checkpoints(folder)
         if not steps or (step is not None and step not in steps):
-            wanted = "any checkpoint" if step is None else f"step {step}"
+            wanted = "checkpoint" if step is None else f"checkpoint of step {step}"
             raise CheckpointError(f"{folder}: has no {wanted}, found steps {steps}; train first, or choose one of them")
         tokenizer = open_tokenizer(config)
         if tokenizer is None:

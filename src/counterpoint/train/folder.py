@@ -1,10 +1,11 @@
 """The run folder: what lies in it before the first step, and that it belongs to this model."""
 
+import fcntl
 import json
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from counterpoint.check.grid import format_programs
 from counterpoint.config.load import dump_config, load_config
@@ -13,6 +14,7 @@ from counterpoint.errors import CheckpointError, ConfigError, DataError
 from counterpoint.plan.plan import Plan
 
 CONFIG_FILE = "config.yaml"
+LOCK_FILE = "lock"
 _PACKAGES = ("counterpoint", "torch", "numpy", "pydantic", "pyarrow", "tokenizers")
 
 
@@ -21,9 +23,8 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
 
     Raises CheckpointError when its checkpoints are of other models, DataError when it cannot be written.
     """
+    check_run_folder(config)
     folder = Path(config.run.dir)
-    if config.checkpoint.resume == "auto" and any((folder / "checkpoints").glob("step-*")):
-        _check_models(config, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(dump_config(config))
@@ -32,6 +33,29 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
     except OSError as error:
         raise DataError(f"run.dir: {folder} cannot be written ({error.strerror}); choose another folder") from None
     return folder
+
+
+def check_run_folder(config: Config) -> None:
+    """Raise CheckpointError if the run would resume from checkpoints of other models; writes nothing."""
+    folder = Path(config.run.dir)
+    if config.checkpoint.resume == "auto" and any((folder / "checkpoints").glob("step-*")):
+        _check_models(config, folder)
+
+
+def lock_run_folder(folder: Path) -> TextIO:
+    """Keep other runs out of a run folder for as long as the file that this returns is open.
+
+    Raises DataError if another run is in it.
+    """
+    file = (folder / LOCK_FILE).open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise DataError(
+            f"run.dir: {folder} is in use by another run, expected a folder of its own; choose another, or wait"
+        ) from None
+    return file
 
 
 def _placement_text(plan: Plan) -> str:

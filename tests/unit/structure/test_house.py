@@ -61,28 +61,6 @@ def test_pure_rooms_load_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_only_groups_knows_a_default_group() -> None:
-    """Every collective names its group; only execute/groups.py starts torch.distributed or makes groups."""
-    collectives = {"all_reduce", "all_gather", "all_gather_into_tensor", "reduce_scatter_tensor", "all_to_all_single",
-                   "broadcast", "barrier", "all_gather_object", "gather_object", "broadcast_object_list"}  # fmt: skip
-    makers = {"init_process_group", "new_group", "destroy_process_group", "new_subgroups", "split_group"}
-    wrong = []
-    for module, tree in trees().items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and node.attr == "WORLD":
-                wrong.append(f"{module}: WORLD")
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-                continue
-            if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "dist"):
-                continue
-            named = any(k.arg == "group" for k in node.keywords) or (node.func.attr == "barrier" and node.args)
-            if (node.func.attr in collectives and not named) or (
-                node.func.attr in makers and module != "execute.groups"
-            ):
-                wrong.append(f"{module}: {node.func.attr}")
-    assert wrong == []
-
-
 def test_no_loose_ends() -> None:
     """No getattr with a default, hasattr, global or print, and ASCII in code."""
     wrong = []

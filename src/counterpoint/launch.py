@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 
+RUN_ID_PREFIX = "counterpoint-"
+"""What the ids of runs begin with whose ranks were started here."""
+
+
 class SignalledError(CounterpointError):
     """The run was ended by a signal, after it saved."""
 
@@ -80,7 +84,7 @@ def launch_local(
     multiprocessing.set_forkserver_preload(["counterpoint.worker"])
     lifeline, held = multiprocessing.get_context("forkserver").Pipe(duplex=False)
     launch = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=ranks, run_id=f"counterpoint-{os.getpid()}", max_restarts=0,
+        min_nodes=1, max_nodes=1, nproc_per_node=ranks, run_id=f"{RUN_ID_PREFIX}{os.getpid()}", max_restarts=0,
         rdzv_backend="c10d", rdzv_endpoint=f"127.0.0.1:{port}", start_method="forkserver",
         logs_specs=DefaultLogsSpecs(), monitor_interval=0.1, local_addr="127.0.0.1",
     )  # fmt: skip

@@ -30,8 +30,9 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
         (Path(config.run.dir) / "error.json").unlink(missing_ok=True)
         run_rank(config, plan, corpus)
         return
-    folder = open_run_folder(config, plan)
+    folder = Path(config.run.dir)
     with lock_run_folder(folder):
+        open_run_folder(config, plan)
         launch_local(config.world.size, work, (config,), folder / "error.json", port)
 
 

@@ -35,7 +35,7 @@ def build_sources(
     return tuple(
         SyntheticSource(dataset, number, settings, sequence_tokens, vocabulary)
         if isinstance(dataset, SyntheticRecipe)
-        else _prepared(dataset, number, settings, sequence_tokens, tokenizer_digest)
+        else _prepared(dataset, number, settings, sequence_tokens, vocabulary, tokenizer_digest)
         for number, dataset in enumerate(datasets)
     )
 
@@ -45,9 +45,15 @@ def _prepared(
     number: int,
     settings: ItemSettings | None,
     sequence_tokens: int,
+    vocabulary: int,
     digest: str | None,
 ) -> Source:
     source = PreparedSource(dataset.path, dataset.split, number, settings, sequence_tokens)
+    if source.index.largest_id >= vocabulary:
+        raise DataError(
+            f"dataset {dataset.path}: holds token {source.index.largest_id}, but the model's vocab is {vocabulary}; "
+            f"set modules.*.model.vocab to at least {source.index.largest_id + 1}, or to tokenizer"
+        )
     made_by = source.index.manifest.tokenizer_sha256
     if digest is not None and made_by != digest:
         raise DataError(

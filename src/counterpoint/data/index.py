@@ -137,6 +137,12 @@ class Index:
         is_split = pc.equal(self.table.column("split"), split)
         return np.flatnonzero(is_split.to_numpy()).astype(np.int64)
 
+    @property
+    def largest_id(self) -> int:
+        """The largest token id of any document, -1 without tokens."""
+        largest = [pc.max(chunk.flatten()).as_py() for chunk in self.table.column("tokens").chunks]
+        return max((int(value) for value in largest if value is not None), default=-1)
+
     def tokens(self, row: int) -> tuple[Ints, Bools]:
         """The ids and the loss marks of a document, both (tokens,)."""
         tokens = self.table.column("tokens")[row].values.to_numpy(zero_copy_only=False).astype(np.int64)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from counterpoint.config.schema import WatchdogConfig
 from counterpoint.execute.failure import FailureBoard, describe, is_lost_peer, write_report
 from counterpoint.execute.groups import World, join_world, leave_world
 from counterpoint.execute.watchdog import Watchdog
+from counterpoint.launch import RUN_ID_PREFIX
 
 _DONE = "counterpoint/done"
 _IDLE_SECONDS = 0.5
@@ -82,6 +84,9 @@ def open_session(
         failure = board.announce(describe(error, world.rank, watchdog.action))
         if failure.rank == world.rank:
             write_report(failure, folder)
+            if not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(RUN_ID_PREFIX):
+                # Our own launcher says it last; torchrun and Slurm would not say it at all.
+                sys.stderr.write(f"error: rank {failure.rank}, {failure.action}: {failure.message}\n")
         raise RankFailedError(failure.exit_code) from error
     watchdog.stop()
     leave_world(world)

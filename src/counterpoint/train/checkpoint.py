@@ -187,7 +187,8 @@ class CheckpointWriter:
             if final.exists():
                 shutil.rmtree(final)
             partial.rename(final)
-            for step in list_checkpoints(self._run)[: -self._keep_last]:
+            written = [step for step in list_checkpoints(self._run) if step <= state.optimizer_step]
+            for step in written[: -self._keep_last]:
                 shutil.rmtree(checkpoint_folder(self._run, step))
         dist.barrier(self._group)
 

@@ -25,6 +25,8 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
     """
     check_run_folder(config)
     folder = Path(config.run.dir)
+    if config.checkpoint.resume == "none":
+        _set_aside(folder / "checkpoints")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(dump_config(config))
@@ -42,12 +44,23 @@ def check_run_folder(config: Config) -> None:
         _check_models(config, folder)
 
 
+def _set_aside(checkpoints: Path) -> None:
+    """Rename an earlier run's checkpoints, so that a run that starts anew neither resumes from nor deletes them."""
+    if any(checkpoints.glob("step-*")):
+        number = 1 + sum(1 for _earlier in checkpoints.parent.glob("checkpoints-*"))
+        checkpoints.rename(checkpoints.with_name(f"checkpoints-{number}"))
+
+
 def lock_run_folder(folder: Path) -> TextIO:
     """Keep other runs out of a run folder for as long as the file that this returns is open.
 
     Raises DataError if another run is in it.
     """
-    file = (folder / LOCK_FILE).open("w")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK_FILE).open("w")
+    except OSError as error:
+        raise DataError(f"run.dir: {folder} cannot be written ({error.strerror}); choose another folder") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -135,13 +135,17 @@ class _Walk:
         layout = self._plan.layouts[action.node.module]
         gathers = layout.reshard or action.node not in self._computed
         self._computed.add(action.node)
-        yield from self._collectives(action, ("dp_shard", "tp", "cp") if gathers else ("tp", "cp"))
+        has_experts = self._plan.has_experts(action.node)
+        parameters = ("dp_shard", "edp") if has_experts else ("dp_shard",)
+        rows = ("tp", "cp", "lane", "ep") if has_experts else ("tp", "cp")
+        yield from self._collectives(action, (*parameters, *rows) if gathers else rows)
         yield Run(action)
 
     def _reduce(self, action: Reduce) -> Iterator[Event]:
         # A stage that no microbatch reached has zero gradients on all ranks alike and communicates nothing.
         if action.node in self._computed:
-            yield from self._collectives(action, ("dp_shard", "dp_replicate", "tp"))
+            experts = ("edp",) if self._plan.has_experts(action.node) else ()
+            yield from self._collectives(action, ("dp_shard", "dp_replicate", *experts, "tp"))
 
     def _collectives(self, action: Compute | Reduce, axes: tuple[str, ...]) -> Iterator[Event]:
         """One event for each communicator: without data parallelism FSDP and context parallelism share one."""

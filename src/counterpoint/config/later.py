@@ -25,21 +25,8 @@ def _only(*values: object) -> Callable[[Any], bool]:
     return lambda value: value in values
 
 
-def _is_dense(pattern: str) -> bool:
-    return not set(pattern) & {"M", "E"}
-
-
 LATER: tuple[Later, ...] = (
-    Later("modules.*.layout.expert.ep", "expert parallelism", _only(1), "1"),
-    Later("modules.*.layout.expert.etp", "expert parallelism", _only(1), "1"),
     Later("modules.*.layout.chunks", "several chunks per rank", _only(1), "1"),
-    Later(
-        "modules.*.model.pattern",
-        "a layer of kind M (Mamba-2) or E (experts)",
-        _is_dense,
-        "the letters * and - only",
-        "replace the others",
-    ),
     Later("modules.*.train", "freezing", _only("all"), '"all"'),
     Later("modules.*.init_from", "a warm start", _only(None), "null"),
     Later("schedule.kind", "this schedule", lambda kind: kind not in PLANNED_SCHEDULES, '"gpipe" or "1f1b"'),

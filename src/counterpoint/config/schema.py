@@ -20,8 +20,10 @@ from counterpoint.config.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.config.models import (
     DecoderConfig,
     LinearProjectorConfig,
+    MambaConfig,
     MlpProjectorConfig,
     ModelConfig,
+    MoeConfig,
     ProjectorConfig,
     VitConfig,
 )
@@ -99,9 +101,11 @@ __all__ = [
     "LinearProjectorConfig",
     "LogConfig",
     "LognormalConfig",
+    "MambaConfig",
     "MlpProjectorConfig",
     "ModelConfig",
     "ModuleConfig",
+    "MoeConfig",
     "OptimizerConfig",
     "PrecisionConfig",
     "PreparedEntry",

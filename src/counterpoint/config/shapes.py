@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from counterpoint.config.models import DecoderConfig, MlpProjectorConfig, VitConfig
+from counterpoint.config.models import DecoderConfig, MlpProjectorConfig, ModelConfig, VitConfig
 from counterpoint.config.problem import Problem
 from counterpoint.config.schema import ModuleConfig
 
@@ -11,6 +11,10 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     """What does not divide or does not reach, each with its key."""
     where = f"modules.{name}"
     yield from _head_problems(f"{where}.model", module.model)
+    if isinstance(module.model, DecoderConfig):
+        yield from _layer_problems(f"{where}.model", module.model)
+        yield from _rope_problems(f"{where}.model", module.model)
+    yield from _expert_problems(where, module)
     yield from _tensor_parallel_problems(where, module)
     yield from _context_parallel_problems(where, module)
     yield from _stage_problems(where, module)
@@ -37,14 +41,97 @@ def _head_problems(where: str, model: VitConfig | DecoderConfig) -> Iterator[Pro
         )
 
 
+_SECTIONS = {"-": "ffn", "M": "mamba", "E": "moe"}
+"""The key that the layers of a kind need."""
+
+
+def _layer_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
+    given = {"ffn": model.ffn, "mamba": model.mamba, "moe": model.moe}
+    for letter, key in _SECTIONS.items():
+        if letter in model.pattern and given[key] is None:
+            yield Problem(f"{where}.{key}", "nothing", f"it, because {where}.pattern has the letter {letter}", "add it")
+    if model.mamba is not None and model.mamba.heads % model.mamba.groups:
+        yield Problem(
+            f"{where}.mamba.groups",
+            f"{model.mamba.groups}",
+            f"a divisor of {where}.mamba.heads, {model.mamba.heads}",
+            "change one of them",
+        )
+    if model.moe is not None and model.moe.top_k > model.moe.experts:
+        yield Problem(
+            f"{where}.moe.top_k",
+            f"{model.moe.top_k}",
+            f"at most {where}.moe.experts, {model.moe.experts}",
+            "change one of them",
+        )
+
+
+def _rope_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
+    sections = model.rope_sections
+    if sections is None:
+        return
+    if model.rope_theta is None:
+        yield Problem(
+            f"{where}.rope_sections", f"{list(sections)}", f"null, because {where}.rope_theta is null", "change one"
+        )
+    elif sum(sections) * 2 != model.head_size:
+        yield Problem(
+            f"{where}.rope_sections",
+            f"{list(sections)}, {sum(sections)} pairs in all",
+            f"the {model.head_size // 2} pairs of a head of width {model.head_size}",
+            "change the list",
+        )
+
+
+def _expert_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
+    model, expert = module.model, module.layout.expert
+    moe = model.moe if isinstance(model, DecoderConfig) and "E" in model.pattern else None
+    if moe is None:
+        for key, degree in (("ep", expert.ep), ("etp", expert.etp)):
+            if degree > 1:
+                yield Problem(
+                    f"{where}.layout.expert.{key}",
+                    f"{degree}",
+                    f"1, because the model of {where} has no layer of experts",
+                    "leave the key out",
+                )
+        return
+    for key, size, axis, degree in (("experts", moe.experts, "ep", expert.ep), ("ffn", moe.ffn, "etp", expert.etp)):
+        if size % degree:
+            yield Problem(
+                f"{where}.model.moe.{key}",
+                f"{size}",
+                f"a multiple of {where}.layout.expert.{axis}, {degree}",
+                f"choose an {axis} that divides it or change the model",
+            )
+
+
+def widths_cut_by_tp(model: ModelConfig) -> dict[str, int]:
+    """The sizes that tensor parallelism cuts, by their keys in the model's section."""
+    cut = {"heads": model.heads}
+    if model.ffn is not None:
+        cut["ffn"] = model.ffn
+    if isinstance(model, VitConfig):
+        if isinstance(model.projector, MlpProjectorConfig):
+            cut["projector.hidden"] = model.projector.hidden
+        return cut
+    cut["kv_heads"] = model.num_kv_heads
+    if model.mamba is not None:
+        cut |= {"mamba.heads": model.mamba.heads, "mamba.groups": model.mamba.groups}
+    if model.moe is not None:
+        cut["moe.shared_ffn"] = model.moe.shared_ffn
+    return cut
+
+
+def heads_cut_by_cp(model: ModelConfig) -> dict[str, int]:
+    """The heads that context parallelism shares out, by their keys in the model's section."""
+    mamba = model.mamba if isinstance(model, DecoderConfig) else None
+    return {"heads": model.heads} if mamba is None else {"heads": model.heads, "mamba.heads": mamba.heads}
+
+
 def _tensor_parallel_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
     model, tp = module.model, module.layout.tp
-    cut = {"heads": model.heads, "ffn": model.ffn}
-    if isinstance(model, DecoderConfig):
-        cut["kv_heads"] = model.num_kv_heads
-    elif isinstance(model.projector, MlpProjectorConfig):
-        cut["projector.hidden"] = model.projector.hidden
-    for key, size in cut.items():
+    for key, size in widths_cut_by_tp(model).items():
         if size % tp:
             yield Problem(
                 f"{where}.model.{key}",
@@ -55,14 +142,15 @@ def _tensor_parallel_problems(where: str, module: ModuleConfig) -> Iterator[Prob
 
 
 def _context_parallel_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
-    model, layout = module.model, module.layout
-    if model.heads % layout.tp == 0 and model.heads // layout.tp % layout.cp:
-        yield Problem(
-            f"{where}.model.heads",
-            f"{model.heads}",
-            f"a multiple of {where}.layout.tp x cp, {layout.tp} x {layout.cp}",
-            "choose a cp that divides the heads of a tensor-parallel rank or change the model",
-        )
+    layout = module.layout
+    for key, heads in heads_cut_by_cp(module.model).items():
+        if heads % layout.tp == 0 and heads // layout.tp % layout.cp:
+            yield Problem(
+                f"{where}.model.{key}",
+                f"{heads}",
+                f"a multiple of {where}.layout.tp x cp, {layout.tp} x {layout.cp}",
+                "choose a cp that divides the heads of a tensor-parallel rank or change the model",
+            )
 
 
 def _stage_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:

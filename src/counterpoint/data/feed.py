@@ -115,6 +115,7 @@ class Reader:
             labels=torch.from_numpy(labels[own]),
             inserts=(),
             loss_denominator=float(batch.loss_tokens),
+            document_denominator=float(len(batch.documents)),
         )
 
     def _patches(

@@ -105,6 +105,11 @@ class Groups:
         groups = [self.collective(replicate), self.collective(shard)]
         return DeviceMesh.from_group(groups, device_type, mesh=mesh, mesh_dim_names=("dp_replicate", "dp_shard"))
 
+    def expert_mesh(self, layout: Layout) -> DeviceMesh:
+        """FSDP's mesh of this rank for the experts of a module: (edp,)."""
+        group = self.collective(layout.group("edp", self.world.rank))
+        return DeviceMesh.from_group(group, self.world.device.type, mesh_dim_names=("edp",))
+
 
 def make_groups(
     world: World,

@@ -44,9 +44,9 @@ class PlainModel:
             with torch.device("meta"):
                 chain = build_chain(model_parts(plan.sizes[module]))
             chain.to_empty(device=device)
-            for name, parameter in chain.named_parameters():
-                block = whole_block(name, tuple(parameter.shape))
-                tensors[f"model/{module}.{name}"] = StoredBlock(block, parameter.detach())
+            for name, tensor in (*chain.named_parameters(), *chain.named_buffers()):
+                block = whole_block(name, tuple(tensor.shape))
+                tensors[f"model/{module}.{name}"] = StoredBlock(block, tensor.detach())
             chains[module] = chain.requires_grad_(False).eval()
         read_tensors(folder, tensors, group=None, prefix="model/")
         return cls(chains, plan.sink, device)

@@ -27,6 +27,7 @@ class Attention(nn.Module):
         head_dim: int,
         *,
         bias: bool,
+        qkv_bias: bool,
         causal: bool,
         rotary: nn.Module,
         q_norm: nn.Module,
@@ -35,9 +36,9 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim = head_dim
         self.enter: nn.Module = Enter()
-        self.q = Linear(hidden, heads * head_dim, bias=bias)
-        self.k = Linear(hidden, kv_heads * head_dim, bias=bias)
-        self.v = Linear(hidden, kv_heads * head_dim, bias=bias)
+        self.q = Linear(hidden, heads * head_dim, bias=qkv_bias)
+        self.k = Linear(hidden, kv_heads * head_dim, bias=qkv_bias)
+        self.v = Linear(hidden, kv_heads * head_dim, bias=qkv_bias)
         self.q_norm = q_norm
         self.k_norm = k_norm
         self.rotary = rotary

@@ -1,9 +1,9 @@
 """What a model reads besides its rows."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from counterpoint.models.segments import Segments
 
@@ -18,14 +18,25 @@ Insert = tuple[Tensor, Tensor]
 """Features (n, hidden) and the rows, int64 (n,), of the embedding's output to which they are added."""
 
 
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What a mixture of experts did with a batch: int64 `counts` (experts,) of the rows that each expert saw, and the
+    balance loss of these rows, a detached scalar."""
+
+    counts: Tensor
+    balance: Tensor
+
+
 @dataclass(frozen=True)
 class TextBatch:
     """Packed documents of tokens.
 
     `ids` int64 (rows,) with NO_TOKEN at placeholders and padding; `positions` int64 (rows,), from 0 in each
-    document; `labels` int64 (rows,), already shifted, NO_LABEL where there is no loss. `loss_denominator` is
-    the number of loss tokens of the global batch, 0 if it has none. Under tensor parallelism all of this
-    describes every row of the lane, while `inserts` point into the rank's own rows.
+    document, or (rows, 3) of time, height and width; `labels` int64 (rows,), already shifted, NO_LABEL where there is
+    no loss. `loss_denominator` is the number of loss tokens of the global batch, 0 if it has none, and
+    `document_denominator` of its documents. Under tensor parallelism all of this describes every row of the lane,
+    while `inserts` point into the rank's own rows. Layers that route note it in `routed`, each under itself, so that a
+    forward that is computed again counts once.
     """
 
     ids: Tensor
@@ -34,6 +45,8 @@ class TextBatch:
     segments: Segments
     loss_denominator: float
     inserts: tuple[Insert, ...] = ()
+    document_denominator: float = 0.0
+    routed: dict[nn.Module, Routing] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> "TextBatch":
         """The same batch on `device`; inserts are made there and stay as they are."""

@@ -1,4 +1,4 @@
-"""A causal decoder as a list of parts (Llama, Qwen3 and the dense layers of Nemotron-H)."""
+"""A causal decoder as a list of parts (Llama, Qwen2 and Qwen3, their mixtures of experts, and Nemotron-H)."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -10,8 +10,10 @@ from counterpoint.models.attention import Attention
 from counterpoint.models.chain import Part
 from counterpoint.models.embedding import Embedding
 from counterpoint.models.head import Head, TiedHead
-from counterpoint.models.layers import AttentionLayer, MlpLayer
+from counterpoint.models.layers import AttentionLayer, MambaLayer, MlpLayer, MoeLayer
+from counterpoint.models.mamba import Mamba
 from counterpoint.models.mlp import GatedMlp, Mlp, squared_relu
+from counterpoint.models.moe import Moe
 from counterpoint.models.norm import RmsNorm
 from counterpoint.models.rotary import Rotary, Unrotated
 from counterpoint.plan.sizes import DecoderSizes
@@ -35,13 +37,14 @@ def _embedding(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
 
 
 def _attention_layer(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
-    rotary = Unrotated() if sizes.rope_theta is None else Rotary(sizes.head_dim, sizes.rope_theta)
+    rotary = Unrotated() if sizes.rope_theta is None else Rotary(sizes.head_dim, sizes.rope_theta, sizes.rope_sections)
     attention = Attention(
         sizes.hidden,
         sizes.heads,
         sizes.kv_heads,
         sizes.head_dim,
         bias=sizes.bias,
+        qkv_bias=sizes.bias or sizes.qkv_bias,
         causal=True,
         rotary=rotary,
         q_norm=_head_norm(sizes),
@@ -63,6 +66,16 @@ def _mlp_layer(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
     return MlpLayer(RmsNorm(sizes.hidden, sizes.norm_eps), mlp)
 
 
+def _mamba_layer(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
+    assert sizes.mamba is not None, "a pattern with M comes with the sizes of Mamba-2"
+    return MambaLayer(RmsNorm(sizes.hidden, sizes.norm_eps), Mamba(sizes.hidden, sizes.mamba, sizes.norm_eps))
+
+
+def _moe_layer(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
+    assert sizes.moe is not None, "a pattern with E comes with the sizes of the experts"
+    return MoeLayer(RmsNorm(sizes.hidden, sizes.norm_eps), Moe(sizes.hidden, sizes.moe, sizes.activation))
+
+
 def _final_norm(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
     return RmsNorm(sizes.hidden, sizes.norm_eps)
 
@@ -73,4 +86,4 @@ def _head(sizes: DecoderSizes, earlier: Earlier) -> nn.Module:
     return Head(sizes.vocab, sizes.hidden)
 
 
-_LAYER_BUILDERS = {"*": _attention_layer, "-": _mlp_layer}
+_LAYER_BUILDERS = {"*": _attention_layer, "-": _mlp_layer, "M": _mamba_layer, "E": _moe_layer}

@@ -2,7 +2,7 @@
 
 from typing import final
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @final
@@ -28,3 +28,26 @@ class StageEnter(nn.Identity):
 @final
 class StageLeave(nn.Identity):
     """The rows that a run of parts hands on."""
+
+
+@final
+class RowsEnter(nn.Identity):
+    """Before a sublayer that works row by row: the rows that this process is to work on."""
+
+
+@final
+class RowsLeave(nn.Identity):
+    """After a sublayer that works row by row: the rows of the residual stream."""
+
+
+@final
+class OwnDocuments(nn.Module):
+    """Which of a lane's rows are here: `document` int64 of all its rows to those of the `rows` rows at hand."""
+
+    def forward(self, document: Tensor, _rows: int) -> Tensor:
+        return document
+
+
+@final
+class LaneSum(nn.Identity):
+    """Counts of a process's rows to counts of all rows of its documents; takes no part in autograd."""

@@ -36,6 +36,34 @@ class MlpLayer(nn.Module):
 
 
 @final
+class MambaLayer(nn.Module):
+    """rows + mamba(norm(rows))."""
+
+    def __init__(self, norm: nn.Module, mamba: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+        self.mamba = mamba
+
+    def forward(self, rows: Tensor, batch: Batch) -> Tensor:
+        mixed: Tensor = self.mamba(self.norm(rows), batch)
+        return rows + mixed
+
+
+@final
+class MoeLayer(nn.Module):
+    """rows + moe(norm(rows))."""
+
+    def __init__(self, norm: nn.Module, moe: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+        self.moe = moe
+
+    def forward(self, rows: Tensor, batch: Batch) -> Tensor:
+        mixed: Tensor = self.moe(self.norm(rows), batch)
+        return rows + mixed
+
+
+@final
 class EncoderLayer(nn.Module):
     """Attention, then MLP, each with its norm and its residual."""
 

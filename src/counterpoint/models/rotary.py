@@ -20,20 +20,28 @@ class Unrotated(nn.Module):
 class Rotary(nn.Module):
     """Rotate the halves of queries and keys (rows, heads, head_dim) by their positions (Su et al., 2021).
 
-    Angles are float32, and float64 for float64 rows.
+    With `sections` the first pairs turn with the first coordinate of a position, the next with the second, and so on
+    (Wang et al., 2024, arXiv:2409.12191). Angles are float32, and float64 for float64 rows.
     """
 
-    def __init__(self, head_dim: int, theta: float) -> None:
+    def __init__(self, head_dim: int, theta: float, sections: tuple[int, ...] | None = None) -> None:
         super().__init__()
         self.head_dim = head_dim
         self.theta = theta
+        self.sections = sections
 
     def forward(self, queries: Tensor, keys: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(queries.dtype, torch.float32)
         exponents = torch.arange(0, self.head_dim, 2, device=queries.device, dtype=wide) / self.head_dim
-        angles = batch.positions.to(wide)[:, None] * self.theta**-exponents
+        angles = self._places(batch.positions).to(wide) * self.theta**-exponents
         cosine, sine = angles.cos().to(queries.dtype)[:, None], angles.sin().to(queries.dtype)[:, None]
         return _rotate(queries, cosine, sine), _rotate(keys, cosine, sine)
+
+    def _places(self, positions: Tensor) -> Tensor:
+        """The coordinate that turns each pair, (rows, 1) or (rows, head_dim / 2)."""
+        if self.sections is None:
+            return positions[:, None]
+        return torch.cat([positions[:, i : i + 1].expand(-1, n) for i, n in enumerate(self.sections)], dim=1)
 
 
 def _rotate(rows: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

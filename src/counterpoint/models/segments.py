@@ -65,11 +65,17 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Segments:
-    """Documents that lie behind each other in `rows` rows; rows after the last document belong to none."""
+    """Documents that lie behind each other in `rows` rows; rows after the last document belong to none.
+
+    `document` int64 (rows in documents,) is the number of each row's document, `extents` int64 (documents,) are the
+    lengths as a tensor.
+    """
 
     lengths: tuple[int, ...]
     rows: int
     buckets: tuple[Bucket, ...]
+    document: Tensor
+    extents: Tensor
 
     @classmethod
     def build(cls, lengths: Sequence[int], rows: int, device: torch.device | str = "cpu") -> "Segments":
@@ -80,11 +86,19 @@ class Segments:
             Bucket.build([starts[i] for i in members], [lengths[i] for i in members]).to(device)
             for members in _similar_lengths(lengths)
         )
-        return cls(lengths=tuple(lengths), rows=rows, buckets=tuple(grouped))
+        extents = torch.tensor(tuple(lengths), dtype=torch.int64)
+        document = torch.arange(len(lengths)).repeat_interleave(extents)
+        return cls(tuple(lengths), rows, tuple(grouped), document.to(device), extents.to(device))
 
     def to(self, device: torch.device | str) -> "Segments":
         """The same segments with their index tensors on `device`."""
-        return Segments(self.lengths, self.rows, tuple(bucket.to(device) for bucket in self.buckets))
+        return Segments(
+            self.lengths,
+            self.rows,
+            tuple(bucket.to(device) for bucket in self.buckets),
+            self.document.to(device, non_blocking=True),
+            self.extents.to(device, non_blocking=True),
+        )
 
 
 def _similar_lengths(lengths: Sequence[int]) -> list[list[int]]:

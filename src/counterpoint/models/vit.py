@@ -39,6 +39,7 @@ def _layer(sizes: VitSizes, _earlier: Earlier) -> nn.Module:
         sizes.heads,
         sizes.hidden // sizes.heads,
         bias=True,
+        qkv_bias=True,
         causal=False,
         rotary=Unrotated(),
         q_norm=nn.Identity(),

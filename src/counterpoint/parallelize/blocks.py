@@ -1,6 +1,7 @@
 """Which piece of a global tensor a rank holds: behind values, checkpoints, norms and comparisons."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,25 +62,40 @@ class Block:
         return 1 if self.reduction == "shard" else size
 
 
-def block_of(name: str, sharding: Sharding, tp_rank: int, tp_size: int, shard_rank: int, shard_size: int) -> Block:
-    """The block of a rank: its tensor-parallel piece, of which FSDP2 keeps the rank's chunk of dim 0.
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Piece number `index` of `count` pieces of the rounded-up size along a dim.
 
-    FSDP2 chunks as `torch.chunk` does: pieces of the rounded-up size, the last ones shorter or empty.
+    The last pieces are shorter or empty, as `torch.chunk` and FSDP2 make them, or `padded` to the size of the others.
     """
-    offset = [0] * len(sharding.global_shape)
-    local = list(sharding.local_shape(tp_size))
-    if sharding.dim is not None:
-        offset[sharding.dim] = tp_rank * local[sharding.dim]
-    if local:
-        chunk = -(-local[0] // shard_size)
-        start = min(shard_rank * chunk, local[0])
-        offset[0] += start
-        local[0] = min(chunk, local[0] - start)
+
+    dim: int
+    index: int
+    count: int
+    padded: bool = False
+
+
+def cut_block(name: str, global_shape: tuple[int, ...], cuts: Iterable[Cut], reduction: Reduction) -> Block:
+    """What is left for a rank of a global tensor that is cut again and again."""
+    offset, local = [0] * len(global_shape), list(global_shape)
+    for cut in cuts:
+        whole = local[cut.dim]
+        piece = -(-whole // cut.count)
+        start = cut.index * piece if cut.padded else min(cut.index * piece, whole)
+        offset[cut.dim] += start
+        local[cut.dim] = piece if cut.padded else min(piece, whole - start)
     # Padding lies at the end of the global dim, so a clipped piece is a shorter one, never one with a hole.
-    extents = sharding.global_shape
-    inside = tuple(min(start, extent) for start, extent in zip(offset, extents, strict=True))
-    shape = tuple(min(n, extent - start) for n, start, extent in zip(local, inside, extents, strict=True))
-    return Block(name, extents, inside, shape, sharding.reduction)
+    inside = tuple(min(start, extent) for start, extent in zip(offset, global_shape, strict=True))
+    shape = tuple(min(n, extent - start) for n, start, extent in zip(local, inside, global_shape, strict=True))
+    return Block(name, global_shape, inside, shape, reduction)
+
+
+def block_of(name: str, sharding: Sharding, tp_rank: int, tp_size: int, shard_rank: int, shard_size: int) -> Block:
+    """The block of a rank: its tensor-parallel piece, of which FSDP2 keeps the rank's chunk of dim 0."""
+    cuts = [] if sharding.dim is None else [Cut(sharding.dim, tp_rank, tp_size, padded=True)]
+    if sharding.global_shape:
+        cuts.append(Cut(0, shard_rank, shard_size))
+    return cut_block(name, sharding.global_shape, cuts, sharding.reduction)
 
 
 def whole_block(name: str, shape: tuple[int, ...]) -> Block:

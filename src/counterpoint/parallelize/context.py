@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from counterpoint.errors import PlacementError
 from counterpoint.models.attention import Attention
 from counterpoint.models.chain import Chain
+from counterpoint.models.mamba import Filters, Mamba, Streams
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 
@@ -29,13 +30,63 @@ def apply_context_parallel(chain: Chain, group: dist.ProcessGroup | None, rank: 
     ranks = TensorGroup(group, rank, size)
     for name, module in list(chain.named_modules()):
         if isinstance(module, Attention):
-            heads = module.q.weight.shape[0] // module.head_dim
-            if heads % size:
-                raise PlacementError(
-                    f"{name} has {heads} heads on each tensor-parallel rank, expected a multiple of cp ({size}); "
-                    "change heads, tp or cp"
-                )
+            _check_heads(name, module.q.weight.shape[0] // module.head_dim, size)
             module.mix = ContextMix(module.mix, ranks)
+        elif isinstance(module, Mamba):
+            _check_heads(name, module.dt.weight.shape[0], size)
+            module.mix = ContextMambaMix(module.mix, ranks)
+
+
+def _check_heads(name: str, heads: int, size: int) -> None:
+    if heads % size:
+        raise PlacementError(
+            f"{name} has {heads} heads on each tensor-parallel rank, expected a multiple of cp ({size}); "
+            "change heads, tp or cp"
+        )
+
+
+@final
+class HeadExchange(nn.Module):
+    """The two exchanges of rows for heads: rows (rows, heads, ...) of a rank's share, heads of all rows of the lane."""
+
+    def __init__(self, ranks: TensorGroup) -> None:
+        super().__init__()
+        self.size = ranks.size
+        self.ranks = ranks
+        self.to_heads = RowExchange(self._rows_to_heads, self._heads_to_rows)
+        self.to_rows = RowExchange(self._heads_to_rows, self._rows_to_heads)
+        self.gather = RowExchange(ranks.all_gather, ranks.reduce_scatter)
+
+    def shared_to_heads(self, rows: Tensor, heads: int) -> Tensor:
+        """What a group of heads shares, (rows, groups, ...): all rows of the lane, for this rank's share of `heads`."""
+        if rows.shape[1] % self.size == 0:
+            out: Tensor = self.to_heads(rows)
+            return out
+        gathered: Tensor = self.gather(rows)
+        return gathered[:, self.wanted(heads, rows.shape[1], rows.device)]
+
+    def own(self, weights: Tensor, heads: int) -> Tensor:
+        """This rank's share of weights (groups, ...) whose groups serve `heads` heads in all."""
+        return weights[self.wanted(heads, weights.shape[0], weights.device)]
+
+    def wanted(self, heads: int, groups: int, device: torch.device) -> Tensor:
+        """The groups that this rank's heads read: each once where they divide evenly, else one for every head."""
+        share = heads // self.size
+        first = self.ranks.rank * share
+        if groups % self.size == 0:
+            return torch.arange(groups, device=device).view(self.size, -1)[self.ranks.rank]
+        return torch.arange(first, first + share, device=device) // (heads // groups)
+
+    def _rows_to_heads(self, rows: Tensor) -> Tensor:
+        """Own rows of all heads (rows, heads, dim) to all rows of own heads (rows * size, heads / size, dim)."""
+        num_rows, heads, *rest = rows.shape
+        parts = rows.reshape(num_rows, self.size, heads // self.size, *rest).transpose(0, 1)
+        return self.ranks.all_to_all(parts).flatten(0, 1)
+
+    def _heads_to_rows(self, rows: Tensor) -> Tensor:
+        """The way back: (rows * size, heads / size, dim) to (rows, heads, dim)."""
+        parts = rows.reshape(self.size, rows.shape[0] // self.size, *rows.shape[1:])
+        return self.ranks.all_to_all(parts).transpose(0, 1).flatten(1, 2)
 
 
 @final
@@ -45,35 +96,34 @@ class ContextMix(nn.Module):
     def __init__(self, mix: nn.Module, ranks: TensorGroup) -> None:
         super().__init__()
         self.mix = mix
-        self.ranks = ranks
-        self.to_heads = RowExchange(self._rows_to_heads, self._heads_to_rows)
-        self.to_rows = RowExchange(self._heads_to_rows, self._rows_to_heads)
-        self.gather = RowExchange(ranks.all_gather, ranks.reduce_scatter)
+        self.exchange = HeadExchange(ranks)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, segments: Segments) -> Tensor:
         """(rows, heads, dim) and twice (rows, kv_heads, dim) -> (rows, heads, dim)."""
-        if keys.shape[1] % self.ranks.size == 0:
-            keys, values = self.to_heads(keys), self.to_heads(values)
-        else:
-            wanted = self._wanted(queries.shape[1], keys.shape[1], queries.device)
-            keys, values = self.gather(keys)[:, wanted], self.gather(values)[:, wanted]
-        mixed: Tensor = self.to_rows(self.mix(self.to_heads(queries), keys, values, segments))
+        heads = queries.shape[1]
+        keys, values = (self.exchange.shared_to_heads(rows, heads) for rows in (keys, values))
+        mixed: Tensor = self.exchange.to_rows(self.mix(self.exchange.to_heads(queries), keys, values, segments))
         return mixed
 
-    def _wanted(self, heads: int, kv_heads: int, device: torch.device) -> Tensor:
-        """The key-value head of each of this rank's query heads, (heads / size,)."""
-        share = heads // self.ranks.size
-        first = self.ranks.rank * share
-        return torch.arange(first, first + share, device=device) // (heads // kv_heads)
 
-    def _rows_to_heads(self, rows: Tensor) -> Tensor:
-        """Own rows of all heads (rows, heads, dim) to all rows of own heads (rows * size, heads / size, dim)."""
-        num_rows, heads, dim = rows.shape
-        parts = rows.reshape(num_rows, self.ranks.size, heads // self.ranks.size, dim).transpose(0, 1)
-        return self.ranks.all_to_all(parts).flatten(0, 1)
+@final
+class ContextMambaMix(nn.Module):
+    """`mix` of all rows of the lane on a rank's share of the heads; streams and output are the rank's own rows."""
 
-    def _heads_to_rows(self, rows: Tensor) -> Tensor:
-        """The way back: (rows * size, heads / size, dim) to (rows, heads, dim)."""
-        num_rows, heads, dim = rows.shape
-        parts = rows.reshape(self.ranks.size, num_rows // self.ranks.size, heads, dim)
-        return self.ranks.all_to_all(parts).transpose(0, 1).flatten(1, 2)
+    def __init__(self, mix: nn.Module, ranks: TensorGroup) -> None:
+        super().__init__()
+        self.mix = mix
+        self.exchange = HeadExchange(ranks)
+
+    def forward(self, streams: Streams, filters: Filters, segments: Segments) -> Tensor:
+        heads = streams.x.shape[1]
+        paces = self.exchange.to_heads(torch.stack((streams.step, streams.decay), dim=2))
+        own_streams = Streams(
+            self.exchange.to_heads(streams.x),
+            self.exchange.shared_to_heads(streams.b, heads),
+            self.exchange.shared_to_heads(streams.c, heads),
+            *paces.unbind(2),
+        )
+        own_filters = Filters(*(self.exchange.own(weights, heads) for weights in filters))
+        mixed: Tensor = self.exchange.to_rows(self.mix(own_streams, own_filters, segments))
+        return mixed

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 
 from counterpoint.models.chain import Chain
+from counterpoint.models.experts import Experts
 from counterpoint.models.head import TiedHead
+from counterpoint.models.wide import Wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +29,54 @@ class Precision:
     reduce: torch.dtype
 
 
-def shard_data_parallel(chain: Chain, mesh: DeviceMesh, precision: Precision, reshard: bool) -> None:
+def shard_data_parallel(
+    chain: Chain, mesh: DeviceMesh, expert_mesh: DeviceMesh | None, precision: Precision, reshard: bool
+) -> None:
     """Apply FSDP2 to every part of a chain and to the chain itself, in place.
 
-    `mesh` is (dp_shard,) or (dp_replicate, dp_shard). With `reshard` parameters are gathered for each forward and
-    backward, without it once for all microbatches of a step. An embedding that a tied head reads belongs to the chain's
-    own group, which is gathered as long as any of its parts runs.
+    `mesh` is (dp_shard,) or (dp_replicate, dp_shard); experts are sharded over `expert_mesh` (edp,), which only a chain
+    without any does not need. What computes wide has a group of its own, that casts nothing (design D20). With
+    `reshard` parameters are gathered for each forward and backward, without it once for all microbatches of a step. An
+    embedding that a tied head reads belongs to the chain's own group, which is gathered as long as any of its parts
+    runs.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=None if precision.compute == precision.parameters else precision.compute,
         reduce_dtype=precision.reduce,
         cast_forward_inputs=False,
     )
+    for module in chain.modules():
+        if isinstance(module, Experts):
+            assert expert_mesh is not None, "a chain with experts has their mesh"
+            _shard_experts(module, expert_mesh, policy, reshard)
+        elif isinstance(module, Wide) and policy.param_dtype is not None:
+            wide = MixedPrecisionPolicy(reduce_dtype=precision.parameters, cast_forward_inputs=False)
+            fully_shard(module, mesh=mesh, mp_policy=wide, reshard_after_forward=reshard)
     parts = [part for _name, part in chain.parts()]
     shared = [embedding for part in parts if isinstance(part, TiedHead) for embedding in part.tied]
     for part in parts:
         if part not in shared and next(part.parameters(), None) is not None:
             fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     fully_shard(chain, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
-    for module in _fsdp_modules(chain):
-        module.set_gradient_divide_factor(1.0)
-        module.set_force_sum_reduction_for_comms(True)
+    for sharded in _fsdp_modules(chain):
+        sharded.set_gradient_divide_factor(1.0)
+        sharded.set_force_sum_reduction_for_comms(True)
     begin_accumulation(chain, reshard)
+
+
+def expert_shard_dim(shape: tuple[int, ...], size: int) -> int:
+    """The dim along which FSDP2 cuts a stacked weight (experts, outputs, inputs) into `size` pieces.
+
+    Whole experts where they divide, else a dim that divides; so few experts on many ranks are not mostly padding.
+    """
+    return next((dim for dim, extent in enumerate(shape) if extent % size == 0), 0)
+
+
+def _shard_experts(experts: Experts, mesh: DeviceMesh, policy: MixedPrecisionPolicy, reshard: bool) -> None:
+    def placement(parameter: nn.Parameter) -> Shard:
+        return Shard(expert_shard_dim(tuple(parameter.shape), mesh.size()))
+
+    fully_shard(experts, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard, shard_placement_fn=placement)
 
 
 def begin_accumulation(chain: nn.Module, reshard: bool) -> None:

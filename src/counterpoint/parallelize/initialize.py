@@ -6,6 +6,7 @@ every device and in every version of torch.
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -22,29 +23,53 @@ _SECOND_FACTOR = 0x94D049BB133111EB
 _DRAWS_PER_ELEMENT = 2
 _DIGITS_PER_DRAW = 4
 _DIGIT_BITS = 16
+_UNUSED_BITS = 12
+"""Low bits of a draw that a float64 between 0 and 1 has no place for."""
+
 _ELEMENTS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Initial:
-    """Normal around `mean`; `residual` divides `std` by the root of the number of residual sums."""
+    """Normal around `mean`; `residual` divides `std` by the root of the number of residual sums.
+
+    With `of_uniform` an element is that function of a number drawn evenly between 0 and 1 instead.
+    """
 
     pattern: str
-    mean: float
-    std: float
+    mean: float = 0.0
+    std: float = 0.0
     residual: bool = False
+    of_uniform: Callable[[float], float] | None = None
 
     def std_at(self, residual_sums: int) -> float:
         """The standard deviation in a model that adds `residual_sums` sublayers to its rows."""
         return self.std / math.sqrt(residual_sums) if self.residual else self.std
 
 
+def _decay_rate(share: float) -> float:
+    """The logarithm of a rate between 1 and 16, as Mamba-2's authors draw it (arXiv:2405.21060)."""
+    return math.log(1.0 + 15.0 * share)
+
+
+def _step_bias(share: float) -> float:
+    """What softplus maps to a step between 0.001 and 0.1, even on a logarithmic scale (arXiv:2312.00752)."""
+    step = math.exp(math.log(0.001) + share * (math.log(0.1) - math.log(0.001)))
+    return step + math.log(-math.expm1(-step))
+
+
 INITIAL_VALUES = (
-    Initial("*.bias", mean=0.0, std=0.0),
-    Initial("*norm.weight", mean=1.0, std=0.0),
-    Initial("layers.*.o.weight", mean=0.0, std=0.02, residual=True),
-    Initial("layers.*.down.weight", mean=0.0, std=0.02, residual=True),
-    Initial("*", mean=0.0, std=0.02),
+    Initial("*.bias"),
+    Initial("*norm.weight", mean=1.0),
+    Initial("*.dynamics.a_log", of_uniform=_decay_rate),
+    Initial("*.dynamics.dt_bias", of_uniform=_step_bias),
+    Initial("*.dynamics.d", mean=1.0),
+    # The deviation of torch's own uniform filters of width 4.
+    Initial("*_conv.weight", std=0.29),
+    Initial("layers.*.o.weight", std=0.02, residual=True),
+    Initial("layers.*.down.weight", std=0.02, residual=True),
+    Initial("layers.*.experts.down", std=0.02, residual=True),
+    Initial("*", std=0.02),
 )
 """The first pattern that fits a parameter's name decides."""
 
@@ -58,10 +83,15 @@ def initialize_(local: Tensor, block: Block, seed: int, module: str, residual_su
     std = initial.std_at(residual_sums)
     local.zero_()
     inside = local[block.local_slices]
-    if std == 0.0:
+    if std == 0.0 and initial.of_uniform is None:
         inside.fill_(initial.mean)
         return
     key = _key(seed, f"{module}.{block.name}")
+    if initial.of_uniform is not None:
+        # On the CPU and by the C library's functions, one by one: these are a number or two for each head.
+        shares = _uniform(key, _indices(block, 0, inside.cpu())).tolist()
+        inside.copy_(torch.tensor([initial.of_uniform(share) for share in shares], dtype=torch.float64))
+        return
     for start in range(0, inside.shape[0], _rows_at_once(block)):
         piece = inside[start : start + _rows_at_once(block)]
         piece.copy_(initial.mean + std * _standard_normal(key, _indices(block, start, piece)))
@@ -84,6 +114,13 @@ def _indices(block: Block, start: int, piece: Tensor) -> Tensor:
 
 def _key(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little")
+
+
+def _uniform(key: int, indices: Tensor) -> Tensor:
+    """Float64 values in (0, 1) for int64 element indices."""
+    bits = _splitmix(indices * _DRAWS_PER_ELEMENT, key) >> _UNUSED_BITS & (2 ** (64 - _UNUSED_BITS) - 1)
+    shares: Tensor = (bits.double() + 0.5) * 2.0 ** -(64 - _UNUSED_BITS)
+    return shares
 
 
 def _standard_normal(key: int, indices: Tensor) -> Tensor:

@@ -13,15 +13,17 @@ from counterpoint.errors import PlacementError
 from counterpoint.models.attention import Attention
 from counterpoint.models.chain import Chain
 from counterpoint.models.embedding import Lookup
-from counterpoint.models.exchange import Enter, Leave, LookupLeave, StageEnter, StageLeave
+from counterpoint.models.exchange import Enter, Leave, LookupLeave, RowsEnter, RowsLeave, StageEnter, StageLeave
 from counterpoint.models.head import CrossEntropySum, VocabularyHead
+from counterpoint.models.mamba import Mamba
 from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
 from counterpoint.parallelize.vocabulary import ShardedCrossEntropySum
 
-Role = Literal["outputs", "inputs", "words", "rows", "share"]
+Role = Literal["outputs", "inputs", "words", "rows", "share", "expert"]
 """What becomes of a parameter: dim 0 is cut (`outputs`), dim 1 is cut (`inputs`), dim 0 is cut and padded
-(`words`), it acts on residual rows (`rows`), or in any mode on a rank's share of rows or heads (`share`)."""
+(`words`), it acts on residual rows (`rows`), or in any mode on a rank's share of rows or heads (`share`), or the
+expert view cuts it (`expert`)."""
 
 _CUT_DIMS: Mapping[Role, int] = {"outputs": 0, "inputs": 1, "words": 0}
 
@@ -47,6 +49,12 @@ TENSOR_RULES = (
     TensorRule("*.mlp.up.*", "outputs"),
     TensorRule("*.mlp.down.weight", "inputs"),
     TensorRule("*.mlp.down.bias", "rows"),
+    TensorRule("*.mamba.o.weight", "inputs"),
+    TensorRule("*.mamba.*", "outputs"),
+    TensorRule("*.moe.router.weight", "share"),
+    TensorRule("*.moe.experts.*", "expert"),
+    TensorRule("*.moe.shared.down.weight", "inputs"),
+    TensorRule("*.moe.shared.*", "outputs"),
     TensorRule("*norm.*", "rows"),
     TensorRule("projector.linear.*", "rows"),
 )
@@ -90,6 +98,8 @@ def _sharding(
             f"parameter {name} has no rule in the tensor-parallel table, expected one since tp is {size}; "
             "add a rule or set tp to 1"
         )
+    if role == "expert":
+        return Sharding(shape, "shard")
     if role in ("rows", "share"):
         reduction: Reduction = "partial" if sequence_parallel or role == "share" else "duplicate"
         return Sharding(shape, reduction)
@@ -102,11 +112,15 @@ def _sharding(
 
 
 def _check_heads(chain: Chain, size: int) -> None:
+    """Widths may divide where heads and groups do not."""
     for name, module in chain.named_modules():
-        if not isinstance(module, Attention):
-            continue
-        for kind, linear in (("heads", module.q), ("kv_heads", module.k)):
-            heads = linear.weight.shape[0] // module.head_dim
+        counts: dict[str, int] = {}
+        if isinstance(module, Attention):
+            rows = {"heads": module.q, "kv_heads": module.k}
+            counts = {kind: linear.weight.shape[0] // module.head_dim for kind, linear in rows.items()}
+        elif isinstance(module, Mamba):
+            counts = {"groups": module.b.weight.shape[0] // module.state, "heads": module.dt.weight.shape[0]}
+        for kind, heads in counts.items():
             if heads % size:
                 raise PlacementError(
                     f"{name} has {heads} {kind}, expected a multiple of tp ({size}); change {kind} or tp"
@@ -157,6 +171,8 @@ def _exchange_makers(
     without_sequence = vocabulary | {
         Enter: lambda: RowExchange(keep, ranks.all_reduce),
         Leave: lambda: RowExchange(ranks.all_reduce, keep),
+        RowsEnter: lambda: RowExchange(ranks.own_share, ranks.all_gather),
+        RowsLeave: lambda: RowExchange(ranks.all_gather, ranks.own_share),
         StageEnter: lambda: RowExchange(ranks.all_gather, ranks.own_share),
     }
     if not ends_in_loss:

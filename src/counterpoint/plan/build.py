@@ -9,7 +9,7 @@ from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.placement import LayoutRequest, Placement, place
 from counterpoint.plan.plan import Plan, even_split
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
+from counterpoint.plan.sizes import DecoderSizes, MambaSizes, ModelSizes, MoeSizes, VitSizes
 
 
 def build_plan(config: Config, vocab: int | None) -> Plan:
@@ -63,8 +63,11 @@ def sizes_of(config: Config, module: str, vocab: int | None) -> ModelSizes:
         return DecoderSizes(
             pattern=model.pattern, hidden=model.hidden, heads=model.heads,
             kv_heads=model.num_kv_heads, head_dim=model.head_size,
-            ffn=model.ffn, vocab=int(words), tied=model.tied, activation=model.activation,
-            rope_theta=model.rope_theta, qk_norm=model.qk_norm,
+            ffn=0 if model.ffn is None else model.ffn, vocab=int(words), tied=model.tied, activation=model.activation,
+            rope_theta=model.rope_theta, rope_sections=model.rope_sections, qk_norm=model.qk_norm,
+            norm_eps=model.norm_eps, qkv_bias=model.qkv_bias,
+            mamba=None if model.mamba is None else MambaSizes(**model.mamba.model_dump()),
+            moe=None if model.moe is None else MoeSizes(**model.moe.model_dump()),
         )  # fmt: skip
     target = next(edge.target for edge in config.edges if edge.source == module)
     return VitSizes(

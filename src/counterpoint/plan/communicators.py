@@ -12,7 +12,10 @@ from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.placement import Placement
 
 COLLECTIVE_AXES = ("dp_shard", "dp_replicate", "cp", "tp")
-"""Axes along which a module's parameters or rows are exchanged collectively today."""
+"""Axes along which a module's parameters or rows are exchanged collectively."""
+
+EXPERT_AXES = ("edp", "ep", "lane")
+"""Axes that stages with a mixture of experts need as well: for its parameters, its rows, its counts by document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,14 @@ def _transfer(placement: Placement, link: Link, direction: Direction, rank: int)
 
 
 def communicators(
-    placement: Placement, links: tuple[Link, ...], ties: tuple[tuple[int, ...], ...] = ()
+    placement: Placement, links: tuple[Link, ...], more: tuple[tuple[int, ...], ...] = ()
 ) -> tuple[Communicator, ...]:
-    """All communicators: the active world, every collective group, those of tied weights, every transfer channel."""
+    """All communicators: the active world, every collective group, `more` of tied weights and experts, every transfer
+    channel."""
     wanted: dict[str, Communicator] = {}
     groups = [placement.active]
     groups += [group for layout in placement.layouts for axis in COLLECTIVE_AXES for group in layout.groups(axis)]
-    for ranks in (*groups, *ties):
+    for ranks in (*groups, *more):
         wanted.setdefault(collective_name(ranks), Communicator(collective_name(ranks), ranks))
     for link in links:
         source, target = placement.layout(link.source.module), placement.layout(link.target.module)

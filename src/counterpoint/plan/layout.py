@@ -16,6 +16,14 @@ class Coordinate(NamedTuple):
     tp: int
 
 
+class ExpertCoordinate(NamedTuple):
+    """Where a rank stands among its stage's ranks in the expert view."""
+
+    edp: int
+    ep: int
+    etp: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """One module's parallel layout: dense `pp x dp x cp x tp`, expert `pp x edp x ep x etp`, innermost last.
@@ -55,7 +63,7 @@ class Layout:
                 f"{where}: pp {self.pp} x dp {self.dp} x cp {self.cp} x tp {self.tp} = {product}, expected "
                 f"{len(self.ranks)}, the number of ranks in {list(self.ranks)}; change a degree or the rank list"
             )
-        if self.stage_size % (self.ep * self.etp):
+        if self.stage_size % self.expert_size:
             raise PlacementError(
                 f"{where}.expert: ep {self.ep} x etp {self.etp} does not divide the {self.stage_size} ranks of a "
                 f"stage (dp {self.dp} x cp {self.cp} x tp {self.tp}); choose degrees whose product divides it"
@@ -69,7 +77,12 @@ class Layout:
     @property
     def edp(self) -> int:
         """Data-parallel degree of the expert view."""
-        return self.stage_size // (self.ep * self.etp)
+        return self.stage_size // self.expert_size
+
+    @property
+    def expert_size(self) -> int:
+        """Ranks that hold all experts together: ep x etp."""
+        return self.ep * self.etp
 
     @property
     def lane_size(self) -> int:
@@ -90,6 +103,12 @@ class Layout:
         pp, dp = divmod(rest, self.dp)
         return Coordinate(pp, dp, cp, tp)
 
+    def expert_coordinate(self, rank: int) -> ExpertCoordinate:
+        """The expert coordinate of a global rank; raises KeyError for a rank outside the module."""
+        within = self.ranks.index(rank) - self.coordinate(rank).pp * self.stage_size
+        edp, rest = divmod(within, self.expert_size)
+        return ExpertCoordinate(edp, *divmod(rest, self.etp))
+
     def rank_at(self, pp: int, dp: int, cp: int = 0, tp: int = 0) -> int:
         """The global rank at a dense coordinate."""
         return self.ranks[((pp * self.dp + dp) * self.cp + cp) * self.tp + tp]
@@ -104,9 +123,11 @@ class Layout:
         return self.ranks[start : start + self.lane_size]
 
     def group(self, axis: str, rank: int) -> tuple[int, ...]:
-        """The ranks that differ from `rank` along one axis only: pp, dp_replicate, dp_shard, dp, cp or tp.
+        """The ranks that differ from `rank` along `axis` only: pp, dp_replicate, dp_shard, dp, cp, tp, lane, ep or edp.
 
-        `dp_shard` spans the ranks that FSDP shards dense parameters over, cp included (design D16).
+        `dp_shard` spans the ranks that FSDP shards dense parameters over, cp included (design D16), and `edp` those
+        that it shards experts over; `lane` is the cp x tp ranks of a lane, `ep` the ep x etp ranks that trade rows of
+        experts.
         """
         pp, dp, cp, tp = self.coordinate(rank)
         replicate, shard = divmod(dp, self.dp_shard)
@@ -124,14 +145,21 @@ class Layout:
                 return tuple(self.rank_at(pp, dp, c, tp) for c in range(self.cp))
             case "tp":
                 return tuple(self.rank_at(pp, dp, cp, t) for t in range(self.tp))
-        raise KeyError(f"{axis} is not an axis of the dense view")
+            case "lane":
+                return self.lane_ranks(pp, dp)
+            case "ep":
+                start = self.ranks.index(rank) // self.expert_size * self.expert_size
+                return self.ranks[start : start + self.expert_size]
+            case "edp":
+                return self.stage_ranks(pp)[self.ranks.index(rank) % self.expert_size :: self.expert_size]
+        raise KeyError(f"{axis} is not an axis of a layout")
 
     def groups(self, axis: str) -> tuple[tuple[int, ...], ...]:
         """All groups of an axis, in the order of their first ranks; together they partition the module."""
         return tuple(sorted({self.group(axis, rank) for rank in self.ranks}))
 
     def __str__(self) -> str:
-        named = {"pp": self.pp, "dp": self.dp, "cp": self.cp, "tp": self.tp}
+        named = {"pp": self.pp, "dp": self.dp, "cp": self.cp, "tp": self.tp, "ep": self.ep, "etp": self.etp}
         degrees = " x ".join(f"{axis}{degree}" for axis, degree in named.items() if degree > 1) or "1"
         return f"{self.module}: {degrees} on {format_ranks(self.ranks)}"
 

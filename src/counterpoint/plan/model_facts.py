@@ -11,7 +11,8 @@ class PartFacts:
 
     `flops_per_row` and `flops_per_pair` count the forward pass, a multiplication and an addition as two; a
     pair is a query and a key that it sees. `activation_elements` estimates what forward keeps for backward.
-    The part hands on `hidden_out` values for every `rows_per_output` of the module's input rows.
+    The part hands on `hidden_out` values for every `rows_per_output` of the module's input rows. Of `parameters`,
+    `expert_parameters` are the routed experts', of which a row meets `active_expert_parameters`.
     """
 
     name: str
@@ -21,6 +22,8 @@ class PartFacts:
     activation_elements: int
     hidden_out: int
     rows_per_output: int = 1
+    expert_parameters: int = 0
+    active_expert_parameters: int = 0
 
     def cost(self, rows: int, pairs: int) -> int:
         """Forward FLOPs on `rows` rows with `pairs` query-key pairs."""
@@ -46,6 +49,11 @@ class ModelFacts:
         """Parameters of the whole model."""
         return sum(part.parameters for part in self.parts)
 
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one row meets: all but the experts that it does not choose."""
+        return sum(part.parameters - part.expert_parameters + part.active_expert_parameters for part in self.parts)
+
     def pairs(self, rows: int) -> int:
         """Query-key pairs in a document of `rows` rows."""
         return rows * (rows + 1) // 2 if self.causal else rows * rows
@@ -67,7 +75,7 @@ def facts_of(sizes: ModelSizes) -> ModelFacts:
 def decoder_facts(sizes: DecoderSizes) -> ModelFacts:
     """Facts of a decoder; a tied head counts no parameters of its own."""
     words = sizes.vocab * sizes.hidden
-    makers = {"*": _decoder_attention, "-": _decoder_mlp}
+    makers = {"*": _decoder_attention, "-": _decoder_mlp, "M": _decoder_mamba, "E": _decoder_moe}
     layers = tuple(makers[kind](f"layers.{i}", sizes) for i, kind in enumerate(sizes.pattern))
     head = PartFacts(
         name="head",
@@ -133,7 +141,7 @@ def _light_part(name: str, parameters: int, hidden: int) -> PartFacts:
 def _decoder_attention(name: str, sizes: DecoderSizes) -> PartFacts:
     hidden, queries, keys = sizes.hidden, sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
     weights = hidden * queries + 2 * hidden * keys + queries * hidden
-    biases = queries + 2 * keys + hidden if sizes.bias else 0
+    biases = (queries + 2 * keys if sizes.bias or sizes.qkv_bias else 0) + (hidden if sizes.bias else 0)
     norms = hidden + (2 * sizes.head_dim if sizes.qk_norm else 0)
     return PartFacts(
         name=name,
@@ -156,6 +164,49 @@ def _decoder_mlp(name: str, sizes: DecoderSizes) -> PartFacts:
         flops_per_pair=0,
         activation_elements=2 * sizes.hidden + 2 * inner * sizes.ffn,
         hidden_out=sizes.hidden,
+    )
+
+
+def _decoder_mamba(name: str, sizes: DecoderSizes) -> PartFacts:
+    mamba = sizes.mamba
+    assert mamba is not None, "a pattern with M comes with the sizes of Mamba-2"
+    shared = 2 * mamba.groups * mamba.state
+    convolved = mamba.inner + shared
+    projected = mamba.inner + convolved + mamba.heads
+    weights = sizes.hidden * (projected + mamba.inner)
+    # Scores and mixing within a chunk, then into its state and out of the one before.
+    scan = 2 * mamba.chunk * (mamba.groups * mamba.state + mamba.inner) + 4 * mamba.inner * mamba.state
+    return PartFacts(
+        name=name,
+        parameters=weights + convolved * (mamba.conv + 1) + 3 * mamba.heads + mamba.inner + sizes.hidden,
+        flops_per_row=2 * weights + 2 * convolved * mamba.conv + scan,
+        flops_per_pair=0,
+        activation_elements=2 * sizes.hidden + 2 * projected + 3 * mamba.inner + 2 * mamba.chunk * mamba.heads,
+        hidden_out=sizes.hidden,
+    )
+
+
+def _decoder_moe(name: str, sizes: DecoderSizes) -> PartFacts:
+    moe = sizes.moe
+    assert moe is not None, "a pattern with E comes with the sizes of the experts"
+    matrices = 3 if sizes.activation == "swiglu" else 2
+    expert, shared, router = (
+        matrices * sizes.hidden * moe.ffn,
+        matrices * sizes.hidden * moe.shared_ffn,
+        sizes.hidden * moe.experts,
+    )
+    return PartFacts(
+        name=name,
+        parameters=moe.experts * expert + shared + router + sizes.hidden,
+        flops_per_row=2 * (moe.top_k * expert + shared + router),
+        flops_per_pair=0,
+        activation_elements=2 * sizes.hidden
+        + 2 * moe.experts
+        + moe.top_k * (2 * sizes.hidden + matrices * moe.ffn)
+        + matrices * moe.shared_ffn,
+        hidden_out=sizes.hidden,
+        expert_parameters=moe.experts * expert,
+        active_expert_parameters=moe.top_k * expert,
     )
 
 

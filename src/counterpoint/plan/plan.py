@@ -6,7 +6,7 @@ from functools import cached_property
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer
 from counterpoint.plan.batch import BatchPlan, ModuleRows, plan_batch
-from counterpoint.plan.communicators import Communicator, communicators
+from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communicators
 from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.model_facts import ModelFacts, facts_of
@@ -67,8 +67,19 @@ class Plan:
     @cached_property
     def communicators(self) -> tuple[Communicator, ...]:
         """Communicators in creation order."""
-        ties = [self.tie(layout.module, rank) for layout in self.placement.layouts for rank in layout.ranks]
-        return communicators(self.placement, self.stages.links, tuple(tie for tie in ties if tie))
+        ranks = [(layout.module, rank) for layout in self.placement.layouts for rank in layout.ranks]
+        ties = [self.tie(module, rank) for module, rank in ranks]
+        experts = [group for node in self.stages.nodes if self.has_experts(node) for group in self._expert_groups(node)]
+        return communicators(self.placement, self.stages.links, tuple(group for group in (*ties, *experts) if group))
+
+    def has_experts(self, node: Node) -> bool:
+        """Whether a stage holds a mixture of experts."""
+        start, stop = self.splits[node.module][node.stage]
+        return any(part.expert_parameters for part in self.facts[node.module].parts[start:stop])
+
+    def _expert_groups(self, node: Node) -> list[tuple[int, ...]]:
+        layout = self.layouts[node.module]
+        return [layout.group(axis, rank) for axis in EXPERT_AXES for rank in self.stages.ranks[node]]
 
     def tie(self, module: str, rank: int) -> tuple[int, ...]:
         """The two ranks that hold the same shard of tied embeddings on different stages, if `rank` is one of them."""

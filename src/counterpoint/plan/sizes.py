@@ -5,11 +5,57 @@ from typing import Literal
 
 Activation = Literal["swiglu", "relu2"]
 ProjectorKind = Literal["mlp", "linear"]
+RouterKind = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MambaSizes:
+    """A Mamba-2 layer: `heads` of `head_dim` channels, whose B and C are shared by the heads of a group.
+
+    `conv` is the width of the causal convolution, `chunk` the rows that are computed as one matrix product.
+    """
+
+    heads: int
+    head_dim: int
+    groups: int
+    state: int
+    conv: int = 4
+    chunk: int = 64
+
+    @property
+    def inner(self) -> int:
+        """Channels of all heads."""
+        return self.heads * self.head_dim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoeSizes:
+    """A mixture of `experts` MLPs of width `ffn`: `top_k` of them see a row, and one of width `shared_ffn` sees all.
+
+    Scores are a `softmax` or `sigmoid` of the router; with `normalize` a row's chosen scores sum to one; `scale`
+    multiplies them. `bias_rate` None is no expert bias. `balance` weighs the per-document balance loss.
+    """
+
+    experts: int
+    top_k: int
+    ffn: int
+    shared_ffn: int = 0
+    router: RouterKind = "softmax"
+    normalize: bool = True
+    scale: float = 1.0
+    bias_rate: float | None = None
+    balance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderSizes:
-    """A causal decoder; `pattern` has one character per residual layer: `*` attention, `-` MLP."""
+    """A causal decoder.
+
+    `pattern` has one character per residual layer: `*` attention, `-` MLP, `M` Mamba-2, `E` experts; `ffn` is the
+    MLPs' width, `mamba` and `moe` the sizes of the layers of those kinds. `rope_sections` are the pairs of a head that
+    turn with the time, height and width of a row's position; None turns all of them with its one position.
+    `bias` is of all linears of attention and MLP, `qkv_bias` of queries, keys and values.
+    """
 
     pattern: str
     hidden: int
@@ -21,9 +67,18 @@ class DecoderSizes:
     tied: bool = False
     activation: Activation = "swiglu"
     rope_theta: float | None = 10000.0
+    rope_sections: tuple[int, int, int] | None = None
     qk_norm: bool = False
     norm_eps: float = 1e-5
     bias: bool = False
+    qkv_bias: bool = False
+    mamba: MambaSizes | None = None
+    moe: MoeSizes | None = None
+
+    @property
+    def position_axes(self) -> int:
+        """Coordinates of a row's position: one, or time, height and width."""
+        return 1 if self.rope_sections is None else len(self.rope_sections)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,12 @@ from counterpoint.parallelize.fsdp import begin_accumulation, release
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.train.optimizer import ModuleOptimizer, learning_rate
-from counterpoint.train.parameters import LocalParameter
+from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.replica import Replica, build_replica, dtype_of
+from counterpoint.train.routing import RoutedStep
+
+_SCALARS = 4
+"""Loss, balance loss, the wish to stop and bad payloads, ahead of each module's squared norm."""
 
 Inspector = Callable[[tuple[LocalParameter, ...]], None]
 """Called with reduced, unclipped gradients, before the update."""
@@ -28,9 +32,15 @@ Inspector = Callable[[tuple[LocalParameter, ...]], None]
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """A step's sums over all ranks; norms are before clipping, `bad` counts payloads that were replaced."""
+    """A step's sums over all ranks; norms are before clipping, `bad` counts payloads that were replaced.
+
+    `balance_loss` is the mixtures' own loss, beside `loss`; `expert_load` the most rows of an expert over the mean of
+    its layer, in the most uneven layer, None without experts.
+    """
 
     loss: float
+    balance_loss: float
+    expert_load: float | None
     norm: float
     module_norms: dict[str, float]
     learning_rates: dict[str, float]
@@ -61,6 +71,7 @@ class Engine:
             node.module: ModuleOptimizer(config.modules[node.module].optimizer, replica.parameters)
             for node, replica in self.replicas.items()
         }
+        self._routed = RoutedStep(plan, self.replicas.values(), device)
         self._rank, self._reached = rank, set[str]()
         self.optimizer_step = 0
         self.inspect: Inspector | None = None
@@ -72,6 +83,16 @@ class Engine:
     def parameters(self) -> tuple[LocalParameter, ...]:
         """This rank's shards, in the order of its nodes."""
         return tuple(parameter for replica in self.replicas.values() for parameter in replica.parameters)
+
+    @property
+    def buffers(self) -> tuple[LocalBuffer, ...]:
+        """This rank's state that no gradient moves."""
+        return tuple(buffer for replica in self.replicas.values() for buffer in replica.buffers)
+
+    @property
+    def held(self) -> tuple[LocalParameter | LocalBuffer, ...]:
+        """Parameters and buffers of this rank: all that makes up its part of the model."""
+        return (*self.parameters, *self.buffers)
 
     @property
     def sent_bytes(self) -> int:
@@ -86,7 +107,9 @@ class Engine:
         for replica in self.replicas.values():
             begin_accumulation(replica.chain, self.plan.layouts[replica.stage.node.module].reshard)
         self._bridge.begin(self._on_device_maps(inputs))
-        self._interpreter.run(schedule.programs[self._rank], self._on_device(inputs), training=True)
+        batches = self._on_device(inputs)
+        self._routed.begin(batches)
+        self._interpreter.run(schedule.programs[self._rank], batches, training=True)
         assert self._result is not None, "every program ends with the step action"
         return self._result
 
@@ -123,17 +146,20 @@ class Engine:
 
     def _step(self) -> None:
         modules = self.plan.graph.modules
-        sums = torch.zeros(3 + len(modules), dtype=torch.float64, device=self.device)
+        world = self._groups.collective(self.plan.placement.active)
+        sums = torch.zeros(_SCALARS + len(modules), dtype=torch.float64, device=self.device)
         sums[0] = self._local_loss()
-        sums[1] = float(self.wants_stop)
-        sums[2] = float(self._bad)
+        sums[1] = self._routed.balance
+        sums[2] = float(self.wants_stop)
+        sums[3] = float(self._bad)
         for replica in self.replicas.values():
             replica.tie()
-            sums[3 + modules.index(replica.stage.node.module)] += replica.square_sum()
-        dist.all_reduce(sums, group=self._groups.collective(self.plan.placement.active))
-        loss, stop, bad, *squares = sums.tolist()
+            sums[_SCALARS + modules.index(replica.stage.node.module)] += replica.square_sum()
+        dist.all_reduce(sums, group=world)
+        counts = self._routed.counts(world)
+        loss, balance, stop, bad, *squares = sums.tolist()
         norm = math.sqrt(sum(squares))
-        self._check_finite(loss, dict(zip(modules, squares, strict=True)))
+        self._check_finite(loss + balance, dict(zip(modules, squares, strict=True)))
         if self.inspect is not None:
             self.inspect(self.parameters)
         clip = self._config.training.clip_norm
@@ -144,9 +170,10 @@ class Engine:
             rates[module] = learning_rate(config, self.optimizer_step, self._config.training.steps)
             if module in self.optimizers:
                 self.optimizers[module].step(rates[module], scale)
+        self._routed.move_bias(counts)
         self.optimizer_step += 1
         norms = {module: math.sqrt(square) for module, square in zip(modules, squares, strict=True)}
-        self._result = StepResult(loss, norm, norms, rates, stop > 0, int(bad))
+        self._result = StepResult(loss, balance, _load(counts), norm, norms, rates, stop > 0, int(bad))
 
     def _check_finite(self, loss: float, squares: dict[str, float]) -> None:
         broken = [f"the gradient of {module}" for module, square in squares.items() if not math.isfinite(square)]
@@ -157,3 +184,10 @@ class Engine:
                 f"step {self.optimizer_step}: {' and '.join(broken)} is not finite, nothing was updated; resume from "
                 "the last checkpoint with a lower learning rate, a lower training.clip_norm or float32 precision"
             )
+
+
+def _load(counts: dict[str, torch.Tensor]) -> float | None:
+    """The most rows of an expert over the mean of its layer, in the most uneven layer."""
+    if not counts:
+        return None
+    return max(float(layer.max()) / max(float(layer.double().mean()), 1.0) for layer in counts.values())

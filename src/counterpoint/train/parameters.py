@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from counterpoint.parallelize.blocks import Block
+from counterpoint.parallelize.blocks import Block, whole_block
 from counterpoint.parallelize.fsdp import local
 
 
@@ -33,3 +33,22 @@ class LocalParameter:
         """The local shard of the reduced gradient, sharing memory."""
         assert self.parameter.grad is not None, "the reduce action comes before the step action"
         return local(self.parameter.grad)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBuffer:
+    """State of `module` that no gradient moves, `name` in the whole model; every rank of its stage holds all of it."""
+
+    module: str
+    name: str
+    value: torch.Tensor
+
+    @property
+    def key(self) -> str:
+        """The layout-free name under which it is stored: `language.layers.1.moe.router.bias`."""
+        return f"{self.module}.{self.name}"
+
+    @property
+    def block(self) -> Block:
+        """The whole tensor."""
+        return whole_block(self.name, tuple(self.value.shape))

@@ -4,21 +4,29 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from counterpoint.config.schema import Config
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.stage import Stage
 from counterpoint.models.catalog import model_parts
-from counterpoint.models.chain import build_chain
-from counterpoint.parallelize.blocks import block_of
+from counterpoint.models.chain import Chain, build_chain
+from counterpoint.parallelize.blocks import Block, Cut, Sharding, block_of, cut_block
 from counterpoint.parallelize.context import apply_context_parallel
-from counterpoint.parallelize.fsdp import Precision, local, reduce_gradients, shard_data_parallel
+from counterpoint.parallelize.exchange import TensorGroup
+from counterpoint.parallelize.expert import ExpertRank, ExpertSharding, apply_expert_parallel
+from counterpoint.parallelize.fsdp import (
+    Precision,
+    expert_shard_dim,
+    local,
+    reduce_gradients,
+    shard_data_parallel,
+)
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.graph import Node
+from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.train.parameters import LocalParameter
+from counterpoint.train.parameters import LocalBuffer, LocalParameter
 
 EMBEDDING, TIED_HEAD = "embed.weight", "head.weight"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -39,9 +47,10 @@ def precision_of(config: Config) -> Precision:
 class Replica:
     """One node on one rank: its chain, its stage for the interpreter, its parameters and its tensor-parallel group."""
 
-    chain: nn.Module
+    chain: Chain
     stage: Stage
     parameters: tuple[LocalParameter, ...]
+    buffers: tuple[LocalBuffer, ...]
     tensor_group: dist.ProcessGroup | None
     tie_group: dist.ProcessGroup | None = None
 
@@ -75,37 +84,72 @@ class Replica:
 def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Replica:
     """Build a node's part on this rank; no other rank takes part beyond the groups that exist."""
     world, layout = groups.world, plan.layouts[node.module]
-    coordinate = layout.coordinate(world.rank)
     parts = model_parts(plan.sizes[node.module])
     start, stop = plan.splits[node.module][node.stage]
     precision = precision_of(config)
     with torch.device("meta"):
         chain = build_chain(parts[start:stop]).to(precision.parameters)
-    group = groups.collective(layout.group("tp", world.rank)) if layout.tp > 1 else None
-    shardings = apply_tensor_parallel(chain, group, coordinate.tp, layout.tp, layout.sequence_parallel)
-    lane = groups.collective(layout.group("cp", world.rank)) if layout.cp > 1 else None
-    apply_context_parallel(chain, lane, coordinate.cp, layout.cp)
-    mesh = groups.data_mesh(layout)
-    shard_data_parallel(chain, mesh, precision, layout.reshard)
+    cutting = _cut(chain, layout, groups, has_experts=plan.has_experts(node))
+    expert_mesh = groups.expert_mesh(layout) if plan.has_experts(node) else None
+    shard_data_parallel(chain, groups.data_mesh(layout), expert_mesh, precision, layout.reshard)
     chain.to_empty(device=world.device)
-    shard = layout.group("dp_shard", world.rank)
-    parameters = []
     tie = plan.tie(node.module, world.rank)
+    parameters = []
     for name, parameter in chain.named_parameters():
         # Across stages a tied head is a second copy of the embedding: the same values under the same name (design D18).
         known = EMBEDDING if tie and name == TIED_HEAD else name
-        block = block_of(known, shardings[name], coordinate.tp, layout.tp, shard.index(world.rank), len(shard))
-        initialize_(
-            local(parameter.detach()),
-            block,
-            config.run.seed,
-            node.module,
-            plan.facts[node.module].residual_sums,
-        )
-        replicas = (
-            layout.dp_replicate * block.tensor_copies(layout.tp) * (len(tie) if tie and known == EMBEDDING else 1)
-        )
-        parameters.append(LocalParameter(node.module, block, parameter, replicas))
+        block, replicas = cutting.block(name, known)
+        residual_sums = plan.facts[node.module].residual_sums
+        initialize_(local(parameter.detach()), block, config.run.seed, node.module, residual_sums)
+        copies = len(tie) if tie and known == EMBEDDING else 1
+        parameters.append(LocalParameter(node.module, block, parameter, replicas * copies))
+    buffers = tuple(LocalBuffer(node.module, name, buffer.zero_()) for name, buffer in chain.named_buffers())
+    coordinate = layout.coordinate(world.rank)
     is_loss = node.module == plan.sink and node.stage == layout.pp - 1
     stage = Stage(node, chain, is_loss, counts_loss=is_loss and coordinate.tp == 0)
-    return Replica(chain, stage, tuple(parameters), group, groups.collective(tie) if tie else None)
+    tie_group = groups.collective(tie) if tie else None
+    return Replica(chain, stage, tuple(parameters), buffers, cutting.tensor_group, tie_group)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cutting:
+    """How a rank's parameters lie, dense ones by the dense view and experts' by theirs."""
+
+    layout: Layout
+    rank: int
+    dense: dict[str, Sharding]
+    experts: dict[str, ExpertSharding]
+    tensor_group: dist.ProcessGroup | None
+
+    def block(self, name: str, known: str) -> tuple[Block, int]:
+        """The block of a parameter, which is `known` in the whole model, and how many ranks hold the same."""
+        layout = self.layout
+        if name in self.experts:
+            sharding = self.experts[name]
+            dim = expert_shard_dim(sharding.local_shape, layout.edp)
+            last = Cut(dim, layout.expert_coordinate(self.rank).edp, layout.edp)
+            return cut_block(known, sharding.global_shape, (*sharding.cuts, last), "shard"), 1
+        shard = layout.group("dp_shard", self.rank)
+        tp_rank = layout.coordinate(self.rank).tp
+        block = block_of(known, self.dense[name], tp_rank, layout.tp, shard.index(self.rank), len(shard))
+        return block, layout.dp_replicate * block.tensor_copies(layout.tp)
+
+
+def _cut(chain: Chain, layout: Layout, groups: Groups, has_experts: bool) -> _Cutting:
+    """Apply tensor, expert and context parallelism to a chain on the meta device, in this order."""
+    rank = groups.world.rank
+    coordinate = layout.coordinate(rank)
+    tensor = groups.collective(layout.group("tp", rank)) if layout.tp > 1 else None
+    dense = apply_tensor_parallel(chain, tensor, coordinate.tp, layout.tp, layout.sequence_parallel)
+    experts: dict[str, ExpertSharding] = {}
+    if has_experts:
+        view = layout.expert_coordinate(rank)
+        among = groups.collective(layout.group("ep", rank)) if layout.expert_size > 1 else None
+        lane = None
+        if layout.lane_size > 1:
+            ranks = layout.group("lane", rank)
+            lane = TensorGroup(groups.collective(ranks), ranks.index(rank), len(ranks))
+        experts = apply_expert_parallel(chain, ExpertRank(among, view.ep, layout.ep, view.etp, layout.etp), lane)
+    context = groups.collective(layout.group("cp", rank)) if layout.cp > 1 else None
+    apply_context_parallel(chain, context, coordinate.cp, layout.cp)
+    return _Cutting(layout, rank, dense, experts, tensor)

@@ -71,16 +71,16 @@ def _train(
         batch = engine.plan.batch(step, packs)
         check_plan(engine.plan, batch)
         captured: dict[str, list[tuple[Block, torch.Tensor]]] = {}
-        before = {p.key: p.value.clone() for p in engine.parameters}
+        before = {one.key: one.value.clone() for one in engine.held}
 
         def capture(parameters: Sequence[LocalParameter], into: dict[str, Any] = captured) -> None:
             into.update({p.key: (p.block, p.gradient.detach().clone().cpu()) for p in parameters})
 
         engine.inspect = capture
         result = engine.train_step(reader.read(batch))
-        updates = {p.key: (p.block, (p.value - before[p.key]).cpu()) for p in engine.parameters}
+        updates = {one.key: (one.block, (one.value - before[one.key]).cpu()) for one in engine.held}
         gradients, moved = _gather(captured, groups), _gather(updates, groups)
-        seen.append(Observation(result.loss, result.norm, gradients, moved))
+        seen.append(Observation(result.loss, result.balance_loss, result.norm, gradients, moved))
         batches.append((tuple(document for pack in packs for document in pack), result.learning_rates))
     return seen, batches
 

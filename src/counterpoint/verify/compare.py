@@ -21,9 +21,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one side saw of one step: loss, total norm, unclipped gradients and updates by parameter key."""
+    """What one side saw of one step: losses, total norm, unclipped gradients and updates by parameter key.
+
+    Updates are of buffers, such as expert biases, too.
+    """
 
     loss: float
+    balance_loss: float
     norm: float
     gradients: dict[str, torch.Tensor]
     updates: dict[str, torch.Tensor]
@@ -36,6 +40,7 @@ def compare_step(step: int, ours: Observation, reference: Observation, rates: di
         return [Difference("parameters", f"step {step}: {odd[0]} is on one side only", math.inf)]
     return [
         Difference("loss", f"step {step}", _scalar(ours.loss, reference.loss)),
+        Difference("balance loss", f"step {step}", _scalar(ours.balance_loss, reference.balance_loss)),
         Difference("norm", f"step {step}", _scalar(ours.norm, reference.norm)),
         _worst("gradient", step, ours.gradients, reference.gradients, _gradient_floors(reference.gradients)),
         _worst("update", step, ours.updates, reference.updates, {k: rates[_module(k)] for k in reference.updates}),

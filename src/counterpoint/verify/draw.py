@@ -13,7 +13,8 @@ from itertools import islice, product
 from typing import Any
 
 from counterpoint.config.load import load_config
-from counterpoint.config.schema import Config, DecoderConfig, VitConfig
+from counterpoint.config.schema import Config, DecoderConfig, ModelConfig, VitConfig
+from counterpoint.config.shapes import heads_cut_by_cp, widths_cut_by_tp
 from counterpoint.errors import CounterpointError
 from counterpoint.verify.features import features_of
 
@@ -43,8 +44,12 @@ class _Degrees:
     tp: int
 
     @property
+    def stage_size(self) -> int:
+        return self.dp_replicate * self.dp_shard * self.cp * self.tp
+
+    @property
     def size(self) -> int:
-        return self.pp * self.dp_replicate * self.dp_shard * self.cp * self.tp
+        return self.pp * self.stage_size
 
 
 def choose(base: Config, count: int, seed: int, world_size: int) -> list[Case]:
@@ -101,7 +106,7 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     data["modules"] = {name: data["modules"][name] | {"layout": layout} for name, layout in ranks.items()}
     for module in data["modules"].values():
         module["optimizer"] |= {"eps": 1e-3}
-    data["modules"][language]["model"]["tied"] = generator.choice([True, False])
+    data["modules"][language]["model"] |= _draw_variant(base.modules[language].model, generator)
     data["edges"] = [edge for edge in data["edges"] if edge["source"] in ranks]
     microbatches = generator.choice([1, 2, 2, 3, 4, 5, 8])
     data["schedule"] |= {"kind": generator.choice(["gpipe", "1f1b", "1f1b"]), "microbatches": microbatches}
@@ -114,6 +119,21 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     data["modules"][language]["model"]["vocab"] = data["data"].pop("vocab")
     data["run"]["seed"] = generator.randrange(1000)
     return data
+
+
+def _draw_variant(model: ModelConfig, generator: random.Random) -> dict[str, Any]:
+    """Options of a decoder that change what crosses ranks: tied words, positions, groups of heads, biases."""
+    assert isinstance(model, DecoderConfig), "documents enter a decoder"
+    variant: dict[str, Any] = {"tied": generator.choice([True, False]), "qkv_bias": generator.choice([True, False])}
+    if model.rope_theta is not None and model.head_size >= _FEWEST_COLUMNS:
+        pairs = model.head_size // 2
+        sections = [pairs - 2 * (pairs // 3), pairs // 3, pairs // 3]
+        variant["rope_sections"] = generator.choice([None, sections])
+    return variant
+
+
+_FEWEST_COLUMNS = 6
+"""Columns of a head that can turn with three coordinates."""
 
 
 def _draw_data(generator: random.Random, with_images: bool, vocab: Any) -> dict[str, Any]:
@@ -171,16 +191,28 @@ def _fits(degrees: _Degrees, kind: str, others: dict[str, _Degrees], world_size:
 
 def _feasible(base: Config, name: str, world_size: int) -> Iterator[_Degrees]:
     model = base.modules[name].model
-    widths = [model.heads, model.num_kv_heads, model.ffn]
-    if isinstance(model, VitConfig) and model.projector.kind == "mlp":
-        widths.append(model.projector.hidden)
+    widths, heads = widths_cut_by_tp(model).values(), heads_cut_by_cp(model).values()
     tensor = [tp for tp in range(1, world_size + 1) if all(width % tp == 0 for width in widths)]
     stages = range(1, min(model.num_layers, world_size) + 1)
     sizes = range(1, world_size + 1)
     for pp, replicate, shard, cp, tp in product(stages, (1, 2), sizes, sizes, tensor):
         degrees = _Degrees(pp, replicate, shard, cp, tp)
-        if degrees.size <= world_size and model.heads // tp % cp == 0:
+        if degrees.size <= world_size and all(count // tp % cp == 0 for count in heads):
             yield degrees
+
+
+def _draw_expert_view(model: ModelConfig, generator: random.Random, stage_size: int) -> dict[str, int]:
+    moe = model.moe if isinstance(model, DecoderConfig) else None
+    if moe is None:
+        return {"ep": 1, "etp": 1}
+    degrees = range(1, stage_size + 1)
+    options = [
+        (ep, etp)
+        for ep, etp in product(degrees, degrees)
+        if stage_size % (ep * etp) == 0 and moe.experts % ep == 0 and moe.ffn % etp == 0
+    ]
+    ep, etp = generator.choice(options)
+    return {"ep": ep, "etp": etp}
 
 
 def _draw_ranks(
@@ -221,6 +253,7 @@ def _layout(base: Config, generator: random.Random, name: str, degrees: _Degrees
     return {
         "ranks": ranks,
         **asdict(degrees),
+        "expert": _draw_expert_view(base.modules[name].model, generator, degrees.stage_size),
         "split": split,
         "sequence_parallel": generator.random() < 0.6,
         "reshard": generator.random() < 0.3,

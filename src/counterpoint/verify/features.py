@@ -23,14 +23,28 @@ def features_of(config: Config) -> frozenset[str]:
         "packing" if config.data.packing else "one document a sequence",
         f"balance {config.data.balance}",
     }
-    if sizes.tied and plan.layouts[plan.sink].pp > 1:
-        names.add("embeddings tied over pp")
+    names |= _variant(sizes, plan.layouts[plan.sink])
     for module, layout in plan.layouts.items():
         role = "vision" if isinstance(config.modules[module].model, VitConfig) else "language"
         names |= {f"{role} {name}" for name in _layout(layout, config.modules[module].layout.split != "even")}
     for step in range(_STEPS):
         names |= _batch(plan, plan.batch(step, corpus.packs(step)))
     return frozenset(names)
+
+
+def _variant(sizes: DecoderSizes, layout: Layout) -> set[str]:
+    names = set()
+    if sizes.tied and layout.pp > 1:
+        names.add("embeddings tied over pp")
+    if layout.cp > 1 and sizes.kv_heads // layout.tp % layout.cp:
+        names.add("cp over fewer key-value heads")
+    if sizes.mamba is not None and layout.cp > 1:
+        names.add("cp over Mamba-2")
+    if sizes.rope_sections is not None:
+        names.add("positions of three axes")
+    if sizes.qkv_bias:
+        names.add("bias of queries, keys and values")
+    return names
 
 
 def _microbatches(count: int) -> set[str]:
@@ -49,6 +63,14 @@ def _layout(layout: Layout, is_split_given: bool) -> set[str]:
         names.add("tp with sp" if layout.sequence_parallel else "tp without sp")
     if layout.cp > 1:
         names.add("cp")
+    if layout.ep > 1:
+        names.add("ep")
+    if layout.etp > 1:
+        names.add("etp")
+    if layout.ep > layout.lane_size:
+        names.add("ep over lanes")
+    if layout.expert_size > 1 and layout.edp > 1:
+        names.add("experts sharded over edp")
     if layout.pp > 1:
         names.add("pp, split given" if is_split_given else "pp, even split")
     if sum(degree > 1 for degree in (layout.dp, layout.cp, layout.tp, layout.pp)) > 1:

@@ -16,6 +16,7 @@ from counterpoint.data.source import Source
 from counterpoint.models.batch import Insert, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
+from counterpoint.models.moe import Moe
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initialize_
@@ -43,12 +44,14 @@ class Reference:
 
     def step(self, documents: Sequence[Document]) -> Observation:
         """Train on one batch; returns what D13 compares."""
-        loss = self.loss(documents)
+        batch = self._text(documents)
+        # A mixture's balance loss joins the backward of its own rows and is no part of this value.
+        loss: Tensor = self.chains[self._sink](None, batch)
         torch.autograd.backward(loss)
         named = self.named_parameters()
         gradients = {key: _or_zero(parameter) for key, parameter in named.items()}
         norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients.values()))
-        before = {key: parameter.detach().clone() for key, parameter in named.items()}
+        before = {key: tensor.detach().clone() for key, tensor in (named | self._named_buffers()).items()}
         clip = self.config.training.clip_norm
         scale = clip / norm if clip is not None and norm > clip else 1.0
         for key, parameter in named.items():
@@ -59,25 +62,40 @@ class Reference:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
+        self._move_expert_bias(batch)
         self.steps += 1
-        updates = {key: (parameter.detach() - before[key]).cpu() for key, parameter in named.items()}
-        return Observation(float(loss.detach()), norm, {k: g.cpu() for k, g in gradients.items()}, updates)
+        updates = {
+            key: (tensor.detach() - before[key]).cpu() for key, tensor in (named | self._named_buffers()).items()
+        }
+        balance = sum(float(routing.balance) for routing in batch.routed.values())
+        return Observation(float(loss.detach()), balance, norm, {k: g.cpu() for k, g in gradients.items()}, updates)
 
-    def loss(self, documents: Sequence[Document]) -> Tensor:
-        """The mean loss of a batch of documents."""
+    def _move_expert_bias(self, batch: TextBatch) -> None:
+        """Experts that saw fewer rows than the mean of their layer become a little likelier, the others less so."""
+        for layer, routing in batch.routed.items():
+            assert isinstance(layer, Moe), "only mixtures route"
+            if layer.router.bias is not None and layer.sizes.bias_rate is not None:
+                loads = routing.counts.tolist()
+                for expert, load in enumerate(loads):
+                    side = (load * len(loads) < sum(loads)) - (load * len(loads) > sum(loads))
+                    layer.router.bias[expert] += side * layer.sizes.bias_rate
+
+    def _named_buffers(self) -> dict[str, Tensor]:
+        return {f"{m}.{name}": b for m, chain in self.chains.items() for name, b in chain.named_buffers()}
+
+    def _text(self, documents: Sequence[Document]) -> TextBatch:
         features = [insert for edge in self.config.edges for insert in self._encode(edge.source, documents)]
         texts = [self.sources[d.source].text(d.index) for d in documents]
         lengths = tuple(len(text.ids) for text in texts)
-        batch = TextBatch(
+        return TextBatch(
             ids=self._tensor(np.concatenate([text.ids for text in texts])),
             positions=self._tensor(np.concatenate([np.arange(n) for n in lengths])),
             labels=self._tensor(np.concatenate([text.labels for text in texts])),
             segments=Segments.build(lengths, sum(lengths), self.device),
             loss_denominator=float(sum(int((text.labels >= 0).sum()) for text in texts)),
             inserts=tuple(features),
+            document_denominator=float(len(documents)),
         )
-        loss: Tensor = self.chains[self._sink](None, batch)
-        return loss
 
     def named_parameters(self) -> dict[str, torch.nn.Parameter]:
         """All parameters by layout-free key."""
@@ -117,6 +135,8 @@ class Reference:
         for name, parameter in chain.named_parameters():
             block = whole_block(name, tuple(parameter.shape))
             initialize_(parameter.detach(), block, self.config.run.seed, module, facts_of(sizes).residual_sums)
+        for buffer in chain.buffers():
+            buffer.zero_()
         return chain
 
     def _optimizer(self, module: str, chain: Chain) -> torch.optim.AdamW:

@@ -1,0 +1,144 @@
+"""Mamba-2: a gated state-space sublayer on packed rows (Dao and Gu, 2024, arXiv:2405.21060)."""
+
+from typing import NamedTuple, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from counterpoint.models.batch import TextBatch
+from counterpoint.models.conv import ConvWeights, causal_conv
+from counterpoint.models.exchange import Enter
+from counterpoint.models.linear import Linear, OutputLinear
+from counterpoint.models.scan import scan
+from counterpoint.models.segments import Segments
+from counterpoint.models.wide import Wide, widened
+from counterpoint.plan.sizes import MambaSizes
+
+
+class Streams(NamedTuple):
+    """What the recurrence reads of each row: x (rows, heads, head_dim), b and c (rows, groups, state), step and decay
+    (rows, heads)."""
+
+    x: Tensor
+    b: Tensor
+    c: Tensor
+    step: Tensor
+    decay: Tensor
+
+
+class Filters(NamedTuple):
+    """Weights of the recurrence: x (heads, head_dim, width + 1), b and c (groups, state, width + 1), whose last column
+    is the convolution's bias, and the skip (heads,)."""
+
+    x: Tensor
+    b: Tensor
+    c: Tensor
+    skip: Tensor
+
+
+@final
+class Mamba(nn.Module):
+    """Maps normed rows (rows, hidden) -> (rows, hidden); states start anew with each document.
+
+    The numbers of heads and groups follow from the weights: a share of the weights computes a share of the heads.
+    """
+
+    def __init__(self, hidden: int, sizes: MambaSizes, norm_eps: float) -> None:
+        super().__init__()
+        self.head_dim, self.state = sizes.head_dim, sizes.state
+        self.enter: nn.Module = Enter()
+        self.z = Linear(hidden, sizes.inner, bias=False)
+        self.x = Linear(hidden, sizes.inner, bias=False)
+        self.b = Linear(hidden, sizes.groups * sizes.state, bias=False)
+        self.c = Linear(hidden, sizes.groups * sizes.state, bias=False)
+        self.dt = Linear(hidden, sizes.heads, bias=False)
+        self.x_conv = ConvWeights(sizes.inner, sizes.conv)
+        self.b_conv = ConvWeights(sizes.groups * sizes.state, sizes.conv)
+        self.c_conv = ConvWeights(sizes.groups * sizes.state, sizes.conv)
+        self.dynamics = Dynamics(sizes.heads)
+        self.mix: nn.Module = MambaMix(sizes.chunk)
+        self.norm = GatedNorm(sizes.inner, sizes.inner // sizes.groups, norm_eps)
+        self.o = OutputLinear(sizes.inner, hidden, bias=False)
+
+    def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
+        inputs = self.enter(rows)
+        step, decay, skip = self.dynamics(self.dt(inputs))
+        streams = Streams(
+            _split(self.x(inputs), self.head_dim),
+            _split(self.b(inputs), self.state),
+            _split(self.c(inputs), self.state),
+            step,
+            decay,
+        )
+        filters = Filters(
+            _filter(self.x_conv, self.head_dim),
+            _filter(self.b_conv, self.state),
+            _filter(self.c_conv, self.state),
+            skip,
+        )
+        mixed: Tensor = self.mix(streams, filters, batch.segments)
+        out: Tensor = self.o(self.norm(mixed.flatten(1), self.z(inputs)))
+        return out
+
+
+@final
+class Dynamics(Wide):
+    """How fast each head's state decays and takes in: step = softplus(dt + bias), decay = -exp(a_log) step."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.a_log = nn.Parameter(torch.empty(heads))
+        self.dt_bias = nn.Parameter(torch.empty(heads))
+        self.d = nn.Parameter(torch.empty(heads))
+
+    def forward(self, dt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """dt (rows, heads) -> step and decay (rows, heads), and the skip d (heads,), all in at least float32."""
+        step = F.softplus(widened(dt) + self.dt_bias)
+        # A copy, because the parameter itself may be freed when this submodule is done.
+        return step, -self.a_log.exp() * step, self.d.clone()
+
+
+@final
+class MambaMix(nn.Module):
+    """The core of Mamba-2: it mixes the rows of a document, head by head, and has no parameter."""
+
+    def __init__(self, chunk: int) -> None:
+        super().__init__()
+        self.chunk = chunk
+
+    def forward(self, streams: Streams, filters: Filters, segments: Segments) -> Tensor:
+        """All rows of the documents, any share of the heads -> (rows, heads, head_dim)."""
+        padding = streams.x.shape[0] - segments.document.shape[0]
+        document = F.pad(segments.document, (0, padding), value=len(segments.lengths))
+        x, b, c = (_convolved(*pair, document) for pair in zip(streams[:3], filters[:3], strict=True))
+        mixed = scan(x, b, c, streams.step, streams.decay, document, self.chunk)
+        return mixed + x * filters.skip[:, None].to(x.dtype)
+
+
+@final
+class GatedNorm(nn.Module):
+    """Root mean square norm of rows * silu(gate) within each group of `group` channels."""
+
+    def __init__(self, channels: int, group: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.group, self.eps = group, eps
+
+    def forward(self, rows: Tensor, gate: Tensor) -> Tensor:
+        grouped = _split(rows * F.silu(gate), self.group)
+        return F.rms_norm(grouped, (self.group,), eps=self.eps).flatten(1) * self.weight
+
+
+def _split(rows: Tensor, width: int) -> Tensor:
+    return rows.view(rows.shape[0], rows.shape[1] // width, width)
+
+
+def _filter(conv: ConvWeights, width: int) -> Tensor:
+    columns = torch.cat((conv.weight, conv.bias[:, None]), dim=1)
+    return columns.view(columns.shape[0] // width, width, columns.shape[1])
+
+
+def _convolved(rows: Tensor, kernel: Tensor, document: Tensor) -> Tensor:
+    weight, bias = kernel[..., :-1].flatten(0, 1), kernel[..., -1].flatten()
+    return causal_conv(rows.flatten(1), weight, bias, document).view_as(rows)

@@ -1,0 +1,87 @@
+"""A dropless mixture of experts on packed rows."""
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from counterpoint.models.balance import attach, balance_loss, document_counts
+from counterpoint.models.batch import Routing, TextBatch
+from counterpoint.models.dispatch import Dispatch, LocalDispatch
+from counterpoint.models.exchange import LaneSum, OwnDocuments, RowsEnter, RowsLeave
+from counterpoint.models.experts import Experts
+from counterpoint.models.mlp import GatedMlp, Mlp, squared_relu
+from counterpoint.models.router import Choice, Router
+from counterpoint.plan.sizes import Activation, MoeSizes
+
+
+@final
+class Moe(nn.Module):
+    """Maps normed rows (rows, hidden) -> (rows, hidden): each row's experts by weight, and the shared one.
+
+    Rows of no document reach no expert. What was routed is noted in the batch.
+    """
+
+    def __init__(self, hidden: int, sizes: MoeSizes, activation: Activation) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.rows_enter: nn.Module = RowsEnter()
+        self.own_documents: nn.Module = OwnDocuments()
+        self.lane_sum: nn.Module = LaneSum()
+        self.router = Router(hidden, sizes)
+        self.dispatch: Dispatch = LocalDispatch()
+        self.experts = Experts(sizes.experts, hidden, sizes.ffn, activation)
+        self.rows_leave: nn.Module = RowsLeave()
+        self.shared = _shared_expert(hidden, sizes.shared_ffn, activation)
+
+    def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
+        own = self.rows_enter(rows)
+        document = self.own_documents(batch.segments.document, own.shape[0])
+        inside = own[: document.shape[0]]
+        choice: Choice = self.router(inside)
+        order, counts = self._by_expert(choice.experts)
+        shipment = self.dispatch.announce(counts)
+        shared = self.shared(rows)
+        sent = inside.index_select(0, order // self.sizes.top_k)
+        answers = self.dispatch.bring(self.experts(self.dispatch.send(sent, shipment), shipment.counts), shipment)
+        weighted = answers * choice.weights.flatten().index_select(0, order)[:, None].to(answers.dtype)
+        mixed = inside.new_zeros(inside.shape).index_add(0, order // self.sizes.top_k, weighted)
+        balance = self._balance(choice, document, batch)
+        batch.routed[self] = Routing(counts, balance.detach())
+        padded = F.pad(attach(mixed, balance), (0, 0, 0, own.shape[0] - inside.shape[0]))
+        out: Tensor = self.rows_leave(padded) + shared
+        return out
+
+    def _by_expert(self, experts: Tensor) -> tuple[Tensor, Tensor]:
+        """The (row, choice) pairs, counted row by row, sorted by expert; and how many pairs each expert has."""
+        chosen = experts.flatten()
+        order = chosen.sort(stable=True).indices
+        counts = torch.zeros(self.sizes.experts, dtype=torch.int64, device=chosen.device)
+        return order, counts.index_add(0, chosen, torch.ones_like(chosen))
+
+    def _balance(self, choice: Choice, document: Tensor, batch: TextBatch) -> Tensor:
+        """The weighted balance loss of the rows at hand, as a share of the mean over the global batch's documents."""
+        sizes, segments = self.sizes, batch.segments
+        if sizes.balance == 0.0 or batch.document_denominator == 0.0:
+            return choice.shares.new_zeros(())
+        own = document_counts(choice.experts, document, len(segments.lengths), sizes.experts)
+        counts = self.lane_sum(own)
+        total = balance_loss(choice.shares, counts, document, segments.extents, sizes.top_k)
+        return total * (sizes.balance / batch.document_denominator)
+
+
+@final
+class NoExpert(nn.Module):
+    """Stands for the shared expert where there is none."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.zeros_like(rows)
+
+
+def _shared_expert(hidden: int, ffn: int, activation: Activation) -> nn.Module:
+    if ffn == 0:
+        return NoExpert()
+    if activation == "swiglu":
+        return GatedMlp(hidden, ffn, bias=False)
+    return Mlp(hidden, ffn, hidden, squared_relu, bias=False)

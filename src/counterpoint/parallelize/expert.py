@@ -1,0 +1,208 @@
+"""Expert parallelism: rows travel to the ranks that hold their experts, and the answers back.
+
+A stage's rows lie on all of its ranks, and so may its experts: each of ep ranks holds a share of them, each of etp
+ranks a share of every expert's width. Rows are copied to all etp ranks, whose partial answers their owner sums.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from counterpoint.errors import PlacementError
+from counterpoint.models.chain import Chain
+from counterpoint.models.dispatch import Dispatch, Shipment
+from counterpoint.models.experts import Experts
+from counterpoint.models.moe import Moe
+from counterpoint.parallelize.blocks import Cut
+from counterpoint.parallelize.exchange import RowExchange, TensorGroup
+
+_WIDTH_DIMS = {"gate": 1, "up": 1, "down": 2}
+"""The dim of each stacked weight (experts, outputs, inputs) that is the experts' width."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertRank:
+    """A rank's place in the expert view; `group` of all ep x etp ranks is None where that is one rank."""
+
+    group: dist.ProcessGroup | None
+    ep_rank: int
+    ep: int
+    etp_rank: int
+    etp: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertSharding:
+    """The global shape of a stacked weight, and how the expert view cuts it."""
+
+    global_shape: tuple[int, ...]
+    cuts: tuple[Cut, ...]
+
+    @property
+    def local_shape(self) -> tuple[int, ...]:
+        """The shape on each rank, before FSDP cuts it."""
+        shape = list(self.global_shape)
+        for cut in self.cuts:
+            shape[cut.dim] //= cut.count
+        return tuple(shape)
+
+
+def apply_expert_parallel(chain: Chain, place: ExpertRank, lane: TensorGroup | None) -> dict[str, ExpertSharding]:
+    """Cut the experts of a chain on the meta device down to one rank's share, in place; returns how their weights lie.
+
+    `lane` is the rank among those that hold rows of its lane, None where it holds all of them. Raises PlacementError
+    for experts or widths that the degrees do not divide.
+    """
+    shardings: dict[str, ExpertSharding] = {}
+    for name, module in list(chain.named_modules()):
+        if isinstance(module, Moe):
+            shardings |= _cut_experts(f"{name}.experts", module.experts, place)
+            _replace_exchanges(module, place, lane)
+    return shardings
+
+
+def _cut_experts(name: str, experts: Experts, place: ExpertRank) -> Mapping[str, ExpertSharding]:
+    shardings = {}
+    for leaf, whole in list(experts.named_parameters()):
+        shape = tuple(whole.shape)
+        cuts = (Cut(0, place.ep_rank, place.ep), Cut(_WIDTH_DIMS[leaf], place.etp_rank, place.etp))
+        for cut, what, axis in zip(cuts, ("experts", "columns"), ("ep", "etp"), strict=True):
+            if shape[cut.dim] % cut.count:
+                raise PlacementError(
+                    f"parameter {name}.{leaf} has {shape[cut.dim]} {what}, expected a multiple of {axis} "
+                    f"({cut.count}); change the model's moe section or {axis}"
+                )
+        assert whole.is_meta, "parameters are cut before they have values"
+        sharding = ExpertSharding(shape, cuts)
+        piece = torch.empty(sharding.local_shape, dtype=whole.dtype, device=whole.device)
+        experts.register_parameter(leaf, nn.Parameter(piece, requires_grad=whole.requires_grad))
+        shardings[f"{name}.{leaf}"] = sharding
+    return shardings
+
+
+def _replace_exchanges(moe: Moe, place: ExpertRank, lane: TensorGroup | None) -> None:
+    if place.group is not None:
+        moe.dispatch = ExpertDispatch(place.group, place.ep, place.etp)
+    if lane is not None:
+        moe.own_documents = ShareOfDocuments(lane)
+        moe.lane_sum = SumOverLane(lane)
+
+
+@final
+class ShareOfDocuments(nn.Module):
+    """The document of each of this rank's rows, of which padding has none."""
+
+    def __init__(self, lane: TensorGroup) -> None:
+        super().__init__()
+        self.lane = lane
+
+    def forward(self, document: Tensor, rows: int) -> Tensor:
+        return document[self.lane.rank * rows : (self.lane.rank + 1) * rows]
+
+
+@final
+class SumOverLane(nn.Module):
+    """Counts summed over the ranks of a lane."""
+
+    def __init__(self, lane: TensorGroup) -> None:
+        super().__init__()
+        self.lane = lane
+
+    def forward(self, counts: Tensor) -> Tensor:
+        return self.lane.all_reduce(counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Voyage(Shipment):
+    """On the CPU, int64 `table` (ranks, experts here) of the rows that come from each rank for each expert, and
+    `leaving` (ep,) of those that go to each ep rank; both are valid once `arrived` has happened."""
+
+    table: Tensor
+    leaving: Tensor
+    arrived: torch.cuda.Event | None
+
+
+@final
+class ExpertDispatch(Dispatch):
+    """`Dispatch` among the ep x etp ranks of `group`, etp innermost; every rank joins, with rows or without."""
+
+    def __init__(self, group: dist.ProcessGroup, ep: int, etp: int) -> None:
+        super().__init__()
+        self.group, self.ep, self.etp = group, ep, etp
+
+    def announce(self, counts: Tensor) -> Shipment:
+        """Tell every rank how many rows its experts get from here; the sizes start on their way to the host."""
+        per_rank = counts.view(self.ep, 1, -1).expand(-1, self.etp, -1).flatten(0, 1).contiguous()
+        table = torch.empty_like(per_rank)
+        dist.all_to_all_single(table, per_rank, group=self.group)
+        host_table, _first = _to_host(table)
+        host_leaving, arrived = _to_host(counts.view(self.ep, -1).sum(dim=1))
+        return _Voyage(table.sum(dim=0), host_table, host_leaving, arrived)
+
+    def send(self, rows: Tensor, shipment: Shipment) -> Tensor:
+        """Rows (rows, hidden) sorted by expert, to the rows of the experts here, sorted by expert."""
+        voyage = self._landed(shipment)
+        copied = rows if self.etp == 1 else rows.index_select(0, self._copies(voyage).to(rows.device))
+        arrived: Tensor = self._exchange(voyage, outward=True)(copied)
+        return arrived.index_select(0, _by_expert(voyage.table).to(rows.device))
+
+    def bring(self, rows: Tensor, shipment: Shipment) -> Tensor:
+        """The way back; partial answers of etp ranks are summed."""
+        voyage = self._landed(shipment)
+        order = _by_expert(voyage.table).to(rows.device)
+        by_rank = rows.new_zeros(rows.shape).index_copy(0, order, rows)
+        returned: Tensor = self._exchange(voyage, outward=False)(by_rank)
+        if self.etp == 1:
+            return returned
+        sums = rows.new_zeros((int(voyage.leaving.sum()), rows.shape[1]))
+        return sums.index_add(0, self._copies(voyage).to(rows.device), returned)
+
+    def _landed(self, shipment: Shipment) -> _Voyage:
+        assert isinstance(shipment, _Voyage), "a shipment goes to where it was announced"
+        if shipment.arrived is not None:
+            shipment.arrived.synchronize()
+        return shipment
+
+    def _copies(self, voyage: _Voyage) -> Tensor:
+        """Which row stands at each place of what is sent: those of every ep rank once for each of its etp ranks."""
+        pieces = torch.split(torch.arange(int(voyage.leaving.sum())), voyage.leaving.tolist())
+        return torch.cat([piece for piece in pieces for _ in range(self.etp)])
+
+    def _exchange(self, voyage: _Voyage, outward: bool) -> RowExchange:
+        sent = [n for n in voyage.leaving.tolist() for _ in range(self.etp)]
+        received = voyage.table.sum(dim=1).tolist()
+
+        def travel(rows: Tensor, give: list[int], take: list[int]) -> Tensor:
+            out = rows.new_empty((sum(take), *rows.shape[1:]))
+            dist.all_to_all_single(out, rows.contiguous(), take, give, group=self.group)
+            return out
+
+        def out(rows: Tensor) -> Tensor:
+            return travel(rows, sent, received)
+
+        def back(rows: Tensor) -> Tensor:
+            return travel(rows, received, sent)
+
+        return RowExchange(out, back) if outward else RowExchange(back, out)
+
+
+def _by_expert(table: Tensor) -> Tensor:
+    """Which of the arrived rows, sorted by rank and then expert, stands at each place when sorted by expert."""
+    ranks, experts = table.shape
+    expert = torch.arange(experts).repeat(ranks).repeat_interleave(table.flatten())
+    return expert.sort(stable=True).indices
+
+
+def _to_host(tensor: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """A copy on the CPU, and the event that says when it is there (design D11); on the CPU it is there at once."""
+    if not tensor.is_cuda:
+        return tensor, None
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+    return host, arrived

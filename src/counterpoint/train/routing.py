@@ -1,0 +1,77 @@
+"""What mixtures of experts need of a step as a whole: counts over all ranks, the expert bias, the balance loss."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.distributed as dist
+
+from counterpoint.data.feed import ModuleBatch
+from counterpoint.models.batch import TextBatch
+from counterpoint.models.moe import Moe
+from counterpoint.models.router import next_bias
+from counterpoint.plan.plan import Plan
+from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.train.replica import Replica
+
+
+class RoutedStep:
+    """The routing of this rank's layers in one step; the same calls on all ranks of the plan."""
+
+    def __init__(self, plan: Plan, replicas: Iterable[Replica], device: torch.device) -> None:
+        self._keys = routed_layers(plan)
+        self._layers = {
+            f"{replica.stage.node.module}.{name}": module
+            for replica in replicas
+            for name, module in replica.chain.named_modules()
+            if isinstance(module, Moe)
+        }
+        self._device = device
+        self._batches: list[TextBatch] = []
+
+    def begin(self, batches: Mapping[tuple[str, int], ModuleBatch]) -> None:
+        """Take the batches in which the layers are going to note what they route."""
+        self._batches = [batch for batch in batches.values() if isinstance(batch, TextBatch)]
+
+    @property
+    def balance(self) -> torch.Tensor | float:
+        """The balance loss of this rank's rows, over all its layers and microbatches."""
+        noted = [batch.routed[moe].balance for moe in self._layers.values() for batch in self._having(moe)]
+        return torch.stack(noted).double().sum() if noted else 0.0
+
+    def counts(self, group: dist.ProcessGroup) -> dict[str, torch.Tensor]:
+        """How many rows each expert of each layer saw on all ranks, int64 (experts,) by layer; one reduction."""
+        if not self._keys:
+            return {}
+        local = [self._local(self._layers.get(key), experts) for key, experts in self._keys.items()]
+        total = torch.cat(local)
+        dist.all_reduce(total, group=group)
+        return dict(zip(self._keys, torch.split(total, list(self._keys.values())), strict=True))
+
+    def move_bias(self, counts: Mapping[str, torch.Tensor]) -> None:
+        """Update the expert bias of this rank's layers, once a step."""
+        for key, moe in self._layers.items():
+            bias, rate = moe.router.bias, moe.sizes.bias_rate
+            if bias is not None and rate is not None:
+                bias.copy_(next_bias(bias, counts[key], rate))
+
+    def _having(self, moe: Moe) -> list[TextBatch]:
+        return [batch for batch in self._batches if moe in batch.routed]
+
+    def _local(self, moe: Moe | None, experts: int) -> torch.Tensor:
+        counts = torch.zeros(experts, dtype=torch.int64, device=self._device)
+        if moe is not None:
+            for batch in self._having(moe):
+                counts += batch.routed[moe].counts
+        return counts
+
+
+def routed_layers(plan: Plan) -> dict[str, int]:
+    """The number of experts of every mixture in the plan, by `<module>.layers.<n>.moe`."""
+    layers = {}
+    for module in plan.graph.modules:
+        sizes = plan.sizes[module]
+        if isinstance(sizes, DecoderSizes) and sizes.moe is not None:
+            for number, letter in enumerate(sizes.pattern):
+                if letter == "E":
+                    layers[f"{module}.layers.{number}.moe"] = sizes.moe.experts
+    return layers

@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml
 	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	    test -x $(PYTHON) || $$python -m venv $(VENV); break; fi; done; \
 	  test -x $(PYTHON) || { echo "make: no Python of at least 3.11 was found; install one"; exit 2; }
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[demo,dev,judge]'
 	@touch $@
 
 clean:

@@ -17,6 +17,8 @@ Overrides = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
+_INTERRUPTED = 130
+
 _output = Console(soft_wrap=True, highlight=False)
 
 
@@ -24,13 +26,15 @@ def main() -> None:
     """Entry point: runs a command and leaves with the exit code of what ended it."""
     try:
         _answer_megatron(sys.argv[1:])
-        app(standalone_mode=False)
+        # Ctrl-C inside a command comes back as the code that typer would leave with.
+        if app(standalone_mode=False) == _INTERRUPTED:
+            raise KeyboardInterrupt
     except CounterpointError as error:
         _leave(str(error), error.exit_code)
     except typer.Exit as ended:
         sys.exit(ended.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _leave("interrupted", 130)
+        _leave("interrupted", _INTERRUPTED)
     except Exception as error:
         # The base of typer's usage errors is click's, which newer versions of typer carry inside.
         if type(error).__module__.startswith(("click.", "typer.")):
@@ -136,14 +140,16 @@ def evaluate(
     step: Annotated[int | None, typer.Option(help="The checkpoint's step; the newest unless given.")] = None,
 ) -> None:
     """Write greedy predictions for held-out samples, refresh the report and print the exact matches."""
-    from counterpoint.inference.evaluate import TrainedRun, evaluate_run, exact_match
+    from counterpoint.inference.evaluate import TrainedRun, evaluate_run
     from counterpoint.report.training import write_report
 
     predictions = evaluate_run(TrainedRun.open(run, step), split)
     _output.print(f"report: {write_report(run)}")
-    for name, rows in predictions.items():
+    for name, found in predictions.items():
         place = f" ({name})" if len(predictions) > 1 else ""
-        _output.print(f"exact match{place}: {100 * exact_match(rows):.1f} %")
+        if found.left_out:
+            _output.print(f"left out{place}: {found.left_out}", markup=False)
+        _output.print(f"exact match{place}: {100 * found.exact:.1f} %", markup=False)
 
 
 @app.command()

@@ -8,9 +8,12 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from counterpoint.errors import CounterpointError, InputError, RunError
@@ -22,29 +25,43 @@ if TYPE_CHECKING:
 RUN_ID_PREFIX = "counterpoint-"
 """What the ids of runs begin with whose ranks were started here."""
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNAL_BASE = 128
+"""What a shell adds to a signal's number for an exit code."""
+
+_STEP_TASKS = "SLURM_STEP_NUM_TASKS"
+_START_RANKS = "start ranks with torchrun or srun, or unset RANK to start them here"
+
 
 class SignalledError(CounterpointError):
     """The run was ended by a signal, after it saved."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}; resume: auto goes on from the newest checkpoint")
-        self.exit_code = 128 + number
+        self.exit_code = _SIGNAL_BASE + number
 
 
 def is_joined(environment: Mapping[str, str]) -> bool:
-    """Whether this process is one rank that torchrun or Slurm started."""
-    return "RANK" in environment or ("SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1)
+    """Whether this process is one rank that torchrun or Slurm's srun started; raises InputError for junk."""
+    return "RANK" in environment or _is_slurm_task(environment)
 
 
-def adopt_slurm(environment: dict[str, str] | os._Environ[str]) -> None:
-    """Set torchrun's variables from Slurm's where only Slurm's are there."""
-    if "RANK" in environment or "SLURM_PROCID" not in environment:
+def _is_slurm_task(environment: Mapping[str, str]) -> bool:
+    """Only srun says how many tasks a step has; a batch script and a shell in an allocation are no ranks."""
+    is_step = "SLURM_PROCID" in environment and _STEP_TASKS in environment
+    return is_step and _number(environment, _STEP_TASKS) > 1
+
+
+def adopt_slurm(environment: MutableMapping[str, str]) -> None:
+    """Set torchrun's variables from Slurm's where only Slurm's are there; raises InputError for junk."""
+    if "RANK" in environment or not _is_slurm_task(environment):
         return
     environment["RANK"] = environment["SLURM_PROCID"]
-    environment["WORLD_SIZE"] = environment["SLURM_NTASKS"]
+    environment["WORLD_SIZE"] = environment[_STEP_TASKS]
     environment["LOCAL_RANK"] = environment.get("SLURM_LOCALID", "0")
     environment.setdefault("MASTER_ADDR", _first_host(environment))
-    environment.setdefault("MASTER_PORT", str(20000 + int(environment.get("SLURM_JOB_ID", "0")) % 20000))
+    job = _number(environment, "SLURM_JOB_ID") if "SLURM_JOB_ID" in environment else 0
+    environment.setdefault("MASTER_PORT", str(20000 + job % 20000))
 
 
 def _first_host(environment: Mapping[str, str]) -> str:
@@ -56,14 +73,30 @@ def _first_host(environment: Mapping[str, str]) -> str:
     return nodes if match is None else match[1] + (match[2] or "")
 
 
-def check_world(expected: int, environment: Mapping[str, str]) -> None:
-    """Raise InputError if the launcher started another number of ranks than the config's world.size."""
-    started = int(environment.get("WORLD_SIZE", expected))
+def check_world(expected: int, environment: Mapping[str, str]) -> int:
+    """This process's rank; raises InputError if its launcher started another number of ranks, or left junk."""
+    started, rank = _number(environment, "WORLD_SIZE"), _number(environment, "RANK")
     if started != expected:
         raise InputError(
             f"world.size: got {expected} in the config but {started} ranks were started, expected the same number; "
             f"start {expected} ranks or set world.size={started}"
         )
+    if rank >= started:
+        raise InputError(f"RANK: got {rank} of {started} ranks, expected 0 to {started - 1}; {_START_RANKS}")
+    for name in ("LOCAL_RANK", "MASTER_PORT"):
+        _number(environment, name)
+    if "LOCAL_WORLD_SIZE" in environment:
+        _number(environment, "LOCAL_WORLD_SIZE")
+    if not environment.get("MASTER_ADDR"):
+        raise InputError(f"MASTER_ADDR: got nothing, expected the host of rank 0; {_START_RANKS}")
+    return rank
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    text = environment.get(name, "")
+    if not (text.isascii() and text.isdigit()):
+        raise InputError(f"{name}: got {text!r} in the environment, expected a whole number; {_START_RANKS}")
+    return int(text)
 
 
 def launch_local(
@@ -80,34 +113,88 @@ def launch_local(
     _check_port(port)
     error_file.unlink(missing_ok=True)
     # The agent's own report of a failed child would come after, and hide, the failing rank's sentence.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    for name in ("torch.distributed", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     multiprocessing.set_forkserver_preload(["counterpoint.worker"])
-    lifeline, held = multiprocessing.get_context("forkserver").Pipe(duplex=False)
     launch = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=ranks, run_id=f"{RUN_ID_PREFIX}{os.getpid()}", max_restarts=0,
         rdzv_backend="c10d", rdzv_endpoint=f"127.0.0.1:{port}", start_method="forkserver",
         logs_specs=DefaultLogsSpecs(), monitor_interval=0.1, local_addr="127.0.0.1",
+        signals_to_handle="SIGHUP,SIGQUIT",
     )  # fmt: skip
+    with Lifelines(ranks) as lifelines:
+        try:
+            elastic_launch(launch, _start_rank)(lifelines.ends, entry, arguments)
+        except ChildFailedError as failed:
+            raise _cause(error_file, failed, lifelines.signal) from None
+        except SignalException as signalled:
+            raise SignalledError(int(signalled.sigval)) from None
+        except KeyboardInterrupt:
+            raise SignalledError(lifelines.signal or signal.SIGINT) from None
+
+
+class Lifelines:
+    """A pipe to every rank: signals go through it to be taken as the rank's own, and its end ends the rank.
+
+    The agent would kill ranks some seconds after a signal; a rank that saves takes as long as its watchdog lets it.
+    """
+
+    def __init__(self, ranks: int) -> None:
+        pipes = [multiprocessing.get_context("forkserver").Pipe(duplex=False) for _rank in range(ranks)]
+        self.ends = tuple(end for end, _held in pipes)
+        self.signal: int | None = None
+        self._held = tuple(held for _end, held in pipes)
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Lifelines":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._forward) for number in _SIGNALS}
+            _start_fork_server()
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        for held in self._held:
+            held.close()
+
+    def _forward(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            # Who asks twice does not want to wait: the agent ends the ranks that still work.
+            raise KeyboardInterrupt
+        self.signal = number
+        for held in self._held:
+            with suppress(OSError):
+                held.send(number)
+
+
+def _start_fork_server() -> None:
+    """Start what ranks fork from with signals held back: one to the whole group must not end it while ranks save."""
+    # Started later, the tracker would let them through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        elastic_launch(launch, _start_rank)(lifeline, entry, arguments)
-    except ChildFailedError as failed:
-        raise _cause(error_file, failed) from None
-    except SignalException as signalled:
-        raise SignalledError(int(signalled.sigval)) from None
+        forkserver.ensure_running()
     finally:
-        held.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_rank(lifeline: Connection, entry: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _start_rank(lifelines: tuple[Connection, ...], entry: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """Run a rank that ends when its launcher is killed, instead of holding its devices as an orphan."""
-    threading.Thread(target=_end_with, args=(lifeline,), name="launcher watch", daemon=True).start()
+    for number in _SIGNALS:
+        # Until the step loop takes them there is nothing to save, and no handler runs inside a hanging call.
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    own = lifelines[int(os.environ["LOCAL_RANK"])]
+    threading.Thread(target=_follow, args=(own,), name="launcher watch", daemon=True).start()
     entry(*arguments)
 
 
-def _end_with(lifeline: Connection) -> None:
-    """Wait for the end of a pipe whose other side only the launcher holds."""
+def _follow(lifeline: Connection) -> None:
+    """Take signals from a pipe whose other side only the launcher holds, until it is gone."""
     try:
-        lifeline.recv()
+        while True:
+            os.kill(os.getpid(), lifeline.recv())
     except (EOFError, OSError):
         os._exit(1)
 
@@ -126,15 +213,28 @@ def _check_port(port: int) -> None:
             ) from None
 
 
-def _cause(error_file: Path, failed: "ChildFailedError") -> CounterpointError:
-    """The error of the rank that failed first, with its exit code."""
+def _cause(error_file: Path, failed: "ChildFailedError", signalled: int | None) -> CounterpointError:
+    """The error of the rank that failed first, with its exit code; `signalled` is what the launcher passed on."""
     rank, failure = failed.get_first_failure()
-    if failure.exitcode < 0 or not error_file.exists():
+    if error_file.exists() and failure.exitcode >= 0:
+        record = json.loads(error_file.read_text())
+        return _with_code(f"rank {record['rank']}, {record['action']}: {record['message']}", record["exit_code"])
+    if failure.exitcode > _SIGNAL_BASE:
+        return SignalledError(failure.exitcode - _SIGNAL_BASE)
+    if signalled is not None and failure.exitcode == -signalled:
+        return SignalledError(signalled)
+    if failure.exitcode < 0:
         return RunError(
             f"rank {rank} ended without a report, by {failure.signal_name()} with exit code {failure.exitcode}; "
             "a rank that is killed is often out of memory"
         )
-    record = json.loads(error_file.read_text())
-    error = CounterpointError(f"rank {record['rank']}, {record['action']}: {record['message']}")
-    error.exit_code = record["exit_code"]
+    words = (
+        f"rank {rank} ended with exit code {failure.exitcode} and left no {error_file}; what it wrote above says why"
+    )
+    return _with_code(words, failure.exitcode)
+
+
+def _with_code(words: str, exit_code: int) -> CounterpointError:
+    error = CounterpointError(words)
+    error.exit_code = exit_code
     return error

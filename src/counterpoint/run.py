@@ -23,17 +23,26 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
     plan, corpus = prepare_run(config)
     check_device(config)
     if is_joined(os.environ):
-        check_world(config.world.size, os.environ)
-        check_run_folder(config)
-        adopt_slurm(os.environ)
-        # No rank can fail as one of this world before all have joined it, so only an older report is removed.
-        (Path(config.run.dir) / "error.json").unlink(missing_ok=True)
-        run_rank(config, plan, corpus)
+        join(config, plan, corpus)
         return
     folder = Path(config.run.dir)
     with lock_run_folder(folder):
         open_run_folder(config, plan)
         launch_local(config.world.size, work, (config,), folder / "error.json", port)
+
+
+def join(config: Config, plan: Plan, corpus: Corpus) -> None:
+    """Be one rank of those that torchrun or Slurm started; rank 0 keeps other runs out of the folder."""
+    folder = Path(config.run.dir)
+    check_run_folder(config)
+    adopt_slurm(os.environ)
+    if check_world(config.world.size, os.environ) != 0:
+        run_rank(config, plan, corpus)
+        return
+    with lock_run_folder(folder):
+        # No rank can fail as one of this world before all have joined it, so only an older report is removed.
+        (folder / "error.json").unlink(missing_ok=True)
+        run_rank(config, plan, corpus)
 
 
 def work(config: Config) -> None:

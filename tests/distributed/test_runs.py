@@ -1,5 +1,6 @@
 """Whole runs as a user starts them: resume, signals, killed ranks, a failing rank. Each start costs seconds."""
 
+import io
 import json
 import os
 import re
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from counterpoint.config.schema import Config
+from counterpoint.data.index import PAYLOAD_NAME, TOKENIZER_NAME
+from counterpoint.data.index_writer import IndexWriter, Record
 from tests.parity.layouts import named_config, override
 
 STEPS = 20
@@ -47,7 +51,7 @@ def test_stopped_by_sigterm_and_resumed_is_bit_identical(
 ) -> None:
     process = _start(config, tmp_path)
     _wait_for_step(tmp_path, 5)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     stopped = _finish(process)
     assert stopped.returncode == 143, stopped.stderr
     assert "stopped by SIGTERM" in stopped.stderr
@@ -98,13 +102,71 @@ def test_a_failing_rank_ends_all_with_its_own_words_last(config: Config, tmp_pat
     assert json.loads((tmp_path / "error.json").read_text())["kind"] == "RunError"
 
 
+def test_sigterm_leaves_a_long_evaluation_and_saves_first(config: Config, tmp_path: Path) -> None:
+    documents = config.resolved()["data"]["train"][0]["synthetic"] | {"documents": 1_000_000}
+    long = {"data.evaluation": [{"synthetic": documents}], "evaluation.every_steps": 3, "checkpoint.every_steps": None}
+    process = _start(override(config, long), tmp_path)
+    _wait_for_step(tmp_path, 3)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    ended = _finish(process)
+    assert ended.returncode == 143, ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("error: stopped by SIGTERM; resume: auto goes on")
+    assert (tmp_path / "checkpoints" / "step-00000003").is_dir()
+    assert max(_losses(tmp_path)) == 3
+    assert not (tmp_path / "error.json").exists(), "a run that was stopped did not fail"
+
+
+def test_an_unreadable_evaluation_image_is_recorded(config: Config, tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(picture, "PNG")
+    with IndexWriter(tmp_path / "data") as writer:
+        (writer.folder / TOKENIZER_NAME).write_text("{}")
+        for image in (picture.getvalue(), picture.getvalue(), picture.getvalue()):
+            writer.add(Record([1, 2, 3], [False, True, True], "held", "red", [(0, image)]))
+        writer.publish()
+    payload = tmp_path / "data" / PAYLOAD_NAME
+    payload.write_bytes(bytes(8) + payload.read_bytes()[8:])
+    evaluation = {"data.evaluation": [{"path": str(tmp_path / "data"), "split": "held"}], "training.steps": 1}
+    run = tmp_path / "run"
+    ended = _finish(_start(override(config, evaluation), run))
+    assert ended.returncode == 0, ended.stderr
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (bad,) = [record for record in records if "why" in record]
+    assert bad["bad_index"] == 0
+    assert bad["why"].startswith("evaluation held: document 0, item 0: the image bytes cannot be decoded")
+    assert [record["evaluation"] for record in records if "evaluation" in record] == ["held"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.5, 3.0])
+def test_ctrl_c_at_start_up_is_one_sentence(config: Config, tmp_path: Path, seconds: float) -> None:
+    process = _start(config, tmp_path)
+    _wait((tmp_path / "plan.txt").exists)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    ended = _finish(process)
+    assert ended.returncode == 130, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+
+
+def test_a_resume_with_other_data_is_refused_before_ranks_start(config: Config, tmp_path: Path) -> None:
+    short = override(config, {"training.steps": 2})
+    assert _finish(_start(short, tmp_path)).returncode == 0
+    before = (tmp_path / "config.yaml").read_text()
+    ended = _finish(_start(config, tmp_path, ["training.global_batch_samples=7"]))
+    assert ended.returncode == 2
+    assert "written with training.global_batch_samples" in ended.stderr
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
 def _start(config: Config, folder: Path, arguments: Sequence[str] = ()) -> subprocess.Popen[str]:
     data = config.resolved()
     data["run"]["dir"] = str(folder)
     file = folder.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(data))
     command = [sys.executable, "-m", "counterpoint.cli", "train", str(file), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def _finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:

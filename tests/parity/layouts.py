@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (a table reads best with a layout to a line)
-"""Named layouts: what each overrides of tiny.yaml, and how many ranks it needs."""
+"""Named layouts: what each overrides of tiny.yaml or hybrid.yaml, and how many ranks it needs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,7 @@ from counterpoint.config.schema import Config
 from counterpoint.verify.command import as_verified
 
 TINY = Path(__file__).with_name("tiny.yaml")
+HYBRID = Path(__file__).with_name("hybrid.yaml")
 
 
 def pair(world: int, vision: Mapping[str, Any], language: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -35,6 +36,13 @@ def documents(**keys: Any) -> list[dict[str, Any]]:
     base = load_config(TINY).resolved()["data"]["train"][0]["synthetic"]
     return [{"synthetic": base | keys}]
 
+
+UNIFORM = {
+    "text_tokens": {"kind": "constant", "value": 8},
+    "images_per_document": {"kind": "constant", "value": 1},
+    "image_height": {"kind": "constant", "value": 16},
+    "image_width": {"kind": "constant", "value": 16},
+}
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "one_rank": pair(1, {"ranks": [0]}, {"ranks": [0]}),
@@ -99,6 +107,12 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "cp2_tp2_without_sp": pair(4, {"ranks": ranks(0, 4), "cp": 2, "tp": 2, "sequence_parallel": False}, {"ranks": ranks(0, 4), "cp": 2, "tp": 2, "sequence_parallel": False}),
     "tied_over_pp2": pair(4, {"ranks": [0, 1]}, {"ranks": [2, 3], "pp": 2}, modules__language__model__tied=True),
     "tied_over_pp3_tp2": pair(8, {"ranks": [0, 1]}, {"ranks": ranks(2, 6), "pp": 3, "tp": 2}, modules__language__model__tied=True, schedule__microbatches=3),
+    "dp2_to_tp2_pp3": pair(8, {"ranks": ranks(0, 2)}, {"ranks": ranks(2, 6), "tp": 2, "pp": 3}, schedule__microbatches=4),
+    "colocated_tp2_dp4_to_tp4_dp2_uniform": pair(8, {"ranks": ranks(0, 8), "tp": 2}, {"ranks": ranks(0, 8), "tp": 4}, data__train=documents(**UNIFORM)),
+    "colocated_tp2_dp4_to_tp4_dp2_ragged": pair(8, {"ranks": ranks(0, 8), "tp": 2}, {"ranks": ranks(0, 8), "tp": 4}),
+    "colocated_tp4_dp2_to_tp2_dp4_uniform": pair(8, {"ranks": ranks(0, 8), "tp": 4}, {"ranks": ranks(0, 8), "tp": 2}, data__train=documents(**UNIFORM)),
+    "colocated_tp4_dp2_to_tp2_dp4_ragged": pair(8, {"ranks": ranks(0, 8), "tp": 4}, {"ranks": ranks(0, 8), "tp": 2}),
+    "three_axes_of_positions": pair(4, {"ranks": [0, 1]}, {"ranks": [2, 3], "cp": 2}, modules__language__model__rope_sections=[1, 1, 1], modules__language__model__qkv_bias=True),
     "untied": pair(2, {"ranks": [0]}, {"ranks": [1]}, modules__language__model__tied=False),
     "no_merge_linear_projector": pair(4, {"ranks": [0, 1], "tp": 2}, {"ranks": [2, 3], "tp": 2},
                                       modules__vision__model__merge=1,
@@ -107,10 +121,42 @@ LAYOUTS: dict[str, dict[str, Any]] = {
                             modules__language__model__rope_theta=None, modules__language__model__activation="relu2"),
 }  # fmt: skip
 
+EP2, EP4, EP8, EP2_ETP2 = {"ep": 2}, {"ep": 4}, {"ep": 8}, {"ep": 2, "etp": 2}
+
+HYBRIDS: dict[str, dict[str, Any]] = {
+    "one_rank": pair(1, {"ranks": [0]}, {"ranks": [0]}),
+    "tp2_dp2_to_tp2_dp2_ep4": pair(8, {"ranks": ranks(0, 4), "tp": 2}, {"ranks": ranks(4, 4), "tp": 2, "expert": EP4}),
+    "colocated_tp2_dp2_to_tp2_dp2_ep4": pair(4, {"ranks": ranks(0, 4), "tp": 2}, {"ranks": ranks(0, 4), "tp": 2, "expert": EP4}),
+    "ep2_etp2": pair(5, {"ranks": [0]}, {"ranks": ranks(1, 4), "expert": EP2_ETP2}),
+    "ep2_etp2_over_tp2_edp2": pair(8, {"ranks": ranks(0, 8)}, {"ranks": ranks(0, 8), "tp": 2, "expert": EP2_ETP2}),
+    "etp4_over_tp4": pair(5, {"ranks": [0]}, {"ranks": ranks(1, 4), "tp": 4, "expert": {"etp": 4}}),
+    "ep8_over_dp2_cp2_tp2": pair(8, {"ranks": ranks(0, 8)}, {"ranks": ranks(0, 8), "cp": 2, "tp": 2, "expert": EP8}),
+    "ep8_over_dp8": pair(8, {"ranks": ranks(0, 8), "tp": 2}, {"ranks": ranks(0, 8), "expert": EP8}, schedule__microbatches=1),
+    "experts_on_few_shards": pair(8, {"ranks": [0]}, {"ranks": ranks(0, 8), "dp_replicate": 2, "reshard": True, "expert": EP2}),
+    "cp2_encoder": pair(4, {"ranks": [0, 1], "cp": 2}, {"ranks": [2, 3], "expert": EP2}),
+    "cp2_language": pair(4, {"ranks": [0, 1]}, {"ranks": [2, 3], "cp": 2, "expert": EP2}),
+    "cp2_both": pair(8, {"ranks": ranks(0, 4), "cp": 2}, {"ranks": ranks(4, 4), "cp": 2, "tp": 2, "expert": EP4}),
+    "cp4_with_2_kv_heads": pair(5, {"ranks": [0]}, {"ranks": ranks(1, 4), "cp": 4}, modules__language__model__kv_heads=2),
+    "cp8_over_4_groups": pair(8, {"ranks": ranks(0, 8)}, {"ranks": ranks(0, 8), "cp": 8, "expert": EP8}),
+    "tp2_pp3": pair(8, {"ranks": [0, 1]}, {"ranks": ranks(2, 6), "tp": 2, "pp": 3, "expert": EP2}, schedule__microbatches=4),
+    "one_to_pp7": pair(8, {"ranks": [0]}, {"ranks": ranks(1, 7), "pp": 7}, schedule__microbatches=8, training__global_batch_samples=9),
+    "tied_over_pp2_ep2": pair(5, {"ranks": [0]}, {"ranks": ranks(1, 4), "pp": 2, "expert": EP2}, modules__language__model__tied=True),
+    "no_sequence_parallel_ep4": pair(4, {"ranks": [0]}, {"ranks": ranks(0, 4), "tp": 2, "sequence_parallel": False, "expert": EP4}),
+    "packed_ep2": pair(4, {"ranks": [0, 1]}, {"ranks": [2, 3], "expert": EP2}, data__packing=True, training__global_batch_samples=11),
+    "padding_microbatches_ep4": pair(5, {"ranks": [0]}, {"ranks": ranks(1, 4), "expert": EP4}, schedule__microbatches=4, training__global_batch_samples=5),
+    "softmax_without_bias_or_shared": pair(4, {"ranks": [0]}, {"ranks": ranks(0, 4), "expert": EP2}, modules__language__model__activation="swiglu",
+        modules__language__model__moe={"experts": 6, "top_k": 3, "ffn": 8, "router": "softmax", "normalize": False, "balance": 0.1}),
+}  # fmt: skip
+
 
 def named_config(name: str) -> Config:
-    """The config of a named layout, in float64."""
+    """The config of a named layout of the dense pair, in float64."""
     return as_verified(override(load_config(TINY), LAYOUTS[name]), "float64")
+
+
+def hybrid_config(name: str) -> Config:
+    """The config of a named layout of the hybrid pair, in float64."""
+    return as_verified(override(load_config(HYBRID), HYBRIDS[name]), "float64")
 
 
 def language_only(layout: Mapping[str, Any], world: int, **more: Any) -> Config:

@@ -10,7 +10,7 @@ from counterpoint.verify import case
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
-from tests.parity.layouts import LAYOUTS, language_only, named_config
+from tests.parity.layouts import HYBRIDS, LAYOUTS, hybrid_config, language_only, named_config
 
 
 def assert_equal(result: CaseResult) -> None:
@@ -21,6 +21,13 @@ def assert_equal(result: CaseResult) -> None:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_pair_equals_one_process(pool: Pool, name: str) -> None:
     assert_equal(pool.run(verify_task, named_config(name)))
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_hybrid_equals_one_process(pool: Pool, name: str) -> None:
+    result: CaseResult = pool.run(verify_task, hybrid_config(name))
+    assert_equal(result)
+    assert not result.is_tied
 
 
 @pytest.mark.parametrize(

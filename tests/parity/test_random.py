@@ -1,6 +1,7 @@
 """Random cases of `verify`: a seeded handful always, a long sweep behind a marker."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -9,18 +10,23 @@ from counterpoint.config.load import load_config
 from counterpoint.verify.command import as_verified, run_case, verify_random
 from counterpoint.verify.draw import SHARE, candidate, choose
 from counterpoint.verify.pool import Pool
-from tests.parity.layouts import TINY
+from tests.parity.layouts import HYBRID, TINY
+
+PAIRS = (TINY, HYBRID)
+IDS = ("dense", "hybrid")
 
 
-def test_24_random_cases_equal_one_process(pool: Pool) -> None:
-    base = as_verified(load_config(TINY), "float64")
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_24_random_cases_equal_one_process(pool: Pool, pair: Path) -> None:
+    base = as_verified(load_config(pair), "float64")
     outcomes = [run_case(pool, case, "float64") for case in choose(base, count=24, seed=20, world_size=8)]
     assert {o.case.id: o.words for o in outcomes if o.status != "drawn"} == {}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_every_feature_is_drawn_and_nothing_is_refused(seed: int) -> None:
-    base = as_verified(load_config(TINY), "float64")
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_every_feature_is_drawn_and_nothing_is_refused(pair: Path, seed: int) -> None:
+    base = as_verified(load_config(pair), "float64")
     cases = choose(base, count=40, seed=seed, world_size=8)
     counts = Counter(feature for case in cases for feature in case.features)
     assert [case.refusal for case in cases if case.refusal] == []
@@ -35,5 +41,6 @@ def test_a_case_is_a_function_of_seed_and_number() -> None:
 
 
 @pytest.mark.sweep
-def test_200_random_cases_equal_one_process() -> None:
-    assert verify_random(TINY, (), 200, 11, 8, "float64", None, None, Console())
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_200_random_cases_equal_one_process(pair: Path) -> None:
+    assert verify_random(pair, (), 200, 11, 8, "float64", None, None, Console())

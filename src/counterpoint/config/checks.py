@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from counterpoint.config.data import PreparedEntry, SyntheticEntry, largest, smallest
+from counterpoint.config.data import PreparedEntry, SyntheticEntry, evaluation_names, largest, smallest
 from counterpoint.config.later import later_problems
 from counterpoint.config.models import DecoderConfig, VitConfig
 from counterpoint.config.problem import Problem, nearest, show
@@ -19,6 +19,9 @@ _PRECISIONS = (
     ("float32", "bfloat16", "bfloat16"),
 )
 """Dtypes of parameters, compute and reduction that go together."""
+
+_LARGEST_SEED = 2**64 - 1
+"""A document's random streams are keyed with 64 bits of it."""
 
 
 def config_problems(config: Config) -> list[Problem]:
@@ -119,6 +122,9 @@ def _data_problems(config: Config) -> Iterator[Problem]:
     for path, entry in _entries(config):
         if isinstance(entry, SyntheticEntry):
             yield from _synthetic_problems(f"{path}.synthetic", entry, bool(encoders))
+    for name, count in Counter(evaluation_names(data.evaluation)).items():
+        if count > 1:
+            yield Problem("data.evaluation", f"{name} {count} times", "every set once", "keep one of them")
 
 
 def _image_problems(config: Config, name: str, model: VitConfig) -> Iterator[Problem]:
@@ -156,6 +162,10 @@ def _synthetic_problems(path: str, entry: SyntheticEntry, has_encoder: bool) -> 
             yield Problem(f"{path}.{key}.low", f"{low}", f"at most {key}.high, {high}", "swap or correct them")
         if key != "images_per_document" and low < 1:
             yield Problem(f"{path}.{key}", f"a smallest value of {low}", "at least 1", "raise low or value")
+    if synthetic.seed > _LARGEST_SEED:
+        yield Problem(
+            f"{path}.seed", f"{synthetic.seed}", f"at most 2**64 - 1, {_LARGEST_SEED}", "choose a smaller one"
+        )
     if largest(synthetic.images_per_document) and synthetic.without_images < 1 and not has_encoder:
         yield Problem(
             f"{path}.images_per_document",

@@ -1,6 +1,7 @@
 """What is trained on: prepared or synthetic sources, and how their documents become batches."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -91,6 +92,22 @@ DataEntry = Annotated[
 """Synthetic if the key `synthetic` is there, prepared otherwise."""
 
 
+def evaluation_names(entries: Sequence[PreparedEntry | SyntheticEntry]) -> tuple[str, ...]:
+    """What metrics call evaluation sets: their split, or the path as well where several have a split of that name."""
+    shared = Counter(_split(entry) for entry in entries)
+    return tuple(
+        _split(entry) if shared[_split(entry)] == 1 else _place(number, entry) for number, entry in enumerate(entries)
+    )
+
+
+def _split(entry: PreparedEntry | SyntheticEntry) -> str:
+    return entry.split if isinstance(entry, PreparedEntry) else "synthetic"
+
+
+def _place(number: int, entry: PreparedEntry | SyntheticEntry) -> str:
+    return f"{entry.path}:{entry.split}" if isinstance(entry, PreparedEntry) else f"synthetic:{number}"
+
+
 class ImageConfig(Section):
     """How an image becomes patches: its longer side in pixels (null: as it is) and their largest number."""
 
@@ -99,7 +116,10 @@ class ImageConfig(Section):
 
 
 class DataConfig(Section):
-    """Sources and batching; `sequence_tokens` is the budget of a sequence, `tokenizer` a tokenizer.json."""
+    """Sources and batching; `sequence_tokens` is the budget of a sequence, `tokenizer` a tokenizer.json.
+
+    `workers` is how many threads of a rank read ahead of the step loop.
+    """
 
     train: Annotated[tuple[DataEntry, ...], Field(strict=False, min_length=1)]
     evaluation: Annotated[tuple[DataEntry, ...], Field(strict=False)] = ()
@@ -108,4 +128,4 @@ class DataConfig(Section):
     packing: bool = False
     image: ImageConfig | None = None
     balance: Literal["none", "sample", "cost"] = "cost"
-    workers: Index = 1
+    workers: Count = 1

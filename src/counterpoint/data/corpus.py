@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from counterpoint.config.data import evaluation_names
 from counterpoint.config.schema import (
     Config,
     ConstantConfig,
@@ -76,9 +77,8 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int) -> Corp
         sequence_tokens=budget,
     )
     splits = []
-    for entry in config.data.evaluation:
+    for name, entry in zip(evaluation_names(config.data.evaluation), config.data.evaluation, strict=True):
         opened = build_sources([_dataset(entry)], settings, tokens, vocab, digest)
-        name = entry.split if isinstance(entry, PreparedEntry) else "synthetic"
         sizes = tuple(len(source) for source in opened)
         splits.append(EvaluationSplit(name, opened, SequentialOrder(sizes, config.evaluation.batch_samples, budget)))
     return Corpus(sources, order, tuple(splits))

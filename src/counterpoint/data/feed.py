@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from counterpoint.data.positions import lay_positions
 from counterpoint.data.source import Source, load_item_or_neutral
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.models.batch import NO_LABEL, NO_TOKEN, PatchBatch, TextBatch
@@ -18,7 +19,7 @@ from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import VitSizes
+from counterpoint.plan.sizes import DecoderSizes, VitSizes
 
 ModuleBatch = TextBatch | PatchBatch
 
@@ -96,11 +97,12 @@ class Reader:
         """The rows of this rank's context-parallel share; `segments` describe all rows of the lane."""
         ids = np.full(share.rows_in, NO_TOKEN, dtype=np.int64)
         labels = np.full(share.rows_in, NO_LABEL, dtype=np.int64)
-        positions = np.zeros(share.rows_in, dtype=np.int64)
+        axes = self._position_axes
+        positions = np.zeros((share.rows_in, axes), dtype=np.int64)
         for span in share.spans:
             document = batch.documents[span.document]
             rows = slice(span.row_in, span.row_in + span.rows_in)
-            positions[rows] = np.arange(span.rows_in)
+            positions[rows] = lay_positions(document, axes)
             if with_payload:
                 text = self.sources[document.source].text(document.index)
                 ids[rows], labels[rows] = text.ids, text.labels
@@ -110,13 +112,19 @@ class Reader:
         own = slice(first, first + rows_each)
         return TextBatch(
             ids=torch.from_numpy(ids[own]),
-            positions=torch.from_numpy(positions[own]),
+            positions=torch.from_numpy(positions[own] if axes > 1 else positions[own, 0]),
             segments=segments,
             labels=torch.from_numpy(labels[own]),
             inserts=(),
             loss_denominator=float(batch.loss_tokens),
             document_denominator=float(len(batch.documents)),
         )
+
+    @property
+    def _position_axes(self) -> int:
+        sizes = self.plan.sizes[self.plan.sink]
+        assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
+        return sizes.position_axes
 
     def _patches(
         self, batch: BatchPlan, share: Share, module: str, first: int, rows: int, bad: list[BadPayload]

@@ -2,6 +2,7 @@
 
 import io
 import math
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,16 @@ PIL_MODES = {1: "L", 3: "RGB"}
 WHITE = (255, 255, 255, 255)
 EXIF_ORIENTATION = 0x0112
 EXIF_SIDEWAYS = (5, 6, 7, 8)
+DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+"""PIL's modes of grey images of 16 bits a pixel, which it would cut off at 255 instead of scaling."""
+
+DEEPEST = 2**16 - 1
 UNREADABLE = (
     OSError,
     SyntaxError,
     ValueError,
     EOFError,
+    struct.error,
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
@@ -134,11 +140,19 @@ def grid_coordinates(rows: int, columns: int, merge: int) -> Ints:
 def _decode(data: bytes, channels: int) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
+            upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
     except UNREADABLE as error:
         raise DataError(f"the image bytes cannot be decoded ({error}); replace or remove the image.") from error
     background = Image.new("RGBA", upright.size, WHITE)
     return Image.alpha_composite(background, upright).convert(PIL_MODES[channels])
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits a pixel with 8, white staying white; any other as it is."""
+    if image.mode not in DEEP_MODES:
+        return image
+    pixels = np.asarray(image).astype(np.uint32).clip(max=DEEPEST)
+    return Image.fromarray(((pixels * 255 + DEEPEST // 2) // DEEPEST).astype(np.uint8))
 
 
 def _rounded(numerator: int, denominator: int) -> int:

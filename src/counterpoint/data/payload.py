@@ -60,7 +60,7 @@ def lay_items(module: str, positions: Sequence[int], grids: Sequence[tuple[int, 
     before = 0
     for position, (rows, columns) in zip(positions, grids, strict=True):
         rows_in = rows * columns
-        items.append(Item(module, position + before, rows_in, rows_in // merge**2))
+        items.append(Item(module, position + before, rows_in, rows_in // merge**2, columns // merge))
         before += items[-1].rows
     return tuple(items)
 

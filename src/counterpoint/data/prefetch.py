@@ -14,7 +14,7 @@ class Prefetcher:
 
     def __init__(self, read: Callable[[int], StepInputs], first: int, stop: int, workers: int) -> None:
         self._read, self._next, self._stop = read, first, stop
-        self._executor = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="feed")
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="feed")
         self._ahead: deque[Future[StepInputs]] = deque()
 
     def next(self) -> StepInputs:

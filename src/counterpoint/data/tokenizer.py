@@ -51,8 +51,8 @@ class Tokenizer:
 
     @property
     def vocabulary(self) -> int:
-        """The number of ids, special tokens included."""
-        return self.backend.get_vocab_size(with_added_tokens=True)
+        """The largest id plus one, special tokens included; ids may have holes."""
+        return 1 + max(self.backend.get_vocab(with_added_tokens=True).values())
 
     @property
     def start(self) -> list[int]:

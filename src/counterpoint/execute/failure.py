@@ -1,6 +1,8 @@
 """The first failure of a run, known to all ranks through the store, so that one rank's error ends all of them."""
 
 import json
+import signal
+import sys
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 from torch.distributed.distributed_c10d import Store
 
 from counterpoint.errors import CounterpointError
+from counterpoint.launch import SignalledError
 
 _KEY = "counterpoint/failure"
 
@@ -22,6 +25,9 @@ class Failure:
     message: str
     exit_code: int
     traceback: str = ""
+
+    def __str__(self) -> str:
+        return f"rank {self.rank}, {self.action}: {self.message}"
 
 
 class FailureBoard:
@@ -53,13 +59,37 @@ def is_lost_peer(error: BaseException) -> bool:
 
 def describe(error: BaseException, rank: int, action: str) -> Failure:
     """An exception as a failure record; the traceback is kept for errors that are not the user's."""
+    if isinstance(error, KeyboardInterrupt):
+        error = SignalledError(signal.SIGINT)
     code = error.exit_code if isinstance(error, CounterpointError) else 1
-    text = "" if code == 2 else "".join(traceback.format_exception(error))
+    is_explained = code == 2 or isinstance(error, SignalledError)
+    text = "" if is_explained else "".join(traceback.format_exception(error))
     return Failure(rank, action, type(error).__name__, str(error) or type(error).__name__, code, text)
 
 
+def report(failure: Failure, folder: Path, is_heard: bool) -> None:
+    """Write a failure into the run folder unless it is a wish to stop; `is_heard` if somebody else says it on stderr.
+
+    What cannot be written there, on a full disk for one, is said here whoever listens.
+    """
+    try:
+        if failure.kind != SignalledError.__name__:
+            write_report(failure, folder)
+    except OSError as error:
+        say(f"{failure} (and {folder}/error.json cannot be written: {error.strerror})")
+        return
+    if not is_heard:
+        say(str(failure))
+
+
+def say(words: str) -> None:
+    """Write an error to stderr in one piece."""
+    sys.stderr.write(f"error: {words}\n")
+    sys.stderr.flush()
+
+
 def write_report(failure: Failure, folder: Path) -> None:
-    """Write `error.json` into the run folder, replacing an older one."""
+    """Write `error.json` into the run folder, replacing an older one; raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / "error.json.partial"
     partial.write_text(json.dumps(asdict(failure), indent=2))

@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +11,9 @@ from pathlib import Path
 import torch
 
 from counterpoint.config.schema import WatchdogConfig
-from counterpoint.execute.failure import FailureBoard, describe, is_lost_peer, write_report
+from counterpoint.execute.failure import FailureBoard, describe, is_lost_peer, report
 from counterpoint.execute.groups import World, join_world, leave_world
-from counterpoint.execute.watchdog import Watchdog
+from counterpoint.execute.watchdog import Limit, Watchdog
 from counterpoint.launch import RUN_ID_PREFIX
 
 _DONE = "counterpoint/done"
@@ -31,9 +30,14 @@ class Session:
     board: FailureBoard
     limits: WatchdogConfig
 
+    @property
+    def checkpoint_limit(self) -> Limit:
+        """How long loading or saving may take."""
+        return Limit("watchdog.checkpoint_seconds", self.limits.checkpoint_seconds)
+
     def wait_for_others(self) -> None:
         """Wait, as an idle rank, until the working ranks are done."""
-        self.watchdog.enter("idle", math.inf)
+        self.watchdog.enter("idle", Limit("", math.inf))
         while not self.world.store.check([_DONE]):
             time.sleep(_IDLE_SECONDS)
 
@@ -71,7 +75,7 @@ def open_session(
     world = join_world(device_type, 10 * longest)
     board = FailureBoard(world.store)
     watchdog = Watchdog(world.rank, limits.timeout_seconds, folder, board)
-    watchdog.enter("start-up", limits.startup_seconds)
+    watchdog.enter("start-up", Limit("watchdog.startup_seconds", limits.startup_seconds))
     watchdog.start()
     try:
         yield Session(world, watchdog, board, limits)
@@ -83,10 +87,9 @@ def open_session(
             time.sleep(_PEER_SECONDS)
         failure = board.announce(describe(error, world.rank, watchdog.action))
         if failure.rank == world.rank:
-            write_report(failure, folder)
-            if not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(RUN_ID_PREFIX):
-                # Our own launcher says it last; torchrun and Slurm would not say it at all.
-                sys.stderr.write(f"error: rank {failure.rank}, {failure.action}: {failure.message}\n")
+            # Our own launcher says it last; torchrun and Slurm would not say it at all.
+            is_ours = os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(RUN_ID_PREFIX)
+            report(failure, folder, is_heard=is_ours)
         raise RankFailedError(failure.exit_code) from error
     watchdog.stop()
     leave_world(world)

@@ -1,14 +1,16 @@
 """`evaluate` and `generate`: what a trained run says of held-out samples and of a picture of yours."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from counterpoint.config.load import load_config
-from counterpoint.config.schema import Config, PreparedEntry
+from counterpoint.config.schema import Config
 from counterpoint.data.corpus import EvaluationSplit, item_settings, open_corpus, open_tokenizer
 from counterpoint.data.images import image_size, read_patches
 from counterpoint.data.payload import ITEM_ROW
@@ -35,6 +37,28 @@ class Prediction:
     def is_exact(self) -> bool:
         """Whether both are the same text."""
         return self.truth == self.written
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What was written for a split, and how many documents were left out; `why` is of the first unreadable one."""
+
+    rows: tuple[Prediction, ...]
+    without_target: int = 0
+    unreadable: int = 0
+    why: str = ""
+
+    @property
+    def exact(self) -> float:
+        """The share of predictions that equal the truth."""
+        return sum(row.is_exact for row in self.rows) / max(len(self.rows), 1)
+
+    @property
+    def left_out(self) -> str:
+        """How many documents were left out and why, empty if none was."""
+        parts = [f"{self.without_target} without a target"] if self.without_target else []
+        parts += [f"{self.unreadable} with an unreadable image (the first: {self.why})"] if self.unreadable else []
+        return " and ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -68,21 +92,28 @@ class TrainedRun:
         model = PlainModel.load(plan, checkpoint_folder(folder, chosen), torch.device(device))
         return cls(folder, config, tokenizer, model, chosen)
 
-    def predict(self, split: EvaluationSplit) -> list[Prediction]:
-        """Greedy text for every document of a prepared split, from its prompt: all rows before its first loss token."""
-        predictions = []
+    def predict(self, split: EvaluationSplit) -> Predictions:
+        """Greedy text for the documents of a prepared split, from their prompts: all rows before the first loss token.
+
+        A document without a loss token has no truth, and one without its image no prompt: both are left out.
+        """
+        rows: list[Prediction] = []
+        bad: list[str] = []
+        without_target = 0
         for source in split.sources:
             if not isinstance(source, PreparedSource):
                 raise DataError(
                     f"evaluation split {split.name}: synthetic documents have no text; evaluate a prepared split"
                 )
-            for start in range(0, len(source), _BATCH):
-                indices = range(start, min(start + _BATCH, len(source)))
-                prompts = [_prompt(source, index) for index in indices]
-                for index, ids in zip(indices, self._write(prompts), strict=True):
+            targeted = [index for index in range(len(source)) if source.document(index).loss_tokens]
+            without_target += len(source) - len(targeted)
+            for start in range(0, len(targeted), _BATCH):
+                prompts, unreadable = _prompts(source, targeted[start : start + _BATCH])
+                bad += unreadable
+                for index, ids in zip(prompts, self._write(list(prompts.values())), strict=True):
                     truth = source.text(index).labels
-                    predictions.append(Prediction(index, self._text(truth[truth >= 0]), self._text(ids)))
-        return predictions
+                    rows.append(Prediction(index, self._text(truth[truth >= 0]), self._text(ids)))
+        return Predictions(tuple(rows), without_target, len(bad), bad[0] if bad else "")
 
     def describe(self, image: Path, prompt: str) -> str:
         """The text that follows an image file and a prompt; raises DataError for a file that is no image."""
@@ -106,31 +137,49 @@ class TrainedRun:
         return self.tokenizer.decode([int(i) for i in ids if i != self.tokenizer.eos])
 
 
-def evaluate_run(run: TrainedRun, name: str | None = None) -> dict[str, list[Prediction]]:
+def evaluate_run(run: TrainedRun, name: str | None = None) -> dict[str, Predictions]:
     """Predictions per evaluation split (all of the config's unless named), written to `evaluation.json` of the run."""
     corpus = open_corpus(run.config, run.tokenizer, run.tokenizer.vocabulary)
-    splits = [split for split in corpus.evaluation if name in (None, split.name)]
-    if not splits:
-        names = [entry.split for entry in run.config.data.evaluation if isinstance(entry, PreparedEntry)]
+    names = [split.name for split in corpus.evaluation]
+    chosen = [split for split in corpus.evaluation if name in (None, split.name)]
+    if not chosen:
         raise DataError(f"--split: got {name!r}, expected one of the run's evaluation splits {names}")
-    predictions = {split.name: run.predict(split) for split in splits}
+    predictions = {split.name: run.predict(split) for split in chosen}
     record = {
         "step": run.step,
-        "splits": {split: [asdict(prediction) for prediction in rows] for split, rows in predictions.items()},
+        "splits": {split: [asdict(row) for row in found.rows] for split, found in predictions.items()},
+        "left_out": {split: found.left_out for split, found in predictions.items() if found.left_out},
     }
-    (run.folder / "evaluation.json").write_text(json.dumps(record, indent=1))
+    _write_record(run.folder / "evaluation.json", record)
     return predictions
 
 
-def exact_match(predictions: list[Prediction]) -> float:
-    """The share of predictions that equal the truth."""
-    return sum(prediction.is_exact for prediction in predictions) / max(len(predictions), 1)
+def _write_record(file: Path, record: dict[str, Any]) -> None:
+    try:
+        file.write_text(json.dumps(record, indent=1))
+    except OSError as error:
+        raise DataError(
+            f"{file}: cannot be written ({error.strerror}), expected a writable run folder; change its permissions"
+        ) from None
+
+
+def _prompts(source: PreparedSource, indices: Sequence[int]) -> tuple[dict[int, Prompt], list[str]]:
+    """Prompts by document, and what is wrong with the documents whose images cannot be read."""
+    prompts: dict[int, Prompt] = {}
+    unreadable = []
+    for index in indices:
+        try:
+            prompts[index] = _prompt(source, index)
+        except DataError as error:
+            unreadable.append(f"document {index}: {error}")
+    return prompts, unreadable
 
 
 def _prompt(source: PreparedSource, index: int) -> Prompt:
+    """All rows before the first loss token of a document that has one; raises DataError for a bad image."""
     text, document = source.text(index), source.document(index)
     (labelled,) = np.nonzero(text.labels >= 0)
-    rows = int(labelled[0]) + 1 if len(labelled) else len(text.ids)
+    rows = int(labelled[0]) + 1
     items = tuple(
         (item.module, item.position, source.item(index, which))
         for which, item in enumerate(document.items)

@@ -1,5 +1,6 @@
 """A trained model in one plain process: whole parts, no parallelism, loaded from a run's checkpoint."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.data.payload import PatchPayload
+from counterpoint.data.positions import lay_positions
 from counterpoint.models.batch import PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
@@ -16,6 +18,8 @@ from counterpoint.models.head import VocabularyHead
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.samples import Document, Item
+from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.train.checkpoint import StoredBlock, read_tensors
 
 
@@ -28,12 +32,17 @@ class Prompt:
     """(module, first row, payload) of every image."""
 
 
+Features = list[tuple[Item, Tensor]]
+"""Where each image of a prompt lies, and its features (rows, hidden)."""
+
+
 @dataclass(frozen=True)
 class PlainModel:
     """All modules of a plan on one device, in evaluation."""
 
     chains: dict[str, Chain]
     sink: str
+    position_axes: int
     device: torch.device
 
     @classmethod
@@ -49,11 +58,13 @@ class PlainModel:
                 tensors[f"model/{module}.{name}"] = StoredBlock(block, tensor.detach())
             chains[module] = chain.requires_grad_(False).eval()
         read_tensors(folder, tensors, group=None, prefix="model/")
-        return cls(chains, plan.sink, device)
+        sizes = plan.sizes[plan.sink]
+        assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
+        return cls(chains, plan.sink, sizes.position_axes, device)
 
-    def encode(self, prompts: Sequence[Prompt]) -> list[list[tuple[int, Tensor]]]:
-        """Per prompt, the first row and the features (rows, hidden) of every image."""
-        features: list[list[tuple[int, Tensor]]] = [[] for _ in prompts]
+    def encode(self, prompts: Sequence[Prompt]) -> list[Features]:
+        """Per prompt, the features of every image."""
+        features: list[Features] = [[] for _ in prompts]
         for module, chain in self.chains.items():
             wanted = [(i, row, p) for i, prompt in enumerate(prompts) for m, row, p in prompt.items if m == module]
             if not wanted:
@@ -67,22 +78,28 @@ class PlainModel:
             )
             rows = chain(None, batch)
             merge = len(batch.patches) // len(rows)
-            for (i, row, _payload), piece in zip(wanted, rows.split([n // merge for n in lengths]), strict=True):
-                features[i].append((row, piece))
+            for (i, row, payload), piece in zip(wanted, rows.split([n // merge for n in lengths]), strict=True):
+                columns = payload.grid[1] // math.isqrt(merge)
+                features[i].append((Item(module, row, len(payload.patches), len(piece), columns), piece))
         return features
 
-    def next_logits(self, ids: Sequence[np.ndarray], features: Sequence[list[tuple[int, Tensor]]]) -> Tensor:
+    def next_logits(self, ids: Sequence[np.ndarray], features: Sequence[Features]) -> Tensor:
         """Scores (prompts, vocab) of the token behind each prompt."""
         lengths = tuple(len(one) for one in ids)
         starts = np.cumsum([0, *lengths])
         inserts = [
-            (piece, torch.arange(len(piece), device=self.device) + int(starts[i]) + row)
+            (piece, torch.arange(len(piece), device=self.device) + int(starts[i]) + item.position)
             for i, images in enumerate(features)
-            for row, piece in images
+            for item, piece in images
         ]
+        documents = [
+            Document(0, i, n, 0, tuple(item for item, _piece in images))
+            for i, (n, images) in enumerate(zip(lengths, features, strict=True))
+        ]
+        positions = np.concatenate([lay_positions(document, self.position_axes) for document in documents])
         batch = TextBatch(
             ids=self._tensor(np.concatenate(ids)),
-            positions=self._tensor(np.concatenate([np.arange(n) for n in lengths])),
+            positions=self._tensor(positions if self.position_axes > 1 else positions[:, 0]),
             labels=torch.empty(0, dtype=torch.int64),
             segments=Segments.build(lengths, sum(lengths), self.device),
             loss_denominator=0.0,

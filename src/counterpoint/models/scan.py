@@ -53,7 +53,8 @@ def _across_chunks(x: Tensor, b: Tensor, c: Tensor, total: Tensor, document: Ten
     first, last = document[:, 0], document[:, -1]
     to_end = (total[:, -1:] - total).exp() * (document == last[:, None])[..., None, None]
     states_cghpn = torch.einsum("ckgn,ckghp->cghpn", b, x * to_end[..., None].to(x.dtype))
-    chunks_cgh = total[:, -1].cumsum(dim=0)
+    # In float64: this sum runs over the whole pack, and differences of it must not depend on documents before.
+    chunks_cgh = total[:, -1].double().cumsum(dim=0)
     # From the end of chunk k to the start of chunk c, both in one document.
     before_cgh = F.pad(chunks_cgh, (0, 0, 0, 0, 1, 0))[:-1]
     order = torch.arange(x.shape[0], device=x.device)

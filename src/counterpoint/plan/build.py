@@ -2,7 +2,14 @@
 
 import itertools
 
-from counterpoint.config.schema import Config, DecoderConfig, MlpProjectorConfig, ModuleConfig
+from counterpoint.config.schema import (
+    Config,
+    DecoderConfig,
+    MambaConfig,
+    MlpProjectorConfig,
+    ModuleConfig,
+    MoeConfig,
+)
 from counterpoint.errors import ConfigError
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Edge, Graph
@@ -66,8 +73,8 @@ def sizes_of(config: Config, module: str, vocab: int | None) -> ModelSizes:
             ffn=0 if model.ffn is None else model.ffn, vocab=int(words), tied=model.tied, activation=model.activation,
             rope_theta=model.rope_theta, rope_sections=model.rope_sections, qk_norm=model.qk_norm,
             norm_eps=model.norm_eps, qkv_bias=model.qkv_bias,
-            mamba=None if model.mamba is None else MambaSizes(**model.mamba.model_dump()),
-            moe=None if model.moe is None else MoeSizes(**model.moe.model_dump()),
+            mamba=None if model.mamba is None else _mamba_sizes(model.mamba),
+            moe=None if model.moe is None else _moe_sizes(model.moe),
         )  # fmt: skip
     target = next(edge.target for edge in config.edges if edge.source == module)
     return VitSizes(
@@ -75,6 +82,20 @@ def sizes_of(config: Config, module: str, vocab: int | None) -> ModelSizes:
         out=config.modules[target].model.hidden, positions=model.positions, merge=model.merge,
         projector=model.projector.kind,
         projector_hidden=model.projector.hidden if isinstance(model.projector, MlpProjectorConfig) else 0,
+    )  # fmt: skip
+
+
+def _mamba_sizes(mamba: MambaConfig) -> MambaSizes:
+    return MambaSizes(
+        heads=mamba.heads, head_dim=mamba.head_dim, groups=mamba.groups, state=mamba.state, conv=mamba.conv,
+        chunk=mamba.chunk,
+    )  # fmt: skip
+
+
+def _moe_sizes(moe: MoeConfig) -> MoeSizes:
+    return MoeSizes(
+        experts=moe.experts, top_k=moe.top_k, ffn=moe.ffn, shared_ffn=moe.shared_ffn, router=moe.router,
+        normalize=moe.normalize, scale=moe.scale, bias_rate=moe.bias_rate, balance=moe.balance,
     )  # fmt: skip
 
 

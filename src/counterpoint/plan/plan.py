@@ -74,6 +74,9 @@ class Plan:
 
     def has_experts(self, node: Node) -> bool:
         """Whether a stage holds a mixture of experts."""
+        sizes = self.sizes.get(node.module)
+        if not isinstance(sizes, DecoderSizes) or sizes.moe is None:
+            return False
         start, stop = self.splits[node.module][node.stage]
         return any(part.expert_parameters for part in self.facts[node.module].parts[start:stop])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from counterpoint.config.data import evaluation_names
 from counterpoint.config.schema import Config, PreparedEntry
 from counterpoint.data.corpus import item_settings
 from counterpoint.data.index import Index
@@ -33,16 +34,18 @@ class Pictures:
     @classmethod
     def open(cls, config: Config, split: str) -> "Pictures":
         """The pictures of a run's evaluation split; raises InputError when they cannot be found."""
-        entries = [e for e in config.data.evaluation if isinstance(e, PreparedEntry) and e.split == split]
-        if not entries:
+        named = dict(zip(evaluation_names(config.data.evaluation), config.data.evaluation, strict=True))
+        entry = named.get(split)
+        if not isinstance(entry, PreparedEntry):
             raise DataError(f"data.evaluation: has no prepared split '{split}'; report the run with its own config")
-        source = PreparedSource(Path(entries[0].path), split, 0, item_settings(config), config.data.sequence_tokens)
+        tokens = config.data.sequence_tokens
+        source = PreparedSource(Path(entry.path), entry.split, 0, item_settings(config), tokens)
         if source.excluded:
             raise DataError(
                 f"dataset {source.index.folder}, split '{split}': {source.excluded} samples do not fit, so rows of the "
                 "index are not numbered like documents; raise data.sequence_tokens."
             )
-        return cls(source.index, tuple(source.index.rows_of(split).tolist()))
+        return cls(source.index, tuple(source.index.rows_of(entry.split).tolist()))
 
     def png(self, document: int) -> bytes | None:
         """The first image of a document as a small PNG, or None without a readable one."""

@@ -74,6 +74,7 @@ def _module_memory(plan: Plan, module: str) -> ModuleMemory:
     stored = max(computed, _DTYPE_BYTES["float32"])
     return ModuleMemory(
         part_parameters=tuple(part.parameters for part in parts),
+        part_expert_parameters=tuple(part.expert_parameters for part in parts),
         activation_bytes=computed * sum(part.activation_elements for part in parts) // len(parts),
         parameter_bytes=stored,
         gradient_bytes=stored,

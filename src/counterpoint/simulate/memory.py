@@ -10,7 +10,7 @@ from counterpoint.plan.plan import Plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleMemory:
-    """Sizes of one module: parameters of every part, and bytes per parameter of all that is kept for them.
+    """Sizes of one module: parameters of every part, those of its experts, and bytes per parameter of what is kept.
 
     `activation_bytes` is what one part keeps for backward of one row on one rank; `optimizer_bytes` is per
     parameter, 8 for AdamW's two float32 moments.
@@ -18,6 +18,7 @@ class ModuleMemory:
 
     part_parameters: tuple[int, ...]
     activation_bytes: int
+    part_expert_parameters: tuple[int, ...] = ()
     parameter_bytes: int = 4
     gradient_bytes: int = 4
     gathered_bytes: int = 4
@@ -76,9 +77,13 @@ def largest_rows(plan: Plan, batch: BatchPlan) -> dict[str, int]:
 def _node_memory(plan: Plan, node: Node, sizes: ModuleMemory, rows: int, in_flight: int) -> RankMemory:
     layout = plan.layouts[node.module]
     start, stop = plan.splits[node.module][node.stage]
-    parts = [-(-count // layout.tp) for count in sizes.part_parameters[start:stop]]
+    experts = sizes.part_expert_parameters or (0,) * len(sizes.part_parameters)
+    pairs = list(zip(sizes.part_parameters, experts, strict=True))[start:stop]
+    dense = [-(-(count - expert) // layout.tp) for count, expert in pairs]
+    routed = [-(-expert // layout.expert_size) for _count, expert in pairs]
+    parts = [a + b for a, b in zip(dense, routed, strict=True)]
     local = sum(parts)
-    shard = -(-local // (layout.dp_shard * layout.cp))
+    shard = -(-sum(dense) // (layout.dp_shard * layout.cp)) + -(-sum(routed) // layout.edp)
     # Without resharding every part stays gathered for the step and its gradient is whole until the reduction;
     # with it the gathered parts are the one that runs and the one that is fetched ahead.
     gathered = sum(sorted(parts)[-2:]) if layout.reshard else local

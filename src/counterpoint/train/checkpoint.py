@@ -8,13 +8,13 @@ import shutil
 import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from pydantic import TypeAdapter, ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader
@@ -29,20 +29,26 @@ from torch.distributed.checkpoint.planner_helpers import create_read_items_for_c
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from counterpoint.config.section import Index
+from counterpoint.data.fingerprint import Fingerprint
 from counterpoint.errors import CheckpointError, RunError
 from counterpoint.parallelize.blocks import Block
 
 STATE_FILE = "state.json"
+_REMEDY = "take another step by removing the folder, or start anew with checkpoint.resume=none"
+_LONGEST_REASON = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingState:
     """All that training needs beside tensors to go on (design section 5)."""
 
-    seed: int
-    data_step: int
-    optimizer_step: int
-    exclusions: tuple[tuple[int, int, int], ...] = ()
+    seed: Index
+    data_step: Index
+    optimizer_step: Index
+    exclusions: tuple[tuple[Index, Index, Index], ...] = ()
+    data: Fingerprint = field(default_factory=dict)
+    """What decided the order of data."""
 
 
 class StoredBlock:
@@ -130,14 +136,13 @@ def list_checkpoints(run: Path) -> list[int]:
 def read_state(folder: Path) -> TrainingState:
     """The training state of a checkpoint; raises CheckpointError when it is missing or malformed."""
     try:
-        record = json.loads((folder / STATE_FILE).read_text())
-        record["exclusions"] = tuple(tuple(entry) for entry in record["exclusions"])
-        return TrainingState(**record)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(
-            f"{folder}: no readable {STATE_FILE} ({error}), expected a complete checkpoint; remove the folder or "
-            "resume from another step"
-        ) from None
+        return TypeAdapter(TrainingState).validate_json((folder / STATE_FILE).read_bytes(), strict=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = ": ".join((*map(str, first["loc"]), first["msg"]))
+    raise CheckpointError(f"{folder}: no readable {STATE_FILE} ({reason}), expected a complete checkpoint; {_REMEDY}")
 
 
 class CheckpointWriter:
@@ -172,7 +177,7 @@ class CheckpointWriter:
 
     def _write(self, tensors: Tensors, state: TrainingState) -> None:
         final = checkpoint_folder(self._run, state.optimizer_step)
-        partial = final.with_name(final.name + ".partial")
+        partial = _partial(final)
         if self._leader:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -185,12 +190,25 @@ class CheckpointWriter:
         if self._leader:
             (partial / STATE_FILE).write_text(json.dumps(asdict(state)))
             if final.exists():
-                shutil.rmtree(final)
+                _remove(final, final.with_name(final.name + ".old.partial"))
             partial.rename(final)
             written = [step for step in list_checkpoints(self._run) if step <= state.optimizer_step]
             for step in written[: -self._keep_last]:
-                shutil.rmtree(checkpoint_folder(self._run, step))
+                old = checkpoint_folder(self._run, step)
+                _remove(old, _partial(old))
         dist.barrier(self._group)
+
+
+def _partial(folder: Path) -> Path:
+    """What a checkpoint is called while it is not whole."""
+    return folder.with_name(folder.name + ".partial")
+
+
+def _remove(folder: Path, aside: Path) -> None:
+    """Delete a checkpoint; it loses its name first, so that a folder of that name is whole at every moment."""
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    shutil.rmtree(aside)
 
 
 def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None, prefix: str = "") -> None:
@@ -200,9 +218,9 @@ def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None
     """
     try:
         stored: dict[str, Any] = FileSystemReader(folder).read_metadata().state_dict_metadata
-    except (OSError, EOFError, UnpicklingError) as error:
+    except Exception as error:  # A torn pickle raises whatever its bytes happen to spell.
         raise CheckpointError(
-            f"{folder}: no readable checkpoint metadata ({error}); resume from another step"
+            f"{folder}: no readable checkpoint metadata ({_sentence(error)}), expected a complete checkpoint; {_REMEDY}"
         ) from None
     _check_keys(folder, [key for key in stored if key.startswith(prefix)], tensors.keys(), group)
     for key, block in tensors.items():
@@ -224,7 +242,9 @@ def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None
                 no_dist=group is None,
             )
         except CheckpointException as error:
-            raise CheckpointError(f"{folder}: cannot be read: {_reason(error)}; resume from another step") from error
+            raise CheckpointError(
+                f"{folder}: cannot be read ({_reason(error)}), expected a complete checkpoint; {_REMEDY}"
+            ) from error
 
 
 def _check_keys(folder: Path, stored: Iterable[str], local: Iterable[str], group: dist.ProcessGroup | None) -> None:
@@ -249,4 +269,10 @@ def _example(keys: list[str]) -> str:
 def _reason(error: CheckpointException) -> str:
     """The first rank's own words out of DCP's collection of tracebacks."""
     rank, (cause, _trace) = min(error.failures.items())
-    return f"rank {rank}: {type(cause).__name__}: {cause}"
+    return f"rank {rank}: {_sentence(cause)}"
+
+
+def _sentence(error: BaseException) -> str:
+    """An error's kind and the beginning of its first line: torch's advice on loading fills a screen."""
+    line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {line[:_LONGEST_REASON]}{' ...' * (len(line) > _LONGEST_REASON)}"

@@ -12,6 +12,7 @@ from counterpoint.config.load import dump_config, load_config
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, ConfigError, DataError
 from counterpoint.plan.plan import Plan
+from counterpoint.train.resume import newest_step, state_to_resume
 
 CONFIG_FILE = "config.yaml"
 LOCK_FILE = "lock"
@@ -38,10 +39,11 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
 
 
 def check_run_folder(config: Config) -> None:
-    """Raise CheckpointError if the run would resume from checkpoints of other models; writes nothing."""
-    folder = Path(config.run.dir)
-    if config.checkpoint.resume == "auto" and any((folder / "checkpoints").glob("step-*")):
-        _check_models(config, folder)
+    """Raise CheckpointError if the run would resume from a checkpoint of other models or data; writes nothing."""
+    step = newest_step(config)
+    if step is not None:
+        _check_models(config, Path(config.run.dir))
+        state_to_resume(config, step)
 
 
 def _set_aside(checkpoints: Path) -> None:

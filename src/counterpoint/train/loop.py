@@ -65,7 +65,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train to `training.steps`; raises SignalledError after saving when a signal asked to stop."""
-        self._session.watchdog.enter("resume", self._session.limits.checkpoint_seconds)
+        self._session.watchdog.enter("resume", self._session.checkpoint_limit)
         state = self._saver.resume(self._engine)
         self._corpus = self._corpus.without(Exclusion(*entry) for entry in state.exclusions)
         feed = Prefetcher(self._read, state.data_step, self._config.training.steps, self._config.data.workers)
@@ -90,18 +90,23 @@ class Trainer:
                 self._exclude(step, inputs)
             self._saver.poll()
             self._stopped = result.stop
-            last = done == steps or result.stop
-            if _due(done, self._config.checkpoint.every_steps) or last:
-                self._session.watchdog.enter(f"step {step}: checkpoint", self._session.limits.checkpoint_seconds)
-                self._saver.save(self._engine, done, tuple(self._corpus.order.exclusions))
+            is_saved = _due(done, self._config.checkpoint.every_steps) or done == steps or self._stopped
+            if is_saved:
+                self._save(done)
             if _due(done, self._config.evaluation.every_steps) or (done == steps and self._corpus.evaluation):
                 self._evaluate(done)
-            if result.stop:
+            if self._stopped:
+                if not is_saved:
+                    self._save(done)
                 break
-        self._session.watchdog.enter("checkpoint", self._session.limits.checkpoint_seconds)
+        self._session.watchdog.enter("checkpoint", self._session.checkpoint_limit)
         self._saver.finish()
         if self._stopped:
             raise SignalledError(self._signal or signal.SIGTERM)
+
+    def _save(self, done: int) -> None:
+        self._session.watchdog.enter(f"step {done - 1}: checkpoint", self._session.checkpoint_limit)
+        self._saver.save(self._engine, done, tuple(self._corpus.order.exclusions))
 
     def _timed(self, step: int, inputs: StepInputs) -> StepResult:
         """A step whose actions are timed for the report."""
@@ -114,25 +119,43 @@ class Trainer:
 
     def _exclude(self, step: int, inputs: StepInputs) -> None:
         """All ranks learn which payloads were bad and leave those documents out, from the first step not yet read."""
-        gathered: list[tuple[BadPayload, ...]] = [()] * len(self._engine.plan.placement.active)
-        dist.all_gather_object(gathered, inputs.bad, group=self._groups.control)
-        bad = sorted({payload for payloads in gathered for payload in payloads}, key=lambda p: (p.source, p.index))
+        bad = self._gathered(inputs.bad)
         self._recorder.bad(step + 1, bad)
         first = step + STEPS_AHEAD + 1
         self._corpus = self._corpus.without(Exclusion(p.source, p.index, first) for p in bad)
+
+    def _gathered(self, bad: Sequence[BadPayload]) -> list[BadPayload]:
+        """The bad payloads of all ranks, each once."""
+        gathered: list[Sequence[BadPayload]] = [()] * len(self._engine.plan.placement.active)
+        dist.all_gather_object(gathered, bad, group=self._groups.control)
+        return sorted({payload for payloads in gathered for payload in payloads}, key=lambda p: (p.source, p.index))
 
     def _read(self, step: int) -> StepInputs:
         return self._reader.read(self._engine.plan.batch(step, self._corpus.packs(step)))
 
     def _evaluate(self, step: int) -> None:
+        """Read all evaluation splits, or leave them as soon as any rank was asked to stop."""
         for split in self._corpus.evaluation:
             reader = replace(self._reader, sources=split.sources)
             total, tokens = 0.0, 0
+            bad: list[BadPayload] = []
             for batch_number, packs in enumerate(split.batches()):
+                self._stopped = self._stopped or self._is_stop_wanted()
+                if self._stopped:
+                    return
                 batch = self._engine.plan.batch(batch_number, packs)
-                loss = self._engine.evaluate_step(reader.read(batch))
+                inputs = reader.read(batch)
+                loss = self._engine.evaluate_step(inputs)
                 total, tokens = total + loss * batch.loss_tokens, tokens + batch.loss_tokens
+                bad += (replace(payload, reason=f"evaluation {split.name}: {payload.reason}") for payload in inputs.bad)
+            self._recorder.bad(step, self._gathered(bad))
             self._recorder.evaluation(step, split.name, total / max(tokens, 1))
+
+    def _is_stop_wanted(self) -> bool:
+        """Whether any rank was asked to stop; all ranks ask together, so that none leaves alone."""
+        wish = torch.tensor([self._signal is not None], dtype=torch.int64)
+        dist.all_reduce(wish, dist.ReduceOp.MAX, group=self._groups.control)
+        return bool(wish)
 
     def _check_agreement(self, inputs: StepInputs) -> None:
         """All ranks compare the digest of the plan before the step (design D5)."""

@@ -91,6 +91,7 @@ class RunRecorder:
             "step_seconds": passed / steps,
             "gradient_norm": result.norm,
             "bad_payloads": result.bad,
+            **_routing(result),
             "modules": self._modules(result, inputs.batch, passed / steps, memory),
         }
         self._write(record)
@@ -116,7 +117,7 @@ class RunRecorder:
         assert self._view is not None, "the leader shows progress"
         for payload in payloads:
             self._write({"step": step, "bad_source": payload.source, "bad_index": payload.index, "why": payload.reason})
-            self._view.report(step, f"left out: source {payload.source}, {payload.reason}")
+            self._view.report(step, f"unreadable, neutral content stands in: source {payload.source}, {payload.reason}")
 
     def close(self) -> None:
         """Close the files and end the progress bar."""
@@ -160,6 +161,13 @@ class RunRecorder:
         if self._board is not None:
             for name, value in _scalars(record):
                 self._board.add_scalar(name, value, record["step"])
+
+
+def _routing(result: StepResult) -> dict[str, float]:
+    """The balance loss and the heaviest expert's load over the mean, of models that have experts."""
+    if result.expert_load is None:
+        return {}
+    return {"balance_loss": result.balance_loss, "expert_load": result.expert_load}
 
 
 def _scalars(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -9,19 +9,24 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+
+_BAR_COLUMNS = 20
+"""Narrow enough to leave a terminal of 80 columns room for the words."""
 
 
 class ProgressView:
-    """Shows steps of `total` as they end."""
+    """Shows steps of `total` as they end; the words at the end of the bar are cut to the terminal's width."""
 
-    def __init__(self, total: int) -> None:
-        self._console = Console()
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self._console = Console() if console is None else console
         self._total = total
         self._bar: Progress | None = None
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-                TextColumn("{task.fields[words]}"), console=self._console,
+                BarColumn(_BAR_COLUMNS), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+                TextColumn("{task.fields[words]}", markup=False, table_column=_rest()), console=self._console,
+                expand=True,
             )  # fmt: skip
             self._task = self._bar.add_task("training", total=total, words="")
             self._bar.start()
@@ -42,3 +47,7 @@ class ProgressView:
         """Leave the terminal in order."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def _rest() -> Column:
+    return Column(ratio=1, no_wrap=True, overflow="ellipsis")

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch.distributed as dist
 
 from counterpoint.config.schema import Config
+from counterpoint.data.fingerprint import data_fingerprint
 from counterpoint.data.order import Exclusion
-from counterpoint.errors import CheckpointError
 from counterpoint.execute.groups import Groups
 from counterpoint.train.checkpoint import (
     CheckpointWriter,
@@ -14,16 +14,15 @@ from counterpoint.train.checkpoint import (
     Tensors,
     TrainingState,
     checkpoint_folder,
-    list_checkpoints,
-    read_state,
     read_tensors,
 )
 from counterpoint.train.engine import Engine
+from counterpoint.train.resume import newest_step, state_to_resume
 
 
 def model_tensors(engine: Engine) -> dict[str, StoredBlock]:
-    """Parameters by key `model/<module>.<name>`; a rank without elements of a parameter leaves it out."""
-    return {f"model/{p.key}": StoredBlock(p.block, p.value) for p in engine.parameters if p.block.numel}
+    """Parameters and buffers by key `model/<module>.<name>`; a rank without elements of a parameter leaves it out."""
+    return {f"model/{one.key}": StoredBlock(one.block, one.value) for one in engine.held if one.block.numel}
 
 
 def optimizer_tensors(engine: Engine) -> dict[str, StoredBlock]:
@@ -40,6 +39,7 @@ class Saver:
 
     def __init__(self, config: Config, groups: Groups, run: Path) -> None:
         self._config, self._groups, self._run = config, groups, run
+        self._data = data_fingerprint(config)
         assert groups.storage is not None, "only active ranks save"
         self._writer = CheckpointWriter(
             run,
@@ -51,18 +51,11 @@ class Saver:
 
     def resume(self, engine: Engine) -> TrainingState:
         """Load the newest complete checkpoint if `checkpoint.resume` is auto and there is one; else start at step 0."""
-        steps = list_checkpoints(self._run) if self._config.checkpoint.resume == "auto" else []
-        newest = max(steps, default=None)
-        newest = self._agreed(newest)
+        newest = self._agreed(newest_step(self._config))
         if newest is None:
-            return TrainingState(seed=self._config.run.seed, data_step=0, optimizer_step=0)
+            return TrainingState(seed=self._config.run.seed, data_step=0, optimizer_step=0, data=self._data)
         folder = checkpoint_folder(self._run, newest)
-        state = read_state(folder)
-        if state.seed != self._config.run.seed:
-            raise CheckpointError(
-                f"{folder}: it was written with run.seed {state.seed}, got {self._config.run.seed}, expected the same; "
-                "restore the seed, or choose another run.dir"
-            )
+        state = state_to_resume(self._config, newest)
         tensors: Tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
         read_tensors(folder, tensors, self._groups.storage)
         for optimizer in engine.optimizers.values():
@@ -77,6 +70,7 @@ class Saver:
             data_step=step,
             optimizer_step=engine.optimizer_step,
             exclusions=tuple((e.source, e.index, e.from_step) for e in exclusions),
+            data=self._data,
         )
         self._writer.write({**model_tensors(engine), **optimizer_tensors(engine)}, state)
 

@@ -23,20 +23,30 @@ from counterpoint.verify.member import Member
 from counterpoint.verify.reference import Reference
 
 STEPS = 2
+CLOSEST_MARGIN = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """The worst difference of each kind over all steps, and the tolerance that it must meet."""
+    """The worst difference of each kind over all steps, and the tolerance that it must meet.
+
+    `margin` is the smallest by which any row preferred an expert that it chose to one that it did not.
+    """
 
     differences: tuple[Difference, ...]
     tolerance: float
     loss: float
+    margin: float = math.inf
 
     @property
     def worst(self) -> Difference:
         """The largest difference of any kind."""
         return max(self.differences, key=lambda difference: difference.value)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether a row's experts were chosen by less than rounding, so that both sides may rightly differ."""
+        return self.margin < CLOSEST_MARGIN
 
     @property
     def holds(self) -> bool:
@@ -119,4 +129,4 @@ def _compare(
             known = differences.get(difference.kind)
             if known is None or difference.value > known.value:
                 differences[difference.kind] = difference
-    return CaseResult(tuple(differences.values()), TOLERANCES[name], ours[-1].loss)
+    return CaseResult(tuple(differences.values()), TOLERANCES[name], ours[-1].loss, reference.margin)

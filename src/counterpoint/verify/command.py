@@ -20,6 +20,7 @@ from counterpoint.verify.draw import Case, candidate, choose
 from counterpoint.verify.pool import Pool
 
 _LARGEST_WORLD = 8
+_MOST_REDRAWS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ def verify_config(path: Path, overrides: Sequence[str], dtype: str, json_file: P
     for difference in result.differences:
         table.add_row(difference.kind, f"{difference.value:.1e}", difference.where)
     console.print(table)
+    if result.is_tied:
+        console.print(
+            f"a row chose between experts by {result.margin:.0e}, less than rounding: both sides may rightly differ; "
+            "compare with another run.seed"
+        )
     console.print("equal to one process" if result.holds else f"different: {result.worst.where}")
     _write(json_file, asdict(result))
     return result.holds
@@ -99,7 +105,7 @@ def as_verified(config: Config, dtype: str) -> Config:
 def run_case(pool: Pool, case: Case, dtype: str, console: Console | None = None) -> Outcome:
     """Run one drawn case on a pool."""
     outcome = _run(pool, case, dtype)
-    if outcome.status != "drawn" and console is not None:
+    if outcome.words and console is not None:
         console.print(f"case {case.id} {outcome.status}: {outcome.words}", markup=False)
     return outcome
 
@@ -107,12 +113,21 @@ def run_case(pool: Pool, case: Case, dtype: str, console: Console | None = None)
 def _run(pool: Pool, case: Case, dtype: str) -> Outcome:
     if case.refusal is not None:
         return Outcome(case, "refused", None, case.refusal)
+    words = ""
+    config = as_verified(load_config(case.config), dtype)
     try:
-        result: CaseResult = pool.run(verify_task, as_verified(load_config(case.config), dtype))
+        result: CaseResult = pool.run(verify_task, config)
+        for redraw in range(1, _MOST_REDRAWS + 1):
+            if not result.is_tied:
+                break
+            seed = config.run.seed + redraw
+            words = f"redrawn with run.seed {seed}: a row chose between experts by {result.margin:.0e}"
+            again = load_config(config.resolved() | {"run": config.resolved()["run"] | {"seed": seed}})
+            result = pool.run(verify_task, again)
     except CounterpointError as error:
         return Outcome(case, "refused" if error.exit_code == 2 else "failed", None, str(error))
     if result.holds:
-        return Outcome(case, "drawn", result, "")
+        return Outcome(case, "drawn", result, words)
     worst = result.worst
     return Outcome(case, "failed", result, f"{worst.kind} differs by {worst.value:.1e} at {worst.where}")
 

@@ -106,7 +106,7 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     data["modules"] = {name: data["modules"][name] | {"layout": layout} for name, layout in ranks.items()}
     for module in data["modules"].values():
         module["optimizer"] |= {"eps": 1e-3}
-    data["modules"][language]["model"] |= _draw_variant(base.modules[language].model, generator)
+    data["modules"][language]["model"] |= _draw_variant(base.modules[language].model, ranks[language]["tp"], generator)
     data["edges"] = [edge for edge in data["edges"] if edge["source"] in ranks]
     microbatches = generator.choice([1, 2, 2, 3, 4, 5, 8])
     data["schedule"] |= {"kind": generator.choice(["gpipe", "1f1b", "1f1b"]), "microbatches": microbatches}
@@ -121,10 +121,15 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     return data
 
 
-def _draw_variant(model: ModelConfig, generator: random.Random) -> dict[str, Any]:
+def _draw_variant(model: ModelConfig, tp: int, generator: random.Random) -> dict[str, Any]:
     """Options of a decoder that change what crosses ranks: tied words, positions, groups of heads, biases."""
     assert isinstance(model, DecoderConfig), "documents enter a decoder"
-    variant: dict[str, Any] = {"tied": generator.choice([True, False]), "qkv_bias": generator.choice([True, False])}
+    groups = [n for n in range(tp, model.num_kv_heads + 1, tp) if model.heads % n == 0]
+    variant: dict[str, Any] = {
+        "tied": generator.choice([True, False]),
+        "qkv_bias": generator.choice([True, False]),
+        "kv_heads": generator.choice(groups),
+    }
     if model.rope_theta is not None and model.head_size >= _FEWEST_COLUMNS:
         pairs = model.head_size // 2
         sections = [pairs - 2 * (pairs // 3), pairs // 3, pairs // 3]

@@ -17,12 +17,14 @@ from counterpoint.models.batch import Insert, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.moe import Moe
+from counterpoint.models.router import Choice, Router
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.samples import Document
+from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.setup import vocabulary
 from counterpoint.train.optimizer import is_exempt, learning_rate
 from counterpoint.verify.compare import Observation
@@ -30,7 +32,11 @@ from counterpoint.verify.compare import Observation
 
 @dataclass
 class Reference:
-    """One plain process; `device` is where it computes, in `dtype` throughout."""
+    """One plain process; `device` is where it computes, in `dtype` throughout.
+
+    `margin` is the smallest difference so far between the last expert that a row chose and the first that it did not:
+    below rounding, another order of sums may choose another one, and neither is wrong (design D13).
+    """
 
     config: Config
     sources: Sequence[Source]
@@ -38,9 +44,16 @@ class Reference:
     dtype: torch.dtype
 
     def __post_init__(self) -> None:
+        words = vocabulary(self.config)
+        self.sizes = {name: sizes_of(self.config, name, words) for name in self.config.modules}
         self.chains = {name: self._build(name) for name in self.config.modules}
         self.optimizers = {name: self._optimizer(name, chain) for name, chain in self.chains.items()}
         self.steps = 0
+        self.margin = math.inf
+        for chain in self.chains.values():
+            for module in chain.modules():
+                if isinstance(module, Router):
+                    module.register_forward_hook(self._note_margin)
 
     def step(self, documents: Sequence[Document]) -> Observation:
         """Train on one batch; returns what D13 compares."""
@@ -70,6 +83,13 @@ class Reference:
         balance = sum(float(routing.balance) for routing in batch.routed.values())
         return Observation(float(loss.detach()), balance, norm, {k: g.cpu() for k, g in gradients.items()}, updates)
 
+    def _note_margin(self, router: Router, inputs: tuple[Tensor], _choice: Choice) -> None:
+        scores = router.scores(inputs[0].detach())
+        ranked = (scores if router.bias is None else scores + router.bias).sort(dim=1, descending=True).values
+        last = router.sizes.top_k
+        if len(ranked) and last < ranked.shape[1]:
+            self.margin = min(self.margin, float((ranked[:, last - 1] - ranked[:, last]).min()))
+
     def _move_expert_bias(self, batch: TextBatch) -> None:
         """Experts that saw fewer rows than the mean of their layer become a little likelier, the others less so."""
         for layer, routing in batch.routed.items():
@@ -89,13 +109,35 @@ class Reference:
         lengths = tuple(len(text.ids) for text in texts)
         return TextBatch(
             ids=self._tensor(np.concatenate([text.ids for text in texts])),
-            positions=self._tensor(np.concatenate([np.arange(n) for n in lengths])),
+            positions=self._positions(documents),
             labels=self._tensor(np.concatenate([text.labels for text in texts])),
             segments=Segments.build(lengths, sum(lengths), self.device),
             loss_denominator=float(sum(int((text.labels >= 0).sum()) for text in texts)),
             inserts=tuple(features),
             document_denominator=float(len(documents)),
         )
+
+    def _positions(self, documents: Sequence[Document]) -> Tensor:
+        """Positions row by row, as the paper tells them (arXiv:2409.12191), or counted from 0 in each document."""
+        sizes = self.sizes[self._sink]
+        assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
+        if sizes.rope_sections is None:
+            return self._tensor(np.concatenate([np.arange(document.tokens) for document in documents]))
+        places: list[tuple[int, int, int]] = []
+        for document in documents:
+            items = {item.position: item for item in document.items}
+            row = free = 0
+            while row < document.tokens:
+                item = items.get(row)
+                if item is None:
+                    cells = [(free, free, free)]
+                else:
+                    height = range(item.rows // item.columns)
+                    cells = [(free, free + y, free + x) for y in height for x in range(item.columns)]
+                places += cells
+                free = max(max(cell) for cell in cells) + 1
+                row += len(cells)
+        return self._tensor(np.array(places, dtype=np.int64))
 
     def named_parameters(self) -> dict[str, torch.nn.Parameter]:
         """All parameters by layout-free key."""
@@ -128,7 +170,7 @@ class Reference:
         return [(self.chains[module](None, batch), self._tensor(np.concatenate(places)))]
 
     def _build(self, module: str) -> Chain:
-        sizes = sizes_of(self.config, module, vocabulary(self.config))
+        sizes = self.sizes[module]
         with torch.device("meta"):
             chain = build_chain(model_parts(sizes)).to(self.dtype)
         chain.to_empty(device=self.device)

@@ -145,6 +145,18 @@ MISFITS = [
         "change the",
     ),
     ("modules.vision.layout.cp=3", "modules.vision.model.heads", "4", "a multiple of", "choose a cp"),
+    ("modules.vision.layout.expert.ep=2", "modules.vision.layout.expert.ep", "2", "no layer of experts", "leave"),
+    ("modules.vision.layout.expert.etp=2", "modules.vision.layout.expert.etp", "2", "no layer of experts", "leave"),
+    ("modules.language.model.pattern=*-M", "modules.language.model.mamba", "nothing", "the letter M", "add it"),
+    ("modules.language.model.pattern=*-E", "modules.language.model.moe", "nothing", "the letter E", "add it"),
+    ("modules.language.model.ffn=null", "modules.language.model.ffn", "nothing", "the letter -", "add it"),
+    (
+        "modules.language.model.rope_sections=[1, 2, 3]",
+        "modules.language.model.rope_sections",
+        "6 pairs in all",
+        "the 16 pairs of a head of width 32",
+        "change the list",
+    ),
     ("edges=[]", "edges", "0 edges from the module vision", "exactly one", "add {source: vision"),
     ("edges.0.source=visoin", "edges.0.source", '"visoin"', "one of the modules", "did you mean vision?"),
     ("edges.0.source=audio", "edges.0.source", '"audio"', "one of the modules", "add the module"),
@@ -170,18 +182,22 @@ MISFITS = [
     ),
 ]
 
+EXPERTS = {
+    "pattern": "*ME", "mamba": {"heads": 8, "head_dim": 4, "groups": 4, "state": 4},
+    "moe": {"experts": 6, "top_k": 2, "ffn": 9, "shared_ffn": 8},
+}  # fmt: skip
+
+BAD_HYBRIDS = [
+    ("model.moe.top_k=7", "model.moe.top_k", "7", "at most modules.language.model.moe.experts, 6", "change one"),
+    ("model.mamba.groups=3", "model.mamba.groups", "3", "a divisor of modules.language.model.mamba.heads", "change"),
+    ("layout.tp=8", "model.mamba.groups", "4", "a multiple of modules.language.layout.tp, 8", "choose a tp"),
+    ("layout.cp=3", "model.mamba.heads", "8", "a multiple of modules.language.layout.tp x cp, 1 x 3", "choose a cp"),
+    ("layout.expert={ep: 4}", "model.moe.experts", "6", "modules.language.layout.expert.ep, 4", "choose an ep"),
+    ("layout.expert={etp: 2}", "model.moe.ffn", "9", "modules.language.layout.expert.etp, 2", "choose an etp"),
+]
+
 LATER = [
-    ("modules.vision.layout.expert.etp=2", "modules.vision.layout.expert.etp", "2", "1 until expert", "leave"),
-    ("modules.vision.layout.expert.ep=2", "modules.vision.layout.expert.ep", "2", "1 until", "leave"),
-    ("modules.vision.layout.expert.etp=2", "modules.vision.layout.expert.etp", "2", "1 until", "leave"),
     ("modules.vision.layout.chunks=2", "modules.vision.layout.chunks", "2", "1 until", "leave"),
-    (
-        "modules.language.model.pattern=*-ME",
-        "modules.language.model.pattern",
-        '"*-ME"',
-        "* and - only",
-        "replace",
-    ),
     ("modules.vision.train=none", "modules.vision.train", '"none"', '"all" until freezing', "leave"),
     ("modules.vision.train=[projector.*]", "modules.vision.train", '["projector.*"]', '"all" until', "leave"),
     ("modules.vision.init_from=runs/a", "modules.vision.init_from", '"runs/a"', "null until", "leave"),
@@ -248,6 +264,20 @@ def test_one_sentence_says_all(
     assert got in found
     assert expected in wanted
     assert remedy in cure
+
+
+@pytest.mark.parametrize(("override", "path", "got", "expected", "remedy"), BAD_HYBRIDS)
+def test_what_a_hybrid_cannot_do_is_one_sentence(
+    emoji: dict[str, Any], override: str, path: str, got: str, expected: str, remedy: str
+) -> None:
+    emoji["modules"]["language"]["model"] |= EXPERTS | {"heads": 24, "kv_heads": 24, "head_dim": 4}
+    emoji["modules"]["language"]["layout"] = {"ranks": [2, 3]}
+    with pytest.raises(ConfigError) as caught:
+        load_config(emoji, [f"modules.language.{override}"])
+    (line,) = (text for text in str(caught.value).splitlines() if text.startswith(f"modules.language.{path}: got "))
+    assert f"got {got}" in line
+    assert expected in line
+    assert remedy in line.rsplit("; ", 1)[1]
 
 
 def test_every_problem_has_its_own_line(emoji: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def test_a_document_is_known_without_its_payload(make_index: MakeIndex, make_pic
     folder = make_index([Record([1, 5, 6, 2], [False, True, True, True], "train", "five six", pictures)])
     (folder / PAYLOAD_NAME).write_bytes(bytes((folder / PAYLOAD_NAME).stat().st_size))
     source = PreparedSource(folder, "train", 3, SETTINGS, 64)
-    items = (Item("vision", 0, 16, 4), Item("vision", 6, 8, 2), Item("vision", 8, 8, 2))
+    items = (Item("vision", 0, 16, 4, 2), Item("vision", 6, 8, 2, 1), Item("vision", 8, 8, 2, 2))
     assert source.document(0) == Document(3, 0, 12, 3, items)
     assert [source.grid(0, which) for which in range(3)] == [(4, 4), (4, 2), (2, 4)]
     assert source.text(0).ids.tolist() == [-1] * 4 + [1, 5] + [-1] * 4 + [6, 2]

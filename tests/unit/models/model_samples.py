@@ -1,6 +1,7 @@
 """Small models with values, and batches for them, in float64."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -11,7 +12,7 @@ from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import block_of
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
+from counterpoint.plan.sizes import DecoderSizes, MambaSizes, ModelSizes, MoeSizes, VitSizes
 
 DECODERS = {
     "grouped": DecoderSizes(
@@ -22,6 +23,16 @@ DECODERS = {
         activation="relu2", rope_theta=None, bias=True,
     ),
 }  # fmt: skip
+HYBRID = DecoderSizes(
+    pattern="ME*E", hidden=8, heads=4, kv_heads=2, head_dim=4, ffn=0, vocab=11, activation="relu2", qkv_bias=True,
+    rope_sections=(1, 1, 0),
+    mamba=MambaSizes(heads=4, head_dim=3, groups=2, state=5, chunk=4),
+    moe=MoeSizes(
+        experts=4, top_k=2, ffn=6, shared_ffn=10, router="sigmoid", scale=2.5, bias_rate=1e-3, balance=0.1
+    ),
+)  # fmt: skip
+GATED = replace(HYBRID, pattern="E*", activation="swiglu", rope_sections=None, moe=MoeSizes(experts=4, top_k=3, ffn=6))
+DECODERS |= {"hybrid": HYBRID, "gated experts": GATED}
 VITS = {
     "merging": VitSizes(
         layers=2, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, merge=2, projector_hidden=10,
@@ -43,6 +54,8 @@ def build(parts: Sequence[Part], seed: int = 0) -> Chain:
         initialize_(parameter.detach(), block, seed, "module", residual_sums=2)
         if parameter.ndim > 1:
             parameter.detach().mul_(10)
+    for buffer in chain.buffers():
+        buffer.copy_(torch.arange(buffer.numel()) % 2 * 0.1)
     return chain
 
 
@@ -60,7 +73,9 @@ def text_batch(sizes: DecoderSizes, lengths: Sequence[int], padding: int = 0) ->
         labels[sum(lengths[:i]) + length - 1 : sum(lengths[: i + 1])] = NO_LABEL
     ids[used:], labels[used:] = NO_TOKEN, NO_LABEL
     positions = torch.cat([torch.arange(n) for n in (*lengths, padding)])
-    return TextBatch(ids, positions, labels, Segments.build(lengths, rows), loss_denominator=3.0)
+    if sizes.position_axes > 1:
+        positions = torch.stack([positions, positions // 2, positions % 2], dim=1)
+    return TextBatch(ids, positions, labels, Segments.build(lengths, rows), 3.0, document_denominator=4.0)
 
 
 def patch_batch(sizes: VitSizes, grids: Sequence[tuple[int, int]], padding: int = 0) -> PatchBatch:

@@ -34,7 +34,11 @@ def layouts(draw: st.DrawFn, max_size: int = 24) -> Layout:
     """One layout on a random ascending rank list with gaps."""
     size = draw(st.integers(1, max_size))
     ranks = draw(st.lists(st.integers(0, 3 * size), min_size=size, max_size=size, unique=True))
-    return Layout(module="vision", ranks=tuple(sorted(ranks)), **draw(degrees(size)))
+    dense = draw(degrees(size))
+    stage = size // dense["pp"]
+    ep = draw(st.sampled_from([d for d in range(1, stage + 1) if stage % d == 0]))
+    etp = draw(st.sampled_from([d for d in range(1, stage // ep + 1) if stage // ep % d == 0]))
+    return Layout(module="vision", ranks=tuple(sorted(ranks)), **dense, ep=ep, etp=etp)
 
 
 @st.composite

@@ -86,5 +86,25 @@ def test_foreign_ranks_and_axes_are_refused() -> None:
     with pytest.raises(KeyError, match="rank 5 is not in module m"):
         layout.coordinate(5)
     with pytest.raises(KeyError, match="not an axis"):
-        layout.group("ep", 0)
+        layout.group("rows", 0)
     assert str(layout) == "m: tp2 on 0-1"
+
+
+def test_the_expert_view_is_of_the_same_ranks() -> None:
+    layout = Layout(module="m", ranks=tuple(range(10, 26)), pp=2, dp_shard=2, cp=2, tp=2, ep=2, etp=2)
+    assert layout.edp == 2
+    assert layout.group("ep", 13) == (10, 11, 12, 13)
+    assert layout.group("edp", 13) == (13, 17)
+    assert layout.group("edp", 25) == (21, 25)
+    assert layout.group("lane", 15) == (14, 15, 16, 17)
+    assert layout.expert_coordinate(24) == (1, 1, 0)
+    assert str(layout) == "m: pp2 x dp2 x cp2 x tp2 x ep2 x etp2 on 10-25"
+
+
+@given(layouts())
+def test_expert_groups_partition_every_stage(layout: Layout) -> None:
+    for axis in ("ep", "edp", "lane"):
+        members = sorted(rank for group in layout.groups(axis) for rank in group)
+        assert members == list(layout.ranks)
+    seen = {(layout.coordinate(rank).pp, *layout.expert_coordinate(rank)) for rank in layout.ranks}
+    assert len(seen) == len(layout.ranks)

@@ -16,7 +16,7 @@ FLOORS = (
     ("train",),
     ("setup",),
     ("data",),
-    ("parallelize",),
+    ("parallelize", "convert"),
     ("models", "execute"),
     ("simulate",),
     ("check",),

@@ -1,0 +1,119 @@
+"""Llama, Qwen2, Qwen3 and Qwen3-MoE: blocks of attention and an MLP, or experts, that are two layers of ours each."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+from counterpoint.convert.fields import Fields
+from counterpoint.convert.links import Link
+from counterpoint.convert.rope import sections_of, theta_of
+from counterpoint.convert.tables import (
+    ATTENTION,
+    GATED_EXPERTS,
+    GATED_MLP,
+    GATED_MLP_BIAS,
+    HEAD_NORMS,
+    OUTPUT_BIAS,
+    QKV_BIAS,
+    ROUTER,
+    Table,
+    ends,
+    experts,
+    renamed,
+)
+from counterpoint.plan.sizes import DecoderSizes, MoeSizes
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """A family of such models, by what sets it apart.
+
+    `head_dim` is a head's width where config.json says none, None that of hidden / heads. `bias` is whether all
+    linears may have one, `experts` whether blocks may have experts.
+    """
+
+    head_dim: int | None = None
+    bias: bool = False
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    experts: bool = False
+
+    def sizes(self, fields: Fields) -> DecoderSizes:
+        """The sizes that a config.json describes; raises CheckpointError."""
+        _demand_supported(fields)
+        hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
+        head_dim = fields.integer("head_dim", hidden // heads if self.head_dim is None else self.head_dim)
+        blocks = fields.integer("num_hidden_layers")
+        pattern = _moe_pattern(fields, blocks) if self.experts else "*-" * blocks
+        return DecoderSizes(
+            pattern=pattern,
+            hidden=hidden,
+            heads=heads,
+            kv_heads=fields.integer("num_key_value_heads", heads),
+            head_dim=head_dim,
+            ffn=fields.integer("intermediate_size"),
+            vocab=fields.integer("vocab_size"),
+            tied=fields.flag("tie_word_embeddings", False),
+            rope_theta=theta_of(fields),
+            rope_sections=sections_of(fields, head_dim),
+            qk_norm=self.qk_norm,
+            norm_eps=fields.number("rms_norm_eps", 1e-6),
+            bias=self._bias(fields),
+            qkv_bias=self.qkv_bias,
+            moe=_moe_sizes(fields) if "E" in pattern else None,
+        )
+
+    def links(self, sizes: DecoderSizes) -> Iterator[Link]:
+        """The links of a model of this family."""
+        yield from ends(sizes, "model.embed_tokens.weight", "model.norm.weight")
+        for layer, kind in enumerate(sizes.pattern):
+            ours, theirs = f"layers.{layer}", f"model.layers.{layer // 2}"
+            norm = "post_attention_layernorm" if layer % 2 else "input_layernorm"
+            yield from renamed(ours, theirs, {"norm.weight": f"{norm}.weight"})
+            if kind == "*":
+                yield from renamed(ours, f"{theirs}.self_attn", *self._attention_tables(sizes))
+            elif kind == "-":
+                yield from renamed(ours, f"{theirs}.mlp", GATED_MLP, GATED_MLP_BIAS if sizes.bias else {})
+            elif kind == "E" and self.experts and sizes.moe is not None:
+                yield from renamed(ours, f"{theirs}.mlp", ROUTER)
+                yield from experts(ours, f"{theirs}.mlp", GATED_EXPERTS, sizes.moe.experts)
+
+    def _attention_tables(self, sizes: DecoderSizes) -> Iterator[Table]:
+        yield ATTENTION
+        if self.qkv_bias or sizes.bias:
+            yield QKV_BIAS
+        if sizes.bias:
+            yield OUTPUT_BIAS
+        if self.qk_norm:
+            yield HEAD_NORMS
+
+    def _bias(self, fields: Fields) -> bool:
+        """Of all linears of attention and MLP, or of none: there is no other mixture."""
+        bias = self.bias and fields.flag("mlp_bias", False)
+        fields.demand("mlp_bias", bias)
+        fields.demand("attention_bias", bias)
+        return bias
+
+
+def _demand_supported(fields: Fields) -> None:
+    fields.demand("hidden_act", "silu")
+    fields.demand("use_sliding_window", False)
+
+
+def _moe_pattern(fields: Fields, blocks: int) -> str:
+    """Experts in every `decoder_sparse_step`th block that is not named as an MLP."""
+    dense, step = fields.integers("mlp_only_layers"), fields.integer("decoder_sparse_step", 1)
+    return "".join("*-" if i in dense or (i + 1) % step else "*E" for i in range(blocks))
+
+
+def _moe_sizes(fields: Fields) -> MoeSizes:
+    # The key has two names: Qwen's own, and the one that transformers writes since version 5.
+    key = "num_local_experts" if fields.has("num_local_experts") else "num_experts"
+    return MoeSizes(
+        experts=fields.integer(key),
+        top_k=fields.integer("num_experts_per_tok"),
+        ffn=fields.integer("moe_intermediate_size"),
+        router="softmax",
+        normalize=fields.flag("norm_topk_prob", False),
+    )

@@ -1,0 +1,48 @@
+"""The families of models whose checkpoints can be read and written, by the `model_type` of their config.json."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from counterpoint.convert.blocks import Blocks
+from counterpoint.convert.fields import Fields
+from counterpoint.convert.hybrid import hybrid_links, hybrid_sizes
+from counterpoint.convert.links import Link
+from counterpoint.errors import CheckpointError
+from counterpoint.plan.sizes import DecoderSizes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How a family's config.json becomes sizes, and sizes the links of its tensors."""
+
+    sizes: Callable[[Fields], DecoderSizes]
+    links: Callable[[DecoderSizes], Iterable[Link]]
+
+
+def _family(blocks: Blocks) -> Family:
+    return Family(blocks.sizes, blocks.links)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "llama": _family(Blocks(bias=True)),
+    "qwen2": _family(Blocks(qkv_bias=True)),
+    "qwen2_vl_text": _family(Blocks(qkv_bias=True)),
+    "qwen3": _family(Blocks(head_dim=128, qk_norm=True)),
+    "qwen3_moe": _family(Blocks(qk_norm=True, experts=True)),
+    "nemotron_h": Family(hybrid_sizes, hybrid_links),
+}
+
+
+def family_named(name: str) -> Family:
+    """The family of this `model_type`; raises CheckpointError."""
+    if name not in FAMILIES:
+        raise CheckpointError(f"Model type {name!r} is none of {', '.join(FAMILIES)}: choose a model of one of these.")
+    return FAMILIES[name]
+
+
+def sizes_of(config: Mapping[str, Any]) -> DecoderSizes:
+    """The sizes of the decoder that the content of a config.json describes; raises CheckpointError."""
+    fields = Fields(config)
+    return family_named(fields.text("model_type")).sizes(fields)

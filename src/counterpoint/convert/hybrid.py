@@ -1,0 +1,143 @@
+"""Nemotron-H: layers of Mamba-2, attention, MLP and experts in any order, one layer of ours each."""
+
+from collections.abc import Iterator
+
+from counterpoint.convert.fields import Fields
+from counterpoint.convert.links import Joined, Link
+from counterpoint.convert.tables import (
+    ATTENTION,
+    EXPERTS,
+    MLP,
+    ROUTER,
+    ROUTER_BIAS,
+    SHARED_EXPERT,
+    Table,
+    ends,
+    experts,
+    renamed,
+)
+from counterpoint.errors import CheckpointError
+from counterpoint.plan.sizes import DecoderSizes, MambaSizes, MoeSizes
+
+BIAS_RATE = 1e-3
+"""Of the expert bias, which config.json does not state (Wang et al., 2024, arXiv:2408.15664)."""
+
+_KINDS = {
+    "linear_attention": "M", "mamba": "M", "full_attention": "*", "attention": "*", "mlp": "-", "moe": "E",
+}  # fmt: skip
+_MAMBA: Table = {
+    "mamba.dynamics.a_log": "A_log",
+    "mamba.dynamics.dt_bias": "dt_bias",
+    "mamba.dynamics.d": "D",
+    "mamba.norm.weight": "norm.weight",
+    "mamba.o.weight": "out_proj.weight",
+}
+
+
+def hybrid_sizes(fields: Fields) -> DecoderSizes:
+    """The sizes that a config.json describes; raises CheckpointError.
+
+    `time_step_min` is no size: it draws initial values, although transformers also clamps steps from below with it.
+    """
+    _demand_supported(fields)
+    pattern, heads = _pattern(fields), fields.integer("num_attention_heads")
+    return DecoderSizes(
+        pattern=pattern,
+        hidden=fields.integer("hidden_size"),
+        heads=heads,
+        kv_heads=fields.integer("num_key_value_heads", heads),
+        head_dim=fields.integer("head_dim"),
+        ffn=fields.integer("intermediate_size"),
+        vocab=fields.integer("vocab_size"),
+        tied=fields.flag("tie_word_embeddings", False),
+        activation="relu2",
+        rope_theta=None,
+        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
+        mamba=_mamba_sizes(fields) if "M" in pattern else None,
+        moe=_moe_sizes(fields) if "E" in pattern else None,
+    )
+
+
+def hybrid_links(sizes: DecoderSizes) -> Iterator[Link]:
+    """The links of a Nemotron-H."""
+    yield from ends(sizes, "backbone.embeddings.weight", "backbone.norm_f.weight")
+    for layer, kind in enumerate(sizes.pattern):
+        ours, theirs = f"layers.{layer}", f"backbone.layers.{layer}"
+        yield from renamed(ours, theirs, {"norm.weight": "norm.weight"})
+        if kind == "*":
+            yield from renamed(ours, f"{theirs}.mixer", ATTENTION)
+        elif kind == "-":
+            yield from renamed(ours, f"{theirs}.mixer", MLP)
+        elif kind == "M" and sizes.mamba is not None:
+            yield from _mamba_links(ours, f"{theirs}.mixer", sizes.mamba)
+        elif kind == "E" and sizes.moe is not None:
+            yield from renamed(ours, f"{theirs}.mixer", ROUTER, ROUTER_BIAS, SHARED_EXPERT)
+            yield from experts(ours, f"{theirs}.mixer", EXPERTS, sizes.moe.experts)
+
+
+def _mamba_links(ours: str, theirs: str, sizes: MambaSizes) -> Iterator[Link]:
+    bc = sizes.groups * sizes.state
+    convolved = (sizes.inner, bc, bc)
+    yield from renamed(ours, theirs, _MAMBA)
+    yield Joined(
+        tuple(f"{ours}.mamba.{x}.weight" for x in ("z", "x", "b", "c", "dt")),
+        (f"{theirs}.in_proj.weight",),
+        (sizes.inner, *convolved, sizes.heads),
+    )
+    names = [f"{ours}.mamba.{x}_conv" for x in "xbc"]
+    weights, biases = tuple(f"{name}.weight" for name in names), tuple(f"{name}.bias" for name in names)
+    yield Joined(weights, (f"{theirs}.conv1d.weight",), convolved, depthwise=True)
+    yield Joined(biases, (f"{theirs}.conv1d.bias",), convolved)
+
+
+def _pattern(fields: Fields) -> str:
+    """The kinds of layers, as a list of names or as the letters that are ours, too."""
+    if fields.has("layers_block_type"):
+        key, kinds, known = "layers_block_type", fields.texts("layers_block_type"), _KINDS
+    else:
+        letters = {letter: letter for letter in _KINDS.values()}
+        key, kinds, known = "hybrid_override_pattern", tuple(fields.text("hybrid_override_pattern")), letters
+    unknown = sorted(set(kinds) - known.keys())
+    if unknown or not kinds:
+        raise CheckpointError(
+            f"{fields.where} has layers of the kinds {unknown} in {key}, but only {', '.join(known)} can be converted: "
+            "choose another model."
+        )
+    return "".join(known[kind] for kind in kinds)
+
+
+def _mamba_sizes(fields: Fields) -> MambaSizes:
+    return MambaSizes(
+        heads=fields.integer("mamba_num_heads"),
+        head_dim=fields.integer("mamba_head_dim"),
+        groups=fields.integer("n_groups"),
+        state=fields.integer("ssm_state_size"),
+        conv=fields.integer("conv_kernel", 4),
+        chunk=fields.integer("chunk_size", 128),
+    )
+
+
+def _moe_sizes(fields: Fields) -> MoeSizes:
+    return MoeSizes(
+        experts=fields.integer("n_routed_experts"),
+        top_k=fields.integer("num_experts_per_tok"),
+        ffn=fields.integer("moe_intermediate_size"),
+        shared_ffn=fields.integer("moe_shared_expert_intermediate_size"),
+        router="sigmoid",
+        normalize=fields.flag("norm_topk_prob", True),
+        scale=fields.number("routed_scaling_factor", 1.0),
+        bias_rate=BIAS_RATE,
+    )
+
+
+def _demand_supported(fields: Fields) -> None:
+    fields.demand("mlp_hidden_act", "relu2")
+    fields.demand("mamba_hidden_act", "silu")
+    fields.demand("use_conv_bias", True)
+    for key in ("attention_bias", "mlp_bias", "use_bias", "mamba_proj_bias"):
+        fields.demand(key, False)
+    # Groups of experts, of which a row may see only some, latent experts and a second shared one are unknown here.
+    for key in ("n_group", "topk_group", "n_shared_experts"):
+        fields.demand(key, 1)
+    fields.demand("moe_latent_size")
+    fields.demand("sliding_window")

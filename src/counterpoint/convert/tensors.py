@@ -1,0 +1,73 @@
+"""All tensors of a model: a checkpoint's to ours and back, with every name and shape accounted for."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from counterpoint.convert.families import family_named
+from counterpoint.convert.links import Link
+from counterpoint.errors import CheckpointError
+from counterpoint.models.chain import build_chain
+from counterpoint.models.decoder import decoder_parts
+from counterpoint.plan.sizes import DecoderSizes
+
+_NAMED_AT_MOST = 8
+
+
+def to_ours(family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes) -> dict[str, Tensor]:
+    """A checkpoint's tensors as the parameters and buffers of our decoder; raises CheckpointError.
+
+    Tensors keep dtype and device, and may share memory with those handed in.
+    """
+    links, ours = _links_and_shapes(family, sizes)
+    _demand_same(f"The {family} checkpoint", tensors, _converted(links, ours))
+    return {
+        name: tensor
+        for link in links
+        for name, tensor in zip(link.ours, link.to_ours([tensors[n] for n in link.theirs]), strict=True)
+    }
+
+
+def from_ours(family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes) -> dict[str, Tensor]:
+    """The way back: parameters and buffers of our decoder as a checkpoint's tensors; raises CheckpointError."""
+    links, ours = _links_and_shapes(family, sizes)
+    _demand_same("The model", tensors, ours)
+    return _converted(links, tensors)
+
+
+def _links_and_shapes(family: str, sizes: DecoderSizes) -> tuple[list[Link], dict[str, Tensor]]:
+    """The links, and our tensors without values; together they leave out nothing."""
+    links = list(family_named(family).links(sizes))
+    with torch.device("meta"):
+        ours: dict[str, Tensor] = build_chain(decoder_parts(sizes)).state_dict()
+    linked = {name for link in links for name in link.ours}
+    _refuse(f"A {family} checkpoint", "has no place for", ours.keys() - linked)
+    _refuse(f"A model for a {family} checkpoint", "needs", linked - ours.keys())
+    return links, ours
+
+
+def _converted(links: Sequence[Link], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: tensor
+        for link in links
+        for name, tensor in zip(link.theirs, link.to_theirs([ours[n] for n in link.ours]), strict=True)
+    }
+
+
+def _demand_same(owner: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    _refuse(owner, "lacks", expected.keys() - found.keys())
+    _refuse(owner, "has the unknown", found.keys() - expected.keys())
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{owner} has {name} of shape {tuple(found[name].shape)}, expected {tuple(tensor.shape)}: "
+                "check that sizes and tensors are of one model."
+            )
+
+
+def _refuse(owner: str, verb: str, names: set[str]) -> None:
+    if names:
+        shown = ", ".join(sorted(names)[:_NAMED_AT_MOST])
+        rest = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+        raise CheckpointError(f"{owner} {verb} {shown}{rest}: check that family, sizes and tensors are of one model.")

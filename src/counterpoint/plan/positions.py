@@ -1,0 +1,34 @@
+"""Where the rows of a document stand: in time alone, or in time, height and width.
+
+Text advances all three coordinates together; the rows of an item share its time and spread over its height and width;
+what follows goes on behind the largest coordinate so far (Wang et al., 2024, arXiv:2409.12191, section 2.1).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from counterpoint.plan.samples import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`rows` consecutive rows from `row`; the first stands at `start` along every axis. `columns` None is text."""
+
+    row: int
+    rows: int
+    start: int
+    columns: int | None
+
+
+def position_runs(document: Document) -> Iterator[Run]:
+    """The runs of a document in order, together all of its rows."""
+    row = start = 0
+    for item in document.items:
+        if item.position > row:
+            yield Run(row, item.position - row, start, None)
+            start += item.position - row
+        yield Run(item.position, item.rows, start, item.columns)
+        start += max(item.rows // item.columns, item.columns)
+        row = item.position + item.rows
+    if document.tokens > row:
+        yield Run(row, document.tokens - row, start, None)

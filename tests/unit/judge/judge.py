@@ -1,0 +1,119 @@
+"""transformers as the judge: its model of a config, in float64, and what it says of a batch."""
+
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from counterpoint.convert.families import sizes_of
+from counterpoint.convert.tensors import to_ours
+from counterpoint.models.batch import NO_LABEL, TextBatch
+from counterpoint.plan.sizes import DecoderSizes
+from tests.unit.judge.lifted import lift_casts
+from tests.unit.judge.models import Config, random_like
+
+REASON = "transformers, the judge of these models, is not installed (pip install 'transformers>=5.20')"
+VISION: Config = {"depth": 1, "embed_dim": 8, "num_heads": 1, "patch_size": 2}
+"""Of the encoder that comes with a language model of images and text, and is not looked at."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says of a batch: logits (rows, vocab), and by our names weights and the loss's gradients."""
+
+    sizes: DecoderSizes
+    weights: dict[str, Tensor]
+    logits: Tensor
+    gradients: dict[str, Tensor]
+
+
+def judge(config: Config, batch: TextBatch, folder: Path, patch: pytest.MonkeyPatch | None) -> Verdict:
+    """Build a model of random values, run it on one document, and read values and gradients from what it saves.
+
+    With a `patch` its casts to float32 are lifted.
+    """
+    quiet()
+    model = build(config, patch)
+    randomize(model)
+    weights = saved(model, folder / "weights")
+    sizes = sizes_of(saved_config(folder / "weights"))
+    # Straight from the head: the models themselves may cast their logits.
+    logits = model.lm_head(hidden_rows(model, batch))
+    loss = F.cross_entropy(logits, batch.labels, ignore_index=NO_LABEL, reduction="sum") / batch.loss_denominator
+    loss.backward()
+    gradients = saved(with_gradients(model), folder / "gradients")
+    family = config["model_type"]
+    return Verdict(sizes, to_ours(family, weights, sizes), logits.detach(), to_ours(family, gradients, sizes))
+
+
+def quiet() -> None:
+    """Keep its progress bars and advice out of the tests' output."""
+    transformers = pytest.importorskip("transformers", reason=REASON)
+    transformers.logging.set_verbosity(logging.ERROR)
+    transformers.logging.disable_progress_bar()
+
+
+def build(config: Config, patch: pytest.MonkeyPatch | None) -> Any:
+    """The judge's model of a config, with attention and experts as plain PyTorch, in float64."""
+    transformers = pytest.importorskip("transformers", reason=REASON)
+    content = {key: value for key, value in config.items() if key != "model_type"}
+    if config["model_type"] == "qwen2_vl_text":
+        described = transformers.Qwen2VLConfig(text_config=content, vision_config=VISION)
+        model_class = transformers.Qwen2VLForConditionalGeneration
+    else:
+        described = transformers.AutoConfig.for_model(config["model_type"], **content)
+        model_class = transformers.AutoModelForCausalLM._model_mapping[type(described)]
+    described._attn_implementation = "eager"
+    described._experts_implementation = "eager"
+    if patch is not None:
+        lift_casts(patch, sys.modules[model_class.__module__])
+    return model_class(described).double().eval()
+
+
+def hidden_rows(model: Any, batch: TextBatch) -> Tensor:
+    """What the judge's head reads, (rows, hidden)."""
+    if batch.positions.ndim == 1:
+        return model.model(input_ids=batch.ids[None], use_cache=False).last_hidden_state[0]
+    positions = batch.positions.T[:, None]
+    return model.model.language_model(batch.ids[None], position_ids=positions, use_cache=False).last_hidden_state[0]
+
+
+def randomize(model: nn.Module) -> None:
+    """Values for every parameter, and for the buffers that a checkpoint holds: expert biases."""
+    generator = torch.Generator().manual_seed(1)
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in model.state_dict()}
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *buffers.values()):
+            tensor.copy_(random_like(tensor, generator))
+
+
+def with_gradients(model: nn.Module) -> nn.Module:
+    """The model with its gradients in the place of its weights; what had no part in the loss stays as it is."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.copy_(parameter.grad)
+    return model
+
+
+def saved(model: Any, folder: Path) -> dict[str, Tensor]:
+    """What its own code writes to disk, read back, without an encoder of images."""
+    safetensors: ModuleType = pytest.importorskip("safetensors.torch", reason=REASON)
+    model.save_pretrained(folder)
+    tensors = safetensors.load_file(folder / "model.safetensors")
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("visual.")}
+
+
+def saved_config(folder: Path) -> Config:
+    """The config.json of the decoder in a folder."""
+    config: Config = json.loads((folder / "config.json").read_text())
+    text: Config = config.get("text_config", config)
+    return text

@@ -1,0 +1,108 @@
+"""A tiny config.json of every family, and our decoder of its sizes with values, in float64."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from counterpoint.models.batch import NO_LABEL, TextBatch
+from counterpoint.models.chain import Chain, build_chain
+from counterpoint.models.decoder import decoder_parts
+from counterpoint.models.head import VocabularyHead
+from counterpoint.models.segments import Segments
+from counterpoint.plan.sizes import DecoderSizes
+
+Config = dict[str, Any]
+
+COMMON: Config = {
+    "vocab_size": 23, "hidden_size": 16, "intermediate_size": 20, "num_attention_heads": 4, "num_key_value_heads": 2,
+}  # fmt: skip
+BLOCKS: Config = {**COMMON, "num_hidden_layers": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5}
+EXPERTS: Config = {
+    "num_hidden_layers": 3, "head_dim": 6, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 10,
+}  # fmt: skip
+HYBRID: Config = {
+    "model_type": "nemotron_h", **COMMON, "head_dim": 6, "mamba_num_heads": 6, "mamba_head_dim": 4, "n_groups": 2,
+    "ssm_state_size": 5, "conv_kernel": 4, "chunk_size": 8, "n_routed_experts": 8, "num_experts_per_tok": 3,
+    "moe_intermediate_size": 10, "moe_shared_expert_intermediate_size": 14, "routed_scaling_factor": 2.5,
+}  # fmt: skip
+CONFIGS: dict[str, Config] = {
+    "llama": {"model_type": "llama", **BLOCKS, "rope_theta": 500.0},
+    "llama_tied": {"model_type": "llama", **BLOCKS, "tie_word_embeddings": True, "head_dim": 6},
+    "llama_bias": {"model_type": "llama", **BLOCKS, "attention_bias": True, "mlp_bias": True},
+    "qwen2": {"model_type": "qwen2", **BLOCKS},
+    "qwen2_tied": {"model_type": "qwen2", **BLOCKS, "num_key_value_heads": 1, "tie_word_embeddings": True},
+    "qwen2_vl_text": {
+        "model_type": "qwen2_vl_text", **BLOCKS, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "mrope_section": [1, 2, 1]},
+    },
+    "qwen3": {"model_type": "qwen3", **BLOCKS, "head_dim": 6, "tie_word_embeddings": True},
+    "qwen3_moe": {"model_type": "qwen3_moe", **BLOCKS, **EXPERTS, "norm_topk_prob": True},
+    "qwen3_moe_mixed": {"model_type": "qwen3_moe", **BLOCKS, **EXPERTS, "mlp_only_layers": [1]},
+    "nemotron_h": {**HYBRID, "hybrid_override_pattern": "M-M*-"},
+    "nemotron_h_experts": {**HYBRID, "hybrid_override_pattern": "MEM*E"},
+    "nemotron_h_unnormalized": {**HYBRID, "hybrid_override_pattern": "ME", "norm_topk_prob": False},
+}  # fmt: skip
+"""By name of the case."""
+
+
+def our_model(sizes: DecoderSizes, tensors: Mapping[str, Tensor]) -> Chain:
+    """Our decoder with exactly these parameters and buffers."""
+    with torch.device("meta"):
+        chain = build_chain(decoder_parts(sizes))
+    chain.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, strict=True, assign=True)
+    return chain.requires_grad_(True)
+
+
+def random_tensors(sizes: DecoderSizes, seed: int = 0) -> dict[str, Tensor]:
+    """Values for every parameter and buffer, large enough that every term counts."""
+    with torch.device("meta"):
+        empty = build_chain(decoder_parts(sizes)).state_dict()
+    generator = torch.Generator().manual_seed(seed)
+    return {name: random_like(tensor, generator) for name, tensor in empty.items()}
+
+
+def random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """Vectors spread around 1/2; matrices and stacks of them normal with about the size that keeps rows as they are."""
+    if tensor.ndim == 1:
+        return torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.1
+    values = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+    return values / tensor.shape[-1] ** 0.5
+
+
+def text_batch(sizes: DecoderSizes, lengths: Sequence[int], padding: int = 0, seed: int = 0) -> TextBatch:
+    """Documents of these lengths with random tokens; the last row of each has no label."""
+    generator = torch.Generator().manual_seed(seed)
+    used, rows = sum(lengths), sum(lengths) + padding
+    ids = torch.randint(0, sizes.vocab, (rows,), generator=generator)
+    labels = ids.roll(-1)
+    ends = torch.tensor(lengths).cumsum(0) - 1
+    labels[ends] = NO_LABEL
+    ids[used:], labels[used:] = -1, NO_LABEL
+    positions = torch.cat([torch.arange(n) for n in (*lengths, padding)])
+    if sizes.position_axes > 1:
+        positions = positions[:, None] // torch.arange(1, sizes.position_axes + 1)
+    return TextBatch(
+        ids, positions, labels, Segments.build(lengths, rows), float((labels != NO_LABEL).sum()),
+        document_denominator=float(len(lengths)),
+    )  # fmt: skip
+
+
+def logits_of(chain: Chain, batch: TextBatch) -> Tensor:
+    """Scores (rows, vocab) of a whole decoder."""
+    rows: Tensor | None = None
+    for _name, part in chain.parts():
+        if isinstance(part, VocabularyHead):
+            return part.logits(rows)
+        rows = part(rows, batch)
+    raise AssertionError("a decoder ends in a head")
+
+
+def gradients_of(chain: Chain) -> dict[str, Tensor]:
+    """Every parameter's gradient, by name."""
+    found = {}
+    for name, parameter in chain.named_parameters():
+        assert parameter.grad is not None, f"{name} has no gradient"
+        found[name] = parameter.grad
+    return found

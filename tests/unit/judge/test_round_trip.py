@@ -1,0 +1,154 @@
+"""Checkpoints to our tensors and back, without transformers: exact, strict, and saying what is wrong."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from counterpoint.convert.families import sizes_of
+from counterpoint.convert.tensors import from_ours, to_ours
+from counterpoint.errors import CheckpointError
+from counterpoint.plan.sizes import DecoderSizes
+from tests.unit.judge.models import CONFIGS, HYBRID, Config, our_model, random_tensors
+
+
+def case(name: str) -> tuple[str, DecoderSizes, dict[str, Tensor]]:
+    """Family, sizes and our tensors."""
+    config = CONFIGS[name]
+    sizes = sizes_of(config)
+    return config["model_type"], sizes, random_tensors(sizes)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_there_and_back_is_exact(name: str) -> None:
+    family, sizes, ours = case(name)
+    back = to_ours(family, from_ours(family, ours, sizes), sizes)
+    assert back.keys() == ours.keys()
+    assert all(torch.equal(back[key], tensor) for key, tensor in ours.items())
+    our_model(sizes, back)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_value_lies_in_exactly_one_place(name: str) -> None:
+    family, sizes, ours = case(name)
+    numbered, first = {}, 0
+    for key, tensor in ours.items():
+        numbered[key] = torch.arange(first, first + tensor.numel()).view_as(tensor)
+        first += tensor.numel()
+    theirs = from_ours(family, numbered, sizes)
+    assert torch.equal(torch.cat([tensor.flatten() for tensor in theirs.values()]).sort().values, torch.arange(first))
+
+
+def test_fused_tensors_are_in_the_order_of_the_paper() -> None:
+    family, sizes, ours = case("nemotron_h_experts")
+    theirs = from_ours(family, ours, sizes)
+    mixer = "backbone.layers.0.mixer"
+    inner = 24
+    assert torch.equal(theirs[f"{mixer}.in_proj.weight"][:inner], ours["layers.0.mamba.z.weight"])
+    assert torch.equal(theirs[f"{mixer}.in_proj.weight"][-6:], ours["layers.0.mamba.dt.weight"])
+    assert theirs[f"{mixer}.conv1d.weight"].shape == (inner + 2 * 2 * 5, 1, 4)
+    assert torch.equal(theirs[f"{mixer}.conv1d.weight"][:inner, 0], ours["layers.0.mamba.x_conv.weight"])
+    expert = theirs["backbone.layers.1.mixer.experts.7.up_proj.weight"]
+    assert torch.equal(expert, ours["layers.1.moe.experts.up"][7])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_missing_and_an_unknown_name_are_named(name: str) -> None:
+    family, sizes, ours = case(name)
+    theirs = from_ours(family, ours, sizes)
+    for lost in theirs:
+        with pytest.raises(CheckpointError, match=f"lacks {lost}: "):
+            to_ours(family, {key: tensor for key, tensor in theirs.items() if key != lost}, sizes)
+    with pytest.raises(CheckpointError, match=r"unknown model\.more: "):
+        to_ours(family, {**theirs, "model.more": torch.zeros(1)}, sizes)
+    with pytest.raises(CheckpointError, match=r"The model lacks norm\.weight: "):
+        from_ours(family, {key: tensor for key, tensor in ours.items() if key != "norm.weight"}, sizes)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_wrong_shape_is_named(name: str) -> None:
+    family, sizes, ours = case(name)
+    theirs = from_ours(family, ours, sizes)
+    for wrong, tensor in theirs.items():
+        with pytest.raises(CheckpointError, match=f"{wrong} of shape .* expected"):
+            to_ours(family, {**theirs, wrong: torch.cat([tensor, tensor[:1]])}, sizes)
+
+
+def test_many_wrong_names_are_counted() -> None:
+    family, sizes, _ours = case("llama")
+    with pytest.raises(CheckpointError, match=r"and 12 more: check that"):
+        to_ours(family, {}, replace(sizes, tied=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("llama", {"qk_norm": True}, "has no place for layers.0.attention.k_norm.weight"),
+        ("llama", {"activation": "relu2"}, "needs layers.1.mlp.gate.weight"),
+        ("qwen3", {"qk_norm": False}, "needs layers.0.attention.k_norm.weight"),
+        ("nemotron_h", {"activation": "swiglu"}, "has no place for layers.1.mlp.gate.weight"),
+    ],
+)
+def test_sizes_of_another_family_are_refused(name: str, change: dict[str, object], message: str) -> None:
+    family, sizes, _ours = case(name)
+    with pytest.raises(CheckpointError, match=message):
+        to_ours(family, {}, replace(sizes, **change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("llama", {"model_type": "mamba"}, "'mamba' is none of llama, "),
+        ("llama", {"hidden_size": None}, "config.json has no hidden_size: "),
+        ("llama", {"hidden_size": "16"}, "says hidden_size: '16', but only a whole number"),
+        ("llama", {"rms_norm_eps": "tiny"}, "only a number"),
+        ("llama", {"tie_word_embeddings": 1}, "only true or false"),
+        ("llama", {"model_type": 3}, "only a string"),
+        ("llama", {"hidden_act": "gelu"}, "says hidden_act: 'gelu', but only 'silu'"),
+        ("llama", {"attention_bias": True}, "says attention_bias: True, but only False"),
+        ("llama", {"rope_scaling": {"rope_type": "llama3"}}, "rope_scaling says rope_type: 'llama3'"),
+        ("llama", {"rope_scaling": 2}, "only a section"),
+        ("llama", {"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters says rope_type: 'yarn'"),
+        ("llama", {"rope_parameters": {"mrope_section": [1, 2]}}, "only three numbers whose sum"),
+        ("qwen2_vl_text", {"rope_parameters": {"mrope_section": [1, 1, 1]}}, "half the width of a head, 8,"),
+        ("qwen2", {"use_sliding_window": True}, "use_sliding_window"),
+        ("qwen3", {"mlp_bias": True}, "says mlp_bias: True, but only False"),
+        ("qwen3_moe", {"decoder_sparse_step": 0}, "says decoder_sparse_step: 0, but only a whole number from 1"),
+        ("qwen3_moe", {"mlp_only_layers": [0.5]}, "only a list of whole numbers"),
+        ("nemotron_h", {"hybrid_override_pattern": None}, "config.json has no hybrid_override_pattern: "),
+        ("nemotron_h", {"hybrid_override_pattern": "M|*"}, r"kinds \['\|'\] in hybrid_override_pattern"),
+        ("nemotron_h", {"hybrid_override_pattern": ""}, r"kinds \[\] in hybrid_override_pattern"),
+        ("nemotron_h", {"layers_block_type": ["moe", "rwkv"]}, r"kinds \['rwkv'\] in layers_block_type"),
+        ("nemotron_h", {"moe_latent_size": 8}, "moe_latent_size"),
+        ("nemotron_h", {"n_group": 2}, "says n_group: 2, but only 1"),
+        ("nemotron_h", {"attention_bias": True}, "says attention_bias: True, but only False"),
+        ("nemotron_h", {"use_conv_bias": False}, "use_conv_bias"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused(name: str, change: Config, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        sizes_of({**CONFIGS[name], **change})
+
+
+def test_old_and_new_spellings_say_the_same() -> None:
+    config = CONFIGS["llama"]
+    new = {**config, "rope_theta": None, "rope_parameters": {"rope_theta": 500.0, "rope_type": "default"}}
+    assert sizes_of(new) == sizes_of(config)
+    moe = CONFIGS["qwen3_moe"]
+    assert sizes_of({**moe, "num_experts": None, "num_local_experts": 6}) == sizes_of(moe)
+    kinds = ["linear_attention", "moe", "mamba", "full_attention", "mlp", "attention"]
+    pattern = sizes_of({**HYBRID, "layers_block_type": kinds}).pattern
+    assert pattern == "MEM*-*"
+
+
+def test_sizes_are_read_as_they_are_meant() -> None:
+    mixed = sizes_of(CONFIGS["qwen3_moe_mixed"])
+    assert mixed.pattern == "*E*-*E"
+    assert sizes_of({**CONFIGS["qwen3_moe"], "decoder_sparse_step": 2}).pattern == "*-*E*-"
+    assert mixed.moe is not None
+    assert (mixed.moe.router, mixed.moe.normalize, mixed.moe.top_k) == ("softmax", False, 2)
+    hybrid = sizes_of(CONFIGS["nemotron_h_experts"])
+    assert hybrid.rope_theta is None
+    assert hybrid.moe is not None
+    assert (hybrid.moe.router, hybrid.moe.scale, hybrid.moe.shared_ffn) == ("sigmoid", 2.5, 14)

@@ -1,0 +1,122 @@
+"""A mixture of experts against its definition, row by row."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from model_samples import GATED, HYBRID, build, text_batch
+from torch import Tensor
+
+from counterpoint.models.batch import TextBatch
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.moe import Moe
+from counterpoint.models.router import Router, next_bias
+from counterpoint.plan.sizes import DecoderSizes, MoeSizes
+
+LENGTHS = (5, 1, 7)
+SIZES = {"sigmoid": HYBRID, "softmax": GATED}
+
+
+def mixture(sizes: DecoderSizes) -> Moe:
+    number = sizes.pattern.index("E") + 1
+    layer = build(model_parts(sizes)[number : number + 1])
+    return next(module for module in layer.modules() if isinstance(module, Moe))
+
+
+def rows_of(sizes: DecoderSizes, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(count, sizes.hidden, generator=generator, dtype=torch.float64, requires_grad=True)
+
+
+def by_definition(moe: Moe, rows: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor, list[int]]:
+    """Outputs, balance loss and counts by loops over rows."""
+    sizes, experts = moe.sizes, moe.experts
+    counts = [0] * sizes.experts
+    outputs, start, balance = [], 0, rows.new_zeros(())
+    for length in batch.segments.lengths:
+        chosen_here = rows.new_zeros(sizes.experts)
+        shares_here = rows.new_zeros(sizes.experts)
+        for row in rows[start : start + length]:
+            logits = moe.router.weight @ row
+            scores = logits.softmax(0) if sizes.router == "softmax" else logits.sigmoid()
+            wanted = scores if moe.router.bias is None else scores + moe.router.bias
+            ranked = wanted.detach().tolist()
+            chosen = sorted(range(sizes.experts), key=lambda i: (-ranked[i], i))[: sizes.top_k]
+            total = sum(scores[i] for i in chosen) if sizes.normalize else 1.0
+            out = moe.shared(row[None])[0]
+            for i in chosen:
+                inner = experts.up[i] @ row
+                inner = (
+                    inner.relu() ** 2
+                    if experts.gate is None
+                    else (experts.gate[i] @ row).sigmoid() * (experts.gate[i] @ row) * inner
+                )
+                out = out + sizes.scale * scores[i] / total * (experts.down[i] @ inner)
+                counts[i] += 1
+                chosen_here[i] += 1
+            shares_here = shares_here + scores / scores.sum()
+            outputs.append(out)
+        start += length
+        if length:
+            frequency = chosen_here * sizes.experts / (sizes.top_k * length)
+            balance = balance + (frequency * shares_here / length).sum()
+    return torch.stack(outputs), balance * sizes.balance / batch.document_denominator, counts
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize("name", SIZES)
+def test_outputs_balance_counts_and_gradients_are_those_of_the_definition(name: str, padding: int) -> None:
+    sizes = SIZES[name]
+    batch, moe, plain = text_batch(sizes, LENGTHS, padding), mixture(sizes), mixture(sizes)
+    rows = rows_of(sizes, sum(LENGTHS) + padding)
+    found = moe(rows, batch)
+    expected, balance, counts = by_definition(plain, rows, batch)
+    used = sum(LENGTHS)
+    assert (found[:used] - expected).abs().max() <= 1e-12
+    assert batch.routed[moe].counts.tolist() == counts
+    assert abs(float(batch.routed[moe].balance - balance.detach())) <= 1e-14
+    weights = torch.arange(expected.numel(), dtype=torch.float64).sin().view_as(expected)
+    (found[:used] * weights).sum().backward()
+    ((expected * weights).sum() + balance).backward()
+    for (key, parameter), other in zip(moe.named_parameters(), plain.parameters(), strict=True):
+        assert parameter.grad is not None
+        assert other.grad is not None
+        assert (parameter.grad - other.grad).abs().max() <= 1e-12 * max(1.0, float(other.grad.abs().max())), key
+
+
+def test_ties_go_to_the_lower_expert() -> None:
+    router = Router(2, MoeSizes(experts=6, top_k=3, ffn=1)).double()
+    torch.nn.init.zeros_(router.weight)
+    assert router(torch.ones(4, 2, dtype=torch.float64)).experts.tolist() == [[0, 1, 2]] * 4
+
+
+def test_the_bias_chooses_and_does_not_weigh() -> None:
+    router = Router(2, MoeSizes(experts=3, top_k=1, ffn=1, router="sigmoid", normalize=False, bias_rate=0.1)).double()
+    torch.nn.init.zeros_(router.weight)
+    assert router.bias is not None
+    router.bias.copy_(torch.tensor([0.0, 0.0, 0.2]))
+    choice = router(torch.ones(1, 2, dtype=torch.float64))
+    assert choice.experts.tolist() == [[2]]
+    assert choice.weights.tolist() == [[0.5]]
+
+
+def test_the_bias_moves_towards_even_loads() -> None:
+    moved = next_bias(torch.zeros(4), torch.tensor([0, 4, 2, 2]), 0.5)
+    assert moved.tolist() == [0.5, -0.5, 0.0, 0.0]
+    assert next_bias(torch.ones(2), torch.tensor([0, 0]), 0.5).tolist() == [1.0, 1.0]
+
+
+def test_a_forward_that_is_computed_again_counts_once() -> None:
+    batch, moe = text_batch(HYBRID, LENGTHS), mixture(HYBRID)
+    rows = rows_of(HYBRID, sum(LENGTHS))
+    for _ in range(2):
+        moe(rows, batch)
+    assert int(batch.routed[moe].counts.sum()) == sum(LENGTHS) * moe.sizes.top_k
+
+
+def test_router_and_dynamics_stay_wide_under_bfloat16() -> None:
+    moe = mixture(replace(HYBRID)).bfloat16()
+    moe.router.float()
+    choice = moe.router(torch.ones(3, HYBRID.hidden, dtype=torch.bfloat16))
+    assert choice.weights.dtype == choice.shares.dtype == torch.float32
+    assert moe(torch.ones(3, HYBRID.hidden, dtype=torch.bfloat16), text_batch(HYBRID, (3,))).dtype == torch.bfloat16

@@ -22,6 +22,15 @@ def test_an_encoder_rank_has_an_empty_share_beside_full_ones() -> None:
     assert any(any(lanes) and not all(lanes) for lanes in shares)
 
 
+def test_images_lie_whole_on_context_ranks_or_are_cut() -> None:
+    for name, cp, whole in (("cp2_encoder_of_whole_images", 2, True), ("cp4_encoder_of_one_image", 4, False)):
+        for lanes in _shares(name, "vision"):
+            for share in lanes:
+                rows = share.rows_in // cp
+                ends = [(span.row_in // rows, (span.row_in + span.rows_in - 1) // rows) for span in share.spans]
+                assert all((first == last) is whole for first, last in ends), name
+
+
 def test_all_or_some_microbatches_have_no_image() -> None:
     assert not any(share.spans for lanes in _shares("no_image_at_all", "vision") for share in lanes)
     assert {any(share.spans for share in lanes) for lanes in _shares("most_without_images", "vision")} == {True, False}

@@ -120,6 +120,18 @@ class Reader:
             document_denominator=float(len(batch.documents)),
         )
 
+    def _whole_items(self, share: Share, layout: Layout) -> Segments | None:
+        """The items of this rank's context-parallel piece, if all items of the lane lie whole in one."""
+        rows = share.rows_in // layout.cp
+        if layout.cp == 1 or any(
+            span.row_in // rows != (span.row_in + span.rows_in - 1) // rows for span in share.spans
+        ):
+            return None
+        first = layout.coordinate(self.rank).cp * rows
+        spans = [span for span in share.spans if first <= span.row_in < first + rows]
+        starts = tuple(span.row_in - first for span in spans)
+        return Segments.build(tuple(span.rows_in for span in spans), rows, starts=starts)
+
     @property
     def _position_axes(self) -> int:
         sizes = self.plan.sizes[self.plan.sink]
@@ -149,7 +161,12 @@ class Reader:
                 payload.coordinates[there],
                 payload.grid,
             )
-        segments = Segments.build(tuple(span.rows_in for span in share.spans), share.rows_in)
+        segments = Segments.build(
+            tuple(span.rows_in for span in share.spans),
+            share.rows_in,
+            starts=tuple(span.row_in for span in share.spans),
+            own=self._whole_items(share, self.plan.layouts[module]),
+        )
         return PatchBatch(
             patches=torch.from_numpy(patches).to(self.dtype),
             coordinates=torch.from_numpy(coordinates),

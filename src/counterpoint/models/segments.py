@@ -65,10 +65,11 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Segments:
-    """Documents that lie behind each other in `rows` rows; rows after the last document belong to none.
+    """Documents that lie behind each other in `rows` rows, with gaps where `build` is given starts; what lies between
+    and after them belongs to none.
 
     `document` int64 (rows in documents,) is the number of each row's document, `extents` int64 (documents,) are the
-    lengths as a tensor.
+    lengths as a tensor. `own` are the documents of the process's own piece of the rows, where none crosses its borders.
     """
 
     lengths: tuple[int, ...]
@@ -76,19 +77,28 @@ class Segments:
     buckets: tuple[Bucket, ...]
     document: Tensor
     extents: Tensor
+    own: "Segments | None" = None
 
     @classmethod
-    def build(cls, lengths: Sequence[int], rows: int, device: torch.device | str = "cpu") -> "Segments":
+    def build(
+        cls,
+        lengths: Sequence[int],
+        rows: int,
+        device: torch.device | str = "cpu",
+        starts: Sequence[int] | None = None,
+        own: "Segments | None" = None,
+    ) -> "Segments":
         """Describe documents of the given lengths, zero allowed, which fit into `rows` rows."""
         assert sum(lengths) <= rows, f"documents of {sum(lengths)} rows in all do not fit into {rows} rows"
-        starts = list(accumulate(lengths, initial=0))
+        if starts is None:
+            starts = list(accumulate(lengths, initial=0))
         grouped = (
             Bucket.build([starts[i] for i in members], [lengths[i] for i in members]).to(device)
             for members in _similar_lengths(lengths)
         )
         extents = torch.tensor(tuple(lengths), dtype=torch.int64)
         document = torch.arange(len(lengths)).repeat_interleave(extents)
-        return cls(tuple(lengths), rows, tuple(grouped), document.to(device), extents.to(device))
+        return cls(tuple(lengths), rows, tuple(grouped), document.to(device), extents.to(device), own)
 
     def to(self, device: torch.device | str) -> "Segments":
         """The same segments with their index tensors on `device`."""
@@ -98,6 +108,7 @@ class Segments:
             tuple(bucket.to(device) for bucket in self.buckets),
             self.document.to(device, non_blocking=True),
             self.extents.to(device, non_blocking=True),
+            None if self.own is None else self.own.to(device),
         )
 
 

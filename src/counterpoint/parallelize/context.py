@@ -1,7 +1,8 @@
 """Context parallelism: a lane's rows are spread over cp ranks, and attention trades rows for heads.
 
 Each rank computes all rows of the lane for its share of the heads (Jacobs et al. 2023, arXiv:2309.14509); where there
-are fewer key-value heads than shares, keys and values are gathered instead.
+are fewer key-value heads than shares, keys and values are gathered instead. Images that lie whole on their ranks need
+no trade at all.
 """
 
 from typing import final
@@ -100,6 +101,9 @@ class ContextMix(nn.Module):
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, segments: Segments) -> Tensor:
         """(rows, heads, dim) and twice (rows, kv_heads, dim) -> (rows, heads, dim)."""
+        if segments.own is not None:
+            alone: Tensor = self.mix(queries, keys, values, segments.own)
+            return alone
         heads = queries.shape[1]
         keys, values = (self.exchange.shared_to_heads(rows, heads) for rows in (keys, values))
         mixed: Tensor = self.exchange.to_rows(self.mix(self.exchange.to_heads(queries), keys, values, segments))

@@ -151,13 +151,32 @@ def _document_share(cell: list[int], documents: tuple[Document, ...], module: Mo
 
 
 def _item_share(items: list[tuple[int, int]], documents: tuple[Document, ...], module: ModuleRows) -> Share:
-    spans, row_in, row_out = [], 0, 0
-    for d, i in items:
-        item = documents[d].items[i]
-        spans.append(Span(d, i, row_in, item.rows_in, row_out, item.rows))
-        row_in, row_out = row_in + item.rows_in, row_out + item.rows
-    padded = _padded(row_out, module.layout.lane_size)
-    return Share(tuple(spans), padded * module.merge, padded)
+    """Items whole in the equal pieces of the lane's cp ranks, or end to end where one alone exceeds a piece."""
+    pieces = _deal_pieces(items, documents, module.layout.cp)
+    rows = max(sum(documents[d].items[i].rows for d, i in piece) for piece in pieces)
+    size = _padded(rows, module.layout.lane_size // len(pieces))
+    spans = []
+    for number, piece in enumerate(pieces):
+        row = number * size
+        for d, i in piece:
+            item = documents[d].items[i]
+            spans.append(Span(d, i, row * module.merge, item.rows_in, row, item.rows))
+            row += item.rows
+    return Share(tuple(spans), len(pieces) * size * module.merge, len(pieces) * size)
+
+
+def _deal_pieces(items: list[tuple[int, int]], documents: tuple[Document, ...], cp: int) -> list[list[tuple[int, int]]]:
+    """Items per cp rank, the largest first to the emptiest; all in one piece, to be cut, if one exceeds a share."""
+    rows = {(d, i): documents[d].items[i].rows for d, i in items}
+    if cp == 1 or max(rows.values(), default=0) * cp > sum(rows.values()):
+        return [items]
+    pieces: list[list[tuple[int, int]]] = [[] for _ in range(cp)]
+    loads = [0] * cp
+    for key in sorted(items, key=lambda key: (-rows[key], key)):
+        piece = min(range(cp), key=lambda number: (loads[number], number))
+        loads[piece] += rows[key]
+        pieces[piece].append(key)
+    return [sorted(piece) for piece in pieces]
 
 
 def _padded(rows: int, multiple: int) -> int:

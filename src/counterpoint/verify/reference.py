@@ -88,7 +88,8 @@ class Reference:
         ranked = (scores if router.bias is None else scores + router.bias).sort(dim=1, descending=True).values
         last = router.sizes.top_k
         if len(ranked) and last < ranked.shape[1]:
-            self.margin = min(self.margin, float((ranked[:, last - 1] - ranked[:, last]).min()))
+            margins = (ranked[:, last - 1] - ranked[:, last]).detach()
+            self.margin = min(self.margin, float(margins.min()))
 
     def _move_expert_bias(self, batch: TextBatch) -> None:
         """Experts that saw fewer rows than the mean of their layer become a little likelier, the others less so."""

@@ -1,5 +1,7 @@
 """Batch plans: every document and item once, whole rows, and the same for every balance."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,3 +71,27 @@ def test_dealing_by_cost_is_within_grahams_bound(costs: list[int], lanes: int) -
     loads = [share.rows_in for share in batch.shares["vision"][0]]
     assert max(loads) <= sum(costs) / lanes + max(costs)
     assert max(loads) - min(loads) <= max(costs)
+
+
+@given(st.lists(st.integers(1, 30), min_size=0, max_size=12), st.integers(1, 4), st.integers(1, 3))
+def test_items_lie_whole_on_context_ranks_unless_one_exceeds_a_share(sizes: list[int], cp: int, tp: int) -> None:
+    vision = Layout(module="vision", ranks=tuple(range(cp * tp)), cp=cp, tp=tp)
+    language = Layout(module="language", ranks=(0,))
+    items, row = [], 0
+    for rows in sizes:
+        items.append(Item("vision", row, rows * 4, rows))
+        row += rows
+    packs = ((Document(0, 0, row + 1, 0, tuple(items)),),)
+    modules = {"vision": ModuleRows(vision, merge=4), "language": ModuleRows(language)}
+    ((share,),) = plan_batch(0, packs, modules, "language", 1).shares["vision"]
+    assert share.rows_in == 4 * share.rows_out
+    assert share.rows_out % (cp * tp) == 0
+    ends = [(span.row_out, span.row_out + span.rows_out) for span in share.spans]
+    assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(ends))
+    if sizes and max(sizes) * cp > sum(sizes):
+        assert share.rows_out < sum(sizes) + cp * tp
+        assert ends[-1][1] == sum(sizes)
+    elif sizes:
+        piece = share.rows_out // cp
+        assert all(start // piece == (stop - 1) // piece for start, stop in ends)
+        assert piece < sum(sizes) / cp + max(sizes) + tp

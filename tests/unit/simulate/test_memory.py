@@ -46,6 +46,19 @@ def test_shards_replicas_and_tensor_parallelism_divide() -> None:
     assert (tensor.parameter_bytes, tensor.gradient_bytes, tensor.activation_bytes) == (400, 400, 640)
 
 
+def test_experts_divide_by_their_own_view() -> None:
+    placement = place(4, (LayoutRequest(module=LANGUAGE, tp=2, ep=2, etp=2),))
+    plan = plan_of(placement, {LANGUAGE: ModuleRows(placement.layouts[0])}, "gpipe", 1)
+    sizes = {
+        LANGUAGE: ModuleMemory(
+            part_parameters=(100, 900), part_expert_parameters=(0, 800), activation_bytes=0, parameter_bytes=1,
+        )
+    }  # fmt: skip
+    (held, *_others) = memory(plan, sizes, {LANGUAGE: 0}, {}).values()
+    assert held.parameter_bytes == 200 // 2 // 2 + 800 // 4
+    assert held.gathered_bytes == 4 * (200 // 2 + 800 // 4)
+
+
 def test_stages_hold_their_own_parts_and_microbatches() -> None:
     plan = chain_plan(2, 4, "1f1b")
     sizes = {LANGUAGE: ModuleMemory(part_parameters=(1, 2, 3, 4), activation_bytes=1)}

@@ -1,0 +1,94 @@
+"""The state of mixtures of experts: checkpoints on another expert view, and evaluation that leaves no trace."""
+
+from pathlib import Path
+
+import torch
+
+from counterpoint.config.schema import Config
+from counterpoint.data.feed import Reader
+from counterpoint.setup import prepare_run
+from counterpoint.train.engine import Engine
+from counterpoint.train.saving import Saver
+from counterpoint.verify.member import Member
+from counterpoint.verify.pool import Pool
+from tests.parity.layouts import hybrid_config, override
+
+SAVED_AFTER, STEPS = 2, 4
+COLOCATED = {"ranks": [0, 1, 2, 3]}
+
+
+def test_a_checkpoint_goes_on_equally_on_another_expert_view(pool: Pool, tmp_path: Path) -> None:
+    first = override(hybrid_config("colocated_tp2_dp2_to_tp2_dp2_ep4"), {"run.dir": str(tmp_path)})
+    views = {"ep": 2, "etp": 2}
+    second = override(first, {"modules.language.layout": COLOCATED | {"cp": 2, "expert": views}})
+    uninterrupted, resumed, biases = pool.run(_resume_task, first, second)
+    assert len(uninterrupted) == len(resumed) == STEPS - SAVED_AFTER
+    for ours, theirs in zip(resumed, uninterrupted, strict=True):
+        assert abs(ours - theirs) <= 1e-9 * abs(theirs)
+    assert biases[0].abs().max() > 0
+    assert torch.equal(*biases)
+
+
+def test_evaluation_moves_nothing_and_equals_the_training_loss(pool: Pool) -> None:
+    evaluated, trained, moved = pool.run(_evaluation_task, hybrid_config("colocated_tp2_dp2_to_tp2_dp2_ep4"))
+    assert abs(evaluated - trained) <= 1e-12 * abs(trained)
+    assert moved == 0.0
+
+
+def _engine(member: Member, config: Config) -> tuple[Engine, Reader, Saver]:
+    plan, corpus = prepare_run(config)
+    groups = member.groups(plan)
+    engine = Engine(config, plan, groups, observers=(member.observe,))
+    return (
+        engine,
+        Reader(plan, member.world.rank, corpus.sources, torch.float64),
+        Saver(config, groups, Path(config.run.dir)),
+    )
+
+
+def _steps(config: Config, engine: Engine, reader: Reader, first: int, stop: int) -> list[float]:
+    _plan, corpus = prepare_run(config)
+    results = [engine.train_step(reader.read(engine.plan.batch(n, corpus.packs(n)))) for n in range(first, stop)]
+    return [result.loss + result.balance_loss for result in results]
+
+
+def _bias(engine: Engine) -> torch.Tensor:
+    return torch.stack([buffer.value.clone() for buffer in engine.buffers])
+
+
+def _resume_task(member: Member, first: Config, second: Config) -> object:
+    if member.world.rank >= first.world.size:
+        for config in (first, second):
+            member.groups(prepare_run(config)[0])
+        return None
+    engine, reader, saver = _engine(member, first)
+    _steps(first, engine, reader, 0, SAVED_AFTER)
+    saver.save(engine, SAVED_AFTER, ())
+    saver.finish()
+    saved = _bias(engine)
+    uninterrupted = _steps(first, engine, reader, SAVED_AFTER, STEPS)
+    engine.close()
+    other, other_reader, other_saver = _engine(member, second)
+    state = other_saver.resume(other)
+    assert state.optimizer_step == SAVED_AFTER
+    loaded = _bias(other)
+    resumed = _steps(second, other, other_reader, SAVED_AFTER, STEPS)
+    other.close()
+    return (uninterrupted, resumed, (saved, loaded)) if member.world.rank == 0 else None
+
+
+def _evaluation_task(member: Member, config: Config) -> object:
+    if member.world.rank >= config.world.size:
+        member.groups(prepare_run(config)[0])
+        return None
+    engine, reader, _saver = _engine(member, config)
+    plan, corpus = prepare_run(config)
+    inputs = reader.read(plan.batch(0, corpus.packs(0)))
+    before = [held.value.clone() for held in engine.held]
+    evaluated = engine.evaluate_step(inputs)
+    moved = max(
+        float((held.value - old).abs().max()) for held, old in zip(engine.held, before, strict=True) if old.numel()
+    )
+    trained = engine.train_step(reader.read(plan.batch(0, corpus.packs(0)))).loss
+    engine.close()
+    return (evaluated, trained, moved) if member.world.rank == 0 else None

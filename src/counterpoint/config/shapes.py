@@ -25,7 +25,7 @@ def _head_problems(where: str, model: VitConfig | DecoderConfig) -> Iterator[Pro
     if derives_head_size and model.hidden % model.heads:
         remedy = "change one of them" if isinstance(model, VitConfig) else f"change one of them or set {where}.head_dim"
         yield Problem(f"{where}.hidden", f"{model.hidden}", f"a multiple of {where}.heads, {model.heads}", remedy)
-    elif isinstance(model, DecoderConfig) and model.rope_theta is not None and model.head_size % 2:
+    elif isinstance(model, DecoderConfig) and "*" in model.pattern and model.rope_theta and model.head_size % 2:
         yield Problem(
             f"{where}.head_dim",
             f"{model.head_size}",
@@ -50,6 +50,9 @@ def _layer_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
     for letter, key in _SECTIONS.items():
         if letter in model.pattern and given[key] is None:
             yield Problem(f"{where}.{key}", "nothing", f"it, because {where}.pattern has the letter {letter}", "add it")
+        elif letter not in model.pattern and given[key] is not None:
+            expected = f"null, because {where}.pattern has no letter {letter}"
+            yield Problem(f"{where}.{key}", "a value", expected, "leave it out")
     if model.mamba is not None and model.mamba.heads % model.mamba.groups:
         yield Problem(
             f"{where}.mamba.groups",
@@ -108,14 +111,14 @@ def _expert_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
 
 def widths_cut_by_tp(model: ModelConfig) -> dict[str, int]:
     """The sizes that tensor parallelism cuts, by their keys in the model's section."""
-    cut = {"heads": model.heads}
-    if model.ffn is not None:
-        cut["ffn"] = model.ffn
     if isinstance(model, VitConfig):
+        cut = {"heads": model.heads, "ffn": model.ffn}
         if isinstance(model.projector, MlpProjectorConfig):
             cut["projector.hidden"] = model.projector.hidden
         return cut
-    cut["kv_heads"] = model.num_kv_heads
+    cut = {"heads": model.heads, "kv_heads": model.num_kv_heads} if "*" in model.pattern else {}
+    if model.ffn is not None:
+        cut["ffn"] = model.ffn
     if model.mamba is not None:
         cut |= {"mamba.heads": model.mamba.heads, "mamba.groups": model.mamba.groups}
     if model.moe is not None:
@@ -125,8 +128,10 @@ def widths_cut_by_tp(model: ModelConfig) -> dict[str, int]:
 
 def heads_cut_by_cp(model: ModelConfig) -> dict[str, int]:
     """The heads that context parallelism shares out, by their keys in the model's section."""
-    mamba = model.mamba if isinstance(model, DecoderConfig) else None
-    return {"heads": model.heads} if mamba is None else {"heads": model.heads, "mamba.heads": mamba.heads}
+    if isinstance(model, VitConfig):
+        return {"heads": model.heads}
+    heads = {"heads": model.heads} if "*" in model.pattern else {}
+    return heads if model.mamba is None else heads | {"mamba.heads": model.mamba.heads}
 
 
 def _tensor_parallel_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:

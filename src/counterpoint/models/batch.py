@@ -34,9 +34,9 @@ class TextBatch:
     `ids` int64 (rows,) with NO_TOKEN at placeholders and padding; `positions` int64 (rows,), from 0 in each
     document, or (rows, 3) of time, height and width; `labels` int64 (rows,), already shifted, NO_LABEL where there is
     no loss. `loss_denominator` is the number of loss tokens of the global batch, 0 if it has none, and
-    `document_denominator` of its documents. Under tensor parallelism all of this describes every row of the lane,
-    while `inserts` point into the rank's own rows. Layers that route note it in `routed`, each under itself, so that a
-    forward that is computed again counts once.
+    `document_denominator` of its documents. On several ranks these three describe every row of the rank's
+    context-parallel share and `segments` every row of the lane, while `inserts` point into the rank's own rows. Layers
+    that route note it in `routed`, each under itself, so that a forward that is computed again counts once.
     """
 
     ids: Tensor

@@ -33,9 +33,13 @@ class Experts(nn.Module):
         return _grouped(F.silu(_grouped(rows, self.gate, counts)) * _grouped(rows, self.up, counts), self.down, counts)
 
 
+_ALIGNED = 8
+"""`grouped_mm` reads rows of 16 bytes at a time: widths in bfloat16 are multiples of 8, others take the loop."""
+
+
 def _grouped(rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
     """Each group of rows times its own weight (outputs, inputs)."""
-    if rows.is_cuda and rows.dtype == torch.bfloat16:
+    if rows.is_cuda and rows.dtype == torch.bfloat16 and not any(extent % _ALIGNED for extent in weights.shape[1:]):
         return F.grouped_mm(rows, weights.transpose(1, 2), offs=counts.cumsum(0).to(torch.int32))
     groups = torch.split(rows, counts.tolist())
     return torch.cat([F.linear(group, weight) for group, weight in zip(groups, weights.unbind(), strict=True)])

@@ -43,10 +43,14 @@ class Moe(nn.Module):
         order, counts = self._by_expert(choice.experts)
         shipment = self.dispatch.announce(counts)
         shared = self.shared(rows)
-        sent = inside.index_select(0, order // self.sizes.top_k)
-        answers = self.dispatch.bring(self.experts(self.dispatch.send(sent, shipment), shipment.counts), shipment)
-        weighted = answers * choice.weights.flatten().index_select(0, order)[:, None].to(answers.dtype)
-        mixed = inside.new_zeros(inside.shape).index_add(0, order // self.sizes.top_k, weighted)
+        # One copy of a row for each of its experts, and back: permutations, whose sums have one order.
+        copies = inside[:, None].expand(-1, self.sizes.top_k, -1).flatten(0, 1)
+        sent = self.dispatch.send(copies.index_select(0, order), shipment)
+        answers = self.dispatch.bring(self.experts(sent, shipment.counts), shipment)
+        by_row = (
+            answers.new_empty(answers.shape).index_copy(0, order, answers).view(*choice.experts.shape, own.shape[1])
+        )
+        mixed = (by_row * choice.weights[..., None].to(by_row.dtype)).sum(dim=1)
         balance = self._balance(choice, document, batch)
         batch.routed[self] = Routing(counts, balance.detach())
         padded = F.pad(attach(mixed, balance), (0, 0, 0, own.shape[0] - inside.shape[0]))

@@ -19,6 +19,7 @@ def scan(x: Tensor, b: Tensor, c: Tensor, step: Tensor, decay: Tensor, document:
     """
     rows, heads, head_dim = x.shape
     groups = b.shape[1]
+    chunk = max(min(chunk, rows), 1)
     chunks = -(-rows // chunk)
 
     def chunked(tensor: Tensor, fill: int = 0) -> Tensor:
@@ -60,7 +61,7 @@ def _across_chunks(x: Tensor, b: Tensor, c: Tensor, total: Tensor, document: Ten
     order = torch.arange(x.shape[0], device=x.device)
     passes = ((order[:, None] > order[None]) & (first[:, None] == last[None]))[..., None, None]
     carried_ckgh = (before_cgh[:, None] - chunks_cgh[None]).masked_fill(~passes, -torch.inf).exp()
-    entering_cghpn = torch.einsum("ckgh,kghpn->cghpn", carried_ckgh.to(x.dtype), states_cghpn)
+    entering_cghpn = torch.einsum("ckgh,kghpn->cghpn", carried_ckgh.to(total.dtype), states_cghpn.to(total.dtype))
     from_start = total.exp() * (document == first[:, None])[..., None, None]
-    read_cqghp = torch.einsum("cqgn,cghpn->cqghp", c, entering_cghpn)
+    read_cqghp = torch.einsum("cqgn,cghpn->cqghp", c, entering_cghpn.to(x.dtype))
     return read_cqghp * from_start[..., None].to(x.dtype)

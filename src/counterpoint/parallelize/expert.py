@@ -118,12 +118,19 @@ class SumOverLane(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Voyage(Shipment):
-    """On the CPU, int64 `table` (ranks, experts here) of the rows that come from each rank for each expert, and
-    `leaving` (ep,) of those that go to each ep rank; both are valid once `arrived` has happened."""
+    """int64 `table` (ranks, experts here) of the rows that come from each rank for each expert, and `leaving` (ep,) of
+    those that go to each ep rank; the same on the CPU, valid once `arrived` has happened."""
 
     table: Tensor
     leaving: Tensor
+    host_table: Tensor
+    host_leaving: Tensor
     arrived: torch.cuda.Event | None
+
+    @property
+    def rows(self) -> int:
+        """Rows that leave, each counted once."""
+        return int(self.host_leaving.sum())
 
 
 @final
@@ -139,27 +146,28 @@ class ExpertDispatch(Dispatch):
         per_rank = counts.view(self.ep, 1, -1).expand(-1, self.etp, -1).flatten(0, 1).contiguous()
         table = torch.empty_like(per_rank)
         dist.all_to_all_single(table, per_rank, group=self.group)
+        leaving = counts.view(self.ep, -1).sum(dim=1)
         host_table, _first = _to_host(table)
-        host_leaving, arrived = _to_host(counts.view(self.ep, -1).sum(dim=1))
-        return _Voyage(table.sum(dim=0), host_table, host_leaving, arrived)
+        host_leaving, arrived = _to_host(leaving)
+        return _Voyage(table.sum(dim=0), table, leaving, host_table, host_leaving, arrived)
 
     def send(self, rows: Tensor, shipment: Shipment) -> Tensor:
         """Rows (rows, hidden) sorted by expert, to the rows of the experts here, sorted by expert."""
         voyage = self._landed(shipment)
-        copied = rows if self.etp == 1 else rows.index_select(0, self._copies(voyage).to(rows.device))
+        copied = rows if self.etp == 1 else rows.index_select(0, _copies(voyage.leaving, self.etp, voyage.rows))
         arrived: Tensor = self._exchange(voyage, outward=True)(copied)
-        return arrived.index_select(0, _by_expert(voyage.table).to(rows.device))
+        return arrived.index_select(0, _by_expert(voyage.table, arrived.shape[0]))
 
     def bring(self, rows: Tensor, shipment: Shipment) -> Tensor:
         """The way back; partial answers of etp ranks are summed."""
         voyage = self._landed(shipment)
-        order = _by_expert(voyage.table).to(rows.device)
-        by_rank = rows.new_zeros(rows.shape).index_copy(0, order, rows)
+        order = _by_expert(voyage.table, rows.shape[0])
+        by_rank = rows.new_empty(rows.shape).index_copy(0, order, rows)
         returned: Tensor = self._exchange(voyage, outward=False)(by_rank)
         if self.etp == 1:
             return returned
-        sums = rows.new_zeros((int(voyage.leaving.sum()), rows.shape[1]))
-        return sums.index_add(0, self._copies(voyage).to(rows.device), returned)
+        sums = rows.new_zeros((voyage.rows, rows.shape[1]))
+        return sums.index_add(0, _copies(voyage.leaving, self.etp, voyage.rows), returned)
 
     def _landed(self, shipment: Shipment) -> _Voyage:
         assert isinstance(shipment, _Voyage), "a shipment goes to where it was announced"
@@ -167,14 +175,9 @@ class ExpertDispatch(Dispatch):
             shipment.arrived.synchronize()
         return shipment
 
-    def _copies(self, voyage: _Voyage) -> Tensor:
-        """Which row stands at each place of what is sent: those of every ep rank once for each of its etp ranks."""
-        pieces = torch.split(torch.arange(int(voyage.leaving.sum())), voyage.leaving.tolist())
-        return torch.cat([piece for piece in pieces for _ in range(self.etp)])
-
     def _exchange(self, voyage: _Voyage, outward: bool) -> RowExchange:
-        sent = [n for n in voyage.leaving.tolist() for _ in range(self.etp)]
-        received = voyage.table.sum(dim=1).tolist()
+        sent = [n for n in voyage.host_leaving.tolist() for _ in range(self.etp)]
+        received = voyage.host_table.sum(dim=1).tolist()
 
         def travel(rows: Tensor, give: list[int], take: list[int]) -> Tensor:
             out = rows.new_empty((sum(take), *rows.shape[1:]))
@@ -190,11 +193,22 @@ class ExpertDispatch(Dispatch):
         return RowExchange(out, back) if outward else RowExchange(back, out)
 
 
-def _by_expert(table: Tensor) -> Tensor:
-    """Which of the arrived rows, sorted by rank and then expert, stands at each place when sorted by expert."""
+def _by_expert(table: Tensor, rows: int) -> Tensor:
+    """Which of the `rows` arrived rows, sorted by rank and then expert, stands at each place when sorted by expert.
+
+    The sum of the table is given, so that nobody waits for the device to know it.
+    """
     ranks, experts = table.shape
-    expert = torch.arange(experts).repeat(ranks).repeat_interleave(table.flatten())
-    return expert.sort(stable=True).indices
+    expert = torch.arange(experts, device=table.device).repeat(ranks)
+    return expert.repeat_interleave(table.flatten(), output_size=rows).sort(stable=True).indices
+
+
+def _copies(leaving: Tensor, etp: int, rows: int) -> Tensor:
+    """Which of `rows` rows stands at each place of what is sent: those of every ep rank once for each etp rank."""
+    pieces = leaving.repeat_interleave(etp, output_size=leaving.shape[0] * etp)
+    first = (leaving.cumsum(0) - leaving).repeat_interleave(etp, output_size=pieces.shape[0])
+    shift = (first - (pieces.cumsum(0) - pieces)).repeat_interleave(pieces, output_size=rows * etp)
+    return torch.arange(rows * etp, device=leaving.device) + shift
 
 
 def _to_host(tensor: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -93,8 +94,22 @@ def _check_models(config: Config, folder: Path) -> None:
 
 
 def _models(config: Config) -> dict[str, Any]:
-    models = {name: module.model.model_dump(mode="json") for name, module in config.modules.items()}
-    return {f"modules.{name}.model.{key}": value for name, model in models.items() for key, value in model.items()}
+    """What names, shapes or reads the stored tensors, by key: all of each model but how its training is steered."""
+    found: dict[str, Any] = {}
+    for name, module in config.modules.items():
+        found |= _leaves(module.model.model_dump(mode="json"), f"modules.{name}.model")
+    for key, value in found.items():
+        if key.endswith(".moe.bias_rate"):
+            # A number is a buffer, whatever the number; without one there is none.
+            found[key] = value is not None
+    return {key: value for key, value in found.items() if not key.endswith((".moe.balance", ".mamba.chunk"))}
+
+
+def _leaves(tree: Mapping[str, Any], path: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _leaves(value, f"{path}.{key}") if isinstance(value, dict) else {f"{path}.{key}": value}
+    return found
 
 
 def _versions() -> dict[str, str]:

@@ -124,9 +124,13 @@ def _compare(
     name = config.training.precision.compute
     reference = Reference(config, corpus.sources, device, dtype_of(name))
     differences: dict[str, Difference] = {}
+    # Adam divides by what may be rounding noise: in float32 gradients are compared, and not what follows (design D13).
+    left_out = () if name == "float64" else ("update",)
     for step, (observation, (documents, rates)) in enumerate(zip(ours, batches, strict=True)):
         for difference in compare_step(step, observation, reference.step(documents), rates):
             known = differences.get(difference.kind)
+            if difference.kind in left_out:
+                continue
             if known is None or difference.value > known.value:
                 differences[difference.kind] = difference
     return CaseResult(tuple(differences.values()), TOLERANCES[name], ours[-1].loss, reference.margin)

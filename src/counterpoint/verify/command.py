@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from counterpoint.config.load import load_config
-from counterpoint.config.schema import Config
+from counterpoint.config.schema import Config, DecoderConfig
 from counterpoint.errors import ConfigError, CounterpointError
 from counterpoint.setup import device_type, prepare_run
 from counterpoint.verify.case import CaseResult, verify_task
@@ -94,6 +94,14 @@ def as_verified(config: Config, dtype: str) -> Config:
     if dtype not in TOLERANCES:
         raise ConfigError(
             f"--dtype: got {dtype!r}, expected one of {sorted(TOLERANCES)}; bfloat16 has no meaningful tolerance"
+        )
+    routed = [
+        name for name, m in config.modules.items() if isinstance(m.model, DecoderConfig) and "E" in m.model.pattern
+    ]
+    if dtype != "float64" and routed:
+        raise ConfigError(
+            f"--dtype: got {dtype!r} with experts in module {routed[0]}, expected float64: rounding may choose another "
+            "expert; leave the option out"
         )
     data = config.resolved()
     data["training"]["precision"] = {"parameters": dtype, "compute": dtype, "reduce": dtype}

@@ -35,8 +35,8 @@ class Observation:
 
 def compare_step(step: int, ours: Observation, reference: Observation, rates: dict[str, float]) -> list[Difference]:
     """Worst differences of a step; `rates` is the learning rate per module. NaN counts as infinitely different."""
-    if ours.gradients.keys() != reference.gradients.keys():
-        odd = sorted(ours.gradients.keys() ^ reference.gradients.keys())
+    odd = sorted(ours.gradients.keys() ^ reference.gradients.keys() | ours.updates.keys() ^ reference.updates.keys())
+    if odd:
         return [Difference("parameters", f"step {step}: {odd[0]} is on one side only", math.inf)]
     return [
         Difference("loss", f"step {step}", _scalar(ours.loss, reference.loss)),

@@ -67,7 +67,7 @@ def _layout(layout: Layout, is_split_given: bool) -> set[str]:
         names.add("ep")
     if layout.etp > 1:
         names.add("etp")
-    if layout.ep > layout.lane_size:
+    if layout.expert_size > layout.lane_size:
         names.add("ep over lanes")
     if layout.expert_size > 1 and layout.edp > 1:
         names.add("experts sharded over edp")

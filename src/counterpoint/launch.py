@@ -106,31 +106,41 @@ def launch_local(
 
     Workers fork from a server process that has imported torch once. `port` is the rendezvous port, 0 for any free one.
     """
+    _check_port(port)
+    error_file.unlink(missing_ok=True)
+    multiprocessing.set_forkserver_preload(["counterpoint.worker"])
+    with Lifelines(ranks) as lifelines:
+        _run_agent(ranks, entry, arguments, error_file, port, lifelines)
+
+
+def _run_agent(
+    ranks: int, entry: Callable[..., None], arguments: tuple[Any, ...], error_file: Path, port: int,
+    lifelines: "Lifelines",
+) -> None:  # fmt: skip
+    # Imported where signals are noted: an exception that a handler raises may be lost inside a module's import.
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    _check_port(port)
-    error_file.unlink(missing_ok=True)
+    if lifelines.signal is not None:
+        raise SignalledError(lifelines.signal)
     # The agent's own report of a failed child would come after, and hide, the failing rank's sentence.
     for name in ("torch.distributed", "torch.multiprocessing"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    multiprocessing.set_forkserver_preload(["counterpoint.worker"])
     launch = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=ranks, run_id=f"{RUN_ID_PREFIX}{os.getpid()}", max_restarts=0,
         rdzv_backend="c10d", rdzv_endpoint=f"127.0.0.1:{port}", start_method="forkserver",
         logs_specs=DefaultLogsSpecs(), monitor_interval=0.1, local_addr="127.0.0.1",
         signals_to_handle="SIGHUP,SIGQUIT",
     )  # fmt: skip
-    with Lifelines(ranks) as lifelines:
-        try:
-            elastic_launch(launch, _start_rank)(lifelines.ends, entry, arguments)
-        except ChildFailedError as failed:
-            raise _cause(error_file, failed, lifelines.signal) from None
-        except SignalException as signalled:
-            raise SignalledError(int(signalled.sigval)) from None
-        except KeyboardInterrupt:
-            raise SignalledError(lifelines.signal or signal.SIGINT) from None
+    try:
+        elastic_launch(launch, _start_rank)(lifelines.ends, entry, arguments)
+    except ChildFailedError as failed:
+        raise _cause(error_file, failed, lifelines.signal) from None
+    except SignalException as signalled:
+        raise SignalledError(int(signalled.sigval)) from None
+    except KeyboardInterrupt:
+        raise SignalledError(lifelines.signal or signal.SIGINT) from None
 
 
 class Lifelines:

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from counterpoint.config.schema import Config
 from counterpoint.data.feed import Reader
+from counterpoint.models.experts import Experts
+from counterpoint.models.mamba import Dynamics
+from counterpoint.models.router import Router
 from counterpoint.setup import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.saving import Saver
@@ -92,3 +96,34 @@ def _evaluation_task(member: Member, config: Config) -> object:
     trained = engine.train_step(reader.read(plan.batch(0, corpus.packs(0)))).loss
     engine.close()
     return (evaluated, trained, moved) if member.world.rank == 0 else None
+
+
+def test_what_steers_a_recurrence_or_a_choice_stays_float32_in_bfloat16(pool: Pool) -> None:
+    config = hybrid_config("colocated_tp2_dp2_to_tp2_dp2_ep4")
+    precision = {"parameters": "float32", "compute": "bfloat16", "reduce": "float32"}
+    seen, loss = pool.run(_bfloat16_task, override(config, {"training.precision": precision}))
+    assert seen == {(Dynamics, torch.float32), (Router, torch.float32), (Experts, torch.bfloat16)}
+    assert 0 < loss < 20
+
+
+def _bfloat16_task(member: Member, config: Config) -> object:
+    """Weights of which type reach the layers, under FSDP2 as it trains."""
+    if member.world.rank >= config.world.size:
+        member.groups(prepare_run(config)[0])
+        return None
+    engine, _reader, _saver = _engine(member, config)
+    plan, corpus = prepare_run(config)
+    reader = Reader(plan, member.world.rank, corpus.sources, torch.bfloat16)
+    seen: set[tuple[type[nn.Module], torch.dtype]] = set()
+
+    def note(kind: type[nn.Module], module: nn.Module) -> None:
+        seen.update((kind, weight.dtype) for weight in module.parameters(recurse=False))
+
+    for replica in engine.replicas.values():
+        for module in replica.chain.modules():
+            for kind in (Dynamics, Router, Experts):
+                if isinstance(module, kind):
+                    module.register_forward_pre_hook(lambda module, _inputs, kind=kind: note(kind, module))
+    loss = engine.train_step(reader.read(plan.batch(0, corpus.packs(0)))).loss
+    engine.close()
+    return (seen, loss) if member.world.rank == 0 else None

@@ -1,0 +1,32 @@
+"""A signal while torch is imported: an exception raised there may get lost, a note does not."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from counterpoint.launch import SignalledError, launch_local
+
+IMPORTED = "torch.distributed.launcher.api"
+
+
+class Swallowing:
+    """A finder during whose work Ctrl-C comes, and that takes every exception for a missing module."""
+
+    def find_spec(self, name: str, _path: Sequence[str] | None, _target: object = None) -> ModuleSpec | None:
+        if name == IMPORTED:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except BaseException:
+                return None
+        return None
+
+
+def test_ctrl_c_inside_an_import_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(sys.modules, IMPORTED, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Swallowing(), *sys.meta_path])
+    with pytest.raises(SignalledError, match="SIGINT"):
+        launch_local(1, print, (), tmp_path / "error.json")

@@ -7,6 +7,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
+import torch.distributed.launcher.api
 
 from counterpoint.launch import SignalledError, launch_local
 
@@ -26,7 +27,9 @@ class Swallowing:
 
 
 def test_ctrl_c_inside_an_import_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delitem(sys.modules, IMPORTED, raising=False)
+    # Both places that know the module are put back, so that later tests see one.
+    monkeypatch.setattr(torch.distributed.launcher, "api", torch.distributed.launcher.api)
+    monkeypatch.delitem(sys.modules, IMPORTED)
     monkeypatch.setattr(sys, "meta_path", [Swallowing(), *sys.meta_path])
     with pytest.raises(SignalledError, match="SIGINT"):
         launch_local(1, print, (), tmp_path / "error.json")

@@ -1,18 +1,20 @@
 """Tensor parallelism against the plain model: loss, output rows and every gradient, in float64."""
 
+from dataclasses import replace
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, PatchBatch, TextBatch
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, FeatureBatch, Insert, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
-from counterpoint.models.chain import Chain, Part, build_chain
+from counterpoint.models.chain import MAIN, Chain, Part, build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import Sharding, block_of
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
+from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, VitSizes
 
 TOLERANCE = 1e-12
 Gradients = dict[str, Tensor]
@@ -28,12 +30,15 @@ VIT = VitSizes(
     projector_norm=True,
 )  # fmt: skip
 LINEAR_VIT = VitSizes(layers=1, hidden=12, heads=6, ffn=18, patch=2, out=10, positions=3, projector="linear")
+TAPPED = replace(VIT, taps=(0, 1))
+DEEP = replace(DECODER, inserts=(0, 2))
+ADAPTER = AdapterSizes(layers=2, hidden=12, heads=6, ffn=18, inputs=5, out=10, projector="linear", taps=(0,))
 
 
 def tensor_parallel_equals_plain(rank: int, group: dist.ProcessGroup, size: int) -> None:
     """Compare every model in both modes, whole and in two stages, with and without rows; `size` divides 6."""
     for sequence_parallel in (True, False):
-        for sizes in (DECODER, TIED, VIT, LINEAR_VIT):
+        for sizes in (DECODER, TIED, VIT, LINEAR_VIT, TAPPED, DEEP, ADAPTER):
             for lengths in ((8, 4, 4), (4,), ()):
                 batches = _batches(sizes, lengths, rank, size)
                 _compare(sizes, batches, (rank, group, size), sequence_parallel, stages=1)
@@ -54,18 +59,35 @@ def _batches(sizes: ModelSizes, lengths: tuple[int, ...], rank: int, size: int) 
         grids = torch.tensor([[rows + 1, 2]]).expand(rows, 2)
         whole = PatchBatch(patches, coordinates, grids, segments)
         return whole, PatchBatch(patches[own], coordinates[own], grids[own], segments)
+    if isinstance(sizes, AdapterSizes):
+        features = torch.randn(used, sizes.inputs, dtype=torch.float64, generator=generator)
+        inserts = _split_inserts(features, torch.arange(used), own)
+        return (
+            FeatureBatch(rows, segments).with_inserts(inserts[0]),
+            FeatureBatch(rows // size, segments).with_inserts(inserts[1]),
+        )
     ids = torch.randint(0, sizes.vocab, (rows,), generator=generator)
     labels = torch.randint(0, sizes.vocab, (rows,), generator=generator)
     positions = torch.cat([torch.arange(n) for n in (*lengths, rows - used)])
     ids[used:], labels[used:], labels[::5] = NO_TOKEN, NO_LABEL, NO_LABEL
     places = torch.arange(1, max(used, 1), 3)
     ids[places] = NO_TOKEN
-    features = torch.randn(len(places), sizes.hidden, dtype=torch.float64, generator=generator)
-    inside = (places >= own.start) & (places < own.stop)
+    shape = (len(places), sizes.hidden)
     text = TextBatch(ids, positions, labels, segments, loss_denominator=7.0)
-    whole_inserts = ((features.requires_grad_(), places),)
-    own_inserts = ((features.detach()[inside].requires_grad_(), places[inside] - own.start),)
-    return text.with_inserts(whole_inserts), text.with_inserts(own_inserts)
+    inserts = _split_inserts(torch.randn(shape, dtype=torch.float64, generator=generator), places, own)
+    deep = {
+        layer: _split_inserts(torch.randn(shape, dtype=torch.float64, generator=generator), places, own)
+        for layer in sizes.inserts
+    }
+    whole_deep, own_deep = ({layer: pair[side] for layer, pair in deep.items()} for side in (0, 1))
+    return text.with_inserts(inserts[0], whole_deep), text.with_inserts(inserts[1], own_deep)
+
+
+def _split_inserts(features: Tensor, places: Tensor, own: slice) -> tuple[tuple[Insert, ...], tuple[Insert, ...]]:
+    """Features at places of the whole batch, and those that reach a rank's own rows."""
+    inside = (places >= own.start) & (places < own.stop)
+    share = features[inside].clone().requires_grad_()
+    return ((features.requires_grad_(), places),), ((share, places[inside] - own.start),)
 
 
 def _compare(
@@ -85,14 +107,16 @@ def _compare(
     expected = _forward_backward([chain for chain, _ in plain], batches[0], 0, 1)
     found = _forward_backward([chain for chain, _ in local], batches[1], rank, size)
     what = f"{sizes}, sequence_parallel={sequence_parallel}, stages={stages}, rank {rank}"
-    if expected.ndim:
-        share_rows = expected.shape[0] // size
-        expected = expected[rank * share_rows : (rank + 1) * share_rows]
-    torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE, msg=lambda m: f"{what}: {m}")
+    assert found.keys() == expected.keys()
+    for port, out in expected.items():
+        share_rows = out.shape[0] // size if out.ndim else 0
+        share = out[rank * share_rows : (rank + 1) * share_rows] if out.ndim else out
+        torch.testing.assert_close(found[port], share, rtol=TOLERANCE, atol=TOLERANCE, msg=lambda m: f"{what}: {m}")
     for (whole, _), (share, shardings) in zip(plain, local, strict=True):
         _compare_gradients(whole, share, shardings, place, what)
-    if isinstance(batches[0], TextBatch):
-        _compare_inserts(batches, rank, size, what)
+    readers = tuple(batch for batch in batches if isinstance(batch, TextBatch | FeatureBatch))
+    if readers:
+        _compare_inserts(readers, rank, size, what)
 
 
 def _build(
@@ -116,17 +140,22 @@ def _build(
     return chain, shardings
 
 
-def _forward_backward(chains: list[Chain], batch: Batch, rank: int, size: int) -> Tensor:
+def _forward_backward(chains: list[Chain], batch: Batch, rank: int, size: int) -> dict[str, Tensor]:
     rows: Tensor | None = None
+    outputs: dict[str, Tensor] = {}
     for chain in chains:
-        rows = chain(rows, batch)
-    assert rows is not None
-    if rows.ndim == 0:
-        rows.backward()
-    else:
-        whole = torch.arange(rows.numel() * size, dtype=torch.float64).sin().view(-1, rows.shape[1])
-        rows.backward(whole[rank * rows.shape[0] : (rank + 1) * rows.shape[0]])
-    return rows.detach()
+        outputs |= chain(rows, batch)
+        rows = outputs[MAIN]
+    torch.autograd.backward(list(outputs.values()), [_seed(out, rank, size) for out in outputs.values()])
+    return {port: out.detach() for port, out in outputs.items()}
+
+
+def _seed(out: Tensor, rank: int, size: int) -> Tensor | None:
+    """The gradient of a rank's share of an output, different for every element of the whole; none for the loss."""
+    if out.ndim == 0:
+        return None
+    whole = torch.arange(out.numel() * size, dtype=torch.float64).sin().view(-1, out.shape[1])
+    return whole[rank * out.shape[0] : (rank + 1) * out.shape[0]]
 
 
 def _compare_gradients(
@@ -153,14 +182,18 @@ def _compare_gradients(
         assert worst <= TOLERANCE * max(1.0, scale), f"{what}: {name} differs by {worst:.3g}"
 
 
-def _compare_inserts(batches: tuple[Batch, Batch], rank: int, size: int, what: str) -> None:
-    whole, own = batches
-    assert isinstance(whole, TextBatch)
-    assert isinstance(own, TextBatch)
-    (features, places), (own_features, _) = whole.inserts[0], own.inserts[0]
-    share = whole.segments.rows // size
-    inside = (places >= rank * share) & (places < (rank + 1) * share)
-    expected, found = features.grad, own_features.grad
-    assert expected is not None, f"{what}: the inserted features have no gradient"
-    torch.testing.assert_close(found, expected[inside], rtol=TOLERANCE, atol=TOLERANCE)
-    features.grad = own_features.grad = None
+def _compare_inserts(batches: tuple[TextBatch | FeatureBatch, ...], rank: int, size: int, what: str) -> None:
+    """The gradients of features that came in front of all layers, and behind some."""
+    whole, own = (_inserts(batch) for batch in batches)
+    share = batches[0].segments.rows // size
+    for (features, places), (own_features, _own_places) in zip(whole, own, strict=True):
+        inside = (places >= rank * share) & (places < (rank + 1) * share)
+        expected, found = features.grad, own_features.grad
+        assert expected is not None, f"{what}: the inserted features have no gradient"
+        torch.testing.assert_close(found, expected[inside], rtol=TOLERANCE, atol=TOLERANCE)
+        features.grad = own_features.grad = None
+
+
+def _inserts(batch: TextBatch | FeatureBatch) -> list[Insert]:
+    deep = batch.deep if isinstance(batch, TextBatch) else {}
+    return [*batch.inserts, *(insert for inserts in deep.values() for insert in inserts)]

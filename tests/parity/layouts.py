@@ -11,6 +11,7 @@ from counterpoint.verify.command import as_verified
 
 TINY = Path(__file__).with_name("tiny.yaml")
 HYBRID = Path(__file__).with_name("hybrid.yaml")
+TOWERS = HYBRID.with_name("towers.yaml")
 
 
 def pair(world: int, vision: Mapping[str, Any], language: Mapping[str, Any], **more: Any) -> dict[str, Any]:

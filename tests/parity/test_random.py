@@ -10,28 +10,28 @@ from counterpoint.config.load import load_config
 from counterpoint.verify.command import as_verified, run_case, verify_random
 from counterpoint.verify.draw import SHARE, candidate, choose
 from counterpoint.verify.pool import Pool
-from tests.parity.layouts import HYBRID, TINY
+from tests.parity.layouts import HYBRID, TINY, TOWERS
 
-PAIRS = (TINY, HYBRID)
-IDS = ("dense", "hybrid")
+BASES = (TINY, HYBRID, TOWERS)
+IDS = ("dense", "hybrid", "graph")
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
-def test_24_random_cases_equal_one_process(pool: Pool, pair: Path) -> None:
-    base = as_verified(load_config(pair), "float64")
+@pytest.mark.parametrize("base_file", BASES, ids=IDS)
+def test_24_random_cases_equal_one_process(pool: Pool, base_file: Path) -> None:
+    base = as_verified(load_config(base_file), "float64")
     outcomes = [run_case(pool, case, "float64") for case in choose(base, count=24, seed=20, world_size=8)]
     assert {o.case.id: o.words for o in outcomes if o.status != "drawn"} == {}
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
-def test_every_feature_is_drawn_and_nothing_is_refused(pair: Path, seed: int) -> None:
-    base = as_verified(load_config(pair), "float64")
+@pytest.mark.parametrize("base_file", BASES, ids=IDS)
+def test_every_feature_is_drawn_and_nothing_is_refused(base_file: Path, seed: int) -> None:
+    base = as_verified(load_config(base_file), "float64")
     cases = choose(base, count=40, seed=seed, world_size=8)
     counts = Counter(feature for case in cases for feature in case.features)
     assert [case.refusal for case in cases if case.refusal] == []
     assert {feature: n for feature, n in counts.items() if n < SHARE * len(cases)} == {}
-    assert len(counts) >= 35
+    assert len(counts) >= 55
 
 
 def test_a_case_is_a_function_of_seed_and_number() -> None:
@@ -41,6 +41,6 @@ def test_a_case_is_a_function_of_seed_and_number() -> None:
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
-def test_200_random_cases_equal_one_process(pair: Path) -> None:
-    assert verify_random(pair, (), 200, 11, 8, "float64", None, None, Console())
+@pytest.mark.parametrize("base_file", BASES, ids=IDS)
+def test_200_random_cases_equal_one_process(base_file: Path) -> None:
+    assert verify_random(base_file, (), 200, 11, 8, "float64", None, None, Console())

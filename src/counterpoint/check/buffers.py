@@ -1,10 +1,11 @@
 """What is held at once: microbatches in flight, receives posted ahead, operations in one coalesced group."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from counterpoint.check.events import Events, Exchange, Programs, consumed
 from counterpoint.check.fault import Fault
-from counterpoint.plan.action import Compute, Direction, Transfer
+from counterpoint.plan.action import Action, Compute, Direction, Transfer, Work, is_ahead
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.plan import Plan
 
@@ -31,23 +32,16 @@ def peaks(plan: Plan, programs: Programs) -> Peaks:
 def trains(programs: Programs) -> bool:
     """Whether the programs have a backward."""
     return any(
-        isinstance(action, Compute) and action.direction is Direction.BACKWARD
+        isinstance(action, Compute) and action.work.gives_gradient
         for program in programs.values()
         for action in program
     )
 
 
-def bound(plan: Plan, node: Node, training: bool) -> int:
-    """Microbatches that a node may have in flight: its depth in 1F1B and evaluation, all where no less is promised."""
-    if training and plan.kind != "1f1b":
-        return plan.microbatches
-    return min(plan.stages.depth(node), plan.microbatches)
-
-
 def check_buffers(plan: Plan, programs: Programs, events: Events) -> Fault | None:
-    """The first rank that holds more than its bound, or posts a group that is too large."""
-    training = trains(programs)
-    bounds = {node: bound(plan, node, training) for node in plan.stages.nodes}
+    """The first rank that holds more than the schedule promises, or posts a group that is too large."""
+    training = trains(programs) or any(is_ahead(action) for program in programs.values() for action in program)
+    bounds = (plan.schedule if training else plan.evaluation).bounds
     for rank, program in programs.items():
         fault = _Held(plan, rank, training, Peaks({}, {}), bounds).walk(program)
         if fault is not None:
@@ -68,15 +62,17 @@ class _Held:
     """One rank's walk through its program, counting what it holds."""
 
     def __init__(
-        self, plan: Plan, rank: int, training: bool, found: Peaks, bounds: dict[Node, int] | None = None
+        self, plan: Plan, rank: int, training: bool, found: Peaks, bounds: Mapping[Node, int] | None = None
     ) -> None:
         self._plan, self._rank, self._training = plan, rank, training
         self._found, self._bounds = found, bounds
         self._flights: dict[Node, int] = {}
         self._ahead: dict[tuple[Link, Direction], int] = {}
         self._posted: set[Transfer] = set()
+        self._kept: set[tuple[Node, int]] = set()
 
-    def walk(self, program: tuple[object, ...]) -> Fault | None:
+    def walk(self, program: tuple[Action, ...]) -> Fault | None:
+        self._kept = {(a.node, a.microbatch) for a in program if isinstance(a, Compute) and a.work.gives_gradient}
         for action in program:
             fault: Fault | None = None
             match action:
@@ -96,11 +92,11 @@ class _Held:
         self._posted.add(action)
         held = self._ahead[key] = self._ahead.get(key, 0) + 1
         self._found.receives[key] = max(self._found.receives.get(key, 0), held)
-        if self._bounds is None or held <= self._bounds[link.source]:
+        if self._bounds is None or held <= self._most_receives(link):
             return None
         return Fault(
             f"rank {self._rank} at {action} has {held} receives of this link posted ahead, expected at most "
-            f"{self._bounds[link.source]}, what {link.source} may have in flight; post it after an earlier "
+            f"{self._most_receives(link)}, what {link.source} may have in flight; post it after an earlier "
             "one is consumed",
             ((self._rank, action),),
         )
@@ -111,14 +107,30 @@ class _Held:
                 self._ahead[transfer.link, transfer.direction] -= 1
         if not self._training:
             return None
-        node = action.node
-        held = self._flights.get(node, 0) + (1 if action.direction is Direction.FORWARD else -1)
-        self._flights[node] = held
-        self._found.in_flight[node] = max(self._found.in_flight.get(node, 0), held)
-        if self._bounds is None or held <= self._bounds[node]:
+        held = self._hold(action)
+        if self._bounds is None or held <= self._bounds[action.node]:
             return None
         return Fault(
-            f"rank {self._rank} at {action} has {held} microbatches of {node} in flight, expected at most "
-            f"{self._bounds[node]} under {self._plan.kind}; run a backward first",
+            f"rank {self._rank} at {action} has {held} microbatches of {action.node} in flight, expected at most "
+            f"{self._bounds[action.node]} under {self._plan.kind}; run a backward first",
             ((self._rank, action),),
         )
+
+    def _most_receives(self, link: Link) -> int:
+        """Exchanges of a link that may be posted ahead: those of what its source may have in flight."""
+        assert self._bounds is not None, "only bounded walks ask"
+        stages = self._plan.stages
+        if stages.steps_ahead(link.source) > stages.steps_ahead(link.target):
+            return stages.exchanges(link, self._plan.microbatches)
+        return self._bounds[link.source] * (stages.group(link.source.module) // stages.grain(link))
+
+    def _hold(self, action: Compute) -> int:
+        """Microbatches that a node keeps for backward once an action has run."""
+        node, stages = action.node, self._plan.stages
+        if (node, action.microbatch) not in self._kept:
+            return 0
+        gives_back = Work.WEIGHT if stages.trains(node) else Work.INPUT
+        change = {Work.FORWARD: 1, Work.BACKWARD: -1, gives_back: -1}.get(action.work, 0)
+        held = self._flights[node] = self._flights.get(node, 0) + change
+        self._found.in_flight[node] = max(self._found.in_flight.get(node, 0), held)
+        return held

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from counterpoint.check.fault import Fault
-from counterpoint.plan.action import Action, Compute, Direction
+from counterpoint.plan.action import Action, Compute, Work
 from counterpoint.plan.batch import DOCUMENT, BatchPlan, ModuleRows, Share, Span
 from counterpoint.plan.graph import Node
 from counterpoint.plan.layout import format_ranks
@@ -26,9 +26,9 @@ def check_layouts(plan: Plan) -> Fault | None:
         bounds = plan.splits[module]
         starts = [0, *(stop for _start, stop in bounds)]
         joined = all(start == end < stop for end, (start, stop) in zip(starts, bounds))
-        if len(bounds) != layout.pp or not joined:
+        if len(bounds) != layout.stages or not joined:
             return Fault(
-                f"modules.{module}.layout.split: got {list(bounds)} as parts of the {layout.pp} stages on "
+                f"modules.{module}.layout.split: got {list(bounds)} as parts of the {layout.stages} stages on "
                 f"ranks {format_ranks(layout.ranks)}, expected one run per stage, each starting where the "
                 "last ended; correct it"
             )
@@ -40,10 +40,11 @@ def check_batch(plan: Plan, batch: BatchPlan) -> Fault | None:
     for module, rows in plan.rows.items():
         shares = batch.shares[module]
         sizes = [len(lanes) for lanes in shares]
-        if sizes != [rows.layout.dp] * plan.microbatches:
+        microbatches = plan.stages.count(module, plan.microbatches)
+        if sizes != [rows.layout.dp] * microbatches:
             return Fault(
                 f"step {batch.step}: {module} has shares for {sizes} lanes per microbatch, expected "
-                f"{rows.layout.dp} for each of {plan.microbatches}; plan the batch with the layouts of this "
+                f"{rows.layout.dp} for each of {microbatches}; plan the batch with the layouts of this "
                 "plan"
             )
         for microbatch, lanes in enumerate(shares):
@@ -67,7 +68,7 @@ def _share_complaint(batch: BatchPlan, share: Share, rows: ModuleRows) -> str | 
         if span.row_in < row_in or span.row_out < row_out:
             starts = f"{span.row_in} and {span.row_out}"
             return f"{name} starts at rows {starts} inside the span before, expected no overlap; move it"
-        expected = _expected_rows(batch, span)
+        expected = _expected_rows(batch, span, rows)
         if (span.rows_in, span.rows_out) != expected:
             wanted = f"expected {expected[0]} and {expected[1]} as its document says; plan the batch anew"
             return f"{name} has {span.rows_in} rows in and {span.rows_out} out, {wanted}"
@@ -83,12 +84,12 @@ def _share_complaint(batch: BatchPlan, share: Share, rows: ModuleRows) -> str | 
     return None
 
 
-def _expected_rows(batch: BatchPlan, span: Span) -> tuple[int, int]:
+def _expected_rows(batch: BatchPlan, span: Span, rows: ModuleRows) -> tuple[int, int]:
     document = batch.documents[span.document]
     if span.item == DOCUMENT:
         return document.tokens, document.tokens
     item = document.items[span.item]
-    return item.rows_in, item.rows
+    return rows.rows_in(item), item.rows
 
 
 def _check_documents(batch: BatchPlan) -> Fault | None:
@@ -113,7 +114,8 @@ def _check_documents(batch: BatchPlan) -> Fault | None:
 def _check_once(plan: Plan, batch: BatchPlan) -> Fault | None:
     expected = {(plan.sink, d, DOCUMENT) for d in range(len(batch.documents))}
     for d, document in enumerate(batch.documents):
-        expected |= {(item.module, d, i) for i, item in enumerate(document.items)}
+        for i, item in enumerate(document.items):
+            expected |= {(module, d, i) for module, rows in plan.rows.items() if rows.computes(item)}
     seen: dict[tuple[str, int, int], int] = {}
     for module, microbatch, lane, span in _spans(plan, batch):
         key = (module, span.document, span.item)
@@ -122,14 +124,14 @@ def _check_once(plan: Plan, batch: BatchPlan) -> Fault | None:
             remedy = "expected each in one share of its own module; plan the batch anew"
             return _at(plan, module, microbatch, lane, f"{_name(span)} is computed {what}, {remedy}")
         seen[key] = microbatch
-        home = seen.get((plan.sink, span.document, DOCUMENT), microbatch)
+        home = batch.homes[span.document] // plan.stages.group(module)
         if home != microbatch:
             what = f"{_name(span)} is apart from its document in microbatch {home}"
             return _at(plan, module, microbatch, lane, f"{what}, expected both in one; plan the batch anew")
     missing = min(expected - seen.keys(), default=None)
     if missing is not None:
-        module, number, item = missing
-        what = f"document {number}" if item == DOCUMENT else f"item {item} of document {number}"
+        module, number, item_number = missing
+        what = f"document {number}" if item_number == DOCUMENT else f"item {item_number} of document {number}"
         return Fault(f"step {batch.step}: {what} has no share in {module}, expected one; plan the batch anew")
     return None
 
@@ -152,5 +154,5 @@ def _at(plan: Plan, module: str, microbatch: int, lane: int, complaint: str) -> 
     layout = plan.layouts[module]
     where = f"{module}, microbatch {microbatch}, lane {lane}"
     rank = layout.lane_ranks(0, lane)[0]
-    action: Action = Compute(Node(module, 0), Direction.FORWARD, microbatch)
+    action: Action = Compute(Node(module, 0), Work.FORWARD, microbatch)
     return Fault(f"{where} (rank {rank} at {action}): {complaint}", ((rank, action),))

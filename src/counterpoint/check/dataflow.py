@@ -1,12 +1,15 @@
 """Every action finds what it consumes earlier in its program; nothing stands twice or on a foreign rank."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
 
 from counterpoint.check.events import Programs, consumed
 from counterpoint.check.fault import Fault
-from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer
+from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
+from counterpoint.plan.erase import Erasure
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.schedule import action_ranks
+from counterpoint.plan.stages import action_ranks
 
 
 def check_members(plan: Plan, programs: Programs) -> Fault | None:
@@ -29,20 +32,23 @@ def check_members(plan: Plan, programs: Programs) -> Fault | None:
     return None
 
 
-def check_dataflow(plan: Plan, programs: Programs) -> Fault | None:
-    """The first action whose input does not stand before it, or that some of its ranks lack."""
-    live = {action for program in programs.values() for action in program}
+def check_dataflow(plan: Plan, programs: Programs, erasure: Erasure | None = None) -> Fault | None:
+    """The first action whose input does not stand before it, or that some of its ranks lack.
+
+    `erasure` says what a batch leaves of the template: what it leaves is needed.
+    """
+    needs = _Needs(plan, {action for program in programs.values() for action in program}, erasure)
     for rank, program in programs.items():
-        fault = _check_inputs(plan, rank, program, live) or _check_end(rank, program)
+        fault = _check_inputs(needs, rank, program) or _check_end(rank, program)
         if fault is not None:
             return fault
     return _check_shared(plan, programs)
 
 
-def _check_inputs(plan: Plan, rank: int, program: tuple[Action, ...], live: set[Action]) -> Fault | None:
+def _check_inputs(needs: "_Needs", rank: int, program: tuple[Action, ...]) -> Fault | None:
     done: set[Action] = set()
     for action in program:
-        for needed in _needed(plan, rank, action, live):
+        for needed in needs.of(rank, action):
             if needed not in done:
                 when = "later" if needed in program else "not at all"
                 return Fault(
@@ -81,24 +87,58 @@ def _check_shared(plan: Plan, programs: Programs) -> Fault | None:
     return None
 
 
-def _needed(plan: Plan, rank: int, action: Action, live: set[Action]) -> Iterator[Action]:
-    """What must stand before an action on the same rank; an edge whose source is erased brings nothing."""
-    match action:
-        case Compute(node=node, direction=Direction.FORWARD, microbatch=microbatch):
-            for transfer in consumed(plan, action):
-                if transfer.link.is_hop or Compute(transfer.link.source, Direction.FORWARD, microbatch) in live:
-                    yield transfer
-        case Compute(node=node, direction=Direction.BACKWARD, microbatch=microbatch):
-            yield Compute(node, Direction.FORWARD, microbatch)
-            for transfer in consumed(plan, action):
-                if Transfer(transfer.link, Direction.FORWARD, microbatch) in live:
-                    yield transfer
-        case Transfer(link=link, direction=direction, microbatch=microbatch):
-            producer = link.source if direction is Direction.FORWARD else link.target
-            if rank in plan.stages.ranks[producer]:
-                yield Compute(producer, direction, microbatch)
-        case Reduce(node=node):
-            backwards = (Compute(node, Direction.BACKWARD, m) for m in range(plan.microbatches))
-            yield from (backward for backward in backwards if backward in live)
-        case Step():
-            yield from (Reduce(node) for node in plan.nodes_of(rank) if Reduce(node) in live)
+@dataclass(frozen=True)
+class _Needs:
+    """What must stand before an action on the same rank; an edge whose rows are erased brings nothing."""
+
+    plan: Plan
+    live: set[Action]
+    erasure: Erasure | None
+
+    def of(self, rank: int, action: Action) -> Iterator[Action]:
+        """The actions that must stand before one."""
+        match action:
+            case Compute(work=Work.FORWARD):
+                yield from (transfer for transfer in consumed(self.plan, action) if self._brings(transfer))
+            case Compute(node=node, work=Work.WEIGHT, microbatch=microbatch):
+                yield Compute(node, Work.INPUT, microbatch)
+            case Compute(node=node, microbatch=microbatch):
+                yield Compute(node, Work.FORWARD, microbatch)
+                for transfer in consumed(self.plan, action):
+                    if replace(transfer, direction=Direction.FORWARD) in self.live:
+                        yield transfer
+            case Transfer():
+                yield from self._maker(rank, action)
+            case Reduce(node=node):
+                works = (Work.BACKWARD, Work.INPUT, Work.WEIGHT)
+                cells = product(works, range(self.plan.stages.count(node.module, self.plan.microbatches)))
+                yield from (a for work, m in cells if (a := Compute(node, work, m)) in self.live)
+            case Step():
+                yield from (Reduce(node) for node in self.plan.nodes_of(rank) if Reduce(node) in self.live)
+
+    def _brings(self, transfer: Transfer) -> bool:
+        """Whether an exchange has rows for its target."""
+        if self.erasure is not None:
+            return self.erasure.keeps(transfer)
+        stages, link = self.plan.stages, transfer.link
+        source = Compute(link.source, Work.FORWARD, stages.source_microbatch(link, transfer.exchange), transfer.ahead)
+        # One microbatch of a grouped source serves several of the target's, of which any may have no row.
+        return link.is_hop or transfer in self.live or (source in self.live and stages.group(link.source.module) == 1)
+
+    def _maker(self, rank: int, transfer: Transfer) -> Iterator[Action]:
+        """The compute action that made what a rank sends."""
+        stages, link = self.plan.stages, transfer.link
+        if transfer.direction is Direction.BACKWARD:
+            if rank in stages.ranks[link.target]:
+                microbatch = stages.target_microbatch(link, transfer.exchange)
+                half = Compute(link.target, Work.INPUT, microbatch)
+                yield half if half in self.live else replace(half, work=Work.BACKWARD)
+        elif rank in stages.ranks[link.source]:
+            microbatch = stages.source_microbatch(link, transfer.exchange)
+            here = Compute(link.source, Work.FORWARD, microbatch, transfer.ahead)
+            if here in self.live or not self._made_before(rank, replace(here, ahead=stages.steps_ahead(link.source))):
+                yield here
+
+    def _made_before(self, rank: int, action: Compute) -> bool:
+        """Whether every earlier step made it: what a step takes from before, its own template makes for later."""
+        return action.ahead > 0 and action in self.plan.schedule.programs[rank]

@@ -7,7 +7,7 @@ collectives block. Several collectives of one action on one communicator are one
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer
+from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.communicators import collective_name, transfer_name
 from counterpoint.plan.graph import Link, Node
@@ -95,9 +95,12 @@ Events = dict[int, tuple[Event, ...]]
 """The events of a step, by rank."""
 
 
-def expand(plan: Plan, programs: Programs, batch: BatchPlan | None = None) -> Events:
-    """The events of programs; without a batch a transfer has every peer that any batch could give it."""
-    flows = _Flows(plan, batch)
+def expand(plan: Plan, programs: Programs, batch: BatchPlan | None = None, ahead: BatchPlan | None = None) -> Events:
+    """The events of programs; without a batch a transfer has every peer that any batch could give it.
+
+    `ahead` is the batch of what runs ahead.
+    """
+    flows = _Flows(plan, batch, ahead)
     return {rank: tuple(_Walk(plan, flows, rank).events(program)) for rank, program in programs.items()}
 
 
@@ -132,6 +135,10 @@ class _Walk:
 
     def _compute(self, action: Compute) -> Iterator[Event]:
         yield from self._await(action, consumed(self._plan, action))
+        if action.work is Work.WEIGHT:
+            # What it reads is on the rank, what it makes stays there until the reduction.
+            yield Run(action)
+            return
         layout = self._plan.layouts[action.node.module]
         gathers = layout.reshard or action.node not in self._computed
         self._computed.add(action.node)
@@ -167,9 +174,7 @@ class _Walk:
 
 def consumed(plan: Plan, action: Compute) -> tuple[Transfer, ...]:
     """The transfers that bring what a compute action reads, for all of its links."""
-    forward = action.direction is Direction.FORWARD
-    links = plan.stages.incoming(action.node) if forward else plan.stages.outgoing(action.node)
-    return tuple(Transfer(link, action.direction, action.microbatch) for link in links)
+    return tuple(plan.stages.reads(action, plan.microbatches))
 
 
 _RankFlows = tuple[tuple[Flow, ...], tuple[Flow, ...]]
@@ -178,21 +183,22 @@ _RankFlows = tuple[tuple[Flow, ...], tuple[Flow, ...]]
 class _Flows:
     """Sends and receives by transfer and rank; computed once per transfer."""
 
-    def __init__(self, plan: Plan, batch: BatchPlan | None) -> None:
-        self._plan, self._batch = plan, batch
+    def __init__(self, plan: Plan, batch: BatchPlan | None, ahead: BatchPlan | None) -> None:
+        self._plan, self._batch, self._ahead = plan, batch, ahead
         self._known: dict[tuple[Link, Direction, int], dict[int, _RankFlows]] = {}
 
     def of(self, action: Transfer, rank: int) -> _RankFlows:
-        key = (action.link, action.direction, 0 if self._batch is None else action.microbatch)
+        key = (action.link, action.direction, 0 if self._batch is None else action.exchange)
         if key not in self._known:
             self._known[key] = self._by_rank(action, self._rows(action))
         return self._known[key].get(rank, ((), ()))
 
     def _rows(self, action: Transfer) -> dict[tuple[int, int], int | None]:
         """Rows by (sender, receiver), the rows that stay on their rank left out."""
-        if self._batch is None:
+        batch = self._ahead if action.ahead else self._batch
+        if batch is None:
             return dict.fromkeys(self._plan.pairs(action.link, action.direction))
-        copies: tuple[Copy, ...] = self._plan.route(self._batch, action.link, action.microbatch).copies
+        copies: tuple[Copy, ...] = self._plan.route(batch, action.link, action.exchange).copies
         rows: dict[tuple[int, int], int | None] = {}
         for copy in copies:
             pair = (copy.source_rank, copy.target_rank)
@@ -213,6 +219,5 @@ class _Flows:
 
     def _columns(self, action: Transfer) -> tuple[int, int]:
         """Columns that the sender has and the receiver expects; at an edge each module has its own."""
-        source = self._plan.width(action.link)
-        target = self._plan.widths[action.link.target.module][0]
+        source, target = self._plan.width(action.link), self._plan.expected_width(action.link)
         return (source, target) if action.direction is Direction.FORWARD else (target, source)

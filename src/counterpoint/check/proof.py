@@ -12,7 +12,9 @@ from counterpoint.check.grid import format_programs
 from counterpoint.check.matching import check_matching
 from counterpoint.check.routes import check_routes
 from counterpoint.errors import ProofError
+from counterpoint.plan.action import Step, is_ahead
 from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.erase import Erasure
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 
@@ -40,28 +42,37 @@ class Proof:
         )
 
 
-def check_plan(plan: Plan, batch: BatchPlan | None = None) -> Proof:
+def check_plan(plan: Plan, batch: BatchPlan | None = None, ahead: BatchPlan | None = None) -> Proof:
     """Prove a plan: its templates with every optional action, or with a batch what is left of them.
 
-    Covers the training and the evaluation schedule and returns the proof of the former; raises ProofError.
+    Covers the training and the evaluation schedule and returns the proof of the former; raises ProofError. Where
+    modules run ahead, it also covers the steps before the first and behind the last, and what every step takes from an
+    earlier one every step makes: all steps end with nothing under way, so they hold in any number. `ahead` is the batch
+    of what runs ahead of `batch`.
     """
     _raise(check_layouts(plan), {})
-    templates = (plan.evaluation, plan.schedule)
-    schedules = templates if batch is None else tuple(plan.of_step(template, batch) for template in templates)
-    for schedule in schedules[:-1]:
-        check_programs(plan, schedule.programs, batch)
-    return check_programs(plan, schedules[-1].programs, batch)
+    if batch is not None:
+        check_programs(plan, plan.of_step(plan.evaluation, batch).programs, batch)
+        return check_programs(plan, plan.of_step(plan.schedule, batch, ahead).programs, batch, ahead)
+    check_programs(plan, plan.evaluation.programs)
+    if plan.stages.ahead:
+        check_programs(plan, plan.schedule.keep(lambda action: is_ahead(action) or action == Step()).programs)
+        check_programs(plan, plan.schedule.keep(lambda action: not is_ahead(action)).programs)
+    return check_programs(plan, plan.schedule.programs)
 
 
-def check_programs(plan: Plan, programs: Programs, batch: BatchPlan | None = None) -> Proof:
+def check_programs(
+    plan: Plan, programs: Programs, batch: BatchPlan | None = None, ahead: BatchPlan | None = None
+) -> Proof:
     """Prove that programs are safe on a placement and that a batch's rows arrive; raises ProofError."""
     _raise(check_members(plan, programs), programs)
+    erasure = None if batch is None else Erasure(plan.stages, batch, ahead)
     if batch is not None:
         _raise(check_batch(plan, batch) or check_routes(plan, batch), programs)
-    events = expand(plan, programs, batch)
+    events = expand(plan, programs, batch, ahead)
     _raise(
         check_matching(events)
-        or check_dataflow(plan, programs)
+        or check_dataflow(plan, programs, erasure)
         or check_fifos(events)
         or check_buffers(plan, programs, events),
         programs,
@@ -81,8 +92,12 @@ def check_programs(plan: Plan, programs: Programs, batch: BatchPlan | None = Non
 
 
 def _rows(plan: Plan, batch: BatchPlan) -> int:
-    links = plan.stages.links
-    return sum(plan.route(batch, link, m).rows for link in links for m in range(plan.microbatches))
+    stages = plan.stages
+    return sum(
+        plan.route(batch, link, exchange).rows
+        for link in stages.links
+        for exchange in range(stages.exchanges(link, plan.microbatches))
+    )
 
 
 def _raise(fault: Fault | None, programs: Programs) -> None:

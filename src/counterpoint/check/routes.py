@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from counterpoint.check.fault import Fault
 from counterpoint.plan.action import Direction, Transfer
-from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.batch import DOCUMENT, BatchPlan, Share
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
@@ -26,24 +26,25 @@ class _Piece:
 
 
 def check_routes(plan: Plan, batch: BatchPlan) -> Fault | None:
-    """The first wrong copy over all links and microbatches of a batch."""
+    """The first wrong copy over all exchanges of all links of a batch."""
     for link in plan.stages.links:
-        for microbatch in range(plan.microbatches):
-            fault = check_route(plan, batch, link, microbatch, plan.route(batch, link, microbatch))
+        for exchange in range(plan.stages.exchanges(link, plan.microbatches)):
+            fault = check_route(plan, batch, link, exchange, plan.route(batch, link, exchange))
             if fault is not None:
                 return fault
     return None
 
 
-def check_route(plan: Plan, batch: BatchPlan, link: Link, microbatch: int, route: Route) -> Fault | None:
+def check_route(plan: Plan, batch: BatchPlan, link: Link, exchange: int, route: Route) -> Fault | None:
     """The first copy of a route that moves a wrong row, or the first row that is not moved exactly once."""
     source, target = plan.layouts[link.source.module], plan.layouts[link.target.module]
-    pieces = sorted((_hop_pieces if link.is_hop else _edge_pieces)(batch, link, microbatch))
+    ends = _Ends.of(plan, batch, link, exchange)
+    pieces = sorted(_hop_pieces(ends) if link.is_hop else _edge_pieces(plan, batch, link, exchange, ends))
     starts = [(piece.lane, piece.row) for piece in pieces]
-    action = Transfer(link, Direction.FORWARD, microbatch)
+    action = Transfer(link, Direction.FORWARD, exchange)
     delivered: dict[_Piece, list[tuple[int, int, int]]] = {piece: [] for piece in pieces}
     for copy in route.copies:
-        size_out, size_in = _shard_sizes(batch, link, microbatch, copy, source, target)
+        size_out, size_in = _shard_sizes(ends, link, copy, source, target)
         lane, row = _global_row(source, copy.source_rank, size_out, copy.source_row)
         index = bisect_right(starts, (lane, row)) - 1
         piece = pieces[index] if index >= 0 else None
@@ -80,34 +81,52 @@ def _check_once(
     return None
 
 
-def _hop_pieces(batch: BatchPlan, link: Link, microbatch: int) -> Iterator[_Piece]:
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The shares of both ends of an exchange, by lane."""
+
+    source: tuple[Share, ...]
+    target: tuple[Share, ...]
+
+    @classmethod
+    def of(cls, plan: Plan, batch: BatchPlan, link: Link, exchange: int) -> "_Ends":
+        source = plan.stages.source_microbatch(link, exchange)
+        target = plan.stages.target_microbatch(link, exchange)
+        return cls(batch.shares[link.source.module][source], batch.shares[link.target.module][target])
+
+
+def _hop_pieces(ends: _Ends) -> Iterator[_Piece]:
     """A hop moves a lane's rows whole, padding included."""
-    for lane, share in enumerate(batch.shares[link.source.module][microbatch]):
+    for lane, share in enumerate(ends.source):
         if share.rows_in:
             yield _Piece(lane, 0, share.rows_in, lane, 0, "its rows")
 
 
-def _edge_pieces(batch: BatchPlan, link: Link, microbatch: int) -> Iterator[_Piece]:
-    """Every item of the source among the emitted rows, with its placeholders among the target's rows."""
-    placed = {
-        span.document: (lane, span.row_in)
-        for lane, share in enumerate(batch.shares[link.target.module][microbatch])
-        for span in share.spans
-    }
-    for lane, share in enumerate(batch.shares[link.source.module][microbatch]):
+def _edge_pieces(plan: Plan, batch: BatchPlan, link: Link, exchange: int, ends: _Ends) -> Iterator[_Piece]:
+    """Every item of the source whose document the exchange serves, with its place among the target's rows."""
+    documents: dict[tuple[int, int], tuple[int, int]] = {}
+    items: dict[tuple[int, int], tuple[int, int]] = {}
+    for lane, share in enumerate(ends.target):
         for span in share.spans:
-            target_lane, row = placed[span.document]
-            first = row + batch.item(span).position
+            (documents if span.item == DOCUMENT else items)[span.document, span.item] = (lane, span.row_in)
+    grain = plan.stages.grain(link)
+    for lane, share in enumerate(ends.source):
+        for span in share.spans:
+            if not exchange * grain <= batch.homes[span.document] < (exchange + 1) * grain:
+                continue
+            if items:
+                target_lane, first = items[span.document, span.item]
+            else:
+                target_lane, row = documents[span.document, DOCUMENT]
+                first = row + batch.item(span).position
             name = f"item {span.item} of document {span.document}"
             yield _Piece(lane, span.row_out, span.rows_out, target_lane, first, name)
 
 
-def _shard_sizes(
-    batch: BatchPlan, link: Link, microbatch: int, copy: Copy, source: Layout, target: Layout
-) -> tuple[int, int]:
+def _shard_sizes(ends: _Ends, link: Link, copy: Copy, source: Layout, target: Layout) -> tuple[int, int]:
     """Rows of the shards that a copy leaves and reaches."""
-    left = batch.shares[source.module][microbatch][source.coordinate(copy.source_rank).dp]
-    right = batch.shares[target.module][microbatch][target.coordinate(copy.target_rank).dp]
+    left = ends.source[source.coordinate(copy.source_rank).dp]
+    right = ends.target[target.coordinate(copy.target_rank).dp]
     emitted = left.rows_in if link.is_hop else left.rows_out
     return emitted // source.lane_size, right.rows_in // target.lane_size
 

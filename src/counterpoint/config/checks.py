@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from counterpoint.config.data import PreparedEntry, SyntheticEntry, evaluation_names, largest, smallest
+from counterpoint.config.graph import graph_problems
 from counterpoint.config.later import later_problems
 from counterpoint.config.models import DecoderConfig, VitConfig
-from counterpoint.config.problem import Problem, nearest, show
+from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import Config, Distribution
 from counterpoint.config.shapes import shape_problems
+from counterpoint.config.steps import step_problems
 from counterpoint.errors import DataError
 
 _PRECISIONS = (
@@ -28,8 +30,9 @@ def config_problems(config: Config) -> list[Problem]:
     """The problems of the config alone: ranks are the placement's part."""
     return [
         *later_problems(config),
-        *_graph_problems(config),
+        *graph_problems(config),
         *(problem for name, module in config.modules.items() for problem in shape_problems(name, module)),
+        *step_problems(config),
         *_data_problems(config),
         *_training_problems(config),
     ]
@@ -48,44 +51,6 @@ def check_files(config: Config) -> None:
         problems.append(Problem("data.tokenizer", show(tokenizer), "a tokenizer file", remedy))
     if problems:
         raise DataError("\n".join(map(str, problems)))
-
-
-def _graph_problems(config: Config) -> Iterator[Problem]:
-    decoders = [name for name, module in config.modules.items() if isinstance(module.model, DecoderConfig)]
-    if len(decoders) != 1:
-        yield Problem(
-            "modules",
-            f"{len(decoders)} modules of kind decoder ({', '.join(decoders) or 'none'})",
-            "exactly one, which carries the loss",
-            "add a language model" if not decoders else "keep one of them",
-        )
-    for i, edge in enumerate(config.edges):
-        for end, name, kind in (("source", edge.source, VitConfig), ("target", edge.target, DecoderConfig)):
-            yield from _end_problems(config, f"edges.{i}.{end}", name, kind)
-    sources = Counter(edge.source for edge in config.edges)
-    for name, module in config.modules.items():
-        if isinstance(module.model, VitConfig) and sources[name] != 1:
-            remedy = f"add {{source: {name}, target: ...}} or remove the module" if not sources[name] else "keep one"
-            yield Problem("edges", f"{sources[name]} edges from the module {name}", "exactly one", remedy)
-    for mark, count in Counter(edge.mark for edge in config.edges).items():
-        if count > 1:
-            yield Problem(
-                "edges", f"the mark {show(mark)} on {count} edges", "a mark of its own for each", "rename one"
-            )
-    encoders = [name for name, module in config.modules.items() if isinstance(module.model, VitConfig)]
-    if len(encoders) > 1:
-        yield Problem("modules", f"the vision modules {', '.join(encoders)}", "at most one for now", "keep one of them")
-
-
-def _end_problems(config: Config, path: str, name: str, kind: type[VitConfig | DecoderConfig]) -> Iterator[Problem]:
-    expected_kind = "vit" if kind is VitConfig else "decoder"
-    if name not in config.modules:
-        alike = nearest(name, config.modules)
-        remedy = "add the module or correct the edge" if alike is None else f"did you mean {alike}?"
-        yield Problem(path, show(name), f"one of the modules {', '.join(config.modules)}", remedy)
-    elif not isinstance(config.modules[name].model, kind):
-        got = f"{name}, whose model is of kind {config.modules[name].model.kind}"
-        yield Problem(path, got, f"a module of kind {expected_kind}", "turn the edge or correct it")
 
 
 def _data_problems(config: Config) -> Iterator[Problem]:
@@ -121,7 +86,7 @@ def _data_problems(config: Config) -> Iterator[Problem]:
         )
     for path, entry in _entries(config):
         if isinstance(entry, SyntheticEntry):
-            yield from _synthetic_problems(f"{path}.synthetic", entry, bool(encoders))
+            yield from _synthetic_problems(f"{path}.synthetic", entry, list(encoders))
     for name, count in Counter(evaluation_names(data.evaluation)).items():
         if count > 1:
             yield Problem("data.evaluation", f"{name} {count} times", "every set once", "keep one of them")
@@ -148,7 +113,7 @@ def _image_problems(config: Config, name: str, model: VitConfig) -> Iterator[Pro
         )
 
 
-def _synthetic_problems(path: str, entry: SyntheticEntry, has_encoder: bool) -> Iterator[Problem]:
+def _synthetic_problems(path: str, entry: SyntheticEntry, encoders: list[str]) -> Iterator[Problem]:
     synthetic = entry.synthetic
     distributions: dict[str, Distribution] = {
         "text_tokens": synthetic.text_tokens,
@@ -166,13 +131,18 @@ def _synthetic_problems(path: str, entry: SyntheticEntry, has_encoder: bool) -> 
         yield Problem(
             f"{path}.seed", f"{synthetic.seed}", f"at most 2**64 - 1, {_LARGEST_SEED}", "choose a smaller one"
         )
-    if largest(synthetic.images_per_document) and synthetic.without_images < 1 and not has_encoder:
+    if largest(synthetic.images_per_document) and synthetic.without_images < 1 and not encoders:
         yield Problem(
             f"{path}.images_per_document",
             f"up to {largest(synthetic.images_per_document)}",
             "0, because no module reads images",
             "add a vision module or leave the key out",
         )
+    for key, shares in (("modules", synthetic.modules), ("without", synthetic.without)):
+        for name in shares:
+            if name not in encoders:
+                known = f"a module that takes images: {', '.join(encoders) or 'there is none'}"
+                yield Problem(f"{path}.{key}.{name}", show(shares[name]), known, "correct or remove it")
 
 
 def _training_problems(config: Config) -> Iterator[Problem]:

@@ -52,7 +52,8 @@ class SyntheticConfig(Section):
     """Documents that are a pure function of (seed, index).
 
     `without_images` and `without_loss` are the shares of documents that have no image and no loss token;
-    image sides are in pixels.
+    image sides are in pixels. Each image goes to one of `modules` by its share of them (left out: to any encoder of
+    images alike); `without` are the shares of documents that have none of a module.
     """
 
     documents: Count
@@ -63,6 +64,8 @@ class SyntheticConfig(Section):
     image_height: Distribution = ConstantConfig(kind="constant", value=224)
     image_width: Distribution = ConstantConfig(kind="constant", value=224)
     without_loss: Share = 0.0
+    modules: dict[Text, Positive] = Field(default_factory=dict)
+    without: dict[Text, Share] = Field(default_factory=dict)
 
 
 class PreparedEntry(Section):

@@ -7,7 +7,6 @@ from typing import Any
 from counterpoint.config.keys import WILDCARD
 from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import Config
-from counterpoint.config.training import PLANNED_SCHEDULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +25,7 @@ def _only(*values: object) -> Callable[[Any], bool]:
 
 
 LATER: tuple[Later, ...] = (
-    Later("modules.*.layout.chunks", "several chunks per rank", _only(1), "1"),
-    Later("modules.*.train", "freezing", _only("all"), '"all"'),
     Later("modules.*.init_from", "a warm start", _only(None), "null"),
-    Later("schedule.kind", "this schedule", lambda kind: kind not in PLANNED_SCHEDULES, '"gpipe" or "1f1b"'),
-    Later("schedule.encoder_group", "grouping encoder microbatches", _only(1), "1"),
-    Later("training.recompute", "activation recomputation", _only("none"), '"none"'),
     Later("training.compile", "compilation", _only(False), "false"),
 )
 

@@ -126,6 +126,17 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("--tensor-model-parallel-size",), ("modules.*.layout.tp",), "per module"),
     Row(("--pipeline-model-parallel-size",), ("modules.*.layout.pp",), "per module"),
+    Row(
+        ("--num-layers-per-virtual-pipeline-stage", "--num-virtual-stages-per-pipeline-rank"),
+        ("modules.*.layout.chunks", "schedule.kind"),
+        "stages per rank, in `interleaved` order; encoders may have them too",
+    ),
+    Row(("--delay-wgrad-compute",), ("schedule.kind",), "`zero_bubble` computes weight gradients apart"),
+    Row(
+        ("--recompute-granularity", "--recompute-activations", "--recompute-modules"),
+        ("modules.*.recompute",),
+        "`full`, or kinds of layers, per module",
+    ),
     Row(("--context-parallel-size",), ("modules.*.layout.cp",), "per module"),
     Row(("--expert-model-parallel-size",), ("modules.*.layout.expert.ep",), "per module"),
     Row(("--expert-tensor-parallel-size",), ("modules.*.layout.expert.etp",), "per module"),

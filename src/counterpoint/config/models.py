@@ -61,6 +61,40 @@ class VitConfig(Section):
         return self.hidden // self.heads
 
 
+class AdapterConfig(Section):
+    """A transformer over the features of each item that other encoders made, and its projector.
+
+    `inputs` is the width of these features; left out it is the language model's.
+    """
+
+    kind: Literal["adapter"]
+    layers: Count
+    hidden: Count
+    heads: Count
+    ffn: Count
+    inputs: Count | None = None
+    projector: ProjectorConfig
+
+    @property
+    def num_layers(self) -> int:
+        """Layers that pipeline stages are cut from."""
+        return self.layers
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Heads of keys and values: all of them."""
+        return self.heads
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads
+
+
+EncoderConfig = VitConfig | AdapterConfig
+"""A model whose rows enter other modules."""
+
+
 class MambaConfig(Section):
     """The Mamba-2 layers of a decoder.
 
@@ -137,4 +171,4 @@ class DecoderConfig(Section):
         return self.hidden // self.heads if self.head_dim is None else self.head_dim
 
 
-ModelConfig = Annotated[VitConfig | DecoderConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[EncoderConfig | DecoderConfig, Field(discriminator="kind")]

@@ -18,7 +18,9 @@ from counterpoint.config.data import (
 )
 from counterpoint.config.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.config.models import (
+    AdapterConfig,
     DecoderConfig,
+    EncoderConfig,
     LinearProjectorConfig,
     MambaConfig,
     MlpProjectorConfig,
@@ -28,7 +30,7 @@ from counterpoint.config.models import (
     VitConfig,
 )
 from counterpoint.config.optimizer import LearningRateConfig, OptimizerConfig
-from counterpoint.config.section import Patterns, Section, Text, matching
+from counterpoint.config.section import Count, Index, Patterns, Section, Text, matching
 from counterpoint.config.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -45,22 +47,45 @@ ModuleName = Annotated[str, matching(r"[a-z][a-z0-9_]*", "a module name of lower
 """Names stand in actions (`language.1F3`) and parameter keys, hence no dots and no capitals."""
 
 
+LayerKinds = Annotated[tuple[Literal["*", "-", "M", "E", "L"], ...], Field(strict=False, min_length=1)]
+"""Kinds of layers, each by its letter."""
+
+
 class ModuleConfig(Section):
-    """One node of the model graph: what it computes and where, what of it is trained, and how."""
+    """One node of the model graph: what it computes and where, what of it is trained, and how.
+
+    `recompute` are the layers whose inside is computed again in backward instead of kept: letters of a decoder's
+    pattern, L for an encoder's layers. `weight` is what a forward of one of its stages takes beside those of other
+    modules, by which schedules are laid out.
+    """
 
     model: ModelConfig
     layout: LayoutConfig = LayoutConfig()
     train: Literal["all", "none"] | Patterns = "all"
+    recompute: Literal["none", "full"] | LayerKinds = "none"
     init_from: Text | None = None
+    weight: Count = 1
     optimizer: OptimizerConfig
 
 
+class DepthConfig(Section):
+    """Features behind the source's layer `after` that join the rows behind the target's layer `into`, from 0 on."""
+
+    after: Index
+    into: Index
+
+
 class EdgeConfig(Section):
-    """Rows of `source` enter `target` where the prepared text has `mark`."""
+    """Rows of `source` enter `target`, where the prepared text has the mark of the encoder that they began in.
+
+    `mark` names it on an edge from that encoder (null: `<image>`). At `depths` features of more layers cross (Meng et
+    al., 2024, arXiv:2406.04334), each through a projector of its own.
+    """
 
     source: Text
     target: Text
-    mark: Text = "<image>"
+    mark: Text | None = None
+    depths: Annotated[tuple[DepthConfig, ...], Field(strict=False)] = ()
 
 
 class Config(Section):
@@ -85,14 +110,17 @@ class Config(Section):
 
 
 __all__ = [
+    "AdapterConfig",
     "CheckpointConfig",
     "Config",
     "ConstantConfig",
     "DataConfig",
     "DataEntry",
     "DecoderConfig",
+    "DepthConfig",
     "Distribution",
     "EdgeConfig",
+    "EncoderConfig",
     "EvaluationConfig",
     "ExpertLayoutConfig",
     "ImageConfig",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from counterpoint.config.models import DecoderConfig, MlpProjectorConfig, ModelConfig, VitConfig
+from counterpoint.config.models import DecoderConfig, EncoderConfig, MlpProjectorConfig, ModelConfig
 from counterpoint.config.problem import Problem
 from counterpoint.config.schema import ModuleConfig
 
@@ -20,10 +20,12 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     yield from _stage_problems(where, module)
 
 
-def _head_problems(where: str, model: VitConfig | DecoderConfig) -> Iterator[Problem]:
-    derives_head_size = isinstance(model, VitConfig) or model.head_dim is None
+def _head_problems(where: str, model: ModelConfig) -> Iterator[Problem]:
+    derives_head_size = isinstance(model, EncoderConfig) or model.head_dim is None
     if derives_head_size and model.hidden % model.heads:
-        remedy = "change one of them" if isinstance(model, VitConfig) else f"change one of them or set {where}.head_dim"
+        remedy = (
+            "change one of them" if isinstance(model, EncoderConfig) else f"change one of them or set {where}.head_dim"
+        )
         yield Problem(f"{where}.hidden", f"{model.hidden}", f"a multiple of {where}.heads, {model.heads}", remedy)
     elif isinstance(model, DecoderConfig) and "*" in model.pattern and model.rope_theta and model.head_size % 2:
         yield Problem(
@@ -111,7 +113,7 @@ def _expert_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
 
 def widths_cut_by_tp(model: ModelConfig) -> dict[str, int]:
     """The sizes that tensor parallelism cuts, by their keys in the model's section."""
-    if isinstance(model, VitConfig):
+    if isinstance(model, EncoderConfig):
         cut = {"heads": model.heads, "ffn": model.ffn}
         if isinstance(model.projector, MlpProjectorConfig):
             cut["projector.hidden"] = model.projector.hidden
@@ -128,7 +130,7 @@ def widths_cut_by_tp(model: ModelConfig) -> dict[str, int]:
 
 def heads_cut_by_cp(model: ModelConfig) -> dict[str, int]:
     """The heads that context parallelism shares out, by their keys in the model's section."""
-    if isinstance(model, VitConfig):
+    if isinstance(model, EncoderConfig):
         return {"heads": model.heads}
     heads = {"heads": model.heads} if "*" in model.pattern else {}
     return heads if model.mamba is None else heads | {"mamba.heads": model.mamba.heads}

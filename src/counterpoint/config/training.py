@@ -7,17 +7,13 @@ from pydantic_core import PydanticCustomError
 
 from counterpoint.config.section import Count, Index, Positive, Precision, Ranks, Section, Text
 
-SCHEDULES = ["gpipe", "1f1b"]
+SCHEDULES = ["gpipe", "1f1b", "interleaved", "zero_bubble"]
 """The schedules that a config may name; `counterpoint.register_schedule` adds to them."""
-
-PLANNED_SCHEDULES = ("interleaved", "zero_bubble")
-"""Schedules that have a name already but come with later work."""
 
 
 def _is_schedule(name: str) -> str:
-    known = [*SCHEDULES, *PLANNED_SCHEDULES]
-    if name not in known:
-        quoted = [f"'{schedule}'" for schedule in known]
+    if name not in SCHEDULES:
+        quoted = [f"'{schedule}'" for schedule in SCHEDULES]
         expected = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
         raise PydanticCustomError("literal_error", "{expected}", {"expected": expected})
     return name
@@ -41,11 +37,18 @@ class WorldConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """Order of forwards and backwards; `encoder_group` is how many microbatches an encoder takes at once."""
+    """Order of forwards and backwards of a step's microbatches.
+
+    An encoder takes `encoder_group` of them at once, and runs when its rows are needed, `first`, or to `fill` gaps, by
+    at most `buffer` of its microbatches ahead. Encoders that nothing trains may run `run_ahead` steps ahead.
+    """
 
     kind: Annotated[str, AfterValidator(_is_schedule)] = "1f1b"
     microbatches: Count = 1
     encoder_group: Count = 1
+    encoder: Literal["just_in_time", "first", "fill"] = "just_in_time"
+    buffer: Count | None = None
+    run_ahead: Index = 0
 
 
 class PrecisionConfig(Section):
@@ -62,7 +65,6 @@ class TrainingConfig(Section):
     steps: Count
     global_batch_samples: Count
     clip_norm: Positive | None = 1.0
-    recompute: Literal["none", "selective", "full"] = "none"
     compile: bool = False
     precision: PrecisionConfig = PrecisionConfig()
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.data.images import ItemSettings
+from counterpoint.data.images import Settings
 from counterpoint.data.index import TOKENIZER_NAME
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import Source
@@ -22,14 +22,14 @@ class PreparedSplit:
 
 def build_sources(
     datasets: Sequence[PreparedSplit | SyntheticRecipe],
-    settings: ItemSettings | None,
+    settings: Settings,
     sequence_tokens: int,
     vocabulary: int,
     tokenizer_digest: str | None,
 ) -> tuple[Source, ...]:
-    """Open datasets in their order, which numbers them; `settings` is None if no module takes images.
+    """Open datasets in their order, which numbers them; `settings` are of the modules that take images.
 
-    Raises DataError if a dataset cannot be read, its images stand at another mark, or its tokens come from
+    Raises DataError if a dataset cannot be read, its images stand at no module's mark, or its tokens come from
     another tokenizer than `tokenizer_digest` (a sha256; None accepts any).
     """
     return tuple(
@@ -43,7 +43,7 @@ def build_sources(
 def _prepared(
     dataset: PreparedSplit,
     number: int,
-    settings: ItemSettings | None,
+    settings: Settings,
     sequence_tokens: int,
     vocabulary: int,
     digest: str | None,
@@ -60,11 +60,5 @@ def _prepared(
             f"dataset {dataset.path}: its tokens were made by another tokenizer (sha256 {made_by[:12]}) than "
             f"data.tokenizer (sha256 {digest[:12]}); point data.tokenizer at "
             f"{source.index.folder / TOKENIZER_NAME}."
-        )
-    marked = source.index.manifest.mark
-    if settings is not None and source.index.manifest.images and marked != settings.mark:
-        raise DataError(
-            f"dataset {dataset.path}: its images stand at the mark '{marked}', but the edge from module "
-            f"{settings.module} takes '{settings.mark}'; set the edge's mark to '{marked}'."
         )
     return source

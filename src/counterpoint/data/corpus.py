@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from counterpoint.config.data import evaluation_names
+from counterpoint.config.graph import marks_of
 from counterpoint.config.schema import (
     Config,
     ConstantConfig,
@@ -18,7 +19,7 @@ from counterpoint.config.schema import (
 )
 from counterpoint.data.blend import integer_weights
 from counterpoint.data.build import PreparedSplit, build_sources
-from counterpoint.data.images import ItemSettings
+from counterpoint.data.images import ItemSettings, Settings
 from counterpoint.data.order import Exclusion, Order, SequentialOrder
 from counterpoint.data.source import Source
 from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, Uniform
@@ -84,19 +85,21 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int) -> Corp
     return Corpus(sources, order, tuple(splits))
 
 
-def item_settings(config: Config) -> ItemSettings | None:
-    """How images become rows, or None without a vision module; raises ConfigError if data.image is left out."""
-    vision = [(name, module.model) for name, module in config.modules.items() if isinstance(module.model, VitConfig)]
+def item_settings(config: Config) -> Settings:
+    """How images become rows in each vision module; raises ConfigError if data.image is left out."""
+    vision = {name: module.model for name, module in config.modules.items() if isinstance(module.model, VitConfig)}
     if not vision:
-        return None
-    name, model = vision[0]
-    image = config.data.image
+        return {}
+    image, marks = config.data.image, marks_of(config)
     if image is None:
         raise ConfigError(
-            f"data.image: left out although module {name} takes images, expected size and max_patches; add the section"
+            f"data.image: left out although module {next(iter(vision))} takes images, expected size and max_patches; "
+            "add the section"
         )
-    mark = next(edge.mark for edge in config.edges if edge.source == name)
-    return ItemSettings(name, model.patch, model.merge, image.size, image.max_patches, mark=mark)
+    return {
+        name: ItemSettings(name, model.patch, model.merge, image.size, image.max_patches, mark=marks[name])
+        for name, model in vision.items()
+    }
 
 
 def _dataset(entry: DataEntry) -> PreparedSplit | SyntheticRecipe:
@@ -115,6 +118,8 @@ def _recipe(config: SyntheticConfig) -> SyntheticRecipe:
         image_width=_distribution(config.image_width),
         without_images=config.without_images,
         without_loss=config.without_loss,
+        modules=dict(config.modules),
+        without=dict(config.without),
     )
 
 

@@ -13,15 +13,15 @@ import torch
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.source import Source, load_item_or_neutral
 from counterpoint.execute.rowmap import RowMap
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, PatchBatch, TextBatch
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, FeatureBatch, PatchBatch, TextBatch
 from counterpoint.models.segments import Segments
 from counterpoint.plan.batch import BatchPlan, Share
-from counterpoint.plan.graph import Link, Node
+from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.sizes import DecoderSizes, VitSizes
 
-ModuleBatch = TextBatch | PatchBatch
+ModuleBatch = TextBatch | PatchBatch | FeatureBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class BadPayload:
 class StepInputs:
     """One rank's inputs of one step, on the CPU.
 
-    `batches` are by (module, microbatch), `maps` by (link, microbatch); `bad` payloads were replaced.
+    `batches` are by (module, its microbatch), `maps` by (link, exchange); `bad` payloads were replaced.
     """
 
     batch: BatchPlan
@@ -59,10 +59,11 @@ class Reader:
         """Build the inputs of a step; a bad payload is replaced and reported, never raised."""
         bad: list[BadPayload] = []
         batches: dict[tuple[str, int], ModuleBatch] = {}
-        for node in self.plan.nodes_of(self.rank):
-            for microbatch in range(self.plan.microbatches):
-                if not batch.is_empty(node.module, microbatch):
-                    batches[node.module, microbatch] = self._batch(batch, node, microbatch, bad)
+        for module in self.plan.placement.modules_of(self.rank):
+            for microbatch, lanes in enumerate(batch.shares[module]):
+                if not batch.is_empty(module, microbatch):
+                    share = lanes[self.plan.layouts[module].coordinate(self.rank).dp]
+                    batches[module, microbatch] = self._batch(batch, module, share, bad)
         return StepInputs(batch, batches, self._maps(batch), tuple(bad))
 
     def _maps(self, batch: BatchPlan) -> dict[tuple[Link, int], RowMap]:
@@ -71,24 +72,25 @@ class Reader:
         for link in stages.links:
             if self.rank not in stages.ranks[link.source] and self.rank not in stages.ranks[link.target]:
                 continue
-            for microbatch in range(self.plan.microbatches):
-                if not batch.is_empty(link.source.module, microbatch):
-                    maps[link, microbatch] = RowMap.build(self.plan.route(batch, link, microbatch), self.rank)
+            for exchange in range(stages.exchanges(link, self.plan.microbatches)):
+                route = self.plan.route(batch, link, exchange)
+                if route.copies:
+                    maps[link, exchange] = RowMap.build(route, self.rank)
         return maps
 
-    def _batch(self, batch: BatchPlan, node: Node, microbatch: int, bad: list[BadPayload]) -> ModuleBatch:
-        layout = self.plan.layouts[node.module]
-        lane = layout.coordinate(self.rank).dp
-        share = batch.shares[node.module][microbatch][lane]
-        if node.module == self.plan.sink:
-            is_end = node.stage in (0, layout.pp - 1)
-            return self._text(batch, share, layout, with_payload=is_end)
-        first, rows = self._own_rows(node, share) if node.stage == 0 else (0, 0)
-        return self._patches(batch, share, node.module, first, rows, bad)
+    def _batch(self, batch: BatchPlan, module: str, share: Share, bad: list[BadPayload]) -> ModuleBatch:
+        """What this rank's stages of a module read of a share of its lane."""
+        layout = self.plan.layouts[module]
+        stages = {node.stage for node in self.plan.nodes_of(self.rank) if node.module == module}
+        if module == self.plan.sink:
+            return self._text(batch, share, layout, with_payload=bool(stages & {0, layout.stages - 1}))
+        first, rows = self._own_rows(layout, share) if 0 in stages else (0, 0)
+        if self.plan.rows[module].roots:
+            return FeatureBatch(rows=rows, segments=self._segments(share, layout))
+        return self._patches(batch, share, module, first, rows, bad)
 
-    def _own_rows(self, node: Node, share: Share) -> tuple[int, int]:
+    def _own_rows(self, layout: Layout, share: Share) -> tuple[int, int]:
         """The lane's input rows (first, count) that this rank's shard holds."""
-        layout = self.plan.layouts[node.module]
         rows = share.rows_in // layout.lane_size
         coordinate = layout.coordinate(self.rank)
         return (coordinate.cp * layout.tp + coordinate.tp) * rows, rows
@@ -132,6 +134,15 @@ class Reader:
         starts = tuple(span.row_in - first for span in spans)
         return Segments.build(tuple(span.rows_in for span in spans), rows, starts=starts)
 
+    def _segments(self, share: Share, layout: Layout) -> Segments:
+        """The items of a lane, each seen by itself."""
+        return Segments.build(
+            tuple(span.rows_in for span in share.spans),
+            share.rows_in,
+            starts=tuple(span.row_in for span in share.spans),
+            own=self._whole_items(share, layout),
+        )
+
     @property
     def _position_axes(self) -> int:
         sizes = self.plan.sizes[self.plan.sink]
@@ -161,12 +172,7 @@ class Reader:
                 payload.coordinates[there],
                 payload.grid,
             )
-        segments = Segments.build(
-            tuple(span.rows_in for span in share.spans),
-            share.rows_in,
-            starts=tuple(span.row_in for span in share.spans),
-            own=self._whole_items(share, self.plan.layouts[module]),
-        )
+        segments = self._segments(share, self.plan.layouts[module])
         return PatchBatch(
             patches=torch.from_numpy(patches).to(self.dtype),
             coordinates=torch.from_numpy(coordinates),

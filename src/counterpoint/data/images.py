@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +70,10 @@ class ItemSettings:
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid (rows, columns) of an image of a size in pixels."""
         return patch_grid(height, width, self.patch, self.merge, self.size, self.max_patches)
+
+
+Settings = Mapping[str, ItemSettings]
+"""How images enter the modules that take them, by module name."""
 
 
 def patch_grid(height: int, width: int, patch: int, merge: int, size: int | None, max_patches: int) -> tuple[int, int]:

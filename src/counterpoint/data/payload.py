@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,19 @@ class PatchPayload:
     grid: tuple[int, int]
 
 
+class Placed(NamedTuple):
+    """An image on the way into a module: its patch grid, of which `merge` x `merge` cells leave as one row."""
+
+    module: str
+    merge: int
+    grid: tuple[int, int]
+
+    @property
+    def rows(self) -> int:
+        """Rows that leave the module."""
+        return self.grid[0] * self.grid[1] // self.merge**2
+
+
 def lay_text(tokens: Ints, targets: Bools, positions: Sequence[int], rows: Sequence[int]) -> TextPayload:
     """Insert `rows[i]` item rows before token `positions[i]` and shift the targets into labels.
 
@@ -54,11 +68,11 @@ def lay_text(tokens: Ints, targets: Bools, positions: Sequence[int], rows: Seque
     return TextPayload(ids, labels)
 
 
-def lay_items(module: str, positions: Sequence[int], grids: Sequence[tuple[int, int]], merge: int) -> tuple[Item, ...]:
-    """Items of one document from the tokens they stand before and their patch grids."""
+def lay_items(positions: Sequence[int], placed: Sequence[Placed]) -> tuple[Item, ...]:
+    """Items of one document from the tokens they stand before, their modules and their patch grids."""
     items: list[Item] = []
     before = 0
-    for position, (rows, columns) in zip(positions, grids, strict=True):
+    for position, (module, merge, (rows, columns)) in zip(positions, placed, strict=True):
         rows_in = rows * columns
         items.append(Item(module, position + before, rows_in, rows_in // merge**2, columns // merge))
         before += items[-1].rows

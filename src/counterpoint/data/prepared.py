@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from counterpoint.data.images import ItemSettings, read_patches
+from counterpoint.data.images import ItemSettings, Settings, read_patches
 from counterpoint.data.index import Index
-from counterpoint.data.payload import Ints, PatchPayload, TextPayload, lay_items, lay_text
+from counterpoint.data.payload import Ints, PatchPayload, Placed, TextPayload, lay_items, lay_text
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document, Item
 
@@ -15,18 +15,19 @@ from counterpoint.plan.samples import Document, Item
 class PreparedSource:
     """One split of one index; text behind the last row of `sequence_tokens` is cut off, an item never is.
 
-    A sample whose items do not fit is left out and counted in `excluded`. Raises DataError if the index
-    cannot be read, the split is unknown or nothing fits, or it has images and `settings` is None.
+    Its images go to the module in `settings` that takes its mark. A sample whose items do not fit is left out and
+    counted in `excluded`. Raises DataError if the index cannot be read, the split is unknown or nothing fits, or it has
+    images that no module takes.
     """
 
-    def __init__(
-        self, path: Path, split: str, source: int, settings: ItemSettings | None, sequence_tokens: int
-    ) -> None:
+    def __init__(self, path: Path, split: str, source: int, settings: Settings, sequence_tokens: int) -> None:
         self.index = Index(path)
-        self.settings = settings
         self._source = source
         rows = self.index.rows_of(split)
-        image_rows, last_position = self._item_extent(rows, split)
+        illustrated = int((self._lengths("images")[rows] > 0).sum())
+        self._taker = _taker(self.index, split, settings, illustrated) if illustrated else None
+        self.settings = {} if self._taker is None else {self._taker.module: self._taker}
+        image_rows, last_position = self._item_extent(rows)
         kept_tokens = np.minimum(self._lengths("tokens")[rows], sequence_tokens - image_rows)
         is_kept = (kept_tokens >= last_position) & (kept_tokens + image_rows > 0)
         self._rows, self._kept_tokens = rows[is_kept], kept_tokens[is_kept]
@@ -45,9 +46,10 @@ class PreparedSource:
         row, kept = int(self._rows[index]), int(self._kept_tokens[index])
         images = self.index.images(row)
         items: tuple[Item, ...] = ()
-        if self.settings is not None:
-            grids = [self.settings.grid(image.height, image.width) for image in images]
-            items = lay_items(self.settings.module, [image.position for image in images], grids, self.settings.merge)
+        if self._taker is not None:
+            taker = self._taker
+            placed = [Placed(taker.module, taker.merge, taker.grid(image.height, image.width)) for image in images]
+            items = lay_items([image.position for image in images], placed)
         starts_with_text = kept > 0 and not (images and images[0].position == 0)
         first = int(self._loss_before[row])
         loss_tokens = int(self._marks_before[first + kept] - self._marks_before[first + starts_with_text])
@@ -70,15 +72,15 @@ class PreparedSource:
 
     def grid(self, index: int, which: int) -> tuple[int, int]:
         """The patch grid of an image, from its indexed size."""
-        assert self.settings is not None, "a document with items comes from a source with item settings"
+        assert self._taker is not None, "a document with items comes from a source with item settings"
         image = self.index.images(int(self._rows[index]))[which]
-        return self.settings.grid(image.height, image.width)
+        return self._taker.grid(image.height, image.width)
 
     def item(self, index: int, which: int) -> PatchPayload:
         """The patch rows of an image; raises DataError if its bytes are bad."""
-        assert self.settings is not None, "a document with items comes from a source with item settings"
+        assert self._taker is not None, "a document with items comes from a source with item settings"
         image = self.index.images(int(self._rows[index]))[which]
-        return read_patches(self.index.image_bytes(image), image.height, image.width, self.settings)
+        return read_patches(self.index.image_bytes(image), image.height, image.width, self._taker)
 
     @cached_property
     def _loss_before(self) -> Ints:
@@ -96,17 +98,11 @@ class PreparedSource:
         chunks = [np.diff(chunk.offsets.to_numpy()) for chunk in self.index.table.column(column).chunks]
         return np.concatenate(chunks).astype(np.int64)
 
-    def _item_extent(self, rows: Ints, split: str) -> tuple[Ints, Ints]:
+    def _item_extent(self, rows: Ints) -> tuple[Ints, Ints]:
         """Item rows of each document, and the token that its last item stands before (0 without items)."""
         counts = self._lengths("images")
         total, last = np.zeros(len(counts), np.int64), np.zeros(len(counts), np.int64)
-        if self.settings is None and counts[rows].any():
-            raise DataError(
-                f"dataset {self.index.folder}, split '{split}': {int((counts[rows] > 0).sum())} samples hold "
-                "images, a modality without a module; add a vision module and its edge, or choose a dataset "
-                "without images."
-            )
-        if self.settings is None or not counts.any():
+        if self._taker is None or not counts.any():
             return total[rows], last[rows]
         fields = [chunk.flatten() for chunk in self.index.table.column("images").chunks]
         position, height, width = (
@@ -115,7 +111,25 @@ class PreparedSource:
         )
         owner = np.repeat(np.arange(len(counts)), counts)
         sizes, which = np.unique(np.stack([height, width], axis=1), axis=0, return_inverse=True)
-        grids = np.array([self.settings.grid(int(h), int(w)) for h, w in sizes], dtype=np.int64)
-        np.add.at(total, owner, (grids.prod(axis=1) // self.settings.merge**2)[which.reshape(-1)])
+        grids = np.array([self._taker.grid(int(h), int(w)) for h, w in sizes], dtype=np.int64)
+        np.add.at(total, owner, (grids.prod(axis=1) // self._taker.merge**2)[which.reshape(-1)])
         np.maximum.at(last, owner, position)
         return total[rows], last[rows]
+
+
+def _taker(index: Index, split: str, settings: Settings, samples: int) -> ItemSettings:
+    """The module that takes the images which `samples` samples of a split hold: the one whose mark stood for them."""
+    if not settings:
+        raise DataError(
+            f"dataset {index.folder}, split '{split}': {samples} samples hold images, a modality without a module; add "
+            "a vision module and its edge, or choose a dataset without images."
+        )
+    mark = index.manifest.mark
+    found = next((taker for taker in settings.values() if taker.mark == mark), None)
+    if found is None:
+        taken = ", ".join(f"'{taker.mark}' of module {taker.module}" for taker in settings.values())
+        raise DataError(
+            f"dataset {index.folder}: its images stand at the mark '{mark}', but the edges take {taken}; set the mark "
+            f"of an edge to '{mark}'."
+        )
+    return found

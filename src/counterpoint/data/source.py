@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from counterpoint.data.images import ItemSettings, grid_coordinates
+from counterpoint.data.images import Settings, grid_coordinates
 from counterpoint.data.payload import PatchPayload, TextPayload, check_rows
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document, Item
@@ -14,8 +14,8 @@ class Source(Protocol):
     """Documents by index: metadata without reading a payload, then the payloads one by one."""
 
     @property
-    def settings(self) -> ItemSettings | None:
-        """How its images become rows; None where no module takes images."""
+    def settings(self) -> Settings:
+        """How its images become rows, by the module that they enter."""
 
     @property
     def excluded(self) -> int:
@@ -46,13 +46,12 @@ def load_item_or_neutral(
         payload = source.item(index, which)
         check_rows(payload, expected.rows_in, where)
     except DataError as error:
-        return _neutral(source, index, which), DataError(f"{where}: {error}")
+        return _neutral(source, index, which, expected), DataError(f"{where}: {error}")
     return payload, None
 
 
-def _neutral(source: Source, index: int, which: int) -> PatchPayload:
-    settings = source.settings
-    assert settings is not None, "a document with items comes from a source with item settings"
+def _neutral(source: Source, index: int, which: int, expected: Item) -> PatchPayload:
+    settings = source.settings[expected.module]
     rows, columns = source.grid(index, which)
     patches = np.zeros((rows * columns, settings.columns), dtype=np.float32)
     return PatchPayload(patches, grid_coordinates(rows, columns, settings.merge), (rows, columns))

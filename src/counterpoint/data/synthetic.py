@@ -1,15 +1,16 @@
 """Documents that are a pure function of (seed, index), by declared distributions."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 
-from counterpoint.data.images import ItemSettings, grid_coordinates
-from counterpoint.data.payload import PatchPayload, TextPayload, lay_items, lay_text
+from counterpoint.data.images import ItemSettings, Settings, grid_coordinates
+from counterpoint.data.payload import PatchPayload, Placed, TextPayload, lay_items, lay_text
 from counterpoint.errors import DataError
-from counterpoint.plan.samples import Document, Item
+from counterpoint.plan.samples import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class SyntheticRecipe:
     """What synthetic documents look like.
 
     `without_images` and `without_loss` are the shares of documents that have no image and no loss token;
-    image sides are in pixels.
+    image sides are in pixels. An image goes to one of `modules` by its weight, to any that takes images if there are
+    none; `without` are the shares of documents that have no image of a module.
     """
 
     documents: int
@@ -69,16 +71,18 @@ class SyntheticRecipe:
     image_width: Distribution = Constant(224)
     without_images: float = 0.0
     without_loss: float = 0.0
+    modules: Mapping[str, float] = field(default_factory=dict)
+    without: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """The metadata of one document; `positions` are the tokens that its images stand before."""
+    """The metadata of one document; `positions` are the tokens that its `images` stand before."""
 
     text_tokens: int
     has_loss: bool
     positions: tuple[int, ...]
-    grids: tuple[tuple[int, int], ...]
+    images: tuple[Placed, ...]
 
 
 class _Stream(IntEnum):
@@ -87,12 +91,13 @@ class _Stream(IntEnum):
     SHAPE = 0
     TEXT = 1
     ITEM = 2
+    MODULES = 2**32
 
 
 class SyntheticSource:
     """A recipe as a source; every document fits: images are added while they do, text is cut to the rest.
 
-    Raises DataError if the recipe has images and `settings` is None.
+    Raises DataError if the recipe has images that no module in `settings` takes.
     """
 
     excluded = 0
@@ -101,11 +106,11 @@ class SyntheticSource:
         self,
         recipe: SyntheticRecipe,
         source: int,
-        settings: ItemSettings | None,
+        settings: Settings,
         sequence_tokens: int,
         vocabulary: int,
     ) -> None:
-        if settings is None and recipe.images_per_document != Constant(0) and recipe.without_images < 1:
+        if not settings and recipe.images_per_document != Constant(0) and recipe.without_images < 1:
             raise DataError(
                 f"synthetic dataset {source}: it declares images, a modality without a module; add a vision "
                 "module and its edge, or set images_per_document to the constant 0."
@@ -113,6 +118,8 @@ class SyntheticSource:
         self.settings = settings
         self._recipe, self._source = recipe, source
         self._sequence_tokens, self._vocabulary = sequence_tokens, vocabulary
+        weights = recipe.modules or dict.fromkeys(settings, 1.0)
+        self._modules, self._bounds = tuple(weights), np.cumsum(list(weights.values()))
 
     def __len__(self) -> int:
         return self._recipe.documents
@@ -120,9 +127,7 @@ class SyntheticSource:
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""
         shape = self._shape(index)
-        items: tuple[Item, ...] = ()
-        if self.settings is not None:
-            items = lay_items(self.settings.module, shape.positions, shape.grids, self.settings.merge)
+        items = lay_items(shape.positions, shape.images)
         starts_with_text = not (shape.positions and shape.positions[0] == 0)
         loss_tokens = (shape.text_tokens - starts_with_text) if shape.has_loss else 0
         return Document(self._source, index, shape.text_tokens + sum(i.rows for i in items), loss_tokens, items)
@@ -136,34 +141,47 @@ class SyntheticSource:
 
     def grid(self, index: int, which: int) -> tuple[int, int]:
         """The patch grid of an image."""
-        return self._shape(index).grids[which]
+        return self._shape(index).images[which].grid
 
     def item(self, index: int, which: int) -> PatchPayload:
         """The patch rows of an image, uniform in [-1, 1)."""
-        assert self.settings is not None, "a document with items comes from a source with item settings"
-        rows, columns = self.grid(index, which)
+        module, merge, (rows, columns) = self._shape(index).images[which]
         generator = self._generator(index, _Stream.ITEM + which)
-        patches = generator.random((rows * columns, self.settings.columns), dtype=np.float32) * 2 - 1
-        return PatchPayload(patches, grid_coordinates(rows, columns, self.settings.merge), (rows, columns))
+        patches = generator.random((rows * columns, self.settings[module].columns), dtype=np.float32) * 2 - 1
+        return PatchPayload(patches, grid_coordinates(rows, columns, merge), (rows, columns))
 
     def _shape(self, index: int) -> _Shape:
         recipe, generator = self._recipe, self._generator(index, _Stream.SHAPE)
         has_images, has_loss = generator.random(2) >= (recipe.without_images, recipe.without_loss)
         wanted = max(1, recipe.text_tokens.sample(generator))
-        grids: list[tuple[int, int]] = []
+        images: list[Placed] = []
         free = self._sequence_tokens - 1
-        if self.settings is not None and has_images:
-            for _ in range(recipe.images_per_document.sample(generator)):
-                size = recipe.image_height.sample(generator), recipe.image_width.sample(generator)
-                grid = self.settings.grid(*size)
-                rows = grid[0] * grid[1] // self.settings.merge**2
-                if rows > free:
-                    break
-                grids.append(grid)
-                free -= rows
+        modules = self._image_modules(index)
+        for _ in range(recipe.images_per_document.sample(generator) if has_images and self.settings else 0):
+            size = recipe.image_height.sample(generator), recipe.image_width.sample(generator)
+            settings = next(modules)
+            if settings is None:
+                continue
+            image = Placed(settings.module, settings.merge, settings.grid(*size))
+            if image.rows > free:
+                break
+            images.append(image)
+            free -= image.rows
         text_tokens = min(wanted, free + 1)
-        positions = np.sort(generator.integers(text_tokens, size=len(grids), endpoint=True))
-        return _Shape(text_tokens, bool(has_loss), tuple(positions.tolist()), tuple(grids))
+        positions = np.sort(generator.integers(text_tokens, size=len(images), endpoint=True))
+        return _Shape(text_tokens, bool(has_loss), tuple(positions.tolist()), tuple(images))
+
+    def _image_modules(self, index: int) -> Iterator[ItemSettings | None]:
+        """The modules of a document's images, one by one; None for an image of a module that the document is without.
+
+        A stream of its own keeps the sizes of the images what they are whatever the modules.
+        """
+        generator = self._generator(index, _Stream.MODULES)
+        absent = {name for name, share in sorted(self._recipe.without.items()) if generator.random() < share}
+        while True:
+            place = np.searchsorted(self._bounds, generator.random() * self._bounds[-1], side="right")
+            name = self._modules[int(place)]
+            yield None if name in absent else self.settings[name]
 
     def _generator(self, index: int, stream: int) -> np.random.Generator:
         # The counter's last word keeps the streams of one document 2**192 draws apart. The dtype is given

@@ -12,7 +12,7 @@ from counterpoint.plan.graph import Link
 from counterpoint.plan.plan import Plan
 
 MapKey = tuple[Link, int]
-"""A link and a microbatch."""
+"""A link and the number of an exchange."""
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Bridge:
         self.sent_bytes = 0
 
     def begin(self, maps: dict[MapKey, RowMap]) -> None:
-        """Take the row maps of a step, one for each link and microbatch with rows on any rank."""
+        """Take the row maps of a step, one for each exchange with rows on any rank."""
         assert not self._open, "a step ends with all of its transfers complete"
         self._maps = maps
 
@@ -44,7 +44,7 @@ class Bridge:
         Forward they are the source stage's output shard, backward the gradients of what arrived forward.
         """
         self._reap()
-        rows_of = self._maps[transfer.link, transfer.microbatch]
+        rows_of = self._maps[transfer.link, transfer.exchange]
         forward = transfer.direction is Direction.FORWARD
         send_counts = rows_of.send_counts if forward else rows_of.receive_counts
         receive_counts = rows_of.receive_counts if forward else rows_of.send_counts
@@ -74,16 +74,12 @@ class Bridge:
         arrived = self.collect(transfer)
         if transfer.link.is_hop:
             return arrived
-        index = self._maps[transfer.link, transfer.microbatch].send_index
+        index = self._maps[transfer.link, transfer.exchange].send_index
         return arrived.new_zeros(rows, arrived.shape[1]).index_copy_(0, index, arrived)
 
-    def has(self, link: Link, microbatch: int) -> bool:
-        """Whether a link carries rows in a microbatch of this step, on any rank."""
-        return (link, microbatch) in self._maps
-
-    def index(self, link: Link, microbatch: int) -> torch.Tensor:
+    def index(self, link: Link, exchange: int) -> torch.Tensor:
         """The local rows (int64) at which the rows that arrive on a link belong."""
-        return self._maps[link, microbatch].receive_index
+        return self._maps[link, exchange].receive_index
 
     def finish(self) -> None:
         """Wait for everything that is still open: sends whose tensors may now be reused."""

@@ -13,6 +13,7 @@ from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import EvaluationSplit, item_settings, open_corpus, open_tokenizer
 from counterpoint.data.images import image_size, read_patches
+from counterpoint.data.index import MARK
 from counterpoint.data.payload import ITEM_ROW
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.tokenizer import Tokenizer
@@ -116,14 +117,18 @@ class TrainedRun:
         return Predictions(tuple(rows), without_target, len(bad), bad[0] if bad else "")
 
     def describe(self, image: Path, prompt: str) -> str:
-        """The text that follows an image file and a prompt; raises DataError for a file that is no image."""
-        settings = item_settings(self.config)
-        if settings is None:
+        """The text that follows an image file and a prompt; raises DataError for a file that is no image.
+
+        Of several encoders of images the one sees it that reads prepared images.
+        """
+        takers = item_settings(self.config)
+        if not takers:
             raise DataError(f"{self.folder}: its model takes no images; leave --image out or choose another run")
         try:
             data = image.read_bytes()
         except OSError as error:
             raise DataError(f"--image {image}: cannot be read ({error.strerror}); give a PNG or JPEG file") from None
+        settings = next((taker for taker in takers.values() if taker.mark == MARK), next(iter(takers.values())))
         payload = read_patches(data, *image_size(data), settings)
         rows = len(payload.patches) // settings.merge**2
         ids = [ITEM_ROW] * rows + self.tokenizer.start + self.tokenizer.encode(prompt)

@@ -1,8 +1,8 @@
 """A trained model in one plain process: whole parts, no parallelism, loaded from a run's checkpoint."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,16 @@ from torch import Tensor
 
 from counterpoint.data.payload import PatchPayload
 from counterpoint.data.positions import lay_positions
-from counterpoint.models.batch import PatchBatch, TextBatch
+from counterpoint.models.batch import Insert, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.head import VocabularyHead
 from counterpoint.models.segments import Segments
+from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document, Item
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.plan.sizes import DecoderSizes, VitSizes
 from counterpoint.train.checkpoint import StoredBlock, read_tensors
 
 
@@ -32,15 +33,23 @@ class Prompt:
     """(module, first row, payload) of every image."""
 
 
-Features = list[tuple[Item, Tensor]]
-"""Where each image of a prompt lies, and its features (rows, hidden)."""
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The images of a prompt, and what encoders make of them for the prompt's rows, in front of all layers and `deep`
+    behind some."""
+
+    items: tuple[Item, ...]
+    inserts: tuple[Insert, ...]
+    deep: dict[int, tuple[Insert, ...]]
 
 
 @dataclass(frozen=True)
 class PlainModel:
-    """All modules of a plan on one device, in evaluation."""
+    """All modules of a plan on one device, in evaluation; `merges` are of those that take images."""
 
     chains: dict[str, Chain]
+    wires: tuple[Wire, ...]
+    merges: dict[str, int]
     sink: str
     position_axes: int
     device: torch.device
@@ -60,42 +69,37 @@ class PlainModel:
         read_tensors(folder, tensors, group=None, prefix="model/")
         sizes = plan.sizes[plan.sink]
         assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
-        return cls(chains, plan.sink, sizes.position_axes, device)
+        wires = tuple(Wire(edge.source, edge.target, edge.depths) for edge in plan.graph.edges)
+        merges = {module: size.merge for module, size in plan.sizes.items() if isinstance(size, VitSizes)}
+        return cls(chains, wires, merges, plan.sink, sizes.position_axes, device)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Features]:
-        """Per prompt, the features of every image."""
-        features: list[Features] = [[] for _ in prompts]
-        for module, chain in self.chains.items():
-            wanted = [(i, row, p) for i, prompt in enumerate(prompts) for m, row, p in prompt.items if m == module]
-            if not wanted:
-                continue
-            lengths = tuple(len(payload.patches) for _i, _row, payload in wanted)
-            batch = PatchBatch(
-                patches=self._tensor(np.concatenate([p.patches for _i, _row, p in wanted])),
-                coordinates=self._tensor(np.concatenate([p.coordinates for _i, _row, p in wanted])),
-                grids=self._tensor(np.repeat(np.array([p.grid for _i, _row, p in wanted]), lengths, axis=0)),
-                segments=Segments.build(lengths, sum(lengths), self.device),
+        """Per prompt, its images and their features."""
+        starts = [0, *accumulate(len(prompt.ids) for prompt in prompts)]
+        placed = [
+            (start, self._item(module, row, payload), payload)
+            for start, prompt in zip(starts, prompts, strict=False)
+            for module, row, payload in prompt.items
+        ]
+        modules = dict.fromkeys(item.module for _start, item, _payload in placed)
+        batches = {module: self._packed([one for one in placed if one[1].module == module]) for module in modules}
+        inserts, deep = Towers(self.chains, self.wires, batches).into(self.sink)
+        return [
+            Features(
+                tuple(self._item(*image) for image in prompt.items),
+                _between(inserts, start, stop),
+                {layer: _between(joined, start, stop) for layer, joined in deep.items()},
             )
-            rows = chain(None, batch)
-            merge = len(batch.patches) // len(rows)
-            for (i, row, payload), piece in zip(wanted, rows.split([n // merge for n in lengths]), strict=True):
-                columns = payload.grid[1] // math.isqrt(merge)
-                features[i].append((Item(module, row, len(payload.patches), len(piece), columns), piece))
-        return features
+            for prompt, (start, stop) in zip(prompts, pairwise(starts), strict=True)
+        ]
 
     def next_logits(self, ids: Sequence[np.ndarray], features: Sequence[Features]) -> Tensor:
         """Scores (prompts, vocab) of the token behind each prompt."""
         lengths = tuple(len(one) for one in ids)
         starts = np.cumsum([0, *lengths])
-        inserts = [
-            (piece, torch.arange(len(piece), device=self.device) + int(starts[i]) + item.position)
-            for i, images in enumerate(features)
-            for item, piece in images
-        ]
-        documents = [
-            Document(0, i, n, 0, tuple(item for item, _piece in images))
-            for i, (n, images) in enumerate(zip(lengths, features, strict=True))
-        ]
+        layers = {layer for one in features for layer in one.deep}
+        deep = {layer: _shifted([one.deep.get(layer, ()) for one in features], starts) for layer in layers}
+        documents = [Document(0, i, n, 0, one.items) for i, (n, one) in enumerate(zip(lengths, features, strict=True))]
         positions = np.concatenate([lay_positions(document, self.position_axes) for document in documents])
         batch = TextBatch(
             ids=self._tensor(np.concatenate(ids)),
@@ -103,7 +107,8 @@ class PlainModel:
             labels=torch.empty(0, dtype=torch.int64),
             segments=Segments.build(lengths, sum(lengths), self.device),
             loss_denominator=0.0,
-            inserts=tuple(inserts),
+            inserts=_shifted([one.inserts for one in features], starts),
+            deep=deep,
         )
         *parts, (_name, head) = self.chains[self.sink].parts()
         assert isinstance(head, VocabularyHead), "a decoder ends in its head"
@@ -114,8 +119,43 @@ class PlainModel:
         last = torch.as_tensor(starts[1:] - 1, device=self.device)
         return head.logits(rows.index_select(0, last))
 
+    def _item(self, module: str, row: int, payload: PatchPayload) -> Item:
+        """An image as the plan knows it; `row` is its first of the prompt."""
+        patches, merge = len(payload.patches), self.merges[module]
+        return Item(module, row, patches, patches // merge**2, payload.grid[1] // merge)
+
+    def _packed(self, placed: Sequence[tuple[int, Item, PatchPayload]]) -> Items:
+        """Images of one encoder, of prompts that begin at rows of the batch."""
+        lengths = tuple(item.rows_in for _start, item, _payload in placed)
+        patches = PatchBatch(
+            patches=self._tensor(np.concatenate([p.patches for _start, _item, p in placed])),
+            coordinates=self._tensor(np.concatenate([p.coordinates for _start, _item, p in placed])),
+            grids=self._tensor(np.repeat(np.array([p.grid for _start, _item, p in placed]), lengths, axis=0)),
+            segments=Segments.build(lengths, sum(lengths), self.device),
+        )
+        places = np.concatenate([np.arange(item.rows) + start + item.position for start, item, _payload in placed])
+        return Items(patches, tuple(item.rows for _start, item, _payload in placed), self._tensor(places))
+
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _between(inserts: tuple[Insert, ...], start: int, stop: int) -> tuple[Insert, ...]:
+    """What belongs to the rows from `start` to `stop`, counted from `start`."""
+    return tuple(
+        (features[inside], index[inside] - start)
+        for features, index in inserts
+        for inside in [(index >= start) & (index < stop)]
+    )
+
+
+def _shifted(inserts: Sequence[tuple[Insert, ...]], starts: np.ndarray) -> tuple[Insert, ...]:
+    """What belongs to prompts, as of a batch in which they begin at the rows `starts`."""
+    return tuple(
+        (features, index + int(start))
+        for start, joined in zip(starts, inserts, strict=False)
+        for features, index in joined
+    )
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """What a model reads besides its rows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -15,7 +16,7 @@ NO_LABEL = -100
 
 
 Insert = tuple[Tensor, Tensor]
-"""Features (n, hidden) and the rows, int64 (n,), of the embedding's output to which they are added."""
+"""Features (n, hidden) and the rows, int64 (n,), to which they are added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,9 @@ class TextBatch:
     document, or (rows, 3) of time, height and width; `labels` int64 (rows,), already shifted, NO_LABEL where there is
     no loss. `loss_denominator` is the number of loss tokens of the global batch, 0 if it has none, and
     `document_denominator` of its documents. On several ranks these three describe every row of the rank's
-    context-parallel share and `segments` every row of the lane, while `inserts` point into the rank's own rows. Layers
-    that route note it in `routed`, each under itself, so that a forward that is computed again counts once.
+    context-parallel share and `segments` every row of the lane, while the embedding's `inserts`, and those behind
+    layers, `deep`, point into the rank's own rows. Layers that route note it in `routed`, each under itself, so that a
+    forward that is computed again counts once.
     """
 
     ids: Tensor
@@ -45,6 +47,7 @@ class TextBatch:
     segments: Segments
     loss_denominator: float
     inserts: tuple[Insert, ...] = ()
+    deep: Mapping[int, tuple[Insert, ...]] = field(default_factory=dict)
     document_denominator: float = 0.0
     routed: dict[nn.Module, Routing] = field(default_factory=dict)
 
@@ -58,9 +61,11 @@ class TextBatch:
             segments=self.segments.to(device),
         )
 
-    def with_inserts(self, inserts: tuple[Insert, ...]) -> "TextBatch":
-        """The same batch with these features added by the embedding."""
-        return replace(self, inserts=inserts)
+    def with_inserts(
+        self, inserts: tuple[Insert, ...], deep: Mapping[int, tuple[Insert, ...]] | None = None
+    ) -> "TextBatch":
+        """The same batch with these features added by the embedding, and `deep` ones behind the layers so numbered."""
+        return replace(self, inserts=inserts, deep={} if deep is None else deep)
 
 
 @dataclass(frozen=True)
@@ -87,4 +92,27 @@ class PatchBatch:
         )
 
 
-Batch = TextBatch | PatchBatch
+@dataclass(frozen=True)
+class FeatureBatch:
+    """Packed items whose rows other encoders made: `rows` rows of this rank, to which `inserts` are added.
+
+    `segments` describes every row of the lane.
+    """
+
+    rows: int
+    segments: Segments
+    inserts: tuple[Insert, ...] = ()
+
+    def to(self, device: torch.device | str) -> "FeatureBatch":
+        """The same batch on `device`; inserts are made there and stay as they are."""
+        return replace(self, segments=self.segments.to(device))
+
+    def with_inserts(
+        self, inserts: tuple[Insert, ...], deep: Mapping[int, tuple[Insert, ...]] | None = None
+    ) -> "FeatureBatch":
+        """The same batch with these features; none enters behind a layer."""
+        assert not deep, "features of several depths enter a decoder"
+        return replace(self, inserts=inserts)
+
+
+Batch = TextBatch | PatchBatch | FeatureBatch

@@ -1,11 +1,18 @@
 """From the sizes of a model to its parts."""
 
+from counterpoint.models.adapter import adapter_parts
 from counterpoint.models.chain import Part
 from counterpoint.models.decoder import decoder_parts
 from counterpoint.models.vit import vit_parts
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes
+from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, VitSizes
 
 
 def model_parts(sizes: ModelSizes) -> list[Part]:
     """The ordered parts of the model that has these sizes."""
-    return decoder_parts(sizes) if isinstance(sizes, DecoderSizes) else vit_parts(sizes)
+    match sizes:
+        case DecoderSizes():
+            return decoder_parts(sizes)
+        case VitSizes():
+            return vit_parts(sizes)
+        case AdapterSizes():
+            return adapter_parts(sizes)

@@ -9,54 +9,70 @@ from torch import Tensor, nn
 from counterpoint.models.batch import Batch
 from counterpoint.models.exchange import StageEnter, StageLeave
 
+MAIN = ""
+"""The port of the rows that leave the last part, or of the loss."""
+
 
 @dataclass(frozen=True)
 class Part:
     """A named piece of a model.
 
     `build` is given the earlier parts of the same chain, so that it can read the weights of the part `reads`;
-    a part that `makes_rows` reads only the batch and comes first.
+    a part that `makes_rows` reads only the batch and comes first. What a part computes leaves by the port that it
+    `emits`, if that is not MAIN, and the rows go on as they came.
     """
 
     name: str
     build: Callable[[Mapping[str, nn.Module]], nn.Module]
     makes_rows: bool = False
     reads: str | None = None
+    emits: str = MAIN
 
 
 @final
 class Chain(nn.Module):
     """Runs its parts in order; parameters keep the names that they have in the whole model.
 
-    The first `num_sources` parts make rows out of the batch and stand before `enter`, which all rows cross.
-    Other parts read the weights of `shared` ones, which must therefore be whole while the chain runs.
+    The first `num_sources` parts make rows out of the batch and stand before `enter`, which all rows cross; `leave` is
+    crossed by what leaves, by port. Other parts read the weights of `shared` ones, which must therefore be whole while
+    the chain runs.
     """
 
-    def __init__(self, modules: Iterable[tuple[str, nn.Module]], *, num_sources: int, shared: frozenset[str]) -> None:
+    def __init__(self, modules: Iterable[tuple[Part, nn.Module]], *, num_sources: int, shared: frozenset[str]) -> None:
         super().__init__()
         self.num_sources = num_sources
         self.shared = shared
         self.enter: nn.Module = StageEnter()
         self.leave: nn.Module = StageLeave()
+        self.leave_ports = nn.ModuleDict()
         self.part_names: list[str] = []
-        for name, module in modules:
-            self._adopt(name, module)
-            self.part_names.append(name)
+        self._ports: list[str] = []
+        for part, module in modules:
+            self._adopt(part.name, module)
+            self.part_names.append(part.name)
+            self._ports.append(part.emits)
+            if part.emits != MAIN:
+                self.leave_ports[part.emits] = StageLeave()
 
     def parts(self) -> list[tuple[str, nn.Module]]:
         """The parts in order, with their names."""
         return [(name, self.get_submodule(name)) for name in self.part_names]
 
-    def forward(self, rows: Tensor | None, batch: Batch) -> Tensor:
-        """Map the stage's input rows, None where its first part makes them, to output rows or the loss."""
-        parts = [part for _, part in self.parts()]
+    def forward(self, rows: Tensor | None, batch: Batch) -> dict[str, Tensor]:
+        """Map the stage's input rows, None where its first part makes them, to what leaves by each port: output rows or
+        the loss by MAIN."""
+        outputs: dict[str, Tensor] = {}
+        parts = [part for _name, part in self.parts()]
         for part in parts[: self.num_sources]:
             rows = part(rows, batch)
         rows = self.enter(rows)
-        for part in parts[self.num_sources :]:
-            rows = part(rows, batch)
-        out: Tensor = self.leave(rows)
-        return out
+        for part, port in zip(parts[self.num_sources :], self._ports[self.num_sources :], strict=True):
+            if port == MAIN:
+                rows = part(rows, batch)
+            else:
+                outputs[port] = self.leave_ports[port](part(rows, batch))
+        outputs[MAIN] = self.leave(rows)
+        return outputs
 
     def _adopt(self, name: str, module: nn.Module) -> None:
         """Register `module` under a dotted name, with a folder for every piece before the last dot."""
@@ -76,4 +92,5 @@ def build_chain(parts: Iterable[Part]) -> Chain:
     for part in parts:
         built[part.name] = part.build(built)
     shared = frozenset(part.reads for part in parts if part.reads in built)
-    return Chain(built.items(), num_sources=sum(part.makes_rows for part in parts), shared=shared)
+    modules = [(part, built[part.name]) for part in parts]
+    return Chain(modules, num_sources=sum(part.makes_rows for part in parts), shared=shared)

@@ -1,6 +1,6 @@
 """A causal decoder as a list of parts (Llama, Qwen2 and Qwen3, their mixtures of experts, and Nemotron-H)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import cast
 
@@ -10,6 +10,7 @@ from counterpoint.models.attention import Attention
 from counterpoint.models.chain import Part
 from counterpoint.models.embedding import Embedding
 from counterpoint.models.head import Head, TiedHead
+from counterpoint.models.insert import DeepInsert
 from counterpoint.models.layers import AttentionLayer, MambaLayer, MlpLayer, MoeLayer
 from counterpoint.models.mamba import Mamba
 from counterpoint.models.mlp import GatedMlp, Mlp, squared_relu
@@ -22,14 +23,25 @@ Earlier = Mapping[str, nn.Module]
 
 
 def decoder_parts(sizes: DecoderSizes) -> list[Part]:
-    """The parts `embed`, `layers.N` (one per character of the pattern), `norm` and `head`."""
-    layers = [Part(f"layers.{i}", partial(_LAYER_BUILDERS[kind], sizes)) for i, kind in enumerate(sizes.pattern)]
+    """The parts `embed`, `layers.N` (one per character of the pattern), with `inserts.N` where features of another
+    depth join, `norm` and `head`."""
     return [
         Part("embed", partial(_embedding, sizes), makes_rows=True),
-        *layers,
+        *_layers(sizes),
         Part("norm", partial(_final_norm, sizes)),
         Part("head", partial(_head, sizes), reads="embed" if sizes.tied else None),
     ]
+
+
+def _layers(sizes: DecoderSizes) -> Iterator[Part]:
+    for layer, kind in enumerate(sizes.pattern):
+        yield Part(f"layers.{layer}", partial(_LAYER_BUILDERS[kind], sizes))
+        if layer in sizes.inserts:
+            yield Part(f"inserts.{layer}", partial(_insert, layer))
+
+
+def _insert(layer: int, _earlier: Earlier) -> nn.Module:
+    return DeepInsert(layer)
 
 
 def _embedding(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:

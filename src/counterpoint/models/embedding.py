@@ -3,11 +3,11 @@
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.exchange import LookupLeave
+from counterpoint.models.multiply import ReadTable
 
 
 @final
@@ -17,13 +17,14 @@ class Lookup(nn.Module):
     def __init__(self, first: int = 0) -> None:
         super().__init__()
         self.first = first
+        self.read: nn.Module = ReadTable()
         self.leave: nn.Module = LookupLeave()
 
     def forward(self, weight: Tensor, ids: Tensor) -> Tensor:
         """Look up ids int64 (rows,) in weight (words, hidden) -> (rows, hidden)."""
         local = ids - self.first
         inside = (local >= 0) & (local < weight.shape[0])
-        rows: Tensor = self.leave(F.embedding(local.where(inside, 0), weight) * inside[:, None])
+        rows: Tensor = self.leave(self.read(weight, local.where(inside, 0)) * inside[:, None])
         return rows
 
 

@@ -49,5 +49,13 @@ class OwnDocuments(nn.Module):
 
 
 @final
+class OwnRows(nn.Module):
+    """How many of the `rows` rows at hand are this process's own, which features of other modules reach."""
+
+    def forward(self, rows: int) -> int:
+        return rows
+
+
+@final
 class LaneSum(nn.Identity):
     """Counts of a process's rows to counts of all rows of its documents; takes no part in autograd."""

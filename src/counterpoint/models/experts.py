@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.models.mlp import squared_relu
+from counterpoint.models.multiply import GroupedMultiply
 from counterpoint.plan.sizes import Activation
 
 
@@ -25,21 +26,13 @@ class Experts(nn.Module):
         )
         self.up = nn.Parameter(torch.empty(experts, ffn, hidden))
         self.down = nn.Parameter(torch.empty(experts, hidden, ffn))
+        self.multiply: nn.Module = GroupedMultiply()
 
     def forward(self, rows: Tensor, counts: Tensor) -> Tensor:
         """rows (rows, hidden), the first counts[0] of expert 0, and so on; counts int64 (experts,)."""
         if self.gate is None:
-            return _grouped(squared_relu(_grouped(rows, self.up, counts)), self.down, counts)
-        return _grouped(F.silu(_grouped(rows, self.gate, counts)) * _grouped(rows, self.up, counts), self.down, counts)
-
-
-_ALIGNED = 8
-"""`grouped_mm` reads rows of 16 bytes at a time: widths in bfloat16 are multiples of 8, others take the loop."""
-
-
-def _grouped(rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-    """Each group of rows times its own weight (outputs, inputs)."""
-    if rows.is_cuda and rows.dtype == torch.bfloat16 and not any(extent % _ALIGNED for extent in weights.shape[1:]):
-        return F.grouped_mm(rows, weights.transpose(1, 2), offs=counts.cumsum(0).to(torch.int32))
-    groups = torch.split(rows, counts.tolist())
-    return torch.cat([F.linear(group, weight) for group, weight in zip(groups, weights.unbind(), strict=True)])
+            inner = squared_relu(self.multiply(rows, self.up, counts))
+        else:
+            inner = F.silu(self.multiply(rows, self.gate, counts)) * self.multiply(rows, self.up, counts)
+        out: Tensor = self.multiply(inner, self.down, counts)
+        return out

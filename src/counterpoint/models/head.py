@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from counterpoint.models.batch import NO_LABEL, TextBatch
 from counterpoint.models.embedding import Embedding
 from counterpoint.models.exchange import Enter
+from counterpoint.models.multiply import Multiply
 
 
 def per_token(loss_sum: Tensor, denominator: float) -> Tensor:
@@ -33,6 +34,7 @@ class VocabularyHead(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.enter: nn.Module = Enter()
+        self.multiply: nn.Module = Multiply()
         self.loss: nn.Module = CrossEntropySum()
 
     @abstractmethod
@@ -41,7 +43,8 @@ class VocabularyHead(nn.Module, ABC):
 
     def logits(self, rows: Tensor) -> Tensor:
         """Scores (rows, vocab): of the whole vocabulary unless tensor parallelism has been applied."""
-        return F.linear(self.enter(rows), self.matrix())
+        scores: Tensor = self.multiply(self.enter(rows), self.matrix(), None)
+        return scores
 
     def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
         """The loss of the batch, a scalar."""

@@ -3,10 +3,10 @@
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.models.exchange import Leave
+from counterpoint.models.multiply import AddBias, Multiply
 
 
 @final
@@ -18,9 +18,11 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias: nn.Parameter | None
         self.register_parameter("bias", nn.Parameter(torch.empty(outputs)) if bias else None)
+        self.multiply: nn.Module = Multiply()
 
     def forward(self, rows: Tensor) -> Tensor:
-        return F.linear(rows, self.weight, self.bias)
+        out: Tensor = self.multiply(rows, self.weight, self.bias)
+        return out
 
 
 @final
@@ -32,8 +34,10 @@ class OutputLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias: nn.Parameter | None
         self.register_parameter("bias", nn.Parameter(torch.empty(outputs)) if bias else None)
+        self.multiply: nn.Module = Multiply()
         self.leave: nn.Module = Leave()
+        self.add_bias: nn.Module = AddBias()
 
     def forward(self, rows: Tensor) -> Tensor:
-        summed: Tensor = self.leave(F.linear(rows, self.weight))
-        return summed if self.bias is None else summed + self.bias
+        summed: Tensor = self.leave(self.multiply(rows, self.weight, None))
+        return summed if self.bias is None else self.add_bias(summed, self.bias)

@@ -67,7 +67,8 @@ class Moe(nn.Module):
     def _balance(self, choice: Choice, document: Tensor, batch: TextBatch) -> Tensor:
         """The weighted balance loss of the rows at hand, as a share of the mean over the global batch's documents."""
         sizes, segments = self.sizes, batch.segments
-        if sizes.balance == 0.0 or batch.document_denominator == 0.0:
+        # A frozen router has nothing to balance.
+        if sizes.balance == 0.0 or batch.document_denominator == 0.0 or not self.router.weight.requires_grad:
             return choice.shares.new_zeros(())
         own = document_counts(choice.experts, document, len(segments.lengths), sizes.experts)
         counts = self.lane_sum(own)

@@ -3,11 +3,11 @@
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.models.batch import PatchBatch
 from counterpoint.models.linear import Linear
+from counterpoint.models.multiply import ReadTable
 
 
 @final
@@ -21,6 +21,7 @@ class PositionTable(nn.Module):
         super().__init__()
         self.side = side
         self.weight = nn.Parameter(torch.empty(side * side, hidden))
+        self.read: nn.Module = ReadTable()
 
     def forward(self, coordinates: Tensor, grids: Tensor) -> Tensor:
         """Positions (rows, hidden) for coordinates and grids int64 (rows, 2)."""
@@ -32,12 +33,13 @@ class PositionTable(nn.Module):
         far = (place - low).to(self.weight.dtype)
         top, left = low.unbind(1)
         bottom, right = (low + 1).clamp(max=self.side - 1).unbind(1)
-        above = torch.lerp(self._read(top, left), self._read(top, right), far[:, 1:])
-        below = torch.lerp(self._read(bottom, left), self._read(bottom, right), far[:, 1:])
+        above = torch.lerp(self._at(top, left), self._at(top, right), far[:, 1:])
+        below = torch.lerp(self._at(bottom, left), self._at(bottom, right), far[:, 1:])
         return torch.lerp(above, below, far[:, :1])
 
-    def _read(self, row: Tensor, column: Tensor) -> Tensor:
-        return F.embedding(row * self.side + column, self.weight)
+    def _at(self, row: Tensor, column: Tensor) -> Tensor:
+        rows: Tensor = self.read(self.weight, row * self.side + column)
+        return rows
 
 
 @final

@@ -3,9 +3,9 @@
 from typing import NamedTuple, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from counterpoint.models.multiply import Multiply
 from counterpoint.models.wide import Wide, widened
 from counterpoint.plan.sizes import MoeSizes
 
@@ -31,6 +31,7 @@ class Router(Wide):
     def __init__(self, hidden: int, sizes: MoeSizes) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(sizes.experts, hidden))
+        self.multiply: nn.Module = Multiply()
         self.bias: Tensor | None
         self.register_buffer("bias", None if sizes.bias_rate is None else torch.empty(sizes.experts))
         self.sizes = sizes
@@ -50,7 +51,7 @@ class Router(Wide):
 
     def scores(self, rows: Tensor) -> Tensor:
         """Scores (rows, experts) without the expert bias."""
-        logits = F.linear(widened(rows), self.weight)
+        logits: Tensor = self.multiply(widened(rows), self.weight, None)
         return logits.softmax(dim=1) if self.sizes.router == "softmax" else logits.sigmoid()
 
 

@@ -3,10 +3,11 @@
 Backward never synchronises (design D7). FSDP2 has no public call that reduces gradients accumulated without
 synchronisation, so `reduce_gradients` runs its post-backward by hand, as torch's own pipelining does; this file is the
 only one that touches FSDP2's internals (`_get_fsdp_state`, `_fsdp_param_group`, `_root_post_backward_final_callback`,
-the same in torch 2.11 to 2.13).
+and of a parameter `unsharded_param`, `unsharded_accumulated_grad` and `reduce_dtype`, the same in torch 2.11 to 2.13).
 """
 
 from dataclasses import dataclass
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -98,14 +99,41 @@ def reduce_gradients(chain: nn.Module, reached: bool) -> None:
         root.set_requires_gradient_sync(True)
         root.set_is_last_backward(True)
         root.set_reshard_after_backward(True)
-        states = [module._get_fsdp_state() for module in _fsdp_modules(chain)]
-        for state in reversed(states):
-            if state._fsdp_param_group is not None:
-                state._fsdp_param_group.post_backward()
+        for group in reversed(_fsdp_groups(chain)):
+            group.post_backward()
         root._get_fsdp_state()._root_post_backward_final_callback()
     for parameter in chain.parameters():
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+
+
+@final
+class GradientHome:
+    """Where gradients of a chain's weights belong that were computed outside of autograd.
+
+    `reduce_gradients` finds them there, whether the parameters are gathered or not; a chain without FSDP2 has them in
+    `.grad`.
+    """
+
+    def __init__(self, chain: nn.Module) -> None:
+        self._chain = chain
+        self._sharded: dict[torch.Tensor, Any] = {}
+
+    def add(self, weight: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Add to the gradient of a weight, which is given as forward saw it, in the dtype of reduction.
+
+        `gradient` is handed over: nobody else may write to it.
+        """
+        if weight not in self._sharded:
+            # A gathered parameter is one object for good, but there is none before the first forward.
+            self._sharded = {parameter.unsharded_param: parameter for parameter in _fsdp_parameters(self._chain)}
+        sharded = self._sharded.get(weight)
+        if sharded is None or sharded.reduce_dtype in (None, weight.dtype):
+            weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+        elif sharded.unsharded_accumulated_grad is None:
+            sharded.unsharded_accumulated_grad = gradient.to(sharded.reduce_dtype)
+        else:
+            sharded.unsharded_accumulated_grad.add_(gradient)
 
 
 def release(chain: nn.Module) -> None:
@@ -126,3 +154,13 @@ def _root(chain: nn.Module) -> FSDPModule:
 
 def _fsdp_modules(chain: nn.Module) -> list[FSDPModule]:
     return [module for module in chain.modules() if isinstance(module, FSDPModule)]
+
+
+def _fsdp_groups(chain: nn.Module) -> list[Any]:
+    """The groups of parameters that are gathered together; FSDP2 does not export their type."""
+    groups = [module._get_fsdp_state()._fsdp_param_group for module in _fsdp_modules(chain)]
+    return [group for group in groups if group is not None]
+
+
+def _fsdp_parameters(chain: nn.Module) -> list[Any]:
+    return [parameter for group in _fsdp_groups(chain) for parameter in group.fsdp_params]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, final
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,16 @@ from counterpoint.errors import PlacementError
 from counterpoint.models.attention import Attention
 from counterpoint.models.chain import Chain
 from counterpoint.models.embedding import Lookup
-from counterpoint.models.exchange import Enter, Leave, LookupLeave, RowsEnter, RowsLeave, StageEnter, StageLeave
+from counterpoint.models.exchange import (
+    Enter,
+    Leave,
+    LookupLeave,
+    OwnRows,
+    RowsEnter,
+    RowsLeave,
+    StageEnter,
+    StageLeave,
+)
 from counterpoint.models.head import CrossEntropySum, VocabularyHead
 from counterpoint.models.mamba import Mamba
 from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
@@ -41,6 +50,7 @@ TENSOR_RULES = (
     TensorRule("head.weight", "words"),
     TensorRule("embed.patch.*", "share"),
     TensorRule("embed.positions.weight", "share"),
+    TensorRule("embed.linear.*", "share"),
     TensorRule("*.attention.[qkv].*", "outputs"),
     TensorRule("*.attention.[qk]_norm.weight", "share"),
     TensorRule("*.attention.o.weight", "inputs"),
@@ -57,6 +67,7 @@ TENSOR_RULES = (
     TensorRule("*.moe.shared.*", "outputs"),
     TensorRule("*norm.*", "rows"),
     TensorRule("projector.linear.*", "rows"),
+    TensorRule("taps.*.linear.*", "rows"),
 )
 """The roles in our own models; the first pattern that fits decides."""
 
@@ -174,10 +185,23 @@ def _exchange_makers(
         RowsEnter: lambda: RowExchange(ranks.own_share, ranks.all_gather),
         RowsLeave: lambda: RowExchange(ranks.all_gather, ranks.own_share),
         StageEnter: lambda: RowExchange(ranks.all_gather, ranks.own_share),
+        OwnRows: lambda: RowsOfShare(ranks.size),
     }
     if not ends_in_loss:
         without_sequence[StageLeave] = lambda: RowExchange(ranks.own_share, ranks.all_gather)
     return without_sequence
+
+
+@final
+class RowsOfShare(nn.Module):
+    """A rank's own among rows that all ranks hold: an equal share."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, rows: int) -> int:
+        return rows // self.size
 
 
 def _cut(chain: Chain, name: str, shape: tuple[int, ...]) -> None:

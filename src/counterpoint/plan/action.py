@@ -15,16 +15,31 @@ class Direction(StrEnum):
     BACKWARD = "B"
 
 
+class Work(StrEnum):
+    """What is computed: forward, backward as a whole, or its two halves: gradients of inputs, then of weights."""
+
+    FORWARD = "F"
+    BACKWARD = "B"
+    INPUT = "I"
+    WEIGHT = "W"
+
+    @property
+    def gives_gradient(self) -> bool:
+        """Whether gradients of the inputs come out of it."""
+        return self in (Work.BACKWARD, Work.INPUT)
+
+
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Run a stage forward or backward on one microbatch: `language.1F3`."""
+    """Run a stage on one of its module's microbatches: `language.1F3`, `vision.0F3+1` for the step after this one."""
 
     node: Node
-    direction: Direction
+    work: Work
     microbatch: int
+    ahead: int = 0
 
     def __str__(self) -> str:
-        return f"{self.node}{self.direction}{self.microbatch}"
+        return f"{self.node}{self.work}{self.microbatch}{_ahead(self.ahead)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +51,11 @@ class Transfer:
 
     link: Link
     direction: Direction
-    microbatch: int
+    exchange: int
+    ahead: int = 0
 
     def __str__(self) -> str:
-        return f"{self.link}{self.direction}{self.microbatch}"
+        return f"{self.link}{self.direction}{self.exchange}{_ahead(self.ahead)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +78,20 @@ class Step:
 
 Action = Compute | Transfer | Reduce | Step
 
+
+def is_ahead(action: Action) -> bool:
+    """Whether an action belongs to a later step than the one whose program it stands in."""
+    match action:
+        case Compute(ahead=ahead) | Transfer(ahead=ahead):
+            return ahead > 0
+        case Reduce() | Step():
+            return False
+
+
 _NODE = r"([A-Za-z_]\w*)\.(\d+)"
-_COMPUTE = re.compile(rf"{_NODE}([FB])(\d+)")
-_TRANSFER = re.compile(rf"{_NODE}>{_NODE}([FB])(\d+)")
+_AHEAD = r"(?:\+([1-9]\d*))?"
+_COMPUTE = re.compile(rf"{_NODE}([FBIW])(\d+){_AHEAD}")
+_TRANSFER = re.compile(rf"{_NODE}>{_NODE}(?:/(\d+)-(\d+))?([FB])(\d+){_AHEAD}")
 _REDUCE = re.compile(rf"{_NODE}R")
 
 
@@ -73,12 +100,17 @@ def parse_action(text: str) -> Action:
     if text == "S":
         return Step()
     if match := _COMPUTE.fullmatch(text):
-        module, stage, direction, microbatch = match.groups()
-        return Compute(Node(module, int(stage)), Direction(direction), int(microbatch))
+        module, stage, work, microbatch, ahead = match.groups()
+        return Compute(Node(module, int(stage)), Work(work), int(microbatch), int(ahead or 0))
     if match := _TRANSFER.fullmatch(text):
-        source, source_stage, target, target_stage, direction, microbatch = match.groups()
-        link = Link(Node(source, int(source_stage)), Node(target, int(target_stage)))
-        return Transfer(link, Direction(direction), int(microbatch))
+        source, source_stage, target, target_stage, after, into, direction, exchange, ahead = match.groups()
+        ends = Node(source, int(source_stage)), Node(target, int(target_stage))
+        link = Link(*ends) if after is None else Link(*ends, int(after), int(into))
+        return Transfer(link, Direction(direction), int(exchange), int(ahead or 0))
     if match := _REDUCE.fullmatch(text):
         return Reduce(Node(match[1], int(match[2])))
     raise InputError(f"action: got {text!r}, expected the form language.1F3, vision.0>language.0B2, language.1R or S")
+
+
+def _ahead(steps: int) -> str:
+    return f"+{steps}" if steps else ""

@@ -41,22 +41,39 @@ class ModuleRows:
     """What the batch plan needs to know of a module.
 
     `merge` input rows become one output row; `cost` is the integer cost of an item by its input rows;
-    `balance` is how items are dealt to lanes: none, sample or cost.
+    `balance` is how items are dealt to lanes: none, sample or cost. One microbatch of the module covers `group` of the
+    step's. A module that reads the rows of other encoders computes the items of these `roots`; without any its own.
     """
 
     layout: Layout
     merge: int = 1
+    group: int = 1
+    roots: frozenset[str] = frozenset()
     cost: Callable[[int], int] = field(default=lambda rows: rows, compare=False)
     balance: str = "cost"
 
+    def computes(self, item: Item) -> bool:
+        """Whether an item passes through the module."""
+        return item.module in self.roots if self.roots else item.module == self.layout.module
 
-@dataclass(frozen=True, slots=True)
+    def rows_in(self, item: Item) -> int:
+        """The rows of an item that enter: its patches or frames, or the rows that its root has made of them."""
+        return item.rows if self.roots else item.rows_in
+
+
+@dataclass(frozen=True)
 class BatchPlan:
-    """All documents of a step and, per module, `shares[module][microbatch][lane]`."""
+    """All documents of a step and, per module, `shares[module][microbatch][lane]`, by the module's own microbatches.
+
+    `homes` is the step's microbatch of each document, of which there are `microbatches`.
+    """
 
     step: int
     documents: tuple[Document, ...]
     shares: dict[str, tuple[tuple[Share, ...], ...]]
+    homes: tuple[int, ...]
+    microbatches: int
+    _served: dict[str, frozenset[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def loss_tokens(self) -> int:
@@ -66,6 +83,13 @@ class BatchPlan:
     def is_empty(self, module: str, microbatch: int) -> bool:
         """Whether no lane of a module has a row in a microbatch, so that all ranks skip it alike."""
         return all(not share.spans for share in self.shares[module][microbatch])
+
+    def served(self, module: str) -> frozenset[int]:
+        """The step's microbatches for which a module has rows."""
+        if module not in self._served:
+            spans = (span for lanes in self.shares[module] for share in lanes for span in share.spans)
+            self._served[module] = frozenset(self.homes[span.document] for span in spans)
+        return self._served[module]
 
     def digest(self) -> int:
         """63 bits that differ between different plans; ranks compare it before a step."""
@@ -86,6 +110,7 @@ def plan_batch(
     lanes = target.layout.dp
     cells = _cells(packs, microbatches * lanes)
     shares: dict[str, tuple[tuple[Share, ...], ...]] = {}
+    homes = tuple(number // lanes for number, cell in enumerate(cells) for _document in cell)
     shares[sink] = tuple(
         tuple(_document_share(cells[m * lanes + lane], documents, target) for lane in range(lanes))
         for m in range(microbatches)
@@ -95,13 +120,13 @@ def plan_batch(
             continue
         rows: list[tuple[Share, ...]] = []
         totals = [0] * module.layout.dp
-        for m in range(microbatches):
-            wanted = [d for cell in cells[m * lanes : (m + 1) * lanes] for d in cell]
-            items = [(d, i) for d in wanted for i, item in enumerate(documents[d].items) if item.module == name]
+        for m in range(0, microbatches, module.group):
+            wanted = [d for cell in cells[m * lanes : (m + module.group) * lanes] for d in cell]
+            items = [(d, i) for d in wanted for i, item in enumerate(documents[d].items) if module.computes(item)]
             dealt = _deal(items, documents, module, totals)
             rows.append(tuple(_item_share(lane, documents, module) for lane in dealt))
         shares[name] = tuple(rows)
-    return BatchPlan(step, documents, shares)
+    return BatchPlan(step, documents, shares, homes, microbatches)
 
 
 def _cells(packs: tuple[Pack, ...], count: int) -> list[list[int]]:
@@ -128,7 +153,9 @@ def _deal(
     units: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for document, item in items:
         units.setdefault((document, item if module.balance == "cost" else 0), []).append((document, item))
-    costs = {key: sum(module.cost(documents[d].items[i].rows_in) for d, i in unit) for key, unit in units.items()}
+    costs = {
+        key: sum(module.cost(module.rows_in(documents[d].items[i])) for d, i in unit) for key, unit in units.items()
+    }
     loads = [0] * lanes
     dealt: list[list[tuple[int, int]]] = [[] for _ in range(lanes)]
     for key in sorted(units, key=lambda k: (-costs[k], k)):
@@ -160,7 +187,7 @@ def _item_share(items: list[tuple[int, int]], documents: tuple[Document, ...], m
         row = number * size
         for d, i in piece:
             item = documents[d].items[i]
-            spans.append(Span(d, i, row * module.merge, item.rows_in, row, item.rows))
+            spans.append(Span(d, i, row * module.merge, module.rows_in(item), row, item.rows))
             row += item.rows
     return Share(tuple(spans), len(pieces) * size * module.merge, len(pieces) * size)
 

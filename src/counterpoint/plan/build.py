@@ -1,22 +1,29 @@
 """From a config to a plan: sizes, layouts, splits and widths, all pure."""
 
 import itertools
+from collections.abc import Iterable
 
+from counterpoint.config.graph import entering_width
 from counterpoint.config.schema import (
+    AdapterConfig,
     Config,
     DecoderConfig,
+    EdgeConfig,
+    EncoderConfig,
     MambaConfig,
     MlpProjectorConfig,
     ModuleConfig,
     MoeConfig,
+    VitConfig,
 )
 from counterpoint.errors import ConfigError
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Edge, Graph
-from counterpoint.plan.model_facts import facts_of
+from counterpoint.plan.model_facts import ModelFacts, facts_of
 from counterpoint.plan.placement import LayoutRequest, Placement, place
-from counterpoint.plan.plan import Plan, even_split
-from counterpoint.plan.sizes import DecoderSizes, MambaSizes, ModelSizes, MoeSizes, VitSizes
+from counterpoint.plan.plan import ENCODER_LAYER, Plan, Widths, even_split
+from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, MambaSizes, ModelSizes, MoeSizes, VitSizes
+from counterpoint.plan.trainability import trained_parts
 
 
 def build_plan(config: Config, vocab: int | None) -> Plan:
@@ -25,8 +32,7 @@ def build_plan(config: Config, vocab: int | None) -> Plan:
     Raises ConfigError or PlacementError.
     """
     placement = placement_of(config)
-    edges = tuple(Edge(edge.source, edge.target) for edge in config.edges)
-    graph = Graph.build(tuple(config.modules), edges)
+    graph = Graph.build(tuple(config.modules), tuple(_edge(edge) for edge in config.edges))
     sizes = {name: sizes_of(config, name, vocab) for name in graph.modules}
     facts = {name: facts_of(size) for name, size in sizes.items()}
     rows = {
@@ -35,20 +41,41 @@ def build_plan(config: Config, vocab: int | None) -> Plan:
             merge=facts[name].row_multiple,
             cost=facts[name].integer_cost,
             balance=config.data.balance,
+            group=1 if name in graph.sinks else config.schedule.encoder_group,
+            roots=frozenset() if name in graph.sinks else graph.roots(name),
         )
         for name in graph.modules
     }
+    trained = {name: trained_parts(name, facts[name], module.train) for name, module in config.modules.items()}
     return Plan(
         placement=placement,
         graph=graph,
         sizes=sizes,
         rows=rows,
-        splits={name: split_parts(config, name, len(facts[name].parts)) for name in graph.modules},
-        widths={name: (sizes[name].hidden, facts[name].hidden_out) for name in graph.modules},
+        splits={name: split_parts(config, name, facts[name]) for name in graph.modules},
+        widths={
+            name: Widths(sizes[name].hidden, facts[name].hidden_out, facts[name].hidden_in) for name in graph.modules
+        },
         kind=config.schedule.kind,
         microbatches=config.schedule.microbatches,
         dtype=config.training.precision.compute,
+        group=config.schedule.encoder_group,
+        encoder=config.schedule.encoder,
+        buffer=config.schedule.buffer,
+        run_ahead=config.schedule.run_ahead,
+        trained=trained,
+        weights={name: config.modules[name].weight for name in graph.modules},
+        recomputed={name: recomputed_kinds(config, name) for name in graph.modules},
     )
+
+
+def recomputed_kinds(config: Config, module: str) -> frozenset[str]:
+    """The kinds of a module's layers that are computed again in backward."""
+    recompute, model = config.modules[module].recompute, config.modules[module].model
+    if not isinstance(recompute, str):
+        return frozenset(recompute)
+    kinds = frozenset(model.pattern) if isinstance(model, DecoderConfig) else frozenset(ENCODER_LAYER)
+    return kinds if recompute == "full" else frozenset()
 
 
 def placement_of(config: Config) -> Placement:
@@ -60,29 +87,61 @@ def placement_of(config: Config) -> Placement:
 def sizes_of(config: Config, module: str, vocab: int | None) -> ModelSizes:
     """The sizes of a module's model."""
     model = config.modules[module].model
-    if isinstance(model, DecoderConfig):
-        words = vocab if model.vocab == "tokenizer" else model.vocab
-        if words is None:
-            raise ConfigError(
-                f"modules.{module}.model.vocab: got 'tokenizer' without data.tokenizer, expected a tokenizer file; "
-                "set data.tokenizer or give a number"
-            )
-        return DecoderSizes(
-            pattern=model.pattern, hidden=model.hidden, heads=model.heads,
-            kv_heads=model.num_kv_heads, head_dim=model.head_size,
-            ffn=0 if model.ffn is None else model.ffn, vocab=int(words), tied=model.tied, activation=model.activation,
-            rope_theta=model.rope_theta, rope_sections=model.rope_sections, qk_norm=model.qk_norm,
-            norm_eps=model.norm_eps, qkv_bias=model.qkv_bias,
-            mamba=None if model.mamba is None else _mamba_sizes(model.mamba),
-            moe=None if model.moe is None else _moe_sizes(model.moe),
-        )  # fmt: skip
-    target = next(edge.target for edge in config.edges if edge.source == module)
-    return VitSizes(
-        layers=model.layers, hidden=model.hidden, heads=model.heads, ffn=model.ffn, patch=model.patch,
-        out=config.modules[target].model.hidden, positions=model.positions, merge=model.merge,
-        projector=model.projector.kind,
-        projector_hidden=model.projector.hidden if isinstance(model.projector, MlpProjectorConfig) else 0,
+    match model:
+        case DecoderConfig():
+            return _decoder_sizes(config, module, model, vocab)
+        case VitConfig():
+            return VitSizes(
+                layers=model.layers, hidden=model.hidden, heads=model.heads, ffn=model.ffn, patch=model.patch,
+                out=_leaving_width(config, module), positions=model.positions, merge=model.merge,
+                projector=model.projector.kind, projector_hidden=_inner_width(model), taps=_taps(config, module),
+            )  # fmt: skip
+        case AdapterConfig():
+            return AdapterSizes(
+                layers=model.layers, hidden=model.hidden, heads=model.heads, ffn=model.ffn,
+                inputs=entering_width(config, module), out=_leaving_width(config, module),
+                projector=model.projector.kind, projector_hidden=_inner_width(model), taps=_taps(config, module),
+            )  # fmt: skip
+
+
+def _decoder_sizes(config: Config, module: str, model: DecoderConfig, vocab: int | None) -> DecoderSizes:
+    words = vocab if model.vocab == "tokenizer" else model.vocab
+    if words is None:
+        raise ConfigError(
+            f"modules.{module}.model.vocab: got 'tokenizer' without data.tokenizer, expected a tokenizer file; "
+            "set data.tokenizer or give a number"
+        )
+    return DecoderSizes(
+        pattern=model.pattern, hidden=model.hidden, heads=model.heads,
+        kv_heads=model.num_kv_heads, head_dim=model.head_size,
+        ffn=0 if model.ffn is None else model.ffn, vocab=int(words), tied=model.tied, activation=model.activation,
+        rope_theta=model.rope_theta, rope_sections=model.rope_sections, qk_norm=model.qk_norm,
+        norm_eps=model.norm_eps, qkv_bias=model.qkv_bias,
+        mamba=None if model.mamba is None else _mamba_sizes(model.mamba),
+        moe=None if model.moe is None else _moe_sizes(model.moe),
+        inserts=_ascending(depth.into for edge in config.edges if edge.target == module for depth in edge.depths),
     )  # fmt: skip
+
+
+def _edge(edge: EdgeConfig) -> Edge:
+    return Edge(edge.source, edge.target, tuple((depth.after, depth.into) for depth in edge.depths))
+
+
+def _leaving_width(config: Config, module: str) -> int:
+    """Columns of the rows that leave an encoder: all of its targets take the same."""
+    return entering_width(config, next(edge.target for edge in config.edges if edge.source == module))
+
+
+def _inner_width(model: EncoderConfig) -> int:
+    return model.projector.hidden if isinstance(model.projector, MlpProjectorConfig) else 0
+
+
+def _taps(config: Config, module: str) -> tuple[int, ...]:
+    return _ascending(depth.after for edge in config.edges if edge.source == module for depth in edge.depths)
+
+
+def _ascending(layers: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(layers)))
 
 
 def _mamba_sizes(mamba: MambaConfig) -> MambaSizes:
@@ -99,23 +158,15 @@ def _moe_sizes(moe: MoeConfig) -> MoeSizes:
     )  # fmt: skip
 
 
-def split_parts(config: Config, module: str, parts: int) -> tuple[tuple[int, int], ...]:
-    """Runs of parts per stage: the layers are split, what stands before and after them stays at the ends."""
+def split_parts(config: Config, module: str, facts: ModelFacts) -> tuple[tuple[int, int], ...]:
+    """Runs of parts per stage: the layers are split; what stands behind one stays with it, what is left at the ends."""
     layout = config.modules[module].layout
-    layers = parts - _ENDS[config.modules[module].model.kind]
+    layers = [place for place, part in enumerate(facts.parts) if part.name.startswith("layers.")]
     if isinstance(layout.split, str):
-        runs = even_split(layers, layout.pp)
+        firsts = [first for first, _stop in even_split(len(layers), layout.pp * layout.chunks)]
     else:
-        bounds = [sum(layout.split[:i]) for i in range(len(layout.split) + 1)]
-        runs = tuple(itertools.pairwise(bounds))
-    shifted = [(start + 1, stop + 1) for start, stop in runs]
-    shifted[0] = (0, shifted[0][1])
-    shifted[-1] = (shifted[-1][0], parts)
-    return tuple(shifted)
-
-
-_ENDS = {"decoder": 3, "vit": 3}
-"""Parts that are not layers: the embedding in front, norm and head or projector behind."""
+        firsts = [sum(layout.split[:stage]) for stage in range(len(layout.split))]
+    return tuple(itertools.pairwise([0, *(layers[first] for first in firsts[1:]), len(facts.parts)]))
 
 
 def _request(name: str, module: ModuleConfig) -> LayoutRequest:
@@ -124,5 +175,5 @@ def _request(name: str, module: ModuleConfig) -> LayoutRequest:
         module=name, ranks=None if layout.ranks is None else tuple(layout.ranks), pp=layout.pp,
         dp_replicate=layout.dp_replicate, dp_shard=layout.dp_shard, cp=layout.cp, tp=layout.tp,
         ep=layout.expert.ep, etp=layout.expert.etp,
-        sequence_parallel=layout.sequence_parallel, reshard=layout.reshard,
+        sequence_parallel=layout.sequence_parallel, reshard=layout.reshard, chunks=layout.chunks,
     )  # fmt: skip

@@ -41,7 +41,9 @@ def _transfer(placement: Placement, link: Link, direction: Direction, rank: int)
     source = placement.layout(link.source.module)
     if link.is_hop:
         column = source.group("pp", rank)
-        return Communicator(f"{source.module}.pp[{format_ranks(column)}]{direction}", column, True)
+        # From the last ranks of a pipeline back to its first, as chunks need it, rows wait behind no other hop.
+        kind = "pp" if link.target.stage % source.pp else "wrap"
+        return Communicator(f"{source.module}.{kind}[{format_ranks(column)}]{direction}", column, True)
     target = placement.layout(link.target.module)
     ranks = {*source.stage_ranks(link.source.stage), *target.stage_ranks(link.target.stage)}
     return Communicator(f"{link}{direction}", tuple(sorted(ranks)), True)

@@ -1,5 +1,6 @@
 """The module graph: modules, the edges between them, and the stages and links that they expand to."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
@@ -8,11 +9,15 @@ from counterpoint.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Rows of `source` that enter `target`; a port is one tensor that crosses."""
+    """Rows of `source` that enter `target`.
+
+    Beside what leaves the source's last part, features of several depths may cross: those behind its layer `after`
+    enter behind the target's layer `into`, for each pair in `depths`.
+    """
 
     source: str
     target: str
-    port: str = "features"
+    depths: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.source}>{self.target}"
@@ -31,18 +36,28 @@ class Node:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Link:
-    """Where rows travel: between two stages of a module, or from a module's last stage to another's first."""
+    """Where rows travel: between two stages of a module, from a module's last stage to another's first, or from the
+    stage with the source's layer `after` to the one with the target's layer `into`; one link for each port of an edge.
+    """
 
     source: Node
     target: Node
+    after: int = -1
+    into: int = -1
 
     @property
     def is_hop(self) -> bool:
         """Whether the link joins two stages of one module."""
         return self.source.module == self.target.module
 
+    @property
+    def port(self) -> str:
+        """The name of the source's output that crosses: empty for the rows that leave its last part."""
+        return "" if self.after < 0 else f"d{self.after}"
+
     def __str__(self) -> str:
-        return f"{self.source}>{self.target}"
+        depth = "" if self.after < 0 else f"/{self.after}-{self.into}"
+        return f"{self.source}>{self.target}{depth}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,11 @@ class Graph:
         """Edges that start from a module."""
         return tuple(edge for edge in self.edges if edge.source == module)
 
+    def roots(self, module: str) -> frozenset[str]:
+        """The modules without an incoming edge whose rows reach a module; none for such a module itself."""
+        sources = [edge.source for edge in self.incoming(module)]
+        return frozenset().union(*(self.roots(source) or {source} for source in sources))
+
     @property
     def sinks(self) -> tuple[str, ...]:
         """Modules without an outgoing edge: where losses are."""
@@ -87,16 +107,21 @@ class Graph:
 
 
 def stage_nodes(graph: Graph, stages: dict[str, int]) -> tuple[Node, ...]:
-    """All nodes in topological order; `stages` is the pipeline degree per module."""
+    """All nodes in topological order; `stages` is the number of them per module."""
     return tuple(Node(module, stage) for module in graph.modules for stage in range(stages[module]))
 
 
-def stage_links(graph: Graph, stages: dict[str, int]) -> tuple[Link, ...]:
-    """All links: every pipeline hop, then every edge."""
+def stage_links(graph: Graph, stages: dict[str, int], stage_of: Callable[[str, int], int]) -> tuple[Link, ...]:
+    """All links: every pipeline hop, then every edge's ports; `stage_of(module, layer)` is the stage with a layer."""
     hops = [
         Link(Node(module, stage), Node(module, stage + 1))
         for module in graph.modules
         for stage in range(stages[module] - 1)
     ]
-    edges = [Link(Node(edge.source, stages[edge.source] - 1), Node(edge.target, 0)) for edge in graph.edges]
-    return (*hops, *edges)
+    ports = []
+    for edge in graph.edges:
+        ports.append(Link(Node(edge.source, stages[edge.source] - 1), Node(edge.target, 0)))
+        for after, into in edge.depths:
+            source, target = stage_of(edge.source, after), stage_of(edge.target, into)
+            ports.append(Link(Node(edge.source, source), Node(edge.target, target), after, into))
+    return (*hops, *ports)

@@ -28,6 +28,7 @@ class ExpertCoordinate(NamedTuple):
 class Layout:
     """One module's parallel layout: dense `pp x dp x cp x tp`, expert `pp x edp x ep x etp`, innermost last.
 
+    Each rank holds `chunks` pipeline stages: stage number i lives at the coordinate i modulo pp.
     Ranks ascend along the list and therefore along every axis (design D1). Raises PlacementError otherwise,
     or when the degrees do not multiply to the number of ranks.
     """
@@ -43,10 +44,11 @@ class Layout:
     etp: int = 1
     sequence_parallel: bool = True
     reshard: bool = False
+    chunks: int = 1
 
     def __post_init__(self) -> None:
         where = f"modules.{self.module}.layout"
-        for axis in ("pp", "dp_replicate", "dp_shard", "cp", "tp", "ep", "etp"):
+        for axis in ("pp", "dp_replicate", "dp_shard", "cp", "tp", "ep", "etp", "chunks"):
             degree = getattr(self, axis)
             if degree < 1:
                 raise PlacementError(f"{where}.{axis}: got {degree}, expected at least 1; leave it out for 1")
@@ -73,6 +75,11 @@ class Layout:
     def dp(self) -> int:
         """Number of lanes."""
         return self.dp_replicate * self.dp_shard
+
+    @property
+    def stages(self) -> int:
+        """Pipeline stages: pp x chunks."""
+        return self.pp * self.chunks
 
     @property
     def edp(self) -> int:
@@ -115,11 +122,12 @@ class Layout:
 
     def stage_ranks(self, stage: int) -> tuple[int, ...]:
         """All ranks of a pipeline stage, ascending."""
-        return self.ranks[stage * self.stage_size : (stage + 1) * self.stage_size]
+        place = stage % self.pp
+        return self.ranks[place * self.stage_size : (place + 1) * self.stage_size]
 
     def lane_ranks(self, stage: int, lane: int) -> tuple[int, ...]:
         """The cp x tp ranks that hold a lane's rows, in row order."""
-        start = stage * self.stage_size + lane * self.lane_size
+        start = stage % self.pp * self.stage_size + lane * self.lane_size
         return self.ranks[start : start + self.lane_size]
 
     def group(self, axis: str, rank: int) -> tuple[int, ...]:
@@ -159,7 +167,15 @@ class Layout:
         return tuple(sorted({self.group(axis, rank) for rank in self.ranks}))
 
     def __str__(self) -> str:
-        named = {"pp": self.pp, "dp": self.dp, "cp": self.cp, "tp": self.tp, "ep": self.ep, "etp": self.etp}
+        named = {
+            "pp": self.pp,
+            "dp": self.dp,
+            "cp": self.cp,
+            "tp": self.tp,
+            "ep": self.ep,
+            "etp": self.etp,
+            "chunks": self.chunks,
+        }
         degrees = " x ".join(f"{axis}{degree}" for axis, degree in named.items() if degree > 1) or "1"
         return f"{self.module}: {degrees} on {format_ranks(self.ranks)}"
 

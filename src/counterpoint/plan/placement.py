@@ -21,6 +21,7 @@ class LayoutRequest:
     etp: int = 1
     sequence_parallel: bool = True
     reshard: bool = False
+    chunks: int = 1
 
     @property
     def fixed_degree(self) -> int:
@@ -119,6 +120,7 @@ def _resolve(
         module=request.module, ranks=tuple(ranks), pp=request.pp, dp_replicate=request.dp_replicate, dp_shard=shard,
         cp=request.cp, tp=request.tp, ep=request.ep, etp=request.etp,
         sequence_parallel=request.sequence_parallel, reshard=request.reshard,
+        chunks=request.chunks,
     )  # fmt: skip
 
 

@@ -1,20 +1,36 @@
 """The plan: placement, schedule templates and communicators of a run, and what a step's batch makes of them."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
-from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer
+from counterpoint.plan.action import Direction
 from counterpoint.plan.batch import BatchPlan, ModuleRows, plan_batch
 from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communicators
+from counterpoint.plan.erase import Erasure
 from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.model_facts import ModelFacts, facts_of
 from counterpoint.plan.placement import Placement
 from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
-from counterpoint.plan.schedule import BUILDERS, Schedule, Stages
+from counterpoint.plan.schedule import BUILDERS, Schedule
 from counterpoint.plan.sizes import DecoderSizes, ModelSizes
+from counterpoint.plan.stages import EncoderOrder, Stages
+from counterpoint.plan.trainability import TrainedPart
+
+ENCODER_LAYER = "L"
+"""The kind of an encoder's layers; a decoder's have the letters of its pattern."""
+
+
+class Widths(NamedTuple):
+    """Columns of a module's rows: inside it, of those that leave it, and of those that enter, None for the same as
+    inside."""
+
+    inside: int
+    leaving: int
+    entering: int | None = None
 
 
 @dataclass(frozen=True)
@@ -22,8 +38,11 @@ class Plan:
     """Everything static about a run: pure data, the same on every rank.
 
     `sizes` are the models' and `rows` what a batch plan needs of them;
-    `splits[module][stage]` is the run of parts (start, stop) of a stage; `widths[module]` is (columns inside the
-    module, columns of the rows that leave it); `dtype` is the name of the dtype in which rows travel.
+    `splits[module][stage]` is the run of parts (start, stop) of a stage; `dtype` is the name of the dtype in which rows
+    travel. An encoder takes `group` of the step's microbatches at once; `encoder` and `buffer` say when it runs.
+    Modules that no gradient reaches compute `run_ahead` steps ahead. `trained[module]` says of each part what of it
+    is trained; a module that is not listed trains whole. `recomputed` are the kinds of layers, by their letters, of
+    which backward finds only the input; `weights` is what a forward of a module's stage costs beside others.
     """
 
     placement: Placement
@@ -31,10 +50,17 @@ class Plan:
     sizes: dict[str, ModelSizes]
     rows: dict[str, ModuleRows]
     splits: dict[str, tuple[tuple[int, int], ...]]
-    widths: dict[str, tuple[int, int]]
+    widths: dict[str, Widths]
     kind: str
     microbatches: int
     dtype: str = "float32"
+    group: int = 1
+    encoder: EncoderOrder = "just_in_time"
+    buffer: int | None = None
+    run_ahead: int = 0
+    trained: dict[str, tuple[TrainedPart, ...]] = field(default_factory=dict)
+    recomputed: dict[str, frozenset[str]] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def layouts(self) -> dict[str, Layout]:
@@ -49,10 +75,49 @@ class Plan:
     @cached_property
     def stages(self) -> Stages:
         """Nodes, links and ranks on which schedules are built."""
-        degrees = {module: layout.pp for module, layout in self.layouts.items()}
-        nodes = stage_nodes(self.graph, degrees)
-        ranks = {node: self.layouts[node.module].stage_ranks(node.stage) for node in nodes}
-        return Stages(nodes, stage_links(self.graph, degrees), ranks)
+        numbers = {module: layout.stages for module, layout in self.layouts.items()}
+        nodes = stage_nodes(self.graph, numbers)
+        links = stage_links(self.graph, numbers, self.stage_of)
+        trained = frozenset(node for node in nodes if self._trains(node))
+        stages = Stages(
+            nodes=nodes,
+            links=links,
+            ranks={node: self.layouts[node.module].stage_ranks(node.stage) for node in nodes},
+            groups={module: self.group for module in self.graph.modules if module != self.sink},
+            chunks={module: layout.chunks for module, layout in self.layouts.items()},
+            weights=self.weights,
+            trained=trained,
+            encoder=self.encoder,
+            buffer=self.buffer,
+        )
+        waiting = {self.sink, *(node.module for node in nodes if stages.has_backward(node))}
+        ahead = dict.fromkeys((m for m in self.graph.modules if m not in waiting), self.run_ahead)
+        return replace(stages, ahead={module: steps for module, steps in ahead.items() if steps})
+
+    def stage_of(self, module: str, layer: int) -> int:
+        """The pipeline stage that holds a layer of a module."""
+        names = [part.name for part in self.facts[module].parts]
+        place = names.index(f"layers.{layer}")
+        return next(number for number, (start, stop) in enumerate(self.splits[module]) if start <= place < stop)
+
+    def is_recomputed(self, module: str, part: str) -> bool:
+        """Whether a part keeps only its input for backward."""
+        folder, _dot, number = part.partition(".")
+        if folder != "layers":
+            return False
+        sizes = self.sizes[module]
+        kind = sizes.pattern[int(number)] if isinstance(sizes, DecoderSizes) else ENCODER_LAYER
+        return kind in self.recomputed.get(module, frozenset())
+
+    def _trains(self, node: Node) -> bool:
+        parts = self.trained.get(node.module)
+        if parts is None:
+            return True
+        start, stop = self.splits[node.module][node.stage]
+        # A head that is tied across stages trains with the embedding, the first part, whose copy it holds.
+        has_copy = any(self.tie(node.module, rank) for rank in self.layouts[node.module].stage_ranks(node.stage))
+        held = (*parts[start:stop], *(parts[:1] if has_copy else ()))
+        return any(part.is_trained for part in held)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -98,15 +163,20 @@ class Plan:
         return self.graph.sinks[0]
 
     def width(self, link: Link) -> int:
-        """Columns of the rows that cross a link."""
-        inside, outside = self.widths[link.source.module]
-        return inside if link.is_hop else outside
+        """Columns of the rows that a link's source gives."""
+        widths = self.widths[link.source.module]
+        return widths.inside if link.is_hop else widths.leaving
+
+    def expected_width(self, link: Link) -> int:
+        """Columns of the rows that a link's target reads."""
+        widths = self.widths[link.target.module]
+        return widths.inside if link.is_hop or link.port or widths.entering is None else widths.entering
 
     def pairs(self, link: Link, direction: Direction) -> tuple[tuple[int, int], ...]:
         """All (sender, receiver) pairs of different ranks that a link can use, whatever the batch."""
         sources, targets = self.stages.ranks[link.source], self.stages.ranks[link.target]
         if link.is_hop:
-            pairs = list(zip(sources, targets, strict=True))
+            pairs = [(a, b) for a, b in zip(sources, targets, strict=True) if a != b]
         else:
             pairs = [(a, b) for a in sources for b in targets if a != b]
         return tuple(pairs if direction is Direction.FORWARD else [(b, a) for a, b in pairs])
@@ -119,23 +189,16 @@ class Plan:
         """The batch plan of a step."""
         return plan_batch(step, packs, self.rows, self.sink, self.microbatches)
 
-    def route(self, batch: BatchPlan, link: Link, microbatch: int) -> Route:
-        """The forward route of a link in a microbatch; its transpose is the backward one."""
-        return plan_route(batch, link, self.layouts, microbatch)
+    def route(self, batch: BatchPlan, link: Link, exchange: int) -> Route:
+        """The forward route of an exchange of a link; its transpose is the backward one."""
+        return plan_route(batch, link, self.layouts, self.stages, exchange)
 
-    def of_step(self, template: Schedule, batch: BatchPlan) -> Schedule:
-        """A template less the actions that have no row in this batch (design D3)."""
+    def of_step(self, template: Schedule, batch: BatchPlan | None, ahead: BatchPlan | None = None) -> Schedule:
+        """A template less the actions that have no row: those of this step in `batch`, what runs ahead in `ahead`.
 
-        def keeps(action: Action) -> bool:
-            match action:
-                case Compute(node=node, microbatch=microbatch):
-                    return not batch.is_empty(node.module, microbatch)
-                case Transfer(link=link, microbatch=microbatch):
-                    return not batch.is_empty(link.source.module, microbatch)
-                case Reduce() | Step():
-                    return True
-
-        return template.keep(keeps)
+        Without `batch` it is the prologue, in which nothing but what runs ahead happens, without `ahead` the epilogue.
+        """
+        return template.keep(Erasure(self.stages, batch, ahead).keeps)
 
 
 def even_split(parts: int, stages: int) -> tuple[tuple[int, int], ...]:

@@ -1,4 +1,4 @@
-"""Routes: which rows go from which rank to which, for one link and one microbatch.
+"""Routes: which rows go from which rank to which, for one exchange of a link.
 
 The rows of a lane are cut into equal consecutive shards over the cp x tp ranks of a stage; so every row has one owner
 on each side, and a route is the meeting of two such cuts. Its transpose carries the gradients.
@@ -7,9 +7,10 @@ on each side, and a route is the meeting of two such cuts. Its transpose carries
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from counterpoint.plan.batch import DOCUMENT, BatchPlan
+from counterpoint.plan.batch import DOCUMENT, BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
+from counterpoint.plan.stages import Stages
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -25,7 +26,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The row copies of one link in one microbatch, sorted, so that both ends agree on the order of rows."""
+    """The row copies of one exchange of a link, sorted, so that both ends agree on the order of rows."""
 
     copies: tuple[Copy, ...]
 
@@ -58,11 +59,20 @@ class Route:
         return sum(copy.rows for copy in self.copies)
 
 
-def plan_route(batch: BatchPlan, link: Link, layouts: dict[str, Layout], microbatch: int) -> Route:
-    """The route of a link in a microbatch: a pipeline hop keeps coordinates, an edge goes from item to placeholder."""
-    source, target = layouts[link.source.module], layouts[link.target.module]
-    copies = _hop(batch, link, source, microbatch) if link.is_hop else _edge(batch, source, target, microbatch)
+def plan_route(batch: BatchPlan, link: Link, layouts: dict[str, Layout], stages: Stages, exchange: int) -> Route:
+    """The route of one exchange of a link: a pipeline hop keeps coordinates, an edge goes from item to placeholder."""
+    layout = layouts[link.source.module]
+    copies = _hop(batch, link, layout, exchange) if link.is_hop else _edge(batch, link, layouts, stages, exchange)
     return Route(tuple(sorted(copies)))
+
+
+def crossing(batch: BatchPlan, link: Link, stages: Stages, exchange: int) -> Iterator[tuple[int, Share, Span]]:
+    """What an exchange of an edge carries: (source lane, its share, span) of each item whose document it serves."""
+    lanes = batch.shares[link.source.module][stages.source_microbatch(link, exchange)]
+    for lane, share in enumerate(lanes):
+        for span in share.spans:
+            if batch.homes[span.document] // stages.grain(link) == exchange:
+                yield lane, share, span
 
 
 def owned(layout: Layout, stage: int, lane: int, padded: int, first: int, rows: int) -> Iterator[tuple[int, int, int]]:
@@ -85,19 +95,20 @@ def _hop(batch: BatchPlan, link: Link, layout: Layout, microbatch: int) -> Itera
                 yield Copy(a, b, 0, 0, rows)
 
 
-def _edge(batch: BatchPlan, source: Layout, target: Layout, microbatch: int) -> Iterator[Copy]:
+def _edge(batch: BatchPlan, link: Link, layouts: dict[str, Layout], stages: Stages, exchange: int) -> Iterator[Copy]:
+    source, target = layouts[link.source.module], layouts[link.target.module]
     placed = {}
-    for lane, share in enumerate(batch.shares[target.module][microbatch]):
+    for lane, share in enumerate(batch.shares[target.module][stages.target_microbatch(link, exchange)]):
         for span in share.spans:
-            assert span.item == DOCUMENT, "edges end in a module of documents"
-            placed[span.document] = (lane, share.rows_in, span.row_in)
-    for lane, share in enumerate(batch.shares[source.module][microbatch]):
-        for span in share.spans:
-            target_lane, padded, row = placed[span.document]
-            first = row + batch.item(span).position
-            left = owned(source, source.pp - 1, lane, share.rows_out, span.row_out, span.rows_out)
-            right = owned(target, 0, target_lane, padded, first, span.rows_out)
-            yield from _meet(left, right)
+            placed[span.document, span.item] = (lane, share.rows_in, span.row_in)
+    for lane, share, span in crossing(batch, link, stages, exchange):
+        # In a module of items an item has rows of its own, in one of documents a place in its document's.
+        whole = placed.get((span.document, span.item))
+        target_lane, padded, row = placed[span.document, DOCUMENT] if whole is None else whole
+        position = batch.item(span).position if whole is None else 0
+        left = owned(source, link.source.stage, lane, share.rows_out, span.row_out, span.rows_out)
+        right = owned(target, link.target.stage, target_lane, padded, row + position, span.rows_out)
+        yield from _meet(left, right)
 
 
 def _meet(left: Iterator[tuple[int, int, int]], right: Iterator[tuple[int, int, int]]) -> Iterator[Copy]:

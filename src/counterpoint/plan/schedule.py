@@ -1,110 +1,65 @@
 """Schedules: pure functions from a graph of stages to the ordered actions of every rank.
 
-A builder plays the step on a clock of unit costs. A node (one stage of one module) starts on all its ranks at once, so
-every program is a subsequence of one global order; the checker does not rely on that, it proves the programs.
+A builder is a policy by which the player lays the step out on a clock of unit costs. It makes one global order, and
+every program is a subsequence of it; the checker does not rely on that, it proves the programs.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from counterpoint.config.training import PLANNED_SCHEDULES, SCHEDULES
+from counterpoint.config.training import SCHEDULES
 from counterpoint.errors import ConfigError
-from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer
-from counterpoint.plan.graph import Link, Node
-
-FORWARD_COST, BACKWARD_COST = 1, 2
-"""Unit costs on which builders order actions; backward computes two gradients."""
-
-
-@dataclass(frozen=True)
-class Stages:
-    """What a schedule is built over: nodes in topological order with their ranks, and the links between them."""
-
-    nodes: tuple[Node, ...]
-    links: tuple[Link, ...]
-    ranks: dict[Node, tuple[int, ...]]
-
-    def incoming(self, node: Node) -> tuple[Link, ...]:
-        """Links that end in a node."""
-        return self._incoming.get(node, ())
-
-    def outgoing(self, node: Node) -> tuple[Link, ...]:
-        """Links that start from a node."""
-        return self._outgoing.get(node, ())
-
-    def depth(self, node: Node) -> int:
-        """Nodes on the longest path from `node` to a sink, both counted."""
-        return self._depths[node]
-
-    @property
-    def world(self) -> tuple[int, ...]:
-        """All ranks that have a node, ascending."""
-        return tuple(sorted({rank for ranks in self.ranks.values() for rank in ranks}))
-
-    @cached_property
-    def _incoming(self) -> dict[Node, tuple[Link, ...]]:
-        return _grouped(self.links, lambda link: link.target)
-
-    @cached_property
-    def _outgoing(self) -> dict[Node, tuple[Link, ...]]:
-        return _grouped(self.links, lambda link: link.source)
-
-    @cached_property
-    def _depths(self) -> dict[Node, int]:
-        depths: dict[Node, int] = {}
-        for node in reversed(self.nodes):
-            depths[node] = 1 + max((depths[link.target] for link in self.outgoing(node)), default=0)
-        return depths
-
-
-def _grouped(links: tuple[Link, ...], end: Callable[[Link], Node]) -> dict[Node, tuple[Link, ...]]:
-    groups: dict[Node, tuple[Link, ...]] = {}
-    for link in links:
-        groups[end(link)] = (*groups.get(end(link), ()), link)
-    return groups
+from counterpoint.plan.action import Action
+from counterpoint.plan.graph import Node
+from counterpoint.plan.player import Policy, places, play
+from counterpoint.plan.stages import Stages, action_ranks
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A template: the actions of one step in one global order, and each rank's program, a subsequence of it."""
+    """A template: the actions of one step in one global order, and each rank's program, a subsequence of it.
+
+    `bounds` are the most of its microbatches that a node keeps at once: from a forward to the last action of its
+    backward, or, where there is none, to the forwards that read its rows.
+    """
 
     kind: str
     microbatches: int
     order: tuple[Action, ...]
     programs: dict[int, tuple[Action, ...]]
+    bounds: Mapping[Node, int] = field(default_factory=dict)
 
     def keep(self, keeps: Callable[[Action], bool]) -> "Schedule":
         """The schedule without the actions that `keeps` rejects: erasing matched events (design D3)."""
-        programs = {rank: tuple(a for a in program if keeps(a)) for rank, program in self.programs.items()}
-        return Schedule(self.kind, self.microbatches, tuple(a for a in self.order if keeps(a)), programs)
+        kept = {action for action in self.order if keeps(action)}
+        programs = {rank: tuple(a for a in program if a in kept) for rank, program in self.programs.items()}
+        order = tuple(a for a in self.order if a in kept)
+        return Schedule(self.kind, self.microbatches, order, programs, self.bounds)
 
 
-def action_ranks(action: Action, stages: Stages) -> tuple[int, ...]:
-    """The ranks in whose programs an action stands."""
-    match action:
-        case Compute(node=node) | Reduce(node=node):
-            return stages.ranks[node]
-        case Transfer(link=link):
-            return tuple(sorted({*stages.ranks[link.source], *stages.ranks[link.target]}))
-        case Step():
-            return stages.world
+def distribute(
+    kind: str,
+    microbatches: int,
+    order: tuple[Action, ...],
+    stages: Stages,
+    bounds: Mapping[Node, int] | None = None,
+) -> Schedule:
+    """A schedule from a global order: every rank gets the actions that it takes part in, in that order.
 
-
-def distribute(kind: str, microbatches: int, order: tuple[Action, ...], stages: Stages) -> Schedule:
-    """A schedule from a global order: every rank gets the actions that it takes part in, in that order."""
+    Without `bounds` a node may keep all of its microbatches.
+    """
     programs: dict[int, list[Action]] = {rank: [] for rank in stages.world}
     for action in order:
         for rank in action_ranks(action, stages):
             programs[rank].append(action)
-    return Schedule(kind, microbatches, order, {rank: tuple(program) for rank, program in programs.items()})
+    most = {node: stages.count(node.module, microbatches) for node in stages.nodes} if bounds is None else bounds
+    return Schedule(kind, microbatches, order, {rank: tuple(program) for rank, program in programs.items()}, most)
 
 
 def gpipe(stages: Stages, microbatches: int) -> Schedule:
     """All forwards, then all backwards (Huang et al. 2019, arXiv:1811.06965)."""
-    policy = _Policy(bound=dict.fromkeys(stages.nodes, microbatches), backward_after_all_forwards=True)
-    return distribute("gpipe", microbatches, _play(stages, microbatches, policy), stages)
+    return _played("gpipe", stages, microbatches, Policy(_everything, backward_after_all_forwards=True))
 
 
 def one_forward_one_backward(stages: Stages, microbatches: int) -> Schedule:
@@ -112,14 +67,25 @@ def one_forward_one_backward(stages: Stages, microbatches: int) -> Schedule:
 
     On a chain of stages this is the usual schedule; the bound is what extends it to any graph and placement.
     """
-    policy = _Policy(bound={node: stages.depth(node) for node in stages.nodes}, backward_after_all_forwards=False)
-    return distribute("1f1b", microbatches, _play(stages, microbatches, policy), stages)
+    return _played("1f1b", stages, microbatches, Policy(_by_depth))
+
+
+def interleaved(stages: Stages, microbatches: int) -> Schedule:
+    """1F1B over the chunks of each rank, in rounds of as many microbatches as ranks (Narayanan et al. 2021)."""
+    return _played("interleaved", stages, microbatches, Policy(_by_depth, _by_warm_up))
+
+
+def zero_bubble(stages: Stages, microbatches: int) -> Schedule:
+    """Weight gradients apart and in the gaps (Qi et al. 2023, arXiv:2401.10241, ZB-H1).
+
+    No rank keeps more than the fullest one of 1F1B, or of an interleaved pipeline, does.
+    """
+    return _played("zero_bubble", stages, microbatches, Policy(_by_depth, _by_warm_up, _by_fullest, splits=True))
 
 
 def forward_only(stages: Stages, microbatches: int) -> Schedule:
     """Evaluation: forwards only; a node runs ahead of its consumers by at most its depth."""
-    policy = _Policy(bound={node: stages.depth(node) for node in stages.nodes}, backward=False)
-    return distribute("forward", microbatches, _play(stages, microbatches, policy), stages)
+    return _played("forward", stages, microbatches, Policy(_by_depth, trains=False))
 
 
 Builder = Callable[[Stages, int], Schedule]
@@ -128,6 +94,8 @@ Builder = Callable[[Stages, int], Schedule]
 BUILDERS: dict[str, Builder] = {
     "gpipe": gpipe,
     "1f1b": one_forward_one_backward,
+    "interleaved": interleaved,
+    "zero_bubble": zero_bubble,
     "forward": forward_only,
 }
 
@@ -141,93 +109,49 @@ def register_schedule(name: str, builder: Builder) -> None:
         raise ConfigError(
             f"register_schedule: got the name {name!r}, expected lowercase letters, digits and _; choose another"
         )
-    if name in BUILDERS or name in PLANNED_SCHEDULES:
-        taken = sorted({*BUILDERS, *PLANNED_SCHEDULES})
+    if name in BUILDERS:
         raise ConfigError(
-            f"register_schedule: got the name {name!r}, which is taken, expected none of {taken}; choose another"
+            f"register_schedule: got the name {name!r}, which is taken, expected none of {sorted(BUILDERS)}; choose "
+            "another"
         )
     BUILDERS[name] = builder
     SCHEDULES.append(name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Policy:
-    bound: dict[Node, int]
-    backward_after_all_forwards: bool = False
-    backward: bool = True
+def _played(kind: str, stages: Stages, microbatches: int, policy: Policy) -> Schedule:
+    order = play(stages, microbatches, policy)
+    return distribute(kind, microbatches, order.actions, stages, order.bounds)
 
 
-class _Clock:
-    """The state of a step being played: what finished when, and until when each rank is busy."""
-
-    def __init__(self, stages: Stages, microbatches: int, policy: _Policy) -> None:
-        self.stages, self.microbatches, self.policy = stages, microbatches, policy
-        self.incoming = {node: stages.incoming(node) for node in stages.nodes}
-        self.outgoing = {node: stages.outgoing(node) for node in stages.nodes}
-        self.depth = {node: stages.depth(node) for node in stages.nodes}
-        self.started = {(node, way): 0 for node in stages.nodes for way in Direction}
-        self.finish: dict[Compute, int] = {}
-        self.free = dict.fromkeys(stages.world, 0)
-
-    def finished(self, action: Compute, now: int) -> bool:
-        return self.finish.get(action, now + 1) <= now
-
-    def ready(self, node: Node, way: Direction, now: int) -> bool:
-        microbatch = self.started[node, way]
-        if microbatch == self.microbatches or any(self.free[rank] > now for rank in self.stages.ranks[node]):
-            return False
-        if way is Direction.FORWARD:
-            if self.in_flight(node) >= self.policy.bound[node]:
-                return False
-            return all(self.finished(Compute(link.source, way, microbatch), now) for link in self.incoming[node])
-        if self.policy.backward_after_all_forwards:
-            needed = Compute(node, Direction.FORWARD, self.microbatches - 1)
-        else:
-            needed = Compute(node, Direction.FORWARD, microbatch)
-        return self.finished(needed, now) and all(
-            self.finished(Compute(link.target, way, microbatch), now) for link in self.outgoing[node]
-        )
-
-    def in_flight(self, node: Node) -> int:
-        """Microbatches whose forward started and whose memory is not yet given back."""
-        started = self.started[node, Direction.FORWARD]
-        if self.policy.backward:
-            return started - self.started[node, Direction.BACKWARD]
-        consumed = [self.started[link.target, Direction.FORWARD] for link in self.outgoing[node]]
-        return started - min(consumed, default=started)
-
-    def start(self, node: Node, way: Direction, now: int) -> Compute:
-        action = Compute(node, way, self.started[node, way])
-        end = now + (FORWARD_COST if way is Direction.FORWARD else BACKWARD_COST)
-        self.started[node, way] += 1
-        self.finish[action] = end
-        self.free.update(dict.fromkeys(self.stages.ranks[node], end))
-        return action
+def _everything(stages: Stages, node: Node, microbatches: int) -> int:
+    return stages.count(node.module, microbatches)
 
 
-def _play(stages: Stages, microbatches: int, policy: _Policy) -> tuple[Action, ...]:
-    clock = _Clock(stages, microbatches, policy)
-    ways = (Direction.BACKWARD, Direction.FORWARD) if policy.backward else (Direction.FORWARD,)
-    # Backward first and nodes near the loss first: what frees memory goes before what takes it.
-    candidates = [(node, way) for way in ways for node in sorted(stages.nodes, key=lambda n: (clock.depth[n], n))]
-    order: list[Action] = []
-    remaining = len(stages.nodes) * microbatches * len(ways)
-    now = 0
-    while remaining:
-        for node, way in candidates:
-            if clock.ready(node, way, now):
-                order.extend(_with_transfers(clock, clock.start(node, way, now)))
-                if way is Direction.BACKWARD and clock.started[node, way] == microbatches:
-                    order.append(Reduce(node))
-                remaining -= 1
-        later = [end for end in clock.finish.values() if end > now]
-        assert later or not remaining, "a graph without cycles always has a ready node"
-        now = min(later, default=now)
-    return (*order, Step())
+def _by_depth(stages: Stages, node: Node, microbatches: int) -> int:
+    """As many as there are stages to the loss; an encoder as its config says."""
+    group = stages.group(node.module)
+    depth = stages.depth(node) if group == 1 else -(-stages.depth(node) // group) + 1
+    if node.module in stages.sinks:
+        return depth
+    if stages.encoder == "first":
+        return _everything(stages, node, microbatches)
+    ahead = depth + 1 if stages.encoder == "fill" else depth
+    return ahead if stages.buffer is None else stages.buffer
 
 
-def _with_transfers(clock: _Clock, action: Compute) -> list[Action]:
-    """The action and the exchanges that hand on what it made."""
-    forward = action.direction is Direction.FORWARD
-    links = clock.outgoing[action.node] if forward else clock.incoming[action.node]
-    return [action, *(Transfer(link, action.direction, action.microbatch) for link in links)]
+def _by_fullest(stages: Stages, node: Node, microbatches: int) -> int:
+    """What the first place of a node's pipeline may have, whose gradients come last."""
+    first = next(other for other in stages.nodes if other.module == node.module)
+    warm_up = _by_warm_up(stages, first, microbatches)
+    return _by_depth(stages, first, microbatches) if warm_up is None else warm_up
+
+
+def _by_warm_up(stages: Stages, node: Node, _microbatches: int) -> int | None:
+    """The forwards that fill an interleaved pipeline and one more, chunks counted each; None without chunks."""
+    chunks, pipeline = stages.chunks.get(node.module, 1), places(stages, node.module)
+    if chunks == 1:
+        return None
+    place = node.stage % pipeline
+    beyond = (link.target for other in stages.nodes if other.module == node.module for link in stages.outgoing(other))
+    behind = max((stages.depth(target) for target in beyond if target.module != node.module), default=0)
+    return 2 * (pipeline - place - 1) + (chunks - 1) * pipeline + 1 + chunks * behind

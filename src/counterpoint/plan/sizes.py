@@ -54,7 +54,8 @@ class DecoderSizes:
     `pattern` has one character per residual layer: `*` attention, `-` MLP, `M` Mamba-2, `E` experts; `ffn` is the
     MLPs' width, `mamba` and `moe` the sizes of the layers of those kinds. `rope_sections` are the pairs of a head that
     turn with the time, height and width of a row's position; None turns all of them with its one position.
-    `bias` is of all linears of attention and MLP, `qkv_bias` of queries, keys and values.
+    `bias` is of all linears of attention and MLP, `qkv_bias` of queries, keys and values. Features of other depths join
+    the rows behind the layers `inserts`, which ascend.
     """
 
     pattern: str
@@ -74,6 +75,7 @@ class DecoderSizes:
     qkv_bias: bool = False
     mamba: MambaSizes | None = None
     moe: MoeSizes | None = None
+    inserts: tuple[int, ...] = ()
 
     @property
     def position_axes(self) -> int:
@@ -83,7 +85,10 @@ class DecoderSizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VitSizes:
-    """A vision transformer and its projector; `positions` is the side of the table of learned positions."""
+    """A vision transformer and its projector; `positions` is the side of the table of learned positions.
+
+    What leaves its layers `taps`, which ascend, is handed on as well, each by a projector of its own.
+    """
 
     layers: int
     hidden: int
@@ -98,6 +103,7 @@ class VitSizes:
     projector: ProjectorKind = "mlp"
     projector_hidden: int = 0
     projector_norm: bool = False
+    taps: tuple[int, ...] = ()
 
     @property
     def patch_dim(self) -> int:
@@ -110,4 +116,35 @@ class VitSizes:
         return self.hidden * self.merge * self.merge
 
 
-ModelSizes = DecoderSizes | VitSizes
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSizes:
+    """A transformer over the features, `inputs` wide, that other encoders made of an item, and its projector.
+
+    Nothing is merged; `taps` are as in VitSizes.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    ffn: int
+    inputs: int
+    out: int
+    norm_eps: float = 1e-6
+    projector: ProjectorKind = "mlp"
+    projector_hidden: int = 0
+    projector_norm: bool = False
+    taps: tuple[int, ...] = ()
+
+    @property
+    def merge(self) -> int:
+        """Side of the groups of rows that are merged: one row."""
+        return 1
+
+    @property
+    def merged(self) -> int:
+        """Width of what the projector reads."""
+        return self.hidden
+
+
+EncoderSizes = VitSizes | AdapterSizes
+ModelSizes = DecoderSizes | EncoderSizes

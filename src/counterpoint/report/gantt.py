@@ -1,17 +1,21 @@
-"""Timelines as SVG: a row per rank, light bars for forward, full ones for backward, in the module's colour."""
+"""Timelines as SVG: a row per rank; in a module's colour light bars are forward, full ones backward, others weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from counterpoint.plan.action import Action, Compute, Direction
+from counterpoint.plan.action import Action, Compute, Work
 from counterpoint.report.axis import linear_ticks
 from counterpoint.report.markup import drawing, label, tag, title
 from counterpoint.report.palette import FAINT, INK, LINE, SURFACE, tint
 from counterpoint.report.words import number_text
 
 LEFT, RIGHT, TOP, BOTTOM, GAP = 74, 62, 26, 34, 2
-FORWARD_SHARE = 0.42
-"""How much of a module's colour a forward bar shows."""
+SHARES = {Work.FORWARD: 0.42, Work.BACKWARD: 1.0, Work.INPUT: 1.0, Work.WEIGHT: 0.7}
+"""How much of a module's colour the bar of an action shows."""
+
+_WORDS = {
+    Work.FORWARD: "forward", Work.BACKWARD: "backward", Work.INPUT: "input gradients", Work.WEIGHT: "weight gradients",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,10 @@ def _bar(bar: Bar, y: float, height: float, scale: float, colours: Mapping[str, 
     x, width = LEFT + bar.start * scale, max((bar.end - bar.start) * scale, 0.5)
     fill, ink, text = FAINT, INK, ""
     if isinstance(bar.action, Compute):
-        is_forward = bar.action.direction is Direction.FORWARD
+        work = bar.action.work
         colour = colours.get(bar.action.node.module, FAINT)
-        fill, ink = (tint(colour, FORWARD_SHARE), INK) if is_forward else (colour, "#ffffff")
-        text = f"{bar.action.direction}{bar.action.microbatch}"
+        fill, ink = tint(colour, SHARES[work]), INK if work is Work.FORWARD else "#ffffff"
+        text = f"{work}{bar.action.microbatch}"
     tip = title(f"{bar.action}: {number_text(bar.start)} to {number_text(bar.end)}")
     shape = tag("rect", x=x, y=y, width=width, height=height, rx=2, fill=fill, stroke="#ffffff", stroke_width=0.5)
     fits = text and width >= 7 * len(text) + 2 and height >= 12
@@ -80,11 +84,13 @@ def _axis(span: float, scale: float, bottom: float, unit: str, width: float) -> 
 
 def _legend(rows: Sequence[Row], colours: Mapping[str, str]) -> list[str]:
     actions = [bar.action for row in rows for bar in row.bars]
-    modules = {action.node.module for action in actions if isinstance(action, Compute)}
-    entries = []
-    for module in (name for name in colours if name in modules):
-        entries.append((tint(colours[module], FORWARD_SHARE), f"{module} forward"))
-        entries.append((colours[module], f"{module} backward"))
+    shown = {(action.node.module, action.work) for action in actions if isinstance(action, Compute)}
+    entries = [
+        (tint(colour, SHARES[work]), f"{module} {_WORDS[work]}")
+        for module, colour in colours.items()
+        for work in Work
+        if (module, work) in shown
+    ]
     if any(not isinstance(action, Compute) for action in actions):
         entries.append((FAINT, "other"))
     drawn, x = [label(LEFT - 8, 13, "rank", class_="muted right")], float(LEFT)

@@ -22,7 +22,10 @@ def plan_json(plan: Plan, batch: BatchPlan | None = None) -> dict[str, Any]:
         "placement": plan.placement.kind,
         "dtype": plan.dtype,
         "modules": {module: _module(plan, module) for module in plan.graph.modules},
-        "edges": [{"source": edge.source, "target": edge.target} for edge in plan.graph.edges],
+        "edges": [
+            {"source": edge.source, "target": edge.target, "depths": [list(pair) for pair in edge.depths]}
+            for edge in plan.graph.edges
+        ],
         "links": [
             {"link": str(entry.link), "columns": entry.columns, "communicators": list(entry.communicators)}
             for entry in summary.links
@@ -30,7 +33,14 @@ def plan_json(plan: Plan, batch: BatchPlan | None = None) -> dict[str, Any]:
         "communicators": [
             {"name": each.name, "ranks": list(each.ranks), "transfers": each.is_transfer} for each in plan.communicators
         ],
-        "schedule": {"kind": plan.kind, "microbatches": plan.microbatches, "programs": _programs(plan.schedule)},
+        "schedule": {
+            "kind": plan.kind,
+            "microbatches": plan.microbatches,
+            "encoder_group": plan.group,
+            "ahead": dict(plan.stages.ahead),
+            "in_flight_bounds": {str(node): most for node, most in plan.schedule.bounds.items()},
+            "programs": _programs(plan.schedule),
+        },
         "evaluation": {"programs": _programs(plan.evaluation)},
         "proof": _proof(summary.proof),
         "timeline": _timeline(summary),
@@ -61,6 +71,7 @@ def _layout(layout: Layout) -> dict[str, Any]:
     return {
         "ranks": list(layout.ranks),
         "pp": layout.pp,
+        "chunks": layout.chunks,
         "dp_replicate": layout.dp_replicate,
         "dp_shard": layout.dp_shard,
         "cp": layout.cp,

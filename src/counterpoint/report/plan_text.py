@@ -140,4 +140,6 @@ def _clock(summary: Summary) -> Text:
 def _clock_figures(summary: Summary) -> str:
     timeline = summary.timeline
     flights = ", ".join(f"{node} {count}" for node, count in sorted(timeline.in_flight.items()))
-    return f"bubble {timeline.bubble_fraction:.1%} of all ranks' time; microbatches in flight at most: {flights}"
+    weighed = "" if summary.weighed is None else f", {summary.weighed.bubble_fraction:.1%} by the first step's FLOPs"
+    bubble = f"bubble {timeline.bubble_fraction:.1%} of all ranks' time{weighed}"
+    return f"{bubble}; microbatches in flight at most: {flights}"

@@ -15,8 +15,8 @@ NODE_WIDTH, THICKEST = 10, 16.0
 def routed_rows(plan: Plan, batch: BatchPlan, link: Link) -> dict[tuple[int, int], int]:
     """Rows per (source rank, target rank) over all microbatches of a batch."""
     rows: Counter[tuple[int, int]] = Counter()
-    for microbatch in range(plan.microbatches):
-        for copy in plan.route(batch, link, microbatch).copies:
+    for exchange in range(plan.stages.exchanges(link, plan.microbatches)):
+        for copy in plan.route(batch, link, exchange).copies:
             rows[copy.source_rank, copy.target_rank] += copy.rows
     return dict(rows)
 

@@ -9,7 +9,7 @@ from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.communicators import transfer_name
 from counterpoint.plan.graph import Link
 from counterpoint.plan.plan import Plan
-from counterpoint.simulate.clock import Timeline, simulate
+from counterpoint.simulate.clock import Timeline, flop_costs, simulate
 from counterpoint.simulate.memory import ModuleMemory, RankMemory, largest_rows, memory
 
 _DTYPE_BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
@@ -32,12 +32,16 @@ class LinkSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A plan with all that is computed from it; memory counts activations only where there is a batch."""
+    """A plan with all that is computed from it.
+
+    Only with a batch memory counts activations, and `weighed` is its timeline with FLOPs for costs.
+    """
 
     plan: Plan
     batch: BatchPlan | None
     proof: Proof
     timeline: Timeline
+    weighed: Timeline | None
     memory: dict[int, RankMemory]
     links: tuple[LinkSummary, ...]
 
@@ -61,21 +65,23 @@ def summarize(plan: Plan, batch: BatchPlan | None = None) -> Summary:
     """Prove, simulate and measure a plan, with a batch also the rows that it moves; raises ProofError."""
     proof = check_plan(plan, batch)
     timeline = simulate(plan)
+    weighed = None if batch is None else simulate(plan, batch, flop_costs(plan, batch))
     rows = dict.fromkeys(plan.layouts, 0) if batch is None else largest_rows(plan, batch)
     modules = {module: _module_memory(plan, module) for module in plan.layouts}
     used = memory(plan, modules, rows, timeline.in_flight)
-    return Summary(plan, batch, proof, timeline, used, tuple(_link(plan, link) for link in plan.stages.links))
+    return Summary(plan, batch, proof, timeline, weighed, used, tuple(_link(plan, link) for link in plan.stages.links))
 
 
 def _module_memory(plan: Plan, module: str) -> ModuleMemory:
     """Stored parameters, gradients and two AdamW moments are float32, or float64 where everything is."""
-    parts = plan.facts[module].parts
+    parts, hidden = plan.facts[module].parts, plan.sizes[module].hidden
+    kept = [hidden if plan.is_recomputed(module, part.name) else part.activation_elements for part in parts]
     computed = _DTYPE_BYTES[plan.dtype]
     stored = max(computed, _DTYPE_BYTES["float32"])
     return ModuleMemory(
         part_parameters=tuple(part.parameters for part in parts),
         part_expert_parameters=tuple(part.expert_parameters for part in parts),
-        activation_bytes=computed * sum(part.activation_elements for part in parts) // len(parts),
+        activation_bytes=computed * sum(kept) // len(kept),
         parameter_bytes=stored,
         gradient_bytes=stored,
         gathered_bytes=computed,

@@ -7,20 +7,53 @@ from counterpoint.check.buffers import peaks
 from counterpoint.check.events import Programs, expand
 from counterpoint.check.machine import Cost, Interval, Machine
 from counterpoint.errors import ProofError
-from counterpoint.plan.action import Action, Compute, Direction
-from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.action import Action, Compute, Direction, Work
+from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.schedule import BACKWARD_COST, FORWARD_COST
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """One letter per node in a drawing: small for forward, capital for backward."""
 IDLE = "."
+WEIGHTS = "+"
+"""Weight gradients computed apart, of any node: of use to nobody but the reduction, they stand where a rank is free."""
 
 
-def unit_cost(action: Compute) -> float:
-    """Forward 1, backward 2."""
-    return FORWARD_COST if action.direction is Direction.FORWARD else BACKWARD_COST
+def flop_costs(plan: Plan, batch: BatchPlan) -> Cost:
+    """FLOPs of the lane of a microbatch that has most of them, divided by the ranks that share it.
+
+    The gradients of a product with a weight cost as much as the product, once for its inputs and once for the weight;
+    what happens between rows has no weight, and its backward costs twice its forward.
+    """
+    costs = {
+        (node, microbatch): max((_lane_flops(plan, node, share) for share in lanes), key=sum)
+        for node in plan.stages.nodes
+        for microbatch, lanes in enumerate(batch.shares[node.module])
+    }
+
+    def cost(action: Compute) -> float:
+        of_rows, of_pairs = costs[action.node, action.microbatch]
+        of_weights = of_rows if plan.stages.trains(action.node) else 0.0
+        match action.work:
+            case Work.FORWARD:
+                return of_rows + of_pairs
+            case Work.INPUT:
+                return of_rows + 2 * of_pairs
+            case Work.WEIGHT:
+                return of_weights
+            case Work.BACKWARD:
+                return of_rows + 2 * of_pairs + of_weights
+
+    return cost
+
+
+def _lane_flops(plan: Plan, node: Node, share: Share) -> tuple[float, float]:
+    """Forward FLOPs of a stage on one rank of a lane: of products with weights, and between rows."""
+    facts, size = plan.facts[node.module], plan.layouts[node.module].lane_size
+    parts = facts.parts[slice(*plan.splits[node.module][node.stage])]
+    rows = sum(span.rows_in for span in share.spans)
+    pairs = sum(facts.pairs(span.rows_in) for span in share.spans)
+    return sum(part.cost(rows, 0) for part in parts) / size, sum(part.cost(0, pairs) for part in parts) / size
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +92,16 @@ class Timeline:
             for rank in sorted(self.intervals)
         ]
         legend = ", ".join(f"{letter} {node}" for node, letter in letters.items())
-        return "\n".join([*lines, f"{legend}; small forward, capital backward, {IDLE} idle"])
+        has_weights = any(each.action.work is Work.WEIGHT for row in self.intervals.values() for each in row)
+        weights = f", {WEIGHTS} weight gradients" if has_weights else ""
+        return "\n".join([*lines, f"{legend}; small forward, capital backward{weights}, {IDLE} idle"])
 
     def _row(self, rank: int, letters: Mapping[Node, str], width: int) -> str:
         """Every column shows what the rank does in the middle of its slice of time."""
         slots = [IDLE] * width
         for interval in self.intervals[rank]:
             letter = letters[interval.action.node]
-            drawn = letter if interval.action.direction is Direction.FORWARD else letter.upper()
+            drawn = {Work.FORWARD: letter, Work.WEIGHT: WEIGHTS}.get(interval.action.work, letter.upper())
             first, last = self._column(interval.start, width), self._column(interval.end, width)
             slots[first:last] = drawn * (last - first)
         return "".join(slots)
@@ -76,17 +111,21 @@ class Timeline:
         return min(width, max(0, -int(-(time / self.makespan * width - 0.5) // 1))) if self.makespan else 0
 
 
-def simulate(plan: Plan, batch: BatchPlan | None = None, costs: Cost = unit_cost) -> Timeline:
-    """Play the training schedule, with a batch what is left of it; raises ProofError if it does not end."""
-    schedule = plan.schedule if batch is None else plan.of_step(plan.schedule, batch)
+def simulate(plan: Plan, batch: BatchPlan | None = None, costs: Cost | None = None) -> Timeline:
+    """Play the training schedule, with a batch what is left of it; raises ProofError if it does not end.
+
+    Without `costs` a forward of a stage takes 1 and a backward 2, of which weight gradients are half, chunks their part
+    and groups their multiple of it. What runs ahead is taken for a step like this one.
+    """
+    schedule = plan.schedule if batch is None else plan.of_step(plan.schedule, batch, batch)
     return simulate_programs(plan, schedule.programs, batch, costs)
 
 
 def simulate_programs(
-    plan: Plan, programs: Programs, batch: BatchPlan | None = None, costs: Cost = unit_cost
+    plan: Plan, programs: Programs, batch: BatchPlan | None = None, costs: Cost | None = None
 ) -> Timeline:
     """Play any programs on a plan's placement; raises ProofError if they do not end."""
-    machine = Machine(expand(plan, programs, batch), costs)
+    machine = Machine(expand(plan, programs, batch, batch), costs or plan.stages.cost)
     if machine.stuck:
         rank, (action, _entry) = next(iter(sorted(machine.stuck.items(), key=_by_rank)))
         raise ProofError(

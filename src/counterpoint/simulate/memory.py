@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
+from operator import mul
 
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.graph import Node
+from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleMemory:
     """Sizes of one module: parameters of every part, those of its experts, and bytes per parameter of what is kept.
+
+    Of parameters, only the plan's trained ones have gradients and an optimizer's state.
 
     `activation_bytes` is what one part keeps for backward of one row on one rank; `optimizer_bytes` is per
     parameter, 8 for AdamW's two float32 moments.
@@ -83,14 +88,30 @@ def _node_memory(plan: Plan, node: Node, sizes: ModuleMemory, rows: int, in_flig
     routed = [-(-expert // layout.expert_size) for _count, expert in pairs]
     parts = [a + b for a, b in zip(dense, routed, strict=True)]
     local = sum(parts)
-    shard = -(-sum(dense) // (layout.dp_shard * layout.cp)) + -(-sum(routed) // layout.edp)
+    shard = _sharded(layout, sum(dense), sum(routed))
+    shares = _trained_shares(plan, node, [count for count, _expert in pairs])
+    trained = _sharded(layout, *(ceil(sum(map(mul, kind, shares))) for kind in (dense, routed)))
     # Without resharding every part stays gathered for the step and its gradient is whole until the reduction;
     # with it the gathered parts are the one that runs and the one that is fetched ahead.
     gathered = sum(sorted(parts)[-2:]) if layout.reshard else local
     return RankMemory(
         parameter_bytes=shard * sizes.parameter_bytes,
-        gradient_bytes=local * sizes.gradient_bytes,
-        optimizer_bytes=shard * sizes.optimizer_bytes,
+        gradient_bytes=ceil(sum(map(mul, parts, shares))) * sizes.gradient_bytes,
+        optimizer_bytes=trained * sizes.optimizer_bytes,
         gathered_bytes=gathered * sizes.gathered_bytes if shard < local else 0,
         activation_bytes=-(-rows // layout.lane_size) * (stop - start) * sizes.activation_bytes * in_flight,
     )
+
+
+def _trained_shares(plan: Plan, node: Node, parameters: list[int]) -> list[float]:
+    """The share of the parameters of each of a stage's parts that is trained."""
+    start, stop = plan.splits[node.module][node.stage]
+    if node.module not in plan.trained:
+        return [1.0] * (stop - start)
+    trained = plan.trained[node.module][start:stop]
+    return [part.elements / max(count, 1) for part, count in zip(trained, parameters, strict=True)]
+
+
+def _sharded(layout: Layout, dense: int, routed: int) -> int:
+    """A rank's share of parameters that FSDP cuts: dense ones over lanes and cp, experts over theirs."""
+    return -(-dense // (layout.dp_shard * layout.cp)) + -(-routed // layout.edp)

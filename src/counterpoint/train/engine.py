@@ -16,6 +16,7 @@ from counterpoint.execute.groups import Groups
 from counterpoint.execute.interpreter import Interpreter, Observer
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.parallelize.fsdp import begin_accumulation, release
+from counterpoint.plan.action import Action
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.train.optimizer import ModuleOptimizer, learning_rate
@@ -66,10 +67,13 @@ class Engine:
         }
         self._bridge = Bridge(rank, plan, self._channels, device, dtype_of(config.training.precision.compute))
         stages = {node: replica.stage for node, replica in self.replicas.items()}
-        self._interpreter = Interpreter(plan.stages, stages, self._bridge, self._reduce, self._step, observers)
+        self._interpreter = Interpreter(
+            plan.stages, plan.microbatches, stages, self._bridge, self._reduce, self._step, observers
+        )  # fmt: skip
         self.optimizers = {
-            node.module: ModuleOptimizer(config.modules[node.module].optimizer, replica.parameters)
-            for node, replica in self.replicas.items()
+            module: ModuleOptimizer(config.modules[module].optimizer, parameters)
+            for module in plan.graph.modules
+            if (parameters := [p for p in self.parameters if p.module == module and p.is_trained])
         }
         self._routed = RoutedStep(plan, self.replicas.values(), device)
         self._rank, self._reached = rank, set[str]()
@@ -78,6 +82,7 @@ class Engine:
         self.wants_stop = False
         self._bad = 0
         self._result: StepResult | None = None
+        self._batches: dict[tuple[str, int], ModuleBatch] = {}
 
     @property
     def parameters(self) -> tuple[LocalParameter, ...]:
@@ -99,43 +104,75 @@ class Engine:
         """Bytes that this rank has handed to other ranks over links so far."""
         return self._bridge.sent_bytes
 
-    def train_step(self, inputs: StepInputs) -> StepResult:
-        """Run one training step; raises RunError, before any update, if the loss or a gradient is not finite."""
-        schedule = self.plan.of_step(self.plan.schedule, inputs.batch)
+    @property
+    def steps_ahead(self) -> tuple[int, ...]:
+        """The steps for which something was computed ahead and is kept on this rank."""
+        return self._interpreter.steps_ahead
+
+    def train_step(self, inputs: StepInputs, ahead: StepInputs | None = None) -> StepResult:
+        """Run one training step; raises RunError, before any update, if the loss or a gradient is not finite.
+
+        `ahead` are the inputs of the step that modules which run ahead compute meanwhile, None behind the last.
+        """
         self._reached = {module for module, _microbatch in inputs.batches}
         self._bad = len(inputs.bad)
-        for replica in self.replicas.values():
-            begin_accumulation(replica.chain, self.plan.layouts[replica.stage.node.module].reshard)
-        self._bridge.begin(self._on_device_maps(inputs))
-        batches = self._on_device(inputs)
-        self._routed.begin(batches)
-        self._interpreter.run(schedule.programs[self._rank], batches, training=True)
+        program = self._begin(inputs, ahead)
+        self._interpreter.run(program, self._batches, inputs.batch.step)
         assert self._result is not None, "every program ends with the step action"
         return self._result
+
+    def run_ahead(self, inputs: StepInputs) -> None:
+        """Compute what the step of these inputs is to find ready, and nothing else: the way into training."""
+        program = self._begin(None, inputs)
+        self._interpreter.run(program[:-1], self._batches, inputs.batch.step - self.plan.run_ahead)
+        self._bridge.finish()
+        self._release()
 
     def evaluate_step(self, inputs: StepInputs) -> float:
         """The mean loss of a batch over all ranks, without gradients or updates."""
         schedule = self.plan.of_step(self.plan.evaluation, inputs.batch)
-        self._bridge.begin(self._on_device_maps(inputs))
+        self._bridge.begin(self._maps_on_device(inputs.maps))
         program = schedule.programs[self._rank]
-        self._interpreter.run(program[:-1], self._on_device(inputs), training=False)
+        self._interpreter.run(program[:-1], self._on_device(inputs.batches))
         self._bridge.finish()
-        for replica in self.replicas.values():
-            release(replica.chain)
+        self._release()
         total = torch.tensor([self._local_loss()], dtype=torch.float64, device=self.device)
         dist.all_reduce(total, group=self._groups.collective(self.plan.placement.active))
         return float(total.item())
+
+    def _begin(self, inputs: StepInputs | None, ahead: StepInputs | None) -> tuple[Action, ...]:
+        """Take the inputs of a step, each module from the step that it is at; returns this rank's program."""
+        template, modules = self.plan.schedule, self.plan.stages.ahead
+        batch, batch_ahead = (None if one is None else one.batch for one in (inputs, ahead))
+        for replica in self.replicas.values():
+            begin_accumulation(replica.chain, self.plan.layouts[replica.stage.node.module].reshard)
+        batches: dict[tuple[str, int], ModuleBatch] = {}
+        maps: dict[MapKey, RowMap] = {}
+        for one, is_ahead in ((inputs, False), (ahead, True)):
+            if one is not None:
+                batches |= self._on_device({k: b for k, b in one.batches.items() if (k[0] in modules) is is_ahead})
+                maps |= self._maps_on_device(
+                    {k: rows for k, rows in one.maps.items() if (k[0].target.module in modules) is is_ahead}
+                )
+        self._bridge.begin(maps)
+        self._batches = batches
+        self._routed.begin(batches)
+        return self.plan.of_step(template, batch, batch_ahead).programs[self._rank]
+
+    def _release(self) -> None:
+        for replica in self.replicas.values():
+            release(replica.chain)
 
     def close(self) -> None:
         """Release channels; groups belong to whoever made them."""
         for channel in self._channels.values():
             channel.close()
 
-    def _on_device(self, inputs: StepInputs) -> dict[tuple[str, int], ModuleBatch]:
-        return {key: batch.to(self.device) for key, batch in inputs.batches.items()}
+    def _on_device(self, batches: dict[tuple[str, int], ModuleBatch]) -> dict[tuple[str, int], ModuleBatch]:
+        return {key: batch.to(self.device) for key, batch in batches.items()}
 
-    def _on_device_maps(self, inputs: StepInputs) -> dict[MapKey, RowMap]:
-        return {key: rows.to(self.device) for key, rows in inputs.maps.items()}
+    def _maps_on_device(self, maps: dict[MapKey, RowMap]) -> dict[MapKey, RowMap]:
+        return {key: rows.to(self.device) for key, rows in maps.items()}
 
     def _reduce(self, node: Node) -> None:
         self.replicas[node].reduce(reached=node.module in self._reached)
@@ -161,7 +198,7 @@ class Engine:
         norm = math.sqrt(sum(squares))
         self._check_finite(loss + balance, dict(zip(modules, squares, strict=True)))
         if self.inspect is not None:
-            self.inspect(self.parameters)
+            self.inspect(tuple(parameter for parameter in self.parameters if parameter.is_trained))
         clip = self._config.training.clip_norm
         scale = 1.0 if clip is None or norm <= clip else clip / norm
         rates = {}
@@ -171,9 +208,18 @@ class Engine:
             if module in self.optimizers:
                 self.optimizers[module].step(rates[module], scale)
         self._routed.move_bias(counts)
+        self._finish_frozen()
         self.optimizer_step += 1
         norms = {module: math.sqrt(square) for module, square in zip(modules, squares, strict=True)}
         self._result = StepResult(loss, balance, _load(counts), norm, norms, rates, stop > 0, int(bad))
+
+    def _finish_frozen(self) -> None:
+        """What nothing reduces gives its gathered parameters back here."""
+        stages = self.plan.stages
+        for node, replica in self.replicas.items():
+            if not stages.trains(node):
+                replica.reduce(reached=stages.has_backward(node) and node.module in self._reached)
+                release(replica.chain)
 
     def _check_finite(self, loss: float, squares: dict[str, float]) -> None:
         broken = [f"the gradient of {module}" for module, square in squares.items() if not math.isfinite(square)]

@@ -1,6 +1,7 @@
 """The one step loop: read, run, log, evaluate, save."""
 
 import signal
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -78,12 +79,13 @@ class Trainer:
     def _steps(self, state: TrainingState, feed: Prefetcher) -> None:
         steps = self._config.training.steps
         timed = min(state.data_step + _TIMED_STEP, steps - 1)
+        upcoming: deque[StepInputs] = deque()
         for step in range(state.data_step, steps):
-            self._session.watchdog.enter(f"step {step}: reading")
-            inputs = feed.next()
-            self._check_agreement(inputs)
+            self._fill(upcoming, feed, step)
+            inputs, ahead = upcoming[0], self._ahead_of(upcoming)
             self._engine.wants_stop = self._signal is not None
-            result = self._timed(step, inputs) if step == timed else self._engine.train_step(inputs)
+            result = self._timed(step, inputs, ahead) if step == timed else self._engine.train_step(inputs, ahead)
+            upcoming.popleft()
             done = step + 1
             self._recorder.step(done, result, inputs)
             if result.bad:
@@ -104,14 +106,34 @@ class Trainer:
         if self._stopped:
             raise SignalledError(self._signal or signal.SIGTERM)
 
+    @property
+    def _depth(self) -> int:
+        """Steps that the modules furthest ahead are at before the others."""
+        return max(self._engine.plan.stages.ahead.values(), default=0)
+
+    def _fill(self, upcoming: deque[StepInputs], feed: Prefetcher, step: int) -> None:
+        """Read up to the step that modules which run ahead are at; before the first step they catch up."""
+        is_first = not upcoming
+        while len(upcoming) <= self._depth and step + len(upcoming) < self._config.training.steps:
+            self._session.watchdog.enter(f"step {step + len(upcoming)}: reading")
+            inputs = feed.next()
+            self._check_agreement(inputs)
+            upcoming.append(inputs)
+            if is_first and len(upcoming) <= self._depth:
+                self._engine.run_ahead(inputs)
+
+    def _ahead_of(self, upcoming: deque[StepInputs]) -> StepInputs | None:
+        """The inputs of the step that modules which run ahead are at; behind the last step there are none."""
+        return upcoming[self._depth] if 0 < self._depth < len(upcoming) else None
+
     def _save(self, done: int) -> None:
         self._session.watchdog.enter(f"step {done - 1}: checkpoint", self._session.checkpoint_limit)
         self._saver.save(self._engine, done, tuple(self._corpus.order.exclusions))
 
-    def _timed(self, step: int, inputs: StepInputs) -> StepResult:
+    def _timed(self, step: int, inputs: StepInputs, ahead: StepInputs | None) -> StepResult:
         """A step whose actions are timed for the report."""
         self._timer.begin()
-        result = self._engine.train_step(inputs)
+        result = self._engine.train_step(inputs, ahead)
         actions, group = self._timer.end(), self._groups.control
         assert group is not None, "only active ranks train"
         write_timeline(Path(self._config.run.dir), step + 1, actions, group, self._session.world.rank)
@@ -121,7 +143,7 @@ class Trainer:
         """All ranks learn which payloads were bad and leave those documents out, from the first step not yet read."""
         bad = self._gathered(inputs.bad)
         self._recorder.bad(step + 1, bad)
-        first = step + STEPS_AHEAD + 1
+        first = step + self._depth + STEPS_AHEAD + 1
         self._corpus = self._corpus.without(Exclusion(p.source, p.index, first) for p in bad)
 
     def _gathered(self, bad: Sequence[BadPayload]) -> list[BadPayload]:

@@ -24,6 +24,11 @@ class LocalParameter:
         return f"{self.module}.{self.block.name}"
 
     @property
+    def is_trained(self) -> bool:
+        """Whether it has a gradient and an optimizer's state."""
+        return self.parameter.requires_grad
+
+    @property
     def value(self) -> torch.Tensor:
         """The local shard, sharing memory."""
         return local(self.parameter.detach())

@@ -22,10 +22,14 @@ from counterpoint.parallelize.fsdp import (
     shard_data_parallel,
 )
 from counterpoint.parallelize.initialize import initialize_
+from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
+from counterpoint.parallelize.weights import defer_weights
+from counterpoint.plan.action import Compute, Work
 from counterpoint.plan.graph import Node
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.trainability import Train, is_trained
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 
 EMBEDDING, TIED_HEAD = "embed.weight", "head.weight"
@@ -54,16 +58,21 @@ class Replica:
     tensor_group: dist.ProcessGroup | None
     tie_group: dist.ProcessGroup | None = None
 
+    @property
+    def trained(self) -> tuple[LocalParameter, ...]:
+        """The parameters that have a gradient."""
+        return tuple(parameter for parameter in self.parameters if parameter.is_trained)
+
     def tie(self) -> None:
         """Sum the gradients of the two copies of tied embeddings; both stages do it when all is reduced."""
-        for parameter in self.parameters:
+        for parameter in self.trained:
             if self.tie_group is not None and parameter.block.name == EMBEDDING and parameter.gradient.numel():
                 dist.all_reduce(parameter.gradient, group=self.tie_group)
 
     def reduce(self, reached: bool) -> None:
         """The reduce action: over data-parallel ranks by FSDP, then `partial` gradients over tp (design D9)."""
         reduce_gradients(self.chain, reached)
-        partial = [p.gradient for p in self.parameters if p.block.reduction == "partial" and p.gradient.numel()]
+        partial = [p.gradient for p in self.trained if p.block.reduction == "partial" and p.gradient.numel()]
         if self.tensor_group is None or not reached or not partial:
             return
         flat = torch.cat([gradient.reshape(-1) for gradient in partial])
@@ -73,7 +82,7 @@ class Replica:
 
     def square_sum(self) -> torch.Tensor | float:
         """This rank's part of the squared gradient norm, each shard counted once over its replicas (design D18)."""
-        shards = [p for p in self.parameters if p.gradient.numel()]
+        shards = [p for p in self.trained if p.gradient.numel()]
         if not shards:
             return 0.0
         norms = torch.stack(torch._foreach_norm([p.gradient.double() for p in shards]))
@@ -90,6 +99,9 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
     with torch.device("meta"):
         chain = build_chain(parts[start:stop]).to(precision.parameters)
     cutting = _cut(chain, layout, groups, has_experts=plan.has_experts(node))
+    _freeze(chain, config.modules[node.module].train, tie=plan.tie(node.module, world.rank))
+    apply_recompute(chain, plan.recomputed[node.module])
+    weights = defer_weights(chain) if _splits(plan, node) else None
     expert_mesh = groups.expert_mesh(layout) if plan.has_experts(node) else None
     shard_data_parallel(chain, groups.data_mesh(layout), expert_mesh, precision, layout.reshard)
     chain.to_empty(device=world.device)
@@ -105,10 +117,22 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
         parameters.append(LocalParameter(node.module, block, parameter, replicas * copies))
     buffers = tuple(LocalBuffer(node.module, name, buffer.zero_()) for name, buffer in chain.named_buffers())
     coordinate = layout.coordinate(world.rank)
-    is_loss = node.module == plan.sink and node.stage == layout.pp - 1
-    stage = Stage(node, chain, is_loss, counts_loss=is_loss and coordinate.tp == 0)
+    is_loss = node.module == plan.sink and node.stage == layout.stages - 1
+    stage = Stage(node, chain, is_loss, counts_loss=is_loss and coordinate.tp == 0, weights=weights)
     tie_group = groups.collective(tie) if tie else None
     return Replica(chain, stage, tuple(parameters), buffers, cutting.tensor_group, tie_group)
+
+
+def _freeze(chain: Chain, train: Train, tie: tuple[int, ...]) -> None:
+    """Let only what is trained need gradients; a chain without any of it is in evaluation mode (design D15)."""
+    for name, parameter in chain.named_parameters():
+        parameter.requires_grad_(is_trained(EMBEDDING if tie and name == TIED_HEAD else name, train))
+    chain.train(any(parameter.requires_grad for parameter in chain.parameters()))
+
+
+def _splits(plan: Plan, node: Node) -> bool:
+    """Whether the schedule computes a node's weight gradients apart."""
+    return any(isinstance(a, Compute) and a.node == node and a.work is Work.WEIGHT for a in plan.schedule.order)
 
 
 @dataclass(frozen=True, slots=True)

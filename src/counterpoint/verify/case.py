@@ -75,11 +75,15 @@ def _train(
     config: Config, engine: Engine, groups: Groups, corpus: Corpus, rank: int
 ) -> tuple[list[Observation], list[Any]]:
     reader = Reader(engine.plan, rank, corpus.sources, dtype_of(config.training.precision.compute))
-    seen, batches = [], []
-    for step in range(STEPS):
-        packs = corpus.packs(step)
-        batch = engine.plan.batch(step, packs)
-        check_plan(engine.plan, batch)
+    plan, seen, batches = engine.plan, [], []
+    all_packs = [corpus.packs(step) for step in range(STEPS)]
+    inputs = [reader.read(plan.batch(step, packs)) for step, packs in enumerate(all_packs)]
+    depth = max(plan.stages.ahead.values(), default=0)
+    for early in inputs[:depth]:
+        engine.run_ahead(early)
+    for step, packs in enumerate(all_packs):
+        ahead = inputs[step + depth] if depth and step + depth < STEPS else None
+        check_plan(plan, inputs[step].batch, None if ahead is None else ahead.batch)
         captured: dict[str, list[tuple[Block, torch.Tensor]]] = {}
         before = {one.key: one.value.clone() for one in engine.held}
 
@@ -87,7 +91,7 @@ def _train(
             into.update({p.key: (p.block, p.gradient.detach().clone().cpu()) for p in parameters})
 
         engine.inspect = capture
-        result = engine.train_step(reader.read(batch))
+        result = engine.train_step(inputs[step], ahead)
         updates = {one.key: (one.block, (one.value - before[one.key]).cpu()) for one in engine.held}
         gradients, moved = _gather(captured, groups), _gather(updates, groups)
         seen.append(Observation(result.loss, result.balance_loss, result.norm, gradients, moved))

@@ -7,21 +7,22 @@ in at least 5 % of the cases, whatever the seed.
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from itertools import islice, product
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config, DecoderConfig, ModelConfig, VitConfig
-from counterpoint.config.shapes import heads_cut_by_cp, widths_cut_by_tp
 from counterpoint.errors import CounterpointError
+from counterpoint.verify.draw_data import draw_data
+from counterpoint.verify.draw_graph import draw_graph, draw_training
+from counterpoint.verify.draw_layouts import draw_layouts
 from counterpoint.verify.features import features_of
 
 SHARE = 0.05
 """Every feature is in at least this share of the cases."""
 
-_CANDIDATES_PER_CASE = 30
+_CANDIDATES_PER_CASE = 10
 _FEWEST_CANDIDATES = 400
 
 
@@ -33,23 +34,6 @@ class Case:
     config: dict[str, Any]
     features: frozenset[str]
     refusal: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Degrees:
-    pp: int
-    dp_replicate: int
-    dp_shard: int
-    cp: int
-    tp: int
-
-    @property
-    def stage_size(self) -> int:
-        return self.dp_replicate * self.dp_shard * self.cp * self.tp
-
-    @property
-    def size(self) -> int:
-        return self.pp * self.stage_size
 
 
 def choose(base: Config, count: int, seed: int, world_size: int) -> list[Case]:
@@ -94,39 +78,64 @@ def candidate(base: Config, seed: int, k: int, world_size: int) -> Case:
 
 def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, Any]:
     data = base.resolved()
-    vision = [name for name, module in base.modules.items() if isinstance(module.model, VitConfig)]
     language = next(name for name, module in base.modules.items() if isinstance(module.model, DecoderConfig))
-    kinds = ["single", "disjoint", "disjoint", "colocated", "colocated", "mixed"] if vision else ["single"]
-    ranks = None
-    while ranks is None:
-        ranks = _draw_layouts(base, generator, world_size, generator.choice(kinds), vision, language)
-    used = sorted({rank for module in ranks.values() for rank in module["ranks"]})
+    names, data["edges"] = draw_graph(base, generator, language)
+    layouts = draw_layouts(base, generator, world_size, names)
+    training = draw_training(base, generator, names)
+    used = sorted({rank for layout in layouts.values() for rank in layout["ranks"]})
     size = min(world_size, used[-1] + 1 + generator.choice([0, 0, 0, 1]))
     data["world"] = {"size": size, "idle": [r for r in range(size) if r not in used], "partial_overlap": True}
-    data["modules"] = {name: data["modules"][name] | {"layout": layout} for name, layout in ranks.items()}
+    data["modules"] = {name: data["modules"][name] | training[name] | {"layout": layouts[name]} for name in names}
     for module in data["modules"].values():
         module["optimizer"] |= {"eps": 1e-3}
-    data["modules"][language]["model"] |= _draw_variant(base.modules[language].model, ranks[language]["tp"], generator)
-    data["edges"] = [edge for edge in data["edges"] if edge["source"] in ranks]
+    words = base.modules[language].model
+    data["modules"][language]["model"] |= _draw_variant(words, layouts[language], generator)
     microbatches = generator.choice([1, 2, 2, 3, 4, 5, 8])
-    data["schedule"] |= {"kind": generator.choice(["gpipe", "1f1b", "1f1b"]), "microbatches": microbatches}
+    data["schedule"] |= {"microbatches": microbatches} | _draw_schedule(
+        generator, data["modules"], language, microbatches
+    )
     data["training"] |= {
         "global_batch_samples": microbatches + generator.randrange(0, 7),
         "clip_norm": generator.choice([0.01, 0.05, 1.0]),
         "steps": 10,
     }
-    data["data"] = _draw_data(generator, with_images=len(ranks) > 1, vocab=base.modules[language].model)
-    data["modules"][language]["model"]["vocab"] = data["data"].pop("vocab")
+    encoders = [name for name in names if isinstance(base.modules[name].model, VitConfig)]
+    data["data"] = draw_data(generator, encoders)
     data["run"]["seed"] = generator.randrange(1000)
     return data
 
 
-def _draw_variant(model: ModelConfig, tp: int, generator: random.Random) -> dict[str, Any]:
+def _draw_schedule(
+    generator: random.Random, modules: dict[str, Any], language: str, microbatches: int
+) -> dict[str, Any]:
+    """The order of a step's work, and when encoders run."""
+    kinds = ["gpipe", "1f1b", "1f1b", "zero_bubble", "zero_bubble"]
+    if any(module["layout"]["chunks"] > 1 for module in modules.values()):
+        kinds += ["interleaved"] * 3
+    schedule: dict[str, Any] = {"kind": generator.choice(kinds)}
+    if len(modules) == 1:
+        return schedule
+    encoder = generator.choice(["just_in_time", "just_in_time", "first", "fill"])
+    schedule |= {
+        "encoder": encoder,
+        "encoder_group": generator.choice([n for n in (1, 1, 2, 3) if n <= microbatches]),
+        "buffer": None if encoder == "first" else generator.choice([None, None, 1, 2]),
+    }
+    if any(module["train"] == "none" for name, module in modules.items() if name != language):
+        schedule["run_ahead"] = generator.choice([0, 1])
+    return schedule
+
+
+def _draw_variant(model: ModelConfig, layout: dict[str, Any], generator: random.Random) -> dict[str, Any]:
     """Options of a decoder that change what crosses ranks: tied words, positions, groups of heads, biases."""
     assert isinstance(model, DecoderConfig), "documents enter a decoder"
+    tp = layout["tp"]
     groups = [n for n in range(tp, model.num_kv_heads + 1, tp) if model.heads % n == 0]
+    # Both copies of tied words on one rank are refused.
+    may_tie = layout["pp"] > 1 or layout["chunks"] == 1
     variant: dict[str, Any] = {
-        "tied": generator.choice([True, False]),
+        "tied": generator.choice([True, False]) and may_tie,
+        "vocab": _PLAIN_VOCABULARY if model.vocab == "tokenizer" else model.vocab,
         "qkv_bias": generator.choice([True, False]),
         "kv_heads": generator.choice(groups),
     }
@@ -137,129 +146,8 @@ def _draw_variant(model: ModelConfig, tp: int, generator: random.Random) -> dict
     return variant
 
 
+_PLAIN_VOCABULARY = 61
+"""Words of a model that would read their number off its tokenizer."""
+
 _FEWEST_COLUMNS = 6
 """Columns of a head that can turn with three coordinates."""
-
-
-def _draw_data(generator: random.Random, with_images: bool, vocab: Any) -> dict[str, Any]:
-    absent = generator.choice([0.0, 0.0, 0.3, 0.7, 1.0])
-    images = {"kind": "uniform", "low": generator.choice([0, 1]), "high": generator.choice([1, 2, 3])}
-    side = {"kind": "uniform", "low": 8, "high": generator.choice([24, 40])}
-    synthetic: dict[str, Any] = {
-        "documents": 64,
-        "seed": generator.randrange(1000),
-        "text_tokens": {"kind": "uniform", "low": 1, "high": generator.choice([6, 14])},
-        "without_loss": generator.choice([0.0, 0.0, 0.3, 1.0]),
-    }
-    data: dict[str, Any] = {
-        "train": [{"synthetic": synthetic}],
-        "sequence_tokens": generator.choice([48, 64]),
-        "packing": generator.choice([False, True]),
-        "balance": generator.choice(["none", "sample", "cost", "cost"]),
-        "vocab": 61 if vocab.vocab == "tokenizer" else vocab.vocab,
-    }
-    if with_images:
-        synthetic |= {
-            "images_per_document": images, "image_height": side, "image_width": side, "without_images": absent,
-        }  # fmt: skip
-        data["image"] = {"size": None, "max_patches": 16}
-    return data
-
-
-def _draw_layouts(
-    base: Config, generator: random.Random, world_size: int, kind: str, vision: list[str], language: str
-) -> dict[str, dict[str, Any]] | None:
-    names = [language] if kind == "single" else [*vision, language]
-    degrees: dict[str, _Degrees] = {}
-    for name in names:
-        options = [d for d in _feasible(base, name, world_size) if _fits(d, kind, degrees, world_size)]
-        if not options:
-            return None
-        # Weigh by size, so that one rank is no rarer than eight, then choose among layouts of that size.
-        size = generator.choice(sorted({option.size for option in options}))
-        degrees[name] = generator.choice([option for option in options if option.size == size])
-    lists = _draw_ranks(generator, kind, {name: d.size for name, d in degrees.items()}, world_size)
-    if lists is None:
-        return None
-    return {name: _layout(base, generator, name, degrees[name], lists[name]) for name in names}
-
-
-def _fits(degrees: _Degrees, kind: str, others: dict[str, _Degrees], world_size: int) -> bool:
-    if kind == "colocated":
-        return all(degrees.size == other.size for other in others.values())
-    if kind == "disjoint":
-        return degrees.size + sum(other.size for other in others.values()) <= world_size - (0 if others else 1)
-    if kind == "mixed":
-        return degrees.size >= 1 and degrees.size + sum(other.size for other in others.values()) >= 3 * bool(others)
-    return True
-
-
-def _feasible(base: Config, name: str, world_size: int) -> Iterator[_Degrees]:
-    model = base.modules[name].model
-    widths, heads = widths_cut_by_tp(model).values(), heads_cut_by_cp(model).values()
-    tensor = [tp for tp in range(1, world_size + 1) if all(width % tp == 0 for width in widths)]
-    stages = range(1, min(model.num_layers, world_size) + 1)
-    sizes = range(1, world_size + 1)
-    for pp, replicate, shard, cp, tp in product(stages, (1, 2), sizes, sizes, tensor):
-        degrees = _Degrees(pp, replicate, shard, cp, tp)
-        if degrees.size <= world_size and all(count // tp % cp == 0 for count in heads):
-            yield degrees
-
-
-def _draw_expert_view(model: ModelConfig, generator: random.Random, stage_size: int) -> dict[str, int]:
-    moe = model.moe if isinstance(model, DecoderConfig) else None
-    if moe is None:
-        return {"ep": 1, "etp": 1}
-    degrees = range(1, stage_size + 1)
-    options = [
-        (ep, etp)
-        for ep, etp in product(degrees, degrees)
-        if stage_size % (ep * etp) == 0 and moe.experts % ep == 0 and moe.ffn % etp == 0
-    ]
-    ep, etp = generator.choice(options)
-    return {"ep": ep, "etp": etp}
-
-
-def _draw_ranks(
-    generator: random.Random, kind: str, sizes: dict[str, int], world_size: int
-) -> dict[str, list[int]] | None:
-    """Ascending rank lists: behind each other in either order, interleaved, the same, or overlapping in part."""
-    names = list(sizes)
-    generator.shuffle(names)
-    if kind in ("single", "colocated"):
-        size = next(iter(sizes.values()))
-        ranks = sorted(generator.sample(range(min(world_size, size + generator.choice([0, 0, 1]))), size))
-        return dict.fromkeys(names, ranks)
-    total = sum(sizes.values())
-    if kind == "disjoint":
-        order = list(range(total))
-        if generator.random() < 0.4:
-            generator.shuffle(order)
-        lists, first = {}, 0
-        for name in names:
-            lists[name] = sorted(order[first : first + sizes[name]])
-            first += sizes[name]
-        return lists
-    a, b = names
-    most = min(sizes[a], sizes[b]) - (sizes[a] == sizes[b])
-    least = max(1, total - world_size)
-    if least > most:
-        return None
-    shared = generator.randint(least, most)
-    return {a: list(range(sizes[a])), b: list(range(sizes[a] - shared, total - shared))}
-
-
-def _layout(base: Config, generator: random.Random, name: str, degrees: _Degrees, ranks: list[int]) -> dict[str, Any]:
-    layers = base.modules[name].model.num_layers
-    split: str | list[int] = "even"
-    if degrees.pp > 1 and generator.random() < 0.5:
-        cuts = sorted(generator.sample(range(1, layers), degrees.pp - 1))
-        split = [b - a for a, b in zip([0, *cuts], [*cuts, layers], strict=True)]
-    return {
-        "ranks": ranks,
-        **asdict(degrees),
-        "expert": _draw_expert_view(base.modules[name].model, generator, degrees.stage_size),
-        "split": split,
-        "sequence_parallel": generator.random() < 0.6,
-        "reshard": generator.random() < 0.3,
-    }

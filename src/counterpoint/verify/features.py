@@ -1,9 +1,10 @@
 """What a case exercises, read off its config and its first batches."""
 
-from counterpoint.config.schema import Config, VitConfig
+from counterpoint.config.schema import Config, ModuleConfig
 from counterpoint.data.corpus import open_corpus
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.build import build_plan
+from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.sizes import DecoderSizes
@@ -17,19 +18,70 @@ def features_of(config: Config) -> frozenset[str]:
     sizes = plan.sizes[plan.sink]
     assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
     corpus = open_corpus(config, None, sizes.vocab)
-    names = {f"placement {plan.placement.kind}", f"schedule {config.schedule.kind}"}
-    names |= _microbatches(config.schedule.microbatches) | _ranks(plan)
+    names = {f"placement {plan.placement.kind}"}
+    names |= _schedule(config, plan) | _microbatches(config.schedule.microbatches) | _ranks(plan) | _graph(plan)
     names |= {
         "packing" if config.data.packing else "one document a sequence",
         f"balance {config.data.balance}",
     }
     names |= _variant(sizes, plan.layouts[plan.sink])
-    for module, layout in plan.layouts.items():
-        role = "vision" if isinstance(config.modules[module].model, VitConfig) else "language"
-        names |= {f"{role} {name}" for name in _layout(layout, config.modules[module].layout.split != "even")}
+    for name, module in config.modules.items():
+        role = _ROLES[module.model.kind]
+        found = _layout(plan.layouts[name], module.layout.split != "even") | _training(module)
+        names |= {f"{role} {feature}" for feature in found}
     for step in range(_STEPS):
         names |= _batch(plan, plan.batch(step, corpus.packs(step)))
     return frozenset(names)
+
+
+_ROLES = {"vit": "vision", "adapter": "adapter", "decoder": "language"}
+
+
+def _schedule(config: Config, plan: Plan) -> set[str]:
+    schedule, encoders = config.schedule, len(config.modules) > 1
+    names = {f"schedule {schedule.kind}"}
+    if encoders:
+        names.add(f"encoders {schedule.encoder.replace('_', ' ')}")
+    if schedule.encoder_group > 1:
+        names.add("several microbatches at once in encoders")
+    if schedule.buffer is not None:
+        names.add("a bound on encoders")
+    if plan.stages.ahead:
+        names.add("encoders that run ahead")
+    if any(layout.chunks > 1 for layout in plan.layouts.values()):
+        names.add("several chunks")
+    return names
+
+
+def _graph(plan: Plan) -> set[str]:
+    graph, names = plan.graph, set()
+    if sum(not graph.incoming(module) for module in graph.modules) > 1:
+        names.add("two encoders")
+    if any(len(graph.outgoing(module)) > 1 for module in graph.modules):
+        names.add("a source with two consumers")
+    if any(edge.depths for edge in graph.edges):
+        names.add("features of several depths")
+    if any(link.source.stage + 1 < plan.layouts[link.source.module].stages for link in _deep(plan)):
+        names.add("features from an inner stage")
+    if any(link.target.stage for link in _deep(plan)):
+        names.add("features into an inner stage")
+    return names
+
+
+def _deep(plan: Plan) -> list[Link]:
+    return [link for link in plan.stages.links if link.port]
+
+
+def _training(module: ModuleConfig) -> set[str]:
+    names = set()
+    if module.train == "none":
+        names.add("frozen")
+    elif module.train != "all":
+        is_projector = all(pattern.startswith("projector") for pattern in module.train)
+        names.add("trains its projector" if is_projector else "trains a pattern")
+    if module.recompute != "none":
+        names.add("recomputes all" if module.recompute == "full" else "recomputes by kind")
+    return names
 
 
 def _variant(sizes: DecoderSizes, layout: Layout) -> set[str]:
@@ -96,16 +148,22 @@ def _ranks(plan: Plan) -> set[str]:
 def _batch(plan: Plan, batch: BatchPlan) -> set[str]:
     names = set()
     microbatches = range(plan.microbatches)
-    for edge in plan.graph.edges:
-        empty = [batch.is_empty(edge.source, m) for m in microbatches]
-        if all(empty):
-            names.add("a step without images")
-        elif any(empty):
+    present = []
+    for module, lanes in batch.shares.items():
+        if module == plan.sink:
+            continue
+        empty = [batch.is_empty(module, number) for number in range(len(lanes))]
+        present.append(not all(empty))
+        if any(empty) and not all(empty):
             names.add("a microbatch without images")
-        for m in microbatches:
-            spans = [bool(share.spans) for share in batch.shares[edge.source][m]]
+        for shares in lanes:
+            spans = [bool(share.spans) for share in shares]
             if any(spans) and not all(spans):
                 names.add("an encoder lane with an empty share")
+    if present and not any(present):
+        names.add("a step without images")
+    elif not all(present):
+        names.add("a step without one encoder's images")
     losses = [_loss_tokens(batch, plan.sink, m) for m in microbatches]
     if not any(losses):
         names.add("a step without loss tokens")

@@ -6,19 +6,22 @@ No plan, no bridge, no FSDP, no interpreter: images are encoded in the order of 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from counterpoint.config.schema import Config
+from counterpoint.data.payload import PatchPayload
 from counterpoint.data.source import Source
-from counterpoint.models.batch import Insert, PatchBatch, TextBatch
+from counterpoint.models.batch import PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
-from counterpoint.models.chain import Chain, build_chain
+from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.moe import Moe
 from counterpoint.models.router import Choice, Router
 from counterpoint.models.segments import Segments
+from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.plan.build import sizes_of
@@ -47,7 +50,11 @@ class Reference:
         words = vocabulary(self.config)
         self.sizes = {name: sizes_of(self.config, name, words) for name in self.config.modules}
         self.chains = {name: self._build(name) for name in self.config.modules}
-        self.optimizers = {name: self._optimizer(name, chain) for name, chain in self.chains.items()}
+        self.optimizers = {
+            name: self._optimizer(name, chain)
+            for name, chain in self.chains.items()
+            if any(parameter.requires_grad for parameter in chain.parameters())
+        }
         self.steps = 0
         self.margin = math.inf
         for chain in self.chains.values():
@@ -59,15 +66,17 @@ class Reference:
         """Train on one batch; returns what D13 compares."""
         batch = self._text(documents)
         # A mixture's balance loss joins the backward of its own rows and is no part of this value.
-        loss: Tensor = self.chains[self._sink](None, batch)
-        torch.autograd.backward(loss)
+        loss: Tensor = self.chains[self._sink](None, batch)[MAIN]
+        if loss.requires_grad:
+            torch.autograd.backward(loss)
         named = self.named_parameters()
-        gradients = {key: _or_zero(parameter) for key, parameter in named.items()}
+        trained = {key: parameter for key, parameter in named.items() if parameter.requires_grad}
+        gradients = {key: _or_zero(parameter) for key, parameter in trained.items()}
         norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients.values()))
         before = {key: tensor.detach().clone() for key, tensor in (named | self._named_buffers()).items()}
         clip = self.config.training.clip_norm
         scale = clip / norm if clip is not None and norm > clip else 1.0
-        for key, parameter in named.items():
+        for key, parameter in trained.items():
             parameter.grad = gradients[key] * scale
         for name, optimizer in self.optimizers.items():
             rate = learning_rate(self.config.modules[name].optimizer, self.steps, self.config.training.steps)
@@ -95,7 +104,8 @@ class Reference:
         """Experts that saw fewer rows than the mean of their layer become a little likelier, the others less so."""
         for layer, routing in batch.routed.items():
             assert isinstance(layer, Moe), "only mixtures route"
-            if layer.router.bias is not None and layer.sizes.bias_rate is not None:
+            is_trained = layer.router.weight.requires_grad
+            if is_trained and layer.router.bias is not None and layer.sizes.bias_rate is not None:
                 loads = routing.counts.tolist()
                 for expert, load in enumerate(loads):
                     side = (load * len(loads) < sum(loads)) - (load * len(loads) > sum(loads))
@@ -105,7 +115,7 @@ class Reference:
         return {f"{m}.{name}": b for m, chain in self.chains.items() for name, b in chain.named_buffers()}
 
     def _text(self, documents: Sequence[Document]) -> TextBatch:
-        features = [insert for edge in self.config.edges for insert in self._encode(edge.source, documents)]
+        inserts, deep = Towers(self.chains, self._wires, self._items(documents)).into(self._sink)
         texts = [self.sources[d.source].text(d.index) for d in documents]
         lengths = tuple(len(text.ids) for text in texts)
         return TextBatch(
@@ -114,7 +124,8 @@ class Reference:
             labels=self._tensor(np.concatenate([text.labels for text in texts])),
             segments=Segments.build(lengths, sum(lengths), self.device),
             loss_denominator=float(sum(int((text.labels >= 0).sum()) for text in texts)),
-            inserts=tuple(features),
+            inserts=inserts,
+            deep=deep,
             document_denominator=float(len(documents)),
         )
 
@@ -149,26 +160,34 @@ class Reference:
         sources = {edge.source for edge in self.config.edges}
         return next(name for name in self.config.modules if name not in sources)
 
-    def _encode(self, module: str, documents: Sequence[Document]) -> list[Insert]:
-        """The features of all items of a module, and the rows of the batch where they belong."""
-        payloads, places, start = [], [], 0
+    @property
+    def _wires(self) -> tuple[Wire, ...]:
+        edges = self.config.edges
+        return tuple(Wire(e.source, e.target, tuple((d.after, d.into) for d in e.depths)) for e in edges)
+
+    def _items(self, documents: Sequence[Document]) -> dict[str, Items]:
+        """The images of each encoder that has one, and the rows of the batch where they belong."""
+        found: dict[str, list[tuple[PatchPayload, np.ndarray]]] = {}
+        start = 0
         for document in documents:
             for which, item in enumerate(document.items):
-                if item.module == module:
-                    payloads.append(self.sources[document.source].item(document.index, which))
-                    places.append(np.arange(item.rows) + start + item.position)
+                payload = self.sources[document.source].item(document.index, which)
+                places = np.arange(item.rows) + start + item.position
+                found.setdefault(item.module, []).append((payload, places))
             start += document.tokens
-        if not payloads:
-            return []
-        lengths = tuple(len(payload.patches) for payload in payloads)
-        grids = np.concatenate([np.tile(payload.grid, (len(payload.patches), 1)) for payload in payloads])
-        batch = PatchBatch(
-            patches=self._tensor(np.concatenate([payload.patches for payload in payloads])).to(self.dtype),
-            coordinates=self._tensor(np.concatenate([payload.coordinates for payload in payloads])),
+        return {module: self._packed(items) for module, items in found.items()}
+
+    def _packed(self, items: Sequence[tuple[PatchPayload, np.ndarray]]) -> Items:
+        lengths = tuple(len(payload.patches) for payload, _places in items)
+        grids = np.concatenate([np.tile(payload.grid, (len(payload.patches), 1)) for payload, _places in items])
+        patches = PatchBatch(
+            patches=self._tensor(np.concatenate([payload.patches for payload, _places in items])).to(self.dtype),
+            coordinates=self._tensor(np.concatenate([payload.coordinates for payload, _places in items])),
             grids=self._tensor(grids.astype(np.int64)),
             segments=Segments.build(lengths, sum(lengths), self.device),
         )
-        return [(self.chains[module](None, batch), self._tensor(np.concatenate(places)))]
+        places = self._tensor(np.concatenate([places for _payload, places in items]))
+        return Items(patches, tuple(len(places) for _payload, places in items), places)
 
     def _build(self, module: str) -> Chain:
         sizes = self.sizes[module]
@@ -177,16 +196,22 @@ class Reference:
         chain.to_empty(device=self.device)
         for name, parameter in chain.named_parameters():
             block = whole_block(name, tuple(parameter.shape))
+            parameter.requires_grad_(self._is_trained(module, name))
             initialize_(parameter.detach(), block, self.config.run.seed, module, facts_of(sizes).residual_sums)
         for buffer in chain.buffers():
             buffer.zero_()
         return chain
+
+    def _is_trained(self, module: str, name: str) -> bool:
+        train = self.config.modules[module].train
+        return train == "all" or (train != "none" and any(fnmatchcase(name, pattern) for pattern in train))
 
     def _optimizer(self, module: str, chain: Chain) -> torch.optim.AdamW:
         config = self.config.modules[module].optimizer
         groups = [
             {"params": [p], "weight_decay": 0.0 if is_exempt(config, name, p.dim()) else config.weight_decay}
             for name, p in chain.named_parameters()
+            if p.requires_grad
         ]
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, foreach=False)
 

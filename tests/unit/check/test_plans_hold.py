@@ -1,5 +1,9 @@
 """Every plan that the builders make passes its proof, whole and with any microbatches erased."""
 
+import random
+from collections.abc import Callable, Set
+
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,8 +19,7 @@ def test_templates_hold(plan: Plan) -> None:
     proof = check_plan(plan)
     assert proof.ranks == len(plan.placement.active)
     for node, held in proof.in_flight.items():
-        depth = plan.stages.depth(node)
-        assert held <= (plan.microbatches if plan.kind == "gpipe" else min(depth, plan.microbatches))
+        assert held <= min(plan.schedule.bounds[node], plan.stages.count(node.module, plan.microbatches))
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
@@ -27,28 +30,63 @@ def test_templates_hold_to_64_ranks(plan: Plan) -> None:
 
 @given(plans(), st.integers(0, 2**16))
 def test_steps_hold_for_any_batch(plan: Plan, seed: int) -> None:
-    batch = plan.batch(0, random_packs(plan, seed))
-    proof = check_plan(plan, batch)
-    routes = [plan.route(batch, link, m) for link in plan.stages.links for m in range(plan.microbatches)]
-    assert proof.rows == sum(route.rows for route in routes)
+    batch, ahead = (plan.batch(step, random_packs(plan, seed + step)) for step in (0, 1))
+    proof = check_plan(plan, batch, ahead)
+    stages = plan.stages
+    cells = [(link, e) for link in stages.links for e in range(stages.exchanges(link, plan.microbatches))]
+    assert proof.rows == sum(plan.route(batch, link, exchange).rows for link, exchange in cells)
+    check_plan(plan, batch)
+    check_programs(plan, plan.of_step(plan.schedule, None, ahead).programs)
 
 
 @given(plans(), st.data())
 def test_erasing_whole_matched_events_creates_no_cycle(plan: Plan, data: st.DataObject) -> None:
     """Design D3: what a module does in a microbatch goes as a whole, on all ranks alike."""
-    cells = [(module, m) for module in plan.graph.modules for m in range(plan.microbatches)]
-    erased = data.draw(st.sets(st.sampled_from(cells)))
+    stages = plan.stages
+    cells = [(name, m) for name in plan.graph.modules for m in range(stages.count(name, plan.microbatches))]
+    keeps = erasing(plan, data.draw(st.sets(st.sampled_from(cells))))
+    check_programs(plan, plan.schedule.keep(keeps).programs)
+    check_programs(plan, plan.evaluation.keep(keeps).programs)
+
+
+def erasing(plan: Plan, erased: Set[tuple[str, int]]) -> Callable[[Action], bool]:
+    """Keeps what does not touch the erased (module, microbatch)."""
+    stages = plan.stages
 
     def keeps(action: Action) -> bool:
         match action:
             case Compute(node=node, microbatch=m):
                 return (node.module, m) not in erased
-            case Transfer(link=link, microbatch=m):
-                return not {(link.source.module, m), (link.target.module, m)} & erased
+            case Transfer(link=link, exchange=exchange):
+                source = link.source.module, stages.source_microbatch(link, exchange)
+                target = link.target.module, stages.target_microbatch(link, exchange)
+                return not {source, target} & erased
         return True
 
-    check_programs(plan, plan.schedule.keep(keeps).programs)
-    check_programs(plan, plan.evaluation.keep(keeps).programs)
+    return keeps
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@given(plans(max_world=8), st.integers(0, 2**32))
+def test_a_template_with_every_option_holds_however_it_is_erased(plan: Plan, seed: int) -> None:
+    """Design D3; `pytest -m sweep` draws 10,000."""
+    erase_at_random(plan, seed, times=5)
+
+
+@pytest.mark.sweep
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(plans(max_world=8), st.integers(0, 2**32))
+def test_ten_thousand_erasures_hold(plan: Plan, seed: int) -> None:
+    erase_at_random(plan, seed, times=100)
+
+
+def erase_at_random(plan: Plan, seed: int, times: int) -> None:
+    dice, stages = random.Random(seed), plan.stages
+    cells = [(name, m) for name in plan.graph.modules for m in range(stages.count(name, plan.microbatches))]
+    for _ in range(times):
+        share = dice.random()
+        erased = {cell for cell in cells if dice.random() < share}
+        check_programs(plan, plan.schedule.keep(erasing(plan, erased)).programs)
 
 
 def test_a_proof_prints_its_numbers() -> None:

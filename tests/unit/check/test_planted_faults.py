@@ -17,7 +17,7 @@ from counterpoint.plan.action import parse_action
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.placement import Placement
-from counterpoint.plan.plan import Plan
+from counterpoint.plan.plan import Plan, Widths
 from counterpoint.plan.samples import Document, Item
 from tests.unit.check.faults import Programs, reordered, swapped, with_share, with_span, without
 from tests.unit.plan.strategies import chain_plan, small_plan, uniform_packs
@@ -224,7 +224,7 @@ def test_a_receive_of_another_shape_or_dtype(plan: Plan, batch: BatchPlan, flow:
 
 
 def test_a_projector_that_ends_in_another_width(plan: Plan) -> None:
-    wrong = replace(plan, widths={**plan.widths, "vision": (8, 24)})
+    wrong = replace(plan, widths={**plan.widths, "vision": Widths(8, 24)})
     with pytest.raises(ProofError, match=r"rank 0 at vision.0>language.0F0 sends any x 24 float32"):
         check_plan(wrong)
 

@@ -99,7 +99,7 @@ def test_a_document_over_the_budget_is_refused_by_name() -> None:
 
 
 def test_packs_of_a_step_hold_the_documents_drawn() -> None:
-    source = SyntheticSource(SyntheticRecipe(50, 0, Uniform(1, 40)), 0, None, 64, 100)
+    source = SyntheticSource(SyntheticRecipe(50, 0, Uniform(1, 40)), 0, {}, 64, 100)
     packed, single = Order(3, (50,), (1,), 16, 64), Order(3, (50,), (1,), 16)
     alone = single.packs(5, [source])
     assert [[(d.source, d.index) for d in pack] for pack in alone] == [[draw] for draw in single.draws(5)]

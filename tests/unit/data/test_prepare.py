@@ -46,7 +46,7 @@ def test_held_out_compositions_are_new_and_their_parts_are_not(emoji: PrepareSum
 def test_the_demo_reads_every_document_whole(emoji: PrepareSummary) -> None:
     tokenizer = Tokenizer.load(emoji.out / TOKENIZER_NAME)
     for split in ("train", "compositions"):
-        source = PreparedSource(emoji.out, split, 0, DEMO, 64)
+        source = PreparedSource(emoji.out, split, 0, {"vision": DEMO}, 64)
         assert source.excluded == 0
         for index in range(0, len(source), 97):
             document, text = source.document(index), source.text(index)
@@ -106,7 +106,7 @@ def test_conversations_become_documents(write_folder: Callable[..., Path], tmp_p
     summary = prepare(str(folder), tmp_path / "out", vocabulary=300)
     assert summary.manifest.splits == {"held": 1, "train": 1}
     tokenizer = Tokenizer.load(tmp_path / "out" / TOKENIZER_NAME)
-    source = PreparedSource(tmp_path / "out", "train", 0, DEMO, 512)
+    source = PreparedSource(tmp_path / "out", "train", 0, {"vision": DEMO}, 512)
     text, document = source.text(0), source.document(0)
     assert [(item.rows_in, item.position) for item in document.items] == [
         (36, 1),

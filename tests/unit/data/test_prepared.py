@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document, Item
 
 SETTINGS = ItemSettings("vision", patch=4, merge=2, size=16, max_patches=16)
+TAKERS = {"vision": SETTINGS}
 
 
 def test_labels_are_the_next_row_and_only_where_it_is_a_target() -> None:
@@ -29,7 +31,7 @@ def test_a_document_is_known_without_its_payload(make_index: MakeIndex, make_pic
     pictures = [(0, make_picture(16, 16)), (2, make_picture(16, 8)), (2, make_picture(8, 16))]
     folder = make_index([Record([1, 5, 6, 2], [False, True, True, True], "train", "five six", pictures)])
     (folder / PAYLOAD_NAME).write_bytes(bytes((folder / PAYLOAD_NAME).stat().st_size))
-    source = PreparedSource(folder, "train", 3, SETTINGS, 64)
+    source = PreparedSource(folder, "train", 3, TAKERS, 64)
     items = (Item("vision", 0, 16, 4, 2), Item("vision", 6, 8, 2, 1), Item("vision", 8, 8, 2, 2))
     assert source.document(0) == Document(3, 0, 12, 3, items)
     assert [source.grid(0, which) for which in range(3)] == [(4, 4), (4, 2), (2, 4)]
@@ -68,9 +70,9 @@ def test_metadata_and_payload_agree_whatever_is_cut(
         writer.publish()
     if not any(fits):
         with pytest.raises(DataError, match=f"none of its {len(fits)} samples fits into {limit} rows"):
-            PreparedSource(folder, "train", 0, SETTINGS, limit)
+            PreparedSource(folder, "train", 0, TAKERS, limit)
         return
-    source = PreparedSource(folder, "train", 0, SETTINGS, limit)
+    source = PreparedSource(folder, "train", 0, TAKERS, limit)
     assert (len(source), source.excluded) == (sum(fits), len(fits) - sum(fits))
     for index, (text, _positions) in enumerate(record for record, fit in zip(drawn, fits) if fit):
         document, payload = source.document(index), source.text(index)
@@ -89,21 +91,31 @@ def test_images_without_a_module_are_refused(make_index: MakeIndex, make_picture
     picture = [(0, make_picture(8, 8))]
     folder = make_index([Record([1], [True], "train", "", picture), Record([1], [True], "plain", "")])
     with pytest.raises(DataError, match=r"split 'train': 1 samples hold images, a modality without a module; add"):
-        PreparedSource(folder, "train", 0, None, 64)
-    assert PreparedSource(folder, "plain", 0, None, 64).document(0) == Document(0, 0, 1, 0)
+        PreparedSource(folder, "train", 0, {}, 64)
+    assert PreparedSource(folder, "plain", 0, {}, 64).document(0) == Document(0, 0, 1, 0)
+
+
+def test_images_go_to_the_module_whose_mark_they_stand_at(make_index: MakeIndex, make_picture: MakePicture) -> None:
+    folder = make_index([Record([1], [True], "train", "", [(0, make_picture(8, 8))])])
+    other = replace(SETTINGS, module="other", mark="<other>")
+    source = PreparedSource(folder, "train", 0, {"other": other, "vision": SETTINGS}, 64)
+    assert source.document(0).items[0].module == "vision"
+    assert list(source.settings) == ["vision"]
+    with pytest.raises(DataError, match="at the mark '<image>', but the edges take '<other>' of module other"):
+        PreparedSource(folder, "train", 0, {"other": other}, 64)
 
 
 def test_tokens_of_another_tokenizer_are_refused(make_index: MakeIndex) -> None:
     folder = make_index([Record([1, 2], [True, True], "train", "")])
     dataset = PreparedSplit(folder, "train")
-    (source,) = build_sources([dataset], None, 64, 100, None)
+    (source,) = build_sources([dataset], {}, 64, 100, None)
     assert isinstance(source, PreparedSource)
     assert (
-        build_sources([dataset, dataset], None, 64, 100, source.index.manifest.tokenizer_sha256)[1].document(0).source
+        build_sources([dataset, dataset], {}, 64, 100, source.index.manifest.tokenizer_sha256)[1].document(0).source
         == 1
     )
     with pytest.raises(DataError, match="another tokenizer"):
-        build_sources([dataset], None, 64, 100, "0" * 64)
+        build_sources([dataset], {}, 64, 100, "0" * 64)
 
 
 def _corrupted(folder: Path, first: int, length: int) -> None:
@@ -118,7 +130,7 @@ def test_a_bad_payload_becomes_neutral_content_of_the_planned_size(
     make_index: MakeIndex, make_picture: MakePicture, first: int, length: int
 ) -> None:
     folder = make_index([Record([1], [True], "train", "", [(0, make_picture(16, 16))])])
-    source = PreparedSource(folder, "train", 0, SETTINGS, 64)
+    source = PreparedSource(folder, "train", 0, TAKERS, 64)
     (expected,) = source.document(0).items
     good, no_reason = load_item_or_neutral(source, 0, 0, expected)
     assert no_reason is None
@@ -136,6 +148,6 @@ def test_a_bad_payload_becomes_neutral_content_of_the_planned_size(
 def test_an_item_of_another_size_than_planned_is_found(make_index: MakeIndex, make_picture: MakePicture) -> None:
     folder = make_index([Record([1], [True], "train", "", [(0, make_picture(16, 16))])])
     _payload, reason = load_item_or_neutral(
-        PreparedSource(folder, "train", 0, SETTINGS, 64), 0, 0, Item("vision", 0, 12, 3)
+        PreparedSource(folder, "train", 0, TAKERS, 64), 0, 0, Item("vision", 0, 12, 3)
     )
     assert "emitted 16 patches on a grid 4x4, but the plan expects 12" in str(reason)

@@ -1,3 +1,6 @@
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, Sy
 from counterpoint.errors import DataError
 
 SETTINGS = ItemSettings("vision", patch=4, merge=2, size=None, max_patches=64)
+TAKERS = {"vision": SETTINGS}
 RECIPE = SyntheticRecipe(
     documents=200,
     seed=0,
@@ -23,7 +27,7 @@ RECIPE = SyntheticRecipe(
 
 
 def _source(recipe: SyntheticRecipe = RECIPE, limit: int = 64) -> SyntheticSource:
-    return SyntheticSource(recipe, 1, SETTINGS, limit, vocabulary=50)
+    return SyntheticSource(recipe, 1, TAKERS, limit, vocabulary=50)
 
 
 @settings(deadline=None, max_examples=400)
@@ -74,5 +78,33 @@ def test_distributions_keep_their_bounds() -> None:
 
 def test_images_without_a_module_are_refused() -> None:
     with pytest.raises(DataError, match="a modality without a module"):
-        SyntheticSource(RECIPE, 0, None, 64, 50)
-    assert SyntheticSource(SyntheticRecipe(3, 0, Constant(9)), 0, None, 64, 50).document(2).tokens == 9
+        SyntheticSource(RECIPE, 0, {}, 64, 50)
+    assert SyntheticSource(SyntheticRecipe(3, 0, Constant(9)), 0, {}, 64, 50).document(2).tokens == 9
+
+
+TWIN = replace(SETTINGS, module="twin", mark="<twin>")
+DETAIL = ItemSettings("detail", patch=2, merge=1, size=None, max_patches=64, mark="<detail>")
+
+
+def test_images_go_to_modules_by_their_shares_and_may_be_absent() -> None:
+    recipe = replace(RECIPE, documents=400, modules={"detail": 3.0, "vision": 1.0}, without={"vision": 0.5})
+    source = SyntheticSource(recipe, 0, TAKERS | {"detail": DETAIL}, 4096, 50)
+    documents = [source.document(index) for index in range(len(source))]
+    counts = Counter(item.module for document in documents for item in document.items)
+    assert 0.10 < counts["vision"] / counts.total() < 0.19
+    for document in documents[:50]:
+        for which, item in enumerate(document.items):
+            payload, reason = load_item_or_neutral(source, document.index, which, item)
+            taker = source.settings[item.module]
+            assert reason is None
+            assert payload.patches.shape == (item.rows_in, taker.columns)
+            assert item.rows_in == item.rows * taker.merge**2
+
+
+def test_the_modules_of_images_change_neither_their_sizes_nor_the_text() -> None:
+    one, other = (
+        SyntheticSource(replace(RECIPE, modules={name: 1.0}), 0, {"vision": SETTINGS, "twin": TWIN}, 64, 50)
+        for name in ("vision", "twin")
+    )
+    assert [one.document(i).tokens for i in range(50)] == [other.document(i).tokens for i in range(50)]
+    assert {item.module for i in range(50) for item in other.document(i).items} == {"twin"}

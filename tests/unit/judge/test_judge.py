@@ -10,6 +10,7 @@ from torch import Tensor
 
 from counterpoint.convert.families import sizes_of
 from counterpoint.models.batch import TextBatch
+from counterpoint.models.chain import MAIN
 from counterpoint.plan.sizes import DecoderSizes
 from tests.unit.judge.judge import REASON, Verdict, judge
 from tests.unit.judge.models import CONFIGS, gradients_of, logits_of, our_model, text_batch
@@ -36,7 +37,7 @@ def tried(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tuple[Ve
 def our_answer(verdict: Verdict, batch: TextBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits, and gradients by name, of our model with the judge's weights."""
     chain = our_model(verdict.sizes, verdict.weights)
-    chain(None, batch).backward()
+    chain(None, batch)[MAIN].backward()
     return logits_of(chain, batch).detach(), gradients_of(chain)
 
 

@@ -7,6 +7,7 @@ import torch
 
 from counterpoint.convert.families import sizes_of
 from counterpoint.models.batch import TextBatch
+from counterpoint.models.chain import MAIN
 from counterpoint.models.segments import Segments
 from counterpoint.plan.sizes import DecoderSizes
 from tests.unit.judge.models import CONFIGS, gradients_of, logits_of, our_model, random_tensors, text_batch
@@ -43,13 +44,13 @@ def test_packed_documents_equal_documents_one_by_one(name: str, padding: int) ->
     tensors = random_tensors(sizes)
     packed, alone = our_model(sizes, tensors), our_model(sizes, tensors)
     batch = text_batch(sizes, LENGTHS, padding)
-    loss = packed(None, batch)
+    loss = packed(None, batch)[MAIN]
     loss.backward()
     logits = logits_of(packed, batch).split([*LENGTHS, padding])
     total = torch.zeros((), dtype=torch.float64)
     for number in range(len(LENGTHS)):
         one = document(batch, number)
-        part = alone(None, one)
+        part = alone(None, one)[MAIN]
         part.backward()
         total += part.detach()
         found = logits[number] - logits_of(alone, one)

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import torch
 
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, PatchBatch, TextBatch
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, FeatureBatch, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, Part, build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import block_of
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
-from counterpoint.plan.sizes import DecoderSizes, MambaSizes, ModelSizes, MoeSizes, VitSizes
+from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, MambaSizes, ModelSizes, MoeSizes, VitSizes
 
 DECODERS = {
     "grouped": DecoderSizes(
@@ -41,6 +41,11 @@ VITS = {
     "linear": VitSizes(layers=1, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, projector="linear"),
 }  # fmt: skip
 MODELS: dict[str, ModelSizes] = {**DECODERS, **VITS}
+TAPPED = replace(VITS["merging"], layers=3, taps=(0, 2))
+ADAPTER = AdapterSizes(layers=2, hidden=8, heads=2, ffn=12, inputs=6, out=8, projector="linear", taps=(0,))
+DEEP = replace(DECODERS["grouped"], inserts=(0, 3))
+GRAPHS: dict[str, ModelSizes] = {"tapped": TAPPED, "adapter": ADAPTER, "deep": DEEP}
+"""Models with more ports than one, and one that reads another's features."""
 
 
 def build(parts: Sequence[Part], seed: int = 0) -> Chain:
@@ -96,8 +101,25 @@ def patch_batch(sizes: VitSizes, grids: Sequence[tuple[int, int]], padding: int 
     )
 
 
+def feature_batch(sizes: AdapterSizes, lengths: Sequence[int], padding: int = 0) -> FeatureBatch:
+    """Items of these lengths with deterministic features, of which two add up in the first row, if there is one."""
+    used = sum(lengths)
+    features = (torch.arange(used * sizes.inputs, dtype=torch.float64) * 0.3).cos().view(used, sizes.inputs)
+    batch = FeatureBatch(used + padding, Segments.build(lengths, used + padding))
+    return batch.with_inserts(((features, torch.arange(used)), (features[:1], torch.arange(min(used, 1)))))
+
+
+def batch_of(sizes: ModelSizes, lengths: Sequence[int], padding: int = 0) -> Batch:
+    """A batch for a model of any kind: documents or items of these lengths, images one patch high."""
+    match sizes:
+        case DecoderSizes():
+            return text_batch(sizes, lengths, padding)
+        case VitSizes():
+            return patch_batch(sizes, [(1, length) for length in lengths], padding)
+        case AdapterSizes():
+            return feature_batch(sizes, lengths, padding)
+
+
 def empty_batch(sizes: ModelSizes, padding: int) -> Batch:
     """A batch without documents, of `padding` rows."""
-    if isinstance(sizes, VitSizes):
-        return patch_batch(sizes, [], padding)
-    return text_batch(sizes, [], padding)
+    return batch_of(sizes, [], padding)

@@ -9,7 +9,7 @@ from model_samples import DECODERS, build, model, text_batch
 
 from counterpoint.models.batch import NO_TOKEN
 from counterpoint.models.catalog import model_parts
-from counterpoint.models.chain import build_chain
+from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.models.head import VocabularyHead
 from counterpoint.models.rotary import Rotary
 
@@ -48,7 +48,7 @@ def test_placeholders_take_the_inserted_features_and_teach_no_word() -> None:
     features = torch.ones(2, sizes.hidden, dtype=torch.float64, requires_grad=True)
     batch = replace(batch, ids=batch.ids.index_fill(0, places, NO_TOKEN)).with_inserts(((features, places),))
     embed = build(model_parts(sizes)[:1])
-    rows = embed(None, batch)
+    rows = embed(None, batch)[MAIN]
     assert torch.equal(rows[places], features)
     rows.sum().backward()
     weight = embed.get_parameter("embed.weight")
@@ -67,12 +67,12 @@ def test_loss_is_the_mean_cross_entropy_of_the_logits() -> None:
     head = chain.get_submodule("head")
     assert isinstance(head, VocabularyHead)
     expected = F.cross_entropy(head.logits(rows), batch.labels)
-    assert chain(None, batch).item() == pytest.approx(expected.item(), abs=1e-14)
+    assert chain(None, batch)[MAIN].item() == pytest.approx(expected.item(), abs=1e-14)
 
 
 def test_the_loss_of_bfloat16_rows_is_float32() -> None:
     chain = model(DECODERS["grouped"]).to(torch.bfloat16)
-    loss = chain(None, text_batch(DECODERS["grouped"], (4,)))
+    loss = chain(None, text_batch(DECODERS["grouped"], (4,)))[MAIN]
     assert loss.dtype is torch.float32
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in chain.parameters())

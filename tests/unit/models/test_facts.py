@@ -4,16 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import DECODERS, MODELS, VITS, build, patch_batch, text_batch
+from model_samples import DECODERS, GRAPHS, MODELS, VITS, batch_of, build
 from torch.utils.flop_counter import FlopCounterMode
 
 from counterpoint.models.catalog import model_parts
-from counterpoint.models.chain import build_chain
+from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.sizes import DecoderSizes, ModelSizes
 
 MORE: dict[str, ModelSizes] = {
     **MODELS,
+    **GRAPHS,
     "biased": replace(DECODERS["grouped"], bias=True),
     "plain": replace(DECODERS["tied"], tied=False, bias=False),
     "mlp": replace(VITS["merging"], projector_norm=False, merge=1),
@@ -24,18 +25,28 @@ MORE: dict[str, ModelSizes] = {
 def test_parts_and_parameters_are_those_of_the_model(sizes: ModelSizes) -> None:
     with torch.device("meta"):
         chain = build_chain(model_parts(sizes))
-    built = [(name, sum(p.numel() for p in part.parameters())) for name, part in chain.parts()]
-    assert built == [(part.name, part.parameters) for part in facts_of(sizes).parts]
-    assert facts_of(sizes).parameters == sum(p.numel() for p in chain.parameters())
+    built = [(name, {key: p.numel() for key, p in part.named_parameters()}) for name, part in chain.parts()]
+    facts = facts_of(sizes)
+    assert built == [(part.name, dict(part.tensors)) for part in facts.parts]
+    assert all(len(dict(part.tensors)) == len(part.tensors) for part in facts.parts)
+    assert facts.parameters == sum(p.numel() for p in chain.parameters())
+
+
+def test_experts_are_counted_apart() -> None:
+    sizes = DECODERS["gated experts"]
+    mixture = facts_of(sizes).parts[1]
+    one = 3 * sizes.hidden * 6
+    assert (mixture.expert_parameters, mixture.active_expert_parameters) == (4 * one, 3 * one)
+    assert facts_of(sizes).active_parameters == facts_of(sizes).parameters - one
 
 
 @pytest.mark.parametrize("sizes", MORE.values(), ids=MORE)
 def test_widths_are_those_of_the_rows(sizes: ModelSizes) -> None:
-    batch = text_batch(sizes, (4,)) if isinstance(sizes, DecoderSizes) else patch_batch(sizes, [(2, 2)])
+    batch = batch_of(sizes, (4,))
     rows = None
     facts = facts_of(sizes)
     for part, fact in zip(model_parts(sizes), facts.parts, strict=True):
-        rows = build([part])(rows, batch)
+        rows = build([part])(rows, batch)[MAIN]
         if rows.ndim:
             assert rows.shape == (4 // fact.rows_per_output, fact.hidden_out)
 
@@ -43,7 +54,7 @@ def test_widths_are_those_of_the_rows(sizes: ModelSizes) -> None:
 @pytest.mark.parametrize("sizes", MORE.values(), ids=MORE)
 def test_flops_of_the_linear_layers_are_those_of_the_model(sizes: ModelSizes) -> None:
     chain = build(model_parts(sizes))
-    batch = text_batch(sizes, (8,)) if isinstance(sizes, DecoderSizes) else patch_batch(sizes, [(2, 4)])
+    batch = batch_of(sizes, (8,))
     with FlopCounterMode(display=False) as counter:
         chain(None, batch)
     counts = counter.get_flop_counts()["Global"]

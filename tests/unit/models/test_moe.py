@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import GATED, HYBRID, build, text_batch
+from model_samples import GATED, HYBRID, build, model, text_batch
 from torch import Tensor
 
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import MAIN
 from counterpoint.models.moe import Moe
 from counterpoint.models.router import Router, next_bias
 from counterpoint.plan.sizes import DecoderSizes, MoeSizes
@@ -120,3 +121,12 @@ def test_router_and_dynamics_stay_wide_under_bfloat16() -> None:
     choice = moe.router(torch.ones(3, HYBRID.hidden, dtype=torch.bfloat16))
     assert choice.weights.dtype == choice.shares.dtype == torch.float32
     assert moe(torch.ones(3, HYBRID.hidden, dtype=torch.bfloat16), text_batch(HYBRID, (3,))).dtype == torch.bfloat16
+
+
+def test_a_frozen_router_balances_nothing() -> None:
+    chain, batch = model(HYBRID), text_batch(HYBRID, (6, 3))
+    for moe in (part for part in chain.modules() if isinstance(part, Moe)):
+        moe.router.weight.requires_grad_(False)
+    chain(None, batch)[MAIN].backward()
+    assert [routing.balance.item() for routing in batch.routed.values()] == [0.0, 0.0]
+    assert all(routing.counts.sum() == 9 * HYBRID.moe.top_k for routing in batch.routed.values())

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import DECODERS, MODELS, VITS, build, empty_batch, model, patch_batch, text_batch
+from model_samples import DECODERS, GRAPHS, MODELS, VITS, build, empty_batch, model, patch_batch, text_batch
 from torch import Tensor
 
 from counterpoint.models.batch import NO_LABEL, Batch, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
-from counterpoint.models.chain import Chain
+from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.segments import Segments
 from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
 
@@ -60,11 +60,11 @@ def slice_patches(batch: PatchBatch, start: int, length: int) -> PatchBatch:
 def test_packed_documents_equal_documents_one_by_one(sizes: DecoderSizes, padding: int) -> None:
     batch = text_batch(sizes, LENGTHS, padding)
     packed, alone = model(sizes), model(sizes)
-    loss = packed(None, batch)
+    loss = packed(None, batch)[MAIN]
     loss.backward()
     total = torch.zeros((), dtype=torch.float64)
     for i, length in enumerate(LENGTHS):
-        one = alone(None, slice_text(batch, sum(LENGTHS[:i]), length))
+        one = alone(None, slice_text(batch, sum(LENGTHS[:i]), length))[MAIN]
         one.backward()
         total += one.detach()
     assert abs(loss.item() - total.item()) <= TOLERANCE
@@ -76,13 +76,13 @@ def test_packed_documents_equal_documents_one_by_one(sizes: DecoderSizes, paddin
 def test_packed_images_equal_images_one_by_one(sizes: VitSizes, padding: int) -> None:
     batch = patch_batch(sizes, GRIDS, padding)
     packed, alone = model(sizes), model(sizes)
-    features = packed(None, batch)
+    features = packed(None, batch)[MAIN]
     group, used = sizes.merge**2, sum(height * width for height, width in GRIDS)
     assert features.shape == ((used + padding) // group, sizes.out)
     spread(features[: used // group]).backward()
     start = 0
     for height, width in GRIDS:
-        one = alone(None, slice_patches(batch, start, height * width))
+        one = alone(None, slice_patches(batch, start, height * width))[MAIN]
         first = start // group
         assert (one - features[first : first + len(one)]).abs().max().item() <= TOLERANCE
         spread(one, first * sizes.out).backward()
@@ -103,11 +103,11 @@ def test_two_stages_equal_the_whole(sizes: ModelSizes, cut: int) -> None:
         sizes = replace(sizes, tied=False)
     parts, batch = model_parts(sizes), some_batch(sizes)
     whole, first, second = build(parts), build(parts[:cut]), build(parts[cut:])
-    expected = whole(None, batch)
+    expected = whole(None, batch)[MAIN]
     spread(expected).backward()
-    sent = first(None, batch)
+    sent = first(None, batch)[MAIN]
     arrived = sent.detach().requires_grad_()
-    found = second(arrived, batch)
+    found = second(arrived, batch)[MAIN]
     spread(found).backward()
     sent.backward(arrived.grad)
     assert torch.equal(found, expected)
@@ -115,26 +115,26 @@ def test_two_stages_equal_the_whole(sizes: ModelSizes, cut: int) -> None:
 
 
 @pytest.mark.parametrize("padding", [0, 4])
-@pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("sizes", (MODELS | GRAPHS).values(), ids=MODELS | GRAPHS)
 def test_without_documents_every_part_runs_and_gives_zero_gradients(sizes: ModelSizes, padding: int) -> None:
     batch = empty_batch(sizes, padding)
     width = sizes.hidden
     for part in model_parts(sizes):
         chain = build([part])
         rows = torch.zeros(padding, width, dtype=torch.float64, requires_grad=True)
-        out = chain(None if part.makes_rows else rows, batch)
+        out = chain(None if part.makes_rows else rows, batch)[part.emits]
         assert torch.isfinite(out).all(), part.name
         (out.sum() * 0).backward()
         assert all(not gradient.any() for gradient in gradients(chain).values()), part.name
         assert part.makes_rows or rows.grad is not None, part.name
 
 
-@pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("sizes", (MODELS | GRAPHS).values(), ids=MODELS | GRAPHS)
 def test_without_documents_the_whole_model_gives_zero_gradients(sizes: ModelSizes) -> None:
     chain = model(sizes)
-    out = chain(None, empty_batch(sizes, 0))
-    assert out.ndim == 0 or len(out) == 0
-    out.sum().backward()
+    outputs = chain(None, empty_batch(sizes, 0))
+    assert all(out.ndim == 0 or len(out) == 0 for out in outputs.values())
+    sum(out.sum() for out in outputs.values()).backward()
     assert all(not gradient.any() for gradient in gradients(chain).values())
 
 
@@ -144,7 +144,7 @@ def test_without_labels_loss_and_gradients_are_zero(denominator: float) -> None:
     batch = text_batch(sizes, LENGTHS)
     batch = replace(batch, labels=torch.full_like(batch.labels, NO_LABEL), loss_denominator=denominator)
     chain = model(sizes)
-    loss = chain(None, batch)
+    loss = chain(None, batch)[MAIN]
     loss.backward()
     assert loss.item() == 0.0
     assert all(not gradient.any() for gradient in gradients(chain).values())

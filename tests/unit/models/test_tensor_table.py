@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.distributed as dist
-from model_samples import DECODERS, MODELS, VITS
+from model_samples import DECODERS, GRAPHS, MODELS, VITS
 
 from counterpoint.errors import PlacementError
 from counterpoint.models.catalog import model_parts
@@ -28,7 +28,7 @@ def meta(sizes: ModelSizes) -> Chain:
 
 
 @pytest.mark.parametrize("sequence_parallel", [True, False])
-@pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("sizes", (MODELS | GRAPHS).values(), ids=MODELS | GRAPHS)
 def test_every_parameter_is_cut_as_its_sharding_says(
     sizes: ModelSizes, sequence_parallel: bool, pair: dist.ProcessGroup
 ) -> None:

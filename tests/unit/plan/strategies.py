@@ -1,6 +1,7 @@
 """Random layouts, placements, plans and packs for property tests, and one small plan with known ranks."""
 
 import random
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -8,13 +9,16 @@ from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.placement import LayoutRequest, Placement, place
-from counterpoint.plan.plan import Plan, even_split
+from counterpoint.plan.plan import Plan, Widths, even_split
 from counterpoint.plan.samples import Document, Item, Pack
+from counterpoint.plan.trainability import TrainedPart
 
 ENCODERS = ("vision", "audio", "touch")
 LANGUAGE = "language"
-WIDTHS = {"vision": (8, 32), "audio": (12, 32), "touch": (4, 32), "language": (32, 32)}
-KINDS = ("gpipe", "1f1b")
+WIDTHS = {
+    "vision": Widths(8, 32), "audio": Widths(12, 32, 32), "touch": Widths(4, 32, 32), "language": Widths(32, 32),
+}  # fmt: skip
+KINDS = ("gpipe", "1f1b", "interleaved", "zero_bubble")
 AXES = ("pp", "dp_replicate", "dp_shard", "cp", "tp")
 
 
@@ -61,6 +65,7 @@ def placements(draw: st.DrawFn, max_world: int = 12, max_encoders: int = 3) -> P
             module=module,
             ranks=tuple(sorted(ranks)),
             reshard=draw(st.booleans()),
+            chunks=draw(st.sampled_from((1, 1, 2, 3))),
             **draw(degrees(len(ranks))),
         )
         for module, ranks in zip(modules, sets)
@@ -71,13 +76,52 @@ def placements(draw: st.DrawFn, max_world: int = 12, max_encoders: int = 3) -> P
 
 @st.composite
 def plans(draw: st.DrawFn, max_world: int = 12, max_microbatches: int = 4, kinds: tuple[str, ...] = KINDS) -> Plan:
-    """A plan of zero to three encoders and one language model, on any placement."""
+    """A plan of zero to three encoders and one language model, on any placement, one encoder maybe feeding another."""
     placement = draw(placements(max_world))
+    edges = draw(encoder_edges(tuple(sorted(layout.module for layout in placement.layouts))))
+    fed = {edge.target for edge in edges} - {LANGUAGE}
+    group = draw(st.sampled_from((1, 1, 2, 3)))
     rows = {}
     for layout in placement.layouts:
-        merge = 1 if layout.module == LANGUAGE else draw(st.sampled_from((1, 4)))
-        rows[layout.module] = ModuleRows(layout, merge, balance=draw(st.sampled_from(("none", "sample", "cost"))))
-    return plan_of(placement, rows, draw(st.sampled_from(kinds)), draw(st.integers(1, max_microbatches)))
+        is_item = layout.module not in (LANGUAGE, *fed)
+        rows[layout.module] = ModuleRows(
+            layout,
+            draw(st.sampled_from((1, 4))) if is_item else 1,
+            group=1 if layout.module == LANGUAGE else group,
+            roots=frozenset({"vision"}) if layout.module in fed else frozenset(),
+            balance=draw(st.sampled_from(("none", "sample", "cost"))),
+        )
+    plan = plan_of(placement, rows, draw(st.sampled_from(kinds)), draw(st.integers(1, max_microbatches)))
+    modules = tuple(layout.module for layout in placement.layouts)
+    trained = [draw(st.sampled_from(("none", "part", "all", "all"))) for _module in modules]
+    if set(trained) == {"none"}:
+        trained[0] = "all"
+    return replace(
+        plan,
+        graph=Graph.build(modules, edges),
+        group=group,
+        encoder=draw(st.sampled_from(("just_in_time", "first", "fill"))),
+        buffer=draw(st.sampled_from((None, 1, 2))),
+        run_ahead=draw(st.sampled_from((0, 0, 1, 2))),
+        trained={
+            layout.module: tuple(
+                TrainedPart(1, kind == "all" or (kind == "part" and part == 0)) for part in range(2 * layout.stages)
+            )
+            for layout, kind in zip(placement.layouts, trained, strict=True)
+        },
+    )
+
+
+@st.composite
+def encoder_edges(draw: st.DrawFn, modules: tuple[str, ...]) -> tuple[Edge, ...]:
+    """Every encoder feeds the language model; vision may feed another as well, or only another."""
+    edges = [Edge(module, LANGUAGE) for module in modules if module != LANGUAGE]
+    others = [module for module in modules if module not in ("vision", LANGUAGE)]
+    if others and draw(st.booleans()):
+        edges.append(Edge("vision", others[0]))
+        if draw(st.booleans()):
+            edges.remove(Edge("vision", LANGUAGE))
+    return tuple(edges)
 
 
 def plan_of(placement: Placement, rows: dict[str, ModuleRows], kind: str, microbatches: int) -> Plan:
@@ -89,7 +133,7 @@ def plan_of(placement: Placement, rows: dict[str, ModuleRows], kind: str, microb
         graph=graph,
         sizes={},
         rows=rows,
-        splits={layout.module: even_split(2 * layout.pp, layout.pp) for layout in placement.layouts},
+        splits={layout.module: even_split(2 * layout.stages, layout.stages) for layout in placement.layouts},
         widths={module: WIDTHS[module] for module in modules},
         kind=kind,
         microbatches=microbatches,
@@ -104,9 +148,9 @@ def small_plan(kind: str = "gpipe", microbatches: int = 2, tp: int = 2) -> Plan:
     return plan_of(placement, rows, kind, microbatches)
 
 
-def chain_plan(stages: int, microbatches: int, kind: str) -> Plan:
-    """A language model alone, one rank per stage."""
-    placement = place(stages, (LayoutRequest(module=LANGUAGE, pp=stages),))
+def chain_plan(ranks: int, microbatches: int, kind: str, chunks: int = 1) -> Plan:
+    """A language model alone, one rank per stage or per so many chunks."""
+    placement = place(ranks, (LayoutRequest(module=LANGUAGE, pp=ranks, chunks=chunks),))
     rows = {LANGUAGE: ModuleRows(placement.layouts[0])}
     return plan_of(placement, rows, kind, microbatches)
 
@@ -114,7 +158,7 @@ def chain_plan(stages: int, microbatches: int, kind: str) -> Plan:
 def random_packs(plan: Plan, seed: int, max_packs: int = 8) -> tuple[Pack, ...]:
     """Packs with zero to three items per document, and some without any; positions never overlap."""
     dice = random.Random(seed)
-    encoders = [module for module in plan.graph.modules if module != plan.sink]
+    encoders = [module for module in plan.graph.modules if module != plan.sink and not plan.graph.incoming(module)]
     share = dice.choice((0.0, 0.5, 1.0))
     packs, index = [], 0
     for _ in range(dice.randint(0, max_packs)):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from counterpoint.check.routes import check_routes
 from counterpoint.plan.action import Direction
-from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.batch import DOCUMENT, BatchPlan
 from counterpoint.plan.graph import Link
 from counterpoint.plan.plan import Plan
 from tests.unit.plan.strategies import plans, random_packs
@@ -14,9 +14,11 @@ Place = tuple[int, int]
 """A rank and a row of its shard."""
 
 
-def rows_by_hand(plan: Plan, batch: BatchPlan, link: Link, microbatch: int) -> dict[Place, Place]:
+def rows_by_hand(plan: Plan, batch: BatchPlan, link: Link, exchange: int) -> dict[Place, Place]:
     """Where each row goes, one row at a time."""
     source, target = plan.layouts[link.source.module], plan.layouts[link.target.module]
+    grain = min(plan.rows[source.module].group, plan.rows[target.module].group)
+    left, right = (exchange * grain // plan.rows[layout.module].group for layout in (source, target))
 
     def place(module: str, stage: int, lane: int, padded: int, row: int) -> Place:
         layout = plan.layouts[module]
@@ -24,20 +26,23 @@ def rows_by_hand(plan: Plan, batch: BatchPlan, link: Link, microbatch: int) -> d
         return layout.lane_ranks(stage, lane)[row // size], row % size
 
     result = {}
-    for lane, share in enumerate(batch.shares[source.module][microbatch]):
+    for lane, share in enumerate(batch.shares[source.module][left]):
         if link.is_hop:
             for row in range(share.rows_in):
                 start = place(source.module, link.source.stage, lane, share.rows_in, row)
                 result[start] = place(target.module, link.target.stage, lane, share.rows_in, row)
             continue
         for span in share.spans:
-            for target_lane, target_share in enumerate(batch.shares[target.module][microbatch]):
-                for document in target_share.spans:
-                    if document.document != span.document:
+            if batch.homes[span.document] // grain != exchange:
+                continue
+            for target_lane, target_share in enumerate(batch.shares[target.module][right]):
+                for found in target_share.spans:
+                    if found.document != span.document or found.item not in (DOCUMENT, span.item):
                         continue
+                    inside = batch.item(span).position if found.item == DOCUMENT else 0
                     for offset in range(span.rows_out):
-                        row = document.row_in + batch.item(span).position + offset
-                        start = place(source.module, source.pp - 1, lane, share.rows_out, span.row_out + offset)
+                        row = found.row_in + inside + offset
+                        start = place(source.module, link.source.stage, lane, share.rows_out, span.row_out + offset)
                         result[start] = place(target.module, 0, target_lane, target_share.rows_in, row)
     return result
 
@@ -46,15 +51,15 @@ def rows_by_hand(plan: Plan, batch: BatchPlan, link: Link, microbatch: int) -> d
 def test_routes_move_every_row_as_by_hand(plan: Plan, seed: int) -> None:
     batch = plan.batch(0, random_packs(plan, seed, max_packs=5))
     for link in plan.stages.links:
-        for microbatch in range(plan.microbatches):
-            route = plan.route(batch, link, microbatch)
+        for exchange in range(plan.stages.exchanges(link, plan.microbatches)):
+            route = plan.route(batch, link, exchange)
             moved = [
                 ((copy.source_rank, copy.source_row + i), (copy.target_rank, copy.target_row + i))
                 for copy in route.copies
                 for i in range(copy.rows)
             ]
             assert len(dict(moved)) == len(moved) == route.rows
-            assert dict(moved) == rows_by_hand(plan, batch, link, microbatch)
+            assert dict(moved) == rows_by_hand(plan, batch, link, exchange)
 
 
 @given(plans(), st.integers(0, 2**16))
@@ -74,8 +79,8 @@ def test_routes_pass_their_check_and_transposing_twice_changes_nothing(plan: Pla
 def test_a_batch_uses_only_pairs_that_the_plan_connects(plan: Plan, seed: int) -> None:
     batch = plan.batch(0, random_packs(plan, seed))
     for link in plan.stages.links:
-        for microbatch in range(plan.microbatches):
-            route = plan.route(batch, link, microbatch)
+        for exchange in range(plan.stages.exchanges(link, plan.microbatches)):
+            route = plan.route(batch, link, exchange)
             for way, copies in (
                 (Direction.FORWARD, route.copies),
                 (Direction.BACKWARD, route.transpose().copies),

@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer
+from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.schedule import action_ranks
+from counterpoint.plan.stages import action_ranks
 from tests.unit.plan.strategies import LANGUAGE, chain_plan, plans, random_packs
 
 
 def computes(program: tuple[Action, ...]) -> list[str]:
-    return [f"{a.direction}{a.microbatch}" for a in program if isinstance(a, Compute)]
+    return [f"{a.work}{a.microbatch}" for a in program if isinstance(a, Compute)]
 
 
 def textbook_1f1b(stage: int, stages: int, microbatches: int) -> list[str]:
@@ -51,26 +51,90 @@ def test_every_action_stands_once_on_each_of_its_ranks(plan: Plan) -> None:
 
 @given(plans())
 def test_templates_hold_every_microbatch_of_every_node_and_link(plan: Plan) -> None:
-    def of(ways: tuple[Direction, ...]) -> set[Action]:
-        cells = [(way, microbatch) for way in ways for microbatch in range(plan.microbatches)]
-        computes = {Compute(node, way, m) for node in plan.stages.nodes for way, m in cells}
-        return computes | {Transfer(link, way, m) for link in plan.stages.links for way, m in cells} | {Step()}
+    stages, wanted = plan.stages, set[Action]({Step()})
+    for node in stages.nodes:
+        for m in range(stages.count(node.module, plan.microbatches)):
+            wanted.add(Compute(node, Work.FORWARD, m, stages.steps_ahead(node)))
+            if stages.has_backward(node):
+                wanted |= {Compute(node, work, m) for work in backwards(plan, node)}
+        if stages.trains(node):
+            wanted.add(Reduce(node))
+    for link in stages.links:
+        runs_ahead = stages.steps_ahead(link.source) if stages.steps_ahead(link.target) else 0
+        for exchange in range(stages.exchanges(link, plan.microbatches)):
+            wanted.add(Transfer(link, Direction.FORWARD, exchange, runs_ahead))
+            if stages.has_backward(link.source):
+                wanted.add(Transfer(link, Direction.BACKWARD, exchange))
+    assert set(plan.schedule.order) == wanted
 
-    assert set(plan.schedule.order) == of(tuple(Direction)) | {Reduce(node) for node in plan.stages.nodes}
-    assert set(plan.evaluation.order) == of((Direction.FORWARD,))
+
+@given(plans())
+def test_evaluation_holds_every_forward(plan: Plan) -> None:
+    stages = plan.stages
+    computes = {
+        Compute(node, Work.FORWARD, m)
+        for node in stages.nodes
+        for m in range(stages.count(node.module, plan.microbatches))
+    }
+    transfers = {
+        Transfer(link, Direction.FORWARD, exchange)
+        for link in stages.links
+        for exchange in range(stages.exchanges(link, plan.microbatches))
+    }
+    assert set(plan.evaluation.order) == {*computes, *transfers, Step()}
+
+
+def backwards(plan: Plan, node: Node) -> set[Work]:
+    """The works of which a node's backward is made."""
+    if plan.kind != "zero_bubble":
+        return {Work.BACKWARD}
+    return {Work.INPUT, Work.WEIGHT} if plan.stages.trains(node) else {Work.INPUT}
 
 
 @given(plans(), st.integers(0, 2**16))
 def test_a_step_erases_whole_actions_and_keeps_the_order(plan: Plan, seed: int) -> None:
     batch = plan.batch(0, random_packs(plan, seed))
-    step = plan.of_step(plan.schedule, batch)
+    step = plan.of_step(plan.schedule, batch, batch)
     kept = set(step.order)
     assert step.order == tuple(action for action in plan.schedule.order if action in kept)
     for rank, program in step.programs.items():
         assert program == tuple(action for action in plan.schedule.programs[rank] if action in kept)
-    assert {Reduce(node) for node in plan.stages.nodes} < kept
+    assert {Reduce(node) for node in plan.stages.nodes if plan.stages.trains(node)} < kept
 
 
 def test_an_encoder_runs_ahead_by_the_depth_of_the_graph() -> None:
     plan = chain_plan(3, 4, "1f1b")
     assert [plan.stages.depth(Node(LANGUAGE, stage)) for stage in range(3)] == [3, 2, 1]
+
+
+def megatrons_order(place: int, places: int, chunks: int, microbatches: int) -> list[str]:
+    """Interleaved 1F1B as Megatron-LM lays it out, for microbatches that are a multiple of the places."""
+    total, width = microbatches * chunks, places * chunks
+
+    def cell(number: int, forward: bool) -> str:
+        chunk, m = number % width // places, number // width * places + number % places
+        chunk = chunk if forward else chunks - 1 - chunk
+        return f"{chunk * places + place}{'F' if forward else 'B'}{m}"
+
+    warm_up = min((places - place - 1) * 2 + (chunks - 1) * places, total)
+    order = [cell(number, forward=True) for number in range(warm_up)]
+    for number in range(total - warm_up):
+        order += [cell(warm_up + number, forward=True), cell(number, forward=False)]
+    return order + [cell(number, forward=False) for number in range(total - warm_up, total)]
+
+
+@pytest.mark.parametrize("places", [2, 3, 4])
+@pytest.mark.parametrize("chunks", [2, 3])
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_interleaved_on_a_chain_is_megatrons_order(places: int, chunks: int, rounds: int) -> None:
+    plan = chain_plan(places, places * rounds, "interleaved", chunks)
+    for place, program in plan.schedule.programs.items():
+        order = [f"{a.node.stage}{a.work}{a.microbatch}" for a in program if isinstance(a, Compute)]
+        assert order == megatrons_order(place, places, chunks, places * rounds)
+
+
+@pytest.mark.parametrize("kind", ["1f1b", "interleaved", "zero_bubble"])
+def test_a_schedule_of_many_ranks_and_chunks_is_made(kind: str) -> None:
+    chunks = 1 if kind == "1f1b" else 4
+    plan = chain_plan(64, 64, kind, chunks)
+    assert len(plan.schedule.order) > 64 * 64 * chunks * 2

@@ -4,6 +4,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from counterpoint.config.load import load_config
@@ -29,8 +30,9 @@ def sized_plans(draw: st.DrawFn) -> Plan:
     """Any placement of zero to three encoders and a language model, with sizes."""
     plan = draw(plans())
     sizes: dict[str, ModelSizes] = {module: VIT if module != plan.sink else DECODER for module in plan.graph.modules}
-    sized = replace(plan, sizes=sizes)
-    splits = {name: even_split(len(sized.facts[name].parts), sized.layouts[name].pp) for name in sizes}
+    sized = replace(plan, sizes=sizes, trained={})
+    splits = {name: even_split(len(sized.facts[name].parts), sized.layouts[name].stages) for name in sizes}
+    assume(all(start < stop for runs in splits.values() for start, stop in runs))
     return replace(sized, splits=splits)
 
 

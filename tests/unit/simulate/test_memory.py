@@ -70,7 +70,7 @@ def test_stages_hold_their_own_parts_and_microbatches() -> None:
 @given(plans())
 def test_every_rank_with_a_module_needs_memory(plan: Plan) -> None:
     sizes = {
-        module: ModuleMemory(part_parameters=(5,) * 2 * layout.pp, activation_bytes=3)
+        module: ModuleMemory(part_parameters=(5,) * 2 * layout.stages, activation_bytes=3)
         for module, layout in plan.layouts.items()
     }
     rows = largest_rows(plan, plan.batch(0, random_packs(plan, 1)))

@@ -11,13 +11,14 @@ FORMAT_KEYS = {"schema"}
 
 
 def _read() -> set[str]:
-    """Names of the attributes that files which know the config read, and that the models' own properties read."""
+    """Names of the attributes that files which know the config read, and that its own properties and widths read."""
     readers = [
         tree
         for module, tree in trees().items()
         if not module.startswith("config") and any(name.startswith("config") for name in imports(tree))
     ]
-    properties = [node for node in ast.walk(trees()["config.models"]) if isinstance(node, ast.FunctionDef)]
+    own = [node for name in ("config.models", "config.graph") for node in ast.walk(trees()[name])]
+    properties = [node for node in own if isinstance(node, ast.FunctionDef)]
     nodes = (node for reader in (*readers, *properties) for node in ast.walk(reader))
     return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
 

@@ -1,0 +1,139 @@
+"""Whether the modules and edges of a configuration make a graph that can be trained."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from counterpoint.config.models import AdapterConfig, DecoderConfig, VitConfig
+from counterpoint.config.problem import Problem, nearest, show
+from counterpoint.config.schema import Config, EdgeConfig
+
+IMAGE_MARK = "<image>"
+"""The mark of an encoder whose edges name none."""
+
+_SOURCES, _TARGETS = ("vit", "adapter"), ("decoder", "adapter")
+"""Kinds of models that rows leave and enter along edges."""
+
+
+def entering_width(config: Config, module: str) -> int:
+    """Columns of the rows that enter a module along its edges: an adapter's inputs, or the width of its rows."""
+    model = config.modules[module].model
+    if not isinstance(model, AdapterConfig):
+        return model.hidden
+    return model.inputs if model.inputs is not None else _language(config).hidden
+
+
+def marks_of(config: Config) -> dict[str, str]:
+    """What stands for the items of every encoder of images in the text that is prepared."""
+    return {name: next(iter(_marks(config, name)), IMAGE_MARK) for name in _image_modules(config)}
+
+
+def graph_problems(config: Config) -> Iterator[Problem]:
+    """Modules and edges that do not fit together, each with its key."""
+    decoders = [name for name, module in config.modules.items() if isinstance(module.model, DecoderConfig)]
+    if len(decoders) != 1:
+        yield Problem(
+            "modules",
+            f"{len(decoders)} modules of kind decoder ({', '.join(decoders) or 'none'})",
+            "exactly one, which carries the loss",
+            "add a language model" if not decoders else "keep one of them",
+        )
+    ends = [
+        *(problem for i, edge in enumerate(config.edges) for problem in _end_problems(config, i, edge)),
+        *_degree_problems(config),
+    ]
+    yield from ends
+    yield from _mark_problems(config)
+    if len(decoders) == 1 and not ends:
+        yield from _width_problems(config)
+        for i, edge in enumerate(config.edges):
+            yield from _depth_problems(config, i, edge)
+
+
+def _language(config: Config) -> DecoderConfig:
+    return next(module.model for module in config.modules.values() if isinstance(module.model, DecoderConfig))
+
+
+def _image_modules(config: Config) -> list[str]:
+    return [name for name, module in config.modules.items() if isinstance(module.model, VitConfig)]
+
+
+def _end_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[Problem]:
+    for end, name, kinds in (("source", edge.source, _SOURCES), ("target", edge.target, _TARGETS)):
+        path = f"edges.{number}.{end}"
+        if name not in config.modules:
+            alike = nearest(name, config.modules)
+            remedy = "add the module or correct the edge" if alike is None else f"did you mean {alike}?"
+            yield Problem(path, show(name), f"one of the modules {', '.join(config.modules)}", remedy)
+        elif config.modules[name].model.kind not in kinds:
+            got = f"{name}, whose model is of kind {config.modules[name].model.kind}"
+            yield Problem(path, got, f"a module of kind {' or '.join(kinds)}", "turn the edge or correct it")
+
+
+def _degree_problems(config: Config) -> Iterator[Problem]:
+    sources, targets = Counter(e.source for e in config.edges), Counter(e.target for e in config.edges)
+    for name, module in config.modules.items():
+        if not isinstance(module.model, DecoderConfig) and not sources[name]:
+            remedy = f"add {{source: {name}, target: ...}} or remove the module"
+            yield Problem("edges", f"0 edges from the module {name}", "at least one", remedy)
+        if isinstance(module.model, AdapterConfig) and not targets[name]:
+            remedy = f"add {{source: ..., target: {name}}} or remove the module"
+            yield Problem("edges", f"0 edges to the module {name}", "at least one, whose rows it adapts", remedy)
+    for (source, target), count in Counter((edge.source, edge.target) for edge in config.edges).items():
+        if count > 1:
+            yield Problem("edges", f"{count} edges from {source} to {target}", "one", "keep one of them")
+
+
+def _marks(config: Config, module: str) -> list[str]:
+    """The marks that a module's edges name, each once."""
+    return list(dict.fromkeys(e.mark for e in config.edges if e.source == module and e.mark is not None))
+
+
+def _mark_problems(config: Config) -> Iterator[Problem]:
+    images = _image_modules(config)
+    for i, edge in enumerate(config.edges):
+        if edge.mark is not None and edge.source in config.modules and edge.source not in images:
+            expected = f"null, because rows that leave {edge.source} stand where those that enter it do"
+            yield Problem(f"edges.{i}.mark", show(edge.mark), expected, "leave it out")
+    for name in images:
+        given = _marks(config, name)
+        if len(given) > 1:
+            yield Problem(
+                "edges", f"the marks {', '.join(map(show, given))} from {name}", "one", "name the same on each"
+            )
+    for mark, count in Counter(marks_of(config).values()).items():
+        if count > 1:
+            yield Problem(
+                "edges",
+                f"the mark {show(mark)} of {count} modules",
+                "a mark of its own for each",
+                "name one on an edge",
+            )
+
+
+def _width_problems(config: Config) -> Iterator[Problem]:
+    for name in config.modules:
+        widths = {edge.target: entering_width(config, edge.target) for edge in config.edges if edge.source == name}
+        if len(set(widths.values())) > 1:
+            got = ", ".join(f"{width} into {target}" for target, width in widths.items())
+            remedy = "make the targets' hidden, or inputs of adapters, equal"
+            yield Problem("edges", f"rows of {name} with {got} columns", "one width, that of its projector", remedy)
+
+
+def _depth_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[Problem]:
+    where = f"edges.{number}.depths"
+    if edge.depths and not isinstance(config.modules[edge.target].model, DecoderConfig):
+        expected = f"none, because {edge.target} is no decoder"
+        yield Problem(where, f"{len(edge.depths)} depths", expected, "leave them out")
+        return
+    ends: tuple[tuple[str, str, list[int]], ...] = (
+        ("after", edge.source, [depth.after for depth in edge.depths]),
+        ("into", edge.target, [depth.into for depth in edge.depths]),
+    )
+    for key, name, layers in ends:
+        most = config.modules[name].model.num_layers
+        for i, layer in enumerate(layers):
+            if layer >= most:
+                expected = f"a layer of {name}, 0 to {most - 1}"
+                yield Problem(f"{where}.{i}.{key}", f"{layer}", expected, "choose one of them")
+            elif layer in layers[:i]:
+                yield Problem(f"{where}.{i}.{key}", f"{layer} again", "another layer for each depth", "remove one")

@@ -1,0 +1,79 @@
+"""How a step is run: schedules, what is trained and what is computed again, checked against the modules."""
+
+from collections.abc import Iterator
+
+from counterpoint.config.models import DecoderConfig
+from counterpoint.config.problem import Problem, show
+from counterpoint.config.schema import Config, ModuleConfig, ScheduleConfig
+
+
+def step_problems(config: Config) -> Iterator[Problem]:
+    """Schedule keys without effect, and modules that cannot be run as they say."""
+    yield from _schedule_problems(config)
+    for name, module in config.modules.items():
+        yield from _chunk_problems(f"modules.{name}", module)
+        yield from _recompute_problems(f"modules.{name}", module)
+    if all(module.train == "none" for module in config.modules.values()):
+        yield Problem(
+            "modules.*.train", '"none" everywhere', "something to train", "train a module or a pattern of one"
+        )
+
+
+def _schedule_problems(config: Config) -> Iterator[Problem]:
+    schedule, encoders = config.schedule, _encoders(config)
+    default = ScheduleConfig().model_dump()
+    given = {key: value for key, value in schedule.model_dump().items() if value != default[key]}
+    for key in ("encoder_group", "encoder", "buffer", "run_ahead"):
+        if key in given and not encoders:
+            got = show(given[key])
+            yield Problem(f"schedule.{key}", got, "an encoder that it is about", "leave it out or add an encoder")
+    if schedule.encoder_group > schedule.microbatches:
+        yield Problem(
+            "schedule.encoder_group",
+            f"{schedule.encoder_group}",
+            f"at most schedule.microbatches, {schedule.microbatches}",
+            "lower it",
+        )
+    if schedule.buffer is not None and schedule.encoder == "first":
+        yield Problem(
+            "schedule.buffer",
+            f"{schedule.buffer}",
+            "null, because encoders run first, all microbatches",
+            "leave it out",
+        )
+    if schedule.run_ahead and encoders and not any(config.modules[name].train == "none" for name in encoders):
+        yield Problem(
+            "schedule.run_ahead",
+            f"{schedule.run_ahead}",
+            "an encoder with train: none, because only what nothing trains can run ahead",
+            f"freeze one (modules.{encoders[0]}.train=none) or leave it out",
+        )
+    if schedule.kind == "interleaved" and all(module.layout.chunks == 1 for module in config.modules.values()):
+        yield Problem(
+            "schedule.kind", '"interleaved"', "a module with chunks", "set modules.*.layout.chunks or take 1f1b"
+        )
+
+
+def _chunk_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
+    layout, model = module.layout, module.model
+    if layout.chunks > 1 and layout.pp == 1 and isinstance(model, DecoderConfig) and model.tied:
+        yield Problem(
+            f"{where}.layout.chunks",
+            f"{layout.chunks} with pp 1 and tied embeddings",
+            "1, because both copies would stand on one rank",
+            "leave it out, raise pp or untie them with tied: false",
+        )
+
+
+def _recompute_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
+    if isinstance(module.recompute, str):
+        return
+    kinds = set(module.model.pattern) if isinstance(module.model, DecoderConfig) else {"L"}
+    for number, kind in enumerate(module.recompute):
+        if kind not in kinds:
+            known = ", ".join(sorted(kinds))
+            yield Problem(f"{where}.recompute.{number}", show(kind), f"a kind of its layers, {known}", "remove it")
+
+
+def _encoders(config: Config) -> list[str]:
+    return [name for name, module in config.modules.items() if not isinstance(module.model, DecoderConfig)]

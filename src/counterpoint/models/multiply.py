@@ -1,0 +1,71 @@
+"""Where rows meet a weight: the plain operation, until parallelize/ puts one in its place that defers a gradient."""
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@final
+class Multiply(nn.Module):
+    """x W^T + b: rows (rows, inputs), weight (outputs, inputs) and bias (outputs,) or None -> (rows, outputs)."""
+
+    def forward(self, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(rows, weight, bias)
+
+
+@final
+class AddBias(nn.Module):
+    """x + b: rows (rows, outputs) and bias (outputs,)."""
+
+    def forward(self, rows: Tensor, bias: Tensor) -> Tensor:
+        return rows + bias
+
+
+@final
+class ReadTable(nn.Module):
+    """The rows of a table (entries, hidden) at int64 places (rows,) -> (rows, hidden)."""
+
+    def forward(self, table: Tensor, places: Tensor) -> Tensor:
+        return F.embedding(places, table)
+
+
+@final
+class GroupedMultiply(nn.Module):
+    """Each group of rows times its own weight: rows (rows, inputs), the first counts[0] of group 0 and so on, weights
+    (groups, outputs, inputs), counts int64 (groups,) -> (rows, outputs)."""
+
+    def forward(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+        return grouped_product(rows, weights, groups_of(counts, rows, weights))
+
+
+Groups = Tensor | list[int]
+"""Groups of rows: where they end, int32 (groups,), if one kernel multiplies all of them, else their lengths."""
+
+_ALIGNED = 8
+"""`grouped_mm` reads rows of 16 bytes at a time: widths in bfloat16 are multiples of 8, others take the loop."""
+
+
+def groups_of(counts: Tensor, rows: Tensor, weights: Tensor) -> Groups:
+    """The groups of `counts` int64 (groups,) rows in the form in which these rows and weights are multiplied."""
+    if rows.is_cuda and rows.dtype == torch.bfloat16 and not any(extent % _ALIGNED for extent in weights.shape[1:]):
+        return counts.cumsum(0).to(torch.int32)
+    lengths: list[int] = counts.tolist()
+    return lengths
+
+
+def grouped_product(rows: Tensor, weights: Tensor, groups: Groups) -> Tensor:
+    """Rows (rows, inputs) times the transposed weights (groups, outputs, inputs) of their groups."""
+    if isinstance(groups, Tensor):
+        return F.grouped_mm(rows, weights.transpose(1, 2), offs=groups)
+    pairs = zip(torch.split(rows, groups), weights.unbind(), strict=True)
+    return torch.cat([F.linear(group, weight) for group, weight in pairs])
+
+
+def grouped_weight_gradient(gradient: Tensor, rows: Tensor, groups: Groups) -> Tensor:
+    """The gradient (groups, outputs, inputs) of the weights from that of the product, (rows, outputs)."""
+    if isinstance(groups, Tensor):
+        return F.grouped_mm(gradient.t(), rows, offs=groups)
+    pairs = zip(torch.split(gradient, groups), torch.split(rows, groups), strict=True)
+    return torch.stack([group.t() @ inputs for group, inputs in pairs])

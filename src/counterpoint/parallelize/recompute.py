@@ -1,0 +1,109 @@
+"""Recomputation: a layer keeps its input and computes the rest again in backward (Chen et al., 2016, arXiv:1604.06174).
+
+It changes no number. Exchanges inside a layer happen again with the layer.
+"""
+
+from collections.abc import Callable, Mapping, Set
+from contextlib import AbstractContextManager
+from typing import final
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, noop_context_fn
+
+from counterpoint.models.batch import Batch
+from counterpoint.models.chain import Chain
+from counterpoint.models.dispatch import Dispatch, Shipment
+from counterpoint.models.layers import AttentionLayer, EncoderLayer, MambaLayer, MlpLayer, MoeLayer
+from counterpoint.models.moe import Moe
+
+_LAYERS: Mapping[type[nn.Module], str] = {
+    AttentionLayer: "*",
+    MlpLayer: "-",
+    MambaLayer: "M",
+    MoeLayer: "E",
+    EncoderLayer: "L",
+}
+
+LAYER_KINDS = frozenset(_LAYERS.values())
+"""All kinds of layers: the letters of a decoder's pattern, and L for an encoder's layer."""
+
+Passes = tuple[AbstractContextManager[None], AbstractContextManager[None]]
+"""What a forward runs in, and what its recomputation runs in."""
+
+
+def apply_recompute(chain: Chain, kinds: Set[str]) -> None:
+    """Make the layers of these kinds recompute themselves in backward, in place.
+
+    Comes after tensor, expert and context parallelism and before FSDP2, whose hooks stay outside of what is recomputed:
+    a part is gathered once for its backward. Names of parameters stay as they are.
+    """
+    assert kinds <= LAYER_KINDS, f"kinds of layers are {sorted(LAYER_KINDS)}"
+    for _name, part in chain.parts():
+        if _LAYERS.get(type(part)) in kinds:
+            part.forward = _Recomputed(part.forward, _passes(part))
+
+
+def _passes(layer: nn.Module) -> Callable[[], Passes]:
+    """Makes the contexts of each forward; a layer with a dispatch then remembers what that announced."""
+    for module in layer.modules():
+        if isinstance(module, Moe):
+            module.dispatch = remembered = _RememberedDispatch(module.dispatch)
+            return remembered.passes
+    return noop_context_fn
+
+
+@final
+class _Recomputed:
+    """A layer's forward that keeps its inputs and runs again in backward; `passes` makes contexts for a forward."""
+
+    def __init__(self, forward: Callable[[Tensor, Batch], Tensor], passes: Callable[[], Passes]) -> None:
+        self._forward, self._passes = forward, passes
+
+    def __call__(self, rows: Tensor, batch: Batch) -> Tensor:
+        # Nothing in a forward is drawn at random (design D19), so no state of a generator is kept.
+        out: Tensor = checkpoint(
+            self._forward, rows, batch, use_reentrant=False, preserve_rng_state=False, context_fn=self._passes
+        )
+        return out
+
+
+@final
+class _RememberedDispatch(Dispatch):
+    """A dispatch that announces once per forward: recomputation ships by the sizes that are known (design D11)."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        super().__init__()
+        self.dispatch = dispatch
+        self.announced: list[Shipment] | None = None
+
+    def passes(self) -> Passes:
+        """Contexts of one forward and of its recomputation, which share what was announced."""
+        shared = _Remembering(self, [])
+        return shared, shared
+
+    def announce(self, counts: Tensor) -> Shipment:
+        if self.announced is None:
+            return self.dispatch.announce(counts)
+        if not self.announced:
+            self.announced.append(self.dispatch.announce(counts))
+        return self.announced[0]
+
+    def send(self, rows: Tensor, shipment: Shipment) -> Tensor:
+        return self.dispatch.send(rows, shipment)
+
+    def bring(self, rows: Tensor, shipment: Shipment) -> Tensor:
+        return self.dispatch.bring(rows, shipment)
+
+
+@final
+class _Remembering(AbstractContextManager[None]):
+    """Lets a dispatch read and write what one forward announced."""
+
+    def __init__(self, dispatch: _RememberedDispatch, announced: list[Shipment]) -> None:
+        self._dispatch, self._announced = dispatch, announced
+
+    def __enter__(self) -> None:
+        self._dispatch.announced = self._announced
+
+    def __exit__(self, *_exception: object) -> None:
+        self._dispatch.announced = None

@@ -1,0 +1,252 @@
+"""What the sizes of a model say about each of its parts: tensors, work and memory, per row of the module's input."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, EncoderSizes, ProjectorKind, VitSizes
+
+Tensors = tuple[tuple[str, int], ...]
+"""Parameters by their names inside a part, with their numbers of elements."""
+
+EXPERTS = "moe.experts."
+"""What the names of routed experts begin with inside their part."""
+
+VECTORS_OF_DYNAMICS = ("a_log", "dt_bias", "d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartFacts:
+    """One part, per row of the module's input.
+
+    `tensors` are its parameters. `flops_per_row` and `flops_per_pair` count the forward pass, a multiplication and an
+    addition as two; a pair is a query and a key that it sees. `activation_elements` estimates what forward keeps for
+    backward. The part hands on `hidden_out` values for every `rows_per_output` of the module's input rows. Of the
+    routed experts' parameters a row meets `active_expert_parameters`.
+    """
+
+    name: str
+    tensors: Tensors = ()
+    flops_per_row: int = 0
+    flops_per_pair: int = 0
+    activation_elements: int
+    hidden_out: int
+    rows_per_output: int = 1
+    active_expert_parameters: int = 0
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all tensors."""
+        return sum(elements for _name, elements in self.tensors)
+
+    @property
+    def expert_parameters(self) -> int:
+        """Elements of the routed experts' tensors."""
+        return sum(elements for name, elements in self.tensors if name.startswith(EXPERTS))
+
+    def cost(self, rows: int, pairs: int) -> int:
+        """Forward FLOPs on `rows` rows with `pairs` query-key pairs."""
+        return self.flops_per_row * rows + self.flops_per_pair * pairs
+
+
+def patch_embedding(sizes: VitSizes) -> PartFacts:
+    """Patches to rows, with learned positions."""
+    patch = _linear("patch", sizes.patch_dim, sizes.hidden, bias=True)
+    return PartFacts(
+        name="embed",
+        tensors=(*patch, ("positions.weight", sizes.positions**2 * sizes.hidden)),
+        flops_per_row=_products(patch),
+        activation_elements=sizes.patch_dim + 6 * sizes.hidden,
+        hidden_out=sizes.hidden,
+    )
+
+
+def feature_embedding(sizes: AdapterSizes) -> PartFacts:
+    """Features of other encoders to rows."""
+    linear = _linear("linear", sizes.inputs, sizes.hidden, bias=True)
+    return PartFacts(
+        name="embed",
+        tensors=linear,
+        flops_per_row=_products(linear),
+        activation_elements=sizes.inputs + sizes.hidden,
+        hidden_out=sizes.hidden,
+    )
+
+
+def word_embedding(sizes: DecoderSizes) -> PartFacts:
+    """A table of words."""
+    return _light("embed", (("weight", sizes.vocab * sizes.hidden),), sizes.hidden)
+
+
+def final_norm(hidden: int, *, bias: bool) -> PartFacts:
+    """The norm behind the last layer, with or without a bias."""
+    return _light("norm", (("weight", hidden), *((("bias", hidden),) if bias else ())), hidden)
+
+
+def _light(name: str, tensors: Tensors, hidden: int) -> PartFacts:
+    """A part whose work is negligible: a lookup or a norm."""
+    return PartFacts(name=name, tensors=tensors, activation_elements=hidden, hidden_out=hidden)
+
+
+def insertion(layer: int, hidden: int) -> PartFacts:
+    """Where features of another depth join the rows behind a layer: a sum, which keeps nothing."""
+    return PartFacts(name=f"inserts.{layer}", activation_elements=0, hidden_out=hidden)
+
+
+def encoder_layer(name: str, sizes: EncoderSizes) -> PartFacts:
+    """Attention and MLP of an encoder, with their norms."""
+    hidden, ffn = sizes.hidden, sizes.ffn
+    attention = _joined(_linear(f"attention.{piece}", hidden, hidden, bias=True) for piece in "qkvo")
+    linears = (*attention, *_mlp("mlp", hidden, ffn, hidden))
+    norms = (*_norm("attention_norm", hidden), *_norm("mlp_norm", hidden))
+    return PartFacts(
+        name=name,
+        tensors=(*norms, *linears),
+        flops_per_row=_products(linears),
+        flops_per_pair=4 * hidden,
+        activation_elements=9 * hidden + 2 * ffn,
+        hidden_out=hidden,
+    )
+
+
+def projector(sizes: EncoderSizes, name: str = "projector") -> PartFacts:
+    """Rows, merged, in the width of the module that reads them; a tap hands its rows on as they came."""
+    linears, kept = _projection(sizes.projector, sizes.merged, sizes.projector_hidden, sizes.out)
+    norm = _norm("norm", sizes.merged) if sizes.projector_norm else ()
+    group = sizes.merge**2
+    is_tap = name != "projector"
+    return PartFacts(
+        name=name,
+        tensors=(*norm, *linears),
+        flops_per_row=-(-_products(linears) // group),
+        activation_elements=-(-kept // group),
+        hidden_out=sizes.hidden if is_tap else sizes.out,
+        rows_per_output=1 if is_tap else group,
+    )
+
+
+def _projection(kind: ProjectorKind, inputs: int, hidden: int, outputs: int) -> tuple[Tensors, int]:
+    """The linears of a projector, and the elements that it keeps of a row."""
+    if kind == "linear":
+        return _linear("linear", inputs, outputs, bias=True), inputs
+    return _mlp("mlp", inputs, hidden, outputs), inputs + 2 * hidden
+
+
+def decoder_attention(name: str, sizes: DecoderSizes) -> PartFacts:
+    """Grouped-query attention with its norm."""
+    hidden, queries, keys = sizes.hidden, sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
+    qkv_bias = sizes.bias or sizes.qkv_bias
+    linears = (
+        *_linear("attention.q", hidden, queries, qkv_bias),
+        *_linear("attention.k", hidden, keys, qkv_bias),
+        *_linear("attention.v", hidden, keys, qkv_bias),
+        *_linear("attention.o", queries, hidden, sizes.bias),
+    )
+    head_norms = tuple((f"attention.{piece}_norm.weight", sizes.head_dim) for piece in "qk" if sizes.qk_norm)
+    return PartFacts(
+        name=name,
+        tensors=(("norm.weight", hidden), *linears, *head_norms),
+        flops_per_row=_products(linears),
+        flops_per_pair=4 * queries,
+        activation_elements=2 * hidden + 3 * queries + 3 * keys,
+        hidden_out=hidden,
+    )
+
+
+def decoder_mlp(name: str, sizes: DecoderSizes) -> PartFacts:
+    """An MLP with its norm."""
+    linears = _gated("mlp", sizes, sizes.ffn, bias=sizes.bias)
+    inner = 2 if sizes.activation == "swiglu" else 1
+    return PartFacts(
+        name=name,
+        tensors=(("norm.weight", sizes.hidden), *linears),
+        flops_per_row=_products(linears),
+        activation_elements=2 * sizes.hidden + 2 * inner * sizes.ffn,
+        hidden_out=sizes.hidden,
+    )
+
+
+def decoder_mamba(name: str, sizes: DecoderSizes) -> PartFacts:
+    """A Mamba-2 layer with its norm."""
+    mamba = sizes.mamba
+    assert mamba is not None, "a pattern with M comes with the sizes of Mamba-2"
+    convolved = {"x": mamba.inner, "b": mamba.groups * mamba.state, "c": mamba.groups * mamba.state}
+    projected = {"z": mamba.inner, **convolved, "dt": mamba.heads}
+    linears = (
+        *_joined(_linear(f"mamba.{key}", sizes.hidden, width, bias=False) for key, width in projected.items()),
+        *_linear("mamba.o", mamba.inner, sizes.hidden, bias=False),
+    )
+    filters = _joined(_linear(f"mamba.{key}_conv", mamba.conv, width, bias=True) for key, width in convolved.items())
+    dynamics = tuple((f"mamba.dynamics.{key}", mamba.heads) for key in VECTORS_OF_DYNAMICS)
+    # Scores and mixing within a chunk, then into its state and out of the one before.
+    scan = 2 * mamba.chunk * (mamba.groups * mamba.state + mamba.inner) + 4 * mamba.inner * mamba.state
+    kept = 2 * sum(projected.values()) + 3 * mamba.inner + 2 * mamba.chunk * mamba.heads
+    return PartFacts(
+        name=name,
+        tensors=(("norm.weight", sizes.hidden), *linears, *filters, *dynamics, ("mamba.norm.weight", mamba.inner)),
+        flops_per_row=_products(linears) + _products(filters) + scan,
+        activation_elements=2 * sizes.hidden + kept,
+        hidden_out=sizes.hidden,
+    )
+
+
+def decoder_moe(name: str, sizes: DecoderSizes) -> PartFacts:
+    """A mixture of experts with its norm."""
+    moe, hidden = sizes.moe, sizes.hidden
+    assert moe is not None, "a pattern with E comes with the sizes of the experts"
+    matrices = ("gate", "up", "down") if sizes.activation == "swiglu" else ("up", "down")
+    stack = hidden * moe.ffn * moe.experts
+    shared = _gated("moe.shared", sizes, moe.shared_ffn, bias=False) if moe.shared_ffn else ()
+    router = (("moe.router.weight", hidden * moe.experts),)
+    met = moe.top_k * len(matrices) * hidden * moe.ffn
+    return PartFacts(
+        name=name,
+        tensors=(("norm.weight", hidden), *router, *((EXPERTS + key, stack) for key in matrices), *shared),
+        flops_per_row=2 * met + _products(shared) + _products(router),
+        activation_elements=2 * hidden
+        + 2 * moe.experts
+        + moe.top_k * (2 * hidden + len(matrices) * moe.ffn)
+        + len(matrices) * moe.shared_ffn,
+        hidden_out=hidden,
+        active_expert_parameters=met,
+    )
+
+
+def head(sizes: DecoderSizes) -> PartFacts:
+    """Scores of words and their loss; a tied head has no tensor of its own."""
+    words = sizes.vocab * sizes.hidden
+    return PartFacts(
+        name="head",
+        tensors=() if sizes.tied else (("weight", words),),
+        flops_per_row=2 * words,
+        activation_elements=sizes.hidden + 2 * sizes.vocab,
+        hidden_out=sizes.hidden,
+    )
+
+
+def _gated(name: str, sizes: DecoderSizes, ffn: int, *, bias: bool) -> Tensors:
+    """The linears of a decoder's MLP, with a gate under SwiGLU."""
+    gate = _linear(f"{name}.gate", sizes.hidden, ffn, bias) if sizes.activation == "swiglu" else ()
+    up, down = _linear(f"{name}.up", sizes.hidden, ffn, bias), _linear(f"{name}.down", ffn, sizes.hidden, bias)
+    return (*gate, *up, *down)
+
+
+def _mlp(name: str, inputs: int, ffn: int, outputs: int) -> Tensors:
+    return (*_linear(f"{name}.up", inputs, ffn, bias=True), *_linear(f"{name}.down", ffn, outputs, bias=True))
+
+
+def _linear(name: str, inputs: int, outputs: int, bias: bool) -> Tensors:
+    return ((f"{name}.weight", inputs * outputs), *(((f"{name}.bias", outputs),) if bias else ()))
+
+
+def _norm(name: str, width: int) -> Tensors:
+    """A layer norm inside a part."""
+    return ((f"{name}.weight", width), (f"{name}.bias", width))
+
+
+def _products(linears: Tensors) -> int:
+    """FLOPs on one row of the products with the weights among some tensors."""
+    return 2 * sum(elements for name, elements in linears if name.endswith(".weight"))
+
+
+def _joined(groups: Iterable[Tensors]) -> Tensors:
+    return tuple(tensor for group in groups for tensor in group)

@@ -1,0 +1,151 @@
+"""Weight gradients apart, under FSDP2 with tensor and expert parallelism: nothing early, nothing lost."""
+
+import zlib
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from counterpoint.models.batch import TextBatch
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import MAIN, Chain, build_chain
+from counterpoint.models.router import Router
+from counterpoint.parallelize.exchange import TensorGroup
+from counterpoint.parallelize.expert import ExpertRank, apply_expert_parallel
+from counterpoint.parallelize.fsdp import Precision, begin_accumulation, local, reduce_gradients, shard_data_parallel
+from counterpoint.parallelize.recompute import LAYER_KINDS, apply_recompute
+from counterpoint.parallelize.tensor import apply_tensor_parallel
+from counterpoint.parallelize.weights import defer_weights
+from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.verify.member import Member
+from counterpoint.verify.pool import Pool
+from tests.unit.models.model_samples import HYBRID, text_batch
+from tests.unit.models.weight_holders import deferred_names
+
+SIZES = replace(HYBRID, pattern="*-ME", ffn=12, bias=True, qk_norm=True)
+FLOAT64 = Precision(torch.float64, torch.float64, torch.float64)
+BFLOAT16 = Precision(torch.float32, torch.bfloat16, torch.float32)
+SMALL_VECTORS = {"layers.0.norm.weight", "layers.2.mamba.dynamics.a_log", "layers.2.mamba.x_conv.weight", "norm.weight"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and how it is trained."""
+
+    sizes: DecoderSizes
+    precision: Precision
+    reshard: bool
+    recomputed: bool = False
+
+
+@pytest.mark.parametrize("reshard", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+def test_two_actions_equal_one(pool: Pool, tied: bool, reshard: bool) -> None:
+    early, deferred, difference = pool.run(_compare_task, Case(replace(SIZES, tied=tied), FLOAT64, reshard))
+    _assert_apart(early, deferred)
+    assert difference <= 1e-12
+
+
+@pytest.mark.parametrize("reshard", [False, True])
+def test_recomputed_layers_leave_their_weights_once(pool: Pool, reshard: bool) -> None:
+    early, deferred, difference = pool.run(_compare_task, Case(SIZES, FLOAT64, reshard, recomputed=True))
+    _assert_apart(early, deferred)
+    assert difference <= 1e-12
+
+
+@pytest.mark.parametrize("reshard", [False, True])
+def test_bfloat16_gradients_accumulate_in_float32(pool: Pool, reshard: bool) -> None:
+    early, deferred, difference = pool.run(_compare_task, Case(SIZES, BFLOAT16, reshard))
+    _assert_apart(early, deferred)
+    # Microbatches are added in another order: that moves float32's last bits, where bfloat16 has 8 in all.
+    assert difference <= 1e-6
+
+
+def _assert_apart(early: set[str], deferred: set[str]) -> None:
+    assert len(deferred) > 20
+    assert early.isdisjoint(deferred)
+    assert early >= SMALL_VECTORS
+
+
+def _compare_task(member: Member, case: Case) -> object:
+    """Who has a gradient after the input actions, who must have none, and the largest relative difference."""
+    # Two copies of dp 2 x tp 2; FSDP2 shards over dp, experts lie on tp.
+    mesh = init_device_mesh("cpu", (2, 2, 2), mesh_dim_names=("copy", "dp", "tp"))
+    expected, _none = _train(_build(replace(case, recomputed=False), mesh), case, mesh, divided=False)
+    chain = _build(case, mesh)
+    deferred = deferred_names(chain)
+    found, early = _train(chain, case, mesh, divided=True)
+    assert found.keys() == expected.keys()
+    worst = torch.zeros((), dtype=torch.float64)
+    for name, gradient in expected.items():
+        size = gradient.abs().max()
+        dist.all_reduce(size, dist.ReduceOp.MAX)
+        assert size > 0, f"{name} has no gradient, which proves nothing"
+        worst = torch.maximum(worst, ((found[name] - gradient).abs().max() / size).double())
+    dist.all_reduce(worst, dist.ReduceOp.MAX)
+    return (early, deferred, float(worst)) if member.world.rank == 0 else None
+
+
+def _build(case: Case, mesh: DeviceMesh) -> Chain:
+    group, rank = mesh.get_group("tp"), mesh.get_local_rank("tp")
+    with torch.device("meta"):
+        chain = build_chain(model_parts(case.sizes)).to(case.precision.parameters)
+    apply_tensor_parallel(chain, group, rank, 2, sequence_parallel=True)
+    apply_expert_parallel(chain, ExpertRank(group, rank, 2, 0, 1), TensorGroup(group, rank, 2))
+    if case.recomputed:
+        apply_recompute(chain, LAYER_KINDS)
+    shard_data_parallel(chain, mesh["dp"], mesh["dp"], case.precision, case.reshard)
+    chain.to_empty(device="cpu")
+    for name, parameter in chain.named_parameters():
+        shard = local(parameter.detach())
+        values = torch.Generator().manual_seed(zlib.crc32(f"{name} {mesh.get_local_rank('dp')}".encode()))
+        shard.copy_(torch.rand(shard.shape, generator=values) - 0.3)
+    for module in chain.modules():
+        if isinstance(module, Router) and module.bias is not None:
+            module.bias.zero_()
+    return chain
+
+
+def _batches(case: Case, mesh: DeviceMesh) -> list[TextBatch]:
+    """Three microbatches of this dp rank; one has documents on one rank only."""
+    first, second = ([5, 3], [6]) if mesh.get_local_rank("dp") == 0 else ([2, 7, 1], [])
+    return [text_batch(case.sizes, lengths, 2) for lengths in (first, second, [4])]
+
+
+def _train(chain: Chain, case: Case, mesh: DeviceMesh, *, divided: bool) -> tuple[dict[str, Tensor], set[str]]:
+    """The reduced gradients of F0 F1 F2 and either B0 B1 B2 or I0 I1 W0 B2 W1, and who had one after I1."""
+    begin_accumulation(chain, case.reshard)
+    queue = defer_weights(chain) if divided else None
+    losses = [chain(None, batch)[MAIN] for batch in _batches(case, mesh)]
+    early: set[str] = set()
+    if queue is not None:
+        works = []
+        for loss in losses[:2]:
+            with queue.collecting():
+                loss.backward()
+            works.append(queue.take())
+        early = _accumulated(chain)
+        works[0].run()
+        losses[2].backward()
+        works[1].run()
+    else:
+        for loss in losses:
+            loss.backward()
+    reduce_gradients(chain, reached=True)
+    return {name: local(p.grad).clone() for name, p in chain.named_parameters() if p.grad is not None}, early
+
+
+def _accumulated(chain: Chain) -> set[str]:
+    """Names of parameters that hold any gradient, in any of FSDP2's places."""
+    held = {name for name, parameter in chain.named_parameters() if parameter.grad is not None}
+    names = {module: name for name, module in chain.named_modules()}
+    for module in chain.modules():
+        state = module._get_fsdp_state() if hasattr(module, "_get_fsdp_state") else None
+        group = None if state is None else state._fsdp_param_group
+        for parameter in [] if group is None else group.fsdp_params:
+            if parameter.unsharded_param.grad is not None or parameter.unsharded_accumulated_grad is not None:
+                held.add(f"{names[parameter._module_info.module]}.{parameter._module_info.param_name}".lstrip("."))
+    return held

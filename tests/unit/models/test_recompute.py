@@ -1,0 +1,136 @@
+"""Recomputed layers give the same bits, keep less, and count what they route once."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from model_samples import HYBRID, MODELS, empty_batch, model, patch_batch, text_batch
+from torch import Tensor, nn
+
+from counterpoint.models.batch import Batch, TextBatch
+from counterpoint.models.chain import MAIN, Chain
+from counterpoint.models.dispatch import LocalDispatch, Shipment
+from counterpoint.models.moe import Moe
+from counterpoint.parallelize.recompute import LAYER_KINDS, apply_recompute
+from counterpoint.plan.sizes import DecoderSizes, ModelSizes
+
+DECODER = replace(HYBRID, pattern="*-ME", ffn=12)
+CASES = [(name, "L" if name in ("merging", "linear") else kind) for name in MODELS for kind in ("*-ME", "E")]
+
+
+def _batch(sizes: ModelSizes) -> Batch:
+    if isinstance(sizes, DecoderSizes):
+        return text_batch(sizes, [5, 3], 2)
+    return patch_batch(sizes, [(4, 6), (2, 2)], 4)
+
+
+def _recomputed(sizes: ModelSizes, kinds: frozenset[str]) -> Chain:
+    chain = model(sizes)
+    apply_recompute(chain, kinds)
+    return chain
+
+
+def _trained(chain: Chain, batch: Batch) -> dict[str, Tensor]:
+    """The output and the gradients of the sum of its sines."""
+    out = chain(None, batch)[MAIN]
+    out.sin().sum().backward()
+    found = {name: p.grad for name, p in chain.named_parameters() if p.grad is not None}
+    assert found.keys() == dict(chain.named_parameters()).keys()
+    return found | {"output": out.detach()}
+
+
+def _kept_bytes(chain: Chain, batch: Batch) -> int:
+    """Bytes of the distinct tensors, weights aside, that wait for backward."""
+    kept: dict[int, int] = {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in chain.parameters()}
+    alive = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        alive.append(tensor)
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        chain(None, batch)
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("filled", [True, False])
+@pytest.mark.parametrize(("name", "kinds"), CASES)
+def test_no_bit_changes(name: str, kinds: str, filled: bool) -> None:
+    sizes = MODELS[name]
+    batch = _batch(sizes) if filled else empty_batch(sizes, 4)
+    plain = _trained(model(sizes), batch)
+    recomputed = _trained(_recomputed(sizes, frozenset(kinds)), batch)
+    assert plain.keys() == recomputed.keys()
+    assert all(torch.equal(recomputed[key], plain[key]) for key in plain)
+
+
+@pytest.mark.parametrize("kind", sorted(LAYER_KINDS))
+def test_each_kind_keeps_less_and_all_keep_least(kind: str) -> None:
+    sizes = MODELS["merging"] if kind == "L" else DECODER
+    batch = _batch(sizes)
+    everything = _kept_bytes(_recomputed(sizes, LAYER_KINDS), batch)
+    some = _kept_bytes(_recomputed(sizes, frozenset(kind)), batch)
+    plain = _kept_bytes(model(sizes), batch)
+    assert everything <= some < plain
+    assert everything < 0.6 * plain
+
+
+def test_a_kind_that_is_not_there_changes_nothing() -> None:
+    assert _kept_bytes(_recomputed(DECODER, frozenset("L")), _batch(DECODER)) == _kept_bytes(
+        model(DECODER), _batch(DECODER)
+    )
+
+
+def test_parameters_keep_their_names() -> None:
+    names = [name for name, _parameter in model(DECODER).named_parameters()]
+    assert [name for name, _parameter in _recomputed(DECODER, LAYER_KINDS).named_parameters()] == names
+
+
+class _Counting(nn.Module):
+    """Counts how often rows come by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = 0
+
+    def forward(self, rows: Tensor) -> Tensor:
+        self.times += 1
+        return rows
+
+
+def test_routing_is_noted_once_and_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: Counter[str] = Counter()
+    announce = LocalDispatch.announce
+
+    def counted(self: LocalDispatch, counts: Tensor) -> Shipment:
+        calls["announced"] += 1
+        return announce(self, counts)
+
+    monkeypatch.setattr(LocalDispatch, "announce", counted)
+    plain = text_batch(DECODER, [5, 3], 2)
+    model(DECODER)(None, plain)[MAIN].backward()
+    chain = model(DECODER)
+    moe = next(module for module in chain.modules() if isinstance(module, Moe))
+    moe.rows_enter = counting = _Counting()
+    apply_recompute(chain, {"E"})
+    batch: TextBatch = text_batch(DECODER, [5, 3], 2)
+    for forwards in (1, 2):
+        calls.clear()
+        chain(None, batch)[MAIN].backward()
+        assert counting.times == 2 * forwards
+        assert calls["announced"] == 1
+        (ours,), (theirs,) = batch.routed.values(), plain.routed.values()
+        assert torch.equal(ours.counts, theirs.counts)
+        assert torch.equal(ours.balance, theirs.balance)
+
+
+def test_evaluation_announces_as_ever() -> None:
+    chain = _recomputed(DECODER, LAYER_KINDS)
+    with torch.no_grad():
+        ours, plain = chain(None, _batch(DECODER)), model(DECODER)(None, _batch(DECODER))
+    assert torch.equal(ours[MAIN], plain[MAIN])

@@ -1,0 +1,22 @@
+"""Which gradients a weight action computes, said once more: by the layers that hold the parameters."""
+
+from torch import nn
+
+from counterpoint.models.embedding import Embedding
+from counterpoint.models.experts import Experts
+from counterpoint.models.head import Head
+from counterpoint.models.linear import Linear, OutputLinear
+from counterpoint.models.patches import PositionTable
+from counterpoint.models.router import Router
+
+HOLDERS = (Linear, OutputLinear, Embedding, Head, Experts, PositionTable, Router)
+
+
+def deferred_names(chain: nn.Module) -> set[str]:
+    """The names of all parameters of linears, tables, experts and routers."""
+    return {
+        f"{name}.{leaf}"
+        for name, module in chain.named_modules()
+        if isinstance(module, HOLDERS)
+        for leaf, _parameter in module.named_parameters(recurse=False)
+    }

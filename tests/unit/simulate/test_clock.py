@@ -93,7 +93,7 @@ def test_weight_gradients_have_their_own_sign() -> None:
 
 
 def test_flops_cost_what_the_models_say_of_the_fullest_lane() -> None:
-    plan, batch = example("emoji")
+    plan, batch = example("synthetic_disjoint")
     cost, node = flop_costs(plan, batch), Node(LANGUAGE, 0)
     forwards = sum(cost(Compute(node, Work.FORWARD, m)) for m in range(plan.microbatches))
     expected = sum(plan.facts[LANGUAGE].forward_flops(document.tokens) for document in batch.documents)
@@ -106,7 +106,7 @@ def test_flops_cost_what_the_models_say_of_the_fullest_lane() -> None:
 
 
 def test_a_backward_without_weights_costs_its_input_half() -> None:
-    plan, batch = example("emoji", "modules.language.train=none")
+    plan, batch = example("synthetic_disjoint", "modules.language.train=none")
     node = Node(LANGUAGE, 0)
     for cost in (flop_costs(plan, batch), plan.stages.cost):
         assert cost(Compute(node, Work.BACKWARD, 1)) == cost(Compute(node, Work.INPUT, 1)) > 0

@@ -11,6 +11,8 @@ def step_problems(config: Config) -> Iterator[Problem]:
     """Schedule keys without effect, and modules that cannot be run as they say."""
     yield from _schedule_problems(config)
     for name, module in config.modules.items():
+        if not module.train:
+            yield Problem(f"modules.{name}.train", "[]", "all, none or patterns of names", "write none to freeze it")
         yield from _chunk_problems(f"modules.{name}", module)
         yield from _recompute_problems(f"modules.{name}", module)
     if all(module.train == "none" for module in config.modules.values()):

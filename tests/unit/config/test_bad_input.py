@@ -200,6 +200,7 @@ LATER = [
     ("modules.vision.layout.chunks=4", "modules.vision.layout.pp", "4 stages for 3", "at least one layer", "lower pp"),
     ("modules.language.layout.chunks=2", "modules.language.layout.chunks", "pp 1 and tied", "both copies", "untie"),
     ("modules.vision.recompute=[M]", "modules.vision.recompute.0", '"M"', "a kind of its layers, L", "remove it"),
+    ("modules.vision.train=[]", "modules.vision.train", "[]", "all, none or patterns", "write none to freeze it"),
     ("modules.vision.recompute=[]", "modules.vision.recompute", "[]", "1 or more entries", "correct"),
     ("modules.vision.init_from=runs/a", "modules.vision.init_from", '"runs/a"', "null until", "leave"),
     ("schedule.kind=interleaved", "schedule.kind", '"interleaved"', "a module with chunks", "take 1f1b"),

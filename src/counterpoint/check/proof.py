@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from counterpoint.check.buffers import check_buffers, peaks
+from counterpoint.check.complete import check_complete
 from counterpoint.check.coverage import check_batch, check_layouts
 from counterpoint.check.dataflow import check_dataflow, check_members
 from counterpoint.check.events import Collective, Exchange, Programs, expand
@@ -54,6 +55,8 @@ def check_plan(plan: Plan, batch: BatchPlan | None = None, ahead: BatchPlan | No
     if batch is not None:
         check_programs(plan, plan.of_step(plan.evaluation, batch).programs, batch)
         return check_programs(plan, plan.of_step(plan.schedule, batch, ahead).programs, batch, ahead)
+    _raise(check_complete(plan, plan.schedule, training=True), {})
+    _raise(check_complete(plan, plan.evaluation, training=False), {})
     check_programs(plan, plan.evaluation.programs)
     if plan.stages.ahead:
         check_programs(plan, plan.schedule.keep(lambda action: is_ahead(action) or action == Step()).programs)

@@ -12,6 +12,7 @@ from counterpoint.train.engine import Engine
 from counterpoint.train.saving import Saver
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
+from tests.distributed.spare import is_spare
 from tests.parity.layouts import override
 from tests.parity.steps import step_config
 
@@ -65,7 +66,7 @@ def _run(engine: Engine, inputs: list[StepInputs]) -> Iterator[float]:
 
 def _holdings_task(member: Member, config: Config) -> object:
     """Per parameter with elements here: is it trained, and how many tensors of gradients and of moments it has."""
-    if _is_spare(member, config):
+    if is_spare(member, config):
         return None
     engine, inputs = _engine(member, config)
     gradients: set[str] = set()
@@ -80,7 +81,7 @@ def _holdings_task(member: Member, config: Config) -> object:
 
 
 def _steps_task(member: Member, config: Config) -> object:
-    if _is_spare(member, config):
+    if is_spare(member, config):
         return None
     engine, inputs = _engine(member, config)
     losses, depths = [], []
@@ -92,7 +93,7 @@ def _steps_task(member: Member, config: Config) -> object:
 
 
 def _resume_task(member: Member, config: Config) -> object:
-    if _is_spare(member, config):
+    if is_spare(member, config):
         return None
     engine, inputs = _engine(member, config)
     saver = Saver(config, member.groups(engine.plan), Path(config.run.dir))
@@ -108,11 +109,3 @@ def _resume_task(member: Member, config: Config) -> object:
     resumed = list(_run(other, inputs[SAVED_AFTER:]))
     other.close()
     return (losses[SAVED_AFTER:], resumed) if member.world.rank == 0 else None
-
-
-def _is_spare(member: Member, config: Config) -> bool:
-    """A rank of the pool beyond the config's world only helps to make groups."""
-    if member.world.rank < config.world.size:
-        return False
-    member.groups(prepare_run(config)[0])
-    return True

@@ -15,6 +15,7 @@ from counterpoint.train.engine import Engine
 from counterpoint.train.saving import Saver
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
+from tests.distributed.spare import is_spare
 from tests.parity.layouts import hybrid_config, override
 
 SAVED_AFTER, STEPS = 2, 4
@@ -82,8 +83,7 @@ def _resume_task(member: Member, first: Config, second: Config) -> object:
 
 
 def _evaluation_task(member: Member, config: Config) -> object:
-    if member.world.rank >= config.world.size:
-        member.groups(prepare_run(config)[0])
+    if is_spare(member, config):
         return None
     engine, reader, _saver = _engine(member, config)
     plan, corpus = prepare_run(config)
@@ -108,8 +108,7 @@ def test_what_steers_a_recurrence_or_a_choice_stays_float32_in_bfloat16(pool: Po
 
 def _bfloat16_task(member: Member, config: Config) -> object:
     """Weights of which type reach the layers, under FSDP2 as it trains."""
-    if member.world.rank >= config.world.size:
-        member.groups(prepare_run(config)[0])
+    if is_spare(member, config):
         return None
     engine, _reader, _saver = _engine(member, config)
     plan, corpus = prepare_run(config)

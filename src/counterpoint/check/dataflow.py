@@ -121,9 +121,11 @@ class _Needs:
         if self.erasure is not None:
             return self.erasure.keeps(transfer)
         stages, link = self.plan.stages, transfer.link
-        source = Compute(link.source, Work.FORWARD, stages.source_microbatch(link, transfer.exchange), transfer.ahead)
+        microbatch = stages.source_microbatch(link, transfer.exchange)
+        ahead = {transfer.ahead, stages.steps_ahead(link.source)}
+        is_made = any(Compute(link.source, Work.FORWARD, microbatch, steps) in self.live for steps in ahead)
         # One microbatch of a grouped source serves several of the target's, of which any may have no row.
-        return link.is_hop or transfer in self.live or (source in self.live and stages.group(link.source.module) == 1)
+        return link.is_hop or transfer in self.live or (is_made and stages.group(link.source.module) == 1)
 
     def _maker(self, rank: int, transfer: Transfer) -> Iterator[Action]:
         """The compute action that made what a rank sends."""
@@ -136,8 +138,11 @@ class _Needs:
         elif rank in stages.ranks[link.source]:
             microbatch = stages.source_microbatch(link, transfer.exchange)
             here = Compute(link.source, Work.FORWARD, microbatch, transfer.ahead)
-            if here in self.live or not self._made_before(rank, replace(here, ahead=stages.steps_ahead(link.source))):
+            earlier = replace(here, ahead=stages.steps_ahead(link.source))
+            if here in self.live:
                 yield here
+            elif not self._made_before(rank, earlier):
+                yield earlier
 
     def _made_before(self, rank: int, action: Compute) -> bool:
         """Whether every earlier step made it: what a step takes from before, its own template makes for later."""

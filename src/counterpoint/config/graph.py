@@ -1,7 +1,7 @@
 """Whether the modules and edges of a configuration make a graph that can be trained."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from counterpoint.config.models import AdapterConfig, DecoderConfig, VitConfig
 from counterpoint.config.problem import Problem, nearest, show
@@ -47,6 +47,21 @@ def graph_problems(config: Config) -> Iterator[Problem]:
         yield from _width_problems(config)
         for i, edge in enumerate(config.edges):
             yield from _depth_problems(config, i, edge)
+
+
+def spread(seen: Iterable[str], pairs: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """What can be reached from some modules along pairs (from, to), these modules included."""
+    found, pairs = frozenset(seen), tuple(pairs)
+    for _ in pairs:
+        found |= {there for here, there in pairs if here in found}
+    return found
+
+
+def unreached(config: Config) -> tuple[str, ...]:
+    """The modules that no gradient reaches: neither they nor what they read is trained."""
+    trained = [name for name, module in config.modules.items() if module.train and module.train != "none"]
+    reached = spread(trained, ((edge.source, edge.target) for edge in config.edges))
+    return tuple(name for name in config.modules if name not in reached)
 
 
 def _language(config: Config) -> DecoderConfig:

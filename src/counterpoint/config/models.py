@@ -28,7 +28,32 @@ class LinearProjectorConfig(Section):
 ProjectorConfig = Annotated[MlpProjectorConfig | LinearProjectorConfig, Field(discriminator="kind")]
 
 
-class VitConfig(Section):
+class TowerConfig(Section):
+    """A transformer whose rows see all rows of their item, and the projector to what reads them."""
+
+    layers: Count
+    hidden: Count
+    heads: Count
+    ffn: Count
+    projector: ProjectorConfig
+
+    @property
+    def num_layers(self) -> int:
+        """Layers that pipeline stages are cut from."""
+        return self.layers
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Heads of keys and values: all of them."""
+        return self.heads
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads
+
+
+class VitConfig(TowerConfig):
     """A vision transformer and its projector.
 
     `patch` is in pixels; `positions` is the side of the learned position grid, interpolated to each image;
@@ -36,59 +61,19 @@ class VitConfig(Section):
     """
 
     kind: Literal["vit"]
-    layers: Count
-    hidden: Count
-    heads: Count
-    ffn: Count
     patch: Count
     positions: Count = 16
     merge: Count = 1
-    projector: ProjectorConfig
-
-    @property
-    def num_layers(self) -> int:
-        """Layers that pipeline stages are cut from."""
-        return self.layers
-
-    @property
-    def num_kv_heads(self) -> int:
-        """Heads of keys and values: all of them."""
-        return self.heads
-
-    @property
-    def head_size(self) -> int:
-        """Width of one attention head."""
-        return self.hidden // self.heads
 
 
-class AdapterConfig(Section):
+class AdapterConfig(TowerConfig):
     """A transformer over the features of each item that other encoders made, and its projector.
 
     `inputs` is the width of these features; left out it is the language model's.
     """
 
     kind: Literal["adapter"]
-    layers: Count
-    hidden: Count
-    heads: Count
-    ffn: Count
     inputs: Count | None = None
-    projector: ProjectorConfig
-
-    @property
-    def num_layers(self) -> int:
-        """Layers that pipeline stages are cut from."""
-        return self.layers
-
-    @property
-    def num_kv_heads(self) -> int:
-        """Heads of keys and values: all of them."""
-        return self.heads
-
-    @property
-    def head_size(self) -> int:
-        """Width of one attention head."""
-        return self.hidden // self.heads
 
 
 EncoderConfig = VitConfig | AdapterConfig

@@ -165,7 +165,7 @@ def _stage_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
     stages = layout.pp * layout.chunks
     if layers < stages:
         yield Problem(
-            f"{where}.layout.pp",
+            f"{where}.layout.{'chunks' if layout.chunks > 1 else 'pp'}",
             f"{stages} stages for {layers} layers",
             "at least one layer for every stage",
             f"lower pp to at most {layers} or add layers",

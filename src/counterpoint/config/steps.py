@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from counterpoint.config.graph import unreached
 from counterpoint.config.models import DecoderConfig
 from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import Config, ModuleConfig, ScheduleConfig
@@ -9,26 +10,31 @@ from counterpoint.config.schema import Config, ModuleConfig, ScheduleConfig
 
 def step_problems(config: Config) -> Iterator[Problem]:
     """Schedule keys without effect, and modules that cannot be run as they say."""
-    yield from _schedule_problems(config)
+    idle = unreached(config)
+    yield from _schedule_problems(config, idle)
     for name, module in config.modules.items():
         if not module.train:
             yield Problem(f"modules.{name}.train", "[]", "all, none or patterns of names", "write none to freeze it")
         yield from _chunk_problems(f"modules.{name}", module)
-        yield from _recompute_problems(f"modules.{name}", module)
+        yield from _recompute_problems(f"modules.{name}", module, name not in idle)
     if all(module.train == "none" for module in config.modules.values()):
         yield Problem(
             "modules.*.train", '"none" everywhere', "something to train", "train a module or a pattern of one"
         )
 
 
-def _schedule_problems(config: Config) -> Iterator[Problem]:
+def _schedule_problems(config: Config, idle: tuple[str, ...]) -> Iterator[Problem]:
     schedule, encoders = config.schedule, _encoders(config)
+    early = [name for name in encoders if name in idle] if schedule.run_ahead else []
     default = ScheduleConfig().model_dump()
     given = {key: value for key, value in schedule.model_dump().items() if value != default[key]}
     for key in ("encoder_group", "encoder", "buffer", "run_ahead"):
         if key in given and not encoders:
             got = show(given[key])
             yield Problem(f"schedule.{key}", got, "an encoder that it is about", "leave it out or add an encoder")
+        elif key in ("encoder", "buffer") and key in given and early == encoders:
+            expected = "the default, because all encoders run whole steps ahead"
+            yield Problem(f"schedule.{key}", show(given[key]), expected, "leave it or schedule.run_ahead out")
     if schedule.encoder_group > schedule.microbatches:
         yield Problem(
             "schedule.encoder_group",
@@ -36,18 +42,16 @@ def _schedule_problems(config: Config) -> Iterator[Problem]:
             f"at most schedule.microbatches, {schedule.microbatches}",
             "lower it",
         )
-    if schedule.buffer is not None and schedule.encoder == "first":
-        yield Problem(
-            "schedule.buffer",
-            f"{schedule.buffer}",
-            "null, because encoders run first, all microbatches",
-            "leave it out",
+    if schedule.buffer is not None and (schedule.encoder == "first" or schedule.kind == "gpipe"):
+        order = (
+            "encoders run first, all microbatches" if schedule.encoder == "first" else "gpipe keeps all microbatches"
         )
-    if schedule.run_ahead and encoders and not any(config.modules[name].train == "none" for name in encoders):
+        yield Problem("schedule.buffer", f"{schedule.buffer}", f"null, because {order}", "leave it out")
+    if schedule.run_ahead and encoders and not early:
         yield Problem(
             "schedule.run_ahead",
             f"{schedule.run_ahead}",
-            "an encoder with train: none, because only what nothing trains can run ahead",
+            "an encoder with train: none that reads nothing trained, because what a gradient reaches cannot",
             f"freeze one (modules.{encoders[0]}.train=none) or leave it out",
         )
     if schedule.kind == "interleaved" and all(module.layout.chunks == 1 for module in config.modules.values()):
@@ -67,7 +71,10 @@ def _chunk_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
         )
 
 
-def _recompute_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
+def _recompute_problems(where: str, module: ModuleConfig, has_backward: bool) -> Iterator[Problem]:
+    if module.recompute != "none" and not has_backward:
+        expected = "none, because no gradient reaches the module"
+        yield Problem(f"{where}.recompute", show(module.recompute), expected, "leave it out")
     if isinstance(module.recompute, str):
         return
     kinds = set(module.model.pattern) if isinstance(module.model, DecoderConfig) else {"L"}

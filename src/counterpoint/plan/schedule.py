@@ -146,11 +146,19 @@ def _by_fullest(stages: Stages, node: Node, microbatches: int) -> int:
     return _by_depth(stages, first, microbatches) if warm_up is None else warm_up
 
 
-def _by_warm_up(stages: Stages, node: Node, _microbatches: int) -> int | None:
-    """The forwards that fill an interleaved pipeline and one more, chunks counted each; None without chunks."""
+def _by_warm_up(stages: Stages, node: Node, microbatches: int) -> int | None:
+    """The forwards that fill an interleaved pipeline and one more, chunks counted each; None without chunks.
+
+    An encoder's may be all, or as many as its config says.
+    """
     chunks, pipeline = stages.chunks.get(node.module, 1), places(stages, node.module)
     if chunks == 1:
         return None
+    if node.module not in stages.sinks:
+        if stages.encoder == "first":
+            return chunks * _everything(stages, node, microbatches)
+        if stages.buffer is not None:
+            return chunks * stages.buffer
     place = node.stage % pipeline
     beyond = (link.target for other in stages.nodes if other.module == node.module for link in stages.outgoing(other))
     behind = max((stages.depth(target) for target in beyond if target.module != node.module), default=0)

@@ -84,8 +84,8 @@ class DecoderSizes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VitSizes:
-    """A vision transformer and its projector; `positions` is the side of the table of learned positions.
+class TowerSizes:
+    """A transformer and its projector to rows `out` wide.
 
     What leaves its layers `taps`, which ascend, is handed on as well, each by a projector of its own.
     """
@@ -94,16 +94,22 @@ class VitSizes:
     hidden: int
     heads: int
     ffn: int
-    patch: int
     out: int
-    positions: int
-    channels: int = 3
-    merge: int = 1
     norm_eps: float = 1e-6
     projector: ProjectorKind = "mlp"
     projector_hidden: int = 0
     projector_norm: bool = False
     taps: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VitSizes(TowerSizes):
+    """A vision transformer and its projector; `positions` is the side of the table of learned positions."""
+
+    patch: int
+    positions: int
+    channels: int = 3
+    merge: int = 1
 
     @property
     def patch_dim(self) -> int:
@@ -117,23 +123,10 @@ class VitSizes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterSizes:
-    """A transformer over the features, `inputs` wide, that other encoders made of an item, and its projector.
+class AdapterSizes(TowerSizes):
+    """A transformer over the features, `inputs` wide, that other encoders made of an item; nothing is merged."""
 
-    Nothing is merged; `taps` are as in VitSizes.
-    """
-
-    layers: int
-    hidden: int
-    heads: int
-    ffn: int
     inputs: int
-    out: int
-    norm_eps: float = 1e-6
-    projector: ProjectorKind = "mlp"
-    projector_hidden: int = 0
-    projector_norm: bool = False
-    taps: tuple[int, ...] = ()
 
     @property
     def merge(self) -> int:

@@ -119,38 +119,33 @@ class Stages:
 
     def transfer(self, link: Link, direction: Direction, exchange: int) -> Transfer:
         """The exchange of a link in a training step; what ran ahead leaves its module in the step that needs it."""
-        return Transfer(link, direction, exchange, self.steps_ahead(link.source) if self._is_ahead(link) else 0)
+        return Transfer(link, direction, exchange, self._crosses(link, self.steps_ahead(link.source)))
 
     def reads(self, action: Compute, microbatches: int) -> Iterator[Transfer]:
         """The transfers that bring what a compute action of a training step reads, for any batch."""
         match action.work:
             case Work.FORWARD:
                 for link in self.incoming(action.node):
+                    ahead = self._crosses(link, action.ahead)
                     for exchange in self.into(link, action.microbatch, microbatches):
-                        ahead = action.ahead if self._is_ahead(link) else 0
                         yield Transfer(link, Direction.FORWARD, exchange, ahead)
             case Work.BACKWARD | Work.INPUT:
                 for link in self.outgoing(action.node):
                     for exchange in self.out_of(link, action.microbatch, microbatches):
                         yield Transfer(link, Direction.BACKWARD, exchange)
-            case Work.WEIGHT:
-                return
 
     def gives(self, action: Compute, microbatches: int) -> Iterator[Transfer]:
         """The transfers that hand on what a compute action of a training step made, for any batch."""
         match action.work:
             case Work.FORWARD:
                 for link in self.outgoing(action.node):
+                    ahead = self._crosses(link, action.ahead)
                     for exchange in self.out_of(link, action.microbatch, microbatches):
-                        ahead = action.ahead if self._is_ahead(link) else 0
                         yield Transfer(link, Direction.FORWARD, exchange, ahead)
             case Work.BACKWARD | Work.INPUT:
-                for link in self.incoming(action.node):
-                    if self.carries_gradient(link):
-                        for exchange in self.into(link, action.microbatch, microbatches):
-                            yield Transfer(link, Direction.BACKWARD, exchange)
-            case Work.WEIGHT:
-                return
+                for link in filter(self.carries_gradient, self.incoming(action.node)):
+                    for exchange in self.into(link, action.microbatch, microbatches):
+                        yield Transfer(link, Direction.BACKWARD, exchange)
 
     def units(self, action: Compute) -> int:
         """The cost of an action in whole units; the forward of an undivided stage of weight 1 takes `unit_scale`."""
@@ -175,9 +170,9 @@ class Stages:
         """The smallest number that every module's chunks divide."""
         return lcm(*(self.chunks.get(node.module, 1) for node in self.nodes))
 
-    def _is_ahead(self, link: Link) -> bool:
-        """Whether both ends of a link compute ahead; an edge into a module that does not crosses in its step."""
-        return self.steps_ahead(link.source) > 0 and self.steps_ahead(link.target) > 0
+    def _crosses(self, link: Link, ahead: int) -> int:
+        """By how many steps ahead rows cross that were made `ahead`: none into a module that waits for its step."""
+        return ahead if self.steps_ahead(link.target) else 0
 
     @cached_property
     def _reached(self) -> frozenset[Node]:

@@ -15,7 +15,7 @@ from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config, DecoderConfig, ModelConfig, VitConfig
 from counterpoint.errors import CounterpointError
 from counterpoint.verify.draw_data import draw_data
-from counterpoint.verify.draw_graph import draw_graph, draw_training
+from counterpoint.verify.draw_graph import draw_graph, draw_training, reached_by_gradients
 from counterpoint.verify.draw_layouts import draw_layouts
 from counterpoint.verify.features import features_of
 
@@ -81,7 +81,7 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     language = next(name for name, module in base.modules.items() if isinstance(module.model, DecoderConfig))
     names, data["edges"] = draw_graph(base, generator, language)
     layouts = draw_layouts(base, generator, world_size, names)
-    training = draw_training(base, generator, names)
+    training = draw_training(base, generator, names, data["edges"])
     used = sorted({rank for layout in layouts.values() for rank in layout["ranks"]})
     size = min(world_size, used[-1] + 1 + generator.choice([0, 0, 0, 1]))
     data["world"] = {"size": size, "idle": [r for r in range(size) if r not in used], "partial_overlap": True}
@@ -91,9 +91,7 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     words = base.modules[language].model
     data["modules"][language]["model"] |= _draw_variant(words, layouts[language], generator)
     microbatches = generator.choice([1, 2, 2, 3, 4, 5, 8])
-    data["schedule"] |= {"microbatches": microbatches} | _draw_schedule(
-        generator, data["modules"], language, microbatches
-    )
+    data["schedule"] |= {"microbatches": microbatches} | _draw_schedule(generator, data, language, microbatches)
     data["training"] |= {
         "global_batch_samples": microbatches + generator.randrange(0, 7),
         "clip_norm": generator.choice([0.01, 0.05, 1.0]),
@@ -105,24 +103,24 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     return data
 
 
-def _draw_schedule(
-    generator: random.Random, modules: dict[str, Any], language: str, microbatches: int
-) -> dict[str, Any]:
+def _draw_schedule(generator: random.Random, data: dict[str, Any], language: str, microbatches: int) -> dict[str, Any]:
     """The order of a step's work, and when encoders run."""
+    modules = data["modules"]
     kinds = ["gpipe", "1f1b", "1f1b", "zero_bubble", "zero_bubble"]
     if any(module["layout"]["chunks"] > 1 for module in modules.values()):
         kinds += ["interleaved"] * 3
     schedule: dict[str, Any] = {"kind": generator.choice(kinds)}
     if len(modules) == 1:
         return schedule
-    encoder = generator.choice(["just_in_time", "just_in_time", "first", "fill"])
-    schedule |= {
-        "encoder": encoder,
-        "encoder_group": generator.choice([n for n in (1, 1, 2, 3) if n <= microbatches]),
-        "buffer": None if encoder == "first" else generator.choice([None, None, 1, 2]),
-    }
-    if any(module["train"] == "none" for name, module in modules.items() if name != language):
+    schedule["encoder_group"] = generator.choice([n for n in (1, 1, 2, 3) if n <= microbatches])
+    waiting = reached_by_gradients({name: module["train"] for name, module in modules.items()}, data["edges"])
+    if waiting | {language} < modules.keys():
         schedule["run_ahead"] = generator.choice([0, 1])
+        if schedule["run_ahead"] and waiting <= {language}:
+            return schedule
+    encoder = schedule["encoder"] = generator.choice(["just_in_time", "just_in_time", "first", "fill"])
+    if encoder != "first" and schedule["kind"] != "gpipe":
+        schedule["buffer"] = generator.choice([None, None, 1, 2])
     return schedule
 
 

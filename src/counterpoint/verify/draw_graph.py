@@ -1,9 +1,10 @@
 """Random parts of a config's graph: which encoders, adapters and depths take part, and what of them is trained."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from counterpoint.config.graph import spread
 from counterpoint.config.models import AdapterConfig, DecoderConfig
 from counterpoint.config.schema import Config, EdgeConfig
 
@@ -26,18 +27,10 @@ def draw_graph(base: Config, generator: random.Random, language: str) -> tuple[l
 
 def _connected(base: Config, edges: list[EdgeConfig], language: str) -> list[EdgeConfig]:
     """The edges on a way from an encoder of images to the language model."""
-    reaching = _spread(edges, {language}, lambda edge: (edge.target, edge.source))
+    reaching = spread({language}, ((edge.target, edge.source) for edge in edges))
     roots = {name for name, module in base.modules.items() if not isinstance(module.model, AdapterConfig)}
-    fed = _spread(edges, roots, lambda edge: (edge.source, edge.target))
+    fed = spread(roots, ((edge.source, edge.target) for edge in edges))
     return [edge for edge in edges if edge.target in reaching and edge.source in fed]
-
-
-def _spread(edges: list[EdgeConfig], seen: set[str], ends: Callable[[EdgeConfig], tuple[str, str]]) -> set[str]:
-    """What can be reached from some modules along edges, each from the first of its ends to the second."""
-    found = set(seen)
-    for _ in edges:
-        found |= {there for here, there in map(ends, edges) if here in found}
-    return found
 
 
 def _edge(edge: EdgeConfig, generator: random.Random) -> dict[str, Any]:
@@ -45,12 +38,24 @@ def _edge(edge: EdgeConfig, generator: random.Random) -> dict[str, Any]:
     return edge.model_dump() | {"depths": list(depths)}
 
 
-def draw_training(base: Config, generator: random.Random, names: list[str]) -> dict[str, dict[str, Any]]:
+def draw_training(
+    base: Config, generator: random.Random, names: list[str], edges: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     """What is trained and what is computed again of some modules; something is always trained."""
     train = {name: _draw_train(base, generator, name) for name in names}
     if all(value == "none" for value in train.values()):
         train[generator.choice(names)] = "all"
-    return {name: {"train": train[name], "recompute": _draw_recompute(base, generator, name)} for name in names}
+    reached = reached_by_gradients(train, edges)
+    return {
+        name: {"train": train[name], "recompute": _draw_recompute(base, generator, name) if name in reached else "none"}
+        for name in names
+    }
+
+
+def reached_by_gradients(train: Mapping[str, Train], edges: Iterable[dict[str, Any]]) -> frozenset[str]:
+    """The modules that have a backward: they train, or read what does."""
+    trained = [name for name, value in train.items() if value != "none"]
+    return spread(trained, ((edge["source"], edge["target"]) for edge in edges))
 
 
 def _draw_train(base: Config, generator: random.Random, name: str) -> Train:

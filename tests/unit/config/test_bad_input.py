@@ -197,7 +197,13 @@ BAD_HYBRIDS = [
 ]
 
 LATER = [
-    ("modules.vision.layout.chunks=4", "modules.vision.layout.pp", "4 stages for 3", "at least one layer", "lower pp"),
+    (
+        "modules.vision.layout.chunks=4",
+        "modules.vision.layout.chunks",
+        "4 stages for 3",
+        "at least one layer",
+        "lower pp",
+    ),
     ("modules.language.layout.chunks=2", "modules.language.layout.chunks", "pp 1 and tied", "both copies", "untie"),
     ("modules.vision.recompute=[M]", "modules.vision.recompute.0", '"M"', "a kind of its layers, L", "remove it"),
     ("modules.vision.train=[]", "modules.vision.train", "[]", "all, none or patterns", "write none to freeze it"),
@@ -207,6 +213,7 @@ LATER = [
     ("schedule.encoder_group=3", "schedule.encoder_group", "3", "at most schedule.microbatches, 2", "lower it"),
     ("schedule.run_ahead=1", "schedule.run_ahead", "1", "an encoder with train: none", "freeze one"),
     ("schedule={encoder: first, buffer: 2}", "schedule.buffer", "2", "encoders run first", "leave it out"),
+    ("schedule={kind: gpipe, buffer: 2}", "schedule.buffer", "2", "null, because gpipe keeps all", "leave it out"),
     ("training.compile=true", "training.compile", "true", "false until", "leave"),
 ]
 

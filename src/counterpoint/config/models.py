@@ -8,34 +8,54 @@ from counterpoint.config.section import Count, Index, NonNegative, Positive, Sec
 
 LayerPattern = Annotated[str, matching(r"[*\-ME]+", "a letter of *, -, M and E for each layer")]
 
+NormKind = Literal["none", "layer", "rms"]
+
 RopeSections = Annotated[tuple[Index, Index, Index], Field(strict=False)]
 """Pairs of an attention head that turn with time, height and width."""
 
 
 class MlpProjectorConfig(Section):
-    """Two linear layers with a GELU between them, from the encoder's width to the target's."""
+    """A norm and two linear layers with an activation between them, from the encoder's width to the target's."""
 
     kind: Literal["mlp"]
     hidden: Count
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2"] = "gelu_tanh"
+    norm: NormKind = "none"
+    norm_eps: Positive = 1e-6
+    bias: bool = True
 
 
 class LinearProjectorConfig(Section):
-    """One linear layer from the encoder's width to the target's."""
+    """A norm and one linear layer, affine where it has a bias, from the encoder's width to the target's."""
 
     kind: Literal["linear"]
+    norm: NormKind = "none"
+    norm_eps: Positive = 1e-6
+    bias: bool = True
 
 
 ProjectorConfig = Annotated[MlpProjectorConfig | LinearProjectorConfig, Field(discriminator="kind")]
 
 
 class TowerConfig(Section):
-    """A transformer whose rows see all rows of their item, and the projector to what reads them."""
+    """A transformer whose rows see the rows of their item, and the projector to what reads them.
+
+    `activation: swiglu` has a gate beside it; `layer_scale` multiplies what attention and MLP add by learned gains.
+    Projectors of features of other depths have the norm `tap_norm` in the place of the projector's.
+    """
 
     layers: Count
     hidden: Count
     heads: Count
     ffn: Count
+    norm: Literal["layer", "rms"] = "layer"
+    norm_eps: Positive = 1e-6
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"] = "gelu_tanh"
+    qkv_bias: bool = True
+    layer_scale: bool = False
+    final_norm: bool = True
     projector: ProjectorConfig
+    tap_norm: NormKind = "none"
 
     @property
     def num_layers(self) -> int:
@@ -56,14 +76,24 @@ class TowerConfig(Section):
 class VitConfig(TowerConfig):
     """A vision transformer and its projector.
 
-    `patch` is in pixels; `positions` is the side of the learned position grid, interpolated to each image;
-    `merge` x `merge` patches become one row of the target.
+    `patch` is in pixels, of `frames` pictures; `positions` is the side of the learned position grid (0: none), which
+    `fit` interpolates to each image; `rotary_theta` turns heads by a patch's row and column. `prefix` learned rows
+    (class and register tokens) go before each image and end with the last layer. `merge` x `merge` patches become
+    one row of the target. Layers look into windows of `window` x `window` patches but for `full_layers`.
     """
 
     kind: Literal["vit"]
     patch: Count
-    positions: Count = 16
+    frames: Count = 1
+    patch_bias: bool = True
+    positions: Index = 16
+    fit: Literal["stretch", "crop", "corners", "antialias"] = "stretch"
+    rotary_theta: Positive | None = None
+    prefix: Index = 0
+    embed_norm: bool = False
     merge: Count = 1
+    window: Count | None = None
+    full_layers: Annotated[tuple[Index, ...], Field(strict=False)] = ()
 
 
 class AdapterConfig(TowerConfig):

@@ -27,6 +27,7 @@ from counterpoint.config.models import (
     ModelConfig,
     MoeConfig,
     ProjectorConfig,
+    TowerConfig,
     VitConfig,
 )
 from counterpoint.config.optimizer import LearningRateConfig, OptimizerConfig
@@ -142,6 +143,7 @@ __all__ = [
     "ScheduleConfig",
     "SyntheticConfig",
     "SyntheticEntry",
+    "TowerConfig",
     "TrainingConfig",
     "UniformConfig",
     "VitConfig",

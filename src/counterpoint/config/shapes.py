@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from counterpoint.config.models import DecoderConfig, EncoderConfig, MlpProjectorConfig, ModelConfig
-from counterpoint.config.problem import Problem
+from counterpoint.config.models import DecoderConfig, EncoderConfig, MlpProjectorConfig, ModelConfig, VitConfig
+from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import ModuleConfig
 
 
@@ -14,6 +14,8 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     if isinstance(module.model, DecoderConfig):
         yield from _layer_problems(f"{where}.model", module.model)
         yield from _rope_problems(f"{where}.model", module.model)
+    elif isinstance(module.model, VitConfig):
+        yield from _vit_problems(f"{where}.model", module.model)
     yield from _expert_problems(where, module)
     yield from _tensor_parallel_problems(where, module)
     yield from _context_parallel_problems(where, module)
@@ -41,6 +43,31 @@ def _head_problems(where: str, model: ModelConfig) -> Iterator[Problem]:
             f"a divisor of {where}.heads, {model.heads}",
             "change one of them",
         )
+
+
+def _vit_problems(where: str, model: VitConfig) -> Iterator[Problem]:
+    if model.rotary_theta is not None and model.head_size % 4:
+        got = f"{model.rotary_theta:g} with heads {model.head_size} wide"
+        expected = "heads whose width is a multiple of 4, for pairs that turn with rows and with columns"
+        yield Problem(f"{where}.rotary_theta", got, expected, "change heads or leave it out")
+    if not model.positions and model.fit != "stretch":
+        expected = f"stretch, because {where}.positions is 0"
+        yield Problem(f"{where}.fit", show(model.fit), expected, "leave it out or give the side of a table")
+    if model.window is None and model.full_layers:
+        expected = f"none, because {where}.window is null"
+        yield Problem(f"{where}.full_layers", f"{len(model.full_layers)} layers", expected, "leave them out")
+    if model.window is not None and model.window % model.merge:
+        expected = f"a multiple of {where}.merge, {model.merge}"
+        yield Problem(f"{where}.window", f"{model.window}", expected, "change one of them")
+    if model.window is not None and model.prefix:
+        expected = "null, because learned rows before an image are in no window"
+        yield Problem(
+            f"{where}.window", f"{model.window} with prefix {model.prefix}", expected, "leave one of them out"
+        )
+    for i, layer in enumerate(model.full_layers):
+        if layer >= model.layers:
+            expected = f"a layer of the model, 0 to {model.layers - 1}"
+            yield Problem(f"{where}.full_layers.{i}", f"{layer}", expected, "choose one of them")
 
 
 _SECTIONS = {"-": "ffn", "M": "mamba", "E": "moe"}

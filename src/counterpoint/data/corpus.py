@@ -97,7 +97,9 @@ def item_settings(config: Config) -> Settings:
             "add the section"
         )
     return {
-        name: ItemSettings(name, model.patch, model.merge, image.size, image.max_patches, mark=marks[name])
+        name: ItemSettings(
+            name, model.patch, model.merge, image.size, image.max_patches, mark=marks[name], frames=model.frames
+        )
         for name, model in vision.items()
     }
 

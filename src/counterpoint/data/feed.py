@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
+from counterpoint.data.payload import PatchPayload
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.source import Source, load_item_or_neutral
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.models.batch import NO_LABEL, NO_TOKEN, FeatureBatch, PatchBatch, TextBatch
 from counterpoint.models.segments import Segments
-from counterpoint.plan.batch import BatchPlan, Share
+from counterpoint.plan.batch import BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
@@ -154,28 +156,53 @@ class Reader:
     ) -> PatchBatch:
         sizes = self.plan.sizes[module]
         assert isinstance(sizes, VitSizes), "items enter a vision module"
+        layout = self.plan.layouts[module]
+        images = [Laid(self._grid(batch, span), span.row_in) for span in share.spans]
+        places = lay_images(images, share.rows_in, sizes)
+        shard, piece = slice(first, first + rows), self._piece(layout, share)
         patches = np.zeros((rows, sizes.patch_dim), dtype=np.float32)
-        coordinates = np.zeros((rows, 2), dtype=np.int64)
-        grids = np.ones((rows, 2), dtype=np.int64)
         for span in share.spans:
             start, stop = max(span.row_in, first), min(span.row_in + span.rows_in, first + rows)
-            if start >= stop:
-                continue
-            document = batch.documents[span.document]
-            source = self.sources[document.source]
-            payload, reason = load_item_or_neutral(source, document.index, span.item, document.items[span.item])
-            if reason is not None:
-                bad.append(BadPayload(document.source, document.index, str(reason)))
-            here, there = slice(start - first, stop - first), slice(start - span.row_in, stop - span.row_in)
-            patches[here], coordinates[here], grids[here] = (
-                payload.patches[there],
-                payload.coordinates[there],
-                payload.grid,
-            )
-        segments = self._segments(share, self.plan.layouts[module])
+            if start < stop:
+                payload = self._payload(batch, span, bad)
+                patches[start - first : stop - first] = payload.patches[start - span.row_in : stop - span.row_in]
+        whole = self._whole_images(images, layout, share, sizes)
         return PatchBatch(
             patches=torch.from_numpy(patches).to(self.dtype),
-            coordinates=torch.from_numpy(coordinates),
-            grids=torch.from_numpy(grids),
-            segments=segments,
-        )
+            coordinates=torch.from_numpy(places.coordinates[shard]),
+            grids=torch.from_numpy(places.grids[shard]),
+            prefix=torch.from_numpy(places.prefix[shard]),
+            places=torch.from_numpy(places.coordinates[piece]),
+            segments=image_segments(
+                images, share.rows_in, sizes,
+                None if whole is None else image_segments(whole, share.rows_in // layout.cp, sizes),
+            ),
+            windows=image_windows(images, sizes, None if whole is None else image_windows(whole, sizes)),
+        )  # fmt: skip
+
+    def _piece(self, layout: Layout, share: Share) -> slice:
+        """The lane's input rows of this rank's context-parallel share."""
+        rows = share.rows_in // layout.cp
+        first = layout.coordinate(self.rank).cp * rows
+        return slice(first, first + rows)
+
+    def _whole_images(self, images: Sequence[Laid], layout: Layout, share: Share, sizes: VitSizes) -> list[Laid] | None:
+        """The images of this rank's context-parallel piece, counted from it, if all of the lane lie whole in one."""
+        piece = self._piece(layout, share)
+        rows = piece.stop - piece.start
+        ends = [(image.row - sizes.prefix, image.row + image.patches - 1) for image in images]
+        if layout.cp == 1 or any(start // rows != end // rows for start, end in ends):
+            return None
+        return [Laid(i.grid, i.row - piece.start) for i in images if piece.start <= i.row < piece.stop]
+
+    def _grid(self, batch: BatchPlan, span: Span) -> tuple[int, int]:
+        document = batch.documents[span.document]
+        return self.sources[document.source].grid(document.index, span.item)
+
+    def _payload(self, batch: BatchPlan, span: Span, bad: list[BadPayload]) -> PatchPayload:
+        document = batch.documents[span.document]
+        source = self.sources[document.source]
+        payload, reason = load_item_or_neutral(source, document.index, span.item, document.items[span.item])
+        if reason is not None:
+            bad.append(BadPayload(document.source, document.index, str(reason)))
+        return payload

@@ -37,8 +37,8 @@ class ItemSettings:
     """How images enter a module: `merge` x `merge` patches leave as one row.
 
     `size` is the longer side in pixels after scaling, None for the image's own; `mark` stood for an image in the
-    text that was prepared. Raises DataError if a setting is not positive, `channels` is not 1 or 3, or
-    `max_patches` holds no merge group.
+    text that was prepared. Where a patch has several `frames` an image is shown in each. Raises DataError if a setting
+    is not positive, `channels` is not 1 or 3, or `max_patches` holds no merge group.
     """
 
     module: str
@@ -48,6 +48,7 @@ class ItemSettings:
     max_patches: int
     channels: int = 3
     mark: str = "<image>"
+    frames: int = 1
 
     def __post_init__(self) -> None:
         size = 1 if self.size is None else self.size
@@ -65,7 +66,7 @@ class ItemSettings:
     @property
     def columns(self) -> int:
         """Numbers per patch row."""
-        return self.channels * self.patch**2
+        return self.channels * self.frames * self.patch**2
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid (rows, columns) of an image of a size in pixels."""
@@ -120,19 +121,21 @@ def read_patches(data: bytes, height: int, width: int, settings: ItemSettings) -
     scaled = image.resize((columns * settings.patch, rows * settings.patch), Image.Resampling.BICUBIC)
     pixels = np.asarray(scaled, dtype=np.float32).reshape(scaled.height, scaled.width, settings.channels)
     normalised = ((pixels / 255 - 0.5) / 0.5).astype(np.float32, copy=False)
-    patches = cut_patches(normalised, settings.patch, settings.merge)
+    patches = cut_patches(normalised, settings.patch, settings.merge, settings.frames)
     payload = PatchPayload(patches, grid_coordinates(rows, columns, settings.merge), (rows, columns))
     check_rows(payload, rows * columns, "image")
     return payload
 
 
-def cut_patches(pixels: Floats, patch: int, merge: int) -> Floats:
-    """Cut (height, width, channels) into (rows, channels * patch * patch), each merge group consecutive."""
+def cut_patches(pixels: Floats, patch: int, merge: int, frames: int = 1) -> Floats:
+    """Cut (height, width, channels) into (rows, channels * frames * patch * patch), each merge group consecutive and
+    every frame the same."""
     height, width, channels = pixels.shape
     rows, columns = height // (patch * merge), width // (patch * merge)
     cut = pixels.reshape(rows, merge, patch, columns, merge, patch, channels)
     ordered = cut.transpose(0, 3, 1, 4, 6, 2, 5)
-    return np.ascontiguousarray(ordered.reshape(rows * columns * merge**2, channels * patch**2))
+    shown = np.repeat(ordered.reshape(rows * columns * merge**2, channels, 1, patch**2), frames, axis=2)
+    return np.ascontiguousarray(shown.reshape(len(shown), channels * frames * patch**2))
 
 
 def grid_coordinates(rows: int, columns: int, merge: int) -> Ints:

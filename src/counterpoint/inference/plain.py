@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from counterpoint.data.image_rows import pack_images
 from counterpoint.data.payload import PatchPayload
 from counterpoint.data.positions import lay_positions
-from counterpoint.models.batch import Insert, PatchBatch, TextBatch
+from counterpoint.models.batch import Insert, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.head import VocabularyHead
@@ -45,11 +46,11 @@ class Features:
 
 @dataclass(frozen=True)
 class PlainModel:
-    """All modules of a plan on one device, in evaluation; `merges` are of those that take images."""
+    """All modules of a plan on one device, in evaluation; `towers` are the sizes of those that take images."""
 
     chains: dict[str, Chain]
     wires: tuple[Wire, ...]
-    merges: dict[str, int]
+    towers: dict[str, VitSizes]
     sink: str
     position_axes: int
     device: torch.device
@@ -70,8 +71,8 @@ class PlainModel:
         sizes = plan.sizes[plan.sink]
         assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
         wires = tuple(Wire(edge.source, edge.target, edge.depths) for edge in plan.graph.edges)
-        merges = {module: size.merge for module, size in plan.sizes.items() if isinstance(size, VitSizes)}
-        return cls(chains, wires, merges, plan.sink, sizes.position_axes, device)
+        towers = {module: size for module, size in plan.sizes.items() if isinstance(size, VitSizes)}
+        return cls(chains, wires, towers, plan.sink, sizes.position_axes, device)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Features]:
         """Per prompt, its images and their features."""
@@ -82,7 +83,9 @@ class PlainModel:
             for module, row, payload in prompt.items
         ]
         modules = dict.fromkeys(item.module for _start, item, _payload in placed)
-        batches = {module: self._packed([one for one in placed if one[1].module == module]) for module in modules}
+        batches = {
+            module: self._packed(module, [one for one in placed if one[1].module == module]) for module in modules
+        }
         inserts, deep = Towers(self.chains, self.wires, batches).into(self.sink)
         return [
             Features(
@@ -121,20 +124,15 @@ class PlainModel:
 
     def _item(self, module: str, row: int, payload: PatchPayload) -> Item:
         """An image as the plan knows it; `row` is its first of the prompt."""
-        patches, merge = len(payload.patches), self.merges[module]
+        patches, merge = len(payload.patches), self.towers[module].merge
         return Item(module, row, patches, patches // merge**2, payload.grid[1] // merge)
 
-    def _packed(self, placed: Sequence[tuple[int, Item, PatchPayload]]) -> Items:
+    def _packed(self, module: str, placed: Sequence[tuple[int, Item, PatchPayload]]) -> Items:
         """Images of one encoder, of prompts that begin at rows of the batch."""
-        lengths = tuple(item.rows_in for _start, item, _payload in placed)
-        patches = PatchBatch(
-            patches=self._tensor(np.concatenate([p.patches for _start, _item, p in placed])),
-            coordinates=self._tensor(np.concatenate([p.coordinates for _start, _item, p in placed])),
-            grids=self._tensor(np.repeat(np.array([p.grid for _start, _item, p in placed]), lengths, axis=0)),
-            segments=Segments.build(lengths, sum(lengths), self.device),
-        )
+        patches, kept = pack_images([payload for _start, _item, payload in placed], self.towers[module], torch.float32)
         places = np.concatenate([np.arange(item.rows) + start + item.position for start, item, _payload in placed])
-        return Items(patches, tuple(item.rows for _start, item, _payload in placed), self._tensor(places))
+        lengths = tuple(item.rows for _start, item, _payload in placed)
+        return Items(patches.to(self.device), kept.to(self.device), lengths, self._tensor(places))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

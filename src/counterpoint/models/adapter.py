@@ -29,7 +29,7 @@ class FeatureEmbedding(nn.Module):
 
 def adapter_parts(sizes: AdapterSizes) -> list[Part]:
     """An encoder of features, which merges nothing."""
-    return encoder_parts(sizes, partial(_embedding, sizes))
+    return encoder_parts(sizes, 1, partial(_embedding, sizes))
 
 
 def _embedding(sizes: AdapterSizes, _earlier: Earlier) -> nn.Module:

@@ -1,6 +1,7 @@
 """Attention inside each document of packed rows."""
 
-from typing import final
+from collections.abc import Callable
+from typing import Any, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,7 +9,12 @@ from torch import Tensor, nn
 from counterpoint.models.batch import Batch
 from counterpoint.models.exchange import Enter
 from counterpoint.models.linear import Linear, OutputLinear
-from counterpoint.models.segments import Bucket, Segments
+from counterpoint.models.segments import Bucket, Segments, Windows
+
+
+def of_documents(batch: Batch) -> Segments:
+    """The rows of each document, or item."""
+    return batch.segments
 
 
 @final
@@ -16,7 +22,8 @@ class Attention(nn.Module):
     """Grouped-query attention on normed rows (rows, hidden) -> (rows, hidden).
 
     The numbers of heads follow from the weights: a share of the weights computes a share of the heads.
-    `rotary` maps (queries, keys, batch) to queries and keys; `q_norm` and `k_norm` act on one head.
+    `rotary` maps (queries, keys, batch) to queries and keys; `q_norm` and `k_norm` act on one head. `sees` says
+    which rows of a batch see each other: by default those of a document.
     """
 
     def __init__(
@@ -28,20 +35,23 @@ class Attention(nn.Module):
         *,
         bias: bool,
         qkv_bias: bool,
+        key_bias: bool,
         causal: bool,
         rotary: nn.Module,
         q_norm: nn.Module,
         k_norm: nn.Module,
+        sees: Callable[[Any], Segments | Windows] = of_documents,
     ) -> None:
         super().__init__()
         self.head_dim = head_dim
         self.enter: nn.Module = Enter()
         self.q = Linear(hidden, heads * head_dim, bias=qkv_bias)
-        self.k = Linear(hidden, kv_heads * head_dim, bias=qkv_bias)
+        self.k = Linear(hidden, kv_heads * head_dim, bias=key_bias)
         self.v = Linear(hidden, kv_heads * head_dim, bias=qkv_bias)
         self.q_norm = q_norm
         self.k_norm = k_norm
         self.rotary = rotary
+        self.sees = sees
         self.mix: nn.Module = Mix(causal=causal)
         self.o = OutputLinear(heads * head_dim, hidden, bias=bias)
 
@@ -51,7 +61,7 @@ class Attention(nn.Module):
         keys = self.k_norm(self._split_heads(self.k(inputs)))
         values = self._split_heads(self.v(inputs))
         queries, keys = self.rotary(queries, keys, batch)
-        mixed = self.mix(queries, keys, values, batch.segments)
+        mixed = self.mix(queries, keys, values, self.sees(batch))
         out: Tensor = self.o(mixed.flatten(1))
         return out
 
@@ -67,11 +77,11 @@ class Mix(nn.Module):
         super().__init__()
         self.causal = causal
 
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, segments: Segments) -> Tensor:
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | Windows) -> Tensor:
         return attend(queries, keys, values, segments, causal=self.causal)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments, *, causal: bool) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | Windows, *, causal: bool) -> Tensor:
     """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) of their own document.
 
     Rows of no document come out as zeros. Without any document all three inputs still get gradients, of zero.

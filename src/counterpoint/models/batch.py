@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from counterpoint.models.segments import Segments
+from counterpoint.models.segments import Segments, Windows
 
 NO_TOKEN = -1
 """Id of a row without a token: a placeholder, which features fill, or padding."""
+
+NO_PREFIX = -1
+"""Number of a row of patches that is no learned one."""
 
 NO_LABEL = -100
 """Label of a row without a loss."""
@@ -73,14 +76,19 @@ class PatchBatch:
     """Packed images of patches.
 
     `patches` (rows, patch_dim); `coordinates` int64 (rows, 2), the (row, column) of each patch in its image;
-    `grids` int64 (rows, 2), the (height, width) of that image in patches. Under tensor parallelism these
-    three describe the rank's own rows, while `segments` describes every row of the lane.
+    `grids` int64 (rows, 2), the (height, width) of that image in patches; `prefix` int64 (rows,) the number of the
+    learned row that stands there, NO_PREFIX at patches and padding. Under tensor parallelism these describe the rank's
+    own rows, while `places` int64 (rows, 2) are the coordinates of its context-parallel share, and `segments` and
+    `windows` describe every row of the lane.
     """
 
     patches: Tensor
     coordinates: Tensor
     grids: Tensor
+    prefix: Tensor
+    places: Tensor
     segments: Segments
+    windows: Windows = field(default_factory=lambda: Windows(()))
 
     def to(self, device: torch.device | str) -> "PatchBatch":
         """The same batch on `device`."""
@@ -88,7 +96,10 @@ class PatchBatch:
             patches=self.patches.to(device, non_blocking=True),
             coordinates=self.coordinates.to(device, non_blocking=True),
             grids=self.grids.to(device, non_blocking=True),
+            prefix=self.prefix.to(device, non_blocking=True),
+            places=self.places.to(device, non_blocking=True),
             segments=self.segments.to(device),
+            windows=self.windows.to(device),
         )
 
 

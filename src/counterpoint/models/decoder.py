@@ -57,6 +57,7 @@ def _attention_layer(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
         sizes.head_dim,
         bias=sizes.bias,
         qkv_bias=sizes.bias or sizes.qkv_bias,
+        key_bias=sizes.bias or sizes.qkv_bias,
         causal=True,
         rotary=rotary,
         q_norm=_head_norm(sizes),

@@ -1,30 +1,43 @@
 """What encoders share: layers, their taps, a norm and a projector."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from torch import nn
 
-from counterpoint.models.attention import Attention
+from counterpoint.models.attention import Attention, of_documents
 from counterpoint.models.chain import Part
 from counterpoint.models.layers import EncoderLayer
-from counterpoint.models.mlp import Mlp, gelu
-from counterpoint.models.norm import LayerNorm
-from counterpoint.models.projector import LinearProjector, MlpProjector
+from counterpoint.models.linear import Linear
+from counterpoint.models.mlp import ACTIVATIONS, GatedMlp, Mlp
+from counterpoint.models.norm import Scale, norm_of
+from counterpoint.models.projector import Projector
 from counterpoint.models.rotary import Unrotated
-from counterpoint.plan.sizes import EncoderSizes
+from counterpoint.models.segments import Segments, Windows
+from counterpoint.plan.sizes import ProjectorSizes, TowerSizes
 
 Earlier = Mapping[str, nn.Module]
+Sees = Callable[[Any], Segments | Windows]
 
 
-def encoder_parts(sizes: EncoderSizes, embedding: Callable[[Earlier], nn.Module]) -> list[Part]:
-    """The parts `embed`, `layers.N`, each with its `taps.N` where it has one, `norm` and `projector`."""
-    return [
-        Part("embed", embedding, makes_rows=True),
-        *_layers(sizes),
-        Part("norm", partial(_final_norm, sizes)),
-        Part("projector", partial(_projector, sizes)),
-    ]
+def encoder_parts(
+    sizes: TowerSizes,
+    group: int,
+    embedding: Callable[[Earlier], nn.Module],
+    rotary: Callable[[], nn.Module] = Unrotated,
+    sees: Callable[[int], Sees] = lambda _layer: of_documents,
+) -> list[Part]:
+    """The parts `embed`, `layers.N`, each with its `taps.N` where it has one, `norm` if there is one, and `projector`.
+
+    `group` rows that leave the layers become one; `rotary` turns queries and keys; `sees(layer)` is what attention
+    of a layer looks at.
+    """
+    parts = [Part("embed", embedding, makes_rows=True), *_layers(sizes, group, rotary, sees)]
+    if sizes.final_norm:
+        parts.append(Part("norm", partial(_final_norm, sizes)))
+    return [*parts, Part("projector", partial(_projector, sizes, group, sizes.projector))]
 
 
 def port_of(layer: int) -> str:
@@ -32,39 +45,56 @@ def port_of(layer: int) -> str:
     return f"d{layer}"
 
 
-def _layers(sizes: EncoderSizes) -> Iterator[Part]:
+def _layers(
+    sizes: TowerSizes, group: int, rotary: Callable[[], nn.Module], sees: Callable[[int], Sees]
+) -> Iterator[Part]:
+    tap = replace(sizes.projector, norm=sizes.tap_norm)
     for layer in range(sizes.layers):
-        yield Part(f"layers.{layer}", partial(_layer, sizes))
+        yield Part(f"layers.{layer}", partial(_layer, sizes, rotary, sees(layer)))
         if layer in sizes.taps:
-            yield Part(f"taps.{layer}", partial(_projector, sizes), emits=port_of(layer))
+            yield Part(f"taps.{layer}", partial(_projector, sizes, group, tap), emits=port_of(layer))
 
 
-def _layer(sizes: EncoderSizes, _earlier: Earlier) -> nn.Module:
+def _layer(sizes: TowerSizes, rotary: Callable[[], nn.Module], sees: Sees, _earlier: Earlier) -> nn.Module:
     attention = Attention(
         sizes.hidden,
         sizes.heads,
         sizes.heads,
-        sizes.hidden // sizes.heads,
+        sizes.head_dim,
         bias=True,
-        qkv_bias=True,
+        qkv_bias=sizes.qkv_bias,
+        key_bias=sizes.qkv_bias and sizes.key_bias,
         causal=False,
-        rotary=Unrotated(),
+        rotary=rotary(),
         q_norm=nn.Identity(),
         k_norm=nn.Identity(),
+        sees=sees,
     )
-    mlp = Mlp(sizes.hidden, sizes.ffn, sizes.hidden, gelu, bias=True)
-    return EncoderLayer(
-        LayerNorm(sizes.hidden, sizes.norm_eps), attention, LayerNorm(sizes.hidden, sizes.norm_eps), mlp
-    )
+    return EncoderLayer(_norm(sizes), attention, _scale(sizes), _norm(sizes), _mlp(sizes), _scale(sizes))
 
 
-def _final_norm(sizes: EncoderSizes, _earlier: Earlier) -> nn.Module:
-    return LayerNorm(sizes.hidden, sizes.norm_eps)
+def _mlp(sizes: TowerSizes) -> nn.Module:
+    if sizes.activation == "swiglu":
+        return GatedMlp(sizes.hidden, sizes.ffn, bias=True)
+    return Mlp(sizes.hidden, sizes.ffn, sizes.hidden, ACTIVATIONS[sizes.activation], bias=True)
 
 
-def _projector(sizes: EncoderSizes, _earlier: Earlier) -> nn.Module:
-    group = sizes.merge * sizes.merge
-    norm = LayerNorm(sizes.merged, sizes.norm_eps) if sizes.projector_norm else nn.Identity()
-    if sizes.projector == "linear":
-        return LinearProjector(group, norm, sizes.merged, sizes.out)
-    return MlpProjector(group, norm, sizes.merged, sizes.projector_hidden, sizes.out)
+def _norm(sizes: TowerSizes) -> nn.Module:
+    return norm_of(sizes.norm, sizes.hidden, sizes.norm_eps)
+
+
+def _scale(sizes: TowerSizes) -> nn.Module:
+    return Scale(sizes.hidden) if sizes.layer_scale else nn.Identity()
+
+
+def _final_norm(sizes: TowerSizes, _earlier: Earlier) -> nn.Module:
+    return _norm(sizes)
+
+
+def _projector(sizes: TowerSizes, group: int, projector: ProjectorSizes, _earlier: Earlier) -> nn.Module:
+    inputs = sizes.hidden * group
+    norm = norm_of(projector.norm, inputs, projector.norm_eps)
+    if projector.kind == "linear":
+        return Projector(group, norm, ("linear", Linear(inputs, sizes.out, bias=projector.bias)))
+    activation = ACTIVATIONS[projector.activation]
+    return Projector(group, norm, ("mlp", Mlp(inputs, projector.hidden, sizes.out, activation, bias=projector.bias)))

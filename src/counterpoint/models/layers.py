@@ -65,16 +65,26 @@ class MoeLayer(nn.Module):
 
 @final
 class EncoderLayer(nn.Module):
-    """Attention, then MLP, each with its norm and its residual."""
+    """Attention, then MLP, each with its norm, its scale and its residual."""
 
-    def __init__(self, attention_norm: nn.Module, attention: nn.Module, mlp_norm: nn.Module, mlp: nn.Module) -> None:
+    def __init__(
+        self,
+        attention_norm: nn.Module,
+        attention: nn.Module,
+        attention_scale: nn.Module,
+        mlp_norm: nn.Module,
+        mlp: nn.Module,
+        mlp_scale: nn.Module,
+    ) -> None:
         super().__init__()
         self.attention_norm = attention_norm
         self.attention = attention
+        self.attention_scale = attention_scale
         self.mlp_norm = mlp_norm
         self.mlp = mlp
+        self.mlp_scale = mlp_scale
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        attended: Tensor = rows + self.attention(self.attention_norm(rows), batch)
-        out: Tensor = attended + self.mlp(self.mlp_norm(attended))
+        attended: Tensor = rows + self.attention_scale(self.attention(self.attention_norm(rows), batch))
+        out: Tensor = attended + self.mlp_scale(self.mlp(self.mlp_norm(attended)))
         return out

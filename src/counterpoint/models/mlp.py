@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,13 +12,32 @@ from counterpoint.models.linear import Linear, OutputLinear
 
 
 def gelu(rows: Tensor) -> Tensor:
-    """GELU in its tanh form (Hendrycks and Gimpel, 2016)."""
+    """x times the normal distribution's share below x (Hendrycks and Gimpel, 2016, arXiv:1606.08415)."""
+    return F.gelu(rows)
+
+
+def gelu_tanh(rows: Tensor) -> Tensor:
+    """GELU in its tanh form (the same)."""
     return F.gelu(rows, approximate="tanh")
+
+
+def quick_gelu(rows: Tensor) -> Tensor:
+    """GELU in its sigmoid form, x sigmoid(1.702 x) (the same)."""
+    return rows * torch.sigmoid(1.702 * rows)
 
 
 def squared_relu(rows: Tensor) -> Tensor:
     """relu(x)^2 (So et al., 2021)."""
     return F.relu(rows).square()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "quick_gelu": quick_gelu,
+    "relu2": squared_relu,
+}
+"""Activations of MLPs without a gate, by the names that sizes give them."""
 
 
 @final

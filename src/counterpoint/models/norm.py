@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.models.batch import Batch
+from counterpoint.plan.sizes import NormKind
 
 
 @final
@@ -34,3 +35,26 @@ class LayerNorm(nn.Module):
 
     def forward(self, rows: Tensor, _batch: Batch | None = None) -> Tensor:
         return F.layer_norm(rows, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@final
+class Scale(nn.Module):
+    """Learned gains on what a sublayer adds, rows (rows, width) -> (rows, width) (Touvron et al., 2021)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows * self.weight
+
+
+def norm_of(kind: NormKind, width: int, eps: float) -> nn.Module:
+    """The norm of a kind; `none` changes nothing."""
+    match kind:
+        case "layer":
+            return LayerNorm(width, eps)
+        case "rms":
+            return RmsNorm(width, eps)
+        case "none":
+            return nn.Identity()

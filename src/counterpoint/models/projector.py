@@ -5,8 +5,6 @@ from typing import final
 from torch import Tensor, nn
 
 from counterpoint.models.batch import Batch
-from counterpoint.models.linear import Linear
-from counterpoint.models.mlp import Mlp, gelu
 
 
 def merge_patches(rows: Tensor, group: int) -> Tensor:
@@ -15,30 +13,16 @@ def merge_patches(rows: Tensor, group: int) -> Tensor:
 
 
 @final
-class MlpProjector(nn.Module):
-    """Merge, norm, linear, GELU, linear: (rows, hidden) -> (rows / group, outputs)."""
+class Projector(nn.Module):
+    """Merge and norm, then `linear` or `mlp`: (rows, hidden) -> (rows / group, outputs)."""
 
-    def __init__(self, group: int, norm: nn.Module, inputs: int, ffn: int, outputs: int) -> None:
+    def __init__(self, group: int, norm: nn.Module, change: tuple[str, nn.Module]) -> None:
         super().__init__()
         self.group = group
         self.norm = norm
-        self.mlp = Mlp(inputs, ffn, outputs, gelu, bias=True)
+        self._change, module = change
+        self.add_module(self._change, module)
 
     def forward(self, rows: Tensor, _batch: Batch) -> Tensor:
-        out: Tensor = self.mlp(self.norm(merge_patches(rows, self.group)))
-        return out
-
-
-@final
-class LinearProjector(nn.Module):
-    """Merge, norm, linear: (rows, hidden) -> (rows / group, outputs)."""
-
-    def __init__(self, group: int, norm: nn.Module, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.group = group
-        self.norm = norm
-        self.linear = Linear(inputs, outputs, bias=True)
-
-    def forward(self, rows: Tensor, _batch: Batch) -> Tensor:
-        out: Tensor = self.linear(self.norm(merge_patches(rows, self.group)))
+        out: Tensor = self.get_submodule(self._change)(self.norm(merge_patches(rows, self.group)))
         return out

@@ -5,7 +5,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from counterpoint.models.batch import Batch, TextBatch
+from counterpoint.models.batch import Batch, PatchBatch, TextBatch
 
 
 @final
@@ -42,6 +42,26 @@ class Rotary(nn.Module):
         if self.sections is None:
             return positions[:, None]
         return torch.cat([positions[:, i : i + 1].expand(-1, n) for i, n in enumerate(self.sections)], dim=1)
+
+
+@final
+class PatchRotary(nn.Module):
+    """Rotate the halves of queries and keys (rows, heads, head_dim) by the row and column of their patch: of the pairs
+    of a half, the first half turns with the row, the second with the column (Wang et al., 2024, arXiv:2409.12191).
+    """
+
+    def __init__(self, head_dim: int, theta: float) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.theta = theta
+
+    def forward(self, queries: Tensor, keys: Tensor, batch: PatchBatch) -> tuple[Tensor, Tensor]:
+        wide = torch.promote_types(queries.dtype, torch.float32)
+        pairs = self.head_dim // 2
+        exponents = torch.arange(0, pairs, 2, device=queries.device, dtype=wide) / pairs
+        angles = (batch.places.to(wide)[:, :, None] * self.theta**-exponents).flatten(1)
+        cosine, sine = angles.cos().to(queries.dtype)[:, None], angles.sin().to(queries.dtype)[:, None]
+        return _rotate(queries, cosine, sine), _rotate(keys, cosine, sine)
 
 
 def _rotate(rows: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

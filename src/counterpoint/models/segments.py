@@ -26,8 +26,9 @@ class Bucket:
     filled: Tensor | None
 
     @classmethod
-    def build(cls, starts: list[int], lengths: list[int]) -> "Bucket":
-        """Index tensors on the CPU for documents that start at the rows `starts`."""
+    def build(cls, documents: Sequence[Tensor]) -> "Bucket":
+        """Index tensors on the CPU for documents whose rows are int64 (length,) each."""
+        lengths = [len(rows) for rows in documents]
         length = torch.tensor(lengths)
         within = torch.cat([torch.arange(n) for n in lengths])
         longest = max(lengths)
@@ -36,7 +37,7 @@ class Bucket:
         return cls(
             documents=len(lengths),
             longest=longest,
-            source=torch.tensor(starts).repeat_interleave(length) + within,
+            source=torch.cat(tuple(documents)),
             slots=grid.repeat_interleave(length) + within,
             filled=None if even else torch.arange(longest)[None, :] < length[:, None],
         )
@@ -93,7 +94,7 @@ class Segments:
         if starts is None:
             starts = list(accumulate(lengths, initial=0))
         grouped = (
-            Bucket.build([starts[i] for i in members], [lengths[i] for i in members]).to(device)
+            Bucket.build([torch.arange(starts[i], starts[i] + lengths[i]) for i in members]).to(device)
             for members in _similar_lengths(lengths)
         )
         extents = torch.tensor(tuple(lengths), dtype=torch.int64)
@@ -110,6 +111,25 @@ class Segments:
             self.extents.to(device, non_blocking=True),
             None if self.own is None else self.own.to(device),
         )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Groups of rows, anywhere in their documents, that see each other and nothing else; `own` is as in Segments."""
+
+    buckets: tuple[Bucket, ...]
+    own: "Windows | None" = None
+
+    @classmethod
+    def build(cls, groups: Sequence[Tensor], own: "Windows | None" = None) -> "Windows":
+        """Describe groups of rows, int64 (length,) each, on the CPU."""
+        members = _similar_lengths([len(rows) for rows in groups])
+        return cls(tuple(Bucket.build([groups[i] for i in which]) for which in members), own)
+
+    def to(self, device: torch.device | str) -> "Windows":
+        """The same windows with their index tensors on `device`."""
+        own = None if self.own is None else self.own.to(device)
+        return Windows(tuple(bucket.to(device) for bucket in self.buckets), own)
 
 
 def _similar_lengths(lengths: Sequence[int]) -> list[list[int]]:

@@ -23,10 +23,11 @@ class Wire(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Images that one encoder takes: `patches`, `lengths` of the rows that leave it for each image, and `places` int64
-    (rows,) of these rows among those of the module that reads documents."""
+    """Images that one encoder takes: `patches`, the rows int64 (rows,) of what leaves it that are `kept`, `lengths` of
+    those of each image, and `places` int64 (rows,) of them among the rows of the module that reads documents."""
 
     patches: PatchBatch
+    kept: Tensor
     lengths: tuple[int, ...]
     places: Tensor
 
@@ -57,8 +58,10 @@ class Towers:
 
     def _run(self, module: str) -> Mapping[str, Tensor]:
         if module not in self._outputs:
-            batch = self.items[module].patches if module in self.items else self._features(module)
-            self._outputs[module] = self.chains[module](None, batch)
+            items = self.items.get(module)
+            outputs = self.chains[module](None, self._features(module) if items is None else items.patches)
+            kept = {port: rows if items is None else rows.index_select(0, items.kept) for port, rows in outputs.items()}
+            self._outputs[module] = kept
         return self._outputs[module]
 
     def _features(self, module: str) -> FeatureBatch:

@@ -15,7 +15,7 @@ from counterpoint.errors import PlacementError
 from counterpoint.models.attention import Attention
 from counterpoint.models.chain import Chain
 from counterpoint.models.mamba import Filters, Mamba, Streams
-from counterpoint.models.segments import Segments
+from counterpoint.models.segments import Segments, Windows
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 
 
@@ -99,7 +99,7 @@ class ContextMix(nn.Module):
         self.mix = mix
         self.exchange = HeadExchange(ranks)
 
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, segments: Segments) -> Tensor:
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | Windows) -> Tensor:
         """(rows, heads, dim) and twice (rows, kv_heads, dim) -> (rows, heads, dim)."""
         if segments.own is not None:
             alone: Tensor = self.mix(queries, keys, values, segments.own)

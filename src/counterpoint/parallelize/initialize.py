@@ -61,6 +61,7 @@ def _step_bias(share: float) -> float:
 INITIAL_VALUES = (
     Initial("*.bias"),
     Initial("*norm.weight", mean=1.0),
+    Initial("*_scale.weight", mean=1.0),
     Initial("*.dynamics.a_log", of_uniform=_decay_rate),
     Initial("*.dynamics.dt_bias", of_uniform=_step_bias),
     Initial("*.dynamics.d", mean=1.0),

@@ -50,6 +50,8 @@ TENSOR_RULES = (
     TensorRule("head.weight", "words"),
     TensorRule("embed.patch.*", "share"),
     TensorRule("embed.positions.weight", "share"),
+    TensorRule("embed.prefix.weight", "share"),
+    TensorRule("embed.norm.*", "share"),
     TensorRule("embed.linear.*", "share"),
     TensorRule("*.attention.[qkv].*", "outputs"),
     TensorRule("*.attention.[qk]_norm.weight", "share"),
@@ -66,6 +68,7 @@ TENSOR_RULES = (
     TensorRule("*.moe.shared.down.weight", "inputs"),
     TensorRule("*.moe.shared.*", "outputs"),
     TensorRule("*norm.*", "rows"),
+    TensorRule("*_scale.weight", "rows"),
     TensorRule("projector.linear.*", "rows"),
     TensorRule("taps.*.linear.*", "rows"),
 )

@@ -43,18 +43,25 @@ class ModuleRows:
     `merge` input rows become one output row; `cost` is the integer cost of an item by its input rows;
     `balance` is how items are dealt to lanes: none, sample or cost. One microbatch of the module covers `group` of the
     step's. A module that reads the rows of other encoders computes the items of these `roots`; without any its own.
+    Right before the rows of each item go `prefix` rows that the module makes itself and that do not leave it.
     """
 
     layout: Layout
     merge: int = 1
     group: int = 1
     roots: frozenset[str] = frozenset()
+    prefix: int = 0
     cost: Callable[[int], int] = field(default=lambda rows: rows, compare=False)
     balance: str = "cost"
 
     def computes(self, item: Item) -> bool:
         """Whether an item passes through the module."""
         return item.module in self.roots if self.roots else item.module == self.layout.module
+
+    @property
+    def lead(self) -> int:
+        """Output rows that an item's prefix takes up, so that the groups of its own rows stay whole."""
+        return -(-self.prefix // self.merge)
 
     def rows_in(self, item: Item) -> int:
         """The rows of an item that enter: its patches or frames, or the rows that its root has made of them."""
@@ -179,22 +186,26 @@ def _document_share(cell: list[int], documents: tuple[Document, ...], module: Mo
 
 def _item_share(items: list[tuple[int, int]], documents: tuple[Document, ...], module: ModuleRows) -> Share:
     """Items whole in the equal pieces of the lane's cp ranks, or end to end where one alone exceeds a piece."""
-    pieces = _deal_pieces(items, documents, module.layout.cp)
-    rows = max(sum(documents[d].items[i].rows for d, i in piece) for piece in pieces)
+    extents = {(d, i): module.lead + documents[d].items[i].rows for d, i in items}
+    pieces = _deal_pieces(items, extents, module.layout.cp)
+    rows = max(sum(extents[key] for key in piece) for piece in pieces)
     size = _padded(rows, module.layout.lane_size // len(pieces))
     spans = []
     for number, piece in enumerate(pieces):
         row = number * size
         for d, i in piece:
             item = documents[d].items[i]
-            spans.append(Span(d, i, row * module.merge, module.rows_in(item), row, item.rows))
-            row += item.rows
+            first = row + module.lead
+            spans.append(Span(d, i, first * module.merge, module.rows_in(item), first, item.rows))
+            row = first + item.rows
     return Share(tuple(spans), len(pieces) * size * module.merge, len(pieces) * size)
 
 
-def _deal_pieces(items: list[tuple[int, int]], documents: tuple[Document, ...], cp: int) -> list[list[tuple[int, int]]]:
-    """Items per cp rank, the largest first to the emptiest; all in one piece, to be cut, if one exceeds a share."""
-    rows = {(d, i): documents[d].items[i].rows for d, i in items}
+def _deal_pieces(
+    items: list[tuple[int, int]], rows: dict[tuple[int, int], int], cp: int
+) -> list[list[tuple[int, int]]]:
+    """Items of so many rows per cp rank, the largest first to the emptiest; all in one piece, to be cut, if one exceeds
+    a share."""
     if cp == 1 or max(rows.values(), default=0) * cp > sum(rows.values()):
         return [items]
     pieces: list[list[tuple[int, int]]] = [[] for _ in range(cp)]

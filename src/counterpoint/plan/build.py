@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 from counterpoint.config.graph import entering_width
 from counterpoint.config.schema import (
@@ -9,11 +11,12 @@ from counterpoint.config.schema import (
     Config,
     DecoderConfig,
     EdgeConfig,
-    EncoderConfig,
+    LinearProjectorConfig,
     MambaConfig,
-    MlpProjectorConfig,
     ModuleConfig,
     MoeConfig,
+    ProjectorConfig,
+    TowerConfig,
     VitConfig,
 )
 from counterpoint.errors import ConfigError
@@ -22,7 +25,15 @@ from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.model_facts import ModelFacts, facts_of
 from counterpoint.plan.placement import LayoutRequest, Placement, place
 from counterpoint.plan.plan import ENCODER_LAYER, Plan, Widths, even_split
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, MambaSizes, ModelSizes, MoeSizes, VitSizes
+from counterpoint.plan.sizes import (
+    AdapterSizes,
+    DecoderSizes,
+    MambaSizes,
+    ModelSizes,
+    MoeSizes,
+    ProjectorSizes,
+    VitSizes,
+)
 from counterpoint.plan.trainability import trained_parts
 
 
@@ -43,6 +54,7 @@ def build_plan(config: Config, vocab: int | None) -> Plan:
             balance=config.data.balance,
             group=1 if name in graph.sinks else config.schedule.encoder_group,
             roots=frozenset() if name in graph.sinks else graph.roots(name),
+            prefix=facts[name].prefix,
         )
         for name in graph.modules
     }
@@ -92,16 +104,33 @@ def sizes_of(config: Config, module: str, vocab: int | None) -> ModelSizes:
             return _decoder_sizes(config, module, model, vocab)
         case VitConfig():
             return VitSizes(
-                layers=model.layers, hidden=model.hidden, heads=model.heads, ffn=model.ffn, patch=model.patch,
-                out=_leaving_width(config, module), positions=model.positions, merge=model.merge,
-                projector=model.projector.kind, projector_hidden=_inner_width(model), taps=_taps(config, module),
+                **_tower(config, module, model), patch=model.patch, frames=model.frames, merge=model.merge,
+                patch_bias=model.patch_bias, positions=model.positions, fit=model.fit,
+                rotary_theta=model.rotary_theta, prefix=model.prefix, embed_norm=model.embed_norm,
+                window=model.window or 0, full_layers=tuple(sorted(model.full_layers)),
             )  # fmt: skip
         case AdapterConfig():
-            return AdapterSizes(
-                layers=model.layers, hidden=model.hidden, heads=model.heads, ffn=model.ffn,
-                inputs=entering_width(config, module), out=_leaving_width(config, module),
-                projector=model.projector.kind, projector_hidden=_inner_width(model), taps=_taps(config, module),
-            )  # fmt: skip
+            return AdapterSizes(**_tower(config, module, model), inputs=entering_width(config, module))
+
+
+def _tower(config: Config, module: str, model: TowerConfig) -> dict[str, Any]:
+    """The fields that the sizes of all towers have."""
+    return {
+        "layers": model.layers, "hidden": model.hidden, "heads": model.heads, "ffn": model.ffn,
+        "out": _leaving_width(config, module), "norm": model.norm, "norm_eps": model.norm_eps,
+        "activation": model.activation, "qkv_bias": model.qkv_bias, "layer_scale": model.layer_scale,
+        "final_norm": model.final_norm, "taps": _taps(config, module), "tap_norm": model.tap_norm,
+        "projector": _projector(model.projector),
+    }  # fmt: skip
+
+
+def _projector(projector: ProjectorConfig) -> ProjectorSizes:
+    sizes = ProjectorSizes(
+        kind=projector.kind, norm=projector.norm, norm_eps=projector.norm_eps, bias=projector.bias
+    )  # fmt: skip
+    if isinstance(projector, LinearProjectorConfig):
+        return sizes
+    return replace(sizes, hidden=projector.hidden, activation=projector.activation)
 
 
 def _decoder_sizes(config: Config, module: str, model: DecoderConfig, vocab: int | None) -> DecoderSizes:
@@ -130,10 +159,6 @@ def _edge(edge: EdgeConfig) -> Edge:
 def _leaving_width(config: Config, module: str) -> int:
     """Columns of the rows that leave an encoder: all of its targets take the same."""
     return entering_width(config, next(edge.target for edge in config.edges if edge.source == module))
-
-
-def _inner_width(model: EncoderConfig) -> int:
-    return model.projector.hidden if isinstance(model.projector, MlpProjectorConfig) else 0
 
 
 def _taps(config: Config, module: str) -> tuple[int, ...]:

@@ -1,18 +1,19 @@
 """What a model's sizes say about it before it is built: parts, parameters, work, memory and row widths."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from counterpoint.plan import part_facts
 from counterpoint.plan.part_facts import PartFacts
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, EncoderSizes, ModelSizes, VitSizes
+from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, TowerSizes, VitSizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """A whole model: its parts in order, and what crosses its ends.
 
-    `row_multiple` input rows must stay together; `residual_sums` sublayers are added to the rows.
+    `row_multiple` input rows must stay together; `residual_sums` sublayers are added to the rows. Before the input rows
+    of each item the module computes `prefix` rows of its own.
     """
 
     parts: tuple[PartFacts, ...]
@@ -21,6 +22,7 @@ class ModelFacts:
     row_multiple: int
     causal: bool
     residual_sums: int
+    prefix: int = 0
 
     @property
     def parameters(self) -> int:
@@ -38,7 +40,8 @@ class ModelFacts:
 
     def forward_flops(self, rows: int) -> int:
         """Forward FLOPs of one document, or image, of `rows` input rows."""
-        return sum(part.cost(rows, self.pairs(rows)) for part in self.parts)
+        computed = rows + self.prefix
+        return sum(part.cost(computed, self.pairs(computed)) for part in self.parts)
 
     def integer_cost(self, rows: int) -> int:
         """What balancing compares of one document, or image, of `rows` input rows: its forward FLOPs."""
@@ -62,7 +65,7 @@ def decoder_facts(sizes: DecoderSizes) -> ModelFacts:
         parts=(
             part_facts.word_embedding(sizes),
             *_decoder_layers(sizes),
-            part_facts.final_norm(sizes.hidden, bias=False),
+            part_facts.final_norm(sizes.hidden, "rms"),
             part_facts.head(sizes),
         ),
         hidden_in=sizes.hidden,
@@ -75,35 +78,36 @@ def decoder_facts(sizes: DecoderSizes) -> ModelFacts:
 
 def vit_facts(sizes: VitSizes) -> ModelFacts:
     """Facts of a vision transformer with its projector; its input rows are flattened patches."""
-    return _encoder_facts(sizes, part_facts.patch_embedding(sizes), sizes.patch_dim)
+    windows = {layer: sizes.window**2 for layer in range(sizes.layers) if sizes.is_windowed(layer)}
+    facts = _encoder_facts(sizes, sizes.merge**2, part_facts.patch_embedding(sizes), sizes.patch_dim, windows)
+    return replace(facts, prefix=sizes.prefix)
 
 
 def adapter_facts(sizes: AdapterSizes) -> ModelFacts:
     """Facts of an adapter with its projector; its input rows are features of other encoders."""
-    return _encoder_facts(sizes, part_facts.feature_embedding(sizes), sizes.inputs)
+    return _encoder_facts(sizes, 1, part_facts.feature_embedding(sizes), sizes.inputs, {})
 
 
-def _encoder_facts(sizes: EncoderSizes, embedding: PartFacts, hidden_in: int) -> ModelFacts:
+def _encoder_facts(
+    sizes: TowerSizes, group: int, embedding: PartFacts, hidden_in: int, windows: Mapping[int, int]
+) -> ModelFacts:
+    """Facts of an encoder of which `group` rows become one; layers in `windows` see so many rows."""
+    norm = (part_facts.final_norm(sizes.hidden, sizes.norm),) if sizes.final_norm else ()
     return ModelFacts(
-        parts=(
-            embedding,
-            *_encoder_layers(sizes),
-            part_facts.final_norm(sizes.hidden, bias=True),
-            part_facts.projector(sizes),
-        ),
+        parts=(embedding, *_encoder_layers(sizes, group, windows), *norm, part_facts.projector(sizes, group)),
         hidden_in=hidden_in,
         hidden_out=sizes.out,
-        row_multiple=sizes.merge**2,
+        row_multiple=group,
         causal=False,
         residual_sums=2 * sizes.layers,
     )
 
 
-def _encoder_layers(sizes: EncoderSizes) -> Iterator[PartFacts]:
+def _encoder_layers(sizes: TowerSizes, group: int, windows: Mapping[int, int]) -> Iterator[PartFacts]:
     for layer in range(sizes.layers):
-        yield part_facts.encoder_layer(f"layers.{layer}", sizes)
+        yield part_facts.encoder_layer(f"layers.{layer}", sizes, windows.get(layer, 0))
         if layer in sizes.taps:
-            yield part_facts.projector(sizes, f"taps.{layer}")
+            yield part_facts.projector(sizes, group, f"taps.{layer}")
 
 
 def _decoder_layers(sizes: DecoderSizes) -> Iterator[PartFacts]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, EncoderSizes, ProjectorKind, VitSizes
+from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, NormKind, ProjectorSizes, TowerSizes, VitSizes
 
 Tensors = tuple[tuple[str, int], ...]
 """Parameters by their names inside a part, with their numbers of elements."""
@@ -19,15 +19,17 @@ class PartFacts:
     """One part, per row of the module's input.
 
     `tensors` are its parameters. `flops_per_row` and `flops_per_pair` count the forward pass, a multiplication and an
-    addition as two; a pair is a query and a key that it sees. `activation_elements` estimates what forward keeps for
-    backward. The part hands on `hidden_out` values for every `rows_per_output` of the module's input rows. Of the
-    routed experts' parameters a row meets `active_expert_parameters`.
+    addition as two; a pair is a query and a key that it sees. Attention in windows sees `window` rows, 0 for the whole
+    item. `activation_elements` estimates what forward keeps for backward. The part hands on `hidden_out` values for
+    every `rows_per_output` of the module's input rows. Of the routed experts' parameters a row meets
+    `active_expert_parameters`.
     """
 
     name: str
     tensors: Tensors = ()
     flops_per_row: int = 0
     flops_per_pair: int = 0
+    window: int = 0
     activation_elements: int
     hidden_out: int
     rows_per_output: int = 1
@@ -45,16 +47,21 @@ class PartFacts:
 
     def cost(self, rows: int, pairs: int) -> int:
         """Forward FLOPs on `rows` rows with `pairs` query-key pairs."""
-        return self.flops_per_row * rows + self.flops_per_pair * pairs
+        seen = rows * self.window if self.window else pairs
+        return self.flops_per_row * rows + self.flops_per_pair * seen
 
 
 def patch_embedding(sizes: VitSizes) -> PartFacts:
-    """Patches to rows, with learned positions."""
-    patch = _linear("patch", sizes.patch_dim, sizes.hidden, bias=True)
+    """Patches to rows, with learned positions and the learned rows in front of each image."""
+    patch = _linear("patch", sizes.patch_dim, sizes.hidden, bias=sizes.patch_bias)
+    entries = {"positions": sizes.positions**2, "prefix": sizes.prefix}
+    tables = tuple((f"{name}.weight", count * sizes.hidden) for name, count in entries.items() if count)
+    norm = _norm("norm", sizes.hidden, sizes.norm) if sizes.embed_norm else ()
+    read = _products(tables[:1]) if sizes.fit == "antialias" else 0
     return PartFacts(
         name="embed",
-        tensors=(*patch, ("positions.weight", sizes.positions**2 * sizes.hidden)),
-        flops_per_row=_products(patch),
+        tensors=(*patch, *tables, *norm),
+        flops_per_row=_products(patch) + read,
         activation_elements=sizes.patch_dim + 6 * sizes.hidden,
         hidden_out=sizes.hidden,
     )
@@ -77,9 +84,9 @@ def word_embedding(sizes: DecoderSizes) -> PartFacts:
     return _light("embed", (("weight", sizes.vocab * sizes.hidden),), sizes.hidden)
 
 
-def final_norm(hidden: int, *, bias: bool) -> PartFacts:
-    """The norm behind the last layer, with or without a bias."""
-    return _light("norm", (("weight", hidden), *((("bias", hidden),) if bias else ())), hidden)
+def final_norm(hidden: int, kind: NormKind) -> PartFacts:
+    """The norm behind the last layer."""
+    return _light("norm", _norm("", hidden, kind), hidden)
 
 
 def _light(name: str, tensors: Tensors, hidden: int) -> PartFacts:
@@ -92,28 +99,33 @@ def insertion(layer: int, hidden: int) -> PartFacts:
     return PartFacts(name=f"inserts.{layer}", activation_elements=0, hidden_out=hidden)
 
 
-def encoder_layer(name: str, sizes: EncoderSizes) -> PartFacts:
-    """Attention and MLP of an encoder, with their norms."""
+def encoder_layer(name: str, sizes: TowerSizes, window: int = 0) -> PartFacts:
+    """Attention and MLP of an encoder, with their norms and scales; each row sees `window` rows, 0 for its item's."""
     hidden, ffn = sizes.hidden, sizes.ffn
-    attention = _joined(_linear(f"attention.{piece}", hidden, hidden, bias=True) for piece in "qkvo")
-    linears = (*attention, *_mlp("mlp", hidden, ffn, hidden))
-    norms = (*_norm("attention_norm", hidden), *_norm("mlp_norm", hidden))
+    biases = {"q": sizes.qkv_bias, "k": sizes.qkv_bias and sizes.key_bias, "v": sizes.qkv_bias, "o": True}
+    attention = _joined(_linear(f"attention.{piece}", hidden, hidden, bias) for piece, bias in biases.items())
+    is_gated = sizes.activation == "swiglu"
+    gate = _linear("mlp.gate", hidden, ffn, bias=True) if is_gated else ()
+    linears = (*attention, *gate, *_mlp("mlp", hidden, ffn, hidden, bias=True))
+    norms = (*_norm("attention_norm", hidden, sizes.norm), *_norm("mlp_norm", hidden, sizes.norm))
+    scales = tuple((f"{piece}_scale.weight", hidden) for piece in ("attention", "mlp") if sizes.layer_scale)
     return PartFacts(
         name=name,
-        tensors=(*norms, *linears),
+        tensors=(*norms, *linears, *scales),
         flops_per_row=_products(linears),
         flops_per_pair=4 * hidden,
-        activation_elements=9 * hidden + 2 * ffn,
+        window=window,
+        activation_elements=9 * hidden + (4 if is_gated else 2) * ffn,
         hidden_out=hidden,
     )
 
 
-def projector(sizes: EncoderSizes, name: str = "projector") -> PartFacts:
-    """Rows, merged, in the width of the module that reads them; a tap hands its rows on as they came."""
-    linears, kept = _projection(sizes.projector, sizes.merged, sizes.projector_hidden, sizes.out)
-    norm = _norm("norm", sizes.merged) if sizes.projector_norm else ()
-    group = sizes.merge**2
+def projector(sizes: TowerSizes, group: int, name: str = "projector") -> PartFacts:
+    """Rows, `group` of them merged, in the width of what reads them; a tap hands its rows on as they came."""
     is_tap = name != "projector"
+    inputs, change = sizes.hidden * group, sizes.projector
+    linears, kept = _projection(change, inputs, sizes.out)
+    norm = _norm("norm", inputs, sizes.tap_norm if is_tap else change.norm)
     return PartFacts(
         name=name,
         tensors=(*norm, *linears),
@@ -124,11 +136,11 @@ def projector(sizes: EncoderSizes, name: str = "projector") -> PartFacts:
     )
 
 
-def _projection(kind: ProjectorKind, inputs: int, hidden: int, outputs: int) -> tuple[Tensors, int]:
+def _projection(sizes: ProjectorSizes, inputs: int, outputs: int) -> tuple[Tensors, int]:
     """The linears of a projector, and the elements that it keeps of a row."""
-    if kind == "linear":
-        return _linear("linear", inputs, outputs, bias=True), inputs
-    return _mlp("mlp", inputs, hidden, outputs), inputs + 2 * hidden
+    if sizes.kind == "linear":
+        return _linear("linear", inputs, outputs, sizes.bias), inputs
+    return _mlp("mlp", inputs, sizes.hidden, outputs, sizes.bias), inputs + 2 * sizes.hidden
 
 
 def decoder_attention(name: str, sizes: DecoderSizes) -> PartFacts:
@@ -230,17 +242,18 @@ def _gated(name: str, sizes: DecoderSizes, ffn: int, *, bias: bool) -> Tensors:
     return (*gate, *up, *down)
 
 
-def _mlp(name: str, inputs: int, ffn: int, outputs: int) -> Tensors:
-    return (*_linear(f"{name}.up", inputs, ffn, bias=True), *_linear(f"{name}.down", ffn, outputs, bias=True))
+def _mlp(name: str, inputs: int, ffn: int, outputs: int, bias: bool) -> Tensors:
+    return (*_linear(f"{name}.up", inputs, ffn, bias), *_linear(f"{name}.down", ffn, outputs, bias))
 
 
 def _linear(name: str, inputs: int, outputs: int, bias: bool) -> Tensors:
     return ((f"{name}.weight", inputs * outputs), *(((f"{name}.bias", outputs),) if bias else ()))
 
 
-def _norm(name: str, width: int) -> Tensors:
-    """A layer norm inside a part."""
-    return ((f"{name}.weight", width), (f"{name}.bias", width))
+def _norm(name: str, width: int, kind: NormKind) -> Tensors:
+    """The parameters of a norm inside a part, or of one that is a part, which has no name there."""
+    pieces = {"layer": ("weight", "bias"), "rms": ("weight",), "none": ()}[kind]
+    return tuple((f"{name}.{piece}" if name else piece, width) for piece in pieces)
 
 
 def _products(linears: Tensors) -> int:

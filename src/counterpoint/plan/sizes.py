@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Activation = Literal["swiglu", "relu2"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"]
+"""What stands between the two matrices of an MLP; `swiglu` has a third, the gate."""
+
+NormKind = Literal["none", "layer", "rms"]
+PositionFit = Literal["stretch", "crop", "corners", "antialias"]
+"""How an image's grid reads a square table of positions, always by bilinear interpolation: over the whole table,
+entries taken as areas; over the square that the image is cut from (RADIO); corner to corner (Qwen3-VL); or over the
+whole table with a wider filter where the grid is coarser than the table (SigLIP 2)."""
+
+DecoderActivation = Literal["swiglu", "relu2"]
 ProjectorKind = Literal["mlp", "linear"]
 RouterKind = Literal["softmax", "sigmoid"]
 
@@ -66,7 +75,7 @@ class DecoderSizes:
     ffn: int
     vocab: int
     tied: bool = False
-    activation: Activation = "swiglu"
+    activation: DecoderActivation = "swiglu"
     rope_theta: float | None = 10000.0
     rope_sections: tuple[int, int, int] | None = None
     qk_norm: bool = False
@@ -84,10 +93,23 @@ class DecoderSizes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectorSizes:
+    """From an encoder's rows to the width of what reads them: a norm, and one linear layer or two, `hidden` apart."""
+
+    kind: ProjectorKind = "mlp"
+    hidden: int = 0
+    norm: NormKind = "none"
+    norm_eps: float = 1e-6
+    activation: Activation = "gelu_tanh"
+    bias: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TowerSizes:
     """A transformer and its projector to rows `out` wide.
 
-    What leaves its layers `taps`, which ascend, is handed on as well, each by a projector of its own.
+    What leaves its layers `taps`, which ascend, is handed on as well, each by a projector of its own, whose norm may be
+    another. `layer_scale` multiplies what attention and MLP add by learned gains.
     """
 
     layers: int
@@ -95,31 +117,59 @@ class TowerSizes:
     heads: int
     ffn: int
     out: int
+    norm: NormKind = "layer"
     norm_eps: float = 1e-6
-    projector: ProjectorKind = "mlp"
-    projector_hidden: int = 0
-    projector_norm: bool = False
+    activation: Activation = "gelu_tanh"
+    qkv_bias: bool = True
+    key_bias: bool = True
+    layer_scale: bool = False
+    final_norm: bool = True
+    projector: ProjectorSizes = ProjectorSizes()
     taps: tuple[int, ...] = ()
+    tap_norm: NormKind = "none"
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VitSizes(TowerSizes):
-    """A vision transformer and its projector; `positions` is the side of the table of learned positions."""
+    """A vision transformer and its projector.
+
+    A patch has `frames` pictures behind each other. `positions` is the side of the table of learned positions, 0 for
+    none, and `fit` how an image's grid reads it; `rotary_theta` turns heads by row and column. `prefix` learned rows
+    go before each image and end with the last layer. `window` is the side, in patches, of the windows that
+    layers not among `full_layers` look into, 0 for the whole image.
+    """
 
     patch: int
-    positions: int
     channels: int = 3
+    frames: int = 1
     merge: int = 1
+    patch_bias: bool = True
+    positions: int = 0
+    fit: PositionFit = "stretch"
+    rotary_theta: float | None = None
+    prefix: int = 0
+    embed_norm: bool = False
+    window: int = 0
+    full_layers: tuple[int, ...] = ()
 
     @property
     def patch_dim(self) -> int:
-        """Values of one flattened patch, in (channel, row, column) order."""
-        return self.channels * self.patch * self.patch
+        """Values of one flattened patch, in (channel, frame, row, column) order."""
+        return self.channels * self.frames * self.patch * self.patch
 
     @property
     def merged(self) -> int:
         """Width of one group of merge x merge patches laid side by side."""
         return self.hidden * self.merge * self.merge
+
+    def is_windowed(self, layer: int) -> bool:
+        """Whether a layer looks into windows only."""
+        return self.window > 0 and layer not in self.full_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

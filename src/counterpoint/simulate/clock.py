@@ -51,8 +51,8 @@ def _lane_flops(plan: Plan, node: Node, share: Share) -> tuple[float, float]:
     """Forward FLOPs of a stage on one rank of a lane: of products with weights, and between rows."""
     facts, size = plan.facts[node.module], plan.layouts[node.module].lane_size
     parts = facts.parts[slice(*plan.splits[node.module][node.stage])]
-    rows = sum(span.rows_in for span in share.spans)
-    pairs = sum(facts.pairs(span.rows_in) for span in share.spans)
+    extents = [facts.prefix + span.rows_in for span in share.spans]
+    rows, pairs = sum(extents), sum(map(facts.pairs, extents))
     return sum(part.cost(rows, 0) for part in parts) / size, sum(part.cost(0, pairs) for part in parts) / size
 
 

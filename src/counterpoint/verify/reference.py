@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from counterpoint.config.schema import Config
+from counterpoint.data.image_rows import pack_images
 from counterpoint.data.payload import PatchPayload
 from counterpoint.data.source import Source
-from counterpoint.models.batch import PatchBatch, TextBatch
+from counterpoint.models.batch import TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.moe import Moe
@@ -27,7 +28,7 @@ from counterpoint.parallelize.initialize import initialize_
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.samples import Document
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.plan.sizes import DecoderSizes, VitSizes
 from counterpoint.setup import vocabulary
 from counterpoint.train.optimizer import is_exempt, learning_rate
 from counterpoint.verify.compare import Observation
@@ -175,19 +176,15 @@ class Reference:
                 places = np.arange(item.rows) + start + item.position
                 found.setdefault(item.module, []).append((payload, places))
             start += document.tokens
-        return {module: self._packed(items) for module, items in found.items()}
+        return {module: self._packed(module, items) for module, items in found.items()}
 
-    def _packed(self, items: Sequence[tuple[PatchPayload, np.ndarray]]) -> Items:
-        lengths = tuple(len(payload.patches) for payload, _places in items)
-        grids = np.concatenate([np.tile(payload.grid, (len(payload.patches), 1)) for payload, _places in items])
-        patches = PatchBatch(
-            patches=self._tensor(np.concatenate([payload.patches for payload, _places in items])).to(self.dtype),
-            coordinates=self._tensor(np.concatenate([payload.coordinates for payload, _places in items])),
-            grids=self._tensor(grids.astype(np.int64)),
-            segments=Segments.build(lengths, sum(lengths), self.device),
-        )
+    def _packed(self, module: str, items: Sequence[tuple[PatchPayload, np.ndarray]]) -> Items:
+        sizes = self.sizes[module]
+        assert isinstance(sizes, VitSizes), "images enter a vision transformer"
+        patches, kept = pack_images([payload for payload, _places in items], sizes, self.dtype)
         places = self._tensor(np.concatenate([places for _payload, places in items]))
-        return Items(patches, tuple(len(places) for _payload, places in items), places)
+        lengths = tuple(len(places) for _payload, places in items)
+        return Items(patches.to(self.device), kept.to(self.device), lengths, places)
 
     def _build(self, module: str) -> Chain:
         sizes = self.sizes[module]

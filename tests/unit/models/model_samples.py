@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
 from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, FeatureBatch, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, Part, build_chain
@@ -12,8 +13,17 @@ from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import block_of
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, MambaSizes, ModelSizes, MoeSizes, VitSizes
+from counterpoint.plan.sizes import (
+    AdapterSizes,
+    DecoderSizes,
+    MambaSizes,
+    ModelSizes,
+    MoeSizes,
+    ProjectorSizes,
+    VitSizes,
+)
 
+LINEAR = ProjectorSizes(kind="linear")
 DECODERS = {
     "grouped": DecoderSizes(
         pattern="*-*-", hidden=8, heads=4, kv_heads=2, head_dim=4, ffn=12, vocab=11, qk_norm=True
@@ -35,16 +45,42 @@ GATED = replace(HYBRID, pattern="E*", activation="swiglu", rope_sections=None, m
 DECODERS |= {"hybrid": HYBRID, "gated experts": GATED}
 VITS = {
     "merging": VitSizes(
-        layers=2, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, merge=2, projector_hidden=10,
-        projector_norm=True,
+        layers=2, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, merge=2,
+        projector=ProjectorSizes(hidden=10, norm="layer"), tap_norm="layer",
     ),
-    "linear": VitSizes(layers=1, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, projector="linear"),
+    "linear": VitSizes(layers=1, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, projector=LINEAR),
 }  # fmt: skip
+VITS |= {
+    "radio": VitSizes(
+        layers=2, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=5, fit="crop", prefix=3, merge=2,
+        patch_bias=False,
+        activation="gelu", layer_scale=True, final_norm=False,
+        projector=ProjectorSizes(hidden=10, norm="rms", activation="relu2", bias=False),
+    ),
+    "clip": VitSizes(
+        layers=1, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=3, prefix=1, patch_bias=False, embed_norm=True,
+        activation="quick_gelu", final_norm=False, projector=ProjectorSizes(hidden=10, activation="gelu"),
+    ),
+    "siglip2": VitSizes(
+        layers=1, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=5, fit="antialias", key_bias=False,
+        projector=ProjectorSizes(kind="linear", bias=False),
+    ),
+    "windows": VitSizes(
+        layers=3, hidden=8, heads=2, ffn=12, patch=2, frames=2, out=6, rotary_theta=100.0, merge=2, window=2,
+        full_layers=(1,), norm="rms", activation="swiglu", patch_bias=False, projector=ProjectorSizes(hidden=32),
+    ),
+    "corners": VitSizes(
+        layers=2, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, fit="corners", rotary_theta=100.0, merge=2,
+        projector=ProjectorSizes(hidden=32),
+    ),
+}  # fmt: skip
+"""Vision transformers as others build them, each small."""
 MODELS: dict[str, ModelSizes] = {**DECODERS, **VITS}
 TAPPED = replace(VITS["merging"], layers=3, taps=(0, 2))
-ADAPTER = AdapterSizes(layers=2, hidden=8, heads=2, ffn=12, inputs=6, out=8, projector="linear", taps=(0,))
+TAPPED_CORNERS = replace(VITS["corners"], taps=(0,), tap_norm="layer")
+ADAPTER = AdapterSizes(layers=2, hidden=8, heads=2, ffn=12, inputs=6, out=8, projector=LINEAR, taps=(0,))
 DEEP = replace(DECODERS["grouped"], inserts=(0, 3))
-GRAPHS: dict[str, ModelSizes] = {"tapped": TAPPED, "adapter": ADAPTER, "deep": DEEP}
+GRAPHS: dict[str, ModelSizes] = {"tapped": TAPPED, "tapped corners": TAPPED_CORNERS, "adapter": ADAPTER, "deep": DEEP}
 """Models with more ports than one, and one that reads another's features."""
 
 
@@ -83,21 +119,34 @@ def text_batch(sizes: DecoderSizes, lengths: Sequence[int], padding: int = 0) ->
     return TextBatch(ids, positions, labels, Segments.build(lengths, rows), 3.0, document_denominator=4.0)
 
 
+def laid(sizes: VitSizes, grids: Sequence[tuple[int, int]]) -> list[Laid]:
+    """Images of these grids behind each other, each behind the model's learned rows."""
+    lead, row, images = -(-sizes.prefix // sizes.merge**2) * sizes.merge**2, 0, []
+    for grid in grids:
+        images.append(Laid(grid, row + lead))
+        row = images[-1].row + images[-1].patches
+    return images
+
+
 def patch_batch(sizes: VitSizes, grids: Sequence[tuple[int, int]], padding: int = 0) -> PatchBatch:
-    """Images of these grids (height, width) with deterministic pixels, in row-major order."""
-    lengths = [height * width for height, width in grids]
-    rows = sum(lengths) + padding
+    """Images of these grids (height, width) with deterministic pixels."""
+    images = laid(sizes, grids)
+    rows = max((image.row + image.patches for image in images), default=0) + padding
     pixels = (torch.arange(rows * sizes.patch_dim, dtype=torch.float64) * 0.7).sin()
-    coordinates, shapes = [torch.zeros(0, 2, dtype=torch.int64)], [torch.zeros(0, 2, dtype=torch.int64)]
-    for height, width in grids:
-        coordinates.append(torch.cartesian_prod(torch.arange(height), torch.arange(width)).view(-1, 2))
-        shapes.append(torch.tensor([[height, width]]).expand(height * width, 2))
-    blank = torch.zeros(padding, 2, dtype=torch.int64)
+    return batch_of_images(sizes, images, pixels.view(rows, sizes.patch_dim))
+
+
+def batch_of_images(sizes: VitSizes, images: Sequence[Laid], patches: torch.Tensor) -> PatchBatch:
+    """Images that lie among rows of patches."""
+    places = lay_images(images, len(patches), sizes)
     return PatchBatch(
-        pixels.view(rows, sizes.patch_dim),
-        torch.cat([*coordinates, blank]),
-        torch.cat([*shapes, blank]),
-        Segments.build(lengths, rows),
+        patches,
+        torch.from_numpy(places.coordinates),
+        torch.from_numpy(places.grids),
+        torch.from_numpy(places.prefix),
+        torch.from_numpy(places.coordinates),
+        image_segments(images, len(patches), sizes),
+        image_windows(images, sizes),
     )
 
 
@@ -110,12 +159,12 @@ def feature_batch(sizes: AdapterSizes, lengths: Sequence[int], padding: int = 0)
 
 
 def batch_of(sizes: ModelSizes, lengths: Sequence[int], padding: int = 0) -> Batch:
-    """A batch for a model of any kind: documents or items of these lengths, images one patch high."""
+    """A batch for a model of any kind: documents or items of these lengths, images one row of merged patches high."""
     match sizes:
         case DecoderSizes():
             return text_batch(sizes, lengths, padding)
         case VitSizes():
-            return patch_batch(sizes, [(1, length) for length in lengths], padding)
+            return patch_batch(sizes, [(sizes.merge, length // sizes.merge) for length in lengths], padding)
         case AdapterSizes():
             return feature_batch(sizes, lengths, padding)
 

@@ -4,9 +4,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import DECODERS, GRAPHS, MODELS, VITS, build, empty_batch, model, patch_batch, text_batch
+from model_samples import (
+    DECODERS,
+    GRAPHS,
+    MODELS,
+    VITS,
+    batch_of_images,
+    build,
+    empty_batch,
+    laid,
+    model,
+    patch_batch,
+    text_batch,
+)
 from torch import Tensor
 
+from counterpoint.data.image_rows import Laid
 from counterpoint.models.batch import NO_LABEL, Batch, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain
@@ -50,9 +63,11 @@ def slice_text(batch: TextBatch, start: int, length: int) -> TextBatch:
     )
 
 
-def slice_patches(batch: PatchBatch, start: int, length: int) -> PatchBatch:
-    rows = slice(start, start + length)
-    return PatchBatch(batch.patches[rows], batch.coordinates[rows], batch.grids[rows], Segments.build([length], length))
+def alone_of(sizes: VitSizes, batch: PatchBatch, image: Laid) -> tuple[PatchBatch, int]:
+    """An image of a batch by itself, with its learned rows, and the first of its rows."""
+    lead = -(-sizes.prefix // sizes.merge**2) * sizes.merge**2
+    first = image.row - lead
+    return batch_of_images(sizes, [Laid(image.grid, lead)], batch.patches[first : image.row + image.patches]), first
 
 
 @pytest.mark.parametrize("padding", [0, 4])
@@ -77,16 +92,14 @@ def test_packed_images_equal_images_one_by_one(sizes: VitSizes, padding: int) ->
     batch = patch_batch(sizes, GRIDS, padding)
     packed, alone = model(sizes), model(sizes)
     features = packed(None, batch)[MAIN]
-    group, used = sizes.merge**2, sum(height * width for height, width in GRIDS)
+    group, used = sizes.merge**2, len(batch.patches) - padding
     assert features.shape == ((used + padding) // group, sizes.out)
     spread(features[: used // group]).backward()
-    start = 0
-    for height, width in GRIDS:
-        one = alone(None, slice_patches(batch, start, height * width))[MAIN]
-        first = start // group
-        assert (one - features[first : first + len(one)]).abs().max().item() <= TOLERANCE
-        spread(one, first * sizes.out).backward()
-        start += height * width
+    for image in laid(sizes, GRIDS):
+        one, start = alone_of(sizes, batch, image)
+        rows, first = alone(None, one)[MAIN], start // group
+        assert (rows - features[first : first + len(rows)]).abs().max().item() <= TOLERANCE
+        spread(rows, first * sizes.out).backward()
     assert_same(gradients(packed), gradients(alone))
 
 

@@ -16,7 +16,7 @@ END = -1
 def plain() -> PlainModel:
     sizes = {"vision": TAPPED, "adapter": ADAPTER, "language": DEEP}
     chains = {name: model(size) for name, size in sizes.items()}
-    return PlainModel(chains, WIRES, {"vision": TAPPED.merge}, "language", 1, torch.device("cpu"))
+    return PlainModel(chains, WIRES, {"vision": TAPPED}, "language", 1, torch.device("cpu"))
 
 
 def prompt(*grids: tuple[int, int], text: int) -> Prompt:

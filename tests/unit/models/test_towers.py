@@ -24,8 +24,8 @@ def test_every_wire_adds_the_features_of_its_source() -> None:
     chains = {name: model(size) for name, size in sizes.items()}
     images, details = patch_batch(TAPPED, [(2, 4), (2, 2)]), patch_batch(VITS["linear"], [(1, 3)])
     items = {
-        "vision": Items(images, (2, 1), torch.tensor([4, 5, 9])),
-        "detail": Items(details, (3,), torch.tensor([0, 1, 2])),
+        "vision": Items(images, torch.arange(3), (2, 1), torch.tensor([4, 5, 9])),
+        "detail": Items(details, torch.arange(3), (3,), torch.tensor([0, 1, 2])),
     }
     inserts, deep = Towers(chains, WIRES, items).into("language")
     vision, detail = chains["vision"](None, images)[MAIN], chains["detail"](None, details)[MAIN]

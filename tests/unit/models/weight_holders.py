@@ -6,10 +6,10 @@ from counterpoint.models.embedding import Embedding
 from counterpoint.models.experts import Experts
 from counterpoint.models.head import Head
 from counterpoint.models.linear import Linear, OutputLinear
-from counterpoint.models.patches import PositionTable
+from counterpoint.models.patches import PositionTable, PrefixTable
 from counterpoint.models.router import Router
 
-HOLDERS = (Linear, OutputLinear, Embedding, Head, Experts, PositionTable, Router)
+HOLDERS = (Linear, OutputLinear, Embedding, Head, Experts, PositionTable, PrefixTable, Router)
 
 
 def deferred_names(chain: nn.Module) -> set[str]:

@@ -4,10 +4,11 @@ import pytest
 
 from counterpoint.errors import ConfigError
 from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.sizes import DecoderSizes, MoeSizes, VitSizes
+from counterpoint.plan.sizes import DecoderSizes, MoeSizes, ProjectorSizes, VitSizes
 from counterpoint.plan.trainability import Train, is_trained, trained_parts
 
-VIT = VitSizes(layers=3, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, projector="linear")
+LINEAR = ProjectorSizes(kind="linear")
+VIT = VitSizes(layers=3, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, projector=LINEAR)
 DECODER = DecoderSizes(
     pattern="*E", hidden=8, heads=2, kv_heads=2, head_dim=4, ffn=0, vocab=11, tied=True,
     moe=MoeSizes(experts=4, top_k=2, ffn=6),

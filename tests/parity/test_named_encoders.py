@@ -1,0 +1,24 @@
+"""Every vision tower equals one plain process in layouts of all kinds (design D13)."""
+
+from itertools import product
+
+import pytest
+
+from counterpoint.verify.case import verify_task
+from counterpoint.verify.command import run_case
+from counterpoint.verify.draw import choose
+from counterpoint.verify.pool import Pool
+from tests.parity.encoders import LAYOUTS, TOWERS, encoder_base, encoder_config
+from tests.parity.test_named_layouts import assert_equal
+
+
+@pytest.mark.parametrize(("tower", "layout"), tuple(product(TOWERS, LAYOUTS)))
+def test_a_tower_equals_one_process(pool: Pool, tower: str, layout: str) -> None:
+    assert_equal(pool.run(verify_task, encoder_config(tower, layout)))
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("tower", TOWERS)
+def test_24_random_cases_of_a_tower_equal_one_process(pool: Pool, tower: str) -> None:
+    outcomes = [run_case(pool, case, "float64") for case in choose(encoder_base(tower), 24, 20, 8)]
+    assert {o.case.id: o.words for o in outcomes if o.status != "drawn"} == {}

@@ -10,6 +10,9 @@ from torch import Tensor
 _WIDEST_PADDING = 4
 """A padded bucket holds at most this many times the rows of its documents."""
 
+_LONG = 1024
+"""Rows from which on a document costs more when padded than by itself."""
+
 
 @dataclass(frozen=True)
 class Bucket:
@@ -133,12 +136,14 @@ class Windows:
 
 
 def _similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
-    """Group documents, longest first, so that a padded group has at most _WIDEST_PADDING times its rows."""
+    """Group documents, longest first, so that a padded group has at most _WIDEST_PADDING times its rows; long ones are
+    grouped only if they are equal, so that nothing is padded and no mask is needed."""
     groups: list[list[int]] = []
     longest = used = 0
     for document in sorted((i for i, n in enumerate(lengths) if n), key=lambda i: -lengths[i]):
         length = lengths[document]
-        if groups and (len(groups[-1]) + 1) * longest <= _WIDEST_PADDING * (used + length):
+        is_near = length == longest or longest < _LONG
+        if groups and is_near and (len(groups[-1]) + 1) * longest <= _WIDEST_PADDING * (used + length):
             groups[-1].append(document)
             used += length
         else:

@@ -54,6 +54,7 @@ def _module(plan: Plan, module: str) -> dict[str, Any]:
     return {
         "layout": _layout(plan.layouts[module]),
         "parameters": plan.facts[module].parameters,
+        "active_parameters": plan.facts[module].active_parameters,
         "stages": [
             {
                 "stage": str(node),

@@ -84,14 +84,16 @@ def _placement_cell(plan: Plan, module: str, ranks: tuple[int, ...]) -> str:
 
 
 def _modules(plan: Plan) -> Table:
-    numbers = ("parameters", "per rank")
-    table = new_table("module", "layout", "parameters", "per rank", right=numbers)
+    numbers = ("parameters", "active", "per rank")
+    table = new_table("module", "layout", *numbers, right=numbers)
     for module in plan.graph.modules:
         layout = plan.layouts[module]
         nodes = [node for node in plan.stages.nodes if node.module == module]
         heaviest = max(stage_parameters(plan, node) for node in nodes) / (layout.tp * layout.dp_shard * layout.cp)
         degrees = str(layout).partition(": ")[2]
-        table.add_row(module, degrees, count_text(plan.facts[module].parameters), f"<= {count_text(heaviest)}")
+        facts = plan.facts[module]
+        counts = (count_text(facts.parameters), count_text(facts.active_parameters), f"<= {count_text(heaviest)}")
+        table.add_row(module, degrees, *counts)
     return table
 
 

@@ -1,0 +1,53 @@
+"""The recipes are whole: each loads, is proved, and has the parameters of the model that it is named after."""
+
+from pathlib import Path
+
+import pytest
+
+from counterpoint.check.proof import check_plan
+from counterpoint.config import load_config
+from counterpoint.plan.build import build_plan
+
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+
+HIDDEN, WORDS, EXPERT = 2688, 131072, 2 * 2688 * 1856
+ATTENTION = 2 * HIDDEN * 32 * 128 + 2 * HIDDEN * 8 * 128 + HIDDEN
+STREAMS = 4096 + 2 * 8 * 128
+"""Channels of Mamba-2 that are convolved: x, B and C."""
+
+MAMBA = HIDDEN * (4096 + STREAMS + 64) + 4096 * HIDDEN + 5 * STREAMS + 3 * 64 + 4096 + HIDDEN
+EXPERTS = 128 * EXPERT + 2 * HIDDEN * 3712 + 128 * HIDDEN + HIDDEN
+RADIO = 32 * (4 * 1280**2 + 2 * 1280 * 5120 + 4 * 1280 + 5120 + 1280 + 4 * 1280) + 768 * 1280 + (128**2 + 8) * 1280
+
+
+def nemotron(pattern: str) -> tuple[int, int]:
+    """Parameters of the language model by its layers, and how many of them a row meets."""
+    layers = {"M": MAMBA, "E": EXPERTS, "*": ATTENTION}
+    total = sum(layers[kind] for kind in pattern) + 2 * WORDS * HIDDEN + HIDDEN
+    return total, total - pattern.count("E") * (128 - 6) * EXPERT
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_proved_and_has_a_twin(recipe: Path) -> None:
+    config = load_config(recipe)
+    proof = check_plan(build_plan(config, None))
+    assert proof.ranks == config.world.size
+    twin = load_config(FOLDER / "tiny" / recipe.name)
+    assert build_plan(twin, 1000).graph == build_plan(config, None).graph or "qwen" in recipe.stem
+    assert recipe.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(("name", "world"), [("20l", 8), ("54l", 72)])
+def test_nemotron_and_radio_have_their_parameters(name: str, world: int) -> None:
+    plan = build_plan(load_config(FOLDER / f"nemotron6-moe-vlm-{name}.yaml"), None)
+    assert plan.placement.world_size == world
+    vision, language = plan.facts["vision"], plan.facts["language"]
+    projector = 5120 * HIDDEN + HIDDEN
+    assert vision.parameters == RADIO + projector
+    config = load_config(FOLDER / f"nemotron6-moe-vlm-{name}.yaml")
+    total, active = nemotron(config.modules["language"].model.pattern)  # type: ignore[union-attr]
+    assert (language.parameters, language.active_parameters) == (total, active)
+    billions = {"20l": (11.5, 1.78), "54l": (31.7, 3.66)}[name]
+    assert (round(total / 1e9, 1), round(active / 1e9, 2)) == billions
+    assert round(RADIO / 1e6) == 652

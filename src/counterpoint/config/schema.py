@@ -26,6 +26,7 @@ from counterpoint.config.models import (
     MlpProjectorConfig,
     ModelConfig,
     MoeConfig,
+    MtpConfig,
     ProjectorConfig,
     TowerConfig,
     VitConfig,

@@ -147,8 +147,8 @@ class MoeConfig(Section):
 class MtpConfig(Section):
     """Multi-token prediction: `depths` tokens behind the next one are predicted in training, too.
 
-    Each depth has layers of its own by the letters of `pattern`, with the sizes of the decoder's; embedding and head are
-    the decoder's own. The mean loss of the depths takes part with the factor `weight`.
+    Each depth has layers of its own by the letters of `pattern`, with the sizes of the decoder's; embedding and head
+    are the decoder's own. The mean loss of the depths takes part with the factor `weight`.
     """
 
     depths: Count = 1

@@ -136,6 +136,7 @@ __all__ = [
     "ModelConfig",
     "ModuleConfig",
     "MoeConfig",
+    "MtpConfig",
     "OptimizerConfig",
     "PrecisionConfig",
     "PreparedEntry",

@@ -54,12 +54,12 @@ class VocabularyHead(nn.Module, ABC):
 
     def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
         """The loss of the batch, a scalar; those of further depths are noted in the batch."""
-        main, *further = rows.split(self.matrix().shape[1], dim=1)
-        loss: Tensor = self.loss(self.logits(main), batch.labels, batch.loss_denominator)
+        main, *further = torch.split(rows, self.matrix().shape[1], dim=1)
         for number, (ahead, inputs) in enumerate(zip(further, batch.mtp, strict=True)):
             term = self.loss(self.logits(ahead), inputs.labels, inputs.loss_denominator)
             batch.mtp_losses[number] = term.detach()
-            loss = attach(loss, term * self.mtp_weight)
+            main = attach(main, term * self.mtp_weight)
+        loss: Tensor = self.loss(self.logits(main), batch.labels, batch.loss_denominator)
         return loss
 
 

@@ -1,5 +1,6 @@
 """Coverage: every rank has work or is idle, every document and item of a batch is computed once."""
 
+import itertools
 from collections.abc import Iterator
 
 from counterpoint.check.fault import Fault
@@ -100,6 +101,10 @@ def _check_documents(batch: BatchPlan) -> Fault | None:
         if not 0 <= document.loss_tokens <= document.tokens:
             got = f"{document.loss_tokens} loss tokens of {document.tokens}"
             return Fault(f"{where} has {got}, expected 0 to all of them; prepare the data anew")
+        ahead = (document.loss_tokens, *document.mtp_loss_tokens)
+        if any(not 0 <= further <= nearer for nearer, further in itertools.pairwise(ahead)):
+            got = f"{list(ahead)} loss tokens from one to {len(ahead)} tokens ahead"
+            return Fault(f"{where} has {got}, expected no more further ahead; prepare the data anew")
         end = 0
         for item in sorted(document.items, key=lambda item: item.position):
             if item.position < end or item.position + item.rows > document.tokens:

@@ -131,6 +131,11 @@ TABLE: tuple[Row, ...] = (
         ("modules.*.layout.chunks", "schedule.kind"),
         "stages per rank, in `interleaved` order; encoders may have them too",
     ),
+    Row(
+        ("--mtp-num-layers", "--mtp-loss-scaling-factor"),
+        ("modules.*.model.mtp.depths", "modules.*.model.mtp.weight"),
+        "multi-token prediction, in every layout",
+    ),
     Row(("--delay-wgrad-compute",), ("schedule.kind",), "`zero_bubble` computes weight gradients apart"),
     Row(
         ("--recompute-granularity", "--recompute-activations", "--recompute-modules"),

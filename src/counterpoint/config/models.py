@@ -144,6 +144,18 @@ class MoeConfig(Section):
     balance: NonNegative = 0.0
 
 
+class MtpConfig(Section):
+    """Multi-token prediction: `depths` tokens behind the next one are predicted in training, too.
+
+    Each depth has layers of its own by the letters of `pattern`, with the sizes of the decoder's; embedding and head
+    are the decoder's own. The mean loss of the depths takes part with the factor `weight`.
+    """
+
+    depths: Count = 1
+    pattern: LayerPattern
+    weight: Positive = 0.1
+
+
 class DecoderConfig(Section):
     """A causal decoder.
 
@@ -169,11 +181,22 @@ class DecoderConfig(Section):
     norm_eps: Positive = 1e-5
     mamba: MambaConfig | None = None
     moe: MoeConfig | None = None
+    mtp: MtpConfig | None = None
 
     @property
     def num_layers(self) -> int:
         """Layers that pipeline stages are cut from: one per letter of the pattern."""
         return len(self.pattern)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The letters of all layers, those of multi-token prediction too."""
+        return frozenset(self.pattern) | frozenset("" if self.mtp is None else self.mtp.pattern)
+
+    @property
+    def mtp_depths(self) -> int:
+        """Tokens that are predicted beside the next one."""
+        return 0 if self.mtp is None else self.mtp.depths
 
     @property
     def num_kv_heads(self) -> int:

@@ -29,7 +29,7 @@ def _head_problems(where: str, model: ModelConfig) -> Iterator[Problem]:
             "change one of them" if isinstance(model, EncoderConfig) else f"change one of them or set {where}.head_dim"
         )
         yield Problem(f"{where}.hidden", f"{model.hidden}", f"a multiple of {where}.heads, {model.heads}", remedy)
-    elif isinstance(model, DecoderConfig) and "*" in model.pattern and model.rope_theta and model.head_size % 2:
+    elif isinstance(model, DecoderConfig) and "*" in model.kinds and model.rope_theta and model.head_size % 2:
         yield Problem(
             f"{where}.head_dim",
             f"{model.head_size}",
@@ -77,9 +77,11 @@ _SECTIONS = {"-": "ffn", "M": "mamba", "E": "moe"}
 def _layer_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
     given = {"ffn": model.ffn, "mamba": model.mamba, "moe": model.moe}
     for letter, key in _SECTIONS.items():
-        if letter in model.pattern and given[key] is None:
-            yield Problem(f"{where}.{key}", "nothing", f"it, because {where}.pattern has the letter {letter}", "add it")
-        elif letter not in model.pattern and given[key] is not None:
+        if letter in model.kinds and given[key] is None:
+            pattern = "pattern" if letter in model.pattern else "mtp.pattern"
+            expected = f"it, because {where}.{pattern} has the letter {letter}"
+            yield Problem(f"{where}.{key}", "nothing", expected, "add it")
+        elif letter not in model.kinds and given[key] is not None:
             expected = f"null, because {where}.pattern has no letter {letter}"
             yield Problem(f"{where}.{key}", "a value", expected, "leave it out")
     if model.mamba is not None and model.mamba.heads % model.mamba.groups:
@@ -117,7 +119,7 @@ def _rope_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
 
 def _expert_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
     model, expert = module.model, module.layout.expert
-    moe = model.moe if isinstance(model, DecoderConfig) and "E" in model.pattern else None
+    moe = model.moe if isinstance(model, DecoderConfig) and "E" in model.kinds else None
     if moe is None:
         for key, degree in (("ep", expert.ep), ("etp", expert.etp)):
             if degree > 1:
@@ -145,7 +147,7 @@ def widths_cut_by_tp(model: ModelConfig) -> dict[str, int]:
         if isinstance(model.projector, MlpProjectorConfig):
             cut["projector.hidden"] = model.projector.hidden
         return cut
-    cut = {"heads": model.heads, "kv_heads": model.num_kv_heads} if "*" in model.pattern else {}
+    cut = {"heads": model.heads, "kv_heads": model.num_kv_heads} if "*" in model.kinds else {}
     if model.ffn is not None:
         cut["ffn"] = model.ffn
     if model.mamba is not None:
@@ -159,7 +161,7 @@ def heads_cut_by_cp(model: ModelConfig) -> dict[str, int]:
     """The heads that context parallelism shares out, by their keys in the model's section."""
     if isinstance(model, EncoderConfig):
         return {"heads": model.heads}
-    heads = {"heads": model.heads} if "*" in model.pattern else {}
+    heads = {"heads": model.heads} if "*" in model.kinds else {}
     return heads if model.mamba is None else heads | {"mamba.heads": model.mamba.heads}
 
 

@@ -62,12 +62,15 @@ def _schedule_problems(config: Config, idle: tuple[str, ...]) -> Iterator[Proble
 
 def _chunk_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
     layout, model = module.layout, module.model
-    if layout.chunks > 1 and layout.pp == 1 and isinstance(model, DecoderConfig) and model.tied:
+    if layout.chunks == 1 or layout.pp > 1 or not isinstance(model, DecoderConfig):
+        return
+    reader = "tied embeddings" if model.tied else "multi-token prediction" if model.mtp is not None else None
+    if reader is not None:
         yield Problem(
             f"{where}.layout.chunks",
-            f"{layout.chunks} with pp 1 and tied embeddings",
-            "1, because both copies would stand on one rank",
-            "leave it out, raise pp or untie them with tied: false",
+            f"{layout.chunks} with pp 1 and {reader}",
+            "1, because both copies of the embedding would stand on one rank",
+            "leave it out, raise pp or " + ("untie them with tied: false" if model.tied else "leave model.mtp out"),
         )
 
 
@@ -77,7 +80,7 @@ def _recompute_problems(where: str, module: ModuleConfig, has_backward: bool) ->
         yield Problem(f"{where}.recompute", show(module.recompute), expected, "leave it out")
     if isinstance(module.recompute, str):
         return
-    kinds = set(module.model.pattern) if isinstance(module.model, DecoderConfig) else {"L"}
+    kinds = set(module.model.kinds) if isinstance(module.model, DecoderConfig) else {"L"}
     for number, kind in enumerate(module.recompute):
         if kind not in kinds:
             known = ", ".join(sorted(kinds))

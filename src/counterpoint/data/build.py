@@ -26,16 +26,19 @@ def build_sources(
     sequence_tokens: int,
     vocabulary: int,
     tokenizer_digest: str | None,
+    mtp_depths: int = 0,
 ) -> tuple[Source, ...]:
     """Open datasets in their order, which numbers them; `settings` are of the modules that take images.
+
+    `mtp_depths` further tokens are predicted.
 
     Raises DataError if a dataset cannot be read, its images stand at no module's mark, or its tokens come from
     another tokenizer than `tokenizer_digest` (a sha256; None accepts any).
     """
     return tuple(
-        SyntheticSource(dataset, number, settings, sequence_tokens, vocabulary)
+        SyntheticSource(dataset, number, settings, sequence_tokens, vocabulary, mtp_depths)
         if isinstance(dataset, SyntheticRecipe)
-        else _prepared(dataset, number, settings, sequence_tokens, vocabulary, tokenizer_digest)
+        else _prepared(dataset, number, settings, sequence_tokens, vocabulary, tokenizer_digest, mtp_depths)
         for number, dataset in enumerate(datasets)
     )
 
@@ -47,8 +50,9 @@ def _prepared(
     sequence_tokens: int,
     vocabulary: int,
     digest: str | None,
+    mtp_depths: int,
 ) -> Source:
-    source = PreparedSource(dataset.path, dataset.split, number, settings, sequence_tokens)
+    source = PreparedSource(dataset.path, dataset.split, number, settings, sequence_tokens, mtp_depths)
     if source.index.largest_id >= vocabulary:
         raise DataError(
             f"dataset {dataset.path}: holds token {source.index.largest_id}, but the model's vocab is {vocabulary}; "

@@ -10,6 +10,7 @@ from counterpoint.config.schema import (
     Config,
     ConstantConfig,
     DataEntry,
+    DecoderConfig,
     Distribution,
     LognormalConfig,
     PreparedEntry,
@@ -69,7 +70,8 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int) -> Corp
     settings, digest = item_settings(config), None if tokenizer is None else tokenizer.digest
     budget = config.data.sequence_tokens if config.data.packing else None
     tokens = config.data.sequence_tokens
-    sources = build_sources([_dataset(entry) for entry in config.data.train], settings, tokens, vocab, digest)
+    depths = max((m.model.mtp_depths for m in config.modules.values() if isinstance(m.model, DecoderConfig)), default=0)
+    sources = build_sources([_dataset(entry) for entry in config.data.train], settings, tokens, vocab, digest, depths)
     order = Order(
         seed=config.run.seed,
         sizes=tuple(len(source) for source in sources),

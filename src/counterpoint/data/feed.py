@@ -15,7 +15,7 @@ from counterpoint.data.payload import PatchPayload
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.source import Source, load_item_or_neutral
 from counterpoint.execute.rowmap import RowMap
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, FeatureBatch, PatchBatch, TextBatch
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, FeatureBatch, MtpInputs, PatchBatch, TextBatch
 from counterpoint.models.segments import Segments
 from counterpoint.plan.batch import BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
@@ -50,12 +50,16 @@ class StepInputs:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads one rank's share of batch plans from the sources that their documents name."""
+    """Reads one rank's share of batch plans from the sources that their documents name.
+
+    Without `with_mtp` only the next token is to be predicted, as in evaluation.
+    """
 
     plan: Plan
     rank: int
     sources: Sequence[Source]
     dtype: torch.dtype
+    with_mtp: bool = True
 
     def read(self, batch: BatchPlan) -> StepInputs:
         """Build the inputs of a step; a bad payload is replaced and reported, never raised."""
@@ -99,9 +103,11 @@ class Reader:
 
     def _text(self, batch: BatchPlan, share: Share, layout: Layout, with_payload: bool) -> TextBatch:
         """The rows of this rank's context-parallel share; `segments` describe all rows of the lane."""
-        ids = np.full(share.rows_in, NO_TOKEN, dtype=np.int64)
-        labels = np.full(share.rows_in, NO_LABEL, dtype=np.int64)
-        axes = self._position_axes
+        # Line k of each: the tokens k rows ahead in the same document, and the labels there.
+        depths = self._sizes.mtp_depths if self.with_mtp else 0
+        ids = np.full((1 + depths, share.rows_in), NO_TOKEN, dtype=np.int64)
+        labels = np.full((1 + depths, share.rows_in), NO_LABEL, dtype=np.int64)
+        axes = self._sizes.position_axes
         positions = np.zeros((share.rows_in, axes), dtype=np.int64)
         for span in share.spans:
             document = batch.documents[span.document]
@@ -109,19 +115,29 @@ class Reader:
             positions[rows] = lay_positions(document, axes)
             if with_payload:
                 text = self.sources[document.source].text(document.index)
-                ids[rows], labels[rows] = text.ids, text.labels
+                for ahead in range(min(1 + depths, span.rows_in)):
+                    inside = slice(span.row_in, span.row_in + span.rows_in - ahead)
+                    ids[ahead, inside], labels[ahead, inside] = text.ids[ahead:], text.labels[ahead:]
         segments = Segments.build(tuple(span.rows_in for span in share.spans), share.rows_in)
         rows_each = share.rows_in // layout.cp
         first = layout.coordinate(self.rank).cp * rows_each
         own = slice(first, first + rows_each)
         return TextBatch(
-            ids=torch.from_numpy(ids[own]),
+            ids=torch.from_numpy(ids[0, own]),
             positions=torch.from_numpy(positions[own] if axes > 1 else positions[own, 0]),
             segments=segments,
-            labels=torch.from_numpy(labels[own]),
+            labels=torch.from_numpy(labels[0, own]),
             inserts=(),
             loss_denominator=float(batch.loss_tokens),
             document_denominator=float(len(batch.documents)),
+            mtp=tuple(
+                MtpInputs(
+                    torch.from_numpy(ids[1 + depth, own]),
+                    torch.from_numpy(labels[1 + depth, own]),
+                    float(batch.mtp_loss_tokens(depth)),
+                )
+                for depth in range(depths)
+            ),
         )
 
     def _whole_items(self, share: Share, layout: Layout) -> Segments | None:
@@ -146,10 +162,10 @@ class Reader:
         )
 
     @property
-    def _position_axes(self) -> int:
+    def _sizes(self) -> DecoderSizes:
         sizes = self.plan.sizes[self.plan.sink]
         assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
-        return sizes.position_axes
+        return sizes
 
     def _patches(
         self, batch: BatchPlan, share: Share, module: str, first: int, rows: int, bad: list[BadPayload]

@@ -9,19 +9,24 @@ from counterpoint.data.images import ItemSettings, Settings, read_patches
 from counterpoint.data.index import Index
 from counterpoint.data.payload import Ints, PatchPayload, Placed, TextPayload, lay_items, lay_text
 from counterpoint.errors import DataError
-from counterpoint.plan.samples import Document, Item
+from counterpoint.plan.samples import Document, Item, text_rows
 
 
 class PreparedSource:
     """One split of one index; text behind the last row of `sequence_tokens` is cut off, an item never is.
+
+    Documents count their loss tokens for `mtp_depths` further tokens, too.
 
     Its images go to the module in `settings` that takes its mark. A sample whose items do not fit is left out and
     counted in `excluded`. Raises DataError if the index cannot be read, the split is unknown or nothing fits, or it has
     images that no module takes.
     """
 
-    def __init__(self, path: Path, split: str, source: int, settings: Settings, sequence_tokens: int) -> None:
+    def __init__(
+        self, path: Path, split: str, source: int, settings: Settings, sequence_tokens: int, mtp_depths: int = 0
+    ) -> None:
         self.index = Index(path)
+        self._mtp_depths = mtp_depths
         self._source = source
         rows = self.index.rows_of(split)
         illustrated = int((self._lengths("images")[rows] > 0).sum())
@@ -50,10 +55,14 @@ class PreparedSource:
             taker = self._taker
             placed = [Placed(taker.module, taker.merge, taker.grid(image.height, image.width)) for image in images]
             items = lay_items([image.position for image in images], placed)
-        starts_with_text = kept > 0 and not (images and images[0].position == 0)
-        first = int(self._loss_before[row])
-        loss_tokens = int(self._marks_before[first + kept] - self._marks_before[first + starts_with_text])
-        return Document(self._source, index, kept + sum(item.rows for item in items), loss_tokens, items)
+        loss_tokens, *further = (self._loss_tokens(row, kept, items, depth) for depth in range(1 + self._mtp_depths))
+        tokens = kept + sum(item.rows for item in items)
+        return Document(self._source, index, tokens, loss_tokens, items, tuple(further))
+
+    def _loss_tokens(self, row: int, kept: int, items: tuple[Item, ...], depth: int) -> int:
+        """The kept targets behind the first `depth + 1` rows, which no row can predict from so far ahead."""
+        first, skipped = int(self._loss_before[row]), min(text_rows(items, depth + 1), kept)
+        return int(self._marks_before[first + kept] - self._marks_before[first + skipped])
 
     def text(self, index: int) -> TextPayload:
         """The ids and labels of a document, (tokens,) each."""

@@ -10,7 +10,7 @@ import numpy as np
 from counterpoint.data.images import ItemSettings, Settings, grid_coordinates
 from counterpoint.data.payload import PatchPayload, Placed, TextPayload, lay_items, lay_text
 from counterpoint.errors import DataError
-from counterpoint.plan.samples import Document
+from counterpoint.plan.samples import Document, text_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ class _Stream(IntEnum):
 class SyntheticSource:
     """A recipe as a source; every document fits: images are added while they do, text is cut to the rest.
 
+    Documents count their loss tokens for `mtp_depths` further tokens, too.
     Raises DataError if the recipe has images that no module in `settings` takes.
     """
 
@@ -109,6 +110,7 @@ class SyntheticSource:
         settings: Settings,
         sequence_tokens: int,
         vocabulary: int,
+        mtp_depths: int = 0,
     ) -> None:
         if not settings and recipe.images_per_document != Constant(0) and recipe.without_images < 1:
             raise DataError(
@@ -117,7 +119,7 @@ class SyntheticSource:
             )
         self.settings = settings
         self._recipe, self._source = recipe, source
-        self._sequence_tokens, self._vocabulary = sequence_tokens, vocabulary
+        self._sequence_tokens, self._vocabulary, self._mtp_depths = sequence_tokens, vocabulary, mtp_depths
         weights = recipe.modules or dict.fromkeys(settings, 1.0)
         self._modules, self._bounds = tuple(weights), np.cumsum(list(weights.values()))
 
@@ -128,9 +130,12 @@ class SyntheticSource:
         """The metadata of a document; reads no payload."""
         shape = self._shape(index)
         items = lay_items(shape.positions, shape.images)
-        starts_with_text = not (shape.positions and shape.positions[0] == 0)
-        loss_tokens = (shape.text_tokens - starts_with_text) if shape.has_loss else 0
-        return Document(self._source, index, shape.text_tokens + sum(i.rows for i in items), loss_tokens, items)
+        loss_tokens, *further = (
+            max(shape.text_tokens - text_rows(items, depth + 1), 0) if shape.has_loss else 0
+            for depth in range(1 + self._mtp_depths)
+        )
+        tokens = shape.text_tokens + sum(item.rows for item in items)
+        return Document(self._source, index, tokens, loss_tokens, items, tuple(further))
 
     def text(self, index: int) -> TextPayload:
         """The ids and labels of a document, (tokens,) each."""

@@ -32,6 +32,25 @@ class Routing:
 
 
 @dataclass(frozen=True)
+class MtpInputs:
+    """What one depth k of multi-token prediction reads of each row, from the row's own document.
+
+    `ids` int64 (rows,) of the token k rows ahead, NO_TOKEN where there is none; `labels` int64 (rows,), the token that
+    follows it, NO_LABEL where there is no loss, and their number in the global batch, `loss_denominator`.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    loss_denominator: float
+
+    def to(self, device: torch.device | str) -> "MtpInputs":
+        """The same on `device`."""
+        return replace(
+            self, ids=self.ids.to(device, non_blocking=True), labels=self.labels.to(device, non_blocking=True)
+        )
+
+
+@dataclass(frozen=True)
 class TextBatch:
     """Packed documents of tokens.
 
@@ -41,7 +60,8 @@ class TextBatch:
     `document_denominator` of its documents. On several ranks these three describe every row of the rank's
     context-parallel share and `segments` every row of the lane, while the embedding's `inserts`, and those behind
     layers, `deep`, point into the rank's own rows. Layers that route note it in `routed`, each under itself, so that a
-    forward that is computed again counts once.
+    forward that is computed again counts once. `mtp` are the depths of multi-token prediction, which describe the same
+    rows as `ids`; without them nothing further is predicted. Their losses are noted in `mtp_losses`, detached.
     """
 
     ids: Tensor
@@ -53,6 +73,8 @@ class TextBatch:
     deep: Mapping[int, tuple[Insert, ...]] = field(default_factory=dict)
     document_denominator: float = 0.0
     routed: dict[nn.Module, Routing] = field(default_factory=dict)
+    mtp: tuple[MtpInputs, ...] = ()
+    mtp_losses: dict[int, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> "TextBatch":
         """The same batch on `device`; inserts are made there and stay as they are."""
@@ -62,6 +84,7 @@ class TextBatch:
             positions=self.positions.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
             segments=self.segments.to(device),
+            mtp=tuple(depth.to(device) for depth in self.mtp),
         )
 
     def with_inserts(

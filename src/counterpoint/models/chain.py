@@ -17,7 +17,7 @@ MAIN = ""
 class Part:
     """A named piece of a model.
 
-    `build` is given the earlier parts of the same chain, so that it can read the weights of the part `reads`;
+    `build` is given the earlier parts of the same chain, so that it can read the weights of those it `reads`;
     a part that `makes_rows` reads only the batch and comes first. What a part computes leaves by the port that it
     `emits`, if that is not MAIN, and the rows go on as they came.
     """
@@ -25,7 +25,7 @@ class Part:
     name: str
     build: Callable[[Mapping[str, nn.Module]], nn.Module]
     makes_rows: bool = False
-    reads: str | None = None
+    reads: tuple[str, ...] = ()
     emits: str = MAIN
 
 
@@ -91,6 +91,6 @@ def build_chain(parts: Iterable[Part]) -> Chain:
     built: dict[str, nn.Module] = {}
     for part in parts:
         built[part.name] = part.build(built)
-    shared = frozenset(part.reads for part in parts if part.reads in built)
+    shared = frozenset(name for part in parts for name in part.reads if name in built)
     modules = [(part, built[part.name]) for part in parts]
     return Chain(modules, num_sources=sum(part.makes_rows for part in parts), shared=shared)

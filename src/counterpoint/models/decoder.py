@@ -2,34 +2,35 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import cast
 
 from torch import nn
 
 from counterpoint.models.attention import Attention
 from counterpoint.models.chain import Part
-from counterpoint.models.embedding import Embedding
+from counterpoint.models.embedding import Embedding, NoCopy, WordsCopy, WordTable
 from counterpoint.models.head import Head, TiedHead
 from counterpoint.models.insert import DeepInsert
 from counterpoint.models.layers import AttentionLayer, MambaLayer, MlpLayer, MoeLayer
 from counterpoint.models.mamba import Mamba
 from counterpoint.models.mlp import GatedMlp, Mlp, squared_relu
 from counterpoint.models.moe import Moe
+from counterpoint.models.mtp import MtpDepth
 from counterpoint.models.norm import RmsNorm
 from counterpoint.models.rotary import Rotary, Unrotated
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.plan.sizes import DecoderSizes, MtpSizes
 
 Earlier = Mapping[str, nn.Module]
 
 
 def decoder_parts(sizes: DecoderSizes) -> list[Part]:
     """The parts `embed`, `layers.N` (one per character of the pattern), with `inserts.N` where features of another
-    depth join, `norm` and `head`."""
+    depth join, `norm`, for multi-token prediction `words` and `mtp.N`, and `head`."""
     return [
         Part("embed", partial(_embedding, sizes), makes_rows=True),
         *_layers(sizes),
         Part("norm", partial(_final_norm, sizes)),
-        Part("head", partial(_head, sizes), reads="embed" if sizes.tied else None),
+        *_further(sizes),
+        Part("head", partial(_head, sizes), reads=_TABLES if sizes.tied else ()),
     ]
 
 
@@ -38,6 +39,30 @@ def _layers(sizes: DecoderSizes) -> Iterator[Part]:
         yield Part(f"layers.{layer}", partial(_LAYER_BUILDERS[kind], sizes))
         if layer in sizes.inserts:
             yield Part(f"inserts.{layer}", partial(_insert, layer))
+
+
+def _further(sizes: DecoderSizes) -> Iterator[Part]:
+    """The embedding's words, and the depths that read them."""
+    if sizes.mtp is not None:
+        yield Part("words", partial(_words_copy, sizes))
+        for number in range(sizes.mtp.depths):
+            yield Part(f"mtp.{number}", partial(_mtp_depth, sizes, sizes.mtp, number), reads=_TABLES)
+
+
+def _words_copy(sizes: DecoderSizes, earlier: Earlier) -> nn.Module:
+    return NoCopy() if "embed" in earlier else WordsCopy(sizes.vocab, sizes.hidden)
+
+
+def _mtp_depth(sizes: DecoderSizes, mtp: MtpSizes, number: int, earlier: Earlier) -> nn.Module:
+    layers = [_LAYER_BUILDERS[kind](sizes, earlier) for kind in mtp.pattern]
+    words = _table(earlier)
+    assert words is not None, "the words come before the depths that read them"
+    return MtpDepth(number + 1, sizes.hidden, sizes.norm_eps, words, layers)
+
+
+def _table(earlier: Earlier) -> WordTable | None:
+    """The words of the embedding, if this chain has them or a copy."""
+    return next((table for name in _TABLES if isinstance(table := earlier.get(name), WordTable)), None)
 
 
 def _insert(layer: int, _earlier: Earlier) -> nn.Module:
@@ -94,9 +119,12 @@ def _final_norm(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
 
 
 def _head(sizes: DecoderSizes, earlier: Earlier) -> nn.Module:
-    if sizes.tied and "embed" in earlier:
-        return TiedHead(cast(Embedding, earlier["embed"]))
-    return Head(sizes.vocab, sizes.hidden)
+    words = _table(earlier) if sizes.tied else None
+    weight = 0.0 if sizes.mtp is None else sizes.mtp.weight / sizes.mtp.depths
+    return Head(sizes.vocab, sizes.hidden, weight) if words is None else TiedHead(words, weight)
 
+
+_TABLES = ("embed", "words")
+"""The parts that may hold the embedding's words: itself, and its copy in another stage."""
 
 _LAYER_BUILDERS = {"*": _attention_layer, "-": _mlp_layer, "M": _mamba_layer, "E": _moe_layer}

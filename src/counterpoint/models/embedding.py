@@ -1,5 +1,6 @@
 """Tokens to rows, with features of other modules laid in at the placeholders."""
 
+from abc import ABC, abstractmethod
 from typing import final
 
 import torch
@@ -28,8 +29,16 @@ class Lookup(nn.Module):
         return rows
 
 
+class WordTable(nn.Module, ABC):
+    """A part whose words other parts of its chain read."""
+
+    @abstractmethod
+    def matrix(self) -> Tensor:
+        """The words as (vocab, hidden), or a rank's share of them."""
+
+
 @final
-class Embedding(nn.Module):
+class Embedding(WordTable):
     """The first part of a decoder: it makes rows (rows, hidden) out of the batch."""
 
     def __init__(self, vocab: int, hidden: int) -> None:
@@ -37,8 +46,37 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(vocab, hidden))
         self.lookup: nn.Module = Lookup()
 
+    def matrix(self) -> Tensor:
+        return self.weight
+
     def forward(self, _rows: Tensor | None, batch: TextBatch) -> Tensor:
         rows: Tensor = self.lookup(self.weight, batch.ids)
         for features, index in batch.inserts:
             rows = rows.index_add(0, index, features.to(rows.dtype))
+        return rows
+
+
+@final
+class WordsCopy(WordTable):
+    """The embedding's words where the embedding is in another stage: a copy of the same values; rows pass as they are.
+
+    Whoever holds both sums their gradients.
+    """
+
+    def __init__(self, vocab: int, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocab, hidden))
+
+    def matrix(self) -> Tensor:
+        return self.weight
+
+    def forward(self, rows: Tensor, _batch: TextBatch) -> Tensor:
+        return rows
+
+
+@final
+class NoCopy(nn.Module):
+    """Stands for the copy of the words where the embedding itself is in the chain."""
+
+    def forward(self, rows: Tensor, _batch: TextBatch) -> Tensor:
         return rows

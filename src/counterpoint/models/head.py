@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from counterpoint.models.balance import attach
 from counterpoint.models.batch import NO_LABEL, TextBatch
-from counterpoint.models.embedding import Embedding
+from counterpoint.models.embedding import WordTable
 from counterpoint.models.exchange import Enter
 from counterpoint.models.multiply import Multiply
 
@@ -29,10 +30,15 @@ class CrossEntropySum(nn.Module):
 
 
 class VocabularyHead(nn.Module, ABC):
-    """Scores rows (rows, hidden) against every word of a matrix that a subclass holds."""
+    """Scores rows (rows, hidden) against every word of a matrix that a subclass holds.
 
-    def __init__(self) -> None:
+    Rows that are wider hold those of the depths of multi-token prediction side by side; the loss of each of these
+    takes part in backward with the weight `mtp_weight`, and none in the value.
+    """
+
+    def __init__(self, mtp_weight: float) -> None:
         super().__init__()
+        self.mtp_weight = mtp_weight
         self.enter: nn.Module = Enter()
         self.multiply: nn.Module = Multiply()
         self.loss: nn.Module = CrossEntropySum()
@@ -47,8 +53,13 @@ class VocabularyHead(nn.Module, ABC):
         return scores
 
     def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
-        """The loss of the batch, a scalar."""
-        loss: Tensor = self.loss(self.logits(rows), batch.labels, batch.loss_denominator)
+        """The loss of the batch, a scalar; those of further depths are noted in the batch."""
+        main, *further = torch.split(rows, self.matrix().shape[1], dim=1)
+        for number, (ahead, inputs) in enumerate(zip(further, batch.mtp, strict=True)):
+            term = self.loss(self.logits(ahead), inputs.labels, inputs.loss_denominator)
+            batch.mtp_losses[number] = term.detach()
+            main = attach(main, term * self.mtp_weight)
+        loss: Tensor = self.loss(self.logits(main), batch.labels, batch.loss_denominator)
         return loss
 
 
@@ -56,8 +67,8 @@ class VocabularyHead(nn.Module, ABC):
 class Head(VocabularyHead):
     """A head with words of its own."""
 
-    def __init__(self, vocab: int, hidden: int) -> None:
-        super().__init__()
+    def __init__(self, vocab: int, hidden: int, mtp_weight: float = 0.0) -> None:
+        super().__init__(mtp_weight)
         self.weight = nn.Parameter(torch.empty(vocab, hidden))
 
     def matrix(self) -> Tensor:
@@ -66,12 +77,12 @@ class Head(VocabularyHead):
 
 @final
 class TiedHead(VocabularyHead):
-    """A head that reads the words of the embedding in its own chain and has no parameter."""
+    """A head that reads the words of the embedding, or of its copy, in its own chain and has no parameter."""
 
-    def __init__(self, embedding: Embedding) -> None:
-        super().__init__()
-        # In a tuple, the embedding is no child: its weight keeps one name, and moving it cannot untie them.
-        self.tied = (embedding,)
+    def __init__(self, words: WordTable, mtp_weight: float = 0.0) -> None:
+        super().__init__(mtp_weight)
+        # In a tuple, the words are no child: their weight keeps one name, and moving it cannot untie them.
+        self.tied = (words,)
 
     def matrix(self) -> Tensor:
-        return self.tied[0].weight
+        return self.tied[0].matrix()

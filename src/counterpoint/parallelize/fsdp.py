@@ -17,7 +17,6 @@ from torch.distributed.tensor import DTensor, Shard
 
 from counterpoint.models.chain import Chain
 from counterpoint.models.experts import Experts
-from counterpoint.models.head import TiedHead
 from counterpoint.models.wide import Wide
 
 
@@ -37,9 +36,9 @@ def shard_data_parallel(
 
     `mesh` is (dp_shard,) or (dp_replicate, dp_shard); experts are sharded over `expert_mesh` (edp,), which only a chain
     without any does not need. What computes wide has a group of its own, that casts nothing (design D20). With
-    `reshard` parameters are gathered for each forward and backward, without it once for all microbatches of a step. An
-    embedding that a tied head reads belongs to the chain's own group, which is gathered as long as any of its parts
-    runs.
+    `reshard` parameters are gathered for each forward and backward, without it once for all microbatches of a step.
+    Parts that others read, such as the embedding of a tied head, belong to the chain's own group, which is gathered as
+    long as any of its parts runs.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=None if precision.compute == precision.parameters else precision.compute,
@@ -53,10 +52,8 @@ def shard_data_parallel(
         elif isinstance(module, Wide) and policy.param_dtype is not None:
             wide = MixedPrecisionPolicy(reduce_dtype=precision.parameters, cast_forward_inputs=False)
             fully_shard(module, mesh=mesh, mp_policy=wide, reshard_after_forward=reshard)
-    parts = [part for _name, part in chain.parts()]
-    shared = [embedding for part in parts if isinstance(part, TiedHead) for embedding in part.tied]
-    for part in parts:
-        if part not in shared and next(part.parameters(), None) is not None:
+    for name, part in chain.parts():
+        if name not in chain.shared and next(part.parameters(), None) is not None:
             fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     fully_shard(chain, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     for sharded in _fsdp_modules(chain):

@@ -67,9 +67,9 @@ INITIAL_VALUES = (
     Initial("*.dynamics.d", mean=1.0),
     # The deviation of torch's own uniform filters of width 4.
     Initial("*_conv.weight", std=0.29),
-    Initial("layers.*.o.weight", std=0.02, residual=True),
-    Initial("layers.*.down.weight", std=0.02, residual=True),
-    Initial("layers.*.experts.down", std=0.02, residual=True),
+    Initial("*layers.*.o.weight", std=0.02, residual=True),
+    Initial("*layers.*.down.weight", std=0.02, residual=True),
+    Initial("*layers.*.experts.down", std=0.02, residual=True),
     Initial("*", std=0.02),
 )
 """The first pattern that fits a parameter's name decides."""

@@ -38,9 +38,9 @@ def apply_recompute(chain: Chain, kinds: Set[str]) -> None:
     a part is gathered once for its backward. Names of parameters stay as they are.
     """
     assert kinds <= LAYER_KINDS, f"kinds of layers are {sorted(LAYER_KINDS)}"
-    for _name, part in chain.parts():
-        if _LAYERS.get(type(part)) in kinds:
-            part.forward = _Recomputed(part.forward, _passes(part))
+    for module in list(chain.modules()):
+        if _LAYERS.get(type(module)) in kinds:
+            module.forward = _Recomputed(module.forward, _passes(module))
 
 
 def _passes(layer: nn.Module) -> Callable[[], Passes]:

@@ -48,6 +48,7 @@ class TensorRule:
 TENSOR_RULES = (
     TensorRule("embed.weight", "words"),
     TensorRule("head.weight", "words"),
+    TensorRule("words.weight", "words"),
     TensorRule("embed.patch.*", "share"),
     TensorRule("embed.positions.weight", "share"),
     TensorRule("embed.prefix.weight", "share"),
@@ -71,6 +72,7 @@ TENSOR_RULES = (
     TensorRule("*_scale.weight", "rows"),
     TensorRule("projector.linear.*", "rows"),
     TensorRule("taps.*.linear.*", "rows"),
+    TensorRule("mtp.*.join.weight", "rows"),
 )
 """The roles in our own models; the first pattern that fits decides."""
 
@@ -149,7 +151,7 @@ class _Words:
 
 def _own_words(shardings: Mapping[str, Sharding], rank: int, size: int) -> _Words:
     """This rank's share of the vocabulary, without padding; empty in a chain that holds no words."""
-    for name in ("embed.weight", "head.weight"):
+    for name in ("embed.weight", "head.weight", "words.weight"):
         if name in shardings:
             block = block_of(name, shardings[name], rank, size, 0, 1)
             return _Words(first=rank * shardings[name].local_shape(size)[0], count=block.shape[0])

@@ -87,6 +87,10 @@ class BatchPlan:
         """The one denominator of the step's loss (design D12)."""
         return sum(document.loss_tokens for document in self.documents)
 
+    def mtp_loss_tokens(self, depth: int) -> int:
+        """The denominator of the loss at a depth of multi-token prediction, counted from 0."""
+        return sum(document.mtp_loss_tokens[depth] for document in self.documents)
+
     def is_empty(self, module: str, microbatch: int) -> bool:
         """Whether no lane of a module has a row in a microbatch, so that all ranks skip it alike."""
         return all(not share.spans for share in self.shares[module][microbatch])

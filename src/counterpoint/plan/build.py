@@ -15,6 +15,7 @@ from counterpoint.config.schema import (
     MambaConfig,
     ModuleConfig,
     MoeConfig,
+    MtpConfig,
     ProjectorConfig,
     TowerConfig,
     VitConfig,
@@ -31,6 +32,7 @@ from counterpoint.plan.sizes import (
     MambaSizes,
     ModelSizes,
     MoeSizes,
+    MtpSizes,
     ProjectorSizes,
     VitSizes,
 )
@@ -86,7 +88,7 @@ def recomputed_kinds(config: Config, module: str) -> frozenset[str]:
     recompute, model = config.modules[module].recompute, config.modules[module].model
     if not isinstance(recompute, str):
         return frozenset(recompute)
-    kinds = frozenset(model.pattern) if isinstance(model, DecoderConfig) else frozenset(ENCODER_LAYER)
+    kinds = model.kinds if isinstance(model, DecoderConfig) else frozenset(ENCODER_LAYER)
     return kinds if recompute == "full" else frozenset()
 
 
@@ -149,6 +151,7 @@ def _decoder_sizes(config: Config, module: str, model: DecoderConfig, vocab: int
         mamba=None if model.mamba is None else _mamba_sizes(model.mamba),
         moe=None if model.moe is None else _moe_sizes(model.moe),
         inserts=_ascending(depth.into for edge in config.edges if edge.target == module for depth in edge.depths),
+        mtp=None if model.mtp is None else _mtp_sizes(model.mtp),
     )  # fmt: skip
 
 
@@ -181,6 +184,10 @@ def _moe_sizes(moe: MoeConfig) -> MoeSizes:
         experts=moe.experts, top_k=moe.top_k, ffn=moe.ffn, shared_ffn=moe.shared_ffn, router=moe.router,
         normalize=moe.normalize, scale=moe.scale, bias_rate=moe.bias_rate, balance=moe.balance,
     )  # fmt: skip
+
+
+def _mtp_sizes(mtp: MtpConfig) -> MtpSizes:
+    return MtpSizes(depths=mtp.depths, pattern=mtp.pattern, weight=mtp.weight)
 
 
 def split_parts(config: Config, module: str, facts: ModelFacts) -> tuple[tuple[int, int], ...]:

@@ -66,6 +66,7 @@ def decoder_facts(sizes: DecoderSizes) -> ModelFacts:
             part_facts.word_embedding(sizes),
             *_decoder_layers(sizes),
             part_facts.final_norm(sizes.hidden, "rms"),
+            *_further(sizes),
             part_facts.head(sizes),
         ),
         hidden_in=sizes.hidden,
@@ -110,14 +111,25 @@ def _encoder_layers(sizes: TowerSizes, group: int, windows: Mapping[int, int]) -
             yield part_facts.projector(sizes, group, f"taps.{layer}")
 
 
+_LAYER_FACTS = {
+    "*": part_facts.decoder_attention,
+    "-": part_facts.decoder_mlp,
+    "M": part_facts.decoder_mamba,
+    "E": part_facts.decoder_moe,
+}
+
+
+def _further(sizes: DecoderSizes) -> Iterator[PartFacts]:
+    if sizes.mtp is None:
+        return
+    yield part_facts.words_copy(sizes)
+    layers = tuple(_LAYER_FACTS[kind](f"layers.{layer}", sizes) for layer, kind in enumerate(sizes.mtp.pattern))
+    for number in range(sizes.mtp.depths):
+        yield part_facts.mtp_depth(number, sizes, layers)
+
+
 def _decoder_layers(sizes: DecoderSizes) -> Iterator[PartFacts]:
-    makers = {
-        "*": part_facts.decoder_attention,
-        "-": part_facts.decoder_mlp,
-        "M": part_facts.decoder_mamba,
-        "E": part_facts.decoder_moe,
-    }
     for layer, kind in enumerate(sizes.pattern):
-        yield makers[kind](f"layers.{layer}", sizes)
+        yield _LAYER_FACTS[kind](f"layers.{layer}", sizes)
         if layer in sizes.inserts:
             yield part_facts.insertion(layer, sizes.hidden)

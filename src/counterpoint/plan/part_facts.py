@@ -9,7 +9,7 @@ Tensors = tuple[tuple[str, int], ...]
 """Parameters by their names inside a part, with their numbers of elements."""
 
 EXPERTS = "moe.experts."
-"""What the names of routed experts begin with inside their part."""
+"""What the names of routed experts begin with inside their layer."""
 
 VECTORS_OF_DYNAMICS = ("a_log", "dt_bias", "d")
 
@@ -43,7 +43,7 @@ class PartFacts:
     @property
     def expert_parameters(self) -> int:
         """Elements of the routed experts' tensors."""
-        return sum(elements for name, elements in self.tensors if name.startswith(EXPERTS))
+        return sum(elements for name, elements in self.tensors if EXPERTS in name)
 
     def cost(self, rows: int, pairs: int) -> int:
         """Forward FLOPs on `rows` rows with `pairs` query-key pairs."""
@@ -223,14 +223,36 @@ def decoder_moe(name: str, sizes: DecoderSizes) -> PartFacts:
     )
 
 
+def words_copy(sizes: DecoderSizes) -> PartFacts:
+    """The embedding's words for multi-token prediction; like a tied head, it has no tensor of its own."""
+    return PartFacts(name="words", activation_elements=0, hidden_out=sizes.hidden)
+
+
+def mtp_depth(number: int, sizes: DecoderSizes, layers: tuple[PartFacts, ...]) -> PartFacts:
+    """A depth of multi-token prediction with its layers; the head scores its rows."""
+    hidden = sizes.hidden
+    join = _linear("join", 2 * hidden, hidden, bias=False)
+    norms = tuple((f"{name}.weight", hidden) for name in ("rows_norm", "words_norm", "norm"))
+    inner = _joined(tuple((f"{layer.name}.{name}", count) for name, count in layer.tensors) for layer in layers)
+    return PartFacts(
+        name=f"mtp.{number}",
+        tensors=(*norms, *join, *inner),
+        flops_per_row=_products(join) + sum(layer.flops_per_row for layer in layers),
+        flops_per_pair=sum(layer.flops_per_pair for layer in layers),
+        activation_elements=6 * hidden + sum(layer.activation_elements for layer in layers),
+        hidden_out=hidden * (number + 2),
+        active_expert_parameters=sum(layer.active_expert_parameters for layer in layers),
+    )
+
+
 def head(sizes: DecoderSizes) -> PartFacts:
-    """Scores of words and their loss; a tied head has no tensor of its own."""
-    words = sizes.vocab * sizes.hidden
+    """Scores of words and their loss, for every token that is predicted; a tied head has no tensor of its own."""
+    words, scored = sizes.vocab * sizes.hidden, 1 + sizes.mtp_depths
     return PartFacts(
         name="head",
         tensors=() if sizes.tied else (("weight", words),),
-        flops_per_row=2 * words,
-        activation_elements=sizes.hidden + 2 * sizes.vocab,
+        flops_per_row=2 * words * scored,
+        activation_elements=(sizes.hidden + 2 * sizes.vocab) * scored,
         hidden_out=sizes.hidden,
     )
 

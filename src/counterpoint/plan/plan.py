@@ -103,18 +103,20 @@ class Plan:
     def is_recomputed(self, module: str, part: str) -> bool:
         """Whether a part keeps only its input for backward."""
         folder, _dot, number = part.partition(".")
+        sizes, recomputed = self.sizes[module], self.recomputed.get(module, frozenset())
+        if folder == "mtp" and isinstance(sizes, DecoderSizes) and sizes.mtp is not None:
+            return recomputed.issuperset(sizes.mtp.pattern)
         if folder != "layers":
             return False
-        sizes = self.sizes[module]
         kind = sizes.pattern[int(number)] if isinstance(sizes, DecoderSizes) else ENCODER_LAYER
-        return kind in self.recomputed.get(module, frozenset())
+        return kind in recomputed
 
     def _trains(self, node: Node) -> bool:
         parts = self.trained.get(node.module)
         if parts is None:
             return True
         start, stop = self.splits[node.module][node.stage]
-        # A head that is tied across stages trains with the embedding, the first part, whose copy it holds.
+        # Words that are tied across stages train with the embedding, the first part, whose copy they are.
         has_copy = any(self.tie(node.module, rank) for rank in self.layouts[node.module].stage_ranks(node.stage))
         held = (*parts[start:stop], *(parts[:1] if has_copy else ()))
         return any(part.is_trained for part in held)
@@ -150,12 +152,15 @@ class Plan:
         return [layout.group(axis, rank) for axis in EXPERT_AXES for rank in self.stages.ranks[node]]
 
     def tie(self, module: str, rank: int) -> tuple[int, ...]:
-        """The two ranks that hold the same shard of tied embeddings on different stages, if `rank` is one of them."""
+        """The two ranks that hold the same shard of the embedding on different stages, if `rank` is one of them.
+
+        The last stage has a copy for a tied head, and for multi-token prediction.
+        """
         layout, sizes = self.layouts[module], self.sizes.get(module)
         column = layout.group("pp", rank)
         ends = (column[0], column[-1])
-        is_tied = isinstance(sizes, DecoderSizes) and sizes.tied and layout.pp > 1
-        return ends if is_tied and rank in ends else ()
+        has_copy = isinstance(sizes, DecoderSizes) and (sizes.tied or sizes.mtp is not None) and layout.pp > 1
+        return ends if has_copy and rank in ends else ()
 
     @property
     def sink(self) -> str:

@@ -1,5 +1,6 @@
 """What a plan knows of a sample before any payload is read: row counts and positions."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -23,7 +24,8 @@ class Item:
 class Document:
     """One sample: `tokens` rows of the language sequence (item rows included), `loss_tokens` of them with a loss.
 
-    `(source, index)` is enough to load its payload.
+    `(source, index)` is enough to load its payload. `mtp_loss_tokens` are the rows with a loss at each depth of
+    multi-token prediction, whose target is a token further ahead.
     """
 
     source: int
@@ -31,6 +33,12 @@ class Document:
     tokens: int
     loss_tokens: int
     items: tuple[Item, ...] = ()
+    mtp_loss_tokens: tuple[int, ...] = ()
+
+
+def text_rows(items: Iterable[Item], rows: int) -> int:
+    """How many of a document's first `rows` rows no item fills; the document has as many."""
+    return rows - sum(min(max(rows - item.position, 0), item.rows) for item in items)
 
 
 Pack = tuple[Document, ...]

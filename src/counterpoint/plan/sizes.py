@@ -57,6 +57,18 @@ class MoeSizes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MtpSizes:
+    """Multi-token prediction: `depths` more tokens, each by layers of its own, one per character of `pattern`.
+
+    The loss of each depth weighs `weight / depths` beside that of the main head.
+    """
+
+    depths: int
+    pattern: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderSizes:
     """A causal decoder.
 
@@ -64,7 +76,7 @@ class DecoderSizes:
     MLPs' width, `mamba` and `moe` the sizes of the layers of those kinds. `rope_sections` are the pairs of a head that
     turn with the time, height and width of a row's position; None turns all of them with its one position.
     `bias` is of all linears of attention and MLP, `qkv_bias` of queries, keys and values. Features of other depths join
-    the rows behind the layers `inserts`, which ascend.
+    the rows behind the layers `inserts`, which ascend. With `mtp` it predicts further tokens in training.
     """
 
     pattern: str
@@ -85,6 +97,12 @@ class DecoderSizes:
     mamba: MambaSizes | None = None
     moe: MoeSizes | None = None
     inserts: tuple[int, ...] = ()
+    mtp: MtpSizes | None = None
+
+    @property
+    def mtp_depths(self) -> int:
+        """Tokens that are predicted beside the next one."""
+        return 0 if self.mtp is None else self.mtp.depths
 
     @property
     def position_axes(self) -> int:

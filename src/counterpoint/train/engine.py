@@ -15,17 +15,19 @@ from counterpoint.execute.channel import Channel, connect, open_channel
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.interpreter import Interpreter, Observer
 from counterpoint.execute.rowmap import RowMap
+from counterpoint.models.batch import TextBatch
 from counterpoint.parallelize.fsdp import begin_accumulation, release
 from counterpoint.plan.action import Action
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.train.optimizer import ModuleOptimizer, learning_rate
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.replica import Replica, build_replica, dtype_of
 from counterpoint.train.routing import RoutedStep
 
-_SCALARS = 4
-"""Loss, balance loss, the wish to stop and bad payloads, ahead of each module's squared norm."""
+_SCALARS = 5
+"""Loss, balance loss, MTP loss, the wish to stop and bad payloads, ahead of each module's squared norm."""
 
 Inspector = Callable[[tuple[LocalParameter, ...]], None]
 """Called with reduced, unclipped gradients, before the update."""
@@ -36,11 +38,13 @@ class StepResult:
     """A step's sums over all ranks; norms are before clipping, `bad` counts payloads that were replaced.
 
     `balance_loss` is the mixtures' own loss, beside `loss`; `expert_load` the most rows of an expert over the mean of
-    its layer, in the most uneven layer, None without experts.
+    its layer, in the most uneven layer, None without experts. `mtp_loss` is the mean loss of the depths of multi-token
+    prediction, before it is weighed, None without any.
     """
 
     loss: float
     balance_loss: float
+    mtp_loss: float | None
     expert_load: float | None
     norm: float
     module_norms: dict[str, float]
@@ -76,6 +80,8 @@ class Engine:
             if (parameters := [p for p in self.parameters if p.module == module and p.is_trained])
         }
         self._routed = RoutedStep(plan, self.replicas.values(), device)
+        sizes = plan.sizes[plan.sink]
+        self._mtp_depths = sizes.mtp_depths if isinstance(sizes, DecoderSizes) else 0
         self._rank, self._reached = rank, set[str]()
         self.optimizer_step = 0
         self.inspect: Inspector | None = None
@@ -181,22 +187,31 @@ class Engine:
         losses = [r.stage.loss for r in self.replicas.values() if r.stage.loss is not None]
         return losses[0].double() if losses else 0.0
 
+    def _local_mtp_loss(self) -> torch.Tensor | float:
+        """This rank's part of the mean over the depths, of all its microbatches."""
+        if not any(replica.stage.counts_loss for replica in self.replicas.values()):
+            return 0.0
+        batches = [batch for batch in self._batches.values() if isinstance(batch, TextBatch)]
+        noted = [loss for batch in batches for loss in batch.mtp_losses.values()]
+        return torch.stack(noted).double().sum() / self._mtp_depths if noted else 0.0
+
     def _step(self) -> None:
         modules = self.plan.graph.modules
         world = self._groups.collective(self.plan.placement.active)
         sums = torch.zeros(_SCALARS + len(modules), dtype=torch.float64, device=self.device)
         sums[0] = self._local_loss()
         sums[1] = self._routed.balance
-        sums[2] = float(self.wants_stop)
-        sums[3] = float(self._bad)
+        sums[2] = self._local_mtp_loss()
+        sums[3] = float(self.wants_stop)
+        sums[4] = float(self._bad)
         for replica in self.replicas.values():
             replica.tie()
             sums[_SCALARS + modules.index(replica.stage.node.module)] += replica.square_sum()
         dist.all_reduce(sums, group=world)
         counts = self._routed.counts(world)
-        loss, balance, stop, bad, *squares = sums.tolist()
+        loss, balance, mtp, stop, bad, *squares = sums.tolist()
         norm = math.sqrt(sum(squares))
-        self._check_finite(loss + balance, dict(zip(modules, squares, strict=True)))
+        self._check_finite(loss + balance + mtp, dict(zip(modules, squares, strict=True)))
         if self.inspect is not None:
             self.inspect(tuple(parameter for parameter in self.parameters if parameter.is_trained))
         clip = self._config.training.clip_norm
@@ -211,7 +226,8 @@ class Engine:
         self._finish_frozen()
         self.optimizer_step += 1
         norms = {module: math.sqrt(square) for module, square in zip(modules, squares, strict=True)}
-        self._result = StepResult(loss, balance, _load(counts), norm, norms, rates, stop > 0, int(bad))
+        mtp_loss = mtp if self._mtp_depths else None
+        self._result = StepResult(loss, balance, mtp_loss, _load(counts), norm, norms, rates, stop > 0, int(bad))
 
     def _finish_frozen(self) -> None:
         """What nothing reduces gives its gathered parameters back here."""

@@ -102,7 +102,9 @@ def _models(config: Config) -> dict[str, Any]:
         if key.endswith(".moe.bias_rate"):
             # A number is a buffer, whatever the number; without one there is none.
             found[key] = value is not None
-    return {key: value for key, value in found.items() if not key.endswith((".moe.balance", ".mamba.chunk"))}
+    return {
+        key: value for key, value in found.items() if not key.endswith((".moe.balance", ".mamba.chunk", ".mtp.weight"))
+    }
 
 
 def _leaves(tree: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -158,7 +158,7 @@ class Trainer:
     def _evaluate(self, step: int) -> None:
         """Read all evaluation splits, or leave them as soon as any rank was asked to stop."""
         for split in self._corpus.evaluation:
-            reader = replace(self._reader, sources=split.sources)
+            reader = replace(self._reader, sources=split.sources, with_mtp=False)
             total, tokens = 0.0, 0
             bad: list[BadPayload] = []
             for batch_number, packs in enumerate(split.batches()):

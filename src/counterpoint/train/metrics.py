@@ -92,6 +92,7 @@ class RunRecorder:
             "gradient_norm": result.norm,
             "bad_payloads": result.bad,
             **_routing(result),
+            **({} if result.mtp_loss is None else {"mtp_loss": result.mtp_loss}),
             "modules": self._modules(result, inputs.batch, passed / steps, memory),
         }
         self._write(record)

@@ -29,10 +29,11 @@ from counterpoint.plan.action import Compute, Work
 from counterpoint.plan.graph import Node
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.sizes import DecoderSizes, ModelSizes
 from counterpoint.plan.trainability import Train, is_trained
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 
-EMBEDDING, TIED_HEAD = "embed.weight", "head.weight"
+EMBEDDING, TIED_HEAD, WORDS_COPY = "embed.weight", "head.weight", "words.weight"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 
@@ -64,7 +65,7 @@ class Replica:
         return tuple(parameter for parameter in self.parameters if parameter.is_trained)
 
     def tie(self) -> None:
-        """Sum the gradients of the two copies of tied embeddings; both stages do it when all is reduced."""
+        """Sum the gradients of the two copies of the embedding; both stages do it when all is reduced."""
         for parameter in self.trained:
             if self.tie_group is not None and parameter.block.name == EMBEDDING and parameter.gradient.numel():
                 dist.all_reduce(parameter.gradient, group=self.tie_group)
@@ -99,7 +100,8 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
     with torch.device("meta"):
         chain = build_chain(parts[start:stop]).to(precision.parameters)
     cutting = _cut(chain, layout, groups, has_experts=plan.has_experts(node))
-    _freeze(chain, config.modules[node.module].train, tie=plan.tie(node.module, world.rank))
+    sizes = plan.sizes[node.module]
+    _freeze(chain, config.modules[node.module].train, sizes)
     apply_recompute(chain, plan.recomputed[node.module])
     weights = defer_weights(chain) if _splits(plan, node) else None
     expert_mesh = groups.expert_mesh(layout) if plan.has_experts(node) else None
@@ -108,8 +110,8 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
     tie = plan.tie(node.module, world.rank)
     parameters = []
     for name, parameter in chain.named_parameters():
-        # Across stages a tied head is a second copy of the embedding: the same values under the same name (design D18).
-        known = EMBEDDING if tie and name == TIED_HEAD else name
+        # A copy of the embedding has the same values under the same name (design D18).
+        known = _known(name, sizes)
         block, replicas = cutting.block(name, known)
         residual_sums = plan.facts[node.module].residual_sums
         initialize_(local(parameter.detach()), block, config.run.seed, node.module, residual_sums)
@@ -123,10 +125,16 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
     return Replica(chain, stage, tuple(parameters), buffers, cutting.tensor_group, tie_group)
 
 
-def _freeze(chain: Chain, train: Train, tie: tuple[int, ...]) -> None:
+def _known(name: str, sizes: ModelSizes) -> str:
+    """The name of a parameter in the whole model, where the words of other stages are those of the embedding."""
+    is_tied_head = name == TIED_HEAD and isinstance(sizes, DecoderSizes) and sizes.tied
+    return EMBEDDING if name == WORDS_COPY or is_tied_head else name
+
+
+def _freeze(chain: Chain, train: Train, sizes: ModelSizes) -> None:
     """Let only what is trained need gradients; a chain without any of it is in evaluation mode (design D15)."""
     for name, parameter in chain.named_parameters():
-        parameter.requires_grad_(is_trained(EMBEDDING if tie and name == TIED_HEAD else name, train))
+        parameter.requires_grad_(is_trained(_known(name, sizes), train))
     chain.train(any(parameter.requires_grad for parameter in chain.parameters()))
 
 

@@ -66,12 +66,17 @@ class RoutedStep:
 
 
 def routed_layers(plan: Plan) -> dict[str, int]:
-    """The number of experts of every mixture in the plan, by `<module>.layers.<n>.moe`."""
+    """The number of experts of every mixture in the plan, by `<module>.layers.<n>.moe` or, of multi-token prediction,
+    `<module>.mtp.<depth>.layers.<n>.moe`."""
     layers = {}
     for module in plan.graph.modules:
         sizes = plan.sizes[module]
         if isinstance(sizes, DecoderSizes) and sizes.moe is not None:
-            for number, letter in enumerate(sizes.pattern):
-                if letter == "E":
-                    layers[f"{module}.layers.{number}.moe"] = sizes.moe.experts
+            runs = [("", sizes.pattern)]
+            if sizes.mtp is not None:
+                runs += [(f"mtp.{depth}.", sizes.mtp.pattern) for depth in range(sizes.mtp.depths)]
+            for place, pattern in runs:
+                for number, letter in enumerate(pattern):
+                    if letter == "E":
+                        layers[f"{module}.{place}layers.{number}.moe"] = sizes.moe.experts
     return layers

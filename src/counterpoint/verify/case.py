@@ -94,7 +94,9 @@ def _train(
         result = engine.train_step(inputs[step], ahead)
         updates = {one.key: (one.block, (one.value - before[one.key]).cpu()) for one in engine.held}
         gradients, moved = _gather(captured, groups), _gather(updates, groups)
-        seen.append(Observation(result.loss, result.balance_loss, result.norm, gradients, moved))
+        seen.append(
+            Observation(result.loss, result.balance_loss, result.mtp_loss or 0.0, result.norm, gradients, moved)
+        )
         batches.append((tuple(document for pack in packs for document in pack), result.learning_rates))
     return seen, batches
 

@@ -95,9 +95,7 @@ def as_verified(config: Config, dtype: str) -> Config:
         raise ConfigError(
             f"--dtype: got {dtype!r}, expected one of {sorted(TOLERANCES)}; bfloat16 has no meaningful tolerance"
         )
-    routed = [
-        name for name, m in config.modules.items() if isinstance(m.model, DecoderConfig) and "E" in m.model.pattern
-    ]
+    routed = [name for name, m in config.modules.items() if isinstance(m.model, DecoderConfig) and "E" in m.model.kinds]
     if dtype != "float64" and routed:
         raise ConfigError(
             f"--dtype: got {dtype!r} with experts in module {routed[0]}, expected float64: rounding may choose another "

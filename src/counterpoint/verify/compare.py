@@ -28,6 +28,7 @@ class Observation:
 
     loss: float
     balance_loss: float
+    mtp_loss: float
     norm: float
     gradients: dict[str, torch.Tensor]
     updates: dict[str, torch.Tensor]
@@ -41,6 +42,7 @@ def compare_step(step: int, ours: Observation, reference: Observation, rates: di
     return [
         Difference("loss", f"step {step}", _scalar(ours.loss, reference.loss)),
         Difference("balance loss", f"step {step}", _scalar(ours.balance_loss, reference.balance_loss)),
+        Difference("MTP loss", f"step {step}", _scalar(ours.mtp_loss, reference.mtp_loss)),
         Difference("norm", f"step {step}", _scalar(ours.norm, reference.norm)),
         _worst("gradient", step, ours.gradients, reference.gradients, _gradient_floors(reference.gradients)),
         _worst("update", step, ours.updates, reference.updates, {k: rates[_module(k)] for k in reference.updates}),

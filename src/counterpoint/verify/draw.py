@@ -125,18 +125,23 @@ def _draw_schedule(generator: random.Random, data: dict[str, Any], language: str
 
 
 def _draw_variant(model: ModelConfig, layout: dict[str, Any], generator: random.Random) -> dict[str, Any]:
-    """Options of a decoder that change what crosses ranks: tied words, positions, groups of heads, biases."""
+    """Options of a decoder that change what crosses ranks: tied words, further tokens, positions, groups of heads,
+    biases."""
     assert isinstance(model, DecoderConfig), "documents enter a decoder"
     tp = layout["tp"]
     groups = [n for n in range(tp, model.num_kv_heads + 1, tp) if model.heads % n == 0]
-    # Both copies of tied words on one rank are refused.
-    may_tie = layout["pp"] > 1 or layout["chunks"] == 1
+    # Both copies of the words on one rank are refused.
+    may_copy = layout["pp"] > 1 or layout["chunks"] == 1
     variant: dict[str, Any] = {
-        "tied": generator.choice([True, False]) and may_tie,
+        "tied": generator.choice([True, False]) and may_copy,
         "vocab": _PLAIN_VOCABULARY if model.vocab == "tokenizer" else model.vocab,
         "qkv_bias": generator.choice([True, False]),
         "kv_heads": generator.choice(groups),
     }
+    if may_copy and generator.random() < _PREDICTS_FURTHER:
+        letters = sorted(set(model.pattern))
+        pattern = "".join(generator.sample(letters, min(len(letters), generator.choice([1, 2, 2]))))
+        variant["mtp"] = {"depths": generator.choice([1, 2]), "pattern": pattern, "weight": 0.5}
     if model.rope_theta is not None and model.head_size >= _FEWEST_COLUMNS:
         pairs = model.head_size // 2
         sections = [pairs - 2 * (pairs // 3), pairs // 3, pairs // 3]
@@ -146,6 +151,9 @@ def _draw_variant(model: ModelConfig, layout: dict[str, Any], generator: random.
 
 _PLAIN_VOCABULARY = 61
 """Words of a model that would read their number off its tokenizer."""
+
+_PREDICTS_FURTHER = 0.5
+"""The share of decoders that predict further tokens, where they can."""
 
 _FEWEST_COLUMNS = 6
 """Columns of a head that can turn with three coordinates."""

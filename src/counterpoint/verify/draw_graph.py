@@ -72,6 +72,6 @@ def _draw_train(base: Config, generator: random.Random, name: str) -> Train:
 
 def _draw_recompute(base: Config, generator: random.Random, name: str) -> str | list[str]:
     model = base.modules[name].model
-    kinds = sorted(set(model.pattern)) if isinstance(model, DecoderConfig) else ["L"]
+    kinds = sorted(model.kinds) if isinstance(model, DecoderConfig) else ["L"]
     options: list[str | list[str]] = ["none", "none", "full", generator.sample(kinds, generator.randint(1, len(kinds)))]
     return generator.choice(options)

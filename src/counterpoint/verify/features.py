@@ -7,7 +7,7 @@ from counterpoint.plan.build import build_plan
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.plan.sizes import DecoderSizes, MtpSizes
 
 _STEPS = 2
 
@@ -86,6 +86,8 @@ def _training(module: ModuleConfig) -> set[str]:
 
 def _variant(sizes: DecoderSizes, layout: Layout) -> set[str]:
     names = set()
+    if sizes.mtp is not None:
+        names |= _mtp(sizes, sizes.mtp, layout)
     if sizes.tied and layout.pp > 1:
         names.add("embeddings tied over pp")
     if layout.cp > 1 and sizes.kv_heads // layout.tp % layout.cp:
@@ -96,6 +98,18 @@ def _variant(sizes: DecoderSizes, layout: Layout) -> set[str]:
         names.add("positions of three axes")
     if sizes.qkv_bias:
         names.add("bias of queries, keys and values")
+    return names
+
+
+def _mtp(sizes: DecoderSizes, mtp: MtpSizes, layout: Layout) -> set[str]:
+    names = {f"predicts {1 + mtp.depths} tokens"}
+    for axis, degree in (("pp", layout.pp), ("tp", layout.tp), ("cp", layout.cp)):
+        if degree > 1:
+            names.add(f"predicts further tokens over {axis}")
+    if sizes.tied:
+        names.add("predicts further tokens with tied words")
+    if "E" in mtp.pattern:
+        names.add("predicts further tokens with experts")
     return names
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from counterpoint.config.schema import Config
 from counterpoint.data.image_rows import pack_images
-from counterpoint.data.payload import PatchPayload
+from counterpoint.data.payload import PatchPayload, TextPayload
 from counterpoint.data.source import Source
-from counterpoint.models.batch import TextBatch
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, MtpInputs, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.moe import Moe
@@ -66,7 +66,7 @@ class Reference:
     def step(self, documents: Sequence[Document]) -> Observation:
         """Train on one batch; returns what D13 compares."""
         batch = self._text(documents)
-        # A mixture's balance loss joins the backward of its own rows and is no part of this value.
+        # Balance losses and those of further tokens join the backward and are no part of this value.
         loss: Tensor = self.chains[self._sink](None, batch)[MAIN]
         if loss.requires_grad:
             torch.autograd.backward(loss)
@@ -91,7 +91,15 @@ class Reference:
             key: (tensor.detach() - before[key]).cpu() for key, tensor in (named | self._named_buffers()).items()
         }
         balance = sum(float(routing.balance) for routing in batch.routed.values())
-        return Observation(float(loss.detach()), balance, norm, {k: g.cpu() for k, g in gradients.items()}, updates)
+        further = [float(term) for term in batch.mtp_losses.values()]
+        return Observation(
+            loss=float(loss.detach()),
+            balance_loss=balance,
+            mtp_loss=sum(further) / max(len(further), 1),
+            norm=norm,
+            gradients={key: gradient.cpu() for key, gradient in gradients.items()},
+            updates=updates,
+        )
 
     def _note_margin(self, router: Router, inputs: tuple[Tensor], _choice: Choice) -> None:
         scores = router.scores(inputs[0].detach())
@@ -128,13 +136,24 @@ class Reference:
             inserts=inserts,
             deep=deep,
             document_denominator=float(len(documents)),
+            mtp=tuple(self._further(texts, depth) for depth in range(1, 1 + self._decoder.mtp_depths)),
         )
+
+    def _further(self, texts: Sequence[TextPayload], depth: int) -> MtpInputs:
+        """Row by row, the token `depth` rows ahead in the same document and the label of that row."""
+        ids: list[int] = []
+        labels: list[int] = []
+        for text in texts:
+            for row in range(len(text.ids)):
+                is_inside = row + depth < len(text.ids)
+                ids.append(int(text.ids[row + depth]) if is_inside else NO_TOKEN)
+                labels.append(int(text.labels[row + depth]) if is_inside else NO_LABEL)
+        count = sum(label >= 0 for label in labels)
+        return MtpInputs(self._tensor(np.array(ids)), self._tensor(np.array(labels)), float(count))
 
     def _positions(self, documents: Sequence[Document]) -> Tensor:
         """Positions row by row, as the paper tells them (arXiv:2409.12191), or counted from 0 in each document."""
-        sizes = self.sizes[self._sink]
-        assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
-        if sizes.rope_sections is None:
+        if self._decoder.rope_sections is None:
             return self._tensor(np.concatenate([np.arange(document.tokens) for document in documents]))
         places: list[tuple[int, int, int]] = []
         for document in documents:
@@ -160,6 +179,12 @@ class Reference:
     def _sink(self) -> str:
         sources = {edge.source for edge in self.config.edges}
         return next(name for name in self.config.modules if name not in sources)
+
+    @property
+    def _decoder(self) -> DecoderSizes:
+        sizes = self.sizes[self._sink]
+        assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
+        return sizes
 
     @property
     def _wires(self) -> tuple[Wire, ...]:

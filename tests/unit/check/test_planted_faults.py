@@ -281,6 +281,12 @@ def test_an_encoder_that_emits_unmerged_rows(plan: Plan) -> None:
     assert "item 0 of document 0 will emit 16 / 1 rows for 4 placeholders" in message
 
 
+def test_more_loss_tokens_further_ahead(plan: Plan) -> None:
+    batch = plan.batch(0, ((Document(0, 7, 12, 4, (), mtp_loss_tokens=(3, 5)),),))
+    message = refused(plan, plan.schedule.programs, batch)
+    assert "(source 0, index 7) has [4, 3, 5] loss tokens from one to 3 tokens ahead" in message
+
+
 @pytest.mark.parametrize("position", [9, -1])
 def test_placeholders_outside_their_document(plan: Plan, position: int) -> None:
     document = Document(0, 7, 12, 4, (Item("vision", position, 4, 4),))

@@ -205,6 +205,34 @@ LATER = [
         "lower pp",
     ),
     ("modules.language.layout.chunks=2", "modules.language.layout.chunks", "pp 1 and tied", "both copies", "untie"),
+    (
+        "modules.language.model.mtp={pattern: E}",
+        "modules.language.model.moe",
+        "nothing",
+        "it, because modules.language.model.mtp.pattern has the letter E",
+        "add it",
+    ),
+    (
+        "modules.language.model.mtp={depths: 0, pattern: '*'}",
+        "modules.language.model.mtp.depths",
+        "0",
+        "at least 1",
+        "correct",
+    ),
+    (
+        "modules.language.model.mtp={pattern: '*x'}",
+        "modules.language.model.mtp.pattern",
+        '"*x"',
+        "a letter of *, -, M and E",
+        "correct",
+    ),
+    (
+        "modules.language.model.mtp={pattern: '*', weight: 0.0}",
+        "modules.language.model.mtp.weight",
+        "0.0",
+        "more than 0",
+        "correct",
+    ),
     ("modules.vision.recompute=[M]", "modules.vision.recompute.0", '"M"', "a kind of its layers, L", "remove it"),
     ("modules.vision.train=[]", "modules.vision.train", "[]", "all, none or patterns", "write none to freeze it"),
     ("modules.vision.recompute=[]", "modules.vision.recompute", "[]", "1 or more entries", "correct"),
@@ -295,6 +323,16 @@ def test_every_problem_has_its_own_line(emoji: dict[str, Any]) -> None:
         load_config(emoji, ["run.seed=-1", "world.size=x", "training.stepz=3"])
     paths = {line.split(": ")[0] for line in str(caught.value).splitlines()}
     assert paths == {"run.seed", "world.size", "training.stepz"}
+
+
+def test_one_rank_has_no_copy_of_its_own_words(emoji: dict[str, Any]) -> None:
+    emoji["modules"]["language"]["model"] |= {"tied": False, "mtp": {"pattern": "*"}}
+    with pytest.raises(ConfigError) as caught:
+        load_config(emoji, ["modules.language.layout.chunks=2"])
+    assert str(caught.value).startswith(
+        "modules.language.layout.chunks: got 2 with pp 1 and multi-token prediction, expected 1, because both copies"
+    )
+    assert str(caught.value).endswith("; leave it out, raise pp or leave model.mtp out")
 
 
 def test_misfits_are_listed_together(emoji: dict[str, Any]) -> None:

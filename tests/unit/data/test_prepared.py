@@ -72,13 +72,15 @@ def test_metadata_and_payload_agree_whatever_is_cut(
         with pytest.raises(DataError, match=f"none of its {len(fits)} samples fits into {limit} rows"):
             PreparedSource(folder, "train", 0, TAKERS, limit)
         return
-    source = PreparedSource(folder, "train", 0, TAKERS, limit)
+    source = PreparedSource(folder, "train", 0, TAKERS, limit, mtp_depths=6)
     assert (len(source), source.excluded) == (sum(fits), len(fits) - sum(fits))
     for index, (text, _positions) in enumerate(record for record, fit in zip(drawn, fits) if fit):
         document, payload = source.document(index), source.text(index)
         item_rows = sum(item.rows for item in document.items)
         assert document.tokens == len(payload.ids) == len(payload.labels) == min(limit, len(text) + item_rows)
         assert (payload.labels != IGNORED).sum() == document.loss_tokens
+        further = tuple((payload.labels[ahead:] != IGNORED).sum() for ahead in range(1, 7))
+        assert document.mtp_loss_tokens == further
         assert (payload.ids[:-1][payload.labels[:-1] != IGNORED] >= ITEM_ROW).all()
         is_item = np.zeros(document.tokens, dtype=bool)
         for item in document.items:

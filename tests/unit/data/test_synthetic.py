@@ -27,7 +27,7 @@ RECIPE = SyntheticRecipe(
 
 
 def _source(recipe: SyntheticRecipe = RECIPE, limit: int = 64) -> SyntheticSource:
-    return SyntheticSource(recipe, 1, TAKERS, limit, vocabulary=50)
+    return SyntheticSource(recipe, 1, TAKERS, limit, vocabulary=50, mtp_depths=3)
 
 
 @settings(deadline=None, max_examples=400)
@@ -40,6 +40,7 @@ def test_a_document_is_a_function_of_seed_and_index_and_its_payload_agrees(seed:
     assert (document.source, document.index) == (1, index)
     assert 1 <= document.tokens == len(text.ids) <= limit
     assert (text.labels != IGNORED).sum() == document.loss_tokens
+    assert document.mtp_loss_tokens == tuple((text.labels[ahead:] != IGNORED).sum() for ahead in (1, 2, 3))
     assert ((text.ids >= ITEM_ROW) & (text.ids < 50)).all()
     assert (text.ids == ITEM_ROW).sum() == sum(item.rows for item in document.items)
     for which, item in enumerate(document.items):

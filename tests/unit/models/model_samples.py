@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, FeatureBatch, PatchBatch, TextBatch
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, FeatureBatch, MtpInputs, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, Part, build_chain
 from counterpoint.models.segments import Segments
@@ -19,6 +20,7 @@ from counterpoint.plan.sizes import (
     MambaSizes,
     ModelSizes,
     MoeSizes,
+    MtpSizes,
     ProjectorSizes,
     VitSizes,
 )
@@ -43,6 +45,10 @@ HYBRID = DecoderSizes(
 )  # fmt: skip
 GATED = replace(HYBRID, pattern="E*", activation="swiglu", rope_sections=None, moe=MoeSizes(experts=4, top_k=3, ffn=6))
 DECODERS |= {"hybrid": HYBRID, "gated experts": GATED}
+DECODERS |= {
+    "further": replace(DECODERS["grouped"], mtp=MtpSizes(depths=2, pattern="*-", weight=0.6)),
+    "further experts": replace(HYBRID, tied=True, mtp=MtpSizes(depths=1, pattern="ME", weight=0.5)),
+}
 VITS = {
     "merging": VitSizes(
         layers=2, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, merge=2,
@@ -91,7 +97,8 @@ def build(parts: Sequence[Part], seed: int = 0) -> Chain:
     shardings = apply_tensor_parallel(chain, None, 0, 1, sequence_parallel=True)
     chain.to_empty(device="cpu")
     for name, parameter in chain.named_parameters():
-        block = block_of(name, shardings[name], 0, 1, 0, 1)
+        known = "embed.weight" if name == "words.weight" else name
+        block = block_of(known, shardings[name], 0, 1, 0, 1)
         initialize_(parameter.detach(), block, seed, "module", residual_sums=2)
         if parameter.ndim > 1:
             parameter.detach().mul_(10)
@@ -116,7 +123,18 @@ def text_batch(sizes: DecoderSizes, lengths: Sequence[int], padding: int = 0) ->
     positions = torch.cat([torch.arange(n) for n in (*lengths, padding)])
     if sizes.position_axes > 1:
         positions = torch.stack([positions, positions // 2, positions % 2], dim=1)
-    return TextBatch(ids, positions, labels, Segments.build(lengths, rows), 3.0, document_denominator=4.0)
+    mtp = tuple(_further(ids, labels, lengths, depth) for depth in range(1, 1 + sizes.mtp_depths))
+    return TextBatch(ids, positions, labels, Segments.build(lengths, rows), 3.0, document_denominator=4.0, mtp=mtp)
+
+
+def _further(ids: Tensor, labels: Tensor, lengths: Sequence[int], depth: int) -> MtpInputs:
+    ahead = torch.full_like(ids, NO_TOKEN), torch.full_like(labels, NO_LABEL)
+    first = 0
+    for length in lengths:
+        for row in range(first, first + length - depth):
+            ahead[0][row], ahead[1][row] = ids[row + depth], labels[row + depth]
+        first += length
+    return MtpInputs(*ahead, loss_denominator=2.0)
 
 
 def laid(sizes: VitSizes, grids: Sequence[tuple[int, int]]) -> list[Laid]:

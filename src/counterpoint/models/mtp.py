@@ -1,0 +1,48 @@
+"""Multi-token prediction: a depth of its own for every further token (DeepSeek-AI, 2024, arXiv:2412.19437, 2.2)."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from counterpoint.models.batch import TextBatch
+from counterpoint.models.embedding import Lookup, WordTable
+from counterpoint.models.exchange import StageEnter
+from counterpoint.models.linear import Linear
+from counterpoint.models.norm import RmsNorm
+
+
+@final
+class MtpDepth(nn.Module):
+    """Widens rows (rows, hidden * k) to (rows, hidden * (k + 1)) by those of depth k, counted from 1.
+
+    The last `hidden` columns are what the head scores at depth k - 1, behind its norm: h. Those of depth k are
+    norm(layers(join(norm(h), norm(words of the token k rows ahead)))), from which the head predicts the token behind
+    that one. A row ahead without a token, such as a placeholder of an image, has zeros for words. Rows of a batch
+    without this depth pass as they are.
+    """
+
+    def __init__(self, depth: int, hidden: int, norm_eps: float, words: WordTable, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.depth = depth
+        self.hidden = hidden
+        # In a tuple, the words are no child: they keep one name (see TiedHead).
+        self.words = (words,)
+        self.lookup: nn.Module = Lookup()
+        self.enter: nn.Module = StageEnter()
+        self.rows_norm = RmsNorm(hidden, norm_eps)
+        self.words_norm = RmsNorm(hidden, norm_eps)
+        self.join = Linear(2 * hidden, hidden, bias=False)
+        self.layers = nn.ModuleList(layers)
+        self.norm = RmsNorm(hidden, norm_eps)
+
+    def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
+        if len(batch.mtp) < self.depth:
+            return rows
+        words = self.enter(self.lookup(self.words[0].matrix(), batch.mtp[self.depth - 1].ids))
+        before = rows[:, -self.hidden :]
+        ahead = self.join(torch.cat((self.rows_norm(before), self.words_norm(words)), dim=1))
+        for layer in self.layers:
+            ahead = layer(ahead, batch)
+        return torch.cat((rows, self.norm(ahead)), dim=1)

@@ -4,7 +4,8 @@ from counterpoint.models.adapter import adapter_parts
 from counterpoint.models.chain import Part
 from counterpoint.models.decoder import decoder_parts
 from counterpoint.models.vit import vit_parts
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, VitSizes
+from counterpoint.models.whisper import whisper_parts
+from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, VitSizes, WhisperSizes
 
 
 def model_parts(sizes: ModelSizes) -> list[Part]:
@@ -16,3 +17,5 @@ def model_parts(sizes: ModelSizes) -> list[Part]:
             return vit_parts(sizes)
         case AdapterSizes():
             return adapter_parts(sizes)
+        case WhisperSizes():
+            return whisper_parts(sizes)

@@ -52,6 +52,8 @@ TENSOR_RULES = (
     TensorRule("embed.positions.weight", "share"),
     TensorRule("embed.prefix.weight", "share"),
     TensorRule("embed.norm.*", "share"),
+    TensorRule("embed.conv[12].*", "share"),
+    TensorRule("embed.times.weight", "share"),
     TensorRule("embed.linear.*", "share"),
     TensorRule("*.attention.[qkv].*", "outputs"),
     TensorRule("*.attention.[qk]_norm.weight", "share"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from counterpoint.plan import part_facts
 from counterpoint.plan.part_facts import PartFacts
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, TowerSizes, VitSizes
+from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, TowerSizes, VitSizes, WhisperSizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,8 @@ def facts_of(sizes: ModelSizes) -> ModelFacts:
             return vit_facts(sizes)
         case AdapterSizes():
             return adapter_facts(sizes)
+        case WhisperSizes():
+            return whisper_facts(sizes)
 
 
 def decoder_facts(sizes: DecoderSizes) -> ModelFacts:
@@ -86,6 +88,11 @@ def vit_facts(sizes: VitSizes) -> ModelFacts:
 def adapter_facts(sizes: AdapterSizes) -> ModelFacts:
     """Facts of an adapter with its projector; its input rows are features of other encoders."""
     return _encoder_facts(sizes, 1, part_facts.feature_embedding(sizes), sizes.inputs, {})
+
+
+def whisper_facts(sizes: WhisperSizes) -> ModelFacts:
+    """Facts of an encoder of clips with its projector; its input rows are windows of frames."""
+    return _encoder_facts(sizes, sizes.stack, part_facts.stem(sizes), sizes.window * sizes.mels, {})
 
 
 def _encoder_facts(

@@ -3,7 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, NormKind, ProjectorSizes, TowerSizes, VitSizes
+from counterpoint.plan.sizes import (
+    AdapterSizes,
+    DecoderSizes,
+    NormKind,
+    ProjectorSizes,
+    TowerSizes,
+    VitSizes,
+    WhisperSizes,
+)
 
 Tensors = tuple[tuple[str, int], ...]
 """Parameters by their names inside a part, with their numbers of elements."""
@@ -63,6 +71,20 @@ def patch_embedding(sizes: VitSizes) -> PartFacts:
         tensors=(*patch, *tables, *norm),
         flops_per_row=_products(patch) + read,
         activation_elements=sizes.patch_dim + 6 * sizes.hidden,
+        hidden_out=sizes.hidden,
+    )
+
+
+def stem(sizes: WhisperSizes) -> PartFacts:
+    """Frames to rows by two convolutions; the first is computed for every row by itself, under the second's filter."""
+    taps = 3
+    first = _linear("conv1", taps * sizes.mels, sizes.hidden, bias=True)
+    second = _linear("conv2", taps * sizes.hidden, sizes.hidden, bias=True)
+    return PartFacts(
+        name="embed",
+        tensors=(*first, *second, ("times.weight", sizes.positions * sizes.hidden)),
+        flops_per_row=taps * _products(first) + _products(second),
+        activation_elements=taps**2 * sizes.mels + 2 * (taps + 1) * sizes.hidden,
         hidden_out=sizes.hidden,
     )
 

@@ -189,5 +189,34 @@ class AdapterSizes(TowerSizes):
         return self.hidden
 
 
-EncoderSizes = VitSizes | AdapterSizes
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhisperSizes(TowerSizes):
+    """A transformer over frames of `mels` log-mel bands and its projector (Radford et al., 2022, arXiv:2212.04356).
+
+    Two convolutions make a row of every two frames; a clip has at most `positions` rows. `stack` consecutive rows leave
+    as one.
+    """
+
+    mels: int
+    positions: int
+    stack: int = 1
+    norm_eps: float = 1e-5
+    activation: Activation = "gelu"
+    key_bias: bool = False
+
+    @property
+    def window(self) -> int:
+        """Frames that a row is made of: those under its filter of three, each made of three."""
+        return 5
+
+    @property
+    def stride(self) -> int:
+        """Frames from the middle of one row's window to that of the next."""
+        return 2
+
+
+AudioSizes = WhisperSizes
+"""Encoders of clips: a row is `window` frames of `mels` bands around every `stride`-th; `stack` rows leave as one."""
+
+EncoderSizes = VitSizes | AdapterSizes | AudioSizes
 ModelSizes = DecoderSizes | EncoderSizes

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, FeatureBatch, PatchBatch, TextBatch
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, AudioBatch, Batch, FeatureBatch, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, Part, build_chain
 from counterpoint.models.segments import Segments
@@ -21,6 +21,7 @@ from counterpoint.plan.sizes import (
     MoeSizes,
     ProjectorSizes,
     VitSizes,
+    WhisperSizes,
 )
 
 LINEAR = ProjectorSizes(kind="linear")
@@ -75,7 +76,16 @@ VITS |= {
     ),
 }  # fmt: skip
 """Vision transformers as others build them, each small."""
-MODELS: dict[str, ModelSizes] = {**DECODERS, **VITS}
+WHISPERS = {
+    "stacking": WhisperSizes(
+        layers=2, hidden=8, heads=2, ffn=12, mels=3, positions=12, stack=2, out=6, projector=ProjectorSizes(hidden=10)
+    ),
+    "one by one": WhisperSizes(
+        layers=1, hidden=8, heads=2, ffn=12, mels=3, positions=12, out=6,
+        projector=ProjectorSizes(kind="linear", norm="layer"),
+    ),
+}  # fmt: skip
+MODELS: dict[str, ModelSizes] = {**DECODERS, **VITS, **WHISPERS}
 TAPPED = replace(VITS["merging"], layers=3, taps=(0, 2))
 TAPPED_CORNERS = replace(VITS["corners"], taps=(0,), tap_norm="layer")
 ADAPTER = AdapterSizes(layers=2, hidden=8, heads=2, ffn=12, inputs=6, out=8, projector=LINEAR, taps=(0,))
@@ -150,6 +160,26 @@ def batch_of_images(sizes: VitSizes, images: Sequence[Laid], patches: torch.Tens
     )
 
 
+def audio_batch(sizes: WhisperSizes, lengths: Sequence[int], padding: int = 0) -> AudioBatch:
+    """Clips of these lengths in rows, each with all of its frames, deterministic ones."""
+    rows = sum(lengths) + padding
+    frames = torch.zeros(rows, sizes.window, sizes.mels, dtype=torch.float64)
+    filled = torch.zeros(rows, sizes.window, dtype=torch.bool)
+    positions = torch.zeros(rows, dtype=torch.int64)
+    first = 0
+    for number, length in enumerate(lengths):
+        clip = (torch.arange(length * sizes.stride * sizes.mels, dtype=torch.float64) * 0.7 + number).sin()
+        for place in range(length):
+            for tap in range(sizes.window):
+                frame = place * sizes.stride + tap - sizes.window // 2
+                if 0 <= frame < length * sizes.stride:
+                    filled[first + place, tap] = True
+                    frames[first + place, tap] = clip.view(-1, sizes.mels)[frame]
+            positions[first + place] = place
+        first += length
+    return AudioBatch(frames, filled, positions, Segments.build(lengths, rows))
+
+
 def feature_batch(sizes: AdapterSizes, lengths: Sequence[int], padding: int = 0) -> FeatureBatch:
     """Items of these lengths with deterministic features, of which two add up in the first row, if there is one."""
     used = sum(lengths)
@@ -167,6 +197,8 @@ def batch_of(sizes: ModelSizes, lengths: Sequence[int], padding: int = 0) -> Bat
             return patch_batch(sizes, [(sizes.merge, length // sizes.merge) for length in lengths], padding)
         case AdapterSizes():
             return feature_batch(sizes, lengths, padding)
+        case WhisperSizes():
+            return audio_batch(sizes, lengths, padding)
 
 
 def empty_batch(sizes: ModelSizes, padding: int) -> Batch:

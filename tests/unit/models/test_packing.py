@@ -9,6 +9,8 @@ from model_samples import (
     GRAPHS,
     MODELS,
     VITS,
+    WHISPERS,
+    audio_batch,
     batch_of_images,
     build,
     empty_batch,
@@ -20,14 +22,15 @@ from model_samples import (
 from torch import Tensor
 
 from counterpoint.data.image_rows import Laid
-from counterpoint.models.batch import NO_LABEL, Batch, PatchBatch, TextBatch
+from counterpoint.models.batch import NO_LABEL, AudioBatch, Batch, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
+from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes, WhisperSizes
 
 TOLERANCE = 1e-12
 LENGTHS = (5, 1, 0, 9, 3)
+CLIPS = (4, 2, 0, 12, 6)
 GRIDS = ((2, 4), (4, 4), (2, 2), (6, 2))
 
 
@@ -61,6 +64,11 @@ def slice_text(batch: TextBatch, start: int, length: int) -> TextBatch:
         labels=batch.labels[rows],
         segments=Segments.build([length], length),
     )
+
+
+def slice_clips(batch: AudioBatch, start: int, length: int) -> AudioBatch:
+    rows = slice(start, start + length)
+    return AudioBatch(batch.frames[rows], batch.filled[rows], batch.positions[rows], Segments.build([length], length))
 
 
 def alone_of(sizes: VitSizes, batch: PatchBatch, image: Laid) -> tuple[PatchBatch, int]:
@@ -103,7 +111,27 @@ def test_packed_images_equal_images_one_by_one(sizes: VitSizes, padding: int) ->
     assert_same(gradients(packed), gradients(alone))
 
 
+@pytest.mark.parametrize("padding", [0, 8])
+@pytest.mark.parametrize("sizes", WHISPERS.values(), ids=WHISPERS)
+def test_packed_clips_equal_clips_one_by_one(sizes: WhisperSizes, padding: int) -> None:
+    batch = audio_batch(sizes, CLIPS, padding)
+    packed, alone = model(sizes), model(sizes)
+    features = packed(None, batch)[MAIN]
+    assert features.shape == ((sum(CLIPS) + padding) // sizes.stack, sizes.out)
+    spread(features[: sum(CLIPS) // sizes.stack]).backward()
+    start = 0
+    for length in CLIPS:
+        one = alone(None, slice_clips(batch, start, length))[MAIN]
+        first = start // sizes.stack
+        assert torch.allclose(one, features[first : first + len(one)], rtol=0, atol=TOLERANCE)
+        spread(one, first * sizes.out).backward()
+        start += length
+    assert_same(gradients(packed), gradients(alone))
+
+
 def some_batch(sizes: ModelSizes) -> Batch:
+    if isinstance(sizes, WhisperSizes):
+        return audio_batch(sizes, CLIPS, 4)
     if isinstance(sizes, VitSizes):
         return patch_batch(sizes, GRIDS, 4)
     return text_batch(sizes, LENGTHS, 2)

@@ -96,6 +96,22 @@ class VitConfig(TowerConfig):
     full_layers: Annotated[tuple[Index, ...], Field(strict=False)] = ()
 
 
+class WhisperConfig(TowerConfig):
+    """Whisper's encoder of clips and its projector.
+
+    Clips are frames of `mels` bands, 100 a second; two become a row, of which a clip has at most `positions`, 1500 in
+    30 seconds. `stack` consecutive rows become one row of the target. The table of positions begins as sinusoids; to
+    keep it so, train `embed.conv*` and the other parts by name.
+    """
+
+    kind: Literal["whisper"]
+    norm_eps: Positive = 1e-5
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"] = "gelu"
+    mels: Count = 80
+    positions: Count = 1500
+    stack: Count = 1
+
+
 class AdapterConfig(TowerConfig):
     """A transformer over the features of each item that other encoders made, and its projector.
 
@@ -106,7 +122,13 @@ class AdapterConfig(TowerConfig):
     inputs: Count | None = None
 
 
-EncoderConfig = VitConfig | AdapterConfig
+ClipEncoderConfig = WhisperConfig
+"""A model that clips enter."""
+
+ItemEncoderConfig = VitConfig | ClipEncoderConfig
+"""A model that items enter, not rows of other modules."""
+
+EncoderConfig = ItemEncoderConfig | AdapterConfig
 """A model whose rows enter other modules."""
 
 

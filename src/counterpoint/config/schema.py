@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from counterpoint.config.data import (
+    AudioConfig,
     ConstantConfig,
     DataConfig,
     DataEntry,
@@ -19,8 +20,10 @@ from counterpoint.config.data import (
 from counterpoint.config.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.config.models import (
     AdapterConfig,
+    ClipEncoderConfig,
     DecoderConfig,
     EncoderConfig,
+    ItemEncoderConfig,
     LinearProjectorConfig,
     MambaConfig,
     MlpProjectorConfig,
@@ -29,6 +32,7 @@ from counterpoint.config.models import (
     ProjectorConfig,
     TowerConfig,
     VitConfig,
+    WhisperConfig,
 )
 from counterpoint.config.optimizer import LearningRateConfig, OptimizerConfig
 from counterpoint.config.section import Count, Index, Patterns, Section, Text, matching
@@ -79,8 +83,8 @@ class DepthConfig(Section):
 class EdgeConfig(Section):
     """Rows of `source` enter `target`, where the prepared text has the mark of the encoder that they began in.
 
-    `mark` names it on an edge from that encoder (null: `<image>`). At `depths` features of more layers cross (Meng et
-    al., 2024, arXiv:2406.04334), each through a projector of its own.
+    `mark` names it on an edge from that encoder (null: `<image>` or `<audio>`, by what it takes). At `depths` features
+    of more layers cross (Meng et al., 2024, arXiv:2406.04334), each through a projector of its own.
     """
 
     source: Text
@@ -112,7 +116,9 @@ class Config(Section):
 
 __all__ = [
     "AdapterConfig",
+    "AudioConfig",
     "CheckpointConfig",
+    "ClipEncoderConfig",
     "Config",
     "ConstantConfig",
     "DataConfig",
@@ -125,6 +131,7 @@ __all__ = [
     "EvaluationConfig",
     "ExpertLayoutConfig",
     "ImageConfig",
+    "ItemEncoderConfig",
     "LayoutConfig",
     "LearningRateConfig",
     "LinearProjectorConfig",
@@ -148,5 +155,6 @@ __all__ = [
     "UniformConfig",
     "VitConfig",
     "WatchdogConfig",
+    "WhisperConfig",
     "WorldConfig",
 ]

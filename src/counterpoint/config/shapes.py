@@ -2,7 +2,14 @@
 
 from collections.abc import Iterator
 
-from counterpoint.config.models import DecoderConfig, EncoderConfig, MlpProjectorConfig, ModelConfig, VitConfig
+from counterpoint.config.models import (
+    DecoderConfig,
+    EncoderConfig,
+    MlpProjectorConfig,
+    ModelConfig,
+    VitConfig,
+    WhisperConfig,
+)
 from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import ModuleConfig
 
@@ -16,6 +23,8 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
         yield from _rope_problems(f"{where}.model", module.model)
     elif isinstance(module.model, VitConfig):
         yield from _vit_problems(f"{where}.model", module.model)
+    elif isinstance(module.model, WhisperConfig):
+        yield from _whisper_problems(f"{where}.model", module.model)
     yield from _expert_problems(where, module)
     yield from _tensor_parallel_problems(where, module)
     yield from _context_parallel_problems(where, module)
@@ -43,6 +52,15 @@ def _head_problems(where: str, model: ModelConfig) -> Iterator[Problem]:
             f"a divisor of {where}.heads, {model.heads}",
             "change one of them",
         )
+
+
+def _whisper_problems(where: str, model: WhisperConfig) -> Iterator[Problem]:
+    if model.hidden % 2:
+        expected = "an even width, because half of a position are sines and half cosines"
+        yield Problem(f"{where}.hidden", f"{model.hidden}", expected, "change it")
+    if model.stack > model.positions:
+        expected = f"at most {where}.positions, {model.positions}"
+        yield Problem(f"{where}.stack", f"{model.stack}", expected, "change one of them")
 
 
 def _vit_problems(where: str, model: VitConfig) -> Iterator[Problem]:

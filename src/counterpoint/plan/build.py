@@ -18,6 +18,7 @@ from counterpoint.config.schema import (
     ProjectorConfig,
     TowerConfig,
     VitConfig,
+    WhisperConfig,
 )
 from counterpoint.errors import ConfigError
 from counterpoint.plan.batch import ModuleRows
@@ -33,6 +34,7 @@ from counterpoint.plan.sizes import (
     MoeSizes,
     ProjectorSizes,
     VitSizes,
+    WhisperSizes,
 )
 from counterpoint.plan.trainability import trained_parts
 
@@ -108,6 +110,11 @@ def sizes_of(config: Config, module: str, vocab: int | None) -> ModelSizes:
                 patch_bias=model.patch_bias, positions=model.positions, fit=model.fit,
                 rotary_theta=model.rotary_theta, prefix=model.prefix, embed_norm=model.embed_norm,
                 window=model.window or 0, full_layers=tuple(sorted(model.full_layers)),
+            )  # fmt: skip
+        case WhisperConfig():
+            return WhisperSizes(
+                **_tower(config, module, model), mels=model.mels, positions=model.positions,
+                stack=model.stack,
             )  # fmt: skip
         case AdapterConfig():
             return AdapterSizes(**_tower(config, module, model), inputs=entering_width(config, module))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from counterpoint.config.load import dump_config, load_config
 from counterpoint.data.index import TOKENIZER_NAME
-from counterpoint.data.index_writer import IndexWriter, Record
+from counterpoint.data.index_writer import Encoded, IndexWriter, Record
 from counterpoint.errors import CheckpointError
 from counterpoint.report.run_record import read_evaluation, read_metrics, read_timeline
 from counterpoint.report.samples import MOST_SAMPLES, marked
@@ -49,7 +49,7 @@ def _write_dataset(folder: Path, texts: list[str]) -> None:
         for number, text in enumerate(texts):
             buffer = io.BytesIO()
             Image.new("RGB", (28, 28), (20 * number % 256, 90, 160)).save(buffer, "PNG")
-            writer.add(Record([1, 2, 3], [False, True, True], "held", text, [(0, buffer.getvalue())]))
+            writer.add(Record([1, 2, 3], [False, True, True], "held", text, [Encoded(0, buffer.getvalue())]))
         (writer.folder / TOKENIZER_NAME).write_text("{}")
         writer.publish()
 

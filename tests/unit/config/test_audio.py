@@ -7,6 +7,7 @@ import pytest
 from counterpoint.config import load_config
 from counterpoint.config.graph import marks_of
 from counterpoint.data.corpus import item_settings
+from counterpoint.data.fingerprint import data_fingerprint, first_difference
 from counterpoint.errors import ConfigError
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.sizes import WhisperSizes
@@ -81,3 +82,10 @@ def test_clips_and_their_settings_need_a_module() -> None:
     lines = str(caught.value).splitlines()
     assert any("data.audio: got settings for clips, expected none, because no module reads clips" in x for x in lines)
     assert any(f"{SOURCE}.audio_per_document: got up to 2, expected 0, because no module" in line for line in lines)
+
+
+def test_the_length_of_clips_decides_the_data_of_a_run() -> None:
+    lengths = [
+        load_config(SPEECH, ["modules.audio.model.positions=100", *more]) for more in ([], ["data.audio.seconds=2"])
+    ]
+    assert first_difference(*map(data_fingerprint, lengths)) == "data.audio.seconds"

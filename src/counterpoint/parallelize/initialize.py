@@ -75,7 +75,9 @@ INITIAL_VALUES = (
     Initial("*.dynamics.dt_bias", of_uniform=_step_bias),
     Initial("*.dynamics.d", mean=1.0),
     Initial("embed.times.weight", of_place=_sinusoid),
-    # The deviation of torch's own uniform filters of width 4.
+    # The deviation of torch's own uniform filters of 3 x 3, or of width 9, and of width 4.
+    Initial("embed.first.weight", std=0.19),
+    Initial("*.depthwise.weight", std=0.19),
     Initial("*_conv.weight", std=0.29),
     Initial("layers.*.o.weight", std=0.02, residual=True),
     Initial("layers.*.down.weight", std=0.02, residual=True),
@@ -118,6 +120,11 @@ def _of_place(function: Callable[[int, int, int], float], block: Block) -> Tenso
     places = ((row, column) for row in range(first, first + rows) for column in range(left, left + columns))
     values = [function(row, column, width) for row, column in places]
     return torch.tensor(values, dtype=torch.float64).view(rows, columns)
+
+
+def initialize_buffer_(buffer: Tensor, name: str) -> None:
+    """Fill a buffer of a module, in place: variances are one, everything else begins at zero."""
+    buffer.fill_(1.0 if name.endswith(".variance") else 0.0)
 
 
 def _rows_at_once(block: Block) -> int:

@@ -24,7 +24,7 @@ from counterpoint.models.router import Choice, Router
 from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.parallelize.initialize import initialize_
+from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.samples import Document
@@ -197,8 +197,8 @@ class Reference:
             block = whole_block(name, tuple(parameter.shape))
             parameter.requires_grad_(self._is_trained(module, name))
             initialize_(parameter.detach(), block, self.config.run.seed, module, facts_of(sizes).residual_sums)
-        for buffer in chain.buffers():
-            buffer.zero_()
+        for name, buffer in chain.named_buffers():
+            initialize_buffer_(buffer, name)
         return chain
 
     def _is_trained(self, module: str, name: str) -> bool:

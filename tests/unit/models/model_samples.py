@@ -15,6 +15,7 @@ from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.sizes import (
     AdapterSizes,
+    ConformerSizes,
     DecoderSizes,
     MambaSizes,
     ModelSizes,
@@ -90,8 +91,15 @@ TAPPED = replace(VITS["merging"], layers=3, taps=(0, 2))
 TAPPED_CORNERS = replace(VITS["corners"], taps=(0,), tap_norm="layer")
 ADAPTER = AdapterSizes(layers=2, hidden=8, heads=2, ffn=12, inputs=6, out=8, projector=LINEAR, taps=(0,))
 DEEP = replace(DECODERS["grouped"], inserts=(0, 3))
-GRAPHS: dict[str, ModelSizes] = {"tapped": TAPPED, "tapped corners": TAPPED_CORNERS, "adapter": ADAPTER, "deep": DEEP}
-"""Models with more ports than one, and one that reads another's features."""
+CONFORMER = ConformerSizes(
+    layers=2, hidden=8, heads=2, ffn=12, out=6, mels=16, stem_channels=3, conv=5, projector=ProjectorSizes(hidden=10)
+)
+UNBIASED = replace(CONFORMER, bias=False, conv_bias=False, scale_input=False, projector=LINEAR, taps=(0,))
+CONFORMERS = {"conformer": CONFORMER, "unbiased conformer": UNBIASED}
+GRAPHS: dict[str, ModelSizes] = {
+    "tapped": TAPPED, "tapped corners": TAPPED_CORNERS, "adapter": ADAPTER, "deep": DEEP, **CONFORMERS,
+}  # fmt: skip
+"""Models with more ports than one, one that reads another's features, and those of clips."""
 
 
 def build(parts: Sequence[Part], seed: int = 0) -> Chain:
@@ -105,8 +113,8 @@ def build(parts: Sequence[Part], seed: int = 0) -> Chain:
         initialize_(parameter.detach(), block, seed, "module", residual_sums=2)
         if parameter.ndim > 1:
             parameter.detach().mul_(10)
-    for buffer in chain.buffers():
-        buffer.copy_(torch.arange(buffer.numel()) % 2 * 0.1)
+    for name, buffer in chain.named_buffers():
+        buffer.copy_(torch.arange(buffer.numel()) % 2 * 0.1 + name.endswith("variance"))
     return chain
 
 
@@ -188,6 +196,31 @@ def feature_batch(sizes: AdapterSizes, lengths: Sequence[int], padding: int = 0)
     return batch.with_inserts(((features, torch.arange(used)), (features[:1], torch.arange(min(used, 1)))))
 
 
+def ragged_batch(sizes: ConformerSizes, frames: Sequence[int], padding: int = 0) -> AudioBatch:
+    """Clips of so many mel frames with deterministic values."""
+    pieces, filled, lengths = [], [], []
+    for number, count in enumerate(frames):
+        values = (torch.arange(count * sizes.mels, dtype=torch.float64) * 0.7 + number).sin().view(count, sizes.mels)
+        windows, inside = windows_of(sizes, values)
+        pieces.append(windows)
+        filled.append(inside)
+        lengths.append(len(windows))
+    blank = torch.zeros(padding, sizes.window, sizes.mels, dtype=torch.float64)
+    return AudioBatch(
+        torch.cat([*pieces, blank]),
+        torch.cat([*filled, torch.zeros(padding, sizes.window, dtype=torch.bool)]),
+        torch.cat([torch.arange(n) for n in (*lengths, padding)]),
+        Segments.build(lengths, sum(lengths) + padding),
+    )
+
+
+def windows_of(sizes: ConformerSizes, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The windows (rows, window, mels) of a clip's frames (frames, mels), and which of their frames there are."""
+    places = torch.arange(0, len(frames), sizes.stride)[:, None] + torch.arange(sizes.window) - sizes.window // 2
+    inside = (places >= 0) & (places < len(frames))
+    return frames[places.clamp(0, len(frames) - 1)] * inside[:, :, None], inside
+
+
 def batch_of(sizes: ModelSizes, lengths: Sequence[int], padding: int = 0) -> Batch:
     """A batch for a model of any kind: documents or items of these lengths, images one row of merged patches high."""
     match sizes:
@@ -199,6 +232,8 @@ def batch_of(sizes: ModelSizes, lengths: Sequence[int], padding: int = 0) -> Bat
             return feature_batch(sizes, lengths, padding)
         case WhisperSizes():
             return audio_batch(sizes, lengths, padding)
+        case ConformerSizes():
+            return ragged_batch(sizes, [length * sizes.stride - length % 3 for length in lengths], padding)
 
 
 def empty_batch(sizes: ModelSizes, padding: int) -> Batch:

@@ -21,9 +21,7 @@ from tests.unit.judge.models import random_like
 pytest.importorskip("transformers", reason=REASON)
 
 EQUAL, NOTICED = 1e-9, 1e-4
-SIZES = ConformerSizes(
-    layers=2, hidden=16, heads=4, ffn=20, mels=24, stem_channels=5, conv=7, out=16, projector="linear"
-)
+SIZES = ConformerSizes(layers=2, hidden=16, heads=4, ffn=20, mels=24, stem_channels=5, conv=7, out=16)
 SHAPES = {
     "parakeet": SIZES,
     "omni": replace(SIZES, bias=False, scale_input=False),

@@ -22,8 +22,7 @@ _PRECISIONS = (
 )
 """Dtypes of parameters, compute and reduction that go together."""
 
-_WHISPER_ROWS_A_SECOND = 50
-"""Rows that Whisper's second convolution makes of 100 frames."""
+_FRAMES_A_SECOND = 100
 
 _LARGEST_SEED = 2**64 - 1
 """A document's random streams are keyed with 64 bits of it."""
@@ -128,10 +127,13 @@ def _audio_problems(config: Config) -> Iterator[Problem]:
         yield Problem("data.audio", "settings for clips", expected, "add an audio module or remove it")
     for name, model in clips.items():
         most = model.positions // model.stack * model.stack
-        if audio.seconds is not None and audio.seconds * _WHISPER_ROWS_A_SECOND > most:
+        if audio.seconds is None:
+            continue
+        rows = -(-audio.seconds * _FRAMES_A_SECOND // model.stride)
+        if rows > most:
             yield Problem(
                 "data.audio.seconds",
-                f"{audio.seconds}, {audio.seconds * _WHISPER_ROWS_A_SECOND} rows",
+                f"{audio.seconds}, {rows} rows",
                 f"at most {most} rows, the positions of modules.{name}.model in whole stacks",
                 "lower it or raise positions",
             )

@@ -10,7 +10,7 @@ from counterpoint.config.schema import Config, EdgeConfig
 IMAGE_MARK, AUDIO_MARK = "<image>", "<audio>"
 """The marks of encoders of images and of clips whose edges name none."""
 
-_SOURCES, _TARGETS = ("vit", "whisper", "adapter"), ("decoder", "adapter")
+_SOURCES, _TARGETS = ("vit", "whisper", "conformer", "adapter"), ("decoder", "adapter")
 """Kinds of models that rows leave and enter along edges."""
 
 

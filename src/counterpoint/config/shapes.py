@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from counterpoint.config.models import (
+    ConformerConfig,
     DecoderConfig,
     EncoderConfig,
     MlpProjectorConfig,
@@ -25,6 +26,8 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
         yield from _vit_problems(f"{where}.model", module.model)
     elif isinstance(module.model, WhisperConfig):
         yield from _whisper_problems(f"{where}.model", module.model)
+    elif isinstance(module.model, ConformerConfig):
+        yield from _conformer_problems(f"{where}.model", module.model)
     yield from _expert_problems(where, module)
     yield from _tensor_parallel_problems(where, module)
     yield from _context_parallel_problems(where, module)
@@ -131,6 +134,18 @@ def _rope_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
             f"the {model.head_size // 2} pairs of a head of width {model.head_size}",
             "change the list",
         )
+
+
+def _conformer_problems(where: str, model: ConformerConfig) -> Iterator[Problem]:
+    if model.hidden % 2:
+        expected = "an even width, because a distance is sines and cosines in turn"
+        yield Problem(f"{where}.hidden", f"{model.hidden}", expected, "change it")
+    if model.mels % model.stride:
+        expected = f"a multiple of {model.stride}, because three convolutions halve the bands"
+        yield Problem(f"{where}.mels", f"{model.mels}", expected, "change it")
+    if model.conv % 2 == 0:
+        expected = "an odd width, because as many rows are convolved on either side"
+        yield Problem(f"{where}.conv", f"{model.conv}", expected, "change it")
 
 
 def _expert_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from counterpoint.data.mel import HOP, RATE, log_mel
+from counterpoint.data.normalised_mel import normalised_log_mel
 from counterpoint.data.payload import AUDIO, ClipPayload, Extent, Floats, Kind, Placed
 from counterpoint.data.wave_file import read_wave
 from counterpoint.errors import DataError
+
+_FEWEST_NORMALISED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,8 @@ class ClipSettings:
     leave as one.
 
     With `seconds` every clip is cut or filled up with silence to that length, else only to whole stacks. The module
-    takes at most `positions` rows of a clip. `mark` stood for a clip in the text that was prepared.
+    takes at most `positions` rows of a clip. `mark` stood for a clip in the text that was prepared. With `normalised`
+    frames are NeMo's, and a clip is not filled up: what its last rows lack is not there.
     """
 
     module: str
@@ -27,6 +31,7 @@ class ClipSettings:
     positions: int
     seconds: int | None = None
     mark: str = "<audio>"
+    normalised: bool = False
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not self.fits((1,)):
@@ -61,7 +66,8 @@ class ClipSettings:
         (samples,) = extent
         wave = read_wave(data, samples)[: self._whole(samples)]
         silence = np.zeros(self._whole(samples) - len(wave), dtype=np.float32)
-        return self.lay(log_mel(np.concatenate([wave, silence]), self.mels))
+        frames_of = normalised_log_mel if self.normalised else log_mel
+        return self.lay(frames_of(np.concatenate([wave, silence]), self.mels))
 
     def neutral(self, extent: Extent) -> ClipPayload:
         """The rows of a clip of this size without any sound."""
@@ -87,10 +93,13 @@ class ClipSettings:
         return HOP * self.stride * self.stack
 
     def _whole(self, samples: int) -> int:
-        """Samples of a clip after cutting or filling up, whole stacks."""
+        """Samples of a clip after cutting or filling up: whole stacks, or whole frames, of which it takes two to
+        normalise them."""
         if self.seconds is not None:
             samples = self.seconds * RATE
+        if self.normalised:
+            return max(samples // HOP, _FEWEST_NORMALISED) * HOP
         return -(-samples // self._unit) * self._unit
 
     def _rows(self, samples: int) -> int:
-        return self._whole(samples) // (HOP * self.stride)
+        return -(-self._whole(samples) // (HOP * self.stride))

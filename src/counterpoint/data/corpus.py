@@ -30,7 +30,7 @@ from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.samples import Pack
-from counterpoint.plan.sizes import AudioSizes
+from counterpoint.plan.sizes import AudioSizes, ConformerSizes
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,15 @@ def _taker(config: Config, name: str, model: ItemEncoderConfig) -> Taker:
         assert isinstance(sizes, AudioSizes), "clips enter an encoder of clips"
         seconds = None if config.data.audio is None else config.data.audio.seconds
         return ClipSettings(
-            name, sizes.mels, sizes.window, sizes.stride, sizes.stack, sizes.positions, seconds=seconds, mark=mark
+            name,
+            sizes.mels,
+            sizes.window,
+            sizes.stride,
+            sizes.stack,
+            sizes.positions,
+            seconds=seconds,
+            mark=mark,
+            normalised=isinstance(sizes, ConformerSizes),
         )
     image = config.data.image
     if image is None:

@@ -42,11 +42,11 @@ def log_mel(wave: Floats, mels: int) -> Floats:
 
 
 @cache
-def mel_filters(mels: int) -> Doubles:
-    """The weight of every frequency in every band, (frequencies, mels)."""
+def mel_filters(mels: int, width: int = _WIDTH) -> Doubles:
+    """The weight of every frequency of a transform of `width` samples in every band, (frequencies, mels)."""
     top = _mel_of(RATE / 2)
     corners = _hertz_of(np.linspace(0.0, top, mels + 2))
-    frequencies = np.linspace(0.0, RATE / 2, _WIDTH // 2 + 1)
+    frequencies = np.linspace(0.0, RATE / 2, width // 2 + 1)
     rising = (frequencies[:, None] - corners[:-2]) / np.diff(corners)[:-1]
     falling = (corners[2:] - frequencies[:, None]) / np.diff(corners)[1:]
     triangles: Doubles = np.maximum(0.0, np.minimum(rising, falling)) * 2 / (corners[2:] - corners[:-2])

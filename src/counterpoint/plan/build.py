@@ -9,12 +9,14 @@ from counterpoint.config.graph import entering_width
 from counterpoint.config.schema import (
     AdapterConfig,
     Config,
+    ConformerConfig,
     DecoderConfig,
     EdgeConfig,
     LinearProjectorConfig,
     MambaConfig,
     ModuleConfig,
     MoeConfig,
+    ProjectedConfig,
     ProjectorConfig,
     TowerConfig,
     VitConfig,
@@ -28,6 +30,7 @@ from counterpoint.plan.placement import LayoutRequest, Placement, place
 from counterpoint.plan.plan import ENCODER_LAYER, Plan, Widths, even_split
 from counterpoint.plan.sizes import (
     AdapterSizes,
+    ConformerSizes,
     DecoderSizes,
     MambaSizes,
     ModelSizes,
@@ -116,18 +119,30 @@ def sizes_of(config: Config, module: str, vocab: int | None) -> ModelSizes:
                 **_tower(config, module, model), mels=model.mels, positions=model.positions,
                 stack=model.stack,
             )  # fmt: skip
+        case ConformerConfig():
+            return ConformerSizes(
+                **_ends(config, module, model), mels=model.mels, positions=model.positions,
+                stem_channels=model.stem_channels, halvings=model.stride.bit_length() - 1, conv=model.conv,
+                bias=model.bias, conv_bias=model.conv_bias, scale_input=model.scale_input,
+            )  # fmt: skip
         case AdapterConfig():
             return AdapterSizes(**_tower(config, module, model), inputs=entering_width(config, module))
 
 
 def _tower(config: Config, module: str, model: TowerConfig) -> dict[str, Any]:
-    """The fields that the sizes of all towers have."""
+    """The fields that the sizes of all towers of plain layers have."""
+    return _ends(config, module, model) | {
+        "norm": model.norm, "activation": model.activation, "qkv_bias": model.qkv_bias,
+        "layer_scale": model.layer_scale, "final_norm": model.final_norm,
+    }  # fmt: skip
+
+
+def _ends(config: Config, module: str, model: ProjectedConfig) -> dict[str, Any]:
+    """The fields that the sizes of all encoders have."""
     return {
         "layers": model.layers, "hidden": model.hidden, "heads": model.heads, "ffn": model.ffn,
-        "out": _leaving_width(config, module), "norm": model.norm, "norm_eps": model.norm_eps,
-        "activation": model.activation, "qkv_bias": model.qkv_bias, "layer_scale": model.layer_scale,
-        "final_norm": model.final_norm, "taps": _taps(config, module), "tap_norm": model.tap_norm,
-        "projector": _projector(model.projector),
+        "out": _leaving_width(config, module), "norm_eps": model.norm_eps, "taps": _taps(config, module),
+        "tap_norm": model.tap_norm, "projector": _projector(model.projector),
     }  # fmt: skip
 
 

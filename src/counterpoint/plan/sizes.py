@@ -221,10 +221,12 @@ class ConformerSizes(TowerSizes):
 
     `halvings` strided convolutions of `stem_channels` make a row of every 2^halvings frames; `scale_input` multiplies
     rows by the root of their width. `conv` is the odd width of the convolution over time. `bias` is of the linears of
-    attention and MLPs, `conv_bias` of all of the convolution sublayer. Mels are a multiple of 2^halvings.
+    attention and MLPs, `conv_bias` of all of the convolution sublayer. Mels are a multiple of 2^halvings; a clip has at
+    most `positions` rows.
     """
 
     mels: int
+    positions: int = 5000
     stem_channels: int
     halvings: int = 3
     conv: int = 9

@@ -34,7 +34,7 @@ def features_of(config: Config) -> frozenset[str]:
     return frozenset(names)
 
 
-_ROLES = {"vit": "vision", "whisper": "audio", "adapter": "adapter", "decoder": "language"}
+_ROLES = {"vit": "vision", "whisper": "audio", "conformer": "audio", "adapter": "adapter", "decoder": "language"}
 
 
 def _schedule(config: Config, plan: Plan) -> set[str]:

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, FeatureBatch, Insert, PatchBatch, TextBatch
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, AudioBatch, Batch, FeatureBatch, Insert, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, Part, build_chain
 from counterpoint.models.segments import Segments
@@ -15,7 +15,7 @@ from counterpoint.parallelize.blocks import Sharding, block_of
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
+from counterpoint.plan.sizes import AdapterSizes, ConformerSizes, DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
 
 TOLERANCE = 1e-12
 Gradients = dict[str, Tensor]
@@ -43,11 +43,24 @@ TOWERS = (
 DEEP = replace(DECODER, inserts=(0, 2))
 ADAPTER = AdapterSizes(layers=2, hidden=12, heads=6, ffn=18, inputs=5, out=10, projector=LINEAR, taps=(0,))
 
+CONFORMER = ConformerSizes(
+    layers=2,
+    hidden=12,
+    heads=6,
+    ffn=18,
+    out=10,
+    mels=8,
+    stem_channels=3,
+    conv=5,
+    taps=(0,),
+    projector=ProjectorSizes(hidden=6),
+)
+
 
 def tensor_parallel_equals_plain(rank: int, group: dist.ProcessGroup, size: int) -> None:
     """Compare every model in both modes, whole and in two stages, with and without rows; `size` divides 6."""
     for sequence_parallel in (True, False):
-        for sizes in (DECODER, TIED, VIT, LINEAR_VIT, TAPPED, DEEP, ADAPTER, *TOWERS):
+        for sizes in (DECODER, TIED, VIT, LINEAR_VIT, TAPPED, DEEP, ADAPTER, CONFORMER, *TOWERS):
             for lengths in ((8, 4, 4), (4,), ()):
                 batches = _batches(sizes, lengths, rank, size)
                 _compare(sizes, batches, (rank, group, size), sequence_parallel, stages=1)
@@ -84,6 +97,9 @@ def _batches(sizes: ModelSizes, lengths: tuple[int, ...], rank: int, size: int) 
             grids=whole.grids[own],
             prefix=whole.prefix[own],
         )
+    if isinstance(sizes, ConformerSizes):
+        clips = clip_rows(sizes, rows, segments)
+        return clips, rows_of(clips, own, segments)
     if isinstance(sizes, AdapterSizes):
         features = torch.randn(used, sizes.inputs, dtype=torch.float64, generator=generator)
         inserts = _split_inserts(features, torch.arange(used), own)
@@ -106,6 +122,19 @@ def _batches(sizes: ModelSizes, lengths: tuple[int, ...], rank: int, size: int) 
     }
     whole_deep, own_deep = ({layer: pair[side] for layer, pair in deep.items()} for side in (0, 1))
     return text.with_inserts(inserts[0], whole_deep), text.with_inserts(inserts[1], own_deep)
+
+
+def clip_rows(sizes: ConformerSizes, rows: int, segments: Segments) -> AudioBatch:
+    """Rows of clips: the stem works row by row, so windows need not fit to each other here."""
+    generator = torch.Generator().manual_seed(2)
+    frames = torch.randn(rows, sizes.window, sizes.mels, dtype=torch.float64, generator=generator)
+    filled = torch.rand(rows, sizes.window, generator=generator) < 0.8
+    return AudioBatch(frames, filled, torch.arange(rows), segments)
+
+
+def rows_of(clips: AudioBatch, own: slice, segments: Segments) -> AudioBatch:
+    """A rank's own rows, of a lane with these segments."""
+    return AudioBatch(clips.frames[own], clips.filled[own], clips.positions[own], segments)
 
 
 def _split_inserts(features: Tensor, places: Tensor, own: slice) -> tuple[tuple[Insert, ...], tuple[Insert, ...]]:
@@ -156,6 +185,9 @@ def _build(
         chain = build_chain(parts).to(torch.float64)
     shardings = apply_tensor_parallel(chain, group, rank, size, sequence_parallel)
     chain.to_empty(device="cpu")
+    for buffer in chain.buffers():
+        # Every channel has a constant of its own, so that a wrong share of them is seen.
+        buffer.copy_(1.0 + torch.arange(buffer.numel()) * 0.1)
     for name, parameter in chain.named_parameters():
         block = block_of(name, shardings[name], rank, size, 0, 1)
         # Ten times the usual spread lets a wrong gradient stand out of the tolerance.

@@ -21,6 +21,7 @@ from counterpoint.train.engine import Engine
 from counterpoint.train.saving import Saver, model_tensors, optimizer_tensors
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool, PoolError
+from tests.distributed.cases_context import context_parallel_equals_plain
 from tests.distributed.cases_tensor import tensor_parallel_equals_plain
 from tests.parity.layouts import language_only, named_config, override
 
@@ -28,6 +29,11 @@ from tests.parity.layouts import language_only, named_config, override
 @pytest.mark.parametrize("size", [2, 3])
 def test_tensor_parallel_parts_equal_plain_ones(pool: Pool, size: int) -> None:
     pool.run(_tensor_task, size)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_conformers_under_context_parallelism_equal_plain_ones(pool: Pool, size: int) -> None:
+    pool.run(_context_task, size)
 
 
 def test_a_checkpoint_is_read_by_any_layout_bit_for_bit(pool: Pool, tmp_path: Path) -> None:
@@ -102,6 +108,15 @@ def _tensor_task(member: Member, size: int) -> None:
     if member.world.rank < size:
         tensor_parallel_equals_plain(member.world.rank, group, size)
     dist.destroy_process_group(group) if member.world.rank < size else None
+
+
+def _context_task(member: Member, size: int) -> None:
+    import torch.distributed as dist
+
+    group = dist.new_group(list(range(size)))
+    if member.world.rank < size:
+        context_parallel_equals_plain(member.world.rank, group, size)
+        dist.destroy_process_group(group)
 
 
 def _engine(member: Member, config: Config) -> tuple[Plan, Any, Any, Engine | None]:

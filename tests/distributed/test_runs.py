@@ -17,7 +17,7 @@ from PIL import Image
 
 from counterpoint.config.schema import Config
 from counterpoint.data.index import PAYLOAD_NAME, TOKENIZER_NAME
-from counterpoint.data.index_writer import IndexWriter, Record
+from counterpoint.data.index_writer import Encoded, IndexWriter, Record
 from tests.parity.layouts import named_config, override
 
 STEPS = 20
@@ -123,7 +123,7 @@ def test_an_unreadable_evaluation_image_is_recorded(config: Config, tmp_path: Pa
     with IndexWriter(tmp_path / "data") as writer:
         (writer.folder / TOKENIZER_NAME).write_text("{}")
         for image in (picture.getvalue(), picture.getvalue(), picture.getvalue()):
-            writer.add(Record([1, 2, 3], [False, True, True], "held", "red", [(0, image)]))
+            writer.add(Record([1, 2, 3], [False, True, True], "held", "red", [Encoded(0, image)]))
         writer.publish()
     payload = tmp_path / "data" / PAYLOAD_NAME
     payload.write_bytes(bytes(8) + payload.read_bytes()[8:])

@@ -11,9 +11,10 @@ from counterpoint.verify.command import as_verified, run_case, verify_random
 from counterpoint.verify.draw import SHARE, candidate, choose
 from counterpoint.verify.pool import Pool
 from tests.parity.layouts import HYBRID, TINY, TOWERS
+from tests.parity.speech import SPEECH
 
-BASES = (TINY, HYBRID, TOWERS)
-IDS = ("dense", "hybrid", "graph")
+BASES = (TINY, HYBRID, TOWERS, SPEECH)
+IDS = ("dense", "hybrid", "graph", "speech")
 
 
 @pytest.mark.parametrize("base_file", BASES, ids=IDS)

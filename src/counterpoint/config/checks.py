@@ -7,7 +7,7 @@ from pathlib import Path
 from counterpoint.config.data import PreparedEntry, SyntheticEntry, evaluation_names, largest, smallest
 from counterpoint.config.graph import graph_problems
 from counterpoint.config.later import later_problems
-from counterpoint.config.models import DecoderConfig, VitConfig
+from counterpoint.config.models import ClipEncoderConfig, DecoderConfig, VitConfig
 from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import Config, Distribution
 from counterpoint.config.shapes import shape_problems
@@ -21,6 +21,8 @@ _PRECISIONS = (
     ("float32", "bfloat16", "bfloat16"),
 )
 """Dtypes of parameters, compute and reduction that go together."""
+
+_FRAMES_A_SECOND = 100
 
 _LARGEST_SEED = 2**64 - 1
 """A document's random streams are keyed with 64 bits of it."""
@@ -72,6 +74,7 @@ def _data_problems(config: Config) -> Iterator[Problem]:
         )
     for name, model in encoders.items():
         yield from _image_problems(config, name, model)
+    yield from _audio_problems(config)
     uses_tokenizer = [
         name
         for name, m in config.modules.items()
@@ -86,7 +89,8 @@ def _data_problems(config: Config) -> Iterator[Problem]:
         )
     for path, entry in _entries(config):
         if isinstance(entry, SyntheticEntry):
-            yield from _synthetic_problems(f"{path}.synthetic", entry, list(encoders))
+            clips = [name for name, m in config.modules.items() if isinstance(m.model, ClipEncoderConfig)]
+            yield from _synthetic_problems(f"{path}.synthetic", entry, list(encoders), clips)
     for name, count in Counter(evaluation_names(data.evaluation)).items():
         if count > 1:
             yield Problem("data.evaluation", f"{name} {count} times", "every set once", "keep one of them")
@@ -113,35 +117,67 @@ def _image_problems(config: Config, name: str, model: VitConfig) -> Iterator[Pro
         )
 
 
-def _synthetic_problems(path: str, entry: SyntheticEntry, encoders: list[str]) -> Iterator[Problem]:
+def _audio_problems(config: Config) -> Iterator[Problem]:
+    clips = {name: m.model for name, m in config.modules.items() if isinstance(m.model, ClipEncoderConfig)}
+    audio = config.data.audio
+    if audio is None:
+        return
+    if not clips:
+        expected = "none, because no module reads clips"
+        yield Problem("data.audio", "settings for clips", expected, "add an audio module or remove it")
+    for name, model in clips.items():
+        most = model.positions // model.stack * model.stack
+        if audio.seconds is None:
+            continue
+        rows = -(-audio.seconds * _FRAMES_A_SECOND // model.stride)
+        if rows > most:
+            yield Problem(
+                "data.audio.seconds",
+                f"{audio.seconds}, {rows} rows",
+                f"at most {most} rows, the positions of modules.{name}.model in whole stacks",
+                "lower it or raise positions",
+            )
+
+
+def _synthetic_problems(path: str, entry: SyntheticEntry, images: list[str], clips: list[str]) -> Iterator[Problem]:
     synthetic = entry.synthetic
     distributions: dict[str, Distribution] = {
         "text_tokens": synthetic.text_tokens,
         "images_per_document": synthetic.images_per_document,
         "image_height": synthetic.image_height,
         "image_width": synthetic.image_width,
+        "audio_per_document": synthetic.audio_per_document,
+        "audio_milliseconds": synthetic.audio_milliseconds,
     }
     for key, distribution in distributions.items():
         low, high = smallest(distribution), largest(distribution)
         if low > high:
             yield Problem(f"{path}.{key}.low", f"{low}", f"at most {key}.high, {high}", "swap or correct them")
-        if key != "images_per_document" and low < 1:
+        if not key.endswith("_per_document") and low < 1:
             yield Problem(f"{path}.{key}", f"a smallest value of {low}", "at least 1", "raise low or value")
     if synthetic.seed > _LARGEST_SEED:
         yield Problem(
             f"{path}.seed", f"{synthetic.seed}", f"at most 2**64 - 1, {_LARGEST_SEED}", "choose a smaller one"
         )
-    if largest(synthetic.images_per_document) and synthetic.without_images < 1 and not encoders:
+    if largest(synthetic.images_per_document) and synthetic.without_images < 1 and not images:
         yield Problem(
             f"{path}.images_per_document",
             f"up to {largest(synthetic.images_per_document)}",
             "0, because no module reads images",
             "add a vision module or leave the key out",
         )
+    if largest(synthetic.audio_per_document) and synthetic.without_audio < 1 and not clips:
+        yield Problem(
+            f"{path}.audio_per_document",
+            f"up to {largest(synthetic.audio_per_document)}",
+            "0, because no module reads clips",
+            "add an audio module or leave the key out",
+        )
+    encoders = [*images, *clips]
     for key, shares in (("modules", synthetic.modules), ("without", synthetic.without)):
         for name in shares:
             if name not in encoders:
-                known = f"a module that takes images: {', '.join(encoders) or 'there is none'}"
+                known = f"a module that takes items: {', '.join(encoders) or 'there is none'}"
                 yield Problem(f"{path}.{key}.{name}", show(shares[name]), known, "correct or remove it")
 
 

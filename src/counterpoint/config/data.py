@@ -51,9 +51,10 @@ def smallest(distribution: ConstantConfig | UniformConfig | LognormalConfig) -> 
 class SyntheticConfig(Section):
     """Documents that are a pure function of (seed, index).
 
-    `without_images` and `without_loss` are the shares of documents that have no image and no loss token;
-    image sides are in pixels. Each image goes to one of `modules` by its share of them (left out: to any encoder of
-    images alike); `without` are the shares of documents that have none of a module.
+    `without_images`, `without_audio` and `without_loss` are the shares of documents that have no image, no clip and no
+    loss token; image sides are in pixels. Each item goes to one of the `modules` of its kind by its share of them (left
+    out: to any encoder of the kind alike); `without` are the shares of documents that have none of a module. A clip is
+    at most as long as its module takes it.
     """
 
     documents: Count
@@ -63,6 +64,9 @@ class SyntheticConfig(Section):
     without_images: Share = 0.0
     image_height: Distribution = ConstantConfig(kind="constant", value=224)
     image_width: Distribution = ConstantConfig(kind="constant", value=224)
+    audio_per_document: Distribution = ConstantConfig(kind="constant", value=0)
+    without_audio: Share = 0.0
+    audio_milliseconds: Distribution = ConstantConfig(kind="constant", value=1000)
     without_loss: Share = 0.0
     modules: dict[Text, Positive] = Field(default_factory=dict)
     without: dict[Text, Share] = Field(default_factory=dict)
@@ -118,6 +122,12 @@ class ImageConfig(Section):
     max_patches: Count
 
 
+class AudioConfig(Section):
+    """How a clip becomes frames: cut or filled up with silence to `seconds`, or as long as it is (null)."""
+
+    seconds: Count | None = None
+
+
 class DataConfig(Section):
     """Sources and batching; `sequence_tokens` is the budget of a sequence, `tokenizer` a tokenizer.json.
 
@@ -130,5 +140,6 @@ class DataConfig(Section):
     sequence_tokens: Count
     packing: bool = False
     image: ImageConfig | None = None
+    audio: AudioConfig | None = None
     balance: Literal["none", "sample", "cost"] = "cost"
     workers: Count = 1

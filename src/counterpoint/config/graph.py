@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from counterpoint.config.models import AdapterConfig, DecoderConfig, VitConfig
+from counterpoint.config.models import AdapterConfig, ClipEncoderConfig, DecoderConfig, ItemEncoderConfig
 from counterpoint.config.problem import Problem, nearest, show
 from counterpoint.config.schema import Config, EdgeConfig
 
-IMAGE_MARK = "<image>"
-"""The mark of an encoder whose edges name none."""
+IMAGE_MARK, AUDIO_MARK = "<image>", "<audio>"
+"""The marks of encoders of images and of clips whose edges name none."""
 
-_SOURCES, _TARGETS = ("vit", "adapter"), ("decoder", "adapter")
+_SOURCES, _TARGETS = ("vit", "whisper", "conformer", "adapter"), ("decoder", "adapter")
 """Kinds of models that rows leave and enter along edges."""
 
 
@@ -23,8 +23,8 @@ def entering_width(config: Config, module: str) -> int:
 
 
 def marks_of(config: Config) -> dict[str, str]:
-    """What stands for the items of every encoder of images in the text that is prepared."""
-    return {name: next(iter(_marks(config, name)), IMAGE_MARK) for name in _image_modules(config)}
+    """What stands for the items of every encoder that takes some in the text that is prepared."""
+    return {name: next(iter(_marks(config, name)), _own_mark(config, name)) for name in _item_modules(config)}
 
 
 def graph_problems(config: Config) -> Iterator[Problem]:
@@ -68,8 +68,12 @@ def _language(config: Config) -> DecoderConfig:
     return next(module.model for module in config.modules.values() if isinstance(module.model, DecoderConfig))
 
 
-def _image_modules(config: Config) -> list[str]:
-    return [name for name, module in config.modules.items() if isinstance(module.model, VitConfig)]
+def _item_modules(config: Config) -> list[str]:
+    return [name for name, module in config.modules.items() if isinstance(module.model, ItemEncoderConfig)]
+
+
+def _own_mark(config: Config, module: str) -> str:
+    return AUDIO_MARK if isinstance(config.modules[module].model, ClipEncoderConfig) else IMAGE_MARK
 
 
 def _end_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[Problem]:
@@ -104,12 +108,12 @@ def _marks(config: Config, module: str) -> list[str]:
 
 
 def _mark_problems(config: Config) -> Iterator[Problem]:
-    images = _image_modules(config)
+    encoders = _item_modules(config)
     for i, edge in enumerate(config.edges):
-        if edge.mark is not None and edge.source in config.modules and edge.source not in images:
+        if edge.mark is not None and edge.source in config.modules and edge.source not in encoders:
             expected = f"null, because rows that leave {edge.source} stand where those that enter it do"
             yield Problem(f"edges.{i}.mark", show(edge.mark), expected, "leave it out")
-    for name in images:
+    for name in encoders:
         given = _marks(config, name)
         if len(given) > 1:
             yield Problem(

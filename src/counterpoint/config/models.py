@@ -37,10 +37,9 @@ class LinearProjectorConfig(Section):
 ProjectorConfig = Annotated[MlpProjectorConfig | LinearProjectorConfig, Field(discriminator="kind")]
 
 
-class TowerConfig(Section):
-    """A transformer whose rows see the rows of their item, and the projector to what reads them.
+class ProjectedConfig(Section):
+    """Layers whose rows see the rows of their item, and the projector to what reads them.
 
-    `activation: swiglu` has a gate beside it; `layer_scale` multiplies what attention and MLP add by learned gains.
     Projectors of features of other depths have the norm `tap_norm` in the place of the projector's.
     """
 
@@ -48,12 +47,7 @@ class TowerConfig(Section):
     hidden: Count
     heads: Count
     ffn: Count
-    norm: Literal["layer", "rms"] = "layer"
     norm_eps: Positive = 1e-6
-    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"] = "gelu_tanh"
-    qkv_bias: bool = True
-    layer_scale: bool = False
-    final_norm: bool = True
     projector: ProjectorConfig
     tap_norm: NormKind = "none"
 
@@ -71,6 +65,19 @@ class TowerConfig(Section):
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden // self.heads
+
+
+class TowerConfig(ProjectedConfig):
+    """A transformer and its projector.
+
+    `activation: swiglu` has a gate beside it; `layer_scale` multiplies what attention and MLP add by learned gains.
+    """
+
+    norm: Literal["layer", "rms"] = "layer"
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"] = "gelu_tanh"
+    qkv_bias: bool = True
+    layer_scale: bool = False
+    final_norm: bool = True
 
 
 class VitConfig(TowerConfig):
@@ -96,6 +103,57 @@ class VitConfig(TowerConfig):
     full_layers: Annotated[tuple[Index, ...], Field(strict=False)] = ()
 
 
+class WhisperConfig(TowerConfig):
+    """Whisper's encoder of clips and its projector.
+
+    Clips are frames of `mels` bands, 100 a second; two become a row, of which a clip has at most `positions`, 1500 in
+    30 seconds. `stack` consecutive rows become one row of the target. The table of positions begins as sinusoids; to
+    keep it so, train `embed.conv*` and the other parts by name.
+    """
+
+    kind: Literal["whisper"]
+    norm_eps: Positive = 1e-5
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"] = "gelu"
+    mels: Count = 80
+    positions: Count = 1500
+    stack: Count = 1
+
+    @property
+    def stride(self) -> int:
+        """Frames from one row to the next."""
+        return 2
+
+
+class ConformerConfig(ProjectedConfig):
+    """Parakeet's FastConformer encoder of clips and its projector.
+
+    Clips are frames of `mels` bands, 100 a second, each band normalised over the clip; three convolutions of
+    `stem_channels` make a row of every eight, of which a clip has at most `positions`. A layer convolves `conv` rows.
+    `bias` is of attention and MLPs, `conv_bias` of the convolution; `scale_input` multiplies the first rows by
+    the root of their width.
+    """
+
+    kind: Literal["conformer"]
+    norm_eps: Positive = 1e-5
+    mels: Count = 80
+    positions: Count = 5000
+    stem_channels: Count = 256
+    conv: Count = 9
+    bias: bool = True
+    conv_bias: bool = True
+    scale_input: bool = True
+
+    @property
+    def stack(self) -> int:
+        """Rows that become one row of the target."""
+        return 1
+
+    @property
+    def stride(self) -> int:
+        """Frames from one row to the next."""
+        return 8
+
+
 class AdapterConfig(TowerConfig):
     """A transformer over the features of each item that other encoders made, and its projector.
 
@@ -106,7 +164,13 @@ class AdapterConfig(TowerConfig):
     inputs: Count | None = None
 
 
-EncoderConfig = VitConfig | AdapterConfig
+ClipEncoderConfig = WhisperConfig | ConformerConfig
+"""A model that clips enter."""
+
+ItemEncoderConfig = VitConfig | ClipEncoderConfig
+"""A model that items enter, not rows of other modules."""
+
+EncoderConfig = ItemEncoderConfig | AdapterConfig
 """A model whose rows enter other modules."""
 
 

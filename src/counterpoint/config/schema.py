@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from counterpoint.config.data import (
+    AudioConfig,
     ConstantConfig,
     DataConfig,
     DataEntry,
@@ -19,17 +20,22 @@ from counterpoint.config.data import (
 from counterpoint.config.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.config.models import (
     AdapterConfig,
+    ClipEncoderConfig,
+    ConformerConfig,
     DecoderConfig,
     EncoderConfig,
+    ItemEncoderConfig,
     LinearProjectorConfig,
     MambaConfig,
     MlpProjectorConfig,
     ModelConfig,
     MoeConfig,
     MtpConfig,
+    ProjectedConfig,
     ProjectorConfig,
     TowerConfig,
     VitConfig,
+    WhisperConfig,
 )
 from counterpoint.config.optimizer import LearningRateConfig, OptimizerConfig
 from counterpoint.config.section import Count, Index, Patterns, Section, Text, matching
@@ -80,8 +86,8 @@ class DepthConfig(Section):
 class EdgeConfig(Section):
     """Rows of `source` enter `target`, where the prepared text has the mark of the encoder that they began in.
 
-    `mark` names it on an edge from that encoder (null: `<image>`). At `depths` features of more layers cross (Meng et
-    al., 2024, arXiv:2406.04334), each through a projector of its own.
+    `mark` names it on an edge from that encoder (null: `<image>` or `<audio>`, by what it takes). At `depths` features
+    of more layers cross (Meng et al., 2024, arXiv:2406.04334), each through a projector of its own.
     """
 
     source: Text
@@ -113,8 +119,11 @@ class Config(Section):
 
 __all__ = [
     "AdapterConfig",
+    "AudioConfig",
     "CheckpointConfig",
+    "ClipEncoderConfig",
     "Config",
+    "ConformerConfig",
     "ConstantConfig",
     "DataConfig",
     "DataEntry",
@@ -126,6 +135,7 @@ __all__ = [
     "EvaluationConfig",
     "ExpertLayoutConfig",
     "ImageConfig",
+    "ItemEncoderConfig",
     "LayoutConfig",
     "LearningRateConfig",
     "LinearProjectorConfig",
@@ -140,6 +150,7 @@ __all__ = [
     "OptimizerConfig",
     "PrecisionConfig",
     "PreparedEntry",
+    "ProjectedConfig",
     "ProjectorConfig",
     "RunConfig",
     "ScheduleConfig",
@@ -150,5 +161,6 @@ __all__ = [
     "UniformConfig",
     "VitConfig",
     "WatchdogConfig",
+    "WhisperConfig",
     "WorldConfig",
 ]

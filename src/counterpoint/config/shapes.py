@@ -2,7 +2,15 @@
 
 from collections.abc import Iterator
 
-from counterpoint.config.models import DecoderConfig, EncoderConfig, MlpProjectorConfig, ModelConfig, VitConfig
+from counterpoint.config.models import (
+    ConformerConfig,
+    DecoderConfig,
+    EncoderConfig,
+    MlpProjectorConfig,
+    ModelConfig,
+    VitConfig,
+    WhisperConfig,
+)
 from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import ModuleConfig
 
@@ -16,6 +24,10 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
         yield from _rope_problems(f"{where}.model", module.model)
     elif isinstance(module.model, VitConfig):
         yield from _vit_problems(f"{where}.model", module.model)
+    elif isinstance(module.model, WhisperConfig):
+        yield from _whisper_problems(f"{where}.model", module.model)
+    elif isinstance(module.model, ConformerConfig):
+        yield from _conformer_problems(f"{where}.model", module.model)
     yield from _expert_problems(where, module)
     yield from _tensor_parallel_problems(where, module)
     yield from _context_parallel_problems(where, module)
@@ -43,6 +55,15 @@ def _head_problems(where: str, model: ModelConfig) -> Iterator[Problem]:
             f"a divisor of {where}.heads, {model.heads}",
             "change one of them",
         )
+
+
+def _whisper_problems(where: str, model: WhisperConfig) -> Iterator[Problem]:
+    if model.hidden % 2:
+        expected = "an even width, because half of a position are sines and half cosines"
+        yield Problem(f"{where}.hidden", f"{model.hidden}", expected, "change it")
+    if model.stack > model.positions:
+        expected = f"at most {where}.positions, {model.positions}"
+        yield Problem(f"{where}.stack", f"{model.stack}", expected, "change one of them")
 
 
 def _vit_problems(where: str, model: VitConfig) -> Iterator[Problem]:
@@ -115,6 +136,18 @@ def _rope_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
             f"the {model.head_size // 2} pairs of a head of width {model.head_size}",
             "change the list",
         )
+
+
+def _conformer_problems(where: str, model: ConformerConfig) -> Iterator[Problem]:
+    if model.hidden % 2:
+        expected = "an even width, because a distance is sines and cosines in turn"
+        yield Problem(f"{where}.hidden", f"{model.hidden}", expected, "change it")
+    if model.mels % model.stride:
+        expected = f"a multiple of {model.stride}, because three convolutions halve the bands"
+        yield Problem(f"{where}.mels", f"{model.mels}", expected, "change it")
+    if model.conv % 2 == 0:
+        expected = "an odd width, because as many rows are convolved on either side"
+        yield Problem(f"{where}.conv", f"{model.conv}", expected, "change it")
 
 
 def _expert_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:

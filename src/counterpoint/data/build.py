@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.data.images import Settings
 from counterpoint.data.index import TOKENIZER_NAME
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import Source
 from counterpoint.data.synthetic import SyntheticRecipe, SyntheticSource
+from counterpoint.data.takers import Settings
 from counterpoint.errors import DataError
 
 
@@ -28,11 +28,11 @@ def build_sources(
     tokenizer_digest: str | None,
     mtp_depths: int = 0,
 ) -> tuple[Source, ...]:
-    """Open datasets in their order, which numbers them; `settings` are of the modules that take images.
+    """Open datasets in their order, which numbers them; `settings` are of the modules that take items.
 
     `mtp_depths` further tokens are predicted.
 
-    Raises DataError if a dataset cannot be read, its images stand at no module's mark, or its tokens come from
+    Raises DataError if a dataset cannot be read, its items stand at no module's mark, or its tokens come from
     another tokenizer than `tokenizer_digest` (a sha256; None accepts any).
     """
     return tuple(

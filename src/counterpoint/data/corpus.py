@@ -7,26 +7,31 @@ from pathlib import Path
 from counterpoint.config.data import evaluation_names
 from counterpoint.config.graph import marks_of
 from counterpoint.config.schema import (
+    ClipEncoderConfig,
     Config,
     ConstantConfig,
     DataEntry,
     DecoderConfig,
     Distribution,
+    ItemEncoderConfig,
     LognormalConfig,
     PreparedEntry,
     SyntheticConfig,
     UniformConfig,
-    VitConfig,
 )
 from counterpoint.data.blend import integer_weights
 from counterpoint.data.build import PreparedSplit, build_sources
-from counterpoint.data.images import ItemSettings, Settings
+from counterpoint.data.clips import ClipSettings
+from counterpoint.data.images import ItemSettings
 from counterpoint.data.order import Exclusion, Order, SequentialOrder
 from counterpoint.data.source import Source
 from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, Uniform
+from counterpoint.data.takers import Settings, Taker
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import ConfigError
+from counterpoint.plan.build import sizes_of
 from counterpoint.plan.samples import Pack
+from counterpoint.plan.sizes import AudioSizes, ConformerSizes
 
 
 @dataclass(frozen=True)
@@ -88,22 +93,34 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int) -> Corp
 
 
 def item_settings(config: Config) -> Settings:
-    """How images become rows in each vision module; raises ConfigError if data.image is left out."""
-    vision = {name: module.model for name, module in config.modules.items() if isinstance(module.model, VitConfig)}
-    if not vision:
-        return {}
-    image, marks = config.data.image, marks_of(config)
+    """How items become rows in each module that takes some; raises ConfigError if data.image is left out."""
+    models = {name: module.model for name, module in config.modules.items()}
+    return {name: _taker(config, name, m) for name, m in models.items() if isinstance(m, ItemEncoderConfig)}
+
+
+def _taker(config: Config, name: str, model: ItemEncoderConfig) -> Taker:
+    mark = marks_of(config)[name]
+    if isinstance(model, ClipEncoderConfig):
+        sizes = sizes_of(config, name, vocab=None)
+        assert isinstance(sizes, AudioSizes), "clips enter an encoder of clips"
+        seconds = None if config.data.audio is None else config.data.audio.seconds
+        return ClipSettings(
+            name,
+            sizes.mels,
+            sizes.window,
+            sizes.stride,
+            sizes.stack,
+            sizes.positions,
+            seconds=seconds,
+            mark=mark,
+            normalised=isinstance(sizes, ConformerSizes),
+        )
+    image = config.data.image
     if image is None:
         raise ConfigError(
-            f"data.image: left out although module {next(iter(vision))} takes images, expected size and max_patches; "
-            "add the section"
+            f"data.image: left out although module {name} takes images, expected size and max_patches; add the section"
         )
-    return {
-        name: ItemSettings(
-            name, model.patch, model.merge, image.size, image.max_patches, mark=marks[name], frames=model.frames
-        )
-        for name, model in vision.items()
-    }
+    return ItemSettings(name, model.patch, model.merge, image.size, image.max_patches, mark=mark, frames=model.frames)
 
 
 def _dataset(entry: DataEntry) -> PreparedSplit | SyntheticRecipe:
@@ -121,6 +138,9 @@ def _recipe(config: SyntheticConfig) -> SyntheticRecipe:
         image_height=_distribution(config.image_height),
         image_width=_distribution(config.image_width),
         without_images=config.without_images,
+        audio_per_document=_distribution(config.audio_per_document),
+        audio_milliseconds=_distribution(config.audio_milliseconds),
+        without_audio=config.without_audio,
         without_loss=config.without_loss,
         modules=dict(config.modules),
         without=dict(config.without),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from counterpoint.data.index import TOKENIZER_NAME
-from counterpoint.data.index_writer import IndexWriter, Record
+from counterpoint.data.index_writer import Encoded, IndexWriter, Record
 from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 
@@ -86,7 +86,7 @@ def _record(emoji: Emoji, split: str, tokenizer: Tokenizer) -> Record:
         loss=[False] * len(start) + [True] * (len(caption) + 1),
         split=split,
         text=emoji.caption,
-        images=[(0, emoji.picture.read_bytes())],
+        items=[Encoded(0, emoji.picture.read_bytes())],
     )
 
 

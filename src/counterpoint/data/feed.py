@@ -1,29 +1,39 @@
 """What one rank reads of a step: the payload behind its own rows, and the row maps of its links; nothing else.
 
-The batch plan says which rows these are before anything is read, so an encoder rank decodes its images and no text and
-a language rank reads its tokens and no pixels.
+The batch plan says which rows these are before anything is read, so an encoder rank decodes its images or clips and no
+text and a language rank reads its tokens and no pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from counterpoint.data.clip_rows import OwnClip, clip_batch
 from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
-from counterpoint.data.payload import PatchPayload
+from counterpoint.data.images import ItemSettings
+from counterpoint.data.payload import ClipPayload, PatchPayload, Payload
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.source import Source, load_item_or_neutral
 from counterpoint.execute.rowmap import RowMap
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, FeatureBatch, MtpInputs, PatchBatch, TextBatch
+from counterpoint.models.batch import (
+    NO_LABEL,
+    NO_TOKEN,
+    AudioBatch,
+    FeatureBatch,
+    MtpInputs,
+    PatchBatch,
+    TextBatch,
+)
 from counterpoint.models.segments import Segments
 from counterpoint.plan.batch import BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import DecoderSizes, VitSizes
+from counterpoint.plan.sizes import AudioSizes, DecoderSizes, VitSizes
 
-ModuleBatch = TextBatch | PatchBatch | FeatureBatch
+ModuleBatch = TextBatch | PatchBatch | AudioBatch | FeatureBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,10 @@ class Reader:
         first, rows = self._own_rows(layout, share) if 0 in stages else (0, 0)
         if self.plan.rows[module].roots:
             return FeatureBatch(rows=rows, segments=self._segments(share, layout))
+        sizes = self.plan.sizes[module]
+        if isinstance(sizes, AudioSizes):
+            clips = self._clips(batch, share, first, rows, bad)
+            return clip_batch(clips, sizes, rows, self._segments(share, layout), self.dtype)
         return self._patches(batch, share, module, first, rows, bad)
 
     def _own_rows(self, layout: Layout, share: Share) -> tuple[int, int]:
@@ -181,6 +195,7 @@ class Reader:
             start, stop = max(span.row_in, first), min(span.row_in + span.rows_in, first + rows)
             if start < stop:
                 payload = self._payload(batch, span, bad)
+                assert isinstance(payload, PatchPayload), "what is read is of the kind that its module takes"
                 patches[start - first : stop - first] = payload.patches[start - span.row_in : stop - span.row_in]
         whole = self._whole_images(images, layout, share, sizes)
         return PatchBatch(
@@ -195,6 +210,16 @@ class Reader:
             ),
             windows=image_windows(images, sizes, None if whole is None else image_windows(whole, sizes)),
         )  # fmt: skip
+
+    def _clips(self, batch: BatchPlan, share: Share, first: int, rows: int, bad: list[BadPayload]) -> Iterator[OwnClip]:
+        """The clips of a share that have a row among the `rows` from `first`, read one by one."""
+        for span in share.spans:
+            start, stop = max(span.row_in, first), min(span.row_in + span.rows_in, first + rows)
+            if start < stop:
+                payload = self._payload(batch, span, bad)
+                assert isinstance(payload, ClipPayload), "what is read is of the kind that its module takes"
+                here, there = slice(start - first, stop - first), slice(start - span.row_in, stop - span.row_in)
+                yield OwnClip(payload, here, there)
 
     def _piece(self, layout: Layout, share: Share) -> slice:
         """The lane's input rows of this rank's context-parallel share."""
@@ -213,9 +238,13 @@ class Reader:
 
     def _grid(self, batch: BatchPlan, span: Span) -> tuple[int, int]:
         document = batch.documents[span.document]
-        return self.sources[document.source].grid(document.index, span.item)
+        source = self.sources[document.source]
+        taker = source.settings[document.items[span.item].module]
+        assert isinstance(taker, ItemSettings), "images enter a vision transformer"
+        height, width = source.extent(document.index, span.item)
+        return taker.grid(height, width)
 
-    def _payload(self, batch: BatchPlan, span: Span, bad: list[BadPayload]) -> PatchPayload:
+    def _payload(self, batch: BatchPlan, span: Span, bad: list[BadPayload]) -> Payload:
         document = batch.documents[span.document]
         source = self.sources[document.source]
         payload, reason = load_item_or_neutral(source, document.index, span.item, document.items[span.item])

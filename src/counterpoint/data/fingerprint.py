@@ -29,6 +29,7 @@ def data_fingerprint(config: Config) -> Fingerprint:
         "data.packing": data.packing,
         "data.image.size": None if data.image is None else data.image.size,
         "data.image.max_patches": None if data.image is None else data.image.max_patches,
+        "data.audio.seconds": None if data.audio is None else data.audio.seconds,
         "data.tokenizer": None if data.tokenizer is None else _shortened(file_digest(Path(data.tokenizer))),
     }
     for number, entry in enumerate(data.train):

@@ -3,13 +3,12 @@
 import io
 import math
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from counterpoint.data.payload import Floats, Ints, PatchPayload, check_rows
+from counterpoint.data.payload import IMAGE, Extent, Floats, Ints, Kind, PatchPayload, Placed, check_rows
 from counterpoint.errors import DataError
 
 PIL_MODES = {1: "L", 3: "RGB"}
@@ -72,9 +71,39 @@ class ItemSettings:
         """The patch grid (rows, columns) of an image of a size in pixels."""
         return patch_grid(height, width, self.patch, self.merge, self.size, self.max_patches)
 
+    @property
+    def kind(self) -> Kind:
+        """What the module takes."""
+        return IMAGE
 
-Settings = Mapping[str, ItemSettings]
-"""How images enter the modules that take them, by module name."""
+    def fits(self, _extent: Extent) -> bool:
+        """Whether the module takes an image: one of any size, which is scaled."""
+        return True
+
+    def place(self, extent: Extent) -> Placed:
+        """The rows of an image of `extent`, (height, width), and the columns of merged cells that leave."""
+        height, width = extent
+        rows, columns = self.grid(height, width)
+        return Placed(self.module, rows * columns, rows * columns // self.merge**2, columns // self.merge)
+
+    def read(self, data: bytes, extent: Extent) -> PatchPayload:
+        """The rows of an encoded image; raises DataError if it cannot be decoded or is not of the indexed size."""
+        height, width = extent
+        return read_patches(data, height, width, self)
+
+    def neutral(self, extent: Extent) -> PatchPayload:
+        """The rows of a grey image of this size."""
+        return self._payload(extent, np.zeros((self.place(extent).rows_in, self.columns), dtype=np.float32))
+
+    def noise(self, generator: np.random.Generator, extent: Extent) -> PatchPayload:
+        """The rows of an image of this size whose values are uniform in [-1, 1)."""
+        shape = (self.place(extent).rows_in, self.columns)
+        return self._payload(extent, generator.random(shape, dtype=np.float32) * 2 - 1)
+
+    def _payload(self, extent: Extent, patches: Floats) -> PatchPayload:
+        height, width = extent
+        grid = self.grid(height, width)
+        return PatchPayload(patches, grid_coordinates(*grid, self.merge), grid)
 
 
 def patch_grid(height: int, width: int, patch: int, merge: int, size: int | None, max_patches: int) -> tuple[int, int]:
@@ -123,7 +152,7 @@ def read_patches(data: bytes, height: int, width: int, settings: ItemSettings) -
     normalised = ((pixels / 255 - 0.5) / 0.5).astype(np.float32, copy=False)
     patches = cut_patches(normalised, settings.patch, settings.merge, settings.frames)
     payload = PatchPayload(patches, grid_coordinates(rows, columns, settings.merge), (rows, columns))
-    check_rows(payload, rows * columns, "image")
+    check_rows(payload, IMAGE, rows * columns, "image")
     return payload
 
 

@@ -1,8 +1,8 @@
 """The prepared format: a folder whose index says what every document holds before any payload is read.
 
-index.arrow      a row per document: tokens, loss, split, text, images (position, size, byte range)
-payload.bin      the encoded images, one behind the other
-index.json       format, version, tokenizer digest, mark, counts, sizes and digests of the two files
+index.arrow      a row per document: tokens, loss, split, text, items (kind, position, size, byte range)
+payload.bin      the encoded images and clips, one behind the other
+index.json       format, version, tokenizer digest, marks, counts, sizes and digests of the two files
 tokenizer.json   the tokenizer that made the tokens
 """
 
@@ -16,27 +16,29 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from counterpoint.data.payload import Bools, Ints
+from counterpoint.data.payload import AUDIO, IMAGE, Bools, Extent, Ints, Kind
 from counterpoint.errors import DataError
 
-FORMAT, VERSION = "counterpoint-index", 1
+FORMAT, VERSION = "counterpoint-index", 2
 ARROW_NAME, PAYLOAD_NAME, MANIFEST_NAME, TOKENIZER_NAME = (
     "index.arrow",
     "payload.bin",
     "index.json",
     "tokenizer.json",
 )
-MARK = "<image>"
-"""What stands for an image in the text that is prepared."""
+MARKS: dict[Kind, str] = {IMAGE: "<image>", AUDIO: "<audio>"}
+"""What stands for an item of each kind in the text that is prepared."""
 
 DIGEST_LIMIT_BYTES = 256 * 2**20
 """An index up to this size is hashed when opened; hashing a larger one would cost every rank seconds."""
 
-IMAGE = pa.struct(
+ITEM = pa.struct(
     [
+        pa.field("kind", pa.string(), nullable=False),
         pa.field("position", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),
+        pa.field("samples", pa.int64(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("length", pa.int64(), nullable=False),
     ]
@@ -47,20 +49,28 @@ SCHEMA = pa.schema(
         pa.field("loss", pa.list_(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
-        pa.field("images", pa.list_(pa.field("item", IMAGE, nullable=False)), nullable=False),
+        pa.field("items", pa.list_(pa.field("item", ITEM, nullable=False)), nullable=False),
     ]
 )
 
 
 @dataclass(frozen=True, slots=True)
-class ImageEntry:
-    """One image: its rows stand before token `position`; sizes in pixels; its bytes begin at `offset`."""
+class ItemEntry:
+    """One item: its rows stand before token `position`; the pixels of an image, the samples of a clip, zeros for what
+    it has not; its bytes begin at `offset`."""
 
+    kind: Kind
     position: int
     height: int
     width: int
+    samples: int
     offset: int
     length: int
+
+    @property
+    def extent(self) -> Extent:
+        """The size of an item of its kind."""
+        return (self.height, self.width) if self.kind == IMAGE else (self.samples,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +80,11 @@ class Manifest:
     format: str
     version: int
     tokenizer_sha256: str
-    mark: str
+    marks: dict[str, str]
     documents: int
     tokens: int
     images: int
+    clips: int
     splits: dict[str, int]
     arrow_bytes: int
     arrow_sha256: str
@@ -110,7 +121,7 @@ class Manifest:
 
 
 class Index:
-    """A prepared folder, read lazily: rows through a memory map, images one by one.
+    """A prepared folder, read lazily: rows through a memory map, items one by one.
 
     Raises DataError if a file is missing, of another size than the manifest says, or corrupt.
     """
@@ -153,12 +164,12 @@ class Index:
         """The document's text for people."""
         return str(self.table.column("text")[row].as_py())
 
-    def images(self, row: int) -> tuple[ImageEntry, ...]:
-        """The images of a document, by position."""
-        return tuple(ImageEntry(**entry) for entry in self.table.column("images")[row].as_py())
+    def items(self, row: int) -> tuple[ItemEntry, ...]:
+        """The items of a document, by position."""
+        return tuple(ItemEntry(**entry) for entry in self.table.column("items")[row].as_py())
 
-    def image_bytes(self, entry: ImageEntry) -> bytes:
-        """The encoded bytes of an image; raises DataError if they cannot be read whole."""
+    def item_bytes(self, entry: ItemEntry) -> bytes:
+        """The encoded bytes of an item; raises DataError if they cannot be read whole."""
         try:
             with (self.folder / PAYLOAD_NAME).open("rb") as file:
                 file.seek(entry.offset)

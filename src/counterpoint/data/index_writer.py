@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
@@ -17,7 +17,7 @@ from counterpoint.data.index import (
     ARROW_NAME,
     FORMAT,
     MANIFEST_NAME,
-    MARK,
+    MARKS,
     PAYLOAD_NAME,
     SCHEMA,
     TOKENIZER_NAME,
@@ -25,20 +25,30 @@ from counterpoint.data.index import (
     Manifest,
     file_digest,
 )
+from counterpoint.data.payload import AUDIO, IMAGE, Kind
+from counterpoint.data.wave_file import clip_samples
 from counterpoint.errors import DataError
 
 BATCH_DOCUMENTS = 1024
 
 
+class Encoded(NamedTuple):
+    """An item to write: the token that it stands before, its encoded bytes and its kind."""
+
+    position: int
+    data: bytes
+    kind: Kind = IMAGE
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One document to write: `loss` marks its targets, `images` are (position, encoded bytes) by position."""
+    """One document to write: `loss` marks its targets, `items` are by position."""
 
     tokens: Sequence[int]
     loss: Sequence[bool]
     split: str
     text: str
-    images: Sequence[tuple[int, bytes]] = ()
+    items: Sequence[Encoded] = ()
 
 
 class IndexWriter:
@@ -53,7 +63,8 @@ class IndexWriter:
         self._open_files = ExitStack()
         self._batch: list[dict[str, object]] = []
         self._splits: Counter[str] = Counter()
-        self._tokens = self._images = self._offset = 0
+        self._counts: Counter[Kind] = Counter()
+        self._tokens = self._offset = 0
 
     def __enter__(self) -> Self:
         try:
@@ -74,23 +85,23 @@ class IndexWriter:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, record: Record) -> None:
-        """Append a document; raises DataError if it contradicts itself or an image cannot be read."""
-        positions = [position for position, _ in record.images]
+        """Append a document; raises DataError if it contradicts itself or an item cannot be read."""
+        positions = [item.position for item in record.items]
         if positions != sorted(positions) or (
             positions and not 0 <= positions[0] <= positions[-1] <= len(record.tokens)
         ):
             raise DataError(
-                f"image positions {positions} do not ascend within 0 to {len(record.tokens)}; correct the record."
+                f"item positions {positions} do not ascend within 0 to {len(record.tokens)}; correct the record."
             )
         if len(record.loss) != len(record.tokens):
             raise DataError(f"{len(record.loss)} loss marks for {len(record.tokens)} tokens; correct the record.")
-        images = [self._add_image(position, data) for position, data in record.images]
+        items = [self._add_item(item) for item in record.items]
         row: dict[str, object] = {
             "tokens": record.tokens,
             "loss": record.loss,
             "split": record.split,
             "text": record.text,
-            "images": images,
+            "items": items,
         }
         self._batch.append(row)
         self._splits[record.split] += 1
@@ -129,10 +140,11 @@ class IndexWriter:
             format=FORMAT,
             version=VERSION,
             tokenizer_sha256=file_digest(self.folder / TOKENIZER_NAME),
-            mark=MARK,
+            marks={str(kind): mark for kind, mark in MARKS.items()},
             documents=self._splits.total(),
             tokens=self._tokens,
-            images=self._images,
+            images=self._counts[IMAGE],
+            clips=self._counts[AUDIO],
             splits=dict(self._splits),
             arrow_bytes=arrow.stat().st_size,
             arrow_sha256=file_digest(arrow),
@@ -140,13 +152,17 @@ class IndexWriter:
             payload_sha256=file_digest(payload),
         )
 
-    def _add_image(self, position: int, data: bytes) -> dict[str, int]:
-        height, width = image_size(data)
+    def _add_item(self, item: Encoded) -> dict[str, object]:
+        height, width = image_size(item.data) if item.kind == IMAGE else (0, 0)
+        samples = clip_samples(item.data) if item.kind == AUDIO else 0
         offset = self._offset
-        self._payload.write(data)
-        self._offset += len(data)
-        self._images += 1
-        return {"position": position, "height": height, "width": width, "offset": offset, "length": len(data)}
+        self._payload.write(item.data)
+        self._offset += len(item.data)
+        self._counts[item.kind] += 1
+        return {
+            "kind": item.kind, "position": item.position, "height": height, "width": width, "samples": samples,
+            "offset": offset, "length": len(item.data),
+        }  # fmt: skip
 
     def _flush(self) -> None:
         if self._batch:

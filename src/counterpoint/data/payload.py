@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,15 @@ ITEM_ROW = -1
 
 IGNORED = -100
 """The label of a row without a loss."""
+
+Kind = Literal["image", "audio"]
+"""What an item is, as the index calls it."""
+
+IMAGE: Kind = "image"
+AUDIO: Kind = "audio"
+
+Extent = tuple[int, ...]
+"""The size of an item: (height, width) of an image in pixels, (samples,) of a clip."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -40,18 +49,58 @@ class PatchPayload:
     coordinates: Ints
     grid: tuple[int, int]
 
-
-class Placed(NamedTuple):
-    """An image on the way into a module: its patch grid, of which `merge` x `merge` cells leave as one row."""
-
-    module: str
-    merge: int
-    grid: tuple[int, int]
+    @property
+    def kind(self) -> Kind:
+        """What it is the payload of."""
+        return IMAGE
 
     @property
     def rows(self) -> int:
-        """Rows that leave the module."""
-        return self.grid[0] * self.grid[1] // self.merge**2
+        """Rows that enter a module."""
+        return len(self.patches)
+
+    @property
+    def described(self) -> str:
+        """What the rows are, in words."""
+        return f"{self.rows} patches on a grid {self.grid[0]}x{self.grid[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPayload:
+    """One clip: the `frames` (rows_in, window, mels) that each row reads, which of them are `filled` (rows_in, window),
+    zeros elsewhere, and the rows' `positions` (rows_in,)."""
+
+    frames: Floats
+    filled: Bools
+    positions: Ints
+
+    @property
+    def kind(self) -> Kind:
+        """What it is the payload of."""
+        return AUDIO
+
+    @property
+    def rows(self) -> int:
+        """Rows that enter a module."""
+        return len(self.frames)
+
+    @property
+    def described(self) -> str:
+        """What the rows are, in words."""
+        return f"{self.rows} rows of frames"
+
+
+Payload = PatchPayload | ClipPayload
+
+
+class Placed(NamedTuple):
+    """An item on the way into a module: the rows that enter, and those that leave, in a grid of `columns` (None: one
+    behind the other in time)."""
+
+    module: str
+    rows_in: int
+    rows: int
+    columns: int | None
 
 
 def lay_text(tokens: Ints, targets: Bools, positions: Sequence[int], rows: Sequence[int]) -> TextPayload:
@@ -69,21 +118,25 @@ def lay_text(tokens: Ints, targets: Bools, positions: Sequence[int], rows: Seque
 
 
 def lay_items(positions: Sequence[int], placed: Sequence[Placed]) -> tuple[Item, ...]:
-    """Items of one document from the tokens they stand before, their modules and their patch grids."""
+    """Items of one document from the tokens they stand before, and what they are in their modules."""
     items: list[Item] = []
     before = 0
-    for position, (module, merge, (rows, columns)) in zip(positions, placed, strict=True):
-        rows_in = rows * columns
-        items.append(Item(module, position + before, rows_in, rows_in // merge**2, columns // merge))
+    for position, (module, rows_in, rows, columns) in zip(positions, placed, strict=True):
+        items.append(Item(module, position + before, rows_in, rows, columns))
         before += items[-1].rows
     return tuple(items)
 
 
-def check_rows(payload: PatchPayload, rows_in: int, where: str) -> None:
-    """Compare the rows that a reader emitted with the planned ones; raises DataError."""
-    found = payload.patches.shape[0]
-    if found != rows_in or payload.grid[0] * payload.grid[1] != rows_in:
+def check_rows(payload: Payload, kind: Kind, rows_in: int, where: str) -> None:
+    """Compare what a reader emitted with what was planned; raises DataError."""
+    if payload.kind != kind:
         raise DataError(
-            f"{where}: the reader emitted {found} patches on a grid {payload.grid[0]}x{payload.grid[1]}, but "
-            f"the plan expects {rows_in}; prepare the dataset again."
+            f"{where}: the reader emitted {payload.described}, of kind {payload.kind}, but the module takes kind "
+            f"{kind}; correct the source."
+        )
+    cells = payload.grid[0] * payload.grid[1] if isinstance(payload, PatchPayload) else rows_in
+    if payload.rows != rows_in or cells != rows_in:
+        raise DataError(
+            f"{where}: the reader emitted {payload.described}, but the plan expects {rows_in}; prepare the dataset "
+            "again."
         )

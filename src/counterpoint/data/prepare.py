@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from counterpoint.data.emoji import prepare_emoji
-from counterpoint.data.index import MARK, TOKENIZER_NAME, Manifest
+from counterpoint.data.index import TOKENIZER_NAME, Manifest
 from counterpoint.data.index_writer import IndexWriter
-from counterpoint.data.llava import read_conversations, write_conversations
+from counterpoint.data.llava import read_conversations, without_marks, write_conversations
 from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 
@@ -58,5 +58,5 @@ def _tokenizer(folder: Path, given: Path | None, vocabulary: int, path: Path) ->
         return tokenizer
     conversations = list(read_conversations(folder))
     training = [c for c in conversations if c.split == TRAIN_SPLIT] or conversations
-    texts = [text.replace(MARK, "") for conversation in training for _, text in conversation.turns]
+    texts = [without_marks(text) for conversation in training for _, text in conversation.turns]
     return train_tokenizer(texts, vocabulary, path)

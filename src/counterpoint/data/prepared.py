@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from counterpoint.data.images import ItemSettings, Settings, read_patches
-from counterpoint.data.index import Index
-from counterpoint.data.payload import Ints, PatchPayload, Placed, TextPayload, lay_items, lay_text
+from counterpoint.data.index import Index, ItemEntry
+from counterpoint.data.item_table import ItemTable, list_lengths
+from counterpoint.data.payload import AUDIO, IMAGE, Extent, Ints, Kind, Payload, TextPayload, lay_items, lay_text
+from counterpoint.data.takers import Settings, Taker
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document, Item, text_rows
 
@@ -17,9 +18,9 @@ class PreparedSource:
 
     Documents count their loss tokens for `mtp_depths` further tokens, too.
 
-    Its images go to the module in `settings` that takes its mark. A sample whose items do not fit is left out and
-    counted in `excluded`. Raises DataError if the index cannot be read, the split is unknown or nothing fits, or it has
-    images that no module takes.
+    Its items go to the modules in `settings` that take their kinds' marks. A sample whose items do not fit is left out
+    and counted in `excluded`. Raises DataError if the index cannot be read, the split is unknown or nothing fits, or it
+    has items that no module takes.
     """
 
     def __init__(
@@ -29,18 +30,22 @@ class PreparedSource:
         self._mtp_depths = mtp_depths
         self._source = source
         rows = self.index.rows_of(split)
-        illustrated = int((self._lengths("images")[rows] > 0).sum())
-        self._taker = _taker(self.index, split, settings, illustrated) if illustrated else None
-        self.settings = {} if self._taker is None else {self._taker.module: self._taker}
-        image_rows, last_position = self._item_extent(rows)
-        kept_tokens = np.minimum(self._lengths("tokens")[rows], sequence_tokens - image_rows)
-        is_kept = (kept_tokens >= last_position) & (kept_tokens + image_rows > 0)
+        self._items = ItemTable.of(self.index)
+        self._takers = {
+            kind: _taker(self.index, split, settings, kind, samples)
+            for kind, samples in self._items.samples_with(rows).items()
+        }
+        self.settings: Settings = {taker.module: taker for taker in self._takers.values()}
+        item_rows, last_position, all_fit = (values[rows] for values in self._items.demands(self._takers))
+        kept_tokens = np.minimum(self._lengths("tokens")[rows], sequence_tokens - item_rows)
+        is_kept = all_fit & (kept_tokens >= last_position) & (kept_tokens + item_rows > 0)
         self._rows, self._kept_tokens = rows[is_kept], kept_tokens[is_kept]
         self.excluded = int(len(rows) - len(self._rows))
         if not len(self._rows):
             raise DataError(
                 f"dataset {path}, split '{split}': none of its {len(rows)} samples fits into "
-                f"{sequence_tokens} rows; raise data.sequence_tokens or lower data.image.max_patches."
+                f"{sequence_tokens} rows; raise data.sequence_tokens, or take fewer rows of an item: "
+                "lower data.image.max_patches or raise a stack."
             )
 
     def __len__(self) -> int:
@@ -49,12 +54,9 @@ class PreparedSource:
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""
         row, kept = int(self._rows[index]), int(self._kept_tokens[index])
-        images = self.index.images(row)
-        items: tuple[Item, ...] = ()
-        if self._taker is not None:
-            taker = self._taker
-            placed = [Placed(taker.module, taker.merge, taker.grid(image.height, image.width)) for image in images]
-            items = lay_items([image.position for image in images], placed)
+        entries = self.index.items(row)
+        placed = [self._takers[entry.kind].place(entry.extent) for entry in entries]
+        items = lay_items([entry.position for entry in entries], placed)
         loss_tokens, *further = (self._loss_tokens(row, kept, items, depth) for depth in range(1 + self._mtp_depths))
         tokens = kept + sum(item.rows for item in items)
         return Document(self._source, index, tokens, loss_tokens, items, tuple(further))
@@ -68,28 +70,24 @@ class PreparedSource:
         """The ids and labels of a document, (tokens,) each."""
         document, row, kept = self.document(index), int(self._rows[index]), int(self._kept_tokens[index])
         tokens, targets = self.index.tokens(row)
-        positions = [image.position for image in self.index.images(row)]
+        positions = [entry.position for entry in self.index.items(row)]
         return lay_text(tokens[:kept], targets[:kept], positions, [item.rows for item in document.items])
 
     def caption(self, index: int) -> str:
         """The document's text for people."""
         return self.index.text(int(self._rows[index]))
 
-    def image_bytes(self, index: int, which: int) -> bytes:
-        """The encoded bytes of an image, as they were prepared."""
-        return self.index.image_bytes(self.index.images(int(self._rows[index]))[which])
+    def extent(self, index: int, which: int) -> Extent:
+        """The indexed size of an item."""
+        return self._entry(index, which).extent
 
-    def grid(self, index: int, which: int) -> tuple[int, int]:
-        """The patch grid of an image, from its indexed size."""
-        assert self._taker is not None, "a document with items comes from a source with item settings"
-        image = self.index.images(int(self._rows[index]))[which]
-        return self._taker.grid(image.height, image.width)
+    def item(self, index: int, which: int) -> Payload:
+        """The rows of an item; raises DataError if its bytes are bad."""
+        entry = self._entry(index, which)
+        return self._takers[entry.kind].read(self.index.item_bytes(entry), entry.extent)
 
-    def item(self, index: int, which: int) -> PatchPayload:
-        """The patch rows of an image; raises DataError if its bytes are bad."""
-        assert self._taker is not None, "a document with items comes from a source with item settings"
-        image = self.index.images(int(self._rows[index]))[which]
-        return read_patches(self.index.image_bytes(image), image.height, image.width, self._taker)
+    def _entry(self, index: int, which: int) -> ItemEntry:
+        return self.index.items(int(self._rows[index]))[which]
 
     @cached_property
     def _loss_before(self) -> Ints:
@@ -104,41 +102,29 @@ class PreparedSource:
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(chunks), dtype=np.int64)])
 
     def _lengths(self, column: str) -> Ints:
-        chunks = [np.diff(chunk.offsets.to_numpy()) for chunk in self.index.table.column(column).chunks]
-        return np.concatenate(chunks).astype(np.int64)
-
-    def _item_extent(self, rows: Ints) -> tuple[Ints, Ints]:
-        """Item rows of each document, and the token that its last item stands before (0 without items)."""
-        counts = self._lengths("images")
-        total, last = np.zeros(len(counts), np.int64), np.zeros(len(counts), np.int64)
-        if self._taker is None or not counts.any():
-            return total[rows], last[rows]
-        fields = [chunk.flatten() for chunk in self.index.table.column("images").chunks]
-        position, height, width = (
-            np.concatenate([chunk.field(name).to_numpy() for chunk in fields])
-            for name in ("position", "height", "width")
-        )
-        owner = np.repeat(np.arange(len(counts)), counts)
-        sizes, which = np.unique(np.stack([height, width], axis=1), axis=0, return_inverse=True)
-        grids = np.array([self._taker.grid(int(h), int(w)) for h, w in sizes], dtype=np.int64)
-        np.add.at(total, owner, (grids.prod(axis=1) // self._taker.merge**2)[which.reshape(-1)])
-        np.maximum.at(last, owner, position)
-        return total[rows], last[rows]
+        return list_lengths(self.index, column)
 
 
-def _taker(index: Index, split: str, settings: Settings, samples: int) -> ItemSettings:
-    """The module that takes the images which `samples` samples of a split hold: the one whose mark stood for them."""
-    if not settings:
+def _taker(index: Index, split: str, settings: Settings, kind: Kind, samples: int) -> Taker:
+    """The module that takes the items of a kind, which `samples` samples of a split hold: the one whose mark stood for
+    them."""
+    name, module = _WORDS[kind]
+    able = [taker for taker in settings.values() if taker.kind == kind]
+    if not able:
         raise DataError(
-            f"dataset {index.folder}, split '{split}': {samples} samples hold images, a modality without a module; add "
-            "a vision module and its edge, or choose a dataset without images."
+            f"dataset {index.folder}, split '{split}': {samples} samples hold {name}, a modality without a module; add "
+            f"{module} and its edge, or choose a dataset without {name}."
         )
-    mark = index.manifest.mark
-    found = next((taker for taker in settings.values() if taker.mark == mark), None)
+    mark = index.manifest.marks[kind]
+    found = next((taker for taker in able if taker.mark == mark), None)
     if found is None:
-        taken = ", ".join(f"'{taker.mark}' of module {taker.module}" for taker in settings.values())
+        taken = ", ".join(f"'{taker.mark}' of module {taker.module}" for taker in able)
         raise DataError(
-            f"dataset {index.folder}: its images stand at the mark '{mark}', but the edges take {taken}; set the mark "
+            f"dataset {index.folder}: its {name} stand at the mark '{mark}', but the edges take {taken}; set the mark "
             f"of an edge to '{mark}'."
         )
     return found
+
+
+_WORDS: dict[Kind, tuple[str, str]] = {IMAGE: ("images", "a vision module"), AUDIO: ("clips", "an audio module")}
+"""What items of a kind are called, and what takes them."""

@@ -2,10 +2,8 @@
 
 from typing import Protocol
 
-import numpy as np
-
-from counterpoint.data.images import Settings, grid_coordinates
-from counterpoint.data.payload import PatchPayload, TextPayload, check_rows
+from counterpoint.data.payload import Extent, Payload, TextPayload, check_rows
+from counterpoint.data.takers import Settings
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document, Item
 
@@ -15,7 +13,7 @@ class Source(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """How its images become rows, by the module that they enter."""
+        """How its items become rows, by the module that they enter."""
 
     @property
     def excluded(self) -> int:
@@ -30,28 +28,20 @@ class Source(Protocol):
     def text(self, index: int) -> TextPayload:
         """The ids and labels of a document; `document(index).loss_tokens` of the labels are targets."""
 
-    def grid(self, index: int, which: int) -> tuple[int, int]:
-        """The patch grid of item `which` of a document, from metadata alone."""
+    def extent(self, index: int, which: int) -> Extent:
+        """The size of item `which` of a document, from metadata alone."""
 
-    def item(self, index: int, which: int) -> PatchPayload:
+    def item(self, index: int, which: int) -> Payload:
         """The rows of item `which` of a document; raises DataError if its bytes are bad."""
 
 
-def load_item_or_neutral(
-    source: Source, index: int, which: int, expected: Item
-) -> tuple[PatchPayload, DataError | None]:
-    """Read an item, or zeros of the planned size and the reason if it is unreadable or not of that size."""
-    where = f"document {index}, item {which}"
+def load_item_or_neutral(source: Source, index: int, which: int, expected: Item) -> tuple[Payload, DataError | None]:
+    """Read an item, or what stands for none of the planned kind and size, and the reason if it is unreadable or not of
+    them."""
+    where, taker = f"document {index}, item {which}", source.settings[expected.module]
     try:
         payload = source.item(index, which)
-        check_rows(payload, expected.rows_in, where)
+        check_rows(payload, taker.kind, expected.rows_in, where)
     except DataError as error:
-        return _neutral(source, index, which, expected), DataError(f"{where}: {error}")
+        return taker.neutral(source.extent(index, which)), DataError(f"{where}: {error}")
     return payload, None
-
-
-def _neutral(source: Source, index: int, which: int, expected: Item) -> PatchPayload:
-    settings = source.settings[expected.module]
-    rows, columns = source.grid(index, which)
-    patches = np.zeros((rows * columns, settings.columns), dtype=np.float32)
-    return PatchPayload(patches, grid_coordinates(rows, columns, settings.merge), (rows, columns))

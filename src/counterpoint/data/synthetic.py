@@ -1,14 +1,16 @@
 """Documents that are a pure function of (seed, index), by declared distributions."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 
-from counterpoint.data.images import ItemSettings, Settings, grid_coordinates
-from counterpoint.data.payload import PatchPayload, Placed, TextPayload, lay_items, lay_text
+from counterpoint.data.clips import ClipSettings
+from counterpoint.data.mel import RATE
+from counterpoint.data.payload import AUDIO, IMAGE, Extent, Kind, Payload, TextPayload, lay_items, lay_text
+from counterpoint.data.takers import Settings, Taker
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document, text_rows
 
@@ -58,9 +60,9 @@ Distribution = Constant | Uniform | LogNormal
 class SyntheticRecipe:
     """What synthetic documents look like.
 
-    `without_images` and `without_loss` are the shares of documents that have no image and no loss token;
-    image sides are in pixels. An image goes to one of `modules` by its weight, to any that takes images if there are
-    none; `without` are the shares of documents that have no image of a module.
+    `without_images`, `without_audio` and `without_loss` are the shares of documents that have no image, no clip and no
+    loss token; image sides are in pixels. An item goes to one of those `modules` that take its kind by its weight, to
+    any that takes it if there are none; `without` are the shares of documents that have no item of a module.
     """
 
     documents: int
@@ -73,16 +75,27 @@ class SyntheticRecipe:
     without_loss: float = 0.0
     modules: Mapping[str, float] = field(default_factory=dict)
     without: Mapping[str, float] = field(default_factory=dict)
+    audio_per_document: Distribution = Constant(0)
+    audio_milliseconds: Distribution = Constant(1000)
+    without_audio: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """The metadata of one document; `positions` are the tokens that its `images` stand before."""
+    """The metadata of one document; `positions` are the tokens that its `items` stand before."""
 
     text_tokens: int
     has_loss: bool
     positions: tuple[int, ...]
-    images: tuple[Placed, ...]
+    items: tuple["_Drawn", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """An item: what takes it, and its size."""
+
+    taker: Taker
+    extent: Extent
 
 
 class _Stream(IntEnum):
@@ -92,13 +105,18 @@ class _Stream(IntEnum):
     TEXT = 1
     ITEM = 2
     MODULES = 2**32
+    CLIPS = 2**32 + 1
+    CLIP_MODULES = 2**32 + 2
+    ORDER = 2**32 + 3
 
 
 class SyntheticSource:
-    """A recipe as a source; every document fits: images are added while they do, text is cut to the rest.
+    """A recipe as a source; every document fits: items are added while they do, text is cut to the rest.
 
-    Documents count their loss tokens for `mtp_depths` further tokens, too.
-    Raises DataError if the recipe has images that no module in `settings` takes.
+    Clips are at most as long as their module takes them. Documents count their loss tokens for `mtp_depths` further
+    tokens, too.
+
+    Raises DataError if the recipe has items that no module in `settings` takes.
     """
 
     excluded = 0
@@ -112,16 +130,21 @@ class SyntheticSource:
         vocabulary: int,
         mtp_depths: int = 0,
     ) -> None:
-        if not settings and recipe.images_per_document != Constant(0) and recipe.without_images < 1:
+        kinds = {taker.kind for taker in settings.values()}
+        if IMAGE not in kinds and recipe.images_per_document != Constant(0) and recipe.without_images < 1:
             raise DataError(
                 f"synthetic dataset {source}: it declares images, a modality without a module; add a vision "
                 "module and its edge, or set images_per_document to the constant 0."
             )
+        if AUDIO not in kinds and recipe.audio_per_document != Constant(0) and recipe.without_audio < 1:
+            raise DataError(
+                f"synthetic dataset {source}: it declares clips, a modality without a module; add an audio "
+                "module and its edge, or set audio_per_document to the constant 0."
+            )
         self.settings = settings
         self._recipe, self._source = recipe, source
         self._sequence_tokens, self._vocabulary, self._mtp_depths = sequence_tokens, vocabulary, mtp_depths
-        weights = recipe.modules or dict.fromkeys(settings, 1.0)
-        self._modules, self._bounds = tuple(weights), np.cumsum(list(weights.values()))
+        self._weights = {kind: _weights(recipe.modules, settings, kind) for kind in kinds}
 
     def __len__(self) -> int:
         return self._recipe.documents
@@ -129,7 +152,7 @@ class SyntheticSource:
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""
         shape = self._shape(index)
-        items = lay_items(shape.positions, shape.images)
+        items = lay_items(shape.positions, [item.taker.place(item.extent) for item in shape.items])
         loss_tokens, *further = (
             max(shape.text_tokens - text_rows(items, depth + 1), 0) if shape.has_loss else 0
             for depth in range(1 + self._mtp_depths)
@@ -144,48 +167,73 @@ class SyntheticSource:
         targets = np.full(shape.text_tokens, shape.has_loss)
         return lay_text(tokens, targets, shape.positions, [item.rows for item in self.document(index).items])
 
-    def grid(self, index: int, which: int) -> tuple[int, int]:
-        """The patch grid of an image."""
-        return self._shape(index).images[which].grid
+    def extent(self, index: int, which: int) -> Extent:
+        """The size of an item."""
+        return self._shape(index).items[which].extent
 
-    def item(self, index: int, which: int) -> PatchPayload:
-        """The patch rows of an image, uniform in [-1, 1)."""
-        module, merge, (rows, columns) = self._shape(index).images[which]
-        generator = self._generator(index, _Stream.ITEM + which)
-        patches = generator.random((rows * columns, self.settings[module].columns), dtype=np.float32) * 2 - 1
-        return PatchPayload(patches, grid_coordinates(rows, columns, merge), (rows, columns))
+    def item(self, index: int, which: int) -> Payload:
+        """The rows of an item, uniform in [-1, 1)."""
+        item = self._shape(index).items[which]
+        return item.taker.noise(self._generator(index, _Stream.ITEM + which), item.extent)
 
     def _shape(self, index: int) -> _Shape:
         recipe, generator = self._recipe, self._generator(index, _Stream.SHAPE)
         has_images, has_loss = generator.random(2) >= (recipe.without_images, recipe.without_loss)
         wanted = max(1, recipe.text_tokens.sample(generator))
-        images: list[Placed] = []
+        drawn: Iterable[_Drawn] = self._images(index, generator, bool(has_images))
+        clips = list(self._clips(index))
+        if clips:
+            together = [*drawn, *clips]
+            order = self._generator(index, _Stream.ORDER).permutation(len(together))
+            drawn = [together[place] for place in order]
+        items: list[_Drawn] = []
         free = self._sequence_tokens - 1
-        modules = self._image_modules(index)
-        for _ in range(recipe.images_per_document.sample(generator) if has_images and self.settings else 0):
-            size = recipe.image_height.sample(generator), recipe.image_width.sample(generator)
-            settings = next(modules)
-            if settings is None:
-                continue
-            image = Placed(settings.module, settings.merge, settings.grid(*size))
-            if image.rows > free:
+        for item in drawn:
+            rows = item.taker.place(item.extent).rows
+            if rows > free:
                 break
-            images.append(image)
-            free -= image.rows
+            items.append(item)
+            free -= rows
         text_tokens = min(wanted, free + 1)
-        positions = np.sort(generator.integers(text_tokens, size=len(images), endpoint=True))
-        return _Shape(text_tokens, bool(has_loss), tuple(positions.tolist()), tuple(images))
+        positions = np.sort(generator.integers(text_tokens, size=len(items), endpoint=True))
+        return _Shape(text_tokens, bool(has_loss), tuple(positions.tolist()), tuple(items))
 
-    def _image_modules(self, index: int) -> Iterator[ItemSettings | None]:
-        """The modules of a document's images, one by one; None for an image of a module that the document is without.
+    def _images(self, index: int, generator: np.random.Generator, has_images: bool) -> Iterator[_Drawn]:
+        recipe = self._recipe
+        if not has_images or IMAGE not in self._weights:
+            return
+        takers = self._takers(index, IMAGE)
+        for _ in range(recipe.images_per_document.sample(generator)):
+            size = recipe.image_height.sample(generator), recipe.image_width.sample(generator)
+            taker = next(takers)
+            if taker is not None:
+                yield _Drawn(taker, size)
 
-        A stream of its own keeps the sizes of the images what they are whatever the modules.
+    def _clips(self, index: int) -> Iterator[_Drawn]:
+        """Clips from a stream of their own, which leaves images and text what they are without."""
+        recipe = self._recipe
+        generator = self._generator(index, _Stream.CLIPS)
+        if AUDIO not in self._weights or generator.random() < recipe.without_audio:
+            return
+        takers = self._takers(index, AUDIO)
+        for _ in range(recipe.audio_per_document.sample(generator)):
+            samples = recipe.audio_milliseconds.sample(generator) * RATE // 1000
+            taker = next(takers)
+            if isinstance(taker, ClipSettings):
+                yield _Drawn(taker, (min(samples, taker.most_samples),))
+
+    def _takers(self, index: int, kind: Kind) -> Iterator[Taker | None]:
+        """The modules of a document's items of a kind, one by one; None for one that the document is without.
+
+        A stream of its own keeps the sizes of the items what they are whatever the modules.
         """
-        generator = self._generator(index, _Stream.MODULES)
+        weights = self._weights[kind]
+        names, bounds = tuple(weights), np.cumsum(list(weights.values()))
+        generator = self._generator(index, _Stream.MODULES if kind == IMAGE else _Stream.CLIP_MODULES)
         absent = {name for name, share in sorted(self._recipe.without.items()) if generator.random() < share}
         while True:
-            place = np.searchsorted(self._bounds, generator.random() * self._bounds[-1], side="right")
-            name = self._modules[int(place)]
+            place = np.searchsorted(bounds, generator.random() * bounds[-1], side="right")
+            name = names[int(place)]
             yield None if name in absent else self.settings[name]
 
     def _generator(self, index: int, stream: int) -> np.random.Generator:
@@ -193,3 +241,10 @@ class SyntheticSource:
         # because numpy would take a list with a seed of 2**63 or more for floats.
         key = np.array([self._recipe.seed, index], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, stream]))
+
+
+def _weights(modules: Mapping[str, float], settings: Settings, kind: Kind) -> dict[str, float]:
+    """The weights of the modules that take a kind: those named, or all of them alike."""
+    able = [name for name, taker in settings.items() if taker.kind == kind]
+    named = {name: weight for name, weight in modules.items() if name in able}
+    return named or dict.fromkeys(able, 1.0)

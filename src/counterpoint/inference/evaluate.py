@@ -12,9 +12,9 @@ import torch
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import EvaluationSplit, item_settings, open_corpus, open_tokenizer
-from counterpoint.data.images import image_size, read_patches
-from counterpoint.data.index import MARK
-from counterpoint.data.payload import ITEM_ROW
+from counterpoint.data.images import ItemSettings, image_size
+from counterpoint.data.index import MARKS
+from counterpoint.data.payload import IMAGE, ITEM_ROW
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import CheckpointError, DataError
@@ -58,7 +58,7 @@ class Predictions:
     def left_out(self) -> str:
         """How many documents were left out and why, empty if none was."""
         parts = [f"{self.without_target} without a target"] if self.without_target else []
-        parts += [f"{self.unreadable} with an unreadable image (the first: {self.why})"] if self.unreadable else []
+        parts += [f"{self.unreadable} with an unreadable item (the first: {self.why})"] if self.unreadable else []
         return " and ".join(parts)
 
 
@@ -121,17 +121,17 @@ class TrainedRun:
 
         Of several encoders of images the one sees it that reads prepared images.
         """
-        takers = item_settings(self.config)
+        takers = [taker for taker in item_settings(self.config).values() if isinstance(taker, ItemSettings)]
         if not takers:
             raise DataError(f"{self.folder}: its model takes no images; leave --image out or choose another run")
         try:
             data = image.read_bytes()
         except OSError as error:
             raise DataError(f"--image {image}: cannot be read ({error.strerror}); give a PNG or JPEG file") from None
-        settings = next((taker for taker in takers.values() if taker.mark == MARK), next(iter(takers.values())))
-        payload = read_patches(data, *image_size(data), settings)
-        rows = len(payload.patches) // settings.merge**2
-        ids = [ITEM_ROW] * rows + self.tokenizer.start + self.tokenizer.encode(prompt)
+        settings = next((taker for taker in takers if taker.mark == MARKS[IMAGE]), takers[0])
+        extent = image_size(data)
+        payload = settings.read(data, extent)
+        ids = [ITEM_ROW] * settings.place(extent).rows + self.tokenizer.start + self.tokenizer.encode(prompt)
         (written,) = self._write([Prompt(np.array(ids, dtype=np.int64), ((settings.module, 0, payload),))])
         return self.tokenizer.decode(written)
 
@@ -169,7 +169,7 @@ def _write_record(file: Path, record: dict[str, Any]) -> None:
 
 
 def _prompts(source: PreparedSource, indices: Sequence[int]) -> tuple[dict[int, Prompt], list[str]]:
-    """Prompts by document, and what is wrong with the documents whose images cannot be read."""
+    """Prompts by document, and what is wrong with the documents whose items cannot be read."""
     prompts: dict[int, Prompt] = {}
     unreadable = []
     for index in indices:
@@ -181,7 +181,7 @@ def _prompts(source: PreparedSource, indices: Sequence[int]) -> tuple[dict[int, 
 
 
 def _prompt(source: PreparedSource, index: int) -> Prompt:
-    """All rows before the first loss token of a document that has one; raises DataError for a bad image."""
+    """All rows before the first loss token of a document that has one; raises DataError for a bad item."""
     text, document = source.text(index), source.document(index)
     (labelled,) = np.nonzero(text.labels >= 0)
     rows = int(labelled[0]) + 1

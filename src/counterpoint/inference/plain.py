@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.data.image_rows import pack_images
-from counterpoint.data.payload import PatchPayload
+from counterpoint.data.item_rows import pack_items
+from counterpoint.data.payload import PatchPayload, Payload
 from counterpoint.data.positions import lay_positions
 from counterpoint.models.batch import Insert, TextBatch
 from counterpoint.models.catalog import model_parts
@@ -21,7 +21,7 @@ from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document, Item
-from counterpoint.plan.sizes import DecoderSizes, VitSizes
+from counterpoint.plan.sizes import AudioSizes, DecoderSizes, VitSizes
 from counterpoint.train.checkpoint import StoredBlock, read_tensors
 
 
@@ -30,13 +30,13 @@ class Prompt:
     """What generation starts from: ids int64 (rows,) with -1 at the rows of `items`, which lie in their order."""
 
     ids: np.ndarray
-    items: tuple[tuple[str, int, PatchPayload], ...]
-    """(module, first row, payload) of every image."""
+    items: tuple[tuple[str, int, Payload], ...]
+    """(module, first row, payload) of every item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The images of a prompt, and what encoders make of them for the prompt's rows, in front of all layers and `deep`
+    """The items of a prompt, and what encoders make of them for the prompt's rows, in front of all layers and `deep`
     behind some."""
 
     items: tuple[Item, ...]
@@ -46,11 +46,11 @@ class Features:
 
 @dataclass(frozen=True)
 class PlainModel:
-    """All modules of a plan on one device, in evaluation; `towers` are the sizes of those that take images."""
+    """All modules of a plan on one device, in evaluation; `towers` are the sizes of those that take items."""
 
     chains: dict[str, Chain]
     wires: tuple[Wire, ...]
-    towers: dict[str, VitSizes]
+    towers: dict[str, VitSizes | AudioSizes]
     sink: str
     position_axes: int
     device: torch.device
@@ -71,11 +71,11 @@ class PlainModel:
         sizes = plan.sizes[plan.sink]
         assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
         wires = tuple(Wire(edge.source, edge.target, edge.depths) for edge in plan.graph.edges)
-        towers = {module: size for module, size in plan.sizes.items() if isinstance(size, VitSizes)}
+        towers = {module: size for module, size in plan.sizes.items() if isinstance(size, VitSizes | AudioSizes)}
         return cls(chains, wires, towers, plan.sink, sizes.position_axes, device)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Features]:
-        """Per prompt, its images and their features."""
+        """Per prompt, its items and their features."""
         starts = [0, *accumulate(len(prompt.ids) for prompt in prompts)]
         placed = [
             (start, self._item(module, row, payload), payload)
@@ -89,7 +89,7 @@ class PlainModel:
         inserts, deep = Towers(self.chains, self.wires, batches).into(self.sink)
         return [
             Features(
-                tuple(self._item(*image) for image in prompt.items),
+                tuple(self._item(*item) for item in prompt.items),
                 _between(inserts, start, stop),
                 {layer: _between(joined, start, stop) for layer, joined in deep.items()},
             )
@@ -122,17 +122,20 @@ class PlainModel:
         last = torch.as_tensor(starts[1:] - 1, device=self.device)
         return head.logits(rows.index_select(0, last))
 
-    def _item(self, module: str, row: int, payload: PatchPayload) -> Item:
-        """An image as the plan knows it; `row` is its first of the prompt."""
-        patches, merge = len(payload.patches), self.towers[module].merge
-        return Item(module, row, patches, patches // merge**2, payload.grid[1] // merge)
+    def _item(self, module: str, row: int, payload: Payload) -> Item:
+        """An item as the plan knows it; `row` is its first of the prompt."""
+        sizes, rows = self.towers[module], payload.rows
+        if isinstance(sizes, AudioSizes):
+            return Item(module, row, rows, rows // sizes.stack, columns=None)
+        assert isinstance(payload, PatchPayload), "images enter a vision transformer"
+        return Item(module, row, rows, rows // sizes.merge**2, payload.grid[1] // sizes.merge)
 
-    def _packed(self, module: str, placed: Sequence[tuple[int, Item, PatchPayload]]) -> Items:
-        """Images of one encoder, of prompts that begin at rows of the batch."""
-        patches, kept = pack_images([payload for _start, _item, payload in placed], self.towers[module], torch.float32)
+    def _packed(self, module: str, placed: Sequence[tuple[int, Item, Payload]]) -> Items:
+        """Items of one encoder, of prompts that begin at rows of the batch."""
+        batch, kept = pack_items([payload for _start, _item, payload in placed], self.towers[module], torch.float32)
         places = np.concatenate([np.arange(item.rows) + start + item.position for start, item, _payload in placed])
         lengths = tuple(item.rows for _start, item, _payload in placed)
-        return Items(patches.to(self.device), kept.to(self.device), lengths, self._tensor(places))
+        return Items(batch.to(self.device), kept.to(self.device), lengths, self._tensor(places))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

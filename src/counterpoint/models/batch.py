@@ -127,6 +127,29 @@ class PatchBatch:
 
 
 @dataclass(frozen=True)
+class AudioBatch:
+    """Packed clips; a row is made of a window of frames around its own.
+
+    `frames` (rows, window, mels), zero where `filled` bool (rows, window) says that the clip has no frame; `positions`
+    int64 (rows,), from 0 in each clip. These three describe the rank's own rows, `segments` every row of the lane.
+    """
+
+    frames: Tensor
+    filled: Tensor
+    positions: Tensor
+    segments: Segments
+
+    def to(self, device: torch.device | str) -> "AudioBatch":
+        """The same batch on `device`."""
+        return AudioBatch(
+            frames=self.frames.to(device, non_blocking=True),
+            filled=self.filled.to(device, non_blocking=True),
+            positions=self.positions.to(device, non_blocking=True),
+            segments=self.segments.to(device),
+        )
+
+
+@dataclass(frozen=True)
 class FeatureBatch:
     """Packed items whose rows other encoders made: `rows` rows of this rank, to which `inserts` are added.
 
@@ -149,4 +172,4 @@ class FeatureBatch:
         return replace(self, inserts=inserts)
 
 
-Batch = TextBatch | PatchBatch | FeatureBatch
+Batch = TextBatch | PatchBatch | AudioBatch | FeatureBatch

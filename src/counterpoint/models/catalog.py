@@ -2,9 +2,11 @@
 
 from counterpoint.models.adapter import adapter_parts
 from counterpoint.models.chain import Part
+from counterpoint.models.conformer import conformer_parts
 from counterpoint.models.decoder import decoder_parts
 from counterpoint.models.vit import vit_parts
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, VitSizes
+from counterpoint.models.whisper import whisper_parts
+from counterpoint.plan.sizes import AdapterSizes, ConformerSizes, DecoderSizes, ModelSizes, VitSizes, WhisperSizes
 
 
 def model_parts(sizes: ModelSizes) -> list[Part]:
@@ -16,3 +18,7 @@ def model_parts(sizes: ModelSizes) -> list[Part]:
             return vit_parts(sizes)
         case AdapterSizes():
             return adapter_parts(sizes)
+        case WhisperSizes():
+            return whisper_parts(sizes)
+        case ConformerSizes():
+            return conformer_parts(sizes)

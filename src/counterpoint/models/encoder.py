@@ -19,6 +19,7 @@ from counterpoint.models.segments import Segments, Windows
 from counterpoint.plan.sizes import ProjectorSizes, TowerSizes
 
 Earlier = Mapping[str, nn.Module]
+Build = Callable[[Earlier], nn.Module]
 Sees = Callable[[Any], Segments | Windows]
 
 
@@ -34,10 +35,14 @@ def encoder_parts(
     `group` rows that leave the layers become one; `rotary` turns queries and keys; `sees(layer)` is what attention
     of a layer looks at.
     """
-    parts = [Part("embed", embedding, makes_rows=True), *_layers(sizes, group, rotary, sees)]
+
+    def layer(number: int) -> Build:
+        return partial(_layer, sizes, rotary, sees(number))
+
+    parts = [Part("embed", embedding, makes_rows=True), *layer_parts(sizes, group, layer)]
     if sizes.final_norm:
         parts.append(Part("norm", partial(_final_norm, sizes)))
-    return [*parts, Part("projector", partial(_projector, sizes, group, sizes.projector))]
+    return [*parts, projector_part(sizes, group)]
 
 
 def port_of(layer: int) -> str:
@@ -45,14 +50,18 @@ def port_of(layer: int) -> str:
     return f"d{layer}"
 
 
-def _layers(
-    sizes: TowerSizes, group: int, rotary: Callable[[], nn.Module], sees: Callable[[int], Sees]
-) -> Iterator[Part]:
+def layer_parts(sizes: TowerSizes, group: int, build: Callable[[int], Build]) -> Iterator[Part]:
+    """The parts `layers.N`, each with its `taps.N` where it has one; `build(layer)` makes a layer."""
     tap = replace(sizes.projector, norm=sizes.tap_norm)
     for layer in range(sizes.layers):
-        yield Part(f"layers.{layer}", partial(_layer, sizes, rotary, sees(layer)))
+        yield Part(f"layers.{layer}", build(layer))
         if layer in sizes.taps:
             yield Part(f"taps.{layer}", partial(_projector, sizes, group, tap), emits=port_of(layer))
+
+
+def projector_part(sizes: TowerSizes, group: int) -> Part:
+    """The last part of an encoder, of which `group` rows leave as one."""
+    return Part("projector", partial(_projector, sizes, group, sizes.projector))
 
 
 def _layer(sizes: TowerSizes, rotary: Callable[[], nn.Module], sees: Sees, _earlier: Earlier) -> nn.Module:

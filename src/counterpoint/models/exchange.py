@@ -41,6 +41,11 @@ class RowsLeave(nn.Identity):
 
 
 @final
+class OwnChannels(nn.Identity):
+    """Constants (channels, ...) that every process holds for all channels: those of the channels at hand."""
+
+
+@final
 class OwnDocuments(nn.Module):
     """Which of a lane's rows are here: `document` int64 of all its rows to those of the `rows` rows at hand."""
 

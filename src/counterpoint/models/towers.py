@@ -1,4 +1,4 @@
-"""The encoders of a graph in one process: from the images of a batch to what is added to the rows that read them."""
+"""The encoders of a graph in one process: from the items of a batch to what is added to the rows that read them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from counterpoint.models.batch import FeatureBatch, Insert, PatchBatch
+from counterpoint.models.batch import AudioBatch, FeatureBatch, Insert, PatchBatch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.encoder import port_of
 from counterpoint.models.segments import Segments
@@ -23,10 +23,11 @@ class Wire(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Images that one encoder takes: `patches`, the rows int64 (rows,) of what leaves it that are `kept`, `lengths` of
-    those of each image, and `places` int64 (rows,) of them among the rows of the module that reads documents."""
+    """Images or clips that one encoder takes: `batch`, the rows int64 (rows,) of what leaves it that are `kept`,
+    `lengths` of those of each item, and `places` int64 (rows,) of them among the rows of the module that reads
+    documents."""
 
-    patches: PatchBatch
+    batch: PatchBatch | AudioBatch
     kept: Tensor
     lengths: tuple[int, ...]
     places: Tensor
@@ -59,7 +60,7 @@ class Towers:
     def _run(self, module: str) -> Mapping[str, Tensor]:
         if module not in self._outputs:
             items = self.items.get(module)
-            outputs = self.chains[module](None, self._features(module) if items is None else items.patches)
+            outputs = self.chains[module](None, self._features(module) if items is None else items.batch)
             kept = {port: rows if items is None else rows.index_select(0, items.kept) for port, rows in outputs.items()}
             self._outputs[module] = kept
         return self._outputs[module]

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from counterpoint.errors import PlacementError
 from counterpoint.models.attention import Attention
 from counterpoint.models.chain import Chain
+from counterpoint.models.conformer import ConformerConv
 from counterpoint.models.mamba import Filters, Mamba, Streams
+from counterpoint.models.relative import Relative, RelativeAttention
 from counterpoint.models.segments import Segments, Windows
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 
@@ -36,6 +38,12 @@ def apply_context_parallel(chain: Chain, group: dist.ProcessGroup | None, rank: 
         elif isinstance(module, Mamba):
             _check_heads(name, module.dt.weight.shape[0], size)
             module.mix = ContextMambaMix(module.mix, ranks)
+        elif isinstance(module, RelativeAttention):
+            _check_heads(name, module.content_bias.shape[0], size)
+            module.mix = ContextRelativeMix(module.mix, ranks)
+        elif isinstance(module, ConformerConv):
+            # Channels divide where heads do: every conformer layer has both.
+            module.mix = ContextTimeMix(module.mix, ranks)
 
 
 def _check_heads(name: str, heads: int, size: int) -> None:
@@ -130,4 +138,44 @@ class ContextMambaMix(nn.Module):
         )
         own_filters = Filters(*(self.exchange.own(weights, heads) for weights in filters))
         mixed: Tensor = self.exchange.to_rows(self.mix(own_streams, own_filters, segments))
+        return mixed
+
+
+@final
+class ContextRelativeMix(nn.Module):
+    """`mix` of all rows of the lane on a rank's share of the heads; rows in and out are the rank's own."""
+
+    def __init__(self, mix: nn.Module, ranks: TensorGroup) -> None:
+        super().__init__()
+        self.mix = mix
+        self.exchange = HeadExchange(ranks)
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, relative: Relative, segments: Segments) -> Tensor:
+        """Three times (rows, heads, dim) -> (rows, heads, dim)."""
+        if segments.own is not None:
+            alone: Tensor = self.mix(queries, keys, values, relative, segments.own)
+            return alone
+        heads = queries.shape[1]
+        own = Relative(*(self.exchange.own(of_heads, heads) for of_heads in relative))
+        together = self.exchange.to_heads(torch.stack((queries, keys, values), dim=2))
+        mixed: Tensor = self.exchange.to_rows(self.mix(*together.unbind(2), own, segments))
+        return mixed
+
+
+@final
+class ContextTimeMix(nn.Module):
+    """`mix` of all rows of the lane on a rank's share of the channels; rows in and out are the rank's own."""
+
+    def __init__(self, mix: nn.Module, ranks: TensorGroup) -> None:
+        super().__init__()
+        self.mix = mix
+        self.exchange = HeadExchange(ranks)
+
+    def forward(self, rows: Tensor, weight: Tensor, segments: Segments) -> Tensor:
+        """Rows (rows, channels) and weight (channels, width) -> (rows, channels)."""
+        if segments.own is not None:
+            alone: Tensor = self.mix(rows, weight, segments.own)
+            return alone
+        own = self.exchange.own(weight, weight.shape[0])
+        mixed: Tensor = self.exchange.to_rows(self.mix(self.exchange.to_heads(rows), own, segments))
         return mixed

@@ -33,7 +33,8 @@ _ELEMENTS_AT_ONCE = 1 << 20
 class Initial:
     """Normal around `mean`; `residual` divides `std` by the root of the number of residual sums.
 
-    With `of_uniform` an element is that function of a number drawn evenly between 0 and 1 instead.
+    With `of_uniform` an element is that function of a number drawn evenly between 0 and 1 instead, with `of_place` that
+    of its row, its column and the number of columns.
     """
 
     pattern: str
@@ -41,6 +42,7 @@ class Initial:
     std: float = 0.0
     residual: bool = False
     of_uniform: Callable[[float], float] | None = None
+    of_place: Callable[[int, int, int], float] | None = None
 
     def std_at(self, residual_sums: int) -> float:
         """The standard deviation in a model that adds `residual_sums` sublayers to its rows."""
@@ -58,6 +60,13 @@ def _step_bias(share: float) -> float:
     return step + math.log(-math.expm1(-step))
 
 
+def _sinusoid(row: int, column: int, columns: int) -> float:
+    """Sines in the left half and cosines in the right one, of wavelengths from 2 pi to 20,000 pi (arXiv:2212.04356)."""
+    half = columns // 2
+    angle = row * math.exp(-math.log(10000.0) * (column % half) / max(1, half - 1))
+    return math.sin(angle) if column < half else math.cos(angle)
+
+
 INITIAL_VALUES = (
     Initial("*.bias"),
     Initial("*norm.weight", mean=1.0),
@@ -65,7 +74,10 @@ INITIAL_VALUES = (
     Initial("*.dynamics.a_log", of_uniform=_decay_rate),
     Initial("*.dynamics.dt_bias", of_uniform=_step_bias),
     Initial("*.dynamics.d", mean=1.0),
-    # The deviation of torch's own uniform filters of width 4.
+    Initial("embed.times.weight", of_place=_sinusoid),
+    # The deviation of torch's own uniform filters of 3 x 3, or of width 9, and of width 4.
+    Initial("embed.first.weight", std=0.19),
+    Initial("*.depthwise.weight", std=0.19),
     Initial("*_conv.weight", std=0.29),
     Initial("*layers.*.o.weight", std=0.02, residual=True),
     Initial("*layers.*.down.weight", std=0.02, residual=True),
@@ -84,6 +96,9 @@ def initialize_(local: Tensor, block: Block, seed: int, module: str, residual_su
     std = initial.std_at(residual_sums)
     local.zero_()
     inside = local[block.local_slices]
+    if initial.of_place is not None:
+        inside.copy_(_of_place(initial.of_place, block))
+        return
     if std == 0.0 and initial.of_uniform is None:
         inside.fill_(initial.mean)
         return
@@ -96,6 +111,20 @@ def initialize_(local: Tensor, block: Block, seed: int, module: str, residual_su
     for start in range(0, inside.shape[0], _rows_at_once(block)):
         piece = inside[start : start + _rows_at_once(block)]
         piece.copy_(initial.mean + std * _standard_normal(key, _indices(block, start, piece)))
+
+
+def _of_place(function: Callable[[int, int, int], float], block: Block) -> Tensor:
+    """A block of a matrix, float64, by the C library's functions element by element."""
+    (first, left), (rows, columns) = block.offset, block.shape
+    width = block.global_shape[1]
+    places = ((row, column) for row in range(first, first + rows) for column in range(left, left + columns))
+    values = [function(row, column, width) for row, column in places]
+    return torch.tensor(values, dtype=torch.float64).view(rows, columns)
+
+
+def initialize_buffer_(buffer: Tensor, name: str) -> None:
+    """Fill a buffer of a module, in place: variances are one, everything else begins at zero."""
+    buffer.fill_(1.0 if name.endswith(".variance") else 0.0)
 
 
 def _rows_at_once(block: Block) -> int:

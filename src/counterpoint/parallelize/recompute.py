@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import Chain
+from counterpoint.models.conformer import ConformerLayer
 from counterpoint.models.dispatch import Dispatch, Shipment
 from counterpoint.models.layers import AttentionLayer, EncoderLayer, MambaLayer, MlpLayer, MoeLayer
 from counterpoint.models.moe import Moe
@@ -22,6 +23,7 @@ _LAYERS: Mapping[type[nn.Module], str] = {
     MambaLayer: "M",
     MoeLayer: "E",
     EncoderLayer: "L",
+    ConformerLayer: "L",
 }
 
 LAYER_KINDS = frozenset(_LAYERS.values())

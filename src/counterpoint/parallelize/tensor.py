@@ -17,6 +17,7 @@ from counterpoint.models.exchange import (
     Enter,
     Leave,
     LookupLeave,
+    OwnChannels,
     OwnRows,
     RowsEnter,
     RowsLeave,
@@ -25,6 +26,7 @@ from counterpoint.models.exchange import (
 )
 from counterpoint.models.head import CrossEntropySum, VocabularyHead
 from counterpoint.models.mamba import Mamba
+from counterpoint.models.relative import RelativeAttention
 from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
 from counterpoint.parallelize.vocabulary import ShardedCrossEntropySum
@@ -53,8 +55,15 @@ TENSOR_RULES = (
     TensorRule("embed.positions.weight", "share"),
     TensorRule("embed.prefix.weight", "share"),
     TensorRule("embed.norm.*", "share"),
+    TensorRule("embed.conv[12].*", "share"),
+    TensorRule("embed.times.weight", "share"),
+    TensorRule("embed.first.*", "share"),
+    TensorRule("embed.steps.*", "share"),
     TensorRule("embed.linear.*", "share"),
     TensorRule("*.attention.[qkv].*", "outputs"),
+    TensorRule("*.attention.r.weight", "outputs"),
+    TensorRule("*.attention.content_bias", "outputs"),
+    TensorRule("*.attention.distance_bias", "outputs"),
     TensorRule("*.attention.[qk]_norm.weight", "share"),
     TensorRule("*.attention.o.weight", "inputs"),
     TensorRule("*.attention.o.bias", "rows"),
@@ -62,6 +71,12 @@ TENSOR_RULES = (
     TensorRule("*.mlp.up.*", "outputs"),
     TensorRule("*.mlp.down.weight", "inputs"),
     TensorRule("*.mlp.down.bias", "rows"),
+    TensorRule("*_mlp.up.*", "outputs"),
+    TensorRule("*_mlp.down.weight", "inputs"),
+    TensorRule("*_mlp.down.bias", "rows"),
+    TensorRule("*.conv.o.weight", "inputs"),
+    TensorRule("*.conv.o.bias", "rows"),
+    TensorRule("*.conv.*", "outputs"),
     TensorRule("*.mamba.o.weight", "inputs"),
     TensorRule("*.mamba.*", "outputs"),
     TensorRule("*.moe.router.weight", "share"),
@@ -134,6 +149,8 @@ def _check_heads(chain: Chain, size: int) -> None:
         if isinstance(module, Attention):
             rows = {"heads": module.q, "kv_heads": module.k}
             counts = {kind: linear.weight.shape[0] // module.head_dim for kind, linear in rows.items()}
+        elif isinstance(module, RelativeAttention):
+            counts = {"heads": module.content_bias.shape[0]}
         elif isinstance(module, Mamba):
             counts = {"groups": module.b.weight.shape[0] // module.state, "heads": module.dt.weight.shape[0]}
         for kind, heads in counts.items():
@@ -179,12 +196,13 @@ def _exchange_makers(
         LookupLeave: lambda: RowExchange(ranks.reduce_scatter, ranks.all_gather),
         CrossEntropySum: lambda: ShardedCrossEntropySum(ranks, words.first, words.count),
     }
+    always = vocabulary | {OwnChannels: lambda: RowExchange(ranks.own_share, ranks.all_gather)}
     if sequence_parallel:
-        return vocabulary | {
+        return always | {
             Enter: lambda: RowExchange(ranks.all_gather, ranks.reduce_scatter),
             Leave: lambda: RowExchange(ranks.reduce_scatter, ranks.all_gather),
         }
-    without_sequence = vocabulary | {
+    without_sequence = always | {
         Enter: lambda: RowExchange(keep, ranks.all_reduce),
         Leave: lambda: RowExchange(ranks.all_reduce, keep),
         RowsEnter: lambda: RowExchange(ranks.own_share, ranks.all_gather),

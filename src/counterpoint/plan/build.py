@@ -9,6 +9,7 @@ from counterpoint.config.graph import entering_width
 from counterpoint.config.schema import (
     AdapterConfig,
     Config,
+    ConformerConfig,
     DecoderConfig,
     EdgeConfig,
     LinearProjectorConfig,
@@ -16,9 +17,11 @@ from counterpoint.config.schema import (
     ModuleConfig,
     MoeConfig,
     MtpConfig,
+    ProjectedConfig,
     ProjectorConfig,
     TowerConfig,
     VitConfig,
+    WhisperConfig,
 )
 from counterpoint.errors import ConfigError
 from counterpoint.plan.batch import ModuleRows
@@ -28,6 +31,7 @@ from counterpoint.plan.placement import LayoutRequest, Placement, place
 from counterpoint.plan.plan import ENCODER_LAYER, Plan, Widths, even_split
 from counterpoint.plan.sizes import (
     AdapterSizes,
+    ConformerSizes,
     DecoderSizes,
     MambaSizes,
     ModelSizes,
@@ -35,6 +39,7 @@ from counterpoint.plan.sizes import (
     MtpSizes,
     ProjectorSizes,
     VitSizes,
+    WhisperSizes,
 )
 from counterpoint.plan.trainability import trained_parts
 
@@ -111,18 +116,35 @@ def sizes_of(config: Config, module: str, vocab: int | None) -> ModelSizes:
                 rotary_theta=model.rotary_theta, prefix=model.prefix, embed_norm=model.embed_norm,
                 window=model.window or 0, full_layers=tuple(sorted(model.full_layers)),
             )  # fmt: skip
+        case WhisperConfig():
+            return WhisperSizes(
+                **_tower(config, module, model), mels=model.mels, positions=model.positions,
+                stack=model.stack,
+            )  # fmt: skip
+        case ConformerConfig():
+            return ConformerSizes(
+                **_ends(config, module, model), mels=model.mels, positions=model.positions,
+                stem_channels=model.stem_channels, halvings=model.stride.bit_length() - 1, conv=model.conv,
+                bias=model.bias, conv_bias=model.conv_bias, scale_input=model.scale_input,
+            )  # fmt: skip
         case AdapterConfig():
             return AdapterSizes(**_tower(config, module, model), inputs=entering_width(config, module))
 
 
 def _tower(config: Config, module: str, model: TowerConfig) -> dict[str, Any]:
-    """The fields that the sizes of all towers have."""
+    """The fields that the sizes of all towers of plain layers have."""
+    return _ends(config, module, model) | {
+        "norm": model.norm, "activation": model.activation, "qkv_bias": model.qkv_bias,
+        "layer_scale": model.layer_scale, "final_norm": model.final_norm,
+    }  # fmt: skip
+
+
+def _ends(config: Config, module: str, model: ProjectedConfig) -> dict[str, Any]:
+    """The fields that the sizes of all encoders have."""
     return {
         "layers": model.layers, "hidden": model.hidden, "heads": model.heads, "ffn": model.ffn,
-        "out": _leaving_width(config, module), "norm": model.norm, "norm_eps": model.norm_eps,
-        "activation": model.activation, "qkv_bias": model.qkv_bias, "layer_scale": model.layer_scale,
-        "final_norm": model.final_norm, "taps": _taps(config, module), "tap_norm": model.tap_norm,
-        "projector": _projector(model.projector),
+        "out": _leaving_width(config, module), "norm_eps": model.norm_eps, "taps": _taps(config, module),
+        "tap_norm": model.tap_norm, "projector": _projector(model.projector),
     }  # fmt: skip
 
 

@@ -1,11 +1,19 @@
 """What a model's sizes say about it before it is built: parts, parameters, work, memory and row widths."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from counterpoint.plan import part_facts
 from counterpoint.plan.part_facts import PartFacts
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, ModelSizes, TowerSizes, VitSizes
+from counterpoint.plan.sizes import (
+    AdapterSizes,
+    ConformerSizes,
+    DecoderSizes,
+    ModelSizes,
+    TowerSizes,
+    VitSizes,
+    WhisperSizes,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,10 @@ def facts_of(sizes: ModelSizes) -> ModelFacts:
             return vit_facts(sizes)
         case AdapterSizes():
             return adapter_facts(sizes)
+        case WhisperSizes():
+            return whisper_facts(sizes)
+        case ConformerSizes():
+            return conformer_facts(sizes)
 
 
 def decoder_facts(sizes: DecoderSizes) -> ModelFacts:
@@ -89,13 +101,42 @@ def adapter_facts(sizes: AdapterSizes) -> ModelFacts:
     return _encoder_facts(sizes, 1, part_facts.feature_embedding(sizes), sizes.inputs, {})
 
 
+def whisper_facts(sizes: WhisperSizes) -> ModelFacts:
+    """Facts of an encoder of clips with its projector; its input rows are windows of frames."""
+    return _encoder_facts(sizes, sizes.stack, part_facts.stem(sizes), sizes.window * sizes.mels, {})
+
+
+def conformer_facts(sizes: ConformerSizes) -> ModelFacts:
+    """Facts of a conformer with its projector; its input rows are windows of frames."""
+
+    def layer(number: int) -> PartFacts:
+        return part_facts.conformer_layer(f"layers.{number}", sizes)
+
+    return ModelFacts(
+        parts=(
+            part_facts.subsampling(sizes),
+            *_encoder_layers(sizes, sizes.stack, layer),
+            part_facts.projector(sizes, sizes.stack),
+        ),
+        hidden_in=sizes.window * sizes.mels,
+        hidden_out=sizes.out,
+        row_multiple=sizes.stack,
+        causal=False,
+        residual_sums=4 * sizes.layers,
+    )
+
+
 def _encoder_facts(
     sizes: TowerSizes, group: int, embedding: PartFacts, hidden_in: int, windows: Mapping[int, int]
 ) -> ModelFacts:
     """Facts of an encoder of which `group` rows become one; layers in `windows` see so many rows."""
+
+    def layer(number: int) -> PartFacts:
+        return part_facts.encoder_layer(f"layers.{number}", sizes, windows.get(number, 0))
+
     norm = (part_facts.final_norm(sizes.hidden, sizes.norm),) if sizes.final_norm else ()
     return ModelFacts(
-        parts=(embedding, *_encoder_layers(sizes, group, windows), *norm, part_facts.projector(sizes, group)),
+        parts=(embedding, *_encoder_layers(sizes, group, layer), *norm, part_facts.projector(sizes, group)),
         hidden_in=hidden_in,
         hidden_out=sizes.out,
         row_multiple=group,
@@ -104,9 +145,9 @@ def _encoder_facts(
     )
 
 
-def _encoder_layers(sizes: TowerSizes, group: int, windows: Mapping[int, int]) -> Iterator[PartFacts]:
+def _encoder_layers(sizes: TowerSizes, group: int, facts: Callable[[int], PartFacts]) -> Iterator[PartFacts]:
     for layer in range(sizes.layers):
-        yield part_facts.encoder_layer(f"layers.{layer}", sizes, windows.get(layer, 0))
+        yield facts(layer)
         if layer in sizes.taps:
             yield part_facts.projector(sizes, group, f"taps.{layer}")
 

@@ -3,13 +3,25 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from counterpoint.plan.sizes import AdapterSizes, DecoderSizes, NormKind, ProjectorSizes, TowerSizes, VitSizes
+from counterpoint.plan.sizes import (
+    AdapterSizes,
+    ConformerSizes,
+    DecoderSizes,
+    NormKind,
+    ProjectorSizes,
+    TowerSizes,
+    VitSizes,
+    WhisperSizes,
+)
 
 Tensors = tuple[tuple[str, int], ...]
 """Parameters by their names inside a part, with their numbers of elements."""
 
 EXPERTS = "moe.experts."
 """What the names of routed experts begin with inside their layer."""
+
+_TAPS = 9
+"""Places under the filter of a strided convolution: 3 x 3."""
 
 VECTORS_OF_DYNAMICS = ("a_log", "dt_bias", "d")
 
@@ -67,6 +79,20 @@ def patch_embedding(sizes: VitSizes) -> PartFacts:
     )
 
 
+def stem(sizes: WhisperSizes) -> PartFacts:
+    """Frames to rows by two convolutions; the first is computed for every row by itself, under the second's filter."""
+    taps = 3
+    first = _linear("conv1", taps * sizes.mels, sizes.hidden, bias=True)
+    second = _linear("conv2", taps * sizes.hidden, sizes.hidden, bias=True)
+    return PartFacts(
+        name="embed",
+        tensors=(*first, *second, ("times.weight", sizes.positions * sizes.hidden)),
+        flops_per_row=taps * _products(first) + _products(second),
+        activation_elements=taps**2 * sizes.mels + 2 * (taps + 1) * sizes.hidden,
+        hidden_out=sizes.hidden,
+    )
+
+
 def feature_embedding(sizes: AdapterSizes) -> PartFacts:
     """Features of other encoders to rows."""
     linear = _linear("linear", sizes.inputs, sizes.hidden, bias=True)
@@ -75,6 +101,28 @@ def feature_embedding(sizes: AdapterSizes) -> PartFacts:
         tensors=linear,
         flops_per_row=_products(linear),
         activation_elements=sizes.inputs + sizes.hidden,
+        hidden_out=sizes.hidden,
+    )
+
+
+def subsampling(sizes: ConformerSizes) -> PartFacts:
+    """Windows of frames to rows by strided convolutions, each over half as many times and mels as the one before."""
+    channels = sizes.stem_channels
+    filters: list[Tensors] = [_linear("first", _TAPS, channels, bias=True)]
+    for step in range(sizes.halvings - 1):
+        depthwise = _linear(f"steps.{step}.depthwise", _TAPS, channels, bias=True)
+        filters.append((*depthwise, *_linear(f"steps.{step}.pointwise", channels, channels, bias=True)))
+    flops, kept = 0, sizes.window * sizes.mels
+    for halving, tensors in enumerate(filters, start=1):
+        places = (2 * sizes.stride // 2**halving - 1) * (sizes.mels // 2**halving)
+        flops += places * _products(tensors)
+        kept += places * channels * (2 if halving == 1 else 3)
+    linear = _linear("linear", channels * sizes.stem_mels, sizes.hidden, bias=True)
+    return PartFacts(
+        name="embed",
+        tensors=(*_joined(filters), *linear),
+        flops_per_row=flops + _products(linear),
+        activation_elements=kept + sizes.hidden,
         hidden_out=sizes.hidden,
     )
 
@@ -116,6 +164,32 @@ def encoder_layer(name: str, sizes: TowerSizes, window: int = 0) -> PartFacts:
         flops_per_pair=4 * hidden,
         window=window,
         activation_elements=9 * hidden + (4 if is_gated else 2) * ffn,
+        hidden_out=hidden,
+    )
+
+
+def conformer_layer(name: str, sizes: ConformerSizes) -> PartFacts:
+    """Two MLPs, relative attention and a convolution, with their norms and one more behind them."""
+    hidden, ffn = sizes.hidden, sizes.ffn
+    attention = _joined(_linear(f"attention.{piece}", hidden, hidden, sizes.bias) for piece in "qkvo")
+    distances = _linear("attention.r", hidden, hidden, bias=False)
+    biases = (("attention.content_bias", hidden), ("attention.distance_bias", hidden))
+    conv = _joined(_linear(f"conv.{piece}", hidden, hidden, sizes.conv_bias) for piece in ("value", "gate", "o"))
+    depthwise = _linear("conv.depthwise", sizes.conv, hidden, sizes.conv_bias)
+    mlps = _joined(
+        (*_linear(f"{which}.up", hidden, ffn, sizes.bias), *_linear(f"{which}.down", ffn, hidden, sizes.bias))
+        for which in ("first_mlp", "second_mlp")
+    )
+    places = ("first_norm", "attention_norm", "conv_norm", "conv.norm", "second_norm", "norm")
+    norms = _joined(_norm(place, hidden, "layer") for place in places)
+    linears = (*attention, *conv, *depthwise, *mlps)
+    return PartFacts(
+        name=name,
+        tensors=(*norms, *linears, *distances, *biases),
+        # Of each row the distances to either side are projected, and each query meets twice as many as keys.
+        flops_per_row=_products(linears) + 2 * _products(distances),
+        flops_per_pair=8 * hidden,
+        activation_elements=22 * hidden + 4 * ffn,
         hidden_out=hidden,
     )
 

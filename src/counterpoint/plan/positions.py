@@ -1,7 +1,8 @@
 """Where the rows of a document stand: in time alone, or in time, height and width.
 
-Text advances all three coordinates together; the rows of an item share its time and spread over its height and width;
-what follows goes on behind the largest coordinate so far (Wang et al., 2024, arXiv:2409.12191, section 2.1).
+Text advances all three coordinates together; the rows of an image share its time and spread over its height
+and width, those of a clip advance like text; what follows goes on behind the largest coordinate so far (Wang et al.,
+2024, arXiv:2409.12191, section 2.1).
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from counterpoint.plan.samples import Document
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`rows` consecutive rows from `row`; the first stands at `start` along every axis. `columns` None is text."""
+    """`rows` consecutive rows from `row`; the first stands at `start` along every axis. `columns` None: like text."""
 
     row: int
     rows: int
@@ -28,7 +29,7 @@ def position_runs(document: Document) -> Iterator[Run]:
             yield Run(row, item.position - row, start, None)
             start += item.position - row
         yield Run(item.position, item.rows, start, item.columns)
-        start += max(item.rows // item.columns, item.columns)
+        start += item.rows if item.columns is None else max(item.rows // item.columns, item.columns)
         row = item.position + item.rows
     if document.tokens > row:
         yield Run(row, document.tokens - row, start, None)

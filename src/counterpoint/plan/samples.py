@@ -9,15 +9,15 @@ class Item:
     """One image or clip of a document.
 
     `position` is the first of the `rows` consecutive document rows that its features fill; `rows_in` rows
-    (patches, frames) enter the source module `module` and `rows` rows leave it, which are the cells, row by row, of a
-    grid with `columns` columns.
+    (patches, windows of frames) enter the source module `module` and `rows` rows leave it, which are the cells, row by
+    row, of a grid with `columns` columns, or follow one another in time like text if that is None.
     """
 
     module: str
     position: int
     rows_in: int
     rows: int
-    columns: int = 1
+    columns: int | None = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,5 +207,75 @@ class AdapterSizes(TowerSizes):
         return self.hidden
 
 
-EncoderSizes = VitSizes | AdapterSizes
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhisperSizes(TowerSizes):
+    """A transformer over frames of `mels` log-mel bands and its projector (Radford et al., 2022, arXiv:2212.04356).
+
+    Two convolutions make a row of every two frames; a clip has at most `positions` rows. `stack` consecutive rows leave
+    as one.
+    """
+
+    mels: int
+    positions: int
+    stack: int = 1
+    norm_eps: float = 1e-5
+    activation: Activation = "gelu"
+    key_bias: bool = False
+
+    @property
+    def window(self) -> int:
+        """Frames that a row is made of: those under its filter of three, each made of three."""
+        return 5
+
+    @property
+    def stride(self) -> int:
+        """Frames from the middle of one row's window to that of the next."""
+        return 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConformerSizes(TowerSizes):
+    """A FastConformer over frames of `mels` log-mel bands and its projector (Rekesh et al., 2023, arXiv:2305.05084).
+
+    `halvings` strided convolutions of `stem_channels` make a row of every 2^halvings frames; `scale_input` multiplies
+    rows by the root of their width. `conv` is the odd width of the convolution over time. `bias` is of the linears of
+    attention and MLPs, `conv_bias` of all of the convolution sublayer. Mels are a multiple of 2^halvings; a clip has at
+    most `positions` rows.
+    """
+
+    mels: int
+    positions: int = 5000
+    stem_channels: int
+    halvings: int = 3
+    conv: int = 9
+    scale_input: bool = True
+    bias: bool = True
+    conv_bias: bool = True
+    norm_eps: float = 1e-5
+
+    @property
+    def stride(self) -> int:
+        """Frames from the middle of one row's window to that of the next."""
+        return 1 << self.halvings
+
+    @property
+    def window(self) -> int:
+        """Frames that a row is made of: each halving makes a place of three, which overlap in one."""
+        return 2 * self.stride - 1
+
+    @property
+    def stem_mels(self) -> int:
+        """Bands that are left of the mels."""
+        return self.mels // self.stride
+
+    @property
+    def stack(self) -> int:
+        """Consecutive rows that leave as one."""
+        return 1
+
+
+AudioSizes = WhisperSizes | ConformerSizes
+"""Encoders of clips: a row is `window` frames of `mels` bands around every `stride`-th; `stack` rows leave as one."""
+
+EncoderSizes = VitSizes | AdapterSizes | AudioSizes
 ModelSizes = DecoderSizes | EncoderSizes

@@ -13,6 +13,7 @@ from counterpoint.config.data import evaluation_names
 from counterpoint.config.schema import Config, PreparedEntry
 from counterpoint.data.corpus import item_settings
 from counterpoint.data.index import Index
+from counterpoint.data.payload import IMAGE
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.errors import DataError, InputError
 from counterpoint.report.markup import tag, words
@@ -49,11 +50,12 @@ class Pictures:
 
     def png(self, document: int) -> bytes | None:
         """The first image of a document as a small PNG, or None without a readable one."""
-        images = self.index.images(self.rows[document]) if document < len(self.rows) else ()
+        items = self.index.items(self.rows[document]) if document < len(self.rows) else ()
+        images = [item for item in items if item.kind == IMAGE]
         if not images:
             return None
         try:
-            picture = Image.open(io.BytesIO(self.index.image_bytes(images[0]))).convert("RGBA")
+            picture = Image.open(io.BytesIO(self.index.item_bytes(images[0]))).convert("RGBA")
         except (DataError, OSError):
             return None
         picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))

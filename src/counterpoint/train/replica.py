@@ -21,7 +21,7 @@ from counterpoint.parallelize.fsdp import (
     reduce_gradients,
     shard_data_parallel,
 )
-from counterpoint.parallelize.initialize import initialize_
+from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.parallelize.weights import defer_weights
@@ -117,7 +117,9 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
         initialize_(local(parameter.detach()), block, config.run.seed, node.module, residual_sums)
         copies = len(tie) if tie and known == EMBEDDING else 1
         parameters.append(LocalParameter(node.module, block, parameter, replicas * copies))
-    buffers = tuple(LocalBuffer(node.module, name, buffer.zero_()) for name, buffer in chain.named_buffers())
+    buffers = tuple(LocalBuffer(node.module, name, buffer) for name, buffer in chain.named_buffers())
+    for buffer in buffers:
+        initialize_buffer_(buffer.value, buffer.name)
     coordinate = layout.coordinate(world.rank)
     is_loss = node.module == plan.sink and node.stage == layout.stages - 1
     stage = Stage(node, chain, is_loss, counts_loss=is_loss and coordinate.tp == 0, weights=weights)

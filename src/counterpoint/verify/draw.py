@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from counterpoint.config.load import load_config
-from counterpoint.config.schema import Config, DecoderConfig, ModelConfig, VitConfig
+from counterpoint.config.schema import ClipEncoderConfig, Config, DecoderConfig, ModelConfig, VitConfig
 from counterpoint.errors import CounterpointError
 from counterpoint.verify.draw_data import draw_data
 from counterpoint.verify.draw_graph import draw_graph, draw_training, reached_by_gradients
@@ -97,8 +97,9 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
         "clip_norm": generator.choice([0.01, 0.05, 1.0]),
         "steps": 10,
     }
-    encoders = [name for name in names if isinstance(base.modules[name].model, VitConfig)]
-    data["data"] = draw_data(generator, encoders)
+    images = [name for name in names if isinstance(base.modules[name].model, VitConfig)]
+    clips = [name for name in names if isinstance(base.modules[name].model, ClipEncoderConfig)]
+    data["data"] = draw_data(generator, images, clips)
     data["run"]["seed"] = generator.randrange(1000)
     return data
 

@@ -1,13 +1,13 @@
-"""Random synthetic data: lengths, images of each encoder, and what is absent."""
+"""Random synthetic data: lengths, images and clips of each encoder, and what is absent."""
 
 import random
 from typing import Any
 
 
-def draw_data(generator: random.Random, encoders: list[str]) -> dict[str, Any]:
-    """The section `data`; `encoders` are the modules that take images."""
+def draw_data(generator: random.Random, images: list[str], clips: list[str]) -> dict[str, Any]:
+    """The section `data` for the modules that take images, and those that take clips."""
     absent = generator.choice([0.0, 0.0, 0.3, 0.7, 1.0])
-    images = {"kind": "uniform", "low": generator.choice([0, 1]), "high": generator.choice([1, 2, 3])}
+    counts = {"kind": "uniform", "low": generator.choice([0, 1]), "high": generator.choice([1, 2, 3])}
     side = {"kind": "uniform", "low": 8, "high": generator.choice([24, 40])}
     synthetic: dict[str, Any] = {
         "documents": 64,
@@ -21,11 +21,24 @@ def draw_data(generator: random.Random, encoders: list[str]) -> dict[str, Any]:
         "packing": generator.choice([False, True]),
         "balance": generator.choice(["none", "sample", "cost", "cost"]),
     }
+    encoders = [*images, *clips]
     if encoders:
+        synthetic["modules"] = {name: float(generator.choice([1, 1, 4])) for name in encoders}
+        shares = [0.0, 0.0, 0.5, 0.9, 1.0]
+        synthetic["without"] = {name: generator.choice(shares) for name in encoders if len(encoders) > 1}
+    if images:
         synthetic |= {
-            "images_per_document": images, "image_height": side, "image_width": side, "without_images": absent,
-            "modules": {name: float(generator.choice([1, 1, 4])) for name in encoders},
-            "without": {name: generator.choice([0.0, 0.0, 0.5, 0.9, 1.0]) for name in encoders if len(encoders) > 1},
+            "images_per_document": counts, "image_height": side, "image_width": side, "without_images": absent,
         }  # fmt: skip
         data["image"] = {"size": None, "max_patches": 16}
+    if clips:
+        synthetic |= {
+            "audio_per_document": {
+                "kind": "uniform",
+                "low": generator.choice([0, 1]),
+                "high": generator.choice([1, 2]),
+            },
+            "audio_milliseconds": {"kind": "uniform", "low": 1, "high": generator.choice([100, 250])},
+            "without_audio": generator.choice([0.0, 0.0, 0.3, 0.7, 1.0]),
+        }
     return data

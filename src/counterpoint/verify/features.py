@@ -7,7 +7,7 @@ from counterpoint.plan.build import build_plan
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import DecoderSizes, MtpSizes
+from counterpoint.plan.sizes import AudioSizes, DecoderSizes, MtpSizes
 
 _STEPS = 2
 
@@ -34,7 +34,7 @@ def features_of(config: Config) -> frozenset[str]:
     return frozenset(names)
 
 
-_ROLES = {"vit": "vision", "adapter": "adapter", "decoder": "language"}
+_ROLES = {"vit": "vision", "whisper": "audio", "conformer": "audio", "adapter": "adapter", "decoder": "language"}
 
 
 def _schedule(config: Config, plan: Plan) -> set[str]:
@@ -162,22 +162,24 @@ def _ranks(plan: Plan) -> set[str]:
 def _batch(plan: Plan, batch: BatchPlan) -> set[str]:
     names = set()
     microbatches = range(plan.microbatches)
-    present = []
+    present: dict[str, list[bool]] = {}
     for module, lanes in batch.shares.items():
         if module == plan.sink:
             continue
         empty = [batch.is_empty(module, number) for number in range(len(lanes))]
-        present.append(not all(empty))
+        what = "clips" if isinstance(plan.sizes[module], AudioSizes) else "images"
+        present.setdefault(what, []).append(not all(empty))
         if any(empty) and not all(empty):
-            names.add("a microbatch without images")
+            names.add(f"a microbatch without {what}")
         for shares in lanes:
             spans = [bool(share.spans) for share in shares]
             if any(spans) and not all(spans):
                 names.add("an encoder lane with an empty share")
-    if present and not any(present):
-        names.add("a step without images")
-    elif not all(present):
-        names.add("a step without one encoder's images")
+    for what, is_present in present.items():
+        if not any(is_present):
+            names.add(f"a step without {what}")
+        elif not all(is_present):
+            names.add(f"a step without one encoder's {what}")
     losses = [_loss_tokens(batch, plan.sink, m) for m in microbatches]
     if not any(losses):
         names.add("a step without loss tokens")

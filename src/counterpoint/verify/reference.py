@@ -1,6 +1,6 @@
 """The reference (design D14): the same plain models trained by a plain loop in one process.
 
-No plan, no bridge, no FSDP, no interpreter: images are encoded in the order of their documents, every batch is one.
+No plan, no bridge, no FSDP, no interpreter: items are encoded in the order of their documents, every batch is one.
 """
 
 import math
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from counterpoint.config.schema import Config
-from counterpoint.data.image_rows import pack_images
-from counterpoint.data.payload import PatchPayload, TextPayload
+from counterpoint.data.item_rows import pack_items
+from counterpoint.data.payload import Payload, TextPayload
 from counterpoint.data.source import Source
 from counterpoint.models.batch import NO_LABEL, NO_TOKEN, MtpInputs, TextBatch
 from counterpoint.models.catalog import model_parts
@@ -24,11 +24,11 @@ from counterpoint.models.router import Choice, Router
 from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.parallelize.initialize import initialize_
+from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.samples import Document
-from counterpoint.plan.sizes import DecoderSizes, VitSizes
+from counterpoint.plan.sizes import AudioSizes, DecoderSizes, VitSizes
 from counterpoint.setup import vocabulary
 from counterpoint.train.optimizer import is_exempt, learning_rate
 from counterpoint.verify.compare import Observation
@@ -163,6 +163,8 @@ class Reference:
                 item = items.get(row)
                 if item is None:
                     cells = [(free, free, free)]
+                elif item.columns is None:
+                    cells = [(free + n, free + n, free + n) for n in range(item.rows)]
                 else:
                     height = range(item.rows // item.columns)
                     cells = [(free, free + y, free + x) for y in height for x in range(item.columns)]
@@ -192,8 +194,8 @@ class Reference:
         return tuple(Wire(e.source, e.target, tuple((d.after, d.into) for d in e.depths)) for e in edges)
 
     def _items(self, documents: Sequence[Document]) -> dict[str, Items]:
-        """The images of each encoder that has one, and the rows of the batch where they belong."""
-        found: dict[str, list[tuple[PatchPayload, np.ndarray]]] = {}
+        """The items of each encoder that has one, and the rows of the batch where they belong."""
+        found: dict[str, list[tuple[Payload, np.ndarray]]] = {}
         start = 0
         for document in documents:
             for which, item in enumerate(document.items):
@@ -203,13 +205,13 @@ class Reference:
             start += document.tokens
         return {module: self._packed(module, items) for module, items in found.items()}
 
-    def _packed(self, module: str, items: Sequence[tuple[PatchPayload, np.ndarray]]) -> Items:
+    def _packed(self, module: str, items: Sequence[tuple[Payload, np.ndarray]]) -> Items:
         sizes = self.sizes[module]
-        assert isinstance(sizes, VitSizes), "images enter a vision transformer"
-        patches, kept = pack_images([payload for payload, _places in items], sizes, self.dtype)
+        assert isinstance(sizes, VitSizes | AudioSizes), "items enter an encoder of images or clips"
+        batch, kept = pack_items([payload for payload, _places in items], sizes, self.dtype)
         places = self._tensor(np.concatenate([places for _payload, places in items]))
         lengths = tuple(len(places) for _payload, places in items)
-        return Items(patches.to(self.device), kept.to(self.device), lengths, places)
+        return Items(batch.to(self.device), kept.to(self.device), lengths, places)
 
     def _build(self, module: str) -> Chain:
         sizes = self.sizes[module]
@@ -220,8 +222,8 @@ class Reference:
             block = whole_block(name, tuple(parameter.shape))
             parameter.requires_grad_(self._is_trained(module, name))
             initialize_(parameter.detach(), block, self.config.run.seed, module, facts_of(sizes).residual_sums)
-        for buffer in chain.buffers():
-            buffer.zero_()
+        for name, buffer in chain.named_buffers():
+            initialize_buffer_(buffer, name)
         return chain
 
     def _is_trained(self, module: str, name: str) -> bool:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from counterpoint.config.data import evaluation_names
 from counterpoint.config.load import load_config
-from counterpoint.data.index_writer import IndexWriter, Record
+from counterpoint.data.index_writer import Encoded, IndexWriter, Record
 from counterpoint.inference import evaluate
 from counterpoint.inference.evaluate import TrainedRun
 from counterpoint.inference.plain import PlainModel
@@ -26,7 +26,7 @@ def held_out(tmp_path: Path, pictures: Path) -> Path:
     good = picture.getvalue()
     with IndexWriter(tmp_path / "other") as writer:
         for image, loss in ((good, True), (good, False), (good, True), (good, True)):
-            writer.add(Record([1, 5, 6], [False, loss, loss], "held_out", "red", [(0, image)]))
+            writer.add(Record([1, 5, 6], [False, loss, loss], "held_out", "red", [Encoded(0, image)]))
         (writer.folder / "tokenizer.json").write_bytes((pictures / "tokenizer.json").read_bytes())
         writer.publish()
     payload = bytearray((tmp_path / "other" / "payload.bin").read_bytes())

@@ -1,12 +1,13 @@
-"""Pictures and small indexes to test with; the emoji corpus is built for real (needs the extra `demo`)."""
+"""Pictures, clips and small indexes to test with; the emoji corpus is built for real (needs the extra `demo`)."""
 
 import io
+import wave
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_samples import MakeIndex, MakePicture
+from data_samples import MakeClip, MakeIndex, MakePicture
 from PIL import Image
 
 from counterpoint.data.index import TOKENIZER_NAME
@@ -23,6 +24,25 @@ def make_picture() -> MakePicture:
         pixels = np.random.default_rng([height, width]).integers(0, 256, (height, width, channels), dtype=np.uint8)
         data = io.BytesIO()
         Image.fromarray(pixels).save(data, file_format, **options)
+        return data.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> MakeClip:
+    """A WAV file of 16 kHz: noise of so many samples, or these int16 values (samples, channels)."""
+
+    def make(content: int | np.ndarray) -> bytes:
+        values = content
+        if isinstance(values, int):
+            values = np.random.default_rng(values).integers(-9999, 9999, (values, 1)).astype("<i2")
+        data = io.BytesIO()
+        with wave.open(data, "wb") as file:
+            file.setnchannels(values.shape[1])
+            file.setsampwidth(2)
+            file.setframerate(16_000)
+            file.writeframes(values.tobytes())
         return data.getvalue()
 
     return make

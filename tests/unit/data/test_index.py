@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from data_samples import MakeIndex, MakePicture
 
-from counterpoint.data.index import ARROW_NAME, MANIFEST_NAME, PAYLOAD_NAME, ImageEntry, Index
-from counterpoint.data.index_writer import BATCH_DOCUMENTS, IndexWriter, Record
+from counterpoint.data.index import ARROW_NAME, MANIFEST_NAME, PAYLOAD_NAME, Index, ItemEntry
+from counterpoint.data.index_writer import BATCH_DOCUMENTS, Encoded, IndexWriter, Record
 from counterpoint.errors import DataError
 
 
@@ -20,7 +20,7 @@ def folder(make_index: MakeIndex, make_picture: MakePicture) -> Path:
                 [False, True, True, True],
                 "train",
                 "five six",
-                [(0, pictures[0]), (2, pictures[1])],
+                [Encoded(0, pictures[0]), Encoded(2, pictures[1])],
             ),
             Record([1, 7, 2], [False, False, False], "held", "seven"),
         ]
@@ -36,11 +36,11 @@ def test_what_is_written_is_read(folder: Path, make_picture: MakePicture) -> Non
     tokens, loss = index.tokens(0)
     assert (tokens.tolist(), loss.tolist()) == ([1, 5, 6, 2], [False, True, True, True])
     assert index.text(1) == "seven"
-    first, second = index.images(0)
-    assert first == ImageEntry(0, 8, 16, 0, len(make_picture(8, 16)))
+    first, second = index.items(0)
+    assert first == ItemEntry("image", 0, 8, 16, 0, 0, len(make_picture(8, 16)))
     assert (second.position, second.height, second.width, second.offset) == (2, 24, 8, first.length)
-    assert index.image_bytes(second) == make_picture(24, 8)
-    assert index.images(1) == ()
+    assert index.item_bytes(second) == make_picture(24, 8)
+    assert index.items(1) == ()
 
 
 def test_many_batches_keep_their_order(make_index: MakeIndex) -> None:
@@ -78,7 +78,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda f: (f / MANIFEST_NAME).unlink(), "index.json is missing"),
     "half a manifest": (lambda f: (f / MANIFEST_NAME).write_text('{"format": '), "cannot be read"),
     "a list": (lambda f: (f / MANIFEST_NAME).write_text("[]"), "format None, version None, expected"),
-    "another version": (lambda f: _change(f / MANIFEST_NAME, version=2), "version 2, expected .* version 1"),
+    "another version": (lambda f: _change(f / MANIFEST_NAME, version=1), "version 1, expected .* version 2"),
     "an unknown key": (lambda f: _change(f / MANIFEST_NAME, colour=1), "the keys colour"),
     "another count": (lambda f: _change(f / MANIFEST_NAME, documents=3), "2 documents instead of 3"),
     "no arrow file": (lambda f: (f / ARROW_NAME).unlink(), "index.arrow is missing"),
@@ -127,7 +127,7 @@ def _write(out: Path, records: list[Record]) -> None:
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
-        _write(tmp_path / "index", [Record([1], [True], "a", ""), Record([1], [True], "a", "", [(0, b"none")])])
+        _write(tmp_path / "index", [Record([1], [True], "a", ""), Record([1], [True], "a", "", [Encoded(0, b"none")])])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,8 +142,8 @@ def test_records_that_contradict_themselves_are_refused(tmp_path: Path, make_pic
     with IndexWriter(tmp_path / "index") as writer:
         for positions in ([3], [-1], [2, 1]):
             with pytest.raises(DataError, match="do not ascend"):
-                writer.add(Record([1, 2], [True, True], "train", "", [(p, picture) for p in positions]))
+                writer.add(Record([1, 2], [True, True], "train", "", [Encoded(p, picture) for p in positions]))
         with pytest.raises(DataError, match="1 loss marks for 2 tokens"):
             writer.add(Record([1, 2], [True], "train", ""))
         with pytest.raises(DataError, match="cannot be read"):
-            writer.add(Record([1], [True], "train", "", [(0, b"no picture")]))
+            writer.add(Record([1], [True], "train", "", [Encoded(0, b"no picture")]))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from counterpoint.data.build import PreparedSplit, build_sources
 from counterpoint.data.images import ItemSettings
 from counterpoint.data.index import PAYLOAD_NAME
-from counterpoint.data.index_writer import Record
+from counterpoint.data.index_writer import Encoded, Record
 from counterpoint.data.payload import IGNORED, ITEM_ROW, lay_text
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import load_item_or_neutral
@@ -28,13 +28,13 @@ def test_labels_are_the_next_row_and_only_where_it_is_a_target() -> None:
 
 
 def test_a_document_is_known_without_its_payload(make_index: MakeIndex, make_picture: MakePicture) -> None:
-    pictures = [(0, make_picture(16, 16)), (2, make_picture(16, 8)), (2, make_picture(8, 16))]
+    pictures = [Encoded(0, make_picture(16, 16)), Encoded(2, make_picture(16, 8)), Encoded(2, make_picture(8, 16))]
     folder = make_index([Record([1, 5, 6, 2], [False, True, True, True], "train", "five six", pictures)])
     (folder / PAYLOAD_NAME).write_bytes(bytes((folder / PAYLOAD_NAME).stat().st_size))
     source = PreparedSource(folder, "train", 3, TAKERS, 64)
     items = (Item("vision", 0, 16, 4, 2), Item("vision", 6, 8, 2, 1), Item("vision", 8, 8, 2, 2))
     assert source.document(0) == Document(3, 0, 12, 3, items)
-    assert [source.grid(0, which) for which in range(3)] == [(4, 4), (4, 2), (2, 4)]
+    assert [SETTINGS.grid(*source.extent(0, which)) for which in range(3)] == [(4, 4), (4, 2), (2, 4)]
     assert source.text(0).ids.tolist() == [-1] * 4 + [1, 5] + [-1] * 4 + [6, 2]
     assert source.caption(0) == "five six"
 
@@ -62,7 +62,7 @@ def test_metadata_and_payload_agree_whatever_is_cut(
     with IndexWriter(folder) as writer:
         (writer.folder / TOKENIZER_NAME).write_text("{}")
         for text, positions in drawn:
-            images = [(p, make_picture(*size)) for p, size in zip(positions, sizes)]
+            images = [Encoded(p, make_picture(*size)) for p, size in zip(positions, sizes)]
             rows = sum((4, 2, 2)[: len(images)])
             whole = max([rows + p for p in positions[-1:]], default=0)
             fits.append(whole <= limit and rows + len(text) > 0)
@@ -90,7 +90,7 @@ def test_metadata_and_payload_agree_whatever_is_cut(
 
 
 def test_images_without_a_module_are_refused(make_index: MakeIndex, make_picture: MakePicture) -> None:
-    picture = [(0, make_picture(8, 8))]
+    picture = [Encoded(0, make_picture(8, 8))]
     folder = make_index([Record([1], [True], "train", "", picture), Record([1], [True], "plain", "")])
     with pytest.raises(DataError, match=r"split 'train': 1 samples hold images, a modality without a module; add"):
         PreparedSource(folder, "train", 0, {}, 64)
@@ -98,7 +98,7 @@ def test_images_without_a_module_are_refused(make_index: MakeIndex, make_picture
 
 
 def test_images_go_to_the_module_whose_mark_they_stand_at(make_index: MakeIndex, make_picture: MakePicture) -> None:
-    folder = make_index([Record([1], [True], "train", "", [(0, make_picture(8, 8))])])
+    folder = make_index([Record([1], [True], "train", "", [Encoded(0, make_picture(8, 8))])])
     other = replace(SETTINGS, module="other", mark="<other>")
     source = PreparedSource(folder, "train", 0, {"other": other, "vision": SETTINGS}, 64)
     assert source.document(0).items[0].module == "vision"
@@ -131,7 +131,7 @@ def _corrupted(folder: Path, first: int, length: int) -> None:
 def test_a_bad_payload_becomes_neutral_content_of_the_planned_size(
     make_index: MakeIndex, make_picture: MakePicture, first: int, length: int
 ) -> None:
-    folder = make_index([Record([1], [True], "train", "", [(0, make_picture(16, 16))])])
+    folder = make_index([Record([1], [True], "train", "", [Encoded(0, make_picture(16, 16))])])
     source = PreparedSource(folder, "train", 0, TAKERS, 64)
     (expected,) = source.document(0).items
     good, no_reason = load_item_or_neutral(source, 0, 0, expected)
@@ -148,7 +148,7 @@ def test_a_bad_payload_becomes_neutral_content_of_the_planned_size(
 
 
 def test_an_item_of_another_size_than_planned_is_found(make_index: MakeIndex, make_picture: MakePicture) -> None:
-    folder = make_index([Record([1], [True], "train", "", [(0, make_picture(16, 16))])])
+    folder = make_index([Record([1], [True], "train", "", [Encoded(0, make_picture(16, 16))])])
     _payload, reason = load_item_or_neutral(
         PreparedSource(folder, "train", 0, TAKERS, 64), 0, 0, Item("vision", 0, 12, 3)
     )

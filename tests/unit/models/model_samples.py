@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Batch, FeatureBatch, MtpInputs, PatchBatch, TextBatch
+from counterpoint.models.batch import (
+    NO_LABEL,
+    NO_TOKEN,
+    AudioBatch,
+    Batch,
+    FeatureBatch,
+    MtpInputs,
+    PatchBatch,
+    TextBatch,
+)
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, Part, build_chain
 from counterpoint.models.segments import Segments
@@ -16,6 +25,7 @@ from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.sizes import (
     AdapterSizes,
+    ConformerSizes,
     DecoderSizes,
     MambaSizes,
     ModelSizes,
@@ -23,6 +33,7 @@ from counterpoint.plan.sizes import (
     MtpSizes,
     ProjectorSizes,
     VitSizes,
+    WhisperSizes,
 )
 
 LINEAR = ProjectorSizes(kind="linear")
@@ -81,13 +92,29 @@ VITS |= {
     ),
 }  # fmt: skip
 """Vision transformers as others build them, each small."""
-MODELS: dict[str, ModelSizes] = {**DECODERS, **VITS}
+WHISPERS = {
+    "stacking": WhisperSizes(
+        layers=2, hidden=8, heads=2, ffn=12, mels=3, positions=12, stack=2, out=6, projector=ProjectorSizes(hidden=10)
+    ),
+    "one by one": WhisperSizes(
+        layers=1, hidden=8, heads=2, ffn=12, mels=3, positions=12, out=6,
+        projector=ProjectorSizes(kind="linear", norm="layer"),
+    ),
+}  # fmt: skip
+MODELS: dict[str, ModelSizes] = {**DECODERS, **VITS, **WHISPERS}
 TAPPED = replace(VITS["merging"], layers=3, taps=(0, 2))
 TAPPED_CORNERS = replace(VITS["corners"], taps=(0,), tap_norm="layer")
 ADAPTER = AdapterSizes(layers=2, hidden=8, heads=2, ffn=12, inputs=6, out=8, projector=LINEAR, taps=(0,))
 DEEP = replace(DECODERS["grouped"], inserts=(0, 3))
-GRAPHS: dict[str, ModelSizes] = {"tapped": TAPPED, "tapped corners": TAPPED_CORNERS, "adapter": ADAPTER, "deep": DEEP}
-"""Models with more ports than one, and one that reads another's features."""
+CONFORMER = ConformerSizes(
+    layers=2, hidden=8, heads=2, ffn=12, out=6, mels=16, stem_channels=3, conv=5, projector=ProjectorSizes(hidden=10)
+)
+UNBIASED = replace(CONFORMER, bias=False, conv_bias=False, scale_input=False, projector=LINEAR, taps=(0,))
+CONFORMERS = {"conformer": CONFORMER, "unbiased conformer": UNBIASED}
+GRAPHS: dict[str, ModelSizes] = {
+    "tapped": TAPPED, "tapped corners": TAPPED_CORNERS, "adapter": ADAPTER, "deep": DEEP, **CONFORMERS,
+}  # fmt: skip
+"""Models with more ports than one, one that reads another's features, and those of clips."""
 
 
 def build(parts: Sequence[Part], seed: int = 0) -> Chain:
@@ -102,8 +129,8 @@ def build(parts: Sequence[Part], seed: int = 0) -> Chain:
         initialize_(parameter.detach(), block, seed, "module", residual_sums=2)
         if parameter.ndim > 1:
             parameter.detach().mul_(10)
-    for buffer in chain.buffers():
-        buffer.copy_(torch.arange(buffer.numel()) % 2 * 0.1)
+    for name, buffer in chain.named_buffers():
+        buffer.copy_(torch.arange(buffer.numel()) % 2 * 0.1 + name.endswith("variance"))
     return chain
 
 
@@ -168,12 +195,57 @@ def batch_of_images(sizes: VitSizes, images: Sequence[Laid], patches: torch.Tens
     )
 
 
+def audio_batch(sizes: WhisperSizes, lengths: Sequence[int], padding: int = 0) -> AudioBatch:
+    """Clips of these lengths in rows, each with all of its frames, deterministic ones."""
+    rows = sum(lengths) + padding
+    frames = torch.zeros(rows, sizes.window, sizes.mels, dtype=torch.float64)
+    filled = torch.zeros(rows, sizes.window, dtype=torch.bool)
+    positions = torch.zeros(rows, dtype=torch.int64)
+    first = 0
+    for number, length in enumerate(lengths):
+        clip = (torch.arange(length * sizes.stride * sizes.mels, dtype=torch.float64) * 0.7 + number).sin()
+        for place in range(length):
+            for tap in range(sizes.window):
+                frame = place * sizes.stride + tap - sizes.window // 2
+                if 0 <= frame < length * sizes.stride:
+                    filled[first + place, tap] = True
+                    frames[first + place, tap] = clip.view(-1, sizes.mels)[frame]
+            positions[first + place] = place
+        first += length
+    return AudioBatch(frames, filled, positions, Segments.build(lengths, rows))
+
+
 def feature_batch(sizes: AdapterSizes, lengths: Sequence[int], padding: int = 0) -> FeatureBatch:
     """Items of these lengths with deterministic features, of which two add up in the first row, if there is one."""
     used = sum(lengths)
     features = (torch.arange(used * sizes.inputs, dtype=torch.float64) * 0.3).cos().view(used, sizes.inputs)
     batch = FeatureBatch(used + padding, Segments.build(lengths, used + padding))
     return batch.with_inserts(((features, torch.arange(used)), (features[:1], torch.arange(min(used, 1)))))
+
+
+def ragged_batch(sizes: ConformerSizes, frames: Sequence[int], padding: int = 0) -> AudioBatch:
+    """Clips of so many mel frames with deterministic values."""
+    pieces, filled, lengths = [], [], []
+    for number, count in enumerate(frames):
+        values = (torch.arange(count * sizes.mels, dtype=torch.float64) * 0.7 + number).sin().view(count, sizes.mels)
+        windows, inside = windows_of(sizes, values)
+        pieces.append(windows)
+        filled.append(inside)
+        lengths.append(len(windows))
+    blank = torch.zeros(padding, sizes.window, sizes.mels, dtype=torch.float64)
+    return AudioBatch(
+        torch.cat([*pieces, blank]),
+        torch.cat([*filled, torch.zeros(padding, sizes.window, dtype=torch.bool)]),
+        torch.cat([torch.arange(n) for n in (*lengths, padding)]),
+        Segments.build(lengths, sum(lengths) + padding),
+    )
+
+
+def windows_of(sizes: ConformerSizes, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The windows (rows, window, mels) of a clip's frames (frames, mels), and which of their frames there are."""
+    places = torch.arange(0, len(frames), sizes.stride)[:, None] + torch.arange(sizes.window) - sizes.window // 2
+    inside = (places >= 0) & (places < len(frames))
+    return frames[places.clamp(0, len(frames) - 1)] * inside[:, :, None], inside
 
 
 def batch_of(sizes: ModelSizes, lengths: Sequence[int], padding: int = 0) -> Batch:
@@ -185,6 +257,10 @@ def batch_of(sizes: ModelSizes, lengths: Sequence[int], padding: int = 0) -> Bat
             return patch_batch(sizes, [(sizes.merge, length // sizes.merge) for length in lengths], padding)
         case AdapterSizes():
             return feature_batch(sizes, lengths, padding)
+        case WhisperSizes():
+            return audio_batch(sizes, lengths, padding)
+        case ConformerSizes():
+            return ragged_batch(sizes, [length * sizes.stride - length % 3 for length in lengths], padding)
 
 
 def empty_batch(sizes: ModelSizes, padding: int) -> Batch:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import GATED, HYBRID, VITS, empty_batch, model, patch_batch, text_batch
+from model_samples import GATED, HYBRID, VITS, WHISPERS, audio_batch, empty_batch, model, patch_batch, text_batch
 from torch import Tensor, nn
 from weight_holders import deferred_names
 
@@ -14,7 +14,7 @@ from counterpoint.models.batch import Batch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.parallelize.recompute import LAYER_KINDS, apply_recompute
 from counterpoint.parallelize.weights import WeightQueue, defer_weights
-from counterpoint.plan.sizes import ModelSizes, VitSizes
+from counterpoint.plan.sizes import ModelSizes, VitSizes, WhisperSizes
 
 UNTIED = replace(HYBRID, pattern="*-ME", ffn=12, bias=True, qk_norm=True)
 MODELS: dict[str, ModelSizes] = {
@@ -22,6 +22,7 @@ MODELS: dict[str, ModelSizes] = {
     "tied hybrid": replace(UNTIED, tied=True),
     "gated experts": replace(GATED, pattern="*-E", ffn=12),
     **VITS,
+    **WHISPERS,
 }
 ALL_MODELS = pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS.keys())
 
@@ -30,6 +31,8 @@ def batches(sizes: ModelSizes) -> list[Batch]:
     """Three microbatches of different documents, one of them without any."""
     if isinstance(sizes, VitSizes):
         return [patch_batch(sizes, [(4, 6), (2, 2)], 4), empty_batch(sizes, 4), patch_batch(sizes, [(2, 4)])]
+    if isinstance(sizes, WhisperSizes):
+        return [audio_batch(sizes, [6, 2], 4), empty_batch(sizes, 4), audio_batch(sizes, [8])]
     return [text_batch(sizes, [5, 3], 2), empty_batch(sizes, 4), text_batch(sizes, [1, 6])]
 
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import DECODERS, GRAPHS, MODELS, VITS, batch_of, build
+from model_samples import CONFORMERS, DECODERS, GRAPHS, MODELS, VITS, batch_of, build
 from torch.utils.flop_counter import FlopCounterMode
 
 from counterpoint.models.batch import Batch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes, ProjectorSizes
+from counterpoint.plan.sizes import ConformerSizes, DecoderSizes, ModelSizes, ProjectorSizes
 
 MORE: dict[str, ModelSizes] = {
     **MODELS,
@@ -54,7 +54,20 @@ def test_widths_are_those_of_the_rows(sizes: ModelSizes) -> None:
             assert rows.shape == (num_rows(batch) // fact.rows_per_output, fact.hidden_out)
 
 
-@pytest.mark.parametrize("sizes", MORE.values(), ids=MORE)
+@pytest.mark.parametrize("sizes", CONFORMERS.values(), ids=CONFORMERS)
+def test_flops_of_a_conformer_are_all_that_it_computes(sizes: ConformerSizes) -> None:
+    """Products, convolutions and attention; of one clip, whose distances are those that are projected."""
+    chain, batch = build(model_parts(sizes)), batch_of(sizes, (8,))
+    with FlopCounterMode(display=False) as counter:
+        chain(None, batch)
+    assert counter.get_total_flops() == facts_of(sizes).forward_flops(8)
+
+
+ROW_BY_ROW = {name: sizes for name, sizes in MORE.items() if name not in CONFORMERS}
+"""Models all of whose products are of one row."""
+
+
+@pytest.mark.parametrize("sizes", ROW_BY_ROW.values(), ids=ROW_BY_ROW)
 def test_flops_of_the_linear_layers_are_those_of_the_model(sizes: ModelSizes) -> None:
     chain = build(model_parts(sizes))
     batch = batch_of(sizes, (8,))

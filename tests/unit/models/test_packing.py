@@ -5,29 +5,35 @@ from dataclasses import replace
 import pytest
 import torch
 from model_samples import (
+    CONFORMER,
+    CONFORMERS,
     DECODERS,
     GRAPHS,
     MODELS,
     VITS,
+    WHISPERS,
+    audio_batch,
     batch_of_images,
     build,
     empty_batch,
     laid,
     model,
     patch_batch,
+    ragged_batch,
     text_batch,
 )
 from torch import Tensor
 
 from counterpoint.data.image_rows import Laid
-from counterpoint.models.batch import NO_LABEL, Batch, PatchBatch, TextBatch
+from counterpoint.models.batch import NO_LABEL, AudioBatch, Batch, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
+from counterpoint.plan.sizes import ConformerSizes, DecoderSizes, ModelSizes, VitSizes, WhisperSizes
 
 TOLERANCE = 1e-12
 LENGTHS = (5, 1, 0, 9, 3)
+CLIPS = (4, 2, 0, 12, 6)
 GRIDS = ((2, 4), (4, 4), (2, 2), (6, 2))
 
 
@@ -62,6 +68,11 @@ def slice_text(batch: TextBatch, start: int, length: int) -> TextBatch:
         segments=Segments.build([length], length),
         mtp=tuple(replace(depth, ids=depth.ids[rows], labels=depth.labels[rows]) for depth in batch.mtp),
     )
+
+
+def slice_clips(batch: AudioBatch, start: int, length: int) -> AudioBatch:
+    rows = slice(start, start + length)
+    return AudioBatch(batch.frames[rows], batch.filled[rows], batch.positions[rows], Segments.build([length], length))
 
 
 def alone_of(sizes: VitSizes, batch: PatchBatch, image: Laid) -> tuple[PatchBatch, int]:
@@ -104,14 +115,56 @@ def test_packed_images_equal_images_one_by_one(sizes: VitSizes, padding: int) ->
     assert_same(gradients(packed), gradients(alone))
 
 
+@pytest.mark.parametrize("padding", [0, 8])
+@pytest.mark.parametrize("sizes", WHISPERS.values(), ids=WHISPERS)
+def test_packed_clips_equal_clips_one_by_one(sizes: WhisperSizes, padding: int) -> None:
+    batch = audio_batch(sizes, CLIPS, padding)
+    packed, alone = model(sizes), model(sizes)
+    features = packed(None, batch)[MAIN]
+    assert features.shape == ((sum(CLIPS) + padding) // sizes.stack, sizes.out)
+    spread(features[: sum(CLIPS) // sizes.stack]).backward()
+    start = 0
+    for length in CLIPS:
+        one = alone(None, slice_clips(batch, start, length))[MAIN]
+        first = start // sizes.stack
+        assert torch.allclose(one, features[first : first + len(one)], rtol=0, atol=TOLERANCE)
+        spread(one, first * sizes.out).backward()
+        start += length
+    assert_same(gradients(packed), gradients(alone))
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize("sizes", CONFORMERS.values(), ids=CONFORMERS)
+def test_packed_clips_of_any_frames_equal_clips_one_by_one(sizes: ConformerSizes, padding: int) -> None:
+    frames = (1, 8, 9, 40, 0, 63, 64)
+    lengths = [-(-n // sizes.stride) for n in frames]
+    batch = ragged_batch(sizes, frames, padding)
+    packed, alone = model(sizes), model(sizes)
+    outputs = packed(None, batch)
+    used = sum(lengths)
+    assert outputs[MAIN].shape == (used + padding, sizes.out)
+    sum(spread(out[:used]) for out in outputs.values()).backward()
+    for i, length in enumerate(lengths):
+        start = sum(lengths[:i])
+        ones = alone(None, slice_clips(batch, start, length))
+        for port, one in ones.items():
+            torch.testing.assert_close(one, outputs[port][start : start + length], rtol=TOLERANCE, atol=TOLERANCE)
+        sum(spread(one, start * one.shape[1]) for one in ones.values()).backward()
+    assert_same(gradients(packed), gradients(alone))
+
+
 def some_batch(sizes: ModelSizes) -> Batch:
+    if isinstance(sizes, WhisperSizes):
+        return audio_batch(sizes, CLIPS, 4)
     if isinstance(sizes, VitSizes):
         return patch_batch(sizes, GRIDS, 4)
+    if isinstance(sizes, ConformerSizes):
+        return ragged_batch(sizes, (9, 40), 2)
     return text_batch(sizes, LENGTHS, 2)
 
 
 @pytest.mark.parametrize("cut", [1, 2, -1])
-@pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("sizes", [*MODELS.values(), CONFORMER], ids=[*MODELS, "conformer"])
 def test_two_stages_equal_the_whole(sizes: ModelSizes, cut: int) -> None:
     if isinstance(sizes, DecoderSizes):
         sizes = replace(sizes, tied=False)

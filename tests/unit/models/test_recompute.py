@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import HYBRID, MODELS, empty_batch, model, patch_batch, text_batch
+from model_samples import DECODERS, HYBRID, MODELS, audio_batch, empty_batch, model, patch_batch, text_batch
 from torch import Tensor, nn
 
 from counterpoint.models.batch import Batch, TextBatch
@@ -13,15 +13,17 @@ from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.dispatch import LocalDispatch, Shipment
 from counterpoint.models.moe import Moe
 from counterpoint.parallelize.recompute import LAYER_KINDS, apply_recompute
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes
+from counterpoint.plan.sizes import DecoderSizes, ModelSizes, WhisperSizes
 
 DECODER = replace(HYBRID, pattern="*-ME", ffn=12)
-CASES = [(name, "L" if name in ("merging", "linear") else kind) for name in MODELS for kind in ("*-ME", "E")]
+CASES = [(name, kind if name in DECODERS else "L") for name in MODELS for kind in ("*-ME", "E")]
 
 
 def _batch(sizes: ModelSizes) -> Batch:
     if isinstance(sizes, DecoderSizes):
         return text_batch(sizes, [5, 3], 2)
+    if isinstance(sizes, WhisperSizes):
+        return audio_batch(sizes, [6, 2], 4)
     return patch_batch(sizes, [(4, 6), (2, 2)], 4)
 
 

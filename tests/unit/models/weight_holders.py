@@ -8,8 +8,9 @@ from counterpoint.models.head import Head
 from counterpoint.models.linear import Linear, OutputLinear
 from counterpoint.models.patches import PositionTable, PrefixTable
 from counterpoint.models.router import Router
+from counterpoint.models.whisper import Times
 
-HOLDERS = (Linear, OutputLinear, Embedding, Head, Experts, PositionTable, PrefixTable, Router)
+HOLDERS = (Linear, OutputLinear, Embedding, Head, Experts, PositionTable, PrefixTable, Router, Times)
 
 
 def deferred_names(chain: nn.Module) -> set[str]:

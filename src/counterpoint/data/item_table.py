@@ -1,0 +1,69 @@
+"""The items of a whole index at once: what each document's ask of a sequence, without reading a document by itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+from counterpoint.data.index import MARKS, Index
+from counterpoint.data.payload import IMAGE, Bools, Ints, Kind
+from counterpoint.data.takers import Taker
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """All items of `documents` documents, one behind the other: the document of each, the token that it stands before,
+    which are of each kind, and (height, width, samples)."""
+
+    documents: int
+    owners: Ints
+    positions: Ints
+    kinds: Mapping[Kind, Bools]
+    sizes: Ints
+
+    @classmethod
+    def of(cls, index: Index) -> "ItemTable":
+        """The items of an index."""
+        counts = list_lengths(index, "items")
+        fields = [chunk.flatten() for chunk in index.table.column("items").chunks]
+
+        def column(name: str) -> Ints:
+            parts = [chunk.field(name).to_numpy(zero_copy_only=False) for chunk in fields]
+            return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
+
+        def are(kind: Kind) -> Bools:
+            parts = [pc.equal(chunk.field("kind"), kind).to_numpy(zero_copy_only=False) for chunk in fields]
+            return np.concatenate([np.zeros(0, np.bool_), *parts]).astype(np.bool_)
+
+        sizes = np.stack([column(name) for name in ("height", "width", "samples")], axis=1)
+        owners = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        return cls(len(counts), owners, column("position"), {kind: are(kind) for kind in MARKS}, sizes)
+
+    def samples_with(self, rows: Ints) -> dict[Kind, int]:
+        """How many of some documents hold items of each kind, of the kinds that they hold."""
+        counts = {kind: int(np.isin(rows, self.owners[are_kind]).sum()) for kind, are_kind in self.kinds.items()}
+        return {kind: count for kind, count in counts.items() if count}
+
+    def demands(self, takers: Mapping[Kind, Taker]) -> tuple[Ints, Ints, Bools]:
+        """Of every document (documents,): the rows of its items, the token that the last stands before (0 without
+        items), and whether each is taken whole; items of other kinds count for nothing."""
+        total, last = np.zeros(self.documents, np.int64), np.zeros(self.documents, np.int64)
+        all_fit = np.ones(self.documents, dtype=np.bool_)
+        np.maximum.at(last, self.owners, self.positions)
+        for kind, taker in takers.items():
+            is_kind = self.kinds[kind]
+            columns = slice(0, 2) if kind == IMAGE else slice(2, 3)
+            sizes, which = np.unique(self.sizes[is_kind, columns], axis=0, return_inverse=True)
+            extents = [tuple(size) for size in sizes.tolist()]
+            rows = np.array([taker.place(extent).rows for extent in extents], dtype=np.int64)
+            fits = np.array([taker.fits(extent) for extent in extents], dtype=np.bool_)
+            np.add.at(total, self.owners[is_kind], rows[which.reshape(-1)])
+            all_fit[self.owners[is_kind][~fits[which.reshape(-1)]]] = False
+        return total, last, all_fit
+
+
+def list_lengths(index: Index, column: str) -> Ints:
+    """The length of each document's list in a column, (documents,)."""
+    chunks = [np.diff(chunk.offsets.to_numpy()) for chunk in index.table.column(column).chunks]
+    return np.concatenate([np.zeros(0, np.int64), *chunks]).astype(np.int64)

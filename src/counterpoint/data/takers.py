@@ -1,0 +1,12 @@
+"""How items become rows in the modules that take them, whatever their kind."""
+
+from collections.abc import Mapping
+
+from counterpoint.data.clips import ClipSettings
+from counterpoint.data.images import ItemSettings
+
+Taker = ItemSettings | ClipSettings
+"""How one module takes items."""
+
+Settings = Mapping[str, Taker]
+"""How items enter the modules that take them, by module name."""

@@ -1,0 +1,39 @@
+"""A convolution centred on each row, over the rows of its item, channel by channel."""
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from counterpoint.models.segments import Segments
+
+
+@final
+class TimeFilter(nn.Module):
+    """A filter of `width` rows for each channel, with a bias on request."""
+
+    def __init__(self, channels: int, width: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, width))
+        self.bias: nn.Parameter | None
+        self.register_parameter("bias", nn.Parameter(torch.empty(channels)) if bias else None)
+
+
+@final
+class TimeMix(nn.Module):
+    """Each row's weighted sum with the rows around it in its own item; has no parameter."""
+
+    def forward(self, rows: Tensor, weight: Tensor, segments: Segments) -> Tensor:
+        """rows (rows, channels), weight (channels, width) of odd width -> (rows, channels); rows of no item give zeros.
+
+        What lies beyond an item's ends is zero. Without any item both inputs still get gradients, of zero.
+        """
+        if not segments.buckets:
+            return rows * 0 + weight.sum() * 0
+        mixed = rows.new_zeros(rows.shape)[:, None]
+        for bucket in segments.buckets:
+            padded = bucket.pad(rows[:, None])[:, 0].transpose(1, 2)
+            convolved = F.conv1d(padded, weight[:, None], padding=weight.shape[1] // 2, groups=weight.shape[0])
+            mixed = bucket.unpad_into(mixed, convolved.transpose(1, 2)[:, None])
+        return mixed[:, 0]

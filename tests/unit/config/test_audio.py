@@ -1,0 +1,91 @@
+"""Keys of clips: what they default to, and what is refused in one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from counterpoint.config import load_config
+from counterpoint.config.graph import marks_of
+from counterpoint.data.corpus import item_settings
+from counterpoint.data.fingerprint import data_fingerprint, first_difference
+from counterpoint.errors import ConfigError
+from counterpoint.plan.build import sizes_of
+from counterpoint.plan.sizes import WhisperSizes
+
+SPEECH = Path(__file__).parents[2] / "parity" / "speech.yaml"
+SOURCE = "data.train.0.synthetic"
+
+
+def test_an_encoder_of_clips_is_read_as_it_is_meant() -> None:
+    config = load_config(SPEECH, ["modules.audio.model.positions=100", "data.audio.seconds=2"])
+    assert marks_of(config) == {"vision": "<image>", "audio": "<audio>"}
+    sizes = sizes_of(config, "audio", None)
+    assert isinstance(sizes, WhisperSizes)
+    assert (sizes.norm_eps, sizes.activation, sizes.key_bias, sizes.qkv_bias) == (1e-5, "gelu", False, True)
+    assert (sizes.mels, sizes.positions, sizes.stack, sizes.taps) == (6, 100, 2, (1,))
+    settings = item_settings(config)
+    assert {name: taker.kind for name, taker in settings.items()} == {"vision": "image", "audio": "audio"}
+    assert settings["audio"].place((5,)).rows_in == 100
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "got", "expected", "remedy"),
+    [
+        ("modules.audio.model.hidden=9", "modules.audio.model.hidden", "9", "an even width", "change it"),
+        (
+            "modules.audio.model.stack=14",
+            "modules.audio.model.stack",
+            "14",
+            "at most modules.audio.model.pos",
+            "change",
+        ),
+        ("data.audio={seconds: 1}", "data.audio.seconds", "1, 50 rows", "at most 12 rows", "raise positions"),
+        ("data.audio={seconds: 0}", "data.audio.seconds", "0", "at least 1", "the default, null"),
+        ("data.audio={size: 1}", "data.audio.size", "an unknown key", "one of seconds", "did you mean"),
+        (
+            f"{SOURCE}.audio_milliseconds={{kind: constant, value: 0}}",
+            f"{SOURCE}.audio_milliseconds",
+            "a smallest value of 0",
+            "at least 1",
+            "raise",
+        ),
+        (
+            f"{SOURCE}.audio_per_document={{kind: uniform, low: 2, high: 1}}",
+            f"{SOURCE}.audio_per_document.low",
+            "2",
+            "at most audio_per_document.high, 1",
+            "swap",
+        ),
+        (f"{SOURCE}.without={{langauge: 0.5}}", f"{SOURCE}.without.langauge", "0.5", "vision, audio", "correct"),
+        ("edges.1.mark=<image>", "edges", 'the mark "<image>" of 2 modules', "a mark of its own", "name one"),
+    ],
+)
+def test_what_clips_cannot_be_is_one_sentence(override: str, path: str, got: str, expected: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(SPEECH, [override])
+    lines = [line for line in str(caught.value).splitlines() if f"{path}: got " in line]
+    sentences = [line.split(f"{path}: got ")[1] for line in lines]
+    found, rest = next(text for text in sentences if expected in text).split(", expected ", 1)
+    wanted, cure = rest.rsplit("; ", 1)
+    assert got in found
+    assert expected in wanted
+    assert remedy in cure
+
+
+def test_clips_and_their_settings_need_a_module() -> None:
+    data = load_config(SPEECH, ["data.audio={seconds: null}"]).resolved()
+    del data["modules"]["audio"]
+    data["edges"] = data["edges"][:1]
+    data["modules"]["language"]["layout"]["ranks"], data["world"]["size"] = [1], 2
+    with pytest.raises(ConfigError) as caught:
+        load_config(data)
+    lines = str(caught.value).splitlines()
+    assert any("data.audio: got settings for clips, expected none, because no module reads clips" in x for x in lines)
+    assert any(f"{SOURCE}.audio_per_document: got up to 2, expected 0, because no module" in line for line in lines)
+
+
+def test_the_length_of_clips_decides_the_data_of_a_run() -> None:
+    lengths = [
+        load_config(SPEECH, ["modules.audio.model.positions=100", *more]) for more in ([], ["data.audio.seconds=2"])
+    ]
+    assert first_difference(*map(data_fingerprint, lengths)) == "data.audio.seconds"

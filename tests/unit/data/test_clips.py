@@ -1,0 +1,129 @@
+"""Clips: Whisper's frames, WAV files, and how many rows of which windows a clip becomes."""
+
+import io
+import struct
+import wave
+
+import numpy as np
+import pytest
+from data_samples import MakeClip
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counterpoint.data.clips import ClipSettings
+from counterpoint.data.mel import HOP, RATE, log_mel
+from counterpoint.data.payload import Floats
+from counterpoint.data.wave_file import clip_samples, read_wave
+from counterpoint.errors import DataError
+
+WHISPER = ClipSettings("audio", mels=80, window=5, stride=2, stack=1, positions=1500)
+STACKED = ClipSettings("audio", mels=8, window=5, stride=2, stack=3, positions=20)
+
+
+def noise(samples: int) -> Floats:
+    generator = np.random.default_rng(samples)
+    loud = np.linspace(0.0, 1.0, samples)
+    return (generator.standard_normal(samples) * loud * 0.2).clip(-1, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("mels", [80, 128])
+@pytest.mark.parametrize("samples", [320, 1600, 16_000, 51_200])
+def test_frames_are_those_of_whisper(mels: int, samples: int) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers, the judge, is not installed")
+    judge = transformers.WhisperFeatureExtractor(feature_size=mels)
+    clip = noise(samples)
+    native = judge._np_extract_fbank_features(clip[None], "cpu")[0].T
+    assert np.abs(log_mel(clip, mels) - native).max() <= 1e-5
+    whole = judge(clip, sampling_rate=RATE, return_tensors="np")["input_features"][0].T
+    padded = log_mel(np.concatenate([clip, np.zeros(30 * RATE - samples, np.float32)]), mels)
+    assert padded.shape == whole.shape == (3000, mels)
+    assert np.abs(padded - whole).max() <= 1e-5
+
+
+def test_thirty_seconds_are_rows_as_whisper_was_trained(make_clip: MakeClip) -> None:
+    fixed = ClipSettings("audio", mels=80, window=5, stride=2, stack=1, positions=1500, seconds=30)
+    short, long = make_clip(1000), make_clip(31 * RATE)
+    assert fixed.place((1000,)).rows_in == fixed.place((31 * RATE,)).rows_in == 1500
+    assert len(fixed.read(short, (1000,)).frames) == len(fixed.read(long, (31 * RATE,)).frames) == 1500
+    middle = fixed.read(long, (31 * RATE,)).frames[:, 2]
+    assert np.array_equal(middle, log_mel(read_wave(long, 31 * RATE)[: 30 * RATE], 80)[::2])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    samples=st.integers(1, 6400),
+    stack=st.integers(1, 4),
+    window=st.sampled_from([5, 15]),
+    stride=st.sampled_from([2, 8]),
+)
+def test_rows_are_whole_stacks_and_windows_are_of_the_clip(samples: int, stack: int, window: int, stride: int) -> None:
+    taker = ClipSettings("audio", 4, window, stride, stack, positions=10**6)
+    placed = taker.place((samples,))
+    frames = log_mel_like(placed.rows_in * stride)
+    payload = taker.lay(frames)
+    assert placed.rows_in == placed.rows * stack
+    assert (placed.rows_in - stack) * stride * HOP < samples <= placed.rows_in * stride * HOP
+    assert payload.rows == placed.rows_in == taker.neutral((samples,)).rows
+    for row in {0, placed.rows_in // 2, placed.rows_in - 1}:
+        for tap in range(window):
+            frame = row * stride + tap - window // 2
+            assert payload.filled[row, tap] == (0 <= frame < len(frames))
+            expected = frames[frame] if payload.filled[row, tap] else np.zeros(4)
+            assert np.array_equal(payload.frames[row, tap], expected)
+    assert payload.positions.tolist() == list(range(placed.rows_in))
+
+
+def log_mel_like(frames: int) -> Floats:
+    return np.random.default_rng(frames).random((frames, 4), dtype=np.float32) + 1
+
+
+def test_the_longest_clip_has_the_rows_that_a_module_takes() -> None:
+    assert STACKED.place((STACKED.most_samples,)).rows_in == 18
+    assert STACKED.fits((STACKED.most_samples,))
+    assert not STACKED.fits((STACKED.most_samples + 1,))
+
+
+def test_seconds_that_a_module_cannot_take_are_refused() -> None:
+    with pytest.raises(DataError, match=r"module 'audio': 1 seconds are 51 rows, expected at most 20"):
+        ClipSettings("audio", mels=8, window=5, stride=2, stack=3, positions=20, seconds=1)
+
+
+def test_a_wave_is_read_and_channels_are_averaged(make_clip: MakeClip) -> None:
+    values = np.array([[0, 2**14], [-(2**15), -(2**15)], [2**15 - 1, 1]], dtype="<i2")
+    data = make_clip(values)
+    assert clip_samples(data) == 3
+    assert read_wave(data, 3).tolist() == [0.25, -1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rate": 44_100}, "44100 samples a second, expected 16000; convert it"),
+        ({"width": 1}, "samples of 8 bits, expected 16; convert it"),
+        ({"samples": 0}, "has no sample, expected at least one; remove it"),
+    ],
+)
+def test_clips_of_another_form_are_refused(change: dict[str, int], message: str) -> None:
+    form = {"rate": RATE, "width": 2, "samples": 400} | change
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(form["width"])
+        file.setframerate(form["rate"])
+        file.writeframes(bytes(form["samples"] * form["width"]))
+    with pytest.raises(DataError, match=message):
+        clip_samples(data.getvalue())
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF", b"no clip at all", b"RIFF" + struct.pack("<I", 4) + b"WAVE"])
+def test_bytes_that_are_no_clip_are_refused(data: bytes) -> None:
+    with pytest.raises(DataError, match="no WAV file of plain samples"):
+        clip_samples(data)
+
+
+def test_a_clip_of_another_length_than_indexed_is_refused(make_clip: MakeClip) -> None:
+    data = make_clip(400)
+    with pytest.raises(DataError, match="has 400 samples, but the index says 401; prepare"):
+        read_wave(data, 401)
+    with pytest.raises(DataError, match="has 350 samples, but the index says 400; prepare"):
+        read_wave(data[:-100], 400)

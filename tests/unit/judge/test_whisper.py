@@ -1,0 +1,122 @@
+"""Our encoder of clips equals transformers' Whisper encoder with its weights: rows and all gradients, in float64."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from counterpoint.models.batch import AudioBatch
+from counterpoint.models.chain import MAIN, Chain, build_chain
+from counterpoint.models.segments import Segments
+from counterpoint.models.whisper import whisper_parts
+from counterpoint.plan.sizes import ProjectorSizes, WhisperSizes
+from tests.unit.judge.judge import REASON, quiet, randomize
+from tests.unit.judge.lifted import lift_casts
+
+pytest.importorskip("transformers", reason=REASON)
+
+EQUAL, NOTICED = 1e-9, 1e-3
+SIZES = WhisperSizes(
+    layers=3, hidden=24, heads=4, ffn=40, mels=10, positions=11, out=24, projector=ProjectorSizes(kind="linear")
+)
+CLIPS = 3
+NAMES = {
+    "embed_positions": "embed.times",
+    "self_attn.q_proj": "attention.q",
+    "self_attn.k_proj": "attention.k",
+    "self_attn.v_proj": "attention.v",
+    "self_attn.out_proj": "attention.o",
+    "self_attn_layer_norm": "attention_norm",
+    "final_layer_norm": "mlp_norm",
+    "fc1": "mlp.up",
+    "fc2": "mlp.down",
+}
+"""What a name has inside, in their words and ours; of the rest each conv is in `embed`, and the last norm is `norm`."""
+
+
+def judge(patch: pytest.MonkeyPatch) -> Any:
+    """Their encoder of our sizes with random values, in float64, all of it trained."""
+    quiet()
+    from transformers import WhisperConfig
+    from transformers.models.whisper import modeling_whisper
+
+    lift_casts(patch, modeling_whisper)
+    config = WhisperConfig(
+        d_model=SIZES.hidden, encoder_layers=SIZES.layers, encoder_attention_heads=SIZES.heads,
+        encoder_ffn_dim=SIZES.ffn, num_mel_bins=SIZES.mels, max_source_positions=SIZES.positions,
+    )  # fmt: skip
+    config._attn_implementation = "eager"
+    model = modeling_whisper.WhisperEncoder(config).double().eval().requires_grad_(True)
+    randomize(model)
+    return model
+
+
+def in_our_words(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Their tensors by our names; filters (outputs, inputs, taps) as matrices, tap by tap."""
+    found = {}
+    for name, tensor in tensors.items():
+        for theirs, ours in NAMES.items():
+            name = name.replace(theirs, ours)
+        if name.startswith("conv"):
+            name = f"embed.{name}"
+            tensor = tensor.transpose(1, 2).flatten(1) if tensor.ndim > 1 else tensor
+        found["norm" + name.removeprefix("layer_norm") if name.startswith("layer_norm") else name] = tensor
+    return found
+
+
+def our_encoder(model: nn.Module, sizes: WhisperSizes) -> Chain:
+    """Our parts up to the last norm, with the judge's weights."""
+    with torch.device("meta"):
+        chain = build_chain(whisper_parts(sizes)[:-1])
+    tensors = {name: tensor.detach().clone() for name, tensor in in_our_words(dict(model.named_parameters())).items()}
+    chain.load_state_dict(tensors, strict=True, assign=True)
+    return chain.requires_grad_(True)
+
+
+def windows(clips: Tensor) -> AudioBatch:
+    """Clips (clips, mels, frames), packed."""
+    half, rows = SIZES.window // 2, SIZES.positions
+    frames = nn.functional.pad(clips, (half, half)).unfold(2, SIZES.window, SIZES.stride).permute(0, 2, 3, 1)
+    there = nn.functional.pad(torch.ones(clips.shape[2]), (half, half)).unfold(0, SIZES.window, SIZES.stride)
+    return AudioBatch(
+        frames.flatten(0, 1)[: CLIPS * rows],
+        there.bool().repeat(CLIPS, 1),
+        torch.arange(rows).repeat(CLIPS),
+        Segments.build([rows] * CLIPS, CLIPS * rows),
+    )
+
+
+def relative(distance: Tensor, expected: Tensor) -> float:
+    return (distance.norm() / expected.norm()).item()
+
+
+def test_rows_and_every_gradient_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = judge(monkeypatch)
+    generator = torch.Generator().manual_seed(2)
+    shape = (CLIPS, SIZES.mels, SIZES.positions * SIZES.stride)
+    clips = torch.randn(shape, generator=generator, dtype=torch.float64)
+    weights = torch.randn(CLIPS * SIZES.positions, SIZES.hidden, generator=generator, dtype=torch.float64)
+    expected = model(clips).last_hidden_state.flatten(0, 1)
+    (expected * weights).sum().backward()
+    chain = our_encoder(model, SIZES)
+    found = chain(None, windows(clips))[MAIN]
+    (found * weights).sum().backward()
+    assert relative(found - expected, expected) <= EQUAL
+    theirs = in_our_words({name: parameter.grad for name, parameter in model.named_parameters()})
+    ours = dict(chain.named_parameters())
+    assert ours.keys() == theirs.keys()
+    gradients = {name: parameter.grad for name, parameter in ours.items()}
+    assert all(gradient is not None for gradient in gradients.values())
+    different = {name: relative(gradients[name] - theirs[name], theirs[name]) for name in theirs}
+    assert {name: value for name, value in different.items() if value > EQUAL} == {}
+
+
+@pytest.mark.parametrize("change", [{"activation": "gelu_tanh"}, {"norm_eps": 1e-3}])
+def test_a_wrong_size_is_noticed(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = judge(monkeypatch)
+    clips = torch.randn((CLIPS, SIZES.mels, SIZES.positions * 2), dtype=torch.float64)
+    expected = model(clips).last_hidden_state.flatten(0, 1).detach()
+    found = our_encoder(model, replace(SIZES, **change))(None, windows(clips))[MAIN].detach()
+    assert relative(found - expected, expected) > EQUAL * 1e3

@@ -1,0 +1,54 @@
+"""Whether two configs have the same models: what names, shapes or reads the stored tensors, by key."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from counterpoint.config.load import load_config
+from counterpoint.config.models import ModelConfig
+from counterpoint.config.schema import Config
+from counterpoint.errors import ConfigError
+
+CONFIG_FILE = "config.yaml"
+_SHOWN_BY_SHAPES = ("vocab", "positions", "projector", "inputs")
+"""Keys that shapes show and values do not depend on, some of them about what a warm start may leave out."""
+
+
+def model_keys(config: Config) -> dict[str, Any]:
+    """What describes the stored tensors of all modules, by key."""
+    found: dict[str, Any] = {}
+    for name, module in config.modules.items():
+        found |= _keys_of(module.model, f"modules.{name}.model")
+    return found
+
+
+def first_other_key(run: Path, module: str, model: ModelConfig) -> str | None:
+    """The first key in which a run's module is of another model, with both values; None without one, or a config."""
+    try:
+        before = load_config(run / CONFIG_FILE).modules
+    except ConfigError:
+        return None
+    if module not in before:
+        return None
+    old, new = _keys_of(before[module].model, "model"), _keys_of(model, "model")
+    for key in sorted(old.keys() | new.keys()):
+        if key.split(".")[1] not in _SHOWN_BY_SHAPES and old.get(key) != new.get(key):
+            return f"{key} was {old.get(key)!r} there, got {new.get(key)!r}"
+    return None
+
+
+def _keys_of(model: ModelConfig, path: str) -> dict[str, Any]:
+    """All of a model but how its training is steered."""
+    found = _leaves(model.model_dump(mode="json"), path)
+    for key, value in found.items():
+        if key.endswith(".moe.bias_rate"):
+            # A number is a buffer, whatever the number; without one there is none.
+            found[key] = value is not None
+    return {key: value for key, value in found.items() if not key.endswith((".moe.balance", ".mamba.chunk"))}
+
+
+def _leaves(tree: Mapping[str, Any], path: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _leaves(value, f"{path}.{key}") if isinstance(value, dict) else {f"{path}.{key}": value}
+    return found

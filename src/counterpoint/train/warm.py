@@ -49,13 +49,15 @@ class Values(Protocol):
 
 
 def check_warm_starts(config: Config, plan: Plan) -> None:
-    """Raise CheckpointError or ConfigError unless every `init_from` gives all values of its module and no others.
-
-    A run that goes on from a checkpoint of its own reads nothing else.
-    """
+    """`check_values` of a run, unless it goes on from a checkpoint of its own and reads nothing else."""
     if newest_step(config) is None:
-        for module in config.modules:
-            _values(config, plan.sizes[module], module)
+        check_values(config, plan)
+
+
+def check_values(config: Config, plan: Plan) -> None:
+    """Raise CheckpointError or ConfigError unless every `init_from` gives all values of its module and no others."""
+    for module in config.modules:
+        _values(config, plan.sizes[module], module)
 
 
 def warm_start(config: Config, plan: Plan, held: Iterable[LocalParameter | LocalBuffer]) -> None:

@@ -32,6 +32,7 @@ from counterpoint.plan.sizes import DecoderSizes, VitSizes
 from counterpoint.setup import vocabulary
 from counterpoint.train.optimizer import is_exempt, learning_rate
 from counterpoint.verify.compare import Observation
+from counterpoint.verify.whole import begin_with
 
 
 @dataclass
@@ -197,6 +198,7 @@ class Reference:
             initialize_(parameter.detach(), block, self.config.run.seed, module, facts_of(sizes).residual_sums)
         for buffer in chain.buffers():
             buffer.zero_()
+        begin_with(self.config, module, sizes, chain)
         return chain
 
     def _is_trained(self, module: str, name: str) -> bool:

@@ -228,14 +228,14 @@ def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None
     read_blocks(folder, tensors, group)
 
 
-def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The global shape of every tensor of a checkpoint, by its key; raises CheckpointError."""
+def stored_shapes(folder: Path, remedy: str = _REMEDY) -> dict[str, tuple[int, ...]]:
+    """The global shape of every tensor of a checkpoint, by its key; raises CheckpointError, which ends in `remedy`."""
     try:
         stored: dict[str, Any] = PlainReader(folder).read_metadata().state_dict_metadata
         return {key: tuple(tensor.size) for key, tensor in stored.items()}
     except Exception as error:  # A torn pickle raises whatever its bytes happen to spell.
         raise CheckpointError(
-            f"{folder}: no readable checkpoint metadata ({_sentence(error)}), expected a complete checkpoint; {_REMEDY}"
+            f"{folder}: no readable checkpoint metadata ({_sentence(error)}), expected a complete checkpoint; {remedy}"
         ) from None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from counterpoint.config.load import load_config
-from counterpoint.config.models import ModelConfig
+from counterpoint.config.models import DecoderConfig, ModelConfig
 from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError
 
@@ -40,6 +40,9 @@ def first_other_key(run: Path, module: str, model: ModelConfig) -> str | None:
 def _keys_of(model: ModelConfig, path: str) -> dict[str, Any]:
     """All of a model but how its training is steered."""
     found = _leaves(model.model_dump(mode="json"), path)
+    if isinstance(model, DecoderConfig):
+        # Left out or written out, they are the same model.
+        found |= {f"{path}.kv_heads": model.num_kv_heads, f"{path}.head_dim": model.head_size}
     for key, value in found.items():
         if key.endswith(".moe.bias_rate"):
             # A number is a buffer, whatever the number; without one there is none.

@@ -157,7 +157,7 @@ def _of_run(where: str, path: Path, config: Config, module: str, shapes: Shapes,
     init = config.modules[module].init_from
     assert init is not None, "only a module with a warm start is filled"
     folder, theirs = _checkpoint(where, path), init.module or module
-    stored, prefix = stored_shapes(folder), f"model/{theirs}."
+    stored, prefix = stored_shapes(folder, f"choose another in {where}.path"), f"model/{theirs}."
     found = {key.removeprefix(prefix): shape for key, shape in stored.items() if key.startswith(prefix)}
     if not found:
         known = sorted({key.split("/")[1].split(".")[0] for key in stored if key.startswith("model/")})

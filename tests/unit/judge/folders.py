@@ -14,7 +14,7 @@ from tests.unit.judge.models import Config, random_tensors
 
 
 def write_folder(path: Path, config: Config, dtype: torch.dtype = torch.float64, shards: int = 1) -> dict[str, Tensor]:
-    """Write a model's config.json and its tensors in `shards` files; returns our tensors, as a reader is to see them."""
+    """Write a model's config.json and its tensors in `shards` files; returns ours, as a reader is to see them."""
     sizes = sizes_of(config)
     theirs = {n: t.to(dtype) for n, t in from_ours(config["model_type"], random_tensors(sizes), sizes).items()}
     write_tensors(path, config, theirs, shards)

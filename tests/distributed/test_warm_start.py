@@ -10,13 +10,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from counterpoint.config.load import dump_config
 from counterpoint.config.schema import Config
 from counterpoint.convert.folder import ModelFolder
 from counterpoint.convert.links import Place
-from counterpoint.setup import prepare_run
+from counterpoint.errors import CheckpointError
+from counterpoint.setup import build_plan, prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.saving import Saver
-from counterpoint.train.warm import warm_start
+from counterpoint.train.warm import check_warm_starts, warm_start
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
@@ -88,10 +90,16 @@ def test_another_run_on_another_layout_under_another_name(pool: Pool, tmp_path: 
     write_folder(tmp_path / "model", QWEN)
     source = dense("tied_over_pp3_tp2", tmp_path / "model", **{"run.dir": str(tmp_path / "run")})
     saved = pool.run(_save_task, source)
+    (tmp_path / "run" / "config.yaml").write_text(dump_config(source))
     language = {"path": str(tmp_path / "run"), "module": "language"}
     vision = {"path": str(tmp_path / "run/checkpoints/step-00000003"), "fresh": ["projector.*"]}
     inits = {"modules.language.init_from": language, "modules.vision.init_from": vision, "run.seed": 9}
     config = dense("colocated_dp4_to_tp2_dp2", tmp_path / "model", **inits)
+    projector = {"modules.vision.model.projector.activation": "relu2"}
+    check_warm_starts(override(config, projector), build_plan(config))
+    loads_it = {"modules.vision.init_from.fresh": []}
+    with pytest.raises(CheckpointError, match=r"model.projector.activation was 'gelu_tanh' there, got 'relu2'"):
+        check_warm_starts(override(config, projector | loads_it), build_plan(config))
     _demand_equal(pool.run(_loaded_task, config), _of(saved, "language"))
     loaded, anew = pool.run(_loaded_task, config, "vision"), _of(saved, "vision")
     kept = {name for name in loaded if not name.startswith("projector.")}

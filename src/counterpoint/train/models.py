@@ -1,6 +1,6 @@
 """Whether two configs have the same models: what names, shapes or reads the stored tensors, by key."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError
 
 CONFIG_FILE = "config.yaml"
-_SHOWN_BY_SHAPES = ("vocab", "positions", "projector", "inputs")
-"""Keys that shapes show and values do not depend on, some of them about what a warm start may leave out."""
+_SHOWN_BY_SHAPES = ("vocab", "positions", "inputs")
+"""Keys that say nothing beyond the shapes, and may say it in several ways."""
 
 
 def model_keys(config: Config) -> dict[str, Any]:
@@ -22,8 +22,11 @@ def model_keys(config: Config) -> dict[str, Any]:
     return found
 
 
-def first_other_key(run: Path, module: str, model: ModelConfig) -> str | None:
-    """The first key in which a run's module is of another model, with both values; None without one, or a config."""
+def first_other_key(run: Path, module: str, model: ModelConfig, left_out: Collection[str] = ()) -> str | None:
+    """The first key in which a run's module is of another model, with both values; None without one, or a config.
+
+    Sections of the model named in `left_out` may differ.
+    """
     try:
         before = load_config(run / CONFIG_FILE).modules
     except ConfigError:
@@ -32,7 +35,7 @@ def first_other_key(run: Path, module: str, model: ModelConfig) -> str | None:
         return None
     old, new = _keys_of(before[module].model, "model"), _keys_of(model, "model")
     for key in sorted(old.keys() | new.keys()):
-        if key.split(".")[1] not in _SHOWN_BY_SHAPES and old.get(key) != new.get(key):
+        if key.split(".")[1] not in (*_SHOWN_BY_SHAPES, *left_out) and old.get(key) != new.get(key):
             return f"{key} was {old.get(key)!r} there, got {new.get(key)!r}"
     return None
 

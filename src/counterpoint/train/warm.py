@@ -39,6 +39,7 @@ from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.resume import newest_step
 
 Shapes = Mapping[str, tuple[int, ...]]
+_PROJECTORS = ("projector.", "taps.")
 
 
 class Values(Protocol):
@@ -137,6 +138,8 @@ def _size_problems(where: str, path: Path, ours: DecoderSizes, theirs: DecoderSi
     model = where.removesuffix("init_from") + "model"
     for key, got, expected in differences(ours, theirs):
         remedy = f"set {model}.{key}={show(expected)}, or choose a model that fits"
+        if key == "bias":
+            remedy = "choose another model, because no key gives biases to all linears"
         yield Problem(f"{model}.{key}", show(got), f"{show(expected)}, as {path / CONFIG_NAME} says", remedy)
 
 
@@ -164,7 +167,9 @@ def _of_run(where: str, path: Path, config: Config, module: str, shapes: Shapes,
         raise CheckpointError(
             f"{where}: {folder} has no module {theirs!r}, expected one of {', '.join(known)}; name it in {where}.module"
         )
-    key = first_other_key(folder.parent.parent, theirs, config.modules[module].model)
+    projects = any(name.startswith(_PROJECTORS) for name in shapes.keys() - set(fresh))
+    left_out = () if projects else ("projector", "tap_norm")
+    key = first_other_key(folder.parent.parent, theirs, config.modules[module].model, left_out)
     if key is not None:
         raise CheckpointError(f"{where}: {folder} is of another model: {key}; restore it or choose another checkpoint")
     _demand_names(f"{where}: {folder}", {n: s for n, s in shapes.items() if n not in fresh}, found, fresh)

@@ -89,6 +89,13 @@ def test_sizes_that_differ_are_named_with_the_value_to_set(
     assert len(said.splitlines()) == 1
 
 
+def test_what_no_key_can_say_is_not_advised(counterpoint: Command, config: Path, tmp_path: Path) -> None:
+    write_folder(tmp_path / "model", LLAMA | {"attention_bias": True, "mlp_bias": True})
+    said = _refused(counterpoint, config, tmp_path, f"{KEY}={tmp_path / 'model'}")
+    assert "model.bias: got false, expected true" in said
+    assert "choose another model, because no key gives biases to all linears" in said
+
+
 def test_all_sizes_that_differ_are_listed(counterpoint: Command, config: Path, tmp_path: Path) -> None:
     write_folder(tmp_path / "model", LLAMA | {"intermediate_size": 20, "rope_theta": 5e5})
     assert len(_refused(counterpoint, config, tmp_path, f"{KEY}={tmp_path / 'model'}").splitlines()) == 2

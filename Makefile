@@ -18,8 +18,8 @@ test: lint types $(STAMP)
 	$(call timed,tests on ranks,$(PYTHON) -m pytest --durations=15 tests/distributed tests/parity)
 
 lint: $(STAMP)
-	$(call timed,lint,$(VENV)/bin/ruff check src tests benchmarks)
-	$(call timed,format,$(VENV)/bin/ruff format --check src tests benchmarks)
+	$(call timed,lint,$(VENV)/bin/ruff check src tests benchmarks examples)
+	$(call timed,format,$(VENV)/bin/ruff format --check src tests benchmarks examples)
 
 types: $(STAMP)
 	$(call timed,types,$(VENV)/bin/mypy)

@@ -12,6 +12,7 @@ from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_loca
 from counterpoint.plan.plan import Plan
 from counterpoint.setup import check_device, device_type, prepare_run
 from counterpoint.train.folder import check_run_folder, lock_run_folder, open_run_folder
+from counterpoint.train.warm import check_warm_starts
 
 
 def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), port: int = 0) -> None:
@@ -22,6 +23,7 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
     config = load_config(source.resolved() if isinstance(source, Config) else source, overrides)
     plan, corpus = prepare_run(config)
     check_device(config)
+    check_warm_starts(config, plan)
     if is_joined(os.environ):
         join(config, plan, corpus)
         return

@@ -24,10 +24,7 @@ def _only(*values: object) -> Callable[[Any], bool]:
     return lambda value: value in values
 
 
-LATER: tuple[Later, ...] = (
-    Later("modules.*.init_from", "a warm start", _only(None), "null"),
-    Later("training.compile", "compilation", _only(False), "false"),
-)
+LATER: tuple[Later, ...] = (Later("training.compile", "compilation", _only(False), "false"),)
 
 
 def later_problems(config: Config) -> list[Problem]:

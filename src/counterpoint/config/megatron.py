@@ -98,14 +98,14 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("--freeze-lm",), ("modules.language.train",), "`none` freezes"),
     Row(("--training-stage",), ("modules.*.train",), "`all`, `none` or patterns of names, per module"),
-    Row(("--load-vision-from",), ("modules.vision.init_from",), "a warm start of one module"),
+    Row(("--load-vision-from",), ("modules.vision.init_from",), "a warm start of one module, by rank and block"),
     Row(("--load", "--dataloader-save"), ("checkpoint.resume",), "the data state is part of a checkpoint"),
     Row(("--save",), ("run.dir",), "everything that a run writes is in its folder"),
     Row(("--save-interval",), ("checkpoint.every_steps",), "the last step is always saved"),
     Row(
         ("--no-load-strict", "--allow-missing-vision-projection-checkpoint"),
-        (),
-        "loading is strict; a projector that a warm start lacks stays initialised",
+        ("modules.vision.init_from.fresh",),
+        "loading is strict; what is not to be loaded is named, like `projector.*`",
     ),
     Row(("eval_interval", "--eval-interval"), ("evaluation.every_steps",), "evaluation has its own section"),
     Row(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from counterpoint.config.data import (
     AudioConfig,
@@ -59,6 +59,21 @@ LayerKinds = Annotated[tuple[Literal["*", "-", "M", "E", "L"], ...], Field(stric
 """Kinds of layers, each by its letter."""
 
 
+class InitFromConfig(Section):
+    """Values that a module begins with: those of a Hugging Face folder, of a run, or of one of its checkpoints.
+
+    `module` is its name in that run (null: the same). What fits a pattern of `fresh` begins anew, as without the key.
+    """
+
+    path: Text
+    module: ModuleName | None = None
+    fresh: Patterns = ()
+
+
+def _path_alone(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
 class ModuleConfig(Section):
     """One node of the model graph: what it computes and where, what of it is trained, and how.
 
@@ -71,7 +86,7 @@ class ModuleConfig(Section):
     layout: LayoutConfig = LayoutConfig()
     train: Literal["all", "none"] | Patterns = "all"
     recompute: Literal["none", "full"] | LayerKinds = "none"
-    init_from: Text | None = None
+    init_from: Annotated[InitFromConfig | None, BeforeValidator(_path_alone)] = None
     weight: Count = 1
     optimizer: OptimizerConfig
 
@@ -135,6 +150,7 @@ __all__ = [
     "EvaluationConfig",
     "ExpertLayoutConfig",
     "ImageConfig",
+    "InitFromConfig",
     "ItemEncoderConfig",
     "LayoutConfig",
     "LearningRateConfig",

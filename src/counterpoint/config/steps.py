@@ -1,6 +1,7 @@
 """How a step is run: schedules, what is trained and what is computed again, checked against the modules."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from counterpoint.config.graph import unreached
 from counterpoint.config.models import DecoderConfig
@@ -15,6 +16,8 @@ def step_problems(config: Config) -> Iterator[Problem]:
     for name, module in config.modules.items():
         if not module.train:
             yield Problem(f"modules.{name}.train", "[]", "all, none or patterns of names", "write none to freeze it")
+        if module.init_from is not None:
+            yield from _warm_problems(f"modules.{name}.init_from.path", module.init_from.path, config.run.dir)
         yield from _chunk_problems(f"modules.{name}", module)
         yield from _recompute_problems(f"modules.{name}", module, name not in idle)
     if all(module.train == "none" for module in config.modules.values()):
@@ -58,6 +61,13 @@ def _schedule_problems(config: Config, idle: tuple[str, ...]) -> Iterator[Proble
         yield Problem(
             "schedule.kind", '"interleaved"', "a module with chunks", "set modules.*.layout.chunks or take 1f1b"
         )
+
+
+def _warm_problems(where: str, path: str, run: str) -> Iterator[Problem]:
+    """A run that starts anew sets its older checkpoints aside, and goes on from them otherwise."""
+    if Path(run).absolute() in (Path(path).absolute(), *Path(path).absolute().parents):
+        expected = f"a folder outside run.dir, {show(run)}"
+        yield Problem(where, show(path), expected, "choose another run.dir, or leave it out to resume that run")
 
 
 def _chunk_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:

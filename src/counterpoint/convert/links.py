@@ -1,12 +1,18 @@
 """Links: how tensors of ours lie in tensors of a checkpoint. Each is linear, so gradients convert as weights do."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
+
+Place = tuple[slice, ...]
+"""Where a piece lies in a tensor: a slice for each dim."""
+
+Read = Callable[[str, Place | None], Tensor]
+"""Reads a piece of a checkpoint's tensor by its name, None for all of it."""
 
 
 class Link(ABC):
@@ -23,6 +29,10 @@ class Link(ABC):
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The tensors named `ours` -> those named `theirs`."""
 
+    def piece(self, name: str, place: Place, read: Read) -> Tensor:
+        """A piece of the tensor of ours `name`; links that need not `read` whole tensors for it have their own way."""
+        return self.to_ours([read(one, None) for one in self.theirs])[self.ours.index(name)][place]
+
 
 @final
 @dataclass(frozen=True)
@@ -37,6 +47,9 @@ class Same(Link):
 
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         return list(tensors)
+
+    def piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        return read(self.theirs[0], place)
 
 
 @final
@@ -60,6 +73,13 @@ class Joined(Link):
         joined = torch.cat(list(tensors))
         return [joined.unsqueeze(1) if self.depthwise else joined]
 
+    def piece(self, name: str, place: Place, read: Read) -> Tensor:
+        before = sum(self.rows[: self.ours.index(name)])
+        rows = slice(before + place[0].start, before + place[0].stop)
+        if self.depthwise:
+            return read(self.theirs[0], (rows, slice(0, 1), *place[1:])).squeeze(1)
+        return read(self.theirs[0], (rows, *place[1:]))
+
 
 @final
 @dataclass(frozen=True)
@@ -75,3 +95,6 @@ class Stacked(Link):
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         (stacked,) = tensors
         return list(stacked.unbind())
+
+    def piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        return torch.stack([read(one, place[1:]) for one in self.theirs[place[0]]])

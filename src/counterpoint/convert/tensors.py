@@ -1,6 +1,6 @@
 """All tensors of a model: a checkpoint's to ours and back, with every name and shape accounted for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from counterpoint.models.decoder import decoder_parts
 from counterpoint.plan.sizes import DecoderSizes
 
 _NAMED_AT_MOST = 8
+_SAME_MODEL = "check that family, sizes and tensors are of one model"
 
 
 def to_ours(family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes) -> dict[str, Tensor]:
@@ -34,6 +35,23 @@ def from_ours(family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes) -
     links, ours = _links_and_shapes(family, sizes)
     _demand_same("The model", tensors, ours)
     return _converted(links, tensors)
+
+
+def demand_tensors(
+    owner: str, shapes: Mapping[str, tuple[int, ...]], family: str, sizes: DecoderSizes, fresh: Collection[str]
+) -> list[Link]:
+    """The links of a model to a checkpoint that has tensors of these `shapes`; raises CheckpointError.
+
+    The checkpoint may lack what only parameters of ours named in `fresh` have.
+    """
+    links, ours = _links_and_shapes(family, sizes)
+    theirs = _converted(links, ours)
+    needed = {name for link in links if not set(link.ours) <= set(fresh) for name in link.theirs}
+    _refuse(owner, "lacks", needed - shapes.keys(), "choose another, or name what begins anew in init_from.fresh")
+    _refuse(owner, "has the unknown", shapes.keys() - theirs.keys())
+    for name in sorted(needed):
+        _demand_shape(owner, name, shapes[name], theirs[name])
+    return links
 
 
 def _links_and_shapes(family: str, sizes: DecoderSizes) -> tuple[list[Link], dict[str, Tensor]]:
@@ -59,15 +77,19 @@ def _demand_same(owner: str, found: Mapping[str, Tensor], expected: Mapping[str,
     _refuse(owner, "lacks", expected.keys() - found.keys())
     _refuse(owner, "has the unknown", found.keys() - expected.keys())
     for name, tensor in expected.items():
-        if found[name].shape != tensor.shape:
-            raise CheckpointError(
-                f"{owner} has {name} of shape {tuple(found[name].shape)}, expected {tuple(tensor.shape)}: "
-                "check that sizes and tensors are of one model."
-            )
+        _demand_shape(owner, name, tuple(found[name].shape), tensor)
 
 
-def _refuse(owner: str, verb: str, names: set[str]) -> None:
+def _demand_shape(owner: str, name: str, found: tuple[int, ...], expected: Tensor) -> None:
+    if found != tuple(expected.shape):
+        raise CheckpointError(
+            f"{owner} has {name} of shape {found}, expected {tuple(expected.shape)}: "
+            "check that sizes and tensors are of one model."
+        )
+
+
+def _refuse(owner: str, verb: str, names: set[str], remedy: str = _SAME_MODEL) -> None:
     if names:
         shown = ", ".join(sorted(names)[:_NAMED_AT_MOST])
         rest = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-        raise CheckpointError(f"{owner} {verb} {shown}{rest}: check that family, sizes and tensors are of one model.")
+        raise CheckpointError(f"{owner} {verb} {shown}{rest}: {remedy}.")

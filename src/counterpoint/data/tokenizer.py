@@ -1,6 +1,7 @@
 """The tokenizer: a `tokenizers` file with its special tokens named, and how a small one is trained."""
 
 import hashlib
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,13 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; special tokens are left out."""
         return self.backend.decode(list(ids), skip_special_tokens=True)
+
+
+def copy_tokenizer(given: Path, path: Path) -> Tokenizer:
+    """The tokenizer of a file, of which a copy is put at `path`; raises DataError as `Tokenizer.load` does."""
+    tokenizer = Tokenizer.load(given)
+    shutil.copyfile(given, path)
+    return tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, path: Path) -> Tokenizer:

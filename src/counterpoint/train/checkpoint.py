@@ -17,7 +17,6 @@ import torch.distributed as dist
 from pydantic import TypeAdapter, ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
@@ -33,6 +32,7 @@ from counterpoint.config.section import Index
 from counterpoint.data.fingerprint import Fingerprint
 from counterpoint.errors import CheckpointError, RunError
 from counterpoint.parallelize.blocks import Block
+from counterpoint.train.metadata import PlainReader
 
 STATE_FILE = "state.json"
 _REMEDY = "take another step by removing the folder, or start anew with checkpoint.resume=none"
@@ -216,27 +216,41 @@ def read_tensors(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None
 
     Raises CheckpointError.
     """
-    try:
-        stored: dict[str, Any] = FileSystemReader(folder).read_metadata().state_dict_metadata
-    except Exception as error:  # A torn pickle raises whatever its bytes happen to spell.
-        raise CheckpointError(
-            f"{folder}: no readable checkpoint metadata ({_sentence(error)}), expected a complete checkpoint; {_REMEDY}"
-        ) from None
+    stored = stored_shapes(folder)
     _check_keys(folder, [key for key in stored if key.startswith(prefix)], tensors.keys(), group)
     for key, block in tensors.items():
-        expected, found = tuple(block.global_shape), tuple(stored[key].size)
+        expected, found = tuple(block.global_shape), stored[key]
         if expected != found:
             raise CheckpointError(
                 f"{folder}: {key} has the shape {found}, expected {expected}: it is the checkpoint of another model; "
                 "use the config that it was written with, or another run.dir"
             )
+    read_blocks(folder, tensors, group)
+
+
+def stored_shapes(folder: Path, remedy: str = _REMEDY) -> dict[str, tuple[int, ...]]:
+    """The global shape of every tensor of a checkpoint, by its key; raises CheckpointError, which ends in `remedy`."""
+    try:
+        stored: dict[str, Any] = PlainReader(folder).read_metadata().state_dict_metadata
+        return {key: tuple(tensor.size) for key, tensor in stored.items()}
+    except Exception as error:  # A torn pickle raises whatever its bytes happen to spell.
+        raise CheckpointError(
+            f"{folder}: no readable checkpoint metadata ({_sentence(error)}), expected a complete checkpoint; {remedy}"
+        ) from None
+
+
+def read_blocks(folder: Path, tensors: Tensors, group: dist.ProcessGroup | None) -> None:
+    """Load into the blocks in place, all ranks of `group` together or, without one, this process alone.
+
+    All keys and shapes are those of the checkpoint. Raises CheckpointError.
+    """
     with warnings.catch_warnings():
         # DCP warns that it loads in a single process, which is what is asked for here.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         try:
             load(
                 dict(tensors),
-                checkpoint_id=folder,
+                storage_reader=PlainReader(folder),
                 planner=_BlockLoadPlanner(),
                 process_group=group,
                 no_dist=group is None,

@@ -3,19 +3,18 @@
 import fcntl
 import json
 import platform
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from counterpoint.check.grid import format_programs
 from counterpoint.config.load import dump_config, load_config
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, ConfigError, DataError
 from counterpoint.plan.plan import Plan
+from counterpoint.train.models import CONFIG_FILE, model_keys
 from counterpoint.train.resume import newest_step, state_to_resume
 
-CONFIG_FILE = "config.yaml"
 LOCK_FILE = "lock"
 _PACKAGES = ("counterpoint", "torch", "numpy", "pydantic", "pyarrow", "tokenizers")
 
@@ -83,7 +82,7 @@ def _check_models(config: Config, folder: Path) -> None:
         before = load_config(folder / CONFIG_FILE)
     except ConfigError:
         return
-    old, new = _models(before), _models(config)
+    old, new = model_keys(before), model_keys(config)
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if differing:
         key = differing[0]
@@ -91,27 +90,6 @@ def _check_models(config: Config, folder: Path) -> None:
             f"run.dir: {folder} holds checkpoints of another model: {key} was {old.get(key)!r} there, "
             f"got {new.get(key)!r}; restore it, choose another run.dir, or start anew with checkpoint.resume=none"
         )
-
-
-def _models(config: Config) -> dict[str, Any]:
-    """What names, shapes or reads the stored tensors, by key: all of each model but how its training is steered."""
-    found: dict[str, Any] = {}
-    for name, module in config.modules.items():
-        found |= _leaves(module.model.model_dump(mode="json"), f"modules.{name}.model")
-    for key, value in found.items():
-        if key.endswith(".moe.bias_rate"):
-            # A number is a buffer, whatever the number; without one there is none.
-            found[key] = value is not None
-    return {
-        key: value for key, value in found.items() if not key.endswith((".moe.balance", ".mamba.chunk", ".mtp.weight"))
-    }
-
-
-def _leaves(tree: Mapping[str, Any], path: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _leaves(value, f"{path}.{key}") if isinstance(value, dict) else {f"{path}.{key}": value}
-    return found
 
 
 def _versions() -> dict[str, str]:

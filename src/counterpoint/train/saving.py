@@ -18,6 +18,7 @@ from counterpoint.train.checkpoint import (
 )
 from counterpoint.train.engine import Engine
 from counterpoint.train.resume import newest_step, state_to_resume
+from counterpoint.train.warm import warm_start
 
 
 def model_tensors(engine: Engine) -> dict[str, StoredBlock]:
@@ -50,9 +51,11 @@ class Saver:
         )
 
     def resume(self, engine: Engine) -> TrainingState:
-        """Load the newest complete checkpoint if `checkpoint.resume` is auto and there is one; else start at step 0."""
+        """Load the newest complete checkpoint if `checkpoint.resume` is auto and there is one; else start at step 0,
+        with the values that `init_from` gives."""
         newest = self._agreed(newest_step(self._config))
         if newest is None:
+            warm_start(self._config, engine.plan, engine.held)
             return TrainingState(seed=self._config.run.seed, data_step=0, optimizer_step=0, data=self._data)
         folder = checkpoint_folder(self._run, newest)
         state = state_to_resume(self._config, newest)

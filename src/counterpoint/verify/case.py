@@ -18,6 +18,7 @@ from counterpoint.setup import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.parameters import LocalParameter
 from counterpoint.train.replica import dtype_of
+from counterpoint.train.warm import warm_start
 from counterpoint.verify.compare import TOLERANCES, Difference, Observation, compare_step
 from counterpoint.verify.member import Member
 from counterpoint.verify.reference import Reference
@@ -63,6 +64,7 @@ def verify_task(member: Member, config: Config) -> CaseResult | None:
         return None
     engine = Engine(config, plan, groups, observers=(member.observe,))
     try:
+        warm_start(config, plan, engine.held)
         ours, batches = _train(config, engine, groups, corpus, rank)
     finally:
         engine.close()

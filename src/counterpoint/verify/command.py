@@ -14,6 +14,7 @@ from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config, DecoderConfig
 from counterpoint.errors import ConfigError, CounterpointError
 from counterpoint.setup import device_type, prepare_run
+from counterpoint.train.warm import check_values
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.compare import TOLERANCES
 from counterpoint.verify.draw import Case, candidate, choose
@@ -36,7 +37,8 @@ class Outcome:
 def verify(config: Config, dtype: str = "float64") -> CaseResult:
     """Train two steps on a config's own layout and data and in one process, and compare; raises InputError."""
     verified = as_verified(config, dtype)
-    prepare_run(verified)
+    plan, _corpus = prepare_run(verified)
+    check_values(verified, plan)
     with Pool(verified.world.size, device_type(verified)) as pool:
         result: CaseResult = pool.run(verify_task, verified)
     return result

@@ -88,6 +88,8 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     data["modules"] = {name: data["modules"][name] | training[name] | {"layout": layouts[name]} for name in names}
     for module in data["modules"].values():
         module["optimizer"] |= {"eps": 1e-3}
+        # Models are drawn as well, so values that fit the config's own may not fit theirs.
+        module["init_from"] = None
     words = base.modules[language].model
     data["modules"][language]["model"] |= _draw_variant(words, layouts[language], generator)
     microbatches = generator.choice([1, 2, 2, 3, 4, 5, 8])

@@ -32,6 +32,7 @@ from counterpoint.plan.sizes import AudioSizes, DecoderSizes, VitSizes
 from counterpoint.setup import vocabulary
 from counterpoint.train.optimizer import is_exempt, learning_rate
 from counterpoint.verify.compare import Observation
+from counterpoint.verify.whole import begin_with
 
 
 @dataclass
@@ -224,6 +225,7 @@ class Reference:
             initialize_(parameter.detach(), block, self.config.run.seed, module, facts_of(sizes).residual_sums)
         for name, buffer in chain.named_buffers():
             initialize_buffer_(buffer, name)
+        begin_with(self.config, module, sizes, chain)
         return chain
 
     def _is_trained(self, module: str, name: str) -> bool:

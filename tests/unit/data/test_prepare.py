@@ -13,7 +13,7 @@ from counterpoint.data.images import ItemSettings
 from counterpoint.data.index import TOKENIZER_NAME, Index
 from counterpoint.data.prepare import PrepareSummary, prepare
 from counterpoint.data.prepared import PreparedSource
-from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 
 DEMO = ItemSettings("vision", patch=12, merge=1, size=72, max_patches=36)
@@ -66,6 +66,20 @@ def test_preparing_again_is_the_same_and_another_seed_is_not(emoji: PrepareSumma
     captions = [emoji.caption for emoji in load_corpus()]
     assert choose_compositions(captions, 0) == choose_compositions(reversed(captions), 0)
     assert choose_compositions(captions, 0) != choose_compositions(captions, 1)
+
+
+def test_the_emoji_corpus_takes_a_tokenizer_of_yours(emoji: PrepareSummary, tmp_path: Path) -> None:
+    train_tokenizer(["one of mine"], 300, tmp_path / "mine.json")
+    given = prepare("emoji", tmp_path / "out", tokenizer=tmp_path / "mine.json")
+    assert (tmp_path / "out" / TOKENIZER_NAME).read_bytes() == (tmp_path / "mine.json").read_bytes()
+    assert given.vocabulary != emoji.vocabulary
+    assert given.manifest.splits == emoji.manifest.splits
+    index, tokenizer = Index(given.out), Tokenizer.load(tmp_path / "mine.json")
+    tokens, _loss = index.tokens(7)
+    assert tokenizer.decode(tokens.tolist()) == index.text(7)
+    with pytest.raises(DataError, match="the file cannot be read"):
+        prepare("emoji", tmp_path / "other", tokenizer=tmp_path / "none.json")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""A Hugging Face folder: its config.json, and tensors in safetensors files of which any piece can be read alone."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, final
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from counterpoint.convert.links import Place
+from counterpoint.errors import CheckpointError
+
+CONFIG_NAME, SINGLE_NAME, INDEX_NAME = "config.json", "model.safetensors", "model.safetensors.index.json"
+_NUMBERS = ("F64", "F32", "F16", "BF16")
+"""Types of elements that are read, as safetensors calls them."""
+
+
+@final
+class ModelFolder:
+    """A folder whose headers are read; `shapes` are those of all tensors by name. Nothing in it is executed.
+
+    Raises CheckpointError if the folder is not whole, or holds numbers that are not plain.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config: dict[str, Any] = _object(path / CONFIG_NAME)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._file_of: dict[str, Any] = {}
+        for file in _files(path):
+            opened = _open(file)
+            for name in opened.keys():  # noqa: SIM118 (the file is no mapping)
+                self._adopt(file, opened, name)
+
+    def read(self, name: str, place: Place | None) -> Tensor:
+        """A piece of a tensor, or all of it, in the dtype that it is stored in."""
+        stored = self._file_of[name]
+        tensor: Tensor = stored.get_tensor(name) if place is None else stored.get_slice(name)[place]
+        return tensor
+
+    def _adopt(self, file: Path, opened: Any, name: str) -> None:
+        if name in self.shapes:
+            raise CheckpointError(f"{file}: {name} stands in another file of the folder as well; {_REMEDY}")
+        stored = opened.get_slice(name)
+        if stored.get_dtype() not in _NUMBERS:
+            raise CheckpointError(
+                f"{file}: {name} is of type {stored.get_dtype()}, expected one of {', '.join(_NUMBERS)}; save the "
+                "model without quantization"
+            )
+        self.shapes[name], self._file_of[name] = tuple(stored.get_shape()), opened
+
+
+_REMEDY = "save the model anew with save_pretrained"
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The files with tensors: one, or those that an index names."""
+    if (path / SINGLE_NAME).is_file():
+        yield path / SINGLE_NAME
+        return
+    if not (path / INDEX_NAME).is_file():
+        raise CheckpointError(
+            f"{path}: has neither {SINGLE_NAME} nor {INDEX_NAME}, expected one of them, because pickled weights are "
+            f"not read; {_REMEDY}"
+        )
+    file_of = _object(path / INDEX_NAME).get("weight_map")
+    if not isinstance(file_of, dict) or not all(
+        isinstance(name, str) and name == Path(name).name for name in file_of.values()
+    ):
+        raise CheckpointError(f"{path / INDEX_NAME}: no weight_map from tensors to files of the folder; {_REMEDY}")
+    for name in sorted(set(file_of.values())):
+        yield path / name
+
+
+def _open(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: cannot be read ({error}), expected a safetensors file; {_REMEDY}") from None
+
+
+def _object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: cannot be read ({error}), expected JSON; {_REMEDY}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: holds no object, expected keys and values; {_REMEDY}")
+    return content

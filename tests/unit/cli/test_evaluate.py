@@ -60,7 +60,7 @@ def test_what_was_left_out_is_said(counterpoint: Command, run: Path, held_out: P
     name = f"{held_out}:held_out"
     ended = counterpoint("evaluate", run, "--split", name)
     assert ended.code == 0, ended.err
-    assert "left out: 1 without a target and 1 with an unreadable image (the first: document 2: " in ended.out
+    assert "left out: 1 without a target and 1 with an unreadable item (the first: document 2: " in ended.out
     record = json.loads((run / "evaluation.json").read_text())
     assert [row["index"] for row in record["splits"][name]] == [0, 3]
     assert record["left_out"][name].startswith("1 without a target")

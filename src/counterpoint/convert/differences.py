@@ -15,8 +15,9 @@ _USED_BY = {
 }  # fmt: skip
 """Sizes that mean nothing in a decoder without layers of this kind."""
 
-_FREE = {"inserts", "chunk", "balance"}
-"""Sizes that a model may change at any time: where features join, how Mamba-2 is computed, how a loss is weighed."""
+_FREE = {"inserts", "chunk", "balance", "mtp"}
+"""Sizes that may change at any time: where features join, how Mamba-2 is computed, how a loss is weighed; and depths of
+multi-token prediction, whose parameters have names of their own."""
 
 
 def differences(ours: DecoderSizes, theirs: DecoderSizes) -> Iterator[Difference]:

@@ -14,14 +14,18 @@ from counterpoint.plan.sizes import DecoderSizes
 
 _NAMED_AT_MOST = 8
 _SAME_MODEL = "check that family, sizes and tensors are of one model"
+_NAME_IT = "choose another, or name what begins anew in init_from.fresh"
 
 
-def to_ours(family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes) -> dict[str, Tensor]:
+def to_ours(
+    family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes, fresh: Collection[str] = ()
+) -> dict[str, Tensor]:
     """A checkpoint's tensors as the parameters and buffers of our decoder; raises CheckpointError.
 
-    Tensors keep dtype and device, and may share memory with those handed in.
+    Tensors keep dtype and device, and may share memory with those handed in. Those of ours that are named in `fresh`
+    may be without a place in it.
     """
-    links, ours = _links_and_shapes(family, sizes)
+    links, ours = _links_and_shapes(family, sizes, fresh)
     _demand_same(f"The {family} checkpoint", tensors, _converted(links, ours))
     return {
         name: tensor
@@ -30,9 +34,11 @@ def to_ours(family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes) -> 
     }
 
 
-def from_ours(family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes) -> dict[str, Tensor]:
+def from_ours(
+    family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes, fresh: Collection[str] = ()
+) -> dict[str, Tensor]:
     """The way back: parameters and buffers of our decoder as a checkpoint's tensors; raises CheckpointError."""
-    links, ours = _links_and_shapes(family, sizes)
+    links, ours = _links_and_shapes(family, sizes, fresh)
     _demand_same("The model", tensors, ours)
     return _converted(links, tensors)
 
@@ -44,23 +50,23 @@ def demand_tensors(
 
     The checkpoint may lack what only parameters of ours named in `fresh` have.
     """
-    links, ours = _links_and_shapes(family, sizes)
+    links, ours = _links_and_shapes(family, sizes, fresh)
     theirs = _converted(links, ours)
     needed = {name for link in links if not set(link.ours) <= set(fresh) for name in link.theirs}
-    _refuse(owner, "lacks", needed - shapes.keys(), "choose another, or name what begins anew in init_from.fresh")
+    _refuse(owner, "lacks", needed - shapes.keys(), _NAME_IT)
     _refuse(owner, "has the unknown", shapes.keys() - theirs.keys())
     for name in sorted(needed):
         _demand_shape(owner, name, shapes[name], theirs[name])
     return links
 
 
-def _links_and_shapes(family: str, sizes: DecoderSizes) -> tuple[list[Link], dict[str, Tensor]]:
-    """The links, and our tensors without values; together they leave out nothing."""
+def _links_and_shapes(family: str, sizes: DecoderSizes, fresh: Collection[str]) -> tuple[list[Link], dict[str, Tensor]]:
+    """The links, and our tensors without values; together they leave out nothing that is not `fresh`."""
     links = list(family_named(family).links(sizes))
     with torch.device("meta"):
         ours: dict[str, Tensor] = build_chain(decoder_parts(sizes)).state_dict()
     linked = {name for link in links for name in link.ours}
-    _refuse(f"A {family} checkpoint", "has no place for", ours.keys() - linked)
+    _refuse(f"A {family} checkpoint", "has no place for", ours.keys() - linked - set(fresh), _NAME_IT)
     _refuse(f"A model for a {family} checkpoint", "needs", linked - ours.keys())
     return links, ours
 

@@ -39,7 +39,8 @@ from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.resume import newest_step
 
 Shapes = Mapping[str, tuple[int, ...]]
-_PROJECTORS = ("projector.", "taps.")
+_SECTIONS = {("projector", "tap_norm"): ("projector.", "taps."), ("mtp",): ("mtp.",)}
+"""Keys of a model that are about parameters of these names only."""
 
 
 class Values(Protocol):
@@ -167,8 +168,13 @@ def _of_run(where: str, path: Path, config: Config, module: str, shapes: Shapes,
         raise CheckpointError(
             f"{where}: {folder} has no module {theirs!r}, expected one of {', '.join(known)}; name it in {where}.module"
         )
-    projects = any(name.startswith(_PROJECTORS) for name in shapes.keys() - set(fresh))
-    left_out = () if projects else ("projector", "tap_norm")
+    loaded = shapes.keys() - set(fresh)
+    left_out = [
+        key
+        for keys, prefixes in _SECTIONS.items()
+        for key in keys
+        if not any(name.startswith(prefixes) for name in loaded)
+    ]
     key = first_other_key(folder.parent.parent, theirs, config.modules[module].model, left_out)
     if key is not None:
         raise CheckpointError(f"{where}: {folder} is of another model: {key}; restore it or choose another checkpoint")

@@ -31,7 +31,7 @@ def begin_with(config: Config, module: str, sizes: ModelSizes, chain: Chain) -> 
     path = Path(init.path)
     if (path / CONFIG_NAME).is_file():
         assert isinstance(sizes, DecoderSizes), "a Hugging Face folder holds a decoder"
-        loaded = _converted(path, values, sizes)
+        loaded = _converted(path, values, sizes, [name for name in values if _is_fresh(init, name)])
     else:
         loaded = _stored(path, init.module or module, values)
     with torch.no_grad():
@@ -40,11 +40,11 @@ def begin_with(config: Config, module: str, sizes: ModelSizes, chain: Chain) -> 
                 tensor.copy_(loaded[name])
 
 
-def _converted(path: Path, values: dict[str, Tensor], sizes: DecoderSizes) -> dict[str, Tensor]:
+def _converted(path: Path, values: dict[str, Tensor], sizes: DecoderSizes, fresh: list[str]) -> dict[str, Tensor]:
     folder = ModelFolder(path)
     family = folder.config["model_type"]
-    theirs = from_ours(family, values, sizes) | {name: folder.read(name, None) for name in folder.shapes}
-    return to_ours(family, theirs, sizes)
+    theirs = from_ours(family, values, sizes, fresh) | {name: folder.read(name, None) for name in folder.shapes}
+    return to_ours(family, theirs, sizes, fresh)
 
 
 def _stored(path: Path, module: str, values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -130,6 +130,15 @@ def test_what_the_file_lacks_may_be_fresh_if_it_is_named(
         counterpoint("train", config, f"{KEY}={{path: {model}, fresh: [head.*]}}")
 
 
+def test_depths_that_no_folder_has_begin_anew(counterpoint: Command, config: Path, model: Path, tmp_path: Path) -> None:
+    depths = 'modules.language.model.mtp={pattern: "*-"}'
+    said = _refused(counterpoint, config, tmp_path, f"{KEY}={model}", depths)
+    assert "has no place for mtp.0." in said
+    assert "name what begins anew in init_from.fresh" in said
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{KEY}={{path: {model}, fresh: [mtp.*]}}", depths)
+
+
 @pytest.mark.parametrize(
     ("fresh", "words"),
     [

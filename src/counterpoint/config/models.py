@@ -225,7 +225,8 @@ class DecoderConfig(Section):
 
     `pattern` has one letter per residual layer: `*` attention, `-` MLP, `M` Mamba-2, `E` experts; `ffn`, `mamba` and
     `moe` belong to the last three. `kv_heads` left out is `heads`, `head_dim` left out `hidden / heads`.
-    `rope_theta: null` is no rotation; `rope_sections` turns so many pairs with a row's time, height and width.
+    `rope_theta: null` is no rotation; `rope_sections` turns so many pairs with a row's time, height and width, which
+    take turns with `rope_interleaved`.
     """
 
     kind: Literal["decoder"]
@@ -240,6 +241,7 @@ class DecoderConfig(Section):
     activation: Literal["swiglu", "relu2"] = "swiglu"
     rope_theta: Positive | None = 10000.0
     rope_sections: RopeSections | None = None
+    rope_interleaved: bool = False
     qk_norm: bool = False
     qkv_bias: bool = False
     norm_eps: Positive = 1e-5

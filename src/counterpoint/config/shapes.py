@@ -13,6 +13,7 @@ from counterpoint.config.models import (
 )
 from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import ModuleConfig
+from counterpoint.plan.sizes import can_interleave
 
 
 def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
@@ -124,6 +125,9 @@ def _layer_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
 def _rope_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
     sections = model.rope_sections
     if sections is None:
+        if model.rope_interleaved:
+            expected = f"false, because {where}.rope_sections is null"
+            yield Problem(f"{where}.rope_interleaved", "true", expected, "change one")
         return
     if model.rope_theta is None:
         yield Problem(
@@ -136,6 +140,9 @@ def _rope_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
             f"the {model.head_size // 2} pairs of a head of width {model.head_size}",
             "change the list",
         )
+    elif model.rope_interleaved and not can_interleave(sections):
+        expected = "at most a third of the pairs for height and for width, because they take turns"
+        yield Problem(f"{where}.rope_sections", f"{list(sections)}", expected, "change the list")
 
 
 def _conformer_problems(where: str, model: ConformerConfig) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from typing import final
 
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link
-from counterpoint.convert.rope import sections_of, theta_of
+from counterpoint.convert.rope import interleaved_of, sections_of, theta_of
 from counterpoint.convert.tables import (
     ATTENTION,
     GATED_EXPERTS,
@@ -45,6 +45,7 @@ class Blocks:
         hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
         head_dim = fields.integer("head_dim", hidden // heads if self.head_dim is None else self.head_dim)
         blocks = fields.integer("num_hidden_layers")
+        sections = sections_of(fields, head_dim)
         pattern = _moe_pattern(fields, blocks) if self.experts else "*-" * blocks
         return DecoderSizes(
             pattern=pattern,
@@ -56,7 +57,8 @@ class Blocks:
             vocab=fields.integer("vocab_size"),
             tied=fields.flag("tie_word_embeddings", False),
             rope_theta=theta_of(fields),
-            rope_sections=sections_of(fields, head_dim),
+            rope_sections=sections,
+            rope_interleaved=interleaved_of(fields, sections),
             qk_norm=self.qk_norm,
             norm_eps=fields.number("rms_norm_eps", 1e-6),
             bias=self._bias(fields),

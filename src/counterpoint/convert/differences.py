@@ -10,7 +10,8 @@ Difference = tuple[str, Any, Any]
 """A key below `model`, the one's value and the other's."""
 
 _USED_BY = {
-    "heads": "*", "kv_heads": "*", "head_dim": "*", "rope_theta": "*", "rope_sections": "*", "qk_norm": "*",
+    "heads": "*", "kv_heads": "*", "head_dim": "*", "rope_theta": "*", "rope_sections": "*", "rope_interleaved": "*",
+    "qk_norm": "*",
     "qkv_bias": "*", "ffn": "-", "mamba": "M", "moe": "E",
 }  # fmt: skip
 """Sizes that mean nothing in a decoder without layers of this kind."""

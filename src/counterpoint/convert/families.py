@@ -29,7 +29,9 @@ FAMILIES: Mapping[str, Family] = {
     "llama": _family(Blocks(bias=True)),
     "qwen2": _family(Blocks(qkv_bias=True)),
     "qwen2_vl_text": _family(Blocks(qkv_bias=True)),
+    "qwen2_5_vl_text": _family(Blocks(qkv_bias=True)),
     "qwen3": _family(Blocks(head_dim=128, qk_norm=True)),
+    "qwen3_vl_text": _family(Blocks(head_dim=128, qk_norm=True)),
     "qwen3_moe": _family(Blocks(qk_norm=True, experts=True)),
     "nemotron_h": Family(hybrid_sizes, hybrid_links),
 }

@@ -1,9 +1,9 @@
-"""Links: how tensors of ours lie in tensors of a checkpoint. Each is linear, so gradients convert as weights do."""
+"""Links: how tensors of ours lie in tensors of a checkpoint. Almost all only move values, so gradients do alike."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, replace
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor
@@ -32,6 +32,15 @@ class Link(ABC):
     def piece(self, name: str, place: Place, read: Read) -> Tensor:
         """A piece of the tensor of ours `name`; links that need not `read` whole tensors for it have their own way."""
         return self.to_ours([read(one, None) for one in self.theirs])[self.ours.index(name)][place]
+
+    def gradients_to_ours(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients by the tensors named `theirs` -> those by the tensors named `ours`."""
+        return self.to_ours(gradients)
+
+    def respelled(self, spell: Callable[[str], str]) -> "Link":
+        """The same link to tensors whose names are spelled otherwise."""
+        link: Link = replace(cast(Any, self), theirs=tuple(spell(name) for name in self.theirs))
+        return link
 
 
 @final
@@ -98,3 +107,67 @@ class Stacked(Link):
 
     def piece(self, _name: str, place: Place, read: Read) -> Tensor:
         return torch.stack([read(one, place[1:]) for one in self.theirs[place[0]]])
+
+
+@final
+@dataclass(frozen=True)
+class Reshaped(Link):
+    """One tensor whose values have the same order under another shape."""
+
+    ours: tuple[str]
+    theirs: tuple[str]
+    our_shape: tuple[int, ...]
+    their_shape: tuple[int, ...]
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        (tensor,) = tensors
+        # Another count of values stays as it is: its shape is then refused by name.
+        return [tensor.reshape(self.our_shape) if tensor.shape == self.their_shape else tensor]
+
+    def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        (tensor,) = tensors
+        return [tensor.reshape(self.their_shape)]
+
+
+@final
+@dataclass(frozen=True)
+class ChannelsLast(Link):
+    """A matrix that reads patches (channel, row, column) of ours and (row, column, channel) of theirs."""
+
+    ours: tuple[str]
+    theirs: tuple[str]
+    channels: int
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        (matrix,) = tensors
+        return [matrix.reshape(len(matrix), -1, self.channels).transpose(1, 2).flatten(1)]
+
+    def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        (matrix,) = tensors
+        return [matrix.reshape(len(matrix), self.channels, -1).transpose(1, 2).flatten(1)]
+
+
+@final
+@dataclass(frozen=True)
+class ClassRow(Link):
+    """A class token and the first position, which theirs always adds to it, are one learned row of ours.
+
+    Theirs are a vector and a table of positions; ours a table of one row and the table without its first. On the way
+    back that first position is zero.
+    """
+
+    ours: tuple[str, str]
+    theirs: tuple[str, str]
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        token, positions = tensors
+        return [token + positions[:1], positions[1:]]
+
+    def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        row, positions = tensors
+        return [row.squeeze(0), torch.cat([torch.zeros_like(row), positions])]
+
+    def gradients_to_ours(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Either term of a sum has the sum's gradient."""
+        _token, positions = gradients
+        return [positions[:1], positions[1:]]

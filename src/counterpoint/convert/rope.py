@@ -2,8 +2,10 @@
 
 from counterpoint.convert.fields import Fields
 from counterpoint.errors import CheckpointError
+from counterpoint.plan.sizes import can_interleave
 
 _DEFAULT_THETA = 10000.0
+_SECTIONS = ("rope_parameters", "rope_scaling")
 
 
 def theta_of(fields: Fields) -> float:
@@ -14,7 +16,7 @@ def theta_of(fields: Fields) -> float:
 
 def sections_of(fields: Fields, head_dim: int) -> tuple[int, int, int] | None:
     """How many of a head's pairs turn with time, height and width; None where positions have one coordinate."""
-    for key in ("rope_parameters", "rope_scaling"):
+    for key in _SECTIONS:
         section = fields.section(key)
         match section.integers("mrope_section"):
             case ():
@@ -29,11 +31,23 @@ def sections_of(fields: Fields, head_dim: int) -> tuple[int, int, int] | None:
     return None
 
 
+def interleaved_of(fields: Fields, sections: tuple[int, int, int] | None) -> bool:
+    """Whether these sections take turns; raises CheckpointError if there are too many pairs of one for that."""
+    is_interleaved = any(fields.section(key).flag("mrope_interleaved", False) for key in _SECTIONS)
+    if not is_interleaved or sections is None:
+        return False
+    if not can_interleave(sections):
+        raise CheckpointError(
+            f"{fields.where} says mrope_section: {list(sections)}, but where they are interleaved only at most a third "
+            "of the pairs for height and for width can be converted: choose another model."
+        )
+    return True
+
+
 def _demand_plain(fields: Fields) -> None:
     fields.demand("partial_rotary_factor", 1.0)
-    for key in ("rope_parameters", "rope_scaling"):
+    for key in _SECTIONS:
         section = fields.section(key)
         section.demand("rope_type", "default", "mrope")
         section.demand("type", "default", "mrope")
-        section.demand("mrope_interleaved", False)
         section.demand("partial_rotary_factor", 1.0)

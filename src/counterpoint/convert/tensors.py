@@ -5,15 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from counterpoint.convert.accounts import demand_same, demand_shape, refuse
 from counterpoint.convert.families import family_named
 from counterpoint.convert.links import Link
-from counterpoint.errors import CheckpointError
 from counterpoint.models.chain import build_chain
 from counterpoint.models.decoder import decoder_parts
 from counterpoint.plan.sizes import DecoderSizes
 
-_NAMED_AT_MOST = 8
-_SAME_MODEL = "check that family, sizes and tensors are of one model"
 _NAME_IT = "choose another, or name what begins anew in init_from.fresh"
 
 
@@ -26,7 +24,7 @@ def to_ours(
     may be without a place in it.
     """
     links, ours = _links_and_shapes(family, sizes, fresh)
-    _demand_same(f"The {family} checkpoint", tensors, _converted(links, ours))
+    demand_same(f"The {family} checkpoint", tensors, _converted(links, ours))
     return {
         name: tensor
         for link in links
@@ -39,7 +37,7 @@ def from_ours(
 ) -> dict[str, Tensor]:
     """The way back: parameters and buffers of our decoder as a checkpoint's tensors; raises CheckpointError."""
     links, ours = _links_and_shapes(family, sizes, fresh)
-    _demand_same("The model", tensors, ours)
+    demand_same("The model", tensors, ours)
     return _converted(links, tensors)
 
 
@@ -53,10 +51,10 @@ def demand_tensors(
     links, ours = _links_and_shapes(family, sizes, fresh)
     theirs = _converted(links, ours)
     needed = {name for link in links if not set(link.ours) <= set(fresh) for name in link.theirs}
-    _refuse(owner, "lacks", needed - shapes.keys(), _NAME_IT)
-    _refuse(owner, "has the unknown", shapes.keys() - theirs.keys())
+    refuse(owner, "lacks", needed - shapes.keys(), _NAME_IT)
+    refuse(owner, "has the unknown", shapes.keys() - theirs.keys())
     for name in sorted(needed):
-        _demand_shape(owner, name, shapes[name], theirs[name])
+        demand_shape(owner, name, shapes[name], theirs[name])
     return links
 
 
@@ -66,8 +64,8 @@ def _links_and_shapes(family: str, sizes: DecoderSizes, fresh: Collection[str]) 
     with torch.device("meta"):
         ours: dict[str, Tensor] = build_chain(decoder_parts(sizes)).state_dict()
     linked = {name for link in links for name in link.ours}
-    _refuse(f"A {family} checkpoint", "has no place for", ours.keys() - linked - set(fresh), _NAME_IT)
-    _refuse(f"A model for a {family} checkpoint", "needs", linked - ours.keys())
+    refuse(f"A {family} checkpoint", "has no place for", ours.keys() - linked - set(fresh), _NAME_IT)
+    refuse(f"A model for a {family} checkpoint", "needs", linked - ours.keys())
     return links, ours
 
 
@@ -77,25 +75,3 @@ def _converted(links: Sequence[Link], ours: Mapping[str, Tensor]) -> dict[str, T
         for link in links
         for name, tensor in zip(link.theirs, link.to_theirs([ours[n] for n in link.ours]), strict=True)
     }
-
-
-def _demand_same(owner: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    _refuse(owner, "lacks", expected.keys() - found.keys())
-    _refuse(owner, "has the unknown", found.keys() - expected.keys())
-    for name, tensor in expected.items():
-        _demand_shape(owner, name, tuple(found[name].shape), tensor)
-
-
-def _demand_shape(owner: str, name: str, found: tuple[int, ...], expected: Tensor) -> None:
-    if found != tuple(expected.shape):
-        raise CheckpointError(
-            f"{owner} has {name} of shape {found}, expected {tuple(expected.shape)}: "
-            "check that sizes and tensors are of one model."
-        )
-
-
-def _refuse(owner: str, verb: str, names: set[str], remedy: str = _SAME_MODEL) -> None:
-    if names:
-        shown = ", ".join(sorted(names)[:_NAMED_AT_MOST])
-        rest = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-        raise CheckpointError(f"{owner} {verb} {shown}{rest}: {remedy}.")

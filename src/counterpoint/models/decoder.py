@@ -74,7 +74,6 @@ def _embedding(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
 
 
 def _attention_layer(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
-    rotary = Unrotated() if sizes.rope_theta is None else Rotary(sizes.head_dim, sizes.rope_theta, sizes.rope_sections)
     attention = Attention(
         sizes.hidden,
         sizes.heads,
@@ -84,11 +83,17 @@ def _attention_layer(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
         qkv_bias=sizes.bias or sizes.qkv_bias,
         key_bias=sizes.bias or sizes.qkv_bias,
         causal=True,
-        rotary=rotary,
+        rotary=_rotary(sizes),
         q_norm=_head_norm(sizes),
         k_norm=_head_norm(sizes),
     )
     return AttentionLayer(RmsNorm(sizes.hidden, sizes.norm_eps), attention)
+
+
+def _rotary(sizes: DecoderSizes) -> nn.Module:
+    if sizes.rope_theta is None:
+        return Unrotated()
+    return Rotary(sizes.head_dim, sizes.rope_theta, sizes.rope_sections, interleaved=sizes.rope_interleaved)
 
 
 def _head_norm(sizes: DecoderSizes) -> nn.Module:

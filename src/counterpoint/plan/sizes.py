@@ -74,7 +74,8 @@ class DecoderSizes:
 
     `pattern` has one character per residual layer: `*` attention, `-` MLP, `M` Mamba-2, `E` experts; `ffn` is the
     MLPs' width, `mamba` and `moe` the sizes of the layers of those kinds. `rope_sections` are the pairs of a head that
-    turn with the time, height and width of a row's position; None turns all of them with its one position.
+    turn with the time, height and width of a row's position; None turns all of them with its one position. They follow
+    each other, or with `rope_interleaved` take turns: every third pair turns with height, and the next with width.
     `bias` is of all linears of attention and MLP, `qkv_bias` of queries, keys and values. Features of other depths join
     the rows behind the layers `inserts`, which ascend. With `mtp` it predicts further tokens in training.
     """
@@ -90,6 +91,7 @@ class DecoderSizes:
     activation: DecoderActivation = "swiglu"
     rope_theta: float | None = 10000.0
     rope_sections: tuple[int, int, int] | None = None
+    rope_interleaved: bool = False
     qk_norm: bool = False
     norm_eps: float = 1e-5
     bias: bool = False
@@ -108,6 +110,13 @@ class DecoderSizes:
     def position_axes(self) -> int:
         """Coordinates of a row's position: one, or time, height and width."""
         return 1 if self.rope_sections is None else len(self.rope_sections)
+
+
+def can_interleave(sections: tuple[int, int, int]) -> bool:
+    """Whether every third pair from the second is enough for height, and from the third for width."""
+    _time, height, width = sections
+    pairs = sum(sections)
+    return 3 * height <= pairs + 1 and 3 * width <= pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

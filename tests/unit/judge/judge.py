@@ -90,8 +90,9 @@ def randomize(model: nn.Module) -> None:
     """Values for every parameter, and for the buffers that a checkpoint holds: expert biases."""
     generator = torch.Generator().manual_seed(1)
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in model.state_dict()}
+    numbers = [buffer for buffer in buffers.values() if buffer.is_floating_point()]
     with torch.no_grad():
-        for tensor in (*model.parameters(), *buffers.values()):
+        for tensor in (*model.parameters(), *numbers):
             tensor.copy_(random_like(tensor, generator))
 
 

@@ -1,0 +1,119 @@
+"""CLIP, SigLIP and SigLIP 2: encoders of pictures that share the names of their layers."""
+
+from collections.abc import Iterator
+
+from counterpoint.convert.fields import Fields
+from counterpoint.convert.links import ChannelsLast, ClassRow, Link, Reshaped, Same
+from counterpoint.convert.tables import Table, renamed
+from counterpoint.convert.vision import activation_of, side_of
+from counterpoint.plan.sizes import ProjectorSizes, VitSizes
+
+PREFIX = "vision_model."
+"""Of all names; transformers 5 reads and writes them without it as well."""
+
+UNUSED_OF_CLIP = (f"{PREFIX}post_layernorm.*",)
+"""The norm of the class token alone, which no patch passes."""
+
+UNUSED_OF_SIGLIP = (f"{PREFIX}head.*",)
+"""Attention that makes one vector of a picture."""
+
+_LAYER: Table = {
+    **{f"attention_norm.{x}": f"layer_norm1.{x}" for x in ("weight", "bias")},
+    **{f"attention.{a}.{x}": f"self_attn.{a}_proj.{x}" for a in "qkv" for x in ("weight", "bias")},
+    **{f"attention.o.{x}": f"self_attn.out_proj.{x}" for x in ("weight", "bias")},
+    **{f"mlp_norm.{x}": f"layer_norm2.{x}" for x in ("weight", "bias")},
+    **{f"mlp.up.{x}": f"mlp.fc1.{x}" for x in ("weight", "bias")},
+    **{f"mlp.down.{x}": f"mlp.fc2.{x}" for x in ("weight", "bias")},
+}
+
+
+def clip_sizes(fields: Fields) -> VitSizes:
+    """The sizes that a `clip_vision_model` describes, up to its last layer; raises CheckpointError."""
+    hidden = fields.integer("hidden_size")
+    return VitSizes(
+        layers=fields.integer("num_hidden_layers"),
+        hidden=hidden,
+        heads=fields.integer("num_attention_heads"),
+        ffn=fields.integer("intermediate_size"),
+        out=hidden,
+        norm_eps=fields.number("layer_norm_eps", 1e-5),
+        activation=activation_of(fields, "quick_gelu"),
+        final_norm=False,
+        projector=ProjectorSizes(kind="linear", bias=False),
+        patch=fields.integer("patch_size"),
+        channels=fields.integer("num_channels", 3),
+        patch_bias=False,
+        positions=fields.integer("image_size") // fields.integer("patch_size"),
+        prefix=1,
+        embed_norm=True,
+    )
+
+
+def siglip_sizes(fields: Fields) -> VitSizes:
+    """The sizes that a `siglip_vision_model` describes, up to its last norm; raises CheckpointError."""
+    return _siglip(fields, fields.integer("image_size") // fields.integer("patch_size"), is_second=False)
+
+
+def siglip2_sizes(fields: Fields) -> VitSizes:
+    """The sizes that a `siglip2_vision_model` describes, up to its last norm; raises CheckpointError."""
+    return _siglip(fields, side_of(fields, "num_patches"), is_second=True)
+
+
+def clip_links(sizes: VitSizes) -> Iterator[Link]:
+    """The links of a CLIP, without a projector."""
+    yield _picture(sizes)
+    yield ClassRow(
+        ("embed.prefix.weight", "embed.positions.weight"),
+        (f"{PREFIX}embeddings.class_embedding", f"{PREFIX}embeddings.position_embedding.weight"),
+    )
+    # So spelled in all of its checkpoints.
+    yield from renamed("embed.norm", f"{PREFIX}pre_layrnorm", {"weight": "weight", "bias": "bias"})
+    yield from _layers(sizes)
+
+
+def siglip_links(sizes: VitSizes) -> Iterator[Link]:
+    """The links of a SigLIP, without a projector."""
+    yield _picture(sizes)
+    yield from _siglip_links(sizes)
+
+
+def siglip2_links(sizes: VitSizes) -> Iterator[Link]:
+    """The links of a SigLIP 2, whose patches hold the channels of a pixel next to each other, without a projector."""
+    yield ChannelsLast(("embed.patch.weight",), (f"{PREFIX}embeddings.patch_embedding.weight",), sizes.channels)
+    yield from _siglip_links(sizes)
+
+
+def _siglip(fields: Fields, positions: int, *, is_second: bool) -> VitSizes:
+    hidden = fields.integer("hidden_size")
+    return VitSizes(
+        layers=fields.integer("num_hidden_layers"),
+        hidden=hidden,
+        heads=fields.integer("num_attention_heads"),
+        ffn=fields.integer("intermediate_size"),
+        out=hidden,
+        norm_eps=fields.number("layer_norm_eps", 1e-6),
+        activation=activation_of(fields, "gelu_pytorch_tanh"),
+        projector=ProjectorSizes(kind="linear", bias=False),
+        patch=fields.integer("patch_size"),
+        channels=fields.integer("num_channels", 3),
+        positions=positions,
+        fit="antialias" if is_second else "stretch",
+    )
+
+
+def _siglip_links(sizes: VitSizes) -> Iterator[Link]:
+    yield Same(("embed.patch.bias",), (f"{PREFIX}embeddings.patch_embedding.bias",))
+    yield Same(("embed.positions.weight",), (f"{PREFIX}embeddings.position_embedding.weight",))
+    yield from _layers(sizes)
+    yield from renamed("norm", f"{PREFIX}post_layernorm", {"weight": "weight", "bias": "bias"})
+
+
+def _picture(sizes: VitSizes) -> Link:
+    shape = (sizes.hidden, sizes.channels, sizes.patch, sizes.patch)
+    theirs = f"{PREFIX}embeddings.patch_embedding.weight"
+    return Reshaped(("embed.patch.weight",), (theirs,), (sizes.hidden, sizes.patch_dim), shape)
+
+
+def _layers(sizes: VitSizes) -> Iterator[Link]:
+    for layer in range(sizes.layers):
+        yield from renamed(f"layers.{layer}", f"{PREFIX}encoder.layers.{layer}", _LAYER)

@@ -1,0 +1,80 @@
+"""All tensors of a checkpoint of one module or more: to ours and back, with every name and shape accounted for."""
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor
+
+from counterpoint.convert.accounts import demand_same, refuse
+from counterpoint.convert.links import Link
+from counterpoint.convert.whole import Stored, Whole
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import build_chain
+
+Tensors = Mapping[str, Tensor]
+
+
+def modules_to_ours(whole: Whole, tensors: Tensors) -> dict[str, dict[str, Tensor]]:
+    """A checkpoint's tensors as those of our modules, by module and name; raises CheckpointError.
+
+    A tower without a projector in its checkpoint is given all of its tensors but that one's.
+    """
+    return _to_ours(whole, tensors, lambda link, found: link.to_ours(found))
+
+
+def gradients_to_ours(whole: Whole, gradients: Tensors) -> dict[str, dict[str, Tensor]]:
+    """Gradients by a checkpoint's tensors as gradients by ours; raises CheckpointError."""
+    return _to_ours(whole, gradients, lambda link, found: link.gradients_to_ours(found))
+
+
+def modules_from_ours(whole: Whole, modules: Mapping[str, Tensors]) -> dict[str, Tensor]:
+    """The way back, without what is unused here; raises CheckpointError. A projector that has no place is left out."""
+    found: dict[str, Tensor] = {}
+    for name, stored in whole.modules.items():
+        expected = _expected(name, stored)
+        demand_same(f"The module {name}", {n: modules[name][n] for n in modules[name] if _is_kept(n, stored)}, expected)
+        found |= _converted(stored, modules[name])
+    return found
+
+
+def _to_ours(
+    whole: Whole, tensors: Tensors, convert: Callable[[Link, list[Tensor]], list[Tensor]]
+) -> dict[str, dict[str, Tensor]]:
+    spelled = {whole.spell(name): tensor for name, tensor in tensors.items()}
+    used = {n: t for n, t in spelled.items() if not any(fnmatchcase(n, pattern) for pattern in whole.unused)}
+    expected: dict[str, Tensor] = {}
+    for name, stored in whole.modules.items():
+        expected |= _converted(stored, _expected(name, stored))
+    demand_same("The checkpoint", used, expected)
+    return {
+        module: {
+            name: tensor
+            for link in stored.links
+            for name, tensor in zip(link.ours, convert(link, [used[n] for n in link.theirs]), strict=True)
+        }
+        for module, stored in whole.modules.items()
+    }
+
+
+def _expected(module: str, stored: Stored) -> dict[str, Tensor]:
+    """Our tensors without values, all of which have links."""
+    with torch.device("meta"):
+        ours = build_chain(model_parts(stored.sizes)).state_dict()
+    kept = {name: tensor for name, tensor in ours.items() if _is_kept(name, stored)}
+    linked = {name for link in stored.links for name in link.ours}
+    refuse(f"A checkpoint with the module {module}", "has no place for", kept.keys() - linked)
+    refuse(f"A module {module} of that checkpoint", "needs", linked - kept.keys())
+    return kept
+
+
+def _is_kept(name: str, stored: Stored) -> bool:
+    return not (stored.adds_projector and name.startswith("projector."))
+
+
+def _converted(stored: Stored, ours: Tensors) -> dict[str, Tensor]:
+    return {
+        name: tensor
+        for link in stored.links
+        for name, tensor in zip(link.theirs, link.to_theirs([ours[n] for n in link.ours]), strict=True)
+    }

@@ -1,0 +1,126 @@
+"""The vision towers of Qwen2.5-VL and Qwen3-VL, each with the projector that merges its patches."""
+
+from collections.abc import Iterator
+
+from counterpoint.convert.fields import Fields
+from counterpoint.convert.links import Link, Reshaped, Same
+from counterpoint.convert.tables import Table, renamed
+from counterpoint.convert.vision import activation_of, fused_qkv, side_of
+from counterpoint.plan.sizes import ProjectorSizes, VitSizes
+
+_BOTH = ("weight", "bias")
+_GATED_LAYER: Table = {
+    "attention_norm.weight": "norm1.weight",
+    **{f"attention.o.{x}": f"attn.proj.{x}" for x in _BOTH},
+    "mlp_norm.weight": "norm2.weight",
+    **{f"mlp.{m}.{x}": f"mlp.{m}_proj.{x}" for m in ("gate", "up", "down") for x in _BOTH},
+}
+_LAYER: Table = {
+    **{f"attention_norm.{x}": f"norm1.{x}" for x in _BOTH},
+    **{f"attention.o.{x}": f"attn.proj.{x}" for x in _BOTH},
+    **{f"mlp_norm.{x}": f"norm2.{x}" for x in _BOTH},
+    **{f"mlp.up.{x}": f"mlp.linear_fc1.{x}" for x in _BOTH},
+    **{f"mlp.down.{x}": f"mlp.linear_fc2.{x}" for x in _BOTH},
+}
+_MLP: Table = {
+    f"mlp.{ours}.{x}": f"{theirs}.{x}" for ours, theirs in (("up", "mlp.0"), ("down", "mlp.2")) for x in _BOTH
+}
+_MERGER: Table = {
+    f"mlp.{ours}.{x}": f"{theirs}.{x}" for ours, theirs in (("up", "linear_fc1"), ("down", "linear_fc2")) for x in _BOTH
+}
+_NORM: Table = {f"norm.{x}": f"norm.{x}" for x in _BOTH}
+
+
+def qwen2_5_sizes(fields: Fields) -> VitSizes:
+    """The sizes that the `vision_config` of a Qwen2.5-VL describes; raises CheckpointError."""
+    fields.demand("hidden_act", "silu")
+    hidden, merge, patch = fields.integer("hidden_size"), _merge(fields), fields.integer("patch_size")
+    return VitSizes(
+        layers=fields.integer("depth"),
+        hidden=hidden,
+        heads=fields.integer("num_heads"),
+        ffn=fields.integer("intermediate_size"),
+        out=fields.integer("out_hidden_size"),
+        norm="rms",
+        activation="swiglu",
+        projector=_projector(hidden, merge),
+        patch=patch,
+        channels=fields.integer("in_channels", 3),
+        frames=fields.integer("temporal_patch_size", 2),
+        merge=merge,
+        patch_bias=False,
+        rotary_theta=_theta(fields),
+        # A window holds whole merged groups, of which it counts the whole ones.
+        window=fields.integer("window_size", 112) // merge // patch * merge,
+        full_layers=fields.integers("fullatt_block_indexes"),
+    )
+
+
+def qwen3_sizes(fields: Fields) -> VitSizes:
+    """The sizes that the `vision_config` of a Qwen3-VL describes; raises CheckpointError."""
+    hidden, merge = fields.integer("hidden_size"), _merge(fields)
+    return VitSizes(
+        layers=fields.integer("depth"),
+        hidden=hidden,
+        heads=fields.integer("num_heads"),
+        ffn=fields.integer("intermediate_size"),
+        out=fields.integer("out_hidden_size"),
+        activation=activation_of(fields, "gelu_pytorch_tanh"),
+        projector=_projector(hidden, merge),
+        taps=fields.integers("deepstack_visual_indexes"),
+        tap_norm="layer",
+        patch=fields.integer("patch_size"),
+        channels=fields.integer("in_channels", 3),
+        frames=fields.integer("temporal_patch_size", 2),
+        merge=merge,
+        positions=side_of(fields, "num_position_embeddings"),
+        fit="corners",
+        rotary_theta=_theta(fields),
+    )
+
+
+def qwen2_5_links(sizes: VitSizes) -> Iterator[Link]:
+    """The links of the tower of a Qwen2.5-VL, from its own root."""
+    yield _film(sizes)
+    yield from _layers(sizes, _GATED_LAYER)
+    yield Same(("norm.weight",), ("merger.ln_q.weight",))
+    yield from renamed("projector", "merger", _MLP)
+
+
+def qwen3_links(sizes: VitSizes) -> Iterator[Link]:
+    """The links of the tower of a Qwen3-VL, from its own root."""
+    yield _film(sizes)
+    yield Same(("embed.patch.bias",), ("patch_embed.proj.bias",))
+    yield Same(("embed.positions.weight",), ("pos_embed.weight",))
+    yield from _layers(sizes, _LAYER)
+    yield from renamed("norm", "merger.norm", {x: x for x in _BOTH})
+    yield from renamed("projector", "merger", _MERGER)
+    for number, layer in enumerate(sizes.taps):
+        yield from renamed(f"taps.{layer}", f"deepstack_merger_list.{number}", _NORM, _MERGER)
+
+
+def _merge(fields: Fields) -> int:
+    return fields.integer("spatial_merge_size", 2)
+
+
+def _theta(fields: Fields) -> float:
+    rope = fields.section("rope_parameters")
+    rope.demand("rope_type", "axial", "default")
+    return rope.number("rope_theta", 10000.0)
+
+
+def _projector(hidden: int, merge: int) -> ProjectorSizes:
+    return ProjectorSizes(hidden=hidden * merge**2, activation="gelu")
+
+
+def _film(sizes: VitSizes) -> Link:
+    shape = (sizes.hidden, sizes.channels, sizes.frames, sizes.patch, sizes.patch)
+    ours = (sizes.hidden, sizes.patch_dim)
+    return Reshaped(("embed.patch.weight",), ("patch_embed.proj.weight",), ours, shape)
+
+
+def _layers(sizes: VitSizes, table: Table) -> Iterator[Link]:
+    for layer in range(sizes.layers):
+        ours, theirs = f"layers.{layer}", f"blocks.{layer}"
+        yield from renamed(ours, theirs, table)
+        yield from fused_qkv(f"{ours}.attention", f"{theirs}.attn.qkv", sizes.hidden)

@@ -1,0 +1,68 @@
+"""RADIO: an encoder of pictures of any shape, whose positions are cut out of a square."""
+
+from collections.abc import Iterator
+
+from counterpoint.convert.fields import Fields
+from counterpoint.convert.links import Link, Reshaped, Same
+from counterpoint.convert.tables import Table, renamed
+from counterpoint.convert.vision import activation_of, fused_qkv
+from counterpoint.plan.sizes import ProjectorSizes, VitSizes
+
+PREFIX = "radio_model."
+
+UNUSED = (
+    f"{PREFIX}summary_idxs",
+    f"{PREFIX}input_conditioner.*",
+    f"{PREFIX}model.patch_generator.video_embedder.*",
+)
+"""Which learned rows make a summary, how pixels are normalised, which data does here, and the patches of films."""
+
+_BOTH = ("weight", "bias")
+_LAYER: Table = {
+    **{f"attention_norm.{x}": f"norm1.{x}" for x in _BOTH},
+    **{f"attention.o.{x}": f"attn.proj.{x}" for x in _BOTH},
+    "attention_scale.weight": "layer_scale1.lambda1",
+    **{f"mlp_norm.{x}": f"norm2.{x}" for x in _BOTH},
+    **{f"mlp.up.{x}": f"mlp.fc1.{x}" for x in _BOTH},
+    **{f"mlp.down.{x}": f"mlp.fc2.{x}" for x in _BOTH},
+    "mlp_scale.weight": "layer_scale2.lambda1",
+}
+
+
+def radio_sizes(fields: Fields) -> VitSizes:
+    """The sizes that a `radio` describes, up to its last layer; raises CheckpointError."""
+    fields.demand("use_swiglu_ffn", False)
+    fields.demand("qkv_bias", True)
+    hidden, patch = fields.integer("hidden_size"), fields.integer("patch_size")
+    return VitSizes(
+        layers=fields.integer("num_hidden_layers"),
+        hidden=hidden,
+        heads=fields.integer("num_attention_heads"),
+        ffn=int(hidden * fields.number("mlp_ratio", 4.0)),
+        out=hidden,
+        norm_eps=fields.number("layer_norm_eps", 1e-6),
+        activation=activation_of(fields, "gelu"),
+        layer_scale=True,
+        final_norm=False,
+        projector=ProjectorSizes(kind="linear", bias=False),
+        patch=patch,
+        channels=fields.integer("num_channels", 3),
+        patch_bias=False,
+        positions=fields.integer("max_img_size", 2048) // patch,
+        fit="crop",
+        prefix=fields.integer("num_cls_tokens", 3) + fields.integer("num_registers", 7),
+    )
+
+
+def radio_links(sizes: VitSizes) -> Iterator[Link]:
+    """The links of a RADIO, without a projector."""
+    patches, entries = f"{PREFIX}model.patch_generator", sizes.positions**2
+    yield Same(("embed.patch.weight",), (f"{patches}.embedder.weight",))
+    yield Same(("embed.prefix.weight",), (f"{patches}.cls_token.token",))
+    yield Reshaped(
+        ("embed.positions.weight",), (f"{patches}.pos_embed",), (entries, sizes.hidden), (1, entries, sizes.hidden)
+    )
+    for layer in range(sizes.layers):
+        ours, theirs = f"layers.{layer}", f"{PREFIX}model.blocks.{layer}"
+        yield from renamed(ours, theirs, _LAYER)
+        yield from fused_qkv(f"{ours}.attention", f"{theirs}.attn.qkv", sizes.hidden)

@@ -1,0 +1,34 @@
+"""What descriptions and names of vision towers have in common."""
+
+import math
+from collections.abc import Iterator
+
+from counterpoint.convert.fields import Fields
+from counterpoint.convert.links import Joined, Link
+from counterpoint.errors import CheckpointError
+from counterpoint.plan.sizes import Activation
+
+_ACTIVATIONS: dict[str, Activation] = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu"}
+
+
+def activation_of(fields: Fields, default: str, key: str = "hidden_act") -> Activation:
+    """What stands between the matrices of an MLP; raises CheckpointError."""
+    fields.demand(key, *_ACTIVATIONS)
+    return _ACTIVATIONS[fields.text(key) if fields.has(key) else default]
+
+
+def side_of(fields: Fields, key: str) -> int:
+    """The side of a square table of positions with so many entries; raises CheckpointError."""
+    entries = fields.integer(key)
+    side = math.isqrt(entries)
+    if side**2 != entries:
+        raise CheckpointError(
+            f"{fields.where} says {key}: {entries}, but only a square number can be converted: choose another model."
+        )
+    return side
+
+
+def fused_qkv(ours: str, theirs: str, hidden: int) -> Iterator[Link]:
+    """Links of queries, keys and values that lie one behind the other in one matrix and one vector."""
+    for kind in ("weight", "bias"):
+        yield Joined(tuple(f"{ours}.{x}.{kind}" for x in "qkv"), (f"{theirs}.{kind}",), (hidden,) * 3)

@@ -1,0 +1,197 @@
+"""Checkpoints of vision towers and of whole models, by the `model_type` of their config.json, and their modules."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+from counterpoint.convert import clip, radio
+from counterpoint.convert.families import family_named
+from counterpoint.convert.fields import Fields
+from counterpoint.convert.links import Link
+from counterpoint.convert.qwen_vision import qwen2_5_links, qwen2_5_sizes, qwen3_links, qwen3_sizes
+from counterpoint.convert.tables import renamed
+from counterpoint.convert.vision import activation_of
+from counterpoint.errors import CheckpointError
+from counterpoint.plan.sizes import DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
+
+VISION, LANGUAGE = "vision", "language"
+_BOTH = ("weight", "bias")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A module in a checkpoint: its sizes and links. With `adds_projector` the checkpoint has none for it."""
+
+    sizes: ModelSizes
+    links: tuple[Link, ...]
+    adds_projector: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What a checkpoint holds: modules by name, and patterns of tensors that are `unused` here.
+
+    `spell` gives a name found there as links call it. At `depths` (after, into) rows of `vision` join those of
+    `language` behind layers of both.
+    """
+
+    modules: Mapping[str, Stored]
+    unused: tuple[str, ...] = ()
+    spell: Callable[[str], str] = str
+    depths: tuple[tuple[int, int], ...] = ()
+
+
+def whole_of(config: Mapping[str, Any]) -> Whole:
+    """What the checkpoint holds that has this config.json; raises CheckpointError."""
+    fields = Fields(config)
+    name = fields.text("model_type")
+    if name not in WHOLES:
+        raise CheckpointError(f"Model type {name!r} is none of {', '.join(WHOLES)}: choose a model of one of these.")
+    return WHOLES[name](fields)
+
+
+def _clip(fields: Fields) -> Whole:
+    sizes = clip.clip_sizes(fields)
+    return _tower(sizes, clip.clip_links(sizes), clip.UNUSED_OF_CLIP, _with_prefix)
+
+
+def _siglip(fields: Fields) -> Whole:
+    sizes = clip.siglip_sizes(fields)
+    return _tower(sizes, clip.siglip_links(sizes), clip.UNUSED_OF_SIGLIP, _with_prefix)
+
+
+def _siglip2(fields: Fields) -> Whole:
+    sizes = clip.siglip2_sizes(fields)
+    return _tower(sizes, clip.siglip2_links(sizes), clip.UNUSED_OF_SIGLIP, _with_prefix)
+
+
+def _radio(fields: Fields) -> Whole:
+    sizes = radio.radio_sizes(fields)
+    return _tower(sizes, radio.radio_links(sizes), radio.UNUSED)
+
+
+def _tower(sizes: VitSizes, links: Iterable[Link], unused: tuple[str, ...], spell: Callable[[str], str] = str) -> Whole:
+    return Whole({VISION: Stored(sizes, tuple(links), adds_projector=True)}, unused, spell)
+
+
+def _with_prefix(name: str) -> str:
+    return name if name.startswith(clip.PREFIX) else f"{clip.PREFIX}{name}"
+
+
+def _qwen2_5_vl(fields: Fields) -> Whole:
+    sizes = qwen2_5_sizes(fields.section("vision_config"))
+    vision = Stored(sizes, _below("visual.", qwen2_5_links(sizes)))
+    return Whole({VISION: vision, LANGUAGE: _language(fields, str)})
+
+
+def _qwen3_vl(fields: Fields) -> Whole:
+    sizes = qwen3_sizes(fields.section("vision_config"))
+    vision = Stored(sizes, _below("model.visual.", qwen3_links(sizes)))
+    language = _language(fields, lambda name: name.replace("model.", "model.language_model.", 1))
+    # Each block of theirs is two layers of ours, and features join behind its second.
+    depths = tuple((after, 2 * block + 1) for block, after in enumerate(sizes.taps))
+    assert isinstance(language.sizes, DecoderSizes), "a language model is a decoder"
+    sizes_with_depths = replace(language.sizes, inserts=tuple(into for _after, into in depths))
+    return Whole({VISION: vision, LANGUAGE: replace(language, sizes=sizes_with_depths)}, depths=depths)
+
+
+def _omni(fields: Fields) -> Whole:
+    fields.demand("downsample_ratio", 1 / _OMNI_MERGE)
+    described = fields.section("text_config")
+    described.demand("num_nextn_predict_layers", 0)
+    language, tower = _language(fields, lambda name: f"language_model.{name}"), "vision_model."
+    vision = replace(
+        radio.radio_sizes(fields.section("vision_config")),
+        merge=_OMNI_MERGE,
+        out=language.sizes.hidden,
+        projector=ProjectorSizes(
+            hidden=fields.integer("projector_hidden_size", 4096),
+            norm="rms",
+            norm_eps=1e-5,
+            activation="relu2",
+            bias=False,
+        ),
+    )
+    projector = {"norm.weight": "0.weight", "mlp.up.weight": "1.weight", "mlp.down.weight": "3.weight"}
+    links = (*_below(tower, radio.radio_links(vision)), *renamed("projector", "mlp1", projector))
+    unused = tuple(f"{tower}{name}" for name in radio.UNUSED)
+    return Whole({VISION: Stored(vision, links), LANGUAGE: language}, (*unused, *_SOUND))
+
+
+_OMNI_MERGE = 2
+_SOUND = ("sound_encoder.*", "sound_projection.*")
+
+
+_LLAVA_TOWER = "vision_tower."
+
+
+def _llava(fields: Fields) -> Whole:
+    fields.demand("vision_feature_select_strategy", "default")
+    described = fields.section("vision_config")
+    described.demand("model_type", "clip_vision_model")
+    language, whole = _language(fields, lambda name: f"language_model.{name}"), clip.clip_sizes(described)
+    hidden = language.sizes.hidden
+    bias = fields.flag("multimodal_projector_bias", True)
+    vision = replace(
+        whole,
+        layers=_feature_layers(fields, whole.layers),
+        out=hidden,
+        projector=ProjectorSizes(
+            hidden=hidden, activation=activation_of(fields, "gelu", "projector_hidden_act"), bias=bias
+        ),
+    )
+    kinds = _BOTH if bias else ("weight",)
+    names = {f"mlp.{o}.{x}": f"{t}.{x}" for o, t in (("up", "linear_1"), ("down", "linear_2")) for x in kinds}
+    links = (*_below(_LLAVA_TOWER, clip.clip_links(vision)), *renamed("projector", "multi_modal_projector", names))
+    above = range(vision.layers, whole.layers)
+    unused = (*clip.UNUSED_OF_CLIP, *(f"{clip.PREFIX}encoder.layers.{layer}.*" for layer in above))
+    return Whole(
+        {VISION: Stored(vision, links), LANGUAGE: language},
+        tuple(f"{_LLAVA_TOWER}{name}" for name in unused),
+        _llava_spelled,
+    )
+
+
+def _llava_spelled(name: str) -> str:
+    is_tower = name.startswith(_LLAVA_TOWER)
+    return f"{_LLAVA_TOWER}{_with_prefix(name.removeprefix(_LLAVA_TOWER))}" if is_tower else name
+
+
+def _feature_layers(fields: Fields, layers: int) -> int:
+    """How many layers make the features, counted from the end if negative: -1 is all."""
+    chosen = int(fields.number("vision_feature_layer", -2))
+    count = chosen if chosen >= 0 else layers + 1 + chosen
+    if not 1 <= count <= layers:
+        raise CheckpointError(
+            f"{fields.where} says vision_feature_layer: {chosen}, but only one of {layers} layers can be converted: "
+            "choose another model."
+        )
+    return count
+
+
+def _language(fields: Fields, spell: Callable[[str], str]) -> Stored:
+    """The decoder of a whole model, which says for it whether words are tied."""
+    section = fields.section("text_config")
+    tied = fields.flag("tie_word_embeddings", False)
+    section = Fields({"tie_word_embeddings": tied, **section.values}, section.where)
+    family = family_named(section.text("model_type"))
+    sizes = family.sizes(section)
+    return Stored(sizes, tuple(link.respelled(spell) for link in family.links(sizes)))
+
+
+def _below(prefix: str, links: Iterable[Link]) -> tuple[Link, ...]:
+    return tuple(link.respelled(lambda name: f"{prefix}{name}") for link in links)
+
+
+WHOLES: Mapping[str, Callable[[Fields], Whole]] = {
+    "clip_vision_model": _clip,
+    "siglip_vision_model": _siglip,
+    "siglip2_vision_model": _siglip2,
+    "radio": _radio,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "qwen3_vl": _qwen3_vl,
+    "llava": _llava,
+    "nemotron_h_omni": _omni,
+}

@@ -1,0 +1,250 @@
+"""transformers' vision towers as judges: tiny ones of random values, and what leaves them of some pictures."""
+
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from counterpoint.convert.modules import gradients_to_ours, modules_to_ours
+from counterpoint.convert.whole import VISION, Whole, whole_of
+from counterpoint.data.images import cut_patches
+from counterpoint.models.batch import PatchBatch
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import MAIN, Chain, build_chain
+from counterpoint.models.encoder import port_of
+from counterpoint.plan.sizes import ModelSizes, VitSizes
+from tests.unit.judge.judge import REASON, quiet, randomize, with_gradients
+from tests.unit.judge.lifted import lift_casts
+from tests.unit.judge.models import Config
+from tests.unit.models.model_samples import batch_of_images, laid
+
+Grid = tuple[int, int]
+Named = dict[str, Tensor]
+
+CHANNELS = 3
+PICTURE: Config = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20, "patch_size": 2,
+}  # fmt: skip
+TEXT: Config = {
+    "vocab_size": 23, "hidden_size": 16, "intermediate_size": 20, "num_attention_heads": 2, "num_key_value_heads": 1,
+    "num_hidden_layers": 3,
+}  # fmt: skip
+FILM: Config = {
+    "hidden_size": 16, "num_heads": 2, "intermediate_size": 20, "patch_size": 2, "out_hidden_size": 16,
+    "spatial_merge_size": 2,
+}  # fmt: skip
+RADIO: Config = {
+    "model_type": "radio", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 2,
+    "mlp_ratio": 1.5, "max_img_size": 10, "num_cls_tokens": 2, "num_registers": 1,
+}  # fmt: skip
+QWEN2_5_VL: Config = {
+    "model_type": "qwen2_5_vl",
+    "vision_config": {**FILM, "depth": 3, "window_size": 8, "fullatt_block_indexes": [1]},
+    "text_config": {
+        **TEXT, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "mrope_section": [1, 2, 1]},
+    },
+    "image_token_id": 22, "video_token_id": 21, "vision_start_token_id": 20,
+}  # fmt: skip
+QWEN3_VL: Config = {
+    "model_type": "qwen3_vl",
+    "vision_config": {**FILM, "depth": 4, "deepstack_visual_indexes": [0, 2], "num_position_embeddings": 25},
+    "text_config": {
+        **TEXT, "head_dim": 12, "rope_parameters": {
+            "rope_type": "default", "rope_theta": 500.0, "mrope_section": [3, 1, 2], "mrope_interleaved": True,
+        },
+    },
+    "image_token_id": 22, "video_token_id": 21, "vision_start_token_id": 20,
+}  # fmt: skip
+TOWERS: Mapping[str, Config] = {
+    "clip": {"model_type": "clip_vision_model", **PICTURE, "image_size": 8},
+    "siglip": {"model_type": "siglip_vision_model", **PICTURE, "image_size": 8},
+    "siglip2": {"model_type": "siglip2_vision_model", **PICTURE, "num_patches": 25},
+    "radio": RADIO,
+    "qwen2_5_vl": QWEN2_5_VL,
+    "qwen3_vl": QWEN3_VL,
+}
+"""By name of the case."""
+
+SQUARE: tuple[Grid, ...] = ((4, 4), (4, 4), (4, 4))
+ANY: tuple[Grid, ...] = ((5, 5), (2, 7), (1, 1), (9, 3), (8, 1))
+EVEN: tuple[Grid, ...] = ((4, 4), (2, 6), (10, 6), (2, 2), (6, 14))
+GRIDS: Mapping[str, tuple[Grid, ...]] = {
+    "clip": SQUARE, "siglip": SQUARE, "siglip2": ANY, "radio": ANY, "qwen2_5_vl": EVEN, "qwen3_vl": EVEN,
+}  # fmt: skip
+"""Pictures in patches: of the table's shape where the judge takes no others; else smaller, larger and longer ones."""
+
+
+@dataclass(frozen=True)
+class TowerVerdict:
+    """What the judge says of pictures: rows that leave by each port, by our names weights and gradients of a sum."""
+
+    whole: Whole
+    weights: Named
+    outputs: Named
+    gradients: Named
+
+
+def pictures(grids: Sequence[Grid], patch: int, seed: int = 0) -> list[Tensor]:
+    """Random pictures (channels, height, width) of these grids of patches."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn((CHANNELS, h * patch, w * patch), generator=generator, dtype=torch.float64) for h, w in grids]
+
+
+def picture_rows(images: Sequence[Tensor], sizes: VitSizes) -> Tensor:
+    """The patches of pictures behind each other, (rows, patch_dim)."""
+    cut = [
+        torch.from_numpy(cut_patches(image.permute(1, 2, 0).numpy(), sizes.patch, sizes.merge, sizes.frames))
+        for image in images
+    ]
+    return torch.cat(cut)
+
+
+def picture_batch(images: Sequence[Tensor], sizes: VitSizes) -> tuple[PatchBatch, Tensor]:
+    """Pictures as a packed batch, and which rows of what leaves the tower belong to them."""
+    places = laid(sizes, [grid_of(image, sizes) for image in images])
+    rows = torch.zeros((places[-1].row + places[-1].patches, sizes.patch_dim), dtype=torch.float64)
+    cut = picture_rows(images, sizes).split([place.patches for place in places])
+    group = sizes.merge**2
+    for place, own in zip(places, cut, strict=True):
+        rows[place.row : place.row + place.patches] = own
+    kept = [torch.arange(p.row // group, (p.row + p.patches) // group) for p in places]
+    return batch_of_images(sizes, places, rows), torch.cat(kept)
+
+
+def grid_of(image: Tensor, sizes: VitSizes) -> Grid:
+    """Rows and columns of a picture's patches."""
+    return image.shape[1] // sizes.patch, image.shape[2] // sizes.patch
+
+
+def build_lifted(make: Callable[[], Any], patch: pytest.MonkeyPatch | None) -> Any:
+    """The judge's model in float64; with a `patch` it is built anew with the casts of its files lifted."""
+    model = make()
+    if patch is not None:
+        files = {type(module).__module__ for module in model.modules()}
+        names = sorted(name for name in files if name.startswith("transformers.models."))
+        for name in (*names, "transformers.vision_utils"):
+            lift_casts(patch, importlib.import_module(name))
+        model = make()
+    return model.double().eval()
+
+
+def make_judge(config: Config) -> Any:
+    """The judge's model of a config, with attention and experts as plain PyTorch."""
+    transformers = pytest.importorskip("transformers", reason=REASON)
+    content = {key: value for key, value in config.items() if key != "model_type"}
+    described = transformers.AutoConfig.for_model(config["model_type"], **content)
+    for one in (described, *(getattr(described, name) for name in described.sub_configs)):
+        if one is not None:
+            one._attn_implementation = one._experts_implementation = "eager"
+    for mapping in (transformers.AutoModelForImageTextToText, transformers.AutoModel):
+        if type(described) in mapping._model_mapping:
+            return mapping._model_mapping[type(described)](described)
+    raise AssertionError(f"transformers has no model of {config['model_type']}")
+
+
+def stored(model: Any, folder: Path) -> tuple[Config, Named]:
+    """What the judge's own code writes to disk, read back: its config.json and its tensors."""
+    safetensors = pytest.importorskip("safetensors.torch", reason=REASON)
+    model.save_pretrained(folder)
+    config: Config = json.loads((folder / "config.json").read_text())
+    tensors: Named = safetensors.load_file(folder / "model.safetensors")
+    return config, tensors
+
+
+def judge_tower(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tuple[TowerVerdict, list[Tensor]]:
+    """A tower's verdict, and the pictures that it is about."""
+    quiet()
+    model = build_lifted(lambda: make_judge(TOWERS[name]), patch)
+    randomize(model)
+    config, tensors = stored(model, folder / "weights")
+    whole = whole_of(config)
+    sizes = tower_sizes(whole)
+    images = pictures(GRIDS[name], sizes.patch)
+    weights = modules_to_ours(whole, tensors)[VISION]
+    outputs = _RUN[name](model, images, sizes)
+    weighted_sum(outputs).backward()
+    _config, changed = stored(with_gradients(model), folder / "gradients")
+    gradients = gradients_to_ours(whole, changed)[VISION]
+    return TowerVerdict(whole, weights, {port: rows.detach() for port, rows in outputs.items()}, gradients), images
+
+
+def tower_sizes(whole: Whole) -> VitSizes:
+    """The sizes of the tower in a checkpoint."""
+    sizes = whole.modules[VISION].sizes
+    assert isinstance(sizes, VitSizes)
+    return sizes
+
+
+def our_tower(sizes: VitSizes, tensors: Mapping[str, Tensor]) -> Chain:
+    """Our tower with exactly these tensors, and a projector that changes nothing where they have none."""
+    own = dict(tensors)
+    if not any(name.startswith("projector.") for name in own):
+        own["projector.linear.weight"] = torch.eye(sizes.hidden, dtype=torch.float64)
+    return our_module(sizes, own)
+
+
+def our_module(sizes: ModelSizes, tensors: Mapping[str, Tensor]) -> Chain:
+    """Our model of these sizes with exactly these tensors."""
+    with torch.device("meta"):
+        chain = build_chain(model_parts(sizes))
+    chain.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, strict=True, assign=True)
+    return chain.requires_grad_(True)
+
+
+def our_outputs(chain: nn.Module, images: Sequence[Tensor], sizes: VitSizes) -> Named:
+    """Rows of the pictures, all in one packed batch, that leave by each port."""
+    batch, kept = picture_batch(images, sizes)
+    return {port: rows[kept] for port, rows in chain(None, batch).items()}
+
+
+def weighted_sum(outputs: Mapping[str, Tensor]) -> Tensor:
+    """A sum of all values, each with a random weight of its own."""
+    generator = torch.Generator().manual_seed(2)
+    terms = [
+        (rows * torch.randn(rows.shape, generator=generator, dtype=torch.float64)).sum()
+        for _port, rows in sorted(outputs.items())
+    ]
+    return torch.stack(terms).sum()
+
+
+def _clip(model: Any, images: list[Tensor], _sizes: VitSizes) -> Named:
+    return {MAIN: model(pixel_values=torch.stack(images)).last_hidden_state[:, 1:].flatten(0, 1)}
+
+
+def _siglip(model: Any, images: list[Tensor], _sizes: VitSizes) -> Named:
+    return {MAIN: model(pixel_values=torch.stack(images)).last_hidden_state.flatten(0, 1)}
+
+
+def _siglip2(model: Any, images: list[Tensor], sizes: VitSizes) -> Named:
+    processing = pytest.importorskip("transformers.models.siglip2.image_processing_pil_siglip2", reason=REASON)
+    cut = [torch.from_numpy(processing.convert_image_to_patches(image.numpy(), sizes.patch)) for image in images]
+    padded = nn.utils.rnn.pad_sequence(cut, batch_first=True)
+    mask = nn.utils.rnn.pad_sequence([torch.ones(len(one), dtype=torch.int64) for one in cut], batch_first=True)
+    shapes = torch.tensor([grid_of(image, sizes) for image in images])
+    rows = model(pixel_values=padded, pixel_attention_mask=mask, spatial_shapes=shapes).last_hidden_state
+    return {MAIN: rows[mask.bool()]}
+
+
+def _radio(model: Any, images: list[Tensor], sizes: VitSizes) -> Named:
+    # Pixels come normalised, as the data here makes them.
+    model.make_preprocessor_external()
+    grids = torch.tensor([grid_of(image, sizes) for image in images])
+    return {MAIN: model(pixel_values=picture_rows(images, sizes), image_grid_hw=grids).features}
+
+
+def _qwen(model: Any, images: list[Tensor], sizes: VitSizes) -> Named:
+    grids = torch.tensor([(1, *grid_of(image, sizes)) for image in images])
+    said = model.model.visual(picture_rows(images, sizes), grid_thw=grids)
+    taps = said.deepstack_features if sizes.taps else []
+    return {MAIN: said.pooler_output, **{port_of(n): rows for n, rows in zip(sizes.taps, taps, strict=True)}}
+
+
+_RUN: Mapping[str, Callable[[Any, list[Tensor], VitSizes], Named]] = {
+    "clip": _clip, "siglip": _siglip, "siglip2": _siglip2, "radio": _radio, "qwen2_5_vl": _qwen, "qwen3_vl": _qwen,
+}  # fmt: skip

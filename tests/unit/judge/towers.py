@@ -73,9 +73,11 @@ TOWERS: Mapping[str, Config] = {
 
 SQUARE: tuple[Grid, ...] = ((4, 4), (4, 4), (4, 4))
 ANY: tuple[Grid, ...] = ((5, 5), (2, 7), (1, 1), (9, 3), (8, 1))
+# `F.interpolate` of torch 2.13 gives each row of a picture one column wide the same value if it filters.
+WIDE: tuple[Grid, ...] = ((5, 5), (2, 7), (1, 1), (9, 3), (1, 8))
 EVEN: tuple[Grid, ...] = ((4, 4), (2, 6), (10, 6), (2, 2), (6, 14))
 GRIDS: Mapping[str, tuple[Grid, ...]] = {
-    "clip": SQUARE, "siglip": SQUARE, "siglip2": ANY, "radio": ANY, "qwen2_5_vl": EVEN, "qwen3_vl": EVEN,
+    "clip": SQUARE, "siglip": SQUARE, "siglip2": WIDE, "radio": ANY, "qwen2_5_vl": EVEN, "qwen3_vl": EVEN,
 }  # fmt: skip
 """Pictures in patches: of the table's shape where the judge takes no others; else smaller, larger and longer ones."""
 

@@ -220,6 +220,13 @@ class MtpConfig(Section):
     weight: Positive = 0.1
 
 
+def can_interleave(sections: tuple[int, int, int]) -> bool:
+    """Whether every third pair from the second is enough for height, and from the third for width."""
+    _time, height, width = sections
+    pairs = sum(sections)
+    return 3 * height <= pairs + 1 and 3 * width <= pairs
+
+
 class DecoderConfig(Section):
     """A causal decoder.
 

@@ -10,10 +10,10 @@ from counterpoint.config.models import (
     ModelConfig,
     VitConfig,
     WhisperConfig,
+    can_interleave,
 )
 from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import ModuleConfig
-from counterpoint.plan.sizes import can_interleave
 
 
 def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:

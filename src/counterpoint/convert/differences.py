@@ -11,8 +11,7 @@ Difference = tuple[str, Any, Any]
 
 _USED_BY = {
     "heads": "*", "kv_heads": "*", "head_dim": "*", "rope_theta": "*", "rope_sections": "*", "rope_interleaved": "*",
-    "qk_norm": "*",
-    "qkv_bias": "*", "ffn": "-", "mamba": "M", "moe": "E",
+    "qk_norm": "*", "qkv_bias": "*", "ffn": "-", "mamba": "M", "moe": "E",
 }  # fmt: skip
 """Sizes that mean nothing in a decoder without layers of this kind."""
 

@@ -66,28 +66,37 @@ class Same(Link):
 class Joined(Link):
     """Tensors of ours with `rows` rows each lie one behind the other in one tensor of theirs.
 
-    A `depthwise` one, (channels, width) of ours, has a dimension of one input channel: (channels, 1, width).
+    A `depthwise` one, (channels, width) of ours, has a dimension of one input channel: (channels, 1, width); a
+    `pointwise` one, (outputs, inputs) of ours, a width of one: (outputs, inputs, 1).
     """
 
     ours: tuple[str, ...]
     theirs: tuple[str]
     rows: tuple[int, ...]
     depthwise: bool = False
+    pointwise: bool = False
 
     def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         (joined,) = tensors
-        return list(torch.split(joined.squeeze(1) if self.depthwise else joined, list(self.rows)))
+        return list(torch.split(joined if self._extra is None else joined.squeeze(self._extra), list(self.rows)))
 
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         joined = torch.cat(list(tensors))
-        return [joined.unsqueeze(1) if self.depthwise else joined]
+        return [joined if self._extra is None else joined.unsqueeze(self._extra)]
 
     def piece(self, name: str, place: Place, read: Read) -> Tensor:
         before = sum(self.rows[: self.ours.index(name)])
         rows = slice(before + place[0].start, before + place[0].stop)
-        if self.depthwise:
-            return read(self.theirs[0], (rows, slice(0, 1), *place[1:])).squeeze(1)
-        return read(self.theirs[0], (rows, *place[1:]))
+        there = [rows, *place[1:]]
+        if self._extra is None:
+            return read(self.theirs[0], tuple(there))
+        there.insert(self._extra, slice(0, 1))
+        return read(self.theirs[0], tuple(there)).squeeze(self._extra)
+
+    @property
+    def _extra(self) -> int | None:
+        """The dimension of size one that only theirs have."""
+        return 1 if self.depthwise else 2 if self.pointwise else None
 
 
 @final

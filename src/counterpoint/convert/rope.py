@@ -1,8 +1,8 @@
 """Rotary positions as a config.json describes them, today (`rope_parameters`) and before transformers 5."""
 
+from counterpoint.config.models import can_interleave
 from counterpoint.convert.fields import Fields
 from counterpoint.errors import CheckpointError
-from counterpoint.plan.sizes import can_interleave
 
 _DEFAULT_THETA = 10000.0
 _SECTIONS = ("rope_parameters", "rope_scaling")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from counterpoint.convert import clip, radio
+from counterpoint.convert import clip, parakeet, radio
 from counterpoint.convert.families import family_named
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link
@@ -14,7 +14,7 @@ from counterpoint.convert.vision import activation_of
 from counterpoint.errors import CheckpointError
 from counterpoint.plan.sizes import DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
 
-VISION, LANGUAGE = "vision", "language"
+VISION, AUDIO, LANGUAGE = "vision", "audio", "language"
 _BOTH = ("weight", "bias")
 
 
@@ -102,10 +102,11 @@ def _omni(fields: Fields) -> Whole:
     described = fields.section("text_config")
     described.demand("num_nextn_predict_layers", 0)
     language, tower = _language(fields, lambda name: f"language_model.{name}"), "vision_model."
+    hidden = language.sizes.hidden
     vision = replace(
         radio.radio_sizes(fields.section("vision_config")),
         merge=_OMNI_MERGE,
-        out=language.sizes.hidden,
+        out=hidden,
         projector=ProjectorSizes(
             hidden=fields.integer("projector_hidden_size", 4096),
             norm="rms",
@@ -117,11 +118,27 @@ def _omni(fields: Fields) -> Whole:
     projector = {"norm.weight": "0.weight", "mlp.up.weight": "1.weight", "mlp.down.weight": "3.weight"}
     links = (*_below(tower, radio.radio_links(vision)), *renamed("projector", "mlp1", projector))
     unused = tuple(f"{tower}{name}" for name in radio.UNUSED)
-    return Whole({VISION: Stored(vision, links), LANGUAGE: language}, (*unused, *_SOUND))
+    modules = {VISION: Stored(vision, links)}
+    if fields.has("audio_config"):
+        modules[AUDIO] = _sound(fields.section("audio_config"), hidden)
+        unused += tuple(f"{_SOUND_TOWER}{name}" for name in parakeet.UNUSED)
+    return Whole({**modules, LANGUAGE: language}, unused)
 
 
 _OMNI_MERGE = 2
-_SOUND = ("sound_encoder.*", "sound_projection.*")
+_SOUND_TOWER = "sound_encoder.encoder."
+
+
+def _sound(fields: Fields, out: int) -> Stored:
+    bias = fields.flag("projection_bias", False)
+    projector = ProjectorSizes(
+        hidden=fields.integer("projection_hidden_size"), norm="rms", norm_eps=1e-5, activation="relu2", bias=bias
+    )
+    sizes = replace(parakeet.parakeet_sizes(fields), out=out, projector=projector)
+    kinds = _BOTH if bias else ("weight",)
+    names = {f"mlp.{o}.{x}": f"{t}.{x}" for o, t in (("up", "linear1"), ("down", "linear2")) for x in kinds}
+    links = renamed("projector", "sound_projection", {"norm.weight": "norm.weight", **names})
+    return Stored(sizes, (*_below(_SOUND_TOWER, parakeet.parakeet_links(sizes)), *links))
 
 
 _LLAVA_TOWER = "vision_tower."

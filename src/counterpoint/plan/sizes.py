@@ -112,13 +112,6 @@ class DecoderSizes:
         return 1 if self.rope_sections is None else len(self.rope_sections)
 
 
-def can_interleave(sections: tuple[int, int, int]) -> bool:
-    """Whether every third pair from the second is enough for height, and from the third for width."""
-    _time, height, width = sections
-    pairs = sum(sections)
-    return 3 * height <= pairs + 1 and 3 * width <= pairs
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorSizes:
     """From an encoder's rows to the width of what reads them: a norm, and one linear layer or two, `hidden` apart."""

@@ -1,4 +1,4 @@
-"""The loss and every gradient of whole models of pictures and text equal transformers' with the same weights."""
+"""The loss and every gradient of whole models of pictures, sound and text equal transformers' with the same weights."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from counterpoint.convert.whole import LANGUAGE, VISION
+from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.test_towers import FLOOR, LIFTED, distance
 from tests.unit.judge.wholes import WHOLES, judge_whole, our_loss
@@ -40,6 +40,8 @@ def test_equal_in_float64(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("qwen3_vl", VISION, "taps.2.mlp.down.bias"),
         ("qwen3_vl", LANGUAGE, "layers.2.attention.q_norm.weight"),
         ("nemotron_h_omni", VISION, "projector.norm.weight"),
+        ("nemotron_h_omni with sound", AUDIO, "layers.1.conv.gate.weight"),
+        ("nemotron_h_omni with sound", AUDIO, "projector.mlp.down.weight"),
     ],
 )
 def test_a_lost_weight_is_noticed(name: str, module: str, weight: str, tmp_path: Path) -> None:

@@ -10,16 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from counterpoint.convert.modules import gradients_to_ours, modules_to_ours
-from counterpoint.convert.whole import LANGUAGE, VISION, Whole, whole_of
+from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.data.positions import lay_positions
 from counterpoint.models.batch import NO_LABEL, NO_TOKEN, TextBatch
 from counterpoint.models.chain import MAIN
 from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.plan.samples import Document, Item
-from counterpoint.plan.sizes import DecoderSizes, VitSizes
+from counterpoint.plan.sizes import ConformerSizes, DecoderSizes, VitSizes
 from tests.unit.judge.judge import quiet, randomize, with_gradients
 from tests.unit.judge.models import HYBRID, Config, gradients_of
+from tests.unit.judge.test_conformer import clips_of, packed
 from tests.unit.judge.towers import (
     EVEN,
     PICTURE,
@@ -41,40 +42,56 @@ from tests.unit.judge.towers import (
     tower_sizes,
 )
 
-IMAGE = 22
-"""The judge's token where a row of a picture stands."""
+AUDIO_TOKEN, IMAGE_TOKEN = 21, 22
+"""The judge's tokens where a row of a clip and of a picture stands."""
 
 LLAVA: Config = {
     "model_type": "llava",
     "vision_config": {"model_type": "clip_vision_model", **PICTURE, "num_hidden_layers": 3, "image_size": 8},
     "text_config": {"model_type": "llama", **TEXT, "rope_theta": 500.0},
-    "image_token_index": IMAGE,
+    "image_token_index": IMAGE_TOKEN,
 }
 OMNI: Config = {
     "model_type": "nemotron_h_omni",
     "vision_config": {**RADIO, "video_temporal_patch_size": 2},
     "text_config": {**HYBRID, "hybrid_override_pattern": "MEM*-E"},
-    "vision_hidden_size": 16, "projector_hidden_size": 24, "image_token_id": IMAGE,
+    "vision_hidden_size": 16, "projector_hidden_size": 24, "image_token_id": IMAGE_TOKEN,
+}  # fmt: skip
+HEARING: Config = {
+    **OMNI, "audio_token_id": AUDIO_TOKEN,
+    "audio_config": {
+        "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20,
+        "conv_kernel_size": 3, "subsampling_conv_channels": 4, "num_mel_bins": 16, "projection_hidden_size": 20,
+        "projection_bias": False,
+    },
 }  # fmt: skip
 WHOLES: Mapping[str, Config] = {
     "llava": LLAVA, "qwen2_5_vl": QWEN2_5_VL, "qwen3_vl": QWEN3_VL, "nemotron_h_omni": OMNI,
+    "nemotron_h_omni with sound": HEARING,
 }  # fmt: skip
 """By name of the case."""
 
 GRIDS: Mapping[str, tuple[Grid, ...]] = {name: SQUARE if name == "llava" else EVEN[:3] for name in WHOLES}
 
-TEXTS = ((3, 1, 2), (6,), (5, 4))
-"""Rows of text of each document: a picture stands between each two numbers."""
+Content = tuple[int | str, ...]
+SEEN: tuple[Content, ...] = ((3, VISION, 1, VISION, 2), (6,), (5, VISION, 4))
+HEARD: tuple[Content, ...] = ((3, VISION, 1, AUDIO, 0, VISION, 2), (6,), (2, AUDIO, 3), (5, VISION, 4))
+"""Of each document, rows of text, pictures and clips."""
+
+FRAMES = (37, 16)
+"""Of the clips, of which a document has one at most."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A document as the judge reads it: ids int64 (tokens,) with IMAGE at rows of its pictures, and labels for rows."""
+    """A document as the judge reads it: ids int64 (tokens,) with tokens of their own at rows of pictures and clips,
+    labels for rows, pictures (channels, height, width) and clips (frames, mels)."""
 
     document: Document
     ids: Tensor
     labels: Tensor
     images: tuple[Tensor, ...]
+    clips: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -87,32 +104,54 @@ class WholeVerdict:
     gradients: dict[str, Named]
 
 
-def samples_of(name: str, sizes: VitSizes) -> list[Sample]:
-    """Documents of random tokens and labels, all with pictures but one."""
+def samples_of(name: str, whole: Whole) -> list[Sample]:
+    """Documents of random tokens and labels, all but one with pictures or clips."""
     generator = torch.Generator().manual_seed(5)
-    images = iter(pictures(GRIDS[name], sizes.patch))
-    return [_sample(number, texts, images, sizes, generator) for number, texts in enumerate(TEXTS)]
+    items = {VISION: iter(pictures(GRIDS[name], tower_sizes(whole).patch))}
+    if AUDIO in whole.modules:
+        items[AUDIO] = iter(clips_of(sound_sizes(whole), FRAMES))
+    contents = HEARD if AUDIO in whole.modules else SEEN
+    return [_sample(number, content, items, whole, generator) for number, content in enumerate(contents)]
+
+
+def sound_sizes(whole: Whole) -> ConformerSizes:
+    """The sizes of the encoder of sound in a checkpoint."""
+    sizes = whole.modules[AUDIO].sizes
+    assert isinstance(sizes, ConformerSizes)
+    return sizes
 
 
 def _sample(
-    number: int, texts: Sequence[int], images: Iterator[Tensor], sizes: VitSizes, generator: torch.Generator
+    number: int, content: Content, sources: Mapping[str, Iterator[Tensor]], whole: Whole, generator: torch.Generator
 ) -> Sample:
-    items, own, row = [], [], texts[0]
-    for text in texts[1:]:
-        image = next(images)
-        height, width = grid_of(image, sizes)
-        rows = height * width // sizes.merge**2
-        items.append(Item(VISION, row, height * width, rows, width // sizes.merge))
-        own.append(image)
-        row += rows + text
+    items: list[Item] = []
+    own: dict[str, list[Tensor]] = {VISION: [], AUDIO: []}
+    row = 0
+    for one in content:
+        if isinstance(one, int):
+            row += one
+            continue
+        own[one].append(next(sources[one]))
+        items.append(_item(one, row, own[one][-1], whole))
+        row += items[-1].rows
     ids = torch.randint(0, 20, (row,), generator=generator)
     labels = torch.randint(0, 20, (row,), generator=generator)
     for item in items:
-        ids[item.position : item.position + item.rows] = IMAGE
-        # A picture's rows have no label, but for its last, which is followed by text.
+        ids[item.position : item.position + item.rows] = IMAGE_TOKEN if item.module == VISION else AUDIO_TOKEN
+        # An item's rows have no label, but for its last, which is followed by text.
         labels[item.position : item.position + item.rows - 1] = NO_LABEL
     labels[-1] = NO_LABEL
-    return Sample(Document(0, number, row, int((labels >= 0).sum()), tuple(items)), ids, labels, tuple(own))
+    document = Document(0, number, row, int((labels >= 0).sum()), tuple(items))
+    return Sample(document, ids, labels, tuple(own[VISION]), tuple(own[AUDIO]))
+
+
+def _item(module: str, row: int, content: Tensor, whole: Whole) -> Item:
+    if module == AUDIO:
+        rows = -(-len(content) // sound_sizes(whole).stride)
+        return Item(AUDIO, row, rows, rows)
+    sizes = tower_sizes(whole)
+    height, width = grid_of(content, sizes)
+    return Item(VISION, row, height * width, height * width // sizes.merge**2, width // sizes.merge)
 
 
 def judge_whole(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tuple[WholeVerdict, list[Sample]]:
@@ -122,12 +161,11 @@ def judge_whole(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tu
     randomize(model)
     config, tensors = stored(model, folder / "weights")
     whole = whole_of(config)
-    sizes = tower_sizes(whole)
-    samples = samples_of(name, sizes)
+    samples = samples_of(name, whole)
     count = sum(sample.document.loss_tokens for sample in samples)
     losses = []
     for sample in samples:
-        more = _INPUTS[name](sample, sizes) if sample.images else {}
+        more = _INPUTS[name](sample, tower_sizes(whole))
         logits = model(input_ids=sample.ids[None], use_cache=False, **more).logits[0]
         losses.append(F.cross_entropy(logits, sample.labels, ignore_index=NO_LABEL, reduction="sum") / count)
     loss = torch.stack(losses).sum()
@@ -141,23 +179,28 @@ def judge_whole(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tu
 def our_loss(whole: Whole, weights: Mapping[str, Named], samples: Sequence[Sample]) -> tuple[float, dict[str, Named]]:
     """The loss of all documents in one packed batch, and every gradient by module and name."""
     chains = {name: our_module(stored.sizes, weights[name]) for name, stored in whole.modules.items()}
-    towers = Towers(chains, (Wire(VISION, LANGUAGE, whole.depths),), {VISION: _items(whole, samples)})
+    wires = tuple(Wire(name, LANGUAGE, whole.depths if name == VISION else ()) for name in chains if name != LANGUAGE)
+    towers = Towers(chains, wires, {wire.source: _items(wire.source, whole, samples) for wire in wires})
     inserts, deep = towers.into(LANGUAGE)
     loss = chains[LANGUAGE](None, _text(whole, samples).with_inserts(inserts, deep))[MAIN]
     loss.backward()
     return float(loss.detach()), {name: gradients_of(chain) for name, chain in chains.items()}
 
 
-def _items(whole: Whole, samples: Sequence[Sample]) -> Items:
-    images = [image for sample in samples for image in sample.images]
-    patches, kept = picture_batch(images, tower_sizes(whole))
+def _items(module: str, whole: Whole, samples: Sequence[Sample]) -> Items:
     starts = torch.tensor([0, *(sample.document.tokens for sample in samples)]).cumsum(0)
     found = [
         (item.rows, torch.arange(item.rows) + item.position + start)
         for sample, start in zip(samples, starts.tolist(), strict=False)
         for item in sample.document.items
+        if item.module == module
     ]
-    return Items(patches, kept, tuple(rows for rows, _places in found), torch.cat([places for _rows, places in found]))
+    lengths, places = tuple(rows for rows, _places in found), torch.cat([places for _rows, places in found])
+    if module == AUDIO:
+        heard = packed(sound_sizes(whole), [clip for sample in samples for clip in sample.clips])
+        return Items(heard, torch.arange(sum(lengths)), lengths, places)
+    images = [image for sample in samples for image in sample.images]
+    return Items(*picture_batch(images, tower_sizes(whole)), lengths, places)
 
 
 def _text(whole: Whole, samples: Sequence[Sample]) -> TextBatch:
@@ -167,7 +210,7 @@ def _text(whole: Whole, samples: Sequence[Sample]) -> TextBatch:
     ids = torch.cat([sample.ids for sample in samples])
     lengths = [sample.document.tokens for sample in samples]
     return TextBatch(
-        ids=ids.where(ids != IMAGE, NO_TOKEN),
+        ids=ids.where(ids < AUDIO_TOKEN, NO_TOKEN),
         positions=torch.cat(positions).squeeze(1) if sizes.position_axes == 1 else torch.cat(positions),
         labels=torch.cat([sample.labels for sample in samples]),
         segments=Segments.build(lengths, sum(lengths)),
@@ -176,27 +219,33 @@ def _text(whole: Whole, samples: Sequence[Sample]) -> TextBatch:
     )
 
 
-def _llava(sample: Sample, _sizes: VitSizes) -> dict[str, Tensor]:
-    return {"pixel_values": torch.stack(sample.images)}
+def _llava(sample: Sample, _sizes: VitSizes) -> Named:
+    return {"pixel_values": torch.stack(sample.images)} if sample.images else {}
 
 
-def _qwen(sample: Sample, sizes: VitSizes) -> dict[str, Tensor]:
+def _qwen(sample: Sample, sizes: VitSizes) -> Named:
+    if not sample.images:
+        return {}
     return {
         "pixel_values": picture_rows(sample.images, sizes),
         "image_grid_thw": torch.tensor([(1, *grid_of(image, sizes)) for image in sample.images]),
-        "mm_token_type_ids": (sample.ids == IMAGE).int()[None],
+        "mm_token_type_ids": (sample.ids == IMAGE_TOKEN).int()[None],
     }
 
 
-def _omni(sample: Sample, sizes: VitSizes) -> dict[str, Tensor]:
-    # Its patches lie row by row, and it merges what leaves the tower.
-    rows = [picture_rows([image], replace(sizes, merge=1)) for image in sample.images]
-    return {
-        "pixel_values": torch.cat(rows),
-        "image_grid_hw": torch.tensor([grid_of(image, sizes) for image in sample.images]),
-    }
+def _omni(sample: Sample, sizes: VitSizes) -> Named:
+    found: Named = {}
+    if sample.images:
+        # Its patches lie row by row, and it merges what leaves the tower.
+        found["pixel_values"] = picture_rows(sample.images, replace(sizes, merge=1))
+        found["image_grid_hw"] = torch.tensor([grid_of(image, sizes) for image in sample.images])
+    if sample.clips:
+        # One clip without a mask: with one, it takes a row too many of clips that end with a row's last frame.
+        found["input_features"] = torch.stack(sample.clips)
+    return found
 
 
-_INPUTS: Mapping[str, Callable[[Sample, VitSizes], dict[str, Tensor]]] = {
+_INPUTS: Mapping[str, Callable[[Sample, VitSizes], Named]] = {
     "llava": _llava, "qwen2_5_vl": _qwen, "qwen3_vl": _qwen, "nemotron_h_omni": _omni,
+    "nemotron_h_omni with sound": _omni,
 }  # fmt: skip

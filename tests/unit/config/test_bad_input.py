@@ -157,6 +157,13 @@ MISFITS = [
         "the 16 pairs of a head of width 32",
         "change the list",
     ),
+    (
+        "modules.language.model.rope_interleaved=true",
+        "modules.language.model.rope_interleaved",
+        "true",
+        "false, because modules.language.model.rope_sections is null",
+        "change one",
+    ),
     ("edges=[]", "edges", "0 edges from the module vision", "at least one", "add {source: vision"),
     ("edges.0.source=visoin", "edges.0.source", '"visoin"', "one of the modules", "did you mean vision?"),
     ("edges.0.source=audio", "edges.0.source", '"audio"', "one of the modules", "add the module"),
@@ -306,6 +313,13 @@ def test_one_sentence_says_all(
     assert got in found
     assert expected in wanted
     assert remedy in cure
+
+
+def test_too_many_pairs_cannot_take_turns(emoji: dict[str, Any]) -> None:
+    emoji["modules"]["language"]["model"]["rope_interleaved"] = True
+    load_config(emoji, ["modules.language.model.rope_sections=[6, 5, 5]"])
+    with pytest.raises(ConfigError, match=r"rope_sections: got \[4, 6, 6\], expected at most a third of the pairs"):
+        load_config(emoji, ["modules.language.model.rope_sections=[4, 6, 6]"])
 
 
 @pytest.mark.parametrize(("override", "path", "got", "expected", "remedy"), BAD_HYBRIDS)

@@ -47,7 +47,8 @@ QWEN2_5_VL: Config = {
     "model_type": "qwen2_5_vl",
     "vision_config": {**FILM, "depth": 3, "window_size": 8, "fullatt_block_indexes": [1]},
     "text_config": {
-        **TEXT, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "mrope_section": [1, 2, 1]},
+        "model_type": "qwen2_5_vl_text", **TEXT,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "mrope_section": [1, 2, 1]},
     },
     "image_token_id": 22, "video_token_id": 21, "vision_start_token_id": 20,
 }  # fmt: skip
@@ -55,7 +56,7 @@ QWEN3_VL: Config = {
     "model_type": "qwen3_vl",
     "vision_config": {**FILM, "depth": 4, "deepstack_visual_indexes": [0, 2], "num_position_embeddings": 25},
     "text_config": {
-        **TEXT, "head_dim": 12, "rope_parameters": {
+        "model_type": "qwen3_vl_text", **TEXT, "head_dim": 12, "rope_parameters": {
             "rope_type": "default", "rope_theta": 500.0, "mrope_section": [3, 1, 2], "mrope_interleaved": True,
         },
     },

@@ -55,7 +55,10 @@ HYBRID = DecoderSizes(
     ),
 )  # fmt: skip
 GATED = replace(HYBRID, pattern="E*", activation="swiglu", rope_sections=None, moe=MoeSizes(experts=4, top_k=3, ffn=6))
-DECODERS |= {"hybrid": HYBRID, "gated experts": GATED}
+TURNS = replace(
+    DECODERS["grouped"], pattern="*-", head_dim=8, rope_theta=100.0, rope_sections=(2, 1, 1), rope_interleaved=True
+)
+DECODERS |= {"hybrid": HYBRID, "gated experts": GATED, "turns": TURNS}
 DECODERS |= {
     "further": replace(DECODERS["grouped"], mtp=MtpSizes(depths=2, pattern="*-", weight=0.6)),
     "further experts": replace(HYBRID, tied=True, mtp=MtpSizes(depths=1, pattern="ME", weight=0.5)),

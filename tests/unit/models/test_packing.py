@@ -115,6 +115,28 @@ def test_packed_images_equal_images_one_by_one(sizes: VitSizes, padding: int) ->
     assert_same(gradients(packed), gradients(alone))
 
 
+@pytest.mark.parametrize(("side", "is_trained"), [(32, True), (128, False)])
+def test_the_smallest_and_a_large_image_in_one_batch_equal_each_alone(side: int, is_trained: bool) -> None:
+    """One patch of one, and up to 128 x 128; the backward of 16,384 rows would be a minute of a processor."""
+    sizes = replace(VITS["radio"], layers=1, heads=1, merge=1)
+    images = laid(sizes, ((1, 1), (side, side)))
+    batch = patch_batch(sizes, [image.grid for image in images])
+    assert len(batch.patches) == sum(sizes.prefix + image.patches for image in images)
+    packed, alone = model(sizes), model(sizes)
+    with torch.set_grad_enabled(is_trained):
+        features = packed(None, batch)[MAIN]
+        kept = [slice(image.row, image.row + image.patches) for image in images]
+        ones = [alone_of(sizes, batch, image) for image in images]
+        found = [alone(None, one)[MAIN][image.row - first :] for image, (one, first) in zip(images, ones, strict=True)]
+    for rows, own in zip(kept, found, strict=True):
+        assert own.shape == features[rows].shape
+        assert (own - features[rows]).abs().max().item() <= TOLERANCE
+    if is_trained:
+        sum(spread(features[rows], rows.start) for rows in kept).backward()
+        sum(spread(own, rows.start) for own, rows in zip(found, kept, strict=True)).backward()
+        assert_same(gradients(packed), gradients(alone))
+
+
 @pytest.mark.parametrize("padding", [0, 8])
 @pytest.mark.parametrize("sizes", WHISPERS.values(), ids=WHISPERS)
 def test_packed_clips_equal_clips_one_by_one(sizes: WhisperSizes, padding: int) -> None:

@@ -1,0 +1,125 @@
+"""Checkpoints of towers and of whole models to our tensors and back: exact, strict, and saying what is wrong."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from counterpoint.convert.modules import gradients_to_ours, modules_from_ours, modules_to_ours
+from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
+from counterpoint.errors import CheckpointError
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import build_chain
+from tests.unit.judge.models import Config, random_like
+from tests.unit.judge.towers import TOWERS
+from tests.unit.judge.wholes import WHOLES
+
+CONFIGS: dict[str, Config] = {**WHOLES, **TOWERS}
+Modules = dict[str, dict[str, Tensor]]
+
+
+def case(name: str) -> tuple[Whole, Modules, dict[str, Tensor]]:
+    """What a checkpoint holds, our tensors without a projector that it lacks, and the checkpoint's."""
+    whole, generator = whole_of(CONFIGS[name]), torch.Generator().manual_seed(0)
+    modules: Modules = {}
+    for module, stored in whole.modules.items():
+        with torch.device("meta"):
+            empty = build_chain(model_parts(stored.sizes)).state_dict()
+        kept = {n: t for n, t in empty.items() if not (stored.adds_projector and n.startswith("projector."))}
+        modules[module] = {n: random_like(tensor, generator) for n, tensor in kept.items()}
+    return whole, modules, modules_from_ours(whole, modules)
+
+
+def assert_equal(found: Modules, expected: Modules) -> None:
+    assert {m: tensors.keys() for m, tensors in found.items()} == {m: tensors.keys() for m, tensors in expected.items()}
+    assert all(torch.equal(found[m][n], tensor) for m, tensors in expected.items() for n, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_there_and_back_is_exact(name: str) -> None:
+    whole, ours, theirs = case(name)
+    assert_equal(modules_to_ours(whole, theirs), ours)
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "siglip2", "llava"])
+def test_names_without_the_towers_prefix_are_the_same(name: str) -> None:
+    whole, ours, theirs = case(name)
+    assert all("vision_model." in key for key in theirs if "language_model." not in key and "projector" not in key)
+    short = {key.replace("vision_model.", ""): tensor for key, tensor in theirs.items()}
+    assert_equal(modules_to_ours(whole, short), ours)
+
+
+def test_a_class_token_takes_the_position_that_is_added_to_it() -> None:
+    whole, ours, theirs = case("clip")
+    token, table = "vision_model.embeddings.class_embedding", "vision_model.embeddings.position_embedding.weight"
+    assert not theirs[table][0].any()
+    is_first = (torch.arange(len(theirs[table])) == 0)[:, None]
+    moved = {**theirs, token: theirs[token] - 1, table: theirs[table] + is_first}
+    torch.testing.assert_close(modules_to_ours(whole, moved)[VISION], ours[VISION])
+    gradients = gradients_to_ours(whole, {**theirs, table: theirs[table] + 2})[VISION]
+    assert (gradients["embed.prefix.weight"] == 2).all()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_missing_and_an_unknown_name_are_named(name: str) -> None:
+    whole, ours, theirs = case(name)
+    lost = sorted(theirs)[0]
+    with pytest.raises(CheckpointError, match=f"The checkpoint lacks {lost}: "):
+        modules_to_ours(whole, {key: tensor for key, tensor in theirs.items() if key != lost})
+    with pytest.raises(CheckpointError, match=r"unknown .*more: "):
+        modules_to_ours(whole, {**theirs, "more": torch.zeros(1)})
+    (module, *_), (first, *_) = ours, ours[next(iter(ours))]
+    fewer = {**ours, module: {key: tensor for key, tensor in ours[module].items() if key != first}}
+    with pytest.raises(CheckpointError, match=f"The module {module} lacks {first}: "):
+        modules_from_ours(whole, fewer)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_wrong_shape_is_named(name: str) -> None:
+    whole, _ours, theirs = case(name)
+    for wrong, tensor in theirs.items():
+        with pytest.raises(CheckpointError, match=f"{wrong} of shape .* expected"):
+            modules_to_ours(whole, {**theirs, wrong: torch.cat([tensor, tensor[:1]])})
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "change", "message"),
+    [
+        ("clip", None, {"model_type": "vit"}, "'vit' is none of clip_vision_model, "),
+        ("clip", None, {"hidden_act": "relu"}, "says hidden_act: 'relu', but only 'gelu'"),
+        ("siglip", None, {"image_size": None}, "has no image_size"),
+        ("siglip2", None, {"num_patches": 24}, "says num_patches: 24, but only a square number"),
+        ("radio", None, {"use_swiglu_ffn": True}, "says use_swiglu_ffn: True, but only False"),
+        ("qwen2_5_vl", "vision_config", {"hidden_act": "gelu"}, "vision_config says hidden_act: 'gelu'"),
+        ("qwen2_5_vl", "vision_config", {"rope_parameters": {"rope_type": "yarn"}}, "rope_type: 'yarn'"),
+        ("qwen3_vl", "vision_config", {"num_position_embeddings": 26}, "only a square number"),
+        (
+            "qwen3_vl",
+            "text_config",
+            {"rope_parameters": {"mrope_section": [1, 3, 2], "mrope_interleaved": True}},
+            "at most a third of the pairs",
+        ),
+        ("llava", None, {"vision_feature_select_strategy": "full"}, "says vision_feature_select_strategy: 'full'"),
+        ("llava", None, {"vision_feature_layer": -5}, "says vision_feature_layer: -5, but only one of 3 layers"),
+        ("llava", "vision_config", {"model_type": "siglip_vision_model"}, "only 'clip_vision_model'"),
+        ("nemotron_h_omni", None, {"downsample_ratio": 0.25}, "says downsample_ratio: 0.25, but only 0.5"),
+        ("nemotron_h_omni with sound", "audio_config", {"subsampling_factor": 6}, "only a power of two"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused(
+    name: str, section: str | None, change: dict[str, Any], message: str
+) -> None:
+    config = CONFIGS[name]
+    changed = {**config, **change} if section is None else {**config, section: {**config[section], **change}}
+    with pytest.raises(CheckpointError, match=message):
+        whole_of(changed)
+
+
+def test_modules_are_read_as_they_are_meant() -> None:
+    llava, qwen = whole_of(WHOLES["llava"]), whole_of(WHOLES["qwen3_vl"])
+    # One of three layers stands above those whose features are read.
+    assert llava.modules[VISION].sizes.layers == 2
+    assert qwen.depths == ((0, 1), (2, 3))
+    assert qwen.modules[LANGUAGE].sizes.inserts == (1, 3)
+    assert tuple(whole_of(WHOLES["nemotron_h_omni with sound"]).modules) == (VISION, AUDIO, LANGUAGE)

@@ -16,6 +16,7 @@ _HOMES = {
     "build_plan": "counterpoint.setup",
     "check_plan": "counterpoint.check.proof",
     "load_config": "counterpoint.config.load",
+    "register_module": "counterpoint.custom",
     "register_schedule": "counterpoint.plan.schedule",
 }
 

@@ -79,7 +79,8 @@ def prepare(
     splits = ", ".join(f"{name} {count}" for name, count in manifest.splits.items())
     state = "prepared" if summary.is_new else "already there"
     _output.print(f"{out}: {state}: {manifest.documents} documents ({splits}), {manifest.images} images, "
-                  f"{manifest.clips} clips, {manifest.tokens} tokens, vocabulary {summary.vocabulary}")  # fmt: skip
+                  f"{manifest.clips} clips, {manifest.features} features, {manifest.tokens} tokens, "
+                  f"vocabulary {summary.vocabulary}")  # fmt: skip
 
 
 @app.command()

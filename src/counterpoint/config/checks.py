@@ -7,7 +7,7 @@ from pathlib import Path
 from counterpoint.config.data import PreparedEntry, SyntheticEntry, evaluation_names, largest, smallest
 from counterpoint.config.graph import graph_problems
 from counterpoint.config.later import later_problems
-from counterpoint.config.models import ClipEncoderConfig, DecoderConfig, VitConfig
+from counterpoint.config.models import ClipEncoderConfig, DecoderConfig, FeaturesConfig, ImageEncoderConfig
 from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import Config, Distribution
 from counterpoint.config.shapes import shape_problems
@@ -57,7 +57,7 @@ def check_files(config: Config) -> None:
 
 def _data_problems(config: Config) -> Iterator[Problem]:
     data = config.data
-    encoders = {name: m.model for name, m in config.modules.items() if isinstance(m.model, VitConfig)}
+    encoders = {name: m.model for name, m in config.modules.items() if isinstance(m.model, ImageEncoderConfig)}
     if data.image is not None and not encoders:
         yield Problem(
             "data.image",
@@ -90,13 +90,14 @@ def _data_problems(config: Config) -> Iterator[Problem]:
     for path, entry in _entries(config):
         if isinstance(entry, SyntheticEntry):
             clips = [name for name, m in config.modules.items() if isinstance(m.model, ClipEncoderConfig)]
-            yield from _synthetic_problems(f"{path}.synthetic", entry, list(encoders), clips)
+            given = [name for name, m in config.modules.items() if isinstance(m.model, FeaturesConfig)]
+            yield from _synthetic_problems(f"{path}.synthetic", entry, list(encoders), clips, given)
     for name, count in Counter(evaluation_names(data.evaluation)).items():
         if count > 1:
             yield Problem("data.evaluation", f"{name} {count} times", "every set once", "keep one of them")
 
 
-def _image_problems(config: Config, name: str, model: VitConfig) -> Iterator[Problem]:
+def _image_problems(config: Config, name: str, model: ImageEncoderConfig) -> Iterator[Problem]:
     image = config.data.image
     if image is None:
         return
@@ -139,7 +140,9 @@ def _audio_problems(config: Config) -> Iterator[Problem]:
             )
 
 
-def _synthetic_problems(path: str, entry: SyntheticEntry, images: list[str], clips: list[str]) -> Iterator[Problem]:
+def _synthetic_problems(
+    path: str, entry: SyntheticEntry, images: list[str], clips: list[str], given: list[str]
+) -> Iterator[Problem]:
     synthetic = entry.synthetic
     distributions: dict[str, Distribution] = {
         "text_tokens": synthetic.text_tokens,
@@ -148,6 +151,8 @@ def _synthetic_problems(path: str, entry: SyntheticEntry, images: list[str], cli
         "image_width": synthetic.image_width,
         "audio_per_document": synthetic.audio_per_document,
         "audio_milliseconds": synthetic.audio_milliseconds,
+        "features_per_document": synthetic.features_per_document,
+        "feature_rows": synthetic.feature_rows,
     }
     for key, distribution in distributions.items():
         low, high = smallest(distribution), largest(distribution)
@@ -173,7 +178,14 @@ def _synthetic_problems(path: str, entry: SyntheticEntry, images: list[str], cli
             "0, because no module reads clips",
             "add an audio module or leave the key out",
         )
-    encoders = [*images, *clips]
+    if largest(synthetic.features_per_document) and synthetic.without_features < 1 and not given:
+        yield Problem(
+            f"{path}.features_per_document",
+            f"up to {largest(synthetic.features_per_document)}",
+            "0, because no module reads features",
+            "add a module of kind features or leave the key out",
+        )
+    encoders = [*images, *clips, *given]
     for key, shares in (("modules", synthetic.modules), ("without", synthetic.without)):
         for name in shares:
             if name not in encoders:

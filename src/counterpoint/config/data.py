@@ -51,10 +51,10 @@ def smallest(distribution: ConstantConfig | UniformConfig | LognormalConfig) -> 
 class SyntheticConfig(Section):
     """Documents that are a pure function of (seed, index).
 
-    `without_images`, `without_audio` and `without_loss` are the shares of documents that have no image, no clip and no
-    loss token; image sides are in pixels. Each item goes to one of the `modules` of its kind by its share of them (left
-    out: to any encoder of the kind alike); `without` are the shares of documents that have none of a module. A clip is
-    at most as long as its module takes it.
+    `without_images`, `without_audio`, `without_features` and `without_loss` are the shares of documents that have no
+    image, no clip, no features and no loss token; image sides are in pixels. Each item goes to one of the `modules` of
+    its kind by its share of them (left out: to any encoder of the kind alike); `without` are the shares of documents
+    that have none of a module. A clip is at most as long as its module takes it, features are as wide.
     """
 
     documents: Count
@@ -67,6 +67,9 @@ class SyntheticConfig(Section):
     audio_per_document: Distribution = ConstantConfig(kind="constant", value=0)
     without_audio: Share = 0.0
     audio_milliseconds: Distribution = ConstantConfig(kind="constant", value=1000)
+    features_per_document: Distribution = ConstantConfig(kind="constant", value=0)
+    without_features: Share = 0.0
+    feature_rows: Distribution = ConstantConfig(kind="constant", value=64)
     without_loss: Share = 0.0
     modules: dict[Text, Positive] = Field(default_factory=dict)
     without: dict[Text, Share] = Field(default_factory=dict)

@@ -3,14 +3,22 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from counterpoint.config.models import AdapterConfig, ClipEncoderConfig, DecoderConfig, ItemEncoderConfig
+from counterpoint.config.models import (
+    AdapterConfig,
+    ClipEncoderConfig,
+    CustomConfig,
+    DecoderConfig,
+    FeaturesConfig,
+    ItemEncoderConfig,
+)
 from counterpoint.config.problem import Problem, nearest, show
 from counterpoint.config.schema import Config, EdgeConfig
 
-IMAGE_MARK, AUDIO_MARK = "<image>", "<audio>"
-"""The marks of encoders of images and of clips whose edges name none."""
+IMAGE_MARK, AUDIO_MARK, FEATURES_MARK = "<image>", "<audio>", "<features>"
+"""The marks of encoders of images, of clips and of features whose edges name none."""
 
-_SOURCES, _TARGETS = ("vit", "whisper", "conformer", "adapter"), ("decoder", "adapter")
+_SOURCES = ("vit", "custom", "whisper", "conformer", "features", "adapter")
+_TARGETS = ("decoder", "adapter")
 """Kinds of models that rows leave and enter along edges."""
 
 
@@ -73,7 +81,10 @@ def _item_modules(config: Config) -> list[str]:
 
 
 def _own_mark(config: Config, module: str) -> str:
-    return AUDIO_MARK if isinstance(config.modules[module].model, ClipEncoderConfig) else IMAGE_MARK
+    model = config.modules[module].model
+    if isinstance(model, FeaturesConfig):
+        return FEATURES_MARK
+    return AUDIO_MARK if isinstance(model, ClipEncoderConfig) else IMAGE_MARK
 
 
 def _end_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[Problem]:
@@ -142,6 +153,10 @@ def _depth_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[P
     where = f"edges.{number}.depths"
     if edge.depths and not isinstance(config.modules[edge.target].model, DecoderConfig):
         expected = f"none, because {edge.target} is no decoder"
+        yield Problem(where, f"{len(edge.depths)} depths", expected, "leave them out")
+        return
+    if edge.depths and isinstance(config.modules[edge.source].model, CustomConfig | FeaturesConfig):
+        expected = f"none, because {edge.source} has no layers of ours"
         yield Problem(where, f"{len(edge.depths)} depths", expected, "leave them out")
         return
     ends: tuple[tuple[str, str, list[int]], ...] = (

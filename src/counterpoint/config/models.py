@@ -1,10 +1,10 @@
 """What a module computes: the sizes of its model, told apart by `kind`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from counterpoint.config.section import Count, Index, NonNegative, Positive, Section, matching
+from counterpoint.config.section import Count, Index, NonNegative, Positive, Section, Text, matching
 
 LayerPattern = Annotated[str, matching(r"[*\-ME]+", "a letter of *, -, M and E for each layer")]
 
@@ -154,6 +154,51 @@ class ConformerConfig(ProjectedConfig):
         return 8
 
 
+class CustomConfig(Section):
+    """An encoder of images that `counterpoint.register_module` made known as `name`, and our projector.
+
+    It makes a row of `hidden` numbers of each `patch` x `patch` pixels; `merge` x `merge` of them become one row of the
+    target. `options` are handed to what builds it. With `layers` of attention its work is estimated.
+    """
+
+    kind: Literal["custom"]
+    name: Text
+    hidden: Count
+    layers: Index = 0
+    patch: Count
+    merge: Count = 1
+    options: dict[str, Any] = Field(default_factory=dict)
+    projector: ProjectorConfig
+
+    @property
+    def frames(self) -> int:
+        """Pictures behind each other in a patch: one."""
+        return 1
+
+    @property
+    def num_layers(self) -> int:
+        """Layers that pipeline stages are cut from: it stays whole."""
+        return 1
+
+
+class FeaturesConfig(Section):
+    """Features of items that were computed beforehand, rows `width` wide, and the projector to what reads them."""
+
+    kind: Literal["features"]
+    width: Count
+    projector: ProjectorConfig
+
+    @property
+    def hidden(self) -> int:
+        """Width of the rows that the projector reads."""
+        return self.width
+
+    @property
+    def num_layers(self) -> int:
+        """Layers that pipeline stages are cut from: there is none, and one stage."""
+        return 1
+
+
 class AdapterConfig(TowerConfig):
     """A transformer over the features of each item that other encoders made, and its projector.
 
@@ -167,8 +212,14 @@ class AdapterConfig(TowerConfig):
 ClipEncoderConfig = WhisperConfig | ConformerConfig
 """A model that clips enter."""
 
-ItemEncoderConfig = VitConfig | ClipEncoderConfig
+ImageEncoderConfig = VitConfig | CustomConfig
+"""A model that images enter."""
+
+ItemEncoderConfig = ImageEncoderConfig | ClipEncoderConfig | FeaturesConfig
 """A model that items enter, not rows of other modules."""
+
+LayeredConfig = VitConfig | ClipEncoderConfig | AdapterConfig
+"""An encoder of layers that are ours."""
 
 EncoderConfig = ItemEncoderConfig | AdapterConfig
 """A model whose rows enter other modules."""

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 
+from counterpoint.config.custom import custom_problems, one_stage_problems
 from counterpoint.config.models import (
     ConformerConfig,
+    CustomConfig,
     DecoderConfig,
     EncoderConfig,
+    FeaturesConfig,
+    LayeredConfig,
     MlpProjectorConfig,
     ModelConfig,
     VitConfig,
@@ -19,6 +23,16 @@ from counterpoint.config.schema import ModuleConfig
 def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     """What does not divide or does not reach, each with its key."""
     where = f"modules.{name}"
+    if isinstance(module.model, CustomConfig):
+        yield from custom_problems(where, module.model, module.layout)
+        yield from _expert_problems(where, module)
+        yield from _tensor_parallel_problems(where, module)
+        return
+    if isinstance(module.model, FeaturesConfig):
+        yield from one_stage_problems(where, module.layout, ("pp", "chunks"), "features have no layers")
+        yield from _expert_problems(where, module)
+        yield from _tensor_parallel_problems(where, module)
+        return
     yield from _head_problems(f"{where}.model", module.model)
     if isinstance(module.model, DecoderConfig):
         yield from _layer_problems(f"{where}.model", module.model)
@@ -35,11 +49,11 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     yield from _stage_problems(where, module)
 
 
-def _head_problems(where: str, model: ModelConfig) -> Iterator[Problem]:
-    derives_head_size = isinstance(model, EncoderConfig) or model.head_dim is None
+def _head_problems(where: str, model: LayeredConfig | DecoderConfig) -> Iterator[Problem]:
+    derives_head_size = isinstance(model, LayeredConfig) or model.head_dim is None
     if derives_head_size and model.hidden % model.heads:
         remedy = (
-            "change one of them" if isinstance(model, EncoderConfig) else f"change one of them or set {where}.head_dim"
+            "change one of them" if isinstance(model, LayeredConfig) else f"change one of them or set {where}.head_dim"
         )
         yield Problem(f"{where}.hidden", f"{model.hidden}", f"a multiple of {where}.heads, {model.heads}", remedy)
     elif isinstance(model, DecoderConfig) and "*" in model.kinds and model.rope_theta and model.head_size % 2:
@@ -183,7 +197,7 @@ def _expert_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
 def widths_cut_by_tp(model: ModelConfig) -> dict[str, int]:
     """The sizes that tensor parallelism cuts, by their keys in the model's section."""
     if isinstance(model, EncoderConfig):
-        cut = {"heads": model.heads, "ffn": model.ffn}
+        cut = {"heads": model.heads, "ffn": model.ffn} if isinstance(model, LayeredConfig) else {}
         if isinstance(model.projector, MlpProjectorConfig):
             cut["projector.hidden"] = model.projector.hidden
         return cut
@@ -200,7 +214,7 @@ def widths_cut_by_tp(model: ModelConfig) -> dict[str, int]:
 def heads_cut_by_cp(model: ModelConfig) -> dict[str, int]:
     """The heads that context parallelism shares out, by their keys in the model's section."""
     if isinstance(model, EncoderConfig):
-        return {"heads": model.heads}
+        return {"heads": model.heads} if isinstance(model, LayeredConfig) else {}
     heads = {"heads": model.heads} if "*" in model.kinds else {}
     return heads if model.mamba is None else heads | {"mamba.heads": model.mamba.heads}
 

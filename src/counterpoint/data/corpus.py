@@ -13,6 +13,7 @@ from counterpoint.config.schema import (
     DataEntry,
     DecoderConfig,
     Distribution,
+    FeaturesConfig,
     ItemEncoderConfig,
     LognormalConfig,
     PreparedEntry,
@@ -22,6 +23,7 @@ from counterpoint.config.schema import (
 from counterpoint.data.blend import integer_weights
 from counterpoint.data.build import PreparedSplit, build_sources
 from counterpoint.data.clips import ClipSettings
+from counterpoint.data.features import FeatureSettings
 from counterpoint.data.images import ItemSettings
 from counterpoint.data.order import Exclusion, Order, SequentialOrder
 from counterpoint.data.source import Source
@@ -115,6 +117,8 @@ def _taker(config: Config, name: str, model: ItemEncoderConfig) -> Taker:
             mark=mark,
             normalised=isinstance(sizes, ConformerSizes),
         )
+    if isinstance(model, FeaturesConfig):
+        return FeatureSettings(name, model.width, mark=mark)
     image = config.data.image
     if image is None:
         raise ConfigError(
@@ -140,6 +144,9 @@ def _recipe(config: SyntheticConfig) -> SyntheticRecipe:
         without_images=config.without_images,
         audio_per_document=_distribution(config.audio_per_document),
         audio_milliseconds=_distribution(config.audio_milliseconds),
+        features_per_document=_distribution(config.features_per_document),
+        feature_rows=_distribution(config.feature_rows),
+        without_features=config.without_features,
         without_audio=config.without_audio,
         without_loss=config.without_loss,
         modules=dict(config.modules),

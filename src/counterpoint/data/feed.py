@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from counterpoint.data.clip_rows import OwnClip, clip_batch
-from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
+from counterpoint.data.feature_rows import OwnFeatures, feature_batch
+from counterpoint.data.image_rows import Laid, extents, image_segments, image_windows, lay_images
 from counterpoint.data.images import ItemSettings
-from counterpoint.data.payload import ClipPayload, PatchPayload, Payload
+from counterpoint.data.payload import ClipPayload, FeaturePayload, PatchPayload, Payload
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.source import Source, load_item_or_neutral
 from counterpoint.execute.rowmap import RowMap
@@ -22,6 +23,7 @@ from counterpoint.models.batch import (
     NO_TOKEN,
     AudioBatch,
     FeatureBatch,
+    GivenBatch,
     MtpInputs,
     PatchBatch,
     TextBatch,
@@ -31,9 +33,9 @@ from counterpoint.plan.batch import BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import AudioSizes, DecoderSizes, VitSizes
+from counterpoint.plan.sizes import AudioSizes, DecoderSizes, FeaturesSizes, ImageSizes
 
-ModuleBatch = TextBatch | PatchBatch | AudioBatch | FeatureBatch
+ModuleBatch = TextBatch | PatchBatch | AudioBatch | GivenBatch | FeatureBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,9 @@ class Reader:
         if isinstance(sizes, AudioSizes):
             clips = self._clips(batch, share, first, rows, bad)
             return clip_batch(clips, sizes, rows, self._segments(share, layout), self.dtype)
+        if isinstance(sizes, FeaturesSizes):
+            given = self._given(batch, share, first, rows, bad)
+            return feature_batch(given, sizes, rows, self._segments(share, layout), self.dtype)
         return self._patches(batch, share, module, first, rows, bad)
 
     def _own_rows(self, layout: Layout, share: Share) -> tuple[int, int]:
@@ -185,18 +190,15 @@ class Reader:
         self, batch: BatchPlan, share: Share, module: str, first: int, rows: int, bad: list[BadPayload]
     ) -> PatchBatch:
         sizes = self.plan.sizes[module]
-        assert isinstance(sizes, VitSizes), "items enter a vision module"
+        assert isinstance(sizes, ImageSizes), "items enter a vision module"
         layout = self.plan.layouts[module]
         images = [Laid(self._grid(batch, span), span.row_in) for span in share.spans]
         places = lay_images(images, share.rows_in, sizes)
         shard, piece = slice(first, first + rows), self._piece(layout, share)
         patches = np.zeros((rows, sizes.patch_dim), dtype=np.float32)
-        for span in share.spans:
-            start, stop = max(span.row_in, first), min(span.row_in + span.rows_in, first + rows)
-            if start < stop:
-                payload = self._payload(batch, span, bad)
-                assert isinstance(payload, PatchPayload), "what is read is of the kind that its module takes"
-                patches[start - first : stop - first] = payload.patches[start - span.row_in : stop - span.row_in]
+        for payload, here, there in self._own(batch, share, first, rows, bad):
+            assert isinstance(payload, PatchPayload), "what is read is of the kind that its module takes"
+            patches[here] = payload.patches[there]
         whole = self._whole_images(images, layout, share, sizes)
         return PatchBatch(
             patches=torch.from_numpy(patches).to(self.dtype),
@@ -209,17 +211,31 @@ class Reader:
                 None if whole is None else image_segments(whole, share.rows_in // layout.cp, sizes),
             ),
             windows=image_windows(images, sizes, None if whole is None else image_windows(whole, sizes)),
+            images=extents(images),
         )  # fmt: skip
 
     def _clips(self, batch: BatchPlan, share: Share, first: int, rows: int, bad: list[BadPayload]) -> Iterator[OwnClip]:
-        """The clips of a share that have a row among the `rows` from `first`, read one by one."""
+        for payload, here, there in self._own(batch, share, first, rows, bad):
+            assert isinstance(payload, ClipPayload), "what is read is of the kind that its module takes"
+            yield OwnClip(payload, here, there)
+
+    def _given(
+        self, batch: BatchPlan, share: Share, first: int, rows: int, bad: list[BadPayload]
+    ) -> Iterator[OwnFeatures]:
+        for payload, here, there in self._own(batch, share, first, rows, bad):
+            assert isinstance(payload, FeaturePayload), "what is read is of the kind that its module takes"
+            yield OwnFeatures(payload, here, there)
+
+    def _own(
+        self, batch: BatchPlan, share: Share, first: int, rows: int, bad: list[BadPayload]
+    ) -> Iterator[tuple[Payload, slice, slice]]:
+        """The items of a share that have a row among the `rows` from `first`, read one by one, with these rows here and
+        in the item."""
         for span in share.spans:
             start, stop = max(span.row_in, first), min(span.row_in + span.rows_in, first + rows)
             if start < stop:
-                payload = self._payload(batch, span, bad)
-                assert isinstance(payload, ClipPayload), "what is read is of the kind that its module takes"
                 here, there = slice(start - first, stop - first), slice(start - span.row_in, stop - span.row_in)
-                yield OwnClip(payload, here, there)
+                yield self._payload(batch, span, bad), here, there
 
     def _piece(self, layout: Layout, share: Share) -> slice:
         """The lane's input rows of this rank's context-parallel share."""
@@ -227,7 +243,9 @@ class Reader:
         first = layout.coordinate(self.rank).cp * rows
         return slice(first, first + rows)
 
-    def _whole_images(self, images: Sequence[Laid], layout: Layout, share: Share, sizes: VitSizes) -> list[Laid] | None:
+    def _whole_images(
+        self, images: Sequence[Laid], layout: Layout, share: Share, sizes: ImageSizes
+    ) -> list[Laid] | None:
         """The images of this rank's context-parallel piece, counted from it, if all of the lane lie whole in one."""
         piece = self._piece(layout, share)
         rows = piece.stop - piece.start

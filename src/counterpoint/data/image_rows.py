@@ -11,7 +11,7 @@ from counterpoint.data.images import grid_coordinates
 from counterpoint.data.payload import Ints, PatchPayload
 from counterpoint.models.batch import NO_PREFIX, PatchBatch
 from counterpoint.models.segments import Segments, Windows
-from counterpoint.plan.sizes import VitSizes
+from counterpoint.plan.sizes import ImageSizes
 
 
 class Laid(NamedTuple):
@@ -35,7 +35,7 @@ class Places(NamedTuple):
     prefix: Ints
 
 
-def lay_images(images: Sequence[Laid], rows: int, sizes: VitSizes) -> Places:
+def lay_images(images: Sequence[Laid], rows: int, sizes: ImageSizes) -> Places:
     """The places of `rows` rows in which some images lie, each behind the model's learned rows."""
     coordinates = np.zeros((rows, 2), dtype=np.int64)
     grids = np.ones((rows, 2), dtype=np.int64)
@@ -47,13 +47,18 @@ def lay_images(images: Sequence[Laid], rows: int, sizes: VitSizes) -> Places:
     return Places(coordinates, grids, prefix)
 
 
-def image_segments(images: Sequence[Laid], rows: int, sizes: VitSizes, own: Segments | None = None) -> Segments:
+def image_segments(images: Sequence[Laid], rows: int, sizes: ImageSizes, own: Segments | None = None) -> Segments:
     """Each image with its learned rows, seen by itself."""
     lengths = [sizes.prefix + image.patches for image in images]
     return Segments.build(lengths, rows, starts=[image.row - sizes.prefix for image in images], own=own)
 
 
-def image_windows(images: Sequence[Laid], sizes: VitSizes, own: Windows | None = None) -> Windows:
+def extents(images: Sequence[Laid]) -> tuple[tuple[int, int, int], ...]:
+    """Each image's first row, and the height and width of its grid."""
+    return tuple((image.row, *image.grid) for image in images)
+
+
+def image_windows(images: Sequence[Laid], sizes: ImageSizes, own: Windows | None = None) -> Windows:
     """The windows of images, none for a model that looks into none; those at the right and lower edge are smaller."""
     groups: list[Tensor] = []
     for image in images if sizes.window else ():
@@ -63,7 +68,7 @@ def image_windows(images: Sequence[Laid], sizes: VitSizes, own: Windows | None =
     return Windows.build(groups, own)
 
 
-def pack_images(payloads: Sequence[PatchPayload], sizes: VitSizes, dtype: torch.dtype) -> tuple[PatchBatch, Tensor]:
+def pack_images(payloads: Sequence[PatchPayload], sizes: ImageSizes, dtype: torch.dtype) -> tuple[PatchBatch, Tensor]:
     """Whole images behind each other, and the rows int64 (rows_out,) of what leaves the model that belong to them."""
     group, images, row = sizes.merge**2, list[Laid](), 0
     lead = -(-sizes.prefix // group) * group
@@ -82,6 +87,7 @@ def pack_images(payloads: Sequence[PatchPayload], sizes: VitSizes, dtype: torch.
         places=torch.from_numpy(places.coordinates),
         segments=image_segments(images, row, sizes),
         windows=image_windows(images, sizes),
+        images=extents(images),
     )
     kept = [torch.arange(image.row // group, (image.row + image.patches) // group) for image in images]
     return batch, torch.cat([torch.arange(0), *kept])

@@ -1,7 +1,7 @@
 """The prepared format: a folder whose index says what every document holds before any payload is read.
 
 index.arrow      a row per document: tokens, loss, split, text, items (kind, position, size, byte range)
-payload.bin      the encoded images and clips, one behind the other
+payload.bin      the encoded images, clips and arrays of features, one behind the other
 index.json       format, version, tokenizer digest, marks, counts, sizes and digests of the two files
 tokenizer.json   the tokenizer that made the tokens
 """
@@ -16,17 +16,17 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from counterpoint.data.payload import AUDIO, IMAGE, Bools, Extent, Ints, Kind
+from counterpoint.data.payload import AUDIO, FEATURES, IMAGE, Bools, Extent, Ints, Kind
 from counterpoint.errors import DataError
 
-FORMAT, VERSION = "counterpoint-index", 2
+FORMAT, VERSION = "counterpoint-index", 3
 ARROW_NAME, PAYLOAD_NAME, MANIFEST_NAME, TOKENIZER_NAME = (
     "index.arrow",
     "payload.bin",
     "index.json",
     "tokenizer.json",
 )
-MARKS: dict[Kind, str] = {IMAGE: "<image>", AUDIO: "<audio>"}
+MARKS: dict[Kind, str] = {IMAGE: "<image>", AUDIO: "<audio>", FEATURES: "<features>"}
 """What stands for an item of each kind in the text that is prepared."""
 
 DIGEST_LIMIT_BYTES = 256 * 2**20
@@ -56,8 +56,8 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class ItemEntry:
-    """One item: its rows stand before token `position`; the pixels of an image, the samples of a clip, zeros for what
-    it has not; its bytes begin at `offset`."""
+    """One item: its rows stand before token `position`; the pixels of an image, the samples of a clip, rows
+    (`height`) and width of features, zeros for what it has not; its bytes begin at `offset`."""
 
     kind: Kind
     position: int
@@ -70,7 +70,7 @@ class ItemEntry:
     @property
     def extent(self) -> Extent:
         """The size of an item of its kind."""
-        return (self.height, self.width) if self.kind == IMAGE else (self.samples,)
+        return (self.samples,) if self.kind == AUDIO else (self.height, self.width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class Manifest:
     tokens: int
     images: int
     clips: int
+    features: int
     splits: dict[str, int]
     arrow_bytes: int
     arrow_sha256: str

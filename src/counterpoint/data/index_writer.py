@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
+from counterpoint.data.features import array_size
 from counterpoint.data.images import image_size
 from counterpoint.data.index import (
     ARROW_NAME,
@@ -25,11 +26,15 @@ from counterpoint.data.index import (
     Manifest,
     file_digest,
 )
-from counterpoint.data.payload import AUDIO, IMAGE, Kind
+from counterpoint.data.payload import AUDIO, FEATURES, IMAGE, Kind
 from counterpoint.data.wave_file import clip_samples
 from counterpoint.errors import DataError
 
 BATCH_DOCUMENTS = 1024
+
+
+_SIZES: dict[Kind, Callable[[bytes], tuple[int, int]]] = {IMAGE: image_size, FEATURES: array_size}
+"""Height and width of an item's bytes, by its kind."""
 
 
 class Encoded(NamedTuple):
@@ -145,6 +150,7 @@ class IndexWriter:
             tokens=self._tokens,
             images=self._counts[IMAGE],
             clips=self._counts[AUDIO],
+            features=self._counts[FEATURES],
             splits=dict(self._splits),
             arrow_bytes=arrow.stat().st_size,
             arrow_sha256=file_digest(arrow),
@@ -153,7 +159,7 @@ class IndexWriter:
         )
 
     def _add_item(self, item: Encoded) -> dict[str, object]:
-        height, width = image_size(item.data) if item.kind == IMAGE else (0, 0)
+        height, width = _SIZES[item.kind](item.data) if item.kind in _SIZES else (0, 0)
         samples = clip_samples(item.data) if item.kind == AUDIO else 0
         offset = self._offset
         self._payload.write(item.data)

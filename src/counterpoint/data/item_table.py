@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from counterpoint.data.index import MARKS, Index
-from counterpoint.data.payload import IMAGE, Bools, Ints, Kind
+from counterpoint.data.payload import AUDIO, Bools, Ints, Kind
 from counterpoint.data.takers import Taker
 
 
@@ -53,7 +53,7 @@ class ItemTable:
         np.maximum.at(last, self.owners, self.positions)
         for kind, taker in takers.items():
             is_kind = self.kinds[kind]
-            columns = slice(0, 2) if kind == IMAGE else slice(2, 3)
+            columns = slice(2, 3) if kind == AUDIO else slice(0, 2)
             sizes, which = np.unique(self.sizes[is_kind, columns], axis=0, return_inverse=True)
             extents = [tuple(size) for size in sizes.tolist()]
             rows = np.array([taker.place(extent).rows for extent in extents], dtype=np.int64)

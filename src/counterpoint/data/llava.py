@@ -4,7 +4,7 @@
                                          {"from": "gpt", "value": "A cat."}]}
 
 A file's name without its suffix is the split. `image` may be a list; each mark stands for the next image. Clips, at
-<audio>, are in `audio` likewise.
+<audio>, are in `audio` likewise, and .npy files of features, at <features>, in `features`.
 """
 
 import json
@@ -110,7 +110,7 @@ def _turns(values: Any, place: str) -> tuple[tuple[str, str], ...]:
     return tuple((turn["from"], turn["value"]) for turn in turns)
 
 
-_NAMES: dict[Kind, str] = {"image": "image", "audio": "clip"}
+_NAMES: dict[Kind, str] = {"image": "image", "audio": "clip", "features": "features file"}
 """What an item of a kind, whose files stand at the key of the kind's name, is called."""
 
 

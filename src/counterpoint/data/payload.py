@@ -16,14 +16,15 @@ ITEM_ROW = -1
 IGNORED = -100
 """The label of a row without a loss."""
 
-Kind = Literal["image", "audio"]
+Kind = Literal["image", "audio", "features"]
 """What an item is, as the index calls it."""
 
 IMAGE: Kind = "image"
 AUDIO: Kind = "audio"
+FEATURES: Kind = "features"
 
 Extent = tuple[int, ...]
-"""The size of an item: (height, width) of an image in pixels, (samples,) of a clip."""
+"""The size of an item: (height, width) of an image in pixels, (samples,) of a clip, (rows, width) of features."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -90,7 +91,29 @@ class ClipPayload:
         return f"{self.rows} rows of frames"
 
 
-Payload = PatchPayload | ClipPayload
+@dataclass(frozen=True, slots=True)
+class FeaturePayload:
+    """Features of one item, computed beforehand: `values` (rows_in, width)."""
+
+    values: Floats
+
+    @property
+    def kind(self) -> Kind:
+        """What it is the payload of."""
+        return FEATURES
+
+    @property
+    def rows(self) -> int:
+        """Rows that enter a module."""
+        return len(self.values)
+
+    @property
+    def described(self) -> str:
+        """What the rows are, in words."""
+        return f"{self.rows} rows of features {self.values.shape[1]} wide"
+
+
+Payload = PatchPayload | ClipPayload | FeaturePayload
 
 
 class Placed(NamedTuple):

@@ -7,7 +7,18 @@ import numpy as np
 
 from counterpoint.data.index import Index, ItemEntry
 from counterpoint.data.item_table import ItemTable, list_lengths
-from counterpoint.data.payload import AUDIO, IMAGE, Extent, Ints, Kind, Payload, TextPayload, lay_items, lay_text
+from counterpoint.data.payload import (
+    AUDIO,
+    FEATURES,
+    IMAGE,
+    Extent,
+    Ints,
+    Kind,
+    Payload,
+    TextPayload,
+    lay_items,
+    lay_text,
+)
 from counterpoint.data.takers import Settings, Taker
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document, Item, text_rows
@@ -36,7 +47,11 @@ class PreparedSource:
             for kind, samples in self._items.samples_with(rows).items()
         }
         self.settings: Settings = {taker.module: taker for taker in self._takers.values()}
-        item_rows, last_position, all_fit = (values[rows] for values in self._items.demands(self._takers))
+        try:
+            demands = self._items.demands(self._takers)
+        except DataError as error:
+            raise DataError(f"dataset {path}: {error}") from error
+        item_rows, last_position, all_fit = (values[rows] for values in demands)
         kept_tokens = np.minimum(self._lengths("tokens")[rows], sequence_tokens - item_rows)
         is_kept = all_fit & (kept_tokens >= last_position) & (kept_tokens + item_rows > 0)
         self._rows, self._kept_tokens = rows[is_kept], kept_tokens[is_kept]
@@ -126,5 +141,9 @@ def _taker(index: Index, split: str, settings: Settings, kind: Kind, samples: in
     return found
 
 
-_WORDS: dict[Kind, tuple[str, str]] = {IMAGE: ("images", "a vision module"), AUDIO: ("clips", "an audio module")}
+_WORDS: dict[Kind, tuple[str, str]] = {
+    IMAGE: ("images", "a vision module"),
+    AUDIO: ("clips", "an audio module"),
+    FEATURES: ("features", "a module of kind features"),
+}
 """What items of a kind are called, and what takes them."""

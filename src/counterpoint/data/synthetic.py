@@ -8,8 +8,9 @@ from enum import IntEnum
 import numpy as np
 
 from counterpoint.data.clips import ClipSettings
+from counterpoint.data.features import FeatureSettings
 from counterpoint.data.mel import RATE
-from counterpoint.data.payload import AUDIO, IMAGE, Extent, Kind, Payload, TextPayload, lay_items, lay_text
+from counterpoint.data.payload import AUDIO, FEATURES, IMAGE, Extent, Kind, Payload, TextPayload, lay_items, lay_text
 from counterpoint.data.takers import Settings, Taker
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document, text_rows
@@ -60,9 +61,10 @@ Distribution = Constant | Uniform | LogNormal
 class SyntheticRecipe:
     """What synthetic documents look like.
 
-    `without_images`, `without_audio` and `without_loss` are the shares of documents that have no image, no clip and no
-    loss token; image sides are in pixels. An item goes to one of those `modules` that take its kind by its weight, to
-    any that takes it if there are none; `without` are the shares of documents that have no item of a module.
+    `without_images`, `without_audio`, `without_features` and `without_loss` are the shares of documents that have no
+    image, no clip, no features and no loss token; image sides are in pixels. An item goes to one of those `modules`
+    that take its kind by its weight, to any that takes it if there are none; `without` are the shares of documents that
+    have no item of a module.
     """
 
     documents: int
@@ -78,6 +80,9 @@ class SyntheticRecipe:
     audio_per_document: Distribution = Constant(0)
     audio_milliseconds: Distribution = Constant(1000)
     without_audio: float = 0.0
+    features_per_document: Distribution = Constant(0)
+    feature_rows: Distribution = Constant(64)
+    without_features: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,15 @@ class _Stream(IntEnum):
     CLIPS = 2**32 + 1
     CLIP_MODULES = 2**32 + 2
     ORDER = 2**32 + 3
+    FEATURES = 2**32 + 4
+    FEATURE_MODULES = 2**32 + 5
+
+
+_MODULE_STREAMS: Mapping[Kind, _Stream] = {
+    IMAGE: _Stream.MODULES,
+    AUDIO: _Stream.CLIP_MODULES,
+    FEATURES: _Stream.FEATURE_MODULES,
+}
 
 
 class SyntheticSource:
@@ -140,6 +154,11 @@ class SyntheticSource:
             raise DataError(
                 f"synthetic dataset {source}: it declares clips, a modality without a module; add an audio "
                 "module and its edge, or set audio_per_document to the constant 0."
+            )
+        if FEATURES not in kinds and recipe.features_per_document != Constant(0) and recipe.without_features < 1:
+            raise DataError(
+                f"synthetic dataset {source}: it declares features, a modality without a module; add a module of kind "
+                "features and its edge, or set features_per_document to the constant 0."
             )
         self.settings = settings
         self._recipe, self._source = recipe, source
@@ -181,9 +200,9 @@ class SyntheticSource:
         has_images, has_loss = generator.random(2) >= (recipe.without_images, recipe.without_loss)
         wanted = max(1, recipe.text_tokens.sample(generator))
         drawn: Iterable[_Drawn] = self._images(index, generator, bool(has_images))
-        clips = list(self._clips(index))
-        if clips:
-            together = [*drawn, *clips]
+        others = [*self._clips(index), *self._features(index)]
+        if others:
+            together = [*drawn, *others]
             order = self._generator(index, _Stream.ORDER).permutation(len(together))
             drawn = [together[place] for place in order]
         items: list[_Drawn] = []
@@ -222,6 +241,19 @@ class SyntheticSource:
             if isinstance(taker, ClipSettings):
                 yield _Drawn(taker, (min(samples, taker.most_samples),))
 
+    def _features(self, index: int) -> Iterator[_Drawn]:
+        """Features, from a stream of their own as well."""
+        recipe = self._recipe
+        generator = self._generator(index, _Stream.FEATURES)
+        if FEATURES not in self._weights or generator.random() < recipe.without_features:
+            return
+        takers = self._takers(index, FEATURES)
+        for _ in range(recipe.features_per_document.sample(generator)):
+            rows = recipe.feature_rows.sample(generator)
+            taker = next(takers)
+            if isinstance(taker, FeatureSettings):
+                yield _Drawn(taker, (rows, taker.width))
+
     def _takers(self, index: int, kind: Kind) -> Iterator[Taker | None]:
         """The modules of a document's items of a kind, one by one; None for one that the document is without.
 
@@ -229,7 +261,7 @@ class SyntheticSource:
         """
         weights = self._weights[kind]
         names, bounds = tuple(weights), np.cumsum(list(weights.values()))
-        generator = self._generator(index, _Stream.MODULES if kind == IMAGE else _Stream.CLIP_MODULES)
+        generator = self._generator(index, _MODULE_STREAMS[kind])
         absent = {name for name, share in sorted(self._recipe.without.items()) if generator.random() < share}
         while True:
             place = np.searchsorted(bounds, generator.random() * bounds[-1], side="right")

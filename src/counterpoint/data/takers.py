@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from counterpoint.data.clips import ClipSettings
+from counterpoint.data.features import FeatureSettings
 from counterpoint.data.images import ItemSettings
 
-Taker = ItemSettings | ClipSettings
+Taker = ItemSettings | ClipSettings | FeatureSettings
 """How one module takes items."""
 
 Settings = Mapping[str, Taker]

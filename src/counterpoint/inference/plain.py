@@ -21,7 +21,7 @@ from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document, Item
-from counterpoint.plan.sizes import AudioSizes, DecoderSizes, VitSizes
+from counterpoint.plan.sizes import AudioSizes, DecoderSizes, FeaturesSizes, ItemSizes
 from counterpoint.train.checkpoint import StoredBlock, read_tensors
 
 
@@ -50,7 +50,7 @@ class PlainModel:
 
     chains: dict[str, Chain]
     wires: tuple[Wire, ...]
-    towers: dict[str, VitSizes | AudioSizes]
+    towers: dict[str, ItemSizes]
     sink: str
     position_axes: int
     device: torch.device
@@ -71,7 +71,7 @@ class PlainModel:
         sizes = plan.sizes[plan.sink]
         assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
         wires = tuple(Wire(edge.source, edge.target, edge.depths) for edge in plan.graph.edges)
-        towers = {module: size for module, size in plan.sizes.items() if isinstance(size, VitSizes | AudioSizes)}
+        towers = {module: size for module, size in plan.sizes.items() if isinstance(size, ItemSizes)}
         return cls(chains, wires, towers, plan.sink, sizes.position_axes, device)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Features]:
@@ -127,6 +127,8 @@ class PlainModel:
         sizes, rows = self.towers[module], payload.rows
         if isinstance(sizes, AudioSizes):
             return Item(module, row, rows, rows // sizes.stack, columns=None)
+        if isinstance(sizes, FeaturesSizes):
+            return Item(module, row, rows, rows, columns=None)
         assert isinstance(payload, PatchPayload), "images enter a vision transformer"
         return Item(module, row, rows, rows // sizes.merge**2, payload.grid[1] // sizes.merge)
 

@@ -102,7 +102,8 @@ class PatchBatch:
     `grids` int64 (rows, 2), the (height, width) of that image in patches; `prefix` int64 (rows,) the number of the
     learned row that stands there, NO_PREFIX at patches and padding. Under tensor parallelism these describe the rank's
     own rows, while `places` int64 (rows, 2) are the coordinates of its context-parallel share, and `segments` and
-    `windows` describe every row of the lane.
+    `windows` describe every row of the lane. So do `images`: the first row, and the height and width in patches, of
+    each.
     """
 
     patches: Tensor
@@ -112,6 +113,7 @@ class PatchBatch:
     places: Tensor
     segments: Segments
     windows: Windows = field(default_factory=lambda: Windows(()))
+    images: tuple[tuple[int, int, int], ...] = ()
 
     def to(self, device: torch.device | str) -> "PatchBatch":
         """The same batch on `device`."""
@@ -123,6 +125,7 @@ class PatchBatch:
             places=self.places.to(device, non_blocking=True),
             segments=self.segments.to(device),
             windows=self.windows.to(device),
+            images=self.images,
         )
 
 
@@ -150,6 +153,21 @@ class AudioBatch:
 
 
 @dataclass(frozen=True)
+class GivenBatch:
+    """Packed items whose rows were computed beforehand: `values` (rows, width) of this rank's own rows.
+
+    `segments` describes every row of the lane.
+    """
+
+    values: Tensor
+    segments: Segments
+
+    def to(self, device: torch.device | str) -> "GivenBatch":
+        """The same batch on `device`."""
+        return GivenBatch(self.values.to(device, non_blocking=True), self.segments.to(device))
+
+
+@dataclass(frozen=True)
 class FeatureBatch:
     """Packed items whose rows other encoders made: `rows` rows of this rank, to which `inserts` are added.
 
@@ -172,4 +190,4 @@ class FeatureBatch:
         return replace(self, inserts=inserts)
 
 
-Batch = TextBatch | PatchBatch | AudioBatch | FeatureBatch
+Batch = TextBatch | PatchBatch | AudioBatch | GivenBatch | FeatureBatch

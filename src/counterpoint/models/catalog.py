@@ -3,10 +3,21 @@
 from counterpoint.models.adapter import adapter_parts
 from counterpoint.models.chain import Part
 from counterpoint.models.conformer import conformer_parts
+from counterpoint.models.custom import custom_parts
 from counterpoint.models.decoder import decoder_parts
+from counterpoint.models.features import features_parts
 from counterpoint.models.vit import vit_parts
 from counterpoint.models.whisper import whisper_parts
-from counterpoint.plan.sizes import AdapterSizes, ConformerSizes, DecoderSizes, ModelSizes, VitSizes, WhisperSizes
+from counterpoint.plan.sizes import (
+    AdapterSizes,
+    ConformerSizes,
+    CustomSizes,
+    DecoderSizes,
+    FeaturesSizes,
+    ModelSizes,
+    VitSizes,
+    WhisperSizes,
+)
 
 
 def model_parts(sizes: ModelSizes) -> list[Part]:
@@ -16,6 +27,10 @@ def model_parts(sizes: ModelSizes) -> list[Part]:
             return decoder_parts(sizes)
         case VitSizes():
             return vit_parts(sizes)
+        case CustomSizes():
+            return custom_parts(sizes)
+        case FeaturesSizes():
+            return features_parts(sizes)
         case AdapterSizes():
             return adapter_parts(sizes)
         case WhisperSizes():

@@ -16,7 +16,7 @@ from counterpoint.models.norm import Scale, norm_of
 from counterpoint.models.projector import Projector
 from counterpoint.models.rotary import Unrotated
 from counterpoint.models.segments import Segments, Windows
-from counterpoint.plan.sizes import ProjectorSizes, TowerSizes
+from counterpoint.plan.sizes import CustomSizes, FeaturesSizes, ProjectorSizes, TowerSizes
 
 Earlier = Mapping[str, nn.Module]
 Build = Callable[[Earlier], nn.Module]
@@ -45,6 +45,11 @@ def encoder_parts(
     return [*parts, projector_part(sizes, group)]
 
 
+def projector_part(sizes: TowerSizes | CustomSizes | FeaturesSizes, group: int) -> Part:
+    """The last part of an encoder, which makes one row of `group`."""
+    return Part("projector", partial(_projector, sizes, group, sizes.projector))
+
+
 def port_of(layer: int) -> str:
     """The port by which what leaves a layer is handed on."""
     return f"d{layer}"
@@ -57,11 +62,6 @@ def layer_parts(sizes: TowerSizes, group: int, build: Callable[[int], Build]) ->
         yield Part(f"layers.{layer}", build(layer))
         if layer in sizes.taps:
             yield Part(f"taps.{layer}", partial(_projector, sizes, group, tap), emits=port_of(layer))
-
-
-def projector_part(sizes: TowerSizes, group: int) -> Part:
-    """The last part of an encoder, of which `group` rows leave as one."""
-    return Part("projector", partial(_projector, sizes, group, sizes.projector))
 
 
 def _layer(sizes: TowerSizes, rotary: Callable[[], nn.Module], sees: Sees, _earlier: Earlier) -> nn.Module:
@@ -100,7 +100,9 @@ def _final_norm(sizes: TowerSizes, _earlier: Earlier) -> nn.Module:
     return _norm(sizes)
 
 
-def _projector(sizes: TowerSizes, group: int, projector: ProjectorSizes, _earlier: Earlier) -> nn.Module:
+def _projector(
+    sizes: TowerSizes | CustomSizes | FeaturesSizes, group: int, projector: ProjectorSizes, _earlier: Earlier
+) -> nn.Module:
     inputs = sizes.hidden * group
     norm = norm_of(projector.norm, inputs, projector.norm_eps)
     if projector.kind == "linear":

@@ -64,3 +64,13 @@ class OwnRows(nn.Module):
 @final
 class LaneSum(nn.Identity):
     """Counts of a process's rows to counts of all rows of its documents; takes no part in autograd."""
+
+
+@final
+class WholeLane(nn.Identity):
+    """Before a module that sees whole images: the patches of all of its lane's, which need no gradient."""
+
+
+@final
+class OwnShare(nn.Identity):
+    """After a module whose rows every process of a lane computes alike: those that this process hands on."""

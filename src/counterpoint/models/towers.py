@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from counterpoint.models.batch import AudioBatch, FeatureBatch, Insert, PatchBatch
+from counterpoint.models.batch import AudioBatch, FeatureBatch, GivenBatch, Insert, PatchBatch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.encoder import port_of
 from counterpoint.models.segments import Segments
@@ -23,11 +23,11 @@ class Wire(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Images or clips that one encoder takes: `batch`, the rows int64 (rows,) of what leaves it that are `kept`,
-    `lengths` of those of each item, and `places` int64 (rows,) of them among the rows of the module that reads
+    """Images, clips or features that one encoder takes: `batch`, the rows int64 (rows,) of what leaves it that are
+    `kept`, `lengths` of those of each item, and `places` int64 (rows,) of them among the rows of the module that reads
     documents."""
 
-    batch: PatchBatch | AudioBatch
+    batch: PatchBatch | AudioBatch | GivenBatch
     kept: Tensor
     lengths: tuple[int, ...]
     places: Tensor

@@ -6,7 +6,7 @@ every device and in every version of torch.
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.parallelize.blocks import Block
+from counterpoint.plan.sizes import CustomSizes, ModelSizes
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _FIRST_FACTOR = 0xBF58476D1CE4E5B9
@@ -87,12 +88,32 @@ INITIAL_VALUES = (
 """The first pattern that fits a parameter's name decides."""
 
 
-def initialize_(local: Tensor, block: Block, seed: int, module: str, residual_sums: int) -> None:
+def initial_values(sizes: ModelSizes) -> Sequence[Initial]:
+    """The rules of a model's initial values, by names in it; in a registered module gains are ones."""
+    if not isinstance(sizes, CustomSizes):
+        return INITIAL_VALUES
+    given = [Initial(f"embed.tower.{pattern}", mean, std) for pattern, mean, std in sizes.initial]
+    is_gain = [name for name, shape in sizes.parameters if len(shape) == 1 and name.rpartition(".")[2] == "weight"]
+    gains = [Initial(f"embed.tower.{name}", mean=1.0) for name in is_gain]
+    # Names of others mean nothing to our own rules but for biases.
+    others = [Initial("embed.tower.*bias"), Initial("embed.tower.*", std=0.02)]
+    return (*given, *gains, *others, *INITIAL_VALUES)
+
+
+def initialize_(
+    local: Tensor,
+    block: Block,
+    seed: int,
+    module: str,
+    residual_sums: int,
+    rules: Sequence[Initial] = INITIAL_VALUES,
+) -> None:
     """Fill a local tensor, in place, with the initial values of its block and zeros in its padding.
 
-    `block.name` is the parameter's name in `module`; both are hashed, so equal names in two modules differ.
+    `block.name` is the parameter's name in `module`; both are hashed, so equal names in two modules differ. The first
+    of `rules` that fits the name decides.
     """
-    initial = next(rule for rule in INITIAL_VALUES if fnmatchcase(block.name, rule.pattern))
+    initial = next(rule for rule in rules if fnmatchcase(block.name, rule.pattern))
     std = initial.std_at(residual_sums)
     local.zero_()
     inside = local[block.local_slices]

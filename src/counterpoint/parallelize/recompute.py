@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint, noop_context_fn
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import Chain
 from counterpoint.models.conformer import ConformerLayer
+from counterpoint.models.custom import CustomTower
 from counterpoint.models.dispatch import Dispatch, Shipment
 from counterpoint.models.layers import AttentionLayer, EncoderLayer, MambaLayer, MlpLayer, MoeLayer
 from counterpoint.models.moe import Moe
@@ -23,6 +24,7 @@ _LAYERS: Mapping[type[nn.Module], str] = {
     MambaLayer: "M",
     MoeLayer: "E",
     EncoderLayer: "L",
+    CustomTower: "L",
     ConformerLayer: "L",
 }
 
@@ -58,10 +60,10 @@ def _passes(layer: nn.Module) -> Callable[[], Passes]:
 class _Recomputed:
     """A layer's forward that keeps its inputs and runs again in backward; `passes` makes contexts for a forward."""
 
-    def __init__(self, forward: Callable[[Tensor, Batch], Tensor], passes: Callable[[], Passes]) -> None:
+    def __init__(self, forward: Callable[[Tensor | None, Batch], Tensor], passes: Callable[[], Passes]) -> None:
         self._forward, self._passes = forward, passes
 
-    def __call__(self, rows: Tensor, batch: Batch) -> Tensor:
+    def __call__(self, rows: Tensor | None, batch: Batch) -> Tensor:
         # Nothing in a forward is drawn at random (design D19), so no state of a generator is kept.
         out: Tensor = checkpoint(
             self._forward, rows, batch, use_reentrant=False, preserve_rng_state=False, context_fn=self._passes

@@ -19,22 +19,28 @@ from counterpoint.models.exchange import (
     LookupLeave,
     OwnChannels,
     OwnRows,
+    OwnShare,
     RowsEnter,
     RowsLeave,
     StageEnter,
     StageLeave,
+    WholeLane,
 )
 from counterpoint.models.head import CrossEntropySum, VocabularyHead
 from counterpoint.models.mamba import Mamba
 from counterpoint.models.relative import RelativeAttention
 from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
+from counterpoint.parallelize.custom import custom_roles, cut_custom_linears
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
 from counterpoint.parallelize.vocabulary import ShardedCrossEntropySum
 
-Role = Literal["outputs", "inputs", "words", "rows", "share", "expert"]
+Role = Literal["outputs", "inputs", "words", "rows", "share", "expert", "whole"]
 """What becomes of a parameter: dim 0 is cut (`outputs`), dim 1 is cut (`inputs`), dim 0 is cut and padded
-(`words`), it acts on residual rows (`rows`), or in any mode on a rank's share of rows or heads (`share`), or the
-expert view cuts it (`expert`)."""
+(`words`), it acts on residual rows (`rows`), or in any mode on a rank's share of rows or heads (`share`), the
+expert view cuts it (`expert`), or every rank does the same with it (`whole`)."""
+
+_ROLES: Mapping[str, Role] = {"outputs": "outputs", "inputs": "inputs", "whole": "whole"}
+"""The roles in registered modules."""
 
 _CUT_DIMS: Mapping[Role, int] = {"outputs": 0, "inputs": 1, "words": 0}
 
@@ -109,12 +115,15 @@ def apply_tensor_parallel(
         assert size == 1, "several ranks need a group"
         return {name: Sharding(tuple(p.shape), "duplicate") for name, p in chain.named_parameters()}
     _check_heads(chain, size)
+    table = [*(TensorRule(pattern, _ROLES[role]) for pattern, role in custom_roles(chain)), *table]
     shardings = {
         name: _sharding(name, tuple(parameter.shape), size, sequence_parallel, table)
         for name, parameter in chain.named_parameters()
     }
     words = _own_words(shardings, rank, size)
-    _replace_exchanges(chain, TensorGroup(group, rank, size), sequence_parallel, words)
+    ranks = TensorGroup(group, rank, size)
+    _replace_exchanges(chain, ranks, sequence_parallel, words)
+    cut_custom_linears(chain, ranks)
     for name, sharding in shardings.items():
         _cut(chain, name, sharding.local_shape(size))
     return shardings
@@ -129,6 +138,8 @@ def _sharding(
             f"parameter {name} has no rule in the tensor-parallel table, expected one since tp is {size}; "
             "add a rule or set tp to 1"
         )
+    if role == "whole":
+        return Sharding(shape, "duplicate")
     if role == "expert":
         return Sharding(shape, "shard")
     if role in ("rows", "share"):
@@ -195,6 +206,8 @@ def _exchange_makers(
         Lookup: lambda: Lookup(words.first),
         LookupLeave: lambda: RowExchange(ranks.reduce_scatter, ranks.all_gather),
         CrossEntropySum: lambda: ShardedCrossEntropySum(ranks, words.first, words.count),
+        WholeLane: lambda: RowExchange(ranks.all_gather, ranks.own_share),
+        OwnShare: lambda: RowExchange(ranks.own_share, ranks.all_gather),
     }
     always = vocabulary | {OwnChannels: lambda: RowExchange(ranks.own_share, ranks.all_gather)}
     if sequence_parallel:

@@ -3,15 +3,19 @@
 import itertools
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from counterpoint.config.custom import CUSTOM_MODULES, fitting
 from counterpoint.config.graph import entering_width
 from counterpoint.config.schema import (
     AdapterConfig,
     Config,
     ConformerConfig,
+    CustomConfig,
     DecoderConfig,
     EdgeConfig,
+    FeaturesConfig,
     LinearProjectorConfig,
     MambaConfig,
     ModuleConfig,
@@ -32,7 +36,9 @@ from counterpoint.plan.plan import ENCODER_LAYER, Plan, Widths, even_split
 from counterpoint.plan.sizes import (
     AdapterSizes,
     ConformerSizes,
+    CustomSizes,
     DecoderSizes,
+    FeaturesSizes,
     MambaSizes,
     ModelSizes,
     MoeSizes,
@@ -116,6 +122,11 @@ def sizes_of(config: Config, module: str, vocab: int | None) -> ModelSizes:
                 rotary_theta=model.rotary_theta, prefix=model.prefix, embed_norm=model.embed_norm,
                 window=model.window or 0, full_layers=tuple(sorted(model.full_layers)),
             )  # fmt: skip
+        case CustomConfig():
+            return _custom_sizes(config, module, model)
+        case FeaturesConfig():
+            out, projector = _leaving_width(config, module), _projector(model.projector)
+            return FeaturesSizes(width=model.width, out=out, projector=projector)
         case WhisperConfig():
             return WhisperSizes(
                 **_tower(config, module, model), mels=model.mels, positions=model.positions,
@@ -146,6 +157,32 @@ def _ends(config: Config, module: str, model: ProjectedConfig) -> dict[str, Any]
         "out": _leaving_width(config, module), "norm_eps": model.norm_eps, "taps": _taps(config, module),
         "tap_norm": model.tap_norm, "projector": _projector(model.projector),
     }  # fmt: skip
+
+
+def _custom_sizes(config: Config, module: str, model: CustomConfig) -> CustomSizes:
+    """What a registered module is, built with its options; raises ConfigError for a rule that fits nothing in it."""
+    spec, tp = CUSTOM_MODULES[model.name], config.modules[module].layout.tp
+    measured = spec.measure(model.options)
+    cut = list(fitting(spec, model.options))
+    for pattern in spec.tensor_rules.keys() - {pattern for pattern, *_layer in cut}:
+        raise ConfigError(
+            f"register_module: {model.name}: tensor_rules: got {pattern!r}, which fits no linear layer, expected a "
+            f"pattern of names like {next(iter(measured.linears), 'none, it has no linear layer')!r}; correct it"
+        )
+    for _pattern, name, role, size in cut:
+        if size % tp:
+            raise ConfigError(
+                f"modules.{module}.layout.tp: got {tp} for the {size} {role} of {name}, expected a divisor; change "
+                "tp or the model"
+            )
+    return CustomSizes(
+        name=model.name, hidden=model.hidden, layers=model.layers, out=_leaving_width(config, module),
+        patch=model.patch, merge=model.merge, projector=_projector(model.projector),
+        parameters=tuple(measured.parameters.items()), tensor_rules=tuple(spec.tensor_rules.items()),
+        initial=tuple((pattern, *values) for pattern, values in spec.initial.items()),
+        build=partial(spec.build, model.options),
+        weights=None if spec.weights is None else partial(spec.weights, model.options),
+    )  # fmt: skip
 
 
 def _projector(projector: ProjectorConfig) -> ProjectorSizes:

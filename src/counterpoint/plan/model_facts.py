@@ -8,7 +8,9 @@ from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.sizes import (
     AdapterSizes,
     ConformerSizes,
+    CustomSizes,
     DecoderSizes,
+    FeaturesSizes,
     ModelSizes,
     TowerSizes,
     VitSizes,
@@ -63,6 +65,10 @@ def facts_of(sizes: ModelSizes) -> ModelFacts:
             return decoder_facts(sizes)
         case VitSizes():
             return vit_facts(sizes)
+        case CustomSizes():
+            return custom_facts(sizes)
+        case FeaturesSizes():
+            return features_facts(sizes)
         case AdapterSizes():
             return adapter_facts(sizes)
         case WhisperSizes():
@@ -94,6 +100,31 @@ def vit_facts(sizes: VitSizes) -> ModelFacts:
     windows = {layer: sizes.window**2 for layer in range(sizes.layers) if sizes.is_windowed(layer)}
     facts = _encoder_facts(sizes, sizes.merge**2, part_facts.patch_embedding(sizes), sizes.patch_dim, windows)
     return replace(facts, prefix=sizes.prefix)
+
+
+def custom_facts(sizes: CustomSizes) -> ModelFacts:
+    """Facts of a registered encoder with its projector; its input rows are flattened patches."""
+    group = sizes.merge**2
+    return ModelFacts(
+        parts=(part_facts.custom_tower(sizes), part_facts.projector(sizes, group)),
+        hidden_in=sizes.patch_dim,
+        hidden_out=sizes.out,
+        row_multiple=group,
+        causal=False,
+        residual_sums=1,
+    )
+
+
+def features_facts(sizes: FeaturesSizes) -> ModelFacts:
+    """Facts of precomputed features with their projector."""
+    return ModelFacts(
+        parts=(part_facts.given_rows(sizes), part_facts.projector(sizes, 1)),
+        hidden_in=sizes.width,
+        hidden_out=sizes.out,
+        row_multiple=1,
+        causal=False,
+        residual_sums=1,
+    )
 
 
 def adapter_facts(sizes: AdapterSizes) -> ModelFacts:

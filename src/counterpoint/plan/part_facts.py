@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
 from counterpoint.plan.sizes import (
     AdapterSizes,
     ConformerSizes,
+    CustomSizes,
     DecoderSizes,
+    FeaturesSizes,
     NormKind,
     ProjectorSizes,
     TowerSizes,
@@ -91,6 +94,25 @@ def stem(sizes: WhisperSizes) -> PartFacts:
         activation_elements=taps**2 * sizes.mels + 2 * (taps + 1) * sizes.hidden,
         hidden_out=sizes.hidden,
     )
+
+
+def custom_tower(sizes: CustomSizes) -> PartFacts:
+    """A registered module as a whole, by estimate: each of its matrices multiplies every row once, and layers of
+    attention see all rows of an image."""
+    matrices = [shape for _name, shape in sizes.parameters if len(shape) > 1]
+    return PartFacts(
+        name="embed",
+        tensors=tuple((f"tower.{name}", prod(shape)) for name, shape in sizes.parameters),
+        flops_per_row=2 * sum(prod(shape) for shape in matrices),
+        flops_per_pair=4 * sizes.hidden * sizes.layers,
+        activation_elements=sizes.patch_dim + sum(shape[0] for shape in matrices) + 5 * sizes.hidden * sizes.layers,
+        hidden_out=sizes.hidden,
+    )
+
+
+def given_rows(sizes: FeaturesSizes) -> PartFacts:
+    """Features that were computed beforehand."""
+    return _light("embed", (), sizes.width)
 
 
 def feature_embedding(sizes: AdapterSizes) -> PartFacts:
@@ -194,12 +216,13 @@ def conformer_layer(name: str, sizes: ConformerSizes) -> PartFacts:
     )
 
 
-def projector(sizes: TowerSizes, group: int, name: str = "projector") -> PartFacts:
+def projector(sizes: TowerSizes | CustomSizes | FeaturesSizes, group: int, name: str = "projector") -> PartFacts:
     """Rows, `group` of them merged, in the width of what reads them; a tap hands its rows on as they came."""
     is_tap = name != "projector"
     inputs, change = sizes.hidden * group, sizes.projector
     linears, kept = _projection(change, inputs, sizes.out)
-    norm = _norm("norm", inputs, sizes.tap_norm if is_tap else change.norm)
+    kind = sizes.tap_norm if is_tap and isinstance(sizes, TowerSizes) else change.norm
+    norm = _norm("norm", inputs, kind)
     return PartFacts(
         name=name,
         tensors=(*norm, *linears),

@@ -16,7 +16,7 @@ from counterpoint.plan.placement import Placement
 from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
 from counterpoint.plan.schedule import BUILDERS, Schedule
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes
+from counterpoint.plan.sizes import CustomSizes, DecoderSizes, ModelSizes
 from counterpoint.plan.stages import EncoderOrder, Stages
 from counterpoint.plan.trainability import TrainedPart
 
@@ -104,6 +104,8 @@ class Plan:
         """Whether a part keeps only its input for backward."""
         folder, _dot, number = part.partition(".")
         sizes, recomputed = self.sizes[module], self.recomputed.get(module, frozenset())
+        if isinstance(sizes, CustomSizes) and part == "embed":
+            return ENCODER_LAYER in recomputed
         if folder == "mtp" and isinstance(sizes, DecoderSizes) and sizes.mtp is not None:
             return recomputed.issuperset(sizes.mtp.pattern)
         if folder != "layers":

@@ -1,7 +1,8 @@
 """The sizes of the models, as plain data: what the plan computes costs from and the models are built from."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"]
 """What stands between the two matrices of an MLP; `swiglu` has a third, the gate."""
@@ -279,5 +280,66 @@ class ConformerSizes(TowerSizes):
 AudioSizes = WhisperSizes | ConformerSizes
 """Encoders of clips: a row is `window` frames of `mels` bands around every `stride`-th; `stack` rows leave as one."""
 
-EncoderSizes = VitSizes | AdapterSizes | AudioSizes
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomSizes:
+    """An encoder of images that its user registered as `name`, and our projector.
+
+    Of a patch it makes a row of `hidden` numbers. `parameters` are their names and shapes as it was built;
+    `tensor_rules` are (pattern of parameters, role), `initial` are (pattern, mean, std), which are relative to it.
+    `build` makes the module, a `torch.nn.Module`, and `weights` reads values to start from by parameter name.
+    """
+
+    name: str
+    hidden: int
+    layers: int
+    out: int
+    patch: int
+    merge: int = 1
+    channels: int = 3
+    projector: ProjectorSizes = ProjectorSizes()
+    parameters: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    tensor_rules: tuple[tuple[str, str], ...] = ()
+    initial: tuple[tuple[str, float, float], ...] = ()
+    build: Callable[[], Any] = field(compare=False, repr=False)
+    weights: Callable[[], Mapping[str, Any]] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def patch_dim(self) -> int:
+        """Values of one flattened patch, in (channel, row, column) order."""
+        return self.channels * self.patch * self.patch
+
+    @property
+    def prefix(self) -> int:
+        """Rows of its own that a batch keeps before an image: none, whatever it adds inside."""
+        return 0
+
+    @property
+    def window(self) -> int:
+        """Side of the windows that a batch describes: none."""
+        return 0
+
+
+ImageSizes = VitSizes | CustomSizes
+"""Encoders of images: a row is a patch, `merge` x `merge` rows leave as one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeaturesSizes:
+    """Features `width` wide that were computed beforehand, and a projector to rows `out` wide."""
+
+    width: int
+    out: int
+    projector: ProjectorSizes = ProjectorSizes()
+
+    @property
+    def hidden(self) -> int:
+        """Width of what the projector reads."""
+        return self.width
+
+
+ItemSizes = ImageSizes | AudioSizes | FeaturesSizes
+"""Encoders that items enter."""
+
+EncoderSizes = ItemSizes | AdapterSizes
 ModelSizes = DecoderSizes | EncoderSizes

@@ -21,8 +21,9 @@ from counterpoint.parallelize.fsdp import (
     reduce_gradients,
     shard_data_parallel,
 )
-from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
+from counterpoint.parallelize.initialize import initial_values, initialize_, initialize_buffer_
 from counterpoint.parallelize.recompute import apply_recompute
+from counterpoint.parallelize.starting import starting_weights
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.parallelize.weights import defer_weights
 from counterpoint.plan.action import Compute, Work
@@ -108,13 +109,15 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
     shard_data_parallel(chain, groups.data_mesh(layout), expert_mesh, precision, layout.reshard)
     chain.to_empty(device=world.device)
     tie = plan.tie(node.module, world.rank)
+    rules, given = initial_values(plan.sizes[node.module]), starting_weights(plan.sizes[node.module])
     parameters = []
     for name, parameter in chain.named_parameters():
         # A copy of the embedding has the same values under the same name (design D18).
         known = _known(name, sizes)
         block, replicas = cutting.block(name, known)
         residual_sums = plan.facts[node.module].residual_sums
-        initialize_(local(parameter.detach()), block, config.run.seed, node.module, residual_sums)
+        initialize_(local(parameter.detach()), block, config.run.seed, node.module, residual_sums, rules)
+        given.fill_(local(parameter.detach()), block)
         copies = len(tie) if tie and known == EMBEDDING else 1
         parameters.append(LocalParameter(node.module, block, parameter, replicas * copies))
     buffers = tuple(LocalBuffer(node.module, name, buffer) for name, buffer in chain.named_buffers())

@@ -12,7 +12,14 @@ from itertools import islice
 from typing import Any
 
 from counterpoint.config.load import load_config
-from counterpoint.config.schema import ClipEncoderConfig, Config, DecoderConfig, ModelConfig, VitConfig
+from counterpoint.config.schema import (
+    ClipEncoderConfig,
+    Config,
+    DecoderConfig,
+    FeaturesConfig,
+    ImageEncoderConfig,
+    ModelConfig,
+)
 from counterpoint.errors import CounterpointError
 from counterpoint.verify.draw_data import draw_data
 from counterpoint.verify.draw_graph import draw_graph, draw_training, reached_by_gradients
@@ -99,9 +106,10 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
         "clip_norm": generator.choice([0.01, 0.05, 1.0]),
         "steps": 10,
     }
-    images = [name for name in names if isinstance(base.modules[name].model, VitConfig)]
+    images = [name for name in names if isinstance(base.modules[name].model, ImageEncoderConfig)]
     clips = [name for name in names if isinstance(base.modules[name].model, ClipEncoderConfig)]
-    data["data"] = draw_data(generator, images, clips)
+    given = [name for name in names if isinstance(base.modules[name].model, FeaturesConfig)]
+    data["data"] = draw_data(generator, images, clips, given)
     data["run"]["seed"] = generator.randrange(1000)
     return data
 

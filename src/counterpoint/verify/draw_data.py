@@ -4,8 +4,8 @@ import random
 from typing import Any
 
 
-def draw_data(generator: random.Random, images: list[str], clips: list[str]) -> dict[str, Any]:
-    """The section `data` for the modules that take images, and those that take clips."""
+def draw_data(generator: random.Random, images: list[str], clips: list[str], given: list[str]) -> dict[str, Any]:
+    """The section `data` for the modules that take images, those that take clips, and those of features."""
     absent = generator.choice([0.0, 0.0, 0.3, 0.7, 1.0])
     counts = {"kind": "uniform", "low": generator.choice([0, 1]), "high": generator.choice([1, 2, 3])}
     side = {"kind": "uniform", "low": 8, "high": generator.choice([24, 40])}
@@ -21,7 +21,7 @@ def draw_data(generator: random.Random, images: list[str], clips: list[str]) -> 
         "packing": generator.choice([False, True]),
         "balance": generator.choice(["none", "sample", "cost", "cost"]),
     }
-    encoders = [*images, *clips]
+    encoders = [*images, *clips, *given]
     if encoders:
         synthetic["modules"] = {name: float(generator.choice([1, 1, 4])) for name in encoders}
         shares = [0.0, 0.0, 0.5, 0.9, 1.0]
@@ -40,5 +40,11 @@ def draw_data(generator: random.Random, images: list[str], clips: list[str]) -> 
             },
             "audio_milliseconds": {"kind": "uniform", "low": 1, "high": generator.choice([100, 250])},
             "without_audio": generator.choice([0.0, 0.0, 0.3, 0.7, 1.0]),
+        }
+    if given:
+        synthetic |= {
+            "features_per_document": counts,
+            "feature_rows": {"kind": "uniform", "low": 1, "high": generator.choice([4, 9])},
+            "without_features": absent,
         }
     return data

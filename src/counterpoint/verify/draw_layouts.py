@@ -1,12 +1,13 @@
 """Random layouts and placements: degrees that fit each model, on ranks that are apart, the same or overlap."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from counterpoint.config.models import DecoderConfig, ModelConfig
+from counterpoint.config.custom import is_cut_evenly
+from counterpoint.config.models import CustomConfig, DecoderConfig, ModelConfig
 from counterpoint.config.schema import Config
 from counterpoint.config.shapes import heads_cut_by_cp, widths_cut_by_tp
 
@@ -68,10 +69,13 @@ def _draw_degrees(
 def _feasible(base: Config, name: str, world_size: int) -> Iterator[_Degrees]:
     model = base.modules[name].model
     widths, heads = widths_cut_by_tp(model).values(), heads_cut_by_cp(model).values()
-    tensor = [tp for tp in range(1, world_size + 1) if all(width % tp == 0 for width in widths)]
-    stages = range(1, min(model.num_layers, world_size) + 1)
     sizes = range(1, world_size + 1)
-    for pp, replicate, shard, cp, tp in product(stages, (1, 2), sizes, sizes, tensor):
+    tensor = [tp for tp in sizes if all(width % tp == 0 for width in widths)]
+    context: Sequence[int] = sizes
+    if isinstance(model, CustomConfig):
+        tensor, context = [tp for tp in tensor if is_cut_evenly(model, tp)], (1,)
+    stages = range(1, min(model.num_layers, world_size) + 1)
+    for pp, replicate, shard, cp, tp in product(stages, (1, 2), sizes, context, tensor):
         degrees = _Degrees(pp, replicate, shard, cp, tp)
         if degrees.size <= world_size and all(count // tp % cp == 0 for count in heads):
             yield degrees

@@ -7,7 +7,7 @@ from counterpoint.plan.build import build_plan
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import AudioSizes, DecoderSizes, MtpSizes
+from counterpoint.plan.sizes import AudioSizes, DecoderSizes, FeaturesSizes, ModelSizes, MtpSizes
 
 _STEPS = 2
 
@@ -34,7 +34,15 @@ def features_of(config: Config) -> frozenset[str]:
     return frozenset(names)
 
 
-_ROLES = {"vit": "vision", "whisper": "audio", "conformer": "audio", "adapter": "adapter", "decoder": "language"}
+_ROLES = {
+    "vit": "vision",
+    "custom": "vision",
+    "whisper": "audio",
+    "conformer": "audio",
+    "features": "features",
+    "adapter": "adapter",
+    "decoder": "language",
+}
 
 
 def _schedule(config: Config, plan: Plan) -> set[str]:
@@ -167,7 +175,7 @@ def _batch(plan: Plan, batch: BatchPlan) -> set[str]:
         if module == plan.sink:
             continue
         empty = [batch.is_empty(module, number) for number in range(len(lanes))]
-        what = "clips" if isinstance(plan.sizes[module], AudioSizes) else "images"
+        what = _items(plan.sizes[module])
         present.setdefault(what, []).append(not all(empty))
         if any(empty) and not all(empty):
             names.add(f"a microbatch without {what}")
@@ -189,6 +197,13 @@ def _batch(plan: Plan, batch: BatchPlan) -> set[str]:
     if not all(counts):
         names.add("a padding microbatch")
     return names
+
+
+def _items(sizes: ModelSizes) -> str:
+    """What enters a module."""
+    if isinstance(sizes, FeaturesSizes):
+        return "features"
+    return "clips" if isinstance(sizes, AudioSizes) else "images"
 
 
 def _loss_tokens(batch: BatchPlan, sink: str, microbatch: int) -> int:

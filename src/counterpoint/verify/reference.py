@@ -24,11 +24,12 @@ from counterpoint.models.router import Choice, Router
 from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
+from counterpoint.parallelize.initialize import initial_values, initialize_, initialize_buffer_
+from counterpoint.parallelize.starting import starting_weights
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.samples import Document
-from counterpoint.plan.sizes import AudioSizes, DecoderSizes, VitSizes
+from counterpoint.plan.sizes import DecoderSizes, ItemSizes
 from counterpoint.setup import vocabulary
 from counterpoint.train.optimizer import is_exempt, learning_rate
 from counterpoint.verify.compare import Observation
@@ -208,7 +209,7 @@ class Reference:
 
     def _packed(self, module: str, items: Sequence[tuple[Payload, np.ndarray]]) -> Items:
         sizes = self.sizes[module]
-        assert isinstance(sizes, VitSizes | AudioSizes), "items enter an encoder of images or clips"
+        assert isinstance(sizes, ItemSizes), "items enter an encoder that takes some"
         batch, kept = pack_items([payload for payload, _places in items], sizes, self.dtype)
         places = self._tensor(np.concatenate([places for _payload, places in items]))
         lengths = tuple(len(places) for _payload, places in items)
@@ -219,10 +220,13 @@ class Reference:
         with torch.device("meta"):
             chain = build_chain(model_parts(sizes)).to(self.dtype)
         chain.to_empty(device=self.device)
+        given = starting_weights(sizes)
         for name, parameter in chain.named_parameters():
             block = whole_block(name, tuple(parameter.shape))
             parameter.requires_grad_(self._is_trained(module, name))
-            initialize_(parameter.detach(), block, self.config.run.seed, module, facts_of(sizes).residual_sums)
+            sums, rules = facts_of(sizes).residual_sums, initial_values(sizes)
+            initialize_(parameter.detach(), block, self.config.run.seed, module, sums, rules)
+            given.fill_(parameter.detach(), block)
         for name, buffer in chain.named_buffers():
             initialize_buffer_(buffer, name)
         begin_with(self.config, module, sizes, chain)

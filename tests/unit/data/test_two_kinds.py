@@ -48,7 +48,8 @@ def test_items_of_both_kinds_keep_their_order(folder: Path) -> None:
     assert [source.extent(0, which) for which in range(3)] == [(5 * ROW,), (16, 16), (ROW,)]
     assert [source.item(0, which).kind for which in range(3)] == ["audio", "image", "audio"]
     manifest = Index(folder).manifest
-    assert (manifest.images, manifest.clips, manifest.marks) == (1, 2, {"image": "<image>", "audio": "<audio>"})
+    assert (manifest.images, manifest.clips, manifest.features) == (1, 2, 0)
+    assert manifest.marks == {"image": "<image>", "audio": "<audio>", "features": "<features>"}
 
 
 def test_clips_without_a_module_or_at_another_mark_are_refused(folder: Path) -> None:

@@ -14,7 +14,7 @@ FLOORS = (
     ("run", "report"),
     ("verify", "inference"),
     ("train",),
-    ("setup",),
+    ("setup", "custom"),
     ("data",),
     ("parallelize", "convert"),
     ("models", "execute"),

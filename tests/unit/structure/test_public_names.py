@@ -6,7 +6,7 @@ import counterpoint
 
 PUBLIC = {
     "Config", "CounterpointError", "Layout", "Placement", "Plan", "Trainer", "build_plan", "check_plan", "load_config",
-    "register_schedule", "simulate", "train", "verify",
+    "register_module", "register_schedule", "simulate", "train", "verify",
 }  # fmt: skip
 
 

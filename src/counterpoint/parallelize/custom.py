@@ -1,0 +1,63 @@
+"""Tensor parallelism of registered modules: every rank sees all rows of a lane, and linear layers are cut in pairs.
+
+A layer whose outputs are cut hands them to what works on a part of them, and one whose inputs are cut sums what the
+parts make (Shoeybi et al., 2019, arXiv:1909.08053, section 3). Everything else every rank does alike.
+"""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from counterpoint.models.chain import Chain
+from counterpoint.models.custom import CustomTower
+from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
+
+
+def custom_roles(chain: Chain) -> list[tuple[str, str]]:
+    """(pattern, role) of the parameters of a chain's registered module, if it has one; the first that fits decides."""
+    roles: list[tuple[str, str]] = []
+    for part, tower in _towers(chain):
+        for pattern, role in tower.sizes.tensor_rules:
+            name = f"{part}.tower.{pattern}"
+            roles += [(f"{name}.weight", role), (f"{name}.bias", "outputs" if role == "outputs" else "whole")]
+        roles.append((f"{part}.tower.*", "whole"))
+    return roles
+
+
+def cut_custom_linears(chain: Chain, ranks: TensorGroup) -> None:
+    """Give the linear layers of a registered module that are cut the exchanges that go with it, in place."""
+    for _part, tower in _towers(chain):
+        for name, linear in tower.tower.named_modules():
+            role = next((role for pattern, role in tower.sizes.tensor_rules if fnmatchcase(name, pattern)), None)
+            if isinstance(linear, nn.Linear) and role is not None:
+                linear.forward = _Outputs(linear, ranks) if role == "outputs" else _Inputs(linear, ranks)  # type: ignore
+
+
+def _towers(chain: Chain) -> Iterator[tuple[str, CustomTower]]:
+    return ((name, part) for name, part in chain.parts() if isinstance(part, CustomTower))
+
+
+@final
+class _Outputs:
+    """A linear layer's forward to this rank's outputs; the gradient of its input is summed over the ranks."""
+
+    def __init__(self, linear: nn.Linear, ranks: TensorGroup) -> None:
+        self._linear, self._enter = linear, RowExchange(keep, ranks.all_reduce)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return F.linear(self._enter(rows), self._linear.weight, self._linear.bias)
+
+
+@final
+class _Inputs:
+    """A linear layer's forward from this rank's inputs, summed over the ranks before its bias is added once."""
+
+    def __init__(self, linear: nn.Linear, ranks: TensorGroup) -> None:
+        self._linear, self._leave = linear, RowExchange(ranks.all_reduce, keep)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        summed: Tensor = self._leave(F.linear(rows, self._linear.weight))
+        return summed if self._linear.bias is None else summed + self._linear.bias

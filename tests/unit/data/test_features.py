@@ -1,0 +1,165 @@
+"""Features that were computed beforehand: arrays in an index, synthetic ones, and what is refused by name."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data_samples import MakeIndex, MakePicture
+
+from counterpoint.data.feature_rows import pack_features
+from counterpoint.data.features import FeatureSettings, array_size, read_array
+from counterpoint.data.images import ItemSettings
+from counterpoint.data.index import PAYLOAD_NAME, Index
+from counterpoint.data.index_writer import Encoded, Record
+from counterpoint.data.payload import FeaturePayload
+from counterpoint.data.prepare import prepare
+from counterpoint.data.prepared import PreparedSource
+from counterpoint.data.source import load_item_or_neutral
+from counterpoint.data.synthetic import Constant, SyntheticRecipe, SyntheticSource, Uniform
+from counterpoint.data.takers import Settings
+from counterpoint.errors import DataError
+from counterpoint.plan.samples import Item
+from counterpoint.plan.sizes import FeaturesSizes
+
+GIVEN = FeatureSettings("given", width=6)
+VISION = ItemSettings("vision", patch=4, merge=2, size=16, max_patches=16)
+TAKERS: Settings = {"given": GIVEN, "vision": VISION}
+
+
+def features(rows: int, width: int = 6, dtype: str = "float32", seed: int = 0) -> np.ndarray:
+    """Noise, rounded so that half precision holds it."""
+    return np.random.default_rng(seed).integers(-8, 9, (rows, width)).astype(dtype)
+
+
+def saved(values: np.ndarray) -> bytes:
+    """The bytes of a .npy file."""
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def test_features_of_a_folder_stand_where_their_marks_did(tmp_path: Path, make_picture: MakePicture) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    np.save(source / "a.npy", features(3))
+    np.save(source / "b.npy", features(2, dtype="float16", seed=1))
+    (source / "c.png").write_bytes(make_picture(16, 16))
+    turns = [
+        {"from": "human", "value": "<features> like <image>? <features>"},
+        {"from": "gpt", "value": "yes"},
+    ]
+    record = {"features": ["a.npy", "b.npy"], "image": "c.png", "conversations": turns}
+    (source / "train.jsonl").write_text(json.dumps(record) + "\n")
+    prepare(str(source), tmp_path / "out", vocabulary=300)
+    prepared = PreparedSource(tmp_path / "out", "train", 0, TAKERS, 64)
+    (document,) = (prepared.document(0),)
+    kinds = [(item.module, item.rows_in, item.rows, item.columns) for item in document.items]
+    assert kinds == [("given", 3, 3, None), ("vision", 16, 4, 2), ("given", 2, 2, None)]
+    first, last = prepared.item(0, 0), prepared.item(0, 2)
+    assert isinstance(first, FeaturePayload)
+    assert isinstance(last, FeaturePayload)
+    assert np.array_equal(first.values, features(3))
+    assert np.array_equal(last.values, features(2, seed=1))
+    assert last.values.dtype == np.float32
+    assert Index(tmp_path / "out").manifest.features == 2
+
+
+def test_features_of_another_width_are_refused_by_name(make_index: MakeIndex) -> None:
+    index = make_index([Record([1], [True], "train", "", [Encoded(0, saved(features(3, width=5)), "features")])])
+    words = (
+        r"index: module 'given' takes features 6 wide, but there are some that are 5 wide; set modules\.given\.model"
+    )
+    with pytest.raises(DataError, match=words):
+        PreparedSource(index, "train", 0, TAKERS, 64)
+
+
+def test_items_of_the_wrong_kind_are_refused_by_name(make_index: MakeIndex, make_picture: MakePicture) -> None:
+    pictures = make_index([Record([1], [True], "train", "", [Encoded(0, make_picture(8, 8))])], "pictures")
+    with pytest.raises(DataError, match="1 samples hold images, a modality without a module; add a vision module"):
+        PreparedSource(pictures, "train", 0, {"given": GIVEN}, 64)
+    arrays = make_index([Record([1], [True], "train", "", [Encoded(0, saved(features(2)), "features")])], "arrays")
+    with pytest.raises(DataError, match="1 samples hold features, a modality without a module; add a module of kind f"):
+        PreparedSource(arrays, "train", 0, {"vision": VISION}, 64)
+    with pytest.raises(DataError, match=r"the features' bytes are no \.npy file .*; save it with numpy\.save"):
+        make_index([Record([1], [True], "train", "", [Encoded(0, make_picture(8, 8), "features")])], "mixed")
+    with pytest.raises(DataError, match="image bytes cannot be read"):
+        make_index([Record([1], [True], "train", "", [Encoded(0, saved(features(2)), "image")])], "mixed")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (features(4, dtype="int64"), "int64"),
+        (features(4)[0], r"float32 \(6,\)"),
+        (features(4)[:0], r"float32 \(0, 6\)"),
+        (np.array([[{}]], dtype=object), r"no \.npy file"),
+    ],
+    ids=["integers", "a vector", "no rows", "objects"],
+)
+def test_arrays_of_another_form_are_refused(values: np.ndarray, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        array_size(saved(values))
+    with pytest.raises(DataError, match=words):
+        read_array(saved(values))
+
+
+def test_bad_features_become_zeros_of_the_planned_size(make_index: MakeIndex) -> None:
+    index = make_index([Record([1], [True], "train", "", [Encoded(0, saved(features(3)), "features")])])
+    with (index / PAYLOAD_NAME).open("r+b") as payload:
+        payload.write(b"broken")
+    source = PreparedSource(index, "train", 0, TAKERS, 64)
+    (expected,) = source.document(0).items
+    payload_found, reason = load_item_or_neutral(source, 0, 0, expected)
+    assert isinstance(payload_found, FeaturePayload)
+    assert np.array_equal(payload_found.values, np.zeros((3, 6), np.float32))
+    assert r"no .npy file" in str(reason)
+
+
+def test_synthetic_features_are_a_function_of_seed_and_index_and_leave_images_as_they_are() -> None:
+    recipe = SyntheticRecipe(
+        documents=50, seed=3, text_tokens=Uniform(1, 9), images_per_document=Uniform(0, 2), image_height=Uniform(8, 20),
+        image_width=Uniform(8, 20), features_per_document=Uniform(0, 2), feature_rows=Uniform(1, 5),
+        without_features=0.3,
+    )  # fmt: skip
+    one, other = (SyntheticSource(recipe, 0, TAKERS, 10**6, 50) for _ in range(2))
+    seen: set[tuple[str, ...]] = set()
+    for index in range(50):
+        document = one.document(index)
+        assert document == other.document(index)
+        assert len(one.text(index).ids) == document.tokens
+        seen.add(tuple(item.module for item in document.items))
+        for which, item in enumerate(document.items):
+            payload = one.item(index, which)
+            assert payload.rows == item.rows_in
+            if item.module == "given":
+                assert isinstance(payload, FeaturePayload)
+                assert payload.values.shape[1] == 6
+    assert {(), ("given",), ("vision",), ("given", "vision")} <= seen
+    silent = SyntheticSource(
+        SyntheticRecipe(
+            documents=50, seed=3, text_tokens=Uniform(1, 9), images_per_document=Uniform(0, 2),
+            image_height=Uniform(8, 20), image_width=Uniform(8, 20),
+        ), 0, TAKERS, 10**6, 50,
+    )  # fmt: skip
+    for index in range(50):
+        images = [item.rows_in for item in one.document(index).items if item.module == "vision"]
+        assert sorted(images) == sorted(item.rows_in for item in silent.document(index).items)
+
+
+def test_synthetic_features_without_a_module_are_refused() -> None:
+    recipe = SyntheticRecipe(documents=1, seed=0, text_tokens=Constant(3), features_per_document=Constant(1))
+    with pytest.raises(DataError, match="it declares features, a modality without a module; add a module of kind feat"):
+        SyntheticSource(recipe, 0, {"vision": VISION}, 64, 50)
+
+
+def test_packed_features_are_whole_items_behind_each_other() -> None:
+    sizes = FeaturesSizes(width=6, out=4)
+    batch, kept = pack_features(
+        [FeaturePayload(features(2)), FeaturePayload(features(3, seed=1))], sizes, torch.float64
+    )
+    assert torch.equal(batch.values, torch.from_numpy(np.concatenate([features(2), features(3, seed=1)])).double())
+    assert (batch.segments.lengths, kept.tolist()) == ((2, 3), [0, 1, 2, 3, 4])
+    assert Item("given", 0, 2, 2, None) == Item("given", 0, *GIVEN.place((2, 6))[1:])

@@ -1,0 +1,154 @@
+"""A registered module as an encoder: what it is given, what becomes of what it makes, and what it may not do."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tests.parity.brought import MODELS, Vit, brought_base
+from torch import Tensor, nn
+
+from counterpoint.config.models import CustomConfig
+from counterpoint.data.image_rows import pack_images
+from counterpoint.data.images import cut_patches, grid_coordinates
+from counterpoint.data.payload import PatchPayload
+from counterpoint.models.batch import PatchBatch
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import MAIN, Chain, build_chain
+from counterpoint.models.custom import empty_tower
+from counterpoint.parallelize.blocks import whole_block
+from counterpoint.parallelize.initialize import initial_values, initialize_
+from counterpoint.parallelize.recompute import apply_recompute
+from counterpoint.plan.build import sizes_of
+from counterpoint.plan.model_facts import facts_of
+from counterpoint.plan.sizes import CustomSizes
+
+
+def sizes(name: str) -> CustomSizes:
+    """The sizes of a registered encoder of the parity tests."""
+    found = sizes_of(brought_base(name), "vision", None)
+    assert isinstance(found, CustomSizes)
+    return found
+
+
+def build(of: CustomSizes) -> Chain:
+    """A chain with initial values in float64."""
+    with torch.device("meta"):
+        chain = build_chain(model_parts(of)).to(torch.float64)
+    chain.to_empty(device="cpu")
+    for name, parameter in chain.named_parameters():
+        initialize_(parameter.detach(), whole_block(name, tuple(parameter.shape)), 0, "vision", 1, initial_values(of))
+    return chain
+
+
+def image(of: CustomSizes, height: int, width: int, seed: int = 0) -> tuple[PatchPayload, Tensor]:
+    """An image of so many patches, and its pixels (channels, height, width)."""
+    generator = np.random.default_rng(seed)
+    pixels = generator.standard_normal((height * of.patch, width * of.patch, of.channels)).astype(np.float32)
+    coordinates = grid_coordinates(height, width, of.merge)
+    payload = PatchPayload(cut_patches(pixels, of.patch, of.merge), coordinates, (height, width))
+    return payload, torch.from_numpy(pixels).permute(2, 0, 1).double()
+
+
+def batch(of: CustomSizes, *grids: tuple[int, int]) -> PatchBatch:
+    """Images behind each other."""
+    packed, _kept = pack_images([image(of, *grid, seed)[0] for seed, grid in enumerate(grids)], of, torch.float64)
+    return packed
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_facts_are_those_of_the_built_module(name: str) -> None:
+    of = sizes(name)
+    facts = facts_of(of)
+    built = [(part, {key: p.numel() for key, p in m.named_parameters()}) for part, m in build(of).parts()]
+    assert built == [(part.name, dict(part.tensors)) for part in facts.parts]
+    assert facts.integer_cost(64) > facts.integer_cost(16) > 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("is_recomputed", [False, True])
+def test_no_rows_have_a_backward_with_gradients_of_zero(name: str, is_recomputed: bool) -> None:
+    chain = build(sizes(name)).train()
+    if is_recomputed:
+        apply_recompute(chain, {"L"})
+    out = chain(None, batch(sizes(name)))[MAIN]
+    assert out.shape == (0, 24)
+    torch.autograd.backward(out.sum())
+    assert {key: float(p.grad.abs().sum()) for key, p in chain.named_parameters() if p.grad is not None} == {
+        key: 0.0 for key, _p in chain.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("merge", [1, 2])
+def test_images_are_put_together_and_rows_lie_where_their_patches_did(merge: int) -> None:
+    """Each token is its own patch, so the rows are the patches as they came, in an order of images by size."""
+
+    class Patches(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            seen.append(pixels)
+            return nn.functional.unfold(pixels, 2, stride=2).transpose(1, 2)
+
+    seen: list[Tensor] = []
+    of = CustomSizes(name="patches", hidden=12, layers=0, out=5, patch=2, merge=merge, build=Patches)
+    grids = [(4, 2), (2, 2), (4, 2), (2, 6)]
+    packed = batch(of, *grids)
+    (_name, embed), *_ = build_chain(model_parts(of)).parts()
+    # unfold has (channel, row, column) order, as patches do.
+    assert torch.equal(embed(None, packed), packed.patches)
+    pixels = {grid: torch.stack([image(of, *g, s)[1] for s, g in enumerate(grids) if g == grid]) for grid in grids}
+    assert [tuple(one.shape) for one in seen] == [(1, 3, 4, 4), (1, 3, 4, 12), (2, 3, 8, 4)]
+    assert all(torch.equal(one, pixels[one.shape[2] // 2, one.shape[3] // 2]) for one in seen)
+
+
+def test_a_tower_never_drops_and_never_updates_statistics() -> None:
+    of = sizes("test_vit")
+    chain = build(of).train()
+    packed = batch(of, (2, 4), (4, 4))
+    first, second = (chain(None, packed)[MAIN] for _ in range(2))
+    assert torch.equal(first, second)
+    assert dict(chain.named_buffers()) == {}
+
+
+def test_what_was_a_buffer_has_its_values_and_is_no_state() -> None:
+    of = sizes("test_vit")
+    chain = build(of)
+    chain(None, batch(of, (2, 2)))
+    tower = chain.get_submodule("embed.tower")
+    assert isinstance(tower, Vit)
+    assert isinstance(tower.waves, Tensor)
+    assert torch.equal(tower.waves, torch.linspace(0.1, 2.0, 24).double())
+    running: object = tower.stem.running_var
+    assert isinstance(running, Tensor)
+    assert torch.equal(running, torch.ones(3).double())
+    assert not [key for key in chain.state_dict() if "waves" in key or "running" in key]
+
+
+def test_building_computes_no_initial_values_and_draws_nothing() -> None:
+    before = torch.get_rng_state()
+    tower, constants = empty_tower(lambda: Vit({"width": 24}))
+    assert all(parameter.is_meta for parameter in tower.parameters())
+    assert set(constants) == {"waves", "order", "stem.running_mean", "stem.running_var", "stem.num_batches_tracked"}
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_initial_values_follow_the_registered_patterns_and_gains_are_one() -> None:
+    values = {name: parameter.detach() for name, parameter in build(sizes("test_vit")).named_parameters()}
+    assert values["embed.tower.cls_token"].std() > 0.5
+    assert float(values["embed.tower.blocks.0.fc1.weight"].std()) == pytest.approx(0.2, rel=0.2)
+    assert float(values["embed.tower.mask_token"].std()) == pytest.approx(0.02, rel=0.5)
+    assert torch.equal(values["embed.tower.norm.weight"], torch.ones(24).double())
+    assert torch.equal(values["embed.tower.norm.bias"], torch.zeros(24).double())
+
+
+def test_rows_of_another_number_are_refused_by_name() -> None:
+    of = CustomSizes(name="flat", hidden=12, layers=0, out=5, patch=2, build=nn.Flatten)
+    with pytest.raises(ValueError, match=r"flat made \(1, 48\) of images \(1, 3, 4, 4\), expected .*\(1, 4, 12\)"):
+        build_chain(model_parts(of))(None, batch(of, (2, 2)))
+
+
+def test_the_estimated_work_of_matrices_is_what_they_do() -> None:
+    of = sizes("test_vit")
+    facts = facts_of(of)
+    matrices = sum(math.prod(shape) for _name, shape in of.parameters if len(shape) > 1)
+    assert facts.parts[0].flops_per_row == 2 * matrices
+    assert isinstance(brought_base("test_vit").modules["vision"].model, CustomConfig)

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -25,12 +26,13 @@ class Place:
     siblings: tuple[str, ...]
 
 
-def known_keys() -> set[str]:
+@cache
+def known_keys() -> frozenset[str]:
     """Every dotted key of the schema and its sections, `*` for names and indices (`modules.*.train`)."""
-    return set(_keys_below(Config, ""))
+    return frozenset(_keys_below(Config, ""))
 
 
-def is_known(key: str, known: set[str]) -> bool:
+def is_known(key: str, known: Set[str]) -> bool:
     """Whether a dotted key is in the schema; names and indices stand for themselves or as `*`."""
     parts = key.split(".")
     return any(

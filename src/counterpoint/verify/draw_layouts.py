@@ -76,9 +76,8 @@ def _feasible(base: Config, name: str, world_size: int) -> Iterator[_Degrees]:
         tensor, context = [tp for tp in tensor if is_cut_evenly(model, tp)], (1,)
     stages = range(1, min(model.num_layers, world_size) + 1)
     for pp, replicate, shard, cp, tp in product(stages, (1, 2), sizes, context, tensor):
-        degrees = _Degrees(pp, replicate, shard, cp, tp)
-        if degrees.size <= world_size and all(count // tp % cp == 0 for count in heads):
-            yield degrees
+        if pp * replicate * shard * cp * tp <= world_size and all(count // tp % cp == 0 for count in heads):
+            yield _Degrees(pp, replicate, shard, cp, tp)
 
 
 def _draw_ranks(

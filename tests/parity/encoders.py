@@ -28,7 +28,6 @@ DEPTHS = {"qwen3_vl": [{"after": 0, "into": 0}, {"after": 2, "into": 1}]}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "tp2_pp2_to_dp2": pair(6, {"ranks": ranks(0, 4), "tp": 2, "pp": 2}, {"ranks": ranks(4, 2)}, schedule__microbatches=3),
     "cp2_dp2_to_tp2_pp2": pair(4, {"ranks": ranks(0, 4), "cp": 2}, {"ranks": ranks(0, 4), "tp": 2, "pp": 2}, schedule__kind="zero_bubble"),
-    "tp3_without_sp_to_cp3": pair(3, {"ranks": ranks(0, 3), "tp": 3, "sequence_parallel": False}, {"ranks": ranks(0, 3), "cp": 3}),
 }  # fmt: skip
 
 

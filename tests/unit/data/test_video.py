@@ -72,6 +72,14 @@ def test_five_pictures_are_three_items_of_two_frames_and_the_last_is_shown_twice
         np.testing.assert_array_equal(payload.patches, _merged(*pictures))
 
 
+@pytest.mark.parametrize(("frames", "shown"), [(3, (3, 4, 4)), (4, (4, 4, 4, 4)), (8, (0, 1, 2, 3, 4, 4, 4, 4))])
+def test_the_last_picture_is_shown_in_the_frames_that_are_left(folder: Path, frames: int, shown: Sequence[int]) -> None:
+    source = PreparedSource(folder, "train", 0, {"vision": replace(SINGLE, frames=frames)}, 64)
+    *_earlier, last, _image = (source.item(0, which) for which in range(len(source.document(0).items)))
+    assert isinstance(last, PatchPayload)
+    np.testing.assert_array_equal(last.patches, _merged(*(FILM[number] for number in shown)))
+
+
 @pytest.mark.parametrize(("frames", "items"), [(1, 6), (2, 4), (3, 3), (8, 2)])
 def test_how_many_items_a_video_is_follows_from_metadata(folder: Path, frames: int, items: int) -> None:
     (folder / PAYLOAD_NAME).write_bytes(bytes((folder / PAYLOAD_NAME).stat().st_size))

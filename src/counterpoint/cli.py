@@ -71,7 +71,7 @@ def prepare(
     tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json; trained on the data unless given.")] = None,
     seed: Annotated[int, typer.Option(help="Chooses what `emoji` holds out.")] = 0,
 ) -> None:
-    """Index a dataset once: tokens, sizes and positions of images and clips, and where the bytes are."""
+    """Index a dataset once: tokens, sizes and positions of images, videos and clips, and where the bytes are."""
     from counterpoint.data.prepare import prepare as build
 
     summary = build(source, out, tokenizer=tokenizer, seed=seed)
@@ -79,8 +79,8 @@ def prepare(
     splits = ", ".join(f"{name} {count}" for name, count in manifest.splits.items())
     state = "prepared" if summary.is_new else "already there"
     _output.print(f"{out}: {state}: {manifest.documents} documents ({splits}), {manifest.images} images, "
-                  f"{manifest.clips} clips, {manifest.features} features, {manifest.tokens} tokens, "
-                  f"vocabulary {summary.vocabulary}")  # fmt: skip
+                  f"{manifest.videos} videos, {manifest.clips} clips, {manifest.features} features, "
+                  f"{manifest.tokens} tokens, vocabulary {summary.vocabulary}")  # fmt: skip
 
 
 @app.command()

@@ -119,7 +119,8 @@ def _place(number: int, entry: PreparedEntry | SyntheticEntry) -> str:
 
 
 class ImageConfig(Section):
-    """How an image becomes patches: its longer side in pixels (null: as it is) and their largest number."""
+    """How an image, or an item of a video, becomes patches: its longer side in pixels (null: as it is) and their
+    largest number."""
 
     size: Count | None = None
     max_patches: Count

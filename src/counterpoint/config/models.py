@@ -83,10 +83,11 @@ class TowerConfig(ProjectedConfig):
 class VitConfig(TowerConfig):
     """A vision transformer and its projector.
 
-    `patch` is in pixels, of `frames` pictures; `positions` is the side of the learned position grid (0: none), which
-    `fit` interpolates to each image; `rotary_theta` turns heads by a patch's row and column. `prefix` learned rows
-    (class and register tokens) go before each image and end with the last layer. `merge` x `merge` patches become
-    one row of the target. Layers look into windows of `window` x `window` patches but for `full_layers`.
+    `patch` is in pixels, of `frames` pictures: consecutive ones of a video, or one image in each; `positions` is the
+    side of the learned position grid (0: none), which `fit` interpolates to each image; `rotary_theta` turns heads by a
+    patch's row and column. `prefix` learned rows (class and register tokens) go before each image and end with the last
+    layer. `merge` x `merge` patches become one row of the target. Layers look into windows of `window` x `window`
+    patches but for `full_layers`.
     """
 
     kind: Literal["vit"]

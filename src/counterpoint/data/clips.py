@@ -1,5 +1,6 @@
 """Clips as rows: how many rows a clip becomes, from its length alone, and the window of frames behind each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,9 +62,13 @@ class ClipSettings:
         rows = self._rows(samples)
         return Placed(self.module, rows, rows // self.stack, columns=None)
 
-    def read(self, data: bytes, extent: Extent) -> ClipPayload:
+    def groups(self, files: int) -> tuple[slice, ...]:
+        """Which files of an entry of the index make each item: a clip is one file."""
+        return (slice(0, files),)
+
+    def read(self, files: Sequence[bytes], extent: Extent) -> ClipPayload:
         """The rows of an encoded clip; raises DataError if it cannot be decoded or is not as long as indexed."""
-        (samples,) = extent
+        (data,), (samples,) = files, extent
         wave = read_wave(data, samples)[: self._whole(samples)]
         silence = np.zeros(self._whole(samples) - len(wave), dtype=np.float32)
         frames_of = normalised_log_mel if self.normalised else log_mel

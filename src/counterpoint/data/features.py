@@ -1,6 +1,7 @@
 """Precomputed features as rows: arrays (rows, width) in .npy files, which enter a module as they are."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +44,13 @@ class FeatureSettings:
         rows, _width = extent
         return Placed(self.module, rows, rows, columns=None)
 
-    def read(self, data: bytes, extent: Extent) -> FeaturePayload:
+    def groups(self, files: int) -> tuple[slice, ...]:
+        """Which files of an entry of the index make each item: features are one file."""
+        return (slice(0, files),)
+
+    def read(self, files: Sequence[bytes], extent: Extent) -> FeaturePayload:
         """The rows of an encoded array; raises DataError if it cannot be read or is not of the indexed size."""
+        (data,) = files
         values = read_array(data)
         if values.shape != extent:
             raise DataError(

@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,9 @@ class ItemSettings:
     """How images enter a module: `merge` x `merge` patches leave as one row.
 
     `size` is the longer side in pixels after scaling, None for the image's own; `mark` stood for an image in the
-    text that was prepared. Where a patch has several `frames` an image is shown in each. Raises DataError if a setting
-    is not positive, `channels` is not 1 or 3, or `max_patches` holds no merge group.
+    text that was prepared. Where a patch has several `frames` an image is shown in each, and as many pictures of a
+    video make one item. Raises DataError if a setting is not positive, `channels` is not 1 or 3, or `max_patches` holds
+    no merge group.
     """
 
     module: str
@@ -86,10 +88,16 @@ class ItemSettings:
         rows, columns = self.grid(height, width)
         return Placed(self.module, rows * columns, rows * columns // self.merge**2, columns // self.merge)
 
-    def read(self, data: bytes, extent: Extent) -> PatchPayload:
-        """The rows of an encoded image; raises DataError if it cannot be decoded or is not of the indexed size."""
+    def groups(self, files: int) -> tuple[slice, ...]:
+        """Which pictures of an image (one) or a video (`files`) make each item: `frames` of them, what is left
+        the last."""
+        return tuple(slice(first, first + self.frames) for first in range(0, files, self.frames))
+
+    def read(self, files: Sequence[bytes], extent: Extent) -> PatchPayload:
+        """The rows of an item's encoded pictures; raises DataError if one cannot be decoded or is not of the indexed
+        size."""
         height, width = extent
-        return read_patches(data, height, width, self)
+        return read_patches(files, height, width, self)
 
     def neutral(self, extent: Extent) -> PatchPayload:
         """The rows of a grey image of this size."""
@@ -135,11 +143,24 @@ def image_size(data: bytes) -> tuple[int, int]:
     return (width, height) if is_sideways else (height, width)
 
 
-def read_patches(data: bytes, height: int, width: int, settings: ItemSettings) -> PatchPayload:
+def read_patches(pictures: Sequence[bytes], height: int, width: int, settings: ItemSettings) -> PatchPayload:
     """Decode PNG or JPEG bytes into patch rows, values in [-1, 1], transparency on white.
 
-    Raises DataError if the bytes cannot be decoded or the image is not `height` x `width` pixels as indexed.
+    The last of the pictures, of which there are at most `frames`, is shown in the frames that are left. Raises
+    DataError if bytes cannot be decoded or a picture is not `height` x `width` pixels as indexed.
     """
+    assert 0 < len(pictures) <= settings.frames, "an item is made of as many pictures as a patch has"
+    rows, columns = settings.grid(height, width)
+    shown = [_read_pixels(data, height, width, settings) for data in pictures]
+    shown += shown[-1:] * (settings.frames - len(shown))
+    patches = cut_patches(np.stack(shown), settings.patch, settings.merge)
+    payload = PatchPayload(patches, grid_coordinates(rows, columns, settings.merge), (rows, columns))
+    check_rows(payload, IMAGE, rows * columns, "image")
+    return payload
+
+
+def _read_pixels(data: bytes, height: int, width: int, settings: ItemSettings) -> Floats:
+    """One picture scaled to its grid, (height, width, channels)."""
     image = _decode(data, settings.channels)
     if image.size != (width, height):
         raise DataError(
@@ -149,22 +170,17 @@ def read_patches(data: bytes, height: int, width: int, settings: ItemSettings) -
     rows, columns = settings.grid(height, width)
     scaled = image.resize((columns * settings.patch, rows * settings.patch), Image.Resampling.BICUBIC)
     pixels = np.asarray(scaled, dtype=np.float32).reshape(scaled.height, scaled.width, settings.channels)
-    normalised = ((pixels / 255 - 0.5) / 0.5).astype(np.float32, copy=False)
-    patches = cut_patches(normalised, settings.patch, settings.merge, settings.frames)
-    payload = PatchPayload(patches, grid_coordinates(rows, columns, settings.merge), (rows, columns))
-    check_rows(payload, IMAGE, rows * columns, "image")
-    return payload
+    return ((pixels / 255 - 0.5) / 0.5).astype(np.float32, copy=False)
 
 
-def cut_patches(pixels: Floats, patch: int, merge: int, frames: int = 1) -> Floats:
-    """Cut (height, width, channels) into (rows, channels * frames * patch * patch), each merge group consecutive and
-    every frame the same."""
-    height, width, channels = pixels.shape
+def cut_patches(pixels: Floats, patch: int, merge: int) -> Floats:
+    """Cut (frames, height, width, channels) into (rows, channels * frames * patch * patch), each merge group
+    consecutive."""
+    frames, height, width, channels = pixels.shape
     rows, columns = height // (patch * merge), width // (patch * merge)
-    cut = pixels.reshape(rows, merge, patch, columns, merge, patch, channels)
-    ordered = cut.transpose(0, 3, 1, 4, 6, 2, 5)
-    shown = np.repeat(ordered.reshape(rows * columns * merge**2, channels, 1, patch**2), frames, axis=2)
-    return np.ascontiguousarray(shown.reshape(len(shown), channels * frames * patch**2))
+    cut = pixels.reshape(frames, rows, merge, patch, columns, merge, patch, channels)
+    ordered = cut.transpose(1, 4, 2, 5, 7, 0, 3, 6)
+    return np.ascontiguousarray(ordered.reshape(rows * columns * merge**2, channels * frames * patch**2))
 
 
 def grid_coordinates(rows: int, columns: int, merge: int) -> Ints:

@@ -1,7 +1,7 @@
 """The prepared format: a folder whose index says what every document holds before any payload is read.
 
-index.arrow      a row per document: tokens, loss, split, text, items (kind, position, size, byte range)
-payload.bin      the encoded images, clips and arrays of features, one behind the other
+index.arrow      a row per document: tokens, loss, split, text, items (kind, position, size, byte ranges)
+payload.bin      the encoded images (those of a video are one item), clips and arrays of features, one behind the other
 index.json       format, version, tokenizer digest, marks, counts, sizes and digests of the two files
 tokenizer.json   the tokenizer that made the tokens
 """
@@ -9,6 +9,7 @@ tokenizer.json   the tokenizer that made the tokens
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from counterpoint.data.payload import AUDIO, FEATURES, IMAGE, Bools, Extent, Ints, Kind
 from counterpoint.errors import DataError
 
-FORMAT, VERSION = "counterpoint-index", 3
+FORMAT, VERSION = "counterpoint-index", 4
 ARROW_NAME, PAYLOAD_NAME, MANIFEST_NAME, TOKENIZER_NAME = (
     "index.arrow",
     "payload.bin",
@@ -40,7 +41,7 @@ ITEM = pa.struct(
         pa.field("width", pa.int32(), nullable=False),
         pa.field("samples", pa.int64(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
-        pa.field("length", pa.int64(), nullable=False),
+        pa.field("lengths", pa.list_(pa.field("item", pa.int64(), nullable=False)), nullable=False),
     ]
 )
 SCHEMA = pa.schema(
@@ -57,7 +58,10 @@ SCHEMA = pa.schema(
 @dataclass(frozen=True, slots=True)
 class ItemEntry:
     """One item: its rows stand before token `position`; the pixels of an image, the samples of a clip, rows
-    (`height`) and width of features, zeros for what it has not; its bytes begin at `offset`."""
+    (`height`) and width of features, zeros for what it has not.
+
+    Its encoded files, of `lengths` bytes, begin at `offset`: the pictures of a video, all of one size, or one file.
+    """
 
     kind: Kind
     position: int
@@ -65,7 +69,7 @@ class ItemEntry:
     width: int
     samples: int
     offset: int
-    length: int
+    lengths: tuple[int, ...]
 
     @property
     def extent(self) -> Extent:
@@ -84,6 +88,7 @@ class Manifest:
     documents: int
     tokens: int
     images: int
+    videos: int
     clips: int
     features: int
     splits: dict[str, int]
@@ -167,20 +172,26 @@ class Index:
 
     def items(self, row: int) -> tuple[ItemEntry, ...]:
         """The items of a document, by position."""
-        return tuple(ItemEntry(**entry) for entry in self.table.column("items")[row].as_py())
+        entries = self.table.column("items")[row].as_py()
+        return tuple(ItemEntry(**{**entry, "lengths": tuple(entry["lengths"])}) for entry in entries)
 
-    def item_bytes(self, entry: ItemEntry) -> bytes:
-        """The encoded bytes of an item; raises DataError if they cannot be read whole."""
+    def item_files(self, entry: ItemEntry, which: slice) -> list[bytes]:
+        """Some of the encoded files of an item, consecutive ones; raises DataError if they cannot be read whole."""
+        first, stop, _step = which.indices(len(entry.lengths))
+        ends = list(accumulate(entry.lengths, initial=entry.offset))
+        return [self._bytes(offset, end - offset) for offset, end in pairwise(ends[first : stop + 1])]
+
+    def _bytes(self, offset: int, length: int) -> bytes:
         try:
             with (self.folder / PAYLOAD_NAME).open("rb") as file:
-                file.seek(entry.offset)
-                data = file.read(entry.length)
+                file.seek(offset)
+                data = file.read(length)
         except OSError as error:
             raise DataError(f"dataset {self.folder}: {PAYLOAD_NAME} cannot be read ({error.strerror}).") from error
-        if len(data) != entry.length:
+        if len(data) != length:
             raise DataError(
-                f"dataset {self.folder}: {PAYLOAD_NAME} ends inside bytes {entry.offset} to "
-                f"{entry.offset + entry.length}; prepare it again."
+                f"dataset {self.folder}: {PAYLOAD_NAME} ends inside bytes {offset} to {offset + length}; prepare it "
+                "again."
             )
         return data
 

@@ -38,11 +38,13 @@ _SIZES: dict[Kind, Callable[[bytes], tuple[int, int]]] = {IMAGE: image_size, FEA
 
 
 class Encoded(NamedTuple):
-    """An item to write: the token that it stands before, its encoded bytes and its kind."""
+    """An item to write: the token that it stands before, its encoded bytes and its kind; a video is an image with the
+    `further` pictures behind the first."""
 
     position: int
     data: bytes
     kind: Kind = IMAGE
+    further: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class IndexWriter:
         self._batch: list[dict[str, object]] = []
         self._splits: Counter[str] = Counter()
         self._counts: Counter[Kind] = Counter()
+        self._videos = 0
         self._tokens = self._offset = 0
 
     def __enter__(self) -> Self:
@@ -148,7 +151,8 @@ class IndexWriter:
             marks={str(kind): mark for kind, mark in MARKS.items()},
             documents=self._splits.total(),
             tokens=self._tokens,
-            images=self._counts[IMAGE],
+            images=self._counts[IMAGE] - self._videos,
+            videos=self._videos,
             clips=self._counts[AUDIO],
             features=self._counts[FEATURES],
             splits=dict(self._splits),
@@ -159,18 +163,36 @@ class IndexWriter:
         )
 
     def _add_item(self, item: Encoded) -> dict[str, object]:
+        files = (item.data, *item.further)
+        if item.further:
+            _check_video(item.kind, files)
         height, width = _SIZES[item.kind](item.data) if item.kind in _SIZES else (0, 0)
         samples = clip_samples(item.data) if item.kind == AUDIO else 0
         offset = self._offset
-        self._payload.write(item.data)
-        self._offset += len(item.data)
+        for data in files:
+            self._payload.write(data)
+            self._offset += len(data)
         self._counts[item.kind] += 1
+        self._videos += bool(item.further)
         return {
             "kind": item.kind, "position": item.position, "height": height, "width": width, "samples": samples,
-            "offset": offset, "length": len(item.data),
+            "offset": offset, "lengths": [len(data) for data in files],
         }  # fmt: skip
 
     def _flush(self) -> None:
         if self._batch:
             self._arrow.write_batch(pa.RecordBatch.from_pylist(self._batch, schema=SCHEMA))
             self._batch.clear()
+
+
+def _check_video(kind: Kind, files: Sequence[bytes]) -> None:
+    """Raise DataError unless the files of an item are pictures of one size."""
+    if kind != IMAGE:
+        raise DataError(f"an item of kind {kind} has {len(files)} files, expected one; only images make a video.")
+    (height, width), *others = [image_size(data) for data in files]
+    for number, other in enumerate(others, start=2):
+        if other != (height, width):
+            raise DataError(
+                f"picture {number} of the {len(files)} of a video is {other[0]}x{other[1]} pixels, but the first is "
+                f"{height}x{width}; give all pictures of a video one size."
+            )

@@ -14,7 +14,7 @@ from counterpoint.data.takers import Taker
 @dataclass(frozen=True)
 class ItemTable:
     """All items of `documents` documents, one behind the other: the document of each, the token that it stands before,
-    which are of each kind, and (height, width, samples)."""
+    which are of each kind, and (height, width, samples, files)."""
 
     documents: int
     owners: Ints
@@ -36,7 +36,9 @@ class ItemTable:
             parts = [pc.equal(chunk.field("kind"), kind).to_numpy(zero_copy_only=False) for chunk in fields]
             return np.concatenate([np.zeros(0, np.bool_), *parts]).astype(np.bool_)
 
-        sizes = np.stack([column(name) for name in ("height", "width", "samples")], axis=1)
+        lengths = [pc.list_value_length(chunk.field("lengths")).to_numpy(zero_copy_only=False) for chunk in fields]
+        files = np.concatenate([np.zeros(0, np.int64), *lengths]).astype(np.int64)
+        sizes = np.stack([*(column(name) for name in ("height", "width", "samples")), files], axis=1)
         owners = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         return cls(len(counts), owners, column("position"), {kind: are(kind) for kind in MARKS}, sizes)
 
@@ -53,11 +55,11 @@ class ItemTable:
         np.maximum.at(last, self.owners, self.positions)
         for kind, taker in takers.items():
             is_kind = self.kinds[kind]
-            columns = slice(2, 3) if kind == AUDIO else slice(0, 2)
-            sizes, which = np.unique(self.sizes[is_kind, columns], axis=0, return_inverse=True)
-            extents = [tuple(size) for size in sizes.tolist()]
-            rows = np.array([taker.place(extent).rows for extent in extents], dtype=np.int64)
-            fits = np.array([taker.fits(extent) for extent in extents], dtype=np.bool_)
+            columns = [2, 3] if kind == AUDIO else [0, 1, 3]
+            sizes, which = np.unique(self.sizes[is_kind][:, columns], axis=0, return_inverse=True)
+            extents = [(tuple(extent), files) for *extent, files in sizes.tolist()]
+            rows = np.array([taker.place(size).rows * len(taker.groups(files)) for size, files in extents], np.int64)
+            fits = np.array([taker.fits(size) for size, _files in extents], dtype=np.bool_)
             np.add.at(total, self.owners[is_kind], rows[which.reshape(-1)])
             all_fit[self.owners[is_kind][~fits[which.reshape(-1)]]] = False
         return total, last, all_fit

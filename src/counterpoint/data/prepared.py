@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,13 @@ from counterpoint.data.payload import (
 from counterpoint.data.takers import Settings, Taker
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document, Item, text_rows
+
+
+class _Piece(NamedTuple):
+    """What one item is made of: some of the files of an entry of the index."""
+
+    entry: ItemEntry
+    files: slice
 
 
 class PreparedSource:
@@ -69,9 +77,9 @@ class PreparedSource:
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""
         row, kept = int(self._rows[index]), int(self._kept_tokens[index])
-        entries = self.index.items(row)
-        placed = [self._takers[entry.kind].place(entry.extent) for entry in entries]
-        items = lay_items([entry.position for entry in entries], placed)
+        pieces = self._pieces(index)
+        placed = [self._takers[piece.entry.kind].place(piece.entry.extent) for piece in pieces]
+        items = lay_items([piece.entry.position for piece in pieces], placed)
         loss_tokens, *further = (self._loss_tokens(row, kept, items, depth) for depth in range(1 + self._mtp_depths))
         tokens = kept + sum(item.rows for item in items)
         return Document(self._source, index, tokens, loss_tokens, items, tuple(further))
@@ -85,7 +93,7 @@ class PreparedSource:
         """The ids and labels of a document, (tokens,) each."""
         document, row, kept = self.document(index), int(self._rows[index]), int(self._kept_tokens[index])
         tokens, targets = self.index.tokens(row)
-        positions = [entry.position for entry in self.index.items(row)]
+        positions = [piece.entry.position for piece in self._pieces(index)]
         return lay_text(tokens[:kept], targets[:kept], positions, [item.rows for item in document.items])
 
     def caption(self, index: int) -> str:
@@ -94,15 +102,20 @@ class PreparedSource:
 
     def extent(self, index: int, which: int) -> Extent:
         """The indexed size of an item."""
-        return self._entry(index, which).extent
+        return self._pieces(index)[which].entry.extent
 
     def item(self, index: int, which: int) -> Payload:
         """The rows of an item; raises DataError if its bytes are bad."""
-        entry = self._entry(index, which)
-        return self._takers[entry.kind].read(self.index.item_bytes(entry), entry.extent)
+        entry, files = self._pieces(index)[which]
+        return self._takers[entry.kind].read(self.index.item_files(entry, files), entry.extent)
 
-    def _entry(self, index: int, which: int) -> ItemEntry:
-        return self.index.items(int(self._rows[index]))[which]
+    def _pieces(self, index: int) -> tuple[_Piece, ...]:
+        """What the items of a document are made of: an image or clip is one item, a video as many as its module merges
+        its pictures into."""
+        entries = self.index.items(int(self._rows[index]))
+        return tuple(
+            _Piece(entry, files) for entry in entries for files in self._takers[entry.kind].groups(len(entry.lengths))
+        )
 
     @cached_property
     def _loss_before(self) -> Ints:

@@ -130,7 +130,7 @@ class TrainedRun:
             raise DataError(f"--image {image}: cannot be read ({error.strerror}); give a PNG or JPEG file") from None
         settings = next((taker for taker in takers if taker.mark == MARKS[IMAGE]), takers[0])
         extent = image_size(data)
-        payload = settings.read(data, extent)
+        payload = settings.read([data], extent)
         ids = [ITEM_ROW] * settings.place(extent).rows + self.tokenizer.start + self.tokenizer.encode(prompt)
         (written,) = self._write([Prompt(np.array(ids, dtype=np.int64), ((settings.module, 0, payload),))])
         return self.tokenizer.decode(written)

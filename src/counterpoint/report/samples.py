@@ -55,7 +55,7 @@ class Pictures:
         if not images:
             return None
         try:
-            picture = Image.open(io.BytesIO(self.index.item_bytes(images[0]))).convert("RGBA")
+            picture = Image.open(io.BytesIO(self.index.item_files(images[0], slice(1))[0])).convert("RGBA")
         except (DataError, OSError):
             return None
         picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))

@@ -44,8 +44,8 @@ def test_thirty_seconds_are_rows_as_whisper_was_trained(make_clip: MakeClip) -> 
     fixed = ClipSettings("audio", mels=80, window=5, stride=2, stack=1, positions=1500, seconds=30)
     short, long = make_clip(1000), make_clip(31 * RATE)
     assert fixed.place((1000,)).rows_in == fixed.place((31 * RATE,)).rows_in == 1500
-    assert len(fixed.read(short, (1000,)).frames) == len(fixed.read(long, (31 * RATE,)).frames) == 1500
-    middle = fixed.read(long, (31 * RATE,)).frames[:, 2]
+    assert len(fixed.read([short], (1000,)).frames) == len(fixed.read([long], (31 * RATE,)).frames) == 1500
+    middle = fixed.read([long], (31 * RATE,)).frames[:, 2]
     assert np.array_equal(middle, log_mel(read_wave(long, 31 * RATE)[: 30 * RATE], 80)[::2])
 
 

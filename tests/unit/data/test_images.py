@@ -55,14 +55,14 @@ def test_grids_of_the_demo(height: int, width: int, size: int, max_patches: int,
     assert patch_grid(height, width, 12, 1, size, max_patches) == expected
 
 
-def test_rows_are_channel_row_column_and_groups_are_neighbours() -> None:
-    pixels = np.arange(8 * 16 * 3, dtype=np.float32).reshape(8, 16, 3)
+def test_rows_are_channel_frame_row_column_and_groups_are_neighbours() -> None:
+    pixels = np.arange(2 * 8 * 16 * 3, dtype=np.float32).reshape(2, 8, 16, 3)
     rows, places = cut_patches(pixels, patch=2, merge=2), grid_coordinates(4, 8, merge=2)
     assert places[:4].tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert places[4].tolist() == [0, 2]
     for row, (r, c) in zip(rows, places, strict=True):
-        square = pixels[2 * r : 2 * r + 2, 2 * c : 2 * c + 2]
-        np.testing.assert_array_equal(row.reshape(3, 2, 2), square.transpose(2, 0, 1))
+        square = pixels[:, 2 * r : 2 * r + 2, 2 * c : 2 * c + 2]
+        np.testing.assert_array_equal(row.reshape(3, 2, 2, 2), square.transpose(3, 0, 1, 2))
 
 
 @settings(deadline=None, max_examples=400)
@@ -71,7 +71,7 @@ def test_the_reader_emits_what_metadata_planned(height: int, width: int) -> None
     data = io.BytesIO()
     Image.new("RGB", (width, height), (0, 255, 51)).save(data, "PNG")
     assert image_size(data.getvalue()) == (height, width)
-    payload = read_patches(data.getvalue(), height, width, SETTINGS)
+    payload = read_patches([data.getvalue()], height, width, SETTINGS)
     assert payload.grid == SETTINGS.grid(height, width)
     assert payload.patches.shape == (payload.grid[0] * payload.grid[1], SETTINGS.columns)
     assert payload.patches.dtype == np.float32
@@ -82,12 +82,12 @@ def test_the_reader_emits_what_metadata_planned(height: int, width: int) -> None
 def test_transparency_lies_on_white() -> None:
     data = io.BytesIO()
     Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(data, "PNG")
-    assert (read_patches(data.getvalue(), 8, 8, SETTINGS).patches == 1).all()
+    assert (read_patches([data.getvalue()], 8, 8, SETTINGS).patches == 1).all()
 
 
 def test_one_channel_and_jpeg_are_read(make_picture: MakePicture) -> None:
     grey = ItemSettings("vision", 4, 1, 8, 4, channels=1)
-    assert read_patches(make_picture(8, 8, file_format="JPEG"), 8, 8, grey).patches.shape == (4, 16)
+    assert read_patches([make_picture(8, 8, file_format="JPEG")], 8, 8, grey).patches.shape == (4, 16)
 
 
 def test_a_rotated_photograph_is_measured_and_read_upright(make_picture: MakePicture) -> None:
@@ -95,7 +95,7 @@ def test_a_rotated_photograph_is_measured_and_read_upright(make_picture: MakePic
     exif[0x0112] = 6
     data = make_picture(20, 40, file_format="JPEG", exif=exif)
     assert image_size(data) == (40, 20)
-    assert read_patches(data, 40, 20, SETTINGS).grid == (8, 4)
+    assert read_patches([data], 40, 20, SETTINGS).grid == (8, 4)
 
 
 def test_bad_bytes_are_data_errors(make_picture: MakePicture) -> None:
@@ -108,11 +108,11 @@ def test_bad_bytes_are_data_errors(make_picture: MakePicture) -> None:
         good[:60] + b"\0\0\0" + good[63:],
     ):
         with pytest.raises(DataError, match="cannot be decoded"):
-            read_patches(bad, 32, 32, SETTINGS)
+            read_patches([bad], 32, 32, SETTINGS)
     with pytest.raises(DataError, match="cannot be read"):
         image_size(b"no picture")
     with pytest.raises(DataError, match="32x32 pixels, but the index says 16x32"):
-        read_patches(good, 16, 32, SETTINGS)
+        read_patches([good], 16, 32, SETTINGS)
 
 
 def test_an_oversized_picture_is_a_data_error(monkeypatch: pytest.MonkeyPatch, make_picture: MakePicture) -> None:

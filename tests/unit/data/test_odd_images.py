@@ -24,13 +24,13 @@ def test_sixteen_bits_are_scaled(level: int, expected: float) -> None:
     data = _png(Image.fromarray(np.full((8, 8), level, dtype=np.uint16)))
     with Image.open(io.BytesIO(data)) as image:
         assert image.mode.startswith("I"), "PIL keeps the sixteen bits"
-    patches = read_patches(data, 8, 8, GREY).patches
+    patches = read_patches([data], 8, 8, GREY).patches
     np.testing.assert_allclose(patches, expected, atol=1e-6)
 
 
 def test_eight_bits_stay_as_they_are() -> None:
     levels = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    patches = read_patches(_png(Image.fromarray(levels)), 8, 8, GREY).patches
+    patches = read_patches([_png(Image.fromarray(levels))], 8, 8, GREY).patches
     assert sorted(np.round((patches.reshape(-1) / 2 + 0.5) * 255).astype(int)) == list(range(64))
 
 
@@ -42,4 +42,4 @@ def test_metadata_that_cannot_be_packed_is_a_data_error() -> None:
     data = _png(Image.new("L", (8, 8)), exif=exif)
     assert image_size(data) == (8, 8)
     with pytest.raises(DataError, match="cannot be decoded"):
-        read_patches(data, 8, 8, GREY)
+        read_patches([data], 8, 8, GREY)

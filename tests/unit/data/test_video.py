@@ -1,0 +1,220 @@
+"""Videos: pictures that a module merges `frames` at a time into items of their own."""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data_samples import MakeClip, MakeIndex
+from PIL import Image
+
+from counterpoint.config.load import load_config
+from counterpoint.data.feed import Reader
+from counterpoint.data.images import ItemSettings
+from counterpoint.data.index import PAYLOAD_NAME, Index
+from counterpoint.data.index_writer import Encoded, IndexWriter, Record
+from counterpoint.data.payload import PatchPayload
+from counterpoint.data.positions import lay_positions
+from counterpoint.data.prepare import prepare
+from counterpoint.data.prepared import PreparedSource
+from counterpoint.data.source import load_item_or_neutral
+from counterpoint.errors import DataError
+from counterpoint.models.batch import PatchBatch
+from counterpoint.plan.samples import Document, Item
+from counterpoint.setup import prepare_run
+
+SINGLE = ItemSettings("vision", patch=4, merge=2, size=None, max_patches=16)
+PAIRS = replace(SINGLE, frames=2)
+SIZE = (16, 8)
+
+
+def _picture(number: int, size: tuple[int, int] = SIZE) -> bytes:
+    """Encoded noise, another for every number."""
+    data = io.BytesIO()
+    Image.fromarray(np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)).save(data, "PNG")
+    return data.getvalue()
+
+
+def _video(position: int, pictures: Sequence[bytes]) -> Encoded:
+    return Encoded(position, pictures[0], further=tuple(pictures[1:]))
+
+
+FILM = [_picture(number) for number in range(5)]
+
+
+@pytest.fixture
+def folder(make_index: MakeIndex) -> Path:
+    """A document with a video of five pictures and an image, both before its second token."""
+    items = [_video(1, FILM), Encoded(1, _picture(9))]
+    return make_index([Record([1, 5, 6], [False, True, True], "train", "five six", items)])
+
+
+def _merged(*pictures: bytes) -> np.ndarray:
+    """Patches of pictures, one for each frame, from what each is as an image of its own."""
+    alone = [SINGLE.read([picture], SIZE).patches.reshape(8, 3, 1, 16) for picture in pictures]
+    return np.concatenate(alone, axis=2).reshape(8, 3 * len(pictures) * 16)
+
+
+def test_five_pictures_are_three_items_of_two_frames_and_the_last_is_shown_twice(folder: Path) -> None:
+    source = PreparedSource(folder, "train", 0, {"vision": PAIRS}, 64)
+    items = tuple(Item("vision", 1 + 2 * number, 8, 2, 1) for number in range(4))
+    assert source.document(0) == Document(0, 0, 11, 2, items)
+    assert source.text(0).ids.tolist() == [1, *[-1] * 8, 5, 6]
+    shown = [(FILM[0], FILM[1]), (FILM[2], FILM[3]), (FILM[4], FILM[4]), (_picture(9), _picture(9))]
+    for which, pictures in enumerate(shown):
+        payload = source.item(0, which)
+        assert isinstance(payload, PatchPayload)
+        assert (source.extent(0, which), payload.grid) == (SIZE, (4, 2))
+        np.testing.assert_array_equal(payload.patches, _merged(*pictures))
+
+
+@pytest.mark.parametrize(("frames", "shown"), [(3, (3, 4, 4)), (4, (4, 4, 4, 4)), (8, (0, 1, 2, 3, 4, 4, 4, 4))])
+def test_the_last_picture_is_shown_in_the_frames_that_are_left(folder: Path, frames: int, shown: Sequence[int]) -> None:
+    source = PreparedSource(folder, "train", 0, {"vision": replace(SINGLE, frames=frames)}, 64)
+    *_earlier, last, _image = (source.item(0, which) for which in range(len(source.document(0).items)))
+    assert isinstance(last, PatchPayload)
+    np.testing.assert_array_equal(last.patches, _merged(*(FILM[number] for number in shown)))
+
+
+@pytest.mark.parametrize(("frames", "items"), [(1, 6), (2, 4), (3, 3), (8, 2)])
+def test_how_many_items_a_video_is_follows_from_metadata(folder: Path, frames: int, items: int) -> None:
+    (folder / PAYLOAD_NAME).write_bytes(bytes((folder / PAYLOAD_NAME).stat().st_size))
+    takers = {"vision": replace(SINGLE, frames=frames)}
+    source = PreparedSource(folder, "train", 0, takers, 1 + 2 * items)
+    assert [item.rows for item in source.document(0).items] == [2] * items
+    assert source.document(0).tokens == 1 + 2 * items, "text behind the items is cut off"
+    with pytest.raises(DataError, match="none of its 1 samples fits into"):
+        PreparedSource(folder, "train", 0, takers, 2 * items)
+
+
+def test_every_item_of_a_video_advances_positions_like_an_image(folder: Path) -> None:
+    document = PreparedSource(folder, "train", 0, {"vision": PAIRS}, 64).document(0)
+    image = [[0, 0, 0], [0, 1, 0]]
+    shown = [[time + 1 + 2 * number for time in place] for number in range(4) for place in image]
+    assert lay_positions(document, 3).tolist() == [[0, 0, 0], *shown, [9, 9, 9], [10, 10, 10]]
+
+
+def test_what_a_video_is_stands_in_the_index(folder: Path) -> None:
+    index = Index(folder)
+    video, image = index.items(0)
+    assert (video.kind, video.extent, video.lengths) == ("image", SIZE, tuple(map(len, FILM)))
+    assert index.item_files(video, slice(2, 4)) == FILM[2:4]
+    assert index.item_files(video, slice(4, 6)) == FILM[4:]
+    assert index.item_files(image, slice(2)) == [_picture(9)]
+    assert (index.manifest.images, index.manifest.videos) == (1, 1)
+
+
+def test_a_bad_picture_makes_its_own_item_neutral_and_no_other(folder: Path) -> None:
+    source = PreparedSource(folder, "train", 0, {"vision": PAIRS}, 64)
+    items = source.document(0).items
+    good = [source.item(0, which) for which in range(4)]
+    data = bytearray((folder / PAYLOAD_NAME).read_bytes())
+    first = sum(map(len, FILM[:3]))
+    data[first : first + 8] = bytes(8)
+    (folder / PAYLOAD_NAME).write_bytes(data)
+    for which, (item, before) in enumerate(zip(items, good, strict=True)):
+        payload, reason = load_item_or_neutral(source, 0, which, item)
+        assert isinstance(payload, PatchPayload)
+        assert isinstance(before, PatchPayload)
+        assert payload.patches.shape == before.patches.shape
+        if which == 1:
+            assert "document 0, item 1: the image bytes cannot be decoded" in str(reason)
+            assert not payload.patches.any()
+        else:
+            assert reason is None
+            np.testing.assert_array_equal(payload.patches, before.patches)
+
+
+def test_what_is_no_video_is_not_written(tmp_path: Path, make_clip: MakeClip) -> None:
+    with IndexWriter(tmp_path / "index") as writer:
+        for item, message in (
+            (_video(0, [FILM[0], FILM[1], _picture(2, (8, 16))]), "picture 3 of the 3 of a video is 8x16 pixels, but"),
+            (_video(0, [FILM[0], b"none"]), "cannot be read"),
+            (Encoded(0, make_clip(900), "audio", (make_clip(900),)), "an item of kind audio has 2 files, expected one"),
+        ):
+            with pytest.raises(DataError, match=message):
+                writer.add(Record([1], [True], "train", "", [item]))
+
+
+@pytest.fixture
+def write_folder(tmp_path: Path) -> Callable[[object], Path]:
+    """A folder of one record beside the pictures f0.png to f4.png, one of another size and one that is none."""
+
+    def write(line: object) -> Path:
+        raw = tmp_path / "raw"
+        raw.mkdir()
+        for number, data in enumerate(FILM):
+            (raw / f"f{number}.png").write_bytes(data)
+        (raw / "wide.png").write_bytes(_picture(0, (8, 16)))
+        (raw / "broken.png").write_bytes(b"no picture")
+        (raw / "train.jsonl").write_text(json.dumps(line) + "\n")
+        return raw
+
+    return write
+
+
+def _turns(question: str) -> list[dict[str, str]]:
+    return [{"from": "human", "value": question}, {"from": "gpt", "value": "nine"}]
+
+
+def test_a_conversation_has_videos_at_one_mark_each(write_folder: Callable[[object], Path], tmp_path: Path) -> None:
+    videos = [["f0.png", "f1.png", "f2.png"], ["wide.png"]]
+    line = {"video": videos, "image": "f3.png", "conversations": _turns("<video>a<image>b<video>")}
+    summary = prepare(str(write_folder(line)), tmp_path / "out", vocabulary=300)
+    assert (summary.manifest.images, summary.manifest.videos) == (2, 1), "a video of one picture is an image"
+    source = PreparedSource(tmp_path / "out", "train", 0, {"vision": PAIRS}, 64)
+    assert [source.extent(0, which) for which in range(4)] == [SIZE, SIZE, SIZE, (8, 16)]
+    patches = [source.item(0, which).patches for which in range(3)]
+    shown = [(FILM[0], FILM[1]), (FILM[2], FILM[2]), (FILM[3], FILM[3])]
+    np.testing.assert_array_equal(patches, [_merged(*pictures) for pictures in shown])
+    assert source.caption(0) == "ab\nnine"
+
+
+def test_one_video_needs_no_list_around_it(write_folder: Callable[[object], Path], tmp_path: Path) -> None:
+    line = {"video": ["f0.png", "f1.png"], "conversations": _turns("<video>?")}
+    assert prepare(str(write_folder(line)), tmp_path / "out", vocabulary=300).manifest.videos == 1
+
+
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [
+        ("f0.png", "expected 'video' to be a list of the file names of its pictures, or a list of such lists, got 'f0"),
+        ([[]], "expected 'video' to be a list of the file names"),
+        (["f0.png", 3], "expected 'video' to be a list of the file names"),
+        ([], "1 marks <video> for 0 videos; expected one mark in the text for each video"),
+        ([["f0.png"], ["f1.png"]], "1 marks <video> for 2 videos"),
+        (["f0.png", "f9.png"], r"picture .*f9\.png is missing; correct 'video' or add the file"),
+        (["f0.png", "wide.png"], r"picture .*wide\.png is 8x16 pixels, but the first of its video, .*f0\.png, is 16x8"),
+        (["f0.png", "broken.png"], r"picture .*broken\.png: the image bytes cannot be read"),
+    ],
+)
+def test_a_bad_video_of_a_conversation_is_refused_by_name(
+    video: object, message: str, write_folder: Callable[[object], Path], tmp_path: Path
+) -> None:
+    raw = write_folder({"video": video, "conversations": _turns("<video>?")})
+    with pytest.raises(DataError, match=rf"train\.jsonl:1: {message}"):
+        prepare(str(raw), tmp_path / "out", vocabulary=300)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_rank_reads_each_item_of_a_video_as_an_image_seen_by_itself(folder: Path) -> None:
+    towers = Path(__file__).parents[2] / "parity" / "tiny.yaml"
+    config = load_config(
+        towers,
+        [
+            f"data.train=[{{path: {folder}, split: train}}]", "modules.vision.model.frames=2",
+            "modules.vision.model.patch=4", "modules.vision.model.merge=2", "data.image={size: null, max_patches: 16}",
+            "training.global_batch_samples=1", "schedule.microbatches=1",
+        ],
+    )  # fmt: skip
+    plan, corpus = prepare_run(config)
+    reader = Reader(plan, plan.layouts["vision"].ranks[0], corpus.sources, torch.float32)
+    batch = reader.read(plan.batch(0, corpus.packs(0))).batches["vision", 0]
+    assert isinstance(batch, PatchBatch)
+    shown = [(FILM[0], FILM[1]), (FILM[2], FILM[3]), (FILM[4], FILM[4]), (_picture(9), _picture(9))]
+    np.testing.assert_array_equal(batch.patches.numpy(), np.concatenate([_merged(*pictures) for pictures in shown]))
+    assert batch.segments.lengths == (8, 8, 8, 8)

@@ -55,6 +55,30 @@ def test_a_frozen_language_model_learns_to_see(tmp_path: Path) -> None:
     assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("espeakng_loader") is None, reason="docs/trainings.md needs the package espeakng_loader"
+)
+def test_one_model_learns_to_hear_and_to_see(tmp_path: Path) -> None:
+    """The loss falls on voices that training never hears, and on drawings that it never shows."""
+    source, data, run = tmp_path / "source", tmp_path / "data", tmp_path / "run"
+    _run("examples/speech_folder.py", str(source))
+    _run("-m", "counterpoint.cli", "prepare", str(source), str(data))
+    settings = yaml.safe_load((ROOT / "examples" / "speech_and_pictures.yaml").read_text())
+    settings["run"]["dir"] = str(run)
+    for entry in (*settings["data"]["train"], *settings["data"]["evaluation"]):
+        entry["path"] = str(data)
+    settings["data"]["tokenizer"] = str(data / "tokenizer.json")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    _run("-m", "counterpoint.cli", "train", str(config))
+    _run("-m", "counterpoint.cli", "evaluate", str(run))
+    splits = json.loads((run / "evaluation.json").read_text())["splits"]
+    exact = {name: sum(row["truth"] == row["written"] for row in rows) / len(rows) for name, rows in splits.items()}
+    assert exact["voices"] >= 0.8
+    assert exact["drawings"] >= 0.8
+
+
 def _run(*arguments: str) -> None:
     ended = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]

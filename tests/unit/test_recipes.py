@@ -18,6 +18,13 @@ STREAMS = 4096 + 2 * 8 * 128
 
 MAMBA = HIDDEN * (4096 + STREAMS + 64) + 4096 * HIDDEN + 5 * STREAMS + 3 * 64 + 4096 + HIDDEN
 EXPERTS = 128 * EXPERT + 2 * HIDDEN * 3712 + 128 * HIDDEN + HIDDEN
+WHISPER_BASE = (
+    (3 * 80 + 1) * 512 + (3 * 512 + 1) * 512 + 1500 * 512
+    + 6 * (4 * 512**2 + 3 * 512 + 2 * 512 * 2048 + 2048 + 512 + 4 * 512)
+    + 2 * 512
+)  # fmt: skip
+"""Whisper base's encoder: two convolutions, positions, layers without a bias of keys, a norm."""
+
 RADIO = 32 * (4 * 1280**2 + 2 * 1280 * 5120 + 4 * 1280 + 5120 + 1280 + 4 * 1280) + 768 * 1280 + (128**2 + 8) * 1280
 
 
@@ -51,3 +58,12 @@ def test_nemotron_and_radio_have_their_parameters(name: str, world: int) -> None
     billions = {"20l": (11.5, 1.78), "54l": (31.7, 3.66)}[name]
     assert (round(total / 1e9, 1), round(active / 1e9, 2)) == billions
     assert round(RADIO / 1e6) == 652
+
+
+def test_llava_audio_is_llava_with_the_encoder_of_whisper_base() -> None:
+    plan = build_plan(load_config(FOLDER / "llava-audio.yaml"), None)
+    llava = build_plan(load_config(FOLDER / "llava-1.5-7b.yaml"), None)
+    projector = 4 * 512 * 4096 + 4096 + 4096 * 4096 + 4096
+    assert WHISPER_BASE == 20_590_592
+    assert plan.facts["audio"].parameters == WHISPER_BASE + projector
+    assert {module: plan.facts[module] for module in llava.facts} == dict(llava.facts)

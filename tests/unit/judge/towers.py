@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -102,7 +103,9 @@ def pictures(grids: Sequence[Grid], patch: int, seed: int = 0) -> list[Tensor]:
 def picture_rows(images: Sequence[Tensor], sizes: VitSizes) -> Tensor:
     """The patches of pictures behind each other, (rows, patch_dim)."""
     cut = [
-        torch.from_numpy(cut_patches(image.permute(1, 2, 0).numpy(), sizes.patch, sizes.merge, sizes.frames))
+        torch.from_numpy(
+            cut_patches(np.stack([image.permute(1, 2, 0).numpy()] * sizes.frames), sizes.patch, sizes.merge)
+        )
         for image in images
     ]
     return torch.cat(cut)

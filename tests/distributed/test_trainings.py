@@ -60,7 +60,7 @@ def test_a_frozen_language_model_learns_to_see(tmp_path: Path) -> None:
     importlib.util.find_spec("espeakng_loader") is None, reason="docs/trainings.md needs the package espeakng_loader"
 )
 def test_one_model_learns_to_hear_and_to_see(tmp_path: Path) -> None:
-    """The loss falls on voices that training never hears, and on drawings that it never shows."""
+    """The loss on voices that training never hears falls by half between two evaluations, on drawings by a tenth."""
     source, data, run = tmp_path / "source", tmp_path / "data", tmp_path / "run"
     _run("examples/speech_folder.py", str(source))
     _run("-m", "counterpoint.cli", "prepare", str(source), str(data))
@@ -72,11 +72,13 @@ def test_one_model_learns_to_hear_and_to_see(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(settings))
     _run("-m", "counterpoint.cli", "train", str(config))
-    _run("-m", "counterpoint.cli", "evaluate", str(run))
-    splits = json.loads((run / "evaluation.json").read_text())["splits"]
-    exact = {name: sum(row["truth"] == row["written"] for row in rows) / len(rows) for name, rows in splits.items()}
-    assert exact["voices"] >= 0.8
-    assert exact["drawings"] >= 0.8
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = {
+        split: [record["loss"] for record in records if record.get("evaluation") == split]
+        for split in ("voices", "drawings")
+    }
+    assert losses["voices"][-1] < losses["voices"][0] / 2
+    assert losses["drawings"][-1] < losses["drawings"][0] * 0.9
 
 
 def _run(*arguments: str) -> None:

@@ -38,10 +38,17 @@ def trains(programs: Programs) -> bool:
     )
 
 
-def check_buffers(plan: Plan, programs: Programs, events: Events) -> Fault | None:
-    """The first rank that holds more than the schedule promises, or posts a group that is too large."""
+def check_buffers(
+    plan: Plan, programs: Programs, events: Events, bounds: Mapping[Node, int] | None = None
+) -> Fault | None:
+    """The first rank that holds more than the schedule promises, or posts a group that is too large.
+
+    `bounds` are the promise; left out it is that of the plan's training or evaluation, whichever these programs are. A
+    training step of which a batch leaves no backward looks like evaluation, so whoever knows says it.
+    """
     training = trains(programs) or any(is_ahead(action) for program in programs.values() for action in program)
-    bounds = (plan.schedule if training else plan.evaluation).bounds
+    if bounds is None:
+        bounds = (plan.schedule if training else plan.evaluation).bounds
     for rank, program in programs.items():
         fault = _Held(plan, rank, training, Peaks({}, {}), bounds).walk(program)
         if fault is not None:

@@ -1,5 +1,6 @@
 """The proof of a plan: all checks in one order, and what it says when they hold."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from counterpoint.check.buffers import check_buffers, peaks
@@ -18,6 +19,7 @@ from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.erase import Erasure
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +55,34 @@ def check_plan(plan: Plan, batch: BatchPlan | None = None, ahead: BatchPlan | No
     """
     _raise(check_layouts(plan), {})
     if batch is not None:
-        check_programs(plan, plan.of_step(plan.evaluation, batch).programs, batch)
-        return check_programs(plan, plan.of_step(plan.schedule, batch, ahead).programs, batch, ahead)
+        _check_schedule(plan, plan.of_step(plan.evaluation, batch), batch)
+        return _check_schedule(plan, plan.of_step(plan.schedule, batch, ahead), batch, ahead)
     _raise(check_complete(plan, plan.schedule, training=True), {})
     _raise(check_complete(plan, plan.evaluation, training=False), {})
-    check_programs(plan, plan.evaluation.programs)
+    _check_schedule(plan, plan.evaluation)
     if plan.stages.ahead:
-        check_programs(plan, plan.schedule.keep(lambda action: is_ahead(action) or action == Step()).programs)
-        check_programs(plan, plan.schedule.keep(lambda action: not is_ahead(action)).programs)
-    return check_programs(plan, plan.schedule.programs)
+        _check_schedule(plan, plan.schedule.keep(lambda action: is_ahead(action) or action == Step()))
+        _check_schedule(plan, plan.schedule.keep(lambda action: not is_ahead(action)))
+    return _check_schedule(plan, plan.schedule)
+
+
+def _check_schedule(
+    plan: Plan, schedule: Schedule, batch: BatchPlan | None = None, ahead: BatchPlan | None = None
+) -> Proof:
+    return check_programs(plan, schedule.programs, batch, ahead, schedule.bounds)
 
 
 def check_programs(
-    plan: Plan, programs: Programs, batch: BatchPlan | None = None, ahead: BatchPlan | None = None
+    plan: Plan,
+    programs: Programs,
+    batch: BatchPlan | None = None,
+    ahead: BatchPlan | None = None,
+    bounds: Mapping[Node, int] | None = None,
 ) -> Proof:
-    """Prove that programs are safe on a placement and that a batch's rows arrive; raises ProofError."""
+    """Prove that programs are safe on a placement and that a batch's rows arrive; raises ProofError.
+
+    `bounds` are the most microbatches that nodes keep, by default those of the plan's schedule of this kind.
+    """
     _raise(check_members(plan, programs), programs)
     erasure = None if batch is None else Erasure(plan.stages, batch, ahead)
     if batch is not None:
@@ -77,7 +92,7 @@ def check_programs(
         check_matching(events)
         or check_dataflow(plan, programs, erasure)
         or check_fifos(events)
-        or check_buffers(plan, programs, events),
+        or check_buffers(plan, programs, events, bounds),
         programs,
     )
     posts = [post for stream in events.values() for post in stream if isinstance(post, Exchange | Collective)]

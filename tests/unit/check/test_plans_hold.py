@@ -7,10 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from counterpoint.check.buffers import trains
 from counterpoint.check.grid import format_programs
 from counterpoint.check.proof import check_plan, check_programs
+from counterpoint.config import load_config
 from counterpoint.plan.action import Action, Compute, Transfer
+from counterpoint.plan.build import build_plan
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.samples import Document
+from tests.parity.layouts import TINY, override, pair
 from tests.unit.plan.strategies import chain_plan, plans, random_packs, small_plan, uniform_packs
 
 
@@ -36,7 +41,22 @@ def test_steps_hold_for_any_batch(plan: Plan, seed: int) -> None:
     cells = [(link, e) for link in stages.links for e in range(stages.exchanges(link, plan.microbatches))]
     assert proof.rows == sum(plan.route(batch, link, exchange).rows for link, exchange in cells)
     check_plan(plan, batch)
-    check_programs(plan, plan.of_step(plan.schedule, None, ahead).programs)
+    check_programs(plan, plan.of_step(plan.schedule, None, ahead).programs, bounds=plan.schedule.bounds)
+
+
+def test_a_training_step_of_which_nothing_goes_back_has_the_bounds_of_training() -> None:
+    """A frozen decoder behind an encoder that trains, and a batch without images."""
+    layouts = pair(
+        3,
+        {"ranks": [0]},
+        {"ranks": [0, 1, 2], "pp": 3, "chunks": 2},
+        schedule__kind="interleaved",
+        schedule__microbatches=3,
+    )
+    plan = build_plan(override(load_config(TINY), layouts | {"modules.language.train": "none"}), None)
+    batch = plan.batch(0, tuple((Document(0, i, 4, 3),) for i in range(6)))
+    assert not trains(plan.of_step(plan.schedule, batch).programs)
+    assert check_plan(plan, batch).receives_ahead > 1
 
 
 @given(plans(), st.data())
@@ -45,8 +65,8 @@ def test_erasing_whole_matched_events_creates_no_cycle(plan: Plan, data: st.Data
     stages = plan.stages
     cells = [(name, m) for name in plan.graph.modules for m in range(stages.count(name, plan.microbatches))]
     keeps = erasing(plan, data.draw(st.sets(st.sampled_from(cells))))
-    check_programs(plan, plan.schedule.keep(keeps).programs)
-    check_programs(plan, plan.evaluation.keep(keeps).programs)
+    check_programs(plan, plan.schedule.keep(keeps).programs, bounds=plan.schedule.bounds)
+    check_programs(plan, plan.evaluation.keep(keeps).programs, bounds=plan.evaluation.bounds)
 
 
 def erasing(plan: Plan, erased: Set[tuple[str, int]]) -> Callable[[Action], bool]:
@@ -86,7 +106,7 @@ def erase_at_random(plan: Plan, seed: int, times: int) -> None:
     for _ in range(times):
         share = dice.random()
         erased = {cell for cell in cells if dice.random() < share}
-        check_programs(plan, plan.schedule.keep(erasing(plan, erased)).programs)
+        check_programs(plan, plan.schedule.keep(erasing(plan, erased)).programs, bounds=plan.schedule.bounds)
 
 
 def test_a_proof_prints_its_numbers() -> None:

@@ -80,6 +80,12 @@ class _Measure:
                 f"{where}: building it raised {type(error).__name__}: {error}; correct model.options or build"
             ) from error
         parameters = {name: tuple(parameter.shape) for name, parameter in tower.named_parameters()}
+        tied = [name for name, _p in tower.named_parameters(remove_duplicate=False) if name not in parameters]
+        if tied:
+            raise ConfigError(
+                f"{where}: got the parameter {tied[0]} under another name, too, expected each in one place, since a "
+                "shard has one owner; give it a parameter of its own, or read the other one in forward"
+            )
         scalars = [name for name, shape in parameters.items() if not shape]
         if scalars:
             raise ConfigError(

@@ -103,7 +103,7 @@ def _remedy(errors: Sequence[ErrorDetails], place: Place) -> str:
         return "put it in quotes if it is meant as text"
     if place.field is None or place.field.is_required():
         return "correct the value"
-    default = place.field.default
+    default = place.field.get_default(call_default_factory=True)
     what = "its defaults" if isinstance(default, Section) else f"the default, {show(default)}"
     return f"correct it or leave it out for {what}"
 

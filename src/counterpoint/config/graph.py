@@ -10,6 +10,7 @@ from counterpoint.config.models import (
     DecoderConfig,
     FeaturesConfig,
     ItemEncoderConfig,
+    TowerConfig,
 )
 from counterpoint.config.problem import Problem, nearest, show
 from counterpoint.config.schema import Config, EdgeConfig
@@ -53,6 +54,7 @@ def graph_problems(config: Config) -> Iterator[Problem]:
     yield from _mark_problems(config)
     if len(decoders) == 1 and not ends:
         yield from _width_problems(config)
+        yield from _tap_problems(config)
         for i, edge in enumerate(config.edges):
             yield from _depth_problems(config, i, edge)
 
@@ -147,6 +149,15 @@ def _width_problems(config: Config) -> Iterator[Problem]:
             got = ", ".join(f"{width} into {target}" for target, width in widths.items())
             remedy = "make the targets' hidden, or inputs of adapters, equal"
             yield Problem("edges", f"rows of {name} with {got} columns", "one width, that of its projector", remedy)
+
+
+def _tap_problems(config: Config) -> Iterator[Problem]:
+    """Norms of projectors that no edge asks for."""
+    tapped = {edge.source for edge in config.edges if edge.depths}
+    for name, module in config.modules.items():
+        if isinstance(module.model, TowerConfig) and module.model.tap_norm != "none" and name not in tapped:
+            expected = f"none, because no edge from {name} has depths"
+            yield Problem(f"modules.{name}.model.tap_norm", show(module.model.tap_norm), expected, "leave it out")
 
 
 def _depth_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[Problem]:

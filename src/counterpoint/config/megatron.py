@@ -90,7 +90,11 @@ TABLE: tuple[Row, ...] = (
         "native resolution is the rule",
     ),
     Row(("--pixel-shuffle",), ("modules.vision.model.merge",), "merge x merge patches become one row"),
-    Row(("--disable-vision-class-token",), (), "the vision model has no class token"),
+    Row(
+        ("--disable-vision-class-token",),
+        ("modules.vision.model.prefix",),
+        "0, the default, is no class or register token",
+    ),
     Row(
         ("--freeze-vit", "--radio-force-eval-mode"),
         ("modules.vision.train",),

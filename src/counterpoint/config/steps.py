@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from counterpoint.config.graph import unreached
-from counterpoint.config.models import DecoderConfig
+from counterpoint.config.models import DecoderConfig, FeaturesConfig
 from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import Config, ModuleConfig, ScheduleConfig
 
@@ -85,6 +85,10 @@ def _chunk_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
 
 
 def _recompute_problems(where: str, module: ModuleConfig, has_backward: bool) -> Iterator[Problem]:
+    if module.recompute != "none" and isinstance(module.model, FeaturesConfig):
+        expected = "none, because features pass no layer"
+        yield Problem(f"{where}.recompute", show(module.recompute), expected, "leave it out")
+        return
     if module.recompute != "none" and not has_backward:
         expected = "none, because no gradient reaches the module"
         yield Problem(f"{where}.recompute", show(module.recompute), expected, "leave it out")

@@ -13,7 +13,7 @@ from counterpoint.errors import DataError
 _SAMPLE_BYTES = 2
 _LOUDEST = 2**15
 _REMEDY = "convert it, as by `ffmpeg -i IN -ar 16000 -c:a pcm_s16le OUT.wav`"
-UNREADABLE = (wave.Error, EOFError, struct.error, OSError, ValueError)
+UNREADABLE = (wave.Error, EOFError, struct.error, OSError, ValueError, RuntimeError)
 """What the standard library raises for bytes that are no WAV file of plain samples."""
 
 
@@ -40,7 +40,9 @@ def read_wave(data: bytes, samples: int) -> Floats:
     found = clip_samples(data)
     with wave.open(io.BytesIO(data)) as file:
         channels = file.getnchannels()
-        values = np.frombuffer(file.readframes(found), dtype="<i2")
+        frames = file.readframes(found)
+    # A file that was cut off may end within a sample; the number of whole ones then says so.
+    values = np.frombuffer(frames[: len(frames) // _SAMPLE_BYTES * _SAMPLE_BYTES], dtype="<i2")
     if found != samples or len(values) != samples * channels:
         raise DataError(
             f"the clip has {len(values) // channels} samples, but the index says {samples}; prepare the dataset again."

@@ -103,13 +103,13 @@ def empty_tower(build: Callable[[], Any]) -> tuple[nn.Module, dict[str, Tensor]]
         finally:
             hook.remove()
     constants = {}
-    for name, buffer in list(tower.named_buffers()):
-        folder, _, leaf = name.rpartition(".")
-        owner = tower.get_submodule(folder)
-        delattr(owner, leaf)
-        # Detached it is a plain tensor, also where it was an nn.Buffer, which would become one again.
-        constants[name] = buffer.detach()
-        setattr(owner, leaf, constants[name])
+    # Module by module, because a walk over all buffers would leave out one that several modules share.
+    for folder, owner in tower.named_modules():
+        for leaf, buffer in list(owner.named_buffers(recurse=False, remove_duplicate=False)):
+            delattr(owner, leaf)
+            # Detached it is a plain tensor, also where it was an nn.Buffer, which would become one again.
+            constants[f"{folder}.{leaf}" if folder else leaf] = buffer.detach()
+            setattr(owner, leaf, buffer.detach())
     return tower, constants
 
 

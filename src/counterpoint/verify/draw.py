@@ -92,6 +92,10 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     used = sorted({rank for layout in layouts.values() for rank in layout["ranks"]})
     size = min(world_size, used[-1] + 1 + generator.choice([0, 0, 0, 1]))
     data["world"] = {"size": size, "idle": [r for r in range(size) if r not in used], "partial_overlap": True}
+    tapped = {edge["source"] for edge in data["edges"] if edge["depths"]}
+    for name in set(names) - tapped:
+        if "tap_norm" in data["modules"][name]["model"]:
+            data["modules"][name]["model"]["tap_norm"] = "none"
     data["modules"] = {name: data["modules"][name] | training[name] | {"layout": layouts[name]} for name in names}
     for module in data["modules"].values():
         module["optimizer"] |= {"eps": 1e-3}

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from counterpoint.config.graph import spread
-from counterpoint.config.models import AdapterConfig, DecoderConfig
+from counterpoint.config.models import AdapterConfig, DecoderConfig, FeaturesConfig
 from counterpoint.config.schema import Config, EdgeConfig
 
 _KEPT_EDGES = 0.75
@@ -72,6 +72,8 @@ def _draw_train(base: Config, generator: random.Random, name: str) -> Train:
 
 def _draw_recompute(base: Config, generator: random.Random, name: str) -> str | list[str]:
     model = base.modules[name].model
+    if isinstance(model, FeaturesConfig):
+        return "none"
     kinds = sorted(model.kinds) if isinstance(model, DecoderConfig) else ["L"]
     options: list[str | list[str]] = ["none", "none", "full", generator.sample(kinds, generator.randint(1, len(kinds)))]
     return generator.choice(options)

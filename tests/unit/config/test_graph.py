@@ -71,6 +71,10 @@ def test_a_source_with_two_consumers_has_one_width(towers: dict[str, Any]) -> No
         ("edges.1.source=language", r"edges\.1\.source: got language, whose model is of kind decoder"),
         ("edges.2.depths.0.after=3", r"edges\.2\.depths\.0\.after: got 3, expected a layer of detail, 0 to 2"),
         ("edges.2.depths.0.into=99", r"edges\.2\.depths\.0\.into: got 99, expected a layer of language"),
+        (
+            "modules.vision.model.tap_norm=rms",
+            r'tap_norm: got "rms", expected none, because no edge from vision has depths',
+        ),
         ("edges.0.depths=[{after: 0, into: 0}]", r"edges\.0\.depths: got 1 depths, expected none"),
         (
             "edges.2.depths=[{after: 0, into: 0}, {after: 0, into: 1}]",

@@ -73,12 +73,21 @@ class Scalar(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
 
 
+def tied(_options: Any) -> nn.Module:
+    """Two layers with one weight."""
+    layers = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    layers[1].weight = layers[0].weight
+    return layers
+
+
 def test_what_cannot_be_built_or_sharded_is_refused_before_any_process(registered: Any) -> None:
     config = registered("test_asks", lambda options: nn.Linear(options["inputs"], 3))
     with pytest.raises(ConfigError, match=r"test_asks with options \{'width': 24\}: building it raised KeyError"):
         build_plan(config, None)
     with pytest.raises(ConfigError, match=r"got the parameter scale without a dimension"):
         build_plan(registered("test_scalar", Scalar), None)
+    with pytest.raises(ConfigError, match=r"got the parameter 1\.weight under another name, too, expected each in one"):
+        build_plan(registered("test_tied", tied), None)
 
 
 def test_rules_fit_layers_and_tp_divides_them(registered: Any) -> None:

@@ -127,3 +127,13 @@ def test_a_clip_of_another_length_than_indexed_is_refused(make_clip: MakeClip) -
         read_wave(data, 401)
     with pytest.raises(DataError, match="has 350 samples, but the index says 400; prepare"):
         read_wave(data[:-100], 400)
+    with pytest.raises(DataError, match="has 349 samples, but the index says 400; prepare"):
+        read_wave(data[:-101], 400)
+
+
+@pytest.mark.parametrize("place", [16, 17, 18, 19])
+def test_a_damaged_header_is_refused_with_a_sentence(make_clip: MakeClip, place: int) -> None:
+    data = bytearray(make_clip(400))
+    data[place] = 255
+    with pytest.raises(DataError, match="no WAV file of plain samples"):
+        clip_samples(bytes(data))

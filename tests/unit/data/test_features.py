@@ -106,6 +106,23 @@ def test_arrays_of_another_form_are_refused(values: np.ndarray, words: str) -> N
         read_array(saved(values))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+    values = np.zeros((2, 3))
+    values[1, 1] = value
+    with pytest.raises(DataError, match="a number that is not finite in float32"):
+        read_array(saved(values))
+
+
+@pytest.mark.parametrize(("place", "byte"), [(8, ord("9")), (22, ord("0"))])
+def test_a_damaged_header_is_refused_with_a_sentence(place: int, byte: int) -> None:
+    data = bytearray(saved(features(2)))
+    data[place] = byte
+    for damaged in (bytes(data), b"PK\x03\x04" + bytes(data)):
+        with pytest.raises(DataError, match=r"no \.npy file"):
+            read_array(damaged)
+
+
 def test_bad_features_become_zeros_of_the_planned_size(make_index: MakeIndex) -> None:
     index = make_index([Record([1], [True], "train", "", [Encoded(0, saved(features(3)), "features")])])
     with (index / PAYLOAD_NAME).open("r+b") as payload:

@@ -46,7 +46,7 @@ def image(of: CustomSizes, height: int, width: int, seed: int = 0) -> tuple[Patc
     generator = np.random.default_rng(seed)
     pixels = generator.standard_normal((height * of.patch, width * of.patch, of.channels)).astype(np.float32)
     coordinates = grid_coordinates(height, width, of.merge)
-    payload = PatchPayload(cut_patches(pixels, of.patch, of.merge), coordinates, (height, width))
+    payload = PatchPayload(cut_patches(pixels[None], of.patch, of.merge), coordinates, (height, width))
     return payload, torch.from_numpy(pixels).permute(2, 0, 1).double()
 
 
@@ -121,6 +121,21 @@ def test_what_was_a_buffer_has_its_values_and_is_no_state() -> None:
     assert isinstance(running, Tensor)
     assert torch.equal(running, torch.ones(3).double())
     assert not [key for key in chain.state_dict() if "waves" in key or "running" in key]
+
+
+def test_a_buffer_that_modules_share_keeps_its_values_in_each() -> None:
+    shared = torch.full((3,), 7.0)
+
+    def make() -> nn.Module:
+        tower = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3))
+        for module in tower:
+            module.register_buffer("shared", shared)
+        return tower
+
+    tower, constants = empty_tower(make)
+    assert not list(tower.named_buffers())
+    assert constants.keys() == {"0.shared", "1.shared"}
+    assert all(torch.equal(value, shared) for value in constants.values())
 
 
 def test_building_computes_no_initial_values_and_draws_nothing() -> None:

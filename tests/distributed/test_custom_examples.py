@@ -48,6 +48,7 @@ def test_an_example_equals_one_process(pool: Pool, name: str, overrides: list[st
     assert result.holds, f"{result.worst.kind} differs by {result.worst.value:.1e} at {result.worst.where}"
 
 
+@pytest.mark.more
 def test_a_script_that_registers_trains_and_resumes(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "custom_encoder.py"), f"run.dir={tmp_path}/run", "checkpoint.resume=auto"]
     for steps in (1, 2):

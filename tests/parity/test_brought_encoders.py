@@ -1,5 +1,7 @@
 """Encoders that users bring equal one plain process in all layouts that they can have (design D13)."""
 
+from itertools import product
+
 import pytest
 
 from counterpoint.config.load import load_config
@@ -7,11 +9,11 @@ from counterpoint.setup import prepare_run
 from counterpoint.verify.draw import choose
 from counterpoint.verify.pool import Pool
 from tests.parity.brought import LAYOUTS, MODELS, TENSOR_LAYOUTS, brought_base, brought_config, verify_brought_task
+from tests.parity.often import often
 from tests.parity.test_named_layouts import assert_equal
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "layout"), often(product(MODELS, LAYOUTS), 3))
 def test_a_brought_encoder_equals_one_process(pool: Pool, name: str, layout: str) -> None:
     assert_equal(pool.run(verify_brought_task, brought_config(name, layout)))
 
@@ -30,6 +32,7 @@ def test_lanes_without_images_join_with_zero_rows(pool: Pool, layout: str) -> No
     assert_equal(pool.run(verify_brought_task, config))
 
 
+@pytest.mark.more
 def test_random_cases_of_a_brought_encoder_equal_one_process(pool: Pool) -> None:
     for case in choose(brought_base("test_vit"), 6, 11, 4):
         assert case.refusal is None

@@ -10,6 +10,7 @@ from counterpoint.verify.case import verify_task
 from counterpoint.verify.command import as_verified
 from counterpoint.verify.pool import Pool
 from tests.parity.layouts import override
+from tests.parity.often import often
 from tests.parity.speech import SPEECH, SPEECHES
 from tests.parity.test_named_layouts import assert_equal
 
@@ -43,6 +44,6 @@ def conformer_config(name: str) -> Config:
     return as_verified(config, "float64")
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", often(CHANGES, 3))
 def test_a_conformer_equals_one_process(pool: Pool, name: str) -> None:
     assert_equal(pool.run(verify_task, conformer_config(name)))

@@ -16,15 +16,16 @@ from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.parity.further import FURTHER, FURTHER_HYBRIDS, further_config, further_hybrid_config
+from tests.parity.often import often
 from tests.parity.test_named_layouts import assert_equal
 
 
-@pytest.mark.parametrize("name", FURTHER)
+@pytest.mark.parametrize("name", often(FURTHER, 4))
 def test_further_tokens_equal_one_process(pool: Pool, name: str) -> None:
     assert_equal(pool.run(verify_task, further_config(name)))
 
 
-@pytest.mark.parametrize("name", FURTHER_HYBRIDS)
+@pytest.mark.parametrize("name", often(FURTHER_HYBRIDS, 3))
 def test_further_tokens_of_a_hybrid_equal_one_process(pool: Pool, name: str) -> None:
     result: CaseResult = pool.run(verify_task, further_hybrid_config(name))
     assert_equal(result)

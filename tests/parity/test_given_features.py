@@ -14,6 +14,7 @@ from counterpoint.verify.command import as_verified
 from counterpoint.verify.draw import choose
 from counterpoint.verify.pool import Pool
 from tests.parity.layouts import override, ranks
+from tests.parity.often import often
 from tests.parity.test_named_layouts import assert_equal
 
 GIVEN = Path(__file__).with_name("given.yaml")
@@ -32,11 +33,12 @@ def given_config(**overrides: Any) -> Config:
     return as_verified(override(load_config(GIVEN), overrides), "float64")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", often(LAYOUTS, 2))
 def test_features_equal_one_process(pool: Pool, layout: str) -> None:
     assert_equal(pool.run(verify_task, given_config(**LAYOUTS[layout])))
 
 
+@pytest.mark.more
 def test_random_cases_of_features_equal_one_process(pool: Pool) -> None:
     for case in choose(given_config(), 5, 3, 4):
         assert case.refusal is None

@@ -9,10 +9,11 @@ from counterpoint.verify.command import run_case
 from counterpoint.verify.draw import choose
 from counterpoint.verify.pool import Pool
 from tests.parity.encoders import LAYOUTS, TOWERS, encoder_base, encoder_config
+from tests.parity.often import often
 from tests.parity.test_named_layouts import assert_equal
 
 
-@pytest.mark.parametrize(("tower", "layout"), tuple(product(TOWERS, LAYOUTS)))
+@pytest.mark.parametrize(("tower", "layout"), often(product(TOWERS, LAYOUTS), 2))
 def test_a_tower_equals_one_process(pool: Pool, tower: str, layout: str) -> None:
     assert_equal(pool.run(verify_task, encoder_config(tower, layout)))
 

@@ -19,7 +19,13 @@ RANKS = (4, 4, 8, 4)
 """Ranks of random cases in every run of the suite; the sweeps take eight."""
 
 
-@pytest.mark.parametrize(("base_file", "ranks"), tuple(zip(BASES, RANKS, strict=True)), ids=IDS)
+CASES = [
+    pytest.param(base, ranks, id=name, marks=pytest.mark.more if name == "speech" else ())
+    for base, ranks, name in zip(BASES, RANKS, IDS, strict=True)
+]
+
+
+@pytest.mark.parametrize(("base_file", "ranks"), CASES)
 def test_24_random_cases_equal_one_process(pool: Pool, base_file: Path, ranks: int) -> None:
     base = as_verified(load_config(base_file), "float64")
     outcomes = [run_case(pool, case, "float64") for case in choose(base, count=24, seed=20, world_size=ranks)]

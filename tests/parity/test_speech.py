@@ -6,11 +6,12 @@ from counterpoint.plan.batch import Share
 from counterpoint.setup import prepare_run
 from counterpoint.verify.case import STEPS, verify_task
 from counterpoint.verify.pool import Pool
+from tests.parity.often import often
 from tests.parity.speech import SPEECHES, speech_config
 from tests.parity.test_named_layouts import assert_equal
 
 
-@pytest.mark.parametrize("name", SPEECHES)
+@pytest.mark.parametrize("name", often(SPEECHES, 3))
 def test_speech_equals_one_process(pool: Pool, name: str) -> None:
     assert_equal(pool.run(verify_task, speech_config(name)))
 

@@ -15,20 +15,20 @@ from tests.parity.speech import SPEECH
 
 BASES = (TINY, HYBRID, TOWERS, SPEECH)
 IDS = ("dense", "hybrid", "graph", "speech")
-RANKS = (4, 4, 8, 4)
-"""Ranks of random cases in every run of the suite; the sweeps take eight."""
+RANKS = 4
+"""Of random cases in every run of the suite; the sweeps take eight."""
 
 
 CASES = [
-    pytest.param(base, ranks, id=name, marks=pytest.mark.more if name == "speech" else ())
-    for base, ranks, name in zip(BASES, RANKS, IDS, strict=True)
+    pytest.param(base, id=name, marks=pytest.mark.more if name == "speech" else ())
+    for base, name in zip(BASES, IDS, strict=True)
 ]
 
 
-@pytest.mark.parametrize(("base_file", "ranks"), CASES)
-def test_24_random_cases_equal_one_process(pool: Pool, base_file: Path, ranks: int) -> None:
+@pytest.mark.parametrize("base_file", CASES)
+def test_24_random_cases_equal_one_process(pool: Pool, base_file: Path) -> None:
     base = as_verified(load_config(base_file), "float64")
-    outcomes = [run_case(pool, case, "float64") for case in choose(base, count=24, seed=20, world_size=ranks)]
+    outcomes = [run_case(pool, case, "float64") for case in choose(base, count=24, seed=20, world_size=RANKS)]
     assert {o.case.id: o.words for o in outcomes if o.status != "drawn"} == {}
 
 

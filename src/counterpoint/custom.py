@@ -1,13 +1,13 @@
 """Bring your own encoder: `register_module` lets configs name it."""
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from counterpoint.config.custom import CUSTOM_MODULES, CustomModule, LinearRole, Measured, Options
+from counterpoint.config.names import demand_free_name
 from counterpoint.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,15 +32,7 @@ def register_module(
     parameters by patterns; `weights(options)` reads values to start from, by name. Raises ConfigError for a name that
     is taken or is no name, and for a role that is none.
     """
-    if not re.fullmatch(r"[a-z0-9_]+", name):
-        raise ConfigError(
-            f"register_module: got the name {name!r}, expected lowercase letters, digits and _; choose another"
-        )
-    if name in CUSTOM_MODULES:
-        raise ConfigError(
-            f"register_module: got the name {name!r}, which is taken, expected none of {sorted(CUSTOM_MODULES)}; "
-            "choose another"
-        )
+    demand_free_name("register_module", name, CUSTOM_MODULES)
     for pattern, role in tensor_rules.items():
         if role not in ("outputs", "inputs"):
             raise ConfigError(

@@ -164,27 +164,20 @@ def _synthetic_problems(
         yield Problem(
             f"{path}.seed", f"{synthetic.seed}", f"at most 2**64 - 1, {_LARGEST_SEED}", "choose a smaller one"
         )
-    if largest(synthetic.images_per_document) and synthetic.without_images < 1 and not images:
-        yield Problem(
-            f"{path}.images_per_document",
-            f"up to {largest(synthetic.images_per_document)}",
-            "0, because no module reads images",
-            "add a vision module or leave the key out",
-        )
-    if largest(synthetic.audio_per_document) and synthetic.without_audio < 1 and not clips:
-        yield Problem(
-            f"{path}.audio_per_document",
-            f"up to {largest(synthetic.audio_per_document)}",
-            "0, because no module reads clips",
-            "add an audio module or leave the key out",
-        )
-    if largest(synthetic.features_per_document) and synthetic.without_features < 1 and not given:
-        yield Problem(
-            f"{path}.features_per_document",
-            f"up to {largest(synthetic.features_per_document)}",
-            "0, because no module reads features",
-            "add a module of kind features or leave the key out",
-        )
+    kinds = (
+        ("images", synthetic.images_per_document, synthetic.without_images, images, "a vision module"),
+        ("audio", synthetic.audio_per_document, synthetic.without_audio, clips, "an audio module"),
+        ("features", synthetic.features_per_document, synthetic.without_features, given, "a module of kind features"),
+    )
+    for kind, number, without, modules, remedy in kinds:
+        if largest(number) and without < 1 and not modules:
+            what = "clips" if kind == "audio" else kind
+            yield Problem(
+                f"{path}.{kind}_per_document",
+                f"up to {largest(number)}",
+                f"0, because no module reads {what}",
+                f"add {remedy} or leave the key out",
+            )
     encoders = [*images, *clips, *given]
     for key, shares in (("modules", synthetic.modules), ("without", synthetic.without)):
         for name in shares:

@@ -1,6 +1,7 @@
 """CLIP, SigLIP and SigLIP 2: encoders of pictures that share the names of their layers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import ChannelsLast, ClassRow, Link, Reshaped, Same
@@ -29,19 +30,9 @@ _LAYER: Table = {
 
 def clip_sizes(fields: Fields) -> VitSizes:
     """The sizes that a `clip_vision_model` describes, up to its last layer; raises CheckpointError."""
-    hidden = fields.integer("hidden_size")
-    return VitSizes(
-        layers=fields.integer("num_hidden_layers"),
-        hidden=hidden,
-        heads=fields.integer("num_attention_heads"),
-        ffn=fields.integer("intermediate_size"),
-        out=hidden,
-        norm_eps=fields.number("layer_norm_eps", 1e-5),
-        activation=activation_of(fields, "quick_gelu"),
+    return replace(
+        _common(fields, 1e-5, "quick_gelu"),
         final_norm=False,
-        projector=ProjectorSizes(kind="linear", bias=False),
-        patch=fields.integer("patch_size"),
-        channels=fields.integer("num_channels", 3),
         patch_bias=False,
         positions=fields.integer("image_size") // fields.integer("patch_size"),
         prefix=1,
@@ -84,6 +75,12 @@ def siglip2_links(sizes: VitSizes) -> Iterator[Link]:
 
 
 def _siglip(fields: Fields, positions: int, *, is_second: bool) -> VitSizes:
+    sizes = _common(fields, 1e-6, "gelu_pytorch_tanh")
+    return replace(sizes, positions=positions, fit="antialias" if is_second else "stretch")
+
+
+def _common(fields: Fields, norm_eps: float, activation: str) -> VitSizes:
+    """What all three families call alike, with the defaults in which they differ."""
     hidden = fields.integer("hidden_size")
     return VitSizes(
         layers=fields.integer("num_hidden_layers"),
@@ -91,13 +88,11 @@ def _siglip(fields: Fields, positions: int, *, is_second: bool) -> VitSizes:
         heads=fields.integer("num_attention_heads"),
         ffn=fields.integer("intermediate_size"),
         out=hidden,
-        norm_eps=fields.number("layer_norm_eps", 1e-6),
-        activation=activation_of(fields, "gelu_pytorch_tanh"),
+        norm_eps=fields.number("layer_norm_eps", norm_eps),
+        activation=activation_of(fields, activation),
         projector=ProjectorSizes(kind="linear", bias=False),
         patch=fields.integer("patch_size"),
         channels=fields.integer("num_channels", 3),
-        positions=positions,
-        fit="antialias" if is_second else "stretch",
     )
 
 

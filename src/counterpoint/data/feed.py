@@ -4,16 +4,17 @@ The batch plan says which rows these are before anything is read, so an encoder 
 text and a language rank reads its tokens and no pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from counterpoint.data.clip_rows import OwnClip, clip_batch
-from counterpoint.data.feature_rows import OwnFeatures, feature_batch
+from counterpoint.data.clip_rows import clip_batch
+from counterpoint.data.feature_rows import feature_batch
 from counterpoint.data.image_rows import Laid, extents, image_segments, image_windows, lay_images
 from counterpoint.data.images import ItemSettings
+from counterpoint.data.own_rows import Own, P
 from counterpoint.data.payload import ClipPayload, FeaturePayload, PatchPayload, Payload
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.source import Source, load_item_or_neutral
@@ -107,10 +108,10 @@ class Reader:
             return FeatureBatch(rows=rows, segments=self._segments(share, layout))
         sizes = self.plan.sizes[module]
         if isinstance(sizes, AudioSizes):
-            clips = self._clips(batch, share, first, rows, bad)
+            clips = self._own(batch, share, ClipPayload, first, rows, bad)
             return clip_batch(clips, sizes, rows, self._segments(share, layout), self.dtype)
         if isinstance(sizes, FeaturesSizes):
-            given = self._given(batch, share, first, rows, bad)
+            given = self._own(batch, share, FeaturePayload, first, rows, bad)
             return feature_batch(given, sizes, rows, self._segments(share, layout), self.dtype)
         return self._patches(batch, share, module, first, rows, bad)
 
@@ -138,9 +139,7 @@ class Reader:
                     inside = slice(span.row_in, span.row_in + span.rows_in - ahead)
                     ids[ahead, inside], labels[ahead, inside] = text.ids[ahead:], text.labels[ahead:]
         segments = Segments.build(tuple(span.rows_in for span in share.spans), share.rows_in)
-        rows_each = share.rows_in // layout.cp
-        first = layout.coordinate(self.rank).cp * rows_each
-        own = slice(first, first + rows_each)
+        own = self._piece(layout, share)
         return TextBatch(
             ids=torch.from_numpy(ids[0, own]),
             positions=torch.from_numpy(positions[own] if axes > 1 else positions[own, 0]),
@@ -161,15 +160,12 @@ class Reader:
 
     def _whole_items(self, share: Share, layout: Layout) -> Segments | None:
         """The items of this rank's context-parallel piece, if all items of the lane lie whole in one."""
-        rows = share.rows_in // layout.cp
-        if layout.cp == 1 or any(
-            span.row_in // rows != (span.row_in + span.rows_in - 1) // rows for span in share.spans
-        ):
+        if not _are_whole(((span.row_in, span.row_in + span.rows_in) for span in share.spans), layout, share):
             return None
-        first = layout.coordinate(self.rank).cp * rows
-        spans = [span for span in share.spans if first <= span.row_in < first + rows]
-        starts = tuple(span.row_in - first for span in spans)
-        return Segments.build(tuple(span.rows_in for span in spans), rows, starts=starts)
+        piece = self._piece(layout, share)
+        spans = [span for span in share.spans if piece.start <= span.row_in < piece.stop]
+        starts = tuple(span.row_in - piece.start for span in spans)
+        return Segments.build(tuple(span.rows_in for span in spans), piece.stop - piece.start, starts=starts)
 
     def _segments(self, share: Share, layout: Layout) -> Segments:
         """The items of a lane, each seen by itself."""
@@ -196,9 +192,8 @@ class Reader:
         places = lay_images(images, share.rows_in, sizes)
         shard, piece = slice(first, first + rows), self._piece(layout, share)
         patches = np.zeros((rows, sizes.patch_dim), dtype=np.float32)
-        for payload, here, there in self._own(batch, share, first, rows, bad):
-            assert isinstance(payload, PatchPayload), "what is read is of the kind that its module takes"
-            patches[here] = payload.patches[there]
+        for own in self._own(batch, share, PatchPayload, first, rows, bad):
+            patches[own.here] = own.payload.patches[own.there]
         whole = self._whole_images(images, layout, share, sizes)
         return PatchBatch(
             patches=torch.from_numpy(patches).to(self.dtype),
@@ -214,28 +209,17 @@ class Reader:
             images=extents(images),
         )  # fmt: skip
 
-    def _clips(self, batch: BatchPlan, share: Share, first: int, rows: int, bad: list[BadPayload]) -> Iterator[OwnClip]:
-        for payload, here, there in self._own(batch, share, first, rows, bad):
-            assert isinstance(payload, ClipPayload), "what is read is of the kind that its module takes"
-            yield OwnClip(payload, here, there)
-
-    def _given(
-        self, batch: BatchPlan, share: Share, first: int, rows: int, bad: list[BadPayload]
-    ) -> Iterator[OwnFeatures]:
-        for payload, here, there in self._own(batch, share, first, rows, bad):
-            assert isinstance(payload, FeaturePayload), "what is read is of the kind that its module takes"
-            yield OwnFeatures(payload, here, there)
-
     def _own(
-        self, batch: BatchPlan, share: Share, first: int, rows: int, bad: list[BadPayload]
-    ) -> Iterator[tuple[Payload, slice, slice]]:
-        """The items of a share that have a row among the `rows` from `first`, read one by one, with these rows here and
-        in the item."""
+        self, batch: BatchPlan, share: Share, kind: type[P], first: int, rows: int, bad: list[BadPayload]
+    ) -> Iterator[Own[P]]:
+        """The items of a share that have a row among the `rows` from `first`, read one by one."""
         for span in share.spans:
             start, stop = max(span.row_in, first), min(span.row_in + span.rows_in, first + rows)
             if start < stop:
                 here, there = slice(start - first, stop - first), slice(start - span.row_in, stop - span.row_in)
-                yield self._payload(batch, span, bad), here, there
+                payload = self._payload(batch, span, bad)
+                assert isinstance(payload, kind), "what is read is of the kind that its module takes"
+                yield Own(payload, here, there)
 
     def _piece(self, layout: Layout, share: Share) -> slice:
         """The lane's input rows of this rank's context-parallel share."""
@@ -247,11 +231,9 @@ class Reader:
         self, images: Sequence[Laid], layout: Layout, share: Share, sizes: ImageSizes
     ) -> list[Laid] | None:
         """The images of this rank's context-parallel piece, counted from it, if all of the lane lie whole in one."""
-        piece = self._piece(layout, share)
-        rows = piece.stop - piece.start
-        ends = [(image.row - sizes.prefix, image.row + image.patches - 1) for image in images]
-        if layout.cp == 1 or any(start // rows != end // rows for start, end in ends):
+        if not _are_whole(((i.row - sizes.prefix, i.row + i.patches) for i in images), layout, share):
             return None
+        piece = self._piece(layout, share)
         return [Laid(i.grid, i.row - piece.start) for i in images if piece.start <= i.row < piece.stop]
 
     def _grid(self, batch: BatchPlan, span: Span) -> tuple[int, int]:
@@ -269,3 +251,9 @@ class Reader:
         if reason is not None:
             bad.append(BadPayload(document.source, document.index, str(reason)))
         return payload
+
+
+def _are_whole(ends: Iterable[tuple[int, int]], layout: Layout, share: Share) -> bool:
+    """Whether a lane has several context-parallel ranks and each item, rows from start to stop, lies whole on one."""
+    rows = share.rows_in // layout.cp
+    return layout.cp > 1 and all(start // rows == (stop - 1) // rows for start, stop in ends)

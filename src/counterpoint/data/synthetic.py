@@ -145,21 +145,18 @@ class SyntheticSource:
         mtp_depths: int = 0,
     ) -> None:
         kinds = {taker.kind for taker in settings.values()}
-        if IMAGE not in kinds and recipe.images_per_document != Constant(0) and recipe.without_images < 1:
-            raise DataError(
-                f"synthetic dataset {source}: it declares images, a modality without a module; add a vision "
-                "module and its edge, or set images_per_document to the constant 0."
-            )
-        if AUDIO not in kinds and recipe.audio_per_document != Constant(0) and recipe.without_audio < 1:
-            raise DataError(
-                f"synthetic dataset {source}: it declares clips, a modality without a module; add an audio "
-                "module and its edge, or set audio_per_document to the constant 0."
-            )
-        if FEATURES not in kinds and recipe.features_per_document != Constant(0) and recipe.without_features < 1:
-            raise DataError(
-                f"synthetic dataset {source}: it declares features, a modality without a module; add a module of kind "
-                "features and its edge, or set features_per_document to the constant 0."
-            )
+        declared = (
+            (IMAGE, "images", recipe.images_per_document, recipe.without_images, "a vision module"),
+            (AUDIO, "audio", recipe.audio_per_document, recipe.without_audio, "an audio module"),
+            (FEATURES, "features", recipe.features_per_document, recipe.without_features, "a module of kind features"),
+        )
+        for kind, key, number, without, remedy in declared:
+            if kind not in kinds and number != Constant(0) and without < 1:
+                what = "clips" if kind == AUDIO else key
+                raise DataError(
+                    f"synthetic dataset {source}: it declares {what}, a modality without a module; add {remedy} and "
+                    f"its edge, or set {key}_per_document to the constant 0."
+                )
         self.settings = settings
         self._recipe, self._source = recipe, source
         self._sequence_tokens, self._vocabulary, self._mtp_depths = sequence_tokens, vocabulary, mtp_depths

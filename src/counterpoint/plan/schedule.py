@@ -4,12 +4,11 @@ A builder is a policy by which the player lays the step out on a clock of unit c
 every program is a subsequence of it; the checker does not rely on that, it proves the programs.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from counterpoint.config.names import demand_free_name
 from counterpoint.config.training import SCHEDULES
-from counterpoint.errors import ConfigError
 from counterpoint.plan.action import Action
 from counterpoint.plan.graph import Node
 from counterpoint.plan.player import Policy, places, play
@@ -105,15 +104,7 @@ def register_schedule(name: str, builder: Builder) -> None:
 
     Every process that plans must register it: call it where the script that trains is imported.
     """
-    if not re.fullmatch(r"[a-z0-9_]+", name):
-        raise ConfigError(
-            f"register_schedule: got the name {name!r}, expected lowercase letters, digits and _; choose another"
-        )
-    if name in BUILDERS:
-        raise ConfigError(
-            f"register_schedule: got the name {name!r}, which is taken, expected none of {sorted(BUILDERS)}; choose "
-            "another"
-        )
+    demand_free_name("register_schedule", name, BUILDERS)
     BUILDERS[name] = builder
     SCHEDULES.append(name)
 

@@ -75,7 +75,9 @@ def run_rank(config: Config, plan: Plan, corpus: Corpus) -> None:
             open_run_folder(config, plan)
         timer = StepTimer(session.world.device)
         engine = Engine(config, plan, groups, (session.watchdog.enter, timer.observe))
-        reader = Reader(plan, session.world.rank, corpus.sources, dtype_of(config.training.precision.compute))
+        compute = dtype_of(config.training.precision.compute)
+        is_pinned = session.world.device.type == "cuda"
+        reader = Reader(plan, session.world.rank, corpus.sources, compute, is_pinned=is_pinned)
         recorder = RunRecorder(config, plan, groups, folder)
         saver = Saver(config, groups, folder)
         trainer = Trainer(config, engine, groups, corpus, reader, recorder, saver, session, timer)

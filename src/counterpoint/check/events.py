@@ -149,6 +149,7 @@ class _Walk:
         yield Run(action)
 
     def _reduce(self, action: Reduce) -> Iterator[Event]:
+        # It may begin in the backward right in front of it (`Schedule.reducing`): nothing stands between the two.
         # A stage that no microbatch reached has zero gradients on all ranks alike and communicates nothing.
         if action.node in self._computed:
             experts = ("edp",) if self._plan.has_experts(action.node) else ()

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from counterpoint.config.data import PreparedEntry, SyntheticEntry, evaluation_names, largest, smallest
 from counterpoint.config.graph import graph_problems
-from counterpoint.config.later import later_problems
 from counterpoint.config.models import ClipEncoderConfig, DecoderConfig, FeaturesConfig, ImageEncoderConfig
 from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import Config, Distribution
@@ -31,7 +30,6 @@ _LARGEST_SEED = 2**64 - 1
 def config_problems(config: Config) -> list[Problem]:
     """The problems of the config alone: ranks are the placement's part."""
     return [
-        *later_problems(config),
         *graph_problems(config),
         *(problem for name, module in config.modules.items() for problem in shape_problems(name, module)),
         *step_problems(config),

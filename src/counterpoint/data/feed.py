@@ -65,7 +65,8 @@ class StepInputs:
 class Reader:
     """Reads one rank's share of batch plans from the sources that their documents name.
 
-    Without `with_mtp` only the next token is to be predicted, as in evaluation.
+    Without `with_mtp` only the next token is to be predicted, as in evaluation. With `is_pinned` a GPU copies what was
+    read by itself, while the host goes on.
     """
 
     plan: Plan
@@ -73,6 +74,7 @@ class Reader:
     sources: Sequence[Source]
     dtype: torch.dtype
     with_mtp: bool = True
+    is_pinned: bool = False
 
     def read(self, batch: BatchPlan) -> StepInputs:
         """Build the inputs of a step; a bad payload is replaced and reported, never raised."""
@@ -83,7 +85,11 @@ class Reader:
                 if not batch.is_empty(module, microbatch):
                     share = lanes[self.plan.layouts[module].coordinate(self.rank).dp]
                     batches[module, microbatch] = self._batch(batch, module, share, bad)
-        return StepInputs(batch, batches, self._maps(batch), tuple(bad))
+        maps = self._maps(batch)
+        if self.is_pinned:
+            batches = {key: own.pinned() for key, own in batches.items()}
+            maps = {key: rows.pinned() for key, rows in maps.items()}
+        return StepInputs(batch, batches, maps, tuple(bad))
 
     def _maps(self, batch: BatchPlan) -> dict[tuple[Link, int], RowMap]:
         maps = {}

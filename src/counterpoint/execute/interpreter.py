@@ -25,11 +25,13 @@ class Interpreter:
         stages: Mapping[Node, Stage],
         bridge: Bridge,
         reduce: Callable[[Node], None],
+        begin_reduction: Callable[[Action], None],
         step: Callable[[], None],
         observers: tuple[Observer, ...],
     ) -> None:
         self._graph, self._microbatches, self._stages, self._bridge = graph, microbatches, stages, bridge
         self._reduce_node, self._take_step, self._observers = reduce, step, observers
+        self._begin_reduction = begin_reduction
         self._batches: Mapping[tuple[str, int], StageBatch] = {}
         self._live: frozenset[Action] = frozenset()
         self._rows: dict[Transfer, torch.Tensor] = {}
@@ -111,6 +113,7 @@ class Interpreter:
             placed = self._bridge.placed(transfer, stage.output_rows(microbatch, port))
             gradients[port] = gradients[port] + placed if port in gradients else placed
         is_split = Compute(node, Work.WEIGHT, microbatch) in self._live
+        self._begin_reduction(action)
         found = stage.backward(microbatch, gradients, is_split)
         given = (t for t in self._graph.gives(action, self._microbatches) if t in self._live)
         self._rows.update(zip(given, found, strict=True))

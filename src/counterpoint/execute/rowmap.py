@@ -1,6 +1,6 @@
 """This rank's side of a route: which of its rows go to whom, and where the rows that reach it belong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -40,6 +40,10 @@ class RowMap:
             self.receive_index.to(device, non_blocking=True),
             self.receive_counts,
         )
+
+    def pinned(self) -> "RowMap":
+        """The same map in memory from which a GPU copies by itself."""
+        return replace(self, send_index=self.send_index.pin_memory(), receive_index=self.receive_index.pin_memory())
 
 
 def _rows(intervals: list[tuple[int, int]]) -> torch.Tensor:

@@ -6,6 +6,7 @@ from typing import Any, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from counterpoint.models.attention_kernels import attend_evenly, attend_packed, has_packed
 from counterpoint.models.batch import Batch
 from counterpoint.models.exchange import Enter
 from counterpoint.models.linear import Linear, OutputLinear
@@ -56,12 +57,24 @@ class Attention(nn.Module):
         self.o = OutputLinear(heads * head_dim, hidden, bias=bias)
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
+        return self.leave(self.look(*self.project(rows, batch), batch))
+
+    def project(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (rows, heads, dim), and keys and values (rows, kv_heads, dim), turned by their positions."""
         inputs = self.enter(rows)
         queries = self.q_norm(self._split_heads(self.q(inputs)))
         keys = self.k_norm(self._split_heads(self.k(inputs)))
         values = self._split_heads(self.v(inputs))
         queries, keys = self.rotary(queries, keys, batch)
-        mixed = self.mix(queries, keys, values, self.sees(batch))
+        return queries, keys, values
+
+    def look(self, queries: Tensor, keys: Tensor, values: Tensor, batch: Batch) -> Tensor:
+        """What the rows of a document see of each other, (rows, heads, dim): the part that no compiler looks into."""
+        mixed: Tensor = self.mix(queries, keys, values, self.sees(batch))
+        return mixed
+
+    def leave(self, mixed: Tensor) -> Tensor:
+        """Heads side by side to rows (rows, hidden)."""
         out: Tensor = self.o(mixed.flatten(1))
         return out
 
@@ -84,10 +97,18 @@ class Mix(nn.Module):
 def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | Windows, *, causal: bool) -> Tensor:
     """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) of their own document.
 
-    Rows of no document come out as zeros. Without any document all three inputs still get gradients, of zero.
+    Rows of no document come out as zeros, or as what they see of each other. Without any document all three inputs
+    still get gradients, of zero.
     """
     if not segments.buckets:
         return queries * 0 + (keys.sum() + values.sum()) * 0
+    if isinstance(segments, Segments):
+        if segments.even:
+            even = (-1, segments.even)
+            q, k, v = (tensor.view(*even, *tensor.shape[1:]) for tensor in (queries, keys, values))
+            return attend_evenly(q, k, v, causal=causal).flatten(0, 1)
+        if segments.borders is not None and has_packed(queries):
+            return attend_packed(queries, keys, values, segments.borders, segments.longest, causal=causal)
     mixed = queries.new_zeros(queries.shape)
     for bucket in segments.buckets:
         padded = _attend_padded(bucket, bucket.pad(queries), bucket.pad(keys), bucket.pad(values), causal)

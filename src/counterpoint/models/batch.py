@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor, nn
 
+from counterpoint.models.movable import Movable
 from counterpoint.models.segments import Segments, Windows
 
 NO_TOKEN = -1
@@ -32,7 +32,7 @@ class Routing:
 
 
 @dataclass(frozen=True)
-class MtpInputs:
+class MtpInputs(Movable):
     """What one depth k of multi-token prediction reads of each row, from the row's own document.
 
     `ids` int64 (rows,) of the token k rows ahead, NO_TOKEN where there is none; `labels` int64 (rows,), the token that
@@ -43,15 +43,9 @@ class MtpInputs:
     labels: Tensor
     loss_denominator: float
 
-    def to(self, device: torch.device | str) -> "MtpInputs":
-        """The same on `device`."""
-        return replace(
-            self, ids=self.ids.to(device, non_blocking=True), labels=self.labels.to(device, non_blocking=True)
-        )
-
 
 @dataclass(frozen=True)
-class TextBatch:
+class TextBatch(Movable):
     """Packed documents of tokens.
 
     `ids` int64 (rows,) with NO_TOKEN at placeholders and padding; `positions` int64 (rows,), from 0 in each
@@ -76,17 +70,6 @@ class TextBatch:
     mtp: tuple[MtpInputs, ...] = ()
     mtp_losses: dict[int, Tensor] = field(default_factory=dict)
 
-    def to(self, device: torch.device | str) -> "TextBatch":
-        """The same batch on `device`; inserts are made there and stay as they are."""
-        return replace(
-            self,
-            ids=self.ids.to(device, non_blocking=True),
-            positions=self.positions.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            segments=self.segments.to(device),
-            mtp=tuple(depth.to(device) for depth in self.mtp),
-        )
-
     def with_inserts(
         self, inserts: tuple[Insert, ...], deep: Mapping[int, tuple[Insert, ...]] | None = None
     ) -> "TextBatch":
@@ -95,7 +78,7 @@ class TextBatch:
 
 
 @dataclass(frozen=True)
-class PatchBatch:
+class PatchBatch(Movable):
     """Packed images of patches.
 
     `patches` (rows, patch_dim); `coordinates` int64 (rows, 2), the (row, column) of each patch in its image;
@@ -115,22 +98,9 @@ class PatchBatch:
     windows: Windows = field(default_factory=lambda: Windows(()))
     images: tuple[tuple[int, int, int], ...] = ()
 
-    def to(self, device: torch.device | str) -> "PatchBatch":
-        """The same batch on `device`."""
-        return PatchBatch(
-            patches=self.patches.to(device, non_blocking=True),
-            coordinates=self.coordinates.to(device, non_blocking=True),
-            grids=self.grids.to(device, non_blocking=True),
-            prefix=self.prefix.to(device, non_blocking=True),
-            places=self.places.to(device, non_blocking=True),
-            segments=self.segments.to(device),
-            windows=self.windows.to(device),
-            images=self.images,
-        )
-
 
 @dataclass(frozen=True)
-class AudioBatch:
+class AudioBatch(Movable):
     """Packed clips; a row is made of a window of frames around its own.
 
     `frames` (rows, window, mels), zero where `filled` bool (rows, window) says that the clip has no frame; `positions`
@@ -142,18 +112,9 @@ class AudioBatch:
     positions: Tensor
     segments: Segments
 
-    def to(self, device: torch.device | str) -> "AudioBatch":
-        """The same batch on `device`."""
-        return AudioBatch(
-            frames=self.frames.to(device, non_blocking=True),
-            filled=self.filled.to(device, non_blocking=True),
-            positions=self.positions.to(device, non_blocking=True),
-            segments=self.segments.to(device),
-        )
-
 
 @dataclass(frozen=True)
-class GivenBatch:
+class GivenBatch(Movable):
     """Packed items whose rows were computed beforehand: `values` (rows, width) of this rank's own rows.
 
     `segments` describes every row of the lane.
@@ -162,13 +123,9 @@ class GivenBatch:
     values: Tensor
     segments: Segments
 
-    def to(self, device: torch.device | str) -> "GivenBatch":
-        """The same batch on `device`."""
-        return GivenBatch(self.values.to(device, non_blocking=True), self.segments.to(device))
-
 
 @dataclass(frozen=True)
-class FeatureBatch:
+class FeatureBatch(Movable):
     """Packed items whose rows other encoders made: `rows` rows of this rank, to which `inserts` are added.
 
     `segments` describes every row of the lane.
@@ -177,10 +134,6 @@ class FeatureBatch:
     rows: int
     segments: Segments
     inserts: tuple[Insert, ...] = ()
-
-    def to(self, device: torch.device | str) -> "FeatureBatch":
-        """The same batch on `device`; inserts are made there and stay as they are."""
-        return replace(self, segments=self.segments.to(device))
 
     def with_inserts(
         self, inserts: tuple[Insert, ...], deep: Mapping[int, tuple[Insert, ...]] | None = None

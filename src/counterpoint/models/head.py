@@ -4,29 +4,14 @@ from abc import ABC, abstractmethod
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.models.balance import attach
-from counterpoint.models.batch import NO_LABEL, TextBatch
+from counterpoint.models.batch import TextBatch
 from counterpoint.models.embedding import WordTable
 from counterpoint.models.exchange import Enter
+from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.models.multiply import Multiply
-
-
-def per_token(loss_sum: Tensor, denominator: float) -> Tensor:
-    """Divide a sum by the loss tokens of the global batch; without any, loss and gradients are zero."""
-    return loss_sum * (1.0 / denominator if denominator > 0 else 0.0)
-
-
-@final
-class CrossEntropySum(nn.Module):
-    """Sum of cross entropies over the rows with a label, in at least float32, divided by the denominator."""
-
-    def forward(self, logits: Tensor, labels: Tensor, denominator: float) -> Tensor:
-        """Reduce logits (rows, vocab) and labels int64 (rows,) to a scalar."""
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return per_token(F.cross_entropy(wide, labels, ignore_index=NO_LABEL, reduction="sum"), denominator)
 
 
 class VocabularyHead(nn.Module, ABC):
@@ -41,7 +26,7 @@ class VocabularyHead(nn.Module, ABC):
         self.mtp_weight = mtp_weight
         self.enter: nn.Module = Enter()
         self.multiply: nn.Module = Multiply()
-        self.loss: nn.Module = CrossEntropySum()
+        self.loss: nn.Module = LinearLoss()
 
     @abstractmethod
     def matrix(self) -> Tensor:
@@ -56,10 +41,13 @@ class VocabularyHead(nn.Module, ABC):
         """The loss of the batch, a scalar; those of further depths are noted in the batch."""
         main, *further = torch.split(rows, self.matrix().shape[1], dim=1)
         for number, (ahead, inputs) in enumerate(zip(further, batch.mtp, strict=True)):
-            term = self.loss(self.logits(ahead), inputs.labels, inputs.loss_denominator)
+            term = self._loss(ahead, inputs.labels, inputs.loss_denominator)
             batch.mtp_losses[number] = term.detach()
             main = attach(main, term * self.mtp_weight)
-        loss: Tensor = self.loss(self.logits(main), batch.labels, batch.loss_denominator)
+        return self._loss(main, batch.labels, batch.loss_denominator)
+
+    def _loss(self, rows: Tensor, labels: Tensor, denominator: float) -> Tensor:
+        loss: Tensor = self.loss(self.enter(rows), self.matrix(), labels, denominator)
         return loss
 
 

@@ -4,21 +4,30 @@ from typing import final
 
 from torch import Tensor, nn
 
+from counterpoint.models.attention import Attention
 from counterpoint.models.batch import Batch
 
 
 @final
 class AttentionLayer(nn.Module):
-    """rows + attention(norm(rows))."""
+    """rows + attention(norm(rows)); what comes before and after the core of attention is compiled where that is
+    asked for."""
 
-    def __init__(self, norm: nn.Module, attention: nn.Module) -> None:
+    def __init__(self, norm: nn.Module, attention: Attention) -> None:
         super().__init__()
         self.norm = norm
         self.attention = attention
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        mixed: Tensor = self.attention(self.norm(rows), batch)
-        return rows + mixed
+        return self.after(rows, self.attention.look(*self.before(rows, batch), batch))
+
+    def before(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values."""
+        return self.attention.project(self.norm(rows), batch)
+
+    def after(self, rows: Tensor, mixed: Tensor) -> Tensor:
+        """The layer's rows, from those that entered and what its attention saw."""
+        return rows + self.attention.leave(mixed)
 
 
 @final
@@ -65,12 +74,12 @@ class MoeLayer(nn.Module):
 
 @final
 class EncoderLayer(nn.Module):
-    """Attention, then MLP, each with its norm, its scale and its residual."""
+    """Attention, then MLP, each with its norm, its scale and its residual; compiled as an attention layer is."""
 
     def __init__(
         self,
         attention_norm: nn.Module,
-        attention: nn.Module,
+        attention: Attention,
         attention_scale: nn.Module,
         mlp_norm: nn.Module,
         mlp: nn.Module,
@@ -85,6 +94,14 @@ class EncoderLayer(nn.Module):
         self.mlp_scale = mlp_scale
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        attended: Tensor = rows + self.attention_scale(self.attention(self.attention_norm(rows), batch))
+        return self.after(rows, self.attention.look(*self.before(rows, batch), batch))
+
+    def before(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values."""
+        return self.attention.project(self.attention_norm(rows), batch)
+
+    def after(self, rows: Tensor, mixed: Tensor) -> Tensor:
+        """The layer's rows, from those that entered and what its attention saw."""
+        attended: Tensor = rows + self.attention_scale(self.attention.leave(mixed))
         out: Tensor = attended + self.mlp_scale(self.mlp(self.mlp_norm(attended)))
         return out

@@ -7,6 +7,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from counterpoint.models.movable import Movable
+
 _WIDEST_PADDING = 4
 """A padded bucket holds at most this many times the rows of its documents."""
 
@@ -15,7 +17,7 @@ _LONG = 1024
 
 
 @dataclass(frozen=True)
-class Bucket:
+class Bucket(Movable):
     """Documents of similar length that attention computes as one padded batch.
 
     `source` (n,) are their rows, `slots` (n,) the places of those rows in the flattened (documents, longest)
@@ -45,16 +47,6 @@ class Bucket:
             filled=None if even else torch.arange(longest)[None, :] < length[:, None],
         )
 
-    def to(self, device: torch.device | str) -> "Bucket":
-        """The same bucket with its tensors on `device`."""
-        return Bucket(
-            documents=self.documents,
-            longest=self.longest,
-            source=self.source.to(device, non_blocking=True),
-            slots=self.slots.to(device, non_blocking=True),
-            filled=None if self.filled is None else self.filled.to(device, non_blocking=True),
-        )
-
     def pad(self, rows: Tensor) -> Tensor:
         """Lay rows (rows, heads, dim) out as (documents, heads, longest, dim), zeros where nothing lies."""
         grid = rows.new_zeros((self.documents * self.longest, *rows.shape[1:]))
@@ -68,12 +60,13 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Segments:
+class Segments(Movable):
     """Documents that lie behind each other in `rows` rows, with gaps where `build` is given starts; what lies between
     and after them belongs to none.
 
     `document` int64 (rows in documents,) is the number of each row's document, `extents` int64 (documents,) are the
     lengths as a tensor. `own` are the documents of the process's own piece of the rows, where none crosses its borders.
+    Without gaps, `borders` int32 (documents + 2,) are the rows where documents begin and end, and the end of the rows.
     """
 
     lengths: tuple[int, ...]
@@ -82,6 +75,19 @@ class Segments:
     document: Tensor
     extents: Tensor
     own: "Segments | None" = None
+    borders: Tensor | None = None
+
+    @property
+    def even(self) -> int:
+        """The length of the documents if all have the same and fill the rows, else 0."""
+        length = self.lengths[0] if self.lengths else 0
+        is_even = self.borders is not None and length * len(self.lengths) == self.rows
+        return length if is_even and len(set(self.lengths)) == 1 else 0
+
+    @property
+    def longest(self) -> int:
+        """The rows of the longest document, or of what lies behind the last if that is longer."""
+        return max((*self.lengths, self.rows - sum(self.lengths)))
 
     @classmethod
     def build(
@@ -94,30 +100,21 @@ class Segments:
     ) -> "Segments":
         """Describe documents of the given lengths, zero allowed, which fit into `rows` rows."""
         assert sum(lengths) <= rows, f"documents of {sum(lengths)} rows in all do not fit into {rows} rows"
-        if starts is None:
-            starts = list(accumulate(lengths, initial=0))
+        gapless = list(accumulate(lengths, initial=0))
+        borders = torch.tensor([*gapless, rows], dtype=torch.int32) if starts is None else None
+        starts = gapless if starts is None else starts
         grouped = (
-            Bucket.build([torch.arange(starts[i], starts[i] + lengths[i]) for i in members]).to(device)
+            Bucket.build([torch.arange(starts[i], starts[i] + lengths[i]) for i in members])
             for members in _similar_lengths(lengths)
         )
         extents = torch.tensor(tuple(lengths), dtype=torch.int64)
         document = torch.arange(len(lengths)).repeat_interleave(extents)
-        return cls(tuple(lengths), rows, tuple(grouped), document.to(device), extents.to(device), own)
-
-    def to(self, device: torch.device | str) -> "Segments":
-        """The same segments with their index tensors on `device`."""
-        return Segments(
-            self.lengths,
-            self.rows,
-            tuple(bucket.to(device) for bucket in self.buckets),
-            self.document.to(device, non_blocking=True),
-            self.extents.to(device, non_blocking=True),
-            None if self.own is None else self.own.to(device),
-        )
+        built = cls(tuple(lengths), rows, tuple(grouped), document, extents, own, borders)
+        return built.to(device)
 
 
 @dataclass(frozen=True)
-class Windows:
+class Windows(Movable):
     """Groups of rows, anywhere in their documents, that see each other and nothing else; `own` is as in Segments."""
 
     buckets: tuple[Bucket, ...]
@@ -128,11 +125,6 @@ class Windows:
         """Describe groups of rows, int64 (length,) each, on the CPU."""
         members = _similar_lengths([len(rows) for rows in groups])
         return cls(tuple(Bucket.build([groups[i] for i in which]) for which in members), own)
-
-    def to(self, device: torch.device | str) -> "Windows":
-        """The same windows with their index tensors on `device`."""
-        own = None if self.own is None else self.own.to(device)
-        return Windows(tuple(bucket.to(device) for bucket in self.buckets), own)
 
 
 def _similar_lengths(lengths: Sequence[int]) -> list[list[int]]:

@@ -32,6 +32,7 @@ class RowExchange(nn.Module):
         self.operation = operation
         self.transpose = transpose
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, rows: Tensor) -> Tensor:
         out: Tensor = _Exchange.apply(rows, self.operation, self.transpose)  # type: ignore[no-untyped-call]
         return out

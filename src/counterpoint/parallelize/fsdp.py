@@ -1,6 +1,7 @@
 """Data parallelism of a stage: FSDP2 per part, gradients as sums, reduction as an action of its own.
 
-Backward never synchronises (design D7). FSDP2 has no public call that reduces gradients accumulated without
+Backward synchronises only if the reduce action stands right behind it (design D7): `begin_reduction` lets it start
+there, so that gradients travel while others are computed. FSDP2 has no public call that reduces gradients accumulated without
 synchronisation, so `reduce_gradients` runs its post-backward by hand, as torch's own pipelining does; this file is the
 only one that touches FSDP2's internals (`_get_fsdp_state`, `_fsdp_param_group`, `_root_post_backward_final_callback`,
 and of a parameter `unsharded_param`, `unsharded_accumulated_grad` and `reduce_dtype`, the same in torch 2.11 to 2.13).
@@ -85,6 +86,15 @@ def begin_accumulation(chain: nn.Module, reshard: bool) -> None:
     root.set_reshard_after_backward(reshard)
 
 
+def begin_reduction(chain: nn.Module) -> None:
+    """Make the backward that follows, the last of a step, sum each part's gradients over the mesh as soon as it has
+    them; `reduce_gradients` then finds the rest."""
+    root = _root(chain)
+    root.set_requires_gradient_sync(True)
+    root.set_is_last_backward(True)
+    root.set_reshard_after_backward(True)
+
+
 def reduce_gradients(chain: nn.Module, reached: bool) -> None:
     """Sum the accumulated gradients over the mesh into the sharded `.grad`, and reshard the parameters.
 
@@ -92,13 +102,10 @@ def reduce_gradients(chain: nn.Module, reached: bool) -> None:
     every gradient is zero and nothing is communicated.
     """
     if reached:
-        root = _root(chain)
-        root.set_requires_gradient_sync(True)
-        root.set_is_last_backward(True)
-        root.set_reshard_after_backward(True)
+        begin_reduction(chain)
         for group in reversed(_fsdp_groups(chain)):
             group.post_backward()
-        root._get_fsdp_state()._root_post_backward_final_callback()
+        _root(chain)._get_fsdp_state()._root_post_backward_final_callback()
     for parameter in chain.parameters():
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

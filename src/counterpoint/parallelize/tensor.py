@@ -26,13 +26,14 @@ from counterpoint.models.exchange import (
     StageLeave,
     WholeLane,
 )
-from counterpoint.models.head import CrossEntropySum, VocabularyHead
+from counterpoint.models.head import VocabularyHead
+from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.models.mamba import Mamba
 from counterpoint.models.relative import RelativeAttention
 from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
 from counterpoint.parallelize.custom import custom_roles, cut_custom_linears
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
-from counterpoint.parallelize.vocabulary import ShardedCrossEntropySum
+from counterpoint.parallelize.vocabulary import sharded_loss
 
 Role = Literal["outputs", "inputs", "words", "rows", "share", "expert", "whole"]
 """What becomes of a parameter: dim 0 is cut (`outputs`), dim 1 is cut (`inputs`), dim 0 is cut and padded
@@ -205,7 +206,7 @@ def _exchange_makers(
     vocabulary: dict[type[nn.Module], Callable[[], nn.Module]] = {
         Lookup: lambda: Lookup(words.first),
         LookupLeave: lambda: RowExchange(ranks.reduce_scatter, ranks.all_gather),
-        CrossEntropySum: lambda: ShardedCrossEntropySum(ranks, words.first, words.count),
+        LinearLoss: lambda: sharded_loss(ranks, words.first, words.count),
         WholeLane: lambda: RowExchange(ranks.all_gather, ranks.own_share),
         OwnShare: lambda: RowExchange(ranks.own_share, ranks.all_gather),
     }

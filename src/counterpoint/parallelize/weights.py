@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.models.multiply import (
     AddBias,
     GroupedMultiply,
@@ -92,6 +93,8 @@ def defer_weights(chain: nn.Module) -> WeightQueue:
     for name, module in list(chain.named_modules()):
         if type(module) in _DEFERRED:
             chain.set_submodule(name, _Deferred(_DEFERRED[type(module)], queue))
+        elif isinstance(module, LinearLoss):
+            module.offer = queue.offer
     return queue
 
 
@@ -104,6 +107,7 @@ class _Deferred(nn.Module):
         self.operation = operation
         self.queue = queue
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, *inputs: Tensor | None) -> Tensor:
         out: Tensor = self.operation.apply(*inputs, self.queue)  # type: ignore[no-untyped-call]
         return out

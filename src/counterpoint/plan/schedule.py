@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from counterpoint.config.names import demand_free_name
 from counterpoint.config.training import SCHEDULES
-from counterpoint.plan.action import Action
+from counterpoint.plan.action import Action, Compute, Reduce, Work
 from counterpoint.plan.graph import Node
 from counterpoint.plan.player import Policy, places, play
 from counterpoint.plan.stages import Stages, action_ranks
@@ -28,6 +28,16 @@ class Schedule:
     order: tuple[Action, ...]
     programs: dict[int, tuple[Action, ...]]
     bounds: Mapping[Node, int] = field(default_factory=dict)
+
+    @property
+    def reducing(self) -> frozenset[Action]:
+        """The backwards whose node is reduced right behind them on all ranks: the reduction may begin in them."""
+        pairs = zip(self.order, self.order[1:])
+        return frozenset(
+            action
+            for action, behind in pairs
+            if isinstance(action, Compute) and action.work is Work.BACKWARD and behind == Reduce(action.node)
+        )
 
     def keep(self, keeps: Callable[[Action], bool]) -> "Schedule":
         """The schedule without the actions that `keeps` rejects: erasing matched events (design D3)."""

@@ -16,12 +16,12 @@ from counterpoint.execute.groups import Groups
 from counterpoint.execute.interpreter import Interpreter, Observer
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.models.batch import TextBatch
-from counterpoint.parallelize.fsdp import begin_accumulation, release
-from counterpoint.plan.action import Action
+from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, release
+from counterpoint.plan.action import Action, Compute
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.sizes import DecoderSizes
-from counterpoint.train.optimizer import ModuleOptimizer, learning_rate
+from counterpoint.train.optimizer import Clipping, ModuleOptimizer, learning_rate
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.replica import Replica, build_replica, dtype_of
 from counterpoint.train.routing import RoutedStep
@@ -72,8 +72,10 @@ class Engine:
         self._bridge = Bridge(rank, plan, self._channels, device, dtype_of(config.training.precision.compute))
         stages = {node: replica.stage for node, replica in self.replicas.items()}
         self._interpreter = Interpreter(
-            plan.stages, plan.microbatches, stages, self._bridge, self._reduce, self._step, observers
+            plan.stages, plan.microbatches, stages, self._bridge, self._reduce, self._begin_reduction, self._step,
+            observers,
         )  # fmt: skip
+        self._reducing = plan.schedule.reducing
         self.optimizers = {
             module: ModuleOptimizer(config.modules[module].optimizer, parameters)
             for module in plan.graph.modules
@@ -180,6 +182,10 @@ class Engine:
     def _maps_on_device(self, maps: dict[MapKey, RowMap]) -> dict[MapKey, RowMap]:
         return {key: rows.to(self.device) for key, rows in maps.items()}
 
+    def _begin_reduction(self, action: Action) -> None:
+        if isinstance(action, Compute) and action in self._reducing:
+            begin_reduction(self.replicas[action.node].chain)
+
     def _reduce(self, node: Node) -> None:
         self.replicas[node].reduce(reached=node.module in self._reached)
 
@@ -209,25 +215,32 @@ class Engine:
             sums[_SCALARS + modules.index(replica.stage.node.module)] += replica.square_sum()
         dist.all_reduce(sums, group=world)
         counts = self._routed.counts(world)
-        loss, balance, mtp, stop, bad, *squares = sums.tolist()
-        norm = math.sqrt(sum(squares))
-        self._check_finite(loss + balance + mtp, dict(zip(modules, squares, strict=True)))
         if self.inspect is not None:
             self.inspect(tuple(parameter for parameter in self.parameters if parameter.is_trained))
-        clip = self._config.training.clip_norm
-        scale = 1.0 if clip is None or norm <= clip else clip / norm
         rates = {}
+        clipping = self._clipping(sums)
         for module in modules:
             config = self._config.modules[module].optimizer
             rates[module] = learning_rate(config, self.optimizer_step, self._config.training.steps)
             if module in self.optimizers:
-                self.optimizers[module].step(rates[module], scale)
+                self.optimizers[module].step(rates[module], clipping)
+        # The host waits for the step here and nowhere else, with the updates queued already.
+        loss, balance, mtp, stop, bad, *squares = sums.tolist()
+        norm = math.sqrt(sum(squares))
+        self._check_finite(loss + balance + mtp, dict(zip(modules, squares, strict=True)))
         self._routed.move_bias(counts)
         self._finish_frozen()
         self.optimizer_step += 1
         norms = {module: math.sqrt(square) for module, square in zip(modules, squares, strict=True)}
         mtp_loss = mtp if self._mtp_depths else None
         self._result = StepResult(loss, balance, mtp_loss, _load(counts), norm, norms, rates, stop > 0, int(bad))
+
+    def _clipping(self, sums: torch.Tensor) -> Clipping:
+        """How gradients are scaled, and whether anything is not finite, known on the device alone."""
+        clip = self._config.training.clip_norm
+        norm = sums[_SCALARS:].sum().sqrt()
+        scale = None if clip is None else clip / norm.clamp(min=clip)
+        return Clipping(scale, is_broken=~torch.isfinite(sums[:3].sum() + norm))
 
     def _finish_frozen(self) -> None:
         """What nothing reduces gives its gathered parameters back here."""
@@ -252,4 +265,5 @@ def _load(counts: dict[str, torch.Tensor]) -> float | None:
     """The most rows of an expert over the mean of its layer, in the most uneven layer."""
     if not counts:
         return None
-    return max(float(layer.max()) / max(float(layer.double().mean()), 1.0) for layer in counts.values())
+    loads = [layer.max() / layer.double().mean().clamp(min=1.0) for layer in counts.values()]
+    return float(torch.stack(loads).max())

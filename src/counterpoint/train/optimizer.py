@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
@@ -33,6 +34,15 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
     return config.lr * (schedule.minimum + (1.0 - schedule.minimum) * left)
 
 
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """What a step does with all gradients, as scalars on the device: multiply them by `scale`, float64, None for 1,
+    and update nothing if `is_broken`."""
+
+    scale: torch.Tensor | None
+    is_broken: torch.Tensor
+
+
 class ModuleOptimizer:
     """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) of one module's shards on this rank.
 
@@ -57,18 +67,20 @@ class ModuleOptimizer:
             torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True) if groups else None
         )
 
-    def step(self, lr: float, scale: float) -> None:
-        """Update with gradients multiplied by `scale`, then drop the gradients."""
+    def step(self, lr: float, clipping: Clipping) -> None:
+        """Update with scaled gradients, then drop the gradients; never waits for the device."""
         if self._adamw is None:
             return
         gradients = []
         for parameter, tensor in self._pairs:
             tensor.grad = parameter.gradient
             gradients.append(parameter.gradient)
-        if scale != 1.0:
-            torch._foreach_mul_(gradients, scale)
+        if clipping.scale is not None:
+            torch._foreach_mul_(gradients, clipping.scale.to(gradients[0].dtype))
         for group in self._adamw.param_groups:
             group["lr"] = lr
+        # The fused kernel leaves all as it was, its count of steps too, where this is 1.
+        self._adamw.found_inf = clipping.is_broken.float()  # type: ignore[attr-defined]
         self._adamw.step()
         for parameter, tensor in self._pairs:
             tensor.grad = None

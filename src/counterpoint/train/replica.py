@@ -11,6 +11,7 @@ from counterpoint.execute.stage import Stage
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize.blocks import Block, Cut, Sharding, block_of, cut_block
+from counterpoint.parallelize.compile import apply_compile
 from counterpoint.parallelize.context import apply_context_parallel
 from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.expert import ExpertRank, ExpertSharding, apply_expert_parallel
@@ -85,11 +86,12 @@ class Replica:
     def square_sum(self) -> torch.Tensor | float:
         """This rank's part of the squared gradient norm, each shard counted once over its replicas (design D18)."""
         shards = [p for p in self.trained if p.gradient.numel()]
-        if not shards:
-            return 0.0
-        norms = torch.stack(torch._foreach_norm([p.gradient.double() for p in shards]))
-        weights = torch.tensor([1.0 / p.replicas for p in shards], dtype=torch.float64)
-        return (norms.square() * weights.to(norms.device, non_blocking=True)).sum()
+        total: torch.Tensor | float = 0.0
+        for replicas in sorted({p.replicas for p in shards}):
+            alike = [p.gradient for p in shards if p.replicas == replicas]
+            norms = torch.stack(torch._foreach_norm(alike, dtype=torch.float64))
+            total = total + norms.square().sum() / replicas
+        return total
 
 
 def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Replica:
@@ -103,6 +105,8 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
     cutting = _cut(chain, layout, groups, has_experts=plan.has_experts(node))
     sizes = plan.sizes[node.module]
     _freeze(chain, config.modules[node.module].train, sizes)
+    if config.training.compile:
+        apply_compile(chain)
     apply_recompute(chain, plan.recomputed[node.module])
     weights = defer_weights(chain) if _splits(plan, node) else None
     expert_mesh = groups.expert_mesh(layout) if plan.has_experts(node) else None

@@ -253,7 +253,6 @@ LATER = [
     ("schedule.run_ahead=1", "schedule.run_ahead", "1", "an encoder with train: none", "freeze one"),
     ("schedule={encoder: first, buffer: 2}", "schedule.buffer", "2", "encoders run first", "leave it out"),
     ("schedule={kind: gpipe, buffer: 2}", "schedule.buffer", "2", "null, because gpipe keeps all", "leave it out"),
-    ("training.compile=true", "training.compile", "true", "false until", "leave"),
 ]
 
 BAD_ARGUMENTS = [

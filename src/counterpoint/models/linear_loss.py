@@ -1,0 +1,154 @@
+"""The last product and the loss in one: rows times words to a sum of cross entropies, some rows at a time.
+
+Scores of all rows never exist at once, and where gradients are wanted they are made on the way, of one product each; so
+no score is computed twice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from counterpoint.models.batch import NO_LABEL
+
+_SCORES_AT_ONCE = 2**28
+"""Rows times words of a piece: half a GiB in bfloat16; smaller pieces make slower products."""
+
+Offer = Callable[[Tensor, Callable[[], Tensor]], Tensor | None]
+"""What becomes of the gradient of a weight: it is returned, or None if it was left for later."""
+
+
+def _at_once(_weight: Tensor, gradient: Callable[[], Tensor]) -> Tensor | None:
+    return gradient()
+
+
+def _alone(statistics: Tensor) -> Tensor:
+    return statistics[None]
+
+
+@dataclass(frozen=True)
+class WordShare:
+    """Which words a matrix holds: those from `first` on, `words` of them, or as many as it has rows.
+
+    `gather` maps statistics (3, rows) to those of all shares (shares, 3, rows), the same on each.
+    """
+
+    first: int = 0
+    words: int | None = None
+    gather: Callable[[Tensor], Tensor] = _alone
+
+
+def statistics(scores: Tensor, labels: Tensor) -> Tensor:
+    """Of scores (rows, words) and labels counted from the first word, wide (3, rows): the largest score, the sum of
+    exponentials over its, and the score of the label, 0 where it is none of these words."""
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    largest = wide.amax(dim=1)
+    inside = (labels >= 0) & (labels < scores.shape[1])
+    target = wide.gather(1, labels.where(inside, 0)[:, None])[:, 0].where(inside, 0)
+    return torch.stack((largest, (wide - largest[:, None]).exp().sum(dim=1), target))
+
+
+def score_gradient(scores: Tensor, labels: Tensor, whole: Tensor, factor: Tensor) -> Tensor:
+    """The gradient of the scores, in their dtype; `whole` (rows,) are the logarithms of all words' exponentials, and
+    `factor` (rows,) what the loss of a row is multiplied by."""
+    wide = scores.to(whole.dtype)
+    is_label = torch.arange(scores.shape[1], device=scores.device) == labels[:, None]
+    return (((wide - whole[:, None]).exp() - is_label.to(wide.dtype)) * factor[:, None]).to(scores.dtype)
+
+
+@final
+class LinearLoss(nn.Module):
+    """Sum of the cross entropies of rows (rows, hidden) scored against words (words, hidden), in at least float32,
+    divided by the denominator; rows without a label count nothing. Without any loss token it and all gradients are 0.
+
+    `offer`, `statistics` and `score_gradient` may be replaced by what defers or compiles.
+    """
+
+    def __init__(self, share: WordShare | None = None) -> None:
+        super().__init__()
+        self.share = WordShare() if share is None else share
+        self.offer: Offer = _at_once
+        self.statistics: Callable[[Tensor, Tensor], Tensor] = statistics
+        self.score_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = score_gradient
+
+    def forward(self, rows: Tensor, matrix: Tensor, labels: Tensor, denominator: float) -> Tensor:
+        """Reduce rows, the words' matrix and labels int64 (rows,), NO_LABEL where there is no loss, to a scalar."""
+        scale = 1.0 / denominator if denominator > 0 else 0.0
+        loss: Tensor = _LinearLoss.apply(rows, matrix, labels, scale, self, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+        return loss
+
+
+@final
+class _LinearLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, matrix: Tensor, labels: Tensor, scale: float, module: LinearLoss, keep: bool
+    ) -> Tensor:
+        of_rows, of_matrix = (needed and keep for needed in ctx.needs_input_grad[:2])
+        pieces = _Pieces(module, matrix, scale, torch.empty_like(rows) if of_rows else None, of_matrix)
+        at_once = max(1, _SCORES_AT_ONCE // max(1, matrix.shape[0]))
+        starts = range(0, rows.shape[0], at_once)
+        terms = [pieces.run(rows[at : at + at_once], labels[at : at + at_once], at) for at in starts]
+        ctx.module, ctx.matrix = module, matrix
+        ctx.save_for_backward(pieces.of_rows, pieces.of_matrix)
+        if not terms:
+            return rows.new_zeros((), dtype=torch.promote_types(rows.dtype, torch.float32))
+        return torch.stack(terms).sum() * scale
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        of_rows, of_matrix = ctx.saved_tensors
+        factor = gradients[0]
+        if of_rows is not None:
+            of_rows = of_rows * factor.to(of_rows.dtype)
+        if of_matrix is not None:
+            whole = of_matrix
+            of_matrix = ctx.module.offer(ctx.matrix, lambda: (whole * factor).to(ctx.matrix.dtype))
+        return of_rows, of_matrix, None, None, None, None
+
+
+class _Pieces:
+    """The gradients that grow piece by piece: of rows in place, of the matrix as a sum in at least float32."""
+
+    def __init__(self, module: LinearLoss, matrix: Tensor, scale: float, of_rows: Tensor | None, has_matrix: bool):
+        self._module, self._matrix, self._scale = module, matrix, scale
+        self._words = matrix if module.share.words is None else matrix[: module.share.words]
+        self.of_rows = of_rows
+        wide = torch.promote_types(matrix.dtype, torch.float32)
+        self.of_matrix = matrix.new_zeros(matrix.shape, dtype=wide) if has_matrix else None
+
+    def run(self, rows: Tensor, labels: Tensor, at: int) -> Tensor:
+        """The loss of some rows, the first of which is number `at`, not yet scaled; their gradients are added."""
+        share = self._module.share
+        scores, own = F.linear(rows, self._words), labels - share.first
+        largest, sums, targets = share.gather(self._statistics(scores, own)).unbind(1)
+        most = largest.amax(dim=0)
+        whole = (sums * (largest - most).exp()).sum(dim=0).log() + most
+        counted = labels != NO_LABEL
+        if self.of_rows is not None or self.of_matrix is not None:
+            factor = counted.to(whole.dtype) * self._scale
+            gradient = self._module.score_gradient(scores, own, whole, factor)
+            del scores
+            self._add(gradient, rows, at)
+        return (whole - targets.sum(dim=0)).where(counted, 0).sum()
+
+    def _statistics(self, scores: Tensor, labels: Tensor) -> Tensor:
+        if scores.shape[1]:
+            return self._module.statistics(scores, labels)
+        # A share may hold padding only: no word, so no exponential.
+        none = scores.new_zeros((3, scores.shape[0]), dtype=torch.promote_types(scores.dtype, torch.float32))
+        none[0] = torch.finfo(none.dtype).min
+        return none
+
+    def _add(self, gradient: Tensor, rows: Tensor, at: int) -> None:
+        if self.of_rows is not None:
+            torch.mm(gradient, self._words, out=self.of_rows[at : at + rows.shape[0]])
+        if self.of_matrix is not None:
+            own = self.of_matrix[: self._words.shape[0]]
+            if own.is_cuda and own.dtype != rows.dtype:
+                torch.addmm(own, gradient.t(), rows, out_dtype=own.dtype, out=own)
+            else:
+                own.addmm_(gradient.t(), rows) if own.dtype == rows.dtype else own.add_(gradient.t() @ rows)

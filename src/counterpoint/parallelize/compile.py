@@ -1,0 +1,53 @@
+"""Compilation: what a layer does between two exchanges or kernels of its own becomes a few fused kernels.
+
+Only functions of rows are compiled, so hooks of FSDP2, recomputation and attention's kernels stay outside. All layers
+of a kind share one compiled function: a first one for the sizes that come first, and one for any number of rows if
+others follow.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from counterpoint.models.chain import Chain
+from counterpoint.models.layers import AttentionLayer, EncoderLayer, MlpLayer
+from counterpoint.models.linear_loss import LinearLoss
+from counterpoint.models.projector import Projector
+
+_REGIONS: Mapping[type[nn.Module], tuple[str, ...]] = {
+    AttentionLayer: ("before", "after"),
+    EncoderLayer: ("before", "after"),
+    MlpLayer: ("forward",),
+    Projector: ("forward",),
+    LinearLoss: ("statistics", "score_gradient"),
+}
+"""The functions of each kind of module that are compiled."""
+
+_VARIANTS = 64
+"""Of one function, over all modules that share it: sizes, dtypes, with and without gradients."""
+
+
+def apply_compile(chain: Chain) -> None:
+    """Compile the regions of a chain, in place; nothing is compiled before rows come.
+
+    Comes after tensor and context parallelism and before recomputation, which runs the compiled functions again, and
+    FSDP2. Names of parameters stay as they are.
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
+    for module in chain.modules():
+        for region in _REGIONS.get(type(module), ()):
+            setattr(module, region, _Compiled(getattr(module, region)))
+
+
+@final
+class _Compiled:
+    """A function whose first argument is rows; a compiler would make variants for 0 and 1, which run as they are."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._plain = function
+        self._compiled = torch.compile(function)
+
+    def __call__(self, rows: Tensor, *others: Any) -> Any:
+        return (self._compiled if rows.shape[0] > 1 else self._plain)(rows, *others)

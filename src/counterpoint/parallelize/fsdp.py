@@ -1,10 +1,11 @@
 """Data parallelism of a stage: FSDP2 per part, gradients as sums, reduction as an action of its own.
 
 Backward synchronises only if the reduce action stands right behind it (design D7): `begin_reduction` lets it start
-there, so that gradients travel while others are computed. FSDP2 has no public call that reduces gradients accumulated without
-synchronisation, so `reduce_gradients` runs its post-backward by hand, as torch's own pipelining does; this file is the
-only one that touches FSDP2's internals (`_get_fsdp_state`, `_fsdp_param_group`, `_root_post_backward_final_callback`,
-and of a parameter `unsharded_param`, `unsharded_accumulated_grad` and `reduce_dtype`, the same in torch 2.11 to 2.13).
+there, so that gradients travel while others are computed. FSDP2 has no public call that reduces gradients accumulated
+without synchronisation, so `reduce_gradients` runs its post-backward by hand, as torch's own pipelining does; this file
+is the only one that touches FSDP2's internals (`_get_fsdp_state`, `_fsdp_param_group`,
+`_root_post_backward_final_callback`, and of a parameter `unsharded_param`, `unsharded_accumulated_grad` and
+`reduce_dtype`, the same in torch 2.11 to 2.13).
 """
 
 from dataclasses import dataclass

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import final
 
 import torch
 import torch.distributed as dist
@@ -53,6 +55,27 @@ class StepResult:
     bad: int
 
 
+@final
+class LaunchedStep:
+    """A step whose work is queued, its update included."""
+
+    def __init__(self, scalars: torch.Tensor, read: Callable[[list[float]], StepResult]) -> None:
+        self._read = read
+        self._scalars, self._copied = scalars, None
+        if scalars.is_cuda:
+            self._scalars = torch.empty(scalars.shape, dtype=scalars.dtype, pin_memory=True)
+            self._scalars.copy_(scalars, non_blocking=True)
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
+
+    def result(self) -> StepResult:
+        """Wait for the step and for nothing behind it; raises RunError if the loss or a gradient is not finite, in
+        which case it updated nothing."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._read(self._scalars.tolist())
+
+
 class Engine:
     """Executes batch plans of one plan on one rank. All ranks of the plan call the same methods in the same order."""
 
@@ -89,7 +112,7 @@ class Engine:
         self.inspect: Inspector | None = None
         self.wants_stop = False
         self._bad = 0
-        self._result: StepResult | None = None
+        self._launched: LaunchedStep | None = None
         self._batches: dict[tuple[str, int], ModuleBatch] = {}
 
     @property
@@ -118,7 +141,11 @@ class Engine:
         return self._interpreter.steps_ahead
 
     def train_step(self, inputs: StepInputs, ahead: StepInputs | None = None) -> StepResult:
-        """Run one training step; raises RunError, before any update, if the loss or a gradient is not finite.
+        """Run one training step and wait for it; otherwise as `launch_step`."""
+        return self.launch_step(inputs, ahead).result()
+
+    def launch_step(self, inputs: StepInputs, ahead: StepInputs | None = None) -> LaunchedStep:
+        """Queue one training step; a GPU is still at it when this returns, and the next may be launched meanwhile.
 
         `ahead` are the inputs of the step that modules which run ahead compute meanwhile, None behind the last.
         """
@@ -126,8 +153,8 @@ class Engine:
         self._bad = len(inputs.bad)
         program = self._begin(inputs, ahead)
         self._interpreter.run(program, self._batches, inputs.batch.step)
-        assert self._result is not None, "every program ends with the step action"
-        return self._result
+        assert self._launched is not None, "every program ends with the step action"
+        return self._launched
 
     def run_ahead(self, inputs: StepInputs) -> None:
         """Compute what the step of these inputs is to find ready, and nothing else: the way into training."""
@@ -224,16 +251,20 @@ class Engine:
             rates[module] = learning_rate(config, self.optimizer_step, self._config.training.steps)
             if module in self.optimizers:
                 self.optimizers[module].step(rates[module], clipping)
-        # The host waits for the step here and nowhere else, with the updates queued already.
-        loss, balance, mtp, stop, bad, *squares = sums.tolist()
-        norm = math.sqrt(sum(squares))
-        self._check_finite(loss + balance + mtp, dict(zip(modules, squares, strict=True)))
-        self._routed.move_bias(counts)
+        self._routed.move_bias(counts, clipping.is_broken)
         self._finish_frozen()
+        read = partial(self._read, self.optimizer_step, rates)
+        self._launched = LaunchedStep(torch.cat((_load(counts, self.device), sums)), read)
         self.optimizer_step += 1
+
+    def _read(self, step: int, rates: dict[str, float], scalars: list[float]) -> StepResult:
+        load, loss, balance, mtp, stop, bad, *squares = scalars
+        modules = self.plan.graph.modules
+        norm = math.sqrt(sum(squares))
+        _check_finite(step, loss + balance + mtp, dict(zip(modules, squares, strict=True)))
         norms = {module: math.sqrt(square) for module, square in zip(modules, squares, strict=True)}
-        mtp_loss = mtp if self._mtp_depths else None
-        self._result = StepResult(loss, balance, mtp_loss, _load(counts), norm, norms, rates, stop > 0, int(bad))
+        mtp_loss, expert_load = (mtp if self._mtp_depths else None), (load if load > 0 else None)
+        return StepResult(loss, balance, mtp_loss, expert_load, norm, norms, rates, stop > 0, int(bad))
 
     def _clipping(self, sums: torch.Tensor) -> Clipping:
         """How gradients are scaled, and whether anything is not finite, known on the device alone."""
@@ -250,20 +281,21 @@ class Engine:
                 replica.reduce(reached=stages.has_backward(node) and node.module in self._reached)
                 release(replica.chain)
 
-    def _check_finite(self, loss: float, squares: dict[str, float]) -> None:
-        broken = [f"the gradient of {module}" for module, square in squares.items() if not math.isfinite(square)]
-        if not math.isfinite(loss):
-            broken.insert(0, "the loss")
-        if broken:
-            raise RunError(
-                f"step {self.optimizer_step}: {' and '.join(broken)} is not finite, nothing was updated; resume from "
-                "the last checkpoint with a lower learning rate, a lower training.clip_norm or float32 precision"
-            )
+
+def _check_finite(step: int, loss: float, squares: dict[str, float]) -> None:
+    broken = [f"the gradient of {module}" for module, square in squares.items() if not math.isfinite(square)]
+    if not math.isfinite(loss):
+        broken.insert(0, "the loss")
+    if broken:
+        raise RunError(
+            f"step {step}: {' and '.join(broken)} is not finite, nothing was updated; resume from the last checkpoint "
+            "with a lower learning rate, a lower training.clip_norm or float32 precision"
+        )
 
 
-def _load(counts: dict[str, torch.Tensor]) -> float | None:
-    """The most rows of an expert over the mean of its layer, in the most uneven layer."""
+def _load(counts: dict[str, torch.Tensor], device: torch.device) -> torch.Tensor:
+    """The most rows of an expert over the mean of its layer, in the most uneven layer: float64 (1,), 0 without any."""
     if not counts:
-        return None
+        return torch.zeros(1, dtype=torch.float64, device=device)
     loads = [layer.max() / layer.double().mean().clamp(min=1.0) for layer in counts.values()]
-    return float(torch.stack(loads).max())
+    return torch.stack(loads).max()[None]

@@ -22,7 +22,7 @@ from counterpoint.execute.groups import Groups
 from counterpoint.execute.session import Session
 from counterpoint.launch import SignalledError
 from counterpoint.train.checkpoint import TrainingState
-from counterpoint.train.engine import Engine, StepResult
+from counterpoint.train.engine import Engine, LaunchedStep, StepResult
 from counterpoint.train.saving import Saver
 from counterpoint.train.timing import StepTimer, write_timeline
 
@@ -80,22 +80,25 @@ class Trainer:
         steps = self._config.training.steps
         timed = min(state.data_step + _TIMED_STEP, steps - 1)
         upcoming: deque[StepInputs] = deque()
+        launched: deque[tuple[int, StepInputs, LaunchedStep]] = deque()
         for step in range(state.data_step, steps):
             self._fill(upcoming, feed, step)
             inputs, ahead = upcoming[0], self._ahead_of(upcoming)
             self._engine.wants_stop = self._signal is not None
-            result = self._timed(step, inputs, ahead) if step == timed else self._engine.train_step(inputs, ahead)
+            launch = self._timed if step == timed else self._launch
+            launched.append((step, inputs, launch(step, inputs, ahead)))
             upcoming.popleft()
-            done = step + 1
-            self._recorder.step(done, result, inputs)
-            if result.bad:
-                self._exclude(step, inputs)
+            # A GPU goes on with this step while the one before it is read.
+            self._read_results(launched, but=1)
             self._saver.poll()
-            self._stopped = result.stop
+            done = step + 1
             is_saved = _due(done, self._config.checkpoint.every_steps) or done == steps or self._stopped
+            is_evaluated = _due(done, self._config.evaluation.every_steps) or done == steps
+            if is_saved or is_evaluated:
+                self._read_results(launched)
             if is_saved:
                 self._save(done)
-            if _due(done, self._config.evaluation.every_steps) or (done == steps and self._corpus.evaluation):
+            if is_evaluated and self._corpus.evaluation:
                 self._evaluate(done)
             if self._stopped:
                 if not is_saved:
@@ -105,6 +108,16 @@ class Trainer:
         self._saver.finish()
         if self._stopped:
             raise SignalledError(self._signal or signal.SIGTERM)
+
+    def _read_results(self, launched: deque[tuple[int, StepInputs, LaunchedStep]], but: int = 0) -> None:
+        """Wait for all launched steps but the newest ones, and record them."""
+        while len(launched) > but:
+            step, inputs, pending = launched.popleft()
+            result = pending.result()
+            self._recorder.step(step + 1, result, inputs)
+            if result.bad:
+                self._exclude(step, inputs)
+            self._stopped = self._stopped or result.stop
 
     @property
     def _depth(self) -> int:
@@ -130,20 +143,24 @@ class Trainer:
         self._session.watchdog.enter(f"step {done - 1}: checkpoint", self._session.checkpoint_limit)
         self._saver.save(self._engine, done, tuple(self._corpus.order.exclusions))
 
-    def _timed(self, step: int, inputs: StepInputs, ahead: StepInputs | None) -> StepResult:
+    def _launch(self, _step: int, inputs: StepInputs, ahead: StepInputs | None) -> LaunchedStep:
+        return self._engine.launch_step(inputs, ahead)
+
+    def _timed(self, step: int, inputs: StepInputs, ahead: StepInputs | None) -> LaunchedStep:
         """A step whose actions are timed for the report."""
         self._timer.begin()
-        result = self._engine.train_step(inputs, ahead)
+        launched = self._engine.launch_step(inputs, ahead)
         actions, group = self._timer.end(), self._groups.control
         assert group is not None, "only active ranks train"
         write_timeline(Path(self._config.run.dir), step + 1, actions, group, self._session.world.rank)
-        return result
+        return launched
 
     def _exclude(self, step: int, inputs: StepInputs) -> None:
         """All ranks learn which payloads were bad and leave those documents out, from the first step not yet read."""
         bad = self._gathered(inputs.bad)
         self._recorder.bad(step + 1, bad)
-        first = step + self._depth + STEPS_AHEAD + 1
+        # While a step is read the next one is launched, which has begun to read those ahead of it.
+        first = step + 1 + self._depth + STEPS_AHEAD + 1
         self._corpus = self._corpus.without(Exclusion(p.source, p.index, first) for p in bad)
 
     def _gathered(self, bad: Sequence[BadPayload]) -> list[BadPayload]:

@@ -47,12 +47,12 @@ class RoutedStep:
         dist.all_reduce(total, group=group)
         return dict(zip(self._keys, torch.split(total, list(self._keys.values())), strict=True))
 
-    def move_bias(self, counts: Mapping[str, torch.Tensor]) -> None:
-        """Update the expert bias of this rank's layers whose router is trained, once a step."""
+    def move_bias(self, counts: Mapping[str, torch.Tensor], is_broken: torch.Tensor) -> None:
+        """Update the expert bias of this rank's layers whose router is trained, once a step, unless it is broken."""
         for key, moe in self._layers.items():
             bias, rate = moe.router.bias, moe.sizes.bias_rate
             if bias is not None and rate is not None and moe.router.weight.requires_grad:
-                bias.copy_(next_bias(bias, counts[key], rate))
+                bias.copy_(torch.where(is_broken, bias, next_bias(bias, counts[key], rate)))
 
     def _having(self, moe: Moe) -> list[TextBatch]:
         return [batch for batch in self._batches if moe in batch.routed]

@@ -8,7 +8,7 @@ from torch import nn
 
 from counterpoint.config.schema import OptimizerConfig
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.train.optimizer import ModuleOptimizer, is_exempt, learning_rate
+from counterpoint.train.optimizer import Clipping, ModuleOptimizer, is_exempt, learning_rate
 from counterpoint.train.parameters import LocalParameter
 
 SHAPES = {"layers.0.mlp.up.weight": (5, 3), "layers.0.mlp.up.bias": (5,), "norm.weight": (3,), "embed.weight": (7, 3)}
@@ -51,6 +51,19 @@ def test_it_continues_from_moments_and_step() -> None:
     assert [name for name in SHAPES if not torch.equal(whole[name].value, parts[name].value)] == []
 
 
+def test_a_broken_step_leaves_all_as_it_was() -> None:
+    parameters, untouched = _parameters(), _parameters()
+    optimizer, other = ModuleOptimizer(CONFIG, parameters.values()), ModuleOptimizer(CONFIG, untouched.values())
+    for name, gradient in _gradients(0).items():
+        parameters[name].parameter.grad = gradient * torch.nan
+    optimizer.step(1e-2, _clipping(1.0, is_broken=True))
+    assert [name for name in SHAPES if not torch.equal(parameters[name].value, untouched[name].value)] == []
+    # Its count of steps too: the next update is the first.
+    _update(optimizer, parameters, _gradients(1), 1e-2, 1.0)
+    _update(other, untouched, _gradients(1), 1e-2, 1.0)
+    assert [name for name in SHAPES if not torch.equal(parameters[name].value, untouched[name].value)] == []
+
+
 def test_moments_exist_before_the_first_step() -> None:
     moments = list(ModuleOptimizer(CONFIG, _parameters().values()).moments())
     assert len(moments) == 2 * len(SHAPES)
@@ -59,7 +72,7 @@ def test_moments_exist_before_the_first_step() -> None:
 
 def test_a_rank_without_elements_takes_part_with_nothing() -> None:
     optimizer = ModuleOptimizer(CONFIG, [])
-    optimizer.step(1e-2, 1.0)
+    optimizer.step(1e-2, _clipping(1.0))
     assert list(optimizer.moments()) == []
 
 
@@ -133,7 +146,11 @@ def _update(
 ) -> None:
     for name, gradient in gradients.items():
         parameters[name].parameter.grad = gradient.clone()
-    optimizer.step(rate, scale)
+    optimizer.step(rate, _clipping(scale))
+
+
+def _clipping(scale: float, is_broken: bool = False) -> Clipping:
+    return Clipping(torch.tensor(scale, dtype=torch.float64), torch.tensor(is_broken))
 
 
 def _plain_adamw(parameters: dict[str, LocalParameter]) -> torch.optim.AdamW:

@@ -1,0 +1,166 @@
+"""Timing and profiling of runs that are built side by side, in blocks of steps that alternate."""
+
+import statistics
+import warnings
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.profiler import ProfilerActivity, profile
+
+from .kernels import host_synchronisations, spans_of, step_breakdown
+from .runs import Ours, Run, allocated
+from .stick import TINY, StepTimer, sync
+
+LEAST_FREE = 0.25
+"""Share of a GPU's memory below which what a block leaves in the allocator's cache is given back."""
+
+PROFILED_STEPS = 2
+"""The last one is looked at; the first lets the host get as far ahead as it is in training."""
+
+HOST_STEPS = 5
+_LINES = 60
+
+
+@dataclass(slots=True)
+class Record:
+    """What one rank saw of a run; `numbers` counts its steps, so that all runs draw the same ones."""
+
+    seconds: list[float] = field(default_factory=list)
+    blocks: list[float] = field(default_factory=list)
+    step_bytes: int = 0
+    cuda_allocations: int = 0
+    numbers: int = 0
+    losses: tuple[float, float] = (0.0, 0.0)
+    facts: dict[str, Any] = field(default_factory=dict)
+    bridge: dict[str, int] = field(default_factory=dict)
+    profile: dict[str, Any] = field(default_factory=dict)
+
+
+def warm_up(run: Run, record: Record, steps: int) -> None:
+    """Build a run and let it settle, untimed."""
+    run.build()
+    with run.context():
+        for _ in range(steps):
+            _advance(run, record)
+    sync()
+    record.facts = run.facts()
+    if isinstance(run, Ours):
+        record.bridge = run.bridge_bytes()
+    record.losses = run.losses()
+
+
+def time_block(run: Run, record: Record, steps: int, control: dist.ProcessGroup) -> None:
+    """One step that is not timed, then `steps` that are, all without waiting for the device in between."""
+    sync()
+    dist.barrier(control)
+    before = allocated()
+    if not TINY:
+        torch.cuda.reset_peak_memory_stats()
+    timer = StepTimer()
+    with run.context():
+        _advance(run, record)
+        allocations = _cuda_allocations()
+        timer.mark()
+        for _ in range(steps):
+            _advance(run, record)
+            timer.mark()
+        seconds = timer.seconds()
+    record.seconds += seconds
+    record.blocks.append(sum(seconds) / steps)
+    record.cuda_allocations += _cuda_allocations() - allocations
+    record.losses = run.losses()
+    if not TINY:
+        record.step_bytes = max(record.step_bytes, torch.cuda.max_memory_allocated() - before)
+        free, total = torch.cuda.mem_get_info()
+        if free < LEAST_FREE * total:
+            torch.cuda.empty_cache()
+
+
+def profile_run(run: Run, record: Record, control: dist.ProcessGroup) -> None:
+    """A step under the profiler, the places at which the host waits, and the host's own time."""
+    sync()
+    dist.barrier(control)
+    activity = ProfilerActivity.CPU if TINY else ProfilerActivity.CUDA
+    with run.context(), profile(activities=[activity], acc_events=True) as profiler:
+        for _ in range(PROFILED_STEPS):
+            _mark()
+            _advance(run, record)
+        _mark()
+        sync()
+    events = list(profiler.profiler.kineto_results.events())
+    cuda = torch.autograd.DeviceType.CUDA
+    breakdown = step_breakdown(spans_of(events, True, cuda))
+    found = {} if breakdown is None else asdict(breakdown)
+    found["host_synchronisations"] = host_synchronisations(spans_of(events, False, cuda), PROFILED_STEPS)
+    found["waits_at"] = _waits_at(run, record)
+    if isinstance(run, Ours):
+        found["host_seconds"] = run.host_seconds(HOST_STEPS, sync)
+    record.profile = found
+
+
+def write_profile(path: Path, name: str, ranks: list[Record], modules: list[tuple[str, ...]], step: float) -> None:
+    """A page of at most 60 lines: each rank's step, then the kernels of one rank for each set of modules."""
+    lines = [f"{name}: {step * 1e3:.1f} ms a step without the profiler"]
+    lines += [_rank_line(number, record.profile) for number, record in enumerate(ranks)]
+    waits = sum((Counter(record.profile["waits_at"]) for record in ranks), Counter[str]())
+    lines += [f"host waits at {place}: {count} on {len(ranks)} ranks" for place, count in waits.most_common(6)]
+    hosts = [record.profile["host_seconds"] for record in ranks if "host_seconds" in record.profile]
+    host = [statistics.median(seconds) for seconds in hosts]
+    if host:
+        lines.append(f"interpreter and bridge on the host: {max(host) * 1e3:.2f} ms, {max(host) / step:.2%} of a step")
+    shown = sorted({modules.index(held) for held in modules})
+    each = (_LINES - len(lines)) // len(shown) - 1
+    for number in shown:
+        table = ranks[number].profile.get("table", ())
+        lines.append(f"rank {number} ({', '.join(modules[number])}), ms, calls, share of the step, kernel")
+        window = ranks[number].profile.get("window", 0.0)
+        lines += [f"{s * 1e3:9.3f} {calls:6} {s / window:6.1%}  {kernel[:110]}" for s, calls, kernel in table[:each]]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _rank_line(number: int, found: dict[str, Any]) -> str:
+    waits = ", ".join(f"{count:g} {name}" for name, count in found["host_synchronisations"].items()) or "none"
+    if "window" not in found:
+        return f"rank {number}: no kernels; host synchronisations: {waits}"
+    window = found["window"]
+    return (
+        f"rank {number}: {window * 1e3:.1f} ms, busy {found['compute'] / window:.1%}, "
+        f"NCCL {found['nccl'] * 1e3:.1f} ms, exposed {found['exposed'] * 1e3:.1f} ms "
+        f"(transfers {found['exposed_transfers'] * 1e3:.1f}), idle {found['idle'] * 1e3:.1f} ms, "
+        f"{found['kernels']} + {found['nccl_kernels']} NCCL kernels; host synchronisations: {waits}"
+    )
+
+
+def _waits_at(run: Run, record: Record) -> dict[str, int]:
+    """The lines at which a step makes the host wait, as torch notes them."""
+    if TINY:
+        return {}
+    sync()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught, run.context():
+            warnings.simplefilter("always")
+            _advance(run, record)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    sync()
+    places = [f"{'/'.join(Path(w.filename).parts[-3:])}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)]
+    return dict(Counter(places))
+
+
+def _advance(run: Run, record: Record) -> None:
+    run.step(record.numbers)
+    record.numbers += 1
+
+
+def _mark() -> None:
+    if not TINY:
+        torch.cuda._sleep(1000)
+
+
+def _cuda_allocations() -> int:
+    return 0 if TINY else int(torch.cuda.memory_stats().get("num_device_alloc", 0))

@@ -19,7 +19,7 @@ from counterpoint.execute.stage import Stage
 from counterpoint.plan.action import Action, Step
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.setup import prepare_run
-from counterpoint.train.engine import Engine
+from counterpoint.train.engine import Engine, LaunchedStep
 from counterpoint.train.replica import Replica, dtype_of
 
 from .settings import PATCH, Cut, Setting, Workload, counts_of
@@ -83,13 +83,15 @@ class Ours:
         self._groups = make_groups(world, self.plan.communicators, self.plan.placement.active, cache)
         counts = counts_of(setting, workload, draws, self.samples)
         self._source = DrawnSource(item_settings(self.config), counts, workload.side)
-        self._reader = Reader(self.plan, world.rank, (self._source,), dtype_of(self.config.training.precision.compute))
+        compute = dtype_of(self.config.training.precision.compute)
+        self._reader = Reader(self.plan, world.rank, (self._source,), compute, is_pinned=not TINY)
         self._inputs = [] if fed else [self._resident(self._read(step)) for step in range(len(counts))]
         self._feed: Prefetcher | None = None
         self._engine: Engine | None = None
         self._rank = world.rank
         self._batch: BatchPlan | None = None
         self._losses: list[float] = []
+        self._launched: LaunchedStep | None = None
         self._inside, self._ended = 0.0, 0.0
 
     def build(self) -> None:
@@ -106,7 +108,10 @@ class Ours:
         inputs = self._feed.next() if self._feed is not None else self._inputs[number % len(self._inputs)]
         assert self._engine is not None, "build comes first"
         self._batch = inputs.batch
-        self._losses.append(self._engine.train_step(inputs).loss)
+        launched = self._engine.launch_step(inputs)
+        # As in training, the step before is read when this one is under way.
+        self._read_loss()
+        self._launched = launched
 
     def context(self) -> AbstractContextManager[None]:
         """See Run."""
@@ -114,7 +119,13 @@ class Ours:
 
     def losses(self) -> tuple[float, float]:
         """See Run; all ranks know the loss, so their mean is it."""
+        self._read_loss()
         return self._losses[0], self._losses[-1]
+
+    def _read_loss(self) -> None:
+        if self._launched is not None:
+            self._losses.append(self._launched.result().loss)
+        self._launched = None
 
     def facts(self) -> dict[str, Any]:
         """See Run."""

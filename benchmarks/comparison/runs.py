@@ -19,7 +19,7 @@ from counterpoint.execute.stage import Stage
 from counterpoint.plan.action import Action, Step
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.setup import prepare_run
-from counterpoint.train.engine import Engine
+from counterpoint.train.engine import Engine, LaunchedStep
 from counterpoint.train.replica import Replica, dtype_of
 
 from .settings import PATCH, Cut, Setting, Workload, counts_of
@@ -83,14 +83,16 @@ class Ours:
         self._groups = make_groups(world, self.plan.communicators, self.plan.placement.active, cache)
         counts = counts_of(setting, workload, draws, self.samples)
         self._source = DrawnSource(item_settings(self.config), counts, workload.side)
-        self._reader = Reader(self.plan, world.rank, (self._source,), dtype_of(self.config.training.precision.compute))
+        compute = dtype_of(self.config.training.precision.compute)
+        self._reader = Reader(self.plan, world.rank, (self._source,), compute, is_pinned=not TINY)
         self._inputs = [] if fed else [self._resident(self._read(step)) for step in range(len(counts))]
         self._feed: Prefetcher | None = None
         self._engine: Engine | None = None
         self._rank = world.rank
         self._batch: BatchPlan | None = None
+        self._launched: LaunchedStep | None = None
         self._losses: list[float] = []
-        self._inside, self._ended = 0.0, 0.0
+        self._inside, self._began, self._ended = 0.0, 0.0, 0.0
 
     def build(self) -> None:
         """See Run."""
@@ -105,8 +107,11 @@ class Ours:
         """See Run."""
         inputs = self._feed.next() if self._feed is not None else self._inputs[number % len(self._inputs)]
         assert self._engine is not None, "build comes first"
-        self._batch = inputs.batch
-        self._losses.append(self._engine.train_step(inputs).loss)
+        self._batch, self._began = inputs.batch, time.perf_counter()
+        launched = self._engine.launch_step(inputs)
+        # As in training: a step is read while the next one is under way.
+        self._read_launched()
+        self._launched = launched
 
     def context(self) -> AbstractContextManager[None]:
         """See Run."""
@@ -114,6 +119,7 @@ class Ours:
 
     def losses(self) -> tuple[float, float]:
         """See Run; all ranks know the loss, so their mean is it."""
+        self._read_launched()
         return self._losses[0], self._losses[-1]
 
     def facts(self) -> dict[str, Any]:
@@ -140,9 +146,9 @@ class Ours:
                 stack.enter_context(patch.object(owner, name, self._clocked(getattr(owner, name))))
             for number in range(steps):
                 settle()
-                self._inside, start = 0.0, time.perf_counter()
+                self._inside = 0.0
                 self.step(number)
-                seconds.append(self._ended - start - self._inside)
+                seconds.append(self._ended - self._began - self._inside)
         return seconds
 
     def close(self) -> None:
@@ -168,6 +174,11 @@ class Ours:
         """The step action, the last of all, is not the interpreter's own either."""
         if isinstance(action, Step):
             self._ended = time.perf_counter()
+
+    def _read_launched(self) -> None:
+        if self._launched is not None:
+            self._losses.append(self._launched.result().loss)
+        self._launched = None
 
     def _read(self, step: int) -> StepInputs:
         return self._reader.read(self.plan.batch(step, self._source.packs(step, self.cut)))

@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all settings of ours")
     parser.add_argument("--fed", action="store_true", help="ours reads its inputs in every step")
     parser.add_argument("--one-by-one", action="store_true", help="build, time and free one setting after the other")
-    parser.add_argument("--eager", action="store_true", default=TINY, help="the baseline without torch.compile")
+    parser.add_argument("--eager", action=argparse.BooleanOptionalAction, default=TINY, help="the baseline uncompiled")
     parser.add_argument("--attention", default=os.environ.get("BENCH_ATTENTION", "default"), help="the baseline's")
     parser.add_argument("--limit", type=float, default=580.0, help="seconds after which all ranks say where they are")
     parser.add_argument("--json", type=Path)

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.profiler import ProfilerActivity, profile
 
-from .kernels import host_synchronisations, spans_of, step_breakdown
+from .breakdown import host_synchronisations, spans_of, step_breakdown
 from .runs import Ours, Run, allocated
 from .stick import TINY, StepTimer, sync
 

@@ -90,9 +90,9 @@ class Ours:
         self._engine: Engine | None = None
         self._rank = world.rank
         self._batch: BatchPlan | None = None
-        self._losses: list[float] = []
         self._launched: LaunchedStep | None = None
-        self._inside, self._ended = 0.0, 0.0
+        self._losses: list[float] = []
+        self._inside, self._began, self._ended = 0.0, 0.0, 0.0
 
     def build(self) -> None:
         """See Run."""
@@ -107,10 +107,10 @@ class Ours:
         """See Run."""
         inputs = self._feed.next() if self._feed is not None else self._inputs[number % len(self._inputs)]
         assert self._engine is not None, "build comes first"
-        self._batch = inputs.batch
+        self._batch, self._began = inputs.batch, time.perf_counter()
         launched = self._engine.launch_step(inputs)
-        # As in training, the step before is read when this one is under way.
-        self._read_loss()
+        # As in training: a step is read while the next one is under way.
+        self._read_launched()
         self._launched = launched
 
     def context(self) -> AbstractContextManager[None]:
@@ -119,13 +119,8 @@ class Ours:
 
     def losses(self) -> tuple[float, float]:
         """See Run; all ranks know the loss, so their mean is it."""
-        self._read_loss()
+        self._read_launched()
         return self._losses[0], self._losses[-1]
-
-    def _read_loss(self) -> None:
-        if self._launched is not None:
-            self._losses.append(self._launched.result().loss)
-        self._launched = None
 
     def facts(self) -> dict[str, Any]:
         """See Run."""
@@ -151,9 +146,9 @@ class Ours:
                 stack.enter_context(patch.object(owner, name, self._clocked(getattr(owner, name))))
             for number in range(steps):
                 settle()
-                self._inside, start = 0.0, time.perf_counter()
+                self._inside = 0.0
                 self.step(number)
-                seconds.append(self._ended - start - self._inside)
+                seconds.append(self._ended - self._began - self._inside)
         return seconds
 
     def close(self) -> None:
@@ -179,6 +174,11 @@ class Ours:
         """The step action, the last of all, is not the interpreter's own either."""
         if isinstance(action, Step):
             self._ended = time.perf_counter()
+
+    def _read_launched(self) -> None:
+        if self._launched is not None:
+            self._losses.append(self._launched.result().loss)
+        self._launched = None
 
     def _read(self, step: int) -> StepInputs:
         return self._reader.read(self.plan.batch(step, self._source.packs(step, self.cut)))

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from benchmarks.comparison.kernels import MARKER, Span, host_synchronisations, step_breakdown, union, without
+from benchmarks.comparison.breakdown import MARKER, Span, host_synchronisations, step_breakdown, union, without
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,30 +1,33 @@
 """Warm starts on many layouts: every value is the file's, to the last bit, and no rank reads what it does not hold."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from counterpoint.config.load import dump_config
 from counterpoint.config.schema import Config
 from counterpoint.convert.folder import ModelFolder
 from counterpoint.convert.links import Place
+from counterpoint.convert.modules import modules_to_ours
+from counterpoint.convert.whole import VISION
 from counterpoint.errors import CheckpointError
-from counterpoint.setup import build_plan, prepare_run
-from counterpoint.train.engine import Engine
+from counterpoint.setup import build_plan
 from counterpoint.train.saving import Saver
 from counterpoint.train.warm import check_warm_starts, warm_start
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
+from tests.distributed.loaded import demand_equal, engine_of, gathered, tensors_of
 from tests.distributed.spare import is_spare
 from tests.parity.layouts import hybrid_config, named_config, override
 from tests.unit.judge.folders import write_folder
+from tests.unit.judge.judge import REASON
+from tests.unit.judge.whole_configs import config_of, write_judge
 
 QWEN: dict[str, Any] = {
     "model_type": "qwen3", "vocab_size": 37, "hidden_size": 24, "intermediate_size": 24, "num_attention_heads": 12,
@@ -57,13 +60,13 @@ def hybrid(name: str, path: Path) -> Config:
 )
 def test_a_dense_model_is_the_files(pool: Pool, tmp_path: Path, name: str) -> None:
     expected = write_folder(tmp_path / "model", QWEN, shards=3)
-    _demand_equal(pool.run(_loaded_task, dense(name, tmp_path / "model")), expected)
+    demand_equal(pool.run(_loaded_task, dense(name, tmp_path / "model")), expected)
 
 
 @pytest.mark.parametrize("name", ["ep2_etp2", "tp2_dp2_to_tp2_dp2_ep4", "tp2_pp3", "experts_on_few_shards"])
 def test_a_hybrid_with_experts_is_the_files(pool: Pool, tmp_path: Path, name: str) -> None:
     expected = write_folder(tmp_path / "model", NEMOTRON)
-    _demand_equal(pool.run(_loaded_task, hybrid(name, tmp_path / "model")), expected)
+    demand_equal(pool.run(_loaded_task, hybrid(name, tmp_path / "model")), expected)
 
 
 def test_float32_masters_hold_a_bfloat16_file_exactly(pool: Pool, tmp_path: Path) -> None:
@@ -71,7 +74,7 @@ def test_float32_masters_hold_a_bfloat16_file_exactly(pool: Pool, tmp_path: Path
     precision = {"training.precision": FLOAT32 | {"compute": "bfloat16"}}
     loaded = pool.run(_loaded_task, dense("dp2_to_tp2", tmp_path / "model", **precision))
     assert {tensor.dtype for tensor in loaded.values()} == {torch.float32}
-    _demand_equal(loaded, {name: tensor.float() for name, tensor in expected.items()})
+    demand_equal(loaded, {name: tensor.float() for name, tensor in expected.items()})
 
 
 def test_what_is_fresh_begins_as_without_a_warm_start(pool: Pool, tmp_path: Path) -> None:
@@ -82,7 +85,7 @@ def test_what_is_fresh_begins_as_without_a_warm_start(pool: Pool, tmp_path: Path
     names = {name for name in expected if name == "norm.weight" or name.startswith("layers.1.")}
     assert len(names) == 5
     mixed = {name: fresh[name] if name in names else tensor for name, tensor in expected.items()}
-    _demand_equal(pool.run(_loaded_task, config), mixed)
+    demand_equal(pool.run(_loaded_task, config), mixed)
 
 
 def test_another_run_on_another_layout_under_another_name(pool: Pool, tmp_path: Path) -> None:
@@ -100,10 +103,10 @@ def test_another_run_on_another_layout_under_another_name(pool: Pool, tmp_path: 
     loads_it = {"modules.vision.init_from.fresh": []}
     with pytest.raises(CheckpointError, match=r"model.projector.activation was 'gelu_tanh' there, got 'relu2'"):
         check_warm_starts(override(config, projector | loads_it), build_plan(config))
-    _demand_equal(pool.run(_loaded_task, config), _of(saved, "language"))
-    loaded, anew = pool.run(_loaded_task, config, "vision"), _of(saved, "vision")
+    demand_equal(pool.run(_loaded_task, config), tensors_of(saved, "language"))
+    loaded, anew = pool.run(_loaded_task, config, "vision"), tensors_of(saved, "vision")
     kept = {name for name in loaded if not name.startswith("projector.")}
-    _demand_equal({name: loaded[name] for name in kept}, {name: anew[name] for name in kept})
+    demand_equal({name: loaded[name] for name in kept}, {name: anew[name] for name in kept})
     assert not torch.equal(loaded["projector.mlp.up.weight"], anew["projector.mlp.up.weight"])
 
 
@@ -111,10 +114,10 @@ def test_a_run_goes_on_from_its_own_checkpoint(pool: Pool, tmp_path: Path) -> No
     """Its values are neither those that it began with nor looked for again: the folder is gone."""
     began = write_folder(tmp_path / "model", QWEN)
     config = dense("dp2_to_tp2", tmp_path / "model", **{"run.dir": str(tmp_path / "run")})
-    saved = _of(pool.run(_save_task, config), "language")
+    saved = tensors_of(pool.run(_save_task, config), "language")
     assert not torch.equal(saved["norm.weight"], began["norm.weight"])
     (tmp_path / "model").rename(tmp_path / "gone")
-    _demand_equal(pool.run(_resumed_task, config), saved)
+    demand_equal(pool.run(_resumed_task, config), saved)
 
 
 @pytest.mark.parametrize("train", ["all", "none"])
@@ -127,41 +130,26 @@ def test_training_from_a_model_equals_one_process(pool: Pool, tmp_path: Path, tr
     assert cold.loss != pytest.approx(result.loss, rel=1e-3)
 
 
+@pytest.mark.parametrize("ranks", [{}, {"language": 1}])
+def test_a_whole_llava_starts_both_of_its_modules(pool: Pool, tmp_path: Path, ranks: dict[str, int]) -> None:
+    """On two ranks, each module on one or both on both: the values are the file's and training equals one process."""
+    pytest.importorskip("transformers", reason=REASON)
+    whole, tensors = write_judge("llava", tmp_path / "llava")
+    config = config_of(whole, tmp_path / "llava", ranks)
+    if not ranks:
+        layouts = {"modules.vision.layout": {"ranks": [0, 1]}, "modules.language.layout": {"ranks": [0, 1], "pp": 2}}
+        config = override(config, {"world.size": 2} | layouts)
+    for module, expected in modules_to_ours(whole, tensors).items():
+        # The row that a class token begins with is a sum of two.
+        demand_equal(pool.run(_loaded_task, config, module, whole.modules[VISION].sizes.hidden), expected)
+    result: CaseResult = pool.run(verify_task, config)
+    assert result.holds, result.worst
+
+
 def test_training_from_a_hybrid_equals_one_process(pool: Pool, tmp_path: Path) -> None:
     write_folder(tmp_path / "model", NEMOTRON)
     result: CaseResult = pool.run(verify_task, hybrid("ep2_etp2", tmp_path / "model"))
     assert result.holds, result.worst
-
-
-def _demand_equal(loaded: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    assert loaded.keys() == expected.keys()
-    assert [name for name, tensor in expected.items() if not torch.equal(loaded[name], tensor)] == []
-
-
-def _of(tensors: Mapping[str, Tensor], module: str) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{module}."): t for key, t in tensors.items() if key.startswith(f"{module}.")}
-
-
-def _engine(member: Member, config: Config) -> Engine:
-    plan, _corpus = prepare_run(config)
-    return Engine(config, plan, member.groups(plan), observers=(member.observe,))
-
-
-def _gathered(member: Member, engine: Engine) -> dict[str, Tensor] | None:
-    """Whole tensors of all modules on rank 0; every rank that holds an element must hold the same value."""
-    mine = [(one.key, one.block, one.value[one.block.local_slices].clone()) for one in engine.held if one.block.numel]
-    group = member.groups(engine.plan).control
-    assert group is not None
-    gathered: list[Any] = [None] * group.size()
-    dist.all_gather_object(gathered, mine, group=group)
-    engine.close()
-    whole: dict[str, Tensor] = {}
-    for key, block, value in (one for held in gathered for one in held):
-        target = whole.setdefault(key, torch.full(block.global_shape, torch.nan, dtype=value.dtype))
-        place = target[block.global_slices]
-        assert bool((place.isnan() | (place == value)).all()), key
-        place.copy_(value)
-    return whole if member.world.rank == 0 else None
 
 
 @contextmanager
@@ -181,22 +169,22 @@ def _counted() -> Iterator[list[int]]:
         ModelFolder.read = read  # type: ignore[method-assign]
 
 
-def _loaded_task(member: Member, config: Config, module: str = "language") -> dict[str, Tensor] | None:
+def _loaded_task(member: Member, config: Config, module: str = "language", summed: int = 0) -> dict[str, Tensor] | None:
     if is_spare(member, config):
         return None
-    engine = _engine(member, config)
+    engine = engine_of(member, config)
     with _counted() as counts:
         warm_start(config, engine.plan, engine.held)
-    assert counts[0] <= sum(one.block.numel for one in engine.held), "a rank reads no more than it holds"
-    whole = _gathered(member, engine)
-    return None if whole is None else _of(whole, module)
+    assert counts[0] <= sum(one.block.numel for one in engine.held) + summed, "a rank reads no more than it holds"
+    whole = gathered(member, engine)
+    return None if whole is None else tensors_of(whole, module)
 
 
 def _save_task(member: Member, config: Config) -> dict[str, Tensor] | None:
     """Begin warm, move every value a little, save as of step 3; returns what was saved."""
     if is_spare(member, config):
         return None
-    engine = _engine(member, config)
+    engine = engine_of(member, config)
     saver = Saver(config, member.groups(engine.plan), Path(config.run.dir))
     assert saver.resume(engine).data_step == 0
     for one in engine.held:
@@ -204,13 +192,13 @@ def _save_task(member: Member, config: Config) -> dict[str, Tensor] | None:
     engine.optimizer_step = 3
     saver.save(engine, 3, ())
     saver.finish()
-    return _gathered(member, engine)
+    return gathered(member, engine)
 
 
 def _resumed_task(member: Member, config: Config) -> dict[str, Tensor] | None:
     if is_spare(member, config):
         return None
-    engine = _engine(member, config)
+    engine = engine_of(member, config)
     assert Saver(config, member.groups(engine.plan), Path(config.run.dir)).resume(engine).data_step == 3
-    whole = _gathered(member, engine)
-    return None if whole is None else _of(whole, "language")
+    whole = gathered(member, engine)
+    return None if whole is None else tensors_of(whole, "language")

@@ -42,6 +42,14 @@ def test_every_feature_is_drawn_and_nothing_is_refused(base_file: Path) -> None:
     assert len(counts) >= 55
 
 
+def test_a_norm_of_other_depths_goes_with_its_number() -> None:
+    """A graph that is drawn without an edge's depths has neither, so that no case is refused for them."""
+    keys = ["modules.detail.model.tap_norm=layer", "modules.detail.model.projector.norm_eps=1.0e-5"]
+    base = as_verified(load_config(TOWERS, keys), "float64")
+    cases = [candidate(base, 3, number, 8) for number in range(40)]
+    assert [case.refusal for case in cases if case.refusal is not None and "norm_eps" in case.refusal] == []
+
+
 def test_a_case_is_a_function_of_seed_and_number() -> None:
     base = as_verified(load_config(TINY), "float64")
     assert candidate(base, 5, 17, 8) == candidate(base, 5, 17, 8)

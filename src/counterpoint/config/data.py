@@ -127,7 +127,11 @@ class ImageConfig(Section):
 
 
 class AudioConfig(Section):
-    """How a clip becomes frames: cut or filled up with silence to `seconds`, or as long as it is (null)."""
+    """How a clip becomes frames: cut or filled up with silence to `seconds`, or as long as it is (null).
+
+    The silence is part of the clip: a conformer normalises its bands together with it, where Parakeet was trained on
+    clips of their own length.
+    """
 
     seconds: Count | None = None
 

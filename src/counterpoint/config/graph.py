@@ -10,7 +10,7 @@ from counterpoint.config.models import (
     DecoderConfig,
     FeaturesConfig,
     ItemEncoderConfig,
-    TowerConfig,
+    ProjectedConfig,
 )
 from counterpoint.config.problem import Problem, nearest, show
 from counterpoint.config.schema import Config, EdgeConfig
@@ -155,7 +155,7 @@ def _tap_problems(config: Config) -> Iterator[Problem]:
     """Norms of projectors that no edge asks for."""
     tapped = {edge.source for edge in config.edges if edge.depths}
     for name, module in config.modules.items():
-        if isinstance(module.model, TowerConfig) and module.model.tap_norm != "none" and name not in tapped:
+        if isinstance(module.model, ProjectedConfig) and module.model.tap_norm != "none" and name not in tapped:
             expected = f"none, because no edge from {name} has depths"
             yield Problem(f"modules.{name}.model.tap_norm", show(module.model.tap_norm), expected, "leave it out")
 

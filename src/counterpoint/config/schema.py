@@ -65,7 +65,8 @@ LayerKinds = Annotated[tuple[Literal["*", "-", "M", "E", "L"], ...], Field(stric
 class InitFromConfig(Section):
     """Values that a module begins with: those of a Hugging Face folder, of a run, or of one of its checkpoints.
 
-    `module` is its name in that run (null: the same). What fits a pattern of `fresh` begins anew, as without the key.
+    `module` is its name in that run (null: the same). What fits a pattern of `fresh` is not loaded: it begins anew, as
+    without the key, or is left out if the module does not have it.
     """
 
     path: Text

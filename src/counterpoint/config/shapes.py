@@ -1,9 +1,10 @@
 """Whether the sizes of a module's model fit its layout."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from counterpoint.config.custom import custom_problems, one_stage_problems
 from counterpoint.config.models import (
+    ClipEncoderConfig,
     ConformerConfig,
     CustomConfig,
     DecoderConfig,
@@ -12,6 +13,7 @@ from counterpoint.config.models import (
     LayeredConfig,
     MlpProjectorConfig,
     ModelConfig,
+    ProjectedConfig,
     VitConfig,
     WhisperConfig,
     can_interleave,
@@ -23,6 +25,8 @@ from counterpoint.config.schema import ModuleConfig
 def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     """What does not divide or does not reach, each with its key."""
     where = f"modules.{name}"
+    if isinstance(module.model, EncoderConfig):
+        yield from _projector_problems(f"{where}.model", module.model)
     if isinstance(module.model, CustomConfig):
         yield from custom_problems(where, module.model, module.layout)
         yield from _expert_problems(where, module)
@@ -49,6 +53,27 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     yield from _stage_problems(where, module)
 
 
+def _projector_problems(where: str, model: EncoderConfig) -> Iterator[Problem]:
+    projector, tap_norm = model.projector, model.tap_norm if isinstance(model, ProjectedConfig) else "none"
+    default = type(projector).model_fields["norm_eps"].default
+    if (projector.norm, tap_norm) == ("none", "none") and projector.norm_eps != default:
+        expected = f"the default, {default}, because there is no norm"
+        yield Problem(
+            f"{where}.projector.norm_eps", show(projector.norm_eps), expected, "leave it out or give it a norm"
+        )
+
+
+MOST_MELS: Mapping[type[ClipEncoderConfig], int] = {WhisperConfig: 149, ConformerConfig: 192}
+"""Bands up to which each has a frequency of the transforms that frames are made by, of 400 and of 512 samples."""
+
+
+def _mel_problems(where: str, model: ClipEncoderConfig) -> Iterator[Problem]:
+    most = MOST_MELS[type(model)]
+    if model.mels > most:
+        expected = f"at most {most}, because narrower bands lie between the frequencies of a frame"
+        yield Problem(f"{where}.mels", f"{model.mels}", expected, "lower it")
+
+
 def _head_problems(where: str, model: LayeredConfig | DecoderConfig) -> Iterator[Problem]:
     derives_head_size = isinstance(model, LayeredConfig) or model.head_dim is None
     if derives_head_size and model.hidden % model.heads:
@@ -73,6 +98,7 @@ def _head_problems(where: str, model: LayeredConfig | DecoderConfig) -> Iterator
 
 
 def _whisper_problems(where: str, model: WhisperConfig) -> Iterator[Problem]:
+    yield from _mel_problems(where, model)
     if model.hidden % 2:
         expected = "an even width, because half of a position are sines and half cosines"
         yield Problem(f"{where}.hidden", f"{model.hidden}", expected, "change it")
@@ -160,6 +186,7 @@ def _rope_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
 
 
 def _conformer_problems(where: str, model: ConformerConfig) -> Iterator[Problem]:
+    yield from _mel_problems(where, model)
     if model.hidden % 2:
         expected = "an even width, because a distance is sines and cosines in turn"
         yield Problem(f"{where}.hidden", f"{model.hidden}", expected, "change it")

@@ -12,11 +12,17 @@ from counterpoint.plan.sizes import ProjectorSizes, VitSizes
 PREFIX = "vision_model."
 """Of all names; transformers 5 reads and writes them without it as well."""
 
-UNUSED_OF_CLIP = (f"{PREFIX}post_layernorm.*",)
+_COUNTED = f"{PREFIX}embeddings.position_ids"
+"""Numbers from 0 on, which older files hold."""
+
+UNUSED_OF_CLIP = (f"{PREFIX}post_layernorm.*", _COUNTED)
 """The norm of the class token alone, which no patch passes."""
 
-UNUSED_OF_SIGLIP = (f"{PREFIX}head.*",)
+UNUSED_OF_SIGLIP = (f"{PREFIX}head.*", _COUNTED)
 """Attention that makes one vector of a picture."""
+
+UNUSED_OF_PAIRS = ("text_model.*", "*_projection.*", "logit_*")
+"""What a tower that was trained with one of text has beside it."""
 
 _LAYER: Table = {
     **{f"attention_norm.{x}": f"layer_norm1.{x}" for x in ("weight", "bias")},

@@ -1,7 +1,7 @@
 """A Hugging Face folder: its config.json, and tensors in safetensors files of which any piece can be read alone."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, final
 
@@ -20,14 +20,14 @@ _NUMBERS = ("F64", "F32", "F16", "BF16")
 class ModelFolder:
     """A folder whose headers are read; `shapes` are those of all tensors by name. Nothing in it is executed.
 
-    Raises CheckpointError if the folder is not whole, or holds numbers that are not plain.
+    Raises CheckpointError if the folder is not whole.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config: dict[str, Any] = _object(path / CONFIG_NAME)
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self._file_of: dict[str, Any] = {}
+        self._file_of: dict[str, tuple[Path, Any]] = {}
         for file in _files(path):
             opened = _open(file)
             for name in opened.keys():  # noqa: SIM118 (the file is no mapping)
@@ -35,20 +35,25 @@ class ModelFolder:
 
     def read(self, name: str, place: Place | None) -> Tensor:
         """A piece of a tensor, or all of it, in the dtype that it is stored in."""
-        stored = self._file_of[name]
+        _file, stored = self._file_of[name]
         tensor: Tensor = stored.get_tensor(name) if place is None else stored.get_slice(name)[place]
         return tensor
+
+    def demand_numbers(self, names: Iterable[str]) -> None:
+        """Raise CheckpointError if one of these tensors holds no plain numbers."""
+        for name in names:
+            file, stored = self._file_of[name]
+            kind = stored.get_slice(name).get_dtype()
+            if kind not in _NUMBERS:
+                raise CheckpointError(
+                    f"{file}: {name} is of type {kind}, expected one of {', '.join(_NUMBERS)}; save the model without "
+                    "quantization"
+                )
 
     def _adopt(self, file: Path, opened: Any, name: str) -> None:
         if name in self.shapes:
             raise CheckpointError(f"{file}: {name} stands in another file of the folder as well; {_REMEDY}")
-        stored = opened.get_slice(name)
-        if stored.get_dtype() not in _NUMBERS:
-            raise CheckpointError(
-                f"{file}: {name} is of type {stored.get_dtype()}, expected one of {', '.join(_NUMBERS)}; save the "
-                "model without quantization"
-            )
-        self.shapes[name], self._file_of[name] = tuple(stored.get_shape()), opened
+        self.shapes[name], self._file_of[name] = tuple(opened.get_slice(name).get_shape()), (file, opened)
 
 
 _REMEDY = "save the model anew with save_pretrained"

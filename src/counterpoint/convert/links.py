@@ -1,7 +1,7 @@
 """Links: how tensors of ours lie in tensors of a checkpoint. Almost all only move values, so gradients do alike."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, final
 
@@ -29,9 +29,9 @@ class Link(ABC):
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The tensors named `ours` -> those named `theirs`."""
 
+    @abstractmethod
     def piece(self, name: str, place: Place, read: Read) -> Tensor:
-        """A piece of the tensor of ours `name`; links that need not `read` whole tensors for it have their own way."""
-        return self.to_ours([read(one, None) for one in self.theirs])[self.ours.index(name)][place]
+        """A piece of the tensor of ours `name`, for which no more than its rows are read."""
 
     def gradients_to_ours(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Gradients by the tensors named `theirs` -> those by the tensors named `ours`."""
@@ -121,7 +121,7 @@ class Stacked(Link):
 @final
 @dataclass(frozen=True)
 class Reshaped(Link):
-    """One tensor whose values have the same order under another shape."""
+    """One tensor whose values have the same order under another shape, which has as many rows or one dimension more."""
 
     ours: tuple[str]
     theirs: tuple[str]
@@ -132,6 +132,12 @@ class Reshaped(Link):
         (tensor,) = tensors
         # Another count of values stays as it is: its shape is then refused by name.
         return [tensor.reshape(self.our_shape) if tensor.shape == self.their_shape else tensor]
+
+    def piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        if self.their_shape[1:] == self.our_shape:
+            return read(self.theirs[0], (slice(0, 1), *place)).squeeze(0)
+        rows = read(self.theirs[0], (place[0], *(slice(None) for _ in self.their_shape[1:])))
+        return rows.reshape(len(rows), *self.our_shape[1:])[:, *place[1:]]
 
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         (tensor,) = tensors
@@ -151,9 +157,35 @@ class ChannelsLast(Link):
         (matrix,) = tensors
         return [matrix.reshape(len(matrix), -1, self.channels).transpose(1, 2).flatten(1)]
 
+    def piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        (rows,) = self.to_ours([read(self.theirs[0], (place[0], slice(None)))])
+        return rows[:, place[1]]
+
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         (matrix,) = tensors
         return [matrix.reshape(len(matrix), self.channels, -1).transpose(1, 2).flatten(1)]
+
+
+@final
+@dataclass(frozen=True)
+class ByTap(Link):
+    """A filter (outputs, inputs, taps) of theirs is a matrix (outputs, taps x inputs) of ours, tap by tap."""
+
+    ours: tuple[str]
+    theirs: tuple[str]
+    inputs: int
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        (filters,) = tensors
+        return [filters.transpose(1, 2).flatten(1)]
+
+    def piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        (rows,) = self.to_ours([read(self.theirs[0], (place[0], slice(None), slice(None)))])
+        return rows[:, place[1]]
+
+    def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        (matrix,) = tensors
+        return [matrix.reshape(len(matrix), -1, self.inputs).transpose(1, 2)]
 
 
 @final
@@ -172,6 +204,12 @@ class ClassRow(Link):
         token, positions = tensors
         return [token + positions[:1], positions[1:]]
 
+    def piece(self, name: str, place: Place, read: Read) -> Tensor:
+        (token, table), (rows, columns) = self.theirs, place
+        if name == self.ours[1]:
+            return read(table, (slice(rows.start + 1, rows.stop + 1), columns))
+        return (read(token, (columns,)) + read(table, (slice(0, 1), columns)))[rows]
+
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         row, positions = tensors
         return [row.squeeze(0), torch.cat([torch.zeros_like(row), positions])]
@@ -180,3 +218,12 @@ class ClassRow(Link):
         """Either term of a sum has the sum's gradient."""
         _token, positions = gradients
         return [positions[:1], positions[1:]]
+
+
+def their_tensors(links: Iterable[Link], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint that these links make of ours."""
+    return {
+        name: tensor
+        for link in links
+        for name, tensor in zip(link.theirs, link.to_theirs([ours[n] for n in link.ours]), strict=True)
+    }

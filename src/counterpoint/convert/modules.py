@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.convert.accounts import demand_same, refuse
-from counterpoint.convert.links import Link
+from counterpoint.convert.links import Link, their_tensors
 from counterpoint.convert.whole import Stored, Whole
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
@@ -33,8 +33,8 @@ def modules_from_ours(whole: Whole, modules: Mapping[str, Tensors]) -> dict[str,
     found: dict[str, Tensor] = {}
     for name, stored in whole.modules.items():
         expected = _expected(name, stored)
-        demand_same(f"The module {name}", {n: modules[name][n] for n in modules[name] if _is_kept(n, stored)}, expected)
-        found |= _converted(stored, modules[name])
+        demand_same(f"The module {name}", {n: t for n, t in modules[name].items() if not is_added(n, stored)}, expected)
+        found |= their_tensors(stored.links, modules[name])
     return found
 
 
@@ -45,7 +45,7 @@ def _to_ours(
     used = {n: t for n, t in spelled.items() if not any(fnmatchcase(n, pattern) for pattern in whole.unused)}
     expected: dict[str, Tensor] = {}
     for name, stored in whole.modules.items():
-        expected |= _converted(stored, _expected(name, stored))
+        expected |= their_tensors(stored.links, _expected(name, stored))
     demand_same("The checkpoint", used, expected)
     return {
         module: {
@@ -57,24 +57,22 @@ def _to_ours(
     }
 
 
-def _expected(module: str, stored: Stored) -> dict[str, Tensor]:
-    """Our tensors without values, all of which have links."""
+def kept_tensors(stored: Stored) -> dict[str, Tensor]:
+    """Our tensors of a module that a checkpoint has, without values."""
     with torch.device("meta"):
         ours = build_chain(model_parts(stored.sizes)).state_dict()
-    kept = {name: tensor for name, tensor in ours.items() if _is_kept(name, stored)}
+    return {name: tensor for name, tensor in ours.items() if not is_added(name, stored)}
+
+
+def is_added(name: str, stored: Stored) -> bool:
+    """Whether a tensor of ours is of a projector that the checkpoint does not have."""
+    return stored.adds_projector and name.startswith("projector.")
+
+
+def _expected(module: str, stored: Stored) -> dict[str, Tensor]:
+    """Our tensors without values, all of which have links."""
+    kept = kept_tensors(stored)
     linked = {name for link in stored.links for name in link.ours}
     refuse(f"A checkpoint with the module {module}", "has no place for", kept.keys() - linked)
     refuse(f"A module {module} of that checkpoint", "needs", linked - kept.keys())
     return kept
-
-
-def _is_kept(name: str, stored: Stored) -> bool:
-    return not (stored.adds_projector and name.startswith("projector."))
-
-
-def _converted(stored: Stored, ours: Tensors) -> dict[str, Tensor]:
-    return {
-        name: tensor
-        for link in stored.links
-        for name, tensor in zip(link.theirs, link.to_theirs([ours[n] for n in link.ours]), strict=True)
-    }

@@ -1,18 +1,18 @@
-"""Checkpoints of vision towers and of whole models, by the `model_type` of their config.json, and their modules."""
+"""Checkpoints of towers, decoders and whole models, by the `model_type` of their config.json, and their modules."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from counterpoint.convert import clip, parakeet, radio
-from counterpoint.convert.families import family_named
+from counterpoint.convert import clip, parakeet, radio, whisper
+from counterpoint.convert.families import FAMILIES, family_named
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link
 from counterpoint.convert.qwen_vision import qwen2_5_links, qwen2_5_sizes, qwen3_links, qwen3_sizes
 from counterpoint.convert.tables import renamed
 from counterpoint.convert.vision import activation_of
 from counterpoint.errors import CheckpointError
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
+from counterpoint.plan.sizes import AudioSizes, DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
 
 VISION, AUDIO, LANGUAGE = "vision", "audio", "language"
 _BOTH = ("weight", "bias")
@@ -43,12 +43,16 @@ class Whole:
     depths: tuple[tuple[int, int], ...] = ()
 
 
-def whole_of(config: Mapping[str, Any]) -> Whole:
-    """What the checkpoint holds that has this config.json; raises CheckpointError."""
-    fields = Fields(config)
+def whole_of(config: Mapping[str, Any], where: str = "config.json") -> Whole:
+    """What the checkpoint holds that has this config.json, which messages call `where`; raises CheckpointError."""
+    fields = Fields(config, where)
     name = fields.text("model_type")
+    if name in FAMILIES:
+        sizes = FAMILIES[name].sizes(fields)
+        return Whole({LANGUAGE: Stored(sizes, tuple(FAMILIES[name].links(sizes)))})
     if name not in WHOLES:
-        raise CheckpointError(f"Model type {name!r} is none of {', '.join(WHOLES)}: choose a model of one of these.")
+        known = ", ".join((*FAMILIES, *WHOLES))
+        raise CheckpointError(f"Model type {name!r} is none of {known}: choose a model of one of these.")
     return WHOLES[name](fields)
 
 
@@ -67,17 +71,56 @@ def _siglip2(fields: Fields) -> Whole:
     return _tower(sizes, clip.siglip2_links(sizes), clip.UNUSED_OF_SIGLIP, _with_prefix)
 
 
+def _pair(tower: Callable[[Fields], Whole]) -> Callable[[Fields], Whole]:
+    """A tower that lies beside one of text."""
+
+    def pair(fields: Fields) -> Whole:
+        whole = tower(fields.section("vision_config"))
+        return replace(whole, unused=(*whole.unused, *clip.UNUSED_OF_PAIRS), spell=str)
+
+    return pair
+
+
+def _whisper(fields: Fields) -> Whole:
+    sizes = whisper.whisper_sizes(fields)
+    return _tower(sizes, whisper.whisper_links(sizes), whisper.UNUSED, whisper.spelled)
+
+
+def _parakeet(fields: Fields) -> Whole:
+    sizes = parakeet.parakeet_sizes(fields)
+    return _tower(sizes, parakeet.parakeet_links(sizes), parakeet.UNUSED)
+
+
+def _parakeet_ctc(fields: Fields) -> Whole:
+    sizes, prefix = parakeet.parakeet_sizes(fields.section("encoder_config")), "encoder."
+    unused = (*(f"{prefix}{name}" for name in parakeet.UNUSED), "ctc_head.*")
+    return _tower(sizes, _below(prefix, parakeet.parakeet_links(sizes)), unused)
+
+
 def _radio(fields: Fields) -> Whole:
     sizes = radio.radio_sizes(fields)
     return _tower(sizes, radio.radio_links(sizes), radio.UNUSED)
 
 
-def _tower(sizes: VitSizes, links: Iterable[Link], unused: tuple[str, ...], spell: Callable[[str], str] = str) -> Whole:
-    return Whole({VISION: Stored(sizes, tuple(links), adds_projector=True)}, unused, spell)
+def _tower(
+    sizes: VitSizes | AudioSizes, links: Iterable[Link], unused: tuple[str, ...], spell: Callable[[str], str] = str
+) -> Whole:
+    module = VISION if isinstance(sizes, VitSizes) else AUDIO
+    return Whole({module: Stored(sizes, tuple(links), adds_projector=True)}, unused, spell)
 
 
 def _with_prefix(name: str) -> str:
     return name if name.startswith(clip.PREFIX) else f"{clip.PREFIX}{name}"
+
+
+def _qwen2_5_vision(fields: Fields) -> Whole:
+    sizes = qwen2_5_sizes(fields)
+    return Whole({VISION: Stored(sizes, tuple(qwen2_5_links(sizes)))})
+
+
+def _qwen3_vision(fields: Fields) -> Whole:
+    sizes = qwen3_sizes(fields)
+    return Whole({VISION: Stored(sizes, tuple(qwen3_links(sizes)))})
 
 
 def _qwen2_5_vl(fields: Fields) -> Whole:
@@ -204,9 +247,17 @@ def _below(prefix: str, links: Iterable[Link]) -> tuple[Link, ...]:
 
 WHOLES: Mapping[str, Callable[[Fields], Whole]] = {
     "clip_vision_model": _clip,
+    "clip": _pair(_clip),
     "siglip_vision_model": _siglip,
+    "siglip": _pair(_siglip),
     "siglip2_vision_model": _siglip2,
+    "siglip2": _pair(_siglip2),
     "radio": _radio,
+    "qwen2_5_vl_vision": _qwen2_5_vision,
+    "qwen3_vl_vision": _qwen3_vision,
+    "whisper": _whisper,
+    "parakeet_encoder": _parakeet,
+    "parakeet_ctc": _parakeet_ctc,
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,
     "llava": _llava,

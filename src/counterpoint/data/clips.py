@@ -9,7 +9,6 @@ from counterpoint.data.mel import HOP, RATE, log_mel
 from counterpoint.data.normalised_mel import normalised_log_mel
 from counterpoint.data.payload import AUDIO, ClipPayload, Extent, Floats, Kind, Placed
 from counterpoint.data.wave_file import read_wave
-from counterpoint.errors import DataError
 
 _FEWEST_NORMALISED = 2
 
@@ -20,8 +19,9 @@ class ClipSettings:
     leave as one.
 
     With `seconds` every clip is cut or filled up with silence to that length, else only to whole stacks. The module
-    takes at most `positions` rows of a clip. `mark` stood for a clip in the text that was prepared. With `normalised`
-    frames are NeMo's, and a clip is not filled up: what its last rows lack is not there.
+    takes at most `positions` rows of a clip, which `seconds` are known to be. `mark` stood for a clip in the text that
+    was prepared. With `normalised` frames are NeMo's, and a clip is not filled up to whole stacks: what its last rows
+    lack is not there.
     """
 
     module: str
@@ -33,13 +33,6 @@ class ClipSettings:
     seconds: int | None = None
     mark: str = "<audio>"
     normalised: bool = False
-
-    def __post_init__(self) -> None:
-        if self.seconds is not None and not self.fits((1,)):
-            raise DataError(
-                f"audio settings of module '{self.module}': {self.seconds} seconds are {self._rows(1)} rows, expected "
-                f"at most {self.positions}, its positions; lower data.audio.seconds or raise positions."
-            )
 
     @property
     def kind(self) -> Kind:

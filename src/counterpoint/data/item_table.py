@@ -56,13 +56,25 @@ class ItemTable:
         for kind, taker in takers.items():
             is_kind = self.kinds[kind]
             columns = [2, 3] if kind == AUDIO else [0, 1, 3]
-            sizes, which = np.unique(self.sizes[is_kind][:, columns], axis=0, return_inverse=True)
+            sizes, which = _distinct(self.sizes[is_kind][:, columns])
             extents = [(tuple(extent), files) for *extent, files in sizes.tolist()]
             rows = np.array([taker.place(size).rows * len(taker.groups(files)) for size, files in extents], np.int64)
             fits = np.array([taker.fits(size) for size, _files in extents], dtype=np.bool_)
-            np.add.at(total, self.owners[is_kind], rows[which.reshape(-1)])
-            all_fit[self.owners[is_kind][~fits[which.reshape(-1)]]] = False
+            np.add.at(total, self.owners[is_kind], rows[which])
+            all_fit[self.owners[is_kind][~fits[which]]] = False
         return total, last, all_fit
+
+
+def _distinct(rows: Ints) -> tuple[Ints, Ints]:
+    """The different rows (distinct, columns), and which of them each row is, (rows,).
+
+    Each column is sorted by itself, as numbers, which for millions of rows is many times faster than sorting rows.
+    """
+    first, which = np.zeros(0, np.int64), np.zeros(len(rows), np.int64)
+    for column in rows.T:
+        values, codes = np.unique(column, return_inverse=True)
+        _codes, first, which = np.unique(which * len(values) + codes, return_index=True, return_inverse=True)
+    return rows[first], which.astype(np.int64)
 
 
 def list_lengths(index: Index, column: str) -> Ints:

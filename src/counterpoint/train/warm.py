@@ -7,6 +7,7 @@ process before it joins the others.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Protocol, final
 
@@ -14,18 +15,28 @@ import torch
 
 from counterpoint.config.problem import Problem, nearest, show
 from counterpoint.config.schema import Config, InitFromConfig
-from counterpoint.convert.differences import differences
-from counterpoint.convert.families import family_named
-from counterpoint.convert.fields import Fields
+from counterpoint.convert.differences import Difference, differences, free_keys, tower_differences
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
-from counterpoint.convert.links import Link
-from counterpoint.convert.tensors import demand_tensors
+from counterpoint.convert.links import Link, Place
+from counterpoint.convert.modules import is_added
+from counterpoint.convert.start import Shapes, linked_names, links_to_start, unlinked_names
+from counterpoint.convert.whole import Stored, Whole, whole_of
 from counterpoint.errors import CheckpointError, ConfigError
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
 from counterpoint.parallelize.blocks import Block
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes
+from counterpoint.plan.sizes import (
+    AdapterSizes,
+    ConformerSizes,
+    CustomSizes,
+    DecoderSizes,
+    FeaturesSizes,
+    ModelSizes,
+    TowerSizes,
+    VitSizes,
+    WhisperSizes,
+)
 from counterpoint.train.checkpoint import (
     STATE_FILE,
     StoredBlock,
@@ -37,10 +48,6 @@ from counterpoint.train.checkpoint import (
 from counterpoint.train.models import first_other_key
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.resume import newest_step
-
-Shapes = Mapping[str, tuple[int, ...]]
-_SECTIONS = {("projector", "tap_norm"): ("projector.", "taps."), ("mtp",): ("mtp.",)}
-"""Keys of a model that are about parameters of these names only."""
 
 
 class Values(Protocol):
@@ -81,67 +88,122 @@ def _values(config: Config, sizes: ModelSizes, module: str) -> tuple[Values, fro
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in build_chain(model_parts(sizes)).state_dict().items()}
     where, path = f"modules.{module}.init_from", Path(init.path)
-    fresh = _fresh(where, init, shapes)
-    if (path / CONFIG_NAME).is_file():
-        return _hugging_face(where, path, init, sizes, fresh), fresh
-    return _of_run(where, path, config, module, shapes, fresh), fresh
+    is_folder = (path / CONFIG_NAME).is_file()
+    values = (
+        _hugging_face(where, path, init, sizes, shapes) if is_folder else _of_run(where, path, config, module, shapes)
+    )
+    return values, frozenset(name for name in shapes if _is_fresh(init, name))
 
 
-def _fresh(where: str, init: InitFromConfig, shapes: Shapes) -> frozenset[str]:
-    """The names that fit a pattern of `fresh`; each pattern must fit one."""
+def _is_fresh(init: InitFromConfig, name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in init.fresh)
+
+
+def _check_fresh(where: str, init: InitFromConfig, ours: Collection[str], stored: Collection[str]) -> None:
+    """Raise ConfigError unless each pattern of `fresh` fits a name of either side, and one of ours fits none."""
     for number, pattern in enumerate(init.fresh):
-        if not any(fnmatchcase(name, pattern) for name in shapes):
-            alike = nearest(pattern, shapes) or next(iter(shapes))
-            expected = f"a pattern that fits a parameter of the module, like {show(alike)}"
+        if not any(fnmatchcase(name, pattern) for name in (*ours, *stored)):
+            alike = nearest(pattern, ours) or next(iter(ours))
+            expected = f"a pattern that fits a parameter of the module or of what it is loaded from, like {show(alike)}"
             raise ConfigError(str(Problem(f"{where}.fresh.{number}", show(pattern), expected, "correct or remove it")))
-    fresh = frozenset(name for name in shapes if any(fnmatchcase(name, pattern) for pattern in init.fresh))
-    if len(fresh) == len(shapes):
+    if all(_is_fresh(init, name) for name in ours):
         remedy = "leave init_from out"
         raise ConfigError(str(Problem(f"{where}.fresh", "all parameters", "some that are loaded", remedy)))
-    return fresh
 
 
 @final
 @dataclass(frozen=True)
 class _ModelValues:
-    """Values of a Hugging Face folder."""
+    """Values of a Hugging Face folder, whose tensors are called `spelled` there."""
 
     folder: ModelFolder
     links: tuple[Link, ...]
+    spelled: Mapping[str, str]
 
     def fill(self, blocks: Mapping[str, tuple[Block, torch.Tensor]]) -> None:
         link_of = {name: link for link in self.links for name in link.ours}
         for name, (block, tensor) in blocks.items():
-            piece = link_of[name].piece(name, block.global_slices, self.folder.read)
+            piece = link_of[name].piece(name, block.global_slices, self._read)
             tensor[block.local_slices].copy_(piece)
 
+    def _read(self, name: str, place: Place | None) -> torch.Tensor:
+        return self.folder.read(self.spelled[name], place)
 
-def _hugging_face(
-    where: str, path: Path, init: InitFromConfig, sizes: ModelSizes, fresh: Collection[str]
-) -> _ModelValues:
+
+def _hugging_face(where: str, path: Path, init: InitFromConfig, sizes: ModelSizes, shapes: Shapes) -> _ModelValues:
     if init.module is not None:
-        got = f"{show(init.module)} with a Hugging Face folder"
-        raise ConfigError(str(Problem(f"{where}.module", got, "null, because the folder is one model", "leave it out")))
+        got, expected = f"{show(init.module)} with a Hugging Face folder", "null, because its kind of model says it"
+        raise ConfigError(str(Problem(f"{where}.module", got, expected, "leave it out")))
     folder = ModelFolder(path)
-    family = Fields(folder.config, str(path / CONFIG_NAME)).text("model_type")
-    if not isinstance(sizes, DecoderSizes):
-        raise CheckpointError(
-            f"{where}: {path} holds a {family}, got it for an encoder, expected a run of counterpoint; choose a run"
-        )
-    problems = list(_size_problems(where, path, sizes, family_named(family).sizes(Fields(folder.config))))
+    whole = whole_of(folder.config, str(path / CONFIG_NAME))
+    stored = _stored(f"{where}: {path}", whole, sizes)
+    spelled = {whole.spell(name): name for name in folder.shapes}
+    _check_fresh(where, init, shapes.keys(), linked_names(stored) | unlinked_names(whole, folder.shapes))
+    problems = list(_size_problems(where, path, init, sizes, stored, shapes.keys()))
     if problems:
         raise ConfigError("\n".join(map(str, problems)))
-    links = demand_tensors(f"{where}: {path}", folder.shapes, family, sizes, fresh)
-    return _ModelValues(folder, tuple(links))
+    links = links_to_start(f"{where}: {path}", whole, stored, folder.shapes, shapes, partial(_is_fresh, init))
+    folder.demand_numbers(spelled[name] for link in links for name in link.theirs)
+    return _ModelValues(folder, links, spelled)
 
 
-def _size_problems(where: str, path: Path, ours: DecoderSizes, theirs: DecoderSizes) -> Iterator[Problem]:
-    model = where.removesuffix("init_from") + "model"
-    for key, got, expected in differences(ours, theirs):
-        remedy = f"set {model}.{key}={show(expected)}, or choose a model that fits"
-        if key == "bias":
-            remedy = "choose another model, because no key gives biases to all linears"
-        yield Problem(f"{model}.{key}", show(got), f"{show(expected)}, as {path / CONFIG_NAME} says", remedy)
+def _stored(owner: str, whole: Whole, sizes: ModelSizes) -> Stored:
+    """The module of a checkpoint that has the kind of these sizes; raises CheckpointError."""
+    for stored in whole.modules.values():
+        if type(stored.sizes) is type(sizes):
+            return stored
+    raise CheckpointError(
+        f"{owner} holds {' and '.join(_KINDS[type(stored.sizes)] for stored in whole.modules.values())}, got it for "
+        f"{_KINDS[type(sizes)]}; choose another"
+    )
+
+
+_KINDS: Mapping[type[ModelSizes], str] = {
+    DecoderSizes: "a decoder",
+    VitSizes: "a vit",
+    WhisperSizes: "a whisper",
+    ConformerSizes: "a conformer",
+    AdapterSizes: "an adapter",
+    CustomSizes: "an encoder that is not ours",
+    FeaturesSizes: "features",
+}
+
+
+def _size_problems(
+    where: str, path: Path, init: InitFromConfig, ours: ModelSizes, stored: Stored, names: Collection[str]
+) -> Iterator[Problem]:
+    model, says = where.removesuffix("init_from") + "model", f"as {path / CONFIG_NAME} says"
+    for key, got, expected in _differences(init, ours, stored, names):
+        if key in _KEYLESS:
+            yield Problem(model, f"{key} {show(got)}", f"{show(expected)}, {says}", _KEYLESS[key])
+        else:
+            remedy = f"set {model}.{key}={show(expected)}, or choose a model that fits"
+            yield Problem(f"{model}.{key}", show(got), f"{show(expected)}, {says}", remedy)
+
+
+_KEYLESS = {
+    "bias": "choose another model, because no key gives biases to all linears",
+    "channels": "choose another model, because images have three",
+    "halvings": "choose another model, because three convolutions make a row of eight frames",
+    "taps": "let depths of an edge begin at these layers, or name taps.* in init_from.fresh",
+    "out": "give what reads its rows this width, or name projector.* in init_from.fresh",
+}
+"""What helps where no key of the model does."""
+
+
+def _differences(
+    init: InitFromConfig, ours: ModelSizes, stored: Stored, names: Collection[str]
+) -> Iterator[Difference]:
+    """The keys in which a module differs from what is stored of it, with values as a config has them."""
+    theirs = stored.sizes
+    if isinstance(ours, DecoderSizes) and isinstance(theirs, DecoderSizes):
+        yield from differences(ours, theirs)
+    elif isinstance(ours, TowerSizes) and isinstance(theirs, TowerSizes):
+        loaded = [name for name in names if not _is_fresh(init, name) and not is_added(name, stored)]
+        free = free_keys(loaded, [name for name in linked_names(stored) if not _is_fresh(init, name)])
+        for key, got, expected in tower_differences(ours, theirs, free):
+            # Without windows their side is null in a config.
+            yield (key, got or None, expected or None) if key == "window" else (key, got, expected)
 
 
 @final
@@ -157,7 +219,7 @@ class _RunValues:
         read_blocks(self.folder, tensors, group=None)
 
 
-def _of_run(where: str, path: Path, config: Config, module: str, shapes: Shapes, fresh: Collection[str]) -> _RunValues:
+def _of_run(where: str, path: Path, config: Config, module: str, shapes: Shapes) -> _RunValues:
     init = config.modules[module].init_from
     assert init is not None, "only a module with a warm start is filled"
     folder, theirs = _checkpoint(where, path), init.module or module
@@ -168,17 +230,13 @@ def _of_run(where: str, path: Path, config: Config, module: str, shapes: Shapes,
         raise CheckpointError(
             f"{where}: {folder} has no module {theirs!r}, expected one of {', '.join(known)}; name it in {where}.module"
         )
-    loaded = shapes.keys() - set(fresh)
-    left_out = [
-        key
-        for keys, prefixes in _SECTIONS.items()
-        for key in keys
-        if not any(name.startswith(prefixes) for name in loaded)
-    ]
-    key = first_other_key(folder.parent.parent, theirs, config.modules[module].model, left_out)
+    _check_fresh(where, init, shapes.keys(), found.keys())
+    needed, loaded = ({n: s for n, s in names.items() if not _is_fresh(init, n)} for names in (shapes, found))
+    free = free_keys(needed, loaded)
+    key = first_other_key(folder.parent.parent, theirs, config.modules[module].model, free)
     if key is not None:
         raise CheckpointError(f"{where}: {folder} is of another model: {key}; restore it or choose another checkpoint")
-    _demand_names(f"{where}: {folder}", {n: s for n, s in shapes.items() if n not in fresh}, found, fresh)
+    _demand_names(f"{where}: {folder}", needed, loaded)
     return _RunValues(folder, prefix)
 
 
@@ -195,8 +253,8 @@ def _checkpoint(where: str, path: Path) -> Path:
     return checkpoint_folder(path, steps[-1])
 
 
-def _demand_names(owner: str, needed: Shapes, found: Shapes, fresh: Collection[str]) -> None:
-    missing, unknown = sorted(needed.keys() - found.keys()), sorted(found.keys() - needed.keys() - set(fresh))
+def _demand_names(owner: str, needed: Shapes, found: Shapes) -> None:
+    missing, unknown = sorted(needed.keys() - found.keys()), sorted(found.keys() - needed.keys())
     if missing:
         raise CheckpointError(
             f"{owner} lacks {missing[0]}{_more(missing)}, expected all parameters of the module; choose another, or "
@@ -205,7 +263,7 @@ def _demand_names(owner: str, needed: Shapes, found: Shapes, fresh: Collection[s
     if unknown:
         raise CheckpointError(
             f"{owner} has the unknown {unknown[0]}{_more(unknown)}, expected parameters of the module only; give the "
-            "module the model of that run"
+            "module the model of that run, or name what is not to be loaded in init_from.fresh"
         )
     for name, shape in needed.items():
         if found[name] != shape:

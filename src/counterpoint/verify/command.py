@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,9 @@ class Outcome:
     words: str
 
 
-def verify(config: Config, dtype: str = "float64") -> CaseResult:
+def verify(source: str | Path | Mapping[str, Any] | Config, dtype: str = "float64") -> CaseResult:
     """Train two steps on a config's own layout and data and in one process, and compare; raises InputError."""
-    verified = as_verified(config, dtype)
+    verified = as_verified(source if isinstance(source, Config) else load_config(source), dtype)
     plan, _corpus = prepare_run(verified)
     check_values(verified, plan)
     with Pool(verified.world.size, device_type(verified)) as pool:

@@ -94,8 +94,11 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     data["world"] = {"size": size, "idle": [r for r in range(size) if r not in used], "partial_overlap": True}
     tapped = {edge["source"] for edge in data["edges"] if edge["depths"]}
     for name in set(names) - tapped:
-        if "tap_norm" in data["modules"][name]["model"]:
-            data["modules"][name]["model"]["tap_norm"] = "none"
+        model = data["modules"][name]["model"]
+        if model.get("tap_norm", "none") != "none":
+            model["tap_norm"] = "none"
+            if model["projector"]["norm"] == "none":
+                del model["projector"]["norm_eps"]
     data["modules"] = {name: data["modules"][name] | training[name] | {"layout": layouts[name]} for name in names}
     for module in data["modules"].values():
         module["optimizer"] |= {"eps": 1e-3}

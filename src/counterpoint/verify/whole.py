@@ -8,10 +8,10 @@ from torch import Tensor
 
 from counterpoint.config.schema import Config, InitFromConfig
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
-from counterpoint.convert.tensors import from_ours, to_ours
+from counterpoint.convert.whole import whole_of
 from counterpoint.models.chain import Chain
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes
+from counterpoint.plan.sizes import ModelSizes
 from counterpoint.train.checkpoint import (
     STATE_FILE,
     StoredBlock,
@@ -29,22 +29,26 @@ def begin_with(config: Config, module: str, sizes: ModelSizes, chain: Chain) -> 
         return
     values = chain.state_dict()
     path = Path(init.path)
-    if (path / CONFIG_NAME).is_file():
-        assert isinstance(sizes, DecoderSizes), "a Hugging Face folder holds a decoder"
-        loaded = _converted(path, values, sizes, [name for name in values if _is_fresh(init, name)])
-    else:
-        loaded = _stored(path, init.module or module, values)
+    is_folder = (path / CONFIG_NAME).is_file()
+    loaded = _converted(path, sizes) if is_folder else _stored(path, init.module or module, values)
     with torch.no_grad():
         for name, tensor in values.items():
             if not _is_fresh(init, name):
                 tensor.copy_(loaded[name])
 
 
-def _converted(path: Path, values: dict[str, Tensor], sizes: DecoderSizes, fresh: list[str]) -> dict[str, Tensor]:
+def _converted(path: Path, sizes: ModelSizes) -> dict[str, Tensor]:
+    """Our tensors of the module of that kind, of which all that they are made of is there."""
     folder = ModelFolder(path)
-    family = folder.config["model_type"]
-    theirs = from_ours(family, values, sizes, fresh) | {name: folder.read(name, None) for name in folder.shapes}
-    return to_ours(family, theirs, sizes, fresh)
+    whole = whole_of(folder.config)
+    theirs = {whole.spell(name): folder.read(name, None) for name in folder.shapes}
+    stored = next(stored for stored in whole.modules.values() if type(stored.sizes) is type(sizes))
+    return {
+        name: tensor
+        for link in stored.links
+        if theirs.keys() >= set(link.theirs)
+        for name, tensor in zip(link.ours, link.to_ours([theirs[n] for n in link.theirs]), strict=True)
+    }
 
 
 def _stored(path: Path, module: str, values: dict[str, Tensor]) -> dict[str, Tensor]:

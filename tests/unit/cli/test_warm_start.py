@@ -15,6 +15,9 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from counterpoint.config.load import dump_config, load_config
+from counterpoint.config.schema import Config
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import build_chain
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.setup import build_plan
 from counterpoint.train import checkpoint
@@ -92,7 +95,7 @@ def test_sizes_that_differ_are_named_with_the_value_to_set(
 def test_what_no_key_can_say_is_not_advised(counterpoint: Command, config: Path, tmp_path: Path) -> None:
     write_folder(tmp_path / "model", LLAMA | {"attention_bias": True, "mlp_bias": True})
     said = _refused(counterpoint, config, tmp_path, f"{KEY}={tmp_path / 'model'}")
-    assert "model.bias: got false, expected true" in said
+    assert "model: got bias false, expected true" in said
     assert "choose another model, because no key gives biases to all linears" in said
 
 
@@ -183,7 +186,7 @@ def test_a_folder_that_is_no_whole_model(counterpoint: Command, config: Path, mo
 def test_an_encoder_and_a_module_name_do_not_go_with_a_decoder_folder(
     counterpoint: Command, config: Path, model: Path, tmp_path: Path
 ) -> None:
-    assert "holds a llama, got it for an encoder" in _refused(
+    assert "holds a decoder, got it for a vit; choose another" in _refused(
         counterpoint, config, tmp_path, f"modules.vision.init_from={model}"
     )
     assert f'{KEY}.module: got "language" with a Hugging Face folder, expected null' in _refused(
@@ -199,11 +202,11 @@ def earlier(config: Path, tmp_path: Path) -> Path:
     return run
 
 
-def _save(run: Path, config: Path, tensors: Mapping[str, Tensor]) -> None:
+def _save(run: Path, config: Path, tensors: Mapping[str, Tensor], module: str = "language") -> None:
     folder = checkpoint_folder(run, 5)
     shutil.rmtree(folder, ignore_errors=True)
     blocks = {
-        f"model/language.{name}": StoredBlock(whole_block(name, tuple(tensor.shape)), tensor)
+        f"model/{module}.{name}": StoredBlock(whole_block(name, tuple(tensor.shape)), tensor)
         for name, tensor in tensors.items()
     }
     planner = checkpoint._BlockSavePlanner(flatten_state_dict=False)
@@ -211,6 +214,54 @@ def _save(run: Path, config: Path, tensors: Mapping[str, Tensor]) -> None:
         save(dict(blocks), checkpoint_id=folder, planner=planner, no_dist=True)
     (folder / STATE_FILE).write_text("{}")
     (run / "config.yaml").write_text(dump_config(load_config(config)))
+
+
+@pytest.fixture
+def tower_run(settings: dict[str, Any], tmp_path: Path) -> tuple[Path, Path]:
+    """An earlier run whose tower has two layers, a final norm and an MLP, and a config of one with a linear layer."""
+    config = write(settings, tmp_path / "linear.yaml")
+    settings["modules"]["vision"]["model"] |= {"projector": {"kind": "mlp", "hidden": 4}}
+    before = load_config(write(settings, tmp_path / "mlp.yaml"))
+    run = tmp_path / "earlier"
+    _save(run, tmp_path / "mlp.yaml", _empty(before, "vision"), "vision")
+    return config, run
+
+
+def _empty(config: Config, module: str) -> dict[str, Tensor]:
+    chain = build_chain(model_parts(build_plan(config).sizes[module]))
+    return {name: torch.zeros(tensor.shape) for name, tensor in chain.state_dict().items()}
+
+
+TOWER = "modules.vision.init_from"
+
+
+def test_a_tower_changes_its_kind_of_projector(
+    counterpoint: Command, tower_run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    config, run = tower_run
+    assert "model.projector.activation was 'gelu_tanh' there, got None" in (
+        _refused(counterpoint, config, tmp_path, f"{TOWER}={run}")
+    )
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{TOWER}={{path: {run}, fresh: [projector.*]}}")
+    merge = "modules.vision.model.merge=2"
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{TOWER}={{path: {run}, fresh: [projector.*]}}", merge)
+
+
+def test_a_pattern_may_fit_what_only_the_run_has(
+    counterpoint: Command, tower_run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    config, run = tower_run
+    fewer = "modules.vision.model.layers=2"
+    assert "model.layers was 3 there, got 2" in _refused(
+        counterpoint, config, tmp_path, f"{TOWER}={{path: {run}, fresh: [projector.*]}}", fewer
+    )
+    assert 'fresh.1: got "layers.3.*", expected a pattern that fits a parameter of the module or of what' in (
+        _refused(counterpoint, config, tmp_path, f"{TOWER}={{path: {run}, fresh: [projector.*, layers.3.*]}}", fewer)
+    )
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{TOWER}={{path: {run}, fresh: [projector.*, layers.2.*]}}", fewer)
 
 
 def test_a_run_that_fits_gets_as_far_as_ranks(counterpoint: Command, config: Path, earlier: Path) -> None:

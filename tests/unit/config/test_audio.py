@@ -6,8 +6,11 @@ import pytest
 
 from counterpoint.config import load_config
 from counterpoint.config.graph import marks_of
+from counterpoint.config.models import ConformerConfig, WhisperConfig
+from counterpoint.config.shapes import MOST_MELS
 from counterpoint.data.corpus import item_settings
 from counterpoint.data.fingerprint import data_fingerprint, first_difference
+from counterpoint.data.mel import mel_filters
 from counterpoint.errors import ConfigError
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.sizes import WhisperSizes
@@ -39,6 +42,7 @@ def test_an_encoder_of_clips_is_read_as_it_is_meant() -> None:
             "at most modules.audio.model.pos",
             "change",
         ),
+        ("modules.audio.model.mels=150", "modules.audio.model.mels", "150", "at most 149", "lower it"),
         ("data.audio={seconds: 1}", "data.audio.seconds", "1, 50 rows", "at most 12 rows", "raise positions"),
         ("data.audio={seconds: 0}", "data.audio.seconds", "0", "at least 1", "the default, null"),
         ("data.audio={size: 1}", "data.audio.size", "an unknown key", "one of seconds", "did you mean"),
@@ -70,6 +74,30 @@ def test_what_clips_cannot_be_is_one_sentence(override: str, path: str, got: str
     assert got in found
     assert expected in wanted
     assert remedy in cure
+
+
+def test_bands_without_a_frequency_are_refused() -> None:
+    """The most bands are those up to which each has a frequency of the transform that frames are made by."""
+    for model, width in ((WhisperConfig, 400), (ConformerConfig, 512)):
+        have_some = [(mel_filters(mels, width) > 0).any(axis=0).all() for mels in range(1, MOST_MELS[model] + 2)]
+        assert all(have_some[:-1])
+        assert not have_some[-1]
+
+
+def test_a_conformers_bands_are_bounded_too() -> None:
+    with pytest.raises(ConfigError, match=r"modules.audio.model.mels: got 200, expected at most 192, because narrower"):
+        load_config(SPEECH, [f"modules.audio.model={CONFORMER}", "modules.audio.model.mels=200"])
+
+
+def test_norms_that_no_projector_of_a_conformer_has_are_refused() -> None:
+    changes = [f"modules.audio.model={CONFORMER}", "modules.audio.model.tap_norm=rms", "edges.1.depths=[]"]
+    with pytest.raises(
+        ConfigError, match=r'audio.model.tap_norm: got "rms", expected none, because no edge from audio'
+    ):
+        load_config(SPEECH, changes)
+
+
+CONFORMER = "{kind: conformer, layers: 3, hidden: 12, heads: 3, ffn: 12, mels: 8, projector: {kind: linear}}"
 
 
 def test_clips_and_their_settings_need_a_module() -> None:

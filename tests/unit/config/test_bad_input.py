@@ -245,6 +245,21 @@ LATER = [
     ("modules.vision.recompute=[]", "modules.vision.recompute", "[]", "1 or more entries", "correct"),
     ("modules.vision.init_from=./runs/emoji", "modules.vision.init_from.path", "emoji", "outside run.dir", "resume"),
     ("modules.vision.init_from=runs/emoji/checkpoints/step-1", "modules.vision.init_from.path", "st", "outside", "or"),
+    ("modules.vision.init_from=a/../runs/emoji", "modules.vision.init_from.path", "a/../runs/emoji", "outside", "or"),
+    (
+        "modules.vision.init_from=runs/other/../emoji/checkpoints",
+        "modules.vision.init_from.path",
+        "other",
+        "outside run.dir",
+        "or",
+    ),
+    (
+        "modules.vision.model.projector.norm_eps=1.0e-5",
+        "modules.vision.model.projector.norm_eps",
+        "1e-05",
+        "the default, 1e-06, because there is no norm",
+        "leave it out or give it a norm",
+    ),
     ("modules.vision.init_from={path: a, frsh: []}", "modules.vision.init_from.frsh", "unknown", "fresh", "fresh?"),
     ("modules.vision.init_from={fresh: [a]}", "modules.vision.init_from.path", "nothing", "a value", "add the key"),
     ("modules.vision.init_from=5", "modules.vision.init_from", "5", "a section of keys", "correct"),
@@ -350,6 +365,14 @@ def test_one_rank_has_no_copy_of_its_own_words(emoji: dict[str, Any]) -> None:
         "modules.language.layout.chunks: got 2 with pp 1 and multi-token prediction, expected 1, because both copies"
     )
     assert str(caught.value).endswith("; leave it out, raise pp or leave model.mtp out")
+
+
+def test_a_link_into_the_run_is_no_other_folder(emoji: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    emoji["run"]["dir"] = str(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"vision\.init_from\.path: got .*expected a folder outside run\.dir"):
+        load_config(emoji, [f"modules.vision.init_from={tmp_path / 'link' / 'checkpoints'}"])
 
 
 def test_misfits_are_listed_together(emoji: dict[str, Any]) -> None:

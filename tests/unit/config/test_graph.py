@@ -75,6 +75,10 @@ def test_a_source_with_two_consumers_has_one_width(towers: dict[str, Any]) -> No
             "modules.vision.model.tap_norm=rms",
             r'tap_norm: got "rms", expected none, because no edge from vision has depths',
         ),
+        (
+            "modules.adapter.model.projector.norm_eps=1.0e-5",
+            r"adapter\.model\.projector\.norm_eps: got 1e-05, expected the default, 1e-06, because there is no norm",
+        ),
         ("edges.0.depths=[{after: 0, into: 0}]", r"edges\.0\.depths: got 1 depths, expected none"),
         (
             "edges.2.depths=[{after: 0, into: 0}, {after: 0, into: 1}]",
@@ -87,6 +91,11 @@ def test_a_source_with_two_consumers_has_one_width(towers: dict[str, Any]) -> No
 def test_what_is_no_graph_is_refused(towers: dict[str, Any], change: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(towers, [change])
+
+
+def test_norms_of_other_depths_read_the_projectors_number(towers: dict[str, Any]) -> None:
+    norms = ["modules.detail.model.tap_norm=layer", "modules.detail.model.projector.norm_eps=1.0e-5"]
+    assert load_config(towers, norms).modules["detail"].model.projector.norm_eps == 1e-5
 
 
 def test_a_cycle_is_refused(towers: dict[str, Any]) -> None:

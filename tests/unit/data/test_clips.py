@@ -3,6 +3,7 @@
 import io
 import struct
 import wave
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from counterpoint.data.clips import ClipSettings
 from counterpoint.data.mel import HOP, RATE, log_mel
+from counterpoint.data.normalised_mel import normalised_log_mel
 from counterpoint.data.payload import Floats
 from counterpoint.data.wave_file import clip_samples, read_wave
 from counterpoint.errors import DataError
@@ -83,9 +85,17 @@ def test_the_longest_clip_has_the_rows_that_a_module_takes() -> None:
     assert not STACKED.fits((STACKED.most_samples + 1,))
 
 
-def test_seconds_that_a_module_cannot_take_are_refused() -> None:
-    with pytest.raises(DataError, match=r"module 'audio': 1 seconds are 51 rows, expected at most 20"):
-        ClipSettings("audio", mels=8, window=5, stride=2, stack=3, positions=20, seconds=1)
+def test_silence_that_fills_a_clip_up_is_heard_by_a_conformer(make_clip: MakeClip) -> None:
+    """With seconds, frames of silence are there, and all of them are normalised together."""
+    own = ClipSettings("audio", mels=80, window=15, stride=8, stack=1, positions=100, normalised=True)
+    fixed, clip = replace(own, seconds=1), make_clip(RATE // 2)
+    assert (own.place((RATE // 2,)).rows_in, fixed.place((RATE // 2,)).rows_in) == (7, 13)
+    alone, filled = own.read([clip], (RATE // 2,)), fixed.read([clip], (RATE // 2,))
+    silence = np.zeros(RATE // 2, dtype=np.float32)
+    expected = normalised_log_mel(np.concatenate([read_wave(clip, RATE // 2), silence]), 80)
+    assert np.array_equal(filled.frames[:, 7], expected[::8])
+    assert filled.filled[7:].any()
+    assert not np.allclose(alone.frames[:6, 7], filled.frames[:6, 7], atol=0.1)
 
 
 def test_a_wave_is_read_and_channels_are_averaged(make_clip: MakeClip) -> None:

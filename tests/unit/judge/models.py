@@ -64,8 +64,8 @@ def random_tensors(sizes: DecoderSizes, seed: int = 0) -> dict[str, Tensor]:
 
 
 def random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Vectors spread around 1/2; matrices and stacks of them normal with about the size that keeps rows as they are."""
-    if tensor.ndim == 1:
+    """Numbers and vectors spread around 1/2; matrices, and stacks of them, normal of about the size that keeps rows."""
+    if tensor.ndim <= 1:
         return torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.1
     values = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
     return values / tensor.shape[-1] ** 0.5

@@ -11,11 +11,10 @@ from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.errors import CheckpointError
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
-from tests.unit.judge.models import Config, random_like
-from tests.unit.judge.towers import TOWERS
+from tests.unit.judge.models import random_like
+from tests.unit.judge.whole_configs import FOLDERS as CONFIGS
 from tests.unit.judge.wholes import WHOLES
 
-CONFIGS: dict[str, Config] = {**WHOLES, **TOWERS}
 Modules = dict[str, dict[str, Tensor]]
 
 
@@ -86,7 +85,7 @@ def test_a_wrong_shape_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "section", "change", "message"),
     [
-        ("clip", None, {"model_type": "vit"}, "'vit' is none of clip_vision_model, "),
+        ("clip", None, {"model_type": "vit"}, "'vit' is none of llama, "),
         ("clip", None, {"hidden_act": "relu"}, "says hidden_act: 'relu', but only 'gelu'"),
         ("siglip", None, {"image_size": None}, "has no image_size"),
         ("siglip2", None, {"num_patches": 24}, "says num_patches: 24, but only a square number"),

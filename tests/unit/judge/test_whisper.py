@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from counterpoint.convert.modules import modules_to_ours
+from counterpoint.convert.whole import AUDIO, whole_of
 from counterpoint.models.batch import AudioBatch
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.segments import Segments
@@ -111,6 +113,19 @@ def test_rows_and_every_gradient_are_equal(monkeypatch: pytest.MonkeyPatch) -> N
     assert all(gradient is not None for gradient in gradients.values())
     different = {name: relative(gradients[name] - theirs[name], theirs[name]) for name in theirs}
     assert {name: value for name, value in different.items() if value > EQUAL} == {}
+
+
+@pytest.mark.parametrize("prefix", ["", "encoder.", "model.encoder."])
+def test_a_checkpoint_is_read_as_the_weights_that_are_judged(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the encoder alone, of a model without a head, and of one with it."""
+    model = judge(monkeypatch)
+    theirs = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
+    whole = whole_of(model.config.to_dict())
+    found = modules_to_ours(whole, theirs | ({} if not prefix else {"proj_out.weight": torch.zeros(1)}))[AUDIO]
+    expected = in_our_words(model.state_dict())
+    assert found.keys() == expected.keys()
+    assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
+    assert whole.modules[AUDIO].sizes == replace(SIZES, projector=ProjectorSizes(kind="linear", bias=False))
 
 
 @pytest.mark.parametrize("change", [{"activation": "gelu_tanh"}, {"norm_eps": 1e-3}])

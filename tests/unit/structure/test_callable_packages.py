@@ -49,6 +49,27 @@ def test_a_config_is_planned_proved_and_simulated() -> None:
     assert counterpoint.simulate(plan) == counterpoint.simulate.clock.simulate(plan)
 
 
+def test_verify_takes_what_train_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config, its file, or plain data, which is checked like a file."""
+    worlds: list[int] = []
+
+    class StartedError(Exception):
+        pass
+
+    def start(world: int, _device: str) -> None:
+        worlds.append(world)
+        raise StartedError
+
+    monkeypatch.setattr("counterpoint.verify.command.Pool", start)
+    config = counterpoint.load_config(EXAMPLE)
+    for source in (config, EXAMPLE, str(EXAMPLE), config.resolved()):
+        with pytest.raises(StartedError):
+            counterpoint.verify(source)
+    assert worlds == [config.world.size] * 4
+    with pytest.raises(ConfigError, match=r"world\.size: got 0, expected at least 1"):
+        counterpoint.verify(config.resolved() | {"world": {"size": 0}})
+
+
 def test_importing_the_package_loads_nothing_of_it() -> None:
     code = "import sys, counterpoint; sys.exit(sum(name.startswith('counterpoint.') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

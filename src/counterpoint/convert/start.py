@@ -1,0 +1,52 @@
+"""What a module of ours starts from in a checkpoint: links of its tensors, with every name and shape accounted for."""
+
+from collections.abc import Callable, Collection, Mapping
+from fnmatch import fnmatchcase
+
+from counterpoint.convert.accounts import demand_shape, refuse
+from counterpoint.convert.links import Link, their_tensors
+from counterpoint.convert.modules import kept_tensors
+from counterpoint.convert.whole import Stored, Whole
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_NAME_IT = "choose another, or name what begins anew in init_from.fresh"
+_NAME_IT_TOO = "name in init_from.fresh what is not to be loaded, or choose another"
+
+
+def linked_names(stored: Stored) -> frozenset[str]:
+    """Our names of all tensors that a checkpoint has of a module."""
+    return frozenset(name for link in stored.links for name in link.ours)
+
+
+def unlinked_names(whole: Whole, found: Collection[str]) -> frozenset[str]:
+    """The tensors among those `found` in a checkpoint of which nothing is known."""
+    known = {name for stored in whole.modules.values() for link in stored.links for name in link.theirs}
+    return frozenset(n for n in found if not (whole.spell(n) in known or _is_unused(whole, n)))
+
+
+def _is_unused(whole: Whole, name: str) -> bool:
+    return any(fnmatchcase(whole.spell(name), pattern) for pattern in whole.unused)
+
+
+def links_to_start(
+    owner: str, whole: Whole, stored: Stored, found: Shapes, ours: Shapes, is_fresh: Callable[[str], bool]
+) -> tuple[Link, ...]:
+    """The links of a module with tensors `ours` to a checkpoint with tensors `found`.
+
+    Raises CheckpointError for a tensor that only one side has, unless `is_fresh` of its name, which is ours if it has
+    one.
+    """
+    linked, needed = linked_names(stored), {name for name in ours if not is_fresh(name)}
+    refuse(owner, "has the unknown", {n for n in unlinked_names(whole, found) if not is_fresh(n)}, _NAME_IT_TOO)
+    shapes = {whole.spell(name): shape for name, shape in found.items()}
+    refuse(owner, "has no place for", needed - linked, _NAME_IT)
+    refuse(owner, "has more by our names,", {n for n in linked - ours.keys() if not is_fresh(n)}, _NAME_IT_TOO)
+    links = tuple(link for link in stored.links if needed & set(link.ours))
+    refuse(owner, "lacks", {name for link in links for name in link.theirs} - shapes.keys(), _NAME_IT)
+    kept = kept_tensors(stored)
+    for name, tensor in their_tensors(links, kept).items():
+        demand_shape(owner, name, shapes[name], tensor)
+    for name in sorted(needed):
+        demand_shape(f"{owner}: the model of the config", name, ours[name], kept[name])
+    return links

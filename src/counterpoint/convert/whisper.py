@@ -1,0 +1,58 @@
+"""Whisper's encoder of sound."""
+
+from collections.abc import Iterator
+
+from counterpoint.convert.fields import Fields
+from counterpoint.convert.links import ByTap, Link
+from counterpoint.convert.tables import Table, renamed
+from counterpoint.convert.vision import activation_of
+from counterpoint.plan.sizes import ProjectorSizes, WhisperSizes
+
+PREFIX = "encoder."
+
+UNUSED = ("decoder.*", "proj_out.*")
+"""What writes text of sound."""
+
+_BOTH = ("weight", "bias")
+_LAYER: Table = {
+    **{f"attention_norm.{x}": f"self_attn_layer_norm.{x}" for x in _BOTH},
+    **{f"attention.{a}.weight": f"self_attn.{a}_proj.weight" for a in "qkv"},
+    **{f"attention.{a}.bias": f"self_attn.{a}_proj.bias" for a in "qv"},
+    **{f"attention.o.{x}": f"self_attn.out_proj.{x}" for x in _BOTH},
+    **{f"mlp_norm.{x}": f"final_layer_norm.{x}" for x in _BOTH},
+    **{f"mlp.up.{x}": f"fc1.{x}" for x in _BOTH},
+    **{f"mlp.down.{x}": f"fc2.{x}" for x in _BOTH},
+}
+
+
+def whisper_sizes(fields: Fields) -> WhisperSizes:
+    """The sizes of the encoder that a `whisper` describes, up to its last norm; raises CheckpointError."""
+    hidden = fields.integer("d_model")
+    return WhisperSizes(
+        layers=fields.integer("encoder_layers"),
+        hidden=hidden,
+        heads=fields.integer("encoder_attention_heads"),
+        ffn=fields.integer("encoder_ffn_dim"),
+        out=hidden,
+        activation=activation_of(fields, "gelu", "activation_function"),
+        projector=ProjectorSizes(kind="linear", bias=False),
+        mels=fields.integer("num_mel_bins", 80),
+        positions=fields.integer("max_source_positions", 1500),
+    )
+
+
+def whisper_links(sizes: WhisperSizes) -> Iterator[Link]:
+    """The links of the encoder, without a projector."""
+    for conv, inputs in (("conv1", sizes.mels), ("conv2", sizes.hidden)):
+        yield ByTap((f"embed.{conv}.weight",), (f"{PREFIX}{conv}.weight",), inputs)
+        yield from renamed(f"embed.{conv}", f"{PREFIX}{conv}", {"bias": "bias"})
+    yield from renamed("embed.times", f"{PREFIX}embed_positions", {"weight": "weight"})
+    for layer in range(sizes.layers):
+        yield from renamed(f"layers.{layer}", f"{PREFIX}layers.{layer}", _LAYER)
+    yield from renamed("norm", f"{PREFIX}layer_norm", {x: x for x in _BOTH})
+
+
+def spelled(name: str) -> str:
+    """A name of a whole Whisper, of one without a head, or of its encoder alone, as links call it."""
+    short = name.removeprefix("model.")
+    return short if short.startswith((PREFIX, "decoder.", "proj_out.")) else f"{PREFIX}{short}"

@@ -1,0 +1,40 @@
+"""What the items of all documents ask for at once is what each asks for by itself."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from counterpoint.data.clips import ClipSettings
+from counterpoint.data.features import FeatureSettings
+from counterpoint.data.images import ItemSettings
+from counterpoint.data.item_table import ItemTable
+from counterpoint.data.payload import AUDIO, FEATURES, IMAGE
+
+TAKERS = {
+    IMAGE: ItemSettings("vision", patch=4, merge=2, size=None, max_patches=16, frames=2),
+    AUDIO: ClipSettings("audio", mels=8, window=5, stride=2, stack=2, positions=6),
+    FEATURES: FeatureSettings("given", width=5),
+}
+SIZES = {
+    IMAGE: st.tuples(st.integers(1, 24), st.integers(1, 24), st.just(0), st.integers(1, 4)),
+    AUDIO: st.tuples(st.just(0), st.just(0), st.integers(1, 3000), st.just(1)),
+    FEATURES: st.tuples(st.integers(1, 9), st.just(5), st.just(0), st.just(1)),
+}
+ITEMS = st.lists(st.sampled_from(sorted(SIZES)).flatmap(lambda kind: st.tuples(st.just(kind), SIZES[kind])), max_size=5)
+
+
+@given(st.lists(ITEMS, max_size=6))
+def test_items_are_taken_one_by_one(documents: list[list[tuple[str, tuple[int, ...]]]]) -> None:
+    items = [(owner, *item) for owner, own in enumerate(documents) for item in own]
+    table = ItemTable(
+        len(documents),
+        np.array([owner for owner, _kind, _size in items], dtype=np.int64),
+        np.zeros(len(items), dtype=np.int64),
+        {kind: np.array([one == kind for _owner, one, _size in items], dtype=np.bool_) for kind in SIZES},
+        np.array([size for _owner, _kind, size in items], dtype=np.int64).reshape(-1, 4),
+    )
+    rows, _last, fit = table.demands(TAKERS)
+    for document, own in enumerate(documents):
+        extents = [(TAKERS[kind], (size[2:3] if kind == AUDIO else size[:2]), size[3]) for kind, size in own]
+        assert rows[document] == sum(t.place(extent).rows * len(t.groups(files)) for t, extent, files in extents)
+        assert fit[document] == all(taker.fits(extent) for taker, extent, _files in extents)

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.models.attention_kernels import attend_evenly, attend_packed, has_packed
-from counterpoint.models.batch import Batch
+from counterpoint.models.batch import Batch, Turns
 from counterpoint.models.exchange import Enter
 from counterpoint.models.linear import Linear, OutputLinear
+from counterpoint.models.rotary import Turning
 from counterpoint.models.segments import Bucket, Segments, Windows
 
 
@@ -23,7 +24,7 @@ class Attention(nn.Module):
     """Grouped-query attention on normed rows (rows, hidden) -> (rows, hidden).
 
     The numbers of heads follow from the weights: a share of the weights computes a share of the heads.
-    `rotary` maps (queries, keys, batch) to queries and keys; `q_norm` and `k_norm` act on one head. `sees` says
+    `rotary` turns queries and keys; `q_norm` and `k_norm` act on one head. `sees` says
     which rows of a batch see each other: by default those of a document.
     """
 
@@ -38,7 +39,7 @@ class Attention(nn.Module):
         qkv_bias: bool,
         key_bias: bool,
         causal: bool,
-        rotary: nn.Module,
+        rotary: Turning,
         q_norm: nn.Module,
         k_norm: nn.Module,
         sees: Callable[[Any], Segments | Windows] = of_documents,
@@ -57,15 +58,15 @@ class Attention(nn.Module):
         self.o = OutputLinear(heads * head_dim, hidden, bias=bias)
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        return self.leave(self.look(*self.project(rows, batch), batch))
+        return self.leave(self.look(*self.project(rows, self.rotary.turns(batch, rows.dtype)), batch))
 
-    def project(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (rows, heads, dim), and keys and values (rows, kv_heads, dim), turned by their positions."""
         inputs = self.enter(rows)
         queries = self.q_norm(self._split_heads(self.q(inputs)))
         keys = self.k_norm(self._split_heads(self.k(inputs)))
         values = self._split_heads(self.v(inputs))
-        queries, keys = self.rotary(queries, keys, batch)
+        queries, keys = self.rotary(queries, keys, turns)
         return queries, keys, values
 
     def look(self, queries: Tensor, keys: Tensor, values: Tensor, batch: Batch) -> Tensor:

@@ -1,6 +1,6 @@
 """What a model reads besides its rows."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
@@ -17,6 +17,12 @@ NO_PREFIX = -1
 NO_LABEL = -100
 """Label of a row without a loss."""
 
+
+Turns = tuple[Tensor, Tensor]
+"""Cosines and sines (rows, 1, pairs) by which pairs of a head's columns turn."""
+
+KeptTurns = dict[Hashable, tuple[Tensor, Turns]]
+"""Turns that layers share, with the positions that they are of, by what else they are made from."""
 
 Insert = tuple[Tensor, Tensor]
 """Features (n, hidden) and the rows, int64 (n,), to which they are added."""
@@ -69,6 +75,7 @@ class TextBatch(Movable):
     routed: dict[nn.Module, Routing] = field(default_factory=dict)
     mtp: tuple[MtpInputs, ...] = ()
     mtp_losses: dict[int, Tensor] = field(default_factory=dict)
+    turns: KeptTurns = field(default_factory=dict)
 
     def with_inserts(
         self, inserts: tuple[Insert, ...], deep: Mapping[int, tuple[Insert, ...]] | None = None
@@ -97,6 +104,7 @@ class PatchBatch(Movable):
     segments: Segments
     windows: Windows = field(default_factory=lambda: Windows(()))
     images: tuple[tuple[int, int, int], ...] = ()
+    turns: KeptTurns = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from counterpoint.models.mlp import GatedMlp, Mlp, squared_relu
 from counterpoint.models.moe import Moe
 from counterpoint.models.mtp import MtpDepth
 from counterpoint.models.norm import RmsNorm
-from counterpoint.models.rotary import Rotary, Unrotated
+from counterpoint.models.rotary import Rotary, Turning, Unrotated
 from counterpoint.plan.sizes import DecoderSizes, MtpSizes
 
 Earlier = Mapping[str, nn.Module]
@@ -90,7 +90,7 @@ def _attention_layer(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
     return AttentionLayer(RmsNorm(sizes.hidden, sizes.norm_eps), attention)
 
 
-def _rotary(sizes: DecoderSizes) -> nn.Module:
+def _rotary(sizes: DecoderSizes) -> Turning:
     if sizes.rope_theta is None:
         return Unrotated()
     return Rotary(sizes.head_dim, sizes.rope_theta, sizes.rope_sections, interleaved=sizes.rope_interleaved)

@@ -14,7 +14,7 @@ from counterpoint.models.linear import Linear
 from counterpoint.models.mlp import ACTIVATIONS, GatedMlp, Mlp
 from counterpoint.models.norm import Scale, norm_of
 from counterpoint.models.projector import Projector
-from counterpoint.models.rotary import Unrotated
+from counterpoint.models.rotary import Turning, Unrotated
 from counterpoint.models.segments import Segments, Windows
 from counterpoint.plan.sizes import CustomSizes, FeaturesSizes, ProjectorSizes, TowerSizes
 
@@ -27,7 +27,7 @@ def encoder_parts(
     sizes: TowerSizes,
     group: int,
     embedding: Callable[[Earlier], nn.Module],
-    rotary: Callable[[], nn.Module] = Unrotated,
+    rotary: Callable[[], Turning] = Unrotated,
     sees: Callable[[int], Sees] = lambda _layer: of_documents,
 ) -> list[Part]:
     """The parts `embed`, `layers.N`, each with its `taps.N` where it has one, `norm` if there is one, and `projector`.
@@ -64,7 +64,7 @@ def layer_parts(sizes: TowerSizes, group: int, build: Callable[[int], Build]) ->
             yield Part(f"taps.{layer}", partial(_projector, sizes, group, tap), emits=port_of(layer))
 
 
-def _layer(sizes: TowerSizes, rotary: Callable[[], nn.Module], sees: Sees, _earlier: Earlier) -> nn.Module:
+def _layer(sizes: TowerSizes, rotary: Callable[[], Turning], sees: Sees, _earlier: Earlier) -> nn.Module:
     attention = Attention(
         sizes.hidden,
         sizes.heads,

@@ -5,7 +5,7 @@ from typing import final
 from torch import Tensor, nn
 
 from counterpoint.models.attention import Attention
-from counterpoint.models.batch import Batch
+from counterpoint.models.batch import Batch, Turns
 
 
 @final
@@ -19,11 +19,12 @@ class AttentionLayer(nn.Module):
         self.attention = attention
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        return self.after(rows, self.attention.look(*self.before(rows, batch), batch))
+        turns = self.attention.rotary.turns(batch, rows.dtype)
+        return self.after(rows, self.attention.look(*self.before(rows, turns), batch))
 
-    def before(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def before(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values."""
-        return self.attention.project(self.norm(rows), batch)
+        return self.attention.project(self.norm(rows), turns)
 
     def after(self, rows: Tensor, mixed: Tensor) -> Tensor:
         """The layer's rows, from those that entered and what its attention saw."""
@@ -94,11 +95,12 @@ class EncoderLayer(nn.Module):
         self.mlp_scale = mlp_scale
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        return self.after(rows, self.attention.look(*self.before(rows, batch), batch))
+        turns = self.attention.rotary.turns(batch, rows.dtype)
+        return self.after(rows, self.attention.look(*self.before(rows, turns), batch))
 
-    def before(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def before(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values."""
-        return self.attention.project(self.attention_norm(rows), batch)
+        return self.attention.project(self.attention_norm(rows), turns)
 
     def after(self, rows: Tensor, mixed: Tensor) -> Tensor:
         """The layer's rows, from those that entered and what its attention saw."""

@@ -1,23 +1,40 @@
 """How queries and keys learn of their positions."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from counterpoint.models.batch import Batch, PatchBatch, TextBatch
+from counterpoint.models.batch import Batch, PatchBatch, TextBatch, Turns
+
+
+class Turning(nn.Module, ABC):
+    """Turns queries and keys (rows, heads, head_dim) by angles that all layers of a model share."""
+
+    @abstractmethod
+    def turns(self, batch: Batch, dtype: torch.dtype, /) -> Turns | None:
+        """The cosines and sines of a batch's angles, computed by the first layer that asks."""
+
+    @abstractmethod
+    def forward(self, queries: Tensor, keys: Tensor, turns: Turns | None, /) -> tuple[Tensor, Tensor]:
+        """The turned queries and keys."""
 
 
 @final
-class Unrotated(nn.Module):
+class Unrotated(Turning):
     """Queries and keys as they are: positions were added before, or there are none."""
 
-    def forward(self, queries: Tensor, keys: Tensor, _batch: Batch) -> tuple[Tensor, Tensor]:
+    def turns(self, _batch: Batch, _dtype: torch.dtype) -> None:
+        return None
+
+    def forward(self, queries: Tensor, keys: Tensor, _turns: Turns | None) -> tuple[Tensor, Tensor]:
         return queries, keys
 
 
 @final
-class Rotary(nn.Module):
+class Rotary(Turning):
     """Rotate the halves of queries and keys (rows, heads, head_dim) by their positions (Su et al., 2021).
 
     With `sections` the first pairs turn with the first coordinate of a position, the next with the second, and so on
@@ -34,12 +51,19 @@ class Rotary(nn.Module):
         self.sections = sections
         self.interleaved = interleaved
 
-    def forward(self, queries: Tensor, keys: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor]:
-        wide = torch.promote_types(queries.dtype, torch.float32)
-        exponents = torch.arange(0, self.head_dim, 2, device=queries.device, dtype=wide) / self.head_dim
-        angles = self._places(batch.positions).to(wide) * self.theta**-exponents
-        cosine, sine = angles.cos().to(queries.dtype)[:, None], angles.sin().to(queries.dtype)[:, None]
-        return _rotate(queries, cosine, sine), _rotate(keys, cosine, sine)
+    def turns(self, batch: Batch, dtype: torch.dtype) -> Turns:
+        assert isinstance(batch, TextBatch), "a decoder reads text"
+        key = (self.head_dim, self.theta, self.sections, self.interleaved, dtype)
+        return _kept(batch, key, batch.positions, lambda: _turns(self._angles(batch.positions, dtype), dtype))
+
+    def forward(self, queries: Tensor, keys: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor]:
+        assert turns is not None, "angles were asked for"
+        return _rotate(queries, *turns), _rotate(keys, *turns)
+
+    def _angles(self, positions: Tensor, dtype: torch.dtype) -> Tensor:
+        wide = torch.promote_types(dtype, torch.float32)
+        exponents = torch.arange(0, self.head_dim, 2, device=positions.device, dtype=wide) / self.head_dim
+        return self._places(positions).to(wide) * self.theta**-exponents
 
     def _places(self, positions: Tensor) -> Tensor:
         """The coordinate that turns each pair, (rows, 1) or (rows, head_dim / 2)."""
@@ -61,7 +85,7 @@ class Rotary(nn.Module):
 
 
 @final
-class PatchRotary(nn.Module):
+class PatchRotary(Turning):
     """Rotate the halves of queries and keys (rows, heads, head_dim) by the row and column of their patch: of the pairs
     of a half, the first half turns with the row, the second with the column (Wang et al., 2024, arXiv:2409.12191).
     """
@@ -71,13 +95,32 @@ class PatchRotary(nn.Module):
         self.head_dim = head_dim
         self.theta = theta
 
-    def forward(self, queries: Tensor, keys: Tensor, batch: PatchBatch) -> tuple[Tensor, Tensor]:
-        wide = torch.promote_types(queries.dtype, torch.float32)
+    def turns(self, batch: Batch, dtype: torch.dtype) -> Turns:
+        assert isinstance(batch, PatchBatch), "a tower reads patches"
+        key = (self.head_dim, self.theta, dtype)
+        return _kept(batch, key, batch.places, lambda: _turns(self._angles(batch.places, dtype), dtype))
+
+    def forward(self, queries: Tensor, keys: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor]:
+        assert turns is not None, "angles were asked for"
+        return _rotate(queries, *turns), _rotate(keys, *turns)
+
+    def _angles(self, places: Tensor, dtype: torch.dtype) -> Tensor:
+        wide = torch.promote_types(dtype, torch.float32)
         pairs = self.head_dim // 2
-        exponents = torch.arange(0, pairs, 2, device=queries.device, dtype=wide) / pairs
-        angles = (batch.places.to(wide)[:, :, None] * self.theta**-exponents).flatten(1)
-        cosine, sine = angles.cos().to(queries.dtype)[:, None], angles.sin().to(queries.dtype)[:, None]
-        return _rotate(queries, cosine, sine), _rotate(keys, cosine, sine)
+        exponents = torch.arange(0, pairs, 2, device=places.device, dtype=wide) / pairs
+        return (places.to(wide)[:, :, None] * self.theta**-exponents).flatten(1)
+
+
+def _kept(batch: TextBatch | PatchBatch, key: Hashable, positions: Tensor, make: Callable[[], Turns]) -> Turns:
+    """What the batch keeps for these positions, made at the first time: a batch with others may share what it keeps."""
+    known = batch.turns.get(key)
+    if known is None or known[0] is not positions:
+        known = batch.turns[key] = (positions, make())
+    return known[1]
+
+
+def _turns(angles: Tensor, dtype: torch.dtype) -> Turns:
+    return angles.cos().to(dtype)[:, None], angles.sin().to(dtype)[:, None]
 
 
 def _rotate(rows: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

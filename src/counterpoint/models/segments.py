@@ -101,8 +101,9 @@ class Segments(Movable):
         """Describe documents of the given lengths, zero allowed, which fit into `rows` rows."""
         assert sum(lengths) <= rows, f"documents of {sum(lengths)} rows in all do not fit into {rows} rows"
         gapless = list(accumulate(lengths, initial=0))
-        borders = torch.tensor([*gapless, rows], dtype=torch.int32) if starts is None else None
-        starts = gapless if starts is None else starts
+        starts = gapless[:-1] if starts is None else starts
+        has_gaps = any(start != own for start, own in zip(starts, gapless))
+        borders = None if has_gaps else torch.tensor([*gapless, rows], dtype=torch.int32)
         grouped = (
             Bucket.build([torch.arange(starts[i], starts[i] + lengths[i]) for i in members])
             for members in _similar_lengths(lengths)

@@ -10,7 +10,7 @@ from counterpoint.models.chain import Part
 from counterpoint.models.encoder import Earlier, Sees, encoder_parts
 from counterpoint.models.norm import norm_of
 from counterpoint.models.patches import FilteredPositions, PatchEmbedding, PositionTable, PrefixTable, Unchanged
-from counterpoint.models.rotary import PatchRotary, Unrotated
+from counterpoint.models.rotary import PatchRotary, Turning, Unrotated
 from counterpoint.models.segments import Windows
 from counterpoint.plan.sizes import VitSizes
 
@@ -30,7 +30,7 @@ def _of_windows(batch: PatchBatch) -> Windows:
     return batch.windows
 
 
-def _rotary(sizes: VitSizes) -> nn.Module:
+def _rotary(sizes: VitSizes) -> Turning:
     return Unrotated() if sizes.rotary_theta is None else PatchRotary(sizes.head_dim, sizes.rotary_theta)
 
 

@@ -5,6 +5,7 @@ Every rank computes it and reaches the same value; there is no second place wher
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -131,10 +132,11 @@ def plan_batch(
             continue
         rows: list[tuple[Share, ...]] = []
         totals = [0] * module.layout.dp
+        near = [number % lanes * module.layout.dp // lanes for number, cell in enumerate(cells) for _document in cell]
         for m in range(0, microbatches, module.group):
             wanted = [d for cell in cells[m * lanes : (m + module.group) * lanes] for d in cell]
             items = [(d, i) for d in wanted for i, item in enumerate(documents[d].items) if module.computes(item)]
-            dealt = _deal(items, documents, module, totals)
+            dealt = _deal(items, documents, module, totals, near)
             rows.append(tuple(_item_share(lane, documents, module) for lane in dealt))
         shares[name] = tuple(rows)
     return BatchPlan(step, documents, shares, homes, microbatches)
@@ -151,11 +153,16 @@ def _cells(packs: tuple[Pack, ...], count: int) -> list[list[int]]:
 
 
 def _deal(
-    items: list[tuple[int, int]], documents: tuple[Document, ...], module: ModuleRows, totals: list[int]
+    items: list[tuple[int, int]],
+    documents: tuple[Document, ...],
+    module: ModuleRows,
+    totals: list[int],
+    near: list[int],
 ) -> list[list[tuple[int, int]]]:
     """Items per lane: `cost` and `sample` take the costliest first to the least loaded lane (Graham 1969).
 
-    Among equals the lane with the least in `totals`, the step's loads so far, which it adds to.
+    Among equals the lane with the least in `totals`, the step's loads so far, which it adds to. What costs the same
+    then trades places, so that as much as can be lies in the lane `near` its document.
     """
     lanes = module.layout.dp
     if module.balance == "none":
@@ -168,14 +175,39 @@ def _deal(
         key: sum(module.cost(module.rows_in(documents[d].items[i])) for d, i in unit) for key, unit in units.items()
     }
     loads = [0] * lanes
-    dealt: list[list[tuple[int, int]]] = [[] for _ in range(lanes)]
+    lane_of: dict[tuple[int, int], int] = {}
     for key in sorted(units, key=lambda k: (-costs[k], k)):
         lane = min(range(lanes), key=lambda n: (loads[n], totals[n], n))
         loads[lane] += costs[key]
-        dealt[lane].extend(units[key])
+        lane_of[key] = lane
     for lane, load in enumerate(loads):
         totals[lane] += load
+    dealt: list[list[tuple[int, int]]] = [[] for _ in range(lanes)]
+    for key, lane in _traded(lane_of, costs, near).items():
+        dealt[lane].extend(units[key])
     return [sorted(lane) for lane in dealt]
+
+
+def _traded(
+    lane_of: dict[tuple[int, int], int], costs: dict[tuple[int, int], int], near: list[int]
+) -> dict[tuple[int, int], int]:
+    """The lanes of units, traded among those of one cost: what finds a place in its own lane takes it."""
+    traded: dict[tuple[int, int], int] = {}
+    alike: dict[int, list[tuple[int, int]]] = {}
+    for key in sorted(lane_of):
+        alike.setdefault(costs[key], []).append(key)
+    for keys in alike.values():
+        places = Counter(lane_of[key] for key in keys)
+        away = []
+        for key in keys:
+            lane = near[key[0]]
+            if places[lane]:
+                places[lane] -= 1
+                traded[key] = lane
+            else:
+                away.append(key)
+        traded |= zip(away, sorted(places.elements()), strict=True)
+    return traded
 
 
 def _document_share(cell: list[int], documents: tuple[Document, ...], module: ModuleRows) -> Share:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from counterpoint.plan.action import Direction
+from counterpoint.plan.action import Action, Direction
 from counterpoint.plan.batch import BatchPlan, ModuleRows, plan_batch
 from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communicators
 from counterpoint.plan.erase import Erasure
@@ -206,6 +206,12 @@ class Plan:
         Without `batch` it is the prologue, in which nothing but what runs ahead happens, without `ahead` the epilogue.
         """
         return template.keep(Erasure(self.stages, batch, ahead).keeps)
+
+    def program(
+        self, template: Schedule, rank: int, batch: BatchPlan | None, ahead: BatchPlan | None = None
+    ) -> tuple[Action, ...]:
+        """One rank's program of a step, as in `of_step`, without a look at all others."""
+        return tuple(filter(Erasure(self.stages, batch, ahead).keeps, template.programs[rank]))
 
 
 def even_split(parts: int, stages: int) -> tuple[tuple[int, int], ...]:

@@ -125,8 +125,9 @@ class _Player:
         end = max(self._free[rank] for rank in queue.ranks)
         self._finish[action.node, _result(action.work), action.microbatch] = end
         self._order.append(action)
-        self._order += [t for t in self._stages.gives(action, self._microbatches) if t.ahead == action.ahead]
+        # What is reduced behind a backward is reduced inside it, so what leaves the backward comes behind both.
         self._note(action)
+        self._order += [t for t in self._stages.gives(action, self._microbatches) if t.ahead == action.ahead]
 
     def _note(self, action: Compute) -> None:
         """Keep count of what nodes hold, and reduce a node's gradients behind the last of them."""

@@ -192,7 +192,7 @@ class Engine:
         self._bridge.begin(maps)
         self._batches = batches
         self._routed.begin(batches)
-        return self.plan.of_step(template, batch, batch_ahead).programs[self._rank]
+        return self.plan.program(template, self._rank, batch, batch_ahead)
 
     def _release(self) -> None:
         for replica in self.replicas.values():
@@ -231,15 +231,12 @@ class Engine:
     def _step(self) -> None:
         modules = self.plan.graph.modules
         world = self._groups.collective(self.plan.placement.active)
-        sums = torch.zeros(_SCALARS + len(modules), dtype=torch.float64, device=self.device)
-        sums[0] = self._local_loss()
-        sums[1] = self._routed.balance
-        sums[2] = self._local_mtp_loss()
-        sums[3] = float(self.wants_stop)
-        sums[4] = float(self._bad)
+        squares: dict[str, torch.Tensor | float] = dict.fromkeys(modules, 0.0)
         for replica in self.replicas.values():
             replica.tie()
-            sums[_SCALARS + modules.index(replica.stage.node.module)] += replica.square_sum()
+            squares[replica.stage.node.module] = squares[replica.stage.node.module] + replica.square_sum()
+        own = (self._local_loss(), self._routed.balance, self._local_mtp_loss(), self.wants_stop, self._bad)
+        sums = torch.stack([self._scalar(value) for value in (*own, *squares.values())])
         dist.all_reduce(sums, group=world)
         counts = self._routed.counts(world)
         if self.inspect is not None:
@@ -265,6 +262,12 @@ class Engine:
         norms = {module: math.sqrt(square) for module, square in zip(modules, squares, strict=True)}
         mtp_loss, expert_load = (mtp if self._mtp_depths else None), (load if load > 0 else None)
         return StepResult(loss, balance, mtp_loss, expert_load, norm, norms, rates, stop > 0, int(bad))
+
+    def _scalar(self, value: torch.Tensor | float) -> torch.Tensor:
+        """A float64 scalar on the device; a number is written there by a kernel, for which the host does not wait."""
+        if isinstance(value, torch.Tensor):
+            return value.double()
+        return torch.full((), float(value), dtype=torch.float64, device=self.device)
 
     def _clipping(self, sums: torch.Tensor) -> Clipping:
         """How gradients are scaled, and whether anything is not finite, known on the device alone."""

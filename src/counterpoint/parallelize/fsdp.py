@@ -40,7 +40,8 @@ def shard_data_parallel(
     without any does not need. What computes wide has a group of its own, that casts nothing (design D20). With
     `reshard` parameters are gathered for each forward and backward, without it once for all microbatches of a step.
     Parts that others read, such as the embedding of a tied head, belong to the chain's own group, which is gathered as
-    long as any of its parts runs.
+    long as any of its parts runs. Small layers behind each other share a group where they are gathered once, since
+    each group costs the host time in every pass.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=None if precision.compute == precision.parameters else precision.compute,
@@ -54,14 +55,36 @@ def shard_data_parallel(
         elif isinstance(module, Wide) and policy.param_dtype is not None:
             wide = MixedPrecisionPolicy(reduce_dtype=precision.parameters, cast_forward_inputs=False)
             fully_shard(module, mesh=mesh, mp_policy=wide, reshard_after_forward=reshard)
-    for name, part in chain.parts():
-        if name not in chain.shared and next(part.parameters(), None) is not None:
-            fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
+    for parts in _units(chain, 0 if reshard else _UNIT):
+        unit: Any = parts if len(parts) > 1 else parts[0]
+        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     fully_shard(chain, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     for sharded in _fsdp_modules(chain):
         sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)
     begin_accumulation(chain, reshard)
+
+
+_UNIT = 2**25
+"""Parameters from which on a group is large enough: 64 MiB in bfloat16, a third of a millisecond over NVLink."""
+
+
+def _units(chain: Chain, least: int) -> list[list[nn.Module]]:
+    """The parts that are gathered together: each by itself, but layers in a row until they have `least` parameters."""
+    units: list[list[nn.Module]] = []
+    room = 0
+    for name, part in chain.parts():
+        size = sum(parameter.numel() for parameter in part.parameters())
+        if name in chain.shared or not size:
+            continue
+        is_layer = name.startswith("layers.")
+        if is_layer and room > 0:
+            units[-1].append(part)
+            room -= size
+        else:
+            units.append([part])
+            room = least - size if is_layer else 0
+    return units
 
 
 def expert_shard_dim(shape: tuple[int, ...], size: int) -> int:
@@ -81,19 +104,13 @@ def _shard_experts(experts: Experts, mesh: DeviceMesh, policy: MixedPrecisionPol
 
 def begin_accumulation(chain: nn.Module, reshard: bool) -> None:
     """Make the backwards that follow accumulate locally."""
-    root = _root(chain)
-    root.set_requires_gradient_sync(False)
-    root.set_is_last_backward(False)
-    root.set_reshard_after_backward(reshard)
+    _set_backward(chain, reduces=False, reshard=reshard)
 
 
 def begin_reduction(chain: nn.Module) -> None:
     """Make the backward that follows, the last of a step, sum each part's gradients over the mesh as soon as it has
     them; `reduce_gradients` then finds the rest."""
-    root = _root(chain)
-    root.set_requires_gradient_sync(True)
-    root.set_is_last_backward(True)
-    root.set_reshard_after_backward(True)
+    _set_backward(chain, reduces=True, reshard=True)
 
 
 def reduce_gradients(chain: nn.Module, reached: bool) -> None:
@@ -104,11 +121,11 @@ def reduce_gradients(chain: nn.Module, reached: bool) -> None:
     """
     if reached:
         begin_reduction(chain)
-        for group in reversed(_fsdp_groups(chain)):
+        for group in reversed(_sharded(chain).groups):
             group.post_backward()
         _root(chain)._get_fsdp_state()._root_post_backward_final_callback()
-    for parameter in chain.parameters():
-        if parameter.requires_grad and parameter.grad is None:
+    for parameter in _sharded(chain).trained:
+        if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
 
 
@@ -143,13 +160,23 @@ class GradientHome:
 
 def release(chain: nn.Module) -> None:
     """Reshard every part, after a forward that no backward follows."""
-    for module in _fsdp_modules(chain):
+    for module in _sharded(chain).modules:
         module.reshard()
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """This rank's shard of a parameter or gradient, as a plain tensor that shares its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    """This rank's shard of a parameter or gradient, as a plain tensor that shares its memory and has no graph."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    with torch.no_grad():
+        return tensor.to_local()
+
+
+def _set_backward(chain: nn.Module, *, reduces: bool, reshard: bool) -> None:
+    _root(chain).set_is_last_backward(reduces)
+    for module in _sharded(chain).modules:
+        module.set_requires_gradient_sync(reduces, recurse=False)
+        module.set_reshard_after_backward(reshard, recurse=False)
 
 
 def _root(chain: nn.Module) -> FSDPModule:
@@ -161,11 +188,33 @@ def _fsdp_modules(chain: nn.Module) -> list[FSDPModule]:
     return [module for module in chain.modules() if isinstance(module, FSDPModule)]
 
 
-def _fsdp_groups(chain: nn.Module) -> list[Any]:
-    """The groups of parameters that are gathered together; FSDP2 does not export their type."""
-    groups = [module._get_fsdp_state()._fsdp_param_group for module in _fsdp_modules(chain)]
-    return [group for group in groups if group is not None]
+@final
+@dataclass(frozen=True)
+class _Sharded:
+    """What every step asks of a sharded chain: its FSDP modules, its groups of parameters that are gathered together,
+    whose type FSDP2 does not export, and the parameters that need gradients."""
+
+    modules: tuple[FSDPModule, ...]
+    groups: tuple[Any, ...]
+    trained: tuple[nn.Parameter, ...]
+
+
+_KNOWN = "_counterpoint_sharded"
+"""Where a chain keeps what was looked up: with it, so that it goes when the chain goes."""
+
+
+def _sharded(chain: nn.Module) -> _Sharded:
+    """Looked up once: walking over modules in every step costs the host milliseconds."""
+    if _KNOWN not in chain.__dict__:
+        modules = _fsdp_modules(chain)
+        # Modules of one group share its state.
+        states = dict.fromkeys(module._get_fsdp_state() for module in modules)
+        groups = [state._fsdp_param_group for state in states if state._fsdp_param_group is not None]
+        trained = tuple(parameter for parameter in chain.parameters() if parameter.requires_grad)
+        chain.__dict__[_KNOWN] = _Sharded(tuple(modules), tuple(groups), trained)
+    known: _Sharded = chain.__dict__[_KNOWN]
+    return known
 
 
 def _fsdp_parameters(chain: nn.Module) -> list[Any]:
-    return [parameter for group in _fsdp_groups(chain) for parameter in group.fsdp_params]
+    return [parameter for group in _sharded(chain).groups for parameter in group.fsdp_params]

@@ -73,8 +73,8 @@ class ModuleOptimizer:
             return
         gradients = []
         for parameter, tensor in self._pairs:
-            tensor.grad = parameter.gradient
             gradients.append(parameter.gradient)
+            tensor.grad = gradients[-1]
         if clipping.scale is not None:
             torch._foreach_mul_(gradients, clipping.scale.to(gradients[0].dtype))
         for group in self._adamw.param_groups:

@@ -75,8 +75,10 @@ class Replica:
     def reduce(self, reached: bool) -> None:
         """The reduce action: over data-parallel ranks by FSDP, then `partial` gradients over tp (design D9)."""
         reduce_gradients(self.chain, reached)
-        partial = [p.gradient for p in self.trained if p.block.reduction == "partial" and p.gradient.numel()]
-        if self.tensor_group is None or not reached or not partial:
+        if self.tensor_group is None or not reached:
+            return
+        partial = [p.gradient for p in self.trained if p.block.reduction == "partial" and p.block.numel]
+        if not partial:
             return
         flat = torch.cat([gradient.reshape(-1) for gradient in partial])
         dist.all_reduce(flat, group=self.tensor_group)
@@ -85,10 +87,12 @@ class Replica:
 
     def square_sum(self) -> torch.Tensor | float:
         """This rank's part of the squared gradient norm, each shard counted once over its replicas (design D18)."""
-        shards = [p for p in self.trained if p.gradient.numel()]
+        gradients: dict[int, list[torch.Tensor]] = {}
+        for shard in self.trained:
+            if shard.block.numel:
+                gradients.setdefault(shard.replicas, []).append(shard.gradient)
         total: torch.Tensor | float = 0.0
-        for replicas in sorted({p.replicas for p in shards}):
-            alike = [p.gradient for p in shards if p.replicas == replicas]
+        for replicas, alike in gradients.items():
             norms = torch.stack(torch._foreach_norm(alike, dtype=torch.float64))
             total = total + norms.square().sum() / replicas
         return total

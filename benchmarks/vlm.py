@@ -217,7 +217,7 @@ class Comparison:
             ranks = range(self.world.size)
             placed = run.plan.placement if isinstance(run, Ours) else None
             modules = [("everything",) if placed is None else placed.modules_of(rank) for rank in ranks]
-            file = "".join(letter if letter.isalnum() or letter in "-=." else "_" for letter in name) + ".txt"
+            file = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name) + ".txt"
             step = self._rows[name]["step_ms_median"] / 1e3
             write_profile(self.options.profile / file, name, seen[name], modules, step)
 

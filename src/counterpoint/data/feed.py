@@ -15,7 +15,7 @@ from counterpoint.data.feature_rows import feature_batch
 from counterpoint.data.image_rows import Laid, extents, image_segments, image_windows, lay_images
 from counterpoint.data.images import ItemSettings
 from counterpoint.data.own_rows import Own, P
-from counterpoint.data.payload import ClipPayload, FeaturePayload, PatchPayload, Payload
+from counterpoint.data.payload import ClipPayload, FeaturePayload, Ints, PatchPayload, Payload
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.source import Source, load_item_or_neutral
 from counterpoint.execute.rowmap import RowMap
@@ -159,9 +159,11 @@ class Reader:
                     torch.from_numpy(ids[1 + depth, own]),
                     torch.from_numpy(labels[1 + depth, own]),
                     float(batch.mtp_loss_tokens(depth)),
+                    _scored(labels[1 + depth, own]),
                 )
                 for depth in range(depths)
             ),
+            scored=_scored(labels[0, own]),
         )
 
     def _whole_items(self, share: Share, layout: Layout) -> Segments | None:
@@ -257,6 +259,12 @@ class Reader:
         if reason is not None:
             bad.append(BadPayload(document.source, document.index, str(reason)))
         return payload
+
+
+def _scored(labels: Ints) -> torch.Tensor | None:
+    """The rows with a label, None if all have one."""
+    (rows,) = np.nonzero(labels != NO_LABEL)
+    return None if len(rows) == len(labels) else torch.from_numpy(rows)
 
 
 def _are_whole(ends: Iterable[tuple[int, int]], layout: Layout, share: Share) -> bool:

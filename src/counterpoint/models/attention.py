@@ -6,7 +6,7 @@ from typing import Any, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from counterpoint.models.attention_kernels import attend_evenly, attend_packed, has_packed
+from counterpoint.models.attention_kernels import Lie, attend_lying, attend_varlen, has_varlen, lie_evenly, lie_packed
 from counterpoint.models.batch import Batch, Turns
 from counterpoint.models.exchange import Enter
 from counterpoint.models.linear import Linear, OutputLinear
@@ -54,6 +54,7 @@ class Attention(nn.Module):
         self.k_norm = k_norm
         self.rotary = rotary
         self.sees = sees
+        self.causal = causal
         self.mix: nn.Module = Mix(causal=causal)
         self.o = OutputLinear(heads * head_dim, hidden, bias=bias)
 
@@ -68,6 +69,12 @@ class Attention(nn.Module):
         values = self._split_heads(self.v(inputs))
         queries, keys = self.rotary(queries, keys, turns)
         return queries, keys, values
+
+    def lie(self, rows: Tensor, batch: Batch) -> Lie | None:
+        """How the documents lie if `attend_lying` may stand for `look`: where no row comes from another rank."""
+        if not isinstance(self.mix, Mix):
+            return None
+        return lie_of(self.sees(batch), rows, self.head_dim, causal=self.causal)
 
     def look(self, queries: Tensor, keys: Tensor, values: Tensor, batch: Batch) -> Tensor:
         """What the rows of a document see of each other, (rows, heads, dim): the part that no compiler looks into."""
@@ -103,18 +110,28 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | W
     """
     if not segments.buckets:
         return queries * 0 + (keys.sum() + values.sum()) * 0
-    if isinstance(segments, Segments):
-        if segments.even:
-            even = (-1, segments.even)
-            q, k, v = (tensor.view(*even, *tensor.shape[1:]) for tensor in (queries, keys, values))
-            return attend_evenly(q, k, v, causal=causal).flatten(0, 1)
-        if segments.borders is not None and has_packed(queries):
-            return attend_packed(queries, keys, values, segments.borders, segments.longest, causal=causal)
+    lie = lie_of(segments, queries, queries.shape[-1], causal=causal)
+    if lie is not None:
+        return attend_lying(queries, keys, values, *lie, causal=causal)
+    if isinstance(segments, Segments) and segments.borders is not None and has_varlen(queries):
+        return attend_varlen(queries, keys, values, segments.borders, segments.longest, causal)
     mixed = queries.new_zeros(queries.shape)
     for bucket in segments.buckets:
         padded = _attend_padded(bucket, bucket.pad(queries), bucket.pad(keys), bucket.pad(values), causal)
         mixed = bucket.unpad_into(mixed, padded)
     return mixed
+
+
+def lie_of(segments: Segments | Windows, rows: Tensor, width: int, *, causal: bool) -> Lie | None:
+    """How documents lie for a kernel that takes them as they are; None if they must be laid out for it.
+
+    `rows` says dtype and device, `width` that of a head.
+    """
+    if not isinstance(segments, Segments) or segments.borders is None or not segments.buckets:
+        return None
+    if segments.even:
+        return lie_evenly(rows, width, segments.even, causal=causal)
+    return lie_packed(rows, width, segments.borders, segments.longest)
 
 
 def _attend_padded(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor, causal: bool) -> Tensor:

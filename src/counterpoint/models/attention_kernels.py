@@ -4,17 +4,17 @@
 and is used where it is installed; without it packed documents take torch's own kernel for them.
 """
 
-from collections.abc import Callable
-from contextlib import nullcontext
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Kernel = Literal["dense", "flash"]
 
 _NARROW = (torch.bfloat16, torch.float16)
 
@@ -23,46 +23,88 @@ _LONG = 2048
 
 _DENSE = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
-
-def attend_evenly(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool) -> Tensor:
-    """Attention inside documents of one length: queries (documents, length, heads, dim), keys and values with their
-    own number of heads -> (documents, length, heads, dim)."""
-    is_fast = _is_fast(queries)
-    if is_fast and causal and queries.shape[1] >= _LONG and (kernels := _flash_four()) is not None:
-        mixed: Tensor = kernels.flash_attn_func(queries, keys, values, causal=True)[0]
-        return mixed
-    q, k, v = (tensor.transpose(1, 2) for tensor in (queries, keys, values))
-    grouped = q.shape[1] != k.shape[1]
-    with sdpa_kernel(_DENSE, set_priority=True) if is_fast else nullcontext():
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped).transpose(1, 2)
+_FLASH_HEADS = 128
+"""The widest heads that FlashAttention 4 has a backward for on every GPU that it runs on."""
 
 
-def has_packed(queries: Tensor) -> bool:
-    """Whether a kernel takes packed documents of such queries as they lie."""
+class Lie(NamedTuple):
+    """How documents lie that a kernel takes as they are: all of `length` rows, or between `borders`, int32 on the
+    device, and none longer than `length`."""
+
+    kernel: Kernel
+    length: int
+    borders: Tensor | None = None
+
+
+def lie_evenly(rows: Tensor, width: int, length: int, *, causal: bool) -> Lie:
+    """Documents of one length that fill the rows, whose heads are so wide."""
+    is_flash = causal and length >= _LONG and _has_flash(rows, width)
+    return Lie("flash" if is_flash else "dense", length)
+
+
+def lie_packed(rows: Tensor, width: int, borders: Tensor, longest: int) -> Lie | None:
+    """Documents of any lengths behind each other; None if no kernel takes them so."""
+    return Lie("flash", longest, borders) if _has_flash(rows, width) else None
+
+
+def attend_lying(
+    queries: Tensor, keys: Tensor, values: Tensor, kernel: Kernel, length: int, borders: Tensor | None, *, causal: bool
+) -> Tensor:
+    """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) inside documents that lie so."""
+    if borders is not None:
+        packed: Tensor = _flash(queries, keys, values, borders, length, causal)[0]
+        return packed
+    even = [tensor.view(-1, length, *tensor.shape[1:]) for tensor in (queries, keys, values)]
+    if kernel == "flash":
+        mixed: Tensor = _flash(*even, None, length, causal)[0]
+        return mixed.flatten(0, 1)
+    q, k, v = (tensor.transpose(1, 2) for tensor in even)
+    dense = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
+    return dense.transpose(1, 2).flatten(0, 1)
+
+
+def has_varlen(queries: Tensor) -> bool:
+    """Whether torch's kernel for packed documents takes such queries."""
     return _is_fast(queries)
 
 
-def attend_packed(
-    queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor, longest: int, *, causal: bool
-) -> Tensor:
-    """Attention inside documents that begin and end at `borders`, int32 on the device: queries (rows, heads, dim)."""
-    if (kernels := _flash_four()) is not None:
-        ends = {"cu_seqlens_q": borders, "cu_seqlens_k": borders, "max_seqlen_q": longest, "max_seqlen_k": longest}
-        mixed: Tensor = kernels.flash_attn_varlen_func(queries, keys, values, **ends, causal=causal)[0]
-        return mixed
-    # torch's kernel takes as many heads of keys as of queries.
+def attend_varlen(queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor, longest: int, causal: bool) -> Tensor:
+    """Attention inside packed documents by torch's own kernel, which takes as many heads of keys as of queries."""
+    from torch.nn.attention.varlen import varlen_attn
+
     repeats = queries.shape[1] // keys.shape[1]
     if repeats > 1:
         keys, values = (tensor.repeat_interleave(repeats, dim=1) for tensor in (keys, values))
     window = (-1, 0) if causal else (-1, -1)
-    packed = _varlen()(queries, keys, values, borders, borders, longest, longest, window_size=window)
-    assert isinstance(packed, Tensor)
-    return packed
+    mixed = varlen_attn(queries, keys, values, borders, borders, longest, longest, window_size=window)
+    assert isinstance(mixed, Tensor)
+    return mixed
 
 
-def _is_fast(queries: Tensor) -> bool:
+@cache
+def prefer_fast_kernels() -> None:
+    """Let torch try cuDNN's kernel first, from now on in this process: it is the fastest of its own on Hopper.
+
+    Deterministic runs keep torch's order.
+    """
+    if torch.are_deterministic_algorithms_enabled():
+        return
+    preference = sdpa_kernel(_DENSE, set_priority=True)
+    preference.__enter__()
+    _PREFERENCES.append(preference)
+
+
+_PREFERENCES: list[Any] = []
+"""What was preferred, held so that nothing takes it back."""
+
+
+def _is_fast(rows: Tensor) -> bool:
     """Whether the GPU's own kernels apply; their backwards add up in any order, so not to deterministic runs."""
-    return queries.is_cuda and queries.dtype in _NARROW and not torch.are_deterministic_algorithms_enabled()
+    return rows.is_cuda and rows.dtype in _NARROW and not torch.are_deterministic_algorithms_enabled()
+
+
+def _has_flash(rows: Tensor, width: int) -> bool:
+    return _is_fast(rows) and width % 8 == 0 and width <= _FLASH_HEADS and _flash_four() is not None
 
 
 @cache
@@ -71,11 +113,68 @@ def _flash_four() -> Any:
     if torch.cuda.get_device_capability()[0] not in (9, 10):
         return None
     is_installed = find_spec("flash_attn") is not None and find_spec("flash_attn.cute") is not None
-    return import_module("flash_attn.cute") if is_installed else None
+    return import_module("flash_attn.cute.interface") if is_installed else None
 
 
-@cache
-def _varlen() -> Callable[..., Any]:
-    from torch.nn.attention.varlen import varlen_attn
+# An operation of its own, so that a compiler neither looks into the kernels nor breaks its graph at them.
 
-    return varlen_attn
+
+@torch.library.custom_op("counterpoint::flash", mutates_args=())
+def _flash(
+    queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor | None, longest: int, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """Attention, and the logarithms of its sums."""
+    ends = {"cu_seqlens_q": borders, "cu_seqlens_k": borders, "max_seqlen_q": longest, "max_seqlen_k": longest}
+    packed = {} if borders is None else ends
+    mixed, sums, *_others = _flash_four()._flash_attn_fwd(
+        queries, keys, values, **packed, causal=causal, return_lse=True
+    )
+    return mixed, sums
+
+
+@_flash.register_fake
+def _(
+    queries: Tensor, _keys: Tensor, _values: Tensor, borders: Tensor | None, _longest: int, _causal: bool
+) -> tuple[Tensor, Tensor]:
+    *rows, heads, _width = queries.shape
+    shape = (heads, *rows) if borders is not None else (rows[0], heads, rows[1])
+    return queries.new_empty(queries.shape), queries.new_empty(shape, dtype=torch.float32)
+
+
+@torch.library.custom_op("counterpoint::flash_backward", mutates_args=())
+def _flash_backward(
+    gradient: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mixed: Tensor,
+    sums: Tensor,
+    borders: Tensor | None,
+    longest: int,
+    causal: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    ends = {"cu_seqlens_q": borders, "cu_seqlens_k": borders, "max_seqlen_q": longest, "max_seqlen_k": longest}
+    packed = {} if borders is None else ends
+    found = _flash_four()._flash_attn_bwd(
+        queries, keys, values, mixed, gradient.contiguous(), sums, causal=causal, **packed
+    )
+    return found[0], found[1], found[2]
+
+
+@_flash_backward.register_fake
+def _(_gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return queries.new_empty(queries.shape), keys.new_empty(keys.shape), values.new_empty(values.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    queries, keys, values, borders, longest, causal = inputs
+    ctx.save_for_backward(queries, keys, values, *output, borders)
+    ctx.longest, ctx.causal = longest, causal
+
+
+def _gradients(ctx: Any, gradient: Tensor, _of_sums: Tensor) -> tuple[Tensor | None, ...]:
+    *kept, borders = ctx.saved_tensors
+    return (*_flash_backward(gradient, *kept, borders, ctx.longest, ctx.causal), None, None, None)
+
+
+_flash.register_autograd(_gradients, setup_context=_keep)

@@ -42,12 +42,14 @@ class MtpInputs(Movable):
     """What one depth k of multi-token prediction reads of each row, from the row's own document.
 
     `ids` int64 (rows,) of the token k rows ahead, NO_TOKEN where there is none; `labels` int64 (rows,), the token that
-    follows it, NO_LABEL where there is no loss, and their number in the global batch, `loss_denominator`.
+    follows it, NO_LABEL where there is no loss, and their number in the global batch, `loss_denominator`. `scored` is
+    as in TextBatch.
     """
 
     ids: Tensor
     labels: Tensor
     loss_denominator: float
+    scored: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class TextBatch(Movable):
     context-parallel share and `segments` every row of the lane, while the embedding's `inserts`, and those behind
     layers, `deep`, point into the rank's own rows. Layers that route note it in `routed`, each under itself, so that a
     forward that is computed again counts once. `mtp` are the depths of multi-token prediction, which describe the same
-    rows as `ids`; without them nothing further is predicted. Their losses are noted in `mtp_losses`, detached.
+    rows as `ids`; without them nothing further is predicted. Their losses are noted in `mtp_losses`, detached. `scored`
+    int64 are the rows with a label, None for all: the others cost no product with the words.
     """
 
     ids: Tensor
@@ -76,6 +79,7 @@ class TextBatch(Movable):
     mtp: tuple[MtpInputs, ...] = ()
     mtp_losses: dict[int, Tensor] = field(default_factory=dict)
     turns: KeptTurns = field(default_factory=dict)
+    scored: Tensor | None = None
 
     def with_inserts(
         self, inserts: tuple[Insert, ...], deep: Mapping[int, tuple[Insert, ...]] | None = None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.models.balance import attach
-from counterpoint.models.batch import TextBatch
+from counterpoint.models.batch import MtpInputs, TextBatch
 from counterpoint.models.embedding import WordTable
 from counterpoint.models.exchange import Enter
 from counterpoint.models.linear_loss import LinearLoss
@@ -41,13 +41,13 @@ class VocabularyHead(nn.Module, ABC):
         """The loss of the batch, a scalar; those of further depths are noted in the batch."""
         main, *further = torch.split(rows, self.matrix().shape[1], dim=1)
         for number, (ahead, inputs) in enumerate(zip(further, batch.mtp, strict=True)):
-            term = self._loss(ahead, inputs.labels, inputs.loss_denominator)
+            term = self._loss(ahead, inputs)
             batch.mtp_losses[number] = term.detach()
             main = attach(main, term * self.mtp_weight)
-        return self._loss(main, batch.labels, batch.loss_denominator)
+        return self._loss(main, batch)
 
-    def _loss(self, rows: Tensor, labels: Tensor, denominator: float) -> Tensor:
-        loss: Tensor = self.loss(self.enter(rows), self.matrix(), labels, denominator)
+    def _loss(self, rows: Tensor, of: TextBatch | MtpInputs) -> Tensor:
+        loss: Tensor = self.loss(self.enter(rows), self.matrix(), of.labels, of.loss_denominator, of.scored)
         return loss
 
 

@@ -5,13 +5,13 @@ from typing import final
 from torch import Tensor, nn
 
 from counterpoint.models.attention import Attention
+from counterpoint.models.attention_kernels import Kernel, attend_lying
 from counterpoint.models.batch import Batch, Turns
 
 
 @final
 class AttentionLayer(nn.Module):
-    """rows + attention(norm(rows)); what comes before and after the core of attention is compiled where that is
-    asked for."""
+    """rows + attention(norm(rows)); it is compiled whole, or before and after a core that nothing can look into."""
 
     def __init__(self, norm: nn.Module, attention: Attention) -> None:
         super().__init__()
@@ -19,15 +19,28 @@ class AttentionLayer(nn.Module):
         self.attention = attention
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        turns = self.attention.rotary.turns(batch, rows.dtype)
+        turns, lie = self.attention.rotary.turns(batch, rows.dtype), self.attention.lie(rows, batch)
+        if lie is not None:
+            return self.whole(rows, turns, *lie)
         return self.after(rows, self.attention.look(*self.before(rows, turns), batch))
 
+    def whole(self, rows: Tensor, turns: Turns | None, kernel: Kernel, length: int, borders: Tensor | None) -> Tensor:
+        """The layer where a kernel takes documents as they lie."""
+        causal = self.attention.causal
+        return self._finish(rows, attend_lying(*self._begin(rows, turns), kernel, length, borders, causal=causal))
+
     def before(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values."""
-        return self.attention.project(self.norm(rows), turns)
+        """The layer up to the core of attention: queries, keys and values."""
+        return self._begin(rows, turns)
 
     def after(self, rows: Tensor, mixed: Tensor) -> Tensor:
-        """The layer's rows, from those that entered and what its attention saw."""
+        """The layer behind the core of attention, from the rows that entered and what that saw."""
+        return self._finish(rows, mixed)
+
+    def _begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
+        return self.attention.project(self.norm(rows), turns)
+
+    def _finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
         return rows + self.attention.leave(mixed)
 
 
@@ -95,15 +108,28 @@ class EncoderLayer(nn.Module):
         self.mlp_scale = mlp_scale
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        turns = self.attention.rotary.turns(batch, rows.dtype)
+        turns, lie = self.attention.rotary.turns(batch, rows.dtype), self.attention.lie(rows, batch)
+        if lie is not None:
+            return self.whole(rows, turns, *lie)
         return self.after(rows, self.attention.look(*self.before(rows, turns), batch))
 
+    def whole(self, rows: Tensor, turns: Turns | None, kernel: Kernel, length: int, borders: Tensor | None) -> Tensor:
+        """The layer where a kernel takes documents as they lie."""
+        causal = self.attention.causal
+        return self._finish(rows, attend_lying(*self._begin(rows, turns), kernel, length, borders, causal=causal))
+
     def before(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values."""
-        return self.attention.project(self.attention_norm(rows), turns)
+        """The layer up to the core of attention: queries, keys and values."""
+        return self._begin(rows, turns)
 
     def after(self, rows: Tensor, mixed: Tensor) -> Tensor:
-        """The layer's rows, from those that entered and what its attention saw."""
+        """The layer behind the core of attention, from the rows that entered and what that saw."""
+        return self._finish(rows, mixed)
+
+    def _begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
+        return self.attention.project(self.attention_norm(rows), turns)
+
+    def _finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
         attended: Tensor = rows + self.attention_scale(self.attention.leave(mixed))
         out: Tensor = attended + self.mlp_scale(self.mlp(self.mlp_norm(attended)))
         return out

@@ -74,10 +74,16 @@ class LinearLoss(nn.Module):
         self.statistics: Callable[[Tensor, Tensor], Tensor] = statistics
         self.score_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = score_gradient
 
-    def forward(self, rows: Tensor, matrix: Tensor, labels: Tensor, denominator: float) -> Tensor:
-        """Reduce rows, the words' matrix and labels int64 (rows,), NO_LABEL where there is no loss, to a scalar."""
+    def forward(
+        self, rows: Tensor, matrix: Tensor, labels: Tensor, denominator: float, scored: Tensor | None = None
+    ) -> Tensor:
+        """Reduce rows, the words' matrix and labels int64 (rows,), NO_LABEL where there is no loss, to a scalar.
+
+        `scored`, int64, are the rows that have a label, if others are to be left out of all products.
+        """
         scale = 1.0 / denominator if denominator > 0 else 0.0
-        loss: Tensor = _LinearLoss.apply(rows, matrix, labels, scale, self, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+        keeps = torch.is_grad_enabled()
+        loss: Tensor = _LinearLoss.apply(rows, matrix, labels, scored, scale, self, keeps)  # type: ignore[no-untyped-call]
         return loss
 
 
@@ -85,13 +91,22 @@ class LinearLoss(nn.Module):
 class _LinearLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, matrix: Tensor, labels: Tensor, scale: float, module: LinearLoss, keep: bool
+        ctx: Any,
+        rows: Tensor,
+        matrix: Tensor,
+        labels: Tensor,
+        scored: Tensor | None,
+        scale: float,
+        module: LinearLoss,
+        keeps: bool,
     ) -> Tensor:
-        of_rows, of_matrix = (needed and keep for needed in ctx.needs_input_grad[:2])
-        pieces = _Pieces(module, matrix, scale, torch.empty_like(rows) if of_rows else None, of_matrix)
+        has_rows, has_matrix = (needed and keeps for needed in ctx.needs_input_grad[:2])
+        pieces = _Pieces(module, rows, matrix, scale, has_rows, has_matrix)
         at_once = max(1, _SCORES_AT_ONCE // max(1, matrix.shape[0]))
-        starts = range(0, rows.shape[0], at_once)
-        terms = [pieces.run(rows[at : at + at_once], labels[at : at + at_once], at) for at in starts]
+        if scored is None:
+            terms = [pieces.run(slice(at, at + at_once), labels) for at in range(0, rows.shape[0], at_once)]
+        else:
+            terms = [pieces.run(scored[at : at + at_once], labels) for at in range(0, scored.shape[0], at_once)]
         ctx.module, ctx.matrix = module, matrix
         ctx.save_for_backward(pieces.of_rows, pieces.of_matrix)
         if not terms:
@@ -107,22 +122,25 @@ class _LinearLoss(torch.autograd.Function):
         if of_matrix is not None:
             whole = of_matrix
             of_matrix = ctx.module.offer(ctx.matrix, lambda: (whole * factor).to(ctx.matrix.dtype))
-        return of_rows, of_matrix, None, None, None, None
+        return of_rows, of_matrix, None, None, None, None, None
 
 
 class _Pieces:
     """The gradients that grow piece by piece: of rows in place, of the matrix as a sum in at least float32."""
 
-    def __init__(self, module: LinearLoss, matrix: Tensor, scale: float, of_rows: Tensor | None, has_matrix: bool):
-        self._module, self._matrix, self._scale = module, matrix, scale
+    def __init__(
+        self, module: LinearLoss, rows: Tensor, matrix: Tensor, scale: float, has_rows: bool, has_matrix: bool
+    ) -> None:
+        self._module, self._rows, self._scale = module, rows, scale
         self._words = matrix if module.share.words is None else matrix[: module.share.words]
-        self.of_rows = of_rows
+        self.of_rows = torch.zeros_like(rows) if has_rows else None
         wide = torch.promote_types(matrix.dtype, torch.float32)
         self.of_matrix = matrix.new_zeros(matrix.shape, dtype=wide) if has_matrix else None
 
-    def run(self, rows: Tensor, labels: Tensor, at: int) -> Tensor:
-        """The loss of some rows, the first of which is number `at`, not yet scaled; their gradients are added."""
+    def run(self, which: slice | Tensor, all_labels: Tensor) -> Tensor:
+        """The loss of some rows, not yet scaled; their gradients are added."""
         share = self._module.share
+        rows, labels = self._rows[which], all_labels[which]
         scores, own = F.linear(rows, self._words), labels - share.first
         largest, sums, targets = share.gather(self._statistics(scores, own)).unbind(1)
         most = largest.amax(dim=0)
@@ -132,7 +150,7 @@ class _Pieces:
             factor = counted.to(whole.dtype) * self._scale
             gradient = self._module.score_gradient(scores, own, whole, factor)
             del scores
-            self._add(gradient, rows, at)
+            self._add(gradient, rows, which)
         return (whole - targets.sum(dim=0)).where(counted, 0).sum()
 
     def _statistics(self, scores: Tensor, labels: Tensor) -> Tensor:
@@ -143,9 +161,9 @@ class _Pieces:
         none[0] = torch.finfo(none.dtype).min
         return none
 
-    def _add(self, gradient: Tensor, rows: Tensor, at: int) -> None:
+    def _add(self, gradient: Tensor, rows: Tensor, which: slice | Tensor) -> None:
         if self.of_rows is not None:
-            torch.mm(gradient, self._words, out=self.of_rows[at : at + rows.shape[0]])
+            self.of_rows[which] = gradient @ self._words
         if self.of_matrix is not None:
             own = self.of_matrix[: self._words.shape[0]]
             if own.is_cuda and own.dtype != rows.dtype:

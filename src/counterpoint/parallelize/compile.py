@@ -17,8 +17,8 @@ from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.models.projector import Projector
 
 _REGIONS: Mapping[type[nn.Module], tuple[str, ...]] = {
-    AttentionLayer: ("before", "after"),
-    EncoderLayer: ("before", "after"),
+    AttentionLayer: ("whole", "before", "after"),
+    EncoderLayer: ("whole", "before", "after"),
     MlpLayer: ("forward",),
     Projector: ("forward",),
     LinearLoss: ("statistics", "score_gradient"),

@@ -17,6 +17,7 @@ from counterpoint.execute.channel import Channel, connect, open_channel
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.interpreter import Interpreter, Observer
 from counterpoint.execute.rowmap import RowMap
+from counterpoint.models.attention_kernels import prefer_fast_kernels
 from counterpoint.models.batch import TextBatch
 from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, release
 from counterpoint.plan.action import Action, Compute
@@ -83,6 +84,8 @@ class Engine:
         self._config, self.plan, self._groups = config, plan, groups
         rank, device = groups.world.rank, groups.world.device
         self.device = device
+        if device.type == "cuda":
+            prefer_fast_kernels()
         self._channels: dict[str, Channel] = {
             c.name: open_channel(c.name, groups.named[c.name], device)
             for c in plan.communicators

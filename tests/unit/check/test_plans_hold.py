@@ -121,7 +121,7 @@ def test_a_proof_prints_its_numbers() -> None:
 def test_programs_print_one_line_per_distinct_program() -> None:
     text = format_programs(small_plan(microbatches=1).schedule.programs)
     vision = "vision.0F0  vision.0>language.0F0  vision.0>language.0B0  vision.0B0  vision.0R  S"
-    language = "vision.0>language.0F0  language.0F0  language.0B0  vision.0>language.0B0  language.0R  S"
+    language = "vision.0>language.0F0  language.0F0  language.0B0  language.0R  vision.0>language.0B0  S"
     assert text.splitlines() == [f"rank 0-1 | {vision}", f"rank 2-3 | {language}"]
 
 

@@ -1,12 +1,13 @@
 """Batch plans: every document and item once, whole rows, and the same for every balance."""
 
 import itertools
+from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from counterpoint.check.coverage import check_batch
-from counterpoint.plan.batch import DOCUMENT, ModuleRows, plan_batch
+from counterpoint.plan.batch import DOCUMENT, ModuleRows, _traded, plan_batch
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document, Item
@@ -61,16 +62,58 @@ def test_plans_are_reproducible_and_their_digests_differ_with_the_batch(plan: Pl
 def test_dealing_by_cost_is_within_grahams_bound(costs: list[int], lanes: int) -> None:
     vision = Layout(module="vision", ranks=tuple(range(lanes)), dp_shard=lanes)
     language = Layout(module="language", ranks=(0,))
-    items, row = [], 0
-    for rows in costs:
-        items.append(Item("vision", row, rows, rows))
-        row += rows
-    packs = ((Document(0, 0, row, 0, tuple(items)),),)
+    packs = ((Document(0, 0, sum(costs), 0, tuple(items_of(costs))),),)
     modules = {"vision": ModuleRows(vision), "language": ModuleRows(language)}
     batch = plan_batch(0, packs, modules, "language", 1)
     loads = [share.rows_in for share in batch.shares["vision"][0]]
     assert max(loads) <= sum(costs) / lanes + max(costs)
     assert max(loads) - min(loads) <= max(costs)
+
+
+UNITS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), st.integers(0, 4)), max_size=24)
+"""Of each unit the cost, the lane to which it was dealt and the one that is near; few costs, so that many are alike."""
+
+
+@given(UNITS)
+def test_trading_leaves_lanes_their_costs_and_brings_home_all_that_can_be(units: list[tuple[int, int, int]]) -> None:
+    keys = [(number, 0) for number in range(len(units))]
+    costs = {key: cost // 4 for key, (cost, _lane, _near) in zip(keys, units)}
+    dealt = {key: lane for key, (_cost, lane, _near) in zip(keys, units)}
+    near = [home for _cost, _lane, home in units]
+    traded = _traded(dealt, costs, near)
+    assert traded.keys() == dealt.keys()
+    lanes_of_costs = [Counter((costs[key], lane) for key, lane in lanes.items()) for lanes in (dealt, traded)]
+    assert lanes_of_costs[0] == lanes_of_costs[1]
+    at_home = Counter((costs[key], lane) for key, lane in traded.items() if lane == near[key[0]])
+    wanted = Counter((costs[key], near[key[0]]) for key in keys)
+    assert at_home == lanes_of_costs[0] & wanted
+
+
+@given(
+    sizes=st.lists(st.integers(1, 3), min_size=1, max_size=6),
+    lanes=st.integers(1, 5),
+    microbatches=st.integers(1, 3),
+    group=st.integers(1, 2),
+    balance=st.sampled_from(("cost", "sample")),
+)
+def test_equal_images_lie_in_the_lanes_of_their_documents(
+    sizes: list[int], lanes: int, microbatches: int, group: int, balance: str
+) -> None:
+    """Where lanes have documents of the same images, no image leaves the ranks of its document."""
+    layouts = [Layout(module=name, ranks=tuple(range(lanes)), dp_shard=lanes) for name in ("vision", "language")]
+    modules = {"vision": ModuleRows(layouts[0], group=group, balance=balance), "language": ModuleRows(layouts[1])}
+    document = Document(0, 0, sum(sizes), 0, tuple(items_of(sizes)))
+    batch = plan_batch(0, tuple((document,) for _ in range(lanes * microbatches)), modules, "language", microbatches)
+    home = {s.document: lane for cells in batch.shares["language"] for lane, c in enumerate(cells) for s in c.spans}
+    for shares in batch.shares["vision"]:
+        assert all(share.spans for share in shares)
+        assert all(home[span.document] == lane for lane, share in enumerate(shares) for span in share.spans)
+
+
+def items_of(sizes: list[int]) -> list[Item]:
+    """Images of so many rows each, behind one another from row 0 on."""
+    starts = itertools.accumulate(sizes, initial=0)
+    return [Item("vision", start, rows, rows) for start, rows in zip(starts, sizes)]
 
 
 @given(st.lists(st.integers(1, 30), min_size=0, max_size=12), st.integers(1, 4), st.integers(1, 3))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.graph import Link, Node
-from counterpoint.plan.schedule import BUILDERS, Schedule
+from counterpoint.plan.schedule import BUILDERS, Schedule, distribute
 from counterpoint.plan.stages import Stages, action_ranks
 from counterpoint.simulate.clock import simulate
 from tests.unit.plan.strategies import chain_plan
@@ -145,7 +145,7 @@ def test_what_an_action_reads_stands_before_it_on_every_rank(stages: Stages, m: 
 
 
 @given(graphs(), st.integers(1, 9), st.sampled_from(TRAINING))
-def test_transfers_stand_right_behind_what_makes_them_and_before_all_if_made_in_an_earlier_step(
+def test_transfers_stand_behind_what_makes_them_and_its_reduction_and_first_if_made_in_an_earlier_step(
     stages: Stages, m: int, kind: str
 ) -> None:
     order = BUILDERS[kind](stages, m).order
@@ -157,11 +157,40 @@ def test_transfers_stand_right_behind_what_makes_them_and_before_all_if_made_in_
     left = Counter(a.node for a in order if isinstance(a, Compute) and (a.work is not Work.FORWARD))
     for action in order:
         if isinstance(action, Compute):
-            expected += [action, *(t for t in stages.gives(action, m) if t.ahead == action.ahead)]
+            expected.append(action)
             left[action.node] -= action.work is not Work.FORWARD
             if action.work is not Work.FORWARD and not left[action.node] and stages.trains(action.node):
+                # A reduction may begin in the backward, so what leaves the backward comes behind both.
                 expected.append(Reduce(action.node))
+            expected += [t for t in stages.gives(action, m) if t.ahead == action.ahead]
     assert order == (*expected, Step())
+
+
+@given(graphs(), st.integers(1, 9), st.sampled_from(TRAINING))
+def test_a_reduction_begins_in_the_last_backward_of_what_trains(stages: Stages, m: int, kind: str) -> None:
+    schedule = BUILDERS[kind](stages, m)
+    trained = [] if kind == "zero_bubble" else [node for node in stages.nodes if stages.trains(node)]
+    last = {a.node: a for a in schedule.order if isinstance(a, Compute) and a.work is Work.BACKWARD}
+    assert schedule.reducing == {last[node] for node in trained}
+    for node in trained:
+        for rank in stages.ranks[node]:
+            program = schedule.programs[rank]
+            assert program[program.index(last[node]) + 1] == Reduce(node)
+
+
+def test_no_reduction_begins_in_a_backward_behind_which_something_else_stands() -> None:
+    """A schedule that is not ours may send before it reduces; then the backward leaves its sums alone."""
+    vision, language = Node("vision", 0), Node("language", 0)
+    link = Link(vision, language)
+    stages = Stages((vision, language), (link,), {vision: (0,), language: (1,)})
+    ours = BUILDERS["1f1b"](stages, 1)
+    send, reduce = Transfer(link, Direction.BACKWARD, 0), Reduce(language)
+    behind, between = (reduce, send), (send, reduce)
+    place = ours.order.index(reduce)
+    assert ours.order[place : place + 2] == behind
+    other = distribute("other", 1, (*ours.order[:place], *between, *ours.order[place + 2 :]), stages)
+    assert {action.node for action in ours.reducing if isinstance(action, Compute)} == {vision, language}
+    assert {action.node for action in other.reducing if isinstance(action, Compute)} == {vision}
 
 
 @given(graphs(), st.integers(1, 9), st.sampled_from(TRAINING))

@@ -1,0 +1,65 @@
+"""Which parts of a chain are one group of FSDP2: small layers in a row, where they are gathered once a step."""
+
+from itertools import groupby, pairwise
+from operator import itemgetter
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from model_samples import GRAPHS, MODELS
+from torch import nn
+
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import Chain, build_chain
+from counterpoint.parallelize import fsdp
+from counterpoint.parallelize.fsdp import Precision, shard_data_parallel
+from counterpoint.plan.sizes import ModelSizes
+
+SIZES = MODELS | GRAPHS
+MESH: Any = object()
+"""Of a run that is never started."""
+FLOAT64 = Precision(torch.float64, torch.float64, torch.float64)
+
+
+def meta(sizes: ModelSizes, start: int = 0) -> Chain:
+    """A model or, from a later part on, a stage of it."""
+    with torch.device("meta"):
+        return build_chain(model_parts(sizes)[start:])
+
+
+def size_of(unit: list[nn.Module]) -> int:
+    """The parameters of a group."""
+    return sum(parameter.numel() for part in unit for parameter in part.parameters())
+
+
+@given(st.sampled_from(sorted(SIZES)), st.integers(0, 2), st.integers(0, 2500))
+def test_layers_in_a_row_share_a_group_until_it_is_large_enough(name: str, start: int, least: int) -> None:
+    chain = meta(SIZES[name], start)
+    names = {part: name for name, part in chain.parts()}
+    units = fsdp._units(chain, least)
+    whole = [part for name, part in chain.parts() if name not in chain.shared and size_of([part])]
+    assert [part for unit in units for part in unit] == whole
+    layers = [[names[part].startswith("layers.") for part in unit] for unit in units]
+    assert all(all(are_layers) for are_layers in layers if len(are_layers) > 1)
+    assert all(size_of(unit[:-1]) < least for unit in units if len(unit) > 1)
+    for (unit, are_layers), (_next, follow) in pairwise(zip(units, layers)):
+        assert size_of(unit) >= least or not (all(are_layers) and all(follow))
+
+
+@pytest.mark.parametrize("reshard", [True, False])
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_layers_that_are_gathered_for_each_pass_share_no_group(sizes: ModelSizes, reshard: bool) -> None:
+    """Groups that share would be gathered, and held, as a whole."""
+    chain = meta(sizes)
+    calls: list[Any] = []
+    nothing: dict[str, Any] = {"begin_accumulation": lambda *_arguments: None}
+    with patch.multiple(fsdp, fully_shard=lambda unit, **_more: calls.append(unit), **nothing):
+        shard_data_parallel(chain, MESH, MESH, FLOAT64, reshard)
+    together = [unit for unit in calls if isinstance(unit, list)]
+    with_values = [(name.startswith("layers."), part) for name, part in chain.parts() if size_of([part])]
+    rows = [[part for _, part in run] for is_layer, run in groupby(with_values, itemgetter(0)) if is_layer]
+    assert together == ([] if reshard else [row for row in rows if len(row) > 1])
+    assert calls[-1] is chain

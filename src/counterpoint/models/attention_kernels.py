@@ -23,8 +23,9 @@ _LONG = 2048
 
 _DENSE = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
-_FLASH_HEADS = 128
-"""The widest heads that FlashAttention 4 has a backward for on every GPU that it runs on."""
+_ALIGNED, _WIDEST, _WIDEST_FLASH = 8, 256, 128
+"""Kernels of packed documents take heads whose width is a multiple of the first and at most the second, FlashAttention 4
+on every GPU that it is made for the third."""
 
 
 class Lie(NamedTuple):
@@ -64,8 +65,8 @@ def attend_lying(
 
 
 def has_varlen(queries: Tensor) -> bool:
-    """Whether torch's kernel for packed documents takes such queries."""
-    return _is_fast(queries)
+    """Whether torch's kernel for packed documents takes such queries (rows, heads, dim)."""
+    return _is_fast(queries) and queries.shape[-1] % _ALIGNED == 0 and queries.shape[-1] <= _WIDEST
 
 
 def attend_varlen(queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor, longest: int, causal: bool) -> Tensor:
@@ -104,7 +105,7 @@ def _is_fast(rows: Tensor) -> bool:
 
 
 def _has_flash(rows: Tensor, width: int) -> bool:
-    return _is_fast(rows) and width % 8 == 0 and width <= _FLASH_HEADS and _flash_four() is not None
+    return _is_fast(rows) and width % _ALIGNED == 0 and width <= _WIDEST_FLASH and _flash_four() is not None
 
 
 @cache

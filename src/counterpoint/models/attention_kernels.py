@@ -24,8 +24,8 @@ _LONG = 2048
 _DENSE = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 _ALIGNED, _WIDEST, _WIDEST_FLASH = 8, 256, 128
-"""Kernels of packed documents take heads whose width is a multiple of the first and at most the second, FlashAttention 4
-on every GPU that it is made for the third."""
+"""Kernels of packed documents take heads whose width is a multiple of the first and at most the second, FlashAttention
+4 on every GPU that it is made for the third."""
 
 
 class Lie(NamedTuple):

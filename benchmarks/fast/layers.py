@@ -69,7 +69,7 @@ def _counted(pairs: list[_Pair], device: torch.device, dtype: torch.dtype, scale
     """20 row counts, the first two among them: the worst of all, and compilations."""
     # Also counts that equal a width of the layers, and that no power of two divides.
     step = 12 * max(scale // 4, 1)
-    counts = [32 * scale, 8, 4, 104, *(step * n + MERGED * (1 + n % 2) for n in range(1, 15))]
+    counts = [32 * scale, 8, 4, 60, *(step * n + MERGED * (1 + n % 2) for n in range(1, 15))]
     assert len(set(counts)) == 18, "the others of 20"
 
     def work() -> tuple[str, Values]:
@@ -114,13 +114,16 @@ def _values(pair: _Pair, device: torch.device, dtype: torch.dtype, count: int) -
     with torch.no_grad():
         shape = pair.reference(drawn.double(), pair.batch(count, device)).shape
     gradient = torch.randn(shape, generator=generator, device=device).to(dtype)
+    # Padding has no loss behind it, and what comes out there is nobody's: packed kernels see it as a document.
+    used = shape[0] - padding_of(count) // (count // max(shape[0], 1) or 1)
+    gradient[used:] = 0
     found = _run(pair.compiled, drawn, pair.batch(count, device), gradient)
     expected = _run(pair.reference, drawn.double(), pair.batch(count, device), gradient.double())
     is_narrow = dtype == torch.bfloat16
     out, bound = (BF16_OUT, BF16_GRADIENT) if is_narrow else (FLOAT32, FLOAT32)
     return {
         "not finite": (not_finite(found), 0.0),
-        "out": (relative(found[0], expected[0]), out),
+        "out": (relative(found[0][:used], expected[0][:used]), out),
         "rows": (relative(found[1], expected[1]), bound),
         "weights": (worst(found[2:], expected[2:]), BF16_WEIGHTS if is_narrow else bound),
     }
@@ -176,10 +179,15 @@ def _fill(chain: nn.Module, dtype: torch.dtype) -> None:
         parameter.detach().copy_(values.to(dtype))
 
 
+def padding_of(count: int) -> int:
+    """Rows of padding behind the documents of a batch."""
+    return min(count // 3 // MERGED * MERGED, MERGED)
+
+
 def _segments(count: int, device: torch.device) -> Segments:
     """Three documents, in groups of MERGED, and rows of padding behind them."""
     third = count // 3 // MERGED * MERGED
-    return Segments.build((third, 0, count - 2 * third - min(third, MERGED), third), count, device)
+    return Segments.build((third, 0, count - 2 * third - padding_of(count), third), count, device)
 
 
 def _text(count: int, device: torch.device) -> TextBatch:

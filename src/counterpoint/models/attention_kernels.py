@@ -21,6 +21,12 @@ _NARROW = (torch.bfloat16, torch.float16)
 _LONG = 2048
 """Rows from which on FlashAttention 4 is ahead of cuDNN in causal attention of equal documents."""
 
+_ALIGNED, _WIDEST = 8, 256
+"""Kernels of packed documents take heads whose width is a multiple of the one and at most the other."""
+
+_WIDEST_FLASH_FOUR = 128
+"""Of the heads that FlashAttention 4 has kernels for on every GPU that it is made for."""
+
 _DENSE = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
@@ -28,7 +34,8 @@ def attend_evenly(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool
     """Attention inside documents of one length: queries (documents, length, heads, dim), keys and values with their
     own number of heads -> (documents, length, heads, dim)."""
     is_fast = _is_fast(queries)
-    if is_fast and causal and queries.shape[1] >= _LONG and (kernels := _flash_four()) is not None:
+    is_long = causal and queries.shape[1] >= _LONG
+    if is_fast and is_long and (kernels := _flash_four_for(queries)) is not None:
         mixed: Tensor = kernels.flash_attn_func(queries, keys, values, causal=True)[0]
         return mixed
     q, k, v = (tensor.transpose(1, 2) for tensor in (queries, keys, values))
@@ -38,15 +45,15 @@ def attend_evenly(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool
 
 
 def has_packed(queries: Tensor) -> bool:
-    """Whether a kernel takes packed documents of such queries as they lie."""
-    return _is_fast(queries)
+    """Whether a kernel takes packed documents of such queries (rows, heads, dim) as they lie."""
+    return _is_fast(queries) and queries.shape[-1] % _ALIGNED == 0 and queries.shape[-1] <= _WIDEST
 
 
 def attend_packed(
     queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor, longest: int, *, causal: bool
 ) -> Tensor:
     """Attention inside documents that begin and end at `borders`, int32 on the device: queries (rows, heads, dim)."""
-    if (kernels := _flash_four()) is not None:
+    if (kernels := _flash_four_for(queries)) is not None:
         ends = {"cu_seqlens_q": borders, "cu_seqlens_k": borders, "max_seqlen_q": longest, "max_seqlen_k": longest}
         mixed: Tensor = kernels.flash_attn_varlen_func(queries, keys, values, **ends, causal=causal)[0]
         return mixed
@@ -63,6 +70,11 @@ def attend_packed(
 def _is_fast(queries: Tensor) -> bool:
     """Whether the GPU's own kernels apply; their backwards add up in any order, so not to deterministic runs."""
     return queries.is_cuda and queries.dtype in _NARROW and not torch.are_deterministic_algorithms_enabled()
+
+
+def _flash_four_for(queries: Tensor) -> Any:
+    width = queries.shape[-1]
+    return _flash_four() if width % _ALIGNED == 0 and width <= _WIDEST_FLASH_FOUR else None
 
 
 @cache

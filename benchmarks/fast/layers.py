@@ -1,0 +1,199 @@
+"""Compiled layers against the same layers, uncompiled and in float64, with the same weights."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from counterpoint.models.batch import NO_LABEL, Batch, PatchBatch, TextBatch
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import build_chain
+from counterpoint.models.segments import Segments
+from counterpoint.parallelize.compile import apply_compile
+from counterpoint.plan.sizes import DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
+
+from .rows import (
+    BF16_GRADIENT,
+    BF16_OUT,
+    BF16_WEIGHTS,
+    FLOAT32,
+    Case,
+    Row,
+    Values,
+    compare,
+    not_finite,
+    relative,
+    worst,
+)
+
+MERGED = 4
+"""Rows that the projector lays side by side: all counts are multiples, but for 1, which it never sees."""
+
+FUNCTIONS = 6
+"""Compiled ones: before and after attention of two kinds of layer, MLP and projector."""
+
+VARIANTS = 3
+"""Of one function: for the sizes that come first, for any number of rows, and one to spare."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A module with compiled functions, its twin in float64, and what it reads."""
+
+    name: str
+    compiled: nn.Module
+    reference: nn.Module
+    batch: Callable[[int, torch.device], Batch]
+    hidden: int
+
+
+def rows(device: torch.device, dtype: torch.dtype) -> Iterator[Row]:
+    """The row counts that come first, then others, one by one; then how often anything was compiled."""
+    scale = 32 if device.type == "cuda" else 1
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    pairs = _pairs(device, dtype, scale)
+    first, *others = (rows * scale for rows in (128, 96))
+    yield from compare(_cases(pairs, device, dtype, first, "first sizes"))
+    for count in others:
+        yield from compare(_cases(pairs, device, dtype, count, "other sizes"))
+    for count in (1, 0):
+        yield from compare(_cases(pairs, device, dtype, count, "run as they are"))
+    yield from compare(_counted(pairs, device, dtype, scale))
+
+
+def _counted(pairs: list[_Pair], device: torch.device, dtype: torch.dtype, scale: int) -> Iterator[Case]:
+    """20 row counts, the first two among them: the worst of all, and compilations."""
+    # Also counts that equal a width of the layers, and that no power of two divides.
+    step = 12 * max(scale // 4, 1)
+    counts = [32 * scale, 8, 4, 104, *(step * n + MERGED * (1 + n % 2) for n in range(1, 15))]
+    assert len(set(counts)) == 18, "the others of 20"
+
+    def work() -> tuple[str, Values]:
+        values: Values = {}
+        halfway = 0
+        for number, count in enumerate(counts):
+            if number == len(counts) // 2:
+                halfway = _compilations()
+            for pair in pairs:
+                for key, (value, bound) in _values(pair, device, dtype, count).items():
+                    values[key] = (max(value, values.get(key, (0.0, bound))[0], key=_size), bound)
+        done = _compilations()
+        values["compilations"] = (float(done), float(FUNCTIONS * VARIANTS))
+        values["of the last 9"] = (float(done - halfway), 0.0)
+        return "", values
+
+    yield f"compiled layers, {_name(dtype)}, 20 row counts", f"{min(counts)} to {max(counts)}", work
+
+
+def _size(value: float) -> tuple[bool, float]:
+    return value != value, value
+
+
+def _compilations() -> int:
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+def _cases(pairs: list[_Pair], device: torch.device, dtype: torch.dtype, count: int, words: str) -> Iterator[Case]:
+    for pair in pairs:
+        if count == 1 and pair.name == "Projector":
+            continue
+
+        def work(pair: _Pair = pair) -> tuple[str, Values]:
+            return "", _values(pair, device, dtype, count)
+
+        yield f"compiled {pair.name}, {_name(dtype)}, {words}", f"{count} x {pair.hidden}", work
+
+
+def _values(pair: _Pair, device: torch.device, dtype: torch.dtype, count: int) -> Values:
+    generator = torch.Generator(device).manual_seed(count)
+    drawn = torch.randn(count, pair.hidden, generator=generator, device=device).to(dtype)
+    with torch.no_grad():
+        shape = pair.reference(drawn.double(), pair.batch(count, device)).shape
+    gradient = torch.randn(shape, generator=generator, device=device).to(dtype)
+    found = _run(pair.compiled, drawn, pair.batch(count, device), gradient)
+    expected = _run(pair.reference, drawn.double(), pair.batch(count, device), gradient.double())
+    is_narrow = dtype == torch.bfloat16
+    out, bound = (BF16_OUT, BF16_GRADIENT) if is_narrow else (FLOAT32, FLOAT32)
+    return {
+        "not finite": (not_finite(found), 0.0),
+        "out": (relative(found[0], expected[0]), out),
+        "rows": (relative(found[1], expected[1]), bound),
+        "weights": (worst(found[2:], expected[2:]), BF16_WEIGHTS if is_narrow else bound),
+    }
+
+
+def _run(module: nn.Module, drawn: Tensor, batch: Batch, gradient: Tensor) -> list[Tensor]:
+    """What leaves a layer, and the gradients of its rows and of every parameter."""
+    rows = drawn.detach().requires_grad_()
+    out = module(rows, batch)
+    return [out.detach(), *torch.autograd.grad(out, [rows, *module.parameters()], gradient)]
+
+
+def _pairs(device: torch.device, dtype: torch.dtype, scale: int) -> list[_Pair]:
+    hidden = 32 * scale
+    heads = 16 if scale > 1 else 4
+    dim = hidden // heads
+    decoder = DecoderSizes(
+        pattern="*-", hidden=hidden, heads=heads, kv_heads=heads // 2, head_dim=dim, ffn=3 * hidden, vocab=8,
+        qk_norm=True,
+    )  # fmt: skip
+    tower = VitSizes(
+        layers=1, hidden=hidden, heads=heads, ffn=4 * hidden, out=hidden, patch=2, rotary_theta=100.0, key_bias=False,
+        merge=2, layer_scale=True, projector=ProjectorSizes(hidden=2 * hidden, norm="layer"),
+    )  # fmt: skip
+    wanted: list[tuple[ModelSizes, str, Callable[[int, torch.device], Batch]]] = [
+        (decoder, "layers.0", _text),
+        (decoder, "layers.1", _text),
+        (tower, "layers.0", _patches),
+        (tower, "projector", _patches),
+    ]
+    pairs = []
+    for sizes, name, batch in wanted:
+        with torch.device("meta"):
+            chain = build_chain([part for part in model_parts(sizes) if part.name == name])
+        chain.to_empty(device=device)
+        _fill(chain, dtype)
+        reference = copy.deepcopy(chain).double()
+        chain.to(dtype)
+        apply_compile(chain)
+        module = chain.get_submodule(name)
+        pairs.append(_Pair(type(module).__name__, module, reference.get_submodule(name), batch, hidden))
+    return pairs
+
+
+def _fill(chain: nn.Module, dtype: torch.dtype) -> None:
+    """Values for which every term of a layer counts, as the dtype has them."""
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in chain.named_parameters():
+        values: Any = torch.randn(parameter.shape, generator=generator)
+        values = values * parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else values * 0.1
+        # Gains of norms and of what a sublayer adds.
+        values = values + 1 if parameter.ndim == 1 and name.endswith("weight") else values
+        parameter.detach().copy_(values.to(dtype))
+
+
+def _segments(count: int, device: torch.device) -> Segments:
+    """Three documents, in groups of MERGED, and rows of padding behind them."""
+    third = count // 3 // MERGED * MERGED
+    return Segments.build((third, 0, count - 2 * third - min(third, MERGED), third), count, device)
+
+
+def _text(count: int, device: torch.device) -> TextBatch:
+    places = torch.arange(count, device=device)
+    labels = torch.full_like(places, NO_LABEL)
+    return TextBatch(torch.zeros_like(places), places, labels, _segments(count, device), 1.0)
+
+
+def _patches(count: int, device: torch.device) -> PatchBatch:
+    places = torch.arange(count, device=device)
+    grid = torch.stack((places // 16, places % 16), dim=1)
+    patches = torch.zeros(count, 1, device=device)
+    return PatchBatch(patches, grid, grid, torch.full_like(places, -1), grid, _segments(count, device))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

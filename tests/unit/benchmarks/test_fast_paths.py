@@ -1,0 +1,142 @@
+"""The comparison of fast paths: kernels that are right pass, and each way of being wrong is a row that fails."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from benchmarks.fast import attention, loss
+from benchmarks.fast.rows import Row, compare, relative, worst
+from torch import Tensor
+
+from counterpoint.models import attention_kernels, linear_loss
+from counterpoint.models.attention import attend
+from counterpoint.models.segments import Segments
+
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "fast_paths.py"
+CPU = torch.device("cpu")
+
+Attend = Callable[[Tensor, Tensor, Tensor, list[int], bool], Tensor]
+
+
+def _packed(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+    """What a kernel of packed documents computes, by plain attention in float32."""
+    lengths = [end - start for start, end in pairwise(borders)]
+    wide = (tensor.float() for tensor in (q, k, v))
+    return attend(*wide, Segments.build(lengths, len(q)), causal=causal).to(q.dtype)
+
+
+def _leaking(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+    """The last document sees the padding."""
+    return _packed(q, k, v, [*borders[:-2], borders[-1]], causal=False)
+
+
+def _shifted(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+    """One border lies a row too early."""
+    return _packed(q, k, v, [*borders[:3], borders[3] - 1, *borders[4:]], causal)
+
+
+def _blind(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+    return _packed(q, k, v, borders, not causal)
+
+
+def _regrouped(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+    return _packed(q, k.flip(1), v, borders, causal)
+
+
+def _broken(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+    """Padding divides by nothing."""
+    out = _packed(q, k, v, borders, causal)
+    return torch.cat((out[: borders[-2]], out[borders[-2] :] * torch.nan))
+
+
+def _detached(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+    """Queries count for nothing in backward."""
+    return _packed(q.detach() + q * 0, k, v, borders, causal)
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[Attend], list[Row]]:
+    """The rows of packed documents if this were FlashAttention 4."""
+
+    def run(kernel: Attend) -> list[Row]:
+        def varlen(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> tuple[Tensor]:
+            return (kernel(q, k, v, options["cu_seqlens_q"].tolist(), options["causal"]),)
+
+        four = SimpleNamespace(flash_attn_varlen_func=varlen, flash_attn_func=None)
+        monkeypatch.setattr(attention_kernels, "_is_fast", lambda queries: queries.dtype == torch.bfloat16)
+        monkeypatch.setattr(attention_kernels, "_flash_four", lambda: four)
+        # A kernel's own calls of torch's attention are none of those that are noted.
+        monkeypatch.setattr(attention._Torchs, "scaled_dot_product_attention", _unnoted)
+        return list(compare(attention._packed(CPU, 8, "packed", "FlashAttention 4")))
+
+    return run
+
+
+def _unnoted(_self: object, q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, **options)
+
+
+def test_a_kernel_that_is_right_passes(rows: Callable[[Attend], list[Row]]) -> None:
+    found = rows(_packed)
+    assert len(found) == 10
+    assert [row.text() for row in found if row.status != "ok"] == []
+    assert {row.what for row in found} == {f"packed, {kind}: FlashAttention 4" for kind in ("causal", "full")}
+
+
+@pytest.mark.parametrize("kernel", [_leaking, _shifted, _blind, _regrouped, _broken, _detached])
+def test_a_kernel_that_is_wrong_fails(rows: Callable[[Attend], list[Row]], kernel: Attend) -> None:
+    assert [row for row in rows(kernel) if row.status == "FAIL" and row.values], "it fails by what it computes"
+
+
+def test_another_kernel_than_the_expected_one_is_no_comparison(rows: Callable[[Attend], list[Row]]) -> None:
+    rows(_packed)
+    found = list(compare(attention._packed(CPU, 8, "packed", "varlen")))
+    assert {row.status for row in found} == {"FAIL"}
+    assert "the kernel that ran is ['FlashAttention 4'], expected varlen" in found[0].words
+
+
+def test_a_loss_that_is_wrong_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "apply_compile", lambda _chain: None)
+    assert {row.status for row in loss.rows(CPU)} == {"ok", "left out"}
+    plain = linear_loss.score_gradient
+    monkeypatch.setattr(linear_loss, "score_gradient", lambda *given: plain(*given) * 1.02)
+    assert {row.status for row in loss.rows(CPU)} == {"FAIL", "left out"}
+
+
+def test_errors_are_relative_and_nan_is_never_within_a_bound() -> None:
+    one, zero = torch.ones(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    assert relative(one.bfloat16() * 1.5, one) == 0.5
+    assert relative(zero, zero) == 0.0
+    assert relative(one, zero) == math.inf
+    assert relative(one, zero, floor=20.0) == 0.1
+    assert worst([zero, one * 0.5], [zero, one]) == 0.5
+    assert not Row("path", "", {"out": (math.nan, 1.0)}).holds
+    assert not Row("path", "").holds
+    assert Row(**json.loads(json.dumps(Row("path", "", {"out": (0.5, 1.0)}).fields()))).text().startswith("ok")
+
+
+def test_what_raises_is_a_row_and_the_next_case_runs() -> None:
+    def cases() -> Iterator[Any]:
+        yield "first", "", lambda: 1 / 0
+        yield "second", "", lambda: ("", {"out": (0.0, 0.0)})
+
+    found = list(compare(cases()))
+    assert [row.status for row in found] == ["FAIL", "ok"]
+    assert found[0].words == "ZeroDivisionError: division by zero"
+
+
+def test_the_script_writes_its_rows_and_leaves_with_3_where_a_part_does_not_end(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    command = [sys.executable, SCRIPT, "--device", "cpu", "--parts", "attention/flash_four_64", "--json", file]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, json.loads(file.read_text())[0]["status"]) == (0, "left out"), ended.stderr
+    late = subprocess.run([*command, "--limit", "0"], capture_output=True, text=True, check=False)
+    assert (late.returncode, json.loads(file.read_text())[0]["words"]) == (3, "did not end in time"), late.stderr

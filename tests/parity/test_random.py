@@ -7,7 +7,10 @@ import pytest
 from rich.console import Console
 
 from counterpoint.config.load import load_config
+from counterpoint.config.schema import Config
+from counterpoint.verify.case import CaseResult
 from counterpoint.verify.command import as_verified, run_case, verify_random
+from counterpoint.verify.compare import Difference
 from counterpoint.verify.draw import SHARE, candidate, choose
 from counterpoint.verify.pool import Pool
 from tests.parity.layouts import HYBRID, TINY, TOWERS
@@ -54,6 +57,20 @@ def test_a_case_is_a_function_of_seed_and_number() -> None:
     base = as_verified(load_config(TINY), "float64")
     assert candidate(base, 5, 17, 8) == candidate(base, 5, 17, 8)
     assert candidate(base, 5, 17, 8) != candidate(base, 6, 17, 8)
+
+
+def test_keys_that_are_not_drawn_hold_in_every_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`verify CONFIG training.compile=true --random N` compiles all N."""
+    compiled: list[bool] = []
+
+    def run(_pool: Pool, _task: object, config: Config) -> CaseResult:
+        compiled.append(config.training.compile)
+        return CaseResult((Difference("loss", "step 0", 0.0),), 1e-9, 0.0)
+
+    monkeypatch.setattr(Pool, "run", run)
+    assert verify_random(TINY, ["training.compile=true"], 5, 1, 4, "float64", None, None, Console(quiet=True))
+    assert verify_random(TINY, ["training.compile=true"], 1, 1, 4, "float64", 3, None, Console(quiet=True))
+    assert compiled == [True] * 6
 
 
 @pytest.mark.sweep

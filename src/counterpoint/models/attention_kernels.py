@@ -21,12 +21,6 @@ _NARROW = (torch.bfloat16, torch.float16)
 _LONG = 2048
 """Rows from which on FlashAttention 4 is ahead of cuDNN in causal attention of equal documents."""
 
-_ALIGNED, _WIDEST = 8, 256
-"""Kernels of packed documents take heads whose width is a multiple of the one and at most the other."""
-
-_WIDEST_FLASH_FOUR = 128
-"""Of the heads that FlashAttention 4 has kernels for on every GPU that it is made for."""
-
 _DENSE = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 _ALIGNED, _WIDEST = 8, 256
@@ -115,11 +109,6 @@ def _is_fast(rows: Tensor) -> bool:
 
 def _has_flash(rows: Tensor, width: int) -> bool:
     return _is_fast(rows) and width in _FLASH_WIDTHS and _flash_four() is not None
-
-
-def _flash_four_for(queries: Tensor) -> Any:
-    width = queries.shape[-1]
-    return _flash_four() if width % _ALIGNED == 0 and width <= _WIDEST_FLASH_FOUR else None
 
 
 @cache

@@ -1,6 +1,7 @@
-"""Which kernel attention takes: GPU kernels for what they are made for and were measured at, plain paths for all else.
+"""Which kernel attention takes: GPU kernels for what they are made for and were compared at, plain paths for all else.
 
-Queries of a GPU are fake ones here, which have its device, dtype and shape but no values.
+Rows of a GPU are fake ones here, which have its device, dtype and shape but no values; where values are needed the
+kernels are plain attention under their names.
 """
 
 from collections.abc import Iterator
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from counterpoint.models import attention_kernels
+from counterpoint.models import attention, attention_kernels
 from counterpoint.models.attention import attend
-from counterpoint.models.attention_kernels import attend_evenly, attend_packed, has_packed
+from counterpoint.models.attention_kernels import has_varlen, lie_evenly, lie_packed
 from counterpoint.models.segments import Segments, Windows
 
 
@@ -31,115 +32,103 @@ def deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.fixture
+def flash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_kernels, "_flash_four", lambda: object())
+
+
 def test_packed_kernels_are_for_narrow_rows_on_a_gpu() -> None:
-    assert has_packed(_on_gpu())
-    assert has_packed(_on_gpu(torch.float16))
-    assert not has_packed(_on_gpu(torch.float32))
-    assert not has_packed(_on_gpu(torch.float64))
-    assert not has_packed(torch.empty(10, 4, 64, dtype=torch.bfloat16))
+    assert has_varlen(_on_gpu())
+    assert has_varlen(_on_gpu(torch.float16))
+    assert not has_varlen(_on_gpu(torch.float32))
+    assert not has_varlen(_on_gpu(torch.float64))
+    assert not has_varlen(torch.empty(10, 4, 64, dtype=torch.bfloat16))
 
 
-@pytest.mark.usefixtures("deterministic")
+@pytest.mark.usefixtures("deterministic", "flash")
 def test_deterministic_runs_take_none_of_them() -> None:
-    assert not has_packed(_on_gpu())
+    assert not has_varlen(_on_gpu())
+    assert lie_evenly(_on_gpu(), 64, 4096, causal=True).kernel == "dense"
+    assert lie_packed(_on_gpu(), 64, torch.empty(0), 5) is None
 
 
 @pytest.mark.parametrize(("dim", "fits"), [(8, True), (72, True), (256, True), (6, False), (12, False), (264, False)])
 def test_heads_that_packed_kernels_refuse_are_padded(dim: int, fits: bool) -> None:
-    assert has_packed(_on_gpu(dim=dim)) is fits
+    assert has_varlen(_on_gpu(dim=dim)) is fits
+
+
+@pytest.mark.usefixtures("flash")
+@pytest.mark.parametrize(("length", "causal", "width", "kernel"), [
+    (2048, True, 64, "flash"), (2048, True, 128, "flash"), (2047, True, 64, "dense"), (4096, False, 64, "dense"),
+    (4096, True, 72, "dense"), (4096, True, 80, "dense"), (4096, True, 256, "dense"),
+])  # fmt: skip
+def test_equal_documents_take_flash_attention_where_it_is_ahead_and_right(
+    length: int, causal: bool, width: int, kernel: str
+) -> None:
+    lie = lie_evenly(_on_gpu(), width, length, causal=causal)
+    assert (lie.kernel, lie.length, lie.borders) == (kernel, length, None)
+
+
+@pytest.mark.usefixtures("flash")
+@pytest.mark.parametrize(("width", "fits"), [(64, True), (128, True), (72, False), (80, False)])
+def test_packed_documents_take_it_for_the_widths_it_is_right_for(width: int, fits: bool) -> None:
+    borders = torch.tensor([0, 3, 8])
+    assert (lie_packed(_on_gpu(), width, borders, 5) is not None) is fits
+
+
+def test_without_it_equal_documents_take_the_kernels_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_kernels, "_flash_four", lambda: None)
+    assert lie_evenly(_on_gpu(), 128, 4096, causal=True).kernel == "dense"
+    assert lie_packed(_on_gpu(), 128, torch.empty(0), 5) is None
 
 
 class _Kernels:
-    """Plain attention in the place of the kernels of a GPU, on which every narrow tensor is said to lie."""
+    """Notes of calls in the place of the kernels of a GPU, on which every narrow tensor is said to lie."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, has_flash_four: bool) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, has_flash: bool) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
-        four = SimpleNamespace(flash_attn_func=self._dense, flash_attn_varlen_func=self._packed)
-        monkeypatch.setattr(attention_kernels, "_is_fast", lambda queries: queries.dtype == torch.bfloat16)
-        monkeypatch.setattr(attention_kernels, "_flash_four", lambda: four if has_flash_four else None)
-        monkeypatch.setattr(attention_kernels, "_varlen", lambda: self._varlen)
+        four = SimpleNamespace(_flash_attn_fwd=self._forward)
+        monkeypatch.setattr(attention_kernels, "_is_fast", lambda rows: rows.dtype == torch.bfloat16)
+        monkeypatch.setattr(attention_kernels, "_flash_four", lambda: four if has_flash else None)
+        monkeypatch.setattr(attention, "attend_varlen", self._varlen)
 
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _options in self.calls]
+    def _forward(self, q: Tensor, _k: Tensor, _v: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        self.calls.append(("flash", options))
+        return q * 2, torch.zeros(1)
 
-    def _dense(self, q: Tensor, _k: Tensor, _v: Tensor, **options: Any) -> tuple[Tensor]:
-        self.calls.append(("four, dense", options))
-        return (q * 2,)
-
-    def _packed(self, q: Tensor, _k: Tensor, _v: Tensor, **options: Any) -> tuple[Tensor]:
-        self.calls.append(("four, packed", options))
-        return (q * 2,)
-
-    def _varlen(self, q: Tensor, k: Tensor, v: Tensor, *borders: Any, window_size: tuple[int, int]) -> Tensor:
-        assert q.shape == k.shape == v.shape, "it takes as many heads of keys as of queries"
-        self.calls.append(("varlen", {"borders": borders, "window_size": window_size}))
+    def _varlen(self, q: Tensor, _k: Tensor, _v: Tensor, borders: Tensor, longest: int, causal: bool) -> Tensor:
+        self.calls.append(("varlen", {"borders": borders, "longest": longest, "causal": causal}))
         return q * 2
 
 
-def _rows(rows: int, dim: int = 8, dtype: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(rows, heads, dim, generator=generator).to(dtype) for heads in (4, 2, 2))
-    return q, k, v
-
-
-def _attend(lengths: list[int], padding: int, *, causal: bool = True, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+def _attend(lengths: list[int], padding: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     rows = sum(lengths) + padding
-    return attend(*_rows(rows, dtype=dtype), Segments.build(lengths, rows), causal=causal)
-
-
-@pytest.mark.parametrize(("length", "causal", "expected"), [
-    (2048, True, ["four, dense"]), (2047, True, []), (2048, False, []), (1, True, []),
-])  # fmt: skip
-def test_equal_documents_take_flash_attention_where_they_are_long_and_causal(
-    monkeypatch: pytest.MonkeyPatch, length: int, causal: bool, expected: list[str]
-) -> None:
-    kernels = _Kernels(monkeypatch, has_flash_four=True)
-    attend_evenly(*(tensor[None] for tensor in _rows(length)), causal=causal)
-    assert kernels.names == expected
-
-
-def test_without_flash_attention_they_take_the_dense_kernels_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = _Kernels(monkeypatch, has_flash_four=False)
-    attend_evenly(*(tensor[None] for tensor in _rows(2048)), causal=True)
-    assert kernels.names == []
+    q, k, v = (torch.randn(rows, heads, 64).to(dtype) for heads in (4, 2, 2))
+    return attend(q, k, v, Segments.build(lengths, rows), causal=True)
 
 
 def test_documents_of_several_lengths_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = _Kernels(monkeypatch, has_flash_four=True)
-    lengths = [3, 0, 5, 1]
+    kernels, lengths = _Kernels(monkeypatch, has_flash=True), [3, 0, 5, 1]
     _attend(lengths, 4)
     ((name, options),) = kernels.calls
-    assert name == "four, packed"
+    assert name == "flash"
     # What lies behind the last document is one more, so that nothing of it is seen.
     assert options["cu_seqlens_q"].tolist() == [*accumulate(lengths, initial=0), 13]
     assert options["max_seqlen_q"] == 5
     assert options["causal"] is True
 
 
-@pytest.mark.parametrize(("causal", "window"), [(True, (-1, 0)), (False, (-1, -1))])
-def test_without_flash_attention_packed_documents_take_torchs_kernel(
-    monkeypatch: pytest.MonkeyPatch, causal: bool, window: tuple[int, int]
-) -> None:
-    kernels = _Kernels(monkeypatch, has_flash_four=False)
-    _attend([3, 5], 4, causal=causal)
+def test_without_flash_attention_packed_documents_take_torchs_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = _Kernels(monkeypatch, has_flash=False)
+    _attend([3, 5], 4)
     ((name, options),) = kernels.calls
-    assert (name, options["window_size"]) == ("varlen", window)
-    assert options["borders"][0].tolist() == [0, 3, 8, 12]
-    assert options["borders"][2:] == (5, 5)
-
-
-def test_wide_heads_take_torchs_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = _Kernels(monkeypatch, has_flash_four=True)
-    borders = torch.tensor([0, 3, 8], dtype=torch.int32)
-    attend_packed(*_rows(8, dim=136), borders, 5, causal=True)
-    attend_evenly(*(tensor[None] for tensor in _rows(2048, dim=136)), causal=True)
-    assert kernels.names == ["varlen"]
+    assert (name, options["borders"].tolist(), options["longest"]) == ("varlen", [0, 3, 8, 12], 5)
 
 
 def test_float64_windows_and_no_documents_take_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = _Kernels(monkeypatch, has_flash_four=True)
-    _attend([3, 5], 4, dtype=torch.float64)
-    _attend([0, 0], 4)
-    attend(*_rows(6), Windows.build([torch.arange(4)]), causal=False)
-    assert kernels.names == []
+    kernels = _Kernels(monkeypatch, has_flash=True)
+    _attend([3, 5], 4, torch.float64)
+    _attend([], 4)
+    q, k, v = (torch.randn(6, heads, 64).bfloat16() for heads in (4, 2, 2))
+    attend(q, k, v, Windows.build([torch.tensor([0, 2]), torch.tensor([1, 3, 4])]), causal=False)
+    assert kernels.calls == []

@@ -23,19 +23,23 @@ RANKS = 4
 
 
 CASES = [
-    pytest.param(base, id=name, marks=pytest.mark.more if name == "speech" else ())
+    pytest.param(base, 8, id=name, marks=pytest.mark.more if name == "speech" else ())
     for base, name in zip(BASES, IDS, strict=True)
-]
+] + [pytest.param(base, 24, id=f"{name}, more", marks=pytest.mark.more) for base, name in zip(BASES, IDS, strict=True)]
+"""Eight cases of each base in every run of the suite, 24 behind the marker."""
 
 
-@pytest.mark.parametrize("base_file", CASES)
-def test_24_random_cases_equal_one_process(pool: Pool, base_file: Path) -> None:
+@pytest.mark.parametrize(("base_file", "count"), CASES)
+def test_random_cases_equal_one_process(pool: Pool, base_file: Path, count: int) -> None:
     base = as_verified(load_config(base_file), "float64")
-    outcomes = [run_case(pool, case, "float64") for case in choose(base, count=24, seed=20, world_size=RANKS)]
+    outcomes = [run_case(pool, case, "float64") for case in choose(base, count=count, seed=20, world_size=RANKS)]
     assert {o.case.id: o.words for o in outcomes if o.status != "drawn"} == {}
 
 
-@pytest.mark.parametrize("base_file", BASES, ids=IDS)
+@pytest.mark.parametrize(
+    "base_file",
+    [pytest.param(b, id=n, marks=pytest.mark.more if n in ("graph", "speech") else ()) for b, n in zip(BASES, IDS)],
+)
 def test_every_feature_is_drawn_and_nothing_is_refused(base_file: Path) -> None:
     base = as_verified(load_config(base_file), "float64")
     cases = choose(base, count=40, seed=0, world_size=8)

@@ -1,0 +1,73 @@
+# ruff: noqa: E501 (a table reads best with a layout to a line)
+"""Compiled layers equal one plain process that compiles nothing (design D13); the first time costs half a minute a case."""
+
+import shutil
+from typing import Any
+
+import pytest
+import torch
+
+from counterpoint.config.load import load_config
+from counterpoint.config.schema import Config
+from counterpoint.verify.case import CaseResult, verify_task
+from counterpoint.verify.command import as_verified
+from counterpoint.verify.member import Member
+from counterpoint.verify.pool import Pool
+from tests.parity.layouts import HYBRID, TINY, UNIFORM, documents, override, pair, ranks
+from tests.parity.test_named_layouts import assert_equal
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="layers are compiled on a CPU by g++")
+
+SECONDS = 400.0
+"""For a case; a compiler that shares its cores with others takes minutes."""
+
+EVEN = {"data__train": documents(**UNIFORM)}
+SHORT = {"modules__vision__model__layers": 2, "modules__language__model__pattern": "*-"}
+"""Of a run of like layers two are enough: every layer is compiled for itself."""
+
+PAIRS: dict[str, dict[str, Any]] = {
+    "tp2_colocated_even": pair(2, {"ranks": [0, 1]}, {"ranks": [0, 1], "tp": 2}, **EVEN, **SHORT),
+    "disjoint_ragged": pair(2, {"ranks": [0]}, {"ranks": [1]}, **SHORT),
+}
+FURTHER_PAIRS: dict[str, dict[str, Any]] = {
+    "cp2_tp2_to_dp4_resharded": pair(4, {"ranks": ranks(0, 4), "cp": 2, "tp": 2}, {"ranks": ranks(0, 4), "reshard": True}),
+    "zero_bubble_recomputed": pair(4, {"ranks": ranks(0, 4), "pp": 2}, {"ranks": ranks(0, 4), "pp": 2, "tp": 2}, schedule__kind="zero_bubble", modules__language__recompute="full", modules__vision__recompute="full", **EVEN),
+    "further_tokens_without_sp": pair(2, {"ranks": [0, 1]}, {"ranks": [0, 1], "tp": 2, "sequence_parallel": False}, modules__language__model__mtp={"depths": 2, "pattern": "*-", "weight": 0.5}),
+    "most_without_images": pair(3, {"ranks": [0, 1]}, {"ranks": [2]}, data__train=documents(without_images=0.8), schedule__microbatches=4),
+}  # fmt: skip
+OFTEN = "disjoint_ragged"
+"""Sizes that come first and others, in both modules: the one case of every run."""
+
+CASES = [pytest.param(name, marks=() if name == OFTEN else pytest.mark.more) for name in PAIRS | FURTHER_PAIRS]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_compiled_layers_equal_one_process(pool: Pool, name: str) -> None:
+    config = override(load_config(TINY), (PAIRS | FURTHER_PAIRS)[name] | {"training.compile": True})
+    assert_compiled_and_equal(pool, config)
+
+
+@pytest.mark.more
+def test_compiled_layers_of_a_hybrid_equal_one_process(pool: Pool) -> None:
+    layouts = pair(2, {"ranks": [0, 1]}, {"ranks": [0, 1], "expert": {"ep": 2}})
+    assert_compiled_and_equal(pool, override(load_config(HYBRID), layouts | {"training.compile": True}))
+
+
+def assert_compiled_and_equal(pool: Pool, config: Config) -> None:
+    """The comparison holds, and not because nothing was compiled."""
+    result, compiled = pool.run(_compiled_task, as_verified(config, "float64"), timeout_seconds=SECONDS)
+    assert_equal(result)
+    assert compiled > 0
+
+
+def _compiled_task(member: Member, config: Config) -> tuple[CaseResult, int] | None:
+    """The result, and how many functions rank 0 has compiled for it."""
+    from torch._dynamo.utils import counters
+    from torch._inductor import config as inductor
+
+    # A compiler's own processes start more slowly than they compile so little.
+    inductor.compile_threads = 1
+    torch.compiler.reset()
+    counters.clear()
+    result = verify_task(member, config)
+    return None if result is None else (result, counters["frames"]["ok"])

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,10 +68,21 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[Attend], list[Row]]:
     """The rows of packed documents if this were FlashAttention 4."""
 
     def run(kernel: Attend) -> list[Row]:
-        def varlen(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> tuple[Tensor]:
-            return (kernel(q, k, v, options["cu_seqlens_q"].tolist(), options["causal"]),)
+        def forward(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+            return kernel(q, k, v, options["cu_seqlens_q"].tolist(), options["causal"]), torch.zeros(1)
 
-        four = SimpleNamespace(flash_attn_varlen_func=varlen, flash_attn_func=None)
+        def gradients(*given: Tensor, **options: Any) -> tuple[Tensor, ...]:
+            leaves = [tensor.detach().requires_grad_() for tensor in given[:3]]
+            out, _sums = forward(*leaves, **options)
+            return torch.autograd.grad(out, leaves, given[4])
+
+        def backward(*given: Tensor, **options: Any) -> tuple[Tensor, ...]:
+            # Inside an operation there is no autograd, but in another thread there is.
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(gradients, *given, **options).result()
+
+        four = SimpleNamespace(_flash_attn_fwd=forward, _flash_attn_bwd=backward)
+        monkeypatch.setattr(attention_kernels, "_FLASH_WIDTHS", (8,))
         monkeypatch.setattr(attention_kernels, "_is_fast", lambda queries: queries.dtype == torch.bfloat16)
         monkeypatch.setattr(attention_kernels, "_flash_four", lambda: four)
         # A kernel's own calls of torch's attention are none of those that are noted.

@@ -60,7 +60,7 @@ def test_a_frozen_language_model_learns_to_see(tmp_path: Path) -> None:
     importlib.util.find_spec("espeakng_loader") is None, reason="docs/trainings.md needs the package espeakng_loader"
 )
 def test_one_model_learns_to_hear_and_to_see(tmp_path: Path) -> None:
-    """The loss on voices that training never hears falls to an eighth between the first evaluation and the last, on drawings to a quarter."""
+    """From the first evaluation to the last the loss falls to an eighth on unheard voices, on drawings to a quarter."""
     source, data, run = tmp_path / "source", tmp_path / "data", tmp_path / "run"
     _run("examples/speech_folder.py", str(source))
     _run("-m", "counterpoint.cli", "prepare", str(source), str(data))

@@ -12,13 +12,14 @@ from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.distributed.loaded import demand_equal, engine_of, gathered, tensors_of
 from tests.distributed.spare import is_spare
+from tests.parity.often import often
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.whole_configs import FOLDERS, config_of, write_judge
 
 pytest.importorskip("transformers", reason=REASON)
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", often(FOLDERS, 3))
 def test_modules_hold_what_the_converter_says(pool: Pool, tmp_path: Path, name: str) -> None:
     whole, tensors = write_judge(name, tmp_path / "folder")
     loaded = pool.run(_loaded_task, config_of(whole, tmp_path / "folder", {}))

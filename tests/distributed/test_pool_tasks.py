@@ -26,7 +26,7 @@ from tests.distributed.cases_tensor import tensor_parallel_equals_plain
 from tests.parity.layouts import language_only, named_config, override
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.more), 3])
 def test_tensor_parallel_parts_equal_plain_ones(pool: Pool, size: int) -> None:
     pool.run(_tensor_task, size)
 

@@ -138,7 +138,7 @@ def test_an_unreadable_evaluation_image_is_recorded(config: Config, tmp_path: Pa
     assert [record["evaluation"] for record in records if "evaluation" in record] == ["held"]
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1.5, 3.0])
+@pytest.mark.parametrize("seconds", [0.0, pytest.param(1.5, marks=pytest.mark.more), 3.0])
 def test_ctrl_c_at_start_up_is_one_sentence(config: Config, tmp_path: Path, seconds: float) -> None:
     process = _start(config, tmp_path)
     _wait((tmp_path / "plan.txt").exists)

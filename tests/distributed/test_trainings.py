@@ -12,7 +12,7 @@ import yaml
 
 from counterpoint.convert.folder import ModelFolder
 from counterpoint.convert.tensors import to_ours
-from counterpoint.inference.evaluate import TrainedRun
+from counterpoint.inference.evaluate import TrainedRun, evaluate_run
 from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.setup import build_plan
 
@@ -60,7 +60,8 @@ def test_a_frozen_language_model_learns_to_see(tmp_path: Path) -> None:
     importlib.util.find_spec("espeakng_loader") is None, reason="docs/trainings.md needs the package espeakng_loader"
 )
 def test_one_model_learns_to_hear_and_to_see(tmp_path: Path) -> None:
-    """From the first evaluation to the last the loss falls to an eighth on unheard voices, on drawings to a quarter."""
+    """Of 300 clips of voices that training never hears four in five are written exactly, and of drawings, also of
+    numbers that training never draws, every other one."""
     source, data, run = tmp_path / "source", tmp_path / "data", tmp_path / "run"
     _run("examples/speech_folder.py", str(source))
     _run("-m", "counterpoint.cli", "prepare", str(source), str(data))
@@ -72,13 +73,10 @@ def test_one_model_learns_to_hear_and_to_see(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(settings))
     _run("-m", "counterpoint.cli", "train", str(config))
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    losses = {
-        split: [record["loss"] for record in records if record.get("evaluation") == split]
-        for split in ("voices", "drawings")
-    }
-    assert losses["voices"][-1] < losses["voices"][0] / 8
-    assert losses["drawings"][-1] < losses["drawings"][0] / 4
+    found = evaluate_run(TrainedRun.open(run))
+    assert len(found["voices"].rows) == 300
+    assert found["voices"].exact >= 0.8
+    assert min(found["drawings"].exact, found["compositions"].exact) >= 0.5
 
 
 def _run(*arguments: str) -> None:

@@ -25,6 +25,7 @@ ALIASES = {
     "schedule": ("schedule.kind",),
     "balance": ("data.balance",),
     "compile": ("training.compile",),
+    "overlap": ("training.tp_overlap",),
     "reshard": ("modules.vision.layout.reshard", "modules.language.layout.reshard"),
 }
 """Short names of config keys."""

@@ -128,6 +128,9 @@ TABLE: tuple[Row, ...] = (
         ("modules.*.layout.sequence_parallel",),
         "on unless set to false, per module",
     ),
+    Row(
+        ("--tp-comm-overlap",), ("training.tp_overlap",), "on unless set to false; by symmetric memory, without extras"
+    ),
     Row(("--tensor-model-parallel-size",), ("modules.*.layout.tp",), "per module"),
     Row(("--pipeline-model-parallel-size",), ("modules.*.layout.pp",), "per module"),
     Row(

@@ -60,12 +60,16 @@ class PrecisionConfig(Section):
 
 
 class TrainingConfig(Section):
-    """Optimizer steps, samples per step over all lanes, and the gradient norm to clip at (null: never)."""
+    """Optimizer steps, samples per step over all lanes, and the gradient norm to clip at (null: never).
+
+    `tp_overlap`: products with rows of tensor-parallel ranks run while these rows travel, where GPUs reach each other.
+    """
 
     steps: Count
     global_batch_samples: Count
     clip_norm: Positive | None = 1.0
     compile: bool = False
+    tp_overlap: bool = True
     precision: PrecisionConfig = PrecisionConfig()
 
 

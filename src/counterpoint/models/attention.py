@@ -46,7 +46,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.head_dim = head_dim
-        self.enter: nn.Module = Enter()
+        self.enter = Enter()
         self.q = Linear(hidden, heads * head_dim, bias=qkv_bias)
         self.k = Linear(hidden, kv_heads * head_dim, bias=key_bias)
         self.v = Linear(hidden, kv_heads * head_dim, bias=qkv_bias)
@@ -63,11 +63,9 @@ class Attention(nn.Module):
 
     def project(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (rows, heads, dim), and keys and values (rows, kv_heads, dim), turned by their positions."""
-        inputs = self.enter(rows)
-        queries = self.q_norm(self._split_heads(self.q(inputs)))
-        keys = self.k_norm(self._split_heads(self.k(inputs)))
-        values = self._split_heads(self.v(inputs))
-        queries, keys = self.rotary(queries, keys, turns)
+        products = self.enter.products(rows, self.q, self.k, self.v)
+        queries, keys, values = (self._split_heads(product) for product in products)
+        queries, keys = self.rotary(self.q_norm(queries), self.k_norm(keys), turns)
         return queries, keys, values
 
     def lie(self, rows: Tensor, batch: Batch) -> Lie | None:

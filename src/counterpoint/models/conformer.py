@@ -72,7 +72,7 @@ class ConformerConv(nn.Module):
     def __init__(self, sizes: ConformerSizes) -> None:
         super().__init__()
         hidden, bias = sizes.hidden, sizes.conv_bias
-        self.enter: nn.Module = Enter()
+        self.enter = Enter()
         self.value = Linear(hidden, hidden, bias=bias)
         self.gate = Linear(hidden, hidden, bias=bias)
         self.depthwise = TimeFilter(hidden, sizes.conv, bias=bias)
@@ -81,8 +81,8 @@ class ConformerConv(nn.Module):
         self.o = OutputLinear(hidden, hidden, bias=bias)
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        inputs = self.enter(rows)
-        gated = self.value(inputs) * self.gate(inputs).sigmoid()
+        values, gates = self.enter.products(rows, self.value, self.gate)
+        gated = values * gates.sigmoid()
         mixed = self.mix(gated, self.depthwise.weight, batch.segments)
         if self.depthwise.bias is not None:
             mixed = mixed + self.depthwise.bias

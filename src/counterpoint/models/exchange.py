@@ -1,18 +1,36 @@
 """Places where rows change their distribution: the identity, until parallelize/ replaces it."""
 
+from collections.abc import Callable
 from typing import final
 
 from torch import Tensor, nn
 
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""Rows, weight and bias to rows."""
 
-@final
-class Enter(nn.Identity):
+
+class Enter(nn.Module):
     """Before the first linears of a sublayer: their input, rows (rows, hidden)."""
 
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows
 
-@final
-class Leave(nn.Identity):
+    def products(self, rows: Tensor, *linears: nn.Module) -> tuple[Tensor, ...]:
+        """What each of the linears makes of the input."""
+        entered = self(rows)
+        return tuple(linear(entered) for linear in linears)
+
+
+class Leave(nn.Module):
     """After the last linear of a sublayer and before its bias: a sum over the features that it consumed."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def product(self, rows: Tensor, weight: Tensor, multiply: nn.Module) -> Tensor:
+        """What leaves of the rows' product with a weight."""
+        left: Tensor = self(multiply(rows, weight, None))
+        return left
 
 
 @final

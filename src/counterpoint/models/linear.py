@@ -35,9 +35,9 @@ class OutputLinear(nn.Module):
         self.bias: nn.Parameter | None
         self.register_parameter("bias", nn.Parameter(torch.empty(outputs)) if bias else None)
         self.multiply: nn.Module = Multiply()
-        self.leave: nn.Module = Leave()
+        self.leave = Leave()
         self.add_bias: nn.Module = AddBias()
 
     def forward(self, rows: Tensor) -> Tensor:
-        summed: Tensor = self.leave(self.multiply(rows, self.weight, None))
+        summed = self.leave.product(rows, self.weight, self.multiply)
         return summed if self.bias is None else self.add_bias(summed, self.bias)

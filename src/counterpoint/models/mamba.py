@@ -47,7 +47,7 @@ class Mamba(nn.Module):
     def __init__(self, hidden: int, sizes: MambaSizes, norm_eps: float) -> None:
         super().__init__()
         self.head_dim, self.state = sizes.head_dim, sizes.state
-        self.enter: nn.Module = Enter()
+        self.enter = Enter()
         self.z = Linear(hidden, sizes.inner, bias=False)
         self.x = Linear(hidden, sizes.inner, bias=False)
         self.b = Linear(hidden, sizes.groups * sizes.state, bias=False)
@@ -62,15 +62,9 @@ class Mamba(nn.Module):
         self.o = OutputLinear(sizes.inner, hidden, bias=False)
 
     def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
-        inputs = self.enter(rows)
-        step, decay, skip = self.dynamics(self.dt(inputs))
-        streams = Streams(
-            _split(self.x(inputs), self.head_dim),
-            _split(self.b(inputs), self.state),
-            _split(self.c(inputs), self.state),
-            step,
-            decay,
-        )
+        x, b, c, dt, z = self.enter.products(rows, self.x, self.b, self.c, self.dt, self.z)
+        step, decay, skip = self.dynamics(dt)
+        streams = Streams(_split(x, self.head_dim), _split(b, self.state), _split(c, self.state), step, decay)
         filters = Filters(
             _filter(self.x_conv, self.head_dim),
             _filter(self.b_conv, self.state),
@@ -78,7 +72,7 @@ class Mamba(nn.Module):
             skip,
         )
         mixed: Tensor = self.mix(streams, filters, batch.segments)
-        out: Tensor = self.o(self.norm(mixed.flatten(1), self.z(inputs)))
+        out: Tensor = self.o(self.norm(mixed.flatten(1), z))
         return out
 
 

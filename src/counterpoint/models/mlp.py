@@ -48,13 +48,14 @@ class Mlp(nn.Module):
         self, inputs: int, ffn: int, outputs: int, activation: Callable[[Tensor], Tensor], *, bias: bool
     ) -> None:
         super().__init__()
-        self.enter: nn.Module = Enter()
+        self.enter = Enter()
         self.up = Linear(inputs, ffn, bias=bias)
         self.down = OutputLinear(ffn, outputs, bias=bias)
         self.activation = activation
 
     def forward(self, rows: Tensor) -> Tensor:
-        out: Tensor = self.down(self.activation(self.up(self.enter(rows))))
+        (up,) = self.enter.products(rows, self.up)
+        out: Tensor = self.down(self.activation(up))
         return out
 
 
@@ -64,12 +65,12 @@ class GatedMlp(nn.Module):
 
     def __init__(self, hidden: int, ffn: int, *, bias: bool) -> None:
         super().__init__()
-        self.enter: nn.Module = Enter()
+        self.enter = Enter()
         self.gate = Linear(hidden, ffn, bias=bias)
         self.up = Linear(hidden, ffn, bias=bias)
         self.down = OutputLinear(ffn, hidden, bias=bias)
 
     def forward(self, rows: Tensor) -> Tensor:
-        inputs = self.enter(rows)
-        out: Tensor = self.down(F.silu(self.gate(inputs)) * self.up(inputs))
+        gate, up = self.enter.products(rows, self.gate, self.up)
+        out: Tensor = self.down(F.silu(gate) * up)
         return out

@@ -36,7 +36,7 @@ class RelativeAttention(nn.Module):
     def __init__(self, hidden: int, heads: int, *, bias: bool) -> None:
         super().__init__()
         self.head_dim = hidden // heads
-        self.enter: nn.Module = Enter()
+        self.enter = Enter()
         self.q = Linear(hidden, hidden, bias=bias)
         self.k = Linear(hidden, hidden, bias=bias)
         self.v = Linear(hidden, hidden, bias=bias)
@@ -47,11 +47,11 @@ class RelativeAttention(nn.Module):
         self.o = OutputLinear(hidden, hidden, bias=bias)
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        inputs = self.enter(rows)
-        queries, keys, values = (self._split_heads(linear(inputs)) for linear in (self.q, self.k, self.v))
+        products = self.enter.products(rows, self.q, self.k, self.v)
+        queries, keys, values = (self._split_heads(product) for product in products)
         # The longest item of the lane, so that all ranks of the lane compute keys of the same distances.
         reach = max(batch.segments.lengths, default=0)
-        distances = self._split_heads(self.r(distance_rows(reach, inputs)))
+        distances = self._split_heads(self.r(distance_rows(reach, rows)))
         relative = Relative(self.content_bias, self.distance_bias, distances.transpose(0, 1))
         mixed = self.mix(queries, keys, values, relative, batch.segments)
         out: Tensor = self.o(mixed.flatten(1))

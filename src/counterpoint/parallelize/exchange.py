@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from counterpoint.models.exchange import Enter, Leave
+
 Operation = Callable[[Tensor], Tensor]
 
 
@@ -38,6 +40,30 @@ class RowExchange(nn.Module):
         return out
 
 
+class EnterExchange(Enter):
+    """An exchange before the first linears of a sublayer."""
+
+    def __init__(self, exchange: RowExchange) -> None:
+        super().__init__()
+        self.exchange = exchange
+
+    def forward(self, rows: Tensor) -> Tensor:
+        entered: Tensor = self.exchange(rows)
+        return entered
+
+
+class LeaveExchange(Leave):
+    """An exchange after the last linear of a sublayer."""
+
+    def __init__(self, exchange: RowExchange) -> None:
+        super().__init__()
+        self.exchange = exchange
+
+    def forward(self, rows: Tensor) -> Tensor:
+        left: Tensor = self.exchange(rows)
+        return left
+
+
 @dataclass(frozen=True)
 class TensorGroup:
     """A rank among the `size` ranks of `group`, and the collectives on rows (rows, ...) that it joins.
@@ -49,9 +75,9 @@ class TensorGroup:
     rank: int
     size: int
 
-    def all_gather(self, rows: Tensor) -> Tensor:
+    def all_gather(self, rows: Tensor, into: Tensor | None = None) -> Tensor:
         """The rows of all ranks behind each other."""
-        out = rows.new_empty((rows.shape[0] * self.size, *rows.shape[1:]))
+        out = rows.new_empty((rows.shape[0] * self.size, *rows.shape[1:])) if into is None else into
         if out.numel():
             all_gather = dist.all_gather_single if _has_new_names() else dist.all_gather_into_tensor
             all_gather(out, rows.contiguous(), group=self.group)

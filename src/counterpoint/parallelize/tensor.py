@@ -32,7 +32,8 @@ from counterpoint.models.mamba import Mamba
 from counterpoint.models.relative import RelativeAttention
 from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
 from counterpoint.parallelize.custom import custom_roles, cut_custom_linears
-from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
+from counterpoint.parallelize.exchange import EnterExchange, LeaveExchange, RowExchange, TensorGroup, keep
+from counterpoint.parallelize.products import GatheredProducts, ScatteredProduct, travel_of
 from counterpoint.parallelize.vocabulary import sharded_loss
 
 Role = Literal["outputs", "inputs", "words", "rows", "share", "expert", "whole"]
@@ -106,11 +107,14 @@ def apply_tensor_parallel(
     size: int,
     sequence_parallel: bool,
     table: Sequence[TensorRule] = TENSOR_RULES,
+    *,
+    overlap: bool = True,
 ) -> dict[str, Sharding]:
     """Cut a chain on the meta device down to one rank's share, in place; returns how each parameter lies.
 
-    With `size` 1, where `group` is None, nothing changes and every parameter is a duplicate. Raises
-    PlacementError for a parameter without a rule and for heads or widths that `size` does not divide.
+    With `overlap` products run while their rows travel, where GPUs reach each other. With `size` 1, where `group` is
+    None, nothing changes and every parameter is a duplicate. Raises PlacementError for a parameter without a rule and
+    for heads or widths that `size` does not divide.
     """
     if group is None:
         assert size == 1, "several ranks need a group"
@@ -123,7 +127,7 @@ def apply_tensor_parallel(
     }
     words = _own_words(shardings, rank, size)
     ranks = TensorGroup(group, rank, size)
-    _replace_exchanges(chain, ranks, sequence_parallel, words)
+    _replace_exchanges(chain, ranks, sequence_parallel, words, overlap=overlap)
     cut_custom_linears(chain, ranks)
     for name, sharding in shardings.items():
         _cut(chain, name, sharding.local_shape(size))
@@ -187,16 +191,18 @@ def _own_words(shardings: Mapping[str, Sharding], rank: int, size: int) -> _Word
     return _Words(first=0, count=0)
 
 
-def _replace_exchanges(chain: Chain, ranks: TensorGroup, sequence_parallel: bool, words: _Words) -> None:
+def _replace_exchanges(
+    chain: Chain, ranks: TensorGroup, sequence_parallel: bool, words: _Words, *, overlap: bool
+) -> None:
     ends_in_loss = isinstance(chain.parts()[-1][1], VocabularyHead)
-    makers = _exchange_makers(ranks, sequence_parallel, words, ends_in_loss)
+    makers = _exchange_makers(ranks, sequence_parallel, words, ends_in_loss, overlap=overlap)
     for name, module in list(chain.named_modules()):
         if type(module) in makers:
             chain.set_submodule(name, makers[type(module)]())
 
 
 def _exchange_makers(
-    ranks: TensorGroup, sequence_parallel: bool, words: _Words, ends_in_loss: bool
+    ranks: TensorGroup, sequence_parallel: bool, words: _Words, ends_in_loss: bool, *, overlap: bool
 ) -> dict[type[nn.Module], Callable[[], nn.Module]]:
     """What stands in for each exchange point of the models.
 
@@ -212,13 +218,14 @@ def _exchange_makers(
     }
     always = vocabulary | {OwnChannels: lambda: RowExchange(ranks.own_share, ranks.all_gather)}
     if sequence_parallel:
+        travel = travel_of(ranks, overlap=overlap)
         return always | {
-            Enter: lambda: RowExchange(ranks.all_gather, ranks.reduce_scatter),
-            Leave: lambda: RowExchange(ranks.reduce_scatter, ranks.all_gather),
+            Enter: lambda: GatheredProducts(ranks, travel),
+            Leave: lambda: ScatteredProduct(ranks, travel),
         }
     without_sequence = always | {
-        Enter: lambda: RowExchange(keep, ranks.all_reduce),
-        Leave: lambda: RowExchange(ranks.all_reduce, keep),
+        Enter: lambda: EnterExchange(RowExchange(keep, ranks.all_reduce)),
+        Leave: lambda: LeaveExchange(RowExchange(ranks.all_reduce, keep)),
         RowsEnter: lambda: RowExchange(ranks.own_share, ranks.all_gather),
         RowsLeave: lambda: RowExchange(ranks.all_gather, ranks.own_share),
         StageEnter: lambda: RowExchange(ranks.all_gather, ranks.own_share),

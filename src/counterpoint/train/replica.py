@@ -106,7 +106,8 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
     precision = precision_of(config)
     with torch.device("meta"):
         chain = build_chain(parts[start:stop]).to(precision.parameters)
-    cutting = _cut(chain, layout, groups, has_experts=plan.has_experts(node))
+    has_experts, overlap = plan.has_experts(node), config.training.tp_overlap
+    cutting = _cut(chain, layout, groups, has_experts=has_experts, overlap=overlap)
     sizes = plan.sizes[node.module]
     _freeze(chain, config.modules[node.module].train, sizes)
     if config.training.compile:
@@ -180,12 +181,12 @@ class _Cutting:
         return block, layout.dp_replicate * block.tensor_copies(layout.tp)
 
 
-def _cut(chain: Chain, layout: Layout, groups: Groups, has_experts: bool) -> _Cutting:
+def _cut(chain: Chain, layout: Layout, groups: Groups, *, has_experts: bool, overlap: bool) -> _Cutting:
     """Apply tensor, expert and context parallelism to a chain on the meta device, in this order."""
     rank = groups.world.rank
     coordinate = layout.coordinate(rank)
     tensor = groups.collective(layout.group("tp", rank)) if layout.tp > 1 else None
-    dense = apply_tensor_parallel(chain, tensor, coordinate.tp, layout.tp, layout.sequence_parallel)
+    dense = apply_tensor_parallel(chain, tensor, coordinate.tp, layout.tp, layout.sequence_parallel, overlap=overlap)
     experts: dict[str, ExpertSharding] = {}
     if has_experts:
         view = layout.expert_coordinate(rank)

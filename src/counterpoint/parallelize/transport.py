@@ -1,0 +1,182 @@
+"""How rows travel in a tensor-parallel group while products with them run: by the GPUs' own memory, or by collectives.
+
+A transport hands rows over span by span, so that a product of the rows that are there can run while others are on their
+way. All ranks of a group call the same methods in the same order with the same shapes.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, Protocol, final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from counterpoint.parallelize.exchange import TensorGroup
+
+Produce = Callable[[slice, Tensor], None]
+"""Writes this rank's part of a span of the rows that are summed into a tensor."""
+
+
+class Transport(Protocol):
+    """Rows between the ranks of a group."""
+
+    def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[slice]:
+        """Gather the ranks' shards (rows, width) into `gathered` (ranks * rows, width); its spans, once each is there.
+
+        What is launched between two spans may run while the later one is on its way.
+        """
+        ...
+
+    def leaving(self, produce: Produce, shard: Tensor) -> Callable[[], Tensor]:
+        """Sum over ranks what they `produce`; the call that ends it gives this rank's share, shaped like `shard`.
+
+        What is launched before that call may run while rows are on their way.
+        """
+        ...
+
+
+@final
+class Collectives:
+    """Transport by one collective, before or behind a single span."""
+
+    def __init__(self, ranks: TensorGroup) -> None:
+        self._ranks = ranks
+
+    def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[slice]:
+        """All rows, behind an all-gather."""
+        self._ranks.all_gather(shard, gathered)
+        yield slice(None)
+
+    def leaving(self, produce: Produce, shard: Tensor) -> Callable[[], Tensor]:
+        """A reduce-scatter behind all rows."""
+        parts = shard.new_empty((self._ranks.size * shard.shape[0], *shard.shape[1:]))
+        produce(slice(None), parts)
+        summed = self._ranks.reduce_scatter(parts)
+        return lambda: summed
+
+
+@final
+class PeerMemory:
+    """Transport by the copy engines of GPUs that reach each other's memory, which takes nothing from the products.
+
+    Each rank has two slots of symmetric memory, used in turn. A gather lays its shard into one, from which the others
+    read; a sum writes each rank's part into that rank's. Before a call uses a slot again, the barrier of the call
+    between them has told that all ranks are done with it. Copies and barriers have a stream of their own.
+    """
+
+    def __init__(self, ranks: TensorGroup) -> None:
+        self._ranks = ranks
+        self._others = [(ranks.rank + step) % ranks.size for step in range(1, ranks.size)]
+        self._stream = torch.cuda.Stream(priority=-1)  # type: ignore[no-untyped-call]
+        self._capacity = 0
+        self._turn = 0
+        self._handle: Any = None
+
+    def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[slice]:
+        """This rank's own rows at once, then the others' as they are read."""
+        slots = self._slots(tuple(shard.shape), shard.dtype)
+        places = gathered.chunk(self._ranks.size)
+        slots[self._ranks.rank].copy_(shard)
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        arrived = {}
+        with torch.cuda.stream(self._stream):
+            self._handle.barrier()
+            for other in self._others:
+                places[other].copy_(slots[other])
+                arrived[other] = self._stream.record_event()
+        places[self._ranks.rank].copy_(shard)
+        yield self._span(self._ranks.rank, shard)
+        for other, event in arrived.items():
+            current.wait_event(event)
+            yield self._span(other, shard)
+
+    def leaving(self, produce: Produce, shard: Tensor) -> Callable[[], Tensor]:
+        """Each part leaves when it is made; this rank's own one is made last."""
+        slots = self._slots((self._ranks.size, *shard.shape), shard.dtype)
+        current = torch.cuda.current_stream()
+        parts = []
+        for other in self._others:
+            part = torch.empty_like(shard)
+            produce(self._span(other, shard), part)
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                slots[other][self._ranks.rank].copy_(part)
+            parts.append(part)
+        own = slots[self._ranks.rank]
+        produce(self._span(self._ranks.rank, shard), own[self._ranks.rank])
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            self._handle.barrier()
+
+        def end() -> Tensor:
+            current.wait_stream(self._stream)
+            parts.clear()  # Their memory is free for others only now that the copies are behind.
+            return own.sum(0)
+
+        return end
+
+    def _span(self, rank: int, shard: Tensor) -> slice:
+        return slice(rank * shard.shape[0], (rank + 1) * shard.shape[0])
+
+    def _slots(self, shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
+        """The next slot of every rank, as tensors of this shape."""
+        count = torch.Size(shape).numel()
+        self._grow(count * dtype.itemsize)
+        self._turn = 1 - self._turn
+        offset = self._turn * self._capacity // dtype.itemsize
+        return [self._handle.get_buffer(rank, shape, dtype, offset) for rank in range(self._ranks.size)]
+
+    def _grow(self, needed: int) -> None:
+        """Make the slots larger, on all ranks alike, since all of them ask for the same."""
+        if needed <= self._capacity:
+            return
+        from torch.distributed import _symmetric_memory as symmetric
+
+        torch.cuda.synchronize()
+        self._capacity = 1 << (needed - 1).bit_length()
+        device = torch.device("cuda", torch.cuda.current_device())
+        memory = symmetric.empty(2 * self._capacity, dtype=torch.uint8, device=device)
+        # A rank leaves the rendezvous when all have come to it, and so are done with the slots before.
+        self._handle = symmetric.rendezvous(memory, self._ranks.group)
+
+
+_WORTH_IT = 2**20
+"""Bytes of a shard from which on copies between GPUs are faster than one collective. float64, which `verify` compares
+in, takes them always, so that it sees them with few rows."""
+
+
+@final
+class Travel:
+    """The transport of a group by device and size: the GPUs' own memory for many rows, if they reach it."""
+
+    def __init__(self, ranks: TensorGroup, number: int, *, overlap: bool) -> None:
+        self.size = ranks.size
+        self.number = number
+        self._overlap = overlap
+        self._ranks = ranks
+        self._collectives = Collectives(ranks)
+        self._peers: PeerMemory | None = None
+
+    def of(self, shard: Tensor) -> Transport:
+        """The transport for shards such as this one."""
+        if not self._overlap or not shard.is_cuda or not shard.numel():
+            return self._collectives
+        is_worth_it = shard.dtype == torch.float64 or shard.numel() * shard.element_size() >= _WORTH_IT
+        if not is_worth_it or not _on_one_host(self._ranks.group):
+            return self._collectives
+        if self._peers is None:
+            self._peers = PeerMemory(self._ranks)
+        return self._peers
+
+
+@cache
+def _on_one_host(group: dist.ProcessGroup) -> bool:
+    """Whether the launcher put all ranks of a group on one host, whose GPUs reach each other's memory."""
+    each = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    hosts = {rank // each for rank in dist.get_process_group_ranks(group)}
+    devices = range(torch.cuda.device_count())
+    here = torch.cuda.current_device()
+    return len(hosts) == 1 and all(d == here or torch.cuda.can_device_access_peer(here, d) for d in devices)

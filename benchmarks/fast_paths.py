@@ -30,6 +30,8 @@ import torch
 from fast import attention, layers, loss, steps
 from fast.rows import Row, device_of
 
+from counterpoint.models.attention_kernels import FLASH_WIDTHS
+
 Part = Callable[[torch.device], Iterator[Row]]
 
 _DIMS = (64, 72, 80, 128)
@@ -40,7 +42,7 @@ PARTS: dict[str, Part] = {
     "layers/float32": partial(layers.rows, dtype=torch.float32),
     "steps/bfloat16": steps.rows,
     "steps/float64": steps.verified,
-    **{f"attention/flash_four_{dim}": partial(attention.rows_with_flash_four, dim=dim) for dim in _DIMS},
+    **{f"attention/flash_four_{dim}": partial(attention.rows_with_flash_four, dim=dim) for dim in FLASH_WIDTHS},
     **{f"attention/torch_{dim}": partial(attention.rows_without_flash_four, dim=dim) for dim in _DIMS},
     "loss": loss.rows,
 }

@@ -23,9 +23,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from counterpoint.models.linear import Linear, OutputLinear
+from counterpoint.parallelize import transport
 from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.products import GatheredProducts, ScatteredProduct, travel_of
-from counterpoint.parallelize.transport import Collectives, PeerMemory, Travel
+from counterpoint.parallelize.transport import Travel
 
 BOUND, DIFFERS = 1e-12, 3
 
@@ -114,10 +115,10 @@ class Case:
             parts.append(inner @ weights[-1].chunk(self.size, dim=1)[rank].t())
         out = sum(parts[1:], parts[0])
         of_rows, *of_first, of_last = torch.autograd.grad(out, [whole, *weights], self.gradient)
-        mine = [out, of_rows, *of_first]
+        mine = [out.detach(), of_rows, *of_first]
         wanted = [tensor.chunk(self.size)[self.rank] for tensor in mine]
         wanted.append(of_last.chunk(self.size, dim=1)[self.rank])
-        found = [self.forward(), *self.step()]
+        found = [self.forward().detach(), *self.step()]
         return [float((a - b).norm() / b.norm()) for a, b in zip(found, wanted, strict=True)]
 
 
@@ -137,16 +138,6 @@ def slowest_ms(work: Callable[[], object], repeats: int = 10) -> float:
     return float(worst)
 
 
-class Ways:
-    """One transport for all sizes, in place of the choice by size."""
-
-    def __init__(self, ranks: TensorGroup) -> None:
-        self.travels = {"collectives": travel_of(ranks), "peers": travel_of(ranks)}
-        transports = {"collectives": Collectives(ranks), "peers": PeerMemory(ranks)}
-        for name, travel in self.travels.items():
-            travel.of = lambda _shard, name=name: transports[name]  # type: ignore[method-assign, misc]
-
-
 def main() -> int:
     """Measure, compare, and say which exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -156,12 +147,13 @@ def main() -> int:
     dist.init_process_group("nccl")
     group = dist.new_group(list(range(dist.get_world_size())))
     ranks = TensorGroup(group, dist.get_rank(), dist.get_world_size())
-    ways = Ways(ranks)
+    transport._WORTH_IT = 0
+    ways = {"collectives": travel_of(ranks, overlap=False), "peers": travel_of(ranks)}
     rows: list[dict[str, Any]] = []
     worst = 0.0
     for sublayer in SUBLAYERS:
         row: dict[str, Any] = {"sublayer": sublayer.name, "rows": sublayer.rows}
-        for name, travel in ways.travels.items():
+        for name, travel in ways.items():
             case = Case(sublayer, ranks, travel, torch.bfloat16, sublayer.rows)
             with torch.no_grad():
                 row[f"{name} forward"] = slowest_ms(case.forward)

@@ -26,7 +26,7 @@ _DENSE = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFF
 _ALIGNED, _WIDEST = 8, 256
 """torch's kernel for packed documents takes heads whose width is a multiple of the one and at most the other."""
 
-_FLASH_WIDTHS = (64, 128)
+FLASH_WIDTHS = (64, 128)
 """Widths of heads for which FlashAttention 4.0.0b36 was compared with float64 and is right; for 72 and 80 its gradients
 of queries are wrong on Hopper (`benchmarks/fast_paths.py`)."""
 
@@ -108,7 +108,7 @@ def _is_fast(rows: Tensor) -> bool:
 
 
 def _has_flash(rows: Tensor, width: int) -> bool:
-    return _is_fast(rows) and width in _FLASH_WIDTHS and _flash_four() is not None
+    return _is_fast(rows) and width in FLASH_WIDTHS and _flash_four() is not None
 
 
 @cache

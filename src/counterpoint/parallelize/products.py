@@ -6,7 +6,6 @@ so that a compiler neither looks into them nor breaks its graph at them.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import count
 from typing import Any, final
 from weakref import WeakValueDictionary
 
@@ -18,15 +17,17 @@ from counterpoint.models.multiply import Multiply
 from counterpoint.parallelize.exchange import EnterExchange, LeaveExchange, RowExchange, TensorGroup
 from counterpoint.parallelize.transport import Travel
 
-_NUMBERS = count()
-_TRAVELS: WeakValueDictionary[int, Travel] = WeakValueDictionary()
-"""How an operation, which is given numbers and tensors, finds the way of its rows."""
+_TRAVELS: WeakValueDictionary[str, Travel] = WeakValueDictionary()
+"""How an operation, which is given names and tensors, finds the way of its rows."""
 
 
 def travel_of(ranks: TensorGroup, *, overlap: bool = True) -> Travel:
     """The way of rows between the ranks of a group, for all modules that exchange rows there."""
-    travel = Travel(ranks, next(_NUMBERS), overlap=overlap)
-    _TRAVELS[travel.number] = travel
+    # The same for all chains of a module, so that a compiler sees one name and a group has its memory once.
+    name = f"{ranks.group.group_name}{'' if overlap else ', no overlap'}"
+    travel = _TRAVELS.get(name)
+    if travel is None:
+        travel = _TRAVELS[name] = Travel(ranks, name, overlap=overlap)
     return travel
 
 
@@ -41,7 +42,7 @@ class GatheredProducts(EnterExchange):
     def products(self, rows: Tensor, *linears: nn.Module) -> tuple[Tensor, ...]:
         if not all(isinstance(linear, Linear) and type(linear.multiply) is Multiply for linear in linears):
             return super().products(rows, *linears)
-        _gathered, *products = _enter(rows, [linear.weight for linear in linears], self.travel.number)
+        _gathered, *products = _enter(rows, [linear.weight for linear in linears], self.travel.name)
         biases = (linear.bias for linear in linears)
         return tuple(rows if bias is None else rows + bias for rows, bias in zip(products, biases, strict=True))
 
@@ -57,12 +58,12 @@ class ScatteredProduct(LeaveExchange):
     def product(self, rows: Tensor, weight: Tensor, multiply: nn.Module) -> Tensor:
         if type(multiply) is not Multiply:
             return super().product(rows, weight, multiply)
-        left: Tensor = _leave(rows, weight, self.travel.number)
+        left: Tensor = _leave(rows, weight, self.travel.name)
         return left
 
 
 @torch.library.custom_op("counterpoint::gathered_products", mutates_args=())
-def _enter(shard: Tensor, weights: Sequence[Tensor], travel: int) -> list[Tensor]:
+def _enter(shard: Tensor, weights: Sequence[Tensor], travel: str) -> list[Tensor]:
     """The shards (rows, inputs) of all ranks, and their products with weights (outputs, inputs)."""
     way = _TRAVELS[travel]
     gathered = _whole(shard, shard.shape[1], way.size)
@@ -74,14 +75,14 @@ def _enter(shard: Tensor, weights: Sequence[Tensor], travel: int) -> list[Tensor
 
 
 @_enter.register_fake
-def _(shard: Tensor, weights: Sequence[Tensor], travel: int) -> list[Tensor]:
+def _(shard: Tensor, weights: Sequence[Tensor], travel: str) -> list[Tensor]:
     size = _TRAVELS[travel].size
     return [_whole(shard, width, size) for width in (shard.shape[1], *(weight.shape[0] for weight in weights))]
 
 
 @torch.library.custom_op("counterpoint::gathered_products_backward", mutates_args=())
 def _enter_backward(
-    gradients: Sequence[Tensor], weights: Sequence[Tensor], gathered: Tensor, travel: int, needs: Sequence[bool]
+    gradients: Sequence[Tensor], weights: Sequence[Tensor], gathered: Tensor, travel: str, needs: Sequence[bool]
 ) -> list[Tensor]:
     """The gradients of the shard and of the weights, as far as they are needed."""
     way = _TRAVELS[travel]
@@ -99,7 +100,7 @@ def _enter_backward(
 
 @_enter_backward.register_fake
 def _(
-    _gradients: Sequence[Tensor], weights: Sequence[Tensor], gathered: Tensor, travel: int, needs: Sequence[bool]
+    _gradients: Sequence[Tensor], weights: Sequence[Tensor], gathered: Tensor, travel: str, needs: Sequence[bool]
 ) -> list[Tensor]:
     shard = gathered.new_empty((gathered.shape[0] // _TRAVELS[travel].size, gathered.shape[1]))
     all_gradients = (shard, *(weight.new_empty(weight.shape) for weight in weights))
@@ -107,7 +108,7 @@ def _(
 
 
 @torch.library.custom_op("counterpoint::scattered_product", mutates_args=())
-def _leave(rows: Tensor, weight: Tensor, travel: int) -> Tensor:
+def _leave(rows: Tensor, weight: Tensor, travel: str) -> Tensor:
     """This rank's share of the sum over ranks of rows (rows, inputs) times a weight (outputs, inputs)."""
     way = _TRAVELS[travel]
     shard = rows.new_empty((rows.shape[0] // way.size, weight.shape[0]))
@@ -119,13 +120,13 @@ def _leave(rows: Tensor, weight: Tensor, travel: int) -> Tensor:
 
 
 @_leave.register_fake
-def _(rows: Tensor, weight: Tensor, travel: int) -> Tensor:
+def _(rows: Tensor, weight: Tensor, travel: str) -> Tensor:
     return rows.new_empty((rows.shape[0] // _TRAVELS[travel].size, weight.shape[0]))
 
 
 @torch.library.custom_op("counterpoint::scattered_product_backward", mutates_args=())
 def _leave_backward(
-    gradient: Tensor, rows: Tensor, weight: Tensor, travel: int, of_rows: bool, of_weight: bool
+    gradient: Tensor, rows: Tensor, weight: Tensor, travel: str, of_rows: bool, of_weight: bool
 ) -> list[Tensor]:
     """The gradients of the rows and of the weight, as far as they are needed."""
     way = _TRAVELS[travel]
@@ -139,7 +140,7 @@ def _leave_backward(
 
 
 @_leave_backward.register_fake
-def _(_gradient: Tensor, rows: Tensor, weight: Tensor, _travel: int, of_rows: bool, of_weight: bool) -> list[Tensor]:
+def _(_gradient: Tensor, rows: Tensor, weight: Tensor, _travel: str, of_rows: bool, of_weight: bool) -> list[Tensor]:
     pairs = ((rows, of_rows), (weight, of_weight))
     return [tensor.new_empty(tensor.shape) for tensor, needed in pairs if needed]
 

@@ -4,9 +4,9 @@ A transport hands rows over span by span, so that a product of the rows that are
 way. All ranks of a group call the same methods in the same order with the same shapes.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any, Protocol, final
 
 import torch
@@ -135,7 +135,9 @@ class PeerMemory:
             return
         from torch.distributed import _symmetric_memory as symmetric
 
-        torch.cuda.synchronize()
+        # Not the device, on which transfers may wait for what this rank does later.
+        torch.cuda.current_stream().synchronize()
+        self._stream.synchronize()
         self._capacity = 1 << (needed - 1).bit_length()
         device = torch.device("cuda", torch.cuda.current_device())
         memory = symmetric.empty(2 * self._capacity, dtype=torch.uint8, device=device)
@@ -143,7 +145,10 @@ class PeerMemory:
         self._handle = symmetric.rendezvous(memory, self._ranks.group)
 
 
-_WORTH_IT = 2**20
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""A host and its last start, by Linux."""
+
+_WORTH_IT = 2**24
 """Bytes of a shard from which on copies between GPUs are faster than one collective. float64, which `verify` compares
 in, takes them always, so that it sees them with few rows."""
 
@@ -152,9 +157,9 @@ in, takes them always, so that it sees them with few rows."""
 class Travel:
     """The transport of a group by device and size: the GPUs' own memory for many rows, if they reach it."""
 
-    def __init__(self, ranks: TensorGroup, number: int, *, overlap: bool) -> None:
+    def __init__(self, ranks: TensorGroup, name: str, *, overlap: bool) -> None:
         self.size = ranks.size
-        self.number = number
+        self.name = name
         self._overlap = overlap
         self._ranks = ranks
         self._collectives = Collectives(ranks)
@@ -174,9 +179,11 @@ class Travel:
 
 @cache
 def _on_one_host(group: dist.ProcessGroup) -> bool:
-    """Whether the launcher put all ranks of a group on one host, whose GPUs reach each other's memory."""
-    each = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    hosts = {rank // each for rank in dist.get_process_group_ranks(group)}
-    devices = range(torch.cuda.device_count())
+    """Whether all ranks of a group run on one host, and their GPUs reach each other; they find out together."""
     here = torch.cuda.current_device()
-    return len(hosts) == 1 and all(d == here or torch.cuda.can_device_access_peer(here, d) for d in devices)
+    mine = (_BOOT.read_text(), here)
+    found: list[tuple[str, int]] = [mine] * dist.get_world_size(group)
+    dist.all_gather_object(found, mine, group)
+    same_host = all(boot == mine[0] for boot, _device in found)
+    devices = {device for _boot, device in found}
+    return same_host and all(d == here or torch.cuda.can_device_access_peer(here, d) for d in devices)

@@ -82,7 +82,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[Attend], list[Row]]:
                 return pool.submit(gradients, *given, **options).result()
 
         four = SimpleNamespace(_flash_attn_fwd=forward, _flash_attn_bwd=backward)
-        monkeypatch.setattr(attention_kernels, "_FLASH_WIDTHS", (8,))
+        monkeypatch.setattr(attention_kernels, "FLASH_WIDTHS", (8,))
         monkeypatch.setattr(attention_kernels, "_is_fast", lambda queries: queries.dtype == torch.bfloat16)
         monkeypatch.setattr(attention_kernels, "_flash_four", lambda: four)
         # A kernel's own calls of torch's attention are none of those that are noted.

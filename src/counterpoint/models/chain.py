@@ -111,9 +111,7 @@ def build_chain(parts: Iterable[Part]) -> Chain:
 
 def _num_whole(parts: Sequence[Part]) -> int:
     """How many parts need rows without a label: all, or those before the run that works row by row up to a head."""
-    num_whole = len(parts)
-    if parts[-1].scored:
-        num_whole -= 1
-        while num_whole > 0 and parts[num_whole - 1].by_row:
-            num_whole -= 1
-    return num_whole
+    if not any(part.scored for part in parts):
+        return len(parts)
+    mixing = (number for number, part in enumerate(parts) if not (part.by_row or part.scored))
+    return 1 + max(mixing, default=-1)

@@ -64,7 +64,7 @@ class TextBatch(Movable):
     layers, `deep`, point into the rank's own rows. Layers that route note it in `routed`, each under itself, so that a
     forward that is computed again counts once. `mtp` are the depths of multi-token prediction, which describe the same
     rows as `ids`; without them nothing further is predicted. Their losses are noted in `mtp_losses`, detached. `scored`
-    int64 are the rows with a label, None for all: the others cost no product with the words.
+    int64 are the rows with a label, None for all: what works row by row in front of the loss leaves the others out.
     """
 
     ids: Tensor

@@ -1,6 +1,6 @@
 """A model as an ordered run of named parts; a pipeline stage is a shorter run of the same parts."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from counterpoint.models.batch import Batch
 from counterpoint.models.exchange import StageEnter, StageLeave
+from counterpoint.models.scored import AllRows, ScoredRows
 
 MAIN = ""
 """The port of the rows that leave the last part, or of the loss."""
@@ -19,7 +20,8 @@ class Part:
 
     `build` is given the earlier parts of the same chain, so that it can read the weights of those it `reads`;
     a part that `makes_rows` reads only the batch and comes first. What a part computes leaves by the port that it
-    `emits`, if that is not MAIN, and the rows go on as they came.
+    `emits`, if that is not MAIN, and the rows go on as they came. A part that works `by_row` maps every row alone and
+    emits nothing; one that is `scored` ends the chain and reads no row without a label.
     """
 
     name: str
@@ -27,6 +29,8 @@ class Part:
     makes_rows: bool = False
     reads: tuple[str, ...] = ()
     emits: str = MAIN
+    by_row: bool = False
+    scored: bool = False
 
 
 @final
@@ -34,15 +38,19 @@ class Chain(nn.Module):
     """Runs its parts in order; parameters keep the names that they have in the whole model.
 
     The first `num_sources` parts make rows out of the batch and stand before `enter`, which all rows cross; `leave` is
-    crossed by what leaves, by port. Other parts read the weights of `shared` ones, which must therefore be whole while
-    the chain runs.
+    crossed by what leaves, by port. Behind the first `num_whole` parts, if others follow, `narrow` leaves out the rows
+    that nothing scores. Other parts read the weights of `shared` ones, which must therefore be whole while the chain
+    runs.
     """
 
-    def __init__(self, modules: Iterable[tuple[Part, nn.Module]], *, num_sources: int, shared: frozenset[str]) -> None:
+    def __init__(
+        self, modules: Sequence[tuple[Part, nn.Module]], *, num_sources: int, num_whole: int, shared: frozenset[str]
+    ) -> None:
         super().__init__()
-        self.num_sources = num_sources
+        self.num_sources, self.num_whole = num_sources, num_whole
         self.shared = shared
         self.enter: nn.Module = StageEnter()
+        self.narrow: nn.Module = ScoredRows() if num_whole < len(modules) else AllRows()
         self.leave: nn.Module = StageLeave()
         self.leave_ports = nn.ModuleDict()
         self.part_names: list[str] = []
@@ -66,11 +74,15 @@ class Chain(nn.Module):
         for part in parts[: self.num_sources]:
             rows = part(rows, batch)
         rows = self.enter(rows)
-        for part, port in zip(parts[self.num_sources :], self._ports[self.num_sources :], strict=True):
+        seeing_all = slice(self.num_sources, self.num_whole)
+        for part, port in zip(parts[seeing_all], self._ports[seeing_all], strict=True):
             if port == MAIN:
                 rows = part(rows, batch)
             else:
                 outputs[port] = self.leave_ports[port](part(rows, batch))
+        rows, batch = self.narrow(rows, batch)
+        for part in parts[self.num_whole :]:
+            rows = part(rows, batch)
         outputs[MAIN] = self.leave(rows)
         return outputs
 
@@ -93,4 +105,13 @@ def build_chain(parts: Iterable[Part]) -> Chain:
         built[part.name] = part.build(built)
     shared = frozenset(name for part in parts for name in part.reads if name in built)
     modules = [(part, built[part.name]) for part in parts]
-    return Chain(modules, num_sources=sum(part.makes_rows for part in parts), shared=shared)
+    num_sources = sum(part.makes_rows for part in parts)
+    return Chain(modules, num_sources=num_sources, num_whole=_num_whole(parts), shared=shared)
+
+
+def _num_whole(parts: Sequence[Part]) -> int:
+    """How many parts need rows without a label: all, or those before the run that works row by row up to a head."""
+    if not any(part.scored for part in parts):
+        return len(parts)
+    mixing = (number for number, part in enumerate(parts) if not (part.by_row or part.scored))
+    return 1 + max(mixing, default=-1)

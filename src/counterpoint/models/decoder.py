@@ -28,15 +28,16 @@ def decoder_parts(sizes: DecoderSizes) -> list[Part]:
     return [
         Part("embed", partial(_embedding, sizes), makes_rows=True),
         *_layers(sizes),
-        Part("norm", partial(_final_norm, sizes)),
+        Part("norm", partial(_final_norm, sizes), by_row=True),
         *_further(sizes),
-        Part("head", partial(_head, sizes), reads=_TABLES if sizes.tied else ()),
+        # Depths of multi-token prediction lie side by side in a row and score rows of their own.
+        Part("head", partial(_head, sizes), reads=_TABLES if sizes.tied else (), scored=sizes.mtp is None),
     ]
 
 
 def _layers(sizes: DecoderSizes) -> Iterator[Part]:
     for layer, kind in enumerate(sizes.pattern):
-        yield Part(f"layers.{layer}", partial(_LAYER_BUILDERS[kind], sizes))
+        yield Part(f"layers.{layer}", partial(_LAYER_BUILDERS[kind], sizes), by_row=kind == "-")
         if layer in sizes.inserts:
             yield Part(f"inserts.{layer}", partial(_insert, layer))
 

@@ -12,6 +12,7 @@ from counterpoint.models.embedding import WordTable
 from counterpoint.models.exchange import Enter
 from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.models.multiply import Multiply
+from counterpoint.models.scored import scored_rows
 
 
 class VocabularyHead(nn.Module, ABC):
@@ -47,7 +48,8 @@ class VocabularyHead(nn.Module, ABC):
         return self._loss(main, batch)
 
     def _loss(self, rows: Tensor, of: TextBatch | MtpInputs) -> Tensor:
-        loss: Tensor = self.loss(self.enter(rows), self.matrix(), of.labels, of.loss_denominator, of.scored)
+        entered, of = scored_rows(self.enter(rows), of)
+        loss: Tensor = self.loss(entered, self.matrix(), of.labels, of.loss_denominator)
         return loss
 
 

@@ -74,16 +74,11 @@ class LinearLoss(nn.Module):
         self.statistics: Callable[[Tensor, Tensor], Tensor] = statistics
         self.score_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = score_gradient
 
-    def forward(
-        self, rows: Tensor, matrix: Tensor, labels: Tensor, denominator: float, scored: Tensor | None = None
-    ) -> Tensor:
-        """Reduce rows, the words' matrix and labels int64 (rows,), NO_LABEL where there is no loss, to a scalar.
-
-        `scored`, int64, are the rows that have a label, if others are to be left out of all products.
-        """
+    def forward(self, rows: Tensor, matrix: Tensor, labels: Tensor, denominator: float) -> Tensor:
+        """Reduce rows, the words' matrix and labels int64 (rows,), NO_LABEL where there is no loss, to a scalar."""
         scale = 1.0 / denominator if denominator > 0 else 0.0
         keeps = torch.is_grad_enabled()
-        loss: Tensor = _LinearLoss.apply(rows, matrix, labels, scored, scale, self, keeps)  # type: ignore[no-untyped-call]
+        loss: Tensor = _LinearLoss.apply(rows, matrix, labels, scale, self, keeps)  # type: ignore[no-untyped-call]
         return loss
 
 
@@ -95,7 +90,6 @@ class _LinearLoss(torch.autograd.Function):
         rows: Tensor,
         matrix: Tensor,
         labels: Tensor,
-        scored: Tensor | None,
         scale: float,
         module: LinearLoss,
         keeps: bool,
@@ -103,10 +97,7 @@ class _LinearLoss(torch.autograd.Function):
         has_rows, has_matrix = (needed and keeps for needed in ctx.needs_input_grad[:2])
         pieces = _Pieces(module, rows, matrix, scale, has_rows, has_matrix)
         at_once = max(1, _SCORES_AT_ONCE // max(1, matrix.shape[0]))
-        if scored is None:
-            terms = [pieces.run(slice(at, at + at_once), labels) for at in range(0, rows.shape[0], at_once)]
-        else:
-            terms = [pieces.run(scored[at : at + at_once], labels) for at in range(0, scored.shape[0], at_once)]
+        terms = [pieces.run(slice(at, at + at_once), labels) for at in range(0, rows.shape[0], at_once)]
         ctx.module, ctx.matrix = module, matrix
         ctx.save_for_backward(pieces.of_rows, pieces.of_matrix)
         if not terms:
@@ -122,7 +113,7 @@ class _LinearLoss(torch.autograd.Function):
         if of_matrix is not None:
             whole = of_matrix
             of_matrix = ctx.module.offer(ctx.matrix, lambda: (whole * factor).to(ctx.matrix.dtype))
-        return of_rows, of_matrix, None, None, None, None, None
+        return of_rows, of_matrix, None, None, None, None
 
 
 class _Pieces:
@@ -137,7 +128,7 @@ class _Pieces:
         wide = torch.promote_types(matrix.dtype, torch.float32)
         self.of_matrix = matrix.new_zeros(matrix.shape, dtype=wide) if has_matrix else None
 
-    def run(self, which: slice | Tensor, all_labels: Tensor) -> Tensor:
+    def run(self, which: slice, all_labels: Tensor) -> Tensor:
         """The loss of some rows, not yet scaled; their gradients are added."""
         share = self._module.share
         rows, labels = self._rows[which], all_labels[which]
@@ -161,7 +152,7 @@ class _Pieces:
         none[0] = torch.finfo(none.dtype).min
         return none
 
-    def _add(self, gradient: Tensor, rows: Tensor, which: slice | Tensor) -> None:
+    def _add(self, gradient: Tensor, rows: Tensor, which: slice) -> None:
         if self.of_rows is not None:
             self.of_rows[which] = gradient @ self._words
         if self.of_matrix is not None:

@@ -30,6 +30,7 @@ from counterpoint.models.head import VocabularyHead
 from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.models.mamba import Mamba
 from counterpoint.models.relative import RelativeAttention
+from counterpoint.models.scored import AllRows, ScoredRows
 from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
 from counterpoint.parallelize.custom import custom_roles, cut_custom_linears
 from counterpoint.parallelize.exchange import EnterExchange, LeaveExchange, RowExchange, TensorGroup, keep
@@ -215,6 +216,8 @@ def _exchange_makers(
         LinearLoss: lambda: sharded_loss(ranks, words.first, words.count),
         WholeLane: lambda: RowExchange(ranks.all_gather, ranks.own_share),
         OwnShare: lambda: RowExchange(ranks.own_share, ranks.all_gather),
+        # Shares of rows stay equal up to the head, which has all of them.
+        ScoredRows: AllRows,
     }
     always = vocabulary | {OwnChannels: lambda: RowExchange(ranks.own_share, ranks.all_gather)}
     if sequence_parallel:

@@ -10,6 +10,9 @@ MARKER = "spin_kernel"
 
 _COPIES = ("Memcpy", "Memset")
 
+_GAPS = 12
+"""Gaps of a step that are told, the longest."""
+
 Interval = tuple[int, int]
 """Start and stop in nanoseconds."""
 
@@ -29,7 +32,8 @@ class Breakdown:
 
     `compute` is the time in which a kernel other than NCCL's runs, `nccl` that of NCCL's; `exposed` is the part of the
     latter in which nothing else runs, `exposed_transfers` that of sends and receives; in `idle` nothing runs at all.
-    `kernels` counts those other than NCCL's. `table` has (seconds, count, name) of each kernel, the longest first.
+    `kernels` counts those other than NCCL's. `table` has (seconds, count, name) of each kernel, the longest first, and
+    `gaps` (seconds, start of the gap in seconds, what ran before, what ran behind) where no kernel but NCCL's runs.
     """
 
     window: float
@@ -41,6 +45,7 @@ class Breakdown:
     kernels: int
     nccl_kernels: int
     table: tuple[tuple[float, int, str], ...]
+    gaps: tuple[tuple[float, float, str, str], ...]
 
 
 def step_breakdown(device: Sequence[Span]) -> Breakdown | None:
@@ -69,6 +74,7 @@ def step_breakdown(device: Sequence[Span]) -> Breakdown | None:
         kernels=len(compute),
         nccl_kernels=len(nccl),
         table=_table(inside),
+        gaps=_gaps(others, (first, last)),
     )
 
 
@@ -136,6 +142,18 @@ def _table(spans: Sequence[Span]) -> tuple[tuple[float, int, str], ...]:
         time[span.name] += span.stop - span.start
         count[span.name] += 1
     return tuple((total / 1e9, count[name], name) for name, total in time.most_common())
+
+
+def _gaps(spans: Sequence[Span], window: Interval) -> tuple[tuple[float, float, str, str], ...]:
+    """The longest times of a window in which none of the spans runs, each with its neighbours."""
+    begin, _end = window
+    ends = {span.stop: span.name for span in sorted(spans, key=lambda span: span.start)}
+    starts = {span.start: span.name for span in sorted(spans, key=lambda span: -span.stop)}
+    found = [
+        ((b - a) / 1e9, (a - begin) / 1e9, ends.get(a, "the step's start"), starts.get(b, "the step's end"))
+        for a, b in without([window], _times(spans))
+    ]
+    return tuple(sorted(found, reverse=True)[:_GAPS])
 
 
 def _waits(name: str) -> bool:

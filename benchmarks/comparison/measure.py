@@ -103,7 +103,7 @@ def profile_run(run: Run, record: Record, control: dist.ProcessGroup) -> None:
 
 
 def write_profile(path: Path, name: str, ranks: list[Record], modules: list[tuple[str, ...]], step: float) -> None:
-    """A page of at most 60 lines: each rank's step, then the kernels of one rank for each set of modules."""
+    """A page: each rank's step, then the kernels and gaps of one rank for each set of modules."""
     lines = [f"{name}: {step * 1e3:.1f} ms a step without the profiler"]
     lines += [_rank_line(number, record.profile) for number, record in enumerate(ranks)]
     waits = sum((Counter(record.profile["waits_at"]) for record in ranks), Counter[str]())
@@ -119,6 +119,9 @@ def write_profile(path: Path, name: str, ranks: list[Record], modules: list[tupl
         lines.append(f"rank {number} ({', '.join(modules[number])}), ms, calls, share of the step, kernel")
         window = ranks[number].profile.get("window", 0.0)
         lines += [f"{s * 1e3:9.3f} {calls:6} {s / window:6.1%}  {kernel[:110]}" for s, calls, kernel in table[:each]]
+        lines.append(f"rank {number}, ms without a kernel but NCCL's, at, behind which, before which")
+        gaps = ranks[number].profile.get("gaps", ())
+        lines += [f"{s * 1e3:9.3f} {at * 1e3:8.1f}  {a[:70]} | {b[:70]}" for s, at, a, b in gaps]
     path.write_text("\n".join(lines) + "\n")
 
 

@@ -6,6 +6,7 @@ others follow.
 """
 
 from collections.abc import Callable, Mapping
+from types import FunctionType, MethodType
 from typing import Any, final
 
 import torch
@@ -36,9 +37,21 @@ def apply_compile(chain: Chain) -> None:
     FSDP2. Names of parameters stay as they are.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
+    apart = {inner for _name, part in chain.parts()[chain.num_whole :] for inner in part.modules()}
     for module in chain.modules():
         for region in _REGIONS.get(type(module), ()):
-            setattr(module, region, _Compiled(getattr(module, region)))
+            function = getattr(module, region)
+            is_apart = module in apart and isinstance(function, MethodType)
+            setattr(module, region, _Compiled(_copied(function) if is_apart else function))
+
+
+def _copied(method: MethodType) -> MethodType:
+    """A method of the same code, which a compiler takes for another: layers that see other numbers of rows than those
+    before them leave these their function for one number."""
+    function = method.__func__
+    code = function.__code__.replace(co_name=f"{function.__name__}_of_scored_rows")
+    copied = FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
+    return MethodType(copied, method.__self__)
 
 
 @final

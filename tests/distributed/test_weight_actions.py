@@ -118,10 +118,12 @@ def _batches(case: Case, mesh: DeviceMesh) -> list[TextBatch]:
 def _train(chain: Chain, case: Case, mesh: DeviceMesh, *, divided: bool) -> tuple[dict[str, Tensor], set[str]]:
     """The reduced gradients of F0 F1 F2 and either B0 B1 B2 or I0 I1 W0 B2 W1, and who had one after I1."""
     begin_accumulation(chain, case.reshard)
-    queue = defer_weights(chain) if divided else None
+    # In bfloat16 products that overlap with exchanges round otherwise than those that leave their weight gradients.
+    queue = defer_weights(chain) if divided or case.precision == BFLOAT16 else None
     losses = [chain(None, batch)[MAIN] for batch in _batches(case, mesh)]
     early: set[str] = set()
-    if queue is not None:
+    if divided:
+        assert queue is not None
         works = []
         for loss in losses[:2]:
             with queue.collecting():

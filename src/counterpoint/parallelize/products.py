@@ -6,6 +6,7 @@ so that a compiler neither looks into them nor breaks its graph at them.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any, final
 from weakref import WeakValueDictionary
 
@@ -17,17 +18,19 @@ from counterpoint.models.multiply import Multiply
 from counterpoint.parallelize.exchange import EnterExchange, LeaveExchange, RowExchange, TensorGroup
 from counterpoint.parallelize.transport import Travel
 
+_NUMBERS = count()
 _TRAVELS: WeakValueDictionary[str, Travel] = WeakValueDictionary()
 """How an operation, which is given names and tensors, finds the way of its rows."""
 
 
 def travel_of(ranks: TensorGroup, *, overlap: bool = True) -> Travel:
     """The way of rows between the ranks of a group, for all modules that exchange rows there."""
-    # The same for all chains of a module, so that a compiler sees one name and a group has its memory once.
-    name = f"{ranks.group.group_name}{'' if overlap else ', no overlap'}"
-    travel = _TRAVELS.get(name)
-    if travel is None:
-        travel = _TRAVELS[name] = Travel(ranks, name, overlap=overlap)
+    # The same for all chains of a module: a group has its memory once, and a compiler sees one name.
+    for known in _TRAVELS.values():
+        if known.ranks == ranks and known.overlap is overlap:
+            return known
+    travel = Travel(ranks, f"travel {next(_NUMBERS)}", overlap=overlap)
+    _TRAVELS[travel.name] = travel
     return travel
 
 
@@ -68,9 +71,9 @@ def _enter(shard: Tensor, weights: Sequence[Tensor], travel: str) -> list[Tensor
     way = _TRAVELS[travel]
     gathered = _whole(shard, shard.shape[1], way.size)
     products = [_whole(shard, weight.shape[0], way.size) for weight in weights]
-    for span in way.of(shard).arriving(shard, gathered):
+    for span, rows in way.of(shard).arriving(shard, gathered):
         for weight, product in zip(weights, products, strict=True):
-            torch.mm(gathered[span], weight.t(), out=product[span])
+            torch.mm(rows, weight.t(), out=product[span])
     return [gathered, *products]
 
 
@@ -133,9 +136,9 @@ def _leave_backward(
     shard = gradient.contiguous()
     gathered = _whole(shard, shard.shape[1], way.size)
     row_gradients = rows.new_empty(rows.shape if of_rows else (0,))
-    for span in way.of(shard).arriving(shard, gathered):
+    for span, arrived in way.of(shard).arriving(shard, gathered):
         if of_rows:
-            torch.mm(gathered[span], weight, out=row_gradients[span])
+            torch.mm(arrived, weight, out=row_gradients[span])
     return [*((row_gradients,) if of_rows else ()), *((torch.mm(gathered.t(), rows),) if of_weight else ())]
 
 

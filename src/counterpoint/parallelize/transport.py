@@ -6,6 +6,7 @@ way. All ranks of a group call the same methods in the same order with the same 
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, final
 
@@ -18,14 +19,18 @@ from counterpoint.parallelize.exchange import TensorGroup
 Produce = Callable[[slice, Tensor], None]
 """Writes this rank's part of a span of the rows that are summed into a tensor."""
 
+Arrival = tuple[slice, Tensor]
+"""A span of the rows that are gathered, and its rows."""
+
 
 class Transport(Protocol):
     """Rows between the ranks of a group."""
 
-    def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[slice]:
-        """Gather the ranks' shards (rows, width) into `gathered` (ranks * rows, width); its spans, once each is there.
+    def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[Arrival]:
+        """Gather the ranks' shards (rows, width) into `gathered` (ranks * rows, width); its spans, as they are there.
 
-        What is launched between two spans may run while the later one is on its way.
+        What is launched between two arrivals may run while the later one is on its way. `gathered` is whole when all
+        have been taken.
         """
         ...
 
@@ -44,10 +49,10 @@ class Collectives:
     def __init__(self, ranks: TensorGroup) -> None:
         self._ranks = ranks
 
-    def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[slice]:
+    def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[Arrival]:
         """All rows, behind an all-gather."""
         self._ranks.all_gather(shard, gathered)
-        yield slice(None)
+        yield slice(None), gathered
 
     def leaving(self, produce: Produce, shard: Tensor) -> Callable[[], Tensor]:
         """A reduce-scatter behind all rows."""
@@ -74,24 +79,25 @@ class PeerMemory:
         self._turn = 0
         self._handle: Any = None
 
-    def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[slice]:
+    def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[Arrival]:
         """This rank's own rows at once, then the others' as they are read."""
         slots = self._slots(tuple(shard.shape), shard.dtype)
         places = gathered.chunk(self._ranks.size)
         slots[self._ranks.rank].copy_(shard)
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
-        arrived = {}
+        read = []
         with torch.cuda.stream(self._stream):
             self._handle.barrier()
             for other in self._others:
                 places[other].copy_(slots[other])
-                arrived[other] = self._stream.record_event()
-        places[self._ranks.rank].copy_(shard)
-        yield self._span(self._ranks.rank, shard)
-        for other, event in arrived.items():
+                read.append((other, self._stream.record_event()))
+            places[self._ranks.rank].copy_(shard)
+        yield self._span(self._ranks.rank, shard), shard
+        for other, event in read:
             current.wait_event(event)
-            yield self._span(other, shard)
+            yield self._span(other, shard), places[other]
+        current.wait_stream(self._stream)
 
     def leaving(self, produce: Produce, shard: Tensor) -> Callable[[], Tensor]:
         """Each part leaves when it is made; this rank's own one is made last."""
@@ -114,7 +120,7 @@ class PeerMemory:
         def end() -> Tensor:
             current.wait_stream(self._stream)
             parts.clear()  # Their memory is free for others only now that the copies are behind.
-            return own.sum(0)
+            return _summed(own)
 
         return end
 
@@ -145,6 +151,14 @@ class PeerMemory:
         self._handle = symmetric.rendezvous(memory, self._ranks.group)
 
 
+def _summed(parts: Tensor) -> Tensor:
+    if find_spec("triton") is None:
+        return parts.sum(0)
+    from counterpoint.parallelize.sum_kernel import summed
+
+    return summed(parts)
+
+
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 """A host and its last start, by Linux."""
 
@@ -160,20 +174,20 @@ class Travel:
     def __init__(self, ranks: TensorGroup, name: str, *, overlap: bool) -> None:
         self.size = ranks.size
         self.name = name
-        self._overlap = overlap
-        self._ranks = ranks
+        self.overlap = overlap
+        self.ranks = ranks
         self._collectives = Collectives(ranks)
         self._peers: PeerMemory | None = None
 
     def of(self, shard: Tensor) -> Transport:
         """The transport for shards such as this one."""
-        if not self._overlap or not shard.is_cuda or not shard.numel():
+        if not self.overlap or not shard.is_cuda or not shard.numel():
             return self._collectives
         is_worth_it = shard.dtype == torch.float64 or shard.numel() * shard.element_size() >= _WORTH_IT
-        if not is_worth_it or not _on_one_host(self._ranks.group):
+        if not is_worth_it or not _on_one_host(self.ranks.group):
             return self._collectives
         if self._peers is None:
-            self._peers = PeerMemory(self._ranks)
+            self._peers = PeerMemory(self.ranks)
         return self._peers
 
 
@@ -182,8 +196,8 @@ def _on_one_host(group: dist.ProcessGroup) -> bool:
     """Whether all ranks of a group run on one host, and their GPUs reach each other; they find out together."""
     here = torch.cuda.current_device()
     mine = (_BOOT.read_text(), here)
-    found: list[tuple[str, int]] = [mine] * dist.get_world_size(group)
-    dist.all_gather_object(found, mine, group)
+    found: list[tuple[str, int]] = [mine] * dist.get_world_size(group=group)
+    dist.all_gather_object(found, mine, group=group)
     same_host = all(boot == mine[0] for boot, _device in found)
     devices = {device for _boot, device in found}
     return same_host and all(d == here or torch.cuda.can_device_access_peer(here, d) for d in devices)

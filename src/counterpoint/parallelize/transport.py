@@ -5,7 +5,7 @@ way. All ranks of a group call the same methods in the same order with the same 
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, final
@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from counterpoint.errors import RunError
 from counterpoint.parallelize.exchange import TensorGroup
 
 Produce = Callable[[slice, Tensor], None]
@@ -120,7 +121,7 @@ class PeerMemory:
         def end() -> Tensor:
             current.wait_stream(self._stream)
             parts.clear()  # Their memory is free for others only now that the copies are behind.
-            return _summed(own)
+            return _sum()(own)
 
         return end
 
@@ -146,17 +147,26 @@ class PeerMemory:
         self._stream.synchronize()
         self._capacity = 1 << (needed - 1).bit_length()
         device = torch.device("cuda", torch.cuda.current_device())
-        memory = symmetric.empty(2 * self._capacity, dtype=torch.uint8, device=device)
-        # A rank leaves the rendezvous when all have come to it, and so are done with the slots before.
-        self._handle = symmetric.rendezvous(memory, self._ranks.group)
+        try:
+            memory = symmetric.empty(2 * self._capacity, dtype=torch.uint8, device=device)
+            # A rank leaves the rendezvous when all have come to it, and so are done with the slots before.
+            self._handle = symmetric.rendezvous(memory, self._ranks.group)
+        except RuntimeError as error:
+            raise RunError(
+                f"tensor parallelism: {2 * self._capacity:,} bytes of memory that {self._ranks.size} GPUs share could "
+                f"not be had ({str(error).splitlines()[0]}), expected them for products that overlap with their "
+                "exchange; free memory, or set training.tp_overlap to false"
+            ) from error
 
 
-def _summed(parts: Tensor) -> Tensor:
+@cache
+def _sum() -> Callable[[Tensor], Tensor]:
+    """What sums tensors (size, ...) over their first dim."""
     if find_spec("triton") is None:
-        return parts.sum(0)
+        return partial(torch.sum, dim=0)
     from counterpoint.parallelize.sum_kernel import summed
 
-    return summed(parts)
+    return summed
 
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")

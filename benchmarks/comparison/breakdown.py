@@ -34,6 +34,8 @@ class Breakdown:
     latter in which nothing else runs, `exposed_transfers` that of sends and receives; in `idle` nothing runs at all.
     `kernels` counts those other than NCCL's. `table` has (seconds, count, name) of each kernel, the longest first, and
     `gaps` (seconds, start of the gap in seconds, what ran before, what ran behind) where no kernel but NCCL's runs.
+    `moves` are (seconds, start in seconds) of each send and receive, in order: on a rank that others wait for it lasts
+    as long as its bytes travel, on the others it holds the wait as well.
     """
 
     window: float
@@ -46,6 +48,7 @@ class Breakdown:
     nccl_kernels: int
     table: tuple[tuple[float, int, str], ...]
     gaps: tuple[tuple[float, float, str, str], ...]
+    moves: tuple[tuple[float, float], ...]
 
 
 def step_breakdown(device: Sequence[Span]) -> Breakdown | None:
@@ -63,7 +66,8 @@ def step_breakdown(device: Sequence[Span]) -> Breakdown | None:
     others = [span for span in inside if "nccl" not in span.name.lower()]
     compute = [span for span in others if not span.name.startswith(_COPIES)]
     covered, communication = _times(others), _times(nccl)
-    transfers = _times(span for span in nccl if "sendrecv" in span.name.lower())
+    moves = sorted((span.start, span.stop) for span in nccl if "sendrecv" in span.name.lower())
+    transfers = union(moves)
     return Breakdown(
         window=(last - first) / 1e9,
         compute=seconds(_times(compute)),
@@ -75,6 +79,7 @@ def step_breakdown(device: Sequence[Span]) -> Breakdown | None:
         nccl_kernels=len(nccl),
         table=_table(inside),
         gaps=_gaps(others, (first, last)),
+        moves=tuple(((stop - start) / 1e9, (start - first) / 1e9) for start, stop in moves),
     )
 
 

@@ -3,6 +3,7 @@
 import statistics
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ PROFILED_STEPS = 2
 
 HOST_STEPS = 5
 _LINES = 60
+_MOVES = 12
 
 
 @dataclass(slots=True)
@@ -122,6 +124,8 @@ def write_profile(path: Path, name: str, ranks: list[Record], modules: list[tupl
         lines.append(f"rank {number}, ms without a kernel but NCCL's, at, behind which, before which")
         gaps = ranks[number].profile.get("gaps", ())
         lines += [f"{s * 1e3:9.3f} {at * 1e3:8.1f}  {a[:70]} | {b[:70]}" for s, at, a, b in gaps]
+        moves = ranks[number].profile.get("moves", ())[:_MOVES]
+        lines.append(f"rank {number}, first sends and receives, ms at ms: " + _moves(moves))
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -136,6 +140,10 @@ def _rank_line(number: int, found: dict[str, Any]) -> str:
         f"(transfers {found['exposed_transfers'] * 1e3:.1f}), idle {found['idle'] * 1e3:.1f} ms, "
         f"{found['kernels']} + {found['nccl_kernels']} NCCL kernels; host synchronisations: {waits}"
     )
+
+
+def _moves(moves: Sequence[tuple[float, float]]) -> str:
+    return ", ".join(f"{s * 1e3:.2f} at {at * 1e3:.1f}" for s, at in moves) or "none"
 
 
 def _waits_at(run: Run, record: Record) -> dict[str, int]:

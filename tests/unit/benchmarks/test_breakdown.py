@@ -40,6 +40,7 @@ def test_a_step_is_what_lies_between_the_last_two_markers() -> None:
     assert step.table[0] == (pytest.approx(140e-9), 2, "gemm")
     gaps = [(round(length * 1e9), round(at * 1e9), *between) for length, at, *between in step.gaps]
     end = (60, 230, "Memcpy DtoD", "the step's end")
+    assert [(round(length * 1e9), round(at * 1e9)) for length, at in step.moves] == [(40, 180)]
     assert gaps == [end, (50, 90, "gemm", "gemm"), (25, 190, "gemm", "Memcpy DtoD")]
 
 

@@ -7,10 +7,11 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from counterpoint.models import linear_loss
 from counterpoint.models.batch import NO_LABEL
+from counterpoint.models.chain import Part, build_chain
 from counterpoint.models.linear_loss import LinearLoss, WordShare
 from counterpoint.parallelize.compile import apply_compile
 
@@ -85,7 +86,7 @@ def _inputs(device: torch.device, sizes: Sizes) -> Given:
 def _values(given: Given, sizes: Sizes, reference: Compared, is_compiled: bool) -> Values:
     loss = LinearLoss(WordShare(words=sizes.words))
     if is_compiled:
-        apply_compile(nn.Sequential(loss))
+        apply_compile(build_chain([Part("loss", lambda _earlier: loss)]))
     x, w, labels, denominator = given
     with nullcontext() if sizes.piece is None else patch.object(linear_loss, "_SCORES_AT_ONCE", sizes.piece):
 

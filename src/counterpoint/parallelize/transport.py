@@ -106,7 +106,7 @@ class PeerMemory:
         current = torch.cuda.current_stream()
         parts = []
         for other in self._others:
-            part = torch.empty_like(shard)
+            part = shard.new_empty(shard.shape)
             produce(self._span(other, shard), part)
             self._stream.wait_stream(current)
             with torch.cuda.stream(self._stream):

@@ -62,7 +62,8 @@ class PrecisionConfig(Section):
 class TrainingConfig(Section):
     """Optimizer steps, samples per step over all lanes, and the gradient norm to clip at (null: never).
 
-    `tp_overlap`: products with rows of tensor-parallel ranks run while these rows travel, where GPUs reach each other.
+    `tp_overlap`: products with rows of tensor-parallel ranks run while these rows travel, where GPUs reach each other;
+    not in stages whose weight gradients a zero-bubble schedule computes apart.
     """
 
     steps: Count

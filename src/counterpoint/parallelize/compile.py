@@ -6,6 +6,7 @@ others follow.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import FunctionType, MethodType
 from typing import Any, final
 
@@ -16,6 +17,7 @@ from counterpoint.models.chain import Chain
 from counterpoint.models.layers import AttentionLayer, EncoderLayer, MlpLayer
 from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.models.projector import Projector
+from counterpoint.models.scored import ScoredRows
 
 _REGIONS: Mapping[type[nn.Module], tuple[str, ...]] = {
     AttentionLayer: ("whole", "before", "after"),
@@ -37,7 +39,8 @@ def apply_compile(chain: Chain) -> None:
     FSDP2. Names of parameters stay as they are.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
-    apart = {inner for _name, part in chain.parts()[chain.num_whole :] for inner in part.modules()}
+    narrowed = chain.parts()[chain.num_whole :] if isinstance(chain.narrow, ScoredRows) else []
+    apart = {inner for _name, part in narrowed for inner in part.modules()}
     for module in chain.modules():
         for region in _REGIONS.get(type(module), ()):
             function = getattr(module, region)
@@ -46,12 +49,15 @@ def apply_compile(chain: Chain) -> None:
 
 
 def _copied(method: MethodType) -> MethodType:
-    """A method of the same code, which a compiler takes for another: layers that see other numbers of rows than those
-    before them leave these their function for one number."""
-    function = method.__func__
+    """A method that layers of fewer rows share: a compiler leaves those of all rows their function for one number."""
+    return MethodType(_copied_function(method.__func__), method.__self__)
+
+
+@cache
+def _copied_function(function: FunctionType) -> FunctionType:
+    """A function of the same code, which a compiler takes for another."""
     code = function.__code__.replace(co_name=f"{function.__name__}_of_scored_rows")
-    copied = FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
-    return MethodType(copied, method.__self__)
+    return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
 
 
 @final

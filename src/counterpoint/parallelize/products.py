@@ -8,7 +8,6 @@ so that a compiler neither looks into them nor breaks its graph at them.
 from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any, final
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,8 @@ from counterpoint.parallelize.exchange import EnterExchange, LeaveExchange, RowE
 from counterpoint.parallelize.transport import Travel
 
 _NUMBERS = count()
-_TRAVELS: WeakValueDictionary[str, Travel] = WeakValueDictionary()
-"""How an operation, which is given names and tensors, finds the way of its rows."""
+_TRAVELS: dict[str, Travel] = {}
+"""How an operation, which is given names and tensors, finds the way of its rows: for as long as there are groups."""
 
 
 def travel_of(ranks: TensorGroup, *, overlap: bool = True) -> Travel:
@@ -29,9 +28,15 @@ def travel_of(ranks: TensorGroup, *, overlap: bool = True) -> Travel:
     for known in _TRAVELS.values():
         if known.ranks == ranks and known.overlap is overlap:
             return known
-    travel = Travel(ranks, f"travel {next(_NUMBERS)}", overlap=overlap)
+    # Compilers keep what they made under the name, with shapes that follow from the size.
+    travel = Travel(ranks, f"travel {next(_NUMBERS)} of {ranks.size}", overlap=overlap)
     _TRAVELS[travel.name] = travel
     return travel
+
+
+def forget_travels() -> None:
+    """Let go of the ways of all groups, before these are destroyed; all ranks do it together."""
+    _TRAVELS.clear()
 
 
 @final
@@ -61,7 +66,8 @@ class ScatteredProduct(LeaveExchange):
     def product(self, rows: Tensor, weight: Tensor, multiply: nn.Module) -> Tensor:
         if type(multiply) is not Multiply:
             return super().product(rows, weight, multiply)
-        left: Tensor = _leave(rows, weight, self.travel.name)
+        held = _hold(rows, weight, self.travel.name)
+        left: Tensor = _leave(held, rows.detach(), weight.detach(), self.travel.name)
         return left
 
 
@@ -85,67 +91,81 @@ def _(shard: Tensor, weights: Sequence[Tensor], travel: str) -> list[Tensor]:
 
 @torch.library.custom_op("counterpoint::gathered_products_backward", mutates_args=())
 def _enter_backward(
-    gradients: Sequence[Tensor], weights: Sequence[Tensor], gathered: Tensor, travel: str, needs: Sequence[bool]
+    gradients: Sequence[Tensor], weights: Sequence[Tensor], gathered: Tensor | None, travel: str, needs: Sequence[bool]
 ) -> list[Tensor]:
-    """The gradients of the shard and of the weights, as far as they are needed."""
+    """The gradient of the shard, if there are weights, and of those weights for which it is needed."""
     way = _TRAVELS[travel]
-    of_shard, *of_weights = needs
-    shard = gathered.new_empty((gathered.shape[0] // way.size, gathered.shape[1]))
+    end = None
+    if weights:
+        shard = gradients[0].new_empty((gradients[0].shape[0] // way.size, weights[0].shape[1]))
 
-    def produce(span: slice, out: Tensor) -> None:
-        _sum_of_products(((gradient[span], weight) for gradient, weight in zip(gradients, weights, strict=True)), out)
+        def produce(span: slice, out: Tensor) -> None:
+            pairs = zip(gradients, weights, strict=True)
+            _sum_of_products(((gradient[span], weight) for gradient, weight in pairs), out)
 
-    end = way.of(shard).leaving(produce, shard) if of_shard else None
-    pairs = zip(gradients, of_weights, strict=True)
-    weight_gradients = [torch.mm(gradient.t(), gathered) for gradient, needed in pairs if needed]
+        end = way.of(shard).leaving(produce, shard)
+    needed = [gradient for gradient, is_needed in zip(gradients, needs, strict=True) if is_needed]
+    weight_gradients = [] if gathered is None else [torch.mm(gradient.t(), gathered) for gradient in needed]
     return [*(() if end is None else (end(),)), *weight_gradients]
 
 
 @_enter_backward.register_fake
 def _(
-    _gradients: Sequence[Tensor], weights: Sequence[Tensor], gathered: Tensor, travel: str, needs: Sequence[bool]
+    gradients: Sequence[Tensor], weights: Sequence[Tensor], gathered: Tensor | None, travel: str, needs: Sequence[bool]
 ) -> list[Tensor]:
-    shard = gathered.new_empty((gathered.shape[0] // _TRAVELS[travel].size, gathered.shape[1]))
-    all_gradients = (shard, *(weight.new_empty(weight.shape) for weight in weights))
-    return [gradient for gradient, needed in zip(all_gradients, needs, strict=True) if needed]
+    rows = gradients[0].shape[0] // _TRAVELS[travel].size
+    of_shard = [gradients[0].new_empty((rows, weights[0].shape[1]))] if weights else []
+    needed = [gradient for gradient, is_needed in zip(gradients, needs, strict=True) if is_needed]
+    of_weights = [] if gathered is None else [g.new_empty((g.shape[1], gathered.shape[1])) for g in needed]
+    return [*of_shard, *of_weights]
 
 
-@torch.library.custom_op("counterpoint::scattered_product", mutates_args=())
-def _leave(rows: Tensor, weight: Tensor, travel: str) -> Tensor:
-    """This rank's share of the sum over ranks of rows (rows, inputs) times a weight (outputs, inputs)."""
-    way = _TRAVELS[travel]
-    shard = rows.new_empty((rows.shape[0] // way.size, weight.shape[0]))
+@torch.library.custom_op("counterpoint::product_to_scatter", mutates_args=())
+def _hold(rows: Tensor, weight: Tensor, travel: str) -> Tensor:
+    """Nothing yet, in the shape of what is to leave: holds rows and weight for backward.
 
-    def produce(span: slice, out: Tensor) -> None:
-        torch.mm(rows[span], weight.t(), out=out)
-
-    return way.of(shard).leaving(produce, shard)()
+    Apart from the product, so that a recomputation, which ends when all is held again, neither multiplies nor sends.
+    """
+    return rows.new_empty((rows.shape[0] // _TRAVELS[travel].size, weight.shape[0]))
 
 
-@_leave.register_fake
+@_hold.register_fake
 def _(rows: Tensor, weight: Tensor, travel: str) -> Tensor:
     return rows.new_empty((rows.shape[0] // _TRAVELS[travel].size, weight.shape[0]))
 
 
+@torch.library.custom_op("counterpoint::scattered_product", mutates_args=())
+def _leave(held: Tensor, rows: Tensor, weight: Tensor, travel: str) -> Tensor:
+    """This rank's share of the sum over ranks of rows (rows, inputs) times a weight (outputs, inputs)."""
+
+    def produce(span: slice, out: Tensor) -> None:
+        torch.mm(rows[span], weight.t(), out=out)
+
+    return _TRAVELS[travel].of(held).leaving(produce, held)()
+
+
+@_leave.register_fake
+def _(held: Tensor, _rows: Tensor, _weight: Tensor, _travel: str) -> Tensor:
+    return held.new_empty(held.shape)
+
+
 @torch.library.custom_op("counterpoint::scattered_product_backward", mutates_args=())
-def _leave_backward(
-    gradient: Tensor, rows: Tensor, weight: Tensor, travel: str, of_rows: bool, of_weight: bool
-) -> list[Tensor]:
-    """The gradients of the rows and of the weight, as far as they are needed."""
+def _leave_backward(gradient: Tensor, rows: Tensor | None, weight: Tensor | None, travel: str) -> list[Tensor]:
+    """The gradient of the rows, if there is a weight, and that of the weight, if there are rows."""
     way = _TRAVELS[travel]
     shard = gradient.contiguous()
     gathered = _whole(shard, shard.shape[1], way.size)
-    row_gradients = rows.new_empty(rows.shape if of_rows else (0,))
+    of_rows = None if weight is None else _whole(shard, weight.shape[1], way.size)
     for span, arrived in way.of(shard).arriving(shard, gathered):
-        if of_rows:
-            torch.mm(arrived, weight, out=row_gradients[span])
-    return [*((row_gradients,) if of_rows else ()), *((torch.mm(gathered.t(), rows),) if of_weight else ())]
+        if weight is not None and of_rows is not None:
+            torch.mm(arrived, weight, out=of_rows[span])
+    return [*(() if of_rows is None else (of_rows,)), *(() if rows is None else (torch.mm(gathered.t(), rows),))]
 
 
 @_leave_backward.register_fake
-def _(_gradient: Tensor, rows: Tensor, weight: Tensor, _travel: str, of_rows: bool, of_weight: bool) -> list[Tensor]:
-    pairs = ((rows, of_rows), (weight, of_weight))
-    return [tensor.new_empty(tensor.shape) for tensor, needed in pairs if needed]
+def _(gradient: Tensor, rows: Tensor | None, weight: Tensor | None, travel: str) -> list[Tensor]:
+    of_rows = [] if weight is None else [_whole(gradient, weight.shape[1], _TRAVELS[travel].size)]
+    return [*of_rows, *([] if rows is None else [rows.new_empty((gradient.shape[1], rows.shape[1]))])]
 
 
 def _whole(shard: Tensor, width: int, size: int) -> Tensor:
@@ -158,32 +178,46 @@ def _sum_of_products(pairs: Iterable[tuple[Tensor, Tensor]], out: Tensor) -> Non
 
 
 def _keep_entering(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    """What backward needs: the gathered rows for gradients of weights, the weights for those of rows."""
     _shard, weights, ctx.travel = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(output[0], *weights)
+    of_shard, *of_weights = ctx.needs_input_grad[: 1 + len(weights)]
+    ctx.save_for_backward(output[0] if any(of_weights) else None, *(weights if of_shard else ()))
+    ctx.shapes = [tuple(product.shape) for product in output[1:]]
 
 
 def _enter_gradients(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
     gathered, *weights = ctx.saved_tensors
     of_shard, of_weights, _travel = ctx.needs_input_grad
-    of_products = [
-        gathered.new_zeros((gathered.shape[0], weight.shape[0])) if gradient is None else gradient
-        for gradient, weight in zip(gradients[1:], weights, strict=True)
-    ]
-    found = iter(_enter_backward(of_products, weights, gathered, ctx.travel, [of_shard, *of_weights]))
+    like = next((gradient for gradient in gradients if gradient is not None), None)
+    if like is None:
+        return None, [None] * len(of_weights), None
+    pairs = zip(gradients[1:], ctx.shapes, strict=True)
+    of_products = [like.new_zeros(shape) if gradient is None else gradient for gradient, shape in pairs]
+    found = iter(_enter_backward(of_products, weights, gathered, ctx.travel, of_weights))
     return next(found) if of_shard else None, [next(found) if needed else None for needed in of_weights], None
 
 
-def _keep_leaving(ctx: Any, inputs: tuple[Any, ...], **_output: Tensor) -> None:
+def _keep_holding(ctx: Any, inputs: tuple[Any, ...], **_output: Tensor) -> None:
     rows, weight, ctx.travel = inputs
-    ctx.save_for_backward(rows, weight)
+    of_rows, of_weight, *_others = ctx.needs_input_grad
+    ctx.save_for_backward(rows if of_weight else None, weight if of_rows else None)
 
 
-def _leave_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+def _held_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     of_rows, of_weight, _travel = ctx.needs_input_grad
-    found = iter(_leave_backward(gradient, *ctx.saved_tensors, ctx.travel, of_rows, of_weight))
+    found = iter(_leave_backward(gradient, *ctx.saved_tensors, ctx.travel))
     return next(found) if of_rows else None, next(found) if of_weight else None, None
 
 
+def _keep_nothing(**_given: object) -> None:
+    """What was held before the product is all that backward needs."""
+
+
+def _gradient_of_held(_ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    return gradient, None, None, None
+
+
 _enter.register_autograd(_enter_gradients, setup_context=_keep_entering)
-_leave.register_autograd(_leave_gradients, setup_context=_keep_leaving)
+_hold.register_autograd(_held_gradients, setup_context=_keep_holding)
+_leave.register_autograd(_gradient_of_held, setup_context=_keep_nothing)

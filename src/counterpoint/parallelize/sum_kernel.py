@@ -17,8 +17,9 @@ def _sum(parts, out, elements, SIZE: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < elements
     total = tl.load(parts + at, mask=inside).to(WIDE)
-    for part in tl.static_range(1, SIZE):
-        total += tl.load(parts + part * elements + at, mask=inside).to(WIDE)
+    for _part in tl.static_range(1, SIZE):
+        parts += elements
+        total += tl.load(parts + at, mask=inside).to(WIDE)
     tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)
 
 

@@ -35,6 +35,7 @@ from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
 from counterpoint.parallelize.custom import custom_roles, cut_custom_linears
 from counterpoint.parallelize.exchange import EnterExchange, LeaveExchange, RowExchange, TensorGroup, keep
 from counterpoint.parallelize.products import GatheredProducts, ScatteredProduct, travel_of
+from counterpoint.parallelize.transport import Travel
 from counterpoint.parallelize.vocabulary import sharded_loss
 
 Role = Literal["outputs", "inputs", "words", "rows", "share", "expert", "whole"]
@@ -109,13 +110,13 @@ def apply_tensor_parallel(
     sequence_parallel: bool,
     table: Sequence[TensorRule] = TENSOR_RULES,
     *,
-    overlap: bool = True,
+    travel: Travel | None = None,
 ) -> dict[str, Sharding]:
     """Cut a chain on the meta device down to one rank's share, in place; returns how each parameter lies.
 
-    With `overlap` products run while their rows travel, where GPUs reach each other. With `size` 1, where `group` is
-    None, nothing changes and every parameter is a duplicate. Raises PlacementError for a parameter without a rule and
-    for heads or widths that `size` does not divide.
+    `travel` is how rows get from rank to rank, by collectives unless given. With `size` 1, where `group` is None,
+    nothing changes and every parameter is a duplicate. Raises PlacementError for a parameter without a rule and for
+    heads or widths that `size` does not divide.
     """
     if group is None:
         assert size == 1, "several ranks need a group"
@@ -128,7 +129,9 @@ def apply_tensor_parallel(
     }
     words = _own_words(shardings, rank, size)
     ranks = TensorGroup(group, rank, size)
-    _replace_exchanges(chain, ranks, sequence_parallel, words, overlap=overlap)
+    _replace_exchanges(
+        chain, ranks, sequence_parallel, words, travel_of(ranks, overlap=False) if travel is None else travel
+    )
     cut_custom_linears(chain, ranks)
     for name, sharding in shardings.items():
         _cut(chain, name, sharding.local_shape(size))
@@ -193,17 +196,17 @@ def _own_words(shardings: Mapping[str, Sharding], rank: int, size: int) -> _Word
 
 
 def _replace_exchanges(
-    chain: Chain, ranks: TensorGroup, sequence_parallel: bool, words: _Words, *, overlap: bool
+    chain: Chain, ranks: TensorGroup, sequence_parallel: bool, words: _Words, travel: Travel
 ) -> None:
     ends_in_loss = isinstance(chain.parts()[-1][1], VocabularyHead)
-    makers = _exchange_makers(ranks, sequence_parallel, words, ends_in_loss, overlap=overlap)
+    makers = _exchange_makers(ranks, sequence_parallel, words, ends_in_loss, travel)
     for name, module in list(chain.named_modules()):
         if type(module) in makers:
             chain.set_submodule(name, makers[type(module)]())
 
 
 def _exchange_makers(
-    ranks: TensorGroup, sequence_parallel: bool, words: _Words, ends_in_loss: bool, *, overlap: bool
+    ranks: TensorGroup, sequence_parallel: bool, words: _Words, ends_in_loss: bool, travel: Travel
 ) -> dict[type[nn.Module], Callable[[], nn.Module]]:
     """What stands in for each exchange point of the models.
 
@@ -221,7 +224,6 @@ def _exchange_makers(
     }
     always = vocabulary | {OwnChannels: lambda: RowExchange(ranks.own_share, ranks.all_gather)}
     if sequence_parallel:
-        travel = travel_of(ranks, overlap=overlap)
         return always | {
             Enter: lambda: GatheredProducts(ranks, travel),
             Leave: lambda: ScatteredProduct(ranks, travel),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, Protocol, TypeVar, final
 
 import torch
 import torch.distributed as dist
@@ -82,7 +82,7 @@ class PeerMemory:
 
     def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[Arrival]:
         """This rank's own rows at once, then the others' as they are read."""
-        slots = self._slots(tuple(shard.shape), shard.dtype)
+        slots = self._slots(tuple(shard.shape), shard)
         places = gathered.chunk(self._ranks.size)
         slots[self._ranks.rank].copy_(shard)
         current = torch.cuda.current_stream()
@@ -102,7 +102,7 @@ class PeerMemory:
 
     def leaving(self, produce: Produce, shard: Tensor) -> Callable[[], Tensor]:
         """Each part leaves when it is made; this rank's own one is made last."""
-        slots = self._slots((self._ranks.size, *shard.shape), shard.dtype)
+        slots = self._slots((self._ranks.size, *shard.shape), shard)
         current = torch.cuda.current_stream()
         parts = []
         for other in self._others:
@@ -128,35 +128,50 @@ class PeerMemory:
     def _span(self, rank: int, shard: Tensor) -> slice:
         return slice(rank * shard.shape[0], (rank + 1) * shard.shape[0])
 
-    def _slots(self, shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
+    def _slots(self, shape: tuple[int, ...], shard: Tensor) -> list[Tensor]:
         """The next slot of every rank, as tensors of this shape."""
-        count = torch.Size(shape).numel()
-        self._grow(count * dtype.itemsize)
+        self._grow(self._ranks.size * torch.Size(shard.shape).numel() * shard.dtype.itemsize)
         self._turn = 1 - self._turn
-        offset = self._turn * self._capacity // dtype.itemsize
-        return [self._handle.get_buffer(rank, shape, dtype, offset) for rank in range(self._ranks.size)]
+        offset = self._turn * self._capacity // shard.dtype.itemsize
+        return [self._handle.get_buffer(rank, shape, shard.dtype, offset) for rank in range(self._ranks.size)]
 
     def _grow(self, needed: int) -> None:
-        """Make the slots larger, on all ranks alike, since all of them ask for the same."""
+        """Make the slots large enough for a sum, on all ranks alike, since all of them ask for the same."""
         if needed <= self._capacity:
             return
-        from torch.distributed import _symmetric_memory as symmetric
-
         # Not the device, on which transfers may wait for what this rank does later.
         torch.cuda.current_stream().synchronize()
         self._stream.synchronize()
-        self._capacity = 1 << (needed - 1).bit_length()
-        device = torch.device("cuda", torch.cuda.current_device())
+        capacity = slot_bytes(needed)
         try:
-            memory = symmetric.empty(2 * self._capacity, dtype=torch.uint8, device=device)
-            # A rank leaves the rendezvous when all have come to it, and so are done with the slots before.
-            self._handle = symmetric.rendezvous(memory, self._ranks.group)
+            self._handle = _shared(2 * capacity, self._ranks.group)
         except RuntimeError as error:
             raise RunError(
-                f"tensor parallelism: {2 * self._capacity:,} bytes of memory that {self._ranks.size} GPUs share could "
-                f"not be had ({str(error).splitlines()[0]}), expected them for products that overlap with their "
-                "exchange; free memory, or set training.tp_overlap to false"
+                f"tensor parallelism: {2 * capacity:,} bytes of memory that {self._ranks.size} GPUs share could not be "
+                f"had ({str(error).splitlines()[0]}), expected them for products that overlap with their exchange; "
+                "use smaller microbatches, or set training.tp_overlap to false"
             ) from error
+        self._capacity = capacity
+
+
+def slot_bytes(rows: int) -> int:
+    """How large a slot is for so many bytes of gathered rows; a rank has two."""
+    return 1 << max(rows - 1, 0).bit_length()
+
+
+def _shared(size: int, group: dist.ProcessGroup) -> Any:
+    """Memory of so many bytes on each rank of a group, which all of them read and write."""
+    from torch.distributed import _symmetric_memory as symmetric
+
+    device = torch.device("cuda", torch.cuda.current_device())
+    try:
+        memory = symmetric.empty(size, dtype=torch.uint8, device=device)
+    except RuntimeError:
+        # It does not come from torch's own pool, which may hold what is free.
+        torch.cuda.empty_cache()
+        memory = symmetric.empty(size, dtype=torch.uint8, device=device)
+    # A rank leaves the rendezvous when all have come to it, and so are done with the slots before.
+    return symmetric.rendezvous(memory, group)
 
 
 @cache
@@ -168,9 +183,6 @@ def _sum() -> Callable[[Tensor], Tensor]:
 
     return summed
 
-
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
-"""A host and its last start, by Linux."""
 
 _WORTH_IT = 2**24
 """Bytes of a shard from which on copies between GPUs are faster than one collective. float64, which `verify` compares
@@ -188,26 +200,50 @@ class Travel:
         self.ranks = ranks
         self._collectives = Collectives(ranks)
         self._peers: PeerMemory | None = None
+        self._has_met = False
+
+    def meet(self, device: torch.device) -> None:
+        """Find out whether the ranks' GPUs reach each other; all ranks of the group do it together, before any step."""
+        if self.overlap and device.type == "cuda" and not self._has_met and _reach_each_other(self.ranks.group):
+            self._peers = PeerMemory(self.ranks)
+        self._has_met = True
 
     def of(self, shard: Tensor) -> Transport:
         """The transport for shards such as this one."""
-        if not self.overlap or not shard.is_cuda or not shard.numel():
-            return self._collectives
         is_worth_it = shard.dtype == torch.float64 or shard.numel() * shard.element_size() >= _WORTH_IT
-        if not is_worth_it or not _on_one_host(self.ranks.group):
+        if self._peers is None or not shard.numel() or not is_worth_it:
             return self._collectives
-        if self._peers is None:
-            self._peers = PeerMemory(self.ranks)
         return self._peers
 
 
-@cache
-def _on_one_host(group: dist.ProcessGroup) -> bool:
-    """Whether all ranks of a group run on one host, and their GPUs reach each other; they find out together."""
+def _reach_each_other(group: dist.ProcessGroup) -> bool:
+    """Whether the ranks of a group can share memory of their GPUs; they try it, and all of them learn the same."""
+    # Processes share memory if one kernel and one namespace of process numbers are theirs (Linux).
+    here = (Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink()))
+    visible = [str(torch.cuda.get_device_properties(number).uuid) for number in range(torch.cuda.device_count())]
+    mine = (*here, visible[torch.cuda.current_device()])
+    found = _told(mine, group)
+    others = {device for *_place, device in found} - {mine[-1]}
+    is_near = all(tuple(place) == here for *place, _device in found) and len(others) == len(found) - 1
+    if not all(_told(is_near and all(_reaches(visible, device) for device in others), group)):
+        return False
+    try:
+        _shared(2**20, group)
+    except RuntimeError:
+        is_near = False
+    return all(_told(is_near, group))
+
+
+def _reaches(visible: list[str], device: str) -> bool:
     here = torch.cuda.current_device()
-    mine = (_BOOT.read_text(), here)
-    found: list[tuple[str, int]] = [mine] * dist.get_world_size(group=group)
+    return device in visible and torch.cuda.can_device_access_peer(here, visible.index(device))
+
+
+Told = TypeVar("Told")
+
+
+def _told(mine: Told, group: dist.ProcessGroup) -> list[Told]:
+    """What each rank of a group tells."""
+    found = [mine] * dist.get_world_size(group=group)
     dist.all_gather_object(found, mine, group=group)
-    same_host = all(boot == mine[0] for boot, _device in found)
-    devices = {device for _boot, device in found}
-    return same_host and all(d == here or torch.cuda.can_device_access_peer(here, d) for d in devices)
+    return found

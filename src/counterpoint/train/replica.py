@@ -23,6 +23,7 @@ from counterpoint.parallelize.fsdp import (
     shard_data_parallel,
 )
 from counterpoint.parallelize.initialize import initial_values, initialize_, initialize_buffer_
+from counterpoint.parallelize.products import travel_of
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.starting import starting_weights
 from counterpoint.parallelize.tensor import apply_tensor_parallel
@@ -186,7 +187,11 @@ def _cut(chain: Chain, layout: Layout, groups: Groups, *, has_experts: bool, ove
     rank = groups.world.rank
     coordinate = layout.coordinate(rank)
     tensor = groups.collective(layout.group("tp", rank)) if layout.tp > 1 else None
-    dense = apply_tensor_parallel(chain, tensor, coordinate.tp, layout.tp, layout.sequence_parallel, overlap=overlap)
+    travel = None
+    if tensor is not None:
+        travel = travel_of(TensorGroup(tensor, coordinate.tp, layout.tp), overlap=overlap)
+        travel.meet(groups.world.device)
+    dense = apply_tensor_parallel(chain, tensor, coordinate.tp, layout.tp, layout.sequence_parallel, travel=travel)
     experts: dict[str, ExpertSharding] = {}
     if has_experts:
         view = layout.expert_coordinate(rank)

@@ -6,6 +6,7 @@ from typing import Self
 import torch
 
 from counterpoint.execute.groups import GroupCache, Groups, World, join_world, make_groups
+from counterpoint.parallelize.products import forget_travels
 from counterpoint.plan.plan import Plan
 
 _MOST_GROUPS = 160
@@ -33,5 +34,6 @@ class Member:
     def groups(self, plan: Plan) -> Groups:
         """The groups of a plan whose world is the first ranks of the pool; called by all ranks of the pool."""
         if self.cache.size > _MOST_GROUPS:
+            forget_travels()
             self.cache.destroy()
         return make_groups(self.world, plan.communicators, plan.placement.active, self.cache)

@@ -235,9 +235,9 @@ def _no_wait(peers: PeerMemory) -> None:
 def _one_slot(peers: PeerMemory) -> None:
     slots = peers._slots
 
-    def again(shape: tuple[int, ...], dtype: torch.dtype) -> object:
+    def again(shape: tuple[int, ...], shard: torch.Tensor) -> object:
         peers._turn = 0
-        return slots(shape, dtype)
+        return slots(shape, shard)
 
     peers._slots = again  # type: ignore[method-assign, assignment]
 

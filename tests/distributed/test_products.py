@@ -1,0 +1,195 @@
+"""Products at both ends of a sublayer with their exchange: every gradient, what is kept for it, what is sent when."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.library import opcheck
+from torch.utils.checkpoint import checkpoint
+
+from counterpoint.models.linear import Linear, OutputLinear
+from counterpoint.parallelize.exchange import TensorGroup
+from counterpoint.parallelize.products import GatheredProducts, ScatteredProduct, _enter, _hold, _leave, travel_of
+from counterpoint.verify.member import Member
+from counterpoint.verify.pool import Pool
+
+SIZE, ROWS, HIDDEN, INNER = 2, 6, 5, 4
+NEEDS = [needs for needs in product([False, True], repeat=3) if any(needs)]
+
+
+class Sublayer:
+    """Two linears that read rows and one that ends in a sum over ranks; some of it needs gradients."""
+
+    def __init__(self, rank: int, group: dist.ProcessGroup, needs: tuple[bool, bool, bool]) -> None:
+        ranks = TensorGroup(group, rank, SIZE)
+        travel = travel_of(ranks)
+        generator = torch.Generator().manual_seed(3)
+        self.whole = torch.randn(ROWS, HIDDEN, dtype=torch.float64, generator=generator)
+        self.weights = [torch.randn(SIZE * INNER, HIDDEN, dtype=torch.float64, generator=generator) for _ in range(2)]
+        self.weights.append(torch.randn(HIDDEN, SIZE * INNER, dtype=torch.float64, generator=generator))
+        self.rank, self.needs = rank, needs
+        of_rows, of_first, of_last = needs
+        self.rows = self.whole.chunk(SIZE)[rank].clone().requires_grad_(of_rows)
+        self.linears = [Linear(HIDDEN, INNER, bias=False).double() for _ in range(2)]
+        for linear, weight in zip(self.linears, self.weights, strict=False):
+            linear.weight = torch.nn.Parameter(weight.chunk(SIZE)[rank].clone(), requires_grad=of_first)
+        self.last = OutputLinear(INNER, HIDDEN, bias=False).double()
+        self.last.weight = torch.nn.Parameter(self.weights[2].chunk(SIZE, dim=1)[rank].clone(), requires_grad=of_last)
+        self.enter, self.last.leave = GatheredProducts(ranks, travel), ScatteredProduct(ranks, travel)
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """What may have a gradient: rows, the first weights, the last."""
+        return [self.rows, *(linear.weight for linear in self.linears), self.last.weight]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        a, b = self.enter.products(rows, *self.linears)
+        out: Tensor = self.last(a.sin() * b)
+        return out
+
+    def expected(self) -> tuple[Tensor, list[Tensor]]:
+        """This rank's share of the output and of every gradient of its squares' sum, by plain products."""
+        whole = [self.whole, *self.weights]
+        leaves = [tensor.clone().requires_grad_() for tensor in whole]
+        rows, a, b, last = leaves
+        out = ((rows @ a.t()).sin() * (rows @ b.t())) @ last.t()
+        gradients = torch.autograd.grad(out.square().sum(), leaves)
+        shares = [gradient.chunk(SIZE)[self.rank] for gradient in gradients[:3]]
+        return out.detach().chunk(SIZE)[self.rank], [*shares, gradients[3].chunk(SIZE, dim=1)[self.rank]]
+
+
+def test_every_gradient_that_is_needed_is_right(pool: Pool) -> None:
+    assert pool.run(_gradients_task) == [(needs, True) for needs in NEEDS]
+
+
+def _gradients_task(member: Member) -> list[tuple[tuple[bool, ...], bool]] | None:
+    found = []
+    for needs in NEEDS:
+        layer = _layer(member, needs)
+        if layer is None:
+            return None
+        out = layer(layer.rows)
+        out.square().sum().backward()
+        expected, gradients = layer.expected()
+        wanted = [needs[0], needs[1], needs[1], needs[2]]
+        holds = torch.allclose(out, expected, rtol=1e-12, atol=1e-12)
+        for leaf, gradient, is_wanted in zip(layer.leaves, gradients, wanted, strict=True):
+            holds &= (leaf.grad is not None) is is_wanted
+            holds &= leaf.grad is None or torch.allclose(leaf.grad, gradient, rtol=1e-12, atol=1e-12)
+        found.append((needs, holds))
+    return found
+
+
+def test_a_product_that_nothing_reads_has_a_gradient_of_zero(pool: Pool) -> None:
+    assert pool.run(_unread_task) == (True, 0.0)
+
+
+def _unread_task(member: Member) -> tuple[bool, float] | None:
+    layer = _layer(member, (True, True, True))
+    if layer is None:
+        return None
+    read, _unread = layer.enter.products(layer.rows, *layer.linears)
+    read.sum().backward()
+    gradient = layer.linears[1].weight.grad
+    assert gradient is not None
+    return layer.linears[0].weight.grad is not None, float(gradient.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("needs", "kept"),
+    [
+        # Weights where rows need a gradient; gathered rows where weights do; what enters the last product likewise.
+        ((True, False, False), {"weights", "last"}),
+        ((False, True, False), {"gathered", "last"}),
+        ((False, False, True), {"inner"}),
+        ((True, True, True), {"weights", "gathered", "inner", "last"}),
+    ],
+)
+def test_what_is_kept_is_what_gradients_need(pool: Pool, needs: tuple[bool, bool, bool], kept: set[str]) -> None:
+    assert pool.run(_kept_task, needs) == kept
+
+
+def _kept_task(member: Member, needs: tuple[bool, bool, bool]) -> set[str] | None:
+    layer = _layer(member, needs)
+    if layer is None:
+        return None
+    shapes: set[tuple[int, ...]] = set()
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: shapes.add(tuple(tensor.shape)) or tensor, lambda t: t
+    ):
+        products = layer.enter.products(layer.rows, *layer.linears)
+        first = set(shapes)
+        shapes.clear()
+        inner = products[0].detach().requires_grad_(needs[0] or needs[1])
+        layer.last(inner)
+    names = {(INNER, HIDDEN): "weights", (ROWS, HIDDEN): "gathered"}
+    last = {(HIDDEN, INNER): "last", (ROWS, INNER): "inner"}
+    return {names[shape] for shape in first} | {last[shape] for shape in shapes}
+
+
+def test_recomputation_sends_nothing_that_backward_does_not_read(pool: Pool) -> None:
+    assert pool.run(_recompute_task) == (["gather", "scatter"], ["gather", "gather", "scatter"])
+
+
+def _recompute_task(member: Member) -> tuple[list[str], list[str]] | None:
+    """What forward and backward of a recomputed sublayer exchange, in order."""
+    layer = _layer(member, (True, True, True))
+    if layer is None:
+        return None
+    with _noted() as forward:
+        out = checkpoint(layer, layer.rows, use_reentrant=False)
+    with _noted() as backward:
+        out.square().sum().backward()
+    # The gather again, that of the output's gradient, the sum for the rows' gradient: no product leaves twice.
+    return forward, backward
+
+
+@contextmanager
+def _noted() -> Iterator[list[str]]:
+    calls: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name, short in (("all_gather", "gather"), ("reduce_scatter", "scatter")):
+            plain = getattr(TensorGroup, name)
+
+            def noted(*arguments: object, plain: object = plain, short: str = short) -> object:
+                calls.append(short)
+                return plain(*arguments)  # type: ignore[operator]
+
+            patch.setattr(TensorGroup, name, noted)
+        yield calls
+
+
+def test_the_operations_are_what_they_tell_compilers(pool: Pool) -> None:
+    assert pool.run(_opcheck_task)
+
+
+def _opcheck_task(member: Member) -> bool | None:
+    layer = _layer(member, (True, True, True))
+    if layer is None:
+        return None
+    name = layer.enter.travel.name
+    weights = [linear.weight for linear in layer.linears]
+    inner = torch.randn(ROWS, INNER, dtype=torch.float64, requires_grad=True)
+    held = torch.empty(ROWS // SIZE, HIDDEN, dtype=torch.float64, requires_grad=True)
+    tests = ("test_schema", "test_faketensor", "test_autograd_registration")
+    opcheck(_enter, (layer.rows, weights, name), test_utils=tests)
+    opcheck(_hold, (inner, layer.last.weight, name), test_utils=tests)
+    opcheck(_leave, (held, inner.detach(), layer.last.weight.detach(), name), test_utils=tests)
+    return True
+
+
+def test_groups_of_other_sizes_have_other_names() -> None:
+    groups = [TensorGroup(dist.ProcessGroup(0, size), 0, size) for size in (2, 4)]
+    names = [travel_of(ranks).name.split(" ", 2)[2] for ranks in groups]
+    assert names == ["of 2", "of 4"]
+
+
+def _layer(member: Member, needs: tuple[bool, bool, bool]) -> Sublayer | None:
+    """The sublayer on the first ranks; all ranks of the pool make the group."""
+    group = dist.new_group(list(range(SIZE)))
+    rank = member.world.rank
+    return Sublayer(rank, group, needs) if rank < SIZE else None

@@ -13,7 +13,15 @@ from torch.utils.checkpoint import checkpoint
 
 from counterpoint.models.linear import Linear, OutputLinear
 from counterpoint.parallelize.exchange import TensorGroup
-from counterpoint.parallelize.products import GatheredProducts, ScatteredProduct, _enter, _hold, _leave, travel_of
+from counterpoint.parallelize.products import (
+    GatheredProducts,
+    ScatteredProduct,
+    _enter,
+    _hold,
+    _leave,
+    forget_travels,
+    travel_of,
+)
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 
@@ -24,9 +32,8 @@ NEEDS = [needs for needs in product([False, True], repeat=3) if any(needs)]
 class Sublayer:
     """Two linears that read rows and one that ends in a sum over ranks; some of it needs gradients."""
 
-    def __init__(self, rank: int, group: dist.ProcessGroup, needs: tuple[bool, bool, bool]) -> None:
-        ranks = TensorGroup(group, rank, SIZE)
-        travel = travel_of(ranks)
+    def __init__(self, ranks: TensorGroup, needs: tuple[bool, bool, bool]) -> None:
+        travel, rank = travel_of(ranks), ranks.rank
         generator = torch.Generator().manual_seed(3)
         self.whole = torch.randn(ROWS, HIDDEN, dtype=torch.float64, generator=generator)
         self.weights = [torch.randn(SIZE * INNER, HIDDEN, dtype=torch.float64, generator=generator) for _ in range(2)]
@@ -67,21 +74,20 @@ def test_every_gradient_that_is_needed_is_right(pool: Pool) -> None:
 
 
 def _gradients_task(member: Member) -> list[tuple[tuple[bool, ...], bool]] | None:
-    found = []
-    for needs in NEEDS:
-        layer = _layer(member, needs)
-        if layer is None:
-            return None
-        out = layer(layer.rows)
-        out.square().sum().backward()
-        expected, gradients = layer.expected()
-        wanted = [needs[0], needs[1], needs[1], needs[2]]
-        holds = torch.allclose(out, expected, rtol=1e-12, atol=1e-12)
-        for leaf, gradient, is_wanted in zip(layer.leaves, gradients, wanted, strict=True):
-            holds &= (leaf.grad is not None) is is_wanted
-            holds &= leaf.grad is None or torch.allclose(leaf.grad, gradient, rtol=1e-12, atol=1e-12)
-        found.append((needs, holds))
-    return found
+    with _group(member) as ranks:
+        return None if ranks is None else [(needs, _holds(Sublayer(ranks, needs))) for needs in NEEDS]
+
+
+def _holds(layer: Sublayer) -> bool:
+    out = layer(layer.rows)
+    out.square().sum().backward()
+    expected, gradients = layer.expected()
+    of_rows, of_first, of_last = layer.needs
+    holds = torch.allclose(out, expected, rtol=1e-12, atol=1e-12)
+    for leaf, gradient, wanted in zip(layer.leaves, gradients, [of_rows, of_first, of_first, of_last], strict=True):
+        holds &= (leaf.grad is not None) is wanted
+        holds &= leaf.grad is None or torch.allclose(leaf.grad, gradient, rtol=1e-12, atol=1e-12)
+    return holds
 
 
 def test_a_product_that_nothing_reads_has_a_gradient_of_zero(pool: Pool) -> None:
@@ -89,9 +95,11 @@ def test_a_product_that_nothing_reads_has_a_gradient_of_zero(pool: Pool) -> None
 
 
 def _unread_task(member: Member) -> tuple[bool, float] | None:
-    layer = _layer(member, (True, True, True))
-    if layer is None:
-        return None
+    with _group(member) as ranks:
+        return None if ranks is None else _unread(Sublayer(ranks, (True, True, True)))
+
+
+def _unread(layer: Sublayer) -> tuple[bool, float]:
     read, _unread = layer.enter.products(layer.rows, *layer.linears)
     read.sum().backward()
     gradient = layer.linears[1].weight.grad
@@ -114,9 +122,11 @@ def test_what_is_kept_is_what_gradients_need(pool: Pool, needs: tuple[bool, bool
 
 
 def _kept_task(member: Member, needs: tuple[bool, bool, bool]) -> set[str] | None:
-    layer = _layer(member, needs)
-    if layer is None:
-        return None
+    with _group(member) as ranks:
+        return None if ranks is None else _kept(Sublayer(ranks, needs))
+
+
+def _kept(layer: Sublayer) -> set[str]:
     shapes: set[tuple[int, ...]] = set()
     with torch.autograd.graph.saved_tensors_hooks(
         lambda tensor: shapes.add(tuple(tensor.shape)) or tensor, lambda t: t
@@ -124,7 +134,8 @@ def _kept_task(member: Member, needs: tuple[bool, bool, bool]) -> set[str] | Non
         products = layer.enter.products(layer.rows, *layer.linears)
         first = set(shapes)
         shapes.clear()
-        inner = products[0].detach().requires_grad_(needs[0] or needs[1])
+        of_rows, of_first, _of_last = layer.needs
+        inner = products[0].detach().requires_grad_(of_rows or of_first)
         layer.last(inner)
     names = {(INNER, HIDDEN): "weights", (ROWS, HIDDEN): "gathered"}
     last = {(HIDDEN, INNER): "last", (ROWS, INNER): "inner"}
@@ -137,9 +148,11 @@ def test_recomputation_sends_nothing_that_backward_does_not_read(pool: Pool) -> 
 
 def _recompute_task(member: Member) -> tuple[list[str], list[str]] | None:
     """What forward and backward of a recomputed sublayer exchange, in order."""
-    layer = _layer(member, (True, True, True))
-    if layer is None:
-        return None
+    with _group(member) as ranks:
+        return None if ranks is None else _exchanges(Sublayer(ranks, (True, True, True)))
+
+
+def _exchanges(layer: Sublayer) -> tuple[list[str], list[str]]:
     with _noted() as forward:
         out = checkpoint(layer, layer.rows, use_reentrant=False)
     with _noted() as backward:
@@ -168,9 +181,12 @@ def test_the_operations_are_what_they_tell_compilers(pool: Pool) -> None:
 
 
 def _opcheck_task(member: Member) -> bool | None:
-    layer = _layer(member, (True, True, True))
-    if layer is None:
-        return None
+    with _group(member) as ranks:
+        return None if ranks is None else _checked(Sublayer(ranks, (True, True, True)))
+
+
+def _checked(layer: Sublayer) -> bool:
+    assert isinstance(layer.enter, GatheredProducts)
     name = layer.enter.travel.name
     weights = [linear.weight for linear in layer.linears]
     inner = torch.randn(ROWS, INNER, dtype=torch.float64, requires_grad=True)
@@ -188,8 +204,12 @@ def test_groups_of_other_sizes_have_other_names() -> None:
     assert names == ["of 2", "of 4"]
 
 
-def _layer(member: Member, needs: tuple[bool, bool, bool]) -> Sublayer | None:
-    """The sublayer on the first ranks; all ranks of the pool make the group."""
+@contextmanager
+def _group(member: Member) -> Iterator[TensorGroup | None]:
+    """A group of the first ranks, which all ranks of the pool make once; None on the others."""
     group = dist.new_group(list(range(SIZE)))
     rank = member.world.rank
-    return Sublayer(rank, group, needs) if rank < SIZE else None
+    yield TensorGroup(group, rank, SIZE) if rank < SIZE else None
+    if rank < SIZE:
+        forget_travels()
+        dist.destroy_process_group(group)

@@ -10,16 +10,15 @@ against plain products of all rows, as relative errors of outputs and of every g
 import argparse
 import json
 import os
-import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from kernels import median_ms
 from torch import Tensor
 
 from counterpoint.models.linear import Linear, OutputLinear
@@ -122,18 +121,10 @@ class Case:
         return [float((a - b).norm() / b.norm()) for a, b in zip(found, wanted, strict=True)]
 
 
-def slowest_ms(work: Callable[[], object], repeats: int = 10) -> float:
+def slowest_ms(work: Callable[[], object]) -> float:
     """The median time of a call on the slowest rank, in milliseconds."""
-    for _ in range(3):
-        work()
     dist.barrier()
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
-    marks[0].record()
-    for mark in marks[1:]:
-        work()
-        mark.record()
-    torch.cuda.synchronize()
-    worst = torch.tensor(statistics.median(a.elapsed_time(b) for a, b in pairwise(marks)), device="cuda")
+    worst = torch.tensor(median_ms(work), device="cuda")
     dist.all_reduce(worst, dist.ReduceOp.MAX)
     return float(worst)
 

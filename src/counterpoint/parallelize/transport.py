@@ -142,7 +142,7 @@ class PeerMemory:
         # Not the device, on which transfers may wait for what this rank does later.
         torch.cuda.current_stream().synchronize()
         self._stream.synchronize()
-        capacity = slot_bytes(needed)
+        capacity = 1 << (needed - 1).bit_length()
         try:
             self._handle = _shared(2 * capacity, self._ranks.group)
         except RuntimeError as error:
@@ -152,11 +152,6 @@ class PeerMemory:
                 "use smaller microbatches, or set training.tp_overlap to false"
             ) from error
         self._capacity = capacity
-
-
-def slot_bytes(rows: int) -> int:
-    """How large a slot is for so many bytes of gathered rows; a rank has two."""
-    return 1 << max(rows - 1, 0).bit_length()
 
 
 def _shared(size: int, group: dist.ProcessGroup) -> Any:

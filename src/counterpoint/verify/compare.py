@@ -8,8 +8,6 @@ import torch
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4}
 _MODULE_FLOOR = 1e-3
 """A gradient is measured against at least this share of the largest one of its module: some are zero by mathematics."""
-_RUN_FLOOR = 1e-7
-"""And of the largest one of all steps: where no loss reaches what is trained, gradients and norm are rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +34,8 @@ class Observation:
     updates: dict[str, torch.Tensor]
 
 
-def compare_step(
-    step: int, ours: Observation, reference: Observation, rates: dict[str, float], largest: float
-) -> list[Difference]:
-    """Worst differences of a step; NaN counts as infinitely different.
-
-    `rates` is the learning rate per module, `largest` the largest gradient of all steps.
-    """
-    floor = _RUN_FLOOR * largest
+def compare_step(step: int, ours: Observation, reference: Observation, rates: dict[str, float]) -> list[Difference]:
+    """Worst differences of a step; `rates` is the learning rate per module. NaN counts as infinitely different."""
     odd = sorted(ours.gradients.keys() ^ reference.gradients.keys() | ours.updates.keys() ^ reference.updates.keys())
     if odd:
         return [Difference("parameters", f"step {step}: {odd[0]} is on one side only", math.inf)]
@@ -51,8 +43,8 @@ def compare_step(
         Difference("loss", f"step {step}", _scalar(ours.loss, reference.loss)),
         Difference("balance loss", f"step {step}", _scalar(ours.balance_loss, reference.balance_loss)),
         Difference("MTP loss", f"step {step}", _scalar(ours.mtp_loss, reference.mtp_loss)),
-        Difference("norm", f"step {step}", _scalar(ours.norm, reference.norm, floor)),
-        _worst("gradient", step, ours.gradients, reference.gradients, _gradient_floors(reference.gradients, floor)),
+        Difference("norm", f"step {step}", _scalar(ours.norm, reference.norm)),
+        _worst("gradient", step, ours.gradients, reference.gradients, _gradient_floors(reference.gradients)),
         _worst("update", step, ours.updates, reference.updates, {k: rates[_module(k)] for k in reference.updates}),
     ]
 
@@ -61,16 +53,11 @@ def _module(key: str) -> str:
     return key.split(".", 1)[0]
 
 
-def largest_gradient(observation: Observation) -> float:
-    """The largest element of any gradient of a step."""
-    return max((_largest(gradient) for gradient in observation.gradients.values()), default=0.0)
-
-
-def _gradient_floors(gradients: dict[str, torch.Tensor], floor: float) -> dict[str, float]:
+def _gradient_floors(gradients: dict[str, torch.Tensor]) -> dict[str, float]:
     largest: dict[str, float] = {}
     for key, gradient in gradients.items():
         largest[_module(key)] = max(largest.get(_module(key), 0.0), _largest(gradient))
-    return {key: max(_MODULE_FLOOR * largest[_module(key)], floor) for key in gradients}
+    return {key: _MODULE_FLOOR * largest[_module(key)] for key in gradients}
 
 
 def _worst(
@@ -94,8 +81,8 @@ def _largest(tensor: torch.Tensor) -> float:
     return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
-def _scalar(ours: float, reference: float, floor: float = 0.0) -> float:
-    return _relative(abs(ours - reference), max(abs(reference), floor))
+def _scalar(ours: float, reference: float) -> float:
+    return _relative(abs(ours - reference), abs(reference))
 
 
 def _relative(difference: float, size: float) -> float:

@@ -121,8 +121,11 @@ def write_profile(path: Path, name: str, ranks: list[Record], modules: list[tupl
         lines.append(f"rank {number} ({', '.join(modules[number])}), ms, calls, share of the step, kernel")
         window = ranks[number].profile.get("window", 0.0)
         lines += [f"{s * 1e3:9.3f} {calls:6} {s / window:6.1%}  {kernel[:110]}" for s, calls, kernel in table[:each]]
-        lines.append(f"rank {number}, ms without a kernel but NCCL's, at, behind which, before which")
-        gaps = ranks[number].profile.get("gaps", ())
+        # On the rank that others wait for NCCL's kernels are the shortest, and its gaps are what a step loses.
+        alike = [rank for rank, held in enumerate(modules) if held == modules[number]]
+        last = min(alike, key=lambda rank: ranks[rank].profile.get("nccl", 0.0))
+        lines.append(f"rank {last}, the last to come, ms without a kernel but NCCL's, at, behind which, before which")
+        gaps = ranks[last].profile.get("gaps", ())
         lines += [f"{s * 1e3:9.3f} {at * 1e3:8.1f}  {a[:70]} | {b[:70]}" for s, at, a, b in gaps]
         moves = ranks[number].profile.get("moves", ())[:_MOVES]
         lines.append(f"rank {number}, first sends and receives, ms at ms: " + _moves(moves))

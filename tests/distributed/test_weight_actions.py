@@ -15,7 +15,14 @@ from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.router import Router
 from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.expert import ExpertRank, apply_expert_parallel
-from counterpoint.parallelize.fsdp import Precision, begin_accumulation, local, reduce_gradients, shard_data_parallel
+from counterpoint.parallelize.fsdp import (
+    Precision,
+    begin_accumulation,
+    finish_reduction,
+    local,
+    reduce_gradients,
+    shard_data_parallel,
+)
 from counterpoint.parallelize.recompute import LAYER_KINDS, apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.parallelize.weights import defer_weights
@@ -137,6 +144,7 @@ def _train(chain: Chain, case: Case, mesh: DeviceMesh, *, divided: bool) -> tupl
         for loss in losses:
             loss.backward()
     reduce_gradients(chain, reached=True)
+    finish_reduction(chain, reached=True)
     return {name: local(p.grad).clone() for name, p in chain.named_parameters() if p.grad is not None}, early
 
 

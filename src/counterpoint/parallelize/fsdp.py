@@ -1,11 +1,11 @@
 """Data parallelism of a stage: FSDP2 per part, gradients as sums, reduction as an action of its own.
 
 Backward synchronises only if the reduce action stands right behind it (design D7): `begin_reduction` lets it start
-there, so that gradients travel while others are computed. FSDP2 has no public call that reduces gradients accumulated
-without synchronisation, so `reduce_gradients` runs its post-backward by hand, as torch's own pipelining does; this file
-is the only one that touches FSDP2's internals (`_get_fsdp_state`, `_fsdp_param_group`,
-`_root_post_backward_final_callback`, and of a parameter `unsharded_param`, `unsharded_accumulated_grad` and
-`reduce_dtype`, the same in torch 2.11 to 2.13).
+there, so that gradients travel while others are computed; only `finish_reduction` waits for them, so that they also
+travel while the next module computes. FSDP2 has no public call that reduces gradients accumulated without
+synchronisation, so `reduce_gradients` runs its post-backward by hand, as torch's own pipelining does; this file is the
+only one that touches FSDP2's internals (`_get_fsdp_state`, `_fsdp_param_group`, `_root_post_backward_final_callback`,
+and of a parameter `unsharded_param`, `unsharded_accumulated_grad` and `reduce_dtype`, the same in torch 2.11 to 2.13).
 """
 
 from dataclasses import dataclass
@@ -40,8 +40,8 @@ def shard_data_parallel(
     without any does not need. What computes wide has a group of its own, that casts nothing (design D20). With
     `reshard` parameters are gathered for each forward and backward, without it once for all microbatches of a step.
     Parts that others read, such as the embedding of a tied head, belong to the chain's own group, which is gathered as
-    long as any of its parts runs. Small layers behind each other share a group where they are gathered once, since
-    each group costs the host time in every pass.
+    long as any of its parts runs. Small parts behind each other share a group where they are gathered once, since
+    each group costs the host time in every pass, and its reduction waits for the one before.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=None if precision.compute == precision.parameters else precision.compute,
@@ -68,22 +68,26 @@ def shard_data_parallel(
 _UNIT = 2**25
 """Parameters from which on a group is large enough: 64 MiB in bfloat16, a third of a millisecond over NVLink."""
 
+_TINY = 64
+"""A part that has this many times fewer parameters than the layers before it, such as a norm, joins their group."""
+
 
 def _units(chain: Chain, least: int) -> list[list[nn.Module]]:
-    """The parts that are gathered together: each by itself, but layers in a row until they have `least` parameters."""
+    """The parts that are gathered together: each by itself, but layers in a row until they have `least` parameters, and
+    what is tiny with the layers in front of it."""
     units: list[list[nn.Module]] = []
-    room = 0
+    filled, has_layers = 0, False
     for name, part in chain.parts():
         size = sum(parameter.numel() for parameter in part.parameters())
         if name in chain.shared or not size:
             continue
         is_layer = name.startswith("layers.")
-        if is_layer and room > 0:
+        if least and has_layers and ((is_layer and filled < least) or size * _TINY <= filled):
             units[-1].append(part)
-            room -= size
+            filled += size
         else:
             units.append([part])
-            room = least - size if is_layer else 0
+            filled, has_layers = size, is_layer
     return units
 
 
@@ -107,6 +111,15 @@ def begin_accumulation(chain: nn.Module, reshard: bool) -> None:
     _set_backward(chain, reduces=False, reshard=reshard)
 
 
+def settle_weights(chain: nn.Module, device: torch.device) -> None:
+    """Say that no weight changes from here to the next forward: its gathers wait for the work queued by now, and not
+    for what other modules compute until then."""
+    if device.type == "cuda":
+        written = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        written.record()
+        _root(chain).set_post_optim_event(written)
+
+
 def begin_reduction(chain: nn.Module) -> None:
     """Make the backward that follows, the last of a step, sum each part's gradients over the mesh as soon as it has
     them; `reduce_gradients` then finds the rest."""
@@ -114,7 +127,7 @@ def begin_reduction(chain: nn.Module) -> None:
 
 
 def reduce_gradients(chain: nn.Module, reached: bool) -> None:
-    """Sum the accumulated gradients over the mesh into the sharded `.grad`, and reshard the parameters.
+    """Begin to sum the accumulated gradients over the mesh, as far as backward has not, and reshard the parameters.
 
     `reached` says whether any microbatch ran in this step; it is the same on all ranks of the mesh. If none did,
     every gradient is zero and nothing is communicated.
@@ -123,6 +136,12 @@ def reduce_gradients(chain: nn.Module, reached: bool) -> None:
         begin_reduction(chain)
         for group in reversed(_sharded(chain).groups):
             group.post_backward()
+
+
+def finish_reduction(chain: nn.Module, reached: bool) -> None:
+    """Wait, on the device, until the sharded `.grad` of every trained parameter holds the sums."""
+    if reached:
+        _root(chain).set_is_last_backward(True)
         _root(chain)._get_fsdp_state()._root_post_backward_final_callback()
     for parameter in _sharded(chain).trained:
         if parameter.grad is None:
@@ -173,7 +192,7 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _set_backward(chain: nn.Module, *, reduces: bool, reshard: bool) -> None:
-    _root(chain).set_is_last_backward(reduces)
+    _root(chain).set_is_last_backward(False)
     for module in _sharded(chain).modules:
         module.set_requires_gradient_sync(reduces, recurse=False)
         module.set_reshard_after_backward(reshard, recurse=False)

@@ -19,7 +19,7 @@ from counterpoint.execute.interpreter import Interpreter, Observer
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.models.attention_kernels import prefer_fast_kernels
 from counterpoint.models.batch import TextBatch
-from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, release
+from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, release, settle_weights
 from counterpoint.plan.action import Action, Compute
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
@@ -170,6 +170,7 @@ class Engine:
         """The mean loss of a batch over all ranks, without gradients or updates."""
         schedule = self.plan.of_step(self.plan.evaluation, inputs.batch)
         self._bridge.begin(self._maps_on_device(inputs.maps))
+        self._settle_weights()
         program = schedule.programs[self._rank]
         self._interpreter.run(program[:-1], self._on_device(inputs.batches))
         self._bridge.finish()
@@ -184,6 +185,7 @@ class Engine:
         batch, batch_ahead = (None if one is None else one.batch for one in (inputs, ahead))
         for replica in self.replicas.values():
             begin_accumulation(replica.chain, self.plan.layouts[replica.stage.node.module].reshard)
+        self._settle_weights()
         batches: dict[tuple[str, int], ModuleBatch] = {}
         maps: dict[MapKey, RowMap] = {}
         for one, is_ahead in ((inputs, False), (ahead, True)):
@@ -196,6 +198,10 @@ class Engine:
         self._batches = batches
         self._routed.begin(batches)
         return self.plan.program(template, self._rank, batch, batch_ahead)
+
+    def _settle_weights(self) -> None:
+        for replica in self.replicas.values():
+            settle_weights(replica.chain, self.device)
 
     def _release(self) -> None:
         for replica in self.replicas.values():
@@ -217,7 +223,10 @@ class Engine:
             begin_reduction(self.replicas[action.node].chain)
 
     def _reduce(self, node: Node) -> None:
-        self.replicas[node].reduce(reached=node.module in self._reached)
+        self.replicas[node].reduce(self._has_gradients(node))
+
+    def _has_gradients(self, node: Node) -> bool:
+        return self.plan.stages.has_backward(node) and node.module in self._reached
 
     def _local_loss(self) -> torch.Tensor | float:
         losses = [r.stage.loss for r in self.replicas.values() if r.stage.loss is not None]
@@ -235,6 +244,9 @@ class Engine:
         modules = self.plan.graph.modules
         world = self._groups.collective(self.plan.placement.active)
         squares: dict[str, torch.Tensor | float] = dict.fromkeys(modules, 0.0)
+        for node, replica in self.replicas.items():
+            if self.plan.stages.trains(node):
+                replica.finish_reduction(self._has_gradients(node))
         for replica in self.replicas.values():
             replica.tie()
             squares[replica.stage.node.module] = squares[replica.stage.node.module] + replica.square_sum()
@@ -284,7 +296,8 @@ class Engine:
         stages = self.plan.stages
         for node, replica in self.replicas.items():
             if not stages.trains(node):
-                replica.reduce(reached=stages.has_backward(node) and node.module in self._reached)
+                replica.reduce(self._has_gradients(node))
+                replica.finish_reduction(self._has_gradients(node))
                 release(replica.chain)
 
 

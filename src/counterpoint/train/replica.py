@@ -18,6 +18,7 @@ from counterpoint.parallelize.expert import ExpertRank, ExpertSharding, apply_ex
 from counterpoint.parallelize.fsdp import (
     Precision,
     expert_shard_dim,
+    finish_reduction,
     local,
     reduce_gradients,
     shard_data_parallel,
@@ -74,8 +75,12 @@ class Replica:
                 dist.all_reduce(parameter.gradient, group=self.tie_group)
 
     def reduce(self, reached: bool) -> None:
-        """The reduce action: over data-parallel ranks by FSDP, then `partial` gradients over tp (design D9)."""
+        """The reduce action: gradients set off to data-parallel ranks, by FSDP."""
         reduce_gradients(self.chain, reached)
+
+    def finish_reduction(self, reached: bool) -> None:
+        """Wait, on the device, for what the reduce action began; then sum `partial` gradients over tp (design D9)."""
+        finish_reduction(self.chain, reached)
         if self.tensor_group is None or not reached:
             return
         partial = [p.gradient for p in self.trained if p.block.reduction == "partial" and p.block.numel]

@@ -1,7 +1,7 @@
-"""Which parts of a chain are one group of FSDP2: small layers in a row, where they are gathered once a step."""
+"""Which parts of a chain are one group of FSDP2: small layers in a row and what is tiny behind them, where they are
+gathered once a step."""
 
-from itertools import groupby, pairwise
-from operator import itemgetter
+from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
@@ -36,17 +36,24 @@ def size_of(unit: list[nn.Module]) -> int:
 
 
 @given(st.sampled_from(sorted(SIZES)), st.integers(0, 2), st.integers(0, 2500))
-def test_layers_in_a_row_share_a_group_until_it_is_large_enough(name: str, start: int, least: int) -> None:
+def test_layers_in_a_row_share_a_group_until_it_is_large_enough_and_tiny_parts_join_them(
+    name: str, start: int, least: int
+) -> None:
     chain = meta(SIZES[name], start)
     names = {part: name for name, part in chain.parts()}
     units = fsdp._units(chain, least)
     whole = [part for name, part in chain.parts() if name not in chain.shared and size_of([part])]
     assert [part for unit in units for part in unit] == whole
-    layers = [[names[part].startswith("layers.") for part in unit] for unit in units]
-    assert all(all(are_layers) for are_layers in layers if len(are_layers) > 1)
-    assert all(size_of(unit[:-1]) < least for unit in units if len(unit) > 1)
-    for (unit, are_layers), (_next, follow) in pairwise(zip(units, layers)):
-        assert size_of(unit) >= least or not (all(are_layers) and all(follow))
+    for unit in units:
+        for number, part in enumerate(unit[1:], start=1):
+            before, is_layer = size_of(unit[:number]), names[part].startswith("layers.")
+            assert names[unit[0]].startswith("layers.")
+            assert size_of([part]) * fsdp._TINY <= before or (is_layer and before < least)
+    for unit, following in pairwise(units):
+        if least and names[unit[0]].startswith("layers."):
+            first = following[0]
+            assert size_of([first]) * fsdp._TINY > size_of(unit)
+            assert size_of(unit) >= least or not names[first].startswith("layers.")
 
 
 @pytest.mark.parametrize("reshard", [True, False])
@@ -59,7 +66,5 @@ def test_layers_that_are_gathered_for_each_pass_share_no_group(sizes: ModelSizes
     with patch.multiple(fsdp, fully_shard=lambda unit, **_more: calls.append(unit), **nothing):
         shard_data_parallel(chain, MESH, MESH, FLOAT64, reshard)
     together = [unit for unit in calls if isinstance(unit, list)]
-    with_values = [(name.startswith("layers."), part) for name, part in chain.parts() if size_of([part])]
-    rows = [[part for _, part in run] for is_layer, run in groupby(with_values, itemgetter(0)) if is_layer]
-    assert together == ([] if reshard else [row for row in rows if len(row) > 1])
+    assert together == ([] if reshard else [unit for unit in fsdp._units(chain, fsdp._UNIT) if len(unit) > 1])
     assert calls[-1] is chain

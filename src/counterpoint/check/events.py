@@ -110,6 +110,7 @@ class _Walk:
     def __init__(self, plan: Plan, flows: "_Flows", rank: int) -> None:
         self._plan, self._flows, self._rank = plan, flows, rank
         self._computed: set[Node] = set()
+        self._reduced: set[Node] = set()
         self._open: dict[Transfer, Entry] = {}
 
     def events(self, program: tuple[Action, ...]) -> Iterator[Event]:
@@ -123,9 +124,7 @@ class _Walk:
                     yield from self._reduce(action)
                 case Step():
                     yield from self._await(action, tuple(self._open))
-                    for module in self._plan.placement.modules_of(self._rank):
-                        yield from self._collective(action, self._plan.tie(module, self._rank))
-                    yield from self._collective(action, self._plan.placement.active)
+                    yield from self._step(action)
 
     def _exchange(self, action: Transfer) -> Exchange:
         name = transfer_name(self._plan.placement, action.link, action.direction, self._rank)
@@ -151,9 +150,19 @@ class _Walk:
     def _reduce(self, action: Reduce) -> Iterator[Event]:
         # It may begin in the backward right in front of it (`Schedule.reducing`): nothing stands between the two.
         # A stage that no microbatch reached has zero gradients on all ranks alike and communicates nothing.
+        self._reduced.add(action.node)
         if action.node in self._computed:
             experts = ("edp",) if self._plan.has_experts(action.node) else ()
-            yield from self._collectives(action, ("dp_shard", "dp_replicate", *experts, "tp"))
+            yield from self._collectives(action, ("dp_shard", "dp_replicate", *experts))
+
+    def _step(self, action: Step) -> Iterator[Event]:
+        """Partial gradients over tp, stage by stage, tied copies, and the scalars of all; without a reduction, as in
+        evaluation, the loss alone."""
+        reduced = [node for node in self._plan.nodes_of(self._rank) if node in self._reduced]
+        partial = [self._plan.layouts[n.module].group("tp", self._rank) for n in reduced if n in self._computed]
+        tied = [self._plan.tie(node.module, self._rank) for node in reduced]
+        for ranks in dict.fromkeys((*partial, *tied, self._plan.placement.active)):
+            yield from self._collective(action, ranks)
 
     def _collectives(self, action: Compute | Reduce, axes: tuple[str, ...]) -> Iterator[Event]:
         """One event for each communicator: without data parallelism FSDP and context parallelism share one."""

@@ -5,9 +5,11 @@ there, so that gradients travel while others are computed; only `finish_reductio
 travel while the next module computes. FSDP2 has no public call that reduces gradients accumulated without
 synchronisation, so `reduce_gradients` runs its post-backward by hand, as torch's own pipelining does; this file is the
 only one that touches FSDP2's internals (`_get_fsdp_state`, `_fsdp_param_group`, `_root_post_backward_final_callback`,
-and of a parameter `unsharded_param`, `unsharded_accumulated_grad` and `reduce_dtype`, the same in torch 2.11 to 2.13).
+the forwards that it remembers, `post_forward_order` and `_post_forward_indices`, and of a parameter `unsharded_param`,
+`unsharded_accumulated_grad` and `reduce_dtype`, the same in torch 2.11 to 2.13).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -124,6 +126,7 @@ def begin_reduction(chain: nn.Module) -> None:
     """Make the backward that follows, the last of a step, sum each part's gradients over the mesh as soon as it has
     them; `reduce_gradients` then finds the rest."""
     _set_backward(chain, reduces=True, reshard=True)
+    _remember_last_forward(chain)
 
 
 def reduce_gradients(chain: nn.Module, reached: bool) -> None:
@@ -135,7 +138,11 @@ def reduce_gradients(chain: nn.Module, reached: bool) -> None:
     if reached:
         begin_reduction(chain)
         for group in reversed(_sharded(chain).groups):
-            group.post_backward()
+            # Where nothing is left to sum, torch 2.13 would still make the device wait for the sum before.
+            if _has_gradients(group):
+                group.post_backward()
+            else:
+                group.reshard()
 
 
 def finish_reduction(chain: nn.Module, reached: bool) -> None:
@@ -178,9 +185,12 @@ class GradientHome:
 
 
 def release(chain: nn.Module) -> None:
-    """Reshard every part, after a forward that no backward follows."""
+    """Reshard every part, after forwards that no backward follows, and forget these."""
     for module in _sharded(chain).modules:
         module.reshard()
+    # Before the first forward FSDP2 has nothing to remember it in.
+    if any(group._post_forward_indices for group in _sharded(chain).groups):
+        _remember(chain, ())
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
@@ -196,6 +206,33 @@ def _set_backward(chain: nn.Module, *, reduces: bool, reshard: bool) -> None:
     for module in _sharded(chain).modules:
         module.set_requires_gradient_sync(reduces, recurse=False)
         module.set_reshard_after_backward(reshard, recurse=False)
+
+
+def _remember_last_forward(chain: nn.Module) -> None:
+    """Let the backward of a step's last microbatch end where that one's forward began.
+
+    FSDP2 gathers ahead against the order of all forwards; in front of the first part it would come to the last part of
+    the microbatch before, which is resharded by then and which nobody needs any more.
+    """
+    ran = [group for group in _sharded(chain).groups if group._post_forward_indices]
+    _remember(chain, sorted(ran, key=lambda group: group._post_forward_indices[-1]))
+
+
+def _remember(chain: nn.Module, ran: Sequence[Any]) -> None:
+    """Let FSDP2 know that these groups ran forward in this order, and of no forward before."""
+    for group in _sharded(chain).groups:
+        group._post_forward_indices.clear()
+    for number, group in enumerate(ran):
+        group._post_forward_indices.append(number)
+    _root(chain)._get_fsdp_state()._comm_ctx.post_forward_order[:] = ran
+
+
+def _has_gradients(group: Any) -> bool:
+    """Whether backward left gradients in a group that are not summed."""
+    return any(
+        parameter.unsharded_accumulated_grad is not None or parameter.unsharded_param.grad is not None
+        for parameter in group.fsdp_params
+    )
 
 
 def _root(chain: nn.Module) -> FSDPModule:

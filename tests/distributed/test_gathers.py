@@ -1,0 +1,109 @@
+"""A step gathers what it needs, its reduce action waits for nothing, and no forward leaves anything behind."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp._fully_shard import _fsdp_param_group as fsdp2
+
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import MAIN, Chain, build_chain
+from counterpoint.parallelize.fsdp import (
+    Precision,
+    begin_accumulation,
+    begin_reduction,
+    finish_reduction,
+    local,
+    reduce_gradients,
+    release,
+    shard_data_parallel,
+)
+from counterpoint.verify.member import Member
+from counterpoint.verify.pool import Pool
+from tests.unit.models.model_samples import HYBRID, text_batch
+
+SIZES = replace(HYBRID, pattern="*-*-", ffn=16)
+FLOAT64 = Precision(torch.float64, torch.float64, torch.float64)
+MICROBATCHES = ([5, 3], [6], [])
+
+
+@pytest.mark.parametrize("reshard", [False, True])
+def test_a_step_gathers_what_it_needs(pool: Pool, reshard: bool) -> None:
+    groups, gathers, _reduced_late, pending, _kept = pool.run(_step_task, reshard)
+    passes = 2 * len(MICROBATCHES) if reshard else 1
+    assert gathers == groups * passes
+    assert pending == 0
+
+
+def test_the_reduce_action_leaves_alone_what_backward_has_reduced(pool: Pool) -> None:
+    groups, _gathers, reduced_late, _pending, _kept = pool.run(_step_task, False)
+    assert groups > 1
+    assert reduced_late == 0
+
+
+def test_no_forward_leaves_anything_behind(pool: Pool) -> None:
+    *_others, kept = pool.run(_step_task, False)
+    assert kept == 0
+
+
+def _step_task(member: Member, reshard: bool) -> object:
+    """How many groups there are, gathers of a step behind an evaluation, groups that its reduce action works on,
+    gathers under way behind its last backward, and groups whose forward is remembered when all is over."""
+    chain = _build(reshard)
+    states = dict.fromkeys(m._get_fsdp_state() for m in chain.modules() if hasattr(m, "_get_fsdp_state"))
+    groups = [state._fsdp_param_group for state in states if state._fsdp_param_group is not None]
+    release(chain)  # A module that nothing has reached yet gives back what it does not hold.
+    _evaluate(chain)
+    begin_accumulation(chain, reshard)
+    with _calls(fsdp2, "foreach_all_gather") as gathers:
+        for number, lengths in enumerate(MICROBATCHES):
+            loss = chain(None, text_batch(SIZES, lengths, 2))[MAIN]
+            if number == len(MICROBATCHES) - 1:
+                begin_reduction(chain)
+            loss.backward()
+    pending = sum(group._all_gather_result is not None for group in groups)
+    with _calls(fsdp2.FSDPParamGroup, "post_backward") as reduced_late:
+        reduce_gradients(chain, reached=True)
+    finish_reduction(chain, reached=True)
+    assert all(parameter.grad is not None for parameter in chain.parameters())
+    _evaluate(chain)
+    kept = len(chain._get_fsdp_state()._comm_ctx.post_forward_order)
+    found = (len(groups), len(gathers), len(reduced_late), pending, kept)
+    return found if member.world.rank == 0 else None
+
+
+def _build(reshard: bool) -> Chain:
+    with torch.device("meta"):
+        chain = build_chain(model_parts(SIZES)).to(torch.float64)
+    # Each part by itself, as those of large models are.
+    with patch("counterpoint.parallelize.fsdp._UNIT", 1):
+        shard_data_parallel(chain, init_device_mesh("cpu", (8,)), None, FLOAT64, reshard)
+    chain.to_empty(device="cpu")
+    for parameter in chain.parameters():
+        local(parameter.detach()).fill_(0.1)
+    return chain
+
+
+def _evaluate(chain: Chain) -> None:
+    with torch.no_grad():
+        chain(None, text_batch(SIZES, [4], 2))
+    release(chain)
+
+
+@contextmanager
+def _calls(owner: Any, name: str) -> Iterator[list[None]]:
+    """One entry for each call of a function of FSDP2."""
+    calls: list[None] = []
+    plain = getattr(owner, name)
+
+    def called(*args: Any, **others: Any) -> Any:
+        calls.append(None)
+        return plain(*args, **others)
+
+    with patch.object(owner, name, called):
+        yield calls

@@ -51,7 +51,8 @@ class ModuleOptimizer:
 
     def __init__(self, config: OptimizerConfig, parameters: Iterable[LocalParameter]) -> None:
         self._config = config
-        self._pairs = [(p, local(p.parameter.detach())) for p in parameters if p.block.numel]
+        self._parameters = tuple(parameters)
+        self._pairs = [(p, local(p.parameter.detach())) for p in self._parameters if p.block.numel]
         decayed: list[torch.Tensor] = []
         exempt: list[torch.Tensor] = []
         for parameter, tensor in self._pairs:
@@ -69,22 +70,26 @@ class ModuleOptimizer:
 
     def step(self, lr: float, clipping: Clipping) -> None:
         """Update with scaled gradients, then drop the gradients; never waits for the device."""
-        if self._adamw is None:
-            return
+        if self._adamw is not None:
+            self._update(self._adamw, lr, clipping)
+        # Also those without elements: each is a view of the sums of a whole group, which it would keep.
+        for parameter in self._parameters:
+            parameter.parameter.grad = None
+
+    def _update(self, adamw: torch.optim.AdamW, lr: float, clipping: Clipping) -> None:
         gradients = []
         for parameter, tensor in self._pairs:
             gradients.append(parameter.gradient)
             tensor.grad = gradients[-1]
         if clipping.scale is not None:
             torch._foreach_mul_(gradients, clipping.scale.to(gradients[0].dtype))
-        for group in self._adamw.param_groups:
+        for group in adamw.param_groups:
             group["lr"] = lr
         # The fused kernel leaves all as it was, its count of steps too, where this is 1.
-        self._adamw.found_inf = clipping.is_broken.float()  # type: ignore[attr-defined]
-        self._adamw.step()
-        for parameter, tensor in self._pairs:
+        adamw.found_inf = clipping.is_broken.float()  # type: ignore[attr-defined]
+        adamw.step()
+        for _parameter, tensor in self._pairs:
             tensor.grad = None
-            parameter.parameter.grad = None
 
     def moments(self) -> Iterator[tuple[LocalParameter, str, torch.Tensor]]:
         """Each shard's `exp_avg` and `exp_avg_sq`, sharing memory; made, zero, where no step was taken yet."""

@@ -1,5 +1,6 @@
 """The optimizer against torch's plain one, its learning-rate schedules as a table, and what weight decay spares."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +34,18 @@ def test_a_step_drops_the_gradients() -> None:
     parameters = _parameters()
     _update(ModuleOptimizer(CONFIG, parameters.values()), parameters, _gradients(0), 1e-2, 1.0)
     assert all(p.parameter.grad is None for p in parameters.values())
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_step_drops_the_gradients_of_shards_without_elements(others: bool) -> None:
+    # They are views of a buffer with the gradients of a whole group.
+    empty = LocalParameter("module", replace(whole_block("b", (3,)), shape=(0,)), nn.Parameter(torch.empty(0)), 1)
+    empty.parameter.grad = torch.empty(0)
+    parameters = _parameters() if others else {}
+    _update(
+        ModuleOptimizer(CONFIG, [*parameters.values(), empty]), parameters, _gradients(0) if others else {}, 1e-2, 1.0
+    )
+    assert empty.parameter.grad is None
 
 
 def test_it_continues_from_moments_and_step() -> None:

@@ -9,7 +9,7 @@ the forwards that it remembers, `post_forward_order` and `_post_forward_indices`
 `unsharded_accumulated_grad` and `reduce_dtype`, the same in torch 2.11 to 2.13).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -76,7 +76,7 @@ _TINY = 64
 
 def _units(chain: Chain, least: int) -> list[list[nn.Module]]:
     """The parts that are gathered together: each by itself, but layers in a row until they have `least` parameters, and
-    what is tiny with the layers in front of it."""
+    what is tiny with the layers in front of it; where `least` is 0, each by itself without exception."""
     units: list[list[nn.Module]] = []
     filled, has_layers = 0, False
     for name, part in chain.parts():
@@ -113,13 +113,14 @@ def begin_accumulation(chain: nn.Module, reshard: bool) -> None:
     _set_backward(chain, reduces=False, reshard=reshard)
 
 
-def settle_weights(chain: nn.Module, device: torch.device) -> None:
-    """Say that no weight changes from here to the next forward: its gathers wait for the work queued by now, and not
-    for what other modules compute until then."""
+def settle_weights(chains: Iterable[nn.Module], device: torch.device) -> None:
+    """Say that what is queued by now is all that writes weights before the next forward of each chain: its gathers wait
+    for that, and not for what other modules compute until then."""
     if device.type == "cuda":
         written = torch.cuda.Event()  # type: ignore[no-untyped-call]
         written.record()
-        _root(chain).set_post_optim_event(written)
+        for chain in chains:
+            _root(chain).set_post_optim_event(written)
 
 
 def begin_reduction(chain: nn.Module) -> None:
@@ -202,6 +203,7 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _set_backward(chain: nn.Module, *, reduces: bool, reshard: bool) -> None:
+    # At the end of a last one FSDP2 makes the device wait for all sums; that is for `finish_reduction` to say.
     _root(chain).set_is_last_backward(False)
     for module in _sharded(chain).modules:
         module.set_requires_gradient_sync(reduces, recurse=False)

@@ -51,8 +51,8 @@ class GatheredProducts(EnterExchange):
         if not all(isinstance(linear, Linear) and type(linear.multiply) is Multiply for linear in linears):
             return super().products(rows, *linears)
         _gathered, *products = _enter(rows, [linear.weight for linear in linears], self.travel.name)
-        biases = (linear.bias for linear in linears)
-        return tuple(rows if bias is None else rows + bias for rows, bias in zip(products, biases, strict=True))
+        pairs = zip(products, linears, strict=True)
+        return tuple(made if linear.bias is None else made + linear.bias for made, linear in pairs)
 
 
 @final

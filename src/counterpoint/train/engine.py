@@ -200,8 +200,7 @@ class Engine:
         return self.plan.program(template, self._rank, batch, batch_ahead)
 
     def _settle_weights(self) -> None:
-        for replica in self.replicas.values():
-            settle_weights(replica.chain, self.device)
+        settle_weights((replica.chain for replica in self.replicas.values()), self.device)
 
     def _release(self) -> None:
         for replica in self.replicas.values():

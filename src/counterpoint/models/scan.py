@@ -15,7 +15,8 @@ def scan(x: Tensor, b: Tensor, c: Tensor, step: Tensor, decay: Tensor, document:
     """x (rows, heads, head_dim), b and c (rows, groups, state), step and decay (rows, heads), document int64 (rows,)
     -> (rows, heads, head_dim).
 
-    `decay` is at most 0. No state crosses from one document to another, wherever in a chunk the boundary lies.
+    `decay` is at most 0. No state crosses from one document to another, wherever in a chunk the boundary lies, and no
+    gradient crosses back: where no loss reaches, it is zero to the last bit.
     """
     rows, heads, head_dim = x.shape
     groups = b.shape[1]
@@ -29,21 +30,38 @@ def scan(x: Tensor, b: Tensor, c: Tensor, step: Tensor, decay: Tensor, document:
     x_cqghp = chunked(x * step[..., None].to(x.dtype)).view(chunks, chunk, groups, heads // groups, head_dim)
     b_ckgn, c_cqgn = chunked(b), chunked(c)
     document_cq = chunked(document, fill=-1)
-    total_cqgh = chunked(widened(decay)).cumsum(dim=1).view(chunks, chunk, groups, heads // groups)
+    visible_cqk = _earlier(chunk, x.device) & (document_cq[:, :, None] == document_cq[:, None])
+    total_cqgh = _sums(visible_cqk, chunked(widened(decay))).view(chunks, chunk, groups, heads // groups)
 
-    inside = _within_chunks(x_cqghp, b_ckgn, c_cqgn, total_cqgh, document_cq)
+    inside = _within_chunks(x_cqghp, b_ckgn, c_cqgn, total_cqgh, visible_cqk)
     across = _across_chunks(x_cqghp, b_ckgn, c_cqgn, total_cqgh, document_cq)
     return (inside + across).reshape(chunks * chunk, heads, head_dim)[:rows]
 
 
-def _within_chunks(x: Tensor, b: Tensor, c: Tensor, total: Tensor, document: Tensor) -> Tensor:
+def _earlier(count: int, device: torch.device) -> Tensor:
+    """bool (count, count): whether the second is the first or one before it."""
+    return torch.ones(count, count, dtype=torch.bool, device=device).tril()
+
+
+def _sums(chosen_qk: Tensor, values_kh: Tensor) -> Tensor:
+    """For each q the sum of the values that are chosen for it: (..., q, h).
+
+    Sums that run through all documents would do, as only differences inside of one are used; but backward the gradients
+    of all later documents cancel up to rounding, and that would reach documents without a loss.
+    """
+    # In float64, because a setting of torch's may round the factors of narrower products.
+    return (chosen_qk.double() @ values_kh.double()).to(values_kh.dtype)
+
+
+def _left(decayed: Tensor, chosen: Tensor) -> Tensor:
+    """What is left of a state after a decay, and nothing where it was not chosen."""
+    # Masked before the exponential: elsewhere it may overflow, and infinity times zero is no number.
+    return decayed.masked_fill(~chosen[..., None, None], -torch.inf).exp()
+
+
+def _within_chunks(x: Tensor, b: Tensor, c: Tensor, total: Tensor, visible: Tensor) -> Tensor:
     """What rows give to later rows of their own chunk."""
-    chunk = x.shape[1]
-    same_cqk = document[:, :, None] == document[:, None, :]
-    earlier_qk = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).tril()
-    visible = (same_cqk & earlier_qk)[..., None, None]
-    # Masked before the exponential: above the diagonal it would overflow, and infinity times zero is no gradient.
-    left_cqkgh = (total[:, :, None] - total[:, None]).masked_fill(~visible, -torch.inf).exp()
+    left_cqkgh = _left(total[:, :, None] - total[:, None], visible)
     scores_cqkg = torch.einsum("cqgn,ckgn->cqkg", c, b)
     weights = scores_cqkg[..., None] * left_cqkgh.to(x.dtype)
     return torch.einsum("cqkgh,ckghp->cqghp", weights, x)
@@ -52,16 +70,15 @@ def _within_chunks(x: Tensor, b: Tensor, c: Tensor, total: Tensor, document: Ten
 def _across_chunks(x: Tensor, b: Tensor, c: Tensor, total: Tensor, document: Tensor) -> Tensor:
     """What earlier chunks give: each leaves a state, of which a later one sees what their common document decays."""
     first, last = document[:, 0], document[:, -1]
-    to_end = (total[:, -1:] - total).exp() * (document == last[:, None])[..., None, None]
+    to_end = _left(total[:, -1:] - total, document == last[:, None])
     states_cghpn = torch.einsum("ckgn,ckghp->cghpn", b, x * to_end[..., None].to(x.dtype))
-    # In float64: this sum runs over the whole pack, and differences of it must not depend on documents before.
-    chunks_cgh = total[:, -1].double().cumsum(dim=0)
-    # From the end of chunk k to the start of chunk c, both in one document.
-    before_cgh = F.pad(chunks_cgh, (0, 0, 0, 0, 1, 0))[:-1]
-    order = torch.arange(x.shape[0], device=x.device)
-    passes = ((order[:, None] > order[None]) & (first[:, None] == last[None]))[..., None, None]
-    carried_ckgh = (before_cgh[:, None] - chunks_cgh[None]).masked_fill(~passes, -torch.inf).exp()
+    # From the end of chunk k to the start of chunk c: what lies between is of one document, which may be long.
+    ends_ch, earlier_ck = total[:, -1].double().flatten(1), _earlier(x.shape[0], x.device)
+    passes_ck = earlier_ck.tril(-1) & (first[:, None] == last)
+    before_cgh = _sums(passes_ck, ends_ch).view_as(total[:, -1])
+    through_cgh = _sums(earlier_ck & (last[:, None] == last), ends_ch).view_as(total[:, -1])
+    carried_ckgh = _left(before_cgh[:, None] - through_cgh, passes_ck)
     entering_cghpn = torch.einsum("ckgh,kghpn->cghpn", carried_ckgh.to(total.dtype), states_cghpn.to(total.dtype))
-    from_start = total.exp() * (document == first[:, None])[..., None, None]
+    from_start = _left(total, document == first[:, None])
     read_cqghp = torch.einsum("cqgn,cghpn->cqghp", c, entering_cghpn.to(x.dtype))
     return read_cqghp * from_start[..., None].to(x.dtype)

@@ -42,6 +42,23 @@ def test_scan_is_the_recurrence_wherever_documents_and_chunks_begin(lengths: lis
     assert (found - recurrence(x, b, c, step, decay, document)).abs().max() <= 1e-12
 
 
+@settings(deadline=None, max_examples=30)
+@given(lengths=LENGTHS, chunk=st.integers(1, 9), seed=st.integers(0, 99), data=st.data())
+def test_no_gradient_reaches_rows_behind_a_loss_or_of_other_documents(
+    lengths: list[int], chunk: int, seed: int, data: st.DataObject
+) -> None:
+    """None at all: an encoder that no loss reaches has a gradient of zero, and not of what rounding left over."""
+    generator, rows = torch.Generator().manual_seed(seed), sum(lengths)
+    scored = data.draw(st.integers(0, rows - 1))
+    document = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    shapes = (rows, 4, 3), (rows, 2, 5), (rows, 2, 5), (rows, 4), (rows, 4)
+    inputs = [torch.rand(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
+    x, b, c, step, decay = inputs
+    scan(x, b, c, step, -decay, document, chunk)[scored].square().sum().backward()
+    apart = (document != document[scored]) | (torch.arange(rows) > scored)
+    assert [int(tensor.grad[apart].count_nonzero()) for tensor in inputs if tensor.grad is not None] == [0] * 5
+
+
 def test_a_fast_decay_gives_finite_gradients() -> None:
     x = torch.ones(8, 1, 2, dtype=torch.float32)
     b = c = torch.ones(8, 1, 2)

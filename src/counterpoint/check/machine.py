@@ -62,6 +62,7 @@ class Machine:
             posts = [event for event in stream if isinstance(event, Exchange | Collective)]
             self.states[rank] = {(p.communicator, p.action): State(rank, p, _parts(p)) for p in posts}
         self.fifos: dict[tuple[int, str], deque[State]] = {}
+        self._free_from: dict[tuple[int, str], float] = {}
         self._gathered: dict[Entry, list[State]] = {}
         self._startable: deque[tuple[State, float]] = deque()
         self._runnable = deque(self._ranks)
@@ -120,10 +121,12 @@ class Machine:
 
     def _post(self, entry: State, now: float) -> None:
         entry.posted = now
-        fifo = self.fifos.setdefault((entry.rank, entry.post.communicator), deque())
+        place = entry.rank, entry.post.communicator
+        fifo = self.fifos.setdefault(place, deque())
         fifo.append(entry)
         if len(fifo) == 1:
-            self._startable.append((entry, now))
+            # What was ahead may be played already and end later than this rank's time.
+            self._startable.append((entry, max(now, self._free_from.get(place, 0.0))))
 
     def _start(self, entry: State, now: float) -> None:
         entry.started = now
@@ -160,7 +163,9 @@ class Machine:
 
     def _complete(self, entry: State, end: float) -> None:
         entry.completed = end
-        fifo = self.fifos[entry.rank, entry.post.communicator]
+        place = entry.rank, entry.post.communicator
+        self._free_from[place] = end
+        fifo = self.fifos[place]
         fifo.popleft()
         if fifo:
             posted = fifo[0].posted

@@ -154,15 +154,17 @@ class Plan:
         return [layout.group(axis, rank) for axis in EXPERT_AXES for rank in self.stages.ranks[node]]
 
     def tie(self, module: str, rank: int) -> tuple[int, ...]:
-        """The two ranks that hold the same shard of the embedding on different stages, if `rank` is one of them.
+        """The two ranks that train the same shard of the embedding on different stages, if `rank` is one of them.
 
-        The last stage has a copy for a tied head, and for multi-token prediction.
+        The last stage has a copy for a tied head, and for multi-token prediction. Nothing ties one that is not trained.
         """
         layout, sizes = self.layouts[module], self.sizes.get(module)
         column = layout.group("pp", rank)
         ends = (column[0], column[-1])
         has_copy = isinstance(sizes, DecoderSizes) and (sizes.tied or sizes.mtp is not None) and layout.pp > 1
-        return ends if has_copy and rank in ends else ()
+        embedding, *_others = self.trained.get(module) or (None,)
+        is_trained = embedding is None or embedding.is_trained
+        return ends if has_copy and is_trained and rank in ends else ()
 
     @property
     def sink(self) -> str:

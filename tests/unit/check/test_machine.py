@@ -1,12 +1,17 @@
 """The linear machine agrees with a slow one that scans until nothing changes, on broken programs too."""
 
+from itertools import permutations
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterpoint.check.events import expand
+from counterpoint.check.events import Events, Exchange, Flow, Run, Wait, expand
 from counterpoint.check.fifo import check_fifos
 from counterpoint.check.grid import HERE, format_programs
 from counterpoint.check.machine import Machine
+from counterpoint.plan.action import Compute, Direction, Transfer, Work
+from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.plan import Plan
 from tests.unit.check.faults import ends, swapped
 from tests.unit.plan.strategies import plans, random_packs
@@ -39,6 +44,41 @@ def test_a_dropped_action_stops_it_exactly_when_the_slow_machine_stops(plan: Pla
     programs = {**programs, rank: programs[rank][:dropped] + programs[rank][dropped + 1 :]}
     events = expand(plan, programs)
     assert (check_fifos(events) is None) is ends(events)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_post_starts_behind_what_was_ahead_of_it_whichever_rank_is_played_first(order: tuple[int, ...]) -> None:
+    """Rank 0 sends to rank 1, which works first, hears of rank 2, and sends to that, which works when it has it."""
+    work, early, late, word = Compute(Node("language", 0), Work.FORWARD, 0), *transfers()
+    events: Events = {
+        0: (
+            Exchange(early, "c", (flow(1),), ()),
+            Exchange(word, "d", (), (flow(2),)),
+            Wait(word, (("d", word),)),
+            Exchange(late, "c", (flow(2),), ()),
+        ),
+        1: (Run(work), Exchange(early, "c", (), (flow(0),))),
+        2: (
+            Exchange(word, "d", (flow(0),), ()),
+            Exchange(late, "c", (), (flow(0),)),
+            Wait(late, (("c", late),)),
+            Run(work),
+        ),
+    }
+    machine = Machine({rank: events[rank] for rank in order}, lambda _action: 5.0)
+    assert [interval.start for interval in machine.intervals[2]] == [5.0]
+
+
+def transfers() -> tuple[Transfer, Transfer, Transfer]:
+    """Of one link."""
+    link = Link(Node("vision", 0), Node("language", 0))
+    early, late, word = (Transfer(link, Direction.FORWARD, exchange) for exchange in range(3))
+    return early, late, word
+
+
+def flow(peer: int) -> Flow:
+    """Some rows."""
+    return Flow(peer, 1, 1, "float32")
 
 
 @given(plans(max_world=6))

@@ -33,6 +33,15 @@ def test_what_is_not_trained_sums_nothing() -> None:
     assert collectives(plan, plan.schedule, 1, "S") == [(0, 1, 2, 3, 4)]
 
 
+def test_an_embedding_that_is_not_trained_is_not_tied() -> None:
+    """The first stage trains something else and the last one nothing at all."""
+    layout = "modules.language.layout={ranks: [1, 2], pp: 2}"
+    plan = plan_of(3, layout, "modules.language.train=['layers.0.attention.q.weight']")
+    assert collectives(plan, plan.schedule, 1, "S") == [(0, 1, 2)]
+    assert [c.name for c in plan.communicators if c.name.endswith("[1,2]")] == []
+    check_plan(plan)
+
+
 def test_modules_sum_one_behind_the_other() -> None:
     vision, language = "modules.vision.layout={ranks: [0, 1], tp: 2}", "modules.language.layout={ranks: [1, 2], tp: 2}"
     plan = plan_of(3, vision, language, "world.partial_overlap=true")

@@ -38,12 +38,18 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(config: Config, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
-    """The losses of a run that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
+def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("finished")
     ended = _finish(_start(config, folder))
     assert ended.returncode == 0, ended.stderr
-    return _losses(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(finished: Path) -> dict[int, float]:
+    """The losses of a run that nothing disturbed."""
+    return _losses(finished)
 
 
 def test_stopped_by_sigterm_and_resumed_is_bit_identical(
@@ -150,14 +156,13 @@ def test_ctrl_c_at_start_up_is_one_sentence(config: Config, tmp_path: Path, seco
     assert len(ended.stderr.splitlines()) == 1, ended.stderr
 
 
-def test_a_resume_with_other_data_is_refused_before_ranks_start(config: Config, tmp_path: Path) -> None:
-    short = override(config, {"training.steps": 2})
-    assert _finish(_start(short, tmp_path)).returncode == 0
-    before = (tmp_path / "config.yaml").read_text()
-    ended = _finish(_start(config, tmp_path, ["training.global_batch_samples=7"]))
+def test_a_resume_with_other_data_is_refused_before_ranks_start(config: Config, finished: Path) -> None:
+    before = (finished / "config.yaml").read_text()
+    longer = override(config, {"training.steps": 2 * STEPS})
+    ended = _finish(_start(longer, finished, ["training.global_batch_samples=7"]))
     assert ended.returncode == 2
     assert "written with training.global_batch_samples" in ended.stderr
-    assert (tmp_path / "config.yaml").read_text() == before
+    assert (finished / "config.yaml").read_text() == before
 
 
 def _start(config: Config, folder: Path, arguments: Sequence[str] = ()) -> subprocess.Popen[str]:

@@ -22,11 +22,10 @@ RANKS = 4
 """Of random cases in every run of the suite; the sweeps take eight."""
 
 
-CASES = [
-    pytest.param(base, 8, id=name, marks=pytest.mark.more if name == "speech" else ())
-    for base, name in zip(BASES, IDS, strict=True)
-] + [pytest.param(base, 24, id=f"{name}, more", marks=pytest.mark.more) for base, name in zip(BASES, IDS, strict=True)]
-"""Eight cases of each base in every run of the suite, 24 behind the marker."""
+OFTEN = {"dense": 8, "hybrid": 8, "graph": 4}
+CASES = [pytest.param(base, OFTEN[name], id=name) for base, name in zip(BASES, IDS, strict=True) if name in OFTEN]
+CASES += [pytest.param(base, 24, id=f"{name}, more", marks=pytest.mark.more) for base, name in zip(BASES, IDS)]
+"""A few cases of most bases in every run of the suite, 24 of each behind the marker."""
 
 
 @pytest.mark.parametrize(("base_file", "count"), CASES)

@@ -100,16 +100,23 @@ def _number(environment: Mapping[str, str], name: str) -> int:
 
 
 def launch_local(
-    ranks: int, entry: Callable[..., None], arguments: tuple[Any, ...], error_file: Path, port: int = 0
+    ranks: int,
+    entry: Callable[..., None],
+    arguments: tuple[Any, ...],
+    error_file: Path,
+    port: int = 0,
+    prepare: Callable[[], object] = lambda: None,
 ) -> None:
     """Run `entry(*arguments)` in `ranks` local processes; raises what ended them, read from `error_file`.
 
     Workers fork from a server process that has imported torch once. `port` is the rendezvous port, 0 for any free one.
+    What is to be done before any rank starts is done by `prepare`, where signals are noted already.
     """
     _check_port(port)
-    error_file.unlink(missing_ok=True)
     multiprocessing.set_forkserver_preload(["counterpoint.worker"])
     with Lifelines(ranks) as lifelines:
+        prepare()
+        error_file.unlink(missing_ok=True)
         _run_agent(ranks, entry, arguments, error_file, port, lifelines)
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
         return
     folder = Path(config.run.dir)
     with lock_run_folder(folder):
-        open_run_folder(config, plan)
-        launch_local(config.world.size, work, (config,), folder / "error.json", port)
+        prepare = partial(open_run_folder, config, plan)
+        launch_local(config.world.size, work, (config,), folder / "error.json", port, prepare)
 
 
 def join(config: Config, plan: Plan, corpus: Corpus) -> None:

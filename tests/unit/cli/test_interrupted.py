@@ -1,8 +1,9 @@
-"""A signal while torch is imported: an exception raised there may get lost, a note does not."""
+"""A signal before ranks start: an exception that a handler raises may get lost in an import, a note does not."""
 
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -33,3 +34,12 @@ def test_ctrl_c_inside_an_import_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(sys, "meta_path", [Swallowing(), *sys.meta_path])
     with pytest.raises(SignalledError, match="SIGINT"):
         launch_local(1, print, (), tmp_path / "error.json")
+
+
+def test_ctrl_c_while_the_folder_is_written_is_kept(tmp_path: Path) -> None:
+    def prepare() -> None:
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(SignalledError, match="SIGINT"):
+        launch_local(1, print, (), tmp_path / "error.json", prepare=prepare)

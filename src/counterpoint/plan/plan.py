@@ -162,8 +162,8 @@ class Plan:
         column = layout.group("pp", rank)
         ends = (column[0], column[-1])
         has_copy = isinstance(sizes, DecoderSizes) and (sizes.tied or sizes.mtp is not None) and layout.pp > 1
-        embedding, *_others = self.trained.get(module) or (None,)
-        is_trained = embedding is None or embedding.is_trained
+        parts = self.trained.get(module)
+        is_trained = parts is None or parts[0].is_trained
         return ends if has_copy and is_trained and rank in ends else ()
 
     @property

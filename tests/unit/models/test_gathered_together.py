@@ -66,5 +66,23 @@ def test_layers_that_are_gathered_for_each_pass_share_no_group(sizes: ModelSizes
     with patch.multiple(fsdp, fully_shard=lambda unit, **_more: calls.append(unit), **nothing):
         shard_data_parallel(chain, MESH, MESH, FLOAT64, reshard)
     together = [unit for unit in calls if isinstance(unit, list)]
-    assert together == ([] if reshard else [unit for unit in fsdp._units(chain, fsdp._UNIT) if len(unit) > 1])
+    assert together == ([] if reshard else [row for row in _rows(chain) if len(row) > 1])
     assert calls[-1] is chain
+
+
+def _rows(chain: Chain) -> list[list[nn.Module]]:
+    """Layers in a row, all of which are small here, and what is tiny right behind them."""
+    rows: list[list[nn.Module]] = []
+    is_row = False
+    for name, part in chain.parts():
+        if name in chain.shared or not size_of([part]):
+            continue
+        is_layer = name.startswith("layers.")
+        if is_row and (is_layer or 64 * size_of([part]) <= size_of(rows[-1])):
+            rows[-1].append(part)
+        elif is_layer:
+            rows.append([part])
+            is_row = True
+        else:
+            is_row = False
+    return rows

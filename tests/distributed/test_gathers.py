@@ -23,6 +23,7 @@ from counterpoint.parallelize.fsdp import (
     release,
     shard_data_parallel,
 )
+from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.unit.models.model_samples import HYBRID, text_batch
@@ -51,6 +52,29 @@ def test_no_forward_leaves_anything_behind(pool: Pool) -> None:
     assert kept == 0
 
 
+def test_features_cross_no_group_that_does_not_read_them(pool: Pool) -> None:
+    """Each would add zeros of their size to their gradient."""
+    assert pool.run(_crossings_task) == {1}
+
+
+def _crossings_task(member: Member) -> set[int] | None:
+    """How many tensors the groups of a chain with features at two depths take for their rows."""
+    sizes = replace(SIZES, inserts=(1,))
+    chain, rows = _build(False, sizes), torch.arange(3)
+    shallow, deep = (torch.ones(3, sizes.hidden, dtype=torch.float64, requires_grad=True) for _depth in range(2))
+    batch = text_batch(sizes, [5, 3]).with_inserts([(shallow, rows)], {1: [(deep, rows)]})
+    seen, waiting, crossings = set(), [chain(None, batch)[MAIN].grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            given = [before for before, _output in node.next_functions]
+            waiting += given
+            if "RegisterPostBackward" in node.name():
+                crossings.add(sum(before is not None for before in given))
+    return crossings if member.world.rank == 0 else None
+
+
 def _step_task(member: Member, reshard: bool) -> object:
     """How many groups there are, gathers of a step behind an evaluation, groups that its reduce action works on,
     gathers under way behind its last backward, and groups whose forward is remembered when all is over."""
@@ -77,9 +101,9 @@ def _step_task(member: Member, reshard: bool) -> object:
     return found if member.world.rank == 0 else None
 
 
-def _build(reshard: bool) -> Chain:
+def _build(reshard: bool, sizes: DecoderSizes = SIZES) -> Chain:
     with torch.device("meta"):
-        chain = build_chain(model_parts(SIZES)).to(torch.float64)
+        chain = build_chain(model_parts(sizes)).to(torch.float64)
     # Each part by itself, as those of large models are.
     with patch("counterpoint.parallelize.fsdp._UNIT", 1):
         shard_data_parallel(chain, init_device_mesh("cpu", (8,)), None, FLOAT64, reshard)

@@ -1,7 +1,8 @@
 """What a model reads besides its rows."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import final
 
 from torch import Tensor, nn
 
@@ -26,6 +27,21 @@ KeptTurns = dict[Hashable, tuple[Tensor, Turns]]
 
 Insert = tuple[Tensor, Tensor]
 """Features (n, hidden) and the rows, int64 (n,), to which they are added."""
+
+
+@final
+class Inserts:
+    """What is added in one place of a model.
+
+    No container into which FSDP2 looks: torch 2.13 leads what needs a gradient there through every part that is given
+    the batch, and each adds zeros to the gradient of features that it does not read.
+    """
+
+    def __init__(self, inserts: Iterable[Insert]) -> None:
+        self._inserts = tuple(inserts)
+
+    def __iter__(self) -> Iterator[Insert]:
+        return iter(self._inserts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +88,8 @@ class TextBatch(Movable):
     labels: Tensor
     segments: Segments
     loss_denominator: float
-    inserts: tuple[Insert, ...] = ()
-    deep: Mapping[int, tuple[Insert, ...]] = field(default_factory=dict)
+    inserts: Iterable[Insert] = ()
+    deep: Mapping[int, Iterable[Insert]] = field(default_factory=dict)
     document_denominator: float = 0.0
     routed: dict[nn.Module, Routing] = field(default_factory=dict)
     mtp: tuple[MtpInputs, ...] = ()
@@ -82,10 +98,11 @@ class TextBatch(Movable):
     scored: Tensor | None = None
 
     def with_inserts(
-        self, inserts: tuple[Insert, ...], deep: Mapping[int, tuple[Insert, ...]] | None = None
+        self, inserts: Iterable[Insert], deep: Mapping[int, Iterable[Insert]] | None = None
     ) -> "TextBatch":
         """The same batch with these features added by the embedding, and `deep` ones behind the layers so numbered."""
-        return replace(self, inserts=inserts, deep={} if deep is None else deep)
+        behind = {layer: Inserts(features) for layer, features in (deep or {}).items()}
+        return replace(self, inserts=Inserts(inserts), deep=behind)
 
 
 @dataclass(frozen=True)
@@ -145,14 +162,14 @@ class FeatureBatch(Movable):
 
     rows: int
     segments: Segments
-    inserts: tuple[Insert, ...] = ()
+    inserts: Iterable[Insert] = ()
 
     def with_inserts(
-        self, inserts: tuple[Insert, ...], deep: Mapping[int, tuple[Insert, ...]] | None = None
+        self, inserts: Iterable[Insert], deep: Mapping[int, Iterable[Insert]] | None = None
     ) -> "FeatureBatch":
         """The same batch with these features; none enters behind a layer."""
         assert not deep, "features of several depths enter a decoder"
-        return replace(self, inserts=inserts)
+        return replace(self, inserts=Inserts(inserts))
 
 
 Batch = TextBatch | PatchBatch | AudioBatch | GivenBatch | FeatureBatch

@@ -1,5 +1,6 @@
 """Features of other modules among the rows."""
 
+from collections.abc import Iterable
 from typing import final
 
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from counterpoint.models.batch import Insert, TextBatch
 from counterpoint.models.exchange import OwnRows, StageEnter
 
 
-def insert(rows: Tensor, inserts: tuple[Insert, ...]) -> Tensor:
+def insert(rows: Tensor, inserts: Iterable[Insert]) -> Tensor:
     """Add features to the rows (rows, hidden) where they belong."""
     for features, index in inserts:
         rows = rows.index_add(0, index, features.to(rows.dtype))

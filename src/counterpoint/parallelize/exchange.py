@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, final
 
 import torch
@@ -123,6 +124,7 @@ def keep(rows: Tensor) -> Tensor:
     return rows.view_as(rows)
 
 
+@cache
 def _has_new_names() -> bool:
     """Whether torch calls the collectives on one tensor `*_single`; calling the old names then warns."""
     return torch.__version__ >= "2.13"

@@ -124,7 +124,8 @@ def _(
 def _hold(rows: Tensor, weight: Tensor, travel: str) -> Tensor:
     """Nothing yet, in the shape of what is to leave: holds rows and weight for backward.
 
-    Apart from the product, so that a recomputation, which ends when all is held again, neither multiplies nor sends.
+    Apart from the product, so that a recomputation, which ends when all is held again, neither multiplies nor sends;
+    that of a compiled layer, which is one operation, still does both.
     """
     return rows.new_empty((rows.shape[0] // _TRAVELS[travel].size, weight.shape[0]))
 

@@ -152,3 +152,19 @@ def test_the_script_writes_its_rows_and_leaves_with_3_where_a_part_does_not_end(
     assert (ended.returncode, json.loads(file.read_text())[0]["status"]) == (0, "left out"), ended.stderr
     late = subprocess.run([*command, "--limit", "0"], capture_output=True, text=True, check=False)
     assert (late.returncode, json.loads(file.read_text())[0]["words"]) == (3, "did not end in time"), late.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--parts", "nothing"], "--parts: got nothing, expected beginnings of layers/bfloat16"),
+        (["--device", "tpu"], "--device: got 'tpu', expected cuda or cpu; correct it"),
+        (["--json", "{folder}"], "--json: {folder} is a folder, expected a file; choose another"),
+        (["--jobs", "0"], "--jobs: got 0, expected at least 1; correct it"),
+    ],
+)
+def test_bad_arguments_are_one_sentence_before_anything_runs(tmp_path: Path, arguments: list[str], words: str) -> None:
+    filled = [argument.format(folder=tmp_path) for argument in arguments]
+    ended = subprocess.run([sys.executable, SCRIPT, *filled], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1), ended.stderr
+    assert ended.stderr.startswith("error: " + words.format(folder=tmp_path)), ended.stderr

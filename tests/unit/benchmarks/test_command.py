@@ -37,16 +37,8 @@ def test_without_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--settings", "colocatd:4"), "--settings: got"),
-        (("--settings", "colocated:4,samples=3"), "--settings:"),
-        (("--settings", "colocated:4", "--set", "training.stepz=3"), "training.stepz"),
-    ],
-)
-def test_a_wrong_setting(arguments: tuple[str, ...], words: str) -> None:
-    said = _refused(_alone(), *arguments)
+def test_a_wrong_setting() -> None:
+    said = _refused(_alone(), "--settings", "colocatd:4")
     (sentence,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert words in sentence
+    assert "--settings: got" in sentence
     assert "Traceback" not in said

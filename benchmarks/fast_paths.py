@@ -49,7 +49,7 @@ PARTS: dict[str, Part] = {
 """Parts that run apart, by name."""
 
 _MARK = "row "
-DIFFERS = 3
+DIFFERS, WRONG_CALL = 3, 2
 
 
 def arguments() -> argparse.Namespace:
@@ -61,7 +61,34 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=None, help="seconds in all: 110 on GPUs, none on a CPU")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if (wrong := fault(options)) is not None:
+        sys.stderr.write(f"error: {wrong}\n")
+        sys.exit(WRONG_CALL)
+    return options
+
+
+def names_of(options: argparse.Namespace) -> list[str]:
+    """The parts that were asked for."""
+    return [name for name in PARTS if any(name.startswith(wanted) for wanted in options.parts)]
+
+
+def fault(options: argparse.Namespace) -> str | None:
+    """What is wrong with the call, found before anything runs."""
+    device, file = options.device.partition(":")[0], options.json
+    if device not in ("cuda", "cpu"):
+        return f"--device: got {options.device!r}, expected cuda or cpu; correct it"
+    if device == "cuda" and not torch.cuda.is_available():
+        return "--device: got 'cuda' on a machine without a usable GPU, expected one; give --device cpu"
+    if not names_of(options):
+        return f"--parts: got {' '.join(options.parts)}, expected beginnings of {', '.join(PARTS)}; correct one"
+    if options.jobs is not None and options.jobs < 1:
+        return f"--jobs: got {options.jobs}, expected at least 1; correct it"
+    if file is not None and file.is_dir():
+        return f"--json: {file} is a folder, expected a file; choose another"
+    if file is not None and not file.parent.is_dir():
+        return f"--json: {file} is in no folder that exists; make {file.parent} first"
+    return None
 
 
 class Comparison:
@@ -70,9 +97,7 @@ class Comparison:
     def __init__(self, options: argparse.Namespace) -> None:
         self.rows: list[Row] = []
         self._device, self._json = options.device, options.json
-        self._names = [name for name in PARTS if any(name.startswith(wanted) for wanted in options.parts)]
-        if not self._names:
-            raise SystemExit(f"--parts: got {options.parts}, expected beginnings of {', '.join(PARTS)}")
+        self._names = names_of(options)
         on_gpus = self._device == "cuda"
         self._gpus = torch.cuda.device_count() if on_gpus else 0
         self._jobs = options.jobs or (len(self._names) if on_gpus else 1)

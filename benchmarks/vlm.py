@@ -30,7 +30,7 @@ import statistics
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -44,6 +44,7 @@ from counterpoint.errors import ConfigError
 from counterpoint.execute.groups import GroupCache, World, join_world
 
 GIB = 2**30
+WRONG_CALL = 2
 
 
 def arguments() -> argparse.Namespace:
@@ -64,7 +65,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=580.0, help="seconds after which all ranks say where they are")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--profile", type=Path, metavar="DIR")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if "RANK" not in os.environ:
+        refuse("RANK: got nothing in the environment, expected what torchrun sets; start it with torchrun")
+    return options
+
+
+def refuse(words: str) -> NoReturn:
+    """Leave with a sentence for the wrong call."""
+    sys.stderr.write(f"error: {words}\n")
+    sys.exit(WRONG_CALL)
 
 
 class Comparison:
@@ -258,7 +268,10 @@ def main() -> None:
     try:
         comparison = Comparison(options, world, control)
     except (SettingError, ConfigError) as error:
-        raise SystemExit(f"{error}" if world.rank == 0 else 2) from None
+        # One of them says it; the others leave alike.
+        if world.rank == 0:
+            refuse(str(error))
+        sys.exit(WRONG_CALL)
     comparison.run()
     if world.rank == 0:
         print(comparison.table(), flush=True)

@@ -236,7 +236,7 @@ def _cause(error_file: Path, failed: "ChildFailedError", signalled: int | None) 
     if error_file.exists() and failure.exitcode >= 0:
         record = json.loads(error_file.read_text())
         return _with_code(f"rank {record['rank']}, {record['action']}: {record['message']}", record["exit_code"])
-    if failure.exitcode > _SIGNAL_BASE:
+    if failure.exitcode - _SIGNAL_BASE in _SIGNALS:
         return SignalledError(failure.exitcode - _SIGNAL_BASE)
     if signalled is not None and failure.exitcode == -signalled:
         return SignalledError(signalled)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from counterpoint.data.payload import IMAGE, Extent, Floats, Ints, Kind, PatchPayload, Placed, check_rows
 from counterpoint.errors import DataError
@@ -139,7 +139,9 @@ def image_size(data: bytes) -> tuple[int, int]:
             is_sideways = image.getexif().get(EXIF_ORIENTATION) in EXIF_SIDEWAYS
             width, height = image.size
     except UNREADABLE as error:
-        raise DataError(f"the image bytes cannot be read ({error}); replace or remove the image.") from error
+        # Pillow names the buffer there, which says nothing.
+        reason = "of no format that is known" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"the image bytes cannot be read ({reason}); replace or remove the image.") from error
     return (width, height) if is_sideways else (height, width)
 
 

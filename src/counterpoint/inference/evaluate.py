@@ -129,8 +129,11 @@ class TrainedRun:
         except OSError as error:
             raise DataError(f"--image {image}: cannot be read ({error.strerror}); give a PNG or JPEG file") from None
         settings = next((taker for taker in takers if taker.mark == MARKS[IMAGE]), takers[0])
-        extent = image_size(data)
-        payload = settings.read([data], extent)
+        try:
+            extent = image_size(data)
+            payload = settings.read([data], extent)
+        except DataError as error:
+            raise DataError(f"--image {image}: {error}") from None
         ids = [ITEM_ROW] * settings.place(extent).rows + self.tokenizer.start + self.tokenizer.encode(prompt)
         (written,) = self._write([Prompt(np.array(ids, dtype=np.int64), ((settings.module, 0, payload),))])
         return self.tokenizer.decode(written)
@@ -148,7 +151,7 @@ def evaluate_run(run: TrainedRun, name: str | None = None) -> dict[str, Predicti
     names = [split.name for split in corpus.evaluation]
     chosen = [split for split in corpus.evaluation if name in (None, split.name)]
     if not chosen:
-        raise DataError(f"--split: got {name!r}, expected one of the run's evaluation splits {names}")
+        raise DataError(f"--split: got {name!r}, expected one of the run's evaluation splits {', '.join(names)}")
     predictions = {split.name: run.predict(split) for split in chosen}
     record = {
         "step": run.step,

@@ -1,6 +1,7 @@
 """A rank's share of training: its stages, its optimizers, and the step action that sums, clips and updates."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +43,8 @@ class StepResult:
 
     `balance_loss` is the mixtures' own loss, beside `loss`; `expert_load` the most rows of an expert over the mean of
     its layer, in the most uneven layer, None without experts. `mtp_loss` is the mean loss of the depths of multi-token
-    prediction, before it is weighed, None without any.
+    prediction, before it is weighed, None without any. `ended` is when the step was through, by
+    `time.perf_counter`.
     """
 
     loss: float
@@ -54,15 +56,18 @@ class StepResult:
     learning_rates: dict[str, float]
     stop: bool
     bad: int
+    ended: float
 
 
 @final
 class LaunchedStep:
     """A step whose work is queued, its update included."""
 
-    def __init__(self, scalars: torch.Tensor, read: Callable[[list[float]], StepResult]) -> None:
+    def __init__(self, scalars: torch.Tensor, read: Callable[[list[float], float], StepResult]) -> None:
         self._read = read
         self._scalars, self._copied = scalars, None
+        # A CPU is through with the step by now, whenever it is read.
+        self._ended = time.perf_counter()
         if scalars.is_cuda:
             self._scalars = torch.empty(scalars.shape, dtype=scalars.dtype, pin_memory=True)
             self._scalars.copy_(scalars, non_blocking=True)
@@ -74,7 +79,8 @@ class LaunchedStep:
         which case it updated nothing."""
         if self._copied is not None:
             self._copied.synchronize()
-        return self._read(self._scalars.tolist())
+            self._ended = time.perf_counter()
+        return self._read(self._scalars.tolist(), self._ended)
 
 
 class Engine:
@@ -268,14 +274,14 @@ class Engine:
         self._launched = LaunchedStep(torch.cat((_load(counts, self.device), sums)), read)
         self.optimizer_step += 1
 
-    def _read(self, step: int, rates: dict[str, float], scalars: list[float]) -> StepResult:
+    def _read(self, step: int, rates: dict[str, float], scalars: list[float], ended: float) -> StepResult:
         load, loss, balance, mtp, stop, bad, *squares = scalars
         modules = self.plan.graph.modules
         norm = math.sqrt(sum(squares))
         _check_finite(step, loss + balance + mtp, dict(zip(modules, squares, strict=True)))
         norms = {module: math.sqrt(square) for module, square in zip(modules, squares, strict=True)}
         mtp_loss, expert_load = (mtp if self._mtp_depths else None), (load if load > 0 else None)
-        return StepResult(loss, balance, mtp_loss, expert_load, norm, norms, rates, stop > 0, int(bad))
+        return StepResult(loss, balance, mtp_loss, expert_load, norm, norms, rates, stop > 0, int(bad), ended)
 
     def _scalar(self, value: torch.Tensor | float) -> torch.Tensor:
         """A float64 scalar on the device; a number is written there by a kernel, for which the host does not wait."""

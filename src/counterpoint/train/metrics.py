@@ -78,9 +78,9 @@ class RunRecorder:
         if step != 1 and step % self._every and step != self._config.training.steps:
             return
         memory = self._peak_memory()
-        now = time.perf_counter()
-        passed, tokens, steps = now - self._since, self._tokens, self._steps
-        self._since, self._tokens, self._steps = now, 0, 0
+        # Steps are read one behind, but at once before a checkpoint: when they are read is not when they ended.
+        passed, tokens, steps = result.ended - self._since, self._tokens, self._steps
+        self._since, self._tokens, self._steps = result.ended, 0, 0
         if not self._is_leader:
             return
         record: dict[str, Any] = {

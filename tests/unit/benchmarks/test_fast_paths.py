@@ -1,5 +1,6 @@
 """The comparison of fast paths: kernels that are right pass, and each way of being wrong is a row that fails."""
 
+import importlib
 import json
 import math
 import subprocess
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -152,3 +153,36 @@ def test_the_script_writes_its_rows_and_leaves_with_3_where_a_part_does_not_end(
     assert (ended.returncode, json.loads(file.read_text())[0]["status"]) == (0, "left out"), ended.stderr
     late = subprocess.run([*command, "--limit", "0"], capture_output=True, text=True, check=False)
     assert (late.returncode, json.loads(file.read_text())[0]["words"]) == (3, "did not end in time"), late.stderr
+
+
+@pytest.fixture
+def fast_paths(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script as a module; its own folder stands in the path, as where it is started."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    return importlib.import_module("benchmarks.fast_paths")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--parts", "nothing"], "--parts: got nothing, expected beginnings of layers/bfloat16"),
+        (["--device", "tpu"], "--device: got 'tpu', expected cuda or cpu; correct it"),
+        (["--json", "{folder}"], "--json: {folder} is a folder, expected a file; choose another"),
+        (
+            ["--json", "{folder}/no/rows.json"],
+            "--json: {folder}/no/rows.json is in no folder that exists; make {folder}",
+        ),
+        (["--jobs", "0"], "--jobs: got 0, expected at least 1; correct it"),
+    ],
+)
+def test_bad_arguments_are_one_sentence_before_anything_runs(
+    fast_paths: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    arguments: list[str], words: str,
+) -> None:  # fmt: skip
+    filled = [argument.format(folder=tmp_path) for argument in arguments]
+    monkeypatch.setattr("sys.argv", ["fast_paths.py", *filled])
+    with pytest.raises(SystemExit) as left:
+        fast_paths.main()
+    said = capsys.readouterr()
+    assert (left.value.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith("error: " + words.format(folder=tmp_path))

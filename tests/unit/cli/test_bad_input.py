@@ -172,7 +172,10 @@ def test_a_picture_that_is_none(
     (tmp_path / "checkpoints" / "step-00000002").mkdir(parents=True)
     _says(counterpoint("generate", tmp_path, "--image", config), "step-00000002", "another step")
     monkeypatch.setattr(PlainModel, "load", lambda *_arguments: None)
-    _says(counterpoint("generate", tmp_path, "--image", config), "cannot be read", "replace or remove the image")
+    _says(
+        counterpoint("generate", tmp_path, "--image", config),
+        f"--image {config}: the image bytes cannot be read (of no",
+    )
     _says(counterpoint("generate", tmp_path, "--image", tmp_path / "no.png"), "cannot be read", "PNG or JPEG")
 
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import final
 
@@ -56,7 +56,7 @@ class StepResult:
     learning_rates: dict[str, float]
     stop: bool
     bad: int
-    ended: float
+    ended: float = field(compare=False)
 
 
 @final

@@ -1,4 +1,8 @@
-"""Groups on the pool: kept from case to case, destroyed and made anew, and absent on idle ranks."""
+"""Groups on the pool: kept from case to case, destroyed and made anew, absent on idle ranks, on one thread of gloo."""
+
+from pathlib import Path
+
+import pytest
 
 from counterpoint.config.schema import Config
 from counterpoint.setup import prepare_plan
@@ -25,6 +29,13 @@ def test_an_idle_rank_has_no_group(pool: Pool) -> None:
     assert pool.run(_idle_task, config) == ({}, None, None)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux shows threads as files")
+def test_all_groups_share_the_thread_of_their_connections(pool: Pool) -> None:
+    groups, loops = pool.run(_loops_task, named_config("dp2_to_tp2"))
+    assert groups > 1
+    assert loops == 1
+
+
 def _destroy_between_task(member: Member, config: Config) -> tuple[CaseResult, CaseResult] | None:
     before = verify_task(member, config)
     member.cache.destroy()
@@ -39,6 +50,12 @@ def _group_counts_task(member: Member, config: Config) -> tuple[int, int]:
     first = member.cache.size
     member.groups(plan)
     return first, member.cache.size
+
+
+def _loops_task(member: Member, config: Config) -> tuple[int, int] | None:
+    named = member.groups(prepare_plan(config)).named
+    threads = [thread.read_text().strip() for thread in Path("/proc/self/task").glob("*/comm")]
+    return (len(set(named.values())), threads.count("gloo_tcp_loop")) if member.world.rank == 0 else None
 
 
 def _idle_task(member: Member, config: Config) -> tuple[object, object, object] | None:

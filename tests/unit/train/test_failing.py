@@ -87,12 +87,8 @@ def test_a_wish_to_stop_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixt
         (-signal.SIGTERM, signal.SIGTERM, 143, "stopped by SIGTERM"),
         (-signal.SIGKILL, None, 1, "by SIGKILL with exit code -9; a rank that is killed is often out of memory"),
         (4, None, 4, "left no"),
-        (
-            255,
-            None,
-            255,
-            "ended with exit code 255 and left no",
-        ),  # what multiprocessing gives when the fork server is gone
+        # What multiprocessing gives when the fork server is gone.
+        (255, None, 255, "ended with exit code 255 and left no"),
     ],
 )
 def test_what_the_launcher_says_without_a_report(

@@ -4,11 +4,13 @@ import hashlib
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from counterpoint.data.text_backend import hidden_name, special_ids, text_backend, unknown_id
 from counterpoint.errors import DataError
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
@@ -61,12 +63,43 @@ class Tokenizer:
         return [] if self.bos is None else [self.bos]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; no special token is added."""
-        return list(self.backend.encode(text, add_special_tokens=False).ids)
+        """Ids of a text, none of them a special token, whatever it spells; raises DataError for a lone surrogate."""
+        check_text(text)
+        ids = list(self._text_backend.encode(text, add_special_tokens=False).ids)
+        if not self._never.isdisjoint(ids):
+            raise DataError("the text holds the code points U+FDD0 and U+FDD1 around the number of a special token.")
+        return ids
+
+    @property
+    def hidden_names(self) -> list[str]:
+        """What special tokens are called where text is encoded."""
+        return [hidden_name(number) for number in sorted(self._special)]
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        return special_ids(self.backend, {number for number in (self.bos, self.eos, self.pad) if number is not None})
+
+    @cached_property
+    def _never(self) -> frozenset[int]:
+        return self._special - {unknown_id(self.backend)}
+
+    @cached_property
+    def _text_backend(self) -> Backend:
+        return text_backend(self.backend, self._special)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; special tokens are left out."""
         return self.backend.decode(list(ids), skip_special_tokens=True)
+
+
+def check_text(text: str) -> None:
+    """Raise DataError for text that is none: half of a surrogate pair alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the text holds a lone surrogate {text[error.start]!r}, expected whole characters; correct its encoding."
+        ) from None
 
 
 def copy_tokenizer(given: Path, path: Path) -> Tokenizer:

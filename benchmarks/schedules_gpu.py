@@ -52,7 +52,8 @@ def config_of(setting: dict[str, Any], device: str, microbatches: int, small: bo
     image = 32 if not small else 8
     vision = {
         "kind": "vit", "layers": 14, "hidden": 1280 // scale, "heads": 16 // min(scale, 4), "ffn": 5120 // scale,
-        "patch": 16, "positions": image, "merge": 2, "projector": {"kind": "mlp", "hidden": 2048 // scale},
+        "patch": 16, "image": {"max_patches": image * image}, "positions": image, "merge": 2,
+        "projector": {"kind": "mlp", "hidden": 2048 // scale},
     }  # fmt: skip
     language = {
         "kind": "decoder", "pattern": "*-" * 16, "hidden": 2048 // scale, "heads": 16 // min(scale, 4), "kv_heads": 4,
@@ -78,10 +79,7 @@ def config_of(setting: dict[str, Any], device: str, microbatches: int, small: bo
         },
         "edges": [{"source": "vision", "target": "language"}],
         "schedule": {"microbatches": microbatches, **{k: v for k, v in setting.items() if k != "chunks"}},
-        "data": {
-            "train": [{"synthetic": synthetic}], "sequence_tokens": tokens,
-            "image": {"size": None, "max_patches": image * image},
-        },
+        "data": {"train": [{"synthetic": synthetic}], "sequence_tokens": tokens},
         "training": {"steps": 100, "global_batch_samples": microbatches, "precision": precision},
     })  # fmt: skip
 

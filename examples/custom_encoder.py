@@ -52,6 +52,7 @@ CONFIG = {
         "vision": {
             "model": {
                 "kind": "custom", "name": "conv_net", "hidden": 64, "patch": 8, "merge": 2, "options": {"depth": 2},
+                "image": {"max_patches": 64},
                 "projector": {"kind": "mlp", "hidden": 64},
             },
             "layout": {"ranks": [0, 1], "dp_shard": 2},
@@ -80,7 +81,6 @@ CONFIG = {
             }
         ],
         "sequence_tokens": 96,
-        "image": {"size": None, "max_patches": 64},
     },
     "training": {"steps": 20, "global_batch_samples": 8},
     "checkpoint": {"resume": "none"},

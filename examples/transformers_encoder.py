@@ -48,6 +48,7 @@ CONFIG = {
         "vision": {
             "model": {
                 "kind": "custom", "name": "siglip", "hidden": 48, "patch": 8, "merge": 2, "layers": 2,
+                "image": {"max_patches": 64},
                 "options": {
                     "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
                     "image_size": 48, "patch_size": 8,
@@ -78,7 +79,6 @@ CONFIG = {
             }
         ],
         "sequence_tokens": 96,
-        "image": {"size": None, "max_patches": 64},
     },
     "training": {"steps": 20, "global_batch_samples": 8},
     "checkpoint": {"resume": "none"},

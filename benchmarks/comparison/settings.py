@@ -172,6 +172,7 @@ def config_of(setting: Setting, workload: Workload, world: int, overrides: Seque
                 "model": {
                     "kind": "vit", "layers": W.vis_layers, "hidden": W.vis_dim, "heads": W.vis_heads,
                     "ffn": W.vis_ffn, "norm_eps": 1.0e-5, "activation": "gelu_tanh", "patch": PATCH, "positions": 0,
+                    "image": {"max_patches": workload.patches},
                     "merge": round(workload.merge**0.5),
                     "projector": {"kind": "mlp", "hidden": W.proj_hidden, "activation": "gelu_tanh"},
                 },
@@ -198,7 +199,6 @@ def config_of(setting: Setting, workload: Workload, world: int, overrides: Seque
                 "image_width": {**constant, "value": workload.side},
             }}],
             "sequence_tokens": W.seq, "packing": False,
-            "image": {"size": None, "max_patches": workload.patches},
         },
         "training": {
             "steps": 1000000, "global_batch_samples": cut.samples, "clip_norm": 1.0,

@@ -107,6 +107,7 @@ def _config(device: torch.device, *, compile: bool, packing: bool, compute: str,
     heads = width // dim
     vision = {
         "kind": "vit", "layers": 2, "hidden": width, "heads": heads, "ffn": 2 * width, "patch": 4, "positions": 5,
+        "image": {"max_patches": 64 if is_small else 1024},
         "merge": 2, "projector": {"kind": "mlp", "hidden": width},
     }  # fmt: skip
     language = {
@@ -135,7 +136,6 @@ def _config(device: torch.device, *, compile: bool, packing: bool, compute: str,
                 "train": [{"synthetic": synthetic}],
                 "packing": packing,
                 "sequence_tokens": 96 if is_small else 4096,
-                "image": {"size": None, "max_patches": 64 if is_small else 1024},
             },
             "training": {"steps": 10, "global_batch_samples": 8, "compile": compile, "precision": precision},
         }

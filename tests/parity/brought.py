@@ -134,7 +134,10 @@ TENSOR_LAYOUTS: dict[str, dict[str, Any]] = {
 
 def brought_base(name: str, sparse: bool = False) -> Config:
     """tiny.yaml with a registered encoder, in float64."""
-    model = {"kind": "custom", "name": name, "hidden": 24, "patch": PATCH, "options": {"width": 24}} | MODELS[name]
+    model = {
+        "kind": "custom", "name": name, "hidden": 24, "patch": PATCH, "options": {"width": 24},
+        "image": {"max_patches": 16}, **MODELS[name],
+    }  # fmt: skip
     overrides: dict[str, Any] = {"modules.vision.model": model}
     if sparse:
         overrides["data.train"] = [{"synthetic": {"documents": 64} | SPARSE}]

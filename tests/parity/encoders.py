@@ -8,7 +8,7 @@ from counterpoint.config.schema import Config
 from counterpoint.verify.command import as_verified
 from tests.parity.layouts import TINY, override, pair, ranks
 
-SHAPE = {"kind": "vit", "layers": 4, "hidden": 24, "heads": 12, "ffn": 24, "patch": 4}
+SHAPE = {"kind": "vit", "layers": 4, "hidden": 24, "heads": 12, "ffn": 24, "patch": 4, "image": {"max_patches": 16}}
 """What all of them have; towers that turn heads by rows and columns have fewer and wider ones."""
 
 ROTARY = {"heads": 6, "rotary_theta": 100.0}

@@ -167,7 +167,7 @@ def language_only(layout: Mapping[str, Any], world: int, **more: Any) -> Config:
     """A config with one module."""
     data = load_config(TINY).resolved()
     del data["modules"]["vision"]
-    data["edges"], data["data"]["image"] = [], None
+    data["edges"] = []
     data["data"]["train"][0]["synthetic"] |= {"images_per_document": {"kind": "constant", "value": 0}}
     overrides = {"world.size": world, "modules.language.layout": dict(layout)}
     overrides["modules.language.model.tied"] = layout.get("pp", 1) == 1

@@ -21,8 +21,6 @@ _PRECISIONS = (
 )
 """Dtypes of parameters, compute and reduction that go together."""
 
-_FRAMES_A_SECOND = 100
-
 _LARGEST_SEED = 2**64 - 1
 """A document's random streams are keyed with 64 bits of it."""
 
@@ -56,23 +54,6 @@ def check_files(config: Config) -> None:
 def _data_problems(config: Config) -> Iterator[Problem]:
     data = config.data
     encoders = {name: m.model for name, m in config.modules.items() if isinstance(m.model, ImageEncoderConfig)}
-    if data.image is not None and not encoders:
-        yield Problem(
-            "data.image",
-            "settings for images",
-            "none, because no module reads images",
-            "add a vision module or remove it",
-        )
-    if data.image is None and encoders:
-        yield Problem(
-            "data.image",
-            "nothing",
-            f"settings for the images of the module {', '.join(encoders)}",
-            "add it like {size: 224, max_patches: 256}",
-        )
-    for name, model in encoders.items():
-        yield from _image_problems(config, name, model)
-    yield from _audio_problems(config)
     uses_tokenizer = [
         name
         for name, m in config.modules.items()
@@ -93,49 +74,6 @@ def _data_problems(config: Config) -> Iterator[Problem]:
     for name, count in Counter(evaluation_names(data.evaluation)).items():
         if count > 1:
             yield Problem("data.evaluation", f"{name} {count} times", "every set once", "keep one of them")
-
-
-def _image_problems(config: Config, name: str, model: ImageEncoderConfig) -> Iterator[Problem]:
-    image = config.data.image
-    if image is None:
-        return
-    side = model.patch * model.merge
-    if image.size is not None and image.size < side:
-        yield Problem(
-            "data.image.size",
-            f"{image.size} pixels",
-            f"at least {side}, the patch x merge of modules.{name}.model",
-            "raise it or take a smaller patch",
-        )
-    if image.max_patches < model.merge**2:
-        yield Problem(
-            "data.image.max_patches",
-            f"{image.max_patches}",
-            f"at least {model.merge**2}, one merged group of modules.{name}.model",
-            "raise it or lower merge",
-        )
-
-
-def _audio_problems(config: Config) -> Iterator[Problem]:
-    clips = {name: m.model for name, m in config.modules.items() if isinstance(m.model, ClipEncoderConfig)}
-    audio = config.data.audio
-    if audio is None:
-        return
-    if not clips:
-        expected = "none, because no module reads clips"
-        yield Problem("data.audio", "settings for clips", expected, "add an audio module or remove it")
-    for name, model in clips.items():
-        most = model.positions // model.stack * model.stack
-        if audio.seconds is None:
-            continue
-        rows = -(-audio.seconds * _FRAMES_A_SECOND // model.stride)
-        if rows > most:
-            yield Problem(
-                "data.audio.seconds",
-                f"{audio.seconds}, {rows} rows",
-                f"at most {most} rows, the positions of modules.{name}.model in whole stacks",
-                "lower it or raise positions",
-            )
 
 
 def _synthetic_problems(

@@ -118,24 +118,6 @@ def _place(number: int, entry: PreparedEntry | SyntheticEntry) -> str:
     return f"{entry.path}:{entry.split}" if isinstance(entry, PreparedEntry) else f"synthetic:{number}"
 
 
-class ImageConfig(Section):
-    """How an image, or an item of a video, becomes patches: its longer side in pixels (null: as it is) and their
-    largest number."""
-
-    size: Count | None = None
-    max_patches: Count
-
-
-class AudioConfig(Section):
-    """How a clip becomes frames: cut or filled up with silence to `seconds`, or as long as it is (null).
-
-    The silence is part of the clip: a conformer normalises its bands together with it, where Parakeet was trained on
-    clips of their own length.
-    """
-
-    seconds: Count | None = None
-
-
 class DataConfig(Section):
     """Sources and batching; `sequence_tokens` is the budget of a sequence, `tokenizer` a tokenizer.json.
 
@@ -147,7 +129,5 @@ class DataConfig(Section):
     tokenizer: Text | None = None
     sequence_tokens: Count
     packing: bool = False
-    image: ImageConfig | None = None
-    audio: AudioConfig | None = None
     balance: Literal["none", "sample", "cost"] = "cost"
     workers: Count = 1

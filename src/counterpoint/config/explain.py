@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from counterpoint.config.keys import Place, known_keys, locate
+from counterpoint.config.items import ImageConfig
+from counterpoint.config.keys import Place, known_keys, locate, sections_in
 from counterpoint.config.megatron import megatron_hint
 from counterpoint.config.problem import Problem, nearest, show
 from counterpoint.config.section import Section
@@ -15,12 +16,12 @@ _EXPECTED = {
     "dict_type": "a mapping of names to sections",
     "finite_number": "a finite number",
     "float_type": "a number",
-    "greater_than": "more than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:.12g}",
+    "greater_than_equal": "at least {ge:.12g}",
     "int_type": "an integer",
     "invalid_key": "text as a key",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "at most {le:g}",
+    "less_than": "less than {lt:.12g}",
+    "less_than_equal": "at most {le:.12g}",
     "literal_error": "{expected}",
     "model_attributes_type": "a section of keys",
     "model_type": "a section of keys",
@@ -32,6 +33,12 @@ _EXPECTED = {
     "union_tag_invalid": "one of {expected_tags}",
 }
 """What was expected, by pydantic's error type, filled from the error's context."""
+
+_MOVED = {
+    "data.image": ("the section image of each module that takes images", "move it to modules.*.model.image"),
+    "data.audio": ("the section audio of each module that takes clips", "move it to modules.*.model.audio"),
+}
+"""What stands in the place of keys of earlier versions, and what to do."""
 
 _KEY = "[key]"
 """Ends the location of an error about a name rather than about what it names."""
@@ -54,7 +61,12 @@ def _problem(errors: Sequence[ErrorDetails], place: Place) -> Problem:
     path = place.path or "the config"
     match first["type"]:
         case "extra_forbidden":
-            return _unknown_key(place)
+            return (
+                _unknown_key(place) if path not in _MOVED else Problem(path, "a key of earlier versions", *_MOVED[path])
+            )
+        case "missing" if place.field is not None and sections_in(place.field.annotation) == (ImageConfig,):
+            what = "how the module's images become patches"
+            return Problem(path, "nothing", what, "add it like {size: 224, max_patches: 256}")
         case "missing":
             what = "entry to the list" if place.name.isdigit() else f"key {place.name} to its section"
             return Problem(path, "nothing", "a value, because it has no default", f"add the {what}")

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from counterpoint.config.checks import config_problems
+from counterpoint.config.earlier import as_of_today
 from counterpoint.config.explain import explain
 from counterpoint.config.overrides import apply_overrides
 from counterpoint.config.problem import Problem, show
@@ -33,6 +34,11 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         raise _error(origin, explain(error)) from None
     _refuse(origin, config_problems(config))
     return config
+
+
+def load_run_config(path: str | Path) -> Config:
+    """The config that a run wrote, of this version or an earlier one; raises ConfigError."""
+    return load_config(as_of_today(_read(Path(path))))
 
 
 def dump_config(config: Config) -> str:

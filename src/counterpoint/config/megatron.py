@@ -86,7 +86,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         ("--dynamic-resolution",),
-        ("data.image.max_patches", "data.image.size"),
+        ("modules.vision.model.image.max_patches", "modules.vision.model.image.size"),
         "native resolution is the rule",
     ),
     Row(("--pixel-shuffle",), ("modules.vision.model.merge",), "merge x merge patches become one row"),

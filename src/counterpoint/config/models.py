@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from counterpoint.config.items import AudioConfig, ImageConfig
 from counterpoint.config.section import Count, Index, NonNegative, Positive, Section, Text, matching
 
 LayerPattern = Annotated[str, matching(r"[*\-ME]+", "a letter of *, -, M and E for each layer")]
@@ -83,14 +84,15 @@ class TowerConfig(ProjectedConfig):
 class VitConfig(TowerConfig):
     """A vision transformer and its projector.
 
-    `patch` is in pixels, of `frames` pictures: consecutive ones of a video, or one image in each; `positions` is the
-    side of the learned position grid (0: none), which `fit` interpolates to each image; `rotary_theta` turns heads by a
-    patch's row and column. `prefix` learned rows (class and register tokens) go before each image and end with the last
-    layer. `merge` x `merge` patches become one row of the target. Layers look into windows of `window` x `window`
-    patches but for `full_layers`.
+    `image` says how pictures become patches. `patch` is in pixels, of `frames` pictures: consecutive ones of a
+    video, or one image in each; `positions` is the side of the learned position grid (0: none), which `fit`
+    interpolates to each image; `rotary_theta` turns heads by a patch's row and column. `prefix` learned rows (class
+    and register tokens) go before each image and end with the last layer. `merge` x `merge` patches become one row
+    of the target. Layers look into windows of `window` x `window` patches but for `full_layers`.
     """
 
     kind: Literal["vit"]
+    image: ImageConfig
     patch: Count
     frames: Count = 1
     patch_bias: bool = True
@@ -113,6 +115,7 @@ class WhisperConfig(TowerConfig):
     """
 
     kind: Literal["whisper"]
+    audio: AudioConfig = AudioConfig()
     norm_eps: Positive = 1e-5
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"] = "gelu"
     mels: Count = 80
@@ -135,6 +138,7 @@ class ConformerConfig(ProjectedConfig):
     """
 
     kind: Literal["conformer"]
+    audio: AudioConfig = AudioConfig()
     norm_eps: Positive = 1e-5
     mels: Count = 80
     positions: Count = 5000
@@ -166,6 +170,7 @@ class CustomConfig(Section):
     name: Text
     hidden: Count
     layers: Index = 0
+    image: ImageConfig
     patch: Count
     merge: Count = 1
     options: dict[str, Any] = Field(default_factory=dict)

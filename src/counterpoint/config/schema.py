@@ -5,18 +5,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from counterpoint.config.data import (
-    AudioConfig,
     ConstantConfig,
     DataConfig,
     DataEntry,
     Distribution,
-    ImageConfig,
     LognormalConfig,
     PreparedEntry,
     SyntheticConfig,
     SyntheticEntry,
     UniformConfig,
 )
+from counterpoint.config.items import AudioConfig, ImageConfig
 from counterpoint.config.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.config.models import (
     AdapterConfig,

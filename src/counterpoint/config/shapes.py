@@ -10,6 +10,7 @@ from counterpoint.config.models import (
     DecoderConfig,
     EncoderConfig,
     FeaturesConfig,
+    ImageEncoderConfig,
     LayeredConfig,
     MlpProjectorConfig,
     ModelConfig,
@@ -27,6 +28,8 @@ def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     where = f"modules.{name}"
     if isinstance(module.model, EncoderConfig):
         yield from _projector_problems(f"{where}.model", module.model)
+    if isinstance(module.model, ImageEncoderConfig):
+        yield from _image_problems(f"{where}.model", module.model)
     if isinstance(module.model, CustomConfig):
         yield from custom_problems(where, module.model, module.layout)
         yield from _expert_problems(where, module)
@@ -67,6 +70,30 @@ MOST_MELS: Mapping[type[ClipEncoderConfig], int] = {WhisperConfig: 149, Conforme
 """Bands up to which each has a frequency of the transforms that frames are made by, of 400 and of 512 samples."""
 
 
+_FRAMES_A_SECOND = 100
+
+
+def _image_problems(where: str, model: ImageEncoderConfig) -> Iterator[Problem]:
+    image, side = model.image, model.patch * model.merge
+    if image.size is not None and image.size < side:
+        expected = f"at least {side}, the patch x merge of {where}"
+        yield Problem(f"{where}.image.size", f"{image.size} pixels", expected, "raise it or take a smaller patch")
+    if image.max_patches < model.merge**2:
+        expected = f"at least {model.merge**2}, one merged group of {where}"
+        yield Problem(f"{where}.image.max_patches", f"{image.max_patches}", expected, "raise it or lower merge")
+
+
+def _clip_problems(where: str, model: ClipEncoderConfig) -> Iterator[Problem]:
+    yield from _mel_problems(where, model)
+    seconds = model.audio.seconds
+    if not isinstance(seconds, int):
+        return
+    rows, most = -(-seconds * _FRAMES_A_SECOND // model.stride), model.positions // model.stack * model.stack
+    if rows > most:
+        expected = f"at most {most} rows, the positions of {where} in whole stacks"
+        yield Problem(f"{where}.audio.seconds", f"{seconds}, {rows} rows", expected, "lower it or raise positions")
+
+
 def _mel_problems(where: str, model: ClipEncoderConfig) -> Iterator[Problem]:
     most = MOST_MELS[type(model)]
     if model.mels > most:
@@ -98,7 +125,7 @@ def _head_problems(where: str, model: LayeredConfig | DecoderConfig) -> Iterator
 
 
 def _whisper_problems(where: str, model: WhisperConfig) -> Iterator[Problem]:
-    yield from _mel_problems(where, model)
+    yield from _clip_problems(where, model)
     if model.hidden % 2:
         expected = "an even width, because half of a position are sines and half cosines"
         yield Problem(f"{where}.hidden", f"{model.hidden}", expected, "change it")
@@ -186,7 +213,7 @@ def _rope_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
 
 
 def _conformer_problems(where: str, model: ConformerConfig) -> Iterator[Problem]:
-    yield from _mel_problems(where, model)
+    yield from _clip_problems(where, model)
     if model.hidden % 2:
         expected = "an even width, because a distance is sines and cosines in turn"
         yield Problem(f"{where}.hidden", f"{model.hidden}", expected, "change it")

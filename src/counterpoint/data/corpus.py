@@ -26,11 +26,11 @@ from counterpoint.data.clips import ClipSettings
 from counterpoint.data.features import FeatureSettings
 from counterpoint.data.images import ItemSettings
 from counterpoint.data.order import Exclusion, Order, SequentialOrder
+from counterpoint.data.settled import scaling_of, seconds_of
 from counterpoint.data.source import Source
 from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, Uniform
 from counterpoint.data.takers import Settings, Taker
 from counterpoint.data.tokenizer import Tokenizer
-from counterpoint.errors import ConfigError
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.samples import Pack
 from counterpoint.plan.sizes import AudioSizes, ConformerSizes
@@ -95,7 +95,7 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int) -> Corp
 
 
 def item_settings(config: Config) -> Settings:
-    """How items become rows in each module that takes some; raises ConfigError if data.image is left out."""
+    """How items become rows in each module that takes some."""
     models = {name: module.model for name, module in config.modules.items()}
     return {name: _taker(config, name, m) for name, m in models.items() if isinstance(m, ItemEncoderConfig)}
 
@@ -105,7 +105,6 @@ def _taker(config: Config, name: str, model: ItemEncoderConfig) -> Taker:
     if isinstance(model, ClipEncoderConfig):
         sizes = sizes_of(config, name, vocab=None)
         assert isinstance(sizes, AudioSizes), "clips enter an encoder of clips"
-        seconds = None if config.data.audio is None else config.data.audio.seconds
         return ClipSettings(
             name,
             sizes.mels,
@@ -113,18 +112,23 @@ def _taker(config: Config, name: str, model: ItemEncoderConfig) -> Taker:
             sizes.stride,
             sizes.stack,
             sizes.positions,
-            seconds=seconds,
+            seconds=seconds_of(model.audio),
             mark=mark,
             normalised=isinstance(sizes, ConformerSizes),
         )
     if isinstance(model, FeaturesConfig):
         return FeatureSettings(name, model.width, mark=mark)
-    image = config.data.image
-    if image is None:
-        raise ConfigError(
-            f"data.image: left out although module {name} takes images, expected size and max_patches; add the section"
-        )
-    return ItemSettings(name, model.patch, model.merge, image.size, image.max_patches, mark=mark, frames=model.frames)
+    image = model.image
+    return ItemSettings(
+        name,
+        model.patch,
+        model.merge,
+        image.size,
+        image.max_patches,
+        mark=mark,
+        frames=model.frames,
+        scaling=scaling_of(image),
+    )
 
 
 def _dataset(entry: DataEntry) -> PreparedSplit | SyntheticRecipe:

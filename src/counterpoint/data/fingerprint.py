@@ -7,13 +7,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from counterpoint.config.schema import Config, DataEntry, PreparedEntry
+from counterpoint.config.items import DEFAULT_SCALING, Scaling
+from counterpoint.config.schema import (
+    ClipEncoderConfig,
+    Config,
+    DataEntry,
+    ImageEncoderConfig,
+    ModelConfig,
+    PreparedEntry,
+)
 from counterpoint.data.index import Manifest, file_digest
+from counterpoint.data.settled import scaling_of, seconds_of
 
 Scalar = str | int | float | bool | None
 Fingerprint = dict[str, Scalar]
 """Values by config key, as JSON holds them."""
 
+_SHARED = frozenset({"data.image.size", "data.image.max_patches", "data.audio.seconds"})
+"""Keys of earlier versions."""
+
+_OWN = "own"
 _DIGITS = 16
 
 
@@ -27,20 +40,54 @@ def data_fingerprint(config: Config) -> Fingerprint:
         "training.global_batch_samples": config.training.global_batch_samples,
         "data.sequence_tokens": data.sequence_tokens,
         "data.packing": data.packing,
-        "data.image.size": None if data.image is None else data.image.size,
-        "data.image.max_patches": None if data.image is None else data.image.max_patches,
-        "data.audio.seconds": None if data.audio is None else data.audio.seconds,
         "data.tokenizer": None if data.tokenizer is None else _shortened(file_digest(Path(data.tokenizer))),
     }
+    for name, module in config.modules.items():
+        values |= _items(f"modules.{name}.model", module.model)
     for number, entry in enumerate(data.train):
         values |= _flat(f"data.train.{number}", _content(entry))
     return values
+
+
+def fingerprint_of_today(before: Fingerprint, now: Fingerprint) -> Fingerprint:
+    """A fingerprint of this version or an earlier one in the keys of `now`.
+
+    Earlier ones held what all modules shared, scaled pixels as the defaults do, and knew no limit.
+    """
+    if not _SHARED & before.keys():
+        return before
+    shared: dict[str, Fingerprint] = {
+        "image": {key: before.get(f"data.image.{key}") for key in ("size", "max_patches")}
+        | _scaling_values(DEFAULT_SCALING),
+        "audio": {"seconds": before.get("data.audio.seconds") or _OWN},
+    }
+    found = {key: value for key, value in before.items() if key not in _SHARED}
+    for key, value in now.items():
+        section, _dot, leaf = key.rpartition(".model.")[2].partition(".")
+        if key.startswith("modules.") and section in shared:
+            found[key] = shared[section].get(leaf, value)
+    return found
 
 
 def first_difference(before: Fingerprint, now: Fingerprint) -> str | None:
     """The first key whose values differ, in the order of `now`; None if there is none."""
     keys = [*now, *(key for key in before if key not in now)]
     return next((key for key in keys if key not in before or key not in now or before[key] != now[key]), None)
+
+
+def _items(path: str, model: ModelConfig) -> Fingerprint:
+    """What makes a module's input of files."""
+    if isinstance(model, ClipEncoderConfig):
+        return {f"{path}.audio.seconds": seconds_of(model.audio) or _OWN}
+    if not isinstance(model, ImageEncoderConfig):
+        return {}
+    image = model.image
+    values = {"size": image.size, "max_patches": image.max_patches, "max_pixels": image.max_pixels}
+    return {f"{path}.image.{key}": value for key, value in (values | _scaling_values(scaling_of(image))).items()}
+
+
+def _scaling_values(scaling: Scaling) -> Fingerprint:
+    return {key: value if isinstance(value, str) else str(list(value)) for key, value in scaling._asdict().items()}
 
 
 def _content(entry: DataEntry) -> dict[str, Any]:

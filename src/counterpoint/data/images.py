@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from counterpoint.config.items import DEFAULT_SCALING, Scaling
 from counterpoint.data.payload import IMAGE, Extent, Floats, Ints, Kind, PatchPayload, Placed, check_rows
 from counterpoint.errors import DataError
 
@@ -37,9 +38,9 @@ class ItemSettings:
     """How images enter a module: `merge` x `merge` patches leave as one row.
 
     `size` is the longer side in pixels after scaling, None for the image's own; `mark` stood for an image in the
-    text that was prepared. Where a patch has several `frames` an image is shown in each, and as many pictures of a
-    video make one item. Raises DataError if a setting is not positive, `channels` is not 1 or 3, or `max_patches` holds
-    no merge group.
+    text that was prepared; `scaling` says how pixels become numbers. Where a patch has several `frames` an image is
+    shown in each, and as many pictures of a video make one item. Raises DataError if a setting is not positive,
+    `channels` is not 1 or 3, or `max_patches` holds no merge group.
     """
 
     module: str
@@ -50,6 +51,7 @@ class ItemSettings:
     channels: int = 3
     mark: str = "<image>"
     frames: int = 1
+    scaling: Scaling = DEFAULT_SCALING
 
     def __post_init__(self) -> None:
         size = 1 if self.size is None else self.size
@@ -61,7 +63,8 @@ class ItemSettings:
         if self.max_patches < self.merge**2:
             raise DataError(
                 f"image settings of module '{self.module}': max_patches {self.max_patches} is smaller than "
-                f"one group of merge x merge = {self.merge**2} patches; raise data.image.max_patches."
+                f"one group of merge x merge = {self.merge**2} patches; raise "
+                f"modules.{self.module}.model.image.max_patches."
             )
 
     @property
@@ -146,7 +149,7 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def read_patches(pictures: Sequence[bytes], height: int, width: int, settings: ItemSettings) -> PatchPayload:
-    """Decode PNG or JPEG bytes into patch rows, values in [-1, 1], transparency on white.
+    """Decode PNG or JPEG bytes into patch rows, transparency on white.
 
     The last of the pictures, of which there are at most `frames`, is shown in the frames that are left. Raises
     DataError if bytes cannot be decoded or a picture is not `height` x `width` pixels as indexed.
@@ -170,9 +173,11 @@ def _read_pixels(data: bytes, height: int, width: int, settings: ItemSettings) -
             "the dataset again."
         )
     rows, columns = settings.grid(height, width)
-    scaled = image.resize((columns * settings.patch, rows * settings.patch), Image.Resampling.BICUBIC)
-    pixels = np.asarray(scaled, dtype=np.float32).reshape(scaled.height, scaled.width, settings.channels)
-    return ((pixels / 255 - 0.5) / 0.5).astype(np.float32, copy=False)
+    size = (columns * settings.patch, rows * settings.patch)
+    scaled = image.resize(size, Image.Resampling[settings.scaling.resampling.upper()])
+    pixels = np.asarray(scaled, dtype=np.float32).reshape(*scaled.size[::-1], settings.channels)
+    mean, std = (np.array(one[: settings.channels], dtype=np.float32) for one in settings.scaling[1:])
+    return np.asarray((pixels / 255 - mean) / std, dtype=np.float32)
 
 
 def cut_patches(pixels: Floats, patch: int, merge: int) -> Floats:

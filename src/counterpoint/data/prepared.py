@@ -68,7 +68,7 @@ class PreparedSource:
             raise DataError(
                 f"dataset {path}, split '{split}': none of its {len(rows)} samples fits into "
                 f"{sequence_tokens} rows; raise data.sequence_tokens, or take fewer rows of an item: "
-                "lower data.image.max_patches or raise a stack."
+                "lower modules.*.model.image.max_patches or raise a stack."
             )
 
     def __len__(self) -> int:

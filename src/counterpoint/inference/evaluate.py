@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from counterpoint.config.load import load_config
+from counterpoint.config.load import load_run_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import EvaluationSplit, item_settings, open_corpus, open_tokenizer
 from counterpoint.data.images import ItemSettings, image_size
@@ -78,7 +78,7 @@ class TrainedRun:
         config_file = folder / "config.yaml"
         if not config_file.is_file():
             raise CheckpointError(f"{folder}: no config.yaml, expected a run folder; give the run.dir of a training")
-        config = load_config(config_file)
+        config = load_run_config(config_file)
         steps = list_checkpoints(folder)
         if not steps or (step is not None and step not in steps):
             wanted = "checkpoint" if step is None else f"checkpoint of step {step}"

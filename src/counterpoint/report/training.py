@@ -3,7 +3,7 @@
 from pathlib import Path
 from statistics import median
 
-from counterpoint.config.load import dump_config, load_config
+from counterpoint.config.load import dump_config, load_run_config
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, CounterpointError
 from counterpoint.plan.build import build_plan
@@ -36,7 +36,7 @@ def write_report(run_folder: Path) -> Path:
     config_file = run_folder / "config.yaml"
     if not config_file.is_file():
         raise CheckpointError(f"{run_folder}: no config.yaml, expected a run folder; give the run.dir of a training")
-    text = report_html(run_folder, load_config(config_file))
+    text = report_html(run_folder, load_run_config(config_file))
     target = run_folder / REPORT_FILE
     try:
         target.write_text(text, encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from counterpoint.check.grid import format_programs
-from counterpoint.config.load import dump_config, load_config
+from counterpoint.config.load import dump_config, load_run_config
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, ConfigError, DataError
 from counterpoint.plan.plan import Plan
@@ -79,7 +79,7 @@ def _placement_text(plan: Plan) -> str:
 
 def _check_models(config: Config, folder: Path) -> None:
     try:
-        before = load_config(folder / CONFIG_FILE)
+        before = load_run_config(folder / CONFIG_FILE)
     except ConfigError:
         return
     old, new = model_keys(before), model_keys(config)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from counterpoint.config.load import load_config
+from counterpoint.config.load import load_run_config
 from counterpoint.config.models import DecoderConfig, ModelConfig
 from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError
@@ -28,7 +28,7 @@ def first_other_key(run: Path, module: str, model: ModelConfig, left_out: Collec
     Sections of the model named in `left_out` may differ.
     """
     try:
-        before = load_config(run / CONFIG_FILE).modules
+        before = load_run_config(run / CONFIG_FILE).modules
     except ConfigError:
         return None
     if module not in before:
@@ -41,7 +41,7 @@ def first_other_key(run: Path, module: str, model: ModelConfig, left_out: Collec
 
 
 def _keys_of(model: ModelConfig, path: str) -> dict[str, Any]:
-    """All of a model but how its training is steered."""
+    """All of a model but how its training is steered, and what makes its input, which belongs to the data."""
     found = _leaves(model.model_dump(mode="json"), path)
     if isinstance(model, DecoderConfig):
         # Left out or written out, they are the same model.
@@ -50,8 +50,11 @@ def _keys_of(model: ModelConfig, path: str) -> dict[str, Any]:
         if key.endswith(".moe.bias_rate"):
             # A number is a buffer, whatever the number; without one there is none.
             found[key] = value is not None
+    items = tuple(f"{path}.{section}." for section in ("image", "audio"))
     return {
-        key: value for key, value in found.items() if not key.endswith((".moe.balance", ".mamba.chunk", ".mtp.weight"))
+        key: value
+        for key, value in found.items()
+        if not key.endswith((".moe.balance", ".mamba.chunk", ".mtp.weight")) and not key.startswith(items)
     }
 
 

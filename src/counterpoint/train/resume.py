@@ -4,7 +4,7 @@ from pathlib import Path
 
 from counterpoint.config.problem import show
 from counterpoint.config.schema import Config
-from counterpoint.data.fingerprint import Fingerprint, data_fingerprint, first_difference
+from counterpoint.data.fingerprint import Fingerprint, data_fingerprint, fingerprint_of_today, first_difference
 from counterpoint.errors import CheckpointError
 from counterpoint.train.checkpoint import TrainingState, checkpoint_folder, list_checkpoints, read_state
 
@@ -26,13 +26,14 @@ def state_to_resume(config: Config, step: int) -> TrainingState:
             f"{folder}: it does not say which data it was written with, expected the field data in its state; "
             "choose another run.dir, or start anew with checkpoint.resume=none"
         )
-    before: Fingerprint = {"run.seed": state.seed, **state.data}
-    now: Fingerprint = {"run.seed": config.run.seed, **data_fingerprint(config)}
+    data = data_fingerprint(config)
+    before: Fingerprint = {"run.seed": state.seed, **fingerprint_of_today(state.data, data)}
+    now: Fingerprint = {"run.seed": config.run.seed, **data}
     key = first_difference(before, now)
     if key is not None:
         raise CheckpointError(
             f"{folder}: it was written with {key} {_value(before, key)}, got {_value(now, key)}, expected the "
-            f"same, which decides the order of data; {_REMEDY}"
+            f"same, which decides what a run reads; {_REMEDY}"
         )
     return state
 

@@ -117,6 +117,8 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
     clips = [name for name in names if isinstance(base.modules[name].model, ClipEncoderConfig)]
     given = [name for name in names if isinstance(base.modules[name].model, FeaturesConfig)]
     data["data"] = draw_data(generator, images, clips, given)
+    for name in images:
+        data["modules"][name]["model"]["image"] |= {"size": None, "max_patches": 16}
     data["run"]["seed"] = generator.randrange(1000)
     return data
 

@@ -30,7 +30,6 @@ def draw_data(generator: random.Random, images: list[str], clips: list[str], giv
         synthetic |= {
             "images_per_document": counts, "image_height": side, "image_width": side, "without_images": absent,
         }  # fmt: skip
-        data["image"] = {"size": None, "max_patches": 16}
     if clips:
         synthetic |= {
             "audio_per_document": {

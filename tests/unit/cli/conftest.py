@@ -83,7 +83,7 @@ def settings(pictures: Path, tmp_path: Path) -> dict[str, Any]:
         "modules": {
             "vision": {
                 "model": {"kind": "vit", "layers": 3, "hidden": 8, "heads": 2, "ffn": 8, "patch": 4,
-                          "projector": projector},
+                          "image": {"size": 8, "max_patches": 4}, "projector": projector},
                 "layout": {"ranks": [0, 1]},
                 "optimizer": optimizer,
             },
@@ -99,7 +99,6 @@ def settings(pictures: Path, tmp_path: Path) -> dict[str, Any]:
             "evaluation": [{"path": str(pictures), "split": "held_out"}],
             "tokenizer": str(pictures / "tokenizer.json"),
             "sequence_tokens": 32,
-            "image": {"size": 8, "max_patches": 4},
         },
         "training": {"steps": 2, "global_batch_samples": 4},
     }  # fmt: skip

@@ -74,7 +74,7 @@ def test_who_is_where_comes_before_missing_files(counterpoint: Command, config: 
 
 
 def test_a_modality_without_a_module(counterpoint: Command, settings: dict[str, Any], tmp_path: Path) -> None:
-    del settings["modules"]["vision"], settings["edges"], settings["data"]["image"]
+    del settings["modules"]["vision"], settings["edges"]
     settings["world"]["size"] = 2
     settings["modules"]["language"]["layout"]["ranks"] = [0, 1]
     ended = counterpoint("train", write(settings, tmp_path / "language.yaml"))

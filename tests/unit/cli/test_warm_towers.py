@@ -29,6 +29,7 @@ LLAVA: dict[str, Any] = {
 }  # fmt: skip
 TOWER: dict[str, Any] = {
     "kind": "vit", "layers": 3, "hidden": 8, "heads": 2, "ffn": 12, "patch": 4, "positions": 2, "prefix": 1,
+    "image": {"size": 8, "max_patches": 4},
     "embed_norm": True, "patch_bias": False, "norm_eps": 1e-5, "activation": "quick_gelu", "final_norm": False,
     "projector": {"kind": "mlp", "hidden": 8, "activation": "gelu"},
 }  # fmt: skip

@@ -17,10 +17,11 @@ from counterpoint.plan.sizes import WhisperSizes
 
 SPEECH = Path(__file__).parents[2] / "parity" / "speech.yaml"
 SOURCE = "data.train.0.synthetic"
+CLIPS = "modules.audio.model.audio"
 
 
 def test_an_encoder_of_clips_is_read_as_it_is_meant() -> None:
-    config = load_config(SPEECH, ["modules.audio.model.positions=100", "data.audio.seconds=2"])
+    config = load_config(SPEECH, ["modules.audio.model.positions=100", "modules.audio.model.audio.seconds=2"])
     assert marks_of(config) == {"vision": "<image>", "audio": "<audio>"}
     sizes = sizes_of(config, "audio", None)
     assert isinstance(sizes, WhisperSizes)
@@ -43,9 +44,9 @@ def test_an_encoder_of_clips_is_read_as_it_is_meant() -> None:
             "change",
         ),
         ("modules.audio.model.mels=150", "modules.audio.model.mels", "150", "at most 149", "lower it"),
-        ("data.audio={seconds: 1}", "data.audio.seconds", "1, 50 rows", "at most 12 rows", "raise positions"),
-        ("data.audio={seconds: 0}", "data.audio.seconds", "0", "at least 1", "the default, null"),
-        ("data.audio={size: 1}", "data.audio.size", "an unknown key", "one of seconds", "did you mean"),
+        (f"{CLIPS}={{seconds: 1}}", f"{CLIPS}.seconds", "1, 50 rows", "at most 12 rows", "raise positions"),
+        (f"{CLIPS}={{seconds: 0}}", f"{CLIPS}.seconds", "0", 'at least 1 or "own"', "the default, null"),
+        (f"{CLIPS}={{size: 1}}", f"{CLIPS}.size", "an unknown key", "one of seconds", "did you mean"),
         (
             f"{SOURCE}.audio_milliseconds={{kind: constant, value: 0}}",
             f"{SOURCE}.audio_milliseconds",
@@ -100,20 +101,20 @@ def test_norms_that_no_projector_of_a_conformer_has_are_refused() -> None:
 CONFORMER = "{kind: conformer, layers: 3, hidden: 12, heads: 3, ffn: 12, mels: 8, projector: {kind: linear}}"
 
 
-def test_clips_and_their_settings_need_a_module() -> None:
-    data = load_config(SPEECH, ["data.audio={seconds: null}"]).resolved()
+def test_clips_need_a_module() -> None:
+    data = load_config(SPEECH).resolved()
     del data["modules"]["audio"]
     data["edges"] = data["edges"][:1]
     data["modules"]["language"]["layout"]["ranks"], data["world"]["size"] = [1], 2
     with pytest.raises(ConfigError) as caught:
         load_config(data)
     lines = str(caught.value).splitlines()
-    assert any("data.audio: got settings for clips, expected none, because no module reads clips" in x for x in lines)
     assert any(f"{SOURCE}.audio_per_document: got up to 2, expected 0, because no module" in line for line in lines)
 
 
 def test_the_length_of_clips_decides_the_data_of_a_run() -> None:
     lengths = [
-        load_config(SPEECH, ["modules.audio.model.positions=100", *more]) for more in ([], ["data.audio.seconds=2"])
+        load_config(SPEECH, ["modules.audio.model.positions=100", *more])
+        for more in ([], ["modules.audio.model.audio.seconds=2"])
     ]
-    assert first_difference(*map(data_fingerprint, lengths)) == "data.audio.seconds"
+    assert first_difference(*map(data_fingerprint, lengths)) == "modules.audio.model.audio.seconds"

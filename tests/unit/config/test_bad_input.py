@@ -168,9 +168,8 @@ MISFITS = [
     ("edges.0.source=visoin", "edges.0.source", '"visoin"', "one of the modules", "did you mean vision?"),
     ("edges.0.source=audio", "edges.0.source", '"audio"', "one of the modules", "add the module"),
     ("edges.0.target=vision", "edges.0.target", "kind vit", "kind decoder", "turn the edge"),
-    ("data.image=null", "data.image", "nothing", "settings for the images", "add it like"),
-    ("data.image.size=8", "data.image.size", "8 pixels", "at least 12", "raise it"),
-    ("modules.vision.model.merge=7", "data.image.max_patches", "36", "at least 49", "lower merge"),
+    ("modules.vision.model.image.size=8", "modules.vision.model.image.size", "8 pixels", "at least 12", "raise it"),
+    ("modules.vision.model.merge=7", "modules.vision.model.image.max_patches", "36", "at least 49", "lower merge"),
     ("data.tokenizer=null", "data.tokenizer", "nothing", "a file", "give the file"),
     ("schedule.microbatches=65", "schedule.microbatches", "65", "at most", "lower it"),
     (
@@ -384,9 +383,7 @@ def test_misfits_are_listed_together(emoji: dict[str, Any]) -> None:
 def test_a_language_model_alone_reads_no_images(emoji: dict[str, Any]) -> None:
     del emoji["modules"]["vision"]
     emoji["edges"] = []
-    with pytest.raises(ConfigError, match=r"^data.image: got settings for images, expected none"):
-        load_config(emoji)
-    assert list(load_config(emoji, ["data.image=null"]).modules) == ["language"]
+    assert list(load_config(emoji).modules) == ["language"]
 
 
 def test_synthetic_images_need_a_module(emoji: dict[str, Any]) -> None:
@@ -395,7 +392,7 @@ def test_synthetic_images_need_a_module(emoji: dict[str, Any]) -> None:
     tokens, images = "{kind: constant, value: 9}", "{kind: uniform, low: 2, high: 1}"
     source = f"data.train=[{{synthetic: {{documents: 3, text_tokens: {tokens}, images_per_document: {images}}}}}]"
     with pytest.raises(ConfigError) as caught:
-        load_config(emoji, ["data.image=null", source])
+        load_config(emoji, [source])
     paths = [line.split(": ")[0] for line in str(caught.value).splitlines()]
     where = "data.train.0.synthetic.images_per_document"
     assert paths == [f"{where}.low", where]

@@ -27,5 +27,5 @@ def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None
 
 
 def test_a_clip_of_more_rows_than_the_model_takes_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"data\.audio\.seconds: .*2, 25 rows.*at most 13 rows"):
-        override(load_config(SPEECH), {"modules.audio.model": CONFORMER, "data.audio": {"seconds": 2}})
+    with pytest.raises(ConfigError, match=r"modules\.audio\.model\.audio\.seconds: .*2, 25 rows.*at most 13 rows"):
+        override(load_config(SPEECH), {"modules.audio.model": CONFORMER | {"audio": {"seconds": 2}}})

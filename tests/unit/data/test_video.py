@@ -207,7 +207,8 @@ def test_an_encoder_rank_reads_each_item_of_a_video_as_an_image_seen_by_itself(f
         towers,
         [
             f"data.train=[{{path: {folder}, split: train}}]", "modules.vision.model.frames=2",
-            "modules.vision.model.patch=4", "modules.vision.model.merge=2", "data.image={size: null, max_patches: 16}",
+            "modules.vision.model.patch=4", "modules.vision.model.merge=2",
+            "modules.vision.model.image={size: null, max_patches: 16}",
             "training.global_batch_samples=1", "schedule.microbatches=1",
         ],
     )  # fmt: skip

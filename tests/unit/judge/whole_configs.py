@@ -91,8 +91,6 @@ def config_of(whole: Whole, folder: Path, ranks: Mapping[str, int]) -> RunConfig
         synthetic |= {"audio_per_document": {"kind": "uniform", "low": 0, "high": 1}}
         synthetic |= {"audio_milliseconds": {"kind": "uniform", "low": 100, "high": 700}}
     data = {"train": [{"synthetic": synthetic}], "sequence_tokens": 128}
-    if VISION in modules:
-        data["image"] = {"max_patches": 16}
     config = {
         "run": {"dir": str(folder.parent / "run"), "device": "cpu"},
         "world": {"size": 1 + max(ranks.values(), default=0)},
@@ -127,7 +125,7 @@ def model_of(stored: Stored) -> dict[str, Any]:
         del projector["norm_eps"]
     keys["projector"] = projector
     if isinstance(sizes, VitSizes):
-        return {"kind": "vit", **keys, "window": sizes.window or None}
+        return {"kind": "vit", "image": {"max_patches": 16}, **keys, "window": sizes.window or None}
     if isinstance(sizes, ConformerSizes):
         unlike = ("norm", "activation", "qkv_bias", "layer_scale", "final_norm")
         return {"kind": "conformer", **{k: v for k, v in keys.items() if k not in unlike}, "bias": sizes.bias}

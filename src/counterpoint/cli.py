@@ -66,21 +66,26 @@ def _refuse_without(option: str, others: dict[str, int | None]) -> None:
 
 @app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(help="`emoji`, or a folder with LLaVA-style *.jsonl.")],
+    source: Annotated[str, typer.Argument(help="`emoji`, a folder with conversations in *.jsonl, or one such file.")],
     out: Annotated[Path, typer.Argument(help="The folder to create.")],
     tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json; trained on the data unless given.")] = None,
     seed: Annotated[int, typer.Option(help="Chooses what `emoji` holds out.")] = 0,
+    images: Annotated[
+        list[Path] | None, typer.Option(help="A folder that files of records may also lie in; repeatable.")
+    ] = None,
 ) -> None:
     """Index a dataset once: tokens, sizes and positions of images, videos and clips, and where the bytes are."""
     from counterpoint.data.prepare import prepare as build
 
-    summary = build(source, out, tokenizer=tokenizer, seed=seed)
+    summary = build(source, out, tokenizer=tokenizer, seed=seed, images=images or ())
     manifest = summary.manifest
     splits = ", ".join(f"{name} {count}" for name, count in manifest.splits.items())
     state = "prepared" if summary.is_new else "already there"
     _output.print(f"{out}: {state}: {manifest.documents} documents ({splits}), {manifest.images} images, "
                   f"{manifest.videos} videos, {manifest.clips} clips, {manifest.features} features, "
                   f"{manifest.tokens} tokens, vocabulary {summary.vocabulary}")  # fmt: skip
+    for remark in summary.remarks:
+        _output.print(remark, markup=False)
 
 
 @app.command()

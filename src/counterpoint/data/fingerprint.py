@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def _content(entry: DataEntry) -> dict[str, Any]:
     values: dict[str, Any] = entry.model_dump(mode="json")
     if isinstance(entry, PreparedEntry):
         manifest = Manifest.read(Path(entry.path))
-        digest = hashlib.sha256(json.dumps(asdict(manifest), sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(manifest.values(), sort_keys=True).encode()).hexdigest()
         values["path"] = f"{manifest.documents} documents, {_shortened(digest)}"
     return values
 

@@ -2,7 +2,8 @@
 
 index.arrow      a row per document: tokens, loss, split, text, items (kind, position, size, byte ranges)
 payload.bin      the encoded images (those of a video are one item), clips and arrays of features, one behind the other
-index.json       format, version, tokenizer digest, marks, counts, sizes and digests of the two files
+index.json       format, version, how conversations are laid out, tokenizer digest, marks, counts, sizes and digests of
+                 the two files
 tokenizer.json   the tokenizer that made the tokens
 """
 
@@ -20,7 +21,10 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from counterpoint.data.payload import AUDIO, FEATURES, IMAGE, Bools, Extent, Ints, Kind
 from counterpoint.errors import DataError
 
-FORMAT, VERSION = "counterpoint-index", 4
+FORMAT, VERSION = "counterpoint-index", 5
+WITHOUT_CHAT = 4
+"""The version before, whose manifest does not say how conversations are laid out."""
+
 ARROW_NAME, PAYLOAD_NAME, MANIFEST_NAME, TOKENIZER_NAME = (
     "index.arrow",
     "payload.bin",
@@ -96,10 +100,18 @@ class Manifest:
     arrow_sha256: str
     payload_bytes: int
     payload_sha256: str
+    chat: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write index.json into a folder."""
-        (folder / MANIFEST_NAME).write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
+        (folder / MANIFEST_NAME).write_text(json.dumps(self.values(), indent=2, sort_keys=True) + "\n")
+
+    def values(self) -> dict[str, Any]:
+        """What index.json holds; what is digested, so that an index of an older version stays the same dataset."""
+        values = asdict(self)
+        if self.version == WITHOUT_CHAT:
+            del values["chat"]
+        return values
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -115,13 +127,14 @@ class Manifest:
         except (OSError, ValueError) as error:
             raise DataError(f"dataset {folder}: {MANIFEST_NAME} cannot be read ({error}); prepare it again.") from error
         found = (values.get("format"), values.get("version")) if isinstance(values, dict) else (None, None)
-        if found != (FORMAT, VERSION):
+        if found not in ((FORMAT, VERSION), (FORMAT, WITHOUT_CHAT)):
             raise DataError(
                 f"dataset {folder}: {MANIFEST_NAME} says format {found[0]!r}, version {found[1]!r}, expected "
                 f"{FORMAT!r}, version {VERSION}; prepare it again with this version."
             )
-        if values.keys() != set(cls.__slots__):
-            odd = ", ".join(sorted(values.keys() ^ set(cls.__slots__)))
+        expected = set(cls.__slots__) - ({"chat"} if found[1] == WITHOUT_CHAT else set())
+        if values.keys() != expected:
+            odd = ", ".join(sorted(values.keys() ^ expected))
             raise DataError(f"dataset {folder}: {MANIFEST_NAME} lacks or adds the keys {odd}; prepare it again.")
         return cls(**values)
 

@@ -39,12 +39,13 @@ _SIZES: dict[Kind, Callable[[bytes], tuple[int, int]]] = {IMAGE: image_size, FEA
 
 class Encoded(NamedTuple):
     """An item to write: the token that it stands before, its encoded bytes and its kind; a video is an image with the
-    `further` pictures behind the first."""
+    `further` pictures behind the first. `name` is what it is called where it cannot be read."""
 
     position: int
     data: bytes
     kind: Kind = IMAGE
     further: tuple[bytes, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,12 @@ class Record:
 class IndexWriter:
     """Collects records in a folder beside `out`, which `publish` moves there and leaving without it removes.
 
-    The tokenizer must lie at `folder / TOKENIZER_NAME` before `publish`.
+    The tokenizer must lie at `folder / TOKENIZER_NAME` before `publish`; `chat` names how conversations are laid out.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
+        self.chat = "plain"
         self.folder = out.parent / f".{out.name}.partial-{os.getpid()}"
         self._open_files = ExitStack()
         self._batch: list[dict[str, object]] = []
@@ -103,7 +105,14 @@ class IndexWriter:
             )
         if len(record.loss) != len(record.tokens):
             raise DataError(f"{len(record.loss)} loss marks for {len(record.tokens)} tokens; correct the record.")
-        items = [self._add_item(item) for item in record.items]
+        items = []
+        for item in record.items:
+            try:
+                items.append(self._add_item(item))
+            except DataError as error:
+                if not item.name:
+                    raise
+                raise DataError(f"{item.name}: {error}") from error
         row: dict[str, object] = {
             "tokens": record.tokens,
             "loss": record.loss,
@@ -160,6 +169,7 @@ class IndexWriter:
             arrow_sha256=file_digest(arrow),
             payload_bytes=payload.stat().st_size,
             payload_sha256=file_digest(payload),
+            chat=self.chat,
         )
 
     def _add_item(self, item: Encoded) -> dict[str, object]:

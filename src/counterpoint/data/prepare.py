@@ -1,12 +1,16 @@
-"""The command `prepare`: from a named corpus or a folder of conversations to an index."""
+"""The command `prepare`: from a named corpus, or conversations in files, to an index."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from counterpoint.data.chat import TURN_END, ChatFormat, PlainChat
 from counterpoint.data.emoji import prepare_emoji
 from counterpoint.data.index import TOKENIZER_NAME, Manifest
-from counterpoint.data.index_writer import IndexWriter
-from counterpoint.data.llava import read_conversations, without_marks, write_conversations
+from counterpoint.data.index_writer import IndexWriter, Record
+from counterpoint.data.media import Roots, encoded
+from counterpoint.data.record_files import Conversation, RecordFiles
 from counterpoint.data.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 
@@ -17,41 +21,79 @@ DEFAULT_VOCABULARY = 4096
 
 @dataclass(frozen=True, slots=True)
 class PrepareSummary:
-    """What lies at `out` now; `is_new` is False if the same index was there before."""
+    """What lies at `out` now; `is_new` is False if the same index was there before, `remarks` say what was not read."""
 
     out: Path
     manifest: Manifest
     vocabulary: int
     is_new: bool
+    remarks: tuple[str, ...] = ()
 
 
 def prepare(
-    source: str, out: Path, tokenizer: Path | None = None, vocabulary: int = DEFAULT_VOCABULARY, seed: int = 0
+    source: str,
+    out: Path,
+    tokenizer: Path | None = None,
+    vocabulary: int = DEFAULT_VOCABULARY,
+    seed: int = 0,
+    images: Sequence[Path] = (),
 ) -> PrepareSummary:
-    """Build the index of `emoji` or of a folder with LLaVA-style *.jsonl at `out`, all at once or not at all.
+    """Build the index of `emoji`, of a folder with conversations, or of one file of them, all at once or not at all.
 
-    Text is split by `tokenizer`, or by byte-level BPE trained on the split `train` (on all of a folder if it has none):
-    of `vocabulary` ids for a folder. `seed` chooses what `emoji` holds out. Raises DataError for a bad
-    source or record, or if `out` holds something else.
+    Text is split by `tokenizer`, or by byte-level BPE trained on the split `train` (on everything if there is none):
+    of `vocabulary` ids for conversations. `seed` chooses what `emoji` holds out. Files of records lie in the folder of
+    `source` or in those of `images`. Raises DataError for a bad source or record, or if `out` holds something else.
     """
-    if source != EMOJI and not Path(source).is_dir():
-        raise DataError(f"prepare: source '{source}' is no folder; expected '{EMOJI}' or a folder with *.jsonl files.")
+    if source != EMOJI and not Path(source).exists():
+        raise DataError(
+            f"prepare: source '{source}' is no folder and no file; expected '{EMOJI}', a folder with *.jsonl files, or "
+            "one such file."
+        )
+    if source == EMOJI and images:
+        raise DataError(f"--images {images[0]}: means nothing for '{EMOJI}', which has its pictures; leave it out.")
+    remarks: tuple[str, ...] = ()
     with IndexWriter(out) as writer:
         if source == EMOJI:
             prepare_emoji(writer, seed, tokenizer)
         else:
-            folder = Path(source)
-            write_conversations(
-                writer, folder, _tokenizer(folder, tokenizer, vocabulary, writer.folder / TOKENIZER_NAME)
-            )
+            remarks = _prepare_files(writer, Path(source), tokenizer, vocabulary, images)
         manifest, is_new = writer.publish()
-    return PrepareSummary(out, manifest, Tokenizer.load(out / TOKENIZER_NAME).vocabulary, is_new)
+    return PrepareSummary(out, manifest, Tokenizer.load(out / TOKENIZER_NAME).vocabulary, is_new, remarks)
 
 
-def _tokenizer(folder: Path, given: Path | None, vocabulary: int, path: Path) -> Tokenizer:
-    if given is not None:
-        return copy_tokenizer(given, path)
-    conversations = list(read_conversations(folder))
-    training = [c for c in conversations if c.split == TRAIN_SPLIT] or conversations
-    texts = [without_marks(text) for conversation in training for _, text in conversation.turns]
-    return train_tokenizer(texts, vocabulary, path)
+def _prepare_files(
+    writer: IndexWriter, source: Path, given: Path | None, vocabulary: int, images: Sequence[Path]
+) -> tuple[str, ...]:
+    files = RecordFiles.of(source)
+    roots = Roots(source if source.is_dir() else source.parent, tuple(images))
+    path = writer.folder / TOKENIZER_NAME
+    if given is None:
+        split = TRAIN_SPLIT if any(file.stem == TRAIN_SPLIT for file in files.files) else None
+        texts = [message.text for found in files.conversations(roots, split) for message in found.messages]
+        tokenizer = train_tokenizer(texts, vocabulary, path)
+    else:
+        tokenizer = copy_tokenizer(given, path)
+    chat = PlainChat(tokenizer)
+    writer.chat = chat.name
+    unread: Counter[str] = Counter()
+    words: Counter[str] = Counter()
+    for conversation in files.conversations(roots):
+        try:
+            writer.add(make_record(conversation, chat))
+        except DataError as error:
+            raise DataError(f"{conversation.place}: {error}") from error
+        unread.update(conversation.labels)
+        words.update(conversation.words)
+    return (
+        *(f"{file}: not read, since it holds no array of records" for file in files.others),
+        *(f"key '{key}' of {count} records: not read" for key, count in sorted(unread.items())),
+        *(f"{mark}: a plain word in {count} records that have nothing to stand there" for mark, count in words.items()),
+    )
+
+
+def make_record(conversation: Conversation, chat: ChatFormat) -> Record:
+    """A conversation as a document of the index; raises DataError naming a file that cannot be read."""
+    laid = chat.lay(conversation.messages)
+    said = TURN_END.join(message.text.strip() for message in conversation.messages)
+    items = [encoded(position, medium) for position, medium in laid.media]
+    return Record(laid.tokens, laid.loss, conversation.split, said, items)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from data_samples import MakeIndex, MakePicture
 
-from counterpoint.data.index import ARROW_NAME, MANIFEST_NAME, PAYLOAD_NAME, Index, ItemEntry
+from counterpoint.data.index import ARROW_NAME, MANIFEST_NAME, PAYLOAD_NAME, Index, ItemEntry, Manifest
 from counterpoint.data.index_writer import BATCH_DOCUMENTS, Encoded, IndexWriter, Record
 from counterpoint.errors import DataError
 
@@ -78,7 +78,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda f: (f / MANIFEST_NAME).unlink(), "index.json is missing"),
     "half a manifest": (lambda f: (f / MANIFEST_NAME).write_text('{"format": '), "cannot be read"),
     "a list": (lambda f: (f / MANIFEST_NAME).write_text("[]"), "format None, version None, expected"),
-    "another version": (lambda f: _change(f / MANIFEST_NAME, version=3), "version 3, expected .* version 4"),
+    "another version": (lambda f: _change(f / MANIFEST_NAME, version=3), "version 3, expected .* version 5"),
     "an unknown key": (lambda f: _change(f / MANIFEST_NAME, colour=1), "the keys colour"),
     "another count": (lambda f: _change(f / MANIFEST_NAME, documents=3), "2 documents instead of 3"),
     "no arrow file": (lambda f: (f / ARROW_NAME).unlink(), "index.arrow is missing"),
@@ -87,6 +87,20 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no payload": (lambda f: (f / PAYLOAD_NAME).unlink(), "payload.bin is missing"),
     "a longer payload": (lambda f: _lengthen(f / PAYLOAD_NAME), "payload.bin has"),
 }
+
+
+def test_an_index_of_version_4_opens_and_is_the_same_dataset(folder: Path) -> None:
+    """It does not say how conversations are laid out; what is digested of it is what its file says."""
+    new = Manifest.read(folder)
+    values = json.loads((folder / MANIFEST_NAME).read_text())
+    assert values.pop("chat") == "plain"
+    (folder / MANIFEST_NAME).write_text(json.dumps({**values, "version": 4}))
+    old = Index(folder).manifest
+    assert (old.version, old.chat, new.version, new.chat) == (4, None, 5, "plain")
+    assert old.values() == {**values, "version": 4}
+    (folder / MANIFEST_NAME).write_text(json.dumps({**values, "version": 4, "chat": "plain"}))
+    with pytest.raises(DataError, match="lacks or adds the keys chat"):
+        Index(folder)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -156,12 +156,12 @@ GOOD = {"conversations": [_turn("human", "Hi"), _turn("gpt", "Hello")]}
         ("{", "not a JSON object"),
         ([], "a list 'conversations'"),
         ({"conversations": []}, "at least one turn"),
-        ({"conversations": [{"from": "system", "value": "x"}]}, "expected turns of the form"),
+        ({"conversations": [{"from": "narrator", "value": "x"}]}, "expected turns of the form"),
         ({"image": 3, **GOOD}, "expected 'image' to be a file name"),
         ({"image": "a.png", **GOOD}, "0 marks <image> for 1 images"),
-        ({"conversations": [_turn("human", "<image>")]}, "1 marks <image> for 0 images"),
+        ({"image": "a.png", "conversations": [_turn("human", "<image><image>")]}, "2 marks <image> for 1 images"),
         ({"image": "c.png", "conversations": [_turn("human", "<image>")]}, r"c\.png is missing"),
-        ({"image": "broken.png", "conversations": [_turn("human", "<image>")]}, "cannot be read"),
+        ({"image": "broken.png", "conversations": [_turn("human", "<image>")]}, r"broken\.png: .*cannot be read"),
     ],
 )
 def test_a_bad_record_is_refused_by_file_and_line(
@@ -181,7 +181,7 @@ def test_a_file_that_is_not_utf8_is_refused(write_folder: Callable[..., Path], t
 
 
 def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="source 'emojis' is no folder"):
+    with pytest.raises(DataError, match="source 'emojis' is no folder and no file"):
         prepare("emojis", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no \*\.jsonl file"):

@@ -182,7 +182,7 @@ def test_conversations_have_clips_beside_images(write_folder: Callable[[object],
     ("line", "message"),
     [
         ({"audio": "a.wav"}, "0 marks <audio> for 1 clips; expected one mark in the text for each clip"),
-        ({"audio": "b.wav"}, r"clip .*b\.wav is missing; correct 'audio' or add the file"),
+        ({"audio": "b.wav"}, r"clip b\.wav is missing in .*raw; correct the name or add the file"),
         ({"audio": 3}, "expected 'audio' to be a file name or a list"),
     ],
 )
@@ -195,5 +195,5 @@ def test_bad_clips_of_a_conversation_are_refused(
 
 def test_an_image_in_the_place_of_a_clip_is_refused(write_folder: Callable[[object], Path], tmp_path: Path) -> None:
     raw = write_folder({"audio": "a.png", "conversations": turns("<audio>")})
-    with pytest.raises(DataError, match=r"train\.jsonl:1: the clip's bytes are no WAV file"):
+    with pytest.raises(DataError, match=r"train\.jsonl:1: file .*a\.png: the clip's bytes are no WAV file"):
         prepare(str(raw), tmp_path / "out", vocabulary=300)

@@ -1,0 +1,129 @@
+"""The files of a dataset: where a record's names may lead, and what they hold."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from counterpoint.data.chat import File, Medium
+from counterpoint.data.images import image_size
+from counterpoint.data.index_writer import Encoded
+from counterpoint.data.tokenizer import check_text
+from counterpoint.errors import DataError
+
+_INLINE = "data:"
+_SHOWN = 100
+_UNNAMEABLE = (OSError, ValueError, RuntimeError)
+"""What pathlib raises for names that no file can have, and for links that lead to themselves."""
+
+
+@dataclass(frozen=True)
+class Roots:
+    """The folders that names of files may lead into: those of `others` are looked in first, then `folder`."""
+
+    folder: Path
+    others: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        for other in self.others:
+            if not other.is_dir():
+                raise DataError(f"--images {other}: is no folder, expected one that holds files of records.")
+
+    def find(self, name: str, what: str) -> File:
+        """The file of a name, or the bytes of a data: URL; raises DataError, also for a file outside of the folders.
+
+        `what` is what the file is called in messages.
+        """
+        check_text(name)
+        if name.startswith(_INLINE):
+            return _inline(name, what)
+        if "://" in name:
+            raise DataError(f"{what} {_shortened(name)} is an address, expected a file; fetch it first.")
+        is_outside = False
+        for root in (*self.others, self.folder):
+            path = root / name
+            try:
+                real, is_file = path.resolve(), path.is_file()
+            except _UNNAMEABLE as error:
+                raise DataError(f"{what} {_shortened(name)} cannot be a file's name ({_reason(error)}).") from None
+            if not any(real.is_relative_to(place) for place in self._places):
+                is_outside = True
+            elif is_file:
+                return path
+        if is_outside:
+            raise DataError(
+                f"{what} {_shortened(name)} leads out of {self.folder}; name the folder that it lies in with --images "
+                "if it belongs to the dataset."
+            )
+        looked = ", ".join(str(root) for root in (*self.others, self.folder))
+        raise DataError(f"{what} {_shortened(name)} is missing in {looked}; correct the name or add the file.")
+
+    @cached_property
+    def _places(self) -> tuple[Path, ...]:
+        return tuple(root.resolve() for root in (self.folder, *self.others))
+
+
+def decode_base64(text: str, what: str) -> bytes:
+    """The bytes of base64; raises DataError."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DataError(f"{what} is no base64 ({error}); encode it again.") from None
+
+
+def encoded(position: int, medium: Medium) -> Encoded:
+    """What stands before a token, read from its files; raises DataError naming the file."""
+    files = read_files(medium)
+    if len(files) > 1:
+        _check_sizes(medium.files, files)
+    return Encoded(position, files[0], medium.kind, tuple(files[1:]), f"file {called(medium.files[0])}")
+
+
+def read_files(medium: Medium) -> list[bytes]:
+    """The encoded files of a medium; raises DataError naming one that cannot be read."""
+    return [file if isinstance(file, bytes) else _read(file) for file in medium.files]
+
+
+def called(file: File) -> str:
+    """What a file is called in messages."""
+    return "given inline" if isinstance(file, bytes) else str(file)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"file {path} cannot be read ({error.strerror}); correct its permissions.") from error
+
+
+def _check_sizes(names: Sequence[File], files: Iterable[bytes]) -> None:
+    """Raise DataError, by name, for a picture of a video that is unreadable or not of the first one's size."""
+    first = None
+    for name, data in zip(names, files, strict=True):
+        try:
+            height, width = image_size(data)
+        except DataError as error:
+            raise DataError(f"picture {called(name)}: {error}") from error
+        first = first or (height, width)
+        if (height, width) != first:
+            raise DataError(
+                f"picture {called(name)} is {height}x{width} pixels, but the first of its video, {called(names[0])}, "
+                f"is {first[0]}x{first[1]}; give all pictures of a video one size."
+            )
+
+
+def _inline(name: str, what: str) -> bytes:
+    head, comma, content = name.partition(",")
+    if not comma or not head.endswith(";base64"):
+        raise DataError(f"{what} {_shortened(name)}: expected data:TYPE;base64,CONTENT; write it so.")
+    return decode_base64(content, f"{what} {_shortened(name)}")
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."

@@ -96,7 +96,7 @@ Events = dict[int, tuple[Event, ...]]
 
 
 def expand(plan: Plan, programs: Programs, batch: BatchPlan | None = None, ahead: BatchPlan | None = None) -> Events:
-    """The events of programs; without a batch a transfer has every peer that any batch could give it.
+    """The events of these very programs; without a batch a transfer has every peer that any batch could give it.
 
     `ahead` is the batch of what runs ahead.
     """
@@ -104,11 +104,24 @@ def expand(plan: Plan, programs: Programs, batch: BatchPlan | None = None, ahead
     return {rank: tuple(_Walk(plan, flows, rank).events(program)) for rank, program in programs.items()}
 
 
-class _Walk:
-    """One rank's walk through its program."""
+def expand_template(plan: Plan, programs: Programs) -> Events:
+    """The events of programs of which a batch may erase actions: all that any batch could leave of them posts.
 
-    def __init__(self, plan: Plan, flows: "_Flows", rank: int) -> None:
-        self._plan, self._flows, self._rank = plan, flows, rank
+    Parameters are gathered at a node's first compute, which may be any of its computes once others are erased; so here
+    they are at every one. What a batch posts is therefore a sub-order of this, and what is proved of this holds of it.
+    """
+    flows = _Flows(plan, None, None)
+    return {rank: tuple(_Walk(plan, flows, rank, True).events(program)) for rank, program in programs.items()}
+
+
+class _Walk:
+    """One rank's walk through its program; with `is_template` every compute gathers its parameters.
+
+    What one action issues stands in one order of communicators, however much of it a batch leaves.
+    """
+
+    def __init__(self, plan: Plan, flows: "_Flows", rank: int, is_template: bool = False) -> None:
+        self._plan, self._flows, self._rank, self._is_template = plan, flows, rank, is_template
         self._computed: set[Node] = set()
         self._reduced: set[Node] = set()
         self._open: dict[Transfer, Entry] = {}
@@ -139,12 +152,13 @@ class _Walk:
             yield Run(action)
             return
         layout = self._plan.layouts[action.node.module]
-        gathers = layout.reshard or action.node not in self._computed
+        gathers = self._is_template or layout.reshard or action.node not in self._computed
         self._computed.add(action.node)
         has_experts = self._plan.has_experts(action.node)
         parameters = ("dp_shard", "edp") if has_experts else ("dp_shard",)
         rows = ("tp", "cp", "lane", "ep") if has_experts else ("tp", "cp")
-        yield from self._collectives(action, (*parameters, *rows) if gathers else rows)
+        needed = None if gathers else self._groups(action.node, rows)
+        yield from self._collectives(action, self._groups(action.node, (*parameters, *rows)), needed)
         yield Run(action)
 
     def _reduce(self, action: Reduce) -> Iterator[Event]:
@@ -153,22 +167,32 @@ class _Walk:
         self._reduced.add(action.node)
         if action.node in self._computed:
             experts = ("edp",) if self._plan.has_experts(action.node) else ()
-            yield from self._collectives(action, ("dp_shard", "dp_replicate", *experts))
+            yield from self._collectives(action, self._groups(action.node, ("dp_shard", "dp_replicate", *experts)))
 
     def _step(self, action: Step) -> Iterator[Event]:
         """Partial gradients over tp, stage by stage, tied copies, and the scalars of all; without a reduction, as in
         evaluation, the loss alone."""
         reduced = [node for node in self._plan.nodes_of(self._rank) if node in self._reduced]
-        partial = [self._plan.layouts[n.module].group("tp", self._rank) for n in reduced if n in self._computed]
         tied = [self._plan.tie(node.module, self._rank) for node in reduced]
-        for ranks in dict.fromkeys((*partial, *tied, self._plan.placement.active)):
-            yield from self._collective(action, ranks)
+        active = self._plan.placement.active
+        most = [group for node in reduced for group in self._groups(node, ("tp",))]
+        partial = [group for node in reduced if node in self._computed for group in self._groups(node, ("tp",))]
+        yield from self._collectives(action, (*most, *tied, active), (*partial, *tied, active))
 
-    def _collectives(self, action: Compute | Reduce, axes: tuple[str, ...]) -> Iterator[Event]:
-        """One event for each communicator: without data parallelism FSDP and context parallelism share one."""
-        layout = self._plan.layouts[action.node.module]
-        for ranks in dict.fromkeys(layout.group(axis, self._rank) for axis in axes):
-            yield from self._collective(action, ranks)
+    def _groups(self, node: Node, axes: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+        layout = self._plan.layouts[node.module]
+        return tuple(layout.group(axis, self._rank) for axis in axes)
+
+    def _collectives(
+        self, action: Action, groups: tuple[tuple[int, ...], ...], needed: tuple[tuple[int, ...], ...] | None = None
+    ) -> Iterator[Event]:
+        """One event for each communicator that is `needed`, by default all, in the order of `groups`.
+
+        Without data parallelism FSDP and context parallelism share one.
+        """
+        for ranks in dict.fromkeys(groups):
+            if needed is None or ranks in needed:
+                yield from self._collective(action, ranks)
 
     def _collective(self, action: Action, ranks: tuple[int, ...]) -> Iterator[Event]:
         if len(ranks) > 1:

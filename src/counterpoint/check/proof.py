@@ -7,7 +7,7 @@ from counterpoint.check.buffers import check_buffers, peaks
 from counterpoint.check.complete import check_complete
 from counterpoint.check.coverage import check_batch, check_layouts
 from counterpoint.check.dataflow import check_dataflow, check_members
-from counterpoint.check.events import Collective, Exchange, Programs, expand
+from counterpoint.check.events import Collective, Exchange, Programs, expand, expand_template
 from counterpoint.check.fault import Fault
 from counterpoint.check.fifo import check_fifos
 from counterpoint.check.grid import format_programs
@@ -81,13 +81,15 @@ def check_programs(
 ) -> Proof:
     """Prove that programs are safe on a placement and that a batch's rows arrive; raises ProofError.
 
+    Without a batch they are proved for each that there could be, with whatever it may erase of them.
+
     `bounds` are the most microbatches that nodes keep, by default those of the plan's schedule of this kind.
     """
     _raise(check_members(plan, programs), programs)
     erasure = None if batch is None else Erasure(plan.stages, batch, ahead)
     if batch is not None:
         _raise(check_batch(plan, batch) or check_routes(plan, batch), programs)
-    events = expand(plan, programs, batch, ahead)
+    events = expand_template(plan, programs) if batch is None else expand(plan, programs, batch, ahead)
     _raise(
         check_matching(events)
         or check_dataflow(plan, programs, erasure)

@@ -14,13 +14,13 @@ from counterpoint.check.proof import check_plan, check_programs
 from counterpoint.check.routes import check_route
 from counterpoint.errors import ProofError
 from counterpoint.plan.action import parse_action
-from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.batch import BatchPlan, ModuleRows
 from counterpoint.plan.graph import Link, Node
-from counterpoint.plan.placement import Placement
+from counterpoint.plan.placement import LayoutRequest, Placement, place
 from counterpoint.plan.plan import Plan, Widths
 from counterpoint.plan.samples import Document, Item
 from tests.unit.check.faults import Programs, reordered, swapped, with_share, with_span, without
-from tests.unit.plan.strategies import chain_plan, small_plan, uniform_packs
+from tests.unit.plan.strategies import chain_plan, plan_of, small_plan, uniform_packs
 
 EDGE = Link(Node("vision", 0), Node("language", 0))
 
@@ -179,7 +179,10 @@ def test_a_dropped_compute_of_a_lone_rank(dropped: str) -> None:
 
 
 def test_a_dropped_forward_of_a_lone_lane() -> None:
-    plan = replace(small_plan(tp=1), kind="forward")
+    """Replicas gather nothing, so no collective misses it."""
+    request = LayoutRequest(module="language", ranks=(2, 3), dp_replicate=2)
+    placement = place(4, (LayoutRequest(module="vision", ranks=(0, 1)), request))
+    plan = plan_of(placement, {layout.module: ModuleRows(layout) for layout in placement.layouts}, "forward", 2)
     programs = plan.evaluation.programs
     message = refused(plan, without(programs, 3, "language.0F1"))
     assert "rank 3 lacks language.0F1, which rank 2 has" in message

@@ -73,11 +73,14 @@ def prepare(
     images: Annotated[
         list[Path] | None, typer.Option(help="A folder that files of records may also lie in; repeatable.")
     ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, max=2**30 // 12, help="Pixels of the largest picture that is taken; 2**26.")
+    ] = None,
 ) -> None:
     """Index a dataset once: tokens, sizes and positions of images, videos and clips, and where the bytes are."""
     from counterpoint.data.prepare import prepare as build
 
-    summary = build(source, out, tokenizer=tokenizer, seed=seed, images=images or ())
+    summary = build(source, out, tokenizer=tokenizer, seed=seed, images=images or (), most_pixels=max_pixels)
     manifest = summary.manifest
     splits = ", ".join(f"{name} {count}" for name, count in manifest.splits.items())
     state = "prepared" if summary.is_new else "already there"

@@ -128,6 +128,8 @@ def _taker(config: Config, name: str, model: ItemEncoderConfig) -> Taker:
         mark=mark,
         frames=model.frames,
         scaling=scaling_of(image),
+        reduce=image.reduce,
+        most_pixels=image.max_pixels,
     )
 
 

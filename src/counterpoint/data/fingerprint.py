@@ -57,7 +57,8 @@ def fingerprint_of_today(before: Fingerprint, now: Fingerprint) -> Fingerprint:
         return before
     shared: dict[str, Fingerprint] = {
         "image": {key: before.get(f"data.image.{key}") for key in ("size", "max_patches")}
-        | _scaling_values(DEFAULT_SCALING),
+        | _scaling_values(DEFAULT_SCALING)
+        | {"reduce": 0},
         "audio": {"seconds": before.get("data.audio.seconds") or _OWN},
     }
     found = {key: value for key, value in before.items() if key not in _SHARED}
@@ -81,8 +82,9 @@ def _items(path: str, model: ModelConfig) -> Fingerprint:
     if not isinstance(model, ImageEncoderConfig):
         return {}
     image = model.image
-    values = {"size": image.size, "max_patches": image.max_patches, "max_pixels": image.max_pixels}
-    return {f"{path}.image.{key}": value for key, value in (values | _scaling_values(scaling_of(image))).items()}
+    values = {"size": image.size, "max_patches": image.max_patches, **_scaling_values(scaling_of(image))}
+    values |= {"reduce": image.reduce, "max_pixels": image.max_pixels}
+    return {f"{path}.image.{key}": value for key, value in values.items()}
 
 
 def _scaling_values(scaling: Scaling) -> Fingerprint:

@@ -1,36 +1,17 @@
 """Images as rows: how many patches an image becomes, from its size alone, and the patches themselves."""
 
-import io
 import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from counterpoint.config.items import DEFAULT_SCALING, Scaling
+from counterpoint.config.items import DEFAULT_SCALING, MOST_PIXELS, Scaling
 from counterpoint.data.payload import IMAGE, Extent, Floats, Ints, Kind, PatchPayload, Placed, check_rows
+from counterpoint.data.pictures import read_scaled
 from counterpoint.errors import DataError
 
-PIL_MODES = {1: "L", 3: "RGB"}
-WHITE = (255, 255, 255, 255)
-EXIF_ORIENTATION = 0x0112
-EXIF_SIDEWAYS = (5, 6, 7, 8)
-DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-"""PIL's modes of grey images of 16 bits a pixel, which it would cut off at 255 instead of scaling."""
-
-DEEPEST = 2**16 - 1
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
-"""What PIL raises for bytes that are no whole image of reasonable size."""
+CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +33,12 @@ class ItemSettings:
     mark: str = "<image>"
     frames: int = 1
     scaling: Scaling = DEFAULT_SCALING
+    reduce: int = 0
+    most_pixels: int = MOST_PIXELS
 
     def __post_init__(self) -> None:
         size = 1 if self.size is None else self.size
-        if min(self.patch, self.merge, size) < 1 or self.channels not in PIL_MODES:
+        if min(self.patch, self.merge, size) < 1 or self.channels not in CHANNELS:
             raise DataError(
                 f"image settings of module '{self.module}': got patch {self.patch}, merge {self.merge}, size "
                 f"{self.size}, channels {self.channels}; expected positive numbers and 1 or 3 channels."
@@ -135,21 +118,8 @@ def patch_grid(height: int, width: int, patch: int, merge: int, size: int | None
     return rows * merge, columns * merge
 
 
-def image_size(data: bytes) -> tuple[int, int]:
-    """Height and width in pixels of encoded bytes as displayed, read from the header; raises DataError."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            is_sideways = image.getexif().get(EXIF_ORIENTATION) in EXIF_SIDEWAYS
-            width, height = image.size
-    except UNREADABLE as error:
-        # Pillow names the buffer there, which says nothing.
-        reason = "of no format that is known" if isinstance(error, UnidentifiedImageError) else error
-        raise DataError(f"the image bytes cannot be read ({reason}); replace or remove the image.") from error
-    return (width, height) if is_sideways else (height, width)
-
-
 def read_patches(pictures: Sequence[bytes], height: int, width: int, settings: ItemSettings) -> PatchPayload:
-    """Decode PNG or JPEG bytes into patch rows, transparency on white.
+    """Decode pictures into patch rows, transparency on white.
 
     The last of the pictures, of which there are at most `frames`, is shown in the frames that are left. Raises
     DataError if bytes cannot be decoded or a picture is not `height` x `width` pixels as indexed.
@@ -166,18 +136,18 @@ def read_patches(pictures: Sequence[bytes], height: int, width: int, settings: I
 
 def _read_pixels(data: bytes, height: int, width: int, settings: ItemSettings) -> Floats:
     """One picture scaled to its grid, (height, width, channels)."""
-    image = _decode(data, settings.channels)
-    if image.size != (width, height):
-        raise DataError(
-            f"the image is {image.height}x{image.width} pixels, but the index says {height}x{width}; prepare "
-            "the dataset again."
-        )
     rows, columns = settings.grid(height, width)
-    size = (columns * settings.patch, rows * settings.patch)
-    scaled = image.resize(size, Image.Resampling[settings.scaling.resampling.upper()])
-    pixels = np.asarray(scaled, dtype=np.float32).reshape(*scaled.size[::-1], settings.channels)
+    pixels = read_scaled(
+        data,
+        (height, width),
+        (rows * settings.patch, columns * settings.patch),
+        settings.scaling.resampling,
+        channels=settings.channels,
+        reduce=settings.reduce,
+        most_pixels=settings.most_pixels,
+    )
     mean, std = (np.array(one[: settings.channels], dtype=np.float32) for one in settings.scaling[1:])
-    return np.asarray((pixels / 255 - mean) / std, dtype=np.float32)
+    return np.asarray((pixels.astype(np.float32) / 255 - mean) / std, dtype=np.float32)
 
 
 def cut_patches(pixels: Floats, patch: int, merge: int) -> Floats:
@@ -195,24 +165,6 @@ def grid_coordinates(rows: int, columns: int, merge: int) -> Ints:
     places = np.moveaxis(np.indices((rows, columns), dtype=np.int64), 0, -1)
     cut = places.reshape(rows // merge, merge, columns // merge, merge, 2)
     return np.ascontiguousarray(cut.transpose(0, 2, 1, 3, 4).reshape(rows * columns, 2))
-
-
-def _decode(data: bytes, channels: int) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
-    except UNREADABLE as error:
-        raise DataError(f"the image bytes cannot be decoded ({error}); replace or remove the image.") from error
-    background = Image.new("RGBA", upright.size, WHITE)
-    return Image.alpha_composite(background, upright).convert(PIL_MODES[channels])
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """A grey image of 16 bits a pixel with 8, white staying white; any other as it is."""
-    if image.mode not in DEEP_MODES:
-        return image
-    pixels = np.asarray(image).astype(np.uint32).clip(max=DEEPEST)
-    return Image.fromarray(((pixels * 255 + DEEPEST // 2) // DEEPEST).astype(np.uint8))
 
 
 def _rounded(numerator: int, denominator: int) -> int:

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
+from counterpoint.config.items import MOST_PIXELS
 from counterpoint.data.features import array_size
-from counterpoint.data.images import image_size
 from counterpoint.data.index import (
     ARROW_NAME,
     FORMAT,
@@ -27,14 +28,11 @@ from counterpoint.data.index import (
     file_digest,
 )
 from counterpoint.data.payload import AUDIO, FEATURES, IMAGE, Kind
+from counterpoint.data.pictures import image_size
 from counterpoint.data.wave_file import clip_samples
 from counterpoint.errors import DataError
 
 BATCH_DOCUMENTS = 1024
-
-
-_SIZES: dict[Kind, Callable[[bytes], tuple[int, int]]] = {IMAGE: image_size, FEATURES: array_size}
-"""Height and width of an item's bytes, by its kind."""
 
 
 class Encoded(NamedTuple):
@@ -63,10 +61,15 @@ class IndexWriter:
     """Collects records in a folder beside `out`, which `publish` moves there and leaving without it removes.
 
     The tokenizer must lie at `folder / TOKENIZER_NAME` before `publish`; `chat` names how conversations are laid out.
+    A picture of more than `most_pixels` is refused.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, most_pixels: int = MOST_PIXELS) -> None:
         self.out = out
+        self._sizes: dict[Kind, Callable[[bytes], tuple[int, int]]] = {
+            IMAGE: partial(image_size, most_pixels=most_pixels),
+            FEATURES: array_size,
+        }
         self.chat = "plain"
         self.folder = out.parent / f".{out.name}.partial-{os.getpid()}"
         self._open_files = ExitStack()
@@ -175,8 +178,8 @@ class IndexWriter:
     def _add_item(self, item: Encoded) -> dict[str, object]:
         files = (item.data, *item.further)
         if item.further:
-            _check_video(item.kind, files)
-        height, width = _SIZES[item.kind](item.data) if item.kind in _SIZES else (0, 0)
+            self._check_video(item.kind, files)
+        height, width = self._sizes[item.kind](item.data) if item.kind in self._sizes else (0, 0)
         samples = clip_samples(item.data) if item.kind == AUDIO else 0
         offset = self._offset
         for data in files:
@@ -194,15 +197,14 @@ class IndexWriter:
             self._arrow.write_batch(pa.RecordBatch.from_pylist(self._batch, schema=SCHEMA))
             self._batch.clear()
 
-
-def _check_video(kind: Kind, files: Sequence[bytes]) -> None:
-    """Raise DataError unless the files of an item are pictures of one size."""
-    if kind != IMAGE:
-        raise DataError(f"an item of kind {kind} has {len(files)} files, expected one; only images make a video.")
-    (height, width), *others = [image_size(data) for data in files]
-    for number, other in enumerate(others, start=2):
-        if other != (height, width):
-            raise DataError(
-                f"picture {number} of the {len(files)} of a video is {other[0]}x{other[1]} pixels, but the first is "
-                f"{height}x{width}; give all pictures of a video one size."
-            )
+    def _check_video(self, kind: Kind, files: Sequence[bytes]) -> None:
+        """Raise DataError unless the files of an item are pictures of one size."""
+        if kind != IMAGE:
+            raise DataError(f"an item of kind {kind} has {len(files)} files, expected one; only images make a video.")
+        (height, width), *others = [self._sizes[IMAGE](data) for data in files]
+        for number, other in enumerate(others, start=2):
+            if other != (height, width):
+                raise DataError(
+                    f"picture {number} of the {len(files)} of a video is {other[0]}x{other[1]} pixels, but the first "
+                    f"is {height}x{width}; give all pictures of a video one size."
+                )

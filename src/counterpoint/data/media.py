@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from counterpoint.config.items import LARGEST_LIMIT
 from counterpoint.data.chat import File, Medium
-from counterpoint.data.images import image_size
 from counterpoint.data.index_writer import Encoded
+from counterpoint.data.pictures import image_size
 from counterpoint.data.tokenizer import check_text
 from counterpoint.errors import DataError
 
@@ -103,7 +104,7 @@ def _check_sizes(names: Sequence[File], files: Iterable[bytes]) -> None:
     first = None
     for name, data in zip(names, files, strict=True):
         try:
-            height, width = image_size(data)
+            height, width = image_size(data, LARGEST_LIMIT)
         except DataError as error:
             raise DataError(f"picture {called(name)}: {error}") from error
         first = first or (height, width)

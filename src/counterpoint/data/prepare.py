@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from counterpoint.config.items import MOST_PIXELS
 from counterpoint.data.chat import TURN_END, ChatFormat, PlainChat
 from counterpoint.data.emoji import prepare_emoji
 from counterpoint.data.index import TOKENIZER_NAME, Manifest
@@ -37,12 +38,14 @@ def prepare(
     vocabulary: int = DEFAULT_VOCABULARY,
     seed: int = 0,
     images: Sequence[Path] = (),
+    most_pixels: int | None = None,
 ) -> PrepareSummary:
     """Build the index of `emoji`, of a folder with conversations, or of one file of them, all at once or not at all.
 
     Text is split by `tokenizer`, or by byte-level BPE trained on the split `train` (on everything if there is none):
     of `vocabulary` ids for conversations. `seed` chooses what `emoji` holds out. Files of records lie in the folder of
-    `source` or in those of `images`. Raises DataError for a bad source or record, or if `out` holds something else.
+    `source` or in those of `images`; a picture of more than `most_pixels` (None: 8192 x
+    8192) is refused. Raises DataError for a bad source or record, or if `out` holds something else.
     """
     if source != EMOJI and not Path(source).exists():
         raise DataError(
@@ -52,7 +55,7 @@ def prepare(
     if source == EMOJI and images:
         raise DataError(f"--images {images[0]}: means nothing for '{EMOJI}', which has its pictures; leave it out.")
     remarks: tuple[str, ...] = ()
-    with IndexWriter(out) as writer:
+    with IndexWriter(out, most_pixels or MOST_PIXELS) as writer:
         if source == EMOJI:
             prepare_emoji(writer, seed, tokenizer)
         else:

@@ -12,9 +12,10 @@ import torch
 from counterpoint.config.load import load_run_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import EvaluationSplit, item_settings, open_corpus, open_tokenizer
-from counterpoint.data.images import ItemSettings, image_size
+from counterpoint.data.images import ItemSettings
 from counterpoint.data.index import MARKS
 from counterpoint.data.payload import IMAGE, ITEM_ROW
+from counterpoint.data.pictures import image_size
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import CheckpointError, DataError

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from counterpoint.data.images import (
     ItemSettings,
     cut_patches,
     grid_coordinates,
-    image_size,
     patch_grid,
     read_patches,
 )
+from counterpoint.data.pictures import image_size
 from counterpoint.errors import DataError
 
 SETTINGS = ItemSettings("vision", patch=4, merge=2, size=32, max_patches=64)
@@ -117,8 +118,12 @@ def test_bad_bytes_are_data_errors(make_picture: MakePicture) -> None:
 
 def test_an_oversized_picture_is_a_data_error(monkeypatch: pytest.MonkeyPatch, make_picture: MakePicture) -> None:
     data = make_picture(32, 32)
+    with pytest.raises(DataError, match=r"32x32 pixels, more than the 100 that are decoded; scale it down, or raise"):
+        image_size(data, most_pixels=100)
+    with pytest.raises(DataError, match="more than the 100"):
+        read_patches([data], 32, 32, replace(SETTINGS, most_pixels=100))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="has more pixels than are decoded"):
         image_size(data)
 
 

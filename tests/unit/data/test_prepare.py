@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_samples import MakePicture
+from PIL import Image
 
 from counterpoint.data.emoji import TONE, choose_compositions, load_corpus
 from counterpoint.data.images import ItemSettings
@@ -202,3 +203,13 @@ def test_special_tokens_are_distinct_and_any_text_survives(emoji: PrepareSummary
     assert tokenizer.start == [tokenizer.bos]
     for text in ("woman's hat", "  two  spaces ", "\u00c5land \U0001f600\n", ""):
         assert tokenizer.decode(np.array(tokenizer.encode(text), dtype=np.int64)) == text
+
+
+def test_a_huge_picture_is_refused_with_its_name(tmp_path: Path) -> None:
+    Image.new("1", (300, 200)).save(tmp_path / "huge.png")
+    (tmp_path / "train.jsonl").write_text(
+        json.dumps({"image": "huge.png", "conversations": [{"from": "human", "value": "<image>"}]}) + "\n"
+    )
+    with pytest.raises(DataError, match=r"train.jsonl:1: .*huge.png.*200x300 pixels, more than the 50000 .*max-pixels"):
+        prepare(str(tmp_path), tmp_path / "index", vocabulary=300, most_pixels=50_000)
+    assert prepare(str(tmp_path), tmp_path / "index", vocabulary=300, most_pixels=60_000).manifest.images == 1

@@ -1,0 +1,177 @@
+"""Encoded pictures: how large one is displayed, and its pixels scaled, whatever format, mode and metadata it has.
+
+Nothing that a file holds ends a training: what Pillow raises for its bytes is a DataError.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+
+from counterpoint.config.items import MOST_PIXELS, Resampling
+from counterpoint.errors import DataError
+
+_ORIENTATION = 0x0112
+_TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets a picture upright, by its EXIF orientation."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SIDEWAYS = (5, 6, 7, 8)
+_WHITE = (255, 255, 255, 255)
+_GREYS = (1, 2**8 - 1, 2**16 - 1)
+"""What white is in pictures of one number a pixel, by the largest number that they hold."""
+
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_UP_TO_SIXTEEN_BITS = ("PNG", "PPM")
+"""Formats whose numbers Pillow gives in 16 bits, whatever mode it calls them."""
+
+
+def image_size(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[int, int]:
+    """Height and width in pixels of encoded bytes as displayed, read from the header.
+
+    Raises DataError for bytes that are no picture, and for one of more than `most_pixels`.
+    """
+    with _refusing("read"), Image.open(io.BytesIO(data)) as image:
+        width, height = image.size
+        is_sideways = _orientation(image, data) in _SIDEWAYS
+    _check_pixels(height, width, most_pixels)
+    return (width, height) if is_sideways else (height, width)
+
+
+def read_scaled(
+    data: bytes,
+    size: tuple[int, int],
+    target: tuple[int, int],
+    resampling: Resampling,
+    *,
+    channels: int = 3,
+    reduce: int = 0,
+    most_pixels: int = MOST_PIXELS,
+) -> NDArray[np.uint8]:
+    """The pixels of a picture (height, width, channels), upright, on white where it is transparent, scaled to `target`.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size as long as that leaves `reduce` times `target` or
+    more (0: never). Raises DataError if it cannot be decoded, has more than `most_pixels`, or is not of `size` as
+    indexed.
+    """
+    with _refusing("decoded"), Image.open(io.BytesIO(data)) as image:
+        width, height = image.size
+        turn = _orientation(image, data)
+        _check_pixels(height, width, most_pixels)
+        is_sideways = turn in _SIDEWAYS
+        shown = (width, height) if is_sideways else (height, width)
+        if shown != size:
+            raise DataError(
+                f"the image is {shown[0]}x{shown[1]} pixels, but the index says {size[0]}x{size[1]}; prepare the "
+                "dataset again."
+            )
+        stored_target = target if is_sideways else target[::-1]
+        box = _reduced(image, stored_target, reduce)
+        pixels = flatten(image, channels)
+    mode, kernel = _TURNED.get(turn), Image.Resampling[resampling.upper()]
+    if box is not None:
+        scaled = pixels.resize(stored_target, kernel, box=box)
+        scaled = scaled if mode is None else scaled.transpose(mode)
+    else:
+        scaled = (pixels if mode is None else pixels.transpose(mode)).resize(target[::-1], kernel)
+    return np.asarray(scaled).reshape(*target, channels)
+
+
+def flatten(image: Image.Image, channels: int = 3) -> Image.Image:
+    """A picture of any mode in 8 bits of RGB, or of grey for one channel, on white where it is transparent.
+
+    Where a pixel is one number, white is 1, 255 or 65535, the least that none exceeds; raises DataError for others.
+    """
+    if image.mode == "F" or image.mode in _SIXTEEN_BITS or image.mode == "I":
+        image = _grey(image)
+    if image.has_transparency_data:
+        if image.mode in ("La", "RGBa"):
+            image = image.convert(image.mode[:-1] + "A")
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image)
+    colours = image.convert("RGB")
+    return colours if channels > 1 else colours.convert("L")
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """A picture of one number a pixel, in 8 bits."""
+    numbers = np.asarray(image)
+    largest, smallest = numbers.max(initial=0), numbers.min(initial=0)
+    is_deep = image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format in _UP_TO_SIXTEEN_BITS)
+    whites = _GREYS[-1:] if is_deep else _GREYS if image.mode == "F" else _GREYS[1:]
+    white = next((white for white in whites if largest <= white), None)
+    if white is None or not smallest >= 0:
+        raise DataError(
+            f"its pixels are numbers from {smallest} to {largest}, expected none below 0, and 65535 at most as white; "
+            "save it in 8 bits"
+        )
+    levels = np.floor(numbers.astype(np.float64) * 255 / white + 0.5)
+    return Image.fromarray(levels.astype(np.uint8))
+
+
+def _reduced(image: Image.Image, target: tuple[int, int], reduce: int) -> tuple[float, float, float, float] | None:
+    """Let a JPEG decode at less than its size; the part of it, in its new pixels, that is the picture."""
+    if not reduce:
+        return None
+    full = image.size
+    drafted = image.draft(None, (target[0] * reduce, target[1] * reduce))
+    return None if drafted is None or image.size == full else drafted[1]
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """Its EXIF orientation, 1 without a usable one; decodes nothing."""
+    try:
+        if isinstance(image, PngImageFile) and "exif" not in image.info:
+            image.info.update(_late_exif(data))
+        # The method of PNGs decodes them to reach what stands behind their pixels.
+        value = Image.Image.getexif(image).get(_ORIENTATION)
+    except Exception:  # Metadata may hold anything, and Pillow may raise anything; the pixels are there all the same.
+        return 1
+    return value if isinstance(value, int) and value in _TURNED else 1
+
+
+def _late_exif(data: bytes) -> dict[str, bytes]:
+    """The metadata of a PNG that stand behind its pixels."""
+    at = len(_PNG)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            return {"exif": b"Exif\0\0" + data[at + 8 : at + 8 + length]}
+        at += 12 + length
+    return {}
+
+
+def _check_pixels(height: int, width: int, most: int) -> None:
+    if height * width > most:
+        raise DataError(
+            f"the image has {height}x{width} pixels, more than the {most} that are decoded; scale it down, or raise "
+            "the limit (prepare --max-pixels, and max_pixels of the module's section image)."
+        )
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Turn whatever bytes of a picture make Pillow raise into a DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"the image has more pixels than are decoded ({error}); scale it down.") from error
+    except Exception as error:  # Decoders meet bytes that nobody wrote; what they raise is about these.
+        # Pillow names the buffer there, which says nothing.
+        reason = "of no format that is known" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"the image bytes cannot be {what} ({reason}); replace or remove the image.") from error

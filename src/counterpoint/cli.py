@@ -142,36 +142,65 @@ def verify(
         raise DifferenceError("the layouts above differ from one plain process")
 
 
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Most tokens of an answer; what no truth exceeds unless given.")
+]
+Temperature = Annotated[float, typer.Option(help="0 writes the likeliest token, more draws by probability.")]
+TopP = Annotated[float, typer.Option(help="Draw among the likeliest tokens that together have this probability.")]
+SamplingSeed = Annotated[int, typer.Option(help="Seed of the draws.")]
+
+
 @app.command()
 def evaluate(
     run: RunFolder,
     split: Annotated[str | None, typer.Option(help="One evaluation split; all unless given.")] = None,
     step: Annotated[int | None, typer.Option(help="The checkpoint's step; the newest unless given.")] = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    seed: SamplingSeed = 0,
 ) -> None:
-    """Write greedy predictions for held-out samples, refresh the report and print the exact matches."""
-    from counterpoint.inference.evaluate import TrainedRun, evaluate_run
+    """Write every answer of held-out samples given all before it, refresh the report and print the exact matches."""
+    from counterpoint.inference.evaluate import TrainedRun, Writing, evaluate_run
+    from counterpoint.inference.sampling import Sampling
     from counterpoint.report.training import write_report
 
-    predictions = evaluate_run(TrainedRun.open(run, step), split)
+    writing = Writing(max_tokens, Sampling(temperature, top_p, seed))
+    predictions = evaluate_run(TrainedRun.open(run, step), split, writing)
     _output.print(f"report: {write_report(run)}")
     for name, found in predictions.items():
         place = f" ({name})" if len(predictions) > 1 else ""
         if found.left_out:
             _output.print(f"left out{place}: {found.left_out}", markup=False)
+        if found.too_long:
+            _output.print(f"never exact{place}: {found.too_long} truths are longer than --max-tokens", markup=False)
         _output.print(f"exact match{place}: {100 * found.exact:.1f} %", markup=False)
 
 
 @app.command()
 def generate(
     run: RunFolder,
-    image: Annotated[Path, typer.Option(help="A PNG or JPEG file.")],
-    prompt: Annotated[str, typer.Option(help="Text behind the image.")] = "",
+    image: Annotated[list[Path] | None, typer.Option(help="A PNG or JPEG file; repeatable.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="What is asked, with <image> where images stand; repeatable, turn by turn.")
+    ] = None,
+    system: Annotated[str, typer.Option(help="A first turn of the system.")] = "",
     step: Annotated[int | None, typer.Option(help="The checkpoint's step; the newest unless given.")] = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    seed: SamplingSeed = 0,
+    format: Annotated[str | None, typer.Option(help="How turns are laid out; as in training unless given.")] = None,
 ) -> None:
-    """Write what the trained model says of a picture."""
-    from counterpoint.inference.evaluate import TrainedRun
+    """Write what the trained model answers to pictures and turns of yours, laid out as in training."""
+    from counterpoint.inference.evaluate import TrainedRun, Writing
+    from counterpoint.inference.prompts import user_turns
+    from counterpoint.inference.sampling import Sampling
 
-    _output.print(TrainedRun.open(run, step).describe(image, prompt), markup=False)
+    turns = user_turns(image or (), prompt or [""], system)
+    writing = Writing(max_tokens, Sampling(temperature, top_p, seed))
+    for answer in TrainedRun.open(run, step).converse(turns, writing, format):
+        _output.print(answer, markup=False)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from counterpoint.data.index import Index
+from counterpoint.data.index import Index, Manifest
 from counterpoint.data.payload import Kind
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import DataError
@@ -150,10 +150,27 @@ def chat_format(index: Index, tokenizer: Tokenizer) -> ChatFormat:
     name = index.manifest.chat
     if name is None:
         name = "captions" if _begins_with_item(index, tokenizer) else "plain"
+    return _dataset_format(index.folder, name, tokenizer)
+
+
+def dataset_format(folder: Path, tokenizer: Tokenizer) -> ChatFormat:
+    """How the documents of a prepared folder were laid out, from its manifest where that says it."""
+    name = Manifest.read(folder).chat
+    return chat_format(Index(folder), tokenizer) if name is None else _dataset_format(folder, name, tokenizer)
+
+
+def named_format(name: str, tokenizer: Tokenizer) -> ChatFormat:
+    """The format of a name; raises DataError if there is none."""
+    if name not in FORMATS:
+        raise DataError(f"--format: got '{name}', expected one of {', '.join(FORMATS)}")
+    return FORMATS[name](tokenizer)
+
+
+def _dataset_format(folder: Path, name: str, tokenizer: Tokenizer) -> ChatFormat:
     if name not in FORMATS:
         raise DataError(
-            f"dataset {index.folder}: its conversations are laid out as '{name}', expected one of "
-            f"{', '.join(FORMATS)}; prepare it again with this version."
+            f"dataset {folder}: its conversations are laid out as '{name}', expected one of {', '.join(FORMATS)}; "
+            "prepare it again with this version."
         )
     return FORMATS[name](tokenizer)
 

@@ -1,66 +1,55 @@
 """`evaluate` and `generate`: what a trained run says of held-out samples and of a picture of yours."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from counterpoint.config.data import PreparedEntry
 from counterpoint.config.load import load_run_config
 from counterpoint.config.schema import Config
+from counterpoint.data.chat import (
+    ASSISTANT,
+    USER,
+    ChatFormat,
+    Medium,
+    Message,
+    PlainChat,
+    chat_format,
+    dataset_format,
+    lay_prompt,
+    named_format,
+)
 from counterpoint.data.corpus import EvaluationSplit, item_settings, open_corpus, open_tokenizer
 from counterpoint.data.images import ItemSettings
 from counterpoint.data.index import MARKS
-from counterpoint.data.payload import IMAGE, ITEM_ROW
-from counterpoint.data.pictures import image_size
+from counterpoint.data.payload import IMAGE, Kind
 from counterpoint.data.prepared import PreparedSource
+from counterpoint.data.takers import Taker
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import CheckpointError, DataError
-from counterpoint.inference.plain import PlainModel, Prompt, greedy
+from counterpoint.inference.plain import PlainModel, Prompt, write
+from counterpoint.inference.predictions import Prediction, Predictions
+from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
+from counterpoint.inference.sampling import GREEDY, Sampling
 from counterpoint.plan.build import build_plan
 from counterpoint.train.checkpoint import checkpoint_folder, list_checkpoints
 
 _BATCH = 64
-_MOST_TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """One held-out sample: its document, the true text and what the model wrote."""
+class Writing:
+    """How answers are written: at most `max_tokens` tokens each, None for what no truth exceeds."""
 
-    index: int
-    truth: str
-    written: str
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether both are the same text."""
-        return self.truth == self.written
+    max_tokens: int | None = None
+    sampling: Sampling = GREEDY
 
 
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """What was written for a split, and how many documents were left out; `why` is of the first unreadable one."""
-
-    rows: tuple[Prediction, ...]
-    without_target: int = 0
-    unreadable: int = 0
-    why: str = ""
-
-    @property
-    def exact(self) -> float:
-        """The share of predictions that equal the truth."""
-        return sum(row.is_exact for row in self.rows) / max(len(self.rows), 1)
-
-    @property
-    def left_out(self) -> str:
-        """How many documents were left out and why, empty if none was."""
-        parts = [f"{self.without_target} without a target"] if self.without_target else []
-        parts += [f"{self.unreadable} with an unreadable item (the first: {self.why})"] if self.unreadable else []
-        return " and ".join(parts)
+DEFAULT = Writing()
 
 
 @dataclass(frozen=True)
@@ -94,68 +83,103 @@ class TrainedRun:
         model = PlainModel.load(plan, checkpoint_folder(folder, chosen), torch.device(device))
         return cls(folder, config, tokenizer, model, chosen)
 
-    def predict(self, split: EvaluationSplit) -> Predictions:
-        """Greedy text for the documents of a prepared split, from their prompts: all rows before the first loss token.
+    def predict(self, split: EvaluationSplit, writing: Writing) -> Predictions:
+        """What the model writes for every answer of a prepared split, given all that stands before it in its document.
 
-        A document without a loss token has no truth, and one without its image no prompt: both are left out.
+        A document without a loss token has no answer, and one whose item is unreadable no rows: both are left out. As
+        many tokens as it has are written of an answer without an end token, such as one that is cut off.
         """
-        rows: list[Prediction] = []
-        bad: list[str] = []
-        without_target = 0
+        found = Predictions()
         for source in split.sources:
             if not isinstance(source, PreparedSource):
                 raise DataError(
                     f"evaluation split {split.name}: synthetic documents have no text; evaluate a prepared split"
                 )
-            targeted = [index for index in range(len(source)) if source.document(index).loss_tokens]
-            without_target += len(source) - len(targeted)
-            for start in range(0, len(targeted), _BATCH):
-                prompts, unreadable = _prompts(source, targeted[start : start + _BATCH])
-                bad += unreadable
-                for index, ids in zip(prompts, self._write(list(prompts.values())), strict=True):
-                    truth = source.text(index).labels
-                    rows.append(Prediction(index, self._text(truth[truth >= 0]), self._text(ids)))
-        return Predictions(tuple(rows), without_target, len(bad), bad[0] if bad else "")
+            found = found.joined(self._predict(source, writing))
+        return found
 
-    def describe(self, image: Path, prompt: str) -> str:
-        """The text that follows an image file and a prompt; raises DataError for a file that is no image.
+    def _predict(self, source: PreparedSource, writing: Writing) -> Predictions:
+        end = chat_format(source.index, self.tokenizer).end
+        answers = {index: answers_of(source.text(index), end) for index in range(len(source))}
+        judged = [(index, number) for index, found in answers.items() for number in range(len(found))]
+        longest = max((answers[index][number].tokens for index, number in judged), default=0)
+        limit = longest + 1 if writing.max_tokens is None else writing.max_tokens
+        rows: list[Prediction] = []
+        unreadable: dict[int, str] = {}
+        for start in range(0, len(judged), _BATCH):
+            prompts: dict[tuple[int, int], Prompt] = {}
+            for index, number in judged[start : start + _BATCH]:
+                try:
+                    prompts[index, number] = prompt_before(source, index, answers[index][number])
+                except DataError as error:
+                    unreadable.setdefault(index, f"document {index}: {error}")
+            asked = [answers[index][number] for index, number in prompts]
+            most = [limit if answer.is_ended else min(limit, answer.tokens) for answer in asked]
+            written = write(self.model, list(prompts.values()), end, most, writing.sampling, list(prompts))
+            for (index, number), answer, ids in zip(prompts, asked, written, strict=True):
+                truth = source.text(index).ids[answer.start : answer.start + answer.tokens]
+                rows.append(Prediction(index, self.tokenizer.decode(truth), self.tokenizer.decode(ids), number))
+        return Predictions(
+            tuple(rows),
+            without_target=sum(not found for found in answers.values()),
+            unreadable=len(unreadable),
+            unfit=source.excluded,
+            too_long=sum(answers[index][number].tokens > limit for index, number in judged),
+            why=next(iter(unreadable.values()), ""),
+        )
 
-        Of several encoders of images the one sees it that reads prepared images.
+    def converse(self, turns: Sequence[Message], writing: Writing, chat: str | None = None) -> Iterator[str]:
+        """The answer to each turn of a user, all turns and answers before it given.
+
+        Rows are laid as in training: by the format `chat`, that of the run's training data unless given. Of several
+        encoders of images the one sees them that reads prepared images. Raises DataError for a file that is no image.
         """
+        layout = self._format(chat)
+        takers = self._takers() if any(isinstance(part, Medium) for turn in turns for part in turn.parts) else {}
+        limit = self.config.data.sequence_tokens if writing.max_tokens is None else writing.max_tokens
+        said: list[Message] = []
+        for number, turn in enumerate(turns):
+            said.append(turn)
+            if turn.role != USER:
+                continue
+            prompt = laid_prompt(lay_prompt(layout, said), takers)
+            (ids,) = write(self.model, [prompt], layout.end, [limit], writing.sampling, [(number,)])
+            text = self.tokenizer.decode(ids)
+            said.append(Message(ASSISTANT, (text,)))
+            yield text
+
+    def _format(self, name: str | None) -> ChatFormat:
+        """The format of a name, or of the run's prepared training data."""
+        if name is not None:
+            return named_format(name, self.tokenizer)
+        folders = [Path(entry.path) for entry in self.config.data.train if isinstance(entry, PreparedEntry)]
+        found = {form.name: form for form in (dataset_format(folder, self.tokenizer) for folder in folders)}
+        if len(found) > 1:
+            raise DataError(
+                f"{self.folder}: its training data are laid out in several formats, {' and '.join(sorted(found))}, "
+                "expected one; choose with --format"
+            )
+        return next(iter(found.values()), PlainChat(self.tokenizer))
+
+    def _takers(self) -> dict[Kind, Taker]:
+        """The module that images go to."""
         takers = [taker for taker in item_settings(self.config).values() if isinstance(taker, ItemSettings)]
         if not takers:
             raise DataError(f"{self.folder}: its model takes no images; leave --image out or choose another run")
-        try:
-            data = image.read_bytes()
-        except OSError as error:
-            raise DataError(f"--image {image}: cannot be read ({error.strerror}); give a PNG or JPEG file") from None
-        settings = next((taker for taker in takers if taker.mark == MARKS[IMAGE]), takers[0])
-        try:
-            extent = image_size(data)
-            payload = settings.read([data], extent)
-        except DataError as error:
-            raise DataError(f"--image {image}: {error}") from None
-        ids = [ITEM_ROW] * settings.place(extent).rows + self.tokenizer.start + self.tokenizer.encode(prompt)
-        (written,) = self._write([Prompt(np.array(ids, dtype=np.int64), ((settings.module, 0, payload),))])
-        return self.tokenizer.decode(written)
-
-    def _write(self, prompts: list[Prompt]) -> list[list[int]]:
-        return greedy(self.model, prompts, self.tokenizer.eos, _MOST_TOKENS)
-
-    def _text(self, ids: "np.ndarray | list[int]") -> str:
-        return self.tokenizer.decode([int(i) for i in ids if i != self.tokenizer.eos])
+        return {IMAGE: next((taker for taker in takers if taker.mark == MARKS[IMAGE]), takers[0])}
 
 
-def evaluate_run(run: TrainedRun, name: str | None = None) -> dict[str, Predictions]:
+def evaluate_run(run: TrainedRun, name: str | None = None, writing: Writing = DEFAULT) -> dict[str, Predictions]:
     """Predictions per evaluation split (all of the config's unless named), written to `evaluation.json` of the run."""
     corpus = open_corpus(run.config, run.tokenizer, run.tokenizer.vocabulary)
     names = [split.name for split in corpus.evaluation]
     chosen = [split for split in corpus.evaluation if name in (None, split.name)]
     if not chosen:
         raise DataError(f"--split: got {name!r}, expected one of the run's evaluation splits {', '.join(names)}")
-    predictions = {split.name: run.predict(split) for split in chosen}
+    predictions = {split.name: run.predict(split, writing) for split in chosen}
     record = {
         "step": run.step,
+        "writing": asdict(writing),
         "splits": {split: [asdict(row) for row in found.rows] for split, found in predictions.items()},
         "left_out": {split: found.left_out for split, found in predictions.items() if found.left_out},
     }
@@ -170,28 +194,3 @@ def _write_record(file: Path, record: dict[str, Any]) -> None:
         raise DataError(
             f"{file}: cannot be written ({error.strerror}), expected a writable run folder; change its permissions"
         ) from None
-
-
-def _prompts(source: PreparedSource, indices: Sequence[int]) -> tuple[dict[int, Prompt], list[str]]:
-    """Prompts by document, and what is wrong with the documents whose items cannot be read."""
-    prompts: dict[int, Prompt] = {}
-    unreadable = []
-    for index in indices:
-        try:
-            prompts[index] = _prompt(source, index)
-        except DataError as error:
-            unreadable.append(f"document {index}: {error}")
-    return prompts, unreadable
-
-
-def _prompt(source: PreparedSource, index: int) -> Prompt:
-    """All rows before the first loss token of a document that has one; raises DataError for a bad item."""
-    text, document = source.text(index), source.document(index)
-    (labelled,) = np.nonzero(text.labels >= 0)
-    rows = int(labelled[0]) + 1
-    items = tuple(
-        (item.module, item.position, source.item(index, which))
-        for which, item in enumerate(document.items)
-        if item.position < rows
-    )
-    return Prompt(text.ids[:rows], items)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from counterpoint.data.item_rows import pack_items
 from counterpoint.data.payload import PatchPayload, Payload
 from counterpoint.data.positions import lay_positions
+from counterpoint.inference.sampling import GREEDY, Sampling
 from counterpoint.models.batch import Insert, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
@@ -42,6 +44,16 @@ class Features:
     items: tuple[Item, ...]
     inserts: tuple[Insert, ...]
     deep: dict[int, tuple[Insert, ...]]
+
+
+class Scorer(Protocol):
+    """What writes: scores of the token behind each prompt, with the features of its items."""
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[Features]:
+        """Per prompt, its items and their features."""
+
+    def next_logits(self, ids: Sequence[np.ndarray], features: Sequence[Features]) -> Tensor:
+        """Scores (prompts, vocab)."""
 
 
 @dataclass(frozen=True)
@@ -162,20 +174,27 @@ def _shifted(inserts: Sequence[tuple[Insert, ...]], starts: np.ndarray) -> tuple
 
 
 @torch.no_grad()
-def greedy(model: PlainModel, prompts: Sequence[Prompt], end: int, most_tokens: int) -> list[list[int]]:
-    """The likeliest continuation token by token, until `end` or `most_tokens`; ties go to the lower id."""
+def write(
+    model: Scorer,
+    prompts: Sequence[Prompt],
+    end: int,
+    most_tokens: Sequence[int],
+    sampling: Sampling = GREEDY,
+    keys: Sequence[Sequence[int]] | None = None,
+) -> list[list[int]]:
+    """What follows each prompt, token by token, until `end` or its `most_tokens`; `keys` number the answers' draws."""
     features = model.encode(prompts)
     ids = [prompt.ids for prompt in prompts]
+    generators = [sampling.generator(key) for key in keys or [(number,) for number in range(len(prompts))]]
     written: list[list[int]] = [[] for _ in prompts]
-    open_prompts = list(range(len(prompts)))
-    for _ in range(most_tokens):
-        if not open_prompts:
-            break
-        logits = model.next_logits([ids[i] for i in open_prompts], [features[i] for i in open_prompts])
-        for i, token in zip(list(open_prompts), logits.argmax(dim=1).tolist(), strict=True):
-            if token == end:
-                open_prompts.remove(i)
-                continue
-            written[i].append(token)
-            ids[i] = np.append(ids[i], token)
+    unfinished = [i for i, most in enumerate(most_tokens) if most > 0]
+    while unfinished:
+        logits = model.next_logits([ids[i] for i in unfinished], [features[i] for i in unfinished])
+        chosen = sampling.choose(logits, [generators[i] for i in unfinished])
+        for i, token in zip(list(unfinished), chosen, strict=True):
+            if token != end:
+                written[i].append(token)
+                ids[i] = np.append(ids[i], token)
+            if token == end or len(written[i]) == most_tokens[i]:
+                unfinished.remove(i)
     return written

@@ -48,11 +48,12 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A held-out sample: its index in the split, the true text and what the model wrote."""
+    """A held-out answer: its document in the split, the true text, what the model wrote, and which of its answers."""
 
     index: int
     truth: str
     written: str
+    answer: int = 0
 
     @property
     def is_exact(self) -> bool:

@@ -43,7 +43,7 @@ def run(settings: dict[str, Any], held_out: Path, tmp_path: Path, monkeypatch: p
     settings["data"]["evaluation"].append({"path": str(held_out), "split": "held_out"})
     write(settings, folder / "config.yaml")
     monkeypatch.setattr(PlainModel, "load", lambda *_arguments: None)
-    monkeypatch.setattr(evaluate, "greedy", lambda _model, prompts, *_numbers: [[] for _prompt in prompts])
+    monkeypatch.setattr(evaluate, "write", lambda _model, prompts, *_numbers: [[] for _prompt in prompts])
     return folder
 
 

@@ -6,7 +6,7 @@ from model_samples import ADAPTER, DEEP, TAPPED, model
 
 from counterpoint.data.images import grid_coordinates
 from counterpoint.data.payload import ITEM_ROW, PatchPayload
-from counterpoint.inference.plain import PlainModel, Prompt, greedy
+from counterpoint.inference.plain import PlainModel, Prompt, write
 from counterpoint.models.towers import Wire
 
 WIRES = (Wire("vision", "adapter"), Wire("adapter", "language", ((0, 3),)))
@@ -33,8 +33,9 @@ def prompt(*grids: tuple[int, int], text: int) -> Prompt:
 def test_prompts_share_no_features() -> None:
     whole = plain()
     prompts = [prompt((2, 4), (2, 2), text=3), prompt(text=2), prompt((4, 4), text=1)]
-    together = greedy(whole, prompts, END, 4)
-    assert together == [greedy(whole, [one], END, 4)[0] for one in prompts]
+    together = write(whole, prompts, END, [4, 4, 2])
+    assert together == [write(whole, [one], END, [most])[0] for one, most in zip(prompts, [4, 4, 2])]
+    assert [len(ids) for ids in together] == [4, 4, 2]
     features = whole.encode(prompts)
     assert [len(one.items) for one in features] == [2, 0, 1]
     assert [sum(len(rows) for rows, _places in one.inserts) for one in features] == [3, 0, 4]

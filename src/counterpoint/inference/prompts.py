@@ -1,0 +1,98 @@
+"""Where the model begins to write: before each answer of a document, and after the turns of a user."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from counterpoint.data.chat import SYSTEM, USER, LaidChat, Medium, Message, Part
+from counterpoint.data.index import MARKS
+from counterpoint.data.media import called, read_files
+from counterpoint.data.payload import IMAGE, Kind, Payload, TextPayload, lay_items, lay_text
+from counterpoint.data.pictures import image_size
+from counterpoint.data.prepared import PreparedSource
+from counterpoint.data.takers import Taker
+from counterpoint.errors import DataError
+from counterpoint.inference.plain import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Targets of a document that follow one another: rows `start` to `stop`, the end token included if `is_ended`."""
+
+    start: int
+    stop: int
+    is_ended: bool
+
+    @property
+    def tokens(self) -> int:
+        """The tokens before the end token."""
+        return self.stop - self.start - self.is_ended
+
+
+def answers_of(text: TextPayload, end: int) -> list[Answer]:
+    """The answers of a document: runs of targets, each up to an end token or a row that is no target."""
+    rows = np.nonzero(text.labels >= 0)[0] + 1
+    if not len(rows):
+        return []
+    breaks = np.nonzero((np.diff(rows) > 1) | (text.ids[rows[:-1]] == end))[0] + 1
+    edges = [0, *breaks.tolist(), len(rows)]
+    runs = [(int(rows[first]), int(rows[last - 1]) + 1) for first, last in pairwise(edges)]
+    return [Answer(start, stop, bool(text.ids[stop - 1] == end)) for start, stop in runs]
+
+
+def prompt_before(source: PreparedSource, index: int, answer: Answer) -> Prompt:
+    """All rows of a document before one of its answers; raises DataError for an item that cannot be read."""
+    items = tuple(
+        (item.module, item.position, source.item(index, which))
+        for which, item in enumerate(source.document(index).items)
+        if item.position < answer.start
+    )
+    return Prompt(source.text(index).ids[: answer.start], items)
+
+
+def user_turns(images: Sequence[Path], prompts: Sequence[str], system: str = "") -> list[Message]:
+    """The turns of a user: each image stands at its mark, or all stand first if there is no mark.
+
+    Raises DataError if the numbers of images and marks differ.
+    """
+    mark = MARKS[IMAGE]
+    marks = sum(prompt.count(mark) for prompt in prompts) if images else 0
+    if marks not in (0, len(images)):
+        raise DataError(
+            f"--prompt: {marks} marks {mark} for {len(images)} images, expected one for each, or none where all images "
+            "stand first; correct the prompts"
+        )
+    media = iter([Medium(IMAGE, (path,)) for path in images])
+    turns = [Message(SYSTEM, (system,))] if system else []
+    for number, prompt in enumerate(prompts):
+        parts: list[Part] = list(media) if number == 0 and not marks else []
+        first, *others = prompt.split(mark) if marks else [prompt]
+        parts.append(first)
+        for other in others:
+            parts += [next(media), other]
+        turns.append(Message(USER, tuple(part for part in parts if part != "")))
+    return turns
+
+
+def laid_prompt(laid: LaidChat, takers: Mapping[Kind, Taker]) -> Prompt:
+    """The rows of a conversation, as a source lays those of a document; raises DataError naming an unreadable file."""
+    positions: list[int] = []
+    payloads: list[tuple[str, Payload]] = []
+    placed = []
+    for position, medium in laid.media:
+        taker, files = takers[medium.kind], read_files(medium)
+        try:
+            extent = image_size(files[0])
+            for group in taker.groups(len(files)):
+                payloads.append((taker.module, taker.read(files[group], extent)))
+                placed.append(taker.place(extent))
+                positions.append(position)
+        except DataError as error:
+            raise DataError(f"--image {called(medium.files[0])}: {error}") from None
+    items = lay_items(positions, placed)
+    tokens, loss = np.array(laid.tokens, dtype=np.int64), np.array(laid.loss, dtype=np.bool_)
+    ids = lay_text(tokens, loss, positions, [item.rows for item in items]).ids
+    return Prompt(ids, tuple((name, item.position, payload) for item, (name, payload) in zip(items, payloads)))

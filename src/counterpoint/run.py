@@ -13,6 +13,7 @@ from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_loca
 from counterpoint.plan.plan import Plan
 from counterpoint.setup import check_device, device_type, prepare_run
 from counterpoint.train.folder import check_run_folder, lock_run_folder, open_run_folder
+from counterpoint.train.settle import settle_items
 from counterpoint.train.warm import check_warm_starts
 
 
@@ -21,7 +22,7 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
 
     Everything that can be wrong with the input is found before a process or a group exists.
     """
-    config = load_config(source.resolved() if isinstance(source, Config) else source, overrides)
+    config = settle_items(load_config(source.resolved() if isinstance(source, Config) else source, overrides))
     plan, corpus = prepare_run(config)
     check_device(config)
     check_warm_starts(config, plan)

@@ -15,7 +15,8 @@ UNUSED = (
     f"{PREFIX}input_conditioner.*",
     f"{PREFIX}model.patch_generator.video_embedder.*",
 )
-"""Which learned rows make a summary, how pixels are normalised, which data does here, and the patches of films."""
+"""Which learned rows make a summary, how pixels are normalised, which `processor.py` reads and data does here, and the
+patches of films."""
 
 _BOTH = ("weight", "bias")
 _LAYER: Table = {

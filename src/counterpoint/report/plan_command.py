@@ -25,7 +25,12 @@ def show_plan(
 
     Raises ConfigError, PlacementError, DataError or ProofError; nothing is written then.
     """
-    plan, corpus = prepare_run(load_config(config, overrides))
+    loaded = load_config(config, overrides)
+    if any(module.init_from is not None for module in loaded.modules.values()):
+        from counterpoint.train.settle import settle_items
+
+        loaded = settle_items(loaded)
+    plan, corpus = prepare_run(loaded)
     batch = plan.batch(0, corpus.packs(0))
     picture = describe_plan(plan, rank, batch)
     console.print(picture, soft_wrap=False, width=min(console.width, MOST_COLUMNS), markup=False)

@@ -14,6 +14,7 @@ from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config, DecoderConfig
 from counterpoint.errors import ConfigError, CounterpointError
 from counterpoint.setup import device_type, prepare_run
+from counterpoint.train.settle import settle_items
 from counterpoint.train.warm import check_values
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.compare import TOLERANCES
@@ -36,7 +37,7 @@ class Outcome:
 
 def verify(source: str | Path | Mapping[str, Any] | Config, dtype: str = "float64") -> CaseResult:
     """Train two steps on a config's own layout and data and in one process, and compare; raises InputError."""
-    verified = as_verified(source if isinstance(source, Config) else load_config(source), dtype)
+    verified = as_verified(settle_items(source if isinstance(source, Config) else load_config(source)), dtype)
     plan, _corpus = prepare_run(verified)
     check_values(verified, plan)
     with Pool(verified.world.size, device_type(verified)) as pool:

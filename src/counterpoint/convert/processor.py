@@ -1,0 +1,193 @@
+"""What a Hugging Face folder says of pixels and frames: its processor, and the conditioner inside of a RADIO."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from counterpoint.config.items import DEFAULT_SCALING, Resampling, Scaling
+from counterpoint.convert.fields import Fields
+from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
+from counterpoint.errors import CheckpointError
+
+PROCESSOR_NAME, PREPROCESSOR_NAME = "processor_config.json", "preprocessor_config.json"
+"""Files of a folder: the one holds sections for each kind of item, the other is one of these."""
+
+Channels = tuple[float, float, float]
+
+CLIP_MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Channels = (0.26862954, 0.26130258, 0.27577711)
+CLIP_SCALING = Scaling("bicubic", CLIP_MEAN, CLIP_STD)
+
+_DEFAULTS: Mapping[str, Scaling] = {
+    "CLIP": CLIP_SCALING,
+    "Llava": CLIP_SCALING,
+    "Qwen2VL": CLIP_SCALING,
+    "Nemotron": CLIP_SCALING,
+    "Siglip2": DEFAULT_SCALING._replace(resampling="bilinear"),
+    "Siglip": DEFAULT_SCALING,
+}
+"""What processors do whose files leave it out, by how their type begins; the first that fits."""
+
+_FILTERS: tuple[Resampling, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""By Pillow's numbers."""
+
+_LEVELS = 255
+_CONDITIONER = "radio_model.input_conditioner."
+_REMEDY = "copy it from the model again"
+_RADIO, _OMNI = "radio", "nemotron_h_omni"
+_SECONDS = "chunk_length"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What files of a folder say: `values` are those of a scaling by name, each found in a file."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
+
+
+def scaling_in(folder: Path) -> Said:
+    """How a folder's processor, and what conditions pixels inside of its model, make numbers of pixels.
+
+    Nothing where the folder has neither; raises CheckpointError for what it says otherwise than can be done.
+    """
+    found = _section(folder, ("image_processor",), "image_processor_type")
+    model = Fields(_content(folder / CONFIG_NAME) or {}, str(folder / CONFIG_NAME))
+    kind = model.text("model_type") if model.has("model_type") else ""
+    if found is None and kind not in (_RADIO, _OMNI):
+        return Said()
+    if found is None:
+        # Pixels from 0 to 1 are what the conditioner takes.
+        mean, std = _conditioner(folder, model, kind)
+        return Said({"mean": mean, "std": std}, model.where)
+    scaling = _scaling(found)
+    if kind == _RADIO:
+        mean, std = _conditioner(folder, model, kind)
+        combined = zip(scaling.mean, scaling.std, mean, std, strict=True)
+        means, deviations = zip(*((m + s * inner, s * spread) for m, s, inner, spread in combined), strict=True)
+        scaling = scaling._replace(mean=means, std=deviations)
+    return Said(scaling._asdict(), found.where)
+
+
+def seconds_in(folder: Path) -> int | None:
+    """The length to which a folder's processor cuts and fills up clips, None where it does not; raises
+    CheckpointError."""
+    found = _frames(folder)
+    return found.integer(_SECONDS) if found is not None and found.has(_SECONDS) else None
+
+
+def check_frames(folder: Path, mels: int, *, normalised: bool) -> None:
+    """Raise CheckpointError if a folder's processor makes other frames of clips than are made here."""
+    found = _frames(folder)
+    if found is None:
+        return
+    found.demand("feature_size", mels)
+    found.demand("sampling_rate", 16_000)
+    found.demand("hop_length", 160)
+    found.demand("padding_value", 0.0)
+    if normalised:
+        found.demand("n_fft", 512)
+        found.demand("win_length", 400)
+        found.demand("preemphasis", 0.97)
+    else:
+        found.demand("n_fft", 400)
+        found.demand("dither", 0.0)
+        found.demand("do_normalize", False)
+
+
+def _frames(folder: Path) -> Fields | None:
+    return _section(folder, ("feature_extractor", "audio_processor"), "feature_extractor_type", "feature_size")
+
+
+def _section(folder: Path, names: tuple[str, ...], *marks: str) -> Fields | None:
+    """The section of a processor, as transformers chooses it, or the file that is one, which has one of `marks`."""
+    whole = _content(folder / PROCESSOR_NAME) or {}
+    for name in names:
+        if isinstance(whole.get(name), dict):
+            return Fields(whole[name], f"{folder / PROCESSOR_NAME}, {name}")
+    one = _content(folder / PREPROCESSOR_NAME)
+    is_of_images = one is not None and ("image_mean" in one or "image_processor_type" in one or "norm_mean" in one)
+    if one is None or not (is_of_images if "image_processor" in names else any(mark in one for mark in marks)):
+        return None
+    return Fields(one, str(folder / PREPROCESSOR_NAME))
+
+
+def _scaling(found: Fields) -> Scaling:
+    kind = found.text("image_processor_type") if found.has("image_processor_type") else ""
+    default = next((scaling for start, scaling in _DEFAULTS.items() if kind.startswith(start)), None)
+    mean: Channels = (0.0, 0.0, 0.0)
+    std: Channels = (1.0, 1.0, 1.0)
+    if found.flag("do_normalize", True):
+        mean = _channels(found, ("image_mean", "norm_mean"), None if default is None else default.mean)
+        std = _channels(found, ("image_std", "norm_std"), None if default is None else default.std)
+    factor = found.number("rescale_factor", 1 / _LEVELS) if found.flag("do_rescale", True) else 1.0
+    white = factor * _LEVELS
+    if abs(white - 1) > _ROUNDING:
+        mean, std = _divided(mean, white), _divided(std, white)
+    return Scaling(_filter(found, default), mean, std)
+
+
+_ROUNDING = 1e-6
+"""How far off a factor may be that is written with few digits."""
+
+
+def _divided(values: Channels, by: float) -> Channels:
+    first, second, third = values
+    return first / by, second / by, third / by
+
+
+def _filter(found: Fields, default: Scaling | None) -> Resampling:
+    if not found.has("resample"):
+        return (default or DEFAULT_SCALING).resampling
+    found.demand("resample", *range(len(_FILTERS)))
+    return _FILTERS[int(found.number("resample"))]
+
+
+def _channels(found: Fields, keys: tuple[str, ...], default: Channels | None) -> Channels:
+    """Three numbers at the first of some keys that is there, or one number for all channels."""
+    key = next((key for key in keys if found.has(key)), None)
+    if key is None:
+        if default is None:
+            raise CheckpointError(f"{found.where} has no {keys[0]}: add it, as the model was trained with it.")
+        return default
+    return _three(found.values[key], f"{found.where} says {key}")
+
+
+def _three(value: Any, where: str) -> Channels:
+    values = value if isinstance(value, list | tuple) else [value] * 3
+    if len(values) != 3 or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
+        raise CheckpointError(f"{where}: {value!r}, but only three numbers can be converted: correct the file.")
+    first, second, third = (float(one) for one in values)
+    return first, second, third
+
+
+def _conditioner(folder: Path, model: Fields, kind: str) -> tuple[Channels, Channels]:
+    """What a RADIO subtracts and divides by inside: its tensors, or its config where it has none."""
+    described = model.section("vision_config") if kind == _OMNI else model
+    prefix = f"vision_model.{_CONDITIONER}" if kind == _OMNI else _CONDITIONER
+    stored = ModelFolder(folder)
+    both = []
+    for name, default in (("norm_mean", CLIP_MEAN), ("norm_std", CLIP_STD)):
+        if f"{prefix}{name}" in stored.shapes:
+            tensor = stored.read(f"{prefix}{name}", None)
+            both.append(_three(tensor.double().flatten().tolist(), f"{folder}: {prefix}{name}"))
+        else:
+            both.append(_channels(described, (name,), default))
+    mean, std = both
+    return mean, std
+
+
+def _content(file: Path) -> dict[str, Any] | None:
+    """A file's object, None where there is no such file; raises CheckpointError."""
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: cannot be read ({error}), expected JSON; {_REMEDY}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: holds no object, expected keys and values; {_REMEDY}")
+    return content

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,12 +15,14 @@ from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import Reader
 from counterpoint.execute.groups import Groups
 from counterpoint.parallelize.blocks import Block
+from counterpoint.plan.samples import Document
 from counterpoint.setup import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.parameters import LocalParameter
 from counterpoint.train.replica import dtype_of
 from counterpoint.train.warm import warm_start
-from counterpoint.verify.compare import TOLERANCES, Difference, Observation, compare_step
+from counterpoint.verify.compare import TOLERANCES, Difference, Observation, compare_step, first_wrong, worst_of_kinds
+from counterpoint.verify.known import Seen
 from counterpoint.verify.member import Member
 from counterpoint.verify.reference import Reference
 
@@ -29,7 +32,8 @@ CLOSEST_MARGIN = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """The worst difference of each kind over all steps, and the tolerance that it must meet.
+    """The worst difference of each kind over all steps, the tolerance that it must meet, and the first that does not,
+    in the order in which a step makes what is compared.
 
     `margin` is the smallest by which any row preferred an expert that it chose to one that it did not.
     """
@@ -37,6 +41,7 @@ class CaseResult:
     differences: tuple[Difference, ...]
     tolerance: float
     loss: float
+    first: Difference | None = None
     margin: float = math.inf
 
     @property
@@ -52,7 +57,7 @@ class CaseResult:
     @property
     def holds(self) -> bool:
         """Whether the two sides are equal."""
-        return self.worst.value <= self.tolerance
+        return self.first is None
 
 
 def verify_task(member: Member, config: Config) -> CaseResult | None:
@@ -70,14 +75,17 @@ def verify_task(member: Member, config: Config) -> CaseResult | None:
         engine.close()
     if rank != plan.placement.active[0]:
         return None
-    return _compare(config, corpus, ours, batches, member.world.device)
+    refer = partial(_refer, config, corpus, batches, member.world.device)
+    return _compare(config, ours, member.known.of(config, batches, refer))
 
 
 def _train(
     config: Config, engine: Engine, groups: Groups, corpus: Corpus, rank: int
-) -> tuple[list[Observation], list[Any]]:
+) -> tuple[list[Observation], list[list[Document]]]:
     reader = Reader(engine.plan, rank, corpus.sources, dtype_of(config.training.precision.compute))
-    plan, seen, batches = engine.plan, [], []
+    plan = engine.plan
+    seen: list[Observation] = []
+    batches: list[list[Document]] = []
     all_packs = [corpus.packs(step) for step in range(STEPS)]
     inputs = [reader.read(plan.batch(step, packs)) for step, packs in enumerate(all_packs)]
     depth = max(plan.stages.ahead.values(), default=0)
@@ -97,9 +105,17 @@ def _train(
         updates = {one.key: (one.block, (one.value - before[one.key]).cpu()) for one in engine.held}
         gradients, moved = _gather(captured, groups), _gather(updates, groups)
         seen.append(
-            Observation(result.loss, result.balance_loss, result.mtp_loss or 0.0, result.norm, gradients, moved)
+            Observation(
+                loss=result.loss,
+                balance_loss=result.balance_loss,
+                mtp_loss=result.mtp_loss or 0.0,
+                norm=result.norm,
+                rates=result.learning_rates,
+                gradients=gradients,
+                updates=moved,
+            )
         )
-        batches.append((tuple(document for pack in packs for document in pack), result.learning_rates))
+        batches.append([document for pack in packs for document in pack])
     return seen, batches
 
 
@@ -126,19 +142,22 @@ def _put(target: torch.Tensor, value: torch.Tensor) -> None:
         target.copy_(value)
 
 
-def _compare(
-    config: Config, corpus: Corpus, ours: list[Observation], batches: list[Any], device: torch.device
-) -> CaseResult:
+def _compare(config: Config, ours: list[Observation], seen: Seen) -> CaseResult:
     name = config.training.precision.compute
-    reference = Reference(config, corpus.sources, device, dtype_of(name))
-    differences: dict[str, Difference] = {}
-    # Adam divides by what may be rounding noise: in float32 gradients are compared, and not what follows (design D13).
-    left_out = () if name == "float64" else ("update",)
-    for step, (observation, (documents, rates)) in enumerate(zip(ours, batches, strict=True)):
-        for difference in compare_step(step, observation, reference.step(documents), rates):
-            known = differences.get(difference.kind)
-            if difference.kind in left_out:
-                continue
-            if known is None or difference.value > known.value:
-                differences[difference.kind] = difference
-    return CaseResult(tuple(differences.values()), TOLERANCES[name], ours[-1].loss, reference.margin)
+    differences = [
+        difference
+        for step, (observation, reference) in enumerate(zip(ours, seen.steps, strict=True))
+        for difference in compare_step(step, observation, reference)
+        # Adam divides by what may be rounding noise: in float32 gradients are compared, and not what follows
+        # (design D13).
+        if name == "float64" or difference.kind != "update"
+    ]
+    tolerance = TOLERANCES[name]
+    first = first_wrong(differences, tolerance)
+    return CaseResult(worst_of_kinds(differences), tolerance, ours[-1].loss, first, seen.margin)
+
+
+def _refer(config: Config, corpus: Corpus, batches: list[list[Document]], device: torch.device) -> Seen:
+    reference = Reference(config, corpus.sources, device, dtype_of(config.training.precision.compute))
+    steps = tuple(reference.step(documents) for documents in batches)
+    return Seen(steps, reference.margin)

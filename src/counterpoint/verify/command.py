@@ -1,6 +1,7 @@
 """`verify`: one config, or many random layouts of its models, against one plain process."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config, DecoderConfig
@@ -51,7 +52,8 @@ def verify_config(path: Path, overrides: Sequence[str], dtype: str, json_file: P
     table = Table(
         "compared",
         "worst relative difference",
-        "at",
+        # A name is folded, never cut: it is what the reader will look for.
+        Column("at", overflow="fold"),
         title=f"{path}: {dtype}, tolerance {result.tolerance:g}",
     )
     for difference in result.differences:
@@ -62,7 +64,11 @@ def verify_config(path: Path, overrides: Sequence[str], dtype: str, json_file: P
             f"a row chose between experts by {result.margin:.0e}, less than rounding: both sides may rightly differ; "
             "compare with another run.seed"
         )
-    console.print("equal to one process" if result.holds else f"different: {result.worst.where}")
+    if result.first is None:
+        console.print("equal to one process")
+    else:
+        console.print(f"different, and first: {result.first}", markup=False, soft_wrap=True)
+        _print_command(console, path, overrides, "--dtype", dtype)
     _write(json_file, asdict(result))
     return result.holds
 
@@ -83,7 +89,12 @@ def verify_random(
     world = _LARGEST_WORLD if world_size is None else world_size
     cases = [candidate(base, seed, only, world)] if only is not None else choose(base, count, seed, world)
     with Pool(world, device_type(base)) as pool:
-        outcomes = [run_case(pool, case, dtype, console) for case in cases]
+        outcomes = []
+        for case in cases:
+            outcomes.append(run_case(pool, case, dtype, console))
+            if outcomes[-1].status != "drawn":
+                drawing = ("--seed", seed, "--world-size", world, "--dtype", dtype)
+                _print_command(console, path, overrides, "--random", 1, "--case", case.id, *drawing)
     console.print(_table(outcomes, f"{len(cases)} cases of {path}, seed {seed}, at most {world} ranks, {dtype}"))
     worst = max((o.result.worst.value for o in outcomes if o.result is not None), default=0.0)
     failed = [o for o in outcomes if o.status != "drawn"]
@@ -115,7 +126,7 @@ def run_case(pool: Pool, case: Case, dtype: str, console: Console | None = None)
     """Run one drawn case on a pool."""
     outcome = _run(pool, case, dtype)
     if outcome.words and console is not None:
-        console.print(f"case {case.id} {outcome.status}: {outcome.words}", markup=False)
+        console.print(f"case {case.id} {outcome.status}: {outcome.words}", markup=False, soft_wrap=True)
     return outcome
 
 
@@ -137,8 +148,12 @@ def _run(pool: Pool, case: Case, dtype: str) -> Outcome:
         return Outcome(case, "refused" if error.exit_code == 2 else "failed", None, str(error))
     if result.holds:
         return Outcome(case, "drawn", result, words)
-    worst = result.worst
-    return Outcome(case, "failed", result, f"{worst.kind} differs by {worst.value:.1e} at {worst.where}")
+    return Outcome(case, "failed", result, f"first, {result.first}")
+
+
+def _print_command(console: Console, path: Path, overrides: Sequence[str], *options: object) -> None:
+    command = shlex.join(["counterpoint", "verify", str(path), *overrides, *map(str, options)])
+    console.print(f"again: {command}", markup=False, soft_wrap=True)
 
 
 def _table(outcomes: Sequence[Outcome], title: str) -> Table:
@@ -167,6 +182,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "words": outcome.words,
         "features": sorted(outcome.case.features),
         "worst": None if outcome.result is None else asdict(outcome.result.worst),
+        "first": None if outcome.result is None or outcome.result.first is None else asdict(outcome.result.first),
         "config": outcome.case.config,
     }
 

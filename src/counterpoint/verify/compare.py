@@ -1,6 +1,7 @@
 """What "equal" means (design D13), in one place."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -12,16 +13,20 @@ _MODULE_FLOOR = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The worst relative difference of one kind (loss, norm, gradient, update), and where it is."""
+    """A relative difference of one kind (loss, norm, gradient, update), and where it is."""
 
     kind: str
     where: str
     value: float
 
+    def __str__(self) -> str:
+        return f"{self.kind} differs by {self.value:.1e} at {self.where}"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one side saw of one step: losses, total norm, unclipped gradients and updates by parameter key.
+    """What one side saw of one step: losses, total norm, learning rate by module, unclipped gradients and updates by
+    parameter key.
 
     Updates are of buffers, such as expert biases, too.
     """
@@ -30,51 +35,77 @@ class Observation:
     balance_loss: float
     mtp_loss: float
     norm: float
+    rates: dict[str, float]
     gradients: dict[str, torch.Tensor]
     updates: dict[str, torch.Tensor]
 
 
-def compare_step(step: int, ours: Observation, reference: Observation, rates: dict[str, float]) -> list[Difference]:
-    """Worst differences of a step; `rates` is the learning rate per module. NaN counts as infinitely different."""
+def compare_step(step: int, ours: Observation, reference: Observation) -> list[Difference]:
+    """Every difference of a step, in the order in which a step makes what is compared: so the first that is too large
+    is nearest to its cause.
+
+    `reference` has its gradients in the order in which a forward meets their parameters. NaN counts as infinitely
+    different.
+    """
     odd = sorted(ours.gradients.keys() ^ reference.gradients.keys() | ours.updates.keys() ^ reference.updates.keys())
     if odd:
         return [Difference("parameters", f"step {step}: {odd[0]} is on one side only", math.inf)]
+    floors = {key: reference.rates[_module(key)] for key in reference.updates}
     return [
         Difference("loss", f"step {step}", _scalar(ours.loss, reference.loss)),
         Difference("balance loss", f"step {step}", _scalar(ours.balance_loss, reference.balance_loss)),
         Difference("MTP loss", f"step {step}", _scalar(ours.mtp_loss, reference.mtp_loss)),
         Difference("norm", f"step {step}", _scalar(ours.norm, reference.norm)),
-        _worst("gradient", step, ours.gradients, reference.gradients, _gradient_floors(reference.gradients)),
-        _worst("update", step, ours.updates, reference.updates, {k: rates[_module(k)] for k in reference.updates}),
+        *reversed(_tensors("gradient", step, ours.gradients, reference.gradients, _floors(reference.gradients))),
+        *(
+            Difference("learning rate", f"step {step}: {module}", _scalar(ours.rates[module], rate))
+            for module, rate in reference.rates.items()
+        ),
+        *_tensors("update", step, ours.updates, reference.updates, floors),
     ]
+
+
+def worst_of_kinds(differences: Iterable[Difference]) -> tuple[Difference, ...]:
+    """The largest of each kind, in the order in which kinds are met."""
+    worst: dict[str, Difference] = {}
+    for difference in differences:
+        known = worst.setdefault(difference.kind, difference)
+        if difference.value > known.value:
+            worst[difference.kind] = difference
+    return tuple(worst.values())
+
+
+def first_wrong(differences: Iterable[Difference], tolerance: float) -> Difference | None:
+    """The first that is larger than the tolerance, None if all hold."""
+    return next((difference for difference in differences if difference.value > tolerance), None)
 
 
 def _module(key: str) -> str:
     return key.split(".", 1)[0]
 
 
-def _gradient_floors(gradients: dict[str, torch.Tensor]) -> dict[str, float]:
+def _floors(gradients: dict[str, torch.Tensor]) -> dict[str, float]:
     largest: dict[str, float] = {}
     for key, gradient in gradients.items():
         largest[_module(key)] = max(largest.get(_module(key), 0.0), _largest(gradient))
     return {key: _MODULE_FLOOR * largest[_module(key)] for key in gradients}
 
 
-def _worst(
+def _tensors(
     kind: str,
     step: int,
     ours: dict[str, torch.Tensor],
     reference: dict[str, torch.Tensor],
     floors: dict[str, float],
-) -> Difference:
-    values = {
-        key: _relative(
-            _largest(ours[key].double() - reference[key].double()), max(_largest(reference[key]), floors[key])
-        )
-        for key in reference
-    }
-    where = max(values, key=lambda key: values[key])
-    return Difference(kind, f"step {step}: {where}", values[where])
+) -> list[Difference]:
+    return [
+        Difference(kind, f"step {step}: {key}", _relative(_distance(ours[key], theirs), max(_largest(theirs), floor)))
+        for (key, theirs), floor in zip(reference.items(), (floors[key] for key in reference), strict=True)
+    ]
+
+
+def _distance(ours: torch.Tensor, reference: torch.Tensor) -> float:
+    return _largest(ours.double() - reference.double())
 
 
 def _largest(tensor: torch.Tensor) -> float:

@@ -8,6 +8,7 @@ import torch
 from counterpoint.execute.groups import GroupCache, Groups, World, join_world, make_groups
 from counterpoint.parallelize.products import forget_travels
 from counterpoint.plan.plan import Plan
+from counterpoint.verify.known import Known
 
 _MOST_GROUPS = 160
 """Groups kept at most: every gloo group holds file descriptors and threads in every rank (facts)."""
@@ -19,6 +20,7 @@ class Member:
 
     world: World
     cache: GroupCache = field(default_factory=GroupCache)
+    known: Known = field(default_factory=Known)
     action: str = "waiting"
 
     @classmethod

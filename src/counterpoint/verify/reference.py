@@ -1,39 +1,70 @@
-"""The reference (design D14): the same plain models trained by a plain loop in one process.
+"""The reference: the same plain models, trained by a plain loop in one process, a document and an item at a time.
 
-No plan, no bridge, no FSDP, no interpreter: items are encoded in the order of their documents, every batch is one.
+No plan, bridge, FSDP or interpreter, and nothing is packed: each item passes alone through its encoders, its rows go to
+the places of its document, and each document has a forward and a backward of its own. So a fault in how rows are laid
+beside those of others is on one side only. What both sides read is listed in docs/verify.md.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.config.schema import Config
-from counterpoint.data.item_rows import pack_items
-from counterpoint.data.payload import Payload, TextPayload
+from counterpoint.config.schema import Config, CustomConfig, VitConfig
+from counterpoint.data.payload import Ints, PatchPayload, Payload, TextPayload
 from counterpoint.data.source import Source
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, MtpInputs, TextBatch
+from counterpoint.errors import RunError
+from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Insert, MtpInputs, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.moe import Moe
 from counterpoint.models.router import Choice, Router
 from counterpoint.models.segments import Segments
-from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initial_values, initialize_, initialize_buffer_
 from counterpoint.parallelize.starting import starting_weights
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.samples import Document
-from counterpoint.plan.sizes import DecoderSizes, ItemSizes
+from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.setup import vocabulary
-from counterpoint.train.optimizer import is_exempt, learning_rate
+from counterpoint.verify.alone import Journey
 from counterpoint.verify.compare import Observation
+from counterpoint.verify.rules import is_spared, is_trained, rate
 from counterpoint.verify.whole import begin_with
+
+
+class Laid(NamedTuple):
+    """An item that enters `module`, and what it adds at its `places` in a document: in front, and behind layers."""
+
+    module: str
+    payload: Payload
+    places: Ints
+    front: list[Tensor]
+    behind: dict[int, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Denominators:
+    """What the losses of a step are divided by: loss tokens, those of each depth further ahead, and documents."""
+
+    tokens: int
+    further: tuple[int, ...]
+    documents: int
+
+
+@dataclass
+class Totals:
+    """The sums of a step over its documents; `loads` are the rows that each expert of a mixture saw."""
+
+    loss: float
+    balance: float
+    further: float
+    loads: dict[Moe, Tensor]
 
 
 @dataclass
@@ -51,8 +82,9 @@ class Reference:
 
     def __post_init__(self) -> None:
         words = vocabulary(self.config)
-        self.sizes = {name: sizes_of(self.config, name, words) for name in self.config.modules}
-        self.chains = {name: self._build(name) for name in self.config.modules}
+        self.sizes = {name: sizes_of(self.config, name, words) for name in self._forward_order()}
+        self.chains = {name: self._build(name) for name in self.sizes}
+        self.journey = Journey(self.chains, self.sizes, self.config.edges, self.dtype, self.device)
         self.optimizers = {
             name: self._optimizer(name, chain)
             for name, chain in self.chains.items()
@@ -66,12 +98,12 @@ class Reference:
                     module.register_forward_hook(self._note_margin)
 
     def step(self, documents: Sequence[Document]) -> Observation:
-        """Train on one batch; returns what D13 compares."""
-        batch = self._text(documents)
-        # Balance losses and those of further tokens join the backward and are no part of this value.
-        loss: Tensor = self.chains[self._sink](None, batch)[MAIN]
-        if loss.requires_grad:
-            torch.autograd.backward(loss)
+        """Train on the documents of one step, of which only source, index and the items' modules are read."""
+        texts = [self.sources[document.source].text(document.index) for document in documents]
+        denominators = self._denominators(texts)
+        totals = Totals(0.0, 0.0, 0.0, {})
+        for document, text in zip(documents, texts, strict=True):
+            self._learn(document, text, denominators, totals)
         named = self.named_parameters()
         trained = {key: parameter for key, parameter in named.items() if parameter.requires_grad}
         gradients = {key: _or_zero(parameter) for key, parameter in trained.items()}
@@ -81,27 +113,112 @@ class Reference:
         scale = clip / norm if clip is not None and norm > clip else 1.0
         for key, parameter in trained.items():
             parameter.grad = gradients[key] * scale
+        rates = {
+            name: rate(module.optimizer, self.steps, self.config.training.steps)
+            for name, module in self.config.modules.items()
+        }
         for name, optimizer in self.optimizers.items():
-            rate = learning_rate(self.config.modules[name].optimizer, self.steps, self.config.training.steps)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rates[name]
             optimizer.step()
             optimizer.zero_grad()
-        self._move_expert_bias(batch)
+        self._move_expert_bias(totals.loads)
         self.steps += 1
-        updates = {
-            key: (tensor.detach() - before[key]).cpu() for key, tensor in (named | self._named_buffers()).items()
-        }
-        balance = sum(float(routing.balance) for routing in batch.routed.values())
-        further = [float(term) for term in batch.mtp_losses.values()]
         return Observation(
-            loss=float(loss.detach()),
-            balance_loss=balance,
-            mtp_loss=sum(further) / max(len(further), 1),
+            loss=totals.loss,
+            balance_loss=totals.balance,
+            mtp_loss=totals.further / max(self._decoder.mtp_depths, 1),
             norm=norm,
+            rates=rates,
             gradients={key: gradient.cpu() for key, gradient in gradients.items()},
-            updates=updates,
+            updates={k: (now.detach() - before[k]).cpu() for k, now in (named | self._named_buffers()).items()},
         )
+
+    def named_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """All parameters by layout-free key, in the order in which a forward meets them."""
+        return {
+            f"{module}.{part}.{name}": parameter
+            for module, chain in self.chains.items()
+            for part, piece in chain.parts()
+            for name, parameter in piece.named_parameters()
+        }
+
+    def _learn(self, document: Document, text: TextPayload, denominators: Denominators, totals: Totals) -> None:
+        """Forward and backward of one document; gradients and totals grow."""
+        batch = self._batch(text, self._lay(document, text), denominators)
+        # Balance losses and those of further tokens join the backward and are no part of this value.
+        loss: Tensor = self.chains[self._sink](None, batch)[MAIN]
+        if loss.requires_grad:
+            torch.autograd.backward(loss)
+        totals.loss += float(loss.detach())
+        totals.further += sum(float(term) for term in batch.mtp_losses.values())
+        for layer, routing in batch.routed.items():
+            assert isinstance(layer, Moe), "only mixtures route"
+            totals.balance += float(routing.balance)
+            totals.loads[layer] = totals.loads.get(layer, 0) + routing.counts
+
+    def _batch(self, text: TextPayload, laid: Sequence[Laid], by: Denominators) -> TextBatch:
+        inserts: list[Insert] = []
+        deep: dict[int, tuple[Insert, ...]] = {}
+        for item in laid:
+            index = self._tensor(item.places)
+            inserts += [(rows, index) for rows in item.front]
+            for layer, features in item.behind.items():
+                deep[layer] = (*deep.get(layer, ()), *((rows, index) for rows in features))
+        return TextBatch(
+            ids=self._tensor(text.ids),
+            positions=self._positions(text, laid),
+            labels=self._tensor(text.labels),
+            segments=Segments.build((len(text.ids),), len(text.ids), self.device),
+            loss_denominator=float(by.tokens),
+            inserts=tuple(inserts),
+            deep=deep,
+            document_denominator=float(by.documents),
+            mtp=tuple(
+                MtpInputs(self._tensor(ids), self._tensor(labels), float(tokens))
+                for depth, tokens in enumerate(by.further, start=1)
+                for ids, labels in [_ahead(text, depth)]
+            ),
+        )
+
+    def _lay(self, document: Document, text: TextPayload) -> list[Laid]:
+        """The items of a document in its rows without a token, in order, each in as many as it became."""
+        (free,) = np.nonzero(text.ids == NO_TOKEN)
+        laid: list[Laid] = []
+        first = 0
+        for which, item in enumerate(document.items):
+            payload = self.sources[document.source].item(document.index, which)
+            front, behind = self.journey.into(self._sink, item.module, payload)
+            laid.append(Laid(item.module, payload, free[first : first + len(front[0])], front, behind))
+            first += len(front[0])
+        if first != len(free):
+            raise RunError(
+                f"document {document.index} of source {document.source}: its items became {first} rows, expected "
+                f"{len(free)}, as many as its text leaves to them; what counts rows and what makes them differ"
+            )
+        return laid
+
+    def _positions(self, text: TextPayload, laid: Sequence[Laid]) -> Tensor:
+        """Positions row by row, as the paper tells them (arXiv:2409.12191), or counted from 0."""
+        if self._decoder.rope_sections is None:
+            return torch.arange(len(text.ids), device=self.device)
+        items = {int(item.places[0]): item for item in laid}
+        places: list[tuple[int, int, int]] = []
+        free = 0
+        while len(places) < len(text.ids):
+            item = items.get(len(places))
+            cells = [(0, 0, 0)] if item is None else self._cells(item)
+            places += [(free + time, free + y, free + x) for time, y, x in cells]
+            free += 1 + max(max(cell) for cell in cells)
+        return self._tensor(np.array(places))
+
+    def _cells(self, item: Laid) -> list[tuple[int, int, int]]:
+        """Time, height and width of the rows that an item became, from its first."""
+        model = self.config.modules[item.module].model
+        if isinstance(item.payload, PatchPayload) and isinstance(model, VitConfig | CustomConfig):
+            height, width = (patches // model.merge for patches in item.payload.grid)
+            return [(0, y, x) for y in range(height) for x in range(width)]
+        return [(row, row, row) for row in range(len(item.places))]
 
     def _note_margin(self, router: Router, inputs: tuple[Tensor], _choice: Choice) -> None:
         scores = router.scores(inputs[0].detach())
@@ -111,78 +228,31 @@ class Reference:
             margins = (ranked[:, last - 1] - ranked[:, last]).detach()
             self.margin = min(self.margin, float(margins.min()))
 
-    def _move_expert_bias(self, batch: TextBatch) -> None:
+    def _move_expert_bias(self, loads: Mapping[Moe, Tensor]) -> None:
         """Experts that saw fewer rows than the mean of their layer become a little likelier, the others less so."""
-        for layer, routing in batch.routed.items():
-            assert isinstance(layer, Moe), "only mixtures route"
+        for layer, counts in loads.items():
             is_trained = layer.router.weight.requires_grad
             if is_trained and layer.router.bias is not None and layer.sizes.bias_rate is not None:
-                loads = routing.counts.tolist()
-                for expert, load in enumerate(loads):
-                    side = (load * len(loads) < sum(loads)) - (load * len(loads) > sum(loads))
+                rows = counts.tolist()
+                for expert, load in enumerate(rows):
+                    side = (load * len(rows) < sum(rows)) - (load * len(rows) > sum(rows))
                     layer.router.bias[expert] += side * layer.sizes.bias_rate
 
     def _named_buffers(self) -> dict[str, Tensor]:
         return {f"{m}.{name}": b for m, chain in self.chains.items() for name, b in chain.named_buffers()}
 
-    def _text(self, documents: Sequence[Document]) -> TextBatch:
-        inserts, deep = Towers(self.chains, self._wires, self._items(documents)).into(self._sink)
-        texts = [self.sources[d.source].text(d.index) for d in documents]
-        lengths = tuple(len(text.ids) for text in texts)
-        return TextBatch(
-            ids=self._tensor(np.concatenate([text.ids for text in texts])),
-            positions=self._positions(documents),
-            labels=self._tensor(np.concatenate([text.labels for text in texts])),
-            segments=Segments.build(lengths, sum(lengths), self.device),
-            loss_denominator=float(sum(int((text.labels >= 0).sum()) for text in texts)),
-            inserts=inserts,
-            deep=deep,
-            document_denominator=float(len(documents)),
-            mtp=tuple(self._further(texts, depth) for depth in range(1, 1 + self._decoder.mtp_depths)),
-        )
-
-    def _further(self, texts: Sequence[TextPayload], depth: int) -> MtpInputs:
-        """Row by row, the token `depth` rows ahead in the same document and the label of that row."""
-        ids: list[int] = []
-        labels: list[int] = []
-        for text in texts:
-            for row in range(len(text.ids)):
-                is_inside = row + depth < len(text.ids)
-                ids.append(int(text.ids[row + depth]) if is_inside else NO_TOKEN)
-                labels.append(int(text.labels[row + depth]) if is_inside else NO_LABEL)
-        count = sum(label >= 0 for label in labels)
-        return MtpInputs(self._tensor(np.array(ids)), self._tensor(np.array(labels)), float(count))
-
-    def _positions(self, documents: Sequence[Document]) -> Tensor:
-        """Positions row by row, as the paper tells them (arXiv:2409.12191), or counted from 0 in each document."""
-        if self._decoder.rope_sections is None:
-            return self._tensor(np.concatenate([np.arange(document.tokens) for document in documents]))
-        places: list[tuple[int, int, int]] = []
-        for document in documents:
-            items = {item.position: item for item in document.items}
-            row = free = 0
-            while row < document.tokens:
-                item = items.get(row)
-                if item is None:
-                    cells = [(free, free, free)]
-                elif item.columns is None:
-                    cells = [(free + n, free + n, free + n) for n in range(item.rows)]
-                else:
-                    height = range(item.rows // item.columns)
-                    cells = [(free, free + y, free + x) for y in height for x in range(item.columns)]
-                places += cells
-                free = max(max(cell) for cell in cells) + 1
-                row += len(cells)
-        return self._tensor(np.array(places, dtype=np.int64))
-
-    def named_parameters(self) -> dict[str, torch.nn.Parameter]:
-        """All parameters by layout-free key."""
-        return {f"{m}.{name}": p for m, chain in self.chains.items() for name, p in chain.named_parameters()}
-
     @property
     def _sink(self) -> str:
         sources = {edge.source for edge in self.config.edges}
         return next(name for name in self.config.modules if name not in sources)
+
+    def _forward_order(self) -> list[str]:
+        """Modules, each after those whose rows it reads."""
+        order: list[str] = []
+        while len(order) < len(self.config.modules):
+            reads = {name: {e.source for e in self.config.edges if e.target == name} for name in self.config.modules}
+            order += [name for name, sources in reads.items() if name not in order and sources <= set(order)]
+        return order
 
     @property
     def _decoder(self) -> DecoderSizes:
@@ -190,30 +260,10 @@ class Reference:
         assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
         return sizes
 
-    @property
-    def _wires(self) -> tuple[Wire, ...]:
-        edges = self.config.edges
-        return tuple(Wire(e.source, e.target, tuple((d.after, d.into) for d in e.depths)) for e in edges)
-
-    def _items(self, documents: Sequence[Document]) -> dict[str, Items]:
-        """The items of each encoder that has one, and the rows of the batch where they belong."""
-        found: dict[str, list[tuple[Payload, np.ndarray]]] = {}
-        start = 0
-        for document in documents:
-            for which, item in enumerate(document.items):
-                payload = self.sources[document.source].item(document.index, which)
-                places = np.arange(item.rows) + start + item.position
-                found.setdefault(item.module, []).append((payload, places))
-            start += document.tokens
-        return {module: self._packed(module, items) for module, items in found.items()}
-
-    def _packed(self, module: str, items: Sequence[tuple[Payload, np.ndarray]]) -> Items:
-        sizes = self.sizes[module]
-        assert isinstance(sizes, ItemSizes), "items enter an encoder that takes some"
-        batch, kept = pack_items([payload for payload, _places in items], sizes, self.dtype)
-        places = self._tensor(np.concatenate([places for _payload, places in items]))
-        lengths = tuple(len(places) for _payload, places in items)
-        return Items(batch.to(self.device), kept.to(self.device), lengths, places)
+    def _denominators(self, texts: Sequence[TextPayload]) -> Denominators:
+        depths = range(1, 1 + self._decoder.mtp_depths)
+        further = tuple(sum(int((_ahead(text, depth)[1] >= 0).sum()) for text in texts) for depth in depths)
+        return Denominators(sum(int((text.labels >= 0).sum()) for text in texts), further, len(texts))
 
     def _build(self, module: str) -> Chain:
         sizes = self.sizes[module]
@@ -223,7 +273,7 @@ class Reference:
         given = starting_weights(sizes)
         for name, parameter in chain.named_parameters():
             block = whole_block(name, tuple(parameter.shape))
-            parameter.requires_grad_(self._is_trained(module, name))
+            parameter.requires_grad_(is_trained(self.config.modules[module].train, name))
             sums, rules = facts_of(sizes).residual_sums, initial_values(sizes)
             initialize_(parameter.detach(), block, self.config.run.seed, module, sums, rules)
             given.fill_(parameter.detach(), block)
@@ -232,14 +282,10 @@ class Reference:
         begin_with(self.config, module, sizes, chain)
         return chain
 
-    def _is_trained(self, module: str, name: str) -> bool:
-        train = self.config.modules[module].train
-        return train == "all" or (train != "none" and any(fnmatchcase(name, pattern) for pattern in train))
-
     def _optimizer(self, module: str, chain: Chain) -> torch.optim.AdamW:
         config = self.config.modules[module].optimizer
         groups = [
-            {"params": [p], "weight_decay": 0.0 if is_exempt(config, name, p.dim()) else config.weight_decay}
+            {"params": [p], "weight_decay": 0.0 if is_spared(config, name, p.dim()) else config.weight_decay}
             for name, p in chain.named_parameters()
             if p.requires_grad
         ]
@@ -251,3 +297,10 @@ class Reference:
 
 def _or_zero(parameter: torch.nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach().clone()
+
+
+def _ahead(text: TextPayload, depth: int) -> tuple[Ints, Ints]:
+    """Row by row, the token `depth` rows ahead in the document and the label of that row."""
+    ids, labels = np.full_like(text.ids, NO_TOKEN), np.full_like(text.labels, NO_LABEL)
+    ids[:-depth], labels[:-depth] = text.ids[depth:], text.labels[depth:]
+    return ids, labels

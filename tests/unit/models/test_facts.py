@@ -7,11 +7,13 @@ import torch
 from model_samples import CONFORMERS, DECODERS, GRAPHS, MODELS, VITS, batch_of, build
 from torch.utils.flop_counter import FlopCounterMode
 
+from counterpoint.config.optimizer import OptimizerConfig
 from counterpoint.models.batch import Batch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.sizes import ConformerSizes, DecoderSizes, ModelSizes, ProjectorSizes
+from counterpoint.verify.rules import is_spared
 
 MORE: dict[str, ModelSizes] = {
     **MODELS,
@@ -107,3 +109,24 @@ def test_cost_grows_with_rows_and_is_an_integer() -> None:
         assert costs == sorted(set(costs))
         assert all(type(cost) is int for cost in costs)
         assert costs[3] > 4 * costs[2] - 4 * costs[0]
+
+
+SUMS = {
+    "grouped": 4, "hybrid": 4, "further": 4, "merging": 4, "windows": 6, "stacking": 4, "conformer": 8, "adapter": 4
+}  # fmt: skip
+"""Sublayers that are added to the rows, as the papers draw them; those of further tokens are of other rows."""
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_residual_sums_are_those_of_the_paper(name: str) -> None:
+    assert facts_of(MORE[name]).residual_sums == SUMS[name]
+
+
+@pytest.mark.parametrize("sizes", MORE.values(), ids=MORE)
+def test_verify_knows_which_parameters_are_vectors(sizes: ModelSizes) -> None:
+    """By a list of names, while training asks for their dims."""
+    with torch.device("meta"):
+        chain = build_chain(model_parts(sizes))
+    decayed = OptimizerConfig(lr=1.0, no_decay=())
+    wrong = [name for name, p in chain.named_parameters() if is_spared(decayed, name, p.dim()) is not (p.dim() < 2)]
+    assert wrong == []

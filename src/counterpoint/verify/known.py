@@ -1,0 +1,72 @@
+"""What the reference saw of earlier cases: all layouts of the same models and the same synthetic data have one."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from counterpoint.config.schema import Config, CustomConfig, SyntheticEntry
+from counterpoint.plan.samples import Document
+from counterpoint.verify.compare import Observation
+
+_MOST_BYTES = 2**26
+
+_LAYOUT_ONLY = ("world", "schedule", "checkpoint", "evaluation", "log", "watchdog")
+"""Sections of a config of which the reference reads nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the reference saw, step by step, and the smallest margin between experts on the way."""
+
+    steps: tuple[Observation, ...]
+    margin: float
+
+    @property
+    def bytes(self) -> int:
+        """Memory of its tensors."""
+        tensors = [t for step in self.steps for t in (*step.gradients.values(), *step.updates.values())]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@dataclass
+class Known:
+    """Keeps the latest ones, up to 64 MiB of them; what depends on files or on code of others is never kept."""
+
+    _kept: OrderedDict[str, Seen] = field(default_factory=OrderedDict)
+
+    def of(self, config: Config, batches: Sequence[Sequence[Document]], run: Callable[[], Seen]) -> Seen:
+        """What is known of these documents, or what `run` sees."""
+        if not _is_pure(config):
+            return run()
+        key = _key(config, batches)
+        if key not in self._kept:
+            self._kept[key] = run()
+        self._kept.move_to_end(key)
+        seen = self._kept[key]
+        while self._kept and sum(one.bytes for one in self._kept.values()) > _MOST_BYTES:
+            self._kept.popitem(last=False)
+        return seen
+
+    def forget(self) -> None:
+        """Drop all."""
+        self._kept.clear()
+
+
+def _is_pure(config: Config) -> bool:
+    """Whether the config says all that the reference computes from."""
+    modules = config.modules.values()
+    is_synthetic = all(isinstance(entry, SyntheticEntry) for entry in config.data.train)
+    is_ours = not any(isinstance(m.model, CustomConfig) or m.init_from is not None for m in modules)
+    return is_synthetic and is_ours and config.data.tokenizer is None
+
+
+def _key(config: Config, batches: Sequence[Sequence[Document]]) -> str:
+    read: dict[str, Any] = {name: value for name, value in config.resolved().items() if name not in _LAYOUT_ONLY}
+    read["run"] = {name: value for name, value in read["run"].items() if name != "dir"}
+    read["modules"] = {
+        name: {key: value for key, value in module.items() if key != "layout"}
+        for name, module in read["modules"].items()
+    }
+    return json.dumps(read, sort_keys=True) + repr(batches)

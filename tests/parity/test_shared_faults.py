@@ -1,0 +1,126 @@
+"""Faults in what training and the reference would share if the reference packed, decayed or exempted as training does.
+
+Each is planted wherever the package holds the function, so it reaches the reference as well if that ever imports it.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from counterpoint.config.schema import Config
+from counterpoint.data.clip_rows import clip_batch
+from counterpoint.data.corpus import item_settings
+from counterpoint.data.image_rows import lay_images
+from counterpoint.errors import RunError
+from counterpoint.models.segments import Segments
+from counterpoint.plan.build import sizes_of
+from counterpoint.train.optimizer import is_exempt, learning_rate
+from counterpoint.verify.case import CaseResult, verify_task
+from counterpoint.verify.member import Member
+from counterpoint.verify.pool import Pool
+from tests.parity.layouts import language_only, named_config, override
+from tests.parity.speech import speech_config
+
+
+def _without_the_last_row(images: Any, rows: int, sizes: Any) -> Any:
+    places = lay_images(images, rows, sizes)
+    places.coordinates[-1] = 0
+    return places
+
+
+def _a_row_late(clips: Any, *rest: Any) -> Any:
+    batch = clip_batch(clips, *rest)
+    return replace(batch, frames=batch.frames.roll(1, 0))
+
+
+def _documents_as_one(lengths: Any, rows: int, *rest: Any, **more: Any) -> Segments:
+    return BUILD([sum(lengths)] if more.get("starts") is None else lengths, rows, *rest, **more)
+
+
+def _one_update_early(config: Any, step: int, steps: int) -> float:
+    return learning_rate(config, step + 1, steps)
+
+
+def _matrices_too(config: Any, name: str, dims: int) -> bool:
+    return dims < 3 or is_exempt(config, name, dims)
+
+
+def _unmerged_sizes(config: Config, module: str, vocab: int | None) -> Any:
+    sizes = sizes_of(config, module, vocab)
+    return replace(sizes, merge=1) if module == "vision" else sizes
+
+
+def _unmerged_settings(config: Config) -> Any:
+    return {name: replace(taker, merge=1) for name, taker in item_settings(config).items()}
+
+
+BUILD = Segments.build
+FAULTS: dict[str, dict[Callable[..., Any], Callable[..., Any]]] = {
+    "a row of an image": {lay_images: _without_the_last_row},
+    "frames of a clip": {clip_batch: _a_row_late},
+    "documents of a pack": {BUILD: _documents_as_one},
+    "learning rate": {learning_rate: _one_update_early},
+    "exemption": {is_exempt: _matrices_too},
+    "merge": {sizes_of: _unmerged_sizes, item_settings: _unmerged_settings},
+}
+
+
+def _config(fault: str) -> Config:
+    config = {
+        "a row of an image": lambda: named_config("one_rank"),
+        "merge": lambda: named_config("one_rank"),
+        "frames of a clip": lambda: speech_config("one_rank"),
+    }.get(fault, lambda: language_only({"ranks": [0]}, 1))()
+    warming = {"modules.language.optimizer.schedule": {"kind": "linear", "warmup_steps": 5}}
+    return override(config, {"data.packing": True, "training.global_batch_samples": 5, **warming})
+
+
+@pytest.mark.parametrize(
+    ("fault", "first"),
+    [
+        ("a row of an image", "loss differs by"),
+        ("frames of a clip", "loss differs by"),
+        ("documents of a pack", "loss differs by"),
+        ("learning rate", "learning rate differs by 1.0e+00 at step 0: language"),
+        ("exemption", "update differs by"),
+        ("merge", "as many as"),
+    ],
+)
+def test_a_fault_of_the_trained_side_is_not_one_of_the_reference(pool: Pool, fault: str, first: str) -> None:
+    words: str = pool.run(_planted_task, _config(fault), fault)
+    assert first in words
+
+
+def _planted_task(member: Member, config: Config, fault: str) -> str | None:
+    """Run a case with a fault on every rank; returns the first that is wrong, or what the reference refuses."""
+    member.known.forget()
+    with _planted(fault):
+        try:
+            result: CaseResult | None = verify_task(member, config)
+        except RunError as error:
+            # The reference is at work when all collectives are through.
+            return str(error)
+    return None if result is None else str(result.first)
+
+
+@contextmanager
+def _planted(fault: str) -> Iterator[None]:
+    changed: list[tuple[Any, str, Any]] = []
+    for right, wrong in FAULTS[fault].items():
+        if right == BUILD:
+            changed.append((Segments, "build", Segments.__dict__["build"]))
+            Segments.build = staticmethod(wrong)  # type: ignore[assignment, method-assign]
+        for name, module in list(sys.modules.items()):
+            if name.startswith("counterpoint"):
+                for key in [key for key, value in vars(module).items() if value is right]:
+                    changed.append((module, key, right))
+                    setattr(module, key, wrong)
+    try:
+        yield
+    finally:
+        for owner, key, value in changed:
+            setattr(owner, key, value)

@@ -1,0 +1,78 @@
+"""The loss of an evaluation split is the mean over its loss tokens, however they fall into batches."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from counterpoint.data.feed import Reader, StepInputs
+from counterpoint.setup import prepare_run
+from counterpoint.train import loop
+from counterpoint.train.loop import Trainer
+from tests.parity.layouts import documents, language_only
+
+
+@pytest.mark.parametrize("samples", [1, 3, 4, 7, 40])
+def test_a_split_is_averaged_over_its_tokens(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches differ in loss tokens, some have none, and the last one is smaller."""
+    few = documents(documents=17, without_loss=0.3, images_per_document={"kind": "constant", "value": 0})
+    config = language_only(
+        {"ranks": [0]},
+        1,
+        **{"data.evaluation": few * 2, "evaluation.batch_samples": samples, "schedule.microbatches": 1},
+    )
+    plan, corpus = prepare_run(config)
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda *_arguments, **_keys: None)
+    monkeypatch.setattr(loop.dist, "all_gather_object", lambda gathered, bad, group: gathered.__setitem__(0, bad))
+    losses: dict[str, float] = {}
+    trainer = Trainer(
+        config,
+        engine=_Engine(plan),  # type: ignore[arg-type]
+        groups=SimpleNamespace(control=None),  # type: ignore[arg-type]
+        corpus=corpus,
+        reader=Reader(plan, 0, corpus.sources, torch.float64),
+        recorder=_Recorder(losses),
+        saver=None,  # type: ignore[arg-type]
+        session=None,  # type: ignore[arg-type]
+        timer=None,  # type: ignore[arg-type]
+    )
+    trainer._evaluate(3)
+    for split in corpus.evaluation:
+        (source,) = split.sources
+        all_documents = [source.document(index) for index in range(len(source))]
+        tokens = sum(document.loss_tokens for document in all_documents)
+        expected = sum(_loss(document) * document.loss_tokens for document in all_documents) / tokens
+        assert losses[split.name] == pytest.approx(expected, rel=1e-12)
+    assert len(losses) == 2
+
+
+def _loss(document: Any) -> float:
+    """A mean loss of a document's tokens, another for each."""
+    return 1.0 + float(document.index) ** 2
+
+
+class _Engine:
+    """Says of a batch the mean over its loss tokens, 0 if it has none, as the real one does."""
+
+    def __init__(self, plan: Any) -> None:
+        self.plan = plan
+
+    def evaluate_step(self, inputs: StepInputs) -> float:
+        total = sum(_loss(document) * document.loss_tokens for document in inputs.batch.documents)
+        return total / max(inputs.batch.loss_tokens, 1)
+
+
+class _Recorder:
+    def __init__(self, losses: dict[str, float]) -> None:
+        self._losses = losses
+
+    def step(self, *_arguments: Any) -> None:
+        raise AssertionError("nothing is trained")
+
+    def bad(self, _step: int, payloads: Any) -> None:
+        assert not payloads
+
+    def evaluation(self, step: int, split: str, loss: float) -> None:
+        assert step == 3
+        self._losses[split] = loss

@@ -1,0 +1,1 @@
+"""Faults as tired engineers make them, planted one by one to see whether a test notices."""

@@ -1,0 +1,8 @@
+"""All planted faults."""
+
+from tests.mutation.of_data import DATA
+from tests.mutation.of_plan import CONVERT, INFERENCE, PLAN
+from tests.mutation.of_ranks import EXECUTE, PARALLELIZE
+from tests.mutation.of_train import TRAIN
+
+MUTANTS = [*PLAN, *DATA, *PARALLELIZE, *EXECUTE, *TRAIN, *CONVERT, *INFERENCE]

@@ -1,0 +1,82 @@
+# ruff: noqa: E501 (a table reads best with a fault to a line)
+"""Faults of what is read, laid out and ordered."""
+
+from tests.mutation.mutant import Mutant
+
+_D, _P = "tests/unit/data/", "tests/parity/"
+_ENCODERS = (f"{_P}test_named_layouts.py", f"{_P}test_named_encoders.py")
+
+DATA = [
+    Mutant(
+        "data.images:_read_pixels", "Image.Resampling.BICUBIC", "Image.Resampling.NEAREST", (f"{_D}test_images.py", _D)
+    ),
+    Mutant(
+        "data.images:_read_pixels",
+        "image.resize((columns * settings.patch, rows * settings.patch), Image.Resampling.BICUBIC)",
+        "image.transform((columns * settings.patch, rows * settings.patch), Image.Transform.EXTENT, "
+        "(0, 0, *image.size), Image.Resampling.BICUBIC)",
+        (f"{_D}test_images.py", _D),
+    ),
+    Mutant(
+        "data.images:grid_coordinates", "cut.transpose(0, 2, 1, 3, 4)", "cut.transpose(0, 2, 3, 1, 4)",
+        (f"{_D}test_images.py",),
+    ),
+    Mutant(
+        "data.images:cut_patches", "(1, 4, 2, 5, 7, 0, 3, 6)", "(1, 4, 2, 5, 0, 7, 3, 6)",
+        (f"{_D}test_images.py", f"{_D}test_video.py"),
+    ),
+    Mutant("data.images:patch_grid", "max_patches // merge**2", "max_patches // merge", (f"{_D}test_images.py",)),
+    Mutant("data.images:_decode", "upright.size, WHITE", "upright.size, (0, 0, 0, 255)", (f"{_D}test_images.py",)),
+    Mutant("data.images:image_size", "(width, height) if is_sideways", "(height, width) if is_sideways", (f"{_D}test_images.py",)),
+    Mutant("data.payload:lay_text", "np.where(is_target[1:]", "np.where(is_target[:-1]", (f"{_D}test_prepared.py",)),
+    Mutant("data.payload:lay_items", "before += items[-1].rows", "before += items[-1].rows_in", (f"{_D}test_prepared.py",)),
+    Mutant("data.order:Order.draws", "(self.seed, s, e)", "(self.seed, s, 0)", (f"{_D}test_order.py",)),
+    Mutant("data.order:Order.draws", "step + 1) > step", "step + 1) >= step", (f"{_D}test_order.py",)),
+    Mutant("data.order:Order._first_excluded", "min(exclusion", "max(exclusion", (f"{_D}test_order.py",)),
+    Mutant("data.order:SequentialOrder.steps", "-(-sum(self.sizes) // self.window)", "sum(self.sizes) // self.window", (f"{_D}test_order.py",)),
+    Mutant("data.packing:pack_documents", "room >= tokens", "room > tokens", (f"{_D}test_order.py",)),
+    Mutant("data.packing:pack_documents", "sorted(sorted(pack) for pack in packs)", "sorted(packs)", (f"{_D}test_order.py",)),
+    Mutant("data.packing:pack_documents", "free[place] -= tokens", "free[place] -= 1", (f"{_D}test_order.py",)),
+    Mutant("data.blend:Blend.draw", "cycle * self._weights[source]", "cycle * len(self._weights)", (f"{_D}test_blend.py",)),
+    Mutant("data.permute:permute", "size - 1).bit_length()", "size).bit_length()", (f"{_D}test_permute.py",)),
+    Mutant("data.item_table:ItemTable.demands", " * len(taker.groups(files))", "", (f"{_D}test_video.py",)),
+    Mutant("data.item_table:ItemTable.demands", "all_fit[self.owners[is_kind][~fits[which]]] = False", "pass", (_D,)),
+    Mutant("data.prepared:PreparedSource._loss_tokens", "text_rows(items, depth + 1)", "text_rows(items, 1)", (f"{_D}test_prepared.py",)),
+    Mutant("data.prepared:PreparedSource.text", "targets[:kept]", "targets[-kept:]", (f"{_D}test_prepared.py",)),
+    Mutant(
+        "data.feed:Reader._text", "text.ids[ahead:], text.labels[ahead:]", "text.ids[ahead:], text.labels[: span.rows_in - ahead]",
+        (f"{_D}test_prepared.py", "tests/unit/models/test_mtp.py"), (f"{_P}test_further_tokens.py",),
+    ),
+    Mutant(
+        "data.feed:Reader._text", "float(len(batch.documents))", "float(len(share.spans))",
+        (_D,), (f"{_P}test_named_layouts.py",),
+    ),
+    Mutant(
+        "data.feed:Reader._own_rows", "(coordinate.cp * layout.tp + coordinate.tp)", "(coordinate.tp * layout.cp + coordinate.cp)",
+        (_D,), _ENCODERS,
+    ),
+    Mutant("data.feed:Reader._whole_items", "piece.start <= span.row_in", "piece.start < span.row_in", (_D,), (f"{_P}test_speech.py",)),
+    Mutant("data.feed:Reader._own", "slice(start - span.row_in, stop - span.row_in)", "slice(0, stop - start)", (f"{_D}test_video.py", _D), _ENCODERS),
+    Mutant("data.feed:Reader._payload", "if reason is not None:", "if reason is not None and not bad:", (_D,)),
+    Mutant("data.feed:_scored", "labels != NO_LABEL", "labels > 0", (_D,), (f"{_P}test_named_layouts.py",)),
+    Mutant(
+        "data.image_rows:lay_images", "np.arange(sizes.prefix)", "np.arange(sizes.prefix)[::-1]",
+        ("tests/unit/models/test_vit.py", "tests/unit/judge/test_towers.py"), _ENCODERS,
+    ),
+    Mutant(
+        "data.image_rows:lay_images", "slice(image.row, image.row + image.patches)", "slice(image.row, image.row + 1)" , ("tests/unit/models",), _ENCODERS,
+    ),
+    Mutant(
+        "data.image_rows:image_windows", "rows * (columns.max() + 1)", "rows * (rows.max() + 1)",
+        ("tests/unit/models/test_vit.py", "tests/unit/judge/test_towers.py"), _ENCODERS,
+    ),
+    Mutant("data.clips:ClipSettings.lay", "np.arange(self.window) - self.window // 2", "np.arange(self.window) - self.window + 1", (f"{_D}test_clips.py",)),
+    Mutant("data.clips:ClipSettings._rows", "-(-self._whole(samples) // (HOP * self.stride))", "self._whole(samples) // (HOP * self.stride)", (f"{_D}test_clips.py", f"{_D}test_normalised_mel.py")),
+    Mutant("data.clip_rows:clip_batch", "own.payload.positions[own.there]", "own.payload.positions[: own.there.stop - own.there.start]", (f"{_D}test_two_kinds.py",), (f"{_P}test_speech.py",)),
+    Mutant("data.mel:log_mel", 'mode="reflect"', 'mode="edge"', (f"{_D}test_clips.py",)),
+    Mutant("data.mel:log_mel", "bands.max() - _DECADES", "bands.min() + _DECADES", (f"{_D}test_clips.py",)),
+    Mutant("data.synthetic:SyntheticSource.document", "text_rows(items, depth + 1)", "depth + 1", (f"{_D}test_synthetic.py",)),
+    Mutant("data.source:load_item_or_neutral", "check_rows(payload, taker.kind, expected.rows_in, where)", "pass", (f"{_D}test_prepared.py", f"{_D}test_two_kinds.py")),
+    Mutant("data.fingerprint:data_fingerprint", '"data.packing": data.packing,', "", ("tests/unit/cli/test_refused_resume.py",)),
+    Mutant("data.tokenizer:Tokenizer.vocabulary", "1 + max(self.backend.get_vocab(with_added_tokens=True).values())", "len(self.backend.get_vocab(with_added_tokens=True))", (f"{_D}test_tokenizer_ids.py",)),
+]  # fmt: skip

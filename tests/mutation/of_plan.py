@@ -1,0 +1,83 @@
+# ruff: noqa: E501 (a table reads best with a fault to a line)
+"""Faults of what is planned, converted and said by a trained model."""
+
+from tests.mutation.mutant import Mutant
+
+_P, _J, _N = "tests/unit/plan/", "tests/unit/judge/", "tests/parity/test_named_layouts.py"
+_ROUND, _LINKS = (
+    f"{_J}test_round_trip.py",
+    (f"{_J}test_pieces.py", f"{_J}test_modules_round_trip.py", f"{_J}test_round_trip.py"),
+)
+_EVALUATE = ("tests/unit/cli/test_evaluate.py", "tests/unit/models/test_plain.py")
+
+PLAN = [
+    Mutant("plan.build:sizes_of", "merge=model.merge,\n                patch_bias", "merge=1,\n                patch_bias", (f"{_P}test_sizes.py",)),
+    Mutant("plan.build:_moe_sizes", "bias_rate=moe.bias_rate", "bias_rate=None", (f"{_P}test_sizes.py",)),
+    Mutant("plan.build:_mtp_sizes", "weight=mtp.weight", "weight=mtp.weight / mtp.depths", (f"{_P}test_sizes.py",)),
+    Mutant("plan.build:_ends", '"tap_norm": model.tap_norm', '"tap_norm": model.projector.norm', (f"{_P}test_sizes.py",)),
+    Mutant("plan.build:split_parts", "firsts[1:]", "firsts", (_P,)),
+    Mutant("plan.build:build_plan", "prefix=facts[name].prefix", "prefix=0", (_P,), ("tests/parity/test_named_encoders.py",)),
+    Mutant("plan.build:recomputed_kinds", 'if recompute == "full" else frozenset()', 'if recompute != "none" else kinds', (_P, "tests/unit/config")),
+    Mutant("plan.batch:plan_batch", "(m + module.group) * lanes", "(m + 1) * lanes", (f"{_P}test_batch.py",)),
+    Mutant("plan.batch:plan_batch", "number // lanes for number", "number % lanes for number", (f"{_P}test_batch.py", f"{_P}test_route.py")),
+    Mutant("plan.batch:_deal", "loads[lane] += costs[key]", "loads[lane] += 1", (f"{_P}test_batch.py",)),
+    Mutant("plan.batch:_item_share", "row = first + item.rows", "row = first + module.rows_in(item)", (f"{_P}test_batch.py",)),
+    Mutant("plan.batch:_item_share", "first * module.merge", "first", (f"{_P}test_batch.py", f"{_P}test_route.py")),
+    Mutant("plan.batch:ModuleRows.lead", "-(-self.prefix // self.merge)", "self.prefix // self.merge", (f"{_P}test_batch.py", f"{_P}test_route.py")),
+    Mutant("plan.batch:_padded", "-(-rows // multiple)", "(rows // multiple)", (f"{_P}test_batch.py",)),
+    Mutant("plan.batch:BatchPlan.mtp_loss_tokens", "mtp_loss_tokens[depth]", "mtp_loss_tokens[0]", (_P,), ("tests/parity/test_further_tokens.py",)),
+    Mutant("plan.batch:BatchPlan.digest", "self.documents, ", "", (f"{_P}test_batch.py",)),
+    Mutant("plan.batch:_cells", "len(packs) * i // count", "min(len(packs), i * -(-len(packs) // count))", (f"{_P}test_batch.py",)),
+    Mutant("plan.route:_edge", "row + position", "row", (f"{_P}test_route.py",)),
+    Mutant("plan.route:owned", "min(rows, size - row)", "min(rows, size)", (f"{_P}test_route.py",)),
+    Mutant("plan.route:Route.transpose", "source_row=copy.target_row, target_row=copy.source_row", "source_row=copy.source_row, target_row=copy.target_row", (f"{_P}test_route.py",)),
+    Mutant("plan.positions:position_runs", "max(item.rows // item.columns, item.columns)", "item.rows // item.columns", (f"{_P}test_positions.py",)),
+    Mutant("plan.positions:position_runs", "row = item.position + item.rows", "row = item.position + 1", (f"{_P}test_positions.py",)),
+    Mutant("plan.trainability:is_trained", "any(fnmatchcase", "all(fnmatchcase", (f"{_P}test_trainability.py",)),
+    Mutant("plan.erase:Erasure._carries", "any(home in served", "all(home in served", (f"{_P}test_schedule.py", _P)),
+    Mutant("plan.erase:Erasure._has_gradient", "self._carries(batch, link, exchange)\n                and ", "", (f"{_P}test_schedule.py", _P), (_N, "tests/distributed/test_frozen.py")),
+    Mutant("plan.layout:Layout.group", "for lane in lanes for c in range(self.cp))", "for lane in lanes for c in [cp])", (f"{_P}test_layout.py",)),
+    Mutant("plan.layout:Layout.group", "% self.expert_size :: self.expert_size", "// self.expert_size :: self.expert_size", (f"{_P}test_layout.py",)),
+    Mutant("plan.layout:Layout.expert_coordinate", "divmod(rest, self.etp)", "divmod(rest, self.ep)[::-1]", (f"{_P}test_layout.py",)),
+    Mutant("plan.layout:Layout.lane_ranks", "stage % self.pp", "stage // self.chunks", (f"{_P}test_layout.py",)),
+    Mutant("plan.placement:_dealt", "set(idle) | ", "", (f"{_P}test_placement.py",)),
+    Mutant("plan.model_facts:ModelFacts.pairs", "(rows + 1) // 2", "(rows - 1) // 2", ("tests/unit/models/test_facts.py",)),
+    Mutant("plan.model_facts:ModelFacts.forward_flops", "rows + self.prefix", "rows", ("tests/unit/models/test_facts.py",)),
+    Mutant("plan.model_facts:conformer_facts", "4 * sizes.layers", "2 * sizes.layers", ("tests/unit/models/test_facts.py",)),
+    Mutant("plan.stages:Stages.target_microbatch", "self.group(link.target.module)", "self.group(link.source.module)", (_P,)),
+    Mutant("plan.stages:Stages.count", "-(-microbatches // self.group(module))", "microbatches // self.group(module)", (_P,)),
+    Mutant("plan.stages:Stages.carries_gradient", "self.has_backward(link.source)", "self.trains(link.source)", (_P,)),
+    Mutant("plan.schedule:_by_depth", "-(-stages.depth(node) // group) + 1", "stages.depth(node) // group", (_P,)),
+]  # fmt: skip
+
+CONVERT = [
+    Mutant("convert.blocks:Blocks.links", '"post_attention_layernorm" if layer % 2 else "input_layernorm"', '"input_layernorm" if layer % 2 else "post_attention_layernorm"', (f"{_J}test_judge.py",)),
+    Mutant("convert.blocks:_moe_pattern", "(i + 1) % step", "i % step", (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.blocks:_moe_sizes", 'fields.flag("norm_topk_prob", False)', 'fields.flag("norm_topk_prob", True)', (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.blocks:Blocks.sizes", 'fields.number("rms_norm_eps", 1e-6)', 'fields.number("norm_eps", 1e-6)', (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.links:Joined.piece", "before + place[0].stop", "place[0].stop", _LINKS),
+    Mutant("convert.links:ClassRow.piece", "slice(rows.start + 1, rows.stop + 1)", "slice(rows.start, rows.stop)", _LINKS),
+    Mutant("convert.links:ClassRow.to_theirs", "torch.zeros_like(row)", "row", _LINKS),
+    Mutant("convert.links:ChannelsLast.to_ours", "reshape(len(matrix), -1, self.channels).transpose(1, 2)", "reshape(len(matrix), self.channels, -1)", (f"{_J}test_towers.py",)),
+    Mutant("convert.links:ByTap.to_theirs", "-1, self.inputs", "self.inputs, -1", _LINKS),
+    Mutant("convert.links:Stacked.piece", "place[1:]", "place[:-1]", _LINKS),
+    Mutant("convert.hybrid:_mamba_links", '("z", "x", "b", "c", "dt")', '("z", "x", "c", "b", "dt")', (f"{_J}test_judge.py", _ROUND)),
+    Mutant("convert.hybrid:_moe_sizes", 'fields.number("routed_scaling_factor", 1.0)', "1.0", (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.radio:radio_sizes", ' + fields.integer("num_registers", 7)', "", (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
+    Mutant("convert.rope:theta_of", 'fields.section("rope_parameters").number("rope_theta", fields.number("rope_theta", _DEFAULT_THETA))', 'fields.number("rope_theta", _DEFAULT_THETA)', (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.whole:_feature_layers", "layers + 1 + chosen", "layers + chosen", (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
+    Mutant("convert.whole:_language", '{"tie_word_embeddings": tied, **section.values}', '{**section.values, "tie_word_embeddings": False}', (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
+    Mutant("convert.clip:_siglip", '"antialias" if is_second', '"stretch" if is_second', (f"{_J}test_towers.py",)),
+    Mutant("convert.start:links_to_start", "demand_shape(owner, name, shapes[name], tensor)", "pass", ("tests/unit/cli/test_warm_start.py", "tests/unit/cli/test_warm_towers.py")),
+]  # fmt: skip
+
+INFERENCE = [
+    Mutant("inference.plain:_between", "index[inside] - start", "index[inside]", _EVALUATE),
+    Mutant("inference.plain:PlainModel._item", "payload.grid[1] // sizes.merge", "payload.grid[0] // sizes.merge", _EVALUATE),
+    Mutant("inference.plain:PlainModel.next_logits", "starts[1:] - 1", "starts[:-1]", _EVALUATE),
+    Mutant("inference.plain:PlainModel.next_logits", "positions[:, 0]", "positions[:, 0] * 0", _EVALUATE),
+    Mutant("inference.plain:PlainModel.next_logits", "deep=deep", "deep={}", _EVALUATE),
+    Mutant("inference.plain:greedy", "ids[i] = np.append(ids[i], token)", "pass", _EVALUATE),
+    Mutant("inference.evaluate:Prediction.is_exact", "self.truth == self.written", "self.written.startswith(self.truth)", _EVALUATE),
+    Mutant("inference.evaluate:Predictions.exact", "max(len(self.rows), 1)", "max(len(self.rows) + self.without_target, 1)", _EVALUATE),
+]  # fmt: skip

@@ -7,6 +7,7 @@ tests on ranks that it names. Results are kept in a file, so a later call runs w
 import argparse
 import json
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="mutants whose name holds this text")
     parser.add_argument("--unit", action="store_true", help="all unit tests for what the nearest let pass")
     parser.add_argument("--ranks", action="store_true", help="tests on ranks for what unit tests let pass")
+    parser.add_argument("--minutes", type=float, default=600.0, help="begin no mutant after so many")
+    parser.add_argument("--sound", action="store_true", help="only run, without any fault, the tests that mutants name")
     parser.add_argument("--again", action="store_true", help="also what is known to be caught")
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "mutations.json")
     parser.add_argument("--table", action="store_true", help="only write docs/mutations.md from the results")
@@ -37,12 +40,17 @@ def main() -> None:
 
 
 def _run(chosen: list[Mutant], results: dict[str, dict[str, object]], options: argparse.Namespace) -> None:
+    deadline = time.monotonic() + 60 * options.minutes
     preload()
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         tree, log = Tree(Path(name) / "tree"), Path(name) / "log"
-        for mutant in chosen:
+        if options.sound:
+            nearest = sorted({test for mutant in chosen for test in mutant.tests})
+            print(tree.run(nearest, UNIT_SECONDS, log), log.read_text()[-2000:])  # noqa: T201
+            return
+        for mutant in sorted(chosen, key=lambda one: one.name in results):
             known = results.get(mutant.name, {}).get("outcome")
-            if known in (CAUGHT, TIMED_OUT) and not options.again:
+            if (known in (CAUGHT, TIMED_OUT) and not options.again) or time.monotonic() > deadline:
                 continue
             try:
                 with tree.planted(mutant):

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,12 +31,13 @@ PRELOADED = (
     "transformers.models.qwen3_moe.modeling_qwen3_moe", "transformers.models.nemotron_h.modeling_nemotron_h",
     "transformers.models.clip.modeling_clip", "transformers.models.whisper.modeling_whisper",
 )  # fmt: skip
-CAUGHT, PASSED, TIMED_OUT = "caught", "passed", "timed out"
+CAUGHT, PASSED, TIMED_OUT, REFUSED = "caught", "passed", "timed out", "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How tests of a mutant ended: `caught` by the test `by`, `passed` as if nothing were wrong, or `timed out`."""
+    """How tests ended: `caught` by the test `by`, `passed` as if nothing were wrong, `timed out`, or `refused` where
+    they cannot even be collected, which may say more of this script than of the fault."""
 
     outcome: str
     by: str
@@ -77,14 +79,17 @@ class Tree:
         status = _wait(child, 20 * seconds)
         words = log.read_text(errors="replace")
         passed = time.monotonic() - began
-        found = re.search(r"^(?:FAILED|ERROR) (\S+)", words, re.MULTILINE)
+        found = re.search(r"^(?:FAILED|ERROR) (\S+::\S+)", words, re.MULTILINE)
         if found is not None:
             return Verdict(CAUGHT, found[1], passed)
         if status is None or os.WIFSIGNALED(status):
             return Verdict(TIMED_OUT, "a hang", passed)
         code = os.waitstatus_to_exitcode(status)
         # Without tests that are collected nothing was asked.
-        return Verdict(PASSED, "", passed) if code in (0, 5) else Verdict(CAUGHT, f"pytest ends with {code}", passed)
+        if code in (0, 5):
+            return Verdict(PASSED, "", passed)
+        refused = re.search(r"^E   .*", words, re.MULTILINE)
+        return Verdict(REFUSED, words[-200:] if refused is None else refused[0], passed)
 
     def _child(self, tests: Sequence[str], seconds: float, log: Path, options: Sequence[str]) -> None:
         os.setsid()
@@ -96,7 +101,7 @@ class Tree:
         try:
             os.chdir(self.folder)
             sys.dont_write_bytecode = True
-            kept = [path for path in sys.path if path and not Path(path).is_relative_to(ROOT)]
+            kept = [path for path in sys.path if path and Path(path) not in (ROOT, ROOT / "src")]
             sys.path[:] = [str(self.folder / "src"), str(self.folder), *kept]
             os.environ["PYTHONPATH"] = f"{self.folder / 'src'}:{self.folder}"
             for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "counterpoint")]:
@@ -107,9 +112,14 @@ class Tree:
             # That it fails is asked, and not of which smallest example.
             settings.register_profile("mutation", phases=[Phase.explicit, Phase.generate], deadline=None)
             settings.load_profile("mutation")
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *options, *tests]))
+            # Plugins that are imported already are none of ours.
+            quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider", "--no-header"]
+            code = int(pytest.main(["-x", "-q", *quiet, *options, *tests]))
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(code)
 
 

@@ -87,7 +87,7 @@ def _config(fault: str) -> Config:
         ("documents of a pack", "loss differs by"),
         ("learning rate", "learning rate differs by 1.0e+00 at step 0: language"),
         ("exemption", "update differs by"),
-        ("merge", "as many as"),
+        ("merge", "by the config"),
     ],
 )
 def test_a_fault_of_the_trained_side_is_not_one_of_the_reference(pool: Pool, fault: str, first: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.config.schema import Config, CustomConfig, VitConfig
+from counterpoint.config.schema import Config, CustomConfig, VitConfig, WhisperConfig
 from counterpoint.data.payload import Ints, PatchPayload, Payload, TextPayload
 from counterpoint.data.source import Source
 from counterpoint.errors import RunError
@@ -185,16 +185,18 @@ class Reference:
         """The items of a document in its rows without a token, in order, each in as many as it became."""
         (free,) = np.nonzero(text.ids == NO_TOKEN)
         laid: list[Laid] = []
-        first = 0
+        first = expected = 0
         for which, item in enumerate(document.items):
             payload = self.sources[document.source].item(document.index, which)
             front, behind = self.journey.into(self._sink, item.module, payload)
             laid.append(Laid(item.module, payload, free[first : first + len(front[0])], front, behind))
             first += len(front[0])
-        if first != len(free):
+            expected += math.prod(self._grid(item.module, payload))
+        if not first == expected == len(free):
             raise RunError(
                 f"document {document.index} of source {document.source}: its items became {first} rows, expected "
-                f"{len(free)}, as many as its text leaves to them; what counts rows and what makes them differ"
+                f"{expected} by the config and {len(free)}, as many as its text leaves to them; what counts rows and "
+                "what makes them differ"
             )
         return laid
 
@@ -214,11 +216,19 @@ class Reference:
 
     def _cells(self, item: Laid) -> list[tuple[int, int, int]]:
         """Time, height and width of the rows that an item became, from its first."""
-        model = self.config.modules[item.module].model
-        if isinstance(item.payload, PatchPayload) and isinstance(model, VitConfig | CustomConfig):
-            height, width = (patches // model.merge for patches in item.payload.grid)
-            return [(0, y, x) for y in range(height) for x in range(width)]
-        return [(row, row, row) for row in range(len(item.places))]
+        match self._grid(item.module, item.payload):
+            case (height, width):
+                return [(0, y, x) for y in range(height) for x in range(width)]
+            case (times,):
+                return [(row, row, row) for row in range(times)]
+        raise AssertionError("an item has a height and a width, or times")
+
+    def _grid(self, module: str, payload: Payload) -> tuple[int, ...]:
+        """What the config makes of an item: the height and width of an image in rows, or the times of another."""
+        model = self.config.modules[module].model
+        if isinstance(payload, PatchPayload) and isinstance(model, VitConfig | CustomConfig):
+            return tuple(patches // model.merge for patches in payload.grid)
+        return (payload.rows // (model.stack if isinstance(model, WhisperConfig) else 1),)
 
     def _note_margin(self, router: Router, inputs: tuple[Tensor], _choice: Choice) -> None:
         scores = router.scores(inputs[0].detach())

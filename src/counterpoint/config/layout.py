@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from counterpoint.config.section import Count, Counts, Ranks, Section
+from counterpoint.config.section import Count, Counts, Ranks, Section, Several
 
 
 class ExpertLayoutConfig(Section):
@@ -26,7 +26,7 @@ class LayoutConfig(Section):
     dp_shard: Count | None = None
     cp: Count = 1
     tp: Count = 1
-    chunks: Count = 1
+    chunks: Several = 1
     split: Literal["even"] | Counts = "even"
     sequence_parallel: bool = True
     reshard: bool = False

@@ -13,7 +13,7 @@ from counterpoint.config.explain import explain
 from counterpoint.config.overrides import apply_overrides
 from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import Config
-from counterpoint.config.yaml_text import parse_yaml, to_yaml
+from counterpoint.config.yaml_text import LONGEST_TEXT, parse_yaml, to_yaml
 from counterpoint.errors import ConfigError
 
 
@@ -48,7 +48,9 @@ def dump_config(config: Config) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = parse_yaml(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            # One more than fits, so that no endless file is read to its end.
+            data = parse_yaml(file.read(LONGEST_TEXT + 1))
     except OSError as error:
         got = "a directory" if path.is_dir() else f"no readable file ({error.strerror})"
         raise ConfigError(f"{path}: got {got}, expected a YAML file; correct the path") from None
@@ -58,6 +60,9 @@ def _read(path: Path) -> dict[str, Any]:
         mark = error.problem_mark
         line = "" if mark is None else f":{mark.line + 1}"
         raise ConfigError(f"{path}{line}: got {error.problem}, expected valid YAML; correct the line") from None
+    except yaml.reader.ReaderError as error:
+        got = f"a character that is no text, number {error.character}, at {error.position}"
+        raise ConfigError(f"{path}: got {got}, expected text; remove it") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: got {error}, expected valid YAML; correct the file") from None
     if not isinstance(data, dict):

@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from counterpoint.config.items import AudioConfig, ImageConfig
-from counterpoint.config.section import Count, Index, NonNegative, Positive, Section, Text, matching
+from counterpoint.config.section import Count, Index, NonNegative, Positive, Section, Several, Text, matching
 
-LayerPattern = Annotated[str, matching(r"[*\-ME]+", "a letter of *, -, M and E for each layer")]
+LayerPattern = Annotated[
+    str, matching(r"[*\-ME]{1,10000}", "a letter of *, -, M and E for each of 10,000 layers or fewer")
+]
 
 NormKind = Literal["none", "layer", "rms"]
 
@@ -44,7 +46,7 @@ class ProjectedConfig(Section):
     Projectors of features of other depths have the norm `tap_norm` in the place of the projector's.
     """
 
-    layers: Count
+    layers: Several
     hidden: Count
     heads: Count
     ffn: Count
@@ -235,7 +237,7 @@ class MambaConfig(Section):
     """The Mamba-2 layers of a decoder.
 
     `groups` of heads share what they read and write, `state` numbers for each channel; `conv` rows are convolved, and
-    `chunk` rows computed at once.
+    `chunk` rows computed at once. Steps of the recurrence are at least `dt_min` (null: any).
     """
 
     heads: Count
@@ -244,6 +246,7 @@ class MambaConfig(Section):
     state: Count
     conv: Count = 4
     chunk: Count = 64
+    dt_min: Positive | None = None
 
 
 class MoeConfig(Section):
@@ -272,9 +275,22 @@ class MtpConfig(Section):
     are the decoder's own. The mean loss of the depths takes part with the factor `weight`.
     """
 
-    depths: Count = 1
+    depths: Several = 1
     pattern: LayerPattern
     weight: Positive = 0.1
+
+
+class RopeScalingConfig(Section):
+    """Rotary positions of a decoder for longer documents, as Llama 3.1 scales them.
+
+    Pairs that turn fewer than `low_freq_factor` times in `original_positions` tokens turn `factor` times slower, those
+    that turn more than `high_freq_factor` times as before, and those between them by a mean of both.
+    """
+
+    factor: Positive
+    low_freq_factor: Positive = 1.0
+    high_freq_factor: Positive = 4.0
+    original_positions: Count = 8192
 
 
 def can_interleave(sections: tuple[int, int, int]) -> bool:
@@ -290,7 +306,7 @@ class DecoderConfig(Section):
     `pattern` has one letter per residual layer: `*` attention, `-` MLP, `M` Mamba-2, `E` experts; `ffn`, `mamba` and
     `moe` belong to the last three. `kv_heads` left out is `heads`, `head_dim` left out `hidden / heads`.
     `rope_theta: null` is no rotation; `rope_sections` turns so many pairs with a row's time, height and width, which
-    take turns with `rope_interleaved`.
+    take turns with `rope_interleaved`; `rope_scaling` is for longer documents.
     """
 
     kind: Literal["decoder"]
@@ -306,6 +322,7 @@ class DecoderConfig(Section):
     rope_theta: Positive | None = 10000.0
     rope_sections: RopeSections | None = None
     rope_interleaved: bool = False
+    rope_scaling: RopeScalingConfig | None = None
     qk_norm: bool = False
     qkv_bias: bool = False
     norm_eps: Positive = 1e-5

@@ -13,18 +13,30 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
 
-Count = Annotated[int, Field(ge=1)]
+LARGEST_INTEGER = 2**63 - 1
+
+Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 """An integer of at least 1."""
 
-Index = Annotated[int, Field(ge=0)]
+Index = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 """An integer of at least 0."""
+
+Several = Annotated[int, Field(ge=1, le=10_000)]
+"""A number of things that a plan makes one by one."""
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 """A fraction between 0 and 1."""
 
-Text = Annotated[str, Field(min_length=1)]
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("text_mismatch", "text without the character NUL")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 
 # YAML has lists and frozen data has tuples: this one conversion is wanted, entries stay strict.
 Ranks = Annotated[tuple[Index, ...], Field(strict=False)]

@@ -190,7 +190,12 @@ def _layer_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
 
 
 def _rope_problems(where: str, model: DecoderConfig) -> Iterator[Problem]:
-    sections = model.rope_sections
+    sections, scaling = model.rope_sections, model.rope_scaling
+    if scaling is not None and model.rope_theta is None:
+        yield Problem(f"{where}.rope_scaling", "a value", f"null, because {where}.rope_theta is null", "change one")
+    if scaling is not None and scaling.low_freq_factor >= scaling.high_freq_factor:
+        expected = f"less than {where}.rope_scaling.high_freq_factor, {scaling.high_freq_factor:g}"
+        yield Problem(f"{where}.rope_scaling.low_freq_factor", f"{scaling.low_freq_factor:g}", expected, "change one")
     if sections is None:
         if model.rope_interleaved:
             expected = f"false, because {where}.rope_sections is null"

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from counterpoint.config.section import Count, Index, Positive, Precision, Ranks, Section, Text
+from counterpoint.config.section import Count, Index, Positive, Precision, Ranks, Section, Several, Text
 
 SCHEDULES = ["gpipe", "1f1b", "interleaved", "zero_bubble"]
 """The schedules that a config may name; `counterpoint.register_schedule` adds to them."""
@@ -28,10 +28,18 @@ class RunConfig(Section):
     deterministic: bool = False
 
 
+MOST_RANKS = 100_000
+"""Of a world; whoever counts more meant something else."""
+
+
+MOST_SAMPLES = 10_000_000
+"""Of a step, each of which the plan deals out."""
+
+
 class WorldConfig(Section):
     """Number of ranks; idle ones must be listed, and sharing some but not all ranks must be meant."""
 
-    size: Count
+    size: Annotated[int, Field(ge=1, le=MOST_RANKS)]
     idle: Ranks = ()
     partial_overlap: bool = False
 
@@ -44,7 +52,7 @@ class ScheduleConfig(Section):
     """
 
     kind: Annotated[str, AfterValidator(_is_schedule)] = "1f1b"
-    microbatches: Count = 1
+    microbatches: Several = 1
     encoder_group: Count = 1
     encoder: Literal["just_in_time", "first", "fill"] = "just_in_time"
     buffer: Count | None = None
@@ -67,7 +75,7 @@ class TrainingConfig(Section):
     """
 
     steps: Count
-    global_batch_samples: Count
+    global_batch_samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)]
     clip_norm: Positive | None = 1.0
     compile: bool = False
     tp_overlap: bool = True

@@ -78,7 +78,7 @@ def place(
     if gaps:
         raise PlacementError(
             f"world.size: ranks {format_ranks(gaps)} of {world_size} have no module, expected work for every rank; "
-            f"give them to a module or list them under world.idle: {list(gaps)}"
+            f"give them to a module or list them under world.idle: {_listed(gaps)}"
         )
     return Placement(world_size, layouts, tuple(sorted(idle)))
 
@@ -90,14 +90,14 @@ def _check_world(world_size: int, requests: tuple[LayoutRequest, ...], idle: tup
         outside = tuple(rank for rank in ranks if not 0 <= rank < world_size)
         if outside:
             raise PlacementError(
-                f"{where}: got {list(outside)}, expected ranks from 0 to {world_size - 1} "
+                f"{where}: got {_listed(outside)}, expected ranks from 0 to {world_size - 1} "
                 f"(world.size is {world_size}); raise world.size or change the list"
             )
     for where, ranks in named[1:]:
         both = tuple(sorted(set(ranks) & set(idle)))
         if both:
             raise PlacementError(
-                f"{where}: ranks {list(both)} are also listed under world.idle, expected one of the two; "
+                f"{where}: ranks {_listed(both)} are also listed under world.idle, expected one of the two; "
                 "remove them from either list"
             )
 
@@ -112,9 +112,9 @@ def _resolve(
         shard, rest = divmod(len(ranks), request.fixed_degree)
         if rest or not shard:
             raise PlacementError(
-                f"{where}: the {len(ranks)} ranks {list(ranks)} are not a multiple of pp {request.pp} x dp_replicate "
-                f"{request.dp_replicate} x cp {request.cp} x tp {request.tp} = {request.fixed_degree}, so dp_shard has "
-                "no value; change a degree or the rank list"
+                f"{where}: the {len(ranks)} ranks {_listed(ranks)} are not a multiple of pp {request.pp} x "
+                f"dp_replicate {request.dp_replicate} x cp {request.cp} x tp {request.tp} = "
+                f"{request.fixed_degree}, so dp_shard has no value; change a degree or the rank list"
             )
     return Layout(
         module=request.module, ranks=tuple(ranks), pp=request.pp, dp_replicate=request.dp_replicate, dp_shard=shard,
@@ -140,8 +140,8 @@ def _dealt(
         )
     if fixed > len(free) or (open_ended and fixed == len(free)):
         raise PlacementError(
-            f"modules.{request.module}.layout.ranks: left out, and the free ranks {free} are too few for the degrees "
-            f"of {[r.module for r in dealt]}; raise world.size or give ranks"
+            f"modules.{request.module}.layout.ranks: left out, and the free ranks {_listed(tuple(free))} are too few "
+            f"for the degrees of {[r.module for r in dealt]}; raise world.size or give ranks"
         )
     start = 0
     for r in dealt:
@@ -158,7 +158,15 @@ def _check_overlaps(layouts: tuple[Layout, ...]) -> None:
             shared = tuple(sorted(set(a.ranks) & set(b.ranks)))
             if shared and set(a.ranks) != set(b.ranks):
                 raise PlacementError(
-                    f"modules.{a.module}.layout.ranks: {list(a.ranks)} and modules.{b.module}.layout.ranks: "
-                    f"{list(b.ranks)} share ranks {list(shared)} but are neither disjoint nor the same; change one, or "
-                    "set world.partial_overlap: true if it is meant"
+                    f"modules.{a.module}.layout.ranks: {_listed(a.ranks)} and modules.{b.module}.layout.ranks: "
+                    f"{_listed(b.ranks)} share ranks {_listed(shared)} but are neither disjoint nor the same; change "
+                    "one, or set world.partial_overlap: true if it is meant"
                 )
+
+
+def _listed(ranks: tuple[int, ...]) -> str:
+    """Ranks as a config has them, or as ranges where they are many."""
+    return str(list(ranks)) if len(ranks) <= _LISTED_AT_MOST else f"[{format_ranks(ranks)}]"
+
+
+_LISTED_AT_MOST = 16

@@ -424,7 +424,7 @@ def test_a_megatron_key_in_a_file_is_answered_with_ours(emoji: dict[str, Any]) -
         ("run: &a {dir: *a\n", ": got "),
         ("- 1\n", "got [1], expected a mapping of sections"),
         ("", "got null, expected a mapping of sections"),
-        ("run: !!python/name:os.system x\n", ":1: got could not determine a constructor"),
+        ("run: !!python/name:os.system x\n", ":1: got the tag tag:yaml.org,2002:python/name:os.system, expected"),
     ],
 )
 def test_a_file_that_is_no_config(tmp_path: Path, content: str, message: str) -> None:

@@ -6,7 +6,7 @@ from typing import final
 
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link
-from counterpoint.convert.rope import interleaved_of, sections_of, theta_of
+from counterpoint.convert.rope import Rope
 from counterpoint.convert.tables import (
     ATTENTION,
     GATED_EXPERTS,
@@ -29,41 +29,48 @@ from counterpoint.plan.sizes import DecoderSizes, MoeSizes
 class Blocks:
     """A family of such models, by what sets it apart.
 
-    `head_dim` is a head's width where config.json says none, None that of hidden / heads. `bias` is whether all
-    linears may have one, `experts` whether blocks may have experts.
+    `bias` is whether all linears may have one, `experts` whether blocks may have experts. Heads of families with
+    `own_head_dim` may be wider than hidden / heads. Positions of those with `axes` have a time, a height and a width,
+    of so many pairs where config.json says none; `interleaved`, they take turns.
     """
 
-    head_dim: int | None = None
     bias: bool = False
     qkv_bias: bool = False
     qk_norm: bool = False
     experts: bool = False
+    own_head_dim: bool = True
+    axes: tuple[int, int, int] | None = None
+    interleaved: bool = False
 
     def sizes(self, fields: Fields) -> DecoderSizes:
         """The sizes that a config.json describes; raises CheckpointError."""
         _demand_supported(fields)
         hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-        head_dim = fields.integer("head_dim", hidden // heads if self.head_dim is None else self.head_dim)
         blocks = fields.integer("num_hidden_layers")
-        sections = sections_of(fields, head_dim)
+        head_dim = fields.optional("head_dim", hidden // heads)
+        if not self.own_head_dim and head_dim != hidden // heads:
+            raise fields.unlike("head_dim", head_dim, f"hidden_size / num_attention_heads, {hidden // heads},")
+        rope = Rope(fields, head_dim, self.axes, interleaved=self.interleaved)
+        moe = _moe_sizes(fields) if self.experts else None
         pattern = _moe_pattern(fields, blocks) if self.experts else "*-" * blocks
         return DecoderSizes(
             pattern=pattern,
             hidden=hidden,
             heads=heads,
-            kv_heads=fields.integer("num_key_value_heads", heads),
+            kv_heads=kv_heads_of(fields, heads),
             head_dim=head_dim,
             ffn=fields.integer("intermediate_size"),
             vocab=fields.integer("vocab_size"),
-            tied=fields.flag("tie_word_embeddings", False),
-            rope_theta=theta_of(fields),
-            rope_sections=sections,
-            rope_interleaved=interleaved_of(fields, sections),
+            tied=is_tied(fields),
+            rope_theta=rope.theta,
+            rope_sections=rope.sections,
+            rope_interleaved=rope.interleaved,
+            rope_scaling=rope.scaling,
             qk_norm=self.qk_norm,
-            norm_eps=fields.number("rms_norm_eps", 1e-6),
+            norm_eps=fields.number("rms_norm_eps"),
             bias=self._bias(fields),
             qkv_bias=self.qkv_bias,
-            moe=_moe_sizes(fields) if "E" in pattern else None,
+            moe=moe if "E" in pattern else None,
         )
 
     def links(self, sizes: DecoderSizes) -> Iterator[Link]:
@@ -92,30 +99,50 @@ class Blocks:
 
     def _bias(self, fields: Fields) -> bool:
         """Of all linears of attention and MLP, or of none: there is no other mixture."""
-        bias = self.bias and fields.flag("mlp_bias", False)
+        bias = self.bias and fields.flag("mlp_bias")
         fields.demand("mlp_bias", bias)
         fields.demand("attention_bias", bias)
         return bias
 
 
+def kv_heads_of(fields: Fields, heads: int) -> int:
+    """Heads of keys and values, each of which the same number of heads reads; raises CheckpointError."""
+    kv_heads = fields.optional("num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise fields.unlike("num_key_value_heads", kv_heads, f"a divisor of num_attention_heads, {heads},")
+    return kv_heads
+
+
+def is_tied(fields: Fields) -> bool:
+    """Whether head and embedding are one, which a section of a whole model need not say; raises CheckpointError."""
+    return fields.has("tie_word_embeddings") and fields.flag("tie_word_embeddings")
+
+
 def _demand_supported(fields: Fields) -> None:
     fields.demand("hidden_act", "silu")
     fields.demand("use_sliding_window", False)
+    # Without windows their size says nothing.
+    fields.has("sliding_window")
+    if fields.has("layer_types") and set(fields.texts("layer_types")) != {"full_attention"}:
+        raise fields.unlike("layer_types", fields.values["layer_types"], "'full_attention' for every layer")
 
 
 def _moe_pattern(fields: Fields, blocks: int) -> str:
     """Experts in every `decoder_sparse_step`th block that is not named as an MLP."""
-    dense, step = fields.integers("mlp_only_layers"), fields.integer("decoder_sparse_step", 1)
+    dense, step = fields.integers("mlp_only_layers"), fields.integer("decoder_sparse_step")
     return "".join("*-" if i in dense or (i + 1) % step else "*E" for i in range(blocks))
 
 
 def _moe_sizes(fields: Fields) -> MoeSizes:
     # The key has two names: Qwen's own, and the one that transformers writes since version 5.
-    key = "num_local_experts" if fields.has("num_local_experts") else "num_experts"
+    names = [key for key in ("num_experts", "num_local_experts") if fields.has(key)]
+    counts = {fields.integer(key) for key in names or ["num_local_experts"]}
+    if len(counts) > 1:
+        raise fields.unlike("num_experts", fields.values["num_experts"], "what num_local_experts says")
     return MoeSizes(
-        experts=fields.integer(key),
+        experts=counts.pop(),
         top_k=fields.integer("num_experts_per_tok"),
         ffn=fields.integer("moe_intermediate_size"),
         router="softmax",
-        normalize=fields.flag("norm_topk_prob", False),
+        normalize=fields.flag("norm_topk_prob"),
     )

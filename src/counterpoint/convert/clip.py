@@ -6,7 +6,7 @@ from dataclasses import replace
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import ChannelsLast, ClassRow, Link, Reshaped, Same
 from counterpoint.convert.tables import Table, renamed
-from counterpoint.convert.vision import activation_of, side_of
+from counterpoint.convert.vision import activation_of, heads_of, side_of
 from counterpoint.plan.sizes import ProjectorSizes, VitSizes
 
 PREFIX = "vision_model."
@@ -37,7 +37,7 @@ _LAYER: Table = {
 def clip_sizes(fields: Fields) -> VitSizes:
     """The sizes that a `clip_vision_model` describes, up to its last layer; raises CheckpointError."""
     return replace(
-        _common(fields, 1e-5, "quick_gelu"),
+        _common(fields),
         final_norm=False,
         patch_bias=False,
         positions=fields.integer("image_size") // fields.integer("patch_size"),
@@ -81,24 +81,23 @@ def siglip2_links(sizes: VitSizes) -> Iterator[Link]:
 
 
 def _siglip(fields: Fields, positions: int, *, is_second: bool) -> VitSizes:
-    sizes = _common(fields, 1e-6, "gelu_pytorch_tanh")
-    return replace(sizes, positions=positions, fit="antialias" if is_second else "stretch")
+    return replace(_common(fields), positions=positions, fit="antialias" if is_second else "stretch")
 
 
-def _common(fields: Fields, norm_eps: float, activation: str) -> VitSizes:
-    """What all three families call alike, with the defaults in which they differ."""
+def _common(fields: Fields) -> VitSizes:
+    """What all three families call alike."""
     hidden = fields.integer("hidden_size")
     return VitSizes(
         layers=fields.integer("num_hidden_layers"),
         hidden=hidden,
-        heads=fields.integer("num_attention_heads"),
+        heads=heads_of(fields, "num_attention_heads", hidden),
         ffn=fields.integer("intermediate_size"),
         out=hidden,
-        norm_eps=fields.number("layer_norm_eps", norm_eps),
-        activation=activation_of(fields, activation),
+        norm_eps=fields.number("layer_norm_eps"),
+        activation=activation_of(fields),
         projector=ProjectorSizes(kind="linear", bias=False),
         patch=fields.integer("patch_size"),
-        channels=fields.integer("num_channels", 3),
+        channels=fields.integer("num_channels"),
     )
 
 

@@ -1,17 +1,17 @@
 """Where two models of a kind differ in what the values of their tensors mean, by the keys of the config."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
-from counterpoint.plan.sizes import DecoderSizes, MambaSizes, MoeSizes, ProjectorSizes, TowerSizes
+from counterpoint.plan.sizes import DecoderSizes, MambaSizes, MoeSizes, ProjectorSizes, RopeScaling, TowerSizes
 
 Difference = tuple[str, Any, Any]
 """A key below `model`, the one's value and the other's."""
 
 _USED_BY = {
     "heads": "*", "kv_heads": "*", "head_dim": "*", "rope_theta": "*", "rope_sections": "*", "rope_interleaved": "*",
-    "qk_norm": "*", "qkv_bias": "*", "ffn": "-", "mamba": "M", "moe": "E",
+    "rope_scaling": "*", "qk_norm": "*", "qkv_bias": "*", "ffn": "-", "mamba": "M", "moe": "E",
 }  # fmt: skip
 """Sizes that mean nothing in a decoder without layers of this kind."""
 
@@ -53,7 +53,11 @@ def differences(ours: DecoderSizes, theirs: DecoderSizes) -> Iterator[Difference
         if isinstance(one, MambaSizes | MoeSizes):
             yield from ((f"{key}.{name}", *values) for name, *values in _below(one, other))
         elif one != other:
-            yield key, one, other
+            yield key, _as_in_config(one), _as_in_config(other)
+
+
+def _as_in_config(value: Any) -> Any:
+    return asdict(value) if isinstance(value, RopeScaling) else value
 
 
 def tower_differences(ours: TowerSizes, theirs: TowerSizes, free: Collection[str]) -> Iterator[Difference]:

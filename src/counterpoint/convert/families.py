@@ -25,13 +25,15 @@ def _family(blocks: Blocks) -> Family:
     return Family(blocks.sizes, blocks.links)
 
 
+_QWEN2_VL = Blocks(qkv_bias=True, own_head_dim=False, axes=(16, 24, 24))
+
 FAMILIES: Mapping[str, Family] = {
     "llama": _family(Blocks(bias=True)),
     "qwen2": _family(Blocks(qkv_bias=True)),
-    "qwen2_vl_text": _family(Blocks(qkv_bias=True)),
-    "qwen2_5_vl_text": _family(Blocks(qkv_bias=True)),
-    "qwen3": _family(Blocks(head_dim=128, qk_norm=True)),
-    "qwen3_vl_text": _family(Blocks(head_dim=128, qk_norm=True)),
+    "qwen2_vl_text": _family(_QWEN2_VL),
+    "qwen2_5_vl_text": _family(_QWEN2_VL),
+    "qwen3": _family(Blocks(qk_norm=True)),
+    "qwen3_vl_text": _family(Blocks(qk_norm=True, axes=(24, 20, 20), interleaved=True)),
     "qwen3_moe": _family(Blocks(qk_norm=True, experts=True)),
     "nemotron_h": Family(hybrid_sizes, hybrid_links),
 }
@@ -47,4 +49,6 @@ def family_named(name: str) -> Family:
 def sizes_of(config: Mapping[str, Any]) -> DecoderSizes:
     """The sizes of the decoder that the content of a config.json describes; raises CheckpointError."""
     fields = Fields(config)
-    return family_named(fields.text("model_type")).sizes(fields)
+    sizes = family_named(fields.text("model_type")).sizes(fields)
+    fields.refuse_rest()
+    return sizes

@@ -1,88 +1,159 @@
-"""A Hugging Face config.json, read strictly: one key at a time, with its type."""
+"""A Hugging Face config.json, read strictly: one key at a time, with its type and transformers' default."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
+from counterpoint.convert.defaults import DEFAULTS
+from counterpoint.convert.without_effect import WITHOUT_EFFECT
 from counterpoint.errors import CheckpointError
+
+_ABSENT = object()
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Fields:
-    """The content of a config.json; null is as good as absent. Every method raises CheckpointError.
+    """The content of a config.json, or of a section. Every method but `has` raises CheckpointError.
 
-    `where` names the content in messages.
+    A key that is absent has the value that transformers gives to it in a model of this `kind`, which is stated as
+    `model_type` if it is not known, or in `defaults`. `where` names the content in messages. What was asked for is
+    noted, for `refuse_rest`.
     """
 
-    values: Mapping[str, Any]
-    where: str = "config.json"
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        where: str = "config.json",
+        kind: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.values, self.where = values, where
+        stated = values.get("model_type") if kind is None else kind
+        self.kind = stated if isinstance(stated, str) else ""
+        self._defaults = {**DEFAULTS.get(self.kind, {}), **(defaults or {})}
+        self._asked: set[str] = set()
+        self._sections: dict[str, Fields] = {}
 
-    def integer(self, key: str, default: int | None = None) -> int:
-        """A whole number from 1; it must be there if there is no default."""
-        value = self._value(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self._unlike(key, value, "a whole number from 1")
+    def integer(self, key: str, least: int | None = 1) -> int:
+        """A whole number, of at least `least`."""
+        value = self._value(key)
+        if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
+            raise self.unlike(key, value, "a whole number" if least is None else f"a whole number from {least}")
         return value
 
-    def number(self, key: str, default: float | None = None) -> float:
+    def optional(self, key: str, otherwise: int) -> int:
+        """A whole number from 1; where it is null, or absent without a default, it follows from other keys."""
+        self._asked.add(key)
+        return self.integer(key) if self.values.get(key, self._defaults.get(key)) is not None else otherwise
+
+    def number(self, key: str) -> float:
         """A number."""
-        value = self._value(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self._unlike(key, value, "a number")
+        value = self._value(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > _LARGEST:
+            raise self.unlike(key, value, "a number")
         return float(value)
 
-    def flag(self, key: str, default: bool) -> bool:
+    def flag(self, key: str) -> bool:
         """True or false."""
-        value = self._value(key, default)
+        value = self._value(key)
         if not isinstance(value, bool):
-            raise self._unlike(key, value, "true or false")
+            raise self.unlike(key, value, "true or false")
         return value
 
     def text(self, key: str) -> str:
-        """A string, which must be there."""
-        value = self._value(key, None)
+        """A string."""
+        value = self._value(key)
         if not isinstance(value, str):
-            raise self._unlike(key, value, "a string")
+            raise self.unlike(key, value, "a string")
         return value
 
     def integers(self, key: str) -> tuple[int, ...]:
-        """A list of whole numbers, empty if absent."""
-        value = self._value(key, [])
+        """A list of whole numbers."""
+        value = self._value(key)
         if not isinstance(value, list | tuple) or not all(type(item) is int for item in value):
-            raise self._unlike(key, value, "a list of whole numbers")
+            raise self.unlike(key, value, "a list of whole numbers")
         return tuple(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A list of strings, empty if absent."""
-        value = self._value(key, [])
+        """A list of strings."""
+        value = self._value(key)
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise self._unlike(key, value, "a list of strings")
+            raise self.unlike(key, value, "a list of strings")
         return tuple(value)
 
-    def section(self, key: str) -> "Fields":
-        """What lies below a key, nothing if it is absent."""
-        value = self._value(key, {})
-        if not isinstance(value, Mapping):
-            raise self._unlike(key, value, "a section")
-        return Fields(value, f"{self.where}, {key}")
+    def section(self, key: str, kind: str | None = None, defaults: Mapping[str, Any] | None = None) -> "Fields":
+        """What lies below a key, nothing but defaults if it is absent or null."""
+        self._asked.add(key)
+        value = self.values.get(key)
+        if not isinstance(value, Mapping | None):
+            raise self.unlike(key, value, "a section")
+        if key not in self._sections:
+            self._sections[key] = Fields(value or {}, f"{self.where}, {key}", kind, defaults)
+        return self._sections[key]
+
+    def flat(self, kind: str) -> "Fields":
+        """The same keys once more, as those of a model of this kind: what older files do not keep in a section."""
+        found = Fields(self.values, self.where, kind)
+        found._asked, found._sections = self._asked, self._sections
+        return found
+
+    def kind_of(self, key: str, otherwise: str) -> str:
+        """The `model_type` that a section states."""
+        value = self.values.get(key)
+        stated = value.get("model_type") if isinstance(value, Mapping) else None
+        return stated if isinstance(stated, str) else otherwise
+
+    def pass_over(self, known: Mapping[str, Any]) -> None:
+        """Note keys that say what is known from elsewhere."""
+        self._asked |= {key for key, value in self.values.items() if key in known and known[key] == value}
 
     def has(self, key: str) -> bool:
         """Whether the key is there and not null."""
+        self._asked.add(key)
         return self.values.get(key) is not None
 
     def demand(self, key: str, *supported: object) -> None:
-        """Refuse a key that is there with any but these values."""
-        if self.has(key) and self.values[key] not in supported:
-            raise self._unlike(key, self.values[key], " or ".join(repr(value) for value in supported))
+        """Refuse a key with any but these values; null is as good as absent."""
+        self._asked.add(key)
+        default = self._defaults.get(key)
+        value = self.values.get(key)
+        value = default if value is None else value
+        if value is not None and not any(type(value) is type(one) and value == one for one in supported):
+            raise self.unlike(key, value, " or ".join(map(repr, supported)) or "null")
 
-    def _value(self, key: str, default: object) -> object:
-        value = self.values[key] if self.has(key) else default
-        if value is None:
+    def unlike(self, key: str, value: object, expected: str) -> CheckpointError:
+        """The error for a key whose value cannot be converted, by what is `expected`."""
+        return CheckpointError(
+            f"{self.where} says {key}: {_shown(value)}, but only {expected} can be converted: choose another model."
+        )
+
+    def refuse_rest(self) -> None:
+        """Raise CheckpointError for a key that was not asked for, unless it is null or known to change no value."""
+        for fields in self._all():
+            known = fields._asked | WITHOUT_EFFECT[""] | WITHOUT_EFFECT.get(fields.kind, frozenset())
+            for key, value in fields.values.items():
+                if key not in known and value is not None:
+                    raise CheckpointError(
+                        f"{fields.where} says {key}: {_shown(value)}, of which nothing is known here: choose another "
+                        "model, or remove the key if it changes no value."
+                    )
+
+    def _all(self) -> Iterator["Fields"]:
+        yield self
+        for section in self._sections.values():
+            yield from section._all()
+
+    def _value(self, key: str) -> object:
+        self._asked.add(key)
+        value = self.values.get(key, self._defaults.get(key, _ABSENT))
+        if value is _ABSENT:
             raise CheckpointError(f"{self.where} has no {key}: choose a model whose config.json is whole.")
         return value
 
-    def _unlike(self, key: str, value: object, expected: str) -> CheckpointError:
-        return CheckpointError(
-            f"{self.where} says {key}: {value!r}, but only {expected} can be converted: choose another model."
-        )
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 4]} ..."
+
+
+_LONGEST_SHOWN = 80
+_LARGEST = 1e300

@@ -25,7 +25,7 @@ class ModelFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config: dict[str, Any] = _object(path / CONFIG_NAME)
+        self.config: dict[str, Any] = read_config(path)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._file_of: dict[str, tuple[Path, Any]] = {}
         for file in _files(path):
@@ -54,6 +54,11 @@ class ModelFolder:
         if name in self.shapes:
             raise CheckpointError(f"{file}: {name} stands in another file of the folder as well; {_REMEDY}")
         self.shapes[name], self._file_of[name] = tuple(opened.get_slice(name).get_shape()), (file, opened)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a folder's config.json; raises CheckpointError."""
+    return _object(path / CONFIG_NAME)
 
 
 _REMEDY = "save the model anew with save_pretrained"

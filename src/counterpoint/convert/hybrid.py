@@ -1,7 +1,9 @@
 """Nemotron-H: layers of Mamba-2, attention, MLP and experts in any order, one layer of ours each."""
 
 from collections.abc import Iterator
+from math import inf
 
+from counterpoint.convert.blocks import is_tied, kv_heads_of
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Joined, Link
 from counterpoint.convert.tables import (
@@ -35,26 +37,24 @@ _MAMBA: Table = {
 
 
 def hybrid_sizes(fields: Fields) -> DecoderSizes:
-    """The sizes that a config.json describes; raises CheckpointError.
-
-    `time_step_min` is no size: it draws initial values, although transformers also clamps steps from below with it.
-    """
+    """The sizes that a config.json describes; raises CheckpointError."""
     _demand_supported(fields)
     pattern, heads = _pattern(fields), fields.integer("num_attention_heads")
+    mamba, moe = _mamba_sizes(fields), _moe_sizes(fields)
     return DecoderSizes(
         pattern=pattern,
         hidden=fields.integer("hidden_size"),
         heads=heads,
-        kv_heads=fields.integer("num_key_value_heads", heads),
+        kv_heads=kv_heads_of(fields, heads),
         head_dim=fields.integer("head_dim"),
         ffn=fields.integer("intermediate_size"),
         vocab=fields.integer("vocab_size"),
-        tied=fields.flag("tie_word_embeddings", False),
+        tied=is_tied(fields),
         activation="relu2",
         rope_theta=None,
-        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
-        mamba=_mamba_sizes(fields) if "M" in pattern else None,
-        moe=_moe_sizes(fields) if "E" in pattern else None,
+        norm_eps=fields.number("layer_norm_epsilon"),
+        mamba=mamba if "M" in pattern else None,
+        moe=moe if "E" in pattern else None,
     )
 
 
@@ -92,28 +92,36 @@ def _mamba_links(ours: str, theirs: str, sizes: MambaSizes) -> Iterator[Link]:
 
 def _pattern(fields: Fields) -> str:
     """The kinds of layers, as a list of names or as the letters that are ours, too."""
-    if fields.has("layers_block_type"):
+    is_named = fields.has("layers_block_type") or not fields.has("hybrid_override_pattern")
+    if is_named:
+        # Letters beside names say nothing.
+        fields.has("hybrid_override_pattern")
         key, kinds, known = "layers_block_type", fields.texts("layers_block_type"), _KINDS
     else:
         letters = {letter: letter for letter in _KINDS.values()}
         key, kinds, known = "hybrid_override_pattern", tuple(fields.text("hybrid_override_pattern")), letters
     unknown = sorted(set(kinds) - known.keys())
     if unknown or not kinds:
+        what = f"layers of the kinds {', '.join(map(repr, unknown))}" if unknown else "no layers"
         raise CheckpointError(
-            f"{fields.where} has layers of the kinds {unknown} in {key}, but only {', '.join(known)} can be converted: "
-            "choose another model."
+            f"{fields.where} has {what} in {key}, but only {', '.join(known)} can be converted: choose another model."
         )
     return "".join(known[kind] for kind in kinds)
 
 
 def _mamba_sizes(fields: Fields) -> MambaSizes:
+    heads, groups, least = fields.integer("mamba_num_heads"), fields.integer("n_groups"), fields.number("time_step_min")
+    if heads % groups:
+        raise fields.unlike("n_groups", groups, f"a divisor of mamba_num_heads, {heads},")
     return MambaSizes(
-        heads=fields.integer("mamba_num_heads"),
+        heads=heads,
         head_dim=fields.integer("mamba_head_dim"),
-        groups=fields.integer("n_groups"),
+        groups=groups,
         state=fields.integer("ssm_state_size"),
-        conv=fields.integer("conv_kernel", 4),
-        chunk=fields.integer("chunk_size", 128),
+        conv=fields.integer("conv_kernel"),
+        chunk=fields.integer("chunk_size"),
+        # A step is positive, so that no other bound changes it.
+        dt_min=least if least > 0 else None,
     )
 
 
@@ -124,8 +132,8 @@ def _moe_sizes(fields: Fields) -> MoeSizes:
         ffn=fields.integer("moe_intermediate_size"),
         shared_ffn=fields.integer("moe_shared_expert_intermediate_size"),
         router="sigmoid",
-        normalize=fields.flag("norm_topk_prob", True),
-        scale=fields.number("routed_scaling_factor", 1.0),
+        normalize=fields.flag("norm_topk_prob"),
+        scale=fields.number("routed_scaling_factor"),
         bias_rate=BIAS_RATE,
     )
 
@@ -141,3 +149,5 @@ def _demand_supported(fields: Fields) -> None:
         fields.demand(key, 1)
     fields.demand("moe_latent_size")
     fields.demand("sliding_window")
+    # transformers writes it, in its own spelling, and clamps with time_step_min alone; other programs clamp with it.
+    fields.demand("time_step_limit", [0.0, inf], [0.0, {"__float__": "Infinity"}])

@@ -9,6 +9,7 @@ from torch import Tensor
 from counterpoint.convert.accounts import demand_same, refuse
 from counterpoint.convert.links import Link, their_tensors
 from counterpoint.convert.whole import Stored, Whole
+from counterpoint.errors import CheckpointError
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
 
@@ -20,6 +21,8 @@ def modules_to_ours(whole: Whole, tensors: Tensors) -> dict[str, dict[str, Tenso
 
     A tower without a projector in its checkpoint is given all of its tensors but that one's.
     """
+    for stored in whole.modules.values():
+        demand_copies("The checkpoint", stored, {whole.spell(name): tensor for name, tensor in tensors.items()})
     return _to_ours(whole, tensors, lambda link, found: link.to_ours(found))
 
 
@@ -42,7 +45,12 @@ def _to_ours(
     whole: Whole, tensors: Tensors, convert: Callable[[Link, list[Tensor]], list[Tensor]]
 ) -> dict[str, dict[str, Tensor]]:
     spelled = {whole.spell(name): tensor for name, tensor in tensors.items()}
-    used = {n: t for n, t in spelled.items() if not any(fnmatchcase(n, pattern) for pattern in whole.unused)}
+    copies = dict(pair for stored in whole.modules.values() for pair in stored.copies)
+    used = {
+        n: t
+        for n, t in spelled.items()
+        if n not in copies and not any(fnmatchcase(n, pattern) for pattern in whole.unused)
+    }
     expected: dict[str, Tensor] = {}
     for name, stored in whole.modules.items():
         expected |= their_tensors(stored.links, _expected(name, stored))
@@ -55,6 +63,16 @@ def _to_ours(
         }
         for module, stored in whole.modules.items()
     }
+
+
+def demand_copies(owner: str, stored: Stored, tensors: Tensors) -> None:
+    """Raise CheckpointError if a tensor that is a copy of another has other values."""
+    for copy, original in stored.copies:
+        if copy in tensors and original in tensors and not torch.equal(tensors[copy], tensors[original]):
+            raise CheckpointError(
+                f"{owner} has a {copy} that is not {original}, although its config.json says that words are tied: set "
+                "tie_word_embeddings there to false, or choose another model."
+            )
 
 
 def kept_tensors(stored: Stored) -> dict[str, Tensor]:

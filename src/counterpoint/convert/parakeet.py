@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Joined, Link
 from counterpoint.convert.tables import Table, renamed
-from counterpoint.errors import CheckpointError
+from counterpoint.convert.vision import heads_of
 from counterpoint.plan.sizes import ConformerSizes
 
 UNUSED = ("layers.*.conv.norm.num_batches_tracked",)
@@ -46,26 +46,23 @@ def parakeet_sizes(fields: Fields) -> ConformerSizes:
     fields.demand("hidden_act", "silu")
     fields.demand("subsampling_conv_kernel_size", 3)
     fields.demand("subsampling_conv_stride", 2)
-    hidden, factor = fields.integer("hidden_size"), fields.integer("subsampling_factor", 8)
+    hidden, factor = fields.integer("hidden_size"), fields.integer("subsampling_factor")
     if factor < 2 or factor & (factor - 1):
-        raise CheckpointError(
-            f"{fields.where} says subsampling_factor: {factor}, but only a power of two can be converted: choose "
-            "another model."
-        )
+        raise fields.unlike("subsampling_factor", factor, "a power of two")
     return ConformerSizes(
         layers=fields.integer("num_hidden_layers"),
         hidden=hidden,
-        heads=fields.integer("num_attention_heads"),
+        heads=heads_of(fields, "num_attention_heads", hidden),
         ffn=fields.integer("intermediate_size"),
         out=hidden,
-        mels=fields.integer("num_mel_bins", 80),
-        positions=fields.integer("max_position_embeddings", 5000),
-        stem_channels=fields.integer("subsampling_conv_channels", 256),
+        mels=fields.integer("num_mel_bins"),
+        positions=fields.integer("max_position_embeddings"),
+        stem_channels=fields.integer("subsampling_conv_channels"),
         halvings=factor.bit_length() - 1,
-        conv=fields.integer("conv_kernel_size", 9),
-        scale_input=fields.flag("scale_input", True),
-        bias=fields.flag("attention_bias", True),
-        conv_bias=fields.flag("convolution_bias", True),
+        conv=fields.integer("conv_kernel_size"),
+        scale_input=fields.flag("scale_input"),
+        bias=fields.flag("attention_bias"),
+        conv_bias=fields.flag("convolution_bias"),
     )
 
 

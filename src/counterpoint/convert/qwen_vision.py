@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link, Reshaped, Same
 from counterpoint.convert.tables import Table, renamed
-from counterpoint.convert.vision import activation_of, fused_qkv, side_of
+from counterpoint.convert.vision import activation_of, fused_qkv, heads_of, side_of
 from counterpoint.plan.sizes import ProjectorSizes, VitSizes
 
 _BOTH = ("weight", "bias")
@@ -38,40 +38,44 @@ def qwen2_5_sizes(fields: Fields) -> VitSizes:
     return VitSizes(
         layers=fields.integer("depth"),
         hidden=hidden,
-        heads=fields.integer("num_heads"),
+        heads=heads_of(fields, "num_heads", hidden),
         ffn=fields.integer("intermediate_size"),
         out=fields.integer("out_hidden_size"),
         norm="rms",
         activation="swiglu",
         projector=_projector(hidden, merge),
         patch=patch,
-        channels=fields.integer("in_channels", 3),
-        frames=fields.integer("temporal_patch_size", 2),
+        channels=fields.integer("in_channels"),
+        frames=fields.integer("temporal_patch_size"),
         merge=merge,
         patch_bias=False,
         rotary_theta=_theta(fields),
         # A window holds whole merged groups, of which it counts the whole ones.
-        window=fields.integer("window_size", 112) // merge // patch * merge,
+        window=fields.integer("window_size") // merge // patch * merge,
         full_layers=fields.integers("fullatt_block_indexes"),
     )
 
 
 def qwen3_sizes(fields: Fields) -> VitSizes:
     """The sizes that the `vision_config` of a Qwen3-VL describes; raises CheckpointError."""
-    hidden, merge = fields.integer("hidden_size"), _merge(fields)
+    hidden, merge, depth = fields.integer("hidden_size"), _merge(fields), fields.integer("depth")
+    taps = deepstack_of(fields)
+    if len(set(taps)) < len(taps) or not all(0 <= layer < depth for layer in taps):
+        raise fields.unlike("deepstack_visual_indexes", list(taps), f"layers below {depth}, each once,")
     return VitSizes(
-        layers=fields.integer("depth"),
+        layers=depth,
         hidden=hidden,
-        heads=fields.integer("num_heads"),
+        heads=heads_of(fields, "num_heads", hidden),
         ffn=fields.integer("intermediate_size"),
         out=fields.integer("out_hidden_size"),
-        activation=activation_of(fields, "gelu_pytorch_tanh"),
+        activation=activation_of(fields),
         projector=_projector(hidden, merge),
-        taps=fields.integers("deepstack_visual_indexes"),
+        # Whatever their order in the list, features join in the order of the layers that they leave.
+        taps=tuple(sorted(taps)),
         tap_norm="layer",
         patch=fields.integer("patch_size"),
-        channels=fields.integer("in_channels", 3),
-        frames=fields.integer("temporal_patch_size", 2),
+        channels=fields.integer("in_channels"),
+        frames=fields.integer("temporal_patch_size"),
         merge=merge,
         positions=side_of(fields, "num_position_embeddings"),
         fit="corners",
@@ -87,26 +91,31 @@ def qwen2_5_links(sizes: VitSizes) -> Iterator[Link]:
     yield from renamed("projector", "merger", _MLP)
 
 
-def qwen3_links(sizes: VitSizes) -> Iterator[Link]:
-    """The links of the tower of a Qwen3-VL, from its own root."""
+def deepstack_of(fields: Fields) -> tuple[int, ...]:
+    """The layers whose features join a Qwen3-VL's text, in the order of their projectors; raises CheckpointError."""
+    return fields.integers("deepstack_visual_indexes")
+
+
+def qwen3_links(sizes: VitSizes, deepstack: tuple[int, ...]) -> Iterator[Link]:
+    """The links of the tower of a Qwen3-VL, from its own root, with its projectors of these layers."""
     yield _film(sizes)
     yield Same(("embed.patch.bias",), ("patch_embed.proj.bias",))
     yield Same(("embed.positions.weight",), ("pos_embed.weight",))
     yield from _layers(sizes, _LAYER)
     yield from renamed("norm", "merger.norm", {x: x for x in _BOTH})
     yield from renamed("projector", "merger", _MERGER)
-    for number, layer in enumerate(sizes.taps):
+    for number, layer in enumerate(deepstack):
         yield from renamed(f"taps.{layer}", f"deepstack_merger_list.{number}", _NORM, _MERGER)
 
 
 def _merge(fields: Fields) -> int:
-    return fields.integer("spatial_merge_size", 2)
+    return fields.integer("spatial_merge_size")
 
 
 def _theta(fields: Fields) -> float:
     rope = fields.section("rope_parameters")
     rope.demand("rope_type", "axial", "default")
-    return rope.number("rope_theta", 10000.0)
+    return (rope if rope.has("rope_theta") else fields).number("rope_theta")
 
 
 def _projector(hidden: int, merge: int) -> ProjectorSizes:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link, Reshaped, Same
 from counterpoint.convert.tables import Table, renamed
-from counterpoint.convert.vision import activation_of, fused_qkv
+from counterpoint.convert.vision import activation_of, fused_qkv, heads_of
 from counterpoint.plan.sizes import ProjectorSizes, VitSizes
 
 PREFIX = "radio_model."
@@ -38,20 +38,20 @@ def radio_sizes(fields: Fields) -> VitSizes:
     return VitSizes(
         layers=fields.integer("num_hidden_layers"),
         hidden=hidden,
-        heads=fields.integer("num_attention_heads"),
-        ffn=int(hidden * fields.number("mlp_ratio", 4.0)),
+        heads=heads_of(fields, "num_attention_heads", hidden),
+        ffn=int(hidden * fields.number("mlp_ratio")),
         out=hidden,
-        norm_eps=fields.number("layer_norm_eps", 1e-6),
-        activation=activation_of(fields, "gelu"),
+        norm_eps=fields.number("layer_norm_eps"),
+        activation=activation_of(fields),
         layer_scale=True,
         final_norm=False,
         projector=ProjectorSizes(kind="linear", bias=False),
         patch=patch,
-        channels=fields.integer("num_channels", 3),
+        channels=fields.integer("num_channels"),
         patch_bias=False,
-        positions=fields.integer("max_img_size", 2048) // patch,
+        positions=fields.integer("max_img_size") // patch,
         fit="crop",
-        prefix=fields.integer("num_cls_tokens", 3) + fields.integer("num_registers", 7),
+        prefix=fields.integer("num_cls_tokens") + fields.integer("num_registers", least=0),
     )
 
 

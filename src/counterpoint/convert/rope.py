@@ -1,53 +1,75 @@
 """Rotary positions as a config.json describes them, today (`rope_parameters`) and before transformers 5."""
 
-from counterpoint.config.models import can_interleave
+from typing import final
+
 from counterpoint.convert.fields import Fields
-from counterpoint.errors import CheckpointError
+from counterpoint.plan.sizes import RopeScaling
 
-_DEFAULT_THETA = 10000.0
-_SECTIONS = ("rope_parameters", "rope_scaling")
-
-
-def theta_of(fields: Fields) -> float:
-    """The base of the angles; raises CheckpointError for angles that are scaled or turn a part of a head only."""
-    _demand_plain(fields)
-    return fields.section("rope_parameters").number("rope_theta", fields.number("rope_theta", _DEFAULT_THETA))
+_SECTIONS = ("rope_scaling", "rope_parameters")
 
 
-def sections_of(fields: Fields, head_dim: int) -> tuple[int, int, int] | None:
-    """How many of a head's pairs turn with time, height and width; None where positions have one coordinate."""
-    for key in _SECTIONS:
-        section = fields.section(key)
-        match section.integers("mrope_section"):
-            case ():
-                continue
-            case (time, height, width) if 2 * (time + height + width) == head_dim:
-                return time, height, width
-            case other:
-                raise CheckpointError(
-                    f"{section.where} says mrope_section: {list(other)}, but only three numbers whose sum is half "
-                    f"the width of a head, {head_dim}, can be converted: choose another model."
-                )
-    return None
+@final
+class Rope:
+    """The rotary positions of a decoder. Everything raises CheckpointError for what cannot be converted.
 
+    Positions of families with `axes` have a time, a height and a width: the pairs of each where config.json says none.
+    """
 
-def interleaved_of(fields: Fields, sections: tuple[int, int, int] | None) -> bool:
-    """Whether these sections take turns; raises CheckpointError if there are too many pairs of one for that."""
-    is_interleaved = any(fields.section(key).flag("mrope_interleaved", False) for key in _SECTIONS)
-    if not is_interleaved or sections is None:
-        return False
-    if not can_interleave(sections):
-        raise CheckpointError(
-            f"{fields.where} says mrope_section: {list(sections)}, but where they are interleaved only at most a third "
-            "of the pairs for height and for width can be converted: choose another model."
+    def __init__(self, fields: Fields, head_dim: int, axes: tuple[int, int, int] | None, *, interleaved: bool) -> None:
+        self._fields, self._pairs, self._axes, self.interleaved = fields, head_dim // 2, axes, interleaved
+        scaling, parameters = (fields.section(key) for key in _SECTIONS)
+        if scaling.values and parameters.values and scaling.values != parameters.values:
+            raise parameters.unlike("these keys", dict(parameters.values), "what rope_scaling says beside it")
+        # Both names are of the same section, and transformers takes the older one first.
+        self._section = scaling if scaling.values else parameters
+        names = ("default", "llama3") if axes is None else ("default", "llama3", "mrope")
+        for section in (scaling, parameters):
+            section.demand("partial_rotary_factor", 1.0, 1)
+            section.demand("type", *names)
+            section.demand("rope_type", *names)
+        fields.demand("partial_rotary_factor", 1.0, 1)
+
+    @property
+    def theta(self) -> float:
+        """The base of the angles, which the section may state, or the keys around it."""
+        return (self._section if self._section.has("rope_theta") else self._fields).number("rope_theta")
+
+    @property
+    def scaling(self) -> RopeScaling | None:
+        """How angles are scaled for long documents."""
+        section = self._section
+        kind = next((section.text(key) for key in ("rope_type", "type") if section.has(key)), "default")
+        if kind != "llama3":
+            return None
+        where = section if section.has("original_max_position_embeddings") else self._fields
+        key = "original_max_position_embeddings" if where is section else "max_position_embeddings"
+        found = RopeScaling(
+            factor=section.number("factor"),
+            low_freq_factor=section.number("low_freq_factor"),
+            high_freq_factor=section.number("high_freq_factor"),
+            original_positions=where.integer(key),
         )
-    return True
+        if not (found.factor > 0 and 0 < found.low_freq_factor < found.high_freq_factor):
+            raise section.unlike("low_freq_factor", found.low_freq_factor, "a positive number below high_freq_factor")
+        return found
 
-
-def _demand_plain(fields: Fields) -> None:
-    fields.demand("partial_rotary_factor", 1.0)
-    for key in _SECTIONS:
-        section = fields.section(key)
-        section.demand("rope_type", "default", "mrope")
-        section.demand("type", "default", "mrope")
-        section.demand("partial_rotary_factor", 1.0)
+    @property
+    def sections(self) -> tuple[int, int, int] | None:
+        """How many of a head's pairs turn with time, height and width; None where positions have one coordinate."""
+        if self._axes is None:
+            return None
+        section, pairs = self._section, self._pairs
+        stated = section.integers("mrope_section") if section.has("mrope_section") else self._axes
+        if len(stated) != 3 or min(stated) < 0:
+            raise section.unlike("mrope_section", list(stated), "three whole numbers from 0")
+        if self.interleaved:
+            # What the key says is not read: these families take turns always, and height and width take every third
+            # pair of their own, as far as there are pairs.
+            section.has("mrope_interleaved")
+            height, width = (min(count, len(range(axis, pairs, 3))) for axis, count in enumerate(stated[1:], start=1))
+            return pairs - height - width, height, width
+        section.demand("mrope_interleaved", False)
+        if sum(stated) != pairs:
+            expected = f"three numbers whose sum is half the width of a head, {2 * pairs},"
+            raise section.unlike("mrope_section", list(stated), expected)
+        return stated[0], stated[1], stated[2]

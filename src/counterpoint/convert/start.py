@@ -22,6 +22,7 @@ def linked_names(stored: Stored) -> frozenset[str]:
 def unlinked_names(whole: Whole, found: Collection[str]) -> frozenset[str]:
     """The tensors among those `found` in a checkpoint of which nothing is known."""
     known = {name for stored in whole.modules.values() for link in stored.links for name in link.theirs}
+    known |= {copy for stored in whole.modules.values() for copy, _original in stored.copies}
     return frozenset(n for n in found if not (whole.spell(n) in known or _is_unused(whole, n)))
 
 

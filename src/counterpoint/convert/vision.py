@@ -5,16 +5,23 @@ from collections.abc import Iterator
 
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Joined, Link
-from counterpoint.errors import CheckpointError
 from counterpoint.plan.sizes import Activation
 
 _ACTIVATIONS: dict[str, Activation] = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu"}
 
 
-def activation_of(fields: Fields, default: str, key: str = "hidden_act") -> Activation:
+def activation_of(fields: Fields, key: str = "hidden_act") -> Activation:
     """What stands between the matrices of an MLP; raises CheckpointError."""
     fields.demand(key, *_ACTIVATIONS)
-    return _ACTIVATIONS[fields.text(key) if fields.has(key) else default]
+    return _ACTIVATIONS[fields.text(key)]
+
+
+def heads_of(fields: Fields, key: str, hidden: int) -> int:
+    """Heads of attention that share the width; raises CheckpointError."""
+    heads = fields.integer(key)
+    if hidden % heads:
+        raise fields.unlike(key, heads, f"a divisor of the width, {hidden},")
+    return heads
 
 
 def side_of(fields: Fields, key: str) -> int:
@@ -22,9 +29,7 @@ def side_of(fields: Fields, key: str) -> int:
     entries = fields.integer(key)
     side = math.isqrt(entries)
     if side**2 != entries:
-        raise CheckpointError(
-            f"{fields.where} says {key}: {entries}, but only a square number can be converted: choose another model."
-        )
+        raise fields.unlike(key, entries, "a square number")
     return side
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import ByTap, Link
 from counterpoint.convert.tables import Table, renamed
-from counterpoint.convert.vision import activation_of
+from counterpoint.convert.vision import activation_of, heads_of
 from counterpoint.plan.sizes import ProjectorSizes, WhisperSizes
 
 PREFIX = "encoder."
@@ -31,13 +31,13 @@ def whisper_sizes(fields: Fields) -> WhisperSizes:
     return WhisperSizes(
         layers=fields.integer("encoder_layers"),
         hidden=hidden,
-        heads=fields.integer("encoder_attention_heads"),
+        heads=heads_of(fields, "encoder_attention_heads", hidden),
         ffn=fields.integer("encoder_ffn_dim"),
         out=hidden,
-        activation=activation_of(fields, "gelu", "activation_function"),
+        activation=activation_of(fields, "activation_function"),
         projector=ProjectorSizes(kind="linear", bias=False),
-        mels=fields.integer("num_mel_bins", 80),
-        positions=fields.integer("max_source_positions", 1500),
+        mels=fields.integer("num_mel_bins"),
+        positions=fields.integer("max_source_positions"),
     )
 
 

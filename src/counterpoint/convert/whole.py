@@ -1,14 +1,16 @@
 """Checkpoints of towers, decoders and whole models, by the `model_type` of their config.json, and their modules."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
 from counterpoint.convert import clip, parakeet, radio, whisper
-from counterpoint.convert.families import FAMILIES, family_named
+from counterpoint.convert.blocks import is_tied
+from counterpoint.convert.defaults import CLIP_OF_LLAVA, SOUND_OF_OMNI
+from counterpoint.convert.families import FAMILIES, Family, family_named
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link
-from counterpoint.convert.qwen_vision import qwen2_5_links, qwen2_5_sizes, qwen3_links, qwen3_sizes
+from counterpoint.convert.qwen_vision import deepstack_of, qwen2_5_links, qwen2_5_sizes, qwen3_links, qwen3_sizes
 from counterpoint.convert.tables import renamed
 from counterpoint.convert.vision import activation_of
 from counterpoint.errors import CheckpointError
@@ -21,11 +23,15 @@ _BOTH = ("weight", "bias")
 @final
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A module in a checkpoint: its sizes and links. With `adds_projector` the checkpoint has none for it."""
+    """A module in a checkpoint: its sizes and links. With `adds_projector` the checkpoint has none for it.
+
+    A checkpoint may hold the `copies` of other tensors: pairs of a copy's name and the other's.
+    """
 
     sizes: ModelSizes
     links: tuple[Link, ...]
     adds_projector: bool = False
+    copies: tuple[tuple[str, str], ...] = ()
 
 
 @final
@@ -47,13 +53,23 @@ def whole_of(config: Mapping[str, Any], where: str = "config.json") -> Whole:
     """What the checkpoint holds that has this config.json, which messages call `where`; raises CheckpointError."""
     fields = Fields(config, where)
     name = fields.text("model_type")
-    if name in FAMILIES:
-        sizes = FAMILIES[name].sizes(fields)
-        return Whole({LANGUAGE: Stored(sizes, tuple(FAMILIES[name].links(sizes)))})
-    if name not in WHOLES:
+    if name not in FAMILIES and name not in WHOLES:
         known = ", ".join((*FAMILIES, *WHOLES))
         raise CheckpointError(f"Model type {name!r} is none of {known}: choose a model of one of these.")
-    return WHOLES[name](fields)
+    whole = WHOLES[name](fields) if name in WHOLES else _decoder(fields)
+    fields.refuse_rest()
+    return whole
+
+
+def _decoder(fields: Fields) -> Whole:
+    return Whole({LANGUAGE: _language(fields, str)})
+
+
+def _section(fields: Fields, key: str, kind: str, *older: str, defaults: Mapping[str, Any] | None = None) -> Fields:
+    """A section that describes a model of this kind, which some files call by an `older` name."""
+    section = fields.section(key, kind, defaults)
+    section.demand("model_type", kind, *older)
+    return section
 
 
 def _clip(fields: Fields) -> Whole:
@@ -71,11 +87,11 @@ def _siglip2(fields: Fields) -> Whole:
     return _tower(sizes, clip.siglip2_links(sizes), clip.UNUSED_OF_SIGLIP, _with_prefix)
 
 
-def _pair(tower: Callable[[Fields], Whole]) -> Callable[[Fields], Whole]:
-    """A tower that lies beside one of text."""
+def _pair(tower: Callable[[Fields], Whole], kind: str) -> Callable[[Fields], Whole]:
+    """A tower of this kind that lies beside one of text."""
 
     def pair(fields: Fields) -> Whole:
-        whole = tower(fields.section("vision_config"))
+        whole = tower(_section(fields, "vision_config", kind))
         return replace(whole, unused=(*whole.unused, *clip.UNUSED_OF_PAIRS), spell=str)
 
     return pair
@@ -92,7 +108,7 @@ def _parakeet(fields: Fields) -> Whole:
 
 
 def _parakeet_ctc(fields: Fields) -> Whole:
-    sizes, prefix = parakeet.parakeet_sizes(fields.section("encoder_config")), "encoder."
+    sizes, prefix = parakeet.parakeet_sizes(_section(fields, "encoder_config", "parakeet_encoder")), "encoder."
     unused = (*(f"{prefix}{name}" for name in parakeet.UNUSED), "ctc_head.*")
     return _tower(sizes, _below(prefix, parakeet.parakeet_links(sizes)), unused)
 
@@ -120,38 +136,47 @@ def _qwen2_5_vision(fields: Fields) -> Whole:
 
 def _qwen3_vision(fields: Fields) -> Whole:
     sizes = qwen3_sizes(fields)
-    return Whole({VISION: Stored(sizes, tuple(qwen3_links(sizes)))})
+    return Whole({VISION: Stored(sizes, tuple(qwen3_links(sizes, deepstack_of(fields))))})
 
 
 def _qwen2_5_vl(fields: Fields) -> Whole:
-    sizes = qwen2_5_sizes(fields.section("vision_config"))
+    sizes = qwen2_5_sizes(_section(fields, "vision_config", "qwen2_5_vl_vision", "qwen2_5_vl"))
     vision = Stored(sizes, _below("visual.", qwen2_5_links(sizes)))
-    return Whole({VISION: vision, LANGUAGE: _language(fields, str)})
+    text = fields.flat("qwen2_5_vl_text")
+    if fields.has("text_config"):
+        text = _section(fields, "text_config", "qwen2_5_vl_text")
+        fields.pass_over(text.values)
+    return Whole({VISION: vision, LANGUAGE: _language(text, str, tied=is_tied(fields) or is_tied(text))})
 
 
 def _qwen3_vl(fields: Fields) -> Whole:
-    sizes = qwen3_sizes(fields.section("vision_config"))
-    vision = Stored(sizes, _below("model.visual.", qwen3_links(sizes)))
-    language = _language(fields, lambda name: name.replace("model.", "model.language_model.", 1))
+    described = _section(fields, "vision_config", "qwen3_vl_vision", "qwen3_vl")
+    sizes = qwen3_sizes(described)
+    vision = Stored(sizes, _below("model.visual.", qwen3_links(sizes, deepstack_of(described))))
+    text = _section(fields, "text_config", "qwen3_vl_text")
+    language = _language(text, lambda name: name.replace("model.", "model.language_model.", 1), tied=is_tied(fields))
+    assert isinstance(language.sizes, DecoderSizes), "a language model is a decoder"
+    if 2 * len(sizes.taps) > len(language.sizes.pattern):
+        expected = f"as many as the {len(language.sizes.pattern) // 2} layers of text at most"
+        raise described.unlike("deepstack_visual_indexes", list(sizes.taps), expected)
     # Each block of theirs is two layers of ours, and features join behind its second.
     depths = tuple((after, 2 * block + 1) for block, after in enumerate(sizes.taps))
-    assert isinstance(language.sizes, DecoderSizes), "a language model is a decoder"
     sizes_with_depths = replace(language.sizes, inserts=tuple(into for _after, into in depths))
     return Whole({VISION: vision, LANGUAGE: replace(language, sizes=sizes_with_depths)}, depths=depths)
 
 
 def _omni(fields: Fields) -> Whole:
     fields.demand("downsample_ratio", 1 / _OMNI_MERGE)
-    described = fields.section("text_config")
+    described = _section(fields, "text_config", "nemotron_h")
     described.demand("num_nextn_predict_layers", 0)
-    language, tower = _language(fields, lambda name: f"language_model.{name}"), "vision_model."
+    language, tower = _language(described, lambda name: f"language_model.{name}"), "vision_model."
     hidden = language.sizes.hidden
     vision = replace(
-        radio.radio_sizes(fields.section("vision_config")),
+        radio.radio_sizes(_section(fields, "vision_config", "radio")),
         merge=_OMNI_MERGE,
         out=hidden,
         projector=ProjectorSizes(
-            hidden=fields.integer("projector_hidden_size", 4096),
+            hidden=fields.integer("projector_hidden_size"),
             norm="rms",
             norm_eps=1e-5,
             activation="relu2",
@@ -163,7 +188,7 @@ def _omni(fields: Fields) -> Whole:
     unused = tuple(f"{tower}{name}" for name in radio.UNUSED)
     modules = {VISION: Stored(vision, links)}
     if fields.has("audio_config"):
-        modules[AUDIO] = _sound(fields.section("audio_config"), hidden)
+        modules[AUDIO] = _sound(fields.section("audio_config", "parakeet_encoder", SOUND_OF_OMNI), hidden)
         unused += tuple(f"{_SOUND_TOWER}{name}" for name in parakeet.UNUSED)
     return Whole({**modules, LANGUAGE: language}, unused)
 
@@ -173,7 +198,7 @@ _SOUND_TOWER = "sound_encoder.encoder."
 
 
 def _sound(fields: Fields, out: int) -> Stored:
-    bias = fields.flag("projection_bias", False)
+    bias = fields.has("projection_bias") and fields.flag("projection_bias")
     projector = ProjectorSizes(
         hidden=fields.integer("projection_hidden_size"), norm="rms", norm_eps=1e-5, activation="relu2", bias=bias
     )
@@ -189,18 +214,19 @@ _LLAVA_TOWER = "vision_tower."
 
 def _llava(fields: Fields) -> Whole:
     fields.demand("vision_feature_select_strategy", "default")
-    described = fields.section("vision_config")
-    described.demand("model_type", "clip_vision_model")
-    language, whole = _language(fields, lambda name: f"language_model.{name}"), clip.clip_sizes(described)
+    # A section that is left out describes another tower than one that leaves out keys.
+    defaults = None if fields.has("vision_config") else CLIP_OF_LLAVA
+    whole = clip.clip_sizes(_section(fields, "vision_config", "clip_vision_model", defaults=defaults))
+    text = fields.section("text_config", fields.kind_of("text_config", "llama"))
+    tied = is_tied(fields) or is_tied(text)
+    language = _language(text, lambda name: f"language_model.{name}", tied=tied)
     hidden = language.sizes.hidden
-    bias = fields.flag("multimodal_projector_bias", True)
+    bias = fields.flag("multimodal_projector_bias")
     vision = replace(
         whole,
         layers=_feature_layers(fields, whole.layers),
         out=hidden,
-        projector=ProjectorSizes(
-            hidden=hidden, activation=activation_of(fields, "gelu", "projector_hidden_act"), bias=bias
-        ),
+        projector=ProjectorSizes(hidden=hidden, activation=activation_of(fields, "projector_hidden_act"), bias=bias),
     )
     kinds = _BOTH if bias else ("weight",)
     names = {f"mlp.{o}.{x}": f"{t}.{x}" for o, t in (("up", "linear_1"), ("down", "linear_2")) for x in kinds}
@@ -221,24 +247,28 @@ def _llava_spelled(name: str) -> str:
 
 def _feature_layers(fields: Fields, layers: int) -> int:
     """How many layers make the features, counted from the end if negative: -1 is all."""
-    chosen = int(fields.number("vision_feature_layer", -2))
+    chosen = fields.integer("vision_feature_layer", least=None)
     count = chosen if chosen >= 0 else layers + 1 + chosen
     if not 1 <= count <= layers:
-        raise CheckpointError(
-            f"{fields.where} says vision_feature_layer: {chosen}, but only one of {layers} layers can be converted: "
-            "choose another model."
-        )
+        raise fields.unlike("vision_feature_layer", chosen, f"one of {layers} layers")
     return count
 
 
-def _language(fields: Fields, spell: Callable[[str], str]) -> Stored:
-    """The decoder of a whole model, which says for it whether words are tied."""
-    section = fields.section("text_config")
-    tied = fields.flag("tie_word_embeddings", False)
-    section = Fields({"tie_word_embeddings": tied, **section.values}, section.where)
-    family = family_named(section.text("model_type"))
-    sizes = family.sizes(section)
-    return Stored(sizes, tuple(link.respelled(spell) for link in family.links(sizes)))
+def _language(fields: Fields, spell: Callable[[str], str], tied: bool | None = None) -> Stored:
+    """A decoder; a whole model says whether its words are `tied`."""
+    family = family_named(fields.kind)
+    sizes = family.sizes(fields)
+    if tied is not None:
+        sizes = replace(sizes, tied=tied)
+    copies = tuple((spell(copy), spell(word)) for copy, word in _copies(family, sizes))
+    return Stored(sizes, tuple(link.respelled(spell) for link in family.links(sizes)), copies=copies)
+
+
+def _copies(family: Family, sizes: DecoderSizes) -> Iterator[tuple[str, str]]:
+    """The head of tied words, which some programs store once more, and the embedding."""
+    if sizes.tied:
+        theirs = {link.ours: link.theirs for link in family.links(replace(sizes, tied=False))}
+        yield theirs["head.weight",][0], theirs["embed.weight",][0]
 
 
 def _below(prefix: str, links: Iterable[Link]) -> tuple[Link, ...]:
@@ -247,11 +277,11 @@ def _below(prefix: str, links: Iterable[Link]) -> tuple[Link, ...]:
 
 WHOLES: Mapping[str, Callable[[Fields], Whole]] = {
     "clip_vision_model": _clip,
-    "clip": _pair(_clip),
+    "clip": _pair(_clip, "clip_vision_model"),
     "siglip_vision_model": _siglip,
-    "siglip": _pair(_siglip),
+    "siglip": _pair(_siglip, "siglip_vision_model"),
     "siglip2_vision_model": _siglip2,
-    "siglip2": _pair(_siglip2),
+    "siglip2": _pair(_siglip2, "siglip2_vision_model"),
     "radio": _radio,
     "qwen2_5_vl_vision": _qwen2_5_vision,
     "qwen3_vl_vision": _qwen3_vision,

@@ -94,7 +94,13 @@ def _attention_layer(sizes: DecoderSizes, _earlier: Earlier) -> nn.Module:
 def _rotary(sizes: DecoderSizes) -> Turning:
     if sizes.rope_theta is None:
         return Unrotated()
-    return Rotary(sizes.head_dim, sizes.rope_theta, sizes.rope_sections, interleaved=sizes.rope_interleaved)
+    return Rotary(
+        sizes.head_dim,
+        sizes.rope_theta,
+        sizes.rope_sections,
+        interleaved=sizes.rope_interleaved,
+        scaling=sizes.rope_scaling,
+    )
 
 
 def _head_norm(sizes: DecoderSizes) -> nn.Module:

@@ -56,7 +56,7 @@ class Mamba(nn.Module):
         self.x_conv = ConvWeights(sizes.inner, sizes.conv)
         self.b_conv = ConvWeights(sizes.groups * sizes.state, sizes.conv)
         self.c_conv = ConvWeights(sizes.groups * sizes.state, sizes.conv)
-        self.dynamics = Dynamics(sizes.heads)
+        self.dynamics = Dynamics(sizes.heads, sizes.dt_min)
         self.mix: nn.Module = MambaMix(sizes.chunk)
         self.norm = GatedNorm(sizes.inner, sizes.inner // sizes.groups, norm_eps)
         self.o = OutputLinear(sizes.inner, hidden, bias=False)
@@ -78,10 +78,14 @@ class Mamba(nn.Module):
 
 @final
 class Dynamics(Wide):
-    """How fast each head's state decays and takes in: step = softplus(dt + bias), decay = -exp(a_log) step."""
+    """How fast each head's state decays and takes in: step = softplus(dt + bias), decay = -exp(a_log) step.
 
-    def __init__(self, heads: int) -> None:
+    A step is at least `dt_min`, below which it has no gradient.
+    """
+
+    def __init__(self, heads: int, dt_min: float | None) -> None:
         super().__init__()
+        self.dt_min = dt_min
         self.a_log = nn.Parameter(torch.empty(heads))
         self.dt_bias = nn.Parameter(torch.empty(heads))
         self.d = nn.Parameter(torch.empty(heads))
@@ -89,6 +93,8 @@ class Dynamics(Wide):
     def forward(self, dt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """dt (rows, heads) -> step and decay (rows, heads), and the skip d (heads,), all in at least float32."""
         step = F.softplus(widened(dt) + self.dt_bias)
+        if self.dt_min is not None:
+            step = step.clamp(min=self.dt_min)
         # A copy, because the parameter itself may be freed when this submodule is done.
         return step, -self.a_log.exp() * step, self.d.clone()
 

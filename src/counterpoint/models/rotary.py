@@ -1,5 +1,6 @@
 """How queries and keys learn of their positions."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from typing import final
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.models.batch import Batch, PatchBatch, TextBatch, Turns
+from counterpoint.plan.sizes import RopeScaling
 
 
 class Turning(nn.Module, ABC):
@@ -43,17 +45,24 @@ class Rotary(Turning):
     """
 
     def __init__(
-        self, head_dim: int, theta: float, sections: tuple[int, ...] | None = None, *, interleaved: bool = False
+        self,
+        head_dim: int,
+        theta: float,
+        sections: tuple[int, ...] | None = None,
+        *,
+        interleaved: bool = False,
+        scaling: RopeScaling | None = None,
     ) -> None:
         super().__init__()
         self.head_dim = head_dim
         self.theta = theta
         self.sections = sections
         self.interleaved = interleaved
+        self.scaling = scaling
 
     def turns(self, batch: Batch, dtype: torch.dtype) -> Turns:
         assert isinstance(batch, TextBatch), "a decoder reads text"
-        key = (self.head_dim, self.theta, self.sections, self.interleaved, dtype)
+        key = (self.head_dim, self.theta, self.sections, self.interleaved, self.scaling, dtype)
         return _kept(batch, key, batch.positions, lambda: _turns(self._angles(batch.positions, dtype), dtype))
 
     def forward(self, queries: Tensor, keys: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor]:
@@ -63,7 +72,10 @@ class Rotary(Turning):
     def _angles(self, positions: Tensor, dtype: torch.dtype) -> Tensor:
         wide = torch.promote_types(dtype, torch.float32)
         exponents = torch.arange(0, self.head_dim, 2, device=positions.device, dtype=wide) / self.head_dim
-        return self._places(positions).to(wide) * self.theta**-exponents
+        turns = self.theta**-exponents
+        if self.scaling is not None:
+            turns = _slowed(turns, self.scaling)
+        return self._places(positions).to(wide) * turns
 
     def _places(self, positions: Tensor) -> Tensor:
         """The coordinate that turns each pair, (rows, 1) or (rows, head_dim / 2)."""
@@ -82,6 +94,14 @@ class Rotary(Turning):
             is_own = (pair % len(self.sections) == axis) & (pair < pairs * len(self.sections))
             places = torch.where(is_own, positions[:, axis : axis + 1], places)
         return places
+
+
+def _slowed(turns: Tensor, scaling: RopeScaling) -> Tensor:
+    """Angles per position, scaled for longer documents: slow pairs become slower, fast ones stay."""
+    turned = scaling.original_positions * turns / (2 * math.pi)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    kept = ((turned - low) / (high - low)).clamp(0.0, 1.0)
+    return turns * (kept + (1.0 - kept) / scaling.factor)
 
 
 @final

@@ -44,6 +44,7 @@ from counterpoint.plan.sizes import (
     MoeSizes,
     MtpSizes,
     ProjectorSizes,
+    RopeScaling,
     VitSizes,
     WhisperSizes,
 )
@@ -207,6 +208,7 @@ def _decoder_sizes(config: Config, module: str, model: DecoderConfig, vocab: int
         ffn=0 if model.ffn is None else model.ffn, vocab=int(words), tied=model.tied, activation=model.activation,
         rope_theta=model.rope_theta, rope_sections=model.rope_sections,
         rope_interleaved=model.rope_interleaved, qk_norm=model.qk_norm,
+        rope_scaling=None if model.rope_scaling is None else RopeScaling(**model.rope_scaling.model_dump()),
         norm_eps=model.norm_eps, qkv_bias=model.qkv_bias,
         mamba=None if model.mamba is None else _mamba_sizes(model.mamba),
         moe=None if model.moe is None else _moe_sizes(model.moe),
@@ -235,7 +237,7 @@ def _ascending(layers: Iterable[int]) -> tuple[int, ...]:
 def _mamba_sizes(mamba: MambaConfig) -> MambaSizes:
     return MambaSizes(
         heads=mamba.heads, head_dim=mamba.head_dim, groups=mamba.groups, state=mamba.state, conv=mamba.conv,
-        chunk=mamba.chunk,
+        chunk=mamba.chunk, dt_min=mamba.dt_min,
     )  # fmt: skip
 
 

@@ -22,7 +22,8 @@ RouterKind = Literal["softmax", "sigmoid"]
 class MambaSizes:
     """A Mamba-2 layer: `heads` of `head_dim` channels, whose B and C are shared by the heads of a group.
 
-    `conv` is the width of the causal convolution, `chunk` the rows that are computed as one matrix product.
+    `conv` is the width of the causal convolution, `chunk` the rows that are computed as one matrix product. Steps of
+    the recurrence are at least `dt_min`.
     """
 
     heads: int
@@ -31,6 +32,7 @@ class MambaSizes:
     state: int
     conv: int = 4
     chunk: int = 64
+    dt_min: float | None = None
 
     @property
     def inner(self) -> int:
@@ -70,6 +72,20 @@ class MtpSizes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RopeScaling:
+    """Rotary positions for longer documents (Llama 3.1; Grattafiori et al., 2024, arXiv:2407.21783).
+
+    Pairs that turn fewer than `low_freq_factor` times in `original_positions` rows turn `factor` times slower, those
+    that turn more than `high_freq_factor` times as before, and those between them by a mean of both.
+    """
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_positions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderSizes:
     """A causal decoder.
 
@@ -93,6 +109,7 @@ class DecoderSizes:
     rope_theta: float | None = 10000.0
     rope_sections: tuple[int, int, int] | None = None
     rope_interleaved: bool = False
+    rope_scaling: RopeScaling | None = None
     qk_norm: bool = False
     norm_eps: float = 1e-5
     bias: bool = False

@@ -18,7 +18,7 @@ from counterpoint.config.schema import Config, InitFromConfig
 from counterpoint.convert.differences import Difference, differences, free_keys, tower_differences
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.convert.links import Link, Place
-from counterpoint.convert.modules import is_added
+from counterpoint.convert.modules import demand_copies, is_added
 from counterpoint.convert.start import Shapes, linked_names, links_to_start, unlinked_names
 from counterpoint.convert.whole import Stored, Whole, whole_of
 from counterpoint.errors import CheckpointError, ConfigError
@@ -48,6 +48,7 @@ from counterpoint.train.checkpoint import (
 from counterpoint.train.models import first_other_key
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.resume import newest_step
+from counterpoint.train.warm_depths import check_depths
 
 
 class Values(Protocol):
@@ -67,6 +68,7 @@ def check_values(config: Config, plan: Plan) -> None:
     """Raise CheckpointError or ConfigError unless every `init_from` gives all values of its module and no others."""
     for module in config.modules:
         _values(config, plan.sizes[module], module)
+    check_depths(config)
 
 
 def warm_start(config: Config, plan: Plan, held: Iterable[LocalParameter | LocalBuffer]) -> None:
@@ -144,6 +146,8 @@ def _hugging_face(where: str, path: Path, init: InitFromConfig, sizes: ModelSize
         raise ConfigError("\n".join(map(str, problems)))
     links = links_to_start(f"{where}: {path}", whole, stored, folder.shapes, shapes, partial(_is_fresh, init))
     folder.demand_numbers(spelled[name] for link in links for name in link.theirs)
+    pairs = [spelled[name] for copy in stored.copies if spelled.keys() >= set(copy) for name in copy]
+    demand_copies(f"{where}: {path}", stored, {whole.spell(name): folder.read(name, None) for name in pairs})
     return _ModelValues(folder, links, spelled)
 
 

@@ -1,11 +1,9 @@
 """transformers as the judge: its model of a config, in float64, and what it says of a batch."""
 
-import json
 import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.convert.families import sizes_of
+from counterpoint.convert.folder import ModelFolder
 from counterpoint.convert.tensors import to_ours
 from counterpoint.models.batch import NO_LABEL, TextBatch
 from counterpoint.plan.sizes import DecoderSizes
@@ -35,14 +34,18 @@ class Verdict:
     gradients: dict[str, Tensor]
 
 
-def judge(config: Config, batch: TextBatch, folder: Path, patch: pytest.MonkeyPatch | None) -> Verdict:
+def judge(
+    config: Config, batch: TextBatch, folder: Path, patch: pytest.MonkeyPatch | None, *, has_own_start: bool = False
+) -> Verdict:
     """Build a model of random values, run it on one document, and read values and gradients from what it saves.
 
-    With a `patch` its casts to float32 are lifted.
+    With a `patch` its casts to float32 are lifted. With its own start it has the values that its code begins with.
     """
     quiet()
+    torch.manual_seed(0)
     model = build(config, patch)
-    randomize(model)
+    if not has_own_start:
+        randomize(model)
     weights = saved(model, folder / "weights")
     sizes = sizes_of(saved_config(folder / "weights"))
     # Straight from the head: the models themselves may cast their logits.
@@ -74,7 +77,8 @@ def build(config: Config, patch: pytest.MonkeyPatch | None) -> Any:
     described._attn_implementation = "eager"
     described._experts_implementation = "eager"
     if patch is not None:
-        lift_casts(patch, sys.modules[model_class.__module__])
+        for name in (model_class.__module__, "transformers.modeling_rope_utils"):
+            lift_casts(patch, sys.modules[name])
     return model_class(described).double().eval()
 
 
@@ -107,14 +111,18 @@ def with_gradients(model: nn.Module) -> nn.Module:
 
 def saved(model: Any, folder: Path) -> dict[str, Tensor]:
     """What its own code writes to disk, read back, without an encoder of images."""
-    safetensors: ModuleType = pytest.importorskip("safetensors.torch", reason=REASON)
     model.save_pretrained(folder)
-    tensors = safetensors.load_file(folder / "model.safetensors")
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith("visual.")}
+    return {name: tensor for name, tensor in read_all(folder)[1].items() if not name.startswith("visual.")}
+
+
+def read_all(folder: Path) -> tuple[Config, dict[str, Tensor]]:
+    """The config.json and all tensors of a folder, read as a run reads them."""
+    opened = ModelFolder(folder)
+    return opened.config, {name: opened.read(name, None) for name in opened.shapes}
 
 
 def saved_config(folder: Path) -> Config:
     """The config.json of the decoder in a folder."""
-    config: Config = json.loads((folder / "config.json").read_text())
+    config = ModelFolder(folder).config
     text: Config = config.get("text_config", config)
     return text

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.modules import gradients_to_ours, modules_from_ours, modules_to_ours
+from counterpoint.convert.modules import gradients_to_ours, kept_tensors, modules_from_ours, modules_to_ours
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.errors import CheckpointError
 from counterpoint.models.catalog import model_parts
@@ -87,7 +87,7 @@ def test_a_wrong_shape_is_named(name: str) -> None:
     [
         ("clip", None, {"model_type": "vit"}, "'vit' is none of llama, "),
         ("clip", None, {"hidden_act": "relu"}, "says hidden_act: 'relu', but only 'gelu'"),
-        ("siglip", None, {"image_size": None}, "has no image_size"),
+        ("siglip", None, {"image_size": None}, "says image_size: None, but only a whole number from 1"),
         ("siglip2", None, {"num_patches": 24}, "says num_patches: 24, but only a square number"),
         ("radio", None, {"use_swiglu_ffn": True}, "says use_swiglu_ffn: True, but only False"),
         ("qwen2_5_vl", "vision_config", {"hidden_act": "gelu"}, "vision_config says hidden_act: 'gelu'"),
@@ -96,9 +96,16 @@ def test_a_wrong_shape_is_named(name: str) -> None:
         (
             "qwen3_vl",
             "text_config",
-            {"rope_parameters": {"mrope_section": [1, 3, 2], "mrope_interleaved": True}},
-            "at most a third of the pairs",
+            {"rope_parameters": {"mrope_section": [1, -3, 2]}},
+            "but only three whole numbers from 0 can",
         ),
+        ("qwen3_vl", "vision_config", {"deepstack_visual_indexes": [0, 4]}, r"\[0, 4\], but only layers below 4, each"),
+        ("qwen3_vl", "vision_config", {"deepstack_visual_indexes": [2, 2]}, "each once, can be converted"),
+        ("qwen3_vl", "vision_config", {"deepstack_visual_indexes": [3, 2, 1, 0]}, "as the 3 layers of text at most"),
+        ("qwen3_vl", None, {"hidden_size": 16}, "says hidden_size: 16, of which nothing is known"),
+        ("qwen2_5_vl", None, {"hidden_size": 17}, "says hidden_size: 17, of which nothing is known"),
+        ("qwen2_5_vl", "vision_config", {"num_heads": 3}, "num_heads: 3, but only a divisor of the width, 16,"),
+        ("clip with text", "vision_config", {"gain": 2.0}, "config.json, vision_config says gain: 2.0, of which"),
         ("llava", None, {"vision_feature_select_strategy": "full"}, "says vision_feature_select_strategy: 'full'"),
         ("llava", None, {"vision_feature_layer": -5}, "says vision_feature_layer: -5, but only one of 3 layers"),
         ("llava", "vision_config", {"model_type": "siglip_vision_model"}, "only 'clip_vision_model'"),
@@ -122,3 +129,21 @@ def test_modules_are_read_as_they_are_meant() -> None:
     assert qwen.depths == ((0, 1), (2, 3))
     assert qwen.modules[LANGUAGE].sizes.inserts == (1, 3)
     assert tuple(whole_of(WHOLES["nemotron_h_omni with sound"]).modules) == (VISION, AUDIO, LANGUAGE)
+
+
+def test_a_head_that_is_stored_beside_tied_words_is_their_copy() -> None:
+    tied = {**CONFIGS["llava"], "tie_word_embeddings": True}
+    whole = whole_of(tied)
+    generator = torch.Generator().manual_seed(0)
+    language = kept_tensors(whole.modules[LANGUAGE])
+    vision = kept_tensors(whole.modules[VISION])
+    ours = {
+        LANGUAGE: {n: random_like(t, generator) for n, t in language.items()},
+        VISION: {n: random_like(t, generator) for n, t in vision.items()},
+    }
+    theirs = modules_from_ours(whole, ours)
+    head, words = "language_model.lm_head.weight", "language_model.model.embed_tokens.weight"
+    assert head not in theirs
+    assert_equal(modules_to_ours(whole, {**theirs, head: theirs[words].clone()}), ours)
+    with pytest.raises(CheckpointError, match=f"has a {head} that is not {words}, although its config.json says"):
+        modules_to_ours(whole, {**theirs, head: theirs[words] + 1})

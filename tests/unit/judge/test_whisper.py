@@ -77,16 +77,16 @@ def our_encoder(model: nn.Module, sizes: WhisperSizes) -> Chain:
     return chain.requires_grad_(True)
 
 
-def windows(clips: Tensor) -> AudioBatch:
-    """Clips (clips, mels, frames), packed."""
-    half, rows = SIZES.window // 2, SIZES.positions
-    frames = nn.functional.pad(clips, (half, half)).unfold(2, SIZES.window, SIZES.stride).permute(0, 2, 3, 1)
-    there = nn.functional.pad(torch.ones(clips.shape[2]), (half, half)).unfold(0, SIZES.window, SIZES.stride)
+def windows(clips: Tensor, sizes: WhisperSizes = SIZES) -> AudioBatch:
+    """Clips (clips, mels, frames) as long as can be, packed."""
+    half, rows, count = sizes.window // 2, sizes.positions, len(clips)
+    frames = nn.functional.pad(clips, (half, half)).unfold(2, sizes.window, sizes.stride).permute(0, 2, 3, 1)
+    there = nn.functional.pad(torch.ones(clips.shape[2]), (half, half)).unfold(0, sizes.window, sizes.stride)
     return AudioBatch(
-        frames.flatten(0, 1)[: CLIPS * rows],
-        there.bool().repeat(CLIPS, 1),
-        torch.arange(rows).repeat(CLIPS),
-        Segments.build([rows] * CLIPS, CLIPS * rows),
+        frames.flatten(0, 1)[: count * rows],
+        there.bool().repeat(count, 1),
+        torch.arange(rows).repeat(count),
+        Segments.build([rows] * count, count * rows),
     )
 
 

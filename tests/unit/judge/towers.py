@@ -1,7 +1,6 @@
 """transformers' vision towers as judges: tiny ones of random values, and what leaves them of some pictures."""
 
 import importlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.encoder import port_of
 from counterpoint.plan.sizes import ModelSizes, VitSizes
-from tests.unit.judge.judge import REASON, quiet, randomize, with_gradients
+from tests.unit.judge.judge import REASON, quiet, randomize, read_all, with_gradients
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import Config
 from tests.unit.models.model_samples import batch_of_images, laid
@@ -134,7 +133,7 @@ def build_lifted(make: Callable[[], Any], patch: pytest.MonkeyPatch | None) -> A
     if patch is not None:
         files = {type(module).__module__ for module in model.modules()}
         names = sorted(name for name in files if name.startswith("transformers.models."))
-        for name in (*names, "transformers.vision_utils"):
+        for name in (*names, "transformers.vision_utils", "transformers.modeling_rope_utils"):
             lift_casts(patch, importlib.import_module(name))
         model = make()
     return model.double().eval()
@@ -156,11 +155,8 @@ def make_judge(config: Config) -> Any:
 
 def stored(model: Any, folder: Path) -> tuple[Config, Named]:
     """What the judge's own code writes to disk, read back: its config.json and its tensors."""
-    safetensors = pytest.importorskip("safetensors.torch", reason=REASON)
     model.save_pretrained(folder)
-    config: Config = json.loads((folder / "config.json").read_text())
-    tensors: Named = safetensors.load_file(folder / "model.safetensors")
-    return config, tensors
+    return read_all(folder)
 
 
 def judge_tower(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tuple[TowerVerdict, list[Tensor]]:
@@ -173,7 +169,7 @@ def judge_tower(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tu
     sizes = tower_sizes(whole)
     images = pictures(GRIDS[name], sizes.patch)
     weights = modules_to_ours(whole, tensors)[VISION]
-    outputs = _RUN[name](model, images, sizes)
+    outputs = RUN[name](model, images, sizes)
     weighted_sum(outputs).backward()
     _config, changed = stored(with_gradients(model), folder / "gradients")
     gradients = gradients_to_ours(whole, changed)[VISION]
@@ -251,6 +247,6 @@ def _qwen(model: Any, images: list[Tensor], sizes: VitSizes) -> Named:
     return {MAIN: said.pooler_output, **{port_of(n): rows for n, rows in zip(sizes.taps, taps, strict=True)}}
 
 
-_RUN: Mapping[str, Callable[[Any, list[Tensor], VitSizes], Named]] = {
+RUN: Mapping[str, Callable[[Any, list[Tensor], VitSizes], Named]] = {
     "clip": _clip, "siglip": _siglip, "siglip2": _siglip2, "radio": _radio, "qwen2_5_vl": _qwen, "qwen3_vl": _qwen,
 }  # fmt: skip

@@ -27,7 +27,10 @@ WHISPER: Config = {
     "num_mel_bins": 16, "max_source_positions": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     "decoder_start_token_id": 1,
 }  # fmt: skip
-PARAKEET: Config = {"model_type": "parakeet_encoder", **HEARING["audio_config"]}
+PARAKEET: Config = {
+    "model_type": "parakeet_encoder",
+    **{key: value for key, value in HEARING["audio_config"].items() if not key.startswith("projection_")},
+}
 FOLDERS: Mapping[str, Config] = {
     **TOWERS,
     **WHOLES,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from counterpoint.convert.modules import gradients_to_ours, modules_to_ours
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.data.positions import lay_positions
 from counterpoint.models.batch import NO_LABEL, NO_TOKEN, TextBatch
-from counterpoint.models.chain import MAIN
+from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.plan.samples import Document, Item
@@ -154,37 +155,56 @@ def _item(module: str, row: int, content: Tensor, whole: Whole) -> Item:
     return Item(VISION, row, height * width, height * width // sizes.merge**2, width // sizes.merge)
 
 
-def judge_whole(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tuple[WholeVerdict, list[Sample]]:
-    """A model's verdict, and the documents that it is about, which the judge reads one by one."""
+def judge_whole(
+    name: str, folder: Path, patch: pytest.MonkeyPatch | None, config: Config | None = None
+) -> tuple[WholeVerdict, list[Sample]]:
+    """A model's verdict, and the documents that it is about, which the judge reads one by one.
+
+    With a `config` of its own the model has the values that its code begins with.
+    """
     quiet()
-    model = build_lifted(lambda: make_judge(WHOLES[name]), patch)
-    randomize(model)
-    config, tensors = stored(model, folder / "weights")
-    whole = whole_of(config)
+    torch.manual_seed(0)
+    model = build_lifted(lambda: make_judge(WHOLES[name] if config is None else config), patch)
+    if config is None:
+        randomize(model)
+    written, tensors = stored(model, folder / "weights")
+    whole = whole_of(written)
     samples = samples_of(name, whole)
-    count = sum(sample.document.loss_tokens for sample in samples)
-    losses = []
-    for sample in samples:
-        more = _INPUTS[name](sample, tower_sizes(whole))
-        logits = model(input_ids=sample.ids[None], use_cache=False, **more).logits[0]
-        losses.append(F.cross_entropy(logits, sample.labels, ignore_index=NO_LABEL, reduction="sum") / count)
-    loss = torch.stack(losses).sum()
+    loss = judged_loss(name, model, samples, tower_sizes(whole))
     loss.backward()
-    _config, changed = stored(with_gradients(model), folder / "gradients")
+    _written, changed = stored(with_gradients(model), folder / "gradients")
     return WholeVerdict(
         whole, modules_to_ours(whole, tensors), float(loss.detach()), gradients_to_ours(whole, changed)
     ), samples
 
 
+def judged_loss(name: str, model: Any, samples: Sequence[Sample], sizes: VitSizes) -> Tensor:
+    """The judge's loss of documents, read one by one, with pictures in patches of these sizes."""
+    count = sum(sample.document.loss_tokens for sample in samples)
+    losses = []
+    for sample in samples:
+        more = _INPUTS[name](sample, sizes)
+        logits = model(input_ids=sample.ids[None], use_cache=False, **more).logits[0]
+        losses.append(F.cross_entropy(logits, sample.labels, ignore_index=NO_LABEL, reduction="sum") / count)
+    return torch.stack(losses).sum()
+
+
 def our_loss(whole: Whole, weights: Mapping[str, Named], samples: Sequence[Sample]) -> tuple[float, dict[str, Named]]:
     """The loss of all documents in one packed batch, and every gradient by module and name."""
+    loss, chains = our_forward(whole, weights, samples)
+    loss.backward()
+    return float(loss.detach()), {name: gradients_of(chain) for name, chain in chains.items()}
+
+
+def our_forward(
+    whole: Whole, weights: Mapping[str, Named], samples: Sequence[Sample]
+) -> tuple[Tensor, dict[str, Chain]]:
+    """The loss alone, and the models."""
     chains = {name: our_module(stored.sizes, weights[name]) for name, stored in whole.modules.items()}
     wires = tuple(Wire(name, LANGUAGE, whole.depths if name == VISION else ()) for name in chains if name != LANGUAGE)
     towers = Towers(chains, wires, {wire.source: _items(wire.source, whole, samples) for wire in wires})
     inserts, deep = towers.into(LANGUAGE)
-    loss = chains[LANGUAGE](None, _text(whole, samples).with_inserts(inserts, deep))[MAIN]
-    loss.backward()
-    return float(loss.detach()), {name: gradients_of(chain) for name, chain in chains.items()}
+    return chains[LANGUAGE](None, _text(whole, samples).with_inserts(inserts, deep))[MAIN], chains
 
 
 def _items(module: str, whole: Whole, samples: Sequence[Sample]) -> Items:

@@ -1,0 +1,40 @@
+"""Features of several depths that join in a run as they did in the folder that both sides start from."""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from counterpoint.config.problem import Problem
+from counterpoint.config.schema import Config, InitFromConfig
+from counterpoint.convert.folder import CONFIG_NAME, read_config
+from counterpoint.convert.whole import whole_of
+from counterpoint.errors import ConfigError
+
+
+def check_depths(config: Config) -> None:
+    """Raise ConfigError where features join behind another layer than in the folders that an edge's ends start from.
+
+    What begins anew at the source may join anywhere. Raises CheckpointError for a config.json that cannot be converted.
+    """
+    problems = []
+    for number, edge in enumerate(config.edges):
+        source, target = (config.modules[name].init_from for name in (edge.source, edge.target))
+        if not edge.depths or source is None or not _depths(source) or target is None or not _depths(target):
+            continue
+        into = _depths(source)
+        for place, depth in enumerate(edge.depths):
+            is_loaded = not any(fnmatchcase(f"taps.{depth.after}.mlp.up.weight", pattern) for pattern in source.fresh)
+            if is_loaded and depth.after in into and depth.into != into[depth.after]:
+                expected = f"{into[depth.after]} for features of layer {depth.after}, as {_file(source)} says"
+                remedy = "correct it, or name taps.* in init_from.fresh"
+                problems.append(Problem(f"edges.{number}.depths.{place}.into", f"{depth.into}", expected, remedy))
+    if problems:
+        raise ConfigError("\n".join(map(str, problems)))
+
+
+def _depths(init: InitFromConfig) -> dict[int, int]:
+    """Behind which layer the features of each layer join, in a folder; none in what is no folder."""
+    return dict(whole_of(read_config(Path(init.path)), str(_file(init))).depths) if _file(init).is_file() else {}
+
+
+def _file(init: InitFromConfig) -> Path:
+    return Path(init.path) / CONFIG_NAME

@@ -1,0 +1,306 @@
+"""One key of a config.json at a time changed: transformers' answer and ours, with the same weights."""
+
+import copy
+import importlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from counterpoint.convert.modules import modules_to_ours
+from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
+from counterpoint.convert.without_effect import WITHOUT_EFFECT
+from counterpoint.errors import CheckpointError
+from counterpoint.models.chain import MAIN, build_chain
+from counterpoint.models.conformer import conformer_parts
+from counterpoint.models.whisper import whisper_parts
+from counterpoint.plan.sizes import ConformerSizes, DecoderSizes, WhisperSizes
+from tests.unit.judge.judge import build, hidden_rows, quiet, randomize, read_all
+from tests.unit.judge.lifted import lift_casts
+from tests.unit.judge.models import CONFIGS, Config, logits_of, our_model, text_batch
+from tests.unit.judge.test_conformer import clips_of, packed
+from tests.unit.judge.test_whisper import windows
+from tests.unit.judge.towers import GRIDS, RUN, TOWERS, Named, make_judge, our_tower, picture_batch, pictures
+from tests.unit.judge.towers import tower_sizes as sizes_of_tower
+from tests.unit.judge.whole_configs import PARAKEET, WHISPER
+from tests.unit.judge.wholes import WHOLES, judged_loss, our_forward, samples_of
+
+EQUAL = 1e-9
+ROWS = 21
+Key = tuple[str, ...]
+"""A key, with the sections that it lies in."""
+
+Theirs = Callable[[Any], Tensor]
+Ours = Callable[[Whole, Mapping[str, Named]], Tensor]
+GONE = "<removed>"
+"""In the place of a value: the key is taken out."""
+
+_ACTIVATIONS = ("gelu", "silu", "gelu_pytorch_tanh", "quick_gelu", "relu2")
+_WORDS: Mapping[str, tuple[Any, ...]] = {
+    "hidden_act": _ACTIVATIONS, "mlp_hidden_act": _ACTIVATIONS, "mamba_hidden_act": _ACTIVATIONS,
+    "projector_hidden_act": _ACTIVATIONS, "activation_function": _ACTIVATIONS,
+    "rope_type": ("default", "linear", "llama3", "mrope", "axial"), "type": ("default", "linear", "mrope"),
+    "vision_feature_select_strategy": ("full",), "vision_feature_layer": (-1, -3, 0, 1, 2, [-1, -2]),
+    "layers_block_type": (["full_attention"], ["linear_attention", "mlp"]),
+    "layer_types": (["full_attention", "sliding_attention"], ["full_attention"]),
+    "time_step_min": (0.5, 0.0, -1.0), "time_step_limit": ([0.3, 0.4],), "norm_topk_prob": (True, False),
+    "deepstack_visual_indexes": ([2, 0], [1, 3], [0], [0, 2, 3], [0, 9]), "fullatt_block_indexes": ([0, 2], [], [9]),
+    "window_size": (4, 16, 6, 9), "downsample_ratio": (0.25, 1.0), "tie_word_embeddings": (True, False),
+}  # fmt: skip
+"""Values of keys for which a rule by type finds none that transformers takes."""
+
+_ROPE: Mapping[str, tuple[Any, ...]] = {
+    "rope_theta": (77.0,), "mrope_section": ([1, 1, 2], [2, 1, 1], [0, 2, 2], [6, 0, 0]),
+    "mrope_interleaved": (True, False),
+    "type": ("linear", "llama3", "mrope"), "factor": (2.0,), "partial_rotary_factor": (0.5, 1.0),
+    "original_max_position_embeddings": (8,), "attention_factor": (2.0,),
+}  # fmt: skip
+_MORE: Mapping[str, tuple[Any, ...]] = {
+    "rope_theta": (77.0,), "rope_scaling": ({"type": "linear", "factor": 2.0}, {"rope_type": "default"}, None),
+    "partial_rotary_factor": (0.5,), "mrope_section": ([1, 1, 2],), "mrope_interleaved": (True,),
+    "head_dim": (4, 6, None),
+    "attention_bias": (True,), "mlp_bias": (True,), "qkv_bias": (False,), "use_sliding_window": (True,),
+    "sliding_window": (3, None), "layer_types": (["sliding_attention"], ["full_attention", "sliding_attention"]),
+    "num_experts": (5, 6), "num_local_experts": (5,), "decoder_sparse_step": (2,), "mlp_only_layers": ([0], [1]),
+    "hybrid_override_pattern": ("M-M*-", "*-M*-"), "mamba_dt_min": (0.5,), "time_step_min": (0.5,),
+    "mamba_n_groups": (1,), "mamba_chunk_size": (4,), "tie_word_embeddings": (True, False), "num_heads": (4,),
+    "num_attention_heads": (1, 4), "hidden_size": (17,), "vocab_size": (24,), "layer_norm_eps": (0.1,),
+    "rms_norm_eps": (0.1,), "layer_norm_epsilon": (0.1,), "norm_eps": (0.1,), "logits_scaling": (2.0,),
+    "embedding_multiplier": (2.0,), "attention_multiplier": (2.0,), "residual_multiplier": (2.0,),
+    "hidden_act": ("relu",),
+    "quantization_config": ({"quant_method": "x"},), "in_channels": (4,), "num_channels": (4,), "a_new_key": (1,),
+}  # fmt: skip
+"""Keys that many configs do not write, with values for them."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model whose keys are flipped: its config.json in full, its weights, and how both sides answer."""
+
+    name: str
+    config: Config
+    tensors: Named
+    state: Named
+    make: Callable[[Config], Any]
+    theirs: Theirs
+    ours: Ours
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A key and its value for a time."""
+
+    key: Key
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{'.'.join(self.key)}={json.dumps(self.value)}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What both sides made of a flip: a distance from each other, or from what each said before; None is a refusal."""
+
+    flip: Flip
+    theirs_moved: float | None
+    ours_moved: float | None
+    apart: float | None
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether ours computes, without a word, something else than transformers."""
+        return self.apart is not None and self.apart > EQUAL
+
+
+def flips_of(config: Config) -> list[Flip]:
+    """Every key of a config and of its sections with other values, without any, and keys that it does not have."""
+    return [Flip(key, value) for key, value in dict(_flips(config, ())).items() for value in value]
+
+
+def _flips(config: Config, above: Key) -> Iterator[tuple[Key, list[Any]]]:
+    is_rope = bool(above) and above[-1].startswith("rope_")
+    for key, value in config.items():
+        if key == "model_type":
+            continue
+        if isinstance(value, dict) and key not in ("id2label", "label2id"):
+            yield from _flips(value, (*above, key))
+            yield (*above, key), [GONE]
+        else:
+            yield (*above, key), [one for one in (*_others(key, value), GONE) if one != value]
+    for key, values in (_ROPE if is_rope else _MORE).items():
+        if key not in config:
+            yield (*above, key), list(values)
+    if not is_rope:
+        kind = config.get("model_type", "")
+        # Those of all models stand in most configs; the others are tried in one.
+        for key in sorted(WITHOUT_EFFECT.get(kind, frozenset()) | (WITHOUT_EFFECT[""] if kind == "llama" else set())):
+            if key not in config and not key.startswith(("_", "model_type", "auto_map", "text_config", "attn_impl")):
+                yield (*above, key), [2]
+
+
+def _others(key: str, value: Any) -> tuple[Any, ...]:
+    if key in _WORDS:
+        return _WORDS[key]
+    match value:
+        case bool():
+            return (not value,)
+        case int():
+            return value + 1, 2 * value, max(1, value // 2)
+        case float():
+            return value * 1.5 + 0.1, 0.7
+        case list() if value and all(isinstance(one, int) for one in value):
+            return value[::-1], [*value, 1], value[:-1]
+        case None:
+            return 2, True
+        case _:
+            return ()
+
+
+def flipped(config: Config, flip: Flip) -> Config:
+    """The config with the flip."""
+    found = copy.deepcopy(config)
+    section = found
+    for key in flip.key[:-1]:
+        section = section[key]
+    if flip.value == GONE:
+        section.pop(flip.key[-1], None)
+    else:
+        section[flip.key[-1]] = flip.value
+    return found
+
+
+def tried(case: Case, flip: Flip, before: Tensor) -> Outcome:
+    """Both sides' answers to a flip, `before` which both said the same."""
+    config = flipped(case.config, flip)
+    theirs, ours = _theirs(case, config), _ours(case, config)
+    apart = None if theirs is None or ours is None else distance(ours, theirs)
+    moved = [None if answer is None else distance(answer, before) for answer in (theirs, ours)]
+    return Outcome(flip, moved[0], moved[1], apart)
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    """The largest difference relative to the largest value; answers of another shape are infinitely far."""
+    if found.shape != expected.shape:
+        return float("inf")
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+def _theirs(case: Case, config: Config) -> Tensor | None:
+    """The judge's answer, None if it takes no such config, or the weights do not fill its model."""
+    try:
+        model = case.make(config)
+        if model.load_state_dict(case.state, strict=False).missing_keys:
+            return None
+        with torch.no_grad():
+            return case.theirs(model)
+    except Exception:
+        # Whatever its code says to a config that it does not take.
+        return None
+
+
+def _ours(case: Case, config: Config) -> Tensor | None:
+    try:
+        whole = whole_of(config)
+        with torch.no_grad():
+            return case.ours(whole, modules_to_ours(whole, case.tensors))
+    except CheckpointError:
+        return None
+
+
+TEXTS = tuple(name for name in CONFIGS if name != "qwen2_vl_text")
+CASES = (*TEXTS, "clip", "siglip", "siglip2", "radio", *WHOLES, "whisper", "parakeet")
+"""All models whose keys are flipped."""
+
+
+def make_case(name: str, folder: Path, patch: pytest.MonkeyPatch) -> Case:
+    """Write and read a model of random values; until the patch ends its casts are lifted."""
+    quiet()
+    make = build_text if name in CONFIGS else build_other
+    raw = CONFIGS[name] if name in CONFIGS else {**TOWERS, **WHOLES, "whisper": WHISPER, "parakeet": PARAKEET}[name]
+    files = {type(module).__module__ for module in make(raw).modules()}
+    for file in sorted(file for file in files if file.startswith("transformers.models.")):
+        lift_casts(patch, importlib.import_module(file))
+    for file in ("transformers.vision_utils", "transformers.modeling_rope_utils"):
+        lift_casts(patch, importlib.import_module(file))
+    model = make(raw)
+    randomize(model)
+    model.save_pretrained(folder)
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    theirs, ours = _answers(name, whole_of(config))
+    return Case(name, config, read_all(folder)[1], dict(model.state_dict()), make, theirs, ours)
+
+
+def build_text(config: Config) -> Any:
+    return build(copy.deepcopy(config), None)
+
+
+def build_other(config: Config) -> Any:
+    return make_judge(copy.deepcopy(config)).double().eval()
+
+
+def _answers(name: str, whole: Whole) -> tuple[Theirs, Ours]:
+    if name in CONFIGS:
+        sizes = whole.modules[LANGUAGE].sizes
+        assert isinstance(sizes, DecoderSizes)
+        batch = text_batch(sizes, [ROWS])
+
+        def our_logits(whole: Whole, weights: Mapping[str, Named]) -> Tensor:
+            sizes = whole.modules[LANGUAGE].sizes
+            assert isinstance(sizes, DecoderSizes)
+            return logits_of(our_model(sizes, weights[LANGUAGE]), text_batch(sizes, [ROWS]))
+
+        return lambda model: model.lm_head(hidden_rows(model, batch)), our_logits
+    if name in WHOLES:
+        samples, sizes = samples_of(name, whole), sizes_of_tower(whole)
+        return (
+            lambda model: judged_loss(name, model, samples, sizes)[None],
+            lambda whole, weights: our_forward(whole, weights, samples)[0][None],
+        )
+    return _of_clips(whole) if AUDIO in whole.modules else _of_pictures(name, whole)
+
+
+def _of_pictures(name: str, whole: Whole) -> tuple[Theirs, Ours]:
+    sizes = sizes_of_tower(whole)
+    images = pictures(GRIDS[name], sizes.patch)
+
+    def ours(whole: Whole, weights: Mapping[str, Named]) -> Tensor:
+        sizes = sizes_of_tower(whole)
+        batch, kept = picture_batch(images, sizes)
+        return our_tower(sizes, weights[VISION])(None, batch)[MAIN][kept]
+
+    return lambda model: RUN[name](model, images, sizes)[MAIN], ours
+
+
+def _of_clips(whole: Whole) -> tuple[Theirs, Ours]:
+    first = whole.modules[AUDIO].sizes
+    if isinstance(first, ConformerSizes):
+        clips = clips_of(first)
+
+        def rows(model: Any) -> Tensor:
+            return torch.cat([model(clip[None]).last_hidden_state[0] for clip in clips])
+    else:
+        assert isinstance(first, WhisperSizes)
+        shape = (2, first.mels, first.positions * first.stride)
+        long = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+        def rows(model: Any) -> Tensor:
+            return model.get_encoder()(long).last_hidden_state.flatten(0, 1)
+
+    def ours(whole: Whole, weights: Mapping[str, Named]) -> Tensor:
+        sizes = whole.modules[AUDIO].sizes
+        if isinstance(sizes, ConformerSizes):
+            parts, batch = conformer_parts(sizes), packed(sizes, clips)
+        else:
+            assert isinstance(sizes, WhisperSizes)
+            parts, batch = whisper_parts(sizes), windows(long, sizes)
+        with torch.device("meta"):
+            chain = build_chain(parts[:-1])
+        chain.load_state_dict({n: t.clone() for n, t in weights[AUDIO].items()}, strict=True, assign=True)
+        return chain(None, batch)[MAIN]
+
+    return rows, ours

@@ -13,7 +13,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
 
-LARGEST_INTEGER = 2**63 - 1
+LARGEST_INTEGER = 10**20 - 1
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 """An integer of at least 1."""

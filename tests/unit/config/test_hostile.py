@@ -32,7 +32,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: &a [*a]", "an alias of what it is in"),
         ("a: 1\na: 2", ":2: got the key a is given twice"),
         ("a: " + "9" * 10_000, "an integer of 10000 digits"),
-        ("a: -9223372036854775809", "an integer of 19 digits"),
+        ("a: -100000000000000000000", "an integer of 21 digits"),
         ('a: "x\\0y"', "a character that is no text"),
         ('a: "\\ud800"', "a character that is no text"),
         ("a: x\0y", "got a character that is no text, number 0, at 4, expected text; remove it"),
@@ -60,7 +60,7 @@ def test_a_text_is_refused_in_one_sentence(text: str, said: str, tmp_path: Path)
     ("path", "value", "said"),
     [
         ("world.size", 2147483648, "world.size: got 2147483648, expected at most 100000"),
-        ("training.steps", 10**30, "expected at most 9.22337e+18"),
+        ("training.steps", 10**30, "expected at most 1e+20"),
         ("training.clip_norm", float("nan"), "training.clip_norm: got NaN, expected a finite number"),
         ("schedule.microbatches", 10**9, "expected at most 10000"),
         ("modules.language.layout.chunks", 10**9, "expected at most 10000"),

@@ -45,16 +45,16 @@ class Fields:
         self._asked.add(key)
         return self.integer(key) if self.values.get(key, self._defaults.get(key)) is not None else otherwise
 
-    def number(self, key: str) -> float:
+    def number(self, key: str, default: float | None = None) -> float:
         """A number."""
-        value = self._value(key)
+        value = self._value(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > _LARGEST:
             raise self.unlike(key, value, "a number")
         return float(value)
 
-    def flag(self, key: str) -> bool:
+    def flag(self, key: str, default: bool | None = None) -> bool:
         """True or false."""
-        value = self._value(key)
+        value = self._value(key, default)
         if not isinstance(value, bool):
             raise self.unlike(key, value, "true or false")
         return value
@@ -142,9 +142,11 @@ class Fields:
         for section in self._sections.values():
             yield from section._all()
 
-    def _value(self, key: str) -> object:
+    def _value(self, key: str, default: object = None) -> object:
+        """The value of a key; a `default` handed in is that of null as well."""
         self._asked.add(key)
         value = self.values.get(key, self._defaults.get(key, _ABSENT))
+        value = default if default is not None and (value is _ABSENT or value is None) else value
         if value is _ABSENT:
             raise CheckpointError(f"{self.where} has no {key}: choose a model whose config.json is whole.")
         return value

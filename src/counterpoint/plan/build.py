@@ -23,6 +23,7 @@ from counterpoint.config.schema import (
     MtpConfig,
     ProjectedConfig,
     ProjectorConfig,
+    RopeScalingConfig,
     TowerConfig,
     VitConfig,
     WhisperConfig,
@@ -208,7 +209,7 @@ def _decoder_sizes(config: Config, module: str, model: DecoderConfig, vocab: int
         ffn=0 if model.ffn is None else model.ffn, vocab=int(words), tied=model.tied, activation=model.activation,
         rope_theta=model.rope_theta, rope_sections=model.rope_sections,
         rope_interleaved=model.rope_interleaved, qk_norm=model.qk_norm,
-        rope_scaling=None if model.rope_scaling is None else RopeScaling(**model.rope_scaling.model_dump()),
+        rope_scaling=None if model.rope_scaling is None else _rope_scaling(model.rope_scaling),
         norm_eps=model.norm_eps, qkv_bias=model.qkv_bias,
         mamba=None if model.mamba is None else _mamba_sizes(model.mamba),
         moe=None if model.moe is None else _moe_sizes(model.moe),
@@ -238,6 +239,13 @@ def _mamba_sizes(mamba: MambaConfig) -> MambaSizes:
     return MambaSizes(
         heads=mamba.heads, head_dim=mamba.head_dim, groups=mamba.groups, state=mamba.state, conv=mamba.conv,
         chunk=mamba.chunk, dt_min=mamba.dt_min,
+    )  # fmt: skip
+
+
+def _rope_scaling(scaling: RopeScalingConfig) -> RopeScaling:
+    return RopeScaling(
+        factor=scaling.factor, low_freq_factor=scaling.low_freq_factor, high_freq_factor=scaling.high_freq_factor,
+        original_positions=scaling.original_positions,
     )  # fmt: skip
 
 

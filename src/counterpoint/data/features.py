@@ -1,8 +1,6 @@
 """Precomputed features as rows: arrays (rows, width) in .npy files, which enter a module as they are."""
 
 import io
-import tokenize
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,12 +68,6 @@ class FeatureSettings:
         return FeaturePayload(generator.random(extent, dtype=np.float32) * 2 - 1)
 
 
-_UNREADABLE = (
-    ValueError, OSError, EOFError, OverflowError, MemoryError, SyntaxError, zipfile.BadZipFile, tokenize.TokenError,
-)  # fmt: skip
-"""What numpy raises for bytes that are no .npy file."""
-
-
 def array_size(data: bytes) -> tuple[int, int]:
     """(rows, width) of an encoded array; raises DataError unless `read_array` can read it."""
     rows, width = read_array(data).shape
@@ -86,7 +78,7 @@ def read_array(data: bytes) -> Floats:
     """The array (rows, width), float32, of the bytes of a .npy file of floats; raises DataError."""
     try:
         values = np.load(io.BytesIO(data), allow_pickle=False)
-    except _UNREADABLE as error:
+    except Exception as error:  # Whatever numpy raises is about these bytes.
         raise DataError(f"the features' bytes are no .npy file ({error}); {_REMEDY}.") from error
     if not isinstance(values, np.ndarray) or values.ndim != 2 or not values.size or values.dtype.kind != "f":
         found = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "an archive"

@@ -32,9 +32,9 @@ def _without_the_last_row(images: Any, rows: int, sizes: Any) -> Any:
     return places
 
 
-def _a_row_late(clips: Any, *rest: Any) -> Any:
+def _without_positions(clips: Any, *rest: Any) -> Any:
     batch = clip_batch(clips, *rest)
-    return replace(batch, frames=batch.frames.roll(1, 0))
+    return replace(batch, positions=batch.positions * 0)
 
 
 def _documents_as_one(lengths: Any, rows: int, *rest: Any, **more: Any) -> Segments:
@@ -61,7 +61,7 @@ def _unmerged_settings(config: Config) -> Any:
 BUILD = Segments.build
 FAULTS: dict[str, dict[Callable[..., Any], Callable[..., Any]]] = {
     "a row of an image": {lay_images: _without_the_last_row},
-    "frames of a clip": {clip_batch: _a_row_late},
+    "positions of a clip": {clip_batch: _without_positions},
     "documents of a pack": {BUILD: _documents_as_one},
     "learning rate": {learning_rate: _one_update_early},
     "exemption": {is_exempt: _matrices_too},
@@ -73,7 +73,7 @@ def _config(fault: str) -> Config:
     config = {
         "a row of an image": lambda: named_config("one_rank"),
         "merge": lambda: named_config("one_rank"),
-        "frames of a clip": lambda: speech_config("one_rank"),
+        "positions of a clip": lambda: speech_config("one_rank"),
     }.get(fault, lambda: language_only({"ranks": [0]}, 1))()
     warming = {"modules.language.optimizer.schedule": {"kind": "linear", "warmup_steps": 5}}
     return override(config, {"data.packing": True, "training.global_batch_samples": 5, **warming})
@@ -83,7 +83,7 @@ def _config(fault: str) -> Config:
     ("fault", "first"),
     [
         ("a row of an image", "loss differs by"),
-        ("frames of a clip", "loss differs by"),
+        ("positions of a clip", "loss differs by"),
         ("documents of a pack", "loss differs by"),
         ("learning rate", "learning rate differs by 1.0e+00 at step 0: language"),
         ("exemption", "update differs by"),

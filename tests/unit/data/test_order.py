@@ -63,6 +63,18 @@ def test_seed_zero_is_a_seed_and_seeds_differ() -> None:
     assert len(set(first)) == 3
 
 
+def test_epochs_and_sources_have_orders_of_their_own() -> None:
+    order = Order(0, (100, 100), (1, 1), 200)
+    of = {(s, epoch): [i for source, i in order.draws(epoch) if source == s] for s in (0, 1) for epoch in (0, 1)}
+    assert len({tuple(indices) for indices in of.values()}) == 4
+
+
+def test_a_document_that_is_excluded_twice_is_gone_from_the_earlier_step_on() -> None:
+    for steps in ((2, 5), (5, 2)):
+        order = Order(0, (3,), (1,), 3, exclusions=[Exclusion(0, 1, step) for step in steps])
+        assert [(0, 1) in order.draws(step) for step in range(7)] == [True, True, *[False] * 5]
+
+
 @pytest.mark.parametrize(
     ("sizes", "weights", "window"),
     [((), (), 1), ((3,), (1, 1), 1), ((0,), (1,), 1), ((3,), (0,), 1), ((3,), (1,), 0)],
@@ -90,7 +102,13 @@ def test_packs_keep_the_budget_lose_nothing_and_waste_little(lengths: list[int])
     assert all(0 < sum(d.tokens for d in pack) <= 100 for pack in packs)
     assert Counter(d for pack in packs for d in pack) == Counter(documents)
     assert [pack[0].index for pack in packs] == sorted(pack[0].index for pack in packs)
+    assert all([d.index for d in pack] == sorted(d.index for d in pack) for pack in packs)
     assert len(packs) <= 11 * -(-sum(lengths) // 100) / 9 + 1 or max(lengths) > 33
+
+
+def test_a_pack_is_filled_to_the_last_row() -> None:
+    packs = pack_documents([Document(0, index, tokens, 0) for index, tokens in enumerate((40, 60, 100, 30, 70))], 100)
+    assert [[document.tokens for document in pack] for pack in packs] == [[40, 60], [100], [30, 70]]
 
 
 def test_a_document_over_the_budget_is_refused_by_name() -> None:

@@ -33,3 +33,5 @@ def test_keys_give_unrelated_orders() -> None:
 
 def test_the_order_is_the_same_on_every_machine_and_version() -> None:
     assert permute(np.arange(8), 8, (0, 0, 0)).tolist() == [7, 2, 6, 1, 5, 4, 0, 3]
+    # A power of four, which fills its network.
+    assert permute(np.arange(16), 16, (0, 0, 0)).tolist() == [9, 2, 14, 1, 12, 4, 0, 10, 3, 7, 8, 6, 5, 15, 13, 11]

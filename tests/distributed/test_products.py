@@ -28,6 +28,9 @@ from counterpoint.verify.pool import Pool
 SIZE, ROWS, HIDDEN, INNER = 2, 6, 5, 4
 NEEDS = [needs for needs in product([False, True], repeat=3) if any(needs)]
 
+both_ways = pytest.mark.parametrize("compiles", [False, True], ids=["as functions", "as operations"])
+"""With a compiler, which takes operations of their own, and without one; operations run as they are here."""
+
 
 class Sublayer:
     """Two linears that read rows and one that ends in a sum over ranks; some of it needs gradients."""
@@ -69,12 +72,13 @@ class Sublayer:
         return out.detach().chunk(SIZE)[self.rank], [*shares, gradients[3].chunk(SIZE, dim=1)[self.rank]]
 
 
-def test_every_gradient_that_is_needed_is_right(pool: Pool) -> None:
-    assert pool.run(_gradients_task) == [(needs, True) for needs in NEEDS]
+@both_ways
+def test_every_gradient_that_is_needed_is_right(pool: Pool, compiles: bool) -> None:
+    assert pool.run(_gradients_task, compiles) == [(needs, True) for needs in NEEDS]
 
 
-def _gradients_task(member: Member) -> list[tuple[tuple[bool, ...], bool]] | None:
-    with _group(member) as ranks:
+def _gradients_task(member: Member, compiles: bool) -> list[tuple[tuple[bool, ...], bool]] | None:
+    with _group(member) as ranks, _compiling(compiles):
         return None if ranks is None else [(needs, _holds(Sublayer(ranks, needs))) for needs in NEEDS]
 
 
@@ -90,12 +94,13 @@ def _holds(layer: Sublayer) -> bool:
     return holds
 
 
-def test_a_product_that_nothing_reads_has_a_gradient_of_zero(pool: Pool) -> None:
-    assert pool.run(_unread_task) == (True, 0.0)
+@both_ways
+def test_a_product_that_nothing_reads_has_a_gradient_of_zero(pool: Pool, compiles: bool) -> None:
+    assert pool.run(_unread_task, compiles) == (True, 0.0)
 
 
-def _unread_task(member: Member) -> tuple[bool, float] | None:
-    with _group(member) as ranks:
+def _unread_task(member: Member, compiles: bool) -> tuple[bool, float] | None:
+    with _group(member) as ranks, _compiling(compiles):
         return None if ranks is None else _unread(Sublayer(ranks, (True, True, True)))
 
 
@@ -117,12 +122,15 @@ def _unread(layer: Sublayer) -> tuple[bool, float]:
         ((True, True, True), {"weights", "gathered", "inner", "last"}),
     ],
 )
-def test_what_is_kept_is_what_gradients_need(pool: Pool, needs: tuple[bool, bool, bool], kept: set[str]) -> None:
-    assert pool.run(_kept_task, needs) == kept
+@both_ways
+def test_what_is_kept_is_what_gradients_need(
+    pool: Pool, needs: tuple[bool, bool, bool], kept: set[str], compiles: bool
+) -> None:
+    assert pool.run(_kept_task, compiles, needs) == kept
 
 
-def _kept_task(member: Member, needs: tuple[bool, bool, bool]) -> set[str] | None:
-    with _group(member) as ranks:
+def _kept_task(member: Member, compiles: bool, needs: tuple[bool, bool, bool]) -> set[str] | None:
+    with _group(member) as ranks, _compiling(compiles):
         return None if ranks is None else _kept(Sublayer(ranks, needs))
 
 
@@ -142,13 +150,14 @@ def _kept(layer: Sublayer) -> set[str]:
     return {names[shape] for shape in first} | {last[shape] for shape in shapes}
 
 
-def test_recomputation_sends_nothing_that_backward_does_not_read(pool: Pool) -> None:
-    assert pool.run(_recompute_task) == (["gather", "scatter"], ["gather", "gather", "scatter"])
+@both_ways
+def test_recomputation_sends_nothing_that_backward_does_not_read(pool: Pool, compiles: bool) -> None:
+    assert pool.run(_recompute_task, compiles) == (["gather", "scatter"], ["gather", "gather", "scatter"])
 
 
-def _recompute_task(member: Member) -> tuple[list[str], list[str]] | None:
+def _recompute_task(member: Member, compiles: bool) -> tuple[list[str], list[str]] | None:
     """What forward and backward of a recomputed sublayer exchange, in order."""
-    with _group(member) as ranks:
+    with _group(member) as ranks, _compiling(compiles):
         return None if ranks is None else _exchanges(Sublayer(ranks, (True, True, True)))
 
 
@@ -202,6 +211,13 @@ def test_groups_of_other_sizes_have_other_names() -> None:
     groups = [TensorGroup(dist.ProcessGroup(0, size), 0, size) for size in (2, 4)]
     names = [travel_of(ranks).name.split(" ", 2)[2] for ranks in groups]
     assert names == ["of 2", "of 4"]
+
+
+@contextmanager
+def _compiling(compiles: bool) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.compiler, "is_compiling", lambda: compiles)
+        yield
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """The products at both ends of a sublayer, together with the exchange of their rows over tensor-parallel ranks.
 
 Gathered rows are multiplied as they arrive, and rows that are summed over ranks leave as they are made; backwards the
-same with the roles exchanged, and weight gradients are computed while rows travel. These are operations of their own,
-so that a compiler neither looks into them nor breaks its graph at them.
+same with the roles exchanged, and weight gradients are computed while rows travel. For a compiler these are operations
+of their own, so that it neither looks into them nor breaks its graph at them; without one they are autograd functions,
+since a custom operation costs the host half a millisecond for each sublayer.
 """
 
 from collections.abc import Iterable, Sequence
@@ -50,7 +51,11 @@ class GatheredProducts(EnterExchange):
     def products(self, rows: Tensor, *linears: nn.Module) -> tuple[Tensor, ...]:
         if not all(isinstance(linear, Linear) and type(linear.multiply) is Multiply for linear in linears):
             return super().products(rows, *linears)
-        _gathered, *products = _enter(rows, [linear.weight for linear in linears], self.travel.name)
+        weights = [linear.weight for linear in linears]
+        if torch.compiler.is_compiling():
+            _gathered, *products = _enter(rows, weights, self.travel.name)
+        else:
+            products = _Entering.apply(self.travel, rows, *weights)  # type: ignore[no-untyped-call]
         pairs = zip(products, linears, strict=True)
         return tuple(made if linear.bias is None else made + linear.bias for made, linear in pairs)
 
@@ -66,15 +71,23 @@ class ScatteredProduct(LeaveExchange):
     def product(self, rows: Tensor, weight: Tensor, multiply: nn.Module) -> Tensor:
         if type(multiply) is not Multiply:
             return super().product(rows, weight, multiply)
-        held = _hold(rows, weight, self.travel.name)
-        left: Tensor = _leave(held, rows.detach(), weight.detach(), self.travel.name)
+        left: Tensor
+        if torch.compiler.is_compiling():
+            held = _hold(rows, weight, self.travel.name)
+            left = _leave(held, rows.detach(), weight.detach(), self.travel.name)
+        else:
+            held = _Holding.apply(self.travel, rows, weight)  # type: ignore[no-untyped-call]
+            left = _Leaving.apply(self.travel, held, rows.detach(), weight.detach())  # type: ignore[no-untyped-call]
         return left
 
 
 @torch.library.custom_op("counterpoint::gathered_products", mutates_args=())
 def _enter(shard: Tensor, weights: Sequence[Tensor], travel: str) -> list[Tensor]:
+    return _entered(_TRAVELS[travel], shard, weights)
+
+
+def _entered(way: Travel, shard: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
     """The shards (rows, inputs) of all ranks, and their products with weights (outputs, inputs)."""
-    way = _TRAVELS[travel]
     gathered = _whole(shard, shard.shape[1], way.size)
     products = [_whole(shard, weight.shape[0], way.size) for weight in weights]
     for span, rows in way.of(shard).arriving(shard, gathered):
@@ -93,8 +106,17 @@ def _(shard: Tensor, weights: Sequence[Tensor], travel: str) -> list[Tensor]:
 def _enter_backward(
     gradients: Sequence[Tensor], weights: Sequence[Tensor], gathered: Tensor | None, travel: str, needs: Sequence[bool]
 ) -> list[Tensor]:
+    return _entering_gradients(_TRAVELS[travel], gradients, weights, gathered, needs)
+
+
+def _entering_gradients(
+    way: Travel,
+    gradients: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    gathered: Tensor | None,
+    needs: Sequence[bool],
+) -> list[Tensor]:
     """The gradient of the shard, if there are weights, and of those weights for which it is needed."""
-    way = _TRAVELS[travel]
     end = None
     if weights:
         shard = gradients[0].new_empty((gradients[0].shape[0] // way.size, weights[0].shape[1]))
@@ -137,12 +159,16 @@ def _(rows: Tensor, weight: Tensor, travel: str) -> Tensor:
 
 @torch.library.custom_op("counterpoint::scattered_product", mutates_args=())
 def _leave(held: Tensor, rows: Tensor, weight: Tensor, travel: str) -> Tensor:
+    return _left(_TRAVELS[travel], held, rows, weight)
+
+
+def _left(way: Travel, held: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
     """This rank's share of the sum over ranks of rows (rows, inputs) times a weight (outputs, inputs)."""
 
     def produce(span: slice, out: Tensor) -> None:
         torch.mm(rows[span], weight.t(), out=out)
 
-    return _TRAVELS[travel].of(held).leaving(produce, held)()
+    return way.of(held).leaving(produce, held)()
 
 
 @_leave.register_fake
@@ -152,8 +178,11 @@ def _(held: Tensor, _rows: Tensor, _weight: Tensor, _travel: str) -> Tensor:
 
 @torch.library.custom_op("counterpoint::scattered_product_backward", mutates_args=())
 def _leave_backward(gradient: Tensor, rows: Tensor | None, weight: Tensor | None, travel: str) -> list[Tensor]:
+    return _leaving_gradients(_TRAVELS[travel], gradient, rows, weight)
+
+
+def _leaving_gradients(way: Travel, gradient: Tensor, rows: Tensor | None, weight: Tensor | None) -> list[Tensor]:
     """The gradient of the rows, if there is a weight, and that of the weight, if there are rows."""
-    way = _TRAVELS[travel]
     shard = gradient.contiguous()
     gathered = _whole(shard, shard.shape[1], way.size)
     of_rows = None if weight is None else _whole(shard, weight.shape[1], way.size)
@@ -190,13 +219,20 @@ def _keep_entering(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> N
 def _enter_gradients(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
     gathered, *weights = ctx.saved_tensors
     of_shard, of_weights, _travel = ctx.needs_input_grad
-    like = next((gradient for gradient in gradients if gradient is not None), None)
-    if like is None:
+    of_products = _filled(gradients[1:], ctx.shapes)
+    if of_products is None:
         return None, [None] * len(of_weights), None
-    pairs = zip(gradients[1:], ctx.shapes, strict=True)
-    of_products = [like.new_zeros(shape) if gradient is None else gradient for gradient, shape in pairs]
     found = iter(_enter_backward(of_products, weights, gathered, ctx.travel, of_weights))
     return next(found) if of_shard else None, [next(found) if needed else None for needed in of_weights], None
+
+
+def _filled(gradients: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> list[Tensor] | None:
+    """The gradients, zeros in place of those that are missing; None if all are."""
+    like = next((gradient for gradient in gradients if gradient is not None), None)
+    if like is None:
+        return None
+    pairs = zip(gradients, shapes, strict=True)
+    return [like.new_zeros(shape) if gradient is None else gradient for gradient, shape in pairs]
 
 
 def _keep_holding(ctx: Any, inputs: tuple[Any, ...], **_output: Tensor) -> None:
@@ -222,3 +258,59 @@ def _gradient_of_held(_ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 _enter.register_autograd(_enter_gradients, setup_context=_keep_entering)
 _hold.register_autograd(_held_gradients, setup_context=_keep_holding)
 _leave.register_autograd(_gradient_of_held, setup_context=_keep_nothing)
+
+
+@final
+class _Entering(torch.autograd.Function):
+    """`_enter` without a compiler: what is gathered stays inside."""
+
+    @staticmethod
+    def forward(ctx: Any, way: Travel, shard: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        gathered, *products = _entered(way, shard, weights)
+        _way, of_shard, *of_weights = ctx.needs_input_grad
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(gathered if any(of_weights) else None, *(weights if of_shard else ()))
+        ctx.way, ctx.shapes = way, [tuple(product.shape) for product in products]
+        return tuple(products)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        gathered, *weights = ctx.saved_tensors
+        _way, of_shard, *of_weights = ctx.needs_input_grad
+        of_products = _filled(gradients, ctx.shapes)
+        if of_products is None:
+            return (None,) * len(ctx.needs_input_grad)
+        found = iter(_entering_gradients(ctx.way, of_products, weights, gathered, of_weights))
+        of_rows = next(found) if of_shard else None
+        return None, of_rows, *(next(found) if needed else None for needed in of_weights)
+
+
+@final
+class _Holding(torch.autograd.Function):
+    """`_hold` without a compiler."""
+
+    @staticmethod
+    def forward(ctx: Any, way: Travel, rows: Tensor, weight: Tensor) -> Tensor:
+        _way, of_rows, of_weight = ctx.needs_input_grad
+        ctx.save_for_backward(rows if of_weight else None, weight if of_rows else None)
+        ctx.way = way
+        return rows.new_empty((rows.shape[0] // way.size, weight.shape[0]))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        _way, of_rows, of_weight = ctx.needs_input_grad
+        found = iter(_leaving_gradients(ctx.way, gradients[0], *ctx.saved_tensors))
+        return None, next(found) if of_rows else None, next(found) if of_weight else None
+
+
+@final
+class _Leaving(torch.autograd.Function):
+    """`_leave` without a compiler."""
+
+    @staticmethod
+    def forward(_ctx: Any, way: Travel, held: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+        return _left(way, held, rows, weight)
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, gradients[0], None, None

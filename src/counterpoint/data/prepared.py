@@ -1,6 +1,6 @@
 """A split of a prepared index as a source: documents cut to the sequence, item counts from sizes alone."""
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,9 @@ from counterpoint.data.payload import (
 from counterpoint.data.takers import Settings, Taker
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document, Item, text_rows
+
+_REMEMBERED = 2**12
+"""Documents whose metadata is kept: several steps of them, since a step plans with it and then reads by it."""
 
 
 class _Piece(NamedTuple):
@@ -63,6 +66,8 @@ class PreparedSource:
         kept_tokens = np.minimum(self._lengths("tokens")[rows], sequence_tokens - item_rows)
         is_kept = all_fit & (kept_tokens >= last_position) & (kept_tokens + item_rows > 0)
         self._rows, self._kept_tokens = rows[is_kept], kept_tokens[is_kept]
+        self._pieces = lru_cache(_REMEMBERED)(self._read_pieces)
+        self._documents = lru_cache(_REMEMBERED)(self._read_document)
         self.excluded = int(len(rows) - len(self._rows))
         if not len(self._rows):
             raise DataError(
@@ -76,6 +81,9 @@ class PreparedSource:
 
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""
+        return self._documents(index)
+
+    def _read_document(self, index: int) -> Document:
         row, kept = int(self._rows[index]), int(self._kept_tokens[index])
         pieces = self._pieces(index)
         placed = [self._takers[piece.entry.kind].place(piece.entry.extent) for piece in pieces]
@@ -109,7 +117,7 @@ class PreparedSource:
         entry, files = self._pieces(index)[which]
         return self._takers[entry.kind].read(self.index.item_files(entry, files), entry.extent)
 
-    def _pieces(self, index: int) -> tuple[_Piece, ...]:
+    def _read_pieces(self, index: int) -> tuple[_Piece, ...]:
         """What the items of a document are made of: an image or clip is one item, a video as many as its module merges
         its pictures into."""
         entries = self.index.items(int(self._rows[index]))

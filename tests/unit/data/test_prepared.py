@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from counterpoint.data.build import PreparedSplit, build_sources
 from counterpoint.data.images import ItemSettings
-from counterpoint.data.index import PAYLOAD_NAME
+from counterpoint.data.index import PAYLOAD_NAME, Index, ItemEntry
 from counterpoint.data.index_writer import Encoded, Record
 from counterpoint.data.payload import IGNORED, ITEM_ROW, lay_text
 from counterpoint.data.prepared import PreparedSource
@@ -37,6 +37,28 @@ def test_a_document_is_known_without_its_payload(make_index: MakeIndex, make_pic
     assert [SETTINGS.grid(*source.extent(0, which)) for which in range(3)] == [(4, 4), (4, 2), (2, 4)]
     assert source.text(0).ids.tolist() == [-1] * 4 + [1, 5] + [-1] * 4 + [6, 2]
     assert source.caption(0) == "five six"
+
+
+def test_metadata_is_read_once_for_planning_and_reading(
+    make_index: MakeIndex, make_picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    items = Index.items
+
+    def noted(index: Index, row: int) -> tuple[ItemEntry, ...]:
+        rows.append(row)
+        return items(index, row)
+
+    monkeypatch.setattr(Index, "items", noted)
+    folder = make_index([Record([1, 2], [False, True], "train", "one", [Encoded(0, make_picture(16, 16))])])
+    source = PreparedSource(folder, "train", 0, TAKERS, 64)
+    assert source.document(0) is source.document(0)
+    assert (source.text(0).ids.tolist(), source.extent(0, 0), source.item(0, 0).rows) == (
+        [-1] * 4 + [1, 2],
+        (16, 16),
+        16,
+    )
+    assert rows == [0]
 
 
 records = st.lists(

@@ -113,7 +113,6 @@ def launch_local(
     What is to be done before any rank starts is done by `prepare`, where signals are noted already.
     """
     _check_port(port)
-    multiprocessing.set_forkserver_preload(["counterpoint.worker"])
     with Lifelines(ranks) as lifelines:
         prepare()
         error_file.unlink(missing_ok=True)
@@ -166,7 +165,7 @@ class Lifelines:
     def __enter__(self) -> "Lifelines":
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._forward) for number in _SIGNALS}
-            _start_fork_server()
+        start_fork_server()
         return self
 
     def __exit__(self, *_raised: object) -> None:
@@ -185,8 +184,12 @@ class Lifelines:
                 held.send(number)
 
 
-def _start_fork_server() -> None:
-    """Start what ranks fork from with signals held back: one to the whole group must not end it while ranks save."""
+def start_fork_server() -> None:
+    """Start what ranks fork from, if it does not run, and do not wait until it has imported what they need.
+
+    Signals are held back there: one to the whole group must not end it while ranks save.
+    """
+    multiprocessing.set_forkserver_preload(["counterpoint.worker"])
     # Started later, the tracker would let them through again.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)

@@ -1,6 +1,7 @@
 """The whole of a run, top to bottom: config, plan, check, launch, build, train."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,20 +10,25 @@ from typing import Any
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
-from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local
+from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
 from counterpoint.plan.plan import Plan
 from counterpoint.setup import check_device, device_type, prepare_run
-from counterpoint.train.folder import check_run_folder, lock_run_folder, open_run_folder
-from counterpoint.train.settle import settle_items
-from counterpoint.train.warm import check_warm_starts
 
 
 def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), port: int = 0) -> None:
     """Train a config to its end, on local ranks that this starts, or as one rank of those torchrun or Slurm started.
 
-    Everything that can be wrong with the input is found before a process or a group exists.
+    Everything that can be wrong with the input is found before a rank or a group exists.
     """
-    config = settle_items(load_config(source.resolved() if isinstance(source, Config) else source, overrides))
+    config = load_config(source.resolved() if isinstance(source, Config) else source, overrides)
+    if not is_joined(os.environ) and "torch" not in sys.modules:
+        # What ranks fork from imports torch while this process does.
+        start_fork_server()
+    from counterpoint.train.folder import lock_run_folder, open_run_folder
+    from counterpoint.train.settle import settle_items
+    from counterpoint.train.warm import check_warm_starts
+
+    config = settle_items(config)
     plan, corpus = prepare_run(config)
     check_device(config)
     check_warm_starts(config, plan)
@@ -37,6 +43,8 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
 
 def join(config: Config, plan: Plan, corpus: Corpus) -> None:
     """Be one rank of those that torchrun or Slurm started; rank 0 keeps other runs out of the folder."""
+    from counterpoint.train.folder import check_run_folder, lock_run_folder
+
     folder = Path(config.run.dir)
     check_run_folder(config)
     adopt_slurm(os.environ)
@@ -60,6 +68,7 @@ def run_rank(config: Config, plan: Plan, corpus: Corpus) -> None:
     from counterpoint.execute.groups import make_groups
     from counterpoint.execute.session import open_session
     from counterpoint.train.engine import Engine
+    from counterpoint.train.folder import open_run_folder
     from counterpoint.train.loop import Trainer
     from counterpoint.train.metrics import RunRecorder
     from counterpoint.train.replica import dtype_of

@@ -1,10 +1,13 @@
-"""Plans are computed, proved and simulated without torch."""
+"""Plans are computed, proved and simulated without torch, and a run is prepared so far before it is imported."""
 
 import subprocess
 import sys
 
 PURE = (
     "counterpoint.check.proof",
+    "counterpoint.cli",
+    "counterpoint.run",
+    "counterpoint.setup",
     "counterpoint.check.grid",
     "counterpoint.simulate.clock",
     "counterpoint.simulate.memory",

@@ -2,6 +2,7 @@
 
 index.arrow      a row per document: tokens, loss, split, text, items (kind, position, size, byte ranges)
 payload.bin      the encoded images (those of a video are one item), clips and arrays of features, one behind the other
+files.jsonl      what the files in payload.bin were called, for messages; a line per item that had some: offset, names
 index.json       format, version, how conversations are laid out, tokenizer digest, marks, counts, sizes and digests of
                  the two files
 tokenizer.json   the tokenizer that made the tokens
@@ -31,6 +32,8 @@ ARROW_NAME, PAYLOAD_NAME, MANIFEST_NAME, TOKENIZER_NAME = (
     "index.json",
     "tokenizer.json",
 )
+FILES_NAME = "files.jsonl"
+
 MARKS: dict[Kind, str] = {IMAGE: "<image>", AUDIO: "<audio>", FEATURES: "<features>"}
 """What stands for an item of each kind in the text that is prepared."""
 
@@ -193,6 +196,16 @@ class Index:
         first, stop, _step = which.indices(len(entry.lengths))
         ends = list(accumulate(entry.lengths, initial=entry.offset))
         return [self._bytes(offset, end - offset) for offset, end in pairwise(ends[first : stop + 1])]
+
+    def file_names(self, entry: ItemEntry, which: slice) -> str:
+        """What some of the files of an item were called, empty if it is not known."""
+        try:
+            with (self.folder / FILES_NAME).open(encoding="utf-8") as lines:
+                found = (json.loads(line) for line in lines)
+                return ", ".join(next((names for offset, *names in found if offset == entry.offset), ())[which])
+        except (OSError, ValueError):
+            # Names only help people; an index without them is as good.
+            return ""
 
     def _bytes(self, offset: int, length: int) -> bytes:
         try:

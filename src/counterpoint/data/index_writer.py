@@ -1,5 +1,6 @@
 """Writing the prepared format: into a folder beside the target, published by one rename."""
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -17,6 +18,7 @@ from counterpoint.config.items import MOST_PIXELS
 from counterpoint.data.features import array_size
 from counterpoint.data.index import (
     ARROW_NAME,
+    FILES_NAME,
     FORMAT,
     MANIFEST_NAME,
     MARKS,
@@ -37,13 +39,13 @@ BATCH_DOCUMENTS = 1024
 
 class Encoded(NamedTuple):
     """An item to write: the token that it stands before, its encoded bytes and its kind; a video is an image with the
-    `further` pictures behind the first. `name` is what it is called where it cannot be read."""
+    `further` pictures behind the first. `names` are what its files are called."""
 
     position: int
     data: bytes
     kind: Kind = IMAGE
     further: tuple[bytes, ...] = ()
-    name: str = ""
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class IndexWriter:
             ) from error
         self._payload = self._open_files.enter_context((self.folder / PAYLOAD_NAME).open("wb"))
         arrow_file = self._open_files.enter_context((self.folder / ARROW_NAME).open("wb"))
+        self._names = self._open_files.enter_context((self.folder / FILES_NAME).open("w", encoding="utf-8"))
         self._arrow = self._open_files.enter_context(pa.ipc.new_file(arrow_file, SCHEMA))
         return self
 
@@ -113,9 +116,9 @@ class IndexWriter:
             try:
                 items.append(self._add_item(item))
             except DataError as error:
-                if not item.name:
+                if not item.names:
                     raise
-                raise DataError(f"{item.name}: {error}") from error
+                raise DataError(f"file {item.names[0]}: {error}") from error
         row: dict[str, object] = {
             "tokens": record.tokens,
             "loss": record.loss,
@@ -182,6 +185,8 @@ class IndexWriter:
         height, width = self._sizes[item.kind](item.data) if item.kind in self._sizes else (0, 0)
         samples = clip_samples(item.data) if item.kind == AUDIO else 0
         offset = self._offset
+        if item.names:
+            self._names.write(json.dumps([offset, *item.names]) + "\n")
         for data in files:
             self._payload.write(data)
             self._offset += len(data)

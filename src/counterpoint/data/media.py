@@ -79,7 +79,7 @@ def encoded(position: int, medium: Medium) -> Encoded:
     files = read_files(medium)
     if len(files) > 1:
         _check_sizes(medium.files, files)
-    return Encoded(position, files[0], medium.kind, tuple(files[1:]), f"file {called(medium.files[0])}")
+    return Encoded(position, files[0], medium.kind, tuple(files[1:]), tuple(map(called, medium.files)))
 
 
 def read_files(medium: Medium) -> list[bytes]:

@@ -115,7 +115,12 @@ class PreparedSource:
     def item(self, index: int, which: int) -> Payload:
         """The rows of an item; raises DataError if its bytes are bad."""
         entry, files = self._pieces(index)[which]
-        return self._takers[entry.kind].read(self.index.item_files(entry, files), entry.extent)
+        data = self.index.item_files(entry, files)
+        try:
+            return self._takers[entry.kind].read(data, entry.extent)
+        except DataError as error:
+            names = self.index.file_names(entry, files)
+            raise DataError(f"file {names}: {error}" if names else str(error)) from error
 
     def _read_pieces(self, index: int) -> tuple[_Piece, ...]:
         """What the items of a document are made of: an image or clip is one item, a video as many as its module merges

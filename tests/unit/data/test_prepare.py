@@ -1,7 +1,9 @@
 import importlib.util
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,10 @@ from PIL import Image
 
 from counterpoint.data.emoji import TONE, choose_compositions, load_corpus
 from counterpoint.data.images import ItemSettings
-from counterpoint.data.index import TOKENIZER_NAME, Index
+from counterpoint.data.index import FILES_NAME, PAYLOAD_NAME, TOKENIZER_NAME, Index
 from counterpoint.data.prepare import PrepareSummary, prepare
 from counterpoint.data.prepared import PreparedSource
+from counterpoint.data.source import load_item_or_neutral
 from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 
@@ -213,3 +216,31 @@ def test_a_huge_picture_is_refused_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train.jsonl:1: .*huge.png.*200x300 pixels, more than the 50000 .*max-pixels"):
         prepare(str(tmp_path), tmp_path / "index", vocabulary=300, most_pixels=50_000)
     assert prepare(str(tmp_path), tmp_path / "index", vocabulary=300, most_pixels=60_000).manifest.images == 1
+
+
+def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for number in range(3):
+        Image.effect_noise((16, 16), 90 + number).save(folder / f"{number}.png")
+    records = [{"image": "0.png"}, {"video": ["1.png", "2.png"]}]
+    turns = [[{"from": "human", "value": mark}, {"from": "gpt", "value": "x"}] for mark in ("<image>", "<video>")]
+    (folder / "train.jsonl").write_text(
+        "".join(json.dumps(r | {"conversations": t}) + "\n" for r, t in zip(records, turns, strict=True))
+    )
+    prepare(str(folder), tmp_path / "index", vocabulary=300)
+    payload = tmp_path / "index" / PAYLOAD_NAME
+    # What stands behind their headers, which the index has read.
+    payload.write_bytes(re.sub(rb"(?s)(?<=IDAT).{8}", bytes(8), payload.read_bytes()))
+    taker = ItemSettings("vision", patch=4, merge=1, size=16, max_patches=16)
+    source = PreparedSource(tmp_path / "index", "train", 0, {"vision": taker}, 64)
+    for index, which, name in ((0, 0, "0.png"), (1, 0, "1.png"), (1, 1, "2.png")):
+        found, error = load_item_or_neutral(source, index, which, source.document(index).items[which])
+        assert found.rows == 16
+        assert f"document {index}, item {which}: file {folder / name}: the image bytes cannot be decoded" in str(error)
+    (tmp_path / "index" / FILES_NAME).unlink()
+    _found, error = load_item_or_neutral(source, 0, 0, source.document(0).items[0])
+    assert "document 0, item 0: the image bytes cannot be decoded" in str(error)
+    small = PreparedSource(tmp_path / "index", "train", 0, {"vision": replace(taker, most_pixels=255)}, 64)
+    _found, error = load_item_or_neutral(small, 0, 0, small.document(0).items[0])
+    assert "the image has 16x16 pixels, more than the 255 that are decoded" in str(error)

@@ -1,12 +1,13 @@
 """Which parameters of a module are trained: all, none, or those whose names fit a pattern (design D15)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from counterpoint.errors import ConfigError
 from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.part_facts import EXPERTS, PartFacts
 
 Train = str | tuple[str, ...]
 """`all`, `none`, or shell-style patterns of parameter names inside the module."""
@@ -14,10 +15,23 @@ Train = str | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class TrainedPart:
-    """What is trained of one part: the elements of its trained tensors, and whether there is such a tensor."""
+    """What is trained of one part: the elements of its trained tensors, and whether there is such a tensor.
+
+    `weights` is the share of its products whose weights are trained, `inside` the share of those through whose inputs
+    gradients go to trained tensors of the part itself; `is_between` is whether they go between its rows.
+    """
 
     elements: int
     is_trained: bool
+    weights: float
+    inside: float
+    is_between: bool
+
+    @staticmethod
+    def whole(elements: int, *, is_trained: bool) -> "TrainedPart":
+        """A part of which all is trained, or nothing."""
+        share = float(is_trained)
+        return TrainedPart(elements, is_trained, share, share, is_trained)
 
 
 def is_trained(name: str, train: Train) -> bool:
@@ -34,11 +48,48 @@ def trained_parts(module: str, facts: ModelFacts, train: Train) -> tuple[Trained
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ConfigError(_no_parameter(f"modules.{module}.train.{number}", pattern, names))
     return tuple(
-        TrainedPart(sum(elements for _name, elements in found), bool(found))
-        for found in (
-            [tensor for tensor in part.tensors if is_trained(f"{part.name}.{tensor[0]}", train)] for part in facts.parts
-        )
+        _trained(part, [name for name, _n in part.tensors if is_trained(f"{part.name}.{name}", train)])
+        for part in facts.parts
     )
+
+
+def _trained(part: PartFacts, names: Collection[str]) -> TrainedPart:
+    elements = sum(count for name, count in part.tensors if name in names)
+    products = tuple(_products(part))
+    whole = sum(count for _name, count, _place in products)
+    place_of = {name.rpartition(".")[0]: place for name, _count, place in products} | dict.fromkeys(_TABLES, _NOWHERE)
+    # A norm stands before its products, a bias where its product does, and a table is added to what they make.
+    first = min((place_of.get(name.rpartition(".")[0], -1) for name in names), default=_NOWHERE)
+    weights = sum(count for name, count, _place in products if name in names)
+    inside = sum(count for _name, count, place in products if place > first)
+    total = whole or 1.0
+    return TrainedPart(elements, bool(names), weights / total, inside / total, is_between=first <= 0)
+
+
+_NOWHERE = 1_000
+"""Behind every product of a part."""
+
+_LAST = ("o", "down")
+"""The second product of attention, of Mamba-2 and of an MLP, which reads what the others made."""
+
+_TABLES = ("positions", "prefix", "times")
+
+
+def _products(part: PartFacts) -> Iterator[tuple[str, float, int]]:
+    """The weights that rows are multiplied by, with what a row meets of each and its place: at one place they read the
+    same rows."""
+    place, was_last = 0, False
+    met = part.active_expert_parameters / part.expert_parameters if part.expert_parameters else 1.0
+    for name, elements in part.tensors:
+        *_above, leaf = (name if EXPERTS in name else name.rpartition(".")[0]).split(".")
+        is_weight = EXPERTS in name or name.rpartition(".")[2] == "weight"
+        if not is_weight or leaf.endswith(("norm", "scale")) or leaf in _TABLES:
+            continue
+        is_last = leaf in _LAST
+        # An embedding's products follow each other; in a layer the last of a sublayer reads the others.
+        place += is_last != was_last or (part.name == "embed" and bool(place or was_last))
+        was_last = is_last
+        yield name, elements * (met if EXPERTS in name else 1.0), place
 
 
 def _names(facts: ModelFacts) -> Iterator[str]:

@@ -28,8 +28,9 @@ def module_section(config: Config, planned: Summary | None, metrics: Metrics | N
         rows.append((name, words(layout), words(parameters), *(words(cell) for cell in _cells(record))))
     return section(
         "Modules",
-        f"Step {last.step}. MFU is the share of the device's dense bf16 peak, over the module's own ranks and over "
-        "all; imbalance is the heaviest lane's cost over the mean; peak memory is the fullest rank's.",
+        f"Step {last.step}. TFLOP/s count what a step computes: gradients where something trained needs them, and "
+        "nothing twice that is computed again. MFU is their share of the device's dense bf16 peak, over the module's "
+        "own ranks and all; imbalance is the heaviest lane's cost over the mean; peak memory is the fullest rank's.",
         table(("module", "layout", *_NUMBERS), rows, right=_NUMBERS),
     )
 

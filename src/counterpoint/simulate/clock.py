@@ -1,6 +1,6 @@
 """The clock: plays a plan's events with the costs of its computes and reports who worked when."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from counterpoint.check.buffers import peaks
@@ -11,6 +11,7 @@ from counterpoint.plan.action import Action, Compute, Direction, Work
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.work import PartWork, works_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """One letter per node in a drawing: small for forward, capital for backward."""
@@ -20,40 +21,40 @@ WEIGHTS = "+"
 
 
 def flop_costs(plan: Plan, batch: BatchPlan) -> Cost:
-    """FLOPs of the lane of a microbatch that has most of them, divided by the ranks that share it.
-
-    The gradients of a product with a weight cost as much as the product, once for its inputs and once for the weight;
-    what happens between rows has no weight, and its backward costs twice its forward.
-    """
+    """FLOPs of the lane of a microbatch that has most of them, divided by the ranks that share it."""
+    works = works_of(plan)
     costs = {
-        (node, microbatch): max((_lane_flops(plan, node, share) for share in lanes), key=sum)
+        (node, microbatch): max((_lane_flops(plan, works[node.module], node, share) for share in lanes), key=sum)
         for node in plan.stages.nodes
         for microbatch, lanes in enumerate(batch.shares[node.module])
     }
 
     def cost(action: Compute) -> float:
-        of_rows, of_pairs = costs[action.node, action.microbatch]
-        of_weights = of_rows if plan.stages.trains(action.node) else 0.0
+        forward, of_inputs, of_weights = costs[action.node, action.microbatch]
         match action.work:
             case Work.FORWARD:
-                return of_rows + of_pairs
+                return forward
             case Work.INPUT:
-                return of_rows + 2 * of_pairs
+                return of_inputs
             case Work.WEIGHT:
                 return of_weights
             case Work.BACKWARD:
-                return of_rows + 2 * of_pairs + of_weights
+                return of_inputs + of_weights
 
     return cost
 
 
-def _lane_flops(plan: Plan, node: Node, share: Share) -> tuple[float, float]:
-    """Forward FLOPs of a stage on one rank of a lane: of products with weights, and between rows."""
+def _lane_flops(plan: Plan, works: Sequence[PartWork], node: Node, share: Share) -> tuple[float, float, float]:
+    """FLOPs of a stage on one rank of a lane: forward, gradients of inputs and gradients of weights."""
     facts, size = plan.facts[node.module], plan.layouts[node.module].lane_size
-    parts = facts.parts[slice(*plan.splits[node.module][node.stage])]
+    parts = works[slice(*plan.splits[node.module][node.stage])]
     extents = [facts.prefix + span.rows_in for span in share.spans]
     rows, pairs = sum(extents), sum(map(facts.pairs, extents))
-    return sum(part.cost(rows, 0) for part in parts) / size, sum(part.cost(0, pairs) for part in parts) / size
+    return (
+        sum(part.forward(rows, pairs) for part in parts) / size,
+        sum(part.input_gradients(rows, pairs) for part in parts) / size,
+        sum(part.weight_gradients(rows) for part in parts) / size,
+    )
 
 
 @dataclass(frozen=True, slots=True)

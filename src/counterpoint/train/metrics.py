@@ -14,6 +14,7 @@ from counterpoint.data.feed import BadPayload, StepInputs
 from counterpoint.execute.groups import Groups
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.work import step_flops, works_of
 from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
 from counterpoint.train.progress import ProgressView
@@ -23,16 +24,15 @@ PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
 
 
 def model_flops(plan: Plan, batch: BatchPlan) -> dict[str, float]:
-    """Floating-point operations of one training step per module: backward counts twice forward (arXiv:2104.04473)."""
-    flops = {}
+    """Floating-point operations of one training step per module, with the gradients that something trained needs.
+
+    What is computed again in backward is not counted.
+    """
+    flops, works = {}, works_of(plan)
     for module, rounds in batch.shares.items():
-        forward = sum(
-            plan.facts[module].forward_flops(span.rows_in)
-            for shares in rounds
-            for share in shares
-            for span in share.spans
-        )
-        flops[module] = 3.0 * forward
+        facts = plan.facts[module]
+        extents = [facts.prefix + span.rows_in for shares in rounds for share in shares for span in share.spans]
+        flops[module] = step_flops(works[module], sum(extents), sum(map(facts.pairs, extents)))
     return flops
 
 

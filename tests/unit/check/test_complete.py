@@ -13,7 +13,7 @@ from tests.unit.plan.strategies import small_plan
 
 def frozen_ahead() -> Plan:
     """The small plan with a frozen encoder that runs ahead."""
-    parts = (TrainedPart(0, False), TrainedPart(0, False))
+    parts = (TrainedPart.whole(0, is_trained=False),) * 2
     return replace(small_plan("1f1b"), run_ahead=1, trained={"vision": parts})
 
 

@@ -105,7 +105,8 @@ def plans(draw: st.DrawFn, max_world: int = 12, max_microbatches: int = 4, kinds
         run_ahead=draw(st.sampled_from((0, 0, 1, 2))),
         trained={
             layout.module: tuple(
-                TrainedPart(1, kind == "all" or (kind == "part" and part == 0)) for part in range(2 * layout.stages)
+                TrainedPart.whole(1, is_trained=kind == "all" or (kind == "part" and part == 0))
+                for part in range(2 * layout.stages)
             )
             for layout, kind in zip(placement.layouts, trained, strict=True)
         },

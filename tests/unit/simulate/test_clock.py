@@ -100,8 +100,13 @@ def test_flops_cost_what_the_models_say_of_the_fullest_lane() -> None:
     assert forwards * plan.layouts[LANGUAGE].lane_size == expected
     for other in plan.stages.nodes:
         forward, whole, *halves = (cost(Compute(other, work, 0)) for work in Work)
-        assert whole == sum(halves) == pytest.approx(2 * forward, rel=0.2)
-        assert halves[0] >= forward >= halves[1] > 0
+        assert whole == sum(halves)
+        # Nobody needs the gradients of pixels.
+        if other.module == LANGUAGE:
+            assert whole == pytest.approx(2 * forward, rel=0.2)
+            assert halves[0] >= forward >= halves[1] > 0
+        else:
+            assert forward > halves[0] > 0 < halves[1] <= forward
     assert 0.0 < simulate(plan, batch, cost).bubble_fraction < 1.0
 
 

@@ -1,0 +1,126 @@
+"""What a training step computes of each part: forward, gradients of inputs and of weights (arXiv:2104.04473).
+
+Gradients of a product cost as much as the product, once for its inputs and once for its weight; what happens between
+rows has no weight, and its backward costs twice its forward. Nothing is computed that no trained parameter needs. What
+is computed again in backward does not count.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import final
+
+from counterpoint.plan.part_facts import PartFacts
+from counterpoint.plan.plan import Plan
+from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.plan.trainability import TrainedPart
+
+_BRANCHES = ("taps.", "inserts.")
+"""Parts that stand beside the rows of the next layer, or take none of their own."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PartWork:
+    """The work of one part, in FLOPs as counted by its facts.
+
+    `inputs` and `weights` are shares of the products with weights of which the gradients of inputs and of weights are
+    computed; `has_pairs_back` is whether gradients go back between rows.
+    """
+
+    facts: PartFacts
+    inputs: float
+    weights: float
+    has_pairs_back: bool
+
+    def forward(self, rows: int, pairs: int) -> float:
+        """FLOPs of forward on rows with so many query-key pairs."""
+        return self.facts.cost(rows, pairs)
+
+    def input_gradients(self, rows: int, pairs: int) -> float:
+        """FLOPs of the gradients by what enters it, and of those between rows."""
+        of_rows = self.facts.cost(rows, 0) - self._of_windows(rows)
+        between = self.facts.cost(0, pairs) + self._of_windows(rows)
+        return self.inputs * of_rows + (2.0 * between if self.has_pairs_back else 0.0)
+
+    def weight_gradients(self, rows: int) -> float:
+        """FLOPs of the gradients by its weights."""
+        return self.weights * (self.facts.cost(rows, 0) - self._of_windows(rows))
+
+    def _of_windows(self, rows: int) -> int:
+        return self.facts.flops_per_pair * rows * self.facts.window
+
+
+def works_of(plan: Plan) -> dict[str, tuple[PartWork, ...]]:
+    """The work of every part of every module."""
+    return {module: tuple(_works(plan, module)) for module in plan.graph.modules}
+
+
+def step_flops(works: Iterable[PartWork], rows: int, pairs: int) -> float:
+    """FLOPs of a whole step on an item of a module, with its gradients."""
+    return sum(
+        work.forward(rows, pairs) + work.input_gradients(rows, pairs) + work.weight_gradients(rows) for work in works
+    )
+
+
+def _works(plan: Plan, module: str) -> Iterator[PartWork]:
+    parts, trained = plan.facts[module].parts, _trained(plan, module)
+    is_reached = _enters(plan, module)
+    for part, own in zip(parts, trained, strict=True):
+        if is_reached:
+            inputs, has_pairs_back = 1.0, True
+        else:
+            inputs, has_pairs_back = own.inside, own.is_between
+        yield PartWork(part, inputs, own.weights, has_pairs_back)
+        is_reached |= own.is_trained and not part.name.startswith(_BRANCHES)
+        is_reached |= part.name in _deep(plan, module)
+
+
+def _trained(plan: Plan, module: str) -> tuple[TrainedPart, ...]:
+    """What is trained of each part; a tied head is what the embedding is."""
+    parts = plan.facts[module].parts
+    trained = plan.trained.get(module, (TrainedPart.whole(1, is_trained=True),) * len(parts))
+    sizes = plan.sizes.get(module)
+    is_tied = isinstance(sizes, DecoderSizes) and sizes.tied
+    return tuple(
+        _tied(trained[0]) if is_tied and part.name == "head" else own for part, own in zip(parts, trained, strict=True)
+    )
+
+
+def _tied(embedding: TrainedPart) -> TrainedPart:
+    return replace(TrainedPart.whole(0, is_trained=embedding.is_trained), inside=0.0)
+
+
+def _enters(plan: Plan, module: str) -> bool:
+    """Whether gradients go back through the rows that enter a module."""
+    return any(_leaves(plan, edge.source) for edge in plan.graph.edges if edge.target == module)
+
+
+def _leaves(plan: Plan, module: str) -> bool:
+    """Whether gradients go back into a module from what leaves its last part."""
+    parts, trained = plan.facts[module].parts, _trained(plan, module)
+    return _enters(plan, module) or any(
+        own.is_trained for part, own in zip(parts, trained, strict=True) if not part.name.startswith(_BRANCHES)
+    )
+
+
+def _deep(plan: Plan, module: str) -> frozenset[str]:
+    """The parts where features of another depth join with gradients."""
+    return frozenset(
+        f"inserts.{into}"
+        for edge in plan.graph.edges
+        if edge.target == module
+        for after, into in edge.depths
+        if _taps(plan, edge.source, after)
+    )
+
+
+def _taps(plan: Plan, module: str, after: int) -> bool:
+    """Whether gradients go back into a module from features behind one of its layers."""
+    names = [part.name for part in plan.facts[module].parts]
+    stop, trained = names.index(f"layers.{after}") + 1, _trained(plan, module)
+    before = [own for name, own in zip(names[:stop], trained[:stop], strict=True) if not name.startswith(_BRANCHES)]
+    return (
+        _enters(plan, module)
+        or any(own.is_trained for own in before)
+        or trained[names.index(f"taps.{after}")].is_trained
+    )

@@ -5,18 +5,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Names over there, the keys and commands that stand for them here (none: nothing to set), a remark."""
+    """Names over there, the keys and commands that stand for them here (none: nothing to set), a remark.
+
+    With `same_value` a value over there is one of ours.
+    """
 
     theirs: tuple[str, ...]
     ours: tuple[str, ...]
     remark: str
+    same_value: bool = False
 
 
 def _axis(theirs: str, ours: str, remark: str) -> tuple[Row, Row]:
     """The rows of one axis of both modules."""
     return (
-        Row((f"--encoder-{theirs}",), (f"modules.vision.layout.{ours}",), remark),
-        Row((f"--llm-{theirs}",), (f"modules.language.layout.{ours}",), remark),
+        Row((f"--encoder-{theirs}",), (f"modules.vision.layout.{ours}",), remark, same_value=theirs != "offset"),
+        Row((f"--llm-{theirs}",), (f"modules.language.layout.{ours}",), remark, same_value=theirs != "offset"),
     )
 
 
@@ -74,9 +78,14 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("pretrain_mimo", "train_mimo", "mimo_step"), ("counterpoint train",), "one command"),
     Row(
-        ("MimoDatasetProvider", "hf_provider", "mimo_collate_fn", "get_mimo_dp_info"),
+        ("MimoDatasetProvider", "mimo_collate_fn", "get_mimo_dp_info"),
         ("counterpoint prepare", "data.train.*.path"),
-        "data is indexed once; the batch plan deals it to ranks",
+        "data is indexed once, from a folder of JSON lines and files; the batch plan deals it to ranks",
+    ),
+    Row(
+        ("hf_provider",),
+        ("counterpoint prepare",),
+        "data sets of the Hugging Face Hub are not read: write the data out as JSON lines with images as files first",
     ),
     Row(("mock provider", "MockVLMIterator"), ("data.train.*.synthetic",), "a data source like any other"),
     Row(
@@ -93,25 +102,45 @@ TABLE: tuple[Row, ...] = (
     Row(
         ("--disable-vision-class-token",),
         ("modules.vision.model.prefix",),
-        "0, the default, is no class or register token",
+        "class and register tokens never leave a tower; 0, the default, is none",
     ),
     Row(
         ("--freeze-vit", "--radio-force-eval-mode"),
         ("modules.vision.train",),
-        "`none` freezes: no autograd, no optimizer state, evaluation mode",
+        "`none` freezes: no gradients of its own, no optimizer state, evaluation mode",
     ),
-    Row(("--freeze-lm",), ("modules.language.train",), "`none` freezes"),
+    Row(("--freeze-lm",), ("modules.language.train",), "`none` freezes, and lets gradients through to encoders"),
     Row(("--training-stage",), ("modules.*.train",), "`all`, `none` or patterns of names, per module"),
-    Row(("--load-vision-from",), ("modules.vision.init_from",), "a warm start of one module, by rank and block"),
-    Row(("--load", "--dataloader-save"), ("checkpoint.resume",), "the data state is part of a checkpoint"),
-    Row(("--save",), ("run.dir",), "everything that a run writes is in its folder"),
-    Row(("--save-interval",), ("checkpoint.every_steps",), "the last step is always saved"),
     Row(
-        ("--no-load-strict", "--allow-missing-vision-projection-checkpoint"),
-        ("modules.vision.init_from.fresh",),
-        "loading is strict; what is not to be loaded is named, like `projector.*`",
+        ("--load-vision-from",),
+        ("modules.vision.init_from",),
+        "from a Hugging Face folder or a run of ours; Megatron's own checkpoints are not read: export them first",
+        same_value=True,
     ),
-    Row(("eval_interval", "--eval-interval"), ("evaluation.every_steps",), "evaluation has its own section"),
+    Row(
+        ("--load", "--dataloader-save"),
+        ("checkpoint.resume",),
+        "from checkpoints of the run's own folder, with the data's state; Megatron's are not read",
+    ),
+    Row(("--save",), ("run.dir",), "everything that a run writes is in its folder", same_value=True),
+    Row(("--save-interval",), ("checkpoint.every_steps",), "the last step is always saved", same_value=True),
+    Row(
+        ("--no-load-strict",),
+        (),
+        "loading is always strict: what is not to be loaded is named in `init_from.fresh` of its module, and all else "
+        "must fit",
+    ),
+    Row(
+        ("--allow-missing-vision-projection-checkpoint",),
+        ("modules.vision.init_from.fresh",),
+        "the value is a list of names: `[projector.*]`",
+    ),
+    Row(
+        ("eval_interval", "--eval-interval"),
+        ("evaluation.every_steps",),
+        "evaluation has its own section",
+        same_value=True,
+    ),
     Row(
         ("eval_iters", "--eval-iters"),
         ("data.evaluation", "evaluation.batch_samples"),
@@ -119,10 +148,12 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("throughput_world_size",), (), "MFU is reported per module, over its ranks and over all GPUs"),
     Row(("--llm-only",), ("modules",), "a config with one module"),
-    Row(("--train-iters",), ("training.steps",), "optimizer steps"),
-    Row(("--global-batch-size",), ("training.global_batch_samples",), "samples per step over all lanes"),
+    Row(("--train-iters",), ("training.steps",), "optimizer steps", same_value=True),
+    Row(
+        ("--global-batch-size",), ("training.global_batch_samples",), "samples per step over all lanes", same_value=True
+    ),
     Row(("--micro-batch-size",), ("schedule.microbatches",), "a count of microbatches, in place of their size"),
-    Row(("--seq-length",), ("data.sequence_tokens",), "the token budget of a sequence"),
+    Row(("--seq-length",), ("data.sequence_tokens",), "the token budget of a sequence", same_value=True),
     Row(
         ("--sequence-parallel",),
         ("modules.*.layout.sequence_parallel",),
@@ -131,8 +162,8 @@ TABLE: tuple[Row, ...] = (
     Row(
         ("--tp-comm-overlap",), ("training.tp_overlap",), "on unless set to false; by symmetric memory, without extras"
     ),
-    Row(("--tensor-model-parallel-size",), ("modules.*.layout.tp",), "per module"),
-    Row(("--pipeline-model-parallel-size",), ("modules.*.layout.pp",), "per module"),
+    Row(("--tensor-model-parallel-size",), ("modules.*.layout.tp",), "per module", same_value=True),
+    Row(("--pipeline-model-parallel-size",), ("modules.*.layout.pp",), "per module", same_value=True),
     Row(
         ("--num-layers-per-virtual-pipeline-stage", "--num-virtual-stages-per-pipeline-rank"),
         ("modules.*.layout.chunks", "schedule.kind"),
@@ -149,13 +180,15 @@ TABLE: tuple[Row, ...] = (
         ("modules.*.recompute",),
         "`full`, or kinds of layers, per module",
     ),
-    Row(("--context-parallel-size",), ("modules.*.layout.cp",), "per module"),
-    Row(("--expert-model-parallel-size",), ("modules.*.layout.expert.ep",), "per module"),
-    Row(("--expert-tensor-parallel-size",), ("modules.*.layout.expert.etp",), "per module"),
-    Row(("--lr",), ("modules.*.optimizer.lr",), "per module"),
-    Row(("--clip-grad",), ("training.clip_norm",), "one norm over all modules"),
+    Row(("--context-parallel-size",), ("modules.*.layout.cp",), "per module", same_value=True),
+    Row(("--expert-model-parallel-size",), ("modules.*.layout.expert.ep",), "per module", same_value=True),
+    Row(("--expert-tensor-parallel-size",), ("modules.*.layout.expert.etp",), "per module", same_value=True),
+    Row(("--lr",), ("modules.*.optimizer.lr",), "per module", same_value=True),
+    Row(("--clip-grad",), ("training.clip_norm",), "one norm over all modules", same_value=True),
     Row(("--bf16",), ("training.precision.compute",), "`bfloat16`; parameters stay float32"),
-    Row(("run_hetero_nemotron_20l_mock_train.sh",), ("counterpoint train",), "with a config of your own"),
+    Row(
+        ("run_hetero_nemotron_20l_mock_train.sh",), ("counterpoint train",), "with `recipes/nemotron6-moe-vlm-20l.yaml`"
+    ),
 )
 
 
@@ -168,7 +201,7 @@ def megatron_hint(argument: str) -> str | None:
         return None
     if not row.ours:
         return f"{written} is a Megatron name with nothing to set here: {row.remark}"
-    is_setting = value != "" and len(row.ours) == 1 and not row.ours[0].startswith("counterpoint ")
+    is_setting = value != "" and row.same_value
     ours = f"{row.ours[0]}={value}" if is_setting else " and ".join(row.ours)
     return f"{written} is a Megatron name; here it is {ours} ({row.remark})"
 

@@ -79,3 +79,19 @@ def test_every_key_of_the_docs_exists(repository: Path) -> None:
     keys = {name for name in named if not name.startswith("counterpoint ")} - {"run_hetero_nemotron_20l_mock_train.sh"}
     assert commands <= COMMANDS
     assert not {key for key in keys if not is_known(key, known)}
+
+
+@pytest.mark.parametrize(
+    "argument", ["--freeze-vit=1", "--micro-batch-size=4", "--llm-offset=2", "--bf16=true", "--load=runs/x"]
+)
+def test_a_value_that_means_something_else_is_not_repeated(argument: str) -> None:
+    answer, value = megatron_hint(argument) or "", argument.partition("=")[2]
+    assert "here it is" in answer
+    assert f"={value}" not in answer
+
+
+def test_what_is_not_covered_is_said() -> None:
+    for name in ("--load-vision-from", "--load"):
+        assert "are not read" in (megatron_hint(name) or "")
+    assert "Hub are not read" in (megatron_hint("hf_provider") or "")
+    assert "loading is always strict" in (megatron_hint("--no-load-strict") or "")

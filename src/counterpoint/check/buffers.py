@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 from counterpoint.check.events import Events, Exchange, Programs, consumed
 from counterpoint.check.fault import Fault
+from counterpoint.plan import peers
 from counterpoint.plan.action import Action, Compute, Direction, Transfer, Work, is_ahead
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.plan import Plan
-
-MAX_GROUP_OPERATIONS = 255
-"""NCCL takes fewer than 256 sends and receives in one coalesced group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +53,11 @@ def check_buffers(
             return fault
     for rank, stream in events.items():
         for post in stream:
-            if isinstance(post, Exchange) and len(post.sends) + len(post.receives) > MAX_GROUP_OPERATIONS:
+            if isinstance(post, Exchange) and len(post.sends) + len(post.receives) > peers.MOST_OPERATIONS:
                 return Fault(
                     f"rank {rank} at {post.action} posts {len(post.sends)} sends and {len(post.receives)} "
-                    f"receives in one group, expected at most {MAX_GROUP_OPERATIONS} together; use fewer "
-                    "ranks per boundary stage",
+                    f"receives in one group, expected at most {peers.MOST_OPERATIONS} together; exchange them "
+                    "in rounds",
                     ((rank, post.action),),
                 )
     return None

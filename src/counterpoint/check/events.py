@@ -34,12 +34,18 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One coalesced group of sends and receives, posted by a transfer and not awaited."""
+    """One coalesced group of sends and receives, posted by a transfer and not awaited: a round of its exchange."""
 
     action: Transfer
     communicator: str
     sends: tuple[Flow, ...]
     receives: tuple[Flow, ...]
+    round: int = 0
+
+    @property
+    def entry(self) -> "Entry":
+        """What identifies it among the posts of its rank."""
+        return self.communicator, self.action, self.round
 
     @property
     def peers(self) -> frozenset[int]:
@@ -60,13 +66,18 @@ class Collective:
     communicator: str
     ranks: tuple[int, ...]
 
+    @property
+    def entry(self) -> "Entry":
+        """What identifies it among the posts of its rank."""
+        return self.communicator, self.action, 0
+
     def __str__(self) -> str:
         return f"post {self.action} on {self.communicator} (all of {format_ranks(self.ranks)})"
 
 
 Post = Exchange | Collective
-Entry = tuple[str, Action]
-"""What identifies a post among those of one rank: its communicator and its action."""
+Entry = tuple[str, Action, int]
+"""What identifies a post among those of one rank: its communicator, its action, and the round of its exchange."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +88,7 @@ class Wait:
     entries: tuple[Entry, ...]
 
     def __str__(self) -> str:
-        return f"wait for {', '.join(f'{action} on {name}' for name, action in self.entries)}"
+        return f"wait for {', '.join(f'{action} on {name}' for name, action, _round in self.entries)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +135,14 @@ class _Walk:
         self._plan, self._flows, self._rank, self._is_template = plan, flows, rank, is_template
         self._computed: set[Node] = set()
         self._reduced: set[Node] = set()
-        self._open: dict[Transfer, Entry] = {}
+        self._open: dict[Transfer, tuple[Entry, ...]] = {}
+        self._known: dict[tuple[Node, tuple[str, ...]], tuple[tuple[int, ...], ...]] = {}
 
     def events(self, program: tuple[Action, ...]) -> Iterator[Event]:
         for action in program:
             match action:
                 case Transfer():
-                    yield self._exchange(action)
+                    yield from self._exchange(action)
                 case Compute():
                     yield from self._compute(action)
                 case Reduce():
@@ -139,11 +151,15 @@ class _Walk:
                     yield from self._await(action, tuple(self._open))
                     yield from self._step(action)
 
-    def _exchange(self, action: Transfer) -> Exchange:
+    def _exchange(self, action: Transfer) -> Iterator[Exchange]:
+        """The rounds of this rank's part, in ascending order; one without peers if it has none."""
         name = transfer_name(self._plan.placement, action.link, action.direction, self._rank)
-        self._open[action] = (name, action)
         sends, receives = self._flows.of(action, self._rank)
-        return Exchange(action, name, sends, receives)
+        rounds = self._plan.rounds[action.link]
+        parts = rounds.cut(self._rank, action.direction, sends, receives, lambda flow: flow.peer)
+        posts = [Exchange(action, name, tuple(out), tuple(back), number) for number, out, back in parts]
+        self._open[action] = tuple(post.entry for post in posts)
+        yield from posts
 
     def _compute(self, action: Compute) -> Iterator[Event]:
         yield from self._await(action, consumed(self._plan, action))
@@ -180,8 +196,10 @@ class _Walk:
         yield from self._collectives(action, (*most, *tied, active), (*partial, *tied, active))
 
     def _groups(self, node: Node, axes: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
-        layout = self._plan.layouts[node.module]
-        return tuple(layout.group(axis, self._rank) for axis in axes)
+        if (node, axes) not in self._known:
+            layout = self._plan.layouts[node.module]
+            self._known[node, axes] = tuple(layout.group(axis, self._rank) for axis in axes)
+        return self._known[node, axes]
 
     def _collectives(
         self, action: Action, groups: tuple[tuple[int, ...], ...], needed: tuple[tuple[int, ...], ...] | None = None
@@ -196,12 +214,12 @@ class _Walk:
 
     def _collective(self, action: Action, ranks: tuple[int, ...]) -> Iterator[Event]:
         if len(ranks) > 1:
-            name = collective_name(ranks)
-            yield Collective(action, name, ranks)
-            yield Wait(action, ((name, action),))
+            post = Collective(action, collective_name(ranks), ranks)
+            yield post
+            yield Wait(action, (post.entry,))
 
     def _await(self, action: Action, transfers: tuple[Transfer, ...]) -> Iterator[Event]:
-        entries = tuple(self._open.pop(transfer) for transfer in transfers if transfer in self._open)
+        entries = tuple(entry for each in transfers if each in self._open for entry in self._open.pop(each))
         if entries:
             yield Wait(action, entries)
 

@@ -70,14 +70,14 @@ def _next(machine: Machine, entry: State) -> tuple[str, tuple[int, Action], Stat
         return clause, (rank, post.action), ahead
     members = post.ranks if isinstance(post, Collective) else tuple(sorted(post.peers))
     late = next(member for member in members if not _has_started(machine, member, entry))
-    other = machine.states.get(late, {}).get((post.communicator, post.action))
+    other = machine.states.get(late, {}).get(post.entry)
     if other is None:
         return f"{_name(entry)} waits for rank {late}, which never posts it", (rank, post.action), None
     return f"{_name(entry)} waits for rank {late} to start it", (rank, post.action), other
 
 
 def _has_started(machine: Machine, member: int, entry: State) -> bool:
-    other = machine.states.get(member, {}).get((entry.post.communicator, entry.post.action))
+    other = machine.states.get(member, {}).get(entry.post.entry)
     return other is not None and other.started is not None
 
 

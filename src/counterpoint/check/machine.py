@@ -1,8 +1,9 @@
 """The machine that plays events: every (rank, communicator) is a FIFO, posting is not completion (design D2).
 
-An entry starts when it is posted and everything ahead of it in its FIFO is complete. Collectives complete
-when all members have started them, exchanges when each of their peers has started its own part. Played with
-the cost of every compute, the same machine is the simulator's clock. Linear in the events and flows.
+An entry starts when it is posted and everything ahead of it in its FIFO is complete. An exchange of several rounds is
+as many entries. Collectives complete when all members have started them, exchanges when each of their peers has started
+its own part. Played with the cost of every compute, the same machine is the simulator's clock. Linear in the events and
+flows.
 """
 
 from collections import deque
@@ -60,7 +61,7 @@ class Machine:
         self.states: dict[int, dict[Entry, State]] = {}
         for rank, stream in events.items():
             posts = [event for event in stream if isinstance(event, Exchange | Collective)]
-            self.states[rank] = {(p.communicator, p.action): State(rank, p, _parts(p)) for p in posts}
+            self.states[rank] = {post.entry: State(rank, post, _parts(post)) for post in posts}
         self.fifos: dict[tuple[int, str], deque[State]] = {}
         self._free_from: dict[tuple[int, str], float] = {}
         self._gathered: dict[Entry, list[State]] = {}
@@ -116,7 +117,7 @@ class Machine:
                             return
                         state.now = max(state.now, awaited.completed)
                 case Exchange() | Collective() as post:
-                    self._post(self.states[rank][post.communicator, post.action], state.now)
+                    self._post(self.states[rank][post.entry], state.now)
             state.cursor += 1
 
     def _post(self, entry: State, now: float) -> None:
@@ -137,7 +138,7 @@ class Machine:
             self._meet(entry, entry.post, now)
 
     def _gather(self, entry: State) -> None:
-        members = self._gathered.setdefault((entry.post.communicator, entry.post.action), [])
+        members = self._gathered.setdefault(entry.post.entry, [])
         members.append(entry)
         if len(members) == _parts(entry.post):
             end = max(member.latest_start for member in members)
@@ -147,7 +148,7 @@ class Machine:
     def _meet(self, entry: State, post: Exchange, now: float) -> None:
         entry.missing -= 1
         for peer in post.peers:
-            other = self.states.get(peer, {}).get((post.communicator, post.action))
+            other = self.states.get(peer, {}).get(post.entry)
             # A pair meets if each end lists the other; what only one end lists never completes.
             if other is None or other.started is None or not _lists(other.post, entry.rank):
                 continue

@@ -3,11 +3,11 @@
 from collections import Counter
 from itertools import zip_longest
 
-from counterpoint.check.events import Collective, Events, Exchange, Flow
+from counterpoint.check.events import Collective, Entry, Events, Exchange, Flow
 from counterpoint.check.fault import Fault
-from counterpoint.plan.action import Action, Transfer
+from counterpoint.plan.action import Action
 
-_Parts = dict[tuple[int, Transfer], Exchange]
+_Parts = dict[tuple[int, Entry], Exchange]
 
 
 def check_matching(events: Events) -> Fault | None:
@@ -18,8 +18,8 @@ def check_matching(events: Events) -> Fault | None:
 def _check_exchanges(events: Events) -> Fault | None:
     parts: _Parts = {}
     for rank, stream in events.items():
-        parts.update({(rank, post.action): post for post in stream if isinstance(post, Exchange)})
-    for (rank, _action), post in parts.items():
+        parts.update({(rank, post.entry): post for post in stream if isinstance(post, Exchange)})
+    for (rank, _entry), post in parts.items():
         for verb, counter, flows in (("sends", "receive", post.sends), ("receives", "send", post.receives)):
             for flow in flows:
                 fault = _check_flow(parts, rank, post, flow, verb, counter)
@@ -31,7 +31,7 @@ def _check_exchanges(events: Events) -> Fault | None:
 def _check_flow(parts: _Parts, rank: int, post: Exchange, flow: Flow, verb: str, counter: str) -> Fault | None:
     action = post.action
     what = f"rank {rank} at {action} {verb} {flow} {'to' if verb == 'sends' else 'from'} rank {flow.peer}"
-    other = parts.get((flow.peer, action))
+    other = parts.get((flow.peer, post.entry))
     if other is None:
         return Fault(
             f"{what}, but rank {flow.peer} has no {action}, expected a matching {counter}; put the transfer "

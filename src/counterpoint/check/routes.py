@@ -56,6 +56,9 @@ def check_route(plan: Plan, batch: BatchPlan, link: Link, exchange: int, route: 
         if here != there:
             what = f"{_text(copy)} brings {piece.name} to lane {here[0]} row {here[1]}"
             return _fault(copy.target_rank, action, what, f"lane {there[0]} row {there[1]}")
+        if not link.is_hop and here[0] not in _met(plan, link, lane):
+            what = f"{_text(copy)} joins lane {lane} of {link.source.module} and lane {here[0]} of {link.target.module}"
+            return _fault(copy.source_rank, action, what, "lanes that the template lets meet")
         if copy.source_row + copy.rows > size_out or copy.target_row + copy.rows > size_in:
             what = f"{_text(copy)} passes the end of a shard of {size_out} or {size_in} rows"
             return _fault(copy.source_rank, action, what, "a copy within one shard on both sides")
@@ -79,6 +82,11 @@ def _check_once(
             what = f"row {end} of lane {piece.lane} ({piece.name}) is sent never"
             return _fault(rank, action, what, "every row once")
     return None
+
+
+def _met(plan: Plan, link: Link, lane: int) -> range:
+    """The lanes of an edge's target that one of its source's may meet: the template was proved for no others."""
+    return plan.meetings.lanes(link.target.module, *plan.meetings.served(link.source.module, lane))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ MapKey = tuple[Link, int]
 
 @dataclass(slots=True)
 class _Exchange:
-    pending: Pending
+    pending: tuple[Pending, ...]
     received: torch.Tensor | None
 
 
@@ -60,12 +60,14 @@ class Bridge:
             place.copy_(kept)
         name = transfer_name(self._plan.placement, transfer.link, transfer.direction, self._rank)
         self.sent_bytes += sum(tensor.numel() * tensor.element_size() for _peer, tensor in sends)
-        self._open[transfer] = _Exchange(self._channels[name].exchange(sends, receives), received)
+        rounds, channel = self._plan.rounds[transfer.link], self._channels[name]
+        cut = rounds.cut(self._rank, transfer.direction, sends, receives, lambda peer: peer[0])
+        self._open[transfer] = _Exchange(tuple(channel.exchange(out, back) for _round, out, back in cut), received)
 
     def collect(self, transfer: Transfer) -> torch.Tensor:
         """Wait for an exchange and return the rows that arrived, in the order of the row map."""
         exchange = self._open.pop(transfer)
-        exchange.pending.wait()
+        _wait(exchange)
         assert exchange.received is not None, "a stage collects only what it receives"
         return exchange.received
 
@@ -84,14 +86,14 @@ class Bridge:
     def finish(self) -> None:
         """Wait for everything that is still open: sends whose tensors may now be reused."""
         for exchange in self._open.values():
-            exchange.pending.wait()
+            _wait(exchange)
         self._open.clear()
 
     def _reap(self) -> None:
         """Drop sends that are complete, so that their tensors are freed before the step ends."""
-        done = [key for key, e in self._open.items() if e.received is None and e.pending.is_completed()]
+        done = [key for key, e in self._open.items() if e.received is None and all(p.is_completed() for p in e.pending)]
         for key in done:
-            self._open.pop(key).pending.wait()
+            _wait(self._open.pop(key))
 
     def _buffer(self, link: Link, counts: tuple[tuple[int, int], ...]) -> torch.Tensor:
         rows = sum(count for _peer, count in counts)
@@ -114,3 +116,8 @@ class Bridge:
             else:
                 peers.append((peer, piece.contiguous()))
         return peers, own
+
+
+def _wait(exchange: _Exchange) -> None:
+    for pending in exchange.pending:
+        pending.wait()

@@ -30,7 +30,7 @@ class Pending(Protocol):
 
 
 class Channel(Protocol):
-    """Posts coalesced exchanges on one communicator."""
+    """Posts coalesced exchanges on one communicator, one for each round of a link's exchange."""
 
     def exchange(self, sends: Sequence[Peer], receives: Sequence[Peer]) -> Pending:
         """Post sends and receives as one group; does not block."""
@@ -127,6 +127,7 @@ def connect(plan: Plan, channels: dict[str, Channel], rank: int, device: torch.d
             receives = [(a, torch.zeros(1, device=device)) for a, b in pairs if b == rank]
             if sends or receives:
                 name = transfer_name(plan.placement, link, direction, rank)
-                pending.append(channels[name].exchange(sends, receives))
+                cut = plan.rounds[link].cut(rank, direction, sends, receives, lambda peer: peer[0])
+                pending += [channels[name].exchange(out, back) for _round, out, back in cut]
     for exchange in pending:
         exchange.wait()

@@ -4,12 +4,14 @@ Every rank computes it and reaches the same value; there is no second place wher
 """
 
 import hashlib
+import heapq
 import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from counterpoint.plan.layout import Layout
+from counterpoint.plan.peers import Meetings
 from counterpoint.plan.samples import Document, Item, Pack
 
 DOCUMENT = -1
@@ -114,9 +116,17 @@ class BatchPlan:
 
 
 def plan_batch(
-    step: int, packs: tuple[Pack, ...], modules: dict[str, ModuleRows], sink: str, microbatches: int
+    step: int,
+    packs: tuple[Pack, ...],
+    modules: dict[str, ModuleRows],
+    sink: str,
+    microbatches: int,
+    meetings: Meetings | None = None,
 ) -> BatchPlan:
-    """Deal packs to the lanes and microbatches of the sink, and every item to a lane of its module by cost."""
+    """Deal packs to the lanes and microbatches of the sink, and every item to a lane of its module by cost.
+
+    It is one of the lanes that can meet its document's, of all where there are no `meetings`.
+    """
     documents = tuple(document for pack in packs for document in pack)
     target = modules[sink]
     lanes = target.layout.dp
@@ -132,11 +142,16 @@ def plan_batch(
             continue
         rows: list[tuple[Share, ...]] = []
         totals = [0] * module.layout.dp
-        near = [number % lanes * module.layout.dp // lanes for number, cell in enumerate(cells) for _document in cell]
+        homes_of = [number % lanes for number, cell in enumerate(cells) for _document in cell]
+        near = [lane * module.layout.dp // lanes for lane in homes_of]
+        nearby = [range(module.layout.dp) if meetings is None else meetings.lanes(name, n, n) for n in range(lanes)]
         for m in range(0, microbatches, module.group):
             wanted = [d for cell in cells[m * lanes : (m + module.group) * lanes] for d in cell]
             items = [(d, i) for d in wanted for i, item in enumerate(documents[d].items) if module.computes(item)]
-            dealt = _deal(items, documents, module, totals, near)
+            dealt: list[list[tuple[int, int]]] = []
+            for neighbours in dict.fromkeys(nearby):
+                own = [(d, i) for d, i in items if nearby[homes_of[d]] == neighbours]
+                dealt += _deal(own, documents, module, neighbours, totals, near)
             rows.append(tuple(_item_share(lane, documents, module) for lane in dealt))
         shares[name] = tuple(rows)
     return BatchPlan(step, documents, shares, homes, microbatches)
@@ -156,17 +171,17 @@ def _deal(
     items: list[tuple[int, int]],
     documents: tuple[Document, ...],
     module: ModuleRows,
+    lanes: range,
     totals: list[int],
     near: list[int],
 ) -> list[list[tuple[int, int]]]:
-    """Items per lane: `cost` and `sample` take the costliest first to the least loaded lane (Graham 1969).
+    """Items for each of these lanes: `cost` and `sample` take the costliest to the least loaded (Graham 1969).
 
     Among equals the lane with the least in `totals`, the step's loads so far, which it adds to. What costs the same
     then trades places, so that as much as can be lies in the lane `near` its document.
     """
-    lanes = module.layout.dp
     if module.balance == "none":
-        bounds = [len(items) * i // lanes for i in range(lanes + 1)]
+        bounds = [len(items) * i // len(lanes) for i in range(len(lanes) + 1)]
         return [items[a:b] for a, b in itertools.pairwise(bounds)]
     units: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for document, item in items:
@@ -174,18 +189,19 @@ def _deal(
     costs = {
         key: sum(module.cost(module.rows_in(documents[d].items[i])) for d, i in unit) for key, unit in units.items()
     }
-    loads = [0] * lanes
+    loads = [(0, totals[lane], lane) for lane in lanes]
+    heapq.heapify(loads)
     lane_of: dict[tuple[int, int], int] = {}
     for key in sorted(units, key=lambda k: (-costs[k], k)):
-        lane = min(range(lanes), key=lambda n: (loads[n], totals[n], n))
-        loads[lane] += costs[key]
+        load, total, lane = loads[0]
+        heapq.heapreplace(loads, (load + costs[key], total, lane))
         lane_of[key] = lane
-    for lane, load in enumerate(loads):
+    for load, _total, lane in loads:
         totals[lane] += load
-    dealt: list[list[tuple[int, int]]] = [[] for _ in range(lanes)]
+    dealt: dict[int, list[tuple[int, int]]] = {lane: [] for lane in lanes}
     for key, lane in _traded(lane_of, costs, near).items():
         dealt[lane].extend(units[key])
-    return [sorted(lane) for lane in dealt]
+    return [sorted(lane) for lane in dealt.values()]
 
 
 def _traded(

@@ -5,6 +5,7 @@ pipeline column and direction, so that neither waits behind the other (design D2
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from counterpoint.plan.action import Direction
 from counterpoint.plan.graph import Link
@@ -27,6 +28,7 @@ class Communicator:
     is_transfer: bool = False
 
 
+@lru_cache(maxsize=4096)
 def collective_name(ranks: tuple[int, ...]) -> str:
     """The communicator of all collectives over these ranks."""
     return f"collective[{format_ranks(ranks)}]"

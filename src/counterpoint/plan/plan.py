@@ -12,6 +12,7 @@ from counterpoint.plan.erase import Erasure
 from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.model_facts import ModelFacts, facts_of
+from counterpoint.plan.peers import Meetings, Rounds, meetings
 from counterpoint.plan.placement import Placement
 from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
@@ -181,14 +182,34 @@ class Plan:
         widths = self.widths[link.target.module]
         return widths.inside if link.is_hop or link.port or widths.entering is None else widths.entering
 
+    @cached_property
+    def meetings(self) -> Meetings:
+        """Which lanes of which modules can meet, in any batch."""
+        return meetings(self.graph, self.layouts, self.stages.links)
+
+    @cached_property
+    def rounds(self) -> dict[Link, Rounds]:
+        """In which rounds the ranks of each link exchange rows, alike forward and backward."""
+        ranks = self.stages.ranks
+        return {
+            link: Rounds.of(self.pairs(link, Direction.FORWARD), ranks[link.source], ranks[link.target])
+            for link in self.stages.links
+        }
+
     def pairs(self, link: Link, direction: Direction) -> tuple[tuple[int, int], ...]:
         """All (sender, receiver) pairs of different ranks that a link can use, whatever the batch."""
-        sources, targets = self.stages.ranks[link.source], self.stages.ranks[link.target]
-        if link.is_hop:
-            pairs = [(a, b) for a, b in zip(sources, targets, strict=True) if a != b]
-        else:
-            pairs = [(a, b) for a in sources for b in targets if a != b]
-        return tuple(pairs if direction is Direction.FORWARD else [(b, a) for a, b in pairs])
+        if link not in self._pairs:
+            self._pairs[link] = self._hop(link) if link.is_hop else self.meetings.pairs(link)
+        pairs = self._pairs[link]
+        return pairs if direction is Direction.FORWARD else tuple((b, a) for a, b in pairs)
+
+    def _hop(self, link: Link) -> tuple[tuple[int, int], ...]:
+        ends = zip(self.stages.ranks[link.source], self.stages.ranks[link.target], strict=True)
+        return tuple((a, b) for a, b in ends if a != b)
+
+    @cached_property
+    def _pairs(self) -> dict[Link, tuple[tuple[int, int], ...]]:
+        return {}
 
     def nodes_of(self, rank: int) -> tuple[Node, ...]:
         """The stages that a rank computes."""
@@ -196,7 +217,7 @@ class Plan:
 
     def batch(self, step: int, packs: tuple[Pack, ...]) -> BatchPlan:
         """The batch plan of a step."""
-        return plan_batch(step, packs, self.rows, self.sink, self.microbatches)
+        return plan_batch(step, packs, self.rows, self.sink, self.microbatches, self.meetings)
 
     def route(self, batch: BatchPlan, link: Link, exchange: int) -> Route:
         """The forward route of an exchange of a link; its transpose is the backward one."""

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from counterpoint.check.events import Collective, Events, Exchange, Run, Wait
+from counterpoint.check.events import Collective, Entry, Events, Exchange, Run, Wait
 from counterpoint.plan.action import Action, parse_action
 from counterpoint.plan.batch import BatchPlan, Share, Span
 
@@ -48,18 +48,18 @@ def ends(events: Events) -> bool:
     """Whether all events complete, by scanning everything again until nothing changes."""
     cursor = dict.fromkeys(events, 0)
     fifos: dict[tuple[int, str], list[Exchange | Collective]] = {}
-    complete: set[tuple[int, str, Action]] = set()
+    complete: set[tuple[int, Entry]] = set()
 
     def started(rank: int, post: Exchange | Collective) -> bool:
         for ahead in fifos.get((rank, post.communicator), []):
-            if ahead.action == post.action:
+            if ahead.entry == post.entry:
                 return True
-            if (rank, post.communicator, ahead.action) not in complete:
+            if (rank, ahead.entry) not in complete:
                 return False
         return False
 
     def part(rank: int, post: Exchange | Collective) -> Exchange | Collective | None:
-        found = [p for p in fifos.get((rank, post.communicator), []) if p.action == post.action]
+        found = [p for p in fifos.get((rank, post.communicator), []) if p.entry == post.entry]
         return found[0] if found else None
 
     def completes(rank: int, post: Exchange | Collective) -> bool:
@@ -79,16 +79,16 @@ def ends(events: Events) -> bool:
         for rank, stream in events.items():
             while cursor[rank] < len(stream):
                 event = stream[cursor[rank]]
-                if isinstance(event, Wait) and any((rank, *e) not in complete for e in event.entries):
+                if isinstance(event, Wait) and any((rank, entry) not in complete for entry in event.entries):
                     break
                 if not isinstance(event, Wait | Run):
                     fifos.setdefault((rank, event.communicator), []).append(event)
                 cursor[rank] += 1
                 changed = True
-        for (rank, name), fifo in fifos.items():
+        for (rank, _name), fifo in fifos.items():
             for post in fifo:
-                if (rank, name, post.action) not in complete and completes(rank, post):
-                    complete.add((rank, name, post.action))
+                if (rank, post.entry) not in complete and completes(rank, post):
+                    complete.add((rank, post.entry))
                     changed = True
     posts = sum(isinstance(e, Exchange | Collective) for stream in events.values() for e in stream)
     return len(complete) == posts and all(cursor[rank] == len(stream) for rank, stream in events.items())

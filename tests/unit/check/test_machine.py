@@ -54,14 +54,14 @@ def test_a_post_starts_behind_what_was_ahead_of_it_whichever_rank_is_played_firs
         0: (
             Exchange(early, "c", (flow(1),), ()),
             Exchange(word, "d", (), (flow(2),)),
-            Wait(word, (("d", word),)),
+            Wait(word, (("d", word, 0),)),
             Exchange(late, "c", (flow(2),), ()),
         ),
         1: (Run(work), Exchange(early, "c", (), (flow(0),))),
         2: (
             Exchange(word, "d", (flow(0),), ()),
             Exchange(late, "c", (), (flow(0),)),
-            Wait(late, (("c", late),)),
+            Wait(late, (("c", late, 0),)),
             Run(work),
         ),
     }

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from counterpoint.check.buffers import MAX_GROUP_OPERATIONS, check_buffers
+from counterpoint.check.buffers import check_buffers
 from counterpoint.check.coverage import check_layouts
 from counterpoint.check.events import Collective, Event, Events, Exchange, Flow, expand
 from counterpoint.check.fifo import check_fifos
@@ -16,6 +16,7 @@ from counterpoint.errors import ProofError
 from counterpoint.plan.action import parse_action
 from counterpoint.plan.batch import BatchPlan, ModuleRows
 from counterpoint.plan.graph import Link, Node
+from counterpoint.plan.peers import MOST_OPERATIONS
 from counterpoint.plan.placement import LayoutRequest, Placement, place
 from counterpoint.plan.plan import Plan, Widths
 from counterpoint.plan.samples import Document, Item
@@ -233,7 +234,7 @@ def test_a_projector_that_ends_in_another_width(plan: Plan) -> None:
 
 
 def test_too_many_operations_in_a_group(plan: Plan) -> None:
-    sends = tuple(Flow(2, 1, 32, "float32") for _ in range(MAX_GROUP_OPERATIONS + 1))
+    sends = tuple(Flow(2, 1, 32, "float32") for _ in range(MOST_OPERATIONS + 1))
     events = edited(expand(plan, plan.schedule.programs), 0, "vision.0>language.0F0", sends=sends)
     fault = check_buffers(plan, plan.schedule.programs, events)
     assert fault is not None

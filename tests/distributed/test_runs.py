@@ -104,7 +104,9 @@ def test_a_failing_rank_ends_all_with_its_own_words_last(config: Config, tmp_pat
     ended = _finish(_start(broken, tmp_path))
     assert ended.returncode == 1
     last = ended.stderr.strip().splitlines()[-1]
-    assert re.match(r"error: rank \d, S: step 1: .*not finite, nothing was updated; resume", last), last
+    assert re.match(
+        r"error: rank \d, .*step 1: .*not finite, nothing was updated; .* resume from the last checkpoint", last
+    ), last
     assert json.loads((tmp_path / "error.json").read_text())["kind"] == "RunError"
 
 

@@ -71,7 +71,8 @@ class TrainingConfig(Section):
     """Optimizer steps, samples per step over all lanes, and the gradient norm to clip at (null: never).
 
     `tp_overlap`: products with rows of tensor-parallel ranks run while these rows travel, where GPUs reach each other;
-    not in stages whose weight gradients a zero-bubble schedule computes apart.
+    not in stages whose weight gradients a zero-bubble schedule computes apart. `skip_nonfinite`: how many steps in a
+    row may have a loss or a gradient that is not finite; they update nothing, and the run goes on.
     """
 
     steps: Count
@@ -79,6 +80,7 @@ class TrainingConfig(Section):
     clip_norm: Positive | None = 1.0
     compile: bool = False
     tp_overlap: bool = True
+    skip_nonfinite: Index = 0
     precision: PrecisionConfig = PrecisionConfig()
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from counterpoint.data.index import Index, ItemEntry
+from counterpoint.data.index import PAYLOAD_NAME, Index, ItemEntry
 from counterpoint.data.item_table import ItemTable, list_lengths
 from counterpoint.data.payload import (
     AUDIO,
@@ -103,6 +103,12 @@ class PreparedSource:
         tokens, targets = self.index.tokens(row)
         positions = [piece.entry.position for piece in self._pieces(index)]
         return lay_text(tokens[:kept], targets[:kept], positions, [item.rows for item in document.items])
+
+    def where(self, index: int) -> str:
+        """Its row of the split in the index, and where its encoded files begin."""
+        row = int(self._rows[index])
+        files = [f", {entry.kind} at byte {entry.offset} of {PAYLOAD_NAME}" for entry in self.index.items(row)]
+        return f"document {index} of {self.index.folder}: row {row}{''.join(files)}"
 
     def caption(self, index: int) -> str:
         """The document's text for people."""

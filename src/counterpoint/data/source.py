@@ -22,6 +22,9 @@ class Source(Protocol):
     def __len__(self) -> int:
         """The number of documents."""
 
+    def where(self, index: int) -> str:
+        """A document for people: its number, its dataset, and the row and files of it there if it has any."""
+
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""
 

@@ -165,6 +165,10 @@ class SyntheticSource:
     def __len__(self) -> int:
         return self._recipe.documents
 
+    def where(self, index: int) -> str:
+        """Its number, since nothing lies anywhere."""
+        return f"document {index} of synthetic dataset {self._source}"
+
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""
         shape = self._shape(index)

@@ -148,6 +148,9 @@ def _take(data: dict[str, Any], steps: dict[int, StepRecord], evaluations: dict[
     if "evaluation" in data:
         evaluations.setdefault(data["evaluation"], {})[data["step"]] = data["loss"]
         return
+    if "why" in data:
+        # What was left out or skipped, and why, is for people.
+        return
     modules = {name: _record(ModuleRecord, values) for name, values in data["modules"].items()}
     steps[data["step"]] = _record(StepRecord, {**data, "modules": modules})
 

@@ -47,6 +47,8 @@ class TrainingState:
     data_step: Index
     optimizer_step: Index
     exclusions: tuple[tuple[Index, Index, Index], ...] = ()
+    skipped: Index = 0
+    """Steps that were not finite and updated nothing."""
     data: Fingerprint = field(default_factory=dict)
     """What decided the order of data."""
 

@@ -44,7 +44,7 @@ class StepResult:
     `balance_loss` is the mixtures' own loss, beside `loss`; `expert_load` the most rows of an expert over the mean of
     its layer, in the most uneven layer, None without experts. `mtp_loss` is the mean loss of the depths of multi-token
     prediction, before it is weighed, None without any. `ended` is when the step was through, by
-    `time.perf_counter`.
+    `time.perf_counter`. `broken` says what was not finite, in words; then the step updated nothing.
     """
 
     loss: float
@@ -57,6 +57,7 @@ class StepResult:
     stop: bool
     bad: int
     ended: float = field(compare=False)
+    broken: tuple[str, ...] = ()
 
 
 @final
@@ -75,8 +76,14 @@ class LaunchedStep:
             self._copied.record()
 
     def result(self) -> StepResult:
-        """Wait for the step and for nothing behind it; raises RunError if the loss or a gradient is not finite, in
-        which case it updated nothing."""
+        """As `outcome`; raises RunError if the loss or a gradient is not finite, in which case it updated nothing."""
+        outcome = self.outcome()
+        if outcome.broken:
+            raise RunError(f"{' and '.join(outcome.broken)} is not finite, nothing was updated")
+        return outcome
+
+    def outcome(self) -> StepResult:
+        """Wait for the step and for nothing behind it."""
         if self._copied is not None:
             self._copied.synchronize()
             self._ended = time.perf_counter()
@@ -117,7 +124,7 @@ class Engine:
         sizes = plan.sizes[plan.sink]
         self._mtp_depths = sizes.mtp_depths if isinstance(sizes, DecoderSizes) else 0
         self._rank, self._reached = rank, set[str]()
-        self.optimizer_step = 0
+        self.optimizer_step, self.skipped = 0, 0
         self.inspect: Inspector | None = None
         self.wants_stop = False
         self._bad = 0
@@ -270,18 +277,18 @@ class Engine:
                 self.optimizers[module].step(rates[module], clipping)
         self._routed.move_bias(counts, clipping.is_broken)
         self._finish_frozen()
-        read = partial(self._read, self.optimizer_step, rates)
+        read = partial(self._read, rates)
         self._launched = LaunchedStep(torch.cat((_load(counts, self.device), sums)), read)
         self.optimizer_step += 1
 
-    def _read(self, step: int, rates: dict[str, float], scalars: list[float], ended: float) -> StepResult:
+    def _read(self, rates: dict[str, float], scalars: list[float], ended: float) -> StepResult:
         load, loss, balance, mtp, stop, bad, *squares = scalars
         modules = self.plan.graph.modules
         norm = math.sqrt(sum(squares))
-        _check_finite(step, loss + balance + mtp, dict(zip(modules, squares, strict=True)))
+        broken = _broken(loss + balance + mtp, dict(zip(modules, squares, strict=True)))
         norms = {module: math.sqrt(square) for module, square in zip(modules, squares, strict=True)}
         mtp_loss, expert_load = (mtp if self._mtp_depths else None), (load if load > 0 else None)
-        return StepResult(loss, balance, mtp_loss, expert_load, norm, norms, rates, stop > 0, int(bad), ended)
+        return StepResult(loss, balance, mtp_loss, expert_load, norm, norms, rates, stop > 0, int(bad), ended, broken)
 
     def _scalar(self, value: torch.Tensor | float) -> torch.Tensor:
         """A float64 scalar on the device; a number is written there by a kernel, for which the host does not wait."""
@@ -306,15 +313,10 @@ class Engine:
                 release(replica.chain)
 
 
-def _check_finite(step: int, loss: float, squares: dict[str, float]) -> None:
-    broken = [f"the gradient of {module}" for module, square in squares.items() if not math.isfinite(square)]
-    if not math.isfinite(loss):
-        broken.insert(0, "the loss")
-    if broken:
-        raise RunError(
-            f"step {step}: {' and '.join(broken)} is not finite, nothing was updated; resume from the last checkpoint "
-            "with a lower learning rate, a lower training.clip_norm or float32 precision"
-        )
+def _broken(loss: float, squares: dict[str, float]) -> tuple[str, ...]:
+    """What is not finite, in words."""
+    gradients = [f"the gradient of {module}" for module, square in squares.items() if not math.isfinite(square)]
+    return (*(() if math.isfinite(loss) else ("the loss",)), *gradients)
 
 
 def _load(counts: dict[str, torch.Tensor], device: torch.device) -> torch.Tensor:

@@ -1,10 +1,12 @@
 """The one step loop: read, run, log, evaluate, save."""
 
+import math
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -21,8 +23,10 @@ from counterpoint.errors import RunError
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.session import Session
 from counterpoint.launch import SignalledError
+from counterpoint.plan.samples import Document
 from counterpoint.train.checkpoint import TrainingState
 from counterpoint.train.engine import Engine, LaunchedStep, StepResult
+from counterpoint.train.nonfinite import Finding, conclude, find_culprits, keep_exclusions, kept_exclusions
 from counterpoint.train.saving import Saver
 from counterpoint.train.timing import StepTimer, write_timeline
 
@@ -41,6 +45,9 @@ class Recorder(Protocol):
 
     def bad(self, step: int, payloads: Sequence[BadPayload]) -> None:
         """Payloads could not be read; neutral content stood in for them."""
+
+    def skipped(self, step: int, finding: Finding) -> None:
+        """A training step was not finite and updated nothing."""
 
 
 class Trainer:
@@ -63,12 +70,14 @@ class Trainer:
         self._timer = timer
         self._signal: int | None = None
         self._stopped = False
+        self._skipped_in_a_row = 0
 
     def run(self) -> None:
         """Train to `training.steps`; raises SignalledError after saving when a signal asked to stop."""
         self._session.watchdog.enter("resume", self._session.checkpoint_limit)
         state = self._saver.resume(self._engine)
         self._corpus = self._corpus.without(Exclusion(*entry) for entry in state.exclusions)
+        self._corpus = self._corpus.without(self._kept_exclusions())
         feed = Prefetcher(self._read, state.data_step, self._config.training.steps, self._config.data.workers)
         with self._signals():
             try:
@@ -113,8 +122,12 @@ class Trainer:
         """Wait for all launched steps but the newest ones, and record them."""
         while len(launched) > but:
             step, inputs, pending = launched.popleft()
-            result = pending.result()
-            self._recorder.step(step + 1, result, inputs)
+            result = pending.outcome()
+            if result.broken:
+                self._skip(step, inputs, result.broken, launched)
+            else:
+                self._skipped_in_a_row = 0
+                self._recorder.step(step + 1, result, inputs)
             if result.bad:
                 self._exclude(step, inputs)
             self._stopped = self._stopped or result.stop
@@ -159,9 +172,59 @@ class Trainer:
         """All ranks learn which payloads were bad and leave those documents out, from the first step not yet read."""
         bad = self._gathered(inputs.bad)
         self._recorder.bad(step + 1, bad)
-        # While a step is read the next one is launched, which has begun to read those ahead of it.
-        first = step + 1 + self._depth + STEPS_AHEAD + 1
-        self._corpus = self._corpus.without(Exclusion(p.source, p.index, first) for p in bad)
+        self._corpus = self._corpus.without(Exclusion(p.source, p.index, self._first_unread(step)) for p in bad)
+
+    def _first_unread(self, step: int) -> int:
+        """The first step that is not being read while the results of `step` are looked at."""
+        # By then the next one is launched, which has begun to read those ahead of it.
+        return step + 1 + self._depth + STEPS_AHEAD + 1
+
+    def _skip(
+        self,
+        step: int,
+        inputs: StepInputs,
+        broken: tuple[str, ...],
+        launched: deque[tuple[int, StepInputs, LaunchedStep]],
+    ) -> None:
+        """Go on behind a step that was not finite, without the documents that are not finite by themselves; raises
+        RunError behind more such steps in a row than `training.skip_nonfinite`.
+
+        It updated nothing, so what was launched meanwhile is as if it had not been. All ranks find the same.
+        """
+        self._session.watchdog.enter(f"step {step}: recomputing", self._session.checkpoint_limit)
+        documents, sources = inputs.batch.documents, self._corpus.sources
+        culprits = find_culprits(documents, self._is_finite)
+        is_next_finite = partial(_has_finite, launched)
+        finding = conclude(self._engine.plan, inputs.batch, broken, culprits, is_next_finite, sources)
+        self._recorder.skipped(step + 1, finding)
+        self._engine.skipped += 1
+        self._skipped_in_a_row += 1
+        is_over = self._skipped_in_a_row > self._config.training.skip_nonfinite
+        # The next start meets the steps behind its checkpoint again, this one among them.
+        first = step if is_over else self._first_unread(step)
+        exclusions = [Exclusion(document.source, document.index, first) for document in finding.excluded]
+        self._corpus = self._corpus.without(exclusions)
+        if is_over:
+            if exclusions and self._is_leader:
+                keep_exclusions(self._config, self._corpus.order.exclusions)
+            dist.barrier(group=self._groups.control)
+            raise RunError(finding.sentence)
+
+    def _is_finite(self, documents: Sequence[Document]) -> bool:
+        """Whether the loss of some documents is finite, each in a pack of its own."""
+        reader = replace(self._reader, with_mtp=False)
+        batch = self._engine.plan.batch(0, tuple((document,) for document in documents))
+        return math.isfinite(self._engine.evaluate_step(reader.read(batch)))
+
+    @property
+    def _is_leader(self) -> bool:
+        return self._session.world.rank == self._engine.plan.placement.active[0]
+
+    def _kept_exclusions(self) -> tuple[Exclusion, ...]:
+        """What an earlier start found out before it failed, as the first rank sees it."""
+        kept = [kept_exclusions(self._config) if self._is_leader else ()]
+        dist.broadcast_object_list(kept, group=self._groups.control, group_src=0)
+        return kept[0]
 
     def _gathered(self, bad: Sequence[BadPayload]) -> list[BadPayload]:
         """The bad payloads of all ranks, each once."""
@@ -220,6 +283,11 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _has_finite(launched: Iterable[tuple[int, StepInputs, LaunchedStep]]) -> bool:
+    """Whether any of these steps is finite."""
+    return any(not pending.outcome().broken for _step, _inputs, pending in launched)
 
 
 def _due(step: int, every: int | None) -> bool:

@@ -17,6 +17,7 @@ from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import step_flops, works_of
 from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
+from counterpoint.train.nonfinite import Finding
 from counterpoint.train.progress import ProgressView
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
@@ -59,7 +60,7 @@ class RunRecorder:
         self._is_leader = groups.world.rank == plan.placement.active[0]
         self._file: TextIO | None = None
         self._board: Any = None
-        self._since, self._tokens, self._steps = time.perf_counter(), 0, 0
+        self._since, self._tokens, self._steps, self._skipped = time.perf_counter(), 0, 0, 0
         if self._is_leader:
             self._view = ProgressView(config.training.steps)
             self._bubble = simulate(plan).bubble_fraction
@@ -79,8 +80,8 @@ class RunRecorder:
             return
         memory = self._peak_memory()
         # Steps are read one behind, but at once before a checkpoint: when they are read is not when they ended.
-        passed, tokens, steps = result.ended - self._since, self._tokens, self._steps
-        self._since, self._tokens, self._steps = result.ended, 0, 0
+        passed, tokens, steps, skipped = result.ended - self._since, self._tokens, self._steps, self._skipped
+        self._since, self._tokens, self._steps, self._skipped = result.ended, 0, 0, 0
         if not self._is_leader:
             return
         record: dict[str, Any] = {
@@ -91,6 +92,7 @@ class RunRecorder:
             "step_seconds": passed / steps,
             "gradient_norm": result.norm,
             "bad_payloads": result.bad,
+            **({"skipped_steps": skipped} if skipped else {}),
             **_routing(result),
             **({} if result.mtp_loss is None else {"mtp_loss": result.mtp_loss}),
             "modules": self._modules(result, inputs.batch, passed / steps, memory),
@@ -119,6 +121,17 @@ class RunRecorder:
         for payload in payloads:
             self._write({"step": step, "bad_source": payload.source, "bad_index": payload.index, "why": payload.reason})
             self._view.report(step, f"unreadable, neutral content stands in: source {payload.source}, {payload.reason}")
+
+    def skipped(self, step: int, finding: Finding) -> None:
+        """Record a step that was not finite and updated nothing, and the documents that are why or that it held."""
+        self._skipped += 1
+        if not self._is_leader:
+            return
+        assert self._view is not None, "the leader shows progress"
+        excluded = [[document.source, document.index] for document in finding.excluded]
+        record = {"step": step, "skipped": list(finding.broken), "excluded": excluded, "samples": list(finding.names)}
+        self._write({**record, "why": "not finite"})
+        self._view.report(step, finding.said)
 
     def close(self) -> None:
         """Close the files and end the progress bar."""

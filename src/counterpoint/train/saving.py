@@ -62,8 +62,8 @@ class Saver:
         tensors: Tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
         read_tensors(folder, tensors, self._groups.storage)
         for optimizer in engine.optimizers.values():
-            optimizer.set_step(state.optimizer_step)
-        engine.optimizer_step = state.optimizer_step
+            optimizer.set_step(state.optimizer_step - state.skipped)
+        engine.optimizer_step, engine.skipped = state.optimizer_step, state.skipped
         return state
 
     def save(self, engine: Engine, step: int, exclusions: tuple[Exclusion, ...]) -> None:
@@ -72,6 +72,7 @@ class Saver:
             seed=self._config.run.seed,
             data_step=step,
             optimizer_step=engine.optimizer_step,
+            skipped=engine.skipped,
             exclusions=tuple((e.source, e.index, e.from_step) for e in exclusions),
             data=self._data,
         )

@@ -141,7 +141,14 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_later_records_of_a_step_win_and_torn_lines_are_counted(run: Path) -> None:
     evaluation = {"step": 20, "evaluation": "held", "loss": 3.0}
-    _write_lines(run, _step(10, 4.0), _step(20, 3.5), evaluation, _step(20, 2.0), {**evaluation, "loss": 1.5})
+    skipped = {
+        "step": 12,
+        "skipped": ["the loss"],
+        "excluded": [[0, 3]],
+        "samples": ["document 3"],
+        "why": "not finite",
+    }
+    _write_lines(run, _step(10, 4.0), skipped, _step(20, 3.5), evaluation, _step(20, 2.0), {**evaluation, "loss": 1.5})
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "lo')
     metrics = read_metrics(run)

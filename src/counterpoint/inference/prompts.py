@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from counterpoint.config.items import LARGEST_LIMIT
 from counterpoint.data.chat import SYSTEM, USER, LaidChat, Medium, Message, Part
 from counterpoint.data.index import MARKS
 from counterpoint.data.media import called, read_files
@@ -85,7 +86,8 @@ def laid_prompt(laid: LaidChat, takers: Mapping[Kind, Taker]) -> Prompt:
     for position, medium in laid.media:
         taker, files = takers[medium.kind], read_files(medium)
         try:
-            extent = image_size(files[0])
+            # Whether it is too large says its reader, by the limit of the run.
+            extent = image_size(files[0], LARGEST_LIMIT)
             for group in taker.groups(len(files)):
                 payloads.append((taker.module, taker.read(files[group], extent)))
                 placed.append(taker.place(extent))

@@ -10,6 +10,8 @@ from PIL import Image
 
 from counterpoint.config.data import evaluation_names
 from counterpoint.config.load import load_config
+from counterpoint.data.corpus import item_settings
+from counterpoint.data.images import ItemSettings
 from counterpoint.data.index_writer import Encoded, IndexWriter, Record
 from counterpoint.inference import evaluate
 from counterpoint.inference.evaluate import TrainedRun
@@ -54,6 +56,17 @@ def test_two_splits_of_one_name_are_kept_apart(run: Path, pictures: Path, held_o
         f"{held_out}:held_out": 2,
     }
     assert evaluate.evaluate_run(TrainedRun.open(run), f"{held_out}:held_out").keys() == {f"{held_out}:held_out"}
+
+
+def test_a_run_of_an_earlier_version_is_read_with_its_pixels(run: Path, settings: dict[str, Any]) -> None:
+    image = settings["modules"]["vision"]["model"].pop("image")
+    settings["data"] |= {"image": image, "audio": None}
+    write(settings, run / "config.yaml")
+    opened = TrainedRun.open(run)
+    taker = item_settings(opened.config)["vision"]
+    assert isinstance(taker, ItemSettings)
+    assert (taker.size, taker.max_patches, *taker.scaling) == (8, 4, "bicubic", (0.5,) * 3, (0.5,) * 3)
+    assert sum(len(each.rows) for each in evaluate.evaluate_run(opened).values()) == 6
 
 
 def test_what_was_left_out_is_said(counterpoint: Command, run: Path, held_out: Path) -> None:

@@ -13,7 +13,7 @@ from counterpoint.config.load import dump_config, load_config
 from counterpoint.config.schema import Config
 from counterpoint.config.yaml_text import to_yaml
 from counterpoint.convert.modules import modules_from_ours
-from counterpoint.convert.processor import CLIP_MEAN, CLIP_STD
+from counterpoint.convert.processor import CLIP_MEAN, CLIP_STD, check_frames, seconds_in
 from counterpoint.convert.whole import VISION, whole_of
 from counterpoint.data.corpus import item_settings
 from counterpoint.data.fingerprint import data_fingerprint
@@ -206,6 +206,27 @@ def test_frames_are_those_of_the_folder_or_refused(tmp_path: Path) -> None:
         _folder(tmp_path / "hub", FRAMES | {key: value})
         with pytest.raises(CheckpointError, match=rf"preprocessor_config.json says {key}: {value}, but only"):
             settle_items(_config(tmp_path, *start))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_frames_of_published_processors_are_those_made_here(tmp_path: Path, nested: bool) -> None:
+    transformers = pytest.importorskip("transformers")
+    for kind, normalised in (("Whisper", False), ("Parakeet", True)):
+        extractor = getattr(transformers, f"{kind}FeatureExtractor")()
+        folder = tmp_path / kind
+        folder.mkdir()
+        extractor.save_pretrained(folder)
+        if nested:
+            file = folder / "preprocessor_config.json"
+            section = {"feature_extractor": json.loads(file.read_text())}
+            (folder / "processor_config.json").write_text(json.dumps(section))
+            file.unlink()
+        check_frames(folder, 80, normalised=normalised)
+        with pytest.raises(CheckpointError, match="says feature_size: 80, but only 128"):
+            check_frames(folder, 128, normalised=normalised)
+        with pytest.raises(CheckpointError, match="says n_fft"):
+            check_frames(folder, 80, normalised=not normalised)
+        assert seconds_in(folder) == (None if normalised else 30)
 
 
 def _with_checkpoint(config: Config, text: str, data: dict[str, Any]) -> None:

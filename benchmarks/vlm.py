@@ -263,7 +263,7 @@ def main() -> None:
     """Join, measure, print."""
     options = arguments()
     faulthandler.dump_traceback_later(options.limit, exit=True)
-    world = join_world("cpu" if TINY else "cuda", timeout_seconds=10 * options.limit)
+    world = join_world("cpu" if TINY else "cuda", timeout_seconds=10 * options.limit, startup_seconds=600.0)
     control = dist.new_group(backend="gloo")
     try:
         comparison = Comparison(options, world, control)

@@ -4,7 +4,6 @@ import json
 import logging
 import multiprocessing
 import os
-import re
 import signal
 import socket
 import threading
@@ -17,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from counterpoint.errors import CounterpointError, InputError, RunError
+from counterpoint.slurm import first_host
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -30,6 +30,7 @@ _SIGNAL_BASE = 128
 """What a shell adds to a signal's number for an exit code."""
 
 _STEP_TASKS = "SLURM_STEP_NUM_TASKS"
+_NODE_LISTS = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST")
 _START_RANKS = "start ranks with torchrun or srun, or unset RANK to start them here"
 
 
@@ -59,18 +60,21 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
     environment["RANK"] = environment["SLURM_PROCID"]
     environment["WORLD_SIZE"] = environment[_STEP_TASKS]
     environment["LOCAL_RANK"] = environment.get("SLURM_LOCALID", "0")
-    environment.setdefault("MASTER_ADDR", _first_host(environment))
+    if "MASTER_ADDR" not in environment:
+        environment["MASTER_ADDR"] = _first_host(environment)
     job = _number(environment, "SLURM_JOB_ID") if "SLURM_JOB_ID" in environment else 0
     environment.setdefault("MASTER_PORT", str(20000 + job % 20000))
 
 
 def _first_host(environment: Mapping[str, str]) -> str:
-    """The first host of Slurm's node list: `gpu[003-007,9],cpu1` gives `gpu003`."""
-    if "SLURM_LAUNCH_NODE_IPADDR" in environment:
-        return environment["SLURM_LAUNCH_NODE_IPADDR"]
-    nodes = environment.get("SLURM_JOB_NODELIST", "localhost")
-    match = re.match(r"([^\[,]+)(?:\[([^\],-]+))?", nodes)
-    return nodes if match is None else match[1] + (match[2] or "")
+    """The host of rank 0: the first of the step's nodes, which need not be all nodes of the job."""
+    for name in _NODE_LISTS:
+        if name in environment:
+            return first_host(environment[name], name)
+    raise InputError(
+        f"{_NODE_LISTS[0]}: got nothing in the environment, expected the hosts of Slurm's step; start ranks with srun, "
+        "or set MASTER_ADDR to the host of rank 0"
+    )
 
 
 def check_world(expected: int, environment: Mapping[str, str]) -> int:

@@ -16,6 +16,8 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.distributed_c10d import Store
 
+from counterpoint.errors import RunError
+from counterpoint.execute.attempt import own_store
 from counterpoint.plan.communicators import Communicator, collective_name
 from counterpoint.plan.layout import Layout
 
@@ -33,22 +35,42 @@ class World:
     store: Store
 
 
-def join_world(device_type: str, timeout_seconds: float) -> World:
+def join_world(device_type: str, timeout_seconds: float, startup_seconds: float) -> World:
     """Join the processes that the launcher started; reads torchrun's environment variables.
 
-    `timeout_seconds` bounds collectives as a last resort, behind the watchdog.
+    `timeout_seconds` bounds collectives as a last resort, after the watchdog; raises RunError if not all ranks are
+    there after `startup_seconds`.
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     timeout = timedelta(seconds=timeout_seconds)
+    store = own_store(_shared_store(rank, size, startup_seconds), rank, size, startup_seconds)
     if device_type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
         # Without `device_id`, which would make every new group a split of the world that all ranks must join.
-        dist.init_process_group("nccl", timeout=timeout)
+        dist.init_process_group("nccl", timeout=timeout, store=store, rank=rank, world_size=size)
     else:
         device = torch.device("cpu")
-        dist.init_process_group(_gloo(), timeout=timeout)
-    return World(rank, size, device, dist.distributed_c10d._get_default_store())
+        dist.init_process_group(_gloo(), timeout=timeout, store=store, rank=rank, world_size=size)
+    return World(rank, size, device, store)
+
+
+def _shared_store(rank: int, size: int, seconds: float) -> Store:
+    """The store that the elastic agent holds, or else rank 0."""
+    is_master = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    host, port, timeout = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=seconds)
+    try:
+        # Who is missing is for `own_store` to say.
+        store: Store = dist.TCPStore(  # type: ignore[attr-defined]  # documented, but not exported
+            host, port, size, is_master, timeout, wait_for_workers=False, multi_tenant=True
+        )
+    except dist.DistError as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RunError(
+            f"rank {rank} found nobody at {host}:{port} within {seconds:g} seconds ({reason}), expected rank 0 or its "
+            "launcher there; what rank 0 wrote says why"
+        ) from None
+    return store
 
 
 def leave_world(world: World) -> None:

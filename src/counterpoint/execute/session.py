@@ -93,7 +93,7 @@ def open_session(
     if device_type == "cpu":
         _share_cores()
         _keep_freed_memory()
-    world = join_world(device_type, 10 * longest)
+    world = join_world(device_type, 10 * longest, limits.startup_seconds)
     board = FailureBoard(world.store)
     watchdog = Watchdog(world.rank, limits.timeout_seconds, folder, board)
     watchdog.enter("start-up", Limit("watchdog.startup_seconds", limits.startup_seconds))

@@ -27,7 +27,7 @@ class Member:
     def join(cls, device_type: str) -> Self:
         """Join the pool's world; reads torchrun's environment variables."""
         torch.set_num_threads(1)
-        return cls(join_world(device_type, timeout_seconds=600.0))
+        return cls(join_world(device_type, timeout_seconds=600.0, startup_seconds=120.0))
 
     def observe(self, action: object) -> None:
         """Note what the rank is doing."""

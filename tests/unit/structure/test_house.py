@@ -22,6 +22,7 @@ FLOORS = (
     ("check",),
     ("plan",),
     ("launch", "config"),
+    ("slurm",),
     ("errors", "callable"),
 )
 """From the roof down: a file imports from its own folder and from lower floors only."""

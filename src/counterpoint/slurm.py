@@ -1,0 +1,69 @@
+"""Slurm's node lists: `r[1-2]n[01-04],login` names the hosts r1n01 to r2n04 and login."""
+
+import re
+from collections.abc import Iterator
+from itertools import chain, product
+
+from counterpoint.errors import InputError
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_MOST_HOSTS = 1_000_000
+
+
+def expand_hosts(nodes: str, name: str) -> Iterator[str]:
+    """All hosts of a node list in its order; raises InputError, which says that the variable `name` holds it."""
+    # Everything is read before the first host is given.
+    patterns = [_hosts(pattern, nodes, name) for pattern in _patterns(nodes, name)]
+    return chain.from_iterable(patterns)
+
+
+def first_host(nodes: str, name: str) -> str:
+    """The first host of a node list, all of which is checked."""
+    return next(expand_hosts(nodes, name))
+
+
+def _patterns(nodes: str, name: str) -> Iterator[str]:
+    """The list cut at the commas that are not in brackets."""
+    depth, first = 0, 0
+    for place, sign in enumerate(nodes):
+        depth += {"[": 1, "]": -1}.get(sign, 0)
+        if depth not in (0, 1):
+            raise _malformed(nodes, name)
+        if sign == "," and not depth:
+            yield nodes[first:place]
+            first = place + 1
+    if depth:
+        raise _malformed(nodes, name)
+    yield nodes[first:]
+
+
+def _hosts(pattern: str, nodes: str, name: str) -> Iterator[str]:
+    """Words and bracketed ranges in turn; the last range runs fastest."""
+    parts = [
+        _numbers(part[1:-1], nodes, name) if part.startswith("[") else [part]
+        for part in re.split(r"(\[[^\]]*\])", pattern)
+    ]
+    if not pattern or re.search(r"\s", pattern):
+        raise _malformed(nodes, name)
+    return ("".join(words) for words in product(*parts))
+
+
+def _numbers(ranges: str, nodes: str, name: str) -> list[str]:
+    """`01-03,7` as 01, 02, 03, 7: zeros stand where the first number of a range has them."""
+    numbers: list[str] = []
+    for part in ranges.split(","):
+        match = _RANGE.fullmatch(part)
+        if match is None or not part.isascii():
+            raise _malformed(nodes, name)
+        first, last = match[1], match[2] or match[1]
+        if not 0 <= int(last) - int(first) < _MOST_HOSTS:
+            raise _malformed(nodes, name)
+        numbers += [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+    return numbers
+
+
+def _malformed(nodes: str, name: str) -> InputError:
+    return InputError(
+        f"{name}: got {nodes!r} in the environment, expected a list of hosts such as gpu[01-04,7],login; start ranks "
+        "with srun, or set MASTER_ADDR to the host of rank 0"
+    )

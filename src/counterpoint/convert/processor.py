@@ -1,7 +1,7 @@
 """What a Hugging Face folder says of pixels and frames: its processor, and the conditioner inside of a RADIO."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -33,6 +33,9 @@ _DEFAULTS: Mapping[str, Scaling] = {
 _FILTERS: tuple[Resampling, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """By Pillow's numbers."""
 
+_TYPES = ("image_processor_type", "feature_extractor_type")
+"""Where a processor's type stands; older files call all processors extractors."""
+
 _LEVELS = 255
 _CONDITIONER = "radio_model.input_conditioner."
 _REMEDY = "copy it from the model again"
@@ -54,7 +57,7 @@ def scaling_in(folder: Path) -> Said:
 
     Nothing where the folder has neither; raises CheckpointError for what it says otherwise than can be done.
     """
-    found = _section(folder, ("image_processor",), "image_processor_type")
+    found = _section(folder, ("image_processor",), _OF_IMAGES)
     model = Fields(_content(folder / CONFIG_NAME) or {}, str(folder / CONFIG_NAME))
     kind = model.text("model_type") if model.has("model_type") else ""
     if found is None and kind not in (_RADIO, _OMNI):
@@ -98,25 +101,27 @@ def check_frames(folder: Path, mels: int, *, normalised: bool) -> None:
         found.demand("do_normalize", False)
 
 
+_OF_IMAGES = {"image_processor_type", "image_mean", "norm_mean", "do_rescale", "rescale_factor", "resample"}
+_OF_CLIPS = {"feature_size", "sampling_rate", "hop_length", _SECONDS}
+"""Keys that a file without sections has of what it processes."""
+
+
 def _frames(folder: Path) -> Fields | None:
-    return _section(folder, ("feature_extractor", "audio_processor"), "feature_extractor_type", "feature_size")
+    return _section(folder, ("feature_extractor", "audio_processor"), _OF_CLIPS)
 
 
-def _section(folder: Path, names: tuple[str, ...], *marks: str) -> Fields | None:
-    """The section of a processor, as transformers chooses it, or the file that is one, which has one of `marks`."""
+def _section(folder: Path, names: tuple[str, ...], keys: Set[str]) -> Fields | None:
+    """The section of a processor, as transformers chooses it, or the file that is one and has one of `keys`."""
     whole = _content(folder / PROCESSOR_NAME) or {}
     for name in names:
         if isinstance(whole.get(name), dict):
             return Fields(whole[name], f"{folder / PROCESSOR_NAME}, {name}")
     one = _content(folder / PREPROCESSOR_NAME)
-    is_of_images = one is not None and ("image_mean" in one or "image_processor_type" in one or "norm_mean" in one)
-    if one is None or not (is_of_images if "image_processor" in names else any(mark in one for mark in marks)):
-        return None
-    return Fields(one, str(folder / PREPROCESSOR_NAME))
+    return Fields(one, str(folder / PREPROCESSOR_NAME)) if one is not None and keys & one.keys() else None
 
 
 def _scaling(found: Fields) -> Scaling:
-    kind = found.text("image_processor_type") if found.has("image_processor_type") else ""
+    kind = next((found.text(key) for key in _TYPES if found.has(key)), "")
     default = next((scaling for start, scaling in _DEFAULTS.items() if kind.startswith(start)), None)
     mean: Channels = (0.0, 0.0, 0.0)
     std: Channels = (1.0, 1.0, 1.0)

@@ -39,6 +39,9 @@ PROCESSORS: Mapping[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
     "all said": ({"image_mean": MEAN, "image_std": STD, "resample": 2}, ("bilinear", MEAN, STD)),
     "one number": ({"image_mean": 0.25, "image_std": 0.5, "resample": 1}, ("lanczos", (0.25,) * 3, HALF)),
     "clip": ({"image_processor_type": "CLIPImageProcessorFast"}, ("bicubic", CLIP_MEAN, CLIP_STD)),
+    "an older clip": (
+        {"feature_extractor_type": "CLIPFeatureExtractor", "resample": 3}, ("bicubic", CLIP_MEAN, CLIP_STD),
+    ),
     "siglip 2": ({"image_processor_type": "Siglip2ImageProcessor"}, ("bilinear", HALF, HALF)),
     "siglip": ({"image_processor_type": "SiglipImageProcessor"}, ("bicubic", HALF, HALF)),
     "omni": ({"norm_mean": MEAN, "norm_std": STD}, ("bicubic", MEAN, STD)),

@@ -197,9 +197,9 @@ def generate(
     from counterpoint.inference.prompts import user_turns
     from counterpoint.inference.sampling import Sampling
 
-    turns = user_turns(image or (), prompt or [""], system)
     writing = Writing(max_tokens, Sampling(temperature, top_p, seed))
-    for answer in TrainedRun.open(run, step).converse(turns, writing, format):
+    trained = TrainedRun.open(run, step)
+    for answer in trained.converse(user_turns(image or (), prompt or [""], system), writing, format):
         _output.print(answer, markup=False)
 
 

@@ -12,7 +12,7 @@ from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
 from counterpoint.plan.plan import Plan
-from counterpoint.setup import check_device, device_type, prepare_run
+from counterpoint.setup import check_data, check_device, device_type, prepare_run
 
 
 def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), port: int = 0) -> None:
@@ -30,6 +30,7 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
 
     config = settle_items(config)
     plan, corpus = prepare_run(config)
+    check_data(config, corpus)
     check_device(config)
     check_warm_starts(config, plan)
     if is_joined(os.environ):

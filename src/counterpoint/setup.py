@@ -5,6 +5,7 @@ import os
 from counterpoint.check.proof import check_plan
 from counterpoint.config.checks import check_files
 from counterpoint.config.schema import Config, DecoderConfig
+from counterpoint.data.census import check_census
 from counterpoint.data.corpus import Corpus, open_corpus, open_tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.launch import is_joined
@@ -42,6 +43,12 @@ def prepare_run(config: Config) -> tuple[Plan, Corpus]:
     sizes = sizes_of(config, plan.sink, vocabulary(config))
     assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
     return plan, open_corpus(config, open_tokenizer(config), sizes.vocab)
+
+
+def check_data(config: Config, corpus: Corpus) -> None:
+    """Raise DataError for a dataset of which nothing, or less than `data.max_lost` allows, can be learned."""
+    for name, census in corpus.censuses():
+        check_census(f"data, {name}", census, config.data.max_lost)
 
 
 def device_type(config: Config) -> str:

@@ -106,7 +106,8 @@ def evaluation_names(entries: Sequence[PreparedEntry | SyntheticEntry]) -> tuple
     """What metrics call evaluation sets: their split, or the path as well where several have a split of that name."""
     shared = Counter(_split(entry) for entry in entries)
     return tuple(
-        _split(entry) if shared[_split(entry)] == 1 else _place(number, entry) for number, entry in enumerate(entries)
+        _split(entry) if shared[_split(entry)] == 1 else entry_name(number, entry)
+        for number, entry in enumerate(entries)
     )
 
 
@@ -114,20 +115,23 @@ def _split(entry: PreparedEntry | SyntheticEntry) -> str:
     return entry.split if isinstance(entry, PreparedEntry) else "synthetic"
 
 
-def _place(number: int, entry: PreparedEntry | SyntheticEntry) -> str:
+def entry_name(number: int, entry: PreparedEntry | SyntheticEntry) -> str:
+    """What a dataset is called: its path and split, or that it is synthetic and which entry it is."""
     return f"{entry.path}:{entry.split}" if isinstance(entry, PreparedEntry) else f"synthetic:{number}"
 
 
 class DataConfig(Section):
     """Sources and batching; `sequence_tokens` is the budget of a sequence, `tokenizer` a tokenizer.json.
 
-    `workers` is how many threads of a rank read ahead of the step loop.
+    `max_lost` is the largest share of a dataset's documents that may be left out or have no loss token. `workers` is
+    how many threads of a rank read ahead of the step loop.
     """
 
     train: Annotated[tuple[DataEntry, ...], Field(strict=False, min_length=1)]
     evaluation: Annotated[tuple[DataEntry, ...], Field(strict=False)] = ()
     tokenizer: Text | None = None
     sequence_tokens: Count
+    max_lost: Share = 0.1
     packing: bool = False
     balance: Literal["none", "sample", "cost"] = "cost"
     workers: Count = 1

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from counterpoint.config.data import evaluation_names
+from counterpoint.config.data import entry_name, evaluation_names
 from counterpoint.config.graph import marks_of
 from counterpoint.config.schema import (
     ClipEncoderConfig,
@@ -22,6 +22,7 @@ from counterpoint.config.schema import (
 )
 from counterpoint.data.blend import integer_weights
 from counterpoint.data.build import PreparedSplit, build_sources
+from counterpoint.data.census import Census
 from counterpoint.data.clips import ClipSettings
 from counterpoint.data.features import FeatureSettings
 from counterpoint.data.images import ItemSettings
@@ -52,15 +53,24 @@ class EvaluationSplit:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sources and order of training, and the evaluation splits."""
+    """Sources and order of training, and the evaluation splits; `names` are what the sources are called."""
 
     sources: tuple[Source, ...]
     order: Order
     evaluation: tuple[EvaluationSplit, ...]
+    names: tuple[str, ...]
 
     def packs(self, step: int) -> tuple[Pack, ...]:
         """The packs of a training step."""
         return self.order.packs(step, self.sources)
+
+    def censuses(self) -> Iterator[tuple[str, Census]]:
+        """What becomes of the documents of each dataset, by what it is called."""
+        for name, source in zip(self.names, self.sources, strict=True):
+            yield f"train {name}", source.census
+        for split in self.evaluation:
+            for source in split.sources:
+                yield f"evaluation {split.name}", source.census
 
     def without(self, exclusions: Iterable[Exclusion]) -> "Corpus":
         """The same data less some documents, each from a step on."""
@@ -91,7 +101,8 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int) -> Corp
         opened = build_sources([_dataset(entry)], settings, tokens, vocab, digest)
         sizes = tuple(len(source) for source in opened)
         splits.append(EvaluationSplit(name, opened, SequentialOrder(sizes, config.evaluation.batch_samples, budget)))
-    return Corpus(sources, order, tuple(splits))
+    names = tuple(entry_name(number, entry) for number, entry in enumerate(config.data.train))
+    return Corpus(sources, order, tuple(splits), names)
 
 
 def item_settings(config: Config) -> Settings:

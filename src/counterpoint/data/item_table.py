@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc  # type: ignore[import-untyped]
@@ -47,10 +48,9 @@ class ItemTable:
         counts = {kind: int(np.isin(rows, self.owners[are_kind]).sum()) for kind, are_kind in self.kinds.items()}
         return {kind: count for kind, count in counts.items() if count}
 
-    def demands(self, takers: Mapping[Kind, Taker]) -> tuple[Ints, Ints, Bools]:
-        """Of every document (documents,): the rows of its items, the token that the last stands before (0 without
-        items), and whether each is taken whole; items of other kinds count for nothing."""
-        total, last = np.zeros(self.documents, np.int64), np.zeros(self.documents, np.int64)
+    def demands(self, takers: Mapping[Kind, Taker]) -> "Demands":
+        """What the items of every document ask; items of other kinds count for nothing."""
+        last, of_items = np.zeros(self.documents, np.int64), np.zeros(len(self.owners), np.int64)
         all_fit = np.ones(self.documents, dtype=np.bool_)
         np.maximum.at(last, self.owners, self.positions)
         for kind, taker in takers.items():
@@ -60,9 +60,32 @@ class ItemTable:
             extents = [(tuple(extent), files) for *extent, files in sizes.tolist()]
             rows = np.array([taker.place(size).rows * len(taker.groups(files)) for size, files in extents], np.int64)
             fits = np.array([taker.fits(size) for size, _files in extents], dtype=np.bool_)
-            np.add.at(total, self.owners[is_kind], rows[which])
+            of_items[is_kind] = rows[which]
             all_fit[self.owners[is_kind][~fits[which]]] = False
-        return total, last, all_fit
+        return Demands(self._summed(of_items, self.positions >= 0), last, all_fit, of_items)
+
+    def leading_tokens(self, of_items: Ints, rows: int) -> Ints:
+        """How many of the first `rows` rows of every document are tokens, not rows of items, (documents,)."""
+        tokens = np.zeros(self.documents, np.int64)
+        for token in range(rows):
+            tokens += token + self._summed(of_items, self.positions <= token) < rows
+        return tokens
+
+    def _summed(self, of_items: Ints, which: Bools) -> Ints:
+        """The rows of some items by document."""
+        total = np.zeros(self.documents, np.int64)
+        np.add.at(total, self.owners[which], of_items[which])
+        return total
+
+
+class Demands(NamedTuple):
+    """Of every document (documents,): the `rows` of its items, the token that the last stands before (0 without items),
+    and whether each is taken whole; the rows of each item, (items,)."""
+
+    rows: Ints
+    last: Ints
+    fits: Bools
+    of_items: Ints
 
 
 def _distinct(rows: Ints) -> tuple[Ints, Ints]:
@@ -75,6 +98,19 @@ def _distinct(rows: Ints) -> tuple[Ints, Ints]:
         values, codes = np.unique(column, return_inverse=True)
         _codes, first, which = np.unique(which * len(values) + codes, return_index=True, return_inverse=True)
     return rows[first], which.astype(np.int64)
+
+
+def marks_between(index: Index, first: Ints, stop: Ints) -> Ints:
+    """How many loss marks are set from token `first` to before `stop` of every document, (documents,)."""
+    counts, done = [np.zeros(0, np.int64)], 0
+    for chunk in index.table.column("loss").chunks:
+        own = slice(done, done + len(chunk))
+        begin = chunk.offsets.to_numpy()[:-1].astype(np.int64) - chunk.offsets[0].as_py()
+        set_before = np.zeros(len(chunk.flatten()) + 1, np.int64)
+        np.cumsum(chunk.flatten().to_numpy(zero_copy_only=False), out=set_before[1:])
+        counts.append(set_before[begin + stop[own]] - set_before[begin + first[own]])
+        done += len(chunk)
+    return np.concatenate(counts)
 
 
 def list_lengths(index: Index, column: str) -> Ints:

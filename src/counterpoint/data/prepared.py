@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from counterpoint.data.census import CUT_TARGETS, EMPTY, NO_TARGET, TOO_LARGE, UNFIT, Census
 from counterpoint.data.index import PAYLOAD_NAME, Index, ItemEntry
-from counterpoint.data.item_table import ItemTable, list_lengths
+from counterpoint.data.item_table import ItemTable, list_lengths, marks_between
 from counterpoint.data.payload import (
     AUDIO,
     FEATURES,
     IMAGE,
     Extent,
-    Ints,
     Kind,
     Payload,
     TextPayload,
@@ -22,7 +22,7 @@ from counterpoint.data.payload import (
 )
 from counterpoint.data.takers import Settings, Taker
 from counterpoint.errors import DataError
-from counterpoint.plan.samples import Document, Item, text_rows
+from counterpoint.plan.samples import Document
 
 _REMEMBERED = 2**12
 """Documents whose metadata is kept: several steps of them, since a step plans with it and then reads by it."""
@@ -40,16 +40,15 @@ class PreparedSource:
 
     Documents count their loss tokens for `mtp_depths` further tokens, too.
 
-    Its items go to the modules in `settings` that take their kinds' marks. A sample whose items do not fit is left out
-    and counted in `excluded`. Raises DataError if the index cannot be read, the split is unknown or nothing fits, or it
-    has items that no module takes.
+    Its items go to the modules in `settings` that take their kinds' marks. A sample whose items do not fit is left out;
+    `census` says how many are, and why. Raises DataError if the index cannot be read, the split is unknown or nothing
+    fits, or it has items that no module takes.
     """
 
     def __init__(
         self, path: Path, split: str, source: int, settings: Settings, sequence_tokens: int, mtp_depths: int = 0
     ) -> None:
         self.index = Index(path)
-        self._mtp_depths = mtp_depths
         self._source = source
         rows = self.index.rows_of(split)
         self._items = ItemTable.of(self.index)
@@ -62,57 +61,76 @@ class PreparedSource:
             demands = self._items.demands(self._takers)
         except DataError as error:
             raise DataError(f"dataset {path}: {error}") from error
-        item_rows, last_position, all_fit = (values[rows] for values in demands)
-        kept_tokens = np.minimum(self._lengths("tokens")[rows], sequence_tokens - item_rows)
-        is_kept = all_fit & (kept_tokens >= last_position) & (kept_tokens + item_rows > 0)
-        self._rows, self._kept_tokens = rows[is_kept], kept_tokens[is_kept]
+        self._lengths = list_lengths(self.index, "tokens")
+        kept = np.minimum(self._lengths, sequence_tokens - demands.rows)
+        reaches = kept >= demands.last
+        is_kept = (demands.fits & reaches & (kept + demands.rows > 0))[rows]
+        self.rows = rows[is_kept]
+        self._kept_tokens, self._left_out = kept[self.rows], rows[~is_kept]
+        self._reasons = (demands.fits, reaches)
         self._pieces = lru_cache(_REMEMBERED)(self._read_pieces)
         self._documents = lru_cache(_REMEMBERED)(self._read_document)
-        self.excluded = int(len(rows) - len(self._rows))
-        if not len(self._rows):
+        self.excluded = len(self._left_out)
+        if not len(self.rows):
             raise DataError(
                 f"dataset {path}, split '{split}': none of its {len(rows)} samples fits into "
                 f"{sequence_tokens} rows; raise data.sequence_tokens, or take fewer rows of an item: "
                 "lower modules.*.model.image.max_patches or raise a stack."
             )
+        self._leading = [self._items.leading_tokens(demands.of_items, depth + 1) for depth in range(1 + mtp_depths)]
+        whole = np.clip(kept, 0, self._lengths)
+        counts = [marks_between(self.index, np.minimum(leading, whole), whole) for leading in self._leading]
+        self._losses = np.stack(counts, axis=1)[self.rows]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
+
+    @cached_property
+    def census(self) -> Census:
+        """What becomes of all documents."""
+        fits, reaches = (reason[self._left_out] for reason in self._reasons)
+        left_out = {TOO_LARGE: int((~fits).sum()), UNFIT: int((fits & ~reaches).sum())}
+        left_out[EMPTY] = self.excluded - sum(left_out.values())
+        is_silent = self._losses[:, 0] == 0
+        had = marks_between(self.index, np.minimum(self._leading[0], self._lengths), self._lengths)[self.rows] > 0
+        without_loss = {CUT_TARGETS: int((is_silent & had).sum()), NO_TARGET: int((is_silent & ~had).sum())}
+        return Census(
+            documents=len(self.rows) + self.excluded,
+            counted=len(self.rows) + self.excluded,
+            cut=int((self._kept_tokens < self._lengths[self.rows]).sum()),
+            loss_tokens=int(self._losses[:, 0].sum()),
+            left_out={reason: count for reason, count in left_out.items() if count},
+            without_loss={reason: count for reason, count in without_loss.items() if count},
+        )
 
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""
         return self._documents(index)
 
     def _read_document(self, index: int) -> Document:
-        row, kept = int(self._rows[index]), int(self._kept_tokens[index])
-        pieces = self._pieces(index)
+        kept, pieces = int(self._kept_tokens[index]), self._pieces(index)
         placed = [self._takers[piece.entry.kind].place(piece.entry.extent) for piece in pieces]
         items = lay_items([piece.entry.position for piece in pieces], placed)
-        loss_tokens, *further = (self._loss_tokens(row, kept, items, depth) for depth in range(1 + self._mtp_depths))
+        loss_tokens, *further = self._losses[index].tolist()
         tokens = kept + sum(item.rows for item in items)
         return Document(self._source, index, tokens, loss_tokens, items, tuple(further))
 
-    def _loss_tokens(self, row: int, kept: int, items: tuple[Item, ...], depth: int) -> int:
-        """The kept targets behind the first `depth + 1` rows, which no row can predict from so far ahead."""
-        first, skipped = int(self._loss_before[row]), min(text_rows(items, depth + 1), kept)
-        return int(self._marks_before[first + kept] - self._marks_before[first + skipped])
-
     def text(self, index: int) -> TextPayload:
         """The ids and labels of a document, (tokens,) each."""
-        document, row, kept = self.document(index), int(self._rows[index]), int(self._kept_tokens[index])
+        document, row, kept = self.document(index), int(self.rows[index]), int(self._kept_tokens[index])
         tokens, targets = self.index.tokens(row)
         positions = [piece.entry.position for piece in self._pieces(index)]
         return lay_text(tokens[:kept], targets[:kept], positions, [item.rows for item in document.items])
 
     def where(self, index: int) -> str:
         """Its row of the split in the index, and where its encoded files begin."""
-        row = int(self._rows[index])
+        row = int(self.rows[index])
         files = [f", {entry.kind} at byte {entry.offset} of {PAYLOAD_NAME}" for entry in self.index.items(row)]
         return f"document {index} of {self.index.folder}: row {row}{''.join(files)}"
 
     def caption(self, index: int) -> str:
         """The document's text for people."""
-        return self.index.text(int(self._rows[index]))
+        return self.index.text(int(self.rows[index]))
 
     def extent(self, index: int, which: int) -> Extent:
         """The indexed size of an item."""
@@ -131,25 +149,10 @@ class PreparedSource:
     def _read_pieces(self, index: int) -> tuple[_Piece, ...]:
         """What the items of a document are made of: an image or clip is one item, a video as many as its module merges
         its pictures into."""
-        entries = self.index.items(int(self._rows[index]))
+        entries = self.index.items(int(self.rows[index]))
         return tuple(
             _Piece(entry, files) for entry in entries for files in self._takers[entry.kind].groups(len(entry.lengths))
         )
-
-    @cached_property
-    def _loss_before(self) -> Ints:
-        """Where each document's loss marks begin among all of them, (documents,)."""
-        lengths = self._lengths("loss")
-        return np.cumsum(lengths) - lengths
-
-    @cached_property
-    def _marks_before(self) -> Ints:
-        """How many of the first n loss marks are set, (tokens + 1,)."""
-        chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in self.index.table.column("loss").chunks]
-        return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(chunks), dtype=np.int64)])
-
-    def _lengths(self, column: str) -> Ints:
-        return list_lengths(self.index, column)
 
 
 def _taker(index: Index, split: str, settings: Settings, kind: Kind, samples: int) -> Taker:

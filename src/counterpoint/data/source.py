@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from counterpoint.data.census import Census
 from counterpoint.data.payload import Extent, Payload, TextPayload, check_rows
 from counterpoint.data.takers import Settings
 from counterpoint.errors import DataError
@@ -16,8 +17,8 @@ class Source(Protocol):
         """How its items become rows, by the module that they enter."""
 
     @property
-    def excluded(self) -> int:
-        """How many samples were left out because their items do not fit."""
+    def census(self) -> Census:
+        """What becomes of its documents: of all, or of some evenly spread ones where each is drawn."""
 
     def __len__(self) -> int:
         """The number of documents."""

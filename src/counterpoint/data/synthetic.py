@@ -4,9 +4,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 
+from counterpoint.data.census import DECLARED, NO_TARGET, Census
 from counterpoint.data.clips import ClipSettings
 from counterpoint.data.features import FeatureSettings
 from counterpoint.data.mel import RATE
@@ -14,6 +16,9 @@ from counterpoint.data.payload import AUDIO, FEATURES, IMAGE, Extent, Kind, Payl
 from counterpoint.data.takers import Settings, Taker
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document, text_rows
+
+COUNTED = 256
+"""Documents that a census draws."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +92,14 @@ class SyntheticRecipe:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """The metadata of one document; `positions` are the tokens that its `items` stand before."""
+    """The metadata of one document; `positions` are the tokens that its `items` stand before, and it is cut if text or
+    items were drawn that do not fit."""
 
     text_tokens: int
     has_loss: bool
     positions: tuple[int, ...]
     items: tuple["_Drawn", ...]
+    is_cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +140,6 @@ class SyntheticSource:
     Raises DataError if the recipe has items that no module in `settings` takes.
     """
 
-    excluded = 0
-
     def __init__(
         self,
         recipe: SyntheticRecipe,
@@ -168,6 +173,23 @@ class SyntheticSource:
     def where(self, index: int) -> str:
         """Its number, since nothing lies anywhere."""
         return f"document {index} of synthetic dataset {self._source}"
+
+    @cached_property
+    def census(self) -> Census:
+        """What becomes of at most COUNTED documents, evenly spread: each has to be drawn."""
+        counted = min(len(self), COUNTED)
+        chosen = [number * len(self) // counted for number in range(counted)]
+        documents, shapes = [self.document(index) for index in chosen], [self._shape(index) for index in chosen]
+        silent = [shape for document, shape in zip(documents, shapes) if not document.loss_tokens]
+        declared = sum(not shape.has_loss for shape in silent)
+        without_loss = {DECLARED: declared, NO_TARGET: len(silent) - declared}
+        return Census(
+            documents=len(self),
+            counted=counted,
+            cut=sum(shape.is_cut for shape in shapes),
+            loss_tokens=sum(document.loss_tokens for document in documents),
+            without_loss={reason: count for reason, count in without_loss.items() if count},
+        )
 
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""
@@ -207,16 +229,18 @@ class SyntheticSource:
             order = self._generator(index, _Stream.ORDER).permutation(len(together))
             drawn = [together[place] for place in order]
         items: list[_Drawn] = []
-        free = self._sequence_tokens - 1
+        free, is_cut = self._sequence_tokens - 1, False
         for item in drawn:
             rows = item.taker.place(item.extent).rows
             if rows > free:
+                is_cut = True
                 break
             items.append(item)
             free -= rows
         text_tokens = min(wanted, free + 1)
         positions = np.sort(generator.integers(text_tokens, size=len(items), endpoint=True))
-        return _Shape(text_tokens, bool(has_loss), tuple(positions.tolist()), tuple(items))
+        is_cut = is_cut or text_tokens < wanted
+        return _Shape(text_tokens, bool(has_loss), tuple(positions.tolist()), tuple(items), is_cut)
 
     def _images(self, index: int, generator: np.random.Generator, has_images: bool) -> Iterator[_Drawn]:
         recipe = self._recipe

@@ -42,7 +42,7 @@ class Predictions:
         """How many documents were left out and why, empty if none was."""
         parts = [f"{self.without_target} without a target"] if self.without_target else []
         parts += [f"{self.unreadable} with an unreadable item (the first: {self.why})"] if self.unreadable else []
-        parts += [f"{self.unfit} whose items do not fit into data.sequence_tokens"] if self.unfit else []
+        parts += [f"{self.unfit} that do not fit into data.sequence_tokens"] if self.unfit else []
         return " and ".join(parts)
 
     def joined(self, other: "Predictions") -> "Predictions":

@@ -57,8 +57,11 @@ def prompt_before(source: PreparedSource, index: int, answer: Answer) -> Prompt:
 def user_turns(images: Sequence[Path], prompts: Sequence[str], system: str = "") -> list[Message]:
     """The turns of a user: each image stands at its mark, or all stand first if there is no mark.
 
-    Raises DataError if the numbers of images and marks differ.
+    Raises DataError if the numbers of images and marks differ, or an image is no file.
     """
+    missing = next((image for image in images if not image.is_file()), None)
+    if missing is not None:
+        raise DataError(f"--image {missing}: cannot be read (there is no such file); give a PNG or JPEG file")
     mark = MARKS[IMAGE]
     marks = sum(prompt.count(mark) for prompt in prompts) if images else 0
     if marks not in (0, len(images)):

@@ -11,7 +11,7 @@ from counterpoint.errors import InputError
 from counterpoint.report.plan_html import plan_html
 from counterpoint.report.plan_json import plan_json
 from counterpoint.report.plan_text import describe_plan
-from counterpoint.setup import prepare_run
+from counterpoint.setup import check_data, prepare_run
 
 MOST_COLUMNS = 120
 """Wider terminals are not filled: lines would be too long to read."""
@@ -31,9 +31,12 @@ def show_plan(
 
         loaded = settle_items(loaded)
     plan, corpus = prepare_run(loaded)
+    check_data(loaded, corpus)
     batch = plan.batch(0, corpus.packs(0))
     picture = describe_plan(plan, rank, batch)
     console.print(picture, soft_wrap=False, width=min(console.width, MOST_COLUMNS), markup=False)
+    for name, census in corpus.censuses():
+        console.print(f"{name}: {census.words}", markup=False)
     if html is not None:
         _write(html, "--html", plan_html(plan, batch))
         console.print(f"page: {html}", markup=False)

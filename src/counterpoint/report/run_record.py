@@ -38,12 +38,27 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DatasetRecord:
+    """What became of the `counted` documents of a dataset; `left_out` and `without_loss` are by reason."""
+
+    documents: int
+    counted: int
+    kept: int
+    cut: int
+    lost: int
+    left_out: dict[str, int]
+    without_loss: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Metrics:
-    """A run's metrics by step; `evaluations[split]` are (step, loss); `unreadable` counts torn lines."""
+    """A run's metrics by step; `evaluations[split]` are (step, loss); `unreadable` counts torn lines, `datasets` are by
+    name, as training last began with them."""
 
     steps: tuple[StepRecord, ...]
     evaluations: dict[str, tuple[tuple[int, float], ...]]
     unreadable: int
+    datasets: dict[str, DatasetRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +109,7 @@ class Measured:
     ranks: dict[int, tuple[tuple[Action, float, float], ...]]
 
 
-_Record = TypeVar("_Record", StepRecord, ModuleRecord)
+_Record = TypeVar("_Record", StepRecord, ModuleRecord, DatasetRecord)
 
 
 def read_metrics(run: Path) -> Metrics | None:
@@ -104,14 +119,15 @@ def read_metrics(run: Path) -> Metrics | None:
         return None
     steps: dict[int, StepRecord] = {}
     evaluations: dict[str, dict[int, float]] = {}
+    datasets: dict[str, DatasetRecord] = {}
     unreadable = 0
     for line in file.read_text().splitlines():
         try:
-            _take(json.loads(line), steps, evaluations)
+            _take(json.loads(line), steps, evaluations, datasets)
         except (ValueError, KeyError, TypeError):
             unreadable += 1
     splits = {split: tuple(sorted(losses.items())) for split, losses in evaluations.items()}
-    return Metrics(tuple(steps[step] for step in sorted(steps)), splits, unreadable)
+    return Metrics(tuple(steps[step] for step in sorted(steps)), splits, unreadable, datasets)
 
 
 def read_evaluation(run: Path) -> Evaluation | None:
@@ -144,7 +160,17 @@ def read_strings(file: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
 
 
-def _take(data: dict[str, Any], steps: dict[int, StepRecord], evaluations: dict[str, dict[int, float]]) -> None:
+def _take(
+    data: dict[str, Any],
+    steps: dict[int, StepRecord],
+    evaluations: dict[str, dict[int, float]],
+    datasets: dict[str, DatasetRecord],
+) -> None:
+    if "data" in data:
+        datasets[data["data"]] = _record(DatasetRecord, data)
+        return
+    if "why" in data:
+        return
     if "evaluation" in data:
         evaluations.setdefault(data["evaluation"], {})[data["step"]] = data["loss"]
         return

@@ -35,6 +35,26 @@ def module_section(config: Config, planned: Summary | None, metrics: Metrics | N
     )
 
 
+def data_section(metrics: Metrics | None) -> str:
+    """What became of the documents of each dataset."""
+    if metrics is None or not metrics.datasets:
+        return ""
+    numbers = ("documents", "counted", "kept", "cut", "left out", "without loss")
+    rows = []
+    for name, record in metrics.datasets.items():
+        counts = (record.documents, record.counted, record.kept, record.cut,
+                  sum(record.left_out.values()), sum(record.without_loss.values()))  # fmt: skip
+        reasons = {**record.left_out, **record.without_loss}
+        why = "; ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        rows.append((words(name), *(words(f"{count:,}") for count in counts), words(why)))
+    return section(
+        "Data",
+        "Documents as training began: cut where text goes on beyond data.sequence_tokens, left out where items do not "
+        "fit; without loss they teach nothing. Of synthetic documents some are counted, evenly spread.",
+        table(("dataset", *numbers, "why"), rows, right=numbers),
+    )
+
+
 def _cells(record: ModuleRecord) -> tuple[str, ...]:
     return (
         number_text(record.gradient_norm),

@@ -41,12 +41,7 @@ class Pictures:
             raise DataError(f"data.evaluation: has no prepared split '{split}'; report the run with its own config")
         tokens = config.data.sequence_tokens
         source = PreparedSource(Path(entry.path), entry.split, 0, item_settings(config), tokens)
-        if source.excluded:
-            raise DataError(
-                f"dataset {source.index.folder}, split '{split}': {source.excluded} samples do not fit, so rows of the "
-                "index are not numbered like documents; raise data.sequence_tokens."
-            )
-        return cls(source.index, tuple(source.index.rows_of(entry.split).tolist()))
+        return cls(source.index, tuple(source.rows.tolist()))
 
     def png(self, document: int) -> bytes | None:
         """The first image of a document as a small PNG, or None without a readable one."""

@@ -19,7 +19,7 @@ from counterpoint.report.run_record import (
     read_strings,
     read_timeline,
 )
-from counterpoint.report.run_tables import module_section, timeline_section
+from counterpoint.report.run_tables import data_section, module_section, timeline_section
 from counterpoint.report.samples import sample_grid
 from counterpoint.report.summary import Summary, summarize
 from counterpoint.report.words import count_text, number_text
@@ -61,6 +61,7 @@ def report_html(run_folder: Path, config: Config) -> str:
         *_curves(metrics, modules),
         timeline_section(config, planned, reason, read_timeline(run_folder)),
         module_section(config, planned, metrics),
+        data_section(metrics),
         "" if planned is None else placement_section(planned.plan),
         _setting(run_folder, config),
     )

@@ -37,6 +37,9 @@ _TIMED_STEP = 2
 class Recorder(Protocol):
     """What hears of progress: files, TensorBoard, the progress bar."""
 
+    def data(self, step: int, corpus: Corpus) -> None:
+        """Training begins behind a step, on this data."""
+
     def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
         """A training step ended."""
 
@@ -76,6 +79,7 @@ class Trainer:
         """Train to `training.steps`; raises SignalledError after saving when a signal asked to stop."""
         self._session.watchdog.enter("resume", self._session.checkpoint_limit)
         state = self._saver.resume(self._engine)
+        self._recorder.data(state.data_step, self._corpus)
         self._corpus = self._corpus.without(Exclusion(*entry) for entry in state.exclusions)
         self._corpus = self._corpus.without(self._kept_exclusions())
         feed = Prefetcher(self._read, state.data_step, self._config.training.steps, self._config.data.workers)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from counterpoint.config.schema import Config
+from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import BadPayload, StepInputs
 from counterpoint.execute.groups import Groups
 from counterpoint.plan.batch import BatchPlan
@@ -69,6 +71,15 @@ class RunRecorder:
                 from torch.utils.tensorboard import SummaryWriter
 
                 self._board = SummaryWriter(str(run / "tensorboard"))
+
+    def data(self, step: int, corpus: Corpus) -> None:
+        """Record what becomes of the documents of each dataset."""
+        if not self._is_leader:
+            return
+        assert self._view is not None, "the leader shows progress"
+        for name, census in corpus.censuses():
+            self._write({"step": step, "data": name, "kept": census.kept, "lost": census.lost, **asdict(census)})
+            self._view.announce(f"{name}: {census.words}")
 
     def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
         """Record a training step; peak memory is gathered from all ranks at logged steps."""
@@ -187,7 +198,7 @@ def _routing(result: StepResult) -> dict[str, float]:
 def _scalars(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     if "evaluation" in record:
         return [(f"evaluation/{record['evaluation']}/loss", record["loss"])]
-    if "why" in record:
+    if "why" in record or "data" in record:
         return []
     scalars = []
     for name, value in record.items():

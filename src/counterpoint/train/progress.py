@@ -43,6 +43,10 @@ class ProgressView:
         else:
             self._console.print(f"step {step}/{self._total}  {words}", highlight=False, soft_wrap=True)
 
+    def announce(self, words: str) -> None:
+        """Say something that belongs to no step."""
+        self._console.print(words, highlight=False, soft_wrap=True, markup=False)
+
     def close(self) -> None:
         """Leave the terminal in order."""
         if self._bar is not None:

@@ -180,7 +180,7 @@ def test_a_picture_that_is_none(
 
 
 def test_bad_sources(counterpoint: Command, tmp_path: Path) -> None:
-    _says(counterpoint("prepare", tmp_path / "nowhere", tmp_path / "out"), "is no folder", "'emoji' or a folder")
+    _says(counterpoint("prepare", tmp_path / "nowhere", tmp_path / "out"), "is no folder", "'emoji', a folder with")
     _says(counterpoint("prepare", tmp_path, tmp_path / "out"), "no *.jsonl file in it")
     (tmp_path / "train.jsonl").write_text("{not json}\n")
     _says(counterpoint("prepare", tmp_path, tmp_path / "out"), "train.jsonl:1: not a JSON object")

@@ -33,7 +33,7 @@ def test_items_are_taken_one_by_one(documents: list[list[tuple[str, tuple[int, .
         {kind: np.array([one == kind for _owner, one, _size in items], dtype=np.bool_) for kind in SIZES},
         np.array([size for _owner, _kind, size in items], dtype=np.int64).reshape(-1, 4),
     )
-    rows, _last, fit = table.demands(TAKERS)
+    rows, _last, fit, _of_items = table.demands(TAKERS)
     for document, own in enumerate(documents):
         extents = [(TAKERS[kind], (size[2:3] if kind == AUDIO else size[:2]), size[3]) for kind, size in own]
         assert rows[document] == sum(t.place(extent).rows * len(t.groups(files)) for t, extent, files in extents)

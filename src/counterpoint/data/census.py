@@ -1,0 +1,64 @@
+"""What becomes of the documents of a source: how many are kept, cut, left out, or have nothing to learn, and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from counterpoint.errors import DataError
+
+UNFIT = "have items that end beyond data.sequence_tokens"
+TOO_LARGE = "have an item that is longer than its module takes"
+EMPTY = "are empty"
+CUT_TARGETS = "have all targets beyond the cut at data.sequence_tokens"
+NO_TARGET = "have no target"
+DECLARED = "are declared without a target"
+
+_REMEDY = "raise data.sequence_tokens, take fewer rows of an item, or correct the records"
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Counts of the `counted` documents of all `documents`: `left_out` and `without_loss` are by reason; of those kept,
+    `cut` lost some of their end."""
+
+    documents: int
+    counted: int
+    cut: int
+    loss_tokens: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    without_loss: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> int:
+        """The documents that a step may hold."""
+        return self.counted - sum(self.left_out.values())
+
+    @property
+    def lost(self) -> int:
+        """The documents that teach nothing, beside those that are declared so."""
+        silent = sum(count for reason, count in self.without_loss.items() if reason != DECLARED)
+        return sum(self.left_out.values()) + silent
+
+    @property
+    def words(self) -> str:
+        """The counts as a sentence."""
+        sample = "" if self.counted == self.documents else f"of {self.counted:,} counted: "
+        parts = [f"{self.kept:,} kept" + (f", {self.cut:,} of them cut" if self.cut else "")]
+        if not self.left_out and not self.cut:
+            parts = ["all kept whole"]
+        parts += [f"{count:,} left out that {reason}" for reason, count in self.left_out.items()]
+        parts += [f"{count:,} without loss that {reason}" for reason, count in self.without_loss.items()]
+        return f"{self.documents:,} documents: {sample}{'; '.join(parts)}"
+
+
+def check_census(name: str, census: Census, most_lost: float) -> None:
+    """Raise DataError if nothing of a dataset can be learned, or a larger share of it is lost than `most_lost`."""
+    if not census.loss_tokens and census.lost:
+        raise DataError(
+            f"{name}: no document has a loss token, so nothing would be learned ({census.words}), expected some; "
+            f"{_REMEDY}."
+        )
+    if census.lost > most_lost * census.counted:
+        raise DataError(
+            f"{name}: {census.lost / census.counted:.1%} of the documents are lost ({census.words}), expected at most "
+            f"{most_lost:.1%}; {_REMEDY}, or raise data.max_lost."
+        )

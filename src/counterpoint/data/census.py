@@ -11,6 +11,7 @@ EMPTY = "are empty"
 CUT_TARGETS = "have all targets beyond the cut at data.sequence_tokens"
 NO_TARGET = "have no target"
 DECLARED = "are declared without a target"
+TOO_SHORT = "are drawn too short for a target"
 
 _REMEDY = "raise data.sequence_tokens, take fewer rows of an item, or correct the records"
 
@@ -34,8 +35,8 @@ class Census:
 
     @property
     def lost(self) -> int:
-        """The documents that teach nothing, beside those that are declared so."""
-        silent = sum(count for reason, count in self.without_loss.items() if reason != DECLARED)
+        """The documents that teach nothing, beside those that are so by their declaration."""
+        silent = sum(count for reason, count in self.without_loss.items() if reason not in (DECLARED, TOO_SHORT))
         return sum(self.left_out.values()) + silent
 
     @property
@@ -52,7 +53,7 @@ class Census:
 
 def check_census(name: str, census: Census, most_lost: float) -> None:
     """Raise DataError if nothing of a dataset can be learned, or a larger share of it is lost than `most_lost`."""
-    if not census.loss_tokens and census.lost:
+    if not census.loss_tokens and census.without_loss.get(DECLARED, 0) < census.counted:
         raise DataError(
             f"{name}: no document has a loss token, so nothing would be learned ({census.words}), expected some; "
             f"{_REMEDY}."

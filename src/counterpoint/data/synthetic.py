@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from counterpoint.data.census import DECLARED, NO_TARGET, Census
+from counterpoint.data.census import CUT_TARGETS, DECLARED, TOO_SHORT, Census
 from counterpoint.data.clips import ClipSettings
 from counterpoint.data.features import FeatureSettings
 from counterpoint.data.mel import RATE
@@ -181,8 +181,8 @@ class SyntheticSource:
         chosen = [number * len(self) // counted for number in range(counted)]
         documents, shapes = [self.document(index) for index in chosen], [self._shape(index) for index in chosen]
         silent = [shape for document, shape in zip(documents, shapes) if not document.loss_tokens]
-        declared = sum(not shape.has_loss for shape in silent)
-        without_loss = {DECLARED: declared, NO_TARGET: len(silent) - declared}
+        reasons = [DECLARED if not s.has_loss else CUT_TARGETS if s.is_cut else TOO_SHORT for s in silent]
+        without_loss = {reason: reasons.count(reason) for reason in (DECLARED, CUT_TARGETS, TOO_SHORT)}
         return Census(
             documents=len(self),
             counted=counted,

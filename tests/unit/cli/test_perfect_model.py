@@ -37,7 +37,7 @@ LONG = "".join(chr(97 + (7 * number**2 + 3 * number) % 26) for number in range(9
 
 CHATS: list[tuple[list[str], list[tuple[str, str]]]] = [
     (["red.png"], [("<image> What is it?", "A square."), ("Is it red?", "Yes."), ("", "It is."), ("Sure?", "")]),
-    (["blue.png", "wide.png"], [("Between <image> and <image>, which?", "The second, of </s>."), ("Why?", "\u00e9")]),
+    (["blue.png", "wide.png"], [("Between <image> and <image>, which?", "The second, of <eos>."), ("Why?", "\u00e9")]),
     (["wide.png"], [("And this?<image>", LONG), ("Again:", LONG[1:])]),
     ([], [("What does <image> mean?", "A <video>, or a picture.")]),
 ]  # fmt: skip

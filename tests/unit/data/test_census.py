@@ -11,6 +11,7 @@ from counterpoint.data.census import (
     EMPTY,
     NO_TARGET,
     TOO_LARGE,
+    TOO_SHORT,
     UNFIT,
     Census,
     check_census,
@@ -99,15 +100,27 @@ def test_synthetic_documents_are_drawn_and_counted() -> None:
     assert 0 < census.without_loss[DECLARED] <= silent
     assert 0 < census.cut < COUNTED
     assert "1,000 documents: of 256 counted: 256 kept" in census.words
+    full = SyntheticRecipe(99, 0, Constant(5), Constant(1), Constant(16), Constant(16))
+    assert SyntheticSource(full, 0, {"vision": VISION}, 17, 10).census.without_loss == {CUT_TARGETS: 99 - _led(full)}
+    assert SyntheticSource(SyntheticRecipe(5, 0, Constant(1)), 0, {}, 9, 10).census.without_loss == {TOO_SHORT: 5}
     few = SyntheticSource(SyntheticRecipe(7, 0, Constant(5)), 0, {}, LIMIT, 10).census
     assert few == Census(documents=7, counted=7, cut=0, loss_tokens=28)
     assert few.words == "7 documents: all kept whole"
+
+
+def _led(recipe: SyntheticRecipe) -> int:
+    """The documents of one image and one token whose image stands first, so that the token is learned."""
+    source = SyntheticSource(recipe, 0, {"vision": VISION}, 17, 10)
+    return sum(source.document(index).items[0].position == 0 for index in range(len(source)))
 
 
 def test_what_is_declared_to_teach_nothing_is_not_lost() -> None:
     check_census("x", Census(4, 4, 0, 0, {}, {DECLARED: 4}), 0.0)
     with pytest.raises(DataError, match="x: no document has a loss token"):
         check_census("x", Census(4, 4, 0, 0, {}, {DECLARED: 3, NO_TARGET: 1}), 1.0)
+    check_census("x", Census(4, 4, 0, 9, {}, {TOO_SHORT: 3}), 0.0)
+    with pytest.raises(DataError, match="x: no document has a loss token"):
+        check_census("x", Census(4, 4, 0, 0, {}, {TOO_SHORT: 4}), 1.0)
 
 
 @pytest.mark.parametrize(("share", "is_refused"), [(0.0, True), (0.29, True), (0.3, False), (1.0, False)])

@@ -136,6 +136,6 @@ def test_a_share_may_be_lost(share: float, is_refused: bool) -> None:
 def test_counts_need_no_document(make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns alone are read, so an index of millions of documents is counted in seconds."""
     folder = make_index([Record([1, 2, 3], [False, True, True], "train", "")] * 3000)
-    for name in ("document", "text", "_pieces"):
-        monkeypatch.setattr(PreparedSource, name, None)
+    for name in ("document", "text", "_read_document", "_read_pieces"):
+        monkeypatch.setattr(PreparedSource, name, lambda *_arguments: pytest.fail("a document was read"))
     assert PreparedSource(folder, "train", 0, {}, 2).census == Census(3000, 3000, 3000, 3000)

@@ -105,7 +105,7 @@ def test_a_failing_rank_ends_all_with_its_own_words_last(config: Config, tmp_pat
     assert ended.returncode == 1
     last = ended.stderr.strip().splitlines()[-1]
     assert re.match(
-        r"error: rank \d, .*step 1: .*not finite, nothing was updated; .* resume from the last checkpoint", last
+        r"error: rank \d, .*step 1: .*not finite, nothing was updated; .*it is the model; .* resume from the last", last
     ), last
     assert json.loads((tmp_path / "error.json").read_text())["kind"] == "RunError"
 

@@ -3,10 +3,9 @@
 import math
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -128,7 +127,7 @@ class Trainer:
             step, inputs, pending = launched.popleft()
             result = pending.outcome()
             if result.broken:
-                self._skip(step, inputs, result.broken, launched)
+                self._skip(step, inputs, result.broken)
             else:
                 self._skipped_in_a_row = 0
                 self._recorder.step(step + 1, result, inputs)
@@ -183,13 +182,7 @@ class Trainer:
         # By then the next one is launched, which has begun to read those ahead of it.
         return step + 1 + self._depth + STEPS_AHEAD + 1
 
-    def _skip(
-        self,
-        step: int,
-        inputs: StepInputs,
-        broken: tuple[str, ...],
-        launched: deque[tuple[int, StepInputs, LaunchedStep]],
-    ) -> None:
+    def _skip(self, step: int, inputs: StepInputs, broken: tuple[str, ...]) -> None:
         """Go on behind a step that was not finite, without the documents that are not finite by themselves; raises
         RunError behind more such steps in a row than `training.skip_nonfinite`.
 
@@ -198,7 +191,10 @@ class Trainer:
         self._session.watchdog.enter(f"step {step}: recomputing", self._session.checkpoint_limit)
         documents, sources = inputs.batch.documents, self._corpus.sources
         culprits = find_culprits(documents, self._is_finite)
-        is_next_finite = partial(_has_finite, launched)
+
+        def is_next_finite() -> bool:
+            return self._is_finite([document for pack in self._corpus.packs(step + 1) for document in pack])
+
         finding = conclude(self._engine.plan, inputs.batch, broken, culprits, is_next_finite, sources)
         self._recorder.skipped(step + 1, finding)
         self._engine.skipped += 1
@@ -287,11 +283,6 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _has_finite(launched: Iterable[tuple[int, StepInputs, LaunchedStep]]) -> bool:
-    """Whether any of these steps is finite."""
-    return any(not pending.outcome().broken for _step, _inputs, pending in launched)
 
 
 def _due(step: int, every: int | None) -> bool:

@@ -27,7 +27,7 @@ _NAMED = 8
 class Finding:
     """A step that was not finite: what of it, the documents that are not finite by themselves, and all of its own.
 
-    `is_model` says that documents tell nothing, since all that were tried are like that and so is what follows.
+    `is_model` says that the documents tell nothing, since those of the next step are not finite either.
     """
 
     step: int
@@ -47,7 +47,7 @@ class Finding:
         if self.excluded:
             why = "not finite by itself, and left out from now on, is"
         elif self.culprits:
-            why = "no document is finite any more, so it is the model; the step held"
+            why = "the documents of the next step are not finite either, so it is the model; the step held"
         else:
             why = "every document's loss is finite by itself; the step held"
         what = f"{' and '.join(self.broken)} {'are' if len(self.broken) > 1 else 'is'} not finite, nothing was updated"
@@ -93,9 +93,8 @@ def conclude(
     is_next_finite: Callable[[], bool],
     sources: Sequence[Source],
 ) -> Finding:
-    """What a search says: `is_next_finite` is asked where every document that was tried is not finite."""
-    all_are = bool(culprits) and len(culprits) in (len(batch.documents), MOST_CULPRITS)
-    is_model = all_are and not is_next_finite()
+    """What a search says: where it found any, `is_next_finite` is asked whether other documents are finite."""
+    is_model = bool(culprits) and not is_next_finite()
     if culprits and not is_model:
         names = tuple(name_of(document, sources) for document in culprits)
     else:

@@ -10,7 +10,6 @@ from typing import Any
 _BLOCKS: Mapping[str, Any] = {
     "hidden_act": "silu", "num_key_value_heads": 32, "num_attention_heads": 32, "num_hidden_layers": 32,
     "hidden_size": 4096, "intermediate_size": 22016, "vocab_size": 151936, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
-    "tie_word_embeddings": False, "use_sliding_window": False,
 }  # fmt: skip
 _BIASED: Mapping[str, Any] = {"attention_bias": False}
 _VL_TEXT: Mapping[str, Any] = {
@@ -53,7 +52,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "chunk_size": 128, "mamba_proj_bias": False, "n_routed_experts": 8, "n_shared_experts": 1,
         "moe_intermediate_size": 7688, "moe_shared_expert_intermediate_size": 7688, "num_experts_per_tok": 2,
         "routed_scaling_factor": 1.0, "n_group": 1, "topk_group": 1, "norm_topk_prob": True,
-        "num_nextn_predict_layers": 0, "use_bias": False, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": False,
+        "num_nextn_predict_layers": 0, "use_bias": False, "layer_norm_epsilon": 1e-5,
         "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"],
     },
     "clip_vision_model": {
@@ -84,10 +83,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "subsampling_factor": 8, "subsampling_conv_kernel_size": 3, "subsampling_conv_stride": 2,
         "conv_kernel_size": 9, "scale_input": True, "attention_bias": True, "convolution_bias": True,
     },
-    "qwen2_5_vl": {"tie_word_embeddings": False},
-    "qwen3_vl": {"tie_word_embeddings": False},
     "llava": {
-        "tie_word_embeddings": False, "vision_feature_layer": -2, "vision_feature_select_strategy": "default",
+        "vision_feature_layer": -2, "vision_feature_select_strategy": "default",
         "projector_hidden_act": "gelu", "multimodal_projector_bias": True,
     },
     "nemotron_h_omni": {"projector_hidden_size": 4096, "downsample_ratio": 0.5},

@@ -115,7 +115,8 @@ def _merge(fields: Fields) -> int:
 def _theta(fields: Fields) -> float:
     rope = fields.section("rope_parameters")
     rope.demand("rope_type", "axial", "default")
-    return (rope if rope.has("rope_theta") else fields).number("rope_theta")
+    places = {place: place.has("rope_theta") for place in (rope, fields)}
+    return next((place for place, states in places.items() if states), fields).number("rope_theta")
 
 
 def _projector(hidden: int, merge: int) -> ProjectorSizes:

@@ -31,8 +31,10 @@ class Rope:
 
     @property
     def theta(self) -> float:
-        """The base of the angles, which the section may state, or the keys around it."""
-        return (self._section if self._section.has("rope_theta") else self._fields).number("rope_theta")
+        """The base of the angles, which the section states before the keys around it."""
+        # Both are asked for, so that neither counts as unknown.
+        places = {place: place.has("rope_theta") for place in (self._section, self._fields)}
+        return next((place for place, states in places.items() if states), self._fields).number("rope_theta")
 
     @property
     def scaling(self) -> RopeScaling | None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from counterpoint.config.items import Scaling
 from counterpoint.data.images import (
     ItemSettings,
     cut_patches,
@@ -77,6 +78,15 @@ def test_the_reader_emits_what_metadata_planned(height: int, width: int) -> None
     assert payload.patches.shape == (payload.grid[0] * payload.grid[1], SETTINGS.columns)
     assert payload.patches.dtype == np.float32
     colour = np.broadcast_to([[-1], [1], [-0.6]], (len(payload.patches), 3, 16))
+    np.testing.assert_allclose(payload.patches.reshape(-1, 3, 16), colour, atol=1e-6)
+
+
+def test_each_channel_has_its_mean_and_deviation() -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8), (0, 255, 51)).save(data, "PNG")
+    scaling = Scaling("bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    payload = read_patches([data.getvalue()], 8, 8, replace(SETTINGS, scaling=scaling))
+    colour = np.broadcast_to([[-0.25], [1.6], [-0.1 / 0.6]], (len(payload.patches), 3, 16))
     np.testing.assert_allclose(payload.patches.reshape(-1, 3, 16), colour, atol=1e-6)
 
 

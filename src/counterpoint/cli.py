@@ -48,6 +48,12 @@ def _leave(message: str, code: int) -> None:
     sys.exit(code)
 
 
+def _say_note(note: str | None) -> None:
+    """Write on stderr what is no part of a command's answer."""
+    if note is not None:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"note: {note}", markup=False)
+
+
 def _answer_megatron(arguments: list[str]) -> None:
     from counterpoint.config.megatron import megatron_hint
 
@@ -166,7 +172,9 @@ def evaluate(
     from counterpoint.report.training import write_report
 
     writing = Writing(max_tokens, Sampling(temperature, top_p, seed))
-    predictions = evaluate_run(TrainedRun.open(run, step), split, writing)
+    trained = TrainedRun.open(run, step)
+    _say_note(trained.note)
+    predictions = evaluate_run(trained, split, writing)
     _output.print(f"report: {write_report(run)}")
     for name, found in predictions.items():
         place = f" ({name})" if len(predictions) > 1 else ""
@@ -199,6 +207,7 @@ def generate(
 
     writing = Writing(max_tokens, Sampling(temperature, top_p, seed))
     trained = TrainedRun.open(run, step)
+    _say_note(trained.note)
     for answer in trained.converse(user_turns(image or (), prompt or [""], system), writing, format):
         _output.print(answer, markup=False)
 

@@ -6,6 +6,7 @@ CounterpointError
 |   |-- PlacementError         a layout or the placement of modules on ranks
 |   |-- DataError              a dataset, an index, a payload
 |   |-- CheckpointError        a checkpoint or a run folder
+|   |   `-- DamagedCheckpointError   a checkpoint that is not what was written
 |   `-- ProofError             the plan is not safe to run
 |-- RunError               1   the run failed
 |-- DifferenceError        3   a comparison differs
@@ -39,6 +40,10 @@ class DataError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint or a run folder is missing, incomplete or of another model."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint is not what was written: an older one may be whole."""
 
 
 class ProofError(InputError):

@@ -9,7 +9,9 @@ import torch.distributed as dist
 from counterpoint.errors import CheckpointError
 from counterpoint.execute.groups import make_groups
 from counterpoint.parallelize.blocks import Block, Sharding, block_of
-from counterpoint.train.checkpoint import CheckpointWriter, StoredBlock, TrainingState, checkpoint_folder, read_tensors
+from counterpoint.train.checkpoint import TrainingState, checkpoint_folder, open_checkpoint, read_tensors
+from counterpoint.train.stored_block import StoredBlock
+from counterpoint.train.writer import CheckpointWriter
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 
@@ -78,7 +80,7 @@ def _read_task(member: Member, run: Path, keys: dict[int, tuple[str, ...]], rows
     tensors = {key: StoredBlock(block, tensor) for key in keys[member.world.rank]}
     message = ""
     try:
-        read_tensors(checkpoint_folder(run, 1), tensors, group)
+        read_tensors(open_checkpoint(checkpoint_folder(run, 1)), tensors, group)
     except CheckpointError as error:
         message = str(error)
     if not message and tensors:

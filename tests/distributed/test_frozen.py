@@ -105,7 +105,7 @@ def _resume_task(member: Member, config: Config) -> object:
             saver.finish()
     engine.close()
     other, _inputs = _engine(member, config)
-    assert Saver(config, member.groups(other.plan), Path(config.run.dir)).resume(other).data_step == SAVED_AFTER
+    assert Saver(config, member.groups(other.plan), Path(config.run.dir)).resume(other).state.data_step == SAVED_AFTER
     resumed = list(_run(other, inputs[SAVED_AFTER:]))
     other.close()
     return (losses[SAVED_AFTER:], resumed) if member.world.rank == 0 else None

@@ -74,7 +74,7 @@ def _resume_task(member: Member, first: Config, second: Config) -> object:
     uninterrupted = _steps(first, engine, reader, SAVED_AFTER, STEPS)
     engine.close()
     other, other_reader, other_saver = _engine(member, second)
-    state = other_saver.resume(other)
+    state = other_saver.resume(other).state
     assert state.optimizer_step == SAVED_AFTER
     loaded = _bias(other)
     resumed = _steps(second, other, other_reader, SAVED_AFTER, STEPS)

@@ -1,29 +1,38 @@
 """What needs several ranks but no training run: exchanges, checkpoints across layouts, hangs and the watchdog."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from counterpoint.check.proof import check_programs
 from counterpoint.config.schema import Config
 from counterpoint.data.feed import Reader
+from counterpoint.data.order import Exclusion
 from counterpoint.errors import CheckpointError, ProofError
 from counterpoint.execute.failure import FailureBoard
+from counterpoint.execute.groups import Groups
 from counterpoint.execute.watchdog import Watchdog
+from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.action import Action, parse_action
 from counterpoint.plan.plan import Plan
 from counterpoint.setup import prepare_run
-from counterpoint.train.checkpoint import StoredBlock, TrainingState, checkpoint_folder, list_checkpoints, read_tensors
+from counterpoint.train.checkpoint import checkpoint_folder, list_checkpoints, open_checkpoint, read_tensors
 from counterpoint.train.engine import Engine
 from counterpoint.train.saving import Saver, model_tensors, optimizer_tensors
+from counterpoint.train.stored_block import StoredBlock
+from counterpoint.verify.case import _gather
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool, PoolError
 from tests.distributed.cases_context import context_parallel_equals_plain
 from tests.distributed.cases_tensor import tensor_parallel_equals_plain
 from tests.parity.layouts import language_only, named_config, override
+
+LEFT_OUT = Exclusion(source=0, index=5, from_step=9)
 
 
 @pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.more), 3])
@@ -42,21 +51,29 @@ def test_a_checkpoint_is_read_by_any_layout_bit_for_bit(pool: Pool, tmp_path: Pa
     untied = {"modules.language.model.tied": False}
     pool.run(_train_and_save_task, override(written, untied), 2)
     before = pool.run(_whole_state_task, override(written, untied))
-    after = pool.run(_whole_state_task, override(read, untied))
+    after, older, refusals = pool.run(_damage_task, override(read, untied))
     assert before.keys() == after.keys()
     assert [key for key in before if not torch.equal(before[key], after[key])] == []
-    assert any("exp_avg_sq" in key and tensor.any() for key, tensor in after.items())
+    assert all("exp_avg_sq" not in key or tensor.any() for key, tensor in after.items())
+    # What one rank saw to be damaged was passed over by all of them.
+    truth = _read_whole(checkpoint_folder(tmp_path, 1))
+    assert before.keys() == older.keys() == truth.keys()
+    assert [key for key in truth if not torch.equal(truth[key], older[key])] == []
+    assert any(not torch.equal(before[key], older[key]) for key in truth)
+    assert len(refusals) == 8
+    assert set(refusals) == {refusals[0]}
+    assert "none of the 2 checkpoints in" in refusals[0]
 
 
 def test_a_checkpoint_of_another_model_is_refused(pool: Pool, tmp_path: Path) -> None:
     config = _in_run(named_config("disjoint_1_to_1"), tmp_path)
     pool.run(_train_and_save_task, config, 1)
-    folder = checkpoint_folder(tmp_path, 1)
+    opened = open_checkpoint(checkpoint_folder(tmp_path, 1))
     key, whole = "model/language.norm.weight", torch.zeros(24, dtype=torch.float64)
     with pytest.raises(CheckpointError, match="111 are unknown"):
-        read_tensors(folder, {key: _stored(whole)}, None, prefix="model/")
+        read_tensors(opened, {key: _stored(whole)}, None, prefix="model/")
     with pytest.raises(CheckpointError, match=r"has the shape \(24,\), expected \(25,\)"):
-        read_tensors(folder, {key: _stored(torch.zeros(25, dtype=torch.float64))}, None, prefix=key)
+        read_tensors(opened, {key: _stored(torch.zeros(25, dtype=torch.float64))}, None, prefix=key)
     (tmp_path / "checkpoints" / "step-00000009.partial").mkdir()
     assert list_checkpoints(tmp_path) == [1]
 
@@ -96,14 +113,10 @@ def _in_run(config: Config, folder: Path) -> Config:
 
 
 def _stored(tensor: torch.Tensor) -> StoredBlock:
-    from counterpoint.parallelize.blocks import whole_block
-
     return StoredBlock(whole_block("x", tuple(tensor.shape)), tensor)
 
 
 def _tensor_task(member: Member, size: int) -> None:
-    import torch.distributed as dist
-
     group = dist.new_group(list(range(size)))
     if member.world.rank < size:
         tensor_parallel_equals_plain(member.world.rank, group, size)
@@ -111,8 +124,6 @@ def _tensor_task(member: Member, size: int) -> None:
 
 
 def _context_task(member: Member, size: int) -> None:
-    import torch.distributed as dist
-
     group = dist.new_group(list(range(size)))
     if member.world.rank < size:
         context_parallel_equals_plain(member.world.rank, group, size)
@@ -131,28 +142,78 @@ def _train_and_save_task(member: Member, config: Config, steps: int) -> None:
     if engine is None:
         return
     reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
+    saver = Saver(config, groups, Path(config.run.dir))
     for step in range(steps):
         engine.train_step(reader.read(plan.batch(step, corpus.packs(step))))
-    saver = Saver(config, groups, Path(config.run.dir))
-    saver.save(engine, steps, ())
+        saver.save(engine, step + 1, (LEFT_OUT,))
     saver.finish()
     engine.close()
 
 
 def _whole_state_task(member: Member, config: Config) -> dict[str, torch.Tensor] | None:
     """Resume on a layout and gather the whole tensors of parameters and moments on one rank."""
-    from counterpoint.verify.case import _gather
-
     _plan, _corpus, groups, engine = _engine(member, config)
     if engine is None:
         return None
-    state = Saver(config, groups, Path(config.run.dir)).resume(engine)
-    assert isinstance(state, TrainingState)
-    assert state.optimizer_step == 2
-    tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
-    whole = _gather({key: (block._block, block._tensor.clone()) for key, block in tensors.items()}, groups)
+    whole = _resumed_at(2, config, groups, engine)
     engine.close()
     return whole or None
+
+
+def _resumed_at(step: int, config: Config, groups: Groups, engine: Engine) -> dict[str, torch.Tensor]:
+    """The whole state of an engine that has resumed, from a step that is checked, on one rank."""
+    resumption = Saver(config, groups, Path(config.run.dir)).resume(engine)
+    assert resumption.note is None
+    assert resumption.state.exclusions == ((LEFT_OUT.source, LEFT_OUT.index, LEFT_OUT.from_step),)
+    assert resumption.step == resumption.state.optimizer_step == engine.optimizer_step == step
+    assert {passed.step for passed in resumption.passed_over} == {2} - {step}
+    for optimizer in engine.optimizers.values():
+        assert {int(state["step"]) for state in optimizer._adamw.state.values()} <= {step}
+    tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
+    return _gather({key: (block._block, block._tensor.clone()) for key, block in tensors.items()}, groups)
+
+
+def _damage_task(member: Member, config: Config) -> object:
+    """The whole state of both checkpoints, of the older one once the newer one is damaged, and what all ranks say once
+    both are."""
+    _plan, _corpus, groups, engine = _engine(member, config)
+    assert engine is not None
+    newest = _resumed_at(2, config, groups, engine)
+    run = Path(config.run.dir)
+    _alone(member, groups, lambda: _flip_last_byte(max(checkpoint_folder(run, 2).glob("*.distcp"))))
+    older = _resumed_at(1, config, groups, engine)
+    _alone(member, groups, lambda: _flip_last_byte(checkpoint_folder(run, 1) / "state.json"))
+    said = [""] * groups.storage.size()
+    try:
+        Saver(config, groups, run).resume(engine)
+    except CheckpointError as error:
+        dist.all_gather_object(said, str(error), group=groups.storage)
+    engine.close()
+    _alone(member, groups, lambda: _flip_last_byte(checkpoint_folder(run, 1) / "state.json"))
+    return (newest, older, said) if newest else None
+
+
+def _alone(member: Member, groups: Groups, act: Callable[[], object]) -> None:
+    """One rank does something while the others wait."""
+    dist.barrier(groups.storage)
+    if member.world.rank == 0:
+        act()
+    dist.barrier(groups.storage)
+
+
+def _flip_last_byte(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+def _read_whole(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint, read by this process."""
+    opened = open_checkpoint(folder)
+    tensors = {key: torch.zeros(shape, dtype=torch.float64) for key, shape in opened.shapes.items()}
+    blocks = {key: StoredBlock(whole_block(key, tuple(tensor.shape)), tensor) for key, tensor in tensors.items()}
+    read_tensors(opened, blocks, None)
+    return tensors
 
 
 def _hang_task(member: Member, config: Config, folder: str) -> None:

@@ -186,7 +186,7 @@ def _save_task(member: Member, config: Config) -> dict[str, Tensor] | None:
         return None
     engine = engine_of(member, config)
     saver = Saver(config, member.groups(engine.plan), Path(config.run.dir))
-    assert saver.resume(engine).data_step == 0
+    assert saver.resume(engine).state.data_step == 0
     for one in engine.held:
         one.value[one.block.local_slices].add_(0.25)
     engine.optimizer_step = 3
@@ -199,6 +199,6 @@ def _resumed_task(member: Member, config: Config) -> dict[str, Tensor] | None:
     if is_spare(member, config):
         return None
     engine = engine_of(member, config)
-    assert Saver(config, member.groups(engine.plan), Path(config.run.dir)).resume(engine).data_step == 3
+    assert Saver(config, member.groups(engine.plan), Path(config.run.dir)).resume(engine).state.data_step == 3
     whole = gathered(member, engine)
     return None if whole is None else tensors_of(whole, "language")

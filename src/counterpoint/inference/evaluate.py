@@ -36,7 +36,7 @@ from counterpoint.inference.predictions import Prediction, Predictions
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
 from counterpoint.inference.sampling import GREEDY, Sampling
 from counterpoint.plan.build import build_plan
-from counterpoint.train.checkpoint import checkpoint_folder, list_checkpoints
+from counterpoint.train.checkpoint import checkpoint_folder, list_checkpoints, unverified
 
 _BATCH = 64
 
@@ -61,6 +61,11 @@ class TrainedRun:
     tokenizer: Tokenizer
     model: PlainModel
     step: int
+
+    @property
+    def note(self) -> str | None:
+        """What is to be said of the checkpoint, if anything."""
+        return unverified(checkpoint_folder(self.folder, self.step))
 
     @classmethod
     def open(cls, folder: Path, step: int | None = None, device: str = "cpu") -> "TrainedRun":

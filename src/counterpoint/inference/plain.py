@@ -24,7 +24,10 @@ from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document, Item
 from counterpoint.plan.sizes import AudioSizes, DecoderSizes, FeaturesSizes, ItemSizes
-from counterpoint.train.checkpoint import StoredBlock, read_tensors
+from counterpoint.train.checkpoint import open_checkpoint, read_tensors
+from counterpoint.train.stored_block import StoredBlock
+
+_REMEDY = "take another step with --step, or remove its folder and train on from an older one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class PlainModel:
                 block = whole_block(name, tuple(tensor.shape))
                 tensors[f"model/{module}.{name}"] = StoredBlock(block, tensor.detach())
             chains[module] = chain.requires_grad_(False).eval()
-        read_tensors(folder, tensors, group=None, prefix="model/")
+        read_tensors(open_checkpoint(folder, _REMEDY), tensors, group=None, prefix="model/")
         sizes = plan.sizes[plan.sink]
         assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
         wires = tuple(Wire(edge.source, edge.target, edge.depths) for edge in plan.graph.edges)

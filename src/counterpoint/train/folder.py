@@ -12,8 +12,9 @@ from counterpoint.config.load import dump_config, load_run_config
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, ConfigError, DataError
 from counterpoint.plan.plan import Plan
+from counterpoint.train.checkpoint import OpenedCheckpoint
 from counterpoint.train.models import CONFIG_FILE, model_keys
-from counterpoint.train.resume import newest_step, state_to_resume
+from counterpoint.train.resume import open_newest, steps_to_try
 
 LOCK_FILE = "lock"
 _PACKAGES = ("counterpoint", "torch", "numpy", "pydantic", "pyarrow", "tokenizers")
@@ -38,12 +39,14 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
     return folder
 
 
-def check_run_folder(config: Config) -> None:
-    """Raise CheckpointError if the run would resume from a checkpoint of other models or data; writes nothing."""
-    step = newest_step(config)
-    if step is not None:
+def check_run_folder(config: Config) -> OpenedCheckpoint | None:
+    """The checkpoint that the run would resume from, as far as it is seen without reading its blocks.
+
+    Raises CheckpointError if it is of other models or data, or if all are damaged; writes nothing.
+    """
+    if steps_to_try(config):
         _check_models(config, Path(config.run.dir))
-        state_to_resume(config, step)
+    return open_newest(config)
 
 
 def _set_aside(checkpoints: Path) -> None:

@@ -26,7 +26,7 @@ from counterpoint.plan.samples import Document
 from counterpoint.train.checkpoint import TrainingState
 from counterpoint.train.engine import Engine, LaunchedStep, StepResult
 from counterpoint.train.nonfinite import Finding, conclude, find_culprits, keep_exclusions, kept_exclusions
-from counterpoint.train.saving import Saver
+from counterpoint.train.saving import Resumption, Saver
 from counterpoint.train.timing import StepTimer, write_timeline
 
 _TIMED_STEP = 2
@@ -38,6 +38,9 @@ class Recorder(Protocol):
 
     def data(self, step: int, corpus: Corpus) -> None:
         """Training begins behind a step, on this data."""
+
+    def resumed(self, resumption: Resumption) -> None:
+        """The run goes on from a checkpoint, or starts anew."""
 
     def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
         """A training step ended."""
@@ -77,7 +80,9 @@ class Trainer:
     def run(self) -> None:
         """Train to `training.steps`; raises SignalledError after saving when a signal asked to stop."""
         self._session.watchdog.enter("resume", self._session.checkpoint_limit)
-        state = self._saver.resume(self._engine)
+        resumed = self._saver.resume(self._engine, self._enter_reading)
+        state = resumed.state
+        self._recorder.resumed(resumed)
         self._recorder.data(state.data_step, self._corpus)
         self._corpus = self._corpus.without(Exclusion(*entry) for entry in state.exclusions)
         self._corpus = self._corpus.without(self._kept_exclusions())
@@ -154,6 +159,9 @@ class Trainer:
     def _ahead_of(self, upcoming: deque[StepInputs]) -> StepInputs | None:
         """The inputs of the step that modules which run ahead are at; behind the last step there are none."""
         return upcoming[self._depth] if 0 < self._depth < len(upcoming) else None
+
+    def _enter_reading(self, action: str) -> None:
+        self._session.watchdog.enter(action, self._session.checkpoint_limit)
 
     def _save(self, done: int) -> None:
         self._session.watchdog.enter(f"step {done - 1}: checkpoint", self._session.checkpoint_limit)

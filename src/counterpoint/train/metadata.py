@@ -1,11 +1,11 @@
 """The metadata of a checkpoint, which DCP stores as a pickle, read without running anything that a file names."""
 
+import io
 import pickle
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.metadata import Metadata
 
 _DCP = "torch.distributed.checkpoint"
 _DATA = {
@@ -27,18 +27,15 @@ _DATA = {
 """All that the metadata of tensors is made of, beside dtypes: records without behaviour."""
 
 
-class PlainReader(FileSystemReader):
-    """Reads checkpoints; metadata that names anything but records of tensors raises UnpicklingError."""
+def load_metadata(data: bytes) -> Metadata:
+    """The metadata that a pickle spells; one that names anything but records of tensors raises UnpicklingError.
 
-    def read_metadata(self, *_arguments: Any, **_named: Any) -> Metadata:
-        with self.fs.create_stream(self.fs.concat_path(self.path, ".metadata"), "rb") as file:
-            metadata = _RecordUnpickler(file).load()
-        if not isinstance(metadata, Metadata):
-            raise pickle.UnpicklingError(f"holds a {type(metadata).__name__}")
-        if metadata.storage_meta is None:
-            metadata.storage_meta = StorageMeta()
-        metadata.storage_meta.load_id = self.load_id
-        return metadata
+    Junk raises whatever its bytes happen to spell.
+    """
+    metadata = _RecordUnpickler(io.BytesIO(data)).load()
+    if not isinstance(metadata, Metadata):
+        raise pickle.UnpicklingError(f"holds a {type(metadata).__name__}")
+    return metadata
 
 
 class _RecordUnpickler(pickle.Unpickler):

@@ -21,6 +21,7 @@ from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
 from counterpoint.train.nonfinite import Finding
 from counterpoint.train.progress import ProgressView
+from counterpoint.train.saving import Resumption
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
 """Dense bf16 peaks per second from the vendors' data sheets, by a part of the device's name."""
@@ -123,6 +124,17 @@ class RunRecorder:
             self._write({"step": step, "evaluation": split, "loss": loss})
             assert self._view is not None, "the leader shows progress"
             self._view.report(step, f"evaluation {split}  loss {loss:.4f}")
+
+    def resumed(self, resumption: Resumption) -> None:
+        """Record that the run goes on from an older checkpoint than the newest, and what was wrong with newer ones."""
+        if not self._is_leader or resumption.step is None:
+            return
+        assert self._view is not None, "the leader shows progress"
+        for passed in resumption.passed_over:
+            self._write({"step": resumption.step, "passed_over": passed.step, "why": passed.why})
+            self._view.report(resumption.step, f"going on from here, since a newer checkpoint is damaged: {passed.why}")
+        if resumption.note is not None:
+            self._view.report(resumption.step, resumption.note)
 
     def bad(self, step: int, payloads: Sequence[BadPayload]) -> None:
         """Record payloads that could not be read."""

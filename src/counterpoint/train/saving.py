@@ -1,5 +1,7 @@
 """Saving and resuming a run: which tensors make up its state, and where it goes on."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch.distributed as dist
@@ -7,18 +9,15 @@ import torch.distributed as dist
 from counterpoint.config.schema import Config
 from counterpoint.data.fingerprint import data_fingerprint
 from counterpoint.data.order import Exclusion
+from counterpoint.errors import DamagedCheckpointError
 from counterpoint.execute.groups import Groups
-from counterpoint.train.checkpoint import (
-    CheckpointWriter,
-    StoredBlock,
-    Tensors,
-    TrainingState,
-    checkpoint_folder,
-    read_tensors,
-)
+from counterpoint.train.agree import agreed
+from counterpoint.train.checkpoint import TrainingState, checkpoint_folder, open_checkpoint, read_tensors, unverified
 from counterpoint.train.engine import Engine
-from counterpoint.train.resume import newest_step, state_to_resume
+from counterpoint.train.resume import PassedOver, check_data, none_is_whole, steps_to_try
+from counterpoint.train.stored_block import StoredBlock, Tensors
 from counterpoint.train.warm import warm_start
+from counterpoint.train.writer import CheckpointWriter
 
 
 def model_tensors(engine: Engine) -> dict[str, StoredBlock]:
@@ -33,6 +32,17 @@ def optimizer_tensors(engine: Engine) -> dict[str, StoredBlock]:
         for parameter, name, moment in optimizer.moments():
             tensors[f"optimizer/{parameter.key}/{name}"] = StoredBlock(parameter.block, moment)
     return tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where a run goes on: the checkpoint of `step`, None if it starts anew, and what was damaged of newer ones."""
+
+    state: TrainingState
+    step: int | None = None
+    passed_over: tuple[PassedOver, ...] = ()
+    note: str | None = None
+    """What else is to be said of the checkpoint."""
 
 
 class Saver:
@@ -50,17 +60,39 @@ class Saver:
             config.checkpoint.asynchronous,
         )
 
-    def resume(self, engine: Engine) -> TrainingState:
-        """Load the newest complete checkpoint if `checkpoint.resume` is auto and there is one; else start at step 0,
-        with the values that `init_from` gives."""
-        newest = self._agreed(newest_step(self._config))
-        if newest is None:
+    def resume(self, engine: Engine, enter: Callable[[str], None] = lambda _action: None) -> Resumption:
+        """Load the newest whole checkpoint if `checkpoint.resume` is auto and there is one; without any start at step
+        0, with the values that `init_from` gives.
+
+        `enter` hears of each checkpoint that is about to be read. All ranks choose the same one: damage that any rank
+        sees is damage for all. Raises CheckpointError if all are damaged.
+        """
+        steps = self._agreed(steps_to_try(self._config))
+        if not steps:
             warm_start(self._config, engine.plan, engine.held)
-            return TrainingState(seed=self._config.run.seed, data_step=0, optimizer_step=0, data=self._data)
-        folder = checkpoint_folder(self._run, newest)
-        state = state_to_resume(self._config, newest)
+            return Resumption(TrainingState(seed=self._config.run.seed, data_step=0, optimizer_step=0, data=self._data))
+        passed: list[PassedOver] = []
+        for step in steps:
+            enter(f"resume: checkpoint of step {step}")
+            try:
+                state = self._load(engine, step)
+            except DamagedCheckpointError as error:
+                passed.append(PassedOver(step, str(error)))
+                continue
+            self._writer.damaged = frozenset(one.step for one in passed)
+            return Resumption(state, step, tuple(passed), unverified(checkpoint_folder(self._run, step)))
+        raise none_is_whole(self._config, passed)
+
+    def _load(self, engine: Engine, step: int) -> TrainingState:
+        """Fill the engine from a checkpoint; raises CheckpointError alike on all ranks.
+
+        What a damaged one has filled is filled again by the next, since each fills everything.
+        """
+        group, folder = self._groups.storage, checkpoint_folder(self._run, step)
+        opened = agreed(group, lambda: open_checkpoint(folder))
+        state = agreed(group, lambda: check_data(self._config, opened))
         tensors: Tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
-        read_tensors(folder, tensors, self._groups.storage)
+        read_tensors(opened, tensors, group)
         for optimizer in engine.optimizers.values():
             optimizer.set_step(state.optimizer_step - state.skipped)
         engine.optimizer_step, engine.skipped = state.optimizer_step, state.skipped
@@ -86,8 +118,8 @@ class Saver:
         """Wait for the checkpoint that is being written."""
         self._writer.finish()
 
-    def _agreed(self, newest: int | None) -> int | None:
+    def _agreed(self, steps: list[int]) -> list[int]:
         """The first rank's view of the run folder, so that no rank resumes from another step."""
-        choice = [newest]
+        choice = [steps]
         dist.broadcast_object_list(choice, group=self._groups.storage, group_src=0)
         return choice[0]

@@ -18,7 +18,7 @@ from counterpoint.convert.processor import Said, check_frames, scaling_in, secon
 from counterpoint.errors import ConfigError
 from counterpoint.train.checkpoint import STATE_FILE
 from counterpoint.train.models import CONFIG_FILE
-from counterpoint.train.resume import newest_step
+from counterpoint.train.resume import steps_to_try
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {"image": DEFAULT_SCALING._asdict(), "audio": {"seconds": "own"}}
 """What may be left out of a module's section, with what it is where nobody says it."""
@@ -72,7 +72,7 @@ class _Resumed:
     @classmethod
     def of(cls, config: Config) -> "_Resumed":
         file = Path(config.run.dir) / CONFIG_FILE
-        if newest_step(config) is None or not file.is_file():
+        if not steps_to_try(config) or not file.is_file():
             return cls()
         try:
             modules = load_run_config(file).resolved()["modules"]

@@ -39,15 +39,16 @@ from counterpoint.plan.sizes import (
 )
 from counterpoint.train.checkpoint import (
     STATE_FILE,
-    StoredBlock,
+    OpenedCheckpoint,
     checkpoint_folder,
     list_checkpoints,
+    open_checkpoint,
     read_blocks,
-    stored_shapes,
 )
 from counterpoint.train.models import first_other_key
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
-from counterpoint.train.resume import newest_step
+from counterpoint.train.resume import steps_to_try
+from counterpoint.train.stored_block import StoredBlock
 from counterpoint.train.warm_depths import check_depths
 
 
@@ -60,7 +61,7 @@ class Values(Protocol):
 
 def check_warm_starts(config: Config, plan: Plan) -> None:
     """`check_values` of a run, unless it goes on from a checkpoint of its own and reads nothing else."""
-    if newest_step(config) is None:
+    if not steps_to_try(config):
         check_values(config, plan)
 
 
@@ -215,19 +216,21 @@ def _differences(
 class _RunValues:
     """Values of a module of a run, in one of its checkpoints."""
 
-    folder: Path
+    opened: OpenedCheckpoint
     prefix: str
 
     def fill(self, blocks: Mapping[str, tuple[Block, torch.Tensor]]) -> None:
         tensors = {f"{self.prefix}{name}": StoredBlock(block, tensor) for name, (block, tensor) in blocks.items()}
-        read_blocks(self.folder, tensors, group=None)
+        read_blocks(self.opened, tensors, group=None)
 
 
 def _of_run(where: str, path: Path, config: Config, module: str, shapes: Shapes) -> _RunValues:
     init = config.modules[module].init_from
     assert init is not None, "only a module with a warm start is filled"
     folder, theirs = _checkpoint(where, path), init.module or module
-    stored, prefix = stored_shapes(folder, f"choose another in {where}.path"), f"model/{theirs}."
+    opened, prefix = open_checkpoint(folder, f"choose another in {where}.path"), f"model/{theirs}."
+    opened.check_sizes()
+    stored = opened.shapes
     found = {key.removeprefix(prefix): shape for key, shape in stored.items() if key.startswith(prefix)}
     if not found:
         known = sorted({key.split("/")[1].split(".")[0] for key in stored if key.startswith("model/")})
@@ -241,7 +244,7 @@ def _of_run(where: str, path: Path, config: Config, module: str, shapes: Shapes)
     if key is not None:
         raise CheckpointError(f"{where}: {folder} is of another model: {key}; restore it or choose another checkpoint")
     _demand_names(f"{where}: {folder}", needed, loaded)
-    return _RunValues(folder, prefix)
+    return _RunValues(opened, prefix)
 
 
 def _checkpoint(where: str, path: Path) -> Path:

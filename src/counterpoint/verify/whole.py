@@ -14,12 +14,12 @@ from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.sizes import ModelSizes
 from counterpoint.train.checkpoint import (
     STATE_FILE,
-    StoredBlock,
     checkpoint_folder,
     list_checkpoints,
+    open_checkpoint,
     read_blocks,
-    stored_shapes,
 )
+from counterpoint.train.stored_block import StoredBlock
 
 
 def begin_with(config: Config, module: str, sizes: ModelSizes, chain: Chain) -> None:
@@ -53,13 +53,14 @@ def _converted(path: Path, sizes: ModelSizes) -> dict[str, Tensor]:
 
 def _stored(path: Path, module: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
     folder = path if (path / STATE_FILE).is_file() else checkpoint_folder(path, list_checkpoints(path)[-1])
-    known = stored_shapes(folder)
+    opened = open_checkpoint(folder)
+    known = opened.shapes
     loaded = {name: tensor.clone() for name, tensor in values.items() if f"model/{module}.{name}" in known}
     blocks = {
         f"model/{module}.{name}": StoredBlock(whole_block(name, tuple(tensor.shape)), tensor)
         for name, tensor in loaded.items()
     }
-    read_blocks(folder, blocks, group=None)
+    read_blocks(opened, blocks, group=None)
     return loaded
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from counterpoint.config.load import dump_config, load_config
 from counterpoint.data.fingerprint import data_fingerprint
 from counterpoint.train.checkpoint import STATE_FILE, TrainingState, checkpoint_folder
 from tests.unit.cli.conftest import Command, Ended, write
+from tests.unit.train.checkpoints import write_older
 
 JOINED = {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 SYNTHETIC = {"documents": 9, "seed": 3, "text_tokens": {"kind": "constant", "value": 8}}
@@ -32,14 +34,12 @@ CHANGES = [
 
 @pytest.fixture
 def config(settings: dict[str, Any], tmp_path: Path) -> Path:
-    """A config whose run folder holds a checkpoint of step 2."""
+    """A config of two steps whose run folder holds a checkpoint of step 1."""
     settings["data"]["train"].append({"synthetic": SYNTHETIC})
     file = write(settings, tmp_path / "config.yaml")
     loaded = load_config(file)
-    folder = checkpoint_folder(tmp_path / "run", 2)
-    folder.mkdir(parents=True)
-    state = TrainingState(seed=0, data_step=2, optimizer_step=2, data=data_fingerprint(loaded))
-    (folder / STATE_FILE).write_text(json.dumps(asdict(state)))
+    state = TrainingState(seed=0, data_step=1, optimizer_step=1, data=data_fingerprint(loaded))
+    write_older(checkpoint_folder(tmp_path / "run", 1), {"weight": torch.ones(1)}, asdict(state))
     (tmp_path / "run" / "config.yaml").write_text(dump_config(loaded))
     return file
 
@@ -116,7 +116,7 @@ def test_what_does_not_touch_the_order_may_change(counterpoint: Command, config:
     ],
 )
 def test_a_state_that_is_none(counterpoint: Command, config: Path, tmp_path: Path, state: object, words: str) -> None:
-    (checkpoint_folder(tmp_path / "run", 2) / STATE_FILE).write_text(json.dumps(state))
+    (checkpoint_folder(tmp_path / "run", 1) / STATE_FILE).write_text(json.dumps(state))
     before = (tmp_path / "run" / "config.yaml").read_text()
     _refused(counterpoint("train", config), tmp_path / "run", before, words, "checkpoint.resume=none")
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ from counterpoint.data.images import ItemSettings
 from counterpoint.errors import CheckpointError, ConfigError
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
-from counterpoint.train.checkpoint import STATE_FILE, TrainingState, checkpoint_folder
-from counterpoint.train.resume import state_to_resume
+from counterpoint.train.checkpoint import TrainingState
+from counterpoint.train.resume import open_newest
 from counterpoint.train.settle import settle_items
 from tests.unit.cli.conftest import Command
 from tests.unit.judge.folders import write_tensors
+from tests.unit.train.checkpoints import blocks, writer
 
 SPEECH = Path(__file__).parents[2] / "parity" / "speech.yaml"
 IMAGE = "modules.vision.model.image"
@@ -233,10 +233,8 @@ def test_frames_of_published_processors_are_those_made_here(tmp_path: Path, nest
 
 
 def _with_checkpoint(config: Config, text: str, data: dict[str, Any]) -> None:
-    folder = checkpoint_folder(Path(config.run.dir), 2)
-    folder.mkdir(parents=True)
     state = TrainingState(seed=config.run.seed, data_step=2, optimizer_step=2, data=data)
-    (folder / STATE_FILE).write_text(json.dumps(asdict(state)))
+    writer(Path(config.run.dir)).write(blocks({"weight": torch.ones(2)}), state)
     (Path(config.run.dir) / "config.yaml").write_text(text)
 
 
@@ -250,10 +248,10 @@ def test_no_resume_changes_pixels(tmp_path: Path) -> None:
     for again in (_config(tmp_path, start), _config(tmp_path)):
         settled = settle_items(again)
         assert _scaling(settled) == _scaling(first)
-        state_to_resume(settled, 2)
+        open_newest(settled)
     other = settle_items(_config(tmp_path, start, f"{IMAGE}.mean=[0.5, 0.5, 0.5]"))
     with pytest.raises(CheckpointError, match=rf"written with {IMAGE}.mean .*0.1, 0.2, 0.3.*got .*0.5, 0.5, 0.5"):
-        state_to_resume(other, 2)
+        open_newest(other)
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_its_pixels_if_it_says_so(tmp_path: Path) -> None:
@@ -274,9 +272,9 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_pixels_if_it_says_so(tmp_p
     )
     assert f"; set {IMAGE}.std=[0.5, 0.5, 0.5] to go on, or choose another run.dir" in std
     said = settle_items(_config(tmp_path, start, f"{IMAGE}.mean=[0.5, 0.5, 0.5]", f"{IMAGE}.std=[0.5, 0.5, 0.5]"))
-    state_to_resume(said, 2)
+    open_newest(said)
     # Where no folder says otherwise there is nothing to say.
-    state_to_resume(settle_items(_config(tmp_path)), 2)
+    open_newest(settle_items(_config(tmp_path)))
 
 
 def test_a_module_that_starts_from_a_run_has_its_pixels(tmp_path: Path) -> None:

@@ -12,19 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from counterpoint.config.load import dump_config, load_config
 from counterpoint.config.schema import Config
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
-from counterpoint.parallelize.blocks import whole_block
 from counterpoint.setup import build_plan
-from counterpoint.train import checkpoint
-from counterpoint.train.checkpoint import STATE_FILE, StoredBlock, checkpoint_folder
+from counterpoint.train.checkpoint import checkpoint_folder
 from counterpoint.train.warm import check_warm_starts
 from tests.unit.cli.conftest import Command, write
 from tests.unit.judge.folders import write_folder, write_tensors
+from tests.unit.train.checkpoints import write_older
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "vocab_size": 300, "hidden_size": 8, "intermediate_size": 12, "num_attention_heads": 4,
@@ -205,14 +203,7 @@ def earlier(config: Path, tmp_path: Path) -> Path:
 def _save(run: Path, config: Path, tensors: Mapping[str, Tensor], module: str = "language") -> None:
     folder = checkpoint_folder(run, 5)
     shutil.rmtree(folder, ignore_errors=True)
-    blocks = {
-        f"model/{module}.{name}": StoredBlock(whole_block(name, tuple(tensor.shape)), tensor)
-        for name, tensor in tensors.items()
-    }
-    planner = checkpoint._BlockSavePlanner(flatten_state_dict=False)
-    with pytest.warns(UserWarning, match="single process"):
-        save(dict(blocks), checkpoint_id=folder, planner=planner, no_dist=True)
-    (folder / STATE_FILE).write_text("{}")
+    write_older(folder, {f"model/{module}.{name}": tensor for name, tensor in tensors.items()}, {})
     (run / "config.yaml").write_text(dump_config(load_config(config)))
 
 

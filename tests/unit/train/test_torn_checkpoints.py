@@ -1,27 +1,26 @@
-"""A checkpoint that is torn is refused in one short sentence with a remedy, and a complete one is never half gone."""
+"""A checkpoint of an older version, without a manifest, is read; a torn one is refused in one short sentence."""
 
 import io
-import shutil
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from counterpoint.errors import CheckpointError
+from counterpoint.errors import DamagedCheckpointError
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.train import checkpoint
-from counterpoint.train.checkpoint import StoredBlock, list_checkpoints, read_tensors
+from counterpoint.train.checkpoint import STATE_FILE, open_checkpoint, read_tensors, unverified
+from counterpoint.train.stored_block import StoredBlock
+from tests.unit.train.checkpoints import write_older
+
+STATE = {"seed": 0, "data_step": 1, "optimizer_step": 1}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A checkpoint of one tensor, written by one process."""
-    from torch.distributed.checkpoint.state_dict_saver import save
-
     folder = tmp_path / "checkpoints" / "step-00000001"
-    planner = checkpoint._BlockSavePlanner(flatten_state_dict=False)
-    with pytest.warns(UserWarning, match="single process"):
-        save({"weight": _block()}, checkpoint_id=folder, planner=planner, no_dist=True)
+    write_older(folder, {"weight": torch.ones(3, 2)}, STATE)
     return folder
 
 
@@ -30,8 +29,8 @@ def _block() -> StoredBlock:
 
 
 def _refused(folder: Path) -> None:
-    with pytest.raises(CheckpointError) as refused:
-        read_tensors(folder, {"weight": _block()}, None)
+    with pytest.raises(DamagedCheckpointError) as refused:
+        read_tensors(open_checkpoint(folder), {"weight": _block()}, None)
     words = str(refused.value)
     assert len(words.splitlines()) == 1
     assert len(words) < 500
@@ -39,7 +38,24 @@ def _refused(folder: Path) -> None:
 
 
 def test_a_whole_checkpoint_is_read(folder: Path) -> None:
-    read_tensors(folder, {"weight": _block()}, None)
+    zeros = torch.zeros(3, 2)
+    read_tensors(open_checkpoint(folder), {"weight": StoredBlock(whole_block("weight", (3, 2)), zeros)}, None)
+    assert torch.equal(zeros, torch.ones(3, 2))
+    assert "an older version wrote it, without checksums" in (unverified(folder) or "")
+
+
+def test_torch_wrote_checksums_of_values_even_then(folder: Path) -> None:
+    """Flipped bits of values, which torch loads without a look at the archive's own checksums."""
+    (file,) = folder.glob("*.distcp")
+    data = bytearray(file.read_bytes())
+    data[data.index(torch.ones(1).numpy().tobytes())] ^= 1
+    file.write_bytes(data)
+    _refused(folder)
+
+
+def test_a_lost_manifest_does_not_make_an_older_checkpoint(folder: Path) -> None:
+    (folder / STATE_FILE).write_text(json.dumps(STATE | {"manifest": True}))
+    _refused(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"\x80\x04cnowhere\nnothing\n.", b"\x80\x04]."])
@@ -62,18 +78,3 @@ def test_another_object_than_a_tensor(folder: Path) -> None:
     torch.save(Path, data)
     file.write_bytes(data.getvalue().ljust(file.stat().st_size, b"\0"))
     _refused(folder)
-
-
-def test_a_checkpoint_loses_its_name_before_its_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = folder.parents[1]
-    names_at_removal: list[list[int]] = []
-    remove = shutil.rmtree
-
-    def watched(path: Path, ignore_errors: bool = False) -> None:
-        names_at_removal.append(list_checkpoints(run) if not ignore_errors else [])
-        remove(path, ignore_errors=ignore_errors)
-
-    monkeypatch.setattr(shutil, "rmtree", watched)
-    checkpoint._remove(folder, checkpoint._partial(folder))
-    assert names_at_removal == [[], []]
-    assert list(folder.parent.iterdir()) == []

@@ -1,0 +1,161 @@
+"""Writing checkpoints: beside the final name, synced, sealed with a manifest, and only then renamed.
+
+So a folder that has its final name is whole, whenever the machine fails; what is left of one that was not finished is
+called `.partial` and removed when the next one is written.
+"""
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from counterpoint.errors import RunError
+from counterpoint.train.agree import agreed
+from counterpoint.train.checkpoint import (
+    SAYS_MANIFEST,
+    STATE_FILE,
+    TrainingState,
+    checkpoint_folder,
+    list_checkpoints,
+)
+from counterpoint.train.durable import sync, write_synced
+from counterpoint.train.manifest import MANIFEST_FILE, Manifest, WholeFile
+from counterpoint.train.storage import METADATA_FILE, DigestingWriter, sentence
+from counterpoint.train.stored_block import BlockSavePlanner, Tensors
+
+_PARTIAL = ".partial"
+
+
+class CheckpointWriter:
+    """Writes checkpoints of a run, at most one at a time, in the background if asked to.
+
+    Without a group this process is the only rank. `damaged` are steps whose checkpoints count for nothing.
+    """
+
+    def __init__(
+        self, run: Path, group: dist.ProcessGroup | None, is_leader: bool, keep_last: int, asynchronous: bool
+    ) -> None:
+        self._run, self._group, self._leader = run, group, is_leader
+        self._keep_last, self._asynchronous = keep_last, asynchronous
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._running: Future[None] | None = None
+        self.damaged: frozenset[int] = frozenset()
+
+    def write(self, tensors: Tensors, state: TrainingState) -> None:
+        """Save on all ranks together; returns once the tensors may change."""
+        self.finish()
+        staged = {key: block.staged() for key, block in tensors.items()}
+        self._running = self._executor.submit(self._write, staged, state)
+        if not self._asynchronous:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written; raises what went wrong with it."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.result()
+
+    def poll(self) -> None:
+        """Raise what went wrong with the checkpoint that is being written, without waiting for it."""
+        if self._running is not None and self._running.done():
+            self.finish()
+
+    def _write(self, tensors: Tensors, state: TrainingState) -> None:
+        final = checkpoint_folder(self._run, state.data_step)
+        partial = _partial(final)
+        try:
+            agreed(self._group, lambda: self._begin(partial))
+            storage = DigestingWriter(partial, state.data_step)
+            self._write_blocks(tensors, storage)
+            agreed(self._group, lambda: self._publish(storage, state, partial, final))
+        except (CheckpointException, RunError) as error:
+            if self._leader:
+                # All ranks are through with it, and on a full disk its bytes are wanted.
+                shutil.rmtree(partial, ignore_errors=True)
+            raise RunError(
+                f"{final}: the checkpoint could not be written ({_reason(error)}), earlier ones are as they were; "
+                "make room or correct the rights, and start again, which goes on from the newest"
+            ) from error
+        agreed(self._group, lambda: self._remove_superfluous(state.data_step))
+
+    def _begin(self, partial: Path) -> None:
+        """Make the folder, in the place of what an earlier end of the run has left."""
+        if self._leader:
+            for left in partial.parent.glob(f"step-*{_PARTIAL}"):
+                shutil.rmtree(left)
+            partial.mkdir(parents=True)
+
+    def _write_blocks(self, tensors: Tensors, storage: DigestingWriter) -> None:
+        with warnings.catch_warnings():
+            # DCP warns that it saves in a single process, which is what is asked for here.
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            save(
+                dict(tensors),
+                storage_writer=storage,
+                planner=BlockSavePlanner(flatten_state_dict=False),
+                process_group=self._group,
+                no_dist=self._group is None,
+            )
+
+    def _publish(self, storage: DigestingWriter, state: TrainingState, partial: Path, final: Path) -> None:
+        """Seal what all ranks have written, and give it its name in the place of a damaged one that has it."""
+        if not self._leader:
+            return
+        write_synced(partial / STATE_FILE, json.dumps(asdict(state) | {SAYS_MANIFEST: True}).encode())
+        whole = {name: WholeFile.of((partial / name).read_bytes()) for name in (METADATA_FILE, STATE_FILE)}
+        manifest = Manifest(step=state.data_step, whole=whole, blocks=storage.blocks)
+        write_synced(partial / MANIFEST_FILE, manifest.sealed())
+        sync(partial)
+        aside = final.with_name(f"{final.name}.old{_PARTIAL}")
+        if final.exists():
+            final.rename(aside)
+        partial.rename(final)
+        sync(final.parent)
+        sync(final.parent.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _remove_superfluous(self, written: int) -> None:
+        if not self._leader:
+            return
+        for step in superfluous(list_checkpoints(self._run), written, self.damaged, self._keep_last):
+            remove_checkpoint(checkpoint_folder(self._run, step))
+
+
+def superfluous(steps: Iterable[int], written: int, damaged: Iterable[int], keep_last: int) -> list[int]:
+    """The checkpoints to remove once that of step `written` is whole: those older than the newest `keep_last`.
+
+    Damaged ones are not counted, so that `keep_last` of them never displace one that a run can go on from; nor are
+    those of later steps, which a run that went on from an older one has yet to come to.
+    """
+    lost = set(damaged) - {written}
+    counted = sorted(step for step in steps if step <= written and step not in lost)
+    oldest_kept = counted[-keep_last:][0]
+    return sorted(step for step in steps if step < oldest_kept)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Delete a checkpoint; it loses its name first, so that a folder of that name is whole at every moment."""
+    aside = _partial(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _partial(folder: Path) -> Path:
+    """What a checkpoint is called while it is not whole."""
+    return folder.with_name(folder.name + _PARTIAL)
+
+
+def _reason(error: CheckpointException | RunError) -> str:
+    """The first rank's own words out of DCP's collection of tracebacks."""
+    if isinstance(error, RunError):
+        return str(error)
+    rank, (cause, _trace) = min(error.failures.items())
+    return f"rank {rank}: {sentence(cause)}"

@@ -33,6 +33,8 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
     check_data(config, corpus)
     check_device(config)
     check_warm_starts(config, plan)
+    if is_finished(config, plan):
+        return
     if is_joined(os.environ):
         join(config, plan, corpus)
         return
@@ -40,6 +42,27 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
     with lock_run_folder(folder):
         prepare = partial(open_run_folder, config, plan)
         launch_local(config.world.size, work, (config,), folder / "error.json", port, prepare)
+
+
+def is_finished(config: Config, plan: Plan) -> bool:
+    """Whether the run's newest checkpoint is that of its last step, which one of its ranks then says.
+
+    Raises CheckpointError or ConfigError for a warm start that is wrong, though nothing would read it.
+    """
+    from counterpoint.train.folder import check_run_folder
+    from counterpoint.train.progress import say
+    from counterpoint.train.warm import check_values
+
+    opened = check_run_folder(config)
+    if opened is None or opened.state.data_step < config.training.steps:
+        return False
+    check_values(config, plan)
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        say(
+            f"{config.run.dir}: finished, it has trained {opened.state.data_step} of {config.training.steps} steps; "
+            "raise training.steps to go on, choose another run.dir, or start anew with checkpoint.resume=none"
+        )
+    return True
 
 
 def join(config: Config, plan: Plan, corpus: Corpus) -> None:

@@ -53,5 +53,10 @@ class ProgressView:
             self._bar.stop()
 
 
+def say(words: str) -> None:
+    """Write a line on stdout where there is no bar."""
+    Console(soft_wrap=True, highlight=False).print(words, markup=False)
+
+
 def _rest() -> Column:
     return Column(ratio=1, no_wrap=True, overflow="ellipsis")

@@ -53,7 +53,8 @@ def counterpoint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
             code = 0
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else 1
-        return Ended(code, out.getvalue(), capsys.readouterr().err)
+        captured = capsys.readouterr()
+        return Ended(code, out.getvalue() + captured.out, captured.err)
 
     return run
 

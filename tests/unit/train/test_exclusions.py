@@ -1,0 +1,148 @@
+"""Documents that could not be read are left out from steps that nobody has read yet, and stay out after a resume."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from counterpoint.config.schema import Config
+from counterpoint.data.feed import BadPayload
+from counterpoint.data.order import Draw, Exclusion, Order
+from counterpoint.train import loop
+from counterpoint.train.checkpoint import TrainingState
+from counterpoint.train.loop import Trainer
+from counterpoint.train.saving import Resumption
+from tests.parity.layouts import named_config, override
+
+STEPS, WINDOW = 12, 2
+ORDER = Order(seed=0, sizes=(5,), weights=(1,), window=WINDOW)
+BAD = 3
+
+
+class AtOnce:
+    """An executor that has done all that it is given: what may be read ahead is read ahead."""
+
+    def __init__(self, *_arguments: Any, **_named: Any) -> None:
+        pass
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(call(*arguments))
+        return done
+
+    def shutdown(self, **_named: Any) -> None:
+        pass
+
+
+@dataclass
+class Recorded:
+    """A run without ranks: the documents of every step as they were read, and what was saved."""
+
+    order: Order
+    ahead: int
+    read: dict[int, tuple[Draw, ...]] = field(default_factory=dict)
+    saved: list[tuple[Exclusion, ...]] = field(default_factory=list)
+    newest: list[int] = field(default_factory=list)
+    """The last step that had been read whenever a document turned out to be bad."""
+
+    @property
+    def evaluation(self) -> tuple[()]:
+        return ()
+
+    def without(self, exclusions: Iterable[Exclusion]) -> "Recorded":
+        return replace(self, order=replace(self.order, exclusions=(*self.order.exclusions, *exclusions)))
+
+    def packs(self, step: int) -> tuple[Draw, ...]:
+        return self.order.draws(step)
+
+    def batch(self, step: int, packs: tuple[Draw, ...]) -> Any:
+        self.read[step] = packs
+        return SimpleNamespace(step=step, packs=packs, digest=lambda: 7)
+
+    def read_batch(self, batch: Any) -> Any:
+        bad = [BadPayload(source, index, "torn") for source, index in batch.packs if index == BAD]
+        return SimpleNamespace(batch=batch, bad=bad)
+
+    def launch(self, inputs: Any, _ahead: Any) -> Any:
+        return SimpleNamespace(result=lambda: SimpleNamespace(bad=len(inputs.bad), stop=False))
+
+    def bad(self, _step: int, _payloads: Any) -> None:
+        self.newest.append(max(self.read))
+
+    def save(self, _engine: Any, _step: int, exclusions: tuple[Exclusion, ...]) -> None:
+        self.saved.append(exclusions)
+
+
+def _train(
+    monkeypatch: pytest.MonkeyPatch, config: Config, ahead: int, exclusions: tuple[Exclusion, ...] = (), first: int = 0
+) -> Recorded:
+    run = Recorded(ORDER, ahead)
+    state = TrainingState(
+        seed=0,
+        data_step=first,
+        optimizer_step=first,
+        exclusions=tuple((e.source, e.index, e.from_step) for e in exclusions),
+    )
+    monkeypatch.setattr("counterpoint.data.prefetch.ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr(loop, "write_timeline", lambda *_arguments: None)
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda *_arguments, **_named: None)
+    monkeypatch.setattr(
+        loop.dist, "all_gather_object", lambda gathered, own, group: gathered.__setitem__(slice(None), [own])
+    )
+    idle = SimpleNamespace(
+        resume=lambda *_arguments: Resumption(state), save=run.save, poll=lambda: None, finish=lambda: None,
+        step=lambda *_arguments: None, bad=run.bad, resumed=lambda _resumption: None,
+        begin=lambda: None, end=lambda: (), watchdog=SimpleNamespace(enter=lambda *_arguments: None),
+        checkpoint_limit=None, world=SimpleNamespace(rank=0), control="control",
+    )  # fmt: skip
+    engine: Any = SimpleNamespace(
+        plan=SimpleNamespace(
+            batch=run.batch,
+            stages=SimpleNamespace(ahead={"vision": ahead}),
+            placement=SimpleNamespace(active=(0,)),
+        ),
+        launch_step=run.launch,
+        run_ahead=lambda _inputs: None,
+        wants_stop=False,
+    )
+    reader: Any = SimpleNamespace(read=run.read_batch)
+    trainer: Any = Trainer(config, engine, idle, run, reader, idle, idle, idle, idle)  # type: ignore[arg-type]
+    trainer.run()
+    return run
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return override(named_config("disjoint_1_to_1"), {"training.steps": STEPS, "checkpoint.every_steps": 1})
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_what_was_read_is_what_a_resumed_run_would_read(
+    monkeypatch: pytest.MonkeyPatch, config: Config, ahead: int
+) -> None:
+    """Each step as a function of what was saved: none that was read holds other documents once some are left out."""
+    # Before a checkpoint a step is read at once, and otherwise while the next one is under way.
+    run = _train(monkeypatch, override(config, {"checkpoint.every_steps": None}), ahead)
+    assert list(run.read) == list(range(STEPS))
+    last = replace(ORDER, exclusions=run.saved[-1])
+    assert any(BAD in {index for _source, index in draws} for draws in run.read.values())
+    assert {step: last.draws(step) for step in run.read} == run.read
+    starts = [exclusion.from_step for exclusion in run.saved[-1]]
+    assert [newest < start for newest, start in zip(run.newest, starts, strict=True)] == [True] * len(starts)
+    assert starts
+    assert all(BAD not in {index for _source, index in run.read[step]} for step in range(min(starts), STEPS))
+    assert min(starts) < STEPS - 2
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_a_resumed_run_leaves_out_what_was_left_out(
+    monkeypatch: pytest.MonkeyPatch, config: Config, ahead: int
+) -> None:
+    whole = _train(monkeypatch, config, ahead)
+    for first in range(1, STEPS):
+        resumed = _train(monkeypatch, config, ahead, exclusions=whole.saved[first - 1], first=first)
+        assert resumed.read == {step: draws for step, draws in whole.read.items() if step >= first}
+        assert set(resumed.saved[-1]) == set(whole.saved[-1])

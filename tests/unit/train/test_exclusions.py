@@ -67,7 +67,7 @@ class Recorded:
         return SimpleNamespace(batch=batch, bad=bad)
 
     def launch(self, inputs: Any, _ahead: Any) -> Any:
-        return SimpleNamespace(result=lambda: SimpleNamespace(bad=len(inputs.bad), stop=False))
+        return SimpleNamespace(outcome=lambda: SimpleNamespace(bad=len(inputs.bad), stop=False, broken=()))
 
     def bad(self, _step: int, _payloads: Any) -> None:
         self.newest.append(max(self.read))
@@ -88,7 +88,8 @@ def _train(
     )
     monkeypatch.setattr("counterpoint.data.prefetch.ThreadPoolExecutor", AtOnce)
     monkeypatch.setattr(loop, "write_timeline", lambda *_arguments: None)
-    monkeypatch.setattr(loop.dist, "all_reduce", lambda *_arguments, **_named: None)
+    for name in ("all_reduce", "broadcast_object_list"):
+        monkeypatch.setattr(loop.dist, name, lambda *_arguments, **_named: None)
     monkeypatch.setattr(
         loop.dist, "all_gather_object", lambda gathered, own, group: gathered.__setitem__(slice(None), [own])
     )

@@ -95,7 +95,7 @@ def _train(
     )
     idle = SimpleNamespace(
         resume=lambda *_arguments: Resumption(state), save=run.save, poll=lambda: None, finish=lambda: None,
-        step=lambda *_arguments: None, bad=run.bad, resumed=lambda _resumption: None,
+        step=lambda *_arguments: None, data=lambda *_arguments: None, bad=run.bad, resumed=lambda _resumption: None,
         begin=lambda: None, end=lambda: (), watchdog=SimpleNamespace(enter=lambda *_arguments: None),
         checkpoint_limit=None, world=SimpleNamespace(rank=0), control="control",
     )  # fmt: skip

@@ -168,8 +168,8 @@ MISFITS = [
     ("edges.0.source=visoin", "edges.0.source", '"visoin"', "one of the modules", "did you mean vision?"),
     ("edges.0.source=audio", "edges.0.source", '"audio"', "one of the modules", "add the module"),
     ("edges.0.target=vision", "edges.0.target", "kind vit", "kind decoder", "turn the edge"),
-    ("modules.vision.model.image.size=8", "modules.vision.model.image.size", "8 pixels", "at least 12", "raise it"),
-    ("modules.vision.model.merge=7", "modules.vision.model.image.max_patches", "36", "at least 49", "lower merge"),
+    ("modules.vision.model.image.size=8", "modules.vision.model.image.size", "8 pixels", "at least 36", "raise it"),
+    ("modules.vision.model.merge=7", "modules.vision.model.image.max_patches", "16", "at least 49", "lower merge"),
     ("data.tokenizer=null", "data.tokenizer", "nothing", "a file", "give the file"),
     ("schedule.microbatches=65", "schedule.microbatches", "65", "at most", "lower it"),
     (

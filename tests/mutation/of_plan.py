@@ -20,7 +20,7 @@ PLAN = [
     Mutant("plan.build:recomputed_kinds", 'if recompute == "full" else frozenset()', 'if recompute != "none" else kinds', (_P, "tests/unit/config")),
     Mutant("plan.batch:plan_batch", "(m + module.group) * lanes", "(m + 1) * lanes", (f"{_P}test_batch.py",)),
     Mutant("plan.batch:plan_batch", "number // lanes for number", "number % lanes for number", (f"{_P}test_batch.py", f"{_P}test_route.py")),
-    Mutant("plan.batch:_deal", "loads[lane] += costs[key]", "loads[lane] += 1", (f"{_P}test_batch.py",)),
+    Mutant("plan.batch:_deal", "load + costs[key]", "load + 1", (f"{_P}test_batch.py",)),
     Mutant("plan.batch:_item_share", "row = first + item.rows", "row = first + module.rows_in(item)", (f"{_P}test_batch.py",)),
     Mutant("plan.batch:_item_share", "first * module.merge", "first", (f"{_P}test_batch.py", f"{_P}test_route.py")),
     Mutant("plan.batch:ModuleRows.lead", "-(-self.prefix // self.merge)", "self.prefix // self.merge", (f"{_P}test_batch.py", f"{_P}test_route.py")),

@@ -85,6 +85,9 @@ class Heard:
     def data(self, *_arguments: Any) -> None:
         pass
 
+    def resumed(self, *_arguments: Any) -> None:
+        pass
+
 
 def train(member: Member, config: Config) -> tuple[Heard, Engine, Corpus]:
     """Train as a run does, on this rank of a pool; raises what it raises, with what was heard until then."""

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 RUN_ID_PREFIX = "counterpoint-"
 """What the ids of runs begin with whose ranks were started here."""
 
+LOST_RANK = "LostRankError"
+"""The kind of a report that another rank wrote of one that is gone."""
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_BASE = 128
 """What a shell adds to a signal's number for an exit code."""
@@ -238,24 +241,55 @@ def _check_port(port: int) -> None:
 
 
 def _cause(error_file: Path, failed: "ChildFailedError", signalled: int | None) -> CounterpointError:
-    """The error of the rank that failed first, with its exit code; `signalled` is what the launcher passed on."""
+    """The error of the rank that failed first, with its exit code; `signalled` is what the launcher passed on.
+
+    Reports of others that it is gone come after how it ended, which only its launcher knows.
+    """
     rank, failure = failed.get_first_failure()
-    if error_file.exists() and failure.exitcode >= 0:
-        record = json.loads(error_file.read_text())
-        return _with_code(f"rank {record['rank']}, {record['action']}: {record['message']}", record["exit_code"])
+    record = _record(error_file)
+    is_of_others = record is None or record["kind"] == LOST_RANK
+    if record is not None and failure.exitcode >= 0 and not is_of_others:
+        return _told(record)
     if failure.exitcode - _SIGNAL_BASE in _SIGNALS:
         return SignalledError(failure.exitcode - _SIGNAL_BASE)
     if signalled is not None and failure.exitcode == -signalled:
         return SignalledError(signalled)
+    if record is not None and record["rank"] != rank and failure.exitcode >= 0:
+        # This one only told of another, which ended before it, and as if in order.
+        return _told(record)
+    seen = "" if record is None else f"; the others were at step {record['step']}: {record['message']}"
     if failure.exitcode < 0:
-        return RunError(
+        words = (
             f"rank {rank} ended without a report, by {failure.signal_name()} with exit code {failure.exitcode}; "
             "a rank that is killed is often out of memory"
         )
+        return _amended(error_file, record, RunError(words + seen), rank)
     words = (
-        f"rank {rank} ended with exit code {failure.exitcode} and left no {error_file}; what it wrote above says why"
+        f"rank {rank} ended with exit code {failure.exitcode} and left no report in {error_file}; what it wrote above "
+        "says why"
     )
-    return _with_code(words, failure.exitcode)
+    return _amended(error_file, record, _with_code(words + seen, failure.exitcode), rank)
+
+
+def _record(error_file: Path) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(error_file.read_text())
+    except FileNotFoundError:
+        return None
+    return record
+
+
+def _told(record: dict[str, Any]) -> CounterpointError:
+    return _with_code(f"rank {record['rank']}, {record['action']}: {record['message']}", record["exit_code"])
+
+
+def _amended(error_file: Path, record: dict[str, Any] | None, error: CounterpointError, rank: int) -> CounterpointError:
+    """The error, after the report in the run folder says how the rank ended; other ranks could not know."""
+    if record is not None:
+        told = {"rank": rank, "message": str(error), "exit_code": error.exit_code}
+        with suppress(OSError):
+            error_file.write_text(json.dumps(record | told, indent=2))
+    return error
 
 
 def _with_code(words: str, exit_code: int) -> CounterpointError:

@@ -106,14 +106,15 @@ def run_rank(config: Config, plan: Plan, corpus: Corpus) -> None:
         if session.world.rank not in plan.placement.active:
             session.wait_for_others()
             return
+        session.watch(plan, groups)
         if session.world.rank == plan.placement.active[0]:
             open_run_folder(config, plan)
         timer = StepTimer(session.world.device)
-        engine = Engine(config, plan, groups, (session.watchdog.enter, timer.observe))
+        engine = Engine(config, plan, groups, (session.watchdog.observe, timer.observe))
         compute = dtype_of(config.training.precision.compute)
         is_pinned = session.world.device.type == "cuda"
         reader = Reader(plan, session.world.rank, corpus.sources, compute, is_pinned=is_pinned)
-        recorder = RunRecorder(config, plan, groups, folder)
+        recorder = RunRecorder(config, plan, groups, folder, engine.waits)
         saver = Saver(config, groups, folder)
         trainer = Trainer(config, engine, groups, corpus, reader, recorder, saver, session, timer)
         try:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from counterpoint.check.blame import walk_of
 from counterpoint.check.proof import check_programs
 from counterpoint.config.schema import Config
 from counterpoint.data.feed import Reader
@@ -87,9 +88,8 @@ def test_a_rejected_plan_hangs_and_the_watchdog_says_where(tmp_path: Path) -> No
     with Pool(3, timeout_seconds=40.0) as own, pytest.raises(PoolError, match="ended without an answer"):
         own.run(_hang_task, config, str(tmp_path))
     stacks = {rank: (tmp_path / f"hang-rank{rank}.txt").read_text() for rank in range(3)}
-    assert "rank 0 stands in language.0B0" in stacks[0]
-    assert "rank 1 stands in language.1B0" in stacks[1]
-    assert "rank 2 stands in language.2F0" in stacks[2]
+    for rank, action in enumerate(("language.0B0", "language.1B0", "language.2F0")):
+        assert f"rank {rank} stands in step 0: {action} and waits for rank" in stacks[rank]
     assert "most recent call first" in stacks[0]
     assert '"kind": "HangError"' in (tmp_path / "error.json").read_text()
 
@@ -222,9 +222,11 @@ def _hang_task(member: Member, config: Config, folder: str) -> None:
     # What the proof refuses can reach ranks only past the property that holds the proved template.
     vars(plan)["schedule"] = replace(plan.schedule, programs=_receives_ahead(plan))
     groups = member.groups(plan)
-    engine = Engine(config, plan, groups, (watchdog.enter,))
+    engine = Engine(config, plan, groups, (watchdog.observe,))
     reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
     inputs = reader.read(plan.batch(0, corpus.packs(0)))
-    watchdog.enter("start")
+    members = {c.name: c.ranks for c in plan.communicators if not c.is_transfer}
+    watchdog.watch(plan.placement.active, members, lambda: groups.calls(tuple(members)), member.world.device)
+    watchdog.enter("training", 0, walk=lambda: walk_of(plan, plan.schedule, inputs.batch, None))
     watchdog.start()
     engine.train_step(inputs)

@@ -180,7 +180,7 @@ def _by_calls(
         if position.device is not None and name not in (CONTROL, STORAGE):
             # A host that works ahead of its device waits in no collective.
             continue
-        for other in members[name]:
+        for other in members.get(name, ()):
             theirs = positions.get(other)
             if other != rank and (theirs is None or (theirs.calls or {}).get(name, 0) < count):
                 yield other, f"{_COLLECTIVE}{name}"

@@ -6,6 +6,7 @@ import torch
 
 from counterpoint.execute.channel import Channel, Peer, Pending
 from counterpoint.execute.rowmap import RowMap
+from counterpoint.execute.waits import WaitClock
 from counterpoint.plan.action import Direction, Transfer
 from counterpoint.plan.communicators import transfer_name
 from counterpoint.plan.graph import Link
@@ -32,6 +33,7 @@ class Bridge:
         self._maps: dict[MapKey, RowMap] = {}
         self._open: dict[Transfer, _Exchange] = {}
         self.sent_bytes = 0
+        self.waits = WaitClock()
 
     def begin(self, maps: dict[MapKey, RowMap]) -> None:
         """Take the row maps of a step, one for each exchange with rows on any rank."""
@@ -67,7 +69,8 @@ class Bridge:
     def collect(self, transfer: Transfer) -> torch.Tensor:
         """Wait for an exchange and return the rows that arrived, in the order of the row map."""
         exchange = self._open.pop(transfer)
-        _wait(exchange)
+        with self.waits:
+            _wait(exchange)
         assert exchange.received is not None, "a stage collects only what it receives"
         return exchange.received
 
@@ -85,8 +88,9 @@ class Bridge:
 
     def finish(self) -> None:
         """Wait for everything that is still open: sends whose tensors may now be reused."""
-        for exchange in self._open.values():
-            _wait(exchange)
+        with self.waits:
+            for exchange in self._open.values():
+                _wait(exchange)
         self._open.clear()
 
     def _reap(self) -> None:

@@ -1,23 +1,38 @@
 """The first failure of a run, known to all ranks through the store, so that one rank's error ends all of them."""
 
 import json
+import os
 import signal
 import sys
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.distributed_c10d import Store
 
-from counterpoint.errors import CounterpointError
-from counterpoint.launch import SignalledError
+from counterpoint.check.blame import Position
+from counterpoint.errors import CounterpointError, RunError
+from counterpoint.launch import LOST_RANK, RUN_ID_PREFIX, SignalledError
 
 _KEY = "counterpoint/failure"
 
 
+class Trouble(StrEnum):
+    """Kinds of failures that are no exception of the rank that is named."""
+
+    HANG = "HangError"
+    LOST = LOST_RANK
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong first: on which rank, during which action, which kind of error, and its one sentence."""
+    """What went wrong first: on which rank, in which action, which kind of error, and its one sentence.
+
+    `step` and `batch`, of an evaluation, are where known. `teller` is the rank that reports it, if that is another one;
+    `waits` say whom each rank waits for.
+    """
 
     rank: int
     action: str
@@ -25,6 +40,10 @@ class Failure:
     message: str
     exit_code: int
     traceback: str = ""
+    step: int | None = None
+    batch: int | None = None
+    teller: int = -1
+    waits: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"rank {self.rank}, {self.action}: {self.message}"
@@ -34,6 +53,7 @@ class FailureBoard:
     """Announces and reads the first failure; every method is safe on a thread of its own."""
 
     def __init__(self, store: Store) -> None:
+        self.store = store
         self._store: Store = store.clone()  # type: ignore[attr-defined]  # in torch since 2.9, not in its stubs
 
     def announce(self, failure: Failure) -> Failure:
@@ -53,22 +73,51 @@ _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken p
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error only says that another process is gone."""
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST_PEER)
+    """Whether an error, or what it came from, only says that another process is gone."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # torch's and gloo's own; DCP's collection of errors is not an Exception.
+        is_torch = isinstance(cause, RuntimeError) or not isinstance(cause, Exception)
+        if is_torch and any(words in str(cause) for words in _LOST_PEER):
+            return True
+        cause = cause.__cause__
+    return False
 
 
-def describe(error: BaseException, rank: int, action: str) -> Failure:
+def failed_member(error: BaseException) -> int | None:
+    """The number, in its group, of the rank of which an error only tells: all ranks raise what one met in a save."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, CheckpointException):
+            met = [rank for rank, (reason, _trace) in sorted(cause.failures.items()) if not is_lost_peer(reason)]
+            return met[0] if met else None
+        cause = cause.__cause__
+    return None
+
+
+def describe(error: BaseException, rank: int, position: Position) -> Failure:
     """An exception as a failure record; the traceback is kept for errors that are not the user's."""
     if isinstance(error, KeyboardInterrupt):
         error = SignalledError(signal.SIGINT)
     code = error.exit_code if isinstance(error, CounterpointError) else 1
+    if isinstance(error, SystemExit):
+        # Whatever called it: a rank that leaves before the end has failed.
+        code = error.code if isinstance(error.code, int) and error.code else 1
+        error = RunError(f"it was asked to exit with {error.code!r} before the training ended")
     is_explained = code == 2 or isinstance(error, SignalledError)
     text = "" if is_explained else "".join(traceback.format_exception(error))
-    return Failure(rank, action, type(error).__name__, str(error) or type(error).__name__, code, text)
+    words = str(error) or type(error).__name__
+    kind = type(error).__name__
+    return Failure(rank, str(position), kind, words, code, text, position.step, position.batch, teller=rank)
 
 
-def report(failure: Failure, folder: Path, is_heard: bool) -> None:
-    """Write a failure into the run folder unless it is a wish to stop; `is_heard` if somebody else says it on stderr.
+def is_heard() -> bool:
+    """Whether somebody else says a failure on stderr: our own launcher says it last, torchrun and Slurm do not."""
+    return os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(RUN_ID_PREFIX)
+
+
+def report(failure: Failure, folder: Path, heard: bool) -> None:
+    """Write a failure into the run folder unless it is a wish to stop; `heard` if somebody else says it on stderr.
 
     What cannot be written there, on a full disk for one, is said here whoever listens.
     """
@@ -78,7 +127,7 @@ def report(failure: Failure, folder: Path, is_heard: bool) -> None:
     except OSError as error:
         say(f"{failure} (and {folder}/error.json cannot be written: {error.strerror})")
         return
-    if not is_heard:
+    if not heard:
         say(str(failure))
 
 

@@ -5,7 +5,7 @@ All ranks create all groups in the plan's order (design D17). Everything else ge
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.distributed_c10d import Store
 
+from counterpoint.check.blame import CONTROL, STORAGE
 from counterpoint.errors import RunError
 from counterpoint.execute.attempt import own_store
 from counterpoint.plan.communicators import Communicator, collective_name
@@ -113,6 +114,16 @@ class Groups:
     control: dist.ProcessGroup | None
     storage: dist.ProcessGroup | None
 
+    def calls(self, names: Sequence[str]) -> dict[str, int]:
+        """How many operations this rank has begun on communicators of collectives, and on `control` and `storage`."""
+        groups = {name: self.named[name] for name in names if name in self.named}
+        device = self.world.device
+        counts = {name: _operations(group, device) for name, group in groups.items()}
+        for name, group in ((CONTROL, self.control), (STORAGE, self.storage)):
+            if group is not None:
+                counts[name] = _operations(group, torch.device("cpu"))
+        return counts
+
     def collective(self, ranks: tuple[int, ...]) -> dist.ProcessGroup:
         """The group for collectives over `ranks`."""
         return self.named[collective_name(ranks)]
@@ -133,6 +144,12 @@ class Groups:
         """FSDP's mesh of this rank for the experts of a module: (edp,)."""
         group = self.collective(layout.group("edp", self.world.rank))
         return DeviceMesh.from_group(group, self.world.device.type, mesh_dim_names=("edp",))
+
+
+def _operations(group: dist.ProcessGroup, device: torch.device) -> int:
+    backend: Any = group._get_backend(device)
+    count: int = backend._get_sequence_number_for_group()
+    return count
 
 
 def make_groups(

@@ -6,20 +6,22 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from counterpoint.check.blame import CONTROL, STORAGE, Position
 from counterpoint.config.schema import WatchdogConfig
-from counterpoint.execute.failure import FailureBoard, describe, is_lost_peer, report
-from counterpoint.execute.groups import World, join_world, leave_world
-from counterpoint.execute.watchdog import Limit, Watchdog
-from counterpoint.launch import RUN_ID_PREFIX
+from counterpoint.execute.failure import Failure, FailureBoard, describe, failed_member, is_heard, is_lost_peer, report
+from counterpoint.execute.groups import Groups, World, join_world, leave_world
+from counterpoint.execute.watchdog import Watchdog
+from counterpoint.execute.whereabouts import Limit
+from counterpoint.plan.plan import Plan
 
 _DONE = "counterpoint/done"
 _IDLE_SECONDS = 0.5
-_PEER_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,33 @@ class Session:
         """How long loading or saving may take."""
         return Limit("watchdog.checkpoint_seconds", self.limits.checkpoint_seconds)
 
+    @property
+    def startup_limit(self) -> Limit:
+        """How long the first of anything may take: kernels are compiled, files opened, connections made."""
+        return _startup_limit(self.limits)
+
+    def watch(self, plan: Plan, groups: Groups) -> None:
+        """From now on the active ranks are asked where they stand when one of them makes no progress."""
+        members = {c.name: c.ranks for c in plan.communicators if not c.is_transfer}
+        active = plan.placement.active
+        calls = partial(groups.calls, tuple(members))
+        self.watchdog.watch(active, {**members, CONTROL: active, STORAGE: active}, calls, self.world.device)
+
     def wait_for_others(self) -> None:
         """Wait, as an idle rank, until the working ranks are done."""
-        self.watchdog.enter("idle", Limit("", math.inf))
+        self.watchdog.enter("idle", limit=Limit("", math.inf))
         while not self.world.store.check([_DONE]):
             time.sleep(_IDLE_SECONDS)
 
     def release_others(self) -> None:
         """Tell idle ranks that the work is done."""
         self.world.store.set(_DONE, "1")
+
+
+def _startup_limit(limits: WatchdogConfig) -> Limit:
+    if limits.timeout_seconds > limits.startup_seconds:
+        return Limit("watchdog.timeout_seconds", limits.timeout_seconds)
+    return Limit("watchdog.startup_seconds", limits.startup_seconds)
 
 
 class RankFailedError(SystemExit):
@@ -93,24 +113,40 @@ def open_session(
     if device_type == "cpu":
         _share_cores()
         _keep_freed_memory()
-    world = join_world(device_type, 10 * longest, limits.startup_seconds)
-    board = FailureBoard(world.store)
-    watchdog = Watchdog(world.rank, limits.timeout_seconds, folder, board)
-    watchdog.enter("start-up", Limit("watchdog.startup_seconds", limits.startup_seconds))
-    watchdog.start()
+    watchdog: Watchdog | None = None
+    board: FailureBoard | None = None
+    rank = int(os.environ["RANK"])
     try:
+        world = join_world(device_type, 10 * longest, limits.startup_seconds)
+        board = FailureBoard(world.store)
+        watchdog = Watchdog(rank, limits.timeout_seconds, folder, board)
+        watchdog.enter("start-up", limit=_startup_limit(limits))
+        watchdog.start()
         yield Session(world, watchdog, board, limits)
-    except SystemExit:
+    except RankFailedError:
         raise
-    except BaseException as error:  # DCP's CheckpointException is not an Exception.
-        if is_lost_peer(error):
-            # The peer that is gone knows why, or the launcher does; this rank speaks only if neither does.
-            time.sleep(_PEER_SECONDS)
-        failure = board.announce(describe(error, world.rank, watchdog.action))
-        if failure.rank == world.rank:
-            # Our own launcher says it last; torchrun and Slurm would not say it at all.
-            is_ours = os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(RUN_ID_PREFIX)
-            report(failure, folder, is_heard=is_ours)
-        raise RankFailedError(failure.exit_code) from error
+    except BaseException as error:  # DCP's CheckpointException is not an Exception, nor is what sys.exit raises.
+        raise RankFailedError(_report(error, rank, watchdog, board, folder).exit_code) from error
     watchdog.stop()
     leave_world(world)
+
+
+def _report(
+    error: BaseException, rank: int, watchdog: Watchdog | None, board: FailureBoard | None, folder: Path
+) -> Failure:
+    """Announce what ended this rank and write it down, unless another failure came first; returns what stands."""
+    if watchdog is None or board is None:
+        failure = describe(error, rank, Position("start-up"))
+        report(failure, folder, is_heard())
+        return failure
+    member = failed_member(error)
+    named = watchdog.watched[member] if member is not None and watchdog.watched else rank
+    mine = replace(describe(error, named, watchdog.position), teller=rank)
+    if is_lost_peer(error):
+        # A peer that is gone is the cause, not who notices it first; without a store there is nobody to ask.
+        with suppress(Exception):
+            mine = watchdog.lost(error) or mine
+    stands = board.announce(mine)
+    if stands == mine and stands.teller == rank:
+        report(stands, folder, is_heard())
+    return stands

@@ -1,93 +1,165 @@
-"""The watchdog: ends a rank that makes no progress, or whose peer failed, and says where every rank stands."""
+"""The watchdog: ends a rank that makes no progress, or whose peer failed, and finds out who is the cause."""
 
 import faulthandler
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.execute.failure import Failure, FailureBoard, report
+import torch
+
+from counterpoint.check.blame import Position, Verdict, find_origin
+from counterpoint.execute.failure import Failure, FailureBoard, Trouble, is_heard, report
+from counterpoint.execute.rollcall import RollCall
+from counterpoint.execute.sentences import hang_failure, lost_failure
+from counterpoint.execute.whereabouts import Calls, Limit, Whereabouts
 
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 2.0
 """How long a rank waits before it leaves, so that all others can write their stacks and the first error its report."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """How long an action may take, and the key of the config that says so."""
-
-    key: str
-    seconds: float
+_ANSWER_SECONDS = 10.0
+"""How long a rank may take to say where it stands before it counts as frozen; its watchdog looks twice a second."""
 
 
 class Watchdog:
-    """Watches one process; `enter` says what it does now and how long that may take.
+    """Watches one process; `enter` and `observe` say what it does now and how long that may take.
 
-    After a hang every rank writes `hang-rank<r>.txt` with its action and all stacks into `folder`, and to stderr.
+    When the limit of an action is passed, or a peer is lost, all ranks publish where they stand, and one of them finds
+    the origin. After a hang every rank writes `hang-rank<r>.txt` with its action, whom it waits for, and all stacks
+    into `folder`.
     """
 
     def __init__(self, rank: int, timeout_seconds: float, folder: Path, board: FailureBoard) -> None:
         self._rank, self._folder, self._board = rank, folder, board
-        self._usual = Limit("watchdog.timeout_seconds", timeout_seconds)
-        self.enter("start-up")
+        self._whereabouts = Whereabouts(Limit("watchdog.timeout_seconds", timeout_seconds))
+        self.enter, self.observe = self._whereabouts.enter, self._whereabouts.observe
+        self._members: Mapping[str, tuple[int, ...]] = {}
+        self._watched: tuple[int, ...] = ()
+        self._roll = RollCall(board.store, rank, lambda: self._whereabouts.position)
+        self._patience = (0.0, 0.0)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     @property
-    def action(self) -> str:
-        """What the rank is doing."""
-        return self._action
+    def watched(self) -> tuple[int, ...]:
+        """The ranks that depend on each other, in the order of their groups; empty before these are made."""
+        return self._watched
+
+    @property
+    def position(self) -> Position:
+        """Where the rank stands."""
+        return self._whereabouts.position
+
+    def watch(
+        self, ranks: tuple[int, ...], members: Mapping[str, tuple[int, ...]], calls: Calls, device: torch.device
+    ) -> None:
+        """From now on these ranks depend on each other: `members` of communicators, on which `calls` counts."""
+        self._watched, self._members = ranks, members
+        self._whereabouts.watch(calls, device)
 
     def start(self) -> None:
         """Begin to watch."""
         self._thread.start()
-
-    def enter(self, action: object, limit: Limit | None = None) -> None:
-        """Note progress: `action` begins and may take as long as `limit` says (the timeout unless given)."""
-        self._action = action if isinstance(action, str) else str(action)
-        self._limit = self._usual if limit is None else limit
-        self._deadline = time.monotonic() + self._limit.seconds
 
     def stop(self) -> None:
         """End the watch; the process is about to leave in order."""
         self._stop.set()
         self._thread.join()
 
+    def lost(self, error: BaseException) -> Failure | None:
+        """Who is gone, when this rank lost its connection to a peer; None if all are there, or another rank says it."""
+        number = self._roll.call() if self._watched else None
+        if number is None:
+            # Who called says it; this rank speaks only if that one is gone by now.
+            return self._heard(_ANSWER_SECONDS + _GRACE_SECONDS)
+        positions = self._roll.gather(number, self._watched, _ANSWER_SECONDS / 2)
+        verdict = find_origin(positions, self._members, self._whereabouts.walks)
+        return lost_failure(self._rank, error, positions, verdict) if verdict.kind == "absent" else None
+
+    def _heard(self, seconds: float) -> Failure | None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            failure = self._board.first()
+            if failure is not None:
+                return failure
+            time.sleep(_POLL_SECONDS)
+        return None
+
     def _watch(self) -> None:
         while not self._stop.wait(_POLL_SECONDS):
-            failure = self._read(self._board.first)
-            if failure is not None and failure.rank != self._rank:
-                self._leave_after(failure)
-            if time.monotonic() > self._deadline:
-                self._hang()
+            # Once the launcher has ended, the store is gone.
+            with suppress(RuntimeError):
+                self._look()
+            if self._is_overdue():
+                self._suspect()
 
-    def _hang(self) -> None:
-        action, limit = self._action, self._limit
-        message = (
-            f"rank {self._rank} made no progress in {action} for {limit.seconds:g} seconds; every rank's stack is in "
-            f"{self._folder}/hang-rank*.txt; a longer {limit.key} helps only if it was slow, not stuck"
-        )
-        failure = Failure(self._rank, action, "HangError", message, exit_code=4)
-        stands = self._read(lambda: self._board.announce(failure)) or failure
+    def _look(self) -> None:
+        failure = self._board.first()
+        if failure is not None and failure.teller != self._rank:
+            self._leave_after(failure)
+        if self._watched and self._roll.answer():
+            # Who called decides; this rank gives it the time to.
+            self._be_patient(_ANSWER_SECONDS + _GRACE_SECONDS)
+        granted = self._roll.granted()
+        if granted is not None:
+            self._be_patient(granted)
+
+    def _is_overdue(self) -> bool:
+        since, until = self._patience
+        # Patience ends with what it was granted for: who goes on has what it waited for.
+        is_patient = since == self._whereabouts.since and time.monotonic() < until
+        return self._whereabouts.left < 0 and not is_patient
+
+    def _be_patient(self, seconds: float) -> None:
+        since, until = self._patience
+        now = self._whereabouts.since
+        self._patience = (now, max(until if since == now else 0.0, time.monotonic() + seconds))
+
+    def _suspect(self) -> None:
+        """Find out who is stuck; everybody waits on if that one has time left."""
+        position = self._whereabouts.position
+        alone = Verdict((self._rank,), "working", {})
+        positions: Mapping[int, Position | None] = {self._rank: position}
+        verdict = alone
+        # Whatever keeps it from finding the origin must not keep a hang from ending.
+        with suppress(Exception):
+            if self._watched:
+                number = self._roll.call()
+                if number is None:
+                    self._be_patient(_ANSWER_SECONDS + _GRACE_SECONDS)
+                    return
+                positions = self._roll.gather(number, self._watched, _ANSWER_SECONDS)
+                verdict = find_origin(positions, self._members, self._whereabouts.walks)
+                origin = positions[verdict.origins[0]]
+                if verdict.kind == "working" and origin is not None and origin.left > 0:
+                    patience = origin.left + _POLL_SECONDS
+                    self._roll.grant(number, patience)
+                    self._be_patient(patience)
+                    return
+        self._hang(hang_failure(self._rank, self._whereabouts.limit, positions, verdict, self._folder))
+
+    def _hang(self, failure: Failure) -> None:
+        stands = failure
+        with suppress(RuntimeError):
+            stands = self._board.announce(failure)
         if stands == failure:
-            report(failure, self._folder, is_heard=True)
+            report(failure, self._folder, is_heard())
         self._leave_after(stands)
 
     def _leave_after(self, failure: Failure) -> None:
-        if failure.kind == "HangError":
-            self._dump()
+        if failure.kind == Trouble.HANG:
+            self._dump(failure)
         if self._stop.wait(_GRACE_SECONDS):
             return
         sys.stderr.flush()
         os._exit(failure.exit_code)
 
-    def _dump(self) -> None:
-        header = f"rank {self._rank} stands in {self._action}\n"
+    def _dump(self, failure: Failure) -> None:
+        waits = failure.waits.get(str(self._rank), "")
+        header = f"rank {self._rank} stands in {self._whereabouts.position}{waits and f' and waits for {waits}'}\n"
         # A full disk must not keep this thread from ending the process.
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -97,11 +169,3 @@ class Watchdog:
                 faulthandler.dump_traceback(file, all_threads=True)
         sys.stderr.write(header)
         sys.stderr.flush()
-
-    @staticmethod
-    def _read(call: Callable[[], Failure | None]) -> Failure | None:
-        """The board's answer, or None once the store is gone because the launcher ended."""
-        try:
-            return call()
-        except RuntimeError:
-            return None

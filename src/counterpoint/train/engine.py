@@ -18,6 +18,7 @@ from counterpoint.execute.channel import Channel, connect, open_channel
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.interpreter import Interpreter, Observer
 from counterpoint.execute.rowmap import RowMap
+from counterpoint.execute.waits import WaitClock
 from counterpoint.models.attention_kernels import prefer_fast_kernels
 from counterpoint.models.batch import TextBatch
 from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, release, settle_weights
@@ -147,6 +148,11 @@ class Engine:
         return (*self.parameters, *self.buffers)
 
     @property
+    def waits(self) -> WaitClock:
+        """What this rank's host waits for others in steps."""
+        return self._bridge.waits
+
+    @property
     def sent_bytes(self) -> int:
         """Bytes that this rank has handed to other ranks over links so far."""
         return self._bridge.sent_bytes
@@ -264,7 +270,8 @@ class Engine:
             squares[replica.stage.node.module] = squares[replica.stage.node.module] + replica.square_sum()
         own = (self._local_loss(), self._routed.balance, self._local_mtp_loss(), self.wants_stop, self._bad)
         sums = torch.stack([self._scalar(value) for value in (*own, *squares.values())])
-        dist.all_reduce(sums, group=world)
+        with self.waits:
+            dist.all_reduce(sums, group=world)
         counts = self._routed.counts(world)
         if self.inspect is not None:
             self.inspect(tuple(parameter for parameter in self.parameters if parameter.is_trained))

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -13,6 +14,7 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 
+from counterpoint.check.blame import walk_of
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import BadPayload, Reader, StepInputs
@@ -21,7 +23,9 @@ from counterpoint.data.prefetch import STEPS_AHEAD, Prefetcher
 from counterpoint.errors import RunError
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.session import Session
+from counterpoint.execute.whereabouts import Limit
 from counterpoint.launch import SignalledError
+from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.samples import Document
 from counterpoint.train.checkpoint import TrainingState
 from counterpoint.train.engine import Engine, LaunchedStep, StepResult
@@ -76,10 +80,11 @@ class Trainer:
         self._signal: int | None = None
         self._stopped = False
         self._skipped_in_a_row = 0
+        self._first = 0
 
     def run(self) -> None:
         """Train to `training.steps`; raises SignalledError after saving when a signal asked to stop."""
-        self._session.watchdog.enter("resume", self._session.checkpoint_limit)
+        self._session.watchdog.enter("resume", limit=self._session.checkpoint_limit)
         resumed = self._saver.resume(self._engine, self._enter_reading)
         state = resumed.state
         self._recorder.resumed(resumed)
@@ -95,6 +100,9 @@ class Trainer:
 
     def _steps(self, state: TrainingState, feed: Prefetcher) -> None:
         steps = self._config.training.steps
+        self._first = state.data_step
+        # What came before the first step is no work of it.
+        self._engine.waits.take_busy()
         timed = min(state.data_step + _TIMED_STEP, steps - 1)
         upcoming: deque[StepInputs] = deque()
         launched: deque[tuple[int, StepInputs, LaunchedStep]] = deque()
@@ -103,6 +111,7 @@ class Trainer:
             inputs, ahead = upcoming[0], self._ahead_of(upcoming)
             self._engine.wants_stop = self._signal is not None
             launch = self._timed if step == timed else self._launch
+            self._enter_step(step, inputs, ahead)
             launched.append((step, inputs, launch(step, inputs, ahead)))
             upcoming.popleft()
             # A GPU goes on with this step while the one before it is read.
@@ -121,7 +130,7 @@ class Trainer:
                 if not is_saved:
                     self._save(done)
                 break
-        self._session.watchdog.enter("checkpoint", self._session.checkpoint_limit)
+        self._session.watchdog.enter("checkpoint", steps, self._session.checkpoint_limit)
         self._saver.finish()
         if self._stopped:
             raise SignalledError(self._signal or signal.SIGTERM)
@@ -130,7 +139,9 @@ class Trainer:
         """Wait for all launched steps but the newest ones, and record them."""
         while len(launched) > but:
             step, inputs, pending = launched.popleft()
-            result = pending.outcome()
+            self._session.watchdog.enter("results", step)
+            with self._engine.waits:
+                result = pending.outcome()
             if result.broken:
                 self._skip(step, inputs, result.broken)
             else:
@@ -149,22 +160,34 @@ class Trainer:
         """Read up to the step that modules which run ahead are at; before the first step they catch up."""
         is_first = not upcoming
         while len(upcoming) <= self._depth and step + len(upcoming) < self._config.training.steps:
-            self._session.watchdog.enter(f"step {step + len(upcoming)}: reading")
+            self._session.watchdog.enter("reading", step + len(upcoming), self._first_limit(step))
             inputs = feed.next()
             self._check_agreement(inputs)
             upcoming.append(inputs)
             if is_first and len(upcoming) <= self._depth:
+                self._enter_step(step - self._depth + len(upcoming) - 1, None, inputs)
                 self._engine.run_ahead(inputs)
+
+    def _enter_step(self, step: int, inputs: StepInputs | None, ahead: StepInputs | None) -> None:
+        """Tell the watchdog that a step begins, and how the programs of all ranks are found out if it hangs."""
+        plan = self._engine.plan
+        batch, batch_ahead = (None if one is None else one.batch for one in (inputs, ahead))
+        walk = partial(walk_of, plan, plan.schedule, batch, batch_ahead)
+        self._session.watchdog.enter("training", step, self._first_limit(step), walk=walk)
+
+    def _first_limit(self, step: int) -> Limit | None:
+        """In the first step kernels are compiled and files opened."""
+        return self._session.startup_limit if step <= self._first else None
 
     def _ahead_of(self, upcoming: deque[StepInputs]) -> StepInputs | None:
         """The inputs of the step that modules which run ahead are at; behind the last step there are none."""
         return upcoming[self._depth] if 0 < self._depth < len(upcoming) else None
 
     def _enter_reading(self, action: str) -> None:
-        self._session.watchdog.enter(action, self._session.checkpoint_limit)
+        self._session.watchdog.enter("resume", limit=self._session.checkpoint_limit, part=action)
 
     def _save(self, done: int) -> None:
-        self._session.watchdog.enter(f"step {done - 1}: checkpoint", self._session.checkpoint_limit)
+        self._session.watchdog.enter("checkpoint", done - 1, self._session.checkpoint_limit)
         self._saver.save(self._engine, done, tuple(self._corpus.order.exclusions))
 
     def _launch(self, _step: int, inputs: StepInputs, ahead: StepInputs | None) -> LaunchedStep:
@@ -196,7 +219,7 @@ class Trainer:
 
         It updated nothing, so what was launched meanwhile is as if it had not been. All ranks find the same.
         """
-        self._session.watchdog.enter(f"step {step}: recomputing", self._session.checkpoint_limit)
+        self._session.watchdog.enter("recomputing", step, self._session.checkpoint_limit)
         documents, sources = inputs.batch.documents, self._corpus.sources
         culprits = find_culprits(documents, self._is_finite)
 
@@ -250,16 +273,25 @@ class Trainer:
             total, tokens = 0.0, 0
             bad: list[BadPayload] = []
             for batch_number, packs in enumerate(split.batches()):
+                self._enter_evaluation(step, split.name, batch_number, None)
                 self._stopped = self._stopped or self._is_stop_wanted()
                 if self._stopped:
                     return
                 batch = self._engine.plan.batch(batch_number, packs)
                 inputs = reader.read(batch)
+                self._enter_evaluation(step, split.name, batch_number, batch)
                 loss = self._engine.evaluate_step(inputs)
                 total, tokens = total + loss * batch.loss_tokens, tokens + batch.loss_tokens
                 bad += (replace(payload, reason=f"evaluation {split.name}: {payload.reason}") for payload in inputs.bad)
             self._recorder.bad(step, self._gathered(bad))
             self._recorder.evaluation(step, split.name, total / max(tokens, 1))
+
+    def _enter_evaluation(self, step: int, name: str, number: int, batch: BatchPlan | None) -> None:
+        """Tell the watchdog which batch of an evaluation is read, or computed."""
+        plan = self._engine.plan
+        walk = None if batch is None else partial(walk_of, plan, plan.evaluation, batch, None)
+        limit = None if number else self._session.startup_limit
+        self._session.watchdog.enter("evaluation", step, limit, batch=number, part=name, walk=walk)
 
     def _is_stop_wanted(self) -> bool:
         """Whether any rank was asked to stop; all ranks ask together, so that none leaves alone."""
@@ -271,7 +303,8 @@ class Trainer:
         """All ranks compare the digest of the plan before the step (design D5)."""
         digest = inputs.batch.digest()
         bounds = torch.tensor([digest, -digest])
-        dist.all_reduce(bounds, dist.ReduceOp.MAX, group=self._groups.control)
+        with self._engine.waits:
+            dist.all_reduce(bounds, dist.ReduceOp.MAX, group=self._groups.control)
         if int(bounds[0]) != -int(bounds[1]):
             raise RunError(
                 f"step {inputs.batch.step}: ranks planned different batches (digests {-int(bounds[1])} to "

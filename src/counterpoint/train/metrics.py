@@ -14,6 +14,7 @@ from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import BadPayload, StepInputs
 from counterpoint.execute.groups import Groups
+from counterpoint.execute.waits import WaitClock
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import step_flops, works_of
@@ -22,7 +23,9 @@ from counterpoint.train.engine import StepResult
 from counterpoint.train.nonfinite import Finding
 from counterpoint.train.progress import ProgressView
 from counterpoint.train.saving import Resumption
+from counterpoint.train.slow import slow_ranks
 
+_MICROSECONDS = 1_000_000
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
 """Dense bf16 peaks per second from the vendors' data sheets, by a part of the device's name."""
 
@@ -56,8 +59,8 @@ def imbalance(plan: Plan, batch: BatchPlan) -> dict[str, float]:
 class RunRecorder:
     """Records a run; every active rank calls it, the first one writes."""
 
-    def __init__(self, config: Config, plan: Plan, groups: Groups, run: Path) -> None:
-        self._config, self._plan, self._groups = config, plan, groups
+    def __init__(self, config: Config, plan: Plan, groups: Groups, run: Path, waits: WaitClock) -> None:
+        self._config, self._plan, self._groups, self._waits = config, plan, groups, waits
         self._every = config.log.every_steps
         self._view: ProgressView | None = None
         self._is_leader = groups.world.rank == plan.placement.active[0]
@@ -83,19 +86,20 @@ class RunRecorder:
             self._view.announce(f"{name}: {census.words}")
 
     def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
-        """Record a training step; peak memory is gathered from all ranks at logged steps."""
+        """Record a training step; peak memory and busy time are gathered from all ranks at logged steps."""
         if self._view is not None:
             self._view.advance(step)
         self._tokens += sum(document.tokens for document in inputs.batch.documents)
         self._steps += 1
         if step != 1 and step % self._every and step != self._config.training.steps:
             return
-        memory = self._peak_memory()
+        memory, busy = self._gathered()
         # Steps are read one behind, but at once before a checkpoint: when they are read is not when they ended.
         passed, tokens, steps, skipped = result.ended - self._since, self._tokens, self._steps, self._skipped
         self._since, self._tokens, self._steps, self._skipped = result.ended, 0, 0, 0
         if not self._is_leader:
             return
+        slow = slow_ranks(busy, {rank: self._plan.nodes_of(rank) for rank in busy}, passed)
         record: dict[str, Any] = {
             "step": step,
             "loss": result.loss,
@@ -107,6 +111,7 @@ class RunRecorder:
             **({"skipped_steps": skipped} if skipped else {}),
             **_routing(result),
             **({} if result.mtp_loss is None else {"mtp_loss": result.mtp_loss}),
+            **({"slow_ranks": {str(rank): ratio for rank, ratio in slow.items()}} if slow else {}),
             "modules": self._modules(result, inputs.batch, passed / steps, memory),
         }
         self._write(record)
@@ -115,7 +120,7 @@ class RunRecorder:
         self._view.report(
             step,
             f"loss {result.loss:.4f}  {tokens / passed:,.0f} tokens/s  norm {result.norm:.3f}  "
-            f"bubble {100 * self._bubble:.0f} %  imbalance {uneven:.2f}",
+            f"bubble {100 * self._bubble:.0f} %  imbalance {uneven:.2f}{_slow(slow)}",
         )
 
     def evaluation(self, step: int, split: str, loss: float) -> None:
@@ -185,11 +190,16 @@ class RunRecorder:
             }
         return modules
 
-    def _peak_memory(self) -> list[int]:
-        mine = torch.tensor([_peak_bytes(self._groups.world.device)])
+    def _gathered(self) -> tuple[list[int], dict[int, float]]:
+        """The peak memory of all active ranks, and the seconds that each was busy since it was asked last."""
+        busy = round(self._waits.take_busy() * _MICROSECONDS)
+        mine = torch.tensor([_peak_bytes(self._groups.world.device), busy])
         gathered = [torch.zeros_like(mine) for _ in self._plan.placement.active]
         dist.all_gather(gathered, mine, group=self._groups.control)
-        return [int(value) for value in gathered]
+        memory = [int(one[0]) for one in gathered]
+        return memory, {
+            rank: int(one[1]) / _MICROSECONDS for rank, one in zip(self._plan.placement.active, gathered, strict=True)
+        }
 
     def _write(self, record: dict[str, Any]) -> None:
         assert self._file is not None, "only the leader writes"
@@ -198,6 +208,10 @@ class RunRecorder:
         if self._board is not None:
             for name, value in _scalars(record):
                 self._board.add_scalar(name, value, record["step"])
+
+
+def _slow(slow: dict[int, float]) -> str:
+    return "".join(f"  slow: rank {rank} ({ratio:.1f}x)" for rank, ratio in slow.items())
 
 
 def _routing(result: StepResult) -> dict[str, float]:

@@ -2,15 +2,22 @@
 
 import json
 import signal
+import time
+import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from torch.distributed import HashStore
+from torch.distributed.checkpoint.api import CheckpointException
 
+from counterpoint.check.blame import Position
 from counterpoint.config.training import WatchdogConfig
 from counterpoint.errors import HangError, RunError
-from counterpoint.execute.failure import Failure, FailureBoard, describe, report
-from counterpoint.execute.watchdog import Limit, Watchdog
+from counterpoint.execute.failure import Failure, FailureBoard, describe, failed_member, is_lost_peer, report
+from counterpoint.execute.watchdog import Watchdog
+from counterpoint.execute.whereabouts import Limit
 from counterpoint.launch import SignalledError, _cause
 
 BROKEN = Failure(2, "step 3: checkpoint", "RunError", "the loss is not finite", exit_code=1)
@@ -21,6 +28,7 @@ class Board(FailureBoard):
     """A board of one rank."""
 
     def __init__(self) -> None:
+        super().__init__(HashStore())
         self.announced: list[Failure] = []
 
     def announce(self, failure: Failure) -> Failure:
@@ -49,19 +57,19 @@ def _full(*_arguments: object, **_named: object) -> NoReturn:
 
 
 def test_a_failure_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report(BROKEN, tmp_path / "run", is_heard=True)
+    report(BROKEN, tmp_path / "run", heard=True)
     assert json.loads((tmp_path / "run" / "error.json").read_text())["message"] == BROKEN.message
     assert capsys.readouterr().err == ""
-    report(BROKEN, tmp_path / "run", is_heard=False)
+    report(BROKEN, tmp_path / "run", heard=False)
     assert capsys.readouterr().err == "error: rank 2, step 3: checkpoint: the loss is not finite\n"
 
 
-@pytest.mark.parametrize("is_heard", [False, True])
+@pytest.mark.parametrize("heard", [False, True])
 def test_a_full_disk_does_not_hide_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_heard: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], heard: bool
 ) -> None:
     monkeypatch.setattr(Path, "write_text", _full)
-    report(BROKEN, tmp_path, is_heard)
+    report(BROKEN, tmp_path, heard)
     said = capsys.readouterr().err
     assert said.startswith("error: rank 2, step 3: checkpoint: the loss is not finite (and ")
     assert "No space left on device" in said
@@ -69,11 +77,11 @@ def test_a_full_disk_does_not_hide_a_failure(
 
 def test_a_wish_to_stop_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for error in (SignalledError(signal.SIGTERM), KeyboardInterrupt()):
-        failure = describe(error, 0, "start-up")
+        failure = describe(error, 0, Position("start-up"))
         assert failure.kind == "SignalledError"
         assert failure.exit_code > 128
         assert failure.traceback == ""
-        report(failure, tmp_path, is_heard=False)
+        report(failure, tmp_path, heard=False)
         assert capsys.readouterr().err.startswith("error: rank 0, start-up: stopped by SIG")
     assert list(tmp_path.iterdir()) == []
 
@@ -100,9 +108,54 @@ def test_what_the_launcher_says_without_a_report(
 
 
 def test_a_report_has_the_last_word_after_a_signal(tmp_path: Path) -> None:
-    report(BROKEN, tmp_path, is_heard=True)
+    report(BROKEN, tmp_path, heard=True)
     error = _cause(tmp_path / "error.json", First(1), signal.SIGTERM)  # type: ignore[arg-type]
     assert (error.exit_code, str(error)) == (1, str(BROKEN))
+
+
+LOST = Failure(
+    2,
+    "step 3: language.0F0",
+    "LostRankError",
+    "rank 2 is gone and left no report: rank 3 lost its connection",
+    1,
+    step=3,
+)
+
+
+@pytest.mark.parametrize(
+    ("exitcode", "words"),
+    [(5, "rank 2 ended with exit code 5 and left no report"), (-9, "rank 2 ended without a report, by SIGKILL")],
+)
+def test_the_launcher_says_how_a_rank_ended_that_others_only_miss(tmp_path: Path, exitcode: int, words: str) -> None:
+    report(LOST, tmp_path, heard=True)
+    error = _cause(tmp_path / "error.json", First(exitcode), None)  # type: ignore[arg-type]
+    assert str(error).startswith(words)
+    assert "at step 3: rank 2 is gone" in str(error)
+    written = json.loads((tmp_path / "error.json").read_text())
+    assert (written["rank"], written["message"], written["step"]) == (2, str(error), 3)
+
+
+def test_a_rank_that_ended_as_if_in_order_is_named_by_who_misses_it(tmp_path: Path) -> None:
+    report(replace(LOST, rank=1), tmp_path, heard=True)
+    error = _cause(tmp_path / "error.json", First(1), None)  # type: ignore[arg-type]
+    assert str(error).startswith("rank 1, step 3: language.0F0: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [
+        (RuntimeError("[pair.cc:547] Connection closed by peer [127.0.0.1]:1; GLHF!"), True),
+        (RunError("the checkpoint could not be written"), False),
+        (ConnectionResetError("Connection reset by peer"), False),
+    ],
+)
+def test_a_lost_peer_is_told_from_other_errors(error: Exception, is_lost: bool) -> None:
+    """A file server that hangs up is no peer; what a lost peer made fail is."""
+    assert is_lost_peer(error) is is_lost
+    outer = RunError("the checkpoint could not be written")
+    outer.__cause__ = error
+    assert is_lost_peer(outer) is is_lost
 
 
 @pytest.mark.parametrize("limit", [None, Limit("watchdog.checkpoint_seconds", 40.0)])
@@ -112,13 +165,15 @@ def test_the_watchdog_names_the_limit_that_was_passed(
     board = Board()
     watchdog = Watchdog(1, 30.0, tmp_path, board)
     monkeypatch.setattr(watchdog, "_leave_after", lambda _failure: None)
-    watchdog.enter("step 4: checkpoint", limit)
-    watchdog._hang()
-    seconds, key = ("30", "timeout_seconds") if limit is None else ("40", "checkpoint_seconds")
+    clock = time.monotonic()
+    watchdog.enter("checkpoint", 4, limit)
+    seconds, key = (30, "timeout_seconds") if limit is None else (40, "checkpoint_seconds")
+    monkeypatch.setattr(time, "monotonic", lambda: clock + seconds + 1)
+    watchdog._suspect()
     (failure,) = board.announced
-    assert f"no progress in step 4: checkpoint for {seconds} seconds" in failure.message
+    assert f"rank 1 made no progress in step 4: checkpoint for {seconds + 1} seconds" in failure.message
     assert f"a longer watchdog.{key} helps only if" in failure.message
-    assert failure.exit_code == HangError.exit_code
+    assert (failure.exit_code, failure.step) == (HangError.exit_code, 4)
     assert key in WatchdogConfig.model_fields
 
 
@@ -127,10 +182,28 @@ def test_a_hang_on_a_full_disk_still_ends(
 ) -> None:
     watchdog = Watchdog(1, 30.0, tmp_path, Board())
     monkeypatch.setattr(Path, "open", _full)
-    watchdog._dump()
-    assert capsys.readouterr().err == "rank 1 stands in start-up\n"
+    watchdog._dump(Failure(0, "S", "HangError", "stuck", 4, waits={"1": "rank 0 (S)"}))
+    assert capsys.readouterr().err == "rank 1 stands in start-up and waits for rank 0 (S)\n"
+
+
+def test_of_a_save_the_rank_that_failed_is_told_from_those_that_hear_of_it() -> None:
+    reasons = {0: RuntimeError("Connection closed by peer"), 2: OSError(28, "No space left on device")}
+    failures = {rank: (reason, traceback.StackSummary()) for rank, reason in reasons.items()}
+    error = RunError("the checkpoint could not be written")
+    error.__cause__ = CheckpointException("save", failures)  # type: ignore[arg-type]
+    assert failed_member(error) == 2
+    assert failed_member(RunError("another")) is None
+
+
+@pytest.mark.parametrize(("given", "code"), [(3, 3), (0, 1), (None, 1), ("words", 1)])
+def test_a_rank_that_calls_exit_has_failed(given: object, code: int) -> None:
+    failure = describe(SystemExit(given), 0, Position("training", 3, action="S", index=7))
+    assert (failure.kind, failure.exit_code) == ("RunError", code)
+    assert f"asked to exit with {given!r}" in failure.message
 
 
 def test_other_errors_keep_their_traceback() -> None:
-    assert "RunError" in describe(RunError("broken"), 0, "S").traceback
-    assert describe(ValueError(), 0, "S").message == "ValueError"
+    position = Position("training", 3, action="S", index=7)
+    assert "RunError" in describe(RunError("broken"), 0, position).traceback
+    failure = describe(ValueError(), 0, position)
+    assert (failure.message, failure.action, failure.step) == ("ValueError", "step 3: S", 3)

@@ -1,0 +1,26 @@
+"""How long a rank waited for others: the rest of its time it was busy with its own work."""
+
+import time
+from types import TracebackType
+
+
+class WaitClock:
+    """Adds up what passes inside of `with`; never nested. On a GPU only waits of the host count."""
+
+    def __init__(self) -> None:
+        self._waited, self._entered, self._since = 0.0, 0.0, time.perf_counter()
+
+    def __enter__(self) -> None:
+        self._entered = time.perf_counter()
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._waited += time.perf_counter() - self._entered
+
+    def take_busy(self) -> float:
+        """Seconds since the last call, or the first moment, that were no waiting."""
+        now = time.perf_counter()
+        busy = now - self._since - self._waited
+        self._waited, self._since = 0.0, now
+        return max(busy, 0.0)

@@ -1,0 +1,22 @@
+"""Which ranks are slower than those that do the same."""
+
+from collections.abc import Hashable, Mapping
+from statistics import median_low
+
+_RATIO = 1.5
+_SHARE = 0.1
+"""How much of the time that passed a rank must be behind, so that little work with its noise names nobody."""
+
+
+def slow_ranks(busy: Mapping[int, float], roles: Mapping[int, Hashable], passed: float) -> dict[int, float]:
+    """Ranks that were busy more than half as long again as the median of their role, and how many times as long.
+
+    `busy` are seconds of own work out of `passed`; `roles` say who has the same work. Who is alone in its role is
+    compared with nobody.
+    """
+    found = {}
+    for rank, seconds in busy.items():
+        usual = median_low(busy[other] for other in busy if roles[other] == roles[rank])
+        if seconds > _RATIO * usual and seconds - usual > _SHARE * passed:
+            found[rank] = seconds / usual if usual else float("inf")
+    return found

@@ -73,7 +73,7 @@ class Saver:
             return Resumption(TrainingState(seed=self._config.run.seed, data_step=0, optimizer_step=0, data=self._data))
         passed: list[PassedOver] = []
         for step in steps:
-            enter(f"resume: checkpoint of step {step}")
+            enter(f"checkpoint of step {step}")
             try:
                 state = self._load(engine, step)
             except DamagedCheckpointError as error:

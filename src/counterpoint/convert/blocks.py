@@ -50,6 +50,8 @@ class Blocks:
         head_dim = fields.optional("head_dim", hidden // heads)
         if not self.own_head_dim and head_dim != hidden // heads:
             raise fields.unlike("head_dim", head_dim, f"hidden_size / num_attention_heads, {hidden // heads},")
+        if head_dim % 2:
+            raise fields.unlike("head_dim", head_dim, "an even width, of pairs that turn,")
         rope = Rope(fields, head_dim, self.axes, interleaved=self.interleaved)
         moe = _moe_sizes(fields) if self.experts else None
         pattern = _moe_pattern(fields, blocks) if self.experts else "*-" * blocks

@@ -38,7 +38,7 @@ def qwen2_5_sizes(fields: Fields) -> VitSizes:
     return VitSizes(
         layers=fields.integer("depth"),
         hidden=hidden,
-        heads=heads_of(fields, "num_heads", hidden),
+        heads=_heads(fields, hidden),
         ffn=fields.integer("intermediate_size"),
         out=fields.integer("out_hidden_size"),
         norm="rms",
@@ -65,7 +65,7 @@ def qwen3_sizes(fields: Fields) -> VitSizes:
     return VitSizes(
         layers=depth,
         hidden=hidden,
-        heads=heads_of(fields, "num_heads", hidden),
+        heads=_heads(fields, hidden),
         ffn=fields.integer("intermediate_size"),
         out=fields.integer("out_hidden_size"),
         activation=activation_of(fields),
@@ -106,6 +106,14 @@ def qwen3_links(sizes: VitSizes, deepstack: tuple[int, ...]) -> Iterator[Link]:
     yield from renamed("projector", "merger", _MERGER)
     for number, layer in enumerate(deepstack):
         yield from renamed(f"taps.{layer}", f"deepstack_merger_list.{number}", _NORM, _MERGER)
+
+
+def _heads(fields: Fields, hidden: int) -> int:
+    """Heads whose pairs turn with rows and with columns."""
+    heads = heads_of(fields, "num_heads", hidden)
+    if hidden // heads % 4:
+        raise fields.unlike("num_heads", heads, f"heads of {hidden} whose width is a multiple of 4")
+    return heads
 
 
 def _merge(fields: Fields) -> int:

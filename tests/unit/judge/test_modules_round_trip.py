@@ -105,6 +105,7 @@ def test_a_wrong_shape_is_named(name: str) -> None:
         ("qwen3_vl", None, {"hidden_size": 16}, "says hidden_size: 16, of which nothing is known"),
         ("qwen2_5_vl", None, {"hidden_size": 17}, "says hidden_size: 17, of which nothing is known"),
         ("qwen2_5_vl", "vision_config", {"num_heads": 3}, "num_heads: 3, but only a divisor of the width, 16,"),
+        ("qwen3_vl", "vision_config", {"num_heads": 8}, "num_heads: 8, but only heads of 16 whose width is a multiple"),
         ("clip with text", "vision_config", {"gain": 2.0}, "config.json, vision_config says gain: 2.0, of which"),
         ("llava", None, {"vision_feature_select_strategy": "full"}, "says vision_feature_select_strategy: 'full'"),
         ("llava", None, {"vision_feature_layer": -5}, "says vision_feature_layer: -5, but only one of 3 layers"),

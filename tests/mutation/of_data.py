@@ -4,17 +4,19 @@
 from tests.mutation.mutant import Mutant
 
 _D, _P = "tests/unit/data/", "tests/parity/"
+_PIXELS = (f"{_D}test_pictures.py", f"{_D}test_odd_images.py", f"{_D}test_images.py", "tests/unit/judge/test_pixels.py")
 _ENCODERS = (f"{_P}test_named_layouts.py", f"{_P}test_named_encoders.py")
 
 DATA = [
-    Mutant("data.pictures:read_scaled", "Image.Resampling[resampling.upper()]", "Image.Resampling.NEAREST", (f"{_D}test_pictures.py",)),
-    Mutant(
-        "data.pictures:read_scaled",
-        "(pixels if mode is None else pixels.transpose(mode)).resize(target[::-1], kernel)",
-        "pixels.transform(target[::-1], Image.Transform.EXTENT, (0, 0, *pixels.size), Image.Resampling.BICUBIC)",
-        (f"{_D}test_pictures.py",),
-    ),
-    Mutant("data.images:_read_pixels", "/ 255 - mean) / std", "/ 255 - 0.5) / 0.5", (f"{_D}test_images.py",)),
+    Mutant("data.pictures:read_scaled", "Image.Resampling[resampling.upper()]", "Image.Resampling.NEAREST", _PIXELS),
+    Mutant("data.pictures:read_scaled", "resize(target[::-1], kernel)", "transform(target[::-1], Image.Transform.EXTENT, (0, 0, *(pixels if mode is None else pixels.transpose(mode)).size), Image.Resampling.BICUBIC)", _PIXELS),
+    Mutant("data.pictures:read_scaled", "target if is_sideways else target[::-1]", "target[::-1]", _PIXELS),
+    Mutant("data.pictures:image_size", "(width, height) if is_sideways", "(height, width) if is_sideways", _PIXELS),
+    Mutant("data.pictures:flatten", "image.size, _WHITE", "image.size, (0, 0, 0, 255)", _PIXELS),
+    Mutant("data.pictures:_grey", "_GREYS if image.mode == \"F\" else _GREYS[1:]", "_GREYS[1:]", _PIXELS),
+    Mutant("data.images:_read_pixels", "pixels.astype(np.float32) / 255 - mean) / std", "pixels.astype(np.float32) / 255 - mean)", _PIXELS),
+    Mutant("data.images:_read_pixels", "settings.scaling[1:])", "settings.scaling[:0:-1])", _PIXELS),
+    Mutant("data.images:_read_pixels", "/ 255 - mean) / std", "/ 255 - 0.5) / 0.5", _PIXELS),
     Mutant(
         "data.images:grid_coordinates", "cut.transpose(0, 2, 1, 3, 4)", "cut.transpose(0, 2, 3, 1, 4)",
         (f"{_D}test_images.py",),
@@ -24,8 +26,6 @@ DATA = [
         (f"{_D}test_images.py", f"{_D}test_video.py"),
     ),
     Mutant("data.images:patch_grid", "max_patches // merge**2", "max_patches // merge", (f"{_D}test_images.py",)),
-    Mutant("data.pictures:flatten", "image.size, _WHITE", "image.size, (0, 0, 0, 255)", (f"{_D}test_images.py",)),
-    Mutant("data.pictures:image_size", "(width, height) if is_sideways", "(height, width) if is_sideways", (f"{_D}test_images.py",)),
     Mutant("data.payload:lay_text", "np.where(is_target[1:]", "np.where(is_target[:-1]", (f"{_D}test_prepared.py",)),
     Mutant("data.payload:lay_items", "before += items[-1].rows", "before += items[-1].rows_in", (f"{_D}test_prepared.py",)),
     Mutant("data.order:Order.draws", "(self.seed, s, e)", "(self.seed, s, 0)", (f"{_D}test_order.py",)),

@@ -8,7 +8,11 @@ _ROUND, _LINKS = (
     f"{_J}test_round_trip.py",
     (f"{_J}test_pieces.py", f"{_J}test_modules_round_trip.py", f"{_J}test_round_trip.py"),
 )
-_EVALUATE = ("tests/unit/cli/test_evaluate.py", "tests/unit/models/test_plain.py")
+_EVALUATE = (
+    "tests/unit/cli/test_evaluate.py",
+    "tests/unit/cli/test_perfect_model.py",
+    "tests/unit/models/test_plain.py",
+)
 
 PLAN = [
     Mutant("plan.build:sizes_of", "merge=model.merge,\n                patch_bias", "merge=1,\n                patch_bias", (f"{_P}test_sizes.py",)),
@@ -53,8 +57,8 @@ PLAN = [
 CONVERT = [
     Mutant("convert.blocks:Blocks.links", '"post_attention_layernorm" if layer % 2 else "input_layernorm"', '"input_layernorm" if layer % 2 else "post_attention_layernorm"', (f"{_J}test_judge.py",)),
     Mutant("convert.blocks:_moe_pattern", "(i + 1) % step", "i % step", (_ROUND, f"{_J}test_judge.py")),
-    Mutant("convert.blocks:_moe_sizes", 'fields.flag("norm_topk_prob", False)', 'fields.flag("norm_topk_prob", True)', (_ROUND, f"{_J}test_judge.py")),
-    Mutant("convert.blocks:Blocks.sizes", 'fields.number("rms_norm_eps", 1e-6)', 'fields.number("norm_eps", 1e-6)', (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.blocks:_moe_sizes", 'normalize=fields.flag("norm_topk_prob")', 'normalize=True', (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.blocks:Blocks.sizes", 'fields.number("rms_norm_eps")', '1e-6', (_ROUND, f"{_J}test_judge.py")),
     Mutant("convert.links:Joined.piece", "before + place[0].stop", "place[0].stop", _LINKS),
     Mutant("convert.links:ClassRow.piece", "slice(rows.start + 1, rows.stop + 1)", "slice(rows.start, rows.stop)", _LINKS),
     Mutant("convert.links:ClassRow.to_theirs", "torch.zeros_like(row)", "row", _LINKS),
@@ -62,11 +66,13 @@ CONVERT = [
     Mutant("convert.links:ByTap.to_theirs", "-1, self.inputs", "self.inputs, -1", _LINKS),
     Mutant("convert.links:Stacked.piece", "place[1:]", "place[:-1]", _LINKS),
     Mutant("convert.hybrid:_mamba_links", '("z", "x", "b", "c", "dt")', '("z", "x", "c", "b", "dt")', (f"{_J}test_judge.py", _ROUND)),
-    Mutant("convert.hybrid:_moe_sizes", 'fields.number("routed_scaling_factor", 1.0)', "1.0", (_ROUND, f"{_J}test_judge.py")),
-    Mutant("convert.radio:radio_sizes", ' + fields.integer("num_registers", 7)', "", (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
-    Mutant("convert.rope:theta_of", 'fields.section("rope_parameters").number("rope_theta", fields.number("rope_theta", _DEFAULT_THETA))', 'fields.number("rope_theta", _DEFAULT_THETA)', (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.hybrid:_moe_sizes", 'fields.number("routed_scaling_factor")', "1.0", (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.radio:radio_sizes", ' + fields.integer("num_registers", least=0)', "", (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
+    Mutant("convert.rope:Rope.theta", "self._section if self._section.has(\"rope_theta\") else self._fields", "self._fields", (_ROUND, f"{_J}test_judge.py", f"{_J}test_own_start.py")),
+    Mutant("convert.rope:Rope.sections", "len(range(axis, pairs, 3))", "pairs", (_ROUND, f"{_J}test_wholes.py", f"{_J}test_own_start.py")),
+    Mutant("convert.rope:Rope.scaling", "low_freq_factor=section.number(\"low_freq_factor\")", "low_freq_factor=section.number(\"high_freq_factor\") / 4", (_ROUND, f"{_J}test_judge.py", f"{_J}test_own_start.py")),
     Mutant("convert.whole:_feature_layers", "layers + 1 + chosen", "layers + chosen", (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
-    Mutant("convert.whole:_language", '{"tie_word_embeddings": tied, **section.values}', '{**section.values, "tie_word_embeddings": False}', (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
+    Mutant("convert.whole:_language", "if tied is not None:", "if tied:", (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
     Mutant("convert.clip:_siglip", '"antialias" if is_second', '"stretch" if is_second', (f"{_J}test_towers.py",)),
     Mutant("convert.start:links_to_start", "demand_shape(owner, name, shapes[name], tensor)", "pass", ("tests/unit/cli/test_warm_start.py", "tests/unit/cli/test_warm_towers.py")),
 ]  # fmt: skip
@@ -77,7 +83,16 @@ INFERENCE = [
     Mutant("inference.plain:PlainModel.next_logits", "starts[1:] - 1", "starts[:-1]", _EVALUATE),
     Mutant("inference.plain:PlainModel.next_logits", "positions[:, 0]", "positions[:, 0] * 0", _EVALUATE),
     Mutant("inference.plain:PlainModel.next_logits", "deep=deep", "deep={}", _EVALUATE),
-    Mutant("inference.plain:greedy", "ids[i] = np.append(ids[i], token)", "pass", _EVALUATE),
-    Mutant("inference.evaluate:Prediction.is_exact", "self.truth == self.written", "self.written.startswith(self.truth)", _EVALUATE),
-    Mutant("inference.evaluate:Predictions.exact", "max(len(self.rows), 1)", "max(len(self.rows) + self.without_target, 1)", _EVALUATE),
+    Mutant("inference.plain:write", "ids[i] = np.append(ids[i], token)", "pass", _EVALUATE),
+    Mutant("inference.plain:write", "if token != end:", "if True:", _EVALUATE),
+    Mutant("inference.plain:PlainModel._packed", "+ start + item.position", "+ item.position", _EVALUATE),
+    Mutant("inference.predictions:Prediction.is_exact", "self.truth == self.written", "self.written.startswith(self.truth)", _EVALUATE),
+    Mutant("inference.predictions:Predictions.exact", "max(len(self.rows), 1)", "max(len(self.rows) + self.without_target, 1)", _EVALUATE),
+    Mutant("inference.prompts:prompt_before", "if item.position < answer.start", "", _EVALUATE),
+    Mutant("inference.prompts:answers_of", " | (text.ids[rows[:-1]] == end)", "", _EVALUATE),
+    Mutant("inference.prompts:Answer.tokens", " - self.is_ended", "", _EVALUATE),
+    Mutant("inference.prompts:laid_prompt", "item.position, payload)", "0, payload)", _EVALUATE),
+    Mutant("inference.sampling:Sampling._draw", "generator.random() * bounds[-1]", "generator.random()", _EVALUATE),
+    Mutant("inference.sampling:Sampling.generator", "[self.seed, *key]", "[self.seed]", _EVALUATE),
+    Mutant("inference.evaluate:TrainedRun.converse", "said.append(Message(ASSISTANT, (text,)))", "pass", _EVALUATE),
 ]  # fmt: skip

@@ -1,11 +1,11 @@
 # ruff: noqa: E501 (a table reads best with a fault to a line)
 """Faults of what is read, laid out and ordered."""
 
+from tests.mutation import cases
 from tests.mutation.mutant import Mutant
 
-_D, _P = "tests/unit/data/", "tests/parity/"
+_D = "tests/unit/data/"
 _PIXELS = (f"{_D}test_pictures.py", f"{_D}test_odd_images.py", f"{_D}test_images.py", "tests/unit/judge/test_pixels.py")
-_ENCODERS = (f"{_P}test_named_layouts.py", f"{_P}test_named_encoders.py")
 
 DATA = [
     Mutant("data.pictures:read_scaled", "Image.Resampling[resampling.upper()]", "Image.Resampling.NEAREST", _PIXELS),
@@ -38,39 +38,39 @@ DATA = [
     Mutant("data.blend:Blend.draw", "cycle * self._weights[source]", "cycle * len(self._weights)", (f"{_D}test_blend.py",)),
     Mutant("data.permute:permute", "size - 1).bit_length()", "size).bit_length()", (f"{_D}test_permute.py",)),
     Mutant("data.item_table:ItemTable.demands", " * len(taker.groups(files))", "", (f"{_D}test_video.py",)),
-    Mutant("data.item_table:ItemTable.demands", "all_fit[self.owners[is_kind][~fits[which]]] = False", "pass", (_D,)),
+    Mutant("data.item_table:ItemTable.demands", "all_fit[self.owners[is_kind][~fits[which]]] = False", "pass", (f"{_D}test_two_kinds.py",)),
     Mutant("data.prepared:PreparedSource._loss_tokens", "text_rows(items, depth + 1)", "text_rows(items, 1)", (f"{_D}test_prepared.py",)),
     Mutant("data.prepared:PreparedSource.text", "targets[:kept]", "targets[-kept:]", (f"{_D}test_prepared.py",)),
     Mutant(
         "data.feed:Reader._text", "text.ids[ahead:], text.labels[ahead:]", "text.ids[ahead:], text.labels[: span.rows_in - ahead]",
-        (f"{_D}test_prepared.py", "tests/unit/models/test_mtp.py"), (f"{_P}test_further_tokens.py",),
+        (), (cases.FURTHER_PLAIN,),
     ),
     Mutant(
         "data.feed:Reader._text", "float(len(batch.documents))", "float(len(share.spans))",
-        (_D,), (f"{_P}test_named_layouts.py",),
+        (), (cases.EXPERTS,),
     ),
     Mutant(
         "data.feed:Reader._own_rows", "(coordinate.cp * layout.tp + coordinate.tp)", "(coordinate.tp * layout.cp + coordinate.cp)",
-        (_D,), _ENCODERS,
+        (), (cases.CP_TP, cases.CLIPS),
     ),
-    Mutant("data.feed:Reader._whole_items", "piece.start <= span.row_in", "piece.start < span.row_in", (_D,), (f"{_P}test_speech.py",)),
-    Mutant("data.feed:Reader._own", "slice(start - span.row_in, stop - span.row_in)", "slice(0, stop - start)", (f"{_D}test_video.py", _D), _ENCODERS),
-    Mutant("data.feed:Reader._payload", "if reason is not None:", "if reason is not None and not bad:", (_D,)),
-    Mutant("data.feed:_scored", "labels != NO_LABEL", "labels > 0", (_D,), (f"{_P}test_named_layouts.py",)),
+    Mutant("data.feed:Reader._whole_items", "piece.start <= span.row_in", "piece.start < span.row_in", (), (cases.CLIPS,)),
+    Mutant("data.feed:Reader._own", "slice(start - span.row_in, stop - span.row_in)", "slice(0, stop - start)", (), (cases.IMAGE_OVER_CP,)),
+    Mutant("data.feed:Reader._payload", "if reason is not None:", "if reason is not None and not bad:", (f"{_D}test_video.py", f"{_D}test_prepared.py")),
+    Mutant("data.feed:_scored", "labels != NO_LABEL", "labels > 0", (), (cases.PAIR, cases.PACKED)),
     Mutant(
         "data.image_rows:lay_images", "np.arange(sizes.prefix)", "np.arange(sizes.prefix)[::-1]",
-        ("tests/unit/models/test_vit.py", "tests/unit/judge/test_towers.py"), _ENCODERS,
+        ("tests/unit/judge/test_towers.py",), (cases.RADIO,),
     ),
     Mutant(
-        "data.image_rows:lay_images", "slice(image.row, image.row + image.patches)", "slice(image.row, image.row + 1)" , ("tests/unit/models",), _ENCODERS,
+        "data.image_rows:lay_images", "slice(image.row, image.row + image.patches)", "slice(image.row, image.row + 1)" , ("tests/unit/judge/test_towers.py",), (cases.PAIR,),
     ),
     Mutant(
         "data.image_rows:image_windows", "rows * (columns.max() + 1)", "rows * (rows.max() + 1)",
-        ("tests/unit/models/test_vit.py", "tests/unit/judge/test_towers.py"), _ENCODERS,
+        ("tests/unit/judge/test_towers.py",), (cases.WINDOWS,),
     ),
     Mutant("data.clips:ClipSettings.lay", "np.arange(self.window) - self.window // 2", "np.arange(self.window) - self.window + 1", (f"{_D}test_clips.py",)),
     Mutant("data.clips:ClipSettings._rows", "-(-self._whole(samples) // (HOP * self.stride))", "self._whole(samples) // (HOP * self.stride)", (f"{_D}test_clips.py", f"{_D}test_normalised_mel.py")),
-    Mutant("data.clip_rows:clip_batch", "own.payload.positions[own.there]", "own.payload.positions[: own.there.stop - own.there.start]", (f"{_D}test_two_kinds.py",), (f"{_P}test_speech.py",)),
+    Mutant("data.clip_rows:clip_batch", "own.payload.positions[own.there]", "own.payload.positions[: own.there.stop - own.there.start]", (), (cases.CLIP_OVER_CP, cases.CLIPS)),
     Mutant("data.mel:log_mel", 'mode="reflect"', 'mode="edge"', (f"{_D}test_clips.py",)),
     Mutant("data.mel:log_mel", "bands.max() - _DECADES", "bands.min() + _DECADES", (f"{_D}test_clips.py",)),
     Mutant("data.synthetic:SyntheticSource.document", "text_rows(items, depth + 1)", "depth + 1", (f"{_D}test_synthetic.py",)),

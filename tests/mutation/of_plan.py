@@ -1,9 +1,10 @@
 # ruff: noqa: E501 (a table reads best with a fault to a line)
 """Faults of what is planned, converted and said by a trained model."""
 
+from tests.mutation import cases
 from tests.mutation.mutant import Mutant
 
-_P, _J, _N = "tests/unit/plan/", "tests/unit/judge/", "tests/parity/test_named_layouts.py"
+_P, _J = "tests/unit/plan/", "tests/unit/judge/"
 _ROUND, _LINKS = (
     f"{_J}test_round_trip.py",
     (f"{_J}test_pieces.py", f"{_J}test_modules_round_trip.py", f"{_J}test_round_trip.py"),
@@ -19,9 +20,9 @@ PLAN = [
     Mutant("plan.build:_moe_sizes", "bias_rate=moe.bias_rate", "bias_rate=None", (f"{_P}test_sizes.py",)),
     Mutant("plan.build:_mtp_sizes", "weight=mtp.weight", "weight=mtp.weight / mtp.depths", (f"{_P}test_sizes.py",)),
     Mutant("plan.build:_ends", '"tap_norm": model.tap_norm', '"tap_norm": model.projector.norm', (f"{_P}test_sizes.py",)),
-    Mutant("plan.build:split_parts", "firsts[1:]", "firsts", (_P,)),
-    Mutant("plan.build:build_plan", "prefix=facts[name].prefix", "prefix=0", (_P,), ("tests/parity/test_named_encoders.py",)),
-    Mutant("plan.build:recomputed_kinds", 'if recompute == "full" else frozenset()', 'if recompute != "none" else kinds', (_P, "tests/unit/config")),
+    Mutant("plan.build:split_parts", "firsts[1:]", "firsts", ("tests/unit/cli/test_readme.py",)),
+    Mutant("plan.build:build_plan", "prefix=facts[name].prefix", "prefix=0", (), (cases.RADIO,)),
+    Mutant("plan.build:recomputed_kinds", 'if recompute == "full" else frozenset()', 'if recompute != "none" else kinds', ("tests/unit/simulate/test_memory.py",)),
     Mutant("plan.batch:plan_batch", "(m + module.group) * lanes", "(m + 1) * lanes", (f"{_P}test_batch.py",)),
     Mutant("plan.batch:plan_batch", "number // lanes for number", "number % lanes for number", (f"{_P}test_batch.py", f"{_P}test_route.py")),
     Mutant("plan.batch:_deal", "load + costs[key]", "load + 1", (f"{_P}test_batch.py",)),
@@ -29,7 +30,7 @@ PLAN = [
     Mutant("plan.batch:_item_share", "first * module.merge", "first", (f"{_P}test_batch.py", f"{_P}test_route.py")),
     Mutant("plan.batch:ModuleRows.lead", "-(-self.prefix // self.merge)", "self.prefix // self.merge", (f"{_P}test_batch.py", f"{_P}test_route.py")),
     Mutant("plan.batch:_padded", "-(-rows // multiple)", "(rows // multiple)", (f"{_P}test_batch.py",)),
-    Mutant("plan.batch:BatchPlan.mtp_loss_tokens", "mtp_loss_tokens[depth]", "mtp_loss_tokens[0]", (_P,), ("tests/parity/test_further_tokens.py",)),
+    Mutant("plan.batch:BatchPlan.mtp_loss_tokens", "mtp_loss_tokens[depth]", "mtp_loss_tokens[0]", (), (cases.FURTHER_PLAIN,)),
     Mutant("plan.batch:BatchPlan.digest", "self.documents, ", "", (f"{_P}test_batch.py",)),
     Mutant("plan.batch:_cells", "len(packs) * i // count", "min(len(packs), i * -(-len(packs) // count))", (f"{_P}test_batch.py",)),
     Mutant("plan.route:_edge", "row + position", "row", (f"{_P}test_route.py",)),
@@ -38,8 +39,8 @@ PLAN = [
     Mutant("plan.positions:position_runs", "max(item.rows // item.columns, item.columns)", "item.rows // item.columns", (f"{_P}test_positions.py",)),
     Mutant("plan.positions:position_runs", "row = item.position + item.rows", "row = item.position + 1", (f"{_P}test_positions.py",)),
     Mutant("plan.trainability:is_trained", "any(fnmatchcase", "all(fnmatchcase", (f"{_P}test_trainability.py",)),
-    Mutant("plan.erase:Erasure._carries", "any(home in served", "all(home in served", (f"{_P}test_schedule.py", _P)),
-    Mutant("plan.erase:Erasure._has_gradient", "self._carries(batch, link, exchange)\n                and ", "", (f"{_P}test_schedule.py", _P), (_N, "tests/distributed/test_frozen.py")),
+    Mutant("plan.erase:Erasure._carries", "any(home in served", "all(home in served", (f"{_P}test_schedule.py", f"{_P}test_builders.py"), (cases.FILLS_GAPS,)),
+    Mutant("plan.erase:Erasure._has_gradient", "self._carries(batch, link, exchange)\n                and ", "", (f"{_P}test_schedule.py", f"{_P}test_builders.py"), (cases.FROZEN_LANGUAGE, cases.WITHOUT_IMAGES)),
     Mutant("plan.layout:Layout.group", "for lane in lanes for c in range(self.cp))", "for lane in lanes for c in [cp])", (f"{_P}test_layout.py",)),
     Mutant("plan.layout:Layout.group", "% self.expert_size :: self.expert_size", "// self.expert_size :: self.expert_size", (f"{_P}test_layout.py",)),
     Mutant("plan.layout:Layout.expert_coordinate", "divmod(rest, self.etp)", "divmod(rest, self.ep)[::-1]", (f"{_P}test_layout.py",)),
@@ -48,10 +49,10 @@ PLAN = [
     Mutant("plan.model_facts:ModelFacts.pairs", "(rows + 1) // 2", "(rows - 1) // 2", ("tests/unit/models/test_facts.py",)),
     Mutant("plan.model_facts:ModelFacts.forward_flops", "rows + self.prefix", "rows", ("tests/unit/models/test_facts.py",)),
     Mutant("plan.model_facts:conformer_facts", "4 * sizes.layers", "2 * sizes.layers", ("tests/unit/models/test_facts.py",)),
-    Mutant("plan.stages:Stages.target_microbatch", "self.group(link.target.module)", "self.group(link.source.module)", (_P,)),
-    Mutant("plan.stages:Stages.count", "-(-microbatches // self.group(module))", "microbatches // self.group(module)", (_P,)),
-    Mutant("plan.stages:Stages.carries_gradient", "self.has_backward(link.source)", "self.trains(link.source)", (_P,)),
-    Mutant("plan.schedule:_by_depth", "-(-stages.depth(node) // group) + 1", "stages.depth(node) // group", (_P,)),
+    Mutant("plan.stages:Stages.target_microbatch", "self.group(link.target.module)", "self.group(link.source.module)", (f"{_P}test_builders.py",)),
+    Mutant("plan.stages:Stages.count", "-(-microbatches // self.group(module))", "microbatches // self.group(module)", (f"{_P}test_builders.py",)),
+    Mutant("plan.stages:Stages.carries_gradient", "self.has_backward(link.source)", "self.trains(link.source)", (f"{_P}test_builders.py", "tests/unit/check/test_plans_hold.py")),
+    Mutant("plan.schedule:_by_depth", "-(-stages.depth(node) // group) + 1", "stages.depth(node) // group", (f"{_P}test_builders.py",)),
 ]  # fmt: skip
 
 CONVERT = [

@@ -138,3 +138,23 @@ def test_items_lie_whole_on_context_ranks_unless_one_exceeds_a_share(sizes: list
         piece = share.rows_out // cp
         assert all(start // piece == (stop - 1) // piece for start, stop in ends)
         assert piece < sum(sizes) / cp + max(sizes) + tp
+
+
+@given(st.integers(0, 9), st.sampled_from([1, 4, 9]), st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_learned_rows_have_room_before_each_item(prefix: int, merge: int, rows: list[int]) -> None:
+    """They end right before the item, and neither reaches into what lies before nor shifts the item's merge groups."""
+    items = tuple(Item("vision", 0, n * merge, n) for n in rows)
+    document = Document(0, 0, 100, 1, items)
+    layouts = {name: Layout(module=name, ranks=(0,)) for name in ("vision", "language")}
+    modules = {
+        "vision": ModuleRows(layouts["vision"], merge=merge, prefix=prefix),
+        "language": ModuleRows(layouts["language"]),
+    }
+    batch = plan_batch(0, ((document,),), modules, "language", 1)
+    ((share,),) = batch.shares["vision"]
+    end = 0
+    for span in sorted(share.spans, key=lambda span: span.row_in):
+        assert span.row_in - prefix >= end
+        assert span.row_in == span.row_out * merge
+        end = span.row_in + span.rows_in
+    assert end <= share.rows_in

@@ -7,21 +7,22 @@ import pytest
 import torch
 
 from counterpoint.data.feed import Reader, StepInputs
+from counterpoint.models.batch import TextBatch
 from counterpoint.setup import prepare_run
 from counterpoint.train import loop
 from counterpoint.train.loop import Trainer
 from tests.parity.layouts import documents, language_only
 
 
+FURTHER = {"depths": 1, "pattern": "*-"}
+
+
 @pytest.mark.parametrize("samples", [1, 3, 4, 7, 40])
 def test_a_split_is_averaged_over_its_tokens(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches differ in loss tokens, some have none, and the last one is smaller."""
     few = documents(documents=17, without_loss=0.3, images_per_document={"kind": "constant", "value": 0})
-    config = language_only(
-        {"ranks": [0]},
-        1,
-        **{"data.evaluation": few * 2, "evaluation.batch_samples": samples, "schedule.microbatches": 1},
-    )
+    keys = {"evaluation.batch_samples": samples, "schedule.microbatches": 1, "modules.language.model.mtp": FURTHER}
+    config = language_only({"ranks": [0]}, 1, **{"data.evaluation": few * 2, **keys})
     plan, corpus = prepare_run(config)
     monkeypatch.setattr(loop.dist, "all_reduce", lambda *_arguments, **_keys: None)
     monkeypatch.setattr(loop.dist, "all_gather_object", lambda gathered, bad, group: gathered.__setitem__(0, bad))
@@ -59,6 +60,8 @@ class _Engine:
         self.plan = plan
 
     def evaluate_step(self, inputs: StepInputs) -> float:
+        # An evaluation is of the next token alone.
+        assert [batch.mtp for batch in inputs.batches.values() if isinstance(batch, TextBatch)] == [()]
         total = sum(_loss(document) * document.loss_tokens for document in inputs.batch.documents)
         return total / max(inputs.batch.loss_tokens, 1)
 

@@ -1,0 +1,59 @@
+"""What metrics.jsonl says of a step: how long it took, and how unevenly its lanes were loaded."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from counterpoint.data.feed import StepInputs
+from counterpoint.setup import prepare_run
+from counterpoint.train import metrics
+from counterpoint.train.engine import StepResult
+from counterpoint.train.metrics import RunRecorder, imbalance
+from tests.parity.layouts import named_config, override
+
+CONFIG = named_config("dp3_to_dp2")
+
+
+def test_the_heaviest_lane_of_each_microbatch_counts() -> None:
+    plan, corpus = prepare_run(CONFIG)
+    batch = plan.batch(0, corpus.packs(0))
+    for module, rounds in batch.shares.items():
+        cost = plan.facts[module].integer_cost
+        heaviest = mean = 0.0
+        for lanes in rounds:
+            loads = [sum(cost(span.rows_in) for span in lane.spans) for lane in lanes]
+            heaviest, mean = heaviest + max(loads), mean + sum(loads) / len(loads)
+        assert imbalance(plan, batch)[module] == pytest.approx(heaviest / mean, rel=1e-12)
+        assert len(rounds) > 1
+
+
+def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = override(CONFIG, {"log.every_steps": 4, "log.tensorboard": False})
+    plan, corpus = prepare_run(config)
+    monkeypatch.setattr(metrics.dist, "all_gather", lambda *_arguments, **_keys: None)
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: 100.0)
+    groups: Any = SimpleNamespace(world=SimpleNamespace(rank=0, device=torch.device("cpu")), control=None)
+    recorder = RunRecorder(config, plan, groups, tmp_path)
+    norms = dict.fromkeys(plan.graph.modules, 1.0)
+    result = StepResult(
+        loss=1.0, balance_loss=0.0, mtp_loss=None, expert_load=None, norm=1.0, module_norms=norms,
+        learning_rates=norms, stop=False, bad=0, ended=0.0,
+    )  # fmt: skip
+    tokens = []
+    for step in range(1, 10):
+        batch = plan.batch(step, corpus.packs(step))
+        tokens.append(sum(document.tokens for document in batch.documents))
+        recorder.step(step, replace(result, ended=100.0 + step * 3.0), StepInputs(batch, {}, {}))
+    recorder.close()
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 4, 8]
+    assert [record["step_seconds"] for record in records] == pytest.approx([3.0, 3.0, 3.0])
+    assert records[1]["tokens_per_second"] == pytest.approx(sum(tokens[1:4]) / 9.0)
+    assert records[2]["tokens_per_second"] == pytest.approx(sum(tokens[4:8]) / 12.0)

@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,18 @@ from counterpoint.verify.compare import Observation
 
 _MOST_BYTES = 2**26
 
-_LAYOUT_ONLY = ("world", "schedule", "checkpoint", "evaluation", "log", "watchdog")
+_NOT_READ = ("world", "schedule", "checkpoint", "evaluation", "log", "watchdog")
 """Sections of a config of which the reference reads nothing."""
+
+_NOT_READ_IN: Mapping[str, tuple[str, ...]] = {
+    "run": ("dir",),
+    "training": ("compile", "tp_overlap"),
+    "data": ("balance", "packing", "workers"),
+}
+"""Keys of other sections of which it reads nothing: which documents there are is known apart."""
+
+_OF_LAYOUTS = ("layout", "recompute", "weight")
+"""The same of each module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +73,11 @@ def _is_pure(config: Config) -> bool:
 
 
 def _key(config: Config, batches: Sequence[Sequence[Document]]) -> str:
-    read: dict[str, Any] = {name: value for name, value in config.resolved().items() if name not in _LAYOUT_ONLY}
-    read["run"] = {name: value for name, value in read["run"].items() if name != "dir"}
+    read: dict[str, Any] = {name: value for name, value in config.resolved().items() if name not in _NOT_READ}
+    for section, keys in _NOT_READ_IN.items():
+        read[section] = {key: value for key, value in read[section].items() if key not in keys}
     read["modules"] = {
-        name: {key: value for key, value in module.items() if key != "layout"}
+        name: {key: value for key, value in module.items() if key not in _OF_LAYOUTS}
         for name, module in read["modules"].items()
     }
     return json.dumps(read, sort_keys=True) + repr(batches)

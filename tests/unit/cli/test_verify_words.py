@@ -58,10 +58,11 @@ def test_layouts_of_the_same_models_and_data_have_one_reference(tmp_path: Path) 
     of("first")
     of("the same")
     of("another layout", modules__vision__layout={"ranks": [0, 1], "tp": 2}, schedule__microbatches=4)
+    of("recomputed", modules__vision__recompute="full", data__balance="sample")
     assert runs == ["first"]
     others = {
         "modules__vision__train": "none", "run__seed": 2, "modules__language__optimizer__lr": 0.5,
-        "training__clip_norm": None, "data__packing": True, "modules__vision__model__merge": 1,
+        "training__clip_norm": None, "training__steps": 3, "modules__vision__model__merge": 1,
     }  # fmt: skip
     for key, value in others.items():
         of(key, **{key: value})

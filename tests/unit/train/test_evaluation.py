@@ -13,7 +13,6 @@ from counterpoint.train import loop
 from counterpoint.train.loop import Trainer
 from tests.parity.layouts import documents, language_only
 
-
 FURTHER = {"depths": 1, "pattern": "*-"}
 
 

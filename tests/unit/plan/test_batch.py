@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +57,9 @@ def test_plans_are_reproducible_and_their_digests_differ_with_the_batch(plan: Pl
     assert batch == plan.batch(1, packs)
     assert batch.digest() == plan.batch(1, packs).digest() != plan.batch(2, packs).digest()
     assert batch.loss_tokens == sum(document.loss_tokens for pack in packs for document in pack)
+    if packs and packs[0]:
+        other = ((replace(packs[0][0], index=packs[0][0].index + 1), *packs[0][1:]), *packs[1:])
+        assert plan.batch(1, other).digest() != batch.digest()
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 6))
@@ -138,6 +142,18 @@ def test_items_lie_whole_on_context_ranks_unless_one_exceeds_a_share(sizes: list
         piece = share.rows_out // cp
         assert all(start // piece == (stop - 1) // piece for start, stop in ends)
         assert piece < sum(sizes) / cp + max(sizes) + tp
+
+
+def test_a_costly_item_has_a_lane_to_itself() -> None:
+    """Dealt by cost, not by number."""
+    layouts = {
+        "vision": Layout(module="vision", ranks=(0, 1), dp_shard=2),
+        "language": Layout(module="language", ranks=(2,)),
+    }
+    modules = {name: ModuleRows(layout) for name, layout in layouts.items()}
+    document = Document(0, 0, 100, 1, tuple(Item("vision", 0, rows, rows) for rows in (1, 1, 8, 1, 1, 1, 1, 1, 1)))
+    ((first, second),) = plan_batch(0, ((document,),), modules, "language", 1).shares["vision"]
+    assert sorted(sum(span.rows_in for span in share.spans) for share in (first, second)) == [8, 8]
 
 
 @given(st.integers(0, 9), st.sampled_from([1, 4, 9]), st.lists(st.integers(1, 5), min_size=1, max_size=6))

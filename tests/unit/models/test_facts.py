@@ -130,3 +130,16 @@ def test_verify_knows_which_parameters_are_vectors(sizes: ModelSizes) -> None:
     decayed = OptimizerConfig(lr=1.0, no_decay=())
     wrong = [name for name, p in chain.named_parameters() if is_spared(decayed, name, p.dim()) is not (p.dim() < 2)]
     assert wrong == []
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_pairs_are_those_that_attention_sees(rows: int) -> None:
+    seen = [(query, key) for query in range(rows) for key in range(rows)]
+    assert facts_of(VITS["merging"]).pairs(rows) == len(seen)
+    assert facts_of(DECODERS["grouped"]).pairs(rows) == sum(key <= query for query, key in seen)
+
+
+def test_learned_rows_cost_what_others_cost() -> None:
+    facts = facts_of(VITS["radio"])
+    assert facts.prefix == 3
+    assert facts.forward_flops(8) == replace(facts, prefix=0).forward_flops(11)

@@ -1,5 +1,7 @@
 """Layouts agree with numpy's reshape of the rank list."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,6 +50,15 @@ def test_stages_and_lanes_are_slices(layout: Layout) -> None:
         assert layout.stage_ranks(stage) == tuple(ranks[stage].ravel())
         for lane in range(layout.dp):
             assert layout.lane_ranks(stage, lane) == tuple(ranks[stage, lane])
+
+
+@given(layouts(), st.integers(1, 3))
+def test_a_stage_lives_where_its_number_falls_among_the_places(layout: Layout, chunks: int) -> None:
+    chunked = replace(layout, chunks=chunks)
+    for stage in range(chunked.stages):
+        assert chunked.stage_ranks(stage) == layout.stage_ranks(stage % layout.pp)
+        for lane in range(layout.dp):
+            assert chunked.lane_ranks(stage, lane) == layout.lane_ranks(stage % layout.pp, lane)
 
 
 @given(layouts(), st.data())

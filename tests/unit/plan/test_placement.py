@@ -41,6 +41,11 @@ def test_ranks_left_out_are_dealt_in_order_and_dp_follows() -> None:
     assert placement.layout("b").dp_shard == 2
 
 
+def test_idle_ranks_are_dealt_to_nobody() -> None:
+    placement = place(6, (request("a", dp_shard=2), request("b")), idle=(0, 3))
+    assert [layout.ranks for layout in placement.layouts] == [(1, 2), (4, 5)]
+
+
 @pytest.mark.parametrize(
     ("world", "requests", "idle", "message"),
     [

@@ -102,6 +102,37 @@ def test_a_step_erases_whole_actions_and_keeps_the_order(plan: Plan, seed: int) 
     assert {Reduce(node) for node in plan.stages.nodes if plan.stages.trains(node)} < kept
 
 
+@given(plans(), st.integers(0, 2**16))
+def test_a_step_keeps_what_has_rows_and_needs_a_gradient(plan: Plan, seed: int) -> None:
+    """By routes alone: an exchange has rows to copy, and a gradient goes back to whatever made such rows and trains."""
+    stages, batch = plan.stages, plan.batch(0, random_packs(plan, seed))
+    kept = set(plan.of_step(plan.schedule, batch, batch).order)
+    crossed = {
+        (link, exchange)
+        for link in stages.links
+        for exchange in range(stages.exchanges(link, plan.microbatches))
+        if plan.route(batch, link, exchange).copies
+    }
+
+    def needs_gradient(node: Node, microbatch: int) -> bool:
+        read = [(a, b) for a, b in crossed if a.target == node and stages.target_microbatch(a, b) == microbatch]
+        return stages.trains(node) or any(needs_gradient(a.source, stages.source_microbatch(a, b)) for a, b in read)
+
+    for action in plan.schedule.order:
+        match action:
+            case Transfer(link=link, direction=direction, exchange=exchange):
+                expected = (link, exchange) in crossed
+                if direction is Direction.BACKWARD:
+                    expected = expected and needs_gradient(link.source, stages.source_microbatch(link, exchange))
+            case Compute(node=node, work=work, microbatch=microbatch):
+                expected = not batch.is_empty(node.module, microbatch)
+                if work in (Work.BACKWARD, Work.INPUT):
+                    expected = expected and needs_gradient(node, microbatch)
+            case _:
+                expected = True
+        assert (action in kept) is expected, action
+
+
 def test_an_encoder_runs_ahead_by_the_depth_of_the_graph() -> None:
     plan = chain_plan(3, 4, "1f1b")
     assert [plan.stages.depth(Node(LANGUAGE, stage)) for stage in range(3)] == [3, 2, 1]

@@ -218,3 +218,22 @@ def test_an_encoder_rank_reads_each_item_of_a_video_as_an_image_seen_by_itself(f
     shown = [(FILM[0], FILM[1]), (FILM[2], FILM[3]), (FILM[4], FILM[4]), (_picture(9), _picture(9))]
     np.testing.assert_array_equal(batch.patches.numpy(), np.concatenate([_merged(*pictures) for pictures in shown]))
     assert batch.segments.lengths == (8, 8, 8, 8)
+
+
+def test_every_bad_item_of_a_step_is_reported(folder: Path) -> None:
+    towers = Path(__file__).parents[2] / "parity" / "tiny.yaml"
+    config = load_config(
+        towers,
+        [
+            f"data.train=[{{path: {folder}, split: train}}]", "modules.vision.model.frames=2",
+            "modules.vision.model.image={size: null, max_patches: 16}",
+            "training.global_batch_samples=1", "schedule.microbatches=1",
+        ],
+    )  # fmt: skip
+    plan, corpus = prepare_run(config)
+    batch = plan.batch(0, corpus.packs(0))
+    data = (folder / PAYLOAD_NAME).read_bytes()
+    (folder / PAYLOAD_NAME).write_bytes(bytes(len(data)))
+    read = Reader(plan, plan.layouts["vision"].ranks[0], corpus.sources, torch.float32).read(batch)
+    assert [(payload.source, payload.index) for payload in read.bad] == [(0, 0)] * 4
+    assert len({payload.reason for payload in read.bad}) == 4

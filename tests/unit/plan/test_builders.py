@@ -1,6 +1,7 @@
 """Every builder over random graphs to 64 ranks: what its templates hold, in which order, and how much nodes keep."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import pytest
@@ -8,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
+from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Link, Node
+from counterpoint.plan.placement import LayoutRequest, place
+from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import BUILDERS, Schedule, distribute
 from counterpoint.plan.stages import Stages, action_ranks
 from counterpoint.simulate.clock import simulate
-from tests.unit.plan.strategies import chain_plan
+from tests.unit.plan.strategies import LANGUAGE, chain_plan, plan_of
 
 TRAINING = ("gpipe", "1f1b", "interleaved", "zero_bubble")
 WORLD = 64
@@ -290,3 +294,20 @@ def test_an_encoder_that_runs_first_ends_last() -> None:
     computes = [a for a in BUILDERS["1f1b"](stages, 3).order if isinstance(a, Compute)]
     assert [str(a) for a in computes[:3]] == [f"vision.0F{m}" for m in range(3)]
     assert [str(a) for a in computes[-3:]] == [f"vision.0B{m}" for m in range(3)]
+
+
+@pytest.mark.parametrize("group", [1, 2, 4])
+@pytest.mark.parametrize("places", [2, 4])
+def test_an_encoder_of_groups_keeps_as_many_as_let_nobody_wait(group: int, places: int) -> None:
+    plan = replace(pair_plan(places, 8), group=group)
+    rows = {**plan.rows, "vision": replace(plan.rows["vision"], group=group)}
+    plan = replace(plan, rows=rows)
+    assert simulate(plan).bubble_fraction == simulate(replace(plan, buffer=8)).bubble_fraction
+
+
+def pair_plan(places: int, microbatches: int) -> Plan:
+    """An encoder on one rank, and a language model of so many places on others."""
+    requests = (LayoutRequest(module="vision", pp=1, dp_shard=1), LayoutRequest(module=LANGUAGE, pp=places))
+    placement = place(1 + places, requests)
+    rows = {layout.module: ModuleRows(layout) for layout in placement.layouts}
+    return plan_of(placement, rows, "1f1b", microbatches)

@@ -39,7 +39,9 @@ DATA = [
     Mutant("data.permute:permute", "size - 1).bit_length()", "size).bit_length()", (f"{_D}test_permute.py",)),
     Mutant("data.item_table:ItemTable.demands", " * len(taker.groups(files))", "", (f"{_D}test_video.py",)),
     Mutant("data.item_table:ItemTable.demands", "all_fit[self.owners[is_kind][~fits[which]]] = False", "pass", (f"{_D}test_two_kinds.py",)),
-    Mutant("data.prepared:PreparedSource._loss_tokens", "text_rows(items, depth + 1)", "text_rows(items, 1)", (f"{_D}test_prepared.py",)),
+    Mutant("data.prepared:PreparedSource.__init__", "leading_tokens(demands.of_items, depth + 1)", "leading_tokens(demands.of_items, 1)", (f"{_D}test_prepared.py",)),
+    Mutant("data.prepared:PreparedSource.__init__", "kept >= demands.last", "kept > demands.last", (f"{_D}test_prepared.py", "tests/unit/cli/test_lost_documents.py")),
+    Mutant("data.prepared:PreparedSource.census", "is_silent & had)", "is_silent | had)", (f"{_D}test_prepared.py", "tests/unit/cli/test_lost_documents.py")),
     Mutant("data.prepared:PreparedSource.text", "targets[:kept]", "targets[-kept:]", (f"{_D}test_prepared.py",)),
     Mutant(
         "data.feed:Reader._text", "text.ids[ahead:], text.labels[ahead:]", "text.ids[ahead:], text.labels[: span.rows_in - ahead]",

@@ -69,7 +69,7 @@ CONVERT = [
     Mutant("convert.hybrid:_mamba_links", '("z", "x", "b", "c", "dt")', '("z", "x", "c", "b", "dt")', (f"{_J}test_judge.py", _ROUND)),
     Mutant("convert.hybrid:_moe_sizes", 'fields.number("routed_scaling_factor")', "1.0", (_ROUND, f"{_J}test_judge.py")),
     Mutant("convert.radio:radio_sizes", ' + fields.integer("num_registers", least=0)', "", (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
-    Mutant("convert.rope:Rope.theta", "self._section if self._section.has(\"rope_theta\") else self._fields", "self._fields", (_ROUND, f"{_J}test_judge.py", f"{_J}test_own_start.py")),
+    Mutant("convert.rope:Rope.theta", "(self._section, self._fields)}", "(self._fields, self._section)}", (_ROUND, f"{_J}test_judge.py", f"{_J}test_own_start.py")),
     Mutant("convert.rope:Rope.sections", "len(range(axis, pairs, 3))", "pairs", (_ROUND, f"{_J}test_wholes.py", f"{_J}test_own_start.py")),
     Mutant("convert.rope:Rope.scaling", "low_freq_factor=section.number(\"low_freq_factor\")", "low_freq_factor=section.number(\"high_freq_factor\") / 4", (_ROUND, f"{_J}test_judge.py", f"{_J}test_own_start.py")),
     Mutant("convert.whole:_feature_layers", "layers + 1 + chosen", "layers + chosen", (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),

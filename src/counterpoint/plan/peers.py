@@ -118,10 +118,10 @@ class Rounds:
         sends, receives = Counter(a for a, _b in pairs), Counter(b for _a, b in pairs)
         if max((sends + receives).values(), default=0) <= MOST_OPERATIONS:
             return cls()
-        # A rank that is on both sides has operations of both, and itself among those whom it would meet.
-        has_both = bool(sends.keys() & receives.keys())
-        width = MOST_OPERATIONS // (1 + has_both)
-        count = -(-(max(*sends.values(), *receives.values()) + has_both) // width)
+        # A rank that is on both sides may have operations of both, and stands among those whom it meets.
+        width = MOST_OPERATIONS // (1 + bool(sends.keys() & receives.keys()))
+        has_itself = bool(set(senders) & set(receivers))
+        count = -(-(max(*sends.values(), *receives.values()) + has_itself) // width)
         places: dict[int, tuple[int, int]] = {rank: (number, 0) for number, rank in enumerate(senders)}
         for number, rank in enumerate(receivers):
             places[rank] = (places.get(rank, (0, 0))[0], number)

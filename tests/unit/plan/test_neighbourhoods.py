@@ -20,7 +20,7 @@ from counterpoint.plan import peers
 from counterpoint.plan.action import Direction
 from counterpoint.plan.batch import ModuleRows, plan_batch
 from counterpoint.plan.graph import Link
-from counterpoint.plan.peers import Meetings, most_peers
+from counterpoint.plan.peers import Meetings, Rounds, most_peers
 from counterpoint.plan.placement import LayoutRequest, place
 from counterpoint.plan.plan import Plan
 from tests.unit.plan.strategies import plan_of, plans, random_packs, uniform_packs
@@ -157,6 +157,16 @@ def test_loads_in_a_neighbourhood_differ_by_an_item_at_most(vision: int, languag
             own = [costs[lane] for lane in range(vision) if lane * count // vision == number]
             loads = [sum(lane) for lane in own]
             assert max(loads) - min(loads) <= max((cost for lane in own for cost in lane), default=0)
+
+
+@pytest.mark.parametrize("operations", [2, 3, 4, 5])
+@pytest.mark.parametrize("receiver", range(7))
+def test_a_rank_takes_a_place_among_those_whom_it_meets(receiver: int, operations: int) -> None:
+    """Though it has no operation with itself: seven lanes that all give to one of their ranks."""
+    pairs = tuple((sender, receiver) for sender in range(7) if sender != receiver)
+    with limits(64, operations):
+        rounds = Rounds.of(pairs, tuple(range(7)), (receiver,))
+        assert max(Counter(rounds.round(*pair) for pair in pairs).values()) <= operations
 
 
 def test_rounds_in_another_order_on_two_ranks_hang() -> None:

@@ -21,7 +21,7 @@ from counterpoint.execute.bridge import Bridge
 from counterpoint.execute.stage import Stage
 from counterpoint.parallelize.fsdp import finish_reduction
 from counterpoint.plan.action import Direction
-from counterpoint.train import checkpoint
+from counterpoint.train import stored_block
 from counterpoint.train.engine import Engine
 from counterpoint.train.optimizer import ModuleOptimizer
 from counterpoint.train.replica import Replica
@@ -165,7 +165,7 @@ def plant() -> None:
     _wrap(Bridge, "post", SEND, lambda _bridge, transfer, _rows: _in_step() and transfer.direction is Direction.FORWARD)
     _wrap(Reader, "read", READ, lambda _reader, batch: batch.step == STEP)
     _wrap(Engine, "evaluate_step", EVALUATE, lambda *_arguments: True)
-    _wrap(checkpoint._BlockSavePlanner, "lookup_object", WRITE, lambda *_arguments: True)
+    _wrap(stored_block.BlockSavePlanner, "lookup_object", WRITE, lambda *_arguments: True)
     _wrap(Saver, "resume", LOAD, lambda *_arguments: True)
     _wrap(session, "join_world", JOIN, lambda *_arguments: True)
 

@@ -10,10 +10,11 @@ tokenizer.json   the tokenizer that made the tokens
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -197,12 +198,11 @@ class Index:
         ends = list(accumulate(entry.lengths, initial=entry.offset))
         return [self._bytes(offset, end - offset) for offset, end in pairwise(ends[first : stop + 1])]
 
-    def file_names(self, entry: ItemEntry, which: slice) -> str:
+    def file_names(self, entry: ItemEntry, which: slice = slice(None)) -> str:
         """What some of the files of an item were called, empty if it is not known."""
         try:
-            with (self.folder / FILES_NAME).open(encoding="utf-8") as lines:
-                found = (json.loads(line) for line in lines)
-                return ", ".join(next((names for offset, *names in found if offset == entry.offset), ())[which])
+            with (self.folder / FILES_NAME).open("rb") as lines:
+                return ", ".join(_names_at(lines, entry.offset)[which])
         except (OSError, ValueError):
             # Names only help people; an index without them is as good.
             return ""
@@ -254,3 +254,20 @@ def file_digest(path: Path) -> str:
     """The sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _names_at(lines: BinaryIO, offset: int) -> list[str]:
+    """The names in the line of an offset, none without such a line; offsets ascend, so few lines are read."""
+    low, high = 0, lines.seek(0, os.SEEK_END)
+    while low < high:
+        middle = (low + high) // 2
+        if lines.seek(max(0, middle - 1)):
+            lines.readline()
+        line = lines.readline()
+        if line and json.loads(line)[0] < offset:
+            low = lines.tell()
+        else:
+            high = middle
+    lines.seek(low)
+    found, *names = json.loads(lines.readline() or "[null]")
+    return names if found == offset else []

@@ -123,9 +123,12 @@ class PreparedSource:
         return lay_text(tokens[:kept], targets[:kept], positions, [item.rows for item in document.items])
 
     def where(self, index: int) -> str:
-        """Its row of the split in the index, and where its encoded files begin."""
+        """Its row of the split in the index, and what its encoded files were called, else where they begin."""
         row = int(self.rows[index])
-        files = [f", {entry.kind} at byte {entry.offset} of {PAYLOAD_NAME}" for entry in self.index.items(row)]
+        files = [
+            f", {entry.kind} {self.index.file_names(entry) or f'at byte {entry.offset} of {PAYLOAD_NAME}'}"
+            for entry in self.index.items(row)
+        ]
         return f"document {index} of {self.index.folder}: row {row}{''.join(files)}"
 
     def caption(self, index: int) -> str:

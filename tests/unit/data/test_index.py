@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from data_samples import MakeIndex, MakePicture
 
-from counterpoint.data.index import ARROW_NAME, MANIFEST_NAME, PAYLOAD_NAME, Index, ItemEntry, Manifest
+from counterpoint.data.index import ARROW_NAME, FILES_NAME, MANIFEST_NAME, PAYLOAD_NAME, Index, ItemEntry, Manifest
 from counterpoint.data.index_writer import BATCH_DOCUMENTS, Encoded, IndexWriter, Record
 from counterpoint.errors import DataError
 
@@ -52,6 +52,21 @@ def test_many_batches_keep_their_order(make_index: MakeIndex) -> None:
         count - 1,
     ]
     assert index.rows_of("b").tolist() == list(range(1, count, 2))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 40])
+def test_files_are_named_by_where_they_lie(folder: Path, count: int) -> None:
+    """Whatever the lengths of lines, and between them; a name that is not known is none."""
+    index = Index(folder)
+    offsets = [7 * number**2 for number in range(count)]
+    names = {offset: [f"{'x' * (offset % 11)}{place}.png" for place in range(1 + offset % 3)] for offset in offsets}
+    lines = "".join(json.dumps([offset, *files]) + "\n" for offset, files in names.items())
+    (folder / FILES_NAME).write_text(lines)
+    for offset in range(offsets[-1] + 3):
+        entry = ItemEntry("image", 0, 8, 16, 0, offset, (1,))
+        assert index.file_names(entry) == ", ".join(names.get(offset, []))
+    (folder / FILES_NAME).write_text("")
+    assert index.file_names(ItemEntry("image", 0, 8, 16, 0, 0, (1,))) == ""
 
 
 def test_an_unknown_split_names_the_known_ones(folder: Path) -> None:

@@ -238,7 +238,11 @@ def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path) -> No
         found, error = load_item_or_neutral(source, index, which, source.document(index).items[which])
         assert found.rows == 16
         assert f"document {index}, item {which}: file {folder / name}: the image bytes cannot be decoded" in str(error)
+    assert source.where(1).endswith(f"row 1, image {folder / '1.png'}, {folder / '2.png'}")
     (tmp_path / "index" / FILES_NAME).unlink()
+    assert source.where(1).endswith(
+        "row 1, image at byte " + str(source.index.items(1)[0].offset) + f" of {PAYLOAD_NAME}"
+    )
     _found, error = load_item_or_neutral(source, 0, 0, source.document(0).items[0])
     assert "document 0, item 0: the image bytes cannot be decoded" in str(error)
     small = PreparedSource(tmp_path / "index", "train", 0, {"vision": replace(taker, most_pixels=255)}, 64)

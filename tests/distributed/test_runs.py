@@ -1,4 +1,7 @@
-"""Whole runs as a user starts them: resume, signals, killed ranks, a failing rank. Each start costs seconds."""
+"""Whole runs as a user starts them: resume, signals, killed ranks, a failing rank. Each start costs seconds.
+
+What happens to a run happens in it, in a step of its own; deadlines here only end a test that would never end.
+"""
 
 import io
 import json
@@ -22,6 +25,8 @@ from tests.parity.layouts import named_config, override
 
 STEPS = 20
 STOP_AFTER = 7
+ENDLESS_SECONDS = 1800
+"""What no run takes, on whatever machine."""
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +38,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
         "log.every_steps": 1,
         "log.tensorboard": False,
         "modules.language.optimizer.schedule.kind": "cosine",
+        # Nothing here ends by the watchdog.
+        "watchdog.timeout_seconds": 2 * ENDLESS_SECONDS,
     }
     return override(named_config("dp2_to_tp2"), overrides)
 
@@ -55,10 +62,7 @@ def uninterrupted(finished: Path) -> dict[int, float]:
 def test_stopped_by_sigterm_and_resumed_is_bit_identical(
     config: Config, uninterrupted: dict[int, float], tmp_path: Path
 ) -> None:
-    process = _start(config, tmp_path)
-    _wait_for_step(tmp_path, 5)
-    os.killpg(process.pid, signal.SIGTERM)
-    stopped = _finish(process)
+    stopped = _finish(_start(config, tmp_path, fault="stopped by a signal to all", step=5))
     assert stopped.returncode == 143, stopped.stderr
     assert "stopped by SIGTERM" in stopped.stderr
     assert max(_losses(tmp_path)) < STEPS
@@ -67,12 +71,11 @@ def test_stopped_by_sigterm_and_resumed_is_bit_identical(
 
 
 def test_killed_and_resumed_is_bit_identical(config: Config, uninterrupted: dict[int, float], tmp_path: Path) -> None:
-    process = _start(config, tmp_path)
-    _wait_for_checkpoint(tmp_path, STOP_AFTER)
-    killed_at = time.monotonic()
-    os.kill(_ranks_of(process)[1], signal.SIGKILL)
-    ended = _finish(process)
-    assert time.monotonic() - killed_at < 20
+    ended = _finish(
+        _start(
+            config, tmp_path, fault="killed after a checkpoint", step=STOP_AFTER + 2, after=_saved(tmp_path, STOP_AFTER)
+        )
+    )
     assert ended.returncode == 1
     assert "rank 1 ended without a report, by SIGKILL" in ended.stderr.splitlines()[-1]
     assert _finish(_start(config, tmp_path)).returncode == 0
@@ -83,12 +86,11 @@ def test_resumed_on_another_layout_goes_on_equally(
     config: Config, uninterrupted: dict[int, float], tmp_path: Path
 ) -> None:
     first = override(config, {"checkpoint.every_steps": 10})
-    process = _start(first, tmp_path)
-    _wait_for_checkpoint(tmp_path, 10)
-    process.kill()
-    killed_at = time.monotonic()
-    _finish(process)
-    assert time.monotonic() - killed_at < 30, "ranks without a launcher end by themselves"
+    fault = "launcher killed after a checkpoint"
+    # All pipes are closed once the ranks have ended, as they do by themselves without a launcher.
+    ended = _finish(_start(first, tmp_path, fault=fault, step=12, after=_saved(tmp_path, 10)))
+    assert ended.returncode == -signal.SIGKILL
+    assert "stands in" not in ended.stderr
     layouts = {
         "world.size": 3,
         "modules.vision.layout": {"ranks": [0, 1, 2]},
@@ -104,10 +106,20 @@ def test_a_failing_rank_ends_all_with_its_own_words_last(config: Config, tmp_pat
     ended = _finish(_start(broken, tmp_path))
     assert ended.returncode == 1
     last = ended.stderr.strip().splitlines()[-1]
-    assert re.match(
-        r"error: rank \d, .*step 1: .*not finite, nothing was updated; .*it is the model; .* resume from the last", last
-    ), last
+    pattern = (
+        r"error: rank \d, step 1: \w+: step 1: .*not finite, nothing was updated; .*it is the model; .* resume from"
+    )
+    assert re.match(pattern, last), last
     assert json.loads((tmp_path / "error.json").read_text())["kind"] == "RunError"
+
+
+def test_a_rank_that_leaves_is_named_and_not_who_misses_it(config: Config, tmp_path: Path) -> None:
+    ended = _finish(_start(config, tmp_path, fault="exit", step=2))
+    assert ended.returncode == 5
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: rank 1 ended with exit code 5 and left no report"), last
+    record = json.loads((tmp_path / "error.json").read_text())
+    assert (record["rank"], record["kind"], record["step"]) == (1, "LostRankError", 2)
 
 
 def test_sigterm_leaves_a_long_evaluation_and_saves_first(config: Config, tmp_path: Path) -> None:
@@ -148,7 +160,7 @@ def test_an_unreadable_evaluation_image_is_recorded(config: Config, tmp_path: Pa
 
 @pytest.mark.parametrize("seconds", [0.0, pytest.param(1.5, marks=pytest.mark.more), 3.0])
 def test_ctrl_c_at_start_up_is_one_sentence(config: Config, tmp_path: Path, seconds: float) -> None:
-    process = _start(config, tmp_path)
+    process = _start(override(config, {"training.steps": 100_000}), tmp_path)
     _wait((tmp_path / "plan.txt").exists)
     time.sleep(seconds)
     os.killpg(process.pid, signal.SIGINT)
@@ -167,18 +179,34 @@ def test_a_resume_with_other_data_is_refused_before_ranks_start(config: Config, 
     assert (finished / "config.yaml").read_text() == before
 
 
-def _start(config: Config, folder: Path, arguments: Sequence[str] = ()) -> subprocess.Popen[str]:
+def _start(
+    config: Config,
+    folder: Path,
+    arguments: Sequence[str] = (),
+    fault: str = "",
+    step: int = 0,
+    after: Path = Path(),
+) -> subprocess.Popen[str]:
+    """The command line, in whose ranks a fault of `tests/distributed/faults` may happen in a step."""
     data = config.resolved()
     data["run"]["dir"] = str(folder)
     file = folder.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(data))
-    command = [sys.executable, "-m", "counterpoint.cli", "train", str(file), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    module = "tests.distributed.faults.script" if fault else "counterpoint.cli"
+    command = [sys.executable, "-m", module, "train", str(file), *arguments]
+    environment = {**os.environ, "FAULT": fault, "FAULT_STEP": str(step), "FAULT_AFTER": str(after)}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    )
 
 
 def _finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=ENDLESS_SECONDS)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _saved(folder: Path, step: int) -> Path:
+    return folder / "checkpoints" / f"step-{step:08d}"
 
 
 def _losses(folder: Path) -> dict[int, float]:
@@ -191,27 +219,9 @@ def _wait_for_step(folder: Path, step: int) -> None:
     _wait(lambda: (folder / "metrics.jsonl").exists() and max(_losses(folder), default=0) >= step)
 
 
-def _wait_for_checkpoint(folder: Path, step: int) -> None:
-    _wait((folder / "checkpoints" / f"step-{step:08d}").exists)
-
-
 def _wait(happened: object) -> None:
     assert callable(happened)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + ENDLESS_SECONDS
     while not happened():
         assert time.monotonic() < deadline, "the run did not get there"
         time.sleep(0.02)
-
-
-def _ranks_of(process: subprocess.Popen[str]) -> list[int]:
-    """Process ids of a launcher's ranks, in the order in which they started: children of its fork server."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(fields[1])
-    children = sorted(pid for pid, parent in parents.items() if parent == process.pid)
-    return sorted(pid for pid, parent in parents.items() if parent in children)

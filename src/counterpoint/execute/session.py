@@ -3,6 +3,8 @@
 import ctypes
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -126,9 +128,24 @@ def open_session(
     except RankFailedError:
         raise
     except BaseException as error:  # DCP's CheckpointException is not an Exception, nor is what sys.exit raises.
-        raise RankFailedError(_report(error, rank, watchdog, board, folder).exit_code) from error
+        with _undisturbed():
+            stands = _report(error, rank, watchdog, board, folder)
+        raise RankFailedError(stands.exit_code) from error
     watchdog.stop()
     leave_world(world)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let no signal end the process here: an agent sends one to all ranks as soon as one of them is gone."""
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(

@@ -71,13 +71,19 @@ class Watchdog:
 
     def lost(self, error: BaseException) -> Failure | None:
         """Who is gone, when this rank lost its connection to a peer; None if all are there, or another rank says it."""
-        number = self._roll.call() if self._watched else None
-        if number is None:
-            # Who called says it; this rank speaks only if that one is gone by now.
+        if not self._watched:
             return self._heard(_ANSWER_SECONDS + _GRACE_SECONDS)
-        positions = self._roll.gather(number, self._watched, _ANSWER_SECONDS / 2)
-        verdict = find_origin(positions, self._members, self._whereabouts.walks)
-        return lost_failure(self._rank, error, positions, verdict) if verdict.kind == "absent" else None
+        for _attempt in range(2):
+            number = self._roll.call()
+            if number is not None:
+                positions = self._roll.gather(number, self._watched, _ANSWER_SECONDS / 2)
+                verdict = find_origin(positions, self._members, self._whereabouts.walks)
+                return lost_failure(self._rank, error, positions, verdict) if verdict.kind == "absent" else None
+            failure = self._heard(_ANSWER_SECONDS + _GRACE_SECONDS)
+            if failure is not None:
+                return failure
+            # Who called before is gone by now itself, or asked while the lost one still answered.
+        return None
 
     def _heard(self, seconds: float) -> Failure | None:
         deadline = time.monotonic() + seconds

@@ -313,17 +313,18 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM as a wish to stop after the current step."""
+        """Take SIGINT and SIGTERM as a wish to stop after the current step.
+
+        After an error they stay without effect: whoever ends this rank because of another still hears its reason.
+        """
 
         def note(number: int, _frame: FrameType | None) -> None:
             self._signal = number
 
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        yield
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _due(step: int, every: int | None) -> bool:

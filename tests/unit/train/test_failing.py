@@ -1,6 +1,7 @@
 """How a failure is told: on a full disk, after a signal, by a watchdog."""
 
 import json
+import os
 import signal
 import time
 import traceback
@@ -15,6 +16,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from counterpoint.check.blame import Position
 from counterpoint.config.training import WatchdogConfig
 from counterpoint.errors import HangError, RunError
+from counterpoint.execute import session
 from counterpoint.execute.failure import Failure, FailureBoard, describe, failed_member, is_lost_peer, report
 from counterpoint.execute.watchdog import Watchdog
 from counterpoint.execute.whereabouts import Limit
@@ -207,3 +209,26 @@ def test_other_errors_keep_their_traceback() -> None:
     assert "RunError" in describe(RunError("broken"), 0, position).traceback
     failure = describe(ValueError(), 0, position)
     assert (failure.message, failure.action, failure.step) == ("ValueError", "step 3: S", 3)
+
+
+def test_a_signal_does_not_end_a_rank_while_it_says_why_it_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An agent sends one to all ranks as soon as one of them is gone, which the others are about to say."""
+    heard: list[int] = []
+
+    def report_in_time(*_arguments: object) -> Failure:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return BROKEN
+
+    monkeypatch.setattr(session, "join_world", _full)
+    monkeypatch.setattr(session, "_report", report_in_time)
+    monkeypatch.setenv("RANK", "2")
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
+    try:
+        with pytest.raises(session.RankFailedError), session.open_session("meta", tmp_path, WatchdogConfig()):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM], "only the one after it counts"

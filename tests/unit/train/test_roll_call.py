@@ -110,3 +110,19 @@ def test_a_lost_peer_is_named_and_not_who_lost_it(monkeypatch: pytest.MonkeyPatc
     assert failure.message.startswith(
         "rank 1 is gone and left no report: rank 2 lost its connection in step 5: reading"
     )
+
+
+def test_a_lost_peer_is_named_though_who_called_before_is_gone_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A call whose caller says nothing ends no search: it is gone itself, or asked before the peer was lost."""
+    dogs = _world(monkeypatch, tmp_path, {0: 4, 1: 3, 2: 4}, {0: 9.0, 1: 9.0, 2: 9.0})
+    monkeypatch.setattr(module, "_GRACE_SECONDS", 0.0)
+    assert dogs[1]._roll.call() == 0
+    assert dogs[0]._roll.answer()
+    thread = threading.Thread(target=_answer, args=(dogs[0],))
+    thread.start()
+    failure = dogs[2].lost(RuntimeError("Connection closed by peer"))
+    thread.join()
+    assert failure is not None
+    assert (failure.rank, failure.kind, failure.teller) == (1, "LostRankError", 2)

@@ -107,29 +107,17 @@ def test_a_failing_rank_ends_all_with_its_own_words_last(config: Config, tmp_pat
     assert ended.returncode == 1
     last = ended.stderr.strip().splitlines()[-1]
     pattern = (
-        r"error: rank \d, step 1: \w+: step 1: .*not finite, nothing was updated; .*it is the model; .* resume from"
+        r"error: rank \d, step 1: recomputing\b.*: step 1: .*not finite, nothing was updated; .*it is the model; "
+        r".* resume from"
     )
     assert re.match(pattern, last), last
     assert json.loads((tmp_path / "error.json").read_text())["kind"] == "RunError"
 
 
-def test_a_rank_that_leaves_is_named_and_not_who_misses_it(config: Config, tmp_path: Path) -> None:
-    ended = _finish(_start(config, tmp_path, fault="exit", step=2))
-    assert ended.returncode == 5
-    last = ended.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: rank 1 ended with exit code 5 and left no report"), last
-    record = json.loads((tmp_path / "error.json").read_text())
-    assert (record["rank"], record["kind"], record["step"]) == (1, "LostRankError", 2)
-
-
 def test_sigterm_leaves_a_long_evaluation_and_saves_first(config: Config, tmp_path: Path) -> None:
     documents = config.resolved()["data"]["train"][0]["synthetic"] | {"documents": 1_000_000}
     long = {"data.evaluation": [{"synthetic": documents}], "evaluation.every_steps": 3, "checkpoint.every_steps": None}
-    process = _start(override(config, long), tmp_path)
-    _wait_for_step(tmp_path, 3)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGTERM)
-    ended = _finish(process)
+    ended = _finish(_start(override(config, long), tmp_path, fault="stopped by a signal to all, in an evaluation"))
     assert ended.returncode == 143, ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("error: stopped by SIGTERM; resume: auto goes on")
     assert (tmp_path / "checkpoints" / "step-00000003").is_dir()
@@ -213,10 +201,6 @@ def _losses(folder: Path) -> dict[int, float]:
     """The last recorded loss of every step."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {record["step"]: record["loss"] for record in records if "modules" in record}
-
-
-def _wait_for_step(folder: Path, step: int) -> None:
-    _wait(lambda: (folder / "metrics.jsonl").exists() and max(_losses(folder), default=0) >= step)
 
 
 def _wait(happened: object) -> None:

@@ -1,6 +1,8 @@
-"""A training whose ranks fail as the environment says: FAULT is a name of CASES, and the rank is the case's.
+"""Ranks that fail in a training: a fault is a name of CASES, and the rank is the case's.
 
-FAULT=exit python tests/distributed/faults/script.py CONFIG
+`work` is what a rank runs; the command line takes the fault from its environment:
+
+    FAULT=exit FAULT_STEP=2 python -m tests.distributed.faults.script train CONFIG
 """
 
 import ctypes
@@ -14,18 +16,21 @@ from typing import Any
 
 import torch
 
+from counterpoint import run
 from counterpoint.cli import main
+from counterpoint.config.schema import Config
 from counterpoint.data.feed import Reader
 from counterpoint.execute import session
 from counterpoint.execute.bridge import Bridge
 from counterpoint.execute.stage import Stage
 from counterpoint.parallelize.fsdp import finish_reduction
-from counterpoint.plan.action import Direction
+from counterpoint.plan.action import Direction, Transfer
 from counterpoint.train import stored_block
 from counterpoint.train.engine import Engine
 from counterpoint.train.optimizer import ModuleOptimizer
 from counterpoint.train.replica import Replica
 from counterpoint.train.saving import Saver
+from tests.distributed.faults.cases import SLOW_SECONDS
 
 STEP = int(os.environ.get("FAULT_STEP", "2"))
 """The step, counted from 0, in which it happens, if it does in a step."""
@@ -61,7 +66,7 @@ def _fail(error: BaseException) -> Act:
 
 
 def _slow() -> None:
-    time.sleep(float(os.environ["SLOW"]))
+    time.sleep(SLOW_SECONDS)
 
 
 def _stop_all() -> None:
@@ -117,16 +122,17 @@ CASES: dict[str, tuple[int, str, Act]] = {
     "dies before it joins": (2, JOIN, _exit(7)),
     "slow load": (2, LOAD, _slow),
     "stopped by a signal to all": (1, FORWARD, _stop_all),
+    "stopped by a signal to all, in an evaluation": (1, EVALUATE, _stop_all),
     "killed after a checkpoint": (1, FORWARD, _kill_when_saved(os.getpid)),
     "launcher killed after a checkpoint": (1, FORWARD, _kill_when_saved(_launcher)),
 }
 
 
-def _wrap(owner: Any, name: str, place: str, is_due: Callable[..., bool]) -> None:
+def _wrap(fault: str, owner: Any, name: str, place: str, is_due: Callable[..., bool]) -> None:
     """Let the fault happen in front of a call, once."""
     call = getattr(owner, name)
-    rank, wanted, act = CASES[os.environ["FAULT"]]
-    done = []
+    rank, wanted, act = CASES[fault]
+    done: list[bool] = []
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
         if place == wanted and not done and os.environ.get("RANK") == str(rank) and is_due(*arguments):
@@ -139,6 +145,10 @@ def _wrap(owner: Any, name: str, place: str, is_due: Callable[..., bool]) -> Non
 
 def _in_step(*_arguments: object) -> bool:
     return Here.step == STEP
+
+
+def _sends_forward(_bridge: object, transfer: Transfer, _rows: object) -> bool:
+    return _in_step() and transfer.direction is Direction.FORWARD
 
 
 def _note(engine: Engine, inputs: Any, ahead: Any = None, launch: Any = Engine.launch_step) -> Any:
@@ -155,23 +165,29 @@ def _finish(replica: Replica, reached: bool, finish: Any = Replica.finish_reduct
     finish(replica, reached)
 
 
-def plant() -> None:
-    """Put the fault of the environment into this process."""
-    Engine.launch_step = _note  # type: ignore[method-assign]
-    Replica.finish_reduction = _finish  # type: ignore[method-assign]
-    _wrap(Stage, "forward", FORWARD, _in_step)
-    _wrap(Stage, "backward", BACKWARD, _in_step)
-    _wrap(ModuleOptimizer, "step", UPDATE, _in_step)
-    _wrap(Bridge, "post", SEND, lambda _bridge, transfer, _rows: _in_step() and transfer.direction is Direction.FORWARD)
-    _wrap(Reader, "read", READ, lambda _reader, batch: batch.step == STEP)
-    _wrap(Engine, "evaluate_step", EVALUATE, lambda *_arguments: True)
-    _wrap(stored_block.BlockSavePlanner, "lookup_object", WRITE, lambda *_arguments: True)
-    _wrap(Saver, "resume", LOAD, lambda *_arguments: True)
-    _wrap(session, "join_world", JOIN, lambda *_arguments: True)
+def plant(fault: str) -> None:
+    """Put a fault into this process."""
+    Engine.launch_step = _note  # type: ignore[method-assign, assignment]
+    Replica.finish_reduction = _finish  # type: ignore[method-assign, assignment]
+    _wrap(fault, Stage, "forward", FORWARD, _in_step)
+    _wrap(fault, Stage, "backward", BACKWARD, _in_step)
+    _wrap(fault, ModuleOptimizer, "step", UPDATE, _in_step)
+    _wrap(fault, Bridge, "post", SEND, _sends_forward)
+    _wrap(fault, Reader, "read", READ, lambda _reader, batch: batch.step == STEP)
+    _wrap(fault, Engine, "evaluate_step", EVALUATE, lambda *_arguments: True)
+    _wrap(fault, stored_block.BlockSavePlanner, "lookup_object", WRITE, lambda *_arguments: True)
+    _wrap(fault, Saver, "resume", LOAD, lambda *_arguments: True)
+    _wrap(fault, session, "join_world", JOIN, lambda *_arguments: True)
+
+
+def work(fault: str, config: Config) -> None:
+    """What a rank runs that a launcher started."""
+    plant(fault)
+    run.work(config)
 
 
 if os.environ.get("FAULT"):
-    plant()
+    plant(os.environ["FAULT"])
 
 if __name__ == "__main__":
     main()

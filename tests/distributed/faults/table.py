@@ -4,9 +4,7 @@ python -m tests.distributed.faults.table OUT.md [CASE ...]
 """
 
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,27 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tests.distributed.faults.cases import SAID, SLOW_SECONDS, Said
+from counterpoint.errors import CounterpointError
+from counterpoint.launch import launch_local
+from tests.distributed.faults.cases import SAID, Said
+from tests.distributed.faults.script import work
 from tests.parity.layouts import named_config, override
-
-ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its exit code, all that it wrote to stderr, its report, and after how many seconds."""
+    """How a run ended: its exit code, its last words on stderr, its report, and after how many seconds."""
 
     code: int
-    written: str
+    last: str
     report: dict[str, Any]
     seconds: float
-
-    @property
-    def last(self) -> str:
-        """The last words."""
-        return next(reversed(self.written.strip().splitlines()), "")
 
     def is_right(self, said: Said) -> bool:
         """Whether the right rank and the right action were named, with the right code."""
@@ -42,7 +34,7 @@ class Outcome:
         return self.code == said.code and is_named and re.search(said.words, self.last) is not None
 
 
-def run(name: str, folder: Path) -> Outcome:
+def run(name: str, folder: Path, timeout_seconds: float = 8) -> Outcome:
     """Train vision dp2 on ranks 0 and 1, and language tp2 on 2 and 3, with a fault in it."""
     base = named_config("dp2_to_tp2")
     documents = base.resolved()["data"]["train"][0]["synthetic"] | {"documents": 16}
@@ -54,25 +46,21 @@ def run(name: str, folder: Path) -> Outcome:
         "log.tensorboard": False,
         "evaluation.every_steps": 2,
         "data.evaluation": [{"synthetic": documents}],
-        "watchdog.timeout_seconds": 8,
+        "watchdog.timeout_seconds": timeout_seconds,
         "watchdog.startup_seconds": 120,
         "watchdog.checkpoint_seconds": 16,
     }
     if SAID[name].is_load:
         keys |= {"watchdog.startup_seconds": 30, "watchdog.checkpoint_seconds": 120}
-    file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(override(base, keys).resolved()))
-    environment = {**os.environ, "FAULT": name, "SLOW": str(SLOW_SECONDS)}
-    command = [sys.executable, "-m", "tests.distributed.faults.script", "train", str(file)]
+    config = override(base, keys)
     began = time.monotonic()
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
-    report = folder / "run" / "error.json"
-    return Outcome(
-        ended.returncode,
-        ended.stderr,
-        json.loads(report.read_text()) if report.exists() else {},
-        time.monotonic() - began,
-    )
+    code, last, file = 0, "", folder / "run" / "error.json"
+    try:
+        # As `counterpoint train` does it, which says the error last and leaves with its code.
+        launch_local(config.world.size, work, (name, config), file)
+    except CounterpointError as error:
+        code, last = error.exit_code, f"error: {error}"
+    return Outcome(code, last, json.loads(file.read_text()) if file.exists() else {}, time.monotonic() - began)
 
 
 def main(out: str, *names: str) -> None:

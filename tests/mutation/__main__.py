@@ -22,7 +22,7 @@ NEAR_SECONDS, UNIT_SECONDS, RANKS_SECONDS = 120.0, 900.0, 600.0
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
-    parser.add_argument("--only", default="", help="mutants whose name holds this text")
+    parser.add_argument("--of", nargs="*", default=[""], help="mutants whose place begins with one of these")
     parser.add_argument("--unit", action="store_true", help="all unit tests for what the nearest let pass")
     parser.add_argument("--ranks", action="store_true", help="tests on ranks for what unit tests let pass")
     parser.add_argument("--minutes", type=float, default=600.0, help="begin no mutant after so many")
@@ -34,7 +34,7 @@ def main() -> None:
     results = json.loads(options.results.read_text()) if options.results.is_file() else {}
     if not options.table:
         options.results.parent.mkdir(exist_ok=True)
-        chosen = [mutant for mutant in MUTANTS if options.only in mutant.name]
+        chosen = [mutant for mutant in MUTANTS if mutant.where.startswith(tuple(options.of))]
         _run(chosen, results, options)
     write_table(MUTANTS, results, ROOT / "docs" / "mutations.md")
 

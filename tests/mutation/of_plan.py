@@ -22,7 +22,7 @@ PLAN = [
     Mutant("plan.build:_ends", '"tap_norm": model.tap_norm', '"tap_norm": model.projector.norm', (f"{_P}test_sizes.py",)),
     Mutant("plan.build:split_parts", "firsts[1:]", "firsts", ("tests/unit/cli/test_readme.py",)),
     Mutant("plan.build:build_plan", "prefix=facts[name].prefix", "prefix=0", (), (cases.RADIO,)),
-    Mutant("plan.build:recomputed_kinds", 'if recompute == "full" else frozenset()', 'if recompute != "none" else kinds', ("tests/unit/simulate/test_memory.py",)),
+    Mutant("plan.build:recomputed_kinds", 'if recompute == "full" else frozenset()', 'if recompute != "none" else kinds', (f"{_P}test_sizes.py",)),
     Mutant("plan.batch:plan_batch", "(m + module.group) * lanes", "(m + 1) * lanes", (f"{_P}test_batch.py",)),
     Mutant("plan.batch:plan_batch", "number // lanes for number", "number % lanes for number", (f"{_P}test_batch.py", f"{_P}test_route.py")),
     Mutant("plan.batch:_deal", "load + costs[key]", "load + 1", (f"{_P}test_batch.py",)),

@@ -10,7 +10,7 @@ import pytest
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.config.section import Section
-from counterpoint.plan.build import sizes_of
+from counterpoint.plan.build import recomputed_kinds, sizes_of
 
 PARITY = Path(__file__).parents[2] / "parity"
 CONFORMER = {"kind": "conformer", "layers": 2, "hidden": 8, "heads": 2, "ffn": 12, "mels": 16, "stem_channels": 3}
@@ -71,6 +71,17 @@ def test_every_section_is_of_a_base() -> None:
             elif isinstance(value, Section):
                 present.add(key)
     assert absent - present - OF_FILES - UNLIKE == set()
+
+
+@pytest.mark.parametrize(
+    ("recompute", "language", "vision"), [("none", "", ""), ("full", "*-", "L"), (["L"], "", "L"), (["-"], "-", "")]
+)
+def test_layers_are_computed_again_by_their_kind(recompute: Any, language: str, vision: str) -> None:
+    for module, kinds in (("language", language), ("vision", vision)):
+        if isinstance(recompute, str) or kinds:
+            data = load_config(PARITY / "tiny.yaml").resolved()
+            data["modules"][module]["recompute"] = recompute
+            assert recomputed_kinds(load_config(data), module) == frozenset(kinds)
 
 
 def _sizes(config: Config, module: str) -> dict[tuple[str, ...], Any]:

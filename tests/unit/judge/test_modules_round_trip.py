@@ -49,6 +49,13 @@ def test_names_without_the_towers_prefix_are_the_same(name: str) -> None:
     assert_equal(modules_to_ours(whole, short), ours)
 
 
+def test_filters_over_time_have_the_shape_of_torchs() -> None:
+    _whole, _ours, theirs = case("whisper")
+    shapes = {key.rpartition("encoder.")[2]: tuple(tensor.shape) for key, tensor in theirs.items()}
+    width, mels = CONFIGS["whisper"]["d_model"], CONFIGS["whisper"]["num_mel_bins"]
+    assert (shapes["conv1.weight"], shapes["conv2.weight"]) == ((width, mels, 3), (width, width, 3))
+
+
 def test_a_class_token_takes_the_position_that_is_added_to_it() -> None:
     whole, ours, theirs = case("clip")
     token, table = "vision_model.embeddings.class_embedding", "vision_model.embeddings.position_embedding.weight"

@@ -45,6 +45,9 @@ def test_every_parameter_is_cut_as_its_sharding_says(
     on_rows = [name for name in shardings if re.fullmatch(r"norm\.weight|layers\.0\.(attention_)?norm\.weight", name)]
     assert on_rows
     assert {shardings[name].reduction for name in on_rows} == {expected}
+    if sequence_parallel:
+        # Whatever is not cut acts on a share of the rows.
+        assert {name for name, sharding in shardings.items() if sharding.reduction == "duplicate"} == set()
 
 
 def test_what_acts_on_a_share_of_rows_or_heads_is_partial_in_both_modes(pair: dist.ProcessGroup) -> None:

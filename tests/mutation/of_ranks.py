@@ -25,6 +25,8 @@ PARALLELIZE = [
     Mutant("parallelize.context:HeadExchange.wanted", "// (heads // groups)", "% groups", (), (cases.KEYS_OVER_CP,)),
     Mutant("parallelize.context:HeadExchange._heads_to_rows", "return self.ranks.all_to_all(parts).transpose(0, 1).flatten(1, 2)", "return self.ranks.all_to_all(parts).transpose(0, 1).transpose(1, 2).flatten(1, 2)", (), (cases.CP_TP,)),
     Mutant("parallelize.context:ContextMix.forward", "self.exchange.shared_to_heads(rows, heads) for rows in (keys, values)", "self.exchange.shared_to_heads(rows, heads) for rows in (values, keys)", (), (cases.CP_TP,)),
+    Mutant("parallelize.context:ContextMix.forward", "if segments.own is not None:", "if segments.own is not None and not segments.own.lengths:", (), (cases.IMAGES_OF_CP,),
+           harmless="rows are traded for heads although they need not be: the same values, only slower"),
     Mutant("parallelize.expert:SumOverLane.forward", "self.lane.all_reduce(counts)", "counts", (), (cases.EXPERTS,)),
     Mutant("parallelize.expert:ExpertDispatch.bring", "index_copy(0, order, rows)", "index_copy(0, order.argsort(), rows)", (), (cases.EXPERTS,)),
     Mutant("parallelize.expert:_copies", "(leaving.cumsum(0) - leaving)", "leaving.cumsum(0)", (), (cases.EXPERTS_CUT,)),

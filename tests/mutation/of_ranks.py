@@ -34,7 +34,7 @@ PARALLELIZE = [
     Mutant("parallelize.exchange:_Exchange.backward", "ctx.backward_operation(gradients[0])", "gradients[0]", (), (cases.WITHOUT_SEQUENCE,)),
     Mutant("parallelize.fsdp:shard_data_parallel", "sharded.set_gradient_divide_factor(1.0)", "sharded.set_gradient_divide_factor(2.0)", (), (cases.PAIR,)),
     Mutant("parallelize.fsdp:GradientHome.add", "weight.grad.add_(gradient)", "gradient", _DEFERRED, (cases.ZERO_BUBBLE,)),
-    Mutant("parallelize.fsdp:finish_reduction", "if parameter.grad is None:", "if parameter.grad is None and reached:", (), (cases.WITHOUT_IMAGES,)),
+    Mutant("parallelize.fsdp:finish_reduction", "if parameter.grad is None:", "if parameter.grad is None and reached:", (), (cases.NO_IMAGE,)),
     Mutant("parallelize.weights:_Multiply.backward", "partial(torch.sum, gradient, dim=0)", "partial(torch.mean, gradient, dim=0)", _DEFERRED),
     Mutant("parallelize.weights:WeightQueue.take", "pending, self._pending = self._pending, []", "pending = list(self._pending)", _DEFERRED),
 ]  # fmt: skip

@@ -21,7 +21,7 @@ TRAIN = [
     Mutant("train.engine:Engine._clipping", "sums[_SCALARS:]", "sums[_SCALARS + 1 :]", (), (cases.PAIR,)),
     Mutant("train.engine:Engine._local_mtp_loss", "/ self._mtp_depths", "/ len(noted)", (), (cases.FURTHER,)),
     Mutant("train.engine:Engine.evaluate_step", "dist.all_reduce(total, group=self._groups.collective(self.plan.placement.active))", "pass", (), (cases.EVALUATED,)),
-    Mutant("train.engine:Engine._has_gradients", " and node.module in self._reached", "", (), (cases.WITHOUT_IMAGES, "tests/parity/test_named_layouts.py::test_pair_equals_one_process[no_image_at_all]")),
+    Mutant("train.engine:Engine._has_gradients", " and node.module in self._reached", "", (), (cases.WITHOUT_IMAGES, cases.NO_IMAGE)),
     Mutant("train.engine:Engine._step", "self.optimizer_step += 1", "self.optimizer_step = 1", (), (cases.CHECKPOINT, cases.KILLED)),
     Mutant("train.routing:RoutedStep.move_bias", " and moe.router.weight.requires_grad", "", (), (cases.FROZEN_ROUTER,)),
     Mutant("train.routing:RoutedStep._local", "counts += batch.routed[moe].counts", "counts = batch.routed[moe].counts", (), (cases.EXPERTS,)),

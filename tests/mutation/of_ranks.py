@@ -46,7 +46,7 @@ EXECUTE = [
     Mutant("execute.bridge:Bridge.post", "place.copy_(kept)", "place.zero_()", (), (cases.COLOCATED,)),
     Mutant("execute.bridge:Bridge._cut", "first += count", "first = count", (), (cases.PAIR, cases.COLOCATED)),
     Mutant("execute.stage:Stage._count", "self.loss + loss", "loss", (), (cases.PAIR,)),
-    Mutant("execute.stage:Stage.backward", "if flight.outputs[port].requires_grad", "", (), (cases.PROJECTOR_ONLY, cases.FROZEN_LANGUAGE, cases.DEPTHS)),
+    Mutant("execute.stage:Stage.backward", "if flight.outputs[port].requires_grad", "", (), (cases.FROZEN_TAPS,)),
     Mutant("execute.stage:_with_features", "if into >= 0:", "if into > 0:", (), (cases.DEPTHS,)),
     Mutant("execute.interpreter:Interpreter._backward", "gradients[port] + placed if port in gradients else placed", "placed", (), (cases.FILLS_GAPS,)),
     Mutant("execute.interpreter:Interpreter._forward", "self._number + action.ahead", "self._number + 1", (), (cases.FROZEN_AHEAD,)),

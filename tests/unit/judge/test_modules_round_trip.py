@@ -49,6 +49,14 @@ def test_names_without_the_towers_prefix_are_the_same(name: str) -> None:
     assert_equal(modules_to_ours(whole, short), ours)
 
 
+@pytest.mark.parametrize(("top", "text", "tied"), [(False, True, False), (True, False, True), (False, False, False)])
+def test_the_whole_model_says_whether_words_are_tied(top: bool, text: bool, tied: bool) -> None:
+    config = CONFIGS["qwen3_vl"]
+    section = {**config["text_config"], "tie_word_embeddings": text}
+    whole = whole_of({**config, "tie_word_embeddings": top, "text_config": section})
+    assert whole.modules[LANGUAGE].sizes.tied is tied
+
+
 def test_filters_over_time_have_the_shape_of_torchs() -> None:
     _whole, _ours, theirs = case("whisper")
     shapes = {key.rpartition("encoder.")[2]: tuple(tensor.shape) for key, tensor in theirs.items()}

@@ -1,13 +1,22 @@
 """Writing text with a graph of encoders: a prompt says the same alone and among others."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from model_samples import ADAPTER, DEEP, TAPPED, model
 
+from counterpoint.config.schema import DepthConfig, EdgeConfig
 from counterpoint.data.images import grid_coordinates
 from counterpoint.data.payload import ITEM_ROW, PatchPayload
-from counterpoint.inference.plain import PlainModel, Prompt, write
+from counterpoint.inference.plain import Features, PlainModel, Prompt, write
+from counterpoint.models.batch import NO_LABEL, TextBatch
+from counterpoint.models.chain import MAIN
+from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Wire
+from counterpoint.verify.alone import Journey
 
 WIRES = (Wire("vision", "adapter"), Wire("adapter", "language", ((0, 3),)))
 END = -1
@@ -45,3 +54,62 @@ def test_prompts_share_no_features() -> None:
         torch.testing.assert_close(logits[number], alone[0], rtol=1e-12, atol=1e-12)
     blind = whole.next_logits([prompts[0].ids], [features[1]])
     assert (blind[0] - logits[0]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_scores_are_those_of_training(axes: int) -> None:
+    """The score of a token is the loss that training has with it as the last row's label, each document by itself."""
+    language = DEEP if axes == 1 else replace(DEEP, rope_sections=(0, 1, 1))
+    sizes = {"vision": TAPPED, "adapter": ADAPTER, "language": language}
+    chains = {name: model(size) for name, size in sizes.items()}
+    whole = PlainModel(chains, WIRES, {"vision": TAPPED}, "language", axes, torch.device("cpu"))
+    edges = tuple(
+        EdgeConfig(source=s, target=t, depths=tuple(DepthConfig(after=a, into=i) for a, i in depths))
+        for s, t, depths in WIRES
+    )
+    journey = Journey(chains, sizes, edges, torch.float32, torch.device("cpu"))
+    prompts = [prompt((2, 4), (4, 2), text=3), prompt(text=2), prompt((4, 8), text=4)]
+    scores = whole.next_logits([one.ids for one in prompts], whole.encode(prompts)).log_softmax(dim=1)
+    for one, found in zip(prompts, scores, strict=True):
+        inserts: list[tuple[torch.Tensor, torch.Tensor]] = []
+        deep: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        places: list[tuple[int, int, int]] = []
+        for name, row, payload in one.items:
+            front, behind = journey.into("language", name, payload)
+            index = torch.arange(len(front[0])) + row
+            inserts += [(rows, index) for rows in front]
+            for layer, features in behind.items():
+                deep.setdefault(layer, []).extend((rows, index) for rows in features)
+            height, width = (side // 2 for side in payload.grid)
+            free = 1 + max((max(place) for place in places), default=-1)
+            places += [(free, free + y, free + x) for y in range(height) for x in range(width)]
+        free = 1 + max((max(place) for place in places), default=-1)
+        places += [(free + n, free + n, free + n) for n in range(len(one.ids) - len(places))]
+        positions = torch.arange(len(one.ids)) if axes == 1 else torch.tensor(places)
+        for label in range(3):
+            labels = torch.full((len(one.ids),), NO_LABEL)
+            labels[-1] = label
+            segments = Segments.build((len(one.ids),), len(one.ids))
+            batch = TextBatch(torch.from_numpy(one.ids), positions, labels, segments, 1.0, tuple(inserts), deep)
+            loss = chains["language"](None, batch)[MAIN]
+            torch.testing.assert_close(-loss, found[label], rtol=1e-12, atol=1e-12)
+
+
+class _Script:
+    """Writes fixed tokens, whatever it is asked."""
+
+    def __init__(self, tokens: list[list[int]]) -> None:
+        self.tokens = tokens
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[Features]:
+        return [Features((), (), {}) for _prompt in prompts]
+
+    def next_logits(self, ids: Sequence[np.ndarray], _features: Sequence[Features]) -> torch.Tensor:
+        chosen = [self.tokens[int(one[0])][len(one) - 2] for one in ids]
+        return torch.nn.functional.one_hot(torch.tensor(chosen), 9).double()
+
+
+def test_an_end_token_ends_an_answer_and_is_no_part_of_it() -> None:
+    script = _Script([[5, 6, 8, 7], [8, 1, 1, 1], [4, 4, 4, 4]])
+    prompts = [Prompt(np.array([number, 3]), ()) for number in range(3)]
+    assert write(script, prompts, 8, [4, 4, 3]) == [[5, 6], [], [4, 4, 4]]

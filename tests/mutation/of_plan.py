@@ -94,6 +94,6 @@ INFERENCE = [
     Mutant("inference.prompts:Answer.tokens", " - self.is_ended", "", _EVALUATE),
     Mutant("inference.prompts:laid_prompt", "item.position, payload)", "0, payload)", _EVALUATE),
     Mutant("inference.sampling:Sampling._draw", "generator.random() * bounds[-1]", "generator.random()", _EVALUATE),
-    Mutant("inference.sampling:Sampling.generator", "[self.seed, *key]", "[self.seed]", _EVALUATE),
+    Mutant("inference.sampling:Sampling.generator", "[self.seed, *key]", "[self.seed]", ("tests/unit/cli/test_predictions.py",)),
     Mutant("inference.evaluate:TrainedRun.converse", "said.append(Message(ASSISTANT, (text,)))", "pass", _EVALUATE),
 ]  # fmt: skip

@@ -96,7 +96,7 @@ def train(member: Member, config: Config) -> tuple[Heard, Engine, Corpus]:
     timer = StepTimer(member.world.device)
     engine = Engine(config, plan, groups, (member.observe, timer.observe))
     watchdog = SimpleNamespace(enter=lambda *_arguments, **_keys: None)
-    session: Any = SimpleNamespace(world=member.world, watchdog=watchdog, checkpoint_limit=None)
+    session: Any = SimpleNamespace(world=member.world, watchdog=watchdog, checkpoint_limit=None, startup_limit=None)
     reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
     saver = Saver(config, groups, Path(config.run.dir))
     recorder: Any = heard

@@ -34,7 +34,9 @@ def test_a_split_is_averaged_over_its_tokens(samples: int, monkeypatch: pytest.M
         reader=Reader(plan, 0, corpus.sources, torch.float64),
         recorder=_Recorder(losses),
         saver=None,  # type: ignore[arg-type]
-        session=None,  # type: ignore[arg-type]
+        session=SimpleNamespace(  # type: ignore[arg-type]
+            startup_limit=None, watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None)
+        ),
         timer=None,  # type: ignore[arg-type]
     )
     trainer._evaluate(3)

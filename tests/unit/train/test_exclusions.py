@@ -11,6 +11,7 @@ import pytest
 from counterpoint.config.schema import Config
 from counterpoint.data.feed import BadPayload
 from counterpoint.data.order import Draw, Exclusion, Order
+from counterpoint.execute.waits import WaitClock
 from counterpoint.train import loop
 from counterpoint.train.checkpoint import TrainingState
 from counterpoint.train.loop import Trainer
@@ -96,15 +97,17 @@ def _train(
     idle = SimpleNamespace(
         resume=lambda *_arguments: Resumption(state), save=run.save, poll=lambda: None, finish=lambda: None,
         step=lambda *_arguments: None, data=lambda *_arguments: None, bad=run.bad, resumed=lambda _resumption: None,
-        begin=lambda: None, end=lambda: (), watchdog=SimpleNamespace(enter=lambda *_arguments: None),
-        checkpoint_limit=None, world=SimpleNamespace(rank=0), control="control",
+        begin=lambda: None, end=lambda: (), watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None),
+        checkpoint_limit=None, startup_limit=None, world=SimpleNamespace(rank=0), control="control",
     )  # fmt: skip
     engine: Any = SimpleNamespace(
         plan=SimpleNamespace(
             batch=run.batch,
             stages=SimpleNamespace(ahead={"vision": ahead}),
             placement=SimpleNamespace(active=(0,)),
+            schedule=None,
         ),
+        waits=WaitClock(),
         launch_step=run.launch,
         run_ahead=lambda _inputs: None,
         wants_stop=False,

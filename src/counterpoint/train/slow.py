@@ -14,9 +14,13 @@ def slow_ranks(busy: Mapping[int, float], roles: Mapping[int, Hashable], passed:
     `busy` are seconds of own work out of `passed`; `roles` say who has the same work. Who is alone in its role is
     compared with nobody.
     """
+    alike: dict[Hashable, list[float]] = {}
+    for rank, seconds in busy.items():
+        alike.setdefault(roles[rank], []).append(seconds)
+    medians = {role: median_low(seconds) for role, seconds in alike.items()}
     found = {}
     for rank, seconds in busy.items():
-        usual = median_low(busy[other] for other in busy if roles[other] == roles[rank])
+        usual = medians[roles[rank]]
         if seconds > _RATIO * usual and seconds - usual > _SHARE * passed:
             found[rank] = seconds / usual if usual else float("inf")
     return found

@@ -23,7 +23,7 @@ class RollCall:
     def __init__(self, store: Store, rank: int, position: Callable[[], Position]) -> None:
         self._store: Store = store.clone()  # type: ignore[attr-defined]  # in torch since 2.9, not in its stubs
         self._rank, self._position = rank, position
-        self._number, self._told = 0, 0
+        self._number, self._told = 0, (0, "")
         self._lock = threading.Lock()
 
     def answer(self) -> bool:
@@ -59,16 +59,19 @@ class RollCall:
         return {rank: found.get(rank) for rank in ranks}
 
     def grant(self, number: int, seconds: float) -> None:
-        """Tell all ranks that nobody is stuck yet, and how long to be patient."""
+        """Tell all ranks how long to be patient: while the verdict is being found, or because nobody is stuck yet."""
         self._store.set(f"{_PREFIX}/{number}/patience", str(seconds))
 
     def granted(self) -> float | None:
-        """The patience that the last roll call asked for, if it did; told once."""
+        """The patience that the last roll call asked for, if it did; each is told once."""
         key = f"{_PREFIX}/{self._number - 1}/patience"
-        if self._told == self._number or not self._store.check([key]):
+        if not self._store.check([key]):
             return None
-        self._told = self._number
-        return float(self._store.get(key).decode())
+        told = (self._number, self._store.get(key).decode())
+        if told == self._told:
+            return None
+        self._told = told
+        return float(told[1])
 
     def _key(self) -> str:
         return f"{_PREFIX}/{self._number}"

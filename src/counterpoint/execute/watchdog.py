@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from counterpoint.check.blame import Position, Verdict, find_origin
+from counterpoint.check.blame import Position, Positions, Verdict, find_origin
 from counterpoint.execute.failure import Failure, FailureBoard, Trouble, is_heard, report
 from counterpoint.execute.rollcall import RollCall
 from counterpoint.execute.sentences import hang_failure, lost_failure
@@ -22,6 +22,9 @@ _GRACE_SECONDS = 2.0
 """How long a rank waits before it leaves, so that all others can write their stacks and the first error its report."""
 _ANSWER_SECONDS = 10.0
 """How long a rank may take to say where it stands before it counts as frozen; its watchdog looks twice a second."""
+_VERDICT_SECONDS = 600.0
+"""How long whoever called may take to find the origin, deaf meanwhile: the programs of thousands of ranks are expanded
+for it, which takes minutes. It is never waited out unless that one is gone."""
 
 
 class Watchdog:
@@ -77,7 +80,7 @@ class Watchdog:
             number = self._roll.call()
             if number is not None:
                 positions = self._roll.gather(number, self._watched, _ANSWER_SECONDS / 2)
-                verdict = find_origin(positions, self._members, self._whereabouts.walks)
+                verdict = self._verdict(number, positions)
                 return lost_failure(self._rank, error, positions, verdict) if verdict.kind == "absent" else None
             failure = self._heard(_ANSWER_SECONDS + _GRACE_SECONDS)
             if failure is not None:
@@ -86,8 +89,9 @@ class Watchdog:
         return None
 
     def _heard(self, seconds: float) -> Failure | None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        now = time.monotonic()
+        deadline, latest = now + seconds, now + _VERDICT_SECONDS
+        while time.monotonic() < (latest if self._is_patient() else deadline):
             failure = self._board.first()
             if failure is not None:
                 return failure
@@ -111,13 +115,15 @@ class Watchdog:
             self._be_patient(_ANSWER_SECONDS + _GRACE_SECONDS)
         granted = self._roll.granted()
         if granted is not None:
-            self._be_patient(granted)
+            self._patience = (self._whereabouts.since, time.monotonic() + granted)
 
     def _is_overdue(self) -> bool:
+        return self._whereabouts.left < 0 and not self._is_patient()
+
+    def _is_patient(self) -> bool:
         since, until = self._patience
         # Patience ends with what it was granted for: who goes on has what it waited for.
-        is_patient = since == self._whereabouts.since and time.monotonic() < until
-        return self._whereabouts.left < 0 and not is_patient
+        return since == self._whereabouts.since and time.monotonic() < until
 
     def _be_patient(self, seconds: float) -> None:
         since, until = self._patience
@@ -138,7 +144,7 @@ class Watchdog:
                     self._be_patient(_ANSWER_SECONDS + _GRACE_SECONDS)
                     return
                 positions = self._roll.gather(number, self._watched, _ANSWER_SECONDS)
-                verdict = find_origin(positions, self._members, self._whereabouts.walks)
+                verdict = self._verdict(number, positions)
                 origin = positions[verdict.origins[0]]
                 if verdict.kind == "working" and origin is not None and origin.left > 0:
                     patience = origin.left + _POLL_SECONDS
@@ -146,6 +152,11 @@ class Watchdog:
                     self._be_patient(patience)
                     return
         self._hang(hang_failure(self._rank, self._whereabouts.limit, positions, verdict, self._folder))
+
+    def _verdict(self, number: int, positions: Positions) -> Verdict:
+        """Who is the origin; nobody may take who finds it out for a rank that does not answer."""
+        self._roll.grant(number, _VERDICT_SECONDS)
+        return find_origin(positions, self._members, self._whereabouts.walks)
 
     def _hang(self, failure: Failure) -> None:
         stands = failure

@@ -2,12 +2,13 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.distributed import HashStore
 
-from counterpoint.check.blame import CONTROL, STORAGE, Position
+from counterpoint.check.blame import CONTROL, STORAGE, Position, Verdict
 from counterpoint.execute import watchdog as module
 from counterpoint.execute.failure import Failure, FailureBoard
 from counterpoint.execute.rollcall import RollCall
@@ -88,6 +89,38 @@ def test_all_wait_as_long_as_the_one_they_wait_for_may_take(monkeypatch: pytest.
     # Patience is for what a rank waits in now, and for nothing after it.
     dogs[0].enter("results", 5, Limit("watchdog.timeout_seconds", -1.0))
     assert [dog._is_overdue() for dog in dogs] == [True, False, False]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_nobody_calls_again_while_the_verdict_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_lost: bool
+) -> None:
+    """Who finds it does not answer meanwhile, and programs of thousands of ranks take minutes; others wait for it."""
+    dogs = _world(monkeypatch, tmp_path, {0: 4, 1: 3, 2: 4}, {0: -1.0, 1: -1.0, 2: -1.0})
+    monkeypatch.setattr(module, "_GRACE_SECONDS", -0.5)
+    overdue, find = [], module.find_origin
+
+    def slow(*arguments: Any) -> Verdict:
+        for rank in (1, 2):
+            dogs[rank]._look()
+            overdue.append(dogs[rank]._is_overdue())
+        return find(*arguments)
+
+    monkeypatch.setattr(module, "find_origin", slow)
+    threads = [threading.Thread(target=_answer, args=(dogs[rank],)) for rank in (1, 2)]
+    for thread in threads:
+        thread.start()
+    if is_lost:
+        dogs[0].lost(RuntimeError("Connection closed by peer"))
+    else:
+        dogs[0]._suspect()
+    for thread in threads:
+        thread.join()
+    assert overdue == [False, False]
+    # What is granted afterwards stands in its place.
+    dogs[0]._roll.grant(0, 0.0)
+    dogs[1]._look()
+    assert dogs[1]._is_overdue()
 
 
 def test_who_does_not_answer_is_named_and_has_no_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

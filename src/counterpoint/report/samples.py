@@ -10,10 +10,12 @@ from pathlib import Path
 from PIL import Image
 
 from counterpoint.config.data import evaluation_names
+from counterpoint.config.items import LARGEST_LIMIT
 from counterpoint.config.schema import Config, PreparedEntry
 from counterpoint.data.corpus import item_settings
 from counterpoint.data.index import Index
 from counterpoint.data.payload import IMAGE
+from counterpoint.data.pictures import read_scaled
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.errors import DataError, InputError
 from counterpoint.report.markup import tag, words
@@ -49,13 +51,16 @@ class Pictures:
         images = [item for item in items if item.kind == IMAGE]
         if not images:
             return None
+        height, width = images[0].extent
+        longer = max(height, width, PICTURE_PIXELS)
+        small = max(1, height * PICTURE_PIXELS // longer), max(1, width * PICTURE_PIXELS // longer)
         try:
-            picture = Image.open(io.BytesIO(self.index.item_files(images[0], slice(1))[0])).convert("RGBA")
-        except (DataError, OSError):
+            (data,) = self.index.item_files(images[0], slice(1))
+            pixels = read_scaled(data, (height, width), small, "bicubic", most_pixels=LARGEST_LIMIT)
+        except DataError:
             return None
-        picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
         buffer = io.BytesIO()
-        picture.save(buffer, "PNG", optimize=True)
+        Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
 

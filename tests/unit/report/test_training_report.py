@@ -1,11 +1,13 @@
 """The report of a run: from a fabricated run folder, whole, in pieces, and torn."""
 
+import base64
 import io
 import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -44,12 +46,17 @@ def _write_predictions(run: Path, *pairs: tuple[str, str]) -> None:
     (run / "evaluation.json").write_text(json.dumps({"step": 20, "splits": {"held": rows}}))
 
 
-def _write_dataset(folder: Path, texts: list[str]) -> None:
+def _encoded(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def _write_dataset(folder: Path, texts: list[str], *pictures: bytes) -> None:
+    plain = (_encoded(Image.new("RGB", (28, 28), (20 * number % 256, 90, 160))) for number in range(len(texts)))
     with IndexWriter(folder) as writer:
-        for number, text in enumerate(texts):
-            buffer = io.BytesIO()
-            Image.new("RGB", (28, 28), (20 * number % 256, 90, 160)).save(buffer, "PNG")
-            writer.add(Record([1, 2, 3], [False, True, True], "held", text, [Encoded(0, buffer.getvalue())]))
+        for text, picture in zip(texts, pictures or plain, strict=True):
+            writer.add(Record([1, 2, 3], [False, True, True], "held", text, [Encoded(0, picture)]))
         (writer.folder / TOKENIZER_NAME).write_text("{}")
         writer.publish()
 
@@ -107,6 +114,27 @@ def test_missing_pictures_leave_the_captions(run: Path) -> None:
     assert "Pictures are left out" in page.text
     assert "a cat" in page.text
     assert not page.addresses
+
+
+def test_pictures_are_shown_as_the_model_sees_them(run: Path) -> None:
+    ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    damaged = bytearray(_encoded(Image.new("RGB", (28, 28))))
+    damaged[damaged.index(b"IDAT") + 5] ^= 0xFF
+    pictures = (
+        _encoded(Image.fromarray(ramp), "TIFF"),
+        _encoded(Image.new("L", (300, 30)), "JPEG", exif=turned),
+        bytes(damaged),
+    )
+    texts = ["a ramp", "a bar", "nothing"]
+    _write_dataset(run.parent / "data", texts, *pictures)
+    _write_lines(run, _step(20, 1.25))
+    _write_predictions(run, *((text, text) for text in texts))
+    shown = [base64.b64decode(address.partition(",")[2]) for address in _page(run).addresses]
+    first, second = (Image.open(io.BytesIO(data)).convert("L") for data in shown)
+    assert [first.size, second.size] == [(8, 8), (14, 144)]
+    np.testing.assert_array_equal(np.asarray(first), np.round(ramp * 255))
 
 
 def test_captions_are_escaped(run: Path) -> None:

@@ -1,6 +1,7 @@
 """Encoded pictures: how large one is displayed, and its pixels scaled, whatever format, mode and metadata it has.
 
-Nothing that a file holds ends a training: what Pillow raises for its bytes is a DataError.
+Nothing that a file holds ends a training, or runs: what Pillow raises for its bytes is a DataError, and no picture is
+given to another program.
 """
 
 import io
@@ -35,6 +36,9 @@ _GREYS = (1, 2**8 - 1, 2**16 - 1)
 """What white is in pictures of one number a pixel, by the largest number that they hold."""
 
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_DRAWN = ("EPS", "IPTC")
+"""Formats that Pillow has drawn by another program, Ghostscript, and one that may hold a picture of such a format."""
+
 _UP_TO_SIXTEEN_BITS = ("PNG", "PPM")
 """Formats whose numbers Pillow gives in 16 bits, whatever mode it calls them."""
 
@@ -44,7 +48,7 @@ def image_size(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[int, int]:
 
     Raises DataError for bytes that are no picture, and for one of more than `most_pixels`.
     """
-    with _refusing("read"), Image.open(io.BytesIO(data)) as image:
+    with _opened(data, "read") as image:
         width, height = image.size
         is_sideways = _orientation(image, data) in _SIDEWAYS
     _check_pixels(height, width, most_pixels)
@@ -67,7 +71,7 @@ def read_scaled(
     more (0: never). Raises DataError if it cannot be decoded, has more than `most_pixels`, or is not of `size` as
     indexed.
     """
-    with _refusing("decoded"), Image.open(io.BytesIO(data)) as image:
+    with _opened(data, "decoded") as image:
         width, height = image.size
         turn = _orientation(image, data)
         _check_pixels(height, width, most_pixels)
@@ -160,6 +164,17 @@ def _check_pixels(height: int, width: int, most: int) -> None:
             f"the image has {height}x{width} pixels, more than the {most} that are decoded; scale it down, or raise "
             "the limit (prepare --max-pixels, and max_pixels of the module's section image)."
         )
+
+
+@contextmanager
+def _opened(data: bytes, what: str) -> Iterator[Image.Image]:
+    """A picture of which the header is read; see `_refusing`."""
+    with _refusing(what), Image.open(io.BytesIO(data)) as image:
+        if image.format in _DRAWN:
+            raise DataError(
+                f"the image is of the format {image.format}, expected one of pixels; save it as PNG or JPEG."
+            )
+        yield image
 
 
 @contextmanager

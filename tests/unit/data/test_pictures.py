@@ -2,6 +2,7 @@
 
 import io
 import struct
+import subprocess
 from collections.abc import Callable
 
 import numpy as np
@@ -187,6 +188,25 @@ def test_a_huge_picture_is_refused_from_its_header(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Image.Image, "load", decode)
     for read in (image_size, lambda bytes_: read_scaled(bytes_, (8000, 12000), (4, 4), "bicubic")):
         with pytest.raises(DataError, match=r"the image has 8000x12000 pixels, more than the 67108864 that are"):
+            read(data)
+
+
+def _iptc(inner: bytes) -> bytes:
+    """A picture of 8 x 8 in a container of news agencies, which may hold one of any format."""
+    fields = {(3, 60): b"\1\0", (3, 20): struct.pack(">H", 8), (3, 30): struct.pack(">H", 8), (3, 120): b"\1"}
+    fields |= {(3, 65): b"\0", (8, 10): inner}
+    return b"".join(struct.pack(">BBBH", 0x1C, *kind, len(value)) + value for kind, value in fields.items())
+
+
+@pytest.mark.parametrize("wrap", [bytes, _iptc])
+def test_no_picture_is_given_to_a_program(monkeypatch: pytest.MonkeyPatch, wrap: Callable[[bytes], bytes]) -> None:
+    def run(command: list[str], **_options: object) -> None:
+        raise AssertionError(f"a picture makes {command} run")
+
+    monkeypatch.setattr(subprocess, "check_call", run)
+    data = wrap(_encoded(Image.new("RGB", (8, 8)), "EPS"))
+    for read in (image_size, lambda bytes_: read_scaled(bytes_, (8, 8), (4, 4), "bicubic")):
+        with pytest.raises(DataError, match=r"of the format (EPS|IPTC), expected .* save it as PNG or JPEG"):
             read(data)
 
 

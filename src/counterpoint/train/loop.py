@@ -300,7 +300,7 @@ class Trainer:
         return bool(wish)
 
     def _check_agreement(self, inputs: StepInputs) -> None:
-        """All ranks compare the digest of the plan before the step (design D5)."""
+        """All ranks compare the digest of the plan before the step."""
         digest = inputs.batch.digest()
         bounds = torch.tensor([digest, -digest])
         with self._engine.waits:

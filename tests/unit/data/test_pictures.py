@@ -193,7 +193,7 @@ def test_a_huge_picture_is_refused_from_its_header(monkeypatch: pytest.MonkeyPat
 
 def _iptc(inner: bytes) -> bytes:
     """A picture of 8 x 8 in a container of news agencies, which may hold one of any format."""
-    fields = {(3, 60): b"\1\0", (3, 20): struct.pack(">H", 8), (3, 30): struct.pack(">H", 8), (3, 120): b"\1"}
+    fields = {(3, 60): b"\1\0", (3, 20): struct.pack(">H", 8), (3, 30): struct.pack(">H", 8), (3, 120): b"\5"}
     fields |= {(3, 65): b"\0", (8, 10): inner}
     return b"".join(struct.pack(">BBBH", 0x1C, *kind, len(value)) + value for kind, value in fields.items())
 

@@ -1,7 +1,7 @@
 """A Hugging Face config.json, read strictly: one key at a time, with its type and transformers' default."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, final
+from typing import Any, TypeGuard, final
 
 from counterpoint.convert.defaults import DEFAULTS
 from counterpoint.convert.without_effect import WITHOUT_EFFECT
@@ -48,7 +48,7 @@ class Fields:
     def number(self, key: str, default: float | None = None) -> float:
         """A number."""
         value = self._value(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > _LARGEST:
+        if not is_number(value):
             raise self.unlike(key, value, "a number")
         return float(value)
 
@@ -117,13 +117,13 @@ class Fields:
         default = self._defaults.get(key)
         value = self.values.get(key)
         value = default if value is None else value
-        if value is not None and not any(type(value) is type(one) and value == one for one in supported):
+        if value is not None and not any(_is_same(value, one) for one in supported):
             raise self.unlike(key, value, " or ".join(map(repr, supported)) or "null")
 
     def unlike(self, key: str, value: object, expected: str) -> CheckpointError:
         """The error for a key whose value cannot be converted, by what is `expected`."""
         return CheckpointError(
-            f"{self.where} says {key}: {_shown(value)}, but only {expected} can be converted: choose another model."
+            f"{self.where} says {key}: {shown(value)}, but only {expected} can be converted: choose another model."
         )
 
     def refuse_rest(self) -> None:
@@ -133,7 +133,7 @@ class Fields:
             for key, value in fields.values.items():
                 if key not in known and value is not None:
                     raise CheckpointError(
-                        f"{fields.where} says {key}: {_shown(value)}, of which nothing is known here: choose another "
+                        f"{fields.where} says {key}: {shown(value)}, of which nothing is known here: choose another "
                         "model, or remove the key if it changes no value."
                     )
 
@@ -152,10 +152,21 @@ class Fields:
         return value
 
 
-def _shown(value: object) -> str:
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value of JSON is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
+
+
+def _is_same(value: object, other: object) -> bool:
+    """Whether two values of JSON are equal: 0 is 0.0, but not false."""
+    return isinstance(value, bool) == isinstance(other, bool) and value == other
+
+
+def shown(value: object) -> str:
+    """A value in a message, cut to a few words."""
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 4]} ..."
 
 
 _LONGEST_SHOWN = 80
-_LARGEST = 1e300
+LARGEST_NUMBER = 1e300

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from counterpoint.config.items import DEFAULT_SCALING, Resampling, Scaling
-from counterpoint.convert.fields import Fields
+from counterpoint.convert.fields import LARGEST_NUMBER, Fields, is_number, shown
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.errors import CheckpointError
 
@@ -127,13 +127,18 @@ def _scaling(found: Fields) -> Scaling:
     std: Channels = (1.0, 1.0, 1.0)
     if found.flag("do_normalize", True):
         mean = _channels(found, ("image_mean", "norm_mean"), None if default is None else default.mean)
-        std = _channels(found, ("image_std", "norm_std"), None if default is None else default.std)
+        std = _channels(found, ("image_std", "norm_std"), None if default is None else default.std, least=_LEAST)
     factor = found.number("rescale_factor", 1 / _LEVELS) if found.flag("do_rescale", True) else 1.0
+    if factor < _LEAST:
+        raise found.unlike("rescale_factor", factor, "a number above 0")
     white = factor * _LEVELS
     if abs(white - 1) > _ROUNDING:
         mean, std = _divided(mean, white), _divided(std, white)
     return Scaling(_filter(found, default), mean, std)
 
+
+_LEAST = 1e-30
+"""The least of what is divided by."""
 
 _ROUNDING = 1e-6
 """How far off a factor may be that is written with few digits."""
@@ -151,20 +156,23 @@ def _filter(found: Fields, default: Scaling | None) -> Resampling:
     return _FILTERS[int(found.number("resample"))]
 
 
-def _channels(found: Fields, keys: tuple[str, ...], default: Channels | None) -> Channels:
-    """Three numbers at the first of some keys that is there, or one number for all channels."""
+def _channels(
+    found: Fields, keys: tuple[str, ...], default: Channels | None, least: float = -LARGEST_NUMBER
+) -> Channels:
+    """Three numbers of at least `least` at the first of some keys that is there, or one number for all channels."""
     key = next((key for key in keys if found.has(key)), None)
     if key is None:
         if default is None:
             raise CheckpointError(f"{found.where} has no {keys[0]}: add it, as the model was trained with it.")
         return default
-    return _three(found.values[key], f"{found.where} says {key}")
+    return _three(found.values[key], f"{found.where} says {key}", least)
 
 
-def _three(value: Any, where: str) -> Channels:
+def _three(value: Any, where: str, least: float) -> Channels:
     values = value if isinstance(value, list | tuple) else [value] * 3
-    if len(values) != 3 or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
-        raise CheckpointError(f"{where}: {value!r}, but only three numbers can be converted: correct the file.")
+    if len(values) != 3 or not all(is_number(one) and one >= least for one in values):
+        expected = "three numbers above 0" if least > 0 else "three numbers"
+        raise CheckpointError(f"{where}: {shown(value)}, but only {expected} can be converted: correct the file.")
     first, second, third = (float(one) for one in values)
     return first, second, third
 
@@ -175,12 +183,12 @@ def _conditioner(folder: Path, model: Fields, kind: str) -> tuple[Channels, Chan
     prefix = f"vision_model.{_CONDITIONER}" if kind == _OMNI else _CONDITIONER
     stored = ModelFolder(folder)
     both = []
-    for name, default in (("norm_mean", CLIP_MEAN), ("norm_std", CLIP_STD)):
+    for name, default, least in (("norm_mean", CLIP_MEAN, -LARGEST_NUMBER), ("norm_std", CLIP_STD, _LEAST)):
         if f"{prefix}{name}" in stored.shapes:
             tensor = stored.read(f"{prefix}{name}", None)
-            both.append(_three(tensor.double().flatten().tolist(), f"{folder}: {prefix}{name}"))
+            both.append(_three(tensor.double().flatten().tolist(), f"{folder}: {prefix}{name}", least))
         else:
-            both.append(_channels(described, (name,), default))
+            both.append(_channels(described, (name,), default, least))
     mean, std = both
     return mean, std
 

@@ -1,6 +1,7 @@
 """What makes pixels and frames is settled once: by the config, by what a module starts from, or by the run itself."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,11 @@ def test_what_a_folder_says_in_other_digits_is_no_contradiction(tmp_path: Path) 
         ({"image_mean": "half", "image_std": 0.5}, "image_mean: 'half', but only three numbers"),
         ({"image_mean": 0.5, "image_std": 0.5, "resample": 9}, "resample: 9, but only 0 or 1"),
         ({"image_mean": 0.5, "image_std": 0.5, "rescale_factor": "no"}, "rescale_factor: 'no'"),
+        ({"image_mean": 0.5, "image_std": 0.5, "rescale_factor": 0}, "rescale_factor: 0.0, but only a number above 0"),
+        ({"image_mean": 0.5, "image_std": 0.5, "rescale_factor": math.nan}, "rescale_factor: nan, but only a number"),
+        ({"image_mean": 10**400, "image_std": 0.5}, "image_mean: 1000.*, but only three numbers"),
+        ({"image_mean": [0.5, 0.5, math.nan], "image_std": 0.5}, "image_mean: .*, but only three numbers"),
+        ({"image_mean": 0.5, "image_std": [0.5, 0, 0.5]}, "image_std: .*, but only three numbers above 0"),
     ],
 )
 def test_a_processor_that_cannot_be_understood_is_refused(tmp_path: Path, processor: Any, message: str) -> None:
@@ -209,6 +215,11 @@ def test_frames_are_those_of_the_folder_or_refused(tmp_path: Path) -> None:
         _folder(tmp_path / "hub", FRAMES | {key: value})
         with pytest.raises(CheckpointError, match=rf"preprocessor_config.json says {key}: {value}, but only"):
             settle_items(_config(tmp_path, *start))
+    _folder(tmp_path / "hub", FRAMES | {"padding_value": 0, "dither": 0, "sampling_rate": 16000.0})
+    assert settle_items(_config(tmp_path, *start)) == settled
+    _folder(tmp_path / "hub", FRAMES | {"dither": False})
+    with pytest.raises(CheckpointError, match=r"preprocessor_config.json says dither: False, but only"):
+        settle_items(_config(tmp_path, *start))
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -26,6 +26,21 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         origin, data = "", dict(source)
     else:
         origin, data = f"{source}: ", _read(Path(source))
+    return _checked(origin, data, overrides)
+
+
+def load_run_config(path: str | Path) -> Config:
+    """The config that a run wrote, of this version or an earlier one; raises ConfigError."""
+    return _checked(f"{path}: ", as_of_today(_read(Path(path))))
+
+
+def dump_config(config: Config) -> str:
+    """All keys of a config as YAML; `load_config` of it gives an equal config."""
+    return to_yaml(config.resolved())
+
+
+def _checked(origin: str, data: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """The config that plain data hold; `origin` begins the message of an error."""
     data, problems = apply_overrides(data, overrides)
     _refuse(origin, problems)
     try:
@@ -34,16 +49,6 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         raise _error(origin, explain(error)) from None
     _refuse(origin, config_problems(config))
     return config
-
-
-def load_run_config(path: str | Path) -> Config:
-    """The config that a run wrote, of this version or an earlier one; raises ConfigError."""
-    return load_config(as_of_today(_read(Path(path))))
-
-
-def dump_config(config: Config) -> str:
-    """All keys of a config as YAML; `load_config` of it gives an equal config."""
-    return to_yaml(config.resolved())
 
 
 def _read(path: Path) -> dict[str, Any]:

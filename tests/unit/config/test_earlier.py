@@ -1,5 +1,6 @@
 """Keys of earlier versions: answered with today's, and still understood in what a run wrote."""
 
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,17 @@ def test_what_an_earlier_run_wrote_is_read_as_it_was_meant(tmp_path: Path, audio
     )
     (tmp_path / "again.yaml").write_text(dump_config(config))
     assert load_run_config(tmp_path / "again.yaml") == config
+
+
+@pytest.mark.parametrize("odd", [3, [1], "x"])
+@pytest.mark.parametrize("path", ["data.image", "data.audio", "modules", "modules.vision", "modules.vision.model"])
+def test_a_damaged_config_of_an_earlier_version_is_a_bad_config(tmp_path: Path, path: str, odd: object) -> None:
+    data = _earlier(SPEECH, {"size": 12, "max_patches": 9}, {"seconds": 1})
+    *sections, key = path.split(".")
+    reduce(lambda section, name: section[name], sections, data)[key] = odd
+    (tmp_path / "config.yaml").write_text(to_yaml(data))
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        load_run_config(tmp_path / "config.yaml")
 
 
 def test_an_earlier_fingerprint_is_that_of_the_same_pixels() -> None:

@@ -64,7 +64,7 @@ def _suspect(dogs: list[Watchdog], caller: int, answering: tuple[int, ...]) -> F
 
 
 def _answer(dog: Watchdog) -> None:
-    while not dog._roll.answer():
+    while not (dog._roll.answer() or dog._stop.is_set()):
         pass
 
 
@@ -156,6 +156,7 @@ def test_a_lost_peer_is_named_though_who_called_before_is_gone_too(
     thread = threading.Thread(target=_answer, args=(dogs[0],))
     thread.start()
     failure = dogs[2].lost(RuntimeError("Connection closed by peer"))
+    dogs[0]._stop.set()
     thread.join()
     assert failure is not None
     assert (failure.rank, failure.kind, failure.teller) == (1, "LostRankError", 2)

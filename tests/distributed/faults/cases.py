@@ -20,7 +20,7 @@ class Said:
 
 
 SAID = {
-    "exit": Said(1, 1, 5, r"^error: rank 1 ended with exit code 5 and left no report.*step 2"),
+    "exit": Said(1, 1, 5, r"^error: rank 1 ended with exit code 5 and left no report.*step 2: ranks? .*1.* gone"),
     "exit as if in order": Said(1, 1, 1, r"^error: rank 1, .*rank 1 is gone and left no report.*step 2"),
     "sys.exit": Said(0, 0, 3, r"^error: rank 0, step 2: vision\.0F\d: it was asked to exit with 3"),
     "killed": Said(2, 2, 1, r"^error: rank 2 ended without a report, by SIGKILL.*step 2"),
@@ -40,7 +40,9 @@ SAID = {
     "error in the optimizer": Said(1, 1, 1, r"^error: rank 1, step 2: S: planted"),
     "error in a checkpoint's write": Said(2, 2, 1, r"rank 2.*No space left on device"),
     "out of memory": Said(2, 2, 1, r"^error: rank 2, step 2: language\.0F\d: CUDA out of memory"),
-    "killed in an evaluation": Said(3, 3, 1, r"^error: rank 3 ended without a report, by SIGKILL.*step 2"),
+    "killed in an evaluation": Said(
+        3, 3, 1, r"^error: rank 3 ended without a report, by SIGKILL.*step 2: ranks? .*3.* gone"
+    ),
     "dies before it joins": Said(2, None, 7, r"^error: rank 2 ended with exit code 7 and left no report"),
     "slow load": Said(2, None, 0, "", is_load=True),
 }

@@ -125,7 +125,7 @@ def test_sigterm_leaves_a_long_evaluation_and_saves_first(config: Config, tmp_pa
     assert not (tmp_path / "error.json").exists(), "a run that was stopped did not fail"
 
 
-def test_an_unreadable_evaluation_image_is_recorded(config: Config, tmp_path: Path) -> None:
+def test_an_unreadable_evaluation_image_and_a_slow_rank_are_recorded(config: Config, tmp_path: Path) -> None:
     picture = io.BytesIO()
     Image.new("RGB", (32, 32), "red").save(picture, "PNG")
     with IndexWriter(tmp_path / "data") as writer:
@@ -137,13 +137,15 @@ def test_an_unreadable_evaluation_image_is_recorded(config: Config, tmp_path: Pa
     payload.write_bytes(bytes(8) + payload.read_bytes()[8:])
     evaluation = {"data.evaluation": [{"path": str(tmp_path / "data"), "split": "held"}], "training.steps": 1}
     run = tmp_path / "run"
-    ended = _finish(_start(override(config, evaluation), run))
+    ended = _finish(_start(override(config, evaluation), run, fault="slow", step=0))
     assert ended.returncode == 0, ended.stderr
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     (bad,) = [record for record in records if "why" in record]
     assert bad["bad_index"] == 0
     assert bad["why"].startswith("evaluation held: document 0, item 0: the image bytes cannot be decoded")
     assert [record["evaluation"] for record in records if "evaluation" in record] == ["held"]
+    (trained,) = [record for record in records if "modules" in record]
+    assert trained["slow_ranks"]["1"] > 1.5
 
 
 @pytest.mark.parametrize("seconds", [0.0, pytest.param(1.5, marks=pytest.mark.more), 3.0])

@@ -23,6 +23,7 @@ from counterpoint.data.feed import Reader
 from counterpoint.execute import session
 from counterpoint.execute.bridge import Bridge
 from counterpoint.execute.stage import Stage
+from counterpoint.execute.waits import WaitClock
 from counterpoint.parallelize.fsdp import finish_reduction
 from counterpoint.plan.action import Direction, Transfer
 from counterpoint.train import stored_block
@@ -43,6 +44,7 @@ class Here:
 
     step = -1
     skips = False
+    more_busy = 0.0
 
 
 def _exit(code: int) -> Act:
@@ -90,6 +92,11 @@ def _launcher() -> int:
     return os.getsid(0)
 
 
+def _be_slow() -> None:
+    """Be busy for longer than any step takes, by the clock that tells it; to sleep as long would be the same."""
+    Here.more_busy = 3600.0
+
+
 def _skip() -> None:
     Here.skips = True
 
@@ -121,6 +128,7 @@ CASES: dict[str, tuple[int, str, Act]] = {
     "killed in an evaluation": (3, EVALUATE, _signal(signal.SIGKILL)),
     "dies before it joins": (2, JOIN, _exit(7)),
     "slow load": (2, LOAD, _slow),
+    "slow": (1, FORWARD, _be_slow),
     "stopped by a signal to all": (1, FORWARD, _stop_all),
     "stopped by a signal to all, in an evaluation": (1, EVALUATE, _stop_all),
     "killed after a checkpoint": (1, FORWARD, _kill_when_saved(os.getpid)),
@@ -165,10 +173,15 @@ def _finish(replica: Replica, reached: bool, finish: Any = Replica.finish_reduct
     finish(replica, reached)
 
 
+def _take_busy(clock: WaitClock, take: Any = WaitClock.take_busy) -> Any:
+    return take(clock) + Here.more_busy
+
+
 def plant(fault: str) -> None:
     """Put a fault into this process."""
     Engine.launch_step = _note  # type: ignore[method-assign, assignment]
     Replica.finish_reduction = _finish  # type: ignore[method-assign, assignment]
+    WaitClock.take_busy = _take_busy  # type: ignore[method-assign, assignment]
     _wrap(fault, Stage, "forward", FORWARD, _in_step)
     _wrap(fault, Stage, "backward", BACKWARD, _in_step)
     _wrap(fault, ModuleOptimizer, "step", UPDATE, _in_step)

@@ -240,14 +240,17 @@ class _Flows:
         self._known: dict[tuple[Link, Direction, int], dict[int, _RankFlows]] = {}
 
     def of(self, action: Transfer, rank: int) -> _RankFlows:
-        key = (action.link, action.direction, 0 if self._batch is None else action.exchange)
+        key = (action.link, action.direction, 0 if self._batch_of(action) is None else action.exchange)
         if key not in self._known:
             self._known[key] = self._by_rank(action, self._rows(action))
         return self._known[key].get(rank, ((), ()))
 
+    def _batch_of(self, action: Transfer) -> BatchPlan | None:
+        return self._ahead if action.ahead else self._batch
+
     def _rows(self, action: Transfer) -> dict[tuple[int, int], int | None]:
         """Rows by (sender, receiver), the rows that stay on their rank left out."""
-        batch = self._ahead if action.ahead else self._batch
+        batch = self._batch_of(action)
         if batch is None:
             return dict.fromkeys(self._plan.pairs(action.link, action.direction))
         copies: tuple[Copy, ...] = self._plan.route(batch, action.link, action.exchange).copies

@@ -14,6 +14,7 @@ from counterpoint.errors import CheckpointError, ConfigError, DataError
 from counterpoint.plan.plan import Plan
 from counterpoint.train.checkpoint import OpenedCheckpoint
 from counterpoint.train.models import CONFIG_FILE, model_keys
+from counterpoint.train.nonfinite import EXCLUSIONS_FILE
 from counterpoint.train.resume import open_newest, steps_to_try
 
 LOCK_FILE = "lock"
@@ -31,6 +32,8 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
         _set_aside(folder / "checkpoints")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if config.checkpoint.resume == "none":
+            (folder / EXCLUSIONS_FILE).unlink(missing_ok=True)
         (folder / CONFIG_FILE).write_text(dump_config(config))
         (folder / "plan.txt").write_text(f"{_placement_text(plan)}\n\n{format_programs(plan.schedule.programs)}\n")
         (folder / "versions.json").write_text(json.dumps(_versions(), indent=1))

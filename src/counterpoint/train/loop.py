@@ -20,7 +20,7 @@ from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import BadPayload, Reader, StepInputs
 from counterpoint.data.order import Exclusion
 from counterpoint.data.prefetch import STEPS_AHEAD, Prefetcher
-from counterpoint.errors import RunError
+from counterpoint.errors import CounterpointError, RunError
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.session import Session
 from counterpoint.execute.whereabouts import Limit
@@ -236,6 +236,9 @@ class Trainer:
         exclusions = [Exclusion(document.source, document.index, first) for document in finding.excluded]
         self._corpus = self._corpus.without(exclusions)
         if is_over:
+            # Once one rank has ended, all do, in the midst of whatever is being written.
+            self._session.watchdog.enter("checkpoint", step, self._session.checkpoint_limit)
+            self._saver.finish()
             if exclusions and self._is_leader:
                 keep_exclusions(self._config, self._corpus.order.exclusions)
             dist.barrier(group=self._groups.control)
@@ -252,9 +255,15 @@ class Trainer:
         return self._session.world.rank == self._engine.plan.placement.active[0]
 
     def _kept_exclusions(self) -> tuple[Exclusion, ...]:
-        """What an earlier start found out before it failed, as the first rank sees it."""
-        kept = [kept_exclusions(self._config) if self._is_leader else ()]
+        """What an earlier start found out before it failed, as the first rank sees it; all raise what it raises."""
+        kept: list[tuple[Exclusion, ...] | CounterpointError] = [()]
+        try:
+            kept = [kept_exclusions(self._config) if self._is_leader else ()]
+        except CounterpointError as error:
+            kept = [error]
         dist.broadcast_object_list(kept, group=self._groups.control, group_src=0)
+        if isinstance(kept[0], CounterpointError):
+            raise kept[0]
         return kept[0]
 
     def _gathered(self, bad: Sequence[BadPayload]) -> list[BadPayload]:

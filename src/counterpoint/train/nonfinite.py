@@ -5,14 +5,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from counterpoint.config.schema import Config
-from counterpoint.data.fingerprint import data_fingerprint
+from counterpoint.config.section import Index
+from counterpoint.data.fingerprint import Fingerprint, data_fingerprint
 from counterpoint.data.order import Exclusion
 from counterpoint.data.source import Source
+from counterpoint.errors import CheckpointError
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document
+from counterpoint.train.durable import write_synced
 
 MOST_CULPRITS = 16
 """Documents after which the search ends: more point to the model."""
@@ -121,18 +126,36 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    data: Fingerprint
+    exclusions: tuple[tuple[Index, Index, Index], ...]
+
+
 def keep_exclusions(config: Config, exclusions: Iterable[Exclusion]) -> None:
     """Keep exclusions for the next start of a run that ends before it saves them."""
     content = {"data": data_fingerprint(config), "exclusions": [astuple(exclusion) for exclusion in exclusions]}
-    (Path(config.run.dir) / EXCLUSIONS_FILE).write_text(json.dumps(content))
+    file = Path(config.run.dir) / EXCLUSIONS_FILE
+    partial = file.with_name(f"{file.name}.partial")
+    write_synced(partial, json.dumps(content).encode())
+    partial.replace(file)
 
 
 def kept_exclusions(config: Config) -> tuple[Exclusion, ...]:
-    """What `keep_exclusions` kept, nothing of other data or for a run that starts anew."""
+    """What `keep_exclusions` kept, nothing of other data or for a run that starts anew.
+
+    Raises CheckpointError for a file that says anything else.
+    """
     file = Path(config.run.dir) / EXCLUSIONS_FILE
     if config.checkpoint.resume != "auto" or not file.is_file():
         return ()
-    content = json.loads(file.read_text())
-    if content["data"] != json.loads(json.dumps(data_fingerprint(config))):
+    try:
+        kept = TypeAdapter(_Kept).validate_json(file.read_bytes(), strict=True)
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{file}: it cannot be read ({error.errors()[0]['msg']}), expected the documents that an earlier start "
+            "left out; restore it, or remove it, and they are met again"
+        ) from None
+    if kept.data != json.loads(json.dumps(data_fingerprint(config))):
         return ()
-    return tuple(Exclusion(*entry) for entry in content["exclusions"])
+    return tuple(Exclusion(*entry) for entry in kept.exclusions)

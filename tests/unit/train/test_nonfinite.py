@@ -1,17 +1,25 @@
 """Which documents a step that is not finite is blamed on, and what is kept of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.config.load import load_config
+from counterpoint.config.schema import Config
 from counterpoint.data.order import Exclusion
+from counterpoint.errors import CheckpointError, RunError
 from counterpoint.plan.samples import Document
 from counterpoint.setup import prepare_run
+from counterpoint.train import loop
+from counterpoint.train.folder import open_run_folder
+from counterpoint.train.loop import Trainer
 from counterpoint.train.nonfinite import (
+    EXCLUSIONS_FILE,
     MOST_CULPRITS,
     Finding,
     conclude,
@@ -81,3 +89,59 @@ def test_what_is_kept_is_for_the_same_data_and_a_run_that_goes_on(tmp_path: Path
     assert kept_exclusions(load_config(TINY, [f"run.dir={tmp_path}", "checkpoint.resume=none"])) == ()
     assert kept_exclusions(load_config(TINY, [f"run.dir={tmp_path}", "run.seed=5"])) == kept
     assert kept_exclusions(load_config(TINY, [f"run.dir={tmp_path}", "data.sequence_tokens=47"])) == ()
+
+
+@pytest.mark.parametrize("torn", ["", "[", "[]", '{"data": {}}', '{"data": {}, "exclusions": [[0]]}'])
+def test_a_torn_file_of_what_is_kept_is_said(tmp_path: Path, torn: str) -> None:
+    config = load_config(TINY, [f"run.dir={tmp_path}"])
+    (tmp_path / EXCLUSIONS_FILE).write_text(torn)
+    with pytest.raises(CheckpointError, match=f"{EXCLUSIONS_FILE}: it cannot be read .* remove it"):
+        kept_exclusions(config)
+
+
+def test_all_ranks_raise_what_the_first_one_finds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """None waits for one that has left."""
+    config, told = load_config(TINY, [f"run.dir={tmp_path}"]), list[object]()
+    (tmp_path / EXCLUSIONS_FILE).write_text("[")
+
+    def broadcast(kept: list[object], **_named: object) -> None:
+        told.extend(kept)
+        kept[:] = told[:1]
+
+    monkeypatch.setattr(loop.dist, "broadcast_object_list", broadcast)
+    for rank in (0, 1):
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            trainer(config, rank)._kept_exclusions()
+    assert len(told) == 2
+
+
+def test_a_run_that_starts_anew_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    config = load_config(TINY, [f"run.dir={tmp_path}", "checkpoint.resume=none"])
+    keep_exclusions(config, [Exclusion(0, 7, 3)])
+    open_run_folder(config, prepare_run(config)[0])
+    assert kept_exclusions(load_config(TINY, [f"run.dir={tmp_path}"])) == ()
+
+
+def test_a_run_that_ends_has_written_its_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first rank that ends makes all others end at once, whatever they write in the background."""
+    ended: list[str] = []
+    found = Finding(1, ("the loss",), (), is_model=False, names=("document 7",))
+    monkeypatch.setattr(loop, "find_culprits", lambda *_arguments: [])
+    monkeypatch.setattr(loop, "conclude", lambda *_arguments: found)
+    monkeypatch.setattr(loop.dist, "barrier", lambda **_named: ended.append("barrier"))
+    one = trainer(load_config(TINY, [f"run.dir={tmp_path}"]), 0, finish=lambda: ended.append("checkpoint"))
+    inputs: Any = SimpleNamespace(batch=SimpleNamespace(documents=()))
+    with pytest.raises(RunError, match="the loss is not finite"):
+        one._skip(1, inputs, ("the loss",))
+    assert ended == ["checkpoint", "barrier"]
+
+
+def trainer(config: Config, rank: int, finish: Callable[[], None] = lambda: None) -> Trainer:
+    """A trainer of a rank of two, without anything that computes."""
+    idle: Any = SimpleNamespace(
+        plan=SimpleNamespace(placement=SimpleNamespace(active=(0, 1)), stages=SimpleNamespace(ahead={})),
+        world=SimpleNamespace(rank=rank), watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None),
+        checkpoint_limit=None, skipped=lambda *_arguments: None, finish=finish, control="control",
+    )  # fmt: skip
+    engine: Any = SimpleNamespace(plan=idle.plan, skipped=0)
+    return Trainer(config, engine, idle, prepare_run(config)[1], idle, idle, idle, idle, idle)

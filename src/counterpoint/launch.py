@@ -247,8 +247,7 @@ def _cause(error_file: Path, failed: "ChildFailedError", signalled: int | None) 
     """
     rank, failure = failed.get_first_failure()
     record = _record(error_file)
-    is_of_others = record is None or record["kind"] == LOST_RANK
-    if record is not None and failure.exitcode >= 0 and not is_of_others:
+    if record is not None and failure.exitcode >= 0 and not _is_of_others(record, rank, failure.exitcode):
         return _told(record)
     if failure.exitcode - _SIGNAL_BASE in _SIGNALS:
         return SignalledError(failure.exitcode - _SIGNAL_BASE)
@@ -269,6 +268,11 @@ def _cause(error_file: Path, failed: "ChildFailedError", signalled: int | None) 
         "says why"
     )
     return _amended(error_file, record, _with_code(words + seen, failure.exitcode), rank)
+
+
+def _is_of_others(record: dict[str, Any], rank: int, exit_code: int) -> bool:
+    """Whether a report is what others could see of a rank that ended by itself; who reports leaves with its code."""
+    return bool(record["kind"] == LOST_RANK or (record["rank"] == rank and record["exit_code"] != exit_code))
 
 
 def _record(error_file: Path) -> dict[str, Any] | None:

@@ -150,12 +150,14 @@ def find_origin(positions: Positions, members: Mapping[str, tuple[int, ...]], wa
             waits[rank].setdefault(awaited, what)
             if awaited in here and _is_past(rank, position, awaited, here[awaited], walks):
                 skipped.append(awaited)
+    busy = _busy(here, waits)
     for program, walk in walks.items():
         reached = _reached(here, program, walk)
         transfers = tuple(_by_transfers(reached, walk))
         outside = frozenset(rank for rank, _awaited, _what in transfers)
         for rank, awaited, what in (*transfers, *_by_device(here, reached, program, walk, outside)):
-            waits[rank].setdefault(awaited, what)
+            if rank not in busy:
+                waits[rank].setdefault(awaited, what)
     absent = tuple(rank for rank, position in positions.items() if position is None)
     if absent:
         return Verdict(absent, "absent", waits)
@@ -184,6 +186,13 @@ def _by_calls(
             theirs = positions.get(other)
             if other != rank and (theirs is None or (theirs.calls or {}).get(name, 0) < count):
                 yield other, f"{_COLLECTIVE}{name}"
+
+
+def _busy(here: Mapping[int, Position], waits: Waits) -> frozenset[int]:
+    """Ranks whose hosts keep others from a collective, and wait neither in one nor for their devices, which only hosts
+    in a program do."""
+    awaited = {other for others in waits.values() for other in others}
+    return frozenset(r for r, position in here.items() if r in awaited and not waits[r] and position.index is None)
 
 
 def _is_past(rank: int, position: Position, other: int, theirs: Position, walks: Mapping[Program, Walk]) -> bool:

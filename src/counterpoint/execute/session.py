@@ -158,7 +158,7 @@ def _report(
         return failure
     member = failed_member(error)
     named = watchdog.watched[member] if member is not None and watchdog.watched else rank
-    mine = replace(describe(error, named, watchdog.position), teller=rank)
+    mine = replace(describe(error, named, watchdog.host), teller=rank)
     if is_lost_peer(error):
         # A peer that is gone is the cause, not who notices it first; without a store there is nobody to ask.
         with suppress(Exception):

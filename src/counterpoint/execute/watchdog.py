@@ -52,9 +52,9 @@ class Watchdog:
         return self._watched
 
     @property
-    def position(self) -> Position:
-        """Where the rank stands."""
-        return self._whereabouts.position
+    def host(self) -> Position:
+        """Where the main thread stands."""
+        return self._whereabouts.host
 
     def watch(
         self, ranks: tuple[int, ...], members: Mapping[str, tuple[int, ...]], calls: Calls, device: torch.device

@@ -105,19 +105,24 @@ class Whereabouts:
 
     @property
     def position(self) -> Position:
-        """Where the rank stands now."""
+        """Where the rank stands now: its device, where that works after the host."""
+        return self._position(None if self._device is None else self._device.reached())
+
+    @property
+    def host(self) -> Position:
+        """Where the main thread stands, which is where it fails."""
+        return self._position(None)
+
+    def _position(self, mark: "_Mark | None") -> Position:
         at, now = self._at, time.monotonic()
-        phase, index, action = at.phase, at.index, at.action
-        mark = None if self._device is None else self._device.reached()
-        if mark is not None:
-            action = mark.action
+        phase, action = at.phase, at.action if mark is None else mark.action
         return Position(
             phase.name,
             phase.step,
             phase.batch,
             phase.part,
             "" if action is None else str(action),
-            index,
+            at.index,
             None if mark is None else mark.index,
             None if mark is None else mark.program,
             dict(self._calls()),

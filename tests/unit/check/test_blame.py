@@ -126,6 +126,22 @@ def test_on_devices_the_action_is_enough(plan: Plan, seed: int, data: st.DataObj
 
 @settings(max_examples=15)
 @given(plans(max_world=6, max_microbatches=2), st.integers(0, 999), st.data())
+def test_a_host_that_keeps_others_is_named_wherever_devices_are(plan: Plan, seed: int, data: st.DataObject) -> None:
+    """One reads on while the others agree on the next batch; its device has work left, for which it does not wait."""
+    walk = walk_of(plan, seed)
+    assume(len(walk.events) > 1)
+    rank, stuck = (data.draw(st.sampled_from(sorted(walk.events))) for _which in range(2))
+    place = data.draw(st.integers(0, len(walk.events[stuck]) - 1))
+    positions = {}
+    for one, position in frozen(walk, stuck, place).items():
+        reached = len(walk.programs[one]) - 1 if position.index is None else position.index
+        calls = {CONTROL: 0 if one == rank else 1}
+        positions[one] = Position("reading", 1, reached=reached, device=TRAINING, calls=calls)
+    assert blame(plan, walk, positions).origins == (rank,)
+
+
+@settings(max_examples=15)
+@given(plans(max_world=6, max_microbatches=2), st.integers(0, 999), st.data())
 def test_a_rank_that_skips_a_collective_is_named_though_it_waits_later(
     plan: Plan, seed: int, data: st.DataObject
 ) -> None:

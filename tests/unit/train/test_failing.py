@@ -125,17 +125,30 @@ LOST = Failure(
 )
 
 
+HUNG = replace(LOST, kind="HangError", exit_code=4)
+"""What others see on GPUs, where no connection breaks."""
+
+
+@pytest.mark.parametrize("seen", [LOST, HUNG])
 @pytest.mark.parametrize(
     ("exitcode", "words"),
     [(5, "rank 2 ended with exit code 5 and left no report"), (-9, "rank 2 ended without a report, by SIGKILL")],
 )
-def test_the_launcher_says_how_a_rank_ended_that_others_only_miss(tmp_path: Path, exitcode: int, words: str) -> None:
-    report(LOST, tmp_path, heard=True)
+def test_the_launcher_says_how_a_rank_ended_that_others_only_miss(
+    tmp_path: Path, seen: Failure, exitcode: int, words: str
+) -> None:
+    report(seen, tmp_path, heard=True)
     error = _cause(tmp_path / "error.json", First(exitcode), None)  # type: ignore[arg-type]
     assert str(error).startswith(words)
     assert "at step 3: rank 2 is gone" in str(error)
     written = json.loads((tmp_path / "error.json").read_text())
     assert (written["rank"], written["message"], written["step"]) == (2, str(error), 3)
+
+
+def test_a_hang_that_was_found_has_the_last_word(tmp_path: Path) -> None:
+    report(HUNG, tmp_path, heard=True)
+    error = _cause(tmp_path / "error.json", First(4), None)  # type: ignore[arg-type]
+    assert (error.exit_code, str(error)) == (4, str(HUNG))
 
 
 def test_a_rank_that_ended_as_if_in_order_is_named_by_who_misses_it(tmp_path: Path) -> None:

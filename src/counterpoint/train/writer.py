@@ -124,6 +124,7 @@ class CheckpointWriter:
     def _remove_superfluous(self, written: int) -> None:
         if not self._leader:
             return
+        self.damaged -= {written}
         for step in superfluous(list_checkpoints(self._run), written, self.damaged, self._keep_last):
             remove_checkpoint(checkpoint_folder(self._run, step))
 

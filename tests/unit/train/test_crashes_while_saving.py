@@ -219,3 +219,13 @@ def test_damaged_ones_do_not_displace_whole_ones(tmp_path: Path) -> None:
     assert list_checkpoints(tmp_path) == [1, 2, 3, 4]
     going_on.write(blocks(values(5)), state_of(5))
     assert list_checkpoints(tmp_path) == [4, 5]
+
+
+def test_one_that_was_damaged_counts_once_it_is_written_again(tmp_path: Path) -> None:
+    for step in (1, 2):
+        writer(tmp_path).write(blocks(values(step)), state_of(step))
+    going_on = writer(tmp_path, keep_last=2)
+    going_on.damaged = frozenset({2})
+    for step in (2, 3):
+        going_on.write(blocks(values(step)), state_of(step))
+    assert list_checkpoints(tmp_path) == [2, 3]

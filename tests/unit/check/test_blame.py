@@ -7,7 +7,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from counterpoint.check.blame import CONTROL, STORAGE, Position, Positions, Verdict, Walk, find_origin
-from counterpoint.check.blame import walk_of as module_walk_of
 from counterpoint.check.events import Collective, Event, Events, Exchange, Run, Wait, expand
 from counterpoint.check.machine import Machine
 from counterpoint.plan.action import Compute, Reduce, Step, Work
@@ -229,17 +228,3 @@ def test_who_left_out_what_comes_first_is_told_where_the_step_ends(action: Step 
     verdict = find_origin(positions, ranks, {TRAINING: Walk(dict.fromkeys(events, (action,)), events)})
     expected = ((1,), "skipped") if action == Step() else ((0, 1), "apart")
     assert (verdict.origins, verdict.kind) == expected
-
-
-@settings(max_examples=20)
-@given(plans(max_world=5, max_microbatches=3), st.integers(0, 999), st.integers(0, 999))
-def test_what_runs_ahead_alone_exchanges_what_it_does_beside_a_step(plan: Plan, seed: int, other: int) -> None:
-    """On the way into training modules run ahead of a step that there is none of."""
-    assume(plan.run_ahead)
-    ahead, beside = plan.batch(1, random_packs(plan, seed)), plan.batch(0, random_packs(plan, other))
-    alone, both = (module_walk_of(plan, plan.schedule, batch, ahead) for batch in (None, beside))
-    for rank in plan.placement.active:
-        first, second = (
-            [e for e in walk.events[rank] if isinstance(e, Exchange) and e.action.ahead] for walk in (alone, both)
-        )
-        assert first == second

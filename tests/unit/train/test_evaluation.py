@@ -10,7 +10,7 @@ from counterpoint.data.feed import Reader, StepInputs
 from counterpoint.models.batch import TextBatch
 from counterpoint.setup import prepare_run
 from counterpoint.train import loop
-from counterpoint.train.loop import Trainer
+from counterpoint.train.loop import Trainer, _due
 from tests.parity.layouts import documents, language_only
 
 FURTHER = {"depths": 1, "pattern": "*-"}
@@ -47,6 +47,12 @@ def test_a_split_is_averaged_over_its_tokens(samples: int, monkeypatch: pytest.M
         expected = sum(_loss(document) * document.loss_tokens for document in all_documents) / tokens
         assert losses[split.name] == pytest.approx(expected, rel=1e-12)
     assert len(losses) == 2
+
+
+def test_an_evaluation_or_a_checkpoint_is_due_every_so_many_steps() -> None:
+    assert [step for step in range(1, 13) if _due(step, 4)] == [4, 8, 12]
+    assert [step for step in range(1, 4) if _due(step, 1)] == [1, 2, 3]
+    assert not any(_due(step, None) for step in range(1, 13))
 
 
 def _loss(document: Any) -> float:

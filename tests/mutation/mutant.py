@@ -41,8 +41,8 @@ class Mutant:
 
     def apply(self, source: str) -> str:
         """The source with the fault; raises StaleError."""
-        first, last = _extent(ast.parse(source), self.qualname, self.where)
         lines = source.splitlines(keepends=True)
+        first, last = _extent(ast.parse(source), self.qualname, self.where) if self.qualname else (0, len(lines))
         part = "".join(lines[first:last])
         if part.count(self.old) != 1:
             raise StaleError(f"{self.where} holds {self.old!r} {part.count(self.old)} times, expected once")
@@ -51,10 +51,8 @@ class Mutant:
         return mutated
 
 
-def _extent(tree: ast.Module, qualname: str, where: str) -> tuple[int, int | None]:
+def _extent(tree: ast.Module, qualname: str, where: str) -> tuple[int, int]:
     """The lines of a definition, from the first to the one after its last."""
-    if not qualname:
-        return 0, None
     node: ast.AST = tree
     for name in qualname.split("."):
         found = [
@@ -66,4 +64,4 @@ def _extent(tree: ast.Module, qualname: str, where: str) -> tuple[int, int | Non
             raise StaleError(f"{where} is defined {len(found)} times, expected once")
         (node,) = found
     assert isinstance(node, ast.FunctionDef | ast.ClassDef), "a definition"
-    return node.lineno - 1, node.end_lineno
+    return node.lineno - 1, node.end_lineno or node.lineno

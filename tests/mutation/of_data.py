@@ -63,7 +63,6 @@ DATA = [
         "data.image_rows:lay_images", "np.arange(sizes.prefix)", "np.arange(sizes.prefix)[::-1]",
         ("tests/unit/judge/test_towers.py",), (cases.RADIO,),
         harmless="learned rows have no positions, so attention takes them in any order, and none of them leaves",
-        harmless="learned rows have no positions, so attention takes them in any order, and none of them leaves",
     ),
     Mutant(
         "data.image_rows:lay_images", "slice(image.row, image.row + image.patches)", "slice(image.row, image.row + 1)" , ("tests/unit/judge/test_towers.py",), (cases.PAIR,),

@@ -37,7 +37,7 @@ TRAIN = [
     Mutant("train.loop:Trainer._first_unread", " + STEPS_AHEAD + 1", "", (f"{_T}test_exclusions.py",)),
     Mutant("train.loop:Trainer.run", "self._corpus = self._corpus.without(Exclusion(*entry) for entry in state.exclusions)", "pass", (f"{_T}test_exclusions.py",)),
     Mutant("train.loop:_due", "step % every == 0", "step % every == 1", (f"{_T}test_evaluation.py",)),
-    Mutant("train.loop:Trainer._steps", "or done == steps or self._stopped", "or self._stopped", (), (cases.KILLED,)),
+    Mutant("train.loop:Trainer._steps", "or done == steps or self._stopped", "or self._stopped", (f"{_T}test_exclusions.py",)),
     Mutant("train.saving:Saver.save", "tuple((e.source, e.index, e.from_step) for e in exclusions)", "()", (f"{_T}test_exclusions.py",)),
     Mutant("train.warm:warm_start", " and one.block.name not in fresh", "", (f"{_C}test_warm_start.py",), (cases.WARM,)),
     Mutant("train.warm:_checkpoint", "steps[-1]", "steps[0]", (f"{_C}test_warm_start.py",), (cases.WARM_RUN,)),

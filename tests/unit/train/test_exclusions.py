@@ -46,6 +46,7 @@ class Recorded:
     ahead: int
     read: dict[int, tuple[Draw, ...]] = field(default_factory=dict)
     saved: list[tuple[Exclusion, ...]] = field(default_factory=list)
+    saved_after: list[int] = field(default_factory=list)
     newest: list[int] = field(default_factory=list)
     """The last step that had been read whenever a document turned out to be bad."""
 
@@ -73,8 +74,9 @@ class Recorded:
     def bad(self, _step: int, _payloads: Any) -> None:
         self.newest.append(max(self.read))
 
-    def save(self, _engine: Any, _step: int, exclusions: tuple[Exclusion, ...]) -> None:
+    def save(self, _engine: Any, step: int, exclusions: tuple[Exclusion, ...]) -> None:
         self.saved.append(exclusions)
+        self.saved_after.append(step)
 
 
 def _train(
@@ -150,3 +152,10 @@ def test_a_resumed_run_leaves_out_what_was_left_out(
         resumed = _train(monkeypatch, config, ahead, exclusions=whole.saved[first - 1], first=first)
         assert resumed.read == {step: draws for step, draws in whole.read.items() if step >= first}
         assert set(resumed.saved[-1]) == set(whole.saved[-1])
+
+
+@pytest.mark.parametrize(("every", "expected"), [(5, [5, 10, 12]), (4, [4, 8, 12]), (None, [12])])
+def test_the_last_step_is_saved_whether_it_is_due_or_not(
+    monkeypatch: pytest.MonkeyPatch, config: Config, every: int | None, expected: list[int]
+) -> None:
+    assert _train(monkeypatch, override(config, {"checkpoint.every_steps": every}), 0).saved_after == expected

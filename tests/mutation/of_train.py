@@ -40,7 +40,7 @@ TRAIN = [
     Mutant("train.loop:Trainer._steps", "or done == steps or self._stopped", "or self._stopped", (f"{_T}test_exclusions.py",)),
     Mutant("train.saving:Saver.save", "tuple((e.source, e.index, e.from_step) for e in exclusions)", "()", (f"{_T}test_exclusions.py",)),
     Mutant("train.warm:warm_start", " and one.block.name not in fresh", "", (f"{_C}test_warm_start.py",), (cases.WARM,)),
-    Mutant("train.warm:_checkpoint", "steps[-1]", "steps[0]", (f"{_C}test_warm_start.py",), (cases.WARM_RUN,)),
+    Mutant("train.warm:_checkpoint", "steps[-1]", "steps[0]", (f"{_T}test_warm_depths.py",)),
     Mutant("train.metrics:imbalance", "sum(max(lanes) for lanes in costs)", "max(max(lanes) for lanes in costs)", (f"{_T}test_metrics.py",)),
     Mutant("train.metrics:RunRecorder.step", "\"step_seconds\": passed / steps", "\"step_seconds\": passed", (f"{_T}test_metrics.py",)),
     Mutant("train.saving:Saver._load", "engine.optimizer_step, engine.skipped = state.optimizer_step, state.skipped", "pass", (), (cases.CHECKPOINT, cases.KILLED)),

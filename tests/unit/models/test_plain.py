@@ -62,10 +62,12 @@ def test_scores_are_those_of_training(axes: int) -> None:
     language = DEEP if axes == 1 else replace(DEEP, rope_sections=(0, 1, 1))
     sizes = {"vision": TAPPED, "adapter": ADAPTER, "language": language}
     chains = {name: model(size) for name, size in sizes.items()}
-    whole = PlainModel(chains, WIRES, {"vision": TAPPED}, "language", axes, torch.device("cpu"))
+    # Behind the first layer, so that later rows see them.
+    wires = (WIRES[0], Wire("adapter", "language", ((0, 0),)))
+    whole = PlainModel(chains, wires, {"vision": TAPPED}, "language", axes, torch.device("cpu"))
     edges = tuple(
         EdgeConfig(source=s, target=t, depths=tuple(DepthConfig(after=a, into=i) for a, i in depths))
-        for s, t, depths in WIRES
+        for s, t, depths in wires
     )
     journey = Journey(chains, sizes, edges, torch.float32, torch.device("cpu"))
     prompts = [prompt((2, 4), (4, 2), text=3), prompt(text=2), prompt((4, 8), text=4)]

@@ -11,6 +11,7 @@ import torch
 
 from counterpoint.errors import CheckpointError, DamagedCheckpointError
 from counterpoint.train.checkpoint import checkpoint_folder, open_checkpoint
+from counterpoint.train.manifest import MANIFEST_FILE, Manifest, read_manifest
 from tests.unit.train.checkpoints import SHAPES, read, state_of, values, writer
 from tests.unit.train.damage import Damage, damages
 
@@ -135,3 +136,12 @@ def test_only_what_is_read_must_be_whole(run: Path, tmp_path: Path) -> None:
     folder = _copied(run, tmp_path)
     (folder / "__1_0.distcp").write_bytes(b"junk")
     assert [_fate_on(folder, rank) for rank in range(READERS)] == ["right", "refused", "refused"]
+
+
+def test_a_manifest_is_read_only_as_it_was_sealed(tmp_path: Path) -> None:
+    manifest = Manifest(step=3, whole={}, blocks={})
+    (tmp_path / MANIFEST_FILE).write_bytes(manifest.sealed())
+    assert read_manifest(tmp_path, "look") == manifest
+    (tmp_path / MANIFEST_FILE).write_bytes(manifest.sealed().replace(b'"step":3', b'"step":4'))
+    with pytest.raises(DamagedCheckpointError, match="is not what was written"):
+        read_manifest(tmp_path, "look")

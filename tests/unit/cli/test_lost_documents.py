@@ -8,6 +8,7 @@ import pytest
 
 from counterpoint.config.load import load_config
 from counterpoint.data.prepare import prepare
+from counterpoint.execute.waits import WaitClock
 from counterpoint.report.training import write_report
 from counterpoint.setup import prepare_run
 from counterpoint.train.metrics import RunRecorder
@@ -85,7 +86,7 @@ def test_training_says_and_records_what_is_lost(
     class Groups:
         world = World()
 
-    recorder = RunRecorder(config, plan, Groups(), run)
+    recorder = RunRecorder(config, plan, Groups(), run, WaitClock())
     recorder.data(3, corpus)
     recorder.close()
     said = capsys.readouterr().out

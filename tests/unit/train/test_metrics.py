@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from counterpoint.data.feed import StepInputs
+from counterpoint.execute.waits import WaitClock
 from counterpoint.setup import prepare_run
 from counterpoint.train import metrics
 from counterpoint.train.engine import StepResult
@@ -40,7 +41,7 @@ def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
     monkeypatch.setattr(metrics.dist, "all_gather", lambda *_arguments, **_keys: None)
     monkeypatch.setattr(metrics.time, "perf_counter", lambda: 100.0)
     groups: Any = SimpleNamespace(world=SimpleNamespace(rank=0, device=torch.device("cpu")), control=None)
-    recorder = RunRecorder(config, plan, groups, tmp_path)
+    recorder = RunRecorder(config, plan, groups, tmp_path, WaitClock())
     norms = dict.fromkeys(plan.graph.modules, 1.0)
     result = StepResult(
         loss=1.0, balance_loss=0.0, mtp_loss=None, expert_load=None, norm=1.0, module_norms=norms,

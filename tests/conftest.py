@@ -12,5 +12,5 @@ RANKS = 8
 @pytest.fixture(scope="session")
 def pool() -> Iterator[Pool]:
     """Eight ranks, started once for the whole session."""
-    with Pool(RANKS, timeout_seconds=90.0) as ranks:
+    with Pool(RANKS, timeout_seconds=600.0) as ranks:
         yield ranks

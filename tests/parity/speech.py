@@ -52,7 +52,7 @@ SPEECHES: dict[str, dict[str, Any]] = {
     "colocated_tp2_cp2_recomputed": trio(4, {"ranks": ranks(0, 4), "tp": 2, "cp": 2}, {"ranks": ranks(0, 4), "tp": 2}, modules__audio__recompute="full"),
     "every_row_for_itself": trio(3, {"ranks": [0, 1], "tp": 2}, {"ranks": [2]}, modules__audio__model__stack=1),
     "stacks_of_3_linear": trio(4, {"ranks": [0, 1]}, {"ranks": [2, 3]}, modules__audio__model__stack=3, modules__audio__model__projector={"kind": "linear"}),
-    "a_second_each": trio(3, {"ranks": [0, 1], "cp": 2}, {"ranks": [2]}, modules__audio__model__positions=50, data__audio={"seconds": 1}),
+    "a_second_each": trio(3, {"ranks": [0, 1], "cp": 2}, {"ranks": [2]}, modules__audio__model__positions=50, modules__audio__model__audio={"seconds": 1}),
     "no_clip_at_all": trio(3, {"ranks": [0, 1]}, {"ranks": [2]}, data__train=documents(without_audio=1.0)),
     "most_without_clips": trio(5, {"ranks": ranks(0, 3), "reshard": True}, {"ranks": [3, 4]}, data__train=documents(without_audio=0.8), schedule__microbatches=4),
     "packed_three_axes": trio(3, {"ranks": [0]}, {"ranks": [1, 2], "cp": 2}, data__packing=True, modules__language__model__rope_sections=[1, 1, 1]),

@@ -107,7 +107,7 @@ def test_a_failing_rank_ends_all_with_its_own_words_last(config: Config, tmp_pat
     assert ended.returncode == 1
     last = ended.stderr.strip().splitlines()[-1]
     pattern = (
-        r"error: rank \d, step 1: recomputing\b.*: step 1: .*not finite, nothing was updated; .*it is the model; "
+        r"error: rank \d, step 1: checkpoint: step 1: .*not finite, nothing was updated; .*it is the model; "
         r".* resume from"
     )
     assert re.match(pattern, last), last

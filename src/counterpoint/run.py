@@ -12,7 +12,7 @@ from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
 from counterpoint.plan.plan import Plan
-from counterpoint.setup import check_data, check_device, device_type, prepare_run
+from counterpoint.setup import check_data, check_device, device_type, open_run, prepare_run
 
 
 def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), port: int = 0) -> None:
@@ -82,8 +82,8 @@ def join(config: Config, plan: Plan, corpus: Corpus) -> None:
 
 
 def work(config: Config) -> None:
-    """What a locally started rank runs; the launcher has checked the same config before."""
-    run_rank(config, *prepare_run(config))
+    """What a locally started rank runs; the launcher has checked the same config, and proved its plan, before."""
+    run_rank(config, *open_run(config))
 
 
 def run_rank(config: Config, plan: Plan, corpus: Corpus) -> None:

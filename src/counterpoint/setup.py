@@ -27,19 +27,19 @@ def build_plan(config: Config) -> Plan:
     return build_plan_of(config, vocabulary(config))
 
 
-def prepare_plan(config: Config) -> Plan:
-    """The plan of a config, proved; raises ProofError as well."""
-    plan = build_plan(config)
-    check_plan(plan)
-    return plan
-
-
 def prepare_run(config: Config) -> tuple[Plan, Corpus]:
-    """The proved plan and the opened data of a config; raises DataError as well."""
+    """The proved plan and the opened data of a config; raises DataError and ProofError as well."""
+    plan, corpus = open_run(config)
+    check_plan(plan)
+    return plan, corpus
+
+
+def open_run(config: Config) -> tuple[Plan, Corpus]:
+    """The same for a rank of whose plan another process has the proof."""
     # Who is where needs no file, and a missing one must not hide what is wrong with it.
     placement_of(config)
     check_files(config)
-    plan = prepare_plan(config)
+    plan = build_plan(config)
     sizes = sizes_of(config, plan.sink, vocabulary(config))
     assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
     return plan, open_corpus(config, open_tokenizer(config), sizes.vocab)

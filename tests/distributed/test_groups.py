@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from counterpoint.config.schema import Config
-from counterpoint.setup import prepare_plan
+from counterpoint.setup import build_plan
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
@@ -45,7 +45,7 @@ def _destroy_between_task(member: Member, config: Config) -> tuple[CaseResult, C
 
 
 def _group_counts_task(member: Member, config: Config) -> tuple[int, int]:
-    plan = prepare_plan(config)
+    plan = build_plan(config)
     member.groups(plan)
     first = member.cache.size
     member.groups(plan)
@@ -53,11 +53,11 @@ def _group_counts_task(member: Member, config: Config) -> tuple[int, int]:
 
 
 def _loops_task(member: Member, config: Config) -> tuple[int, int] | None:
-    named = member.groups(prepare_plan(config)).named
+    named = member.groups(build_plan(config)).named
     threads = [thread.read_text().strip() for thread in Path("/proc/self/task").glob("*/comm")]
     return (len(set(named.values())), threads.count("gloo_tcp_loop")) if member.world.rank == 0 else None
 
 
 def _idle_task(member: Member, config: Config) -> tuple[object, object, object] | None:
-    groups = member.groups(prepare_plan(config))
+    groups = member.groups(build_plan(config))
     return (groups.named, groups.control, groups.storage) if member.world.rank == 0 else None

@@ -59,6 +59,7 @@ def uninterrupted(finished: Path) -> dict[int, float]:
     return _losses(finished)
 
 
+@pytest.mark.more
 def test_stopped_by_sigterm_and_resumed_is_bit_identical(
     config: Config, uninterrupted: dict[int, float], tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_killed_and_resumed_is_bit_identical(config: Config, uninterrupted: dict
     assert _losses(tmp_path) == uninterrupted
 
 
+@pytest.mark.more
 def test_resumed_on_another_layout_goes_on_equally(
     config: Config, uninterrupted: dict[int, float], tmp_path: Path
 ) -> None:
@@ -148,7 +150,7 @@ def test_an_unreadable_evaluation_image_and_a_slow_rank_are_recorded(config: Con
     assert trained["slow_ranks"]["1"] > 1.5
 
 
-@pytest.mark.parametrize("seconds", [0.0, pytest.param(1.5, marks=pytest.mark.more), 3.0])
+@pytest.mark.parametrize("seconds", [0.0, *(pytest.param(later, marks=pytest.mark.more) for later in (1.5, 3.0))])
 def test_ctrl_c_at_start_up_is_one_sentence(config: Config, tmp_path: Path, seconds: float) -> None:
     process = _start(override(config, {"training.steps": 100_000}), tmp_path)
     _wait((tmp_path / "plan.txt").exists)

@@ -16,8 +16,8 @@ from counterpoint.data.feed import Reader
 from counterpoint.execute.groups import Groups
 from counterpoint.parallelize.blocks import Block
 from counterpoint.plan.samples import Document
-from counterpoint.setup import prepare_run
-from counterpoint.train.engine import Engine
+from counterpoint.setup import open_run
+from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.parameters import LocalParameter
 from counterpoint.train.replica import dtype_of
 from counterpoint.train.warm import warm_start
@@ -27,6 +27,9 @@ from counterpoint.verify.member import Member
 from counterpoint.verify.reference import Reference
 
 STEPS = 2
+Pieces = dict[tuple[int, str, str], tuple[Block, torch.Tensor]]
+"""A rank's blocks of what a step made, by step, kind and key."""
+
 CLOSEST_MARGIN = 1e-12
 
 
@@ -62,9 +65,11 @@ class CaseResult:
 
 def verify_task(member: Member, config: Config) -> CaseResult | None:
     """A pool task: run one case on the first `world.size` ranks; rank 0 returns the result."""
-    plan, corpus = prepare_run(config)
-    groups = member.groups(plan)
+    plan, corpus = open_run(config)
     rank = member.world.rank
+    if rank == plan.placement.active[-1]:
+        check_plan(plan)
+    groups = member.groups(plan)
     if rank not in plan.placement.active:
         return None
     engine = Engine(config, plan, groups, observers=(member.observe,))
@@ -84,51 +89,65 @@ def _train(
 ) -> tuple[list[Observation], list[list[Document]]]:
     reader = Reader(engine.plan, rank, corpus.sources, dtype_of(config.training.precision.compute))
     plan = engine.plan
-    seen: list[Observation] = []
     batches: list[list[Document]] = []
     all_packs = [corpus.packs(step) for step in range(STEPS)]
     inputs = [reader.read(plan.batch(step, packs)) for step, packs in enumerate(all_packs)]
     depth = max(plan.stages.ahead.values(), default=0)
     for early in inputs[:depth]:
         engine.run_ahead(early)
+    pieces: Pieces = {}
+    results: list[StepResult] = []
     for step, packs in enumerate(all_packs):
         ahead = inputs[step + depth] if depth and step + depth < STEPS else None
-        check_plan(plan, inputs[step].batch, None if ahead is None else ahead.batch)
-        captured: dict[str, list[tuple[Block, torch.Tensor]]] = {}
+        if rank == plan.placement.active[-1 - step % len(plan.placement.active)]:
+            check_plan(plan, inputs[step].batch, None if ahead is None else ahead.batch)
         before = {one.key: one.value.clone() for one in engine.held}
 
-        def capture(parameters: Sequence[LocalParameter], into: dict[str, Any] = captured) -> None:
-            into.update({p.key: (p.block, p.gradient.detach().clone().cpu()) for p in parameters})
+        def capture(parameters: Sequence[LocalParameter], into: Pieces = pieces, step: int = step) -> None:
+            into.update({(step, "gradient", p.key): (p.block, p.gradient.detach().clone()) for p in parameters})
 
         engine.inspect = capture
-        result = engine.train_step(inputs[step], ahead)
-        updates = {one.key: (one.block, (one.value - before[one.key]).cpu()) for one in engine.held}
-        gradients, moved = _gather(captured, groups), _gather(updates, groups)
-        seen.append(
-            Observation(
-                loss=result.loss,
-                balance_loss=result.balance_loss,
-                mtp_loss=result.mtp_loss or 0.0,
-                norm=result.norm,
-                rates=result.learning_rates,
-                gradients=gradients,
-                updates=moved,
-            )
-        )
+        results.append(engine.train_step(inputs[step], ahead))
+        pieces |= {(step, "update", one.key): (one.block, one.value - before[one.key]) for one in engine.held}
         batches.append([document for pack in packs for document in pack])
-    return seen, batches
+    whole = _gather(pieces, groups)
+
+    def seen(step: int, kind: str) -> dict[str, torch.Tensor]:
+        return {key: tensor for (of, what, key), tensor in whole.items() if (of, what) == (step, kind)}
+
+    return [
+        Observation(
+            loss=result.loss,
+            balance_loss=result.balance_loss,
+            mtp_loss=result.mtp_loss or 0.0,
+            norm=result.norm,
+            rates=result.learning_rates,
+            gradients=seen(step, "gradient"),
+            updates=seen(step, "update"),
+        )
+        for step, result in enumerate(results)
+    ], batches
 
 
-def _gather(local: dict[str, Any], groups: Groups) -> dict[str, torch.Tensor]:
-    """Whole tensors on the first rank from every rank's blocks; NaN where no rank has an element or replicas differ."""
+def _gather(pieces: Pieces, groups: Groups) -> dict[tuple[int, str, str], torch.Tensor]:
+    """Whole tensors on the first rank from every rank's blocks; NaN where no rank has an element or replicas differ.
+
+    A rank's values travel in one array of float64, which holds any dtype's exactly: pickling thousands of tensors takes
+    longer than training them.
+    """
     assert groups.control is not None, "only active ranks run a case"
     gathered: list[Any] | None = [None] * groups.control.size() if groups.control.rank() == 0 else None
-    dist.gather_object(local, gathered, group=groups.control, group_dst=0)
-    whole: dict[str, torch.Tensor] = {}
-    for blocks in gathered or []:
-        for key, (block, tensor) in blocks.items():
-            target = whole.setdefault(key, torch.full(block.global_shape, math.nan, dtype=tensor.dtype))
-            _put(target[block.global_slices], tensor[block.local_slices])
+    blocks = [(key, block, tensor.dtype, tensor.shape) for key, (block, tensor) in pieces.items()]
+    values = [tensor.reshape(-1).to("cpu", torch.float64) for _block, tensor in pieces.values()]
+    flat = torch.cat(values) if values else torch.empty(0)
+    dist.gather_object((blocks, flat.numpy()), gathered, group=groups.control, group_dst=0)
+    whole: dict[tuple[int, str, str], torch.Tensor] = {}
+    for theirs, array in gathered or []:
+        rest = torch.from_numpy(array)
+        for key, block, dtype, shape in theirs:
+            part, rest = rest[: shape.numel()], rest[shape.numel() :]
+            target = whole.setdefault(key, torch.full(block.global_shape, math.nan, dtype=dtype))
+            _put(target[block.global_slices], part.to(dtype).view(shape)[block.local_slices])
     return whole
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from counterpoint.errors import CounterpointError, RunError
 
-_PRELOAD = ["counterpoint.verify.member"]
+_PRELOAD = ["counterpoint.verify.case"]
 _START_SECONDS = 120.0
 
 

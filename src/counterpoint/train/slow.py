@@ -12,7 +12,7 @@ def slow_ranks(busy: Mapping[int, float], roles: Mapping[int, Hashable], passed:
     """Ranks that were busy more than half as long again as the median of their role, and how many times as long.
 
     `busy` are seconds of own work out of `passed`; `roles` say who has the same work. Who is alone in its role is
-    compared with nobody.
+    compared with nobody, and nobody with a median that did nothing: of that there is no ratio.
     """
     alike: dict[Hashable, list[float]] = {}
     for rank, seconds in busy.items():
@@ -21,6 +21,6 @@ def slow_ranks(busy: Mapping[int, float], roles: Mapping[int, Hashable], passed:
     found = {}
     for rank, seconds in busy.items():
         usual = medians[roles[rank]]
-        if seconds > _RATIO * usual and seconds - usual > _SHARE * passed:
-            found[rank] = seconds / usual if usual else float("inf")
+        if usual and seconds > _RATIO * usual and seconds - usual > _SHARE * passed:
+            found[rank] = seconds / usual
     return found

@@ -164,10 +164,13 @@ class DeviceMarks:
             self._marks.append(_Mark(program, index, action, event))
 
     def reached(self) -> _Mark | None:
-        """The last action whose beginning the device has come to; None if it has done all that was queued."""
+        """The last action whose beginning the device has come to, whether it is through with that or not.
+
+        The first of those marked as long as it has come to none, None before any is marked.
+        """
         with self._lock:
             marks = tuple(self._marks)
-        done = [mark for mark in marks if mark.event.query()]  # type: ignore[no-untyped-call]
-        if not marks or len(done) == len(marks):
-            return done[-1] if done else None
-        return done[-1] if done else marks[0]
+        begun = [mark for mark in marks if mark.event.query()]  # type: ignore[no-untyped-call]
+        if begun:
+            return begun[-1]
+        return marks[0] if marks else None

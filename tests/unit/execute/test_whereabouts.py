@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from counterpoint.execute import whereabouts
-from counterpoint.execute.whereabouts import Limit, Whereabouts
+from counterpoint.execute.whereabouts import DeviceMarks, Limit, Whereabouts
 from counterpoint.plan.action import parse_action
 
 FIRST, SECOND = parse_action("vision.0F0"), parse_action("vision.0B0")
@@ -40,3 +42,38 @@ def test_a_hang_is_where_the_device_is_and_an_error_where_the_host_is(monkeypatc
     place.enter("reading", 4)
     assert place.position.work == ("training", 3, None)
     assert str(place.host) == "step 4: reading"
+
+
+class Events:
+    """Events of a device that has come to the first `complete` records of them, by their numbers."""
+
+    def __init__(self) -> None:
+        self.records, self.complete, self.made = 0, 0, 0
+
+    def __call__(self) -> Any:
+        self.made += 1
+        event = SimpleNamespace(number=None)
+
+        def record() -> None:
+            event.number, self.records = self.records, self.records + 1
+
+        event.record, event.query = record, lambda: event.number < self.complete
+        return event
+
+
+@given(st.lists(st.integers(0, 3), max_size=12))
+def test_a_device_is_at_the_last_action_that_it_has_come_to(steps: list[int]) -> None:
+    """Each number is by how many marks the device goes on after one more is made; marks that it left are used again."""
+    events = Events()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.cuda, "Event", events)
+        marks = DeviceMarks()
+        assert marks.reached() is None
+        for index, step in enumerate(steps):
+            marks.mark(("training", 0, None), index, FIRST)
+            events.complete = min(events.complete + step, index + 1)
+            mark = marks.reached()
+            assert mark is not None
+            assert mark.index == max(events.complete - 1, 0)
+    if steps and min(steps) > 0:
+        assert events.made <= 3

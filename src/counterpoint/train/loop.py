@@ -27,6 +27,7 @@ from counterpoint.execute.whereabouts import Limit
 from counterpoint.launch import SignalledError
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.samples import Document
+from counterpoint.train.agree import agreed
 from counterpoint.train.checkpoint import TrainingState
 from counterpoint.train.engine import Engine, LaunchedStep, StepResult
 from counterpoint.train.nonfinite import Finding, conclude, find_culprits, keep_exclusions, kept_exclusions
@@ -227,22 +228,36 @@ class Trainer:
             return self._is_finite([document for pack in self._corpus.packs(step + 1) for document in pack])
 
         finding = conclude(self._engine.plan, inputs.batch, broken, culprits, is_next_finite, sources)
-        self._recorder.skipped(step + 1, finding)
         self._engine.skipped += 1
         self._skipped_in_a_row += 1
         is_over = self._skipped_in_a_row > self._config.training.skip_nonfinite
         # The next start meets the steps behind its checkpoint again, this one among them.
         first = step if is_over else self._first_unread(step)
-        exclusions = [Exclusion(document.source, document.index, first) for document in finding.excluded]
-        self._corpus = self._corpus.without(exclusions)
+        self._corpus = self._corpus.without(Exclusion(d.source, d.index, first) for d in finding.excluded)
         if is_over:
-            # Once one rank has ended, all do, in the midst of whatever is being written.
-            self._session.watchdog.enter("checkpoint", step, self._session.checkpoint_limit)
-            self._saver.finish()
-            if exclusions and self._is_leader:
-                keep_exclusions(self._config, self._corpus.order.exclusions)
-            dist.barrier(group=self._groups.control)
-            raise RunError(finding.sentence)
+            raise self._ended(step, finding)
+        self._recorder.skipped(step + 1, finding)
+
+    def _ended(self, step: int, finding: Finding) -> RunError:
+        """What a run ends with in a step that was not finite, once all is written, on all ranks alike.
+
+        What cannot be written is said after the finding, and never in its place.
+        """
+        # Once one rank has ended, all do, in the midst of whatever is being written.
+        self._session.watchdog.enter("checkpoint", step, self._session.checkpoint_limit)
+        sentences = [finding.sentence]
+        record, keep = partial(self._recorder.skipped, step + 1, finding), partial(self._keep, finding)
+        for write in (record, self._saver.finish, keep):
+            try:
+                agreed(self._groups.control, write)
+            except CounterpointError as error:
+                sentences.append(str(error))
+        return RunError("; ".join(sentences))
+
+    def _keep(self, finding: Finding) -> None:
+        """Let the first rank keep what is left out for the next start."""
+        if finding.excluded and self._is_leader:
+            keep_exclusions(self._config, self._corpus.order.exclusions)
 
     def _is_finite(self, documents: Sequence[Document]) -> bool:
         """Whether the loss of some documents is finite, each in a pack of its own."""

@@ -158,8 +158,8 @@ class RunRecorder:
         assert self._view is not None, "the leader shows progress"
         excluded = [[document.source, document.index] for document in finding.excluded]
         record = {"step": step, "skipped": list(finding.broken), "excluded": excluded, "samples": list(finding.names)}
-        self._write({**record, "why": "not finite"})
         self._view.report(step, finding.said)
+        self._write({**record, "why": "not finite"})
 
     def close(self) -> None:
         """Close the files and end the progress bar."""

@@ -12,7 +12,7 @@ from counterpoint.config.section import Index
 from counterpoint.data.fingerprint import Fingerprint, data_fingerprint
 from counterpoint.data.order import Exclusion
 from counterpoint.data.source import Source
-from counterpoint.errors import CheckpointError
+from counterpoint.errors import CheckpointError, RunError
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.plan import Plan
@@ -133,12 +133,18 @@ class _Kept:
 
 
 def keep_exclusions(config: Config, exclusions: Iterable[Exclusion]) -> None:
-    """Keep exclusions for the next start of a run that ends before it saves them."""
+    """Keep exclusions for the next start of a run that ends before it saves them; raises RunError if it cannot."""
     content = {"data": data_fingerprint(config), "exclusions": [astuple(exclusion) for exclusion in exclusions]}
     file = Path(config.run.dir) / EXCLUSIONS_FILE
     partial = file.with_name(f"{file.name}.partial")
-    write_synced(partial, json.dumps(content).encode())
-    partial.replace(file)
+    try:
+        write_synced(partial, json.dumps(content).encode())
+        partial.replace(file)
+    except OSError as error:
+        raise RunError(
+            f"{file}: it cannot be written ({error.strerror}), so the next start meets what was left out again; make "
+            "room or correct the rights first"
+        ) from error
 
 
 def kept_exclusions(config: Config) -> tuple[Exclusion, ...]:

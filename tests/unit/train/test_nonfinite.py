@@ -1,6 +1,7 @@
 """Which documents a step that is not finite is blamed on, and what is kept of them."""
 
-from collections.abc import Callable, Sequence
+import errno
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from counterpoint.data.order import Exclusion
 from counterpoint.errors import CheckpointError, RunError
 from counterpoint.plan.samples import Document
 from counterpoint.setup import prepare_run
-from counterpoint.train import loop
+from counterpoint.train import agree, loop, nonfinite
 from counterpoint.train.folder import open_run_folder
 from counterpoint.train.loop import Trainer
 from counterpoint.train.nonfinite import (
@@ -122,26 +123,71 @@ def test_a_run_that_starts_anew_leaves_nothing_of_an_earlier_one(tmp_path: Path)
     assert kept_exclusions(load_config(TINY, [f"run.dir={tmp_path}"])) == ()
 
 
-def test_a_run_that_ends_has_written_its_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The first rank that ends makes all others end at once, whatever they write in the background."""
-    ended: list[str] = []
-    found = Finding(1, ("the loss",), (), is_model=False, names=("document 7",))
+WRITES = ("record", "checkpoint", EXCLUSIONS_FILE)
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, folder: Path, rank: int, broken: Collection[str]) -> tuple[str, list[str]]:
+    """What a rank says in the end of a run of which some writes fail on the first rank, and what it wrote."""
+    written: list[str] = []
+    heard: list[object] = []
+    told = RunError("rank 0: told")
+
+    def write(name: str) -> None:
+        if rank == 0 and name in broken:
+            raise OSError(errno.ENOSPC, "No space left on device", name)
+        written.append(name)
+
+    def gather(gathered: list[object], error: object, **_named: object) -> None:
+        gathered[:] = [told if error is None and WRITES[len(heard)] in broken else error, None]
+        heard.append(error)
+
+    document = Document(0, 7, 4, 2)
+    found = Finding(1, ("the loss",), (document,), is_model=False, names=("document 7",))
     monkeypatch.setattr(loop, "find_culprits", lambda *_arguments: [])
     monkeypatch.setattr(loop, "conclude", lambda *_arguments: found)
-    monkeypatch.setattr(loop.dist, "barrier", lambda **_named: ended.append("barrier"))
-    one = trainer(load_config(TINY, [f"run.dir={tmp_path}"]), 0, finish=lambda: ended.append("checkpoint"))
+    monkeypatch.setattr(agree.dist, "all_gather_object", gather)
+    monkeypatch.setattr(nonfinite, "write_synced", lambda file, data: (write(EXCLUSIONS_FILE), file.write_bytes(data)))
+    config = load_config(TINY, [f"run.dir={folder}"])
+    one = trainer(config, rank, lambda *_arguments: write("record"), lambda: write("checkpoint"))
     inputs: Any = SimpleNamespace(batch=SimpleNamespace(documents=()))
-    with pytest.raises(RunError, match="the loss is not finite"):
+    with pytest.raises(RunError) as caught:
         one._skip(1, inputs, ("the loss",))
-    assert ended == ["checkpoint", "barrier"]
+    assert str(caught.value).startswith(found.sentence)
+    return str(caught.value).removeprefix(found.sentence), written
 
 
-def trainer(config: Config, rank: int, finish: Callable[[], None] = lambda: None) -> Trainer:
+def test_a_run_that_ends_has_written_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first rank that ends makes all others end at once, whatever they write in the background."""
+    assert ended(monkeypatch, tmp_path, 0, ()) == ("", list(WRITES))
+    assert ended(monkeypatch, tmp_path, 1, ()) == ("", ["record", "checkpoint"])
+
+
+@pytest.mark.parametrize("broken", [{"record"}, {"checkpoint"}, {EXCLUSIONS_FILE}, set(WRITES)])
+def test_what_cannot_be_written_is_said_after_what_was_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: set[str]
+) -> None:
+    """All ranks say it, and what else there is to write is written."""
+    said, written = ended(monkeypatch, tmp_path, 0, broken)
+    assert written == [name for name in WRITES if name not in broken]
+    assert said.count("No space left on device") == len(broken)
+    if EXCLUSIONS_FILE in broken:
+        assert (
+            f"{tmp_path / EXCLUSIONS_FILE}: it cannot be written (No space left on device), so the next start" in said
+        )
+    assert ended(monkeypatch, tmp_path, 1, broken)[0] == "; rank 0: told" * len(broken)
+
+
+def trainer(
+    config: Config,
+    rank: int,
+    record: Callable[..., None] = lambda *_arguments: None,
+    finish: Callable[[], None] = lambda: None,
+) -> Trainer:
     """A trainer of a rank of two, without anything that computes."""
     idle: Any = SimpleNamespace(
         plan=SimpleNamespace(placement=SimpleNamespace(active=(0, 1)), stages=SimpleNamespace(ahead={})),
         world=SimpleNamespace(rank=rank), watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None),
-        checkpoint_limit=None, skipped=lambda *_arguments: None, finish=finish, control="control",
+        checkpoint_limit=None, skipped=record, finish=finish, control=SimpleNamespace(size=lambda: 2),
     )  # fmt: skip
     engine: Any = SimpleNamespace(plan=idle.plan, skipped=0)
     return Trainer(config, engine, idle, prepare_run(config)[1], idle, idle, idle, idle, idle)

@@ -146,12 +146,12 @@ def plan_batch(
         near = [lane * module.layout.dp // lanes for lane in homes_of]
         nearby = [range(module.layout.dp) if meetings is None else meetings.lanes(name, n, n) for n in range(lanes)]
         for m in range(0, microbatches, module.group):
-            wanted = [d for cell in cells[m * lanes : (m + module.group) * lanes] for d in cell]
-            items = [(d, i) for d in wanted for i, item in enumerate(documents[d].items) if module.computes(item)]
+            own: dict[range, list[tuple[int, int]]] = {neighbours: [] for neighbours in nearby}
+            for d in itertools.chain(*cells[m * lanes : (m + module.group) * lanes]):
+                own[nearby[homes_of[d]]] += [(d, i) for i, it in enumerate(documents[d].items) if module.computes(it)]
             dealt: list[list[tuple[int, int]]] = []
-            for neighbours in dict.fromkeys(nearby):
-                own = [(d, i) for d, i in items if nearby[homes_of[d]] == neighbours]
-                dealt += _deal(own, documents, module, neighbours, totals, near)
+            for neighbours, items in own.items():
+                dealt += _deal(items, documents, module, neighbours, totals, near)
             rows.append(tuple(_item_share(lane, documents, module) for lane in dealt))
         shares[name] = tuple(rows)
     return BatchPlan(step, documents, shares, homes, microbatches)

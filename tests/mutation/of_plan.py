@@ -35,7 +35,6 @@ PLAN = [
     Mutant("plan.batch:_cells", "len(packs) * i // count", "min(len(packs), i * -(-len(packs) // count))", (f"{_P}test_batch.py",)),
     Mutant("plan.route:_edge", "row + position", "row", (f"{_P}test_route.py",)),
     Mutant("plan.route:owned", "min(rows, size - row)", "min(rows, size)", (f"{_P}test_route.py",)),
-    Mutant("plan.route:Route.transpose", "source_row=copy.target_row, target_row=copy.source_row", "source_row=copy.source_row, target_row=copy.target_row", (f"{_P}test_route.py",)),
     Mutant("plan.positions:position_runs", "max(item.rows // item.columns, item.columns)", "item.rows // item.columns", (f"{_P}test_positions.py",)),
     Mutant("plan.positions:position_runs", "row = item.position + item.rows", "row = item.position + 1", (f"{_P}test_positions.py",)),
     Mutant("plan.trainability:is_trained", "any(fnmatchcase", "all(fnmatchcase", (f"{_P}test_trainability.py",)),

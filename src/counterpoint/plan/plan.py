@@ -220,7 +220,7 @@ class Plan:
         return plan_batch(step, packs, self.rows, self.sink, self.microbatches, self.meetings)
 
     def route(self, batch: BatchPlan, link: Link, exchange: int) -> Route:
-        """The forward route of an exchange of a link; its transpose is the backward one."""
+        """The forward route of an exchange of a link; gradients go back along the same copies."""
         return plan_route(batch, link, self.layouts, self.stages, exchange)
 
     def of_step(self, template: Schedule, batch: BatchPlan | None, ahead: BatchPlan | None = None) -> Schedule:

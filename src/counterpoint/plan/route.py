@@ -1,11 +1,11 @@
 """Routes: which rows go from which rank to which, for one exchange of a link.
 
 The rows of a lane are cut into equal consecutive shards over the cp x tp ranks of a stage; so every row has one owner
-on each side, and a route is the meeting of two such cuts. Its transpose carries the gradients.
+on each side, and a route is the meeting of two such cuts. Gradients go back along it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from counterpoint.plan.batch import DOCUMENT, BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
@@ -37,21 +37,6 @@ class Route:
     def incoming(self, rank: int) -> tuple[Copy, ...]:
         """Copies that reach a rank, by source."""
         return tuple(copy for copy in self.copies if copy.target_rank == rank)
-
-    def transpose(self) -> "Route":
-        """The way back, for gradients."""
-        return Route(
-            tuple(
-                sorted(
-                    replace(
-                        copy,
-                        source_rank=copy.target_rank, target_rank=copy.source_rank,
-                        source_row=copy.target_row, target_row=copy.source_row,
-                    )
-                    for copy in self.copies
-                )
-            )
-        )  # fmt: skip
 
     @property
     def rows(self) -> int:

@@ -63,18 +63,8 @@ def test_routes_move_every_row_as_by_hand(plan: Plan, seed: int) -> None:
 
 
 @given(plans(), st.integers(0, 2**16))
-def test_routes_pass_their_check_and_transposing_twice_changes_nothing(plan: Plan, seed: int) -> None:
-    batch = plan.batch(0, random_packs(plan, seed))
-    assert check_routes(plan, batch) is None
-    for link in plan.stages.links:
-        route = plan.route(batch, link, 0)
-        back = route.transpose()
-        assert back.transpose() == route
-        assert {(c.source_rank, c.source_row, c.target_rank, c.target_row, c.rows) for c in route.copies} == {
-            (c.target_rank, c.target_row, c.source_rank, c.source_row, c.rows) for c in back.copies
-        }
-        for rank in plan.placement.active:
-            assert len(route.outgoing(rank)) == len(back.incoming(rank))
+def test_routes_pass_their_check(plan: Plan, seed: int) -> None:
+    assert check_routes(plan, plan.batch(0, random_packs(plan, seed))) is None
 
 
 @given(plans(), st.integers(0, 2**16))
@@ -83,9 +73,7 @@ def test_a_batch_uses_only_pairs_that_the_plan_connects(plan: Plan, seed: int) -
     for link in plan.stages.links:
         for exchange in range(plan.stages.exchanges(link, plan.microbatches)):
             route = plan.route(batch, link, exchange)
-            for way, copies in (
-                (Direction.FORWARD, route.copies),
-                (Direction.BACKWARD, route.transpose().copies),
-            ):
-                used = {(copy.source_rank, copy.target_rank) for copy in copies}
+            forward = {(copy.source_rank, copy.target_rank) for copy in route.copies}
+            backward = {(target, source) for source, target in forward}
+            for way, used in ((Direction.FORWARD, forward), (Direction.BACKWARD, backward)):
                 assert {pair for pair in used if pair[0] != pair[1]} <= set(plan.pairs(link, way))

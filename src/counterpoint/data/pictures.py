@@ -189,4 +189,7 @@ def _refusing(what: str) -> Iterator[None]:
     except Exception as error:  # Decoders meet bytes that nobody wrote; what they raise is about these.
         # Pillow names the buffer there, which says nothing.
         reason = "of no format that is known" if isinstance(error, UnidentifiedImageError) else error
-        raise DataError(f"the image bytes cannot be {what} ({reason}); replace or remove the image.") from error
+        raise DataError(
+            f"the image bytes cannot be {what} ({reason}), expected a whole picture such as a PNG or JPEG; replace or "
+            "remove the image."
+        ) from error

@@ -57,11 +57,10 @@ def prompt_before(source: PreparedSource, index: int, answer: Answer) -> Prompt:
 def user_turns(images: Sequence[Path], prompts: Sequence[str], system: str = "") -> list[Message]:
     """The turns of a user: each image stands at its mark, or all stand first if there is no mark.
 
-    Raises DataError if the numbers of images and marks differ, or an image is no file.
+    Raises DataError if the numbers of images and marks differ, or an image is no file that can be read.
     """
-    missing = next((image for image in images if not image.is_file()), None)
-    if missing is not None:
-        raise DataError(f"--image {missing}: cannot be read (there is no such file); give a PNG or JPEG file")
+    for image in images:
+        _check_file(image)
     mark = MARKS[IMAGE]
     marks = sum(prompt.count(mark) for prompt in prompts) if images else 0
     if marks not in (0, len(images)):
@@ -79,6 +78,20 @@ def user_turns(images: Sequence[Path], prompts: Sequence[str], system: str = "")
             parts += [next(media), other]
         turns.append(Message(USER, tuple(part for part in parts if part != "")))
     return turns
+
+
+def _check_file(image: Path) -> None:
+    """Raise DataError unless a file can be read."""
+    try:
+        if image.is_file():
+            image.open("rb").close()
+            return
+        reason = "there is no such file"
+        if image.exists():
+            reason = "it is a folder" if image.is_dir() else "it is no file of bytes"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise DataError(f"--image {image}: cannot be read ({reason}), expected a PNG or JPEG file; name one")
 
 
 def laid_prompt(laid: LaidChat, takers: Mapping[Kind, Taker]) -> Prompt:

@@ -1,10 +1,12 @@
 """Bad input ends a command with one sentence and exit code 2, without a traceback and before any rank starts."""
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from counterpoint.inference.plain import PlainModel
 from tests.unit.cli.conftest import Command, Ended, write
@@ -166,17 +168,47 @@ def test_a_run_without_checkpoints(counterpoint: Command, config: Path, tmp_path
     _says(counterpoint("evaluate", tmp_path), "found steps []", "train first")
 
 
+PICTURES = {
+    "folder": (lambda file: file.mkdir(), "cannot be read (it is a folder), expected a PNG or JPEG file; name one"),
+    "missing": (lambda _file: None, "cannot be read (there is no such file), expected a PNG or JPEG file; name one"),
+    "pipe": (os.mkfifo, "cannot be read (it is no file of bytes), expected a PNG or JPEG file; name one"),
+    "empty": (
+        lambda file: file.write_bytes(b""),
+        "the image bytes cannot be read (of no format that is known), expected",
+    ),
+    "text": (
+        lambda file: file.write_text("red"),
+        "the image bytes cannot be read (of no format that is known), expected",
+    ),
+    "cut off": (
+        lambda file: file.write_bytes((file.parent / "whole.png").read_bytes()[:60]),
+        "the image bytes cannot be decoded (",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
 def test_a_picture_that_is_none(
+    counterpoint: Command, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    make, words = PICTURES[kind]
+    Image.effect_noise((8, 8), 50).save(tmp_path / "whole.png")
+    make(tmp_path / "picture.png")
+    (tmp_path / "checkpoints" / "step-00000002").mkdir(parents=True)
+    monkeypatch.setattr(PlainModel, "load", lambda *_arguments: None)
+    ended = counterpoint("generate", tmp_path, "--image", tmp_path / "picture.png")
+    _says(ended, f"--image {tmp_path / 'picture.png'}: {words}", "PNG or JPEG")
+    assert ended.err.count("\n") == 1
+
+
+def test_a_picture_with_a_name_that_no_file_can_have(
     counterpoint: Command, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "checkpoints" / "step-00000002").mkdir(parents=True)
     _says(counterpoint("generate", tmp_path, "--image", config), "step-00000002", "another step")
     monkeypatch.setattr(PlainModel, "load", lambda *_arguments: None)
-    _says(
-        counterpoint("generate", tmp_path, "--image", config),
-        f"--image {config}: the image bytes cannot be read (of no",
-    )
-    _says(counterpoint("generate", tmp_path, "--image", tmp_path / "no.png"), "cannot be read", "PNG or JPEG")
+    ended = counterpoint("generate", tmp_path, "--image", tmp_path / ("a" * 300))
+    _says(ended, "cannot be read (File name too long), expected a PNG or JPEG file; name one")
 
 
 def test_bad_sources(counterpoint: Command, tmp_path: Path) -> None:

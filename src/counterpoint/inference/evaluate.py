@@ -13,6 +13,7 @@ from counterpoint.config.load import load_run_config
 from counterpoint.config.schema import Config
 from counterpoint.data.chat import (
     ASSISTANT,
+    FORMATS,
     USER,
     ChatFormat,
     Medium,
@@ -158,7 +159,11 @@ class TrainedRun:
         if name is not None:
             return named_format(name, self.tokenizer)
         folders = [Path(entry.path) for entry in self.config.data.train if isinstance(entry, PreparedEntry)]
-        found = {form.name: form for form in (dataset_format(folder, self.tokenizer) for folder in folders)}
+        try:
+            found = {form.name: form for form in (dataset_format(folder, self.tokenizer) for folder in folders)}
+        except DataError as error:
+            reason = str(error).removesuffix(".")
+            raise DataError(f"{reason}, or say with --format how turns are laid out, {' or '.join(FORMATS)}") from error
         if len(found) > 1:
             raise DataError(
                 f"{self.folder}: its training data are laid out in several formats, {' and '.join(sorted(found))}, "

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from counterpoint.inference import evaluate
 from counterpoint.inference.plain import PlainModel
 from tests.unit.cli.conftest import Command, Ended, write
 
@@ -209,6 +210,26 @@ def test_a_picture_with_a_name_that_no_file_can_have(
     monkeypatch.setattr(PlainModel, "load", lambda *_arguments: None)
     ended = counterpoint("generate", tmp_path, "--image", tmp_path / ("a" * 300))
     _says(ended, "cannot be read (File name too long), expected a PNG or JPEG file; name one")
+
+
+def test_how_turns_are_laid_out_without_the_data_that_says_it(
+    counterpoint: Command, settings: dict[str, Any], tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data folder is gone, as where a run was copied to another machine."""
+    gone = tmp_path / "gone"
+    settings["data"]["train"][0]["path"] = str(gone)
+    settings["data"]["tokenizer"] = str(pictures / "tokenizer.json")
+    write(settings, tmp_path / "config.yaml")
+    (tmp_path / "checkpoints" / "step-00000002").mkdir(parents=True)
+    monkeypatch.setattr(PlainModel, "load", lambda *_arguments: None)
+    _says(
+        counterpoint("generate", tmp_path, "--prompt", "Colour?"),
+        f"dataset {gone}: index.json is missing",
+        "or say with --format how turns are laid out, plain or captions",
+    )
+    monkeypatch.setattr(evaluate, "write", lambda *_arguments: [[]])
+    ended = counterpoint("generate", tmp_path, "--prompt", "Colour?", "--format", "plain")
+    assert (ended.code, ended.out) == (0, "\n"), ended.err
 
 
 def test_bad_sources(counterpoint: Command, tmp_path: Path) -> None:

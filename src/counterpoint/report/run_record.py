@@ -53,12 +53,13 @@ class DatasetRecord:
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """A run's metrics by step; `evaluations[split]` are (step, loss); `unreadable` counts torn lines, `datasets` are by
-    name, as training last began with them."""
+    name, as training last began with them. `skipped` are the steps that were not finite and updated nothing."""
 
     steps: tuple[StepRecord, ...]
     evaluations: dict[str, tuple[tuple[int, float], ...]]
     unreadable: int
     datasets: dict[str, DatasetRecord]
+    skipped: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +121,16 @@ def read_metrics(run: Path) -> Metrics | None:
     steps: dict[int, StepRecord] = {}
     evaluations: dict[str, dict[int, float]] = {}
     datasets: dict[str, DatasetRecord] = {}
+    skipped: set[int] = set()
     unreadable = 0
     for line in file.read_text().splitlines():
         try:
-            _take(json.loads(line), steps, evaluations, datasets)
+            _take(json.loads(line), steps, evaluations, datasets, skipped)
         except (ValueError, KeyError, TypeError):
             unreadable += 1
     splits = {split: tuple(sorted(losses.items())) for split, losses in evaluations.items()}
-    return Metrics(tuple(steps[step] for step in sorted(steps)), splits, unreadable, datasets)
+    ordered = tuple(steps[step] for step in sorted(steps))
+    return Metrics(ordered, splits, unreadable, datasets, tuple(sorted(skipped)))
 
 
 def read_evaluation(run: Path) -> Evaluation | None:
@@ -165,17 +168,21 @@ def _take(
     steps: dict[int, StepRecord],
     evaluations: dict[str, dict[int, float]],
     datasets: dict[str, DatasetRecord],
+    skipped: set[int],
 ) -> None:
     if "data" in data:
         datasets[data["data"]] = _record(DatasetRecord, data)
+        # Training begins here behind a step: what an earlier start did after it is done again.
+        skipped.difference_update({step for step in skipped if step > data["step"]})
         return
-    if "why" in data:
+    if "skipped" in data:
+        skipped.add(data["step"])
         return
     if "evaluation" in data:
         evaluations.setdefault(data["evaluation"], {})[data["step"]] = data["loss"]
         return
     if "why" in data:
-        # What was left out or skipped, and why, is for people.
+        # What was left out or passed over, and why, is for people.
         return
     modules = {name: _record(ModuleRecord, values) for name, values in data["modules"].items()}
     steps[data["step"]] = _record(StepRecord, {**data, "modules": modules})

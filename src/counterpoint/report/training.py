@@ -7,6 +7,7 @@ from counterpoint.config.load import dump_config, load_run_config
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, CounterpointError
 from counterpoint.plan.build import build_plan
+from counterpoint.plan.layout import format_ranks
 from counterpoint.report.curves import curve_sections
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import cards, folded, note, page, section
@@ -108,7 +109,21 @@ def _figures(metrics: Metrics | None, evaluation: Evaluation | None) -> str:
             (f"{number_text(median(record.step_seconds for record in metrics.steps))} s", "per step, median"),
             *([(str(bad), "bad payloads at logged steps")] if bad else []),
         ]
-    return cards(figures) if figures else ""
+    skipped = () if metrics is None else metrics.skipped
+    if skipped:
+        figures.append((str(len(skipped)), f"{_steps(skipped)} skipped, not finite"))
+    return f"{cards(figures) if figures else ''}{_skipped(skipped)}"
+
+
+def _steps(steps: tuple[int, ...]) -> str:
+    return "steps" if len(steps) > 1 else "step"
+
+
+def _skipped(steps: tuple[int, ...]) -> str:
+    if not steps:
+        return ""
+    named = format_ranks(steps).replace(",", ", ")
+    return note(f"Not finite, and therefore skipped without an update: {_steps(steps)} {named}.")
 
 
 def _samples(config: Config, evaluation: Evaluation | None) -> str:

@@ -187,6 +187,25 @@ def test_later_records_of_a_step_win_and_torn_lines_are_counted(run: Path) -> No
     assert "1 lines of metrics.jsonl could not be read" in _page(run).text
 
 
+def _skipped(step: int) -> dict[str, Any]:
+    return {"step": step, "skipped": ["the loss"], "excluded": [], "samples": ["document 3"], "why": "not finite"}
+
+
+def test_skipped_steps_are_counted_and_named(run: Path) -> None:
+    """Those of which a later start knows nothing are done again; the last one is why the run ended."""
+    started = {"data": "emoji", "documents": 9, "counted": 9, "kept": 9, "cut": 0, "lost": 0, "left_out": {},
+               "without_loss": {}}  # fmt: skip
+    first = ({**started, "step": 0}, _skipped(2), _step(10, 4.0), _skipped(14), _skipped(15))
+    _write_lines(run, *first, {**started, "step": 14}, _skipped(17), _skipped(18), _skipped(18))
+    assert "4steps skipped, not finite" in _page(run).text
+    assert "Not finite, and therefore skipped without an update: steps 2, 14, 17-18." in _page(run).text
+    _write_lines(run, {**started, "step": 0}, _skipped(1))
+    assert "1step skipped, not finite" in _page(run).text
+    assert "without an update: step 1." in _page(run).text
+    _write_lines(run, {**started, "step": 0}, _step(1, 4.0))
+    assert "skipped without" not in _page(run).text
+
+
 def test_records_of_modules_that_the_config_lost_leave_a_page(run: Path) -> None:
     _write_lines(run, {**_step(1, 6.0), "modules": {"sonar": _module(1e-3), "vision": _module(1e-3)}})
     (run / "timeline.json").write_text(json.dumps({"step": 1, "ranks": {"0": [_bar("sonar.0F0")]}}))

@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 import torch
 
+from counterpoint.config.load import dump_config
+from counterpoint.config.schema import Config
 from counterpoint.data.feed import StepInputs
 from counterpoint.execute.waits import WaitClock
+from counterpoint.plan.plan import Plan
+from counterpoint.report.training import write_report
 from counterpoint.setup import prepare_run
 from counterpoint.train import metrics
 from counterpoint.train.engine import StepResult
 from counterpoint.train.metrics import RunRecorder, imbalance
+from counterpoint.train.nonfinite import Finding
 from tests.parity.layouts import named_config, override
 
 CONFIG = named_config("dp3_to_dp2")
@@ -33,15 +38,36 @@ def test_the_heaviest_lane_of_each_microbatch_counts() -> None:
         assert len(rounds) > 1
 
 
+def recorder_of(config: Config, plan: Plan, run: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecorder:
+    """The first rank's recorder, which hears nothing of other ranks."""
+    monkeypatch.setattr(metrics.dist, "all_gather", lambda *_arguments, **_keys: None)
+    groups: Any = SimpleNamespace(world=SimpleNamespace(rank=0, device=torch.device("cpu")), control=None)
+    return RunRecorder(config, plan, groups, run, WaitClock())
+
+
+def test_the_report_names_the_steps_that_a_run_recorded_as_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = override(CONFIG, {"log.tensorboard": False})
+    plan, corpus = prepare_run(config)
+    for begun, skipped in ((0, (2, 5)), (4, (6, 7))):
+        recorder = recorder_of(config, plan, tmp_path, monkeypatch)
+        recorder.data(begun, corpus)
+        for step in skipped:
+            recorder.skipped(step, Finding(step - 1, ("the loss",), (), is_model=False, names=("document 7",)))
+        recorder.close()
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    page = write_report(tmp_path).read_text()
+    assert "Not finite, and therefore skipped without an update: steps 2, 6-7." in page
+
+
 def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = override(CONFIG, {"log.every_steps": 4, "log.tensorboard": False})
     plan, corpus = prepare_run(config)
-    monkeypatch.setattr(metrics.dist, "all_gather", lambda *_arguments, **_keys: None)
     monkeypatch.setattr(metrics.time, "perf_counter", lambda: 100.0)
-    groups: Any = SimpleNamespace(world=SimpleNamespace(rank=0, device=torch.device("cpu")), control=None)
-    recorder = RunRecorder(config, plan, groups, tmp_path, WaitClock())
+    recorder = recorder_of(config, plan, tmp_path, monkeypatch)
     norms = dict.fromkeys(plan.graph.modules, 1.0)
     result = StepResult(
         loss=1.0, balance_loss=0.0, mtp_loss=None, expert_load=None, norm=1.0, module_norms=norms,

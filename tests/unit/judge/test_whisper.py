@@ -38,16 +38,16 @@ NAMES = {
 """What a name has inside, in their words and ours; of the rest each conv is in `embed`, and the last norm is `norm`."""
 
 
-def judge(patch: pytest.MonkeyPatch) -> Any:
-    """Their encoder of our sizes with random values, in float64, all of it trained."""
+def judge(patch: pytest.MonkeyPatch, sizes: WhisperSizes = SIZES) -> Any:
+    """Their encoder of these sizes with random values, in float64, all of it trained."""
     quiet()
     from transformers import WhisperConfig
     from transformers.models.whisper import modeling_whisper
 
     lift_casts(patch, modeling_whisper)
     config = WhisperConfig(
-        d_model=SIZES.hidden, encoder_layers=SIZES.layers, encoder_attention_heads=SIZES.heads,
-        encoder_ffn_dim=SIZES.ffn, num_mel_bins=SIZES.mels, max_source_positions=SIZES.positions,
+        d_model=sizes.hidden, encoder_layers=sizes.layers, encoder_attention_heads=sizes.heads,
+        encoder_ffn_dim=sizes.ffn, num_mel_bins=sizes.mels, max_source_positions=sizes.positions,
     )  # fmt: skip
     config._attn_implementation = "eager"
     model = modeling_whisper.WhisperEncoder(config).double().eval().requires_grad_(True)

@@ -37,6 +37,7 @@ def test_without_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.more
 def test_a_wrong_setting() -> None:
     said = _refused(_alone(), "--settings", "colocatd:4")
     (sentence,) = [line for line in said.splitlines() if line.startswith("error: ")]

@@ -146,6 +146,7 @@ def test_what_raises_is_a_row_and_the_next_case_runs() -> None:
     assert found[0].words == "ZeroDivisionError: division by zero"
 
 
+@pytest.mark.more
 def test_the_script_writes_its_rows_and_leaves_with_3_where_a_part_does_not_end(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     command = [sys.executable, SCRIPT, "--device", "cpu", "--parts", "attention/flash_four_64", "--json", file]

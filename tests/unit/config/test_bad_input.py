@@ -133,7 +133,7 @@ MISFITS = [
     (
         "modules.vision.layout.pp=4",
         "modules.vision.layout.pp",
-        "4 stages for 3 layers",
+        "4 stages for 2 layers",
         "at least one layer",
         "lower pp",
     ),
@@ -141,7 +141,7 @@ MISFITS = [
         "modules.vision.layout.split=[2, 2]",
         "modules.vision.layout.split",
         "4 layers in 2",
-        "3 layers in 1",
+        "2 layers in 1",
         "change the",
     ),
     ("modules.vision.layout.cp=3", "modules.vision.model.heads", "4", "a multiple of", "choose a cp"),
@@ -206,7 +206,7 @@ LATER = [
     (
         "modules.vision.layout.chunks=4",
         "modules.vision.layout.chunks",
-        "4 stages for 3",
+        "4 stages for 2",
         "at least one layer",
         "lower pp",
     ),

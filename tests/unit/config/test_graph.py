@@ -44,11 +44,11 @@ def test_a_graph_of_encoders_and_an_adapter(towers: dict[str, Any]) -> None:
 
 
 def test_depths_stay_with_their_layers_in_every_split(towers: dict[str, Any]) -> None:
-    towers["modules"]["detail"]["layout"] |= {"pp": 2, "split": [1, 2]}
+    towers["modules"]["detail"]["layout"] |= {"pp": 2, "split": [1, 1]}
     plan = build_plan(load_config(towers), 100)
     names = [part.name for part in plan.facts["detail"].parts]
     stages = [names[start:stop] for start, stop in plan.splits["detail"]]
-    assert stages == [["embed", "layers.0", "taps.0"], ["layers.1", "layers.2", "norm", "projector"]]
+    assert stages == [["embed", "layers.0", "taps.0"], ["layers.1", "norm", "projector"]]
     ends = {str(link.source) for link in plan.stages.links if link.after == 0}
     assert ends == {"detail.0"}
 
@@ -69,7 +69,7 @@ def test_a_source_with_two_consumers_has_one_width(towers: dict[str, Any]) -> No
         ("edges.0.target=language", r"edges: got 0 edges to the module adapter, expected at least one"),
         ("edges.1.target=vision", r"edges\.1\.target: got vision, whose model is of kind vit"),
         ("edges.1.source=language", r"edges\.1\.source: got language, whose model is of kind decoder"),
-        ("edges.2.depths.0.after=3", r"edges\.2\.depths\.0\.after: got 3, expected a layer of detail, 0 to 2"),
+        ("edges.2.depths.0.after=3", r"edges\.2\.depths\.0\.after: got 3, expected a layer of detail, 0 to 1"),
         ("edges.2.depths.0.into=99", r"edges\.2\.depths\.0\.into: got 99, expected a layer of language"),
         (
             "modules.vision.model.tap_norm=rms",

@@ -103,6 +103,7 @@ def test_resumed_on_another_layout_goes_on_equally(
     assert losses == pytest.approx(uninterrupted, rel=1e-9)
 
 
+@pytest.mark.more
 def test_a_failing_rank_ends_all_with_its_own_words_last(config: Config, tmp_path: Path) -> None:
     broken = override(config, {"modules.language.optimizer.lr": 1e300})
     ended = _finish(_start(broken, tmp_path))
@@ -162,6 +163,7 @@ def test_ctrl_c_at_start_up_is_one_sentence(config: Config, tmp_path: Path, seco
     assert len(ended.stderr.splitlines()) == 1, ended.stderr
 
 
+@pytest.mark.more
 def test_a_resume_with_other_data_is_refused_before_ranks_start(config: Config, finished: Path) -> None:
     before = (finished / "config.yaml").read_text()
     longer = override(config, {"training.steps": 2 * STEPS})

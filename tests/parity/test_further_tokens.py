@@ -42,6 +42,7 @@ def test_a_copy_whose_gradient_is_not_summed_is_noticed(pool: Pool) -> None:
     assert "gradient" in {d.kind for d in result.differences if d.value > result.tolerance}
 
 
+@pytest.mark.more
 def test_tokens_of_another_document_are_noticed(pool: Pool) -> None:
     result: CaseResult = pool.run(_rolled_task, further_config("cp2_tp2_pp2_packed"))
     assert "MTP loss" in {d.kind for d in result.differences if d.value > result.tolerance}

@@ -27,7 +27,8 @@ COVERED = {
     "cp2_both_colocated": "cp2_tp2_without_sp",
     "tied_over_pp2": "tied_over_pp3_tp2",
     "colocated_tp2_dp4_to_tp4_dp2_uniform": "colocated_tp2_dp4_to_tp4_dp2_ragged",
-    "colocated_tp4_dp2_to_tp2_dp4_ragged": "colocated_tp4_dp2_to_tp2_dp4_uniform",
+    "colocated_tp4_dp2_to_tp2_dp4_ragged": "colocated_tp2_dp4_to_tp4_dp2_ragged",
+    "colocated_tp4_dp2_to_tp2_dp4_uniform": "colocated_tp2_dp4_to_tp4_dp2_ragged",
 }
 """Layouts of the dense pair that carry the marker `more`, and the one of every run that has what they have."""
 
@@ -39,6 +40,8 @@ COVERED_HYBRIDS = {
     "cp2_language": "cp2_both",
     "cp4_with_2_kv_heads": "cp8_over_4_groups",
     "one_to_pp7": "tp2_pp3",
+    "etp4_over_tp4": "ep2_etp2_over_tp2_edp2",
+    "no_sequence_parallel_ep4": "ep2_etp2_over_tp2_edp2",  # and without_sp_ep4, which predicts further tokens
 }
 """The same of the hybrid pair."""
 

@@ -26,7 +26,7 @@ def test_a_step_equals_one_process(pool: Pool, name: str) -> None:
     assert_equal(pool.run(verify_task, step_config(name)))
 
 
-@pytest.mark.parametrize("name", HYBRID_STEPS)
+@pytest.mark.parametrize("name", often_unless(HYBRID_STEPS, {"zero_bubble_ep4": "zero_bubble_recomputed_interleaved"}))
 def test_a_hybrid_step_equals_one_process(pool: Pool, name: str) -> None:
     result: CaseResult = pool.run(verify_task, hybrid_step_config(name))
     assert_equal(result)

@@ -22,7 +22,7 @@ RANKS = 4
 """Of random cases in every run of the suite; the sweeps take eight."""
 
 
-OFTEN = {"dense": 8, "hybrid": 8, "graph": 4}
+OFTEN = {"dense": 6, "hybrid": 6, "graph": 3}
 CASES = [pytest.param(base, OFTEN[name], id=name) for base, name in zip(BASES, IDS, strict=True) if name in OFTEN]
 CASES += [pytest.param(base, 24, id=f"{name}, more", marks=pytest.mark.more) for base, name in zip(BASES, IDS)]
 """A few cases of most bases in every run of the suite, 24 of each behind the marker."""

@@ -49,13 +49,16 @@ def parakeet_sizes(fields: Fields) -> ConformerSizes:
     hidden, factor = fields.integer("hidden_size"), fields.integer("subsampling_factor")
     if factor < 2 or factor & (factor - 1):
         raise fields.unlike("subsampling_factor", factor, "a power of two")
+    mels = fields.integer("num_mel_bins")
+    if mels % factor:
+        raise fields.unlike("num_mel_bins", mels, f"a multiple of {factor}, the subsampling_factor")
     return ConformerSizes(
         layers=fields.integer("num_hidden_layers"),
         hidden=hidden,
         heads=heads_of(fields, "num_attention_heads", hidden),
         ffn=fields.integer("intermediate_size"),
         out=hidden,
-        mels=fields.integer("num_mel_bins"),
+        mels=mels,
         positions=fields.integer("max_position_embeddings"),
         stem_channels=fields.integer("subsampling_conv_channels"),
         halvings=factor.bit_length() - 1,

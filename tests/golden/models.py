@@ -1,0 +1,25 @@
+"""Names and shapes of all parameters of a config's models as large as they are, without values."""
+
+import torch
+
+from counterpoint.models.catalog import model_parts
+from counterpoint.models.chain import build_chain
+from counterpoint.plan.trainability import is_trained
+from counterpoint.setup import build_plan
+from tests.golden.cases import Config
+from tests.golden.digest import digest
+from tests.golden.plans import Golden
+
+
+def full_parameters(config: Config) -> dict[str, Golden]:
+    """Of every module the parameters and buffers, in their order."""
+    plan, found = build_plan(config), {}
+    for module, sizes in plan.sizes.items():
+        with torch.device("meta"):
+            chain = build_chain(model_parts(sizes))
+        train = config.modules[module].train
+        buffers = dict(chain.named_buffers())
+        for name, tensor in chain.state_dict().items():
+            trained = name not in buffers and is_trained(name, train if isinstance(train, str) else tuple(train))
+            found[f"{module}.{name}"] = f"{tuple(tensor.shape)} {'trained' if trained else 'kept'}"
+    return {"full models": {"order": digest(" ".join(found)), **found}}

@@ -24,8 +24,9 @@ from tests.golden.data import data_goldens, make_data
 from tests.golden.errors import bad_texts, error_goldens
 from tests.golden.hub import hub_goldens
 from tests.golden.models import full_parameters
-from tests.golden.plans import Golden, plan_goldens
+from tests.golden.plans import plan_goldens
 from tests.golden.training import one_rank, resumed_goldens, training_goldens
+from tests.golden.written import Golden
 
 FEW_STEPS, MANY_STEPS = 3, 20
 STORED = (*LONG, "examples/emoji")

@@ -32,7 +32,7 @@ def compare(base: Mapping[str, Any], hand: Mapping[str, Any]) -> list[Kind]:
     """Every value of both by kind; what is on one side only differs, and a kind without any value too."""
     found = []
     for kind in sorted({*base, *hand}):
-        ours, theirs = dict(_leaves(base.get(kind, {}), ())), dict(_leaves(hand.get(kind, {}), ()))
+        ours, theirs = (dict(_leaves(side[kind], ())) if side.get(kind) else {} for side in (base, hand))
         names = list(dict.fromkeys([*ours, *theirs]))
         differences = [(name, ours.get(name), theirs.get(name)) for name in names if _differ(name, ours, theirs)]
         if not names:

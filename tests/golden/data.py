@@ -11,7 +11,7 @@ from PIL import Image
 from counterpoint.data.index import Manifest
 from counterpoint.data.prepare import prepare
 from tests.golden.digest import digest, short
-from tests.golden.plans import Golden
+from tests.golden.written import Golden
 
 EMOJI, SMOLLM2, NUMBERS = Path("data/emoji"), Path("data/emoji_smollm2"), Path("data/numbers")
 SPLITS = {"train": 24, "voices": 4, "drawings": 4, "compositions": 4}

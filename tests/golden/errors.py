@@ -10,7 +10,7 @@ from counterpoint.config.yaml_text import to_yaml
 from counterpoint.errors import InputError
 from counterpoint.plan.build import build_plan
 from tests.golden.cases import ROOT, load_config
-from tests.golden.plans import Golden
+from tests.golden.written import Golden
 from tests.unit.config import mutants, test_bad_input
 
 MUTANTS, SEED = 120, 15

@@ -16,7 +16,7 @@ from counterpoint.convert.whole import Whole, whole_of
 from counterpoint.errors import CounterpointError
 from tests.golden.cases import ROOT
 from tests.golden.digest import digest, short
-from tests.golden.plans import Golden
+from tests.golden.written import Golden
 from tests.unit.judge.flips import flipped, flips_of
 from tests.unit.judge.models import CONFIGS, random_like
 from tests.unit.judge.whole_configs import FOLDERS, config_of

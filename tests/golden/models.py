@@ -8,7 +8,7 @@ from counterpoint.plan.trainability import is_trained
 from counterpoint.setup import build_plan
 from tests.golden.cases import Config
 from tests.golden.digest import digest
-from tests.golden.plans import Golden
+from tests.golden.written import Golden
 
 
 def full_parameters(config: Config) -> dict[str, Golden]:

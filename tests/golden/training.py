@@ -19,7 +19,8 @@ from counterpoint.train.saving import Saver, model_tensors, optimizer_tensors
 from counterpoint.verify.member import Member
 from tests.golden.cases import Config, load_config
 from tests.golden.digest import bits, digest
-from tests.golden.plans import Golden, prepare_run
+from tests.golden.plans import prepare_run
+from tests.golden.written import Golden
 
 STORED_STEPS = 2
 """Steps of a stored run, and as many after it goes on."""

@@ -11,11 +11,14 @@ from counterpoint.plan.plan import Plan
 from counterpoint.report.plan_json import plan_json
 from counterpoint.report.plan_text import describe_plan
 from counterpoint.setup import prepare_run as prepare_run
+from counterpoint.simulate.clock import flop_costs, simulate
 from tests.golden.cases import Config
-from tests.golden.digest import digest, short
+from tests.golden.digest import bits, digest, short
 from tests.golden.written import Golden, written_goldens
 
 STEPS = 3
+LENGTHS = (4, 36, 1024)
+"""Rows of items whose cost is looked at."""
 
 
 def plan_goldens(config: Config) -> dict[str, Golden]:
@@ -23,12 +26,24 @@ def plan_goldens(config: Config) -> dict[str, Golden]:
     plan, corpus = prepare_run(config)
     batches = [plan.batch(step, corpus.packs(step)) for step in range(STEPS)]
     found = written_goldens(plan_json(plan, batches[0]))
+    found["facts"] |= cost_golden(plan, batches[0])
     found["plan text"] = {"plan": short(printed(plan, batches[0]))}
     found["batches"] = {f"step {batch.step}": batch_golden(batch) for batch in batches}
     found["steps' programs"] = {f"step {batch.step}": step_programs(plan, batch) for batch in batches}
     found["routes"] = {f"step {batch.step}": routes_golden(plan, batch) for batch in batches}
     found["fingerprints"] = {key: short(value) for key, value in data_fingerprint(config).items()}
     return found
+
+
+def cost_golden(plan: Plan, batch: BatchPlan) -> Golden:
+    """What the models cost: FLOPs of items of some lengths, and the first step on the clock that counts them."""
+    found: Golden = {
+        f"{module} flops of {rows} rows": facts.forward_flops(rows)
+        for module, facts in plan.facts.items()
+        for rows in LENGTHS
+    }
+    timeline = simulate(plan, batch, flop_costs(plan, batch))
+    return found | {"weighed makespan": bits(timeline.makespan), "weighed bubble": bits(timeline.bubble_fraction)}
 
 
 def printed(plan: Plan, batch: BatchPlan) -> str:

@@ -50,7 +50,7 @@ def main() -> None:
         os.chdir(folder)
         goldens = collect(texts, Path(folder, "stored") if runs is None else runs)
         os.chdir("/")
-    out.write_text(json.dumps({"inputs": {"bad configs": texts}, "goldens": goldens}, indent=0))
+    out.write_text(json.dumps({"inputs": {"bad configs": texts}, "goldens": goldens}))
 
 
 def collect(texts: dict[str, Any], runs: Path) -> dict[str, Golden]:

@@ -29,6 +29,9 @@ from tests.golden.training import one_rank, resumed_goldens, training_goldens
 from tests.golden.written import Golden
 
 FEW_STEPS, MANY_STEPS = 3, 20
+WORTH_A_LINE = 3.0
+"""Seconds of what is said to have been collected."""
+
 STORED = (*LONG, "examples/emoji")
 """The configs of which runs are stored."""
 
@@ -89,7 +92,9 @@ def collect(texts: dict[str, Any], runs: Path) -> dict[str, Golden]:
 def _timed(what: str, run: Callable[[], Any]) -> Any:
     start = time.perf_counter()
     result = run()
-    sys.stderr.write(f"{time.perf_counter() - start:6.1f} s  {what}\n")
+    seconds = time.perf_counter() - start
+    if seconds >= WORTH_A_LINE:
+        sys.stderr.write(f"{seconds:6.1f} s  {what}\n")
     return result
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from counterpoint.console import console
 from counterpoint.errors import CounterpointError, DifferenceError, InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -19,7 +19,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 _INTERRUPTED = 130
 
-_output = Console(soft_wrap=True, highlight=False)
+_output = console()
 
 
 def main() -> None:
@@ -44,14 +44,14 @@ def main() -> None:
 
 
 def _leave(message: str, code: int) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {message}", markup=False)
+    console(stderr=True).print(f"error: {message}")
     sys.exit(code)
 
 
 def _say_note(note: str | None) -> None:
     """Write on stderr what is no part of a command's answer."""
     if note is not None:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"note: {note}", markup=False)
+        console(stderr=True).print(f"note: {note}")
 
 
 def _answer_megatron(arguments: list[str]) -> None:
@@ -94,7 +94,7 @@ def prepare(
                   f"{manifest.videos} videos, {manifest.clips} clips, {manifest.features} features, "
                   f"{manifest.tokens} tokens, vocabulary {summary.vocabulary}")  # fmt: skip
     for remark in summary.remarks:
-        _output.print(remark, markup=False)
+        _output.print(remark)
 
 
 @app.command()
@@ -179,10 +179,10 @@ def evaluate(
     for name, found in predictions.items():
         place = f" ({name})" if len(predictions) > 1 else ""
         if found.left_out:
-            _output.print(f"left out{place}: {found.left_out}", markup=False)
+            _output.print(f"left out{place}: {found.left_out}")
         if found.too_long:
-            _output.print(f"never exact{place}: {found.too_long} truths are longer than --max-tokens", markup=False)
-        _output.print(f"exact match{place}: {100 * found.exact:.1f} %", markup=False)
+            _output.print(f"never exact{place}: {found.too_long} truths are longer than --max-tokens")
+        _output.print(f"exact match{place}: {100 * found.exact:.1f} %")
 
 
 @app.command()
@@ -209,7 +209,7 @@ def generate(
     trained = TrainedRun.open(run, step)
     _say_note(trained.note)
     for answer in trained.converse(user_turns(image or (), prompt or [""], system), writing, format):
-        _output.print(answer, markup=False)
+        _output.print(answer)
 
 
 @app.command()

@@ -11,6 +11,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from counterpoint.console import console as plain
+
 _BAR_COLUMNS = 20
 """Narrow enough to leave a terminal of 80 columns room for the words."""
 
@@ -19,7 +21,7 @@ class ProgressView:
     """Shows steps of `total` as they end; the words at the end of the bar are cut to the terminal's width."""
 
     def __init__(self, total: int, console: Console | None = None) -> None:
-        self._console = Console() if console is None else console
+        self._console = plain(soft_wrap=False) if console is None else console
         self._total = total
         self._bar: Progress | None = None
         if self._console.is_terminal:
@@ -41,11 +43,11 @@ class ProgressView:
         if self._bar is not None:
             self._bar.update(self._task, completed=step, words=words)
         else:
-            self._console.print(f"step {step}/{self._total}  {words}", highlight=False, soft_wrap=True)
+            self._console.print(f"step {step}/{self._total}  {words}", soft_wrap=True)
 
     def announce(self, words: str) -> None:
         """Say something that belongs to no step."""
-        self._console.print(words, highlight=False, soft_wrap=True, markup=False)
+        self._console.print(words, soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal in order."""
@@ -55,7 +57,7 @@ class ProgressView:
 
 def say(words: str) -> None:
     """Write a line on stdout where there is no bar."""
-    Console(soft_wrap=True, highlight=False).print(words, markup=False)
+    plain().print(words)
 
 
 def _rest() -> Column:

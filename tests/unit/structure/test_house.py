@@ -23,7 +23,7 @@ FLOORS = (
     ("plan",),
     ("launch", "config"),
     ("slurm",),
-    ("errors", "callable"),
+    ("errors", "callable", "console"),
 )
 """From the roof down: a file imports from its own folder and from lower floors only."""
 

@@ -1,0 +1,8 @@
+"""The one way to write on a terminal: text as it stands. To rich `[a]` is markup, and `:train:` a picture of one."""
+
+from rich.console import Console
+
+
+def console(*, stderr: bool = False, soft_wrap: bool = True) -> Console:
+    """A console on stdout or stderr; lines are left to the terminal to wrap, unless a width is to be kept."""
+    return Console(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)

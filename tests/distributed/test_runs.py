@@ -23,16 +23,18 @@ from counterpoint.data.index import PAYLOAD_NAME, TOKENIZER_NAME
 from counterpoint.data.index_writer import Encoded, IndexWriter, Record
 from tests.parity.layouts import named_config, override
 
-STEPS = 20
-STOP_AFTER = 7
+STEPS = 14
+STOP_AFTER = 5
 ENDLESS_SECONDS = 1800
 """What no run takes, on whatever machine."""
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Vision dp2 and language tp2 in float64, a checkpoint every seven steps."""
+    """Vision dp2 beside a language model on one rank, in float64, a checkpoint every five steps."""
     overrides = {
+        "world.size": 3,
+        "modules.language.layout": {"ranks": [2]},
         "training.steps": STEPS,
         "checkpoint.every_steps": STOP_AFTER,
         "log.every_steps": 1,
@@ -90,7 +92,7 @@ def test_resumed_on_another_layout_goes_on_equally(
     first = override(config, {"checkpoint.every_steps": 10})
     fault = "launcher killed after a checkpoint"
     # All pipes are closed once the ranks have ended, as they do by themselves without a launcher.
-    ended = _finish(_start(first, tmp_path, fault=fault, step=12, after=_saved(tmp_path, 10)))
+    ended = _finish(_start(first, tmp_path, fault=fault, step=11, after=_saved(tmp_path, 10)))
     assert ended.returncode == -signal.SIGKILL
     assert "stands in" not in ended.stderr
     layouts = {

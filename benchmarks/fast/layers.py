@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from counterpoint.models.batch import NO_LABEL, Batch, PatchBatch, TextBatch
+from counterpoint.models.batch import Batch, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.compile import apply_compile
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
+from counterpoint.plan.sizes import NO_LABEL, DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
 
 from .rows import (
     BF16_GRADIENT,

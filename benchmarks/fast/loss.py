@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from counterpoint.models import linear_loss
-from counterpoint.models.batch import NO_LABEL
 from counterpoint.models.chain import Part, build_chain
 from counterpoint.models.linear_loss import LinearLoss, WordShare
 from counterpoint.parallelize.compile import apply_compile
+from counterpoint.plan.sizes import NO_LABEL
 
 from .rows import BF16_OUT, FLOAT32, Case, Row, Values, compare, left_out, relative
 

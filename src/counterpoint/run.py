@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from counterpoint.config.load import load_config
+from counterpoint.config.run_files import ERROR_FILE
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
@@ -41,7 +42,7 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
     folder = Path(config.run.dir)
     with lock_run_folder(folder):
         prepare = partial(open_run_folder, config, plan)
-        launch_local(config.world.size, work, (config,), folder / "error.json", port, prepare)
+        launch_local(config.world.size, work, (config,), folder / ERROR_FILE, port, prepare)
 
 
 def is_finished(config: Config, plan: Plan) -> bool:
@@ -77,7 +78,7 @@ def join(config: Config, plan: Plan, corpus: Corpus) -> None:
         return
     with lock_run_folder(folder):
         # No rank can fail as one of this world before all have joined it, so only an older report is removed.
-        (folder / "error.json").unlink(missing_ok=True)
+        (folder / ERROR_FILE).unlink(missing_ok=True)
         run_rank(config, plan, corpus)
 
 

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, AudioBatch, Batch, FeatureBatch, Insert, PatchBatch, TextBatch
+from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, Insert, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, Part, build_chain
 from counterpoint.models.segments import Segments
@@ -15,7 +15,16 @@ from counterpoint.parallelize.blocks import Sharding, block_of
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.sizes import AdapterSizes, ConformerSizes, DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
+from counterpoint.plan.sizes import (
+    NO_LABEL,
+    NO_TOKEN,
+    AdapterSizes,
+    ConformerSizes,
+    DecoderSizes,
+    ModelSizes,
+    ProjectorSizes,
+    VitSizes,
+)
 
 TOLERANCE = 1e-12
 Gradients = dict[str, Tensor]

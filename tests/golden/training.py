@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from counterpoint.config.load import load_run_config
+from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.data.feed import Reader
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.folder import open_run_folder
-from counterpoint.train.models import CONFIG_FILE
 from counterpoint.train.replica import dtype_of
 from counterpoint.train.saving import Saver, model_tensors, optimizer_tensors
 from counterpoint.verify.member import Member

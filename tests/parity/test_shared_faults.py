@@ -20,6 +20,7 @@ from counterpoint.models.segments import Segments
 from counterpoint.plan.build import sizes_of
 from counterpoint.train.optimizer import is_exempt, learning_rate
 from counterpoint.verify.case import CaseResult, verify_task
+from counterpoint.verify.known import Known
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.parity.layouts import language_only, named_config, override
@@ -97,7 +98,7 @@ def test_a_fault_of_the_trained_side_is_not_one_of_the_reference(pool: Pool, fau
 
 def _planted_task(member: Member, config: Config, fault: str) -> str | None:
     """Run a case with a fault on every rank; returns the first that is wrong, or what the reference refuses."""
-    member.known.forget()
+    member.known = Known()
     with _planted(fault):
         try:
             result: CaseResult | None = verify_task(member, config)

@@ -9,6 +9,9 @@ from counterpoint.config.section import Count, Index, Positive, Section
 MOST_PIXELS = 2**26
 """Pixels of the largest picture that is decoded unless another limit is given: 8192 x 8192."""
 
+FRAMES_A_SECOND = 100
+"""Frames of log-mel bands that a clip has for each second."""
+
 LARGEST_LIMIT = 2**30 // 12
 """What Pillow calls a decompression bomb."""
 

@@ -206,16 +206,6 @@ def megatron_hint(argument: str) -> str | None:
     return f"{written} is a Megatron name; here it is {ours} ({row.remark})"
 
 
-def markdown_table() -> str:
-    """The table as it stands in docs/from-megatron-mimo.md."""
-    lines = ["| Megatron MIMO | counterpoint | |", "|---|---|---|"]
-    for row in TABLE:
-        theirs = ", ".join(f"`{name}`" for name in row.theirs)
-        ours = ", ".join(f"`{name}`" for name in row.ours) or "nothing to set"
-        lines.append(f"| {theirs} | {ours} | {row.remark} |")
-    return "\n".join(lines) + "\n"
-
-
 def _normal(name: str) -> str:
     """One spelling for `--encoder-tp`, `encoder_tp` and `encoder-tp`."""
     return name.strip().removeprefix("--").replace("-", "_")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from counterpoint.config.custom import custom_problems, one_stage_problems
+from counterpoint.config.items import FRAMES_A_SECOND
 from counterpoint.config.models import (
     ClipEncoderConfig,
     ConformerConfig,
@@ -70,9 +71,6 @@ MOST_MELS: Mapping[type[ClipEncoderConfig], int] = {WhisperConfig: 149, Conforme
 """Bands up to which each has a frequency of the transforms that frames are made by, of 400 and of 512 samples."""
 
 
-_FRAMES_A_SECOND = 100
-
-
 def _image_problems(where: str, model: ImageEncoderConfig) -> Iterator[Problem]:
     image, side = model.image, model.patch * model.merge
     if image.size is not None and image.size < side:
@@ -88,7 +86,7 @@ def _clip_problems(where: str, model: ClipEncoderConfig) -> Iterator[Problem]:
     seconds = model.audio.seconds
     if not isinstance(seconds, int):
         return
-    rows, most = -(-seconds * _FRAMES_A_SECOND // model.stride), model.positions // model.stack * model.stack
+    rows, most = -(-seconds * FRAMES_A_SECOND // model.stride), model.positions // model.stack * model.stack
     if rows > most:
         expected = f"at most {most} rows, the positions of {where} in whole stacks"
         yield Problem(f"{where}.audio.seconds", f"{seconds}, {rows} rows", expected, "lower it or raise positions")

@@ -4,27 +4,26 @@ from collections.abc import Iterator
 
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Joined, Link
-from counterpoint.convert.tables import Table, renamed
+from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.vision import heads_of
 from counterpoint.plan.sizes import ConformerSizes
 
 UNUSED = ("layers.*.conv.norm.num_batches_tracked",)
 """How many batches the statistics are of."""
 
-_BOTH = ("weight", "bias")
 _STEM: Table = {
-    f"{ours}.{x}": f"{theirs}.{x}" for ours, theirs in (("linear", "linear"), ("first", "layers.0")) for x in _BOTH
+    f"{ours}.{x}": f"{theirs}.{x}" for ours, theirs in (("linear", "linear"), ("first", "layers.0")) for x in BOTH
 }
 _NORMS: Table = {
     f"{ours}_norm.{x}": f"norm_{theirs}.{x}"
     for ours, theirs in (
         ("first", "feed_forward1"), ("attention", "self_att"), ("conv", "conv"), ("second", "feed_forward2"),
     )
-    for x in _BOTH
+    for x in BOTH
 }  # fmt: skip
 _REST: Table = {
-    **{f"norm.{x}": f"norm_out.{x}" for x in _BOTH},
-    **{f"conv.norm.{x}": f"conv.norm.{x}" for x in _BOTH},
+    **{f"norm.{x}": f"norm_out.{x}" for x in BOTH},
+    **{f"conv.norm.{x}": f"conv.norm.{x}" for x in BOTH},
     "conv.norm.mean": "conv.norm.running_mean",
     "conv.norm.variance": "conv.norm.running_var",
     "attention.r.weight": "self_attn.relative_k_proj.weight",
@@ -75,7 +74,7 @@ def parakeet_links(sizes: ConformerSizes) -> Iterator[Link]:
     for step in range(sizes.halvings - 1):
         # Their list counts activations as well: one behind the first convolution and one behind each pair.
         for kind, place in (("depthwise", 2 + 3 * step), ("pointwise", 3 + 3 * step)):
-            names = {f"{kind}.{x}": f"{place}.{x}" for x in _BOTH}
+            names = {f"{kind}.{x}": f"{place}.{x}" for x in BOTH}
             yield from renamed(f"embed.steps.{step}", "subsampling.layers", names)
     linears: Table = {f"{o}.{x}": f"{t}.{x}" for o, t in _LINEARS.items() for x in _kinds(sizes.bias)}
     for layer in range(sizes.layers):
@@ -95,4 +94,4 @@ def _convolution(name: str, sizes: ConformerSizes) -> Iterator[Link]:
 
 
 def _kinds(has_bias: bool) -> tuple[str, ...]:
-    return _BOTH if has_bias else ("weight",)
+    return BOTH if has_bias else ("weight",)

@@ -4,31 +4,30 @@ from collections.abc import Iterator
 
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link, Reshaped, Same
-from counterpoint.convert.tables import Table, renamed
+from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.vision import activation_of, fused_qkv, heads_of, side_of
 from counterpoint.plan.sizes import ProjectorSizes, VitSizes
 
-_BOTH = ("weight", "bias")
 _GATED_LAYER: Table = {
     "attention_norm.weight": "norm1.weight",
-    **{f"attention.o.{x}": f"attn.proj.{x}" for x in _BOTH},
+    **{f"attention.o.{x}": f"attn.proj.{x}" for x in BOTH},
     "mlp_norm.weight": "norm2.weight",
-    **{f"mlp.{m}.{x}": f"mlp.{m}_proj.{x}" for m in ("gate", "up", "down") for x in _BOTH},
+    **{f"mlp.{m}.{x}": f"mlp.{m}_proj.{x}" for m in ("gate", "up", "down") for x in BOTH},
 }
 _LAYER: Table = {
-    **{f"attention_norm.{x}": f"norm1.{x}" for x in _BOTH},
-    **{f"attention.o.{x}": f"attn.proj.{x}" for x in _BOTH},
-    **{f"mlp_norm.{x}": f"norm2.{x}" for x in _BOTH},
-    **{f"mlp.up.{x}": f"mlp.linear_fc1.{x}" for x in _BOTH},
-    **{f"mlp.down.{x}": f"mlp.linear_fc2.{x}" for x in _BOTH},
+    **{f"attention_norm.{x}": f"norm1.{x}" for x in BOTH},
+    **{f"attention.o.{x}": f"attn.proj.{x}" for x in BOTH},
+    **{f"mlp_norm.{x}": f"norm2.{x}" for x in BOTH},
+    **{f"mlp.up.{x}": f"mlp.linear_fc1.{x}" for x in BOTH},
+    **{f"mlp.down.{x}": f"mlp.linear_fc2.{x}" for x in BOTH},
 }
 _MLP: Table = {
-    f"mlp.{ours}.{x}": f"{theirs}.{x}" for ours, theirs in (("up", "mlp.0"), ("down", "mlp.2")) for x in _BOTH
+    f"mlp.{ours}.{x}": f"{theirs}.{x}" for ours, theirs in (("up", "mlp.0"), ("down", "mlp.2")) for x in BOTH
 }
 _MERGER: Table = {
-    f"mlp.{ours}.{x}": f"{theirs}.{x}" for ours, theirs in (("up", "linear_fc1"), ("down", "linear_fc2")) for x in _BOTH
+    f"mlp.{ours}.{x}": f"{theirs}.{x}" for ours, theirs in (("up", "linear_fc1"), ("down", "linear_fc2")) for x in BOTH
 }
-_NORM: Table = {f"norm.{x}": f"norm.{x}" for x in _BOTH}
+_NORM: Table = {f"norm.{x}": f"norm.{x}" for x in BOTH}
 
 
 def qwen2_5_sizes(fields: Fields) -> VitSizes:
@@ -102,7 +101,7 @@ def qwen3_links(sizes: VitSizes, deepstack: tuple[int, ...]) -> Iterator[Link]:
     yield Same(("embed.patch.bias",), ("patch_embed.proj.bias",))
     yield Same(("embed.positions.weight",), ("pos_embed.weight",))
     yield from _layers(sizes, _LAYER)
-    yield from renamed("norm", "merger.norm", {x: x for x in _BOTH})
+    yield from renamed("norm", "merger.norm", {x: x for x in BOTH})
     yield from renamed("projector", "merger", _MERGER)
     for number, layer in enumerate(deepstack):
         yield from renamed(f"taps.{layer}", f"deepstack_merger_list.{number}", _NORM, _MERGER)

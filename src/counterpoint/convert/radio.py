@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link, Reshaped, Same
-from counterpoint.convert.tables import Table, renamed
+from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.vision import activation_of, fused_qkv, heads_of
 from counterpoint.plan.sizes import ProjectorSizes, VitSizes
 
@@ -18,14 +18,13 @@ UNUSED = (
 """Which learned rows make a summary, how pixels are normalised, which `processor.py` reads and data does here, and the
 patches of films."""
 
-_BOTH = ("weight", "bias")
 _LAYER: Table = {
-    **{f"attention_norm.{x}": f"norm1.{x}" for x in _BOTH},
-    **{f"attention.o.{x}": f"attn.proj.{x}" for x in _BOTH},
+    **{f"attention_norm.{x}": f"norm1.{x}" for x in BOTH},
+    **{f"attention.o.{x}": f"attn.proj.{x}" for x in BOTH},
     "attention_scale.weight": "layer_scale1.lambda1",
-    **{f"mlp_norm.{x}": f"norm2.{x}" for x in _BOTH},
-    **{f"mlp.up.{x}": f"mlp.fc1.{x}" for x in _BOTH},
-    **{f"mlp.down.{x}": f"mlp.fc2.{x}" for x in _BOTH},
+    **{f"mlp_norm.{x}": f"norm2.{x}" for x in BOTH},
+    **{f"mlp.up.{x}": f"mlp.fc1.{x}" for x in BOTH},
+    **{f"mlp.down.{x}": f"mlp.fc2.{x}" for x in BOTH},
     "mlp_scale.weight": "layer_scale2.lambda1",
 }
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from counterpoint.convert.links import Link, Same, Stacked
 from counterpoint.plan.sizes import DecoderSizes
 
+BOTH = ("weight", "bias")
 Table = Mapping[str, str]
 
 ATTENTION: Table = {f"attention.{x}.weight": f"{x}_proj.weight" for x in "qkvo"}

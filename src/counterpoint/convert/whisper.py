@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import ByTap, Link
-from counterpoint.convert.tables import Table, renamed
+from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.vision import activation_of, heads_of
 from counterpoint.plan.sizes import ProjectorSizes, WhisperSizes
 
@@ -13,15 +13,14 @@ PREFIX = "encoder."
 UNUSED = ("decoder.*", "proj_out.*")
 """What writes text of sound."""
 
-_BOTH = ("weight", "bias")
 _LAYER: Table = {
-    **{f"attention_norm.{x}": f"self_attn_layer_norm.{x}" for x in _BOTH},
+    **{f"attention_norm.{x}": f"self_attn_layer_norm.{x}" for x in BOTH},
     **{f"attention.{a}.weight": f"self_attn.{a}_proj.weight" for a in "qkv"},
     **{f"attention.{a}.bias": f"self_attn.{a}_proj.bias" for a in "qv"},
-    **{f"attention.o.{x}": f"self_attn.out_proj.{x}" for x in _BOTH},
-    **{f"mlp_norm.{x}": f"final_layer_norm.{x}" for x in _BOTH},
-    **{f"mlp.up.{x}": f"fc1.{x}" for x in _BOTH},
-    **{f"mlp.down.{x}": f"fc2.{x}" for x in _BOTH},
+    **{f"attention.o.{x}": f"self_attn.out_proj.{x}" for x in BOTH},
+    **{f"mlp_norm.{x}": f"final_layer_norm.{x}" for x in BOTH},
+    **{f"mlp.up.{x}": f"fc1.{x}" for x in BOTH},
+    **{f"mlp.down.{x}": f"fc2.{x}" for x in BOTH},
 }
 
 
@@ -49,7 +48,7 @@ def whisper_links(sizes: WhisperSizes) -> Iterator[Link]:
     yield from renamed("embed.times", f"{PREFIX}embed_positions", {"weight": "weight"})
     for layer in range(sizes.layers):
         yield from renamed(f"layers.{layer}", f"{PREFIX}layers.{layer}", _LAYER)
-    yield from renamed("norm", f"{PREFIX}layer_norm", {x: x for x in _BOTH})
+    yield from renamed("norm", f"{PREFIX}layer_norm", {x: x for x in BOTH})
 
 
 def spelled(name: str) -> str:

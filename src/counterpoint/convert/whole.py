@@ -11,13 +11,12 @@ from counterpoint.convert.families import FAMILIES, Family, family_named
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link
 from counterpoint.convert.qwen_vision import deepstack_of, qwen2_5_links, qwen2_5_sizes, qwen3_links, qwen3_sizes
-from counterpoint.convert.tables import renamed
+from counterpoint.convert.tables import BOTH, renamed
 from counterpoint.convert.vision import activation_of
 from counterpoint.errors import CheckpointError
 from counterpoint.plan.sizes import AudioSizes, DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
 
 VISION, AUDIO, LANGUAGE = "vision", "audio", "language"
-_BOTH = ("weight", "bias")
 
 
 @final
@@ -203,7 +202,7 @@ def _sound(fields: Fields, out: int) -> Stored:
         hidden=fields.integer("projection_hidden_size"), norm="rms", norm_eps=1e-5, activation="relu2", bias=bias
     )
     sizes = replace(parakeet.parakeet_sizes(fields), out=out, projector=projector)
-    kinds = _BOTH if bias else ("weight",)
+    kinds = BOTH if bias else ("weight",)
     names = {f"mlp.{o}.{x}": f"{t}.{x}" for o, t in (("up", "linear1"), ("down", "linear2")) for x in kinds}
     links = renamed("projector", "sound_projection", {"norm.weight": "norm.weight", **names})
     return Stored(sizes, (*_below(_SOUND_TOWER, parakeet.parakeet_links(sizes)), *links))
@@ -228,7 +227,7 @@ def _llava(fields: Fields) -> Whole:
         out=hidden,
         projector=ProjectorSizes(hidden=hidden, activation=activation_of(fields, "projector_hidden_act"), bias=bias),
     )
-    kinds = _BOTH if bias else ("weight",)
+    kinds = BOTH if bias else ("weight",)
     names = {f"mlp.{o}.{x}": f"{t}.{x}" for o, t in (("up", "linear_1"), ("down", "linear_2")) for x in kinds}
     links = (*_below(_LLAVA_TOWER, clip.clip_links(vision)), *renamed("projector", "multi_modal_projector", names))
     above = range(vision.layers, whole.layers)

@@ -19,24 +19,13 @@ from counterpoint.data.payload import ClipPayload, FeaturePayload, Ints, PatchPa
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.source import Source, load_item_or_neutral
 from counterpoint.execute.rowmap import RowMap
-from counterpoint.models.batch import (
-    NO_LABEL,
-    NO_TOKEN,
-    AudioBatch,
-    FeatureBatch,
-    GivenBatch,
-    MtpInputs,
-    PatchBatch,
-    TextBatch,
-)
+from counterpoint.models.batch import Batch, FeatureBatch, MtpInputs, PatchBatch, TextBatch
 from counterpoint.models.segments import Segments
 from counterpoint.plan.batch import BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import AudioSizes, DecoderSizes, FeaturesSizes, ImageSizes
-
-ModuleBatch = TextBatch | PatchBatch | AudioBatch | GivenBatch | FeatureBatch
+from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN, AudioSizes, DecoderSizes, FeaturesSizes, ImageSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +45,7 @@ class StepInputs:
     """
 
     batch: BatchPlan
-    batches: dict[tuple[str, int], ModuleBatch]
+    batches: dict[tuple[str, int], Batch]
     maps: dict[tuple[Link, int], RowMap]
     bad: tuple[BadPayload, ...] = ()
 
@@ -79,7 +68,7 @@ class Reader:
     def read(self, batch: BatchPlan) -> StepInputs:
         """Build the inputs of a step; a bad payload is replaced and reported, never raised."""
         bad: list[BadPayload] = []
-        batches: dict[tuple[str, int], ModuleBatch] = {}
+        batches: dict[tuple[str, int], Batch] = {}
         for module in self.plan.placement.modules_of(self.rank):
             for microbatch, lanes in enumerate(batch.shares[module]):
                 if not batch.is_empty(module, microbatch):
@@ -103,7 +92,7 @@ class Reader:
                     maps[link, exchange] = RowMap.build(route, self.rank)
         return maps
 
-    def _batch(self, batch: BatchPlan, module: str, share: Share, bad: list[BadPayload]) -> ModuleBatch:
+    def _batch(self, batch: BatchPlan, module: str, share: Share, bad: list[BadPayload]) -> Batch:
         """What this rank's stages of a module read of a share of its lane."""
         layout = self.plan.layouts[module]
         stages = {node.stage for node in self.plan.nodes_of(self.rank) if node.module == module}

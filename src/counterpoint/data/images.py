@@ -96,8 +96,7 @@ class ItemSettings:
 
     def _payload(self, extent: Extent, patches: Floats) -> PatchPayload:
         height, width = extent
-        grid = self.grid(height, width)
-        return PatchPayload(patches, grid_coordinates(*grid, self.merge), grid)
+        return PatchPayload(patches, self.grid(height, width))
 
 
 def patch_grid(height: int, width: int, patch: int, merge: int, size: int | None, max_patches: int) -> tuple[int, int]:
@@ -129,7 +128,7 @@ def read_patches(pictures: Sequence[bytes], height: int, width: int, settings: I
     shown = [_read_pixels(data, height, width, settings) for data in pictures]
     shown += shown[-1:] * (settings.frames - len(shown))
     patches = cut_patches(np.stack(shown), settings.patch, settings.merge)
-    payload = PatchPayload(patches, grid_coordinates(rows, columns, settings.merge), (rows, columns))
+    payload = PatchPayload(patches, (rows, columns))
     check_rows(payload, IMAGE, rows * columns, "image")
     return payload
 

@@ -158,11 +158,6 @@ class Index:
             self._check_digest(ARROW_NAME, self.manifest.arrow_sha256)
         self.table = self._open_table()
 
-    def verify(self) -> None:
-        """Hash both files whole; raises DataError if a byte differs from what was prepared."""
-        self._check_digest(ARROW_NAME, self.manifest.arrow_sha256)
-        self._check_digest(PAYLOAD_NAME, self.manifest.payload_sha256)
-
     def rows_of(self, split: str) -> Ints:
         """Row numbers of a split, ascending; raises DataError if it has none."""
         if split not in self.manifest.splits:

@@ -8,12 +8,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoint.config.items import FRAMES_A_SECOND
 from counterpoint.data.payload import Floats
 
 RATE = 16_000
 """Samples a second."""
 
-HOP = 160
+HOP = RATE // FRAMES_A_SECOND
 """Samples from one frame to the next."""
 
 _WIDTH = 400

@@ -9,12 +9,7 @@ from numpy.typing import NDArray
 
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Item
-
-ITEM_ROW = -1
-"""The id at a row that an item's features fill."""
-
-IGNORED = -100
-"""The label of a row without a loss."""
+from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
 
 Kind = Literal["image", "audio", "features"]
 """What an item is, as the index calls it."""
@@ -33,7 +28,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class TextPayload:
-    """One document: `ids` (tokens,), ITEM_ROW at item rows; `labels` (tokens,), shifted or IGNORED."""
+    """One document: `ids` (tokens,), NO_TOKEN at item rows; `labels` (tokens,), shifted or NO_LABEL."""
 
     ids: Ints
     labels: Ints
@@ -41,13 +36,12 @@ class TextPayload:
 
 @dataclass(frozen=True, slots=True)
 class PatchPayload:
-    """One image: `patches` (rows_in, columns), their (row, column) as `coordinates` (rows_in, 2), the `grid`.
+    """One image: `patches` (rows_in, columns) and their `grid` (rows, columns).
 
     Rows come in groups of merge x merge neighbours, so that a merge reads consecutive rows.
     """
 
     patches: Floats
-    coordinates: Ints
     grid: tuple[int, int]
 
     @property
@@ -133,10 +127,10 @@ def lay_text(tokens: Ints, targets: Bools, positions: Sequence[int], rows: Seque
     precedes it.
     """
     places = np.repeat(np.asarray(positions, dtype=np.int64), np.asarray(rows, dtype=np.int64))
-    ids = np.insert(tokens, places, ITEM_ROW)
+    ids = np.insert(tokens, places, NO_TOKEN)
     is_target = np.insert(targets, places, False)
-    labels = np.full(ids.shape, IGNORED, dtype=np.int64)
-    labels[:-1] = np.where(is_target[1:], ids[1:], IGNORED)
+    labels = np.full(ids.shape, NO_LABEL, dtype=np.int64)
+    labels[:-1] = np.where(is_target[1:], ids[1:], NO_LABEL)
     return TextPayload(ids, labels)
 
 

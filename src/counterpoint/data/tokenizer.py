@@ -10,7 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from counterpoint.data.text_backend import hidden_name, special_ids, text_backend, unknown_id
+from counterpoint.data.text_backend import special_ids, text_backend, unknown_id
 from counterpoint.errors import DataError
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
@@ -69,11 +69,6 @@ class Tokenizer:
         if not self._never.isdisjoint(ids):
             raise DataError("the text holds the code points U+FDD0 and U+FDD1 around the number of a special token.")
         return ids
-
-    @property
-    def hidden_names(self) -> list[str]:
-        """What special tokens are called where text is encoded."""
-        return [hidden_name(number) for number in sorted(self._special)]
 
     @cached_property
     def _special(self) -> frozenset[int]:

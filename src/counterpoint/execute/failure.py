@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.distributed_c10d import Store
 
 from counterpoint.check.blame import Position
+from counterpoint.config.run_files import ERROR_FILE
 from counterpoint.errors import CounterpointError, RunError
 from counterpoint.launch import LOST_RANK, RUN_ID_PREFIX, SignalledError
 
@@ -140,6 +141,6 @@ def say(words: str) -> None:
 def write_report(failure: Failure, folder: Path) -> None:
     """Write `error.json` into the run folder, replacing an older one; raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "error.json.partial"
+    partial = folder / f"{ERROR_FILE}.partial"
     partial.write_text(json.dumps(asdict(failure), indent=2))
-    partial.replace(folder / "error.json")
+    partial.replace(folder / ERROR_FILE)

@@ -32,7 +32,6 @@ class Session:
 
     world: World
     watchdog: Watchdog
-    board: FailureBoard
     limits: WatchdogConfig
 
     @property
@@ -124,7 +123,7 @@ def open_session(
         watchdog = Watchdog(rank, limits.timeout_seconds, folder, board)
         watchdog.enter("start-up", limit=_startup_limit(limits))
         watchdog.start()
-        yield Session(world, watchdog, board, limits)
+        yield Session(world, watchdog, limits)
     except RankFailedError:
         raise
     except BaseException as error:  # DCP's CheckpointException is not an Exception, nor is what sys.exit raises.

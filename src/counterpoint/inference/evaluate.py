@@ -10,6 +10,7 @@ import torch
 
 from counterpoint.config.data import PreparedEntry
 from counterpoint.config.load import load_run_config
+from counterpoint.config.run_files import CONFIG_FILE, EVALUATION_FILE
 from counterpoint.config.schema import Config
 from counterpoint.data.chat import (
     ASSISTANT,
@@ -71,7 +72,7 @@ class TrainedRun:
     @classmethod
     def open(cls, folder: Path, step: int | None = None, device: str = "cpu") -> "TrainedRun":
         """Open a run at a step (the newest unless given); raises CheckpointError or DataError."""
-        config_file = folder / "config.yaml"
+        config_file = folder / CONFIG_FILE
         if not config_file.is_file():
             raise CheckpointError(f"{folder}: no config.yaml, expected a run folder; give the run.dir of a training")
         config = load_run_config(config_file)
@@ -193,7 +194,7 @@ def evaluate_run(run: TrainedRun, name: str | None = None, writing: Writing = DE
         "splits": {split: [asdict(row) for row in found.rows] for split, found in predictions.items()},
         "left_out": {split: found.left_out for split, found in predictions.items() if found.left_out},
     }
-    _write_record(run.folder / "evaluation.json", record)
+    _write_record(run.folder / EVALUATION_FILE, record)
     return predictions
 
 

@@ -6,8 +6,8 @@ from typing import final
 from torch import Tensor, nn
 
 from counterpoint.models.batch import FeatureBatch
-from counterpoint.models.chain import Part
-from counterpoint.models.encoder import Earlier, encoder_parts
+from counterpoint.models.chain import Earlier, Part
+from counterpoint.models.encoder import encoder_parts
 from counterpoint.models.insert import insert
 from counterpoint.models.linear import Linear
 from counterpoint.plan.sizes import AdapterSizes

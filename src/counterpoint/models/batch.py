@@ -9,14 +9,8 @@ from torch import Tensor, nn
 from counterpoint.models.movable import Movable
 from counterpoint.models.segments import Segments, Windows
 
-NO_TOKEN = -1
-"""Id of a row without a token: a placeholder, which features fill, or padding."""
-
 NO_PREFIX = -1
 """Number of a row of patches that is no learned one."""
-
-NO_LABEL = -100
-"""Label of a row without a loss."""
 
 
 Turns = tuple[Tensor, Tensor]

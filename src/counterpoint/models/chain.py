@@ -13,6 +13,11 @@ from counterpoint.models.scored import AllRows, ScoredRows
 MAIN = ""
 """The port of the rows that leave the last part, or of the loss."""
 
+Earlier = Mapping[str, nn.Module]
+"""The parts of a chain that come before one, by name."""
+
+Build = Callable[[Earlier], nn.Module]
+
 
 @dataclass(frozen=True)
 class Part:
@@ -25,7 +30,7 @@ class Part:
     """
 
     name: str
-    build: Callable[[Mapping[str, nn.Module]], nn.Module]
+    build: Build
     makes_rows: bool = False
     reads: tuple[str, ...] = ()
     emits: str = MAIN

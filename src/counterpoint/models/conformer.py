@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.models.batch import Batch
-from counterpoint.models.chain import Part
-from counterpoint.models.encoder import Build, Earlier, layer_parts, projector_part
+from counterpoint.models.chain import Build, Earlier, Part
+from counterpoint.models.encoder import layer_parts, projector_part
 from counterpoint.models.exchange import Enter
 from counterpoint.models.fixed_norm import FixedBatchNorm
 from counterpoint.models.linear import Linear, OutputLinear

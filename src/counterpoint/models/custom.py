@@ -11,12 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from counterpoint.models.batch import PatchBatch
-from counterpoint.models.chain import Part
-from counterpoint.models.encoder import Earlier, projector_part
+from counterpoint.models.chain import Earlier, Part
+from counterpoint.models.encoder import projector_part
 from counterpoint.models.exchange import OwnShare, WholeLane
 from counterpoint.plan.sizes import CustomSizes
-
-Images = tuple[Tensor, ...]
 
 
 @final

@@ -1,12 +1,12 @@
 """A causal decoder as a list of parts (Llama, Qwen2 and Qwen3, their mixtures of experts, and Nemotron-H)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 
 from torch import nn
 
 from counterpoint.models.attention import Attention
-from counterpoint.models.chain import Part
+from counterpoint.models.chain import Earlier, Part
 from counterpoint.models.embedding import Embedding, NoCopy, WordsCopy, WordTable
 from counterpoint.models.head import Head, TiedHead
 from counterpoint.models.insert import DeepInsert
@@ -18,8 +18,6 @@ from counterpoint.models.mtp import MtpDepth
 from counterpoint.models.norm import RmsNorm
 from counterpoint.models.rotary import Rotary, Turning, Unrotated
 from counterpoint.plan.sizes import DecoderSizes, MtpSizes
-
-Earlier = Mapping[str, nn.Module]
 
 
 def decoder_parts(sizes: DecoderSizes) -> list[Part]:

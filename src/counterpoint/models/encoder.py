@@ -1,6 +1,6 @@
 """What encoders share: layers, their taps, a norm and a projector."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from counterpoint.models.attention import Attention, of_documents
-from counterpoint.models.chain import Part
+from counterpoint.models.chain import Build, Earlier, Part
 from counterpoint.models.layers import EncoderLayer
 from counterpoint.models.linear import Linear
 from counterpoint.models.mlp import ACTIVATIONS, GatedMlp, Mlp
@@ -18,15 +18,13 @@ from counterpoint.models.rotary import Turning, Unrotated
 from counterpoint.models.segments import Segments, Windows
 from counterpoint.plan.sizes import CustomSizes, FeaturesSizes, ProjectorSizes, TowerSizes
 
-Earlier = Mapping[str, nn.Module]
-Build = Callable[[Earlier], nn.Module]
 Sees = Callable[[Any], Segments | Windows]
 
 
 def encoder_parts(
     sizes: TowerSizes,
     group: int,
-    embedding: Callable[[Earlier], nn.Module],
+    embedding: Build,
     rotary: Callable[[], Turning] = Unrotated,
     sees: Callable[[int], Sees] = lambda _layer: of_documents,
 ) -> list[Part]:

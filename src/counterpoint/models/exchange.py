@@ -1,12 +1,8 @@
 """Places where rows change their distribution: the identity, until parallelize/ replaces it."""
 
-from collections.abc import Callable
 from typing import final
 
 from torch import Tensor, nn
-
-Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""Rows, weight and bias to rows."""
 
 
 class Enter(nn.Module):

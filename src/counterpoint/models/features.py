@@ -5,8 +5,8 @@ from typing import final
 from torch import Tensor, nn
 
 from counterpoint.models.batch import GivenBatch
-from counterpoint.models.chain import Part
-from counterpoint.models.encoder import Earlier, projector_part
+from counterpoint.models.chain import Earlier, Part
+from counterpoint.models.encoder import projector_part
 from counterpoint.plan.sizes import FeaturesSizes
 
 

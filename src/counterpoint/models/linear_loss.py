@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from counterpoint.models.batch import NO_LABEL
+from counterpoint.plan.sizes import NO_LABEL
 
 _SCORES_AT_ONCE = 2**28
 """Rows times words of a piece: half a GiB in bfloat16; smaller pieces make slower products."""

@@ -6,8 +6,8 @@ from torch import nn
 
 from counterpoint.models.attention import of_documents
 from counterpoint.models.batch import PatchBatch
-from counterpoint.models.chain import Part
-from counterpoint.models.encoder import Earlier, Sees, encoder_parts
+from counterpoint.models.chain import Earlier, Part
+from counterpoint.models.encoder import Sees, encoder_parts
 from counterpoint.models.norm import norm_of
 from counterpoint.models.patches import FilteredPositions, PatchEmbedding, PositionTable, PrefixTable, Unchanged
 from counterpoint.models.rotary import PatchRotary, Turning, Unrotated

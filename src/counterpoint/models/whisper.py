@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.models.batch import AudioBatch
-from counterpoint.models.chain import Part
-from counterpoint.models.encoder import Earlier, encoder_parts
+from counterpoint.models.chain import Earlier, Part
+from counterpoint.models.encoder import encoder_parts
 from counterpoint.models.linear import Linear
 from counterpoint.models.mlp import gelu
 from counterpoint.models.multiply import ReadTable

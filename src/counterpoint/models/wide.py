@@ -1,4 +1,4 @@
-"""Parts whose weights stay wide when everything around them computes in fewer bits (design D20)."""
+"""Parts whose weights stay wide when everything around them computes in fewer bits."""
 
 from abc import ABC
 

@@ -105,22 +105,15 @@ class TensorGroup:
 
     def all_reduce(self, rows: Tensor) -> Tensor:
         """The rows summed over all ranks."""
-        return self._reduced(rows, dist.ReduceOp.SUM)
-
-    def all_reduce_max(self, rows: Tensor) -> Tensor:
-        """The rows' elementwise maximum over all ranks."""
-        return self._reduced(rows, dist.ReduceOp.MAX)
+        out = rows.clone(memory_format=torch.contiguous_format)
+        if out.numel():
+            dist.all_reduce(out, group=self.group)
+        return out
 
     def own_share(self, rows: Tensor) -> Tensor:
         """This rank's share of rows that all ranks hold."""
         share = rows.shape[0] // self.size
         return rows.narrow(0, self.rank * share, share).clone()
-
-    def _reduced(self, rows: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
-        out = rows.clone(memory_format=torch.contiguous_format)
-        if out.numel():
-            dist.all_reduce(out, op=operation, group=self.group)
-        return out
 
 
 def keep(rows: Tensor) -> Tensor:

@@ -4,6 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+NO_TOKEN = -1
+"""Id of a row without a token: a placeholder, which features fill, or padding."""
+
+NO_LABEL = -100
+"""Label of a row without a loss."""
+
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"]
 """What stands between the two matrices of an MLP; `swiglu` has a third, the gate."""
 
@@ -200,11 +206,6 @@ class VitSizes(TowerSizes):
         """Values of one flattened patch, in (channel, frame, row, column) order."""
         return self.channels * self.frames * self.patch * self.patch
 
-    @property
-    def merged(self) -> int:
-        """Width of one group of merge x merge patches laid side by side."""
-        return self.hidden * self.merge * self.merge
-
     def is_windowed(self, layer: int) -> bool:
         """Whether a layer looks into windows only."""
         return self.window > 0 and layer not in self.full_layers
@@ -220,11 +221,6 @@ class AdapterSizes(TowerSizes):
     def merge(self) -> int:
         """Side of the groups of rows that are merged: one row."""
         return 1
-
-    @property
-    def merged(self) -> int:
-        """Width of what the projector reads."""
-        return self.hidden
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from counterpoint.config.run_files import EVALUATION_FILE, METRICS_FILE, TIMELINE_FILE
 from counterpoint.errors import InputError
 from counterpoint.plan.action import Action, parse_action
 
@@ -115,7 +116,7 @@ _Record = TypeVar("_Record", StepRecord, ModuleRecord, DatasetRecord)
 
 def read_metrics(run: Path) -> Metrics | None:
     """`metrics.jsonl` of a run, or None without one; of records of the same step the later wins."""
-    file = run / "metrics.jsonl"
+    file = run / METRICS_FILE
     if not file.is_file():
         return None
     steps: dict[int, StepRecord] = {}
@@ -135,7 +136,7 @@ def read_metrics(run: Path) -> Metrics | None:
 
 def read_evaluation(run: Path) -> Evaluation | None:
     """`evaluation.json` of a run, or None without a readable one."""
-    data = _read_json(run / "evaluation.json")
+    data = _read_json(run / EVALUATION_FILE)
     try:
         splits = {split: Predictions(tuple(Written(**row) for row in rows)) for split, rows in data["splits"].items()}
         return Evaluation(data["step"], splits)
@@ -145,7 +146,7 @@ def read_evaluation(run: Path) -> Evaluation | None:
 
 def read_timeline(run: Path) -> Measured | None:
     """`timeline.json` of a run, times counted from its first start, or None without a readable one."""
-    data = _read_json(run / "timeline.json")
+    data = _read_json(run / TIMELINE_FILE)
     try:
         rows = {int(rank): tuple(_timed(entries)) for rank, entries in data["ranks"].items()}
         first = min(start for row in rows.values() for _action, start, _end in row)

@@ -4,6 +4,7 @@ from pathlib import Path
 from statistics import median
 
 from counterpoint.config.load import dump_config, load_run_config
+from counterpoint.config.run_files import CONFIG_FILE, ERROR_FILE, VERSIONS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, CounterpointError
 from counterpoint.plan.build import build_plan
@@ -34,7 +35,7 @@ def write_report(run_folder: Path) -> Path:
 
     Raises CheckpointError if the folder is no run's or cannot be written, ConfigError if its config is unreadable.
     """
-    config_file = run_folder / "config.yaml"
+    config_file = run_folder / CONFIG_FILE
     if not config_file.is_file():
         raise CheckpointError(f"{run_folder}: no config.yaml, expected a run folder; give the run.dir of a training")
     text = report_html(run_folder, load_run_config(config_file))
@@ -87,7 +88,7 @@ def _subtitle(config: Config, metrics: Metrics | None) -> str:
 
 
 def _failure(run_folder: Path) -> str:
-    failure = read_strings(run_folder / "error.json")
+    failure = read_strings(run_folder / ERROR_FILE)
     if "message" not in failure:
         return ""
     return note(f"A failure is recorded: rank {failure.get('rank', '?')}: {failure['message']}")
@@ -149,7 +150,7 @@ def _curves(metrics: Metrics | None, modules: tuple[str, ...]) -> list[str]:
 
 
 def _setting(run_folder: Path, config: Config) -> str:
-    versions = read_strings(run_folder / "versions.json")
+    versions = read_strings(run_folder / VERSIONS_FILE)
     named = ", ".join(f"{package} {version}" for package, version in versions.items())
     return section(
         "Setting",

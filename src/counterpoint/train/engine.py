@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import ModuleBatch, StepInputs
+from counterpoint.data.feed import StepInputs
 from counterpoint.errors import RunError
 from counterpoint.execute.bridge import Bridge, MapKey
 from counterpoint.execute.channel import Channel, connect, open_channel
@@ -20,7 +20,7 @@ from counterpoint.execute.interpreter import Interpreter, Observer
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.execute.waits import WaitClock
 from counterpoint.models.attention_kernels import prefer_fast_kernels
-from counterpoint.models.batch import TextBatch
+from counterpoint.models.batch import Batch, TextBatch
 from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, release, settle_weights
 from counterpoint.plan.action import Action, Compute
 from counterpoint.plan.graph import Node
@@ -130,7 +130,7 @@ class Engine:
         self.wants_stop = False
         self._bad = 0
         self._launched: LaunchedStep | None = None
-        self._batches: dict[tuple[str, int], ModuleBatch] = {}
+        self._batches: dict[tuple[str, int], Batch] = {}
 
     @property
     def parameters(self) -> tuple[LocalParameter, ...]:
@@ -205,7 +205,7 @@ class Engine:
         for replica in self.replicas.values():
             begin_accumulation(replica.chain, self.plan.layouts[replica.stage.node.module].reshard)
         self._settle_weights()
-        batches: dict[tuple[str, int], ModuleBatch] = {}
+        batches: dict[tuple[str, int], Batch] = {}
         maps: dict[MapKey, RowMap] = {}
         for one, is_ahead in ((inputs, False), (ahead, True)):
             if one is not None:
@@ -230,7 +230,7 @@ class Engine:
         for channel in self._channels.values():
             channel.close()
 
-    def _on_device(self, batches: dict[tuple[str, int], ModuleBatch]) -> dict[tuple[str, int], ModuleBatch]:
+    def _on_device(self, batches: dict[tuple[str, int], Batch]) -> dict[tuple[str, int], Batch]:
         return {key: batch.to(self.device) for key, batch in batches.items()}
 
     def _maps_on_device(self, maps: dict[MapKey, RowMap]) -> dict[MapKey, RowMap]:

@@ -9,11 +9,12 @@ from typing import TextIO
 
 from counterpoint.check.grid import format_programs
 from counterpoint.config.load import dump_config, load_run_config
+from counterpoint.config.run_files import CONFIG_FILE, VERSIONS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, ConfigError, DataError
 from counterpoint.plan.plan import Plan
 from counterpoint.train.checkpoint import OpenedCheckpoint
-from counterpoint.train.models import CONFIG_FILE, model_keys
+from counterpoint.train.models import model_keys
 from counterpoint.train.nonfinite import EXCLUSIONS_FILE
 from counterpoint.train.resume import open_newest, steps_to_try
 
@@ -36,7 +37,7 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
             (folder / EXCLUSIONS_FILE).unlink(missing_ok=True)
         (folder / CONFIG_FILE).write_text(dump_config(config))
         (folder / "plan.txt").write_text(f"{_placement_text(plan)}\n\n{format_programs(plan.schedule.programs)}\n")
-        (folder / "versions.json").write_text(json.dumps(_versions(), indent=1))
+        (folder / VERSIONS_FILE).write_text(json.dumps(_versions(), indent=1))
     except OSError as error:
         raise DataError(f"run.dir: {folder} cannot be written ({error.strerror}); choose another folder") from None
     return folder

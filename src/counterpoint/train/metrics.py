@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import torch
 import torch.distributed as dist
 
+from counterpoint.config.run_files import METRICS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import BadPayload, StepInputs
@@ -70,7 +71,7 @@ class RunRecorder:
         if self._is_leader:
             self._view = ProgressView(config.training.steps)
             self._bubble = simulate(plan).bubble_fraction
-            self._file = (run / "metrics.jsonl").open("w" if config.checkpoint.resume == "none" else "a")
+            self._file = (run / METRICS_FILE).open("w" if config.checkpoint.resume == "none" else "a")
             if config.log.tensorboard:
                 from torch.utils.tensorboard import SummaryWriter
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from counterpoint.config.load import load_run_config
 from counterpoint.config.models import DecoderConfig, ModelConfig
+from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError
 
-CONFIG_FILE = "config.yaml"
 _SHOWN_BY_SHAPES = ("vocab", "positions", "inputs")
 """Keys that say nothing beyond the shapes, and may say it in several ways."""
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 import torch.distributed as dist
 
-from counterpoint.data.feed import ModuleBatch
-from counterpoint.models.batch import TextBatch
+from counterpoint.models.batch import Batch, TextBatch
 from counterpoint.models.moe import Moe
 from counterpoint.models.router import next_bias
 from counterpoint.plan.plan import Plan
@@ -28,7 +27,7 @@ class RoutedStep:
         self._device = device
         self._batches: list[TextBatch] = []
 
-    def begin(self, batches: Mapping[tuple[str, int], ModuleBatch]) -> None:
+    def begin(self, batches: Mapping[tuple[str, int], Batch]) -> None:
         """Take the batches in which the layers are going to note what they route."""
         self._batches = [batch for batch in batches.values() if isinstance(batch, TextBatch)]
 

@@ -11,13 +11,13 @@ from counterpoint.config.earlier import is_of_today
 from counterpoint.config.items import DEFAULT_SCALING
 from counterpoint.config.load import load_config, load_run_config
 from counterpoint.config.problem import Problem, show
+from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import ClipEncoderConfig, Config, ConformerConfig, ImageEncoderConfig, ModelConfig
 from counterpoint.config.yaml_text import parse_yaml
 from counterpoint.convert.folder import CONFIG_NAME
 from counterpoint.convert.processor import Said, check_frames, scaling_in, seconds_in
 from counterpoint.errors import ConfigError
 from counterpoint.train.checkpoint import STATE_FILE
-from counterpoint.train.models import CONFIG_FILE
 from counterpoint.train.resume import steps_to_try
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {"image": DEFAULT_SCALING._asdict(), "audio": {"seconds": "own"}}

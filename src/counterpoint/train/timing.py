@@ -8,9 +8,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from counterpoint.config.run_files import TIMELINE_FILE
 from counterpoint.plan.action import Action
-
-TIMELINE_FILE = "timeline.json"
 
 
 class StepTimer:

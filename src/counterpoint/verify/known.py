@@ -59,10 +59,6 @@ class Known:
             self._kept.popitem(last=False)
         return seen
 
-    def forget(self) -> None:
-        """Drop all."""
-        self._kept.clear()
-
 
 def _is_pure(config: Config) -> bool:
     """Whether the config says all that the reference computes from."""

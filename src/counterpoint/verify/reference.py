@@ -18,7 +18,7 @@ from counterpoint.config.schema import Config, CustomConfig, VitConfig, WhisperC
 from counterpoint.data.payload import Ints, PatchPayload, Payload, TextPayload
 from counterpoint.data.source import Source
 from counterpoint.errors import RunError
-from counterpoint.models.batch import NO_LABEL, NO_TOKEN, Insert, MtpInputs, TextBatch
+from counterpoint.models.batch import Insert, MtpInputs, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.moe import Moe
@@ -30,7 +30,7 @@ from counterpoint.parallelize.starting import starting_weights
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.samples import Document
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN, DecoderSizes
 from counterpoint.setup import vocabulary
 from counterpoint.verify.alone import Journey
 from counterpoint.verify.compare import Observation

@@ -29,7 +29,6 @@ def folder(make_index: MakeIndex, make_picture: MakePicture) -> Path:
 
 def test_what_is_written_is_read(folder: Path, make_picture: MakePicture) -> None:
     index = Index(folder)
-    index.verify()
     assert (index.manifest.documents, index.manifest.tokens, index.manifest.images) == (2, 7, 2)
     assert index.manifest.splits == {"train": 1, "held": 1}
     assert index.rows_of("held").tolist() == [1]
@@ -124,12 +123,6 @@ def test_a_damaged_index_is_refused(folder: Path, fault: str) -> None:
     damage(folder)
     with pytest.raises(DataError, match=message):
         Index(folder)
-
-
-def test_verify_finds_a_flipped_bit_of_a_payload(folder: Path) -> None:
-    _flip(folder / PAYLOAD_NAME)
-    with pytest.raises(DataError, match=r"payload\.bin is corrupt"):
-        Index(folder).verify()
 
 
 def test_the_same_index_may_be_written_again_and_another_may_not(make_index: MakeIndex, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
+from counterpoint.data.text_backend import hidden_name
 from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 
@@ -128,7 +129,7 @@ def test_added_tokens_that_are_not_special_stay(tmp_path: Path) -> None:
 
 def test_what_stands_in_for_a_spelling_cannot_be_spelled_either(tokenizer: Tokenizer) -> None:
     """Each is hidden under another name inside; a text with that name is a text like any other, or refused."""
-    for name in tokenizer.hidden_names:
+    for name in map(hidden_name, sorted(_reserved(tokenizer))):
         with contextlib.suppress(DataError):
             assert not _reserved(tokenizer) & set(tokenizer.encode(f"a {name} b"))
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.data.images import ItemSettings
-from counterpoint.data.payload import IGNORED, ITEM_ROW
 from counterpoint.data.source import load_item_or_neutral
 from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, SyntheticSource, Uniform
 from counterpoint.errors import DataError
+from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
 
 SETTINGS = ItemSettings("vision", patch=4, merge=2, size=None, max_patches=64)
 TAKERS = {"vision": SETTINGS}
@@ -39,12 +39,12 @@ def test_a_document_is_a_function_of_seed_and_index_and_its_payload_agrees(seed:
     assert document == _source(recipe, limit).document(index)
     assert (document.source, document.index) == (1, index)
     assert 1 <= document.tokens == len(text.ids) <= limit
-    assert (text.labels != IGNORED).sum() == document.loss_tokens
-    assert document.mtp_loss_tokens == tuple((text.labels[ahead:] != IGNORED).sum() for ahead in (1, 2, 3))
-    assert ((text.ids >= ITEM_ROW) & (text.ids < 50)).all()
-    assert (text.ids == ITEM_ROW).sum() == sum(item.rows for item in document.items)
+    assert (text.labels != NO_LABEL).sum() == document.loss_tokens
+    assert document.mtp_loss_tokens == tuple((text.labels[ahead:] != NO_LABEL).sum() for ahead in (1, 2, 3))
+    assert ((text.ids >= NO_TOKEN) & (text.ids < 50)).all()
+    assert (text.ids == NO_TOKEN).sum() == sum(item.rows for item in document.items)
     for which, item in enumerate(document.items):
-        assert (text.ids[item.position : item.position + item.rows] == ITEM_ROW).all()
+        assert (text.ids[item.position : item.position + item.rows] == NO_TOKEN).all()
         payload, reason = load_item_or_neutral(source, index, which, item)
         assert reason is None
         assert payload.patches.shape == (item.rows_in, SETTINGS.columns)

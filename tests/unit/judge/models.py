@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterpoint.models.batch import NO_LABEL, TextBatch
+from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.decoder import decoder_parts
 from counterpoint.models.head import VocabularyHead
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.plan.sizes import NO_LABEL, DecoderSizes
 
 Config = dict[str, Any]
 

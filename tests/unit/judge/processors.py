@@ -15,7 +15,7 @@ from torch import Tensor
 from counterpoint.convert.modules import modules_to_ours
 from counterpoint.convert.whole import VISION, Whole, whole_of
 from counterpoint.data.corpus import item_settings
-from counterpoint.data.images import ItemSettings
+from counterpoint.data.images import ItemSettings, grid_coordinates
 from counterpoint.data.payload import PatchPayload
 from counterpoint.data.pictures import image_size
 from counterpoint.models.chain import MAIN
@@ -168,7 +168,7 @@ def their_rows(name: str, inputs: Mapping[str, Tensor], sizes: VitSizes, payload
         cut = pixels[0, : rows * columns].reshape(-1, patch, patch, 3).permute(0, 3, 1, 2)
     else:
         cut = pixels[0].reshape(3, rows, patch, columns, patch).permute(1, 3, 0, 2, 4).reshape(-1, 3, patch, patch)
-    order = torch.from_numpy(payload.coordinates)
+    order = torch.from_numpy(grid_coordinates(rows, columns, sizes.merge))
     return cut[order[:, 0] * columns + order[:, 1]].flatten(1)
 
 
@@ -191,7 +191,9 @@ def as_picture(payload: PatchPayload, sizes: VitSizes) -> Tensor:
     """Our rows as the picture (3, height, width) that they were cut from, in float64."""
     rows, columns = payload.grid
     picture = torch.zeros((3, rows * sizes.patch, columns * sizes.patch), dtype=torch.float64)
-    for patch, (row, column) in zip(payload.patches, payload.coordinates.tolist(), strict=True):
+    for patch, (row, column) in zip(
+        payload.patches, grid_coordinates(rows, columns, sizes.merge).tolist(), strict=True
+    ):
         pixels = torch.from_numpy(patch).reshape(3, sizes.frames, sizes.patch, sizes.patch)[:, 0]
         top, left = row * sizes.patch, column * sizes.patch
         picture[:, top : top + sizes.patch, left : left + sizes.patch] = pixels

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.models.batch import NO_LABEL, MtpInputs, TextBatch
+from counterpoint.models.batch import MtpInputs, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import DecoderSizes, MtpSizes
+from counterpoint.plan.sizes import NO_LABEL, DecoderSizes, MtpSizes
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import random_like

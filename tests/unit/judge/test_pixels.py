@@ -14,7 +14,7 @@ from torch import Tensor
 from counterpoint.config.items import DEFAULT_SCALING
 from counterpoint.convert.whole import VISION
 from counterpoint.data.image_rows import pack_images
-from counterpoint.models.batch import NO_LABEL
+from counterpoint.plan.sizes import NO_LABEL
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.processors import (
     CASES,

@@ -7,16 +7,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
-from counterpoint.models.batch import (
-    NO_LABEL,
-    NO_TOKEN,
-    AudioBatch,
-    Batch,
-    FeatureBatch,
-    MtpInputs,
-    PatchBatch,
-    TextBatch,
-)
+from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, MtpInputs, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, Part, build_chain
 from counterpoint.models.segments import Segments
@@ -24,6 +15,8 @@ from counterpoint.parallelize.blocks import block_of
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.sizes import (
+    NO_LABEL,
+    NO_TOKEN,
     AdapterSizes,
     ConformerSizes,
     DecoderSizes,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from counterpoint.config.models import CustomConfig
 from counterpoint.data.image_rows import pack_images
-from counterpoint.data.images import cut_patches, grid_coordinates
+from counterpoint.data.images import cut_patches
 from counterpoint.data.payload import PatchPayload
 from counterpoint.models.batch import PatchBatch
 from counterpoint.models.catalog import model_parts
@@ -45,8 +45,7 @@ def image(of: CustomSizes, height: int, width: int, seed: int = 0) -> tuple[Patc
     """An image of so many patches, and its pixels (channels, height, width)."""
     generator = np.random.default_rng(seed)
     pixels = generator.standard_normal((height * of.patch, width * of.patch, of.channels)).astype(np.float32)
-    coordinates = grid_coordinates(height, width, of.merge)
-    payload = PatchPayload(cut_patches(pixels[None], of.patch, of.merge), coordinates, (height, width))
+    payload = PatchPayload(cut_patches(pixels[None], of.patch, of.merge), (height, width))
     return payload, torch.from_numpy(pixels).permute(2, 0, 1).double()
 
 

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from model_samples import DECODERS, build, model, text_batch
 
-from counterpoint.models.batch import NO_TOKEN
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.models.head import VocabularyHead
 from counterpoint.models.rotary import Rotary
+from counterpoint.plan.sizes import NO_TOKEN
 
 
 def test_parameter_names_are_those_of_the_whole_model_in_every_stage() -> None:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from counterpoint.models import linear_loss
-from counterpoint.models.batch import NO_LABEL
 from counterpoint.models.linear_loss import LinearLoss, WordShare
+from counterpoint.plan.sizes import NO_LABEL
 
 HIDDEN, WORDS = 6, 11
 

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from model_samples import DECODERS, build, empty_batch, model, text_batch
 from torch import Tensor
 
-from counterpoint.models.batch import NO_TOKEN, TextBatch
+from counterpoint.models.batch import TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.mtp import MtpDepth
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.plan.sizes import NO_TOKEN, DecoderSizes
 
 SIZES = DECODERS["further"]
 CASES = pytest.mark.parametrize("sizes", [SIZES, DECODERS["further experts"]], ids=["further", "further experts"])

@@ -25,11 +25,11 @@ from model_samples import (
 from torch import Tensor
 
 from counterpoint.data.image_rows import Laid
-from counterpoint.models.batch import NO_LABEL, AudioBatch, Batch, PatchBatch, TextBatch
+from counterpoint.models.batch import AudioBatch, Batch, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import ConformerSizes, DecoderSizes, ModelSizes, VitSizes, WhisperSizes
+from counterpoint.plan.sizes import NO_LABEL, ConformerSizes, DecoderSizes, ModelSizes, VitSizes, WhisperSizes
 
 TOLERANCE = 1e-12
 LENGTHS = (5, 1, 0, 9, 3)

@@ -9,13 +9,13 @@ import torch
 from model_samples import ADAPTER, DEEP, TAPPED, model
 
 from counterpoint.config.schema import DepthConfig, EdgeConfig
-from counterpoint.data.images import grid_coordinates
-from counterpoint.data.payload import ITEM_ROW, PatchPayload
+from counterpoint.data.payload import PatchPayload
 from counterpoint.inference.plain import Features, PlainModel, Prompt, write
-from counterpoint.models.batch import NO_LABEL, TextBatch
+from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN
 from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Wire
+from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
 from counterpoint.verify.alone import Journey
 
 WIRES = (Wire("vision", "adapter"), Wire("adapter", "language", ((0, 3),)))
@@ -33,9 +33,9 @@ def prompt(*grids: tuple[int, int], text: int) -> Prompt:
     generator, items, row = np.random.default_rng(text), [], 0
     for height, width in grids:
         patches = generator.random((height * width, TAPPED.patch_dim))
-        items.append(("vision", row, PatchPayload(patches, grid_coordinates(height, width, 2), (height, width))))
+        items.append(("vision", row, PatchPayload(patches, (height, width))))
         row += height * width // 4
-    ids = np.array([ITEM_ROW] * row + [1 + i % 7 for i in range(text)], dtype=np.int64)
+    ids = np.array([NO_TOKEN] * row + [1 + i % 7 for i in range(text)], dtype=np.int64)
     return Prompt(ids, tuple(items))
 
 

@@ -10,13 +10,13 @@ import torch.distributed as dist
 from model_samples import DECODERS, DEEP, build, model, text_batch
 from torch import Tensor, nn
 
-from counterpoint.models.batch import NO_LABEL, TextBatch
+from counterpoint.models.batch import TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.parallelize.recompute import LAYER_KINDS, apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.parallelize.weights import defer_weights
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.plan.sizes import NO_LABEL, DecoderSizes
 
 ENDINGS = {pattern: replace(DECODERS["hybrid"], ffn=12, pattern=pattern) for pattern in ("*--", "E-", "M", "--")}
 SIZES = DECODERS | ENDINGS | {"tied ending": replace(DECODERS["tied"], pattern="*--"), "deep": DEEP}

@@ -1,0 +1,8 @@
+"""Files of a run folder that are written in one place and read in another."""
+
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.jsonl"
+EVALUATION_FILE = "evaluation.json"
+TIMELINE_FILE = "timeline.json"
+VERSIONS_FILE = "versions.json"
+ERROR_FILE = "error.json"

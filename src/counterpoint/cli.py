@@ -174,10 +174,10 @@ def evaluate(
     writing = Writing(max_tokens, Sampling(temperature, top_p, seed))
     trained = TrainedRun.open(run, step)
     _say_note(trained.note)
-    predictions = evaluate_run(trained, split, writing)
+    splits = evaluate_run(trained, split, writing).splits
     _output.print(f"report: {write_report(run)}")
-    for name, found in predictions.items():
-        place = f" ({name})" if len(predictions) > 1 else ""
+    for name, found in splits.items():
+        place = f" ({name})" if len(splits) > 1 else ""
         if found.left_out:
             _output.print(f"left out{place}: {found.left_out}")
         if found.too_long:

@@ -1,16 +1,14 @@
 """`evaluate` and `generate`: what a trained run says of held-out samples and of a picture of yours."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from counterpoint.config.data import PreparedEntry
 from counterpoint.config.load import load_run_config
-from counterpoint.config.run_files import CONFIG_FILE, EVALUATION_FILE
+from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import Config
 from counterpoint.data.chat import (
     ASSISTANT,
@@ -34,7 +32,7 @@ from counterpoint.data.takers import Taker
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import CheckpointError, DataError
 from counterpoint.inference.plain import PlainModel, Prompt, write
-from counterpoint.inference.predictions import Prediction, Predictions
+from counterpoint.inference.predictions import Evaluation, Prediction, Predictions
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
 from counterpoint.inference.sampling import GREEDY, Sampling
 from counterpoint.plan.build import build_plan
@@ -180,28 +178,13 @@ class TrainedRun:
         return {IMAGE: next((taker for taker in takers if taker.mark == MARKS[IMAGE]), takers[0])}
 
 
-def evaluate_run(run: TrainedRun, name: str | None = None, writing: Writing = DEFAULT) -> dict[str, Predictions]:
+def evaluate_run(run: TrainedRun, name: str | None = None, writing: Writing = DEFAULT) -> Evaluation:
     """Predictions per evaluation split (all of the config's unless named), written to `evaluation.json` of the run."""
     corpus = open_corpus(run.config, run.tokenizer, run.tokenizer.vocabulary)
     names = [split.name for split in corpus.evaluation]
     chosen = [split for split in corpus.evaluation if name in (None, split.name)]
     if not chosen:
         raise DataError(f"--split: got {name!r}, expected one of the run's evaluation splits {', '.join(names)}")
-    predictions = {split.name: run.predict(split, writing) for split in chosen}
-    record = {
-        "step": run.step,
-        "writing": asdict(writing),
-        "splits": {split: [asdict(row) for row in found.rows] for split, found in predictions.items()},
-        "left_out": {split: found.left_out for split, found in predictions.items() if found.left_out},
-    }
-    _write_record(run.folder / EVALUATION_FILE, record)
-    return predictions
-
-
-def _write_record(file: Path, record: dict[str, Any]) -> None:
-    try:
-        file.write_text(json.dumps(record, indent=1))
-    except OSError as error:
-        raise DataError(
-            f"{file}: cannot be written ({error.strerror}), expected a writable run folder; change its permissions"
-        ) from None
+    found = Evaluation(run.step, {split.name: run.predict(split, writing) for split in chosen}, asdict(writing))
+    found.write(run.folder)
+    return found

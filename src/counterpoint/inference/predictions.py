@@ -1,6 +1,13 @@
-"""What a model wrote for held-out samples, and which were left out."""
+"""What a model wrote for held-out samples, and which were left out: in memory and in `evaluation.json` of its run."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from counterpoint.config.run_files import EVALUATION_FILE
+from counterpoint.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +40,14 @@ class Predictions:
     why: str = ""
 
     @property
+    def num_exact(self) -> int:
+        """How many predictions equal the truth."""
+        return sum(row.is_exact for row in self.rows)
+
+    @property
     def exact(self) -> float:
         """The share of predictions that equal the truth."""
-        return sum(row.is_exact for row in self.rows) / max(len(self.rows), 1)
+        return self.num_exact / max(len(self.rows), 1)
 
     @property
     def left_out(self) -> str:
@@ -55,3 +67,50 @@ class Predictions:
             self.too_long + other.too_long,
             self.why or other.why,
         )
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """All but the rows, by name."""
+        found = asdict(replace(self, rows=()))
+        del found["rows"]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Predictions by split at one step; `writing` says how they were written, as far as it is known."""
+
+    step: int
+    splits: dict[str, Predictions]
+    writing: Mapping[str, Any]
+
+    def write(self, run: Path) -> None:
+        """Write `evaluation.json` of a run; raises DataError."""
+        record = {
+            "step": self.step,
+            "writing": self.writing,
+            "splits": {split: [asdict(row) for row in found.rows] for split, found in self.splits.items()},
+            "left_out": {split: found.left_out for split, found in self.splits.items() if found.left_out},
+            "counts": {split: found.counts for split, found in self.splits.items()},
+        }
+        file = run / EVALUATION_FILE
+        try:
+            file.write_text(json.dumps(record, indent=1))
+        except OSError as error:
+            raise DataError(
+                f"{file}: cannot be written ({error.strerror}), expected a writable run folder; change its permissions"
+            ) from None
+
+    @classmethod
+    def read(cls, run: Path) -> "Evaluation | None":
+        """`evaluation.json` of a run, or None without a readable one; earlier versions wrote rows alone."""
+        try:
+            data = json.loads((run / EVALUATION_FILE).read_text())
+            counts = data.get("counts", {})
+            splits = {
+                split: Predictions(tuple(Prediction(**row) for row in rows), **counts.get(split, {}))
+                for split, rows in data["splits"].items()
+            }
+            return cls(data["step"], splits, data.get("writing", {}))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from counterpoint.config.run_files import EVALUATION_FILE, METRICS_FILE, TIMELINE_FILE
+from counterpoint.config.run_files import METRICS_FILE, TIMELINE_FILE
 from counterpoint.errors import InputError
 from counterpoint.plan.action import Action, parse_action
 
@@ -64,46 +64,6 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A held-out answer: its document in the split, the true text, what the model wrote, and which of its answers."""
-
-    index: int
-    truth: str
-    written: str
-    answer: int = 0
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether both are the same text."""
-        return self.truth == self.written
-
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """All that was written for a split."""
-
-    rows: tuple[Written, ...]
-
-    @property
-    def num_exact(self) -> int:
-        """How many are exactly the truth."""
-        return sum(row.is_exact for row in self.rows)
-
-    @property
-    def exact(self) -> float:
-        """The share that is exactly the truth."""
-        return self.num_exact / max(len(self.rows), 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Predictions by split at one step."""
-
-    step: int
-    splits: dict[str, Predictions]
-
-
-@dataclass(frozen=True, slots=True)
 class Measured:
     """One measured step: per rank, (action, start, end) in seconds."""
 
@@ -132,16 +92,6 @@ def read_metrics(run: Path) -> Metrics | None:
     splits = {split: tuple(sorted(losses.items())) for split, losses in evaluations.items()}
     ordered = tuple(steps[step] for step in sorted(steps))
     return Metrics(ordered, splits, unreadable, datasets, tuple(sorted(skipped)))
-
-
-def read_evaluation(run: Path) -> Evaluation | None:
-    """`evaluation.json` of a run, or None without a readable one."""
-    data = _read_json(run / EVALUATION_FILE)
-    try:
-        splits = {split: Predictions(tuple(Written(**row) for row in rows)) for split, rows in data["splits"].items()}
-        return Evaluation(data["step"], splits)
-    except (KeyError, TypeError, AttributeError):
-        return None
 
 
 def read_timeline(run: Path) -> Measured | None:

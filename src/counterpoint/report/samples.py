@@ -18,9 +18,9 @@ from counterpoint.data.payload import IMAGE
 from counterpoint.data.pictures import read_scaled
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.errors import DataError, InputError
+from counterpoint.inference.predictions import Prediction
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import note
-from counterpoint.report.run_record import Written
 
 MOST_SAMPLES = 24
 PICTURE_PIXELS = 144
@@ -64,7 +64,7 @@ class Pictures:
         return buffer.getvalue()
 
 
-def sample_grid(config: Config, split: str, predictions: Sequence[Written]) -> str:
+def sample_grid(config: Config, split: str, predictions: Sequence[Prediction]) -> str:
     """At most `MOST_SAMPLES` predictions, evenly spaced over the split: not chosen by how good they are."""
     count = min(len(predictions), MOST_SAMPLES)
     shown = [predictions[number * len(predictions) // count] for number in range(count)]
@@ -76,7 +76,7 @@ def sample_grid(config: Config, split: str, predictions: Sequence[Written]) -> s
     return tag("div", *(_card(each, pictures.png(each.index)) for each in shown), class_="samples")
 
 
-def _card(prediction: Written, png: bytes | None) -> str:
+def _card(prediction: Prediction, png: bytes | None) -> str:
     source = "" if png is None else f"data:image/png;base64,{base64.b64encode(png).decode()}"
     image = tag("img", src=source, alt=prediction.truth) if source else ""
     if prediction.is_exact:

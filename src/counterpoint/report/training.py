@@ -7,6 +7,7 @@ from counterpoint.config.load import dump_config, load_run_config
 from counterpoint.config.run_files import CONFIG_FILE, ERROR_FILE, VERSIONS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, CounterpointError
+from counterpoint.inference.predictions import Evaluation
 from counterpoint.plan.build import build_plan
 from counterpoint.plan.layout import format_ranks
 from counterpoint.report.curves import curve_sections
@@ -14,9 +15,7 @@ from counterpoint.report.markup import tag, words
 from counterpoint.report.page import cards, folded, note, page, section
 from counterpoint.report.plan_html import placement_section
 from counterpoint.report.run_record import (
-    Evaluation,
     Metrics,
-    read_evaluation,
     read_metrics,
     read_strings,
     read_timeline,
@@ -51,7 +50,7 @@ def write_report(run_folder: Path) -> Path:
 
 def report_html(run_folder: Path, config: Config) -> str:
     """The page of a run with this config."""
-    metrics, evaluation = read_metrics(run_folder), read_evaluation(run_folder)
+    metrics, evaluation = read_metrics(run_folder), Evaluation.read(run_folder)
     planned, reason = _planned(config)
     modules = tuple(config.modules)
     return page(

@@ -51,11 +51,11 @@ def run(settings: dict[str, Any], held_out: Path, tmp_path: Path, monkeypatch: p
 
 def test_two_splits_of_one_name_are_kept_apart(run: Path, pictures: Path, held_out: Path) -> None:
     found = evaluate.evaluate_run(TrainedRun.open(run))
-    assert {name: len(each.rows) for name, each in found.items()} == {
+    assert {name: len(each.rows) for name, each in found.splits.items()} == {
         f"{pictures}:held_out": 4,
         f"{held_out}:held_out": 2,
     }
-    assert evaluate.evaluate_run(TrainedRun.open(run), f"{held_out}:held_out").keys() == {f"{held_out}:held_out"}
+    assert evaluate.evaluate_run(TrainedRun.open(run), f"{held_out}:held_out").splits.keys() == {f"{held_out}:held_out"}
 
 
 def test_a_run_of_an_earlier_version_is_read_with_its_pixels(run: Path, settings: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ def test_a_run_of_an_earlier_version_is_read_with_its_pixels(run: Path, settings
     taker = item_settings(opened.config)["vision"]
     assert isinstance(taker, ItemSettings)
     assert (taker.size, taker.max_patches, *taker.scaling) == (8, 4, "bicubic", (0.5,) * 3, (0.5,) * 3)
-    assert sum(len(each.rows) for each in evaluate.evaluate_run(opened).values()) == 6
+    assert sum(len(each.rows) for each in evaluate.evaluate_run(opened).splits.values()) == 6
 
 
 def test_what_was_left_out_is_said(counterpoint: Command, run: Path, held_out: Path) -> None:

@@ -15,7 +15,8 @@ from counterpoint.config.load import dump_config, load_config
 from counterpoint.data.index import TOKENIZER_NAME
 from counterpoint.data.index_writer import Encoded, IndexWriter, Record
 from counterpoint.errors import CheckpointError
-from counterpoint.report.run_record import read_evaluation, read_metrics, read_timeline
+from counterpoint.inference.predictions import Evaluation
+from counterpoint.report.run_record import read_metrics, read_timeline
 from counterpoint.report.samples import MOST_SAMPLES, marked
 from counterpoint.report.training import write_report
 from tests.unit.report.pages import EXAMPLES, Page
@@ -230,7 +231,7 @@ def test_many_predictions_are_sampled_evenly(run: Path) -> None:
 def test_files_that_are_not_what_they_should_be_count_as_missing(run: Path, text: str) -> None:
     for name in ("evaluation.json", "timeline.json", "versions.json", "error.json"):
         (run / name).write_text(text)
-    assert read_evaluation(run) is None
+    assert Evaluation.read(run) is None
     assert read_timeline(run) is None
     _page(run)
 

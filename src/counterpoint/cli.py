@@ -175,7 +175,7 @@ def evaluate(
     trained = TrainedRun.open(run, step)
     _say_note(trained.note)
     splits = evaluate_run(trained, split, writing).splits
-    _output.print(f"report: {write_report(run)}")
+    _output.print(f"report: {write_report(run, trained.plan)}")
     for name, found in splits.items():
         place = f" ({name})" if len(splits) > 1 else ""
         if found.left_out:

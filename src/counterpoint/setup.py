@@ -7,6 +7,7 @@ from counterpoint.config.checks import check_files
 from counterpoint.config.schema import Config, DecoderConfig
 from counterpoint.data.census import check_census
 from counterpoint.data.corpus import Corpus, open_corpus, open_tokenizer
+from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.launch import is_joined
 from counterpoint.plan.build import build_plan as build_plan_of
@@ -17,9 +18,7 @@ from counterpoint.plan.sizes import DecoderSizes
 
 def vocabulary(config: Config) -> int | None:
     """The tokenizer's number of ids where a model asks for it."""
-    asks = any(isinstance(m.model, DecoderConfig) and m.model.vocab == "tokenizer" for m in config.modules.values())
-    tokenizer = open_tokenizer(config) if asks else None
-    return None if tokenizer is None else tokenizer.vocabulary
+    return _words(config, open_tokenizer(config)) if _asks(config) else None
 
 
 def build_plan(config: Config) -> Plan:
@@ -39,10 +38,12 @@ def open_run(config: Config) -> tuple[Plan, Corpus]:
     # Who is where needs no file, and a missing one must not hide what is wrong with it.
     placement_of(config)
     check_files(config)
-    plan = build_plan(config)
-    sizes = sizes_of(config, plan.sink, vocabulary(config))
+    tokenizer = open_tokenizer(config)
+    words = _words(config, tokenizer)
+    plan = build_plan_of(config, words)
+    sizes = sizes_of(config, plan.sink, words)
     assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
-    return plan, open_corpus(config, open_tokenizer(config), sizes.vocab)
+    return plan, open_corpus(config, tokenizer, sizes.vocab)
 
 
 def check_data(config: Config, corpus: Corpus) -> None:
@@ -71,3 +72,12 @@ def check_device(config: Config) -> None:
             f"world.size: got {config.world.size} with {torch.cuda.device_count()} GPUs on this machine, expected one "
             "GPU a rank; lower world.size, start ranks on more machines with torchrun, or set run.device=cpu"
         )
+
+
+def _asks(config: Config) -> bool:
+    """Whether a model has as many words as the tokenizer."""
+    return any(isinstance(m.model, DecoderConfig) and m.model.vocab == "tokenizer" for m in config.modules.values())
+
+
+def _words(config: Config, tokenizer: Tokenizer | None) -> int | None:
+    return tokenizer.vocabulary if tokenizer is not None and _asks(config) else None

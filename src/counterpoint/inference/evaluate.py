@@ -36,6 +36,7 @@ from counterpoint.inference.predictions import Evaluation, Prediction, Predictio
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
 from counterpoint.inference.sampling import GREEDY, Sampling
 from counterpoint.plan.build import build_plan
+from counterpoint.plan.plan import Plan
 from counterpoint.train.checkpoint import checkpoint_folder, list_checkpoints, unverified
 
 _BATCH = 64
@@ -54,11 +55,12 @@ DEFAULT = Writing()
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run folder opened for reading: its config, tokenizer and a plain model at one step."""
+    """A run folder opened for reading: its config, tokenizer, plan, and a plain model at one step."""
 
     folder: Path
     config: Config
     tokenizer: Tokenizer
+    plan: Plan
     model: PlainModel
     step: int
 
@@ -86,7 +88,7 @@ class TrainedRun:
         chosen = steps[-1] if step is None else step
         plan = build_plan(config, tokenizer.vocabulary)
         model = PlainModel.load(plan, checkpoint_folder(folder, chosen), torch.device(device))
-        return cls(folder, config, tokenizer, model, chosen)
+        return cls(folder, config, tokenizer, plan, model, chosen)
 
     def predict(self, split: EvaluationSplit, writing: Writing) -> Predictions:
         """What the model writes for every answer of a prepared split, given all that stands before it in its document.

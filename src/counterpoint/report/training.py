@@ -8,8 +8,8 @@ from counterpoint.config.run_files import CONFIG_FILE, ERROR_FILE, VERSIONS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, CounterpointError
 from counterpoint.inference.predictions import Evaluation
-from counterpoint.plan.build import build_plan
 from counterpoint.plan.layout import format_ranks
+from counterpoint.plan.plan import Plan
 from counterpoint.report.curves import curve_sections
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import cards, folded, note, page, section
@@ -24,20 +24,21 @@ from counterpoint.report.run_tables import data_section, module_section, timelin
 from counterpoint.report.samples import sample_grid
 from counterpoint.report.summary import Summary, summarize
 from counterpoint.report.words import count_text, number_text
-from counterpoint.setup import vocabulary
+from counterpoint.setup import build_plan
 
 REPORT_FILE = "report.html"
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(run_folder: Path, plan: Plan | None = None) -> Path:
     """Write the page of a run into its folder and return its path; what is missing is named on the page.
 
+    `plan` is the run's, for who has it already.
     Raises CheckpointError if the folder is no run's or cannot be written, ConfigError if its config is unreadable.
     """
     config_file = run_folder / CONFIG_FILE
     if not config_file.is_file():
         raise CheckpointError(f"{run_folder}: no config.yaml, expected a run folder; give the run.dir of a training")
-    text = report_html(run_folder, load_run_config(config_file))
+    text = report_html(run_folder, load_run_config(config_file), plan)
     target = run_folder / REPORT_FILE
     try:
         target.write_text(text, encoding="utf-8")
@@ -48,10 +49,10 @@ def write_report(run_folder: Path) -> Path:
     return target
 
 
-def report_html(run_folder: Path, config: Config) -> str:
+def report_html(run_folder: Path, config: Config, plan: Plan | None = None) -> str:
     """The page of a run with this config."""
     metrics, evaluation = read_metrics(run_folder), Evaluation.read(run_folder)
-    planned, reason = _planned(config)
+    planned, reason = _planned(config, plan)
     modules = tuple(config.modules)
     return page(
         f"Training report: {run_folder.resolve().name}",
@@ -68,10 +69,10 @@ def report_html(run_folder: Path, config: Config) -> str:
     )
 
 
-def _planned(config: Config) -> tuple[Summary | None, str]:
+def _planned(config: Config, plan: Plan | None) -> tuple[Summary | None, str]:
     """The run's plan, or why it cannot be built here (a tokenizer that is elsewhere, for one)."""
     try:
-        return summarize(build_plan(config, vocabulary(config))), ""
+        return summarize(build_plan(config) if plan is None else plan), ""
     except CounterpointError as error:
         return None, str(error)
 

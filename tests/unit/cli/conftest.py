@@ -14,6 +14,7 @@ from PIL import Image
 
 from counterpoint import cli
 from counterpoint.data.prepare import prepare
+from counterpoint.data.tokenizer import Tokenizer
 
 COLOURS = ("red", "green", "blue", "black")
 
@@ -115,3 +116,17 @@ def write(settings: dict[str, Any], path: Path) -> Path:
     """Write plain data as a config file."""
     path.write_text(yaml.safe_dump(settings))
     return path
+
+
+@pytest.fixture
+def openings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files of tokenizers that were opened since, each as often as it was."""
+    found: list[Path] = []
+    load = Tokenizer.load
+
+    def noted(path: Path) -> Tokenizer:
+        found.append(path)
+        return load(path)
+
+    monkeypatch.setattr(Tokenizer, "load", noted)
+    return found

@@ -99,3 +99,12 @@ def test_the_same_split_twice_is_refused(counterpoint: Command, run: Path, pictu
     assert ended.code == 2
     assert "data.evaluation: got" in ended.err
     assert "held_out 2 times, expected every set once; keep one of them" in ended.err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "generate"])
+def test_the_tokenizer_is_opened_once(
+    counterpoint: Command, run: Path, held_out: Path, openings: list[Path], command: str
+) -> None:
+    ended = counterpoint(command, run, *(("--split", f"{held_out}:held_out") if command == "evaluate" else ()))
+    assert ended.code == 0, ended.err
+    assert len(openings) == 1

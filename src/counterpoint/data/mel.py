@@ -31,12 +31,15 @@ _STEP_PER_MEL = np.log(6.4) / 27
 
 Doubles = NDArray[np.float64]
 
+_HANN: Doubles = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WIDTH) / _WIDTH)
+"""The periodic window, (_WIDTH,)."""
+
 
 def log_mel(wave: Floats, mels: int) -> Floats:
     """A frame for every HOP samples: (samples,) in [-1, 1], more than half of a window -> float32 (frames, mels)."""
     padded = np.pad(wave.astype(np.float64), _WIDTH // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, _WIDTH)[::HOP][: len(wave) // HOP]
-    powers = np.abs(np.fft.rfft(frames * _hann())) ** 2
+    powers = np.abs(np.fft.rfft(frames * _HANN)) ** 2
     bands: Doubles = np.log10(np.maximum(powers @ mel_filters(mels), _FLOOR))
     scaled: Floats = ((np.maximum(bands, bands.max() - _DECADES) + 4) / 4).astype(np.float32)
     return scaled
@@ -52,13 +55,6 @@ def mel_filters(mels: int, width: int = _WIDTH) -> Doubles:
     falling = (corners[2:] - frequencies[:, None]) / np.diff(corners)[1:]
     triangles: Doubles = np.maximum(0.0, np.minimum(rising, falling)) * 2 / (corners[2:] - corners[:-2])
     return triangles
-
-
-@cache
-def _hann() -> Doubles:
-    """The periodic Hann window, (_WIDTH,)."""
-    window: Doubles = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WIDTH) / _WIDTH)
-    return window
 
 
 def _mel_of(hertz: float) -> float:

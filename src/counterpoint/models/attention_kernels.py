@@ -86,20 +86,16 @@ def attend_varlen(queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor
 
 
 @cache
-def prefer_fast_kernels() -> None:
+def prefer_fast_kernels() -> object:
     """Let torch try cuDNN's kernel first, from now on in this process: it is the fastest of its own on Hopper.
 
-    Deterministic runs keep torch's order.
+    Deterministic runs keep torch's order. The cache holds the preference, so that nothing takes it back.
     """
     if torch.are_deterministic_algorithms_enabled():
-        return
+        return None
     preference = sdpa_kernel(_DENSE, set_priority=True)
     preference.__enter__()
-    _PREFERENCES.append(preference)
-
-
-_PREFERENCES: list[Any] = []
-"""What was preferred, held so that nothing takes it back."""
+    return preference
 
 
 def _is_fast(rows: Tensor) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, final
 
 import torch
@@ -12,6 +11,9 @@ from torch import Tensor, nn
 from counterpoint.models.exchange import Enter, Leave
 
 Operation = Callable[[Tensor], Tensor]
+
+_HAS_NEW_NAMES = torch.__version__ >= "2.13"
+"""Whether torch calls the collectives on one tensor `*_single`; calling the old names then warns."""
 
 
 @final
@@ -80,7 +82,7 @@ class TensorGroup:
         """The rows of all ranks behind each other."""
         out = rows.new_empty((rows.shape[0] * self.size, *rows.shape[1:])) if into is None else into
         if out.numel():
-            all_gather = dist.all_gather_single if _has_new_names() else dist.all_gather_into_tensor
+            all_gather = dist.all_gather_single if _HAS_NEW_NAMES else dist.all_gather_into_tensor
             all_gather(out, rows.contiguous(), group=self.group)
         return out
 
@@ -92,7 +94,7 @@ class TensorGroup:
             return self.all_to_all(rows.reshape(self.size, *shape)).sum(0)
         out = rows.new_empty(shape)
         if out.numel():
-            reduce_scatter = dist.reduce_scatter_single if _has_new_names() else dist.reduce_scatter_tensor
+            reduce_scatter = dist.reduce_scatter_single if _HAS_NEW_NAMES else dist.reduce_scatter_tensor
             reduce_scatter(out, rows.contiguous(), group=self.group)
         return out
 
@@ -119,9 +121,3 @@ class TensorGroup:
 def keep(rows: Tensor) -> Tensor:
     """The rows as they are."""
     return rows.view_as(rows)
-
-
-@cache
-def _has_new_names() -> bool:
-    """Whether torch calls the collectives on one tensor `*_single`; calling the old names then warns."""
-    return torch.__version__ >= "2.13"

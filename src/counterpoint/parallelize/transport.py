@@ -5,7 +5,7 @@ way. All ranks of a group call the same methods in the same order with the same 
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, final
@@ -79,6 +79,7 @@ class PeerMemory:
         self._capacity = 0
         self._turn = 0
         self._handle: Any = None
+        self._sum = _sum()
 
     def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[Arrival]:
         """This rank's own rows at once, then the others' as they are read."""
@@ -121,7 +122,7 @@ class PeerMemory:
         def end() -> Tensor:
             current.wait_stream(self._stream)
             parts.clear()  # Their memory is free for others only now that the copies are behind.
-            return _sum()(own)
+            return self._sum(own)
 
         return end
 
@@ -169,7 +170,6 @@ def _shared(size: int, group: dist.ProcessGroup) -> Any:
     return symmetric.rendezvous(memory, group)
 
 
-@cache
 def _sum() -> Callable[[Tensor], Tensor]:
     """What sums tensors (size, ...) over their first dim."""
     if find_spec("triton") is None:

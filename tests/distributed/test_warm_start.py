@@ -13,7 +13,6 @@ from counterpoint.config.load import dump_config
 from counterpoint.config.schema import Config
 from counterpoint.convert.folder import ModelFolder
 from counterpoint.convert.links import Place
-from counterpoint.convert.modules import modules_to_ours
 from counterpoint.convert.whole import VISION
 from counterpoint.errors import CheckpointError
 from counterpoint.setup import build_plan
@@ -26,6 +25,7 @@ from tests.distributed.loaded import demand_equal, engine_of, gathered, tensors_
 from tests.distributed.spare import is_spare
 from tests.parity.layouts import hybrid_config, named_config, override
 from tests.parity.often import often
+from tests.unit.judge.converted import modules_to_ours
 from tests.unit.judge.folders import write_folder
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.whole_configs import config_of, write_judge

@@ -6,13 +6,13 @@ import pytest
 from torch import Tensor
 
 from counterpoint.config.schema import Config
-from counterpoint.convert.modules import modules_to_ours
 from counterpoint.train.warm import warm_start
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.distributed.loaded import demand_equal, engine_of, gathered, tensors_of
 from tests.distributed.spare import is_spare
 from tests.parity.often import often
+from tests.unit.judge.converted import modules_to_ours
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.whole_configs import FOLDERS, config_of, write_judge
 

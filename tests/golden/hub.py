@@ -11,12 +11,13 @@ import torch
 import transformers
 from torch import Tensor
 
-from counterpoint.convert.modules import kept_tensors, modules_from_ours, modules_to_ours
+from counterpoint.convert.modules import kept_tensors
 from counterpoint.convert.whole import Whole, whole_of
 from counterpoint.errors import CounterpointError
 from tests.golden.cases import ROOT
 from tests.golden.digest import digest, short
 from tests.golden.written import Golden
+from tests.unit.judge.converted import modules_from_ours, modules_to_ours
 from tests.unit.judge.flips import flipped, flips_of
 from tests.unit.judge.models import CONFIGS, random_like
 from tests.unit.judge.whole_configs import FOLDERS, config_of

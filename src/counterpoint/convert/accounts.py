@@ -1,21 +1,11 @@
 """Tensors that are there and tensors that should be: what is missing, unknown or unlike, in one sentence."""
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from counterpoint.errors import CheckpointError
 
 _NAMED_AT_MOST = 8
 _SAME_MODEL = "check that family, sizes and tensors are of one model"
-
-
-def demand_same(owner: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError unless the tensors found are those expected, by name and shape."""
-    refuse(owner, "lacks", expected.keys() - found.keys())
-    refuse(owner, "has the unknown", found.keys() - expected.keys())
-    for name, tensor in expected.items():
-        demand_shape(owner, name, tuple(found[name].shape), tensor)
 
 
 def demand_shape(owner: str, name: str, found: tuple[int, ...], expected: Tensor) -> None:

@@ -12,7 +12,6 @@ import torch
 from counterpoint.config.load import dump_config, load_config
 from counterpoint.config.schema import Config
 from counterpoint.config.yaml_text import to_yaml
-from counterpoint.convert.modules import modules_from_ours
 from counterpoint.convert.processor import CLIP_MEAN, CLIP_STD, check_frames, seconds_in
 from counterpoint.convert.whole import VISION, whole_of
 from counterpoint.data.corpus import item_settings
@@ -25,6 +24,7 @@ from counterpoint.train.checkpoint import TrainingState
 from counterpoint.train.resume import open_newest
 from counterpoint.train.settle import settle_items
 from tests.unit.cli.conftest import Command
+from tests.unit.judge.converted import modules_from_ours
 from tests.unit.judge.folders import write_tensors
 from tests.unit.train.checkpoints import blocks, writer
 

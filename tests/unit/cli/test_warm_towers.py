@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.modules import modules_from_ours
 from counterpoint.convert.whole import Whole, whole_of
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
 from tests.unit.cli.conftest import Command, write
+from tests.unit.judge.converted import modules_from_ours
 from tests.unit.judge.folders import write_tensors
 
 PICTURE: dict[str, Any] = {

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.modules import modules_to_ours
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.convert.without_effect import WITHOUT_EFFECT
 from counterpoint.errors import CheckpointError
@@ -20,6 +19,7 @@ from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.models.conformer import conformer_parts
 from counterpoint.models.whisper import whisper_parts
 from counterpoint.plan.sizes import ConformerSizes, DecoderSizes, WhisperSizes
+from tests.unit.judge.converted import modules_to_ours
 from tests.unit.judge.judge import build, hidden_rows, quiet, randomize, read_all
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import CONFIGS, Config, logits_of, our_model, text_batch

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from counterpoint.convert.families import sizes_of
-from counterpoint.convert.tensors import from_ours, to_ours
+from tests.unit.judge.converted import from_ours, to_ours
 from tests.unit.judge.models import Config, random_tensors
 
 

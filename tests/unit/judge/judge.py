@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from counterpoint.convert.families import sizes_of
 from counterpoint.convert.folder import ModelFolder
-from counterpoint.convert.tensors import to_ours
 from counterpoint.models.batch import TextBatch
 from counterpoint.plan.sizes import NO_LABEL, DecoderSizes
+from tests.unit.judge.converted import to_ours
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import Config, random_like
 

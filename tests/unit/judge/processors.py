@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from counterpoint.convert.modules import modules_to_ours
 from counterpoint.convert.whole import VISION, Whole, whole_of
 from counterpoint.data.corpus import item_settings
 from counterpoint.data.images import ItemSettings, grid_coordinates
@@ -23,6 +22,7 @@ from counterpoint.models.encoder import port_of
 from counterpoint.plan.sizes import VitSizes
 from counterpoint.train.settle import settle_items
 from tests.parity.layouts import override
+from tests.unit.judge.converted import modules_to_ours
 from tests.unit.judge.judge import REASON, quiet, randomize
 from tests.unit.judge.models import Config
 from tests.unit.judge.towers import Named, build_lifted, make_judge, stored

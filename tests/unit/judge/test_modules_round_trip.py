@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.modules import gradients_to_ours, kept_tensors, modules_from_ours, modules_to_ours
+from counterpoint.convert.modules import kept_tensors
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.errors import CheckpointError
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
+from tests.unit.judge.converted import gradients_to_ours, modules_from_ours, modules_to_ours
 from tests.unit.judge.models import random_like
 from tests.unit.judge.whole_configs import FOLDERS as CONFIGS
 from tests.unit.judge.wholes import WHOLES

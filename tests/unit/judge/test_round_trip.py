@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from counterpoint.convert.families import sizes_of
-from counterpoint.convert.tensors import from_ours, to_ours
 from counterpoint.errors import CheckpointError
 from counterpoint.plan.sizes import DecoderSizes
+from tests.unit.judge.converted import from_ours, to_ours
 from tests.unit.judge.models import CONFIGS, HYBRID, Config, our_model, random_tensors
 
 

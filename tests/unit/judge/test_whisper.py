@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counterpoint.convert.modules import modules_to_ours
 from counterpoint.convert.whole import AUDIO, whole_of
 from counterpoint.models.batch import AudioBatch
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.models.whisper import whisper_parts
 from counterpoint.plan.sizes import ProjectorSizes, WhisperSizes
+from tests.unit.judge.converted import modules_to_ours
 from tests.unit.judge.judge import REASON, quiet, randomize
 from tests.unit.judge.lifted import lift_casts
 

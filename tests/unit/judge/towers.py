@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counterpoint.convert.modules import gradients_to_ours, modules_to_ours
 from counterpoint.convert.whole import VISION, Whole, whole_of
 from counterpoint.data.images import cut_patches
 from counterpoint.models.batch import PatchBatch
@@ -19,6 +18,7 @@ from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.encoder import port_of
 from counterpoint.plan.sizes import ModelSizes, VitSizes
+from tests.unit.judge.converted import gradients_to_ours, modules_to_ours
 from tests.unit.judge.judge import REASON, quiet, randomize, read_all, with_gradients
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import Config

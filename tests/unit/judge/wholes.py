@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from counterpoint.convert.modules import gradients_to_ours, modules_to_ours
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.data.positions import lay_positions
 from counterpoint.models.batch import TextBatch
@@ -19,6 +18,7 @@ from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.plan.samples import Document, Item
 from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN, ConformerSizes, DecoderSizes, VitSizes
+from tests.unit.judge.converted import gradients_to_ours, modules_to_ours
 from tests.unit.judge.judge import quiet, randomize, with_gradients
 from tests.unit.judge.models import HYBRID, Config, gradients_of
 from tests.unit.judge.test_conformer import clips_of, packed

@@ -27,10 +27,10 @@ from counterpoint.verify.member import Member
 from counterpoint.verify.reference import Reference
 
 STEPS = 2
-Pieces = dict[tuple[int, str, str], tuple[Block, torch.Tensor]]
-"""A rank's blocks of what a step made, by step, kind and key."""
-
 CLOSEST_MARGIN = 1e-12
+
+Pieces = dict[tuple[int, str, str], tuple[Block, torch.Tensor]]
+"""A rank's blocks of what a step made, by step, kind and key, on the CPU: a device may lack room for two steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,11 @@ def _train(
         before = {one.key: one.value.clone() for one in engine.held}
 
         def capture(parameters: Sequence[LocalParameter], into: Pieces = pieces, step: int = step) -> None:
-            into.update({(step, "gradient", p.key): (p.block, p.gradient.detach().clone()) for p in parameters})
+            into.update({(step, "gradient", p.key): (p.block, p.gradient.detach().clone().cpu()) for p in parameters})
 
         engine.inspect = capture
         results.append(engine.train_step(inputs[step], ahead))
-        pieces |= {(step, "update", one.key): (one.block, one.value - before[one.key]) for one in engine.held}
+        pieces |= {(step, "update", one.key): (one.block, (one.value - before[one.key]).cpu()) for one in engine.held}
         batches.append([document for pack in packs for document in pack])
     whole = _gather(pieces, groups)
 
@@ -138,7 +138,7 @@ def _gather(pieces: Pieces, groups: Groups) -> dict[tuple[int, str, str], torch.
     assert groups.control is not None, "only active ranks run a case"
     gathered: list[Any] | None = [None] * groups.control.size() if groups.control.rank() == 0 else None
     blocks = [(key, block, tensor.dtype, tensor.shape) for key, (block, tensor) in pieces.items()]
-    values = [tensor.reshape(-1).to("cpu", torch.float64) for _block, tensor in pieces.values()]
+    values = [tensor.reshape(-1).double() for _block, tensor in pieces.values()]
     flat = torch.cat(values) if values else torch.empty(0)
     dist.gather_object((blocks, flat.numpy()), gathered, group=groups.control, group_dst=0)
     whole: dict[tuple[int, str, str], torch.Tensor] = {}

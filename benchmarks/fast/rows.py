@@ -23,7 +23,7 @@ FLOAT32 = 5e-5
 TF32, which nobody asked for, is off by more."""
 
 FLOAT64 = 1e-9
-"""As `verify` has it (design D13)."""
+"""As `verify` has it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Encoders that users bring equal one plain process in all layouts that they can have (design D13)."""
+"""Encoders that users bring equal one plain process in all layouts that they can have."""
 
 from itertools import product
 

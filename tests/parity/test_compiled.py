@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (a table reads best with a layout to a line)
-"""Compiled layers equal one plain process that compiles nothing (design D13); the first time costs half a minute a case."""
+"""Compiled layers equal one plain process that compiles nothing; the first time costs half a minute a case."""
 
 import shutil
 from typing import Any

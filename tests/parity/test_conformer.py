@@ -1,4 +1,4 @@
-"""Layouts of Parakeet's encoder of clips equal one process (design D13), in the layouts of Whisper's."""
+"""Layouts of Parakeet's encoder of clips equal one process, in the layouts of Whisper's."""
 
 from typing import Any
 

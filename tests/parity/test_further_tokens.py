@@ -1,4 +1,4 @@
-"""Multi-token prediction equals one plain process in every layout (design D13)."""
+"""Multi-token prediction equals one plain process in every layout."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (a table reads best with a layout to a line)
-"""Features that were computed beforehand equal one plain process in layouts of all kinds (design D13)."""
+"""Features that were computed beforehand equal one plain process in layouts of all kinds."""
 
 from pathlib import Path
 from typing import Any

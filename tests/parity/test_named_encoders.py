@@ -1,4 +1,4 @@
-"""Every vision tower equals one plain process in layouts of all kinds (design D13)."""
+"""Every vision tower equals one plain process in layouts of all kinds."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""Every named layout equals one plain process: loss, norm, every gradient, every update, in float64 (design D13)."""
+"""Every named layout equals one plain process: loss, norm, every gradient, every update, in float64."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ COVERED_HYBRIDS = {
 
 
 def assert_equal(result: CaseResult) -> None:
-    """The comparison of design D13 holds."""
+    """Loss, norm, gradients and updates are equal."""
     assert result.holds, str(result.first)
 
 

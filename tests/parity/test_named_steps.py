@@ -1,4 +1,4 @@
-"""Every named way to run a step equals one plain process (design D13)."""
+"""Every named way to run a step equals one plain process."""
 
 import pytest
 

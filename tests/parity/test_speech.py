@@ -1,4 +1,4 @@
-"""Every named layout of an encoder of clips equals one plain process (design D13), and holds what its name says."""
+"""Every named layout of an encoder of clips equals one plain process, and holds what its name says."""
 
 import pytest
 

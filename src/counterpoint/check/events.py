@@ -1,6 +1,6 @@
 """Programs expanded to events: what every rank posts where, waits for, and works on, in order.
 
-This is the model of design D2: transfers are posted and not awaited, a compute waits for what it consumes,
+The model: transfers are posted and not awaited, a compute waits for what it consumes,
 collectives block. Several collectives of one action on one communicator are one event.
 """
 

@@ -1,4 +1,4 @@
-"""The machine that plays events: every (rank, communicator) is a FIFO, posting is not completion (design D2).
+"""The machine that plays events: every (rank, communicator) is a FIFO, posting is not completion.
 
 An entry starts when it is posted and everything ahead of it in its FIFO is complete. An exchange of several rounds is
 as many entries. Collectives complete when all members have started them, exchanges when each of their peers has started

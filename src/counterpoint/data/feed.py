@@ -30,7 +30,7 @@ from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN, AudioSizes, DecoderSizes
 
 @dataclass(frozen=True, slots=True)
 class BadPayload:
-    """A payload that could not be read and was replaced by neutral content of its planned size (design D5)."""
+    """A payload that could not be read and was replaced by neutral content of its planned size."""
 
     source: int
     index: int

@@ -1,4 +1,4 @@
-"""What every data source offers, and how a bad payload is kept from stopping a run (design D5)."""
+"""What every data source offers, and how a bad payload is kept from stopping a run."""
 
 from typing import Protocol
 

@@ -1,6 +1,6 @@
 """Process groups: the only file that starts torch.distributed, makes groups, or knows of a default group.
 
-All ranks create all groups in the plan's order (design D17). Everything else gets the groups it needs as arguments.
+All ranks create all groups in the plan's order. Everything else gets the groups it needs as arguments.
 """
 
 import os

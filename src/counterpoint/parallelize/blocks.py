@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Reduction = Literal["shard", "partial", "duplicate"]
-"""What the ranks of a tensor-parallel group hold of a parameter and of its gradient (design D9).
+"""What the ranks of a tensor-parallel group hold of a parameter and of its gradient.
 
 `shard`: each rank its own piece, its gradient complete. `partial`: the same values, gradients to be summed.
 `duplicate`: the same values and the same gradients.

@@ -212,7 +212,7 @@ def _copies(leaving: Tensor, etp: int, rows: int) -> Tensor:
 
 
 def _to_host(tensor: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    """A copy on the CPU, and the event that says when it is there (design D11); on the CPU it is there at once."""
+    """A copy on the CPU, and the event that says when it is there; on the CPU it is there at once."""
     if not tensor.is_cuda:
         return tensor, None
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)

@@ -1,6 +1,6 @@
 """Data parallelism of a stage: FSDP2 per part, gradients as sums, reduction as an action of its own.
 
-Backward synchronises only if the reduce action stands right behind it (design D7): `begin_reduction` lets it start
+Backward synchronises only if the reduce action stands right behind it: `begin_reduction` lets it start
 there, so that gradients travel while others are computed; only `finish_reduction` waits for them, so that they also
 travel while the next module computes. FSDP2 has no public call that reduces gradients accumulated without
 synchronisation, so `reduce_gradients` runs its post-backward by hand, as torch's own pipelining does; this file is the
@@ -39,7 +39,7 @@ def shard_data_parallel(
     """Apply FSDP2 to every part of a chain and to the chain itself, in place.
 
     `mesh` is (dp_shard,) or (dp_replicate, dp_shard); experts are sharded over `expert_mesh` (edp,), which only a chain
-    without any does not need. What computes wide has a group of its own, that casts nothing (design D20). With
+    without any does not need. What computes wide has a group of its own, that casts nothing. With
     `reshard` parameters are gathered for each forward and backward, without it once for all microbatches of a step.
     Parts that others read, such as the embedding of a tied head, belong to the chain's own group, which is gathered as
     long as any of its parts runs. Small parts behind each other share a group where they are gathered once, since

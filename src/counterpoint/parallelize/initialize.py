@@ -1,4 +1,4 @@
-"""Initial values independent of the layout: each element is a function of (seed, name, index) (design D19).
+"""Initial values independent of the layout: each element is a function of (seed, name, index).
 
 The arithmetic is exact integer work up to one multiplication, so a value has the same bits in every block, on
 every device and in every version of torch.

@@ -64,7 +64,7 @@ class _Recomputed:
         self._forward, self._passes = forward, passes
 
     def __call__(self, rows: Tensor | None, batch: Batch) -> Tensor:
-        # Nothing in a forward is drawn at random (design D19), so no state of a generator is kept.
+        # Nothing in a forward is drawn at random, so no state of a generator is kept.
         out: Tensor = checkpoint(
             self._forward, rows, batch, use_reentrant=False, preserve_rng_state=False, context_fn=self._passes
         )
@@ -73,7 +73,7 @@ class _Recomputed:
 
 @final
 class _RememberedDispatch(Dispatch):
-    """A dispatch that announces once per forward: recomputation ships by the sizes that are known (design D11)."""
+    """A dispatch that announces once per forward: recomputation ships by the sizes that are known."""
 
     def __init__(self, dispatch: Dispatch) -> None:
         super().__init__()

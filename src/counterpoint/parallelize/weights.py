@@ -1,4 +1,4 @@
-"""Weight gradients apart from the rest of backward (design D8; Qi et al., 2024, arXiv:2401.10241).
+"""Weight gradients apart from the rest of backward (Qi et al., 2024, arXiv:2401.10241).
 
 An input action computes the gradients that others wait for and leaves those of weights in a queue; a weight action
 works them off, alone, without a collective and without the weights themselves. Deferred are the weights and biases

@@ -87,7 +87,7 @@ class BatchPlan:
 
     @property
     def loss_tokens(self) -> int:
-        """The one denominator of the step's loss (design D12)."""
+        """The one denominator of the step's loss."""
         return sum(document.loss_tokens for document in self.documents)
 
     def mtp_loss_tokens(self, depth: int) -> int:

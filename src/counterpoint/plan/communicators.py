@@ -1,7 +1,7 @@
-"""Which communicators a placement needs, in the one order in which all ranks create them (design D17).
+"""Which communicators a placement needs, in the one order in which all ranks create them.
 
 Collectives over the same ranks share a communicator. Transfers have their own: one per edge and direction, one per
-pipeline column and direction, so that neither waits behind the other (design D2).
+pipeline column and direction, so that neither waits behind the other.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a step's batch leaves of a template: erasing whole matched actions cannot create a cycle (design D3)."""
+"""What a step's batch leaves of a template: erasing whole matched actions cannot create a cycle."""
 
 from dataclasses import dataclass, field
 

@@ -29,7 +29,7 @@ class Layout:
     """One module's parallel layout: dense `pp x dp x cp x tp`, expert `pp x edp x ep x etp`, innermost last.
 
     Each rank holds `chunks` pipeline stages: stage number i lives at the coordinate i modulo pp.
-    Ranks ascend along the list and therefore along every axis (design D1). Raises PlacementError otherwise,
+    Ranks ascend along the list and therefore along every axis. Raises PlacementError otherwise,
     or when the degrees do not multiply to the number of ranks.
     """
 
@@ -133,7 +133,7 @@ class Layout:
     def group(self, axis: str, rank: int) -> tuple[int, ...]:
         """The ranks that differ from `rank` along `axis` only: pp, dp_replicate, dp_shard, dp, cp, tp, lane, ep or edp.
 
-        `dp_shard` spans the ranks that FSDP shards dense parameters over, cp included (design D16), and `edp` those
+        `dp_shard` spans the ranks that FSDP shards dense parameters over, cp included, and `edp` those
         that it shards experts over; `lane` is the cp x tp ranks of a lane, `ep` the ep x etp ranks that trade rows of
         experts.
         """

@@ -40,7 +40,7 @@ class Schedule:
         )
 
     def keep(self, keeps: Callable[[Action], bool]) -> "Schedule":
-        """The schedule without the actions that `keeps` rejects: erasing matched events (design D3)."""
+        """The schedule without the actions that `keeps` rejects: erasing matched events."""
         kept = {action for action in self.order if keeps(action)}
         programs = {rank: tuple(a for a in program if a in kept) for rank, program in self.programs.items()}
         order = tuple(a for a in self.order if a in kept)

@@ -102,7 +102,7 @@ class Stages:
         return self.trained is None or node in self.trained
 
     def has_backward(self, node: Node) -> bool:
-        """Whether a gradient is needed at a node: it trains, or a node does whose rows it reads (design D15)."""
+        """Whether a gradient is needed at a node: it trains, or a node does whose rows it reads."""
         return node in self._reached
 
     def carries_gradient(self, link: Link) -> bool:

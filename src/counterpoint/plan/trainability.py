@@ -1,4 +1,4 @@
-"""Which parameters of a module are trained: all, none, or those whose names fit a pattern (design D15)."""
+"""Which parameters of a module are trained: all, none, or those whose names fit a pattern."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass

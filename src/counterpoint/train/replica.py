@@ -79,7 +79,7 @@ class Replica:
         reduce_gradients(self.chain, reached)
 
     def finish_reduction(self, reached: bool) -> None:
-        """Wait, on the device, for what the reduce action began; then sum `partial` gradients over tp (design D9)."""
+        """Wait, on the device, for what the reduce action began; then sum `partial` gradients over tp."""
         finish_reduction(self.chain, reached)
         if self.tensor_group is None or not reached:
             return
@@ -92,7 +92,7 @@ class Replica:
             gradient.copy_(summed.view_as(gradient))
 
     def square_sum(self) -> torch.Tensor | float:
-        """This rank's part of the squared gradient norm, each shard counted once over its replicas (design D18)."""
+        """This rank's part of the squared gradient norm, each shard counted once over its replicas."""
         gradients: dict[int, list[torch.Tensor]] = {}
         for shard in self.trained:
             if shard.block.numel:
@@ -127,7 +127,7 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
     rules, given = initial_values(plan.sizes[node.module]), starting_weights(plan.sizes[node.module])
     parameters = []
     for name, parameter in chain.named_parameters():
-        # A copy of the embedding has the same values under the same name (design D18).
+        # A copy of the embedding has the same values under the same name.
         known = _known(name, sizes)
         block, replicas = cutting.block(name, known)
         residual_sums = plan.facts[node.module].residual_sums
@@ -152,7 +152,7 @@ def _known(name: str, sizes: ModelSizes) -> str:
 
 
 def _freeze(chain: Chain, train: Train, sizes: ModelSizes) -> None:
-    """Let only what is trained need gradients; a chain without any of it is in evaluation mode (design D15)."""
+    """Let only what is trained need gradients; a chain without any of it is in evaluation mode."""
     for name, parameter in chain.named_parameters():
         parameter.requires_grad_(is_trained(_known(name, sizes), train))
     chain.train(any(parameter.requires_grad for parameter in chain.parameters()))

@@ -167,8 +167,7 @@ def _compare(config: Config, ours: list[Observation], seen: Seen) -> CaseResult:
         difference
         for step, (observation, reference) in enumerate(zip(ours, seen.steps, strict=True))
         for difference in compare_step(step, observation, reference)
-        # Adam divides by what may be rounding noise: in float32 gradients are compared, and not what follows
-        # (design D13).
+        # Adam divides by what may be rounding noise: in float32 gradients are compared, and not what follows.
         if name == "float64" or difference.kind != "update"
     ]
     tolerance = TOLERANCES[name]

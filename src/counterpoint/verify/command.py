@@ -104,7 +104,7 @@ def verify_random(
 
 
 def as_verified(config: Config, dtype: str) -> Config:
-    """The config as `verify` runs it: one dtype throughout, Adam's eps at 1e-3 (design D13)."""
+    """The config as `verify` runs it: one dtype throughout, Adam's eps at 1e-3."""
     if dtype not in TOLERANCES:
         raise ConfigError(
             f"--dtype: got {dtype!r}, expected one of {sorted(TOLERANCES)}; bfloat16 has no meaningful tolerance"

@@ -1,4 +1,4 @@
-"""What "equal" means (design D13), in one place."""
+"""What "equal" means, in one place."""
 
 import math
 from collections.abc import Iterable

@@ -72,7 +72,7 @@ class Reference:
     """One plain process; `device` is where it computes, in `dtype` throughout.
 
     `margin` is the smallest difference so far between the last expert that a row chose and the first that it did not:
-    below rounding, another order of sums may choose another one, and neither is wrong (design D13).
+    below rounding, another order of sums may choose another one, and neither is wrong.
     """
 
     config: Config

@@ -10,6 +10,8 @@ from tests.unit.structure.sources import PACKAGE, trees
 
 BANNER = re.compile(r"#.*[-=#*_~]{4,}")
 LEFT_OVER = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
+ELSEWHERE = re.compile(r"\bdesign D\d")
+"""A document that readers of the repository do not have."""
 
 
 def _comments(file: Path) -> Iterator[str]:
@@ -31,6 +33,11 @@ def test_comments_are_neither_banners_nor_promises() -> None:
     comments = [(file.name, comment) for file in sorted(PACKAGE.rglob("*.py")) for comment in _comments(file)]
     assert len(comments) > 10
     assert [found for found in comments if BANNER.search(found[1]) or LEFT_OVER.search(found[1])] == []
+
+
+def test_nothing_cites_what_is_not_here() -> None:
+    assert ELSEWHERE.search("as it must (design D7)")
+    assert [file.name for file in sorted(PACKAGE.rglob("*.py")) if ELSEWHERE.search(file.read_text())] == []
 
 
 def test_files_and_public_definitions_say_what_they_are() -> None:

@@ -24,9 +24,10 @@ def _undocumented(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Module) and node.body and ast.get_docstring(node) is None:
             yield "the file"
     for definition in tree.body:
-        is_public = isinstance(definition, ast.FunctionDef | ast.ClassDef) and not definition.name.startswith("_")
-        if is_public and ast.get_docstring(definition) is None:
-            yield definition.name
+        if isinstance(definition, ast.FunctionDef | ast.ClassDef):
+            is_public = not definition.name.startswith("_")
+            if is_public and ast.get_docstring(definition) is None:
+                yield definition.name
 
 
 def test_comments_are_neither_banners_nor_promises() -> None:

@@ -19,4 +19,4 @@ def test_public_names() -> None:
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = counterpoint.nothing  # type: ignore[attr-defined]
+        _ = counterpoint.nothing

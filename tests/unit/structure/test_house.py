@@ -21,6 +21,7 @@ FLOORS = (
     ("simulate",),
     ("check",),
     ("plan",),
+    ("kinds",),
     ("launch", "config"),
     ("slurm",),
     ("errors", "callable", "console"),
@@ -28,7 +29,7 @@ FLOORS = (
 """From the roof down: a file imports from its own folder and from lower floors only."""
 
 HEIGHT = {room: -number for number, floor in enumerate(FLOORS) for room in floor}
-PURE = ("plan", "check", "simulate", "config")
+PURE = ("plan", "check", "simulate", "config", "kinds")
 LONGEST_FILE, LONGEST_FUNCTION = 500, 70
 
 

@@ -19,6 +19,9 @@ LISTED = {
 KEEPING = ("cache", "lru_cache", "custom_op")
 """Decorators that keep something of their function for the process: answers, or the operation itself."""
 
+GROWING = ("Registry",)
+"""Classes whose values grow, by whoever registers a kind."""
+
 CHANGING = (
     "add", "append", "appendleft", "clear", "discard", "extend", "insert", "move_to_end", "pop", "popitem", "popleft",
     "put", "remove", "reverse", "set", "setdefault", "sort", "update",
@@ -35,6 +38,9 @@ PLANTED = {
     "a cache of some size": "import functools\n@functools.lru_cache(maxsize=9)\ndef name(): ...",
     "a cache around a method": "class A:\n    @cache\n    def name(self): ...",
     "a cached function under a name": "name = lru_cache(9)(print)",
+    "a registry": "name = Registry('shape')",
+    "a typed registry": "name: Registry[int] = Registry('shape')",
+    "a registry that says its type": "name = Registry[int]('shape')",
     "an operation": "@torch.library.custom_op('a::b', mutates_args=())\ndef name(): ...",
     "a global": "def change():\n    global name\n    name = 1",
     "an entry": "name = {}\ndef change(key):\n    name[key] = 1",
@@ -115,21 +121,22 @@ def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _kept(tree: ast.Module) -> Iterator[str]:
-    """What a decorator, or a cache around a function, keeps; and what is declared global."""
+    """What a decorator, or a cache around a function, keeps; what is declared global; and registries."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and any(_last(one) in KEEPING for one in node.decorator_list):
             yield node.name
         elif isinstance(node, ast.Global):
             yield from node.names
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _last(node.value) in KEEPING:
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+        match node:
+            case ast.Assign(value=ast.Call() as call) | ast.AnnAssign(value=ast.Call() as call):
+                yield from _top(ast.Module([node], [])) if _last(call) in (*KEEPING, *GROWING) else ()
 
 
 def _last(node: ast.expr) -> str:
     """The last part of the name of what is called or meant."""
-    while isinstance(node, ast.Call):
-        node = node.func
+    while isinstance(node, ast.Call | ast.Subscript):
+        node = node.func if isinstance(node, ast.Call) else node.value
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 

@@ -1,0 +1,69 @@
+"""A registry: the kinds of one sort by name, the only place where they are enumerated."""
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Generic, TypeVar, final
+
+from counterpoint.config.problem import nearest
+from counterpoint.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@final
+class Registry(Generic[T]):
+    """Kinds of the `sort`, say "schedule", by name, in the order in which they were registered.
+
+    Those of the package are given at once; those of users are added by `register`.
+    """
+
+    def __init__(self, sort: str, kinds: Mapping[str, T] = MappingProxyType({})) -> None:
+        self._sort = sort
+        self._kinds = dict(kinds)
+
+    def register(self, name: str, kind: T) -> None:
+        """Add a kind; raises ConfigError for a name that is taken or is no name."""
+        caller = f"register_{self._sort}"
+        if not re.fullmatch(r"[a-z0-9_]+", name):
+            raise ConfigError(
+                f"{caller}: got the name {name!r}, expected lowercase letters, digits and _; choose another"
+            )
+        if name in self:
+            raise ConfigError(
+                f"{caller}: got the name {name!r}, which is taken, expected none of {sorted(self)}; choose another"
+            )
+        self._kinds[name] = kind
+
+    def __getitem__(self, name: str) -> T:
+        """The kind of a name; raises ConfigError, with the known name that is most alike."""
+        if name in self:
+            return self._kinds[name]
+        raise ConfigError(f"{self._sort}: got {name!r}, expected {self.expected}; {self.remedy(name)}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._kinds
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Names and their kinds."""
+        return iter(self._kinds.items())
+
+    def values(self) -> Iterator[T]:
+        """The kinds alone."""
+        return iter(self._kinds.values())
+
+    @property
+    def expected(self) -> str:
+        """What stands in a sentence about an unknown name as expected."""
+        return f"one of {', '.join(self)}" if self._kinds else "a registered name: there is none"
+
+    def remedy(self, name: str) -> str:
+        """What to do about an unknown name."""
+        alike = nearest(name, self._kinds)
+        return "register it before it is named, or take a known one" if alike is None else f"did you mean {alike}?"

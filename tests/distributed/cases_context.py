@@ -12,6 +12,7 @@ from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.context import apply_context_parallel
+from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.initialize import initialize_
 from tests.distributed.cases_tensor import CONFORMER, clip_rows, rows_of
 
@@ -45,7 +46,7 @@ def _compare(
     mine = slice(rank * rows // size, (rank + 1) * rows // size)
     share = rows_of(clips, mine, Segments.build(lengths, rows, starts=starts, own=own))
     plain, local = _model(), _model()
-    apply_context_parallel(local, group, rank, size)
+    apply_context_parallel(local, TensorGroup(group, rank, size))
     expected, found = _outputs(plain, clips, slice(0, rows)), _outputs(local, share, mine)
     for port, out in expected.items():
         torch.testing.assert_close(found[port], out[mine], rtol=TOLERANCE, atol=TOLERANCE)

@@ -12,6 +12,7 @@ from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, Part, build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import Sharding, block_of
+from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.model_facts import facts_of
@@ -193,7 +194,8 @@ def _build(
 ) -> tuple[Chain, dict[str, Sharding]]:
     with torch.device("meta"):
         chain = build_chain(parts).to(torch.float64)
-    shardings = apply_tensor_parallel(chain, group, rank, size, sequence_parallel)
+    ranks = None if group is None else TensorGroup(group, rank, size)
+    shardings = apply_tensor_parallel(chain, ranks, sequence_parallel)
     chain.to_empty(device="cpu")
     for buffer in chain.buffers():
         # Every channel has a constant of its own, so that a wrong share of them is seen.

@@ -8,11 +8,10 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp._fully_shard import _fsdp_param_group as fsdp2
 
-from counterpoint.models.catalog import model_parts
-from counterpoint.models.chain import MAIN, Chain, build_chain
+from counterpoint.models.chain import MAIN, Chain
+from counterpoint.parallelize.apply import Parallelism
 from counterpoint.parallelize.fsdp import (
     Precision,
     begin_accumulation,
@@ -21,11 +20,12 @@ from counterpoint.parallelize.fsdp import (
     local,
     reduce_gradients,
     release,
-    shard_data_parallel,
 )
+from counterpoint.plan.layout import Layout
 from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
+from tests.distributed.parallel_chains import parallel_chain
 from tests.unit.models.model_samples import HYBRID, text_batch
 
 SIZES = replace(HYBRID, pattern="*-*-", ffn=16)
@@ -60,7 +60,7 @@ def test_features_cross_no_group_that_does_not_read_them(pool: Pool) -> None:
 def _crossings_task(member: Member) -> set[int] | None:
     """How many tensors the groups of a chain with features at two depths take for their rows."""
     sizes = replace(SIZES, inserts=(1,))
-    chain, rows = _build(False, sizes), torch.arange(3)
+    chain, rows = _build(member, False, sizes), torch.arange(3)
     shallow, deep = (torch.ones(3, sizes.hidden, dtype=torch.float64, requires_grad=True) for _depth in range(2))
     batch = text_batch(sizes, [5, 3]).with_inserts([(shallow, rows)], {1: [(deep, rows)]})
     seen, waiting, crossings = set(), [chain(None, batch)[MAIN].grad_fn], set()
@@ -78,7 +78,7 @@ def _crossings_task(member: Member) -> set[int] | None:
 def _step_task(member: Member, reshard: bool) -> object:
     """How many groups there are, gathers of a step behind an evaluation, groups that its reduce action works on,
     gathers under way behind its last backward, and groups whose forward is remembered when all is over."""
-    chain = _build(reshard)
+    chain = _build(member, reshard)
     states = dict.fromkeys(m._get_fsdp_state() for m in chain.modules() if hasattr(m, "_get_fsdp_state"))
     groups = [state._fsdp_param_group for state in states if state._fsdp_param_group is not None]
     release(chain)  # A module that nothing has reached yet gives back what it does not hold.
@@ -101,13 +101,11 @@ def _step_task(member: Member, reshard: bool) -> object:
     return found if member.world.rank == 0 else None
 
 
-def _build(reshard: bool, sizes: DecoderSizes = SIZES) -> Chain:
-    with torch.device("meta"):
-        chain = build_chain(model_parts(sizes)).to(torch.float64)
+def _build(member: Member, reshard: bool, sizes: DecoderSizes = SIZES) -> Chain:
+    layout = Layout(module="text", ranks=tuple(range(8)), dp_shard=8, reshard=reshard)
     # Each part by itself, as those of large models are.
     with patch("counterpoint.parallelize.fsdp._UNIT", 1):
-        shard_data_parallel(chain, init_device_mesh("cpu", (8,)), None, FLOAT64, reshard)
-    chain.to_empty(device="cpu")
+        chain = parallel_chain(member, sizes, [layout], Parallelism(precision=FLOAT64)).chain
     for parameter in chain.parameters():
         local(parameter.detach()).fill_(0.1)
     return chain

@@ -7,28 +7,24 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from counterpoint.models.batch import TextBatch
-from counterpoint.models.catalog import model_parts
-from counterpoint.models.chain import MAIN, Chain, build_chain
+from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.router import Router
-from counterpoint.parallelize.exchange import TensorGroup
-from counterpoint.parallelize.expert import ExpertRank, apply_expert_parallel
+from counterpoint.parallelize.apply import ParallelChain, Parallelism
 from counterpoint.parallelize.fsdp import (
     Precision,
     begin_accumulation,
     finish_reduction,
     local,
     reduce_gradients,
-    shard_data_parallel,
 )
-from counterpoint.parallelize.recompute import LAYER_KINDS, apply_recompute
-from counterpoint.parallelize.tensor import apply_tensor_parallel
-from counterpoint.parallelize.weights import defer_weights
+from counterpoint.parallelize.recompute import LAYER_KINDS
+from counterpoint.plan.layout import Layout
 from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
+from tests.distributed.parallel_chains import parallel_chain
 from tests.parity.often import often
 from tests.unit.models.model_samples import HYBRID, text_batch
 from tests.unit.models.weight_holders import deferred_names
@@ -36,6 +32,8 @@ from tests.unit.models.weight_holders import deferred_names
 SIZES = replace(HYBRID, pattern="*-ME", ffn=12, bias=True, qk_norm=True)
 FLOAT64 = Precision(torch.float64, torch.float64, torch.float64)
 BFLOAT16 = Precision(torch.float32, torch.bfloat16, torch.float32)
+COPIES = [Layout(module=f"copy{n}", ranks=tuple(range(4 * n, 4 * n + 4)), dp_shard=2, tp=2, ep=2) for n in range(2)]
+"""Twice dp 2 x tp 2: FSDP2 shards over dp, experts lie on tp."""
 SMALL_VECTORS = {"layers.0.norm.weight", "layers.2.mamba.dynamics.a_log", "layers.2.mamba.x_conv.weight", "norm.weight"}
 
 
@@ -79,12 +77,11 @@ def _assert_apart(early: set[str], deferred: set[str]) -> None:
 
 def _compare_task(member: Member, case: Case) -> object:
     """Who has a gradient after the input actions, who must have none, and the largest relative difference."""
-    # Two copies of dp 2 x tp 2; FSDP2 shards over dp, experts lie on tp.
-    mesh = init_device_mesh("cpu", (2, 2, 2), mesh_dim_names=("copy", "dp", "tp"))
-    expected, _none = _train(_build(replace(case, recomputed=False), mesh), case, mesh, divided=False)
-    chain = _build(case, mesh)
-    deferred = deferred_names(chain)
-    found, early = _train(chain, case, mesh, divided=True)
+    plain = _build(member, replace(case, recomputed=False), divided=False)
+    expected, _none = _train(plain, case, _lane(member), divided=False)
+    made = _build(member, case, divided=True)
+    deferred = deferred_names(made.chain)
+    found, early = _train(made, case, _lane(member), divided=True)
     assert found.keys() == expected.keys()
     worst = torch.zeros((), dtype=torch.float64)
     for name, gradient in expected.items():
@@ -96,38 +93,41 @@ def _compare_task(member: Member, case: Case) -> object:
     return (early, deferred, float(worst)) if member.world.rank == 0 else None
 
 
-def _build(case: Case, mesh: DeviceMesh) -> Chain:
-    group, rank = mesh.get_group("tp"), mesh.get_local_rank("tp")
-    with torch.device("meta"):
-        chain = build_chain(model_parts(case.sizes)).to(case.precision.parameters)
-    apply_tensor_parallel(chain, group, rank, 2, sequence_parallel=True)
-    apply_expert_parallel(chain, ExpertRank(group, rank, 2, 0, 1), TensorGroup(group, rank, 2))
-    if case.recomputed:
-        apply_recompute(chain, LAYER_KINDS)
-    shard_data_parallel(chain, mesh["dp"], mesh["dp"], case.precision, case.reshard)
-    chain.to_empty(device="cpu")
-    for name, parameter in chain.named_parameters():
+def _build(member: Member, case: Case, *, divided: bool) -> ParallelChain:
+    how = Parallelism(
+        precision=case.precision,
+        has_experts=True,
+        recomputed=LAYER_KINDS if case.recomputed else frozenset(),
+        # In bfloat16 products that overlap with exchanges round otherwise than those that leave their weight gradients.
+        defers_weights=divided or case.precision == BFLOAT16,
+    )
+    layouts = [replace(layout, reshard=case.reshard) for layout in COPIES]
+    made = parallel_chain(member, case.sizes, layouts, how)
+    for name, parameter in made.chain.named_parameters():
         shard = local(parameter.detach())
-        values = torch.Generator().manual_seed(zlib.crc32(f"{name} {mesh.get_local_rank('dp')}".encode()))
+        values = torch.Generator().manual_seed(zlib.crc32(f"{name} {_lane(member)}".encode()))
         shard.copy_(torch.rand(shard.shape, generator=values) - 0.3)
-    for module in chain.modules():
+    for module in made.chain.modules():
         if isinstance(module, Router) and module.bias is not None:
             module.bias.zero_()
-    return chain
+    return made
 
 
-def _batches(case: Case, mesh: DeviceMesh) -> list[TextBatch]:
-    """Three microbatches of this dp rank; one has documents on one rank only."""
-    first, second = ([5, 3], [6]) if mesh.get_local_rank("dp") == 0 else ([2, 7, 1], [])
+def _lane(member: Member) -> int:
+    return next(layout.coordinate(member.world.rank).dp for layout in COPIES if member.world.rank in layout.ranks)
+
+
+def _batches(case: Case, lane: int) -> list[TextBatch]:
+    """Three microbatches of this lane; one has documents on one lane only."""
+    first, second = ([5, 3], [6]) if lane == 0 else ([2, 7, 1], [])
     return [text_batch(case.sizes, lengths, 2) for lengths in (first, second, [4])]
 
 
-def _train(chain: Chain, case: Case, mesh: DeviceMesh, *, divided: bool) -> tuple[dict[str, Tensor], set[str]]:
+def _train(made: ParallelChain, case: Case, lane: int, *, divided: bool) -> tuple[dict[str, Tensor], set[str]]:
     """The reduced gradients of F0 F1 F2 and either B0 B1 B2 or I0 I1 W0 B2 W1, and who had one after I1."""
+    chain, queue = made.chain, made.weights
     begin_accumulation(chain, case.reshard)
-    # In bfloat16 products that overlap with exchanges round otherwise than those that leave their weight gradients.
-    queue = defer_weights(chain) if divided or case.precision == BFLOAT16 else None
-    losses = [chain(None, batch)[MAIN] for batch in _batches(case, mesh)]
+    losses = [chain(None, batch)[MAIN] for batch in _batches(case, lane)]
     early: set[str] = set()
     if divided:
         assert queue is not None

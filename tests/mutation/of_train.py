@@ -31,7 +31,7 @@ TRAIN = [
     Mutant("train.replica:Replica.finish_reduction", 'p.block.reduction == "partial" and ', 'p.block.reduction != "shard" and ', (), (cases.WITHOUT_SEQUENCE,)),
     Mutant("train.replica:build_replica", "counts_loss=is_loss and coordinate.tp == 0", "counts_loss=is_loss", (), (cases.PAIR,)),
     Mutant("train.replica:build_replica", "replicas * copies", "replicas", (), (cases.TIED,)),
-    Mutant("train.replica:_freeze", "is_trained(_known(name, sizes), train)", "is_trained(name, train)", (), (cases.TIED_ONLY, cases.FROZEN_STATE)),
+    Mutant("parallelize.apply:_freeze", "is_trained(how.known_as.get(name, name), how.train)", "is_trained(name, how.train)", (), (cases.TIED_ONLY, cases.FROZEN_STATE)),
     Mutant("train.loop:Trainer._evaluate", "total + loss * batch.loss_tokens, tokens + batch.loss_tokens", "total + loss, tokens + 1", (f"{_T}test_evaluation.py",)),
     Mutant("train.loop:Trainer._evaluate", "with_mtp=False", "with_mtp=True", (f"{_T}test_evaluation.py",)),
     Mutant("train.loop:Trainer._first_unread", " + STEPS_AHEAD + 1", "", (f"{_T}test_exclusions.py",)),

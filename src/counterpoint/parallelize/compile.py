@@ -33,11 +33,7 @@ _VARIANTS = 64
 
 
 def apply_compile(chain: Chain) -> None:
-    """Compile the regions of a chain, in place; nothing is compiled before rows come.
-
-    Comes after tensor and context parallelism and before recomputation, which runs the compiled functions again, and
-    FSDP2. Names of parameters stay as they are.
-    """
+    """Compile the regions of a chain, in place; nothing is compiled before rows come."""
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
     narrowed = chain.parts()[chain.num_whole :] if isinstance(chain.narrow, ScoredRows) else []
     apart = {inner for _name, part in narrowed for inner in part.modules()}

@@ -8,7 +8,6 @@ no trade at all.
 from typing import final
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from counterpoint.errors import PlacementError
@@ -21,25 +20,22 @@ from counterpoint.models.segments import Segments, Windows
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 
 
-def apply_context_parallel(chain: Chain, group: dist.ProcessGroup | None, rank: int, size: int) -> None:
-    """Replace the attention core of every layer, in place; with `size` 1, where `group` is None, nothing changes.
+def apply_context_parallel(chain: Chain, ranks: TensorGroup | None) -> None:
+    """Replace what mixes rows in every layer, in place; where one rank is alone nothing changes.
 
-    Comes after tensor parallelism, whose share of the heads is what is shared out here; raises PlacementError if
-    `size` does not divide it.
+    Raises PlacementError for heads that the number of ranks does not divide.
     """
-    if group is None:
-        assert size == 1, "several ranks need a group"
+    if ranks is None:
         return
-    ranks = TensorGroup(group, rank, size)
     for name, module in list(chain.named_modules()):
         if isinstance(module, Attention):
-            _check_heads(name, module.q.weight.shape[0] // module.head_dim, size)
+            _check_heads(name, module.q.weight.shape[0] // module.head_dim, ranks.size)
             module.mix = ContextMix(module.mix, ranks)
         elif isinstance(module, Mamba):
-            _check_heads(name, module.dt.weight.shape[0], size)
+            _check_heads(name, module.dt.weight.shape[0], ranks.size)
             module.mix = ContextMambaMix(module.mix, ranks)
         elif isinstance(module, RelativeAttention):
-            _check_heads(name, module.content_bias.shape[0], size)
+            _check_heads(name, module.content_bias.shape[0], ranks.size)
             module.mix = ContextRelativeMix(module.mix, ranks)
         elif isinstance(module, ConformerConv):
             # Channels divide where heads do: every conformer layer has both.

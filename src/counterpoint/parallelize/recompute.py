@@ -36,11 +36,7 @@ Passes = tuple[AbstractContextManager[None], AbstractContextManager[None]]
 
 
 def apply_recompute(chain: Chain, kinds: Set[str]) -> None:
-    """Make the layers of these kinds recompute themselves in backward, in place.
-
-    Comes after tensor, expert and context parallelism and before FSDP2, whose hooks stay outside of what is recomputed:
-    a part is gathered once for its backward. Names of parameters stay as they are.
-    """
+    """Make the layers of these kinds recompute themselves in backward, in place."""
     assert kinds <= LAYER_KINDS, f"kinds of layers are {sorted(LAYER_KINDS)}"
     for module in list(chain.modules()):
         if _LAYERS.get(type(module)) in kinds:

@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 from typing import Literal, final
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from counterpoint.errors import PlacementError
@@ -104,9 +103,7 @@ TENSOR_RULES = (
 
 def apply_tensor_parallel(
     chain: Chain,
-    group: dist.ProcessGroup | None,
-    rank: int,
-    size: int,
+    ranks: TensorGroup | None,
     sequence_parallel: bool,
     table: Sequence[TensorRule] = TENSOR_RULES,
     *,
@@ -114,27 +111,25 @@ def apply_tensor_parallel(
 ) -> dict[str, Sharding]:
     """Cut a chain on the meta device down to one rank's share, in place; returns how each parameter lies.
 
-    `travel` is how rows get from rank to rank, by collectives unless given. With `size` 1, where `group` is None,
-    nothing changes and every parameter is a duplicate. Raises PlacementError for a parameter without a rule and for
-    heads or widths that `size` does not divide.
+    `travel` is how rows get from rank to rank, by collectives unless given. Where one rank is alone, nothing changes
+    and every parameter is a duplicate. Raises PlacementError for a parameter without a rule and for heads or widths
+    that the number of ranks does not divide.
     """
-    if group is None:
-        assert size == 1, "several ranks need a group"
+    if ranks is None:
         return {name: Sharding(tuple(p.shape), "duplicate") for name, p in chain.named_parameters()}
-    _check_heads(chain, size)
+    _check_heads(chain, ranks.size)
     table = [*(TensorRule(pattern, _ROLES[role]) for pattern, role in custom_roles(chain)), *table]
     shardings = {
-        name: _sharding(name, tuple(parameter.shape), size, sequence_parallel, table)
+        name: _sharding(name, tuple(parameter.shape), ranks.size, sequence_parallel, table)
         for name, parameter in chain.named_parameters()
     }
-    words = _own_words(shardings, rank, size)
-    ranks = TensorGroup(group, rank, size)
+    words = _own_words(shardings, ranks)
     _replace_exchanges(
         chain, ranks, sequence_parallel, words, travel_of(ranks, overlap=False) if travel is None else travel
     )
     cut_custom_linears(chain, ranks)
     for name, sharding in shardings.items():
-        _cut(chain, name, sharding.local_shape(size))
+        _cut(chain, name, sharding.local_shape(ranks.size))
     return shardings
 
 
@@ -186,12 +181,12 @@ class _Words:
     count: int
 
 
-def _own_words(shardings: Mapping[str, Sharding], rank: int, size: int) -> _Words:
+def _own_words(shardings: Mapping[str, Sharding], ranks: TensorGroup) -> _Words:
     """This rank's share of the vocabulary, without padding; empty in a chain that holds no words."""
     for name in ("embed.weight", "head.weight", "words.weight"):
         if name in shardings:
-            block = block_of(name, shardings[name], rank, size, 0, 1)
-            return _Words(first=rank * shardings[name].local_shape(size)[0], count=block.shape[0])
+            block = block_of(name, shardings[name], ranks.rank, ranks.size, 0, 1)
+            return _Words(first=ranks.rank * shardings[name].local_shape(ranks.size)[0], count=block.shape[0])
     return _Words(first=0, count=0)
 
 

@@ -87,7 +87,7 @@ class WeightQueue:
 def defer_weights(chain: nn.Module) -> WeightQueue:
     """Make every product of a chain leave its weight gradient to the queue when that collects, in place.
 
-    Comes after tensor, expert and context parallelism, before or after FSDP2. Weights that need no gradient leave none.
+    Weights that need no gradient leave none.
     """
     queue = WeightQueue(GradientHome(chain))
     for name, module in list(chain.named_modules()):

@@ -1,4 +1,4 @@
-"""A node's part of a module on this rank: built on the meta device, cut, sharded, then filled with its own values."""
+"""A node's part of a module on this rank: a parallel chain with its own values, and what a step sums over others."""
 
 from dataclasses import dataclass
 
@@ -10,31 +10,14 @@ from counterpoint.execute.groups import Groups
 from counterpoint.execute.stage import Stage
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
-from counterpoint.parallelize.blocks import Block, Cut, Sharding, block_of, cut_block
-from counterpoint.parallelize.compile import apply_compile
-from counterpoint.parallelize.context import apply_context_parallel
-from counterpoint.parallelize.exchange import TensorGroup
-from counterpoint.parallelize.expert import ExpertRank, ExpertSharding, apply_expert_parallel
-from counterpoint.parallelize.fsdp import (
-    Precision,
-    expert_shard_dim,
-    finish_reduction,
-    local,
-    reduce_gradients,
-    shard_data_parallel,
-)
+from counterpoint.parallelize.apply import Parallelism, parallelize
+from counterpoint.parallelize.fsdp import Precision, finish_reduction, local, reduce_gradients
 from counterpoint.parallelize.initialize import initial_values, initialize_, initialize_buffer_
-from counterpoint.parallelize.products import travel_of
-from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.starting import starting_weights
-from counterpoint.parallelize.tensor import apply_tensor_parallel
-from counterpoint.parallelize.weights import defer_weights
 from counterpoint.plan.action import Compute, Work
 from counterpoint.plan.graph import Node
-from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.sizes import DecoderSizes, ModelSizes
-from counterpoint.plan.trainability import Train, is_trained
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 
 EMBEDDING, TIED_HEAD, WORDS_COPY = "embed.weight", "head.weight", "words.weight"
@@ -105,107 +88,54 @@ class Replica:
 
 
 def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Replica:
-    """Build a node's part on this rank; no other rank takes part beyond the groups that exist."""
-    world, layout = groups.world, plan.layouts[node.module]
-    parts = model_parts(plan.sizes[node.module])
+    """Build a node's part on this rank; every rank of its stage calls it."""
+    world, layout, sizes = groups.world, plan.layouts[node.module], plan.sizes[node.module]
+    parts = model_parts(sizes)
     start, stop = plan.splits[node.module][node.stage]
-    precision = precision_of(config)
+    how = _parallelism(config, plan, node)
     with torch.device("meta"):
-        chain = build_chain(parts[start:stop]).to(precision.parameters)
-    has_experts, overlap = plan.has_experts(node), config.training.tp_overlap
-    cutting = _cut(chain, layout, groups, has_experts=has_experts, overlap=overlap)
-    sizes = plan.sizes[node.module]
-    _freeze(chain, config.modules[node.module].train, sizes)
-    if config.training.compile:
-        apply_compile(chain)
-    apply_recompute(chain, plan.recomputed[node.module])
-    weights = defer_weights(chain) if _splits(plan, node) else None
-    expert_mesh = groups.expert_mesh(layout) if plan.has_experts(node) else None
-    shard_data_parallel(chain, groups.data_mesh(layout), expert_mesh, precision, layout.reshard)
-    chain.to_empty(device=world.device)
+        chain = build_chain(parts[start:stop]).to(how.precision.parameters)
+    made = parallelize(chain, layout, groups, how)
     tie = plan.tie(node.module, world.rank)
-    rules, given = initial_values(plan.sizes[node.module]), starting_weights(plan.sizes[node.module])
+    rules, given = initial_values(sizes), starting_weights(sizes)
     parameters = []
     for name, parameter in chain.named_parameters():
         # A copy of the embedding has the same values under the same name.
-        known = _known(name, sizes)
-        block, replicas = cutting.block(name, known)
+        block, replicas = made.shares[name].block, made.shares[name].copies
         residual_sums = plan.facts[node.module].residual_sums
         initialize_(local(parameter.detach()), block, config.run.seed, node.module, residual_sums, rules)
         given.fill_(local(parameter.detach()), block)
-        copies = len(tie) if tie and known == EMBEDDING else 1
+        copies = len(tie) if tie and block.name == EMBEDDING else 1
         parameters.append(LocalParameter(node.module, block, parameter, replicas * copies))
     buffers = tuple(LocalBuffer(node.module, name, buffer) for name, buffer in chain.named_buffers())
     for buffer in buffers:
         initialize_buffer_(buffer.value, buffer.name)
     coordinate = layout.coordinate(world.rank)
     is_loss = node.module == plan.sink and node.stage == layout.stages - 1
-    stage = Stage(node, chain, is_loss, counts_loss=is_loss and coordinate.tp == 0, weights=weights)
+    stage = Stage(node, chain, is_loss, counts_loss=is_loss and coordinate.tp == 0, weights=made.weights)
     tie_group = groups.collective(tie) if tie else None
-    return Replica(chain, stage, tuple(parameters), buffers, cutting.tensor_group, tie_group)
+    return Replica(chain, stage, tuple(parameters), buffers, made.tensor_group, tie_group)
 
 
-def _known(name: str, sizes: ModelSizes) -> str:
-    """The name of a parameter in the whole model, where the words of other stages are those of the embedding."""
-    is_tied_head = name == TIED_HEAD and isinstance(sizes, DecoderSizes) and sizes.tied
-    return EMBEDDING if name == WORDS_COPY or is_tied_head else name
+def _parallelism(config: Config, plan: Plan, node: Node) -> Parallelism:
+    return Parallelism(
+        precision=precision_of(config),
+        train=config.modules[node.module].train,
+        known_as=_known_as(plan.sizes[node.module]),
+        has_experts=plan.has_experts(node),
+        overlaps=config.training.tp_overlap,
+        compiles=config.training.compile,
+        recomputed=plan.recomputed[node.module],
+        defers_weights=_splits(plan, node),
+    )
 
 
-def _freeze(chain: Chain, train: Train, sizes: ModelSizes) -> None:
-    """Let only what is trained need gradients; a chain without any of it is in evaluation mode."""
-    for name, parameter in chain.named_parameters():
-        parameter.requires_grad_(is_trained(_known(name, sizes), train))
-    chain.train(any(parameter.requires_grad for parameter in chain.parameters()))
+def _known_as(sizes: ModelSizes) -> dict[str, str]:
+    """The words of other stages are those of the embedding."""
+    is_tied = isinstance(sizes, DecoderSizes) and sizes.tied
+    return {WORDS_COPY: EMBEDDING} | ({TIED_HEAD: EMBEDDING} if is_tied else {})
 
 
 def _splits(plan: Plan, node: Node) -> bool:
     """Whether the schedule computes a node's weight gradients apart."""
     return any(isinstance(a, Compute) and a.node == node and a.work is Work.WEIGHT for a in plan.schedule.order)
-
-
-@dataclass(frozen=True, slots=True)
-class _Cutting:
-    """How a rank's parameters lie, dense ones by the dense view and experts' by theirs."""
-
-    layout: Layout
-    rank: int
-    dense: dict[str, Sharding]
-    experts: dict[str, ExpertSharding]
-    tensor_group: dist.ProcessGroup | None
-
-    def block(self, name: str, known: str) -> tuple[Block, int]:
-        """The block of a parameter, which is `known` in the whole model, and how many ranks hold the same."""
-        layout = self.layout
-        if name in self.experts:
-            sharding = self.experts[name]
-            dim = expert_shard_dim(sharding.local_shape, layout.edp)
-            last = Cut(dim, layout.expert_coordinate(self.rank).edp, layout.edp)
-            return cut_block(known, sharding.global_shape, (*sharding.cuts, last), "shard"), 1
-        shard = layout.group("dp_shard", self.rank)
-        tp_rank = layout.coordinate(self.rank).tp
-        block = block_of(known, self.dense[name], tp_rank, layout.tp, shard.index(self.rank), len(shard))
-        return block, layout.dp_replicate * block.tensor_copies(layout.tp)
-
-
-def _cut(chain: Chain, layout: Layout, groups: Groups, *, has_experts: bool, overlap: bool) -> _Cutting:
-    """Apply tensor, expert and context parallelism to a chain on the meta device, in this order."""
-    rank = groups.world.rank
-    coordinate = layout.coordinate(rank)
-    tensor = groups.collective(layout.group("tp", rank)) if layout.tp > 1 else None
-    travel = None
-    if tensor is not None:
-        travel = travel_of(TensorGroup(tensor, coordinate.tp, layout.tp), overlap=overlap)
-        travel.meet(groups.world.device)
-    dense = apply_tensor_parallel(chain, tensor, coordinate.tp, layout.tp, layout.sequence_parallel, travel=travel)
-    experts: dict[str, ExpertSharding] = {}
-    if has_experts:
-        view = layout.expert_coordinate(rank)
-        among = groups.collective(layout.group("ep", rank)) if layout.expert_size > 1 else None
-        lane = None
-        if layout.lane_size > 1:
-            ranks = layout.group("lane", rank)
-            lane = TensorGroup(groups.collective(ranks), ranks.index(rank), len(ranks))
-        experts = apply_expert_parallel(chain, ExpertRank(among, view.ep, layout.ep, view.etp, layout.etp), lane)
-    context = groups.collective(layout.group("cp", rank)) if layout.cp > 1 else None
-    apply_context_parallel(chain, context, coordinate.cp, layout.cp)
-    return _Cutting(layout, rank, dense, experts, tensor)

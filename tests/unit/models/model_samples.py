@@ -11,9 +11,8 @@ from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, MtpInputs
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, Part, build_chain
 from counterpoint.models.segments import Segments
-from counterpoint.parallelize.blocks import block_of
+from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initialize_
-from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.sizes import (
     NO_LABEL,
     NO_TOKEN,
@@ -117,11 +116,10 @@ def build(parts: Sequence[Part], seed: int = 0) -> Chain:
     """A chain on the CPU in float64, its matrices ten times the usual size so that every term counts."""
     with torch.device("meta"):
         chain = build_chain(parts).to(torch.float64)
-    shardings = apply_tensor_parallel(chain, None, 0, 1, sequence_parallel=True)
     chain.to_empty(device="cpu")
     for name, parameter in chain.named_parameters():
         known = "embed.weight" if name == "words.weight" else name
-        block = block_of(known, shardings[name], 0, 1, 0, 1)
+        block = whole_block(known, tuple(parameter.shape))
         initialize_(parameter.detach(), block, seed, "module", residual_sums=2)
         if parameter.ndim > 1:
             parameter.detach().mul_(10)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
+from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.recompute import LAYER_KINDS, apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.parallelize.weights import defer_weights
@@ -167,7 +168,7 @@ def test_ranks_that_hold_shares_of_rows_keep_all_of_them(sequence_parallel: bool
     sizes = ENDINGS["*--"]
     with torch.device("meta"):
         chain = build_chain(model_parts(sizes))
-    apply_tensor_parallel(chain, dist.ProcessGroup(0, 2), 0, 2, sequence_parallel)
+    apply_tensor_parallel(chain, TensorGroup(dist.ProcessGroup(0, 2), 0, 2), sequence_parallel)
     batch, rows = _marked(_batch(sizes, "some")), torch.ones(6, sizes.hidden)
     kept, same = chain.narrow(rows, batch)
     assert kept is rows

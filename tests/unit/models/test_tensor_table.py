@@ -1,7 +1,6 @@
 """The table of tensor parallelism: every parameter has a role, and what cannot be cut is refused."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,14 +12,15 @@ from counterpoint.errors import PlacementError
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize.blocks import Sharding
+from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.tensor import TensorRule, apply_tensor_parallel
 from counterpoint.plan.sizes import ModelSizes
 
 
 @pytest.fixture
-def pair() -> Iterator[dist.ProcessGroup]:
+def pair() -> TensorGroup:
     """A group that is never used: cutting a model is local work."""
-    return dist.ProcessGroup(0, 2)
+    return TensorGroup(dist.ProcessGroup(0, 2), 1, 2)
 
 
 def meta(sizes: ModelSizes) -> Chain:
@@ -31,10 +31,10 @@ def meta(sizes: ModelSizes) -> Chain:
 @pytest.mark.parametrize("sequence_parallel", [True, False])
 @pytest.mark.parametrize("sizes", (MODELS | GRAPHS).values(), ids=MODELS | GRAPHS)
 def test_every_parameter_is_cut_as_its_sharding_says(
-    sizes: ModelSizes, sequence_parallel: bool, pair: dist.ProcessGroup
+    sizes: ModelSizes, sequence_parallel: bool, pair: TensorGroup
 ) -> None:
     whole, chain = meta(sizes), meta(sizes)
-    shardings = apply_tensor_parallel(chain, pair, 1, 2, sequence_parallel)
+    shardings = apply_tensor_parallel(chain, pair, sequence_parallel)
     local = dict(chain.named_parameters())
     assert shardings.keys() == local.keys()
     for name, parameter in whole.named_parameters():
@@ -50,9 +50,9 @@ def test_every_parameter_is_cut_as_its_sharding_says(
         assert {name for name, sharding in shardings.items() if sharding.reduction == "duplicate"} == set()
 
 
-def test_what_acts_on_a_share_of_rows_or_heads_is_partial_in_both_modes(pair: dist.ProcessGroup) -> None:
-    text = apply_tensor_parallel(meta(DECODERS["grouped"]), pair, 0, 2, False)
-    image = apply_tensor_parallel(meta(VITS["merging"]), pair, 0, 2, False)
+def test_what_acts_on_a_share_of_rows_or_heads_is_partial_in_both_modes(pair: TensorGroup) -> None:
+    text = apply_tensor_parallel(meta(DECODERS["grouped"]), pair, False)
+    image = apply_tensor_parallel(meta(VITS["merging"]), pair, False)
     assert text["layers.0.attention.q_norm.weight"].reduction == "partial"
     assert image["embed.patch.bias"].reduction == image["embed.positions.weight"].reduction == "partial"
     assert image["layers.0.attention.o.bias"].reduction == "duplicate"
@@ -60,7 +60,7 @@ def test_what_acts_on_a_share_of_rows_or_heads_is_partial_in_both_modes(pair: di
 
 def test_one_rank_changes_nothing() -> None:
     chain = meta(DECODERS["tied"])
-    shardings = apply_tensor_parallel(chain, None, 0, 1, True)
+    shardings = apply_tensor_parallel(chain, None, True)
     assert shardings["embed.weight"] == Sharding((11, 8), "duplicate")
 
 
@@ -72,13 +72,13 @@ def test_one_rank_changes_nothing() -> None:
         ({"ffn": 13}, r"layers\.1\.mlp\.gate\.weight has 13 outputs, expected a multiple of tp \(2\)"),
     ],
 )
-def test_what_does_not_divide_is_refused(change: dict[str, int], message: str, pair: dist.ProcessGroup) -> None:
+def test_what_does_not_divide_is_refused(change: dict[str, int], message: str, pair: TensorGroup) -> None:
     chain = meta(replace(DECODERS["grouped"], **change))
     with pytest.raises(PlacementError, match=message):
-        apply_tensor_parallel(chain, pair, 0, 2, True)
+        apply_tensor_parallel(chain, pair, True)
 
 
-def test_a_parameter_without_a_rule_is_refused(pair: dist.ProcessGroup) -> None:
+def test_a_parameter_without_a_rule_is_refused(pair: TensorGroup) -> None:
     table = (TensorRule("embed.*", "words"),)
     with pytest.raises(PlacementError, match="has no rule"):
-        apply_tensor_parallel(meta(DECODERS["tied"]), pair, 0, 2, True, table)
+        apply_tensor_parallel(meta(DECODERS["tied"]), pair, True, table)

@@ -1,0 +1,155 @@
+"""A plain model is made parallel from outside, in one order that stands here.
+
+| step | why it comes there |
+|---|---|
+| tensor parallelism | It cuts heads, widths and words; what follows shares out what it leaves. |
+| expert parallelism | It cuts what tensor parallelism leaves to the expert view. |
+| context parallelism | It shares out the heads of a tensor-parallel rank. |
+| freezing | What follows asks which parameters need gradients. |
+| compilation | Compiled regions call the exchanges that are there by now. |
+| recomputation | It runs compiled functions again, inside FSDP2's hooks: a part is gathered once for its backward. |
+| deferred weights | Products that leave their weight gradients take the place of those that do not. |
+| FSDP2 | It shards what the others left of each parameter. |
+| memory | Parameters are cut before they have values. |
+
+Names of parameters stay as they are throughout.
+"""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+
+import torch.distributed as dist
+
+from counterpoint.execute.groups import Groups
+from counterpoint.models.chain import Chain
+from counterpoint.parallelize.blocks import Block, Cut, Sharding, block_of, cut_block
+from counterpoint.parallelize.compile import apply_compile
+from counterpoint.parallelize.context import apply_context_parallel
+from counterpoint.parallelize.exchange import TensorGroup
+from counterpoint.parallelize.expert import ExpertRank, ExpertSharding, apply_expert_parallel
+from counterpoint.parallelize.fsdp import Precision, expert_shard_dim, shard_data_parallel
+from counterpoint.parallelize.products import travel_of
+from counterpoint.parallelize.recompute import apply_recompute
+from counterpoint.parallelize.tensor import apply_tensor_parallel
+from counterpoint.parallelize.weights import WeightQueue, defer_weights
+from counterpoint.plan.layout import Layout
+from counterpoint.plan.trainability import Train, is_trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallelism:
+    """What is done to a chain beside cutting it by its layout.
+
+    `known_as` are the parameters that have another name in the whole model, such as a copy of the embedding's words;
+    what is to `train` is said by the names in the whole model. `has_experts` is of the stage, so the same on all of its
+    ranks. `overlaps` lets rows travel beside products, `recomputed` are kinds of layers, and `defers_weights` gives the
+    chain a queue of weight gradients.
+    """
+
+    precision: Precision
+    train: Train = "all"
+    known_as: Mapping[str, str] = field(default_factory=dict)
+    has_experts: bool = False
+    overlaps: bool = False
+    compiles: bool = False
+    recomputed: Set[str] = frozenset()
+    defers_weights: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a rank holds of a parameter, and how many ranks hold the same."""
+
+    block: Block
+    copies: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelChain:
+    """A rank's piece of a chain: its memory has no values yet. `shares` are those of its parameters by their names in
+    the chain, whose blocks have the names in the whole model."""
+
+    chain: Chain
+    shares: Mapping[str, Share]
+    weights: WeightQueue | None
+    tensor_group: dist.ProcessGroup | None
+
+
+def parallelize(chain: Chain, layout: Layout, groups: Groups, how: Parallelism) -> ParallelChain:
+    """Make this rank's piece of a chain on the meta device, in place; every rank of the stage calls it.
+
+    Raises PlacementError for what a degree does not divide and for parameters without a role.
+    """
+    place = _Place(layout, groups)
+    tensor = place.among("tp")
+    dense = _cut_dense(chain, place, tensor, overlaps=how.overlaps)
+    experts = _cut_experts(chain, place) if how.has_experts else {}
+    apply_context_parallel(chain, place.among("cp"))
+    _freeze(chain, how)
+    if how.compiles:
+        apply_compile(chain)
+    apply_recompute(chain, how.recomputed)
+    weights = defer_weights(chain) if how.defers_weights else None
+    expert_mesh = groups.expert_mesh(layout) if how.has_experts else None
+    shard_data_parallel(chain, groups.data_mesh(layout), expert_mesh, how.precision, layout.reshard)
+    chain.to_empty(device=groups.world.device)
+    shares: dict[str, Share] = {}
+    for name, _parameter in chain.named_parameters():
+        known = how.known_as.get(name, name)
+        in_experts = name in experts
+        shares[name] = place.of_expert(known, experts[name]) if in_experts else place.of_dense(known, dense[name])
+    return ParallelChain(chain, shares, weights, None if tensor is None else tensor.group)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A rank in the layout of its module."""
+
+    layout: Layout
+    groups: Groups
+
+    @property
+    def rank(self) -> int:
+        return self.groups.world.rank
+
+    def among(self, axis: str) -> TensorGroup | None:
+        """The rank among those of an axis, None where it is alone."""
+        ranks = self.layout.group(axis, self.rank)
+        if len(ranks) == 1:
+            return None
+        return TensorGroup(self.groups.collective(ranks), ranks.index(self.rank), len(ranks))
+
+    def of_dense(self, known: str, sharding: Sharding) -> Share:
+        """The share of a parameter that the dense view cuts."""
+        layout, shard = self.layout, self.layout.group("dp_shard", self.rank)
+        tp_rank = layout.coordinate(self.rank).tp
+        block = block_of(known, sharding, tp_rank, layout.tp, shard.index(self.rank), len(shard))
+        return Share(block, layout.dp_replicate * block.tensor_copies(layout.tp))
+
+    def of_expert(self, known: str, sharding: ExpertSharding) -> Share:
+        """The share of a parameter that the expert view cuts."""
+        layout = self.layout
+        dim = expert_shard_dim(sharding.local_shape, layout.edp)
+        last = Cut(dim, layout.expert_coordinate(self.rank).edp, layout.edp)
+        return Share(cut_block(known, sharding.global_shape, (*sharding.cuts, last), "shard"), copies=1)
+
+
+def _cut_dense(chain: Chain, place: _Place, tensor: TensorGroup | None, *, overlaps: bool) -> dict[str, Sharding]:
+    travel = None
+    if tensor is not None:
+        travel = travel_of(tensor, overlap=overlaps)
+        travel.meet(place.groups.world.device)
+    return apply_tensor_parallel(chain, tensor, place.layout.sequence_parallel, travel=travel)
+
+
+def _cut_experts(chain: Chain, place: _Place) -> dict[str, ExpertSharding]:
+    layout, view, among = place.layout, place.layout.expert_coordinate(place.rank), place.among("ep")
+    expert_rank = ExpertRank(None if among is None else among.group, view.ep, layout.ep, view.etp, layout.etp)
+    return apply_expert_parallel(chain, expert_rank, place.among("lane"))
+
+
+def _freeze(chain: Chain, how: Parallelism) -> None:
+    """Let only what is trained need gradients; a chain without any of it is in evaluation mode."""
+    for name, parameter in chain.named_parameters():
+        parameter.requires_grad_(is_trained(how.known_as.get(name, name), how.train))
+    chain.train(any(parameter.requires_grad for parameter in chain.parameters()))

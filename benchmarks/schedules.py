@@ -75,7 +75,7 @@ def plan_of(
     return Plan(
         placement=placement,
         graph=Graph.build(modules, tuple(Edge(module, LANGUAGE) for module in modules if module != LANGUAGE)),
-        sizes={},
+        facts={},
         rows={layout.module: ModuleRows(layout) for layout in placement.layouts},
         splits={layout.module: even_split(layout.stages, layout.stages) for layout in placement.layouts},
         widths={module: Widths(1, 1) for module in modules},

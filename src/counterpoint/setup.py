@@ -11,9 +11,8 @@ from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.launch import is_joined
 from counterpoint.plan.build import build_plan as build_plan_of
-from counterpoint.plan.build import placement_of, sizes_of
+from counterpoint.plan.build import placement_of
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import DecoderSizes
 
 
 def vocabulary(config: Config) -> int | None:
@@ -41,9 +40,7 @@ def open_run(config: Config) -> tuple[Plan, Corpus]:
     tokenizer = open_tokenizer(config)
     words = _words(config, tokenizer)
     plan = build_plan_of(config, words)
-    sizes = sizes_of(config, plan.sink, words)
-    assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
-    return plan, open_corpus(config, tokenizer, sizes.vocab)
+    return plan, open_corpus(config, tokenizer, plan.facts[plan.sink].vocab)
 
 
 def check_data(config: Config, corpus: Corpus) -> None:

@@ -25,7 +25,7 @@ from counterpoint.plan.batch import BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN, AudioSizes, DecoderSizes, FeaturesSizes, ImageSizes
+from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN, AudioSizes, FeaturesSizes, ImageSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,10 @@ class Reader:
     def _text(self, batch: BatchPlan, share: Share, layout: Layout, with_payload: bool) -> TextBatch:
         """The rows of this rank's context-parallel share; `segments` describe all rows of the lane."""
         # Line k of each: the tokens k rows ahead in the same document, and the labels there.
-        depths = self._sizes.mtp_depths if self.with_mtp else 0
+        depths = self.plan.facts[self.plan.sink].extra_depths if self.with_mtp else 0
         ids = np.full((1 + depths, share.rows_in), NO_TOKEN, dtype=np.int64)
         labels = np.full((1 + depths, share.rows_in), NO_LABEL, dtype=np.int64)
-        axes = self._sizes.position_axes
+        axes = self.plan.facts[self.plan.sink].position_axes
         positions = np.zeros((share.rows_in, axes), dtype=np.int64)
         for span in share.spans:
             document = batch.documents[span.document]
@@ -172,12 +172,6 @@ class Reader:
             starts=tuple(span.row_in for span in share.spans),
             own=self._whole_items(share, layout),
         )
-
-    @property
-    def _sizes(self) -> DecoderSizes:
-        sizes = self.plan.sizes[self.plan.sink]
-        assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
-        return sizes
 
     def _patches(
         self, batch: BatchPlan, share: Share, module: str, first: int, rows: int, bad: list[BadPayload]

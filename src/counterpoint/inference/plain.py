@@ -23,7 +23,7 @@ from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document, Item
-from counterpoint.plan.sizes import AudioSizes, DecoderSizes, FeaturesSizes, ItemSizes
+from counterpoint.plan.sizes import AudioSizes, FeaturesSizes, ItemSizes
 from counterpoint.train.checkpoint import open_checkpoint, read_tensors
 from counterpoint.train.stored_block import StoredBlock
 
@@ -83,11 +83,9 @@ class PlainModel:
                 tensors[f"model/{module}.{name}"] = StoredBlock(block, tensor.detach())
             chains[module] = chain.requires_grad_(False).eval()
         read_tensors(open_checkpoint(folder, _REMEDY), tensors, group=None, prefix="model/")
-        sizes = plan.sizes[plan.sink]
-        assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
         wires = tuple(Wire(edge.source, edge.target, edge.depths) for edge in plan.graph.edges)
         towers = {module: size for module, size in plan.sizes.items() if isinstance(size, ItemSizes)}
-        return cls(chains, wires, towers, plan.sink, sizes.position_axes, device)
+        return cls(chains, wires, towers, plan.sink, plan.facts[plan.sink].position_axes, device)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Features]:
         """Per prompt, its items and their features."""

@@ -7,9 +7,9 @@ import hashlib
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from counterpoint.plan.cost import ROWS, Cost
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.peers import Meetings
 from counterpoint.plan.samples import Document, Item, Pack
@@ -43,7 +43,7 @@ class Share:
 class ModuleRows:
     """What the batch plan needs to know of a module.
 
-    `merge` input rows become one output row; `cost` is the integer cost of an item by its input rows;
+    `merge` input rows become one output row; `cost` is that of an item by its input rows;
     `balance` is how items are dealt to lanes: none, sample or cost. One microbatch of the module covers `group` of the
     step's. A module that reads the rows of other encoders computes the items of these `roots`; without any its own.
     Right before the rows of each item go `prefix` rows that the module makes itself and that do not leave it.
@@ -54,7 +54,7 @@ class ModuleRows:
     group: int = 1
     roots: frozenset[str] = frozenset()
     prefix: int = 0
-    cost: Callable[[int], int] = field(default=lambda rows: rows, compare=False)
+    cost: Cost = ROWS
     balance: str = "cost"
 
     def computes(self, item: Item) -> bool:
@@ -187,7 +187,7 @@ def _deal(
     for document, item in items:
         units.setdefault((document, item if module.balance == "cost" else 0), []).append((document, item))
     costs = {
-        key: sum(module.cost(module.rows_in(documents[d].items[i])) for d, i in unit) for key, unit in units.items()
+        key: sum(module.cost.of(module.rows_in(documents[d].items[i])) for d, i in unit) for key, unit in units.items()
     }
     loads = [(0, totals[lane], lane) for lane in lanes]
     heapq.heapify(loads)

@@ -32,8 +32,9 @@ from counterpoint.errors import ConfigError
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.model_facts import ModelFacts, facts_of
+from counterpoint.plan.part_facts import ENCODER_LAYER
 from counterpoint.plan.placement import LayoutRequest, Placement, place
-from counterpoint.plan.plan import ENCODER_LAYER, Plan, Widths, even_split
+from counterpoint.plan.plan import Plan, Widths, even_split
 from counterpoint.plan.sizes import (
     AdapterSizes,
     ConformerSizes,
@@ -65,7 +66,7 @@ def build_plan(config: Config, vocab: int | None) -> Plan:
         name: ModuleRows(
             layout=placement.layout(name),
             merge=facts[name].row_multiple,
-            cost=facts[name].integer_cost,
+            cost=facts[name].cost,
             balance=config.data.balance,
             group=1 if name in graph.sinks else config.schedule.encoder_group,
             roots=frozenset() if name in graph.sinks else graph.roots(name),
@@ -78,10 +79,11 @@ def build_plan(config: Config, vocab: int | None) -> Plan:
         placement=placement,
         graph=graph,
         sizes=sizes,
+        facts=facts,
         rows=rows,
         splits={name: split_parts(config, name, facts[name]) for name in graph.modules},
         widths={
-            name: Widths(sizes[name].hidden, facts[name].hidden_out, facts[name].hidden_in) for name in graph.modules
+            name: Widths(facts[name].hidden, facts[name].hidden_out, facts[name].hidden_in) for name in graph.modules
         },
         kind=config.schedule.kind,
         microbatches=config.schedule.microbatches,

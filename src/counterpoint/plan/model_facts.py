@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from counterpoint.plan import part_facts
+from counterpoint.plan.cost import Cost, pairs
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.sizes import (
     AdapterSizes,
@@ -22,17 +23,29 @@ from counterpoint.plan.sizes import (
 class ModelFacts:
     """A whole model: its parts in order, and what crosses its ends.
 
-    `row_multiple` input rows must stay together; `residual_sums` sublayers are added to the rows. Before the input rows
-    of each item the module computes `prefix` rows of its own.
+    Inside rows have `hidden` columns. `row_multiple` input rows must stay together; `residual_sums` sublayers are added
+    to the rows. Before the input rows of each item the module computes `prefix` rows of its own. A head that `is_tied`
+    is the embedding. Beside the next token `extra_depths` more are predicted; positions have `position_axes`
+    coordinates; documents are made of `vocab` words.
     """
 
     parts: tuple[PartFacts, ...]
+    hidden: int
     hidden_in: int
     hidden_out: int
     row_multiple: int
     causal: bool
     residual_sums: int
     prefix: int = 0
+    vocab: int = 0
+    is_tied: bool = False
+    extra_depths: int = 0
+    position_axes: int = 1
+
+    @property
+    def reads_words_last(self) -> bool:
+        """Whether the last stage reads the embedding, of which it has a copy unless it is the first as well."""
+        return self.is_tied or self.extra_depths > 0
 
     @property
     def parameters(self) -> int:
@@ -46,16 +59,23 @@ class ModelFacts:
 
     def pairs(self, rows: int) -> int:
         """Query-key pairs in a document of `rows` rows."""
-        return rows * (rows + 1) // 2 if self.causal else rows * rows
+        return pairs(rows, causal=self.causal)
 
     def forward_flops(self, rows: int) -> int:
         """Forward FLOPs of one document, or image, of `rows` input rows."""
-        computed = rows + self.prefix
-        return sum(part.cost(computed, self.pairs(computed)) for part in self.parts)
+        return self.cost.of(rows)
 
-    def integer_cost(self, rows: int) -> int:
-        """What balancing compares of one document, or image, of `rows` input rows: its forward FLOPs."""
-        return self.forward_flops(rows)
+    @property
+    def cost(self) -> Cost:
+        """What balancing compares of documents, or items: their forward FLOPs."""
+        windowed = [part for part in self.parts if part.window]
+        return Cost(
+            per_row=sum(part.flops_per_row for part in self.parts)
+            + sum(part.flops_per_pair * part.window for part in windowed),
+            per_pair=sum(part.flops_per_pair for part in self.parts if not part.window),
+            causal=self.causal,
+            prefix=self.prefix,
+        )
 
 
 def facts_of(sizes: ModelSizes) -> ModelFacts:
@@ -87,11 +107,16 @@ def decoder_facts(sizes: DecoderSizes) -> ModelFacts:
             *_further(sizes),
             part_facts.head(sizes),
         ),
+        hidden=sizes.hidden,
         hidden_in=sizes.hidden,
         hidden_out=sizes.hidden,
         row_multiple=1,
         causal=True,
         residual_sums=len(sizes.pattern),
+        vocab=sizes.vocab,
+        is_tied=sizes.tied,
+        extra_depths=sizes.mtp_depths,
+        position_axes=sizes.position_axes,
     )
 
 
@@ -107,6 +132,7 @@ def custom_facts(sizes: CustomSizes) -> ModelFacts:
     group = sizes.merge**2
     return ModelFacts(
         parts=(part_facts.custom_tower(sizes), part_facts.projector(sizes, group)),
+        hidden=sizes.hidden,
         hidden_in=sizes.patch_dim,
         hidden_out=sizes.out,
         row_multiple=group,
@@ -119,6 +145,7 @@ def features_facts(sizes: FeaturesSizes) -> ModelFacts:
     """Facts of precomputed features with their projector."""
     return ModelFacts(
         parts=(part_facts.given_rows(sizes), part_facts.projector(sizes, 1)),
+        hidden=sizes.width,
         hidden_in=sizes.width,
         hidden_out=sizes.out,
         row_multiple=1,
@@ -149,6 +176,7 @@ def conformer_facts(sizes: ConformerSizes) -> ModelFacts:
             *_encoder_layers(sizes, sizes.stack, layer),
             part_facts.projector(sizes, sizes.stack),
         ),
+        hidden=sizes.hidden,
         hidden_in=sizes.window * sizes.mels,
         hidden_out=sizes.out,
         row_multiple=sizes.stack,
@@ -168,6 +196,7 @@ def _encoder_facts(
     norm = (part_facts.final_norm(sizes.hidden, sizes.norm),) if sizes.final_norm else ()
     return ModelFacts(
         parts=(embedding, *_encoder_layers(sizes, group, layer), *norm, part_facts.projector(sizes, group)),
+        hidden=sizes.hidden,
         hidden_in=hidden_in,
         hidden_out=sizes.out,
         row_multiple=group,

@@ -26,6 +26,9 @@ EXPERTS = "moe.experts."
 _TAPS = 9
 """Places under the filter of a strided convolution: 3 x 3."""
 
+ENCODER_LAYER = "L"
+"""The kind of an encoder's layers; a decoder's have the letters of its pattern."""
+
 VECTORS_OF_DYNAMICS = ("a_log", "dt_bias", "d")
 
 
@@ -37,10 +40,12 @@ class PartFacts:
     addition as two; a pair is a query and a key that it sees. Attention in windows sees `window` rows, 0 for the whole
     item. `activation_elements` estimates what forward keeps for backward. The part hands on `hidden_out` values for
     every `rows_per_output` of the module's input rows. Of the routed experts' parameters a row meets
-    `active_expert_parameters`.
+    `active_expert_parameters`; `mixtures` are the names inside the part of what routes rows, with numbers of experts.
+    The layers that it is made of are of these `kinds`, by their letters.
     """
 
     name: str
+    kinds: tuple[str, ...] = ()
     tensors: Tensors = ()
     flops_per_row: int = 0
     flops_per_pair: int = 0
@@ -49,6 +54,7 @@ class PartFacts:
     hidden_out: int
     rows_per_output: int = 1
     active_expert_parameters: int = 0
+    mixtures: tuple[tuple[str, int], ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -102,6 +108,7 @@ def custom_tower(sizes: CustomSizes) -> PartFacts:
     matrices = [shape for _name, shape in sizes.parameters if len(shape) > 1]
     return PartFacts(
         name="embed",
+        kinds=(ENCODER_LAYER,),
         tensors=tuple((f"tower.{name}", prod(shape)) for name, shape in sizes.parameters),
         flops_per_row=2 * sum(prod(shape) for shape in matrices),
         flops_per_pair=4 * sizes.hidden * sizes.layers,
@@ -181,6 +188,7 @@ def encoder_layer(name: str, sizes: TowerSizes, window: int = 0) -> PartFacts:
     scales = tuple((f"{piece}_scale.weight", hidden) for piece in ("attention", "mlp") if sizes.layer_scale)
     return PartFacts(
         name=name,
+        kinds=(ENCODER_LAYER,),
         tensors=(*norms, *linears, *scales),
         flops_per_row=_products(linears),
         flops_per_pair=4 * hidden,
@@ -207,6 +215,7 @@ def conformer_layer(name: str, sizes: ConformerSizes) -> PartFacts:
     linears = (*attention, *conv, *depthwise, *mlps)
     return PartFacts(
         name=name,
+        kinds=(ENCODER_LAYER,),
         tensors=(*norms, *linears, *distances, *biases),
         # Of each row the distances to either side are projected, and each query meets twice as many as keys.
         flops_per_row=_products(linears) + 2 * _products(distances),
@@ -253,6 +262,7 @@ def decoder_attention(name: str, sizes: DecoderSizes) -> PartFacts:
     head_norms = tuple((f"attention.{piece}_norm.weight", sizes.head_dim) for piece in "qk" if sizes.qk_norm)
     return PartFacts(
         name=name,
+        kinds=("*",),
         tensors=(("norm.weight", hidden), *linears, *head_norms),
         flops_per_row=_products(linears),
         flops_per_pair=4 * queries,
@@ -267,6 +277,7 @@ def decoder_mlp(name: str, sizes: DecoderSizes) -> PartFacts:
     inner = 2 if sizes.activation == "swiglu" else 1
     return PartFacts(
         name=name,
+        kinds=("-",),
         tensors=(("norm.weight", sizes.hidden), *linears),
         flops_per_row=_products(linears),
         activation_elements=2 * sizes.hidden + 2 * inner * sizes.ffn,
@@ -291,6 +302,7 @@ def decoder_mamba(name: str, sizes: DecoderSizes) -> PartFacts:
     kept = 2 * sum(projected.values()) + 3 * mamba.inner + 2 * mamba.chunk * mamba.heads
     return PartFacts(
         name=name,
+        kinds=("M",),
         tensors=(("norm.weight", sizes.hidden), *linears, *filters, *dynamics, ("mamba.norm.weight", mamba.inner)),
         flops_per_row=_products(linears) + _products(filters) + scan,
         activation_elements=2 * sizes.hidden + kept,
@@ -309,6 +321,7 @@ def decoder_moe(name: str, sizes: DecoderSizes) -> PartFacts:
     met = moe.top_k * len(matrices) * hidden * moe.ffn
     return PartFacts(
         name=name,
+        kinds=("E",),
         tensors=(("norm.weight", hidden), *router, *((EXPERTS + key, stack) for key in matrices), *shared),
         flops_per_row=2 * met + _products(shared) + _products(router),
         activation_elements=2 * hidden
@@ -317,6 +330,7 @@ def decoder_moe(name: str, sizes: DecoderSizes) -> PartFacts:
         + len(matrices) * moe.shared_ffn,
         hidden_out=hidden,
         active_expert_parameters=met,
+        mixtures=(("moe", moe.experts),),
     )
 
 
@@ -333,12 +347,14 @@ def mtp_depth(number: int, sizes: DecoderSizes, layers: tuple[PartFacts, ...]) -
     inner = _joined(tuple((f"{layer.name}.{name}", count) for name, count in layer.tensors) for layer in layers)
     return PartFacts(
         name=f"mtp.{number}",
+        kinds=tuple(sorted({kind for layer in layers for kind in layer.kinds})),
         tensors=(*norms, *join, *inner),
         flops_per_row=_products(join) + sum(layer.flops_per_row for layer in layers),
         flops_per_pair=sum(layer.flops_per_pair for layer in layers),
         activation_elements=6 * hidden + sum(layer.activation_elements for layer in layers),
         hidden_out=hidden * (number + 2),
         active_expert_parameters=sum(layer.active_expert_parameters for layer in layers),
+        mixtures=tuple((f"{layer.name}.{name}", experts) for layer in layers for name, experts in layer.mixtures),
     )
 
 

@@ -11,18 +11,15 @@ from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communica
 from counterpoint.plan.erase import Erasure
 from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
 from counterpoint.plan.layout import Layout
-from counterpoint.plan.model_facts import ModelFacts, facts_of
+from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.peers import Meetings, Rounds, meetings
 from counterpoint.plan.placement import Placement
 from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
 from counterpoint.plan.schedule import BUILDERS, Schedule
-from counterpoint.plan.sizes import CustomSizes, DecoderSizes, ModelSizes
+from counterpoint.plan.sizes import ModelSizes
 from counterpoint.plan.stages import EncoderOrder, Stages
 from counterpoint.plan.trainability import TrainedPart
-
-ENCODER_LAYER = "L"
-"""The kind of an encoder's layers; a decoder's have the letters of its pattern."""
 
 
 class Widths(NamedTuple):
@@ -38,7 +35,7 @@ class Widths(NamedTuple):
 class Plan:
     """Everything static about a run: pure data, the same on every rank.
 
-    `sizes` are the models' and `rows` what a batch plan needs of them;
+    `facts` are the models' and `rows` what a batch plan needs of them;
     `splits[module][stage]` is the run of parts (start, stop) of a stage; `dtype` is the name of the dtype in which rows
     travel. An encoder takes `group` of the step's microbatches at once; `encoder` and `buffer` say when it runs.
     Modules that no gradient reaches compute `run_ahead` steps ahead. `trained[module]` says of each part what of it
@@ -48,7 +45,7 @@ class Plan:
 
     placement: Placement
     graph: Graph
-    sizes: dict[str, ModelSizes]
+    facts: dict[str, ModelFacts]
     rows: dict[str, ModuleRows]
     splits: dict[str, tuple[tuple[int, int], ...]]
     widths: dict[str, Widths]
@@ -62,16 +59,12 @@ class Plan:
     trained: dict[str, tuple[TrainedPart, ...]] = field(default_factory=dict)
     recomputed: dict[str, frozenset[str]] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, ModelSizes] = field(default_factory=dict)
 
     @cached_property
     def layouts(self) -> dict[str, Layout]:
         """Layouts by module name."""
         return {layout.module: layout for layout in self.placement.layouts}
-
-    @cached_property
-    def facts(self) -> dict[str, ModelFacts]:
-        """What the sizes say about each module."""
-        return {module: facts_of(size) for module, size in self.sizes.items()}
 
     @cached_property
     def stages(self) -> Stages:
@@ -103,16 +96,8 @@ class Plan:
 
     def is_recomputed(self, module: str, part: str) -> bool:
         """Whether a part keeps only its input for backward."""
-        folder, _dot, number = part.partition(".")
-        sizes, recomputed = self.sizes[module], self.recomputed.get(module, frozenset())
-        if isinstance(sizes, CustomSizes) and part == "embed":
-            return ENCODER_LAYER in recomputed
-        if folder == "mtp" and isinstance(sizes, DecoderSizes) and sizes.mtp is not None:
-            return recomputed.issuperset(sizes.mtp.pattern)
-        if folder != "layers":
-            return False
-        kind = sizes.pattern[int(number)] if isinstance(sizes, DecoderSizes) else ENCODER_LAYER
-        return kind in recomputed
+        kinds = next(facts.kinds for facts in self.facts[module].parts if facts.name == part)
+        return bool(kinds) and self.recomputed.get(module, frozenset()).issuperset(kinds)
 
     def _trains(self, node: Node) -> bool:
         parts = self.trained.get(node.module)
@@ -144,8 +129,7 @@ class Plan:
 
     def has_experts(self, node: Node) -> bool:
         """Whether a stage holds a mixture of experts."""
-        sizes = self.sizes.get(node.module)
-        if not isinstance(sizes, DecoderSizes) or sizes.moe is None:
+        if node.module not in self.facts:
             return False
         start, stop = self.splits[node.module][node.stage]
         return any(part.expert_parameters for part in self.facts[node.module].parts[start:stop])
@@ -159,10 +143,10 @@ class Plan:
 
         The last stage has a copy for a tied head, and for multi-token prediction. Nothing ties one that is not trained.
         """
-        layout, sizes = self.layouts[module], self.sizes.get(module)
+        layout, facts = self.layouts[module], self.facts.get(module)
         column = layout.group("pp", rank)
         ends = (column[0], column[-1])
-        has_copy = isinstance(sizes, DecoderSizes) and (sizes.tied or sizes.mtp is not None) and layout.pp > 1
+        has_copy = facts is not None and facts.reads_words_last and layout.pp > 1
         parts = self.trained.get(module)
         is_trained = parts is None or parts[0].is_trained
         return ends if has_copy and is_trained and rank in ends else ()

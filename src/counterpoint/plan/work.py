@@ -11,7 +11,6 @@ from typing import final
 
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.plan.trainability import TrainedPart
 
 _BRANCHES = ("taps.", "inserts.")
@@ -79,8 +78,7 @@ def _trained(plan: Plan, module: str) -> tuple[TrainedPart, ...]:
     """What is trained of each part; a tied head is what the embedding is."""
     parts = plan.facts[module].parts
     trained = plan.trained.get(module, (TrainedPart.whole(1, is_trained=True),) * len(parts))
-    sizes = plan.sizes.get(module)
-    is_tied = isinstance(sizes, DecoderSizes) and sizes.tied
+    is_tied = plan.facts[module].is_tied
     return tuple(
         _tied(trained[0]) if is_tied and part.name == "head" else own for part, own in zip(parts, trained, strict=True)
     )

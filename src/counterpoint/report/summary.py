@@ -74,7 +74,7 @@ def summarize(plan: Plan, batch: BatchPlan | None = None) -> Summary:
 
 def _module_memory(plan: Plan, module: str) -> ModuleMemory:
     """Stored parameters, gradients and two AdamW moments are float32, or float64 where everything is."""
-    parts, hidden = plan.facts[module].parts, plan.sizes[module].hidden
+    parts, hidden = plan.facts[module].parts, plan.facts[module].hidden
     kept = [hidden if plan.is_recomputed(module, part.name) else part.activation_elements for part in parts]
     computed = _DTYPE_BYTES[plan.dtype]
     stored = max(computed, _DTYPE_BYTES["float32"])

@@ -25,7 +25,6 @@ from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, r
 from counterpoint.plan.action import Action, Compute
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.train.optimizer import Clipping, ModuleOptimizer, learning_rate
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.replica import Replica, build_replica, dtype_of
@@ -122,8 +121,7 @@ class Engine:
             if (parameters := [p for p in self.parameters if p.module == module and p.is_trained])
         }
         self._routed = RoutedStep(plan, self.replicas.values(), device)
-        sizes = plan.sizes[plan.sink]
-        self._mtp_depths = sizes.mtp_depths if isinstance(sizes, DecoderSizes) else 0
+        self._mtp_depths = plan.facts[plan.sink].extra_depths
         self._rank, self._reached = rank, set[str]()
         self.optimizer_step, self.skipped = 0, 0
         self.inspect: Inspector | None = None

@@ -49,7 +49,7 @@ def imbalance(plan: Plan, batch: BatchPlan) -> dict[str, float]:
     ratios = {}
     for module, rounds in batch.shares.items():
         costs = [
-            [sum(plan.facts[module].integer_cost(span.rows_in) for span in share.spans) for share in shares]
+            [sum(plan.facts[module].cost.of(span.rows_in) for span in share.spans) for share in shares]
             for shares in rounds
         ]
         mean = sum(sum(lanes) / len(lanes) for lanes in costs)

@@ -17,7 +17,6 @@ from counterpoint.parallelize.starting import starting_weights
 from counterpoint.plan.action import Compute, Work
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 
 EMBEDDING, TIED_HEAD, WORDS_COPY = "embed.weight", "head.weight", "words.weight"
@@ -121,7 +120,7 @@ def _parallelism(config: Config, plan: Plan, node: Node) -> Parallelism:
     return Parallelism(
         precision=precision_of(config),
         train=config.modules[node.module].train,
-        known_as=_known_as(plan.sizes[node.module]),
+        known_as=_known_as(plan.facts[node.module].is_tied),
         has_experts=plan.has_experts(node),
         overlaps=config.training.tp_overlap,
         compiles=config.training.compile,
@@ -130,9 +129,8 @@ def _parallelism(config: Config, plan: Plan, node: Node) -> Parallelism:
     )
 
 
-def _known_as(sizes: ModelSizes) -> dict[str, str]:
+def _known_as(is_tied: bool) -> dict[str, str]:
     """The words of other stages are those of the embedding."""
-    is_tied = isinstance(sizes, DecoderSizes) and sizes.tied
     return {WORDS_COPY: EMBEDDING} | ({TIED_HEAD: EMBEDDING} if is_tied else {})
 
 

@@ -9,7 +9,6 @@ from counterpoint.models.batch import Batch, TextBatch
 from counterpoint.models.moe import Moe
 from counterpoint.models.router import next_bias
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.train.replica import Replica
 
 
@@ -67,15 +66,9 @@ class RoutedStep:
 def routed_layers(plan: Plan) -> dict[str, int]:
     """The number of experts of every mixture in the plan, by `<module>.layers.<n>.moe` or, of multi-token prediction,
     `<module>.mtp.<depth>.layers.<n>.moe`."""
-    layers = {}
-    for module in plan.graph.modules:
-        sizes = plan.sizes[module]
-        if isinstance(sizes, DecoderSizes) and sizes.moe is not None:
-            runs = [("", sizes.pattern)]
-            if sizes.mtp is not None:
-                runs += [(f"mtp.{depth}.", sizes.mtp.pattern) for depth in range(sizes.mtp.depths)]
-            for place, pattern in runs:
-                for number, letter in enumerate(pattern):
-                    if letter == "E":
-                        layers[f"{module}.{place}layers.{number}.moe"] = sizes.moe.experts
-    return layers
+    return {
+        f"{module}.{part.name}.{name}": experts
+        for module in plan.graph.modules
+        for part in plan.facts[module].parts
+        for name, experts in part.mixtures
+    }

@@ -61,7 +61,7 @@ def test_facts_are_those_of_the_built_module(name: str) -> None:
     facts = facts_of(of)
     built = [(part, {key: p.numel() for key, p in m.named_parameters()}) for part, m in build(of).parts()]
     assert built == [(part.name, dict(part.tensors)) for part in facts.parts]
-    assert facts.integer_cost(64) > facts.integer_cost(16) > 0
+    assert facts.cost.of(64) > facts.cost.of(16) > 0
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -104,7 +104,7 @@ def _scan_difference(sizes: ModelSizes) -> int:
 
 def test_cost_grows_with_rows_and_is_an_integer() -> None:
     for sizes in MORE.values():
-        costs = [facts_of(sizes).integer_cost(rows) for rows in (0, 4, 16, 64)]
+        costs = [facts_of(sizes).cost.of(rows) for rows in (0, 4, 16, 64)]
         assert costs[0] == 0 or facts_of(sizes).prefix
         assert costs == sorted(set(costs))
         assert all(type(cost) is int for cost in costs)

@@ -132,7 +132,7 @@ def plan_of(placement: Placement, rows: dict[str, ModuleRows], kind: str, microb
     return Plan(
         placement=placement,
         graph=graph,
-        sizes={},
+        facts={},
         rows=rows,
         splits={layout.module: even_split(2 * layout.stages, layout.stages) for layout in placement.layouts},
         widths={module: WIDTHS[module] for module in modules},

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from counterpoint.config.load import load_config
 from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.plan import Plan, even_split
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes, VitSizes
+from counterpoint.plan.sizes import DecoderSizes, VitSizes
 from counterpoint.setup import prepare_run
 from tests.unit.plan.strategies import plans
 
@@ -29,9 +30,9 @@ def example(name: str, *overrides: str) -> tuple[Plan, BatchPlan]:
 def sized_plans(draw: st.DrawFn) -> Plan:
     """Any placement of zero to three encoders and a language model, with sizes."""
     plan = draw(plans())
-    sizes: dict[str, ModelSizes] = {module: VIT if module != plan.sink else DECODER for module in plan.graph.modules}
-    sized = replace(plan, sizes=sizes, trained={})
-    splits = {name: even_split(len(sized.facts[name].parts), sized.layouts[name].stages) for name in sizes}
+    facts = {module: facts_of(VIT if module != plan.sink else DECODER) for module in plan.graph.modules}
+    sized = replace(plan, facts=facts, trained={})
+    splits = {name: even_split(len(facts[name].parts), sized.layouts[name].stages) for name in facts}
     assume(all(start < stop for runs in splits.values() for start, stop in runs))
     return replace(sized, splits=splits)
 

@@ -29,7 +29,7 @@ def test_the_heaviest_lane_of_each_microbatch_counts() -> None:
     plan, corpus = prepare_run(CONFIG)
     batch = plan.batch(0, corpus.packs(0))
     for module, rounds in batch.shares.items():
-        cost = plan.facts[module].integer_cost
+        cost = plan.facts[module].cost.of
         heaviest = mean = 0.0
         for lanes in rounds:
             loads = [sum(cost(span.rows_in) for span in lane.spans) for lane in lanes]

@@ -7,11 +7,11 @@ from pathlib import Path
 from counterpoint.config.data import PreparedEntry, SyntheticEntry, evaluation_names, largest, smallest
 from counterpoint.config.graph import graph_problems
 from counterpoint.config.models import ClipEncoderConfig, DecoderConfig, FeaturesConfig, ImageEncoderConfig
-from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import Config, Distribution
 from counterpoint.config.shapes import shape_problems
 from counterpoint.config.steps import step_problems
 from counterpoint.errors import DataError
+from counterpoint.section.problem import Problem, show
 
 _PRECISIONS = (
     ("float32", "float32", "float32"),

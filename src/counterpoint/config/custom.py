@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from counterpoint.config.layout import LayoutConfig
 from counterpoint.config.models import CustomConfig
-from counterpoint.config.problem import Problem, nearest, show
+from counterpoint.section.problem import Problem, nearest, show
 
 Options = Mapping[str, Any]
 """The config's `options` of one module."""

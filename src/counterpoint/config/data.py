@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from counterpoint.config.section import Count, Index, Positive, Section, Share, Text
+from counterpoint.section.section import Count, Index, Positive, Section, Share, Text
 
 
 class ConstantConfig(Section):

@@ -8,8 +8,8 @@ from pydantic_core import ErrorDetails
 from counterpoint.config.items import ImageConfig
 from counterpoint.config.keys import Place, known_keys, locate, sections_in
 from counterpoint.config.megatron import megatron_hint
-from counterpoint.config.problem import Problem, nearest, show
-from counterpoint.config.section import Section
+from counterpoint.section.problem import Problem, nearest, show
+from counterpoint.section.section import Section
 
 _EXPECTED = {
     "bool_type": "true or false",

@@ -12,8 +12,8 @@ from counterpoint.config.models import (
     ItemEncoderConfig,
     ProjectedConfig,
 )
-from counterpoint.config.problem import Problem, nearest, show
 from counterpoint.config.schema import Config, EdgeConfig
+from counterpoint.section.problem import Problem, nearest, show
 
 IMAGE_MARK, AUDIO_MARK, FEATURES_MARK = "<image>", "<audio>", "<features>"
 """The marks of encoders of images, of clips and of features whose edges name none."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from counterpoint.config.section import Count, Index, Positive, Section
+from counterpoint.section.section import Count, Index, Positive, Section
 
 MOST_PIXELS = 2**26
 """Pixels of the largest picture that is decoded unless another limit is given: 8192 x 8192."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from counterpoint.config.schema import Config
-from counterpoint.config.section import Section
+from counterpoint.section.section import Section
 
 WILDCARD = "*"
 """Stands for a module's name or the index of an entry."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from counterpoint.config.section import Count, Counts, Ranks, Section, Several
+from counterpoint.section.section import Count, Counts, Ranks, Section, Several
 
 
 class ExpertLayoutConfig(Section):

@@ -11,10 +11,10 @@ from counterpoint.config.checks import config_problems
 from counterpoint.config.earlier import as_of_today
 from counterpoint.config.explain import explain
 from counterpoint.config.overrides import apply_overrides
-from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import Config
 from counterpoint.config.yaml_text import LONGEST_TEXT, parse_yaml, to_yaml
 from counterpoint.errors import ConfigError
+from counterpoint.section.problem import Problem, show
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from counterpoint.config.items import AudioConfig, ImageConfig
-from counterpoint.config.section import Count, Index, NonNegative, Positive, Section, Several, Text, matching
+from counterpoint.section.section import Count, Index, NonNegative, Positive, Section, Several, Text, matching
 
 LayerPattern = Annotated[
     str, matching(r"[*\-ME]{1,10000}", "a letter of *, -, M and E for each of 10,000 layers or fewer")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from counterpoint.config.section import Count, Index, NonNegative, Patterns, Positive, Section, Share
+from counterpoint.section.section import Count, Index, NonNegative, Patterns, Positive, Section, Share
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 

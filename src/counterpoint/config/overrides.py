@@ -7,8 +7,8 @@ import yaml
 
 from counterpoint.config.keys import is_known, known_keys
 from counterpoint.config.megatron import megatron_hint
-from counterpoint.config.problem import Problem, show
 from counterpoint.config.yaml_text import parse_yaml
+from counterpoint.section.problem import Problem, show
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:

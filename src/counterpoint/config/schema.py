@@ -41,7 +41,6 @@ from counterpoint.config.models import (
     WhisperConfig,
 )
 from counterpoint.config.optimizer import LearningRateConfig, OptimizerConfig
-from counterpoint.config.section import Count, Index, Patterns, Section, Text, matching
 from counterpoint.config.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -53,6 +52,7 @@ from counterpoint.config.training import (
     WatchdogConfig,
     WorldConfig,
 )
+from counterpoint.section.section import Count, Index, Patterns, Section, Text, matching
 
 ModuleName = Annotated[str, matching(r"[a-z][a-z0-9_]*", "a module name of lowercase letters, digits and _")]
 """Names stand in actions (`language.1F3`) and parameter keys, hence no dots and no capitals."""

@@ -20,8 +20,8 @@ from counterpoint.config.models import (
     WhisperConfig,
     can_interleave,
 )
-from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import ModuleConfig
+from counterpoint.section.problem import Problem, show
 
 
 def shape_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from counterpoint.config.graph import unreached
 from counterpoint.config.models import DecoderConfig, FeaturesConfig
-from counterpoint.config.problem import Problem, show
 from counterpoint.config.schema import Config, ModuleConfig, ScheduleConfig
+from counterpoint.section.problem import Problem, show
 
 
 def step_problems(config: Config) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from counterpoint.config.section import Count, Index, Positive, Precision, Ranks, Section, Several, Text
+from counterpoint.section.section import Count, Index, Positive, Precision, Ranks, Section, Several, Text
 
 SCHEDULES = ["gpipe", "1f1b", "interleaved", "zero_bubble"]
 """The schedules that a config may name; `counterpoint.register_schedule` adds to them."""

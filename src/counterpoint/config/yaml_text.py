@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from counterpoint.config.section import LARGEST_INTEGER
+from counterpoint.section.section import LARGEST_INTEGER
 
 _DECIMAL_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)$")
 _DECIMAL_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$")

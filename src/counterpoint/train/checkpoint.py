@@ -16,9 +16,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from counterpoint.config.section import Index
 from counterpoint.data.fingerprint import Fingerprint
 from counterpoint.errors import CheckpointError, CounterpointError, DamagedCheckpointError
+from counterpoint.section.section import Index
 from counterpoint.train.agree import agreed, worst
 from counterpoint.train.manifest import MANIFEST_FILE, Manifest, damaged, read_manifest, read_whole, unreadable
 from counterpoint.train.metadata import load_metadata

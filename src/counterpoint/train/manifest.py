@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from counterpoint.config.section import Index
 from counterpoint.errors import CheckpointError, DamagedCheckpointError
+from counterpoint.section.section import Index
 
 MANIFEST_FILE = "manifest.json"
 _SEAL = "sha256"

@@ -8,7 +8,6 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from counterpoint.config.schema import Config
-from counterpoint.config.section import Index
 from counterpoint.data.fingerprint import Fingerprint, data_fingerprint
 from counterpoint.data.order import Exclusion
 from counterpoint.data.source import Source
@@ -17,6 +16,7 @@ from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document
+from counterpoint.section.section import Index
 from counterpoint.train.durable import write_synced
 
 MOST_CULPRITS = 16

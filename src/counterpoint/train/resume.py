@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.config.problem import show
 from counterpoint.config.schema import Config
 from counterpoint.data.fingerprint import Fingerprint, data_fingerprint, fingerprint_of_today, first_difference
 from counterpoint.errors import CheckpointError, DamagedCheckpointError
+from counterpoint.section.problem import show
 from counterpoint.train.checkpoint import (
     OpenedCheckpoint,
     TrainingState,

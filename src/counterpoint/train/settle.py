@@ -10,13 +10,13 @@ from typing import Any, final
 from counterpoint.config.earlier import is_of_today
 from counterpoint.config.items import DEFAULT_SCALING
 from counterpoint.config.load import load_config, load_run_config
-from counterpoint.config.problem import Problem, show
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import ClipEncoderConfig, Config, ConformerConfig, ImageEncoderConfig, ModelConfig
 from counterpoint.config.yaml_text import parse_yaml
 from counterpoint.convert.folder import CONFIG_NAME
 from counterpoint.convert.processor import Said, check_frames, scaling_in, seconds_in
 from counterpoint.errors import ConfigError
+from counterpoint.section.problem import Problem, show
 from counterpoint.train.checkpoint import STATE_FILE
 from counterpoint.train.resume import steps_to_try
 

@@ -13,7 +13,6 @@ from typing import Protocol, final
 
 import torch
 
-from counterpoint.config.problem import Problem, nearest, show
 from counterpoint.config.schema import Config, InitFromConfig
 from counterpoint.convert.differences import Difference, differences, free_keys, tower_differences
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
@@ -37,6 +36,7 @@ from counterpoint.plan.sizes import (
     VitSizes,
     WhisperSizes,
 )
+from counterpoint.section.problem import Problem, nearest, show
 from counterpoint.train.checkpoint import (
     STATE_FILE,
     OpenedCheckpoint,

@@ -3,11 +3,11 @@
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from counterpoint.config.problem import Problem
 from counterpoint.config.schema import Config, InitFromConfig
 from counterpoint.convert.folder import CONFIG_NAME, read_config
 from counterpoint.convert.whole import whole_of
 from counterpoint.errors import ConfigError
+from counterpoint.section.problem import Problem
 
 
 def check_depths(config: Config) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
-from counterpoint.config.section import Section
 from counterpoint.plan.build import recomputed_kinds, sizes_of
+from counterpoint.section.section import Section
 
 PARITY = Path(__file__).parents[2] / "parity"
 CONFORMER = {"kind": "conformer", "layers": 2, "hidden": 8, "heads": 2, "ffn": 12, "mels": 16, "stem_channels": 3}

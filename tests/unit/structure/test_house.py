@@ -23,13 +23,15 @@ FLOORS = (
     ("plan",),
     ("kinds",),
     ("launch", "config"),
+    ("registry",),
+    ("section",),
     ("slurm",),
     ("errors", "callable", "console"),
 )
 """From the roof down: a file imports from its own folder and from lower floors only."""
 
 HEIGHT = {room: -number for number, floor in enumerate(FLOORS) for room in floor}
-PURE = ("plan", "check", "simulate", "config", "kinds")
+PURE = ("plan", "check", "simulate", "config", "kinds", "section", "registry")
 LONGEST_FILE, LONGEST_FUNCTION = 500, 70
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from counterpoint.errors import ConfigError
-from counterpoint.kinds.registry import Registry
+from counterpoint.registry import Registry
 
 
 def _shapes() -> Registry[int]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Generic, TypeVar, final
 
-from counterpoint.config.problem import nearest
 from counterpoint.errors import ConfigError
+from counterpoint.section.problem import nearest
 
 T = TypeVar("T")
 

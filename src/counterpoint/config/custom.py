@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
-from counterpoint.config.layout import LayoutConfig
 from counterpoint.config.models import CustomConfig
+from counterpoint.section.layout import LayoutConfig
 from counterpoint.section.problem import Problem, nearest, show
 
 Options = Mapping[str, Any]

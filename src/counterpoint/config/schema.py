@@ -16,7 +16,6 @@ from counterpoint.config.data import (
     UniformConfig,
 )
 from counterpoint.config.items import AudioConfig, ImageConfig
-from counterpoint.config.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.config.models import (
     AdapterConfig,
     ClipEncoderConfig,
@@ -52,6 +51,7 @@ from counterpoint.config.training import (
     WatchdogConfig,
     WorldConfig,
 )
+from counterpoint.section.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.section.section import Count, Index, Patterns, Section, Text, matching
 
 ModuleName = Annotated[str, matching(r"[a-z][a-z0-9_]*", "a module name of lowercase letters, digits and _")]

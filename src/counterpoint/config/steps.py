@@ -6,6 +6,7 @@ from pathlib import Path
 from counterpoint.config.graph import unreached
 from counterpoint.config.models import DecoderConfig, FeaturesConfig
 from counterpoint.config.schema import Config, ModuleConfig, ScheduleConfig
+from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.section.problem import Problem, show
 
 
@@ -28,6 +29,7 @@ def step_problems(config: Config) -> Iterator[Problem]:
 
 def _schedule_problems(config: Config, idle: tuple[str, ...]) -> Iterator[Problem]:
     schedule, encoders = config.schedule, _encoders(config)
+    kind = SCHEDULES[schedule.kind]
     early = [name for name in encoders if name in idle] if schedule.run_ahead else []
     default = ScheduleConfig().model_dump()
     given = {key: value for key, value in schedule.model_dump().items() if value != default[key]}
@@ -45,11 +47,9 @@ def _schedule_problems(config: Config, idle: tuple[str, ...]) -> Iterator[Proble
             f"at most schedule.microbatches, {schedule.microbatches}",
             "lower it",
         )
-    if schedule.buffer is not None and (schedule.encoder == "first" or schedule.kind == "gpipe"):
-        order = (
-            "encoders run first, all microbatches" if schedule.encoder == "first" else "gpipe keeps all microbatches"
-        )
-        yield Problem("schedule.buffer", f"{schedule.buffer}", f"null, because {order}", "leave it out")
+    if schedule.buffer is not None and (schedule.encoder == "first" or not kind.has_bounds):
+        order = "encoders run first, all" if schedule.encoder == "first" else f"{schedule.kind} keeps all"
+        yield Problem("schedule.buffer", f"{schedule.buffer}", f"null, because {order} microbatches", "leave it out")
     if schedule.run_ahead and encoders and not early:
         yield Problem(
             "schedule.run_ahead",
@@ -57,10 +57,9 @@ def _schedule_problems(config: Config, idle: tuple[str, ...]) -> Iterator[Proble
             "an encoder with train: none that reads nothing trained, because what a gradient reaches cannot",
             f"freeze one (modules.{encoders[0]}.train=none) or leave it out",
         )
-    if schedule.kind == "interleaved" and all(module.layout.chunks == 1 for module in config.modules.values()):
-        yield Problem(
-            "schedule.kind", '"interleaved"', "a module with chunks", "set modules.*.layout.chunks or take 1f1b"
-        )
+    if kind.needs_chunks and all(module.layout.chunks == 1 for module in config.modules.values()):
+        remedy = "set modules.*.layout.chunks or take 1f1b"
+        yield Problem("schedule.kind", show(schedule.kind), "a module with chunks", remedy)
 
 
 def _warm_problems(where: str, path: str, run: str) -> Iterator[Problem]:

@@ -5,15 +5,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.section.section import Count, Index, Positive, Precision, Ranks, Section, Several, Text
-
-SCHEDULES = ["gpipe", "1f1b", "interleaved", "zero_bubble"]
-"""The schedules that a config may name; `counterpoint.register_schedule` adds to them."""
 
 
 def _is_schedule(name: str) -> str:
-    if name not in SCHEDULES:
-        quoted = [f"'{schedule}'" for schedule in SCHEDULES]
+    known = [kind for kind, schedule in SCHEDULES.items() if schedule.trains]
+    if name not in known:
+        quoted = [f"'{kind}'" for kind in known]
         expected = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
         raise PydanticCustomError("literal_error", "{expected}", {"expected": expected})
     return name

@@ -16,7 +16,7 @@ from counterpoint.plan.peers import Meetings, Rounds, meetings
 from counterpoint.plan.placement import Placement
 from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
-from counterpoint.plan.schedule import BUILDERS, Schedule
+from counterpoint.plan.schedule import SCHEDULES, Schedule
 from counterpoint.plan.sizes import ModelSizes
 from counterpoint.plan.stages import EncoderOrder, Stages
 from counterpoint.plan.trainability import TrainedPart
@@ -112,12 +112,12 @@ class Plan:
     @cached_property
     def schedule(self) -> Schedule:
         """The training template, with every optional action."""
-        return BUILDERS[self.kind](self.stages, self.microbatches)
+        return SCHEDULES[self.kind].build(self.stages, self.microbatches)
 
     @cached_property
     def evaluation(self) -> Schedule:
         """The evaluation template: forwards only."""
-        return BUILDERS["forward"](self.stages, self.microbatches)
+        return SCHEDULES["forward"].build(self.stages, self.microbatches)
 
     @cached_property
     def communicators(self) -> tuple[Communicator, ...]:

@@ -7,12 +7,11 @@ every program is a subsequence of it; the checker does not rely on that, it prov
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from counterpoint.config.names import demand_free_name
-from counterpoint.config.training import SCHEDULES
 from counterpoint.plan.action import Action, Compute, Reduce, Work
 from counterpoint.plan.graph import Node
 from counterpoint.plan.player import Policy, places, play
 from counterpoint.plan.stages import Stages, action_ranks
+from counterpoint.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +99,31 @@ def forward_only(stages: Stages, microbatches: int) -> Schedule:
 Builder = Callable[[Stages, int], Schedule]
 """Makes a schedule of a number of microbatches, most easily with `distribute`."""
 
-BUILDERS: dict[str, Builder] = {
-    "gpipe": gpipe,
-    "1f1b": one_forward_one_backward,
-    "interleaved": interleaved,
-    "zero_bubble": zero_bubble,
-    "forward": forward_only,
-}
+
+@dataclass(frozen=True, slots=True)
+class ScheduleKind:
+    """A kind of schedules: what builds it, and what a config may say beside its name.
+
+    With `has_bounds` a `buffer` may bound an encoder's microbatches, of which others keep all; one that `needs_chunks`
+    wants a module with chunks. Only one that `trains` is a config's choice.
+    """
+
+    build: Builder
+    has_bounds: bool = True
+    needs_chunks: bool = False
+    trains: bool = True
+
+
+SCHEDULES = Registry[ScheduleKind](
+    "schedule",
+    {
+        "gpipe": ScheduleKind(gpipe, has_bounds=False),
+        "1f1b": ScheduleKind(one_forward_one_backward),
+        "interleaved": ScheduleKind(interleaved, needs_chunks=True),
+        "zero_bubble": ScheduleKind(zero_bubble),
+        "forward": ScheduleKind(forward_only, trains=False),
+    },
+)
 
 
 def register_schedule(name: str, builder: Builder) -> None:
@@ -114,9 +131,7 @@ def register_schedule(name: str, builder: Builder) -> None:
 
     Every process that plans must register it: call it where the script that trains is imported.
     """
-    demand_free_name("register_schedule", name, BUILDERS)
-    BUILDERS[name] = builder
-    SCHEDULES.append(name)
+    SCHEDULES.register(name, ScheduleKind(builder))
 
 
 def _played(kind: str, stages: Stages, microbatches: int, policy: Policy) -> Schedule:

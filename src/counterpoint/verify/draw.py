@@ -21,6 +21,7 @@ from counterpoint.config.schema import (
     ModelConfig,
 )
 from counterpoint.errors import CounterpointError
+from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.verify.draw_data import draw_data
 from counterpoint.verify.draw_graph import draw_graph, draw_training, reached_by_gradients
 from counterpoint.verify.draw_layouts import draw_layouts
@@ -139,7 +140,7 @@ def _draw_schedule(generator: random.Random, data: dict[str, Any], language: str
         if schedule["run_ahead"] and waiting <= {language}:
             return schedule
     encoder = schedule["encoder"] = generator.choice(["just_in_time", "just_in_time", "first", "fill"])
-    if encoder != "first" and schedule["kind"] != "gpipe":
+    if encoder != "first" and SCHEDULES[schedule["kind"]].has_bounds:
         schedule["buffer"] = generator.choice([None, None, 1, 2])
     return schedule
 

@@ -17,8 +17,9 @@ from counterpoint.plan.erase import Erasure
 from counterpoint.plan.placement import LayoutRequest, place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document, Item, Pack
-from counterpoint.plan.schedule import BUILDERS, Schedule
+from counterpoint.plan.schedule import SCHEDULES, Schedule, ScheduleKind
 from counterpoint.plan.stages import Stages
+from counterpoint.registry import Registry
 from tests.unit.plan.strategies import KINDS, plan_of, plans, random_packs
 
 MODULES = ("vision", "audio", "language")
@@ -33,7 +34,7 @@ def colocated(ranks: int = 2, kind: str = "gpipe", microbatches: int = 2) -> Pla
 
 def two_orders(stages: Stages, microbatches: int) -> Schedule:
     """GPipe, but rank 0 computes V0 V1 A0 A1 and rank 1 V0 A0 V1 A1."""
-    schedule = BUILDERS["gpipe"](stages, microbatches)
+    schedule = SCHEDULES["gpipe"].build(stages, microbatches)
     forwards = {str(a): a for a in schedule.order if isinstance(a, Compute) and a.work is Work.FORWARD}
     orders = {
         0: ("vision.0F0", "vision.0F1", "audio.0F0", "audio.0F1"),
@@ -49,7 +50,9 @@ def two_orders(stages: Stages, microbatches: int) -> Schedule:
 def test_a_registered_schedule_that_hangs_without_an_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With images in both microbatches each module gathers at its first, in one order; without the first image rank 0
     gathers vision's parameters before audio's and rank 1 after."""
-    monkeypatch.setitem(BUILDERS, "two_orders", two_orders)
+    known = Registry("schedule", dict(SCHEDULES.items()))
+    known.register("two_orders", ScheduleKind(two_orders))
+    monkeypatch.setattr("counterpoint.plan.plan.SCHEDULES", known)
     plan = replace(colocated(), kind="two_orders")
     clip, image = Item("audio", 0, 2, 2), Item("vision", 2, 2, 2)
     items = ((clip,), (clip,), (clip, image), (clip, image))

@@ -13,7 +13,7 @@ from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.placement import LayoutRequest, place
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.schedule import BUILDERS, Schedule, distribute
+from counterpoint.plan.schedule import SCHEDULES, Schedule, distribute
 from counterpoint.plan.stages import Stages, action_ranks
 from counterpoint.simulate.clock import simulate
 from tests.unit.plan.strategies import LANGUAGE, chain_plan, plan_of
@@ -127,7 +127,7 @@ def read_by_all(stages: Stages, node: Node, microbatches: int, forwards: Counter
 
 @given(graphs(), st.integers(1, 9), st.sampled_from(TRAINING))
 def test_a_template_holds_every_action_once_and_programs_follow_its_order(stages: Stages, m: int, kind: str) -> None:
-    schedule = BUILDERS[kind](stages, m)
+    schedule = SCHEDULES[kind].build(stages, m)
     assert Counter(schedule.order) == Counter(wanted_actions(stages, m, kind == "zero_bubble"))
     for rank, program in schedule.programs.items():
         assert program == tuple(a for a in schedule.order if rank in action_ranks(a, stages))
@@ -136,7 +136,7 @@ def test_a_template_holds_every_action_once_and_programs_follow_its_order(stages
 
 @given(graphs(), st.integers(1, 9), st.sampled_from(TRAINING))
 def test_what_an_action_reads_stands_before_it_on_every_rank(stages: Stages, m: int, kind: str) -> None:
-    for program in BUILDERS[kind](stages, m).programs.values():
+    for program in SCHEDULES[kind].build(stages, m).programs.values():
         seen = set[Action]()
         for action in program:
             if isinstance(action, Compute):
@@ -152,7 +152,7 @@ def test_what_an_action_reads_stands_before_it_on_every_rank(stages: Stages, m: 
 def test_transfers_stand_behind_what_makes_them_and_its_reduction_and_first_if_made_in_an_earlier_step(
     stages: Stages, m: int, kind: str
 ) -> None:
-    order = BUILDERS[kind](stages, m).order
+    order = SCHEDULES[kind].build(stages, m).order
     early = [link for link in stages.links if stages.steps_ahead(link.source) > stages.steps_ahead(link.target)]
     expected: list[Action] = [
         Transfer(link, Direction.FORWARD, exchange)
@@ -172,7 +172,7 @@ def test_transfers_stand_behind_what_makes_them_and_its_reduction_and_first_if_m
 
 @given(graphs(), st.integers(1, 9), st.sampled_from(TRAINING))
 def test_a_reduction_begins_in_the_last_backward_of_what_trains(stages: Stages, m: int, kind: str) -> None:
-    schedule = BUILDERS[kind](stages, m)
+    schedule = SCHEDULES[kind].build(stages, m)
     trained = [] if kind == "zero_bubble" else [node for node in stages.nodes if stages.trains(node)]
     last = {a.node: a for a in schedule.order if isinstance(a, Compute) and a.work is Work.BACKWARD}
     assert schedule.reducing == {last[node] for node in trained}
@@ -187,7 +187,7 @@ def test_no_reduction_begins_in_a_backward_behind_which_something_else_stands() 
     vision, language = Node("vision", 0), Node("language", 0)
     link = Link(vision, language)
     stages = Stages((vision, language), (link,), {vision: (0,), language: (1,)})
-    ours = BUILDERS["1f1b"](stages, 1)
+    ours = SCHEDULES["1f1b"].build(stages, 1)
     send, reduce = Transfer(link, Direction.BACKWARD, 0), Reduce(language)
     behind, between = (reduce, send), (send, reduce)
     place = ours.order.index(reduce)
@@ -199,7 +199,7 @@ def test_no_reduction_begins_in_a_backward_behind_which_something_else_stands() 
 
 @given(graphs(), st.integers(1, 9), st.sampled_from(TRAINING))
 def test_nodes_keep_no_more_than_the_schedule_promises(stages: Stages, m: int, kind: str) -> None:
-    schedule = BUILDERS[kind](stages, m)
+    schedule = SCHEDULES[kind].build(stages, m)
     for node in stages.nodes:
         assert schedule.bounds[node] <= stages.count(node.module, m)
         if not stages.steps_ahead(node):
@@ -208,7 +208,7 @@ def test_nodes_keep_no_more_than_the_schedule_promises(stages: Stages, m: int, k
 
 @given(graphs(), st.integers(1, 9))
 def test_evaluation_holds_every_forward_and_transfer_once(stages: Stages, m: int) -> None:
-    order = BUILDERS["forward"](stages, m).order
+    order = SCHEDULES["forward"].build(stages, m).order
     computes = [Compute(n, Work.FORWARD, b) for n in stages.nodes for b in range(stages.count(n.module, m))]
     transfers = [Transfer(k, Direction.FORWARD, e) for k in stages.links for e in range(stages.exchanges(k, m))]
     assert Counter(order) == Counter([*computes, *transfers, Step()])
@@ -221,7 +221,7 @@ def test_evaluation_holds_every_forward_and_transfer_once(stages: Stages, m: int
 
 @given(graphs(), st.integers(1, 9), st.sampled_from((*TRAINING, "forward")))
 def test_builders_are_deterministic(stages: Stages, m: int, kind: str) -> None:
-    assert BUILDERS[kind](stages, m) == BUILDERS[kind](replaced(stages, dict(stages.ahead)), m)
+    assert SCHEDULES[kind].build(stages, m) == SCHEDULES[kind].build(replaced(stages, dict(stages.ahead)), m)
 
 
 @pytest.mark.parametrize("places", [2, 3, 4, 8])
@@ -250,7 +250,7 @@ def test_a_buffer_bounds_what_an_encoder_keeps(encoder: str) -> None:
         encoder=encoder,  # type: ignore[arg-type]
         buffer=None if encoder == "first" else 3,
     )
-    schedule = BUILDERS["1f1b"](stages, 8)
+    schedule = SCHEDULES["1f1b"].build(stages, 8)
     assert most_kept(schedule, stages, vision) == (8 if encoder == "first" else 3)
 
 
@@ -271,7 +271,7 @@ def test_a_buffer_bounds_what_the_chunks_of_an_encoder_keep(kind: str, encoder: 
         encoder=encoder,  # type: ignore[arg-type]
         buffer=buffer,
     )
-    computes = [action for action in BUILDERS[kind](stages, 8).programs[0] if isinstance(action, Compute)]
+    computes = [action for action in SCHEDULES[kind].build(stages, 8).programs[0] if isinstance(action, Compute)]
     ends = Work.WEIGHT if kind == "zero_bubble" else Work.BACKWARD
     changes = [{Work.FORWARD: 1, ends: -1}.get(action.work, 0) for action in computes]
     assert max(accumulate(changes)) == kept
@@ -281,7 +281,7 @@ def test_what_runs_ahead_gives_way_to_the_step_itself() -> None:
     vision, language = Node("vision", 0), Node("language", 0)
     ranks, trained = dict.fromkeys((vision, language), (0,)), frozenset({language})
     stages = Stages((vision, language), (Link(vision, language),), ranks, trained=trained, ahead={"vision": 2})
-    assert [str(action) for action in BUILDERS["1f1b"](stages, 2).order] == [
+    assert [str(action) for action in SCHEDULES["1f1b"].build(stages, 2).order] == [
         "vision.0>language.0F0", "vision.0>language.0F1", "language.0F0", "language.0B0", "language.0F1",
         "language.0B1", "language.0R", "vision.0F0+2", "vision.0F1+2", "S",
     ]  # fmt: skip
@@ -291,7 +291,7 @@ def test_an_encoder_that_runs_first_ends_last() -> None:
     vision, language = Node("vision", 0), Node("language", 0)
     ranks = dict.fromkeys((vision, language), (0, 1))
     stages = Stages((vision, language), (Link(vision, language),), ranks, encoder="first")
-    computes = [a for a in BUILDERS["1f1b"](stages, 3).order if isinstance(a, Compute)]
+    computes = [a for a in SCHEDULES["1f1b"].build(stages, 3).order if isinstance(a, Compute)]
     assert [str(a) for a in computes[:3]] == [f"vision.0F{m}" for m in range(3)]
     assert [str(a) for a in computes[-3:]] == [f"vision.0B{m}" for m in range(3)]
 

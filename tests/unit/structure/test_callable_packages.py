@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,23 +10,17 @@ import counterpoint
 import counterpoint.simulate.clock
 import counterpoint.train.loop
 from counterpoint.callable import CallablePackage
-from counterpoint.config import training
 from counterpoint.errors import ConfigError
-from counterpoint.plan.schedule import BUILDERS, Schedule, gpipe
+from counterpoint.plan.schedule import SCHEDULES, Schedule, gpipe
 from counterpoint.plan.stages import Stages
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "synthetic_disjoint.yaml"
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forgets what a test registers."""
-    monkeypatch.setattr(training, "SCHEDULES", known := list(training.SCHEDULES))
-    monkeypatch.setattr("counterpoint.plan.schedule.SCHEDULES", known)
-    before = dict(BUILDERS)
-    yield
-    BUILDERS.clear()
-    BUILDERS.update(before)
+    monkeypatch.setattr(SCHEDULES, "_kinds", dict(SCHEDULES.items()))
 
 
 def _mirrored(stages: Stages, microbatches: int) -> Schedule:
@@ -90,4 +83,4 @@ def test_a_registered_schedule_is_a_kind() -> None:
 def test_no_schedule_is_replaced_or_misnamed(name: str) -> None:
     with pytest.raises(ConfigError, match="choose another"):
         counterpoint.register_schedule(name, _mirrored)
-    assert BUILDERS["gpipe"] is gpipe
+    assert SCHEDULES["gpipe"].build is gpipe

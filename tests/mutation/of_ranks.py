@@ -10,6 +10,10 @@ _BLOCKS, _TABLE, _DEFERRED = (
     (f"{_M}test_tensor_table.py",),
     (f"{_M}test_deferred_weights.py",),
 )
+_X = "tests/unit/execute/"
+_INTERPRETER, _BRIDGE, _CHANNEL, _STAGE = (
+    (f"{_X}test_{file}.py",) for file in ("interpreter", "bridge", "channel", "stage")
+)
 
 PARALLELIZE = [
     Mutant("parallelize.blocks:cut_block", "offset[cut.dim] += start", "offset[cut.dim] = start", (*_BLOCKS, f"{_M}test_expert_table.py")),
@@ -48,9 +52,22 @@ EXECUTE = [
     Mutant("execute.stage:Stage._count", "self.loss + loss", "loss", (), (cases.PAIR,)),
     Mutant("execute.stage:Stage.backward", "if flight.outputs[port].requires_grad", "", (), (cases.FROZEN_TAPS,)),
     Mutant("execute.stage:_with_features", "if into >= 0:", "if into > 0:", (), (cases.DEPTHS,)),
-    Mutant("execute.interpreter:Interpreter._backward", "gradients[port] + placed if port in gradients else placed", "placed", (), (cases.FILLS_GAPS,)),
-    Mutant("execute.interpreter:Interpreter._forward", "self._number + action.ahead", "self._number + 1", (), (cases.FROZEN_AHEAD,)),
-    Mutant("execute.interpreter:Interpreter._arrival", "link.into)", "-1)", (), (cases.DEPTHS,)),
+    Mutant("execute.interpreter:Interpreter.run", "for observe in self._observers:\n                observe(action)\n            self._handlers[type(action)](action)", "self._handlers[type(action)](action)\n            for observe in self._observers:\n                observe(action)", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter.run", "self._handlers[type(action)](action)", "self._handlers.get(type(action), self._step)(action)", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter.run", "self._later.pop(step, {})", "self._later.get(step, {})", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter.run", "if step is not None:", "self._later = self._later if step is not None else {}\n        if step is not None:", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter._forward", "self._number + action.ahead", "self._number + 1", _INTERPRETER, (cases.FROZEN_AHEAD,)),
+    Mutant("execute.interpreter:Interpreter._forward", "elif transfer in self._live:", "else:", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter._forward", "outputs[transfer.link.port]\n            elif", "outputs[\"\"]\n            elif", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter._needs_backward", "(Work.BACKWARD, Work.INPUT)", "(Work.BACKWARD,)", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter._arrival", "link.into)", "-1)", _INTERPRETER, (cases.DEPTHS,)),
+    Mutant("execute.interpreter:Interpreter._arrival", "replace(transfer, direction=Direction.BACKWARD) in self._live", "True", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter._arrived", "if t in self._live", "", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter._backward", "gradients[port] + placed if port in gradients else placed", "placed", _INTERPRETER, (cases.FILLS_GAPS,)),
+    Mutant("execute.interpreter:Interpreter._backward", "is_split = Compute(node, Work.WEIGHT, microbatch) in self._live", "is_split = action.work is Work.BACKWARD", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter._backward", "self._begin_reduction(action)\n        found = stage.backward(microbatch, gradients, is_split)", "found = stage.backward(microbatch, gradients, is_split)\n        self._begin_reduction(action)", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter._transfer", "self._rows.pop(action, None)", "self._rows.get(action)", _INTERPRETER),
+    Mutant("execute.interpreter:Interpreter._step", "self._bridge.finish()\n        self._take_step()", "self._take_step()\n        self._bridge.finish()", _INTERPRETER),
     Mutant("execute.failure:describe", "error.exit_code if isinstance(error, CounterpointError) else 1", "1", ("tests/unit/train/test_failing.py", "tests/unit/cli/test_joined.py")),
     Mutant("execute.failure:is_lost_peer", "if is_torch and any(", "if any(", ("tests/unit/train/test_failing.py",)),
 ]  # fmt: skip

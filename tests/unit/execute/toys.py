@@ -1,0 +1,146 @@
+"""Toy modules in float64 that compute every row by itself, so that any layout runs them without an exchange inside.
+
+A node multiplies rows by its one weight; the last node of a module merges them.
+"""
+
+import functools
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from counterpoint.execute.stage import ROWS
+from counterpoint.models.multiply import Multiply
+from counterpoint.plan.batch import DOCUMENT, BatchPlan, Share, Span
+from counterpoint.plan.graph import Node
+from counterpoint.plan.plan import Plan
+
+GARBAGE = 7.0
+"""What stands in padding, on which nothing may depend."""
+
+Inserts = tuple[tuple[Tensor, Tensor], ...]
+
+
+@functools.cache
+def noise(*key: object, shape: tuple[int, ...]) -> Tensor:
+    """The same numbers for the same key."""
+    dice = torch.Generator().manual_seed(zlib.crc32(repr(key).encode()))
+    return torch.randn(shape, generator=dice, dtype=torch.float64) / 4
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch: local rows that enter a module, features for them, and by how much each row that leaves counts."""
+
+    rows: Tensor
+    factors: Tensor
+    inserts: Inserts = ()
+    deep: Mapping[int, Inserts] = field(default_factory=dict)
+
+    def with_inserts(self, inserts: Inserts, deep: Mapping[int, Inserts]) -> "Rows":
+        """See StageBatch."""
+        return replace(self, inserts=inserts, deep=deep)
+
+
+class Toy(nn.Module):
+    """The chain of a node: tanh(rows weight^T), merged after a module's last node, and after the sink's the loss."""
+
+    def __init__(self, plan: Plan, node: Node) -> None:
+        super().__init__()
+        widths = plan.widths[node.module]
+        self.is_last = node.stage == plan.layouts[node.module].stages - 1
+        self.is_loss = self.is_last and node.module == plan.sink
+        self._merge = plan.rows[node.module].merge
+        shape = (
+            widths.leaving if self.is_last else widths.inside,
+            widths.inside if node.stage else entering_width(plan, node.module),
+        )
+        self.weight = nn.Parameter(noise("weight", str(node), shape=shape).clone(), plan.stages.trains(node))
+        self.multiply = Multiply()
+
+    def forward(self, rows: Tensor | None, batch: Rows) -> dict[str, Tensor]:
+        """See StageModule."""
+        entering = batch.rows if rows is None else rows
+        for features, index in batch.inserts:
+            entering = entering.index_add(0, index, features)
+        out = self.of(entering)
+        return {ROWS: (out * batch.factors).sum() if self.is_loss else out}
+
+    def of(self, rows: Tensor) -> Tensor:
+        """What leaves the node."""
+        out = torch.tanh(self.multiply(rows, self.weight, None))
+        return out.unflatten(0, (-1, self._merge)).sum(1) if self.is_last else out
+
+
+def entering_width(plan: Plan, module: str) -> int:
+    """Columns of the rows that enter a module."""
+    widths = plan.widths[module]
+    return widths.inside if widths.entering is None or not plan.rows[module].roots else widths.entering
+
+
+def entering_rows(plan: Plan, batch: BatchPlan, module: str, span: Span) -> Tensor:
+    """What a module reads of a span: nothing where it computes items of others, of which it gets features."""
+    document, shape = batch.documents[span.document], (span.rows_in, entering_width(plan, module))
+    if plan.rows[module].roots:
+        return torch.zeros(shape, dtype=torch.float64)
+    return noise(module, document.source, document.index, span.item, shape=shape)
+
+
+def factors(plan: Plan, batch: BatchPlan, document: int) -> Tensor:
+    """By how much each of the rows of a document counts in the loss."""
+    what = batch.documents[document]
+    return noise("factors", what.source, what.index, shape=(what.tokens, plan.widths[plan.sink].leaving))
+
+
+def lane_rows(plan: Plan, batch: BatchPlan, module: str, share: Share) -> Tensor:
+    """All rows that enter a lane."""
+    lane = torch.full((share.rows_in, entering_width(plan, module)), GARBAGE, dtype=torch.float64)
+    for span in share.spans:
+        lane[span.row_in : span.row_in + span.rows_in] = entering_rows(plan, batch, module, span)
+    return lane
+
+
+def lane_factors(plan: Plan, batch: BatchPlan, share: Share) -> Tensor:
+    """By how much each row that leaves a lane of the sink counts."""
+    lane = torch.zeros(share.rows_out, plan.widths[plan.sink].leaving, dtype=torch.float64)
+    for span in share.spans:
+        lane[span.row_out : span.row_out + span.rows_out] = factors(plan, batch, span.document)
+    return lane
+
+
+Gradients = dict[Node, Tensor]
+"""The gradient of each node's weight, where there is one."""
+
+
+def in_one_piece(plan: Plan, batch: BatchPlan) -> tuple[float, Gradients]:
+    """A batch's loss and gradients, document by document: no lanes, no microbatches, no routes."""
+    toys = {node: Toy(plan, node) for node in plan.stages.nodes}
+    loss = torch.zeros((), dtype=torch.float64)
+    for number, document in enumerate(batch.documents):
+        rows = _leaving(plan, batch, toys, plan.sink, Span(number, DOCUMENT, 0, document.tokens, 0, document.tokens))
+        loss = loss + (rows * factors(plan, batch, number)).sum()
+    if loss.requires_grad:
+        loss.backward()
+    return loss.item(), gradients(toys)
+
+
+def gradients(toys: Mapping[Node, Toy]) -> Gradients:
+    """The gradients of these nodes."""
+    return {node: toy.weight.grad for node, toy in toys.items() if toy.weight.grad is not None}
+
+
+def _leaving(plan: Plan, batch: BatchPlan, toys: Mapping[Node, Toy], module: str, span: Span) -> Tensor:
+    """What leaves a module of a document or an item."""
+    rows = entering_rows(plan, batch, module, span)
+    for source in (plan.rows[edge.source] for edge in plan.graph.incoming(module)):
+        for number, item in enumerate(batch.documents[span.document].items):
+            if source.computes(item) and span.item in (DOCUMENT, number):
+                first = item.position if span.item == DOCUMENT else 0
+                inner = Span(span.document, number, 0, source.rows_in(item), 0, item.rows)
+                features = _leaving(plan, batch, toys, source.layout.module, inner)
+                rows = rows.index_add(0, torch.arange(first, first + item.rows), features)
+    for node, toy in toys.items():
+        rows = toy.of(rows) if node.module == module else rows
+    return rows

@@ -27,8 +27,11 @@ DESCRIPTIONS = r"(Config|Section|Sizes|Entry|Recipe|Request|Settings|Intake|Payl
 ROOTS = {"Config", "Section"}
 """Classes of this form that are of no kind."""
 
-MARKS = {"Mix", "ScoredRows", "Wide"}
-"""Modules that say what may be done with them, whatever kind of layer holds them."""
+SEAMS = "seams.py"
+"""The file of classes that say what may be done with a module, whatever kind of layer it is."""
+
+MARKS = {"ScoredRows"}
+"""Such classes that stand elsewhere."""
 
 KIND = "kind"
 
@@ -66,7 +69,12 @@ class Sources:
     def is_kind(self, name: str) -> bool:
         """Whether a class, or a union of classes, is what one kind of a thing has."""
         is_meant = name in self._of_kinds or re.search(DESCRIPTIONS, name) is not None
-        return is_meant and name not in MARKS | ROOTS
+        return is_meant and name not in MARKS | ROOTS | self._seams
+
+    @cached_property
+    def _seams(self) -> set[str]:
+        lines = [line for file, tree in self.trees.items() if file.name == SEAMS for line in tree.body]
+        return {line.name for line in lines if isinstance(line, ast.ClassDef)}
 
     @cached_property
     def _of_kinds(self) -> frozenset[str]:

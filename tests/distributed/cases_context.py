@@ -1,4 +1,4 @@
-"""A conformer whose rows are spread over the ranks of a context-parallel group equals the plain one."""
+"""Layers whose rows are spread over the ranks of a context-parallel group equal the plain ones."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from counterpoint.models.batch import AudioBatch
+from counterpoint.models.batch import Batch, FeatureBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.segments import Segments
@@ -15,6 +15,7 @@ from counterpoint.parallelize.context import apply_context_parallel
 from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.initialize import initialize_
 from tests.distributed.cases_tensor import CONFORMER, clip_rows, rows_of
+from tests.unit.models.layer_from_elsewhere import HIDDEN, filled
 
 TOLERANCE = 1e-12
 CUT = ((7, 1, 4), (12,), ())
@@ -24,9 +25,11 @@ WHOLE = ((3, 1), (4,), ())
 
 
 def context_parallel_equals_plain(rank: int, group: dist.ProcessGroup, size: int) -> None:
-    """Compare rows and all gradients with clips cut between ranks, and whole on them; `size` divides 6."""
+    """Compare rows and all gradients of a conformer with clips cut between ranks, and whole on them, and those of a
+    layer that nothing knows; `size` divides 6."""
     for lengths in CUT:
         _compare(lengths, None, None, rank, group, size)
+        _compare_elsewhere(lengths, TensorGroup(group, rank, size))
     whole = WHOLE[:size]
     starts = [4 * place + sum(clips[:i]) for place, clips in enumerate(whole) for i in range(len(clips))]
     own = Segments.build(whole[rank], 4)
@@ -47,16 +50,32 @@ def _compare(
     share = rows_of(clips, mine, Segments.build(lengths, rows, starts=starts, own=own))
     plain, local = _model(), _model()
     apply_context_parallel(local, TensorGroup(group, rank, size))
-    expected, found = _outputs(plain, clips, slice(0, rows)), _outputs(local, share, mine)
+    expected, found = _outputs(plain, None, clips, slice(0, rows)), _outputs(local, None, share, mine)
     for port, out in expected.items():
         torch.testing.assert_close(found[port], out[mine], rtol=TOLERANCE, atol=TOLERANCE)
+    _compare_gradients(plain, local, group, f"rank {rank} with clips {lengths}")
+
+
+def _compare_elsewhere(lengths: Sequence[int], ranks: TensorGroup) -> None:
+    rows = torch.arange(12.0 * HIDDEN, dtype=torch.float64).cos().view(12, HIDDEN)
+    batch = FeatureBatch(12, Segments.build(lengths, 12))
+    mine = slice(ranks.rank * 12 // ranks.size, (ranks.rank + 1) * 12 // ranks.size)
+    plain, local = filled(), filled()
+    apply_context_parallel(local, ranks)
+    (expected,) = _outputs(plain, rows, batch, slice(0, 12)).values()
+    (found,) = _outputs(local, rows[mine], batch, mine).values()
+    torch.testing.assert_close(found, expected[mine], rtol=TOLERANCE, atol=TOLERANCE)
+    _compare_gradients(plain, local, ranks.group, f"rank {ranks.rank} with documents {lengths}")
+
+
+def _compare_gradients(plain: Chain, local: Chain, group: dist.ProcessGroup, what: str) -> None:
     whole = dict(plain.named_parameters())
     scale = max(parameter.grad.abs().max().item() for parameter in whole.values())
     for name, parameter in local.named_parameters():
-        assert parameter.grad is not None, f"{name} has no gradient on rank {rank}"
+        assert parameter.grad is not None, f"{what}: {name} has no gradient"
         dist.all_reduce(parameter.grad, group=group)
         worst = (parameter.grad - whole[name].grad).abs().max().item()
-        assert worst <= TOLERANCE * max(1.0, scale), f"{name} differs by {worst:.3g} for clips {lengths}"
+        assert worst <= TOLERANCE * max(1.0, scale), f"{what}: {name} differs by {worst:.3g}"
 
 
 def _model() -> Chain:
@@ -72,9 +91,9 @@ def _model() -> Chain:
     return chain
 
 
-def _outputs(chain: Chain, batch: AudioBatch, mine: slice) -> dict[str, Tensor]:
+def _outputs(chain: Chain, given: Tensor | None, batch: Batch, mine: slice) -> dict[str, Tensor]:
     """What leaves by each port, after a backward whose factors differ for every element of the whole."""
-    outputs: dict[str, Tensor] = chain(None, batch)
+    outputs: dict[str, Tensor] = chain(given, batch)
     rows = batch.segments.rows
     losses = [(out * _factors(rows, out.shape[1])[mine]).sum() for out in outputs.values()]
     torch.stack(losses).sum().backward()

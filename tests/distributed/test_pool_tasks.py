@@ -42,7 +42,7 @@ def test_tensor_parallel_parts_equal_plain_ones(pool: Pool, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_conformers_under_context_parallelism_equal_plain_ones(pool: Pool, size: int) -> None:
+def test_layers_under_context_parallelism_equal_plain_ones(pool: Pool, size: int) -> None:
     pool.run(_context_task, size)
 
 

@@ -19,14 +19,13 @@ from counterpoint.parallelize.fsdp import (
     local,
     reduce_gradients,
 )
-from counterpoint.parallelize.recompute import LAYER_KINDS
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.distributed.parallel_chains import parallel_chain
 from tests.parity.often import often
-from tests.unit.models.model_samples import HYBRID, text_batch
+from tests.unit.models.model_samples import HYBRID, LAYER_KINDS, text_batch
 from tests.unit.models.weight_holders import deferred_names
 
 SIZES = replace(HYBRID, pattern="*-ME", ffn=12, bias=True, qk_norm=True)

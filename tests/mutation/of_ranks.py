@@ -28,7 +28,7 @@ PARALLELIZE = [
     Mutant("parallelize.tensor:_exchange_makers", "Leave: lambda: LeaveExchange(RowExchange(ranks.all_reduce, keep))", "Leave: lambda: LeaveExchange(RowExchange(ranks.all_reduce, ranks.all_reduce))", (), (cases.WITHOUT_SEQUENCE,)),
     Mutant("parallelize.context:HeadExchange.wanted", "// (heads // groups)", "% groups", (), (cases.KEYS_OVER_CP,)),
     Mutant("parallelize.context:HeadExchange._heads_to_rows", "return self.ranks.all_to_all(parts).transpose(0, 1).flatten(1, 2)", "return self.ranks.all_to_all(parts).transpose(0, 1).transpose(1, 2).flatten(1, 2)", (), (cases.CP_TP,)),
-    Mutant("parallelize.context:ContextMix.forward", "self.exchange.shared_to_heads(rows, heads) for rows in (keys, values)", "self.exchange.shared_to_heads(rows, heads) for rows in (values, keys)", (), (cases.CP_TP,)),
+    Mutant("parallelize.context:ContextMix.forward", "self.mix(tuple(own), segments)", "self.mix((own[0], *own[:0:-1]), segments)", (), (cases.CP_TP,)),
     Mutant("parallelize.context:ContextMix.forward", "if segments.own is not None:", "if segments.own is not None and not segments.own.lengths:", (), (cases.IMAGES_OF_CP,),
            harmless="rows are traded for heads although they need not be: the same values, only slower"),
     Mutant("parallelize.expert:SumOverLane.forward", "self.lane.all_reduce(counts)", "counts", (), (cases.EXPERTS,)),

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from counterpoint.models.attention_kernels import Lie, attend_lying, attend_varlen, has_varlen, lie_evenly, lie_packed
 from counterpoint.models.batch import Batch, Turns
-from counterpoint.models.exchange import Enter
 from counterpoint.models.linear import Linear, OutputLinear
 from counterpoint.models.rotary import Turning
+from counterpoint.models.seams import Enter, Mix, Trade
 from counterpoint.models.segments import Bucket, Segments, Windows
 
 
@@ -55,7 +55,7 @@ class Attention(nn.Module):
         self.rotary = rotary
         self.sees = sees
         self.causal = causal
-        self.mix: nn.Module = Mix(causal=causal)
+        self.mix: nn.Module = AttentionMix(causal=causal, heads=heads, kv_heads=kv_heads)
         self.o = OutputLinear(heads * head_dim, hidden, bias=bias)
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
@@ -70,13 +70,13 @@ class Attention(nn.Module):
 
     def lie(self, rows: Tensor, batch: Batch) -> Lie | None:
         """How the documents lie if `attend_lying` may stand for `look`: where no row comes from another rank."""
-        if not isinstance(self.mix, Mix):
+        if not isinstance(self.mix, AttentionMix):
             return None
         return lie_of(self.sees(batch), rows, self.head_dim, causal=self.causal)
 
     def look(self, queries: Tensor, keys: Tensor, values: Tensor, batch: Batch) -> Tensor:
         """What the rows of a document see of each other, (rows, heads, dim): the part that no compiler looks into."""
-        mixed: Tensor = self.mix(queries, keys, values, self.sees(batch))
+        mixed: Tensor = self.mix((queries, keys, values), self.sees(batch))
         return mixed
 
     def leave(self, mixed: Tensor) -> Tensor:
@@ -89,14 +89,17 @@ class Attention(nn.Module):
 
 
 @final
-class Mix(nn.Module):
-    """The core of attention: it mixes the rows of a document, head by head, and has no parameter."""
+class AttentionMix(Mix[Segments | Windows]):
+    """Attention's core: queries (rows, heads, dim), keys and values (rows, kv_heads, dim) -> (rows, heads, dim)."""
 
-    def __init__(self, *, causal: bool) -> None:
-        super().__init__()
+    trades = (Trade.HEADS, Trade.GROUPS, Trade.GROUPS)
+
+    def __init__(self, *, causal: bool, heads: int, kv_heads: int) -> None:
+        super().__init__(heads=heads, kv_heads=kv_heads)
         self.causal = causal
 
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | Windows) -> Tensor:
+    def forward(self, inputs: tuple[Tensor, ...], segments: Segments | Windows) -> Tensor:
+        queries, keys, values = inputs
         return attend(queries, keys, values, segments, causal=self.causal)
 
 

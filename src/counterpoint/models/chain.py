@@ -7,8 +7,8 @@ from typing import final
 from torch import Tensor, nn
 
 from counterpoint.models.batch import Batch
-from counterpoint.models.exchange import StageEnter, StageLeave
 from counterpoint.models.scored import AllRows, ScoredRows
+from counterpoint.models.seams import StageEnter, StageLeave
 
 MAIN = ""
 """The port of the rows that leave the last part, or of the loss."""
@@ -26,7 +26,8 @@ class Part:
     `build` is given the earlier parts of the same chain, so that it can read the weights of those it `reads`;
     a part that `makes_rows` reads only the batch and comes first. What a part computes leaves by the port that it
     `emits`, if that is not MAIN, and the rows go on as they came. A part that works `by_row` maps every row alone and
-    emits nothing; one that is `scored` ends the chain and reads no row without a label.
+    emits nothing; one that `makes_loss` ends the chain with a scalar, and reads no row without a label if it is
+    `scored`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Part:
     reads: tuple[str, ...] = ()
     emits: str = MAIN
     by_row: bool = False
+    makes_loss: bool = False
     scored: bool = False
 
 
@@ -56,7 +58,7 @@ class Chain(nn.Module):
         self.shared = shared
         self.enter: nn.Module = StageEnter()
         self.narrow: nn.Module = ScoredRows() if num_whole < len(modules) else AllRows()
-        self.leave: nn.Module = StageLeave()
+        self.leave: nn.Module = nn.Identity() if any(part.makes_loss for part, _module in modules) else StageLeave()
         self.leave_ports = nn.ModuleDict()
         self.part_names: list[str] = []
         self._ports: list[str] = []

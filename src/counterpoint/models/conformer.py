@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import Build, Earlier, Part
 from counterpoint.models.encoder import layer_parts, projector_part
-from counterpoint.models.exchange import Enter
 from counterpoint.models.fixed_norm import FixedBatchNorm
 from counterpoint.models.linear import Linear, OutputLinear
 from counterpoint.models.mlp import Mlp
 from counterpoint.models.norm import LayerNorm
 from counterpoint.models.relative import RelativeAttention
+from counterpoint.models.seams import Enter, Layer
 from counterpoint.models.subsample import Subsample
 from counterpoint.models.time_conv import TimeFilter, TimeMix
 from counterpoint.plan.sizes import ConformerSizes
@@ -38,8 +38,10 @@ def conformer_parts(sizes: ConformerSizes) -> list[Part]:
 
 
 @final
-class ConformerLayer(nn.Module):
+class ConformerLayer(Layer):
     """Half an MLP, attention, convolution and half an MLP, each with its norm and its residual; then a norm."""
+
+    kind = "L"
 
     def __init__(self, sizes: ConformerSizes) -> None:
         super().__init__()
@@ -76,14 +78,14 @@ class ConformerConv(nn.Module):
         self.value = Linear(hidden, hidden, bias=bias)
         self.gate = Linear(hidden, hidden, bias=bias)
         self.depthwise = TimeFilter(hidden, sizes.conv, bias=bias)
-        self.mix: nn.Module = TimeMix()
+        self.mix: nn.Module = TimeMix(channels=hidden)
         self.norm = FixedBatchNorm(hidden, sizes.norm_eps)
         self.o = OutputLinear(hidden, hidden, bias=bias)
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
         values, gates = self.enter.products(rows, self.value, self.gate)
         gated = values * gates.sigmoid()
-        mixed = self.mix(gated, self.depthwise.weight, batch.segments)
+        mixed = self.mix((gated, self.depthwise.weight), batch.segments)
         if self.depthwise.bias is not None:
             mixed = mixed + self.depthwise.bias
         out: Tensor = self.o(F.silu(self.norm(mixed)))

@@ -13,12 +13,12 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from counterpoint.models.batch import PatchBatch
 from counterpoint.models.chain import Earlier, Part
 from counterpoint.models.encoder import projector_part
-from counterpoint.models.exchange import OwnShare, WholeLane
+from counterpoint.models.seams import Foreign, Layer, OwnShare, WholeLane
 from counterpoint.plan.sizes import CustomSizes
 
 
 @final
-class CustomTower(nn.Module):
+class CustomTower(Layer, Foreign):
     """The first part of a registered encoder: it makes rows (rows, hidden) out of the images of the batch.
 
     `tower` maps images of one size (images, channels, height, width) to (images, tokens, hidden), a token for each
@@ -26,10 +26,13 @@ class CustomTower(nn.Module):
     it had as buffers, its `constants`, is no state. Padding rows are zeros.
     """
 
+    kind = "L"
+
     def __init__(self, tower: nn.Module, constants: dict[str, Tensor], sizes: CustomSizes) -> None:
         super().__init__()
         self.tower = tower.eval()
         self.sizes = sizes
+        self.tensor_rules = sizes.tensor_rules
         self.whole_lane: nn.Module = WholeLane()
         self.own_share: nn.Module = OwnShare()
         self._constants = constants

@@ -29,7 +29,13 @@ def decoder_parts(sizes: DecoderSizes) -> list[Part]:
         Part("norm", partial(_final_norm, sizes), by_row=True),
         *_further(sizes),
         # Depths of multi-token prediction lie side by side in a row and score rows of their own.
-        Part("head", partial(_head, sizes), reads=_TABLES if sizes.tied else (), scored=sizes.mtp is None),
+        Part(
+            "head",
+            partial(_head, sizes),
+            reads=_TABLES if sizes.tied else (),
+            makes_loss=True,
+            scored=sizes.mtp is None,
+        ),
     ]
 
 

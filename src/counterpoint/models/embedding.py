@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.models.batch import TextBatch
-from counterpoint.models.exchange import LookupLeave
 from counterpoint.models.multiply import ReadTable
+from counterpoint.models.seams import LookupLeave
 
 
 @final

@@ -1,6 +1,6 @@
 """The experts of a mixture: many small MLPs whose weights are stacked."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -8,15 +8,18 @@ from torch import Tensor, nn
 
 from counterpoint.models.mlp import squared_relu
 from counterpoint.models.multiply import GroupedMultiply
+from counterpoint.models.seams import StackedExperts
 from counterpoint.plan.sizes import Activation
 
 
 @final
-class Experts(nn.Module):
+class Experts(StackedExperts):
     """Expert i maps its rows to down_i(activation(up_i(x))), with `swiglu` to down_i(silu(gate_i(x)) * up_i(x)).
 
     The number of experts follows from the weights, as does their width.
     """
+
+    width_dims: ClassVar = {"gate": 1, "up": 1, "down": 2}
 
     def __init__(self, experts: int, hidden: int, ffn: int, activation: Activation) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from counterpoint.models.exchange import OwnChannels
+from counterpoint.models.seams import OwnChannels
 
 
 @final

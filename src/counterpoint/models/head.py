@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from counterpoint.models.balance import attach
 from counterpoint.models.batch import MtpInputs, TextBatch
 from counterpoint.models.embedding import WordTable
-from counterpoint.models.exchange import Enter
 from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.models.multiply import Multiply
 from counterpoint.models.scored import scored_rows
+from counterpoint.models.seams import Enter
 
 
 class VocabularyHead(nn.Module, ABC):

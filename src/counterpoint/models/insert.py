@@ -6,7 +6,7 @@ from typing import final
 from torch import Tensor, nn
 
 from counterpoint.models.batch import Insert, TextBatch
-from counterpoint.models.exchange import OwnRows, StageEnter
+from counterpoint.models.seams import OwnRows, StageEnter
 
 
 def insert(rows: Tensor, inserts: Iterable[Insert]) -> Tensor:

@@ -7,11 +7,15 @@ from torch import Tensor, nn
 from counterpoint.models.attention import Attention
 from counterpoint.models.attention_kernels import Kernel, attend_lying
 from counterpoint.models.batch import Batch, Turns
+from counterpoint.models.seams import Layer
 
 
 @final
-class AttentionLayer(nn.Module):
+class AttentionLayer(Layer):
     """rows + attention(norm(rows)); it is compiled whole, or before and after a core that nothing can look into."""
+
+    kind = "*"
+    regions = ("whole", "before", "after")
 
     def __init__(self, norm: nn.Module, attention: Attention) -> None:
         super().__init__()
@@ -45,8 +49,11 @@ class AttentionLayer(nn.Module):
 
 
 @final
-class MlpLayer(nn.Module):
+class MlpLayer(Layer):
     """rows + mlp(norm(rows))."""
+
+    kind = "-"
+    regions = ("forward",)
 
     def __init__(self, norm: nn.Module, mlp: nn.Module) -> None:
         super().__init__()
@@ -59,8 +66,10 @@ class MlpLayer(nn.Module):
 
 
 @final
-class MambaLayer(nn.Module):
+class MambaLayer(Layer):
     """rows + mamba(norm(rows))."""
+
+    kind = "M"
 
     def __init__(self, norm: nn.Module, mamba: nn.Module) -> None:
         super().__init__()
@@ -73,8 +82,10 @@ class MambaLayer(nn.Module):
 
 
 @final
-class MoeLayer(nn.Module):
+class MoeLayer(Layer):
     """rows + moe(norm(rows))."""
+
+    kind = "E"
 
     def __init__(self, norm: nn.Module, moe: nn.Module) -> None:
         super().__init__()
@@ -87,8 +98,11 @@ class MoeLayer(nn.Module):
 
 
 @final
-class EncoderLayer(nn.Module):
+class EncoderLayer(Layer):
     """Attention, then MLP, each with its norm, its scale and its residual; compiled as an attention layer is."""
+
+    kind = "L"
+    regions = ("whole", "before", "after")
 
     def __init__(
         self,

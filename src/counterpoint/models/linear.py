@@ -5,20 +5,19 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from counterpoint.models.exchange import Leave
 from counterpoint.models.multiply import AddBias, Multiply
+from counterpoint.models.seams import Leave, Product
 
 
 @final
-class Linear(nn.Module):
+class Linear(Product):
     """x W^T + b on rows (rows, inputs) -> (rows, outputs); `bias` is absent on request."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias: nn.Parameter | None
         self.register_parameter("bias", nn.Parameter(torch.empty(outputs)) if bias else None)
-        self.multiply: nn.Module = Multiply()
+        self.multiply = Multiply()
 
     def forward(self, rows: Tensor) -> Tensor:
         out: Tensor = self.multiply(rows, self.weight, self.bias)
@@ -26,15 +25,14 @@ class Linear(nn.Module):
 
 
 @final
-class OutputLinear(nn.Module):
+class OutputLinear(Product):
     """leave(x W^T) + b: the linear that ends a sublayer; its product may be partial until it has left."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias: nn.Parameter | None
         self.register_parameter("bias", nn.Parameter(torch.empty(outputs)) if bias else None)
-        self.multiply: nn.Module = Multiply()
+        self.multiply = Multiply()
         self.leave = Leave()
         self.add_bias: nn.Module = AddBias()
 

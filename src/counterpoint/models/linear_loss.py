@@ -10,15 +10,13 @@ from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from counterpoint.models.seams import Fusible, OffersWeight
 from counterpoint.plan.sizes import NO_LABEL
 
 _SCORES_AT_ONCE = 2**28
 """Rows times words of a piece: half a GiB in bfloat16; smaller pieces make slower products."""
-
-Offer = Callable[[Tensor, Callable[[], Tensor]], Tensor | None]
-"""What becomes of the gradient of a weight: it is returned, or None if it was left for later."""
 
 
 def _at_once(_weight: Tensor, gradient: Callable[[], Tensor]) -> Tensor | None:
@@ -60,17 +58,19 @@ def score_gradient(scores: Tensor, labels: Tensor, whole: Tensor, factor: Tensor
 
 
 @final
-class LinearLoss(nn.Module):
+class LinearLoss(Fusible, OffersWeight):
     """Sum of the cross entropies of rows (rows, hidden) scored against words (words, hidden), in at least float32,
     divided by the denominator; rows without a label count nothing. Without any loss token it and all gradients are 0.
 
     `offer`, `statistics` and `score_gradient` may be replaced by what defers or compiles.
     """
 
+    regions = ("statistics", "score_gradient")
+
     def __init__(self, share: WordShare | None = None) -> None:
         super().__init__()
         self.share = WordShare() if share is None else share
-        self.offer: Offer = _at_once
+        self.offer = _at_once
         self.statistics: Callable[[Tensor, Tensor], Tensor] = statistics
         self.score_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = score_gradient
 

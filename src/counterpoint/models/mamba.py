@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.conv import ConvWeights, causal_conv
-from counterpoint.models.exchange import Enter
 from counterpoint.models.linear import Linear, OutputLinear
 from counterpoint.models.scan import scan
+from counterpoint.models.seams import Enter, Mix, Trade, Wide, widened
 from counterpoint.models.segments import Segments
-from counterpoint.models.wide import Wide, widened
 from counterpoint.plan.sizes import MambaSizes
 
 
@@ -57,7 +56,7 @@ class Mamba(nn.Module):
         self.b_conv = ConvWeights(sizes.groups * sizes.state, sizes.conv)
         self.c_conv = ConvWeights(sizes.groups * sizes.state, sizes.conv)
         self.dynamics = Dynamics(sizes.heads, sizes.dt_min)
-        self.mix: nn.Module = MambaMix(sizes.chunk)
+        self.mix: nn.Module = MambaMix(sizes.chunk, groups=sizes.groups, heads=sizes.heads)
         self.norm = GatedNorm(sizes.inner, sizes.inner // sizes.groups, norm_eps)
         self.o = OutputLinear(sizes.inner, hidden, bias=False)
 
@@ -71,7 +70,7 @@ class Mamba(nn.Module):
             _filter(self.c_conv, self.state),
             skip,
         )
-        mixed: Tensor = self.mix(streams, filters, batch.segments)
+        mixed: Tensor = self.mix((*streams, *filters), batch.segments)
         out: Tensor = self.o(self.norm(mixed.flatten(1), z))
         return out
 
@@ -100,15 +99,20 @@ class Dynamics(Wide):
 
 
 @final
-class MambaMix(nn.Module):
-    """The core of Mamba-2: it mixes the rows of a document, head by head, and has no parameter."""
+class MambaMix(Mix[Segments]):
+    """The core of Mamba-2: streams and filters -> (rows, heads, head_dim)."""
 
-    def __init__(self, chunk: int) -> None:
-        super().__init__()
+    trades = (
+        *(Trade.HEADS, Trade.GROUPS, Trade.GROUPS, Trade.HEADS, Trade.HEADS),
+        *(Trade.WEIGHTS, Trade.WEIGHTS, Trade.WEIGHTS, Trade.WEIGHTS),
+    )
+
+    def __init__(self, chunk: int, *, groups: int, heads: int) -> None:
+        super().__init__(groups=groups, heads=heads)
         self.chunk = chunk
 
-    def forward(self, streams: Streams, filters: Filters, segments: Segments) -> Tensor:
-        """All rows of the documents, any share of the heads -> (rows, heads, head_dim)."""
+    def forward(self, inputs: tuple[Tensor, ...], segments: Segments) -> Tensor:
+        streams, filters = Streams(*inputs[:5]), Filters(*inputs[5:])
         padding = streams.x.shape[0] - segments.document.shape[0]
         document = F.pad(segments.document, (0, padding), value=len(segments.lengths))
         x, b, c = (_convolved(*pair, document) for pair in zip(streams[:3], filters[:3], strict=True))

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from counterpoint.models.exchange import Enter
 from counterpoint.models.linear import Linear, OutputLinear
+from counterpoint.models.seams import Enter
 
 
 def gelu(rows: Tensor) -> Tensor:

@@ -8,16 +8,15 @@ from torch import Tensor, nn
 
 from counterpoint.models.balance import attach, balance_loss, document_counts
 from counterpoint.models.batch import Routing, TextBatch
-from counterpoint.models.dispatch import Dispatch, LocalDispatch
-from counterpoint.models.exchange import LaneSum, OwnDocuments, RowsEnter, RowsLeave
 from counterpoint.models.experts import Experts
 from counterpoint.models.mlp import GatedMlp, Mlp, squared_relu
-from counterpoint.models.router import Choice, Router
+from counterpoint.models.router import Choice, Router, next_bias
+from counterpoint.models.seams import Counted, Dispatch, LaneSum, LocalDispatch, OwnDocuments, RowsEnter, RowsLeave
 from counterpoint.plan.sizes import Activation, MoeSizes
 
 
 @final
-class Moe(nn.Module):
+class Moe(Counted):
     """Maps normed rows (rows, hidden) -> (rows, hidden): each row's experts by weight, and the shared one.
 
     Rows of no document reach no expert. What was routed is noted in the batch.
@@ -56,6 +55,12 @@ class Moe(nn.Module):
         padded = F.pad(attach(mixed, balance), (0, 0, 0, own.shape[0] - inside.shape[0]))
         out: Tensor = self.rows_leave(padded) + shared
         return out
+
+    def settle(self, counts: Tensor, is_broken: Tensor) -> None:
+        """Move the expert bias, if there is one and the router is trained."""
+        bias, rate = self.router.bias, self.sizes.bias_rate
+        if bias is not None and rate is not None and self.router.weight.requires_grad:
+            bias.copy_(torch.where(is_broken, bias, next_bias(bias, counts, rate)))
 
     def _by_expert(self, experts: Tensor) -> tuple[Tensor, Tensor]:
         """The (row, choice) pairs, counted row by row, sorted by expert; and how many pairs each expert has."""

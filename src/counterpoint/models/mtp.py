@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.embedding import Lookup, WordTable
-from counterpoint.models.exchange import StageEnter
 from counterpoint.models.linear import Linear
 from counterpoint.models.norm import RmsNorm
+from counterpoint.models.seams import StageEnter
 
 
 @final

@@ -5,6 +5,7 @@ from typing import final
 from torch import Tensor, nn
 
 from counterpoint.models.batch import Batch
+from counterpoint.models.seams import Fusible
 
 
 def merge_patches(rows: Tensor, group: int) -> Tensor:
@@ -13,8 +14,10 @@ def merge_patches(rows: Tensor, group: int) -> Tensor:
 
 
 @final
-class Projector(nn.Module):
+class Projector(Fusible):
     """Merge and norm, then `linear` or `mlp`: (rows, hidden) -> (rows / group, outputs)."""
+
+    regions = ("forward",)
 
     def __init__(self, group: int, norm: nn.Module, change: tuple[str, nn.Module]) -> None:
         super().__init__()

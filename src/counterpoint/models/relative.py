@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.models.batch import Batch
-from counterpoint.models.exchange import Enter
 from counterpoint.models.linear import Linear, OutputLinear
+from counterpoint.models.seams import Enter, Mix, Trade
 from counterpoint.models.segments import Bucket, Segments
 
 _SLOWEST = 10000.0
@@ -43,7 +43,7 @@ class RelativeAttention(nn.Module):
         self.r = Linear(hidden, hidden, bias=False)
         self.content_bias = nn.Parameter(torch.empty(heads, self.head_dim))
         self.distance_bias = nn.Parameter(torch.empty(heads, self.head_dim))
-        self.mix: nn.Module = RelativeMix()
+        self.mix: nn.Module = RelativeMix(heads=heads)
         self.o = OutputLinear(hidden, hidden, bias=bias)
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
@@ -53,7 +53,7 @@ class RelativeAttention(nn.Module):
         reach = max(batch.segments.lengths, default=0)
         distances = self._split_heads(self.r(distance_rows(reach, rows)))
         relative = Relative(self.content_bias, self.distance_bias, distances.transpose(0, 1))
-        mixed = self.mix(queries, keys, values, relative, batch.segments)
+        mixed = self.mix((queries, keys, values, *relative), batch.segments)
         out: Tensor = self.o(mixed.flatten(1))
         return out
 
@@ -73,14 +73,15 @@ def distance_rows(reach: int, like: Tensor) -> Tensor:
 
 
 @final
-class RelativeMix(nn.Module):
-    """The core of relative attention: it mixes the rows of an item, head by head, and has no parameter."""
+class RelativeMix(Mix[Segments]):
+    """Relative attention's core: queries, keys and values (rows, heads, dim), and what is relative."""
 
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, relative: Relative, segments: Segments) -> Tensor:
-        """Three times (rows, heads, dim) -> (rows, heads, dim); rows of no item come out as zeros.
+    trades = (Trade.HEADS, Trade.HEADS, Trade.HEADS, Trade.WEIGHTS, Trade.WEIGHTS, Trade.WEIGHTS)
 
-        Without any item all inputs still get gradients, of zero.
-        """
+    def forward(self, inputs: tuple[Tensor, ...], segments: Segments) -> Tensor:
+        """Rows of no item come out as zeros. Without any item all inputs still get gradients, of zero."""
+        queries, keys, values, *of_heads = inputs
+        relative = Relative(*of_heads)
         if not segments.buckets:
             return queries * 0 + sum(tensor.sum() * 0 for tensor in (keys, values, *relative))
         mixed = queries.new_zeros(queries.shape)

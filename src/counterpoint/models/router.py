@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.models.multiply import Multiply
-from counterpoint.models.wide import Wide, widened
+from counterpoint.models.seams import Wide, widened
 from counterpoint.plan.sizes import MoeSizes
 
 _SMALLEST_SUM = 1e-20

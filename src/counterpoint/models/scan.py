@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from counterpoint.models.wide import widened
+from counterpoint.models.seams import widened
 
 
 def scan(x: Tensor, b: Tensor, c: Tensor, step: Tensor, decay: Tensor, document: Tensor, chunk: int) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from counterpoint.models.seams import Mix, Trade
 from counterpoint.models.segments import Segments
 
 
@@ -21,14 +22,17 @@ class TimeFilter(nn.Module):
 
 
 @final
-class TimeMix(nn.Module):
-    """Each row's weighted sum with the rows around it in its own item; has no parameter."""
+class TimeMix(Mix[Segments]):
+    """Each row's weighted sum with the rows around it in its own item: rows (rows, channels) and a weight (channels,
+    width) of odd width -> (rows, channels)."""
 
-    def forward(self, rows: Tensor, weight: Tensor, segments: Segments) -> Tensor:
-        """rows (rows, channels), weight (channels, width) of odd width -> (rows, channels); rows of no item give zeros.
+    trades = (Trade.HEADS, Trade.WEIGHTS)
+    traded = "channels"
 
-        What lies beyond an item's ends is zero. Without any item both inputs still get gradients, of zero.
-        """
+    def forward(self, inputs: tuple[Tensor, ...], segments: Segments) -> Tensor:
+        """What lies beyond an item's ends is zero; rows of no item give zeros. Without any item both inputs still get
+        gradients, of zero."""
+        rows, weight = inputs
         if not segments.buckets:
             return rows * 0 + weight.sum() * 0
         mixed = rows.new_zeros(rows.shape)[:, None]

@@ -5,28 +5,17 @@ of a kind share one compiled function: a first one for the sizes that come first
 others follow.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from types import FunctionType, MethodType
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from counterpoint.models.chain import Chain
-from counterpoint.models.layers import AttentionLayer, EncoderLayer, MlpLayer
-from counterpoint.models.linear_loss import LinearLoss
-from counterpoint.models.projector import Projector
 from counterpoint.models.scored import ScoredRows
-
-_REGIONS: Mapping[type[nn.Module], tuple[str, ...]] = {
-    AttentionLayer: ("whole", "before", "after"),
-    EncoderLayer: ("whole", "before", "after"),
-    MlpLayer: ("forward",),
-    Projector: ("forward",),
-    LinearLoss: ("statistics", "score_gradient"),
-}
-"""The functions of each kind of module that are compiled."""
+from counterpoint.models.seams import Fusible
 
 _VARIANTS = 64
 """Of one function, over all modules that share it: sizes, dtypes, with and without gradients."""
@@ -38,7 +27,7 @@ def apply_compile(chain: Chain) -> None:
     narrowed = chain.parts()[chain.num_whole :] if isinstance(chain.narrow, ScoredRows) else []
     apart = {inner for _name, part in narrowed for inner in part.modules()}
     for module in chain.modules():
-        for region in _REGIONS.get(type(module), ()):
+        for region in module.regions if isinstance(module, Fusible) else ():
             function = getattr(module, region)
             is_apart = module in apart and isinstance(function, MethodType)
             setattr(module, region, _Compiled(_copied(function) if is_apart else function))

@@ -5,17 +5,15 @@ are fewer key-value heads than shares, keys and values are gathered instead. Ima
 no trade at all.
 """
 
-from typing import final
+from collections.abc import Iterator, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from counterpoint.errors import PlacementError
-from counterpoint.models.attention import Attention
 from counterpoint.models.chain import Chain
-from counterpoint.models.conformer import ConformerConv
-from counterpoint.models.mamba import Filters, Mamba, Streams
-from counterpoint.models.relative import Relative, RelativeAttention
+from counterpoint.models.seams import Mix, Trade
 from counterpoint.models.segments import Segments, Windows
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 
@@ -28,25 +26,17 @@ def apply_context_parallel(chain: Chain, ranks: TensorGroup | None) -> None:
     if ranks is None:
         return
     for name, module in list(chain.named_modules()):
-        if isinstance(module, Attention):
-            _check_heads(name, module.q.weight.shape[0] // module.head_dim, ranks.size)
-            module.mix = ContextMix(module.mix, ranks)
-        elif isinstance(module, Mamba):
-            _check_heads(name, module.dt.weight.shape[0], ranks.size)
-            module.mix = ContextMambaMix(module.mix, ranks)
-        elif isinstance(module, RelativeAttention):
-            _check_heads(name, module.content_bias.shape[0], ranks.size)
-            module.mix = ContextRelativeMix(module.mix, ranks)
-        elif isinstance(module, ConformerConv):
-            # Channels divide where heads do: every conformer layer has both.
-            module.mix = ContextTimeMix(module.mix, ranks)
+        if isinstance(module, Mix):
+            _check_heads(name.rpartition(".")[0], module, ranks.size)
+            chain.set_submodule(name, ContextMix(module, ranks))
 
 
-def _check_heads(name: str, heads: int, size: int) -> None:
-    if heads % size:
+def _check_heads(layer: str, mix: Mix[Any], size: int) -> None:
+    what, count = mix.traded, mix.counts[mix.traded]
+    if count % size:
         raise PlacementError(
-            f"{name} has {heads} heads on each tensor-parallel rank, expected a multiple of cp ({size}); "
-            "change heads, tp or cp"
+            f"{layer} has {count} {what} on each tensor-parallel rank, expected a multiple of cp ({size}); "
+            f"change {what}, tp or cp"
         )
 
 
@@ -96,82 +86,43 @@ class HeadExchange(nn.Module):
 
 @final
 class ContextMix(nn.Module):
-    """`mix` of all rows of the lane on a rank's share of the heads; inputs and output are the rank's own rows."""
-
-    def __init__(self, mix: nn.Module, ranks: TensorGroup) -> None:
-        super().__init__()
-        self.mix = mix
-        self.exchange = HeadExchange(ranks)
-
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | Windows) -> Tensor:
-        """(rows, heads, dim) and twice (rows, kv_heads, dim) -> (rows, heads, dim)."""
-        if segments.own is not None:
-            alone: Tensor = self.mix(queries, keys, values, segments.own)
-            return alone
-        heads = queries.shape[1]
-        keys, values = (self.exchange.shared_to_heads(rows, heads) for rows in (keys, values))
-        mixed: Tensor = self.exchange.to_rows(self.mix(self.exchange.to_heads(queries), keys, values, segments))
-        return mixed
-
-
-@final
-class ContextMambaMix(nn.Module):
-    """`mix` of all rows of the lane on a rank's share of the heads; streams and output are the rank's own rows."""
-
-    def __init__(self, mix: nn.Module, ranks: TensorGroup) -> None:
-        super().__init__()
-        self.mix = mix
-        self.exchange = HeadExchange(ranks)
-
-    def forward(self, streams: Streams, filters: Filters, segments: Segments) -> Tensor:
-        heads = streams.x.shape[1]
-        paces = self.exchange.to_heads(torch.stack((streams.step, streams.decay), dim=2))
-        own_streams = Streams(
-            self.exchange.to_heads(streams.x),
-            self.exchange.shared_to_heads(streams.b, heads),
-            self.exchange.shared_to_heads(streams.c, heads),
-            *paces.unbind(2),
-        )
-        own_filters = Filters(*(self.exchange.own(weights, heads) for weights in filters))
-        mixed: Tensor = self.exchange.to_rows(self.mix(own_streams, own_filters, segments))
-        return mixed
-
-
-@final
-class ContextRelativeMix(nn.Module):
     """`mix` of all rows of the lane on a rank's share of the heads; rows in and out are the rank's own."""
 
-    def __init__(self, mix: nn.Module, ranks: TensorGroup) -> None:
+    def __init__(self, mix: Mix[Any], ranks: TensorGroup) -> None:
         super().__init__()
         self.mix = mix
         self.exchange = HeadExchange(ranks)
 
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, relative: Relative, segments: Segments) -> Tensor:
-        """Three times (rows, heads, dim) -> (rows, heads, dim)."""
+    def forward(self, inputs: tuple[Tensor, ...], segments: Segments | Windows) -> Tensor:
+        """The inputs of `mix`, rows and heads cut as its trades say -> (rows, heads, ...)."""
         if segments.own is not None:
-            alone: Tensor = self.mix(queries, keys, values, relative, segments.own)
+            alone: Tensor = self.mix(inputs, segments.own)
             return alone
-        heads = queries.shape[1]
-        own = Relative(*(self.exchange.own(of_heads, heads) for of_heads in relative))
-        together = self.exchange.to_heads(torch.stack((queries, keys, values), dim=2))
-        mixed: Tensor = self.exchange.to_rows(self.mix(*together.unbind(2), own, segments))
+        heads = inputs[self.mix.trades.index(Trade.HEADS)].shape[1]
+        of_heads = self._traded([given for given, trade in self._pairs(inputs) if trade is Trade.HEADS])
+        own: list[Tensor] = []
+        for given, trade in self._pairs(inputs):
+            match trade:
+                case Trade.HEADS:
+                    own.append(next(of_heads))
+                case Trade.GROUPS:
+                    own.append(self.exchange.shared_to_heads(given, heads))
+                case Trade.WEIGHTS:
+                    own.append(self.exchange.own(given, heads))
+        mixed: Tensor = self.exchange.to_rows(self.mix(tuple(own), segments))
         return mixed
 
+    def _pairs(self, inputs: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Trade]]:
+        return zip(inputs, self.mix.trades, strict=True)
 
-@final
-class ContextTimeMix(nn.Module):
-    """`mix` of all rows of the lane on a rank's share of the channels; rows in and out are the rank's own."""
-
-    def __init__(self, mix: nn.Module, ranks: TensorGroup) -> None:
-        super().__init__()
-        self.mix = mix
-        self.exchange = HeadExchange(ranks)
-
-    def forward(self, rows: Tensor, weight: Tensor, segments: Segments) -> Tensor:
-        """Rows (rows, channels) and weight (channels, width) -> (rows, channels)."""
-        if segments.own is not None:
-            alone: Tensor = self.mix(rows, weight, segments.own)
-            return alone
-        own = self.exchange.own(weight, weight.shape[0])
-        mixed: Tensor = self.exchange.to_rows(self.mix(self.exchange.to_heads(rows), own, segments))
-        return mixed
+    def _traded(self, given: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Rows for heads; what has the same shape and dtype goes in one exchange."""
+        traded: dict[int, Tensor] = {}
+        for form in dict.fromkeys((rows.shape, rows.dtype) for rows in given):
+            places = [place for place, rows in enumerate(given) if (rows.shape, rows.dtype) == form]
+            if len(places) == 1:
+                traded[places[0]] = self.exchange.to_heads(given[places[0]])
+            else:
+                together = self.exchange.to_heads(torch.stack([given[place] for place in places], dim=2))
+                traded |= dict(zip(places, together.unbind(2), strict=True))
+        return (traded[place] for place in range(len(given)))

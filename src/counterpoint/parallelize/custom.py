@@ -12,32 +12,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.models.chain import Chain
-from counterpoint.models.custom import CustomTower
+from counterpoint.models.seams import Foreign
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
 
 
 def custom_roles(chain: Chain) -> list[tuple[str, str]]:
     """(pattern, role) of the parameters of a chain's registered module, if it has one; the first that fits decides."""
     roles: list[tuple[str, str]] = []
-    for part, tower in _towers(chain):
-        for pattern, role in tower.sizes.tensor_rules:
-            name = f"{part}.tower.{pattern}"
+    for where, foreign in _foreign(chain):
+        for pattern, role in foreign.tensor_rules:
+            name = f"{where}.tower.{pattern}"
             roles += [(f"{name}.weight", role), (f"{name}.bias", "outputs" if role == "outputs" else "whole")]
-        roles.append((f"{part}.tower.*", "whole"))
+        roles.append((f"{where}.tower.*", "whole"))
     return roles
 
 
 def cut_custom_linears(chain: Chain, ranks: TensorGroup) -> None:
     """Give the linear layers of a registered module that are cut the exchanges that go with it, in place."""
-    for _part, tower in _towers(chain):
-        for name, linear in tower.tower.named_modules():
-            role = next((role for pattern, role in tower.sizes.tensor_rules if fnmatchcase(name, pattern)), None)
+    for _where, foreign in _foreign(chain):
+        for name, linear in foreign.tower.named_modules():
+            role = next((role for pattern, role in foreign.tensor_rules if fnmatchcase(name, pattern)), None)
             if isinstance(linear, nn.Linear) and role is not None:
                 linear.forward = _Outputs(linear, ranks) if role == "outputs" else _Inputs(linear, ranks)  # type: ignore
 
 
-def _towers(chain: Chain) -> Iterator[tuple[str, CustomTower]]:
-    return ((name, part) for name, part in chain.parts() if isinstance(part, CustomTower))
+def _foreign(chain: Chain) -> Iterator[tuple[str, Foreign]]:
+    return ((name, module) for name, module in chain.named_modules() if isinstance(module, Foreign))
 
 
 @final

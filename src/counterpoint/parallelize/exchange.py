@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from counterpoint.models.exchange import Enter, Leave
+from counterpoint.models.seams import Enter, Leave
 
 Operation = Callable[[Tensor], Tensor]
 

@@ -4,7 +4,7 @@ A stage's rows lie on all of its ranks, and so may its experts: each of ep ranks
 ranks a share of every expert's width. Rows are copied to all etp ranks, whose partial answers their owner sums.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -14,14 +14,9 @@ from torch import Tensor, nn
 
 from counterpoint.errors import PlacementError
 from counterpoint.models.chain import Chain
-from counterpoint.models.dispatch import Dispatch, Shipment
-from counterpoint.models.experts import Experts
-from counterpoint.models.moe import Moe
+from counterpoint.models.seams import Dispatch, LaneSum, LocalDispatch, OwnDocuments, Shipment, StackedExperts
 from counterpoint.parallelize.blocks import Cut
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup
-
-_WIDTH_DIMS = {"gate": 1, "up": 1, "down": 2}
-"""The dim of each stacked weight (experts, outputs, inputs) that is the experts' width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +53,20 @@ def apply_expert_parallel(chain: Chain, place: ExpertRank, lane: TensorGroup | N
     for experts or widths that the degrees do not divide.
     """
     shardings: dict[str, ExpertSharding] = {}
+    makers = _exchange_makers(place, lane)
     for name, module in list(chain.named_modules()):
-        if isinstance(module, Moe):
-            shardings |= _cut_experts(f"{name}.experts", module.experts, place)
-            _replace_exchanges(module, place, lane)
+        if isinstance(module, StackedExperts):
+            shardings |= _cut_experts(name, module, place)
+        elif type(module) in makers:
+            chain.set_submodule(name, makers[type(module)]())
     return shardings
 
 
-def _cut_experts(name: str, experts: Experts, place: ExpertRank) -> Mapping[str, ExpertSharding]:
+def _cut_experts(name: str, experts: StackedExperts, place: ExpertRank) -> Mapping[str, ExpertSharding]:
     shardings = {}
     for leaf, whole in list(experts.named_parameters()):
         shape = tuple(whole.shape)
-        cuts = (Cut(0, place.ep_rank, place.ep), Cut(_WIDTH_DIMS[leaf], place.etp_rank, place.etp))
+        cuts = (Cut(0, place.ep_rank, place.ep), Cut(experts.width_dims[leaf], place.etp_rank, place.etp))
         for cut, what, axis in zip(cuts, ("experts", "columns"), ("ep", "etp"), strict=True):
             if shape[cut.dim] % cut.count:
                 raise PlacementError(
@@ -84,12 +81,14 @@ def _cut_experts(name: str, experts: Experts, place: ExpertRank) -> Mapping[str,
     return shardings
 
 
-def _replace_exchanges(moe: Moe, place: ExpertRank, lane: TensorGroup | None) -> None:
-    if place.group is not None:
-        moe.dispatch = ExpertDispatch(place.group, place.ep, place.etp)
+def _exchange_makers(place: ExpertRank, lane: TensorGroup | None) -> dict[type[nn.Module], Callable[[], nn.Module]]:
+    """What comes to the seams of a mixture; a rank that is alone leaves them as they are."""
+    makers: dict[type[nn.Module], Callable[[], nn.Module]] = {}
+    if (group := place.group) is not None:
+        makers[LocalDispatch] = lambda: ExpertDispatch(group, place.ep, place.etp)
     if lane is not None:
-        moe.own_documents = ShareOfDocuments(lane)
-        moe.lane_sum = SumOverLane(lane)
+        makers |= {OwnDocuments: lambda: ShareOfDocuments(lane), LaneSum: lambda: SumOverLane(lane)}
+    return makers
 
 
 @final

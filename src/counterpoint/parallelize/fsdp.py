@@ -20,8 +20,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
 from counterpoint.models.chain import Chain
-from counterpoint.models.experts import Experts
-from counterpoint.models.wide import Wide
+from counterpoint.models.seams import StackedExperts, Wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def shard_data_parallel(
         cast_forward_inputs=False,
     )
     for module in chain.modules():
-        if isinstance(module, Experts):
+        if isinstance(module, StackedExperts):
             assert expert_mesh is not None, "a chain with experts has their mesh"
             _shard_experts(module, expert_mesh, policy, reshard)
         elif isinstance(module, Wide) and policy.param_dtype is not None:
@@ -101,7 +100,7 @@ def expert_shard_dim(shape: tuple[int, ...], size: int) -> int:
     return next((dim for dim, extent in enumerate(shape) if extent % size == 0), 0)
 
 
-def _shard_experts(experts: Experts, mesh: DeviceMesh, policy: MixedPrecisionPolicy, reshard: bool) -> None:
+def _shard_experts(experts: StackedExperts, mesh: DeviceMesh, policy: MixedPrecisionPolicy, reshard: bool) -> None:
     def placement(parameter: nn.Parameter) -> Shard:
         return Shard(expert_shard_dim(tuple(parameter.shape), mesh.size()))
 

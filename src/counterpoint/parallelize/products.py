@@ -13,8 +13,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from counterpoint.models.linear import Linear
 from counterpoint.models.multiply import Multiply
+from counterpoint.models.seams import Product
 from counterpoint.parallelize.exchange import EnterExchange, LeaveExchange, RowExchange, TensorGroup
 from counterpoint.parallelize.transport import Travel
 
@@ -48,8 +48,8 @@ class GatheredProducts(EnterExchange):
         super().__init__(RowExchange(ranks.all_gather, ranks.reduce_scatter))
         self.travel = travel
 
-    def products(self, rows: Tensor, *linears: nn.Module) -> tuple[Tensor, ...]:
-        if not all(isinstance(linear, Linear) and type(linear.multiply) is Multiply for linear in linears):
+    def products(self, rows: Tensor, *linears: Product) -> tuple[Tensor, ...]:
+        if not all(type(linear.multiply) is Multiply for linear in linears):
             return super().products(rows, *linears)
         weights = [linear.weight for linear in linears]
         if torch.compiler.is_compiling():

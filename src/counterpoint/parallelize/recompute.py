@@ -3,7 +3,7 @@
 It changes no number. Exchanges inside a layer happen again with the layer.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Set
 from contextlib import AbstractContextManager
 from typing import final
 
@@ -12,24 +12,7 @@ from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import Chain
-from counterpoint.models.conformer import ConformerLayer
-from counterpoint.models.custom import CustomTower
-from counterpoint.models.dispatch import Dispatch, Shipment
-from counterpoint.models.layers import AttentionLayer, EncoderLayer, MambaLayer, MlpLayer, MoeLayer
-from counterpoint.models.moe import Moe
-
-_LAYERS: Mapping[type[nn.Module], str] = {
-    AttentionLayer: "*",
-    MlpLayer: "-",
-    MambaLayer: "M",
-    MoeLayer: "E",
-    EncoderLayer: "L",
-    CustomTower: "L",
-    ConformerLayer: "L",
-}
-
-LAYER_KINDS = frozenset(_LAYERS.values())
-"""All kinds of layers: the letters of a decoder's pattern, and L for an encoder's layer."""
+from counterpoint.models.seams import Dispatch, Layer, Shipment
 
 Passes = tuple[AbstractContextManager[None], AbstractContextManager[None]]
 """What a forward runs in, and what its recomputation runs in."""
@@ -37,18 +20,19 @@ Passes = tuple[AbstractContextManager[None], AbstractContextManager[None]]
 
 def apply_recompute(chain: Chain, kinds: Set[str]) -> None:
     """Make the layers of these kinds recompute themselves in backward, in place."""
-    assert kinds <= LAYER_KINDS, f"kinds of layers are {sorted(LAYER_KINDS)}"
     for module in list(chain.modules()):
-        if _LAYERS.get(type(module)) in kinds:
+        if isinstance(module, Layer) and module.kind in kinds:
             module.forward = _Recomputed(module.forward, _passes(module))
 
 
 def _passes(layer: nn.Module) -> Callable[[], Passes]:
     """Makes the contexts of each forward; a layer with a dispatch then remembers what that announced."""
-    for module in layer.modules():
-        if isinstance(module, Moe):
-            module.dispatch = remembered = _RememberedDispatch(module.dispatch)
-            return remembered.passes
+    dispatches = {name: module for name, module in layer.named_modules() if isinstance(module, Dispatch)}
+    assert len(dispatches) <= 1, "a layer sends rows to experts once"
+    for name, dispatch in dispatches.items():
+        remembered = _RememberedDispatch(dispatch)
+        layer.set_submodule(name, remembered)
+        return remembered.passes
     return noop_context_fn
 
 

@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from counterpoint.errors import PlacementError
-from counterpoint.models.attention import Attention
 from counterpoint.models.chain import Chain
 from counterpoint.models.embedding import Lookup
-from counterpoint.models.exchange import (
+from counterpoint.models.linear_loss import LinearLoss
+from counterpoint.models.scored import AllRows, ScoredRows
+from counterpoint.models.seams import (
     Enter,
     Leave,
     LookupLeave,
+    Mix,
     OwnChannels,
     OwnRows,
     OwnShare,
@@ -25,11 +27,6 @@ from counterpoint.models.exchange import (
     StageLeave,
     WholeLane,
 )
-from counterpoint.models.head import VocabularyHead
-from counterpoint.models.linear_loss import LinearLoss
-from counterpoint.models.mamba import Mamba
-from counterpoint.models.relative import RelativeAttention
-from counterpoint.models.scored import AllRows, ScoredRows
 from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
 from counterpoint.parallelize.custom import custom_roles, cut_custom_linears
 from counterpoint.parallelize.exchange import EnterExchange, LeaveExchange, RowExchange, TensorGroup, keep
@@ -117,7 +114,7 @@ def apply_tensor_parallel(
     """
     if ranks is None:
         return {name: Sharding(tuple(p.shape), "duplicate") for name, p in chain.named_parameters()}
-    _check_heads(chain, ranks.size)
+    _divide_heads(chain, ranks.size)
     table = [*(TensorRule(pattern, _ROLES[role]) for pattern, role in custom_roles(chain)), *table]
     shardings = {
         name: _sharding(name, tuple(parameter.shape), ranks.size, sequence_parallel, table)
@@ -157,22 +154,17 @@ def _sharding(
     return Sharding(shape, "shard", dim)
 
 
-def _check_heads(chain: Chain, size: int) -> None:
+def _divide_heads(chain: Chain, size: int) -> None:
     """Widths may divide where heads and groups do not."""
     for name, module in chain.named_modules():
-        counts: dict[str, int] = {}
-        if isinstance(module, Attention):
-            rows = {"heads": module.q, "kv_heads": module.k}
-            counts = {kind: linear.weight.shape[0] // module.head_dim for kind, linear in rows.items()}
-        elif isinstance(module, RelativeAttention):
-            counts = {"heads": module.content_bias.shape[0]}
-        elif isinstance(module, Mamba):
-            counts = {"groups": module.b.weight.shape[0] // module.state, "heads": module.dt.weight.shape[0]}
-        for kind, heads in counts.items():
-            if heads % size:
-                raise PlacementError(
-                    f"{name} has {heads} {kind}, expected a multiple of tp ({size}); change {kind} or tp"
-                )
+        if isinstance(module, Mix):
+            layer = name.rpartition(".")[0]
+            for what, count in module.counts.items():
+                if count % size:
+                    raise PlacementError(
+                        f"{layer} has {count} {what}, expected a multiple of tp ({size}); change {what} or tp"
+                    )
+            module.counts = {what: count // size for what, count in module.counts.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,15 +185,14 @@ def _own_words(shardings: Mapping[str, Sharding], ranks: TensorGroup) -> _Words:
 def _replace_exchanges(
     chain: Chain, ranks: TensorGroup, sequence_parallel: bool, words: _Words, travel: Travel
 ) -> None:
-    ends_in_loss = isinstance(chain.parts()[-1][1], VocabularyHead)
-    makers = _exchange_makers(ranks, sequence_parallel, words, ends_in_loss, travel)
+    makers = _exchange_makers(ranks, sequence_parallel, words, travel)
     for name, module in list(chain.named_modules()):
         if type(module) in makers:
             chain.set_submodule(name, makers[type(module)]())
 
 
 def _exchange_makers(
-    ranks: TensorGroup, sequence_parallel: bool, words: _Words, ends_in_loss: bool, travel: Travel
+    ranks: TensorGroup, sequence_parallel: bool, words: _Words, travel: Travel
 ) -> dict[type[nn.Module], Callable[[], nn.Module]]:
     """What stands in for each exchange point of the models.
 
@@ -223,17 +214,15 @@ def _exchange_makers(
             Enter: lambda: GatheredProducts(ranks, travel),
             Leave: lambda: ScatteredProduct(ranks, travel),
         }
-    without_sequence = always | {
+    return always | {
         Enter: lambda: EnterExchange(RowExchange(keep, ranks.all_reduce)),
         Leave: lambda: LeaveExchange(RowExchange(ranks.all_reduce, keep)),
         RowsEnter: lambda: RowExchange(ranks.own_share, ranks.all_gather),
         RowsLeave: lambda: RowExchange(ranks.all_gather, ranks.own_share),
         StageEnter: lambda: RowExchange(ranks.all_gather, ranks.own_share),
         OwnRows: lambda: RowsOfShare(ranks.size),
+        StageLeave: lambda: RowExchange(ranks.own_share, ranks.all_gather),
     }
-    if not ends_in_loss:
-        without_sequence[StageLeave] = lambda: RowExchange(ranks.own_share, ranks.all_gather)
-    return without_sequence
 
 
 @final

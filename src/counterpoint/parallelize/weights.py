@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.models.multiply import (
     AddBias,
     GroupedMultiply,
@@ -26,6 +25,7 @@ from counterpoint.models.multiply import (
     grouped_weight_gradient,
     groups_of,
 )
+from counterpoint.models.seams import OffersWeight
 from counterpoint.parallelize.fsdp import GradientHome
 
 
@@ -93,7 +93,7 @@ def defer_weights(chain: nn.Module) -> WeightQueue:
     for name, module in list(chain.named_modules()):
         if type(module) in _DEFERRED:
             chain.set_submodule(name, _Deferred(_DEFERRED[type(module)], queue))
-        elif isinstance(module, LinearLoss):
+        elif isinstance(module, OffersWeight):
             module.offer = queue.offer
     return queue
 

@@ -280,7 +280,7 @@ class Engine:
             rates[module] = learning_rate(config, self.optimizer_step, self._config.training.steps)
             if module in self.optimizers:
                 self.optimizers[module].step(rates[module], clipping)
-        self._routed.move_bias(counts, clipping.is_broken)
+        self._routed.settle(counts, clipping.is_broken)
         self._finish_frozen()
         read = partial(self._read, rates)
         self._launched = LaunchedStep(torch.cat((_load(counts, self.device), sums)), read)

@@ -6,8 +6,7 @@ import torch
 import torch.distributed as dist
 
 from counterpoint.models.batch import Batch, TextBatch
-from counterpoint.models.moe import Moe
-from counterpoint.models.router import next_bias
+from counterpoint.models.seams import Counted
 from counterpoint.plan.plan import Plan
 from counterpoint.train.replica import Replica
 
@@ -21,7 +20,7 @@ class RoutedStep:
             f"{replica.stage.node.module}.{name}": module
             for replica in replicas
             for name, module in replica.chain.named_modules()
-            if isinstance(module, Moe)
+            if isinstance(module, Counted)
         }
         self._device = device
         self._batches: list[TextBatch] = []
@@ -33,7 +32,7 @@ class RoutedStep:
     @property
     def balance(self) -> torch.Tensor | float:
         """The balance loss of this rank's rows, over all its layers and microbatches."""
-        noted = [batch.routed[moe].balance for moe in self._layers.values() for batch in self._having(moe)]
+        noted = [batch.routed[layer].balance for layer in self._layers.values() for batch in self._having(layer)]
         return torch.stack(noted).double().sum() if noted else 0.0
 
     def counts(self, group: dist.ProcessGroup) -> dict[str, torch.Tensor]:
@@ -45,21 +44,19 @@ class RoutedStep:
         dist.all_reduce(total, group=group)
         return dict(zip(self._keys, torch.split(total, list(self._keys.values())), strict=True))
 
-    def move_bias(self, counts: Mapping[str, torch.Tensor], is_broken: torch.Tensor) -> None:
-        """Update the expert bias of this rank's layers whose router is trained, once a step, unless it is broken."""
-        for key, moe in self._layers.items():
-            bias, rate = moe.router.bias, moe.sizes.bias_rate
-            if bias is not None and rate is not None and moe.router.weight.requires_grad:
-                bias.copy_(torch.where(is_broken, bias, next_bias(bias, counts[key], rate)))
+    def settle(self, counts: Mapping[str, torch.Tensor], is_broken: torch.Tensor) -> None:
+        """Let this rank's layers change by the counts of the step, once a step, unless it is broken."""
+        for key, layer in self._layers.items():
+            layer.settle(counts[key], is_broken)
 
-    def _having(self, moe: Moe) -> list[TextBatch]:
-        return [batch for batch in self._batches if moe in batch.routed]
+    def _having(self, layer: Counted) -> list[TextBatch]:
+        return [batch for batch in self._batches if layer in batch.routed]
 
-    def _local(self, moe: Moe | None, experts: int) -> torch.Tensor:
+    def _local(self, layer: Counted | None, experts: int) -> torch.Tensor:
         counts = torch.zeros(experts, dtype=torch.int64, device=self._device)
-        if moe is not None:
-            for batch in self._having(moe):
-                counts += batch.routed[moe].counts
+        if layer is not None:
+            for batch in self._having(layer):
+                counts += batch.routed[layer].counts
         return counts
 
 

@@ -29,6 +29,8 @@ from counterpoint.plan.sizes import (
 )
 
 LINEAR = ProjectorSizes(kind="linear")
+LAYER_KINDS = frozenset("*-MEL")
+"""All kinds of layers."""
 DECODERS = {
     "grouped": DecoderSizes(
         pattern="*-*-", hidden=8, heads=4, kv_heads=2, head_dim=4, ffn=12, vocab=11, qk_norm=True

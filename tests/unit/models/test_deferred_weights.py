@@ -6,13 +6,24 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import GATED, HYBRID, VITS, WHISPERS, audio_batch, empty_batch, model, patch_batch, text_batch
+from model_samples import (
+    GATED,
+    HYBRID,
+    LAYER_KINDS,
+    VITS,
+    WHISPERS,
+    audio_batch,
+    empty_batch,
+    model,
+    patch_batch,
+    text_batch,
+)
 from torch import Tensor, nn
 from weight_holders import deferred_names
 
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import MAIN, Chain
-from counterpoint.parallelize.recompute import LAYER_KINDS, apply_recompute
+from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.weights import WeightQueue, defer_weights
 from counterpoint.plan.sizes import ModelSizes, VitSizes, WhisperSizes
 

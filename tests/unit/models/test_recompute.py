@@ -5,14 +5,24 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import DECODERS, HYBRID, MODELS, audio_batch, empty_batch, model, patch_batch, text_batch
+from model_samples import (
+    DECODERS,
+    HYBRID,
+    LAYER_KINDS,
+    MODELS,
+    audio_batch,
+    empty_batch,
+    model,
+    patch_batch,
+    text_batch,
+)
 from torch import Tensor, nn
 
 from counterpoint.models.batch import Batch, TextBatch
 from counterpoint.models.chain import MAIN, Chain
-from counterpoint.models.dispatch import LocalDispatch, Shipment
 from counterpoint.models.moe import Moe
-from counterpoint.parallelize.recompute import LAYER_KINDS, apply_recompute
+from counterpoint.models.seams import LocalDispatch, Shipment
+from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.plan.sizes import DecoderSizes, ModelSizes, WhisperSizes
 
 DECODER = replace(HYBRID, pattern="*-ME", ffn=12)

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from model_samples import DECODERS, DEEP, build, model, text_batch
+from model_samples import DECODERS, DEEP, LAYER_KINDS, build, model, text_batch
 from torch import Tensor, nn
 
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.parallelize.exchange import TensorGroup
-from counterpoint.parallelize.recompute import LAYER_KINDS, apply_recompute
+from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.parallelize.weights import defer_weights
 from counterpoint.plan.sizes import NO_LABEL, DecoderSizes

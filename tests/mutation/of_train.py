@@ -7,16 +7,17 @@ from tests.mutation.mutant import Mutant
 _T, _C = "tests/unit/train/", "tests/unit/cli/"
 _SAVED = (f"{_T}test_crashes_while_saving.py", f"{_T}test_damaged_checkpoints.py", f"{_T}test_torn_checkpoints.py")
 _OPTIMIZER = (f"{_T}test_optimizer.py",)
+_RATES = ("tests/unit/optimizers/test_rates.py",)
 
 TRAIN = [
-    Mutant("train.optimizer:learning_rate", "(step + 1) / schedule.warmup_steps", "step / schedule.warmup_steps", _OPTIMIZER),
-    Mutant("train.optimizer:learning_rate", "schedule.minimum + (1.0 - schedule.minimum) * left", "max(schedule.minimum, left)", _OPTIMIZER),
-    Mutant("train.optimizer:learning_rate", "end - schedule.warmup_steps", "end", _OPTIMIZER),
-    Mutant("train.optimizer:is_exempt", "dims < 2", "dims < 3", _OPTIMIZER),
-    Mutant("train.optimizer:ModuleOptimizer.__init__", "betas=config.betas, ", "", _OPTIMIZER),
-    Mutant("train.optimizer:ModuleOptimizer.set_step", "float(step)", "0.0", _OPTIMIZER),
-    Mutant("train.optimizer:ModuleOptimizer._update", 'group["lr"] = lr', 'group["lr"] = self._config.lr', _OPTIMIZER),
-    Mutant("train.optimizer:ModuleOptimizer._update", "clipping.is_broken.float()", "torch.zeros(())", _OPTIMIZER),
+    Mutant("optimizers.rates:learning_rate", "(step + 1) / schedule.warmup_steps", "step / schedule.warmup_steps", _RATES),
+    Mutant("optimizers.rates:learning_rate", "schedule.minimum + (1.0 - schedule.minimum) * left", "max(schedule.minimum, left)", _RATES),
+    Mutant("optimizers.rates:learning_rate", "end - schedule.warmup_steps", "end", _RATES),
+    Mutant("optimizers.adamw.update:is_exempt", "dims < 2", "dims < 3", _OPTIMIZER),
+    Mutant("optimizers.adamw.update:AdamWUpdate.__init__", "betas=section.betas, ", "", _OPTIMIZER),
+    Mutant("optimizers.adamw.update:AdamWUpdate.set_step", "float(step)", "0.0", _OPTIMIZER),
+    Mutant("optimizers.adamw.update:AdamWUpdate.step", 'group["lr"] = lr', "pass", _OPTIMIZER),
+    Mutant("optimizers.adamw.update:AdamWUpdate.step", "is_broken.float()", "torch.zeros(())", _OPTIMIZER),
     Mutant("train.engine:Engine._clipping", "clip / norm.clamp(min=clip)", "clip / norm", (), (cases.UNREACHED, cases.WITHOUT_LOSS)),
     Mutant("train.engine:Engine._clipping", "sums[_SCALARS:]", "sums[_SCALARS + 1 :]", (), (cases.PAIR,)),
     Mutant("train.engine:Engine._local_mtp_loss", "/ self._mtp_depths", "/ len(noted)", (), (cases.FURTHER,)),

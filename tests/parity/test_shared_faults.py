@@ -17,8 +17,9 @@ from counterpoint.data.corpus import item_settings
 from counterpoint.data.image_rows import lay_images
 from counterpoint.errors import RunError
 from counterpoint.models.segments import Segments
+from counterpoint.optimizers.adamw.update import is_exempt
+from counterpoint.optimizers.rates import learning_rate
 from counterpoint.plan.build import sizes_of
-from counterpoint.train.optimizer import is_exempt, learning_rate
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.known import Known
 from counterpoint.verify.member import Member
@@ -42,12 +43,12 @@ def _documents_as_one(lengths: Any, rows: int, *rest: Any, **more: Any) -> Segme
     return BUILD([sum(lengths)] if more.get("starts") is None else lengths, rows, *rest, **more)
 
 
-def _one_update_early(config: Any, step: int, steps: int) -> float:
-    return learning_rate(config, step + 1, steps)
+def _one_update_early(lr: float, schedule: Any, step: int, steps: int) -> float:
+    return learning_rate(lr, schedule, step + 1, steps)
 
 
-def _matrices_too(config: Any, name: str, dims: int) -> bool:
-    return dims < 3 or is_exempt(config, name, dims)
+def _matrices_too(section: Any, name: str, dims: int) -> bool:
+    return dims < 3 or is_exempt(section, name, dims)
 
 
 def _unmerged_sizes(config: Config, module: str, vocab: int | None) -> Any:

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from counterpoint.config.items import ImageConfig
-from counterpoint.config.keys import Place, known_keys, locate, sections_in
+from counterpoint.config.keys import Place, known_keys, locate, sections_of
 from counterpoint.config.megatron import megatron_hint
 from counterpoint.section.problem import Problem, nearest, show
 from counterpoint.section.section import Section
@@ -64,7 +64,7 @@ def _problem(errors: Sequence[ErrorDetails], place: Place) -> Problem:
             return (
                 _unknown_key(place) if path not in _MOVED else Problem(path, "a key of earlier versions", *_MOVED[path])
             )
-        case "missing" if place.field is not None and sections_in(place.field.annotation) == (ImageConfig,):
+        case "missing" if place.field is not None and sections_of(place.field) == (ImageConfig,):
             what = "how the module's images become patches"
             return Problem(path, "nothing", what, "add it like {size: 224, max_patches: 256}")
         case "missing":

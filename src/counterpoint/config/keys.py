@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from counterpoint.config.schema import Config
+from counterpoint.section.of_kind import OfKind
 from counterpoint.section.section import Section
 
 WILDCARD = "*"
@@ -58,7 +59,7 @@ def locate(location: Sequence[str | int], is_unknown: bool = False) -> Place:
         elif holders:
             field = _fields(holders[0])[str(part)]
             path.append(_printable(part))
-            sections, is_entry = sections_in(field.annotation), _has_entries(field.annotation)
+            sections, is_entry = sections_of(field), _has_entries(field.annotation)
         elif isinstance(part, int):
             path.append(_printable(part))
             field = None
@@ -76,6 +77,12 @@ def _printable(part: str | int) -> str:
     return str(part) if re.fullmatch(r"[\w-]+", str(part), re.ASCII) else json.dumps(part)
 
 
+def sections_of(field: FieldInfo) -> tuple[type[Section], ...]:
+    """The sections that a field may have, in order."""
+    chosen = [tuple(mark.sections().values()) for mark in field.metadata if isinstance(mark, OfKind)]
+    return chosen[0] if chosen else sections_in(field.annotation)
+
+
 def sections_in(annotation: Any) -> tuple[type[Section], ...]:
     """The sections that an annotation mentions, in order."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
@@ -87,7 +94,7 @@ def _keys_below(section: type[Section], prefix: str) -> Iterator[str]:
     for name, field in _fields(section).items():
         yield prefix + name
         entry = f".{WILDCARD}" if _has_entries(field.annotation) else ""
-        for below in sections_in(field.annotation):
+        for below in sections_of(field):
             yield from _keys_below(below, f"{prefix}{name}{entry}.")
 
 

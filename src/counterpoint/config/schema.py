@@ -39,7 +39,6 @@ from counterpoint.config.models import (
     VitConfig,
     WhisperConfig,
 )
-from counterpoint.config.optimizer import LearningRateConfig, OptimizerConfig
 from counterpoint.config.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -51,7 +50,10 @@ from counterpoint.config.training import (
     WatchdogConfig,
     WorldConfig,
 )
+from counterpoint.optimizers import OPTIMIZERS
+from counterpoint.optimizers.kind import OptimizerSection
 from counterpoint.section.layout import ExpertLayoutConfig, LayoutConfig
+from counterpoint.section.of_kind import OfKind
 from counterpoint.section.section import Count, Index, Patterns, Section, Text, matching
 
 ModuleName = Annotated[str, matching(r"[a-z][a-z0-9_]*", "a module name of lowercase letters, digits and _")]
@@ -74,6 +76,10 @@ class InitFromConfig(Section):
     fresh: Patterns = ()
 
 
+def _optimizer_sections() -> dict[str, type[OptimizerSection]]:
+    return {name: kind.section for name, kind in OPTIMIZERS.items()}
+
+
 def _path_alone(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
@@ -92,7 +98,7 @@ class ModuleConfig(Section):
     recompute: Literal["none", "full"] | LayerKinds = "none"
     init_from: Annotated[InitFromConfig | None, BeforeValidator(_path_alone)] = None
     weight: Count = 1
-    optimizer: OptimizerConfig
+    optimizer: Annotated[OptimizerSection, OfKind(_optimizer_sections, default="adamw")]
 
 
 class DepthConfig(Section):
@@ -160,7 +166,6 @@ __all__ = [
     "InitFromConfig",
     "ItemEncoderConfig",
     "LayoutConfig",
-    "LearningRateConfig",
     "LinearProjectorConfig",
     "LogConfig",
     "LognormalConfig",
@@ -170,7 +175,6 @@ __all__ = [
     "ModuleConfig",
     "MoeConfig",
     "MtpConfig",
-    "OptimizerConfig",
     "PrecisionConfig",
     "PreparedEntry",
     "ProjectedConfig",

@@ -2,20 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from counterpoint.plan.schedule import SCHEDULES
+from counterpoint.section.of_kind import one_of
 from counterpoint.section.section import Count, Index, Positive, Precision, Ranks, Section, Several, Text
-
-
-def _is_schedule(name: str) -> str:
-    known = [kind for kind, schedule in SCHEDULES.items() if schedule.trains]
-    if name not in known:
-        quoted = [f"'{kind}'" for kind in known]
-        expected = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
-        raise PydanticCustomError("literal_error", "{expected}", {"expected": expected})
-    return name
 
 
 class RunConfig(Section):
@@ -50,7 +41,7 @@ class ScheduleConfig(Section):
     at most `buffer` of its microbatches ahead. Encoders that nothing trains may run `run_ahead` steps ahead.
     """
 
-    kind: Annotated[str, AfterValidator(_is_schedule)] = "1f1b"
+    kind: Annotated[str, one_of(lambda: (name for name, kind in SCHEDULES.items() if kind.trains))] = "1f1b"
     microbatches: Several = 1
     encoder_group: Count = 1
     encoder: Literal["just_in_time", "first", "fill"] = "just_in_time"

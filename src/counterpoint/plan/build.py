@@ -29,6 +29,7 @@ from counterpoint.config.schema import (
     WhisperConfig,
 )
 from counterpoint.errors import ConfigError
+from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.model_facts import ModelFacts, facts_of
@@ -94,6 +95,7 @@ def build_plan(config: Config, vocab: int | None) -> Plan:
         run_ahead=config.schedule.run_ahead,
         trained=trained,
         weights={name: config.modules[name].weight for name in graph.modules},
+        moments={name: len(OPTIMIZERS[config.modules[name].optimizer.kind].moments) for name in graph.modules},
         recomputed={name: recomputed_kinds(config, name) for name in graph.modules},
     )
 

@@ -40,7 +40,8 @@ class Plan:
     travel. An encoder takes `group` of the step's microbatches at once; `encoder` and `buffer` say when it runs.
     Modules that no gradient reaches compute `run_ahead` steps ahead. `trained[module]` says of each part what of it
     is trained; a module that is not listed trains whole. `recomputed` are the kinds of layers, by their letters, of
-    which backward finds only the input; `weights` is what a forward of a module's stage costs beside others.
+    which backward finds only the input; `weights` is what a forward of a module's stage costs beside others,
+    `moments` how many values its optimizer keeps of each trained parameter.
     """
 
     placement: Placement
@@ -59,6 +60,7 @@ class Plan:
     trained: dict[str, tuple[TrainedPart, ...]] = field(default_factory=dict)
     recomputed: dict[str, frozenset[str]] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
+    moments: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, ModelSizes] = field(default_factory=dict)
 
     @cached_property

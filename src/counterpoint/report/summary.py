@@ -73,7 +73,7 @@ def summarize(plan: Plan, batch: BatchPlan | None = None) -> Summary:
 
 
 def _module_memory(plan: Plan, module: str) -> ModuleMemory:
-    """Stored parameters, gradients and two AdamW moments are float32, or float64 where everything is."""
+    """Stored parameters, gradients and what optimizers keep are float32, or float64 where everything is."""
     parts, hidden = plan.facts[module].parts, plan.facts[module].hidden
     kept = [hidden if plan.is_recomputed(module, part.name) else part.activation_elements for part in parts]
     computed = _DTYPE_BYTES[plan.dtype]
@@ -85,7 +85,7 @@ def _module_memory(plan: Plan, module: str) -> ModuleMemory:
         parameter_bytes=stored,
         gradient_bytes=stored,
         gathered_bytes=computed,
-        optimizer_bytes=2 * stored,
+        optimizer_bytes=plan.moments.get(module, 0) * stored,
     )
 
 

@@ -18,7 +18,7 @@ class ModuleMemory:
     Of parameters, only the plan's trained ones have gradients and an optimizer's state.
 
     `activation_bytes` is what one part keeps for backward of one row on one rank; `optimizer_bytes` is per
-    parameter, 8 for AdamW's two float32 moments.
+    parameter, 8 for two float32 moments.
     """
 
     part_parameters: tuple[int, ...]

@@ -21,11 +21,12 @@ from counterpoint.execute.rowmap import RowMap
 from counterpoint.execute.waits import WaitClock
 from counterpoint.models.attention_kernels import prefer_fast_kernels
 from counterpoint.models.batch import Batch, TextBatch
+from counterpoint.optimizers.rates import learning_rate
 from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, release, settle_weights
 from counterpoint.plan.action import Action, Compute
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
-from counterpoint.train.optimizer import Clipping, ModuleOptimizer, learning_rate
+from counterpoint.train.optimizer import Clipping, ModuleOptimizer
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.replica import Replica, build_replica, dtype_of
 from counterpoint.train.routing import RoutedStep
@@ -273,11 +274,11 @@ class Engine:
         counts = self._routed.counts(world)
         if self.inspect is not None:
             self.inspect(tuple(parameter for parameter in self.parameters if parameter.is_trained))
-        rates = {}
+        rates, steps = {}, self._config.training.steps
         clipping = self._clipping(sums)
         for module in modules:
-            config = self._config.modules[module].optimizer
-            rates[module] = learning_rate(config, self.optimizer_step, self._config.training.steps)
+            section = self._config.modules[module].optimizer
+            rates[module] = learning_rate(section.lr, section.schedule, self.optimizer_step, steps)
             if module in self.optimizers:
                 self.optimizers[module].step(rates[module], clipping)
         self._routed.settle(counts, clipping.is_broken)

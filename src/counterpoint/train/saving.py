@@ -26,7 +26,7 @@ def model_tensors(engine: Engine) -> dict[str, StoredBlock]:
 
 
 def optimizer_tensors(engine: Engine) -> dict[str, StoredBlock]:
-    """AdamW's moments by key `optimizer/<module>.<name>/exp_avg`."""
+    """What optimizers keep of each parameter, by key `optimizer/<module>.<name>/<moment>`."""
     tensors = {}
     for optimizer in engine.optimizers.values():
         for parameter, name, moment in optimizer.moments():

@@ -24,6 +24,7 @@ from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.moe import Moe
 from counterpoint.models.router import Choice, Router
 from counterpoint.models.segments import Segments
+from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initial_values, initialize_, initialize_buffer_
 from counterpoint.parallelize.starting import starting_weights
@@ -34,7 +35,7 @@ from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN, DecoderSizes
 from counterpoint.setup import vocabulary
 from counterpoint.verify.alone import Journey
 from counterpoint.verify.compare import Observation
-from counterpoint.verify.rules import is_spared, is_trained, rate
+from counterpoint.verify.rules import is_trained, rate
 from counterpoint.verify.whole import begin_with
 
 
@@ -292,14 +293,10 @@ class Reference:
         begin_with(self.config, module, sizes, chain)
         return chain
 
-    def _optimizer(self, module: str, chain: Chain) -> torch.optim.AdamW:
-        config = self.config.modules[module].optimizer
-        groups = [
-            {"params": [p], "weight_decay": 0.0 if is_spared(config, name, p.dim()) else config.weight_decay}
-            for name, p in chain.named_parameters()
-            if p.requires_grad
-        ]
-        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, foreach=False)
+    def _optimizer(self, module: str, chain: Chain) -> torch.optim.Optimizer:
+        section = self.config.modules[module].optimizer
+        trained = {name: parameter for name, parameter in chain.named_parameters() if parameter.requires_grad}
+        return OPTIMIZERS[section.kind].build_plain(section, trained)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)

@@ -3,23 +3,10 @@
 import math
 from fnmatch import fnmatchcase
 
-from counterpoint.config.optimizer import OptimizerConfig
-
-VECTORS = (
-    "*.bias",
-    "*norm.weight",
-    "*_scale.weight",
-    "*.dynamics.a_log",
-    "*.dynamics.d",
-    "*.dynamics.dt_bias",
-)
-"""The parameters of our models that are vectors, which no weight decay shrinks."""
-
-REGISTERED = "embed.tower.*"
-"""Parameters of a module that its user registered, whose names say nothing."""
+from counterpoint.optimizers.kind import OptimizerSection
 
 
-def rate(optimizer: OptimizerConfig, step: int, steps: int) -> float:
+def rate(optimizer: OptimizerSection, step: int, steps: int) -> float:
     """The learning rate of update `step`, counted from 0, of a training of `steps`."""
     curve = optimizer.schedule
     last = steps if curve.decay_steps is None else curve.decay_steps
@@ -27,13 +14,6 @@ def rate(optimizer: OptimizerConfig, step: int, steps: int) -> float:
     done = min(max(step - curve.warmup_steps, 0) / max(last - curve.warmup_steps, 1), 1.0)
     left = {"constant": 1.0, "linear": 1.0 - done, "cosine": math.cos(math.pi * done / 2) ** 2}[curve.kind]
     return optimizer.lr * warm * (curve.minimum * (1.0 - left) + left)
-
-
-def is_spared(optimizer: OptimizerConfig, name: str, dims: int) -> bool:
-    """Whether weight decay leaves a parameter of `dims` dims alone: a vector, or one that the config names."""
-    patterns = (*VECTORS, *optimizer.no_decay)
-    is_registered_vector = dims < 2 and fnmatchcase(name, REGISTERED)
-    return is_registered_vector or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def is_trained(train: str | tuple[str, ...], name: str) -> bool:

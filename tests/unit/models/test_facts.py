@@ -7,13 +7,13 @@ import torch
 from model_samples import CONFORMERS, DECODERS, GRAPHS, MODELS, VITS, batch_of, build
 from torch.utils.flop_counter import FlopCounterMode
 
-from counterpoint.config.optimizer import OptimizerConfig
 from counterpoint.models.batch import Batch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, build_chain
+from counterpoint.optimizers.adamw.spec import AdamWSection
 from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.sizes import ConformerSizes, DecoderSizes, ModelSizes, ProjectorSizes
-from counterpoint.verify.rules import is_spared
+from counterpoint.verify.adamw import is_spared
 
 MORE: dict[str, ModelSizes] = {
     **MODELS,
@@ -127,7 +127,7 @@ def test_verify_knows_which_parameters_are_vectors(sizes: ModelSizes) -> None:
     """By a list of names, while training asks for their dims."""
     with torch.device("meta"):
         chain = build_chain(model_parts(sizes))
-    decayed = OptimizerConfig(lr=1.0, no_decay=())
+    decayed = AdamWSection(lr=1.0, no_decay=())
     wrong = [name for name, p in chain.named_parameters() if is_spared(decayed, name, p.dim()) is not (p.dim() < 2)]
     assert wrong == []
 

@@ -10,16 +10,26 @@ FORMAT_KEYS = {"schema"}
 
 
 def _read() -> set[str]:
-    """Names of the attributes that files which know the config read, and that its own properties and widths read."""
+    """Names of the attributes that files which know sections read, and that functions beside sections read."""
+    sections = {module for module, tree in trees().items() if any(map(_is_section, ast.walk(tree)))}
     readers = [
         tree
         for module, tree in trees().items()
-        if not module.startswith("config") and any(name.startswith("config") for name in imports(tree))
+        if not module.startswith("config") and any(n.startswith("config") or n in sections for n in imports(tree))
     ]
-    own = [node for name in ("config.models", "config.graph") for node in ast.walk(trees()[name])]
-    properties = [node for node in own if isinstance(node, ast.FunctionDef)]
-    nodes = (node for reader in (*readers, *properties) for node in ast.walk(reader))
+    beside = [
+        node
+        for module in ("config.graph", *sections)
+        for node in ast.walk(trees()[module])
+        if isinstance(node, ast.FunctionDef)
+    ]
+    nodes = (node for reader in (*readers, *beside) for node in ast.walk(reader))
     return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+
+
+def _is_section(node: ast.AST) -> bool:
+    bases = node.bases if isinstance(node, ast.ClassDef) else []
+    return any(isinstance(base, ast.Name) and base.id.endswith(("Section", "Config")) for base in bases)
 
 
 def test_every_key_is_read() -> None:

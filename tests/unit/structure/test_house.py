@@ -19,6 +19,7 @@ FLOORS = (
     ("parallelize", "convert", "plan.build"),
     ("models", "execute"),
     ("launch", "config"),
+    ("optimizers",),
     ("kinds",),
     ("simulate",),
     ("check",),

@@ -11,7 +11,7 @@ from tests.unit.structure.sources import ROOT, trees
 _FROM_HERE = (ROOT / "ARCHITECTURE.md").read_text().partition("## What lives as long as the process\n")[2]
 ROW = re.compile(r"^\| ((?:`\w+`(?:, )?)+) \| `([\w/]+)\.py` \| (.+) \|$", re.MULTILINE)
 LISTED = {
-    f"{file.replace('/', '.')}:{name}"
+    f"{file.replace('/', '.').removesuffix('.__init__')}:{name}"
     for names, file, _why in ROW.findall(_FROM_HERE.partition("\n## ")[0])
     for name in names.strip("`").split("`, `")
 }

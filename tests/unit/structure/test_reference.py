@@ -3,6 +3,7 @@
 import ast
 import re
 
+from counterpoint.optimizers import OPTIMIZERS
 from tests.unit.structure.sources import ROOT, imports, trees
 
 ROW = re.compile(r"^\| `([\w.]+)` \| ([\w, ]+) \| (.*`tests/.*) \|$", re.MULTILINE)
@@ -11,7 +12,7 @@ TABLE = {place: (names.split(", "), pins) for place, names, pins in ROW.findall(
 
 def test_the_reference_imports_what_is_listed() -> None:
     shared: dict[str, set[str]] = {}
-    for file in _files("verify.reference"):
+    for file in _shared():
         assert {place for place in imports(trees()[file]) if not place.startswith("verify.")} <= TABLE.keys(), file
         for node in ast.walk(trees()[file]):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("counterpoint."):
@@ -31,11 +32,17 @@ def test_what_is_shared_is_pinned() -> None:
 
 def test_another_import_would_be_seen() -> None:
     """Whatever packs, plans steps or decides on decay for training is in reach of an import, and in none."""
-    files = _files("verify.reference")
+    files = _shared()
     assert {"verify.reference", "verify.alone", "verify.rules", "verify.whole"} <= files
-    for room in ("data.item_rows", "data.feed", "plan.batch", "train.optimizer", "models.towers"):
+    for room in ("data.item_rows", "data.feed", "plan.batch", "optimizers.adamw.update", "models.towers"):
         assert room in trees()
         assert room not in TABLE
+
+
+def _shared() -> set[str]:
+    """The files of the reference, those too that kinds name for it."""
+    named = {kind.plain.partition(":")[0].removeprefix("counterpoint.") for kind in OPTIMIZERS.values()}
+    return _files("verify.reference").union(*map(_files, named))
 
 
 def _files(file: str) -> set[str]:

@@ -1,20 +1,19 @@
-"""The optimizer against torch's plain one, its learning-rate schedules as a table, and what weight decay spares."""
+"""The optimizer of a module against torch's plain one."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from counterpoint.config.schema import OptimizerConfig
+from counterpoint.optimizers.adamw.spec import AdamWSection
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.train.optimizer import Clipping, ModuleOptimizer, is_exempt, learning_rate
+from counterpoint.train.optimizer import Clipping, ModuleOptimizer
 from counterpoint.train.parameters import LocalParameter
 
 SHAPES = {"layers.0.mlp.up.weight": (5, 3), "layers.0.mlp.up.bias": (5,), "norm.weight": (3,), "embed.weight": (7, 3)}
 DECAYED = {"layers.0.mlp.up.weight"}
-CONFIG = OptimizerConfig(lr=1e-2, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.3)
+CONFIG = AdamWSection(lr=1e-2, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.3)
 
 
 def test_it_updates_as_torchs_adamw() -> None:
@@ -87,49 +86,6 @@ def test_a_rank_without_elements_takes_part_with_nothing() -> None:
     optimizer = ModuleOptimizer(CONFIG, [])
     optimizer.step(1e-2, _clipping(1.0))
     assert list(optimizer.moments()) == []
-
-
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [
-        ({}, [8, 8, 8, 8, 8, 8, 8, 8, 8]),
-        ({"warmup_steps": 4}, [2, 4, 6, 8, 8, 8, 8, 8, 8]),
-        ({"kind": "linear"}, [8, 7, 6, 5, 4, 3, 2, 1, 0]),
-        ({"kind": "linear", "minimum": 0.5}, [8, 7.5, 7, 6.5, 6, 5.5, 5, 4.5, 4]),
-        ({"kind": "linear", "decay_steps": 4}, [8, 6, 4, 2, 0, 0, 0, 0, 0]),
-        ({"kind": "linear", "warmup_steps": 4}, [2, 4, 6, 8, 8, 6, 4, 2, 0]),
-        ({"kind": "cosine", "decay_steps": 4}, [8, 4 + 2 * 2**0.5, 4, 4 - 2 * 2**0.5, 0, 0, 0, 0, 0]),
-        ({"kind": "cosine", "warmup_steps": 4, "minimum": 0.25},
-         [2, 4, 6, 8, 8, 5 + 1.5 * 2**0.5, 5, 5 - 1.5 * 2**0.5, 2]),
-        ({"kind": "linear", "warmup_steps": 8}, [1, 2, 3, 4, 5, 6, 7, 8, 8]),
-    ],
-    ids=str,
-)  # fmt: skip
-def test_learning_rates(schedule: dict[str, Any], expected: list[float]) -> None:
-    config = OptimizerConfig(lr=8.0, schedule=schedule)  # type: ignore[arg-type]  # pydantic builds the section
-    assert [learning_rate(config, step, 8) for step in range(9)] == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("name", "dims", "exempt"),
-    [
-        ("layers.0.mlp.up.weight", 2, False),
-        ("layers.0.mlp.up.bias", 1, True),
-        ("layers.0.norm.weight", 1, True),
-        ("embed.weight", 2, True),
-        ("head.weight", 2, False),
-        ("any.vector", 1, True),
-        ("any.scalar", 0, True),
-    ],
-)
-def test_what_weight_decay_spares(name: str, dims: int, exempt: bool) -> None:
-    assert is_exempt(OptimizerConfig(lr=1.0), name, dims) is exempt
-
-
-def test_given_patterns_replace_the_usual_ones() -> None:
-    config = OptimizerConfig(lr=1.0, no_decay=("head.*",))
-    assert is_exempt(config, "head.weight", 2)
-    assert not is_exempt(config, "embed.weight", 2)
 
 
 def _parameters() -> dict[str, LocalParameter]:

@@ -1,0 +1,1 @@
+"""AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101)."""

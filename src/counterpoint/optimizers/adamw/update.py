@@ -1,0 +1,54 @@
+"""AdamW over the shards of one rank, by torch's fused kernel."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import torch
+
+from counterpoint.optimizers.adamw.spec import ADAMW, AdamWSection
+from counterpoint.optimizers.shard import Shard
+
+
+class AdamWUpdate:
+    """AdamW of one module's shards on a rank, of which there is one at least."""
+
+    def __init__(self, section: AdamWSection, shards: Sequence[Shard]) -> None:
+        self._values = [shard.values for shard in shards]
+        decayed = [shard.values for shard in shards if not is_exempt(section, shard.name, shard.dims)]
+        exempt = [shard.values for shard in shards if is_exempt(section, shard.name, shard.dims)]
+        groups = [
+            {"params": values, "weight_decay": decay}
+            for values, decay in ((decayed, section.weight_decay), (exempt, 0.0))
+            if values
+        ]
+        self._adamw = torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, eps=section.eps, fused=True)
+
+    def step(self, gradients: Sequence[torch.Tensor], lr: float, is_broken: torch.Tensor) -> None:
+        for values, gradient in zip(self._values, gradients, strict=True):
+            values.grad = gradient
+        for group in self._adamw.param_groups:
+            group["lr"] = lr
+        # The fused kernel leaves all as it was, its count of steps too, where this is 1.
+        self._adamw.found_inf = is_broken.float()  # type: ignore[attr-defined]
+        self._adamw.step()
+        for values in self._values:
+            values.grad = None
+
+    def moments(self) -> list[dict[str, torch.Tensor]]:
+        return [{name: self._state(values)[name] for name in ADAMW.moments} for values in self._values]
+
+    def set_step(self, step: int) -> None:
+        for values in self._values:
+            self._state(values)["step"].fill_(float(step))
+
+    def _state(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
+        state: dict[str, torch.Tensor] = self._adamw.state[values]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=values.device)
+            state |= {name: torch.zeros_like(values) for name in ADAMW.moments}
+        return state
+
+
+def is_exempt(section: AdamWSection, name: str, dims: int) -> bool:
+    """Whether weight decay spares a parameter: vectors, and names that match a pattern of `no_decay`."""
+    return dims < 2 or any(fnmatchcase(name, pattern) for pattern in section.no_decay)

@@ -1,0 +1,49 @@
+"""What a kind of optimizer says of itself, without torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from counterpoint.kinds.named import named
+from counterpoint.optimizers.rates import LearningRateSection
+from counterpoint.section.section import Positive, Section
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
+    from counterpoint.optimizers.shard import Shard, Update
+
+
+class OptimizerSection(Section):
+    """What the sections of all optimizers have: the kind, and the learning rate over the steps."""
+
+    kind: str
+    lr: Positive
+    schedule: LearningRateSection = LearningRateSection()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerKind:
+    """A kind of optimizer: its section, and the `moments` that it keeps of each parameter.
+
+    A moment is a tensor of the parameter's shape and dtype of storage, cut as the parameter is; checkpoints hold it by
+    its name, and estimates of memory count it. `update` is the place, `package.module:name`, of what makes an `Update`
+    of a section and the shards of a rank; `plain` that of what makes torch's optimizer, or one like it, of a section
+    and whole parameters by name: `verify` compares the two, so they share nothing.
+    """
+
+    section: type[OptimizerSection]
+    moments: tuple[str, ...]
+    update: str
+    plain: str
+
+    def build(self, section: OptimizerSection, shards: Sequence["Shard"]) -> "Update":
+        """What updates the shards of a module on one rank."""
+        update: Update = named(self.update)(section, shards)
+        return update
+
+    def build_plain(self, section: OptimizerSection, parameters: "Mapping[str, Parameter]") -> "Optimizer":
+        """The optimizer of `verify`'s reference, of whole parameters by their names in the module."""
+        plain: Optimizer = named(self.plain)(section, parameters)
+        return plain

@@ -1,0 +1,37 @@
+"""AdamW said once more for the reference, which shares no rule of it with what it judges."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+import torch
+
+from counterpoint.optimizers.adamw.spec import AdamWSection
+
+VECTORS = (
+    "*.bias",
+    "*norm.weight",
+    "*_scale.weight",
+    "*.dynamics.a_log",
+    "*.dynamics.d",
+    "*.dynamics.dt_bias",
+)
+"""The parameters of our models that are vectors, which no weight decay shrinks."""
+
+REGISTERED = "embed.tower.*"
+"""Parameters of a module that its user registered, whose names say nothing."""
+
+
+def plain_adamw(section: AdamWSection, parameters: Mapping[str, torch.nn.Parameter]) -> torch.optim.AdamW:
+    """Torch's optimizer of whole parameters, each in a group of its own, one after the other."""
+    groups = [
+        {"params": [one], "weight_decay": 0.0 if is_spared(section, name, one.dim()) else section.weight_decay}
+        for name, one in parameters.items()
+    ]
+    return torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, eps=section.eps, foreach=False)
+
+
+def is_spared(section: AdamWSection, name: str, dims: int) -> bool:
+    """Whether weight decay leaves a parameter of `dims` dims alone: a vector, or one that the config names."""
+    patterns = (*VECTORS, *section.no_decay)
+    is_registered_vector = dims < 2 and fnmatchcase(name, REGISTERED)
+    return is_registered_vector or any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,5 +1,6 @@
 """Residual layers: the parts between the first and the last of a transformer."""
 
+from abc import ABC, abstractmethod
 from typing import final
 
 from torch import Tensor, nn
@@ -10,17 +11,23 @@ from counterpoint.models.batch import Batch, Turns
 from counterpoint.models.seams import Layer
 
 
-@final
-class AttentionLayer(Layer):
-    """rows + attention(norm(rows)); it is compiled whole, or before and after a core that nothing can look into."""
+class AttendingLayer(Layer, ABC):
+    """A layer around attention, which a subclass writes as what comes before and behind its core.
 
-    kind = "*"
+    It is compiled whole where a kernel takes documents as they lie, else before and after a core that nothing can look
+    into.
+    """
+
     regions = ("whole", "before", "after")
+    attention: Attention
 
-    def __init__(self, norm: nn.Module, attention: Attention) -> None:
-        super().__init__()
-        self.norm = norm
-        self.attention = attention
+    @abstractmethod
+    def begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the rows that enter."""
+
+    @abstractmethod
+    def finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
+        """What leaves, from the rows that entered and what they saw of each other."""
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
         turns, lie = self.attention.rotary.turns(batch, rows.dtype), self.attention.lie(rows, batch)
@@ -31,20 +38,32 @@ class AttentionLayer(Layer):
     def whole(self, rows: Tensor, turns: Turns | None, kernel: Kernel, length: int, borders: Tensor | None) -> Tensor:
         """The layer where a kernel takes documents as they lie."""
         causal = self.attention.causal
-        return self._finish(rows, attend_lying(*self._begin(rows, turns), kernel, length, borders, causal=causal))
+        return self.finish(rows, attend_lying(*self.begin(rows, turns), kernel, length, borders, causal=causal))
 
     def before(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The layer up to the core of attention: queries, keys and values."""
-        return self._begin(rows, turns)
+        """The beginning as a region of its own: the one inside of `whole` is never compiled by itself."""
+        return self.begin(rows, turns)
 
     def after(self, rows: Tensor, mixed: Tensor) -> Tensor:
-        """The layer behind the core of attention, from the rows that entered and what that saw."""
-        return self._finish(rows, mixed)
+        """The end as a region of its own."""
+        return self.finish(rows, mixed)
 
-    def _begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
+
+@final
+class AttentionLayer(AttendingLayer):
+    """rows + attention(norm(rows))."""
+
+    kind = "*"
+
+    def __init__(self, norm: nn.Module, attention: Attention) -> None:
+        super().__init__()
+        self.norm = norm
+        self.attention = attention
+
+    def begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
         return self.attention.project(self.norm(rows), turns)
 
-    def _finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
+    def finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
         return rows + self.attention.leave(mixed)
 
 
@@ -98,11 +117,10 @@ class MoeLayer(Layer):
 
 
 @final
-class EncoderLayer(Layer):
-    """Attention, then MLP, each with its norm, its scale and its residual; compiled as an attention layer is."""
+class EncoderLayer(AttendingLayer):
+    """Attention, then MLP, each with its norm, its scale and its residual."""
 
     kind = "L"
-    regions = ("whole", "before", "after")
 
     def __init__(
         self,
@@ -121,29 +139,10 @@ class EncoderLayer(Layer):
         self.mlp = mlp
         self.mlp_scale = mlp_scale
 
-    def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        turns, lie = self.attention.rotary.turns(batch, rows.dtype), self.attention.lie(rows, batch)
-        if lie is not None:
-            return self.whole(rows, turns, *lie)
-        return self.after(rows, self.attention.look(*self.before(rows, turns), batch))
-
-    def whole(self, rows: Tensor, turns: Turns | None, kernel: Kernel, length: int, borders: Tensor | None) -> Tensor:
-        """The layer where a kernel takes documents as they lie."""
-        causal = self.attention.causal
-        return self._finish(rows, attend_lying(*self._begin(rows, turns), kernel, length, borders, causal=causal))
-
-    def before(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The layer up to the core of attention: queries, keys and values."""
-        return self._begin(rows, turns)
-
-    def after(self, rows: Tensor, mixed: Tensor) -> Tensor:
-        """The layer behind the core of attention, from the rows that entered and what that saw."""
-        return self._finish(rows, mixed)
-
-    def _begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
+    def begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
         return self.attention.project(self.attention_norm(rows), turns)
 
-    def _finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
+    def finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
         attended: Tensor = rows + self.attention_scale(self.attention.leave(mixed))
         out: Tensor = attended + self.mlp_scale(self.mlp(self.mlp_norm(attended)))
         return out

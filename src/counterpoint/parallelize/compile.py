@@ -29,19 +29,22 @@ def apply_compile(chain: Chain) -> None:
     for module in chain.modules():
         for region in module.regions if isinstance(module, Fusible) else ():
             function = getattr(module, region)
-            is_apart = module in apart and isinstance(function, MethodType)
-            setattr(module, region, _Compiled(_copied(function) if is_apart else function))
+            if isinstance(function, MethodType):
+                kind = type(module).__name__
+                function = _of_kind(function, f"{kind}_of_scored_rows" if module in apart else kind)
+            setattr(module, region, _Compiled(function))
 
 
-def _copied(method: MethodType) -> MethodType:
-    """A method that layers of fewer rows share: a compiler leaves those of all rows their function for one number."""
-    return MethodType(_copied_function(method.__func__), method.__self__)
+def _of_kind(method: MethodType, kind: str) -> MethodType:
+    """A method that modules of a kind share, and no others: a compiler leaves a function its sizes until others come,
+    so those of fewer rows have one of their own, and so has each class that inherits it."""
+    return MethodType(_copied_function(method.__func__, kind), method.__self__)
 
 
 @cache
-def _copied_function(function: FunctionType) -> FunctionType:
+def _copied_function(function: FunctionType, kind: str) -> FunctionType:
     """A function of the same code, which a compiler takes for another."""
-    code = function.__code__.replace(co_name=f"{function.__name__}_of_scored_rows")
+    code = function.__code__.replace(co_name=f"{function.__name__}_of_{kind}")
     return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
 
 

@@ -6,3 +6,8 @@ from rich.console import Console
 def console(*, stderr: bool = False, soft_wrap: bool = True) -> Console:
     """A console on stdout or stderr; lines are left to the terminal to wrap, unless a width is to be kept."""
     return Console(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+
+
+def say(words: str) -> None:
+    """Write a line on stdout."""
+    console().print(words)

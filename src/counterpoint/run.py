@@ -10,6 +10,7 @@ from typing import Any
 from counterpoint.config.load import load_config
 from counterpoint.config.run_files import ERROR_FILE
 from counterpoint.config.schema import Config
+from counterpoint.console import say
 from counterpoint.data.corpus import Corpus
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
 from counterpoint.plan.plan import Plan
@@ -51,7 +52,6 @@ def is_finished(config: Config, plan: Plan) -> bool:
     Raises CheckpointError or ConfigError for a warm start that is wrong, though nothing would read it.
     """
     from counterpoint.train.folder import check_run_folder
-    from counterpoint.train.progress import say
     from counterpoint.train.warm import check_values
 
     opened = check_run_folder(config)

@@ -38,8 +38,8 @@ _TIMED_STEP = 2
 """The step after start or resume whose actions are timed: warm, and early enough for short runs."""
 
 
-class Recorder(Protocol):
-    """What hears of progress: files, TensorBoard, the progress bar."""
+class Listener(Protocol):
+    """What hears of a run's progress, on every active rank."""
 
     def data(self, step: int, corpus: Corpus) -> None:
         """Training begins behind a step, on this data."""
@@ -70,7 +70,7 @@ class Trainer:
         groups: Groups,
         corpus: Corpus,
         reader: Reader,
-        recorder: Recorder,
+        recorder: Listener,
         saver: Saver,
         session: Session,
         timer: StepTimer,

@@ -1,16 +1,14 @@
-"""What a run records: metrics.jsonl, TensorBoard and a progress bar, written by one rank."""
+"""What a run records: numbers of all ranks, gathered, and handed to recorders by one of them."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from counterpoint.config.run_files import METRICS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import BadPayload, StepInputs
@@ -19,10 +17,11 @@ from counterpoint.execute.waits import WaitClock
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import step_flops, works_of
+from counterpoint.recorders import RECORDERS
+from counterpoint.recorders.kind import Record, Recorder, Recording
 from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
 from counterpoint.train.nonfinite import Finding
-from counterpoint.train.progress import ProgressView
 from counterpoint.train.saving import Resumption
 from counterpoint.train.slow import slow_ranks
 
@@ -58,41 +57,32 @@ def imbalance(plan: Plan, batch: BatchPlan) -> dict[str, float]:
 
 
 class RunRecorder:
-    """Records a run; every active rank calls it, the first one writes."""
+    """Records a run; every active rank calls it, and the recorders hear of it on the first one."""
 
     def __init__(self, config: Config, plan: Plan, groups: Groups, run: Path, waits: WaitClock) -> None:
         self._config, self._plan, self._groups, self._waits = config, plan, groups, waits
         self._every = config.log.every_steps
-        self._view: ProgressView | None = None
         self._is_leader = groups.world.rank == plan.placement.active[0]
-        self._file: TextIO | None = None
-        self._board: Any = None
+        self._recorders: tuple[Recorder, ...] = ()
         self._since, self._tokens, self._steps, self._skipped = time.perf_counter(), 0, 0, 0
         if self._is_leader:
-            self._view = ProgressView(config.training.steps)
             self._bubble = simulate(plan).bubble_fraction
-            self._file = (run / METRICS_FILE).open("w" if config.checkpoint.resume == "none" else "a")
-            if config.log.tensorboard:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._board = SummaryWriter(str(run / "tensorboard"))
+            recording = Recording(run, config.training.steps, goes_on=config.checkpoint.resume != "none")
+            wanted = [kind for kind in RECORDERS.values() if kind.is_wanted(config.log)]
+            self._recorders = tuple(kind.open(recording) for kind in wanted)
 
     def data(self, step: int, corpus: Corpus) -> None:
         """Record what becomes of the documents of each dataset."""
-        if not self._is_leader:
-            return
-        assert self._view is not None, "the leader shows progress"
-        for name, census in corpus.censuses():
-            self._write({"step": step, "data": name, "kept": census.kept, "lost": census.lost, **asdict(census)})
-            self._view.announce(f"{name}: {census.words}")
+        for name, census in corpus.censuses() if self._is_leader else ():
+            values = {"data": name, "kept": census.kept, "lost": census.lost, **asdict(census)}
+            self._record(Record(step=step, values=values, words=f"{name}: {census.words}", of_step=False))
 
     def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
         """Record a training step; peak memory and busy time are gathered from all ranks at logged steps."""
-        if self._view is not None:
-            self._view.advance(step)
         self._tokens += sum(document.tokens for document in inputs.batch.documents)
         self._steps += 1
         if step != 1 and step % self._every and step != self._config.training.steps:
+            self._record(Record(step=step))
             return
         memory, busy = self._gathered()
         # Steps are read one behind, but at once before a checkpoint: when they are read is not when they ended.
@@ -101,8 +91,8 @@ class RunRecorder:
         if not self._is_leader:
             return
         slow = slow_ranks(busy, {rank: self._plan.nodes_of(rank) for rank in busy}, passed)
-        record: dict[str, Any] = {
-            "step": step,
+        modules = self._modules(result, inputs.batch, passed / steps, memory)
+        values = {
             "loss": result.loss,
             "loss_tokens": inputs.batch.loss_tokens,
             "tokens_per_second": tokens / passed,
@@ -113,63 +103,54 @@ class RunRecorder:
             **_routing(result),
             **({} if result.mtp_loss is None else {"mtp_loss": result.mtp_loss}),
             **({"slow_ranks": {str(rank): ratio for rank, ratio in slow.items()}} if slow else {}),
-            "modules": self._modules(result, inputs.batch, passed / steps, memory),
+            "modules": modules,
         }
-        self._write(record)
-        assert self._view is not None, "the leader shows progress"
-        uneven = max(record["modules"].values(), key=lambda module: float(module["imbalance"]))["imbalance"]
-        self._view.report(
-            step,
+        uneven = max(float(module["imbalance"]) for module in modules.values())
+        words = (
             f"loss {result.loss:.4f}  {tokens / passed:,.0f} tokens/s  norm {result.norm:.3f}  "
-            f"bubble {100 * self._bubble:.0f} %  imbalance {uneven:.2f}{_slow(slow)}",
+            f"bubble {100 * self._bubble:.0f} %  imbalance {uneven:.2f}{_slow(slow)}"
         )
+        self._record(Record(step=step, values=values, words=words))
 
     def evaluation(self, step: int, split: str, loss: float) -> None:
         """Record an evaluation loss."""
-        if self._is_leader:
-            self._write({"step": step, "evaluation": split, "loss": loss})
-            assert self._view is not None, "the leader shows progress"
-            self._view.report(step, f"evaluation {split}  loss {loss:.4f}")
+        values = {"evaluation": split, "loss": loss}
+        self._record(Record(step=step, values=values, words=f"evaluation {split}  loss {loss:.4f}"))
 
     def resumed(self, resumption: Resumption) -> None:
         """Record that the run goes on from an older checkpoint than the newest, and what was wrong with newer ones."""
-        if not self._is_leader or resumption.step is None:
+        if resumption.step is None:
             return
-        assert self._view is not None, "the leader shows progress"
         for passed in resumption.passed_over:
-            self._write({"step": resumption.step, "passed_over": passed.step, "why": passed.why})
-            self._view.report(resumption.step, f"going on from here, since a newer checkpoint is damaged: {passed.why}")
+            words = f"going on from here, since a newer checkpoint is damaged: {passed.why}"
+            values = {"passed_over": passed.step, "why": passed.why}
+            self._record(Record(step=resumption.step, values=values, words=words))
         if resumption.note is not None:
-            self._view.report(resumption.step, resumption.note)
+            self._record(Record(step=resumption.step, words=resumption.note))
 
     def bad(self, step: int, payloads: Sequence[BadPayload]) -> None:
         """Record payloads that could not be read."""
-        if not self._is_leader:
-            return
-        assert self._view is not None, "the leader shows progress"
         for payload in payloads:
-            self._write({"step": step, "bad_source": payload.source, "bad_index": payload.index, "why": payload.reason})
-            self._view.report(step, f"unreadable, neutral content stands in: source {payload.source}, {payload.reason}")
+            words = f"unreadable, neutral content stands in: source {payload.source}, {payload.reason}"
+            values = {"bad_source": payload.source, "bad_index": payload.index, "why": payload.reason}
+            self._record(Record(step=step, values=values, words=words))
 
     def skipped(self, step: int, finding: Finding) -> None:
         """Record a step that was not finite and updated nothing, and the documents that are why or that it held."""
         self._skipped += 1
-        if not self._is_leader:
-            return
-        assert self._view is not None, "the leader shows progress"
         excluded = [[document.source, document.index] for document in finding.excluded]
-        record = {"step": step, "skipped": list(finding.broken), "excluded": excluded, "samples": list(finding.names)}
-        self._view.report(step, finding.said)
-        self._write({**record, "why": "not finite"})
+        why = {"samples": list(finding.names), "why": "not finite"}
+        values = {"skipped": list(finding.broken), "excluded": excluded, **why}
+        self._record(Record(step=step, values=values, words=finding.said))
 
     def close(self) -> None:
-        """Close the files and end the progress bar."""
-        if self._view is not None:
-            self._view.close()
-        if self._file is not None:
-            self._file.close()
-        if self._board is not None:
-            self._board.close()
+        """Close files, and leave the terminal in order."""
+        for recorder in self._recorders:
+            recorder.close()
+
+    def _record(self, record: Record) -> None:
+        for recorder in self._recorders:
+            recorder.record(record)
 
     def _modules(self, result: StepResult, batch: BatchPlan, seconds: float, memory: list[int]) -> dict[str, Any]:
         flops = model_flops(self._plan, batch)
@@ -202,14 +183,6 @@ class RunRecorder:
             rank: int(one[1]) / _MICROSECONDS for rank, one in zip(self._plan.placement.active, gathered, strict=True)
         }
 
-    def _write(self, record: dict[str, Any]) -> None:
-        assert self._file is not None, "only the leader writes"
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        if self._board is not None:
-            for name, value in _scalars(record):
-                self._board.add_scalar(name, value, record["step"])
-
 
 def _slow(slow: dict[int, float]) -> str:
     return "".join(f"  slow: rank {rank} ({ratio:.1f}x)" for rank, ratio in slow.items())
@@ -220,20 +193,6 @@ def _routing(result: StepResult) -> dict[str, float]:
     if result.expert_load is None:
         return {}
     return {"balance_loss": result.balance_loss, "expert_load": result.expert_load}
-
-
-def _scalars(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    if "evaluation" in record:
-        return [(f"evaluation/{record['evaluation']}/loss", record["loss"])]
-    if "why" in record or "data" in record:
-        return []
-    scalars = []
-    for name, value in record.items():
-        if isinstance(value, dict):
-            scalars += _scalars(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and name != "step":
-            scalars.append((f"{prefix}{name}", float(value)))
-    return scalars
 
 
 def _device_peak(device: torch.device) -> float | None:

@@ -2,21 +2,24 @@
 
 import ast
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from counterpoint.console import console
-from counterpoint.train.progress import ProgressView, say
+from counterpoint.console import console, say
+from counterpoint.recorders.kind import Record, Recording
+from counterpoint.recorders.terminal import Terminal
 from tests.unit.structure.sources import trees
 
+RUN = Recording(Path("run"), 3, goes_on=False)
 WORDS = "data/emoji:train: [red]3[/red] of a :cat: [/x] 12:smile:"
 
 WRITERS: dict[str, Callable[[str], None]] = {
     "stdout": lambda words: console().print(words),
     "stderr": lambda words: console(stderr=True).print(words),
     "a line": say,
-    "beside a bar": lambda words: ProgressView(3).announce(words),
-    "a step": lambda words: ProgressView(3).report(1, words),
+    "beside a bar": lambda words: Terminal(RUN).record(Record(step=0, words=words, of_step=False)),
+    "a step": lambda words: Terminal(RUN).record(Record(step=1, words=words)),
 }
 
 

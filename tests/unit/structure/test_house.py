@@ -15,7 +15,7 @@ FLOORS = (
     ("verify", "inference"),
     ("train",),
     ("setup", "custom"),
-    ("data",),
+    ("data", "recorders"),
     ("parallelize", "convert", "plan.build"),
     ("models", "execute"),
     ("launch", "config"),

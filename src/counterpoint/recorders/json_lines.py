@@ -1,0 +1,21 @@
+"""The file of metrics: one JSON object a line."""
+
+import json
+
+from counterpoint.config.run_files import METRICS_FILE
+from counterpoint.recorders.kind import Record, Recording
+
+
+class JsonLines:
+    """Writes values with their step, and is never behind."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._file = (recording.folder / METRICS_FILE).open("a" if recording.goes_on else "w")
+
+    def record(self, record: Record) -> None:
+        if record.values:
+            self._file.write(json.dumps({"step": record.step, **record.values}) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

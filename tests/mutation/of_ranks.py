@@ -11,8 +11,8 @@ _BLOCKS, _TABLE, _DEFERRED = (
     (f"{_M}test_deferred_weights.py",),
 )
 _X = "tests/unit/execute/"
-_INTERPRETER, _BRIDGE, _CHANNEL, _STAGE = (
-    (f"{_X}test_{file}.py",) for file in ("interpreter", "bridge", "channel", "stage")
+_INTERPRETER, _BRIDGE, _CHANNEL, _STAGE, _ROWS = (
+    (f"{_X}test_{file}.py",) for file in ("interpreter", "bridge", "channel", "stage", "rowmap")
 )
 
 PARALLELIZE = [
@@ -44,11 +44,29 @@ PARALLELIZE = [
 ]  # fmt: skip
 
 EXECUTE = [
-    Mutant("execute.rowmap:RowMap.build", "_rows([(copy.target_row, copy.rows) for copy in incoming])", "_rows([(copy.source_row, copy.rows) for copy in incoming])", (), (cases.PAIR,)),
-    Mutant("execute.rowmap:_counts", "counts.get(peer, 0) + copy.rows", "copy.rows", (), (cases.PAIR,)),
-    Mutant("execute.bridge:Bridge.placed", "arrived.new_zeros(rows", "arrived.new_ones(rows", (), (cases.PAIR, cases.RADIO)),
-    Mutant("execute.bridge:Bridge.post", "place.copy_(kept)", "place.zero_()", (), (cases.COLOCATED,)),
-    Mutant("execute.bridge:Bridge._cut", "first += count", "first = count", (), (cases.PAIR, cases.COLOCATED)),
+    Mutant("execute.rowmap:RowMap.build", "_rows([(copy.target_row, copy.rows) for copy in incoming])", "_rows([(copy.source_row, copy.rows) for copy in incoming])", _ROWS, (cases.PAIR,)),
+    Mutant("execute.rowmap:_counts", "counts.get(peer, 0) + copy.rows", "copy.rows", _ROWS, (cases.PAIR,)),
+    Mutant("execute.rowmap:_counts", "tuple(sorted(counts.items()))", "tuple(sorted(counts.items(), reverse=True))", _ROWS),
+    Mutant("execute.rowmap:_rows", "torch.empty(0, dtype=torch.int64)", "torch.empty(0)", _ROWS),
+    Mutant("execute.bridge:Bridge.begin", 'assert not self._open, "a step ends with all of its transfers complete"', "pass", _BRIDGE),
+    Mutant("execute.bridge:Bridge.placed", "arrived.new_zeros(rows", "arrived.new_ones(rows", _BRIDGE, (cases.PAIR, cases.RADIO)),
+    Mutant("execute.bridge:Bridge.placed", "if transfer.link.is_hop:", "if len(arrived) == rows:", _BRIDGE),
+    Mutant("execute.bridge:Bridge.post", "place.copy_(kept)", "place.zero_()", _BRIDGE, (cases.COLOCATED,)),
+    Mutant("execute.bridge:Bridge.post", "if forward and not transfer.link.is_hop", "if not transfer.link.is_hop", _BRIDGE),
+    Mutant("execute.bridge:Bridge.post", "self._reap()", "pass", _BRIDGE),
+    Mutant("execute.bridge:Bridge.post", "rows_of.receive_counts if forward else rows_of.send_counts", "rows_of.receive_counts", _BRIDGE),
+    Mutant("execute.bridge:Bridge.post", "self._plan.placement, transfer.link, transfer.direction, self._rank", "self._plan.placement, transfer.link, Direction.FORWARD, self._rank", _BRIDGE),
+    Mutant("execute.bridge:Bridge.post", "rounds.cut(self._rank, transfer.direction,", "rounds.cut(self._rank, Direction.FORWARD,", _BRIDGE),
+    Mutant("execute.bridge:Bridge.post", "for _round, out, back in cut", "for _round, out, back in reversed(cut)", _BRIDGE),
+    Mutant("execute.bridge:Bridge.post", "tensor.numel() * tensor.element_size()", "tensor.numel()", _BRIDGE),
+    Mutant("execute.bridge:Bridge._reap", "e.received is None and all(p.is_completed() for p in e.pending)", "e.received is None", _BRIDGE),
+    Mutant("execute.bridge:Bridge._reap", "e.received is None and ", "", _BRIDGE),
+    Mutant("execute.bridge:Bridge._cut", "first += count", "first = count", _BRIDGE, (cases.PAIR, cases.COLOCATED)),
+    Mutant("execute.bridge:Bridge._cut", "if peer == self._rank:", "if False:", _BRIDGE),
+    Mutant("execute.bridge:Bridge._buffer", "self._plan.width(link)", "self._plan.widths[link.source.module].leaving", _INTERPRETER),
+    Mutant("execute.bridge:Bridge.collect", "with self.waits:\n            _wait(exchange)", "_wait(exchange)", _BRIDGE),
+    Mutant("execute.bridge:Bridge.finish", "_wait(exchange)", "pass", _BRIDGE),
+    Mutant("execute.bridge:Bridge.finish", "self._open.clear()", "pass", _BRIDGE),
     Mutant("execute.stage:Stage._count", "self.loss + loss", "loss", (), (cases.PAIR,)),
     Mutant("execute.stage:Stage.backward", "if flight.outputs[port].requires_grad", "", (), (cases.FROZEN_TAPS,)),
     Mutant("execute.stage:_with_features", "if into >= 0:", "if into > 0:", (), (cases.DEPTHS,)),

@@ -93,7 +93,7 @@ class MemoryChannel:
 
 
 class MemoryPending:
-    """An exchange under way: complete once its receiver has taken what was sent. It holds what it sends, as NCCL's."""
+    """An exchange under way, which holds what it sends: complete once that is taken and all that arrives is there."""
 
     def __init__(
         self, room: Mailroom, sends: Sequence[Peer], leaving: list[Box], arriving: list[tuple[Box, torch.Tensor]]
@@ -110,7 +110,8 @@ class MemoryPending:
 
     def is_completed(self) -> bool:
         """See Pending."""
-        return not self._arriving and not any(self._room.holds(box) for box in self._leaving)
+        arrived = all(self._room.holds(box) for box, _rows in self._arriving)
+        return arrived and not any(self._room.holds(box) for box in self._leaving)
 
 
 def _sizes(peers: Sequence[Peer]) -> Sizes:

@@ -61,6 +61,11 @@ class Mailroom:
                 self._awaited.remove(box)
             return self._boxes.pop(box)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was sent has arrived."""
+        return not self._boxes
+
     def holds(self, box: Box) -> bool:
         """Whether rows lie in a box."""
         with self._changed:

@@ -19,6 +19,7 @@ from counterpoint.data.payload import ClipPayload, FeaturePayload, Ints, PatchPa
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.source import Source, load_item_or_neutral
 from counterpoint.execute.rowmap import RowMap
+from counterpoint.losses import LOSSES
 from counterpoint.models.batch import Batch, FeatureBatch, MtpInputs, PatchBatch, TextBatch
 from counterpoint.models.segments import Segments
 from counterpoint.plan.batch import BatchPlan, Share, Span
@@ -124,6 +125,7 @@ class Reader:
         labels = np.full((1 + depths, share.rows_in), NO_LABEL, dtype=np.int64)
         axes = self.plan.facts[self.plan.sink].position_axes
         positions = np.zeros((share.rows_in, axes), dtype=np.int64)
+        loss = LOSSES[self.plan.loss]
         for span in share.spans:
             document = batch.documents[span.document]
             rows = slice(span.row_in, span.row_in + span.rows_in)
@@ -132,7 +134,7 @@ class Reader:
                 text = self.sources[document.source].text(document.index)
                 for ahead in range(min(1 + depths, span.rows_in)):
                     inside = slice(span.row_in, span.row_in + span.rows_in - ahead)
-                    ids[ahead, inside], labels[ahead, inside] = text.ids[ahead:], text.labels[ahead:]
+                    ids[ahead, inside], labels[ahead, inside] = text.ids[ahead:], loss.labels(text)[ahead:]
         segments = Segments.build(tuple(span.rows_in for span in share.spans), share.rows_in)
         own = self._piece(layout, share)
         return TextBatch(
@@ -141,7 +143,7 @@ class Reader:
             segments=segments,
             labels=torch.from_numpy(labels[0, own]),
             inserts=(),
-            loss_denominator=float(batch.loss_tokens),
+            loss_denominator=float(loss.denominator(batch)),
             document_denominator=float(len(batch.documents)),
             mtp=tuple(
                 MtpInputs(

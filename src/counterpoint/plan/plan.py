@@ -38,10 +38,10 @@ class Plan:
     `facts` are the models' and `rows` what a batch plan needs of them;
     `splits[module][stage]` is the run of parts (start, stop) of a stage; `dtype` is the name of the dtype in which rows
     travel. An encoder takes `group` of the step's microbatches at once; `encoder` and `buffer` say when it runs.
-    Modules that no gradient reaches compute `run_ahead` steps ahead. `trained[module]` says of each part what of it
-    is trained; a module that is not listed trains whole. `recomputed` are the kinds of layers, by their letters, of
-    which backward finds only the input; `weights` is what a forward of a module's stage costs beside others,
-    `moments` how many values its optimizer keeps of each trained parameter.
+    Modules that no gradient reaches compute `run_ahead` steps ahead. `loss` is the kind of the sink's loss.
+    `trained[module]` says of each part what of it is trained; a module that is not listed trains whole. `recomputed`
+    are the kinds of layers, by their letters, of which backward finds only the input; `weights` is what a forward of a
+    module's stage costs beside others, `moments` how many values its optimizer keeps of each trained parameter.
     """
 
     placement: Placement
@@ -57,6 +57,7 @@ class Plan:
     encoder: EncoderOrder = "just_in_time"
     buffer: int | None = None
     run_ahead: int = 0
+    loss: str = "next_token"
     trained: dict[str, tuple[TrainedPart, ...]] = field(default_factory=dict)
     recomputed: dict[str, frozenset[str]] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from counterpoint.execute.groups import Groups
 from counterpoint.execute.session import Session
 from counterpoint.execute.whereabouts import Limit
 from counterpoint.launch import SignalledError
+from counterpoint.losses import LOSSES
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.samples import Document
 from counterpoint.train.agree import agreed
@@ -294,7 +295,7 @@ class Trainer:
         """Read all evaluation splits, or leave them as soon as any rank was asked to stop."""
         for split in self._corpus.evaluation:
             reader = replace(self._reader, sources=split.sources, with_mtp=False)
-            total, tokens = 0.0, 0
+            total, weights = 0.0, 0
             bad: list[BadPayload] = []
             for batch_number, packs in enumerate(split.batches()):
                 self._enter_evaluation(step, split.name, batch_number, None)
@@ -305,10 +306,11 @@ class Trainer:
                 inputs = reader.read(batch)
                 self._enter_evaluation(step, split.name, batch_number, batch)
                 loss = self._engine.evaluate_step(inputs)
-                total, tokens = total + loss * batch.loss_tokens, tokens + batch.loss_tokens
+                weight = LOSSES[self._engine.plan.loss].denominator(batch)
+                total, weights = total + loss * weight, weights + weight
                 bad += (replace(payload, reason=f"evaluation {split.name}: {payload.reason}") for payload in inputs.bad)
             self._recorder.bad(step, self._gathered(bad))
-            self._recorder.evaluation(step, split.name, total / max(tokens, 1))
+            self._recorder.evaluation(step, split.name, total / max(weights, 1))
 
     def _enter_evaluation(self, step: int, name: str, number: int, batch: BatchPlan | None) -> None:
         """Tell the watchdog which batch of an evaluation is read, or computed."""

@@ -14,6 +14,7 @@ from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import BadPayload, StepInputs
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.waits import WaitClock
+from counterpoint.losses import LOSSES
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import step_flops, works_of
@@ -92,9 +93,10 @@ class RunRecorder:
             return
         slow = slow_ranks(busy, {rank: self._plan.nodes_of(rank) for rank in busy}, passed)
         modules = self._modules(result, inputs.batch, passed / steps, memory)
+        loss = LOSSES[self._plan.loss]
         values = {
-            "loss": result.loss,
-            "loss_tokens": inputs.batch.loss_tokens,
+            loss.mean: result.loss,
+            loss.number: loss.denominator(inputs.batch),
             "tokens_per_second": tokens / passed,
             "step_seconds": passed / steps,
             "gradient_norm": result.norm,

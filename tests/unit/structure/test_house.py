@@ -19,7 +19,7 @@ FLOORS = (
     ("parallelize", "convert", "plan.build"),
     ("models", "execute"),
     ("launch", "config"),
-    ("optimizers",),
+    ("optimizers", "losses"),
     ("kinds",),
     ("simulate",),
     ("check",),

@@ -47,7 +47,7 @@ class HeldGroup(dist.ProcessGroup):
     """Notes all that begins, in order."""
 
     def __init__(self, rank: int, size: int) -> None:
-        super().__init__(rank, size)
+        super().__init__(rank, size)  # type: ignore[call-arg]
         self.begun: list[HeldWork] = []
         self._changed = threading.Condition()
 

@@ -92,9 +92,10 @@ class Rank:
         coordinate = layout.coordinate(self.rank)
         share = batch.shares[module][microbatch][coordinate.dp]
         shard = coordinate.cp * layout.tp + coordinate.tp
-        lanes = [lane_rows(self.plan, batch, module, share)]
-        lanes += [lane_factors(self.plan, batch, share)] if module == self.plan.sink else [torch.empty(0)]
-        return Rows(*(lane.tensor_split(layout.lane_size)[shard] for lane in lanes))
+        entering = lane_rows(self.plan, batch, module, share)
+        counting = lane_factors(self.plan, batch, share) if module == self.plan.sink else torch.empty(0)
+        own, own_factors = (lane.tensor_split(layout.lane_size)[shard] for lane in (entering, counting))
+        return Rows(own, own_factors)
 
     def _observe(self, action: Action) -> None:
         self.log.append(("sees", action))

@@ -71,7 +71,7 @@ class Toy(nn.Module):
     def of(self, rows: Tensor) -> Tensor:
         """What leaves the node."""
         out = torch.tanh(self.multiply(rows, self.weight, None))
-        return out.unflatten(0, (-1, self._merge)).sum(1) if self.is_last else out
+        return out.view(len(out) // self._merge, self._merge, out.shape[1]).sum(1) if self.is_last else out
 
 
 def entering_width(plan: Plan, module: str) -> int:
@@ -122,7 +122,7 @@ def in_one_piece(plan: Plan, batch: BatchPlan) -> tuple[float, Gradients]:
         rows = _leaving(plan, batch, toys, plan.sink, Span(number, DOCUMENT, 0, document.tokens, 0, document.tokens))
         loss = loss + (rows * factors(plan, batch, number)).sum()
     if loss.requires_grad:
-        loss.backward()
+        torch.autograd.backward(loss)
     return loss.item(), gradients(toys)
 
 

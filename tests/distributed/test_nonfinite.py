@@ -119,7 +119,7 @@ def _skip_task(member: Member, config: Config) -> object:
         heard, engine, corpus = train(member, config)
     resumed = Engine(config, engine.plan, member.groups(engine.plan), (member.observe,))
     Saver(config, member.groups(engine.plan), Path(config.run.dir)).resume(resumed)
-    counts = {float(s["step"]) for o in resumed.optimizers.values() for s in o._adamw.state.values()}  # type: ignore[union-attr]
+    counts = {float(s["step"]) for o in resumed.optimizers.values() for s in o._update._adamw.state.values()}  # type: ignore[union-attr]
     kept = [torch.equal(a.value, b.value) for a, b in zip(engine.held, resumed.held, strict=True)]
     resumed.close()
     if member.world.rank != engine.plan.placement.active[0]:

@@ -168,7 +168,7 @@ def _resumed_at(step: int, config: Config, groups: Groups, engine: Engine) -> di
     assert resumption.step == resumption.state.optimizer_step == engine.optimizer_step == step
     assert {passed.step for passed in resumption.passed_over} == {2} - {step}
     for optimizer in engine.optimizers.values():
-        assert {int(state["step"]) for state in optimizer._adamw.state.values()} <= {step}
+        assert {int(state["step"]) for state in optimizer._update._adamw.state.values()} <= {step}
     tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
     return _gather({key: (block._block, block._tensor.clone()) for key, block in tensors.items()}, groups)
 

@@ -44,7 +44,7 @@ DATA = [
     Mutant("data.prepared:PreparedSource.census", "is_silent & had)", "is_silent | had)", (f"{_D}test_prepared.py", "tests/unit/cli/test_lost_documents.py")),
     Mutant("data.prepared:PreparedSource.text", "targets[:kept]", "targets[-kept:]", (f"{_D}test_prepared.py",)),
     Mutant(
-        "data.feed:Reader._text", "text.ids[ahead:], text.labels[ahead:]", "text.ids[ahead:], text.labels[: span.rows_in - ahead]",
+        "data.feed:Reader._text", "text.ids[ahead:], loss.labels(text)[ahead:]", "text.ids[ahead:], loss.labels(text)[: span.rows_in - ahead]",
         (), (cases.FURTHER_PLAIN,),
     ),
     Mutant(

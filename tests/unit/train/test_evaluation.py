@@ -9,8 +9,9 @@ import torch
 from counterpoint.data.feed import Reader, StepInputs
 from counterpoint.models.batch import TextBatch
 from counterpoint.setup import prepare_run
-from counterpoint.train import loop
-from counterpoint.train.loop import Trainer, _due
+from counterpoint.train import run_data
+from counterpoint.train.evaluation import Evaluator
+from counterpoint.train.loop import _due
 from tests.parity.layouts import documents, language_only
 
 FURTHER = {"depths": 1, "pattern": "*-"}
@@ -23,23 +24,18 @@ def test_a_split_is_averaged_over_its_tokens(samples: int, monkeypatch: pytest.M
     keys = {"evaluation.batch_samples": samples, "schedule.microbatches": 1, "modules.language.model.mtp": FURTHER}
     config = language_only({"ranks": [0]}, 1, **{"data.evaluation": few * 2, **keys})
     plan, corpus = prepare_run(config)
-    monkeypatch.setattr(loop.dist, "all_reduce", lambda *_arguments, **_keys: None)
-    monkeypatch.setattr(loop.dist, "all_gather_object", lambda gathered, bad, group: gathered.__setitem__(0, bad))
+    monkeypatch.setattr(run_data.dist, "all_gather_object", lambda gathered, bad, group: gathered.__setitem__(0, bad))
     losses: dict[str, float] = {}
-    trainer = Trainer(
-        config,
+    evaluator = Evaluator(
         engine=_Engine(plan),  # type: ignore[arg-type]
         groups=SimpleNamespace(control=None),  # type: ignore[arg-type]
-        corpus=corpus,
         reader=Reader(plan, 0, corpus.sources, torch.float64),
         recorder=_Recorder(losses),
-        saver=None,  # type: ignore[arg-type]
         session=SimpleNamespace(  # type: ignore[arg-type]
             startup_limit=None, watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None)
         ),
-        timer=None,  # type: ignore[arg-type]
     )
-    trainer._evaluate(3)
+    evaluator.run(3, corpus.evaluation, lambda: False)
     for split in corpus.evaluation:
         (source,) = split.sources
         all_documents = [source.document(index) for index in range(len(source))]

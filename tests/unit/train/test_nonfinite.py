@@ -16,9 +16,8 @@ from counterpoint.data.order import Exclusion
 from counterpoint.errors import CheckpointError, RunError
 from counterpoint.plan.samples import Document
 from counterpoint.setup import prepare_run
-from counterpoint.train import agree, loop, nonfinite
+from counterpoint.train import agree, nonfinite, run_data
 from counterpoint.train.folder import open_run_folder
-from counterpoint.train.loop import Trainer
 from counterpoint.train.nonfinite import (
     EXCLUSIONS_FILE,
     MOST_CULPRITS,
@@ -28,6 +27,7 @@ from counterpoint.train.nonfinite import (
     keep_exclusions,
     kept_exclusions,
 )
+from counterpoint.train.run_data import RunData
 from tests.parity.layouts import TINY
 
 
@@ -109,10 +109,10 @@ def test_all_ranks_raise_what_the_first_one_finds(monkeypatch: pytest.MonkeyPatc
         told.extend(kept)
         kept[:] = told[:1]
 
-    monkeypatch.setattr(loop.dist, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(run_data.dist, "broadcast_object_list", broadcast)
     for rank in (0, 1):
         with pytest.raises(CheckpointError, match="cannot be read"):
-            trainer(config, rank)._kept_exclusions()
+            data_of(config, rank)._kept()
     assert len(told) == 2
 
 
@@ -143,15 +143,15 @@ def ended(monkeypatch: pytest.MonkeyPatch, folder: Path, rank: int, broken: Coll
 
     document = Document(0, 7, 4, 2)
     found = Finding(1, ("the loss",), (document,), is_model=False, names=("document 7",))
-    monkeypatch.setattr(loop, "find_culprits", lambda *_arguments: [])
-    monkeypatch.setattr(loop, "conclude", lambda *_arguments: found)
+    monkeypatch.setattr(run_data, "find_culprits", lambda *_arguments: [])
+    monkeypatch.setattr(run_data, "conclude", lambda *_arguments: found)
     monkeypatch.setattr(agree.dist, "all_gather_object", gather)
     monkeypatch.setattr(nonfinite, "write_synced", lambda file, data: (write(EXCLUSIONS_FILE), file.write_bytes(data)))
     config = load_config(TINY, [f"run.dir={folder}"])
-    one = trainer(config, rank, lambda *_arguments: write("record"), lambda: write("checkpoint"))
+    one = data_of(config, rank, lambda *_arguments: write("record"), lambda: write("checkpoint"))
     inputs: Any = SimpleNamespace(batch=SimpleNamespace(documents=()))
     with pytest.raises(RunError) as caught:
-        one._skip(1, inputs, ("the loss",))
+        one.skip(1, inputs, ("the loss",))
     assert str(caught.value).startswith(found.sentence)
     return str(caught.value).removeprefix(found.sentence), written
 
@@ -177,17 +177,17 @@ def test_what_cannot_be_written_is_said_after_what_was_found(
     assert ended(monkeypatch, tmp_path, 1, broken)[0] == "; rank 0: told" * len(broken)
 
 
-def trainer(
+def data_of(
     config: Config,
     rank: int,
     record: Callable[..., None] = lambda *_arguments: None,
     finish: Callable[[], None] = lambda: None,
-) -> Trainer:
-    """A trainer of a rank of two, without anything that computes."""
+) -> RunData:
+    """The data of a rank of two, without anything that computes."""
     idle: Any = SimpleNamespace(
         plan=SimpleNamespace(placement=SimpleNamespace(active=(0, 1)), stages=SimpleNamespace(ahead={})),
         world=SimpleNamespace(rank=rank), watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None),
         checkpoint_limit=None, skipped=record, finish=finish, control=SimpleNamespace(size=lambda: 2),
     )  # fmt: skip
     engine: Any = SimpleNamespace(plan=idle.plan, skipped=0)
-    return Trainer(config, engine, idle, prepare_run(config)[1], idle, idle, idle, idle, idle)
+    return RunData(config, engine, idle, prepare_run(config)[1], idle, idle, idle, idle)

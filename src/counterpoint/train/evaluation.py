@@ -1,0 +1,51 @@
+"""Evaluation of a run's splits in the midst of its training."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from counterpoint.check.blame import walk_of
+from counterpoint.data.corpus import EvaluationSplit
+from counterpoint.data.feed import BadPayload, Reader
+from counterpoint.execute.groups import Groups
+from counterpoint.execute.session import Session
+from counterpoint.losses import LOSSES
+from counterpoint.plan.batch import BatchPlan
+from counterpoint.train.engine import Engine
+from counterpoint.train.listener import Listener
+from counterpoint.train.run_data import gathered_bad
+
+
+class Evaluator:
+    """Reads splits and records their mean losses; all ranks of the plan call it together."""
+
+    def __init__(self, engine: Engine, groups: Groups, reader: Reader, recorder: Listener, session: Session) -> None:
+        self._engine, self._groups, self._reader = engine, groups, reader
+        self._recorder, self._session = recorder, session
+
+    def run(self, step: int, splits: Sequence[EvaluationSplit], is_stopped: Callable[[], bool]) -> None:
+        """Evaluate all splits, or leave them as soon as `is_stopped`, which all ranks ask alike before each batch."""
+        plan = self._engine.plan
+        for split in splits:
+            reader = replace(self._reader, sources=split.sources, with_mtp=False)
+            total, weights = 0.0, 0
+            bad: list[BadPayload] = []
+            for batch_number, packs in enumerate(split.batches()):
+                self._enter(step, split.name, batch_number, None)
+                if is_stopped():
+                    return
+                batch = plan.batch(batch_number, packs)
+                inputs = reader.read(batch)
+                self._enter(step, split.name, batch_number, batch)
+                loss, weight = self._engine.evaluate_step(inputs), LOSSES[plan.loss].denominator(batch)
+                total, weights = total + loss * weight, weights + weight
+                bad += (replace(payload, reason=f"evaluation {split.name}: {payload.reason}") for payload in inputs.bad)
+            self._recorder.bad(step, gathered_bad(self._groups.control, len(plan.placement.active), bad))
+            self._recorder.evaluation(step, split.name, total / max(weights, 1))
+
+    def _enter(self, step: int, name: str, number: int, batch: BatchPlan | None) -> None:
+        """Tell the watchdog which batch of an evaluation is read, or computed."""
+        plan = self._engine.plan
+        walk = None if batch is None else partial(walk_of, plan, plan.evaluation, batch, None)
+        limit = None if number else self._session.startup_limit
+        self._session.watchdog.enter("evaluation", step, limit, batch=number, part=name, walk=walk)

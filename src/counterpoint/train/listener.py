@@ -1,0 +1,32 @@
+"""What hears of a run's progress."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from counterpoint.data.corpus import Corpus
+from counterpoint.data.feed import BadPayload, StepInputs
+from counterpoint.train.engine import StepResult
+from counterpoint.train.nonfinite import Finding
+from counterpoint.train.saving import Resumption
+
+
+class Listener(Protocol):
+    """What hears of a run's progress, on every active rank."""
+
+    def data(self, step: int, corpus: Corpus) -> None:
+        """Training begins behind a step, on this data."""
+
+    def resumed(self, resumption: Resumption) -> None:
+        """The run goes on from a checkpoint, or starts anew."""
+
+    def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
+        """A training step ended."""
+
+    def evaluation(self, step: int, split: str, loss: float) -> None:
+        """An evaluation ended."""
+
+    def bad(self, step: int, payloads: Sequence[BadPayload]) -> None:
+        """Payloads could not be read; neutral content stood in for them."""
+
+    def skipped(self, step: int, finding: Finding) -> None:
+        """A training step was not finite and updated nothing."""

@@ -1,0 +1,143 @@
+"""The data of a run while it runs: less the documents that turn out to be unreadable, or not finite."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch.distributed as dist
+
+from counterpoint.config.schema import Config
+from counterpoint.data.corpus import Corpus
+from counterpoint.data.feed import BadPayload, Reader, StepInputs
+from counterpoint.data.order import Exclusion
+from counterpoint.data.prefetch import STEPS_AHEAD
+from counterpoint.errors import CounterpointError, RunError
+from counterpoint.execute.groups import Groups
+from counterpoint.execute.session import Session
+from counterpoint.plan.samples import Document
+from counterpoint.train.agree import agreed
+from counterpoint.train.checkpoint import TrainingState
+from counterpoint.train.engine import Engine
+from counterpoint.train.listener import Listener
+from counterpoint.train.nonfinite import Finding, conclude, find_culprits, keep_exclusions, kept_exclusions
+from counterpoint.train.saving import Saver
+
+
+class RunData:
+    """A run's data; all ranks of the plan leave the same documents out of it, from steps that nobody has read yet."""
+
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        groups: Groups,
+        corpus: Corpus,
+        reader: Reader,
+        recorder: Listener,
+        saver: Saver,
+        session: Session,
+    ) -> None:
+        self.corpus = corpus
+        self._config, self._engine, self._groups, self._reader = config, engine, groups, reader
+        self._recorder, self._saver, self._session = recorder, saver, session
+        self._skipped_in_a_row = 0
+
+    @property
+    def depth(self) -> int:
+        """Steps that the modules furthest ahead are at before the others."""
+        return max(self._engine.plan.stages.ahead.values(), default=0)
+
+    def resume(self, state: TrainingState) -> None:
+        """Leave out what a checkpoint says, and what an earlier start found out before it failed."""
+        self.corpus = self.corpus.without(Exclusion(*entry) for entry in state.exclusions)
+        self.corpus = self.corpus.without(self._kept())
+
+    def exclude_bad(self, step: int, inputs: StepInputs) -> None:
+        """All ranks learn which payloads of a step were bad, and leave those documents out."""
+        bad = gathered_bad(self._groups.control, len(self._engine.plan.placement.active), inputs.bad)
+        self._recorder.bad(step + 1, bad)
+        self.corpus = self.corpus.without(Exclusion(p.source, p.index, self._first_unread(step)) for p in bad)
+
+    def go_on(self) -> None:
+        """A step was finite."""
+        self._skipped_in_a_row = 0
+
+    def skip(self, step: int, inputs: StepInputs, broken: tuple[str, ...]) -> None:
+        """Go on behind a step that was not finite, without the documents that are not finite by themselves; raises
+        RunError behind more such steps in a row than `training.skip_nonfinite`.
+
+        It updated nothing, so what was launched meanwhile is as if it had not been. All ranks find the same.
+        """
+        self._session.watchdog.enter("recomputing", step, self._session.checkpoint_limit)
+        documents, sources = inputs.batch.documents, self.corpus.sources
+        culprits = find_culprits(documents, self._is_finite)
+
+        def is_next_finite() -> bool:
+            return self._is_finite([document for pack in self.corpus.packs(step + 1) for document in pack])
+
+        finding = conclude(self._engine.plan, inputs.batch, broken, culprits, is_next_finite, sources)
+        self._engine.skipped += 1
+        self._skipped_in_a_row += 1
+        is_over = self._skipped_in_a_row > self._config.training.skip_nonfinite
+        # The next start meets the steps behind its checkpoint again, this one among them.
+        first = step if is_over else self._first_unread(step)
+        self.corpus = self.corpus.without(Exclusion(d.source, d.index, first) for d in finding.excluded)
+        if is_over:
+            raise self._ended(step, finding)
+        self._recorder.skipped(step + 1, finding)
+
+    def _first_unread(self, step: int) -> int:
+        """The first step that is not being read while the results of `step` are looked at."""
+        # By then the next one is launched, which has begun to read those ahead of it.
+        return step + 1 + self.depth + STEPS_AHEAD + 1
+
+    def _is_finite(self, documents: Sequence[Document]) -> bool:
+        """Whether the loss of some documents is finite, each in a pack of its own."""
+        reader = replace(self._reader, with_mtp=False)
+        batch = self._engine.plan.batch(0, tuple((document,) for document in documents))
+        return math.isfinite(self._engine.evaluate_step(reader.read(batch)))
+
+    def _ended(self, step: int, finding: Finding) -> RunError:
+        """What a run ends with in a step that was not finite, once all is written, on all ranks alike.
+
+        What cannot be written is said after the finding, and never in its place.
+        """
+        # Once one rank has ended, all do, in the midst of whatever is being written.
+        self._session.watchdog.enter("checkpoint", step, self._session.checkpoint_limit)
+        sentences = [finding.sentence]
+        record, keep = partial(self._recorder.skipped, step + 1, finding), partial(self._keep, finding)
+        for write in (record, self._saver.finish, keep):
+            try:
+                agreed(self._groups.control, write)
+            except CounterpointError as error:
+                sentences.append(str(error))
+        return RunError("; ".join(sentences))
+
+    def _keep(self, finding: Finding) -> None:
+        """Let the first rank keep what is left out for the next start."""
+        if finding.excluded and self._is_leader:
+            keep_exclusions(self._config, self.corpus.order.exclusions)
+
+    def _kept(self) -> tuple[Exclusion, ...]:
+        """What an earlier start kept, as the first rank sees it; all raise what it raises."""
+        kept: list[tuple[Exclusion, ...] | CounterpointError] = [()]
+        try:
+            kept = [kept_exclusions(self._config) if self._is_leader else ()]
+        except CounterpointError as error:
+            kept = [error]
+        dist.broadcast_object_list(kept, group=self._groups.control, group_src=0)
+        if isinstance(kept[0], CounterpointError):
+            raise kept[0]
+        return kept[0]
+
+    @property
+    def _is_leader(self) -> bool:
+        return self._session.world.rank == self._engine.plan.placement.active[0]
+
+
+def gathered_bad(group: dist.ProcessGroup | None, ranks: int, bad: Sequence[BadPayload]) -> list[BadPayload]:
+    """The bad payloads of all ranks of a group, each once."""
+    gathered: list[Sequence[BadPayload]] = [()] * ranks
+    dist.all_gather_object(gathered, bad, group=group)
+    return sorted({payload for payloads in gathered for payload in payloads}, key=lambda p: (p.source, p.index))

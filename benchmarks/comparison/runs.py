@@ -11,8 +11,8 @@ from unittest.mock import patch
 import torch
 
 from counterpoint.config.schema import Config
-from counterpoint.data.corpus import item_settings
 from counterpoint.data.feed import Reader, StepInputs
+from counterpoint.data.intakes import intakes_of
 from counterpoint.data.prefetch import Prefetcher
 from counterpoint.execute.groups import GroupCache, World, make_groups
 from counterpoint.execute.stage import Stage
@@ -82,7 +82,7 @@ class Ours:
         check_parameters(sum(facts.parameters for facts in self.plan.facts.values()), workload)
         self._groups = make_groups(world, self.plan.communicators, self.plan.placement.active, cache)
         counts = counts_of(setting, workload, draws, self.samples)
-        self._source = DrawnSource(item_settings(self.config), counts, workload.side)
+        self._source = DrawnSource(intakes_of(self.config), counts, workload.side)
         compute = dtype_of(self.config.training.precision.compute)
         self._reader = Reader(self.plan, world.rank, (self._source,), compute, is_pinned=not TINY)
         self._inputs = [] if fed else [self._resident(self._read(step)) for step in range(len(counts))]

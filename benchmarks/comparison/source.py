@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from counterpoint.data.payload import Extent, PatchPayload, TextPayload, lay_items, lay_text
-from counterpoint.data.takers import Settings
+from counterpoint.data.intakes import Intakes
+from counterpoint.data.payload import TextPayload, lay_items, lay_text
+from counterpoint.kinds.modality import Extent
+from counterpoint.modalities.images.patches import PatchPayload
+from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document, Pack
 
 from .settings import Cut
@@ -20,17 +23,18 @@ class DrawnSource:
 
     excluded = 0
 
-    def __init__(self, settings: Settings, counts: Sequence[Sequence[int]], side: int) -> None:
-        self.settings = settings
-        self._counts, self._extent, self._taker = counts, (side, side), settings["vision"]
-        self._pool = [self._taker.noise(np.random.default_rng(i), self._extent) for i in range(MAX_IMAGES)]
+    def __init__(self, intakes: Intakes, counts: Sequence[Sequence[int]], side: int) -> None:
+        self.intakes = intakes
+        self._counts, self._extent, self._intake = counts, (side, side), intakes["vision"]
+        rows = rows_of(self._intake)
+        self._pool = [rows.noise(np.random.default_rng(i), self._extent) for i in range(MAX_IMAGES)]
 
     def __len__(self) -> int:
         return sum(len(step) for step in self._counts)
 
     def document(self, index: int) -> Document:
         """See Source."""
-        items = lay_items([0] * self._images(index), [self._taker.place(self._extent)] * self._images(index))
+        items = lay_items([0] * self._images(index), [self._intake.place(self._extent)] * self._images(index))
         text = W.seq - sum(item.rows for item in items)
         # A first token is predicted from no row.
         return Document(0, index, W.seq, text if items else text - 1, items)

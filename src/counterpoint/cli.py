@@ -90,9 +90,9 @@ def prepare(
     manifest = summary.manifest
     splits = ", ".join(f"{name} {count}" for name, count in manifest.splits.items())
     state = "prepared" if summary.is_new else "already there"
-    _output.print(f"{out}: {state}: {manifest.documents} documents ({splits}), {manifest.images} images, "
-                  f"{manifest.videos} videos, {manifest.clips} clips, {manifest.features} features, "
-                  f"{manifest.tokens} tokens, vocabulary {summary.vocabulary}")  # fmt: skip
+    items = "".join(f"{count} {key.replace('_', ' ')}, " for key, count in manifest.counts.items())
+    _output.print(f"{out}: {state}: {manifest.documents} documents ({splits}), {items}{manifest.tokens} tokens, "
+                  f"vocabulary {summary.vocabulary}")  # fmt: skip
     for remark in summary.remarks:
         _output.print(remark)
 

@@ -6,8 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
-from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, Insert, PatchBatch, TextBatch
+from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, Insert, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, Part, build_chain
 from counterpoint.models.segments import Segments
@@ -26,6 +25,7 @@ from counterpoint.plan.sizes import (
     ProjectorSizes,
     VitSizes,
 )
+from tests.intakes import image_batch, laid_image
 
 TOLERANCE = 1e-12
 Gradients = dict[str, Tensor]
@@ -87,20 +87,15 @@ def _batches(sizes: ModelSizes, lengths: tuple[int, ...], rank: int, size: int) 
     generator = torch.Generator().manual_seed(1)
     own = slice(rank * rows // size, (rank + 1) * rows // size)
     if isinstance(sizes, VitSizes):
-        images = [Laid((2, n // 2), sum(lengths[:i]) + sizes.prefix * (i + 1)) for i, n in enumerate(lengths)]
-        ends = images[-1].row + images[-1].patches if images else 0
+        images = [
+            laid_image(sum(lengths[:i]) + sizes.prefix * (i + 1), (2, n // 2), sizes.merge)
+            for i, n in enumerate(lengths)
+        ]
+        ends = images[-1].row + images[-1].rows if images else 0
         rows = -(-ends // (4 * size)) * 4 * size
         own = slice(rank * rows // size, (rank + 1) * rows // size)
-        places = lay_images(images, rows, sizes)
-        whole = PatchBatch(
-            torch.randn(rows, sizes.patch_dim, dtype=torch.float64, generator=generator),
-            torch.from_numpy(places.coordinates),
-            torch.from_numpy(places.grids),
-            torch.from_numpy(places.prefix),
-            torch.from_numpy(places.coordinates),
-            image_segments(images, rows, sizes),
-            image_windows(images, sizes),
-        )
+        patches = torch.randn(rows, sizes.patch_dim, dtype=torch.float64, generator=generator)
+        whole = image_batch(sizes, images, patches)
         return whole, replace(
             whole,
             patches=whole.patches[own],

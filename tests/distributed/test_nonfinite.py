@@ -17,9 +17,9 @@ from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import Reader, StepInputs
-from counterpoint.data.payload import PatchPayload
 from counterpoint.data.synthetic import SyntheticSource
 from counterpoint.errors import RunError
+from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.plan.samples import Document
 from counterpoint.setup import prepare_run
 from counterpoint.train.engine import Engine, StepResult

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from counterpoint.config.schema import Config
-from counterpoint.data.clip_rows import clip_batch
-from counterpoint.data.corpus import item_settings
-from counterpoint.data.image_rows import lay_images
+from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import RunError
+from counterpoint.modalities.clips.rows import ClipRows
+from counterpoint.modalities.images.rows import lay_images
 from counterpoint.models.segments import Segments
 from counterpoint.optimizers.adamw.update import is_exempt
 from counterpoint.optimizers.rates import learning_rate
@@ -28,14 +28,14 @@ from tests.parity.layouts import language_only, named_config, override
 from tests.parity.speech import speech_config
 
 
-def _without_the_last_row(images: Any, rows: int, sizes: Any) -> Any:
-    places = lay_images(images, rows, sizes)
+def _without_the_last_row(images: Any, rows: int, intake: Any) -> Any:
+    places = lay_images(images, rows, intake)
     places.coordinates[-1] = 0
     return places
 
 
-def _without_positions(clips: Any, *rest: Any) -> Any:
-    batch = clip_batch(clips, *rest)
+def _without_positions(rows: Any, lane: Any, dtype: Any) -> Any:
+    batch = CLIP_BATCH(rows, lane, dtype)
     return replace(batch, positions=batch.positions * 0)
 
 
@@ -57,17 +57,17 @@ def _unmerged_sizes(config: Config, module: str, vocab: int | None) -> Any:
 
 
 def _unmerged_settings(config: Config) -> Any:
-    return {name: replace(taker, merge=1) for name, taker in item_settings(config).items()}
+    return {name: replace(taker, merge=1) for name, taker in intakes_of(config).items()}
 
 
-BUILD = Segments.build
+BUILD, CLIP_BATCH = Segments.build, ClipRows.batch
 FAULTS: dict[str, dict[Callable[..., Any], Callable[..., Any]]] = {
     "a row of an image": {lay_images: _without_the_last_row},
-    "positions of a clip": {clip_batch: _without_positions},
+    "positions of a clip": {CLIP_BATCH: _without_positions},
     "documents of a pack": {BUILD: _documents_as_one},
     "learning rate": {learning_rate: _one_update_early},
     "exemption": {is_exempt: _matrices_too},
-    "merge": {sizes_of: _unmerged_sizes, item_settings: _unmerged_settings},
+    "merge": {sizes_of: _unmerged_sizes, intakes_of: _unmerged_settings},
 }
 
 
@@ -118,9 +118,11 @@ def _planted(fault: str) -> Iterator[None]:
             Segments.build = staticmethod(wrong)  # type: ignore[assignment, method-assign]
         for name, module in list(sys.modules.items()):
             if name.startswith("counterpoint"):
-                for key in [key for key, value in vars(module).items() if value is right]:
-                    changed.append((module, key, right))
-                    setattr(module, key, wrong)
+                classes = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == name]
+                for owner in (module, *classes):
+                    for key in [key for key, value in vars(owner).items() if value is right]:
+                        changed.append((owner, key, right))
+                        setattr(owner, key, wrong)
     try:
         yield
     finally:

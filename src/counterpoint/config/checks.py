@@ -1,16 +1,18 @@
 """What the types of single keys cannot say: how the sections of a configuration fit together."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from counterpoint.config.data import PreparedEntry, SyntheticEntry, evaluation_names, largest, smallest
-from counterpoint.config.graph import graph_problems
-from counterpoint.config.models import ClipEncoderConfig, DecoderConfig, FeaturesConfig, ImageEncoderConfig
+from counterpoint.config.graph import graph_problems, modalities_of
+from counterpoint.config.models import DecoderConfig
 from counterpoint.config.schema import Config, Distribution
 from counterpoint.config.shapes import shape_problems
 from counterpoint.config.steps import step_problems
 from counterpoint.errors import DataError
+from counterpoint.kinds.modality import Modality
+from counterpoint.modalities import MODALITIES
 from counterpoint.section.problem import Problem, show
 
 _PRECISIONS = (
@@ -53,7 +55,6 @@ def check_files(config: Config) -> None:
 
 def _data_problems(config: Config) -> Iterator[Problem]:
     data = config.data
-    encoders = {name: m.model for name, m in config.modules.items() if isinstance(m.model, ImageEncoderConfig)}
     uses_tokenizer = [
         name
         for name, m in config.modules.items()
@@ -68,28 +69,17 @@ def _data_problems(config: Config) -> Iterator[Problem]:
         )
     for path, entry in _entries(config):
         if isinstance(entry, SyntheticEntry):
-            clips = [name for name, m in config.modules.items() if isinstance(m.model, ClipEncoderConfig)]
-            given = [name for name, m in config.modules.items() if isinstance(m.model, FeaturesConfig)]
-            yield from _synthetic_problems(f"{path}.synthetic", entry, list(encoders), clips, given)
+            yield from _synthetic_problems(f"{path}.synthetic", entry, modalities_of(config))
     for name, count in Counter(evaluation_names(data.evaluation)).items():
         if count > 1:
             yield Problem("data.evaluation", f"{name} {count} times", "every set once", "keep one of them")
 
 
-def _synthetic_problems(
-    path: str, entry: SyntheticEntry, images: list[str], clips: list[str], given: list[str]
-) -> Iterator[Problem]:
-    synthetic = entry.synthetic
-    distributions: dict[str, Distribution] = {
-        "text_tokens": synthetic.text_tokens,
-        "images_per_document": synthetic.images_per_document,
-        "image_height": synthetic.image_height,
-        "image_width": synthetic.image_width,
-        "audio_per_document": synthetic.audio_per_document,
-        "audio_milliseconds": synthetic.audio_milliseconds,
-        "features_per_document": synthetic.features_per_document,
-        "feature_rows": synthetic.feature_rows,
-    }
+def _synthetic_problems(path: str, entry: SyntheticEntry, taken: Mapping[str, Modality]) -> Iterator[Problem]:
+    synthetic, values = entry.synthetic, dict(entry.synthetic)
+    drawn = [modality.drawing for modality in MODALITIES.values()]
+    keys = ["text_tokens", *(key for drawing in drawn for key in (drawing.number, *drawing.sizes))]
+    distributions: dict[str, Distribution] = {key: values[key] for key in keys}
     for key, distribution in distributions.items():
         low, high = smallest(distribution), largest(distribution)
         if low > high:
@@ -100,21 +90,16 @@ def _synthetic_problems(
         yield Problem(
             f"{path}.seed", f"{synthetic.seed}", f"at most 2**64 - 1, {_LARGEST_SEED}", "choose a smaller one"
         )
-    kinds = (
-        ("images", synthetic.images_per_document, synthetic.without_images, images, "a vision module"),
-        ("audio", synthetic.audio_per_document, synthetic.without_audio, clips, "an audio module"),
-        ("features", synthetic.features_per_document, synthetic.without_features, given, "a module of kind features"),
-    )
-    for kind, number, without, modules, remedy in kinds:
-        if largest(number) and without < 1 and not modules:
-            what = "clips" if kind == "audio" else kind
+    for modality in MODALITIES.values():
+        number, without = values[modality.drawing.number], values[modality.drawing.without]
+        if largest(number) and without < 1 and modality not in taken.values():
             yield Problem(
-                f"{path}.{kind}_per_document",
+                f"{path}.{modality.drawing.number}",
                 f"up to {largest(number)}",
-                f"0, because no module reads {what}",
-                f"add {remedy} or leave the key out",
+                f"0, because no module reads {modality.plural}",
+                f"add {modality.taker} or leave the key out",
             )
-    encoders = [*images, *clips, *given]
+    encoders = [name for modality in MODALITIES.values() for name, own in taken.items() if own == modality]
     for key, shares in (("modules", synthetic.modules), ("without", synthetic.without)):
         for name in shares:
             if name not in encoders:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from counterpoint.config.items import DEFAULT_SCALING
+from counterpoint.modalities.images.spec import DEFAULT_SCALING
 
 _TAKERS = {"image": ("vit", "custom"), "audio": ("whisper", "conformer")}
 """Kinds of models by the section that made their input."""

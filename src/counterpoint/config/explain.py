@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from counterpoint.config.items import ImageConfig
 from counterpoint.config.keys import Place, known_keys, locate, sections_of
 from counterpoint.config.megatron import megatron_hint
+from counterpoint.modalities.images.spec import ImageConfig
 from counterpoint.section.problem import Problem, nearest, show
 from counterpoint.section.section import Section
 

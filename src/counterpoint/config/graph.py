@@ -3,20 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from counterpoint.config.intakes import modality_of
 from counterpoint.config.models import (
     AdapterConfig,
-    ClipEncoderConfig,
     CustomConfig,
     DecoderConfig,
     FeaturesConfig,
-    ItemEncoderConfig,
     ProjectedConfig,
 )
 from counterpoint.config.schema import Config, EdgeConfig
+from counterpoint.kinds.modality import Modality
 from counterpoint.section.problem import Problem, nearest, show
-
-IMAGE_MARK, AUDIO_MARK, FEATURES_MARK = "<image>", "<audio>", "<features>"
-"""The marks of encoders of images, of clips and of features whose edges name none."""
 
 _SOURCES = ("vit", "custom", "whisper", "conformer", "features", "adapter")
 _TARGETS = ("decoder", "adapter")
@@ -33,7 +30,14 @@ def entering_width(config: Config, module: str) -> int:
 
 def marks_of(config: Config) -> dict[str, str]:
     """What stands for the items of every encoder that takes some in the text that is prepared."""
-    return {name: next(iter(_marks(config, name)), _own_mark(config, name)) for name in _item_modules(config)}
+    taken = modalities_of(config)
+    return {name: next(iter(_marks(config, name)), modality.mark) for name, modality in taken.items()}
+
+
+def modalities_of(config: Config) -> dict[str, Modality]:
+    """What enters each module that takes items."""
+    found = {name: modality_of(module.model) for name, module in config.modules.items()}
+    return {name: modality for name, modality in found.items() if modality is not None}
 
 
 def graph_problems(config: Config) -> Iterator[Problem]:
@@ -78,17 +82,6 @@ def _language(config: Config) -> DecoderConfig:
     return next(module.model for module in config.modules.values() if isinstance(module.model, DecoderConfig))
 
 
-def _item_modules(config: Config) -> list[str]:
-    return [name for name, module in config.modules.items() if isinstance(module.model, ItemEncoderConfig)]
-
-
-def _own_mark(config: Config, module: str) -> str:
-    model = config.modules[module].model
-    if isinstance(model, FeaturesConfig):
-        return FEATURES_MARK
-    return AUDIO_MARK if isinstance(model, ClipEncoderConfig) else IMAGE_MARK
-
-
 def _end_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[Problem]:
     for end, name, kinds in (("source", edge.source, _SOURCES), ("target", edge.target, _TARGETS)):
         path = f"edges.{number}.{end}"
@@ -121,7 +114,7 @@ def _marks(config: Config, module: str) -> list[str]:
 
 
 def _mark_problems(config: Config) -> Iterator[Problem]:
-    encoders = _item_modules(config)
+    encoders = modalities_of(config)
     for i, edge in enumerate(config.edges):
         if edge.mark is not None and edge.source in config.modules and edge.source not in encoders:
             expected = f"null, because rows that leave {edge.source} stand where those that enter it do"

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from counterpoint.config.items import AudioConfig, ImageConfig
+from counterpoint.modalities.clips.spec import AudioConfig
+from counterpoint.modalities.images.spec import ImageConfig
 from counterpoint.section.section import Count, Index, NonNegative, Positive, Section, Several, Text, matching
 
 LayerPattern = Annotated[
@@ -129,6 +130,11 @@ class WhisperConfig(TowerConfig):
         """Frames from one row to the next."""
         return 2
 
+    @property
+    def window(self) -> int:
+        """Frames that a row is made of: those under its filter of three, each made of three."""
+        return 5
+
 
 class ConformerConfig(ProjectedConfig):
     """Parakeet's FastConformer encoder of clips and its projector.
@@ -159,6 +165,11 @@ class ConformerConfig(ProjectedConfig):
     def stride(self) -> int:
         """Frames from one row to the next."""
         return 8
+
+    @property
+    def window(self) -> int:
+        """Frames that a row is made of: each halving makes a place of three, which overlap in one."""
+        return 2 * self.stride - 1
 
 
 class CustomConfig(Section):

@@ -15,7 +15,6 @@ from counterpoint.config.data import (
     SyntheticEntry,
     UniformConfig,
 )
-from counterpoint.config.items import AudioConfig, ImageConfig
 from counterpoint.config.models import (
     AdapterConfig,
     ClipEncoderConfig,
@@ -50,6 +49,8 @@ from counterpoint.config.training import (
     WatchdogConfig,
     WorldConfig,
 )
+from counterpoint.modalities.clips.spec import AudioConfig
+from counterpoint.modalities.images.spec import ImageConfig
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.kind import OptimizerSection
 from counterpoint.section.layout import ExpertLayoutConfig, LayoutConfig

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 
 from counterpoint.config.custom import custom_problems, one_stage_problems
-from counterpoint.config.items import FRAMES_A_SECOND
 from counterpoint.config.models import (
     ClipEncoderConfig,
     ConformerConfig,
@@ -21,6 +20,7 @@ from counterpoint.config.models import (
     can_interleave,
 )
 from counterpoint.config.schema import ModuleConfig
+from counterpoint.modalities.clips.spec import FRAMES_A_SECOND
 from counterpoint.section.problem import Problem, show
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from counterpoint.config.items import DEFAULT_SCALING, Resampling, Scaling
 from counterpoint.convert.fields import LARGEST_NUMBER, Fields, is_number, shown
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.errors import CheckpointError
+from counterpoint.modalities.clips.spec import ClipIntake
+from counterpoint.modalities.images.spec import DEFAULT_SCALING, ImageIntake, Resampling, Scaling
 
 PROCESSOR_NAME, PREPROCESSOR_NAME = "processor_config.json", "preprocessor_config.json"
 """Files of a folder: the one holds sections for each kind of item, the other is one of these."""
@@ -50,6 +51,19 @@ class Said:
 
     values: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
+
+
+def said_of_images(folder: Path, _intake: ImageIntake) -> Said:
+    """What a folder says of how pixels become numbers; raises CheckpointError."""
+    return scaling_in(folder)
+
+
+def said_of_clips(folder: Path, intake: ClipIntake) -> Said:
+    """What a folder says of the length of clips; raises CheckpointError if it makes other frames than the module
+    takes."""
+    check_frames(folder, intake.mels, normalised=intake.normalised)
+    seconds = seconds_in(folder)
+    return Said() if seconds is None else Said({"seconds": seconds}, str(folder))
 
 
 def scaling_in(folder: Path) -> Said:

@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from counterpoint.data.payload import Ints
 from counterpoint.errors import DataError
+from counterpoint.kinds.arrays import Ints
 
 LONGEST_CYCLE = 1_000_000
 

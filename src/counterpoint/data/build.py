@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from counterpoint.data.index import TOKENIZER_NAME
+from counterpoint.data.intakes import Intakes
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import Source
 from counterpoint.data.synthetic import SyntheticRecipe, SyntheticSource
-from counterpoint.data.takers import Settings
 from counterpoint.errors import DataError
 
 
@@ -22,13 +22,13 @@ class PreparedSplit:
 
 def build_sources(
     datasets: Sequence[PreparedSplit | SyntheticRecipe],
-    settings: Settings,
+    intakes: Intakes,
     sequence_tokens: int,
     vocabulary: int,
     tokenizer_digest: str | None,
     mtp_depths: int = 0,
 ) -> tuple[Source, ...]:
-    """Open datasets in their order, which numbers them; `settings` are of the modules that take items.
+    """Open datasets in their order, which numbers them; `intakes` are of the modules that take items.
 
     `mtp_depths` further tokens are predicted.
 
@@ -36,9 +36,9 @@ def build_sources(
     another tokenizer than `tokenizer_digest` (a sha256; None accepts any).
     """
     return tuple(
-        SyntheticSource(dataset, number, settings, sequence_tokens, vocabulary, mtp_depths)
+        SyntheticSource(dataset, number, intakes, sequence_tokens, vocabulary, mtp_depths)
         if isinstance(dataset, SyntheticRecipe)
-        else _prepared(dataset, number, settings, sequence_tokens, vocabulary, tokenizer_digest, mtp_depths)
+        else _prepared(dataset, number, intakes, sequence_tokens, vocabulary, tokenizer_digest, mtp_depths)
         for number, dataset in enumerate(datasets)
     )
 
@@ -46,13 +46,13 @@ def build_sources(
 def _prepared(
     dataset: PreparedSplit,
     number: int,
-    settings: Settings,
+    intakes: Intakes,
     sequence_tokens: int,
     vocabulary: int,
     digest: str | None,
     mtp_depths: int,
 ) -> Source:
-    source = PreparedSource(dataset.path, dataset.split, number, settings, sequence_tokens, mtp_depths)
+    source = PreparedSource(dataset.path, dataset.split, number, intakes, sequence_tokens, mtp_depths)
     if source.index.largest_id >= vocabulary:
         raise DataError(
             f"dataset {dataset.path}: holds token {source.index.largest_id}, but the model's vocab is {vocabulary}; "

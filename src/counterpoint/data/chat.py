@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from counterpoint.data.index import Index, Manifest
-from counterpoint.data.payload import Kind
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import DataError
 
@@ -26,7 +25,7 @@ File = Path | bytes
 class Medium:
     """An image, clip or array of features between the words; an image of several files is a video."""
 
-    kind: Kind
+    kind: str
     files: tuple[File, ...]
 
 

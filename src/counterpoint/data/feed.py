@@ -4,29 +4,28 @@ The batch plan says which rows these are before anything is read, so an encoder 
 text and a language rank reads its tokens and no pixels.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
-from counterpoint.data.clip_rows import clip_batch
-from counterpoint.data.feature_rows import feature_batch
-from counterpoint.data.image_rows import Laid, extents, image_segments, image_windows, lay_images
-from counterpoint.data.images import ItemSettings
-from counterpoint.data.own_rows import Own, P
-from counterpoint.data.payload import ClipPayload, FeaturePayload, Ints, PatchPayload, Payload
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.source import Source, load_item_or_neutral
 from counterpoint.execute.rowmap import RowMap
+from counterpoint.kinds.arrays import Ints
+from counterpoint.kinds.modality import Intake, Payload
 from counterpoint.losses import LOSSES
-from counterpoint.models.batch import Batch, FeatureBatch, MtpInputs, PatchBatch, TextBatch
+from counterpoint.modalities.lane import Laid, Lane, Own
+from counterpoint.modalities.rows import rows_of
+from counterpoint.models.batch import Batch, FeatureBatch, MtpInputs, TextBatch
 from counterpoint.models.segments import Segments
 from counterpoint.plan.batch import BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN, AudioSizes, FeaturesSizes, ImageSizes
+from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +99,18 @@ class Reader:
         if module == self.plan.sink:
             return self._text(batch, share, layout, with_payload=bool(stages & {0, layout.stages - 1}))
         first, rows = self._own_rows(layout, share) if 0 in stages else (0, 0)
-        if self.plan.rows[module].roots:
-            return FeatureBatch(rows=rows, segments=self._segments(share, layout))
-        sizes = self.plan.sizes[module]
-        if isinstance(sizes, AudioSizes):
-            clips = self._own(batch, share, ClipPayload, first, rows, bad)
-            return clip_batch(clips, sizes, rows, self._segments(share, layout), self.dtype)
-        if isinstance(sizes, FeaturesSizes):
-            given = self._own(batch, share, FeaturePayload, first, rows, bad)
-            return feature_batch(given, sizes, rows, self._segments(share, layout), self.dtype)
-        return self._patches(batch, share, module, first, rows, bad)
+        is_of_items = not self.plan.rows[module].roots
+        lane = Lane(
+            share.rows_in,
+            [Laid(span.row_in, span.rows_in, batch.item(span).columns) for span in share.spans],
+            self._own(batch, share, first, rows, bad) if is_of_items else (),
+            slice(first, first + rows),
+            self._piece(layout, share),
+            layout.cp,
+        )
+        if not is_of_items:
+            return FeatureBatch(rows=rows, segments=lane.segments())
+        return rows_of(self._intakes[module]).batch(lane, self.dtype)
 
     def _own_rows(self, layout: Layout, share: Share) -> tuple[int, int]:
         """The lane's input rows (first, count) that this rank's shard holds."""
@@ -157,85 +158,25 @@ class Reader:
             scored=_scored(labels[0, own]),
         )
 
-    def _whole_items(self, share: Share, layout: Layout) -> Segments | None:
-        """The items of this rank's context-parallel piece, if all items of the lane lie whole in one."""
-        if not _are_whole(((span.row_in, span.row_in + span.rows_in) for span in share.spans), layout, share):
-            return None
-        piece = self._piece(layout, share)
-        spans = [span for span in share.spans if piece.start <= span.row_in < piece.stop]
-        starts = tuple(span.row_in - piece.start for span in spans)
-        return Segments.build(tuple(span.rows_in for span in spans), piece.stop - piece.start, starts=starts)
-
-    def _segments(self, share: Share, layout: Layout) -> Segments:
-        """The items of a lane, each seen by itself."""
-        return Segments.build(
-            tuple(span.rows_in for span in share.spans),
-            share.rows_in,
-            starts=tuple(span.row_in for span in share.spans),
-            own=self._whole_items(share, layout),
-        )
-
-    def _patches(
-        self, batch: BatchPlan, share: Share, module: str, first: int, rows: int, bad: list[BadPayload]
-    ) -> PatchBatch:
-        sizes = self.plan.sizes[module]
-        assert isinstance(sizes, ImageSizes), "items enter a vision module"
-        layout = self.plan.layouts[module]
-        images = [Laid(self._grid(batch, span), span.row_in) for span in share.spans]
-        places = lay_images(images, share.rows_in, sizes)
-        shard, piece = slice(first, first + rows), self._piece(layout, share)
-        patches = np.zeros((rows, sizes.patch_dim), dtype=np.float32)
-        for own in self._own(batch, share, PatchPayload, first, rows, bad):
-            patches[own.here] = own.payload.patches[own.there]
-        whole = self._whole_images(images, layout, share, sizes)
-        return PatchBatch(
-            patches=torch.from_numpy(patches).to(self.dtype),
-            coordinates=torch.from_numpy(places.coordinates[shard]),
-            grids=torch.from_numpy(places.grids[shard]),
-            prefix=torch.from_numpy(places.prefix[shard]),
-            places=torch.from_numpy(places.coordinates[piece]),
-            segments=image_segments(
-                images, share.rows_in, sizes,
-                None if whole is None else image_segments(whole, share.rows_in // layout.cp, sizes),
-            ),
-            windows=image_windows(images, sizes, None if whole is None else image_windows(whole, sizes)),
-            images=extents(images),
-        )  # fmt: skip
+    @cached_property
+    def _intakes(self) -> dict[str, Intake]:
+        return {module: intake for source in self.sources for module, intake in source.intakes.items()}
 
     def _own(
-        self, batch: BatchPlan, share: Share, kind: type[P], first: int, rows: int, bad: list[BadPayload]
-    ) -> Iterator[Own[P]]:
+        self, batch: BatchPlan, share: Share, first: int, rows: int, bad: list[BadPayload]
+    ) -> Iterator[Own[Payload]]:
         """The items of a share that have a row among the `rows` from `first`, read one by one."""
         for span in share.spans:
             start, stop = max(span.row_in, first), min(span.row_in + span.rows_in, first + rows)
             if start < stop:
                 here, there = slice(start - first, stop - first), slice(start - span.row_in, stop - span.row_in)
-                payload = self._payload(batch, span, bad)
-                assert isinstance(payload, kind), "what is read is of the kind that its module takes"
-                yield Own(payload, here, there)
+                yield Own(self._payload(batch, span, bad), here, there)
 
     def _piece(self, layout: Layout, share: Share) -> slice:
         """The lane's input rows of this rank's context-parallel share."""
         rows = share.rows_in // layout.cp
         first = layout.coordinate(self.rank).cp * rows
         return slice(first, first + rows)
-
-    def _whole_images(
-        self, images: Sequence[Laid], layout: Layout, share: Share, sizes: ImageSizes
-    ) -> list[Laid] | None:
-        """The images of this rank's context-parallel piece, counted from it, if all of the lane lie whole in one."""
-        if not _are_whole(((i.row - sizes.prefix, i.row + i.patches) for i in images), layout, share):
-            return None
-        piece = self._piece(layout, share)
-        return [Laid(i.grid, i.row - piece.start) for i in images if piece.start <= i.row < piece.stop]
-
-    def _grid(self, batch: BatchPlan, span: Span) -> tuple[int, int]:
-        document = batch.documents[span.document]
-        source = self.sources[document.source]
-        taker = source.settings[document.items[span.item].module]
-        assert isinstance(taker, ItemSettings), "images enter a vision transformer"
-        height, width = source.extent(document.index, span.item)
-        return taker.grid(height, width)
 
     def _payload(self, batch: BatchPlan, span: Span, bad: list[BadPayload]) -> Payload:
         document = batch.documents[span.document]
@@ -250,9 +191,3 @@ def _scored(labels: Ints) -> torch.Tensor | None:
     """The rows with a label, None if all have one."""
     (rows,) = np.nonzero(labels != NO_LABEL)
     return None if len(rows) == len(labels) else torch.from_numpy(rows)
-
-
-def _are_whole(ends: Iterable[tuple[int, int]], layout: Layout, share: Share) -> bool:
-    """Whether a lane has several context-parallel ranks and each item, rows from start to stop, lies whole on one."""
-    rows = share.rows_in // layout.cp
-    return layout.cp > 1 and all(start // rows == (stop - 1) // rows for start, stop in ends)

@@ -6,19 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from counterpoint.config.items import DEFAULT_SCALING, Scaling
-from counterpoint.config.schema import (
-    ClipEncoderConfig,
-    Config,
-    DataEntry,
-    ImageEncoderConfig,
-    ModelConfig,
-    PreparedEntry,
-)
+from counterpoint.config.schema import Config, DataEntry, PreparedEntry
 from counterpoint.data.index import Manifest, file_digest
-from counterpoint.data.settled import scaling_of, seconds_of
+from counterpoint.data.intakes import intakes_of
+from counterpoint.kinds.modality import Scalar
+from counterpoint.modalities import MODALITIES
+from counterpoint.modalities.images.spec import DEFAULT_SCALING, Scaling
 
-Scalar = str | int | float | bool | None
 Fingerprint = dict[str, Scalar]
 """Values by config key, as JSON holds them."""
 
@@ -41,8 +35,7 @@ def data_fingerprint(config: Config) -> Fingerprint:
         "data.packing": data.packing,
         "data.tokenizer": None if data.tokenizer is None else _shortened(file_digest(Path(data.tokenizer))),
     }
-    for name, module in config.modules.items():
-        values |= _items(f"modules.{name}.model", module.model)
+    values |= _items(config)
     for number, entry in enumerate(data.train):
         values |= _flat(f"data.train.{number}", _content(entry))
     return values
@@ -75,20 +68,23 @@ def first_difference(before: Fingerprint, now: Fingerprint) -> str | None:
     return next((key for key in keys if key not in before or key not in now or before[key] != now[key]), None)
 
 
-def _items(path: str, model: ModelConfig) -> Fingerprint:
-    """What makes a module's input of files."""
-    if isinstance(model, ClipEncoderConfig):
-        return {f"{path}.audio.seconds": seconds_of(model.audio) or _OWN}
-    if not isinstance(model, ImageEncoderConfig):
-        return {}
-    image = model.image
-    values = {"size": image.size, "max_patches": image.max_patches, **_scaling_values(scaling_of(image))}
-    values |= {"reduce": image.reduce, "max_pixels": image.max_pixels}
-    return {f"{path}.image.{key}": value for key, value in values.items()}
+def _items(config: Config) -> Fingerprint:
+    """What makes modules' input of files."""
+    values: Fingerprint = {}
+    for name, intake in intakes_of(config).items():
+        section = MODALITIES[intake.kind].section
+        if section is not None:
+            path = f"modules.{name}.model.{section.key}"
+            values |= {f"{path}.{key}": _flat_value(value) for key, value in intake.identity.items()}
+    return values
 
 
 def _scaling_values(scaling: Scaling) -> Fingerprint:
-    return {key: value if isinstance(value, str) else str(list(value)) for key, value in scaling._asdict().items()}
+    return {key: _flat_value(value) for key, value in scaling._asdict().items()}
+
+
+def _flat_value(value: Scalar | tuple[Scalar, ...]) -> Scalar:
+    return str(list(value)) if isinstance(value, tuple) else value
 
 
 def _content(entry: DataEntry) -> dict[str, Any]:

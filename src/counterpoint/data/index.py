@@ -11,6 +11,7 @@ tokenizer.json   the tokenizer that made the tokens
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -20,8 +21,10 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from counterpoint.data.payload import AUDIO, FEATURES, IMAGE, Bools, Extent, Ints, Kind
 from counterpoint.errors import DataError
+from counterpoint.kinds.arrays import Bools, Ints
+from counterpoint.kinds.modality import Extent
+from counterpoint.modalities import MODALITIES
 
 FORMAT, VERSION = "counterpoint-index", 5
 WITHOUT_CHAT = 4
@@ -35,8 +38,11 @@ ARROW_NAME, PAYLOAD_NAME, MANIFEST_NAME, TOKENIZER_NAME = (
 )
 FILES_NAME = "files.jsonl"
 
-MARKS: dict[Kind, str] = {IMAGE: "<image>", AUDIO: "<audio>", FEATURES: "<features>"}
-"""What stands for an item of each kind in the text that is prepared."""
+SIZES = ("height", "width", "samples")
+"""Columns for the size of an item, of which each modality has its own; the others hold zeros."""
+
+COUNTED = ("images", "videos", "clips", "features")
+"""Keys of counts that every manifest has; what came later is counted only where there is some."""
 
 DIGEST_LIMIT_BYTES = 256 * 2**20
 """An index up to this size is hashed when opened; hashing a larger one would cost every rank seconds."""
@@ -65,29 +71,31 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class ItemEntry:
-    """One item: its rows stand before token `position`; the pixels of an image, the samples of a clip, rows
-    (`height`) and width of features, zeros for what it has not.
+    """One item: its rows stand before token `position`.
 
     Its encoded files, of `lengths` bytes, begin at `offset`: the pictures of a video, all of one size, or one file.
     """
 
-    kind: Kind
+    kind: str
     position: int
-    height: int
-    width: int
-    samples: int
+    extent: Extent
     offset: int
     lengths: tuple[int, ...]
 
-    @property
-    def extent(self) -> Extent:
-        """The size of an item of its kind."""
-        return (self.samples,) if self.kind == AUDIO else (self.height, self.width)
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "ItemEntry":
+        """What the columns of an item say."""
+        kind = row["kind"]
+        extent = tuple(row[column] for column in MODALITIES[kind].columns)
+        return cls(kind, row["position"], extent, row["offset"], tuple(row["lengths"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The content of index.json; two preparations are the same dataset if and only if these are equal."""
+    """The content of index.json; two preparations are the same dataset if and only if these are equal.
+
+    `counts` are of items, by the keys of their modalities: those of COUNTED, and others that are not 0.
+    """
 
     format: str
     version: int
@@ -95,10 +103,7 @@ class Manifest:
     marks: dict[str, str]
     documents: int
     tokens: int
-    images: int
-    videos: int
-    clips: int
-    features: int
+    counts: dict[str, int]
     splits: dict[str, int]
     arrow_bytes: int
     arrow_sha256: str
@@ -113,6 +118,7 @@ class Manifest:
     def values(self) -> dict[str, Any]:
         """What index.json holds; what is digested, so that an index of an older version stays the same dataset."""
         values = asdict(self)
+        values |= values.pop("counts")
         if self.version == WITHOUT_CHAT:
             del values["chat"]
         return values
@@ -136,11 +142,13 @@ class Manifest:
                 f"dataset {folder}: {MANIFEST_NAME} says format {found[0]!r}, version {found[1]!r}, expected "
                 f"{FORMAT!r}, version {VERSION}; prepare it again with this version."
             )
-        expected = set(cls.__slots__) - ({"chat"} if found[1] == WITHOUT_CHAT else set())
-        if values.keys() != expected:
-            odd = ", ".join(sorted(values.keys() ^ expected))
-            raise DataError(f"dataset {folder}: {MANIFEST_NAME} lacks or adds the keys {odd}; prepare it again.")
-        return cls(**values)
+        counted = [key for modality in MODALITIES.values() for key in modality.counts]
+        expected = {*cls.__slots__, *COUNTED} - {"counts", *(("chat",) if found[1] == WITHOUT_CHAT else ())}
+        odd = (values.keys() ^ expected) - (set(counted) - expected)
+        if odd:
+            keys = ", ".join(sorted(odd))
+            raise DataError(f"dataset {folder}: {MANIFEST_NAME} lacks or adds the keys {keys}; prepare it again.")
+        return cls(counts={key: values.pop(key) for key in counted if key in values}, **values)
 
 
 class Index:
@@ -184,8 +192,7 @@ class Index:
 
     def items(self, row: int) -> tuple[ItemEntry, ...]:
         """The items of a document, by position."""
-        entries = self.table.column("items")[row].as_py()
-        return tuple(ItemEntry(**{**entry, "lengths": tuple(entry["lengths"])}) for entry in entries)
+        return tuple(ItemEntry.of(item) for item in self.table.column("items")[row].as_py())
 
     def item_files(self, entry: ItemEntry, which: slice) -> list[bytes]:
         """Some of the encoded files of an item, consecutive ones; raises DataError if they cannot be read whole."""

@@ -4,35 +4,33 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from counterpoint.config.items import MOST_PIXELS
-from counterpoint.data.features import array_size
 from counterpoint.data.index import (
     ARROW_NAME,
+    COUNTED,
     FILES_NAME,
     FORMAT,
     MANIFEST_NAME,
-    MARKS,
     PAYLOAD_NAME,
     SCHEMA,
+    SIZES,
     TOKENIZER_NAME,
     VERSION,
     Manifest,
     file_digest,
 )
-from counterpoint.data.payload import AUDIO, FEATURES, IMAGE, Kind
-from counterpoint.data.pictures import image_size
-from counterpoint.data.wave_file import clip_samples
 from counterpoint.errors import DataError
+from counterpoint.kinds.modality import Extent, Modality
+from counterpoint.modalities import MODALITIES
+from counterpoint.modalities.images.spec import IMAGES, MOST_PIXELS
 
 BATCH_DOCUMENTS = 1024
 
@@ -43,9 +41,14 @@ class Encoded(NamedTuple):
 
     position: int
     data: bytes
-    kind: Kind = IMAGE
+    kind: str = IMAGES.name
     further: tuple[bytes, ...] = ()
     names: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[bytes, ...]:
+        """All of its encoded files."""
+        return (self.data, *self.further)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +70,13 @@ class IndexWriter:
     """
 
     def __init__(self, out: Path, most_pixels: int = MOST_PIXELS) -> None:
-        self.out = out
-        self._sizes: dict[Kind, Callable[[bytes], tuple[int, int]]] = {
-            IMAGE: partial(image_size, most_pixels=most_pixels),
-            FEATURES: array_size,
-        }
+        self.out, self._most_pixels = out, most_pixels
         self.chat = "plain"
         self.folder = out.parent / f".{out.name}.partial-{os.getpid()}"
         self._open_files = ExitStack()
         self._batch: list[dict[str, object]] = []
         self._splits: Counter[str] = Counter()
-        self._counts: Counter[Kind] = Counter()
-        self._videos = 0
+        self._counts: Counter[str] = Counter()
         self._tokens = self._offset = 0
 
     def __enter__(self) -> Self:
@@ -159,17 +157,16 @@ class IndexWriter:
 
     def _manifest(self) -> Manifest:
         arrow, payload = self.folder / ARROW_NAME, self.folder / PAYLOAD_NAME
+        keys = [key for modality in MODALITIES.values() for key in modality.counts]
+        counts = {key: self._counts[key] for key in keys if key in COUNTED or self._counts[key]}
         return Manifest(
             format=FORMAT,
             version=VERSION,
             tokenizer_sha256=file_digest(self.folder / TOKENIZER_NAME),
-            marks={str(kind): mark for kind, mark in MARKS.items()},
+            marks={kind: one.mark for kind, one in MODALITIES.items() if not counts.keys().isdisjoint(one.counts)},
             documents=self._splits.total(),
             tokens=self._tokens,
-            images=self._counts[IMAGE] - self._videos,
-            videos=self._videos,
-            clips=self._counts[AUDIO],
-            features=self._counts[FEATURES],
+            counts=counts,
             splits=dict(self._splits),
             arrow_bytes=arrow.stat().st_size,
             arrow_sha256=file_digest(arrow),
@@ -179,37 +176,41 @@ class IndexWriter:
         )
 
     def _add_item(self, item: Encoded) -> dict[str, object]:
-        files = (item.data, *item.further)
-        if item.further:
-            self._check_video(item.kind, files)
-        height, width = self._sizes[item.kind](item.data) if item.kind in self._sizes else (0, 0)
-        samples = clip_samples(item.data) if item.kind == AUDIO else 0
-        offset = self._offset
+        modality, offset = MODALITIES[item.kind], self._offset
+        extent = self._extent(modality, item.files)
         if item.names:
             self._names.write(json.dumps([offset, *item.names]) + "\n")
-        for data in files:
+        for data in item.files:
             self._payload.write(data)
             self._offset += len(data)
-        self._counts[item.kind] += 1
-        self._videos += bool(item.further)
+        self._counts[modality.count(len(item.files))] += 1
+        sizes = dict.fromkeys(SIZES, 0) | dict(zip(modality.columns, extent, strict=True))
         return {
-            "kind": item.kind, "position": item.position, "height": height, "width": width, "samples": samples,
-            "offset": offset, "lengths": [len(data) for data in files],
+            "kind": item.kind, "position": item.position, **sizes, "offset": offset,
+            "lengths": [len(data) for data in item.files],
         }  # fmt: skip
+
+    def _extent(self, modality: Modality, files: Sequence[bytes]) -> Extent:
+        """The size of an item; raises DataError unless its files are of one size, and as many as may make an item."""
+        if len(files) > 1 and not modality.has_lists:
+            raise DataError(
+                f"an item of kind {modality.name} has {len(files)} files, expected one; only images make a video."
+            )
+        extent, *others = [modality.extent(data, self._most_pixels) for data in files]
+        for number, other in enumerate(others, start=2):
+            if other != extent:
+                raise DataError(
+                    f"picture {number} of the {len(files)} of a video is {show_extent(other)} pixels, but the first is "
+                    f"{show_extent(extent)}; give all pictures of a video one size."
+                )
+        return extent
 
     def _flush(self) -> None:
         if self._batch:
             self._arrow.write_batch(pa.RecordBatch.from_pylist(self._batch, schema=SCHEMA))
             self._batch.clear()
 
-    def _check_video(self, kind: Kind, files: Sequence[bytes]) -> None:
-        """Raise DataError unless the files of an item are pictures of one size."""
-        if kind != IMAGE:
-            raise DataError(f"an item of kind {kind} has {len(files)} files, expected one; only images make a video.")
-        (height, width), *others = [self._sizes[IMAGE](data) for data in files]
-        for number, other in enumerate(others, start=2):
-            if other != (height, width):
-                raise DataError(
-                    f"picture {number} of the {len(files)} of a video is {other[0]}x{other[1]} pixels, but the first "
-                    f"is {height}x{width}; give all pictures of a video one size."
-                )
+
+def show_extent(extent: Extent) -> str:
+    """A size for people."""
+    return "x".join(map(str, extent))

@@ -7,20 +7,21 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from counterpoint.data.index import MARKS, Index
-from counterpoint.data.payload import AUDIO, Bools, Ints, Kind
-from counterpoint.data.takers import Taker
+from counterpoint.data.index import SIZES, Index
+from counterpoint.kinds.arrays import Bools, Ints
+from counterpoint.kinds.modality import Intake
+from counterpoint.modalities import MODALITIES
 
 
 @dataclass(frozen=True)
 class ItemTable:
     """All items of `documents` documents, one behind the other: the document of each, the token that it stands before,
-    which are of each kind, and (height, width, samples, files)."""
+    which are of each kind, and their sizes with the number of their files."""
 
     documents: int
     owners: Ints
     positions: Ints
-    kinds: Mapping[Kind, Bools]
+    kinds: Mapping[str, Bools]
     sizes: Ints
 
     @classmethod
@@ -33,33 +34,33 @@ class ItemTable:
             parts = [chunk.field(name).to_numpy(zero_copy_only=False) for chunk in fields]
             return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
-        def are(kind: Kind) -> Bools:
+        def are(kind: str) -> Bools:
             parts = [pc.equal(chunk.field("kind"), kind).to_numpy(zero_copy_only=False) for chunk in fields]
             return np.concatenate([np.zeros(0, np.bool_), *parts]).astype(np.bool_)
 
         lengths = [pc.list_value_length(chunk.field("lengths")).to_numpy(zero_copy_only=False) for chunk in fields]
         files = np.concatenate([np.zeros(0, np.int64), *lengths]).astype(np.int64)
-        sizes = np.stack([*(column(name) for name in ("height", "width", "samples")), files], axis=1)
+        sizes = np.stack([*(column(name) for name in SIZES), files], axis=1)
         owners = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-        return cls(len(counts), owners, column("position"), {kind: are(kind) for kind in MARKS}, sizes)
+        return cls(len(counts), owners, column("position"), {kind: are(kind) for kind in MODALITIES}, sizes)
 
-    def samples_with(self, rows: Ints) -> dict[Kind, int]:
+    def samples_with(self, rows: Ints) -> dict[str, int]:
         """How many of some documents hold items of each kind, of the kinds that they hold."""
         counts = {kind: int(np.isin(rows, self.owners[are_kind]).sum()) for kind, are_kind in self.kinds.items()}
         return {kind: count for kind, count in counts.items() if count}
 
-    def demands(self, takers: Mapping[Kind, Taker]) -> "Demands":
+    def demands(self, intakes: Mapping[str, Intake]) -> "Demands":
         """What the items of every document ask; items of other kinds count for nothing."""
         last, of_items = np.zeros(self.documents, np.int64), np.zeros(len(self.owners), np.int64)
         all_fit = np.ones(self.documents, dtype=np.bool_)
         np.maximum.at(last, self.owners, self.positions)
-        for kind, taker in takers.items():
+        for kind, intake in intakes.items():
             is_kind = self.kinds[kind]
-            columns = [2, 3] if kind == AUDIO else [0, 1, 3]
+            columns = [*(SIZES.index(name) for name in MODALITIES[kind].columns), len(SIZES)]
             sizes, which = _distinct(self.sizes[is_kind][:, columns])
             extents = [(tuple(extent), files) for *extent, files in sizes.tolist()]
-            rows = np.array([taker.place(size).rows * len(taker.groups(files)) for size, files in extents], np.int64)
-            fits = np.array([taker.fits(size) for size, _files in extents], dtype=np.bool_)
+            rows = np.array([intake.place(size).rows * len(intake.groups(files)) for size, files in extents], np.int64)
+            fits = np.array([intake.fits(size) for size, _files in extents], dtype=np.bool_)
             of_items[is_kind] = rows[which]
             all_fit[self.owners[is_kind][~fits[which]]] = False
         return Demands(self._summed(of_items, self.positions >= 0), last, all_fit, of_items)

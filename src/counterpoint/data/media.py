@@ -2,17 +2,17 @@
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from counterpoint.config.items import LARGEST_LIMIT
 from counterpoint.data.chat import File, Medium
-from counterpoint.data.index_writer import Encoded
-from counterpoint.data.pictures import image_size
+from counterpoint.data.index_writer import Encoded, show_extent
 from counterpoint.data.tokenizer import check_text
 from counterpoint.errors import DataError
+from counterpoint.modalities import MODALITIES
+from counterpoint.modalities.images.spec import LARGEST_LIMIT
 
 _INLINE = "data:"
 _SHOWN = 100
@@ -78,7 +78,7 @@ def encoded(position: int, medium: Medium) -> Encoded:
     """What stands before a token, read from its files; raises DataError naming the file."""
     files = read_files(medium)
     if len(files) > 1:
-        _check_sizes(medium.files, files)
+        _check_sizes(medium, files)
     return Encoded(position, files[0], medium.kind, tuple(files[1:]), tuple(map(called, medium.files)))
 
 
@@ -99,19 +99,19 @@ def _read(path: Path) -> bytes:
         raise DataError(f"file {path} cannot be read ({error.strerror}); correct its permissions.") from error
 
 
-def _check_sizes(names: Sequence[File], files: Iterable[bytes]) -> None:
+def _check_sizes(medium: Medium, files: Iterable[bytes]) -> None:
     """Raise DataError, by name, for a picture of a video that is unreadable or not of the first one's size."""
     first = None
-    for name, data in zip(names, files, strict=True):
+    for name, data in zip(medium.files, files, strict=True):
         try:
-            height, width = image_size(data, LARGEST_LIMIT)
+            extent = MODALITIES[medium.kind].extent(data, LARGEST_LIMIT)
         except DataError as error:
             raise DataError(f"picture {called(name)}: {error}") from error
-        first = first or (height, width)
-        if (height, width) != first:
+        first = first or extent
+        if extent != first:
             raise DataError(
-                f"picture {called(name)} is {height}x{width} pixels, but the first of its video, {called(names[0])}, "
-                f"is {first[0]}x{first[1]}; give all pictures of a video one size."
+                f"picture {called(name)} is {show_extent(extent)} pixels, but the first of its video, "
+                f"{called(medium.files[0])}, is {show_extent(first)}; give all pictures of a video one size."
             )
 
 

@@ -9,7 +9,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoint.data.payload import Ints
+from counterpoint.kinds.arrays import Ints
 
 ROUNDS = 6
 Words = NDArray[np.uint64]

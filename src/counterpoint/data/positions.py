@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from counterpoint.data.payload import Ints
+from counterpoint.kinds.arrays import Ints
 from counterpoint.plan.positions import position_runs
 from counterpoint.plan.samples import Document
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.config.items import MOST_PIXELS
 from counterpoint.data.chat import TURN_END, ChatFormat, PlainChat
 from counterpoint.data.emoji import prepare_emoji
 from counterpoint.data.index import TOKENIZER_NAME, Manifest
@@ -14,6 +13,7 @@ from counterpoint.data.media import Roots, encoded
 from counterpoint.data.record_files import Conversation, RecordFiles
 from counterpoint.data.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
+from counterpoint.modalities.images.spec import MOST_PIXELS
 
 EMOJI = "emoji"
 TRAIN_SPLIT = "train"

@@ -8,20 +8,13 @@ import numpy as np
 
 from counterpoint.data.census import CUT_TARGETS, EMPTY, NO_TARGET, TOO_LARGE, UNFIT, Census
 from counterpoint.data.index import PAYLOAD_NAME, Index, ItemEntry
+from counterpoint.data.intakes import Intakes
 from counterpoint.data.item_table import ItemTable, list_lengths, marks_between
-from counterpoint.data.payload import (
-    AUDIO,
-    FEATURES,
-    IMAGE,
-    Extent,
-    Kind,
-    Payload,
-    TextPayload,
-    lay_items,
-    lay_text,
-)
-from counterpoint.data.takers import Settings, Taker
+from counterpoint.data.payload import TextPayload, lay_items, lay_text
 from counterpoint.errors import DataError
+from counterpoint.kinds.modality import Extent, Intake, Payload
+from counterpoint.modalities import MODALITIES
+from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document
 
 _REMEMBERED = 2**12
@@ -40,25 +33,25 @@ class PreparedSource:
 
     Documents count their loss tokens for `mtp_depths` further tokens, too.
 
-    Its items go to the modules in `settings` that take their kinds' marks. A sample whose items do not fit is left out;
+    Its items go to the modules in `intakes` that take their kinds' marks. A sample whose items do not fit is left out;
     `census` says how many are, and why. Raises DataError if the index cannot be read, the split is unknown or nothing
     fits, or it has items that no module takes.
     """
 
     def __init__(
-        self, path: Path, split: str, source: int, settings: Settings, sequence_tokens: int, mtp_depths: int = 0
+        self, path: Path, split: str, source: int, intakes: Intakes, sequence_tokens: int, mtp_depths: int = 0
     ) -> None:
         self.index = Index(path)
         self._source = source
         rows = self.index.rows_of(split)
         self._items = ItemTable.of(self.index)
-        self._takers = {
-            kind: _taker(self.index, split, settings, kind, samples)
+        self._by_kind = {
+            kind: _intake(self.index, split, intakes, kind, samples)
             for kind, samples in self._items.samples_with(rows).items()
         }
-        self.settings: Settings = {taker.module: taker for taker in self._takers.values()}
+        self.intakes: Intakes = {intake.module: intake for intake in self._by_kind.values()}
         try:
-            demands = self._items.demands(self._takers)
+            demands = self._items.demands(self._by_kind)
         except DataError as error:
             raise DataError(f"dataset {path}: {error}") from error
         self._lengths = list_lengths(self.index, "tokens")
@@ -109,7 +102,7 @@ class PreparedSource:
 
     def _read_document(self, index: int) -> Document:
         kept, pieces = int(self._kept_tokens[index]), self._pieces(index)
-        placed = [self._takers[piece.entry.kind].place(piece.entry.extent) for piece in pieces]
+        placed = [self._by_kind[piece.entry.kind].place(piece.entry.extent) for piece in pieces]
         items = lay_items([piece.entry.position for piece in pieces], placed)
         loss_tokens, *further = self._losses[index].tolist()
         tokens = kept + sum(item.rows for item in items)
@@ -144,7 +137,7 @@ class PreparedSource:
         entry, files = self._pieces(index)[which]
         data = self.index.item_files(entry, files)
         try:
-            return self._takers[entry.kind].read(data, entry.extent)
+            return rows_of(self._by_kind[entry.kind]).read(data, entry.extent)
         except DataError as error:
             names = self.index.file_names(entry, files)
             raise DataError(f"file {names}: {error}" if names else str(error)) from error
@@ -154,34 +147,26 @@ class PreparedSource:
         its pictures into."""
         entries = self.index.items(int(self.rows[index]))
         return tuple(
-            _Piece(entry, files) for entry in entries for files in self._takers[entry.kind].groups(len(entry.lengths))
+            _Piece(entry, files) for entry in entries for files in self._by_kind[entry.kind].groups(len(entry.lengths))
         )
 
 
-def _taker(index: Index, split: str, settings: Settings, kind: Kind, samples: int) -> Taker:
+def _intake(index: Index, split: str, intakes: Intakes, kind: str, samples: int) -> Intake:
     """The module that takes the items of a kind, which `samples` samples of a split hold: the one whose mark stood for
     them."""
-    name, module = _WORDS[kind]
-    able = [taker for taker in settings.values() if taker.kind == kind]
+    name, module = MODALITIES[kind].plural, MODALITIES[kind].taker
+    able = [intake for intake in intakes.values() if intake.kind == kind]
     if not able:
         raise DataError(
             f"dataset {index.folder}, split '{split}': {samples} samples hold {name}, a modality without a module; add "
             f"{module} and its edge, or choose a dataset without {name}."
         )
     mark = index.manifest.marks[kind]
-    found = next((taker for taker in able if taker.mark == mark), None)
+    found = next((intake for intake in able if intake.mark == mark), None)
     if found is None:
-        taken = ", ".join(f"'{taker.mark}' of module {taker.module}" for taker in able)
+        taken = ", ".join(f"'{intake.mark}' of module {intake.module}" for intake in able)
         raise DataError(
             f"dataset {index.folder}: its {name} stand at the mark '{mark}', but the edges take {taken}; set the mark "
             f"of an edge to '{mark}'."
         )
     return found
-
-
-_WORDS: dict[Kind, tuple[str, str]] = {
-    IMAGE: ("images", "a vision module"),
-    AUDIO: ("clips", "an audio module"),
-    FEATURES: ("features", "a module of kind features"),
-}
-"""What items of a kind are called, and what takes them."""

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from counterpoint.data.chat import ASSISTANT, SYSTEM, USER, File, Medium, Message, Part, Role
-from counterpoint.data.index import MARKS
 from counterpoint.data.media import decode_base64
-from counterpoint.data.payload import AUDIO, FEATURES, IMAGE, Kind
 from counterpoint.data.tokenizer import check_text
 from counterpoint.errors import DataError
+from counterpoint.kinds.modality import PartForm
+from counterpoint.modalities import MODALITIES
 
 _ROLES: Mapping[object, Role] = {
     "human": USER, "user": USER, "gpt": ASSISTANT, "assistant": ASSISTANT, "system": SYSTEM,
@@ -34,27 +34,12 @@ _SHOWN = 200
 Find = Callable[[str, str], File]
 """From a name, and what the file is called in messages, to the file."""
 
-
-class _Form(NamedTuple):
-    """What is at a key of a record: the mark that stands for one, its kind, and what it and one of its files are
-    called."""
-
-    mark: str
-    kind: Kind
-    name: str
-    file: str
-
-
-VIDEO = "video"
-_FORMS = {
-    "image": _Form(MARKS[IMAGE], IMAGE, "image", "image"),
-    VIDEO: _Form("<video>", IMAGE, "video", "picture"),
-    "audio": _Form(MARKS[AUDIO], AUDIO, "clip", "clip"),
-    "features": _Form(MARKS[FEATURES], FEATURES, "features file", "features file"),
-}
+_FORMS = {form.key: form for modality in MODALITIES.values() for form in modality.forms}
+_KINDS = {form.key: kind for kind, modality in MODALITIES.items() for form in modality.forms}
 """By key; in the index the pictures of a video are one item of kind image."""
 
-_PLURALS = {"images": "image", "videos": VIDEO, "audios": "audio"}
+_PARTS = {part.type: part for modality in MODALITIES.values() for part in modality.parts}
+_PLURALS = {form.plural: key for key, form in _FORMS.items() if form.plural is not None}
 _TURNS = ("conversations", "messages")
 _KEYS = (*_TURNS, "system", *_FORMS, *_PLURALS, "id", *_LABELS)
 
@@ -200,20 +185,28 @@ def _read_parts(parts: list[Any], find: Find) -> Iterator[Part | _Place]:
             key = kind
             given = values.pop(key, None)
             yield from [_Place(key)] if given is None else _named(given, key, find)
-        elif kind == "image_url":
-            given = values.pop("image_url", None)
-            yield from _named(_given(given).get("url") if isinstance(given, dict) else given, "image", find)
-        elif kind == "input_audio" and isinstance(values.get("input_audio"), dict):
-            data = values.pop("input_audio").get("data")
-            if not isinstance(data, str):
-                raise DataError(f"expected 'data' of an 'input_audio' to be base64, got {show(data)}.")
-            yield Medium(AUDIO, (decode_base64(data, "clip"),))
+        elif isinstance(kind, str) and kind in _PARTS and _is_readable(_PARTS[kind], values):
+            yield from _of_part(_PARTS[kind], values.pop(kind, None), find)
         else:
             raise DataError(
                 "expected parts of the form {'type': 'text', 'text': text} or {'type': 'image', 'image': file name}, "
                 f"got {show(part)}."
             )
         _refuse_unknown(values, ("type", str(kind)), "part")
+
+
+def _is_readable(part: PartForm, values: Mapping[str, Any]) -> bool:
+    return not part.is_inline or isinstance(values.get(part.type), dict)
+
+
+def _of_part(part: PartForm, given: Any, find: Find) -> list[Medium]:
+    """The item of a part: a file by name, or its content in base64."""
+    inner = _given(given).get(part.field) if isinstance(given, dict) else given
+    if not part.is_inline:
+        return _named(inner, part.key, find)
+    if not isinstance(inner, str):
+        raise DataError(f"expected '{part.field}' of an '{part.type}' to be base64, got {show(inner)}.")
+    return [Medium(_KINDS[part.key], (decode_base64(inner, _FORMS[part.key].file),))]
 
 
 def _media(record: Mapping[str, Any], key: str, find: Find) -> list[Medium]:
@@ -227,7 +220,7 @@ def _media(record: Mapping[str, Any], key: str, find: Find) -> list[Medium]:
 def _named(given: object, key: str, find: Find, called: str = "") -> list[Medium]:
     """The media that a value names: one each, or the pictures of a video."""
     form, called = _FORMS[key], called or key
-    if key == VIDEO:
+    if form.is_list:
         expected = "a list of the file names of its pictures, or a list of such lists"
         items = [given] if _are_names(given) and given else given
     else:
@@ -236,7 +229,7 @@ def _named(given: object, key: str, find: Find, called: str = "") -> list[Medium
         items = [[name] for name in names] if isinstance(names, list) else names
     if not isinstance(items, list) or not all(_are_names(names) and names for names in items):
         raise DataError(f"expected '{called}' to be {expected}, got {show(given)}.")
-    return [Medium(form.kind, tuple(find(name, form.file) for name in names)) for names in items]
+    return [Medium(_KINDS[key], tuple(find(name, form.file) for name in names)) for names in items]
 
 
 def _are_names(value: object) -> bool:

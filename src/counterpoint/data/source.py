@@ -3,9 +3,11 @@
 from typing import Protocol
 
 from counterpoint.data.census import Census
-from counterpoint.data.payload import Extent, Payload, TextPayload, check_rows
-from counterpoint.data.takers import Settings
+from counterpoint.data.intakes import Intakes
+from counterpoint.data.payload import TextPayload, check_rows
 from counterpoint.errors import DataError
+from counterpoint.kinds.modality import Extent, Payload
+from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document, Item
 
 
@@ -13,7 +15,7 @@ class Source(Protocol):
     """Documents by index: metadata without reading a payload, then the payloads one by one."""
 
     @property
-    def settings(self) -> Settings:
+    def intakes(self) -> Intakes:
         """How its items become rows, by the module that they enter."""
 
     @property
@@ -42,10 +44,10 @@ class Source(Protocol):
 def load_item_or_neutral(source: Source, index: int, which: int, expected: Item) -> tuple[Payload, DataError | None]:
     """Read an item, or what stands for none of the planned kind and size, and the reason if it is unreadable or not of
     them."""
-    where, taker = f"document {index}, item {which}", source.settings[expected.module]
+    where, intake = f"document {index}, item {which}", source.intakes[expected.module]
     try:
         payload = source.item(index, which)
-        check_rows(payload, taker.kind, expected.rows_in, where)
+        check_rows(payload, intake.kind, expected.rows_in, where)
     except DataError as error:
-        return taker.neutral(source.extent(index, which)), DataError(f"{where}: {error}")
+        return rows_of(intake).neutral(source.extent(index, which)), DataError(f"{where}: {error}")
     return payload, None

@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from counterpoint.data.census import CUT_TARGETS, DECLARED, TOO_SHORT, Census
-from counterpoint.data.clips import ClipSettings
-from counterpoint.data.features import FeatureSettings
-from counterpoint.data.mel import RATE
-from counterpoint.data.payload import AUDIO, FEATURES, IMAGE, Extent, Kind, Payload, TextPayload, lay_items, lay_text
-from counterpoint.data.takers import Settings, Taker
+from counterpoint.data.intakes import Intakes
+from counterpoint.data.payload import TextPayload, lay_items, lay_text
 from counterpoint.errors import DataError
+from counterpoint.kinds.modality import Extent, Intake, Modality, Payload
+from counterpoint.modalities import MODALITIES
+from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document, text_rows
 
 COUNTED = 256
@@ -104,31 +104,19 @@ class _Shape:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """An item: what takes it, and its size."""
+    """An item: how it enters its module, and its size."""
 
-    taker: Taker
+    intake: Intake
     extent: Extent
 
 
 class _Stream(IntEnum):
-    """Independent random streams of one document; an item's stream is ITEM + its number."""
+    """Independent random streams of one document beside those of modalities; an item's stream is ITEM + its number."""
 
     SHAPE = 0
     TEXT = 1
     ITEM = 2
-    MODULES = 2**32
-    CLIPS = 2**32 + 1
-    CLIP_MODULES = 2**32 + 2
     ORDER = 2**32 + 3
-    FEATURES = 2**32 + 4
-    FEATURE_MODULES = 2**32 + 5
-
-
-_MODULE_STREAMS: Mapping[Kind, _Stream] = {
-    IMAGE: _Stream.MODULES,
-    AUDIO: _Stream.CLIP_MODULES,
-    FEATURES: _Stream.FEATURE_MODULES,
-}
 
 
 class SyntheticSource:
@@ -137,35 +125,31 @@ class SyntheticSource:
     Clips are at most as long as their module takes them. Documents count their loss tokens for `mtp_depths` further
     tokens, too.
 
-    Raises DataError if the recipe has items that no module in `settings` takes.
+    Raises DataError if the recipe has items that no module in `intakes` takes.
     """
 
     def __init__(
         self,
         recipe: SyntheticRecipe,
         source: int,
-        settings: Settings,
+        intakes: Intakes,
         sequence_tokens: int,
         vocabulary: int,
         mtp_depths: int = 0,
     ) -> None:
-        kinds = {taker.kind for taker in settings.values()}
-        declared = (
-            (IMAGE, "images", recipe.images_per_document, recipe.without_images, "a vision module"),
-            (AUDIO, "audio", recipe.audio_per_document, recipe.without_audio, "an audio module"),
-            (FEATURES, "features", recipe.features_per_document, recipe.without_features, "a module of kind features"),
-        )
-        for kind, key, number, without, remedy in declared:
-            if kind not in kinds and number != Constant(0) and without < 1:
-                what = "clips" if kind == AUDIO else key
+        for kind, modality in MODALITIES.items():
+            drawing = modality.drawing
+            number, without = getattr(recipe, drawing.number), getattr(recipe, drawing.without)
+            is_taken = any(intake.kind == kind for intake in intakes.values())
+            if not is_taken and number != Constant(0) and without < 1:
                 raise DataError(
-                    f"synthetic dataset {source}: it declares {what}, a modality without a module; add {remedy} and "
-                    f"its edge, or set {key}_per_document to the constant 0."
+                    f"synthetic dataset {source}: it declares {modality.plural}, a modality without a module; add "
+                    f"{modality.taker} and its edge, or set {drawing.number} to the constant 0."
                 )
-        self.settings = settings
+        self.intakes = intakes
         self._recipe, self._source = recipe, source
         self._sequence_tokens, self._vocabulary, self._mtp_depths = sequence_tokens, vocabulary, mtp_depths
-        self._weights = {kind: _weights(recipe.modules, settings, kind) for kind in kinds}
+        self._weights = {kind: _weights(recipe.modules, intakes, kind) for kind in MODALITIES}
 
     def __len__(self) -> int:
         return self._recipe.documents
@@ -194,7 +178,7 @@ class SyntheticSource:
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""
         shape = self._shape(index)
-        items = lay_items(shape.positions, [item.taker.place(item.extent) for item in shape.items])
+        items = lay_items(shape.positions, [item.intake.place(item.extent) for item in shape.items])
         loss_tokens, *further = (
             max(shape.text_tokens - text_rows(items, depth + 1), 0) if shape.has_loss else 0
             for depth in range(1 + self._mtp_depths)
@@ -216,22 +200,16 @@ class SyntheticSource:
     def item(self, index: int, which: int) -> Payload:
         """The rows of an item, uniform in [-1, 1)."""
         item = self._shape(index).items[which]
-        return item.taker.noise(self._generator(index, _Stream.ITEM + which), item.extent)
+        return rows_of(item.intake).noise(self._generator(index, _Stream.ITEM + which), item.extent)
 
     def _shape(self, index: int) -> _Shape:
         recipe, generator = self._recipe, self._generator(index, _Stream.SHAPE)
-        has_images, has_loss = generator.random(2) >= (recipe.without_images, recipe.without_loss)
+        chance, loss_chance = generator.random(2).tolist()
         wanted = max(1, recipe.text_tokens.sample(generator))
-        drawn: Iterable[_Drawn] = self._images(index, generator, bool(has_images))
-        others = [*self._clips(index), *self._features(index)]
-        if others:
-            together = [*drawn, *others]
-            order = self._generator(index, _Stream.ORDER).permutation(len(together))
-            drawn = [together[place] for place in order]
         items: list[_Drawn] = []
         free, is_cut = self._sequence_tokens - 1, False
-        for item in drawn:
-            rows = item.taker.place(item.extent).rows
+        for item in self._drawn(index, generator, chance):
+            rows = item.intake.place(item.extent).rows
             if rows > free:
                 is_cut = True
                 break
@@ -240,58 +218,52 @@ class SyntheticSource:
         text_tokens = min(wanted, free + 1)
         positions = np.sort(generator.integers(text_tokens, size=len(items), endpoint=True))
         is_cut = is_cut or text_tokens < wanted
-        return _Shape(text_tokens, bool(has_loss), tuple(positions.tolist()), tuple(items), is_cut)
+        return _Shape(text_tokens, loss_chance >= recipe.without_loss, tuple(positions.tolist()), tuple(items), is_cut)
 
-    def _images(self, index: int, generator: np.random.Generator, has_images: bool) -> Iterator[_Drawn]:
-        recipe = self._recipe
-        if not has_images or IMAGE not in self._weights:
+    def _drawn(self, index: int, generator: np.random.Generator, chance: float) -> Iterable[_Drawn]:
+        """The items of a document.
+
+        Those of the one modality without a stream are of the document's own `generator`, as long as they are asked
+        for; a stream of its own leaves them and the text what they are without the others.
+        """
+        first: Iterator[_Drawn] = iter(())
+        others: list[_Drawn] = []
+        for modality in MODALITIES.values():
+            if modality.drawing.stream is None:
+                first = self._items(index, modality, generator, chance)
+            elif self._weights[modality.name]:
+                own = self._generator(index, modality.drawing.stream)
+                others += self._items(index, modality, own, own.random())
+        if not others:
+            return first
+        together = [*first, *others]
+        order = self._generator(index, _Stream.ORDER).permutation(len(together))
+        return [together[place] for place in order]
+
+    def _items(self, index: int, modality: Modality, generator: np.random.Generator, chance: float) -> Iterator[_Drawn]:
+        recipe, drawing = self._recipe, modality.drawing
+        if chance < getattr(recipe, drawing.without) or not self._weights[modality.name]:
             return
-        takers = self._takers(index, IMAGE)
-        for _ in range(recipe.images_per_document.sample(generator)):
-            size = recipe.image_height.sample(generator), recipe.image_width.sample(generator)
-            taker = next(takers)
-            if taker is not None:
-                yield _Drawn(taker, size)
+        modules = self._modules(index, modality)
+        for _ in range(getattr(recipe, drawing.number).sample(generator)):
+            sizes = tuple(getattr(recipe, key).sample(generator) for key in drawing.sizes)
+            intake = next(modules)
+            if intake is not None:
+                yield _Drawn(intake, intake.drawn(sizes))
 
-    def _clips(self, index: int) -> Iterator[_Drawn]:
-        """Clips from a stream of their own, which leaves images and text what they are without."""
-        recipe = self._recipe
-        generator = self._generator(index, _Stream.CLIPS)
-        if AUDIO not in self._weights or generator.random() < recipe.without_audio:
-            return
-        takers = self._takers(index, AUDIO)
-        for _ in range(recipe.audio_per_document.sample(generator)):
-            samples = recipe.audio_milliseconds.sample(generator) * RATE // 1000
-            taker = next(takers)
-            if isinstance(taker, ClipSettings):
-                yield _Drawn(taker, (min(samples, taker.most_samples),))
-
-    def _features(self, index: int) -> Iterator[_Drawn]:
-        """Features, from a stream of their own as well."""
-        recipe = self._recipe
-        generator = self._generator(index, _Stream.FEATURES)
-        if FEATURES not in self._weights or generator.random() < recipe.without_features:
-            return
-        takers = self._takers(index, FEATURES)
-        for _ in range(recipe.features_per_document.sample(generator)):
-            rows = recipe.feature_rows.sample(generator)
-            taker = next(takers)
-            if isinstance(taker, FeatureSettings):
-                yield _Drawn(taker, (rows, taker.width))
-
-    def _takers(self, index: int, kind: Kind) -> Iterator[Taker | None]:
-        """The modules of a document's items of a kind, one by one; None for one that the document is without.
+    def _modules(self, index: int, modality: Modality) -> Iterator[Intake | None]:
+        """Where a document's items of a modality enter, one by one; None for one that the document is without.
 
         A stream of its own keeps the sizes of the items what they are whatever the modules.
         """
-        weights = self._weights[kind]
+        weights = self._weights[modality.name]
         names, bounds = tuple(weights), np.cumsum(list(weights.values()))
-        generator = self._generator(index, _MODULE_STREAMS[kind])
+        generator = self._generator(index, modality.drawing.module_stream)
         absent = {name for name, share in sorted(self._recipe.without.items()) if generator.random() < share}
         while True:
             place = np.searchsorted(bounds, generator.random() * bounds[-1], side="right")
             name = names[int(place)]
-            yield None if name in absent else self.settings[name]
+            yield None if name in absent else self.intakes[name]
 
     def _generator(self, index: int, stream: int) -> np.random.Generator:
         # The counter's last word keeps the streams of one document 2**192 draws apart. The dtype is given
@@ -300,8 +272,8 @@ class SyntheticSource:
         return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, stream]))
 
 
-def _weights(modules: Mapping[str, float], settings: Settings, kind: Kind) -> dict[str, float]:
+def _weights(modules: Mapping[str, float], intakes: Intakes, kind: str) -> dict[str, float]:
     """The weights of the modules that take a kind: those named, or all of them alike."""
-    able = [name for name, taker in settings.items() if taker.kind == kind]
+    able = [name for name, intake in intakes.items() if intake.kind == kind]
     named = {name: weight for name, weight in modules.items() if name in able}
     return named or dict.fromkeys(able, 1.0)

@@ -23,18 +23,17 @@ from counterpoint.data.chat import (
     lay_prompt,
     named_format,
 )
-from counterpoint.data.corpus import EvaluationSplit, item_settings, open_corpus, open_tokenizer
-from counterpoint.data.images import ItemSettings
-from counterpoint.data.index import MARKS
-from counterpoint.data.payload import IMAGE, Kind
+from counterpoint.data.corpus import EvaluationSplit, open_corpus, open_tokenizer
+from counterpoint.data.intakes import intakes_of
 from counterpoint.data.prepared import PreparedSource
-from counterpoint.data.takers import Taker
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import CheckpointError, DataError
 from counterpoint.inference.plain import PlainModel, Prompt, write
 from counterpoint.inference.predictions import Evaluation, Prediction, Predictions
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
 from counterpoint.inference.sampling import GREEDY, Sampling
+from counterpoint.kinds.modality import Intake
+from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.plan.build import build_plan
 from counterpoint.plan.plan import Plan
 from counterpoint.train.checkpoint import checkpoint_folder, list_checkpoints, unverified
@@ -87,7 +86,7 @@ class TrainedRun:
             )
         chosen = steps[-1] if step is None else step
         plan = build_plan(config, tokenizer.vocabulary)
-        model = PlainModel.load(plan, checkpoint_folder(folder, chosen), torch.device(device))
+        model = PlainModel.load(plan, intakes_of(config), checkpoint_folder(folder, chosen), torch.device(device))
         return cls(folder, config, tokenizer, plan, model, chosen)
 
     def predict(self, split: EvaluationSplit, writing: Writing) -> Predictions:
@@ -142,14 +141,14 @@ class TrainedRun:
         encoders of images the one sees them that reads prepared images. Raises DataError for a file that is no image.
         """
         layout = self._format(chat)
-        takers = self._takers() if any(isinstance(part, Medium) for turn in turns for part in turn.parts) else {}
+        intakes = self._intakes() if any(isinstance(part, Medium) for turn in turns for part in turn.parts) else {}
         limit = self.config.data.sequence_tokens if writing.max_tokens is None else writing.max_tokens
         said: list[Message] = []
         for number, turn in enumerate(turns):
             said.append(turn)
             if turn.role != USER:
                 continue
-            prompt = laid_prompt(lay_prompt(layout, said), takers)
+            prompt = laid_prompt(lay_prompt(layout, said), intakes)
             (ids,) = write(self.model, [prompt], layout.end, [limit], writing.sampling, [(number,)])
             text = self.tokenizer.decode(ids)
             said.append(Message(ASSISTANT, (text,)))
@@ -172,12 +171,12 @@ class TrainedRun:
             )
         return next(iter(found.values()), PlainChat(self.tokenizer))
 
-    def _takers(self) -> dict[Kind, Taker]:
+    def _intakes(self) -> dict[str, Intake]:
         """The module that images go to."""
-        takers = [taker for taker in item_settings(self.config).values() if isinstance(taker, ItemSettings)]
-        if not takers:
+        able = [intake for intake in intakes_of(self.config).values() if intake.kind == IMAGES.name]
+        if not able:
             raise DataError(f"{self.folder}: its model takes no images; leave --image out or choose another run")
-        return {IMAGE: next((taker for taker in takers if taker.mark == MARKS[IMAGE]), takers[0])}
+        return {IMAGES.name: next((intake for intake in able if intake.mark == IMAGES.mark), able[0])}
 
 
 def evaluate_run(run: TrainedRun, name: str | None = None, writing: Writing = DEFAULT) -> Evaluation:

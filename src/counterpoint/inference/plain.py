@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.data.item_rows import pack_items
-from counterpoint.data.payload import PatchPayload, Payload
+from counterpoint.data.intakes import Intakes
 from counterpoint.data.positions import lay_positions
 from counterpoint.inference.sampling import GREEDY, Sampling
+from counterpoint.kinds.modality import Payload
+from counterpoint.modalities.rows import pack_items
 from counterpoint.models.batch import Insert, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
@@ -23,7 +24,6 @@ from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document, Item
-from counterpoint.plan.sizes import AudioSizes, FeaturesSizes, ItemSizes
 from counterpoint.train.checkpoint import open_checkpoint, read_tensors
 from counterpoint.train.stored_block import StoredBlock
 
@@ -35,8 +35,7 @@ class Prompt:
     """What generation starts from: ids int64 (rows,) with -1 at the rows of `items`, which lie in their order."""
 
     ids: np.ndarray
-    items: tuple[tuple[str, int, Payload], ...]
-    """(module, first row, payload) of every item."""
+    items: tuple[tuple[Item, Payload], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +60,17 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class PlainModel:
-    """All modules of a plan on one device, in evaluation; `towers` are the sizes of those that take items."""
+    """All modules of a plan on one device, in evaluation; `intakes` are of those that take items."""
 
     chains: dict[str, Chain]
     wires: tuple[Wire, ...]
-    towers: dict[str, ItemSizes]
+    intakes: Intakes
     sink: str
     position_axes: int
     device: torch.device
 
     @classmethod
-    def load(cls, plan: Plan, folder: Path, device: torch.device) -> "PlainModel":
+    def load(cls, plan: Plan, intakes: Intakes, folder: Path, device: torch.device) -> "PlainModel":
         """Build the modules of a plan and fill them from a checkpoint; raises CheckpointError."""
         chains, tensors = {}, {}
         for module in plan.graph.modules:
@@ -84,16 +83,15 @@ class PlainModel:
             chains[module] = chain.requires_grad_(False).eval()
         read_tensors(open_checkpoint(folder, _REMEDY), tensors, group=None, prefix="model/")
         wires = tuple(Wire(edge.source, edge.target, edge.depths) for edge in plan.graph.edges)
-        towers = {module: size for module, size in plan.sizes.items() if isinstance(size, ItemSizes)}
-        return cls(chains, wires, towers, plan.sink, plan.facts[plan.sink].position_axes, device)
+        return cls(chains, wires, intakes, plan.sink, plan.facts[plan.sink].position_axes, device)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Features]:
         """Per prompt, its items and their features."""
         starts = [0, *accumulate(len(prompt.ids) for prompt in prompts)]
         placed = [
-            (start, self._item(module, row, payload), payload)
+            (start, item, payload)
             for start, prompt in zip(starts, prompts, strict=False)
-            for module, row, payload in prompt.items
+            for item, payload in prompt.items
         ]
         modules = dict.fromkeys(item.module for _start, item, _payload in placed)
         batches = {
@@ -102,7 +100,7 @@ class PlainModel:
         inserts, deep = Towers(self.chains, self.wires, batches).into(self.sink)
         return [
             Features(
-                tuple(self._item(*item) for item in prompt.items),
+                tuple(item for item, _payload in prompt.items),
                 _between(inserts, start, stop),
                 {layer: _between(joined, start, stop) for layer, joined in deep.items()},
             )
@@ -135,19 +133,10 @@ class PlainModel:
         last = torch.as_tensor(starts[1:] - 1, device=self.device)
         return head.logits(rows.index_select(0, last))
 
-    def _item(self, module: str, row: int, payload: Payload) -> Item:
-        """An item as the plan knows it; `row` is its first of the prompt."""
-        sizes, rows = self.towers[module], payload.rows
-        if isinstance(sizes, AudioSizes):
-            return Item(module, row, rows, rows // sizes.stack, columns=None)
-        if isinstance(sizes, FeaturesSizes):
-            return Item(module, row, rows, rows, columns=None)
-        assert isinstance(payload, PatchPayload), "images enter a vision transformer"
-        return Item(module, row, rows, rows // sizes.merge**2, payload.grid[1] // sizes.merge)
-
     def _packed(self, module: str, placed: Sequence[tuple[int, Item, Payload]]) -> Items:
         """Items of one encoder, of prompts that begin at rows of the batch."""
-        batch, kept = pack_items([payload for _start, _item, payload in placed], self.towers[module], torch.float32)
+        items = [(item, payload) for _start, item, payload in placed]
+        batch, kept = pack_items(self.intakes[module], items, torch.float32)
         places = np.concatenate([np.arange(item.rows) + start + item.position for start, item, _payload in placed])
         lengths = tuple(item.rows for _start, item, _payload in placed)
         return Items(batch.to(self.device), kept.to(self.device), lengths, self._tensor(places))

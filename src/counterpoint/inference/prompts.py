@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from counterpoint.config.items import LARGEST_LIMIT
 from counterpoint.data.chat import SYSTEM, USER, LaidChat, Medium, Message, Part
-from counterpoint.data.index import MARKS
 from counterpoint.data.media import called, read_files
-from counterpoint.data.payload import IMAGE, Kind, Payload, TextPayload, lay_items, lay_text
-from counterpoint.data.pictures import image_size
+from counterpoint.data.payload import TextPayload, lay_items, lay_text
 from counterpoint.data.prepared import PreparedSource
-from counterpoint.data.takers import Taker
 from counterpoint.errors import DataError
 from counterpoint.inference.plain import Prompt
+from counterpoint.kinds.modality import Intake, Payload
+from counterpoint.modalities import MODALITIES
+from counterpoint.modalities.images.spec import IMAGES, LARGEST_LIMIT
+from counterpoint.modalities.rows import rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def answers_of(text: TextPayload, end: int) -> list[Answer]:
 def prompt_before(source: PreparedSource, index: int, answer: Answer) -> Prompt:
     """All rows of a document before one of its answers; raises DataError for an item that cannot be read."""
     items = tuple(
-        (item.module, item.position, source.item(index, which))
+        (item, source.item(index, which))
         for which, item in enumerate(source.document(index).items)
         if item.position < answer.start
     )
@@ -61,14 +61,14 @@ def user_turns(images: Sequence[Path], prompts: Sequence[str], system: str = "")
     """
     for image in images:
         _check_file(image)
-    mark = MARKS[IMAGE]
+    mark = IMAGES.mark
     marks = sum(prompt.count(mark) for prompt in prompts) if images else 0
     if marks not in (0, len(images)):
         raise DataError(
             f"--prompt: {marks} marks {mark} for {len(images)} images, expected one for each, or none where all images "
             "stand first; correct the prompts"
         )
-    media = iter([Medium(IMAGE, (path,)) for path in images])
+    media = iter([Medium(IMAGES.name, (path,)) for path in images])
     turns = [Message(SYSTEM, (system,))] if system else []
     for number, prompt in enumerate(prompts):
         parts: list[Part] = list(media) if number == 0 and not marks else []
@@ -94,23 +94,23 @@ def _check_file(image: Path) -> None:
     raise DataError(f"--image {image}: cannot be read ({reason}), expected a PNG or JPEG file; name one")
 
 
-def laid_prompt(laid: LaidChat, takers: Mapping[Kind, Taker]) -> Prompt:
+def laid_prompt(laid: LaidChat, intakes: Mapping[str, Intake]) -> Prompt:
     """The rows of a conversation, as a source lays those of a document; raises DataError naming an unreadable file."""
     positions: list[int] = []
-    payloads: list[tuple[str, Payload]] = []
+    payloads: list[Payload] = []
     placed = []
     for position, medium in laid.media:
-        taker, files = takers[medium.kind], read_files(medium)
+        intake, files = intakes[medium.kind], read_files(medium)
         try:
             # Whether it is too large says its reader, by the limit of the run.
-            extent = image_size(files[0], LARGEST_LIMIT)
-            for group in taker.groups(len(files)):
-                payloads.append((taker.module, taker.read(files[group], extent)))
-                placed.append(taker.place(extent))
+            extent = MODALITIES[medium.kind].extent(files[0], LARGEST_LIMIT)
+            for group in intake.groups(len(files)):
+                payloads.append(rows_of(intake).read(files[group], extent))
+                placed.append(intake.place(extent))
                 positions.append(position)
         except DataError as error:
             raise DataError(f"--image {called(medium.files[0])}: {error}") from None
     items = lay_items(positions, placed)
     tokens, loss = np.array(laid.tokens, dtype=np.int64), np.array(laid.loss, dtype=np.bool_)
     ids = lay_text(tokens, loss, positions, [item.rows for item in items]).ids
-    return Prompt(ids, tuple((name, item.position, payload) for item, (name, payload) in zip(items, payloads)))
+    return Prompt(ids, tuple(zip(items, payloads, strict=True)))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from counterpoint.models.batch import AudioBatch, FeatureBatch, GivenBatch, Insert, PatchBatch
+from counterpoint.models.batch import Batch, FeatureBatch, Insert
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.encoder import port_of
 from counterpoint.models.segments import Segments
@@ -27,7 +27,7 @@ class Items:
     `kept`, `lengths` of those of each item, and `places` int64 (rows,) of them among the rows of the module that reads
     documents."""
 
-    batch: PatchBatch | AudioBatch | GivenBatch
+    batch: Batch
     kept: Tensor
     lengths: tuple[int, ...]
     places: Tensor

@@ -10,15 +10,14 @@ from pathlib import Path
 from PIL import Image
 
 from counterpoint.config.data import evaluation_names
-from counterpoint.config.items import LARGEST_LIMIT
 from counterpoint.config.schema import Config, PreparedEntry
-from counterpoint.data.corpus import item_settings
 from counterpoint.data.index import Index
-from counterpoint.data.payload import IMAGE
-from counterpoint.data.pictures import read_scaled
+from counterpoint.data.intakes import intakes_of
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.errors import DataError, InputError
 from counterpoint.inference.predictions import Prediction
+from counterpoint.modalities.images.pictures import read_scaled
+from counterpoint.modalities.images.spec import IMAGES, LARGEST_LIMIT
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import note
 
@@ -42,13 +41,13 @@ class Pictures:
         if not isinstance(entry, PreparedEntry):
             raise DataError(f"data.evaluation: has no prepared split '{split}'; report the run with its own config")
         tokens = config.data.sequence_tokens
-        source = PreparedSource(Path(entry.path), entry.split, 0, item_settings(config), tokens)
+        source = PreparedSource(Path(entry.path), entry.split, 0, intakes_of(config), tokens)
         return cls(source.index, tuple(source.rows.tolist()))
 
     def png(self, document: int) -> bytes | None:
         """The first image of a document as a small PNG, or None without a readable one."""
         items = self.index.items(self.rows[document]) if document < len(self.rows) else ()
-        images = [item for item in items if item.kind == IMAGE]
+        images = [item for item in items if item.kind == IMAGES.name]
         if not images:
             return None
         height, width = images[0].extent

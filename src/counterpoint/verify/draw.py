@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from counterpoint.config.graph import modalities_of
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import (
-    ClipEncoderConfig,
     Config,
     DecoderConfig,
-    FeaturesConfig,
-    ImageEncoderConfig,
     ModelConfig,
 )
 from counterpoint.errors import CounterpointError
@@ -114,12 +112,11 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
         "clip_norm": generator.choice([0.01, 0.05, 1.0]),
         "steps": 10,
     }
-    images = [name for name in names if isinstance(base.modules[name].model, ImageEncoderConfig)]
-    clips = [name for name in names if isinstance(base.modules[name].model, ClipEncoderConfig)]
-    given = [name for name in names if isinstance(base.modules[name].model, FeaturesConfig)]
-    data["data"] = draw_data(generator, images, clips, given)
-    for name in images:
-        data["modules"][name]["model"]["image"] |= {"size": None, "max_patches": 16}
+    taken = {name: modality for name, modality in modalities_of(base).items() if name in names}
+    data["data"] = draw_data(generator, taken)
+    for name, modality in taken.items():
+        if modality.section is not None:
+            data["modules"][name]["model"][modality.section.key] |= modality.section.small
     data["run"]["seed"] = generator.randrange(1000)
     return data
 

@@ -1,14 +1,20 @@
-"""Random synthetic data: lengths, images and clips of each encoder, and what is absent."""
+"""Random synthetic data: lengths, items of each encoder, and what is absent."""
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
+from counterpoint.kinds.modality import Modality, Small
+from counterpoint.modalities import MODALITIES
 
-def draw_data(generator: random.Random, images: list[str], clips: list[str], given: list[str]) -> dict[str, Any]:
-    """The section `data` for the modules that take images, those that take clips, and those of features."""
-    absent = generator.choice([0.0, 0.0, 0.3, 0.7, 1.0])
-    counts = {"kind": "uniform", "low": generator.choice([0, 1]), "high": generator.choice([1, 2, 3])}
-    side = {"kind": "uniform", "low": 8, "high": generator.choice([24, 40])}
+
+def draw_data(generator: random.Random, taken: Mapping[str, Modality]) -> dict[str, Any]:
+    """The section `data` for the modules that take items."""
+    small = Small(
+        without=generator.choice([0.0, 0.0, 0.3, 0.7, 1.0]),
+        number={"kind": "uniform", "low": generator.choice([0, 1]), "high": generator.choice([1, 2, 3])},
+        side={"kind": "uniform", "low": 8, "high": generator.choice([24, 40])},
+    )
     synthetic: dict[str, Any] = {
         "documents": 64,
         "seed": generator.randrange(1000),
@@ -21,29 +27,12 @@ def draw_data(generator: random.Random, images: list[str], clips: list[str], giv
         "packing": generator.choice([False, True]),
         "balance": generator.choice(["none", "sample", "cost", "cost"]),
     }
-    encoders = [*images, *clips, *given]
+    encoders = [name for modality in MODALITIES.values() for name, own in taken.items() if own == modality]
     if encoders:
         synthetic["modules"] = {name: float(generator.choice([1, 1, 4])) for name in encoders}
         shares = [0.0, 0.0, 0.5, 0.9, 1.0]
         synthetic["without"] = {name: generator.choice(shares) for name in encoders if len(encoders) > 1}
-    if images:
-        synthetic |= {
-            "images_per_document": counts, "image_height": side, "image_width": side, "without_images": absent,
-        }  # fmt: skip
-    if clips:
-        synthetic |= {
-            "audio_per_document": {
-                "kind": "uniform",
-                "low": generator.choice([0, 1]),
-                "high": generator.choice([1, 2]),
-            },
-            "audio_milliseconds": {"kind": "uniform", "low": 1, "high": generator.choice([100, 250])},
-            "without_audio": generator.choice([0.0, 0.0, 0.3, 0.7, 1.0]),
-        }
-    if given:
-        synthetic |= {
-            "features_per_document": counts,
-            "feature_rows": {"kind": "uniform", "low": 1, "high": generator.choice([4, 9])},
-            "without_features": absent,
-        }
+    for modality in MODALITIES.values():
+        if modality in taken.values():
+            synthetic |= modality.drawing.small(generator, small)
     return data

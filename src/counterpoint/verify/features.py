@@ -1,13 +1,17 @@
 """What a case exercises, read off its config and its first batches."""
 
+from collections.abc import Mapping
+
+from counterpoint.config.graph import modalities_of
 from counterpoint.config.schema import Config, ModuleConfig
 from counterpoint.data.corpus import open_corpus
+from counterpoint.kinds.modality import Modality
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.build import build_plan
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import AudioSizes, DecoderSizes, FeaturesSizes, ModelSizes, MtpSizes
+from counterpoint.plan.sizes import DecoderSizes, MtpSizes
 
 _STEPS = 2
 
@@ -30,7 +34,7 @@ def features_of(config: Config) -> frozenset[str]:
         found = _layout(plan.layouts[name], module.layout.split != "even") | _training(module)
         names |= {f"{role} {feature}" for feature in found}
     for step in range(_STEPS):
-        names |= _batch(plan, plan.batch(step, corpus.packs(step)))
+        names |= _batch(plan, plan.batch(step, corpus.packs(step)), modalities_of(config))
     return frozenset(names)
 
 
@@ -167,7 +171,7 @@ def _ranks(plan: Plan) -> set[str]:
     return names
 
 
-def _batch(plan: Plan, batch: BatchPlan) -> set[str]:
+def _batch(plan: Plan, batch: BatchPlan, taken: Mapping[str, Modality]) -> set[str]:
     names = set()
     microbatches = range(plan.microbatches)
     present: dict[str, list[bool]] = {}
@@ -175,7 +179,8 @@ def _batch(plan: Plan, batch: BatchPlan) -> set[str]:
         if module == plan.sink:
             continue
         empty = [batch.is_empty(module, number) for number in range(len(lanes))]
-        what = _items(plan.sizes[module])
+        roots = plan.rows[module].roots or {module}
+        what = next(modality.plural for name, modality in taken.items() if name in roots)
         present.setdefault(what, []).append(not all(empty))
         if any(empty) and not all(empty):
             names.add(f"a microbatch without {what}")
@@ -197,13 +202,6 @@ def _batch(plan: Plan, batch: BatchPlan) -> set[str]:
     if not all(counts):
         names.add("a padding microbatch")
     return names
-
-
-def _items(sizes: ModelSizes) -> str:
-    """What enters a module."""
-    if isinstance(sizes, FeaturesSizes):
-        return "features"
-    return "clips" if isinstance(sizes, AudioSizes) else "images"
 
 
 def _loss_tokens(batch: BatchPlan, sink: str, microbatch: int) -> int:

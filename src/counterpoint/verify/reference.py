@@ -14,10 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.config.schema import Config, CustomConfig, VitConfig, WhisperConfig
-from counterpoint.data.payload import Ints, PatchPayload, Payload, TextPayload
+from counterpoint.config.intakes import intake_of
+from counterpoint.config.schema import Config
+from counterpoint.data.payload import TextPayload
 from counterpoint.data.source import Source
 from counterpoint.errors import RunError
+from counterpoint.kinds.arrays import Ints
+from counterpoint.kinds.modality import Payload
+from counterpoint.modalities.alone import lay_alone
 from counterpoint.models.batch import Insert, MtpInputs, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
@@ -85,7 +89,9 @@ class Reference:
         words = vocabulary(self.config)
         self.sizes = {name: sizes_of(self.config, name, words) for name in self._forward_order()}
         self.chains = {name: self._build(name) for name in self.sizes}
-        self.journey = Journey(self.chains, self.sizes, self.config.edges, self.dtype, self.device)
+        found = {name: intake_of(name, module.model, mark="") for name, module in self.config.modules.items()}
+        self.intakes = {name: intake for name, intake in found.items() if intake is not None}
+        self.journey = Journey(self.chains, self.intakes, self.config.edges, self.dtype, self.device)
         self.optimizers = {
             name: self._optimizer(name, chain)
             for name, chain in self.chains.items()
@@ -226,10 +232,7 @@ class Reference:
 
     def _grid(self, module: str, payload: Payload) -> tuple[int, ...]:
         """What the config makes of an item: the height and width of an image in rows, or the times of another."""
-        model = self.config.modules[module].model
-        if isinstance(payload, PatchPayload) and isinstance(model, VitConfig | CustomConfig):
-            return tuple(patches // model.merge for patches in payload.grid)
-        return (payload.rows // (model.stack if isinstance(model, WhisperConfig) else 1),)
+        return lay_alone(payload, self.intakes[module], self.dtype).grid
 
     def _note_margin(self, router: Router, inputs: tuple[Tensor], _choice: Choice) -> None:
         scores = router.scores(inputs[0].detach())

@@ -14,7 +14,7 @@ from benchmarks.comparison.settings import (
 from benchmarks.comparison.source import DrawnSource
 from benchmarks.comparison.stick import SAMPLES, W, draw_counts
 
-from counterpoint.data.corpus import item_settings
+from counterpoint.data.intakes import intakes_of
 from counterpoint.setup import build_plan
 
 MAIN, VARIED = Workload("main"), Workload("varied", merge=4)
@@ -65,7 +65,7 @@ def test_a_lane_gets_the_samples_that_the_baseline_gives_its_ranks(layout: str) 
     config, cut = config_of(setting, VARIED, 4, [])
     plan = build_plan(config)
     draws = [draw_counts(seed) for seed in range(3)]
-    source = DrawnSource(item_settings(config), draws, VARIED.side)
+    source = DrawnSource(intakes_of(config), draws, VARIED.side)
     assert len(source) == 3 * SAMPLES
     for step in (1, 2, 4):
         batch = plan.batch(step, source.packs(step, cut))
@@ -81,7 +81,7 @@ def test_a_lane_gets_the_samples_that_the_baseline_gives_its_ranks(layout: str) 
 
 def test_documents_are_images_in_front_and_text_behind() -> None:
     config, _cut = config_of(Setting("fixed:4", "fixed", 4), VARIED, 4, [])
-    source = DrawnSource(item_settings(config), [[2] * SAMPLES], VARIED.side)
+    source = DrawnSource(intakes_of(config), [[2] * SAMPLES], VARIED.side)
     document, text = source.document(5), source.text(5)
     assert [(item.position, item.rows_in, item.rows) for item in document.items] == [(0, 1024, 256), (256, 1024, 256)]
     assert len(text.ids) == document.tokens == W.seq

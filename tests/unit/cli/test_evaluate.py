@@ -10,12 +10,12 @@ from PIL import Image
 
 from counterpoint.config.data import evaluation_names
 from counterpoint.config.load import load_config
-from counterpoint.data.corpus import item_settings
-from counterpoint.data.images import ItemSettings
 from counterpoint.data.index_writer import Encoded, IndexWriter, Record
+from counterpoint.data.intakes import intakes_of
 from counterpoint.inference import evaluate
 from counterpoint.inference.evaluate import TrainedRun
 from counterpoint.inference.plain import PlainModel
+from counterpoint.modalities.images.spec import ImageIntake
 from counterpoint.train.checkpoint import checkpoint_folder
 from tests.unit.cli.conftest import Command, write
 
@@ -63,9 +63,16 @@ def test_a_run_of_an_earlier_version_is_read_with_its_pixels(run: Path, settings
     settings["data"] |= {"image": image, "audio": None}
     write(settings, run / "config.yaml")
     opened = TrainedRun.open(run)
-    taker = item_settings(opened.config)["vision"]
-    assert isinstance(taker, ItemSettings)
-    assert (taker.size, taker.max_patches, *taker.scaling) == (8, 4, "bicubic", (0.5,) * 3, (0.5,) * 3)
+    taker = intakes_of(opened.config)["vision"]
+    assert isinstance(taker, ImageIntake)
+    image = taker.image
+    assert (image.size, image.max_patches, *image.scaling) == (
+        8,
+        4,
+        "bicubic",
+        (0.5,) * 3,
+        (0.5,) * 3,
+    )
     assert sum(len(each.rows) for each in evaluate.evaluate_run(opened).splits.values()) == 6
 
 

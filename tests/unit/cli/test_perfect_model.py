@@ -18,16 +18,16 @@ from PIL import Image
 
 from counterpoint.config.load import load_config
 from counterpoint.data.chat import FORMATS, Medium, Message, Part, lay_prompt
-from counterpoint.data.corpus import item_settings
-from counterpoint.data.images import ItemSettings
 from counterpoint.data.index_writer import IndexWriter
-from counterpoint.data.payload import IMAGE, PatchPayload
+from counterpoint.data.intakes import intakes_of
 from counterpoint.data.prepare import make_record, prepare
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.record_files import Conversation
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.inference.plain import PlainModel, Prompt
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
+from counterpoint.modalities.images.patches import PatchPayload
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.train.checkpoint import checkpoint_folder
 from tests.unit.cli.conftest import Command, write
 
@@ -55,7 +55,7 @@ class ByHeart:
         self.end, self.vocabulary, self.asked = end, vocabulary, 0
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Any]:
-        return [[(row, _pixels(payload)) for _module, row, payload in prompt.items] for prompt in prompts]
+        return [[(item.position, _pixels(payload)) for item, payload in prompt.items] for prompt in prompts]
 
     def next_logits(self, ids: Sequence[np.ndarray], features: Sequence[Any]) -> torch.Tensor:
         logits = torch.zeros(len(ids), self.vocabulary)
@@ -105,7 +105,7 @@ def run(settings: dict[str, Any], chats: Path, tmp_path: Path, monkeypatch: pyte
     checkpoint_folder(folder, 2).mkdir(parents=True)
     config = load_config(write(settings, folder / "config.yaml"))
     tokenizer = Tokenizer.load(index / "tokenizer.json")
-    source = PreparedSource(index, "train", 0, item_settings(config), ROWS)
+    source = PreparedSource(index, "train", 0, intakes_of(config), ROWS)
     model = ByHeart(source, tokenizer.eos, tokenizer.vocabulary)
     monkeypatch.setattr(PlainModel, "load", lambda *_arguments: model)
     return folder
@@ -195,7 +195,7 @@ answered = st.builds(Message, st.just("assistant"), st.tuples(words))
 
 
 def _drawn(chats: Path, part: str) -> Part:
-    return Medium(IMAGE, (chats / part,)) if part.endswith(".png") else part
+    return Medium("image", (chats / part,)) if part.endswith(".png") else part
 
 
 @checked(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -204,7 +204,7 @@ def test_a_prompt_has_the_rows_that_training_has_before_each_answer(
     chats: Path, tmp_path_factory: pytest.TempPathFactory, drawn: list[Message], name: str
 ) -> None:
     tokenizer = Tokenizer.load(chats / "index" / "tokenizer.json")
-    takers = {"vision": ItemSettings("vision", patch=4, merge=1, size=8, max_patches=4)}
+    takers = {"vision": ImageIntake("vision", ImageConfig(size=8, max_patches=4), patch=4)}
     messages = [Message(m.role, tuple(_drawn(chats, str(part)) for part in m.parts)) for m in drawn]
     chat = FORMATS[name](tokenizer)
     folder = tmp_path_factory.mktemp("drawn") / "index"
@@ -218,10 +218,10 @@ def test_a_prompt_has_the_rows_that_training_has_before_each_answer(
     assert len(answers) == len(spoken)
     for number, answer in zip(spoken, answers):
         trained = prompt_before(source, 0, answer)
-        given = laid_prompt(lay_prompt(chat, messages[:number]), {IMAGE: takers["vision"]})
+        given = laid_prompt(lay_prompt(chat, messages[:number]), {"image": takers["vision"]})
         assert given.ids.tolist() == trained.ids.tolist()
-        assert [(name, row, _pixels(payload)) for name, row, payload in given.items] == [
-            (name, row, _pixels(payload)) for name, row, payload in trained.items
+        assert [(item, _pixels(payload)) for item, payload in given.items] == [
+            (item, _pixels(payload)) for item, payload in trained.items
         ]
         assert (
             tokenizer.decode(source.text(0).ids[answer.start : answer.start + answer.tokens]) == messages[number].text

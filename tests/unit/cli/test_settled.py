@@ -14,10 +14,10 @@ from counterpoint.config.schema import Config
 from counterpoint.config.yaml_text import to_yaml
 from counterpoint.convert.processor import CLIP_MEAN, CLIP_STD, check_frames, seconds_in
 from counterpoint.convert.whole import VISION, whole_of
-from counterpoint.data.corpus import item_settings
 from counterpoint.data.fingerprint import data_fingerprint
-from counterpoint.data.images import ItemSettings
+from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import CheckpointError, ConfigError
+from counterpoint.modalities.images.spec import ImageIntake
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
 from counterpoint.train.checkpoint import TrainingState
@@ -84,9 +84,9 @@ def _config(tmp_path: Path, *overrides: str) -> Config:
 
 
 def _scaling(config: Config) -> tuple[Any, ...]:
-    taker = item_settings(config)["vision"]
-    assert isinstance(taker, ItemSettings)
-    return tuple(taker.scaling)
+    taker = intakes_of(config)["vision"]
+    assert isinstance(taker, ImageIntake)
+    return tuple(taker.image.scaling)
 
 
 def _near(values: tuple[Any, ...]) -> Any:

@@ -8,10 +8,10 @@ from counterpoint.config import load_config
 from counterpoint.config.graph import marks_of
 from counterpoint.config.models import ConformerConfig, WhisperConfig
 from counterpoint.config.shapes import MOST_MELS
-from counterpoint.data.corpus import item_settings
 from counterpoint.data.fingerprint import data_fingerprint, first_difference
-from counterpoint.data.mel import mel_filters
+from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import ConfigError
+from counterpoint.modalities.clips.mel import mel_filters
 from counterpoint.plan.build import sizes_of
 from counterpoint.plan.sizes import WhisperSizes
 
@@ -27,7 +27,7 @@ def test_an_encoder_of_clips_is_read_as_it_is_meant() -> None:
     assert isinstance(sizes, WhisperSizes)
     assert (sizes.norm_eps, sizes.activation, sizes.key_bias, sizes.qkv_bias) == (1e-5, "gelu", False, True)
     assert (sizes.mels, sizes.positions, sizes.stack, sizes.taps) == (6, 100, 2, (1,))
-    settings = item_settings(config)
+    settings = intakes_of(config)
     assert {name: taker.kind for name, taker in settings.items()} == {"vision": "image", "audio": "audio"}
     assert settings["audio"].place((5,)).rows_in == 100
 

@@ -8,8 +8,8 @@ import pytest
 
 from counterpoint.config.load import dump_config, load_config, load_run_config
 from counterpoint.config.yaml_text import to_yaml
-from counterpoint.data.corpus import item_settings
 from counterpoint.data.fingerprint import data_fingerprint, fingerprint_of_today, first_difference
+from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import ConfigError
 
 SPEECH = Path(__file__).parents[2] / "parity" / "speech.yaml"
@@ -36,8 +36,8 @@ def test_what_an_earlier_run_wrote_is_read_as_it_was_meant(tmp_path: Path, audio
     assert image["mean"] == image["std"] == [0.5, 0.5, 0.5]
     seconds = audio["seconds"] if audio else None
     assert (
-        item_settings(config)["audio"]
-        == item_settings(load_config(config.resolved(), [f"modules.audio.model.audio.seconds={seconds or 'own'}"]))[
+        intakes_of(config)["audio"]
+        == intakes_of(load_config(config.resolved(), [f"modules.audio.model.audio.seconds={seconds or 'own'}"]))[
             "audio"
         ]
     )

@@ -16,15 +16,15 @@ from counterpoint.data.census import (
     Census,
     check_census,
 )
-from counterpoint.data.clips import ClipSettings
-from counterpoint.data.images import ItemSettings
 from counterpoint.data.index_writer import Encoded, IndexWriter, Record
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.synthetic import COUNTED, Constant, SyntheticRecipe, SyntheticSource, Uniform
 from counterpoint.errors import DataError
+from counterpoint.modalities.clips.spec import ClipIntake
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 
-VISION = ItemSettings("vision", patch=4, merge=1, size=16, max_patches=16)
-AUDIO = ClipSettings("audio", mels=8, window=4, stride=2, stack=1, positions=8)
+VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4)
+AUDIO = ClipIntake("audio", mels=8, window=4, stride=2, stack=1, positions=8)
 TAKERS = {"vision": VISION, "audio": AUDIO}
 LIMIT = 24
 

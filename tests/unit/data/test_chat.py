@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from counterpoint.data.chat import FORMATS, CaptionChat, Medium, Message, PlainChat, chat_format, lay_prompt
 from counterpoint.data.index import MANIFEST_NAME, Index
 from counterpoint.data.index_writer import Encoded, Record
-from counterpoint.data.payload import IMAGE
 from counterpoint.data.prepare import PrepareSummary
 from counterpoint.data.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 
 words = st.text(st.sampled_from("ab </s>\n\u00e9"), max_size=6)
-parts = st.lists(st.one_of(words, st.just(Medium(IMAGE, ()))), max_size=4).map(tuple)
+parts = st.lists(st.one_of(words, st.just(Medium("image", ()))), max_size=4).map(tuple)
 conversations = st.lists(st.builds(Message, st.sampled_from(("system", "user", "assistant")), parts), max_size=7)
 
 
@@ -55,7 +54,7 @@ def test_a_prompt_is_what_stands_before_the_answer(tokenizer: Tokenizer, name: s
 
 
 def test_the_formats_as_they_are_read(tokenizer: Tokenizer) -> None:
-    picture = Medium(IMAGE, ())
+    picture = Medium("image", ())
     messages = [Message("user", (picture, "a")), Message("user", ("b", picture)), Message("assistant", ("ab",))]
     begin = BOS if tokenizer.bos is not None else ""
     found = {}

@@ -11,15 +11,17 @@ from data_samples import MakeClip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.data.clips import ClipSettings
-from counterpoint.data.mel import HOP, RATE, log_mel
-from counterpoint.data.normalised_mel import normalised_log_mel
-from counterpoint.data.payload import Floats
-from counterpoint.data.wave_file import clip_samples, read_wave
 from counterpoint.errors import DataError
+from counterpoint.kinds.arrays import Floats
+from counterpoint.modalities.clips.mel import log_mel
+from counterpoint.modalities.clips.normalised_mel import normalised_log_mel
+from counterpoint.modalities.clips.rows import ClipRows
+from counterpoint.modalities.clips.spec import HOP, RATE, ClipIntake
+from counterpoint.modalities.clips.wave_file import clip_samples, read_wave
+from counterpoint.modalities.clips.windows import cut_windows
 
-WHISPER = ClipSettings("audio", mels=80, window=5, stride=2, stack=1, positions=1500)
-STACKED = ClipSettings("audio", mels=8, window=5, stride=2, stack=3, positions=20)
+WHISPER = ClipIntake("audio", mels=80, window=5, stride=2, stack=1, positions=1500)
+STACKED = ClipIntake("audio", mels=8, window=5, stride=2, stack=3, positions=20)
 
 
 def noise(samples: int) -> Floats:
@@ -43,11 +45,12 @@ def test_frames_are_those_of_whisper(mels: int, samples: int) -> None:
 
 
 def test_thirty_seconds_are_rows_as_whisper_was_trained(make_clip: MakeClip) -> None:
-    fixed = ClipSettings("audio", mels=80, window=5, stride=2, stack=1, positions=1500, seconds=30)
+    fixed = ClipIntake("audio", mels=80, window=5, stride=2, stack=1, positions=1500, seconds=30)
     short, long = make_clip(1000), make_clip(31 * RATE)
     assert fixed.place((1000,)).rows_in == fixed.place((31 * RATE,)).rows_in == 1500
-    assert len(fixed.read([short], (1000,)).frames) == len(fixed.read([long], (31 * RATE,)).frames) == 1500
-    middle = fixed.read([long], (31 * RATE,)).frames[:, 2]
+    rows = ClipRows(fixed)
+    assert rows.read([short], (1000,)).rows == rows.read([long], (31 * RATE,)).rows == 1500
+    middle = rows.read([long], (31 * RATE,)).frames[:, 2]
     assert np.array_equal(middle, log_mel(read_wave(long, 31 * RATE)[: 30 * RATE], 80)[::2])
 
 
@@ -59,13 +62,13 @@ def test_thirty_seconds_are_rows_as_whisper_was_trained(make_clip: MakeClip) -> 
     stride=st.sampled_from([2, 8]),
 )
 def test_rows_are_whole_stacks_and_windows_are_of_the_clip(samples: int, stack: int, window: int, stride: int) -> None:
-    taker = ClipSettings("audio", 4, window, stride, stack, positions=10**6)
+    taker = ClipIntake("audio", 4, window, stride, stack, positions=10**6)
     placed = taker.place((samples,))
     frames = log_mel_like(placed.rows_in * stride)
-    payload = taker.lay(frames)
+    payload = cut_windows(frames, taker)
     assert placed.rows_in == placed.rows * stack
     assert (placed.rows_in - stack) * stride * HOP < samples <= placed.rows_in * stride * HOP
-    assert payload.rows == placed.rows_in == taker.neutral((samples,)).rows
+    assert payload.rows == placed.rows_in == ClipRows(taker).neutral((samples,)).rows
     for row in {0, placed.rows_in // 2, placed.rows_in - 1}:
         for tap in range(window):
             frame = row * stride + tap - window // 2
@@ -87,10 +90,10 @@ def test_the_longest_clip_has_the_rows_that_a_module_takes() -> None:
 
 def test_silence_that_fills_a_clip_up_is_heard_by_a_conformer(make_clip: MakeClip) -> None:
     """With seconds, frames of silence are there, and all of them are normalised together."""
-    own = ClipSettings("audio", mels=80, window=15, stride=8, stack=1, positions=100, normalised=True)
+    own = ClipIntake("audio", mels=80, window=15, stride=8, stack=1, positions=100, normalised=True)
     fixed, clip = replace(own, seconds=1), make_clip(RATE // 2)
     assert (own.place((RATE // 2,)).rows_in, fixed.place((RATE // 2,)).rows_in) == (7, 13)
-    alone, filled = own.read([clip], (RATE // 2,)), fixed.read([clip], (RATE // 2,))
+    alone, filled = (ClipRows(one).read([clip], (RATE // 2,)) for one in (own, fixed))
     silence = np.zeros(RATE // 2, dtype=np.float32)
     expected = normalised_log_mel(np.concatenate([read_wave(clip, RATE // 2), silence]), 80)
     assert np.array_equal(filled.frames[:, 7], expected[::8])

@@ -9,24 +9,24 @@ import pytest
 import torch
 from data_samples import MakeIndex, MakePicture
 
-from counterpoint.data.feature_rows import pack_features
-from counterpoint.data.features import FeatureSettings, array_size, read_array
-from counterpoint.data.images import ItemSettings
 from counterpoint.data.index import PAYLOAD_NAME, Index
 from counterpoint.data.index_writer import Encoded, Record
-from counterpoint.data.payload import FeaturePayload
+from counterpoint.data.intakes import Intakes
 from counterpoint.data.prepare import prepare
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import load_item_or_neutral
 from counterpoint.data.synthetic import Constant, SyntheticRecipe, SyntheticSource, Uniform
-from counterpoint.data.takers import Settings
 from counterpoint.errors import DataError
+from counterpoint.modalities.features.arrays import FeaturePayload, array_size, read_array
+from counterpoint.modalities.features.spec import FeatureIntake
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
+from counterpoint.modalities.rows import pack_items
+from counterpoint.models.batch import GivenBatch
 from counterpoint.plan.samples import Item
-from counterpoint.plan.sizes import FeaturesSizes
 
-GIVEN = FeatureSettings("given", width=6)
-VISION = ItemSettings("vision", patch=4, merge=2, size=16, max_patches=16)
-TAKERS: Settings = {"given": GIVEN, "vision": VISION}
+GIVEN = FeatureIntake("given", width=6)
+VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4, merge=2)
+TAKERS: Intakes = {"given": GIVEN, "vision": VISION}
 
 
 def features(rows: int, width: int = 6, dtype: str = "float32", seed: int = 0) -> np.ndarray:
@@ -64,7 +64,7 @@ def test_features_of_a_folder_stand_where_their_marks_did(tmp_path: Path, make_p
     assert np.array_equal(first.values, features(3))
     assert np.array_equal(last.values, features(2, seed=1))
     assert last.values.dtype == np.float32
-    assert Index(tmp_path / "out").manifest.features == 2
+    assert Index(tmp_path / "out").manifest.counts["features"] == 2
 
 
 def test_features_of_another_width_are_refused_by_name(make_index: MakeIndex) -> None:
@@ -173,10 +173,10 @@ def test_synthetic_features_without_a_module_are_refused() -> None:
 
 
 def test_packed_features_are_whole_items_behind_each_other() -> None:
-    sizes = FeaturesSizes(width=6, out=4)
-    batch, kept = pack_features(
-        [FeaturePayload(features(2)), FeaturePayload(features(3, seed=1))], sizes, torch.float64
-    )
+    items = [Item("given", 0, 2, 2, None), Item("given", 0, 3, 3, None)]
+    payloads = [FeaturePayload(features(2)), FeaturePayload(features(3, seed=1))]
+    batch, kept = pack_items(GIVEN, list(zip(items, payloads)), torch.float64)
+    assert isinstance(batch, GivenBatch)
     assert torch.equal(batch.values, torch.from_numpy(np.concatenate([features(2), features(3, seed=1)])).double())
     assert (batch.segments.lengths, kept.tolist()) == ((2, 3), [0, 1, 2, 3, 4])
-    assert Item("given", 0, 2, 2, None) == Item("given", 0, *GIVEN.place((2, 6))[1:])
+    assert items[0] == Item("given", 0, *GIVEN.place((2, 6))[1:])

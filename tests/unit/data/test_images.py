@@ -7,19 +7,14 @@ from data_samples import MakePicture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.intakes import with_image
 
-from counterpoint.config.items import Scaling
-from counterpoint.data.images import (
-    ItemSettings,
-    cut_patches,
-    grid_coordinates,
-    patch_grid,
-    read_patches,
-)
-from counterpoint.data.pictures import image_size
 from counterpoint.errors import DataError
+from counterpoint.modalities.images.patches import cut_patches, grid_coordinates, read_patches
+from counterpoint.modalities.images.pictures import image_size
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake, Scaling, patch_grid
 
-SETTINGS = ItemSettings("vision", patch=4, merge=2, size=32, max_patches=64)
+SETTINGS = ImageIntake("vision", ImageConfig(size=32, max_patches=64), patch=4, merge=2)
 sides = st.integers(1, 5000)
 
 
@@ -85,7 +80,7 @@ def test_each_channel_has_its_mean_and_deviation() -> None:
     data = io.BytesIO()
     Image.new("RGB", (8, 8), (0, 255, 51)).save(data, "PNG")
     scaling = Scaling("bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    payload = read_patches([data.getvalue()], 8, 8, replace(SETTINGS, scaling=scaling))
+    payload = read_patches([data.getvalue()], 8, 8, with_image(SETTINGS, **scaling._asdict()))
     colour = np.broadcast_to([[-0.25], [1.6], [-0.1 / 0.6]], (len(payload.patches), 3, 16))
     np.testing.assert_allclose(payload.patches.reshape(-1, 3, 16), colour, atol=1e-6)
 
@@ -97,7 +92,7 @@ def test_transparency_lies_on_white() -> None:
 
 
 def test_one_channel_and_jpeg_are_read(make_picture: MakePicture) -> None:
-    grey = ItemSettings("vision", 4, 1, 8, 4, channels=1)
+    grey = ImageIntake("vision", ImageConfig(size=8, max_patches=4), patch=4, channels=1)
     assert read_patches([make_picture(8, 8, file_format="JPEG")], 8, 8, grey).patches.shape == (4, 16)
 
 
@@ -131,14 +126,13 @@ def test_an_oversized_picture_is_a_data_error(monkeypatch: pytest.MonkeyPatch, m
     with pytest.raises(DataError, match=r"32x32 pixels, more than the 100 that are decoded; scale it down, or raise"):
         image_size(data, most_pixels=100)
     with pytest.raises(DataError, match="more than the 100"):
-        read_patches([data], 32, 32, replace(SETTINGS, most_pixels=100))
+        read_patches([data], 32, 32, with_image(SETTINGS, max_pixels=100))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(DataError, match="has more pixels than are decoded"):
         image_size(data)
 
 
-@pytest.mark.parametrize("wrong", [{"patch": 0}, {"merge": 0}, {"size": 0}, {"channels": 2}, {"max_patches": 3}])
+@pytest.mark.parametrize("wrong", [{"patch": 0}, {"merge": 0}, {"channels": 2}, {"merge": 9}])
 def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
-    right = {"patch": 4, "merge": 2, "size": 32, "max_patches": 64}
     with pytest.raises(DataError, match="module 'vision'"):
-        ItemSettings("vision", **{**right, **wrong})
+        replace(SETTINGS, **wrong)

@@ -29,15 +29,15 @@ def folder(make_index: MakeIndex, make_picture: MakePicture) -> Path:
 
 def test_what_is_written_is_read(folder: Path, make_picture: MakePicture) -> None:
     index = Index(folder)
-    assert (index.manifest.documents, index.manifest.tokens, index.manifest.images) == (2, 7, 2)
+    assert (index.manifest.documents, index.manifest.tokens, index.manifest.counts["images"]) == (2, 7, 2)
     assert index.manifest.splits == {"train": 1, "held": 1}
     assert index.rows_of("held").tolist() == [1]
     tokens, loss = index.tokens(0)
     assert (tokens.tolist(), loss.tolist()) == ([1, 5, 6, 2], [False, True, True, True])
     assert index.text(1) == "seven"
     first, second = index.items(0)
-    assert first == ItemEntry("image", 0, 8, 16, 0, 0, (len(make_picture(8, 16)),))
-    assert (second.position, second.height, second.width, second.offset) == (2, 24, 8, *first.lengths)
+    assert first == ItemEntry("image", 0, (8, 16), 0, (len(make_picture(8, 16)),))
+    assert (second.position, second.extent, second.offset) == (2, (24, 8), *first.lengths)
     assert index.item_files(second, slice(1)) == [make_picture(24, 8)]
     assert index.items(1) == ()
 
@@ -62,10 +62,10 @@ def test_files_are_named_by_where_they_lie(folder: Path, count: int) -> None:
     lines = "".join(json.dumps([offset, *files]) + "\n" for offset, files in names.items())
     (folder / FILES_NAME).write_text(lines)
     for offset in range(offsets[-1] + 3):
-        entry = ItemEntry("image", 0, 8, 16, 0, offset, (1,))
+        entry = ItemEntry("image", 0, (8, 16), offset, (1,))
         assert index.file_names(entry) == ", ".join(names.get(offset, []))
     (folder / FILES_NAME).write_text("")
-    assert index.file_names(ItemEntry("image", 0, 8, 16, 0, 0, (1,))) == ""
+    assert index.file_names(ItemEntry("image", 0, (8, 16), 0, (1,))) == ""
 
 
 def test_an_unknown_split_names_the_known_ones(folder: Path) -> None:

@@ -4,21 +4,20 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterpoint.data.clips import ClipSettings
-from counterpoint.data.features import FeatureSettings
-from counterpoint.data.images import ItemSettings
 from counterpoint.data.item_table import ItemTable
-from counterpoint.data.payload import AUDIO, FEATURES, IMAGE
+from counterpoint.modalities.clips.spec import ClipIntake
+from counterpoint.modalities.features.spec import FeatureIntake
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 
 TAKERS = {
-    IMAGE: ItemSettings("vision", patch=4, merge=2, size=None, max_patches=16, frames=2),
-    AUDIO: ClipSettings("audio", mels=8, window=5, stride=2, stack=2, positions=6),
-    FEATURES: FeatureSettings("given", width=5),
+    "image": ImageIntake("vision", ImageConfig(max_patches=16), patch=4, merge=2, frames=2),
+    "audio": ClipIntake("audio", mels=8, window=5, stride=2, stack=2, positions=6),
+    "features": FeatureIntake("given", width=5),
 }
 SIZES = {
-    IMAGE: st.tuples(st.integers(1, 24), st.integers(1, 24), st.just(0), st.integers(1, 4)),
-    AUDIO: st.tuples(st.just(0), st.just(0), st.integers(1, 3000), st.just(1)),
-    FEATURES: st.tuples(st.integers(1, 9), st.just(5), st.just(0), st.just(1)),
+    "image": st.tuples(st.integers(1, 24), st.integers(1, 24), st.just(0), st.integers(1, 4)),
+    "audio": st.tuples(st.just(0), st.just(0), st.integers(1, 3000), st.just(1)),
+    "features": st.tuples(st.integers(1, 9), st.just(5), st.just(0), st.just(1)),
 }
 ITEMS = st.lists(st.sampled_from(sorted(SIZES)).flatmap(lambda kind: st.tuples(st.just(kind), SIZES[kind])), max_size=5)
 
@@ -35,6 +34,6 @@ def test_items_are_taken_one_by_one(documents: list[list[tuple[str, tuple[int, .
     )
     rows, _last, fit, _of_items = table.demands(TAKERS)
     for document, own in enumerate(documents):
-        extents = [(TAKERS[kind], (size[2:3] if kind == AUDIO else size[:2]), size[3]) for kind, size in own]
+        extents = [(TAKERS[kind], (size[2:3] if kind == "audio" else size[:2]), size[3]) for kind, size in own]
         assert rows[document] == sum(t.place(extent).rows * len(t.groups(files)) for t, extent, files in extents)
         assert fit[document] == all(taker.fits(extent) for taker, extent, _files in extents)

@@ -10,20 +10,20 @@ import pytest
 from data_samples import MakeClip, MakePicture
 from mutations import MUTATIONS, SECRET, mutate, write_base
 
-from counterpoint.data.clips import ClipSettings
-from counterpoint.data.features import FeatureSettings
-from counterpoint.data.images import ItemSettings
 from counterpoint.data.index import PAYLOAD_NAME, Index, file_digest
 from counterpoint.data.prepare import prepare
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import load_item_or_neutral
 from counterpoint.data.tokenizer import train_tokenizer
 from counterpoint.errors import DataError
+from counterpoint.modalities.clips.spec import ClipIntake
+from counterpoint.modalities.features.spec import FeatureIntake
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 
 TAKERS = {
-    "vision": ItemSettings("vision", patch=4, merge=1, size=8, max_patches=4),
-    "audio": ClipSettings("audio", mels=8, window=4, stride=2, stack=1, positions=50),
-    "given": FeatureSettings("given", 6),
+    "vision": ImageIntake("vision", ImageConfig(size=8, max_patches=4), patch=4),
+    "audio": ClipIntake("audio", mels=8, window=4, stride=2, stack=1, positions=50),
+    "given": FeatureIntake("given", 6),
 }
 REFUSED, TAKEN, STOOD_IN = "refused", "taken", "taken, neutral content stands in"
 SAMPLE, SWEEP = 25, 500

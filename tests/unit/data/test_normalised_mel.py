@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.data.clips import ClipSettings
-from counterpoint.data.mel import HOP, RATE
-from counterpoint.data.normalised_mel import normalised_log_mel
-from counterpoint.data.payload import Floats
+from counterpoint.kinds.arrays import Floats
+from counterpoint.modalities.clips.normalised_mel import normalised_log_mel
+from counterpoint.modalities.clips.rows import ClipRows
+from counterpoint.modalities.clips.spec import HOP, RATE, ClipIntake
 
 
 def wave_of(samples: int) -> Floats:
@@ -59,8 +59,8 @@ def test_frames_are_those_of_the_judge(samples: int, mels: int) -> None:
 
 @pytest.mark.parametrize(("samples", "frames"), [(1, 2), (320, 2), (1279, 7), (1280, 8), (1440, 9), (16_000, 100)])
 def test_a_clip_is_not_filled_up(samples: int, frames: int) -> None:
-    settings = ClipSettings("audio", mels=8, window=15, stride=8, stack=1, positions=50, normalised=True)
-    payload, placed = settings.neutral((samples,)), settings.place((samples,))
+    settings = ClipIntake("audio", mels=8, window=15, stride=8, stack=1, positions=50, normalised=True)
+    payload, placed = ClipRows(settings).neutral((samples,)), settings.place((samples,))
     assert len(payload.frames) == placed.rows_in == placed.rows == -(-frames // settings.stride)
     middle = settings.window // 2
     assert payload.filled[:, middle].all()

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from counterpoint.data.images import ItemSettings, read_patches
+from counterpoint.modalities.images.patches import read_patches
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 
-GREY = ItemSettings("vision", patch=4, merge=1, size=8, max_patches=4, channels=1)
+GREY = ImageIntake("vision", ImageConfig(size=8, max_patches=4), patch=4, channels=1)
 
 
 def _png(image: Image.Image, **options: object) -> bytes:

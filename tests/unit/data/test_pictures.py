@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from counterpoint.data.pictures import flatten, image_size, read_scaled
 from counterpoint.errors import DataError
+from counterpoint.modalities.images.pictures import flatten, image_size, read_scaled
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 COLOURS = np.stack([RAMP, RAMP[::-1], RAMP.T], axis=-1)

@@ -3,29 +3,29 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data_samples import MakePicture
 from PIL import Image
+from tests.intakes import with_image
 
 from counterpoint.data.emoji import TONE, choose_compositions, load_corpus
-from counterpoint.data.images import ItemSettings
 from counterpoint.data.index import FILES_NAME, PAYLOAD_NAME, TOKENIZER_NAME, Index
 from counterpoint.data.prepare import PrepareSummary, prepare
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import load_item_or_neutral
 from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 
-DEMO = ItemSettings("vision", patch=12, merge=1, size=72, max_patches=36)
+DEMO = ImageIntake("vision", ImageConfig(size=72, max_patches=36), patch=12)
 
 
 def test_the_emoji_corpus_is_whole(emoji: PrepareSummary) -> None:
     assert emoji.manifest.splits == {"train": 3753, "compositions": 200}
-    assert (emoji.manifest.images, emoji.vocabulary, emoji.is_new) == (3953, 1024, True)
+    assert (emoji.manifest.counts["images"], emoji.vocabulary, emoji.is_new) == (3953, 1024, True)
     index = Index(emoji.out)
     captions = [index.text(row) for row in range(emoji.manifest.documents)]
     assert len(set(captions)) == 3953
@@ -215,7 +215,7 @@ def test_a_huge_picture_is_refused_with_its_name(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"train.jsonl:1: .*huge.png.*200x300 pixels, more than the 50000 .*max-pixels"):
         prepare(str(tmp_path), tmp_path / "index", vocabulary=300, most_pixels=50_000)
-    assert prepare(str(tmp_path), tmp_path / "index", vocabulary=300, most_pixels=60_000).manifest.images == 1
+    assert prepare(str(tmp_path), tmp_path / "index", vocabulary=300, most_pixels=60_000).manifest.counts["images"] == 1
 
 
 def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path) -> No
     payload = tmp_path / "index" / PAYLOAD_NAME
     # What stands behind their headers, which the index has read.
     payload.write_bytes(re.sub(rb"(?s)(?<=IDAT).{8}", bytes(8), payload.read_bytes()))
-    taker = ItemSettings("vision", patch=4, merge=1, size=16, max_patches=16)
+    taker = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4)
     source = PreparedSource(tmp_path / "index", "train", 0, {"vision": taker}, 64)
     for index, which, name in ((0, 0, "0.png"), (1, 0, "1.png"), (1, 1, "2.png")):
         found, error = load_item_or_neutral(source, index, which, source.document(index).items[which])
@@ -245,6 +245,12 @@ def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path) -> No
     )
     _found, error = load_item_or_neutral(source, 0, 0, source.document(0).items[0])
     assert "document 0, item 0: the image bytes cannot be decoded" in str(error)
-    small = PreparedSource(tmp_path / "index", "train", 0, {"vision": replace(taker, most_pixels=255)}, 64)
+    small = PreparedSource(
+        tmp_path / "index",
+        "train",
+        0,
+        {"vision": with_image(taker, max_pixels=255)},
+        64,
+    )
     _found, error = load_item_or_neutral(small, 0, 0, small.document(0).items[0])
     assert "the image has 16x16 pixels, more than the 255 that are decoded" in str(error)

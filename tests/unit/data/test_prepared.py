@@ -8,17 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from counterpoint.data.build import PreparedSplit, build_sources
-from counterpoint.data.images import ItemSettings
 from counterpoint.data.index import PAYLOAD_NAME, Index, ItemEntry
 from counterpoint.data.index_writer import Encoded, Record
 from counterpoint.data.payload import lay_text
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import load_item_or_neutral
 from counterpoint.errors import DataError
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.plan.samples import Document, Item
 from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
 
-SETTINGS = ItemSettings("vision", patch=4, merge=2, size=16, max_patches=16)
+SETTINGS = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4, merge=2)
 TAKERS = {"vision": SETTINGS}
 
 
@@ -125,7 +125,7 @@ def test_images_go_to_the_module_whose_mark_they_stand_at(make_index: MakeIndex,
     other = replace(SETTINGS, module="other", mark="<other>")
     source = PreparedSource(folder, "train", 0, {"other": other, "vision": SETTINGS}, 64)
     assert source.document(0).items[0].module == "vision"
-    assert list(source.settings) == ["vision"]
+    assert list(source.intakes) == ["vision"]
     with pytest.raises(DataError, match="at the mark '<image>', but the edges take '<other>' of module other"):
         PreparedSource(folder, "train", 0, {"other": other}, 64)
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.data.images import ItemSettings
 from counterpoint.data.source import load_item_or_neutral
 from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, SyntheticSource, Uniform
 from counterpoint.errors import DataError
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
 
-SETTINGS = ItemSettings("vision", patch=4, merge=2, size=None, max_patches=64)
+SETTINGS = ImageIntake("vision", ImageConfig(max_patches=64), patch=4, merge=2)
 TAKERS = {"vision": SETTINGS}
 RECIPE = SyntheticRecipe(
     documents=200,
@@ -84,7 +84,7 @@ def test_images_without_a_module_are_refused() -> None:
 
 
 TWIN = replace(SETTINGS, module="twin", mark="<twin>")
-DETAIL = ItemSettings("detail", patch=2, merge=1, size=None, max_patches=64, mark="<detail>")
+DETAIL = ImageIntake("detail", ImageConfig(max_patches=64), patch=2, mark="<detail>")
 
 
 def test_images_go_to_modules_by_their_shares_and_may_be_absent() -> None:
@@ -96,7 +96,7 @@ def test_images_go_to_modules_by_their_shares_and_may_be_absent() -> None:
     for document in documents[:50]:
         for which, item in enumerate(document.items):
             payload, reason = load_item_or_neutral(source, document.index, which, item)
-            taker = source.settings[item.module]
+            taker = source.intakes[item.module]
             assert reason is None
             assert payload.patches.shape == (item.rows_in, taker.columns)
             assert item.rows_in == item.rows * taker.merge**2

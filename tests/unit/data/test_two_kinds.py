@@ -9,22 +9,24 @@ import numpy as np
 import pytest
 from data_samples import MakeClip, MakeIndex, MakePicture
 
-from counterpoint.data.clips import ClipSettings
-from counterpoint.data.images import ItemSettings
 from counterpoint.data.index import PAYLOAD_NAME, Index
 from counterpoint.data.index_writer import Encoded, Record
-from counterpoint.data.payload import ClipPayload, Payload
+from counterpoint.data.intakes import Intakes
 from counterpoint.data.prepare import prepare
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import load_item_or_neutral
 from counterpoint.data.synthetic import Constant, SyntheticRecipe, SyntheticSource, Uniform
-from counterpoint.data.takers import Settings
 from counterpoint.errors import DataError
+from counterpoint.kinds.modality import Payload
+from counterpoint.modalities.clips.spec import ClipIntake
+from counterpoint.modalities.clips.windows import ClipPayload
+from counterpoint.modalities.images.rows import ImageRows
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.plan.samples import Document, Item
 
-VISION = ItemSettings("vision", patch=4, merge=2, size=16, max_patches=16)
-AUDIO = ClipSettings("audio", mels=8, window=5, stride=2, stack=2, positions=20)
-TAKERS: Settings = {"vision": VISION, "audio": AUDIO}
+VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4, merge=2)
+AUDIO = ClipIntake("audio", mels=8, window=5, stride=2, stack=2, positions=20)
+TAKERS: Intakes = {"vision": VISION, "audio": AUDIO}
 ROW = 2 * 160
 
 
@@ -48,7 +50,7 @@ def test_items_of_both_kinds_keep_their_order(folder: Path) -> None:
     assert [source.extent(0, which) for which in range(3)] == [(5 * ROW,), (16, 16), (ROW,)]
     assert [source.item(0, which).kind for which in range(3)] == ["audio", "image", "audio"]
     manifest = Index(folder).manifest
-    assert (manifest.images, manifest.clips, manifest.features) == (1, 2, 0)
+    assert (manifest.counts["images"], manifest.counts["clips"], manifest.counts["features"]) == (1, 2, 0)
     assert manifest.marks == {"image": "<image>", "audio": "<audio>", "features": "<features>"}
 
 
@@ -91,11 +93,11 @@ def test_a_bad_clip_becomes_silence_of_the_planned_size(
 class Confused:
     """A source that hands out an image where a clip is expected."""
 
-    settings: Settings
+    intakes: Intakes
     excluded: int = 0
 
     def item(self, _index: int, _which: int) -> Payload:
-        return VISION.neutral((16, 16))
+        return ImageRows(VISION).neutral((16, 16))
 
     def extent(self, _index: int, _which: int) -> tuple[int]:
         return (ROW * 16,)

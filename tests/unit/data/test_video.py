@@ -14,20 +14,21 @@ from PIL import Image
 
 from counterpoint.config.load import load_config
 from counterpoint.data.feed import Reader
-from counterpoint.data.images import ItemSettings
 from counterpoint.data.index import PAYLOAD_NAME, Index
 from counterpoint.data.index_writer import Encoded, IndexWriter, Record
-from counterpoint.data.payload import PatchPayload
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.prepare import prepare
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import load_item_or_neutral
 from counterpoint.errors import DataError
+from counterpoint.modalities.images.patches import PatchPayload
+from counterpoint.modalities.images.rows import ImageRows
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.models.batch import PatchBatch
 from counterpoint.plan.samples import Document, Item
 from counterpoint.setup import prepare_run
 
-SINGLE = ItemSettings("vision", patch=4, merge=2, size=None, max_patches=16)
+SINGLE = ImageIntake("vision", ImageConfig(max_patches=16), patch=4, merge=2)
 PAIRS = replace(SINGLE, frames=2)
 SIZE = (16, 8)
 
@@ -55,7 +56,7 @@ def folder(make_index: MakeIndex) -> Path:
 
 def _merged(*pictures: bytes) -> np.ndarray:
     """Patches of pictures, one for each frame, from what each is as an image of its own."""
-    alone = [SINGLE.read([picture], SIZE).patches.reshape(8, 3, 1, 16) for picture in pictures]
+    alone = [ImageRows(SINGLE).read([picture], SIZE).patches.reshape(8, 3, 1, 16) for picture in pictures]
     return np.concatenate(alone, axis=2).reshape(8, 3 * len(pictures) * 16)
 
 
@@ -105,7 +106,7 @@ def test_what_a_video_is_stands_in_the_index(folder: Path) -> None:
     assert index.item_files(video, slice(2, 4)) == FILM[2:4]
     assert index.item_files(video, slice(4, 6)) == FILM[4:]
     assert index.item_files(image, slice(2)) == [_picture(9)]
-    assert (index.manifest.images, index.manifest.videos) == (1, 1)
+    assert (index.manifest.counts["images"], index.manifest.counts["videos"]) == (1, 1)
 
 
 def test_a_bad_picture_makes_its_own_item_neutral_and_no_other(folder: Path) -> None:
@@ -165,7 +166,8 @@ def test_a_conversation_has_videos_at_one_mark_each(write_folder: Callable[[obje
     videos = [["f0.png", "f1.png", "f2.png"], ["wide.png"]]
     line = {"video": videos, "image": "f3.png", "conversations": _turns("<video>a<image>b<video>")}
     summary = prepare(str(write_folder(line)), tmp_path / "out", vocabulary=300)
-    assert (summary.manifest.images, summary.manifest.videos) == (2, 1), "a video of one picture is an image"
+    counts = summary.manifest.counts
+    assert (counts["images"], counts["videos"]) == (2, 1), "a video of one picture is an image"
     source = PreparedSource(tmp_path / "out", "train", 0, {"vision": PAIRS}, 64)
     assert [source.extent(0, which) for which in range(4)] == [SIZE, SIZE, SIZE, (8, 16)]
     patches = [source.item(0, which).patches for which in range(3)]
@@ -176,7 +178,7 @@ def test_a_conversation_has_videos_at_one_mark_each(write_folder: Callable[[obje
 
 def test_one_video_needs_no_list_around_it(write_folder: Callable[[object], Path], tmp_path: Path) -> None:
     line = {"video": ["f0.png", "f1.png"], "conversations": _turns("<video>?")}
-    assert prepare(str(write_folder(line)), tmp_path / "out", vocabulary=300).manifest.videos == 1
+    assert prepare(str(write_folder(line)), tmp_path / "out", vocabulary=300).manifest.counts["videos"] == 1
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.data.wave_file import clip_samples, read_wave
 from counterpoint.errors import DataError
+from counterpoint.modalities.clips.wave_file import clip_samples, read_wave
 
 VALUES = np.arange(-50, 50, dtype="<i2") * 300
 PCM = bytes.fromhex("0100000000001000800000aa00389b71")

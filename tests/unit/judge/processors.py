@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +12,16 @@ from PIL import Image
 from torch import Tensor
 
 from counterpoint.convert.whole import VISION, Whole, whole_of
-from counterpoint.data.corpus import item_settings
-from counterpoint.data.images import ItemSettings, grid_coordinates
-from counterpoint.data.payload import PatchPayload
-from counterpoint.data.pictures import image_size
+from counterpoint.data.intakes import intakes_of
+from counterpoint.modalities.images.patches import PatchPayload, grid_coordinates
+from counterpoint.modalities.images.pictures import image_size
+from counterpoint.modalities.images.rows import ImageRows
+from counterpoint.modalities.images.spec import ImageIntake
 from counterpoint.models.chain import MAIN
 from counterpoint.models.encoder import port_of
 from counterpoint.plan.sizes import VitSizes
 from counterpoint.train.settle import settle_items
+from tests.intakes import with_image
 from tests.parity.layouts import override
 from tests.unit.judge.converted import modules_to_ours
 from tests.unit.judge.judge import REASON, quiet, randomize
@@ -78,7 +79,7 @@ class Judged(NamedTuple):
     process: Callable[[Image.Image], Mapping[str, Tensor]]
     whole: Whole
     weights: dict[str, Named]
-    reader: ItemSettings
+    reader: ImageIntake
 
 
 def judged(name: str, config: Config, folder: Path, patch: pytest.MonkeyPatch) -> Judged:
@@ -93,9 +94,9 @@ def judged(name: str, config: Config, folder: Path, patch: pytest.MonkeyPatch) -
     process = _unit_pixels if case.processor is None else _processor(case, folder)
     whole = whole_of(described)
     run = override(config_of(whole, folder, {}), {f"modules.vision.model.image.{k}": v for k, v in case.image.items()})
-    reader = item_settings(settle_items(run))[VISION]
-    assert isinstance(reader, ItemSettings)
-    reader = replace(reader, max_patches=2**12)
+    reader = intakes_of(settle_items(run))[VISION]
+    assert isinstance(reader, ImageIntake)
+    reader = with_image(reader, max_patches=2**12)
     return Judged(model, process, whole, modules_to_ours(whole, tensors), reader)
 
 
@@ -147,10 +148,10 @@ def picture_files(name: str, folder: Path) -> list[Path]:
     return files
 
 
-def our_payload(reader: ItemSettings, file: Path) -> PatchPayload:
+def our_payload(reader: ImageIntake, file: Path) -> PatchPayload:
     """A file as a run reads it."""
     data = file.read_bytes()
-    return reader.read([data], image_size(data))
+    return ImageRows(reader).read([data], image_size(data))
 
 
 def their_inputs(process: Callable[[Image.Image], Mapping[str, Tensor]], file: Path) -> dict[str, Tensor]:

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from counterpoint.config.items import DEFAULT_SCALING
 from counterpoint.convert.whole import VISION
-from counterpoint.data.image_rows import pack_images
+from counterpoint.modalities.images.spec import DEFAULT_SCALING
 from counterpoint.plan.sizes import NO_LABEL
+from tests.intakes import pack_images, with_image
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.processors import (
     CASES,
@@ -63,7 +63,7 @@ def test_pixels_and_features_of_files_are_equal(name: str, tmp_path: Path, monke
         # The very same numbers, where pictures are scaled too: both are Pillow's.
         assert torch.equal(torch.from_numpy(payload.patches).double(), pixels.double())
         assert _distance(name, found, file) <= LIFTED
-        half = found._replace(reader=replace(found.reader, scaling=DEFAULT_SCALING))
+        half = found._replace(reader=with_image(found.reader, **DEFAULT_SCALING._asdict()))
         if name in SCALED_BY_HALF:
             assert _distance(name, half, file) > SCALED_BY_HALF[name]
 

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from counterpoint.config.load import load_config
-from counterpoint.data.clip_rows import pack_clips
-from counterpoint.data.clips import ClipSettings
-from counterpoint.data.corpus import item_settings
-from counterpoint.data.mel import HOP, RATE
-from counterpoint.data.wave_file import clip_samples
+from counterpoint.data.intakes import intakes_of
+from counterpoint.modalities.clips.rows import ClipRows
+from counterpoint.modalities.clips.spec import HOP, RATE, ClipIntake
+from counterpoint.modalities.clips.wave_file import clip_samples
+from counterpoint.modalities.rows import pack_items
 from counterpoint.models.chain import MAIN
 from counterpoint.plan.build import sizes_of
+from counterpoint.plan.samples import Item
 from counterpoint.plan.sizes import WhisperSizes
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.lifted import lift_casts
@@ -90,11 +91,11 @@ def test_frames_and_features_of_files_are_equal(
 ) -> None:
     file, config = tmp_path / "clip.wav", config_of(mels)
     samples = write_clip(file, *CLIPS[clip])
-    reader, sizes = item_settings(config)["audio"], sizes_of(config, "audio", vocab=None)
-    assert isinstance(reader, ClipSettings)
+    reader, sizes = intakes_of(config)["audio"], sizes_of(config, "audio", vocab=None)
+    assert isinstance(reader, ClipIntake)
     assert isinstance(sizes, WhisperSizes)
     data = file.read_bytes()
-    payload = reader.read([data], (clip_samples(data),))
+    payload = ClipRows(reader).read([data], (clip_samples(data),))
     middles = torch.from_numpy(payload.frames[:, sizes.window // 2])
 
     shipped = their_frames(samples, mels, None)
@@ -105,6 +106,7 @@ def test_frames_and_features_of_files_are_equal(
 
     model = judge(monkeypatch, sizes)
     expected = model(theirs.to(torch.float32).double()).last_hidden_state[0]
-    batch, kept = pack_clips([payload], sizes, torch.float64)
+    item = Item("audio", 0, payload.rows, payload.rows // reader.stack, None)
+    batch, kept = pack_items(reader, [(item, payload)], torch.float64)
     found = our_encoder(model, sizes)(None, batch)[MAIN]
     assert relative(found[kept] - expected, expected) <= EQUAL

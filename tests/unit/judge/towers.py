@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.convert.whole import VISION, Whole, whole_of
-from counterpoint.data.images import cut_patches
+from counterpoint.modalities.images.patches import cut_patches
 from counterpoint.models.batch import PatchBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.encoder import port_of
 from counterpoint.plan.sizes import ModelSizes, VitSizes
+from tests.intakes import image_batch
 from tests.unit.judge.converted import gradients_to_ours, modules_to_ours
 from tests.unit.judge.judge import REASON, quiet, randomize, read_all, with_gradients
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import Config
-from tests.unit.models.model_samples import batch_of_images, laid
+from tests.unit.models.model_samples import laid
 
 Grid = tuple[int, int]
 Named = dict[str, Tensor]
@@ -113,13 +114,13 @@ def picture_rows(images: Sequence[Tensor], sizes: VitSizes) -> Tensor:
 def picture_batch(images: Sequence[Tensor], sizes: VitSizes) -> tuple[PatchBatch, Tensor]:
     """Pictures as a packed batch, and which rows of what leaves the tower belong to them."""
     places = laid(sizes, [grid_of(image, sizes) for image in images])
-    rows = torch.zeros((places[-1].row + places[-1].patches, sizes.patch_dim), dtype=torch.float64)
-    cut = picture_rows(images, sizes).split([place.patches for place in places])
+    rows = torch.zeros((places[-1].row + places[-1].rows, sizes.patch_dim), dtype=torch.float64)
+    cut = picture_rows(images, sizes).split([place.rows for place in places])
     group = sizes.merge**2
     for place, own in zip(places, cut, strict=True):
-        rows[place.row : place.row + place.patches] = own
-    kept = [torch.arange(p.row // group, (p.row + p.patches) // group) for p in places]
-    return batch_of_images(sizes, places, rows), torch.cat(kept)
+        rows[place.row : place.row + place.rows] = own
+    kept = [torch.arange(p.row // group, (p.row + p.rows) // group) for p in places]
+    return image_batch(sizes, places, rows), torch.cat(kept)
 
 
 def grid_of(image: Tensor, sizes: VitSizes) -> Grid:

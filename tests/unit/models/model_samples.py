@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from tests.intakes import image_batch, laid_image
 from torch import Tensor
 
-from counterpoint.data.image_rows import Laid, image_segments, image_windows, lay_images
+from counterpoint.modalities.lane import Laid
 from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, MtpInputs, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, Part, build_chain
@@ -164,31 +165,17 @@ def laid(sizes: VitSizes, grids: Sequence[tuple[int, int]]) -> list[Laid]:
     """Images of these grids behind each other, each behind the model's learned rows."""
     lead, row, images = -(-sizes.prefix // sizes.merge**2) * sizes.merge**2, 0, []
     for grid in grids:
-        images.append(Laid(grid, row + lead))
-        row = images[-1].row + images[-1].patches
+        images.append(laid_image(row + lead, grid, sizes.merge))
+        row = images[-1].row + images[-1].rows
     return images
 
 
 def patch_batch(sizes: VitSizes, grids: Sequence[tuple[int, int]], padding: int = 0) -> PatchBatch:
     """Images of these grids (height, width) with deterministic pixels."""
     images = laid(sizes, grids)
-    rows = max((image.row + image.patches for image in images), default=0) + padding
+    rows = max((image.row + image.rows for image in images), default=0) + padding
     pixels = (torch.arange(rows * sizes.patch_dim, dtype=torch.float64) * 0.7).sin()
-    return batch_of_images(sizes, images, pixels.view(rows, sizes.patch_dim))
-
-
-def batch_of_images(sizes: VitSizes, images: Sequence[Laid], patches: torch.Tensor) -> PatchBatch:
-    """Images that lie among rows of patches."""
-    places = lay_images(images, len(patches), sizes)
-    return PatchBatch(
-        patches,
-        torch.from_numpy(places.coordinates),
-        torch.from_numpy(places.grids),
-        torch.from_numpy(places.prefix),
-        torch.from_numpy(places.coordinates),
-        image_segments(images, len(patches), sizes),
-        image_windows(images, sizes),
-    )
+    return image_batch(sizes, images, pixels.view(rows, sizes.patch_dim))
 
 
 def audio_batch(sizes: WhisperSizes, lengths: Sequence[int], padding: int = 0) -> AudioBatch:

@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.intakes import pack_images
 from tests.parity.brought import MODELS, Vit, brought_base
 from torch import Tensor, nn
 
 from counterpoint.config.models import CustomConfig
-from counterpoint.data.image_rows import pack_images
-from counterpoint.data.images import cut_patches
-from counterpoint.data.payload import PatchPayload
+from counterpoint.modalities.images.patches import PatchPayload, cut_patches
 from counterpoint.models.batch import PatchBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
@@ -52,6 +51,7 @@ def image(of: CustomSizes, height: int, width: int, seed: int = 0) -> tuple[Patc
 def batch(of: CustomSizes, *grids: tuple[int, int]) -> PatchBatch:
     """Images behind each other."""
     packed, _kept = pack_images([image(of, *grid, seed)[0] for seed, grid in enumerate(grids)], of, torch.float64)
+    assert isinstance(packed, PatchBatch)
     return packed
 
 

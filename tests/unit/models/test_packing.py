@@ -13,7 +13,6 @@ from model_samples import (
     VITS,
     WHISPERS,
     audio_batch,
-    batch_of_images,
     build,
     empty_batch,
     laid,
@@ -22,9 +21,10 @@ from model_samples import (
     ragged_batch,
     text_batch,
 )
+from tests.intakes import image_batch
 from torch import Tensor
 
-from counterpoint.data.image_rows import Laid
+from counterpoint.modalities.lane import Laid
 from counterpoint.models.batch import AudioBatch, Batch, PatchBatch, TextBatch
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain
@@ -79,7 +79,7 @@ def alone_of(sizes: VitSizes, batch: PatchBatch, image: Laid) -> tuple[PatchBatc
     """An image of a batch by itself, with its learned rows, and the first of its rows."""
     lead = -(-sizes.prefix // sizes.merge**2) * sizes.merge**2
     first = image.row - lead
-    return batch_of_images(sizes, [Laid(image.grid, lead)], batch.patches[first : image.row + image.patches]), first
+    return image_batch(sizes, [image._replace(row=lead)], batch.patches[first : image.row + image.rows]), first
 
 
 @pytest.mark.parametrize("padding", [0, 4])
@@ -119,13 +119,13 @@ def test_packed_images_equal_images_one_by_one(sizes: VitSizes, padding: int) ->
 def test_the_smallest_and_a_large_image_in_one_batch_equal_each_alone(side: int, is_trained: bool) -> None:
     """One patch of one, and up to 128 x 128; the backward of 16,384 rows would be a minute of a processor."""
     sizes = replace(VITS["radio"], layers=1, heads=1, merge=1)
-    images = laid(sizes, ((1, 1), (side, side)))
-    batch = patch_batch(sizes, [image.grid for image in images])
-    assert len(batch.patches) == sum(sizes.prefix + image.patches for image in images)
+    grids = ((1, 1), (side, side))
+    images, batch = laid(sizes, grids), patch_batch(sizes, grids)
+    assert len(batch.patches) == sum(sizes.prefix + image.rows for image in images)
     packed, alone = model(sizes), model(sizes)
     with torch.set_grad_enabled(is_trained):
         features = packed(None, batch)[MAIN]
-        kept = [slice(image.row, image.row + image.patches) for image in images]
+        kept = [slice(image.row, image.row + image.rows) for image in images]
         ones = [alone_of(sizes, batch, image) for image in images]
         found = [alone(None, one)[MAIN][image.row - first :] for image, (one, first) in zip(images, ones, strict=True)]
     for rows, own in zip(kept, found, strict=True):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from model_samples import ADAPTER, DEEP, TAPPED, model
+from tests.intakes import image_intake, image_item
 
 from counterpoint.config.schema import DepthConfig, EdgeConfig
-from counterpoint.data.payload import PatchPayload
 from counterpoint.inference.plain import Features, PlainModel, Prompt, write
+from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN
 from counterpoint.models.segments import Segments
@@ -19,13 +20,14 @@ from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
 from counterpoint.verify.alone import Journey
 
 WIRES = (Wire("vision", "adapter"), Wire("adapter", "language", ((0, 3),)))
+INTAKES = {"vision": image_intake(TAPPED)}
 END = -1
 
 
 def plain() -> PlainModel:
     sizes = {"vision": TAPPED, "adapter": ADAPTER, "language": DEEP}
     chains = {name: model(size) for name, size in sizes.items()}
-    return PlainModel(chains, WIRES, {"vision": TAPPED}, "language", 1, torch.device("cpu"))
+    return PlainModel(chains, WIRES, INTAKES, "language", 1, torch.device("cpu"))
 
 
 def prompt(*grids: tuple[int, int], text: int) -> Prompt:
@@ -33,7 +35,8 @@ def prompt(*grids: tuple[int, int], text: int) -> Prompt:
     generator, items, row = np.random.default_rng(text), [], 0
     for height, width in grids:
         patches = generator.random((height * width, TAPPED.patch_dim))
-        items.append(("vision", row, PatchPayload(patches, (height, width))))
+        payload = PatchPayload(patches, (height, width))
+        items.append((image_item(payload, TAPPED, row), payload))
         row += height * width // 4
     ids = np.array([NO_TOKEN] * row + [1 + i % 7 for i in range(text)], dtype=np.int64)
     return Prompt(ids, tuple(items))
@@ -64,21 +67,21 @@ def test_scores_are_those_of_training(axes: int) -> None:
     chains = {name: model(size) for name, size in sizes.items()}
     # Behind the first layer, so that later rows see them.
     wires = (WIRES[0], Wire("adapter", "language", ((0, 0),)))
-    whole = PlainModel(chains, wires, {"vision": TAPPED}, "language", axes, torch.device("cpu"))
+    whole = PlainModel(chains, wires, INTAKES, "language", axes, torch.device("cpu"))
     edges = tuple(
         EdgeConfig(source=s, target=t, depths=tuple(DepthConfig(after=a, into=i) for a, i in depths))
         for s, t, depths in wires
     )
-    journey = Journey(chains, sizes, edges, torch.float32, torch.device("cpu"))
+    journey = Journey(chains, INTAKES, edges, torch.float32, torch.device("cpu"))
     prompts = [prompt((2, 4), (4, 2), text=3), prompt(text=2), prompt((4, 8), text=4)]
     scores = whole.next_logits([one.ids for one in prompts], whole.encode(prompts)).log_softmax(dim=1)
     for one, found in zip(prompts, scores, strict=True):
         inserts: list[tuple[torch.Tensor, torch.Tensor]] = []
         deep: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         places: list[tuple[int, int, int]] = []
-        for name, row, payload in one.items:
-            front, behind = journey.into("language", name, payload)
-            index = torch.arange(len(front[0])) + row
+        for item, payload in one.items:
+            front, behind = journey.into("language", item.module, payload)
+            index = torch.arange(len(front[0])) + item.position
             inserts += [(rows, index) for rows in front]
             for layer, features in behind.items():
                 deep.setdefault(layer, []).extend((rows, index) for rows in features)

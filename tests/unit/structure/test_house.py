@@ -17,9 +17,11 @@ FLOORS = (
     ("setup", "custom"),
     ("data", "recorders"),
     ("parallelize", "convert", "plan.build"),
-    ("models", "execute"),
+    ("execute",),
     ("launch", "config"),
     ("optimizers", "losses"),
+    ("modalities",),
+    ("models",),
     ("kinds",),
     ("simulate",),
     ("check",),
@@ -58,6 +60,11 @@ def test_models_know_torch_each_other_and_sizes_only() -> None:
 @pytest.mark.parametrize("room", PURE)
 def test_pure_rooms_do_not_name_torch(room: str) -> None:
     assert [m for m, tree in trees().items() if _room(m) == room and "torch" in outside(tree)] == []
+
+
+def test_specs_name_neither_arrays_nor_pictures() -> None:
+    """A config is read and planned without what handles content."""
+    assert [m for m, tree in trees().items() if m.endswith(".spec") and outside(tree) & {"torch", "numpy", "PIL"}] == []
 
 
 def test_pure_rooms_load_no_torch() -> None:

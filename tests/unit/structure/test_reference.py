@@ -3,6 +3,7 @@
 import ast
 import re
 
+from counterpoint.modalities import MODALITIES
 from counterpoint.optimizers import OPTIMIZERS
 from tests.unit.structure.sources import ROOT, imports, trees
 
@@ -13,11 +14,11 @@ TABLE = {place: (names.split(", "), pins) for place, names, pins in ROW.findall(
 def test_the_reference_imports_what_is_listed() -> None:
     shared: dict[str, set[str]] = {}
     for file in _shared():
-        assert {place for place in imports(trees()[file]) if not place.startswith("verify.")} <= TABLE.keys(), file
+        assert {place for place in imports(trees()[file]) if not _is_own(place)} <= TABLE.keys(), file
         for node in ast.walk(trees()[file]):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("counterpoint."):
                 place = (node.module or "").removeprefix("counterpoint.")
-                if not place.startswith("verify."):
+                if not _is_own(place):
                     shared.setdefault(place, set()).update(alias.name for alias in node.names)
     assert {place: sorted(names) for place, names in shared.items()} == {p: sorted(n) for p, (n, _) in TABLE.items()}
 
@@ -33,16 +34,22 @@ def test_what_is_shared_is_pinned() -> None:
 def test_another_import_would_be_seen() -> None:
     """Whatever packs, plans steps or decides on decay for training is in reach of an import, and in none."""
     files = _shared()
-    assert {"verify.reference", "verify.alone", "verify.rules", "verify.whole"} <= files
-    for room in ("data.item_rows", "data.feed", "plan.batch", "optimizers.adamw.update", "models.towers"):
+    assert {"verify.reference", "verify.alone", "verify.rules", "verify.whole", "modalities.images.alone"} <= files
+    packing = ("modalities.rows", "modalities.lane", "modalities.images.rows")
+    for room in (*packing, "data.feed", "plan.batch", "optimizers.adamw.update", "models.towers"):
         assert room in trees()
         assert room not in TABLE
 
 
 def _shared() -> set[str]:
     """The files of the reference, those too that kinds name for it."""
-    named = {kind.plain.partition(":")[0].removeprefix("counterpoint.") for kind in OPTIMIZERS.values()}
+    places = (*(kind.plain for kind in OPTIMIZERS.values()), *(kind.alone for kind in MODALITIES.values()))
+    named = {place.partition(":")[0].removeprefix("counterpoint.") for place in places}
     return _files("verify.reference").union(*map(_files, named))
+
+
+def _is_own(place: str) -> bool:
+    return place.startswith("verify.") or place.endswith(".alone")
 
 
 def _files(file: str) -> set[str]:
@@ -51,6 +58,6 @@ def _files(file: str) -> set[str]:
     left = [file]
     while left:
         found.add(left[-1])
-        own = {name for name in imports(trees()[left.pop()]) if name.startswith("verify.")}
+        own = {name for name in imports(trees()[left.pop()]) if _is_own(name)}
         left += sorted(own - found)
     return found

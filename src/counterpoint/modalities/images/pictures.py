@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
-from counterpoint.config.items import MOST_PIXELS, Resampling
 from counterpoint.errors import DataError
+from counterpoint.modalities.images.spec import MOST_PIXELS, Resampling
 
 _ORIENTATION = 0x0112
 _TURNED = {

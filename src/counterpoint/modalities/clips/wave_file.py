@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from counterpoint.data.mel import RATE
-from counterpoint.data.payload import Floats
 from counterpoint.errors import DataError
+from counterpoint.kinds.arrays import Floats
+from counterpoint.modalities.clips.spec import RATE
 
 _SAMPLE_BYTES = 2
 _LOUDEST = 2**15
@@ -31,6 +31,11 @@ class _Wave(NamedTuple):
     channels: int
     data: memoryview
     """Whole samples of all channels."""
+
+
+def clip_extent(data: bytes, _most_pixels: int) -> tuple[int]:
+    """(samples,) of an encoded clip; see `clip_samples`."""
+    return (clip_samples(data),)
 
 
 def clip_samples(data: bytes) -> int:

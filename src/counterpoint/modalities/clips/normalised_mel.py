@@ -5,8 +5,9 @@ The numbers are those of `ParakeetFeatureExtractor` in transformers.
 
 import numpy as np
 
-from counterpoint.data.mel import HOP, Doubles, mel_filters
-from counterpoint.data.payload import Floats
+from counterpoint.kinds.arrays import Floats
+from counterpoint.modalities.clips.mel import Doubles, mel_filters
+from counterpoint.modalities.clips.spec import HOP
 
 _EMPHASIS = 0.97
 """What is left of a sample is subtracted from the next one."""

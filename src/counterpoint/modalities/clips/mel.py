@@ -8,14 +8,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoint.config.items import FRAMES_A_SECOND
-from counterpoint.data.payload import Floats
-
-RATE = 16_000
-"""Samples a second."""
-
-HOP = RATE // FRAMES_A_SECOND
-"""Samples from one frame to the next."""
+from counterpoint.kinds.arrays import Floats
+from counterpoint.modalities.clips.spec import HOP, RATE
 
 _WIDTH = 400
 """Samples under a frame's window."""

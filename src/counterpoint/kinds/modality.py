@@ -1,0 +1,196 @@
+"""What a modality is: a kind of item, such as images, as data and config ask for it; without content and torch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, NamedTuple, Protocol
+
+from counterpoint.kinds.named import named
+
+Extent = tuple[int, ...]
+"""The size of an item, by the columns of its modality: (height, width) of an image, (samples,) of a clip."""
+
+Scalar = str | int | float | bool | None
+
+
+class Placed(NamedTuple):
+    """An item on the way into a module: the rows that enter, and those that leave, in a grid of `columns` (None: one
+    behind the other in time)."""
+
+    module: str
+    rows_in: int
+    rows: int
+    columns: int | None
+
+
+class Payload(Protocol):
+    """The rows of one item that was read."""
+
+    @property
+    def kind(self) -> str:
+        """The modality of the item."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that enter a module."""
+
+    @property
+    def cells(self) -> int:
+        """Rows that its shape says: as many as it has, unless it was read wrongly."""
+
+    @property
+    def described(self) -> str:
+        """What the rows are, in words."""
+
+
+class Intake(Protocol):
+    """How items enter one module, from their sizes alone."""
+
+    @property
+    def kind(self) -> str:
+        """The modality of the items."""
+
+    @property
+    def module(self) -> str:
+        """The module that they enter."""
+
+    @property
+    def mark(self) -> str:
+        """What stood for an item in the text that was prepared."""
+
+    @property
+    def row_multiple(self) -> int:
+        """Rows that leave the module as one."""
+
+    @property
+    def prefix(self) -> int:
+        """Rows of the module's own that go before each item and do not leave it."""
+
+    @property
+    def identity(self) -> Mapping[str, Scalar | tuple[Scalar, ...]]:
+        """What makes the module's input of a file, by the keys of its section."""
+
+    def fits(self, extent: Extent) -> bool:
+        """Whether the module takes an item of a size; raises DataError where no setting would let it."""
+
+    def place(self, extent: Extent) -> Placed:
+        """The rows of an item of a size."""
+
+    def groups(self, files: int) -> tuple[slice, ...]:
+        """Which of the `files` of an entry of the index make each item."""
+
+    def drawn(self, sizes: tuple[int, ...]) -> Extent:
+        """The size of a synthetic item, from what was drawn by its modality's keys."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """Items in a record: files at its `key`, or at `plural`, each of which stands where the next `mark` is in the text.
+
+    `name` and `file` are what an item and one of its files are called. With `is_list` an item is a list of files.
+    """
+
+    key: str
+    mark: str
+    name: str
+    file: str
+    plural: str | None = None
+    is_list: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartForm:
+    """An item as a part of a turn that is a list of parts, of a `type` that is no form's key.
+
+    The file's name is at the part's key `type`, or in an object there at `field`; with `is_inline` its content is, in
+    base64. It is an item of the form `key`.
+    """
+
+    type: str
+    field: str
+    key: str
+    is_inline: bool = False
+
+
+class Small(NamedTuple):
+    """What is drawn once for a small recipe: a share of documents `without` items, distributions of the `number` of
+    items of a document and of the `side` of a picture."""
+
+    without: float
+    number: Mapping[str, Any]
+    side: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """How synthetic items are drawn: the keys of a recipe, the sizes' with their defaults, and the random streams.
+
+    `stream` is of numbers and sizes, None for that of the document, which one modality has; `module_stream` is of the
+    modules that items go to. `small` draws values of the keys for `verify --random`.
+    """
+
+    number: str
+    without: str
+    sizes: Mapping[str, int]
+    stream: int | None
+    module_stream: int
+    small: Callable[[Random, Small], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemSection:
+    """The section of a module that says what makes its input of files.
+
+    `defaults` are of the keys that may be left out; those that are `free` say how much of an item is seen, which a
+    config may choose. `origin` is the place of what reads them from the folder that a module starts from. `small` are
+    values for `verify --random`.
+    """
+
+    key: str
+    defaults: Mapping[str, Any]
+    origin: str
+    free: tuple[str, ...] = ()
+    small: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modality:
+    """A kind of item.
+
+    The index calls an item `name`, and has its size in `columns` of its own. People call several `plural`, and what
+    takes them `taker`. `counts` are the keys of the manifest that count them: those of one file, and those of several
+    if there are such. Places are `package.module:name`: `size` is of a function (encoded file, most pixels) -> extent,
+    `rows` of what handles content, and `alone` of what lays one item out for the reference.
+    """
+
+    name: str
+    plural: str
+    taker: str
+    columns: tuple[str, ...]
+    counts: tuple[str, ...]
+    forms: tuple[Form, ...]
+    parts: tuple[PartForm, ...] = ()
+    drawing: Drawing
+    section: ItemSection | None = None
+    size: str
+    rows: str
+    alone: str
+
+    @property
+    def mark(self) -> str:
+        """What stands for an item in a text, where no edge names another mark."""
+        return self.forms[0].mark
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether an item may be a list of files."""
+        return any(form.is_list for form in self.forms)
+
+    def count(self, files: int) -> str:
+        """The key of the manifest that counts an item of so many files."""
+        return self.counts[min(files, len(self.counts)) - 1]
+
+    def extent(self, data: bytes, most_pixels: int) -> Extent:
+        """The size of an encoded file; raises DataError if it is unreadable, or a picture of more pixels."""
+        size: Extent = named(self.size)(data, most_pixels)
+        return size

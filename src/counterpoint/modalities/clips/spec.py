@@ -1,0 +1,166 @@
+"""Clips: how many rows a clip becomes in a module, from its length alone, and all else that makes it a modality."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal, final
+
+from counterpoint.kinds.modality import (
+    Drawing,
+    Extent,
+    Form,
+    ItemSection,
+    Modality,
+    PartForm,
+    Placed,
+    Scalar,
+    Small,
+)
+from counterpoint.section.section import Count, Section
+
+FRAMES_A_SECOND = 100
+"""Frames of log-mel bands that a clip has for each second."""
+
+RATE = 16_000
+"""Samples a second."""
+
+HOP = RATE // FRAMES_A_SECOND
+"""Samples from one frame to the next."""
+
+_OWN = "own"
+_FEWEST_NORMALISED = 2
+
+
+class AudioConfig(Section):
+    """How a clip becomes frames: cut or filled up with silence to `seconds`, or as long as it is (`own`).
+
+    Null is what the folder in `init_from` says, else `own`. The silence is part of the clip: a conformer normalises its
+    bands together with it, where Parakeet was trained on clips of their own length.
+    """
+
+    seconds: Count | Literal["own"] | None = None
+
+    @property
+    def whole_seconds(self) -> int | None:
+        """The length of every clip, None for each clip's own."""
+        return self.seconds if isinstance(self.seconds, int) else None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ClipIntake:
+    """How clips enter a module: a row reads `window` frames of `mels` bands around every `stride`-th, and `stack` rows
+    leave as one.
+
+    With `seconds` every clip is cut or filled up with silence to that length, else only to whole stacks. The module
+    takes at most `positions` rows of a clip, which `seconds` are known to be. `mark` stood for a clip in the text that
+    was prepared. With `normalised` frames are NeMo's, and a clip is not filled up to whole stacks: what its last rows
+    lack is not there.
+    """
+
+    module: str
+    mels: int
+    window: int
+    stride: int
+    stack: int
+    positions: int
+    seconds: int | None = None
+    mark: str = "<audio>"
+    normalised: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What the module takes."""
+        return CLIPS.name
+
+    @property
+    def row_multiple(self) -> int:
+        """Rows that leave as one."""
+        return self.stack
+
+    @property
+    def prefix(self) -> int:
+        """Rows of the module's own before a clip: none."""
+        return 0
+
+    @property
+    def most_samples(self) -> int:
+        """The samples of the longest clip that the module takes whole."""
+        return self.positions // self.stack * self._unit
+
+    @property
+    def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
+        """What makes frames of a file, by the keys of the section `audio`."""
+        return {"seconds": _OWN if self.seconds is None else self.seconds}
+
+    def fits(self, extent: Extent) -> bool:
+        """Whether the module takes a clip of `extent`, (samples,)."""
+        (samples,) = extent
+        return self._rows(samples) <= self.positions
+
+    def place(self, extent: Extent) -> Placed:
+        """The rows of a clip of `extent`, (samples,); they follow one another in time, like text."""
+        (samples,) = extent
+        rows = self._rows(samples)
+        return Placed(self.module, rows, rows // self.stack, columns=None)
+
+    def groups(self, files: int) -> tuple[slice, ...]:
+        """Which files of an entry of the index make each item: a clip is one file."""
+        return (slice(0, files),)
+
+    def drawn(self, sizes: tuple[int, ...]) -> Extent:
+        """The size of a synthetic clip: as many milliseconds as drawn, or as the module takes whole."""
+        (milliseconds,) = sizes
+        return (min(milliseconds * RATE // 1000, self.most_samples),)
+
+    def whole_samples(self, samples: int) -> int:
+        """Samples of a clip after cutting or filling up: whole stacks, or whole frames, of which it takes two to
+        normalise them."""
+        if self.seconds is not None:
+            samples = self.seconds * RATE
+        if self.normalised:
+            return max(samples // HOP, _FEWEST_NORMALISED) * HOP
+        return -(-samples // self._unit) * self._unit
+
+    @property
+    def _unit(self) -> int:
+        """Samples of one row that leaves."""
+        return HOP * self.stride * self.stack
+
+    def _rows(self, samples: int) -> int:
+        return -(-self.whole_samples(samples) // (HOP * self.stride))
+
+
+def _small(generator: Random, _small: Small) -> dict[str, Any]:
+    return {
+        "audio_per_document": {"kind": "uniform", "low": generator.choice([0, 1]), "high": generator.choice([1, 2])},
+        "audio_milliseconds": {"kind": "uniform", "low": 1, "high": generator.choice([100, 250])},
+        "without_audio": generator.choice([0.0, 0.0, 0.3, 0.7, 1.0]),
+    }
+
+
+CLIPS = Modality(
+    name="audio",
+    plural="clips",
+    taker="an audio module",
+    columns=("samples",),
+    counts=("clips",),
+    forms=(Form(key="audio", mark="<audio>", name="clip", file="clip", plural="audios"),),
+    parts=(PartForm(type="input_audio", field="data", key="audio", is_inline=True),),
+    drawing=Drawing(
+        number="audio_per_document",
+        without="without_audio",
+        sizes={"audio_milliseconds": 1000},
+        stream=2**32 + 1,
+        module_stream=2**32 + 2,
+        small=_small,
+    ),
+    section=ItemSection(
+        key="audio",
+        defaults={"seconds": _OWN},
+        origin="counterpoint.convert.processor:said_of_clips",
+        free=("seconds",),
+    ),
+    size="counterpoint.modalities.clips.wave_file:clip_extent",
+    rows="counterpoint.modalities.clips.rows:ClipRows",
+    alone="counterpoint.modalities.clips.alone:clip_alone",
+)

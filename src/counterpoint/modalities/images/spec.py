@@ -1,0 +1,218 @@
+"""Images: how many patches an image becomes in a module, from its size alone, and all else that makes it a modality."""
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from random import Random
+from typing import Annotated, Any, Literal, NamedTuple, final
+
+from pydantic import Field
+
+from counterpoint.errors import DataError
+from counterpoint.kinds.modality import (
+    Drawing,
+    Extent,
+    Form,
+    ItemSection,
+    Modality,
+    PartForm,
+    Placed,
+    Scalar,
+    Small,
+)
+from counterpoint.section.section import Count, Index, Positive, Section
+
+CHANNELS = (1, 3)
+
+MOST_PIXELS = 2**26
+"""Pixels of the largest picture that is decoded unless another limit is given: 8192 x 8192."""
+
+LARGEST_LIMIT = 2**30 // 12
+"""What Pillow calls a decompression bomb."""
+
+Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+"""Filters that scale pictures, by Pillow's names; all but `nearest` average what a pixel covers."""
+
+PerChannel = Annotated[tuple[float, float, float], Field(strict=False)]
+PositivePerChannel = Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]
+
+
+class Scaling(NamedTuple):
+    """How pixels become numbers: `resampling` scales a picture, `mean` is subtracted of a value from 0 to 1 and `std`
+    divides what is left, by channel.
+
+    The defaults are of a module that neither says its own nor starts from a folder that does.
+    """
+
+    resampling: Resampling = "bicubic"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+DEFAULT_SCALING = Scaling()
+
+
+class ImageConfig(Section):
+    """How an image, or an item of a video, becomes patches.
+
+    `size` is the longer side in pixels after scaling by the filter `resampling` (null: as it is), `max_patches` the
+    largest number. Of a value from 0 to 1 `mean` is subtracted, and `std` divides what is left, by channel. Where
+    `resampling`, `mean` or `std` is null, it is what the folder in `init_from` says, else bicubic, 0.5 and 0.5. A
+    JPEG is decoded at a half, a quarter or an eighth where that leaves `reduce` times its size after scaling (0: never;
+    with 3 values were off by 0.17/255 to 0.44/255 on average, by 6/255 at most). A picture of more than `max_pixels` is
+    not decoded.
+    """
+
+    size: Count | None = None
+    max_patches: Count
+    resampling: Resampling | None = None
+    mean: PerChannel | None = None
+    std: PositivePerChannel | None = None
+    reduce: Index = 0
+    max_pixels: Annotated[Count, Field(le=LARGEST_LIMIT)] = MOST_PIXELS
+
+    @property
+    def scaling(self) -> Scaling:
+        """How pixels become numbers, where nothing else says what is null."""
+        default = DEFAULT_SCALING
+        return Scaling(self.resampling or default.resampling, self.mean or default.mean, self.std or default.std)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ImageIntake:
+    """How images enter a module, as its section `image` says: `merge` x `merge` patches leave as one row.
+
+    `mark` stood for an image in the text that was prepared. Where a patch has several `frames` an image is shown in
+    each, and as many pictures of a video make one item. `prefix` rows of the module's own go before each item; it looks
+    into windows of `window` x `window` patches, 0 for none. Raises DataError if a number is not positive, `channels` is
+    not 1 or 3, or the section's `max_patches` hold no merge group.
+    """
+
+    module: str
+    image: ImageConfig
+    _: KW_ONLY
+    patch: int
+    merge: int = 1
+    channels: int = 3
+    mark: str = "<image>"
+    frames: int = 1
+    prefix: int = 0
+    window: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.patch, self.merge) < 1 or self.channels not in CHANNELS:
+            raise DataError(
+                f"image settings of module '{self.module}': got patch {self.patch}, merge {self.merge}, size "
+                f"{self.image.size}, channels {self.channels}; expected positive numbers and 1 or 3 channels."
+            )
+        if self.image.max_patches < self.merge**2:
+            raise DataError(
+                f"image settings of module '{self.module}': max_patches {self.image.max_patches} is smaller than "
+                f"one group of merge x merge = {self.merge**2} patches; raise "
+                f"modules.{self.module}.model.image.max_patches."
+            )
+
+    @property
+    def kind(self) -> str:
+        """What the module takes."""
+        return IMAGES.name
+
+    @property
+    def row_multiple(self) -> int:
+        """Patches that leave as one row."""
+        return self.merge**2
+
+    @property
+    def columns(self) -> int:
+        """Numbers per patch row, in (channel, frame, row, column) order."""
+        return self.channels * self.frames * self.patch**2
+
+    @property
+    def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
+        """What makes patches of a file, by the keys of the section `image`."""
+        image = self.image
+        values = {"size": image.size, "max_patches": image.max_patches, **image.scaling._asdict()}
+        return values | {"reduce": image.reduce, "max_pixels": image.max_pixels}
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """The patch grid (rows, columns) of an image of a size in pixels."""
+        return patch_grid(height, width, self.patch, self.merge, self.image.size, self.image.max_patches)
+
+    def fits(self, _extent: Extent) -> bool:
+        """Whether the module takes an image: one of any size, which is scaled."""
+        return True
+
+    def place(self, extent: Extent) -> Placed:
+        """The rows of an image of `extent`, (height, width), and the columns of merged cells that leave."""
+        height, width = extent
+        rows, columns = self.grid(height, width)
+        return Placed(self.module, rows * columns, rows * columns // self.merge**2, columns // self.merge)
+
+    def groups(self, files: int) -> tuple[slice, ...]:
+        """Which pictures of an image (one) or a video (`files`) make each item: `frames` of them, what is left
+        the last."""
+        return tuple(slice(first, first + self.frames) for first in range(0, files, self.frames))
+
+    def drawn(self, sizes: tuple[int, ...]) -> Extent:
+        """The size of a synthetic image: (height, width) as drawn."""
+        return sizes
+
+
+def patch_grid(height: int, width: int, patch: int, merge: int, size: int | None, max_patches: int) -> tuple[int, int]:
+    """The patch grid (rows, columns) of an image with its longer side scaled to `size` pixels.
+
+    Both are multiples of `merge`, at least one group, and their product is at most `max_patches`, at about
+    the image's aspect; a `size` of None scales nothing. Integer arithmetic only, so that every machine plans
+    the same.
+    """
+    unit, longer = patch * merge, max(height, width)
+    size = longer if size is None else size
+    rows = max(1, _rounded(height * size, longer * unit))
+    columns = max(1, _rounded(width * size, longer * unit))
+    most = max_patches // merge**2
+    if rows * columns > most:
+        rows = min(most, max(1, math.isqrt(most * height // width)))
+        columns = min(most // rows, max(1, math.isqrt(most * width // height)))
+    return rows * merge, columns * merge
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+def _small(_generator: Random, small: Small) -> dict[str, Any]:
+    return {
+        "images_per_document": small.number, "image_height": small.side, "image_width": small.side,
+        "without_images": small.without,
+    }  # fmt: skip
+
+
+IMAGES = Modality(
+    name="image",
+    plural="images",
+    taker="a vision module",
+    columns=("height", "width"),
+    counts=("images", "videos"),
+    forms=(
+        Form(key="image", mark="<image>", name="image", file="image", plural="images"),
+        Form(key="video", mark="<video>", name="video", file="picture", plural="videos", is_list=True),
+    ),
+    parts=(PartForm(type="image_url", field="url", key="image"),),
+    drawing=Drawing(
+        number="images_per_document",
+        without="without_images",
+        sizes={"image_height": 224, "image_width": 224},
+        stream=None,
+        module_stream=2**32,
+        small=_small,
+    ),
+    section=ItemSection(
+        key="image",
+        defaults=DEFAULT_SCALING._asdict(),
+        origin="counterpoint.convert.processor:said_of_images",
+        small={"size": None, "max_patches": 16},
+    ),
+    size="counterpoint.modalities.images.pictures:image_size",
+    rows="counterpoint.modalities.images.rows:ImageRows",
+    alone="counterpoint.modalities.images.alone:image_alone",
+)

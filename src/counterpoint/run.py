@@ -26,9 +26,9 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
     if not is_joined(os.environ) and "torch" not in sys.modules:
         # What ranks fork from imports torch while this process does.
         start_fork_server()
-    from counterpoint.train.folder import lock_run_folder, open_run_folder
-    from counterpoint.train.settle import settle_items
-    from counterpoint.train.warm import check_warm_starts
+    from counterpoint.train.state.folder import lock_run_folder, open_run_folder
+    from counterpoint.train.warm.settle import settle_items
+    from counterpoint.train.warm.start import check_warm_starts
 
     config = settle_items(config)
     plan, corpus = prepare_run(config)
@@ -51,8 +51,8 @@ def is_finished(config: Config, plan: Plan) -> bool:
 
     Raises CheckpointError or ConfigError for a warm start that is wrong, though nothing would read it.
     """
-    from counterpoint.train.folder import check_run_folder
-    from counterpoint.train.warm import check_values
+    from counterpoint.train.state.folder import check_run_folder
+    from counterpoint.train.warm.start import check_values
 
     opened = check_run_folder(config)
     if opened is None or opened.state.data_step < config.training.steps:
@@ -68,7 +68,7 @@ def is_finished(config: Config, plan: Plan) -> bool:
 
 def join(config: Config, plan: Plan, corpus: Corpus) -> None:
     """Be one rank of those that torchrun or Slurm started; rank 0 keeps other runs out of the folder."""
-    from counterpoint.train.folder import check_run_folder, lock_run_folder
+    from counterpoint.train.state.folder import check_run_folder, lock_run_folder
 
     folder = Path(config.run.dir)
     check_run_folder(config)
@@ -93,12 +93,12 @@ def run_rank(config: Config, plan: Plan, corpus: Corpus) -> None:
     from counterpoint.execute.groups import make_groups
     from counterpoint.execute.session import open_session
     from counterpoint.train.engine import Engine
-    from counterpoint.train.folder import open_run_folder
     from counterpoint.train.loop import Trainer
-    from counterpoint.train.metrics import RunRecorder
+    from counterpoint.train.metrics.recorder import RunRecorder
+    from counterpoint.train.metrics.timing import StepTimer
     from counterpoint.train.replica import dtype_of
-    from counterpoint.train.saving import Saver
-    from counterpoint.train.timing import StepTimer
+    from counterpoint.train.state.folder import open_run_folder
+    from counterpoint.train.state.saving import Saver
 
     folder = Path(config.run.dir)
     device = device_type(config)

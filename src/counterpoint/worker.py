@@ -3,5 +3,5 @@
 import counterpoint.data.feed
 import counterpoint.run
 import counterpoint.train.loop
-import counterpoint.train.metrics
-import counterpoint.train.saving  # noqa: F401
+import counterpoint.train.metrics.recorder
+import counterpoint.train.state.saving  # noqa: F401

@@ -9,9 +9,9 @@ import torch.distributed as dist
 from counterpoint.errors import CheckpointError
 from counterpoint.execute.groups import make_groups
 from counterpoint.parallelize.blocks import Block, Sharding, block_of
-from counterpoint.train.checkpoint import TrainingState, checkpoint_folder, open_checkpoint, read_tensors
-from counterpoint.train.stored_block import StoredBlock
-from counterpoint.train.writer import CheckpointWriter
+from counterpoint.train.state.checkpoint import TrainingState, checkpoint_folder, open_checkpoint, read_tensors
+from counterpoint.train.state.stored_block import StoredBlock
+from counterpoint.train.state.writer import CheckpointWriter
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 

@@ -12,7 +12,7 @@ from counterpoint.models.mamba import Dynamics
 from counterpoint.models.router import Router
 from counterpoint.setup import prepare_run
 from counterpoint.train.engine import Engine
-from counterpoint.train.saving import Saver
+from counterpoint.train.state.saving import Saver
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.distributed.spare import is_spare

@@ -24,9 +24,9 @@ from counterpoint.plan.samples import Document
 from counterpoint.setup import prepare_run
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.loop import Trainer
+from counterpoint.train.metrics.timing import StepTimer
 from counterpoint.train.nonfinite import EXCLUSIONS_FILE, Finding
-from counterpoint.train.saving import Saver
-from counterpoint.train.timing import StepTimer
+from counterpoint.train.state.saving import Saver
 from counterpoint.verify.command import as_verified
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool

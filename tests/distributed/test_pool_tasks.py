@@ -22,10 +22,10 @@ from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.action import Action, parse_action
 from counterpoint.plan.plan import Plan
 from counterpoint.setup import prepare_run
-from counterpoint.train.checkpoint import checkpoint_folder, list_checkpoints, open_checkpoint, read_tensors
 from counterpoint.train.engine import Engine
-from counterpoint.train.saving import Saver, model_tensors, optimizer_tensors
-from counterpoint.train.stored_block import StoredBlock
+from counterpoint.train.state.checkpoint import checkpoint_folder, list_checkpoints, open_checkpoint, read_tensors
+from counterpoint.train.state.saving import Saver, model_tensors, optimizer_tensors
+from counterpoint.train.state.stored_block import StoredBlock
 from counterpoint.verify.case import _gather
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool, PoolError

@@ -16,8 +16,8 @@ from counterpoint.convert.links import Place
 from counterpoint.convert.whole import VISION
 from counterpoint.errors import CheckpointError
 from counterpoint.setup import build_plan
-from counterpoint.train.saving import Saver
-from counterpoint.train.warm import check_warm_starts, warm_start
+from counterpoint.train.state.saving import Saver
+from counterpoint.train.warm.start import check_warm_starts, warm_start
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool

@@ -6,7 +6,7 @@ import pytest
 from torch import Tensor
 
 from counterpoint.config.schema import Config
-from counterpoint.train.warm import warm_start
+from counterpoint.train.warm.start import warm_start
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.distributed.loaded import demand_equal, engine_of, gathered, tensors_of

@@ -13,9 +13,9 @@ from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.data.feed import Reader
 from counterpoint.train.engine import Engine, StepResult
-from counterpoint.train.folder import open_run_folder
 from counterpoint.train.replica import dtype_of
-from counterpoint.train.saving import Saver, model_tensors, optimizer_tensors
+from counterpoint.train.state.folder import open_run_folder
+from counterpoint.train.state.saving import Saver, model_tensors, optimizer_tensors
 from counterpoint.verify.member import Member
 from tests.golden.cases import Config, load_config
 from tests.golden.digest import bits, digest

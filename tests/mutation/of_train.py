@@ -5,7 +5,11 @@ from tests.mutation import cases
 from tests.mutation.mutant import Mutant
 
 _T, _C = "tests/unit/train/", "tests/unit/cli/"
-_SAVED = (f"{_T}test_crashes_while_saving.py", f"{_T}test_damaged_checkpoints.py", f"{_T}test_torn_checkpoints.py")
+_SAVED = (
+    f"{_T}state/test_crashes_while_saving.py",
+    f"{_T}state/test_damaged_checkpoints.py",
+    f"{_T}state/test_torn_checkpoints.py",
+)
 _OPTIMIZER = (f"{_T}test_optimizer.py",)
 _RATES = ("tests/unit/optimizers/test_rates.py",)
 
@@ -39,26 +43,26 @@ TRAIN = [
     Mutant("train.run_data:RunData.resume", "self.corpus = self.corpus.without(Exclusion(*entry) for entry in state.exclusions)", "pass", (f"{_T}test_exclusions.py",)),
     Mutant("train.loop:_due", "step % every == 0", "step % every == 1", (f"{_T}test_evaluation.py",)),
     Mutant("train.loop:Trainer._steps", "or done == steps or self._stopped", "or self._stopped", (f"{_T}test_exclusions.py",)),
-    Mutant("train.saving:Saver.save", "tuple((e.source, e.index, e.from_step) for e in exclusions)", "()", (f"{_T}test_exclusions.py",)),
-    Mutant("train.warm:warm_start", " and one.block.name not in fresh", "", (f"{_C}test_warm_start.py",), (cases.WARM,)),
-    Mutant("train.warm:_checkpoint", "steps[-1]", "steps[0]", (f"{_T}test_warm_depths.py",)),
-    Mutant("train.metrics:imbalance", "sum(max(lanes) for lanes in costs)", "max(max(lanes) for lanes in costs)", (f"{_T}test_metrics.py",)),
-    Mutant("train.metrics:RunRecorder.step", "\"step_seconds\": passed / steps", "\"step_seconds\": passed", (f"{_T}test_metrics.py",)),
-    Mutant("train.saving:Saver._load", "engine.optimizer_step, engine.skipped = state.optimizer_step, state.skipped", "pass", (), (cases.CHECKPOINT, cases.KILLED)),
-    Mutant("train.saving:Saver._load", "optimizer.set_step(state.optimizer_step - state.skipped)", "pass", (), (cases.KILLED,)),
-    Mutant("train.writer:CheckpointWriter.write", "{key: block.staged() for key, block in tensors.items()}", "dict(tensors)", _SAVED, (cases.KILLED,)),
-    Mutant("train.writer:superfluous", "counted[-keep_last:]", "counted[-keep_last - 1 :]", _SAVED),
-    Mutant("train.stored_block:BlockLoadPlanner.create_local_plan", "[block.chunk]", "[block.chunk][:1] * bool(block.chunk.offsets[0] == 0)", _SAVED, (cases.CHECKPOINT,)),
-    Mutant("train.storage:VerifyingReader._read", "digest.update(data)", "digest.update(data[:-1])", _SAVED),
-    Mutant("train.storage:VerifyingReader._read", "if size != self._manifest", "if False and size != self._manifest", _SAVED),
-    Mutant("train.storage:DigestingWriter.write_data", "file.flush()", "pass", _SAVED),
-    Mutant("train.storage:DigestingWriter.finish", "sync(self._folder / METADATA_FILE)", "pass", _SAVED),
-    Mutant("train.manifest:read_whole", "manifest.whole.get(name) != WholeFile.of(data)", "manifest.whole[name].size_bytes != len(data)", _SAVED),
-    Mutant("train.manifest:read_manifest", "if _sealed(content) == data else None", "", _SAVED),
-    Mutant("train.manifest:unreadable", "error.errno in _DAMAGE", "True", _SAVED),
-    Mutant("train.checkpoint:open_checkpoint", "manifest is None and _says_manifest(state)", "False", _SAVED),
-    Mutant("train.writer:CheckpointWriter._publish", "sync(partial)", "pass", _SAVED),
-    Mutant("train.writer:CheckpointWriter._publish", "sync(final.parent)", "pass", _SAVED),
-    Mutant("train.resume:open_newest", "raise none_is_whole(config, passed)", "return None", (f"{_C}test_passed_over.py",)),
-    Mutant("train.resume:check_data", '"run.seed": config.run.seed, ', '"run.seed": state.seed, ', (f"{_C}test_refused_resume.py",)),
+    Mutant("train.state.saving:Saver.save", "tuple((e.source, e.index, e.from_step) for e in exclusions)", "()", (f"{_T}test_exclusions.py",)),
+    Mutant("train.warm.start:warm_start", " and one.block.name not in fresh", "", (f"{_C}test_warm_start.py",), (cases.WARM,)),
+    Mutant("train.warm.start:_checkpoint", "steps[-1]", "steps[0]", (f"{_T}warm/test_depths.py",)),
+    Mutant("train.metrics.recorder:imbalance", "sum(max(lanes) for lanes in costs)", "max(max(lanes) for lanes in costs)", (f"{_T}metrics/test_recorder.py",)),
+    Mutant("train.metrics.recorder:RunRecorder.step", "\"step_seconds\": passed / steps", "\"step_seconds\": passed", (f"{_T}metrics/test_recorder.py",)),
+    Mutant("train.state.saving:Saver._load", "engine.optimizer_step, engine.skipped = state.optimizer_step, state.skipped", "pass", (), (cases.CHECKPOINT, cases.KILLED)),
+    Mutant("train.state.saving:Saver._load", "optimizer.set_step(state.optimizer_step - state.skipped)", "pass", (), (cases.KILLED,)),
+    Mutant("train.state.writer:CheckpointWriter.write", "{key: block.staged() for key, block in tensors.items()}", "dict(tensors)", _SAVED, (cases.KILLED,)),
+    Mutant("train.state.writer:superfluous", "counted[-keep_last:]", "counted[-keep_last - 1 :]", _SAVED),
+    Mutant("train.state.stored_block:BlockLoadPlanner.create_local_plan", "[block.chunk]", "[block.chunk][:1] * bool(block.chunk.offsets[0] == 0)", _SAVED, (cases.CHECKPOINT,)),
+    Mutant("train.state.storage:VerifyingReader._read", "digest.update(data)", "digest.update(data[:-1])", _SAVED),
+    Mutant("train.state.storage:VerifyingReader._read", "if size != self._manifest", "if False and size != self._manifest", _SAVED),
+    Mutant("train.state.storage:DigestingWriter.write_data", "file.flush()", "pass", _SAVED),
+    Mutant("train.state.storage:DigestingWriter.finish", "sync(self._folder / METADATA_FILE)", "pass", _SAVED),
+    Mutant("train.state.manifest:read_whole", "manifest.whole.get(name) != WholeFile.of(data)", "manifest.whole[name].size_bytes != len(data)", _SAVED),
+    Mutant("train.state.manifest:read_manifest", "if _sealed(content) == data else None", "", _SAVED),
+    Mutant("train.state.manifest:unreadable", "error.errno in _DAMAGE", "True", _SAVED),
+    Mutant("train.state.checkpoint:open_checkpoint", "manifest is None and _says_manifest(state)", "False", _SAVED),
+    Mutant("train.state.writer:CheckpointWriter._publish", "sync(partial)", "pass", _SAVED),
+    Mutant("train.state.writer:CheckpointWriter._publish", "sync(final.parent)", "pass", _SAVED),
+    Mutant("train.state.resume:open_newest", "raise none_is_whole(config, passed)", "return None", (f"{_C}test_passed_over.py",)),
+    Mutant("train.state.resume:check_data", '"run.seed": config.run.seed, ', '"run.seed": state.seed, ', (f"{_C}test_refused_resume.py",)),
 ]  # fmt: skip

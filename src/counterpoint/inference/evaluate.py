@@ -36,7 +36,7 @@ from counterpoint.kinds.modality import Intake
 from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.plan.build import build_plan
 from counterpoint.plan.plan import Plan
-from counterpoint.train.checkpoint import checkpoint_folder, list_checkpoints, unverified
+from counterpoint.train.state.checkpoint import checkpoint_folder, list_checkpoints, unverified
 
 _BATCH = 64
 

@@ -24,8 +24,8 @@ from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document, Item
-from counterpoint.train.checkpoint import open_checkpoint, read_tensors
-from counterpoint.train.stored_block import StoredBlock
+from counterpoint.train.state.checkpoint import open_checkpoint, read_tensors
+from counterpoint.train.state.stored_block import StoredBlock
 
 _REMEDY = "take another step with --step, or remove its folder and train on from an older one"
 

@@ -7,7 +7,7 @@ from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import BadPayload, StepInputs
 from counterpoint.train.engine import StepResult
 from counterpoint.train.nonfinite import Finding
-from counterpoint.train.saving import Resumption
+from counterpoint.train.state.saving import Resumption
 
 
 class Listener(Protocol):

@@ -18,14 +18,14 @@ from counterpoint.execute.groups import Groups
 from counterpoint.execute.session import Session
 from counterpoint.execute.whereabouts import Limit
 from counterpoint.launch import SignalledError
-from counterpoint.train.checkpoint import TrainingState
 from counterpoint.train.engine import Engine, LaunchedStep
 from counterpoint.train.evaluation import Evaluator
 from counterpoint.train.listener import Listener
+from counterpoint.train.metrics.timing import StepTimer, write_timeline
 from counterpoint.train.run_data import RunData
-from counterpoint.train.saving import Saver
 from counterpoint.train.signals import StopSignals
-from counterpoint.train.timing import StepTimer, write_timeline
+from counterpoint.train.state.checkpoint import TrainingState
+from counterpoint.train.state.saving import Saver
 
 _TIMED_STEP = 2
 """The step after start or resume whose actions are timed: warm, and early enough for short runs."""

@@ -17,7 +17,7 @@ from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document
 from counterpoint.section.section import Index
-from counterpoint.train.durable import write_synced
+from counterpoint.train.state.durable import write_synced
 
 MOST_CULPRITS = 16
 """Documents after which the search ends: more point to the model."""

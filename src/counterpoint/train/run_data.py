@@ -17,11 +17,11 @@ from counterpoint.execute.groups import Groups
 from counterpoint.execute.session import Session
 from counterpoint.plan.samples import Document
 from counterpoint.train.agree import agreed
-from counterpoint.train.checkpoint import TrainingState
 from counterpoint.train.engine import Engine
 from counterpoint.train.listener import Listener
 from counterpoint.train.nonfinite import Finding, conclude, find_culprits, keep_exclusions, kept_exclusions
-from counterpoint.train.saving import Saver
+from counterpoint.train.state.checkpoint import TrainingState
+from counterpoint.train.state.saving import Saver
 
 
 class RunData:

@@ -20,7 +20,7 @@ from counterpoint.setup import open_run
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.parameters import LocalParameter
 from counterpoint.train.replica import dtype_of
-from counterpoint.train.warm import warm_start
+from counterpoint.train.warm.start import warm_start
 from counterpoint.verify.compare import TOLERANCES, Difference, Observation, compare_step, first_wrong, worst_of_kinds
 from counterpoint.verify.known import Seen
 from counterpoint.verify.member import Member

@@ -15,8 +15,8 @@ from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config, DecoderConfig
 from counterpoint.errors import ConfigError, CounterpointError
 from counterpoint.setup import device_type, prepare_run
-from counterpoint.train.settle import settle_items
-from counterpoint.train.warm import check_values
+from counterpoint.train.warm.settle import settle_items
+from counterpoint.train.warm.start import check_values
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.compare import TOLERANCES
 from counterpoint.verify.draw import Case, candidate, choose

@@ -12,14 +12,14 @@ from counterpoint.convert.whole import whole_of
 from counterpoint.models.chain import Chain
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.sizes import ModelSizes
-from counterpoint.train.checkpoint import (
+from counterpoint.train.state.checkpoint import (
     STATE_FILE,
     checkpoint_folder,
     list_checkpoints,
     open_checkpoint,
     read_blocks,
 )
-from counterpoint.train.stored_block import StoredBlock
+from counterpoint.train.state.stored_block import StoredBlock
 
 
 def begin_with(config: Config, module: str, sizes: ModelSizes, chain: Chain) -> None:

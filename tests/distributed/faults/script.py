@@ -26,11 +26,11 @@ from counterpoint.execute.stage import Stage
 from counterpoint.execute.waits import WaitClock
 from counterpoint.parallelize.fsdp import finish_reduction
 from counterpoint.plan.action import Direction, Transfer
-from counterpoint.train import stored_block
 from counterpoint.train.engine import Engine
 from counterpoint.train.optimizer import ModuleOptimizer
 from counterpoint.train.replica import Replica
-from counterpoint.train.saving import Saver
+from counterpoint.train.state import stored_block
+from counterpoint.train.state.saving import Saver
 from tests.distributed.faults.cases import SLOW_SECONDS
 
 STEP = int(os.environ.get("FAULT_STEP", "2"))

@@ -16,7 +16,7 @@ from counterpoint.inference import evaluate
 from counterpoint.inference.evaluate import TrainedRun
 from counterpoint.inference.plain import PlainModel
 from counterpoint.modalities.images.spec import ImageIntake
-from counterpoint.train.checkpoint import checkpoint_folder
+from counterpoint.train.state.checkpoint import checkpoint_folder
 from tests.unit.cli.conftest import Command, write
 
 

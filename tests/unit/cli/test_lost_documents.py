@@ -11,7 +11,7 @@ from counterpoint.data.prepare import prepare
 from counterpoint.execute.waits import WaitClock
 from counterpoint.report.training import write_report
 from counterpoint.setup import prepare_run
-from counterpoint.train.metrics import RunRecorder
+from counterpoint.train.metrics.recorder import RunRecorder
 from tests.unit.cli.conftest import Command, write
 from tests.unit.report.pages import Page
 

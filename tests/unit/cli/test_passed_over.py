@@ -12,11 +12,11 @@ from counterpoint.config.load import dump_config, load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.fingerprint import data_fingerprint
 from counterpoint.errors import CheckpointError
-from counterpoint.train.checkpoint import TrainingState, checkpoint_folder
-from counterpoint.train.folder import check_run_folder
-from counterpoint.train.manifest import MANIFEST_FILE
+from counterpoint.train.state.checkpoint import TrainingState, checkpoint_folder
+from counterpoint.train.state.folder import check_run_folder
+from counterpoint.train.state.manifest import MANIFEST_FILE
 from tests.unit.cli.conftest import Command, write
-from tests.unit.train.checkpoints import blocks, writer
+from tests.unit.train.state.checkpoints import blocks, writer
 
 STEPS = 4
 DAMAGE: dict[str, Callable[[Path], object]] = {

@@ -28,7 +28,7 @@ from counterpoint.inference.plain import PlainModel, Prompt
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
-from counterpoint.train.checkpoint import checkpoint_folder
+from counterpoint.train.state.checkpoint import checkpoint_folder
 from tests.unit.cli.conftest import Command, write
 
 ROWS = 256

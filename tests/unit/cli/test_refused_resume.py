@@ -10,9 +10,9 @@ import torch
 
 from counterpoint.config.load import dump_config, load_config
 from counterpoint.data.fingerprint import data_fingerprint
-from counterpoint.train.checkpoint import STATE_FILE, TrainingState, checkpoint_folder
+from counterpoint.train.state.checkpoint import STATE_FILE, TrainingState, checkpoint_folder
 from tests.unit.cli.conftest import Command, Ended, write
-from tests.unit.train.checkpoints import write_older
+from tests.unit.train.state.checkpoints import write_older
 
 JOINED = {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 SYNTHETIC = {"documents": 9, "seed": 3, "text_tokens": {"kind": "constant", "value": 8}}

@@ -20,13 +20,13 @@ from counterpoint.errors import CheckpointError, ConfigError
 from counterpoint.modalities.images.spec import ImageIntake
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
-from counterpoint.train.checkpoint import TrainingState
-from counterpoint.train.resume import open_newest
-from counterpoint.train.settle import settle_items
+from counterpoint.train.state.checkpoint import TrainingState
+from counterpoint.train.state.resume import open_newest
+from counterpoint.train.warm.settle import settle_items
 from tests.unit.cli.conftest import Command
 from tests.unit.judge.converted import modules_from_ours
 from tests.unit.judge.folders import write_tensors
-from tests.unit.train.checkpoints import blocks, writer
+from tests.unit.train.state.checkpoints import blocks, writer
 
 SPEECH = Path(__file__).parents[2] / "parity" / "speech.yaml"
 IMAGE = "modules.vision.model.image"

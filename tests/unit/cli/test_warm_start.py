@@ -18,11 +18,11 @@ from counterpoint.config.schema import Config
 from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
 from counterpoint.setup import build_plan
-from counterpoint.train.checkpoint import checkpoint_folder
-from counterpoint.train.warm import check_warm_starts
+from counterpoint.train.state.checkpoint import checkpoint_folder
+from counterpoint.train.warm.start import check_warm_starts
 from tests.unit.cli.conftest import Command, write
 from tests.unit.judge.folders import write_folder, write_tensors
-from tests.unit.train.checkpoints import write_older
+from tests.unit.train.state.checkpoints import write_older
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "vocab_size": 300, "hidden_size": 8, "intermediate_size": 12, "num_attention_heads": 4,

@@ -20,7 +20,7 @@ from counterpoint.modalities.images.spec import ImageIntake
 from counterpoint.models.chain import MAIN
 from counterpoint.models.encoder import port_of
 from counterpoint.plan.sizes import VitSizes
-from counterpoint.train.settle import settle_items
+from counterpoint.train.warm.settle import settle_items
 from tests.intakes import with_image
 from tests.parity.layouts import override
 from tests.unit.judge.converted import modules_to_ours

@@ -13,9 +13,9 @@ from counterpoint.data.feed import BadPayload
 from counterpoint.data.order import Draw, Exclusion, Order
 from counterpoint.execute.waits import WaitClock
 from counterpoint.train import loop
-from counterpoint.train.checkpoint import TrainingState
 from counterpoint.train.loop import Trainer
-from counterpoint.train.saving import Resumption
+from counterpoint.train.state.checkpoint import TrainingState
+from counterpoint.train.state.saving import Resumption
 from tests.parity.layouts import named_config, override
 
 STEPS, WINDOW = 12, 2

@@ -17,7 +17,6 @@ from counterpoint.errors import CheckpointError, RunError
 from counterpoint.plan.samples import Document
 from counterpoint.setup import prepare_run
 from counterpoint.train import agree, nonfinite, run_data
-from counterpoint.train.folder import open_run_folder
 from counterpoint.train.nonfinite import (
     EXCLUSIONS_FILE,
     MOST_CULPRITS,
@@ -28,6 +27,7 @@ from counterpoint.train.nonfinite import (
     kept_exclusions,
 )
 from counterpoint.train.run_data import RunData
+from counterpoint.train.state.folder import open_run_folder
 from tests.parity.layouts import TINY
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterpoint.execute.waits import WaitClock
-from counterpoint.train.slow import slow_ranks
+from counterpoint.train.metrics.slow import slow_ranks
 
 ROLES = {0: "vision", 1: "vision", 2: "vision", 3: "language", 4: "language"}
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from counterpoint.errors import CheckpointError, DamagedCheckpointError
-from counterpoint.train.checkpoint import checkpoint_folder, open_checkpoint
-from counterpoint.train.manifest import MANIFEST_FILE, Manifest, read_manifest
-from tests.unit.train.checkpoints import SHAPES, read, state_of, values, writer
-from tests.unit.train.damage import Damage, damages
+from counterpoint.train.state.checkpoint import checkpoint_folder, open_checkpoint
+from counterpoint.train.state.manifest import MANIFEST_FILE, Manifest, read_manifest
+from tests.unit.train.state.checkpoints import SHAPES, read, state_of, values, writer
+from tests.unit.train.state.damage import Damage, damages
 
 STEP, OTHER = 5, 6
 FILES = [".metadata", "__0_0.distcp", "__1_0.distcp", "manifest.json", "state.json"]
@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _stored(step: int) -> dict[str, object]:
-    from tests.unit.train.checkpoints import blocks
+    from tests.unit.train.state.checkpoints import blocks
 
     return dict(blocks(values(step)))
 

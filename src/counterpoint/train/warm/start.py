@@ -37,7 +37,8 @@ from counterpoint.plan.sizes import (
     WhisperSizes,
 )
 from counterpoint.section.problem import Problem, nearest, show
-from counterpoint.train.checkpoint import (
+from counterpoint.train.parameters import LocalBuffer, LocalParameter
+from counterpoint.train.state.checkpoint import (
     STATE_FILE,
     OpenedCheckpoint,
     checkpoint_folder,
@@ -45,11 +46,10 @@ from counterpoint.train.checkpoint import (
     open_checkpoint,
     read_blocks,
 )
-from counterpoint.train.models import first_other_key
-from counterpoint.train.parameters import LocalBuffer, LocalParameter
-from counterpoint.train.resume import steps_to_try
-from counterpoint.train.stored_block import StoredBlock
-from counterpoint.train.warm_depths import check_depths
+from counterpoint.train.state.resume import steps_to_try
+from counterpoint.train.state.stored_block import StoredBlock
+from counterpoint.train.warm.depths import check_depths
+from counterpoint.train.warm.same_model import first_other_key
 
 
 class Values(Protocol):

@@ -12,12 +12,18 @@ from counterpoint.data.order import Exclusion
 from counterpoint.errors import DamagedCheckpointError
 from counterpoint.execute.groups import Groups
 from counterpoint.train.agree import agreed
-from counterpoint.train.checkpoint import TrainingState, checkpoint_folder, open_checkpoint, read_tensors, unverified
 from counterpoint.train.engine import Engine
-from counterpoint.train.resume import PassedOver, check_data, none_is_whole, steps_to_try
-from counterpoint.train.stored_block import StoredBlock, Tensors
-from counterpoint.train.warm import warm_start
-from counterpoint.train.writer import CheckpointWriter
+from counterpoint.train.state.checkpoint import (
+    TrainingState,
+    checkpoint_folder,
+    open_checkpoint,
+    read_tensors,
+    unverified,
+)
+from counterpoint.train.state.resume import PassedOver, check_data, none_is_whole, steps_to_try
+from counterpoint.train.state.stored_block import StoredBlock, Tensors
+from counterpoint.train.state.writer import CheckpointWriter
+from counterpoint.train.warm.start import warm_start
 
 
 def model_tensors(engine: Engine) -> dict[str, StoredBlock]:

@@ -9,9 +9,9 @@ from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.convert.whole import whole_of
 from counterpoint.errors import ConfigError
-from counterpoint.train.checkpoint import checkpoint_folder
-from counterpoint.train.warm import _checkpoint
-from counterpoint.train.warm_depths import check_depths
+from counterpoint.train.state.checkpoint import checkpoint_folder
+from counterpoint.train.warm.depths import check_depths
+from counterpoint.train.warm.start import _checkpoint
 from tests.unit.judge.whole_configs import FOLDERS, config_of
 
 

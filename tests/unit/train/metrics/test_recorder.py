@@ -16,9 +16,9 @@ from counterpoint.execute.waits import WaitClock
 from counterpoint.plan.plan import Plan
 from counterpoint.report.training import write_report
 from counterpoint.setup import prepare_run
-from counterpoint.train import metrics
 from counterpoint.train.engine import StepResult
-from counterpoint.train.metrics import RunRecorder, imbalance
+from counterpoint.train.metrics import recorder as metrics
+from counterpoint.train.metrics.recorder import RunRecorder, imbalance
 from counterpoint.train.nonfinite import Finding
 from tests.parity.layouts import named_config, override
 

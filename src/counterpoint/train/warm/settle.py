@@ -20,8 +20,8 @@ from counterpoint.kinds.modality import Intake, ItemSection
 from counterpoint.kinds.named import named
 from counterpoint.modalities import MODALITIES
 from counterpoint.section.problem import Problem, show
-from counterpoint.train.checkpoint import STATE_FILE
-from counterpoint.train.resume import steps_to_try
+from counterpoint.train.state.checkpoint import STATE_FILE
+from counterpoint.train.state.resume import steps_to_try
 
 _DIGITS = 1e-6
 """Within what numbers are the same: tensors hold fewer digits than a config."""

@@ -18,17 +18,17 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from counterpoint.errors import RunError
 from counterpoint.train.agree import agreed
-from counterpoint.train.checkpoint import (
+from counterpoint.train.state.checkpoint import (
     SAYS_MANIFEST,
     STATE_FILE,
     TrainingState,
     checkpoint_folder,
     list_checkpoints,
 )
-from counterpoint.train.durable import sync, write_synced
-from counterpoint.train.manifest import MANIFEST_FILE, Manifest, WholeFile
-from counterpoint.train.storage import METADATA_FILE, DigestingWriter, sentence
-from counterpoint.train.stored_block import BlockSavePlanner, Tensors
+from counterpoint.train.state.durable import sync, write_synced
+from counterpoint.train.state.manifest import MANIFEST_FILE, Manifest, WholeFile
+from counterpoint.train.state.storage import METADATA_FILE, DigestingWriter, sentence
+from counterpoint.train.state.stored_block import BlockSavePlanner, Tensors
 
 _PARTIAL = ".partial"
 

@@ -20,10 +20,10 @@ from counterpoint.data.fingerprint import Fingerprint
 from counterpoint.errors import CheckpointError, CounterpointError, DamagedCheckpointError
 from counterpoint.section.section import Index
 from counterpoint.train.agree import agreed, worst
-from counterpoint.train.manifest import MANIFEST_FILE, Manifest, damaged, read_manifest, read_whole, unreadable
-from counterpoint.train.metadata import load_metadata
-from counterpoint.train.storage import METADATA_FILE, VerifyingReader, sentence
-from counterpoint.train.stored_block import BlockLoadPlanner, Tensors
+from counterpoint.train.state.manifest import MANIFEST_FILE, Manifest, damaged, read_manifest, read_whole, unreadable
+from counterpoint.train.state.metadata import load_metadata
+from counterpoint.train.state.storage import METADATA_FILE, VerifyingReader, sentence
+from counterpoint.train.state.stored_block import BlockLoadPlanner, Tensors
 
 STATE_FILE = "state.json"
 SAYS_MANIFEST = "manifest"

@@ -22,9 +22,9 @@ from counterpoint.recorders import RECORDERS
 from counterpoint.recorders.kind import Record, Recorder, Recording
 from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
+from counterpoint.train.metrics.slow import slow_ranks
 from counterpoint.train.nonfinite import Finding
-from counterpoint.train.saving import Resumption
-from counterpoint.train.slow import slow_ranks
+from counterpoint.train.state.saving import Resumption
 
 _MICROSECONDS = 1_000_000
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}

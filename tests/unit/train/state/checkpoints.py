@@ -12,10 +12,10 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from counterpoint.parallelize.blocks import Sharding, block_of, whole_block
-from counterpoint.train.checkpoint import STATE_FILE, OpenedCheckpoint, TrainingState, read_tensors
-from counterpoint.train.storage import DigestingWriter
-from counterpoint.train.stored_block import BlockSavePlanner, StoredBlock, Tensors
-from counterpoint.train.writer import CheckpointWriter
+from counterpoint.train.state.checkpoint import STATE_FILE, OpenedCheckpoint, TrainingState, read_tensors
+from counterpoint.train.state.storage import DigestingWriter
+from counterpoint.train.state.stored_block import BlockSavePlanner, StoredBlock, Tensors
+from counterpoint.train.state.writer import CheckpointWriter
 
 RANKS = 2
 SHAPES = {"model/language.embed": (6, 4), "model/language.norm": (5,), "optimizer/language.embed/exp_avg": (6, 4)}

@@ -7,7 +7,7 @@ from counterpoint.config.schema import Config
 from counterpoint.data.fingerprint import Fingerprint, data_fingerprint, fingerprint_of_today, first_difference
 from counterpoint.errors import CheckpointError, DamagedCheckpointError
 from counterpoint.section.problem import show
-from counterpoint.train.checkpoint import (
+from counterpoint.train.state.checkpoint import (
     OpenedCheckpoint,
     TrainingState,
     checkpoint_folder,

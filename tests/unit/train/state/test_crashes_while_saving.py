@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.errors import RunError
-from counterpoint.train.checkpoint import TrainingState, checkpoint_folder, list_checkpoints, open_checkpoint
-from counterpoint.train.stored_block import Tensors
-from counterpoint.train.writer import CheckpointWriter, superfluous
-from tests.unit.train.checkpoints import SeveralFiles, blocks, read, state_of, values, writer
+from counterpoint.train.state.checkpoint import TrainingState, checkpoint_folder, list_checkpoints, open_checkpoint
+from counterpoint.train.state.stored_block import Tensors
+from counterpoint.train.state.writer import CheckpointWriter, superfluous
+from tests.unit.train.state.checkpoints import SeveralFiles, blocks, read, state_of, values, writer
 
 BEFORE, DURING = 5, 6
 CALLS = ("fsync", "rename", "unlink", "rmdir", "mkdir")

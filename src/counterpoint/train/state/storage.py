@@ -19,8 +19,8 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from counterpoint.train.durable import sync
-from counterpoint.train.manifest import BlockDigest, BlockFile, Manifest, damaged, unreadable
+from counterpoint.train.state.durable import sync
+from counterpoint.train.state.manifest import BlockDigest, BlockFile, Manifest, damaged, unreadable
 
 METADATA_FILE = ".metadata"
 

@@ -13,10 +13,10 @@ from counterpoint.config.run_files import CONFIG_FILE, VERSIONS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, ConfigError, DataError
 from counterpoint.plan.plan import Plan
-from counterpoint.train.checkpoint import OpenedCheckpoint
-from counterpoint.train.models import model_keys
 from counterpoint.train.nonfinite import EXCLUSIONS_FILE
-from counterpoint.train.resume import open_newest, steps_to_try
+from counterpoint.train.state.checkpoint import OpenedCheckpoint
+from counterpoint.train.state.resume import open_newest, steps_to_try
+from counterpoint.train.warm.same_model import model_keys
 
 LOCK_FILE = "lock"
 _PACKAGES = ("counterpoint", "torch", "numpy", "pydantic", "pyarrow", "tokenizers")

@@ -9,9 +9,9 @@ import torch
 
 from counterpoint.errors import DamagedCheckpointError
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.train.checkpoint import STATE_FILE, open_checkpoint, read_tensors, unverified
-from counterpoint.train.stored_block import StoredBlock
-from tests.unit.train.checkpoints import write_older
+from counterpoint.train.state.checkpoint import STATE_FILE, open_checkpoint, read_tensors, unverified
+from counterpoint.train.state.stored_block import StoredBlock
+from tests.unit.train.state.checkpoints import write_older
 
 STATE = {"seed": 0, "data_step": 1, "optimizer_step": 1}
 

@@ -1,0 +1,1 @@
+"""What is measured of a run: its numbers, ranks that are slow, the timeline of one step."""

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from counterpoint.data.intakes import Intakes
 from counterpoint.data.payload import TextPayload, lay_items, lay_text
-from counterpoint.kinds.modality import Extent
+from counterpoint.kinds.modality import Extent, Intakes
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document, Pack

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from counterpoint.data.index import TOKENIZER_NAME
-from counterpoint.data.intakes import Intakes
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import Source
 from counterpoint.data.synthetic import SyntheticRecipe, SyntheticSource
 from counterpoint.errors import DataError
+from counterpoint.kinds.modality import Intakes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,9 @@
 """How items enter the modules of a config that take some."""
 
-from collections.abc import Mapping
-
 from counterpoint.config.graph import marks_of
 from counterpoint.config.intakes import intake_of
 from counterpoint.config.schema import Config
-from counterpoint.kinds.modality import Intake
-
-Intakes = Mapping[str, Intake]
-"""How items enter modules, by their names."""
+from counterpoint.kinds.modality import Intakes
 
 
 def intakes_of(config: Config) -> Intakes:

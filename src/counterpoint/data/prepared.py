@@ -8,11 +8,10 @@ import numpy as np
 
 from counterpoint.data.census import CUT_TARGETS, EMPTY, NO_TARGET, TOO_LARGE, UNFIT, Census
 from counterpoint.data.index import PAYLOAD_NAME, Index, ItemEntry
-from counterpoint.data.intakes import Intakes
 from counterpoint.data.item_table import ItemTable, list_lengths, marks_between
 from counterpoint.data.payload import TextPayload, lay_items, lay_text
 from counterpoint.errors import DataError
-from counterpoint.kinds.modality import Extent, Intake, Payload
+from counterpoint.kinds.modality import Extent, Intake, Intakes, Payload
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document

@@ -3,10 +3,9 @@
 from typing import Protocol
 
 from counterpoint.data.census import Census
-from counterpoint.data.intakes import Intakes
 from counterpoint.data.payload import TextPayload, check_rows
 from counterpoint.errors import DataError
-from counterpoint.kinds.modality import Extent, Payload
+from counterpoint.kinds.modality import Extent, Intakes, Payload
 from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document, Item
 

@@ -9,10 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from counterpoint.data.census import CUT_TARGETS, DECLARED, TOO_SHORT, Census
-from counterpoint.data.intakes import Intakes
 from counterpoint.data.payload import TextPayload, lay_items, lay_text
 from counterpoint.errors import DataError
-from counterpoint.kinds.modality import Extent, Intake, Modality, Payload
+from counterpoint.kinds.modality import Extent, Intake, Intakes, Modality, Payload
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document, text_rows

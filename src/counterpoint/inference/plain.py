@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.data.intakes import Intakes
 from counterpoint.data.positions import lay_positions
 from counterpoint.inference.sampling import GREEDY, Sampling
-from counterpoint.kinds.modality import Payload
+from counterpoint.kinds.modality import Intakes, Payload
 from counterpoint.modalities.rows import pack_items
 from counterpoint.models.batch import Insert, TextBatch
 from counterpoint.models.catalog import model_parts

@@ -83,6 +83,10 @@ class Intake(Protocol):
         """The size of a synthetic item, from what was drawn by its modality's keys."""
 
 
+Intakes = Mapping[str, Intake]
+"""How items enter modules, by their names."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
     """Items in a record: files at its `key`, or at `plural`, each of which stands where the next `mark` is in the text.

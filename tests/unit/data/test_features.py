@@ -11,12 +11,12 @@ from data_samples import MakeIndex, MakePicture
 
 from counterpoint.data.index import PAYLOAD_NAME, Index
 from counterpoint.data.index_writer import Encoded, Record
-from counterpoint.data.intakes import Intakes
 from counterpoint.data.prepare import prepare
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import load_item_or_neutral
 from counterpoint.data.synthetic import Constant, SyntheticRecipe, SyntheticSource, Uniform
 from counterpoint.errors import DataError
+from counterpoint.kinds.modality import Intakes
 from counterpoint.modalities.features.arrays import FeaturePayload, array_size, read_array
 from counterpoint.modalities.features.spec import FeatureIntake
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake

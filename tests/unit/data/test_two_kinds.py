@@ -11,13 +11,12 @@ from data_samples import MakeClip, MakeIndex, MakePicture
 
 from counterpoint.data.index import PAYLOAD_NAME, Index
 from counterpoint.data.index_writer import Encoded, Record
-from counterpoint.data.intakes import Intakes
 from counterpoint.data.prepare import prepare
 from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.source import load_item_or_neutral
 from counterpoint.data.synthetic import Constant, SyntheticRecipe, SyntheticSource, Uniform
 from counterpoint.errors import DataError
-from counterpoint.kinds.modality import Payload
+from counterpoint.kinds.modality import Intakes, Payload
 from counterpoint.modalities.clips.spec import ClipIntake
 from counterpoint.modalities.clips.windows import ClipPayload
 from counterpoint.modalities.images.rows import ImageRows

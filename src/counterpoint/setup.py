@@ -5,7 +5,6 @@ import os
 from counterpoint.check.proof import check_plan
 from counterpoint.config.checks import check_files
 from counterpoint.config.schema import Config, DecoderConfig
-from counterpoint.data.census import check_census
 from counterpoint.data.corpus import Corpus, open_corpus, open_tokenizer
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import ConfigError
@@ -13,6 +12,7 @@ from counterpoint.launch import is_joined
 from counterpoint.plan.build import build_plan as build_plan_of
 from counterpoint.plan.build import placement_of
 from counterpoint.plan.plan import Plan
+from counterpoint.sources.census import check_census
 
 
 def vocabulary(config: Config) -> int | None:

@@ -17,11 +17,11 @@ from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import Reader, StepInputs
-from counterpoint.data.synthetic import SyntheticSource
 from counterpoint.errors import RunError
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.plan.samples import Document
 from counterpoint.setup import prepare_run
+from counterpoint.sources.synthetic.source import SyntheticSource
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.loop import Trainer
 from counterpoint.train.metrics.timing import StepTimer

@@ -19,8 +19,8 @@ import yaml
 from PIL import Image
 
 from counterpoint.config.schema import Config
-from counterpoint.data.index import PAYLOAD_NAME, TOKENIZER_NAME
-from counterpoint.data.index_writer import Encoded, IndexWriter, Record
+from counterpoint.sources.prepared.index import PAYLOAD_NAME, TOKENIZER_NAME
+from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
 from tests.parity.layouts import named_config, override
 
 STEPS = 14

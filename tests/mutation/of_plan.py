@@ -79,7 +79,7 @@ CONVERT = [
 
 INFERENCE = [
     Mutant("inference.plain:_between", "index[inside] - start", "index[inside]", _EVALUATE),
-    Mutant("inference.plain:PlainModel._item", "payload.grid[1] // sizes.merge", "payload.grid[0] // sizes.merge", _EVALUATE),
+    Mutant("modalities.rows:pack_items", "item.rows_in, item.columns)", "item.rows_in, item.columns and item.rows // item.columns)", _EVALUATE),
     Mutant("inference.plain:PlainModel.next_logits", "starts[1:] - 1", "starts[:-1]", _EVALUATE),
     Mutant("inference.plain:PlainModel.next_logits", "positions[:, 0]", "positions[:, 0] * 0", _EVALUATE),
     Mutant("inference.plain:PlainModel.next_logits", "deep=deep", "deep={}", _EVALUATE),
@@ -91,7 +91,7 @@ INFERENCE = [
     Mutant("inference.prompts:prompt_before", "if item.position < answer.start", "", _EVALUATE),
     Mutant("inference.prompts:answers_of", " | (text.ids[rows[:-1]] == end)", "", _EVALUATE),
     Mutant("inference.prompts:Answer.tokens", " - self.is_ended", "", _EVALUATE),
-    Mutant("inference.prompts:laid_prompt", "item.position, payload)", "0, payload)", _EVALUATE),
+    Mutant("inference.prompts:laid_prompt", "lay_items(positions, placed)", "lay_items([0] * len(positions), placed)", _EVALUATE),
     Mutant("inference.sampling:Sampling._draw", "generator.random() * bounds[-1]", "generator.random()", _EVALUATE),
     Mutant("inference.sampling:Sampling.generator", "[self.seed, *key]", "[self.seed]", ("tests/unit/cli/test_predictions.py",)),
     Mutant("inference.evaluate:TrainedRun.converse", "said.append(Message(ASSISTANT, (text,)))", "pass", _EVALUATE),

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.data.index import TOKENIZER_NAME
-from counterpoint.data.prepared import PreparedSource
-from counterpoint.data.source import Source
-from counterpoint.data.synthetic import SyntheticRecipe, SyntheticSource
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes
+from counterpoint.sources.prepared.index import TOKENIZER_NAME
+from counterpoint.sources.prepared.source import PreparedSource
+from counterpoint.sources.source import Source
+from counterpoint.sources.synthetic.source import SyntheticRecipe, SyntheticSource
 
 
 @dataclass(frozen=True, slots=True)

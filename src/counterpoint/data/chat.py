@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from counterpoint.data.index import Index, Manifest
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import DataError
+from counterpoint.sources.prepared.index import Index, Manifest
 
 Role = Literal["system", "user", "assistant"]
 

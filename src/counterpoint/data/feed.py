@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from counterpoint.data.positions import lay_positions
-from counterpoint.data.source import Source, load_item_or_neutral
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.kinds.arrays import Ints
 from counterpoint.kinds.modality import Intake, Payload
@@ -26,6 +25,7 @@ from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
+from counterpoint.sources.source import Source, load_item_or_neutral
 
 
 @dataclass(frozen=True, slots=True)

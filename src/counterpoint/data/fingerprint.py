@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from counterpoint.config.schema import Config, DataEntry, PreparedEntry
-from counterpoint.data.index import Manifest, file_digest
 from counterpoint.data.intakes import intakes_of
 from counterpoint.kinds.modality import Scalar
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import DEFAULT_SCALING, Scaling
+from counterpoint.sources.prepared.index import Manifest, file_digest
 
 Fingerprint = dict[str, Scalar]
 """Values by config key, as JSON holds them."""

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 from counterpoint.data.chat import File, Medium
-from counterpoint.data.index_writer import Encoded, show_extent
 from counterpoint.data.tokenizer import check_text
 from counterpoint.errors import DataError
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import LARGEST_LIMIT
+from counterpoint.sources.prepared.index_writer import Encoded, show_extent
 
 _INLINE = "data:"
 _SHOWN = 100

@@ -14,10 +14,10 @@ import numpy as np
 from counterpoint.data.blend import Blend
 from counterpoint.data.packing import pack_documents
 from counterpoint.data.permute import permute
-from counterpoint.data.source import Source
 from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Ints
 from counterpoint.plan.samples import Document, Pack
+from counterpoint.sources.source import Source
 
 Draw = tuple[int, int]
 """A document as (source, index)."""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from counterpoint.data.chat import TURN_END, ChatFormat, PlainChat
 from counterpoint.data.emoji import prepare_emoji
-from counterpoint.data.index import TOKENIZER_NAME, Manifest
-from counterpoint.data.index_writer import IndexWriter, Record
 from counterpoint.data.media import Roots, encoded
 from counterpoint.data.record_files import Conversation, RecordFiles
 from counterpoint.data.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import MOST_PIXELS
+from counterpoint.sources.prepared.index import TOKENIZER_NAME, Manifest
+from counterpoint.sources.prepared.index_writer import IndexWriter, Record
 
 EMOJI = "emoji"
 TRAIN_SPLIT = "train"

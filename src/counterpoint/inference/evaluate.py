@@ -25,7 +25,6 @@ from counterpoint.data.chat import (
 )
 from counterpoint.data.corpus import EvaluationSplit, open_corpus, open_tokenizer
 from counterpoint.data.intakes import intakes_of
-from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.errors import CheckpointError, DataError
 from counterpoint.inference.plain import PlainModel, Prompt, write
@@ -36,6 +35,7 @@ from counterpoint.kinds.modality import Intake
 from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.plan.build import build_plan
 from counterpoint.plan.plan import Plan
+from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.train.state.checkpoint import checkpoint_folder, list_checkpoints, unverified
 
 _BATCH = 64

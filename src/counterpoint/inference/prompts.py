@@ -9,14 +9,14 @@ import numpy as np
 
 from counterpoint.data.chat import SYSTEM, USER, LaidChat, Medium, Message, Part
 from counterpoint.data.media import called, read_files
-from counterpoint.data.payload import TextPayload, lay_items, lay_text
-from counterpoint.data.prepared import PreparedSource
 from counterpoint.errors import DataError
 from counterpoint.inference.plain import Prompt
 from counterpoint.kinds.modality import Intake, Payload
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import IMAGES, LARGEST_LIMIT
 from counterpoint.modalities.rows import rows_of
+from counterpoint.sources.payload import TextPayload, lay_items, lay_text
+from counterpoint.sources.prepared.source import PreparedSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,15 @@ from PIL import Image
 
 from counterpoint.config.data import evaluation_names
 from counterpoint.config.schema import Config, PreparedEntry
-from counterpoint.data.index import Index
 from counterpoint.data.intakes import intakes_of
-from counterpoint.data.prepared import PreparedSource
 from counterpoint.errors import DataError, InputError
 from counterpoint.inference.predictions import Prediction
 from counterpoint.modalities.images.pictures import read_scaled
 from counterpoint.modalities.images.spec import IMAGES, LARGEST_LIMIT
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import note
+from counterpoint.sources.prepared.index import Index
+from counterpoint.sources.prepared.source import PreparedSource
 
 MOST_SAMPLES = 24
 PICTURE_PIXELS = 144

@@ -10,13 +10,13 @@ from pydantic import TypeAdapter, ValidationError
 from counterpoint.config.schema import Config
 from counterpoint.data.fingerprint import Fingerprint, data_fingerprint
 from counterpoint.data.order import Exclusion
-from counterpoint.data.source import Source
 from counterpoint.errors import CheckpointError, RunError
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document
 from counterpoint.section.section import Index
+from counterpoint.sources.source import Source
 from counterpoint.train.state.durable import write_synced
 
 MOST_CULPRITS = 16

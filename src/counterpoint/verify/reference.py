@@ -16,8 +16,6 @@ from torch import Tensor
 
 from counterpoint.config.intakes import intake_of
 from counterpoint.config.schema import Config
-from counterpoint.data.payload import TextPayload
-from counterpoint.data.source import Source
 from counterpoint.errors import RunError
 from counterpoint.kinds.arrays import Ints
 from counterpoint.kinds.modality import Payload
@@ -37,6 +35,8 @@ from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.samples import Document
 from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN, DecoderSizes
 from counterpoint.setup import vocabulary
+from counterpoint.sources.payload import TextPayload
+from counterpoint.sources.source import Source
 from counterpoint.verify.alone import Journey
 from counterpoint.verify.compare import Observation
 from counterpoint.verify.rules import is_trained, rate

@@ -10,12 +10,12 @@ from PIL import Image
 
 from counterpoint.config.data import evaluation_names
 from counterpoint.config.load import load_config
-from counterpoint.data.index_writer import Encoded, IndexWriter, Record
 from counterpoint.data.intakes import intakes_of
 from counterpoint.inference import evaluate
 from counterpoint.inference.evaluate import TrainedRun
 from counterpoint.inference.plain import PlainModel
 from counterpoint.modalities.images.spec import ImageIntake
+from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
 from counterpoint.train.state.checkpoint import checkpoint_folder
 from tests.unit.cli.conftest import Command, write
 

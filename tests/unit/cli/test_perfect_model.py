@@ -18,16 +18,16 @@ from PIL import Image
 
 from counterpoint.config.load import load_config
 from counterpoint.data.chat import FORMATS, Medium, Message, Part, lay_prompt
-from counterpoint.data.index_writer import IndexWriter
 from counterpoint.data.intakes import intakes_of
 from counterpoint.data.prepare import make_record, prepare
-from counterpoint.data.prepared import PreparedSource
 from counterpoint.data.record_files import Conversation
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.inference.plain import PlainModel, Prompt
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
+from counterpoint.sources.prepared.index_writer import IndexWriter
+from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.train.state.checkpoint import checkpoint_folder
 from tests.unit.cli.conftest import Command, write
 

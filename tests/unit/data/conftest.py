@@ -10,9 +10,9 @@ import pytest
 from data_samples import MakeClip, MakeIndex, MakePicture
 from PIL import Image
 
-from counterpoint.data.index import TOKENIZER_NAME
-from counterpoint.data.index_writer import IndexWriter, Record
 from counterpoint.data.prepare import PrepareSummary, prepare
+from counterpoint.sources.prepared.index import TOKENIZER_NAME
+from counterpoint.sources.prepared.index_writer import IndexWriter, Record
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,10 @@ from data_samples import MakeIndex, MakePicture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from counterpoint.data.census import (
+from counterpoint.errors import DataError
+from counterpoint.modalities.clips.spec import ClipIntake
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
+from counterpoint.sources.census import (
     CUT_TARGETS,
     DECLARED,
     EMPTY,
@@ -16,12 +19,9 @@ from counterpoint.data.census import (
     Census,
     check_census,
 )
-from counterpoint.data.index_writer import Encoded, IndexWriter, Record
-from counterpoint.data.prepared import PreparedSource
-from counterpoint.data.synthetic import COUNTED, Constant, SyntheticRecipe, SyntheticSource, Uniform
-from counterpoint.errors import DataError
-from counterpoint.modalities.clips.spec import ClipIntake
-from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
+from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
+from counterpoint.sources.prepared.source import PreparedSource
+from counterpoint.sources.synthetic.source import COUNTED, Constant, SyntheticRecipe, SyntheticSource, Uniform
 
 VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4)
 AUDIO = ClipIntake("audio", mels=8, window=4, stride=2, stack=1, positions=8)

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from counterpoint.data.chat import FORMATS, CaptionChat, Medium, Message, PlainChat, chat_format, lay_prompt
-from counterpoint.data.index import MANIFEST_NAME, Index
-from counterpoint.data.index_writer import Encoded, Record
 from counterpoint.data.prepare import PrepareSummary
 from counterpoint.data.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
+from counterpoint.sources.prepared.index import MANIFEST_NAME, Index
+from counterpoint.sources.prepared.index_writer import Encoded, Record
 
 words = st.text(st.sampled_from("ab </s>\n\u00e9"), max_size=6)
 parts = st.lists(st.one_of(words, st.just(Medium("image", ()))), max_size=4).map(tuple)

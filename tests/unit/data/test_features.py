@@ -9,12 +9,7 @@ import pytest
 import torch
 from data_samples import MakeIndex, MakePicture
 
-from counterpoint.data.index import PAYLOAD_NAME, Index
-from counterpoint.data.index_writer import Encoded, Record
 from counterpoint.data.prepare import prepare
-from counterpoint.data.prepared import PreparedSource
-from counterpoint.data.source import load_item_or_neutral
-from counterpoint.data.synthetic import Constant, SyntheticRecipe, SyntheticSource, Uniform
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes
 from counterpoint.modalities.features.arrays import FeaturePayload, array_size, read_array
@@ -23,6 +18,11 @@ from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.modalities.rows import pack_items
 from counterpoint.models.batch import GivenBatch
 from counterpoint.plan.samples import Item
+from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
+from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.source import PreparedSource
+from counterpoint.sources.source import load_item_or_neutral
+from counterpoint.sources.synthetic.source import Constant, SyntheticRecipe, SyntheticSource, Uniform
 
 GIVEN = FeatureIntake("given", width=6)
 VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4, merge=2)

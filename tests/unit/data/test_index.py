@@ -5,9 +5,17 @@ from pathlib import Path
 import pytest
 from data_samples import MakeIndex, MakePicture
 
-from counterpoint.data.index import ARROW_NAME, FILES_NAME, MANIFEST_NAME, PAYLOAD_NAME, Index, ItemEntry, Manifest
-from counterpoint.data.index_writer import BATCH_DOCUMENTS, Encoded, IndexWriter, Record
 from counterpoint.errors import DataError
+from counterpoint.sources.prepared.index import (
+    ARROW_NAME,
+    FILES_NAME,
+    MANIFEST_NAME,
+    PAYLOAD_NAME,
+    Index,
+    ItemEntry,
+    Manifest,
+)
+from counterpoint.sources.prepared.index_writer import BATCH_DOCUMENTS, Encoded, IndexWriter, Record
 
 
 @pytest.fixture

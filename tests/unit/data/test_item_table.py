@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterpoint.data.item_table import ItemTable
 from counterpoint.modalities.clips.spec import ClipIntake
 from counterpoint.modalities.features.spec import FeatureIntake
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
+from counterpoint.sources.prepared.item_table import ItemTable
 
 TAKERS = {
     "image": ImageIntake("vision", ImageConfig(max_patches=16), patch=4, merge=2, frames=2),

@@ -10,15 +10,15 @@ import pytest
 from data_samples import MakeClip, MakePicture
 from mutations import MUTATIONS, SECRET, mutate, write_base
 
-from counterpoint.data.index import PAYLOAD_NAME, Index, file_digest
 from counterpoint.data.prepare import prepare
-from counterpoint.data.prepared import PreparedSource
-from counterpoint.data.source import load_item_or_neutral
 from counterpoint.data.tokenizer import train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.modalities.clips.spec import ClipIntake
 from counterpoint.modalities.features.spec import FeatureIntake
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
+from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index, file_digest
+from counterpoint.sources.prepared.source import PreparedSource
+from counterpoint.sources.source import load_item_or_neutral
 
 TAKERS = {
     "vision": ImageIntake("vision", ImageConfig(size=8, max_patches=4), patch=4),

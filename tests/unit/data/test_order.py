@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from counterpoint.data.order import Exclusion, Order, SequentialOrder
 from counterpoint.data.packing import pack_documents
-from counterpoint.data.synthetic import SyntheticRecipe, SyntheticSource, Uniform
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document
+from counterpoint.sources.synthetic.source import SyntheticRecipe, SyntheticSource, Uniform
 
 orders = st.integers(1, 3).flatmap(
     lambda sources: st.builds(

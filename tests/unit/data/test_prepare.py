@@ -12,13 +12,13 @@ from PIL import Image
 from tests.intakes import with_image
 
 from counterpoint.data.emoji import TONE, choose_compositions, load_corpus
-from counterpoint.data.index import FILES_NAME, PAYLOAD_NAME, TOKENIZER_NAME, Index
 from counterpoint.data.prepare import PrepareSummary, prepare
-from counterpoint.data.prepared import PreparedSource
-from counterpoint.data.source import load_item_or_neutral
 from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
+from counterpoint.sources.prepared.index import FILES_NAME, PAYLOAD_NAME, TOKENIZER_NAME, Index
+from counterpoint.sources.prepared.source import PreparedSource
+from counterpoint.sources.source import load_item_or_neutral
 
 DEMO = ImageIntake("vision", ImageConfig(size=72, max_patches=36), patch=12)
 

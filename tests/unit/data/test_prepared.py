@@ -8,15 +8,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from counterpoint.data.build import PreparedSplit, build_sources
-from counterpoint.data.index import PAYLOAD_NAME, Index, ItemEntry
-from counterpoint.data.index_writer import Encoded, Record
-from counterpoint.data.payload import lay_text
-from counterpoint.data.prepared import PreparedSource
-from counterpoint.data.source import load_item_or_neutral
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.plan.samples import Document, Item
 from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
+from counterpoint.sources.payload import lay_text
+from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index, ItemEntry
+from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.source import PreparedSource
+from counterpoint.sources.source import load_item_or_neutral
 
 SETTINGS = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4, merge=2)
 TAKERS = {"vision": SETTINGS}
@@ -76,8 +76,8 @@ records = st.lists(
 def test_metadata_and_payload_agree_whatever_is_cut(
     tmp_path_factory: pytest.TempPathFactory, make_picture: MakePicture, drawn, limit: int
 ) -> None:
-    from counterpoint.data.index import TOKENIZER_NAME
-    from counterpoint.data.index_writer import IndexWriter
+    from counterpoint.sources.prepared.index import TOKENIZER_NAME
+    from counterpoint.sources.prepared.index_writer import IndexWriter
 
     folder = tmp_path_factory.mktemp("cut") / "index"
     sizes = [(16, 16), (8, 16), (4, 16)]

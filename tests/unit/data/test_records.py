@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from data_samples import MakePicture
 
-from counterpoint.data.index import Index
 from counterpoint.data.prepare import PrepareSummary, prepare
 from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
+from counterpoint.sources.prepared.index import Index
 
 Prepare = Callable[..., PrepareSummary]
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.data.source import load_item_or_neutral
-from counterpoint.data.synthetic import Constant, LogNormal, SyntheticRecipe, SyntheticSource, Uniform
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
+from counterpoint.sources.source import load_item_or_neutral
+from counterpoint.sources.synthetic.source import Constant, LogNormal, SyntheticRecipe, SyntheticSource, Uniform
 
 SETTINGS = ImageIntake("vision", ImageConfig(max_patches=64), patch=4, merge=2)
 TAKERS = {"vision": SETTINGS}

@@ -9,12 +9,7 @@ import numpy as np
 import pytest
 from data_samples import MakeClip, MakeIndex, MakePicture
 
-from counterpoint.data.index import PAYLOAD_NAME, Index
-from counterpoint.data.index_writer import Encoded, Record
 from counterpoint.data.prepare import prepare
-from counterpoint.data.prepared import PreparedSource
-from counterpoint.data.source import load_item_or_neutral
-from counterpoint.data.synthetic import Constant, SyntheticRecipe, SyntheticSource, Uniform
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes, Payload
 from counterpoint.modalities.clips.spec import ClipIntake
@@ -22,6 +17,11 @@ from counterpoint.modalities.clips.windows import ClipPayload
 from counterpoint.modalities.images.rows import ImageRows
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.plan.samples import Document, Item
+from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
+from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.source import PreparedSource
+from counterpoint.sources.source import load_item_or_neutral
+from counterpoint.sources.synthetic.source import Constant, SyntheticRecipe, SyntheticSource, Uniform
 
 VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4, merge=2)
 AUDIO = ClipIntake("audio", mels=8, window=5, stride=2, stack=2, positions=20)

@@ -14,12 +14,8 @@ from PIL import Image
 
 from counterpoint.config.load import load_config
 from counterpoint.data.feed import Reader
-from counterpoint.data.index import PAYLOAD_NAME, Index
-from counterpoint.data.index_writer import Encoded, IndexWriter, Record
 from counterpoint.data.positions import lay_positions
 from counterpoint.data.prepare import prepare
-from counterpoint.data.prepared import PreparedSource
-from counterpoint.data.source import load_item_or_neutral
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.modalities.images.rows import ImageRows
@@ -27,6 +23,10 @@ from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.models.batch import PatchBatch
 from counterpoint.plan.samples import Document, Item
 from counterpoint.setup import prepare_run
+from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
+from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
+from counterpoint.sources.prepared.source import PreparedSource
+from counterpoint.sources.source import load_item_or_neutral
 
 SINGLE = ImageIntake("vision", ImageConfig(max_patches=16), patch=4, merge=2)
 PAIRS = replace(SINGLE, frames=2)

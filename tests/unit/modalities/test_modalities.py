@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.data.index import COUNTED, SIZES
 from counterpoint.kinds.modality import Intake, Modality
 from counterpoint.kinds.named import named
 from counterpoint.modalities import MODALITIES
@@ -18,6 +17,7 @@ from counterpoint.modalities.features.spec import FeatureIntake
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.modalities.rows import pack_items, rows_of
 from counterpoint.plan.samples import Item
+from counterpoint.sources.prepared.index import COUNTED, SIZES
 
 INTAKES: dict[str, tuple[Intake, Sequence[tuple[int, ...]]]] = {
     "image": (ImageIntake("m", ImageConfig(max_patches=64), patch=2, merge=2, prefix=3, window=4), [(4, 8), (9, 5)]),

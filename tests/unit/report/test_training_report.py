@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from counterpoint.config.load import dump_config, load_config
-from counterpoint.data.index import TOKENIZER_NAME
-from counterpoint.data.index_writer import Encoded, IndexWriter, Record
 from counterpoint.errors import CheckpointError
 from counterpoint.inference.predictions import Evaluation
 from counterpoint.report.run_record import read_metrics, read_timeline
 from counterpoint.report.samples import MOST_SAMPLES, marked
 from counterpoint.report.training import write_report
+from counterpoint.sources.prepared.index import TOKENIZER_NAME
+from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
 from tests.unit.report.pages import EXAMPLES, Page
 
 HOSTILE = "<script>alert('x')</script> & \"cat\""

@@ -20,6 +20,7 @@ FLOORS = (
     ("execute",),
     ("launch", "config"),
     ("optimizers", "losses"),
+    ("sources",),
     ("modalities",),
     ("models",),
     ("kinds",),

@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from counterpoint.data.census import CUT_TARGETS, EMPTY, NO_TARGET, TOO_LARGE, UNFIT, Census
-from counterpoint.data.index import PAYLOAD_NAME, Index, ItemEntry
-from counterpoint.data.item_table import ItemTable, list_lengths, marks_between
-from counterpoint.data.payload import TextPayload, lay_items, lay_text
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Extent, Intake, Intakes, Payload
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document
+from counterpoint.sources.census import CUT_TARGETS, EMPTY, NO_TARGET, TOO_LARGE, UNFIT, Census
+from counterpoint.sources.payload import TextPayload, lay_items, lay_text
+from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index, ItemEntry
+from counterpoint.sources.prepared.item_table import ItemTable, list_lengths, marks_between
 
 _REMEMBERED = 2**12
 """Documents whose metadata is kept: several steps of them, since a step plans with it and then reads by it."""

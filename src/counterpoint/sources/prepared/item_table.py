@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from counterpoint.data.index import SIZES, Index
 from counterpoint.kinds.arrays import Bools, Ints
 from counterpoint.kinds.modality import Intake
 from counterpoint.modalities import MODALITIES
+from counterpoint.sources.prepared.index import SIZES, Index
 
 
 @dataclass(frozen=True)

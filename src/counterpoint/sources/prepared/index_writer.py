@@ -13,7 +13,11 @@ from typing import NamedTuple, Self
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from counterpoint.data.index import (
+from counterpoint.errors import DataError
+from counterpoint.kinds.modality import Extent, Modality
+from counterpoint.modalities import MODALITIES
+from counterpoint.modalities.images.spec import IMAGES, MOST_PIXELS
+from counterpoint.sources.prepared.index import (
     ARROW_NAME,
     COUNTED,
     FILES_NAME,
@@ -27,10 +31,6 @@ from counterpoint.data.index import (
     Manifest,
     file_digest,
 )
-from counterpoint.errors import DataError
-from counterpoint.kinds.modality import Extent, Modality
-from counterpoint.modalities import MODALITIES
-from counterpoint.modalities.images.spec import IMAGES, MOST_PIXELS
 
 BATCH_DOCUMENTS = 1024
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 
-KIND_ROOMS = ("kinds", "families", "layers", "projectors", "modalities")
+KIND_ROOMS = ("kinds", "families", "layers", "projectors", "modalities", "optimizers", "losses", "recorders")
 """Where a file may know a kind by its class: its own folder, and the registries."""
 
 DESCRIPTIONS = r"(Config|Section|Sizes|Entry|Recipe|Request|Settings|Intake|Payload|Batch)$"
@@ -84,7 +84,7 @@ class Sources:
         lines = [line for tree in rooms for line in tree.body]
         inside = {line.name for line in lines if isinstance(line, ast.ClassDef)}
         unions = {last(target) for line in lines if isinstance(line, ast.Assign) for target in line.targets}
-        return frozenset(below | inside | {name for name in unions if not name.isupper()})
+        return frozenset(below | inside | {name for name in unions if name and not name.isupper()})
 
     def _is_below(self, name: str, bases: set[str]) -> bool:
         node = self.classes.get(name)

@@ -120,6 +120,6 @@ EXECUTE = [
     Mutant("execute.interpreter:Interpreter._backward", "self._begin_reduction(action)\n        found = stage.backward(microbatch, gradients, is_split)", "found = stage.backward(microbatch, gradients, is_split)\n        self._begin_reduction(action)", _INTERPRETER),
     Mutant("execute.interpreter:Interpreter._transfer", "self._rows.pop(action, None)", "self._rows.get(action)", _INTERPRETER),
     Mutant("execute.interpreter:Interpreter._step", "self._bridge.finish()\n        self._take_step()", "self._take_step()\n        self._bridge.finish()", _INTERPRETER),
-    Mutant("execute.failure:describe", "error.exit_code if isinstance(error, CounterpointError) else 1", "1", ("tests/unit/train/test_failing.py", "tests/unit/cli/test_joined.py")),
-    Mutant("execute.failure:is_lost_peer", "if is_torch and any(", "if any(", ("tests/unit/train/test_failing.py",)),
+    Mutant("execute.failure:describe", "error.exit_code if isinstance(error, CounterpointError) else 1", "1", ("tests/unit/execute/test_failing.py", "tests/unit/cli/test_joined.py")),
+    Mutant("execute.failure:is_lost_peer", "if is_torch and any(", "if any(", ("tests/unit/execute/test_failing.py",)),
 ]  # fmt: skip

@@ -1,13 +1,10 @@
 """Who is slower than those that do the same is named, and nobody else."""
 
 import json
-import time
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterpoint.execute.waits import WaitClock
 from counterpoint.train.metrics.slow import slow_ranks
 
 ROLES = {0: "vision", 1: "vision", 2: "vision", 3: "language", 4: "language"}
@@ -37,16 +34,3 @@ def test_of_a_role_at_most_half_are_slow(microseconds: list[int], passed: int) -
 
 def test_who_works_while_others_have_nothing_to_do_is_not_slow() -> None:
     assert slow_ranks({0: 5.0, 1: 0.0, 2: 0.0}, ROLES, 10.0) == {}
-
-
-def test_waiting_is_not_being_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    clock = WaitClock()
-    now[0] += 2.0
-    with clock:
-        now[0] += 5.0
-    now[0] += 1.0
-    assert clock.take_busy() == 3.0
-    now[0] += 4.0
-    assert clock.take_busy() == 4.0

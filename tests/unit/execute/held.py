@@ -1,13 +1,16 @@
-"""A process group whose sends and receives are complete when the test says so."""
+"""Worlds of which only this process is there, and groups whose operations are complete when the test says so."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from counterpoint.execute.groups import World
 
 PATIENCE_SECONDS = 10.0
 
@@ -78,6 +81,22 @@ class HeldGroup(dist.ProcessGroup):
 
 
 @contextmanager
+def fake_world(rank: int, size: int) -> Iterator[World]:
+    """This process as one rank of a world of torch's fake backend, in which nothing arrives."""
+    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
+    try:
+        yield World(rank, size, torch.device("cpu"), dist.HashStore())
+    finally:
+        dist.destroy_process_group()
+
+
+def join_as(monkeypatch: pytest.MonkeyPatch, rank: int, size: int, port: int) -> None:
+    """What a launcher leaves in the environment; with port 0 rank 0 takes any."""
+    for key, value in {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(key, str(value))
+
+
+@contextmanager
 def held_groups(rank: int, size: int, count: int) -> Iterator[list[HeldGroup]]:
     """Groups over all ranks of a world in which this process is one."""
     made: list[HeldGroup] = []
@@ -87,10 +106,7 @@ def held_groups(rank: int, size: int, count: int) -> Iterator[list[HeldGroup]]:
         return made[-1]
 
     dist.Backend.register_backend("held", make, extended_api=True, devices=["cpu"])
-    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
-    try:
+    with fake_world(rank, size):
         for _number in range(count):
             dist.new_group(list(range(size)), backend="held")
         yield made
-    finally:
-        dist.destroy_process_group()

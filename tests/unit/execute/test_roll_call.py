@@ -37,6 +37,17 @@ def test_one_calls_all_answer_and_the_numbers_go_up() -> None:
     assert rolls[1].gather(1, RANKS, 0.0)[2] is None
 
 
+def test_a_position_comes_back_as_it_was_said() -> None:
+    """As a device that works after its host has it, too."""
+    device = ("training", 2, None)
+    said = Position("training", 3, action="S", index=7, reached=4, device=device, calls={"a": 1}, seconds=0.1, left=2.0)
+    for position in (said, Position("start-up")):
+        roll = RollCall(HashStore(), 0, lambda position=position: position)  # type: ignore[misc]
+        number = roll.call()
+        assert number is not None
+        assert roll.gather(number, (0,), 0.0) == {0: position}
+
+
 def _world(
     monkeypatch: pytest.MonkeyPatch, folder: Path, counts: dict[int, int], limit: dict[int, float]
 ) -> list[Watchdog]:

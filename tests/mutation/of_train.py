@@ -46,7 +46,7 @@ TRAIN = [
     Mutant("train.state.saving:Saver.save", "tuple((e.source, e.index, e.from_step) for e in exclusions)", "()", (f"{_T}test_exclusions.py",)),
     Mutant("train.warm.start:warm_start", " and one.block.name not in fresh", "", (f"{_C}test_warm_start.py",), (cases.WARM,)),
     Mutant("train.warm.start:_checkpoint", "steps[-1]", "steps[0]", (f"{_T}warm/test_depths.py",)),
-    Mutant("train.metrics.recorder:imbalance", "sum(max(lanes) for lanes in costs)", "max(max(lanes) for lanes in costs)", (f"{_T}metrics/test_recorder.py",)),
+    Mutant("train.metrics.measures:imbalance", "sum(max(lanes) for lanes in costs)", "max(max(lanes) for lanes in costs)", (f"{_T}metrics/test_recorder.py",)),
     Mutant("train.metrics.recorder:RunRecorder.step", "\"step_seconds\": passed / steps", "\"step_seconds\": passed", (f"{_T}metrics/test_recorder.py",)),
     Mutant("train.state.saving:Saver._load", "engine.optimizer_step, engine.skipped = state.optimizer_step, state.skipped", "pass", (), (cases.CHECKPOINT, cases.KILLED)),
     Mutant("train.state.saving:Saver._load", "optimizer.set_step(state.optimizer_step - state.skipped)", "pass", (), (cases.KILLED,)),

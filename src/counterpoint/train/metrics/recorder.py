@@ -17,44 +17,16 @@ from counterpoint.execute.waits import WaitClock
 from counterpoint.losses import LOSSES
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.work import step_flops, works_of
 from counterpoint.recorders import RECORDERS
 from counterpoint.recorders.kind import Record, Recorder, Recording
 from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
+from counterpoint.train.metrics.measures import device_peak_flops, imbalance, model_flops, peak_bytes
 from counterpoint.train.metrics.slow import slow_ranks
 from counterpoint.train.nonfinite import Finding
 from counterpoint.train.state.saving import Resumption
 
 _MICROSECONDS = 1_000_000
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
-"""Dense bf16 peaks per second from the vendors' data sheets, by a part of the device's name."""
-
-
-def model_flops(plan: Plan, batch: BatchPlan) -> dict[str, float]:
-    """Floating-point operations of one training step per module, with the gradients that something trained needs.
-
-    What is computed again in backward is not counted.
-    """
-    flops, works = {}, works_of(plan)
-    for module, rounds in batch.shares.items():
-        facts = plan.facts[module]
-        extents = [facts.prefix + span.rows_in for shares in rounds for share in shares for span in share.spans]
-        flops[module] = step_flops(works[module], sum(extents), sum(map(facts.pairs, extents)))
-    return flops
-
-
-def imbalance(plan: Plan, batch: BatchPlan) -> dict[str, float]:
-    """The heaviest lane's cost over the mean lane's, summed over microbatches as lanes wait for each other in each."""
-    ratios = {}
-    for module, rounds in batch.shares.items():
-        costs = [
-            [sum(plan.facts[module].cost.of(span.rows_in) for span in share.spans) for share in shares]
-            for shares in rounds
-        ]
-        mean = sum(sum(lanes) / len(lanes) for lanes in costs)
-        ratios[module] = sum(max(lanes) for lanes in costs) / mean if mean else 1.0
-    return ratios
 
 
 class RunRecorder:
@@ -157,7 +129,7 @@ class RunRecorder:
     def _modules(self, result: StepResult, batch: BatchPlan, seconds: float, memory: list[int]) -> dict[str, Any]:
         flops = model_flops(self._plan, batch)
         uneven = imbalance(self._plan, batch)
-        peak = _device_peak(self._groups.world.device)
+        peak = device_peak_flops(self._groups.world.device)
         active = self._plan.placement.active
         modules = {}
         for module, norm in result.module_norms.items():
@@ -177,7 +149,7 @@ class RunRecorder:
     def _gathered(self) -> tuple[list[int], dict[int, float]]:
         """The peak memory of all active ranks, and the seconds that each was busy since it was asked last."""
         busy = round(self._waits.take_busy() * _MICROSECONDS)
-        mine = torch.tensor([_peak_bytes(self._groups.world.device), busy])
+        mine = torch.tensor([peak_bytes(self._groups.world.device), busy])
         gathered = [torch.zeros_like(mine) for _ in self._plan.placement.active]
         dist.all_gather(gathered, mine, group=self._groups.control)
         memory = [int(one[0]) for one in gathered]
@@ -195,19 +167,3 @@ def _routing(result: StepResult) -> dict[str, float]:
     if result.expert_load is None:
         return {}
     return {"balance_loss": result.balance_loss, "expert_load": result.expert_load}
-
-
-def _device_peak(device: torch.device) -> float | None:
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """Peak bytes allocated on a GPU, or the process's peak resident bytes."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -18,7 +18,8 @@ from counterpoint.report.training import write_report
 from counterpoint.setup import prepare_run
 from counterpoint.train.engine import StepResult
 from counterpoint.train.metrics import recorder as metrics
-from counterpoint.train.metrics.recorder import RunRecorder, imbalance
+from counterpoint.train.metrics.measures import imbalance
+from counterpoint.train.metrics.recorder import RunRecorder
 from counterpoint.train.nonfinite import Finding
 from tests.parity.layouts import named_config, override
 

@@ -1,0 +1,53 @@
+"""What a step of a plan is measured by: its work, how evenly lanes share it, and what the device can do and holds."""
+
+import torch
+
+from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.plan import Plan
+from counterpoint.plan.work import step_flops, works_of
+
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
+"""Dense bf16 peaks per second from the vendors' data sheets, by a part of the device's name."""
+
+
+def model_flops(plan: Plan, batch: BatchPlan) -> dict[str, float]:
+    """Floating-point operations of one training step per module, with the gradients that something trained needs.
+
+    What is computed again in backward is not counted.
+    """
+    flops, works = {}, works_of(plan)
+    for module, rounds in batch.shares.items():
+        facts = plan.facts[module]
+        extents = [facts.prefix + span.rows_in for shares in rounds for share in shares for span in share.spans]
+        flops[module] = step_flops(works[module], sum(extents), sum(map(facts.pairs, extents)))
+    return flops
+
+
+def imbalance(plan: Plan, batch: BatchPlan) -> dict[str, float]:
+    """The heaviest lane's cost over the mean lane's, summed over microbatches as lanes wait for each other in each."""
+    ratios = {}
+    for module, rounds in batch.shares.items():
+        costs = [
+            [sum(plan.facts[module].cost.of(span.rows_in) for span in share.spans) for share in shares]
+            for shares in rounds
+        ]
+        mean = sum(sum(lanes) / len(lanes) for lanes in costs)
+        ratios[module] = sum(max(lanes) for lanes in costs) / mean if mean else 1.0
+    return ratios
+
+
+def device_peak_flops(device: torch.device) -> float | None:
+    """The dense bf16 peak of a GPU per second, None where it is not known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Peak bytes allocated on a GPU, or the process's peak resident bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

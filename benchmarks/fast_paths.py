@@ -30,7 +30,7 @@ import torch
 from fast import attention, layers, loss, steps
 from fast.rows import Row, device_of
 
-from counterpoint.models.attention_kernels import FLASH_WIDTHS
+from counterpoint.layers.attention.kernels import FLASH_WIDTHS
 
 Part = Callable[[torch.device], Iterator[Row]]
 

@@ -20,7 +20,7 @@ from counterpoint.config.schema import Config
 from counterpoint.data.feed import Reader
 from counterpoint.plan.action import Compute, Work
 from counterpoint.plan.graph import Node
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import Engine
 from counterpoint.verify.member import Member
@@ -57,9 +57,9 @@ def measure(member: Member, configs: dict[str, Config], unit: float, rounds: int
     """Seconds per step of each config, alternating."""
     engines = {}
     for name, config in configs.items():
-        plan, corpus = prepare_run(config)
+        plan, models, corpus = prepare_run(config)
         groups = member.groups(plan)
-        engine = Engine(config, plan, groups, observers=(member.observe,))
+        engine = Engine(config, plan, models, groups, observers=(member.observe,))
         _slow_down(engine, unit)
         reader = Reader(plan, member.world.rank, corpus.sources, torch.float32)
         engines[name] = engine, reader.read(plan.batch(0, corpus.packs(0))), groups
@@ -107,8 +107,7 @@ def main() -> None:
         seconds = pool.run(measure, configs, options.unit, options.rounds)
     rows = []
     for name, config in configs.items():
-        plan, _corpus = prepare_run(config)
-        predicted = simulate(plan).makespan
+        predicted = simulate(prepare_run(config).plan).makespan
         median = statistics.median(seconds[name])
         spread = max(seconds[name]) - min(seconds[name])
         rows.append({"schedule": name, "predicted_units": predicted, "median_s": median, "spread_s": spread})

@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.feed import Reader, StepInputs
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.simulate.clock import flop_costs, simulate
 from counterpoint.train.engine import Engine
 from counterpoint.verify.member import Member
@@ -88,10 +88,10 @@ def measure(member: Member, configs: dict[str, Config], rounds: int) -> list[Any
     """Per rank and setting: seconds per step, busy seconds of a profiled step, bytes."""
     engines: dict[str, tuple[Engine, StepInputs, Any, int]] = {}
     for name, config in configs.items():
-        plan, corpus = prepare_run(config)
+        plan, models, corpus = prepare_run(config)
         groups = member.groups(plan)
         before = _allocated()
-        engine = Engine(config, plan, groups, observers=(member.observe,))
+        engine = Engine(config, plan, models, groups, observers=(member.observe,))
         reader = Reader(plan, member.world.rank, corpus.sources, torch.bfloat16)
         inputs = reader.read(plan.batch(0, corpus.packs(0)))
         engine.train_step(inputs)
@@ -160,7 +160,7 @@ def main() -> None:
         ranks = pool.run(measure, configs, options.rounds)
     rows = []
     for name, config in configs.items():
-        plan, corpus = prepare_run(config)
+        plan, _models, corpus = prepare_run(config)
         batch = plan.batch(0, corpus.packs(0))
         timeline = simulate(plan, batch, flop_costs(plan, batch))
         least = max(timeline.busy(rank) for rank in timeline.intervals)

@@ -1,4 +1,4 @@
-"""What enters towers whose sizes a test has: intakes, and batches of items without a source."""
+"""What enters the towers of a test: intakes, and batches of items without a source."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from counterpoint.families import intake_of
+from counterpoint.kinds.family import Model
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.modalities.images.rows import ImageRows
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
@@ -14,19 +16,17 @@ from counterpoint.modalities.lane import Laid, Lane
 from counterpoint.modalities.rows import pack_items
 from counterpoint.models.batch import Batch, PatchBatch
 from counterpoint.plan.samples import Item
-from counterpoint.plan.sizes import ImageSizes, VitSizes
 
 MANY = 2**12
 """Patches that no image of a test exceeds."""
 
 
-def image_intake(sizes: ImageSizes, module: str = "vision") -> ImageIntake:
+def image_intake(model: Model, module: str = "vision") -> ImageIntake:
     """How images enter a tower, at their own size."""
-    frames = sizes.frames if isinstance(sizes, VitSizes) else 1
-    return ImageIntake(
-        module, ImageConfig(max_patches=MANY), patch=sizes.patch, merge=sizes.merge, channels=sizes.channels,
-        frames=frames, prefix=sizes.prefix, window=sizes.window,
-    )  # fmt: skip
+    section = model.section.model_copy(update={"image": ImageConfig(max_patches=MANY)})
+    intake = intake_of(module, section, mark="<image>")
+    assert isinstance(intake, ImageIntake)
+    return intake
 
 
 def with_image(intake: ImageIntake, **values: Any) -> ImageIntake:
@@ -39,19 +39,19 @@ def laid_image(row: int, grid: tuple[int, int], merge: int) -> Laid:
     return Laid(row, grid[0] * grid[1], grid[1] // merge)
 
 
-def image_item(payload: PatchPayload, sizes: ImageSizes, position: int = 0, module: str = "vision") -> Item:
+def image_item(payload: PatchPayload, model: Model, position: int = 0, module: str = "vision") -> Item:
     """What the plan knows of an image."""
-    rows, columns = payload.rows // sizes.merge**2, payload.grid[1] // sizes.merge
-    return Item(module, position, payload.rows, rows, columns)
+    merge = model.section.merge
+    return Item(module, position, payload.rows, payload.rows // merge**2, payload.grid[1] // merge)
 
 
-def image_batch(sizes: ImageSizes, images: Sequence[Laid], patches: Tensor) -> PatchBatch:
+def image_batch(model: Model, images: Sequence[Laid], patches: Tensor) -> PatchBatch:
     """Images that lie among rows of patches, in one process."""
     rows = slice(0, len(patches))
     lane: Lane[PatchPayload] = Lane(len(patches), images, (), rows, rows)
-    return replace(ImageRows(image_intake(sizes)).batch(lane, patches.dtype), patches=patches)
+    return replace(ImageRows(image_intake(model)).batch(lane, patches.dtype), patches=patches)
 
 
-def pack_images(payloads: Sequence[PatchPayload], sizes: ImageSizes, dtype: torch.dtype) -> tuple[Batch, Tensor]:
+def pack_images(payloads: Sequence[PatchPayload], model: Model, dtype: torch.dtype) -> tuple[Batch, Tensor]:
     """Whole images behind each other, and the rows of what leaves the tower that belong to them."""
-    return pack_items(image_intake(sizes), [(image_item(one, sizes), one) for one in payloads], dtype)
+    return pack_items(image_intake(model), [(image_item(one, model), one) for one in payloads], dtype)

@@ -18,7 +18,7 @@ from counterpoint.execute.groups import GroupCache, World, make_groups
 from counterpoint.execute.stage import Stage
 from counterpoint.plan.action import Action, Step
 from counterpoint.plan.batch import BatchPlan
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine, LaunchedStep
 from counterpoint.train.replica import Replica, dtype_of
 
@@ -78,7 +78,7 @@ class Ours:
     ) -> None:
         self.setting, self.config, self.cut, self._fed = setting, config, cut, fed
         self.samples, self.held = cut.samples, 0
-        self.plan, _corpus = prepare_run(self.config)
+        self.plan, self._models, _corpus = prepare_run(self.config)
         check_parameters(sum(facts.parameters for facts in self.plan.facts.values()), workload)
         self._groups = make_groups(world, self.plan.communicators, self.plan.placement.active, cache)
         counts = counts_of(setting, workload, draws, self.samples)
@@ -97,7 +97,7 @@ class Ours:
     def build(self) -> None:
         """See Run."""
         before = allocated()
-        self._engine = Engine(self.config, self.plan, self._groups, (self._note,))
+        self._engine = Engine(self.config, self.plan, self._models, self._groups, (self._note,))
         if self._fed:
             self._feed = Prefetcher(self._read, 0, STEPS_FED, self.config.data.workers)
         self.step(0)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
-from counterpoint.models import attention, attention_kernels
-from counterpoint.models.attention import attend
+from counterpoint.layers.attention import kernels, sublayer
+from counterpoint.layers.attention.sublayer import attend
 from counterpoint.models.segments import Segments, Windows
 
 from .rows import BF16_GRADIENT, BF16_OUT, Case, Row, Values, compare, left_out, not_finite, relative
@@ -55,7 +55,7 @@ Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def rows_without_flash_four(device: torch.device, dim: int) -> Iterator[Row]:
     """cuDNN's dense kernel, torch's packed one and padded documents, of one width of heads."""
-    with patch.object(attention_kernels, "_flash_four", lambda: None):
+    with patch.object(kernels, "_flash_four", lambda: None):
         yield from compare(_dense(device, dim, "dense"))
         if device.type == "cuda":
             yield from compare(_packed(device, dim, "packed, torch's varlen", "varlen"))
@@ -66,7 +66,7 @@ def rows_without_flash_four(device: torch.device, dim: int) -> Iterator[Row]:
 
 def rows_with_flash_four(device: torch.device, dim: int) -> Iterator[Row]:
     """FlashAttention 4 where it is chosen, of one width of heads."""
-    if device.type != "cuda" or attention_kernels._flash_four() is None:
+    if device.type != "cuda" or kernels._flash_four() is None:
         why = "needs a GPU" if device.type != "cuda" else "FlashAttention 4 is not installed, or not for this GPU"
         yield left_out(f"FlashAttention 4, dim {dim}", why)
         return
@@ -87,7 +87,7 @@ def _dense(device: torch.device, dim: int, what: str, kernel: str = "") -> Itera
     if device.type != "cuda":
         lengths = ((3, 16, True), (3, 16, False), (8, 1, True), (1, 7, False))
     if kernel:
-        lengths = [one for one in lengths if one[2] and one[1] >= attention_kernels._LONG]
+        lengths = [one for one in lengths if one[2] and one[1] >= kernels._LONG]
     for heads in _groups(device, dim):
         for documents, length, causal in lengths:
             name = f"{what}, {'causal' if causal else 'full'}"
@@ -248,13 +248,13 @@ def _unmoved(found: list[Tensor], moved: list[Tensor], used: int) -> Values:
 def _noting() -> Iterator[set[str]]:
     """The names of the attention kernels that run meanwhile."""
     ran: set[str] = set()
-    flash_four, varlen = attention_kernels._flash_four, attention.attend_varlen
+    flash_four, varlen = kernels._flash_four, sublayer.attend_varlen
     torchs = _Torchs(ran)
     with (
-        patch.object(attention_kernels, "_flash_four", lambda: _noted(flash_four(), ran)),
-        patch.object(attention, "attend_varlen", _calling(varlen, "varlen", ran)),
-        patch.object(attention_kernels, "F", torchs),
-        patch.object(attention, "F", torchs),
+        patch.object(kernels, "_flash_four", lambda: _noted(flash_four(), ran)),
+        patch.object(sublayer, "attend_varlen", _calling(varlen, "varlen", ran)),
+        patch.object(kernels, "F", torchs),
+        patch.object(sublayer, "F", torchs),
     ):
         yield ran
 
@@ -270,13 +270,13 @@ def _calling(function: Callable[..., Any], name: str, ran: set[str]) -> Callable
 class _Noted:
     """FlashAttention's module, whose calls are noted."""
 
-    def __init__(self, kernels: Any, ran: set[str]) -> None:
-        self._flash_attn_fwd = _calling(kernels._flash_attn_fwd, "FlashAttention 4", ran)
-        self._flash_attn_bwd = kernels._flash_attn_bwd
+    def __init__(self, four: Any, ran: set[str]) -> None:
+        self._flash_attn_fwd = _calling(four._flash_attn_fwd, "FlashAttention 4", ran)
+        self._flash_attn_bwd = four._flash_attn_bwd
 
 
-def _noted(kernels: Any, ran: set[str]) -> _Noted | None:
-    return None if kernels is None else _Noted(kernels, ran)
+def _noted(four: Any, ran: set[str]) -> _Noted | None:
+    return None if four is None else _Noted(four, ran)
 
 
 class _Torchs:

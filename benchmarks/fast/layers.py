@@ -8,12 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.families.parts import parts_of
+from counterpoint.families.vit.spec import VitConfig
+from counterpoint.kinds.family import Ends, Model
+from counterpoint.modalities.images.spec import ImageConfig
 from counterpoint.models.batch import Batch, PatchBatch, TextBatch
-from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.compile import apply_compile
-from counterpoint.plan.sizes import NO_LABEL, DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
+from counterpoint.plan.samples import NO_LABEL
+from counterpoint.projectors.mlp.spec import MlpProjectorConfig
 
 from .rows import (
     BF16_GRADIENT,
@@ -140,24 +145,26 @@ def _pairs(device: torch.device, dtype: torch.dtype, scale: int) -> list[_Pair]:
     hidden = 32 * scale
     heads = 16 if scale > 1 else 4
     dim = hidden // heads
-    decoder = DecoderSizes(
-        pattern="*-", hidden=hidden, heads=heads, kv_heads=heads // 2, head_dim=dim, ffn=3 * hidden, vocab=8,
-        qk_norm=True,
+    decoder = DecoderConfig(
+        kind="decoder", pattern="*-", hidden=hidden, heads=heads, kv_heads=heads // 2, head_dim=dim, ffn=3 * hidden,
+        vocab=8, qk_norm=True,
     )  # fmt: skip
-    tower = VitSizes(
-        layers=1, hidden=hidden, heads=heads, ffn=4 * hidden, out=hidden, patch=2, rotary_theta=100.0, key_bias=False,
-        merge=2, layer_scale=True, projector=ProjectorSizes(hidden=2 * hidden, norm="layer"),
+    tower = VitConfig(
+        kind="vit", image=ImageConfig(max_patches=MERGED), layers=1, hidden=hidden, heads=heads, ffn=4 * hidden,
+        patch=2, positions=0, rotary_theta=100.0, key_bias=False, merge=2, layer_scale=True,
+        projector=MlpProjectorConfig(kind="mlp", hidden=2 * hidden, norm="layer"),
     )  # fmt: skip
-    wanted: list[tuple[ModelSizes, str, Callable[[int, torch.device], Batch]]] = [
+    ends = Ends(leaving=hidden, vocab=decoder.vocab)
+    wanted: list[tuple[DecoderConfig | VitConfig, str, Callable[[int, torch.device], Batch]]] = [
         (decoder, "layers.0", _text),
         (decoder, "layers.1", _text),
         (tower, "layers.0", _patches),
         (tower, "projector", _patches),
     ]
     pairs = []
-    for sizes, name, batch in wanted:
+    for section, name, batch in wanted:
         with torch.device("meta"):
-            chain = build_chain([part for part in model_parts(sizes) if part.name == name])
+            chain = build_chain([part for part in parts_of(Model(section, ends)) if part.name == name])
         chain.to_empty(device=device)
         _fill(chain, dtype)
         reference = copy.deepcopy(chain).double()

@@ -13,7 +13,7 @@ from counterpoint.models import linear_loss
 from counterpoint.models.chain import Part, build_chain
 from counterpoint.models.linear_loss import LinearLoss, WordShare
 from counterpoint.parallelize.compile import apply_compile
-from counterpoint.plan.sizes import NO_LABEL
+from counterpoint.plan.samples import NO_LABEL
 
 from .rows import BF16_OUT, FLOAT32, Case, Row, Values, compare, left_out, relative
 

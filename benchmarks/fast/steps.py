@@ -14,8 +14,7 @@ from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed import Reader
 from counterpoint.execute.groups import leave_world
-from counterpoint.plan.plan import Plan
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import Setup, prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.parameters import LocalParameter
 from counterpoint.train.replica import dtype_of
@@ -55,10 +54,10 @@ def _narrow(member: Member) -> Iterator[Case]:
 
             def work(is_packed: bool = is_packed, is_compiled: bool = is_compiled) -> tuple[str, Values]:
                 config = _config(member.world.device, compile=is_compiled, packing=is_packed, compute="bfloat16")
-                plan, corpus = prepare_run(config)
+                setup = prepare_run(config)
                 if is_packed not in known:
-                    known[is_packed] = _reference(config, corpus, member.world.device)
-                loss, norm, gradients = _step(member, config, plan, corpus)
+                    known[is_packed] = _reference(config, setup.corpus, member.world.device)
+                loss, norm, gradients = _step(member, config, setup)
                 return "", _values(loss, norm, gradients, known[is_packed])
 
             name = f"a step in bfloat16, {'compiled' if is_compiled else 'plain'}"
@@ -142,9 +141,10 @@ def _config(device: torch.device, *, compile: bool, packing: bool, compute: str,
     )
 
 
-def _step(member: Member, config: Config, plan: Plan, corpus: Corpus) -> tuple[float, float, dict[str, Tensor]]:
+def _step(member: Member, config: Config, setup: Setup) -> tuple[float, float, dict[str, Tensor]]:
     """Loss, norm and gradients of the first step of training."""
-    engine = Engine(config, plan, member.groups(plan), observers=(member.observe,))
+    plan, models, corpus = setup
+    engine = Engine(config, plan, models, member.groups(plan), observers=(member.observe,))
     gradients: dict[str, Tensor] = {}
 
     def capture(parameters: Sequence[LocalParameter]) -> None:

@@ -13,10 +13,10 @@ _HOMES = {
     "Placement": "counterpoint.plan.placement",
     "Plan": "counterpoint.plan.plan",
     "Trainer": "counterpoint.train.loop",
-    "build_plan": "counterpoint.setup",
+    "build_plan": "counterpoint.setup.run",
     "check_plan": "counterpoint.check.proof",
     "load_config": "counterpoint.config.load",
-    "register_module": "counterpoint.custom",
+    "register_module": "counterpoint.families.custom.register",
     "register_schedule": "counterpoint.plan.schedule",
 }
 

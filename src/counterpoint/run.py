@@ -11,10 +11,9 @@ from counterpoint.config.load import load_config
 from counterpoint.config.run_files import ERROR_FILE
 from counterpoint.config.schema import Config
 from counterpoint.console import say
-from counterpoint.data.corpus import Corpus
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
-from counterpoint.plan.plan import Plan
-from counterpoint.setup import check_data, check_device, device_type, open_run, prepare_run
+from counterpoint.setup.plan import Models
+from counterpoint.setup.run import Setup, check_data, check_device, device_type, open_run, prepare_run
 
 
 def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), port: int = 0) -> None:
@@ -31,22 +30,22 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
     from counterpoint.train.warm.start import check_warm_starts
 
     config = settle_items(config)
-    plan, corpus = prepare_run(config)
-    check_data(config, corpus)
+    setup = prepare_run(config)
+    check_data(config, setup.corpus)
     check_device(config)
-    check_warm_starts(config, plan)
-    if is_finished(config, plan):
+    check_warm_starts(config, setup.models)
+    if is_finished(config, setup.models):
         return
     if is_joined(os.environ):
-        join(config, plan, corpus)
+        join(config, setup)
         return
     folder = Path(config.run.dir)
     with lock_run_folder(folder):
-        prepare = partial(open_run_folder, config, plan)
+        prepare = partial(open_run_folder, config, setup.plan)
         launch_local(config.world.size, work, (config,), folder / ERROR_FILE, port, prepare)
 
 
-def is_finished(config: Config, plan: Plan) -> bool:
+def is_finished(config: Config, models: Models) -> bool:
     """Whether the run's newest checkpoint is that of its last step, which one of its ranks then says.
 
     Raises CheckpointError or ConfigError for a warm start that is wrong, though nothing would read it.
@@ -57,7 +56,7 @@ def is_finished(config: Config, plan: Plan) -> bool:
     opened = check_run_folder(config)
     if opened is None or opened.state.data_step < config.training.steps:
         return False
-    check_values(config, plan)
+    check_values(config, models)
     if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
         say(
             f"{config.run.dir}: finished, it has trained {opened.state.data_step} of {config.training.steps} steps; "
@@ -66,7 +65,7 @@ def is_finished(config: Config, plan: Plan) -> bool:
     return True
 
 
-def join(config: Config, plan: Plan, corpus: Corpus) -> None:
+def join(config: Config, setup: Setup) -> None:
     """Be one rank of those that torchrun or Slurm started; rank 0 keeps other runs out of the folder."""
     from counterpoint.train.state.folder import check_run_folder, lock_run_folder
 
@@ -74,20 +73,20 @@ def join(config: Config, plan: Plan, corpus: Corpus) -> None:
     check_run_folder(config)
     adopt_slurm(os.environ)
     if check_world(config.world.size, os.environ) != 0:
-        run_rank(config, plan, corpus)
+        run_rank(config, setup)
         return
     with lock_run_folder(folder):
         # No rank can fail as one of this world before all have joined it, so only an older report is removed.
         (folder / ERROR_FILE).unlink(missing_ok=True)
-        run_rank(config, plan, corpus)
+        run_rank(config, setup)
 
 
 def work(config: Config) -> None:
     """What a locally started rank runs; the launcher has checked the same config, and proved its plan, before."""
-    run_rank(config, *open_run(config))
+    run_rank(config, open_run(config))
 
 
-def run_rank(config: Config, plan: Plan, corpus: Corpus) -> None:
+def run_rank(config: Config, setup: Setup) -> None:
     """One rank from joining the world to leaving it."""
     from counterpoint.data.feed import Reader
     from counterpoint.execute.groups import make_groups
@@ -100,6 +99,7 @@ def run_rank(config: Config, plan: Plan, corpus: Corpus) -> None:
     from counterpoint.train.state.folder import open_run_folder
     from counterpoint.train.state.saving import Saver
 
+    plan, models, corpus = setup
     folder = Path(config.run.dir)
     device = device_type(config)
     with open_session(device, folder, config.watchdog, config.run.deterministic) as session:
@@ -111,7 +111,7 @@ def run_rank(config: Config, plan: Plan, corpus: Corpus) -> None:
         if session.world.rank == plan.placement.active[0]:
             open_run_folder(config, plan)
         timer = StepTimer(session.world.device)
-        engine = Engine(config, plan, groups, (session.watchdog.observe, timer.observe))
+        engine = Engine(config, plan, models, groups, (session.watchdog.observe, timer.observe))
         compute = dtype_of(config.training.precision.compute)
         is_pinned = session.world.device.type == "cuda"
         reader = Reader(plan, session.world.rank, corpus.sources, compute, is_pinned=is_pinned)

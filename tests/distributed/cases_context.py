@@ -6,8 +6,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from counterpoint.families import initial_of
+from counterpoint.families.parts import parts_of
 from counterpoint.models.batch import Batch, FeatureBatch
-from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import whole_block
@@ -80,12 +81,13 @@ def _compare_gradients(plain: Chain, local: Chain, group: dist.ProcessGroup, wha
 
 def _model() -> Chain:
     with torch.device("meta"):
-        chain = build_chain(model_parts(CONFORMER)).to(torch.float64)
+        chain = build_chain(parts_of(CONFORMER)).to(torch.float64)
     chain.to_empty(device="cpu")
     for buffer in chain.buffers():
         buffer.copy_(1.0 + torch.arange(buffer.numel()) * 0.1)
+    rules = initial_of(CONFORMER.section)
     for name, parameter in chain.named_parameters():
-        initialize_(parameter.detach(), whole_block(name, tuple(parameter.shape)), 3, "module", 4)
+        initialize_(parameter.detach(), whole_block(name, tuple(parameter.shape)), 3, "module", 4, rules)
         if parameter.ndim > 1:
             parameter.detach().mul_(10)
     return chain

@@ -6,96 +6,80 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from counterpoint.families import facts_of, initial_of, rules_of
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
 from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, Insert, TextBatch
-from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, Part, build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import Sharding, block_of
 from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
-from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.sizes import (
-    NO_LABEL,
-    NO_TOKEN,
-    AdapterSizes,
-    ConformerSizes,
-    DecoderSizes,
-    ModelSizes,
-    ProjectorSizes,
-    VitSizes,
-)
+from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
 from tests.intakes import image_batch, laid_image
+from tests.unit.models.model_samples import LINEAR, changed, mlp, sample, vit
 
 TOLERANCE = 1e-12
 Gradients = dict[str, Tensor]
 
-LINEAR = ProjectorSizes(kind="linear")
-DECODER = DecoderSizes(
-    pattern="*-*-", hidden=12, heads=6, kv_heads=6, head_dim=4, ffn=18, vocab=31, qk_norm=True, bias=True
+DECODER = sample(
+    "decoder", pattern="*-*-", hidden=12, heads=6, head_dim=4, ffn=18, vocab=31, tied=False, qk_norm=True, bias=True
 )
-TIED = DecoderSizes(
-    pattern="*-", hidden=12, heads=12, kv_heads=6, head_dim=2, ffn=12, vocab=31, tied=True, activation="relu2"
+TIED = sample(
+    "decoder", pattern="*-", hidden=12, heads=12, kv_heads=6, head_dim=2, ffn=12, vocab=31, activation="relu2"
 )
-VIT = VitSizes(
-    layers=2, hidden=12, heads=6, ffn=18, patch=2, out=10, positions=3, merge=2,
-    projector=ProjectorSizes(hidden=6, norm="layer"), tap_norm="layer",
+VIT = vit(
+    layers=2, hidden=12, heads=6, ffn=18, patch=2, leaving=10, positions=3, merge=2,
+    projector=mlp(6, norm="layer"), tap_norm="layer",
 )  # fmt: skip
-LINEAR_VIT = VitSizes(layers=1, hidden=12, heads=6, ffn=18, patch=2, out=10, positions=3, projector=LINEAR)
-TAPPED = replace(VIT, taps=(0, 1))
+LINEAR_VIT = vit(layers=1, hidden=12, heads=6, ffn=18, patch=2, leaving=10, positions=3, projector=LINEAR)
+TAPPED = changed(VIT, taps=(0, 1))
 TOWERS = (
-    replace(VIT, prefix=4, fit="crop", layer_scale=True, final_norm=False, embed_norm=True, patch_bias=False),
-    replace(
+    changed(VIT, prefix=4, fit="crop", layer_scale=True, final_norm=False, embed_norm=True, patch_bias=False),
+    changed(
         VIT, positions=0, hidden=24, rotary_theta=50.0, norm="rms", activation="swiglu", window=2, full_layers=(1,)
     ),
-    replace(VIT, fit="antialias", key_bias=False, projector=ProjectorSizes(hidden=6, norm="rms", bias=False)),
+    changed(VIT, fit="antialias", key_bias=False, projector=mlp(6, norm="rms", bias=False)),
 )
-DEEP = replace(DECODER, inserts=(0, 2))
-ADAPTER = AdapterSizes(layers=2, hidden=12, heads=6, ffn=18, inputs=5, out=10, projector=LINEAR, taps=(0,))
-
-CONFORMER = ConformerSizes(
-    layers=2,
-    hidden=12,
-    heads=6,
-    ffn=18,
-    out=10,
-    mels=8,
-    stem_channels=3,
-    conv=5,
-    taps=(0,),
-    projector=ProjectorSizes(hidden=6),
-)
+DEEP = changed(DECODER, inserts=(0, 2))
+ADAPTER = sample("adapter", layers=2, hidden=12, heads=6, ffn=18, entering=5, leaving=10, projector=LINEAR, taps=(0,))
+CONFORMER = sample(
+    "conformer", layers=2, hidden=12, heads=6, ffn=18, leaving=10, mels=8, stem_channels=3, conv=5, taps=(0,),
+    projector=mlp(6),
+)  # fmt: skip
 
 
 def tensor_parallel_equals_plain(rank: int, group: dist.ProcessGroup, size: int) -> None:
     """Compare every model in both modes, whole and in two stages, and under sequence parallelism with few rows and
     without; `size` divides 6."""
     for sequence_parallel in (True, False):
-        for sizes in (DECODER, TIED, VIT, LINEAR_VIT, TAPPED, DEEP, ADAPTER, CONFORMER, *TOWERS):
+        for model in (DECODER, TIED, VIT, LINEAR_VIT, TAPPED, DEEP, ADAPTER, CONFORMER, *TOWERS):
             for lengths in ((8, 4, 4), (4,), ()) if sequence_parallel else ((8, 4, 4),):
-                batches = _batches(sizes, lengths, rank, size)
-                _compare(sizes, batches, (rank, group, size), sequence_parallel, stages=1)
-                if len(lengths) > 1 and not (isinstance(sizes, DecoderSizes) and sizes.tied):
-                    _compare(sizes, batches, (rank, group, size), sequence_parallel, stages=2)
+                batches = _batches(model, lengths, rank, size)
+                _compare(model, batches, (rank, group, size), sequence_parallel, stages=1)
+                if len(lengths) > 1 and not facts_of(model).is_tied:
+                    _compare(model, batches, (rank, group, size), sequence_parallel, stages=2)
 
 
-def _batches(sizes: ModelSizes, lengths: tuple[int, ...], rank: int, size: int) -> tuple[Batch, Batch]:
+def _batches(model: Model, lengths: tuple[int, ...], rank: int, size: int) -> tuple[Batch, Batch]:
     """The whole batch, and what a tensor-parallel rank reads of it."""
     used = sum(lengths)
     rows = -(-used // (4 * size)) * 4 * size
     segments = Segments.build(lengths, rows)
     generator = torch.Generator().manual_seed(1)
     own = slice(rank * rows // size, (rank + 1) * rows // size)
-    if isinstance(sizes, VitSizes):
+    section = model.section
+    if section.kind == "vit":
         images = [
-            laid_image(sum(lengths[:i]) + sizes.prefix * (i + 1), (2, n // 2), sizes.merge)
+            laid_image(sum(lengths[:i]) + section.prefix * (i + 1), (2, n // 2), section.merge)
             for i, n in enumerate(lengths)
         ]
         ends = images[-1].row + images[-1].rows if images else 0
         rows = -(-ends // (4 * size)) * 4 * size
         own = slice(rank * rows // size, (rank + 1) * rows // size)
-        patches = torch.randn(rows, sizes.patch_dim, dtype=torch.float64, generator=generator)
-        whole = image_batch(sizes, images, patches)
+        pixels = torch.randn(rows, section.patch_dim, dtype=torch.float64, generator=generator)
+        whole = image_batch(model, images, pixels)
         return whole, replace(
             whole,
             patches=whole.patches[own],
@@ -103,38 +87,38 @@ def _batches(sizes: ModelSizes, lengths: tuple[int, ...], rank: int, size: int) 
             grids=whole.grids[own],
             prefix=whole.prefix[own],
         )
-    if isinstance(sizes, ConformerSizes):
-        clips = clip_rows(sizes, rows, segments)
+    if section.kind == "conformer":
+        clips = clip_rows(model, rows, segments)
         return clips, rows_of(clips, own, segments)
-    if isinstance(sizes, AdapterSizes):
-        features = torch.randn(used, sizes.inputs, dtype=torch.float64, generator=generator)
+    if section.kind == "adapter":
+        features = torch.randn(used, model.ends.entering, dtype=torch.float64, generator=generator)
         inserts = _split_inserts(features, torch.arange(used), own)
         return (
             FeatureBatch(rows, segments).with_inserts(inserts[0]),
             FeatureBatch(rows // size, segments).with_inserts(inserts[1]),
         )
-    ids = torch.randint(0, sizes.vocab, (rows,), generator=generator)
-    labels = torch.randint(0, sizes.vocab, (rows,), generator=generator)
+    ids = torch.randint(0, model.ends.vocab, (rows,), generator=generator)
+    labels = torch.randint(0, model.ends.vocab, (rows,), generator=generator)
     positions = torch.cat([torch.arange(n) for n in (*lengths, rows - used)])
     ids[used:], labels[used:], labels[::5] = NO_TOKEN, NO_LABEL, NO_LABEL
     places = torch.arange(1, max(used, 1), 3)
     ids[places] = NO_TOKEN
-    shape = (len(places), sizes.hidden)
+    shape = (len(places), section.hidden)
     text = TextBatch(ids, positions, labels, segments, loss_denominator=7.0)
     inserts = _split_inserts(torch.randn(shape, dtype=torch.float64, generator=generator), places, own)
     deep = {
         layer: _split_inserts(torch.randn(shape, dtype=torch.float64, generator=generator), places, own)
-        for layer in sizes.inserts
+        for layer in model.ends.inserts
     }
     whole_deep, own_deep = ({layer: pair[side] for layer, pair in deep.items()} for side in (0, 1))
     return text.with_inserts(inserts[0], whole_deep), text.with_inserts(inserts[1], own_deep)
 
 
-def clip_rows(sizes: ConformerSizes, rows: int, segments: Segments) -> AudioBatch:
+def clip_rows(model: Model, rows: int, segments: Segments) -> AudioBatch:
     """Rows of clips: the stem works row by row, so windows need not fit to each other here."""
     generator = torch.Generator().manual_seed(2)
-    frames = torch.randn(rows, sizes.window, sizes.mels, dtype=torch.float64, generator=generator)
-    filled = torch.rand(rows, sizes.window, generator=generator) < 0.8
+    frames = torch.randn(rows, model.section.window, model.section.mels, dtype=torch.float64, generator=generator)
+    filled = torch.rand(rows, model.section.window, generator=generator) < 0.8
     return AudioBatch(frames, filled, torch.arange(rows), segments)
 
 
@@ -151,22 +135,21 @@ def _split_inserts(features: Tensor, places: Tensor, own: slice) -> tuple[tuple[
 
 
 def _compare(
-    sizes: ModelSizes,
+    model: Model,
     batches: tuple[Batch, Batch],
     place: tuple[int, dist.ProcessGroup, int],
     sequence_parallel: bool,
     stages: int,
 ) -> None:
     rank, group, size = place
-    parts = model_parts(sizes)
+    parts = parts_of(model)
     cut = len(parts) // 2
     runs = [parts] if stages == 1 else [parts[:cut], parts[cut:]]
-    residual_sums = facts_of(sizes).residual_sums
-    plain = [_build(run, None, 0, 1, sequence_parallel, residual_sums) for run in runs]
-    local = [_build(run, group, rank, size, sequence_parallel, residual_sums) for run in runs]
+    plain = [_build(model, run, None, sequence_parallel) for run in runs]
+    local = [_build(model, run, TensorGroup(group, rank, size), sequence_parallel) for run in runs]
     expected = _forward_backward([chain for chain, _ in plain], batches[0], 0, 1)
     found = _forward_backward([chain for chain, _ in local], batches[1], rank, size)
-    what = f"{sizes}, sequence_parallel={sequence_parallel}, stages={stages}, rank {rank}"
+    what = f"{model}, sequence_parallel={sequence_parallel}, stages={stages}, rank {rank}"
     assert found.keys() == expected.keys()
     for port, out in expected.items():
         share_rows = out.shape[0] // size if out.ndim else 0
@@ -180,17 +163,13 @@ def _compare(
 
 
 def _build(
-    parts: list[Part],
-    group: dist.ProcessGroup | None,
-    rank: int,
-    size: int,
-    sequence_parallel: bool,
-    residual_sums: int,
+    model: Model, parts: list[Part], ranks: TensorGroup | None, sequence_parallel: bool
 ) -> tuple[Chain, dict[str, Sharding]]:
     with torch.device("meta"):
         chain = build_chain(parts).to(torch.float64)
-    ranks = None if group is None else TensorGroup(group, rank, size)
-    shardings = apply_tensor_parallel(chain, ranks, sequence_parallel)
+    shardings = apply_tensor_parallel(chain, ranks, sequence_parallel, rules_of(model.section))
+    rank, size = (0, 1) if ranks is None else (ranks.rank, ranks.size)
+    rules, residual_sums = initial_of(model.section), facts_of(model).residual_sums
     chain.to_empty(device="cpu")
     for buffer in chain.buffers():
         # Every channel has a constant of its own, so that a wrong share of them is seen.
@@ -198,7 +177,7 @@ def _build(
     for name, parameter in chain.named_parameters():
         block = block_of(name, shardings[name], rank, size, 0, 1)
         # Ten times the usual spread lets a wrong gradient stand out of the tolerance.
-        initialize_(parameter.detach(), block, 3, "module", residual_sums)
+        initialize_(parameter.detach(), block, 3, "module", residual_sums, rules)
         if parameter.ndim > 1:
             parameter.detach().mul_(10)
     return chain, shardings

@@ -7,7 +7,7 @@ import torch
 
 from counterpoint.config.schema import Config
 from counterpoint.data.feed import Reader, StepInputs
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.state.saving import Saver
 from counterpoint.verify.member import Member
@@ -49,8 +49,8 @@ def test_a_checkpoint_drops_what_ran_ahead(pool: Pool, tmp_path: Path) -> None:
 
 
 def _engine(member: Member, config: Config) -> tuple[Engine, list[StepInputs]]:
-    plan, corpus = prepare_run(config)
-    engine = Engine(config, plan, member.groups(plan), observers=(member.observe,))
+    plan, models, corpus = prepare_run(config)
+    engine = Engine(config, plan, models, member.groups(plan), observers=(member.observe,))
     reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
     return engine, [reader.read(plan.batch(step, corpus.packs(step))) for step in range(STEPS)]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -10,6 +9,8 @@ import pytest
 import torch
 from torch.distributed.fsdp._fully_shard import _fsdp_param_group as fsdp2
 
+from counterpoint.families import rules_of
+from counterpoint.kinds.family import Model
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.parallelize.apply import Parallelism
 from counterpoint.parallelize.fsdp import (
@@ -22,13 +23,12 @@ from counterpoint.parallelize.fsdp import (
     release,
 )
 from counterpoint.plan.layout import Layout
-from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.distributed.parallel_chains import parallel_chain
-from tests.unit.models.model_samples import HYBRID, text_batch
+from tests.unit.models.model_samples import HYBRID, changed, text_batch
 
-SIZES = replace(HYBRID, pattern="*-*-", ffn=16)
+MODEL = changed(HYBRID, pattern="*-*-", ffn=16)
 FLOAT64 = Precision(torch.float64, torch.float64, torch.float64)
 MICROBATCHES = ([5, 3], [6], [])
 
@@ -59,10 +59,10 @@ def test_features_cross_no_group_that_does_not_read_them(pool: Pool) -> None:
 
 def _crossings_task(member: Member) -> set[int] | None:
     """How many tensors the groups of a chain with features at two depths take for their rows."""
-    sizes = replace(SIZES, inserts=(1,))
-    chain, rows = _build(member, False, sizes), torch.arange(3)
-    shallow, deep = (torch.ones(3, sizes.hidden, dtype=torch.float64, requires_grad=True) for _depth in range(2))
-    batch = text_batch(sizes, [5, 3]).with_inserts([(shallow, rows)], {1: [(deep, rows)]})
+    model = changed(MODEL, inserts=(1,))
+    chain, rows, shape = _build(member, False, model), torch.arange(3), (3, model.section.hidden)
+    shallow, deep = (torch.ones(shape, dtype=torch.float64, requires_grad=True) for _depth in range(2))
+    batch = text_batch(model, [5, 3]).with_inserts([(shallow, rows)], {1: [(deep, rows)]})
     seen, waiting, crossings = set(), [chain(None, batch)[MAIN].grad_fn], set()
     while waiting:
         node = waiting.pop()
@@ -86,7 +86,7 @@ def _step_task(member: Member, reshard: bool) -> object:
     begin_accumulation(chain, reshard)
     with _calls(fsdp2, "foreach_all_gather") as gathers:
         for number, lengths in enumerate(MICROBATCHES):
-            loss = chain(None, text_batch(SIZES, lengths, 2))[MAIN]
+            loss = chain(None, text_batch(MODEL, lengths, 2))[MAIN]
             if number == len(MICROBATCHES) - 1:
                 begin_reduction(chain)
             loss.backward()
@@ -101,11 +101,12 @@ def _step_task(member: Member, reshard: bool) -> object:
     return found if member.world.rank == 0 else None
 
 
-def _build(member: Member, reshard: bool, sizes: DecoderSizes = SIZES) -> Chain:
+def _build(member: Member, reshard: bool, model: Model = MODEL) -> Chain:
     layout = Layout(module="text", ranks=tuple(range(8)), dp_shard=8, reshard=reshard)
     # Each part by itself, as those of large models are.
     with patch("counterpoint.parallelize.fsdp._UNIT", 1):
-        chain = parallel_chain(member, sizes, [layout], Parallelism(precision=FLOAT64)).chain
+        how = Parallelism(precision=FLOAT64, rules=rules_of(model.section))
+        chain = parallel_chain(member, model, [layout], how).chain
     for parameter in chain.parameters():
         local(parameter.detach()).fill_(0.1)
     return chain
@@ -113,7 +114,7 @@ def _build(member: Member, reshard: bool, sizes: DecoderSizes = SIZES) -> Chain:
 
 def _evaluate(chain: Chain) -> None:
     with torch.no_grad():
-        chain(None, text_batch(SIZES, [4], 2))
+        chain(None, text_batch(MODEL, [4], 2))
     release(chain)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from counterpoint.config.schema import Config
-from counterpoint.setup import build_plan
+from counterpoint.setup.run import build_plan
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool

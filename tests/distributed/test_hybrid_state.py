@@ -7,10 +7,10 @@ from torch import nn
 
 from counterpoint.config.schema import Config
 from counterpoint.data.feed import Reader
-from counterpoint.models.experts import Experts
-from counterpoint.models.mamba import Dynamics
-from counterpoint.models.router import Router
-from counterpoint.setup import prepare_run
+from counterpoint.layers.mamba.sublayer import Dynamics
+from counterpoint.layers.moe.experts import Experts
+from counterpoint.layers.moe.router import Router
+from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.state.saving import Saver
 from counterpoint.verify.member import Member
@@ -41,9 +41,9 @@ def test_evaluation_moves_nothing_and_equals_the_training_loss(pool: Pool) -> No
 
 
 def _engine(member: Member, config: Config) -> tuple[Engine, Reader, Saver]:
-    plan, corpus = prepare_run(config)
+    plan, models, corpus = prepare_run(config)
     groups = member.groups(plan)
-    engine = Engine(config, plan, groups, observers=(member.observe,))
+    engine = Engine(config, plan, models, groups, observers=(member.observe,))
     return (
         engine,
         Reader(plan, member.world.rank, corpus.sources, torch.float64),
@@ -52,7 +52,7 @@ def _engine(member: Member, config: Config) -> tuple[Engine, Reader, Saver]:
 
 
 def _steps(config: Config, engine: Engine, reader: Reader, first: int, stop: int) -> list[float]:
-    _plan, corpus = prepare_run(config)
+    corpus = prepare_run(config).corpus
     results = [engine.train_step(reader.read(engine.plan.batch(n, corpus.packs(n)))) for n in range(first, stop)]
     return [result.loss + result.balance_loss for result in results]
 
@@ -64,7 +64,7 @@ def _bias(engine: Engine) -> torch.Tensor:
 def _resume_task(member: Member, first: Config, second: Config) -> object:
     if member.world.rank >= first.world.size:
         for config in (first, second):
-            member.groups(prepare_run(config)[0])
+            member.groups(prepare_run(config).plan)
         return None
     engine, reader, saver = _engine(member, first)
     _steps(first, engine, reader, 0, SAVED_AFTER)
@@ -86,7 +86,7 @@ def _evaluation_task(member: Member, config: Config) -> object:
     if is_spare(member, config):
         return None
     engine, reader, _saver = _engine(member, config)
-    plan, corpus = prepare_run(config)
+    plan, _models, corpus = prepare_run(config)
     inputs = reader.read(plan.batch(0, corpus.packs(0)))
     before = [held.value.clone() for held in engine.held]
     evaluated = engine.evaluate_step(inputs)
@@ -111,7 +111,7 @@ def _bfloat16_task(member: Member, config: Config) -> object:
     if is_spare(member, config):
         return None
     engine, _reader, _saver = _engine(member, config)
-    plan, corpus = prepare_run(config)
+    plan, _models, corpus = prepare_run(config)
     reader = Reader(plan, member.world.rank, corpus.sources, torch.bfloat16)
     seen: set[tuple[type[nn.Module], torch.dtype]] = set()
 

@@ -13,7 +13,7 @@ from counterpoint.check.events import Collective, expand
 from counterpoint.config.schema import Config
 from counterpoint.data.feed import Reader
 from counterpoint.plan.action import Action, Compute, Reduce
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
@@ -44,10 +44,10 @@ def _unexpected_task(member: Member, config: Config) -> object:
     """Collectives that a step issues and the proof knows nothing of, by rank, in words."""
     if is_spare(member, config):
         return None
-    plan, corpus = prepare_run(config)
+    plan, models, corpus = prepare_run(config)
     groups, rank = member.groups(plan), member.world.rank
     at: list[Action] = []
-    engine = Engine(config, plan, groups, observers=(member.observe, at.append))
+    engine = Engine(config, plan, models, groups, observers=(member.observe, at.append))
     reader = Reader(plan, rank, corpus.sources, torch.float64)
     depth = plan.run_ahead
     inputs = [reader.read(plan.batch(step, corpus.packs(step))) for step in range(1 + depth)]

@@ -20,7 +20,7 @@ from counterpoint.data.feed import Reader, StepInputs
 from counterpoint.errors import RunError
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.plan.samples import Document
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.sources.synthetic.source import SyntheticSource
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.loop import Trainer
@@ -91,10 +91,10 @@ class Heard:
 
 def train(member: Member, config: Config) -> tuple[Heard, Engine, Corpus]:
     """Train as a run does, on this rank of a pool; raises what it raises, with what was heard until then."""
-    plan, corpus = prepare_run(config)
+    plan, models, corpus = prepare_run(config)
     groups, heard = member.groups(plan), Heard()
     timer = StepTimer(member.world.device)
-    engine = Engine(config, plan, groups, (member.observe, timer.observe))
+    engine = Engine(config, plan, models, groups, (member.observe, timer.observe))
     watchdog = SimpleNamespace(enter=lambda *_arguments, **_keys: None)
     session: Any = SimpleNamespace(world=member.world, watchdog=watchdog, checkpoint_limit=None, startup_limit=None)
     reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
@@ -114,10 +114,10 @@ def _skip_task(member: Member, config: Config) -> object:
     """What is not as in one process that never meets the step that breaks, in words."""
     if is_spare(member, config):
         return None
-    bad = bad_document(prepare_run(config)[1])
+    bad = bad_document(prepare_run(config).corpus)
     with poisoned(bad.index):
         heard, engine, corpus = train(member, config)
-    resumed = Engine(config, engine.plan, member.groups(engine.plan), (member.observe,))
+    resumed = Engine(config, engine.plan, engine.models, member.groups(engine.plan), (member.observe,))
     Saver(config, member.groups(engine.plan), Path(config.run.dir)).resume(resumed)
     counts = {float(s["step"]) for o in resumed.optimizers.values() for s in o._update._adamw.state.values()}  # type: ignore[union-attr]
     kept = [torch.equal(a.value, b.value) for a, b in zip(engine.held, resumed.held, strict=True)]
@@ -158,7 +158,7 @@ def _refused_task(member: Member, config: Config) -> object:
     """What the run ends with, and what the next start of it meets."""
     if is_spare(member, config):
         return None
-    bad = bad_document(prepare_run(config)[1])
+    bad = bad_document(prepare_run(config).corpus)
     with poisoned(bad.index):
         with pytest.raises(RunError) as caught:
             train(member, config)

@@ -21,7 +21,7 @@ from counterpoint.execute.watchdog import Watchdog
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.action import Action, parse_action
 from counterpoint.plan.plan import Plan
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.state.checkpoint import checkpoint_folder, list_checkpoints, open_checkpoint, read_tensors
 from counterpoint.train.state.saving import Saver, model_tensors, optimizer_tensors
@@ -82,7 +82,7 @@ def test_a_checkpoint_of_another_model_is_refused(pool: Pool, tmp_path: Path) ->
 def test_a_rejected_plan_hangs_and_the_watchdog_says_where(tmp_path: Path) -> None:
     """Design D2's case: receives posted ahead block a send that they in the end depend on, on one communicator."""
     config = _three_stages()
-    plan, _corpus = prepare_run(config)
+    plan = prepare_run(config).plan
     with pytest.raises(ProofError, match="HERE"):
         check_programs(plan, _receives_ahead(plan))
     with Pool(3, timeout_seconds=40.0) as own, pytest.raises(PoolError, match="ended without an answer"):
@@ -131,10 +131,10 @@ def _context_task(member: Member, size: int) -> None:
 
 
 def _engine(member: Member, config: Config) -> tuple[Plan, Any, Any, Engine | None]:
-    plan, corpus = prepare_run(config)
+    plan, models, corpus = prepare_run(config)
     groups = member.groups(plan)
     active = member.world.rank in plan.placement.active
-    return plan, corpus, groups, Engine(config, plan, groups, (member.observe,)) if active else None
+    return plan, corpus, groups, Engine(config, plan, models, groups, (member.observe,)) if active else None
 
 
 def _train_and_save_task(member: Member, config: Config, steps: int) -> None:
@@ -218,11 +218,11 @@ def _read_whole(folder: Path) -> dict[str, torch.Tensor]:
 
 def _hang_task(member: Member, config: Config, folder: str) -> None:
     watchdog = Watchdog(member.world.rank, 3.0, Path(folder), FailureBoard(member.world.store))
-    plan, corpus = prepare_run(config)
+    plan, models, corpus = prepare_run(config)
     # What the proof refuses can reach ranks only past the property that holds the proved template.
     vars(plan)["schedule"] = replace(plan.schedule, programs=_receives_ahead(plan))
     groups = member.groups(plan)
-    engine = Engine(config, plan, groups, (watchdog.observe,))
+    engine = Engine(config, plan, models, groups, (watchdog.observe,))
     reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
     inputs = reader.read(plan.batch(0, corpus.packs(0)))
     members = {c.name: c.ranks for c in plan.communicators if not c.is_transfer}

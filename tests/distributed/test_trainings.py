@@ -12,8 +12,7 @@ import yaml
 
 from counterpoint.convert.folder import ModelFolder
 from counterpoint.inference.evaluate import TrainedRun, evaluate_run
-from counterpoint.plan.sizes import DecoderSizes
-from counterpoint.setup import build_plan
+from counterpoint.setup.run import build_models
 from tests.unit.judge.converted import to_ours
 
 ROOT = Path(__file__).parents[2]
@@ -47,10 +46,9 @@ def test_a_frozen_language_model_learns_to_see(tmp_path: Path) -> None:
     first = next(record["loss"] for record in records if record.get("step") == 1)
     assert [record["loss"] for record in records if "evaluation" in record][-1] < first * 2 / 3
     trained = TrainedRun.open(run)
-    sizes = build_plan(trained.config).sizes["language"]
-    assert isinstance(sizes, DecoderSizes)
+    language = build_models(trained.config)["language"]
     folder = ModelFolder(model)
-    expected = to_ours("llama", {name: folder.read(name, None) for name in folder.shapes}, sizes)
+    expected = to_ours("llama", {name: folder.read(name, None) for name in folder.shapes}, language)
     found = trained.model.chains["language"].state_dict()
     assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
 

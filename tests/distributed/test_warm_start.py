@@ -15,7 +15,7 @@ from counterpoint.convert.folder import ModelFolder
 from counterpoint.convert.links import Place
 from counterpoint.convert.whole import VISION
 from counterpoint.errors import CheckpointError
-from counterpoint.setup import build_plan
+from counterpoint.setup.run import build_models
 from counterpoint.train.state.saving import Saver
 from counterpoint.train.warm.start import check_warm_starts, warm_start
 from counterpoint.verify.case import CaseResult, verify_task
@@ -101,10 +101,10 @@ def test_another_run_on_another_layout_under_another_name(pool: Pool, tmp_path: 
     inits = {"modules.language.init_from": language, "modules.vision.init_from": vision, "run.seed": 9}
     config = dense("colocated_dp4_to_tp2_dp2", tmp_path / "model", **inits)
     projector = {"modules.vision.model.projector.activation": "relu2"}
-    check_warm_starts(override(config, projector), build_plan(config))
+    check_warm_starts(override(config, projector), build_models(config))
     loads_it = {"modules.vision.init_from.fresh": []}
     with pytest.raises(CheckpointError, match=r"model.projector.activation was 'gelu_tanh' there, got 'relu2'"):
-        check_warm_starts(override(config, projector | loads_it), build_plan(config))
+        check_warm_starts(override(config, projector | loads_it), build_models(config))
     demand_equal(pool.run(_loaded_task, config), tensors_of(saved, "language"))
     loaded, anew = pool.run(_loaded_task, config, "vision"), tensors_of(saved, "vision")
     kept = {name for name in loaded if not name.startswith("projector.")}
@@ -143,7 +143,7 @@ def test_a_whole_llava_starts_both_of_its_modules(pool: Pool, tmp_path: Path, ra
         config = override(config, {"world.size": 2} | layouts)
     for module, expected in modules_to_ours(whole, tensors).items():
         # The row that a class token begins with is a sum of two.
-        demand_equal(pool.run(_loaded_task, config, module, whole.modules[VISION].sizes.hidden), expected)
+        demand_equal(pool.run(_loaded_task, config, module, whole.modules[VISION].model.section.hidden), expected)
     result: CaseResult = pool.run(verify_task, config)
     assert result.holds, str(result.first)
 
@@ -176,7 +176,7 @@ def _loaded_task(member: Member, config: Config, module: str = "language", summe
         return None
     engine = engine_of(member, config)
     with _counted() as counts:
-        warm_start(config, engine.plan, engine.held)
+        warm_start(config, engine.models, engine.held)
     assert counts[0] <= sum(one.block.numel for one in engine.held) + summed, "a rank reads no more than it holds"
     whole = gathered(member, engine)
     return None if whole is None else tensors_of(whole, module)

@@ -32,5 +32,5 @@ def _loaded_task(member: Member, config: Config) -> dict[str, Tensor] | None:
     if is_spare(member, config):
         return None
     engine = engine_of(member, config)
-    warm_start(config, engine.plan, engine.held)
+    warm_start(config, engine.models, engine.held)
     return gathered(member, engine)

@@ -8,9 +8,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from counterpoint.families import rules_of
+from counterpoint.kinds.family import Model
+from counterpoint.layers.moe.router import Router
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN, Chain
-from counterpoint.models.router import Router
 from counterpoint.parallelize.apply import ParallelChain, Parallelism
 from counterpoint.parallelize.fsdp import (
     Precision,
@@ -20,15 +22,14 @@ from counterpoint.parallelize.fsdp import (
     reduce_gradients,
 )
 from counterpoint.plan.layout import Layout
-from counterpoint.plan.sizes import DecoderSizes
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.distributed.parallel_chains import parallel_chain
 from tests.parity.often import often
-from tests.unit.models.model_samples import HYBRID, LAYER_KINDS, text_batch
+from tests.unit.models.model_samples import HYBRID, LAYER_KINDS, changed, text_batch
 from tests.unit.models.weight_holders import deferred_names
 
-SIZES = replace(HYBRID, pattern="*-ME", ffn=12, bias=True, qk_norm=True)
+MODEL = changed(HYBRID, pattern="*-ME", ffn=12, bias=True, qk_norm=True)
 FLOAT64 = Precision(torch.float64, torch.float64, torch.float64)
 BFLOAT16 = Precision(torch.float32, torch.bfloat16, torch.float32)
 COPIES = [Layout(module=f"copy{n}", ranks=tuple(range(4 * n, 4 * n + 4)), dp_shard=2, tp=2, ep=2) for n in range(2)]
@@ -40,7 +41,7 @@ SMALL_VECTORS = {"layers.0.norm.weight", "layers.2.mamba.dynamics.a_log", "layer
 class Case:
     """A model and how it is trained."""
 
-    sizes: DecoderSizes
+    model: Model
     precision: Precision
     reshard: bool
     recomputed: bool = False
@@ -48,21 +49,21 @@ class Case:
 
 @pytest.mark.parametrize(("tied", "reshard"), often([(False, False), (False, True), (True, False), (True, True)], 3))
 def test_two_actions_equal_one(pool: Pool, tied: bool, reshard: bool) -> None:
-    early, deferred, difference = pool.run(_compare_task, Case(replace(SIZES, tied=tied), FLOAT64, reshard))
+    early, deferred, difference = pool.run(_compare_task, Case(changed(MODEL, tied=tied), FLOAT64, reshard))
     _assert_apart(early, deferred)
     assert difference <= 1e-12
 
 
 @pytest.mark.parametrize("reshard", often([True, False], 2))
 def test_recomputed_layers_leave_their_weights_once(pool: Pool, reshard: bool) -> None:
-    early, deferred, difference = pool.run(_compare_task, Case(SIZES, FLOAT64, reshard, recomputed=True))
+    early, deferred, difference = pool.run(_compare_task, Case(MODEL, FLOAT64, reshard, recomputed=True))
     _assert_apart(early, deferred)
     assert difference <= 1e-12
 
 
 @pytest.mark.parametrize("reshard", often([True, False], 2))
 def test_bfloat16_gradients_accumulate_in_float32(pool: Pool, reshard: bool) -> None:
-    early, deferred, difference = pool.run(_compare_task, Case(SIZES, BFLOAT16, reshard))
+    early, deferred, difference = pool.run(_compare_task, Case(MODEL, BFLOAT16, reshard))
     _assert_apart(early, deferred)
     # Microbatches are added in another order: that moves float32's last bits, where bfloat16 has 8 in all.
     assert difference <= 1e-6
@@ -95,13 +96,14 @@ def _compare_task(member: Member, case: Case) -> object:
 def _build(member: Member, case: Case, *, divided: bool) -> ParallelChain:
     how = Parallelism(
         precision=case.precision,
+        rules=rules_of(case.model.section),
         has_experts=True,
         recomputed=LAYER_KINDS if case.recomputed else frozenset(),
         # In bfloat16 products that overlap with exchanges round otherwise than those that leave their weight gradients.
         defers_weights=divided or case.precision == BFLOAT16,
     )
     layouts = [replace(layout, reshard=case.reshard) for layout in COPIES]
-    made = parallel_chain(member, case.sizes, layouts, how)
+    made = parallel_chain(member, case.model, layouts, how)
     for name, parameter in made.chain.named_parameters():
         shard = local(parameter.detach())
         values = torch.Generator().manual_seed(zlib.crc32(f"{name} {_lane(member)}".encode()))
@@ -119,7 +121,7 @@ def _lane(member: Member) -> int:
 def _batches(case: Case, lane: int) -> list[TextBatch]:
     """Three microbatches of this lane; one has documents on one lane only."""
     first, second = ([5, 3], [6]) if lane == 0 else ([2, 7, 1], [])
-    return [text_batch(case.sizes, lengths, 2) for lengths in (first, second, [4])]
+    return [text_batch(case.model, lengths, 2) for lengths in (first, second, [4])]
 
 
 def _train(made: ParallelChain, case: Case, lane: int, *, divided: bool) -> tuple[dict[str, Tensor], set[str]]:

@@ -1,7 +1,7 @@
 """Writes what the tree at hand computes: `python -m tests.golden.collect OUT [--like BASE] [--runs FOLDER]`.
 
-The file is `{"inputs": ..., "goldens": {kind: {case: {name: value}}}}`; with `--like`, bad configs are those of
-that file.
+The file is `{"inputs": ..., "goldens": {kind: {case: {name: value}}}}`; with `--like`, bad configs and the order of
+keys are those of that file.
 """
 
 import argparse
@@ -40,24 +40,29 @@ def main() -> None:
     """Collect everything in a folder of its own and write it."""
     parser = argparse.ArgumentParser(prog="python -m tests.golden.collect", description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--like", type=Path, help="another tree's file, whose bad configs are taken")
+    parser.add_argument("--like", type=Path, help="another tree's file, whose bad configs and order of keys are taken")
     parser.add_argument("--runs", type=Path, help="where stored runs and their data lie, or are written the first time")
     options = parser.parse_args()
     out = options.out.absolute()
     runs = None if options.runs is None else options.runs.absolute()
-    texts = bad_texts() if options.like is None else json.loads(options.like.read_text())["inputs"]["bad configs"]
+    like = None if options.like is None else json.loads(options.like.read_text())
+    texts = bad_texts() if like is None else like["inputs"]["bad configs"]
+    sections = {} if like is None else like["goldens"]["read sections"]
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory(prefix="golden-") as folder:
         os.chdir(folder)
-        goldens = collect(texts, Path(folder, "stored") if runs is None else runs)
+        goldens = collect(texts, Path(folder, "stored") if runs is None else runs, sections)
         os.chdir("/")
     out.write_text(json.dumps({"inputs": {"bad configs": texts}, "goldens": goldens}))
 
 
-def collect(texts: dict[str, Any], runs: Path) -> dict[str, Golden]:
-    """All goldens, in the working folder; runs are resumed in `runs`, where those of another tree may lie."""
+def collect(texts: dict[str, Any], runs: Path, sections: dict[str, Golden]) -> dict[str, Golden]:
+    """All goldens, in the working folder; runs are resumed in `runs`, where those of another tree may lie.
+
+    Of `texts` errors are made, and `sections` are what another tree reads in checkpoints, if there is one.
+    """
     found: dict[str, Golden] = {}
 
     def add(case: str, kinds: dict[str, Golden]) -> None:
@@ -85,7 +90,7 @@ def collect(texts: dict[str, Any], runs: Path) -> dict[str, Golden]:
             add(name, _timed(f"resumed {name}", partial(resumed_goldens, member, config, runs / name)))
         os.chdir(working)
     found["errors"] = _timed("errors", partial(error_goldens, texts))
-    found |= _timed("hub", hub_goldens)
+    found |= _timed("hub", partial(hub_goldens, sections))
     return found
 
 

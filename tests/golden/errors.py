@@ -8,10 +8,10 @@ from typing import Any
 from counterpoint.check.proof import check_plan
 from counterpoint.config.yaml_text import to_yaml
 from counterpoint.errors import InputError
-from counterpoint.plan.build import build_plan
 from tests.golden.cases import ROOT, load_config
 from tests.golden.written import Golden
 from tests.unit.config import mutants, test_bad_input
+from tests.unit.planned import planned
 
 MUTANTS, SEED = 120, 15
 _FILE = "config.yaml"
@@ -47,7 +47,7 @@ def error_goldens(texts: dict[str, tuple[str, list[str]]]) -> Golden:
 def _said(text: str, overrides: list[str]) -> str:
     Path(_FILE).write_text(text, encoding="utf-8", errors="surrogatepass")
     try:
-        plan = build_plan(load_config(_FILE, overrides), mutants.VOCABULARY)
+        plan = planned(load_config(_FILE, overrides), mutants.VOCABULARY)
         if plan.placement.world_size <= mutants._PROVED_UP_TO:
             check_plan(plan)
     except InputError as error:

@@ -3,7 +3,7 @@
 import json
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,21 @@ PUBLISHED = ROOT / "tests" / "unit" / "judge" / "published"
 Config = dict[str, Any]
 
 
-def hub_goldens() -> dict[str, Golden]:
-    """By kind: sections and tensors of every config.json that the judge's tests write, and of each key changed."""
+def hub_goldens(like: Mapping[str, Golden]) -> dict[str, Golden]:
+    """By kind: sections and tensors of every config.json that the judge's tests write, and of each key changed.
+
+    Sections have their keys as those that another tree read, `like`, so that their hashes can be compared.
+    """
     transformers.logging.set_verbosity(logging.ERROR)
     found: dict[str, Golden] = {"read sections": {}, "converted tensors": {}, "changed keys": {}}
     for name, config in _configs():
         whole = whole_of(config)
-        found["read sections"][name] = sections_of(whole)
+        found["read sections"][name] = sections_of(whole, like.get(name, {}))
         if not name.startswith("published"):
             found["converted tensors"][name] = tensors_of(whole)
     for name, config in {**CONFIGS, **FOLDERS}.items():
-        filled = _filled_in(config)
-        found["changed keys"][name] = {str(flip): _answer(flipped(filled, flip)) for flip in flips_of(filled)}
+        filled, keys = _filled_in(config), like.get(f"filled in {name}", {})
+        found["changed keys"][name] = {str(flip): _answer(flipped(filled, flip), keys) for flip in flips_of(filled)}
     return found
 
 
@@ -59,15 +62,25 @@ def _filled_in(config: Config) -> Config:
     return {key: value for key, value in filled.items() if key != "transformers_version"}
 
 
-def sections_of(whole: Whole) -> Golden:
-    """The modules and edges of a run that has the sizes of a checkpoint."""
-    data = config_of(whole, Path("folder"), {}).resolved()
-    models = {
-        f"{name} {key}": short(value)
-        for name, module in data["modules"].items()
-        for key, value in module["model"].items()
+def sections_of(whole: Whole, like: Golden) -> Golden:
+    """The modules and edges of a run that has the sizes of a checkpoint, less defaults of keys that `like` lacks."""
+    config = config_of(whole, Path("folder"), {})
+    data = config.resolved()
+    found = {
+        f"{name} {key}": value
+        for name, module in config.modules.items()
+        for key, value in data["modules"][name]["model"].items()
+        if not like or f"{name} {key}" in like or key in module.model.model_dump(exclude_defaults=True)
     }
-    return models | {"edges": short(data["edges"])}
+    return {key: short(value) for key, value in _in_order(found | {"edges": data["edges"]}, like).items()}
+
+
+def _in_order(value: Any, like: Any) -> Any:
+    """A mapping with its keys in the order that those of another have, as far as it has them."""
+    if not isinstance(value, dict) or not isinstance(like, dict):
+        return value
+    keys = dict.fromkeys((*(key for key in like if key in value), *value))
+    return {key: _in_order(value[key], like.get(key)) for key in keys}
 
 
 def tensors_of(whole: Whole) -> Golden:
@@ -92,13 +105,13 @@ def _described(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {digest(tensor.double().contiguous().numpy().tobytes())}"
 
 
-def _answer(config: Config) -> str:
+def _answer(config: Config, like: Golden) -> str:
     """The refusal of a config.json, or a hash of what it is read as."""
     try:
         whole = whole_of(config)
     except CounterpointError as error:
         return f"{type(error).__name__}: {error}"
     try:
-        return str(short(sections_of(whole)))
+        return str(short(sections_of(whole, like)))
     except CounterpointError as error:
         return f"read, but no config: {type(error).__name__}: {error}"

@@ -2,10 +2,10 @@
 
 import torch
 
-from counterpoint.models.catalog import model_parts
+from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import build_chain
 from counterpoint.plan.trainability import is_trained
-from counterpoint.setup import build_plan
+from counterpoint.setup.run import build_models
 from tests.golden.cases import Config
 from tests.golden.digest import digest
 from tests.golden.written import Golden
@@ -13,10 +13,10 @@ from tests.golden.written import Golden
 
 def full_parameters(config: Config) -> dict[str, Golden]:
     """Of every module the parameters and buffers, in their order."""
-    plan, found = build_plan(config), {}
-    for module, sizes in plan.sizes.items():
+    found = {}
+    for module, model in build_models(config).items():
         with torch.device("meta"):
-            chain = build_chain(model_parts(sizes))
+            chain = build_chain(parts_of(model))
         train = config.modules[module].train
         buffers = dict(chain.named_buffers())
         for name, tensor in chain.state_dict().items():

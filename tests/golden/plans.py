@@ -10,7 +10,7 @@ from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.plan import Plan
 from counterpoint.report.plan_json import plan_json
 from counterpoint.report.plan_text import describe_plan
-from counterpoint.setup import prepare_run as prepare_run
+from counterpoint.setup.run import prepare_run as prepare_run
 from counterpoint.simulate.clock import flop_costs, simulate
 from tests.golden.cases import Config
 from tests.golden.digest import bits, digest, short
@@ -23,7 +23,7 @@ LENGTHS = (4, 36, 1024)
 
 def plan_goldens(config: Config) -> dict[str, Golden]:
     """By kind, what the plan of a config and its first steps are."""
-    plan, corpus = prepare_run(config)
+    plan, _models, corpus = prepare_run(config)
     batches = [plan.batch(step, corpus.packs(step)) for step in range(STEPS)]
     found = written_goldens(plan_json(plan, batches[0]))
     found["facts"] |= cost_golden(plan, batches[0])

@@ -41,8 +41,8 @@ def one_rank() -> Iterator[Member]:
 
 def training_goldens(member: Member, config: Config, steps: int) -> dict[str, Golden]:
     """By kind, what a config computes in one process."""
-    plan, corpus = prepare_run(config)
-    engine = Engine(config, plan, member.groups(plan), observers=(member.observe,))
+    plan, models, corpus = prepare_run(config)
+    engine = Engine(config, plan, models, member.groups(plan), observers=(member.observe,))
     reader = Reader(plan, 0, corpus.sources, dtype_of(config.training.precision.compute))
     found = {"parameters": parameters_of(engine)}
     try:
@@ -74,9 +74,9 @@ def resumed_goldens(member: Member, config: Config, folder: Path) -> dict[str, G
     if not folder.exists():
         _store(member, _in_folder(config, folder))
     stored = _in_folder(load_run_config(folder / CONFIG_FILE), folder)
-    plan, corpus = prepare_run(stored)
+    plan, models, corpus = prepare_run(stored)
     groups = member.groups(plan)
-    engine = Engine(stored, plan, groups, observers=(member.observe,))
+    engine = Engine(stored, plan, models, groups, observers=(member.observe,))
     reader = Reader(plan, 0, corpus.sources, dtype_of(stored.training.precision.compute))
     try:
         first = Saver(stored, groups, folder).resume(engine).state.data_step
@@ -89,9 +89,9 @@ def resumed_goldens(member: Member, config: Config, folder: Path) -> dict[str, G
 
 def _store(member: Member, config: Config) -> None:
     """Write the run folder of a config after its first steps."""
-    plan, corpus = prepare_run(config)
+    plan, models, corpus = prepare_run(config)
     groups, folder = member.groups(plan), Path(config.run.dir)
-    engine = Engine(config, plan, groups, observers=(member.observe,))
+    engine = Engine(config, plan, models, groups, observers=(member.observe,))
     reader = Reader(plan, 0, corpus.sources, dtype_of(config.training.precision.compute))
     try:
         open_run_folder(config, plan)

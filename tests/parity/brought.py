@@ -11,6 +11,8 @@ from torch import Tensor, nn
 import counterpoint
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
+from counterpoint.kinds.family import Model
+from counterpoint.setup.plan import models_of
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.command import as_verified
 from counterpoint.verify.member import Member
@@ -142,6 +144,11 @@ def brought_base(name: str, sparse: bool = False) -> Config:
     if sparse:
         overrides["data.train"] = [{"synthetic": {"documents": 64} | SPARSE}]
     return as_verified(override(load_config(TINY), overrides), "float64")
+
+
+def brought_model(name: str) -> Model:
+    """A registered encoder as it stands in that run."""
+    return models_of(brought_base(name), None)["vision"]
 
 
 def brought_config(name: str, layout: str, sparse: bool = False) -> Config:

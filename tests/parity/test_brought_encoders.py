@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from counterpoint.config.load import load_config
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.verify.draw import choose
 from counterpoint.verify.pool import Pool
 from tests.parity.brought import LAYOUTS, MODELS, TENSOR_LAYOUTS, brought_base, brought_config, verify_brought_task
@@ -26,7 +26,7 @@ def test_a_brought_encoder_cut_by_its_rules_equals_one_process(pool: Pool, layou
 @pytest.mark.parametrize("layout", ["dp2", "dp4_to_tp2", "replicas_zero_bubble", "recomputed", "tp2_dp2_recomputed"])
 def test_lanes_without_images_join_with_zero_rows(pool: Pool, layout: str) -> None:
     config = brought_config("test_vit", layout, sparse=True)
-    plan, corpus = prepare_run(config)
+    plan, _models, corpus = prepare_run(config)
     shares = [lanes for step in range(2) for lanes in plan.batch(step, corpus.packs(step)).shares["vision"]]
     assert any({bool(lane.spans) for lane in lanes} == {True, False} for lanes in shares)
     assert_equal(pool.run(verify_brought_task, config))

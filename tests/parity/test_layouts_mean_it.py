@@ -2,7 +2,7 @@
 
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.samples import Pack
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.verify.case import STEPS
 from tests.parity.layouts import LAYOUTS, named_config
 
@@ -57,7 +57,7 @@ def test_more_cells_than_packs_leaves_a_language_lane_without_rows() -> None:
 
 
 def _planned(name: str) -> list[Planned]:
-    plan, corpus = prepare_run(named_config(name))
+    plan, _models, corpus = prepare_run(named_config(name))
     return [(corpus.packs(step), plan.batch(step, corpus.packs(step))) for step in range(STEPS)]
 
 

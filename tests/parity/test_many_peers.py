@@ -8,7 +8,7 @@ import pytest
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.plan import peers
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.command import as_verified
 from counterpoint.verify.draw import choose
@@ -26,7 +26,7 @@ PLACES = {
 def limited_task(member: Member, config: Config, most_peers: int, most_operations: int) -> CaseResult | None:
     """A case under small limits; that it exceeds them is part of it."""
     with patch.object(peers, "MOST_PEERS", most_peers), patch.object(peers, "MOST_OPERATIONS", most_operations):
-        plan, _corpus = prepare_run(config)
+        plan = prepare_run(config).plan
         assert max(rounds.count for rounds in plan.rounds.values()) > 1 or most_operations > 2
         return verify_task(member, config)
 

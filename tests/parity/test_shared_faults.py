@@ -19,7 +19,7 @@ from counterpoint.modalities.images.rows import lay_images
 from counterpoint.models.segments import Segments
 from counterpoint.optimizers.adamw.update import is_exempt
 from counterpoint.optimizers.rates import learning_rate
-from counterpoint.plan.build import sizes_of
+from counterpoint.setup.plan import Models, models_of
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.known import Known
 from counterpoint.verify.member import Member
@@ -51,9 +51,10 @@ def _matrices_too(section: Any, name: str, dims: int) -> bool:
     return dims < 3 or is_exempt(section, name, dims)
 
 
-def _unmerged_sizes(config: Config, module: str, vocab: int | None) -> Any:
-    sizes = sizes_of(config, module, vocab)
-    return replace(sizes, merge=1) if module == "vision" else sizes
+def _unmerged_models(config: Config, vocab: int | None) -> Models:
+    models = models_of(config, vocab)
+    unmerged = models["vision"].section.model_copy(update={"merge": 1})
+    return models | {"vision": models["vision"]._replace(section=unmerged)}
 
 
 def _unmerged_settings(config: Config) -> Any:
@@ -67,7 +68,7 @@ FAULTS: dict[str, dict[Callable[..., Any], Callable[..., Any]]] = {
     "documents of a pack": {BUILD: _documents_as_one},
     "learning rate": {learning_rate: _one_update_early},
     "exemption": {is_exempt: _matrices_too},
-    "merge": {sizes_of: _unmerged_sizes, intakes_of: _unmerged_settings},
+    "merge": {models_of: _unmerged_models, intakes_of: _unmerged_settings},
 }
 
 

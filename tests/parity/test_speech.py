@@ -3,7 +3,7 @@
 import pytest
 
 from counterpoint.plan.batch import Share
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.verify.case import STEPS, verify_task
 from counterpoint.verify.pool import Pool
 from tests.parity.often import often
@@ -35,6 +35,6 @@ def test_clips_are_of_several_lengths_or_of_a_second_and_may_be_absent() -> None
 
 def _shares(name: str) -> list[Share]:
     """Every lane's share of clips in every microbatch of every step."""
-    plan, corpus = prepare_run(speech_config(name))
+    plan, _models, corpus = prepare_run(speech_config(name))
     batches = [plan.batch(step, corpus.packs(step)) for step in range(STEPS)]
     return [share for batch in batches for lanes in batch.shares["audio"] for share in lanes]

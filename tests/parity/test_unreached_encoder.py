@@ -7,7 +7,7 @@ import torch
 
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.verify.case import verify_task
 from counterpoint.verify.command import as_verified
 from counterpoint.verify.compare import Observation
@@ -40,6 +40,6 @@ def test_no_loss_is_no_gradient(pool: Pool, name: str) -> None:
 
 
 def _first_step(config: Config) -> Observation:
-    _plan, corpus = prepare_run(config)
+    corpus = prepare_run(config).corpus
     reference = Reference(config, corpus.sources, torch.device("cpu"), torch.float64)
     return reference.step([document for pack in corpus.packs(0) for document in pack])

@@ -6,7 +6,7 @@ import pytest
 
 from counterpoint.check.proof import check_plan
 from counterpoint.config import load_config
-from counterpoint.plan.build import build_plan
+from tests.unit.planned import planned
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -38,16 +38,16 @@ def nemotron(pattern: str) -> tuple[int, int]:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_is_proved_and_has_a_twin(recipe: Path) -> None:
     config = load_config(recipe)
-    proof = check_plan(build_plan(config, None))
+    proof = check_plan(planned(config))
     assert proof.ranks == config.world.size
     twin = load_config(FOLDER / "tiny" / recipe.name)
-    assert build_plan(twin, 1000).graph == build_plan(config, None).graph or "qwen" in recipe.stem
+    assert planned(twin, 1000).graph == planned(config).graph or "qwen" in recipe.stem
     assert recipe.read_text().startswith("# ")
 
 
 @pytest.mark.parametrize(("name", "world"), [("20l", 8), ("54l", 72)])
 def test_nemotron_and_radio_have_their_parameters(name: str, world: int) -> None:
-    plan = build_plan(load_config(FOLDER / f"nemotron6-moe-vlm-{name}.yaml"), None)
+    plan = planned(load_config(FOLDER / f"nemotron6-moe-vlm-{name}.yaml"))
     assert plan.placement.world_size == world
     vision, language = plan.facts["vision"], plan.facts["language"]
     projector = 5120 * HIDDEN + HIDDEN
@@ -61,8 +61,8 @@ def test_nemotron_and_radio_have_their_parameters(name: str, world: int) -> None
 
 
 def test_llava_audio_is_llava_with_the_encoder_of_whisper_base() -> None:
-    plan = build_plan(load_config(FOLDER / "llava-audio.yaml"), None)
-    llava = build_plan(load_config(FOLDER / "llava-1.5-7b.yaml"), None)
+    plan = planned(load_config(FOLDER / "llava-audio.yaml"))
+    llava = planned(load_config(FOLDER / "llava-1.5-7b.yaml"))
     projector = 4 * 512 * 4096 + 4096 + 4096 * 4096 + 4096
     assert WHISPER_BASE == 20_590_592
     assert plan.facts["audio"].parameters == WHISPER_BASE + projector

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from counterpoint.config.data import PreparedEntry, SyntheticEntry, evaluation_names, largest, smallest
 from counterpoint.config.graph import graph_problems, modalities_of
-from counterpoint.config.models import DecoderConfig
+from counterpoint.config.modules import module_problems
 from counterpoint.config.schema import Config, Distribution
-from counterpoint.config.shapes import shape_problems
 from counterpoint.config.steps import step_problems
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Modality
@@ -31,7 +30,7 @@ def config_problems(config: Config) -> list[Problem]:
     """The problems of the config alone: ranks are the placement's part."""
     return [
         *graph_problems(config),
-        *(problem for name, module in config.modules.items() for problem in shape_problems(name, module)),
+        *(problem for name, module in config.modules.items() for problem in module_problems(name, module)),
         *step_problems(config),
         *_data_problems(config),
         *_training_problems(config),
@@ -55,11 +54,7 @@ def check_files(config: Config) -> None:
 
 def _data_problems(config: Config) -> Iterator[Problem]:
     data = config.data
-    uses_tokenizer = [
-        name
-        for name, m in config.modules.items()
-        if isinstance(m.model, DecoderConfig) and m.model.vocab == "tokenizer"
-    ]
+    uses_tokenizer = [name for name, m in config.modules.items() if m.model.words == "tokenizer"]
     if uses_tokenizer and data.tokenizer is None:
         yield Problem(
             "data.tokenizer",

@@ -3,29 +3,20 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from counterpoint.config.intakes import modality_of
-from counterpoint.config.models import (
-    AdapterConfig,
-    CustomConfig,
-    DecoderConfig,
-    FeaturesConfig,
-    ProjectedConfig,
-)
 from counterpoint.config.schema import Config, EdgeConfig
+from counterpoint.families import FAMILIES, family_of, modality_of
+from counterpoint.kinds.family import ModelSection
 from counterpoint.kinds.modality import Modality
 from counterpoint.section.problem import Problem, nearest, show
-
-_SOURCES = ("vit", "custom", "whisper", "conformer", "features", "adapter")
-_TARGETS = ("decoder", "adapter")
-"""Kinds of models that rows leave and enter along edges."""
 
 
 def entering_width(config: Config, module: str) -> int:
     """Columns of the rows that enter a module along its edges: an adapter's inputs, or the width of its rows."""
-    model = config.modules[module].model
-    if not isinstance(model, AdapterConfig):
-        return model.hidden
-    return model.inputs if model.inputs is not None else _language(config).hidden
+    width = config.modules[module].model.entering
+    if width is None:
+        width = _language(config).entering
+    assert width is not None, "a decoder has a width of its own"
+    return width
 
 
 def marks_of(config: Config) -> dict[str, str]:
@@ -42,7 +33,7 @@ def modalities_of(config: Config) -> dict[str, Modality]:
 
 def graph_problems(config: Config) -> Iterator[Problem]:
     """Modules and edges that do not fit together, each with its key."""
-    decoders = [name for name, module in config.modules.items() if isinstance(module.model, DecoderConfig)]
+    decoders = [name for name, module in config.modules.items() if family_of(module.model).reads_documents]
     if len(decoders) != 1:
         yield Problem(
             "modules",
@@ -78,12 +69,14 @@ def unreached(config: Config) -> tuple[str, ...]:
     return tuple(name for name in config.modules if name not in reached)
 
 
-def _language(config: Config) -> DecoderConfig:
-    return next(module.model for module in config.modules.values() if isinstance(module.model, DecoderConfig))
+def _language(config: Config) -> ModelSection:
+    return next(module.model for module in config.modules.values() if family_of(module.model).reads_documents)
 
 
 def _end_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[Problem]:
-    for end, name, kinds in (("source", edge.source, _SOURCES), ("target", edge.target, _TARGETS)):
+    sources = [name for name, family in FAMILIES.items() if not family.reads_documents]
+    targets = [name for name, family in reversed([*FAMILIES.items()]) if not family.reads_items]
+    for end, name, kinds in (("source", edge.source, sources), ("target", edge.target, targets)):
         path = f"edges.{number}.{end}"
         if name not in config.modules:
             alike = nearest(name, config.modules)
@@ -97,10 +90,11 @@ def _end_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[Pro
 def _degree_problems(config: Config) -> Iterator[Problem]:
     sources, targets = Counter(e.source for e in config.edges), Counter(e.target for e in config.edges)
     for name, module in config.modules.items():
-        if not isinstance(module.model, DecoderConfig) and not sources[name]:
+        family = family_of(module.model)
+        if not family.reads_documents and not sources[name]:
             remedy = f"add {{source: {name}, target: ...}} or remove the module"
             yield Problem("edges", f"0 edges from the module {name}", "at least one", remedy)
-        if isinstance(module.model, AdapterConfig) and not targets[name]:
+        if not family.reads_documents and not family.reads_items and not targets[name]:
             remedy = f"add {{source: ..., target: {name}}} or remove the module"
             yield Problem("edges", f"0 edges to the module {name}", "at least one, whose rows it adapts", remedy)
     for (source, target), count in Counter((edge.source, edge.target) for edge in config.edges).items():
@@ -148,18 +142,19 @@ def _tap_problems(config: Config) -> Iterator[Problem]:
     """Norms of projectors that no edge asks for."""
     tapped = {edge.source for edge in config.edges if edge.depths}
     for name, module in config.modules.items():
-        if isinstance(module.model, ProjectedConfig) and module.model.tap_norm != "none" and name not in tapped:
+        norm = module.model.norm_of_taps
+        if norm != "none" and name not in tapped:
             expected = f"none, because no edge from {name} has depths"
-            yield Problem(f"modules.{name}.model.tap_norm", show(module.model.tap_norm), expected, "leave it out")
+            yield Problem(f"modules.{name}.model.tap_norm", show(norm), expected, "leave it out")
 
 
 def _depth_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[Problem]:
     where = f"edges.{number}.depths"
-    if edge.depths and not isinstance(config.modules[edge.target].model, DecoderConfig):
+    if edge.depths and not family_of(config.modules[edge.target].model).reads_documents:
         expected = f"none, because {edge.target} is no decoder"
         yield Problem(where, f"{len(edge.depths)} depths", expected, "leave them out")
         return
-    if edge.depths and isinstance(config.modules[edge.source].model, CustomConfig | FeaturesConfig):
+    if edge.depths and family_of(config.modules[edge.source].model).whole:
         expected = f"none, because {edge.source} has no layers of ours"
         yield Problem(where, f"{len(edge.depths)} depths", expected, "leave them out")
         return

@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -79,15 +79,21 @@ def _printable(part: str | int) -> str:
 
 def sections_of(field: FieldInfo) -> tuple[type[Section], ...]:
     """The sections that a field may have, in order."""
-    chosen = [tuple(mark.sections().values()) for mark in field.metadata if isinstance(mark, OfKind)]
-    return chosen[0] if chosen else sections_in(field.annotation)
+    return _chosen(field.metadata) or sections_in(field.annotation)
 
 
 def sections_in(annotation: Any) -> tuple[type[Section], ...]:
     """The sections that an annotation mentions, in order."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return (annotation,)
-    return tuple(section for argument in get_args(annotation) for section in sections_in(argument))
+    arguments = get_args(annotation)
+    chosen = _chosen(arguments[1:]) if get_origin(annotation) is Annotated else ()
+    return chosen or tuple(section for argument in arguments for section in sections_in(argument))
+
+
+def _chosen(marks: Iterable[Any]) -> tuple[type[Section], ...]:
+    """The sections of all kinds, where an annotation is marked as of one of them."""
+    return next((tuple(mark.sections().values()) for mark in marks if isinstance(mark, OfKind)), ())
 
 
 def _keys_below(section: type[Section], prefix: str) -> Iterator[str]:

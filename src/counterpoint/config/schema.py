@@ -15,29 +15,6 @@ from counterpoint.config.data import (
     SyntheticEntry,
     UniformConfig,
 )
-from counterpoint.config.models import (
-    AdapterConfig,
-    ClipEncoderConfig,
-    ConformerConfig,
-    CustomConfig,
-    DecoderConfig,
-    EncoderConfig,
-    FeaturesConfig,
-    ImageEncoderConfig,
-    ItemEncoderConfig,
-    LinearProjectorConfig,
-    MambaConfig,
-    MlpProjectorConfig,
-    ModelConfig,
-    MoeConfig,
-    MtpConfig,
-    ProjectedConfig,
-    ProjectorConfig,
-    RopeScalingConfig,
-    TowerConfig,
-    VitConfig,
-    WhisperConfig,
-)
 from counterpoint.config.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -49,8 +26,8 @@ from counterpoint.config.training import (
     WatchdogConfig,
     WorldConfig,
 )
-from counterpoint.modalities.clips.spec import AudioConfig
-from counterpoint.modalities.images.spec import ImageConfig
+from counterpoint.families import ModelConfig
+from counterpoint.kinds.sections import sections_in
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.kind import OptimizerSection
 from counterpoint.section.layout import ExpertLayoutConfig, LayoutConfig
@@ -61,7 +38,7 @@ ModuleName = Annotated[str, matching(r"[a-z][a-z0-9_]*", "a module name of lower
 """Names stand in actions (`language.1F3`) and parameter keys, hence no dots and no capitals."""
 
 
-LayerKinds = Annotated[tuple[Literal["*", "-", "M", "E", "L"], ...], Field(strict=False, min_length=1)]
+LayerKinds = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
 """Kinds of layers, each by its letter."""
 
 
@@ -75,10 +52,6 @@ class InitFromConfig(Section):
     path: Text
     module: ModuleName | None = None
     fresh: Patterns = ()
-
-
-def _optimizer_sections() -> dict[str, type[OptimizerSection]]:
-    return {name: kind.section for name, kind in OPTIMIZERS.items()}
 
 
 def _path_alone(value: object) -> object:
@@ -99,7 +72,7 @@ class ModuleConfig(Section):
     recompute: Literal["none", "full"] | LayerKinds = "none"
     init_from: Annotated[InitFromConfig | None, BeforeValidator(_path_alone)] = None
     weight: Count = 1
-    optimizer: Annotated[OptimizerSection, OfKind(_optimizer_sections, default="adamw")]
+    optimizer: Annotated[OptimizerSection, OfKind(sections_in(OPTIMIZERS), default="adamw")]
 
 
 class DepthConfig(Section):
@@ -144,52 +117,29 @@ class Config(Section):
 
 
 __all__ = [
-    "AdapterConfig",
-    "AudioConfig",
     "CheckpointConfig",
-    "ClipEncoderConfig",
     "Config",
-    "ConformerConfig",
     "ConstantConfig",
-    "CustomConfig",
     "DataConfig",
     "DataEntry",
-    "DecoderConfig",
     "DepthConfig",
     "Distribution",
     "EdgeConfig",
-    "EncoderConfig",
     "EvaluationConfig",
     "ExpertLayoutConfig",
-    "FeaturesConfig",
-    "ImageConfig",
-    "ImageEncoderConfig",
     "InitFromConfig",
-    "ItemEncoderConfig",
     "LayoutConfig",
-    "LinearProjectorConfig",
     "LogConfig",
     "LognormalConfig",
-    "MambaConfig",
-    "MlpProjectorConfig",
-    "ModelConfig",
     "ModuleConfig",
-    "MoeConfig",
-    "MtpConfig",
     "PrecisionConfig",
     "PreparedEntry",
-    "ProjectedConfig",
-    "ProjectorConfig",
-    "RopeScalingConfig",
     "RunConfig",
     "ScheduleConfig",
     "SyntheticConfig",
     "SyntheticEntry",
-    "TowerConfig",
     "TrainingConfig",
     "UniformConfig",
-    "VitConfig",
     "WatchdogConfig",
-    "WhisperConfig",
     "WorldConfig",
 ]

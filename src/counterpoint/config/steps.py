@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from counterpoint.config.graph import unreached
-from counterpoint.config.models import DecoderConfig, FeaturesConfig
 from counterpoint.config.schema import Config, ModuleConfig, ScheduleConfig
+from counterpoint.families import family_of
 from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.section.problem import Problem, show
 
@@ -71,20 +71,18 @@ def _warm_problems(where: str, path: str, run: str) -> Iterator[Problem]:
 
 def _chunk_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
     layout, model = module.layout, module.model
-    if layout.chunks == 1 or layout.pp > 1 or not isinstance(model, DecoderConfig):
-        return
-    reader = "tied embeddings" if model.tied else "multi-token prediction" if model.mtp is not None else None
-    if reader is not None:
+    if layout.chunks > 1 and layout.pp == 1 and model.second_reader is not None:
+        reader, remedy = model.second_reader
         yield Problem(
             f"{where}.layout.chunks",
             f"{layout.chunks} with pp 1 and {reader}",
             "1, because both copies of the embedding would stand on one rank",
-            "leave it out, raise pp or " + ("untie them with tied: false" if model.tied else "leave model.mtp out"),
+            f"leave it out, raise pp or {remedy}",
         )
 
 
 def _recompute_problems(where: str, module: ModuleConfig, has_backward: bool) -> Iterator[Problem]:
-    if module.recompute != "none" and isinstance(module.model, FeaturesConfig):
+    if module.recompute != "none" and not module.model.layer_kinds:
         expected = "none, because features pass no layer"
         yield Problem(f"{where}.recompute", show(module.recompute), expected, "leave it out")
         return
@@ -93,7 +91,7 @@ def _recompute_problems(where: str, module: ModuleConfig, has_backward: bool) ->
         yield Problem(f"{where}.recompute", show(module.recompute), expected, "leave it out")
     if isinstance(module.recompute, str):
         return
-    kinds = set(module.model.kinds) if isinstance(module.model, DecoderConfig) else {"L"}
+    kinds = module.model.layer_kinds
     for number, kind in enumerate(module.recompute):
         if kind not in kinds:
             known = ", ".join(sorted(kinds))
@@ -101,4 +99,4 @@ def _recompute_problems(where: str, module: ModuleConfig, has_backward: bool) ->
 
 
 def _encoders(config: Config) -> list[str]:
-    return [name for name, module in config.modules.items() if not isinstance(module.model, DecoderConfig)]
+    return [name for name, module in config.modules.items() if not family_of(module.model).reads_documents]

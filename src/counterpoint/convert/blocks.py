@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
+from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link
 from counterpoint.convert.rope import Rope
@@ -21,7 +22,8 @@ from counterpoint.convert.tables import (
     experts,
     renamed,
 )
-from counterpoint.plan.sizes import DecoderSizes, MoeSizes
+from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.layers.moe.spec import MoeConfig
 
 
 @final
@@ -42,8 +44,8 @@ class Blocks:
     axes: tuple[int, int, int] | None = None
     interleaved: bool = False
 
-    def sizes(self, fields: Fields) -> DecoderSizes:
-        """The sizes that a config.json describes; raises CheckpointError."""
+    def section(self, fields: Fields) -> DecoderConfig:
+        """What a config.json describes; raises CheckpointError."""
         _demand_supported(fields)
         hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
         blocks = fields.integer("num_hidden_layers")
@@ -53,9 +55,10 @@ class Blocks:
         if head_dim % 2:
             raise fields.unlike("head_dim", head_dim, "an even width, of pairs that turn,")
         rope = Rope(fields, head_dim, self.axes, interleaved=self.interleaved)
-        moe = _moe_sizes(fields) if self.experts else None
+        moe = _moe(fields) if self.experts else None
         pattern = _moe_pattern(fields, blocks) if self.experts else "*-" * blocks
-        return DecoderSizes(
+        return described(
+            DecoderConfig,
             pattern=pattern,
             hidden=hidden,
             heads=heads,
@@ -75,26 +78,26 @@ class Blocks:
             moe=moe if "E" in pattern else None,
         )
 
-    def links(self, sizes: DecoderSizes) -> Iterator[Link]:
+    def links(self, section: DecoderConfig) -> Iterator[Link]:
         """The links of a model of this family."""
-        yield from ends(sizes, "model.embed_tokens.weight", "model.norm.weight")
-        for layer, kind in enumerate(sizes.pattern):
+        yield from ends(section, "model.embed_tokens.weight", "model.norm.weight")
+        for layer, kind in enumerate(section.pattern):
             ours, theirs = f"layers.{layer}", f"model.layers.{layer // 2}"
             norm = "post_attention_layernorm" if layer % 2 else "input_layernorm"
             yield from renamed(ours, theirs, {"norm.weight": f"{norm}.weight"})
             if kind == "*":
-                yield from renamed(ours, f"{theirs}.self_attn", *self._attention_tables(sizes))
+                yield from renamed(ours, f"{theirs}.self_attn", *self._attention_tables(section))
             elif kind == "-":
-                yield from renamed(ours, f"{theirs}.mlp", GATED_MLP, GATED_MLP_BIAS if sizes.bias else {})
-            elif kind == "E" and self.experts and sizes.moe is not None:
+                yield from renamed(ours, f"{theirs}.mlp", GATED_MLP, GATED_MLP_BIAS if section.bias else {})
+            elif kind == "E" and self.experts and section.moe is not None:
                 yield from renamed(ours, f"{theirs}.mlp", ROUTER)
-                yield from experts(ours, f"{theirs}.mlp", GATED_EXPERTS, sizes.moe.experts)
+                yield from experts(ours, f"{theirs}.mlp", GATED_EXPERTS, section.moe.experts)
 
-    def _attention_tables(self, sizes: DecoderSizes) -> Iterator[Table]:
+    def _attention_tables(self, section: DecoderConfig) -> Iterator[Table]:
         yield ATTENTION
-        if self.qkv_bias or sizes.bias:
+        if self.qkv_bias or section.bias:
             yield QKV_BIAS
-        if sizes.bias:
+        if section.bias:
             yield OUTPUT_BIAS
         if self.qk_norm:
             yield HEAD_NORMS
@@ -135,13 +138,13 @@ def _moe_pattern(fields: Fields, blocks: int) -> str:
     return "".join("*-" if i in dense or (i + 1) % step else "*E" for i in range(blocks))
 
 
-def _moe_sizes(fields: Fields) -> MoeSizes:
+def _moe(fields: Fields) -> MoeConfig:
     # The key has two names: Qwen's own, and the one that transformers writes since version 5.
     names = [key for key in ("num_experts", "num_local_experts") if fields.has(key)]
     counts = {fields.integer(key) for key in names or ["num_local_experts"]}
     if len(counts) > 1:
         raise fields.unlike("num_experts", fields.values["num_experts"], "what num_local_experts says")
-    return MoeSizes(
+    return MoeConfig(
         experts=counts.pop(),
         top_k=fields.integer("num_experts_per_tok"),
         ffn=fields.integer("moe_intermediate_size"),

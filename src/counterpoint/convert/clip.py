@@ -1,13 +1,14 @@
 """CLIP, SigLIP and SigLIP 2: encoders of pictures that share the names of their layers."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
+from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import ChannelsLast, ClassRow, Link, Reshaped, Same
 from counterpoint.convert.tables import Table, renamed
 from counterpoint.convert.vision import activation_of, heads_of, side_of
-from counterpoint.plan.sizes import ProjectorSizes, VitSizes
+from counterpoint.families.vit.spec import VitConfig
+from counterpoint.projectors.linear.spec import LinearProjectorConfig
 
 PREFIX = "vision_model."
 """Of all names; transformers 5 reads and writes them without it as well."""
@@ -34,86 +35,87 @@ _LAYER: Table = {
 }
 
 
-def clip_sizes(fields: Fields) -> VitSizes:
-    """The sizes that a `clip_vision_model` describes, up to its last layer; raises CheckpointError."""
-    return replace(
-        _common(fields),
-        final_norm=False,
-        patch_bias=False,
-        positions=fields.integer("image_size") // fields.integer("patch_size"),
-        prefix=1,
-        embed_norm=True,
-    )
+def clip_section(fields: Fields) -> VitConfig:
+    """What a `clip_vision_model` describes, up to its last layer; raises CheckpointError."""
+    own = {
+        "final_norm": False,
+        "patch_bias": False,
+        "positions": fields.integer("image_size") // fields.integer("patch_size"),
+        "prefix": 1,
+        "embed_norm": True,
+    }
+    return _common(fields).model_copy(update=own)
 
 
-def siglip_sizes(fields: Fields) -> VitSizes:
-    """The sizes that a `siglip_vision_model` describes, up to its last norm; raises CheckpointError."""
+def siglip_section(fields: Fields) -> VitConfig:
+    """What a `siglip_vision_model` describes, up to its last norm; raises CheckpointError."""
     return _siglip(fields, fields.integer("image_size") // fields.integer("patch_size"), is_second=False)
 
 
-def siglip2_sizes(fields: Fields) -> VitSizes:
-    """The sizes that a `siglip2_vision_model` describes, up to its last norm; raises CheckpointError."""
+def siglip2_section(fields: Fields) -> VitConfig:
+    """What a `siglip2_vision_model` describes, up to its last norm; raises CheckpointError."""
     return _siglip(fields, side_of(fields, "num_patches"), is_second=True)
 
 
-def clip_links(sizes: VitSizes) -> Iterator[Link]:
+def clip_links(section: VitConfig) -> Iterator[Link]:
     """The links of a CLIP, without a projector."""
-    yield _picture(sizes)
+    yield _picture(section)
     yield ClassRow(
         ("embed.prefix.weight", "embed.positions.weight"),
         (f"{PREFIX}embeddings.class_embedding", f"{PREFIX}embeddings.position_embedding.weight"),
     )
     # So spelled in all of its checkpoints.
     yield from renamed("embed.norm", f"{PREFIX}pre_layrnorm", {"weight": "weight", "bias": "bias"})
-    yield from _layers(sizes)
+    yield from _layers(section)
 
 
-def siglip_links(sizes: VitSizes) -> Iterator[Link]:
+def siglip_links(section: VitConfig) -> Iterator[Link]:
     """The links of a SigLIP, without a projector."""
-    yield _picture(sizes)
-    yield from _siglip_links(sizes)
+    yield _picture(section)
+    yield from _siglip_links(section)
 
 
-def siglip2_links(sizes: VitSizes) -> Iterator[Link]:
+def siglip2_links(section: VitConfig) -> Iterator[Link]:
     """The links of a SigLIP 2, whose patches hold the channels of a pixel next to each other, without a projector."""
-    yield ChannelsLast(("embed.patch.weight",), (f"{PREFIX}embeddings.patch_embedding.weight",), sizes.channels)
-    yield from _siglip_links(sizes)
+    yield ChannelsLast(("embed.patch.weight",), (f"{PREFIX}embeddings.patch_embedding.weight",), section.channels)
+    yield from _siglip_links(section)
 
 
-def _siglip(fields: Fields, positions: int, *, is_second: bool) -> VitSizes:
-    return replace(_common(fields), positions=positions, fit="antialias" if is_second else "stretch")
+def _siglip(fields: Fields, positions: int, *, is_second: bool) -> VitConfig:
+    own = {"positions": positions, "fit": "antialias" if is_second else "stretch"}
+    return _common(fields).model_copy(update=own)
 
 
-def _common(fields: Fields) -> VitSizes:
+def _common(fields: Fields) -> VitConfig:
     """What all three families call alike."""
     hidden = fields.integer("hidden_size")
-    return VitSizes(
+    return described(
+        VitConfig,
         layers=fields.integer("num_hidden_layers"),
         hidden=hidden,
         heads=heads_of(fields, "num_attention_heads", hidden),
         ffn=fields.integer("intermediate_size"),
-        out=hidden,
         norm_eps=fields.number("layer_norm_eps"),
         activation=activation_of(fields),
-        projector=ProjectorSizes(kind="linear", bias=False),
+        projector=LinearProjectorConfig(kind="linear", bias=False),
         patch=fields.integer("patch_size"),
         channels=fields.integer("num_channels"),
     )
 
 
-def _siglip_links(sizes: VitSizes) -> Iterator[Link]:
+def _siglip_links(section: VitConfig) -> Iterator[Link]:
     yield Same(("embed.patch.bias",), (f"{PREFIX}embeddings.patch_embedding.bias",))
     yield Same(("embed.positions.weight",), (f"{PREFIX}embeddings.position_embedding.weight",))
-    yield from _layers(sizes)
+    yield from _layers(section)
     yield from renamed("norm", f"{PREFIX}post_layernorm", {"weight": "weight", "bias": "bias"})
 
 
-def _picture(sizes: VitSizes) -> Link:
-    shape = (sizes.hidden, sizes.channels, sizes.patch, sizes.patch)
+def _picture(section: VitConfig) -> Link:
+    shape = (section.hidden, section.channels, section.patch, section.patch)
     theirs = f"{PREFIX}embeddings.patch_embedding.weight"
-    return Reshaped(("embed.patch.weight",), (theirs,), (sizes.hidden, sizes.patch_dim), shape)
+    return Reshaped(("embed.patch.weight",), (theirs,), (section.hidden, section.patch_dim), shape)
 
 
-def _layers(sizes: VitSizes) -> Iterator[Link]:
-    for layer in range(sizes.layers):
+def _layers(section: VitConfig) -> Iterator[Link]:
+    for layer in range(section.layers):
         yield from renamed(f"layers.{layer}", f"{PREFIX}encoder.layers.{layer}", _LAYER)

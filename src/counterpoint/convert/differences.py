@@ -1,23 +1,13 @@
-"""Where two models of a kind differ in what the values of their tensors mean, by the keys of the config."""
+"""Where two models of a family differ in what the values of their tensors mean, by the keys of the config."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, fields
 from typing import Any
 
-from counterpoint.plan.sizes import DecoderSizes, MambaSizes, MoeSizes, ProjectorSizes, RopeScaling, TowerSizes
+from counterpoint.families import family_of, meaning_of
+from counterpoint.kinds.family import Family, Model
 
 Difference = tuple[str, Any, Any]
 """A key below `model`, the one's value and the other's."""
-
-_USED_BY = {
-    "heads": "*", "kv_heads": "*", "head_dim": "*", "rope_theta": "*", "rope_sections": "*", "rope_interleaved": "*",
-    "rope_scaling": "*", "qk_norm": "*", "qkv_bias": "*", "ffn": "-", "mamba": "M", "moe": "E",
-}  # fmt: skip
-"""Sizes that mean nothing in a decoder without layers of this kind."""
-
-_FREE = {"inserts", "chunk", "balance", "mtp"}
-"""Sizes that may change at any time: where features join, how Mamba-2 is computed, how a loss is weighed; and depths of
-multi-token prediction, whose parameters have names of their own."""
 
 _PROJECTORS = ("projector.", "taps.")
 _ABOUT: Mapping[str, tuple[str, ...]] = {
@@ -40,51 +30,40 @@ def _layers(names: Collection[str]) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith(f"{_LAYERS}.")}
 
 
-def differences(ours: DecoderSizes, theirs: DecoderSizes) -> Iterator[Difference]:
-    """The keys in which two decoders differ so that values of the one are wrong in the other."""
-    if ours.pattern != theirs.pattern:
-        yield "pattern", ours.pattern, theirs.pattern
+def differences(ours: Model, theirs: Model, free: Collection[str]) -> Iterator[Difference]:
+    """The keys in which two models of a family differ so that values of the one are wrong in the other, less those that
+    are `free`."""
+    family = family_of(theirs.section)
+    one, other = (meaning_of(model.section) for model in (ours, theirs))
+    if one.get("pattern") != other.get("pattern"):
+        yield "pattern", one["pattern"], other["pattern"]
         return
-    for field in fields(DecoderSizes):
-        key = field.name
-        if key in _FREE or _USED_BY.get(key, ours.pattern[:1]) not in ours.pattern:
-            continue
-        one, other = getattr(ours, key), getattr(theirs, key)
-        if isinstance(one, MambaSizes | MoeSizes):
-            yield from ((f"{key}.{name}", *values) for name, *values in _below(one, other))
-        elif one != other:
-            yield key, _as_in_config(one), _as_in_config(other)
+    idle = {*family.idle(theirs.section), *family.apart, *free}
+    for key, mine, stored in (*_apart("", one, other), *_ends(ours, theirs)):
+        if key not in idle and key.split(".")[0] not in idle and not _is_same(family, key, mine, stored):
+            yield key, mine, stored
 
 
-def _as_in_config(value: Any) -> Any:
-    return asdict(value) if isinstance(value, RopeScaling) else value
+def _apart(where: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Difference]:
+    for key, value in other.items():
+        mine = one.get(key)
+        if isinstance(mine, dict) and isinstance(value, dict):
+            yield from _apart(f"{where}{key}.", mine, value)
+        elif mine != value:
+            yield f"{where}{key}", mine, value
 
 
-def tower_differences(ours: TowerSizes, theirs: TowerSizes, free: Collection[str]) -> Iterator[Difference]:
-    """The keys in which two towers of a kind differ likewise, less those that are `free`."""
-    for field in fields(theirs):
-        key = field.name
-        one, other = getattr(ours, key), getattr(theirs, key)
-        if key in free or one == other:
-            continue
-        if isinstance(other, ProjectorSizes):
-            yield from _of_projector(one, other, has_norm=(other.norm, theirs.tap_norm) != ("none", "none"))
-        else:
-            yield key, one, other
+def _ends(ours: Model, theirs: Model) -> Iterator[Difference]:
+    if not family_of(theirs.section).reads_documents:
+        yield from (
+            (key, mine, stored)
+            for key, mine, stored in (
+                ("out", ours.ends.leaving, theirs.ends.leaving),
+                ("taps", ours.ends.taps, theirs.ends.taps),
+            )
+            if mine != stored
+        )
 
 
-def _of_projector(ours: ProjectorSizes, theirs: ProjectorSizes, *, has_norm: bool) -> Iterator[Difference]:
-    unused = {*(() if has_norm else ("norm_eps",)), *(() if theirs.kind == "mlp" else ("hidden", "activation"))}
-    for field in fields(theirs):
-        one, other = getattr(ours, field.name), getattr(theirs, field.name)
-        if field.name not in unused and one != other:
-            yield f"projector.{field.name}", one, other
-
-
-def _below(ours: Any, theirs: Any) -> Iterator[Difference]:
-    for field in fields(ours):
-        one, other = getattr(ours, field.name), getattr(theirs, field.name)
-        # A number of the expert bias's rate is how it moves; without one there is no bias.
-        is_same = (one is None) == (other is None) if field.name == "bias_rate" else one == other
-        if field.name not in _FREE and not is_same:
-            yield field.name, one, other
+def _is_same(family: Family[Any], key: str, one: Any, other: Any) -> bool:
+    return key in family.switches and (one is None) == (other is None)

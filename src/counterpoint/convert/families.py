@@ -6,23 +6,23 @@ from typing import Any, final
 
 from counterpoint.convert.blocks import Blocks
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.hybrid import hybrid_links, hybrid_sizes
+from counterpoint.convert.hybrid import hybrid_links, hybrid_section
 from counterpoint.convert.links import Link
 from counterpoint.errors import CheckpointError
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.families.decoder.spec import DecoderConfig
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How a family's config.json becomes sizes, and sizes the links of its tensors."""
+    """How a family's config.json becomes a section, and that the links of its tensors."""
 
-    sizes: Callable[[Fields], DecoderSizes]
-    links: Callable[[DecoderSizes], Iterable[Link]]
+    section: Callable[[Fields], DecoderConfig]
+    links: Callable[[DecoderConfig], Iterable[Link]]
 
 
 def _family(blocks: Blocks) -> Family:
-    return Family(blocks.sizes, blocks.links)
+    return Family(blocks.section, blocks.links)
 
 
 _QWEN2_VL = Blocks(qkv_bias=True, own_head_dim=False, axes=(16, 24, 24))
@@ -35,7 +35,7 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3": _family(Blocks(qk_norm=True)),
     "qwen3_vl_text": _family(Blocks(qk_norm=True, axes=(24, 20, 20), interleaved=True)),
     "qwen3_moe": _family(Blocks(qk_norm=True, experts=True)),
-    "nemotron_h": Family(hybrid_sizes, hybrid_links),
+    "nemotron_h": Family(hybrid_section, hybrid_links),
 }
 
 
@@ -46,9 +46,9 @@ def family_named(name: str) -> Family:
     return FAMILIES[name]
 
 
-def sizes_of(config: Mapping[str, Any]) -> DecoderSizes:
-    """The sizes of the decoder that the content of a config.json describes; raises CheckpointError."""
+def decoder_of(config: Mapping[str, Any]) -> DecoderConfig:
+    """The decoder that the content of a config.json describes; raises CheckpointError."""
     fields = Fields(config)
-    sizes = family_named(fields.text("model_type")).sizes(fields)
+    section = family_named(fields.text("model_type")).section(fields)
     fields.refuse_rest()
-    return sizes
+    return section

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from math import inf
 
 from counterpoint.convert.blocks import is_tied, kv_heads_of
+from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Joined, Link
 from counterpoint.convert.tables import (
@@ -19,7 +20,9 @@ from counterpoint.convert.tables import (
     renamed,
 )
 from counterpoint.errors import CheckpointError
-from counterpoint.plan.sizes import DecoderSizes, MambaSizes, MoeSizes
+from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.layers.mamba.spec import MambaConfig
+from counterpoint.layers.moe.spec import MoeConfig
 
 BIAS_RATE = 1e-3
 """Of the expert bias, which config.json does not state (Wang et al., 2024, arXiv:2408.15664)."""
@@ -36,12 +39,13 @@ _MAMBA: Table = {
 }
 
 
-def hybrid_sizes(fields: Fields) -> DecoderSizes:
-    """The sizes that a config.json describes; raises CheckpointError."""
+def hybrid_section(fields: Fields) -> DecoderConfig:
+    """What a config.json describes; raises CheckpointError."""
     _demand_supported(fields)
     pattern, heads = _pattern(fields), fields.integer("num_attention_heads")
-    mamba, moe = _mamba_sizes(fields), _moe_sizes(fields)
-    return DecoderSizes(
+    mamba, moe = _mamba(fields), _moe(fields)
+    return described(
+        DecoderConfig,
         pattern=pattern,
         hidden=fields.integer("hidden_size"),
         heads=heads,
@@ -58,31 +62,31 @@ def hybrid_sizes(fields: Fields) -> DecoderSizes:
     )
 
 
-def hybrid_links(sizes: DecoderSizes) -> Iterator[Link]:
+def hybrid_links(section: DecoderConfig) -> Iterator[Link]:
     """The links of a Nemotron-H."""
-    yield from ends(sizes, "backbone.embeddings.weight", "backbone.norm_f.weight")
-    for layer, kind in enumerate(sizes.pattern):
+    yield from ends(section, "backbone.embeddings.weight", "backbone.norm_f.weight")
+    for layer, kind in enumerate(section.pattern):
         ours, theirs = f"layers.{layer}", f"backbone.layers.{layer}"
         yield from renamed(ours, theirs, {"norm.weight": "norm.weight"})
         if kind == "*":
             yield from renamed(ours, f"{theirs}.mixer", ATTENTION)
         elif kind == "-":
             yield from renamed(ours, f"{theirs}.mixer", MLP)
-        elif kind == "M" and sizes.mamba is not None:
-            yield from _mamba_links(ours, f"{theirs}.mixer", sizes.mamba)
-        elif kind == "E" and sizes.moe is not None:
+        elif kind == "M" and section.mamba is not None:
+            yield from _mamba_links(ours, f"{theirs}.mixer", section.mamba)
+        elif kind == "E" and section.moe is not None:
             yield from renamed(ours, f"{theirs}.mixer", ROUTER, ROUTER_BIAS, SHARED_EXPERT)
-            yield from experts(ours, f"{theirs}.mixer", EXPERTS, sizes.moe.experts)
+            yield from experts(ours, f"{theirs}.mixer", EXPERTS, section.moe.experts)
 
 
-def _mamba_links(ours: str, theirs: str, sizes: MambaSizes) -> Iterator[Link]:
-    bc = sizes.groups * sizes.state
-    convolved = (sizes.inner, bc, bc)
+def _mamba_links(ours: str, theirs: str, section: MambaConfig) -> Iterator[Link]:
+    bc = section.groups * section.state
+    convolved = (section.inner, bc, bc)
     yield from renamed(ours, theirs, _MAMBA)
     yield Joined(
         tuple(f"{ours}.mamba.{x}.weight" for x in ("z", "x", "b", "c", "dt")),
         (f"{theirs}.in_proj.weight",),
-        (sizes.inner, *convolved, sizes.heads),
+        (section.inner, *convolved, section.heads),
     )
     names = [f"{ours}.mamba.{x}_conv" for x in "xbc"]
     weights, biases = tuple(f"{name}.weight" for name in names), tuple(f"{name}.bias" for name in names)
@@ -109,11 +113,11 @@ def _pattern(fields: Fields) -> str:
     return "".join(known[kind] for kind in kinds)
 
 
-def _mamba_sizes(fields: Fields) -> MambaSizes:
+def _mamba(fields: Fields) -> MambaConfig:
     heads, groups, least = fields.integer("mamba_num_heads"), fields.integer("n_groups"), fields.number("time_step_min")
     if heads % groups:
         raise fields.unlike("n_groups", groups, f"a divisor of mamba_num_heads, {heads},")
-    return MambaSizes(
+    return MambaConfig(
         heads=heads,
         head_dim=fields.integer("mamba_head_dim"),
         groups=groups,
@@ -125,8 +129,8 @@ def _mamba_sizes(fields: Fields) -> MambaSizes:
     )
 
 
-def _moe_sizes(fields: Fields) -> MoeSizes:
-    return MoeSizes(
+def _moe(fields: Fields) -> MoeConfig:
+    return MoeConfig(
         experts=fields.integer("n_routed_experts"),
         top_k=fields.integer("num_experts_per_tok"),
         ffn=fields.integer("moe_intermediate_size"),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from counterpoint.convert.whole import Stored
 from counterpoint.errors import CheckpointError
-from counterpoint.models.catalog import model_parts
+from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import build_chain
 
 Tensors = Mapping[str, Tensor]
@@ -26,7 +26,7 @@ def demand_copies(owner: str, stored: Stored, tensors: Tensors) -> None:
 def kept_tensors(stored: Stored) -> dict[str, Tensor]:
     """Our tensors of a module that a checkpoint has, without values."""
     with torch.device("meta"):
-        ours = build_chain(model_parts(stored.sizes)).state_dict()
+        ours = build_chain(parts_of(stored.model)).state_dict()
     return {name: tensor for name, tensor in ours.items() if not is_added(name, stored)}
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Joined, Link
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.vision import heads_of
-from counterpoint.plan.sizes import ConformerSizes
+from counterpoint.families.conformer.spec import ConformerConfig
+from counterpoint.projectors.linear.spec import LinearProjectorConfig
 
 UNUSED = ("layers.*.conv.norm.num_batches_tracked",)
 """How many batches the statistics are of."""
@@ -40,8 +42,8 @@ _LINEARS = {
 }
 
 
-def parakeet_sizes(fields: Fields) -> ConformerSizes:
-    """The sizes that an `audio_config` describes, with the width of its rows as `out`; raises CheckpointError."""
+def parakeet_section(fields: Fields) -> ConformerConfig:
+    """What an `audio_config` describes; raises CheckpointError."""
     fields.demand("hidden_act", "silu")
     fields.demand("subsampling_conv_kernel_size", 3)
     fields.demand("subsampling_conv_stride", 2)
@@ -51,12 +53,13 @@ def parakeet_sizes(fields: Fields) -> ConformerSizes:
     mels = fields.integer("num_mel_bins")
     if mels % factor:
         raise fields.unlike("num_mel_bins", mels, f"a multiple of {factor}, the subsampling_factor")
-    return ConformerSizes(
+    return described(
+        ConformerConfig,
         layers=fields.integer("num_hidden_layers"),
         hidden=hidden,
         heads=heads_of(fields, "num_attention_heads", hidden),
         ffn=fields.integer("intermediate_size"),
-        out=hidden,
+        projector=LinearProjectorConfig(kind="linear", bias=False),
         mels=mels,
         positions=fields.integer("max_position_embeddings"),
         stem_channels=fields.integer("subsampling_conv_channels"),
@@ -68,24 +71,24 @@ def parakeet_sizes(fields: Fields) -> ConformerSizes:
     )
 
 
-def parakeet_links(sizes: ConformerSizes) -> Iterator[Link]:
+def parakeet_links(section: ConformerConfig) -> Iterator[Link]:
     """The links of the encoder, from its own root, without a projector."""
     yield from renamed("embed", "subsampling", _STEM)
-    for step in range(sizes.halvings - 1):
+    for step in range(section.halvings - 1):
         # Their list counts activations as well: one behind the first convolution and one behind each pair.
         for kind, place in (("depthwise", 2 + 3 * step), ("pointwise", 3 + 3 * step)):
             names = {f"{kind}.{x}": f"{place}.{x}" for x in BOTH}
             yield from renamed(f"embed.steps.{step}", "subsampling.layers", names)
-    linears: Table = {f"{o}.{x}": f"{t}.{x}" for o, t in _LINEARS.items() for x in _kinds(sizes.bias)}
-    for layer in range(sizes.layers):
+    linears: Table = {f"{o}.{x}": f"{t}.{x}" for o, t in _LINEARS.items() for x in _kinds(section.bias)}
+    for layer in range(section.layers):
         name = f"layers.{layer}"
         yield from renamed(name, name, _NORMS, _REST, linears)
-        yield from _convolution(f"{name}.conv", sizes)
+        yield from _convolution(f"{name}.conv", section)
 
 
-def _convolution(name: str, sizes: ConformerSizes) -> Iterator[Link]:
-    hidden = sizes.hidden
-    for kind in _kinds(sizes.conv_bias):
+def _convolution(name: str, section: ConformerConfig) -> Iterator[Link]:
+    hidden = section.hidden
+    for kind in _kinds(section.conv_bias):
         is_matrix = kind == "weight"
         both = (f"{name}.value.{kind}", f"{name}.gate.{kind}")
         yield Joined(both, (f"{name}.pointwise_conv1.{kind}",), (hidden, hidden), pointwise=is_matrix)

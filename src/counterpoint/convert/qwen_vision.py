@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 
+from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link, Reshaped, Same
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.vision import activation_of, fused_qkv, heads_of, side_of
-from counterpoint.plan.sizes import ProjectorSizes, VitSizes
+from counterpoint.families.vit.spec import VitConfig
+from counterpoint.kinds.family import Ends, Model
+from counterpoint.projectors.mlp.spec import MlpProjectorConfig
 
 _GATED_LAYER: Table = {
     "attention_norm.weight": "norm1.weight",
@@ -30,16 +33,16 @@ _MERGER: Table = {
 _NORM: Table = {f"norm.{x}": f"norm.{x}" for x in BOTH}
 
 
-def qwen2_5_sizes(fields: Fields) -> VitSizes:
-    """The sizes that the `vision_config` of a Qwen2.5-VL describes; raises CheckpointError."""
+def qwen2_5_model(fields: Fields) -> Model:
+    """What the `vision_config` of a Qwen2.5-VL describes; raises CheckpointError."""
     fields.demand("hidden_act", "silu")
     hidden, merge, patch = fields.integer("hidden_size"), _merge(fields), fields.integer("patch_size")
-    return VitSizes(
+    section = described(
+        VitConfig,
         layers=fields.integer("depth"),
         hidden=hidden,
         heads=_heads(fields, hidden),
         ffn=fields.integer("intermediate_size"),
-        out=fields.integer("out_hidden_size"),
         norm="rms",
         activation="swiglu",
         projector=_projector(hidden, merge),
@@ -48,29 +51,29 @@ def qwen2_5_sizes(fields: Fields) -> VitSizes:
         frames=fields.integer("temporal_patch_size"),
         merge=merge,
         patch_bias=False,
+        positions=0,
         rotary_theta=_theta(fields),
         # A window holds whole merged groups, of which it counts the whole ones.
-        window=fields.integer("window_size") // merge // patch * merge,
+        window=fields.integer("window_size") // merge // patch * merge or None,
         full_layers=fields.integers("fullatt_block_indexes"),
     )
+    return Model(section, Ends(leaving=fields.integer("out_hidden_size")))
 
 
-def qwen3_sizes(fields: Fields) -> VitSizes:
-    """The sizes that the `vision_config` of a Qwen3-VL describes; raises CheckpointError."""
+def qwen3_model(fields: Fields) -> Model:
+    """What the `vision_config` of a Qwen3-VL describes; raises CheckpointError."""
     hidden, merge, depth = fields.integer("hidden_size"), _merge(fields), fields.integer("depth")
     taps = deepstack_of(fields)
     if len(set(taps)) < len(taps) or not all(0 <= layer < depth for layer in taps):
         raise fields.unlike("deepstack_visual_indexes", list(taps), f"layers below {depth}, each once,")
-    return VitSizes(
+    section = described(
+        VitConfig,
         layers=depth,
         hidden=hidden,
         heads=_heads(fields, hidden),
         ffn=fields.integer("intermediate_size"),
-        out=fields.integer("out_hidden_size"),
         activation=activation_of(fields),
         projector=_projector(hidden, merge),
-        # Whatever their order in the list, features join in the order of the layers that they leave.
-        taps=tuple(sorted(taps)),
         tap_norm="layer",
         patch=fields.integer("patch_size"),
         channels=fields.integer("in_channels"),
@@ -80,12 +83,14 @@ def qwen3_sizes(fields: Fields) -> VitSizes:
         fit="corners",
         rotary_theta=_theta(fields),
     )
+    # Whatever their order in the list, features join in the order of the layers that they leave.
+    return Model(section, Ends(leaving=fields.integer("out_hidden_size"), taps=tuple(sorted(taps))))
 
 
-def qwen2_5_links(sizes: VitSizes) -> Iterator[Link]:
+def qwen2_5_links(section: VitConfig) -> Iterator[Link]:
     """The links of the tower of a Qwen2.5-VL, from its own root."""
-    yield _film(sizes)
-    yield from _layers(sizes, _GATED_LAYER)
+    yield _film(section)
+    yield from _layers(section, _GATED_LAYER)
     yield Same(("norm.weight",), ("merger.ln_q.weight",))
     yield from renamed("projector", "merger", _MLP)
 
@@ -95,12 +100,12 @@ def deepstack_of(fields: Fields) -> tuple[int, ...]:
     return fields.integers("deepstack_visual_indexes")
 
 
-def qwen3_links(sizes: VitSizes, deepstack: tuple[int, ...]) -> Iterator[Link]:
+def qwen3_links(section: VitConfig, deepstack: tuple[int, ...]) -> Iterator[Link]:
     """The links of the tower of a Qwen3-VL, from its own root, with its projectors of these layers."""
-    yield _film(sizes)
+    yield _film(section)
     yield Same(("embed.patch.bias",), ("patch_embed.proj.bias",))
     yield Same(("embed.positions.weight",), ("pos_embed.weight",))
-    yield from _layers(sizes, _LAYER)
+    yield from _layers(section, _LAYER)
     yield from renamed("norm", "merger.norm", {x: x for x in BOTH})
     yield from renamed("projector", "merger", _MERGER)
     for number, layer in enumerate(deepstack):
@@ -126,18 +131,18 @@ def _theta(fields: Fields) -> float:
     return next((place for place, states in places.items() if states), fields).number("rope_theta")
 
 
-def _projector(hidden: int, merge: int) -> ProjectorSizes:
-    return ProjectorSizes(hidden=hidden * merge**2, activation="gelu")
+def _projector(hidden: int, merge: int) -> MlpProjectorConfig:
+    return MlpProjectorConfig(kind="mlp", hidden=hidden * merge**2, activation="gelu")
 
 
-def _film(sizes: VitSizes) -> Link:
-    shape = (sizes.hidden, sizes.channels, sizes.frames, sizes.patch, sizes.patch)
-    ours = (sizes.hidden, sizes.patch_dim)
+def _film(section: VitConfig) -> Link:
+    shape = (section.hidden, section.channels, section.frames, section.patch, section.patch)
+    ours = (section.hidden, section.patch_dim)
     return Reshaped(("embed.patch.weight",), ("patch_embed.proj.weight",), ours, shape)
 
 
-def _layers(sizes: VitSizes, table: Table) -> Iterator[Link]:
-    for layer in range(sizes.layers):
+def _layers(section: VitConfig, table: Table) -> Iterator[Link]:
+    for layer in range(section.layers):
         ours, theirs = f"layers.{layer}", f"blocks.{layer}"
         yield from renamed(ours, theirs, table)
-        yield from fused_qkv(f"{ours}.attention", f"{theirs}.attn.qkv", sizes.hidden)
+        yield from fused_qkv(f"{ours}.attention", f"{theirs}.attn.qkv", section.hidden)

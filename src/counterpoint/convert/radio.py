@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link, Reshaped, Same
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.vision import activation_of, fused_qkv, heads_of
-from counterpoint.plan.sizes import ProjectorSizes, VitSizes
+from counterpoint.families.vit.spec import VitConfig
+from counterpoint.projectors.linear.spec import LinearProjectorConfig
 
 PREFIX = "radio_model."
 
@@ -29,22 +31,22 @@ _LAYER: Table = {
 }
 
 
-def radio_sizes(fields: Fields) -> VitSizes:
-    """The sizes that a `radio` describes, up to its last layer; raises CheckpointError."""
+def radio_section(fields: Fields) -> VitConfig:
+    """What a `radio` describes, up to its last layer; raises CheckpointError."""
     fields.demand("use_swiglu_ffn", False)
     fields.demand("qkv_bias", True)
     hidden, patch = fields.integer("hidden_size"), fields.integer("patch_size")
-    return VitSizes(
+    return described(
+        VitConfig,
         layers=fields.integer("num_hidden_layers"),
         hidden=hidden,
         heads=heads_of(fields, "num_attention_heads", hidden),
         ffn=int(hidden * fields.number("mlp_ratio")),
-        out=hidden,
         norm_eps=fields.number("layer_norm_eps"),
         activation=activation_of(fields),
         layer_scale=True,
         final_norm=False,
-        projector=ProjectorSizes(kind="linear", bias=False),
+        projector=LinearProjectorConfig(kind="linear", bias=False),
         patch=patch,
         channels=fields.integer("num_channels"),
         patch_bias=False,
@@ -54,15 +56,15 @@ def radio_sizes(fields: Fields) -> VitSizes:
     )
 
 
-def radio_links(sizes: VitSizes) -> Iterator[Link]:
+def radio_links(section: VitConfig) -> Iterator[Link]:
     """The links of a RADIO, without a projector."""
-    patches, entries = f"{PREFIX}model.patch_generator", sizes.positions**2
+    patches, entries = f"{PREFIX}model.patch_generator", section.positions**2
     yield Same(("embed.patch.weight",), (f"{patches}.embedder.weight",))
     yield Same(("embed.prefix.weight",), (f"{patches}.cls_token.token",))
     yield Reshaped(
-        ("embed.positions.weight",), (f"{patches}.pos_embed",), (entries, sizes.hidden), (1, entries, sizes.hidden)
+        ("embed.positions.weight",), (f"{patches}.pos_embed",), (entries, section.hidden), (1, entries, section.hidden)
     )
-    for layer in range(sizes.layers):
+    for layer in range(section.layers):
         ours, theirs = f"layers.{layer}", f"{PREFIX}model.blocks.{layer}"
         yield from renamed(ours, theirs, _LAYER)
-        yield from fused_qkv(f"{ours}.attention", f"{theirs}.attn.qkv", sizes.hidden)
+        yield from fused_qkv(f"{ours}.attention", f"{theirs}.attn.qkv", section.hidden)

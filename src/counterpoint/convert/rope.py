@@ -3,7 +3,7 @@
 from typing import final
 
 from counterpoint.convert.fields import Fields
-from counterpoint.plan.sizes import RopeScaling
+from counterpoint.layers.attention.spec import RopeScalingConfig
 
 _SECTIONS = ("rope_scaling", "rope_parameters")
 
@@ -37,7 +37,7 @@ class Rope:
         return next((place for place, states in places.items() if states), self._fields).number("rope_theta")
 
     @property
-    def scaling(self) -> RopeScaling | None:
+    def scaling(self) -> RopeScalingConfig | None:
         """How angles are scaled for long documents."""
         section = self._section
         kind = next((section.text(key) for key in ("rope_type", "type") if section.has(key)), "default")
@@ -45,15 +45,13 @@ class Rope:
             return None
         where = section if section.has("original_max_position_embeddings") else self._fields
         key = "original_max_position_embeddings" if where is section else "max_position_embeddings"
-        found = RopeScaling(
-            factor=section.number("factor"),
-            low_freq_factor=section.number("low_freq_factor"),
-            high_freq_factor=section.number("high_freq_factor"),
-            original_positions=where.integer(key),
+        factor, positions = section.number("factor"), where.integer(key)
+        low, high = section.number("low_freq_factor"), section.number("high_freq_factor")
+        if not (factor > 0 and 0 < low < high):
+            raise section.unlike("low_freq_factor", low, "a positive number below high_freq_factor")
+        return RopeScalingConfig(
+            factor=factor, low_freq_factor=low, high_freq_factor=high, original_positions=positions
         )
-        if not (found.factor > 0 and 0 < found.low_freq_factor < found.high_freq_factor):
-            raise section.unlike("low_freq_factor", found.low_freq_factor, "a positive number below high_freq_factor")
-        return found
 
     @property
     def sections(self) -> tuple[int, int, int] | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from counterpoint.convert.links import Link, Same, Stacked
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.families.decoder.spec import DecoderConfig
 
 BOTH = ("weight", "bias")
 Table = Mapping[str, str]
@@ -36,9 +36,9 @@ def experts(ours: str, theirs: str, table: Table, count: int) -> Iterator[Link]:
         yield Stacked((f"{ours}.{our_name}",), ones)
 
 
-def ends(sizes: DecoderSizes, embedding: str, norm: str) -> Iterator[Link]:
+def ends(section: DecoderConfig, embedding: str, norm: str) -> Iterator[Link]:
     """Links of what stands before and behind the layers; tied words are stored once, as the embedding."""
     yield Same(("embed.weight",), (embedding,))
     yield Same(("norm.weight",), (norm,))
-    if not sizes.tied:
+    if not section.tied:
         yield Same(("head.weight",), ("lm_head.weight",))

@@ -2,15 +2,21 @@
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Joined, Link
-from counterpoint.plan.sizes import Activation
 
-_ACTIVATIONS: dict[str, Activation] = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu"}
+TowerActivation = Literal["gelu", "gelu_tanh", "quick_gelu"]
+
+_ACTIVATIONS: dict[str, TowerActivation] = {
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+}
 
 
-def activation_of(fields: Fields, key: str = "hidden_act") -> Activation:
+def activation_of(fields: Fields, key: str = "hidden_act") -> TowerActivation:
     """What stands between the matrices of an MLP; raises CheckpointError."""
     fields.demand(key, *_ACTIVATIONS)
     return _ACTIVATIONS[fields.text(key)]

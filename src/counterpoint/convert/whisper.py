@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import ByTap, Link
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.vision import activation_of, heads_of
-from counterpoint.plan.sizes import ProjectorSizes, WhisperSizes
+from counterpoint.families.whisper.spec import WhisperConfig
+from counterpoint.projectors.linear.spec import LinearProjectorConfig
 
 PREFIX = "encoder."
 
@@ -24,29 +26,29 @@ _LAYER: Table = {
 }
 
 
-def whisper_sizes(fields: Fields) -> WhisperSizes:
-    """The sizes of the encoder that a `whisper` describes, up to its last norm; raises CheckpointError."""
+def whisper_section(fields: Fields) -> WhisperConfig:
+    """The encoder that a `whisper` describes, up to its last norm; raises CheckpointError."""
     hidden = fields.integer("d_model")
-    return WhisperSizes(
+    return described(
+        WhisperConfig,
         layers=fields.integer("encoder_layers"),
         hidden=hidden,
         heads=heads_of(fields, "encoder_attention_heads", hidden),
         ffn=fields.integer("encoder_ffn_dim"),
-        out=hidden,
         activation=activation_of(fields, "activation_function"),
-        projector=ProjectorSizes(kind="linear", bias=False),
+        projector=LinearProjectorConfig(kind="linear", bias=False),
         mels=fields.integer("num_mel_bins"),
         positions=fields.integer("max_source_positions"),
     )
 
 
-def whisper_links(sizes: WhisperSizes) -> Iterator[Link]:
+def whisper_links(section: WhisperConfig) -> Iterator[Link]:
     """The links of the encoder, without a projector."""
-    for conv, inputs in (("conv1", sizes.mels), ("conv2", sizes.hidden)):
+    for conv, inputs in (("conv1", section.mels), ("conv2", section.hidden)):
         yield ByTap((f"embed.{conv}.weight",), (f"{PREFIX}{conv}.weight",), inputs)
         yield from renamed(f"embed.{conv}", f"{PREFIX}{conv}", {"bias": "bias"})
     yield from renamed("embed.times", f"{PREFIX}embed_positions", {"weight": "weight"})
-    for layer in range(sizes.layers):
+    for layer in range(section.layers):
         yield from renamed(f"layers.{layer}", f"{PREFIX}layers.{layer}", _LAYER)
     yield from renamed("norm", f"{PREFIX}layer_norm", {x: x for x in BOTH})
 

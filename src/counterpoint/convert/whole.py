@@ -10,11 +10,15 @@ from counterpoint.convert.defaults import CLIP_OF_LLAVA, SOUND_OF_OMNI
 from counterpoint.convert.families import FAMILIES, Family, family_named
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link
-from counterpoint.convert.qwen_vision import deepstack_of, qwen2_5_links, qwen2_5_sizes, qwen3_links, qwen3_sizes
+from counterpoint.convert.qwen_vision import deepstack_of, qwen2_5_links, qwen2_5_model, qwen3_links, qwen3_model
 from counterpoint.convert.tables import BOTH, renamed
 from counterpoint.convert.vision import activation_of
 from counterpoint.errors import CheckpointError
-from counterpoint.plan.sizes import AudioSizes, DecoderSizes, ModelSizes, ProjectorSizes, VitSizes
+from counterpoint.families import family_of
+from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.families.encoder import LayeredSection
+from counterpoint.kinds.family import Ends, Model
+from counterpoint.projectors.mlp.spec import MlpProjectorConfig
 
 VISION, AUDIO, LANGUAGE = "vision", "audio", "language"
 
@@ -22,12 +26,12 @@ VISION, AUDIO, LANGUAGE = "vision", "audio", "language"
 @final
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A module in a checkpoint: its sizes and links. With `adds_projector` the checkpoint has none for it.
+    """A module in a checkpoint: its model and links. With `adds_projector` the checkpoint has none for it.
 
     A checkpoint may hold the `copies` of other tensors: pairs of a copy's name and the other's.
     """
 
-    sizes: ModelSizes
+    model: Model
     links: tuple[Link, ...]
     adds_projector: bool = False
     copies: tuple[tuple[str, str], ...] = ()
@@ -72,18 +76,18 @@ def _section(fields: Fields, key: str, kind: str, *older: str, defaults: Mapping
 
 
 def _clip(fields: Fields) -> Whole:
-    sizes = clip.clip_sizes(fields)
-    return _tower(sizes, clip.clip_links(sizes), clip.UNUSED_OF_CLIP, _with_prefix)
+    section = clip.clip_section(fields)
+    return _tower(section, clip.clip_links(section), clip.UNUSED_OF_CLIP, _with_prefix)
 
 
 def _siglip(fields: Fields) -> Whole:
-    sizes = clip.siglip_sizes(fields)
-    return _tower(sizes, clip.siglip_links(sizes), clip.UNUSED_OF_SIGLIP, _with_prefix)
+    section = clip.siglip_section(fields)
+    return _tower(section, clip.siglip_links(section), clip.UNUSED_OF_SIGLIP, _with_prefix)
 
 
 def _siglip2(fields: Fields) -> Whole:
-    sizes = clip.siglip2_sizes(fields)
-    return _tower(sizes, clip.siglip2_links(sizes), clip.UNUSED_OF_SIGLIP, _with_prefix)
+    section = clip.siglip2_section(fields)
+    return _tower(section, clip.siglip2_links(section), clip.UNUSED_OF_SIGLIP, _with_prefix)
 
 
 def _pair(tower: Callable[[Fields], Whole], kind: str) -> Callable[[Fields], Whole]:
@@ -97,31 +101,33 @@ def _pair(tower: Callable[[Fields], Whole], kind: str) -> Callable[[Fields], Who
 
 
 def _whisper(fields: Fields) -> Whole:
-    sizes = whisper.whisper_sizes(fields)
-    return _tower(sizes, whisper.whisper_links(sizes), whisper.UNUSED, whisper.spelled)
+    section = whisper.whisper_section(fields)
+    return _tower(section, whisper.whisper_links(section), whisper.UNUSED, whisper.spelled)
 
 
 def _parakeet(fields: Fields) -> Whole:
-    sizes = parakeet.parakeet_sizes(fields)
-    return _tower(sizes, parakeet.parakeet_links(sizes), parakeet.UNUSED)
+    section = parakeet.parakeet_section(fields)
+    return _tower(section, parakeet.parakeet_links(section), parakeet.UNUSED)
 
 
 def _parakeet_ctc(fields: Fields) -> Whole:
-    sizes, prefix = parakeet.parakeet_sizes(_section(fields, "encoder_config", "parakeet_encoder")), "encoder."
+    section, prefix = parakeet.parakeet_section(_section(fields, "encoder_config", "parakeet_encoder")), "encoder."
     unused = (*(f"{prefix}{name}" for name in parakeet.UNUSED), "ctc_head.*")
-    return _tower(sizes, _below(prefix, parakeet.parakeet_links(sizes)), unused)
+    return _tower(section, _below(prefix, parakeet.parakeet_links(section)), unused)
 
 
 def _radio(fields: Fields) -> Whole:
-    sizes = radio.radio_sizes(fields)
-    return _tower(sizes, radio.radio_links(sizes), radio.UNUSED)
+    section = radio.radio_section(fields)
+    return _tower(section, radio.radio_links(section), radio.UNUSED)
 
 
 def _tower(
-    sizes: VitSizes | AudioSizes, links: Iterable[Link], unused: tuple[str, ...], spell: Callable[[str], str] = str
+    section: LayeredSection, links: Iterable[Link], unused: tuple[str, ...], spell: Callable[[str], str] = str
 ) -> Whole:
-    module = VISION if isinstance(sizes, VitSizes) else AUDIO
-    return Whole({module: Stored(sizes, tuple(links), adds_projector=True)}, unused, spell)
+    module = VISION if family_of(section).reads == "images" else AUDIO
+    # Rows leave as wide as they are, as long as nothing reads them.
+    model = Model(section, Ends(leaving=section.hidden))
+    return Whole({module: Stored(model, tuple(links), adds_projector=True)}, unused, spell)
 
 
 def _with_prefix(name: str) -> str:
@@ -129,18 +135,18 @@ def _with_prefix(name: str) -> str:
 
 
 def _qwen2_5_vision(fields: Fields) -> Whole:
-    sizes = qwen2_5_sizes(fields)
-    return Whole({VISION: Stored(sizes, tuple(qwen2_5_links(sizes)))})
+    model = qwen2_5_model(fields)
+    return Whole({VISION: Stored(model, tuple(qwen2_5_links(model.section)))})
 
 
 def _qwen3_vision(fields: Fields) -> Whole:
-    sizes = qwen3_sizes(fields)
-    return Whole({VISION: Stored(sizes, tuple(qwen3_links(sizes, deepstack_of(fields))))})
+    model = qwen3_model(fields)
+    return Whole({VISION: Stored(model, tuple(qwen3_links(model.section, deepstack_of(fields))))})
 
 
 def _qwen2_5_vl(fields: Fields) -> Whole:
-    sizes = qwen2_5_sizes(_section(fields, "vision_config", "qwen2_5_vl_vision", "qwen2_5_vl"))
-    vision = Stored(sizes, _below("visual.", qwen2_5_links(sizes)))
+    model = qwen2_5_model(_section(fields, "vision_config", "qwen2_5_vl_vision", "qwen2_5_vl"))
+    vision = Stored(model, _below("visual.", qwen2_5_links(model.section)))
     text = fields.flat("qwen2_5_vl_text")
     if fields.has("text_config"):
         text = _section(fields, "text_config", "qwen2_5_vl_text")
@@ -150,18 +156,19 @@ def _qwen2_5_vl(fields: Fields) -> Whole:
 
 def _qwen3_vl(fields: Fields) -> Whole:
     described = _section(fields, "vision_config", "qwen3_vl_vision", "qwen3_vl")
-    sizes = qwen3_sizes(described)
-    vision = Stored(sizes, _below("model.visual.", qwen3_links(sizes, deepstack_of(described))))
+    model = qwen3_model(described)
+    vision = Stored(model, _below("model.visual.", qwen3_links(model.section, deepstack_of(described))))
     text = _section(fields, "text_config", "qwen3_vl_text")
     language = _language(text, lambda name: name.replace("model.", "model.language_model.", 1), tied=is_tied(fields))
-    assert isinstance(language.sizes, DecoderSizes), "a language model is a decoder"
-    if 2 * len(sizes.taps) > len(language.sizes.pattern):
-        expected = f"as many as the {len(language.sizes.pattern) // 2} layers of text at most"
-        raise described.unlike("deepstack_visual_indexes", list(sizes.taps), expected)
+    taps, layers = model.ends.taps, language.model.section.num_layers
+    if 2 * len(taps) > layers:
+        expected = f"as many as the {layers // 2} layers of text at most"
+        raise described.unlike("deepstack_visual_indexes", list(taps), expected)
     # Each block of theirs is two layers of ours, and features join behind its second.
-    depths = tuple((after, 2 * block + 1) for block, after in enumerate(sizes.taps))
-    sizes_with_depths = replace(language.sizes, inserts=tuple(into for _after, into in depths))
-    return Whole({VISION: vision, LANGUAGE: replace(language, sizes=sizes_with_depths)}, depths=depths)
+    depths = tuple((after, 2 * block + 1) for block, after in enumerate(taps))
+    ends = replace(language.model.ends, inserts=tuple(into for _after, into in depths))
+    joined = replace(language, model=language.model._replace(ends=ends))
+    return Whole({VISION: vision, LANGUAGE: joined}, depths=depths)
 
 
 def _omni(fields: Fields) -> Whole:
@@ -169,23 +176,23 @@ def _omni(fields: Fields) -> Whole:
     described = _section(fields, "text_config", "nemotron_h")
     described.demand("num_nextn_predict_layers", 0)
     language, tower = _language(described, lambda name: f"language_model.{name}"), "vision_model."
-    hidden = language.sizes.hidden
-    vision = replace(
-        radio.radio_sizes(_section(fields, "vision_config", "radio")),
-        merge=_OMNI_MERGE,
-        out=hidden,
-        projector=ProjectorSizes(
+    hidden = language.model.section.hidden
+    own = {
+        "merge": _OMNI_MERGE,
+        "projector": MlpProjectorConfig(
+            kind="mlp",
             hidden=fields.integer("projector_hidden_size"),
             norm="rms",
             norm_eps=1e-5,
             activation="relu2",
             bias=False,
         ),
-    )
+    }
+    vision = radio.radio_section(_section(fields, "vision_config", "radio")).model_copy(update=own)
     projector = {"norm.weight": "0.weight", "mlp.up.weight": "1.weight", "mlp.down.weight": "3.weight"}
     links = (*_below(tower, radio.radio_links(vision)), *renamed("projector", "mlp1", projector))
     unused = tuple(f"{tower}{name}" for name in radio.UNUSED)
-    modules = {VISION: Stored(vision, links)}
+    modules = {VISION: Stored(Model(vision, Ends(leaving=hidden)), links)}
     if fields.has("audio_config"):
         modules[AUDIO] = _sound(fields.section("audio_config", "parakeet_encoder", SOUND_OF_OMNI), hidden)
         unused += tuple(f"{_SOUND_TOWER}{name}" for name in parakeet.UNUSED)
@@ -198,14 +205,19 @@ _SOUND_TOWER = "sound_encoder.encoder."
 
 def _sound(fields: Fields, out: int) -> Stored:
     bias = fields.has("projection_bias") and fields.flag("projection_bias")
-    projector = ProjectorSizes(
-        hidden=fields.integer("projection_hidden_size"), norm="rms", norm_eps=1e-5, activation="relu2", bias=bias
+    projector = MlpProjectorConfig(
+        kind="mlp",
+        hidden=fields.integer("projection_hidden_size"),
+        norm="rms",
+        norm_eps=1e-5,
+        activation="relu2",
+        bias=bias,
     )
-    sizes = replace(parakeet.parakeet_sizes(fields), out=out, projector=projector)
+    section = parakeet.parakeet_section(fields).model_copy(update={"projector": projector})
     kinds = BOTH if bias else ("weight",)
     names = {f"mlp.{o}.{x}": f"{t}.{x}" for o, t in (("up", "linear1"), ("down", "linear2")) for x in kinds}
     links = renamed("projector", "sound_projection", {"norm.weight": "norm.weight", **names})
-    return Stored(sizes, (*_below(_SOUND_TOWER, parakeet.parakeet_links(sizes)), *links))
+    return Stored(Model(section, Ends(leaving=out)), (*_below(_SOUND_TOWER, parakeet.parakeet_links(section)), *links))
 
 
 _LLAVA_TOWER = "vision_tower."
@@ -215,25 +227,25 @@ def _llava(fields: Fields) -> Whole:
     fields.demand("vision_feature_select_strategy", "default")
     # A section that is left out describes another tower than one that leaves out keys.
     defaults = None if fields.has("vision_config") else CLIP_OF_LLAVA
-    whole = clip.clip_sizes(_section(fields, "vision_config", "clip_vision_model", defaults=defaults))
+    whole = clip.clip_section(_section(fields, "vision_config", "clip_vision_model", defaults=defaults))
     text = fields.section("text_config", fields.kind_of("text_config", "llama"))
     tied = is_tied(fields) or is_tied(text)
     language = _language(text, lambda name: f"language_model.{name}", tied=tied)
-    hidden = language.sizes.hidden
+    hidden = language.model.section.hidden
     bias = fields.flag("multimodal_projector_bias")
-    vision = replace(
-        whole,
-        layers=_feature_layers(fields, whole.layers),
-        out=hidden,
-        projector=ProjectorSizes(hidden=hidden, activation=activation_of(fields, "projector_hidden_act"), bias=bias),
-    )
+    activation = activation_of(fields, "projector_hidden_act")
+    own = {
+        "layers": _feature_layers(fields, whole.layers),
+        "projector": MlpProjectorConfig(kind="mlp", hidden=hidden, activation=activation, bias=bias),
+    }
+    vision = whole.model_copy(update=own)
     kinds = BOTH if bias else ("weight",)
     names = {f"mlp.{o}.{x}": f"{t}.{x}" for o, t in (("up", "linear_1"), ("down", "linear_2")) for x in kinds}
     links = (*_below(_LLAVA_TOWER, clip.clip_links(vision)), *renamed("projector", "multi_modal_projector", names))
     above = range(vision.layers, whole.layers)
     unused = (*clip.UNUSED_OF_CLIP, *(f"{clip.PREFIX}encoder.layers.{layer}.*" for layer in above))
     return Whole(
-        {VISION: Stored(vision, links), LANGUAGE: language},
+        {VISION: Stored(Model(vision, Ends(leaving=hidden)), links), LANGUAGE: language},
         tuple(f"{_LLAVA_TOWER}{name}" for name in unused),
         _llava_spelled,
     )
@@ -256,17 +268,19 @@ def _feature_layers(fields: Fields, layers: int) -> int:
 def _language(fields: Fields, spell: Callable[[str], str], tied: bool | None = None) -> Stored:
     """A decoder; a whole model says whether its words are `tied`."""
     family = family_named(fields.kind)
-    sizes = family.sizes(fields)
+    section = family.section(fields)
     if tied is not None:
-        sizes = replace(sizes, tied=tied)
-    copies = tuple((spell(copy), spell(word)) for copy, word in _copies(family, sizes))
-    return Stored(sizes, tuple(link.respelled(spell) for link in family.links(sizes)), copies=copies)
+        section = section.model_copy(update={"tied": tied})
+    copies = tuple((spell(copy), spell(word)) for copy, word in _copies(family, section))
+    model = Model(section, Ends(vocab=fields.integer("vocab_size")))
+    return Stored(model, tuple(link.respelled(spell) for link in family.links(section)), copies=copies)
 
 
-def _copies(family: Family, sizes: DecoderSizes) -> Iterator[tuple[str, str]]:
+def _copies(family: Family, section: DecoderConfig) -> Iterator[tuple[str, str]]:
     """The head of tied words, which some programs store once more, and the embedding."""
-    if sizes.tied:
-        theirs = {link.ours: link.theirs for link in family.links(replace(sizes, tied=False))}
+    if section.tied:
+        apart = section.model_copy(update={"tied": False})
+        theirs = {link.ours: link.theirs for link in family.links(apart)}
         yield theirs["head.weight",][0], theirs["embed.weight",][0]
 
 

@@ -9,7 +9,6 @@ from counterpoint.config.schema import (
     Config,
     ConstantConfig,
     DataEntry,
-    DecoderConfig,
     Distribution,
     LognormalConfig,
     PreparedEntry,
@@ -72,13 +71,15 @@ def open_tokenizer(config: Config) -> Tokenizer | None:
     return None if config.data.tokenizer is None else Tokenizer.load(Path(config.data.tokenizer))
 
 
-def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int) -> Corpus:
-    """Open everything that `data` names; raises DataError."""
+def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_depths: int) -> Corpus:
+    """Open everything that `data` names, for documents of `vocab` words of which `extra_depths` more than the next one
+    are predicted; raises DataError."""
     intakes, digest = intakes_of(config), None if tokenizer is None else tokenizer.digest
     budget = config.data.sequence_tokens if config.data.packing else None
     tokens = config.data.sequence_tokens
-    depths = max((m.model.mtp_depths for m in config.modules.values() if isinstance(m.model, DecoderConfig)), default=0)
-    sources = build_sources([_dataset(entry) for entry in config.data.train], intakes, tokens, vocab, digest, depths)
+    sources = build_sources(
+        [_dataset(entry) for entry in config.data.train], intakes, tokens, vocab, digest, extra_depths
+    )
     order = Order(
         seed=config.run.seed,
         sizes=tuple(len(source) for source in sources),

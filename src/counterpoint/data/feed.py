@@ -24,7 +24,7 @@ from counterpoint.plan.batch import BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
+from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
 from counterpoint.sources.source import Source, load_item_or_neutral
 
 

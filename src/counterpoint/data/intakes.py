@@ -1,8 +1,8 @@
 """How items enter the modules of a config that take some."""
 
 from counterpoint.config.graph import marks_of
-from counterpoint.config.intakes import intake_of
 from counterpoint.config.schema import Config
+from counterpoint.families import intake_of
 from counterpoint.kinds.modality import Intakes
 
 

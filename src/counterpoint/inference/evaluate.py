@@ -33,8 +33,8 @@ from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_befor
 from counterpoint.inference.sampling import GREEDY, Sampling
 from counterpoint.kinds.modality import Intake
 from counterpoint.modalities.images.spec import IMAGES
-from counterpoint.plan.build import build_plan
 from counterpoint.plan.plan import Plan
+from counterpoint.setup.plan import models_of, plan_of
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.train.state.checkpoint import checkpoint_folder, list_checkpoints, unverified
 
@@ -85,8 +85,10 @@ class TrainedRun:
                 f"{folder}: its config has no data.tokenizer, expected one to write text; add it to the run"
             )
         chosen = steps[-1] if step is None else step
-        plan = build_plan(config, tokenizer.vocabulary)
-        model = PlainModel.load(plan, intakes_of(config), checkpoint_folder(folder, chosen), torch.device(device))
+        models = models_of(config, tokenizer.vocabulary)
+        plan = plan_of(config, models)
+        checkpoint = checkpoint_folder(folder, chosen)
+        model = PlainModel.load(plan, models, intakes_of(config), checkpoint, torch.device(device))
         return cls(folder, config, tokenizer, plan, model, chosen)
 
     def predict(self, split: EvaluationSplit, writing: Writing) -> Predictions:
@@ -181,7 +183,7 @@ class TrainedRun:
 
 def evaluate_run(run: TrainedRun, name: str | None = None, writing: Writing = DEFAULT) -> Evaluation:
     """Predictions per evaluation split (all of the config's unless named), written to `evaluation.json` of the run."""
-    corpus = open_corpus(run.config, run.tokenizer, run.tokenizer.vocabulary)
+    corpus = open_corpus(run.config, run.tokenizer, run.tokenizer.vocabulary, extra_depths=0)
     names = [split.name for split in corpus.evaluation]
     chosen = [split for split in corpus.evaluation if name in (None, split.name)]
     if not chosen:

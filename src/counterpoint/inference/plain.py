@@ -1,6 +1,6 @@
 """A trained model in one plain process: whole parts, no parallelism, loaded from a run's checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from counterpoint.data.positions import lay_positions
+from counterpoint.families.parts import parts_of
 from counterpoint.inference.sampling import GREEDY, Sampling
+from counterpoint.kinds.family import Model
 from counterpoint.kinds.modality import Intakes, Payload
 from counterpoint.modalities.rows import pack_items
 from counterpoint.models.batch import Insert, TextBatch
-from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.head import VocabularyHead
 from counterpoint.models.segments import Segments
@@ -69,12 +70,14 @@ class PlainModel:
     device: torch.device
 
     @classmethod
-    def load(cls, plan: Plan, intakes: Intakes, folder: Path, device: torch.device) -> "PlainModel":
+    def load(
+        cls, plan: Plan, models: Mapping[str, Model], intakes: Intakes, folder: Path, device: torch.device
+    ) -> "PlainModel":
         """Build the modules of a plan and fill them from a checkpoint; raises CheckpointError."""
         chains, tensors = {}, {}
         for module in plan.graph.modules:
             with torch.device("meta"):
-                chain = build_chain(model_parts(plan.sizes[module]))
+                chain = build_chain(parts_of(models[module]))
             chain.to_empty(device=device)
             for name, tensor in (*chain.named_parameters(), *chain.named_buffers()):
                 block = whole_block(name, tuple(tensor.shape))

@@ -13,6 +13,12 @@ from counterpoint.models.seams import StageEnter, StageLeave
 MAIN = ""
 """The port of the rows that leave the last part, or of the loss."""
 
+
+def port_of(layer: int) -> str:
+    """The port by which what leaves a layer is handed on."""
+    return f"d{layer}"
+
+
 Earlier = Mapping[str, nn.Module]
 """The parts of a chain that come before one, by name."""
 

@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from counterpoint.models.balance import attach
+from counterpoint.models.attached import attach
 from counterpoint.models.batch import MtpInputs, TextBatch
 from counterpoint.models.embedding import WordTable
 from counterpoint.models.linear_loss import LinearLoss

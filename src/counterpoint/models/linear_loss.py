@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from counterpoint.models.seams import Fusible, OffersWeight
-from counterpoint.plan.sizes import NO_LABEL
+from counterpoint.plan.samples import NO_LABEL
 
 _SCORES_AT_ONCE = 2**28
 """Rows times words of a piece: half a GiB in bfloat16; smaller pieces make slower products."""

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from counterpoint.kinds.names import NormKind
 from counterpoint.models.batch import Batch
-from counterpoint.plan.sizes import NormKind
 
 
 @final

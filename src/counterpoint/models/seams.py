@@ -263,4 +263,4 @@ class Fusible(nn.Module, ABC):
 class Layer(Fusible, ABC):
     """A residual layer, of which backward may keep the input alone; `kind` is what a plan calls it."""
 
-    kind: ClassVar[str]
+    kind: str = "L"

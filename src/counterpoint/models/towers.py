@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.models.batch import Batch, FeatureBatch, Insert
-from counterpoint.models.chain import MAIN, Chain
-from counterpoint.models.encoder import port_of
+from counterpoint.models.chain import MAIN, Chain, port_of
 from counterpoint.models.segments import Segments
 
 

@@ -15,12 +15,13 @@
 Names of parameters stay as they are throughout.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import torch.distributed as dist
 
 from counterpoint.execute.groups import Groups
+from counterpoint.kinds.rules import TensorRule
 from counterpoint.models.chain import Chain
 from counterpoint.parallelize.blocks import Block, Cut, Sharding, block_of, cut_block
 from counterpoint.parallelize.compile import apply_compile
@@ -40,13 +41,14 @@ from counterpoint.plan.trainability import Train, is_trained
 class Parallelism:
     """What is done to a chain beside cutting it by its layout.
 
-    `known_as` are the parameters that have another name in the whole model, such as a copy of the embedding's words;
-    what is to `train` is said by the names in the whole model. `has_experts` is of the stage, so the same on all of its
-    ranks. `overlaps` lets rows travel beside products, `recomputed` are kinds of layers, and `defers_weights` gives the
-    chain a queue of weight gradients.
+    `rules` are the roles of parameters under tensor parallelism. `known_as` are the parameters that have another name
+    in the whole model, such as a copy of the embedding's words; what is to `train` is said by the names in the whole
+    model. `has_experts` is of the stage, so the same on all of its ranks. `overlaps` lets rows travel beside products,
+    `recomputed` are kinds of layers, and `defers_weights` gives the chain a queue of weight gradients.
     """
 
     precision: Precision
+    rules: Sequence[TensorRule]
     train: Train = "all"
     known_as: Mapping[str, str] = field(default_factory=dict)
     has_experts: bool = False
@@ -82,7 +84,7 @@ def parallelize(chain: Chain, layout: Layout, groups: Groups, how: Parallelism) 
     """
     place = _Place(layout, groups)
     tensor = place.among("tp")
-    dense = _cut_dense(chain, place, tensor, overlaps=how.overlaps)
+    dense = _cut_dense(chain, place, tensor, how)
     experts = _cut_experts(chain, place) if how.has_experts else {}
     apply_context_parallel(chain, place.among("cp"))
     _freeze(chain, how)
@@ -134,12 +136,12 @@ class _Place:
         return Share(cut_block(known, sharding.global_shape, (*sharding.cuts, last), "shard"), copies=1)
 
 
-def _cut_dense(chain: Chain, place: _Place, tensor: TensorGroup | None, *, overlaps: bool) -> dict[str, Sharding]:
+def _cut_dense(chain: Chain, place: _Place, tensor: TensorGroup | None, how: Parallelism) -> dict[str, Sharding]:
     travel = None
     if tensor is not None:
-        travel = travel_of(tensor, overlap=overlaps)
+        travel = travel_of(tensor, overlap=how.overlaps)
         travel.meet(place.groups.world.device)
-    return apply_tensor_parallel(chain, tensor, place.layout.sequence_parallel, travel=travel)
+    return apply_tensor_parallel(chain, tensor, place.layout.sequence_parallel, how.rules, travel=travel)
 
 
 def _cut_experts(chain: Chain, place: _Place) -> dict[str, ExpertSharding]:

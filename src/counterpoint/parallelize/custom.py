@@ -16,17 +16,6 @@ from counterpoint.models.seams import Foreign
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
 
 
-def custom_roles(chain: Chain) -> list[tuple[str, str]]:
-    """(pattern, role) of the parameters of a chain's registered module, if it has one; the first that fits decides."""
-    roles: list[tuple[str, str]] = []
-    for where, foreign in _foreign(chain):
-        for pattern, role in foreign.tensor_rules:
-            name = f"{where}.tower.{pattern}"
-            roles += [(f"{name}.weight", role), (f"{name}.bias", "outputs" if role == "outputs" else "whole")]
-        roles.append((f"{where}.tower.*", "whole"))
-    return roles
-
-
 def cut_custom_linears(chain: Chain, ranks: TensorGroup) -> None:
     """Give the linear layers of a registered module that are cut the exchanges that go with it, in place."""
     for _where, foreign in _foreign(chain):

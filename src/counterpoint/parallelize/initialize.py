@@ -7,14 +7,13 @@ every device and in every version of torch.
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
 
+from counterpoint.kinds.rules import Initial
 from counterpoint.parallelize.blocks import Block
-from counterpoint.plan.sizes import CustomSizes, ModelSizes
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _FIRST_FACTOR = 0xBF58476D1CE4E5B9
@@ -30,83 +29,13 @@ _UNUSED_BITS = 12
 _ELEMENTS_AT_ONCE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Initial:
-    """Normal around `mean`; `residual` divides `std` by the root of the number of residual sums.
-
-    With `of_uniform` an element is that function of a number drawn evenly between 0 and 1 instead, with `of_place` that
-    of its row, its column and the number of columns.
-    """
-
-    pattern: str
-    mean: float = 0.0
-    std: float = 0.0
-    residual: bool = False
-    of_uniform: Callable[[float], float] | None = None
-    of_place: Callable[[int, int, int], float] | None = None
-
-    def std_at(self, residual_sums: int) -> float:
-        """The standard deviation in a model that adds `residual_sums` sublayers to its rows."""
-        return self.std / math.sqrt(residual_sums) if self.residual else self.std
-
-
-def _decay_rate(share: float) -> float:
-    """The logarithm of a rate between 1 and 16, as Mamba-2's authors draw it (arXiv:2405.21060)."""
-    return math.log(1.0 + 15.0 * share)
-
-
-def _step_bias(share: float) -> float:
-    """What softplus maps to a step between 0.001 and 0.1, even on a logarithmic scale (arXiv:2312.00752)."""
-    step = math.exp(math.log(0.001) + share * (math.log(0.1) - math.log(0.001)))
-    return step + math.log(-math.expm1(-step))
-
-
-def _sinusoid(row: int, column: int, columns: int) -> float:
-    """Sines in the left half and cosines in the right one, of wavelengths from 2 pi to 20,000 pi (arXiv:2212.04356)."""
-    half = columns // 2
-    angle = row * math.exp(-math.log(10000.0) * (column % half) / max(1, half - 1))
-    return math.sin(angle) if column < half else math.cos(angle)
-
-
-INITIAL_VALUES = (
-    Initial("*.bias"),
-    Initial("*norm.weight", mean=1.0),
-    Initial("*_scale.weight", mean=1.0),
-    Initial("*.dynamics.a_log", of_uniform=_decay_rate),
-    Initial("*.dynamics.dt_bias", of_uniform=_step_bias),
-    Initial("*.dynamics.d", mean=1.0),
-    Initial("embed.times.weight", of_place=_sinusoid),
-    # The deviation of torch's own uniform filters of 3 x 3, or of width 9, and of width 4.
-    Initial("embed.first.weight", std=0.19),
-    Initial("*.depthwise.weight", std=0.19),
-    Initial("*_conv.weight", std=0.29),
-    Initial("*layers.*.o.weight", std=0.02, residual=True),
-    Initial("*layers.*.down.weight", std=0.02, residual=True),
-    Initial("*layers.*.experts.down", std=0.02, residual=True),
-    Initial("*", std=0.02),
-)
-"""The first pattern that fits a parameter's name decides."""
-
-
-def initial_values(sizes: ModelSizes) -> Sequence[Initial]:
-    """The rules of a model's initial values, by names in it; in a registered module gains are ones."""
-    if not isinstance(sizes, CustomSizes):
-        return INITIAL_VALUES
-    given = [Initial(f"embed.tower.{pattern}", mean, std) for pattern, mean, std in sizes.initial]
-    is_gain = [name for name, shape in sizes.parameters if len(shape) == 1 and name.rpartition(".")[2] == "weight"]
-    gains = [Initial(f"embed.tower.{name}", mean=1.0) for name in is_gain]
-    # Names of others mean nothing to our own rules but for biases.
-    others = [Initial("embed.tower.*bias"), Initial("embed.tower.*", std=0.02)]
-    return (*given, *gains, *others, *INITIAL_VALUES)
-
-
 def initialize_(
     local: Tensor,
     block: Block,
     seed: int,
     module: str,
     residual_sums: int,
-    rules: Sequence[Initial] = INITIAL_VALUES,
+    rules: Sequence[Initial],
 ) -> None:
     """Fill a local tensor, in place, with the initial values of its block and zeros in its padding.
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, final
+from typing import final
 
 import torch
 from torch import nn
 
 from counterpoint.errors import PlacementError
+from counterpoint.kinds.rules import Role, TensorRule
 from counterpoint.models.chain import Chain
 from counterpoint.models.embedding import Lookup
 from counterpoint.models.linear_loss import LinearLoss
@@ -28,96 +29,34 @@ from counterpoint.models.seams import (
     WholeLane,
 )
 from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
-from counterpoint.parallelize.custom import custom_roles, cut_custom_linears
+from counterpoint.parallelize.custom import cut_custom_linears
 from counterpoint.parallelize.exchange import EnterExchange, LeaveExchange, RowExchange, TensorGroup, keep
 from counterpoint.parallelize.products import GatheredProducts, ScatteredProduct, travel_of
 from counterpoint.parallelize.transport import Travel
 from counterpoint.parallelize.vocabulary import sharded_loss
 
-Role = Literal["outputs", "inputs", "words", "rows", "share", "expert", "whole"]
-"""What becomes of a parameter: dim 0 is cut (`outputs`), dim 1 is cut (`inputs`), dim 0 is cut and padded
-(`words`), it acts on residual rows (`rows`), or in any mode on a rank's share of rows or heads (`share`), the
-expert view cuts it (`expert`), or every rank does the same with it (`whole`)."""
-
-_ROLES: Mapping[str, Role] = {"outputs": "outputs", "inputs": "inputs", "whole": "whole"}
-"""The roles in registered modules."""
-
 _CUT_DIMS: Mapping[Role, int] = {"outputs": 0, "inputs": 1, "words": 0}
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRule:
-    """The role of the parameters whose names fit a pattern."""
-
-    pattern: str
-    role: Role
-
-
-TENSOR_RULES = (
-    TensorRule("embed.weight", "words"),
-    TensorRule("head.weight", "words"),
-    TensorRule("words.weight", "words"),
-    TensorRule("embed.patch.*", "share"),
-    TensorRule("embed.positions.weight", "share"),
-    TensorRule("embed.prefix.weight", "share"),
-    TensorRule("embed.norm.*", "share"),
-    TensorRule("embed.conv[12].*", "share"),
-    TensorRule("embed.times.weight", "share"),
-    TensorRule("embed.first.*", "share"),
-    TensorRule("embed.steps.*", "share"),
-    TensorRule("embed.linear.*", "share"),
-    TensorRule("*.attention.[qkv].*", "outputs"),
-    TensorRule("*.attention.r.weight", "outputs"),
-    TensorRule("*.attention.content_bias", "outputs"),
-    TensorRule("*.attention.distance_bias", "outputs"),
-    TensorRule("*.attention.[qk]_norm.weight", "share"),
-    TensorRule("*.attention.o.weight", "inputs"),
-    TensorRule("*.attention.o.bias", "rows"),
-    TensorRule("*.mlp.gate.*", "outputs"),
-    TensorRule("*.mlp.up.*", "outputs"),
-    TensorRule("*.mlp.down.weight", "inputs"),
-    TensorRule("*.mlp.down.bias", "rows"),
-    TensorRule("*_mlp.up.*", "outputs"),
-    TensorRule("*_mlp.down.weight", "inputs"),
-    TensorRule("*_mlp.down.bias", "rows"),
-    TensorRule("*.conv.o.weight", "inputs"),
-    TensorRule("*.conv.o.bias", "rows"),
-    TensorRule("*.conv.*", "outputs"),
-    TensorRule("*.mamba.o.weight", "inputs"),
-    TensorRule("*.mamba.*", "outputs"),
-    TensorRule("*.moe.router.weight", "share"),
-    TensorRule("*.moe.experts.*", "expert"),
-    TensorRule("*.moe.shared.down.weight", "inputs"),
-    TensorRule("*.moe.shared.*", "outputs"),
-    TensorRule("*norm.*", "rows"),
-    TensorRule("*_scale.weight", "rows"),
-    TensorRule("projector.linear.*", "rows"),
-    TensorRule("taps.*.linear.*", "rows"),
-    TensorRule("mtp.*.join.weight", "rows"),
-)
-"""The roles in our own models; the first pattern that fits decides."""
 
 
 def apply_tensor_parallel(
     chain: Chain,
     ranks: TensorGroup | None,
     sequence_parallel: bool,
-    table: Sequence[TensorRule] = TENSOR_RULES,
+    rules: Sequence[TensorRule],
     *,
     travel: Travel | None = None,
 ) -> dict[str, Sharding]:
     """Cut a chain on the meta device down to one rank's share, in place; returns how each parameter lies.
 
-    `travel` is how rows get from rank to rank, by collectives unless given. Where one rank is alone, nothing changes
-    and every parameter is a duplicate. Raises PlacementError for a parameter without a rule and for heads or widths
-    that the number of ranks does not divide.
+    The first of the `rules` that fits a parameter's name decides. `travel` is how rows get from rank to rank, by
+    collectives unless given. Where one rank is alone, nothing changes and every parameter is a duplicate. Raises
+    PlacementError for a parameter without a rule and for heads or widths that the number of ranks does not divide.
     """
     if ranks is None:
         return {name: Sharding(tuple(p.shape), "duplicate") for name, p in chain.named_parameters()}
     _divide_heads(chain, ranks.size)
-    table = [*(TensorRule(pattern, _ROLES[role]) for pattern, role in custom_roles(chain)), *table]
     shardings = {
-        name: _sharding(name, tuple(parameter.shape), ranks.size, sequence_parallel, table)
+        name: _sharding(name, tuple(parameter.shape), ranks.size, sequence_parallel, rules)
         for name, parameter in chain.named_parameters()
     }
     words = _own_words(shardings, ranks)
@@ -131,9 +70,9 @@ def apply_tensor_parallel(
 
 
 def _sharding(
-    name: str, shape: tuple[int, ...], size: int, sequence_parallel: bool, table: Sequence[TensorRule]
+    name: str, shape: tuple[int, ...], size: int, sequence_parallel: bool, rules: Sequence[TensorRule]
 ) -> Sharding:
-    role = next((rule.role for rule in table if fnmatchcase(name, rule.pattern)), None)
+    role = next((rule.role for rule in rules if fnmatchcase(name, rule.pattern)), None)
     if role is None:
         raise PlacementError(
             f"parameter {name} has no rule in the tensor-parallel table, expected one since tp is {size}; "

@@ -17,7 +17,6 @@ from counterpoint.plan.placement import Placement
 from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
 from counterpoint.plan.schedule import SCHEDULES, Schedule
-from counterpoint.plan.sizes import ModelSizes
 from counterpoint.plan.stages import EncoderOrder, Stages
 from counterpoint.plan.trainability import TrainedPart
 
@@ -62,7 +61,6 @@ class Plan:
     recomputed: dict[str, frozenset[str]] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
     moments: dict[str, int] = field(default_factory=dict)
-    sizes: dict[str, ModelSizes] = field(default_factory=dict)
 
     @cached_property
     def layouts(self) -> dict[str, Layout]:

@@ -3,6 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+NO_TOKEN = -1
+"""Id of a row without a token: a placeholder, which features fill, or padding."""
+
+NO_LABEL = -100
+"""Label of a row without a loss."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:

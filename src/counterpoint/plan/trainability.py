@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from counterpoint.errors import ConfigError
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import EXPERTS, PartFacts
+from counterpoint.plan.tensors import elements
 
 Train = str | tuple[str, ...]
 """`all`, `none`, or shell-style patterns of parameter names inside the module."""
@@ -54,7 +55,7 @@ def trained_parts(module: str, facts: ModelFacts, train: Train) -> tuple[Trained
 
 
 def _trained(part: PartFacts, names: Collection[str]) -> TrainedPart:
-    elements = sum(count for name, count in part.tensors if name in names)
+    count_trained = sum(count for name, count in elements(part.tensors) if name in names)
     products = tuple(_products(part))
     whole = sum(count for _name, count, _place in products)
     place_of = {name.rpartition(".")[0]: place for name, _count, place in products} | dict.fromkeys(_TABLES, _NOWHERE)
@@ -63,7 +64,7 @@ def _trained(part: PartFacts, names: Collection[str]) -> TrainedPart:
     weights = sum(count for name, count, _place in products if name in names)
     inside = sum(count for _name, count, place in products if place > first)
     total = whole or 1.0
-    return TrainedPart(elements, bool(names), weights / total, inside / total, is_between=first <= 0)
+    return TrainedPart(count_trained, bool(names), weights / total, inside / total, is_between=first <= 0)
 
 
 _NOWHERE = 1_000
@@ -80,7 +81,7 @@ def _products(part: PartFacts) -> Iterator[tuple[str, float, int]]:
     same rows."""
     place, was_last = 0, False
     met = part.active_expert_parameters / part.expert_parameters if part.expert_parameters else 1.0
-    for name, elements in part.tensors:
+    for name, count in elements(part.tensors):
         *_above, leaf = (name if EXPERTS in name else name.rpartition(".")[0]).split(".")
         is_weight = EXPERTS in name or name.rpartition(".")[2] == "weight"
         if not is_weight or leaf.endswith(("norm", "scale")) or leaf in _TABLES:
@@ -89,12 +90,12 @@ def _products(part: PartFacts) -> Iterator[tuple[str, float, int]]:
         # An embedding's products follow each other; in a layer the last of a sublayer reads the others.
         place += is_last != was_last or (part.name == "embed" and bool(place or was_last))
         was_last = is_last
-        yield name, elements * (met if EXPERTS in name else 1.0), place
+        yield name, count * (met if EXPERTS in name else 1.0), place
 
 
 def _names(facts: ModelFacts) -> Iterator[str]:
     for part in facts.parts:
-        for name, _elements in part.tensors:
+        for name, _shape in part.tensors:
             yield f"{part.name}.{name}"
 
 

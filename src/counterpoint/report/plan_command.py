@@ -11,7 +11,7 @@ from counterpoint.errors import InputError
 from counterpoint.report.plan_html import plan_html
 from counterpoint.report.plan_json import plan_json
 from counterpoint.report.plan_text import describe_plan
-from counterpoint.setup import check_data, prepare_run
+from counterpoint.setup.run import check_data, prepare_run
 
 MOST_COLUMNS = 120
 """Wider terminals are not filled: lines would be too long to read."""
@@ -30,7 +30,7 @@ def show_plan(
         from counterpoint.train.warm.settle import settle_items
 
         loaded = settle_items(loaded)
-    plan, corpus = prepare_run(loaded)
+    plan, _models, corpus = prepare_run(loaded)
     check_data(loaded, corpus)
     batch = plan.batch(0, corpus.packs(0))
     picture = describe_plan(plan, rank, batch)

@@ -4,6 +4,7 @@ from typing import Any
 
 from counterpoint.check.proof import Proof
 from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.form import form_of
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import Schedule
@@ -14,7 +15,8 @@ from counterpoint.report.words import stage_parameters
 def plan_json(plan: Plan, batch: BatchPlan | None = None) -> dict[str, Any]:
     """Layouts, links, communicators, programs as action strings, the proof's and the clock's figures.
 
-    Only dicts with string keys, lists, strings, numbers and booleans; raises ProofError.
+    Only dicts with string keys, lists, strings, numbers and booleans; `plan` is the whole, which `plan_of_form` reads
+    back. Raises ProofError.
     """
     summary = summarize(plan, batch)
     return {
@@ -45,6 +47,7 @@ def plan_json(plan: Plan, batch: BatchPlan | None = None) -> dict[str, Any]:
         "proof": _proof(summary.proof),
         "timeline": _timeline(summary),
         "memory_bytes": {str(rank): used.total_bytes for rank, used in summary.memory.items()},
+        "plan": form_of(plan),
     }
 
 

@@ -24,7 +24,7 @@ from counterpoint.report.run_tables import data_section, module_section, timelin
 from counterpoint.report.samples import sample_grid
 from counterpoint.report.summary import Summary, summarize
 from counterpoint.report.words import count_text, number_text
-from counterpoint.setup import build_plan
+from counterpoint.setup.run import build_plan
 
 REPORT_FILE = "report.html"
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, GetCoreSchemaHandler, SerializationInfo, ValidationError
+from pydantic import AfterValidator, GetCoreSchemaHandler, SerializationInfo, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from counterpoint.section.section import Section
@@ -25,13 +26,14 @@ def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
 
 @dataclass(frozen=True, slots=True)
 class OfKind:
-    """Says of a field that its section is that of the kind which its key `kind` names, `default` where it is left out.
+    """Says of a field that its section is that of the kind which its key `kind` names.
 
-    `sections` are those that there are when it is read, by the names of their kinds.
+    `sections` are those that there are when it is read, by the names of their kinds; `default` is the kind of a section
+    that names none, None where it must.
     """
 
     sections: Callable[[], Mapping[str, type[Section]]]
-    default: str
+    default: str | None = None
 
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
@@ -42,13 +44,30 @@ class OfKind:
         known = self.sections()
         if isinstance(value, Section):
             return value
-        name = value.get(_KIND, self.default) if isinstance(value, Mapping) else self.default
-        if isinstance(name, str) and name in known:
-            return known[name].model_validate(value)
-        error = InitErrorDetails(
-            type="literal_error", loc=(_KIND,), input=name, ctx={"expected": _either(list(known))}
-        )  # fmt: skip
-        raise ValidationError.from_exception_data("a kind", [error])
+        if self.default is not None and isinstance(value, Mapping):
+            value = {_KIND: self.default, **value}
+            name = value[_KIND]
+            if not isinstance(name, str) or name not in known:
+                context = {"expected": _either(list(known))}
+                error = InitErrorDetails(type="literal_error", loc=(_KIND,), input=name, ctx=context)
+                raise ValidationError.from_exception_data("a kind", [error])
+        return _chooser(tuple(known.items())).validate_python(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tagged:
+    """Annotates a section that is one of several by its kind; errors name the kind in their location."""
+
+    sections: tuple[tuple[str, type[Section]], ...]
+
+    def __get_pydantic_core_schema__(self, _source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices = {name: handler.generate_schema(section) for name, section in self.sections}
+        return core_schema.tagged_union_schema(choices, discriminator=_KIND)
+
+
+@cache
+def _chooser(sections: tuple[tuple[str, type[Section]], ...]) -> TypeAdapter[Section]:
+    return TypeAdapter(Annotated[Section, _Tagged(sections)])
 
 
 def _dumped(section: Section, info: SerializationInfo) -> dict[str, Any]:

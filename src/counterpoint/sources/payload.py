@@ -8,8 +8,7 @@ import numpy as np
 from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Bools, Ints
 from counterpoint.kinds.modality import Payload, Placed
-from counterpoint.plan.samples import Item
-from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
+from counterpoint.plan.samples import NO_LABEL, NO_TOKEN, Item
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import final
@@ -19,7 +19,8 @@ from counterpoint.execute.groups import Groups
 from counterpoint.execute.interpreter import Interpreter, Observer
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.execute.waits import WaitClock
-from counterpoint.models.attention_kernels import prefer_fast_kernels
+from counterpoint.kinds.family import Model
+from counterpoint.layers.attention.kernels import prefer_fast_kernels
 from counterpoint.models.batch import Batch, TextBatch
 from counterpoint.optimizers.rates import learning_rate
 from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, release, settle_weights
@@ -94,8 +95,10 @@ class LaunchedStep:
 class Engine:
     """Executes batch plans of one plan on one rank. All ranks of the plan call the same methods in the same order."""
 
-    def __init__(self, config: Config, plan: Plan, groups: Groups, observers: tuple[Observer, ...]) -> None:
-        self._config, self.plan, self._groups = config, plan, groups
+    def __init__(
+        self, config: Config, plan: Plan, models: Mapping[str, Model], groups: Groups, observers: tuple[Observer, ...]
+    ) -> None:
+        self._config, self.plan, self.models, self._groups = config, plan, models, groups
         rank, device = groups.world.rank, groups.world.device
         self.device = device
         if device.type == "cuda":
@@ -107,7 +110,7 @@ class Engine:
         }
         connect(plan, self._channels, rank, device)
         self.replicas: dict[Node, Replica] = {
-            node: build_replica(config, plan, node, groups) for node in plan.nodes_of(rank)
+            node: build_replica(config, plan, models[node.module], node, groups) for node in plan.nodes_of(rank)
         }
         self._bridge = Bridge(rank, plan, self._channels, device, dtype_of(config.training.precision.compute))
         stages = {node: replica.stage for node, replica in self.replicas.items()}

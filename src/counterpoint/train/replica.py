@@ -8,12 +8,14 @@ import torch.distributed as dist
 from counterpoint.config.schema import Config
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.stage import Stage
-from counterpoint.models.catalog import model_parts
+from counterpoint.families import family_of, initial_of, rules_of
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model, ModelSection
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize.apply import Parallelism, parallelize
 from counterpoint.parallelize.fsdp import Precision, finish_reduction, local, reduce_gradients
-from counterpoint.parallelize.initialize import initial_values, initialize_, initialize_buffer_
-from counterpoint.parallelize.starting import starting_weights
+from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
+from counterpoint.parallelize.starting import fill_given_
 from counterpoint.plan.action import Compute, Work
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
@@ -86,24 +88,24 @@ class Replica:
         return total
 
 
-def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Replica:
+def build_replica(config: Config, plan: Plan, model: Model, node: Node, groups: Groups) -> Replica:
     """Build a node's part on this rank; every rank of its stage calls it."""
-    world, layout, sizes = groups.world, plan.layouts[node.module], plan.sizes[node.module]
-    parts = model_parts(sizes)
+    world, layout, section = groups.world, plan.layouts[node.module], model.section
+    parts = parts_of(model)
     start, stop = plan.splits[node.module][node.stage]
-    how = _parallelism(config, plan, node)
+    how = _parallelism(config, plan, section, node)
     with torch.device("meta"):
         chain = build_chain(parts[start:stop]).to(how.precision.parameters)
     made = parallelize(chain, layout, groups, how)
     tie = plan.tie(node.module, world.rank)
-    rules, given = initial_values(sizes), starting_weights(sizes)
+    initial, given = initial_of(section), family_of(section).given(section)
     parameters = []
     for name, parameter in chain.named_parameters():
         # A copy of the embedding has the same values under the same name.
         block, replicas = made.shares[name].block, made.shares[name].copies
         residual_sums = plan.facts[node.module].residual_sums
-        initialize_(local(parameter.detach()), block, config.run.seed, node.module, residual_sums, rules)
-        given.fill_(local(parameter.detach()), block)
+        initialize_(local(parameter.detach()), block, config.run.seed, node.module, residual_sums, initial)
+        fill_given_(local(parameter.detach()), block, given)
         copies = len(tie) if tie and block.name == EMBEDDING else 1
         parameters.append(LocalParameter(node.module, block, parameter, replicas * copies))
     buffers = tuple(LocalBuffer(node.module, name, buffer) for name, buffer in chain.named_buffers())
@@ -116,9 +118,10 @@ def build_replica(config: Config, plan: Plan, node: Node, groups: Groups) -> Rep
     return Replica(chain, stage, tuple(parameters), buffers, made.tensor_group, tie_group)
 
 
-def _parallelism(config: Config, plan: Plan, node: Node) -> Parallelism:
+def _parallelism(config: Config, plan: Plan, section: ModelSection, node: Node) -> Parallelism:
     return Parallelism(
         precision=precision_of(config),
+        rules=rules_of(section),
         train=config.modules[node.module].train,
         known_as=_known_as(plan.facts[node.module].is_tied),
         has_experts=plan.has_experts(node),

@@ -10,8 +10,7 @@ from counterpoint.config.schema import EdgeConfig
 from counterpoint.kinds.modality import Intake, Payload
 from counterpoint.modalities.alone import lay_alone
 from counterpoint.models.batch import FeatureBatch, Insert
-from counterpoint.models.chain import MAIN, Chain
-from counterpoint.models.encoder import port_of
+from counterpoint.models.chain import MAIN, Chain, port_of
 from counterpoint.models.segments import Segments
 
 

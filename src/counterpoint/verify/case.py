@@ -16,7 +16,7 @@ from counterpoint.data.feed import Reader
 from counterpoint.execute.groups import Groups
 from counterpoint.parallelize.blocks import Block
 from counterpoint.plan.samples import Document
-from counterpoint.setup import open_run
+from counterpoint.setup.run import open_run
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.parameters import LocalParameter
 from counterpoint.train.replica import dtype_of
@@ -65,16 +65,16 @@ class CaseResult:
 
 def verify_task(member: Member, config: Config) -> CaseResult | None:
     """A pool task: run one case on the first `world.size` ranks; rank 0 returns the result."""
-    plan, corpus = open_run(config)
+    plan, models, corpus = open_run(config)
     rank = member.world.rank
     if rank == plan.placement.active[-1]:
         check_plan(plan)
     groups = member.groups(plan)
     if rank not in plan.placement.active:
         return None
-    engine = Engine(config, plan, groups, observers=(member.observe,))
+    engine = Engine(config, plan, models, groups, observers=(member.observe,))
     try:
-        warm_start(config, plan, engine.held)
+        warm_start(config, models, engine.held)
         ours, batches = _train(config, engine, groups, corpus, rank)
     finally:
         engine.close()

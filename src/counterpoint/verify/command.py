@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from counterpoint.config.load import load_config
-from counterpoint.config.schema import Config, DecoderConfig
+from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError, CounterpointError
-from counterpoint.setup import device_type, prepare_run
+from counterpoint.families import family_of
+from counterpoint.setup.run import device_type, prepare_run
 from counterpoint.train.warm.settle import settle_items
 from counterpoint.train.warm.start import check_values
 from counterpoint.verify.case import CaseResult, verify_task
@@ -39,8 +40,7 @@ class Outcome:
 def verify(source: str | Path | Mapping[str, Any] | Config, dtype: str = "float64") -> CaseResult:
     """Train two steps on a config's own layout and data and in one process, and compare; raises InputError."""
     verified = as_verified(settle_items(source if isinstance(source, Config) else load_config(source)), dtype)
-    plan, _corpus = prepare_run(verified)
-    check_values(verified, plan)
+    check_values(verified, prepare_run(verified).models)
     with Pool(verified.world.size, device_type(verified)) as pool:
         result: CaseResult = pool.run(verify_task, verified)
     return result
@@ -109,7 +109,7 @@ def as_verified(config: Config, dtype: str) -> Config:
         raise ConfigError(
             f"--dtype: got {dtype!r}, expected one of {sorted(TOLERANCES)}; bfloat16 has no meaningful tolerance"
         )
-    routed = [name for name, m in config.modules.items() if isinstance(m.model, DecoderConfig) and "E" in m.model.kinds]
+    routed = [name for name, m in config.modules.items() if family_of(m.model).cuts(m.model).has_experts]
     if dtype != "float64" and routed:
         raise ConfigError(
             f"--dtype: got {dtype!r} with experts in module {routed[0]}, expected float64: rounding may choose another "

@@ -13,12 +13,9 @@ from typing import Any
 
 from counterpoint.config.graph import modalities_of
 from counterpoint.config.load import load_config
-from counterpoint.config.schema import (
-    Config,
-    DecoderConfig,
-    ModelConfig,
-)
+from counterpoint.config.schema import Config
 from counterpoint.errors import CounterpointError
+from counterpoint.families import family_of
 from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.verify.draw_data import draw_data
 from counterpoint.verify.draw_graph import draw_graph, draw_training, reached_by_gradients
@@ -84,7 +81,7 @@ def candidate(base: Config, seed: int, k: int, world_size: int) -> Case:
 
 def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, Any]:
     data = base.resolved()
-    language = next(name for name, module in base.modules.items() if isinstance(module.model, DecoderConfig))
+    language = next(name for name, module in base.modules.items() if family_of(module.model).reads_documents)
     names, data["edges"] = draw_graph(base, generator, language)
     layouts = draw_layouts(base, generator, world_size, names)
     training = draw_training(base, generator, names, data["edges"])
@@ -142,10 +139,9 @@ def _draw_schedule(generator: random.Random, data: dict[str, Any], language: str
     return schedule
 
 
-def _draw_variant(model: ModelConfig, layout: dict[str, Any], generator: random.Random) -> dict[str, Any]:
+def _draw_variant(model: Any, layout: dict[str, Any], generator: random.Random) -> dict[str, Any]:
     """Options of a decoder that change what crosses ranks: tied words, further tokens, positions, groups of heads,
     biases."""
-    assert isinstance(model, DecoderConfig), "documents enter a decoder"
     tp = layout["tp"]
     groups = [n for n in range(tp, model.num_kv_heads + 1, tp) if model.heads % n == 0]
     # Both copies of the words on one rank are refused.

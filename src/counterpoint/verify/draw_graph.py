@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from counterpoint.config.graph import spread
-from counterpoint.config.models import AdapterConfig, DecoderConfig, FeaturesConfig
 from counterpoint.config.schema import Config, EdgeConfig
+from counterpoint.families import family_of
+from counterpoint.kinds.family import ROWS
 
 _KEPT_EDGES = 0.75
 _ALONE = 0.1
@@ -28,7 +29,7 @@ def draw_graph(base: Config, generator: random.Random, language: str) -> tuple[l
 def _connected(base: Config, edges: list[EdgeConfig], language: str) -> list[EdgeConfig]:
     """The edges on a way from an encoder of images to the language model."""
     reaching = spread({language}, ((edge.target, edge.source) for edge in edges))
-    roots = {name for name, module in base.modules.items() if not isinstance(module.model, AdapterConfig)}
+    roots = {name for name, module in base.modules.items() if family_of(module.model).reads != ROWS}
     fed = spread(roots, ((edge.source, edge.target) for edge in edges))
     return [edge for edge in edges if edge.target in reaching and edge.source in fed]
 
@@ -63,17 +64,17 @@ def _draw_train(base: Config, generator: random.Random, name: str) -> Train:
         return "all"
     model = base.modules[name].model
     options: list[Train] = ["none", "none", ["*norm*"], ["layers.[0-2].*"], ["*.attention.*", "norm.weight"]]
-    if not isinstance(model, DecoderConfig):
+    if not family_of(model).reads_documents:
         options += [["projector.*"], ["projector.*"]]
-    elif model.moe is not None:
+    elif family_of(model).cuts(model).has_experts:
         options += [["*.experts.*", "embed.*"]]
     return generator.choice(options)
 
 
 def _draw_recompute(base: Config, generator: random.Random, name: str) -> str | list[str]:
     model = base.modules[name].model
-    if isinstance(model, FeaturesConfig):
+    kinds = sorted(model.layer_kinds)
+    if not kinds:
         return "none"
-    kinds = sorted(model.kinds) if isinstance(model, DecoderConfig) else ["L"]
     options: list[str | list[str]] = ["none", "none", "full", generator.sample(kinds, generator.randint(1, len(kinds)))]
     return generator.choice(options)

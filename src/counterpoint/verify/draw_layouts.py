@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from counterpoint.config.custom import is_cut_evenly
-from counterpoint.config.models import CustomConfig, DecoderConfig, ModelConfig
 from counterpoint.config.schema import Config
-from counterpoint.config.shapes import heads_cut_by_cp, widths_cut_by_tp
+from counterpoint.families import family_of
+from counterpoint.kinds.family import ModelSection
 
 Layouts = dict[str, dict[str, Any]]
 """A layout section for each module that was drawn."""
@@ -68,12 +67,12 @@ def _draw_degrees(
 
 def _feasible(base: Config, name: str, world_size: int) -> Iterator[_Degrees]:
     model = base.modules[name].model
-    widths, heads = widths_cut_by_tp(model).values(), heads_cut_by_cp(model).values()
+    family = family_of(model)
+    cuts = family.cuts(model)
+    widths, heads = cuts.tp.values(), cuts.cp.values()
     sizes = range(1, world_size + 1)
-    tensor = [tp for tp in sizes if all(width % tp == 0 for width in widths)]
-    context: Sequence[int] = sizes
-    if isinstance(model, CustomConfig):
-        tensor, context = [tp for tp in tensor if is_cut_evenly(model, tp)], (1,)
+    tensor = [tp for tp in sizes if all(width % tp == 0 for width in widths) and family.can_cut(model, tp)]
+    context: Sequence[int] = (1,) if "cp" in family.fixed else sizes
     stages = range(1, min(model.num_layers, world_size) + 1)
     for pp, replicate, shard, cp, tp in product(stages, (1, 2), sizes, context, tensor):
         if pp * replicate * shard * cp * tp <= world_size and all(count // tp % cp == 0 for count in heads):
@@ -137,15 +136,17 @@ def _layout(base: Config, generator: random.Random, name: str, degrees: _Degrees
     }
 
 
-def _draw_expert_view(model: ModelConfig, generator: random.Random, stage_size: int) -> dict[str, int]:
-    moe = model.moe if isinstance(model, DecoderConfig) else None
-    if moe is None:
+def _draw_expert_view(model: ModelSection, generator: random.Random, stage_size: int) -> dict[str, int]:
+    cuts = family_of(model).cuts(model)
+    if not cuts.has_experts:
         return {"ep": 1, "etp": 1}
     degrees = range(1, stage_size + 1)
     options = [
         (ep, etp)
         for ep, etp in product(degrees, degrees)
-        if stage_size % (ep * etp) == 0 and moe.experts % ep == 0 and moe.ffn % etp == 0
+        if stage_size % (ep * etp) == 0
+        and all(experts % ep == 0 for experts in cuts.ep.values())
+        and all(width % etp == 0 for width in cuts.etp.values())
     ]
     ep, etp = generator.choice(options)
     return {"ep": ep, "etp": etp}

@@ -1,36 +1,40 @@
 """What a case exercises, read off its config and its first batches."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from counterpoint.config.graph import modalities_of
 from counterpoint.config.schema import Config, ModuleConfig
 from counterpoint.data.corpus import open_corpus
+from counterpoint.families import family_of
+from counterpoint.families.decoder.spec import MtpConfig
+from counterpoint.kinds.family import DOCUMENTS, ROWS
 from counterpoint.kinds.modality import Modality
+from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.plan.batch import BatchPlan
-from counterpoint.plan.build import build_plan
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import DecoderSizes, MtpSizes
+from counterpoint.setup.plan import models_of, plan_of
 
 _STEPS = 2
 
 
 def features_of(config: Config) -> frozenset[str]:
     """Names of the features of a config with synthetic data; raises what building its plan raises."""
-    plan = build_plan(config, None)
-    sizes = plan.sizes[plan.sink]
-    assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
-    corpus = open_corpus(config, None, sizes.vocab)
+    plan = plan_of(config, models_of(config, None))
+    facts, model = plan.facts[plan.sink], config.modules[plan.sink].model
+    corpus = open_corpus(config, None, facts.vocab, facts.extra_depths)
     names = {f"placement {plan.placement.kind}"}
     names |= _schedule(config, plan) | _microbatches(config.schedule.microbatches) | _ranks(plan) | _graph(plan)
     names |= {
         "packing" if config.data.packing else "one document a sequence",
         f"balance {config.data.balance}",
     }
-    names |= _variant(sizes, plan.layouts[plan.sink])
+    names |= _variant(model, plan.layouts[plan.sink])
     for name, module in config.modules.items():
-        role = _ROLES[module.model.kind]
+        reads = family_of(module.model).reads
+        role = _ROLES.get(reads, reads)
         found = _layout(plan.layouts[name], module.layout.split != "even") | _training(module)
         names |= {f"{role} {feature}" for feature in found}
     for step in range(_STEPS):
@@ -38,15 +42,8 @@ def features_of(config: Config) -> frozenset[str]:
     return frozenset(names)
 
 
-_ROLES = {
-    "vit": "vision",
-    "custom": "vision",
-    "whisper": "audio",
-    "conformer": "audio",
-    "features": "features",
-    "adapter": "adapter",
-    "decoder": "language",
-}
+_ROLES = {DOCUMENTS: "language", ROWS: "adapter", IMAGES.name: "vision"}
+"""What a module is called in the names of features by what enters it, if not as its items are."""
 
 
 def _schedule(config: Config, plan: Plan) -> set[str]:
@@ -96,29 +93,29 @@ def _training(module: ModuleConfig) -> set[str]:
     return names
 
 
-def _variant(sizes: DecoderSizes, layout: Layout) -> set[str]:
+def _variant(model: Any, layout: Layout) -> set[str]:
     names = set()
-    if sizes.mtp is not None:
-        names |= _mtp(sizes, sizes.mtp, layout)
-    if sizes.tied and layout.pp > 1:
+    if model.mtp is not None:
+        names |= _mtp(model, model.mtp, layout)
+    if model.tied and layout.pp > 1:
         names.add("embeddings tied over pp")
-    if layout.cp > 1 and sizes.kv_heads // layout.tp % layout.cp:
+    if layout.cp > 1 and model.num_kv_heads // layout.tp % layout.cp:
         names.add("cp over fewer key-value heads")
-    if sizes.mamba is not None and layout.cp > 1:
+    if model.mamba is not None and layout.cp > 1:
         names.add("cp over Mamba-2")
-    if sizes.rope_sections is not None:
+    if model.rope_sections is not None:
         names.add("positions of three axes")
-    if sizes.qkv_bias:
+    if model.qkv_bias:
         names.add("bias of queries, keys and values")
     return names
 
 
-def _mtp(sizes: DecoderSizes, mtp: MtpSizes, layout: Layout) -> set[str]:
+def _mtp(model: Any, mtp: MtpConfig, layout: Layout) -> set[str]:
     names = {f"predicts {1 + mtp.depths} tokens"}
     for axis, degree in (("pp", layout.pp), ("tp", layout.tp), ("cp", layout.cp)):
         if degree > 1:
             names.add(f"predicts further tokens over {axis}")
-    if sizes.tied:
+    if model.tied:
         names.add("predicts further tokens with tied words")
     if "E" in mtp.pattern:
         names.add("predicts further tokens with experts")

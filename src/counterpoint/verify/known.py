@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from counterpoint.config.schema import Config, CustomConfig, SyntheticEntry
+from counterpoint.config.schema import Config, SyntheticEntry
+from counterpoint.families import family_of
 from counterpoint.plan.samples import Document
 from counterpoint.verify.compare import Observation
 
@@ -64,7 +65,7 @@ def _is_pure(config: Config) -> bool:
     """Whether the config says all that the reference computes from."""
     modules = config.modules.values()
     is_synthetic = all(isinstance(entry, SyntheticEntry) for entry in config.data.train)
-    is_ours = not any(isinstance(m.model, CustomConfig) or m.init_from is not None for m in modules)
+    is_ours = all(family_of(m.model).is_pure and m.init_from is None for m in modules)
     return is_synthetic and is_ours and config.data.tokenizer is None
 
 

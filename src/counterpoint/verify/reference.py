@@ -14,27 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.config.intakes import intake_of
 from counterpoint.config.schema import Config
 from counterpoint.errors import RunError
+from counterpoint.families import facts_of, family_of, initial_of, intake_of
+from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.families.parts import parts_of
 from counterpoint.kinds.arrays import Ints
 from counterpoint.kinds.modality import Payload
+from counterpoint.layers.moe.router import Choice, Router
+from counterpoint.layers.moe.sublayer import Moe
 from counterpoint.modalities.alone import lay_alone
 from counterpoint.models.batch import Insert, MtpInputs, TextBatch
-from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
-from counterpoint.models.moe import Moe
-from counterpoint.models.router import Choice, Router
 from counterpoint.models.segments import Segments
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.parallelize.initialize import initial_values, initialize_, initialize_buffer_
-from counterpoint.parallelize.starting import starting_weights
-from counterpoint.plan.build import sizes_of
-from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.samples import Document
-from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN, DecoderSizes
-from counterpoint.setup import vocabulary
+from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
+from counterpoint.parallelize.starting import fill_given_
+from counterpoint.plan.samples import NO_LABEL, NO_TOKEN, Document
+from counterpoint.setup.run import build_models
 from counterpoint.sources.payload import TextPayload
 from counterpoint.sources.source import Source
 from counterpoint.verify.alone import Journey
@@ -86,9 +84,8 @@ class Reference:
     dtype: torch.dtype
 
     def __post_init__(self) -> None:
-        words = vocabulary(self.config)
-        self.sizes = {name: sizes_of(self.config, name, words) for name in self._forward_order()}
-        self.chains = {name: self._build(name) for name in self.sizes}
+        self.models = build_models(self.config)
+        self.chains = {name: self._build(name) for name in self._forward_order()}
         found = {name: intake_of(name, module.model, mark="") for name, module in self.config.modules.items()}
         self.intakes = {name: intake for name, intake in found.items() if intake is not None}
         self.journey = Journey(self.chains, self.intakes, self.config.edges, self.dtype, self.device)
@@ -237,7 +234,7 @@ class Reference:
     def _note_margin(self, router: Router, inputs: tuple[Tensor], _choice: Choice) -> None:
         scores = router.scores(inputs[0].detach())
         ranked = (scores if router.bias is None else scores + router.bias).sort(dim=1, descending=True).values
-        last = router.sizes.top_k
+        last = router.top_k
         if len(ranked) and last < ranked.shape[1]:
             margins = (ranked[:, last - 1] - ranked[:, last]).detach()
             self.margin = min(self.margin, float(margins.min()))
@@ -246,11 +243,11 @@ class Reference:
         """Experts that saw fewer rows than the mean of their layer become a little likelier, the others less so."""
         for layer, counts in loads.items():
             is_trained = layer.router.weight.requires_grad
-            if is_trained and layer.router.bias is not None and layer.sizes.bias_rate is not None:
+            if is_trained and layer.router.bias is not None and layer.bias_rate is not None:
                 rows = counts.tolist()
                 for expert, load in enumerate(rows):
                     side = (load * len(rows) < sum(rows)) - (load * len(rows) > sum(rows))
-                    layer.router.bias[expert] += side * layer.sizes.bias_rate
+                    layer.router.bias[expert] += side * layer.bias_rate
 
     def _named_buffers(self) -> dict[str, Tensor]:
         return {f"{m}.{name}": b for m, chain in self.chains.items() for name, b in chain.named_buffers()}
@@ -269,10 +266,9 @@ class Reference:
         return order
 
     @property
-    def _decoder(self) -> DecoderSizes:
-        sizes = self.sizes[self._sink]
-        assert isinstance(sizes, DecoderSizes), "documents enter a decoder"
-        return sizes
+    def _decoder(self) -> DecoderConfig:
+        section: DecoderConfig = self.models[self._sink].section
+        return section
 
     def _denominators(self, texts: Sequence[TextPayload]) -> Denominators:
         depths = range(1, 1 + self._decoder.mtp_depths)
@@ -280,20 +276,20 @@ class Reference:
         return Denominators(sum(int((text.labels >= 0).sum()) for text in texts), further, len(texts))
 
     def _build(self, module: str) -> Chain:
-        sizes = self.sizes[module]
+        model = self.models[module]
         with torch.device("meta"):
-            chain = build_chain(model_parts(sizes)).to(self.dtype)
+            chain = build_chain(parts_of(model)).to(self.dtype)
         chain.to_empty(device=self.device)
-        given = starting_weights(sizes)
+        given = family_of(model.section).given(model.section)
         for name, parameter in chain.named_parameters():
             block = whole_block(name, tuple(parameter.shape))
             parameter.requires_grad_(is_trained(self.config.modules[module].train, name))
-            sums, rules = facts_of(sizes).residual_sums, initial_values(sizes)
-            initialize_(parameter.detach(), block, self.config.run.seed, module, sums, rules)
-            given.fill_(parameter.detach(), block)
+            sums, initial = facts_of(model).residual_sums, initial_of(model.section)
+            initialize_(parameter.detach(), block, self.config.run.seed, module, sums, initial)
+            fill_given_(parameter.detach(), block, given)
         for name, buffer in chain.named_buffers():
             initialize_buffer_(buffer, name)
-        begin_with(self.config, module, sizes, chain)
+        begin_with(self.config, module, model, chain)
         return chain
 
     def _optimizer(self, module: str, chain: Chain) -> torch.optim.Optimizer:

@@ -9,9 +9,9 @@ from torch import Tensor
 from counterpoint.config.schema import Config, InitFromConfig
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.convert.whole import whole_of
+from counterpoint.kinds.family import Model
 from counterpoint.models.chain import Chain
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.plan.sizes import ModelSizes
 from counterpoint.train.state.checkpoint import (
     STATE_FILE,
     checkpoint_folder,
@@ -22,7 +22,7 @@ from counterpoint.train.state.checkpoint import (
 from counterpoint.train.state.stored_block import StoredBlock
 
 
-def begin_with(config: Config, module: str, sizes: ModelSizes, chain: Chain) -> None:
+def begin_with(config: Config, module: str, model: Model, chain: Chain) -> None:
     """Give a whole chain the values that `init_from` of its module names; what begins anew keeps its own."""
     init = config.modules[module].init_from
     if init is None:
@@ -30,19 +30,19 @@ def begin_with(config: Config, module: str, sizes: ModelSizes, chain: Chain) -> 
     values = chain.state_dict()
     path = Path(init.path)
     is_folder = (path / CONFIG_NAME).is_file()
-    loaded = _converted(path, sizes) if is_folder else _stored(path, init.module or module, values)
+    loaded = _converted(path, model) if is_folder else _stored(path, init.module or module, values)
     with torch.no_grad():
         for name, tensor in values.items():
             if not _is_fresh(init, name):
                 tensor.copy_(loaded[name])
 
 
-def _converted(path: Path, sizes: ModelSizes) -> dict[str, Tensor]:
+def _converted(path: Path, model: Model) -> dict[str, Tensor]:
     """Our tensors of the module of that kind, of which all that they are made of is there."""
     folder = ModelFolder(path)
     whole = whole_of(folder.config)
     theirs = {whole.spell(name): folder.read(name, None) for name in folder.shapes}
-    stored = next(stored for stored in whole.modules.values() if type(stored.sizes) is type(sizes))
+    stored = next(stored for stored in whole.modules.values() if stored.model.section.kind == model.section.kind)
     return {
         name: tensor
         for link in stored.links

@@ -18,8 +18,9 @@ from benchmarks.fast import attention, loss
 from benchmarks.fast.rows import Row, compare, relative, worst
 from torch import Tensor
 
-from counterpoint.models import attention_kernels, linear_loss
-from counterpoint.models.attention import attend
+from counterpoint.layers.attention import kernels
+from counterpoint.layers.attention.sublayer import attend
+from counterpoint.models import linear_loss
 from counterpoint.models.segments import Segments
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "fast_paths.py"
@@ -83,9 +84,9 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[Attend], list[Row]]:
                 return pool.submit(gradients, *given, **options).result()
 
         four = SimpleNamespace(_flash_attn_fwd=forward, _flash_attn_bwd=backward)
-        monkeypatch.setattr(attention_kernels, "FLASH_WIDTHS", (8,))
-        monkeypatch.setattr(attention_kernels, "_is_fast", lambda queries: queries.dtype == torch.bfloat16)
-        monkeypatch.setattr(attention_kernels, "_flash_four", lambda: four)
+        monkeypatch.setattr(kernels, "FLASH_WIDTHS", (8,))
+        monkeypatch.setattr(kernels, "_is_fast", lambda queries: queries.dtype == torch.bfloat16)
+        monkeypatch.setattr(kernels, "_flash_four", lambda: four)
         # A kernel's own calls of torch's attention are none of those that are noted.
         monkeypatch.setattr(attention._Torchs, "scaled_dot_product_attention", _unnoted)
         return list(compare(attention._packed(CPU, 8, "packed", "FlashAttention 4")))

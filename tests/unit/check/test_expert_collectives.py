@@ -8,7 +8,7 @@ from counterpoint.check.events import Collective, expand
 from counterpoint.check.proof import check_plan
 from counterpoint.config.load import load_config
 from counterpoint.plan.plan import Plan
-from counterpoint.setup import build_plan
+from counterpoint.setup.run import build_plan
 
 HYBRID = Path(__file__).parents[2] / "parity" / "hybrid.yaml"
 

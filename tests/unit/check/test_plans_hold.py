@@ -12,11 +12,11 @@ from counterpoint.check.grid import format_programs
 from counterpoint.check.proof import check_plan, check_programs
 from counterpoint.config import load_config
 from counterpoint.plan.action import Action, Compute, Transfer
-from counterpoint.plan.build import build_plan
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document
 from tests.parity.layouts import TINY, override, pair
 from tests.unit.plan.strategies import chain_plan, plans, random_packs, small_plan, uniform_packs
+from tests.unit.planned import planned
 
 
 @given(plans())
@@ -53,7 +53,7 @@ def test_a_training_step_of_which_nothing_goes_back_has_the_bounds_of_training()
         schedule__kind="interleaved",
         schedule__microbatches=3,
     )
-    plan = build_plan(override(load_config(TINY), layouts | {"modules.language.train": "none"}), None)
+    plan = planned(override(load_config(TINY), layouts | {"modules.language.train": "none"}))
     batch = plan.batch(0, tuple((Document(0, i, 4, 3),) for i in range(6)))
     assert not trains(plan.of_step(plan.schedule, batch).programs)
     assert check_plan(plan, batch).receives_ahead > 1

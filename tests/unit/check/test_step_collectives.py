@@ -7,7 +7,7 @@ from counterpoint.check.proof import check_plan
 from counterpoint.config.load import load_config
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import Schedule
-from counterpoint.setup import build_plan
+from counterpoint.setup.run import build_plan
 
 TINY = Path(__file__).parents[2] / "parity" / "tiny.yaml"
 

@@ -10,7 +10,7 @@ from counterpoint.config.load import load_config
 from counterpoint.data.prepare import prepare
 from counterpoint.execute.waits import WaitClock
 from counterpoint.report.training import write_report
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.train.metrics.recorder import RunRecorder
 from tests.unit.cli.conftest import Command, write
 from tests.unit.report.pages import Page
@@ -78,7 +78,7 @@ def test_training_says_and_records_what_is_lost(
     run = tmp_path / "run"
     run.mkdir()
     config = load_config(write(lossy, run / "config.yaml"))
-    plan, corpus = prepare_run(config)
+    plan, _models, corpus = prepare_run(config)
 
     class World:
         rank = plan.placement.active[0]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from counterpoint.config.load import load_config
-from counterpoint.setup import build_plan, prepare_run
+from counterpoint.setup.run import build_plan, prepare_run
 
 
 @pytest.mark.parametrize("vocab", ["tokenizer", 300])

@@ -8,7 +8,7 @@ import pytest
 
 from counterpoint.check.proof import check_plan
 from counterpoint.config import load_config
-from counterpoint.plan.build import build_plan
+from tests.unit.planned import planned
 
 WORDS = 1024
 REPOSITORY = Path(__file__).parents[3]
@@ -24,11 +24,11 @@ def test_there_are_some() -> None:
 @pytest.mark.parametrize(("config", "overrides"), COMMANDS)
 def test_a_command_of_the_readme_is_proved(config: str, overrides: str) -> None:
     loaded = load_config(REPOSITORY / config, shlex.split(overrides))
-    check_plan(build_plan(loaded, WORDS))
+    check_plan(planned(loaded, WORDS))
 
 
 def test_the_programs_of_the_readme_are_those_of_the_demo() -> None:
-    programs = build_plan(load_config(REPOSITORY / "examples" / "emoji.yaml"), WORDS).schedule.programs
+    programs = planned(load_config(REPOSITORY / "examples" / "emoji.yaml"), WORDS).schedule.programs
     (shown,) = re.findall(r"^Programs .*?─\n(.*?)\n\n", README, flags=re.DOTALL | re.MULTILINE)
     rows = re.split(r"^(\d)-\d", shown, flags=re.MULTILINE)[1:]
     for rank, actions in zip(rows[::2], rows[1::2], strict=True):

@@ -17,8 +17,8 @@ from counterpoint.convert.whole import VISION, whole_of
 from counterpoint.data.fingerprint import data_fingerprint
 from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import CheckpointError, ConfigError
+from counterpoint.families.parts import parts_of
 from counterpoint.modalities.images.spec import ImageIntake
-from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import build_chain
 from counterpoint.train.state.checkpoint import TrainingState
 from counterpoint.train.state.resume import open_newest
@@ -73,7 +73,7 @@ def _folder(path: Path, processor: dict[str, Any] | None = None, *, nested: bool
 def _radio(path: Path, more: Mapping[str, torch.Tensor] | None = None, **config: Any) -> Path:
     described = RADIO | config
     whole = whole_of(described)
-    chain = build_chain(model_parts(whole.modules[VISION].sizes))
+    chain = build_chain(parts_of(whole.modules[VISION].model))
     zeros = {key: torch.zeros(tensor.shape) for key, tensor in chain.state_dict().items()}
     write_tensors(path, described, modules_from_ours(whole, {VISION: zeros}) | dict(more or {}))
     return path

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from counterpoint.config.load import dump_config, load_config
 from counterpoint.config.schema import Config
-from counterpoint.models.catalog import model_parts
+from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import build_chain
-from counterpoint.setup import build_plan
+from counterpoint.setup.run import build_models
 from counterpoint.train.state.checkpoint import checkpoint_folder
 from counterpoint.train.warm.start import check_warm_starts
 from tests.unit.cli.conftest import Command, write
@@ -78,6 +78,7 @@ def test_a_model_that_fits_gets_as_far_as_ranks(counterpoint: Command, config: P
         ({"intermediate_size": 20}, "ffn", "12", "20"),
         ({"tie_word_embeddings": True}, "tied", "false", "true"),
         ({"vocab_size": 301}, "vocab", "300", "301"),
+        ({"attention_bias": True, "mlp_bias": True}, "bias", "false", "true"),
     ],
 )
 def test_sizes_that_differ_are_named_with_the_value_to_set(
@@ -88,13 +89,6 @@ def test_sizes_that_differ_are_named_with_the_value_to_set(
     place = f"modules.language.model.{key}"
     assert f"{place}: got {ours}, expected {theirs}, as {tmp_path / 'model'}/config.json says; set {place}=" in said
     assert len(said.splitlines()) == 1
-
-
-def test_what_no_key_can_say_is_not_advised(counterpoint: Command, config: Path, tmp_path: Path) -> None:
-    write_folder(tmp_path / "model", LLAMA | {"attention_bias": True, "mlp_bias": True})
-    said = _refused(counterpoint, config, tmp_path, f"{KEY}={tmp_path / 'model'}")
-    assert "model: got bias false, expected true" in said
-    assert "choose another model, because no key gives biases to all linears" in said
 
 
 def test_all_sizes_that_differ_are_listed(counterpoint: Command, config: Path, tmp_path: Path) -> None:
@@ -219,7 +213,7 @@ def tower_run(settings: dict[str, Any], tmp_path: Path) -> tuple[Path, Path]:
 
 
 def _empty(config: Config, module: str) -> dict[str, Tensor]:
-    chain = build_chain(model_parts(build_plan(config).sizes[module]))
+    chain = build_chain(parts_of(build_models(config)[module]))
     return {name: torch.zeros(tensor.shape) for name, tensor in chain.state_dict().items()}
 
 
@@ -304,7 +298,7 @@ def test_a_run_with_a_checkpoint_of_its_own_looks_nowhere_else(config: Path, tmp
     loaded = load_config(config, [f"{KEY}={tmp_path / 'nowhere'}"])
     folder = checkpoint_folder(tmp_path / "run", 2)
     folder.mkdir(parents=True)
-    check_warm_starts(loaded, build_plan(loaded))
+    check_warm_starts(loaded, build_models(loaded))
 
 
 def test_verify_refuses_too(counterpoint: Command, config: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.convert.whole import Whole, whole_of
-from counterpoint.models.catalog import model_parts
+from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import build_chain
 from tests.unit.cli.conftest import Command, write
 from tests.unit.judge.converted import modules_from_ours
@@ -56,7 +56,7 @@ def _write(path: Path, content: dict[str, Any], more: dict[str, Tensor] | None =
 
 
 def _zeros(whole: Whole, name: str) -> dict[str, Tensor]:
-    chain = build_chain(model_parts(whole.modules[name].sizes))
+    chain = build_chain(parts_of(whole.modules[name].model))
     return {key: torch.zeros(tensor.shape) for key, tensor in chain.state_dict().items()}
 
 

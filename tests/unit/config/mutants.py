@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.unit.planned import planned
 
 from counterpoint.check.proof import check_plan
 from counterpoint.config.load import load_config
 from counterpoint.config.yaml_text import parse_yaml
 from counterpoint.errors import InputError
-from counterpoint.plan.build import build_plan
 
 ROOT = Path(__file__).parents[3]
 SOURCES = sorted(
@@ -52,7 +52,7 @@ def outcome(text: str, folder: Path) -> str:
     file = folder / "config.yaml"
     file.write_text(text, encoding="utf-8", errors="surrogatepass")
     try:
-        plan = build_plan(load_config(file), VOCABULARY)
+        plan = planned(load_config(file), VOCABULARY)
         if plan.placement.world_size <= _PROVED_UP_TO:
             check_plan(plan)
     except InputError as error:

@@ -6,14 +6,13 @@ import pytest
 
 from counterpoint.config import load_config
 from counterpoint.config.graph import marks_of
-from counterpoint.config.models import ConformerConfig, WhisperConfig
-from counterpoint.config.shapes import MOST_MELS
 from counterpoint.data.fingerprint import data_fingerprint, first_difference
 from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import ConfigError
+from counterpoint.families.conformer.spec import MOST_MELS as MOST_OF_CONFORMERS
+from counterpoint.families.whisper.spec import MOST_MELS as MOST_OF_WHISPER
 from counterpoint.modalities.clips.mel import mel_filters
-from counterpoint.plan.build import sizes_of
-from counterpoint.plan.sizes import WhisperSizes
+from counterpoint.setup.plan import models_of
 
 SPEECH = Path(__file__).parents[2] / "parity" / "speech.yaml"
 SOURCE = "data.train.0.synthetic"
@@ -23,10 +22,9 @@ CLIPS = "modules.audio.model.audio"
 def test_an_encoder_of_clips_is_read_as_it_is_meant() -> None:
     config = load_config(SPEECH, ["modules.audio.model.positions=100", "modules.audio.model.audio.seconds=2"])
     assert marks_of(config) == {"vision": "<image>", "audio": "<audio>"}
-    sizes = sizes_of(config, "audio", None)
-    assert isinstance(sizes, WhisperSizes)
-    assert (sizes.norm_eps, sizes.activation, sizes.key_bias, sizes.qkv_bias) == (1e-5, "gelu", False, True)
-    assert (sizes.mels, sizes.positions, sizes.stack, sizes.taps) == (6, 100, 2, (1,))
+    section, ends = models_of(config, None)["audio"]
+    assert (section.norm_eps, section.activation, section.key_bias, section.qkv_bias) == (1e-5, "gelu", False, True)
+    assert (section.mels, section.positions, section.stack, ends.taps) == (6, 100, 2, (1,))
     settings = intakes_of(config)
     assert {name: taker.kind for name, taker in settings.items()} == {"vision": "image", "audio": "audio"}
     assert settings["audio"].place((5,)).rows_in == 100
@@ -79,8 +77,8 @@ def test_what_clips_cannot_be_is_one_sentence(override: str, path: str, got: str
 
 def test_bands_without_a_frequency_are_refused() -> None:
     """The most bands are those up to which each has a frequency of the transform that frames are made by."""
-    for model, width in ((WhisperConfig, 400), (ConformerConfig, 512)):
-        have_some = [(mel_filters(mels, width) > 0).any(axis=0).all() for mels in range(1, MOST_MELS[model] + 2)]
+    for most, width in ((MOST_OF_WHISPER, 400), (MOST_OF_CONFORMERS, 512)):
+        have_some = [(mel_filters(mels, width) > 0).any(axis=0).all() for mels in range(1, most + 2)]
         assert all(have_some[:-1])
         assert not have_some[-1]
 

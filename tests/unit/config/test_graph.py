@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
+from tests.unit.planned import planned
 
 from counterpoint.config import load_config
 from counterpoint.config.graph import entering_width, marks_of
 from counterpoint.errors import ConfigError
-from counterpoint.plan.build import build_plan
 
 ADAPTER = {"kind": "adapter", "layers": 2, "hidden": 64, "heads": 4, "ffn": 96, "projector": {"kind": "linear"}}
 VISION_TO, ADAPTER_TO = {"source": "vision", "target": "adapter"}, {"source": "adapter", "target": "language"}
@@ -33,7 +33,7 @@ def test_a_graph_of_encoders_and_an_adapter(towers: dict[str, Any]) -> None:
     width = config.modules["language"].model.hidden
     assert marks_of(config) == {"vision": "<image>", "detail": "<detail>"}
     assert entering_width(config, "adapter") == entering_width(config, "language") == width
-    plan = build_plan(config, 100)
+    plan = planned(config, 100)
     assert plan.graph.modules.index("vision") < plan.graph.modules.index("adapter")
     assert [part.name for part in plan.facts["detail"].parts][1:4] == ["layers.0", "taps.0", "layers.1"]
     assert "inserts.1" in [part.name for part in plan.facts["language"].parts]
@@ -45,7 +45,7 @@ def test_a_graph_of_encoders_and_an_adapter(towers: dict[str, Any]) -> None:
 
 def test_depths_stay_with_their_layers_in_every_split(towers: dict[str, Any]) -> None:
     towers["modules"]["detail"]["layout"] |= {"pp": 2, "split": [1, 1]}
-    plan = build_plan(load_config(towers), 100)
+    plan = planned(load_config(towers), 100)
     names = [part.name for part in plan.facts["detail"].parts]
     stages = [names[start:stop] for start, stop in plan.splits["detail"]]
     assert stages == [["embed", "layers.0", "taps.0"], ["layers.1", "norm", "projector"]]
@@ -103,7 +103,7 @@ def test_a_cycle_is_refused(towers: dict[str, Any]) -> None:
     modules["second"] = modules["adapter"]
     towers["edges"] += [{"source": "adapter", "target": "second"}, {"source": "second", "target": "adapter"}]
     with pytest.raises(ConfigError, match="edges: got the cycle"):
-        build_plan(load_config(towers), 100)
+        planned(load_config(towers), 100)
 
 
 @pytest.mark.parametrize(

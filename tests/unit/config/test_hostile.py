@@ -13,7 +13,7 @@ from tests.unit.config.mutants import mutants, outcome
 from counterpoint.config.load import load_config
 from counterpoint.config.yaml_text import DEEPEST, LONGEST_TEXT, MOST_VALUES
 from counterpoint.errors import ConfigError, InputError
-from counterpoint.plan.build import placement_of
+from counterpoint.setup.plan import placement_of
 
 IN_SUITE, IN_SWEEP = 60, 3000
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -6,15 +6,15 @@ import pytest
 import torch
 from tests.parity.brought import brought_base
 from tests.parity.layouts import override, pair
+from tests.unit.planned import planned
 from torch import nn
 
 import counterpoint
-from counterpoint.config.custom import CUSTOM_MODULES
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError
-from counterpoint.parallelize.starting import starting_weights
-from counterpoint.plan.build import build_plan, sizes_of
+from counterpoint.families.custom.registered import CUSTOM_MODULES
+from counterpoint.families.custom.spec import CUSTOM
 
 WRONG = [
     ("test_vit", {"modules.vision.model.name": "test_vut"}, r"model\.name: got \"test_vut\".* did you mean test_vit\?"),
@@ -52,11 +52,11 @@ def test_names_are_registered_once_and_are_names() -> None:
 
 
 @pytest.fixture
-def registered(request: pytest.FixtureRequest) -> Any:
+def registered(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Registers modules for one test."""
+    monkeypatch.setattr(CUSTOM_MODULES, "_kinds", dict(CUSTOM_MODULES.items()))
 
     def register(name: str, *arguments: Any, **named: Any) -> Config:
-        request.addfinalizer(lambda: CUSTOM_MODULES.pop(name, None))
         counterpoint.register_module(name, *arguments, **named)
         tree = brought_base("test_vit").resolved()
         tree["modules"]["vision"]["model"]["name"] = name
@@ -83,11 +83,11 @@ def tied(_options: Any) -> nn.Module:
 def test_what_cannot_be_built_or_sharded_is_refused_before_any_process(registered: Any) -> None:
     config = registered("test_asks", lambda options: nn.Linear(options["inputs"], 3))
     with pytest.raises(ConfigError, match=r"test_asks with options \{'width': 24\}: building it raised KeyError"):
-        build_plan(config, None)
+        planned(config)
     with pytest.raises(ConfigError, match=r"got the parameter scale without a dimension"):
-        build_plan(registered("test_scalar", Scalar), None)
+        planned(registered("test_scalar", Scalar))
     with pytest.raises(ConfigError, match=r"got the parameter 1\.weight under another name, too, expected each in one"):
-        build_plan(registered("test_tied", tied), None)
+        planned(registered("test_tied", tied))
 
 
 def test_rules_fit_layers_and_tp_divides_them(registered: Any) -> None:
@@ -96,11 +96,11 @@ def test_rules_fit_layers_and_tp_divides_them(registered: Any) -> None:
 
     config = registered("test_typo", build, tensor_rules={"[0]": "outputs", "fc2": "inputs"})
     with pytest.raises(ConfigError, match=r"test_typo: tensor_rules: got 'fc2', which fits no linear layer.*'0'"):
-        build_plan(config, None)
+        planned(config)
     config = registered("test_nine", build, tensor_rules={"0": "outputs", "1": "inputs"})
     config = override(config, pair(2, {"ranks": [0, 1], "tp": 2}, {"ranks": [0, 1]}))
     with pytest.raises(ConfigError, match=r"vision\.layout\.tp: got 2 for the 9 outputs of 0, expected a divisor"):
-        build_plan(config, None)
+        planned(config)
 
 
 def test_weights_are_of_every_parameter_and_no_other(registered: Any) -> None:
@@ -109,4 +109,4 @@ def test_weights_are_of_every_parameter_and_no_other(registered: Any) -> None:
 
     config = registered("test_half", build, weights=lambda _options: {"weight": torch.zeros(3, 2), "w": torch.ones(1)})
     with pytest.raises(ConfigError, match=r"test_half: got \['w'\] beyond its parameters and none for \['bias'\]"):
-        starting_weights(sizes_of(config, "vision", None))
+        CUSTOM.given(config.modules["vision"].model)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from counterpoint.data.build import PreparedSplit, build_sources
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
-from counterpoint.plan.samples import Document, Item
-from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
+from counterpoint.plan.samples import NO_LABEL, NO_TOKEN, Document, Item
 from counterpoint.sources.payload import lay_text
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index, ItemEntry
 from counterpoint.sources.prepared.index_writer import Encoded, Record

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
-from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
+from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
 from counterpoint.sources.source import load_item_or_neutral
 from counterpoint.sources.synthetic.source import Constant, LogNormal, SyntheticRecipe, SyntheticSource, Uniform
 

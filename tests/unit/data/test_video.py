@@ -22,7 +22,7 @@ from counterpoint.modalities.images.rows import ImageRows
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.models.batch import PatchBatch
 from counterpoint.plan.samples import Document, Item
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
 from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
 from counterpoint.sources.prepared.source import PreparedSource
@@ -213,7 +213,7 @@ def test_an_encoder_rank_reads_each_item_of_a_video_as_an_image_seen_by_itself(f
             "training.global_batch_samples=1", "schedule.microbatches=1",
         ],
     )  # fmt: skip
-    plan, corpus = prepare_run(config)
+    plan, _models, corpus = prepare_run(config)
     reader = Reader(plan, plan.layouts["vision"].ranks[0], corpus.sources, torch.float32)
     batch = reader.read(plan.batch(0, corpus.packs(0))).batches["vision", 0]
     assert isinstance(batch, PatchBatch)
@@ -232,7 +232,7 @@ def test_every_bad_item_of_a_step_is_reported(folder: Path) -> None:
             "training.global_batch_samples=1", "schedule.microbatches=1",
         ],
     )  # fmt: skip
-    plan, corpus = prepare_run(config)
+    plan, _models, corpus = prepare_run(config)
     batch = plan.batch(0, corpus.packs(0))
     data = (folder / PAYLOAD_NAME).read_bytes()
     (folder / PAYLOAD_NAME).write_bytes(bytes(len(data)))

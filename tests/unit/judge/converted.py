@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 
-import torch
 from torch import Tensor
 
 from counterpoint.convert.accounts import demand_shape, refuse
@@ -11,17 +10,16 @@ from counterpoint.convert.families import family_named
 from counterpoint.convert.links import Link, their_tensors
 from counterpoint.convert.modules import Tensors, demand_copies, is_added, kept_tensors
 from counterpoint.convert.whole import Stored, Whole
-from counterpoint.models.chain import build_chain
-from counterpoint.models.decoder import decoder_parts
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.families.decoder.spec import DecoderConfig
+from tests.unit.judge.models import alone, empty_tensors
 
 
-def to_ours(family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes) -> dict[str, Tensor]:
+def to_ours(family: str, tensors: Mapping[str, Tensor], section: DecoderConfig) -> dict[str, Tensor]:
     """A checkpoint's tensors as the parameters and buffers of our decoder; raises CheckpointError.
 
     Tensors keep dtype and device, and may share memory with those handed in.
     """
-    links, ours = _links_and_shapes(family, sizes)
+    links, ours = _links_and_shapes(family, section)
     _demand_same(f"The {family} checkpoint", tensors, their_tensors(links, ours))
     return {
         name: tensor
@@ -30,18 +28,17 @@ def to_ours(family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes) -> 
     }
 
 
-def from_ours(family: str, tensors: Mapping[str, Tensor], sizes: DecoderSizes) -> dict[str, Tensor]:
+def from_ours(family: str, tensors: Mapping[str, Tensor], section: DecoderConfig) -> dict[str, Tensor]:
     """The way back: parameters and buffers of our decoder as a checkpoint's tensors; raises CheckpointError."""
-    links, ours = _links_and_shapes(family, sizes)
+    links, ours = _links_and_shapes(family, section)
     _demand_same("The model", tensors, ours)
     return their_tensors(links, tensors)
 
 
-def _links_and_shapes(family: str, sizes: DecoderSizes) -> tuple[list[Link], dict[str, Tensor]]:
+def _links_and_shapes(family: str, section: DecoderConfig) -> tuple[list[Link], dict[str, Tensor]]:
     """The links, and our tensors without values; together they leave out nothing."""
-    links = list(family_named(family).links(sizes))
-    with torch.device("meta"):
-        ours: dict[str, Tensor] = build_chain(decoder_parts(sizes)).state_dict()
+    links = list(family_named(family).links(section))
+    ours = empty_tensors(alone(section))
     linked = {name for link in links for name in link.ours}
     refuse(f"A {family} checkpoint", "has no place for", ours.keys() - linked)
     refuse(f"A model for a {family} checkpoint", "needs", linked - ours.keys())

@@ -15,18 +15,15 @@ from torch import Tensor
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.convert.without_effect import WITHOUT_EFFECT
 from counterpoint.errors import CheckpointError
-from counterpoint.models.chain import MAIN, build_chain
-from counterpoint.models.conformer import conformer_parts
-from counterpoint.models.whisper import whisper_parts
-from counterpoint.plan.sizes import ConformerSizes, DecoderSizes, WhisperSizes
+from counterpoint.families.conformer.spec import ConformerConfig
+from counterpoint.models.chain import MAIN
 from tests.unit.judge.converted import modules_to_ours
 from tests.unit.judge.judge import build, hidden_rows, quiet, randomize, read_all
 from tests.unit.judge.lifted import lift_casts
-from tests.unit.judge.models import CONFIGS, Config, logits_of, our_model, text_batch
+from tests.unit.judge.models import CONFIGS, Config, headless, logits_of, our_module, text_batch
 from tests.unit.judge.test_conformer import clips_of, packed
 from tests.unit.judge.test_whisper import windows
-from tests.unit.judge.towers import GRIDS, RUN, TOWERS, Named, make_judge, our_tower, picture_batch, pictures
-from tests.unit.judge.towers import tower_sizes as sizes_of_tower
+from tests.unit.judge.towers import GRIDS, RUN, TOWERS, Named, make_judge, our_tower, picture_batch, pictures, tower_of
 from tests.unit.judge.whole_configs import PARAKEET, WHISPER
 from tests.unit.judge.wholes import WHOLES, judged_loss, our_forward, samples_of
 
@@ -280,46 +277,42 @@ def in_python(value: Any) -> Any:
 
 def _answers(name: str, whole: Whole) -> tuple[Theirs, Ours]:
     if name in CONFIGS:
-        sizes = whole.modules[LANGUAGE].sizes
-        assert isinstance(sizes, DecoderSizes)
-        batch = text_batch(sizes, [ROWS])
+        batch = text_batch(whole.modules[LANGUAGE].model.section, [ROWS])
 
         def our_logits(whole: Whole, weights: Mapping[str, Named]) -> Tensor:
-            sizes = whole.modules[LANGUAGE].sizes
-            assert isinstance(sizes, DecoderSizes)
-            return logits_of(our_model(sizes, weights[LANGUAGE]), text_batch(sizes, [ROWS]))
+            model = whole.modules[LANGUAGE].model
+            return logits_of(our_module(model, weights[LANGUAGE]), text_batch(model.section, [ROWS]))
 
         return lambda model: model.lm_head(hidden_rows(model, batch)), our_logits
     if name in WHOLES:
-        samples, sizes = samples_of(name, whole), sizes_of_tower(whole)
+        samples, section = samples_of(name, whole), tower_of(whole).section
         return (
-            lambda model: judged_loss(name, model, samples, sizes)[None],
+            lambda model: judged_loss(name, model, samples, section)[None],
             lambda whole, weights: our_forward(whole, weights, samples)[0][None],
         )
     return _of_clips(whole) if AUDIO in whole.modules else _of_pictures(name, whole)
 
 
 def _of_pictures(name: str, whole: Whole) -> tuple[Theirs, Ours]:
-    sizes = sizes_of_tower(whole)
-    images = pictures(GRIDS[name], sizes.patch)
+    first = tower_of(whole)
+    images = pictures(GRIDS[name], first.section.patch)
 
     def ours(whole: Whole, weights: Mapping[str, Named]) -> Tensor:
-        sizes = sizes_of_tower(whole)
-        batch, kept = picture_batch(images, sizes)
-        return our_tower(sizes, weights[VISION])(None, batch)[MAIN][kept]
+        tower = tower_of(whole)
+        batch, kept = picture_batch(images, tower)
+        return our_tower(tower, weights[VISION])(None, batch)[MAIN][kept]
 
-    return lambda model: RUN[name](model, images, sizes)[MAIN], ours
+    return lambda model: RUN[name](model, images, first)[MAIN], ours
 
 
 def _of_clips(whole: Whole) -> tuple[Theirs, Ours]:
-    first = whole.modules[AUDIO].sizes
-    if isinstance(first, ConformerSizes):
+    first = whole.modules[AUDIO].model.section
+    if isinstance(first, ConformerConfig):
         clips = clips_of(first)
 
         def rows(model: Any) -> Tensor:
             return torch.cat([model(clip[None]).last_hidden_state[0] for clip in clips])
     else:
-        assert isinstance(first, WhisperSizes)
         shape = (2, first.mels, first.positions * first.stride)
         long = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
@@ -327,15 +320,8 @@ def _of_clips(whole: Whole) -> tuple[Theirs, Ours]:
             return model.get_encoder()(long).last_hidden_state.flatten(0, 1)
 
     def ours(whole: Whole, weights: Mapping[str, Named]) -> Tensor:
-        sizes = whole.modules[AUDIO].sizes
-        if isinstance(sizes, ConformerSizes):
-            parts, batch = conformer_parts(sizes), packed(sizes, clips)
-        else:
-            assert isinstance(sizes, WhisperSizes)
-            parts, batch = whisper_parts(sizes), windows(long, sizes)
-        with torch.device("meta"):
-            chain = build_chain(parts[:-1])
-        chain.load_state_dict({n: t.clone() for n, t in weights[AUDIO].items()}, strict=True, assign=True)
-        return chain(None, batch)[MAIN]
+        section = whole.modules[AUDIO].model.section
+        batch = packed(section, clips) if isinstance(section, ConformerConfig) else windows(long, section)
+        return headless(section, weights[AUDIO])(None, batch)[MAIN]
 
     return rows, ours

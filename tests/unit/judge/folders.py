@@ -8,17 +8,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from counterpoint.convert.families import sizes_of
+from counterpoint.convert.families import decoder_of
 from tests.unit.judge.converted import from_ours, to_ours
 from tests.unit.judge.models import Config, random_tensors
 
 
 def write_folder(path: Path, config: Config, dtype: torch.dtype = torch.float64, shards: int = 1) -> dict[str, Tensor]:
     """Write a model's config.json and its tensors in `shards` files; returns ours, as a reader is to see them."""
-    sizes = sizes_of(config)
-    theirs = {n: t.to(dtype) for n, t in from_ours(config["model_type"], random_tensors(sizes), sizes).items()}
+    section = decoder_of(config)
+    theirs = {n: t.to(dtype) for n, t in from_ours(config["model_type"], random_tensors(section), section).items()}
     write_tensors(path, config, theirs, shards)
-    return to_ours(config["model_type"], theirs, sizes)
+    return to_ours(config["model_type"], theirs, section)
 
 
 def write_tensors(path: Path, config: Config, theirs: Mapping[str, Tensor], shards: int = 1) -> None:

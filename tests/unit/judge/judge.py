@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from counterpoint.convert.families import sizes_of
+from counterpoint.convert.families import decoder_of
 from counterpoint.convert.folder import ModelFolder
+from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.models.batch import TextBatch
-from counterpoint.plan.sizes import NO_LABEL, DecoderSizes
+from counterpoint.plan.samples import NO_LABEL
 from tests.unit.judge.converted import to_ours
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import Config, random_like
@@ -28,7 +29,7 @@ VISION: Config = {"depth": 1, "embed_dim": 8, "num_heads": 1, "patch_size": 2}
 class Verdict:
     """What the judge says of a batch: logits (rows, vocab), and by our names weights and the loss's gradients."""
 
-    sizes: DecoderSizes
+    section: DecoderConfig
     weights: dict[str, Tensor]
     logits: Tensor
     gradients: dict[str, Tensor]
@@ -47,14 +48,14 @@ def judge(
     if not has_own_start:
         randomize(model)
     weights = saved(model, folder / "weights")
-    sizes = sizes_of(saved_config(folder / "weights"))
+    section = decoder_of(saved_config(folder / "weights"))
     # Straight from the head: the models themselves may cast their logits.
     logits = model.lm_head(hidden_rows(model, batch))
     loss = F.cross_entropy(logits, batch.labels, ignore_index=NO_LABEL, reduction="sum") / batch.loss_denominator
     loss.backward()
     gradients = saved(with_gradients(model), folder / "gradients")
     family = config["model_type"]
-    return Verdict(sizes, to_ours(family, weights, sizes), logits.detach(), to_ours(family, gradients, sizes))
+    return Verdict(section, to_ours(family, weights, section), logits.detach(), to_ours(family, gradients, section))
 
 
 def quiet() -> None:

@@ -6,12 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from counterpoint.families import facts_of
+from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.families.encoder import LayeredSection
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Ends, Model
 from counterpoint.models.batch import TextBatch
-from counterpoint.models.chain import Chain, build_chain
-from counterpoint.models.decoder import decoder_parts
+from counterpoint.models.chain import Chain, Part, build_chain
 from counterpoint.models.head import VocabularyHead
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import NO_LABEL, DecoderSizes
+from counterpoint.plan.samples import NO_LABEL
 
 Config = dict[str, Any]
 
@@ -47,20 +51,45 @@ CONFIGS: dict[str, Config] = {
 """By name of the case."""
 
 
-def our_model(sizes: DecoderSizes, tensors: Mapping[str, Tensor]) -> Chain:
+def alone(section: DecoderConfig) -> Model:
+    """The decoder that nothing enters but documents, with as many words as it says."""
+    assert isinstance(section.vocab, int), "a folder says how many words there are"
+    return Model(section, Ends(vocab=section.vocab))
+
+
+def our_model(section: DecoderConfig, tensors: Mapping[str, Tensor]) -> Chain:
     """Our decoder with exactly these parameters and buffers."""
+    return our_module(alone(section), tensors)
+
+
+def our_module(model: Model, tensors: Mapping[str, Tensor]) -> Chain:
+    """Our model with exactly these parameters and buffers."""
+    return with_tensors(parts_of(model), tensors)
+
+
+def with_tensors(parts: Sequence[Part], tensors: Mapping[str, Tensor]) -> Chain:
+    """A chain of these parts with exactly these parameters and buffers."""
     with torch.device("meta"):
-        chain = build_chain(decoder_parts(sizes))
+        chain = build_chain(parts)
     chain.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, strict=True, assign=True)
     return chain.requires_grad_(True)
 
 
-def random_tensors(sizes: DecoderSizes, seed: int = 0) -> dict[str, Tensor]:
-    """Values for every parameter and buffer, large enough that every term counts."""
+def headless(section: LayeredSection, tensors: Mapping[str, Tensor]) -> Chain:
+    """Our encoder in front of its projector, with exactly these parameters and buffers."""
+    return with_tensors(parts_of(Model(section, Ends(leaving=section.hidden)))[:-1], tensors)
+
+
+def empty_tensors(model: Model) -> dict[str, Tensor]:
+    """Every parameter and buffer of a model, without values."""
     with torch.device("meta"):
-        empty = build_chain(decoder_parts(sizes)).state_dict()
+        return build_chain(parts_of(model)).state_dict()
+
+
+def random_tensors(section: DecoderConfig, seed: int = 0) -> dict[str, Tensor]:
+    """Values for every parameter and buffer, large enough that every term counts."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: random_like(tensor, generator) for name, tensor in empty.items()}
+    return {name: random_like(tensor, generator) for name, tensor in empty_tensors(alone(section)).items()}
 
 
 def random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
@@ -71,18 +100,20 @@ def random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
     return values / tensor.shape[-1] ** 0.5
 
 
-def text_batch(sizes: DecoderSizes, lengths: Sequence[int], padding: int = 0, seed: int = 0) -> TextBatch:
+def text_batch(section: DecoderConfig, lengths: Sequence[int], padding: int = 0, seed: int = 0) -> TextBatch:
     """Documents of these lengths with random tokens; the last row of each has no label."""
     generator = torch.Generator().manual_seed(seed)
+    model = alone(section)
     used, rows = sum(lengths), sum(lengths) + padding
-    ids = torch.randint(0, sizes.vocab, (rows,), generator=generator)
+    ids = torch.randint(0, model.ends.vocab, (rows,), generator=generator)
     labels = ids.roll(-1)
     ends = torch.tensor(lengths).cumsum(0) - 1
     labels[ends] = NO_LABEL
     ids[used:], labels[used:] = -1, NO_LABEL
     positions = torch.cat([torch.arange(n) for n in (*lengths, padding)])
-    if sizes.position_axes > 1:
-        positions = positions[:, None] // torch.arange(1, sizes.position_axes + 1)
+    axes = facts_of(model).position_axes
+    if axes > 1:
+        positions = positions[:, None] // torch.arange(1, axes + 1)
     return TextBatch(
         ids, positions, labels, Segments.build(lengths, rows), float((labels != NO_LABEL).sum()),
         document_denominator=float(len(lengths)),

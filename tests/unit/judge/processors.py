@@ -13,20 +13,20 @@ from torch import Tensor
 
 from counterpoint.convert.whole import VISION, Whole, whole_of
 from counterpoint.data.intakes import intakes_of
+from counterpoint.families.vit.spec import VitConfig
+from counterpoint.kinds.family import Model
 from counterpoint.modalities.images.patches import PatchPayload, grid_coordinates
 from counterpoint.modalities.images.pictures import image_size
 from counterpoint.modalities.images.rows import ImageRows
 from counterpoint.modalities.images.spec import ImageIntake
 from counterpoint.models.chain import MAIN
-from counterpoint.models.encoder import port_of
-from counterpoint.plan.sizes import VitSizes
 from counterpoint.train.warm.settle import settle_items
 from tests.intakes import with_image
 from tests.parity.layouts import override
 from tests.unit.judge.converted import modules_to_ours
 from tests.unit.judge.judge import REASON, quiet, randomize
 from tests.unit.judge.models import Config
-from tests.unit.judge.towers import Named, build_lifted, make_judge, stored
+from tests.unit.judge.towers import Named, build_lifted, make_judge, qwen_outputs, stored
 from tests.unit.judge.whole_configs import config_of
 
 CLIP = {"size": {"shortest_edge": 8}, "crop_size": {"height": 8, "width": 8}}
@@ -160,26 +160,25 @@ def their_inputs(process: Callable[[Image.Image], Mapping[str, Tensor]], file: P
         return dict(process(image))
 
 
-def their_rows(name: str, inputs: Mapping[str, Tensor], sizes: VitSizes, payload: PatchPayload) -> Tensor:
+def their_rows(name: str, inputs: Mapping[str, Tensor], section: VitConfig, payload: PatchPayload) -> Tensor:
     """The pixels of the judge's processor in the order of our rows."""
-    pixels, (rows, columns), patch = inputs["pixel_values"], payload.grid, sizes.patch
+    pixels, (rows, columns), patch = inputs["pixel_values"], payload.grid, section.patch
     if name.startswith("qwen"):
         return pixels
     if name == "siglip2":
         cut = pixels[0, : rows * columns].reshape(-1, patch, patch, 3).permute(0, 3, 1, 2)
     else:
         cut = pixels[0].reshape(3, rows, patch, columns, patch).permute(1, 3, 0, 2, 4).reshape(-1, 3, patch, patch)
-    order = torch.from_numpy(grid_coordinates(rows, columns, sizes.merge))
+    order = torch.from_numpy(grid_coordinates(rows, columns, section.merge))
     return cut[order[:, 0] * columns + order[:, 1]].flatten(1)
 
 
-def their_features(name: str, model: Any, inputs: Mapping[str, Tensor], sizes: VitSizes) -> Named:
+def their_features(name: str, model: Any, inputs: Mapping[str, Tensor], tower: Model) -> Named:
     """What leaves the judge's tower, in float64, of what its processor made of one picture."""
     wide = {key: value.double() if value.is_floating_point() else value for key, value in inputs.items()}
     if name.startswith("qwen"):
         said = model.model.visual(wide["pixel_values"], grid_thw=wide["image_grid_thw"])
-        taps = said.deepstack_features if sizes.taps else []
-        return {MAIN: said.pooler_output, **{port_of(n): rows for n, rows in zip(sizes.taps, taps, strict=True)}}
+        return qwen_outputs(said, tower.ends.taps)
     if name == "radio":
         return {MAIN: model(pixel_values=wide["pixel_values"]).features[0]}
     rows = model(**wide).last_hidden_state[0]
@@ -188,14 +187,14 @@ def their_features(name: str, model: Any, inputs: Mapping[str, Tensor], sizes: V
     return {MAIN: rows[1:] if name == "clip" else rows}
 
 
-def as_picture(payload: PatchPayload, sizes: VitSizes) -> Tensor:
+def as_picture(payload: PatchPayload, section: VitConfig) -> Tensor:
     """Our rows as the picture (3, height, width) that they were cut from, in float64."""
-    rows, columns = payload.grid
-    picture = torch.zeros((3, rows * sizes.patch, columns * sizes.patch), dtype=torch.float64)
+    (rows, columns), side = payload.grid, section.patch
+    picture = torch.zeros((3, rows * side, columns * side), dtype=torch.float64)
     for patch, (row, column) in zip(
-        payload.patches, grid_coordinates(rows, columns, sizes.merge).tolist(), strict=True
+        payload.patches, grid_coordinates(rows, columns, section.merge).tolist(), strict=True
     ):
-        pixels = torch.from_numpy(patch).reshape(3, sizes.frames, sizes.patch, sizes.patch)[:, 0]
-        top, left = row * sizes.patch, column * sizes.patch
-        picture[:, top : top + sizes.patch, left : left + sizes.patch] = pixels
+        pixels = torch.from_numpy(patch).reshape(3, section.frames, side, side)[:, 0]
+        top, left = row * side, column * side
+        picture[:, top : top + side, left : left + side] = pixels
     return picture

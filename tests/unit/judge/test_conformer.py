@@ -9,23 +9,27 @@ import pytest
 import torch
 from torch import Tensor
 
+from counterpoint.families.conformer.spec import ConformerConfig
+from counterpoint.kinds.family import Ends, Model
 from counterpoint.models.batch import AudioBatch
-from counterpoint.models.chain import MAIN, Chain, build_chain
-from counterpoint.models.conformer import conformer_parts
+from counterpoint.models.chain import MAIN
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import ConformerSizes
+from counterpoint.projectors.linear.spec import LinearProjectorConfig
 from tests.unit.judge.judge import REASON, quiet
 from tests.unit.judge.lifted import lift_casts
-from tests.unit.judge.models import random_like
+from tests.unit.judge.models import empty_tensors, headless, random_like
 
 pytest.importorskip("transformers", reason=REASON)
 
 EQUAL, NOTICED = 1e-9, 1e-4
-SIZES = ConformerSizes(layers=2, hidden=16, heads=4, ffn=20, mels=24, stem_channels=5, conv=7, out=16)
-SHAPES = {
-    "parakeet": SIZES,
-    "omni": replace(SIZES, bias=False, scale_input=False),
-    "without biases, fewer halvings": replace(SIZES, bias=False, conv_bias=False, halvings=2, conv=3, layers=1),
+SECTION = ConformerConfig(
+    kind="conformer", layers=2, hidden=16, heads=4, ffn=20, mels=24, stem_channels=5, conv=7,
+    projector=LinearProjectorConfig(kind="linear"),
+)  # fmt: skip
+CHANGES: dict[str, dict[str, Any]] = {
+    "parakeet": {},
+    "omni": {"bias": False, "scale_input": False},
+    "without biases, fewer halvings": {"bias": False, "conv_bias": False, "halvings": 2, "conv": 3, "layers": 1},
 }
 FRAMES = (37, 8, 1, 64, 17, 9, 2, 33)
 """Clips that end in every way: in the middle of a window, at its end, and after one frame."""
@@ -77,7 +81,7 @@ def in_our_words(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def judge(sizes: ConformerSizes, patch: pytest.MonkeyPatch) -> Any:
+def judge(section: ConformerConfig, patch: pytest.MonkeyPatch) -> Any:
     """Their encoder of these sizes in evaluation mode, with random values and statistics, in float64."""
     quiet()
     from transformers import ParakeetEncoderConfig
@@ -85,10 +89,10 @@ def judge(sizes: ConformerSizes, patch: pytest.MonkeyPatch) -> Any:
 
     lift_casts(patch, modeling_parakeet)
     config = ParakeetEncoderConfig(
-        hidden_size=sizes.hidden, num_hidden_layers=sizes.layers, num_attention_heads=sizes.heads,
-        intermediate_size=sizes.ffn, attention_bias=sizes.bias, convolution_bias=sizes.conv_bias,
-        conv_kernel_size=sizes.conv, subsampling_factor=sizes.stride, subsampling_conv_channels=sizes.stem_channels,
-        num_mel_bins=sizes.mels, scale_input=sizes.scale_input,
+        hidden_size=section.hidden, num_hidden_layers=section.layers, num_attention_heads=section.heads,
+        intermediate_size=section.ffn, attention_bias=section.bias, convolution_bias=section.conv_bias,
+        conv_kernel_size=section.conv, subsampling_factor=section.stride, num_mel_bins=section.mels,
+        subsampling_conv_channels=section.stem_channels, scale_input=section.scale_input,
     )  # fmt: skip
     config._attn_implementation = "eager"
     model = modeling_parakeet.ParakeetEncoder(config).double().eval()
@@ -100,28 +104,28 @@ def judge(sizes: ConformerSizes, patch: pytest.MonkeyPatch) -> Any:
     return model
 
 
-def clips_of(sizes: ConformerSizes, frames: Sequence[int] = FRAMES) -> list[Tensor]:
+def clips_of(section: ConformerConfig, frames: Sequence[int] = FRAMES) -> list[Tensor]:
     """Clips (frames, mels) of these lengths."""
     generator = torch.Generator().manual_seed(2)
-    return [torch.randn(count, sizes.mels, generator=generator, dtype=torch.float64) for count in frames]
+    return [torch.randn(count, section.mels, generator=generator, dtype=torch.float64) for count in frames]
 
 
-def packed(sizes: ConformerSizes, clips: Sequence[Tensor], padding: int = 0) -> AudioBatch:
+def packed(section: ConformerConfig, clips: Sequence[Tensor], padding: int = 0) -> AudioBatch:
     """Clips in windows, behind each other; frames that are not there hold numbers that nobody may read."""
-    half, frames, filled = sizes.window // 2, [], []
+    half, frames, filled = section.window // 2, [], []
     for clip in clips:
-        rows = -(-len(clip) // sizes.stride)
-        behind = (rows - 1) * sizes.stride + half + 1 - len(clip)
+        rows = -(-len(clip) // section.stride)
+        behind = (rows - 1) * section.stride + half + 1 - len(clip)
         pad = (half, max(0, behind))
         around = torch.nn.functional.pad(clip, (0, 0, *pad), value=7.0)
         there = torch.nn.functional.pad(torch.ones(len(clip)), pad)
-        frames.append(around.unfold(0, sizes.window, sizes.stride)[:rows].transpose(1, 2))
-        filled.append(there.unfold(0, sizes.window, sizes.stride)[:rows].bool())
+        frames.append(around.unfold(0, section.window, section.stride)[:rows].transpose(1, 2))
+        filled.append(there.unfold(0, section.window, section.stride)[:rows].bool())
     lengths = [len(windows) for windows in frames]
-    blank = torch.full((padding, sizes.window, sizes.mels), 7.0, dtype=torch.float64)
+    blank = torch.full((padding, section.window, section.mels), 7.0, dtype=torch.float64)
     return AudioBatch(
         torch.cat([*frames, blank]),
-        torch.cat([*filled, torch.zeros(padding, sizes.window, dtype=torch.bool)]),
+        torch.cat([*filled, torch.zeros(padding, section.window, dtype=torch.bool)]),
         torch.cat([torch.arange(length) for length in (*lengths, padding)]),
         Segments.build(lengths, sum(lengths) + padding),
     )
@@ -138,31 +142,24 @@ def their_rows(model: Any, clips: Sequence[Tensor], *, together: bool) -> Tensor
     return output.last_hidden_state[output.attention_mask.bool()]
 
 
-def our_encoder(sizes: ConformerSizes, tensors: Mapping[str, Tensor]) -> Chain:
-    """Our parts in front of the projector, with exactly these weights and statistics."""
-    with torch.device("meta"):
-        chain = build_chain(conformer_parts(sizes)[:-1])
-    chain.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, strict=True, assign=True)
-    return chain.requires_grad_(True)
-
-
 def relative(distance: Tensor, expected: Tensor) -> float:
     return (distance.norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize("together", [False, True])
-@pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_rows_and_every_gradient_are_equal(
-    sizes: ConformerSizes, together: bool, monkeypatch: pytest.MonkeyPatch
+    change: dict[str, Any], together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, clips, padding = judge(sizes, monkeypatch), clips_of(sizes), 3
+    section = SECTION.model_copy(update=change)
+    model, clips, padding = judge(section, monkeypatch), clips_of(section), 3
     expected = their_rows(model, clips, together=together)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     (expected * weights).sum().backward()
-    chain = our_encoder(sizes, in_our_words(model.state_dict()))
-    found = chain(None, packed(sizes, clips, padding))[MAIN][:-padding]
+    chain = headless(section, in_our_words(model.state_dict()))
+    found = chain(None, packed(section, clips, padding))[MAIN][:-padding]
     (found * weights).sum().backward()
-    assert found.shape == (sum(-(-len(clip) // sizes.stride) for clip in clips), sizes.hidden)
+    assert found.shape == (sum(-(-len(clip) // section.stride) for clip in clips), section.hidden)
     assert relative(found - expected, expected) <= EQUAL
     theirs = in_our_words({name: parameter.grad for name, parameter in model.named_parameters()})
     ours = {name: parameter.grad for name, parameter in chain.named_parameters()}
@@ -177,13 +174,13 @@ def test_rows_and_every_gradient_are_equal(
     "change", [{"heads": 2}, {"norm_eps": 1e-2}, {"scale_input": False}], ids=["heads", "norm_eps", "scale_input"]
 )
 def test_a_wrong_size_is_noticed(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    model, clips = judge(SIZES, monkeypatch), clips_of(SIZES)
+    model, clips = judge(SECTION, monkeypatch), clips_of(SECTION)
     tensors = in_our_words(model.state_dict())
-    wrong = replace(SIZES, **change)
-    shapes = {name: tensor.shape for name, tensor in build_chain(conformer_parts(wrong)[:-1]).state_dict().items()}
-    chain = our_encoder(wrong, {name: tensor.reshape(shapes[name]) for name, tensor in tensors.items()})
+    wrong = SECTION.model_copy(update=change)
+    shapes = {name: tensor.shape for name, tensor in empty_tensors(Model(wrong, Ends())).items()}
+    chain = headless(wrong, {name: tensor.reshape(shapes[name]) for name, tensor in tensors.items()})
     expected = their_rows(model, clips, together=False).detach()
-    assert relative(chain(None, packed(SIZES, clips))[MAIN].detach() - expected, expected) > NOTICED
+    assert relative(chain(None, packed(SECTION, clips))[MAIN].detach() - expected, expected) > NOTICED
 
 
 @pytest.mark.parametrize(
@@ -195,21 +192,21 @@ def test_a_wrong_size_is_noticed(change: dict[str, Any], monkeypatch: pytest.Mon
     ],
 )  # fmt: skip
 def test_a_lost_weight_is_noticed(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, clips = judge(SIZES, monkeypatch), clips_of(SIZES)
+    model, clips = judge(SECTION, monkeypatch), clips_of(SECTION)
     tensors = in_our_words(model.state_dict())
-    chain = our_encoder(SIZES, {**tensors, lost: torch.zeros_like(tensors[lost])})
+    chain = headless(SECTION, {**tensors, lost: torch.zeros_like(tensors[lost])})
     expected = their_rows(model, clips, together=False).detach()
-    assert relative(chain(None, packed(SIZES, clips))[MAIN].detach() - expected, expected) > NOTICED
+    assert relative(chain(None, packed(SECTION, clips))[MAIN].detach() - expected, expected) > NOTICED
 
 
 @pytest.mark.parametrize("edge", ["before", "behind"])
 def test_a_frame_more_at_an_end_is_noticed(edge: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames of zeros that are there differ from frames that are not: the convolutions' biases reach them."""
-    model, (clip,) = judge(SIZES, monkeypatch), clips_of(SIZES, [20])
+    model, (clip,) = judge(SECTION, monkeypatch), clips_of(SECTION, [20])
     expected = model(clip[None]).last_hidden_state[0].detach()
-    chain = our_encoder(SIZES, in_our_words(model.state_dict()))
-    batch = packed(SIZES, [clip])
-    row, frame = (0, SIZES.window // 2 - 2) if edge == "before" else (2, SIZES.window // 2 + 4)
+    chain = headless(SECTION, in_our_words(model.state_dict()))
+    batch = packed(SECTION, [clip])
+    row, frame = (0, SECTION.window // 2 - 2) if edge == "before" else (2, SECTION.window // 2 + 4)
     frames, filled = batch.frames.clone(), batch.filled.clone()
     assert not filled[row, frame], "the frame is beyond the clip's end"
     frames[row, frame], filled[row, frame] = 0.0, True

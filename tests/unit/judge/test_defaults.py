@@ -8,7 +8,7 @@ import pytest
 
 from counterpoint.convert.defaults import CLIP_OF_LLAVA, DEFAULTS, SOUND_OF_OMNI
 from counterpoint.convert.whole import LANGUAGE, VISION, whole_of
-from counterpoint.plan.sizes import DecoderSizes, RopeScaling, VitSizes
+from counterpoint.layers.attention.spec import RopeScalingConfig
 from tests.unit.judge.judge import REASON, quiet
 
 transformers = pytest.importorskip("transformers", reason=REASON)
@@ -52,22 +52,18 @@ def test_a_published_file_is_read_as_transformers_fills_it_in(path: Path) -> Non
     kept = {key: value for key, value in content.items() if key != "model_type"}
     filled = transformers.CONFIG_MAPPING[content["model_type"]](**kept).to_json_string(use_diff=False)
     found, expected = whole_of(content), whole_of(json.loads(filled))
-    assert {n: m.sizes for n, m in found.modules.items()} == {n: m.sizes for n, m in expected.modules.items()}
+    assert {n: m.model for n, m in found.modules.items()} == {n: m.model for n, m in expected.modules.items()}
 
 
 def test_published_files_have_the_values_of_their_models() -> None:
     read = {path.stem: whole_of(json.loads(path.read_text())).modules for path in PUBLISHED}
     llama, llava, qwen = (
-        read[n][LANGUAGE].sizes for n in ("llama3_rope", "llava_defaults_left_out", "qwen2_5_vl_flat")
+        read[n][LANGUAGE].model.section for n in ("llama3_rope", "llava_defaults_left_out", "qwen2_5_vl_flat")
     )
-    assert isinstance(llama, DecoderSizes)
-    assert isinstance(llava, DecoderSizes)
-    assert isinstance(qwen, DecoderSizes)
-    assert llama.rope_scaling == RopeScaling(
+    assert llama.rope_scaling == RopeScalingConfig(
         factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_positions=8192
     )
     assert (llava.hidden, llava.heads, llava.ffn, llava.vocab) == (4096, 32, 11008, 32064)
     assert (qwen.rope_sections, qwen.rope_theta, qwen.hidden) == ((16, 24, 24), 1e6, 3584)
-    siglip = read["siglip_sections_empty"][VISION].sizes
-    assert isinstance(siglip, VitSizes)
+    siglip = read["siglip_sections_empty"][VISION].model.section
     assert (siglip.hidden, siglip.patch, siglip.positions) == (768, 16, 14)

@@ -1,6 +1,5 @@
 """Logits and gradients of every family equal those of transformers' model with the same weights."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.families import sizes_of
+from counterpoint.convert.families import decoder_of
+from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN
-from counterpoint.plan.sizes import DecoderSizes
 from tests.unit.judge.judge import REASON, Verdict, judge
 from tests.unit.judge.models import CONFIGS, gradients_of, logits_of, our_model, text_batch
 
@@ -30,13 +29,13 @@ def relative(distance: Tensor, expected: Tensor) -> float:
 
 def tried(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tuple[Verdict, TextBatch]:
     """A case's verdict, and the batch that it is about."""
-    batch = text_batch(sizes_of(CONFIGS[name]), [ROWS])
+    batch = text_batch(decoder_of(CONFIGS[name]), [ROWS])
     return judge(CONFIGS[name], batch, folder, patch), batch
 
 
 def our_answer(verdict: Verdict, batch: TextBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits, and gradients by name, of our model with the judge's weights."""
-    chain = our_model(verdict.sizes, verdict.weights)
+    chain = our_model(verdict.section, verdict.weights)
     chain(None, batch)[MAIN].backward()
     return logits_of(chain, batch).detach(), gradients_of(chain)
 
@@ -61,13 +60,13 @@ def test_equal_to_the_judge_as_it_is(name: str, tmp_path: Path) -> None:
     assert relative(found - expected, expected) <= AS_IT_IS
 
 
-def changed(sizes: DecoderSizes, part: str | None, change: dict[str, Any]) -> DecoderSizes:
-    """The sizes with these fields of themselves, or of their part `mamba` or `moe`, replaced."""
+def changed(section: DecoderConfig, part: str | None, change: dict[str, Any]) -> DecoderConfig:
+    """The section with these keys of itself, or of its part `mamba` or `moe`, replaced."""
     if part is None:
-        return replace(sizes, **change)
-    inner = {"mamba": sizes.mamba, "moe": sizes.moe}[part]
+        return section.model_copy(update=change)
+    inner = {"mamba": section.mamba, "moe": section.moe}[part]
     assert inner is not None
-    return replace(sizes, **{part: replace(inner, **change)})
+    return section.model_copy(update={part: inner.model_copy(update=change)})
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,7 @@ def changed(sizes: DecoderSizes, part: str | None, change: dict[str, Any]) -> De
 )
 def test_a_wrong_size_is_noticed(name: str, part: str | None, change: dict[str, Any], tmp_path: Path) -> None:
     verdict, batch = tried(name, tmp_path, None)
-    wrong = our_model(changed(verdict.sizes, part, change), verdict.weights)
+    wrong = our_model(changed(verdict.section, part, change), verdict.weights)
     assert relative(logits_of(wrong, batch).detach() - verdict.logits, verdict.logits) > NOTICED
 
 
@@ -103,5 +102,5 @@ def test_a_wrong_size_is_noticed(name: str, part: str | None, change: dict[str, 
 )
 def test_a_lost_weight_is_noticed(name: str, weight: str, tmp_path: Path) -> None:
     verdict, batch = tried(name, tmp_path, None)
-    wrong = our_model(verdict.sizes, {**verdict.weights, weight: torch.zeros_like(verdict.weights[weight])})
+    wrong = our_model(verdict.section, {**verdict.weights, weight: torch.zeros_like(verdict.weights[weight])})
     assert relative(logits_of(wrong, batch).detach() - verdict.logits, verdict.logits) > NOTICED

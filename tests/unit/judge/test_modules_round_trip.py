@@ -9,10 +9,8 @@ from torch import Tensor
 from counterpoint.convert.modules import kept_tensors
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.errors import CheckpointError
-from counterpoint.models.catalog import model_parts
-from counterpoint.models.chain import build_chain
 from tests.unit.judge.converted import gradients_to_ours, modules_from_ours, modules_to_ours
-from tests.unit.judge.models import random_like
+from tests.unit.judge.models import empty_tensors, random_like
 from tests.unit.judge.whole_configs import FOLDERS as CONFIGS
 from tests.unit.judge.wholes import WHOLES
 
@@ -24,9 +22,11 @@ def case(name: str) -> tuple[Whole, Modules, dict[str, Tensor]]:
     whole, generator = whole_of(CONFIGS[name]), torch.Generator().manual_seed(0)
     modules: Modules = {}
     for module, stored in whole.modules.items():
-        with torch.device("meta"):
-            empty = build_chain(model_parts(stored.sizes)).state_dict()
-        kept = {n: t for n, t in empty.items() if not (stored.adds_projector and n.startswith("projector."))}
+        kept = {
+            n: t
+            for n, t in empty_tensors(stored.model).items()
+            if not (stored.adds_projector and n.startswith("projector."))
+        }
         modules[module] = {n: random_like(tensor, generator) for n, tensor in kept.items()}
     return whole, modules, modules_from_ours(whole, modules)
 
@@ -55,7 +55,7 @@ def test_the_whole_model_says_whether_words_are_tied(top: bool, text: bool, tied
     config = CONFIGS["qwen3_vl"]
     section = {**config["text_config"], "tie_word_embeddings": text}
     whole = whole_of({**config, "tie_word_embeddings": top, "text_config": section})
-    assert whole.modules[LANGUAGE].sizes.tied is tied
+    assert whole.modules[LANGUAGE].model.section.tied is tied
 
 
 def test_filters_over_time_have_the_shape_of_torchs() -> None:
@@ -143,9 +143,9 @@ def test_what_cannot_be_converted_is_refused(
 def test_modules_are_read_as_they_are_meant() -> None:
     llava, qwen = whole_of(WHOLES["llava"]), whole_of(WHOLES["qwen3_vl"])
     # One of three layers stands above those whose features are read.
-    assert llava.modules[VISION].sizes.layers == 2
+    assert llava.modules[VISION].model.section.layers == 2
     assert qwen.depths == ((0, 1), (2, 3))
-    assert qwen.modules[LANGUAGE].sizes.inserts == (1, 3)
+    assert qwen.modules[LANGUAGE].model.ends.inserts == (1, 3)
     assert tuple(whole_of(WHOLES["nemotron_h_omni with sound"]).modules) == (VISION, AUDIO, LANGUAGE)
 
 

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from counterpoint.families.decoder.spec import DecoderConfig, MtpConfig
 from counterpoint.models.batch import MtpInputs, TextBatch
-from counterpoint.models.catalog import model_parts
-from counterpoint.models.chain import Chain, build_chain
+from counterpoint.models.chain import Chain
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import NO_LABEL, DecoderSizes, MtpSizes
+from counterpoint.plan.samples import NO_LABEL
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.lifted import lift_casts
-from tests.unit.judge.models import random_like
+from tests.unit.judge.models import our_model, random_tensors
 
 ROWS, DEPTHS = 9, 2
-SIZES = DecoderSizes(
-    pattern="*-", hidden=16, heads=4, kv_heads=2, head_dim=4, ffn=24, vocab=31, norm_eps=1e-6,
-    mtp=MtpSizes(depths=DEPTHS, pattern="*-", weight=0.3),
+SECTION = DecoderConfig(
+    kind="decoder", pattern="*-", hidden=16, heads=4, kv_heads=2, ffn=24, vocab=31, tied=False, norm_eps=1e-6,
+    mtp=MtpConfig(depths=DEPTHS, pattern="*-", weight=0.3),
 )  # fmt: skip
 NAMES = {
     "rows_norm.weight": "hnorm.weight",
@@ -42,7 +42,7 @@ def test_depths_are_those_of_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("this version of transformers has no layer of multi-token prediction")
     lift_casts(monkeypatch, modeling_llama)
     config = LlamaConfig(
-        hidden_size=SIZES.hidden, num_attention_heads=4, num_key_value_heads=2, head_dim=4, intermediate_size=24,
+        hidden_size=SECTION.hidden, num_attention_heads=4, num_key_value_heads=2, head_dim=4, intermediate_size=24,
         rms_norm_eps=1e-6, attn_implementation="eager",
     )  # fmt: skip
     rotary = modeling_llama.LlamaRotaryEmbedding(config)
@@ -50,20 +50,20 @@ def test_depths_are_those_of_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
         modeling_layers.MtpLayer(config, modeling_llama.LlamaDecoderLayer, modeling_llama.LlamaRMSNorm, depth).double()
         for depth in range(DEPTHS)
     ]
-    ours = _model()
+    ours = our_model(SECTION, random_tensors(SECTION, seed=1))
     words = ours.get_parameter("embed.weight").detach().clone().requires_grad_()
     for depth, layer in enumerate(theirs):
         _copy(ours, f"mtp.{depth}", dict(layer.named_parameters()))
     generator = torch.Generator().manual_seed(5)
-    ids = torch.randint(SIZES.vocab, (ROWS + DEPTHS,), generator=generator)
-    start = torch.randn(ROWS, SIZES.hidden, dtype=torch.float64, generator=generator)
+    ids = torch.randint(31, (ROWS + DEPTHS,), generator=generator)
+    start = torch.randn(ROWS, SECTION.hidden, dtype=torch.float64, generator=generator)
     batch = _batch(ids)
 
     rows = start.clone().requires_grad_()
     found = rows
     for depth in range(DEPTHS):
         found = ours.get_submodule(f"mtp.{depth}")(found, batch)
-    assert found.shape == (ROWS, SIZES.hidden * (1 + DEPTHS))
+    assert found.shape == (ROWS, SECTION.hidden * (1 + DEPTHS))
 
     hidden = judged = start.clone().requires_grad_()
     expected = [judged]
@@ -88,21 +88,10 @@ def test_depths_are_those_of_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
             _assert_close(parameter.grad, _named(gradients, name), f"mtp.{depth}.{name}")
 
 
-def _model() -> Chain:
-    with torch.device("meta"):
-        chain = build_chain(model_parts(SIZES)).double()
-    chain.to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in chain.parameters():
-            parameter.copy_(random_like(parameter, generator))
-    return chain
-
-
 def _named(tensors: dict[str, Tensor], name: str) -> Tensor:
     """What of the judge's tensors is ours of a name."""
     if name == "join.weight":
-        return tensors["eh_proj.weight"].roll(SIZES.hidden, dims=1)
+        return tensors["eh_proj.weight"].roll(SECTION.hidden, dims=1)
     return tensors[NAMES[name]]
 
 
@@ -110,7 +99,7 @@ def _copy(ours: Chain, part: str, theirs: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in ours.get_submodule(part).named_parameters():
             target = theirs["eh_proj.weight" if name == "join.weight" else NAMES[name]]
-            target.copy_(parameter.roll(SIZES.hidden, dims=1) if name == "join.weight" else parameter)
+            target.copy_(parameter.roll(SECTION.hidden, dims=1) if name == "join.weight" else parameter)
 
 
 def _batch(ids: Tensor) -> TextBatch:

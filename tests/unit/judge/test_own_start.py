@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from counterpoint.convert.families import sizes_of
+from counterpoint.convert.families import decoder_of
 from counterpoint.convert.whole import LANGUAGE, whole_of
-from counterpoint.plan.sizes import DecoderSizes
 from tests.unit.judge.judge import REASON, judge
 from tests.unit.judge.models import HYBRID, Config, text_batch
-from tests.unit.judge.test_judge import LIFTED, NOTICED, our_answer, relative
+from tests.unit.judge.test_judge import LIFTED, NOTICED, changed, our_answer, relative
 from tests.unit.judge.test_towers import FLOOR, distance
 from tests.unit.judge.towers import FILM, PICTURE, RADIO
 from tests.unit.judge.wholes import AUDIO_TOKEN, HEARING, IMAGE_TOKEN, judge_whole, our_loss
@@ -95,7 +94,7 @@ def cases(names: Iterable[str]) -> list[ParameterSet]:
 
 @pytest.mark.parametrize("name", cases(TEXTS))
 def test_decoders_equal_in_float64(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = text_batch(sizes_of(TEXTS[name]), [ROWS])
+    batch = text_batch(decoder_of(TEXTS[name]), [ROWS])
     verdict = judge(TEXTS[name], batch, tmp_path, monkeypatch, has_own_start=True)
     logits, gradients = our_answer(verdict, batch)
     assert relative(logits - verdict.logits, verdict.logits) <= LIFTED
@@ -104,10 +103,9 @@ def test_decoders_equal_in_float64(name: str, tmp_path: Path, monkeypatch: pytes
 
 
 def test_some_steps_of_mamba_begin_below_the_least(tmp_path: Path) -> None:
-    batch = text_batch(sizes_of(TEXTS["nemotron_h"]), [ROWS])
+    batch = text_batch(decoder_of(TEXTS["nemotron_h"]), [ROWS])
     verdict = judge(TEXTS["nemotron_h"], batch, tmp_path, None, has_own_start=True)
-    assert verdict.sizes.mamba is not None
-    unclamped = replace(verdict, sizes=replace(verdict.sizes, mamba=replace(verdict.sizes.mamba, dt_min=None)))
+    unclamped = replace(verdict, section=changed(verdict.section, "mamba", {"dt_min": None}))
     _logits, gradients = our_answer(unclamped, batch)
     name = "layers.0.mamba.dynamics.dt_bias"
     assert relative(gradients[name] - verdict.gradients[name], verdict.gradients[name]) > NOTICED
@@ -129,6 +127,5 @@ def test_wholes_equal_in_float64(name: str, tmp_path: Path, monkeypatch: pytest.
 def test_the_top_says_whether_words_are_tied() -> None:
     for top, text in ((True, False), (False, True)):
         config = {**WHOLES["llava"][1], "tie_word_embeddings": top}
-        sizes = whole_of({**config, "text_config": {**SMALL, "tie_word_embeddings": text}}).modules[LANGUAGE].sizes
-        assert isinstance(sizes, DecoderSizes)
-        assert sizes.tied
+        whole = whole_of({**config, "text_config": {**SMALL, "tie_word_embeddings": text}})
+        assert whole.modules[LANGUAGE].model.section.tied

@@ -5,22 +5,23 @@ from dataclasses import replace
 import pytest
 import torch
 
-from counterpoint.convert.families import sizes_of
+from counterpoint.convert.families import decoder_of
+from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import DecoderSizes
 from tests.unit.judge.models import CONFIGS, gradients_of, logits_of, our_model, random_tensors, text_batch
+from tests.unit.judge.test_judge import changed
 
 TOLERANCE = 1e-12
 LENGTHS = (11, 1, 8, 19, 2, 3)
 """Documents that end inside a chunk of Mamba-2, at its end, and that span three; one row alone among them."""
 
 
-def sizes_with_balance(name: str) -> DecoderSizes:
-    """The sizes of a case, its experts with a balance loss, which is per document."""
-    sizes = sizes_of(CONFIGS[name])
-    return sizes if sizes.moe is None else replace(sizes, moe=replace(sizes.moe, balance=0.1))
+def with_balance(name: str) -> DecoderConfig:
+    """The section of a case, its experts with a balance loss, which is per document."""
+    section = decoder_of(CONFIGS[name])
+    return section if section.moe is None else changed(section, "moe", {"balance": 0.1})
 
 
 def document(batch: TextBatch, number: int) -> TextBatch:
@@ -40,10 +41,10 @@ def document(batch: TextBatch, number: int) -> TextBatch:
 @pytest.mark.parametrize("padding", [0, 5])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_packed_documents_equal_documents_one_by_one(name: str, padding: int) -> None:
-    sizes = sizes_with_balance(name)
-    tensors = random_tensors(sizes)
-    packed, alone = our_model(sizes, tensors), our_model(sizes, tensors)
-    batch = text_batch(sizes, LENGTHS, padding)
+    section = with_balance(name)
+    tensors = random_tensors(section)
+    packed, alone = our_model(section, tensors), our_model(section, tensors)
+    batch = text_batch(section, LENGTHS, padding)
     loss = packed(None, batch)[MAIN]
     loss.backward()
     logits = logits_of(packed, batch).split([*LENGTHS, padding])

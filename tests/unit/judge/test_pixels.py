@@ -13,7 +13,7 @@ from torch import Tensor
 
 from counterpoint.convert.whole import VISION
 from counterpoint.modalities.images.spec import DEFAULT_SCALING
-from counterpoint.plan.sizes import NO_LABEL
+from counterpoint.plan.samples import NO_LABEL
 from tests.intakes import pack_images, with_image
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.processors import (
@@ -28,7 +28,7 @@ from tests.unit.judge.processors import (
     their_rows,
 )
 from tests.unit.judge.test_towers import LIFTED, distance
-from tests.unit.judge.towers import TOWERS, Named, our_tower, tower_sizes
+from tests.unit.judge.towers import TOWERS, Named, our_tower, tower_of
 from tests.unit.judge.wholes import IMAGE_TOKEN, WHOLES, Sample, our_loss, samples_of
 
 pytest.importorskip("transformers", reason=REASON)
@@ -38,14 +38,13 @@ SCALED_BY_HALF = {"clip": 0.1, "radio": 0.1, "qwen2_5_vl": 0.1}
 
 
 def _our_features(found: Judged, file: Path) -> Named:
-    sizes = tower_sizes(found.whole)
-    batch, kept = pack_images([our_payload(found.reader, file)], sizes, torch.float64)
-    return {port: rows[kept] for port, rows in our_tower(sizes, found.weights[VISION])(None, batch).items()}
+    batch, kept = pack_images([our_payload(found.reader, file)], found.reader, torch.float64)
+    tower = our_tower(tower_of(found.whole), found.weights[VISION])
+    return {port: rows[kept] for port, rows in tower(None, batch).items()}
 
 
 def _distance(name: str, found: Judged, file: Path) -> float:
-    sizes = tower_sizes(found.whole)
-    theirs = their_features(name, found.model, their_inputs(found.process, file), sizes)
+    theirs = their_features(name, found.model, their_inputs(found.process, file), tower_of(found.whole))
     ours = _our_features(found, file)
     assert ours.keys() == theirs.keys()
     return max(distance(rows.detach(), theirs[port].detach()) for port, rows in ours.items())
@@ -54,12 +53,12 @@ def _distance(name: str, found: Judged, file: Path) -> float:
 @pytest.mark.parametrize("name", TOWERS)
 def test_pixels_and_features_of_files_are_equal(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = judged(name, TOWERS[name], tmp_path / "hub", monkeypatch)
-    sizes = tower_sizes(found.whole)
+    section = tower_of(found.whole).section
     for file in picture_files(name, tmp_path / "pictures"):
         payload, inputs = our_payload(found.reader, file), their_inputs(found.process, file)
-        pixels = their_rows(name, inputs, sizes, payload)
+        pixels = their_rows(name, inputs, section, payload)
         if name == "radio":
-            pixels = found.model.input_conditioner(pixels.reshape(-1, 3, sizes.patch, sizes.patch)).flatten(1)
+            pixels = found.model.input_conditioner(pixels.reshape(-1, 3, section.patch, section.patch)).flatten(1)
         # The very same numbers, where pictures are scaled too: both are Pillow's.
         assert torch.equal(torch.from_numpy(payload.patches).double(), pixels.double())
         assert _distance(name, found, file) <= LIFTED
@@ -90,7 +89,7 @@ def _flat(inputs: dict[str, Tensor], patch: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", [name for name in WHOLES if name in CASES])
 def test_the_loss_of_a_whole_model_is_that_of_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = judged(name, WHOLES[name], tmp_path / "hub", monkeypatch)
-    sizes, samples = tower_sizes(found.whole), samples_of(name, found.whole)
+    section, samples = tower_of(found.whole).section, samples_of(name, found.whole)
     losses, ours, count = [], [], sum(sample.document.loss_tokens for sample in samples)
     generator = torch.Generator().manual_seed(6)
     for sample in samples:
@@ -100,8 +99,8 @@ def test_the_loss_of_a_whole_model_is_that_of_files(name: str, tmp_path: Path, m
             file = tmp_path / f"{sample.document.index}-{number}.png"
             Image.fromarray(levels.numpy().astype(np.uint8)).save(file)
             inputs = their_inputs(found.process, file)
-            made.append(_flat(inputs, sizes.patch) if name == "nemotron_h_omni" else inputs)
-            read.append(as_picture(our_payload(found.reader, file), sizes))
+            made.append(_flat(inputs, section.patch) if name == "nemotron_h_omni" else inputs)
+            read.append(as_picture(our_payload(found.reader, file), section))
         more = _inputs_of(name, sample, made)
         logits = found.model(input_ids=sample.ids[None], use_cache=False, **more).logits[0]
         losses.append(F.cross_entropy(logits, sample.labels, ignore_index=NO_LABEL, reduction="sum") / count)

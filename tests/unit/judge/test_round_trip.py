@@ -1,48 +1,46 @@
 """Checkpoints to our tensors and back, without transformers: exact, strict, and saying what is wrong."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.families import sizes_of
+from counterpoint.convert.families import decoder_of
 from counterpoint.errors import CheckpointError
-from counterpoint.plan.sizes import DecoderSizes
+from counterpoint.families.decoder.spec import DecoderConfig
 from tests.unit.judge.converted import from_ours, to_ours
 from tests.unit.judge.models import CONFIGS, HYBRID, Config, our_model, random_tensors
 
 
-def case(name: str) -> tuple[str, DecoderSizes, dict[str, Tensor]]:
-    """Family, sizes and our tensors."""
+def case(name: str) -> tuple[str, DecoderConfig, dict[str, Tensor]]:
+    """Family, section and our tensors."""
     config = CONFIGS[name]
-    sizes = sizes_of(config)
-    return config["model_type"], sizes, random_tensors(sizes)
+    section = decoder_of(config)
+    return config["model_type"], section, random_tensors(section)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_there_and_back_is_exact(name: str) -> None:
-    family, sizes, ours = case(name)
-    back = to_ours(family, from_ours(family, ours, sizes), sizes)
+    family, section, ours = case(name)
+    back = to_ours(family, from_ours(family, ours, section), section)
     assert back.keys() == ours.keys()
     assert all(torch.equal(back[key], tensor) for key, tensor in ours.items())
-    our_model(sizes, back)
+    our_model(section, back)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_value_lies_in_exactly_one_place(name: str) -> None:
-    family, sizes, ours = case(name)
+    family, section, ours = case(name)
     numbered, first = {}, 0
     for key, tensor in ours.items():
         numbered[key] = torch.arange(first, first + tensor.numel()).view_as(tensor)
         first += tensor.numel()
-    theirs = from_ours(family, numbered, sizes)
+    theirs = from_ours(family, numbered, section)
     assert torch.equal(torch.cat([tensor.flatten() for tensor in theirs.values()]).sort().values, torch.arange(first))
 
 
 def test_fused_tensors_are_in_the_order_of_the_paper() -> None:
-    family, sizes, ours = case("nemotron_h_experts")
-    theirs = from_ours(family, ours, sizes)
+    family, section, ours = case("nemotron_h_experts")
+    theirs = from_ours(family, ours, section)
     mixer = "backbone.layers.0.mixer"
     inner = 24
     assert torch.equal(theirs[f"{mixer}.in_proj.weight"][:inner], ours["layers.0.mamba.z.weight"])
@@ -55,30 +53,30 @@ def test_fused_tensors_are_in_the_order_of_the_paper() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_missing_and_an_unknown_name_are_named(name: str) -> None:
-    family, sizes, ours = case(name)
-    theirs = from_ours(family, ours, sizes)
+    family, section, ours = case(name)
+    theirs = from_ours(family, ours, section)
     for lost in theirs:
         with pytest.raises(CheckpointError, match=f"lacks {lost}: "):
-            to_ours(family, {key: tensor for key, tensor in theirs.items() if key != lost}, sizes)
+            to_ours(family, {key: tensor for key, tensor in theirs.items() if key != lost}, section)
     with pytest.raises(CheckpointError, match=r"unknown model\.more: "):
-        to_ours(family, {**theirs, "model.more": torch.zeros(1)}, sizes)
+        to_ours(family, {**theirs, "model.more": torch.zeros(1)}, section)
     with pytest.raises(CheckpointError, match=r"The model lacks norm\.weight: "):
-        from_ours(family, {key: tensor for key, tensor in ours.items() if key != "norm.weight"}, sizes)
+        from_ours(family, {key: tensor for key, tensor in ours.items() if key != "norm.weight"}, section)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_wrong_shape_is_named(name: str) -> None:
-    family, sizes, ours = case(name)
-    theirs = from_ours(family, ours, sizes)
+    family, section, ours = case(name)
+    theirs = from_ours(family, ours, section)
     for wrong, tensor in theirs.items():
         with pytest.raises(CheckpointError, match=f"{wrong} of shape .* expected"):
-            to_ours(family, {**theirs, wrong: torch.cat([tensor, tensor[:1]])}, sizes)
+            to_ours(family, {**theirs, wrong: torch.cat([tensor, tensor[:1]])}, section)
 
 
 def test_many_wrong_names_are_counted() -> None:
-    family, sizes, _ours = case("llama")
+    family, section, _ours = case("llama")
     with pytest.raises(CheckpointError, match=r"and 12 more: check that"):
-        to_ours(family, {}, replace(sizes, tied=True))
+        to_ours(family, {}, section.model_copy(update={"tied": True}))
 
 
 @pytest.mark.parametrize(
@@ -91,9 +89,9 @@ def test_many_wrong_names_are_counted() -> None:
     ],
 )
 def test_sizes_of_another_family_are_refused(name: str, change: dict[str, object], message: str) -> None:
-    family, sizes, _ours = case(name)
+    family, section, _ours = case(name)
     with pytest.raises(CheckpointError, match=message):
-        to_ours(family, {}, replace(sizes, **change))  # type: ignore[arg-type]
+        to_ours(family, {}, section.model_copy(update=change))
 
 
 @pytest.mark.parametrize(
@@ -147,27 +145,27 @@ def test_sizes_of_another_family_are_refused(name: str, change: dict[str, object
 )
 def test_what_cannot_be_converted_is_refused(name: str, change: Config, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        sizes_of({**CONFIGS[name], **change})
+        decoder_of({**CONFIGS[name], **change})
 
 
 def test_old_and_new_spellings_say_the_same() -> None:
     config = CONFIGS["llama"]
     new = {**config, "rope_theta": None, "rope_parameters": {"rope_theta": 500.0, "rope_type": "default"}}
-    assert sizes_of(new) == sizes_of(config)
+    assert decoder_of(new) == decoder_of(config)
     moe = CONFIGS["qwen3_moe"]
-    assert sizes_of({**moe, "num_experts": None, "num_local_experts": 6}) == sizes_of(moe)
+    assert decoder_of({**moe, "num_experts": None, "num_local_experts": 6}) == decoder_of(moe)
     kinds = ["linear_attention", "moe", "mamba", "full_attention", "mlp", "attention"]
-    pattern = sizes_of({**HYBRID, "layers_block_type": kinds}).pattern
+    pattern = decoder_of({**HYBRID, "layers_block_type": kinds}).pattern
     assert pattern == "MEM*-*"
 
 
 def test_sizes_are_read_as_they_are_meant() -> None:
-    mixed = sizes_of(CONFIGS["qwen3_moe_mixed"])
+    mixed = decoder_of(CONFIGS["qwen3_moe_mixed"])
     assert mixed.pattern == "*E*-*E"
-    assert sizes_of({**CONFIGS["qwen3_moe"], "decoder_sparse_step": 2}).pattern == "*-*E*-"
+    assert decoder_of({**CONFIGS["qwen3_moe"], "decoder_sparse_step": 2}).pattern == "*-*E*-"
     assert mixed.moe is not None
     assert (mixed.moe.router, mixed.moe.normalize, mixed.moe.top_k) == ("softmax", False, 2)
-    hybrid = sizes_of(CONFIGS["nemotron_h_experts"])
+    hybrid = decoder_of(CONFIGS["nemotron_h_experts"])
     assert hybrid.rope_theta is None
     assert hybrid.moe is not None
     assert (hybrid.moe.router, hybrid.moe.scale, hybrid.moe.shared_ffn) == ("sigmoid", 2.5, 14)

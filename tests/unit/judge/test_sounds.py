@@ -22,9 +22,7 @@ from counterpoint.modalities.clips.spec import HOP, RATE, ClipIntake
 from counterpoint.modalities.clips.wave_file import clip_samples
 from counterpoint.modalities.rows import pack_items
 from counterpoint.models.chain import MAIN
-from counterpoint.plan.build import sizes_of
 from counterpoint.plan.samples import Item
-from counterpoint.plan.sizes import WhisperSizes
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.test_whisper import EQUAL, judge, our_encoder, relative
@@ -91,12 +89,11 @@ def test_frames_and_features_of_files_are_equal(
 ) -> None:
     file, config = tmp_path / "clip.wav", config_of(mels)
     samples = write_clip(file, *CLIPS[clip])
-    reader, sizes = intakes_of(config)["audio"], sizes_of(config, "audio", vocab=None)
+    reader, section = intakes_of(config)["audio"], config.modules["audio"].model
     assert isinstance(reader, ClipIntake)
-    assert isinstance(sizes, WhisperSizes)
     data = file.read_bytes()
     payload = ClipRows(reader).read([data], (clip_samples(data),))
-    middles = torch.from_numpy(payload.frames[:, sizes.window // 2])
+    middles = torch.from_numpy(payload.frames[:, section.window // 2])
 
     shipped = their_frames(samples, mels, None)
     theirs = their_frames(samples, mels, monkeypatch)
@@ -104,9 +101,9 @@ def test_frames_and_features_of_files_are_equal(
     assert torch.equal(middles, theirs[0, :, ::2].T.to(torch.float32))
     assert 0 < (shipped - theirs).abs().max() <= AS_SHIPPED
 
-    model = judge(monkeypatch, sizes)
+    model = judge(monkeypatch, section)
     expected = model(theirs.to(torch.float32).double()).last_hidden_state[0]
     item = Item("audio", 0, payload.rows, payload.rows // reader.stack, None)
     batch, kept = pack_items(reader, [(item, payload)], torch.float64)
-    found = our_encoder(model, sizes)(None, batch)[MAIN]
+    found = our_encoder(model, section)(None, batch)[MAIN]
     assert relative(found[kept] - expected, expected) <= EQUAL

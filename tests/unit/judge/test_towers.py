@@ -1,6 +1,5 @@
 """What leaves a vision tower, and every gradient, equal transformers' with the same weights, for any picture."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.models import gradients_of
-from tests.unit.judge.towers import TOWERS, judge_tower, our_outputs, our_tower, tower_sizes, weighted_sum
+from tests.unit.judge.towers import TOWERS, judge_tower, our_outputs, our_tower, tower_of, weighted_sum
+from tests.unit.models.model_samples import changed
 
 pytest.importorskip("transformers", reason=REASON)
 
@@ -29,9 +29,9 @@ def distance(found: Tensor, expected: Tensor, floor: float = 0.0) -> float:
 @pytest.mark.parametrize("name", TOWERS)
 def test_equal_in_float64(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verdict, images = judge_tower(name, tmp_path, monkeypatch)
-    sizes = tower_sizes(verdict.whole)
-    chain = our_tower(sizes, verdict.weights)
-    outputs = our_outputs(chain, images, sizes)
+    tower = tower_of(verdict.whole)
+    chain = our_tower(tower, verdict.weights)
+    outputs = our_outputs(chain, images, tower)
     weighted_sum(outputs).backward()
     assert outputs.keys() == verdict.outputs.keys()
     for port, rows in outputs.items():
@@ -53,7 +53,7 @@ def test_equal_in_float64(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("radio", {"fit": "stretch"}),
         ("radio", {"norm_eps": 1e-2}),
         ("qwen2_5_vl", {"window": 2}),
-        ("qwen2_5_vl", {"window": 0}),
+        ("qwen2_5_vl", {"window": None}),
         ("qwen2_5_vl", {"full_layers": (0,)}),
         ("qwen2_5_vl", {"rotary_theta": 1000.0}),
         ("qwen3_vl", {"fit": "stretch"}),
@@ -63,7 +63,7 @@ def test_equal_in_float64(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 )
 def test_a_wrong_size_is_noticed(name: str, change: dict[str, Any], tmp_path: Path) -> None:
     verdict, images = judge_tower(name, tmp_path, None)
-    wrong = replace(tower_sizes(verdict.whole), **change)
+    wrong = changed(tower_of(verdict.whole), **change)
     outputs = our_outputs(our_tower(wrong, verdict.weights), images, wrong)
     assert max(distance(rows.detach(), verdict.outputs[port]) for port, rows in outputs.items()) > NOTICED
 
@@ -85,7 +85,7 @@ def test_a_wrong_size_is_noticed(name: str, change: dict[str, Any], tmp_path: Pa
 )
 def test_a_lost_weight_is_noticed(name: str, weight: str, tmp_path: Path) -> None:
     verdict, images = judge_tower(name, tmp_path, None)
-    sizes = tower_sizes(verdict.whole)
+    tower = tower_of(verdict.whole)
     lost = {**verdict.weights, weight: torch.zeros_like(verdict.weights[weight])}
-    outputs = our_outputs(our_tower(sizes, lost), images, sizes)
+    outputs = our_outputs(our_tower(tower, lost), images, tower)
     assert max(distance(rows.detach(), verdict.outputs[port]) for port, rows in outputs.items()) > NOTICED

@@ -1,6 +1,5 @@
 """Our encoder of clips equals transformers' Whisper encoder with its weights: rows and all gradients, in float64."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,21 +7,24 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.convert.whole import AUDIO, whole_of
+from counterpoint.families.whisper.spec import WhisperConfig
+from counterpoint.kinds.family import Ends, Model
 from counterpoint.models.batch import AudioBatch
-from counterpoint.models.chain import MAIN, Chain, build_chain
+from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.segments import Segments
-from counterpoint.models.whisper import whisper_parts
-from counterpoint.plan.sizes import ProjectorSizes, WhisperSizes
+from counterpoint.projectors.linear.spec import LinearProjectorConfig
 from tests.unit.judge.converted import modules_to_ours
 from tests.unit.judge.judge import REASON, quiet, randomize
 from tests.unit.judge.lifted import lift_casts
+from tests.unit.judge.models import headless
 
 pytest.importorskip("transformers", reason=REASON)
 
 EQUAL, NOTICED = 1e-9, 1e-3
-SIZES = WhisperSizes(
-    layers=3, hidden=24, heads=4, ffn=40, mels=10, positions=11, out=24, projector=ProjectorSizes(kind="linear")
-)
+SECTION = WhisperConfig(
+    kind="whisper", layers=3, hidden=24, heads=4, ffn=40, mels=10, positions=11,
+    projector=LinearProjectorConfig(kind="linear", bias=False),
+)  # fmt: skip
 CLIPS = 3
 NAMES = {
     "embed_positions": "embed.times",
@@ -38,16 +40,16 @@ NAMES = {
 """What a name has inside, in their words and ours; of the rest each conv is in `embed`, and the last norm is `norm`."""
 
 
-def judge(patch: pytest.MonkeyPatch, sizes: WhisperSizes = SIZES) -> Any:
+def judge(patch: pytest.MonkeyPatch, section: WhisperConfig = SECTION) -> Any:
     """Their encoder of these sizes with random values, in float64, all of it trained."""
     quiet()
-    from transformers import WhisperConfig
+    from transformers import WhisperConfig as TheirConfig
     from transformers.models.whisper import modeling_whisper
 
     lift_casts(patch, modeling_whisper)
-    config = WhisperConfig(
-        d_model=sizes.hidden, encoder_layers=sizes.layers, encoder_attention_heads=sizes.heads,
-        encoder_ffn_dim=sizes.ffn, num_mel_bins=sizes.mels, max_source_positions=sizes.positions,
+    config = TheirConfig(
+        d_model=section.hidden, encoder_layers=section.layers, encoder_attention_heads=section.heads,
+        encoder_ffn_dim=section.ffn, num_mel_bins=section.mels, max_source_positions=section.positions,
     )  # fmt: skip
     config._attn_implementation = "eager"
     model = modeling_whisper.WhisperEncoder(config).double().eval().requires_grad_(True)
@@ -68,20 +70,17 @@ def in_our_words(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def our_encoder(model: nn.Module, sizes: WhisperSizes) -> Chain:
+def our_encoder(model: nn.Module, section: WhisperConfig) -> Chain:
     """Our parts up to the last norm, with the judge's weights."""
-    with torch.device("meta"):
-        chain = build_chain(whisper_parts(sizes)[:-1])
-    tensors = {name: tensor.detach().clone() for name, tensor in in_our_words(dict(model.named_parameters())).items()}
-    chain.load_state_dict(tensors, strict=True, assign=True)
-    return chain.requires_grad_(True)
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return headless(section, in_our_words(tensors))
 
 
-def windows(clips: Tensor, sizes: WhisperSizes = SIZES) -> AudioBatch:
+def windows(clips: Tensor, section: WhisperConfig = SECTION) -> AudioBatch:
     """Clips (clips, mels, frames) as long as can be, packed."""
-    half, rows, count = sizes.window // 2, sizes.positions, len(clips)
-    frames = nn.functional.pad(clips, (half, half)).unfold(2, sizes.window, sizes.stride).permute(0, 2, 3, 1)
-    there = nn.functional.pad(torch.ones(clips.shape[2]), (half, half)).unfold(0, sizes.window, sizes.stride)
+    half, rows, count = section.window // 2, section.positions, len(clips)
+    frames = nn.functional.pad(clips, (half, half)).unfold(2, section.window, section.stride).permute(0, 2, 3, 1)
+    there = nn.functional.pad(torch.ones(clips.shape[2]), (half, half)).unfold(0, section.window, section.stride)
     return AudioBatch(
         frames.flatten(0, 1)[: count * rows],
         there.bool().repeat(count, 1),
@@ -97,12 +96,12 @@ def relative(distance: Tensor, expected: Tensor) -> float:
 def test_rows_and_every_gradient_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     model = judge(monkeypatch)
     generator = torch.Generator().manual_seed(2)
-    shape = (CLIPS, SIZES.mels, SIZES.positions * SIZES.stride)
+    shape = (CLIPS, SECTION.mels, SECTION.positions * SECTION.stride)
     clips = torch.randn(shape, generator=generator, dtype=torch.float64)
-    weights = torch.randn(CLIPS * SIZES.positions, SIZES.hidden, generator=generator, dtype=torch.float64)
+    weights = torch.randn(CLIPS * SECTION.positions, SECTION.hidden, generator=generator, dtype=torch.float64)
     expected = model(clips).last_hidden_state.flatten(0, 1)
     (expected * weights).sum().backward()
-    chain = our_encoder(model, SIZES)
+    chain = our_encoder(model, SECTION)
     found = chain(None, windows(clips))[MAIN]
     (found * weights).sum().backward()
     assert relative(found - expected, expected) <= EQUAL
@@ -125,13 +124,13 @@ def test_a_checkpoint_is_read_as_the_weights_that_are_judged(prefix: str, monkey
     expected = in_our_words(model.state_dict())
     assert found.keys() == expected.keys()
     assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
-    assert whole.modules[AUDIO].sizes == replace(SIZES, projector=ProjectorSizes(kind="linear", bias=False))
+    assert whole.modules[AUDIO].model == Model(SECTION, Ends(leaving=SECTION.hidden))
 
 
 @pytest.mark.parametrize("change", [{"activation": "gelu_tanh"}, {"norm_eps": 1e-3}])
 def test_a_wrong_size_is_noticed(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = judge(monkeypatch)
-    clips = torch.randn((CLIPS, SIZES.mels, SIZES.positions * 2), dtype=torch.float64)
+    clips = torch.randn((CLIPS, SECTION.mels, SECTION.positions * 2), dtype=torch.float64)
     expected = model(clips).last_hidden_state.flatten(0, 1).detach()
-    found = our_encoder(model, replace(SIZES, **change))(None, windows(clips))[MAIN].detach()
+    found = our_encoder(model, SECTION.model_copy(update=change))(None, windows(clips))[MAIN].detach()
     assert relative(found - expected, expected) > EQUAL * 1e3

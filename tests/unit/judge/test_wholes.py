@@ -56,7 +56,8 @@ def test_depths_and_turns_are_noticed(tmp_path: Path) -> None:
     whole = verdict.whole
     (first, one), (second, other) = whole.depths
     language = whole.modules[LANGUAGE]
-    in_order = replace(language, sizes=replace(language.sizes, rope_interleaved=False))
+    section = language.model.section.model_copy(update={"rope_interleaved": False})
+    in_order = replace(language, model=language.model._replace(section=section))
     for wrong in (
         replace(whole, depths=((first, other), (second, one))),
         replace(whole, modules={**whole.modules, LANGUAGE: in_order}),

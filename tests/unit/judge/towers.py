@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.convert.whole import VISION, Whole, whole_of
+from counterpoint.families.vit.spec import VitConfig
+from counterpoint.kinds.family import Model
 from counterpoint.modalities.images.patches import cut_patches
+from counterpoint.modalities.images.spec import ImageConfig
 from counterpoint.models.batch import PatchBatch
-from counterpoint.models.catalog import model_parts
-from counterpoint.models.chain import MAIN, Chain, build_chain
-from counterpoint.models.encoder import port_of
-from counterpoint.plan.sizes import ModelSizes, VitSizes
+from counterpoint.models.chain import MAIN, Chain, port_of
 from tests.intakes import image_batch
 from tests.unit.judge.converted import gradients_to_ours, modules_to_ours
 from tests.unit.judge.judge import REASON, quiet, randomize, read_all, with_gradients
 from tests.unit.judge.lifted import lift_casts
-from tests.unit.judge.models import Config
+from tests.unit.judge.models import Config, our_module
 from tests.unit.models.model_samples import laid
 
 Grid = tuple[int, int]
@@ -100,32 +100,33 @@ def pictures(grids: Sequence[Grid], patch: int, seed: int = 0) -> list[Tensor]:
     return [torch.randn((CHANNELS, h * patch, w * patch), generator=generator, dtype=torch.float64) for h, w in grids]
 
 
-def picture_rows(images: Sequence[Tensor], sizes: VitSizes) -> Tensor:
+def picture_rows(images: Sequence[Tensor], section: VitConfig) -> Tensor:
     """The patches of pictures behind each other, (rows, patch_dim)."""
     cut = [
         torch.from_numpy(
-            cut_patches(np.stack([image.permute(1, 2, 0).numpy()] * sizes.frames), sizes.patch, sizes.merge)
+            cut_patches(np.stack([image.permute(1, 2, 0).numpy()] * section.frames), section.patch, section.merge)
         )
         for image in images
     ]
     return torch.cat(cut)
 
 
-def picture_batch(images: Sequence[Tensor], sizes: VitSizes) -> tuple[PatchBatch, Tensor]:
+def picture_batch(images: Sequence[Tensor], tower: Model) -> tuple[PatchBatch, Tensor]:
     """Pictures as a packed batch, and which rows of what leaves the tower belong to them."""
-    places = laid(sizes, [grid_of(image, sizes) for image in images])
-    rows = torch.zeros((places[-1].row + places[-1].rows, sizes.patch_dim), dtype=torch.float64)
-    cut = picture_rows(images, sizes).split([place.rows for place in places])
-    group = sizes.merge**2
+    section = tower.section
+    places = laid(tower, [grid_of(image, section) for image in images])
+    rows = torch.zeros((places[-1].row + places[-1].rows, section.patch_dim), dtype=torch.float64)
+    cut = picture_rows(images, section).split([place.rows for place in places])
+    group = section.merge**2
     for place, own in zip(places, cut, strict=True):
         rows[place.row : place.row + place.rows] = own
     kept = [torch.arange(p.row // group, (p.row + p.rows) // group) for p in places]
-    return image_batch(sizes, places, rows), torch.cat(kept)
+    return image_batch(tower, places, rows), torch.cat(kept)
 
 
-def grid_of(image: Tensor, sizes: VitSizes) -> Grid:
+def grid_of(image: Tensor, section: VitConfig) -> Grid:
     """Rows and columns of a picture's patches."""
-    return image.shape[1] // sizes.patch, image.shape[2] // sizes.patch
+    return image.shape[1] // section.patch, image.shape[2] // section.patch
 
 
 def build_lifted(make: Callable[[], Any], patch: pytest.MonkeyPatch | None) -> Any:
@@ -167,42 +168,33 @@ def judge_tower(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tu
     randomize(model)
     config, tensors = stored(model, folder / "weights")
     whole = whole_of(config)
-    sizes = tower_sizes(whole)
-    images = pictures(GRIDS[name], sizes.patch)
+    tower = tower_of(whole)
+    images = pictures(GRIDS[name], tower.section.patch)
     weights = modules_to_ours(whole, tensors)[VISION]
-    outputs = RUN[name](model, images, sizes)
+    outputs = RUN[name](model, images, tower)
     weighted_sum(outputs).backward()
     _config, changed = stored(with_gradients(model), folder / "gradients")
     gradients = gradients_to_ours(whole, changed)[VISION]
     return TowerVerdict(whole, weights, {port: rows.detach() for port, rows in outputs.items()}, gradients), images
 
 
-def tower_sizes(whole: Whole) -> VitSizes:
-    """The sizes of the tower in a checkpoint."""
-    sizes = whole.modules[VISION].sizes
-    assert isinstance(sizes, VitSizes)
-    return sizes
+def tower_of(whole: Whole) -> Model:
+    """The tower in a checkpoint, which takes pictures of any size."""
+    tower = whole.modules[VISION].model
+    return tower._replace(section=tower.section.model_copy(update={"image": ImageConfig(max_patches=2**20)}))
 
 
-def our_tower(sizes: VitSizes, tensors: Mapping[str, Tensor]) -> Chain:
+def our_tower(tower: Model, tensors: Mapping[str, Tensor]) -> Chain:
     """Our tower with exactly these tensors, and a projector that changes nothing where they have none."""
     own = dict(tensors)
     if not any(name.startswith("projector.") for name in own):
-        own["projector.linear.weight"] = torch.eye(sizes.hidden, dtype=torch.float64)
-    return our_module(sizes, own)
+        own["projector.linear.weight"] = torch.eye(tower.section.hidden, dtype=torch.float64)
+    return our_module(tower, own)
 
 
-def our_module(sizes: ModelSizes, tensors: Mapping[str, Tensor]) -> Chain:
-    """Our model of these sizes with exactly these tensors."""
-    with torch.device("meta"):
-        chain = build_chain(model_parts(sizes))
-    chain.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, strict=True, assign=True)
-    return chain.requires_grad_(True)
-
-
-def our_outputs(chain: nn.Module, images: Sequence[Tensor], sizes: VitSizes) -> Named:
+def our_outputs(chain: nn.Module, images: Sequence[Tensor], tower: Model) -> Named:
     """Rows of the pictures, all in one packed batch, that leave by each port."""
-    batch, kept = picture_batch(images, sizes)
+    batch, kept = picture_batch(images, tower)
     return {port: rows[kept] for port, rows in chain(None, batch).items()}
 
 
@@ -216,38 +208,43 @@ def weighted_sum(outputs: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(terms).sum()
 
 
-def _clip(model: Any, images: list[Tensor], _sizes: VitSizes) -> Named:
+def _clip(model: Any, images: list[Tensor], _tower: Model) -> Named:
     return {MAIN: model(pixel_values=torch.stack(images)).last_hidden_state[:, 1:].flatten(0, 1)}
 
 
-def _siglip(model: Any, images: list[Tensor], _sizes: VitSizes) -> Named:
+def _siglip(model: Any, images: list[Tensor], _tower: Model) -> Named:
     return {MAIN: model(pixel_values=torch.stack(images)).last_hidden_state.flatten(0, 1)}
 
 
-def _siglip2(model: Any, images: list[Tensor], sizes: VitSizes) -> Named:
+def _siglip2(model: Any, images: list[Tensor], tower: Model) -> Named:
     processing = pytest.importorskip("transformers.models.siglip2.image_processing_pil_siglip2", reason=REASON)
-    cut = [torch.from_numpy(processing.convert_image_to_patches(image.numpy(), sizes.patch)) for image in images]
+    patch = tower.section.patch
+    cut = [torch.from_numpy(processing.convert_image_to_patches(image.numpy(), patch)) for image in images]
     padded = nn.utils.rnn.pad_sequence(cut, batch_first=True)
     mask = nn.utils.rnn.pad_sequence([torch.ones(len(one), dtype=torch.int64) for one in cut], batch_first=True)
-    shapes = torch.tensor([grid_of(image, sizes) for image in images])
+    shapes = torch.tensor([grid_of(image, tower.section) for image in images])
     rows = model(pixel_values=padded, pixel_attention_mask=mask, spatial_shapes=shapes).last_hidden_state
     return {MAIN: rows[mask.bool()]}
 
 
-def _radio(model: Any, images: list[Tensor], sizes: VitSizes) -> Named:
+def _radio(model: Any, images: list[Tensor], tower: Model) -> Named:
     # Pixels come normalised, as the data here makes them.
     model.make_preprocessor_external()
-    grids = torch.tensor([grid_of(image, sizes) for image in images])
-    return {MAIN: model(pixel_values=picture_rows(images, sizes), image_grid_hw=grids).features}
+    grids = torch.tensor([grid_of(image, tower.section) for image in images])
+    return {MAIN: model(pixel_values=picture_rows(images, tower.section), image_grid_hw=grids).features}
 
 
-def _qwen(model: Any, images: list[Tensor], sizes: VitSizes) -> Named:
-    grids = torch.tensor([(1, *grid_of(image, sizes)) for image in images])
-    said = model.model.visual(picture_rows(images, sizes), grid_thw=grids)
-    taps = said.deepstack_features if sizes.taps else []
-    return {MAIN: said.pooler_output, **{port_of(n): rows for n, rows in zip(sizes.taps, taps, strict=True)}}
+def _qwen(model: Any, images: list[Tensor], tower: Model) -> Named:
+    grids = torch.tensor([(1, *grid_of(image, tower.section)) for image in images])
+    return qwen_outputs(model.model.visual(picture_rows(images, tower.section), grid_thw=grids), tower.ends.taps)
 
 
-RUN: Mapping[str, Callable[[Any, list[Tensor], VitSizes], Named]] = {
+def qwen_outputs(said: Any, taps: tuple[int, ...]) -> Named:
+    """What a judge's tower says, by ports."""
+    features = said.deepstack_features if taps else []
+    return {MAIN: said.pooler_output, **{port_of(n): rows for n, rows in zip(taps, features, strict=True)}}
+
+
+RUN: Mapping[str, Callable[[Any, list[Tensor], Model], Named]] = {
     "clip": _clip, "siglip": _siglip, "siglip2": _siglip2, "radio": _radio, "qwen2_5_vl": _qwen, "qwen3_vl": _qwen,
 }  # fmt: skip

@@ -1,7 +1,6 @@
 """Folders of transformers' models, and the config of a run whose modules have the sizes that lie in them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,9 @@ from torch import Tensor
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config as RunConfig
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Stored, Whole, whole_of
-from counterpoint.plan.sizes import ConformerSizes, DecoderSizes, ModelSizes, TowerSizes, VitSizes
+from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.families.vit.spec import VitConfig
+from counterpoint.kinds.family import Ends
 from counterpoint.verify.command import as_verified
 from tests.unit.judge.judge import quiet, randomize
 from tests.unit.judge.models import Config
@@ -45,8 +46,6 @@ FOLDERS: Mapping[str, Config] = {
 """By name of the case."""
 
 _OPTIMIZER = {"lr": 1e-3}
-_WITHOUT_KEY = {"out", "taps", "channels", "key_bias", "halvings", "bias", "inserts"}
-"""Sizes that follow from other keys; the conformer has one of the names as a key."""
 
 
 def write_judge(name: str, folder: Path) -> tuple[Whole, dict[str, Tensor]]:
@@ -75,18 +74,17 @@ def config_of(whole: Whole, folder: Path, ranks: Mapping[str, int]) -> RunConfig
         }
         if name != LANGUAGE:
             depths = [{"after": after, "into": into} for after, into in whole.depths] if name == VISION else []
-            edges.append({"source": name, "target": LANGUAGE, "depths": depths or _taps(one.sizes)})
+            edges.append({"source": name, "target": LANGUAGE, "depths": depths or _taps(one.model.ends)})
     if LANGUAGE not in modules:
         (one,) = whole.modules.values()
-        assert isinstance(one.sizes, TowerSizes), "what lies alone is a tower"
-        width = 24 if one.adds_projector else one.sizes.out
+        width = 24 if one.adds_projector else one.model.ends.leaving
         decoder = {"kind": "decoder", "pattern": "*-*-*-", "hidden": width, "heads": 2, "ffn": 8, "vocab": 30}
         modules[LANGUAGE] = {"model": decoder, "optimizer": _OPTIMIZER}
     for name, module in modules.items():
         module["layout"] = {"ranks": [ranks.get(name, 0)]}
     synthetic = {"documents": 16, "text_tokens": {"kind": "uniform", "low": 2, "high": 9}}
     if VISION in modules:
-        side = 8 * (whole.modules[VISION].sizes.patch // 2)
+        side = 8 * (whole.modules[VISION].model.section.patch // 2)
         constant = {"kind": "constant", "value": side}
         synthetic |= {"images_per_document": {"kind": "uniform", "low": 0, "high": 2}}
         synthetic |= {"image_height": constant, "image_width": constant}
@@ -106,30 +104,17 @@ def config_of(whole: Whole, folder: Path, ranks: Mapping[str, int]) -> RunConfig
     return as_verified(load_config(config), "float64")
 
 
-def _taps(sizes: ModelSizes) -> list[dict[str, int]]:
+def _taps(ends: Ends) -> list[dict[str, int]]:
     """Depths of a tower that lies alone in a folder: into layers in the same order."""
-    taps = sizes.taps if isinstance(sizes, TowerSizes) else ()
-    return [{"after": after, "into": into} for into, after in enumerate(taps)]
+    return [{"after": after, "into": into} for into, after in enumerate(ends.taps)]
 
 
 def model_of(stored: Stored) -> dict[str, Any]:
-    """The section `model` of a config that has the sizes of a stored module, with an MLP where it has no projector."""
-    sizes = stored.sizes
-    keys = {key: value for key, value in asdict(sizes).items() if key not in _WITHOUT_KEY}
-    if isinstance(sizes, DecoderSizes):
-        return {"kind": "decoder", **keys, "ffn": sizes.ffn if "-" in sizes.pattern else None}
-    assert isinstance(sizes, TowerSizes), "encoders in folders are towers"
-    projector = {
-        key: value for key, value in keys["projector"].items() if sizes.projector.kind == "mlp" or key == "norm"
-    }
+    """The section `model` of a config that is that of a stored module, with an MLP where it has no projector."""
+    section = stored.model.section
+    keys: dict[str, Any] = section.model_dump()
+    if isinstance(section, DecoderConfig):
+        return {**keys, "ffn": section.ffn if "-" in section.pattern else None}
     if stored.adds_projector:
-        projector = {"kind": "mlp", "hidden": 12}
-    if projector.get("norm") == "none" and sizes.tap_norm == "none":
-        del projector["norm_eps"]
-    keys["projector"] = projector
-    if isinstance(sizes, VitSizes):
-        return {"kind": "vit", "image": {"max_patches": 16}, **keys, "window": sizes.window or None}
-    if isinstance(sizes, ConformerSizes):
-        unlike = ("norm", "activation", "qkv_bias", "layer_scale", "final_norm")
-        return {"kind": "conformer", **{k: v for k, v in keys.items() if k not in unlike}, "bias": sizes.bias}
-    return {"kind": "whisper", **keys}
+        keys["projector"] = {"kind": "mlp", "hidden": 12}
+    return {**keys, "image": {"max_patches": 16}} if isinstance(section, VitConfig) else keys

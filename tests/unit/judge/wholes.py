@@ -1,7 +1,7 @@
 """transformers' models of pictures and text as judges: tiny ones of random values, and their loss of some documents."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ from torch import Tensor
 
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.data.positions import lay_positions
+from counterpoint.families import facts_of
+from counterpoint.families.conformer.spec import ConformerConfig
+from counterpoint.families.vit.spec import VitConfig
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Items, Towers, Wire
-from counterpoint.plan.samples import Document, Item
-from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN, ConformerSizes, DecoderSizes, VitSizes
+from counterpoint.plan.samples import NO_LABEL, NO_TOKEN, Document, Item
 from tests.unit.judge.converted import gradients_to_ours, modules_to_ours
 from tests.unit.judge.judge import quiet, randomize, with_gradients
-from tests.unit.judge.models import HYBRID, Config, gradients_of
+from tests.unit.judge.models import HYBRID, Config, gradients_of, our_module
 from tests.unit.judge.test_conformer import clips_of, packed
 from tests.unit.judge.towers import (
     EVEN,
@@ -35,12 +37,11 @@ from tests.unit.judge.towers import (
     build_lifted,
     grid_of,
     make_judge,
-    our_module,
     picture_batch,
     picture_rows,
     pictures,
     stored,
-    tower_sizes,
+    tower_of,
 )
 
 AUDIO_TOKEN, IMAGE_TOKEN = 21, 22
@@ -108,18 +109,17 @@ class WholeVerdict:
 def samples_of(name: str, whole: Whole) -> list[Sample]:
     """Documents of random tokens and labels, all but one with pictures or clips."""
     generator = torch.Generator().manual_seed(5)
-    items = {VISION: iter(pictures(GRIDS[name], tower_sizes(whole).patch))}
+    items = {VISION: iter(pictures(GRIDS[name], tower_of(whole).section.patch))}
     if AUDIO in whole.modules:
-        items[AUDIO] = iter(clips_of(sound_sizes(whole), FRAMES))
+        items[AUDIO] = iter(clips_of(sound_of(whole), FRAMES))
     contents = HEARD if AUDIO in whole.modules else SEEN
     return [_sample(number, content, items, whole, generator) for number, content in enumerate(contents)]
 
 
-def sound_sizes(whole: Whole) -> ConformerSizes:
-    """The sizes of the encoder of sound in a checkpoint."""
-    sizes = whole.modules[AUDIO].sizes
-    assert isinstance(sizes, ConformerSizes)
-    return sizes
+def sound_of(whole: Whole) -> ConformerConfig:
+    """The encoder of sound in a checkpoint."""
+    section: ConformerConfig = whole.modules[AUDIO].model.section
+    return section
 
 
 def _sample(
@@ -148,11 +148,11 @@ def _sample(
 
 def _item(module: str, row: int, content: Tensor, whole: Whole) -> Item:
     if module == AUDIO:
-        rows = -(-len(content) // sound_sizes(whole).stride)
+        rows = -(-len(content) // sound_of(whole).stride)
         return Item(AUDIO, row, rows, rows)
-    sizes = tower_sizes(whole)
-    height, width = grid_of(content, sizes)
-    return Item(VISION, row, height * width, height * width // sizes.merge**2, width // sizes.merge)
+    section = tower_of(whole).section
+    height, width = grid_of(content, section)
+    return Item(VISION, row, height * width, height * width // section.merge**2, width // section.merge)
 
 
 def judge_whole(
@@ -170,7 +170,7 @@ def judge_whole(
     written, tensors = stored(model, folder / "weights")
     whole = whole_of(written)
     samples = samples_of(name, whole)
-    loss = judged_loss(name, model, samples, tower_sizes(whole))
+    loss = judged_loss(name, model, samples, tower_of(whole).section)
     loss.backward()
     _written, changed = stored(with_gradients(model), folder / "gradients")
     return WholeVerdict(
@@ -178,12 +178,12 @@ def judge_whole(
     ), samples
 
 
-def judged_loss(name: str, model: Any, samples: Sequence[Sample], sizes: VitSizes) -> Tensor:
-    """The judge's loss of documents, read one by one, with pictures in patches of these sizes."""
+def judged_loss(name: str, model: Any, samples: Sequence[Sample], section: VitConfig) -> Tensor:
+    """The judge's loss of documents, read one by one, with pictures in a tower's patches."""
     count = sum(sample.document.loss_tokens for sample in samples)
     losses = []
     for sample in samples:
-        more = _INPUTS[name](sample, sizes)
+        more = _INPUTS[name](sample, section)
         logits = model(input_ids=sample.ids[None], use_cache=False, **more).logits[0]
         losses.append(F.cross_entropy(logits, sample.labels, ignore_index=NO_LABEL, reduction="sum") / count)
     return torch.stack(losses).sum()
@@ -200,7 +200,7 @@ def our_forward(
     whole: Whole, weights: Mapping[str, Named], samples: Sequence[Sample]
 ) -> tuple[Tensor, dict[str, Chain]]:
     """The loss alone, and the models."""
-    chains = {name: our_module(stored.sizes, weights[name]) for name, stored in whole.modules.items()}
+    chains = {name: our_module(stored.model, weights[name]) for name, stored in whole.modules.items()}
     wires = tuple(Wire(name, LANGUAGE, whole.depths if name == VISION else ()) for name in chains if name != LANGUAGE)
     towers = Towers(chains, wires, {wire.source: _items(wire.source, whole, samples) for wire in wires})
     inserts, deep = towers.into(LANGUAGE)
@@ -217,21 +217,20 @@ def _items(module: str, whole: Whole, samples: Sequence[Sample]) -> Items:
     ]
     lengths, places = tuple(rows for rows, _places in found), torch.cat([places for _rows, places in found])
     if module == AUDIO:
-        heard = packed(sound_sizes(whole), [clip for sample in samples for clip in sample.clips])
+        heard = packed(sound_of(whole), [clip for sample in samples for clip in sample.clips])
         return Items(heard, torch.arange(sum(lengths)), lengths, places)
     images = [image for sample in samples for image in sample.images]
-    return Items(*picture_batch(images, tower_sizes(whole)), lengths, places)
+    return Items(*picture_batch(images, tower_of(whole)), lengths, places)
 
 
 def _text(whole: Whole, samples: Sequence[Sample]) -> TextBatch:
-    sizes = whole.modules[LANGUAGE].sizes
-    assert isinstance(sizes, DecoderSizes)
-    positions = [torch.from_numpy(lay_positions(sample.document, sizes.position_axes)) for sample in samples]
+    axes = facts_of(whole.modules[LANGUAGE].model).position_axes
+    positions = [torch.from_numpy(lay_positions(sample.document, axes)) for sample in samples]
     ids = torch.cat([sample.ids for sample in samples])
     lengths = [sample.document.tokens for sample in samples]
     return TextBatch(
         ids=ids.where(ids < AUDIO_TOKEN, NO_TOKEN),
-        positions=torch.cat(positions).squeeze(1) if sizes.position_axes == 1 else torch.cat(positions),
+        positions=torch.cat(positions).squeeze(1) if axes == 1 else torch.cat(positions),
         labels=torch.cat([sample.labels for sample in samples]),
         segments=Segments.build(lengths, sum(lengths)),
         loss_denominator=float(sum(sample.document.loss_tokens for sample in samples)),
@@ -239,33 +238,33 @@ def _text(whole: Whole, samples: Sequence[Sample]) -> TextBatch:
     )
 
 
-def _llava(sample: Sample, _sizes: VitSizes) -> Named:
+def _llava(sample: Sample, _section: VitConfig) -> Named:
     return {"pixel_values": torch.stack(sample.images)} if sample.images else {}
 
 
-def _qwen(sample: Sample, sizes: VitSizes) -> Named:
+def _qwen(sample: Sample, section: VitConfig) -> Named:
     if not sample.images:
         return {}
     return {
-        "pixel_values": picture_rows(sample.images, sizes),
-        "image_grid_thw": torch.tensor([(1, *grid_of(image, sizes)) for image in sample.images]),
+        "pixel_values": picture_rows(sample.images, section),
+        "image_grid_thw": torch.tensor([(1, *grid_of(image, section)) for image in sample.images]),
         "mm_token_type_ids": (sample.ids == IMAGE_TOKEN).int()[None],
     }
 
 
-def _omni(sample: Sample, sizes: VitSizes) -> Named:
+def _omni(sample: Sample, section: VitConfig) -> Named:
     found: Named = {}
     if sample.images:
         # Its patches lie row by row, and it merges what leaves the tower.
-        found["pixel_values"] = picture_rows(sample.images, replace(sizes, merge=1))
-        found["image_grid_hw"] = torch.tensor([grid_of(image, sizes) for image in sample.images])
+        found["pixel_values"] = picture_rows(sample.images, section.model_copy(update={"merge": 1}))
+        found["image_grid_hw"] = torch.tensor([grid_of(image, section) for image in sample.images])
     if sample.clips:
         # One clip without a mask: with one, it takes a row too many of clips that end with a row's last frame.
         found["input_features"] = torch.stack(sample.clips)
     return found
 
 
-_INPUTS: Mapping[str, Callable[[Sample, VitSizes], Named]] = {
+_INPUTS: Mapping[str, Callable[[Sample, VitConfig], Named]] = {
     "llava": _llava, "qwen2_5_vl": _qwen, "qwen3_vl": _qwen, "nemotron_h_omni": _omni,
     "nemotron_h_omni with sound": _omni,
 }  # fmt: skip

@@ -4,14 +4,14 @@ import pytest
 from tests.parity.layouts import named_config
 
 from counterpoint.losses import LOSSES
-from counterpoint.plan.sizes import NO_LABEL
-from counterpoint.setup import prepare_run
+from counterpoint.plan.samples import NO_LABEL
+from counterpoint.setup.run import prepare_run
 
 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_a_denominator_is_the_number_of_labels(kind: str) -> None:
     loss = LOSSES[kind]
-    plan, corpus = prepare_run(named_config("one_rank"))
+    plan, _models, corpus = prepare_run(named_config("one_rank"))
     for step in range(3):
         batch = plan.batch(step, corpus.packs(step))
         labels = [loss.labels(corpus.sources[document.source].text(document.index)) for document in batch.documents]

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from counterpoint.kinds.rules import PLAIN, TensorRule
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import Chain, Part, build_chain
 from counterpoint.models.linear import Linear, OutputLinear
@@ -10,7 +11,6 @@ from counterpoint.models.seams import Enter, Layer, Mix, Trade
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initialize_
-from counterpoint.parallelize.tensor import TensorRule
 
 HIDDEN, HEADS, GROUPS, DIM = 4, 6, 2, 3
 RULES = (
@@ -67,6 +67,6 @@ def filled() -> Chain:
     """Two such layers with values."""
     chain = meta().to_empty(device="cpu")
     for name, parameter in chain.named_parameters():
-        initialize_(parameter.detach(), whole_block(name, tuple(parameter.shape)), 3, "module", 4)
+        initialize_(parameter.detach(), whole_block(name, tuple(parameter.shape)), 3, "module", 4, PLAIN)
         parameter.detach().mul_(10 if parameter.ndim > 1 else 1)
     return chain

@@ -1,129 +1,156 @@
 """Small models with values, and batches for them, in float64."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
 
 import torch
 from tests.intakes import image_batch, laid_image
 from torch import Tensor
 
+from counterpoint.families import FAMILIES, facts_of, initial_of
+from counterpoint.families.decoder.spec import MtpConfig
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Ends, Model
+from counterpoint.layers.mamba.spec import MambaConfig
+from counterpoint.layers.moe.spec import MoeConfig
+from counterpoint.modalities.images.spec import ImageConfig
 from counterpoint.modalities.lane import Laid
-from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, MtpInputs, PatchBatch, TextBatch
-from counterpoint.models.catalog import model_parts
+from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, GivenBatch, MtpInputs, PatchBatch, TextBatch
 from counterpoint.models.chain import Chain, Part, build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initialize_
-from counterpoint.plan.sizes import (
-    NO_LABEL,
-    NO_TOKEN,
-    AdapterSizes,
-    ConformerSizes,
-    DecoderSizes,
-    MambaSizes,
-    ModelSizes,
-    MoeSizes,
-    MtpSizes,
-    ProjectorSizes,
-    VitSizes,
-    WhisperSizes,
-)
+from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
 
-LINEAR = ProjectorSizes(kind="linear")
+_ENDS = {field.name for field in fields(Ends)}
+_MOST_PATCHES = 2**20
+
+
+def sample(kind: str, **keys: Any) -> Model:
+    """A model by the keys of its section, among which may stand those of `Ends`."""
+    section = FAMILIES[kind].section
+    own = {key: value for key, value in keys.items() if key not in _ENDS or key in section.model_fields}
+    ends = {key: value for key, value in keys.items() if key in _ENDS}
+    return Model(section.model_validate({"kind": kind, **own}), Ends(**ends))
+
+
+def changed(model: Model, **keys: Any) -> Model:
+    """The same model but for some keys."""
+    return sample(**{**dict(model.section), **asdict(model.ends), **keys})
+
+
+def vit(**keys: Any) -> Model:
+    """A vision transformer over images of any size."""
+    return sample("vit", image=ImageConfig(max_patches=_MOST_PATCHES), **keys)
+
+
+def mlp(hidden: int, **keys: Any) -> dict[str, Any]:
+    """A projector of two layers, `hidden` apart."""
+    return {"kind": "mlp", "hidden": hidden, **keys}
+
+
+LINEAR = {"kind": "linear"}
 LAYER_KINDS = frozenset("*-MEL")
 """All kinds of layers."""
 DECODERS = {
-    "grouped": DecoderSizes(
-        pattern="*-*-", hidden=8, heads=4, kv_heads=2, head_dim=4, ffn=12, vocab=11, qk_norm=True
+    "grouped": sample(
+        "decoder", pattern="*-*-", hidden=8, heads=4, kv_heads=2, head_dim=4, ffn=12, vocab=11, tied=False, qk_norm=True
     ),
-    "tied": DecoderSizes(
-        pattern="*-", hidden=8, heads=2, kv_heads=2, head_dim=4, ffn=12, vocab=11, tied=True,
+    "tied": sample(
+        "decoder", pattern="*-", hidden=8, heads=2, kv_heads=2, head_dim=4, ffn=12, vocab=11, tied=True,
         activation="relu2", rope_theta=None, bias=True,
     ),
 }  # fmt: skip
-HYBRID = DecoderSizes(
-    pattern="ME*E", hidden=8, heads=4, kv_heads=2, head_dim=4, ffn=0, vocab=11, activation="relu2", qkv_bias=True,
-    rope_sections=(1, 1, 0),
-    mamba=MambaSizes(heads=4, head_dim=3, groups=2, state=5, chunk=4),
-    moe=MoeSizes(
+HYBRID = sample(
+    "decoder", pattern="ME*E", hidden=8, heads=4, kv_heads=2, head_dim=4, vocab=11, tied=False, activation="relu2",
+    qkv_bias=True, rope_sections=(1, 1, 0),
+    mamba=MambaConfig(heads=4, head_dim=3, groups=2, state=5, chunk=4),
+    moe=MoeConfig(
         experts=4, top_k=2, ffn=6, shared_ffn=10, router="sigmoid", scale=2.5, bias_rate=1e-3, balance=0.1
     ),
 )  # fmt: skip
-GATED = replace(HYBRID, pattern="E*", activation="swiglu", rope_sections=None, moe=MoeSizes(experts=4, top_k=3, ffn=6))
-TURNS = replace(
+GATED = changed(HYBRID, pattern="E*", activation="swiglu", rope_sections=None, moe=MoeConfig(experts=4, top_k=3, ffn=6))
+TURNS = changed(
     DECODERS["grouped"], pattern="*-", head_dim=8, rope_theta=100.0, rope_sections=(2, 1, 1), rope_interleaved=True
 )
 DECODERS |= {"hybrid": HYBRID, "gated experts": GATED, "turns": TURNS}
 DECODERS |= {
-    "further": replace(DECODERS["grouped"], mtp=MtpSizes(depths=2, pattern="*-", weight=0.6)),
-    "further experts": replace(HYBRID, tied=True, mtp=MtpSizes(depths=1, pattern="ME", weight=0.5)),
+    "further": changed(DECODERS["grouped"], mtp=MtpConfig(depths=2, pattern="*-", weight=0.6)),
+    "further experts": changed(HYBRID, tied=True, mtp=MtpConfig(depths=1, pattern="ME", weight=0.5)),
 }
 VITS = {
-    "merging": VitSizes(
-        layers=2, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, merge=2,
-        projector=ProjectorSizes(hidden=10, norm="layer"), tap_norm="layer",
+    "merging": vit(
+        layers=2, hidden=8, heads=2, ffn=12, patch=2, leaving=6, positions=4, merge=2,
+        projector=mlp(10, norm="layer"), tap_norm="layer",
     ),
-    "linear": VitSizes(layers=1, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, projector=LINEAR),
+    "linear": vit(layers=1, hidden=8, heads=2, ffn=12, patch=2, leaving=6, positions=4, projector=LINEAR),
 }  # fmt: skip
 VITS |= {
-    "radio": VitSizes(
-        layers=2, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=5, fit="crop", prefix=3, merge=2,
+    "radio": vit(
+        layers=2, hidden=8, heads=2, ffn=12, patch=2, leaving=6, positions=5, fit="crop", prefix=3, merge=2,
         patch_bias=False,
         activation="gelu", layer_scale=True, final_norm=False,
-        projector=ProjectorSizes(hidden=10, norm="rms", activation="relu2", bias=False),
+        projector=mlp(10, norm="rms", activation="relu2", bias=False),
     ),
-    "clip": VitSizes(
-        layers=1, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=3, prefix=1, patch_bias=False, embed_norm=True,
-        activation="quick_gelu", final_norm=False, projector=ProjectorSizes(hidden=10, activation="gelu"),
+    "clip": vit(
+        layers=1, hidden=8, heads=2, ffn=12, patch=2, leaving=6, positions=3, prefix=1, patch_bias=False,
+        embed_norm=True, activation="quick_gelu", final_norm=False, projector=mlp(10, activation="gelu"),
     ),
-    "siglip2": VitSizes(
-        layers=1, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=5, fit="antialias", key_bias=False,
-        projector=ProjectorSizes(kind="linear", bias=False),
+    "siglip2": vit(
+        layers=1, hidden=8, heads=2, ffn=12, patch=2, leaving=6, positions=5, fit="antialias", key_bias=False,
+        projector=LINEAR | {"bias": False},
     ),
-    "windows": VitSizes(
-        layers=3, hidden=8, heads=2, ffn=12, patch=2, frames=2, out=6, rotary_theta=100.0, merge=2, window=2,
-        full_layers=(1,), norm="rms", activation="swiglu", patch_bias=False, projector=ProjectorSizes(hidden=32),
+    "windows": vit(
+        layers=3, hidden=8, heads=2, ffn=12, patch=2, frames=2, leaving=6, positions=0, rotary_theta=100.0, merge=2,
+        window=2, full_layers=(1,), norm="rms", activation="swiglu", patch_bias=False, projector=mlp(32),
     ),
-    "corners": VitSizes(
-        layers=2, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, fit="corners", rotary_theta=100.0, merge=2,
-        projector=ProjectorSizes(hidden=32),
+    "corners": vit(
+        layers=2, hidden=8, heads=2, ffn=12, patch=2, leaving=6, positions=4, fit="corners", rotary_theta=100.0,
+        merge=2, projector=mlp(32),
     ),
 }  # fmt: skip
 """Vision transformers as others build them, each small."""
 WHISPERS = {
-    "stacking": WhisperSizes(
-        layers=2, hidden=8, heads=2, ffn=12, mels=3, positions=12, stack=2, out=6, projector=ProjectorSizes(hidden=10)
+    "stacking": sample(
+        "whisper", layers=2, hidden=8, heads=2, ffn=12, mels=3, positions=12, stack=2, leaving=6, projector=mlp(10)
     ),
-    "one by one": WhisperSizes(
-        layers=1, hidden=8, heads=2, ffn=12, mels=3, positions=12, out=6,
-        projector=ProjectorSizes(kind="linear", norm="layer"),
+    "one by one": sample(
+        "whisper", layers=1, hidden=8, heads=2, ffn=12, mels=3, positions=12, leaving=6,
+        projector=LINEAR | {"norm": "layer"},
     ),
 }  # fmt: skip
-MODELS: dict[str, ModelSizes] = {**DECODERS, **VITS, **WHISPERS}
-TAPPED = replace(VITS["merging"], layers=3, taps=(0, 2))
-TAPPED_CORNERS = replace(VITS["corners"], taps=(0,), tap_norm="layer")
-ADAPTER = AdapterSizes(layers=2, hidden=8, heads=2, ffn=12, inputs=6, out=8, projector=LINEAR, taps=(0,))
-DEEP = replace(DECODERS["grouped"], inserts=(0, 3))
-CONFORMER = ConformerSizes(
-    layers=2, hidden=8, heads=2, ffn=12, out=6, mels=16, stem_channels=3, conv=5, projector=ProjectorSizes(hidden=10)
+MODELS: dict[str, Model] = {**DECODERS, **VITS, **WHISPERS}
+TAPPED = changed(VITS["merging"], layers=3, taps=(0, 2))
+TAPPED_CORNERS = changed(VITS["corners"], taps=(0,), tap_norm="layer")
+ADAPTER = sample("adapter", layers=2, hidden=8, heads=2, ffn=12, entering=6, leaving=8, projector=LINEAR, taps=(0,))
+DEEP = changed(DECODERS["grouped"], inserts=(0, 3))
+CONFORMER = sample(
+    "conformer", layers=2, hidden=8, heads=2, ffn=12, leaving=6, mels=16, stem_channels=3, conv=5, projector=mlp(10)
 )
-UNBIASED = replace(CONFORMER, bias=False, conv_bias=False, scale_input=False, projector=LINEAR, taps=(0,))
+UNBIASED = changed(CONFORMER, bias=False, conv_bias=False, scale_input=False, projector=LINEAR, taps=(0,))
 CONFORMERS = {"conformer": CONFORMER, "unbiased conformer": UNBIASED}
-GRAPHS: dict[str, ModelSizes] = {
+GIVEN = {
+    "given to two layers": sample("features", width=6, leaving=4, projector=mlp(8, norm="layer")),
+    "given to one": sample("features", width=6, leaving=4, projector=LINEAR),
+}
+"""Features that were computed beforehand."""
+GRAPHS: dict[str, Model] = {
     "tapped": TAPPED, "tapped corners": TAPPED_CORNERS, "adapter": ADAPTER, "deep": DEEP, **CONFORMERS,
 }  # fmt: skip
 """Models with more ports than one, one that reads another's features, and those of clips."""
 
 
-def build(parts: Sequence[Part], seed: int = 0) -> Chain:
-    """A chain on the CPU in float64, its matrices ten times the usual size so that every term counts."""
+def build(model: Model, parts: Sequence[Part] | None = None) -> Chain:
+    """A model, or some of its parts, on the CPU in float64, its matrices ten times the usual size so that every term
+    counts."""
     with torch.device("meta"):
-        chain = build_chain(parts).to(torch.float64)
+        chain = build_chain(parts_of(model) if parts is None else parts).to(torch.float64)
     chain.to_empty(device="cpu")
     for name, parameter in chain.named_parameters():
         known = "embed.weight" if name == "words.weight" else name
         block = whole_block(known, tuple(parameter.shape))
-        initialize_(parameter.detach(), block, seed, "module", residual_sums=2)
+        initialize_(parameter.detach(), block, 0, "module", residual_sums=2, rules=initial_of(model.section))
         if parameter.ndim > 1:
             parameter.detach().mul_(10)
     for name, buffer in chain.named_buffers():
@@ -131,23 +158,18 @@ def build(parts: Sequence[Part], seed: int = 0) -> Chain:
     return chain
 
 
-def model(sizes: ModelSizes) -> Chain:
-    """The whole model."""
-    return build(model_parts(sizes))
-
-
-def text_batch(sizes: DecoderSizes, lengths: Sequence[int], padding: int = 0) -> TextBatch:
+def text_batch(model: Model, lengths: Sequence[int], padding: int = 0) -> TextBatch:
     """Documents of these lengths with deterministic ids; the last row of each has no label."""
-    used, rows = sum(lengths), sum(lengths) + padding
-    ids = torch.arange(rows) * 7 % sizes.vocab
-    labels = torch.arange(rows) * 5 % sizes.vocab
+    facts, used, rows = facts_of(model), sum(lengths), sum(lengths) + padding
+    ids = torch.arange(rows) * 7 % facts.vocab
+    labels = torch.arange(rows) * 5 % facts.vocab
     for i, length in enumerate(lengths):
         labels[sum(lengths[:i]) + length - 1 : sum(lengths[: i + 1])] = NO_LABEL
     ids[used:], labels[used:] = NO_TOKEN, NO_LABEL
     positions = torch.cat([torch.arange(n) for n in (*lengths, padding)])
-    if sizes.position_axes > 1:
+    if facts.position_axes > 1:
         positions = torch.stack([positions, positions // 2, positions % 2], dim=1)
-    mtp = tuple(_further(ids, labels, lengths, depth) for depth in range(1, 1 + sizes.mtp_depths))
+    mtp = tuple(_further(ids, labels, lengths, depth) for depth in range(1, 1 + facts.extra_depths))
     return TextBatch(ids, positions, labels, Segments.build(lengths, rows), 3.0, document_denominator=4.0, mtp=mtp)
 
 
@@ -161,91 +183,116 @@ def _further(ids: Tensor, labels: Tensor, lengths: Sequence[int], depth: int) ->
     return MtpInputs(*ahead, loss_denominator=2.0)
 
 
-def laid(sizes: VitSizes, grids: Sequence[tuple[int, int]]) -> list[Laid]:
+def laid(model: Model, grids: Sequence[tuple[int, int]]) -> list[Laid]:
     """Images of these grids behind each other, each behind the model's learned rows."""
-    lead, row, images = -(-sizes.prefix // sizes.merge**2) * sizes.merge**2, 0, []
+    group = model.section.merge**2
+    lead, row, images = -(-model.section.prefix // group) * group, 0, []
     for grid in grids:
-        images.append(laid_image(row + lead, grid, sizes.merge))
+        images.append(laid_image(row + lead, grid, model.section.merge))
         row = images[-1].row + images[-1].rows
     return images
 
 
-def patch_batch(sizes: VitSizes, grids: Sequence[tuple[int, int]], padding: int = 0) -> PatchBatch:
+def patch_batch(model: Model, grids: Sequence[tuple[int, int]], padding: int = 0) -> PatchBatch:
     """Images of these grids (height, width) with deterministic pixels."""
-    images = laid(sizes, grids)
+    images, columns = laid(model, grids), model.section.patch_dim
     rows = max((image.row + image.rows for image in images), default=0) + padding
-    pixels = (torch.arange(rows * sizes.patch_dim, dtype=torch.float64) * 0.7).sin()
-    return image_batch(sizes, images, pixels.view(rows, sizes.patch_dim))
+    pixels = (torch.arange(rows * columns, dtype=torch.float64) * 0.7).sin()
+    return image_batch(model, images, pixels.view(rows, columns))
 
 
-def audio_batch(sizes: WhisperSizes, lengths: Sequence[int], padding: int = 0) -> AudioBatch:
+def audio_batch(model: Model, lengths: Sequence[int], padding: int = 0) -> AudioBatch:
     """Clips of these lengths in rows, each with all of its frames, deterministic ones."""
-    rows = sum(lengths) + padding
-    frames = torch.zeros(rows, sizes.window, sizes.mels, dtype=torch.float64)
-    filled = torch.zeros(rows, sizes.window, dtype=torch.bool)
+    section, rows = model.section, sum(lengths) + padding
+    frames = torch.zeros(rows, section.window, section.mels, dtype=torch.float64)
+    filled = torch.zeros(rows, section.window, dtype=torch.bool)
     positions = torch.zeros(rows, dtype=torch.int64)
     first = 0
     for number, length in enumerate(lengths):
-        clip = (torch.arange(length * sizes.stride * sizes.mels, dtype=torch.float64) * 0.7 + number).sin()
+        clip = (torch.arange(length * section.stride * section.mels, dtype=torch.float64) * 0.7 + number).sin()
         for place in range(length):
-            for tap in range(sizes.window):
-                frame = place * sizes.stride + tap - sizes.window // 2
-                if 0 <= frame < length * sizes.stride:
+            for tap in range(section.window):
+                frame = place * section.stride + tap - section.window // 2
+                if 0 <= frame < length * section.stride:
                     filled[first + place, tap] = True
-                    frames[first + place, tap] = clip.view(-1, sizes.mels)[frame]
+                    frames[first + place, tap] = clip.view(-1, section.mels)[frame]
             positions[first + place] = place
         first += length
     return AudioBatch(frames, filled, positions, Segments.build(lengths, rows))
 
 
-def feature_batch(sizes: AdapterSizes, lengths: Sequence[int], padding: int = 0) -> FeatureBatch:
+def feature_batch(model: Model, lengths: Sequence[int], padding: int = 0) -> FeatureBatch:
     """Items of these lengths with deterministic features, of which two add up in the first row, if there is one."""
-    used = sum(lengths)
-    features = (torch.arange(used * sizes.inputs, dtype=torch.float64) * 0.3).cos().view(used, sizes.inputs)
+    used, width = sum(lengths), model.ends.entering
+    features = (torch.arange(used * width, dtype=torch.float64) * 0.3).cos().view(used, width)
     batch = FeatureBatch(used + padding, Segments.build(lengths, used + padding))
     return batch.with_inserts(((features, torch.arange(used)), (features[:1], torch.arange(min(used, 1)))))
 
 
-def ragged_batch(sizes: ConformerSizes, frames: Sequence[int], padding: int = 0) -> AudioBatch:
+def given_batch(model: Model, lengths: Sequence[int], padding: int = 0) -> GivenBatch:
+    """Items of these lengths with values of noise."""
+    rows, generator = sum(lengths) + padding, torch.Generator().manual_seed(1)
+    values = torch.randn(rows, model.section.width, dtype=torch.float64, generator=generator)
+    return GivenBatch(values, Segments.build(lengths, rows))
+
+
+def ragged_batch(model: Model, frames: Sequence[int], padding: int = 0) -> AudioBatch:
     """Clips of so many mel frames with deterministic values."""
-    pieces, filled, lengths = [], [], []
+    section, pieces, filled, lengths = model.section, [], [], []
     for number, count in enumerate(frames):
-        values = (torch.arange(count * sizes.mels, dtype=torch.float64) * 0.7 + number).sin().view(count, sizes.mels)
-        windows, inside = windows_of(sizes, values)
+        values = torch.arange(count * section.mels, dtype=torch.float64) * 0.7 + number
+        windows, inside = windows_of(model, values.sin().view(count, section.mels))
         pieces.append(windows)
         filled.append(inside)
         lengths.append(len(windows))
-    blank = torch.zeros(padding, sizes.window, sizes.mels, dtype=torch.float64)
+    blank = torch.zeros(padding, section.window, section.mels, dtype=torch.float64)
     return AudioBatch(
         torch.cat([*pieces, blank]),
-        torch.cat([*filled, torch.zeros(padding, sizes.window, dtype=torch.bool)]),
+        torch.cat([*filled, torch.zeros(padding, section.window, dtype=torch.bool)]),
         torch.cat([torch.arange(n) for n in (*lengths, padding)]),
         Segments.build(lengths, sum(lengths) + padding),
     )
 
 
-def windows_of(sizes: ConformerSizes, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def windows_of(model: Model, frames: Tensor) -> tuple[Tensor, Tensor]:
     """The windows (rows, window, mels) of a clip's frames (frames, mels), and which of their frames there are."""
-    places = torch.arange(0, len(frames), sizes.stride)[:, None] + torch.arange(sizes.window) - sizes.window // 2
+    stride, window = model.section.stride, model.section.window
+    places = torch.arange(0, len(frames), stride)[:, None] + torch.arange(window) - window // 2
     inside = (places >= 0) & (places < len(frames))
     return frames[places.clamp(0, len(frames) - 1)] * inside[:, :, None], inside
 
 
-def batch_of(sizes: ModelSizes, lengths: Sequence[int], padding: int = 0) -> Batch:
+_BATCHES: dict[str, Callable[[Model, Any, int], Batch]] = {
+    "decoder": text_batch,
+    "vit": patch_batch,
+    "custom": patch_batch,
+    "whisper": audio_batch,
+    "conformer": ragged_batch,
+    "features": given_batch,
+    "adapter": feature_batch,
+}
+
+Entries = Mapping[str, Sequence[Any]]
+"""By family: lengths of documents, of clips or of items in rows, grids of images, frames of a conformer's clips."""
+
+SEVERAL: Entries = {"decoder": (5, 3), "vit": ((4, 6), (2, 2)), "whisper": (6, 2)}
+
+
+def batch_with(model: Model, entries: Entries, padding: int = 0) -> Batch:
+    """A batch of those entries that a model reads."""
+    return _BATCHES[model.section.kind](model, entries[model.section.kind], padding)
+
+
+def batch_of(model: Model, lengths: Sequence[int], padding: int = 0) -> Batch:
     """A batch for a model of any kind: documents or items of these lengths, images one row of merged patches high."""
-    match sizes:
-        case DecoderSizes():
-            return text_batch(sizes, lengths, padding)
-        case VitSizes():
-            return patch_batch(sizes, [(sizes.merge, length // sizes.merge) for length in lengths], padding)
-        case AdapterSizes():
-            return feature_batch(sizes, lengths, padding)
-        case WhisperSizes():
-            return audio_batch(sizes, lengths, padding)
-        case ConformerSizes():
-            return ragged_batch(sizes, [length * sizes.stride - length % 3 for length in lengths], padding)
+    section, entries = model.section, dict[str, Sequence[Any]].fromkeys(FAMILIES, lengths)
+    if section.kind in ("vit", "custom"):
+        entries[section.kind] = [(section.merge, length // section.merge) for length in lengths]
+    if section.kind == "conformer":
+        entries[section.kind] = [length * section.stride - length % 3 for length in lengths]
+    return batch_with(model, entries, padding)
 
 
-def empty_batch(sizes: ModelSizes, padding: int) -> Batch:
+def empty_batch(model: Model, padding: int) -> Batch:
     """A batch without documents, of `padding` rows."""
-    return batch_of(sizes, [], padding)
+    return batch_of(model, [], padding)

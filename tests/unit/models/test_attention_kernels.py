@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from counterpoint.models import attention, attention_kernels
-from counterpoint.models.attention import attend
-from counterpoint.models.attention_kernels import has_varlen, lie_evenly, lie_packed
+from counterpoint.layers.attention import kernels, sublayer
+from counterpoint.layers.attention.kernels import has_varlen, lie_evenly, lie_packed
+from counterpoint.layers.attention.sublayer import attend
 from counterpoint.models.segments import Segments, Windows
 
 
@@ -34,7 +34,7 @@ def deterministic() -> Iterator[None]:
 
 @pytest.fixture
 def flash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_kernels, "_flash_four", lambda: object())
+    monkeypatch.setattr(kernels, "_flash_four", lambda: object())
 
 
 def test_packed_kernels_are_for_narrow_rows_on_a_gpu() -> None:
@@ -77,7 +77,7 @@ def test_packed_documents_take_it_for_the_widths_it_is_right_for(width: int, fit
 
 
 def test_without_it_equal_documents_take_the_kernels_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_kernels, "_flash_four", lambda: None)
+    monkeypatch.setattr(kernels, "_flash_four", lambda: None)
     assert lie_evenly(_on_gpu(), 128, 4096, causal=True).kernel == "dense"
     assert lie_packed(_on_gpu(), 128, torch.empty(0), 5) is None
 
@@ -88,9 +88,9 @@ class _Kernels:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, has_flash: bool) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         four = SimpleNamespace(_flash_attn_fwd=self._forward)
-        monkeypatch.setattr(attention_kernels, "_is_fast", lambda rows: rows.dtype == torch.bfloat16)
-        monkeypatch.setattr(attention_kernels, "_flash_four", lambda: four if has_flash else None)
-        monkeypatch.setattr(attention, "attend_varlen", self._varlen)
+        monkeypatch.setattr(kernels, "_is_fast", lambda rows: rows.dtype == torch.bfloat16)
+        monkeypatch.setattr(kernels, "_flash_four", lambda: four if has_flash else None)
+        monkeypatch.setattr(sublayer, "attend_varlen", self._varlen)
 
     def _forward(self, q: Tensor, _k: Tensor, _v: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
         self.calls.append(("flash", options))
@@ -108,9 +108,9 @@ def _attend(lengths: list[int], padding: int, dtype: torch.dtype = torch.bfloat1
 
 
 def test_documents_of_several_lengths_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels, lengths = _Kernels(monkeypatch, has_flash=True), [3, 0, 5, 1]
+    taken, lengths = _Kernels(monkeypatch, has_flash=True), [3, 0, 5, 1]
     _attend(lengths, 4)
-    ((name, options),) = kernels.calls
+    ((name, options),) = taken.calls
     assert name == "flash"
     # What lies behind the last document is one more, so that nothing of it is seen.
     assert options["cu_seqlens_q"].tolist() == [*accumulate(lengths, initial=0), 13]
@@ -119,16 +119,16 @@ def test_documents_of_several_lengths_are_packed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_flash_attention_packed_documents_take_torchs_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = _Kernels(monkeypatch, has_flash=False)
+    taken = _Kernels(monkeypatch, has_flash=False)
     _attend([3, 5], 4)
-    ((name, options),) = kernels.calls
+    ((name, options),) = taken.calls
     assert (name, options["borders"].tolist(), options["longest"]) == ("varlen", [0, 3, 8, 12], 5)
 
 
 def test_float64_windows_and_no_documents_take_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = _Kernels(monkeypatch, has_flash=True)
+    taken = _Kernels(monkeypatch, has_flash=True)
     _attend([3, 5], 4, torch.float64)
     _attend([], 4)
     q, k, v = (torch.randn(6, heads, 64).bfloat16() for heads in (4, 2, 2))
     attend(q, k, v, Windows.build([torch.tensor([0, 2]), torch.tensor([1, 3, 4])]), causal=False)
-    assert kernels.calls == []
+    assert taken.calls == []

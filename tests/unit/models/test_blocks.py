@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counterpoint.kinds.rules import PLAIN
 from counterpoint.parallelize.blocks import Block, Sharding, block_of
 from counterpoint.parallelize.initialize import initialize_
 
@@ -20,7 +21,7 @@ def blocks(sharding: Sharding, tp: int, shards: int, name: str = "head.weight") 
 
 def filled(block: Block, shape: tuple[int, ...], seed: int = 5, module: str = "language") -> torch.Tensor:
     local = torch.full(shape, torch.nan, dtype=torch.float64)
-    initialize_(local, block, seed, module, residual_sums=4)
+    initialize_(local, block, seed, module, residual_sums=4, rules=PLAIN)
     return local
 
 

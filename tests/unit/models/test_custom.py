@@ -1,76 +1,77 @@
 """A registered module as an encoder: what it is given, what becomes of what it makes, and what it may not do."""
 
-import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from model_samples import LINEAR, sample
 from tests.intakes import pack_images
-from tests.parity.brought import MODELS, Vit, brought_base
+from tests.parity.brought import MODELS, Vit, brought_model
 from torch import Tensor, nn
 
-from counterpoint.config.models import CustomConfig
+from counterpoint.families import facts_of, initial_of
+from counterpoint.families.custom.model import empty_tower
+from counterpoint.families.custom.register import register_module
+from counterpoint.families.custom.registered import CUSTOM_MODULES
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
 from counterpoint.modalities.images.patches import PatchPayload, cut_patches
 from counterpoint.models.batch import PatchBatch
-from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
-from counterpoint.models.custom import empty_tower
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.parallelize.initialize import initial_values, initialize_
+from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.recompute import apply_recompute
-from counterpoint.plan.build import sizes_of
-from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.sizes import CustomSizes
 
 
-def sizes(name: str) -> CustomSizes:
-    """The sizes of a registered encoder of the parity tests."""
-    found = sizes_of(brought_base(name), "vision", None)
-    assert isinstance(found, CustomSizes)
-    return found
-
-
-def build(of: CustomSizes) -> Chain:
+def build(model: Model) -> Chain:
     """A chain with initial values in float64."""
     with torch.device("meta"):
-        chain = build_chain(model_parts(of)).to(torch.float64)
+        chain = build_chain(parts_of(model)).to(torch.float64)
     chain.to_empty(device="cpu")
+    rules = initial_of(model.section)
     for name, parameter in chain.named_parameters():
-        initialize_(parameter.detach(), whole_block(name, tuple(parameter.shape)), 0, "vision", 1, initial_values(of))
+        initialize_(parameter.detach(), whole_block(name, tuple(parameter.shape)), 0, "vision", 1, rules)
     return chain
 
 
-def image(of: CustomSizes, height: int, width: int, seed: int = 0) -> tuple[PatchPayload, Tensor]:
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Model]:
+    """Makes a model of 2 x 2 pixels a patch of what `build` gives, known to one test."""
+    monkeypatch.setattr(CUSTOM_MODULES, "_kinds", dict(CUSTOM_MODULES.items()))
+
+    def made(name: str, build: Callable[[], nn.Module], merge: int = 1) -> Model:
+        register_module(name, lambda _options: build())
+        keys = {"hidden": 12, "patch": 2, "merge": merge, "image": {"max_patches": 64}, "projector": LINEAR}
+        return sample("custom", name=name, leaving=5, **keys)
+
+    return made
+
+
+def image(model: Model, height: int, width: int, seed: int = 0) -> tuple[PatchPayload, Tensor]:
     """An image of so many patches, and its pixels (channels, height, width)."""
-    generator = np.random.default_rng(seed)
-    pixels = generator.standard_normal((height * of.patch, width * of.patch, of.channels)).astype(np.float32)
-    payload = PatchPayload(cut_patches(pixels[None], of.patch, of.merge), (height, width))
+    generator, patch = np.random.default_rng(seed), model.section.patch
+    pixels = generator.standard_normal((height * patch, width * patch, 3)).astype(np.float32)
+    payload = PatchPayload(cut_patches(pixels[None], patch, model.section.merge), (height, width))
     return payload, torch.from_numpy(pixels).permute(2, 0, 1).double()
 
 
-def batch(of: CustomSizes, *grids: tuple[int, int]) -> PatchBatch:
+def batch(model: Model, *grids: tuple[int, int]) -> PatchBatch:
     """Images behind each other."""
-    packed, _kept = pack_images([image(of, *grid, seed)[0] for seed, grid in enumerate(grids)], of, torch.float64)
+    images = [image(model, *grid, seed)[0] for seed, grid in enumerate(grids)]
+    packed, _kept = pack_images(images, model, torch.float64)
     assert isinstance(packed, PatchBatch)
     return packed
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_facts_are_those_of_the_built_module(name: str) -> None:
-    of = sizes(name)
-    facts = facts_of(of)
-    built = [(part, {key: p.numel() for key, p in m.named_parameters()}) for part, m in build(of).parts()]
-    assert built == [(part.name, dict(part.tensors)) for part in facts.parts]
-    assert facts.cost.of(64) > facts.cost.of(16) > 0
-
-
-@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("is_recomputed", [False, True])
 def test_no_rows_have_a_backward_with_gradients_of_zero(name: str, is_recomputed: bool) -> None:
-    chain = build(sizes(name)).train()
+    model = brought_model(name)
+    chain = build(model).train()
     if is_recomputed:
         apply_recompute(chain, {"L"})
-    out = chain(None, batch(sizes(name)))[MAIN]
+    out = chain(None, batch(model))[MAIN]
     assert out.shape == (0, 24)
     torch.autograd.backward(out.sum())
     assert {key: float(p.grad.abs().sum()) for key, p in chain.named_parameters() if p.grad is not None} == {
@@ -79,7 +80,9 @@ def test_no_rows_have_a_backward_with_gradients_of_zero(name: str, is_recomputed
 
 
 @pytest.mark.parametrize("merge", [1, 2])
-def test_images_are_put_together_and_rows_lie_where_their_patches_did(merge: int) -> None:
+def test_images_are_put_together_and_rows_lie_where_their_patches_did(
+    register: Callable[..., Model], merge: int
+) -> None:
     """Each token is its own patch, so the rows are the patches as they came, in an order of images by size."""
 
     class Patches(nn.Module):
@@ -88,30 +91,30 @@ def test_images_are_put_together_and_rows_lie_where_their_patches_did(merge: int
             return nn.functional.unfold(pixels, 2, stride=2).transpose(1, 2)
 
     seen: list[Tensor] = []
-    of = CustomSizes(name="patches", hidden=12, layers=0, out=5, patch=2, merge=merge, build=Patches)
+    model = register("patches", Patches, merge)
     grids = [(4, 2), (2, 2), (4, 2), (2, 6)]
-    packed = batch(of, *grids)
-    (_name, embed), *_ = build_chain(model_parts(of)).parts()
+    packed = batch(model, *grids)
+    (_name, embed), *_ = build_chain(parts_of(model)).parts()
     # unfold has (channel, row, column) order, as patches do.
     assert torch.equal(embed(None, packed), packed.patches)
-    pixels = {grid: torch.stack([image(of, *g, s)[1] for s, g in enumerate(grids) if g == grid]) for grid in grids}
+    pixels = {grid: torch.stack([image(model, *g, s)[1] for s, g in enumerate(grids) if g == grid]) for grid in grids}
     assert [tuple(one.shape) for one in seen] == [(1, 3, 4, 4), (1, 3, 4, 12), (2, 3, 8, 4)]
     assert all(torch.equal(one, pixels[one.shape[2] // 2, one.shape[3] // 2]) for one in seen)
 
 
 def test_a_tower_never_drops_and_never_updates_statistics() -> None:
-    of = sizes("test_vit")
-    chain = build(of).train()
-    packed = batch(of, (2, 4), (4, 4))
+    model = brought_model("test_vit")
+    chain = build(model).train()
+    packed = batch(model, (2, 4), (4, 4))
     first, second = (chain(None, packed)[MAIN] for _ in range(2))
     assert torch.equal(first, second)
     assert dict(chain.named_buffers()) == {}
 
 
 def test_what_was_a_buffer_has_its_values_and_is_no_state() -> None:
-    of = sizes("test_vit")
-    chain = build(of)
-    chain(None, batch(of, (2, 2)))
+    model = brought_model("test_vit")
+    chain = build(model)
+    chain(None, batch(model, (2, 2)))
     tower = chain.get_submodule("embed.tower")
     assert isinstance(tower, Vit)
     assert isinstance(tower.waves, Tensor)
@@ -146,7 +149,7 @@ def test_building_computes_no_initial_values_and_draws_nothing() -> None:
 
 
 def test_initial_values_follow_the_registered_patterns_and_gains_are_one() -> None:
-    values = {name: parameter.detach() for name, parameter in build(sizes("test_vit")).named_parameters()}
+    values = {name: parameter.detach() for name, parameter in build(brought_model("test_vit")).named_parameters()}
     assert values["embed.tower.cls_token"].std() > 0.5
     assert float(values["embed.tower.blocks.0.fc1.weight"].std()) == pytest.approx(0.2, rel=0.2)
     assert float(values["embed.tower.mask_token"].std()) == pytest.approx(0.02, rel=0.5)
@@ -154,15 +157,14 @@ def test_initial_values_follow_the_registered_patterns_and_gains_are_one() -> No
     assert torch.equal(values["embed.tower.norm.bias"], torch.zeros(24).double())
 
 
-def test_rows_of_another_number_are_refused_by_name() -> None:
-    of = CustomSizes(name="flat", hidden=12, layers=0, out=5, patch=2, build=nn.Flatten)
+def test_rows_of_another_number_are_refused_by_name(register: Callable[..., Model]) -> None:
+    model = register("flat", nn.Flatten)
     with pytest.raises(ValueError, match=r"flat made \(1, 48\) of images \(1, 3, 4, 4\), expected .*\(1, 4, 12\)"):
-        build_chain(model_parts(of))(None, batch(of, (2, 2)))
+        build_chain(parts_of(model))(None, batch(model, (2, 2)))
 
 
 def test_the_estimated_work_of_matrices_is_what_they_do() -> None:
-    of = sizes("test_vit")
-    facts = facts_of(of)
-    matrices = sum(math.prod(shape) for _name, shape in of.parameters if len(shape) > 1)
+    model = brought_model("test_vit")
+    facts = facts_of(model)
+    matrices = sum(parameter.numel() for parameter in Vit({"width": 24}).parameters() if parameter.ndim > 1)
     assert facts.parts[0].flops_per_row == 2 * matrices
-    assert isinstance(brought_base("test_vit").modules["vision"].model, CustomConfig)

@@ -5,17 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from model_samples import DECODERS, build, model, text_batch
+from model_samples import DECODERS, build, text_batch
 
-from counterpoint.models.catalog import model_parts
+from counterpoint.families.parts import parts_of
+from counterpoint.layers.attention.rotary import Rotary
 from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.models.head import VocabularyHead
-from counterpoint.models.rotary import Rotary
-from counterpoint.plan.sizes import NO_TOKEN
+from counterpoint.plan.samples import NO_TOKEN
 
 
 def test_parameter_names_are_those_of_the_whole_model_in_every_stage() -> None:
-    parts = model_parts(DECODERS["grouped"])
+    parts = parts_of(DECODERS["grouped"])
     with torch.device("meta"):
         stages = [build_chain(parts[:3]), build_chain(parts[3:])]
         whole = build_chain(parts)
@@ -27,7 +27,7 @@ def test_parameter_names_are_those_of_the_whole_model_in_every_stage() -> None:
 
 
 def test_a_tied_head_reads_the_embedding_of_its_chain_even_after_materialising() -> None:
-    chain = model(DECODERS["tied"])
+    chain = build(DECODERS["tied"])
     assert "head.weight" not in dict(chain.named_parameters())
     assert chain.shared == {"embed"}
     embed, head = chain.get_submodule("embed"), chain.get_submodule("head")
@@ -36,18 +36,18 @@ def test_a_tied_head_reads_the_embedding_of_its_chain_even_after_materialising()
 
 
 def test_a_tied_head_without_the_embedding_has_words_of_its_own() -> None:
-    chain = build(model_parts(DECODERS["tied"])[2:])
+    chain = build(DECODERS["tied"], parts_of(DECODERS["tied"])[2:])
     assert "head.weight" in dict(chain.named_parameters())
     assert not chain.shared
 
 
 def test_placeholders_take_the_inserted_features_and_teach_no_word() -> None:
-    sizes = DECODERS["grouped"]
-    batch = text_batch(sizes, (6,))
+    model = DECODERS["grouped"]
+    batch = text_batch(model, (6,))
     places = torch.tensor([1, 4])
-    features = torch.ones(2, sizes.hidden, dtype=torch.float64, requires_grad=True)
+    features = torch.ones(2, model.section.hidden, dtype=torch.float64, requires_grad=True)
     batch = replace(batch, ids=batch.ids.index_fill(0, places, NO_TOKEN)).with_inserts(((features, places),))
-    embed = build(model_parts(sizes)[:1])
+    embed = build(model, parts_of(model)[:1])
     rows = embed(None, batch)[MAIN]
     assert torch.equal(rows[places], features)
     rows.sum().backward()
@@ -57,10 +57,10 @@ def test_placeholders_take_the_inserted_features_and_teach_no_word() -> None:
 
 
 def test_loss_is_the_mean_cross_entropy_of_the_logits() -> None:
-    sizes = DECODERS["grouped"]
-    batch = text_batch(sizes, (4, 3))
+    model = DECODERS["grouped"]
+    batch = text_batch(model, (4, 3))
     batch = replace(batch, loss_denominator=float((batch.labels >= 0).sum()))
-    chain = model(sizes)
+    chain = build(model)
     rows = None
     for _, part in chain.parts()[:-1]:
         rows = part(rows, batch)
@@ -71,7 +71,7 @@ def test_loss_is_the_mean_cross_entropy_of_the_logits() -> None:
 
 
 def test_the_loss_of_bfloat16_rows_is_float32() -> None:
-    chain = model(DECODERS["grouped"]).to(torch.bfloat16)
+    chain = build(DECODERS["grouped"]).to(torch.bfloat16)
     loss = chain(None, text_batch(DECODERS["grouped"], (4,)))[MAIN]
     assert loss.dtype is torch.float32
     loss.backward()

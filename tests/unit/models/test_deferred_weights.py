@@ -2,49 +2,34 @@
 
 import gc
 import weakref
-from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import (
-    GATED,
-    HYBRID,
-    LAYER_KINDS,
-    VITS,
-    WHISPERS,
-    audio_batch,
-    empty_batch,
-    model,
-    patch_batch,
-    text_batch,
-)
+from model_samples import GATED, HYBRID, LAYER_KINDS, SEVERAL, VITS, WHISPERS, batch_with, build, changed, empty_batch
 from torch import Tensor, nn
 from weight_holders import deferred_names
 
+from counterpoint.kinds.family import Model
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.weights import WeightQueue, defer_weights
-from counterpoint.plan.sizes import ModelSizes, VitSizes, WhisperSizes
 
-UNTIED = replace(HYBRID, pattern="*-ME", ffn=12, bias=True, qk_norm=True)
-MODELS: dict[str, ModelSizes] = {
+UNTIED = changed(HYBRID, pattern="*-ME", ffn=12, bias=True, qk_norm=True)
+MODELS: dict[str, Model] = {
     "hybrid": UNTIED,
-    "tied hybrid": replace(UNTIED, tied=True),
-    "gated experts": replace(GATED, pattern="*-E", ffn=12),
+    "tied hybrid": changed(UNTIED, tied=True),
+    "gated experts": changed(GATED, pattern="*-E", ffn=12),
     **VITS,
     **WHISPERS,
 }
-ALL_MODELS = pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS.keys())
+OTHERS = {"decoder": (1, 6), "vit": ((2, 4),), "whisper": (8,)}
+ALL_MODELS = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 
 
-def batches(sizes: ModelSizes) -> list[Batch]:
+def batches(model: Model) -> list[Batch]:
     """Three microbatches of different documents, one of them without any."""
-    if isinstance(sizes, VitSizes):
-        return [patch_batch(sizes, [(4, 6), (2, 2)], 4), empty_batch(sizes, 4), patch_batch(sizes, [(2, 4)])]
-    if isinstance(sizes, WhisperSizes):
-        return [audio_batch(sizes, [6, 2], 4), empty_batch(sizes, 4), audio_batch(sizes, [8])]
-    return [text_batch(sizes, [5, 3], 2), empty_batch(sizes, 4), text_batch(sizes, [1, 6])]
+    return [batch_with(model, SEVERAL, 4), empty_batch(model, 4), batch_with(model, OTHERS)]
 
 
 def scalar(chain: Chain, batch: Batch) -> Tensor:
@@ -57,10 +42,10 @@ def gradients(chain: Chain) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in chain.named_parameters() if p.grad is not None}
 
 
-def undivided(sizes: ModelSizes) -> dict[str, Tensor]:
+def undivided(model: Model) -> dict[str, Tensor]:
     """The gradients of three microbatches in plain modules."""
-    chain = model(sizes)
-    for batch in batches(sizes):
+    chain = build(model)
+    for batch in batches(model):
         scalar(chain, batch).backward()
     return gradients(chain)
 
@@ -71,9 +56,9 @@ def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
         assert (ours[name] - gradient).abs().max() <= 1e-12 * gradient.abs().max(), name
 
 
-def run_divided(chain: Chain, queue: WeightQueue, sizes: ModelSizes) -> set[str]:
+def run_divided(chain: Chain, queue: WeightQueue, model: Model) -> set[str]:
     """F0 F1 F2 I0 I1 W0 B2 W1; returns the names of parameters with a gradient after the input actions."""
-    losses = [scalar(chain, batch) for batch in batches(sizes)]
+    losses = [scalar(chain, batch) for batch in batches(model)]
     works = []
     for loss in losses[:2]:
         with queue.collecting():
@@ -88,44 +73,44 @@ def run_divided(chain: Chain, queue: WeightQueue, sizes: ModelSizes) -> set[str]
 
 @ALL_MODELS
 @pytest.mark.parametrize("recomputed", [False, True])
-def test_two_actions_equal_one(sizes: ModelSizes, recomputed: bool) -> None:
-    chain = model(sizes)
+def test_two_actions_equal_one(model: Model, recomputed: bool) -> None:
+    chain = build(model)
     if recomputed:
         apply_recompute(chain, LAYER_KINDS)
     deferred = deferred_names(chain)
-    early = run_divided(chain, defer_weights(chain), sizes)
+    early = run_divided(chain, defer_weights(chain), model)
     assert early.isdisjoint(deferred)
     assert early | deferred == {name for name, _parameter in chain.named_parameters()}
-    assert_equal(gradients(chain), undivided(sizes))
+    assert_equal(gradients(chain), undivided(model))
 
 
 @ALL_MODELS
-def test_outside_of_collecting_backward_is_whole(sizes: ModelSizes) -> None:
-    chain = model(sizes)
+def test_outside_of_collecting_backward_is_whole(model: Model) -> None:
+    chain = build(model)
     queue = defer_weights(chain)
-    for batch in batches(sizes):
+    for batch in batches(model):
         scalar(chain, batch).backward()
-    assert_equal(gradients(chain), undivided(sizes))
+    assert_equal(gradients(chain), undivided(model))
     queue.take().run()
-    assert_equal(gradients(chain), undivided(sizes))
+    assert_equal(gradients(chain), undivided(model))
 
 
 @ALL_MODELS
-def test_frozen_weights_leave_nothing(sizes: ModelSizes) -> None:
-    chain = model(sizes)
+def test_frozen_weights_leave_nothing(model: Model) -> None:
+    chain = build(model)
     kinds = (".mlp.", "experts", "shared")
     frozen = {name for name, _parameter in chain.named_parameters() if any(kind in name for kind in kinds)}
     frozen |= {"embed.weight", "embed.patch.weight"}
     for name, parameter in chain.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    run_divided(chain, defer_weights(chain), sizes)
-    expected = {name: gradient for name, gradient in undivided(sizes).items() if name not in frozen}
+    run_divided(chain, defer_weights(chain), model)
+    expected = {name: gradient for name, gradient in undivided(model).items() if name not in frozen}
     assert expected
     assert_equal(gradients(chain), expected)
 
 
 def test_without_gradients_nothing_is_kept() -> None:
-    chain = model(UNTIED)
+    chain = build(UNTIED)
     plain = scalar(chain, batches(UNTIED)[0])
     queue = defer_weights(chain)
     with torch.no_grad(), queue.collecting():
@@ -135,7 +120,7 @@ def test_without_gradients_nothing_is_kept() -> None:
 
 
 def test_work_runs_once_and_lets_go_of_its_rows() -> None:
-    chain = model(UNTIED)
+    chain = build(UNTIED)
     queue = defer_weights(chain)
     seen: list[weakref.ref[Tensor]] = []
 

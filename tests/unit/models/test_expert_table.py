@@ -6,7 +6,7 @@ import torch.distributed as dist
 from model_samples import HYBRID
 
 from counterpoint.errors import PlacementError
-from counterpoint.models.catalog import model_parts
+from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize.blocks import Block, Cut, cut_block
 from counterpoint.parallelize.expert import ExpertRank, _by_expert, _copies, apply_expert_parallel
@@ -15,7 +15,7 @@ from counterpoint.parallelize.fsdp import expert_shard_dim
 
 def meta() -> Chain:
     with torch.device("meta"):
-        return build_chain(model_parts(HYBRID))
+        return build_chain(parts_of(HYBRID))
 
 
 def test_every_expert_lies_on_one_ep_rank_and_its_width_on_all_etp_ranks() -> None:

@@ -4,83 +4,92 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import CONFORMERS, DECODERS, GRAPHS, MODELS, VITS, batch_of, build
+from model_samples import CONFORMERS, DECODERS, GIVEN, GRAPHS, MODELS, VITS, batch_of, build, changed, mlp
+from tests.parity.brought import MODELS as BROUGHT
+from tests.parity.brought import brought_model
 from torch.utils.flop_counter import FlopCounterMode
 
+from counterpoint.families import FAMILIES, facts_of
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
 from counterpoint.models.batch import Batch
-from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.optimizers.adamw.spec import AdamWSection
-from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.sizes import ConformerSizes, DecoderSizes, ModelSizes, ProjectorSizes
 from counterpoint.verify.adamw import is_spared
 
-MORE: dict[str, ModelSizes] = {
+LETTERS = {"A": {"kind": "attention", "heads": 2, "head_dim": 6}, "W": {"kind": "mlp", "ffn": 20, "bias": True}}
+MORE: dict[str, Model] = {
     **MODELS,
     **GRAPHS,
-    "biased": replace(DECODERS["grouped"], bias=True),
-    "plain": replace(DECODERS["tied"], tied=False, bias=False),
-    "mlp": replace(VITS["merging"], projector=ProjectorSizes(hidden=10, bias=False), merge=1),
+    "biased": changed(DECODERS["grouped"], bias=True),
+    "plain": changed(DECODERS["tied"], tied=False, bias=False),
+    "letters": changed(DECODERS["grouped"], pattern="*-AW", layers=LETTERS),
+    "mlp": changed(VITS["merging"], projector=mlp(10, bias=False), merge=1),
 }
+EVERY = MORE | GIVEN | {name: brought_model(name) for name in BROUGHT}
 
 
-@pytest.mark.parametrize("sizes", MORE.values(), ids=MORE)
-def test_parts_and_parameters_are_those_of_the_model(sizes: ModelSizes) -> None:
+def test_every_family_has_a_sample() -> None:
+    assert {model.section.kind for model in EVERY.values()} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("model", EVERY.values(), ids=EVERY)
+def test_parts_and_parameters_are_those_of_the_model(model: Model) -> None:
+    """Names and shapes, part by part."""
     with torch.device("meta"):
-        chain = build_chain(model_parts(sizes))
-    built = [(name, {key: p.numel() for key, p in part.named_parameters()}) for name, part in chain.parts()]
-    facts = facts_of(sizes)
+        chain = build_chain(parts_of(model))
+    built = [(name, {key: tuple(p.shape) for key, p in part.named_parameters()}) for name, part in chain.parts()]
+    facts = facts_of(model)
     assert built == [(part.name, dict(part.tensors)) for part in facts.parts]
     assert all(len(dict(part.tensors)) == len(part.tensors) for part in facts.parts)
     assert facts.parameters == sum(p.numel() for p in chain.parameters())
 
 
 def test_experts_are_counted_apart() -> None:
-    sizes = DECODERS["gated experts"]
-    mixture = facts_of(sizes).parts[1]
-    one = 3 * sizes.hidden * 6
+    model = DECODERS["gated experts"]
+    facts, one = facts_of(model), 3 * model.section.hidden * 6
+    mixture = facts.parts[1]
     assert (mixture.expert_parameters, mixture.active_expert_parameters) == (4 * one, 3 * one)
-    assert facts_of(sizes).active_parameters == facts_of(sizes).parameters - one
+    assert facts.active_parameters == facts.parameters - one
 
 
-@pytest.mark.parametrize("sizes", MORE.values(), ids=MORE)
-def test_widths_are_those_of_the_rows(sizes: ModelSizes) -> None:
-    batch = batch_of(sizes, (4,))
+@pytest.mark.parametrize("model", EVERY.values(), ids=EVERY)
+def test_widths_are_those_of_the_rows(model: Model) -> None:
+    batch = batch_of(model, (4,))
     rows = None
-    facts = facts_of(sizes)
-    parts = model_parts(sizes)
+    facts = facts_of(model)
+    parts = parts_of(model)
     for part, fact in zip(parts, facts.parts, strict=True):
         read = [other for other in parts if other.name in part.reads and not other.makes_rows]
-        rows = build([*read, part])(rows, batch)[MAIN]
+        rows = build(model, [*read, part])(rows, batch)[MAIN]
         if rows.ndim:
             assert rows.shape == (num_rows(batch) // fact.rows_per_output, fact.hidden_out)
 
 
-@pytest.mark.parametrize("sizes", CONFORMERS.values(), ids=CONFORMERS)
-def test_flops_of_a_conformer_are_all_that_it_computes(sizes: ConformerSizes) -> None:
+@pytest.mark.parametrize("model", CONFORMERS.values(), ids=CONFORMERS)
+def test_flops_of_a_conformer_are_all_that_it_computes(model: Model) -> None:
     """Products, convolutions and attention; of one clip, whose distances are those that are projected."""
-    chain, batch = build(model_parts(sizes)), batch_of(sizes, (8,))
+    chain, batch = build(model), batch_of(model, (8,))
     with FlopCounterMode(display=False) as counter:
         chain(None, batch)
-    assert counter.get_total_flops() == facts_of(sizes).forward_flops(8)
+    assert counter.get_total_flops() == facts_of(model).forward_flops(8)
 
 
-ROW_BY_ROW = {name: sizes for name, sizes in MORE.items() if name not in CONFORMERS}
+ROW_BY_ROW = {name: model for name, model in (MORE | GIVEN).items() if name not in CONFORMERS}
 """Models all of whose products are of one row."""
 
 
-@pytest.mark.parametrize("sizes", ROW_BY_ROW.values(), ids=ROW_BY_ROW)
-def test_flops_of_the_linear_layers_are_those_of_the_model(sizes: ModelSizes) -> None:
-    chain = build(model_parts(sizes))
-    batch = batch_of(sizes, (8,))
+@pytest.mark.parametrize("model", ROW_BY_ROW.values(), ids=ROW_BY_ROW)
+def test_flops_of_the_linear_layers_are_those_of_the_model(model: Model) -> None:
+    chain = build(model)
+    batch = batch_of(model, (8,))
     # The loss makes gradients on the way where they are wanted.
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         chain(None, batch)
     counts = counter.get_flop_counts()["Global"]
     linear = sum(flops for operation, flops in counts.items() if "mm" in str(operation))
-    assert linear == sum(part.flops_per_row for part in facts_of(sizes).parts) * num_rows(batch) + _scan_difference(
-        sizes
-    )
+    counted = sum(part.flops_per_row for part in facts_of(model).parts) * num_rows(batch)
+    assert linear == counted + _scan_difference(model)
 
 
 def num_rows(batch: Batch) -> int:
@@ -88,27 +97,33 @@ def num_rows(batch: Batch) -> int:
     return batch.segments.rows
 
 
-def _scan_difference(sizes: ModelSizes) -> int:
+def _scan_difference(model: Model) -> int:
     """Of 8 rows in two chunks: the states that pass between chunks are not counted, nor the sums of decays in a chunk
     and over chunks; convolutions are no product."""
-    if not isinstance(sizes, DecoderSizes) or sizes.mamba is None:
+    section = model.section
+    if section.kind != "decoder" or section.mamba is None:
         return 0
-    further = "" if sizes.mtp is None else sizes.mtp.pattern * sizes.mtp.depths
-    mamba = sizes.mamba
+    further = "" if section.mtp is None else section.mtp.pattern * section.mtp.depths
+    mamba = section.mamba
     assert mamba.chunk == 4
     carried = 2 * 2 * 2 * mamba.inner * mamba.state
     summed = 2 * mamba.heads * (8 * mamba.chunk + 2 * 2 * 2)
     convolved = 2 * (mamba.inner + 2 * mamba.groups * mamba.state) * mamba.conv * 8
-    return (carried + summed - convolved) * (sizes.pattern + further).count("M")
+    return (carried + summed - convolved) * (section.pattern + further).count("M")
+
+
+ALONE = {*GIVEN, "test_conv"}
+"""Models whose rows see no others."""
 
 
 def test_cost_grows_with_rows_and_is_an_integer() -> None:
-    for sizes in MORE.values():
-        costs = [facts_of(sizes).cost.of(rows) for rows in (0, 4, 16, 64)]
-        assert costs[0] == 0 or facts_of(sizes).prefix
+    for name, model in EVERY.items():
+        facts = facts_of(model)
+        costs = [facts.cost.of(rows) for rows in (0, 4, 16, 64)]
+        assert costs[0] == 0 or facts.prefix
         assert costs == sorted(set(costs))
         assert all(type(cost) is int for cost in costs)
-        assert costs[3] > 4 * costs[2] - 4 * costs[0]
+        assert costs[3] == 4 * costs[2] if name in ALONE else costs[3] > 4 * costs[2] - 4 * costs[0]
 
 
 SUMS = {
@@ -122,11 +137,11 @@ def test_residual_sums_are_those_of_the_paper(name: str) -> None:
     assert facts_of(MORE[name]).residual_sums == SUMS[name]
 
 
-@pytest.mark.parametrize("sizes", MORE.values(), ids=MORE)
-def test_verify_knows_which_parameters_are_vectors(sizes: ModelSizes) -> None:
+@pytest.mark.parametrize("model", MORE.values(), ids=MORE)
+def test_verify_knows_which_parameters_are_vectors(model: Model) -> None:
     """By a list of names, while training asks for their dims."""
     with torch.device("meta"):
-        chain = build_chain(model_parts(sizes))
+        chain = build_chain(parts_of(model))
     decayed = AdamWSection(lr=1.0, no_decay=())
     wrong = [name for name, p in chain.named_parameters() if is_spared(decayed, name, p.dim()) is not (p.dim() < 2)]
     assert wrong == []

@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 from model_samples import GRAPHS, MODELS
 from torch import nn
 
-from counterpoint.models.catalog import model_parts
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize import fsdp
 from counterpoint.parallelize.fsdp import Precision, shard_data_parallel
-from counterpoint.plan.sizes import ModelSizes
 
-SIZES = MODELS | GRAPHS
+CASES = MODELS | GRAPHS
 MESH: Any = object()
 """Of a run that is never started."""
 FLOAT64 = Precision(torch.float64, torch.float64, torch.float64)
 
 
-def meta(sizes: ModelSizes, start: int = 0) -> Chain:
+def meta(model: Model, start: int = 0) -> Chain:
     """A model or, from a later part on, a stage of it."""
     with torch.device("meta"):
-        return build_chain(model_parts(sizes)[start:])
+        return build_chain(parts_of(model)[start:])
 
 
 def size_of(unit: list[nn.Module]) -> int:
@@ -35,11 +35,11 @@ def size_of(unit: list[nn.Module]) -> int:
     return sum(parameter.numel() for part in unit for parameter in part.parameters())
 
 
-@given(st.sampled_from(sorted(SIZES)), st.integers(0, 2), st.integers(0, 2500))
+@given(st.sampled_from(sorted(CASES)), st.integers(0, 2), st.integers(0, 2500))
 def test_layers_in_a_row_share_a_group_until_it_is_large_enough_and_tiny_parts_join_them(
     name: str, start: int, least: int
 ) -> None:
-    chain = meta(SIZES[name], start)
+    chain = meta(CASES[name], start)
     names = {part: name for name, part in chain.parts()}
     units = fsdp._units(chain, least)
     whole = [part for name, part in chain.parts() if name not in chain.shared and size_of([part])]
@@ -57,10 +57,10 @@ def test_layers_in_a_row_share_a_group_until_it_is_large_enough_and_tiny_parts_j
 
 
 @pytest.mark.parametrize("reshard", [True, False])
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_layers_that_are_gathered_for_each_pass_share_no_group(sizes: ModelSizes, reshard: bool) -> None:
+@pytest.mark.parametrize("model", CASES.values(), ids=CASES)
+def test_layers_that_are_gathered_for_each_pass_share_no_group(model: Model, reshard: bool) -> None:
     """Groups that share would be gathered, and held, as a whole."""
-    chain = meta(sizes)
+    chain = meta(model)
     calls: list[Any] = []
     nothing: dict[str, Any] = {"begin_accumulation": lambda *_arguments: None}
     with patch.multiple(fsdp, fully_shard=lambda unit, **_more: calls.append(unit), **nothing):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from counterpoint.models import linear_loss
 from counterpoint.models.linear_loss import LinearLoss, WordShare
-from counterpoint.plan.sizes import NO_LABEL
+from counterpoint.plan.samples import NO_LABEL
 
 HIDDEN, WORDS = 6, 11
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from counterpoint.models.conv import causal_conv
-from counterpoint.models.scan import scan
+from counterpoint.layers.mamba.conv import causal_conv
+from counterpoint.layers.mamba.scan import scan
 
 LENGTHS = st.lists(st.integers(1, 11), min_size=1, max_size=5)
 

@@ -1,49 +1,48 @@
 """A mixture of experts against its definition, row by row."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from model_samples import GATED, HYBRID, build, model, text_batch
+from model_samples import GATED, HYBRID, build, text_batch
 from torch import Tensor
 
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
+from counterpoint.layers.moe.router import Router, next_bias
+from counterpoint.layers.moe.spec import MoeConfig
+from counterpoint.layers.moe.sublayer import Moe
 from counterpoint.models.batch import TextBatch
-from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN
-from counterpoint.models.moe import Moe
-from counterpoint.models.router import Router, next_bias
-from counterpoint.plan.sizes import DecoderSizes, MoeSizes
 
 LENGTHS = (5, 1, 7)
-SIZES = {"sigmoid": HYBRID, "softmax": GATED}
+CASES = {"sigmoid": HYBRID, "softmax": GATED}
 
 
-def mixture(sizes: DecoderSizes) -> Moe:
-    number = sizes.pattern.index("E") + 1
-    layer = build(model_parts(sizes)[number : number + 1])
+def mixture(model: Model) -> Moe:
+    number = model.section.pattern.index("E") + 1
+    layer = build(model, parts_of(model)[number : number + 1])
     return next(module for module in layer.modules() if isinstance(module, Moe))
 
 
-def rows_of(sizes: DecoderSizes, count: int) -> Tensor:
+def rows_of(model: Model, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(count, sizes.hidden, generator=generator, dtype=torch.float64, requires_grad=True)
+    return torch.rand(count, model.section.hidden, generator=generator, dtype=torch.float64, requires_grad=True)
 
 
-def by_definition(moe: Moe, rows: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor, list[int]]:
+def by_definition(section: MoeConfig, moe: Moe, rows: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor, list[int]]:
     """Outputs, balance loss and counts by loops over rows."""
-    sizes, experts = moe.sizes, moe.experts
-    counts = [0] * sizes.experts
+    experts = moe.experts
+    counts = [0] * section.experts
     outputs, start, balance = [], 0, rows.new_zeros(())
     for length in batch.segments.lengths:
-        chosen_here = rows.new_zeros(sizes.experts)
-        shares_here = rows.new_zeros(sizes.experts)
+        chosen_here = rows.new_zeros(section.experts)
+        shares_here = rows.new_zeros(section.experts)
         for row in rows[start : start + length]:
             logits = moe.router.weight @ row
-            scores = logits.softmax(0) if sizes.router == "softmax" else logits.sigmoid()
+            scores = logits.softmax(0) if section.router == "softmax" else logits.sigmoid()
             wanted = scores if moe.router.bias is None else scores + moe.router.bias
             ranked = wanted.detach().tolist()
-            chosen = sorted(range(sizes.experts), key=lambda i: (-ranked[i], i))[: sizes.top_k]
-            total = sum(scores[i] for i in chosen) if sizes.normalize else 1.0
+            chosen = sorted(range(section.experts), key=lambda i: (-ranked[i], i))[: section.top_k]
+            total = sum(scores[i] for i in chosen) if section.normalize else 1.0
             out = moe.shared(row[None])[0]
             for i in chosen:
                 inner = experts.up[i] @ row
@@ -52,26 +51,26 @@ def by_definition(moe: Moe, rows: Tensor, batch: TextBatch) -> tuple[Tensor, Ten
                     if experts.gate is None
                     else (experts.gate[i] @ row).sigmoid() * (experts.gate[i] @ row) * inner
                 )
-                out = out + sizes.scale * scores[i] / total * (experts.down[i] @ inner)
+                out = out + section.scale * scores[i] / total * (experts.down[i] @ inner)
                 counts[i] += 1
                 chosen_here[i] += 1
             shares_here = shares_here + scores / scores.sum()
             outputs.append(out)
         start += length
         if length:
-            frequency = chosen_here * sizes.experts / (sizes.top_k * length)
+            frequency = chosen_here * section.experts / (section.top_k * length)
             balance = balance + (frequency * shares_here / length).sum()
-    return torch.stack(outputs), balance * sizes.balance / batch.document_denominator, counts
+    return torch.stack(outputs), balance * section.balance / batch.document_denominator, counts
 
 
 @pytest.mark.parametrize("padding", [0, 3])
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", CASES)
 def test_outputs_balance_counts_and_gradients_are_those_of_the_definition(name: str, padding: int) -> None:
-    sizes = SIZES[name]
-    batch, moe, plain = text_batch(sizes, LENGTHS, padding), mixture(sizes), mixture(sizes)
-    rows = rows_of(sizes, sum(LENGTHS) + padding)
+    model = CASES[name]
+    batch, moe, plain = text_batch(model, LENGTHS, padding), mixture(model), mixture(model)
+    rows = rows_of(model, sum(LENGTHS) + padding)
     found = moe(rows, batch)
-    expected, balance, counts = by_definition(plain, rows, batch)
+    expected, balance, counts = by_definition(model.section.moe, plain, rows, batch)
     used = sum(LENGTHS)
     assert (found[:used] - expected).abs().max() <= 1e-12
     assert batch.routed[moe].counts.tolist() == counts
@@ -86,13 +85,13 @@ def test_outputs_balance_counts_and_gradients_are_those_of_the_definition(name: 
 
 
 def test_ties_go_to_the_lower_expert() -> None:
-    router = Router(2, MoeSizes(experts=6, top_k=3, ffn=1)).double()
+    router = Router(2, MoeConfig(experts=6, top_k=3, ffn=1)).double()
     torch.nn.init.zeros_(router.weight)
     assert router(torch.ones(4, 2, dtype=torch.float64)).experts.tolist() == [[0, 1, 2]] * 4
 
 
 def test_the_bias_chooses_and_does_not_weigh() -> None:
-    router = Router(2, MoeSizes(experts=3, top_k=1, ffn=1, router="sigmoid", normalize=False, bias_rate=0.1)).double()
+    router = Router(2, MoeConfig(experts=3, top_k=1, ffn=1, router="sigmoid", normalize=False, bias_rate=0.1)).double()
     torch.nn.init.zeros_(router.weight)
     assert router.bias is not None
     router.bias.copy_(torch.tensor([0.0, 0.0, 0.2]))
@@ -112,21 +111,22 @@ def test_a_forward_that_is_computed_again_counts_once() -> None:
     rows = rows_of(HYBRID, sum(LENGTHS))
     for _ in range(2):
         moe(rows, batch)
-    assert int(batch.routed[moe].counts.sum()) == sum(LENGTHS) * moe.sizes.top_k
+    assert int(batch.routed[moe].counts.sum()) == sum(LENGTHS) * HYBRID.section.moe.top_k
 
 
 def test_router_and_dynamics_stay_wide_under_bfloat16() -> None:
-    moe = mixture(replace(HYBRID)).bfloat16()
+    moe = mixture(HYBRID).bfloat16()
     moe.router.float()
-    choice = moe.router(torch.ones(3, HYBRID.hidden, dtype=torch.bfloat16))
+    rows = torch.ones(3, HYBRID.section.hidden, dtype=torch.bfloat16)
+    choice = moe.router(rows)
     assert choice.weights.dtype == choice.shares.dtype == torch.float32
-    assert moe(torch.ones(3, HYBRID.hidden, dtype=torch.bfloat16), text_batch(HYBRID, (3,))).dtype == torch.bfloat16
+    assert moe(rows, text_batch(HYBRID, (3,))).dtype == torch.bfloat16
 
 
 def test_a_frozen_router_balances_nothing() -> None:
-    chain, batch = model(HYBRID), text_batch(HYBRID, (6, 3))
+    chain, batch = build(HYBRID), text_batch(HYBRID, (6, 3))
     for moe in (part for part in chain.modules() if isinstance(part, Moe)):
         moe.router.weight.requires_grad_(False)
     chain(None, batch)[MAIN].backward()
     assert [routing.balance.item() for routing in batch.routed.values()] == [0.0, 0.0]
-    assert all(routing.counts.sum() == 9 * HYBRID.moe.top_k for routing in batch.routed.values())
+    assert all(routing.counts.sum() == 9 * HYBRID.section.moe.top_k for routing in batch.routed.values())

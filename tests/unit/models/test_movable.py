@@ -7,11 +7,10 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from model_samples import DECODERS, MODELS, audio_batch, patch_batch, text_batch
+from model_samples import DECODERS, MODELS, SEVERAL, batch_with, text_batch
 from torch import Tensor
 
 from counterpoint.models.movable import Movable
-from counterpoint.plan.sizes import VitSizes, WhisperSizes
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,7 @@ def test_every_tensor_is_pinned() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_batches_move_with_all_that_they_read(name: str) -> None:
-    sizes = MODELS[name]
-    batch: Any
-    if isinstance(sizes, VitSizes):
-        batch = patch_batch(sizes, [(4, 6), (2, 2)], 4)
-    elif isinstance(sizes, WhisperSizes):
-        batch = audio_batch(sizes, [6, 2], 4)
-    else:
-        batch = text_batch(sizes, [5, 3], 2)
+    batch = batch_with(MODELS[name], SEVERAL, 4)
     moved = batch.to("meta")
     assert len(list(_tensors(batch))) == len(list(_tensors(moved))) > len(fields(batch.segments))
     assert all(tensor.is_meta for tensor in _tensors(moved))

@@ -5,18 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from model_samples import DECODERS, build, empty_batch, model, text_batch
+from model_samples import DECODERS, build, changed, empty_batch, text_batch
 from torch import Tensor
 
+from counterpoint.families.decoder.depth import MtpDepth
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
 from counterpoint.models.batch import TextBatch
-from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain
-from counterpoint.models.mtp import MtpDepth
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import NO_TOKEN, DecoderSizes
+from counterpoint.plan.samples import NO_TOKEN
 
-SIZES = DECODERS["further"]
-CASES = pytest.mark.parametrize("sizes", [SIZES, DECODERS["further experts"]], ids=["further", "further experts"])
+MODEL = DECODERS["further"]
+CASES = pytest.mark.parametrize("model", [MODEL, DECODERS["further experts"]], ids=["further", "further experts"])
 
 
 def _rms(rows: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -29,39 +30,39 @@ def _document(batch: TextBatch, first: int, length: int) -> TextBatch:
 
 
 def _by_equations(
-    chain: Chain, sizes: DecoderSizes, batch: TextBatch, lengths: tuple[int, ...]
+    chain: Chain, model: Model, batch: TextBatch, lengths: tuple[int, ...]
 ) -> tuple[Tensor, list[Tensor]]:
     """The main loss and that of each depth, each divided by its denominator, document by document, row by row."""
-    assert sizes.mtp is not None
+    section = model.section
     weights = dict(chain.named_parameters())
     words, scores = weights["embed.weight"], weights.get("head.weight", weights["embed.weight"])
-    losses = [words.new_zeros(()) for _ in range(1 + sizes.mtp.depths)]
+    losses = [words.new_zeros(()) for _ in range(1 + section.mtp.depths)]
     first = 0
     for length in lengths:
         ids, labels = batch.ids[first : first + length], batch.labels[first : first + length]
         alone = _document(batch, first, length)
         rows = words[ids]
-        for layer in range(len(sizes.pattern)):
+        for layer in range(len(section.pattern)):
             rows = chain.get_submodule(f"layers.{layer}")(rows, alone)
-        rows = _rms(rows, weights["norm.weight"], sizes.norm_eps)
-        for depth in range(1 + sizes.mtp.depths):
+        rows = _rms(rows, weights["norm.weight"], section.norm_eps)
+        for depth in range(1 + section.mtp.depths):
             if depth:
                 part = f"mtp.{depth - 1}"
-                blank = words.new_zeros(sizes.hidden)
+                blank = words.new_zeros(section.hidden)
                 ahead = [words[ids[i + depth]] if i + depth < length else blank for i in range(length)]
                 pairs = [
                     torch.cat(
                         (
-                            _rms(rows[i], weights[f"{part}.rows_norm.weight"], sizes.norm_eps),
-                            _rms(ahead[i], weights[f"{part}.words_norm.weight"], sizes.norm_eps),
+                            _rms(rows[i], weights[f"{part}.rows_norm.weight"], section.norm_eps),
+                            _rms(ahead[i], weights[f"{part}.words_norm.weight"], section.norm_eps),
                         )
                     )
                     for i in range(length)
                 ]
                 rows = torch.stack(pairs) @ weights[f"{part}.join.weight"].T
-                for layer in range(len(sizes.mtp.pattern)):
+                for layer in range(len(section.mtp.pattern)):
                     rows = chain.get_submodule(f"{part}.layers.{layer}")(rows, alone)
-                rows = _rms(rows, weights[f"{part}.norm.weight"], sizes.norm_eps)
+                rows = _rms(rows, weights[f"{part}.norm.weight"], section.norm_eps)
             denominator = batch.mtp[depth - 1].loss_denominator if depth else batch.loss_denominator
             for i in range(length - depth):
                 if labels[i + depth] >= 0:
@@ -72,9 +73,9 @@ def _by_equations(
     return losses[0], losses[1:]
 
 
-def _lively(sizes: DecoderSizes) -> Chain:
+def _lively(model: Model) -> Chain:
     """A model whose depths matter: values of deviation 0.3 instead of 0.02, and no layer at its start."""
-    chain = model(sizes)
+    chain = build(model)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in chain.parameters():
@@ -84,12 +85,11 @@ def _lively(sizes: DecoderSizes) -> Chain:
 
 def test_losses_and_gradients_are_those_of_the_equations() -> None:
     lengths = (6, 1, 2, 3)
-    batch, chain, plain = text_batch(SIZES, lengths), _lively(SIZES), _lively(SIZES)
+    batch, chain, plain = text_batch(MODEL, lengths), _lively(MODEL), _lively(MODEL)
     loss = chain(None, batch)[MAIN]
     loss.backward()
-    main, further = _by_equations(plain, SIZES, batch, lengths)
-    assert SIZES.mtp is not None
-    (main + SIZES.mtp.weight * torch.stack(further).mean()).backward()
+    main, further = _by_equations(plain, MODEL, batch, lengths)
+    (main + MODEL.section.mtp.weight * torch.stack(further).mean()).backward()
     assert loss.item() == pytest.approx(main.item(), rel=1e-13)
     assert [batch.mtp_losses[depth].item() for depth in range(2)] == pytest.approx(
         [one.item() for one in further], rel=1e-13
@@ -103,15 +103,15 @@ def test_losses_and_gradients_are_those_of_the_equations() -> None:
 
 
 def test_documents_that_end_before_a_depth_have_no_loss_there() -> None:
-    batch = text_batch(SIZES, (2, 1, 2))
-    model(SIZES)(None, batch)
+    batch = text_batch(MODEL, (2, 1, 2))
+    build(MODEL)(None, batch)
     assert [batch.mtp_losses[depth].item() for depth in range(2)] == [0.0, 0.0]
 
 
 @CASES
 @pytest.mark.parametrize("padding", [0, 4])
-def test_no_documents_give_a_loss_and_gradients_of_zero(sizes: DecoderSizes, padding: int) -> None:
-    chain, batch = model(sizes), empty_batch(sizes, padding)
+def test_no_documents_give_a_loss_and_gradients_of_zero(model: Model, padding: int) -> None:
+    chain, batch = build(model), empty_batch(model, padding)
     assert isinstance(batch, TextBatch)
     loss = chain(None, batch)[MAIN]
     loss.backward()
@@ -123,20 +123,20 @@ def test_no_documents_give_a_loss_and_gradients_of_zero(sizes: DecoderSizes, pad
 
 
 @CASES
-def test_without_further_tokens_the_model_is_the_plain_one(sizes: DecoderSizes) -> None:
-    batch = text_batch(sizes, (5, 3))
-    plain = model(replace(sizes, mtp=None))(None, replace(batch, mtp=()))[MAIN]
-    assert torch.equal(model(sizes)(None, replace(batch, mtp=()))[MAIN], plain)
-    assert torch.equal(model(sizes)(None, batch)[MAIN], plain)
+def test_without_further_tokens_the_model_is_the_plain_one(model: Model) -> None:
+    batch = text_batch(model, (5, 3))
+    plain = build(changed(model, mtp=None))(None, replace(batch, mtp=()))[MAIN]
+    assert torch.equal(build(model)(None, replace(batch, mtp=()))[MAIN], plain)
+    assert torch.equal(build(model)(None, batch)[MAIN], plain)
 
 
 def test_a_placeholder_ahead_is_read_as_zeros_and_teaches_no_word() -> None:
-    batch = text_batch(SIZES, (4,))
+    batch = text_batch(MODEL, (4,))
     blank = replace(batch.mtp[0], ids=torch.full_like(batch.ids, NO_TOKEN))
-    chain = model(SIZES)
+    chain = build(MODEL)
     depth = chain.get_submodule("mtp.0")
     assert isinstance(depth, MtpDepth)
-    rows = torch.ones(4, SIZES.hidden, dtype=torch.float64)
+    rows = torch.ones(4, MODEL.section.hidden, dtype=torch.float64)
     depth(rows, replace(batch, mtp=(blank,))).sum().backward()
     assert not chain.get_parameter("embed.weight").grad.any()
     assert not depth.words_norm.weight.grad.any()
@@ -145,11 +145,11 @@ def test_a_placeholder_ahead_is_read_as_zeros_and_teaches_no_word() -> None:
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_last_stage_has_one_copy_of_the_words(tied: bool) -> None:
-    parts = model_parts(replace(SIZES, tied=tied))
-    last = build(parts[3:])
+    model = changed(MODEL, tied=tied)
+    last = build(model, parts_of(model)[3:])
     names = dict(last.named_parameters())
     assert "words.weight" in names
     assert ("head.weight" in names) is not tied
     assert last.shared == {"words"}
-    assert build(parts).shared == {"embed", "words"}
-    assert "words.weight" not in dict(build(parts).named_parameters())
+    assert build(model).shared == {"embed", "words"}
+    assert "words.weight" not in dict(build(model).named_parameters())

@@ -13,10 +13,11 @@ from model_samples import (
     VITS,
     WHISPERS,
     audio_batch,
+    batch_with,
     build,
+    changed,
     empty_batch,
     laid,
-    model,
     patch_batch,
     ragged_batch,
     text_batch,
@@ -24,17 +25,19 @@ from model_samples import (
 from tests.intakes import image_batch
 from torch import Tensor
 
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
 from counterpoint.modalities.lane import Laid
-from counterpoint.models.batch import AudioBatch, Batch, PatchBatch, TextBatch
-from counterpoint.models.catalog import model_parts
+from counterpoint.models.batch import AudioBatch, PatchBatch, TextBatch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.segments import Segments
-from counterpoint.plan.sizes import NO_LABEL, ConformerSizes, DecoderSizes, ModelSizes, VitSizes, WhisperSizes
+from counterpoint.plan.samples import NO_LABEL
 
 TOLERANCE = 1e-12
 LENGTHS = (5, 1, 0, 9, 3)
 CLIPS = (4, 2, 0, 12, 6)
 GRIDS = ((2, 4), (4, 4), (2, 2), (6, 2))
+ENTRIES = {"decoder": LENGTHS, "whisper": CLIPS, "vit": GRIDS, "conformer": (9, 40)}
 
 
 def gradients(chain: Chain) -> dict[str, Tensor]:
@@ -75,18 +78,19 @@ def slice_clips(batch: AudioBatch, start: int, length: int) -> AudioBatch:
     return AudioBatch(batch.frames[rows], batch.filled[rows], batch.positions[rows], Segments.build([length], length))
 
 
-def alone_of(sizes: VitSizes, batch: PatchBatch, image: Laid) -> tuple[PatchBatch, int]:
+def alone_of(model: Model, batch: PatchBatch, image: Laid) -> tuple[PatchBatch, int]:
     """An image of a batch by itself, with its learned rows, and the first of its rows."""
-    lead = -(-sizes.prefix // sizes.merge**2) * sizes.merge**2
+    group = model.section.merge**2
+    lead = -(-model.section.prefix // group) * group
     first = image.row - lead
-    return image_batch(sizes, [image._replace(row=lead)], batch.patches[first : image.row + image.rows]), first
+    return image_batch(model, [image._replace(row=lead)], batch.patches[first : image.row + image.rows]), first
 
 
 @pytest.mark.parametrize("padding", [0, 4])
-@pytest.mark.parametrize("sizes", DECODERS.values(), ids=DECODERS)
-def test_packed_documents_equal_documents_one_by_one(sizes: DecoderSizes, padding: int) -> None:
-    batch = text_batch(sizes, LENGTHS, padding)
-    packed, alone = model(sizes), model(sizes)
+@pytest.mark.parametrize("model", DECODERS.values(), ids=DECODERS)
+def test_packed_documents_equal_documents_one_by_one(model: Model, padding: int) -> None:
+    batch = text_batch(model, LENGTHS, padding)
+    packed, alone = build(model), build(model)
     loss = packed(None, batch)[MAIN]
     loss.backward()
     total = torch.zeros((), dtype=torch.float64)
@@ -99,34 +103,34 @@ def test_packed_documents_equal_documents_one_by_one(sizes: DecoderSizes, paddin
 
 
 @pytest.mark.parametrize("padding", [0, 8])
-@pytest.mark.parametrize("sizes", VITS.values(), ids=VITS)
-def test_packed_images_equal_images_one_by_one(sizes: VitSizes, padding: int) -> None:
-    batch = patch_batch(sizes, GRIDS, padding)
-    packed, alone = model(sizes), model(sizes)
+@pytest.mark.parametrize("model", VITS.values(), ids=VITS)
+def test_packed_images_equal_images_one_by_one(model: Model, padding: int) -> None:
+    batch = patch_batch(model, GRIDS, padding)
+    packed, alone = build(model), build(model)
     features = packed(None, batch)[MAIN]
-    group, used = sizes.merge**2, len(batch.patches) - padding
-    assert features.shape == ((used + padding) // group, sizes.out)
+    group, used = model.section.merge**2, len(batch.patches) - padding
+    assert features.shape == ((used + padding) // group, model.ends.leaving)
     spread(features[: used // group]).backward()
-    for image in laid(sizes, GRIDS):
-        one, start = alone_of(sizes, batch, image)
+    for image in laid(model, GRIDS):
+        one, start = alone_of(model, batch, image)
         rows, first = alone(None, one)[MAIN], start // group
         assert (rows - features[first : first + len(rows)]).abs().max().item() <= TOLERANCE
-        spread(rows, first * sizes.out).backward()
+        spread(rows, first * model.ends.leaving).backward()
     assert_same(gradients(packed), gradients(alone))
 
 
 @pytest.mark.parametrize(("side", "is_trained"), [(32, True), (128, False)])
 def test_the_smallest_and_a_large_image_in_one_batch_equal_each_alone(side: int, is_trained: bool) -> None:
     """One patch of one, and up to 128 x 128; the backward of 16,384 rows would be a minute of a processor."""
-    sizes = replace(VITS["radio"], layers=1, heads=1, merge=1)
+    model = changed(VITS["radio"], layers=1, heads=1, merge=1)
     grids = ((1, 1), (side, side))
-    images, batch = laid(sizes, grids), patch_batch(sizes, grids)
-    assert len(batch.patches) == sum(sizes.prefix + image.rows for image in images)
-    packed, alone = model(sizes), model(sizes)
+    images, batch = laid(model, grids), patch_batch(model, grids)
+    assert len(batch.patches) == sum(model.section.prefix + image.rows for image in images)
+    packed, alone = build(model), build(model)
     with torch.set_grad_enabled(is_trained):
         features = packed(None, batch)[MAIN]
         kept = [slice(image.row, image.row + image.rows) for image in images]
-        ones = [alone_of(sizes, batch, image) for image in images]
+        ones = [alone_of(model, batch, image) for image in images]
         found = [alone(None, one)[MAIN][image.row - first :] for image, (one, first) in zip(images, ones, strict=True)]
     for rows, own in zip(kept, found, strict=True):
         assert own.shape == features[rows].shape
@@ -138,33 +142,33 @@ def test_the_smallest_and_a_large_image_in_one_batch_equal_each_alone(side: int,
 
 
 @pytest.mark.parametrize("padding", [0, 8])
-@pytest.mark.parametrize("sizes", WHISPERS.values(), ids=WHISPERS)
-def test_packed_clips_equal_clips_one_by_one(sizes: WhisperSizes, padding: int) -> None:
-    batch = audio_batch(sizes, CLIPS, padding)
-    packed, alone = model(sizes), model(sizes)
+@pytest.mark.parametrize("model", WHISPERS.values(), ids=WHISPERS)
+def test_packed_clips_equal_clips_one_by_one(model: Model, padding: int) -> None:
+    batch = audio_batch(model, CLIPS, padding)
+    packed, alone = build(model), build(model)
     features = packed(None, batch)[MAIN]
-    assert features.shape == ((sum(CLIPS) + padding) // sizes.stack, sizes.out)
-    spread(features[: sum(CLIPS) // sizes.stack]).backward()
+    assert features.shape == ((sum(CLIPS) + padding) // model.section.stack, model.ends.leaving)
+    spread(features[: sum(CLIPS) // model.section.stack]).backward()
     start = 0
     for length in CLIPS:
         one = alone(None, slice_clips(batch, start, length))[MAIN]
-        first = start // sizes.stack
+        first = start // model.section.stack
         assert torch.allclose(one, features[first : first + len(one)], rtol=0, atol=TOLERANCE)
-        spread(one, first * sizes.out).backward()
+        spread(one, first * model.ends.leaving).backward()
         start += length
     assert_same(gradients(packed), gradients(alone))
 
 
 @pytest.mark.parametrize("padding", [0, 3])
-@pytest.mark.parametrize("sizes", CONFORMERS.values(), ids=CONFORMERS)
-def test_packed_clips_of_any_frames_equal_clips_one_by_one(sizes: ConformerSizes, padding: int) -> None:
+@pytest.mark.parametrize("model", CONFORMERS.values(), ids=CONFORMERS)
+def test_packed_clips_of_any_frames_equal_clips_one_by_one(model: Model, padding: int) -> None:
     frames = (1, 8, 9, 40, 0, 63, 64)
-    lengths = [-(-n // sizes.stride) for n in frames]
-    batch = ragged_batch(sizes, frames, padding)
-    packed, alone = model(sizes), model(sizes)
+    lengths = [-(-n // model.section.stride) for n in frames]
+    batch = ragged_batch(model, frames, padding)
+    packed, alone = build(model), build(model)
     outputs = packed(None, batch)
     used = sum(lengths)
-    assert outputs[MAIN].shape == (used + padding, sizes.out)
+    assert outputs[MAIN].shape == (used + padding, model.ends.leaving)
     sum(spread(out[:used]) for out in outputs.values()).backward()
     for i, length in enumerate(lengths):
         start = sum(lengths[:i])
@@ -175,23 +179,13 @@ def test_packed_clips_of_any_frames_equal_clips_one_by_one(sizes: ConformerSizes
     assert_same(gradients(packed), gradients(alone))
 
 
-def some_batch(sizes: ModelSizes) -> Batch:
-    if isinstance(sizes, WhisperSizes):
-        return audio_batch(sizes, CLIPS, 4)
-    if isinstance(sizes, VitSizes):
-        return patch_batch(sizes, GRIDS, 4)
-    if isinstance(sizes, ConformerSizes):
-        return ragged_batch(sizes, (9, 40), 2)
-    return text_batch(sizes, LENGTHS, 2)
-
-
 @pytest.mark.parametrize("cut", [1, 2, -1])
-@pytest.mark.parametrize("sizes", [*MODELS.values(), CONFORMER], ids=[*MODELS, "conformer"])
-def test_two_stages_equal_the_whole(sizes: ModelSizes, cut: int) -> None:
-    if isinstance(sizes, DecoderSizes):
-        sizes = replace(sizes, tied=False)
-    parts, batch = model_parts(sizes), some_batch(sizes)
-    whole, first, second = build(parts), build(parts[:cut]), build(parts[cut:])
+@pytest.mark.parametrize("model", [*MODELS.values(), CONFORMER], ids=[*MODELS, "conformer"])
+def test_two_stages_equal_the_whole(model: Model, cut: int) -> None:
+    if model.section.kind == "decoder":
+        model = changed(model, tied=False)
+    parts, batch = parts_of(model), batch_with(model, ENTRIES, 4)
+    whole, first, second = build(model), build(model, parts[:cut]), build(model, parts[cut:])
     expected = whole(None, batch)[MAIN]
     spread(expected).backward()
     sent = first(None, batch)[MAIN]
@@ -207,16 +201,16 @@ def test_two_stages_equal_the_whole(sizes: ModelSizes, cut: int) -> None:
 
 
 @pytest.mark.parametrize("padding", [0, 4])
-@pytest.mark.parametrize("sizes", (MODELS | GRAPHS).values(), ids=MODELS | GRAPHS)
-def test_without_documents_every_part_runs_and_gives_zero_gradients(sizes: ModelSizes, padding: int) -> None:
-    batch = empty_batch(sizes, padding)
-    width = sizes.hidden
-    for part in model_parts(sizes):
+@pytest.mark.parametrize("model", (MODELS | GRAPHS).values(), ids=MODELS | GRAPHS)
+def test_without_documents_every_part_runs_and_gives_zero_gradients(model: Model, padding: int) -> None:
+    batch = empty_batch(model, padding)
+    width = model.section.hidden
+    for part in parts_of(model):
         if part.name == "words":
             # Its rows pass; what reads it brings it along.
             continue
-        read = [other for other in model_parts(sizes) if other.name in part.reads and not other.makes_rows]
-        chain = build([*read, part])
+        read = [other for other in parts_of(model) if other.name in part.reads and not other.makes_rows]
+        chain = build(model, [*read, part])
         rows = torch.zeros(padding, width, dtype=torch.float64, requires_grad=True)
         out = chain(None if part.makes_rows else rows, batch)[part.emits]
         if part.emits == MAIN and out.ndim:
@@ -227,10 +221,10 @@ def test_without_documents_every_part_runs_and_gives_zero_gradients(sizes: Model
         assert part.makes_rows or rows.grad is not None, part.name
 
 
-@pytest.mark.parametrize("sizes", (MODELS | GRAPHS).values(), ids=MODELS | GRAPHS)
-def test_without_documents_the_whole_model_gives_zero_gradients(sizes: ModelSizes) -> None:
-    chain = model(sizes)
-    outputs = chain(None, empty_batch(sizes, 0))
+@pytest.mark.parametrize("model", (MODELS | GRAPHS).values(), ids=MODELS | GRAPHS)
+def test_without_documents_the_whole_model_gives_zero_gradients(model: Model) -> None:
+    chain = build(model)
+    outputs = chain(None, empty_batch(model, 0))
     assert all(out.ndim == 0 or len(out) == 0 for out in outputs.values())
     sum(out.sum() for out in outputs.values()).backward()
     assert all(not gradient.any() for gradient in gradients(chain).values())
@@ -238,10 +232,10 @@ def test_without_documents_the_whole_model_gives_zero_gradients(sizes: ModelSize
 
 @pytest.mark.parametrize("denominator", [0.0, 3.0])
 def test_without_labels_loss_and_gradients_are_zero(denominator: float) -> None:
-    sizes = DECODERS["tied"]
-    batch = text_batch(sizes, LENGTHS)
+    model = DECODERS["tied"]
+    batch = text_batch(model, LENGTHS)
     batch = replace(batch, labels=torch.full_like(batch.labels, NO_LABEL), loss_denominator=denominator)
-    chain = model(sizes)
+    chain = build(model)
     loss = chain(None, batch)[MAIN]
     loss.backward()
     assert loss.item() == 0.0

@@ -1,12 +1,11 @@
 """Writing text with a graph of encoders: a prompt says the same alone and among others."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from model_samples import ADAPTER, DEEP, TAPPED, model
+from model_samples import ADAPTER, DEEP, TAPPED, build, changed
 from tests.intakes import image_intake, image_item
 
 from counterpoint.config.schema import DepthConfig, EdgeConfig
@@ -16,7 +15,7 @@ from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN
 from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Wire
-from counterpoint.plan.sizes import NO_LABEL, NO_TOKEN
+from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
 from counterpoint.verify.alone import Journey
 
 WIRES = (Wire("vision", "adapter"), Wire("adapter", "language", ((0, 3),)))
@@ -25,8 +24,8 @@ END = -1
 
 
 def plain() -> PlainModel:
-    sizes = {"vision": TAPPED, "adapter": ADAPTER, "language": DEEP}
-    chains = {name: model(size) for name, size in sizes.items()}
+    models = {"vision": TAPPED, "adapter": ADAPTER, "language": DEEP}
+    chains = {name: build(model) for name, model in models.items()}
     return PlainModel(chains, WIRES, INTAKES, "language", 1, torch.device("cpu"))
 
 
@@ -34,7 +33,7 @@ def prompt(*grids: tuple[int, int], text: int) -> Prompt:
     """Images of these grids in a row, then tokens."""
     generator, items, row = np.random.default_rng(text), [], 0
     for height, width in grids:
-        patches = generator.random((height * width, TAPPED.patch_dim))
+        patches = generator.random((height * width, TAPPED.section.patch_dim))
         payload = PatchPayload(patches, (height, width))
         items.append((image_item(payload, TAPPED, row), payload))
         row += height * width // 4
@@ -62,9 +61,9 @@ def test_prompts_share_no_features() -> None:
 @pytest.mark.parametrize("axes", [1, 3])
 def test_scores_are_those_of_training(axes: int) -> None:
     """The score of a token is the loss that training has with it as the last row's label, each document by itself."""
-    language = DEEP if axes == 1 else replace(DEEP, rope_sections=(0, 1, 1))
-    sizes = {"vision": TAPPED, "adapter": ADAPTER, "language": language}
-    chains = {name: model(size) for name, size in sizes.items()}
+    language = DEEP if axes == 1 else changed(DEEP, rope_sections=(0, 1, 1))
+    models = {"vision": TAPPED, "adapter": ADAPTER, "language": language}
+    chains = {name: build(model) for name, model in models.items()}
     # Behind the first layer, so that later rows see them.
     wires = (WIRES[0], Wire("adapter", "language", ((0, 0),)))
     whole = PlainModel(chains, wires, INTAKES, "language", axes, torch.device("cpu"))

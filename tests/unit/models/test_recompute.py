@@ -1,7 +1,6 @@
 """Recomputed layers give the same bits, keep less, and count what they route once."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,35 +9,32 @@ from model_samples import (
     HYBRID,
     LAYER_KINDS,
     MODELS,
-    audio_batch,
+    SEVERAL,
+    batch_with,
+    build,
+    changed,
     empty_batch,
-    model,
-    patch_batch,
     text_batch,
 )
 from torch import Tensor, nn
 
+from counterpoint.kinds.family import Model
+from counterpoint.layers.moe.sublayer import Moe
 from counterpoint.models.batch import Batch, TextBatch
 from counterpoint.models.chain import MAIN, Chain
-from counterpoint.models.moe import Moe
 from counterpoint.models.seams import LocalDispatch, Shipment
 from counterpoint.parallelize.recompute import apply_recompute
-from counterpoint.plan.sizes import DecoderSizes, ModelSizes, WhisperSizes
 
-DECODER = replace(HYBRID, pattern="*-ME", ffn=12)
+DECODER = changed(HYBRID, pattern="*-ME", ffn=12)
 CASES = [(name, kind if name in DECODERS else "L") for name in MODELS for kind in ("*-ME", "E")]
 
 
-def _batch(sizes: ModelSizes) -> Batch:
-    if isinstance(sizes, DecoderSizes):
-        return text_batch(sizes, [5, 3], 2)
-    if isinstance(sizes, WhisperSizes):
-        return audio_batch(sizes, [6, 2], 4)
-    return patch_batch(sizes, [(4, 6), (2, 2)], 4)
+def _batch(model: Model) -> Batch:
+    return batch_with(model, SEVERAL, 4)
 
 
-def _recomputed(sizes: ModelSizes, kinds: frozenset[str]) -> Chain:
-    chain = model(sizes)
+def _recomputed(model: Model, kinds: frozenset[str]) -> Chain:
+    chain = build(model)
     apply_recompute(chain, kinds)
     return chain
 
@@ -73,33 +69,33 @@ def _kept_bytes(chain: Chain, batch: Batch) -> int:
 @pytest.mark.parametrize("filled", [True, False])
 @pytest.mark.parametrize(("name", "kinds"), CASES)
 def test_no_bit_changes(name: str, kinds: str, filled: bool) -> None:
-    sizes = MODELS[name]
-    batch = _batch(sizes) if filled else empty_batch(sizes, 4)
-    plain = _trained(model(sizes), batch)
-    recomputed = _trained(_recomputed(sizes, frozenset(kinds)), batch)
+    model = MODELS[name]
+    batch = _batch(model) if filled else empty_batch(model, 4)
+    plain = _trained(build(model), batch)
+    recomputed = _trained(_recomputed(model, frozenset(kinds)), batch)
     assert plain.keys() == recomputed.keys()
     assert all(torch.equal(recomputed[key], plain[key]) for key in plain)
 
 
 @pytest.mark.parametrize("kind", sorted(LAYER_KINDS))
 def test_each_kind_keeps_less_and_all_keep_least(kind: str) -> None:
-    sizes = MODELS["merging"] if kind == "L" else DECODER
-    batch = _batch(sizes)
-    everything = _kept_bytes(_recomputed(sizes, LAYER_KINDS), batch)
-    some = _kept_bytes(_recomputed(sizes, frozenset(kind)), batch)
-    plain = _kept_bytes(model(sizes), batch)
+    model = MODELS["merging"] if kind == "L" else DECODER
+    batch = _batch(model)
+    everything = _kept_bytes(_recomputed(model, LAYER_KINDS), batch)
+    some = _kept_bytes(_recomputed(model, frozenset(kind)), batch)
+    plain = _kept_bytes(build(model), batch)
     assert everything <= some < plain
     assert everything < 0.6 * plain
 
 
 def test_a_kind_that_is_not_there_changes_nothing() -> None:
     assert _kept_bytes(_recomputed(DECODER, frozenset("L")), _batch(DECODER)) == _kept_bytes(
-        model(DECODER), _batch(DECODER)
+        build(DECODER), _batch(DECODER)
     )
 
 
 def test_parameters_keep_their_names() -> None:
-    names = [name for name, _parameter in model(DECODER).named_parameters()]
+    names = [name for name, _parameter in build(DECODER).named_parameters()]
     assert [name for name, _parameter in _recomputed(DECODER, LAYER_KINDS).named_parameters()] == names
 
 
@@ -125,8 +121,8 @@ def test_routing_is_noted_once_and_announced_once(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(LocalDispatch, "announce", counted)
     plain = text_batch(DECODER, [5, 3], 2)
-    model(DECODER)(None, plain)[MAIN].backward()
-    chain = model(DECODER)
+    build(DECODER)(None, plain)[MAIN].backward()
+    chain = build(DECODER)
     moe = next(module for module in chain.modules() if isinstance(module, Moe))
     moe.rows_enter = counting = _Counting()
     apply_recompute(chain, {"E"})
@@ -144,5 +140,5 @@ def test_routing_is_noted_once_and_announced_once(monkeypatch: pytest.MonkeyPatc
 def test_evaluation_announces_as_ever() -> None:
     chain = _recomputed(DECODER, LAYER_KINDS)
     with torch.no_grad():
-        ours, plain = chain(None, _batch(DECODER)), model(DECODER)(None, _batch(DECODER))
+        ours, plain = chain(None, _batch(DECODER)), build(DECODER)(None, _batch(DECODER))
     assert torch.equal(ours[MAIN], plain[MAIN])

@@ -7,20 +7,22 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from model_samples import DECODERS, DEEP, LAYER_KINDS, build, model, text_batch
+from model_samples import DECODERS, DEEP, LAYER_KINDS, build, changed, text_batch
 from torch import Tensor, nn
 
+from counterpoint.families import rules_of
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
 from counterpoint.models.batch import TextBatch
-from counterpoint.models.catalog import model_parts
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.parallelize.weights import defer_weights
-from counterpoint.plan.sizes import NO_LABEL, DecoderSizes
+from counterpoint.plan.samples import NO_LABEL
 
-ENDINGS = {pattern: replace(DECODERS["hybrid"], ffn=12, pattern=pattern) for pattern in ("*--", "E-", "M", "--")}
-SIZES = DECODERS | ENDINGS | {"tied ending": replace(DECODERS["tied"], pattern="*--"), "deep": DEEP}
+ENDINGS = {pattern: changed(DECODERS["hybrid"], ffn=12, pattern=pattern) for pattern in ("*--", "E-", "M", "--")}
+CASES = DECODERS | ENDINGS | {"tied ending": changed(DECODERS["tied"], pattern="*--"), "deep": DEEP}
 LENGTHS, PADDING = (7, 1, 4), 3
 LABELLED: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda rows: rows < 0,
@@ -30,13 +32,13 @@ LABELLED: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _batch(sizes: DecoderSizes, which: str) -> TextBatch:
+def _batch(model: Model, which: str) -> TextBatch:
     """Documents and padding of which some rows have labels; every row is computed."""
-    batch = text_batch(sizes, LENGTHS, PADDING)
+    batch = text_batch(model, LENGTHS, PADDING)
     rows = torch.arange(len(batch.ids))
     labelled = LABELLED[which](rows)
     further = tuple(replace(depth, labels=depth.labels.where(labelled, NO_LABEL)) for depth in batch.mtp)
-    return replace(batch, labels=(rows * 5 % sizes.vocab).where(labelled, NO_LABEL), mtp=further)
+    return replace(batch, labels=(rows * 5 % model.ends.vocab).where(labelled, NO_LABEL), mtp=further)
 
 
 def _marked(batch: TextBatch) -> TextBatch:
@@ -78,49 +80,49 @@ def _rows_into(chain: Chain) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("which", LABELLED)
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_loss_and_every_gradient_stay(sizes: DecoderSizes, which: str) -> None:
-    batch = _batch(sizes, which)
-    expected = _trained(model(sizes), batch)
-    _assert_same(_trained(model(sizes), _marked(batch)), expected)
+@pytest.mark.parametrize("model", CASES.values(), ids=CASES)
+def test_loss_and_every_gradient_stay(model: Model, which: str) -> None:
+    batch = _batch(model, which)
+    expected = _trained(build(model), batch)
+    _assert_same(_trained(build(model), _marked(batch)), expected)
     assert bool(expected["loss"] > 0) == (which != "none")
 
 
 @pytest.mark.parametrize("which", ["none", "some"])
 def test_recomputed_layers_keep_and_compute_scored_rows_alone(which: str) -> None:
-    sizes = ENDINGS["*--"]
-    chain, batch = model(sizes), _batch(sizes, which)
+    model = ENDINGS["*--"]
+    chain, batch = build(model), _batch(model, which)
     apply_recompute(chain, LAYER_KINDS)
-    _assert_same(_trained(chain, _marked(batch)), _trained(model(sizes), batch))
+    _assert_same(_trained(chain, _marked(batch)), _trained(build(model), batch))
 
 
 @pytest.mark.parametrize("which", ["none", "some"])
 def test_deferred_weight_gradients_stay(which: str) -> None:
-    sizes = ENDINGS["*--"]
-    chain, batch = model(sizes), _batch(sizes, which)
+    model = ENDINGS["*--"]
+    chain, batch = build(model), _batch(model, which)
     queue = defer_weights(chain)
     with queue.collecting():
         loss = chain(None, _marked(batch))[MAIN]
         loss.backward()
     queue.take().run()
     found = {name: p.grad for name, p in chain.named_parameters() if p.grad is not None}
-    _assert_same(found | {"loss": loss.detach()}, _trained(model(sizes), batch))
+    _assert_same(found | {"loss": loss.detach()}, _trained(build(model), batch))
 
 
 @pytest.mark.parametrize(
-    ("sizes", "narrow"),
+    ("model", "narrow"),
     [
         (ENDINGS["*--"], {"layers.1", "layers.2", "norm", "head"}),
         (DECODERS["hybrid"], {"norm", "head"}),
-        (replace(ENDINGS["*--"], pattern="-*-"), {"layers.2", "norm", "head"}),
-        (replace(DEEP, inserts=(2,)), {"layers.3", "norm", "head"}),
+        (changed(ENDINGS["*--"], pattern="-*-"), {"layers.2", "norm", "head"}),
+        (changed(DEEP, inserts=(2,)), {"layers.3", "norm", "head"}),
         (DEEP, {"norm", "head"}),
         (DECODERS["further"], set()),
     ],
     ids=["layers", "experts", "a layer before", "features before", "features behind", "further tokens"],
 )
-def test_the_run_begins_behind_what_mixes_rows_or_adds_to_them(sizes: DecoderSizes, narrow: set[str]) -> None:
-    chain, batch = model(sizes), _marked(_batch(sizes, "some"))
+def test_the_run_begins_behind_what_mixes_rows_or_adds_to_them(model: Model, narrow: set[str]) -> None:
+    chain, batch = build(model), _marked(_batch(model, "some"))
     assert batch.scored is not None
     seen = _rows_into(chain)
     chain(None, batch)
@@ -132,28 +134,28 @@ def test_the_run_begins_behind_what_mixes_rows_or_adds_to_them(sizes: DecoderSiz
 
 @pytest.mark.parametrize("start", [2, 3, 4, 5])
 def test_a_last_stage_gives_rows_without_a_label_no_gradient(start: int) -> None:
-    sizes = ENDINGS["*--"]
-    parts, batch = model_parts(sizes), _batch(sizes, "some")
-    rows = torch.randn(len(batch.ids), sizes.hidden, dtype=torch.float64)
+    model = ENDINGS["*--"]
+    parts, batch = parts_of(model), _batch(model, "some")
+    rows = torch.randn(len(batch.ids), model.section.hidden, dtype=torch.float64)
     mine, theirs = rows.clone().requires_grad_(), rows.clone().requires_grad_()
-    found = _trained(build(parts[start:]), _marked(batch), mine)
-    _assert_same(found, _trained(build(parts[start:]), batch, theirs))
+    found = _trained(build(model, parts[start:]), _marked(batch), mine)
+    _assert_same(found, _trained(build(model, parts[start:]), batch, theirs))
     assert not found["rows"][batch.labels == NO_LABEL].any()
     assert found["rows"].shape == rows.shape
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 3), (2, 4), (4, 5)])
 def test_a_stage_before_the_head_hands_on_every_row(start: int, stop: int) -> None:
-    sizes = ENDINGS["*--"]
-    batch = _marked(_batch(sizes, "some"))
-    rows = None if start == 0 else torch.randn(len(batch.ids), sizes.hidden, dtype=torch.float64)
-    out = build(model_parts(sizes)[start:stop])(rows, batch)[MAIN]
+    model = ENDINGS["*--"]
+    batch = _marked(_batch(model, "some"))
+    rows = None if start == 0 else torch.randn(len(batch.ids), model.section.hidden, dtype=torch.float64)
+    out = build(model, parts_of(model)[start:stop])(rows, batch)[MAIN]
     assert len(out) == len(batch.ids)
 
 
 def test_every_depth_scores_rows_of_its_own() -> None:
-    sizes = DECODERS["further"]
-    chain, batch = model(sizes), _marked(text_batch(sizes, LENGTHS, PADDING))
+    model = DECODERS["further"]
+    chain, batch = build(model), _marked(text_batch(model, LENGTHS, PADDING))
     head = chain.get_submodule("head.loss")
     seen: list[int] = []
     head.register_forward_pre_hook(lambda _loss, inputs: seen.append(len(inputs[0])))
@@ -165,11 +167,12 @@ def test_every_depth_scores_rows_of_its_own() -> None:
 
 @pytest.mark.parametrize("sequence_parallel", [True, False])
 def test_ranks_that_hold_shares_of_rows_keep_all_of_them(sequence_parallel: bool) -> None:
-    sizes = ENDINGS["*--"]
+    model = ENDINGS["*--"]
     with torch.device("meta"):
-        chain = build_chain(model_parts(sizes))
-    apply_tensor_parallel(chain, TensorGroup(dist.ProcessGroup(0, 2), 0, 2), sequence_parallel)
-    batch, rows = _marked(_batch(sizes, "some")), torch.ones(6, sizes.hidden)
+        chain = build_chain(parts_of(model))
+    pair = TensorGroup(dist.ProcessGroup(0, 2), 0, 2)
+    apply_tensor_parallel(chain, pair, sequence_parallel, rules_of(model.section))
+    batch, rows = _marked(_batch(model, "some")), torch.ones(6, model.section.hidden)
     kept, same = chain.narrow(rows, batch)
     assert kept is rows
     assert same is batch

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.models.attention import attend
+from counterpoint.layers.attention.sublayer import attend
 from counterpoint.models.segments import Segments
 
 LENGTHS = st.lists(st.integers(0, 40), max_size=8)

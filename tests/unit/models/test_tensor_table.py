@@ -1,20 +1,21 @@
 """The table of tensor parallelism: every parameter has a role, and what cannot be cut is refused."""
 
 import re
-from dataclasses import replace
 
 import pytest
 import torch
 import torch.distributed as dist
-from model_samples import DECODERS, GRAPHS, MODELS, VITS
+from model_samples import DECODERS, GRAPHS, MODELS, VITS, changed
 
 from counterpoint.errors import PlacementError
-from counterpoint.models.catalog import model_parts
+from counterpoint.families import rules_of
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
+from counterpoint.kinds.rules import TensorRule
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize.blocks import Sharding
 from counterpoint.parallelize.exchange import TensorGroup
-from counterpoint.parallelize.tensor import TensorRule, apply_tensor_parallel
-from counterpoint.plan.sizes import ModelSizes
+from counterpoint.parallelize.tensor import apply_tensor_parallel
 
 
 @pytest.fixture
@@ -23,18 +24,16 @@ def pair() -> TensorGroup:
     return TensorGroup(dist.ProcessGroup(0, 2), 1, 2)
 
 
-def meta(sizes: ModelSizes) -> Chain:
+def meta(model: Model) -> Chain:
     with torch.device("meta"):
-        return build_chain(model_parts(sizes))
+        return build_chain(parts_of(model))
 
 
 @pytest.mark.parametrize("sequence_parallel", [True, False])
-@pytest.mark.parametrize("sizes", (MODELS | GRAPHS).values(), ids=MODELS | GRAPHS)
-def test_every_parameter_is_cut_as_its_sharding_says(
-    sizes: ModelSizes, sequence_parallel: bool, pair: TensorGroup
-) -> None:
-    whole, chain = meta(sizes), meta(sizes)
-    shardings = apply_tensor_parallel(chain, pair, sequence_parallel)
+@pytest.mark.parametrize("model", (MODELS | GRAPHS).values(), ids=MODELS | GRAPHS)
+def test_every_parameter_is_cut_as_its_sharding_says(model: Model, sequence_parallel: bool, pair: TensorGroup) -> None:
+    whole, chain = meta(model), meta(model)
+    shardings = apply_tensor_parallel(chain, pair, sequence_parallel, rules_of(model.section))
     local = dict(chain.named_parameters())
     assert shardings.keys() == local.keys()
     for name, parameter in whole.named_parameters():
@@ -51,16 +50,18 @@ def test_every_parameter_is_cut_as_its_sharding_says(
 
 
 def test_what_acts_on_a_share_of_rows_or_heads_is_partial_in_both_modes(pair: TensorGroup) -> None:
-    text = apply_tensor_parallel(meta(DECODERS["grouped"]), pair, False)
-    image = apply_tensor_parallel(meta(VITS["merging"]), pair, False)
+    text, image = (
+        apply_tensor_parallel(meta(model), pair, False, rules_of(model.section))
+        for model in (DECODERS["grouped"], VITS["merging"])
+    )
     assert text["layers.0.attention.q_norm.weight"].reduction == "partial"
     assert image["embed.patch.bias"].reduction == image["embed.positions.weight"].reduction == "partial"
     assert image["layers.0.attention.o.bias"].reduction == "duplicate"
 
 
 def test_one_rank_changes_nothing() -> None:
-    chain = meta(DECODERS["tied"])
-    shardings = apply_tensor_parallel(chain, None, True)
+    model = DECODERS["tied"]
+    shardings = apply_tensor_parallel(meta(model), None, True, rules_of(model.section))
     assert shardings["embed.weight"] == Sharding((11, 8), "duplicate")
 
 
@@ -73,12 +74,12 @@ def test_one_rank_changes_nothing() -> None:
     ],
 )
 def test_what_does_not_divide_is_refused(change: dict[str, int], message: str, pair: TensorGroup) -> None:
-    chain = meta(replace(DECODERS["grouped"], **change))
+    model = changed(DECODERS["grouped"], **change)
     with pytest.raises(PlacementError, match=message):
-        apply_tensor_parallel(chain, pair, True)
+        apply_tensor_parallel(meta(model), pair, True, rules_of(model.section))
 
 
 def test_a_parameter_without_a_rule_is_refused(pair: TensorGroup) -> None:
-    table = (TensorRule("embed.*", "words"),)
+    rules = (TensorRule("embed.*", "words"),)
     with pytest.raises(PlacementError, match="has no rule"):
-        apply_tensor_parallel(meta(DECODERS["tied"]), pair, True, table)
+        apply_tensor_parallel(meta(DECODERS["tied"]), pair, True, rules)

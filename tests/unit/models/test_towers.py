@@ -1,9 +1,7 @@
 """A graph of encoders in one process adds what its wires say, once each."""
 
-from dataclasses import replace
-
 import torch
-from model_samples import ADAPTER, TAPPED, VITS, model, patch_batch
+from model_samples import ADAPTER, TAPPED, VITS, build, changed, patch_batch
 
 from counterpoint.models.batch import FeatureBatch
 from counterpoint.models.chain import MAIN
@@ -20,8 +18,8 @@ WIRES = (
 
 
 def test_every_wire_adds_the_features_of_its_source() -> None:
-    sizes = {"vision": TAPPED, "detail": replace(VITS["linear"], merge=1), "adapter": ADAPTER, "idle": TAPPED}
-    chains = {name: model(size) for name, size in sizes.items()}
+    models = {"vision": TAPPED, "detail": changed(VITS["linear"], merge=1), "adapter": ADAPTER, "idle": TAPPED}
+    chains = {name: build(model) for name, model in models.items()}
     images, details = patch_batch(TAPPED, [(2, 4), (2, 2)]), patch_batch(VITS["linear"], [(1, 3)])
     items = {
         "vision": Items(images, torch.arange(3), (2, 1), torch.tensor([4, 5, 9])),

@@ -5,19 +5,19 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_samples import patch_batch
+from model_samples import LINEAR, changed, patch_batch, vit
 from torch import Tensor
 
+from counterpoint.families.vit.patches import FilteredPositions, PositionTable, PrefixTable
+from counterpoint.families.vit.spec import PositionFit
 from counterpoint.models.batch import PatchBatch
-from counterpoint.models.patches import FilteredPositions, PositionTable, PrefixTable
-from counterpoint.models.projector import merge_patches
-from counterpoint.plan.sizes import PositionFit, VitSizes
+from counterpoint.projectors.part import merge_patches
 
-SIZES = VitSizes(layers=1, hidden=3, heads=1, ffn=4, patch=1, out=2)
+MODEL = vit(layers=1, hidden=3, heads=1, ffn=4, patch=1, leaving=2, positions=0, projector=LINEAR)
 
 
 def images(*grids: tuple[int, int], prefix: int = 0) -> PatchBatch:
-    return patch_batch(VitSizes(layers=1, hidden=3, heads=1, ffn=4, patch=1, out=2, prefix=prefix), list(grids))
+    return patch_batch(changed(MODEL, prefix=prefix), list(grids))
 
 
 def interpolated(image: Tensor, fit: PositionFit, height: int, width: int) -> Tensor:
@@ -61,8 +61,7 @@ def test_learned_rows_stand_before_each_image_and_nowhere_else() -> None:
 
 
 def test_windows_at_the_edges_are_smaller() -> None:
-    sizes = VitSizes(layers=1, hidden=3, heads=1, ffn=4, patch=1, out=2, merge=2, window=4)
-    batch = patch_batch(sizes, [(6, 4), (2, 2)])
+    batch = patch_batch(changed(MODEL, merge=2, window=4), [(6, 4), (2, 2)])
     seen = [set(map(tuple, batch.coordinates[bucket.source].tolist())) for bucket in batch.windows.buckets]
     assert sum(bucket.documents for bucket in batch.windows.buckets) == 3
     assert sum(len(bucket.source) for bucket in batch.windows.buckets) == 28

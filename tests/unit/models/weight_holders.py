@@ -2,13 +2,13 @@
 
 from torch import nn
 
+from counterpoint.families.vit.patches import PositionTable, PrefixTable
+from counterpoint.families.whisper.model import Times
+from counterpoint.layers.moe.experts import Experts
+from counterpoint.layers.moe.router import Router
 from counterpoint.models.embedding import Embedding
-from counterpoint.models.experts import Experts
 from counterpoint.models.head import Head
 from counterpoint.models.linear import Linear, OutputLinear
-from counterpoint.models.patches import PositionTable, PrefixTable
-from counterpoint.models.router import Router
-from counterpoint.models.whisper import Times
 
 HOLDERS = (Linear, OutputLinear, Embedding, Head, Experts, PositionTable, PrefixTable, Router, Times)
 

@@ -7,7 +7,7 @@ PURE = (
     "counterpoint.check.proof",
     "counterpoint.cli",
     "counterpoint.run",
-    "counterpoint.setup",
+    "counterpoint.setup.run",
     "counterpoint.check.grid",
     "counterpoint.simulate.clock",
     "counterpoint.simulate.memory",

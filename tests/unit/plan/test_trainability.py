@@ -3,15 +3,28 @@
 import pytest
 
 from counterpoint.errors import ConfigError
-from counterpoint.plan.model_facts import facts_of
-from counterpoint.plan.sizes import DecoderSizes, MoeSizes, ProjectorSizes, VitSizes
+from counterpoint.families import facts_of
+from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.families.vit.spec import VitConfig
+from counterpoint.kinds.family import Ends, Model
+from counterpoint.layers.moe.spec import MoeConfig
+from counterpoint.modalities.images.spec import ImageConfig
 from counterpoint.plan.trainability import Train, is_trained, trained_parts
+from counterpoint.projectors.linear.spec import LinearProjectorConfig
 
-LINEAR = ProjectorSizes(kind="linear")
-VIT = VitSizes(layers=3, hidden=8, heads=2, ffn=12, patch=2, out=6, positions=4, projector=LINEAR)
-DECODER = DecoderSizes(
-    pattern="*E", hidden=8, heads=2, kv_heads=2, head_dim=4, ffn=0, vocab=11, tied=True,
-    moe=MoeSizes(experts=4, top_k=2, ffn=6),
+VIT = Model(
+    VitConfig(
+        kind="vit", layers=3, hidden=8, heads=2, ffn=12, patch=2, positions=4, image=ImageConfig(max_patches=16),
+        projector=LinearProjectorConfig(kind="linear"),
+    ),
+    Ends(leaving=6),
+)  # fmt: skip
+DECODER = Model(
+    DecoderConfig(
+        kind="decoder", pattern="*E", hidden=8, heads=2, vocab=11, tied=True,
+        moe=MoeConfig(experts=4, top_k=2, ffn=6),
+    ),
+    Ends(vocab=11),
 )  # fmt: skip
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from counterpoint.config.load import load_config
-from counterpoint.plan.build import build_plan
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import step_flops, works_of
+from tests.unit.planned import planned
 
 HIDDEN, FFN, VOCAB, PATCH, ROWS, PAIRS = 8, 12, 11, 2, 5, 25
 QKVO, MLP = 2 * 4 * HIDDEN * HIDDEN, 2 * 2 * HIDDEN * FFN
@@ -36,7 +36,7 @@ def plan_of(vision: Any, language: Any, *, tied: bool = False, depths: Any = ())
         },
     }  # fmt: skip
     synthetic = {"documents": 4, "text_tokens": {"kind": "constant", "value": 4}}
-    return build_plan(
+    return planned(
         load_config({
             "run": {"dir": "x"}, "world": {"size": 1}, "modules": modules,
             "edges": [{"source": "vision", "target": "language", "depths": list(depths)}],

@@ -8,21 +8,34 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from counterpoint.config.load import load_config
+from counterpoint.families import facts_of
+from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.families.vit.spec import VitConfig
+from counterpoint.kinds.family import Ends, Model
+from counterpoint.modalities.images.spec import ImageConfig
 from counterpoint.plan.batch import BatchPlan
-from counterpoint.plan.model_facts import facts_of
 from counterpoint.plan.plan import Plan, even_split
-from counterpoint.plan.sizes import DecoderSizes, VitSizes
-from counterpoint.setup import prepare_run
+from counterpoint.projectors.linear.spec import LinearProjectorConfig
+from counterpoint.setup.run import prepare_run
 from tests.unit.plan.strategies import plans
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-DECODER = DecoderSizes(pattern="*-*-*-*-*-*-", hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=64, vocab=96)
-VIT = VitSizes(layers=12, hidden=32, heads=4, ffn=64, patch=4, out=32, positions=8)
+DECODER = Model(
+    DecoderConfig(kind="decoder", pattern="*-*-*-*-*-*-", hidden=32, heads=4, kv_heads=2, ffn=64, vocab=96),
+    Ends(vocab=96),
+)
+VIT = Model(
+    VitConfig(
+        kind="vit", layers=12, hidden=32, heads=4, ffn=64, patch=4, positions=8,
+        image=ImageConfig(max_patches=64), projector=LinearProjectorConfig(kind="linear"),
+    ),
+    Ends(leaving=32),
+)  # fmt: skip
 
 
 def example(name: str, *overrides: str) -> tuple[Plan, BatchPlan]:
     """The plan of an example config and the batch of its first step."""
-    plan, corpus = prepare_run(load_config(EXAMPLES / f"{name}.yaml", overrides))
+    plan, _models, corpus = prepare_run(load_config(EXAMPLES / f"{name}.yaml", overrides))
     return plan, plan.batch(0, corpus.packs(0))
 
 

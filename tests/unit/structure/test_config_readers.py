@@ -19,7 +19,7 @@ def _read() -> set[str]:
     ]
     beside = [
         node
-        for module in ("config.graph", "config.intakes", *sections)
+        for module in ("config.graph", *sections)
         for node in ast.walk(trees()[module])
         if isinstance(node, ast.FunctionDef)
     ]

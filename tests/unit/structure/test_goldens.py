@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from counterpoint.config.load import load_config
-from counterpoint.plan.build import build_plan
 from counterpoint.report.plan_json import plan_json
+from counterpoint.setup.run import build_plan
 from tests.golden.compare import compare
 from tests.golden.digest import bits, short
 from tests.golden.written import written_goldens
@@ -22,7 +22,7 @@ TINY = ROOT / "tests" / "parity" / "tiny.yaml"
 @cache
 def tiny() -> str:
     """The plan of the smallest pair as it is written for other programs."""
-    return json.dumps(plan_json(build_plan(load_config(TINY), None)))
+    return json.dumps(plan_json(build_plan(load_config(TINY))))
 
 
 def goldens(loss: float = LOSS, *more: str) -> dict[str, Any]:

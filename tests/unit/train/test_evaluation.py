@@ -8,7 +8,7 @@ import torch
 
 from counterpoint.data.feed import Reader, StepInputs
 from counterpoint.models.batch import TextBatch
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.train import run_data
 from counterpoint.train.evaluation import Evaluator
 from counterpoint.train.loop import _due
@@ -23,7 +23,7 @@ def test_a_split_is_averaged_over_its_tokens(samples: int, monkeypatch: pytest.M
     few = documents(documents=17, without_loss=0.3, images_per_document={"kind": "constant", "value": 0})
     keys = {"evaluation.batch_samples": samples, "schedule.microbatches": 1, "modules.language.model.mtp": FURTHER}
     config = language_only({"ranks": [0]}, 1, **{"data.evaluation": few * 2, **keys})
-    plan, corpus = prepare_run(config)
+    plan, _models, corpus = prepare_run(config)
     monkeypatch.setattr(run_data.dist, "all_gather_object", lambda gathered, bad, group: gathered.__setitem__(0, bad))
     losses: dict[str, float] = {}
     evaluator = Evaluator(

@@ -15,7 +15,7 @@ from counterpoint.config.schema import Config
 from counterpoint.data.order import Exclusion
 from counterpoint.errors import CheckpointError, RunError
 from counterpoint.plan.samples import Document
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.train import agree, nonfinite, run_data
 from counterpoint.train.nonfinite import (
     EXCLUSIONS_FILE,
@@ -50,7 +50,7 @@ def test_halving_finds_each_document_that_is_not_finite(count: int, data: st.Dat
 
 def finding(culprits: int, is_next_finite: bool) -> Finding:
     """Of a step of the dense pair, in which so many of the first documents are not finite."""
-    plan, corpus = prepare_run(load_config(TINY))
+    plan, _models, corpus = prepare_run(load_config(TINY))
     batch = plan.batch(3, corpus.packs(3))
     broken = ("the loss", "the gradient of vision")
     return conclude(plan, batch, broken, batch.documents[:culprits], lambda: is_next_finite, corpus.sources)
@@ -119,7 +119,7 @@ def test_all_ranks_raise_what_the_first_one_finds(monkeypatch: pytest.MonkeyPatc
 def test_a_run_that_starts_anew_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
     config = load_config(TINY, [f"run.dir={tmp_path}", "checkpoint.resume=none"])
     keep_exclusions(config, [Exclusion(0, 7, 3)])
-    open_run_folder(config, prepare_run(config)[0])
+    open_run_folder(config, prepare_run(config).plan)
     assert kept_exclusions(load_config(TINY, [f"run.dir={tmp_path}"])) == ()
 
 
@@ -190,4 +190,4 @@ def data_of(
         checkpoint_limit=None, skipped=record, finish=finish, control=SimpleNamespace(size=lambda: 2),
     )  # fmt: skip
     engine: Any = SimpleNamespace(plan=idle.plan, skipped=0)
-    return RunData(config, engine, idle, prepare_run(config)[1], idle, idle, idle, idle)
+    return RunData(config, engine, idle, prepare_run(config).corpus, idle, idle, idle, idle)

@@ -75,7 +75,7 @@ class Saver:
         """
         steps = self._agreed(steps_to_try(self._config))
         if not steps:
-            warm_start(self._config, engine.plan, engine.held)
+            warm_start(self._config, engine.models, engine.held)
             return Resumption(TrainingState(seed=self._config.run.seed, data_step=0, optimizer_step=0, data=self._data))
         passed: list[PassedOver] = []
         for step in steps:

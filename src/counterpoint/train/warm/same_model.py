@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from counterpoint.config.load import load_run_config
-from counterpoint.config.models import DecoderConfig, ModelConfig
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError
+from counterpoint.families import family_of, meaning_of
+from counterpoint.kinds.family import ModelSection
 
 _SHOWN_BY_SHAPES = ("vocab", "positions", "inputs")
 """Keys that say nothing beyond the shapes, and may say it in several ways."""
@@ -22,7 +23,7 @@ def model_keys(config: Config) -> dict[str, Any]:
     return found
 
 
-def first_other_key(run: Path, module: str, model: ModelConfig, left_out: Collection[str] = ()) -> str | None:
+def first_other_key(run: Path, module: str, model: ModelSection, left_out: Collection[str] = ()) -> str | None:
     """The first key in which a run's module is of another model, with both values; None without one, or a config.
 
     Sections of the model named in `left_out` may differ.
@@ -40,22 +41,16 @@ def first_other_key(run: Path, module: str, model: ModelConfig, left_out: Collec
     return None
 
 
-def _keys_of(model: ModelConfig, path: str) -> dict[str, Any]:
+def _keys_of(model: ModelSection, path: str) -> dict[str, Any]:
     """All of a model but how its training is steered, and what makes its input, which belongs to the data."""
-    found = _leaves(model.model_dump(mode="json"), path)
-    if isinstance(model, DecoderConfig):
-        # Left out or written out, they are the same model.
-        found |= {f"{path}.kv_heads": model.num_kv_heads, f"{path}.head_dim": model.head_size}
-    for key, value in found.items():
-        if key.endswith(".moe.bias_rate"):
-            # A number is a buffer, whatever the number; without one there is none.
-            found[key] = value is not None
-    items = tuple(f"{path}.{section}." for section in ("image", "audio"))
-    return {
-        key: value
-        for key, value in found.items()
-        if not key.endswith((".moe.balance", ".mamba.chunk", ".mtp.weight")) and not key.startswith(items)
-    }
+    found = _leaves(meaning_of(model), path)
+    switches = {f"{path}.{key}" for key in family_of(model).switches}
+    return {key: value is not None if key in switches else _plain(value) for key, value in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _leaves(tree: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -14,29 +14,20 @@ from typing import Protocol, final
 import torch
 
 from counterpoint.config.schema import Config, InitFromConfig
-from counterpoint.convert.differences import Difference, differences, free_keys, tower_differences
+from counterpoint.convert.differences import differences, free_keys
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.convert.links import Link, Place
 from counterpoint.convert.modules import demand_copies, is_added
 from counterpoint.convert.start import Shapes, linked_names, links_to_start, unlinked_names
 from counterpoint.convert.whole import Stored, Whole, whole_of
 from counterpoint.errors import CheckpointError, ConfigError
-from counterpoint.models.catalog import model_parts
+from counterpoint.families import FAMILIES
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
 from counterpoint.models.chain import build_chain
 from counterpoint.parallelize.blocks import Block
-from counterpoint.plan.plan import Plan
-from counterpoint.plan.sizes import (
-    AdapterSizes,
-    ConformerSizes,
-    CustomSizes,
-    DecoderSizes,
-    FeaturesSizes,
-    ModelSizes,
-    TowerSizes,
-    VitSizes,
-    WhisperSizes,
-)
 from counterpoint.section.problem import Problem, nearest, show
+from counterpoint.setup.plan import Models
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.state.checkpoint import (
     STATE_FILE,
@@ -59,41 +50,41 @@ class Values(Protocol):
         """Write into local tensors, by their parameter's name, the values of their blocks."""
 
 
-def check_warm_starts(config: Config, plan: Plan) -> None:
+def check_warm_starts(config: Config, models: Models) -> None:
     """`check_values` of a run, unless it goes on from a checkpoint of its own and reads nothing else."""
     if not steps_to_try(config):
-        check_values(config, plan)
+        check_values(config, models)
 
 
-def check_values(config: Config, plan: Plan) -> None:
+def check_values(config: Config, models: Models) -> None:
     """Raise CheckpointError or ConfigError unless every `init_from` gives all values of its module and no others."""
     for module in config.modules:
-        _values(config, plan.sizes[module], module)
+        _values(config, models[module], module)
     check_depths(config)
 
 
-def warm_start(config: Config, plan: Plan, held: Iterable[LocalParameter | LocalBuffer]) -> None:
+def warm_start(config: Config, models: Models, held: Iterable[LocalParameter | LocalBuffer]) -> None:
     """Fill this rank's part of every module that has `init_from`, but for what begins anew."""
     held = tuple(held)
     for module in config.modules:
-        opened = _values(config, plan.sizes[module], module)
+        opened = _values(config, models[module], module)
         if opened is not None:
             values, fresh = opened
             mine = [one for one in held if one.module == module and one.block.numel and one.block.name not in fresh]
             values.fill({one.block.name: (one.block, one.value) for one in mine})
 
 
-def _values(config: Config, sizes: ModelSizes, module: str) -> tuple[Values, frozenset[str]] | None:
+def _values(config: Config, model: Model, module: str) -> tuple[Values, frozenset[str]] | None:
     """The values that a module begins with, and the names of what begins anew; None without a warm start."""
     init = config.modules[module].init_from
     if init is None:
         return None
     with torch.device("meta"):
-        shapes = {name: tuple(tensor.shape) for name, tensor in build_chain(model_parts(sizes)).state_dict().items()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in build_chain(parts_of(model)).state_dict().items()}
     where, path = f"modules.{module}.init_from", Path(init.path)
     is_folder = (path / CONFIG_NAME).is_file()
     values = (
-        _hugging_face(where, path, init, sizes, shapes) if is_folder else _of_run(where, path, config, module, shapes)
+        _hugging_face(where, path, init, model, shapes) if is_folder else _of_run(where, path, config, module, shapes)
     )
     return values, frozenset(name for name in shapes if _is_fresh(init, name))
 
@@ -133,16 +124,16 @@ class _ModelValues:
         return self.folder.read(self.spelled[name], place)
 
 
-def _hugging_face(where: str, path: Path, init: InitFromConfig, sizes: ModelSizes, shapes: Shapes) -> _ModelValues:
+def _hugging_face(where: str, path: Path, init: InitFromConfig, model: Model, shapes: Shapes) -> _ModelValues:
     if init.module is not None:
         got, expected = f"{show(init.module)} with a Hugging Face folder", "null, because its kind of model says it"
         raise ConfigError(str(Problem(f"{where}.module", got, expected, "leave it out")))
     folder = ModelFolder(path)
     whole = whole_of(folder.config, str(path / CONFIG_NAME))
-    stored = _stored(f"{where}: {path}", whole, sizes)
+    stored = _stored(f"{where}: {path}", whole, model)
     spelled = {whole.spell(name): name for name in folder.shapes}
     _check_fresh(where, init, shapes.keys(), linked_names(stored) | unlinked_names(whole, folder.shapes))
-    problems = list(_size_problems(where, path, init, sizes, stored, shapes.keys()))
+    problems = list(_model_problems(where, path, init, model, stored, shapes.keys()))
     if problems:
         raise ConfigError("\n".join(map(str, problems)))
     links = links_to_start(f"{where}: {path}", whole, stored, folder.shapes, shapes, partial(_is_fresh, init))
@@ -152,33 +143,25 @@ def _hugging_face(where: str, path: Path, init: InitFromConfig, sizes: ModelSize
     return _ModelValues(folder, links, spelled)
 
 
-def _stored(owner: str, whole: Whole, sizes: ModelSizes) -> Stored:
-    """The module of a checkpoint that has the kind of these sizes; raises CheckpointError."""
+def _stored(owner: str, whole: Whole, model: Model) -> Stored:
+    """The module of a checkpoint that is of the same family; raises CheckpointError."""
     for stored in whole.modules.values():
-        if type(stored.sizes) is type(sizes):
+        if stored.model.section.kind == model.section.kind:
             return stored
+    held = (FAMILIES[stored.model.section.kind].called for stored in whole.modules.values())
     raise CheckpointError(
-        f"{owner} holds {' and '.join(_KINDS[type(stored.sizes)] for stored in whole.modules.values())}, got it for "
-        f"{_KINDS[type(sizes)]}; choose another"
+        f"{owner} holds {' and '.join(held)}, got it for {FAMILIES[model.section.kind].called}; choose another"
     )
 
 
-_KINDS: Mapping[type[ModelSizes], str] = {
-    DecoderSizes: "a decoder",
-    VitSizes: "a vit",
-    WhisperSizes: "a whisper",
-    ConformerSizes: "a conformer",
-    AdapterSizes: "an adapter",
-    CustomSizes: "an encoder that is not ours",
-    FeaturesSizes: "features",
-}
-
-
-def _size_problems(
-    where: str, path: Path, init: InitFromConfig, ours: ModelSizes, stored: Stored, names: Collection[str]
+def _model_problems(
+    where: str, path: Path, init: InitFromConfig, ours: Model, stored: Stored, names: Collection[str]
 ) -> Iterator[Problem]:
+    """The keys in which a module differs from what is stored of it."""
     model, says = where.removesuffix("init_from") + "model", f"as {path / CONFIG_NAME} says"
-    for key, got, expected in _differences(init, ours, stored, names):
+    loaded = [name for name in names if not _is_fresh(init, name) and not is_added(name, stored)]
+    free = free_keys(loaded, [name for name in linked_names(stored) if not _is_fresh(init, name)])
+    for key, got, expected in differences(ours, stored.model, free):
         if key in _KEYLESS:
             yield Problem(model, f"{key} {show(got)}", f"{show(expected)}, {says}", _KEYLESS[key])
         else:
@@ -187,28 +170,10 @@ def _size_problems(
 
 
 _KEYLESS = {
-    "bias": "choose another model, because no key gives biases to all linears",
-    "channels": "choose another model, because images have three",
-    "halvings": "choose another model, because three convolutions make a row of eight frames",
     "taps": "let depths of an edge begin at these layers, or name taps.* in init_from.fresh",
     "out": "give what reads its rows this width, or name projector.* in init_from.fresh",
 }
 """What helps where no key of the model does."""
-
-
-def _differences(
-    init: InitFromConfig, ours: ModelSizes, stored: Stored, names: Collection[str]
-) -> Iterator[Difference]:
-    """The keys in which a module differs from what is stored of it, with values as a config has them."""
-    theirs = stored.sizes
-    if isinstance(ours, DecoderSizes) and isinstance(theirs, DecoderSizes):
-        yield from differences(ours, theirs)
-    elif isinstance(ours, TowerSizes) and isinstance(theirs, TowerSizes):
-        loaded = [name for name in names if not _is_fresh(init, name) and not is_added(name, stored)]
-        free = free_keys(loaded, [name for name in linked_names(stored) if not _is_fresh(init, name)])
-        for key, got, expected in tower_differences(ours, theirs, free):
-            # Without windows their side is null in a config.
-            yield (key, got or None, expected or None) if key == "window" else (key, got, expected)
 
 
 @final

@@ -15,7 +15,7 @@ from counterpoint.data.feed import StepInputs
 from counterpoint.execute.waits import WaitClock
 from counterpoint.plan.plan import Plan
 from counterpoint.report.training import write_report
-from counterpoint.setup import prepare_run
+from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import StepResult
 from counterpoint.train.metrics import recorder as metrics
 from counterpoint.train.metrics.measures import imbalance
@@ -27,7 +27,7 @@ CONFIG = named_config("dp3_to_dp2")
 
 
 def test_the_heaviest_lane_of_each_microbatch_counts() -> None:
-    plan, corpus = prepare_run(CONFIG)
+    plan, _models, corpus = prepare_run(CONFIG)
     batch = plan.batch(0, corpus.packs(0))
     for module, rounds in batch.shares.items():
         cost = plan.facts[module].cost.of
@@ -50,7 +50,7 @@ def test_the_report_names_the_steps_that_a_run_recorded_as_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = override(CONFIG, {"log.tensorboard": False})
-    plan, corpus = prepare_run(config)
+    plan, _models, corpus = prepare_run(config)
     for begun, skipped in ((0, (2, 5)), (4, (6, 7))):
         recorder = recorder_of(config, plan, tmp_path, monkeypatch)
         recorder.data(begun, corpus)
@@ -66,7 +66,7 @@ def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = override(CONFIG, {"log.every_steps": 4, "log.tensorboard": False})
-    plan, corpus = prepare_run(config)
+    plan, _models, corpus = prepare_run(config)
     monkeypatch.setattr(metrics.time, "perf_counter", lambda: 100.0)
     recorder = recorder_of(config, plan, tmp_path, monkeypatch)
     norms = dict.fromkeys(plan.graph.modules, 1.0)

@@ -1,0 +1,1 @@
+"""Transformers over the features of other encoders."""

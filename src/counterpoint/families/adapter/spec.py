@@ -1,0 +1,70 @@
+"""A transformer over the features that other encoders made of an item, before torch."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from counterpoint.families.encoder import (
+    TowerSection,
+    head_problems,
+    idle_keys,
+    layered_cuts,
+    layered_rules,
+    projector_problems,
+    tower_facts,
+)
+from counterpoint.kinds.family import ROWS, Ends, Family
+from counterpoint.kinds.rules import TensorRule
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.part_facts import PartFacts
+from counterpoint.plan.tensors import linear, products
+from counterpoint.section.layout import LayoutConfig
+from counterpoint.section.problem import Problem
+from counterpoint.section.section import Count
+
+
+class AdapterConfig(TowerSection):
+    """A transformer over the features of each item that other encoders made, and its projector.
+
+    `inputs` is the width of these features; left out it is the language model's.
+    """
+
+    kind: Literal["adapter"]
+    inputs: Count | None = None
+
+    @property
+    def entering(self) -> int | None:
+        return self.inputs
+
+
+def _facts(section: AdapterConfig, ends: Ends) -> ModelFacts:
+    """Its input rows are features of other encoders, of which it merges none."""
+    return tower_facts(section, ends, 1, _embedding(section, ends), ends.entering)
+
+
+def _embedding(section: AdapterConfig, ends: Ends) -> PartFacts:
+    first = linear("linear", ends.entering, section.hidden, bias=True)
+    return PartFacts(
+        name="embed",
+        tensors=first,
+        flops_per_row=products(first),
+        activation_elements=ends.entering + section.hidden,
+        hidden_out=section.hidden,
+    )
+
+
+def _problems(where: str, section: AdapterConfig, _layout: LayoutConfig) -> Iterator[Problem]:
+    yield from projector_problems(f"{where}.model", section)
+    yield from head_problems(f"{where}.model", section)
+
+
+ADAPTER = Family(
+    section=AdapterConfig,
+    called="an adapter",
+    reads=ROWS,
+    facts=_facts,
+    cuts=layered_cuts,
+    problems=_problems,
+    rules=lambda section: (TensorRule("embed.linear.*", "share"), *layered_rules(section)),
+    idle=idle_keys,
+    parts="counterpoint.families.adapter.model:parts",
+)

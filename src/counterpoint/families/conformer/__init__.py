@@ -1,0 +1,1 @@
+"""FastConformer encoders of clips."""

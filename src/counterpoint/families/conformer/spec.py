@@ -1,0 +1,209 @@
+"""A FastConformer encoder of clips, before torch (Rekesh et al., 2023, arXiv:2305.05084)."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from counterpoint.families.clips import clip_problems
+from counterpoint.families.encoder import (
+    LayeredSection,
+    head_problems,
+    idle_keys,
+    layer_facts,
+    layered_cuts,
+    layered_rules,
+    projector_facts,
+    projector_problems,
+)
+from counterpoint.kinds.family import Ends, Family
+from counterpoint.kinds.rules import Initial, TensorRule
+from counterpoint.modalities.clips.spec import CLIPS, AudioConfig, ClipIntake
+from counterpoint.plan import tensors
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts
+from counterpoint.plan.tensors import Tensors, below, joined, linear, norm, products
+from counterpoint.section.layout import LayoutConfig
+from counterpoint.section.problem import Problem
+from counterpoint.section.section import Count, Positive
+
+_TAPS = 3
+"""Places under a filter of the stem, over time and over mels."""
+
+MOST_MELS = 192
+"""Bands up to which each has a frequency of the transforms that frames are made by, of 512 samples."""
+
+
+class ConformerConfig(LayeredSection):
+    """Parakeet's FastConformer encoder of clips and its projector.
+
+    Clips are frames of `mels` bands, 100 a second, each band normalised over the clip; `halvings` convolutions of
+    `stem_channels`, each over half as many frames, make a row of every 2^halvings, of which a clip has at most
+    `positions`. A layer convolves `conv` rows. `bias` is of attention and MLPs, `conv_bias` of the convolution;
+    `scale_input` multiplies the first rows by the root of their width.
+    """
+
+    kind: Literal["conformer"]
+    audio: AudioConfig = AudioConfig()
+    norm_eps: Positive = 1e-5
+    mels: Count = 80
+    positions: Count = 5000
+    stem_channels: Count = 256
+    halvings: Annotated[int, Field(ge=1, le=8)] = 3
+    conv: Count = 9
+    bias: bool = True
+    conv_bias: bool = True
+    scale_input: bool = True
+
+    @property
+    def stack(self) -> int:
+        """Rows that become one row of the target."""
+        return 1
+
+    @property
+    def stride(self) -> int:
+        """Frames from the middle of one row's window to that of the next."""
+        return 1 << self.halvings
+
+    @property
+    def window(self) -> int:
+        """Frames that a row is made of: each halving makes a place of three, which overlap in one."""
+        return 2 * self.stride - 1
+
+    @property
+    def stem_mels(self) -> int:
+        """Bands that are left of the mels."""
+        return self.mels // self.stride
+
+
+def _facts(section: ConformerConfig, ends: Ends) -> ModelFacts:
+    """Its input rows are windows of frames."""
+    return ModelFacts(
+        parts=(
+            _subsampling(section),
+            *layer_facts(section, ends, section.stack, lambda number: _layer(f"layers.{number}", section)),
+            projector_facts(section, ends, section.stack),
+        ),
+        hidden=section.hidden,
+        hidden_in=section.window * section.mels,
+        hidden_out=ends.leaving,
+        row_multiple=section.stack,
+        causal=False,
+        residual_sums=4 * section.layers,
+    )
+
+
+def _subsampling(section: ConformerConfig) -> PartFacts:
+    """Windows of frames to rows by strided convolutions, each over half as many times and mels as the one before."""
+    channels = section.stem_channels
+    filters = [_filter("first", 1, channels)]
+    for step in range(section.halvings - 1):
+        pointwise = (("pointwise.weight", (channels, channels, 1, 1)), ("pointwise.bias", (channels,)))
+        filters.append(below(f"steps.{step}", (*_filter("depthwise", 1, channels), *pointwise)))
+    flops, kept = 0, section.window * section.mels
+    for halving, filter_ in enumerate(filters, start=1):
+        places = (2 * section.stride // 2**halving - 1) * (section.mels // 2**halving)
+        flops += places * products(filter_)
+        kept += places * channels * (2 if halving == 1 else 3)
+    last = linear("linear", channels * section.stem_mels, section.hidden, bias=True)
+    return PartFacts(
+        name="embed",
+        tensors=(*joined(filters), *last),
+        flops_per_row=flops + products(last),
+        activation_elements=kept + section.hidden,
+        hidden_out=section.hidden,
+    )
+
+
+def _filter(name: str, inputs: int, outputs: int) -> Tensors:
+    return ((f"{name}.weight", (outputs, inputs, _TAPS, _TAPS)), (f"{name}.bias", (outputs,)))
+
+
+def _layer(name: str, section: ConformerConfig) -> PartFacts:
+    """Two MLPs, relative attention and a convolution, with their norms and one more behind them."""
+    hidden, ffn = section.hidden, section.ffn
+    attention = joined(linear(f"attention.{piece}", hidden, hidden, section.bias) for piece in "qkvo")
+    distances = linear("attention.r", hidden, hidden, bias=False)
+    biases = tuple((f"attention.{of}_bias", (section.heads, section.head_size)) for of in ("content", "distance"))
+    conv = joined(linear(f"conv.{piece}", hidden, hidden, section.conv_bias) for piece in ("value", "gate", "o"))
+    depthwise = linear("conv.depthwise", section.conv, hidden, section.conv_bias)
+    mlps = joined(tensors.mlp(which, hidden, ffn, hidden, bias=section.bias) for which in ("first_mlp", "second_mlp"))
+    places = ("first_norm", "attention_norm", "conv_norm", "conv.norm", "second_norm", "norm")
+    linears = (*attention, *conv, *depthwise, *mlps)
+    return PartFacts(
+        name=name,
+        kinds=(ENCODER_LAYER,),
+        tensors=(*joined(norm(place, hidden, "layer") for place in places), *linears, *distances, *biases),
+        # Of each row the distances to either side are projected, and each query meets twice as many as keys.
+        flops_per_row=products(linears) + 2 * products(distances),
+        flops_per_pair=8 * hidden,
+        activation_elements=22 * hidden + 4 * ffn,
+        hidden_out=hidden,
+    )
+
+
+def _problems(where: str, section: ConformerConfig, _layout: LayoutConfig) -> Iterator[Problem]:
+    model = f"{where}.model"
+    yield from projector_problems(model, section)
+    yield from head_problems(model, section)
+    yield from clip_problems(
+        model, section.audio, section.mels, MOST_MELS, section.stride, section.positions, section.stack
+    )
+    if section.hidden % 2:
+        expected = "an even width, because a distance is sines and cosines in turn"
+        yield Problem(f"{model}.hidden", f"{section.hidden}", expected, "change it")
+    if section.mels % section.stride:
+        expected = f"a multiple of {section.stride}, because {_count(section.halvings)} convolutions halve the bands"
+        yield Problem(f"{model}.mels", f"{section.mels}", expected, "change it")
+    if section.conv % 2 == 0:
+        expected = "an odd width, because as many rows are convolved on either side"
+        yield Problem(f"{model}.conv", f"{section.conv}", expected, "change it")
+
+
+def _count(number: int) -> str:
+    return {1: "one", 2: "two", 3: "three", 4: "four"}.get(number, str(number))
+
+
+def _intake(module: str, section: ConformerConfig, mark: str) -> ClipIntake:
+    return ClipIntake(
+        module,
+        section.mels,
+        section.window,
+        section.stride,
+        section.stack,
+        section.positions,
+        seconds=section.audio.whole_seconds,
+        mark=mark,
+        normalised=True,
+    )
+
+
+_RULES = (
+    TensorRule("embed.first.*", "share"),
+    TensorRule("embed.steps.*", "share"),
+    TensorRule("embed.linear.*", "share"),
+    TensorRule("*.attention.r.weight", "outputs"),
+    TensorRule("*.attention.content_bias", "outputs"),
+    TensorRule("*.attention.distance_bias", "outputs"),
+    TensorRule("*_mlp.up.*", "outputs"),
+    TensorRule("*_mlp.down.weight", "inputs"),
+    TensorRule("*_mlp.down.bias", "rows"),
+    TensorRule("*.conv.o.weight", "inputs"),
+    TensorRule("*.conv.o.bias", "rows"),
+    TensorRule("*.conv.*", "outputs"),
+)
+
+CONFORMER = Family(
+    section=ConformerConfig,
+    called="a conformer",
+    reads=CLIPS.name,
+    intake=_intake,
+    facts=_facts,
+    cuts=layered_cuts,
+    problems=_problems,
+    rules=lambda section: (*_RULES, *layered_rules(section)),
+    # The deviation of torch's own uniform filters of 3 x 3, and of width 9.
+    initial=lambda _section: (Initial("embed.first.weight", std=0.19), Initial("*.depthwise.weight", std=0.19)),
+    idle=idle_keys,
+    parts="counterpoint.families.conformer.model:parts",
+)

@@ -1,0 +1,156 @@
+"""A registered module as an encoder: images out of packed patches, and rows out of what it makes of them."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from counterpoint.families.custom.registered import CUSTOM_MODULES
+from counterpoint.families.custom.spec import CHANNELS, CustomConfig
+from counterpoint.families.encoder_parts import projector_part
+from counterpoint.kinds.family import Ends
+from counterpoint.models.batch import PatchBatch
+from counterpoint.models.chain import Earlier, Part
+from counterpoint.models.seams import Foreign, Layer, OwnShare, WholeLane
+
+
+@final
+class CustomTower(Layer, Foreign):
+    """The first part of a registered encoder: it makes rows (rows, hidden) out of the images of the batch.
+
+    `tower` maps images of one size (images, channels, height, width) to (images, tokens, hidden), a token for each
+    patch row by row; it is called once for each size and not at all without images. It is in evaluation mode, and what
+    it had as buffers, its `constants`, is no state. Padding rows are zeros.
+    """
+
+    def __init__(self, tower: nn.Module, constants: dict[str, Tensor], section: CustomConfig) -> None:
+        super().__init__()
+        self.tower = tower.eval()
+        self.section = section
+        self.tensor_rules = tuple(CUSTOM_MODULES[section.name].tensor_rules.items())
+        self.whole_lane: nn.Module = WholeLane()
+        self.own_share: nn.Module = OwnShare()
+        self._constants = constants
+
+    def train(self, mode: bool = True) -> "CustomTower":
+        """Training leaves the tower in evaluation mode: what it would draw at random depends on the layout."""
+        super().train(mode)
+        self.tower.eval()
+        return self
+
+    def forward(self, _rows: Tensor | None, batch: PatchBatch) -> Tensor:
+        patches = self.whole_lane(batch.patches)
+        self._place_constants(patches)
+        made = {row: rows for size in _by_size(batch) for row, rows in self._encode(patches, size)}
+        empty = patches.new_zeros((len(patches), self.section.hidden))
+        trained = [parameter for parameter in self.tower.parameters() if parameter.requires_grad]
+        if trained:
+            empty = _WithAll.apply(empty, *trained)  # type: ignore[no-untyped-call]
+        own: Tensor = self.own_share(_laid(made, empty))
+        return own
+
+    def _encode(self, patches: Tensor, images: Sequence[tuple[int, int, int]]) -> list[tuple[int, Tensor]]:
+        """The rows (height * width, hidden) of each image of one size, with the first row of each."""
+        _row, height, width = images[0]
+        count, patch, merge = height * width, self.section.patch, self.section.merge
+        blocks = (height // merge, width // merge)
+        cut = torch.stack([patches.narrow(0, row, count) for row, _height, _width in images])
+        grid = cut.view(len(images), *blocks, merge, merge, CHANNELS, patch, patch)
+        pixels = grid.permute(0, 5, 1, 3, 6, 2, 4, 7).reshape(len(images), CHANNELS, height * patch, width * patch)
+        tokens = self.tower(pixels)
+        expected = (len(images), count, self.section.hidden)
+        if tuple(tokens.shape) != expected:
+            raise ValueError(
+                f"the registered module {self.section.name} made {tuple(tokens.shape)} of images "
+                f"{tuple(pixels.shape)}, expected (images, tokens, hidden) = {expected}, a token for each patch of "
+                f"{patch} x {patch} pixels; correct model.patch, model.hidden or what it returns"
+            )
+        grouped = tokens.view(len(images), blocks[0], merge, blocks[1], merge, self.section.hidden)
+        rows = grouped.transpose(2, 3).reshape(expected)
+        return [(row, made) for (row, _height, _width), made in zip(images, rows, strict=True)]
+
+    def _place_constants(self, like: Tensor) -> None:
+        """Put what was a buffer where rows are; float64 runs compute with float64."""
+        while self._constants:
+            name, constant = self._constants.popitem()
+            is_wide = like.dtype == torch.float64 and constant.is_floating_point()
+            folder, _, leaf = name.rpartition(".")
+            placed = constant.to(like.device, torch.float64 if is_wide else constant.dtype)
+            setattr(self.tower.get_submodule(folder), leaf, placed)
+
+
+def parts(section: CustomConfig, ends: Ends) -> list[Part]:
+    """A registered encoder of images, whose projector merges its rows and changes their width."""
+    return [Part("embed", partial(_tower, section), makes_rows=True), projector_part(section, ends, section.merge**2)]
+
+
+def empty_tower(build: Callable[[], Any]) -> tuple[nn.Module, dict[str, Tensor]]:
+    """What `build` makes, its parameters on the meta device, and what it had as buffers, which it has no longer.
+
+    Buffers are computed for real, on the CPU; parameters take no memory beyond one at a time, and their initial values
+    are not computed. The state of torch's generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        hook = register_module_parameter_registration_hook(_to_meta)  # type: ignore[arg-type]
+        try:
+            tower: nn.Module = build()
+        finally:
+            hook.remove()
+    constants = {}
+    # Module by module, because a walk over all buffers would leave out one that several modules share.
+    for folder, owner in tower.named_modules():
+        for leaf, buffer in list(owner.named_buffers(recurse=False, remove_duplicate=False)):
+            delattr(owner, leaf)
+            # Detached it is a plain tensor, also where it was an nn.Buffer, which would become one again.
+            constants[f"{folder}.{leaf}" if folder else leaf] = buffer.detach()
+            setattr(owner, leaf, buffer.detach())
+    return tower, constants
+
+
+def _to_meta(_owner: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+    if parameter is None or parameter.is_meta:
+        return parameter
+    return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+
+
+def _tower(section: CustomConfig, _earlier: Earlier) -> nn.Module:
+    return CustomTower(*empty_tower(partial(CUSTOM_MODULES[section.name].build, section.options)), section)
+
+
+def _by_size(batch: PatchBatch) -> list[list[tuple[int, int, int]]]:
+    """The images of a batch, those of one size together, smaller first."""
+    size = itemgetter(1, 2)
+    return [list(images) for _size, images in groupby(sorted(batch.images, key=size), key=size)]
+
+
+def _laid(made: dict[int, Tensor], rows: Tensor) -> Tensor:
+    """Rows of images in their places among `rows`, which stay as they are elsewhere."""
+    pieces, end = [], 0
+    for row, piece in sorted(made.items(), key=itemgetter(0)):
+        pieces += [rows[end:row], piece]
+        end = row + len(piece)
+    return torch.cat([*pieces, rows[end:]])
+
+
+@final
+class _WithAll(torch.autograd.Function):
+    """Rows as they are, on which every parameter depends, with a gradient of zero.
+
+    So what is not reached, on a lane without images or anywhere, has a gradient on every rank alike, as the
+    reduction of FSDP2 needs it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*parameters)
+        return rows.view_as(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        (gradient,) = gradients
+        return gradient, *(p.new_zeros(()).expand(p.shape) for p in ctx.saved_tensors)

@@ -1,0 +1,91 @@
+"""Bring your own encoder: `register_module` lets configs name it."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from counterpoint.errors import ConfigError
+from counterpoint.families.custom.registered import CUSTOM_MODULES, CustomModule, LinearRole, Measured, Options
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def register_module(
+    name: str,
+    build: Callable[[Options], "nn.Module"],
+    *,
+    tensor_rules: Mapping[str, LinearRole] = NOTHING,
+    initial: Mapping[str, tuple[float, float]] = NOTHING,
+    weights: "Callable[[Options], Mapping[str, Tensor]] | None" = None,
+) -> None:
+    """Let configs say `model: {kind: custom, name: NAME, ...}`; every process that plans must call it.
+
+    `build(options)` makes a module that maps images of one size, (images, 3, height, width) with values in [-1, 1], to
+    (images, tokens, hidden), a token for each patch row by row. `tensor_rules` give linear layers, by patterns of
+    their names, a role under tensor parallelism: `outputs` are cut, or `inputs` are. `initial` are (mean, std) of
+    parameters by patterns; `weights(options)` reads values to start from, by name. Raises ConfigError for a name that
+    is taken or is no name, and for a role that is none.
+    """
+    for pattern, role in tensor_rules.items():
+        if role not in ("outputs", "inputs"):
+            raise ConfigError(
+                f"register_module: {name}: tensor_rules: got {role!r} for {pattern!r}, expected 'outputs' or "
+                "'inputs'; correct the role"
+            )
+    module = CustomModule(
+        build=build, measure=_Measure(name, build), weights=weights, tensor_rules=dict(tensor_rules),
+        initial=dict(initial),
+    )  # fmt: skip
+    CUSTOM_MODULES.register(name, module)
+
+
+class _Measure:
+    """Measures what is built with some options, once for the same ones."""
+
+    def __init__(self, name: str, build: Callable[[Options], "nn.Module"]) -> None:
+        self._name, self._build = name, build
+        self._known: dict[str, Measured] = {}
+
+    def __call__(self, options: Options) -> Measured:
+        """Raises ConfigError where nothing can be built of the options, or no module, or one that cannot be sharded."""
+        key = json.dumps(options, sort_keys=True, default=repr)
+        if key not in self._known:
+            self._known[key] = self._measured(options)
+        return self._known[key]
+
+    def _measured(self, options: Options) -> Measured:
+        from torch import nn
+
+        from counterpoint.families.custom.model import empty_tower
+
+        where = f"the registered module {self._name} with options {dict(options)}"
+        try:
+            tower, _constants = empty_tower(partial(self._build, options))
+        except Exception as error:
+            raise ConfigError(
+                f"{where}: building it raised {type(error).__name__}: {error}; correct model.options or build"
+            ) from error
+        parameters = {name: tuple(parameter.shape) for name, parameter in tower.named_parameters()}
+        tied = [name for name, _p in tower.named_parameters(remove_duplicate=False) if name not in parameters]
+        if tied:
+            raise ConfigError(
+                f"{where}: got the parameter {tied[0]} under another name, too, expected each in one place, since a "
+                "shard has one owner; give it a parameter of its own, or read the other one in forward"
+            )
+        scalars = [name for name, shape in parameters.items() if not shape]
+        if scalars:
+            raise ConfigError(
+                f"{where}: got the parameter {scalars[0]} without a dimension, expected at least one, since FSDP2 cuts "
+                "the first; give it the shape (1,)"
+            )
+        linears = {
+            name: (module.out_features, module.in_features)
+            for name, module in tower.named_modules()
+            if isinstance(module, nn.Linear)
+        }
+        return Measured(parameters, linears)

@@ -1,0 +1,191 @@
+"""A registered encoder of images, before torch."""
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import Any, Literal
+
+from pydantic import Field
+
+from counterpoint.errors import ConfigError
+from counterpoint.families.custom.registered import CUSTOM_MODULES, Measured, fitting
+from counterpoint.families.encoder import (
+    EncoderSection,
+    projector_cuts,
+    projector_facts,
+    projector_problems,
+    projector_rules,
+)
+from counterpoint.families.images import image_problems
+from counterpoint.kinds.family import Ends, Family, Given
+from counterpoint.kinds.rules import Initial, TensorRule
+from counterpoint.modalities.images.spec import IMAGES, ImageConfig, ImageIntake
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts
+from counterpoint.projectors import ProjectorConfig
+from counterpoint.section.layout import LayoutConfig
+from counterpoint.section.problem import Problem, nearest, show
+from counterpoint.section.section import Count, Index, Text
+
+CHANNELS = 3
+_TOWER = "embed.tower"
+
+
+class CustomConfig(EncoderSection):
+    """An encoder of images that `counterpoint.register_module` made known as `name`, and our projector.
+
+    It makes a row of `hidden` numbers of each `patch` x `patch` pixels; `merge` x `merge` of them become one row of the
+    target. `options` are handed to what builds it. With `layers` of attention its work is estimated.
+    """
+
+    kind: Literal["custom"]
+    name: Text
+    hidden: Count
+    layers: Index = 0
+    image: ImageConfig
+    patch: Count
+    merge: Count = 1
+    options: dict[str, Any] = Field(default_factory=dict)
+    projector: ProjectorConfig
+
+    @property
+    def projected(self) -> int:
+        return self.hidden
+
+    @property
+    def patch_dim(self) -> int:
+        """Values of one flattened patch, in (channel, row, column) order."""
+        return CHANNELS * self.patch**2
+
+
+def _measured(section: CustomConfig) -> Measured:
+    return CUSTOM_MODULES[section.name].measure(section.options)
+
+
+def _facts(section: CustomConfig, ends: Ends) -> ModelFacts:
+    """Its input rows are flattened patches."""
+    group = section.merge**2
+    return ModelFacts(
+        parts=(_tower(section), projector_facts(section, ends, group)),
+        hidden=section.hidden,
+        hidden_in=section.patch_dim,
+        hidden_out=ends.leaving,
+        row_multiple=group,
+        causal=False,
+        residual_sums=1,
+    )
+
+
+def _tower(section: CustomConfig) -> PartFacts:
+    """The module as a whole, by estimate: each of its matrices multiplies every row once, and layers of attention see
+    all rows of an image."""
+    shapes = _measured(section).parameters
+    matrices = [shape for shape in shapes.values() if len(shape) > 1]
+    kept = sum(shape[0] for shape in matrices) + 5 * section.hidden * section.layers
+    return PartFacts(
+        name="embed",
+        kinds=(ENCODER_LAYER,),
+        tensors=tuple((f"tower.{name}", shape) for name, shape in shapes.items()),
+        flops_per_row=2 * sum(prod(shape) for shape in matrices),
+        flops_per_pair=4 * section.hidden * section.layers,
+        activation_elements=section.patch_dim + kept,
+        hidden_out=section.hidden,
+    )
+
+
+def _problems(where: str, section: CustomConfig, layout: LayoutConfig) -> Iterator[Problem]:
+    yield from projector_problems(f"{where}.model", section)
+    yield from image_problems(f"{where}.model", section.image, section.patch, section.merge)
+    known = section.name in CUSTOM_MODULES
+    if not known:
+        expected = f"a registered name: {', '.join(CUSTOM_MODULES) or 'there is none'}"
+        alike = nearest(section.name, CUSTOM_MODULES)
+        remedy = "call counterpoint.register_module where the script that trains is imported, and start that script"
+        remedy = remedy if alike is None else f"did you mean {alike}?"
+        yield Problem(f"{where}.model.name", show(section.name), expected, remedy)
+    if known and layout.tp > 1 and not CUSTOM_MODULES[section.name].tensor_rules:
+        expected = f"1, because {section.name} was registered without tensor_rules"
+        remedy = "leave it out or register the roles of its linears"
+        yield Problem(f"{where}.layout.tp", f"{layout.tp}", expected, remedy)
+
+
+def _check(where: str, section: CustomConfig, layout: LayoutConfig) -> None:
+    """Raise ConfigError for a rule that fits nothing in what is built, and for linears that tp does not divide."""
+    spec = CUSTOM_MODULES[section.name]
+    cut = list(fitting(spec, section.options))
+    for pattern in spec.tensor_rules.keys() - {pattern for pattern, *_layer in cut}:
+        raise ConfigError(
+            f"register_module: {section.name}: tensor_rules: got {pattern!r}, which fits no linear layer, expected a "
+            f"pattern of names like {next(iter(_measured(section).linears), 'none, it has no linear layer')!r}; "
+            "correct it"
+        )
+    for _pattern, name, role, size in cut:
+        if size % layout.tp:
+            raise ConfigError(
+                f"{where}.layout.tp: got {layout.tp} for the {size} {role} of {name}, expected a divisor; change "
+                "tp or the model"
+            )
+
+
+def can_cut(section: CustomConfig, tp: int) -> bool:
+    """Whether a registered encoder can be cut over so many ranks."""
+    cut = [size for _pattern, _name, _role, size in fitting(CUSTOM_MODULES[section.name], section.options)]
+    return tp == 1 or (bool(cut) and all(size % tp == 0 for size in cut))
+
+
+def _rules(section: CustomConfig) -> tuple[TensorRule, ...]:
+    """The roles that were registered; everything else in it every rank does alike."""
+    rules: list[TensorRule] = []
+    for pattern, role in CUSTOM_MODULES[section.name].tensor_rules.items():
+        name = f"{_TOWER}.{pattern}"
+        rules.append(TensorRule(f"{name}.weight", role))
+        rules.append(TensorRule(f"{name}.bias", "outputs" if role == "outputs" else "whole"))
+    return (*rules, TensorRule(f"{_TOWER}.*", "whole"), *projector_rules(section))
+
+
+def _initial(section: CustomConfig) -> tuple[Initial, ...]:
+    """What was registered; other gains are ones, since names of others mean nothing to our own rules but for biases."""
+    given = [Initial(f"{_TOWER}.{pattern}", *of) for pattern, of in CUSTOM_MODULES[section.name].initial.items()]
+    shapes = _measured(section).parameters
+    is_gain = [name for name, shape in shapes.items() if len(shape) == 1 and name.rpartition(".")[2] == "weight"]
+    gains = [Initial(f"{_TOWER}.{name}", mean=1.0) for name in is_gain]
+    return (*given, *gains, Initial(f"{_TOWER}.*bias"), Initial(f"{_TOWER}.*", std=0.02))
+
+
+def _given(section: CustomConfig) -> Given | None:
+    """The weights to start from; raises ConfigError for names that are no parameters."""
+    weights = CUSTOM_MODULES[section.name].weights
+    if weights is None:
+        return None
+    tensors: Mapping[str, Any] = dict(weights(section.options))
+    known = _measured(section).parameters.keys()
+    unknown, missing = sorted(tensors.keys() - known), sorted(known - tensors.keys())
+    if unknown or missing:
+        raise ConfigError(
+            f"the weights of the registered module {section.name}: got {unknown or 'none'} beyond its parameters and "
+            f"none for {missing or 'none'}, expected one for each; rename, add or drop them in `weights`"
+        )
+    return Given(f"the registered module {section.name}", f"{_TOWER}.", tensors)
+
+
+def _intake(module: str, section: CustomConfig, mark: str) -> ImageIntake:
+    return ImageIntake(module, section.image, patch=section.patch, merge=section.merge, channels=CHANNELS, mark=mark)
+
+
+CUSTOM = Family(
+    section=CustomConfig,
+    called="an encoder that is not ours",
+    reads=IMAGES.name,
+    intake=_intake,
+    facts=_facts,
+    cuts=projector_cuts,
+    problems=_problems,
+    check=_check,
+    can_cut=can_cut,
+    rules=_rules,
+    initial=_initial,
+    given=_given,
+    whole="a registered module is one piece and sees whole images",
+    fixed=("pp", "chunks", "cp"),
+    is_pure=False,
+    parts="counterpoint.families.custom.model:parts",
+)

@@ -1,0 +1,309 @@
+"""A causal decoder, before torch (Llama, Qwen2 and Qwen3, their mixtures of experts, and Nemotron-H)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.family import DOCUMENTS, Ends, Family, ModelSection
+from counterpoint.kinds.layer import LayerSection
+from counterpoint.kinds.rules import Initial, TensorRule
+from counterpoint.layers import LAYERS, LayerConfig
+from counterpoint.layers.attention.spec import AttentionKeys, head_problems, rope_problems
+from counterpoint.layers.mamba.spec import MambaConfig
+from counterpoint.layers.mlp.spec import DecoderActivation
+from counterpoint.layers.moe.spec import MoeConfig
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.part_facts import PartFacts, light
+from counterpoint.plan.tensors import below, joined, linear, norm, products
+from counterpoint.section.layout import LayoutConfig
+from counterpoint.section.problem import Problem, show
+from counterpoint.section.section import Count, Positive, Section, Several, matching
+
+_SHORTHAND = {"*": "attention", "-": "mlp", "M": "mamba", "E": "moe"}
+"""Letters that stand for a layer whose keys are the decoder's own."""
+
+_NEEDED = {"-": "ffn", "M": "mamba", "E": "moe"}
+"""The key that such a layer needs."""
+
+_SECTIONS = {"mamba": "mamba", "moe": "moe"}
+"""Kinds of layers whose keys lie in a section of the decoder, with its key."""
+
+_LETTERS = "a letter of *, -, M and E for each of 10,000 layers or fewer"
+
+LayerPattern = Annotated[str, matching(r"[!-~]{1,10000}", _LETTERS)]
+
+
+class MtpConfig(Section):
+    """Multi-token prediction: `depths` tokens behind the next one are predicted in training, too.
+
+    Each depth has layers of its own by the letters of `pattern`, with the sizes of the decoder's; embedding and head
+    are the decoder's own. The mean loss of the depths takes part with the factor `weight`.
+    """
+
+    depths: Several = 1
+    pattern: LayerPattern
+    weight: Positive = 0.1
+
+
+class DecoderConfig(AttentionKeys, ModelSection):
+    """A causal decoder.
+
+    `pattern` has one letter per residual layer: `*` attention, `-` MLP, `M` Mamba-2, `E` experts; `ffn`, `mamba` and
+    `moe` belong to the last three. `layers` gives further letters a layer of any kind, which has the decoder's own
+    keys where it names none. `bias` is of all linears of attention and MLPs, `qkv_bias` of queries, keys and values.
+    """
+
+    kind: Literal["decoder"]
+    pattern: LayerPattern
+    hidden: Count
+    ffn: Count | None = None
+    vocab: Count | Literal["tokenizer"]
+    tied: bool = True
+    activation: DecoderActivation = "swiglu"
+    bias: bool = False
+    norm_eps: Positive = 1e-5
+    mamba: MambaConfig | None = None
+    moe: MoeConfig | None = None
+    mtp: MtpConfig | None = None
+    layers: dict[Annotated[str, matching(r"[A-Z]", "a capital letter")], LayerConfig] = Field(default_factory=dict)
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.pattern)
+
+    @property
+    def layer_kinds(self) -> frozenset[str]:
+        """The letters of all layers, those of multi-token prediction too."""
+        return frozenset(self.pattern) | frozenset("" if self.mtp is None else self.mtp.pattern)
+
+    @property
+    def words(self) -> int | Literal["tokenizer"]:
+        return self.vocab
+
+    @property
+    def second_reader(self) -> tuple[str, str] | None:
+        if self.tied:
+            return "tied embeddings", "untie them with tied: false"
+        return None if self.mtp is None else ("multi-token prediction", "leave model.mtp out")
+
+    @property
+    def entering(self) -> int | None:
+        return self.hidden
+
+    @property
+    def mtp_depths(self) -> int:
+        """Tokens that are predicted beside the next one."""
+        return 0 if self.mtp is None else self.mtp.depths
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.head_width(self.hidden)
+
+    @property
+    def layer_sections(self) -> dict[str, LayerSection]:
+        """The section of each letter that the decoder has, those of its own keys first."""
+        own = {letter: _own_section(self, kind) for letter, kind in _SHORTHAND.items() if self._has_keys(letter)}
+        return {**own, **{letter: section for letter, section in self.layers.items() if letter in self.layer_kinds}}
+
+    def _has_keys(self, letter: str) -> bool:
+        return letter in self.layer_kinds and (letter not in _NEEDED or getattr(self, _NEEDED[letter]) is not None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_down(cls, data: Any) -> Any:
+        """Keys of the decoder that its further layers leave out are theirs."""
+        layers = data.get("layers") if isinstance(data, Mapping) else None
+        if not isinstance(layers, Mapping):
+            return data
+        return {**data, "layers": {letter: _with_keys_of(data, layer) for letter, layer in layers.items()}}
+
+
+def _with_keys_of(decoder: Mapping[str, Any], layer: Any) -> Any:
+    if not isinstance(layer, Mapping) or layer.get("kind") not in LAYERS:
+        return layer
+    shared = LAYERS[layer["kind"]].section.model_fields.keys() & DecoderConfig.model_fields.keys() & decoder.keys()
+    return {**{key: decoder[key] for key in sorted(shared - {"kind"})}, **layer}
+
+
+def _own_section(decoder: DecoderConfig, kind: str) -> LayerSection:
+    """The layer of a letter that stands for keys of the decoder."""
+    section = LAYERS[kind].section
+    values = {key: getattr(decoder, key) for key in section.model_fields.keys() & DecoderConfig.model_fields.keys()}
+    if kind in _SECTIONS:
+        below = getattr(decoder, _SECTIONS[kind])
+        values |= {key: getattr(below, key) for key in type(below).model_fields}
+    layer: LayerSection = section.model_validate(values | {"kind": kind})
+    return layer
+
+
+def _facts(section: DecoderConfig, ends: Ends) -> ModelFacts:
+    """A tied head counts no parameters of its own."""
+    hidden = section.hidden
+    return ModelFacts(
+        parts=(
+            light("embed", (("weight", (ends.vocab, hidden)),), hidden),
+            *_layers(section, ends),
+            light("norm", norm("", hidden, "rms"), hidden),
+            *_further(section),
+            _head(section, ends),
+        ),
+        hidden=hidden,
+        hidden_in=hidden,
+        hidden_out=hidden,
+        row_multiple=1,
+        causal=True,
+        residual_sums=len(section.pattern),
+        vocab=ends.vocab,
+        is_tied=section.tied,
+        extra_depths=section.mtp_depths,
+        # One, or time, height and width.
+        position_axes=1 if section.rope_sections is None else len(section.rope_sections),
+    )
+
+
+def _layer(name: str, letter: str, section: DecoderConfig) -> PartFacts:
+    layer = section.layer_sections[letter]
+    return replace(LAYERS[layer.kind].facts(name, layer, section.hidden), kinds=(letter,))
+
+
+def _layers(section: DecoderConfig, ends: Ends) -> Iterator[PartFacts]:
+    for number, letter in enumerate(section.pattern):
+        yield _layer(f"layers.{number}", letter, section)
+        if number in ends.inserts:
+            # A sum, which keeps nothing.
+            yield PartFacts(name=f"inserts.{number}", activation_elements=0, hidden_out=section.hidden)
+
+
+def _further(section: DecoderConfig) -> Iterator[PartFacts]:
+    """The embedding's words for multi-token prediction, without a tensor like a tied head, and its depths."""
+    if section.mtp is None:
+        return
+    yield PartFacts(name="words", activation_elements=0, hidden_out=section.hidden)
+    layers = tuple(_layer(f"layers.{n}", letter, section) for n, letter in enumerate(section.mtp.pattern))
+    for number in range(section.mtp.depths):
+        yield _depth(number, section.hidden, layers)
+
+
+def _depth(number: int, hidden: int, layers: tuple[PartFacts, ...]) -> PartFacts:
+    """A depth of multi-token prediction with its layers; the head scores its rows."""
+    join = linear("join", 2 * hidden, hidden, bias=False)
+    norms = tuple((f"{name}.weight", (hidden,)) for name in ("rows_norm", "words_norm", "norm"))
+    return PartFacts(
+        name=f"mtp.{number}",
+        kinds=tuple(sorted({kind for layer in layers for kind in layer.kinds})),
+        tensors=(*norms, *join, *joined(below(layer.name, layer.tensors) for layer in layers)),
+        flops_per_row=products(join) + sum(layer.flops_per_row for layer in layers),
+        flops_per_pair=sum(layer.flops_per_pair for layer in layers),
+        activation_elements=6 * hidden + sum(layer.activation_elements for layer in layers),
+        hidden_out=hidden * (number + 2),
+        active_expert_parameters=sum(layer.active_expert_parameters for layer in layers),
+        mixtures=tuple((f"{layer.name}.{name}", experts) for layer in layers for name, experts in layer.mixtures),
+    )
+
+
+def _head(section: DecoderConfig, ends: Ends) -> PartFacts:
+    """Scores of words and their loss, for every token that is predicted; a tied head has no tensor of its own."""
+    scored = 1 + section.mtp_depths
+    return PartFacts(
+        name="head",
+        tensors=() if section.tied else (("weight", (ends.vocab, section.hidden)),),
+        flops_per_row=2 * ends.vocab * section.hidden * scored,
+        activation_elements=(section.hidden + 2 * ends.vocab) * scored,
+        hidden_out=section.hidden,
+    )
+
+
+def _cuts(section: DecoderConfig) -> Cuts:
+    found = []
+    for letter, layer in section.layer_sections.items():
+        cuts, key = LAYERS[layer.kind].cuts(layer), _key_of(letter)
+        found.append(cuts.below(key) if key else cuts)
+    return Cuts.of_all(found)
+
+
+def _key_of(letter: str) -> str:
+    """The key below which the keys of a letter's layer lie, empty for the decoder's own."""
+    return _SECTIONS.get(_SHORTHAND[letter], "") if letter in _SHORTHAND else f"layers.{letter}"
+
+
+def _problems(where: str, section: DecoderConfig, _layout: LayoutConfig) -> Iterator[Problem]:
+    model = f"{where}.model"
+    yield from head_problems(model, section, section.hidden, rotates="*" in section.layer_kinds)
+    yield from _letter_problems(model, section)
+    for letter in sorted(section.layer_kinds & {"M", "E"} | section.layer_kinds - _SHORTHAND.keys(), key=_letter_order):
+        layer = section.layer_sections.get(letter)
+        if layer is not None:
+            yield from LAYERS[layer.kind].problems(f"{model}.{_key_of(letter)}", layer, section.hidden)
+    yield from rope_problems(model, section, section.hidden)
+
+
+def _letter_order(letter: str) -> tuple[bool, int, str]:
+    own = list(_SHORTHAND)
+    return letter not in own, own.index(letter) if letter in own else 0, letter
+
+
+def _letter_problems(where: str, section: DecoderConfig) -> Iterator[Problem]:
+    """Letters without a layer, and layers without a letter."""
+    patterns = {"pattern": section.pattern, "mtp.pattern": "" if section.mtp is None else section.mtp.pattern}
+    unknown = [key for key, pattern in patterns.items() if set(pattern) - _SHORTHAND.keys() - section.layers.keys()]
+    for key in unknown:
+        expected = _LETTERS if not section.layers else f"{_LETTERS}, or one of {', '.join(section.layers)}"
+        yield Problem(f"{where}.{key}", show(patterns[key]), expected, "correct the value")
+    if unknown:
+        return
+    for letter, key in _NEEDED.items():
+        is_given = getattr(section, key) is not None
+        if letter in section.layer_kinds and not is_given:
+            pattern = "pattern" if letter in section.pattern else "mtp.pattern"
+            yield Problem(
+                f"{where}.{key}", "nothing", f"it, because {where}.{pattern} has the letter {letter}", "add it"
+            )
+        elif letter not in section.layer_kinds and is_given:
+            expected = f"null, because {where}.pattern has no letter {letter}"
+            yield Problem(f"{where}.{key}", "a value", expected, "leave it out")
+    for letter in section.layers:
+        if letter in _SHORTHAND:
+            expected = f"another letter, because {letter} stands for a layer of its own"
+            yield Problem(f"{where}.layers.{letter}", show(letter), expected, "rename it")
+        elif letter not in section.layer_kinds:
+            expected = f"a letter of {where}.pattern"
+            yield Problem(f"{where}.layers.{letter}", show(letter), expected, "use it or leave it out")
+
+
+def _rules(section: DecoderConfig) -> tuple[TensorRule, ...]:
+    own = ("embed.weight", "head.weight", "words.weight")
+    layers = [rule for layer in section.layer_sections.values() for rule in LAYERS[layer.kind].rules]
+    return (*(TensorRule(name, "words") for name in own), *layers, TensorRule("mtp.*.join.weight", "rows"))
+
+
+def _initial(section: DecoderConfig) -> tuple[Initial, ...]:
+    return tuple(rule for layer in section.layer_sections.values() for rule in LAYERS[layer.kind].initial)
+
+
+def _idle(section: DecoderConfig) -> frozenset[str]:
+    """Keys of layers that the pattern does not have."""
+    kinds = {section.layer_sections[letter].kind for letter in set(section.pattern)}
+    keys = {"attention": AttentionKeys.model_fields.keys(), "mlp": {"ffn"}, "mamba": {"mamba"}, "moe": {"moe"}}
+    return frozenset(key for kind, own in keys.items() if kind not in kinds for key in own)
+
+
+DECODER = Family(
+    section=DecoderConfig,
+    called="a decoder",
+    reads=DOCUMENTS,
+    facts=_facts,
+    cuts=_cuts,
+    problems=_problems,
+    rules=_rules,
+    initial=_initial,
+    resolved=lambda section: {"kv_heads": section.num_kv_heads, "head_dim": section.head_size},
+    idle=_idle,
+    steers=("moe.balance", "mamba.chunk", "mtp.weight"),
+    switches=("moe.bias_rate",),
+    apart=("mtp",),
+    parts="counterpoint.families.decoder.model:parts",
+)

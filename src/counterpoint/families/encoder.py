@@ -1,0 +1,226 @@
+"""What encoders have in common, before torch: layers whose rows see the rows of their item, and a projector."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.family import Ends, ModelSection
+from counterpoint.kinds.names import NormKind
+from counterpoint.kinds.projector import ProjectorSection
+from counterpoint.kinds.rules import TensorRule
+from counterpoint.layers.attention.spec import ATTENTION_RULES
+from counterpoint.layers.mlp.spec import MLP_RULES
+from counterpoint.plan import tensors
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts, light
+from counterpoint.plan.tensors import joined, linear, norm, products
+from counterpoint.projectors import PROJECTORS, ProjectorConfig
+from counterpoint.section.problem import Problem, show
+from counterpoint.section.section import Count, Positive, Several
+
+
+class EncoderSection(ModelSection):
+    """What ends in a projector to what reads its rows, which are `projected` wide before it."""
+
+    projector: ProjectorConfig
+
+    @property
+    def projected(self) -> int:
+        """Columns of the rows that the projector reads."""
+        raise NotImplementedError
+
+    @property
+    def last_norm(self) -> tuple[NormKind, ...]:
+        """The norms in front of all its projectors."""
+        return (self.projector.norm,)
+
+
+class LayeredSection(EncoderSection):
+    """Layers whose rows see the rows of their item, and the projector to what reads them.
+
+    Projectors of features of other depths have the norm `tap_norm` in the place of the projector's.
+    """
+
+    layers: Several
+    hidden: Count
+    heads: Count
+    ffn: Count
+    norm_eps: Positive = 1e-6
+    projector: ProjectorConfig
+    tap_norm: NormKind = "none"
+
+    @property
+    def projected(self) -> int:
+        return self.hidden
+
+    @property
+    def last_norm(self) -> tuple[NormKind, ...]:
+        return (self.projector.norm, self.tap_norm)
+
+    @property
+    def norm_of_taps(self) -> str:
+        return self.tap_norm
+
+    @property
+    def num_layers(self) -> int:
+        return self.layers
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads
+
+
+class TowerSection(LayeredSection):
+    """A transformer and its projector.
+
+    `activation: swiglu` has a gate beside it; `layer_scale` multiplies what attention and MLP add by learned gains.
+    Without `key_bias` keys have no bias where queries and values have one.
+    """
+
+    norm: Literal["layer", "rms"] = "layer"
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"] = "gelu_tanh"
+    qkv_bias: bool = True
+    key_bias: bool = True
+    layer_scale: bool = False
+    final_norm: bool = True
+
+
+def projector_facts(section: EncoderSection, ends: Ends, group: int) -> PartFacts:
+    """The last part: `group` rows merged, in the width of what reads them."""
+    return _projector(section.projector, section.projected, ends.leaving, group, "projector", ends.leaving)
+
+
+def _tap(section: LayeredSection, ends: Ends, group: int, layer: int) -> PartFacts:
+    """What hands on the rows of another depth, which go on as they came."""
+    projector = section.projector.model_copy(update={"norm": section.tap_norm})
+    tap = _projector(projector, section.hidden, ends.leaving, group, f"taps.{layer}", section.hidden)
+    return PartFacts(
+        name=tap.name,
+        tensors=tap.tensors,
+        flops_per_row=tap.flops_per_row,
+        activation_elements=tap.activation_elements,
+        hidden_out=section.hidden,
+    )
+
+
+def _projector(
+    projector: ProjectorSection, width: int, leaving: int, group: int, name: str, hidden_out: int
+) -> PartFacts:
+    kind, inputs = PROJECTORS[projector.kind], width * group
+    linears = kind.tensors(projector, inputs, leaving)
+    return PartFacts(
+        name=name,
+        tensors=(*norm("norm", inputs, projector.norm), *linears),
+        flops_per_row=-(-products(linears) // group),
+        activation_elements=-(-kind.kept(projector, inputs) // group),
+        hidden_out=hidden_out,
+        rows_per_output=group,
+    )
+
+
+def tower_facts(
+    section: TowerSection,
+    ends: Ends,
+    group: int,
+    embedding: PartFacts,
+    hidden_in: int,
+    windows: Mapping[int, int] | None = None,
+) -> ModelFacts:
+    """Facts of a transformer of which `group` rows become one; layers in `windows` see so many rows."""
+    seen = {} if windows is None else windows
+
+    def layer(number: int) -> PartFacts:
+        return _tower_layer(f"layers.{number}", section, seen.get(number, 0))
+
+    last = (light("norm", norm("", section.hidden, section.norm), section.hidden),) if section.final_norm else ()
+    return ModelFacts(
+        parts=(
+            embedding,
+            *layer_facts(section, ends, group, layer),
+            *last,
+            projector_facts(section, ends, group),
+        ),
+        hidden=section.hidden,
+        hidden_in=hidden_in,
+        hidden_out=ends.leaving,
+        row_multiple=group,
+        causal=False,
+        residual_sums=2 * section.layers,
+    )
+
+
+def layer_facts(
+    section: LayeredSection, ends: Ends, group: int, facts: Callable[[int], PartFacts]
+) -> Iterator[PartFacts]:
+    """The parts `layers.N`, each with its `taps.N` where it has one."""
+    for layer in range(section.layers):
+        yield facts(layer)
+        if layer in ends.taps:
+            yield _tap(section, ends, group, layer)
+
+
+def _tower_layer(name: str, section: TowerSection, window: int) -> PartFacts:
+    """Attention and MLP, with their norms and scales; each row sees `window` rows, 0 for its item's."""
+    hidden, ffn = section.hidden, section.ffn
+    biases = {"q": section.qkv_bias, "k": section.qkv_bias and section.key_bias, "v": section.qkv_bias, "o": True}
+    attention = joined(linear(f"attention.{piece}", hidden, hidden, bias) for piece, bias in biases.items())
+    is_gated = section.activation == "swiglu"
+    linears = (*attention, *tensors.mlp("mlp", hidden, ffn, hidden, bias=True, is_gated=is_gated))
+    norms = (*norm("attention_norm", hidden, section.norm), *norm("mlp_norm", hidden, section.norm))
+    scales = tuple((f"{piece}_scale.weight", (hidden,)) for piece in ("attention", "mlp") if section.layer_scale)
+    return PartFacts(
+        name=name,
+        kinds=(ENCODER_LAYER,),
+        tensors=(*norms, *linears, *scales),
+        flops_per_row=products(linears),
+        flops_per_pair=4 * hidden,
+        window=window,
+        activation_elements=9 * hidden + (4 if is_gated else 2) * ffn,
+        hidden_out=hidden,
+    )
+
+
+def projector_cuts(section: EncoderSection) -> Cuts:
+    """What tensor parallelism cuts of the projector."""
+    return PROJECTORS[section.projector.kind].cuts(section.projector).below("projector")
+
+
+def layered_cuts(section: LayeredSection) -> Cuts:
+    """What is cut of layers and projector."""
+    heads = {"heads": section.heads}
+    return Cuts.of_all((Cuts(tp={**heads, "ffn": section.ffn}, cp=heads), projector_cuts(section)))
+
+
+def projector_rules(section: EncoderSection) -> tuple[TensorRule, ...]:
+    """The roles of the projector's parameters, and of an MLP's."""
+    return (*MLP_RULES, *PROJECTORS[section.projector.kind].rules)
+
+
+def layered_rules(section: EncoderSection) -> tuple[TensorRule, ...]:
+    """The roles of parameters of layers and projector."""
+    return (*ATTENTION_RULES, *projector_rules(section))
+
+
+def projector_problems(where: str, section: EncoderSection) -> Iterator[Problem]:
+    """Keys of the projector of a model at `where` that do not go together or have no effect."""
+    projector = section.projector
+    default = type(projector).model_fields["norm_eps"].default
+    if set(section.last_norm) == {"none"} and projector.norm_eps != default:
+        expected = f"the default, {default}, because there is no norm"
+        yield Problem(
+            f"{where}.projector.norm_eps", show(projector.norm_eps), expected, "leave it out or give it a norm"
+        )
+    yield from PROJECTORS[projector.kind].problems(f"{where}.projector", projector)
+
+
+def idle_keys(section: EncoderSection) -> frozenset[str]:
+    """Keys of the projector that say nothing."""
+    return frozenset({"projector.norm_eps"} if set(section.last_norm) == {"none"} else ())
+
+
+def head_problems(where: str, section: LayeredSection) -> Iterator[Problem]:
+    """Heads that do not divide the rows of a model at `where`."""
+    if section.hidden % section.heads:
+        expected = f"a multiple of {where}.heads, {section.heads}"
+        yield Problem(f"{where}.hidden", f"{section.hidden}", expected, "change one of them")

@@ -1,0 +1,1 @@
+"""Features of items that were computed beforehand."""

@@ -1,0 +1,130 @@
+"""Whisper's encoder of clips, before torch (Radford et al., 2022, arXiv:2212.04356)."""
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+from counterpoint.families.clips import clip_problems
+from counterpoint.families.encoder import (
+    TowerSection,
+    head_problems,
+    idle_keys,
+    layered_cuts,
+    layered_rules,
+    projector_problems,
+    tower_facts,
+)
+from counterpoint.kinds.family import Ends, Family
+from counterpoint.kinds.rules import Initial, TensorRule
+from counterpoint.modalities.clips.spec import CLIPS, AudioConfig, ClipIntake
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.part_facts import PartFacts
+from counterpoint.plan.tensors import linear, products
+from counterpoint.section.layout import LayoutConfig
+from counterpoint.section.problem import Problem
+from counterpoint.section.section import Count, Positive
+
+_TAPS = 3
+"""Frames under the filter of each convolution."""
+
+MOST_MELS = 149
+"""Bands up to which each has a frequency of the transforms that frames are made by, of 400 samples."""
+
+
+class WhisperConfig(TowerSection):
+    """Whisper's encoder of clips and its projector.
+
+    Clips are frames of `mels` bands, 100 a second; two become a row, of which a clip has at most `positions`, 1500 in
+    30 seconds. `stack` consecutive rows become one row of the target. The table of positions begins as sinusoids; to
+    keep it so, train `embed.conv*` and the other parts by name.
+    """
+
+    kind: Literal["whisper"]
+    audio: AudioConfig = AudioConfig()
+    norm_eps: Positive = 1e-5
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"] = "gelu"
+    key_bias: bool = False
+    mels: Count = 80
+    positions: Count = 1500
+    stack: Count = 1
+
+    @property
+    def window(self) -> int:
+        """Frames that a row is made of: those under its filter of three, each made of three."""
+        return 2 * _TAPS - 1
+
+    @property
+    def stride(self) -> int:
+        """Frames from the middle of one row's window to that of the next."""
+        return 2
+
+
+def _facts(section: WhisperConfig, ends: Ends) -> ModelFacts:
+    """Its input rows are windows of frames."""
+    return tower_facts(section, ends, section.stack, _stem(section), section.window * section.mels)
+
+
+def _stem(section: WhisperConfig) -> PartFacts:
+    """Frames to rows by two convolutions; the first is computed for every row by itself, under the second's filter."""
+    hidden = section.hidden
+    first = linear("conv1", _TAPS * section.mels, hidden, bias=True)
+    second = linear("conv2", _TAPS * hidden, hidden, bias=True)
+    return PartFacts(
+        name="embed",
+        tensors=(*first, *second, ("times.weight", (section.positions, hidden))),
+        flops_per_row=_TAPS * products(first) + products(second),
+        activation_elements=_TAPS**2 * section.mels + 2 * (_TAPS + 1) * hidden,
+        hidden_out=hidden,
+    )
+
+
+def _problems(where: str, section: WhisperConfig, _layout: LayoutConfig) -> Iterator[Problem]:
+    model = f"{where}.model"
+    yield from projector_problems(model, section)
+    yield from head_problems(model, section)
+    yield from clip_problems(
+        model, section.audio, section.mels, MOST_MELS, section.stride, section.positions, section.stack
+    )
+    if section.hidden % 2:
+        expected = "an even width, because half of a position are sines and half cosines"
+        yield Problem(f"{model}.hidden", f"{section.hidden}", expected, "change it")
+    if section.stack > section.positions:
+        expected = f"at most {model}.positions, {section.positions}"
+        yield Problem(f"{model}.stack", f"{section.stack}", expected, "change one of them")
+
+
+def _intake(module: str, section: WhisperConfig, mark: str) -> ClipIntake:
+    return ClipIntake(
+        module,
+        section.mels,
+        section.window,
+        section.stride,
+        section.stack,
+        section.positions,
+        seconds=section.audio.whole_seconds,
+        mark=mark,
+    )
+
+
+def _sinusoid(row: int, column: int, columns: int) -> float:
+    """Sines in the left half and cosines in the right one, of wavelengths from 2 pi to 20,000 pi (arXiv:2212.04356)."""
+    half = columns // 2
+    angle = row * math.exp(-math.log(10000.0) * (column % half) / max(1, half - 1))
+    return math.sin(angle) if column < half else math.cos(angle)
+
+
+_RULES = (TensorRule("embed.conv[12].*", "share"), TensorRule("embed.times.weight", "share"))
+
+WHISPER = Family(
+    section=WhisperConfig,
+    called="a whisper",
+    reads=CLIPS.name,
+    intake=_intake,
+    facts=_facts,
+    cuts=layered_cuts,
+    problems=_problems,
+    rules=lambda section: (*_RULES, *layered_rules(section)),
+    initial=lambda _section: (Initial("embed.times.weight", of_place=_sinusoid),),
+    idle=idle_keys,
+    parts="counterpoint.families.whisper.model:parts",
+)

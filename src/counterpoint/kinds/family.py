@@ -1,0 +1,138 @@
+"""What a family of models tells the rest of the package."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.modality import Intake
+from counterpoint.kinds.rules import Initial, TensorRule
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.part_facts import ENCODER_LAYER
+from counterpoint.section.layout import LayoutConfig
+from counterpoint.section.problem import Problem
+from counterpoint.section.section import Section
+
+DOCUMENTS, ROWS = "documents", "rows"
+"""What enters a decoder, and what enters a model that reads the rows of others; other models read items of a modality,
+which they name."""
+
+
+class ModelSection(Section):
+    """What a module computes; `kind` names its family."""
+
+    kind: Any
+
+    @property
+    def num_layers(self) -> int:
+        """Layers that pipeline stages are cut from: one where a model stays whole."""
+        return 1
+
+    @property
+    def layer_kinds(self) -> frozenset[str]:
+        """The kinds of its layers, by their letters."""
+        return frozenset(ENCODER_LAYER)
+
+    @property
+    def words(self) -> int | Literal["tokenizer"]:
+        """Words of documents that enter: a number, 0 where none do, or those of the tokenizer."""
+        return 0
+
+    @property
+    def second_reader(self) -> tuple[str, str] | None:
+        """What reads the embedding once more in the last stage, in words, and how it is left out."""
+        return None
+
+    @property
+    def norm_of_taps(self) -> str:
+        """The norm of projectors that hand on rows of other depths."""
+        return "none"
+
+    @property
+    def entering(self) -> int | None:
+        """Columns of the rows that enter along edges, where the section says so."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """What the graph and the tokenizer add to a model's section.
+
+    Rows from other modules have `entering` columns, and those that leave have as many as what reads them, `leaving`.
+    What leaves the layers `taps` is handed on as well; behind the layers `inserts` features join. Both ascend.
+    """
+
+    entering: int = 0
+    leaving: int = 0
+    vocab: int = 0
+    taps: tuple[int, ...] = ()
+    inserts: tuple[int, ...] = ()
+
+
+class Model(NamedTuple):
+    """A model as it stands in a graph."""
+
+    section: Any
+    ends: Ends
+
+
+class Given(NamedTuple):
+    """Whole tensors to start from, by names behind the `prefix` of those in the model; sentences call them those of
+    `owner`."""
+
+    owner: str
+    prefix: str
+    tensors: Mapping[str, Any]
+
+
+S = TypeVar("S", bound=ModelSection)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family(Generic[S]):
+    """A family of models.
+
+    `problems(where, section, layout)` are those of a module at the key `where`; `check` raises ConfigError for what
+    only building it shows, and `can_cut` says whether tensor parallelism of a degree would pass it. `whole` says why a
+    model cannot be cut into stages, if it cannot, and `fixed` which degrees are 1 then. A section that `is_pure` says
+    all that its numbers follow from. `given` are tensors that the section names itself to start from. `parts` is the
+    place, `package.module:name`, of the function of (section, ends) that builds its parts. Sentences call one `called`.
+
+    What a section says of its tensors is compared by key: `resolved` are the values of keys that it may leave out,
+    those that are `idle` say nothing in it, those in `steers` how it is trained or computed. Of `switches` only null or
+    not counts, and what is `apart` is about parameters with names of their own.
+
+    `intake(module, section, mark)` says how items enter a module, for which `mark` stands in a text.
+    """
+
+    section: type[S]
+    called: str
+    reads: str
+    facts: Callable[[S, Ends], ModelFacts]
+    cuts: Callable[[S], Cuts]
+    parts: str
+    problems: Callable[[str, S, LayoutConfig], Iterator[Problem]] = lambda _where, _section, _layout: iter(())
+    check: Callable[[str, S, LayoutConfig], None] = lambda _where, _section, _layout: None
+    can_cut: Callable[[S, int], bool] = lambda _section, _tp: True
+    rules: Callable[[S], tuple[TensorRule, ...]] = lambda _section: ()
+    initial: Callable[[S], tuple[Initial, ...]] = lambda _section: ()
+    given: Callable[[S], Given | None] = lambda _section: None
+    intake: Callable[[str, S, str], Intake] | None = None
+    whole: str = ""
+    fixed: tuple[str, ...] = ()
+    is_pure: bool = True
+    resolved: Callable[[S], Mapping[str, Any]] = lambda _section: {}
+    idle: Callable[[S], Collection[str]] = lambda _section: ()
+    steers: tuple[str, ...] = ()
+    switches: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+
+    @property
+    def reads_documents(self) -> bool:
+        """Whether documents enter, of which the loss is made."""
+        return self.reads == DOCUMENTS
+
+    @property
+    def reads_items(self) -> bool:
+        """Whether items of a modality enter."""
+        return self.reads not in (DOCUMENTS, ROWS)

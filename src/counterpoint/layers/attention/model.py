@@ -1,0 +1,45 @@
+"""A layer of causal grouped-query attention."""
+
+from torch import nn
+
+from counterpoint.layers.attention.rotary import Rotary, Turning, Unrotated
+from counterpoint.layers.attention.spec import AttentionConfig
+from counterpoint.layers.attention.sublayer import Attention
+from counterpoint.layers.residual import AttentionLayer
+from counterpoint.models.norm import RmsNorm
+from counterpoint.models.seams import Layer
+
+
+def layer(section: AttentionConfig, hidden: int) -> Layer:
+    """rows + attention(norm(rows))."""
+    head = section.head_width(hidden)
+    attention = Attention(
+        hidden,
+        section.heads,
+        section.num_kv_heads,
+        head,
+        bias=section.bias,
+        qkv_bias=section.has_qkv_bias,
+        key_bias=section.has_qkv_bias,
+        causal=True,
+        rotary=_rotary(section, head),
+        q_norm=_head_norm(section, head),
+        k_norm=_head_norm(section, head),
+    )
+    return AttentionLayer(RmsNorm(hidden, section.norm_eps), attention)
+
+
+def _rotary(section: AttentionConfig, head: int) -> Turning:
+    if section.rope_theta is None:
+        return Unrotated()
+    return Rotary(
+        head,
+        section.rope_theta,
+        section.rope_sections,
+        interleaved=section.rope_interleaved,
+        scaling=section.rope_scaling,
+    )
+
+
+def _head_norm(section: AttentionConfig, head: int) -> nn.Module:
+    return RmsNorm(head, section.norm_eps) if section.qk_norm else nn.Identity()

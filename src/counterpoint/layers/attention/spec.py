@@ -1,0 +1,179 @@
+"""Grouped-query attention, before torch."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.layer import LayerKind, LayerSection
+from counterpoint.kinds.rules import TensorRule
+from counterpoint.plan.part_facts import PartFacts
+from counterpoint.plan.tensors import Tensors, linear, products
+from counterpoint.section.problem import Problem
+from counterpoint.section.section import Count, Index, Positive, Section
+
+RopeSections = Annotated[tuple[Index, Index, Index], Field(strict=False)]
+"""Pairs of an attention head that turn with time, height and width."""
+
+
+class RopeScalingConfig(Section):
+    """Rotary positions for longer documents, as Llama 3.1 scales them (Grattafiori et al., 2024, arXiv:2407.21783).
+
+    Pairs that turn fewer than `low_freq_factor` times in `original_positions` tokens turn `factor` times slower, those
+    that turn more than `high_freq_factor` times as before, and those between them by a mean of both.
+    """
+
+    factor: Positive
+    low_freq_factor: Positive = 1.0
+    high_freq_factor: Positive = 4.0
+    original_positions: Count = 8192
+
+
+class AttentionKeys(Section):
+    """What says how the rows of a document look at each other.
+
+    `kv_heads` left out is `heads`, `head_dim` left out `hidden / heads`. `rope_theta: null` is no rotation;
+    `rope_sections` turns so many pairs with a row's time, height and width, which take turns with `rope_interleaved`;
+    `rope_scaling` is for longer documents.
+    """
+
+    heads: Count
+    kv_heads: Count | None = None
+    head_dim: Count | None = None
+    rope_theta: Positive | None = 10000.0
+    rope_sections: RopeSections | None = None
+    rope_interleaved: bool = False
+    rope_scaling: RopeScalingConfig | None = None
+    qk_norm: bool = False
+    qkv_bias: bool = False
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    def head_width(self, hidden: int) -> int:
+        """Width of one attention head in rows of `hidden` columns."""
+        return hidden // self.heads if self.head_dim is None else self.head_dim
+
+
+class AttentionConfig(AttentionKeys, LayerSection):
+    """A layer of causal attention; `bias` is of all its linears, `qkv_bias` of queries, keys and values."""
+
+    kind: Literal["attention"]
+    bias: bool = False
+    norm_eps: Positive = 1e-5
+
+    @property
+    def has_qkv_bias(self) -> bool:
+        """Whether queries, keys and values have biases."""
+        return self.bias or self.qkv_bias
+
+
+def can_interleave(sections: tuple[int, int, int]) -> bool:
+    """Whether every third pair from the second is enough for height, and from the third for width."""
+    _time, height, width = sections
+    pairs = sum(sections)
+    return 3 * height <= pairs + 1 and 3 * width <= pairs
+
+
+def attention_tensors(section: AttentionConfig, hidden: int) -> Tensors:
+    """The linears of attention."""
+    head = section.head_width(hidden)
+    queries, keys = section.heads * head, section.num_kv_heads * head
+    return (
+        *linear("attention.q", hidden, queries, section.has_qkv_bias),
+        *linear("attention.k", hidden, keys, section.has_qkv_bias),
+        *linear("attention.v", hidden, keys, section.has_qkv_bias),
+        *linear("attention.o", queries, hidden, section.bias),
+    )
+
+
+def _facts(name: str, section: AttentionConfig, hidden: int) -> PartFacts:
+    head = section.head_width(hidden)
+    queries, keys = section.heads * head, section.num_kv_heads * head
+    linears = attention_tensors(section, hidden)
+    head_norms = tuple((f"attention.{piece}_norm.weight", (head,)) for piece in "qk" if section.qk_norm)
+    return PartFacts(
+        name=name,
+        tensors=(("norm.weight", (hidden,)), *linears, *head_norms),
+        flops_per_row=products(linears),
+        flops_per_pair=4 * queries,
+        activation_elements=2 * hidden + 3 * queries + 3 * keys,
+        hidden_out=hidden,
+    )
+
+
+def _cuts(section: AttentionConfig) -> Cuts:
+    return Cuts(tp={"heads": section.heads, "kv_heads": section.num_kv_heads}, cp={"heads": section.heads})
+
+
+def head_problems(where: str, section: AttentionKeys, hidden: int, *, rotates: bool = True) -> Iterator[Problem]:
+    """Heads that do not divide the rows, or cannot be rotated."""
+    if section.head_dim is None and hidden % section.heads:
+        remedy = f"change one of them or set {where}.head_dim"
+        yield Problem(f"{where}.hidden", f"{hidden}", f"a multiple of {where}.heads, {section.heads}", remedy)
+    elif rotates and section.rope_theta and section.head_width(hidden) % 2:
+        yield Problem(
+            f"{where}.head_dim",
+            f"{section.head_width(hidden)}",
+            f"an even width, because {where}.rope_theta rotates pairs",
+            "change it or set rope_theta to null",
+        )
+    if section.heads % section.num_kv_heads:
+        yield Problem(
+            f"{where}.kv_heads",
+            f"{section.num_kv_heads}",
+            f"a divisor of {where}.heads, {section.heads}",
+            "change one of them",
+        )
+
+
+def rope_problems(where: str, section: AttentionKeys, hidden: int) -> Iterator[Problem]:
+    """Keys of rotary positions that do not go together."""
+    sections, scaling = section.rope_sections, section.rope_scaling
+    if scaling is not None and section.rope_theta is None:
+        yield Problem(f"{where}.rope_scaling", "a value", f"null, because {where}.rope_theta is null", "change one")
+    if scaling is not None and scaling.low_freq_factor >= scaling.high_freq_factor:
+        expected = f"less than {where}.rope_scaling.high_freq_factor, {scaling.high_freq_factor:g}"
+        yield Problem(f"{where}.rope_scaling.low_freq_factor", f"{scaling.low_freq_factor:g}", expected, "change one")
+    if sections is None:
+        if section.rope_interleaved:
+            expected = f"false, because {where}.rope_sections is null"
+            yield Problem(f"{where}.rope_interleaved", "true", expected, "change one")
+        return
+    head = section.head_width(hidden)
+    if section.rope_theta is None:
+        yield Problem(
+            f"{where}.rope_sections", f"{list(sections)}", f"null, because {where}.rope_theta is null", "change one"
+        )
+    elif sum(sections) * 2 != head:
+        yield Problem(
+            f"{where}.rope_sections",
+            f"{list(sections)}, {sum(sections)} pairs in all",
+            f"the {head // 2} pairs of a head of width {head}",
+            "change the list",
+        )
+    elif section.rope_interleaved and not can_interleave(sections):
+        expected = "at most a third of the pairs for height and for width, because they take turns"
+        yield Problem(f"{where}.rope_sections", f"{list(sections)}", expected, "change the list")
+
+
+ATTENTION_RULES = (
+    TensorRule("*.attention.[qkv].*", "outputs"),
+    TensorRule("*.attention.[qk]_norm.weight", "share"),
+    TensorRule("*.attention.o.weight", "inputs"),
+    TensorRule("*.attention.o.bias", "rows"),
+)
+
+ATTENTION = LayerKind(
+    section=AttentionConfig,
+    facts=_facts,
+    cuts=_cuts,
+    problems=lambda where, section, hidden: (
+        problem for check in (head_problems, rope_problems) for problem in check(where, section, hidden)
+    ),
+    layer="counterpoint.layers.attention.model:layer",
+    rules=ATTENTION_RULES,
+)

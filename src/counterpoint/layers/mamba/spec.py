@@ -1,0 +1,105 @@
+"""Mamba-2, before torch (Dao and Gu, 2024, arXiv:2405.21060)."""
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.layer import LayerKind, LayerSection
+from counterpoint.kinds.rules import Initial, TensorRule
+from counterpoint.plan.part_facts import PartFacts
+from counterpoint.plan.tensors import joined, linear, products
+from counterpoint.section.problem import Problem
+from counterpoint.section.section import Count, Positive, Section
+
+VECTORS_OF_DYNAMICS = ("a_log", "dt_bias", "d")
+
+
+class MambaConfig(Section):
+    """The Mamba-2 layers of a decoder.
+
+    `groups` of heads share what they read and write, `state` numbers for each channel; `conv` rows are convolved, and
+    `chunk` rows computed at once. Steps of the recurrence are at least `dt_min` (null: any).
+    """
+
+    heads: Count
+    head_dim: Count
+    groups: Count = 1
+    state: Count
+    conv: Count = 4
+    chunk: Count = 64
+    dt_min: Positive | None = None
+
+    @property
+    def inner(self) -> int:
+        """Channels of all heads."""
+        return self.heads * self.head_dim
+
+
+class MambaLayerConfig(MambaConfig, LayerSection):
+    """A layer of Mamba-2."""
+
+    kind: Literal["mamba"]
+    norm_eps: Positive = 1e-5
+
+
+def _facts(name: str, section: MambaLayerConfig, hidden: int) -> PartFacts:
+    inner, shared = section.inner, section.groups * section.state
+    convolved = {"x": inner, "b": shared, "c": shared}
+    projected = {"z": inner, **convolved, "dt": section.heads}
+    linears = (
+        *joined(linear(f"mamba.{key}", hidden, width, bias=False) for key, width in projected.items()),
+        *linear("mamba.o", inner, hidden, bias=False),
+    )
+    filters = joined(linear(f"mamba.{key}_conv", section.conv, width, bias=True) for key, width in convolved.items())
+    dynamics = tuple((f"mamba.dynamics.{key}", (section.heads,)) for key in VECTORS_OF_DYNAMICS)
+    # Scores and mixing within a chunk, then into its state and out of the one before.
+    scan = 2 * section.chunk * (shared + inner) + 4 * inner * section.state
+    kept = 2 * sum(projected.values()) + 3 * inner + 2 * section.chunk * section.heads
+    return PartFacts(
+        name=name,
+        tensors=(("norm.weight", (hidden,)), *linears, *filters, *dynamics, ("mamba.norm.weight", (inner,))),
+        flops_per_row=products(linears) + products(filters) + scan,
+        activation_elements=2 * hidden + kept,
+        hidden_out=hidden,
+    )
+
+
+def mamba_problems(where: str, section: MambaConfig) -> Iterator[Problem]:
+    """Groups that the heads cannot be dealt to."""
+    if section.heads % section.groups:
+        yield Problem(
+            f"{where}.groups", f"{section.groups}", f"a divisor of {where}.heads, {section.heads}", "change one of them"
+        )
+
+
+def _cuts(section: MambaLayerConfig) -> Cuts:
+    return Cuts(tp={"heads": section.heads, "groups": section.groups}, cp={"heads": section.heads})
+
+
+def _decay_rate(share: float) -> float:
+    """The logarithm of a rate between 1 and 16, as Mamba-2's authors draw it (arXiv:2405.21060)."""
+    return math.log(1.0 + 15.0 * share)
+
+
+def _step_bias(share: float) -> float:
+    """What softplus maps to a step between 0.001 and 0.1, even on a logarithmic scale (arXiv:2312.00752)."""
+    step = math.exp(math.log(0.001) + share * (math.log(0.1) - math.log(0.001)))
+    return step + math.log(-math.expm1(-step))
+
+
+MAMBA = LayerKind(
+    section=MambaLayerConfig,
+    facts=_facts,
+    cuts=_cuts,
+    problems=lambda where, section, _hidden: mamba_problems(where, section),
+    layer="counterpoint.layers.mamba.model:layer",
+    rules=(TensorRule("*.mamba.o.weight", "inputs"), TensorRule("*.mamba.*", "outputs")),
+    initial=(
+        Initial("*.dynamics.a_log", of_uniform=_decay_rate),
+        Initial("*.dynamics.dt_bias", of_uniform=_step_bias),
+        Initial("*.dynamics.d", mean=1.0),
+        # The deviation of torch's own uniform filters of width 4; the biases of filters are zeros.
+        Initial("*_conv.weight", std=0.29),
+    ),
+)

@@ -1,0 +1,148 @@
+"""Mamba-2: a gated state-space sublayer on packed rows (Dao and Gu, 2024, arXiv:2405.21060)."""
+
+from typing import NamedTuple, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from counterpoint.layers.mamba.conv import ConvWeights, causal_conv
+from counterpoint.layers.mamba.scan import scan
+from counterpoint.layers.mamba.spec import MambaConfig
+from counterpoint.models.batch import TextBatch
+from counterpoint.models.linear import Linear, OutputLinear
+from counterpoint.models.seams import Enter, Mix, Trade, Wide, widened
+from counterpoint.models.segments import Segments
+
+
+class Streams(NamedTuple):
+    """What the recurrence reads of each row: x (rows, heads, head_dim), b and c (rows, groups, state), step and decay
+    (rows, heads)."""
+
+    x: Tensor
+    b: Tensor
+    c: Tensor
+    step: Tensor
+    decay: Tensor
+
+
+class Filters(NamedTuple):
+    """Weights of the recurrence: x (heads, head_dim, width + 1), b and c (groups, state, width + 1), whose last column
+    is the convolution's bias, and the skip (heads,)."""
+
+    x: Tensor
+    b: Tensor
+    c: Tensor
+    skip: Tensor
+
+
+@final
+class Mamba(nn.Module):
+    """Maps normed rows (rows, hidden) -> (rows, hidden); states start anew with each document.
+
+    The numbers of heads and groups follow from the weights: a share of the weights computes a share of the heads.
+    """
+
+    def __init__(self, hidden: int, section: MambaConfig, norm_eps: float) -> None:
+        super().__init__()
+        self.head_dim, self.state = section.head_dim, section.state
+        self.enter = Enter()
+        self.z = Linear(hidden, section.inner, bias=False)
+        self.x = Linear(hidden, section.inner, bias=False)
+        self.b = Linear(hidden, section.groups * section.state, bias=False)
+        self.c = Linear(hidden, section.groups * section.state, bias=False)
+        self.dt = Linear(hidden, section.heads, bias=False)
+        self.x_conv = ConvWeights(section.inner, section.conv)
+        self.b_conv = ConvWeights(section.groups * section.state, section.conv)
+        self.c_conv = ConvWeights(section.groups * section.state, section.conv)
+        self.dynamics = Dynamics(section.heads, section.dt_min)
+        self.mix: nn.Module = MambaMix(section.chunk, groups=section.groups, heads=section.heads)
+        self.norm = GatedNorm(section.inner, section.inner // section.groups, norm_eps)
+        self.o = OutputLinear(section.inner, hidden, bias=False)
+
+    def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
+        x, b, c, dt, z = self.enter.products(rows, self.x, self.b, self.c, self.dt, self.z)
+        step, decay, skip = self.dynamics(dt)
+        streams = Streams(_split(x, self.head_dim), _split(b, self.state), _split(c, self.state), step, decay)
+        filters = Filters(
+            _filter(self.x_conv, self.head_dim),
+            _filter(self.b_conv, self.state),
+            _filter(self.c_conv, self.state),
+            skip,
+        )
+        mixed: Tensor = self.mix((*streams, *filters), batch.segments)
+        out: Tensor = self.o(self.norm(mixed.flatten(1), z))
+        return out
+
+
+@final
+class Dynamics(Wide):
+    """How fast each head's state decays and takes in: step = softplus(dt + bias), decay = -exp(a_log) step.
+
+    A step is at least `dt_min`, below which it has no gradient.
+    """
+
+    def __init__(self, heads: int, dt_min: float | None) -> None:
+        super().__init__()
+        self.dt_min = dt_min
+        self.a_log = nn.Parameter(torch.empty(heads))
+        self.dt_bias = nn.Parameter(torch.empty(heads))
+        self.d = nn.Parameter(torch.empty(heads))
+
+    def forward(self, dt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """dt (rows, heads) -> step and decay (rows, heads), and the skip d (heads,), all in at least float32."""
+        step = F.softplus(widened(dt) + self.dt_bias)
+        if self.dt_min is not None:
+            step = step.clamp(min=self.dt_min)
+        # A copy, because the parameter itself may be freed when this submodule is done.
+        return step, -self.a_log.exp() * step, self.d.clone()
+
+
+@final
+class MambaMix(Mix[Segments]):
+    """The core of Mamba-2: streams and filters -> (rows, heads, head_dim)."""
+
+    trades = (
+        *(Trade.HEADS, Trade.GROUPS, Trade.GROUPS, Trade.HEADS, Trade.HEADS),
+        *(Trade.WEIGHTS, Trade.WEIGHTS, Trade.WEIGHTS, Trade.WEIGHTS),
+    )
+
+    def __init__(self, chunk: int, *, groups: int, heads: int) -> None:
+        super().__init__(groups=groups, heads=heads)
+        self.chunk = chunk
+
+    def forward(self, inputs: tuple[Tensor, ...], segments: Segments) -> Tensor:
+        streams, filters = Streams(*inputs[:5]), Filters(*inputs[5:])
+        padding = streams.x.shape[0] - segments.document.shape[0]
+        document = F.pad(segments.document, (0, padding), value=len(segments.lengths))
+        x, b, c = (_convolved(*pair, document) for pair in zip(streams[:3], filters[:3], strict=True))
+        mixed = scan(x, b, c, streams.step, streams.decay, document, self.chunk)
+        return mixed + x * filters.skip[:, None].to(x.dtype)
+
+
+@final
+class GatedNorm(nn.Module):
+    """Root mean square norm of rows * silu(gate) within each group of `group` channels."""
+
+    def __init__(self, channels: int, group: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.group, self.eps = group, eps
+
+    def forward(self, rows: Tensor, gate: Tensor) -> Tensor:
+        grouped = _split(rows * F.silu(gate), self.group)
+        return F.rms_norm(grouped, (self.group,), eps=self.eps).flatten(1) * self.weight
+
+
+def _split(rows: Tensor, width: int) -> Tensor:
+    return rows.view(rows.shape[0], rows.shape[1] // width, width)
+
+
+def _filter(conv: ConvWeights, width: int) -> Tensor:
+    columns = torch.cat((conv.weight, conv.bias[:, None]), dim=1)
+    return columns.view(columns.shape[0] // width, width, columns.shape[1])
+
+
+def _convolved(rows: Tensor, kernel: Tensor, document: Tensor) -> Tensor:
+    weight, bias = kernel[..., :-1].flatten(0, 1), kernel[..., -1].flatten()
+    return causal_conv(rows.flatten(1), weight, bias, document).view_as(rows)

@@ -1,0 +1,53 @@
+"""An MLP, before torch."""
+
+from typing import Literal
+
+from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.layer import LayerKind, LayerSection
+from counterpoint.kinds.rules import TensorRule
+from counterpoint.plan import tensors
+from counterpoint.plan.part_facts import PartFacts
+from counterpoint.plan.tensors import products
+from counterpoint.section.section import Count, Positive
+
+DecoderActivation = Literal["swiglu", "relu2"]
+
+
+class MlpConfig(LayerSection):
+    """A layer of an MLP of width `ffn`; `activation: swiglu` has a gate beside it."""
+
+    kind: Literal["mlp"]
+    ffn: Count
+    activation: DecoderActivation = "swiglu"
+    bias: bool = False
+    norm_eps: Positive = 1e-5
+
+
+def _facts(name: str, section: MlpConfig, hidden: int) -> PartFacts:
+    is_gated = section.activation == "swiglu"
+    linears = tensors.mlp("mlp", hidden, section.ffn, hidden, bias=section.bias, is_gated=is_gated)
+    inner = 2 if is_gated else 1
+    return PartFacts(
+        name=name,
+        tensors=(("norm.weight", (hidden,)), *linears),
+        flops_per_row=products(linears),
+        activation_elements=2 * hidden + 2 * inner * section.ffn,
+        hidden_out=hidden,
+    )
+
+
+MLP_RULES = (
+    TensorRule("*.mlp.gate.*", "outputs"),
+    TensorRule("*.mlp.up.*", "outputs"),
+    TensorRule("*.mlp.down.weight", "inputs"),
+    TensorRule("*.mlp.down.bias", "rows"),
+)
+
+MLP = LayerKind(
+    section=MlpConfig,
+    facts=_facts,
+    cuts=lambda section: Cuts(tp={"ffn": section.ffn}),
+    layer="counterpoint.layers.mlp.model:layer",
+    by_row=True,
+    rules=MLP_RULES,
+)

@@ -1,0 +1,41 @@
+"""The experts of a mixture: many small MLPs whose weights are stacked."""
+
+from typing import ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from counterpoint.kinds.names import Activation
+from counterpoint.models.mlp import squared_relu
+from counterpoint.models.multiply import GroupedMultiply
+from counterpoint.models.seams import StackedExperts
+
+
+@final
+class Experts(StackedExperts):
+    """Expert i maps its rows to down_i(activation(up_i(x))), with `swiglu` to down_i(silu(gate_i(x)) * up_i(x)).
+
+    The number of experts follows from the weights, as does their width.
+    """
+
+    width_dims: ClassVar = {"gate": 1, "up": 1, "down": 2}
+
+    def __init__(self, experts: int, hidden: int, ffn: int, activation: Activation) -> None:
+        super().__init__()
+        self.gate: nn.Parameter | None
+        self.register_parameter(
+            "gate", nn.Parameter(torch.empty(experts, ffn, hidden)) if activation == "swiglu" else None
+        )
+        self.up = nn.Parameter(torch.empty(experts, ffn, hidden))
+        self.down = nn.Parameter(torch.empty(experts, hidden, ffn))
+        self.multiply: nn.Module = GroupedMultiply()
+
+    def forward(self, rows: Tensor, counts: Tensor) -> Tensor:
+        """rows (rows, hidden), the first counts[0] of expert 0, and so on; counts int64 (experts,)."""
+        if self.gate is None:
+            inner = squared_relu(self.multiply(rows, self.up, counts))
+        else:
+            inner = F.silu(self.multiply(rows, self.gate, counts)) * self.multiply(rows, self.up, counts)
+        out: Tensor = self.multiply(inner, self.down, counts)
+        return out

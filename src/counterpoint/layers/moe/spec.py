@@ -1,0 +1,101 @@
+"""A mixture of experts, before torch."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.layer import LayerKind, LayerSection
+from counterpoint.kinds.rules import Initial, TensorRule
+from counterpoint.layers.mlp.spec import DecoderActivation
+from counterpoint.plan import tensors
+from counterpoint.plan.part_facts import PartFacts
+from counterpoint.plan.tensors import products
+from counterpoint.section.problem import Problem
+from counterpoint.section.section import Count, Index, NonNegative, Positive, Section
+
+RouterKind = Literal["softmax", "sigmoid"]
+
+
+class MoeConfig(Section):
+    """The mixtures of experts of a decoder.
+
+    Each row goes to the `top_k` best of `experts`, and to the shared one where `shared_ffn` gives it a width.
+    `normalize` makes the chosen scores sum to one, `scale` multiplies them. `bias_rate` moves the expert bias towards
+    even loads once a step (null: there is none); `balance` weighs the balance loss of each document.
+    """
+
+    experts: Count
+    top_k: Count
+    ffn: Count
+    shared_ffn: Index = 0
+    router: RouterKind = "softmax"
+    normalize: bool = True
+    scale: Positive = 1.0
+    bias_rate: NonNegative | None = None
+    balance: NonNegative = 0.0
+
+
+class MoeLayerConfig(MoeConfig, LayerSection):
+    """A layer of a mixture of experts, whose MLPs are as those of MLP layers."""
+
+    kind: Literal["moe"]
+    activation: DecoderActivation = "swiglu"
+    norm_eps: Positive = 1e-5
+
+
+def _facts(name: str, section: MoeLayerConfig, hidden: int) -> PartFacts:
+    is_gated = section.activation == "swiglu"
+    wide, narrow = (section.experts, section.ffn, hidden), (section.experts, hidden, section.ffn)
+    stacks = {**({"gate": wide} if is_gated else {}), "up": wide, "down": narrow}
+    shared = (
+        tensors.mlp("moe.shared", hidden, section.shared_ffn, hidden, bias=False, is_gated=is_gated)
+        if section.shared_ffn
+        else ()
+    )
+    router = (("moe.router.weight", (section.experts, hidden)),)
+    met = section.top_k * len(stacks) * hidden * section.ffn
+    return PartFacts(
+        name=name,
+        tensors=(
+            ("norm.weight", (hidden,)),
+            *router,
+            *((f"moe.experts.{key}", shape) for key, shape in stacks.items()),
+            *shared,
+        ),
+        flops_per_row=2 * met + products(shared) + products(router),
+        activation_elements=2 * hidden
+        + 2 * section.experts
+        + section.top_k * (2 * hidden + len(stacks) * section.ffn)
+        + len(stacks) * section.shared_ffn,
+        hidden_out=hidden,
+        active_expert_parameters=met,
+        mixtures=(("moe", section.experts),),
+    )
+
+
+def moe_problems(where: str, section: MoeConfig) -> Iterator[Problem]:
+    """More chosen experts than there are."""
+    if section.top_k > section.experts:
+        yield Problem(
+            f"{where}.top_k", f"{section.top_k}", f"at most {where}.experts, {section.experts}", "change one of them"
+        )
+
+
+def _cuts(section: MoeLayerConfig) -> Cuts:
+    return Cuts(tp={"shared_ffn": section.shared_ffn}, ep={"experts": section.experts}, etp={"ffn": section.ffn})
+
+
+MOE = LayerKind(
+    section=MoeLayerConfig,
+    facts=_facts,
+    cuts=_cuts,
+    problems=lambda where, section, _hidden: moe_problems(where, section),
+    layer="counterpoint.layers.moe.model:layer",
+    rules=(
+        TensorRule("*.moe.router.weight", "share"),
+        TensorRule("*.moe.experts.*", "expert"),
+        TensorRule("*.moe.shared.down.weight", "inputs"),
+        TensorRule("*.moe.shared.*", "outputs"),
+    ),
+    initial=(Initial("*layers.*.experts.down", std=0.02, residual=True),),
+)

@@ -1,0 +1,100 @@
+"""A dropless mixture of experts on packed rows."""
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from counterpoint.kinds.names import Activation
+from counterpoint.layers.moe.balance import balance_loss, document_counts
+from counterpoint.layers.moe.experts import Experts
+from counterpoint.layers.moe.router import Choice, Router, next_bias
+from counterpoint.layers.moe.spec import MoeConfig
+from counterpoint.models.attached import attach
+from counterpoint.models.batch import Routing, TextBatch
+from counterpoint.models.mlp import GatedMlp, Mlp, squared_relu
+from counterpoint.models.seams import Counted, Dispatch, LaneSum, LocalDispatch, OwnDocuments, RowsEnter, RowsLeave
+
+
+@final
+class Moe(Counted):
+    """Maps normed rows (rows, hidden) -> (rows, hidden): each row's experts by weight, and the shared one.
+
+    Rows of no document reach no expert. What was routed is noted in the batch.
+    """
+
+    def __init__(self, hidden: int, section: MoeConfig, activation: Activation) -> None:
+        super().__init__()
+        self.top_k, self.num_experts = section.top_k, section.experts
+        self.balance, self.bias_rate = section.balance, section.bias_rate
+        self.rows_enter: nn.Module = RowsEnter()
+        self.own_documents: nn.Module = OwnDocuments()
+        self.lane_sum: nn.Module = LaneSum()
+        self.router = Router(hidden, section)
+        self.dispatch: Dispatch = LocalDispatch()
+        self.experts = Experts(section.experts, hidden, section.ffn, activation)
+        self.rows_leave: nn.Module = RowsLeave()
+        self.shared = _shared_expert(hidden, section.shared_ffn, activation)
+
+    def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
+        own = self.rows_enter(rows)
+        document = self.own_documents(batch.segments.document, own.shape[0])
+        inside = own[: document.shape[0]]
+        choice: Choice = self.router(inside)
+        order, counts = self._by_expert(choice.experts)
+        shipment = self.dispatch.announce(counts)
+        shared = self.shared(rows)
+        # One copy of a row for each of its experts, and back: permutations, whose sums have one order.
+        copies = inside[:, None].expand(-1, self.top_k, -1).flatten(0, 1)
+        sent = self.dispatch.send(copies.index_select(0, order), shipment)
+        answers = self.dispatch.bring(self.experts(sent, shipment.counts), shipment)
+        by_row = (
+            answers.new_empty(answers.shape).index_copy(0, order, answers).view(*choice.experts.shape, own.shape[1])
+        )
+        mixed = (by_row * choice.weights[..., None].to(by_row.dtype)).sum(dim=1)
+        balance = self._balance(choice, document, batch)
+        batch.routed[self] = Routing(counts, balance.detach())
+        padded = F.pad(attach(mixed, balance), (0, 0, 0, own.shape[0] - inside.shape[0]))
+        out: Tensor = self.rows_leave(padded) + shared
+        return out
+
+    def settle(self, counts: Tensor, is_broken: Tensor) -> None:
+        """Move the expert bias, if there is one and the router is trained."""
+        bias, rate = self.router.bias, self.bias_rate
+        if bias is not None and rate is not None and self.router.weight.requires_grad:
+            bias.copy_(torch.where(is_broken, bias, next_bias(bias, counts, rate)))
+
+    def _by_expert(self, experts: Tensor) -> tuple[Tensor, Tensor]:
+        """The (row, choice) pairs, counted row by row, sorted by expert; and how many pairs each expert has."""
+        chosen = experts.flatten()
+        order = chosen.sort(stable=True).indices
+        counts = torch.zeros(self.num_experts, dtype=torch.int64, device=chosen.device)
+        return order, counts.index_add(0, chosen, torch.ones_like(chosen))
+
+    def _balance(self, choice: Choice, document: Tensor, batch: TextBatch) -> Tensor:
+        """The weighted balance loss of the rows at hand, as a share of the mean over the global batch's documents."""
+        segments = batch.segments
+        # A frozen router has nothing to balance.
+        if self.balance == 0.0 or batch.document_denominator == 0.0 or not self.router.weight.requires_grad:
+            return choice.shares.new_zeros(())
+        own = document_counts(choice.experts, document, len(segments.lengths), self.num_experts)
+        counts = self.lane_sum(own)
+        total = balance_loss(choice.shares, counts, document, segments.extents, self.top_k)
+        return total * (self.balance / batch.document_denominator)
+
+
+@final
+class NoExpert(nn.Module):
+    """Stands for the shared expert where there is none."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.zeros_like(rows)
+
+
+def _shared_expert(hidden: int, ffn: int, activation: Activation) -> nn.Module:
+    if ffn == 0:
+        return NoExpert()
+    if activation == "swiglu":
+        return GatedMlp(hidden, ffn, bias=False)
+    return Mlp(hidden, ffn, hidden, squared_relu, bias=False)

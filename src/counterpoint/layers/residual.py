@@ -1,0 +1,139 @@
+"""Residual layers: the parts between the first and the last of a transformer."""
+
+from abc import ABC, abstractmethod
+from typing import final
+
+from torch import Tensor, nn
+
+from counterpoint.layers.attention.kernels import Kernel, attend_lying
+from counterpoint.layers.attention.sublayer import Attention
+from counterpoint.models.batch import Batch, Turns
+from counterpoint.models.seams import Layer
+
+
+class AttendingLayer(Layer, ABC):
+    """A layer around attention, which a subclass writes as what comes before and behind its core.
+
+    It is compiled whole where a kernel takes documents as they lie, else before and after a core that nothing can look
+    into.
+    """
+
+    regions = ("whole", "before", "after")
+    attention: Attention
+
+    @abstractmethod
+    def begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the rows that enter."""
+
+    @abstractmethod
+    def finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
+        """What leaves, from the rows that entered and what they saw of each other."""
+
+    def forward(self, rows: Tensor, batch: Batch) -> Tensor:
+        turns, lie = self.attention.rotary.turns(batch, rows.dtype), self.attention.lie(rows, batch)
+        if lie is not None:
+            return self.whole(rows, turns, *lie)
+        return self.after(rows, self.attention.look(*self.before(rows, turns), batch))
+
+    def whole(self, rows: Tensor, turns: Turns | None, kernel: Kernel, length: int, borders: Tensor | None) -> Tensor:
+        """The layer where a kernel takes documents as they lie."""
+        causal = self.attention.causal
+        return self.finish(rows, attend_lying(*self.begin(rows, turns), kernel, length, borders, causal=causal))
+
+    def before(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The beginning as a region of its own: the one inside of `whole` is never compiled by itself."""
+        return self.begin(rows, turns)
+
+    def after(self, rows: Tensor, mixed: Tensor) -> Tensor:
+        """The end as a region of its own."""
+        return self.finish(rows, mixed)
+
+
+@final
+class AttentionLayer(AttendingLayer):
+    """rows + attention(norm(rows))."""
+
+    def __init__(self, norm: nn.Module, attention: Attention) -> None:
+        super().__init__()
+        self.norm = norm
+        self.attention = attention
+
+    def begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
+        return self.attention.project(self.norm(rows), turns)
+
+    def finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
+        return rows + self.attention.leave(mixed)
+
+
+@final
+class MlpLayer(Layer):
+    """rows + mlp(norm(rows))."""
+
+    regions = ("forward",)
+
+    def __init__(self, norm: nn.Module, mlp: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+        self.mlp = mlp
+
+    def forward(self, rows: Tensor, _batch: Batch) -> Tensor:
+        mixed: Tensor = self.mlp(self.norm(rows))
+        return rows + mixed
+
+
+@final
+class MambaLayer(Layer):
+    """rows + mamba(norm(rows))."""
+
+    def __init__(self, norm: nn.Module, mamba: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+        self.mamba = mamba
+
+    def forward(self, rows: Tensor, batch: Batch) -> Tensor:
+        mixed: Tensor = self.mamba(self.norm(rows), batch)
+        return rows + mixed
+
+
+@final
+class MoeLayer(Layer):
+    """rows + moe(norm(rows))."""
+
+    def __init__(self, norm: nn.Module, moe: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+        self.moe = moe
+
+    def forward(self, rows: Tensor, batch: Batch) -> Tensor:
+        mixed: Tensor = self.moe(self.norm(rows), batch)
+        return rows + mixed
+
+
+@final
+class EncoderLayer(AttendingLayer):
+    """Attention, then MLP, each with its norm, its scale and its residual."""
+
+    def __init__(
+        self,
+        attention_norm: nn.Module,
+        attention: Attention,
+        attention_scale: nn.Module,
+        mlp_norm: nn.Module,
+        mlp: nn.Module,
+        mlp_scale: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = attention_norm
+        self.attention = attention
+        self.attention_scale = attention_scale
+        self.mlp_norm = mlp_norm
+        self.mlp = mlp
+        self.mlp_scale = mlp_scale
+
+    def begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
+        return self.attention.project(self.attention_norm(rows), turns)
+
+    def finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
+        attended: Tensor = rows + self.attention_scale(self.attention.leave(mixed))
+        out: Tensor = attended + self.mlp_scale(self.mlp(self.mlp_norm(attended)))
+        return out

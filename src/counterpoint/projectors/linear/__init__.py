@@ -1,0 +1,1 @@
+"""A projector of one linear layer."""

@@ -1,0 +1,139 @@
+"""From a config to its models and its plan: layouts, splits and widths, all pure."""
+
+import itertools
+from collections.abc import Iterable, Mapping
+
+from counterpoint.config.graph import entering_width
+from counterpoint.config.schema import Config, EdgeConfig, ModuleConfig
+from counterpoint.errors import ConfigError
+from counterpoint.families import facts_of, family_of
+from counterpoint.kinds.family import Ends, Model
+from counterpoint.optimizers import OPTIMIZERS
+from counterpoint.plan.batch import ModuleRows
+from counterpoint.plan.graph import Edge, Graph
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.placement import LayoutRequest, Placement, place
+from counterpoint.plan.plan import Plan, Widths, even_split
+from counterpoint.plan.trainability import trained_parts
+
+Models = Mapping[str, Model]
+"""The models of a graph, by module."""
+
+
+def models_of(config: Config, vocab: int | None) -> dict[str, Model]:
+    """The models of a config; `vocab` is the tokenizer's size, for models whose vocab is `tokenizer`.
+
+    Raises ConfigError for what only a look at a model's weights or files shows.
+    """
+    for name, module in config.modules.items():
+        family_of(module.model).check(f"modules.{name}", module.model, module.layout)
+    return {name: Model(module.model, _ends(config, name, vocab)) for name, module in config.modules.items()}
+
+
+def plan_of(config: Config, models: Models) -> Plan:
+    """The plan of a config and its models; raises ConfigError or PlacementError."""
+    placement = placement_of(config)
+    graph = Graph.build(tuple(config.modules), tuple(_edge(edge) for edge in config.edges))
+    facts = {name: facts_of(models[name]) for name in graph.modules}
+    rows = {
+        name: ModuleRows(
+            layout=placement.layout(name),
+            merge=facts[name].row_multiple,
+            cost=facts[name].cost,
+            balance=config.data.balance,
+            group=1 if name in graph.sinks else config.schedule.encoder_group,
+            roots=frozenset() if name in graph.sinks else graph.roots(name),
+            prefix=facts[name].prefix,
+        )
+        for name in graph.modules
+    }
+    return Plan(
+        placement=placement,
+        graph=graph,
+        facts=facts,
+        rows=rows,
+        splits={name: split_parts(config, name, facts[name]) for name in graph.modules},
+        widths={
+            name: Widths(facts[name].hidden, facts[name].hidden_out, facts[name].hidden_in) for name in graph.modules
+        },
+        kind=config.schedule.kind,
+        microbatches=config.schedule.microbatches,
+        dtype=config.training.precision.compute,
+        group=config.schedule.encoder_group,
+        encoder=config.schedule.encoder,
+        buffer=config.schedule.buffer,
+        run_ahead=config.schedule.run_ahead,
+        trained={name: trained_parts(name, facts[name], module.train) for name, module in config.modules.items()},
+        weights={name: config.modules[name].weight for name in graph.modules},
+        moments={name: len(OPTIMIZERS[config.modules[name].optimizer.kind].moments) for name in graph.modules},
+        recomputed={name: recomputed_kinds(config, name) for name in graph.modules},
+    )
+
+
+def recomputed_kinds(config: Config, module: str) -> frozenset[str]:
+    """The kinds of a module's layers that are computed again in backward."""
+    recompute = config.modules[module].recompute
+    if not isinstance(recompute, str):
+        return frozenset(recompute)
+    return config.modules[module].model.layer_kinds if recompute == "full" else frozenset()
+
+
+def placement_of(config: Config) -> Placement:
+    """Who is where, from the config alone; raises PlacementError."""
+    requests = tuple(_request(name, module) for name, module in config.modules.items())
+    return place(config.world.size, requests, tuple(config.world.idle), config.world.partial_overlap)
+
+
+def _ends(config: Config, module: str, vocab: int | None) -> Ends:
+    """What edges and tokenizer add to a module's model."""
+    out = [edge for edge in config.edges if edge.source == module]
+    into = [edge for edge in config.edges if edge.target == module]
+    return Ends(
+        entering=entering_width(config, module) if into else 0,
+        # All that a module's rows enter has the same width.
+        leaving=entering_width(config, out[0].target) if out else 0,
+        vocab=_vocab(config, module, vocab),
+        taps=_ascending(depth.after for edge in out for depth in edge.depths),
+        inserts=_ascending(depth.into for edge in into for depth in edge.depths),
+    )
+
+
+def _vocab(config: Config, module: str, vocab: int | None) -> int:
+    words = config.modules[module].model.words
+    if words == "tokenizer":
+        if vocab is None:
+            raise ConfigError(
+                f"modules.{module}.model.vocab: got 'tokenizer' without data.tokenizer, expected a tokenizer file; "
+                "set data.tokenizer or give a number"
+            )
+        return vocab
+    return words
+
+
+def _edge(edge: EdgeConfig) -> Edge:
+    return Edge(edge.source, edge.target, tuple((depth.after, depth.into) for depth in edge.depths))
+
+
+def _ascending(layers: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(layers)))
+
+
+def split_parts(config: Config, module: str, facts: ModelFacts) -> tuple[tuple[int, int], ...]:
+    """Runs of parts per stage: the layers are split; what stands behind one stays with it, what is left at the ends."""
+    layout = config.modules[module].layout
+    layers = [place for place, part in enumerate(facts.parts) if part.name.startswith("layers.")]
+    if isinstance(layout.split, str):
+        firsts = [first for first, _stop in even_split(len(layers), layout.pp * layout.chunks)]
+    else:
+        firsts = [sum(layout.split[:stage]) for stage in range(len(layout.split))]
+    return tuple(itertools.pairwise([0, *(layers[first] for first in firsts[1:]), len(facts.parts)]))
+
+
+def _request(name: str, module: ModuleConfig) -> LayoutRequest:
+    layout = module.layout
+    return LayoutRequest(
+        module=name, ranks=None if layout.ranks is None else tuple(layout.ranks), pp=layout.pp,
+        dp_replicate=layout.dp_replicate, dp_shard=layout.dp_shard, cp=layout.cp, tp=layout.tp,
+        ep=layout.expert.ep, etp=layout.expert.etp,
+        sequence_parallel=layout.sequence_parallel, reshard=layout.reshard, chunks=layout.chunks,
+    )  # fmt: skip

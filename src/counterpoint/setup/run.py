@@ -1,0 +1,90 @@
+"""What a config sets up before any rank exists: its tokenizer, its proved plan, its data."""
+
+import os
+from typing import NamedTuple
+
+from counterpoint.check.proof import check_plan
+from counterpoint.config.checks import check_files
+from counterpoint.config.schema import Config
+from counterpoint.data.corpus import Corpus, open_corpus, open_tokenizer
+from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.errors import ConfigError
+from counterpoint.launch import is_joined
+from counterpoint.plan.plan import Plan
+from counterpoint.setup.plan import Models, models_of, placement_of, plan_of
+from counterpoint.sources.census import check_census
+
+
+class Setup(NamedTuple):
+    """What a config comes to: its plan, its models by module, and its data."""
+
+    plan: Plan
+    models: Models
+    corpus: Corpus
+
+
+def build_plan(config: Config) -> Plan:
+    """The plan of a config, not yet proved; raises ConfigError, PlacementError, or DataError for its tokenizer."""
+    return plan_of(config, build_models(config))
+
+
+def build_models(config: Config) -> Models:
+    """The models of a config; raises ConfigError, or DataError for its tokenizer."""
+    return models_of(config, _words(config, open_tokenizer(config)) if _asks(config) else None)
+
+
+def prepare_run(config: Config) -> Setup:
+    """The proved plan, the models and the opened data of a config; raises DataError and ProofError as well."""
+    setup = open_run(config)
+    check_plan(setup.plan)
+    return setup
+
+
+def open_run(config: Config) -> Setup:
+    """The same for a rank of whose plan another process has the proof."""
+    # Who is where needs no file, and a missing one must not hide what is wrong with it.
+    placement_of(config)
+    check_files(config)
+    tokenizer = open_tokenizer(config)
+    models = models_of(config, _words(config, tokenizer))
+    plan = plan_of(config, models)
+    return Setup(
+        plan, models, open_corpus(config, tokenizer, plan.facts[plan.sink].vocab, plan.facts[plan.sink].extra_depths)
+    )
+
+
+def check_data(config: Config, corpus: Corpus) -> None:
+    """Raise DataError for a dataset of which nothing, or less than `data.max_lost` allows, can be learned."""
+    for name, census in corpus.censuses():
+        check_census(f"data, {name}", census, config.data.max_lost)
+
+
+def device_type(config: Config) -> str:
+    """`cuda` or `cpu`: what the config says, or CUDA where there is one."""
+    import torch
+
+    if config.run.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.run.device
+
+
+def check_device(config: Config) -> None:
+    """Raise ConfigError if the config asks for a device or a dtype on it that this machine does not have."""
+    import torch
+
+    if config.run.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("run.device: got 'cuda' on a machine without a usable GPU, expected one; set run.device=cpu")
+    if not is_joined(os.environ) and device_type(config) == "cuda" and torch.cuda.device_count() < config.world.size:
+        raise ConfigError(
+            f"world.size: got {config.world.size} with {torch.cuda.device_count()} GPUs on this machine, expected one "
+            "GPU a rank; lower world.size, start ranks on more machines with torchrun, or set run.device=cpu"
+        )
+
+
+def _asks(config: Config) -> bool:
+    """Whether a model has as many words as the tokenizer."""
+    return any(module.model.words == "tokenizer" for module in config.modules.values())
+
+
+def _words(config: Config, tokenizer: Tokenizer | None) -> int | None:
+    return tokenizer.vocabulary if tokenizer is not None and _asks(config) else None

@@ -4,10 +4,10 @@
 from tests.mutation import cases
 from tests.mutation.mutant import Mutant
 
-_P, _J = "tests/unit/plan/", "tests/unit/judge/"
+_P, _J, _C = "tests/unit/plan/", "tests/unit/judge/", "tests/unit/convert/"
 _ROUND, _LINKS = (
-    f"{_J}test_round_trip.py",
-    (f"{_J}test_pieces.py", f"{_J}test_modules_round_trip.py", f"{_J}test_round_trip.py"),
+    f"{_C}test_round_trip.py",
+    (f"{_C}test_pieces.py", f"{_C}test_modules_round_trip.py", f"{_C}test_round_trip.py"),
 )
 _EVALUATE = (
     "tests/unit/cli/test_evaluate.py",
@@ -67,12 +67,12 @@ CONVERT = [
     Mutant("convert.links:Stacked.piece", "place[1:]", "place[:-1]", _LINKS),
     Mutant("convert.hybrid:_mamba_links", '("z", "x", "b", "c", "dt")', '("z", "x", "c", "b", "dt")', (f"{_J}test_judge.py", _ROUND)),
     Mutant("convert.hybrid:_moe_sizes", 'fields.number("routed_scaling_factor")', "1.0", (_ROUND, f"{_J}test_judge.py")),
-    Mutant("convert.radio:radio_sizes", ' + fields.integer("num_registers", least=0)', "", (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
-    Mutant("convert.rope:Rope.theta", "(self._section, self._fields)}", "(self._fields, self._section)}", (f"{_J}test_rope_fields.py", _ROUND)),
-    Mutant("convert.rope:Rope.sections", "len(range(axis, pairs, 3))", "pairs", (f"{_J}test_rope_fields.py",)),
-    Mutant("convert.rope:Rope.scaling", "low_freq_factor=section.number(\"low_freq_factor\")", "low_freq_factor=section.number(\"high_freq_factor\") / 4", (f"{_J}test_rope_fields.py", _ROUND)),
-    Mutant("convert.whole:_feature_layers", "layers + 1 + chosen", "layers + chosen", (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
-    Mutant("convert.whole:_language", "if tied is not None:", "if tied:", (f"{_J}test_modules_round_trip.py", f"{_J}test_wholes.py")),
+    Mutant("convert.radio:radio_sizes", ' + fields.integer("num_registers", least=0)', "", (f"{_C}test_modules_round_trip.py", f"{_J}test_wholes.py")),
+    Mutant("convert.rope:Rope.theta", "(self._section, self._fields)}", "(self._fields, self._section)}", (f"{_C}test_rope_fields.py", _ROUND)),
+    Mutant("convert.rope:Rope.sections", "len(range(axis, pairs, 3))", "pairs", (f"{_C}test_rope_fields.py",)),
+    Mutant("convert.rope:Rope.scaling", "low_freq_factor=section.number(\"low_freq_factor\")", "low_freq_factor=section.number(\"high_freq_factor\") / 4", (f"{_C}test_rope_fields.py", _ROUND)),
+    Mutant("convert.whole:_feature_layers", "layers + 1 + chosen", "layers + chosen", (f"{_C}test_modules_round_trip.py", f"{_J}test_wholes.py")),
+    Mutant("convert.whole:_language", "if tied is not None:", "if tied:", (f"{_C}test_modules_round_trip.py", f"{_J}test_wholes.py")),
     Mutant("convert.clip:_siglip", '"antialias" if is_second', '"stretch" if is_second', (f"{_J}test_towers.py",)),
     Mutant("convert.start:links_to_start", "demand_shape(owner, name, shapes[name], tensor)", "pass", ("tests/unit/cli/test_warm_start.py", "tests/unit/cli/test_warm_towers.py")),
 ]  # fmt: skip
@@ -86,13 +86,13 @@ INFERENCE = [
     Mutant("inference.plain:write", "ids[i] = np.append(ids[i], token)", "pass", _EVALUATE),
     Mutant("inference.plain:write", "if token != end:", "if True:", _EVALUATE),
     Mutant("inference.plain:PlainModel._packed", "+ start + item.position", "+ item.position", _EVALUATE),
-    Mutant("inference.predictions:Prediction.is_exact", "self.truth == self.written", "self.written.startswith(self.truth)", ("tests/unit/cli/test_predictions.py",)),
-    Mutant("inference.predictions:Predictions.exact", "max(len(self.rows), 1)", "max(len(self.rows) + self.without_target, 1)", ("tests/unit/cli/test_predictions.py",)),
+    Mutant("inference.predictions:Prediction.is_exact", "self.truth == self.written", "self.written.startswith(self.truth)", ("tests/unit/inference/test_predictions.py",)),
+    Mutant("inference.predictions:Predictions.exact", "max(len(self.rows), 1)", "max(len(self.rows) + self.without_target, 1)", ("tests/unit/inference/test_predictions.py",)),
     Mutant("inference.prompts:prompt_before", "if item.position < answer.start", "", _EVALUATE),
     Mutant("inference.prompts:answers_of", " | (text.ids[rows[:-1]] == end)", "", _EVALUATE),
     Mutant("inference.prompts:Answer.tokens", " - self.is_ended", "", _EVALUATE),
     Mutant("inference.prompts:laid_prompt", "lay_items(positions, placed)", "lay_items([0] * len(positions), placed)", _EVALUATE),
     Mutant("inference.sampling:Sampling._draw", "generator.random() * bounds[-1]", "generator.random()", _EVALUATE),
-    Mutant("inference.sampling:Sampling.generator", "[self.seed, *key]", "[self.seed]", ("tests/unit/cli/test_predictions.py",)),
+    Mutant("inference.sampling:Sampling.generator", "[self.seed, *key]", "[self.seed]", ("tests/unit/inference/test_predictions.py",)),
     Mutant("inference.evaluate:TrainedRun.converse", "said.append(Message(ASSISTANT, (text,)))", "pass", _EVALUATE),
 ]  # fmt: skip

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.convert.links import Place
-from tests.unit.judge.test_modules_round_trip import CONFIGS, case
+from tests.unit.convert.test_modules_round_trip import CONFIGS, case
 
 
 @pytest.mark.parametrize("name", CONFIGS)

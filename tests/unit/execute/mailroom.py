@@ -61,6 +61,11 @@ class Mailroom:
                 self._awaited.remove(box)
             return self._boxes.pop(box)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was sent has arrived."""
+        return not self._boxes
+
     def holds(self, box: Box) -> bool:
         """Whether rows lie in a box."""
         with self._changed:
@@ -93,7 +98,7 @@ class MemoryChannel:
 
 
 class MemoryPending:
-    """An exchange under way: complete once its receiver has taken what was sent. It holds what it sends, as NCCL's."""
+    """An exchange under way, which holds what it sends: complete once that is taken and all that arrives is there."""
 
     def __init__(
         self, room: Mailroom, sends: Sequence[Peer], leaving: list[Box], arriving: list[tuple[Box, torch.Tensor]]
@@ -110,7 +115,8 @@ class MemoryPending:
 
     def is_completed(self) -> bool:
         """See Pending."""
-        return not self._arriving and not any(self._room.holds(box) for box in self._leaving)
+        arrived = all(self._room.holds(box) for box, _rows in self._arriving)
+        return arrived and not any(self._room.holds(box) for box in self._leaving)
 
 
 def _sizes(peers: Sequence[Peer]) -> Sizes:

@@ -124,13 +124,13 @@ def row_maps(plan: Plan, batch: BatchPlan, rank: int) -> dict[MapKey, RowMap]:
     return maps
 
 
-def play(plan: Plan, part: Callable[[Rank], Found]) -> list[Found]:
+def on_threads(plan: Plan, part: Callable[[int, Mailroom], Found]) -> list[Found]:
     """What all ranks of a plan found, each on a thread of its own; raises what one of them raised."""
     room = Mailroom(len(plan.stages.world))
 
     def of(rank: int) -> Found:
         try:
-            return part(Rank(plan, rank, room))
+            return part(rank, room)
         finally:
             room.leave()
 

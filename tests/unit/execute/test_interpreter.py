@@ -17,7 +17,7 @@ from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.graph import Edge, Graph, Node
 from counterpoint.plan.plan import Plan
 from tests.unit.execute.mailroom import Mailroom
-from tests.unit.execute.rank import Rank, colocated, play, summed
+from tests.unit.execute.rank import Rank, colocated, on_threads, summed
 from tests.unit.execute.toys import Gradients, Rows, Toy, in_one_piece
 from tests.unit.plan.strategies import chain_plan, plans, random_packs, uniform_packs
 
@@ -39,11 +39,12 @@ def assert_equal(plan: Plan, batch: BatchPlan, ours: tuple[float, Gradients]) ->
 def test_ranks_of_any_layout_find_the_gradients_of_one_process(plan: Plan, seed: int) -> None:
     batches = [plan.batch(step, random_packs(plan, seed + step)) for step in range(STEPS)]
 
-    def part(rank: Rank) -> tuple[list[tuple[float, Gradients]], float]:
+    def part(number: int, room: Mailroom) -> tuple[list[tuple[float, Gradients]], float]:
+        rank = Rank(plan, number, room)
         rank.train(batches)
         return rank.steps, rank.evaluate(batches[0])
 
-    found = play(plan, part)
+    found = on_threads(plan, part)
     for step, batch in enumerate(batches):
         assert_equal(plan, batch, summed([steps[step] for steps, _loss in found]))
     loss, _gradients = in_one_piece(plan, batches[0])

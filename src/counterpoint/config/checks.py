@@ -1,18 +1,17 @@
 """What the types of single keys cannot say: how the sections of a configuration fit together."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from counterpoint.config.data import PreparedEntry, SyntheticEntry, evaluation_names, largest, smallest
+from counterpoint.config.data import evaluation_names
 from counterpoint.config.graph import graph_problems, modalities_of
 from counterpoint.config.modules import module_problems
-from counterpoint.config.schema import Config, Distribution
+from counterpoint.config.schema import Config
 from counterpoint.config.steps import step_problems
 from counterpoint.errors import DataError
-from counterpoint.kinds.modality import Modality
-from counterpoint.modalities import MODALITIES
 from counterpoint.section.problem import Problem, show
+from counterpoint.sources.entry import Entry
 
 _PRECISIONS = (
     ("float32", "float32", "float32"),
@@ -21,9 +20,6 @@ _PRECISIONS = (
     ("float32", "bfloat16", "bfloat16"),
 )
 """Dtypes of parameters, compute and reduction that go together."""
-
-_LARGEST_SEED = 2**64 - 1
-"""A document's random streams are keyed with 64 bits of it."""
 
 
 def config_problems(config: Config) -> list[Problem]:
@@ -39,11 +35,9 @@ def config_problems(config: Config) -> list[Problem]:
 
 def check_files(config: Config) -> None:
     """Raise DataError naming every dataset and tokenizer of the config that is not there."""
-    problems = []
+    problems: list[Problem] = []
     for path, entry in _entries(config):
-        if isinstance(entry, PreparedEntry) and not (Path(entry.path) / "index.json").is_file():
-            remedy = f"write one with: counterpoint prepare SOURCE {entry.path}"
-            problems.append(Problem(f"{path}.path", show(entry.path), "a folder with a prepared index", remedy))
+        problems += entry.missing(path)
     tokenizer = config.data.tokenizer
     if tokenizer is not None and not Path(tokenizer).is_file():
         remedy = "correct the path; counterpoint prepare writes tokenizer.json beside the index"
@@ -63,43 +57,10 @@ def _data_problems(config: Config) -> Iterator[Problem]:
             "give the file or write the vocabulary's size",
         )
     for path, entry in _entries(config):
-        if isinstance(entry, SyntheticEntry):
-            yield from _synthetic_problems(f"{path}.synthetic", entry, modalities_of(config))
+        yield from entry.problems(path, modalities_of(config))
     for name, count in Counter(evaluation_names(data.evaluation)).items():
         if count > 1:
             yield Problem("data.evaluation", f"{name} {count} times", "every set once", "keep one of them")
-
-
-def _synthetic_problems(path: str, entry: SyntheticEntry, taken: Mapping[str, Modality]) -> Iterator[Problem]:
-    synthetic, values = entry.synthetic, dict(entry.synthetic)
-    drawn = [modality.drawing for modality in MODALITIES.values()]
-    keys = ["text_tokens", *(key for drawing in drawn for key in (drawing.number, *drawing.sizes))]
-    distributions: dict[str, Distribution] = {key: values[key] for key in keys}
-    for key, distribution in distributions.items():
-        low, high = smallest(distribution), largest(distribution)
-        if low > high:
-            yield Problem(f"{path}.{key}.low", f"{low}", f"at most {key}.high, {high}", "swap or correct them")
-        if not key.endswith("_per_document") and low < 1:
-            yield Problem(f"{path}.{key}", f"a smallest value of {low}", "at least 1", "raise low or value")
-    if synthetic.seed > _LARGEST_SEED:
-        yield Problem(
-            f"{path}.seed", f"{synthetic.seed}", f"at most 2**64 - 1, {_LARGEST_SEED}", "choose a smaller one"
-        )
-    for modality in MODALITIES.values():
-        number, without = values[modality.drawing.number], values[modality.drawing.without]
-        if largest(number) and without < 1 and modality not in taken.values():
-            yield Problem(
-                f"{path}.{modality.drawing.number}",
-                f"up to {largest(number)}",
-                f"0, because no module reads {modality.plural}",
-                f"add {modality.taker} or leave the key out",
-            )
-    encoders = [name for modality in MODALITIES.values() for name, own in taken.items() if own == modality]
-    for key, shares in (("modules", synthetic.modules), ("without", synthetic.without)):
-        for name in shares:
-            if name not in encoders:
-                known = f"a module that takes items: {', '.join(encoders) or 'there is none'}"
-                yield Problem(f"{path}.{key}.{name}", show(shares[name]), known, "correct or remove it")
 
 
 def _training_problems(config: Config) -> Iterator[Problem]:
@@ -132,7 +93,7 @@ def _training_problems(config: Config) -> Iterator[Problem]:
             )
 
 
-def _entries(config: Config) -> Iterator[tuple[str, PreparedEntry | SyntheticEntry]]:
+def _entries(config: Config) -> Iterator[tuple[str, Entry]]:
     for key, entries in (("train", config.data.train), ("evaluation", config.data.evaluation)):
         for i, entry in enumerate(entries):
             yield f"data.{key}.{i}", entry

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from counterpoint.config.schema import Config
-from counterpoint.section.of_kind import OfKind
+from counterpoint.section.of_kind import OfKey, OfKind
 from counterpoint.section.section import Section
 
 WILDCARD = "*"
@@ -93,7 +93,7 @@ def sections_in(annotation: Any) -> tuple[type[Section], ...]:
 
 def _chosen(marks: Iterable[Any]) -> tuple[type[Section], ...]:
     """The sections of all kinds, where an annotation is marked as of one of them."""
-    return next((tuple(mark.sections().values()) for mark in marks if isinstance(mark, OfKind)), ())
+    return next((tuple(mark.sections().values()) for mark in marks if isinstance(mark, OfKind | OfKey)), ())
 
 
 def _keys_below(section: type[Section], prefix: str) -> Iterator[str]:

@@ -5,15 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from counterpoint.config.data import (
-    ConstantConfig,
     DataConfig,
-    DataEntry,
-    Distribution,
-    LognormalConfig,
-    PreparedEntry,
-    SyntheticConfig,
-    SyntheticEntry,
-    UniformConfig,
 )
 from counterpoint.config.training import (
     CheckpointConfig,
@@ -119,27 +111,19 @@ class Config(Section):
 __all__ = [
     "CheckpointConfig",
     "Config",
-    "ConstantConfig",
     "DataConfig",
-    "DataEntry",
     "DepthConfig",
-    "Distribution",
     "EdgeConfig",
     "EvaluationConfig",
     "ExpertLayoutConfig",
     "InitFromConfig",
     "LayoutConfig",
     "LogConfig",
-    "LognormalConfig",
     "ModuleConfig",
     "PrecisionConfig",
-    "PreparedEntry",
     "RunConfig",
     "ScheduleConfig",
-    "SyntheticConfig",
-    "SyntheticEntry",
     "TrainingConfig",
-    "UniformConfig",
     "WatchdogConfig",
     "WorldConfig",
 ]

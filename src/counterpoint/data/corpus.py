@@ -4,26 +4,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from counterpoint.config.data import entry_name, evaluation_names
-from counterpoint.config.schema import (
-    Config,
-    ConstantConfig,
-    DataEntry,
-    Distribution,
-    LognormalConfig,
-    PreparedEntry,
-    SyntheticConfig,
-    UniformConfig,
-)
+from counterpoint.config.data import evaluation_names
+from counterpoint.config.schema import Config
 from counterpoint.data.blend import integer_weights
-from counterpoint.data.build import PreparedSplit, build_sources
 from counterpoint.data.intakes import intakes_of
 from counterpoint.data.order import Exclusion, Order, SequentialOrder
 from counterpoint.data.tokenizer import Tokenizer
 from counterpoint.plan.samples import Pack
 from counterpoint.sources.census import Census
+from counterpoint.sources.entry import Opening
 from counterpoint.sources.source import Source
-from counterpoint.sources.synthetic.source import Constant, LogNormal, SyntheticRecipe, Uniform
 
 
 @dataclass(frozen=True)
@@ -74,12 +64,10 @@ def open_tokenizer(config: Config) -> Tokenizer | None:
 def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_depths: int) -> Corpus:
     """Open everything that `data` names, for documents of `vocab` words of which `extra_depths` more than the next one
     are predicted; raises DataError."""
-    intakes, digest = intakes_of(config), None if tokenizer is None else tokenizer.digest
     budget = config.data.sequence_tokens if config.data.packing else None
-    tokens = config.data.sequence_tokens
-    sources = build_sources(
-        [_dataset(entry) for entry in config.data.train], intakes, tokens, vocab, digest, extra_depths
-    )
+    digest = None if tokenizer is None else tokenizer.digest
+    opening = Opening(intakes_of(config), config.data.sequence_tokens, vocab, digest, extra_depths)
+    sources = tuple(entry.open(number, opening) for number, entry in enumerate(config.data.train))
     order = Order(
         seed=config.run.seed,
         sizes=tuple(len(source) for source in sources),
@@ -89,45 +77,8 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_d
     )
     splits = []
     for name, entry in zip(evaluation_names(config.data.evaluation), config.data.evaluation, strict=True):
-        opened = build_sources([_dataset(entry)], intakes, tokens, vocab, digest)
-        sizes = tuple(len(source) for source in opened)
-        splits.append(EvaluationSplit(name, opened, SequentialOrder(sizes, config.evaluation.batch_samples, budget)))
-    names = tuple(entry_name(number, entry) for number, entry in enumerate(config.data.train))
+        source = entry.open(0, replace(opening, mtp_depths=0))
+        order_of = SequentialOrder((len(source),), config.evaluation.batch_samples, budget)
+        splits.append(EvaluationSplit(name, (source,), order_of))
+    names = tuple(entry.called(number) for number, entry in enumerate(config.data.train))
     return Corpus(sources, order, tuple(splits), names)
-
-
-def _dataset(entry: DataEntry) -> PreparedSplit | SyntheticRecipe:
-    return (
-        PreparedSplit(Path(entry.path), entry.split) if isinstance(entry, PreparedEntry) else _recipe(entry.synthetic)
-    )
-
-
-def _recipe(config: SyntheticConfig) -> SyntheticRecipe:
-    return SyntheticRecipe(
-        documents=config.documents,
-        seed=config.seed,
-        text_tokens=_distribution(config.text_tokens),
-        images_per_document=_distribution(config.images_per_document),
-        image_height=_distribution(config.image_height),
-        image_width=_distribution(config.image_width),
-        without_images=config.without_images,
-        audio_per_document=_distribution(config.audio_per_document),
-        audio_milliseconds=_distribution(config.audio_milliseconds),
-        features_per_document=_distribution(config.features_per_document),
-        feature_rows=_distribution(config.feature_rows),
-        without_features=config.without_features,
-        without_audio=config.without_audio,
-        without_loss=config.without_loss,
-        modules=dict(config.modules),
-        without=dict(config.without),
-    )
-
-
-def _distribution(config: Distribution) -> Constant | Uniform | LogNormal:
-    match config:
-        case ConstantConfig():
-            return Constant(config.value)
-        case UniformConfig():
-            return Uniform(config.low, config.high)
-        case LognormalConfig():
-            return LogNormal(config.median, config.sigma, config.low, config.high)

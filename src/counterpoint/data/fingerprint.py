@@ -1,17 +1,15 @@
 """What decides the order of the training data: the values that a resumed run must share with its checkpoint."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from counterpoint.config.schema import Config, DataEntry, PreparedEntry
+from counterpoint.config.schema import Config
 from counterpoint.data.intakes import intakes_of
 from counterpoint.kinds.modality import Scalar
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import DEFAULT_SCALING, Scaling
-from counterpoint.sources.prepared.index import Manifest, file_digest
+from counterpoint.sources.prepared.index import file_digest
 
 Fingerprint = dict[str, Scalar]
 """Values by config key, as JSON holds them."""
@@ -37,7 +35,7 @@ def data_fingerprint(config: Config) -> Fingerprint:
     }
     values |= _items(config)
     for number, entry in enumerate(data.train):
-        values |= _flat(f"data.train.{number}", _content(entry))
+        values |= _flat(f"data.train.{number}", entry.content())
     return values
 
 
@@ -85,15 +83,6 @@ def _scaling_values(scaling: Scaling) -> Fingerprint:
 
 def _flat_value(value: Scalar | tuple[Scalar, ...]) -> Scalar:
     return str(list(value)) if isinstance(value, tuple) else value
-
-
-def _content(entry: DataEntry) -> dict[str, Any]:
-    values: dict[str, Any] = entry.model_dump(mode="json")
-    if isinstance(entry, PreparedEntry):
-        manifest = Manifest.read(Path(entry.path))
-        digest = hashlib.sha256(json.dumps(manifest.values(), sort_keys=True).encode()).hexdigest()
-        values["path"] = f"{manifest.documents} documents, {_shortened(digest)}"
-    return values
 
 
 def _flat(prefix: str, values: dict[str, Any]) -> Fingerprint:

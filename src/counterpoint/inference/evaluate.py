@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from counterpoint.config.data import PreparedEntry
 from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import Config
@@ -35,7 +34,7 @@ from counterpoint.kinds.modality import Intake
 from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.plan.plan import Plan
 from counterpoint.setup.plan import models_of, plan_of
-from counterpoint.sources.prepared.source import PreparedSource
+from counterpoint.sources.source import Source
 from counterpoint.train.state.checkpoint import checkpoint_folder, list_checkpoints, unverified
 
 _BATCH = 64
@@ -99,15 +98,14 @@ class TrainedRun:
         """
         found = Predictions()
         for source in split.sources:
-            if not isinstance(source, PreparedSource):
+            if source.index is None:
                 raise DataError(
                     f"evaluation split {split.name}: synthetic documents have no text; evaluate a prepared split"
                 )
-            found = found.joined(self._predict(source, writing))
+            found = found.joined(self._predict(source, chat_format(source.index, self.tokenizer).end, writing))
         return found
 
-    def _predict(self, source: PreparedSource, writing: Writing) -> Predictions:
-        end = chat_format(source.index, self.tokenizer).end
+    def _predict(self, source: Source, end: int, writing: Writing) -> Predictions:
         answers = {index: answers_of(source.text(index), end) for index in range(len(source))}
         judged = [(index, number) for index, found in answers.items() for number in range(len(found))]
         longest = max((answers[index][number].tokens for index, number in judged), default=0)
@@ -131,7 +129,7 @@ class TrainedRun:
             tuple(rows),
             without_target=sum(not found for found in answers.values()),
             unreadable=len(unreadable),
-            unfit=source.excluded,
+            unfit=sum(source.census.left_out.values()),
             too_long=sum(answers[index][number].tokens > limit for index, number in judged),
             why=next(iter(unreadable.values()), ""),
         )
@@ -160,7 +158,7 @@ class TrainedRun:
         """The format of a name, or of the run's prepared training data."""
         if name is not None:
             return named_format(name, self.tokenizer)
-        folders = [Path(entry.path) for entry in self.config.data.train if isinstance(entry, PreparedEntry)]
+        folders = [entry.folder for entry in self.config.data.train if entry.folder is not None]
         try:
             found = {form.name: form for form in (dataset_format(folder, self.tokenizer) for folder in folders)}
         except DataError as error:

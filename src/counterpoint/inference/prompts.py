@@ -16,7 +16,7 @@ from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import IMAGES, LARGEST_LIMIT
 from counterpoint.modalities.rows import rows_of
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
-from counterpoint.sources.prepared.source import PreparedSource
+from counterpoint.sources.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def answers_of(text: TextPayload, end: int) -> list[Answer]:
     return [Answer(start, stop, bool(text.ids[stop - 1] == end)) for start, stop in runs]
 
 
-def prompt_before(source: PreparedSource, index: int, answer: Answer) -> Prompt:
+def prompt_before(source: Source, index: int, answer: Answer) -> Prompt:
     """All rows of a document before one of its answers; raises DataError for an item that cannot be read."""
     items = tuple(
         (item, source.item(index, which))

@@ -5,12 +5,11 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from pathlib import Path
 
 from PIL import Image
 
 from counterpoint.config.data import evaluation_names
-from counterpoint.config.schema import Config, PreparedEntry
+from counterpoint.config.schema import Config
 from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import DataError, InputError
 from counterpoint.inference.predictions import Prediction
@@ -38,10 +37,10 @@ class Pictures:
         """The pictures of a run's evaluation split; raises InputError when they cannot be found."""
         named = dict(zip(evaluation_names(config.data.evaluation), config.data.evaluation, strict=True))
         entry = named.get(split)
-        if not isinstance(entry, PreparedEntry):
+        if entry is None or entry.folder is None:
             raise DataError(f"data.evaluation: has no prepared split '{split}'; report the run with its own config")
         tokens = config.data.sequence_tokens
-        source = PreparedSource(Path(entry.path), entry.split, 0, intakes_of(config), tokens)
+        source = PreparedSource(entry.folder, entry.split, 0, intakes_of(config), tokens)
         return cls(source.index, tuple(source.rows.tolist()))
 
     def png(self, document: int) -> bytes | None:

@@ -36,9 +36,7 @@ class OfKind:
     default: str | None = None
 
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            self._validated, serialization=core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True)
-        )
+        return _validated_by(self._validated)
 
     def _validated(self, value: object) -> Section:
         known = self.sections()
@@ -52,6 +50,31 @@ class OfKind:
                 error = InitErrorDetails(type="literal_error", loc=(_KIND,), input=name, ctx=context)
                 raise ValidationError.from_exception_data("a kind", [error])
         return _chooser(tuple(known.items())).validate_python(value)
+
+
+@dataclass(frozen=True, slots=True)
+class OfKey:
+    """Says of a field that its section is that of the kind whose name is among its keys, `default` where none is.
+
+    `sections` are those that there are when it is read, by the names of their kinds.
+    """
+
+    sections: Callable[[], Mapping[str, type[Section]]]
+    default: str
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _validated_by(self._validated)
+
+    def _validated(self, value: object) -> Section:
+        if isinstance(value, Section):
+            return value
+        known, keys = self.sections(), value if isinstance(value, Mapping) else {}
+        return known[next((name for name in known if name in keys), self.default)].model_validate(value)
+
+
+def _validated_by(validated: Callable[[object], Section]) -> CoreSchema:
+    serialization = core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True)
+    return core_schema.no_info_plain_validator_function(validated, serialization=serialization)
 
 
 @dataclass(frozen=True, slots=True)

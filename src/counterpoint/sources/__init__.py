@@ -1,0 +1,9 @@
+"""Where documents come from: kinds of sources, each in a folder of its own."""
+
+from counterpoint.registry import Registry
+from counterpoint.section.section import Section
+from counterpoint.sources.prepared.spec import PreparedEntry
+from counterpoint.sources.synthetic.spec import SyntheticEntry
+
+SOURCES: Registry[type[Section]] = Registry("source", {"prepared": PreparedEntry, "synthetic": SyntheticEntry})
+"""The section of an entry, which is an `Entry`, by the key that says which it is; without any it is prepared."""

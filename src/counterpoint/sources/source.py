@@ -8,10 +8,15 @@ from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document, Item
 from counterpoint.sources.census import Census
 from counterpoint.sources.payload import TextPayload, check_rows
+from counterpoint.sources.prepared.index import Index
 
 
 class Source(Protocol):
     """Documents by index: metadata without reading a payload, then the payloads one by one."""
+
+    @property
+    def index(self) -> Index | None:
+        """What its documents were prepared as, with texts for people, if they were."""
 
     @property
     def intakes(self) -> Intakes:

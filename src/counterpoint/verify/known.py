@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from counterpoint.config.schema import Config, SyntheticEntry
+from counterpoint.config.schema import Config
 from counterpoint.families import family_of
 from counterpoint.plan.samples import Document
 from counterpoint.verify.compare import Observation
@@ -64,7 +64,7 @@ class Known:
 def _is_pure(config: Config) -> bool:
     """Whether the config says all that the reference computes from."""
     modules = config.modules.values()
-    is_synthetic = all(isinstance(entry, SyntheticEntry) for entry in config.data.train)
+    is_synthetic = all(entry.folder is None for entry in config.data.train)
     is_ours = all(family_of(m.model).is_pure and m.init_from is None for m in modules)
     return is_synthetic and is_ours and config.data.tokenizer is None
 

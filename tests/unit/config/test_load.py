@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from counterpoint.config import Config, dump_config, load_config
-from counterpoint.config.data import SyntheticEntry
 from counterpoint.config.yaml_text import parse_yaml, to_yaml
+from counterpoint.sources.synthetic.spec import SyntheticEntry
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 

@@ -4,6 +4,7 @@ import pytest
 from data_samples import MakeIndex, MakePicture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.recipes import constant, images, recipe_of, uniform
 
 from counterpoint.errors import DataError
 from counterpoint.modalities.clips.spec import ClipIntake
@@ -21,7 +22,8 @@ from counterpoint.sources.census import (
 )
 from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
 from counterpoint.sources.prepared.source import PreparedSource
-from counterpoint.sources.synthetic.source import COUNTED, Constant, SyntheticRecipe, SyntheticSource, Uniform
+from counterpoint.sources.synthetic.source import COUNTED, SyntheticSource
+from counterpoint.sources.synthetic.spec import SyntheticRecipe
 
 VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4)
 AUDIO = ClipIntake("audio", mels=8, window=4, stride=2, stack=1, positions=8)
@@ -89,7 +91,7 @@ def _count(expected: dict, loss: list[bool], items: list[tuple[int, str]]) -> No
 
 
 def test_synthetic_documents_are_drawn_and_counted() -> None:
-    recipe = SyntheticRecipe(1000, 0, Uniform(1, 40), Uniform(0, 3), Constant(16), Constant(16), without_loss=0.25)
+    recipe = recipe_of(1000, 0, uniform(1, 40), **images(uniform(0, 3), constant(16), constant(16)), without_loss=0.25)
     source = SyntheticSource(recipe, 0, {"vision": VISION}, LIMIT, 10)
     census = source.census
     assert (census.documents, census.counted, census.kept) == (1000, COUNTED, COUNTED)
@@ -100,10 +102,10 @@ def test_synthetic_documents_are_drawn_and_counted() -> None:
     assert 0 < census.without_loss[DECLARED] <= silent
     assert 0 < census.cut < COUNTED
     assert "1,000 documents: of 256 counted: 256 kept" in census.words
-    full = SyntheticRecipe(99, 0, Constant(5), Constant(1), Constant(16), Constant(16))
+    full = recipe_of(99, 0, constant(5), **images(constant(1), constant(16), constant(16)))
     assert SyntheticSource(full, 0, {"vision": VISION}, 17, 10).census.without_loss == {CUT_TARGETS: 99 - _led(full)}
-    assert SyntheticSource(SyntheticRecipe(5, 0, Constant(1)), 0, {}, 9, 10).census.without_loss == {TOO_SHORT: 5}
-    few = SyntheticSource(SyntheticRecipe(7, 0, Constant(5)), 0, {}, LIMIT, 10).census
+    assert SyntheticSource(recipe_of(5, 0, constant(1)), 0, {}, 9, 10).census.without_loss == {TOO_SHORT: 5}
+    few = SyntheticSource(recipe_of(7, 0, constant(5)), 0, {}, LIMIT, 10).census
     assert few == Census(documents=7, counted=7, cut=0, loss_tokens=28)
     assert few.words == "7 documents: all kept whole"
 

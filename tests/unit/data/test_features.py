@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from data_samples import MakeIndex, MakePicture
+from tests.recipes import constant, recipe_of, uniform
 
 from counterpoint.data.prepare import prepare
 from counterpoint.errors import DataError
@@ -22,7 +23,7 @@ from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
 from counterpoint.sources.prepared.index_writer import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
-from counterpoint.sources.synthetic.source import Constant, SyntheticRecipe, SyntheticSource, Uniform
+from counterpoint.sources.synthetic.source import SyntheticSource
 
 GIVEN = FeatureIntake("given", width=6)
 VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4, merge=2)
@@ -136,9 +137,9 @@ def test_bad_features_become_zeros_of_the_planned_size(make_index: MakeIndex) ->
 
 
 def test_synthetic_features_are_a_function_of_seed_and_index_and_leave_images_as_they_are() -> None:
-    recipe = SyntheticRecipe(
-        documents=50, seed=3, text_tokens=Uniform(1, 9), images_per_document=Uniform(0, 2), image_height=Uniform(8, 20),
-        image_width=Uniform(8, 20), features_per_document=Uniform(0, 2), feature_rows=Uniform(1, 5),
+    recipe = recipe_of(
+        documents=50, seed=3, text_tokens=uniform(1, 9), images_per_document=uniform(0, 2), image_height=uniform(8, 20),
+        image_width=uniform(8, 20), features_per_document=uniform(0, 2), feature_rows=uniform(1, 5),
         without_features=0.3,
     )  # fmt: skip
     one, other = (SyntheticSource(recipe, 0, TAKERS, 10**6, 50) for _ in range(2))
@@ -156,9 +157,9 @@ def test_synthetic_features_are_a_function_of_seed_and_index_and_leave_images_as
                 assert payload.values.shape[1] == 6
     assert {(), ("given",), ("vision",), ("given", "vision")} <= seen
     silent = SyntheticSource(
-        SyntheticRecipe(
-            documents=50, seed=3, text_tokens=Uniform(1, 9), images_per_document=Uniform(0, 2),
-            image_height=Uniform(8, 20), image_width=Uniform(8, 20),
+        recipe_of(
+            documents=50, seed=3, text_tokens=uniform(1, 9), images_per_document=uniform(0, 2),
+            image_height=uniform(8, 20), image_width=uniform(8, 20),
         ), 0, TAKERS, 10**6, 50,
     )  # fmt: skip
     for index in range(50):
@@ -167,7 +168,7 @@ def test_synthetic_features_are_a_function_of_seed_and_index_and_leave_images_as
 
 
 def test_synthetic_features_without_a_module_are_refused() -> None:
-    recipe = SyntheticRecipe(documents=1, seed=0, text_tokens=Constant(3), features_per_document=Constant(1))
+    recipe = recipe_of(documents=1, seed=0, text_tokens=constant(3), features_per_document=constant(1))
     with pytest.raises(DataError, match="it declares features, a modality without a module; add a module of kind feat"):
         SyntheticSource(recipe, 0, {"vision": VISION}, 64, 50)
 

@@ -3,12 +3,13 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.recipes import recipe_of, uniform
 
 from counterpoint.data.order import Exclusion, Order, SequentialOrder
 from counterpoint.data.packing import pack_documents
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document
-from counterpoint.sources.synthetic.source import SyntheticRecipe, SyntheticSource, Uniform
+from counterpoint.sources.synthetic.source import SyntheticSource
 
 orders = st.integers(1, 3).flatmap(
     lambda sources: st.builds(
@@ -117,7 +118,7 @@ def test_a_document_over_the_budget_is_refused_by_name() -> None:
 
 
 def test_packs_of_a_step_hold_the_documents_drawn() -> None:
-    source = SyntheticSource(SyntheticRecipe(50, 0, Uniform(1, 40)), 0, {}, 64, 100)
+    source = SyntheticSource(recipe_of(50, 0, uniform(1, 40)), 0, {}, 64, 100)
     packed, single = Order(3, (50,), (1,), 16, 64), Order(3, (50,), (1,), 16)
     alone = single.packs(5, [source])
     assert [[(d.source, d.index) for d in pack] for pack in alone] == [[draw] for draw in single.draws(5)]

@@ -7,14 +7,14 @@ from data_samples import MakeIndex, MakePicture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from counterpoint.data.build import PreparedSplit, build_sources
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.plan.samples import NO_LABEL, NO_TOKEN, Document, Item
+from counterpoint.sources.entry import Opening
 from counterpoint.sources.payload import lay_text
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index, ItemEntry
 from counterpoint.sources.prepared.index_writer import Encoded, Record
-from counterpoint.sources.prepared.source import PreparedSource
+from counterpoint.sources.prepared.source import PreparedSource, open_prepared
 from counterpoint.sources.source import load_item_or_neutral
 
 SETTINGS = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4, merge=2)
@@ -131,15 +131,12 @@ def test_images_go_to_the_module_whose_mark_they_stand_at(make_index: MakeIndex,
 
 def test_tokens_of_another_tokenizer_are_refused(make_index: MakeIndex) -> None:
     folder = make_index([Record([1, 2], [True, True], "train", "")])
-    dataset = PreparedSplit(folder, "train")
-    (source,) = build_sources([dataset], {}, 64, 100, None)
-    assert isinstance(source, PreparedSource)
-    assert (
-        build_sources([dataset, dataset], {}, 64, 100, source.index.manifest.tokenizer_sha256)[1].document(0).source
-        == 1
-    )
+    opening = Opening({}, 64, 100)
+    source = open_prepared(folder, "train", 0, opening)
+    same = replace(opening, tokenizer_digest=source.index.manifest.tokenizer_sha256)
+    assert open_prepared(folder, "train", 1, same).document(0).source == 1
     with pytest.raises(DataError, match="another tokenizer"):
-        build_sources([dataset], {}, 64, 100, "0" * 64)
+        open_prepared(folder, "train", 0, replace(opening, tokenizer_digest="0" * 64))
 
 
 def _corrupted(folder: Path, first: int, length: int) -> None:

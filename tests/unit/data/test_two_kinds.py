@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_samples import MakeClip, MakeIndex, MakePicture
+from tests.recipes import constant, recipe_of, uniform
 
 from counterpoint.data.prepare import prepare
 from counterpoint.errors import DataError
@@ -21,7 +22,7 @@ from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
 from counterpoint.sources.prepared.index_writer import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
-from counterpoint.sources.synthetic.source import Constant, SyntheticRecipe, SyntheticSource, Uniform
+from counterpoint.sources.synthetic.source import SyntheticSource
 
 VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4, merge=2)
 AUDIO = ClipIntake("audio", mels=8, window=5, stride=2, stack=2, positions=20)
@@ -111,9 +112,9 @@ def test_a_payload_of_the_wrong_kind_is_refused_by_name() -> None:
     assert "the module takes kind audio" in str(reason)
 
 
-RECIPE = SyntheticRecipe(
-    documents=100, seed=3, text_tokens=Uniform(1, 20), images_per_document=Uniform(0, 2), image_height=Uniform(8, 30),
-    image_width=Uniform(8, 30), audio_per_document=Uniform(0, 2), audio_milliseconds=Uniform(1, 600),
+RECIPE = recipe_of(
+    documents=100, seed=3, text_tokens=uniform(1, 20), images_per_document=uniform(0, 2), image_height=uniform(8, 30),
+    image_width=uniform(8, 30), audio_per_document=uniform(0, 2), audio_milliseconds=uniform(1, 600),
     without_audio=0.3,
 )  # fmt: skip
 
@@ -142,7 +143,7 @@ def test_synthetic_clips_are_a_function_of_seed_and_index_and_agree_with_their_m
 
 def test_clips_leave_images_as_they_are_without_them() -> None:
     """Of documents whose items all fit."""
-    silent = replace(RECIPE, audio_per_document=Constant(0))
+    silent = RECIPE.model_copy(update={"audio_per_document": constant(0)})
     with_clips, without = (SyntheticSource(recipe, 0, TAKERS, 10**6, 50) for recipe in (RECIPE, silent))
     for index in range(50):
         ours = [item.rows_in for item in with_clips.document(index).items if item.module == "vision"]

@@ -3,6 +3,7 @@
 import ast
 
 from counterpoint.config.keys import known_keys
+from counterpoint.modalities import MODALITIES
 from tests.unit.structure.sources import imports, trees
 
 FORMAT_KEYS = {"schema"}
@@ -10,7 +11,8 @@ FORMAT_KEYS = {"schema"}
 
 
 def _read() -> set[str]:
-    """Names of the attributes that files which know sections read, and that functions beside sections read."""
+    """Names of the attributes that files which know sections read, that functions beside sections read, and keys by
+    which modalities read a recipe."""
     sections = {module for module, tree in trees().items() if any(map(_is_section, ast.walk(tree)))}
     readers = [
         tree
@@ -24,7 +26,9 @@ def _read() -> set[str]:
         if isinstance(node, ast.FunctionDef)
     ]
     nodes = (node for reader in (*readers, *beside) for node in ast.walk(reader))
-    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+    drawings = [modality.drawing for modality in MODALITIES.values()]
+    drawn = {key for one in drawings for key in (one.number, one.without, *one.sizes)}
+    return drawn | {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
 
 
 def _is_section(node: ast.AST) -> bool:

@@ -41,6 +41,8 @@ FILES_NAME = "files.jsonl"
 SIZES = ("height", "width", "samples")
 """Columns for the size of an item, of which each modality has its own; the others hold zeros."""
 
+IDENTITY_DIGITS = 16
+
 COUNTED = ("images", "videos", "clips", "features")
 """Keys of counts that every manifest has; what came later is counted only where there is some."""
 
@@ -122,6 +124,12 @@ class Manifest:
         if self.version == WITHOUT_CHAT:
             del values["chat"]
         return values
+
+    @property
+    def identity(self) -> str:
+        """What stands for the dataset wherever it lies."""
+        digest = hashlib.sha256(json.dumps(self.values(), sort_keys=True).encode()).hexdigest()
+        return f"{self.documents} documents, sha256 {digest[:IDENTITY_DIGITS]}"
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":

@@ -12,8 +12,9 @@ from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document
 from counterpoint.sources.census import CUT_TARGETS, EMPTY, NO_TARGET, TOO_LARGE, UNFIT, Census
+from counterpoint.sources.entry import Opening
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
-from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index, ItemEntry
+from counterpoint.sources.prepared.index import PAYLOAD_NAME, TOKENIZER_NAME, Index, ItemEntry
 from counterpoint.sources.prepared.item_table import ItemTable, list_lengths, marks_between
 
 _REMEMBERED = 2**12
@@ -148,6 +149,25 @@ class PreparedSource:
         return tuple(
             _Piece(entry, files) for entry in entries for files in self._by_kind[entry.kind].groups(len(entry.lengths))
         )
+
+
+def open_prepared(folder: Path, split: str, number: int, opening: Opening) -> PreparedSource:
+    """A split of a folder as source `number`; raises DataError if it cannot be read, its items stand at no module's
+    mark, or its tokens are of another tokenizer or beyond the vocabulary."""
+    source = PreparedSource(folder, split, number, opening.intakes, opening.sequence_tokens, opening.mtp_depths)
+    if source.index.largest_id >= opening.vocabulary:
+        raise DataError(
+            f"dataset {folder}: holds token {source.index.largest_id}, but the model's vocab is {opening.vocabulary}; "
+            f"set modules.*.model.vocab to at least {source.index.largest_id + 1}, or to tokenizer"
+        )
+    made_by, digest = source.index.manifest.tokenizer_sha256, opening.tokenizer_digest
+    if digest is not None and made_by != digest:
+        raise DataError(
+            f"dataset {folder}: its tokens were made by another tokenizer (sha256 {made_by[:12]}) than "
+            f"data.tokenizer (sha256 {digest[:12]}); point data.tokenizer at "
+            f"{source.index.folder / TOKENIZER_NAME}."
+        )
+    return source
 
 
 def _intake(index: Index, split: str, intakes: Intakes, kind: str, samples: int) -> Intake:

@@ -1,8 +1,7 @@
 """Documents that are a pure function of (seed, index), by declared distributions."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 
@@ -15,78 +14,11 @@ from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document, text_rows
 from counterpoint.sources.census import CUT_TARGETS, DECLARED, TOO_SHORT, Census
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
+from counterpoint.sources.synthetic.distributions import Constant
+from counterpoint.sources.synthetic.spec import SyntheticRecipe
 
 COUNTED = 256
 """Documents that a census draws."""
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """Always `value`."""
-
-    value: int
-
-    def sample(self, _generator: np.random.Generator) -> int:
-        """One draw."""
-        return self.value
-
-
-@dataclass(frozen=True, slots=True)
-class Uniform:
-    """Every integer from `low` to `high`, both included, equally often."""
-
-    low: int
-    high: int
-
-    def sample(self, generator: np.random.Generator) -> int:
-        """One draw."""
-        return int(generator.integers(self.low, self.high, endpoint=True))
-
-
-@dataclass(frozen=True, slots=True)
-class LogNormal:
-    """exp(N(log median, sigma)), rounded and kept between `low` and `high`."""
-
-    median: float
-    sigma: float
-    low: int
-    high: int
-
-    def sample(self, generator: np.random.Generator) -> int:
-        """One draw."""
-        drawn = round(self.median * math.exp(self.sigma * generator.standard_normal()))
-        return min(max(drawn, self.low), self.high)
-
-
-Distribution = Constant | Uniform | LogNormal
-
-
-@dataclass(frozen=True, slots=True)
-class SyntheticRecipe:
-    """What synthetic documents look like.
-
-    `without_images`, `without_audio`, `without_features` and `without_loss` are the shares of documents that have no
-    image, no clip, no features and no loss token; image sides are in pixels. An item goes to one of those `modules`
-    that take its kind by its weight, to any that takes it if there are none; `without` are the shares of documents that
-    have no item of a module.
-    """
-
-    documents: int
-    seed: int
-    text_tokens: Distribution
-    images_per_document: Distribution = Constant(0)
-    image_height: Distribution = Constant(224)
-    image_width: Distribution = Constant(224)
-    without_images: float = 0.0
-    without_loss: float = 0.0
-    modules: Mapping[str, float] = field(default_factory=dict)
-    without: Mapping[str, float] = field(default_factory=dict)
-    audio_per_document: Distribution = Constant(0)
-    audio_milliseconds: Distribution = Constant(1000)
-    without_audio: float = 0.0
-    features_per_document: Distribution = Constant(0)
-    feature_rows: Distribution = Constant(64)
-    without_features: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +68,14 @@ class SyntheticSource:
         vocabulary: int,
         mtp_depths: int = 0,
     ) -> None:
+        self._drawings = {kind: recipe.items(modality) for kind, modality in MODALITIES.items()}
         for kind, modality in MODALITIES.items():
-            drawing = modality.drawing
-            number, without = getattr(recipe, drawing.number), getattr(recipe, drawing.without)
+            items = self._drawings[kind]
             is_taken = any(intake.kind == kind for intake in intakes.values())
-            if not is_taken and number != Constant(0) and without < 1:
+            if not is_taken and items.number != Constant(value=0) and items.without < 1:
                 raise DataError(
                     f"synthetic dataset {source}: it declares {modality.plural}, a modality without a module; add "
-                    f"{modality.taker} and its edge, or set {drawing.number} to the constant 0."
+                    f"{modality.taker} and its edge, or set {modality.drawing.number} to the constant 0."
                 )
         self.intakes = intakes
         self._recipe, self._source = recipe, source
@@ -152,6 +84,11 @@ class SyntheticSource:
 
     def __len__(self) -> int:
         return self._recipe.documents
+
+    @property
+    def index(self) -> None:
+        """None: its documents have no text."""
+        return None
 
     def where(self, index: int) -> str:
         """Its number, since nothing lies anywhere."""
@@ -240,12 +177,12 @@ class SyntheticSource:
         return [together[place] for place in order]
 
     def _items(self, index: int, modality: Modality, generator: np.random.Generator, chance: float) -> Iterator[_Drawn]:
-        recipe, drawing = self._recipe, modality.drawing
-        if chance < getattr(recipe, drawing.without) or not self._weights[modality.name]:
+        items = self._drawings[modality.name]
+        if chance < items.without or not self._weights[modality.name]:
             return
         modules = self._modules(index, modality)
-        for _ in range(getattr(recipe, drawing.number).sample(generator)):
-            sizes = tuple(getattr(recipe, key).sample(generator) for key in drawing.sizes)
+        for _ in range(items.number.sample(generator)):
+            sizes = tuple(size.sample(generator) for size in items.sizes)
             intake = next(modules)
             if intake is not None:
                 yield _Drawn(intake, intake.drawn(sizes))

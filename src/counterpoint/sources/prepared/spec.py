@@ -1,0 +1,52 @@
+"""A split of a prepared folder, as an entry of the config's data."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from counterpoint.kinds.modality import Modality
+from counterpoint.section.problem import Problem, show
+from counterpoint.section.section import Positive, Section, Text
+from counterpoint.sources.entry import Opening
+
+if TYPE_CHECKING:
+    from counterpoint.sources.source import Source
+
+
+class PreparedEntry(Section):
+    """A split of a folder that `counterpoint prepare` wrote, and its weight in the blend."""
+
+    path: Text
+    split: Text = "train"
+    weight: Positive = 1.0
+
+    @property
+    def folder(self) -> Path:
+        """The folder."""
+        return Path(self.path)
+
+    def called(self, _number: int) -> str:
+        """Its path and split."""
+        return f"{self.path}:{self.split}"
+
+    def problems(self, _path: str, _taken: Mapping[str, Modality]) -> Iterator[Problem]:
+        """None before the folder is opened."""
+        yield from ()
+
+    def missing(self, path: str) -> Iterator[Problem]:
+        """The folder, if it has no index."""
+        if not (self.folder / "index.json").is_file():
+            remedy = f"write one with: counterpoint prepare SOURCE {self.path}"
+            yield Problem(f"{path}.path", show(self.path), "a folder with a prepared index", remedy)
+
+    def content(self) -> dict[str, Any]:
+        """The documents in place of the path, so that they may move; raises DataError if the manifest is unreadable."""
+        from counterpoint.sources.prepared.index import Manifest
+
+        return self.model_dump(mode="json") | {"path": Manifest.read(self.folder).identity}
+
+    def open(self, number: int, opening: Opening) -> "Source":
+        """The split; raises DataError."""
+        from counterpoint.sources.prepared.source import open_prepared
+
+        return open_prepared(self.folder, self.split, number, opening)

@@ -1,0 +1,144 @@
+"""Synthetic documents, as an entry of the config's data: a recipe."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import Field, create_model
+
+from counterpoint.kinds.modality import Modality
+from counterpoint.modalities import MODALITIES
+from counterpoint.section.problem import Problem, show
+from counterpoint.section.section import Count, Index, Positive, Section, Share, Text
+from counterpoint.sources.entry import Opening
+from counterpoint.sources.synthetic.distributions import Constant, Distribution
+
+if TYPE_CHECKING:
+    from counterpoint.sources.source import Source
+
+_LARGEST_SEED = 2**64 - 1
+"""A document's random streams are keyed with 64 bits of it."""
+
+
+class Items(NamedTuple):
+    """How items of one modality are drawn: the `number` of a document's, the share of documents `without` any, and
+    their `sizes`."""
+
+    number: Distribution
+    without: float
+    sizes: tuple[Distribution, ...]
+
+
+class _Words(Section):
+    """What a recipe says of text."""
+
+    documents: Count
+    seed: Index = 0
+    text_tokens: Distribution
+
+
+def _with_items(section: type[_Words]) -> type[_Words]:
+    """The section with the keys by which the items of each modality are drawn."""
+    keys: dict[str, Any] = {}
+    for drawing in (modality.drawing for modality in MODALITIES.values()):
+        keys[drawing.number] = (Distribution, Constant(value=0))
+        keys[drawing.without] = (Share, 0.0)
+        keys |= {key: (Distribution, Constant(value=default)) for key, default in drawing.sizes.items()}
+    return create_model(section.__name__, __base__=section, __module__=section.__module__, **keys)
+
+
+@_with_items
+class _WordsAndItems(_Words):
+    """What a recipe says of text and items."""
+
+
+class SyntheticRecipe(_WordsAndItems):
+    """Documents that are a pure function of (seed, index).
+
+    `without_images`, `without_audio`, `without_features` and `without_loss` are the shares of documents that have no
+    image, no clip, no features and no loss token; image sides are in pixels. Each item goes to one of the `modules` of
+    its kind by its share of them (left out: to any encoder of the kind alike); `without` are the shares of documents
+    that have none of a module. A clip is at most as long as its module takes it, features are as wide.
+    """
+
+    without_loss: Share = 0.0
+    modules: dict[Text, Positive] = Field(default_factory=dict)
+    without: dict[Text, Share] = Field(default_factory=dict)
+
+    def items(self, modality: Modality) -> Items:
+        """How items of a modality are drawn."""
+        values, drawing = dict(self), modality.drawing
+        sizes = tuple(values[key] for key in drawing.sizes)
+        return Items(values[drawing.number], values[drawing.without], sizes)
+
+    def problems(self, path: str, taken: Mapping[str, Modality]) -> Iterator[Problem]:
+        """What cannot be drawn, or enters no module."""
+        drawings = [modality.drawing for modality in MODALITIES.values()]
+        numbers = [drawing.number for drawing in drawings]
+        values = dict(self)
+        for key in ("text_tokens", *(key for one in drawings for key in (one.number, *one.sizes))):
+            low, high = values[key].low, values[key].high
+            if low > high:
+                yield Problem(f"{path}.{key}.low", f"{low}", f"at most {key}.high, {high}", "swap or correct them")
+            if key not in numbers and low < 1:
+                yield Problem(f"{path}.{key}", f"a smallest value of {low}", "at least 1", "raise low or value")
+        if self.seed > _LARGEST_SEED:
+            yield Problem(f"{path}.seed", f"{self.seed}", f"at most 2**64 - 1, {_LARGEST_SEED}", "choose a smaller one")
+        for modality in MODALITIES.values():
+            items = self.items(modality)
+            if items.number.high and items.without < 1 and modality not in taken.values():
+                yield Problem(
+                    f"{path}.{modality.drawing.number}",
+                    f"up to {items.number.high}",
+                    f"0, because no module reads {modality.plural}",
+                    f"add {modality.taker} or leave the key out",
+                )
+        yield from self._module_problems(path, taken)
+
+    def _module_problems(self, path: str, taken: Mapping[str, Modality]) -> Iterator[Problem]:
+        encoders = [name for modality in MODALITIES.values() for name, own in taken.items() if own == modality]
+        for key, shares in (("modules", self.modules), ("without", self.without)):
+            for name in shares:
+                if name not in encoders:
+                    known = f"a module that takes items: {', '.join(encoders) or 'there is none'}"
+                    yield Problem(f"{path}.{key}.{name}", show(shares[name]), known, "correct or remove it")
+
+
+class SyntheticEntry(Section):
+    """A synthetic source and its weight in the blend."""
+
+    synthetic: SyntheticRecipe
+    weight: Positive = 1.0
+
+    @property
+    def split(self) -> str:
+        """What metrics call it."""
+        return "synthetic"
+
+    @property
+    def folder(self) -> None:
+        """None: nothing lies anywhere."""
+        return None
+
+    def called(self, number: int) -> str:
+        """That it is synthetic and which entry it is."""
+        return f"synthetic:{number}"
+
+    def problems(self, path: str, taken: Mapping[str, Modality]) -> Iterator[Problem]:
+        """Those of the recipe."""
+        yield from self.synthetic.problems(f"{path}.synthetic", taken)
+
+    def missing(self, _path: str) -> Iterator[Problem]:
+        """None: it needs no files."""
+        yield from ()
+
+    def content(self) -> dict[str, Any]:
+        """All keys."""
+        return self.model_dump(mode="json")
+
+    def open(self, number: int, opening: Opening) -> "Source":
+        """The recipe as a source; raises DataError."""
+        from counterpoint.sources.synthetic.source import SyntheticSource
+
+        return SyntheticSource(
+            self.synthetic, number, opening.intakes, opening.sequence_tokens, opening.vocabulary, opening.mtp_depths
+        )

@@ -7,36 +7,37 @@ A forward of an undivided stage takes 1 unit, each half of its backward 1 as wel
 
 import argparse
 import sys
-from dataclasses import replace
+
+from tests.asked import asked
 
 from counterpoint.plan.action import Compute, Work
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Edge, Graph
-from counterpoint.plan.placement import LayoutRequest, place
+from counterpoint.plan.placement import Request, place
 from counterpoint.plan.plan import Plan, Widths, even_split
 from counterpoint.plan.stages import EncoderOrder
 from counterpoint.simulate.clock import simulate
 
 LANGUAGE = "language"
 COLOCATED = "vision dp4 and language pp4, both on ranks 0-3"
-PLACEMENTS: dict[str, tuple[LayoutRequest, ...]] = {
-    "language pp4 alone, on ranks 0-3": (LayoutRequest(module=LANGUAGE, ranks=(0, 1, 2, 3), pp=4),),
+PLACEMENTS: dict[str, tuple[Request, ...]] = {
+    "language pp4 alone, on ranks 0-3": (asked(LANGUAGE, ranks=(0, 1, 2, 3), pp=4),),
     "vision dp2 on ranks 0-1, language pp4 on 2-5": (
-        LayoutRequest(module="vision", ranks=(0, 1), dp_shard=2),
-        LayoutRequest(module=LANGUAGE, ranks=(2, 3, 4, 5), pp=4),
+        asked("vision", ranks=(0, 1), dp_shard=2),
+        asked(LANGUAGE, ranks=(2, 3, 4, 5), pp=4),
     ),
     COLOCATED: (
-        LayoutRequest(module="vision", ranks=(0, 1, 2, 3), dp_shard=4),
-        LayoutRequest(module=LANGUAGE, ranks=(0, 1, 2, 3), pp=4),
+        asked("vision", ranks=(0, 1, 2, 3), dp_shard=4),
+        asked(LANGUAGE, ranks=(0, 1, 2, 3), pp=4),
     ),
     "vision dp2 on ranks 0-1, language pp4 tp2 on 0-7": (
-        LayoutRequest(module="vision", ranks=(0, 1), dp_shard=2),
-        LayoutRequest(module=LANGUAGE, ranks=tuple(range(8)), pp=4, tp=2),
+        asked("vision", ranks=(0, 1), dp_shard=2),
+        asked(LANGUAGE, ranks=tuple(range(8)), pp=4, tp=2),
     ),
     "vision dp4 and language pp4 on ranks 0-3, audio on 4": (
-        LayoutRequest(module="vision", ranks=(0, 1, 2, 3), dp_shard=4),
-        LayoutRequest(module="audio", ranks=(4,)),
-        LayoutRequest(module=LANGUAGE, ranks=(0, 1, 2, 3), pp=4),
+        asked("vision", ranks=(0, 1, 2, 3), dp_shard=4),
+        asked("audio", ranks=(4,)),
+        asked(LANGUAGE, ranks=(0, 1, 2, 3), pp=4),
     ),
 }
 SCHEDULES: tuple[tuple[str, int, EncoderOrder], ...] = (
@@ -61,7 +62,7 @@ THIRD = 1 / 3
 
 
 def plan_of(
-    requests: tuple[LayoutRequest, ...],
+    requests: tuple[Request, ...],
     kind: str,
     chunks: int,
     encoder: EncoderOrder,
@@ -69,8 +70,12 @@ def plan_of(
     buffer: int | None = None,
 ) -> Plan:
     """Modules of no particular size, each edge into the language model, whose pipeline has the chunks."""
-    divided = tuple(replace(r, chunks=chunks) if r.module == LANGUAGE else r for r in requests)
-    placement = place(1 + max(rank for r in requests for rank in r.ranks or ()), divided, partial_overlap=True)
+    divided = tuple(
+        (module, layout.model_copy(update={"chunks": chunks}) if module == LANGUAGE else layout)
+        for module, layout in requests
+    )
+    size = 1 + max(rank for _module, layout in requests for rank in layout.ranks or ())
+    placement = place(size, divided, partial_overlap=True)
     modules = tuple(layout.module for layout in placement.layouts)
     return Plan(
         placement=placement,
@@ -113,7 +118,7 @@ def kept(plan: Plan) -> str:
 HEAD = "makespan | bubble | makespan, encoders a third | bubble | most microbatches kept |"
 
 
-def schedule_table(requests: tuple[LayoutRequest, ...], microbatches: int) -> str:
+def schedule_table(requests: tuple[Request, ...], microbatches: int) -> str:
     """Every schedule with every order of encoders on one placement."""
     lines = [f"| schedule | chunks | encoder | {HEAD}", "| --- | ---: | --- | ---: | ---: | ---: | ---: | --- |"]
     for kind, chunks, encoder in SCHEDULES:
@@ -124,7 +129,7 @@ def schedule_table(requests: tuple[LayoutRequest, ...], microbatches: int) -> st
     return "\n".join(lines)
 
 
-def buffer_table(requests: tuple[LayoutRequest, ...], microbatches: int) -> str:
+def buffer_table(requests: tuple[Request, ...], microbatches: int) -> str:
     """What a bound of the encoder's microbatches costs where it fills gaps."""
     lines = [f"| schedule | buffer | {HEAD}", "| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
     for kind in ("1f1b", "zero_bubble"):

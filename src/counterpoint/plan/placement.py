@@ -4,29 +4,10 @@ from dataclasses import dataclass
 
 from counterpoint.errors import PlacementError
 from counterpoint.plan.layout import Layout, format_ranks
+from counterpoint.section.layout import LayoutConfig
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayoutRequest:
-    """A layout as configured: `None` means dealt from the world (ranks) or following from the ranks (dp_shard)."""
-
-    module: str
-    ranks: tuple[int, ...] | None = None
-    pp: int = 1
-    dp_replicate: int = 1
-    dp_shard: int | None = None
-    cp: int = 1
-    tp: int = 1
-    ep: int = 1
-    etp: int = 1
-    sequence_parallel: bool = True
-    reshard: bool = False
-    chunks: int = 1
-
-    @property
-    def fixed_degree(self) -> int:
-        """The product of all degrees but dp_shard."""
-        return self.pp * self.dp_replicate * self.cp * self.tp
+Request = tuple[str, LayoutConfig]
+"""A module and the layout that is asked for it, of which the world may say ranks or `dp_shard`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +45,7 @@ class Placement:
 
 def place(
     world_size: int,
-    requests: tuple[LayoutRequest, ...],
+    requests: tuple[Request, ...],
     idle: tuple[int, ...] = (),
     partial_overlap: bool = False,
 ) -> Placement:
@@ -83,9 +64,9 @@ def place(
     return Placement(world_size, layouts, tuple(sorted(idle)))
 
 
-def _check_world(world_size: int, requests: tuple[LayoutRequest, ...], idle: tuple[int, ...]) -> None:
+def _check_world(world_size: int, requests: tuple[Request, ...], idle: tuple[int, ...]) -> None:
     named = [("world.idle", idle)]
-    named += [(f"modules.{r.module}.layout.ranks", r.ranks) for r in requests if r.ranks is not None]
+    named += [(f"modules.{name}.layout.ranks", asked.ranks) for name, asked in requests if asked.ranks is not None]
     for where, ranks in named:
         outside = tuple(rank for rank in ranks if not 0 <= rank < world_size)
         if outside:
@@ -102,37 +83,33 @@ def _check_world(world_size: int, requests: tuple[LayoutRequest, ...], idle: tup
             )
 
 
-def _resolve(
-    request: LayoutRequest, world_size: int, requests: tuple[LayoutRequest, ...], idle: tuple[int, ...]
-) -> Layout:
-    where = f"modules.{request.module}.layout"
-    ranks = request.ranks if request.ranks is not None else _dealt(request, world_size, requests, idle)
-    shard = request.dp_shard
+def _resolve(request: Request, world_size: int, requests: tuple[Request, ...], idle: tuple[int, ...]) -> Layout:
+    module, asked = request
+    where = f"modules.{module}.layout"
+    ranks = asked.ranks if asked.ranks is not None else _dealt(module, world_size, requests, idle)
+    shard = asked.dp_shard
     if shard is None:
-        shard, rest = divmod(len(ranks), request.fixed_degree)
+        shard, rest = divmod(len(ranks), asked.fixed_degree)
         if rest or not shard:
             raise PlacementError(
-                f"{where}: the {len(ranks)} ranks {_listed(ranks)} are not a multiple of pp {request.pp} x "
-                f"dp_replicate {request.dp_replicate} x cp {request.cp} x tp {request.tp} = "
-                f"{request.fixed_degree}, so dp_shard has no value; change a degree or the rank list"
+                f"{where}: the {len(ranks)} ranks {_listed(ranks)} are not a multiple of pp {asked.pp} x "
+                f"dp_replicate {asked.dp_replicate} x cp {asked.cp} x tp {asked.tp} = "
+                f"{asked.fixed_degree}, so dp_shard has no value; change a degree or the rank list"
             )
     return Layout(
-        module=request.module, ranks=tuple(ranks), pp=request.pp, dp_replicate=request.dp_replicate, dp_shard=shard,
-        cp=request.cp, tp=request.tp, ep=request.ep, etp=request.etp,
-        sequence_parallel=request.sequence_parallel, reshard=request.reshard,
-        chunks=request.chunks,
+        module=module, ranks=tuple(ranks), pp=asked.pp, dp_replicate=asked.dp_replicate, dp_shard=shard,
+        cp=asked.cp, tp=asked.tp, ep=asked.expert.ep, etp=asked.expert.etp,
+        sequence_parallel=asked.sequence_parallel, reshard=asked.reshard, chunks=asked.chunks,
     )  # fmt: skip
 
 
-def _dealt(
-    request: LayoutRequest, world_size: int, requests: tuple[LayoutRequest, ...], idle: tuple[int, ...]
-) -> tuple[int, ...]:
+def _dealt(module: str, world_size: int, requests: tuple[Request, ...], idle: tuple[int, ...]) -> tuple[int, ...]:
     """Modules without ranks take the lowest free ones in their order; one without dp_shard takes what is left."""
-    taken = set(idle) | {rank for r in requests if r.ranks is not None for rank in r.ranks}
+    taken = set(idle) | {rank for _name, asked in requests if asked.ranks is not None for rank in asked.ranks}
     free = [rank for rank in range(world_size) if rank not in taken]
-    dealt = [r for r in requests if r.ranks is None]
-    open_ended = [r.module for r in dealt if r.dp_shard is None]
-    fixed = sum(r.fixed_degree * r.dp_shard for r in dealt if r.dp_shard is not None)
+    dealt = [(name, asked) for name, asked in requests if asked.ranks is None]
+    open_ended = [name for name, asked in dealt if asked.dp_shard is None]
+    fixed = sum(asked.fixed_degree * asked.dp_shard for _name, asked in dealt if asked.dp_shard is not None)
     if len(open_ended) > 1:
         raise PlacementError(
             f"modules {open_ended} give neither layout.ranks nor layout.dp_shard, expected at most one such module; "
@@ -140,16 +117,16 @@ def _dealt(
         )
     if fixed > len(free) or (open_ended and fixed == len(free)):
         raise PlacementError(
-            f"modules.{request.module}.layout.ranks: left out, and the free ranks {_listed(tuple(free))} are too few "
-            f"for the degrees of {[r.module for r in dealt]}; raise world.size or give ranks"
+            f"modules.{module}.layout.ranks: left out, and the free ranks {_listed(tuple(free))} are too few "
+            f"for the degrees of {[name for name, _asked in dealt]}; raise world.size or give ranks"
         )
     start = 0
-    for r in dealt:
-        count = len(free) - fixed if r.dp_shard is None else r.fixed_degree * r.dp_shard
-        if r.module == request.module:
+    for name, asked in dealt:
+        count = len(free) - fixed if asked.dp_shard is None else asked.fixed_degree * asked.dp_shard
+        if name == module:
             return tuple(free[start : start + count])
         start += count
-    raise AssertionError("the request is one of the dealt ones")
+    raise AssertionError("the module is one of the dealt ones")
 
 
 def _check_overlaps(layouts: tuple[Layout, ...]) -> None:

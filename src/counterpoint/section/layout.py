@@ -31,3 +31,8 @@ class LayoutConfig(Section):
     sequence_parallel: bool = True
     reshard: bool = False
     expert: ExpertLayoutConfig = ExpertLayoutConfig()
+
+    @property
+    def fixed_degree(self) -> int:
+        """The product of all degrees but dp_shard."""
+        return self.pp * self.dp_replicate * self.cp * self.tp

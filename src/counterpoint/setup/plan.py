@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from counterpoint.config.graph import entering_width
-from counterpoint.config.schema import Config, EdgeConfig, ModuleConfig
+from counterpoint.config.schema import Config, EdgeConfig
 from counterpoint.errors import ConfigError
 from counterpoint.families import facts_of, family_of
 from counterpoint.kinds.family import Ends, Model
@@ -12,7 +12,7 @@ from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.model_facts import ModelFacts
-from counterpoint.plan.placement import LayoutRequest, Placement, place
+from counterpoint.plan.placement import Placement, place
 from counterpoint.plan.plan import Plan, Widths, even_split
 from counterpoint.plan.trainability import trained_parts
 
@@ -80,7 +80,7 @@ def recomputed_kinds(config: Config, module: str) -> frozenset[str]:
 
 def placement_of(config: Config) -> Placement:
     """Who is where, from the config alone; raises PlacementError."""
-    requests = tuple(_request(name, module) for name, module in config.modules.items())
+    requests = tuple((name, module.layout) for name, module in config.modules.items())
     return place(config.world.size, requests, tuple(config.world.idle), config.world.partial_overlap)
 
 
@@ -127,13 +127,3 @@ def split_parts(config: Config, module: str, facts: ModelFacts) -> tuple[tuple[i
     else:
         firsts = [sum(layout.split[:stage]) for stage in range(len(layout.split))]
     return tuple(itertools.pairwise([0, *(layers[first] for first in firsts[1:]), len(facts.parts)]))
-
-
-def _request(name: str, module: ModuleConfig) -> LayoutRequest:
-    layout = module.layout
-    return LayoutRequest(
-        module=name, ranks=None if layout.ranks is None else tuple(layout.ranks), pp=layout.pp,
-        dp_replicate=layout.dp_replicate, dp_shard=layout.dp_shard, cp=layout.cp, tp=layout.tp,
-        ep=layout.expert.ep, etp=layout.expert.etp,
-        sequence_parallel=layout.sequence_parallel, reshard=layout.reshard, chunks=layout.chunks,
-    )  # fmt: skip

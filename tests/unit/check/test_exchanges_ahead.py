@@ -12,9 +12,10 @@ from counterpoint.check.events import Exchange
 from counterpoint.plan.action import Direction, Transfer
 from counterpoint.plan.batch import BatchPlan, ModuleRows
 from counterpoint.plan.graph import Edge, Graph
-from counterpoint.plan.placement import LayoutRequest, place
+from counterpoint.plan.placement import Request, place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.trainability import TrainedPart
+from tests.asked import asked
 from tests.unit.plan.strategies import KINDS, LANGUAGE, plan_of, random_packs
 
 Sent = Counter[tuple[Transfer, int, int]]
@@ -25,9 +26,9 @@ Sent = Counter[tuple[Transfer, int, int]]
 def chains(draw: st.DrawFn) -> Plan:
     """A frozen encoder of several stages, or one that feeds another, a step ahead of the language model."""
     is_fed = draw(st.booleans())
-    vision = LayoutRequest(module="vision", ranks=(0, 1, 2), pp=3) if not is_fed else _halves(draw, "vision", (0, 1))
+    vision = asked("vision", ranks=(0, 1, 2), pp=3) if not is_fed else _halves(draw, "vision", (0, 1))
     encoders = (vision, _halves(draw, "audio", (2, 3))) if is_fed else (vision,)
-    placement = place(5, (*encoders, LayoutRequest(module=LANGUAGE, ranks=(4,) if is_fed else (3, 4))))
+    placement = place(5, (*encoders, asked(LANGUAGE, ranks=(4,) if is_fed else (3, 4))))
     names = tuple(layout.module for layout in placement.layouts)
     group = draw(st.sampled_from((1, 1, 2)))
     rows = {
@@ -47,8 +48,8 @@ def chains(draw: st.DrawFn) -> Plan:
     return replace(plan, graph=Graph.build(names, edges), group=group, trained=trained, run_ahead=1)
 
 
-def _halves(draw: st.DrawFn, module: str, ranks: tuple[int, ...]) -> LayoutRequest:
-    return LayoutRequest(module=module, ranks=ranks, **{draw(st.sampled_from(("pp", "dp_shard", "tp"))): 2})
+def _halves(draw: st.DrawFn, module: str, ranks: tuple[int, ...]) -> Request:
+    return asked(module, ranks=ranks, **{draw(st.sampled_from(("pp", "dp_shard", "tp"))): 2})
 
 
 def needed(plan: Plan, batch: BatchPlan) -> Sent:

@@ -14,12 +14,13 @@ from counterpoint.errors import ProofError
 from counterpoint.plan.action import Action, Compute, Reduce, Step, Transfer, Work
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.erase import Erasure
-from counterpoint.plan.placement import LayoutRequest, place
+from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document, Item, Pack
 from counterpoint.plan.schedule import SCHEDULES, Schedule, ScheduleKind
 from counterpoint.plan.stages import Stages
 from counterpoint.registry import Registry
+from tests.asked import asked
 from tests.unit.plan.strategies import KINDS, plan_of, plans, random_packs
 
 MODULES = ("vision", "audio", "language")
@@ -27,7 +28,7 @@ MODULES = ("vision", "audio", "language")
 
 def colocated(ranks: int = 2, kind: str = "gpipe", microbatches: int = 2) -> Plan:
     """Vision, audio and a language model on the same ranks, a lane each."""
-    placement = place(ranks, tuple(LayoutRequest(module=module, ranks=tuple(range(ranks))) for module in MODULES))
+    placement = place(ranks, tuple(asked(module, ranks=tuple(range(ranks))) for module in MODULES))
     rows = {layout.module: ModuleRows(layout) for layout in placement.layouts}
     return replace(plan_of(placement, rows, kind, microbatches), encoder="first")
 

@@ -17,9 +17,10 @@ from counterpoint.plan.action import parse_action
 from counterpoint.plan.batch import BatchPlan, ModuleRows
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.peers import MOST_OPERATIONS
-from counterpoint.plan.placement import LayoutRequest, Placement, place
+from counterpoint.plan.placement import Placement, place
 from counterpoint.plan.plan import Plan, Widths
 from counterpoint.plan.samples import Document, Item
+from tests.asked import asked
 from tests.unit.check.faults import Programs, reordered, swapped, with_share, with_span, without
 from tests.unit.plan.strategies import chain_plan, plan_of, small_plan, uniform_packs
 
@@ -181,8 +182,8 @@ def test_a_dropped_compute_of_a_lone_rank(dropped: str) -> None:
 
 def test_a_dropped_forward_of_a_lone_lane() -> None:
     """Replicas gather nothing, so no collective misses it."""
-    request = LayoutRequest(module="language", ranks=(2, 3), dp_replicate=2)
-    placement = place(4, (LayoutRequest(module="vision", ranks=(0, 1)), request))
+    request = asked("language", ranks=(2, 3), dp_replicate=2)
+    placement = place(4, (asked("vision", ranks=(0, 1)), request))
     plan = plan_of(placement, {layout.module: ModuleRows(layout) for layout in placement.layouts}, "forward", 2)
     programs = plan.evaluation.programs
     message = refused(plan, without(programs, 3, "language.0F1"))

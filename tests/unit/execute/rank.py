@@ -16,9 +16,10 @@ from counterpoint.parallelize.weights import defer_weights
 from counterpoint.plan.action import Action
 from counterpoint.plan.batch import BatchPlan, ModuleRows
 from counterpoint.plan.graph import Node
-from counterpoint.plan.placement import LayoutRequest, place
+from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.trainability import TrainedPart
+from tests.asked import asked
 from tests.unit.execute.mailroom import Mailroom
 from tests.unit.execute.toys import Gradients, Rows, Toy, gradients, lane_factors, lane_rows
 from tests.unit.plan.strategies import LANGUAGE, plan_of
@@ -153,7 +154,7 @@ def summed(found: Sequence[tuple[float, Gradients]]) -> tuple[float, Gradients]:
 
 def colocated(microbatches: int, is_vision_trained: bool = True, run_ahead: int = 0, group: int = 1) -> Plan:
     """A tower and a language model on one rank; the tower computes a `group` of microbatches at once."""
-    requests = tuple(LayoutRequest(module=module, ranks=(0,)) for module in ("vision", LANGUAGE))
+    requests = tuple(asked(module, ranks=(0,)) for module in ("vision", LANGUAGE))
     placement = place(1, requests)
     rows = {
         layout.module: ModuleRows(layout, group=1 if layout.module == LANGUAGE else group)

@@ -19,9 +19,10 @@ from counterpoint.plan.action import Direction, Transfer
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.communicators import transfer_name
 from counterpoint.plan.graph import Link
-from counterpoint.plan.placement import LayoutRequest, place
+from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.route import Copy, Route
+from tests.asked import asked
 from tests.unit.execute.mailroom import Mailroom
 from tests.unit.execute.rank import CPU
 from tests.unit.execute.routes import by_hand, routes
@@ -34,7 +35,7 @@ FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
 def two_modules(place_of: str) -> Plan:
     """A tower and a language model, each with its rows on all of its ranks."""
     towers, others = PLACES[place_of]
-    requests = (LayoutRequest(module="vision", ranks=towers), LayoutRequest(module=LANGUAGE, ranks=others))
+    requests = (asked("vision", ranks=towers), asked(LANGUAGE, ranks=others))
     placement = place(max(towers + others) + 1, requests, partial_overlap=True)
     return plan_of(placement, {layout.module: ModuleRows(layout) for layout in placement.layouts}, "gpipe", 1)
 

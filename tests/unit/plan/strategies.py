@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.layout import Layout
-from counterpoint.plan.placement import LayoutRequest, Placement, place
+from counterpoint.plan.placement import Placement, place
 from counterpoint.plan.plan import Plan, Widths, even_split
 from counterpoint.plan.samples import Document, Item, Pack
 from counterpoint.plan.trainability import TrainedPart
+from tests.asked import asked
 
 ENCODERS = ("vision", "audio", "touch")
 LANGUAGE = "language"
@@ -61,8 +62,8 @@ def placements(draw: st.DrawFn, max_world: int = 12, max_encoders: int = 3) -> P
     else:
         sets = [draw(st.permutations(range(world)))[: draw(st.integers(1, world))] for _ in modules]
     requests = tuple(
-        LayoutRequest(
-            module=module,
+        asked(
+            module,
             ranks=tuple(sorted(ranks)),
             reshard=draw(st.booleans()),
             chunks=draw(st.sampled_from((1, 1, 2, 3))),
@@ -143,15 +144,15 @@ def plan_of(placement: Placement, rows: dict[str, ModuleRows], kind: str, microb
 
 def small_plan(kind: str = "gpipe", microbatches: int = 2, tp: int = 2) -> Plan:
     """Vision dp2 on ranks 0 and 1, language tp2 (or dp2) on ranks 2 and 3."""
-    vision = LayoutRequest(module="vision", ranks=(0, 1))
-    placement = place(4, (vision, LayoutRequest(module=LANGUAGE, ranks=(2, 3), tp=tp)))
+    vision = asked("vision", ranks=(0, 1))
+    placement = place(4, (vision, asked(LANGUAGE, ranks=(2, 3), tp=tp)))
     rows = {layout.module: ModuleRows(layout) for layout in placement.layouts}
     return plan_of(placement, rows, kind, microbatches)
 
 
 def chain_plan(ranks: int, microbatches: int, kind: str, chunks: int = 1) -> Plan:
     """A language model alone, one rank per stage or per so many chunks."""
-    placement = place(ranks, (LayoutRequest(module=LANGUAGE, pp=ranks, chunks=chunks),))
+    placement = place(ranks, (asked(LANGUAGE, pp=ranks, chunks=chunks),))
     rows = {LANGUAGE: ModuleRows(placement.layouts[0])}
     return plan_of(placement, rows, kind, microbatches)
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Link, Node
-from counterpoint.plan.placement import LayoutRequest, place
+from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import SCHEDULES, Schedule, distribute
 from counterpoint.plan.stages import Stages, action_ranks
 from counterpoint.simulate.clock import simulate
+from tests.asked import asked
 from tests.unit.plan.strategies import LANGUAGE, chain_plan, plan_of
 
 TRAINING = ("gpipe", "1f1b", "interleaved", "zero_bubble")
@@ -307,7 +308,7 @@ def test_an_encoder_of_groups_keeps_as_many_as_let_nobody_wait(group: int, place
 
 def pair_plan(places: int, microbatches: int) -> Plan:
     """An encoder on one rank, and a language model of so many places on others."""
-    requests = (LayoutRequest(module="vision", pp=1, dp_shard=1), LayoutRequest(module=LANGUAGE, pp=places))
+    requests = (asked("vision", pp=1, dp_shard=1), asked(LANGUAGE, pp=places))
     placement = place(1 + places, requests)
     rows = {layout.module: ModuleRows(layout) for layout in placement.layouts}
     return plan_of(placement, rows, "1f1b", microbatches)

@@ -21,8 +21,9 @@ from counterpoint.plan.action import Direction
 from counterpoint.plan.batch import ModuleRows, plan_batch
 from counterpoint.plan.graph import Link
 from counterpoint.plan.peers import Meetings, Rounds, most_peers
-from counterpoint.plan.placement import LayoutRequest, place
+from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
+from tests.asked import asked
 from tests.unit.plan.strategies import plan_of, plans, random_packs, uniform_packs
 
 GOLDEN = {
@@ -41,8 +42,8 @@ def plan_of_lanes(
     first = vision if apart else 0
     ranks = tuple(range(first, first + language * tp * pp))
     requests = (
-        LayoutRequest(module="vision", ranks=tuple(range(vision))),
-        LayoutRequest(module="language", ranks=ranks, tp=tp, pp=pp),
+        asked("vision", ranks=tuple(range(vision))),
+        asked("language", ranks=ranks, tp=tp, pp=pp),
     )
     placement = place(max(vision, ranks[-1] + 1), requests, partial_overlap=True)
     rows = {

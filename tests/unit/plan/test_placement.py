@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 
 from counterpoint.errors import PlacementError
-from counterpoint.plan.placement import LayoutRequest, Placement, place
+from counterpoint.plan.placement import Placement, Request, place
+from tests.asked import asked
 from tests.unit.plan.strategies import placements
 
 
-def request(module: str, *ranks: int, **degrees: int) -> LayoutRequest:
-    return LayoutRequest(module=module, ranks=ranks or None, **degrees)
+def request(module: str, *ranks: int, **degrees: int) -> Request:
+    return asked(module, ranks=ranks or None, **degrees)
 
 
 @given(placements())
@@ -30,8 +31,8 @@ def test_every_rank_has_work_or_is_idle(placement: Placement) -> None:
         ([request("a", 0, 1), request("b", 0, 1), request("c", 2)], "mixed"),
     ],
 )
-def test_kinds(requests: list[LayoutRequest], kind: str) -> None:
-    world = 1 + max(rank for r in requests for rank in r.ranks or ())
+def test_kinds(requests: list[Request], kind: str) -> None:
+    world = 1 + max(rank for _module, layout in requests for rank in layout.ranks or ())
     assert place(world, tuple(requests), partial_overlap=True).kind == kind
 
 
@@ -61,8 +62,6 @@ def test_idle_ranks_are_dealt_to_nobody() -> None:
         (2, [request("a"), request("b")], (), "expected at most one such module"),
     ],
 )
-def test_wrong_placements_are_refused(
-    world: int, requests: list[LayoutRequest], idle: tuple[int, ...], message: str
-) -> None:
+def test_wrong_placements_are_refused(world: int, requests: list[Request], idle: tuple[int, ...], message: str) -> None:
     with pytest.raises(PlacementError, match=message):
         place(world, tuple(requests), idle)

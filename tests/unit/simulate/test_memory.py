@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 
 from counterpoint.plan.batch import ModuleRows
-from counterpoint.plan.placement import LayoutRequest, place
+from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from counterpoint.simulate.clock import simulate
 from counterpoint.simulate.memory import ModuleMemory, RankMemory, largest_rows, memory
+from tests.asked import asked
 from tests.unit.plan.strategies import (
     LANGUAGE,
     chain_plan,
@@ -23,7 +24,7 @@ def language_plan(**degrees: int) -> Plan:
     size = 1
     for degree in degrees.values():
         size *= degree
-    placement = place(size, (LayoutRequest(module=LANGUAGE, reshard=True, **degrees),))
+    placement = place(size, (asked(LANGUAGE, reshard=True, **degrees),))
     return plan_of(placement, {LANGUAGE: ModuleRows(placement.layouts[0])}, "gpipe", 2)
 
 
@@ -47,7 +48,7 @@ def test_shards_replicas_and_tensor_parallelism_divide() -> None:
 
 
 def test_experts_divide_by_their_own_view() -> None:
-    placement = place(4, (LayoutRequest(module=LANGUAGE, tp=2, ep=2, etp=2),))
+    placement = place(4, (asked(LANGUAGE, tp=2, ep=2, etp=2),))
     plan = plan_of(placement, {LANGUAGE: ModuleRows(placement.layouts[0])}, "gpipe", 1)
     sizes = {
         LANGUAGE: ModuleMemory(

@@ -1,6 +1,6 @@
 """A stage at run time: its chain of parts, and the microbatches that are in flight through it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,8 +15,8 @@ batch whose first part also adds these features, ((features (n, hidden), local r
 those of `deep[i]`."""
 
 StageModule = Callable[[torch.Tensor | None, StageBatch], Mapping[str, torch.Tensor]]
-"""A chain: local rows (None at a first stage) and a batch to its outputs by port; what leaves the last part, rows or
-the loss, has the empty name."""
+"""A chain: local rows (None at a first stage) and a batch to its outputs by port, results among them; what leaves the
+last part, rows or the loss, has the empty name."""
 
 ROWS = ""
 """The port of what leaves a chain's last part."""
@@ -62,14 +62,22 @@ class _Flight:
 class Stage:
     """Runs one node's chain; keeps what backward needs per microbatch in flight.
 
-    `weights` is there if a schedule computes weight gradients apart.
+    `weights` is there if a schedule computes weight gradients apart. What leaves by the ports of `results` stays here
+    for the step.
     """
 
     def __init__(
-        self, node: Node, module: StageModule, is_loss: bool, counts_loss: bool, weights: WeightQueue | None = None
+        self,
+        node: Node,
+        module: StageModule,
+        is_loss: bool,
+        counts_loss: bool,
+        weights: WeightQueue | None = None,
+        results: Collection[str] = (),
     ) -> None:
         self.node, self.is_loss, self.counts_loss = node, is_loss, counts_loss
         self._module, self._weights = module, weights
+        self._results: dict[str, dict[int, torch.Tensor]] = {port: {} for port in results}
         self._flights: dict[int, _Flight] = {}
         self._left: dict[int, WeightWork] = {}
         self.loss: torch.Tensor | None = None
@@ -79,11 +87,18 @@ class Stage:
         assert not self._flights, "a step ends with nothing in flight"
         assert not self._left, "a step ends with all weight gradients computed"
         self.loss = None
+        for of_microbatches in self._results.values():
+            of_microbatches.clear()
+
+    def results(self, port: str) -> list[torch.Tensor]:
+        """What has left by a port of results in this step, in the order of the microbatches."""
+        found = self._results.get(port, {})
+        return [found[microbatch] for microbatch in sorted(found)]
 
     def forward(
         self, microbatch: int, batch: StageBatch, arrivals: tuple[Arrival, ...], keep: bool
     ) -> Mapping[str, torch.Tensor]:
-        """Run forward and return the detached outputs by port, none of them the loss; `keep` holds the graph."""
+        """Run forward and return the detached rows by port, without loss and results; `keep` holds the graph."""
         leaves = tuple(arrival.rows.requires_grad_(keep) for arrival in arrivals if arrival.needs_gradient)
         rows = next((arrival.rows for arrival in arrivals if arrival.index is None), None)
         with torch.set_grad_enabled(keep):
@@ -92,7 +107,10 @@ class Stage:
             self._flights[microbatch] = _Flight(leaves, outputs)
         if self.is_loss:
             self._count(outputs[ROWS].detach())
-        return {port: output.detach() for port, output in outputs.items() if not (self.is_loss and port == ROWS)}
+        given = {port: output.detach() for port, output in outputs.items() if not (self.is_loss and port == ROWS)}
+        for port in given.keys() & self._results.keys():
+            self._results[port][microbatch] = given.pop(port)
+        return given
 
     def output_rows(self, microbatch: int, port: str) -> int:
         """Local rows that the stage gave out in a microbatch in flight."""

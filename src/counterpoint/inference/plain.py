@@ -19,6 +19,7 @@ from counterpoint.modalities.rows import pack_items
 from counterpoint.models.batch import Insert, TextBatch
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.head import VocabularyHead
+from counterpoint.models.seams import run
 from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Items, Towers, Wire
 from counterpoint.parallelize.blocks import whole_block
@@ -130,7 +131,7 @@ class PlainModel:
         assert isinstance(head, VocabularyHead), "a decoder ends in its head"
         rows = None
         for _name, part in parts:
-            rows = part(rows, batch)
+            rows = run(part, rows, batch).rows
         assert rows is not None, "the embedding makes rows"
         last = torch.as_tensor(starts[1:] - 1, device=self.device)
         return head.logits(rows.index_select(0, last))

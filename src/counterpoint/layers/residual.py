@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from counterpoint.layers.attention.kernels import Kernel, attend_lying
 from counterpoint.layers.attention.sublayer import Attention
 from counterpoint.models.batch import Batch, Turns
-from counterpoint.models.seams import Layer
+from counterpoint.models.seams import Layer, Reporting, WithResults, run, under
 
 
 class AttendingLayer(Layer, ABC):
@@ -96,17 +96,18 @@ class MambaLayer(Layer):
 
 
 @final
-class MoeLayer(Layer):
+class MoeLayer(Layer, Reporting):
     """rows + moe(norm(rows))."""
 
-    def __init__(self, norm: nn.Module, moe: nn.Module) -> None:
+    def __init__(self, norm: nn.Module, moe: Reporting) -> None:
         super().__init__()
         self.norm = norm
         self.moe = moe
+        self.results = tuple(f"moe.{name}" for name in moe.results)
 
-    def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        mixed: Tensor = self.moe(self.norm(rows), batch)
-        return rows + mixed
+    def forward(self, rows: Tensor, batch: Batch) -> WithResults:
+        mixed, results = run(self.moe, self.norm(rows), batch)
+        return WithResults(rows + mixed, under("moe", results))
 
 
 @final

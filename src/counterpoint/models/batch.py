@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from counterpoint.models.movable import Movable
 from counterpoint.models.segments import Segments, Windows
@@ -38,15 +38,6 @@ class Inserts:
         return iter(self._inserts)
 
 
-@dataclass(frozen=True, slots=True)
-class Routing:
-    """What a mixture of experts did with a batch: int64 `counts` (experts,) of the rows that each expert saw, and the
-    balance loss of these rows, a detached scalar."""
-
-    counts: Tensor
-    balance: Tensor
-
-
 @dataclass(frozen=True)
 class MtpInputs(Movable):
     """What one depth k of multi-token prediction reads of each row, from the row's own document.
@@ -71,10 +62,9 @@ class TextBatch(Movable):
     no loss. `loss_denominator` is the number of loss tokens of the global batch, 0 if it has none, and
     `document_denominator` of its documents. On several ranks these three describe every row of the rank's
     context-parallel share and `segments` every row of the lane, while the embedding's `inserts`, and those behind
-    layers, `deep`, point into the rank's own rows. Layers that route note it in `routed`, each under itself, so that a
-    forward that is computed again counts once. `mtp` are the depths of multi-token prediction, which describe the same
-    rows as `ids`; without them nothing further is predicted. Their losses are noted in `mtp_losses`, detached. `scored`
-    int64 are the rows with a label, None for all: what works row by row in front of the loss leaves the others out.
+    layers, `deep`, point into the rank's own rows. `mtp` are the depths of multi-token prediction, which describe the
+    same rows as `ids`; without them nothing further is predicted. `scored` int64 are the rows with a label, None for
+    all: what works row by row in front of the loss leaves the others out.
     """
 
     ids: Tensor
@@ -85,9 +75,7 @@ class TextBatch(Movable):
     inserts: Iterable[Insert] = ()
     deep: Mapping[int, Iterable[Insert]] = field(default_factory=dict)
     document_denominator: float = 0.0
-    routed: dict[nn.Module, Routing] = field(default_factory=dict)
     mtp: tuple[MtpInputs, ...] = ()
-    mtp_losses: dict[int, Tensor] = field(default_factory=dict)
     turns: KeptTurns = field(default_factory=dict)
     scored: Tensor | None = None
 

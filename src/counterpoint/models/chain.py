@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from counterpoint.models.batch import Batch
 from counterpoint.models.scored import AllRows, ScoredRows
-from counterpoint.models.seams import StageEnter, StageLeave
+from counterpoint.models.seams import Reporting, StageEnter, StageLeave, run, under
 
 MAIN = ""
 """The port of the rows that leave the last part, or of the loss."""
@@ -53,7 +53,7 @@ class Chain(nn.Module):
     The first `num_sources` parts make rows out of the batch and stand before `enter`, which all rows cross; `leave` is
     crossed by what leaves, by port. Behind the first `num_whole` parts, if others follow, `narrow` leaves out the rows
     that nothing scores. Other parts read the weights of `shared` ones, which must therefore be whole while the chain
-    runs.
+    runs. Results of parts leave by ports that are called `<part>.<result>`, some of the names of `results`.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class Chain(nn.Module):
         self.leave_ports = nn.ModuleDict()
         self.part_names: list[str] = []
         self._ports: list[str] = []
+        reporting = ((part.name, module) for part, module in modules if isinstance(module, Reporting))
+        self.results = tuple(f"{name}.{result}" for name, module in reporting for result in module.results)
         for part, module in modules:
             self._adopt(part.name, module)
             self.part_names.append(part.name)
@@ -83,19 +85,22 @@ class Chain(nn.Module):
         """Map the stage's input rows, None where its first part makes them, to what leaves by each port: output rows or
         the loss by MAIN."""
         outputs: dict[str, Tensor] = {}
-        parts = [part for _name, part in self.parts()]
-        for part in parts[: self.num_sources]:
+        parts = self.parts()
+        for _name, part in parts[: self.num_sources]:
             rows = part(rows, batch)
         rows = self.enter(rows)
         seeing_all = slice(self.num_sources, self.num_whole)
-        for part, port in zip(parts[seeing_all], self._ports[seeing_all], strict=True):
+        for (name, part), port in zip(parts[seeing_all], self._ports[seeing_all], strict=True):
+            made, results = run(part, rows, batch)
+            outputs |= under(name, results)
             if port == MAIN:
-                rows = part(rows, batch)
+                rows = made
             else:
-                outputs[port] = self.leave_ports[port](part(rows, batch))
+                outputs[port] = self.leave_ports[port](made)
         rows, batch = self.narrow(rows, batch)
-        for part in parts[self.num_whole :]:
-            rows = part(rows, batch)
+        for name, part in parts[self.num_whole :]:
+            rows, results = run(part, rows, batch)
+            outputs |= under(name, results)
         outputs[MAIN] = self.leave(rows)
         return outputs
 

@@ -12,15 +12,17 @@ from counterpoint.models.embedding import WordTable
 from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.models.multiply import Multiply
 from counterpoint.models.scored import scored_rows
-from counterpoint.models.seams import Enter
+from counterpoint.models.seams import FURTHER, Enter, Reporting, WithResults
 
 
-class VocabularyHead(nn.Module, ABC):
+class VocabularyHead(Reporting, ABC):
     """Scores rows (rows, hidden) against every word of a matrix that a subclass holds.
 
     Rows that are wider hold those of the depths of multi-token prediction side by side; the loss of each of these
-    takes part in backward with the weight `mtp_weight`, and none in the value.
+    takes part in backward with the weight `mtp_weight`, and none in the value: they are reported as FURTHER (depths,).
     """
+
+    results = (FURTHER,)
 
     def __init__(self, mtp_weight: float) -> None:
         super().__init__()
@@ -38,14 +40,15 @@ class VocabularyHead(nn.Module, ABC):
         scores: Tensor = self.multiply(self.enter(rows), self.matrix(), None)
         return scores
 
-    def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
-        """The loss of the batch, a scalar; those of further depths are noted in the batch."""
+    def forward(self, rows: Tensor, batch: TextBatch) -> WithResults:
+        """The loss of the batch, a scalar."""
         main, *further = torch.split(rows, self.matrix().shape[1], dim=1)
-        for number, (ahead, inputs) in enumerate(zip(further, batch.mtp, strict=True)):
+        terms = []
+        for ahead, inputs in zip(further, batch.mtp, strict=True):
             term = self._loss(ahead, inputs)
-            batch.mtp_losses[number] = term.detach()
+            terms.append(term.detach())
             main = attach(main, term * self.mtp_weight)
-        return self._loss(main, batch)
+        return WithResults(self._loss(main, batch), {FURTHER: torch.stack(terms)} if terms else {})
 
     def _loss(self, rows: Tensor, of: TextBatch | MtpInputs) -> Tensor:
         entered, of = scored_rows(self.enter(rows), of)

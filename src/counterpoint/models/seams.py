@@ -19,6 +19,7 @@ Mix                                     what mixes rows of a document       tp: 
 Dispatch                                rows to their experts and back      ep x etp: one all-to-all each way
 StackedExperts                          weights of experts                  ep x etp: a share of them
 OwnDocuments, LaneSum                   documents of rows; their counts     tp x cp: the rank's own; a sum
+Reporting                               results beside rows                 ports of a stage
 Counted                                 choices that a step counts          a sum over all ranks
 Multiply, GroupedMultiply,              what a weight does to rows          weight gradients that are left for later
 AddBias, ReadTable, OffersWeight
@@ -34,7 +35,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import ClassVar, Generic, TypeVar, final
+from typing import ClassVar, Generic, NamedTuple, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -216,8 +217,39 @@ class StackedExperts(nn.Module, ABC):
     width_dims: ClassVar[Mapping[str, int]]
 
 
-class Counted(nn.Module, ABC):
-    """A layer that counts what it chose, and may change by the counts of a step."""
+class WithResults(NamedTuple):
+    """What a module makes of rows, and results beside it by name: no gradient goes through them."""
+
+    rows: Tensor
+    results: Mapping[str, Tensor]
+
+
+class Reporting(nn.Module, ABC):
+    """Its forward returns `WithResults`, with some of the names of `results`, each under the submodule that has it."""
+
+    results: tuple[str, ...]
+
+
+def run(module: nn.Module, rows: Tensor | None, batch: object) -> WithResults:
+    """What a module makes of rows and a batch, with results or without."""
+    made = module(rows, batch)
+    return made if isinstance(module, Reporting) else WithResults(made, {})
+
+
+def under(place: str, results: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Results of a submodule."""
+    return {f"{place}.{name}": result for name, result in results.items()}
+
+
+COUNTS, BALANCE, FURTHER = "counts", "balance", "further"
+"""Results that a step sums: int64 (choices,) of what a layer chose, the balance loss of these choices, a scalar, and
+the losses (depths,) of multi-token prediction."""
+
+
+class Counted(Reporting, ABC):
+    """A layer that reports COUNTS and BALANCE of its choices, and may change by the counts of a step."""
+
+    results = (COUNTS, BALANCE)
 
     @abstractmethod
     def settle(self, counts: Tensor, is_broken: Tensor) -> None:

@@ -21,7 +21,8 @@ from counterpoint.execute.rowmap import RowMap
 from counterpoint.execute.waits import WaitClock
 from counterpoint.kinds.family import Model
 from counterpoint.layers.attention.kernels import prefer_fast_kernels
-from counterpoint.models.batch import Batch, TextBatch
+from counterpoint.models.batch import Batch
+from counterpoint.models.seams import FURTHER
 from counterpoint.optimizers.rates import learning_rate
 from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, release, settle_weights
 from counterpoint.plan.action import Action, Compute
@@ -217,7 +218,6 @@ class Engine:
                 )
         self._bridge.begin(maps)
         self._batches = batches
-        self._routed.begin(batches)
         return self.plan.program(template, self._rank, batch, batch_ahead)
 
     def _settle_weights(self) -> None:
@@ -254,11 +254,15 @@ class Engine:
 
     def _local_mtp_loss(self) -> torch.Tensor | float:
         """This rank's part of the mean over the depths, of all its microbatches."""
-        if not any(replica.stage.counts_loss for replica in self.replicas.values()):
-            return 0.0
-        batches = [batch for batch in self._batches.values() if isinstance(batch, TextBatch)]
-        noted = [loss for batch in batches for loss in batch.mtp_losses.values()]
-        return torch.stack(noted).double().sum() / self._mtp_depths if noted else 0.0
+        found = [
+            losses
+            for replica in self.replicas.values()
+            if replica.stage.counts_loss
+            for port in replica.chain.results
+            if port.endswith(f".{FURTHER}")
+            for losses in replica.stage.results(port)
+        ]
+        return torch.stack(found).double().sum() / self._mtp_depths if found else 0.0
 
     def _step(self) -> None:
         modules = self.plan.graph.modules

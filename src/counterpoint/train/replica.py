@@ -113,7 +113,14 @@ def build_replica(config: Config, plan: Plan, model: Model, node: Node, groups: 
         initialize_buffer_(buffer.value, buffer.name)
     coordinate = layout.coordinate(world.rank)
     is_loss = node.module == plan.sink and node.stage == layout.stages - 1
-    stage = Stage(node, chain, is_loss, counts_loss=is_loss and coordinate.tp == 0, weights=made.weights)
+    stage = Stage(
+        node,
+        chain,
+        is_loss,
+        counts_loss=is_loss and coordinate.tp == 0,
+        weights=made.weights,
+        results=chain.results,
+    )
     tie_group = groups.collective(tie) if tie else None
     return Replica(chain, stage, tuple(parameters), buffers, made.tensor_group, tie_group)
 

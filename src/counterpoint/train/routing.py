@@ -1,14 +1,28 @@
 """What mixtures of experts need of a step as a whole: counts over all ranks, the expert bias, the balance loss."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
-from counterpoint.models.batch import Batch, TextBatch
-from counterpoint.models.seams import Counted
+from counterpoint.execute.stage import Stage
+from counterpoint.models.seams import BALANCE, COUNTS, Counted
 from counterpoint.plan.plan import Plan
 from counterpoint.train.replica import Replica
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer of this rank, the stage that it lies in, and its name there."""
+
+    module: Counted
+    stage: Stage
+    name: str
+
+    def results(self, which: str) -> list[torch.Tensor]:
+        """One of its results in each microbatch of the step."""
+        return self.stage.results(f"{self.name}.{which}")
 
 
 class RoutedStep:
@@ -17,46 +31,36 @@ class RoutedStep:
     def __init__(self, plan: Plan, replicas: Iterable[Replica], device: torch.device) -> None:
         self._keys = routed_layers(plan)
         self._layers = {
-            f"{replica.stage.node.module}.{name}": module
+            f"{replica.stage.node.module}.{name}": _Layer(module, replica.stage, name)
             for replica in replicas
             for name, module in replica.chain.named_modules()
             if isinstance(module, Counted)
         }
         self._device = device
-        self._batches: list[TextBatch] = []
-
-    def begin(self, batches: Mapping[tuple[str, int], Batch]) -> None:
-        """Take the batches in which the layers are going to note what they route."""
-        self._batches = [batch for batch in batches.values() if isinstance(batch, TextBatch)]
 
     @property
     def balance(self) -> torch.Tensor | float:
         """The balance loss of this rank's rows, over all its layers and microbatches."""
-        noted = [batch.routed[layer].balance for layer in self._layers.values() for batch in self._having(layer)]
-        return torch.stack(noted).double().sum() if noted else 0.0
+        found = [loss for layer in self._layers.values() for loss in layer.results(BALANCE)]
+        return torch.stack(found).double().sum() if found else 0.0
 
     def counts(self, group: dist.ProcessGroup) -> dict[str, torch.Tensor]:
         """How many rows each expert of each layer saw on all ranks, int64 (experts,) by layer; one reduction."""
         if not self._keys:
             return {}
-        local = [self._local(self._layers.get(key), experts) for key, experts in self._keys.items()]
-        total = torch.cat(local)
+        total = torch.cat([self._local(key, experts) for key, experts in self._keys.items()])
         dist.all_reduce(total, group=group)
         return dict(zip(self._keys, torch.split(total, list(self._keys.values())), strict=True))
 
     def settle(self, counts: Mapping[str, torch.Tensor], is_broken: torch.Tensor) -> None:
         """Let this rank's layers change by the counts of the step, once a step, unless it is broken."""
         for key, layer in self._layers.items():
-            layer.settle(counts[key], is_broken)
+            layer.module.settle(counts[key], is_broken)
 
-    def _having(self, layer: Counted) -> list[TextBatch]:
-        return [batch for batch in self._batches if layer in batch.routed]
-
-    def _local(self, layer: Counted | None, experts: int) -> torch.Tensor:
+    def _local(self, key: str, experts: int) -> torch.Tensor:
         counts = torch.zeros(experts, dtype=torch.int64, device=self._device)
-        if layer is not None:
-            for batch in self._having(layer):
-                counts += batch.routed[layer].counts
+        for seen in self._layers[key].results(COUNTS) if key in self._layers else ():
+            counts += seen
         return counts
 
 

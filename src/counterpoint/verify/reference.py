@@ -151,15 +151,16 @@ class Reference:
         """Forward and backward of one document; gradients and totals grow."""
         batch = self._batch(text, self._lay(document, text), denominators)
         # Balance losses and those of further tokens join the backward and are no part of this value.
-        loss: Tensor = self.chains[self._sink](None, batch)[MAIN]
+        made: Mapping[str, Tensor] = self.chains[self._sink](None, batch)
+        loss = made[MAIN]
         if loss.requires_grad:
             torch.autograd.backward(loss)
         totals.loss += float(loss.detach())
-        totals.further += sum(float(term) for term in batch.mtp_losses.values())
-        for layer, routing in batch.routed.items():
-            assert isinstance(layer, Moe), "only mixtures route"
-            totals.balance += float(routing.balance)
-            totals.loads[layer] = totals.loads.get(layer, 0) + routing.counts
+        totals.further += sum(made["head.further"].tolist()) if "head.further" in made else 0.0
+        for name, layer in self.chains[self._sink].named_modules():
+            if isinstance(layer, Moe) and f"{name}.counts" in made:
+                totals.balance += float(made[f"{name}.balance"])
+                totals.loads[layer] = totals.loads.get(layer, 0) + made[f"{name}.counts"]
 
     def _batch(self, text: TextPayload, laid: Sequence[Laid], by: Denominators) -> TextBatch:
         inserts: list[Insert] = []

@@ -14,6 +14,7 @@ from counterpoint.kinds.family import Ends, Model
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import Chain, Part, build_chain
 from counterpoint.models.head import VocabularyHead
+from counterpoint.models.seams import run
 from counterpoint.models.segments import Segments
 from counterpoint.plan.samples import NO_LABEL
 
@@ -126,7 +127,7 @@ def logits_of(chain: Chain, batch: TextBatch) -> Tensor:
     for _name, part in chain.parts():
         if isinstance(part, VocabularyHead):
             return part.logits(rows)
-        rows = part(rows, batch)
+        rows = run(part, rows, batch).rows
     raise AssertionError("a decoder ends in a head")
 
 

@@ -62,7 +62,7 @@ def test_depths_are_those_of_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = start.clone().requires_grad_()
     found = rows
     for depth in range(DEPTHS):
-        found = ours.get_submodule(f"mtp.{depth}")(found, batch)
+        found = ours.get_submodule(f"mtp.{depth}")(found, batch).rows
     assert found.shape == (ROWS, SECTION.hidden * (1 + DEPTHS))
 
     hidden = judged = start.clone().requires_grad_()

@@ -34,7 +34,6 @@ def document(batch: TextBatch, number: int) -> TextBatch:
         positions=batch.positions[rows],
         labels=batch.labels[rows],
         segments=Segments.build([length], length),
-        routed={},
     )
 
 

@@ -11,6 +11,7 @@ from counterpoint.families.parts import parts_of
 from counterpoint.layers.attention.rotary import Rotary
 from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.models.head import VocabularyHead
+from counterpoint.models.seams import run
 from counterpoint.plan.samples import NO_TOKEN
 
 
@@ -63,7 +64,7 @@ def test_loss_is_the_mean_cross_entropy_of_the_logits() -> None:
     chain = build(model)
     rows = None
     for _, part in chain.parts()[:-1]:
-        rows = part(rows, batch)
+        rows = run(part, rows, batch).rows
     head = chain.get_submodule("head")
     assert isinstance(head, VocabularyHead)
     expected = F.cross_entropy(head.logits(rows), batch.labels)

@@ -8,6 +8,7 @@ from torch import Tensor
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import MAIN, Chain, port_of
+from counterpoint.models.seams import run
 
 LENGTHS = (4, 8)
 
@@ -44,7 +45,7 @@ def test_depths_join_the_rows_behind_their_layer() -> None:
     rows = None
     for name, part in chain.parts():
         if not name.startswith("inserts."):
-            rows = part(rows, filled)
+            rows = run(part, rows, filled).rows
         if name == "layers.3":
             rows = rows.index_add(0, places, 2 * deep)
     assert loss.item() == pytest.approx(rows.item(), abs=1e-14)

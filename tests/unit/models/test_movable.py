@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from model_samples import DECODERS, MODELS, SEVERAL, batch_with, text_batch
+from model_samples import MODELS, SEVERAL, batch_with
 from torch import Tensor
 
 from counterpoint.models.movable import Movable
@@ -72,9 +72,3 @@ def test_batches_move_with_all_that_they_read(name: str) -> None:
     assert all(tensor.is_meta for tensor in _tensors(moved))
     assert (moved.segments.lengths, moved.segments.rows) == (batch.segments.lengths, batch.segments.rows)
     assert type(moved) is type(batch)
-
-
-def test_what_layers_noted_stays_with_the_batch() -> None:
-    """Notes are shared by the copies of a batch: what a forward counts through one is seen through all."""
-    batch = text_batch(DECODERS["grouped"], [5, 3])
-    assert batch.to("meta").routed is batch.routed

@@ -13,6 +13,7 @@ from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN, Chain
+from counterpoint.models.seams import run
 from counterpoint.models.segments import Segments
 from counterpoint.plan.samples import NO_TOKEN
 
@@ -26,7 +27,7 @@ def _rms(rows: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def _document(batch: TextBatch, first: int, length: int) -> TextBatch:
     rows = slice(first, first + length)
-    return replace(batch, positions=batch.positions[rows], segments=Segments.build([length], length), routed={})
+    return replace(batch, positions=batch.positions[rows], segments=Segments.build([length], length))
 
 
 def _by_equations(
@@ -43,7 +44,7 @@ def _by_equations(
         alone = _document(batch, first, length)
         rows = words[ids]
         for layer in range(len(section.pattern)):
-            rows = chain.get_submodule(f"layers.{layer}")(rows, alone)
+            rows = run(chain.get_submodule(f"layers.{layer}"), rows, alone).rows
         rows = _rms(rows, weights["norm.weight"], section.norm_eps)
         for depth in range(1 + section.mtp.depths):
             if depth:
@@ -61,7 +62,7 @@ def _by_equations(
                 ]
                 rows = torch.stack(pairs) @ weights[f"{part}.join.weight"].T
                 for layer in range(len(section.mtp.pattern)):
-                    rows = chain.get_submodule(f"{part}.layers.{layer}")(rows, alone)
+                    rows = run(chain.get_submodule(f"{part}.layers.{layer}"), rows, alone).rows
                 rows = _rms(rows, weights[f"{part}.norm.weight"], section.norm_eps)
             denominator = batch.mtp[depth - 1].loss_denominator if depth else batch.loss_denominator
             for i in range(length - depth):
@@ -86,14 +87,13 @@ def _lively(model: Model) -> Chain:
 def test_losses_and_gradients_are_those_of_the_equations() -> None:
     lengths = (6, 1, 2, 3)
     batch, chain, plain = text_batch(MODEL, lengths), _lively(MODEL), _lively(MODEL)
-    loss = chain(None, batch)[MAIN]
+    outputs = chain(None, batch)
+    loss = outputs[MAIN]
     loss.backward()
     main, further = _by_equations(plain, MODEL, batch, lengths)
     (main + MODEL.section.mtp.weight * torch.stack(further).mean()).backward()
     assert loss.item() == pytest.approx(main.item(), rel=1e-13)
-    assert [batch.mtp_losses[depth].item() for depth in range(2)] == pytest.approx(
-        [one.item() for one in further], rel=1e-13
-    )
+    assert outputs["head.further"].tolist() == pytest.approx([one.item() for one in further], rel=1e-13)
     assert min(one.item() for one in further) > 0.1
     for (name, ours), (_name, theirs) in zip(chain.named_parameters(), plain.named_parameters(), strict=True):
         assert ours.grad is not None
@@ -104,8 +104,7 @@ def test_losses_and_gradients_are_those_of_the_equations() -> None:
 
 def test_documents_that_end_before_a_depth_have_no_loss_there() -> None:
     batch = text_batch(MODEL, (2, 1, 2))
-    build(MODEL)(None, batch)
-    assert [batch.mtp_losses[depth].item() for depth in range(2)] == [0.0, 0.0]
+    assert build(MODEL)(None, batch)["head.further"].tolist() == [0.0, 0.0]
 
 
 @CASES
@@ -113,10 +112,11 @@ def test_documents_that_end_before_a_depth_have_no_loss_there() -> None:
 def test_no_documents_give_a_loss_and_gradients_of_zero(model: Model, padding: int) -> None:
     chain, batch = build(model), empty_batch(model, padding)
     assert isinstance(batch, TextBatch)
-    loss = chain(None, batch)[MAIN]
+    outputs = chain(None, batch)
+    loss = outputs[MAIN]
     loss.backward()
     assert loss.item() == 0.0
-    assert all(term.item() == 0.0 for term in batch.mtp_losses.values())
+    assert not outputs["head.further"].any()
     for name, parameter in chain.named_parameters():
         assert parameter.grad is not None, name
         assert not parameter.grad.any(), name
@@ -137,7 +137,7 @@ def test_a_placeholder_ahead_is_read_as_zeros_and_teaches_no_word() -> None:
     depth = chain.get_submodule("mtp.0")
     assert isinstance(depth, MtpDepth)
     rows = torch.ones(4, MODEL.section.hidden, dtype=torch.float64)
-    depth(rows, replace(batch, mtp=(blank,))).sum().backward()
+    depth(rows, replace(batch, mtp=(blank,))).rows.sum().backward()
     assert not chain.get_parameter("embed.weight").grad.any()
     assert not depth.words_norm.weight.grad.any()
     assert depth.rows_norm.weight.grad.any()

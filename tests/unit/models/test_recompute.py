@@ -18,12 +18,14 @@ from model_samples import (
 )
 from torch import Tensor, nn
 
+from counterpoint.execute.stage import Stage
 from counterpoint.kinds.family import Model
 from counterpoint.layers.moe.sublayer import Moe
-from counterpoint.models.batch import Batch, TextBatch
+from counterpoint.models.batch import Batch
 from counterpoint.models.chain import MAIN, Chain
-from counterpoint.models.seams import LocalDispatch, Shipment
+from counterpoint.models.seams import BALANCE, COUNTS, LocalDispatch, Shipment
 from counterpoint.parallelize.recompute import apply_recompute
+from counterpoint.plan.graph import Node
 
 DECODER = changed(HYBRID, pattern="*-ME", ffn=12)
 CASES = [(name, kind if name in DECODERS else "L") for name in MODELS for kind in ("*-ME", "E")]
@@ -111,7 +113,7 @@ class _Counting(nn.Module):
         return rows
 
 
-def test_routing_is_noted_once_and_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_leave_once_and_rows_are_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: Counter[str] = Counter()
     announce = LocalDispatch.announce
 
@@ -120,21 +122,22 @@ def test_routing_is_noted_once_and_announced_once(monkeypatch: pytest.MonkeyPatc
         return announce(self, counts)
 
     monkeypatch.setattr(LocalDispatch, "announce", counted)
-    plain = text_batch(DECODER, [5, 3], 2)
-    build(DECODER)(None, plain)[MAIN].backward()
+    plain = build(DECODER)(None, text_batch(DECODER, [5, 3], 2))
     chain = build(DECODER)
     moe = next(module for module in chain.modules() if isinstance(module, Moe))
     moe.rows_enter = counting = _Counting()
     apply_recompute(chain, {"E"})
-    batch: TextBatch = text_batch(DECODER, [5, 3], 2)
+    stage = Stage(Node("text", 0), chain, is_loss=True, counts_loss=True, results=chain.results)
     for forwards in (1, 2):
         calls.clear()
-        chain(None, batch)[MAIN].backward()
+        stage.begin()
+        assert stage.forward(0, text_batch(DECODER, [5, 3], 2), (), keep=True) == {}
+        stage.backward(0, {}, is_split=False)
         assert counting.times == 2 * forwards
         assert calls["announced"] == 1
-        (ours,), (theirs,) = batch.routed.values(), plain.routed.values()
-        assert torch.equal(ours.counts, theirs.counts)
-        assert torch.equal(ours.balance, theirs.balance)
+        for result in (COUNTS, BALANCE):
+            (found,) = stage.results(f"layers.3.moe.{result}")
+            assert torch.equal(found, plain[f"layers.3.moe.{result}"])
 
 
 def test_evaluation_announces_as_ever() -> None:

@@ -10,11 +10,11 @@ from counterpoint.models.batch import TextBatch
 from counterpoint.models.embedding import Lookup, WordTable
 from counterpoint.models.linear import Linear
 from counterpoint.models.norm import RmsNorm
-from counterpoint.models.seams import StageEnter
+from counterpoint.models.seams import Reporting, StageEnter, WithResults, run, under
 
 
 @final
-class MtpDepth(nn.Module):
+class MtpDepth(Reporting):
     """Widens rows (rows, hidden * k) to (rows, hidden * (k + 1)) by those of depth k, counted from 1.
 
     The last `hidden` columns are what the head scores at depth k - 1, behind its norm: h. Those of depth k are
@@ -36,13 +36,17 @@ class MtpDepth(nn.Module):
         self.join = Linear(2 * hidden, hidden, bias=False)
         self.layers = nn.ModuleList(layers)
         self.norm = RmsNorm(hidden, norm_eps)
+        reporting = ((number, layer) for number, layer in enumerate(layers) if isinstance(layer, Reporting))
+        self.results = tuple(f"layers.{number}.{name}" for number, layer in reporting for name in layer.results)
 
-    def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
+    def forward(self, rows: Tensor, batch: TextBatch) -> WithResults:
         if len(batch.mtp) < self.depth:
-            return rows
+            return WithResults(rows, {})
         words = self.enter(self.lookup(self.words[0].matrix(), batch.mtp[self.depth - 1].ids))
         before = rows[:, -self.hidden :]
         ahead = self.join(torch.cat((self.rows_norm(before), self.words_norm(words)), dim=1))
-        for layer in self.layers:
-            ahead = layer(ahead, batch)
-        return torch.cat((rows, self.norm(ahead)), dim=1)
+        results: dict[str, Tensor] = {}
+        for number, layer in enumerate(self.layers):
+            ahead, reported = run(layer, ahead, batch)
+            results |= under(f"layers.{number}", reported)
+        return WithResults(torch.cat((rows, self.norm(ahead)), dim=1), results)

@@ -12,16 +12,27 @@ from counterpoint.layers.moe.experts import Experts
 from counterpoint.layers.moe.router import Choice, Router, next_bias
 from counterpoint.layers.moe.spec import MoeConfig
 from counterpoint.models.attached import attach
-from counterpoint.models.batch import Routing, TextBatch
+from counterpoint.models.batch import TextBatch
 from counterpoint.models.mlp import GatedMlp, Mlp, squared_relu
-from counterpoint.models.seams import Counted, Dispatch, LaneSum, LocalDispatch, OwnDocuments, RowsEnter, RowsLeave
+from counterpoint.models.seams import (
+    BALANCE,
+    COUNTS,
+    Counted,
+    Dispatch,
+    LaneSum,
+    LocalDispatch,
+    OwnDocuments,
+    RowsEnter,
+    RowsLeave,
+    WithResults,
+)
 
 
 @final
 class Moe(Counted):
     """Maps normed rows (rows, hidden) -> (rows, hidden): each row's experts by weight, and the shared one.
 
-    Rows of no document reach no expert. What was routed is noted in the batch.
+    Rows of no document reach no expert.
     """
 
     def __init__(self, hidden: int, section: MoeConfig, activation: Activation) -> None:
@@ -37,7 +48,7 @@ class Moe(Counted):
         self.rows_leave: nn.Module = RowsLeave()
         self.shared = _shared_expert(hidden, section.shared_ffn, activation)
 
-    def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
+    def forward(self, rows: Tensor, batch: TextBatch) -> WithResults:
         own = self.rows_enter(rows)
         document = self.own_documents(batch.segments.document, own.shape[0])
         inside = own[: document.shape[0]]
@@ -54,10 +65,8 @@ class Moe(Counted):
         )
         mixed = (by_row * choice.weights[..., None].to(by_row.dtype)).sum(dim=1)
         balance = self._balance(choice, document, batch)
-        batch.routed[self] = Routing(counts, balance.detach())
         padded = F.pad(attach(mixed, balance), (0, 0, 0, own.shape[0] - inside.shape[0]))
-        out: Tensor = self.rows_leave(padded) + shared
-        return out
+        return WithResults(self.rows_leave(padded) + shared, {COUNTS: counts, BALANCE: balance.detach()})
 
     def settle(self, counts: Tensor, is_broken: Tensor) -> None:
         """Move the expert bias, if there is one and the router is trained."""

@@ -19,10 +19,10 @@ from counterpoint.train.engine import Engine
 def _kill_before(rank: int, step: int) -> None:
     launch = Engine.launch_step
 
-    def launch_or_die(engine: Engine, inputs: Any, ahead: Any = None) -> Any:
+    def launch_or_die(engine: Engine, inputs: Any, *others: Any, **named: Any) -> Any:
         if os.environ["RANK"] == str(rank) and inputs.batch.step == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        return launch(engine, inputs, ahead)
+        return launch(engine, inputs, *others, **named)
 
     Engine.launch_step = launch_or_die  # type: ignore[method-assign]
 

@@ -26,7 +26,7 @@ TRAIN = [
     Mutant("train.engine:Engine._clipping", "sums[_SCALARS:]", "sums[_SCALARS + 1 :]", (), (cases.PAIR,)),
     Mutant("train.engine:Engine._local_mtp_loss", "/ self._mtp_depths", "/ len(found)", (), (cases.FURTHER,)),
     Mutant("train.engine:Engine.evaluate_step", "dist.all_reduce(total, group=self._groups.collective(self.plan.placement.active))", "pass", (), (cases.EVALUATED,)),
-    Mutant("train.engine:Engine._has_gradients", " and node.module in self._reached", "", (), (cases.WITHOUT_IMAGES, cases.NO_IMAGE)),
+    Mutant("train.engine:Engine._has_gradients", " and node.module in self._under_way.reached", "", (), (cases.WITHOUT_IMAGES, cases.NO_IMAGE)),
     Mutant("train.engine:Engine._step", "self.optimizer_step += 1", "self.optimizer_step = 1", (), (cases.CHECKPOINT, cases.KILLED)),
     Mutant("models.moe:Moe.settle", " and self.router.weight.requires_grad", "", (), (cases.FROZEN_ROUTER,)),
     Mutant("train.routing:RoutedStep._local", "counts += seen", "counts = seen", (), (cases.EXPERTS,)),

@@ -93,6 +93,17 @@ class LaunchedStep:
         return self._read(self._scalars.tolist(), self._ended)
 
 
+@dataclass(slots=True)
+class _UnderWay:
+    """A training step while its program runs: the modules that any of its microbatches reaches, the payloads that were
+    replaced here, whether this rank wants to stop, and the launched step once the step action is queued."""
+
+    reached: frozenset[str] = frozenset()
+    bad: int = 0
+    wants_stop: bool = False
+    launched: LaunchedStep | None = None
+
+
 class Engine:
     """Executes batch plans of one plan on one rank. All ranks of the plan call the same methods in the same order."""
 
@@ -127,13 +138,10 @@ class Engine:
         }
         self._routed = RoutedStep(plan, self.replicas.values(), device)
         self._mtp_depths = plan.facts[plan.sink].extra_depths
-        self._rank, self._reached = rank, set[str]()
+        self._rank = rank
         self.optimizer_step, self.skipped = 0, 0
         self.inspect: Inspector | None = None
-        self.wants_stop = False
-        self._bad = 0
-        self._launched: LaunchedStep | None = None
-        self._batches: dict[tuple[str, int], Batch] = {}
+        self._under_way = _UnderWay()
 
     @property
     def parameters(self) -> tuple[LocalParameter, ...]:
@@ -169,22 +177,24 @@ class Engine:
         """Run one training step and wait for it; otherwise as `launch_step`."""
         return self.launch_step(inputs, ahead).result()
 
-    def launch_step(self, inputs: StepInputs, ahead: StepInputs | None = None) -> LaunchedStep:
+    def launch_step(
+        self, inputs: StepInputs, ahead: StepInputs | None = None, *, wants_stop: bool = False
+    ) -> LaunchedStep:
         """Queue one training step; a GPU is still at it when this returns, and the next may be launched meanwhile.
 
-        `ahead` are the inputs of the step that modules which run ahead compute meanwhile, None behind the last.
+        `ahead` are the inputs of the step that modules which run ahead compute meanwhile, None behind the last. If any
+        rank `wants_stop`, the result says so on all of them.
         """
-        self._reached = {module for module, _microbatch in inputs.batches}
-        self._bad = len(inputs.bad)
-        program = self._begin(inputs, ahead)
-        self._interpreter.run(program, self._batches, inputs.batch.step)
-        assert self._launched is not None, "every program ends with the step action"
-        return self._launched
+        reached = frozenset(module for module, _microbatch in inputs.batches)
+        self._under_way = under_way = _UnderWay(reached, len(inputs.bad), wants_stop)
+        self._interpreter.run(*self._begin(inputs, ahead), inputs.batch.step)
+        assert under_way.launched is not None, "every program ends with the step action"
+        return under_way.launched
 
     def run_ahead(self, inputs: StepInputs) -> None:
         """Compute what the step of these inputs is to find ready, and nothing else: the way into training."""
-        program = self._begin(None, inputs)
-        self._interpreter.run(program[:-1], self._batches, inputs.batch.step - self.plan.run_ahead)
+        program, batches = self._begin(None, inputs)
+        self._interpreter.run(program[:-1], batches, inputs.batch.step - self.plan.run_ahead)
         self._bridge.finish()
         self._release()
 
@@ -201,8 +211,10 @@ class Engine:
         dist.all_reduce(total, group=self._groups.collective(self.plan.placement.active))
         return float(total.item())
 
-    def _begin(self, inputs: StepInputs | None, ahead: StepInputs | None) -> tuple[Action, ...]:
-        """Take the inputs of a step, each module from the step that it is at; returns this rank's program."""
+    def _begin(
+        self, inputs: StepInputs | None, ahead: StepInputs | None
+    ) -> tuple[tuple[Action, ...], dict[tuple[str, int], Batch]]:
+        """Take the inputs of a step, each module from the step that it is at; this rank's program and its batches."""
         template, modules = self.plan.schedule, self.plan.stages.ahead
         batch, batch_ahead = (None if one is None else one.batch for one in (inputs, ahead))
         for replica in self.replicas.values():
@@ -217,8 +229,7 @@ class Engine:
                     {k: rows for k, rows in one.maps.items() if (k[0].target.module in modules) is is_ahead}
                 )
         self._bridge.begin(maps)
-        self._batches = batches
-        return self.plan.program(template, self._rank, batch, batch_ahead)
+        return self.plan.program(template, self._rank, batch, batch_ahead), batches
 
     def _settle_weights(self) -> None:
         settle_weights((replica.chain for replica in self.replicas.values()), self.device)
@@ -246,7 +257,7 @@ class Engine:
         self.replicas[node].reduce(self._has_gradients(node))
 
     def _has_gradients(self, node: Node) -> bool:
-        return self.plan.stages.has_backward(node) and node.module in self._reached
+        return self.plan.stages.has_backward(node) and node.module in self._under_way.reached
 
     def _local_loss(self) -> torch.Tensor | float:
         losses = [r.stage.loss for r in self.replicas.values() if r.stage.loss is not None]
@@ -274,7 +285,8 @@ class Engine:
         for replica in self.replicas.values():
             replica.tie()
             squares[replica.stage.node.module] = squares[replica.stage.node.module] + replica.square_sum()
-        own = (self._local_loss(), self._routed.balance, self._local_mtp_loss(), self.wants_stop, self._bad)
+        wants_stop, bad = self._under_way.wants_stop, self._under_way.bad
+        own = (self._local_loss(), self._routed.balance, self._local_mtp_loss(), wants_stop, bad)
         sums = torch.stack([self._scalar(value) for value in (*own, *squares.values())])
         with self.waits:
             dist.all_reduce(sums, group=world)
@@ -291,7 +303,7 @@ class Engine:
         self._routed.settle(counts, clipping.is_broken)
         self._finish_frozen()
         read = partial(self._read, rates)
-        self._launched = LaunchedStep(torch.cat((_load(counts, self.device), sums)), read)
+        self._under_way.launched = LaunchedStep(torch.cat((_load(counts, self.device), sums)), read)
         self.optimizer_step += 1
 
     def _read(self, rates: dict[str, float], scalars: list[float], ended: float) -> StepResult:

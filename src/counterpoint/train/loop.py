@@ -80,7 +80,6 @@ class Trainer:
         for step in range(state.data_step, steps):
             self._fill(upcoming, feed, step)
             inputs, ahead = upcoming[0], self._ahead_of(upcoming)
-            self._engine.wants_stop = self._signals.heard is not None
             launch = self._timed if step == timed else self._launch
             self._enter_step(step, inputs, ahead)
             launched.append((step, inputs, launch(step, inputs, ahead)))
@@ -162,12 +161,12 @@ class Trainer:
         self._saver.save(self._engine, done, tuple(self._data.corpus.order.exclusions))
 
     def _launch(self, _step: int, inputs: StepInputs, ahead: StepInputs | None) -> LaunchedStep:
-        return self._engine.launch_step(inputs, ahead)
+        return self._engine.launch_step(inputs, ahead, wants_stop=self._signals.heard is not None)
 
     def _timed(self, step: int, inputs: StepInputs, ahead: StepInputs | None) -> LaunchedStep:
         """A step whose actions are timed for the report."""
         self._timer.begin()
-        launched = self._engine.launch_step(inputs, ahead)
+        launched = self._launch(step, inputs, ahead)
         actions, group = self._timer.end(), self._groups.control
         assert group is not None, "only active ranks train"
         write_timeline(Path(self._config.run.dir), step + 1, actions, group, self._session.world.rank)

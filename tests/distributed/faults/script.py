@@ -159,9 +159,9 @@ def _sends_forward(_bridge: object, transfer: Transfer, _rows: object) -> bool:
     return _in_step() and transfer.direction is Direction.FORWARD
 
 
-def _note(engine: Engine, inputs: Any, ahead: Any = None, launch: Any = Engine.launch_step) -> Any:
+def _note(engine: Engine, inputs: Any, *others: Any, launch: Any = Engine.launch_step, **named: Any) -> Any:
     Here.step = inputs.batch.step
-    return launch(engine, inputs, ahead)
+    return launch(engine, inputs, *others, **named)
 
 
 def _finish(replica: Replica, reached: bool, finish: Any = Replica.finish_reduction) -> None:

@@ -68,7 +68,8 @@ class Recorded:
         bad = [BadPayload(source, index, "torn") for source, index in batch.packs if index == BAD]
         return SimpleNamespace(batch=batch, bad=bad)
 
-    def launch(self, inputs: Any, _ahead: Any) -> Any:
+    def launch(self, inputs: Any, _ahead: Any, *, wants_stop: bool) -> Any:
+        assert not wants_stop
         return SimpleNamespace(outcome=lambda: SimpleNamespace(bad=len(inputs.bad), stop=False, broken=()))
 
     def bad(self, _step: int, _payloads: Any) -> None:
@@ -112,7 +113,6 @@ def _train(
         waits=WaitClock(),
         launch_step=run.launch,
         run_ahead=lambda _inputs: None,
-        wants_stop=False,
     )
     reader: Any = SimpleNamespace(read=run.read_batch)
     trainer: Any = Trainer(config, engine, idle, run, reader, idle, idle, idle, idle)  # type: ignore[arg-type]

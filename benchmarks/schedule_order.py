@@ -17,7 +17,7 @@ import torch
 
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import Reader
+from counterpoint.data.feed.reader import Reader
 from counterpoint.plan.action import Compute, Work
 from counterpoint.plan.graph import Node
 from counterpoint.setup.run import prepare_run

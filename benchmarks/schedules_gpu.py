@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import Reader, StepInputs
+from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.setup.run import prepare_run
 from counterpoint.simulate.clock import flop_costs, simulate
 from counterpoint.train.engine import Engine

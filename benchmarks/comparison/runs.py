@@ -11,9 +11,9 @@ from unittest.mock import patch
 import torch
 
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import Reader, StepInputs
+from counterpoint.data.feed.prefetch import Prefetcher
+from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.data.intakes import intakes_of
-from counterpoint.data.prefetch import Prefetcher
 from counterpoint.execute.groups import GroupCache, World, make_groups
 from counterpoint.execute.stage import Stage
 from counterpoint.plan.action import Action, Step

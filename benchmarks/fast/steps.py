@@ -12,7 +12,7 @@ from torch import Tensor
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
-from counterpoint.data.feed import Reader
+from counterpoint.data.feed.reader import Reader
 from counterpoint.execute.groups import leave_world
 from counterpoint.setup.run import Setup, prepare_run
 from counterpoint.train.engine import Engine

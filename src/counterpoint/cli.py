@@ -84,7 +84,7 @@ def prepare(
     ] = None,
 ) -> None:
     """Index a dataset once: tokens, sizes and positions of images, videos and clips, and where the bytes are."""
-    from counterpoint.data.prepare import prepare as build
+    from counterpoint.data.prepare.command import prepare as build
 
     summary = build(source, out, tokenizer=tokenizer, seed=seed, images=images or (), most_pixels=max_pixels)
     manifest = summary.manifest

@@ -88,7 +88,7 @@ def work(config: Config) -> None:
 
 def run_rank(config: Config, setup: Setup) -> None:
     """One rank from joining the world to leaving it."""
-    from counterpoint.data.feed import Reader
+    from counterpoint.data.feed.reader import Reader
     from counterpoint.execute.groups import make_groups
     from counterpoint.execute.session import open_session
     from counterpoint.train.engine import Engine

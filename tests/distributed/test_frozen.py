@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import Reader, StepInputs
+from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.state.saving import Saver

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import Reader
+from counterpoint.data.feed.reader import Reader
 from counterpoint.layers.mamba.sublayer import Dynamics
 from counterpoint.layers.moe.experts import Experts
 from counterpoint.layers.moe.router import Router

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from counterpoint.check.events import Collective, expand
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import Reader
+from counterpoint.data.feed.reader import Reader
 from counterpoint.plan.action import Action, Compute, Reduce
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine

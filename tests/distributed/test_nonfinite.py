@@ -16,7 +16,7 @@ import torch
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
-from counterpoint.data.feed import Reader, StepInputs
+from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.errors import RunError
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.plan.samples import Document

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from counterpoint.check.blame import walk_of
 from counterpoint.check.proof import check_programs
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import Reader
-from counterpoint.data.order import Exclusion
+from counterpoint.data.feed.reader import Reader
+from counterpoint.data.order.order import Exclusion
 from counterpoint.errors import CheckpointError, ProofError
 from counterpoint.execute.failure import FailureBoard
 from counterpoint.execute.groups import Groups

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from counterpoint.data.prepare import prepare
+from counterpoint.data.prepare.command import prepare
 from counterpoint.sources.prepared.index import Manifest
 from tests.golden.digest import digest, short
 from tests.golden.written import Golden

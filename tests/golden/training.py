@@ -11,7 +11,7 @@ import torch
 
 from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
-from counterpoint.data.feed import Reader
+from counterpoint.data.feed.reader import Reader
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.replica import dtype_of
 from counterpoint.train.state.folder import open_run_folder

@@ -26,7 +26,7 @@ class Mutant:
 
     @property
     def module(self) -> str:
-        """The module inside of the package: `data.order`."""
+        """The module inside of the package: `data.order.order`."""
         return self.where.partition(":")[0]
 
     @property

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import Reader
+from counterpoint.data.feed.reader import Reader
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.head import VocabularyHead
 from counterpoint.train.engine import Engine

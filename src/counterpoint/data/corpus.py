@@ -6,10 +6,10 @@ from pathlib import Path
 
 from counterpoint.config.data import evaluation_names
 from counterpoint.config.schema import Config
-from counterpoint.data.blend import integer_weights
 from counterpoint.data.intakes import intakes_of
-from counterpoint.data.order import Exclusion, Order, SequentialOrder
-from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.data.order.blend import integer_weights
+from counterpoint.data.order.order import Exclusion, Order, SequentialOrder
+from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.plan.samples import Pack
 from counterpoint.sources.census import Census
 from counterpoint.sources.entry import Opening

@@ -9,7 +9,9 @@ import torch
 from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import Config
-from counterpoint.data.chat import (
+from counterpoint.data.corpus import EvaluationSplit, open_corpus, open_tokenizer
+from counterpoint.data.intakes import intakes_of
+from counterpoint.data.text.chat import (
     ASSISTANT,
     FORMATS,
     USER,
@@ -22,9 +24,7 @@ from counterpoint.data.chat import (
     lay_prompt,
     named_format,
 )
-from counterpoint.data.corpus import EvaluationSplit, open_corpus, open_tokenizer
-from counterpoint.data.intakes import intakes_of
-from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import CheckpointError, DataError
 from counterpoint.inference.plain import PlainModel, Prompt, write
 from counterpoint.inference.predictions import Evaluation, Prediction, Predictions

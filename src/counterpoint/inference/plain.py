@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.data.positions import lay_positions
+from counterpoint.data.feed.positions import lay_positions
 from counterpoint.families.parts import parts_of
 from counterpoint.inference.sampling import GREEDY, Sampling
 from counterpoint.kinds.family import Model

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from counterpoint.data.chat import SYSTEM, USER, LaidChat, Medium, Message, Part
-from counterpoint.data.media import called, read_files
+from counterpoint.data.prepare.media import called, read_files
+from counterpoint.data.text.chat import SYSTEM, USER, LaidChat, Medium, Message, Part
 from counterpoint.errors import DataError
 from counterpoint.inference.plain import Prompt
 from counterpoint.kinds.modality import Intake, Payload

@@ -7,7 +7,7 @@ from counterpoint.check.proof import check_plan
 from counterpoint.config.checks import check_files
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus, open_corpus, open_tokenizer
-from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.launch import is_joined
 from counterpoint.plan.plan import Plan

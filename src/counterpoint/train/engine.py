@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import StepInputs
+from counterpoint.data.feed.reader import StepInputs
 from counterpoint.errors import RunError
 from counterpoint.execute.bridge import Bridge, MapKey
 from counterpoint.execute.channel import Channel, connect, open_channel

@@ -6,7 +6,7 @@ from functools import partial
 
 from counterpoint.check.blame import walk_of
 from counterpoint.data.corpus import EvaluationSplit
-from counterpoint.data.feed import BadPayload, Reader
+from counterpoint.data.feed.reader import BadPayload, Reader
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.session import Session
 from counterpoint.losses import LOSSES

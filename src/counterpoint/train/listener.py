@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from counterpoint.data.corpus import Corpus
-from counterpoint.data.feed import BadPayload, StepInputs
+from counterpoint.data.feed.reader import BadPayload, StepInputs
 from counterpoint.train.engine import StepResult
 from counterpoint.train.nonfinite import Finding
 from counterpoint.train.state.saving import Resumption

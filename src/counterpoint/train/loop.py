@@ -11,8 +11,8 @@ import torch.distributed as dist
 from counterpoint.check.blame import walk_of
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
-from counterpoint.data.feed import Reader, StepInputs
-from counterpoint.data.prefetch import Prefetcher
+from counterpoint.data.feed.prefetch import Prefetcher
+from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.errors import RunError
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.session import Session

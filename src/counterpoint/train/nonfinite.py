@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from counterpoint.config.schema import Config
 from counterpoint.data.fingerprint import Fingerprint, data_fingerprint
-from counterpoint.data.order import Exclusion
+from counterpoint.data.order.order import Exclusion
 from counterpoint.errors import CheckpointError, RunError
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.layout import format_ranks

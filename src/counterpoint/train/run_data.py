@@ -9,9 +9,9 @@ import torch.distributed as dist
 
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
-from counterpoint.data.feed import BadPayload, Reader, StepInputs
-from counterpoint.data.order import Exclusion
-from counterpoint.data.prefetch import STEPS_AHEAD
+from counterpoint.data.feed.prefetch import STEPS_AHEAD
+from counterpoint.data.feed.reader import BadPayload, Reader, StepInputs
+from counterpoint.data.order.order import Exclusion
 from counterpoint.errors import CounterpointError, RunError
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.session import Session

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from counterpoint.check.proof import check_plan
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
-from counterpoint.data.feed import Reader
+from counterpoint.data.feed.reader import Reader
 from counterpoint.execute.groups import Groups
 from counterpoint.parallelize.blocks import Block
 from counterpoint.plan.samples import Document

@@ -19,7 +19,7 @@ import torch
 from counterpoint import run
 from counterpoint.cli import main
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import Reader
+from counterpoint.data.feed.reader import Reader
 from counterpoint.execute import session
 from counterpoint.execute.bridge import Bridge
 from counterpoint.execute.stage import Stage

@@ -13,8 +13,8 @@ import yaml
 from PIL import Image
 
 from counterpoint import cli
-from counterpoint.data.prepare import prepare
-from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.data.prepare.command import prepare
+from counterpoint.data.text.tokenizer import Tokenizer
 
 COLOURS = ("red", "green", "blue", "black")
 

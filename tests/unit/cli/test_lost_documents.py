@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from counterpoint.config.load import load_config
-from counterpoint.data.prepare import prepare
+from counterpoint.data.prepare.command import prepare
 from counterpoint.execute.waits import WaitClock
 from counterpoint.report.training import write_report
 from counterpoint.setup.run import prepare_run

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from counterpoint.config.load import load_config
-from counterpoint.data.chat import FORMATS, Medium, Message, Part, lay_prompt
 from counterpoint.data.intakes import intakes_of
-from counterpoint.data.prepare import make_record, prepare
-from counterpoint.data.record_files import Conversation
-from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.data.prepare.command import make_record, prepare
+from counterpoint.data.prepare.record_files import Conversation
+from counterpoint.data.text.chat import FORMATS, Medium, Message, Part, lay_prompt
+from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.inference.plain import PlainModel, Prompt
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
 from counterpoint.modalities.images.patches import PatchPayload

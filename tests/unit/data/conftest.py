@@ -10,7 +10,7 @@ import pytest
 from data_samples import MakeClip, MakeIndex, MakePicture
 from PIL import Image
 
-from counterpoint.data.prepare import PrepareSummary, prepare
+from counterpoint.data.prepare.command import PrepareSummary, prepare
 from counterpoint.sources.prepared.index import TOKENIZER_NAME
 from counterpoint.sources.prepared.index_writer import IndexWriter, Record
 

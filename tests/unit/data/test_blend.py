@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.data.blend import Blend, integer_weights
+from counterpoint.data.order.blend import Blend, integer_weights
 from counterpoint.errors import DataError
 
 weights = st.lists(st.integers(1, 40), min_size=1, max_size=5).map(tuple)

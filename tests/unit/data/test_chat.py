@@ -9,9 +9,9 @@ from data_samples import MakeIndex, MakePicture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from counterpoint.data.chat import FORMATS, CaptionChat, Medium, Message, PlainChat, chat_format, lay_prompt
-from counterpoint.data.prepare import PrepareSummary
-from counterpoint.data.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
+from counterpoint.data.prepare.command import PrepareSummary
+from counterpoint.data.text.chat import FORMATS, CaptionChat, Medium, Message, PlainChat, chat_format, lay_prompt
+from counterpoint.data.text.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.index import MANIFEST_NAME, Index
 from counterpoint.sources.prepared.index_writer import Encoded, Record

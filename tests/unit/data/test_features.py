@@ -10,7 +10,7 @@ import torch
 from data_samples import MakeIndex, MakePicture
 from tests.recipes import constant, recipe_of, uniform
 
-from counterpoint.data.prepare import prepare
+from counterpoint.data.prepare.command import prepare
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes
 from counterpoint.modalities.features.arrays import FeaturePayload, array_size, read_array

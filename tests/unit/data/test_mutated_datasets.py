@@ -10,8 +10,8 @@ import pytest
 from data_samples import MakeClip, MakePicture
 from mutations import MUTATIONS, SECRET, mutate, write_base
 
-from counterpoint.data.prepare import prepare
-from counterpoint.data.tokenizer import train_tokenizer
+from counterpoint.data.prepare.command import prepare
+from counterpoint.data.text.tokenizer import train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.modalities.clips.spec import ClipIntake
 from counterpoint.modalities.features.spec import FeatureIntake

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.recipes import recipe_of, uniform
 
-from counterpoint.data.order import Exclusion, Order, SequentialOrder
-from counterpoint.data.packing import pack_documents
+from counterpoint.data.order.order import Exclusion, Order, SequentialOrder
+from counterpoint.data.order.packing import pack_documents
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document
 from counterpoint.sources.synthetic.source import SyntheticSource

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.data.permute import permute
+from counterpoint.data.order.permute import permute
 
 keys = st.tuples(st.integers(0, 2**63), st.integers(0, 9), st.integers(0, 99))
 

@@ -11,9 +11,9 @@ from data_samples import MakePicture
 from PIL import Image
 from tests.intakes import with_image
 
-from counterpoint.data.emoji import TONE, choose_compositions, load_corpus
-from counterpoint.data.prepare import PrepareSummary, prepare
-from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
+from counterpoint.data.prepare.command import PrepareSummary, prepare
+from counterpoint.data.prepare.emoji import TONE, choose_compositions, load_corpus
+from counterpoint.data.text.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.sources.prepared.index import FILES_NAME, PAYLOAD_NAME, TOKENIZER_NAME, Index

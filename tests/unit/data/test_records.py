@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from data_samples import MakePicture
 
-from counterpoint.data.prepare import PrepareSummary, prepare
-from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
+from counterpoint.data.prepare.command import PrepareSummary, prepare
+from counterpoint.data.text.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.index import Index
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
-from counterpoint.data.text_backend import hidden_name
-from counterpoint.data.tokenizer import Tokenizer, train_tokenizer
+from counterpoint.data.text.text_backend import hidden_name
+from counterpoint.data.text.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 
 SPECIAL = ("<s>", "</s>", "<pad>", "<unk>", "<|im_end|>")

@@ -5,7 +5,7 @@ from pathlib import Path
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
-from counterpoint.data.tokenizer import Tokenizer
+from counterpoint.data.text.tokenizer import Tokenizer
 
 
 def test_a_vocabulary_covers_the_largest_id(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from data_samples import MakeClip, MakeIndex, MakePicture
 from tests.recipes import constant, recipe_of, uniform
 
-from counterpoint.data.prepare import prepare
+from counterpoint.data.prepare.command import prepare
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes, Payload
 from counterpoint.modalities.clips.spec import ClipIntake

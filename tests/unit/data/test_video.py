@@ -13,9 +13,9 @@ from data_samples import MakeClip, MakeIndex
 from PIL import Image
 
 from counterpoint.config.load import load_config
-from counterpoint.data.feed import Reader
-from counterpoint.data.positions import lay_positions
-from counterpoint.data.prepare import prepare
+from counterpoint.data.feed.positions import lay_positions
+from counterpoint.data.feed.reader import Reader
+from counterpoint.data.prepare.command import prepare
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.modalities.images.rows import ImageRows

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
-from counterpoint.data.positions import lay_positions
+from counterpoint.data.feed.positions import lay_positions
 from counterpoint.families import facts_of
 from counterpoint.families.conformer.spec import ConformerConfig
 from counterpoint.families.vit.spec import VitConfig

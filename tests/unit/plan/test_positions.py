@@ -1,6 +1,6 @@
 """Positions of three axes, from a document's items."""
 
-from counterpoint.data.positions import lay_positions
+from counterpoint.data.feed.positions import lay_positions
 from counterpoint.plan.positions import position_runs
 from counterpoint.plan.samples import Document, Item
 

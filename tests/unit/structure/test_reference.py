@@ -36,7 +36,7 @@ def test_another_import_would_be_seen() -> None:
     files = _shared()
     assert {"verify.reference", "verify.alone", "verify.rules", "verify.whole", "modalities.images.alone"} <= files
     packing = ("modalities.rows", "modalities.lane", "modalities.images.rows")
-    for room in (*packing, "data.feed", "plan.batch", "optimizers.adamw.update", "models.towers"):
+    for room in (*packing, "data.feed.reader", "plan.batch", "optimizers.adamw.update", "models.towers"):
         assert room in trees()
         assert room not in TABLE
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from counterpoint.data.feed import Reader, StepInputs
+from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.models.batch import TextBatch
 from counterpoint.setup.run import prepare_run
 from counterpoint.train import run_data

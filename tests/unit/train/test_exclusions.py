@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import BadPayload
-from counterpoint.data.order import Draw, Exclusion, Order
+from counterpoint.data.feed.reader import BadPayload
+from counterpoint.data.order.order import Draw, Exclusion, Order
 from counterpoint.execute.waits import WaitClock
 from counterpoint.train import loop
 from counterpoint.train.loop import Trainer
@@ -90,7 +90,7 @@ def _train(
         optimizer_step=first,
         exclusions=tuple((e.source, e.index, e.from_step) for e in exclusions),
     )
-    monkeypatch.setattr("counterpoint.data.prefetch.ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr("counterpoint.data.feed.prefetch.ThreadPoolExecutor", AtOnce)
     monkeypatch.setattr(loop, "write_timeline", lambda *_arguments: None)
     for name in ("all_reduce", "broadcast_object_list"):
         monkeypatch.setattr(loop.dist, name, lambda *_arguments, **_named: None)

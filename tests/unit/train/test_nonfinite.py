@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
-from counterpoint.data.order import Exclusion
+from counterpoint.data.order.order import Exclusion
 from counterpoint.errors import CheckpointError, RunError
 from counterpoint.plan.samples import Document
 from counterpoint.setup.run import prepare_run

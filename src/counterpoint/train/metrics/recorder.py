@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
-from counterpoint.data.feed import BadPayload, StepInputs
+from counterpoint.data.feed.reader import BadPayload, StepInputs
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.waits import WaitClock
 from counterpoint.losses import LOSSES

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from counterpoint.config.schema import Config
 from counterpoint.data.fingerprint import data_fingerprint
-from counterpoint.data.order import Exclusion
+from counterpoint.data.order.order import Exclusion
 from counterpoint.errors import DamagedCheckpointError
 from counterpoint.execute.groups import Groups
 from counterpoint.train.agree import agreed

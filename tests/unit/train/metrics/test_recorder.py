@@ -11,7 +11,7 @@ import torch
 
 from counterpoint.config.load import dump_config
 from counterpoint.config.schema import Config
-from counterpoint.data.feed import StepInputs
+from counterpoint.data.feed.reader import StepInputs
 from counterpoint.execute.waits import WaitClock
 from counterpoint.plan.plan import Plan
 from counterpoint.report.training import write_report

@@ -10,7 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from counterpoint.data.text_backend import special_ids, text_backend, unknown_id
+from counterpoint.data.text.text_backend import special_ids, text_backend, unknown_id
 from counterpoint.errors import DataError
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"

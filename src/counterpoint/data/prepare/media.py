@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from counterpoint.data.chat import File, Medium
-from counterpoint.data.tokenizer import check_text
+from counterpoint.data.text.chat import File, Medium
+from counterpoint.data.text.tokenizer import check_text
 from counterpoint.errors import DataError
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import LARGEST_LIMIT

@@ -11,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
-from counterpoint.data.blend import Blend
-from counterpoint.data.packing import pack_documents
-from counterpoint.data.permute import permute
+from counterpoint.data.order.blend import Blend
+from counterpoint.data.order.packing import pack_documents
+from counterpoint.data.order.permute import permute
 from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Ints
 from counterpoint.plan.samples import Document, Pack

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from counterpoint.data.positions import lay_positions
+from counterpoint.data.feed.positions import lay_positions
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.kinds.arrays import Ints
 from counterpoint.kinds.modality import Intake, Payload

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from counterpoint.data.feed import StepInputs
+from counterpoint.data.feed.reader import StepInputs
 
 STEPS_AHEAD = 2
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.data.chat import ASSISTANT, USER, CaptionChat, ChatFormat, Medium, Message
-from counterpoint.data.media import encoded
-from counterpoint.data.tokenizer import copy_tokenizer, train_tokenizer
+from counterpoint.data.prepare.media import encoded
+from counterpoint.data.text.chat import ASSISTANT, USER, CaptionChat, ChatFormat, Medium, Message
+from counterpoint.data.text.tokenizer import copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.sources.prepared.index import TOKENIZER_NAME

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from counterpoint.data.chat import Message
-from counterpoint.data.media import Roots
-from counterpoint.data.records import Parsed, parse_record
-from counterpoint.data.tokenizer import check_text
+from counterpoint.data.prepare.media import Roots
+from counterpoint.data.prepare.records import Parsed, parse_record
+from counterpoint.data.text.chat import Message
+from counterpoint.data.text.tokenizer import check_text
 from counterpoint.errors import DataError
 
 _LINES, _ARRAY = ".jsonl", ".json"

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.data.chat import TURN_END, ChatFormat, PlainChat
-from counterpoint.data.emoji import prepare_emoji
-from counterpoint.data.media import Roots, encoded
-from counterpoint.data.record_files import Conversation, RecordFiles
-from counterpoint.data.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
+from counterpoint.data.prepare.emoji import prepare_emoji
+from counterpoint.data.prepare.media import Roots, encoded
+from counterpoint.data.prepare.record_files import Conversation, RecordFiles
+from counterpoint.data.text.chat import TURN_END, ChatFormat, PlainChat
+from counterpoint.data.text.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import MOST_PIXELS
 from counterpoint.sources.prepared.index import TOKENIZER_NAME, Manifest

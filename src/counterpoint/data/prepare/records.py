@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from counterpoint.data.chat import ASSISTANT, SYSTEM, USER, File, Medium, Message, Part, Role
-from counterpoint.data.media import decode_base64
-from counterpoint.data.tokenizer import check_text
+from counterpoint.data.prepare.media import decode_base64
+from counterpoint.data.text.chat import ASSISTANT, SYSTEM, USER, File, Medium, Message, Part, Role
+from counterpoint.data.text.tokenizer import check_text
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import PartForm
 from counterpoint.modalities import MODALITIES

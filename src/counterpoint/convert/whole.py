@@ -18,6 +18,7 @@ from counterpoint.families import family_of
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.families.encoder import LayeredSection
 from counterpoint.kinds.family import Ends, Model
+from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.projectors.mlp.spec import MlpProjectorConfig
 
 VISION, AUDIO, LANGUAGE = "vision", "audio", "language"
@@ -124,7 +125,7 @@ def _radio(fields: Fields) -> Whole:
 def _tower(
     section: LayeredSection, links: Iterable[Link], unused: tuple[str, ...], spell: Callable[[str], str] = str
 ) -> Whole:
-    module = VISION if family_of(section).reads == "images" else AUDIO
+    module = VISION if family_of(section).reads == IMAGES.name else AUDIO
     # Rows leave as wide as they are, as long as nothing reads them.
     model = Model(section, Ends(leaving=section.hidden))
     return Whole({module: Stored(model, tuple(links), adds_projector=True)}, unused, spell)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from data_samples import MakeIndex, MakePicture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from counterpoint.data.text.tokenizer import BOS, EOS, Tokenizer, train_tokenize
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.index import MANIFEST_NAME, Index
 from counterpoint.sources.prepared.index_writer import Encoded, Record
+from tests.unit.items import MakeIndex, MakePicture
 
 words = st.text(st.sampled_from("ab </s>\n\u00e9"), max_size=6)
 parts = st.lists(st.one_of(words, st.just(Medium("image", ()))), max_size=4).map(tuple)

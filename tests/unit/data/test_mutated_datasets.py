@@ -7,8 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from data_samples import MakeClip, MakePicture
-from mutations import MUTATIONS, SECRET, mutate, write_base
 
 from counterpoint.data.prepare.command import prepare
 from counterpoint.data.text.tokenizer import train_tokenizer
@@ -19,6 +17,8 @@ from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index, file_digest
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
+from tests.unit.data.mutations import MUTATIONS, SECRET, mutate, write_base
+from tests.unit.items import MakeClip, MakePicture
 
 TAKERS = {
     "vision": ImageIntake("vision", ImageConfig(size=8, max_patches=4), patch=4),

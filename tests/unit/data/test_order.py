@@ -3,13 +3,13 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.recipes import recipe_of, uniform
 
 from counterpoint.data.order.order import Exclusion, Order, SequentialOrder
 from counterpoint.data.order.packing import pack_documents
 from counterpoint.errors import DataError
 from counterpoint.plan.samples import Document
 from counterpoint.sources.synthetic.source import SyntheticSource
+from tests.recipes import recipe_of, uniform
 
 orders = st.integers(1, 3).flatmap(
     lambda sources: st.builds(

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_samples import MakePicture
 from PIL import Image
-from tests.intakes import with_image
 
 from counterpoint.data.prepare.command import PrepareSummary, prepare
 from counterpoint.data.prepare.emoji import TONE, choose_compositions, load_corpus
@@ -19,6 +17,8 @@ from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.sources.prepared.index import FILES_NAME, PAYLOAD_NAME, TOKENIZER_NAME, Index
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
+from tests.intakes import with_image
+from tests.unit.items import MakePicture
 
 DEMO = ImageIntake("vision", ImageConfig(size=72, max_patches=36), patch=12)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_samples import MakePicture
 
 from counterpoint.data.prepare.command import PrepareSummary, prepare
 from counterpoint.data.text.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.index import Index
+from tests.unit.items import MakePicture
 
 Prepare = Callable[..., PrepareSummary]
 

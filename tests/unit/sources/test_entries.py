@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.recipes import constant, recipe_of, uniform
 
 from counterpoint.config.data import evaluation_names
 from counterpoint.config.load import load_config
@@ -24,6 +23,7 @@ from counterpoint.sources.entry import Opening
 from counterpoint.sources.source import Source
 from counterpoint.sources.synthetic.source import SyntheticSource
 from counterpoint.sources.synthetic.spec import SyntheticRecipe
+from tests.recipes import constant, recipe_of, uniform
 
 TINY = Path(__file__).parents[2] / "parity" / "tiny.yaml"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_samples import MakeClip, MakeIndex
 from PIL import Image
 
 from counterpoint.config.load import load_config
@@ -27,6 +26,7 @@ from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
 from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
+from tests.unit.items import MakeClip, MakeIndex
 
 SINGLE = ImageIntake("vision", ImageConfig(max_patches=16), patch=4, merge=2)
 PAIRS = replace(SINGLE, frames=2)

@@ -1,10 +1,8 @@
 """What becomes of documents is counted by reason, and a dataset of which too much is lost is refused."""
 
 import pytest
-from data_samples import MakeIndex, MakePicture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.recipes import constant, images, recipe_of, uniform
 
 from counterpoint.errors import DataError
 from counterpoint.modalities.clips.spec import ClipIntake
@@ -24,6 +22,8 @@ from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Rec
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.synthetic.source import COUNTED, SyntheticSource
 from counterpoint.sources.synthetic.spec import SyntheticRecipe
+from tests.recipes import constant, images, recipe_of, uniform
+from tests.unit.items import MakeIndex, MakePicture
 
 VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4)
 AUDIO = ClipIntake("audio", mels=8, window=4, stride=2, stack=1, positions=8)

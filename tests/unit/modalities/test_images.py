@@ -3,16 +3,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from data_samples import MakePicture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.intakes import with_image
 
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.patches import cut_patches, grid_coordinates, read_patches
 from counterpoint.modalities.images.pictures import image_size
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake, Scaling, patch_grid
+from tests.intakes import with_image
+from tests.unit.items import MakePicture
 
 SETTINGS = ImageIntake("vision", ImageConfig(size=32, max_patches=64), patch=4, merge=2)
 sides = st.integers(1, 5000)

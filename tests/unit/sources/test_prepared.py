@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_samples import MakeIndex, MakePicture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index, ItemEntry
 from counterpoint.sources.prepared.index_writer import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource, open_prepared
 from counterpoint.sources.source import load_item_or_neutral
+from tests.unit.items import MakeIndex, MakePicture
 
 SETTINGS = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4, merge=2)
 TAKERS = {"vision": SETTINGS}

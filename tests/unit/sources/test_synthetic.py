@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.recipes import constant, images, lognormal, recipe_of, uniform
 
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
@@ -13,6 +12,7 @@ from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
 from counterpoint.sources.source import load_item_or_neutral
 from counterpoint.sources.synthetic.source import SyntheticSource
 from counterpoint.sources.synthetic.spec import SyntheticRecipe
+from tests.recipes import constant, images, lognormal, recipe_of, uniform
 
 SETTINGS = ImageIntake("vision", ImageConfig(max_patches=64), patch=4, merge=2)
 TAKERS = {"vision": SETTINGS}

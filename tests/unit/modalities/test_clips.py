@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from data_samples import MakeClip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from counterpoint.modalities.clips.rows import ClipRows
 from counterpoint.modalities.clips.spec import HOP, RATE, ClipIntake
 from counterpoint.modalities.clips.wave_file import clip_samples, read_wave
 from counterpoint.modalities.clips.windows import cut_windows
+from tests.unit.items import MakeClip
 
 WHISPER = ClipIntake("audio", mels=80, window=5, stride=2, stack=1, positions=1500)
 STACKED = ClipIntake("audio", mels=8, window=5, stride=2, stack=3, positions=20)

@@ -3,7 +3,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from data_samples import MakeIndex, MakePicture
 
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.index import (
@@ -16,6 +15,7 @@ from counterpoint.sources.prepared.index import (
     Manifest,
 )
 from counterpoint.sources.prepared.index_writer import BATCH_DOCUMENTS, Encoded, IndexWriter, Record
+from tests.unit.items import MakeIndex, MakePicture
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_samples import MakeClip, MakeIndex, MakePicture
-from tests.recipes import constant, recipe_of, uniform
 
 from counterpoint.data.prepare.command import prepare
 from counterpoint.errors import DataError
@@ -23,6 +21,8 @@ from counterpoint.sources.prepared.index_writer import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
 from counterpoint.sources.synthetic.source import SyntheticSource
+from tests.recipes import constant, recipe_of, uniform
+from tests.unit.items import MakeClip, MakeIndex, MakePicture
 
 VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4, merge=2)
 AUDIO = ClipIntake("audio", mels=8, window=5, stride=2, stack=2, positions=20)

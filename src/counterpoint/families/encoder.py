@@ -11,6 +11,7 @@ from counterpoint.kinds.rules import TensorRule
 from counterpoint.layers.attention.spec import ATTENTION_RULES
 from counterpoint.layers.mlp.spec import MLP_RULES
 from counterpoint.plan import tensors
+from counterpoint.plan.cost import Mask
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts, light
 from counterpoint.plan.tensors import joined, linear, norm, products
@@ -131,7 +132,7 @@ def tower_facts(
     seen = {} if windows is None else windows
 
     def layer(number: int) -> PartFacts:
-        return _tower_layer(f"layers.{number}", section, seen.get(number, 0))
+        return _tower_layer(f"layers.{number}", section, Mask(window=seen.get(number)))
 
     last = (light("norm", norm("", section.hidden, section.norm), section.hidden),) if section.final_norm else ()
     return ModelFacts(
@@ -145,7 +146,6 @@ def tower_facts(
         hidden_in=hidden_in,
         hidden_out=ends.leaving,
         row_multiple=group,
-        causal=False,
         residual_sums=2 * section.layers,
     )
 
@@ -160,8 +160,8 @@ def layer_facts(
             yield _tap(section, ends, group, layer)
 
 
-def _tower_layer(name: str, section: TowerSection, window: int) -> PartFacts:
-    """Attention and MLP, with their norms and scales; each row sees `window` rows, 0 for its item's."""
+def _tower_layer(name: str, section: TowerSection, mask: Mask) -> PartFacts:
+    """Attention and MLP, with their norms and scales."""
     hidden, ffn = section.hidden, section.ffn
     biases = {"q": section.qkv_bias, "k": section.qkv_bias and section.key_bias, "v": section.qkv_bias, "o": True}
     attention = joined(linear(f"attention.{piece}", hidden, hidden, bias) for piece, bias in biases.items())
@@ -174,8 +174,7 @@ def _tower_layer(name: str, section: TowerSection, window: int) -> PartFacts:
         kinds=(ENCODER_LAYER,),
         tensors=(*norms, *linears, *scales),
         flops_per_row=products(linears),
-        flops_per_pair=4 * hidden,
-        window=window,
+        flops_per_pair=((mask, 4 * hidden),),
         activation_elements=9 * hidden + (4 if is_gated else 2) * ffn,
         hidden_out=hidden,
     )

@@ -1,30 +1,82 @@
-"""What a document or an item costs by its rows alone, as plain integers."""
+"""What documents and items cost by their rows alone, as plain integers."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import final
 
 
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """Which rows of its document, or item, a row sees: all of them, or, `causal`, those up to its own.
+
+    A `window` leaves the last so many of those up to its own. Without `causal` it is a block of so many rows, of which
+    each sees all.
+    """
+
+    causal: bool = False
+    window: int | None = None
+
+    def pairs(self, rows: int) -> int:
+        """Query-key pairs in a document of `rows` rows; blocks count as full ones."""
+        reach = rows if self.window is None else self.window
+        if not self.causal:
+            return rows * reach
+        reach = min(reach, rows)
+        return rows * reach - reach * (reach - 1) // 2
+
+
+ALL = Mask()
+"""Every row sees every other."""
+
+CAUSAL = Mask(causal=True)
+"""A row sees those up to its own."""
+
+PairFlops = tuple[tuple[Mask, int], ...]
+"""FLOPs of a query with a key that it sees, by the mask that says which it sees; each mask once."""
+
+
+@final
+class Load:
+    """Documents or items of so many rows each, and `rows` in all."""
+
+    def __init__(self, lengths: Iterable[int]) -> None:
+        self._lengths = tuple(lengths)
+        self._pairs: dict[Mask, int] = {}
+        self.rows = sum(self._lengths)
+
+    def pairs(self, mask: Mask) -> int:
+        """All query-key pairs that a mask leaves."""
+        if mask not in self._pairs:
+            self._pairs[mask] = sum(map(mask.pairs, self._lengths))
+        return self._pairs[mask]
+
+
+@final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """FLOPs of `per_row` and of `per_pair`, a query with a key that it sees; in a `causal` model those up to its own.
+    """FLOPs of `per_row`, and of `per_pair` by mask.
 
     Before the rows of each item the module computes `prefix` more.
     """
 
     per_row: int
-    per_pair: int = 0
-    causal: bool = False
+    per_pair: PairFlops = ()
     prefix: int = 0
 
     def of(self, rows: int) -> int:
         """The cost of a document, or item, of `rows` input rows."""
         computed = rows + self.prefix
-        return self.per_row * computed + self.per_pair * pairs(computed, causal=self.causal)
+        return self.per_row * computed + sum(flops * mask.pairs(computed) for mask, flops in self.per_pair)
 
 
 ROWS = Cost(per_row=1)
 """What counts rows."""
 
 
-def pairs(rows: int, *, causal: bool) -> int:
-    """Query-key pairs in a document of `rows` rows."""
-    return rows * (rows + 1) // 2 if causal else rows * rows
+def added(groups: Iterable[PairFlops]) -> PairFlops:
+    """The sums of all groups, mask by mask."""
+    sums: dict[Mask, int] = {}
+    for mask, flops in (pair for group in groups for pair in group):
+        sums[mask] = sums.get(mask, 0) + flops
+    return tuple(sums.items())

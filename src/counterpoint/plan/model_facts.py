@@ -1,8 +1,9 @@
 """What is known of a model before it is built: parts, parameters, work, memory and row widths."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from counterpoint.plan.cost import Cost, pairs
+from counterpoint.plan.cost import Cost, Load, added
 from counterpoint.plan.part_facts import PartFacts
 
 
@@ -21,7 +22,6 @@ class ModelFacts:
     hidden_in: int
     hidden_out: int
     row_multiple: int
-    causal: bool
     residual_sums: int
     prefix: int = 0
     vocab: int = 0
@@ -44,9 +44,9 @@ class ModelFacts:
         """Parameters that one row meets: all but the experts that it does not choose."""
         return sum(part.parameters - part.expert_parameters + part.active_expert_parameters for part in self.parts)
 
-    def pairs(self, rows: int) -> int:
-        """Query-key pairs in a document of `rows` rows."""
-        return pairs(rows, causal=self.causal)
+    def load(self, rows: Iterable[int]) -> Load:
+        """What the module computes of documents, or items, of so many input rows each."""
+        return Load(self.prefix + n for n in rows)
 
     def forward_flops(self, rows: int) -> int:
         """Forward FLOPs of one document, or image, of `rows` input rows."""
@@ -55,11 +55,8 @@ class ModelFacts:
     @property
     def cost(self) -> Cost:
         """What balancing compares of documents, or items: their forward FLOPs."""
-        windowed = [part for part in self.parts if part.window]
         return Cost(
-            per_row=sum(part.flops_per_row for part in self.parts)
-            + sum(part.flops_per_pair * part.window for part in windowed),
-            per_pair=sum(part.flops_per_pair for part in self.parts if not part.window),
-            causal=self.causal,
+            per_row=sum(part.flops_per_row for part in self.parts),
+            per_pair=added(part.flops_per_pair for part in self.parts),
             prefix=self.prefix,
         )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from counterpoint.plan.cost import Load, PairFlops
 from counterpoint.plan.tensors import Tensors, elements
 
 EXPERTS = ".experts."
@@ -16,19 +17,17 @@ class PartFacts:
     """One part, per row of the module's input.
 
     `tensors` are its parameters. `flops_per_row` and `flops_per_pair` count the forward pass, a multiplication and an
-    addition as two; a pair is a query and a key that it sees. Attention in windows sees `window` rows, 0 for the whole
-    item. `activation_elements` estimates what forward keeps for backward. The part hands on `hidden_out` values for
-    every `rows_per_output` of the module's input rows. Of the routed experts' parameters a row meets
-    `active_expert_parameters`; `mixtures` are the names inside the part of what routes rows, with numbers of experts.
-    The layers that it is made of are of these `kinds`, by their letters.
+    addition as two; a pair is a query and a key that it sees by a mask. `activation_elements` estimates what forward
+    keeps for backward. The part hands on `hidden_out` values for every `rows_per_output` of the module's input rows. Of
+    the routed experts' parameters a row meets `active_expert_parameters`; `mixtures` are the names inside the part of
+    what routes rows, with numbers of experts. The layers that it is made of are of these `kinds`, by their letters.
     """
 
     name: str
     kinds: tuple[str, ...] = ()
     tensors: Tensors = ()
     flops_per_row: int = 0
-    flops_per_pair: int = 0
-    window: int = 0
+    flops_per_pair: PairFlops = ()
     activation_elements: int
     hidden_out: int
     rows_per_output: int = 1
@@ -45,10 +44,13 @@ class PartFacts:
         """Elements of the routed experts' tensors."""
         return sum(count for name, count in elements(self.tensors) if EXPERTS in name)
 
-    def cost(self, rows: int, pairs: int) -> int:
-        """Forward FLOPs on `rows` rows with `pairs` query-key pairs."""
-        seen = rows * self.window if self.window else pairs
-        return self.flops_per_row * rows + self.flops_per_pair * seen
+    def flops_of_rows(self, load: Load) -> int:
+        """Forward FLOPs of what it computes of each row."""
+        return self.flops_per_row * load.rows
+
+    def flops_of_pairs(self, load: Load) -> int:
+        """Forward FLOPs of what it computes between rows."""
+        return sum(flops * load.pairs(mask) for mask, flops in self.flops_per_pair)
 
 
 def light(name: str, tensors: Tensors, hidden: int) -> PartFacts:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import final
 
+from counterpoint.plan.cost import Load
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.trainability import TrainedPart
@@ -31,22 +32,18 @@ class PartWork:
     weights: float
     has_pairs_back: bool
 
-    def forward(self, rows: int, pairs: int) -> float:
-        """FLOPs of forward on rows with so many query-key pairs."""
-        return self.facts.cost(rows, pairs)
+    def forward(self, load: Load) -> float:
+        """FLOPs of forward."""
+        return self.facts.flops_of_rows(load) + self.facts.flops_of_pairs(load)
 
-    def input_gradients(self, rows: int, pairs: int) -> float:
+    def input_gradients(self, load: Load) -> float:
         """FLOPs of the gradients by what enters it, and of those between rows."""
-        of_rows = self.facts.cost(rows, 0) - self._of_windows(rows)
-        between = self.facts.cost(0, pairs) + self._of_windows(rows)
-        return self.inputs * of_rows + (2.0 * between if self.has_pairs_back else 0.0)
+        between = 2.0 * self.facts.flops_of_pairs(load) if self.has_pairs_back else 0.0
+        return self.inputs * self.facts.flops_of_rows(load) + between
 
-    def weight_gradients(self, rows: int) -> float:
+    def weight_gradients(self, load: Load) -> float:
         """FLOPs of the gradients by its weights."""
-        return self.weights * (self.facts.cost(rows, 0) - self._of_windows(rows))
-
-    def _of_windows(self, rows: int) -> int:
-        return self.facts.flops_per_pair * rows * self.facts.window
+        return self.weights * self.facts.flops_of_rows(load)
 
 
 def works_of(plan: Plan) -> dict[str, tuple[PartWork, ...]]:
@@ -54,11 +51,9 @@ def works_of(plan: Plan) -> dict[str, tuple[PartWork, ...]]:
     return {module: tuple(_works(plan, module)) for module in plan.graph.modules}
 
 
-def step_flops(works: Iterable[PartWork], rows: int, pairs: int) -> float:
-    """FLOPs of a whole step on an item of a module, with its gradients."""
-    return sum(
-        work.forward(rows, pairs) + work.input_gradients(rows, pairs) + work.weight_gradients(rows) for work in works
-    )
+def step_flops(works: Iterable[PartWork], load: Load) -> float:
+    """FLOPs of a whole step on what a module computes, with its gradients."""
+    return sum(work.forward(load) + work.input_gradients(load) + work.weight_gradients(load) for work in works)
 
 
 def _works(plan: Plan, module: str) -> Iterator[PartWork]:

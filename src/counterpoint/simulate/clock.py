@@ -48,12 +48,11 @@ def _lane_flops(plan: Plan, works: Sequence[PartWork], node: Node, share: Share)
     """FLOPs of a stage on one rank of a lane: forward, gradients of inputs and gradients of weights."""
     facts, size = plan.facts[node.module], plan.layouts[node.module].lane_size
     parts = works[slice(*plan.splits[node.module][node.stage])]
-    extents = [facts.prefix + span.rows_in for span in share.spans]
-    rows, pairs = sum(extents), sum(map(facts.pairs, extents))
+    load = facts.load(span.rows_in for span in share.spans)
     return (
-        sum(part.forward(rows, pairs) for part in parts) / size,
-        sum(part.input_gradients(rows, pairs) for part in parts) / size,
-        sum(part.weight_gradients(rows) for part in parts) / size,
+        sum(part.forward(load) for part in parts) / size,
+        sum(part.input_gradients(load) for part in parts) / size,
+        sum(part.weight_gradients(load) for part in parts) / size,
     )
 
 

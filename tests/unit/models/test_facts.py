@@ -15,6 +15,7 @@ from counterpoint.kinds.family import Model
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.optimizers.adamw.spec import AdamWSection
+from counterpoint.plan.cost import ALL, CAUSAL, Mask
 from counterpoint.verify.adamw import is_spared
 
 LETTERS = {"A": {"kind": "attention", "heads": 2, "head_dim": 6}, "W": {"kind": "mlp", "ffn": 20, "bias": True}}
@@ -147,11 +148,11 @@ def test_verify_knows_which_parameters_are_vectors(model: Model) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("rows", [0, 1, 5])
-def test_pairs_are_those_that_attention_sees(rows: int) -> None:
-    seen = [(query, key) for query in range(rows) for key in range(rows)]
-    assert facts_of(VITS["merging"]).pairs(rows) == len(seen)
-    assert facts_of(DECODERS["grouped"]).pairs(rows) == sum(key <= query for query, key in seen)
+def test_masks_are_those_of_the_layers() -> None:
+    masks = {name: {mask for mask, _flops in facts_of(model).cost.per_pair} for name, model in MORE.items()}
+    assert masks["merging"] == {ALL}
+    assert masks["windows"] == {ALL, Mask(window=4)}
+    assert masks["grouped"] == {CAUSAL}
 
 
 def test_learned_rows_cost_what_others_cost() -> None:

@@ -20,6 +20,7 @@ from counterpoint.kinds.family import Ends, Family
 from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.modalities.clips.spec import CLIPS, AudioConfig, ClipIntake
 from counterpoint.plan import tensors
+from counterpoint.plan.cost import ALL
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts
 from counterpoint.plan.tensors import Tensors, below, joined, linear, norm, products
@@ -88,7 +89,6 @@ def _facts(section: ConformerConfig, ends: Ends) -> ModelFacts:
         hidden_in=section.window * section.mels,
         hidden_out=ends.leaving,
         row_multiple=section.stack,
-        causal=False,
         residual_sums=4 * section.layers,
     )
 
@@ -136,7 +136,7 @@ def _layer(name: str, section: ConformerConfig) -> PartFacts:
         tensors=(*joined(norm(place, hidden, "layer") for place in places), *linears, *distances, *biases),
         # Of each row the distances to either side are projected, and each query meets twice as many as keys.
         flops_per_row=products(linears) + 2 * products(distances),
-        flops_per_pair=8 * hidden,
+        flops_per_pair=((ALL, 8 * hidden),),
         activation_elements=22 * hidden + 4 * ffn,
         hidden_out=hidden,
     )

@@ -19,6 +19,7 @@ from counterpoint.families.images import image_problems
 from counterpoint.kinds.family import Ends, Family, Given
 from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.modalities.images.spec import IMAGES, ImageConfig, ImageIntake
+from counterpoint.plan.cost import ALL
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts
 from counterpoint.projectors import ProjectorConfig
@@ -70,7 +71,6 @@ def _facts(section: CustomConfig, ends: Ends) -> ModelFacts:
         hidden_in=section.patch_dim,
         hidden_out=ends.leaving,
         row_multiple=group,
-        causal=False,
         residual_sums=1,
     )
 
@@ -86,7 +86,7 @@ def _tower(section: CustomConfig) -> PartFacts:
         kinds=(ENCODER_LAYER,),
         tensors=tuple((f"tower.{name}", shape) for name, shape in shapes.items()),
         flops_per_row=2 * sum(prod(shape) for shape in matrices),
-        flops_per_pair=4 * section.hidden * section.layers,
+        flops_per_pair=((ALL, 4 * section.hidden * section.layers),),
         activation_elements=section.patch_dim + kept,
         hidden_out=section.hidden,
     )

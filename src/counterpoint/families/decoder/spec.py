@@ -15,6 +15,7 @@ from counterpoint.layers.attention.spec import AttentionKeys, head_problems, rop
 from counterpoint.layers.mamba.spec import MambaConfig
 from counterpoint.layers.mlp.spec import DecoderActivation
 from counterpoint.layers.moe.spec import MoeConfig
+from counterpoint.plan.cost import added
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import PartFacts, light
 from counterpoint.plan.tensors import below, joined, linear, norm, products
@@ -155,7 +156,6 @@ def _facts(section: DecoderConfig, ends: Ends) -> ModelFacts:
         hidden_in=hidden,
         hidden_out=hidden,
         row_multiple=1,
-        causal=True,
         residual_sums=len(section.pattern),
         vocab=ends.vocab,
         is_tied=section.tied,
@@ -197,7 +197,7 @@ def _depth(number: int, hidden: int, layers: tuple[PartFacts, ...]) -> PartFacts
         kinds=tuple(sorted({kind for layer in layers for kind in layer.kinds})),
         tensors=(*norms, *join, *joined(below(layer.name, layer.tensors) for layer in layers)),
         flops_per_row=products(join) + sum(layer.flops_per_row for layer in layers),
-        flops_per_pair=sum(layer.flops_per_pair for layer in layers),
+        flops_per_pair=added(layer.flops_per_pair for layer in layers),
         activation_elements=6 * hidden + sum(layer.activation_elements for layer in layers),
         hidden_out=hidden * (number + 2),
         active_expert_parameters=sum(layer.active_expert_parameters for layer in layers),

@@ -44,7 +44,6 @@ def _facts(section: FeaturesConfig, ends: Ends) -> ModelFacts:
         hidden_in=section.width,
         hidden_out=ends.leaving,
         row_multiple=1,
-        causal=False,
         residual_sums=1,
     )
 

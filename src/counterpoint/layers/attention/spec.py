@@ -8,6 +8,7 @@ from pydantic import Field
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.layer import LayerKind, LayerSection
 from counterpoint.kinds.rules import TensorRule
+from counterpoint.plan.cost import CAUSAL
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import Tensors, linear, products
 from counterpoint.section.problem import Problem
@@ -99,7 +100,7 @@ def _facts(name: str, section: AttentionConfig, hidden: int) -> PartFacts:
         name=name,
         tensors=(("norm.weight", (hidden,)), *linears, *head_norms),
         flops_per_row=products(linears),
-        flops_per_pair=4 * queries,
+        flops_per_pair=((CAUSAL, 4 * queries),),
         activation_elements=2 * hidden + 3 * queries + 3 * keys,
         hidden_out=hidden,
     )

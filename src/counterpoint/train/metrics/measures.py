@@ -17,9 +17,8 @@ def model_flops(plan: Plan, batch: BatchPlan) -> dict[str, float]:
     """
     flops, works = {}, works_of(plan)
     for module, rounds in batch.shares.items():
-        facts = plan.facts[module]
-        extents = [facts.prefix + span.rows_in for shares in rounds for share in shares for span in share.spans]
-        flops[module] = step_flops(works[module], sum(extents), sum(map(facts.pairs, extents)))
+        rows = (span.rows_in for shares in rounds for share in shares for span in share.spans)
+        flops[module] = step_flops(works[module], plan.facts[module].load(rows))
     return flops
 
 

@@ -38,8 +38,9 @@ SCALED_BY_HALF = {"clip": 0.1, "radio": 0.1, "qwen2_5_vl": 0.1}
 
 
 def _our_features(found: Judged, file: Path) -> Named:
-    batch, kept = pack_images([our_payload(found.reader, file)], found.reader, torch.float64)
-    tower = our_tower(tower_of(found.whole), found.weights[VISION])
+    model = tower_of(found.whole)
+    batch, kept = pack_images([our_payload(found.reader, file)], model, torch.float64)
+    tower = our_tower(model, found.weights[VISION])
     return {port: rows[kept] for port, rows in tower(None, batch).items()}
 
 

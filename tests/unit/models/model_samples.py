@@ -186,7 +186,7 @@ def _further(ids: Tensor, labels: Tensor, lengths: Sequence[int], depth: int) ->
 def laid(model: Model, grids: Sequence[tuple[int, int]]) -> list[Laid]:
     """Images of these grids behind each other, each behind the model's learned rows."""
     group = model.section.merge**2
-    lead, row, images = -(-model.section.prefix // group) * group, 0, []
+    lead, row, images = -(-facts_of(model).prefix // group) * group, 0, []
     for grid in grids:
         images.append(laid_image(row + lead, grid, model.section.merge))
         row = images[-1].row + images[-1].rows

@@ -7,7 +7,6 @@ from pydantic_core import ErrorDetails
 
 from counterpoint.config.keys import Place, known_keys, locate, sections_of
 from counterpoint.config.megatron import megatron_hint
-from counterpoint.modalities.images.spec import ImageConfig
 from counterpoint.section.problem import Problem, nearest, show
 from counterpoint.section.section import Section
 
@@ -64,9 +63,8 @@ def _problem(errors: Sequence[ErrorDetails], place: Place) -> Problem:
             return (
                 _unknown_key(place) if path not in _MOVED else Problem(path, "a key of earlier versions", *_MOVED[path])
             )
-        case "missing" if place.field is not None and sections_of(place.field) == (ImageConfig,):
-            what = "how the module's images become patches"
-            return Problem(path, "nothing", what, "add it like {size: 224, max_patches: 256}")
+        case "missing" if (section := _only_section(place)) is not None and section.left_out is not None:
+            return Problem(path, "nothing", *section.left_out)
         case "missing":
             what = "entry to the list" if place.name.isdigit() else f"key {place.name} to its section"
             return Problem(path, "nothing", "a value, because it has no default", f"add the {what}")
@@ -76,6 +74,12 @@ def _problem(errors: Sequence[ErrorDetails], place: Place) -> Problem:
             path = f"{path}.kind"
     expected = dict.fromkeys(_expected(details) for details in errors)
     return Problem(path, _got(first), " or ".join(expected), _remedy(errors, place))
+
+
+def _only_section(place: Place) -> type[Section] | None:
+    """The section that a place must have, if it can be of one kind only."""
+    sections = () if place.field is None else sections_of(place.field)
+    return sections[0] if len(sections) == 1 else None
 
 
 def _expected(details: ErrorDetails) -> str:

@@ -1,7 +1,7 @@
 """The base of every part of the configuration, and the value types that several parts share."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -9,6 +9,9 @@ from pydantic_core import PydanticCustomError
 
 class Section(BaseModel):
     """A frozen group of keys: unknown keys, implicit conversions, infinities and NaN are refused."""
+
+    left_out: ClassVar[tuple[str, str] | None] = None
+    """What was expected, and the remedy, where a section that has no default is left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 

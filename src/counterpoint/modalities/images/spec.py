@@ -62,6 +62,8 @@ class ImageConfig(Section):
     not decoded.
     """
 
+    left_out = "how the module's images become patches", "add it like {size: 224, max_patches: 256}"
+
     size: Count | None = None
     max_patches: Count
     resampling: Resampling | None = None

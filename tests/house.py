@@ -30,7 +30,7 @@ ROOTS = {"Config", "Section"}
 SEAMS = "seams.py"
 """The file of classes that say what may be done with a module, whatever kind of layer it is."""
 
-MARKS = {"ScoredRows"}
+MARKS = {"Multiply", "ScoredRows"}
 """Such classes that stand elsewhere."""
 
 KIND = "kind"
@@ -112,9 +112,19 @@ def _asked(node: ast.AST, sources: Sources) -> Iterator[tuple[int, str]]:
                     yield case.pattern.lineno, f"{ast.unparse(subject)} is {ast.unparse(case.pattern)}"
         case ast.MatchClass(cls=cls) if sources.is_kind(last(cls)):
             yield node.lineno, f"case {ast.unparse(cls)}"
-        case ast.Compare(left=left, comparators=[right]) if KIND in (last(left), last(right)):
-            if _is_known(left) or _is_known(right):
-                yield node.lineno, ast.unparse(node)
+        case ast.Compare(left=left, comparators=[right]) if _is_question(left, right, sources):
+            yield node.lineno, ast.unparse(node)
+
+
+def _is_question(left: ast.expr, right: ast.expr, sources: Sources) -> bool:
+    """Whether a comparison asks for the name of a kind, a letter of a pattern, or a class."""
+    match left, right:
+        case (ast.Constant(value=str(letter)), _) if last(right) == "pattern":
+            return letter.lower() in KINDS
+        case (ast.Call(func=ast.Name(id="type")), _):
+            return any(map(sources.is_kind, _names(right)))
+    is_name = any(last(side) == "name" and ast.unparse(side).split(".")[0].isupper() for side in (left, right))
+    return is_name or (KIND in (last(left), last(right)) and (_is_known(left) or _is_known(right)))
 
 
 def _is_known(node: ast.expr) -> bool:

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, final
 
 import torch
@@ -16,6 +14,7 @@ from counterpoint.families.encoder_parts import projector_part
 from counterpoint.kinds.family import Ends
 from counterpoint.models.batch import PatchBatch
 from counterpoint.models.chain import Earlier, Part
+from counterpoint.models.image_grids import Place, as_grids, as_stack, by_size, laid, stacked
 from counterpoint.models.seams import Foreign, Layer, OwnShare, WholeLane
 
 
@@ -46,32 +45,30 @@ class CustomTower(Layer, Foreign):
     def forward(self, _rows: Tensor | None, batch: PatchBatch) -> Tensor:
         patches = self.whole_lane(batch.patches)
         self._place_constants(patches)
-        made = {row: rows for size in _by_size(batch) for row, rows in self._encode(patches, size)}
+        made = {row: rows for alike in by_size(batch.images) for row, rows in self._encode(patches, alike)}
         empty = patches.new_zeros((len(patches), self.section.hidden))
         trained = [parameter for parameter in self.tower.parameters() if parameter.requires_grad]
         if trained:
             empty = _WithAll.apply(empty, *trained)  # type: ignore[no-untyped-call]
-        own: Tensor = self.own_share(_laid(made, empty))
+        own: Tensor = self.own_share(laid(made, empty))
         return own
 
-    def _encode(self, patches: Tensor, images: Sequence[tuple[int, int, int]]) -> list[tuple[int, Tensor]]:
+    def _encode(self, patches: Tensor, images: Sequence[Place]) -> list[tuple[int, Tensor]]:
         """The rows (height * width, hidden) of each image of one size, with the first row of each."""
         _row, height, width = images[0]
-        count, patch, merge = height * width, self.section.patch, self.section.merge
-        blocks = (height // merge, width // merge)
-        cut = torch.stack([patches.narrow(0, row, count) for row, _height, _width in images])
-        grid = cut.view(len(images), *blocks, merge, merge, CHANNELS, patch, patch)
-        pixels = grid.permute(0, 5, 1, 3, 6, 2, 4, 7).reshape(len(images), CHANNELS, height * patch, width * patch)
+        patch, merge = self.section.patch, self.section.merge
+        grids = as_grids(stacked(patches, images), height, width, merge)
+        cells = grids.view(len(images), height, width, CHANNELS, patch, patch)
+        pixels = cells.permute(0, 3, 1, 4, 2, 5).reshape(len(images), CHANNELS, height * patch, width * patch)
         tokens = self.tower(pixels)
-        expected = (len(images), count, self.section.hidden)
+        expected = (len(images), height * width, self.section.hidden)
         if tuple(tokens.shape) != expected:
             raise ValueError(
                 f"the registered module {self.section.name} made {tuple(tokens.shape)} of images "
                 f"{tuple(pixels.shape)}, expected (images, tokens, hidden) = {expected}, a token for each patch of "
                 f"{patch} x {patch} pixels; correct model.patch, model.hidden or what it returns"
             )
-        grouped = tokens.view(len(images), blocks[0], merge, blocks[1], merge, self.section.hidden)
-        rows = grouped.transpose(2, 3).reshape(expected)
+        rows = as_stack(tokens.view(len(images), height, width, self.section.hidden), merge)
         return [(row, made) for (row, _height, _width), made in zip(images, rows, strict=True)]
 
     def _place_constants(self, like: Tensor) -> None:
@@ -120,21 +117,6 @@ def _to_meta(_owner: nn.Module, _name: str, parameter: nn.Parameter | None) -> n
 
 def _tower(section: CustomConfig, _earlier: Earlier) -> nn.Module:
     return CustomTower(*empty_tower(partial(CUSTOM_MODULES[section.name].build, section.options)), section)
-
-
-def _by_size(batch: PatchBatch) -> list[list[tuple[int, int, int]]]:
-    """The images of a batch, those of one size together, smaller first."""
-    size = itemgetter(1, 2)
-    return [list(images) for _size, images in groupby(sorted(batch.images, key=size), key=size)]
-
-
-def _laid(made: dict[int, Tensor], rows: Tensor) -> Tensor:
-    """Rows of images in their places among `rows`, which stay as they are elsewhere."""
-    pieces, end = [], 0
-    for row, piece in sorted(made.items(), key=itemgetter(0)):
-        pieces += [rows[end:row], piece]
-        end = row + len(piece)
-    return torch.cat([*pieces, rows[end:]])
 
 
 @final

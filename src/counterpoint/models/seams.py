@@ -9,6 +9,7 @@ Enter, Leave                            rows into and out of a sublayer     tp: 
 StageEnter, StageLeave                  rows into and out of a stage        tp: gather, own share
 RowsEnter, RowsLeave, OwnRows           rows of what works row by row       tp: each rank's own share
 OwnChannels                             constants of all channels           tp: those of a rank's share
+ChannelSum                              sums over channels                  tp: a sum over all ranks' channels
 WholeLane, OwnShare                     rows of what sees whole items       tp: gather, own share
 Lookup, LookupLeave, LinearLoss         the vocabulary                      tp: words are cut
 ScoredRows                              rows with a label                   tp: all rows, whose shares stay equal
@@ -103,6 +104,11 @@ class RowsLeave(nn.Identity):
 @final
 class OwnChannels(nn.Identity):
     """Constants (channels, ...) that every process holds for all channels: those of the channels at hand."""
+
+
+@final
+class ChannelSum(nn.Identity):
+    """After a sum over the channels at hand: the sum over all channels."""
 
 
 @final

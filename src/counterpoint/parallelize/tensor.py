@@ -15,6 +15,7 @@ from counterpoint.models.embedding import Lookup
 from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.models.scored import AllRows, ScoredRows
 from counterpoint.models.seams import (
+    ChannelSum,
     Enter,
     Leave,
     LookupLeave,
@@ -147,7 +148,11 @@ def _exchange_makers(
         # Shares of rows stay equal up to the head, which has all of them.
         ScoredRows: AllRows,
     }
-    always = vocabulary | {OwnChannels: lambda: RowExchange(ranks.own_share, ranks.all_gather)}
+    always = vocabulary | {
+        OwnChannels: lambda: RowExchange(ranks.own_share, ranks.all_gather),
+        # Each rank's gradient of the sum is that of its own channels alone.
+        ChannelSum: lambda: RowExchange(ranks.all_reduce, ranks.all_reduce),
+    }
     if sequence_parallel:
         return always | {
             Enter: lambda: GatheredProducts(ranks, travel),

@@ -7,7 +7,7 @@ from counterpoint.kinds.rules import PLAIN, TensorRule
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import Chain, Part, build_chain
 from counterpoint.models.linear import Linear, OutputLinear
-from counterpoint.models.seams import Enter, Layer, Mix, Trade
+from counterpoint.models.seams import ChannelSum, Enter, Layer, Mix, Trade
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initialize_
@@ -35,7 +35,7 @@ class GatedSums(Mix[Segments]):
 
 
 class SummingLayer(Layer):
-    """rows + what its mix makes of them."""
+    """rows + what its mix makes of them, where values are smaller the larger all of a row's are."""
 
     kind = "sums"
 
@@ -46,11 +46,13 @@ class SummingLayer(Layer):
         self.shared = Linear(HIDDEN, GROUPS * DIM, bias=True)
         self.gates = Linear(HIDDEN, HEADS, bias=False)
         self.gains = nn.Parameter(torch.empty(HEADS))
+        self.all_channels: nn.Module = ChannelSum()
         self.mix: nn.Module = GatedSums(heads=HEADS, groups=GROUPS)
         self.o = OutputLinear(HEADS * DIM, HIDDEN, bias=True)
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
         values, shared, gates = self.enter.products(rows, self.values, self.shared, self.gates)
+        values = values / (1 + self.all_channels(values.square().sum(1, keepdim=True)))
         inputs = (values.unflatten(1, (-1, DIM)), shared.unflatten(1, (-1, DIM)), gates, self.gains)
         out: Tensor = rows + self.o(self.mix(inputs, batch.segments).flatten(1))
         return out

@@ -7,7 +7,7 @@ from layer_from_elsewhere import DIM, HEADS, RULES, meta
 from counterpoint.errors import PlacementError
 from counterpoint.models.seams import Mix
 from counterpoint.parallelize.context import ContextMix, apply_context_parallel
-from counterpoint.parallelize.exchange import TensorGroup
+from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 from counterpoint.parallelize.products import GatheredProducts
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
@@ -25,6 +25,7 @@ def test_heads_are_divided_by_tp_and_then_traded_over_cp() -> None:
     assert shardings["layers.1.values.weight"].dim == 0
     assert layer.get_parameter("values.weight").shape[0] == HEADS * DIM // 2
     assert isinstance(layer.get_submodule("enter"), GatheredProducts)
+    assert isinstance(layer.get_submodule("all_channels"), RowExchange)
     mix = layer.get_submodule("mix")
     assert isinstance(mix, Mix)
     assert mix.counts == {"heads": 3, "groups": 1}

@@ -121,7 +121,8 @@ class Stacked(Link):
 @final
 @dataclass(frozen=True)
 class Reshaped(Link):
-    """One tensor whose values have the same order under another shape, which has as many rows or one dimension more."""
+    """One tensor whose values have the same order under another shape, which has as many rows, or the same one behind
+    further dimensions of size one."""
 
     ours: tuple[str]
     theirs: tuple[str]
@@ -134,8 +135,9 @@ class Reshaped(Link):
         return [tensor.reshape(self.our_shape) if tensor.shape == self.their_shape else tensor]
 
     def piece(self, _name: str, place: Place, read: Read) -> Tensor:
-        if self.their_shape[1:] == self.our_shape:
-            return read(self.theirs[0], (slice(0, 1), *place)).squeeze(0)
+        further = len(self.their_shape) - len(self.our_shape)
+        if further > 0 and self.their_shape[further:] == self.our_shape:
+            return read(self.theirs[0], (*(slice(0, 1),) * further, *place))[(0,) * further]
         rows = read(self.theirs[0], (place[0], *(slice(None) for _ in self.their_shape[1:])))
         return rows.reshape(len(rows), *self.our_shape[1:])[:, *place[1:]]
 

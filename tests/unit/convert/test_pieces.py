@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.links import Place
+from counterpoint.convert.links import Place, Reshaped
 from tests.unit.convert.test_modules_round_trip import CONFIGS, case
 
 
@@ -28,3 +28,14 @@ def test_pieces_are_those_of_whole_tensors(name: str) -> None:
                 torch.testing.assert_close(link.piece(one, place, read), expected[place], rtol=0, atol=0)
                 rows = expected[place[0]].numel()
                 assert read_elements <= 2 * rows, one
+
+
+@pytest.mark.parametrize("further", [1, 3])
+def test_a_piece_is_found_behind_dimensions_of_one(further: int) -> None:
+    ours = torch.arange(12.0).view(4, 3)
+    theirs = ours.view(*(1,) * further, 4, 3)
+    link = Reshaped(("a",), ("b",), (4, 3), tuple(theirs.shape))
+    piece = link.piece("a", (slice(1, 3), slice(0, 2)), lambda _name, place: theirs[place])
+    assert torch.equal(piece, ours[1:3, :2])
+    assert torch.equal(link.to_theirs([ours])[0], theirs)
+    assert torch.equal(link.to_ours([theirs])[0], ours)

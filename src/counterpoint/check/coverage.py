@@ -57,11 +57,12 @@ def check_batch(plan: Plan, batch: BatchPlan) -> Fault | None:
 
 
 def _share_complaint(batch: BatchPlan, share: Share, rows: ModuleRows) -> str | None:
-    if share.rows_out % rows.layout.lane_size or share.rows_in != share.rows_out * rows.merge:
+    size = rows.layout.lane_size
+    if share.rows_out % size or not _goes_in(share, rows):
+        entering = f"of {size * rows.merge}" if rows.queries else f"{rows.merge} times as many"
         return (
             f"{share.rows_in} rows enter and {share.rows_out} leave, expected a multiple of the "
-            f"{rows.layout.lane_size} ranks of a lane to leave and {rows.merge} times as many to enter; pad "
-            "the share"
+            f"{size} ranks of a lane to leave and {entering} to enter; pad the share"
         )
     row_in, row_out = 0, 0
     for span in share.spans:
@@ -74,7 +75,12 @@ def _share_complaint(batch: BatchPlan, share: Share, rows: ModuleRows) -> str | 
         if (span.rows_in, span.rows_out) != expected:
             wanted = f"expected {expected[0]} and {expected[1]} as its document says; plan the batch anew"
             return f"{name} has {span.rows_in} rows in and {span.rows_out} out, {wanted}"
-        if span.item != DOCUMENT and span.rows_in != span.rows_out * rows.merge:
+        if span.item != DOCUMENT and rows.queries and span.rows_out != rows.queries:
+            return (
+                f"{name} will emit {rows.queries} rows for {span.rows_out} placeholders, expected them equal; "
+                "prepare the data for this projector"
+            )
+        if span.item != DOCUMENT and not rows.queries and span.rows_in != span.rows_out * rows.merge:
             return (
                 f"{name} will emit {span.rows_in} / {rows.merge} rows for {span.rows_out} placeholders, "
                 "expected them equal; prepare the data for this patch and merge size"
@@ -84,6 +90,13 @@ def _share_complaint(batch: BatchPlan, share: Share, rows: ModuleRows) -> str | 
             limits = f"{share.rows_in} and {share.rows_out}"
             return f"{name} ends at rows {row_in} and {row_out}, expected at most {limits}; pad more"
     return None
+
+
+def _goes_in(share: Share, rows: ModuleRows) -> bool:
+    """Whether the rows that enter are whole groups on every rank, as many as leave where they themselves do."""
+    if rows.queries:
+        return share.rows_in % (rows.layout.lane_size * rows.merge) == 0
+    return share.rows_in == share.rows_out * rows.merge
 
 
 def _expected_rows(batch: BatchPlan, span: Span, rows: ModuleRows) -> tuple[int, int]:

@@ -46,7 +46,8 @@ class ModuleRows:
     `merge` input rows become one output row; `cost` is that of an item by its input rows;
     `balance` is how items are dealt to lanes: none, sample or cost. One microbatch of the module covers `group` of the
     step's. A module that reads the rows of other encoders computes the items of these `roots`; without any its own.
-    Right before the rows of each item go `prefix` rows that the module makes itself and that do not leave it.
+    Right before the rows of each item go `prefix` rows that the module makes itself and that do not leave it. With
+    `queries` no row of an item leaves: in their place as many learned rows do, whatever its size.
     """
 
     layout: Layout
@@ -54,6 +55,7 @@ class ModuleRows:
     group: int = 1
     roots: frozenset[str] = frozenset()
     prefix: int = 0
+    queries: int = 0
     cost: Cost = ROWS
     balance: str = "cost"
 
@@ -69,6 +71,10 @@ class ModuleRows:
     def rows_in(self, item: Item) -> int:
         """The rows of an item that enter: its patches or frames, or the rows that its root has made of them."""
         return item.rows if self.roots else item.rows_in
+
+    def extent(self, item: Item) -> int:
+        """What an item takes up behind the merge, its prefix included."""
+        return self.lead + (self.rows_in(item) // self.merge if self.queries else item.rows)
 
 
 @dataclass(frozen=True)
@@ -237,20 +243,25 @@ def _document_share(cell: list[int], documents: tuple[Document, ...], module: Mo
 
 
 def _item_share(items: list[tuple[int, int]], documents: tuple[Document, ...], module: ModuleRows) -> Share:
-    """Items whole in the equal pieces of the lane's cp ranks, or end to end where one alone exceeds a piece."""
-    extents = {(d, i): module.lead + documents[d].items[i].rows for d, i in items}
+    """Items whole in the equal pieces of the lane's cp ranks, or end to end where one alone exceeds a piece.
+
+    Queries leave in the piece of their item, with nothing before or between them.
+    """
+    extents = {(d, i): module.extent(documents[d].items[i]) for d, i in items}
     pieces = _deal_pieces(items, extents, module.layout.cp)
-    rows = max(sum(extents[key] for key in piece) for piece in pieces)
-    size = _padded(rows, module.layout.lane_size // len(pieces))
+    multiple = module.layout.lane_size // len(pieces)
+    size = _padded(max(sum(extents[key] for key in piece) for piece in pieces), multiple)
+    left = _padded(max(map(len, pieces)) * module.queries, multiple) if module.queries else size
     spans = []
     for number, piece in enumerate(pieces):
-        row = number * size
+        row, row_out = number * size, number * left
         for d, i in piece:
             item = documents[d].items[i]
             first = row + module.lead
-            spans.append(Span(d, i, first * module.merge, module.rows_in(item), first, item.rows))
-            row = first + item.rows
-    return Share(tuple(spans), len(pieces) * size * module.merge, len(pieces) * size)
+            out = row_out if module.queries else first
+            spans.append(Span(d, i, first * module.merge, module.rows_in(item), out, item.rows))
+            row, row_out = row + extents[d, i], row_out + module.queries
+    return Share(tuple(spans), len(pieces) * size * module.merge, len(pieces) * left)
 
 
 def _deal_pieces(

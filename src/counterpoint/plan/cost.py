@@ -38,11 +38,12 @@ PairFlops = tuple[tuple[Mask, int], ...]
 
 @final
 class Load:
-    """Documents or items of so many rows each, and `rows` in all."""
+    """Documents or items of so many rows each: `count` of them, and `rows` in all."""
 
     def __init__(self, lengths: Iterable[int]) -> None:
         self._lengths = tuple(lengths)
         self._pairs: dict[Mask, int] = {}
+        self.count = len(self._lengths)
         self.rows = sum(self._lengths)
 
     def pairs(self, mask: Mask) -> int:
@@ -57,17 +58,19 @@ class Load:
 class Cost:
     """FLOPs of `per_row`, and of `per_pair` by mask.
 
-    Before the rows of each item the module computes `prefix` more.
+    Before the rows of each item the module computes `prefix` more, and `per_item` is of what it computes once for it.
     """
 
     per_row: int
     per_pair: PairFlops = ()
     prefix: int = 0
+    per_item: int = 0
 
     def of(self, rows: int) -> int:
         """The cost of a document, or item, of `rows` input rows."""
         computed = rows + self.prefix
-        return self.per_row * computed + sum(flops * mask.pairs(computed) for mask, flops in self.per_pair)
+        of_pairs = sum(flops * mask.pairs(computed) for mask, flops in self.per_pair)
+        return self.per_item + self.per_row * computed + of_pairs
 
 
 ROWS = Cost(per_row=1)

@@ -12,9 +12,10 @@ class ModelFacts:
     """A whole model: its parts in order, and what crosses its ends.
 
     Inside rows have `hidden` columns. `row_multiple` input rows must stay together; `residual_sums` sublayers are added
-    to the rows. Before the input rows of each item the module computes `prefix` rows of its own. A head that `is_tied`
-    is the embedding. Beside the next token `extra_depths` more are predicted; positions have `position_axes`
-    coordinates; documents are made of `vocab` words.
+    to the rows. Before the input rows of each item the module computes `prefix` rows of its own. With `queries` as many
+    learned rows leave for each item in the place of its own. A head that `is_tied` is the embedding. Beside the next
+    token `extra_depths` more are predicted; positions have `position_axes` coordinates; documents are made of `vocab`
+    words.
     """
 
     parts: tuple[PartFacts, ...]
@@ -24,6 +25,7 @@ class ModelFacts:
     row_multiple: int
     residual_sums: int
     prefix: int = 0
+    queries: int = 0
     vocab: int = 0
     is_tied: bool = False
     extra_depths: int = 0
@@ -59,4 +61,5 @@ class ModelFacts:
             per_row=sum(part.flops_per_row for part in self.parts),
             per_pair=added(part.flops_per_pair for part in self.parts),
             prefix=self.prefix,
+            per_item=sum(part.flops_per_item for part in self.parts),
         )

@@ -17,10 +17,11 @@ class PartFacts:
     """One part, per row of the module's input.
 
     `tensors` are its parameters. `flops_per_row` and `flops_per_pair` count the forward pass, a multiplication and an
-    addition as two; a pair is a query and a key that it sees by a mask. `activation_elements` estimates what forward
-    keeps for backward. The part hands on `hidden_out` values for every `rows_per_output` of the module's input rows. Of
-    the routed experts' parameters a row meets `active_expert_parameters`; `mixtures` are the names inside the part of
-    what routes rows, with numbers of experts. The layers that it is made of are of these `kinds`, by their letters.
+    addition as two; a pair is a query and a key that it sees by a mask, and `flops_per_item` are of what is computed
+    once for an item of any size. `activation_elements` estimates what forward keeps for backward. The part hands on
+    `hidden_out` values for every `rows_per_output` of the module's input rows. Of the routed experts' parameters a row
+    meets `active_expert_parameters`; `mixtures` are the names inside the part of what routes rows, with numbers of
+    experts. The layers that it is made of are of these `kinds`, by their letters.
     """
 
     name: str
@@ -28,6 +29,7 @@ class PartFacts:
     tensors: Tensors = ()
     flops_per_row: int = 0
     flops_per_pair: PairFlops = ()
+    flops_per_item: int = 0
     activation_elements: int
     hidden_out: int
     rows_per_output: int = 1
@@ -45,8 +47,8 @@ class PartFacts:
         return sum(count for name, count in elements(self.tensors) if EXPERTS in name)
 
     def flops_of_rows(self, load: Load) -> int:
-        """Forward FLOPs of what it computes of each row."""
-        return self.flops_per_row * load.rows
+        """Forward FLOPs of what it computes of each row, and once for each item."""
+        return self.flops_per_row * load.rows + self.flops_per_item * load.count
 
     def flops_of_pairs(self, load: Load) -> int:
         """Forward FLOPs of what it computes between rows."""

@@ -44,6 +44,7 @@ def plan_of(config: Config, models: Models) -> Plan:
             group=1 if name in graph.sinks else config.schedule.encoder_group,
             roots=frozenset() if name in graph.sinks else graph.roots(name),
             prefix=facts[name].prefix,
+            queries=facts[name].queries,
         )
         for name in graph.modules
     }

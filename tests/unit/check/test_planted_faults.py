@@ -286,6 +286,14 @@ def test_an_encoder_that_emits_unmerged_rows(plan: Plan) -> None:
     assert "item 0 of document 0 will emit 16 / 1 rows for 4 placeholders" in message
 
 
+def test_placeholders_that_are_not_as_many_as_queries(plan: Plan) -> None:
+    sampled = replace(plan, rows=plan.rows | {"vision": replace(plan.rows["vision"], queries=3)})
+    item = Item("vision", 2, 16, 4)
+    batch = sampled.batch(0, ((Document(0, 0, 12, 4, (item,)),),) * 2)
+    message = refused(sampled, sampled.schedule.programs, batch)
+    assert "item 0 of document 0 will emit 3 rows for 4 placeholders" in message
+
+
 def test_more_loss_tokens_further_ahead(plan: Plan) -> None:
     batch = plan.batch(0, ((Document(0, 7, 12, 4, (), mtp_loss_tokens=(3, 5)),),))
     message = refused(plan, plan.schedule.programs, batch)

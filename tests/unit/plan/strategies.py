@@ -91,6 +91,7 @@ def plans(draw: st.DrawFn, max_world: int = 12, max_microbatches: int = 4, kinds
             group=1 if layout.module == LANGUAGE else group,
             roots=frozenset({"vision"}) if layout.module in fed else frozenset(),
             balance=draw(st.sampled_from(("none", "sample", "cost"))),
+            queries=draw(st.sampled_from((0, 0, 1, 3))) if is_item else 0,
         )
     plan = plan_of(placement, rows, draw(st.sampled_from(kinds)), draw(st.integers(1, max_microbatches)))
     modules = tuple(layout.module for layout in placement.layouts)
@@ -182,7 +183,8 @@ def uniform_packs(count: int, tokens: int = 12, rows: int = 4) -> tuple[Pack, ..
 def _document(plan: Plan, dice: random.Random, index: int, encoders: list[str]) -> Document:
     items, tokens = [], dice.randint(1, 5)
     for _ in range(dice.randint(0, 3) if encoders else 0):
-        module, rows = dice.choice(encoders), dice.randint(1, 9)
-        items.append(Item(module, tokens, rows * plan.rows[module].merge, rows))
+        module, groups = dice.choice(encoders), dice.randint(1, 9)
+        rows = plan.rows[module].queries or groups
+        items.append(Item(module, tokens, groups * plan.rows[module].merge, rows))
         tokens += rows + dice.randint(0, 4)
     return Document(dice.randint(0, 1), index, tokens, dice.randint(0, tokens), tuple(items))

@@ -144,6 +144,44 @@ def test_items_lie_whole_on_context_ranks_unless_one_exceeds_a_share(sizes: list
         assert piece < sum(sizes) / cp + max(sizes) + tp
 
 
+@given(
+    sizes=st.lists(st.integers(1, 9), max_size=8),
+    cp=st.integers(1, 3),
+    tp=st.integers(1, 3),
+    merge=st.sampled_from([1, 4]),
+    prefix=st.integers(0, 5),
+    queries=st.integers(1, 5),
+)
+def test_queries_leave_whatever_the_size_of_their_item(
+    sizes: list[int], cp: int, tp: int, merge: int, prefix: int, queries: int
+) -> None:
+    """As many for each, behind each other, in the piece of a context rank where their item lies."""
+    vision = Layout(module="vision", ranks=tuple(range(cp * tp)), cp=cp, tp=tp)
+    language = Layout(module="language", ranks=(0,))
+    items = tuple(Item("vision", place * queries, rows * merge, queries) for place, rows in enumerate(sizes))
+    packs = ((Document(0, 0, len(sizes) * queries + 1, 0, items),),)
+    rows = ModuleRows(vision, merge=merge, prefix=prefix, queries=queries)
+    modules = {"vision": rows, "language": ModuleRows(language)}
+    ((share,),) = plan_batch(0, packs, modules, "language", 1).shares["vision"]
+    assert share.rows_in % (cp * tp * merge) == share.rows_out % (cp * tp) == 0
+    assert [(span.item, span.rows_in, span.rows_out) for span in sorted(share.spans, key=lambda span: span.item)] == [
+        (number, rows * merge, queries) for number, rows in enumerate(sizes)
+    ]
+    end_in = end_out = 0
+    for span in share.spans:
+        assert span.row_in - prefix >= end_in
+        assert span.row_out >= end_out
+        end_in, end_out = span.row_in + span.rows_in, span.row_out + span.rows_out
+    assert end_in <= share.rows_in
+    assert end_out <= share.rows_out
+    extents = [rows.extent(item) for item in items]
+    if sizes and max(extents) * cp <= sum(extents):
+        for span in share.spans:
+            piece = span.row_in // (share.rows_in // cp)
+            assert (span.row_in + span.rows_in - 1) // (share.rows_in // cp) == piece
+            assert {row // (share.rows_out // cp) for row in range(span.row_out, span.row_out + queries)} == {piece}
+
+
 def test_a_costly_item_has_a_lane_to_itself() -> None:
     """Dealt by cost, not by number."""
     layouts = {

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from counterpoint.layers.attention import kernels, sublayer
+from counterpoint.layers.attention.kernels import Scores
 from counterpoint.layers.attention.sublayer import attend
 from counterpoint.models.segments import Segments, Windows
 
@@ -24,6 +25,10 @@ PADDING = 77
 LAID = ((RAGGED, PADDING), (RAGGED, 0), ((1, 1, 5), 3), ((500,), 3000), ((0, 640), 1))
 """Lengths of packed documents and rows behind them, of which there are more than in any document in one case."""
 SHORT_LAID = ((SHORT, 9), (SHORT, 0), ((1, 1, 5), 3), ((5,), 30), ((0, 6), 1))
+CAUSAL, FULL = Scores(causal=True), Scores(causal=False)
+NARROW, SHORT_NARROW = Scores(causal=True, window=200, scale=0.1), Scores(causal=True, window=4, scale=0.1)
+WORDS = {CAUSAL: "causal", FULL: "full", NARROW: "windows", SHORT_NARROW: "windows"}
+"""What rows see, and how it is called; windows have a scale of their own, too."""
 ODD = 12
 """A width of heads that is no multiple of 8."""
 
@@ -82,43 +87,47 @@ def _groups(device: torch.device, dim: int) -> list[Heads]:
 
 def _dense(device: torch.device, dim: int, what: str, kernel: str = "") -> Iterator[Case]:
     """Equal documents that fill the rows; with a kernel, only what it is chosen for, and it must be."""
-    lengths: Sequence[tuple[int, int, bool]] = ((4, 1024, True), (4, 1024, False), (1, 2048, True), (2, 3000, False))
-    lengths = (*lengths, (2, 4096, True), (8, 1, True), (8, 1, False), (1, 333, True))
+    lengths: Sequence[tuple[int, int, Scores]] = (
+        (4, 1024, CAUSAL),
+        (4, 1024, FULL),
+        (1, 2048, CAUSAL),
+        (2, 3000, FULL),
+    )
+    lengths = (*lengths, (2, 4096, CAUSAL), (8, 1, CAUSAL), (8, 1, FULL), (1, 333, CAUSAL))
     if device.type != "cuda":
-        lengths = ((3, 16, True), (3, 16, False), (8, 1, True), (1, 7, False))
+        lengths = ((3, 16, CAUSAL), (3, 16, FULL), (8, 1, CAUSAL), (1, 7, FULL))
     if kernel:
-        lengths = [one for one in lengths if one[2] and one[1] >= kernels._LONG]
+        lengths = [one for one in lengths if one[2].causal and one[1] >= kernels._LONG]
+        lengths += [(2, 1000, NARROW), (2, 4096, NARROW)]
     for heads in _groups(device, dim):
-        for documents, length, causal in lengths:
-            name = f"{what}, {'causal' if causal else 'full'}"
-            work = _case(device, heads, [length] * documents, 0, causal, kernel)
-            yield name, f"{documents} x {length}, {heads}", work
+        for documents, length, scores in lengths:
+            work = _case(device, heads, [length] * documents, 0, scores, kernel)
+            yield f"{what}, {WORDS[scores]}", f"{documents} x {length}, {heads}", work
 
 
 def _packed(device: torch.device, dim: int, what: str, kernel: str) -> Iterator[Case]:
     for heads in _groups(device, dim):
-        for causal in (True, False):
-            name = f"{what}, {'causal' if causal else 'full'}"
+        for scores in (CAUSAL, FULL, NARROW if device.type == "cuda" else SHORT_NARROW):
             for lengths, padding in LAID if device.type == "cuda" else SHORT_LAID:
                 shape = f"{_words(lengths)} + {padding}, {heads}"
-                yield name, shape, _case(device, heads, lengths, padding, causal, kernel)
+                yield f"{what}, {WORDS[scores]}", shape, _case(device, heads, lengths, padding, scores, kernel)
 
 
 def _padded(device: torch.device, dim: int) -> Iterator[Case]:
     """What is chosen where documents are not known by their borders: windows, and runs that are deterministic."""
     lengths = RAGGED if device.type == "cuda" else SHORT
     heads = _groups(device, dim)[0]
-    for causal in (True, False):
-        name = f"padded, {'causal' if causal else 'full'}"
+    for scores in (CAUSAL, FULL, NARROW if device.type == "cuda" else SHORT_NARROW):
         shape = f"{_words(lengths)} + {PADDING}, {heads}"
-        yield name, shape, _case(device, heads, lengths, PADDING, causal, "", as_windows=True)
+        work = _case(device, heads, lengths, PADDING, scores, "", as_windows=True)
+        yield f"padded, {WORDS[scores]}", shape, work
     odd = Heads(4, 2, ODD)
     yield (
         "heads too odd for kernels",
         f"{_words(lengths)} + {PADDING}, {odd}",
-        _case(device, odd, lengths, PADDING, True, ""),
+        _case(device, odd, lengths, PADDING, CAUSAL, ""),
     )
-    yield "no documents", f"0 + {PADDING}, {heads}", _case(device, heads, (0, 0), PADDING, True, "")
+    yield "no documents", f"0 + {PADDING}, {heads}", _case(device, heads, (0, 0), PADDING, CAUSAL, "")
 
 
 def _words(lengths: Sequence[int]) -> str:
@@ -130,7 +139,7 @@ def _case(
     heads: Heads,
     lengths: Sequence[int],
     padding: int,
-    causal: bool,
+    scores: Scores,
     kernel: str,
     *,
     as_windows: bool = False,
@@ -142,12 +151,12 @@ def _case(
             starts = list(accumulate(lengths, initial=0))
             segments = Windows.build([torch.arange(a, b) for a, b in pairwise(starts)]).to(device)
         with _noting() as ran:
-            found = _attend(inputs, segments, causal)
+            found = _attend(inputs, segments, scores)
         if kernel and ran != {kernel}:
             raise ValueError(f"the kernel that ran is {sorted(ran)}, expected {kernel}")
-        values = _against_float64(found, inputs, lengths, causal)
+        values = _against_float64(found, inputs, lengths, scores)
         if padding:
-            moved = _attend(_poisoned(inputs, sum(lengths)), segments, causal)
+            moved = _attend(_poisoned(inputs, sum(lengths)), segments, scores)
             values |= _unmoved(found, moved, sum(lengths))
         return f": {' and '.join(sorted(ran)) or 'no kernel'}", values
 
@@ -170,15 +179,15 @@ def _poisoned(inputs: Inputs, used: int) -> Inputs:
     return q, k, v, gradient
 
 
-def _attend(inputs: Inputs, segments: Segments | Windows, causal: bool) -> list[Tensor]:
+def _attend(inputs: Inputs, segments: Segments | Windows, scores: Scores) -> list[Tensor]:
     """What comes out, and the gradients of queries, keys and values."""
     *given, gradient = (tensor.clone() for tensor in inputs)
     leaves = [tensor.requires_grad_() for tensor in given]
-    out = attend(leaves[0], leaves[1], leaves[2], segments, causal=causal)
+    out = attend(leaves[0], leaves[1], leaves[2], segments, scores)
     return [out.detach(), *torch.autograd.grad(out, leaves, gradient)]
 
 
-def _against_float64(found: list[Tensor], inputs: Inputs, lengths: Sequence[int], causal: bool) -> Values:
+def _against_float64(found: list[Tensor], inputs: Inputs, lengths: Sequence[int], scores: Scores) -> Values:
     """Differences over all documents or in the worst of them alone, whichever is larger."""
     names, used = ("out", "q", "k", "v"), sum(lengths)
     whole = _Worst()
@@ -186,7 +195,7 @@ def _against_float64(found: list[Tensor], inputs: Inputs, lengths: Sequence[int]
     starts = list(accumulate(lengths, initial=0))
     for start, end in pairwise(starts):
         if end > start:
-            pieces.append(alone(tuple(tensor[start:end] for tensor in inputs), causal))
+            pieces.append(alone(tuple(tensor[start:end] for tensor in inputs), scores))
     joined = [torch.cat(parts) for parts in zip(*pieces)]
     values: Values = {"not finite": (not_finite(found), 0.0)}
     if not joined:
@@ -219,17 +228,20 @@ class _Worst:
         return max(values, key=lambda value: (value != value, value))
 
 
-def alone(inputs: Sequence[Tensor], causal: bool) -> list[Tensor]:
+def alone(inputs: Sequence[Tensor], scores: Scores) -> list[Tensor]:
     """Attention of one document as the paper has it, in float64, and the gradients of queries, keys and values."""
     *given, gradient = (tensor.double() for tensor in inputs)
     q, k, v = leaves = [tensor.requires_grad_() for tensor in given]
     repeats = q.shape[1] // k.shape[1]
     keys, values = (tensor.repeat_interleave(repeats, dim=1).transpose(0, 1) for tensor in (k, v))
-    scores = q.transpose(0, 1) @ keys.transpose(1, 2) * q.shape[2] ** -0.5
-    if causal:
-        ahead = torch.ones(q.shape[0], q.shape[0], dtype=torch.bool, device=q.device).triu(1)
-        scores = scores.masked_fill(ahead, -torch.inf)
-    out = (scores.softmax(dim=2) @ values).transpose(0, 1)
+    scale = q.shape[2] ** -0.5 if scores.scale is None else scores.scale
+    products = q.transpose(0, 1) @ keys.transpose(1, 2) * scale
+    pairs = torch.ones(q.shape[0], q.shape[0], dtype=torch.bool, device=q.device)
+    if scores.causal:
+        products = products.masked_fill(pairs.triu(1), -torch.inf)
+    if scores.window is not None:
+        products = products.masked_fill(pairs.tril(-scores.window), -torch.inf)
+    out = (products.softmax(dim=2) @ values).transpose(0, 1)
     return [out.detach(), *torch.autograd.grad(out, leaves, gradient)]
 
 

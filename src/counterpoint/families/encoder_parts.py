@@ -10,6 +10,7 @@ from counterpoint.families.encoder import EncoderSection, LayeredSection, TowerS
 from counterpoint.kinds.family import Ends
 from counterpoint.kinds.named import named
 from counterpoint.kinds.projector import ProjectorSection
+from counterpoint.layers.attention.kernels import Scores
 from counterpoint.layers.attention.rotary import Turning, Unrotated
 from counterpoint.layers.attention.sublayer import Attention, of_documents
 from counterpoint.layers.residual import EncoderLayer
@@ -71,7 +72,7 @@ def _layer(section: TowerSection, rotary: Callable[[], Turning], sees: Sees, _ea
         bias=True,
         qkv_bias=section.qkv_bias,
         key_bias=section.qkv_bias and section.key_bias,
-        causal=False,
+        scores=Scores(causal=False),
         rotary=rotary(),
         q_norm=nn.Identity(),
         k_norm=nn.Identity(),

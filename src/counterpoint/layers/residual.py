@@ -37,8 +37,8 @@ class AttendingLayer(Layer, ABC):
 
     def whole(self, rows: Tensor, turns: Turns | None, kernel: Kernel, length: int, borders: Tensor | None) -> Tensor:
         """The layer where a kernel takes documents as they lie."""
-        causal = self.attention.causal
-        return self.finish(rows, attend_lying(*self.begin(rows, turns), kernel, length, borders, causal=causal))
+        scores = self.attention.scores
+        return self.finish(rows, attend_lying(*self.begin(rows, turns), kernel, length, borders, scores))
 
     def before(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
         """The beginning as a region of its own: the one inside of `whole` is never compiled by itself."""

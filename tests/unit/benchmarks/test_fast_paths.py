@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.fast import attention, loss
+from benchmarks.fast.attention import CAUSAL, FULL
 from benchmarks.fast.rows import Row, compare, relative, worst
 from torch import Tensor
 
 from counterpoint.layers.attention import kernels
+from counterpoint.layers.attention.kernels import Scores
 from counterpoint.layers.attention.sublayer import attend
 from counterpoint.models import linear_loss
 from counterpoint.models.segments import Segments
@@ -26,43 +28,52 @@ from counterpoint.models.segments import Segments
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "fast_paths.py"
 CPU = torch.device("cpu")
 
-Attend = Callable[[Tensor, Tensor, Tensor, list[int], bool], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, list[int], Scores], Tensor]
 
 
-def _packed(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+def _packed(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
     """What a kernel of packed documents computes, by plain attention in float32."""
     lengths = [end - start for start, end in pairwise(borders)]
     wide = (tensor.float() for tensor in (q, k, v))
-    return attend(*wide, Segments.build(lengths, len(q)), causal=causal).to(q.dtype)
+    return attend(*wide, Segments.build(lengths, len(q)), scores).to(q.dtype)
 
 
-def _leaking(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+def _leaking(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
     """The last document sees the padding."""
-    return _packed(q, k, v, [*borders[:-2], borders[-1]], causal=False)
+    return _packed(q, k, v, [*borders[:-2], borders[-1]], FULL)
 
 
-def _shifted(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+def _shifted(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
     """One border lies a row too early."""
-    return _packed(q, k, v, [*borders[:3], borders[3] - 1, *borders[4:]], causal)
+    return _packed(q, k, v, [*borders[:3], borders[3] - 1, *borders[4:]], scores)
 
 
-def _blind(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
-    return _packed(q, k, v, borders, not causal)
+def _blind(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
+    return _packed(q, k, v, borders, CAUSAL if scores == FULL else FULL)
 
 
-def _regrouped(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
-    return _packed(q, k.flip(1), v, borders, causal)
+def _regrouped(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
+    return _packed(q, k.flip(1), v, borders, scores)
 
 
-def _broken(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+def _broken(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
     """Padding divides by nothing."""
-    out = _packed(q, k, v, borders, causal)
+    out = _packed(q, k, v, borders, scores)
     return torch.cat((out[: borders[-2]], out[borders[-2] :] * torch.nan))
 
 
-def _detached(q: Tensor, k: Tensor, v: Tensor, borders: list[int], causal: bool) -> Tensor:
+def _detached(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
     """Queries count for nothing in backward."""
-    return _packed(q.detach() + q * 0, k, v, borders, causal)
+    return _packed(q.detach() + q * 0, k, v, borders, scores)
+
+
+def _wide(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
+    """A row sees one more than its window."""
+    return _packed(q, k, v, borders, scores if scores.window is None else scores._replace(window=scores.window + 1))
+
+
+def _unscaled(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
+    return _packed(q, k, v, borders, scores._replace(scale=None))
 
 
 @pytest.fixture
@@ -71,7 +82,9 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[Attend], list[Row]]:
 
     def run(kernel: Attend) -> list[Row]:
         def forward(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-            return kernel(q, k, v, options["cu_seqlens_q"].tolist(), options["causal"]), torch.zeros(1)
+            window = options["window_size_left"] + 1 if "window_size_left" in options else None
+            scores = Scores(options["causal"], window, options["softmax_scale"])
+            return kernel(q, k, v, options["cu_seqlens_q"].tolist(), scores), torch.zeros(1)
 
         def gradients(*given: Tensor, **options: Any) -> tuple[Tensor, ...]:
             leaves = [tensor.detach().requires_grad_() for tensor in given[:3]]
@@ -100,12 +113,14 @@ def _unnoted(_self: object, q: Tensor, k: Tensor, v: Tensor, **options: Any) -> 
 
 def test_a_kernel_that_is_right_passes(rows: Callable[[Attend], list[Row]]) -> None:
     found = rows(_packed)
-    assert len(found) == 10
+    assert len(found) == 15
     assert [row.text() for row in found if row.status != "ok"] == []
-    assert {row.what for row in found} == {f"packed, {kind}: FlashAttention 4" for kind in ("causal", "full")}
+    assert {row.what for row in found} == {
+        f"packed, {kind}: FlashAttention 4" for kind in ("causal", "full", "windows")
+    }
 
 
-@pytest.mark.parametrize("kernel", [_leaking, _shifted, _blind, _regrouped, _broken, _detached])
+@pytest.mark.parametrize("kernel", [_leaking, _shifted, _blind, _regrouped, _broken, _detached, _wide, _unscaled])
 def test_a_kernel_that_is_wrong_fails(rows: Callable[[Attend], list[Row]], kernel: Attend) -> None:
     assert [row for row in rows(kernel) if row.status == "FAIL" and row.values], "it fails by what it computes"
 

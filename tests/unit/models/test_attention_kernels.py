@@ -15,9 +15,11 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from counterpoint.layers.attention import kernels, sublayer
-from counterpoint.layers.attention.kernels import has_varlen, lie_evenly, lie_packed
+from counterpoint.layers.attention.kernels import Scores, has_varlen, lie_evenly, lie_packed
 from counterpoint.layers.attention.sublayer import attend
 from counterpoint.models.segments import Segments, Windows
+
+CAUSAL = Scores(causal=True)
 
 
 def _on_gpu(dtype: torch.dtype = torch.bfloat16, dim: int = 64) -> Tensor:
@@ -48,7 +50,7 @@ def test_packed_kernels_are_for_narrow_rows_on_a_gpu() -> None:
 @pytest.mark.usefixtures("deterministic", "flash")
 def test_deterministic_runs_take_none_of_them() -> None:
     assert not has_varlen(_on_gpu())
-    assert lie_evenly(_on_gpu(), 64, 4096, causal=True).kernel == "dense"
+    assert lie_evenly(_on_gpu(), 64, 4096, CAUSAL) == ("dense", 4096, None)
     assert lie_packed(_on_gpu(), 64, torch.empty(0), 5) is None
 
 
@@ -65,8 +67,19 @@ def test_heads_that_packed_kernels_refuse_are_padded(dim: int, fits: bool) -> No
 def test_equal_documents_take_flash_attention_where_it_is_ahead_and_right(
     length: int, causal: bool, width: int, kernel: str
 ) -> None:
-    lie = lie_evenly(_on_gpu(), width, length, causal=causal)
-    assert (lie.kernel, lie.length, lie.borders) == (kernel, length, None)
+    assert lie_evenly(_on_gpu(), width, length, Scores(causal)) == (kernel, length, None)
+
+
+@pytest.mark.usefixtures("flash")
+@pytest.mark.parametrize(("window", "width", "length", "kernel"), [
+    (1000, 64, 1001, "flash"), (1000, 64, 1000, "dense"), (1000, 80, 1001, None), (1000, 80, 1000, "dense"),
+    (3000, 64, 2500, "flash"),
+])  # fmt: skip
+def test_a_window_that_leaves_something_out_takes_a_kernel_that_knows_it_or_none(
+    window: int, width: int, length: int, kernel: str | None
+) -> None:
+    lie = lie_evenly(_on_gpu(), width, length, Scores(causal=True, window=window))
+    assert lie == (None if kernel is None else (kernel, length, None))
 
 
 @pytest.mark.usefixtures("flash")
@@ -78,7 +91,7 @@ def test_packed_documents_take_it_for_the_widths_it_is_right_for(width: int, fit
 
 def test_without_it_equal_documents_take_the_kernels_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_flash_four", lambda: None)
-    assert lie_evenly(_on_gpu(), 128, 4096, causal=True).kernel == "dense"
+    assert lie_evenly(_on_gpu(), 128, 4096, CAUSAL) == ("dense", 4096, None)
     assert lie_packed(_on_gpu(), 128, torch.empty(0), 5) is None
 
 
@@ -96,15 +109,15 @@ class _Kernels:
         self.calls.append(("flash", options))
         return q * 2, torch.zeros(1)
 
-    def _varlen(self, q: Tensor, _k: Tensor, _v: Tensor, borders: Tensor, longest: int, causal: bool) -> Tensor:
-        self.calls.append(("varlen", {"borders": borders, "longest": longest, "causal": causal}))
+    def _varlen(self, q: Tensor, _k: Tensor, _v: Tensor, borders: Tensor, longest: int, scores: Scores) -> Tensor:
+        self.calls.append(("varlen", {"borders": borders, "longest": longest, "scores": scores}))
         return q * 2
 
 
-def _attend(lengths: list[int], padding: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+def _attend(lengths: list[int], padding: int, dtype: torch.dtype = torch.bfloat16, scores: Scores = CAUSAL) -> Tensor:
     rows = sum(lengths) + padding
     q, k, v = (torch.randn(rows, heads, 64).to(dtype) for heads in (4, 2, 2))
-    return attend(q, k, v, Segments.build(lengths, rows), causal=True)
+    return attend(q, k, v, Segments.build(lengths, rows), scores)
 
 
 def test_documents_of_several_lengths_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,10 +138,26 @@ def test_without_flash_attention_packed_documents_take_torchs_kernel(monkeypatch
     assert (name, options["borders"].tolist(), options["longest"]) == ("varlen", [0, 3, 8, 12], 5)
 
 
+@pytest.mark.parametrize(("lengths", "padding"), [([3, 5], 4), ([4, 4], 0)])
+@pytest.mark.parametrize("has_flash", [True, False])
+def test_kernels_are_told_windows_and_scales(
+    lengths: list[int], padding: int, has_flash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, scores = _Kernels(monkeypatch, has_flash=has_flash), Scores(causal=True, window=2, scale=0.5)
+    _attend(lengths, padding, scores=scores)
+    ((name, options),) = taken.calls
+    if not has_flash:
+        assert (name, options["scores"]) == ("varlen", scores)
+        return
+    told = {"causal": True, "window_size_left": 1, "window_size_right": 0, "softmax_scale": 0.5}
+    assert name == "flash"
+    assert told.items() <= options.items()
+
+
 def test_float64_windows_and_no_documents_take_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = _Kernels(monkeypatch, has_flash=True)
     _attend([3, 5], 4, torch.float64)
     _attend([], 4)
     q, k, v = (torch.randn(6, heads, 64).bfloat16() for heads in (4, 2, 2))
-    attend(q, k, v, Windows.build([torch.tensor([0, 2]), torch.tensor([1, 3, 4])]), causal=False)
+    attend(q, k, v, Windows.build([torch.tensor([0, 2]), torch.tensor([1, 3, 4])]), Scores(causal=False))
     assert taken.calls == []

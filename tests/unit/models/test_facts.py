@@ -18,7 +18,10 @@ from counterpoint.optimizers.adamw.spec import AdamWSection
 from counterpoint.plan.cost import ALL, CAUSAL, Mask
 from counterpoint.verify.adamw import is_spared
 
-LETTERS = {"A": {"kind": "attention", "heads": 2, "head_dim": 6}, "W": {"kind": "mlp", "ffn": 20, "bias": True}}
+LETTERS = {
+    "A": {"kind": "attention", "heads": 2, "head_dim": 6, "window": 3},
+    "W": {"kind": "mlp", "ffn": 20, "bias": True},
+}
 MORE: dict[str, Model] = {
     **MODELS,
     **GRAPHS,
@@ -153,6 +156,7 @@ def test_masks_are_those_of_the_layers() -> None:
     assert masks["merging"] == {ALL}
     assert masks["windows"] == {ALL, Mask(window=4)}
     assert masks["grouped"] == {CAUSAL}
+    assert masks["letters"] == {CAUSAL, Mask(causal=True, window=3)}
 
 
 def test_learned_rows_cost_what_others_cost() -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counterpoint.layers.attention.kernels import Scores
 from counterpoint.layers.attention.sublayer import attend
 from counterpoint.models.segments import Segments
 
@@ -44,7 +45,7 @@ def test_attention_stays_inside_documents(lengths: list[int], padding: int, caus
     generator = torch.Generator().manual_seed(0)
     queries = torch.randn(segments.rows, 4, 3, dtype=torch.float64, generator=generator)
     keys, values = torch.randn(2, segments.rows, 2 if grouped else 4, 3, dtype=torch.float64, generator=generator)
-    mixed = attend(queries, keys, values, segments, causal=causal)
+    mixed = attend(queries, keys, values, segments, Scores(causal))
     expected = torch.zeros_like(mixed)
     start = 0
     for length in lengths:
@@ -102,7 +103,7 @@ def test_even_documents_are_mixed_as_padded_ones_are(length: int, count: int, ca
     keys, values = torch.randn(2, segments.rows, 2 if grouped else 4, 3, dtype=torch.float64, generator=generator)
     padded = replace(segments, borders=None)
     assert padded.even == 0
-    even, expected = (attend(queries, keys, values, one, causal=causal) for one in (segments, padded))
+    even, expected = (attend(queries, keys, values, one, Scores(causal)) for one in (segments, padded))
     assert (even - expected).abs().max().item() <= 1e-12
 
 

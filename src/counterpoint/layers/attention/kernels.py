@@ -31,6 +31,22 @@ FLASH_WIDTHS = (64, 128)
 of queries are wrong on Hopper (`benchmarks/fast_paths.py`)."""
 
 
+class Scores(NamedTuple):
+    """What a query makes of the keys of its document.
+
+    It sees all of them, or, `causal`, those up to its own, of which a `window` leaves the last so many. Their products
+    are multiplied by `scale`, None for 1 / sqrt(width of a head).
+    """
+
+    causal: bool
+    window: int | None = None
+    scale: float | None = None
+
+    def narrow(self, rows: int) -> bool:
+        """Whether the window leaves something out of a document of so many rows."""
+        return self.window is not None and self.window < rows
+
+
 class Lie(NamedTuple):
     """How documents lie that a kernel takes as they are: all of `length` rows, or between `borders`, int32 on the
     device, and none longer than `length`."""
@@ -40,9 +56,11 @@ class Lie(NamedTuple):
     borders: Tensor | None = None
 
 
-def lie_evenly(rows: Tensor, width: int, length: int, *, causal: bool) -> Lie:
-    """Documents of one length that fill the rows, whose heads are so wide."""
-    is_flash = causal and length >= _LONG and _has_flash(rows, width)
+def lie_evenly(rows: Tensor, width: int, length: int, scores: Scores) -> Lie | None:
+    """Documents of one length that fill the rows, whose heads are so wide; None if no kernel takes them so."""
+    if scores.narrow(length):
+        return Lie("flash", length) if _has_flash(rows, width) else None
+    is_flash = scores.causal and length >= _LONG and _has_flash(rows, width)
     return Lie("flash" if is_flash else "dense", length)
 
 
@@ -52,18 +70,19 @@ def lie_packed(rows: Tensor, width: int, borders: Tensor, longest: int) -> Lie |
 
 
 def attend_lying(
-    queries: Tensor, keys: Tensor, values: Tensor, kernel: Kernel, length: int, borders: Tensor | None, *, causal: bool
+    queries: Tensor, keys: Tensor, values: Tensor, kernel: Kernel, length: int, borders: Tensor | None, scores: Scores
 ) -> Tensor:
     """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) inside documents that lie so."""
     if borders is not None:
-        packed: Tensor = _flash(queries, keys, values, borders, length, causal)[0]
+        packed: Tensor = _flash(queries, keys, values, borders, length, *scores)[0]
         return packed
     even = [tensor.view(-1, length, *tensor.shape[1:]) for tensor in (queries, keys, values)]
     if kernel == "flash":
-        mixed: Tensor = _flash(*even, None, length, causal)[0]
+        mixed: Tensor = _flash(*even, None, length, *scores)[0]
         return mixed.flatten(0, 1)
     q, k, v = (tensor.transpose(1, 2) for tensor in even)
-    dense = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
+    grouped = q.shape[1] != k.shape[1]
+    dense = F.scaled_dot_product_attention(q, k, v, is_causal=scores.causal, scale=scores.scale, enable_gqa=grouped)
     return dense.transpose(1, 2).flatten(0, 1)
 
 
@@ -72,15 +91,19 @@ def has_varlen(queries: Tensor) -> bool:
     return _is_fast(queries) and queries.shape[-1] % _ALIGNED == 0 and queries.shape[-1] <= _WIDEST
 
 
-def attend_varlen(queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor, longest: int, causal: bool) -> Tensor:
+def attend_varlen(
+    queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor, longest: int, scores: Scores
+) -> Tensor:
     """Attention inside packed documents by torch's own kernel, which takes as many heads of keys as of queries."""
     from torch.nn.attention.varlen import varlen_attn
 
     repeats = queries.shape[1] // keys.shape[1]
     if repeats > 1:
         keys, values = (tensor.repeat_interleave(repeats, dim=1) for tensor in (keys, values))
-    window = (-1, 0) if causal else (-1, -1)
-    mixed = varlen_attn(queries, keys, values, borders, borders, longest, longest, window_size=window)
+    before = -1 if scores.window is None else scores.window - 1
+    window = (before, 0 if scores.causal else -1)
+    ends = (borders, borders, longest, longest)
+    mixed = varlen_attn(queries, keys, values, *ends, scale=scores.scale, window_size=window)
     assert isinstance(mixed, Tensor)
     return mixed
 
@@ -121,21 +144,33 @@ def _flash_four() -> Any:
 
 @torch.library.custom_op("counterpoint::flash", mutates_args=())
 def _flash(
-    queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor | None, longest: int, causal: bool
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    borders: Tensor | None,
+    longest: int,
+    causal: bool,
+    window: int | None,
+    scale: float | None,
 ) -> tuple[Tensor, Tensor]:
     """Attention, and the logarithms of its sums."""
-    ends = {"cu_seqlens_q": borders, "cu_seqlens_k": borders, "max_seqlen_q": longest, "max_seqlen_k": longest}
-    packed = {} if borders is None else ends
-    mixed, sums, *_others = _flash_four()._flash_attn_fwd(
-        queries, keys, values, **packed, causal=causal, return_lse=True
-    )
+    options = _options(borders, longest, Scores(causal, window, scale))
+    mixed, sums, *_others = _flash_four()._flash_attn_fwd(queries, keys, values, **options, return_lse=True)
     return mixed, sums
 
 
+def _options(borders: Tensor | None, longest: int, scores: Scores) -> dict[str, Any]:
+    """What both of its directions are told."""
+    options: dict[str, Any] = {"causal": scores.causal, "softmax_scale": scores.scale}
+    if scores.window is not None:
+        options |= {"window_size_left": scores.window - 1, "window_size_right": 0}
+    if borders is not None:
+        options |= {"cu_seqlens_q": borders, "cu_seqlens_k": borders, "max_seqlen_q": longest, "max_seqlen_k": longest}
+    return options
+
+
 @_flash.register_fake
-def _(
-    queries: Tensor, _keys: Tensor, _values: Tensor, borders: Tensor | None, _longest: int, _causal: bool
-) -> tuple[Tensor, Tensor]:
+def _(queries: Tensor, _keys: Tensor, _values: Tensor, borders: Tensor | None, *_others: Any) -> tuple[Tensor, Tensor]:
     *rows, heads, _width = queries.shape
     shape = (heads, *rows) if borders is not None else (rows[0], heads, rows[1])
     return queries.new_empty(queries.shape), queries.new_empty(shape, dtype=torch.float32)
@@ -152,12 +187,11 @@ def _flash_backward(
     borders: Tensor | None,
     longest: int,
     causal: bool,
+    window: int | None,
+    scale: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    ends = {"cu_seqlens_q": borders, "cu_seqlens_k": borders, "max_seqlen_q": longest, "max_seqlen_k": longest}
-    packed = {} if borders is None else ends
-    found = _flash_four()._flash_attn_bwd(
-        queries, keys, values, mixed, gradient.contiguous(), sums, causal=causal, **packed
-    )
+    options = _options(borders, longest, Scores(causal, window, scale))
+    found = _flash_four()._flash_attn_bwd(queries, keys, values, mixed, gradient.contiguous(), sums, **options)
     return found[0], found[1], found[2]
 
 
@@ -167,14 +201,15 @@ def _(_gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_others
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    queries, keys, values, borders, longest, causal = inputs
+    queries, keys, values, borders, *others = inputs
     ctx.save_for_backward(queries, keys, values, *output, borders)
-    ctx.longest, ctx.causal = longest, causal
+    ctx.others = others
 
 
 def _gradients(ctx: Any, gradient: Tensor, _of_sums: Tensor) -> tuple[Tensor | None, ...]:
     *kept, borders = ctx.saved_tensors
-    return (*_flash_backward(gradient, *kept, borders, ctx.longest, ctx.causal), None, None, None)
+    found = _flash_backward(gradient, *kept, borders, *ctx.others)
+    return (*found, None, *(None for _other in ctx.others))
 
 
 _flash.register_autograd(_gradients, setup_context=_keep)

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from counterpoint.layers.attention.kernels import Scores
 from counterpoint.layers.attention.rotary import Rotary, Turning, Unrotated
 from counterpoint.layers.attention.spec import AttentionConfig
 from counterpoint.layers.attention.sublayer import Attention
@@ -21,7 +22,7 @@ def layer(section: AttentionConfig, hidden: int) -> Layer:
         bias=section.bias,
         qkv_bias=section.has_qkv_bias,
         key_bias=section.has_qkv_bias,
-        causal=True,
+        scores=Scores(causal=True, window=section.window, scale=section.score_scale),
         rotary=_rotary(section, head),
         q_norm=_head_norm(section, head),
         k_norm=_head_norm(section, head),

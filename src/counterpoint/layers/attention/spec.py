@@ -8,7 +8,7 @@ from pydantic import Field
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.layer import LayerKind, LayerSection
 from counterpoint.kinds.rules import TensorRule
-from counterpoint.plan.cost import CAUSAL
+from counterpoint.plan.cost import Mask
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import Tensors, linear, products
 from counterpoint.section.problem import Problem
@@ -36,7 +36,8 @@ class AttentionKeys(Section):
 
     `kv_heads` left out is `heads`, `head_dim` left out `hidden / heads`. `rope_theta: null` is no rotation;
     `rope_sections` turns so many pairs with a row's time, height and width, which take turns with `rope_interleaved`;
-    `rope_scaling` is for longer documents.
+    `rope_scaling` is for longer documents. A row sees the last `window` rows up to its own (null: all of its
+    document's), and products of queries and keys are multiplied by `score_scale`, left out 1 / sqrt(head_dim).
     """
 
     heads: Count
@@ -48,6 +49,8 @@ class AttentionKeys(Section):
     rope_scaling: RopeScalingConfig | None = None
     qk_norm: bool = False
     qkv_bias: bool = False
+    window: Count | None = None
+    score_scale: Positive | None = None
 
     @property
     def num_kv_heads(self) -> int:
@@ -100,7 +103,7 @@ def _facts(name: str, section: AttentionConfig, hidden: int) -> PartFacts:
         name=name,
         tensors=(("norm.weight", (hidden,)), *linears, *head_norms),
         flops_per_row=products(linears),
-        flops_per_pair=((CAUSAL, 4 * queries),),
+        flops_per_pair=((Mask(causal=True, window=section.window), 4 * queries),),
         activation_elements=2 * hidden + 3 * queries + 3 * keys,
         hidden_out=hidden,
     )

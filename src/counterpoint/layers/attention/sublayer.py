@@ -3,10 +3,19 @@
 from collections.abc import Callable
 from typing import Any, final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from counterpoint.layers.attention.kernels import Lie, attend_lying, attend_varlen, has_varlen, lie_evenly, lie_packed
+from counterpoint.layers.attention.kernels import (
+    Lie,
+    Scores,
+    attend_lying,
+    attend_varlen,
+    has_varlen,
+    lie_evenly,
+    lie_packed,
+)
 from counterpoint.layers.attention.rotary import Turning
 from counterpoint.models.batch import Batch, Turns
 from counterpoint.models.linear import Linear, OutputLinear
@@ -24,8 +33,8 @@ class Attention(nn.Module):
     """Grouped-query attention on normed rows (rows, hidden) -> (rows, hidden).
 
     The numbers of heads follow from the weights: a share of the weights computes a share of the heads.
-    `rotary` turns queries and keys; `q_norm` and `k_norm` act on one head. `sees` says
-    which rows of a batch see each other: by default those of a document.
+    `rotary` turns queries and keys; `q_norm` and `k_norm` act on one head. `sees` says which rows of a batch see each
+    other, by default those of a document, and `scores` which of them a row sees.
     """
 
     def __init__(
@@ -38,7 +47,7 @@ class Attention(nn.Module):
         bias: bool,
         qkv_bias: bool,
         key_bias: bool,
-        causal: bool,
+        scores: Scores,
         rotary: Turning,
         q_norm: nn.Module,
         k_norm: nn.Module,
@@ -54,8 +63,8 @@ class Attention(nn.Module):
         self.k_norm = k_norm
         self.rotary = rotary
         self.sees = sees
-        self.causal = causal
-        self.mix: nn.Module = AttentionMix(causal=causal, heads=heads, kv_heads=kv_heads)
+        self.scores = scores
+        self.mix: nn.Module = AttentionMix(scores, heads=heads, kv_heads=kv_heads)
         self.o = OutputLinear(heads * head_dim, hidden, bias=bias)
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
@@ -72,7 +81,7 @@ class Attention(nn.Module):
         """How the documents lie if `attend_lying` may stand for `look`: where no row comes from another rank."""
         if not isinstance(self.mix, AttentionMix):
             return None
-        return lie_of(self.sees(batch), rows, self.head_dim, causal=self.causal)
+        return lie_of(self.sees(batch), rows, self.head_dim, self.scores)
 
     def look(self, queries: Tensor, keys: Tensor, values: Tensor, batch: Batch) -> Tensor:
         """What the rows of a document see of each other, (rows, heads, dim): the part that no compiler looks into."""
@@ -94,16 +103,16 @@ class AttentionMix(Mix[Segments | Windows]):
 
     trades = (Trade.HEADS, Trade.GROUPS, Trade.GROUPS)
 
-    def __init__(self, *, causal: bool, heads: int, kv_heads: int) -> None:
+    def __init__(self, scores: Scores, *, heads: int, kv_heads: int) -> None:
         super().__init__(heads=heads, kv_heads=kv_heads)
-        self.causal = causal
+        self.scores = scores
 
     def forward(self, inputs: tuple[Tensor, ...], segments: Segments | Windows) -> Tensor:
         queries, keys, values = inputs
-        return attend(queries, keys, values, segments, causal=self.causal)
+        return attend(queries, keys, values, segments, self.scores)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | Windows, *, causal: bool) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | Windows, scores: Scores) -> Tensor:
     """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) of their own document.
 
     Rows of no document come out as zeros, or as what they see of each other. Without any document all three inputs
@@ -111,19 +120,19 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | W
     """
     if not segments.buckets:
         return queries * 0 + (keys.sum() + values.sum()) * 0
-    lie = lie_of(segments, queries, queries.shape[-1], causal=causal)
+    lie = lie_of(segments, queries, queries.shape[-1], scores)
     if lie is not None:
-        return attend_lying(queries, keys, values, *lie, causal=causal)
+        return attend_lying(queries, keys, values, *lie, scores)
     if isinstance(segments, Segments) and segments.borders is not None and has_varlen(queries):
-        return attend_varlen(queries, keys, values, segments.borders, segments.longest, causal)
+        return attend_varlen(queries, keys, values, segments.borders, segments.longest, scores)
     mixed = queries.new_zeros(queries.shape)
     for bucket in segments.buckets:
-        padded = _attend_padded(bucket, bucket.pad(queries), bucket.pad(keys), bucket.pad(values), causal)
+        padded = _attend_padded(bucket, bucket.pad(queries), bucket.pad(keys), bucket.pad(values), scores)
         mixed = bucket.unpad_into(mixed, padded)
     return mixed
 
 
-def lie_of(segments: Segments | Windows, rows: Tensor, width: int, *, causal: bool) -> Lie | None:
+def lie_of(segments: Segments | Windows, rows: Tensor, width: int, scores: Scores) -> Lie | None:
     """How documents lie for a kernel that takes them as they are; None if they must be laid out for it.
 
     `rows` says dtype and device, `width` that of a head.
@@ -131,12 +140,28 @@ def lie_of(segments: Segments | Windows, rows: Tensor, width: int, *, causal: bo
     if not isinstance(segments, Segments) or segments.borders is None or not segments.buckets:
         return None
     if segments.even:
-        return lie_evenly(rows, width, segments.even, causal=causal)
+        return lie_evenly(rows, width, segments.even, scores)
     return lie_packed(rows, width, segments.borders, segments.longest)
 
 
-def _attend_padded(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor, causal: bool) -> Tensor:
-    # Padding lies behind a document, where no causal query looks: only bidirectional attention needs a mask.
-    mask = None if causal or bucket.filled is None else bucket.filled[:, None, None, :]
-    grouped = queries.shape[1] != keys.shape[1]
-    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+def _attend_padded(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor, scores: Scores) -> Tensor:
+    mask = _mask(bucket, scores, queries.device)
+    return F.scaled_dot_product_attention(
+        queries,
+        keys,
+        values,
+        attn_mask=mask,
+        is_causal=scores.causal and mask is None,
+        scale=scores.scale,
+        enable_gqa=queries.shape[1] != keys.shape[1],
+    )
+
+
+def _mask(bucket: Bucket, scores: Scores, device: torch.device) -> Tensor | None:
+    """Which keys (..., rows) a query (..., rows, 1) sees, where it is not all of them or those up to its own."""
+    if scores.window is not None and scores.narrow(bucket.longest):
+        place = torch.arange(bucket.longest, device=device)
+        before = place[:, None] - place
+        return (before >= 0) & (before < scores.window)
+    # Padding lies behind a document, where no causal query looks: only bidirectional attention needs a mask for it.
+    return None if scores.causal or bucket.filled is None else bucket.filled[:, None, None, :]

@@ -33,8 +33,8 @@ class Own(Generic[P]):
 class Lane(Generic[P]):
     """`rows` rows in which items lie.
 
-    A process has the rows `shard`, in which `own` lie; they are of `piece`, one of the `pieces` equal ones that
-    context parallelism cuts the lane into.
+    A process has the rows `shard`, in which its `own` items lie; these are read as they are iterated, once. The shard
+    is of `piece`, one of the `pieces` equal ones that context parallelism cuts the lane into.
     """
 
     rows: int

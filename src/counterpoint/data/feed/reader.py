@@ -99,16 +99,16 @@ class Reader:
         if module == self.plan.sink:
             return self._text(batch, share, layout, with_payload=bool(stages & {0, layout.stages - 1}))
         first, rows = self._own_rows(layout, share) if 0 in stages else (0, 0)
-        is_of_items = not self.plan.rows[module].roots
+        is_fed_by_others = bool(self.plan.rows[module].roots)
         lane = Lane(
-            share.rows_in,
-            [Laid(span.row_in, span.rows_in, batch.item(span).columns) for span in share.spans],
-            self._own(batch, share, first, rows, bad) if is_of_items else (),
-            slice(first, first + rows),
-            self._piece(layout, share),
-            layout.cp,
+            rows=share.rows_in,
+            items=[Laid(span.row_in, span.rows_in, batch.item(span).columns) for span in share.spans],
+            own=() if is_fed_by_others else self._own(batch, share, first, rows, bad),
+            shard=slice(first, first + rows),
+            piece=self._piece(layout, share),
+            pieces=layout.cp,
         )
-        if not is_of_items:
+        if is_fed_by_others:
             return FeatureBatch(rows=rows, segments=lane.segments())
         return rows_of(self._intakes[module]).batch(lane, self.dtype)
 

@@ -1,11 +1,14 @@
 """CLIP, SigLIP and SigLIP 2: encoders of pictures that share the names of their layers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
+from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import ChannelsLast, ClassRow, Link, Reshaped, Same
 from counterpoint.convert.tables import Table, renamed
+from counterpoint.convert.tower import Tower
 from counterpoint.convert.vision import activation_of, heads_of, side_of
 from counterpoint.families.vit.spec import VitConfig
 from counterpoint.projectors.linear.spec import LinearProjectorConfig
@@ -33,6 +36,11 @@ _LAYER: Table = {
     **{f"mlp.up.{x}": f"mlp.fc1.{x}" for x in ("weight", "bias")},
     **{f"mlp.down.{x}": f"mlp.fc2.{x}" for x in ("weight", "bias")},
 }
+
+
+def prefixed(name: str) -> str:
+    """A name of a tower, with the prefix or without."""
+    return name if name.startswith(PREFIX) else f"{PREFIX}{name}"
 
 
 def clip_section(fields: Fields) -> VitConfig:
@@ -119,3 +127,36 @@ def _picture(section: VitConfig) -> Link:
 def _layers(section: VitConfig) -> Iterator[Link]:
     for layer in range(section.layers):
         yield from renamed(f"layers.{layer}", f"{PREFIX}encoder.layers.{layer}", _LAYER)
+
+
+_PICTURE: Mapping[str, Any] = {
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "num_channels": 3, "patch_size": 16,
+}  # fmt: skip
+_SIGLIP: Mapping[str, Any] = {**_PICTURE, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+_POOLED = frozenset({"projection_dim", "vision_use_head"})
+
+CLIP = Tower(
+    section=clip_section,
+    links=clip_links,
+    keys=Keys(
+        {**_PICTURE, "patch_size": 32, "image_size": 224, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
+        _POOLED | {"vocab_size"},
+    ),
+    unused=UNUSED_OF_CLIP,
+    spell=prefixed,
+)
+SIGLIP = Tower(
+    section=siglip_section,
+    links=siglip_links,
+    keys=Keys({**_SIGLIP, "image_size": 224}, _POOLED),
+    unused=UNUSED_OF_SIGLIP,
+    spell=prefixed,
+)
+SIGLIP2 = Tower(
+    section=siglip2_section,
+    links=siglip2_links,
+    keys=Keys({**_SIGLIP, "num_patches": 256}, _POOLED),
+    unused=UNUSED_OF_SIGLIP,
+    spell=prefixed,
+)

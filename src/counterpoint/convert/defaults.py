@@ -1,4 +1,4 @@
-"""What transformers takes a key of config.json to be that is left out, by `model_type`.
+"""What transformers takes a key of config.json to be that is left out, by `model_type`; of towers, their files say it.
 
 Only keys that are read here stand in the table; tests compare it with transformers' own classes. A model type without
 an entry has no defaults.
@@ -16,11 +16,6 @@ _VL_TEXT: Mapping[str, Any] = {
     **_BLOCKS, "vocab_size": 152064, "hidden_size": 8192, "intermediate_size": 29568, "num_hidden_layers": 80,
     "num_attention_heads": 64, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1000000.0,
 }  # fmt: skip
-_PICTURE: Mapping[str, Any] = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-    "num_channels": 3, "patch_size": 16,
-}  # fmt: skip
-_SIGLIP: Mapping[str, Any] = {**_PICTURE, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
 _FILM: Mapping[str, Any] = {
     "num_heads": 16, "in_channels": 3, "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 3584,
     "rope_theta": 10000.0,
@@ -55,16 +50,6 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "num_nextn_predict_layers": 0, "use_bias": False, "layer_norm_epsilon": 1e-5,
         "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"],
     },
-    "clip_vision_model": {
-        **_PICTURE, "patch_size": 32, "image_size": 224, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
-    },
-    "siglip_vision_model": {**_SIGLIP, "image_size": 224},
-    "siglip2_vision_model": {**_SIGLIP, "num_patches": 256},
-    "radio": {
-        "hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 16, "mlp_ratio": 4.0, "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6, "use_swiglu_ffn": False, "qkv_bias": True, "num_channels": 3, "patch_size": 16,
-        "max_img_size": 2048, "num_cls_tokens": 3, "num_registers": 7,
-    },
     "qwen2_5_vl_vision": {
         **_FILM, "depth": 32, "hidden_size": 3584, "hidden_act": "silu", "intermediate_size": 3420, "patch_size": 14,
         "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31],
@@ -72,16 +57,6 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "qwen3_vl_vision": {
         **_FILM, "depth": 27, "hidden_size": 1152, "hidden_act": "gelu_pytorch_tanh", "intermediate_size": 4304,
         "patch_size": 16, "num_position_embeddings": 2304, "deepstack_visual_indexes": [8, 16, 24],
-    },
-    "whisper": {
-        "d_model": 384, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536,
-        "activation_function": "gelu", "num_mel_bins": 80, "max_source_positions": 1500,
-    },
-    "parakeet_encoder": {
-        "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 8, "intermediate_size": 4096,
-        "hidden_act": "silu", "num_mel_bins": 80, "max_position_embeddings": 5000, "subsampling_conv_channels": 256,
-        "subsampling_factor": 8, "subsampling_conv_kernel_size": 3, "subsampling_conv_stride": 2,
-        "conv_kernel_size": 9, "scale_input": True, "attention_bias": True, "convolution_bias": True,
     },
     "llava": {
         "vision_feature_layer": -2, "vision_feature_select_strategy": "default",

@@ -7,6 +7,7 @@ from typing import Any, final
 from counterpoint.convert.blocks import Blocks
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.hybrid import hybrid_links, hybrid_section
+from counterpoint.convert.known import KNOWN
 from counterpoint.convert.links import Link
 from counterpoint.errors import CheckpointError
 from counterpoint.families.decoder.spec import DecoderConfig
@@ -48,7 +49,7 @@ def family_named(name: str) -> Family:
 
 def decoder_of(config: Mapping[str, Any]) -> DecoderConfig:
     """The decoder that the content of a config.json describes; raises CheckpointError."""
-    fields = Fields(config)
+    fields = Fields(config, known=KNOWN)
     section = family_named(fields.text("model_type")).section(fields)
     fields.refuse_rest()
     return section

@@ -1,13 +1,15 @@
 """A Hugging Face config.json, read strictly: one key at a time, with its type and transformers' default."""
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, TypeGuard, final
 
-from counterpoint.convert.defaults import DEFAULTS
-from counterpoint.convert.without_effect import WITHOUT_EFFECT
+from counterpoint.convert.keys import Keys
+from counterpoint.convert.without_effect import OF_ALL
 from counterpoint.errors import CheckpointError
 
 _ABSENT = object()
+_NOTHING: Mapping[str, Keys] = MappingProxyType({})
 
 
 @final
@@ -15,8 +17,8 @@ class Fields:
     """The content of a config.json, or of a section. Every method but `has` raises CheckpointError.
 
     A key that is absent has the value that transformers gives to it in a model of this `kind`, which is stated as
-    `model_type` if it is not known, or in `defaults`. `where` names the content in messages. What was asked for is
-    noted, for `refuse_rest`.
+    `model_type` if it is not known, or in `defaults`; `known` are the keys of all kinds. `where` names the content in
+    messages. What was asked for is noted, for `refuse_rest`.
     """
 
     def __init__(
@@ -25,11 +27,14 @@ class Fields:
         where: str = "config.json",
         kind: str | None = None,
         defaults: Mapping[str, Any] | None = None,
+        *,
+        known: Mapping[str, Keys] = _NOTHING,
     ) -> None:
         self.values, self.where = values, where
         stated = values.get("model_type") if kind is None else kind
         self.kind = stated if isinstance(stated, str) else ""
-        self._defaults = {**DEFAULTS.get(self.kind, {}), **(defaults or {})}
+        self._known, self._keys = known, known.get(self.kind, Keys())
+        self._defaults = {**self._keys.defaults, **(defaults or {})}
         self._asked: set[str] = set()
         self._sections: dict[str, Fields] = {}
 
@@ -87,12 +92,12 @@ class Fields:
         if not isinstance(value, Mapping | None):
             raise self.unlike(key, value, "a section")
         if key not in self._sections:
-            self._sections[key] = Fields(value or {}, f"{self.where}, {key}", kind, defaults)
+            self._sections[key] = Fields(value or {}, f"{self.where}, {key}", kind, defaults, known=self._known)
         return self._sections[key]
 
     def flat(self, kind: str) -> "Fields":
         """The same keys once more, as those of a model of this kind: what older files do not keep in a section."""
-        found = Fields(self.values, self.where, kind)
+        found = Fields(self.values, self.where, kind, known=self._known)
         found._asked, found._sections = self._asked, self._sections
         return found
 
@@ -129,7 +134,7 @@ class Fields:
     def refuse_rest(self) -> None:
         """Raise CheckpointError for a key that was not asked for, unless it is null or known to change no value."""
         for fields in self._all():
-            known = fields._asked | WITHOUT_EFFECT[""] | WITHOUT_EFFECT.get(fields.kind, frozenset())
+            known = fields._asked | OF_ALL | fields._keys.without_effect
             for key, value in fields.values.items():
                 if key not in known and value is not None:
                     raise CheckpointError(

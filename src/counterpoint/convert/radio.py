@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
+from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import Link, Reshaped, Same
 from counterpoint.convert.tables import BOTH, Table, renamed
+from counterpoint.convert.tower import Tower
 from counterpoint.convert.vision import activation_of, fused_qkv, heads_of
 from counterpoint.families.vit.spec import VitConfig
 from counterpoint.projectors.linear.spec import LinearProjectorConfig
@@ -68,3 +70,21 @@ def radio_links(section: VitConfig) -> Iterator[Link]:
         ours, theirs = f"layers.{layer}", f"{PREFIX}model.blocks.{layer}"
         yield from renamed(ours, theirs, _LAYER)
         yield from fused_qkv(f"{ours}.attention", f"{theirs}.attn.qkv", section.hidden)
+
+
+RADIO = Tower(
+    section=radio_section,
+    links=radio_links,
+    keys=Keys(
+        {
+            "hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 16, "mlp_ratio": 4.0,
+            "hidden_act": "gelu", "layer_norm_eps": 1e-6, "use_swiglu_ffn": False, "qkv_bias": True, "num_channels": 3,
+            "patch_size": 16, "max_img_size": 2048, "num_cls_tokens": 3, "num_registers": 7,
+        },
+        frozenset({
+            "image_size", "norm_mean", "norm_std", "summary_idxs", "layerscale_value", "patch_dim", "video_patch_dim",
+            "video_temporal_patch_size",
+        }),
+    ),
+    unused=UNUSED,
+)  # fmt: skip

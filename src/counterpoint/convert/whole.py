@@ -4,19 +4,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from counterpoint.convert import clip, parakeet, radio, whisper
+from counterpoint.convert import clip, parakeet, radio
 from counterpoint.convert.blocks import is_tied
 from counterpoint.convert.defaults import CLIP_OF_LLAVA, SOUND_OF_OMNI
 from counterpoint.convert.families import FAMILIES, Family, family_named
 from counterpoint.convert.fields import Fields
+from counterpoint.convert.known import KNOWN
 from counterpoint.convert.links import Link
 from counterpoint.convert.qwen_vision import deepstack_of, qwen2_5_links, qwen2_5_model, qwen3_links, qwen3_model
 from counterpoint.convert.tables import BOTH, renamed
+from counterpoint.convert.tower import Tower
+from counterpoint.convert.towers import TOWERS
 from counterpoint.convert.vision import activation_of
 from counterpoint.errors import CheckpointError
 from counterpoint.families import family_of
 from counterpoint.families.decoder.spec import DecoderConfig
-from counterpoint.families.encoder import LayeredSection
+from counterpoint.families.encoder import EncoderSection
 from counterpoint.kinds.family import Ends, Model
 from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.projectors.mlp.spec import MlpProjectorConfig
@@ -55,7 +58,7 @@ class Whole:
 
 def whole_of(config: Mapping[str, Any], where: str = "config.json") -> Whole:
     """What the checkpoint holds that has this config.json, which messages call `where`; raises CheckpointError."""
-    fields = Fields(config, where)
+    fields = Fields(config, where, known=KNOWN)
     name = fields.text("model_type")
     if name not in FAMILIES and name not in WHOLES:
         known = ", ".join((*FAMILIES, *WHOLES))
@@ -76,63 +79,39 @@ def _section(fields: Fields, key: str, kind: str, *older: str, defaults: Mapping
     return section
 
 
-def _clip(fields: Fields) -> Whole:
-    section = clip.clip_section(fields)
-    return _tower(section, clip.clip_links(section), clip.UNUSED_OF_CLIP, _with_prefix)
+def _tower(tower: Tower[Any]) -> Callable[[Fields], Whole]:
+    """A tower that lies alone in its folder."""
+
+    def alone(fields: Fields) -> Whole:
+        section = tower.section(fields)
+        return _encoder(section, tower.links(section), tower.unused, tower.spell)
+
+    return alone
 
 
-def _siglip(fields: Fields) -> Whole:
-    section = clip.siglip_section(fields)
-    return _tower(section, clip.siglip_links(section), clip.UNUSED_OF_SIGLIP, _with_prefix)
-
-
-def _siglip2(fields: Fields) -> Whole:
-    section = clip.siglip2_section(fields)
-    return _tower(section, clip.siglip2_links(section), clip.UNUSED_OF_SIGLIP, _with_prefix)
-
-
-def _pair(tower: Callable[[Fields], Whole], kind: str) -> Callable[[Fields], Whole]:
+def _pair(kind: str) -> Callable[[Fields], Whole]:
     """A tower of this kind that lies beside one of text."""
 
     def pair(fields: Fields) -> Whole:
-        whole = tower(_section(fields, "vision_config", kind))
+        whole = _tower(TOWERS[kind])(_section(fields, "vision_config", kind))
         return replace(whole, unused=(*whole.unused, *clip.UNUSED_OF_PAIRS), spell=str)
 
     return pair
 
 
-def _whisper(fields: Fields) -> Whole:
-    section = whisper.whisper_section(fields)
-    return _tower(section, whisper.whisper_links(section), whisper.UNUSED, whisper.spelled)
-
-
-def _parakeet(fields: Fields) -> Whole:
-    section = parakeet.parakeet_section(fields)
-    return _tower(section, parakeet.parakeet_links(section), parakeet.UNUSED)
-
-
 def _parakeet_ctc(fields: Fields) -> Whole:
     section, prefix = parakeet.parakeet_section(_section(fields, "encoder_config", "parakeet_encoder")), "encoder."
     unused = (*(f"{prefix}{name}" for name in parakeet.UNUSED), "ctc_head.*")
-    return _tower(section, _below(prefix, parakeet.parakeet_links(section)), unused)
+    return _encoder(section, _below(prefix, parakeet.parakeet_links(section)), unused)
 
 
-def _radio(fields: Fields) -> Whole:
-    section = radio.radio_section(fields)
-    return _tower(section, radio.radio_links(section), radio.UNUSED)
-
-
-def _tower(
-    section: LayeredSection, links: Iterable[Link], unused: tuple[str, ...], spell: Callable[[str], str] = str
+def _encoder(
+    section: EncoderSection, links: Iterable[Link], unused: tuple[str, ...], spell: Callable[[str], str] = str
 ) -> Whole:
     module = VISION if family_of(section).reads == IMAGES.name else AUDIO
     # Rows leave as wide as they are, as long as nothing reads them.
-    model = Model(section, Ends(leaving=section.hidden))
+    model = Model(section, Ends(leaving=section.projected))
     return Whole({module: Stored(model, tuple(links), adds_projector=True)}, unused, spell)
-
-
-def _with_prefix(name: str) -> str:
-    return name if name.startswith(clip.PREFIX) else f"{clip.PREFIX}{name}"
 
 
 def _qwen2_5_vision(fields: Fields) -> Whole:
@@ -254,7 +233,7 @@ def _llava(fields: Fields) -> Whole:
 
 def _llava_spelled(name: str) -> str:
     is_tower = name.startswith(_LLAVA_TOWER)
-    return f"{_LLAVA_TOWER}{_with_prefix(name.removeprefix(_LLAVA_TOWER))}" if is_tower else name
+    return f"{_LLAVA_TOWER}{clip.prefixed(name.removeprefix(_LLAVA_TOWER))}" if is_tower else name
 
 
 def _feature_layers(fields: Fields, layers: int) -> int:
@@ -290,17 +269,10 @@ def _below(prefix: str, links: Iterable[Link]) -> tuple[Link, ...]:
 
 
 WHOLES: Mapping[str, Callable[[Fields], Whole]] = {
-    "clip_vision_model": _clip,
-    "clip": _pair(_clip, "clip_vision_model"),
-    "siglip_vision_model": _siglip,
-    "siglip": _pair(_siglip, "siglip_vision_model"),
-    "siglip2_vision_model": _siglip2,
-    "siglip2": _pair(_siglip2, "siglip2_vision_model"),
-    "radio": _radio,
+    **{kind: _tower(tower) for kind, tower in TOWERS.items()},
+    **{kind: _pair(f"{kind}_vision_model") for kind in ("clip", "siglip", "siglip2")},
     "qwen2_5_vl_vision": _qwen2_5_vision,
     "qwen3_vl_vision": _qwen3_vision,
-    "whisper": _whisper,
-    "parakeet_encoder": _parakeet,
     "parakeet_ctc": _parakeet_ctc,
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,

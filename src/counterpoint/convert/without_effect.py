@@ -1,4 +1,5 @@
-"""Keys of config.json that change no value of what is converted, by `model_type`; those of "" are of all.
+"""Keys of config.json that change no value of what is converted, by `model_type`, and those of all; of towers, their
+files say it.
 
 A key that is neither here nor read is refused. The tests flip each of them in transformers and see nothing change.
 """
@@ -37,10 +38,6 @@ _LEFT_OUT_IN_TRAINING = frozenset({
 """What is dropped at random in training, which here drops nothing."""
 
 _TEXT = frozenset({"max_position_embeddings", "pretraining_tp", "max_window_layers"})
-_SOUND = frozenset({
-    "apply_spec_augment", "mask_time_prob", "mask_time_length", "mask_time_min_masks", "mask_feature_prob",
-    "mask_feature_length", "mask_feature_min_masks",
-})  # fmt: skip
 _MARKS = frozenset({
     "image_token_id", "image_token_index", "video_token_id", "audio_token_id", "vision_start_token_id",
     "vision_end_token_id", "vision_token_id", "video_token_index",
@@ -53,10 +50,9 @@ _MAMBA = frozenset({
     # Tensors of these layers are accounted for by their names.
     "num_nextn_predict_layers", "mtp_layers_block_type", "mtp_hybrid_override_pattern",
 })  # fmt: skip
-_POOLED = frozenset({"projection_dim", "vision_use_head"})
+OF_ALL = _TOKENS | _GENERATION | _ABOUT_THE_FILE | _OUTPUTS | _BEGINNING | _LEFT_OUT_IN_TRAINING
 
 WITHOUT_EFFECT: Mapping[str, frozenset[str]] = {
-    "": _TOKENS | _GENERATION | _ABOUT_THE_FILE | _OUTPUTS | _BEGINNING | _LEFT_OUT_IN_TRAINING,
     "llama": _TEXT,
     "qwen2": _TEXT,
     "qwen2_vl_text": _TEXT,
@@ -65,24 +61,11 @@ WITHOUT_EFFECT: Mapping[str, frozenset[str]] = {
     "qwen3_vl_text": _TEXT,
     "qwen3_moe": _TEXT,
     "nemotron_h": _TEXT | _MAMBA,
-    "clip_vision_model": _POOLED | {"vocab_size"},
-    "siglip_vision_model": _POOLED,
-    "siglip2_vision_model": _POOLED,
     "clip": frozenset({"text_config", "projection_dim", "logit_scale_init_value", "text_config_dict"}),
     "siglip": frozenset({"text_config"}),
     "siglip2": frozenset({"text_config"}),
-    "radio": frozenset({
-        "image_size", "norm_mean", "norm_std", "summary_idxs", "layerscale_value", "patch_dim", "video_patch_dim",
-        "video_temporal_patch_size",
-    }),
     "qwen2_5_vl_vision": frozenset({"tokens_per_second", "in_chans", "spatial_patch_size"}),
     "qwen3_vl_vision": frozenset({"in_chans"}),
-    "whisper": _SOUND | {
-        "vocab_size", "decoder_layers", "decoder_attention_heads", "decoder_ffn_dim", "scale_embedding",
-        "max_target_positions", "use_weighted_layer_sum", "classifier_proj_size", "median_filter_width",
-        "tie_word_embeddings", "num_hidden_layers", "alignment_heads", "lang_ids", "task_ids",
-    },
-    "parakeet_encoder": frozenset({"num_key_value_heads"}),
     "parakeet_ctc": frozenset({"vocab_size", "ctc_loss_reduction", "ctc_zero_infinity"}),
     "qwen2_5_vl": _MARKS | _TEXT,
     "qwen3_vl": _MARKS,

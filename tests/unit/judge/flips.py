@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from counterpoint.convert.keys import Keys
+from counterpoint.convert.known import KNOWN
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
-from counterpoint.convert.without_effect import WITHOUT_EFFECT
+from counterpoint.convert.without_effect import OF_ALL
 from counterpoint.errors import CheckpointError
 from counterpoint.families.conformer.spec import ConformerConfig
 from counterpoint.models.chain import MAIN
@@ -147,7 +149,8 @@ def _flips(config: Config, above: Key) -> Iterator[tuple[Key, list[Any]]]:
     if not is_rope:
         kind = config.get("model_type", "")
         # Those of all models stand in most configs; the others are tried in one.
-        for key in sorted(WITHOUT_EFFECT.get(kind, frozenset()) | (WITHOUT_EFFECT[""] if kind == "llama" else set())):
+        own = KNOWN.get(kind, Keys()).without_effect
+        for key in sorted(own | (OF_ALL if kind == "llama" else frozenset())):
             if key not in config and not key.startswith(("_", "model_type", "auto_map", "text_config", "attn_impl")):
                 yield (*above, key), [2]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from counterpoint.convert.defaults import CLIP_OF_LLAVA, DEFAULTS, SOUND_OF_OMNI
+from counterpoint.convert.defaults import CLIP_OF_LLAVA, SOUND_OF_OMNI
+from counterpoint.convert.known import KNOWN
 from counterpoint.convert.whole import LANGUAGE, VISION, whole_of
 from counterpoint.layers.attention.spec import RopeScalingConfig
 from tests.unit.judge.judge import REASON, quiet
@@ -22,12 +23,12 @@ def default_of(config: Any, key: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-@pytest.mark.parametrize("kind", DEFAULTS)
+@pytest.mark.parametrize("kind", [kind for kind, keys in KNOWN.items() if keys.defaults])
 def test_every_default_is_transformers_own(kind: str) -> None:
     quiet()
     config = transformers.CONFIG_MAPPING[kind]()
     follows = {"num_key_value_heads": "num_attention_heads"}
-    for key, value in DEFAULTS[kind].items():
+    for key, value in KNOWN[kind].defaults.items():
         if value is not None:
             assert default_of(config, key) == value, key
         elif key in follows:

@@ -1,0 +1,16 @@
+"""What is known of the keys of every kind of config.json that is read, by its `model_type`."""
+
+from collections.abc import Mapping
+
+from counterpoint.convert.defaults import DEFAULTS
+from counterpoint.convert.keys import Keys
+from counterpoint.convert.towers import TOWERS
+from counterpoint.convert.without_effect import WITHOUT_EFFECT
+
+KNOWN: Mapping[str, Keys] = {
+    **{
+        kind: Keys(DEFAULTS.get(kind, {}), WITHOUT_EFFECT.get(kind, frozenset()))
+        for kind in DEFAULTS.keys() | WITHOUT_EFFECT.keys()
+    },
+    **{kind: tower.keys for kind, tower in TOWERS.items()},
+}

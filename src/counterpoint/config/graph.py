@@ -50,6 +50,7 @@ def graph_problems(config: Config) -> Iterator[Problem]:
     if len(decoders) == 1 and not ends:
         yield from _width_problems(config)
         yield from _tap_problems(config)
+        yield from _query_problems(config)
         for i, edge in enumerate(config.edges):
             yield from _depth_problems(config, i, edge)
 
@@ -146,6 +147,21 @@ def _tap_problems(config: Config) -> Iterator[Problem]:
         if norm != "none" and name not in tapped:
             expected = f"none, because no edge from {name} has depths"
             yield Problem(f"modules.{name}.model.tap_norm", show(norm), expected, "leave it out")
+
+
+def _query_problems(config: Config) -> Iterator[Problem]:
+    """Learned rows that leave where an item's own are needed."""
+    axes = _language(config).position_axes
+    for name, module in config.modules.items():
+        if not module.model.queries:
+            continue
+        where, got = f"modules.{name}.model.projector", f"{module.model.queries} queries"
+        if not family_of(module.model).reads_items:
+            expected = f"none, because rows that leave {name} stand where those that enter it do"
+            yield Problem(where, got, expected, "choose a projector of another kind")
+        elif axes > 1:
+            expected = f"none, because positions with {axes} axes are of places in an item"
+            yield Problem(where, got, expected, "choose a projector of another kind or positions of one axis")
 
 
 def _depth_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[Problem]:

@@ -31,6 +31,10 @@ class EncoderSection(ModelSection):
         raise NotImplementedError
 
     @property
+    def queries(self) -> int:
+        return PROJECTORS[self.projector.kind].queries(self.projector)
+
+    @property
     def last_norm(self) -> tuple[NormKind, ...]:
         """The norms in front of all its projectors."""
         return (self.projector.norm,)
@@ -100,6 +104,8 @@ def _tap(section: LayeredSection, ends: Ends, group: int, layer: int) -> PartFac
         name=tap.name,
         tensors=tap.tensors,
         flops_per_row=tap.flops_per_row,
+        flops_per_pair=tap.flops_per_pair,
+        flops_per_item=tap.flops_per_item,
         activation_elements=tap.activation_elements,
         hidden_out=section.hidden,
     )
@@ -109,12 +115,14 @@ def _projector(
     projector: ProjectorSection, width: int, leaving: int, group: int, name: str, hidden_out: int
 ) -> PartFacts:
     kind, inputs = PROJECTORS[projector.kind], width * group
-    linears = kind.tensors(projector, inputs, leaving)
+    facts, queries = kind.facts(projector, inputs, leaving), kind.queries(projector)
     return PartFacts(
         name=name,
-        tensors=(*norm("norm", inputs, projector.norm), *linears),
-        flops_per_row=-(-products(linears) // group),
-        activation_elements=-(-kind.kept(projector, inputs) // group),
+        tensors=(*norm("norm", inputs, projector.norm), *facts.tensors),
+        flops_per_row=-(-facts.flops_per_row // group),
+        flops_per_pair=((Mask(window=queries), -(-facts.flops_per_query // group)),) if queries else (),
+        flops_per_item=facts.flops_per_item,
+        activation_elements=-(-facts.kept // group),
         hidden_out=hidden_out,
         rows_per_output=group,
     )
@@ -146,6 +154,7 @@ def tower_facts(
         hidden_in=hidden_in,
         hidden_out=ends.leaving,
         row_multiple=group,
+        queries=section.queries,
         residual_sums=2 * section.layers,
     )
 

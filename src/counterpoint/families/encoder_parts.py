@@ -19,7 +19,6 @@ from counterpoint.models.mlp import ACTIVATIONS, GatedMlp, Mlp
 from counterpoint.models.norm import Scale, norm_of
 from counterpoint.models.segments import Segments, Windows
 from counterpoint.projectors import PROJECTORS
-from counterpoint.projectors.part import Projector
 
 Sees = Callable[[Any], Segments | Windows]
 
@@ -100,6 +99,5 @@ def _final_norm(section: TowerSection, _earlier: Earlier) -> nn.Module:
 
 
 def _projector(projector: ProjectorSection, inputs: int, outputs: int, group: int, _earlier: Earlier) -> nn.Module:
-    norm = norm_of(projector.norm, inputs, projector.norm_eps)
-    change = named(PROJECTORS[projector.kind].change)(projector, inputs, outputs)
-    return Projector(group, norm, change)
+    built: nn.Module = named(PROJECTORS[projector.kind].part)(projector, group, inputs, outputs)
+    return built

@@ -39,6 +39,16 @@ class ModelSection(Section):
         return 0
 
     @property
+    def queries(self) -> int:
+        """Learned rows that leave for each item in the place of its own; 0: its own leave."""
+        return 0
+
+    @property
+    def position_axes(self) -> int:
+        """Coordinates of the positions of the documents that enter."""
+        return 1
+
+    @property
     def second_reader(self) -> tuple[str, str] | None:
         """What reads the embedding once more in the last stage, in words, and how it is left out."""
         return None

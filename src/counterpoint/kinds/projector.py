@@ -24,19 +24,35 @@ P = TypeVar("P", bound=ProjectorSection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectorFacts:
+    """What stands behind the norm of a projector.
+
+    `tensors` are its parameters. FLOPs of forward are counted of a row, of a row with each of the queries, and once of
+    an item; `kept` are the elements that forward keeps of a row.
+    """
+
+    tensors: Tensors
+    flops_per_row: int
+    kept: int
+    flops_per_query: int = 0
+    flops_per_item: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorKind(Generic[P]):
     """A kind of projector.
 
-    `tensors(section, inputs, outputs)` are those of what stands behind the norm, and `kept` the elements that forward
-    keeps of a row. `cuts` are keys below `projector`. `change` is the place, `package.module:name`, of the function of
-    (section, inputs, outputs) that builds it, with the name that it has in the part.
+    `facts` are of (section, inputs, outputs). `cuts` are keys below `projector`. `part` is the place,
+    `package.module:name`, of the function of (section, group, inputs, outputs) that builds it, norm included: `group`
+    rows of an encoder lie side by side in `inputs` columns. One with `queries` hands on as many learned rows for each
+    item in the place of the item's own, and finds them in the `sampled` of a batch.
     """
 
     section: type[P]
-    tensors: Callable[[P, int, int], Tensors]
-    kept: Callable[[P, int], int]
+    facts: Callable[[P, int, int], ProjectorFacts]
     cuts: Callable[[P], Cuts]
-    change: str
+    part: str
+    queries: Callable[[P], int] = lambda _section: 0
     problems: Callable[[str, P], Iterator[Problem]] = lambda _where, _section: iter(())
     rules: tuple[TensorRule, ...] = ()
     initial: tuple[Initial, ...] = ()

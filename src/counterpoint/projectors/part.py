@@ -1,4 +1,4 @@
-"""The last part of an encoder: merged patches in the width of the module that reads them."""
+"""The last part of an encoder that works row by row: merged patches in the width of the module that reads them."""
 
 from typing import final
 

@@ -85,6 +85,11 @@ class DecoderConfig(AttentionKeys, ModelSection):
         return self.vocab
 
     @property
+    def position_axes(self) -> int:
+        """One, or time, height and width."""
+        return 1 if self.rope_sections is None else len(self.rope_sections)
+
+    @property
     def second_reader(self) -> tuple[str, str] | None:
         if self.tied:
             return "tied embeddings", "untie them with tied: false"
@@ -160,8 +165,7 @@ def _facts(section: DecoderConfig, ends: Ends) -> ModelFacts:
         vocab=ends.vocab,
         is_tied=section.tied,
         extra_depths=section.mtp_depths,
-        # One, or time, height and width.
-        position_axes=1 if section.rope_sections is None else len(section.rope_sections),
+        position_axes=section.position_axes,
     )
 
 

@@ -3,9 +3,9 @@
 from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
-from counterpoint.kinds.projector import ProjectorKind, ProjectorSection
+from counterpoint.kinds.projector import ProjectorFacts, ProjectorKind, ProjectorSection
 from counterpoint.kinds.rules import TensorRule
-from counterpoint.plan.tensors import Tensors, linear
+from counterpoint.plan.tensors import linear, products
 
 
 class LinearProjectorConfig(ProjectorSection):
@@ -15,15 +15,15 @@ class LinearProjectorConfig(ProjectorSection):
     bias: bool = True
 
 
-def _tensors(section: LinearProjectorConfig, inputs: int, outputs: int) -> Tensors:
-    return linear("linear", inputs, outputs, section.bias)
+def _facts(section: LinearProjectorConfig, inputs: int, outputs: int) -> ProjectorFacts:
+    tensors = linear("linear", inputs, outputs, section.bias)
+    return ProjectorFacts(tensors=tensors, flops_per_row=products(tensors), kept=inputs)
 
 
 LINEAR = ProjectorKind(
     section=LinearProjectorConfig,
-    tensors=_tensors,
-    kept=lambda _section, inputs: inputs,
+    facts=_facts,
     cuts=lambda _section: Cuts(),
-    change="counterpoint.projectors.linear.model:change",
+    part="counterpoint.projectors.linear.model:part",
     rules=(TensorRule("projector.linear.*", "rows"), TensorRule("taps.*.linear.*", "rows")),
 )

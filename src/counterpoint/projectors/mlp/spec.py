@@ -3,9 +3,8 @@
 from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
-from counterpoint.kinds.projector import ProjectorKind, ProjectorSection
-from counterpoint.plan import tensors
-from counterpoint.plan.tensors import Tensors
+from counterpoint.kinds.projector import ProjectorFacts, ProjectorKind, ProjectorSection
+from counterpoint.plan.tensors import mlp, products
 from counterpoint.section.section import Count
 
 
@@ -18,14 +17,14 @@ class MlpProjectorConfig(ProjectorSection):
     bias: bool = True
 
 
-def _tensors(section: MlpProjectorConfig, inputs: int, outputs: int) -> Tensors:
-    return tensors.mlp("mlp", inputs, section.hidden, outputs, bias=section.bias)
+def _facts(section: MlpProjectorConfig, inputs: int, outputs: int) -> ProjectorFacts:
+    tensors = mlp("mlp", inputs, section.hidden, outputs, bias=section.bias)
+    return ProjectorFacts(tensors=tensors, flops_per_row=products(tensors), kept=inputs + 2 * section.hidden)
 
 
 MLP = ProjectorKind(
     section=MlpProjectorConfig,
-    tensors=_tensors,
-    kept=lambda section, inputs: inputs + 2 * section.hidden,
+    facts=_facts,
     cuts=lambda section: Cuts(tp={"hidden": section.hidden}),
-    change="counterpoint.projectors.mlp.model:change",
+    part="counterpoint.projectors.mlp.model:part",
 )

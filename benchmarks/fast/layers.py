@@ -207,7 +207,7 @@ def _patches(count: int, device: torch.device) -> PatchBatch:
     places = torch.arange(count, device=device)
     grid = torch.stack((places // 16, places % 16), dim=1)
     patches = torch.zeros(count, 1, device=device)
-    return PatchBatch(patches, grid, grid, torch.full_like(places, -1), grid, _segments(count, device))
+    return PatchBatch(patches, grid, grid, torch.full_like(places, -1), grid, segments=_segments(count, device))
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -119,12 +119,12 @@ def clip_rows(model: Model, rows: int, segments: Segments) -> AudioBatch:
     generator = torch.Generator().manual_seed(2)
     frames = torch.randn(rows, model.section.window, model.section.mels, dtype=torch.float64, generator=generator)
     filled = torch.rand(rows, model.section.window, generator=generator) < 0.8
-    return AudioBatch(frames, filled, torch.arange(rows), segments)
+    return AudioBatch(frames, filled, torch.arange(rows), segments=segments)
 
 
 def rows_of(clips: AudioBatch, own: slice, segments: Segments) -> AudioBatch:
     """A rank's own rows, of a lane with these segments."""
-    return AudioBatch(clips.frames[own], clips.filled[own], clips.positions[own], segments)
+    return AudioBatch(clips.frames[own], clips.filled[own], clips.positions[own], segments=segments)
 
 
 def _split_inserts(features: Tensor, places: Tensor, own: slice) -> tuple[tuple[Insert, ...], tuple[Insert, ...]]:

@@ -15,7 +15,7 @@ Scalar = str | int | float | bool | None
 
 class Placed(NamedTuple):
     """An item on the way into a module: the rows that enter, and those that leave, in a grid of `columns` (None: one
-    behind the other in time)."""
+    behind the other in time), unless learned rows leave in their place."""
 
     module: str
     rows_in: int
@@ -65,6 +65,10 @@ class Intake(Protocol):
     @property
     def prefix(self) -> int:
         """Rows of the module's own that go before each item and do not leave it."""
+
+    @property
+    def queries(self) -> int:
+        """Learned rows that leave the module for each item in the place of its own; 0: its own leave."""
 
     @property
     def identity(self) -> Mapping[str, Scalar | tuple[Scalar, ...]]:

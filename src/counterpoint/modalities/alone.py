@@ -1,5 +1,7 @@
 """One item as the reference of verify lays it out: alone, in one process."""
 
+import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -7,14 +9,15 @@ import torch
 from counterpoint.kinds.modality import Intake, Payload
 from counterpoint.kinds.named import named
 from counterpoint.modalities import MODALITIES
-from counterpoint.models.batch import Batch
+from counterpoint.models.batch import ItemBatch
+from counterpoint.models.segments import Sampled
 
 
 class Alone(NamedTuple):
     """A batch of one item, before whose rows `lead` others leave, and the `grid` that these fill: (height, width), or
     (times,)."""
 
-    batch: Batch
+    batch: ItemBatch
     lead: int
     grid: tuple[int, ...]
 
@@ -22,4 +25,11 @@ class Alone(NamedTuple):
 def lay_alone(payload: Payload, intake: Intake, dtype: torch.dtype) -> Alone:
     """What a module reads of one item."""
     alone: Alone = named(MODALITIES[intake.kind].alone)(payload, intake, dtype)
-    return alone
+    return _sampled(alone, intake.queries) if intake.queries else alone
+
+
+def _sampled(alone: Alone, queries: int) -> Alone:
+    """The same where learned rows leave in the place of the item's own, one behind the other."""
+    own = torch.arange(math.prod(alone.grid)) + alone.lead
+    batch = replace(alone.batch, sampled=Sampled.build([own], [0], queries, queries))
+    return Alone(batch, 0, (queries,))

@@ -4,18 +4,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar, final
 
+import torch
+
 from counterpoint.kinds.modality import Payload
-from counterpoint.models.segments import Segments
+from counterpoint.models.segments import Sampled, Segments
 
 P = TypeVar("P", bound=Payload)
 
 
 class Laid(NamedTuple):
-    """An item in a lane: its first row, its rows, and the `columns` of the grid in which they leave, if it has one."""
+    """An item in a lane: its first row, its rows, the `columns` of the grid in which they leave, if it has one, and the
+    first of the learned rows that leave in their place, if such do."""
 
     row: int
     rows: int
     columns: int | None = None
+    row_out: int = 0
 
 
 @final
@@ -34,7 +38,8 @@ class Lane(Generic[P]):
     """`rows` rows in which items lie.
 
     A process has the rows `shard`, in which its `own` items lie; these are read as they are iterated, once. The shard
-    is of `piece`, one of the `pieces` equal ones that context parallelism cuts the lane into.
+    is of `piece`, one of the `pieces` equal ones that context parallelism cuts the lane into. Into `rows_out` rows
+    learned ones leave.
     """
 
     rows: int
@@ -43,13 +48,14 @@ class Lane(Generic[P]):
     shard: slice
     piece: slice
     pieces: int = 1
+    rows_out: int = 0
 
     @classmethod
-    def whole(cls, payloads: Sequence[P], items: Sequence[Laid]) -> "Lane[P]":
+    def whole(cls, payloads: Sequence[P], items: Sequence[Laid], rows_out: int = 0) -> "Lane[P]":
         """A lane of one process that ends with its last item."""
         rows = items[-1].row + items[-1].rows if items else 0
         own = [Own(one, slice(at.row, at.row + at.rows), slice(0, at.rows)) for one, at in zip(payloads, items)]
-        return cls(rows, items, own, slice(0, rows), slice(0, rows))
+        return cls(rows, items, own, slice(0, rows), slice(0, rows), rows_out=rows_out)
 
     @property
     def own_rows(self) -> int:
@@ -71,6 +77,31 @@ class Lane(Generic[P]):
             return None
         start, stop = self.piece.start, self.piece.stop
         return [item._replace(row=item.row - start) for item in self.items if start <= item.row < stop]
+
+    def sampled(self, group: int, queries: int) -> Sampled:
+        """The items, `group` rows of which are one by now, and the `queries` learned rows that leave for each."""
+        if not queries:
+            return Sampled()
+        items = [Laid(item.row // group, item.rows // group, row_out=item.row_out) for item in self.items]
+        size, left = self.rows // group // self.pieces, self.rows_out // self.pieces
+        homes = [_pieces(item.row, item.rows, size) | _pieces(item.row_out, queries, left) for item in items]
+        own = None
+        if self.pieces > 1 and all(len(home) == 1 for home in homes):
+            number = self.piece.start // group // max(size, 1)
+            inside = [item for item, home in zip(items, homes, strict=True) if home == {number}]
+            shifted = [Laid(at.row - number * size, at.rows, row_out=at.row_out - number * left) for at in inside]
+            own = _sampled(shifted, queries, left)
+        return _sampled(items, queries, self.rows_out, own)
+
+
+def _pieces(first: int, rows: int, size: int) -> set[int]:
+    """The pieces of so many rows that have some of those from the `first`."""
+    return set(range(first // size, (first + rows - 1) // size + 1))
+
+
+def _sampled(items: Sequence[Laid], queries: int, rows: int, own: Sampled | None = None) -> Sampled:
+    own_rows = [torch.arange(item.row, item.row + item.rows) for item in items]
+    return Sampled.build(own_rows, [item.row_out for item in items], queries, rows, own)
 
 
 def _segments(items: Sequence[Laid], rows: int, prefix: int, own: Segments | None = None) -> Segments:

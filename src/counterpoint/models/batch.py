@@ -7,7 +7,7 @@ from typing import final
 from torch import Tensor
 
 from counterpoint.models.movable import Movable
-from counterpoint.models.segments import Segments, Windows
+from counterpoint.models.segments import Sampled, Segments, Windows
 
 NO_PREFIX = -1
 """Number of a row of patches that is no learned one."""
@@ -87,16 +87,24 @@ class TextBatch(Movable):
         return replace(self, inserts=Inserts(inserts), deep=behind)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ItemBatch(Movable):
+    """Packed items: `segments` describe every row of the lane, and where learned rows leave in the place of the items'
+    own, `sampled` says which for which."""
+
+    segments: Segments
+    sampled: Sampled = field(default_factory=Sampled)
+
+
 @dataclass(frozen=True)
-class PatchBatch(Movable):
+class PatchBatch(ItemBatch):
     """Packed images of patches.
 
     `patches` (rows, patch_dim); `coordinates` int64 (rows, 2), the (row, column) of each patch in its image;
     `grids` int64 (rows, 2), the (height, width) of that image in patches; `prefix` int64 (rows,) the number of the
     learned row that stands there, NO_PREFIX at patches and padding. Under tensor parallelism these describe the rank's
-    own rows, while `places` int64 (rows, 2) are the coordinates of its context-parallel share, and `segments` and
-    `windows` describe every row of the lane. So do `images`: the first row, and the height and width in patches, of
-    each.
+    own rows, while `places` int64 (rows, 2) are the coordinates of its context-parallel share, and `windows` describe
+    every row of the lane. So do `images`: the first row, and the height and width in patches, of each.
     """
 
     patches: Tensor
@@ -104,35 +112,29 @@ class PatchBatch(Movable):
     grids: Tensor
     prefix: Tensor
     places: Tensor
-    segments: Segments
     windows: Windows = field(default_factory=lambda: Windows(()))
     images: tuple[tuple[int, int, int], ...] = ()
     turns: KeptTurns = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class AudioBatch(Movable):
+class AudioBatch(ItemBatch):
     """Packed clips; a row is made of a window of frames around its own.
 
     `frames` (rows, window, mels), zero where `filled` bool (rows, window) says that the clip has no frame; `positions`
-    int64 (rows,), from 0 in each clip. These three describe the rank's own rows, `segments` every row of the lane.
+    int64 (rows,), from 0 in each clip. All describe the rank's own rows.
     """
 
     frames: Tensor
     filled: Tensor
     positions: Tensor
-    segments: Segments
 
 
 @dataclass(frozen=True)
-class GivenBatch(Movable):
-    """Packed items whose rows were computed beforehand: `values` (rows, width) of this rank's own rows.
-
-    `segments` describes every row of the lane.
-    """
+class GivenBatch(ItemBatch):
+    """Packed items whose rows were computed beforehand: `values` (rows, width) of this rank's own rows."""
 
     values: Tensor
-    segments: Segments
 
 
 @dataclass(frozen=True)
@@ -154,4 +156,4 @@ class FeatureBatch(Movable):
         return replace(self, inserts=Inserts(inserts))
 
 
-Batch = TextBatch | PatchBatch | AudioBatch | GivenBatch | FeatureBatch
+Batch = TextBatch | ItemBatch | FeatureBatch

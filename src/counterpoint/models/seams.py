@@ -41,7 +41,7 @@ from typing import ClassVar, Generic, NamedTuple, TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from counterpoint.models.segments import Segments, Windows
+from counterpoint.models.segments import Sampled, Segments, Windows
 
 
 class Product(nn.Module, ABC):
@@ -154,7 +154,7 @@ class Trade(Enum):
     """Weights (heads, ...) or (groups, ...), which every rank holds whole: those of its heads."""
 
 
-Seen = TypeVar("Seen", bound=Segments | Windows, contravariant=True)
+Seen = TypeVar("Seen", bound=Segments | Windows | Sampled, contravariant=True)
 
 
 class Mix(nn.Module, ABC, Generic[Seen]):
@@ -173,7 +173,7 @@ class Mix(nn.Module, ABC, Generic[Seen]):
 
     @abstractmethod
     def forward(self, inputs: tuple[Tensor, ...], segments: Seen) -> Tensor:
-        """All rows of the documents, any share of the heads -> (rows, heads, ...)."""
+        """All rows of the documents, any share of the heads -> (rows, heads, ...), as many as went in or others."""
 
 
 @dataclass(frozen=True, slots=True)

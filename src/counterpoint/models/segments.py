@@ -128,6 +128,33 @@ class Windows(Movable):
         return cls(tuple(Bucket.build([groups[i] for i in which]) for which in members), own)
 
 
+@dataclass(frozen=True)
+class Sampled(Movable):
+    """Items of each of which as many learned rows leave, into `rows` rows, whatever its size.
+
+    `buckets` are the items' own rows, and `places` int64 (documents * queries,) say of each bucket into which rows the
+    learned ones of its items go. `own` is as in Segments.
+    """
+
+    rows: int = 0
+    buckets: tuple[Bucket, ...] = ()
+    places: tuple[Tensor, ...] = ()
+    own: "Sampled | None" = None
+
+    @classmethod
+    def build(
+        cls, items: Sequence[Tensor], starts: Sequence[int], queries: int, rows: int, own: "Sampled | None" = None
+    ) -> "Sampled":
+        """Describe items by their own rows, int64 (length,) each, on the CPU, and by the first of those that leave."""
+        members = _similar_lengths([len(item) for item in items])
+        return cls(
+            rows,
+            tuple(Bucket.build([items[i] for i in which]) for which in members),
+            tuple(torch.cat([torch.arange(queries) + starts[i] for i in which]) for which in members),
+            own,
+        )
+
+
 def _similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
     """Group documents, longest first, so that a padded group has at most _WIDEST_PADDING times its rows; long ones are
     grouped only if they are equal, so that nothing is padded and no mask is needed."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from counterpoint.errors import PlacementError
 from counterpoint.models.chain import Chain
 from counterpoint.models.seams import Mix, Trade
-from counterpoint.models.segments import Segments, Windows
+from counterpoint.models.segments import Sampled, Segments, Windows
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 
 
@@ -93,7 +93,7 @@ class ContextMix(nn.Module):
         self.mix = mix
         self.exchange = HeadExchange(ranks)
 
-    def forward(self, inputs: tuple[Tensor, ...], segments: Segments | Windows) -> Tensor:
+    def forward(self, inputs: tuple[Tensor, ...], segments: Segments | Windows | Sampled) -> Tensor:
         """The inputs of `mix`, rows and heads cut as its trades say -> (rows, heads, ...)."""
         if segments.own is not None:
             alone: Tensor = self.mix(inputs, segments.own)

@@ -16,7 +16,8 @@ class Item:
 
     `position` is the first of the `rows` consecutive document rows that its features fill; `rows_in` rows
     (patches, windows of frames) enter the source module `module` and `rows` rows leave it, which are the cells, row by
-    row, of a grid with `columns` columns, or follow one another in time like text if that is None.
+    row, of a grid with `columns` columns, or follow one another in time like text if that is None. Where learned rows
+    leave in the place of the item's own the grid is that of its own.
     """
 
     module: str

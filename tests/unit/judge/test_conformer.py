@@ -127,7 +127,7 @@ def packed(section: ConformerConfig, clips: Sequence[Tensor], padding: int = 0) 
         torch.cat([*frames, blank]),
         torch.cat([*filled, torch.zeros(padding, section.window, dtype=torch.bool)]),
         torch.cat([torch.arange(length) for length in (*lengths, padding)]),
-        Segments.build(lengths, sum(lengths) + padding),
+        segments=Segments.build(lengths, sum(lengths) + padding),
     )
 
 

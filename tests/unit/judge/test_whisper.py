@@ -85,7 +85,7 @@ def windows(clips: Tensor, section: WhisperConfig = SECTION) -> AudioBatch:
         frames.flatten(0, 1)[: count * rows],
         there.bool().repeat(count, 1),
         torch.arange(rows).repeat(count),
-        Segments.build([rows] * count, count * rows),
+        segments=Segments.build([rows] * count, count * rows),
     )
 
 

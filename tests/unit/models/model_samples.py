@@ -218,7 +218,7 @@ def audio_batch(model: Model, lengths: Sequence[int], padding: int = 0) -> Audio
                     frames[first + place, tap] = clip.view(-1, section.mels)[frame]
             positions[first + place] = place
         first += length
-    return AudioBatch(frames, filled, positions, Segments.build(lengths, rows))
+    return AudioBatch(frames, filled, positions, segments=Segments.build(lengths, rows))
 
 
 def feature_batch(model: Model, lengths: Sequence[int], padding: int = 0) -> FeatureBatch:
@@ -233,7 +233,7 @@ def given_batch(model: Model, lengths: Sequence[int], padding: int = 0) -> Given
     """Items of these lengths with values of noise."""
     rows, generator = sum(lengths) + padding, torch.Generator().manual_seed(1)
     values = torch.randn(rows, model.section.width, dtype=torch.float64, generator=generator)
-    return GivenBatch(values, Segments.build(lengths, rows))
+    return GivenBatch(values, segments=Segments.build(lengths, rows))
 
 
 def ragged_batch(model: Model, frames: Sequence[int], padding: int = 0) -> AudioBatch:
@@ -250,7 +250,7 @@ def ragged_batch(model: Model, frames: Sequence[int], padding: int = 0) -> Audio
         torch.cat([*pieces, blank]),
         torch.cat([*filled, torch.zeros(padding, section.window, dtype=torch.bool)]),
         torch.cat([torch.arange(n) for n in (*lengths, padding)]),
-        Segments.build(lengths, sum(lengths) + padding),
+        segments=Segments.build(lengths, sum(lengths) + padding),
     )
 
 

@@ -75,7 +75,9 @@ def slice_text(batch: TextBatch, start: int, length: int) -> TextBatch:
 
 def slice_clips(batch: AudioBatch, start: int, length: int) -> AudioBatch:
     rows = slice(start, start + length)
-    return AudioBatch(batch.frames[rows], batch.filled[rows], batch.positions[rows], Segments.build([length], length))
+    return AudioBatch(
+        batch.frames[rows], batch.filled[rows], batch.positions[rows], segments=Segments.build([length], length)
+    )
 
 
 def alone_of(model: Model, batch: PatchBatch, image: Laid) -> tuple[PatchBatch, int]:

@@ -35,7 +35,7 @@ def windows(clip: Tensor) -> AudioBatch:
     filled = (places >= 0) & (places < frames)
     values = clip[places.clamp(0, frames - 1)] * filled[:, :, None]
     rows = len(places)
-    return AudioBatch(values, filled, torch.arange(rows), Segments.build([rows], rows))
+    return AudioBatch(values, filled, torch.arange(rows), segments=Segments.build([rows], rows))
 
 
 def filters(chain: Chain, name: str) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from counterpoint.kinds.arrays import Ints
 from counterpoint.kinds.modality import Intake, Payload
 from counterpoint.losses import LOSSES
 from counterpoint.modalities.lane import Laid, Lane, Own
-from counterpoint.modalities.rows import rows_of
+from counterpoint.modalities.rows import batch_of
 from counterpoint.models.batch import Batch, FeatureBatch, MtpInputs, TextBatch
 from counterpoint.models.segments import Segments
 from counterpoint.plan.batch import BatchPlan, Share, Span
@@ -102,15 +102,16 @@ class Reader:
         is_fed_by_others = bool(self.plan.rows[module].roots)
         lane = Lane(
             rows=share.rows_in,
-            items=[Laid(span.row_in, span.rows_in, batch.item(span).columns) for span in share.spans],
+            items=[Laid(span.row_in, span.rows_in, batch.item(span).columns, span.row_out) for span in share.spans],
             own=() if is_fed_by_others else self._own(batch, share, first, rows, bad),
             shard=slice(first, first + rows),
             piece=self._piece(layout, share),
             pieces=layout.cp,
+            rows_out=share.rows_out,
         )
         if is_fed_by_others:
             return FeatureBatch(rows=rows, segments=lane.segments())
-        return rows_of(self._intakes[module]).batch(lane, self.dtype)
+        return batch_of(self._intakes[module], lane, self.dtype)
 
     def _own_rows(self, layout: Layout, share: Share) -> tuple[int, int]:
         """The lane's input rows (first, count) that this rank's shard holds."""

@@ -89,6 +89,7 @@ def _facts(section: ConformerConfig, ends: Ends) -> ModelFacts:
         hidden_in=section.window * section.mels,
         hidden_out=ends.leaving,
         row_multiple=section.stack,
+        queries=section.queries,
         residual_sums=4 * section.layers,
     )
 
@@ -175,6 +176,7 @@ def _intake(module: str, section: ConformerConfig, mark: str) -> ClipIntake:
         seconds=section.audio.whole_seconds,
         mark=mark,
         normalised=True,
+        queries=section.queries,
     )
 
 

@@ -71,6 +71,7 @@ def _facts(section: CustomConfig, ends: Ends) -> ModelFacts:
         hidden_in=section.patch_dim,
         hidden_out=ends.leaving,
         row_multiple=group,
+        queries=section.queries,
         residual_sums=1,
     )
 
@@ -168,7 +169,15 @@ def _given(section: CustomConfig) -> Given | None:
 
 
 def _intake(module: str, section: CustomConfig, mark: str) -> ImageIntake:
-    return ImageIntake(module, section.image, patch=section.patch, merge=section.merge, channels=CHANNELS, mark=mark)
+    return ImageIntake(
+        module,
+        section.image,
+        patch=section.patch,
+        merge=section.merge,
+        channels=CHANNELS,
+        mark=mark,
+        queries=section.queries,
+    )
 
 
 CUSTOM = Family(

@@ -44,6 +44,7 @@ def _facts(section: FeaturesConfig, ends: Ends) -> ModelFacts:
         hidden_in=section.width,
         hidden_out=ends.leaving,
         row_multiple=1,
+        queries=section.queries,
         residual_sums=1,
     )
 
@@ -56,7 +57,7 @@ FEATURES = Family(
     section=FeaturesConfig,
     called="features",
     reads=GIVEN.name,
-    intake=lambda module, section, mark: FeatureIntake(module, section.width, mark=mark),
+    intake=lambda module, section, mark: FeatureIntake(module, section.width, mark=mark, queries=section.queries),
     facts=_facts,
     cuts=projector_cuts,
     problems=_problems,

@@ -131,6 +131,7 @@ def _intake(module: str, section: VitConfig, mark: str) -> ImageIntake:
         frames=section.frames,
         prefix=section.prefix,
         window=section.window or 0,
+        queries=section.queries,
     )
 
 

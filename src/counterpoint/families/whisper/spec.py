@@ -103,6 +103,7 @@ def _intake(module: str, section: WhisperConfig, mark: str) -> ClipIntake:
         section.positions,
         seconds=section.audio.whole_seconds,
         mark=mark,
+        queries=section.queries,
     )
 
 

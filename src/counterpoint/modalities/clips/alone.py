@@ -13,5 +13,5 @@ def clip_alone(payload: ClipPayload, intake: ClipIntake, dtype: torch.dtype) -> 
     """A clip from its first position on."""
     rows = len(payload.frames)
     frames, filled = torch.tensor(payload.frames, dtype=dtype), torch.tensor(payload.filled)
-    batch = AudioBatch(frames, filled, torch.arange(rows), Segments.build((rows,), rows))
+    batch = AudioBatch(frames, filled, torch.arange(rows), segments=Segments.build((rows,), rows))
     return Alone(batch, 0, (rows // intake.stack,))

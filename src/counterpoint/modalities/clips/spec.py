@@ -54,7 +54,7 @@ class ClipIntake:
     With `seconds` every clip is cut or filled up with silence to that length, else only to whole stacks. The module
     takes at most `positions` rows of a clip, which `seconds` are known to be. `mark` stood for a clip in the text that
     was prepared. With `normalised` frames are NeMo's, and a clip is not filled up to whole stacks: what its last rows
-    lack is not there.
+    lack is not there. With `queries` as many learned rows leave.
     """
 
     module: str
@@ -66,6 +66,7 @@ class ClipIntake:
     seconds: int | None = None
     mark: str = "<audio>"
     normalised: bool = False
+    queries: int = 0
 
     @property
     def kind(self) -> str:
@@ -101,7 +102,7 @@ class ClipIntake:
         """The rows of a clip of `extent`, (samples,); they follow one another in time, like text."""
         (samples,) = extent
         rows = self._rows(samples)
-        return Placed(self.module, rows, rows // self.stack, columns=None)
+        return Placed(self.module, rows, self.queries or rows // self.stack, columns=None)
 
     def groups(self, files: int) -> tuple[slice, ...]:
         """Which files of an entry of the index make each item: a clip is one file."""

@@ -12,5 +12,5 @@ from counterpoint.models.segments import Segments
 def features_alone(payload: FeaturePayload, _intake: FeatureIntake, dtype: torch.dtype) -> Alone:
     """The rows as they are."""
     rows = len(payload.values)
-    batch = GivenBatch(torch.tensor(payload.values, dtype=dtype), Segments.build((rows,), rows))
+    batch = GivenBatch(torch.tensor(payload.values, dtype=dtype), segments=Segments.build((rows,), rows))
     return Alone(batch, 0, (rows,))

@@ -46,4 +46,4 @@ class FeatureRows:
         values = np.zeros((lane.own_rows, self.intake.width), dtype=np.float32)
         for own in lane.own:
             values[own.here] = own.payload.values[own.there]
-        return GivenBatch(torch.from_numpy(values).to(dtype), lane.segments())
+        return GivenBatch(torch.from_numpy(values).to(dtype), segments=lane.segments())

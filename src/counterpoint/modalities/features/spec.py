@@ -11,12 +11,13 @@ from counterpoint.kinds.modality import Drawing, Extent, Form, Modality, Placed,
 @final
 @dataclass(frozen=True, slots=True)
 class FeatureIntake:
-    """How features enter a module: rows `width` wide, each of which leaves as one; `mark` stood for an item in the text
-    that was prepared."""
+    """How features enter a module: rows `width` wide, each of which leaves as one, or with `queries` as many learned
+    ones; `mark` stood for an item in the text that was prepared."""
 
     module: str
     width: int
     mark: str = "<features>"
+    queries: int = 0
 
     @property
     def kind(self) -> str:
@@ -54,7 +55,7 @@ class FeatureIntake:
     def place(self, extent: Extent) -> Placed:
         """The rows of an item of `extent`, (rows, width); they follow one another, like text."""
         rows, _width = extent
-        return Placed(self.module, rows, rows, columns=None)
+        return Placed(self.module, rows, self.queries or rows, columns=None)
 
     def groups(self, files: int) -> tuple[slice, ...]:
         """Which files of an entry of the index make each item: features are one file."""

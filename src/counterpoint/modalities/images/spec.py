@@ -86,7 +86,8 @@ class ImageIntake:
 
     `mark` stood for an image in the text that was prepared. Where a patch has several `frames` an image is shown in
     each, and as many pictures of a video make one item. `prefix` rows of the module's own go before each item; it looks
-    into windows of `window` x `window` patches, 0 for none. Raises DataError if a number is not positive, `channels` is
+    into windows of `window` x `window` patches, 0 for none. With `queries` as many learned rows leave for each item in
+    the place of its own. Raises DataError if a number is not positive, `channels` is
     not 1 or 3, or the section's `max_patches` hold no merge group.
     """
 
@@ -100,6 +101,7 @@ class ImageIntake:
     frames: int = 1
     prefix: int = 0
     window: int = 0
+    queries: int = 0
 
     def __post_init__(self) -> None:
         if min(self.patch, self.merge) < 1 or self.channels not in CHANNELS:
@@ -148,7 +150,8 @@ class ImageIntake:
         """The rows of an image of `extent`, (height, width), and the columns of merged cells that leave."""
         height, width = extent
         rows, columns = self.grid(height, width)
-        return Placed(self.module, rows * columns, rows * columns // self.merge**2, columns // self.merge)
+        left = self.queries or rows * columns // self.merge**2
+        return Placed(self.module, rows * columns, left, columns // self.merge)
 
     def groups(self, files: int) -> tuple[slice, ...]:
         """Which pictures of an image (one) or a video (`files`) make each item: `frames` of them, what is left

@@ -5,7 +5,7 @@ from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.family import Ends, ModelSection
-from counterpoint.kinds.names import NormKind
+from counterpoint.kinds.names import GATED, NormKind
 from counterpoint.kinds.projector import ProjectorSection
 from counterpoint.kinds.rules import TensorRule
 from counterpoint.layers.attention.spec import ATTENTION_RULES
@@ -174,7 +174,7 @@ def _tower_layer(name: str, section: TowerSection, mask: Mask) -> PartFacts:
     hidden, ffn = section.hidden, section.ffn
     biases = {"q": section.qkv_bias, "k": section.qkv_bias and section.key_bias, "v": section.qkv_bias, "o": True}
     attention = joined(linear(f"attention.{piece}", hidden, hidden, bias) for piece, bias in biases.items())
-    is_gated = section.activation == "swiglu"
+    is_gated = section.activation in GATED
     linears = (*attention, *tensors.mlp("mlp", hidden, ffn, hidden, bias=True, is_gated=is_gated))
     norms = (*norm("attention_norm", hidden, section.norm), *norm("mlp_norm", hidden, section.norm))
     scales = tuple((f"{piece}_scale.weight", (hidden,)) for piece in ("attention", "mlp") if section.layer_scale)

@@ -15,7 +15,7 @@ from counterpoint.layers.attention.rotary import Turning, Unrotated
 from counterpoint.layers.attention.sublayer import Attention, of_documents
 from counterpoint.layers.residual import EncoderLayer
 from counterpoint.models.chain import Build, Earlier, Part, port_of
-from counterpoint.models.mlp import ACTIVATIONS, GatedMlp, Mlp
+from counterpoint.models.mlp import mlp_of
 from counterpoint.models.norm import Scale, norm_of
 from counterpoint.models.segments import Segments, Windows
 from counterpoint.projectors import PROJECTORS
@@ -81,9 +81,7 @@ def _layer(section: TowerSection, rotary: Callable[[], Turning], sees: Sees, _ea
 
 
 def _mlp(section: TowerSection) -> nn.Module:
-    if section.activation == "swiglu":
-        return GatedMlp(section.hidden, section.ffn, bias=True)
-    return Mlp(section.hidden, section.ffn, section.hidden, ACTIVATIONS[section.activation], bias=True)
+    return mlp_of(section.activation, section.hidden, section.ffn, bias=True)
 
 
 def _norm(section: TowerSection) -> nn.Module:

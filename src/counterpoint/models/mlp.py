@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from counterpoint.kinds.names import Activation
 from counterpoint.models.linear import Linear, OutputLinear
 from counterpoint.models.seams import Enter
 
@@ -37,7 +38,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": quick_gelu,
     "relu2": squared_relu,
 }
-"""Activations of MLPs without a gate, by the names that sizes give them."""
+"""Activations of MLPs without a gate, by the names that sections give them."""
+
+GATES: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu_tanh": gelu_tanh}
+"""What the gates of other MLPs pass, likewise."""
 
 
 @final
@@ -61,16 +65,24 @@ class Mlp(nn.Module):
 
 @final
 class GatedMlp(nn.Module):
-    """down(silu(gate(x)) * up(x)) on rows (rows, hidden) (SwiGLU; Shazeer, 2020)."""
+    """down(activation(gate(x)) * up(x)) on rows (rows, hidden) (SwiGLU, GEGLU; Shazeer, 2020)."""
 
-    def __init__(self, hidden: int, ffn: int, *, bias: bool) -> None:
+    def __init__(self, hidden: int, ffn: int, activation: Callable[[Tensor], Tensor], *, bias: bool) -> None:
         super().__init__()
         self.enter = Enter()
         self.gate = Linear(hidden, ffn, bias=bias)
         self.up = Linear(hidden, ffn, bias=bias)
         self.down = OutputLinear(ffn, hidden, bias=bias)
+        self.activation = activation
 
     def forward(self, rows: Tensor) -> Tensor:
         gate, up = self.enter.products(rows, self.gate, self.up)
-        out: Tensor = self.down(F.silu(gate) * up)
+        out: Tensor = self.down(self.activation(gate) * up)
         return out
+
+
+def mlp_of(activation: Activation, hidden: int, ffn: int, *, bias: bool) -> nn.Module:
+    """The MLP with this activation, rows (rows, hidden) -> the same."""
+    if activation in GATES:
+        return GatedMlp(hidden, ffn, GATES[activation], bias=bias)
+    return Mlp(hidden, ffn, hidden, ACTIVATIONS[activation], bias=bias)

@@ -1,8 +1,10 @@
 """A mixture of experts against its definition, row by row."""
 
+import math
+
 import pytest
 import torch
-from model_samples import GATED, HYBRID, build, text_batch
+from model_samples import GATED, HYBRID, build, changed, text_batch
 from torch import Tensor
 
 from counterpoint.families.parts import parts_of
@@ -15,7 +17,7 @@ from counterpoint.models.chain import MAIN
 from counterpoint.models.seams import BALANCE, COUNTS
 
 LENGTHS = (5, 1, 7)
-CASES = {"sigmoid": HYBRID, "softmax": GATED}
+CASES = {"sigmoid": HYBRID, "softmax": GATED, "softmax, tanh": changed(GATED, activation="geglu_tanh")}
 
 
 def mixture(model: Model) -> Moe:
@@ -24,14 +26,23 @@ def mixture(model: Model) -> Moe:
     return next(module for module in layer.modules() if isinstance(module, Moe))
 
 
+def silu(values: Tensor) -> Tensor:
+    return values * values.sigmoid()
+
+
+def gelu_tanh(values: Tensor) -> Tensor:
+    return values * (1 + ((2 / math.pi) ** 0.5 * (values + 0.044715 * values**3)).tanh()) / 2
+
+
 def rows_of(model: Model, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(count, model.section.hidden, generator=generator, dtype=torch.float64, requires_grad=True)
 
 
-def by_definition(section: MoeConfig, moe: Moe, rows: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor, list[int]]:
+def by_definition(model: Model, moe: Moe, rows: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor, list[int]]:
     """Outputs, balance loss and counts by loops over rows."""
-    experts = moe.experts
+    section, experts = model.section.moe, moe.experts
+    gate = silu if model.section.activation == "swiglu" else gelu_tanh
     counts = [0] * section.experts
     outputs, start, balance = [], 0, rows.new_zeros(())
     for length in batch.segments.lengths:
@@ -47,11 +58,7 @@ def by_definition(section: MoeConfig, moe: Moe, rows: Tensor, batch: TextBatch) 
             out = moe.shared(row[None])[0]
             for i in chosen:
                 inner = experts.up[i] @ row
-                inner = (
-                    inner.relu() ** 2
-                    if experts.gate is None
-                    else (experts.gate[i] @ row).sigmoid() * (experts.gate[i] @ row) * inner
-                )
+                inner = inner.relu() ** 2 if experts.gate is None else gate(experts.gate[i] @ row) * inner
                 out = out + section.scale * scores[i] / total * (experts.down[i] @ inner)
                 counts[i] += 1
                 chosen_here[i] += 1
@@ -71,7 +78,7 @@ def test_outputs_balance_counts_and_gradients_are_those_of_the_definition(name: 
     batch, moe, plain = text_batch(model, LENGTHS, padding), mixture(model), mixture(model)
     rows = rows_of(model, sum(LENGTHS) + padding)
     found, results = moe(rows, batch)
-    expected, balance, counts = by_definition(model.section.moe, plain, rows, batch)
+    expected, balance, counts = by_definition(model, plain, rows, batch)
     used = sum(LENGTHS)
     assert (found[:used] - expected).abs().max() <= 1e-12
     assert results[COUNTS].tolist() == counts

@@ -4,17 +4,19 @@ from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.layer import LayerKind, LayerSection
+from counterpoint.kinds.names import GATED
 from counterpoint.kinds.rules import TensorRule
 from counterpoint.plan import tensors
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import products
 from counterpoint.section.section import Count, Positive
 
-DecoderActivation = Literal["swiglu", "relu2"]
+DecoderActivation = Literal["swiglu", "geglu_tanh", "relu2"]
+"""Those of decoders; the first two have a gate."""
 
 
 class MlpConfig(LayerSection):
-    """A layer of an MLP of width `ffn`; `activation: swiglu` has a gate beside it."""
+    """A layer of an MLP of width `ffn`; all activations but `relu2` have a gate beside it."""
 
     kind: Literal["mlp"]
     ffn: Count
@@ -24,7 +26,7 @@ class MlpConfig(LayerSection):
 
 
 def _facts(name: str, section: MlpConfig, hidden: int) -> PartFacts:
-    is_gated = section.activation == "swiglu"
+    is_gated = section.activation in GATED
     linears = tensors.mlp("mlp", hidden, section.ffn, hidden, bias=section.bias, is_gated=is_gated)
     inner = 2 if is_gated else 1
     return PartFacts(

@@ -3,18 +3,17 @@
 from typing import ClassVar, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.kinds.names import Activation
-from counterpoint.models.mlp import squared_relu
+from counterpoint.models.mlp import ACTIVATIONS, GATES
 from counterpoint.models.multiply import GroupedMultiply
 from counterpoint.models.seams import StackedExperts
 
 
 @final
 class Experts(StackedExperts):
-    """Expert i maps its rows to down_i(activation(up_i(x))), with `swiglu` to down_i(silu(gate_i(x)) * up_i(x)).
+    """Expert i maps its rows to down_i(activation(up_i(x))), with a gate to down_i(activation(gate_i(x)) * up_i(x)).
 
     The number of experts follows from the weights, as does their width.
     """
@@ -25,17 +24,18 @@ class Experts(StackedExperts):
         super().__init__()
         self.gate: nn.Parameter | None
         self.register_parameter(
-            "gate", nn.Parameter(torch.empty(experts, ffn, hidden)) if activation == "swiglu" else None
+            "gate", nn.Parameter(torch.empty(experts, ffn, hidden)) if activation in GATES else None
         )
         self.up = nn.Parameter(torch.empty(experts, ffn, hidden))
         self.down = nn.Parameter(torch.empty(experts, hidden, ffn))
         self.multiply: nn.Module = GroupedMultiply()
+        self.activation = {**ACTIVATIONS, **GATES}[activation]
 
     def forward(self, rows: Tensor, counts: Tensor) -> Tensor:
         """rows (rows, hidden), the first counts[0] of expert 0, and so on; counts int64 (experts,)."""
         if self.gate is None:
-            inner = squared_relu(self.multiply(rows, self.up, counts))
+            inner = self.activation(self.multiply(rows, self.up, counts))
         else:
-            inner = F.silu(self.multiply(rows, self.gate, counts)) * self.multiply(rows, self.up, counts)
+            inner = self.activation(self.multiply(rows, self.gate, counts)) * self.multiply(rows, self.up, counts)
         out: Tensor = self.multiply(inner, self.down, counts)
         return out

@@ -5,6 +5,7 @@ from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.layer import LayerKind, LayerSection
+from counterpoint.kinds.names import GATED
 from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.layers.mlp.spec import DecoderActivation
 from counterpoint.plan import tensors
@@ -44,7 +45,7 @@ class MoeLayerConfig(MoeConfig, LayerSection):
 
 
 def _facts(name: str, section: MoeLayerConfig, hidden: int) -> PartFacts:
-    is_gated = section.activation == "swiglu"
+    is_gated = section.activation in GATED
     wide, narrow = (section.experts, section.ffn, hidden), (section.experts, hidden, section.ffn)
     stacks = {**({"gate": wide} if is_gated else {}), "up": wide, "down": narrow}
     shared = (

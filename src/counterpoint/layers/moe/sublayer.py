@@ -13,7 +13,7 @@ from counterpoint.layers.moe.router import Choice, Router, next_bias
 from counterpoint.layers.moe.spec import MoeConfig
 from counterpoint.models.attached import attach
 from counterpoint.models.batch import TextBatch
-from counterpoint.models.mlp import GatedMlp, Mlp, squared_relu
+from counterpoint.models.mlp import mlp_of
 from counterpoint.models.seams import (
     BALANCE,
     COUNTS,
@@ -102,8 +102,4 @@ class NoExpert(nn.Module):
 
 
 def _shared_expert(hidden: int, ffn: int, activation: Activation) -> nn.Module:
-    if ffn == 0:
-        return NoExpert()
-    if activation == "swiglu":
-        return GatedMlp(hidden, ffn, bias=False)
-    return Mlp(hidden, ffn, hidden, squared_relu, bias=False)
+    return mlp_of(activation, hidden, ffn, bias=False) if ffn else NoExpert()

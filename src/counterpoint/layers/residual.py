@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from counterpoint.layers.attention.kernels import Kernel, attend_lying
 from counterpoint.layers.attention.sublayer import Attention
+from counterpoint.layers.normed import NormedSection
 from counterpoint.models.batch import Batch, Turns
+from counterpoint.models.norm import RmsNorm
 from counterpoint.models.seams import Layer, Reporting, WithResults, run, under
 
 
@@ -49,65 +51,76 @@ class AttendingLayer(Layer, ABC):
         return self.finish(rows, mixed)
 
 
+def norms_of(section: NormedSection, hidden: int) -> tuple[nn.Module, nn.Module]:
+    """The norm before a sublayer and the one behind it, which changes nothing where there is none."""
+    behind = RmsNorm(hidden, section.norm_eps) if section.post_norm else nn.Identity()
+    return RmsNorm(hidden, section.norm_eps), behind
+
+
 @final
 class AttentionLayer(AttendingLayer):
-    """rows + attention(norm(rows))."""
+    """rows + post_norm(attention(norm(rows)))."""
 
-    def __init__(self, norm: nn.Module, attention: Attention) -> None:
+    def __init__(self, norm: nn.Module, attention: Attention, post_norm: nn.Module) -> None:
         super().__init__()
         self.norm = norm
         self.attention = attention
+        self.post_norm = post_norm
 
     def begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
         return self.attention.project(self.norm(rows), turns)
 
     def finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
-        return rows + self.attention.leave(mixed)
+        out: Tensor = rows + self.post_norm(self.attention.leave(mixed))
+        return out
 
 
 @final
 class MlpLayer(Layer):
-    """rows + mlp(norm(rows))."""
+    """rows + post_norm(mlp(norm(rows)))."""
 
     regions = ("forward",)
 
-    def __init__(self, norm: nn.Module, mlp: nn.Module) -> None:
+    def __init__(self, norm: nn.Module, mlp: nn.Module, post_norm: nn.Module) -> None:
         super().__init__()
         self.norm = norm
         self.mlp = mlp
+        self.post_norm = post_norm
 
     def forward(self, rows: Tensor, _batch: Batch) -> Tensor:
-        mixed: Tensor = self.mlp(self.norm(rows))
-        return rows + mixed
+        out: Tensor = rows + self.post_norm(self.mlp(self.norm(rows)))
+        return out
 
 
 @final
 class MambaLayer(Layer):
-    """rows + mamba(norm(rows))."""
+    """rows + post_norm(mamba(norm(rows)))."""
 
-    def __init__(self, norm: nn.Module, mamba: nn.Module) -> None:
+    def __init__(self, norm: nn.Module, mamba: nn.Module, post_norm: nn.Module) -> None:
         super().__init__()
         self.norm = norm
         self.mamba = mamba
+        self.post_norm = post_norm
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        mixed: Tensor = self.mamba(self.norm(rows), batch)
-        return rows + mixed
+        out: Tensor = rows + self.post_norm(self.mamba(self.norm(rows), batch))
+        return out
 
 
 @final
 class MoeLayer(Layer, Reporting):
-    """rows + moe(norm(rows))."""
+    """rows + post_norm(moe(norm(rows)))."""
 
-    def __init__(self, norm: nn.Module, moe: Reporting) -> None:
+    def __init__(self, norm: nn.Module, moe: Reporting, post_norm: nn.Module) -> None:
         super().__init__()
         self.norm = norm
         self.moe = moe
+        self.post_norm = post_norm
         self.results = tuple(f"moe.{name}" for name in moe.results)
 
     def forward(self, rows: Tensor, batch: Batch) -> WithResults:
         mixed, results = run(self.moe, self.norm(rows), batch)
-        return WithResults(rows + mixed, under("moe", results))
+        return WithResults(rows + self.post_norm(mixed), under("moe", results))
 
 
 @final

@@ -59,12 +59,22 @@ def _trained(part: PartFacts, names: Collection[str]) -> TrainedPart:
     products = tuple(_products(part))
     whole = sum(count for _name, count, _place in products)
     place_of = {name.rpartition(".")[0]: place for name, _count, place in products} | dict.fromkeys(_TABLES, _NOWHERE)
-    # A norm stands before its products, a bias where its product does, and a table is added to what they make.
+    place_of |= dict(_norms_behind(part, products))
+    # Other norms stand before their products, a bias where its product does, and a table is added to what they make.
     first = min((place_of.get(name.rpartition(".")[0], -1) for name in names), default=_NOWHERE)
     weights = sum(count for name, count, _place in products if name in names)
     inside = sum(count for _name, count, place in products if place > first)
     total = whole or 1.0
     return TrainedPart(count_trained, bool(names), weights / total, inside / total, is_between=first <= 0)
+
+
+def _norms_behind(part: PartFacts, products: Collection[tuple[str, float, int]]) -> Iterator[tuple[str, int]]:
+    """Norms of what a sublayer made, and the places behind its products."""
+    for name, _shape in part.tensors:
+        owner, norm, _rest = name.rpartition("post_norm")
+        if norm:
+            last = max(place for product, _count, place in products if product.startswith(owner))
+            yield f"{owner}{norm}", 1 + last
 
 
 _NOWHERE = 1_000

@@ -19,19 +19,19 @@ OTHER: dict[str, dict[str, Any]] = {
     "*": {
         "heads": 2, "kv_heads": 2, "head_dim": 5, "rope_theta": 9.0, "rope_sections": (1, 1, 1), "qk_norm": True,
         "rope_interleaved": True, "rope_scaling": {"factor": 4.0}, "qkv_bias": True, "bias": True, "norm_eps": 0.5,
-        "window": 3, "score_scale": 0.5,
+        "window": 3, "score_scale": 0.5, "post_norm": True,
     },
-    "-": {"ffn": 11, "activation": "relu2", "bias": True, "norm_eps": 0.5},
+    "-": {"ffn": 11, "activation": "relu2", "bias": True, "norm_eps": 0.5, "post_norm": True},
     "M": {
         "mamba": {"heads": 4, "head_dim": 6, "groups": 2, "state": 7, "conv": 3, "chunk": 8, "dt_min": 0.5},
-        "norm_eps": 0.5,
+        "norm_eps": 0.5, "post_norm": True,
     },
     "E": {
         "moe": {
             "experts": 4, "top_k": 1, "ffn": 8, "shared_ffn": 9, "router": "sigmoid", "normalize": False, "scale": 2.0,
             "bias_rate": 0.5, "balance": 0.5,
         },
-        "activation": "relu2", "norm_eps": 0.5,
+        "activation": "relu2", "norm_eps": 0.5, "post_norm": True,
     },
 }  # fmt: skip
 """For each letter another value of every key of its layer."""

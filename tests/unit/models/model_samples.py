@@ -74,7 +74,12 @@ GATED = changed(HYBRID, pattern="E*", activation="swiglu", rope_sections=None, m
 TURNS = changed(
     DECODERS["grouped"], pattern="*-", head_dim=8, rope_theta=100.0, rope_sections=(2, 1, 1), rope_interleaved=True
 )
-DECODERS |= {"hybrid": HYBRID, "gated experts": GATED, "turns": TURNS}
+NARROW = {"kind": "attention", "window": 3, "rope_theta": 50.0}
+SANDWICH = changed(
+    DECODERS["grouped"], pattern="L-*-", activation="geglu_tanh", post_norm=True, score_scale=0.4, layers={"L": NARROW}
+)
+DECODERS |= {"hybrid": HYBRID, "gated experts": GATED, "turns": TURNS, "sandwich": SANDWICH}
+DECODERS |= {"sandwich of experts": changed(HYBRID, post_norm=True)}
 DECODERS |= {
     "further": changed(DECODERS["grouped"], mtp=MtpConfig(depths=2, pattern="*-", weight=0.6)),
     "further experts": changed(HYBRID, tied=True, mtp=MtpConfig(depths=1, pattern="ME", weight=0.5)),

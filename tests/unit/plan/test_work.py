@@ -27,13 +27,13 @@ DECODER = {
 }  # fmt: skip
 
 
-def plan_of(vision: Any, language: Any, *, tied: bool = False, depths: Any = ()) -> Plan:
+def plan_of(vision: Any, language: Any, *, depths: Any = (), **decoder: Any) -> Plan:
     """A tower and a decoder of which this is trained, on a rank."""
     optimizer = {"lr": 1e-3}
     modules = {
         "vision": {"model": VIT, "train": vision, "optimizer": optimizer, "layout": {"ranks": [0]}},
         "language": {
-            "model": {**DECODER, "tied": tied}, "train": language, "optimizer": optimizer, "layout": {"ranks": [0]},
+            "model": DECODER | decoder, "train": language, "optimizer": optimizer, "layout": {"ranks": [0]},
         },
     }  # fmt: skip
     synthetic = {"documents": 4, "text_tokens": {"kind": "constant", "value": 4}}
@@ -99,6 +99,12 @@ def test_a_tied_head_is_trained_as_its_words_are() -> None:
     assert counted(plan_of("none", ["layers.1.norm.weight"], tied=True), "language") == (
         ROWS * (QKVO + 2 * MLP + 2 * HEAD) + SEEN * CAUSAL
     )
+
+
+def test_nothing_is_computed_for_a_norm_behind_its_products_but_what_lies_after_it() -> None:
+    last, first = (plan_of("none", [f"layers.{n}.post_norm.weight"], post_norm=True) for n in (1, 0))
+    assert counted(last, "language") == ROWS * (QKVO + MLP + 2 * HEAD) + SEEN * CAUSAL
+    assert counted(first, "language") == ROWS * (QKVO + 2 * MLP + 2 * HEAD) + SEEN * CAUSAL
 
 
 def test_features_of_a_depth_carry_gradients_to_the_layers_behind_it() -> None:

@@ -55,6 +55,7 @@ class DecoderConfig(AttentionKeys, ModelSection):
     `pattern` has one letter per residual layer: `*` attention, `-` MLP, `M` Mamba-2, `E` experts; `ffn`, `mamba` and
     `moe` belong to the last three. `layers` gives further letters a layer of any kind, which has the decoder's own
     keys where it names none. `bias` is of all linears of attention and MLPs, `qkv_bias` of queries, keys and values.
+    With `post_norm` each layer adds a norm of what its sublayer made.
     """
 
     kind: Literal["decoder"]
@@ -66,6 +67,7 @@ class DecoderConfig(AttentionKeys, ModelSection):
     activation: DecoderActivation = "swiglu"
     bias: bool = False
     norm_eps: Positive = 1e-5
+    post_norm: bool = False
     mamba: MambaConfig | None = None
     moe: MoeConfig | None = None
     mtp: MtpConfig | None = None

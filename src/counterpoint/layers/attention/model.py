@@ -6,13 +6,13 @@ from counterpoint.layers.attention.kernels import Scores
 from counterpoint.layers.attention.rotary import Rotary, Turning, Unrotated
 from counterpoint.layers.attention.spec import AttentionConfig
 from counterpoint.layers.attention.sublayer import Attention
-from counterpoint.layers.residual import AttentionLayer
+from counterpoint.layers.residual import AttentionLayer, norms_of
 from counterpoint.models.norm import RmsNorm
 from counterpoint.models.seams import Layer
 
 
 def layer(section: AttentionConfig, hidden: int) -> Layer:
-    """rows + attention(norm(rows))."""
+    """rows + post_norm(attention(norm(rows)))."""
     head = section.head_width(hidden)
     attention = Attention(
         hidden,
@@ -27,7 +27,8 @@ def layer(section: AttentionConfig, hidden: int) -> Layer:
         q_norm=_head_norm(section, head),
         k_norm=_head_norm(section, head),
     )
-    return AttentionLayer(RmsNorm(hidden, section.norm_eps), attention)
+    norm, post_norm = norms_of(section, hidden)
+    return AttentionLayer(norm, attention, post_norm)
 
 
 def _rotary(section: AttentionConfig, head: int) -> Turning:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from counterpoint.kinds.cuts import Cuts
-from counterpoint.kinds.layer import LayerKind, LayerSection
+from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.rules import TensorRule
+from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
 from counterpoint.plan.cost import Mask
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import Tensors, linear, products
@@ -62,12 +63,11 @@ class AttentionKeys(Section):
         return hidden // self.heads if self.head_dim is None else self.head_dim
 
 
-class AttentionConfig(AttentionKeys, LayerSection):
+class AttentionConfig(AttentionKeys, NormedSection):
     """A layer of causal attention; `bias` is of all its linears, `qkv_bias` of queries, keys and values."""
 
     kind: Literal["attention"]
     bias: bool = False
-    norm_eps: Positive = 1e-5
 
     @property
     def has_qkv_bias(self) -> bool:
@@ -101,10 +101,10 @@ def _facts(name: str, section: AttentionConfig, hidden: int) -> PartFacts:
     head_norms = tuple((f"attention.{piece}_norm.weight", (head,)) for piece in "qk" if section.qk_norm)
     return PartFacts(
         name=name,
-        tensors=(("norm.weight", (hidden,)), *linears, *head_norms),
+        tensors=with_norms(section, hidden, (*linears, *head_norms)),
         flops_per_row=products(linears),
         flops_per_pair=((Mask(causal=True, window=section.window), 4 * queries),),
-        activation_elements=2 * hidden + 3 * queries + 3 * keys,
+        activation_elements=kept_by_norms(section, hidden) + 3 * queries + 3 * keys,
         hidden_out=hidden,
     )
 

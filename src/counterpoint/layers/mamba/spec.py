@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
-from counterpoint.kinds.layer import LayerKind, LayerSection
+from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.rules import Initial, TensorRule
+from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import joined, linear, products
 from counterpoint.section.problem import Problem
@@ -36,11 +37,10 @@ class MambaConfig(Section):
         return self.heads * self.head_dim
 
 
-class MambaLayerConfig(MambaConfig, LayerSection):
+class MambaLayerConfig(MambaConfig, NormedSection):
     """A layer of Mamba-2."""
 
     kind: Literal["mamba"]
-    norm_eps: Positive = 1e-5
 
 
 def _facts(name: str, section: MambaLayerConfig, hidden: int) -> PartFacts:
@@ -58,9 +58,9 @@ def _facts(name: str, section: MambaLayerConfig, hidden: int) -> PartFacts:
     kept = 2 * sum(projected.values()) + 3 * inner + 2 * section.chunk * section.heads
     return PartFacts(
         name=name,
-        tensors=(("norm.weight", (hidden,)), *linears, *filters, *dynamics, ("mamba.norm.weight", (inner,))),
+        tensors=with_norms(section, hidden, (*linears, *filters, *dynamics, ("mamba.norm.weight", (inner,)))),
         flops_per_row=products(linears) + products(filters) + scan,
-        activation_elements=2 * hidden + kept,
+        activation_elements=kept_by_norms(section, hidden) + kept,
         hidden_out=hidden,
     )
 

@@ -3,26 +3,26 @@
 from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
-from counterpoint.kinds.layer import LayerKind, LayerSection
+from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.names import GATED
 from counterpoint.kinds.rules import TensorRule
+from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
 from counterpoint.plan import tensors
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import products
-from counterpoint.section.section import Count, Positive
+from counterpoint.section.section import Count
 
 DecoderActivation = Literal["swiglu", "geglu_tanh", "relu2"]
 """Those of decoders; the first two have a gate."""
 
 
-class MlpConfig(LayerSection):
+class MlpConfig(NormedSection):
     """A layer of an MLP of width `ffn`; all activations but `relu2` have a gate beside it."""
 
     kind: Literal["mlp"]
     ffn: Count
     activation: DecoderActivation = "swiglu"
     bias: bool = False
-    norm_eps: Positive = 1e-5
 
 
 def _facts(name: str, section: MlpConfig, hidden: int) -> PartFacts:
@@ -31,9 +31,9 @@ def _facts(name: str, section: MlpConfig, hidden: int) -> PartFacts:
     inner = 2 if is_gated else 1
     return PartFacts(
         name=name,
-        tensors=(("norm.weight", (hidden,)), *linears),
+        tensors=with_norms(section, hidden, linears),
         flops_per_row=products(linears),
-        activation_elements=2 * hidden + 2 * inner * section.ffn,
+        activation_elements=kept_by_norms(section, hidden) + 2 * inner * section.ffn,
         hidden_out=hidden,
     )
 

@@ -2,11 +2,11 @@
 
 from counterpoint.layers.moe.spec import MoeLayerConfig
 from counterpoint.layers.moe.sublayer import Moe
-from counterpoint.layers.residual import MoeLayer
-from counterpoint.models.norm import RmsNorm
+from counterpoint.layers.residual import MoeLayer, norms_of
 from counterpoint.models.seams import Layer
 
 
 def layer(section: MoeLayerConfig, hidden: int) -> Layer:
-    """rows + moe(norm(rows))."""
-    return MoeLayer(RmsNorm(hidden, section.norm_eps), Moe(hidden, section, section.activation))
+    """rows + post_norm(moe(norm(rows)))."""
+    norm, post_norm = norms_of(section, hidden)
+    return MoeLayer(norm, Moe(hidden, section, section.activation), post_norm)

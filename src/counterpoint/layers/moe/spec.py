@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
-from counterpoint.kinds.layer import LayerKind, LayerSection
+from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.names import GATED
 from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.layers.mlp.spec import DecoderActivation
+from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
 from counterpoint.plan import tensors
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import products
@@ -36,12 +37,11 @@ class MoeConfig(Section):
     balance: NonNegative = 0.0
 
 
-class MoeLayerConfig(MoeConfig, LayerSection):
+class MoeLayerConfig(MoeConfig, NormedSection):
     """A layer of a mixture of experts, whose MLPs are as those of MLP layers."""
 
     kind: Literal["moe"]
     activation: DecoderActivation = "swiglu"
-    norm_eps: Positive = 1e-5
 
 
 def _facts(name: str, section: MoeLayerConfig, hidden: int) -> PartFacts:
@@ -57,14 +57,11 @@ def _facts(name: str, section: MoeLayerConfig, hidden: int) -> PartFacts:
     met = section.top_k * len(stacks) * hidden * section.ffn
     return PartFacts(
         name=name,
-        tensors=(
-            ("norm.weight", (hidden,)),
-            *router,
-            *((f"moe.experts.{key}", shape) for key, shape in stacks.items()),
-            *shared,
+        tensors=with_norms(
+            section, hidden, (*router, *((f"moe.experts.{key}", shape) for key, shape in stacks.items()), *shared)
         ),
         flops_per_row=2 * met + products(shared) + products(router),
-        activation_elements=2 * hidden
+        activation_elements=kept_by_norms(section, hidden)
         + 2 * section.experts
         + section.top_k * (2 * hidden + len(stacks) * section.ffn)
         + len(stacks) * section.shared_ffn,

@@ -152,6 +152,7 @@ def test_idle_ranks_wait_without_a_limit_until_the_others_are_done(
 
     def sleep(_seconds: float) -> None:
         naps.append(idle.watchdog.host.left)
+        assert len(naps) <= 3, "the others are done"
         if len(naps) == 3:
             working.release_others()
 

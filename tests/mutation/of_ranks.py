@@ -176,6 +176,7 @@ EXECUTE = [
     Mutant("execute.whereabouts:Whereabouts.enter", "self._usual if limit is None else limit", "self._usual", _ENDING),
     Mutant("execute.whereabouts:Whereabouts.left", "at.since + at.phase.limit.seconds", "at.since + self._usual.seconds", _ENDING),
     Mutant("execute.whereabouts:Whereabouts.walks", "in tuple(self._walks)", "in tuple(self._walks)[:1]", _ENDING),
+    Mutant("execute.whereabouts:", "_KEPT_PROGRAMS = 3", "_KEPT_PROGRAMS = 2", _ENDING),
     Mutant("execute.whereabouts:DeviceMarks.mark", "len(self._marks) > 1", "self._marks", _ENDING),
     Mutant("execute.whereabouts:DeviceMarks.reached", "begun[-1]", "begun[0]", _ENDING),
     Mutant("execute.sentences:hang_failure", "f\"{what}; {_waiting(origin, verdict)} for it\"", "what", _ENDING),

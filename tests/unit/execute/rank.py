@@ -21,7 +21,7 @@ from counterpoint.plan.plan import Plan
 from counterpoint.plan.trainability import TrainedPart
 from tests.asked import asked
 from tests.unit.execute.mailroom import Mailroom
-from tests.unit.execute.toys import Gradients, Rows, Toy, gradients, lane_factors, lane_rows
+from tests.unit.execute.toys import Gradients, Rows, Toy, gradients, lane_factors, lane_learned, lane_rows
 from tests.unit.plan.strategies import LANGUAGE, plan_of
 
 CPU = torch.device("cpu")
@@ -95,8 +95,9 @@ class Rank:
         shard = coordinate.cp * layout.tp + coordinate.tp
         entering = lane_rows(self.plan, batch, module, share)
         counting = lane_factors(self.plan, batch, share) if module == self.plan.sink else torch.empty(0)
-        own, own_factors = (lane.tensor_split(layout.lane_size)[shard] for lane in (entering, counting))
-        return Rows(own, own_factors)
+        lanes = (entering, counting, lane_learned(self.plan, module, share))
+        rows, factors, learned = (lane.tensor_split(layout.lane_size)[shard] for lane in lanes)
+        return Rows(rows, factors, learned)
 
     def _observe(self, action: Action) -> None:
         self.log.append(("sees", action))

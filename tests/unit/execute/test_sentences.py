@@ -84,7 +84,7 @@ def test_a_step_is_that_of_the_origin_or_of_any_rank_that_answers() -> None:
 def test_a_rank_that_is_gone_is_told_by_who_lost_it() -> None:
     positions: Positions = {0: at("language.0F1"), 1: None, 2: None}
     error = RuntimeError("Connection closed by peer\nand much more")
-    waits: Waits = {0: {2: "other", 1: "vision.0>language.0F1"}}
+    waits: Waits = {3: {0: "S"}, 0: {2: "other", 1: "vision.0>language.0F1"}}
     failure = lost_failure(0, error, positions, Verdict((1, 2), "absent", waits))
     assert failure.message == (
         "ranks 1 and 2 are gone and left no report: rank 0 lost its connection in step 3: language.0F1 (Connection "
@@ -92,4 +92,4 @@ def test_a_rank_that_is_gone_is_told_by_who_lost_it() -> None:
     )
     found = (failure.rank, failure.teller, failure.action, failure.kind, failure.step, failure.exit_code)
     assert found == (1, 0, "vision.0>language.0F1", "LostRankError", 3, 1)
-    assert failure.waits == {"0": "rank 1 (vision.0>language.0F1), rank 2 (other)"}
+    assert failure.waits == {"0": "rank 1 (vision.0>language.0F1), rank 2 (other)", "3": "rank 0 (S)"}

@@ -18,7 +18,7 @@ from counterpoint.plan.graph import Node
 from tests.unit.execute.toys import Rows, noise
 
 NODE = Node("language", 1)
-EMPTY = Rows(torch.empty(0), torch.empty(0))
+EMPTY = Rows(torch.empty(0), torch.empty(0), torch.empty(0))
 
 
 class Squares(nn.Module):

@@ -1,5 +1,6 @@
 """Where a rank stands while its device works after its host."""
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from counterpoint.check.blame import Walk
 from counterpoint.execute import whereabouts
 from counterpoint.execute.whereabouts import DeviceMarks, Limit, Whereabouts
 from counterpoint.plan.action import parse_action
@@ -42,6 +44,26 @@ def test_a_hang_is_where_the_device_is_and_an_error_where_the_host_is(monkeypatc
     place.enter("reading", 4)
     assert place.position.work == ("training", 3, None)
     assert str(place.host) == "step 4: reading"
+
+
+def test_programs_of_the_last_phases_are_computed_when_somebody_asks() -> None:
+    """Three are kept: a host that works ahead of its device is at most two further."""
+    place = Whereabouts(Limit("watchdog.timeout_seconds", 1.0))
+    computed: list[int] = []
+
+    def walk_of(step: int) -> Walk:
+        computed.append(step)
+        return Walk({0: (FIRST,) * step}, {})
+
+    for step in range(1, 5):
+        place.enter("training", step, walk=partial(walk_of, step))
+        place.enter("results", step)
+    assert computed == []
+    walks = place.walks
+    assert computed == [2, 3, 4]
+    assert {program: len(walk.programs[0]) for program, walk in walks.items()} == {
+        ("training", step, None): step for step in computed
+    }
 
 
 class Events:

@@ -1,6 +1,6 @@
 """Toy modules in float64 that compute every row by itself, so that any layout runs them without an exchange inside.
 
-A node multiplies rows by its one weight; the last node of a module merges them.
+A node multiplies rows by its one weight; the last node of a module merges them, or takes learned ones in their place.
 """
 
 import functools
@@ -32,10 +32,12 @@ def noise(*key: object, shape: tuple[int, ...]) -> Tensor:
 
 @dataclass(frozen=True)
 class Rows:
-    """A batch: local rows that enter a module, features for them, and by how much each row that leaves counts."""
+    """A batch: local rows that enter a module, features for them, by how much each row that leaves counts, and learned
+    rows in the place of those that leave."""
 
     rows: Tensor
     factors: Tensor
+    learned: Tensor
     inserts: Inserts = ()
     deep: Mapping[int, Inserts] = field(default_factory=dict)
 
@@ -45,14 +47,18 @@ class Rows:
 
 
 class Toy(nn.Module):
-    """The chain of a node: tanh(rows weight^T), merged after a module's last node, and after the sink's the loss."""
+    """The chain of a node: tanh(rows weight^T), merged after a module's last node, and after the sink's the loss.
+
+    The last node of a module with queries `asks`: it takes the learned rows for those of items.
+    """
 
     def __init__(self, plan: Plan, node: Node) -> None:
         super().__init__()
         widths = plan.widths[node.module]
         self.is_last = node.stage == plan.layouts[node.module].stages - 1
         self.is_loss = self.is_last and node.module == plan.sink
-        self._merge = plan.rows[node.module].merge
+        self.asks = self.is_last and plan.rows[node.module].queries > 0
+        self._merge = 1 if self.asks else plan.rows[node.module].merge
         shape = (
             widths.leaving if self.is_last else widths.inside,
             widths.inside if node.stage else entering_width(plan, node.module),
@@ -65,7 +71,7 @@ class Toy(nn.Module):
         entering = batch.rows if rows is None else rows
         for features, index in batch.inserts:
             entering = entering.index_add(0, index, features)
-        out = self.of(entering)
+        out = self.of(batch.learned if self.asks else entering)
         return {ROWS: (out * batch.factors).sum() if self.is_loss else out}
 
     def of(self, rows: Tensor) -> Tensor:
@@ -99,6 +105,20 @@ def lane_rows(plan: Plan, batch: BatchPlan, module: str, share: Share) -> Tensor
     lane = torch.full((share.rows_in, entering_width(plan, module)), GARBAGE, dtype=torch.float64)
     for span in share.spans:
         lane[span.row_in : span.row_in + span.rows_in] = entering_rows(plan, batch, module, span)
+    return lane
+
+
+def learned_rows(plan: Plan, module: str) -> Tensor:
+    """What a module has in the place of an item's rows."""
+    return noise("learned", module, shape=(plan.rows[module].queries, plan.widths[module].inside))
+
+
+def lane_learned(plan: Plan, module: str, share: Share) -> Tensor:
+    """The learned rows that leave a lane, once for each item."""
+    lane = torch.full((share.rows_out, plan.widths[module].inside), GARBAGE, dtype=torch.float64)
+    if plan.rows[module].queries:
+        for span in share.spans:
+            lane[span.row_out : span.row_out + span.rows_out] = learned_rows(plan, module)
     return lane
 
 
@@ -141,6 +161,6 @@ def _leaving(plan: Plan, batch: BatchPlan, toys: Mapping[Node, Toy], module: str
                 inner = Span(span.document, number, 0, source.rows_in(item), 0, item.rows)
                 features = _leaving(plan, batch, toys, source.layout.module, inner)
                 rows = rows.index_add(0, torch.arange(first, first + item.rows), features)
-    for node, toy in toys.items():
-        rows = toy.of(rows) if node.module == module else rows
+    for toy in (toy for node, toy in toys.items() if node.module == module):
+        rows = toy.of(learned_rows(plan, module) if toy.asks else rows)
     return rows

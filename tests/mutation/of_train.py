@@ -28,7 +28,7 @@ TRAIN = [
     Mutant("train.engine:Engine.evaluate_step", "dist.all_reduce(total, group=self._groups.collective(self.plan.placement.active))", "pass", (), (cases.EVALUATED,)),
     Mutant("train.engine:Engine._has_gradients", " and node.module in self._under_way.reached", "", (), (cases.WITHOUT_IMAGES, cases.NO_IMAGE)),
     Mutant("train.engine:Engine._step", "self.optimizer_step += 1", "self.optimizer_step = 1", (), (cases.CHECKPOINT, cases.KILLED)),
-    Mutant("models.moe:Moe.settle", " and self.router.weight.requires_grad", "", (), (cases.FROZEN_ROUTER,)),
+    Mutant("layers.moe.sublayer:Moe.settle", " and self.router.weight.requires_grad", "", (), (cases.FROZEN_ROUTER,)),
     Mutant("train.routing:RoutedStep._local", "counts += seen", "counts = seen", (), (cases.EXPERTS,)),
     Mutant("train.routing:RoutedStep.counts", "dist.all_reduce(total, group=group)", "pass", (), (cases.EXPERTS,)),
     Mutant("train.replica:Replica.square_sum", "/ replicas", "", (), (cases.PAIR, cases.REPLICAS)),

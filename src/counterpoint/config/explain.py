@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from counterpoint.config.keys import Place, known_keys, locate, sections_of
+from counterpoint.config.keys import Place, known_keys, locate, section_by_default
 from counterpoint.config.megatron import megatron_hint
 from counterpoint.section.problem import Problem, nearest, show
 from counterpoint.section.section import Section
@@ -63,7 +63,7 @@ def _problem(errors: Sequence[ErrorDetails], place: Place) -> Problem:
             return (
                 _unknown_key(place) if path not in _MOVED else Problem(path, "a key of earlier versions", *_MOVED[path])
             )
-        case "missing" if (section := _only_section(place)) is not None and section.left_out is not None:
+        case "missing" if (section := _expected_section(place)) is not None and section.left_out is not None:
             return Problem(path, "nothing", *section.left_out)
         case "missing":
             what = "entry to the list" if place.name.isdigit() else f"key {place.name} to its section"
@@ -76,10 +76,9 @@ def _problem(errors: Sequence[ErrorDetails], place: Place) -> Problem:
     return Problem(path, _got(first), " or ".join(expected), _remedy(errors, place))
 
 
-def _only_section(place: Place) -> type[Section] | None:
-    """The section that a place must have, if it can be of one kind only."""
-    sections = () if place.field is None else sections_of(place.field)
-    return sections[0] if len(sections) == 1 else None
+def _expected_section(place: Place) -> type[Section] | None:
+    """The section that a place has if nothing says of which kind."""
+    return None if place.field is None else section_by_default(place.field)
 
 
 def _expected(details: ErrorDetails) -> str:

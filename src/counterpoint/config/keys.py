@@ -82,6 +82,15 @@ def sections_of(field: FieldInfo) -> tuple[type[Section], ...]:
     return _chosen(field.metadata) or sections_in(field.annotation)
 
 
+def section_by_default(field: FieldInfo) -> type[Section] | None:
+    """The section of a field that names no kind; None if it must, or has no section."""
+    sections = sections_of(field)
+    mark = next((mark for mark in field.metadata if isinstance(mark, OfKind)), None)
+    if mark is not None and mark.default is not None:
+        return mark.sections()[mark.default]
+    return sections[0] if len(sections) == 1 else None
+
+
 def sections_in(annotation: Any) -> tuple[type[Section], ...]:
     """The sections that an annotation mentions, in order."""
     if isinstance(annotation, type) and issubclass(annotation, Section):

@@ -17,11 +17,9 @@ from counterpoint.convert.tower import Tower
 from counterpoint.convert.towers import TOWERS
 from counterpoint.convert.vision import activation_of
 from counterpoint.errors import CheckpointError
-from counterpoint.families import family_of
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.families.encoder import EncoderSection
 from counterpoint.kinds.family import Ends, Model
-from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.projectors.mlp.spec import MlpProjectorConfig
 
 VISION, AUDIO, LANGUAGE = "vision", "audio", "language"
@@ -108,7 +106,8 @@ def _parakeet_ctc(fields: Fields) -> Whole:
 def _encoder(
     section: EncoderSection, links: Iterable[Link], unused: tuple[str, ...], spell: Callable[[str], str] = str
 ) -> Whole:
-    module = VISION if family_of(section).reads == IMAGES.name else AUDIO
+    # A folder's tower has no key for what becomes patches yet, but a place for it.
+    module = VISION if "image" in type(section).model_fields else AUDIO
     # Rows leave as wide as they are, as long as nothing reads them.
     model = Model(section, Ends(leaving=section.projected))
     return Whole({module: Stored(model, tuple(links), adds_projector=True)}, unused, spell)

@@ -70,8 +70,8 @@ def _leave_out(keys: dict[str, Any], path: str) -> None:
 
 def modality_of(section: ModelSection) -> Modality | None:
     """What enters a model; None for one that rows of other modules or documents enter."""
-    family = family_of(section)
-    return MODALITIES[family.reads] if family.reads_items else None
+    takes = family_of(section).takes
+    return None if takes is None else MODALITIES[takes(section)]
 
 
 def intake_of(module: str, section: ModelSection, mark: str) -> Intake | None:

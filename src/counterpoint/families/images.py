@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from counterpoint.modalities.images.spec import ImageConfig
+from counterpoint.modalities.images.spec import ImageSection
 from counterpoint.section.problem import Problem
 
 
-def image_problems(where: str, image: ImageConfig, patch: int, merge: int) -> Iterator[Problem]:
+def image_problems(where: str, image: ImageSection, patch: int, merge: int) -> Iterator[Problem]:
     """Images that a model at `where` cannot cut into patches."""
+    yield from image.problems(f"{where}.image")
     side = patch * merge
     if image.size is not None and image.size < side:
         expected = f"at least {side}, the patch x merge of {where}"

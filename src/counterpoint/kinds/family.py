@@ -13,9 +13,8 @@ from counterpoint.section.layout import LayoutConfig
 from counterpoint.section.problem import Problem
 from counterpoint.section.section import Section
 
-DOCUMENTS, ROWS = "documents", "rows"
-"""What enters a decoder, and what enters a model that reads the rows of others; other models read items of a modality,
-which they name."""
+DOCUMENTS, ROWS, ITEMS = "documents", "rows", "items"
+"""What enters a decoder, a model that reads the rows of others, and other models, which take those of a modality."""
 
 
 class ModelSection(Section):
@@ -112,12 +111,13 @@ class Family(Generic[S]):
     those that are `idle` say nothing in it, those in `steers` how it is trained or computed. Of `switches` only null or
     not counts, and what is `apart` is about parameters with names of their own.
 
-    `intake(module, section, mark)` says how items enter a module, for which `mark` stands in a text.
+    What reads items `takes` those of the modality of a name; `intake(module, section, mark)` says how they enter a
+    module, for which `mark` stands in a text.
     """
 
     section: type[S]
     called: str
-    reads: str
+    reads: str = ITEMS
     facts: Callable[[S, Ends], ModelFacts]
     cuts: Callable[[S], Cuts]
     parts: str
@@ -127,6 +127,7 @@ class Family(Generic[S]):
     rules: Callable[[S], tuple[TensorRule, ...]] = lambda _section: ()
     initial: Callable[[S], tuple[Initial, ...]] = lambda _section: ()
     given: Callable[[S], Given | None] = lambda _section: None
+    takes: Callable[[S], str] | None = None
     intake: Callable[[str, S, str], Intake] | None = None
     whole: str = ""
     fixed: tuple[str, ...] = ()
@@ -145,4 +146,4 @@ class Family(Generic[S]):
     @property
     def reads_items(self) -> bool:
         """Whether items of a modality enter."""
-        return self.reads not in (DOCUMENTS, ROWS)
+        return self.reads == ITEMS

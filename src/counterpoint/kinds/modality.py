@@ -6,6 +6,7 @@ from random import Random
 from typing import Any, NamedTuple, Protocol
 
 from counterpoint.kinds.named import named
+from counterpoint.section.section import Section
 
 Extent = tuple[int, ...]
 """The size of an item, by the columns of its modality: (height, width) of an image, (samples,) of a clip."""
@@ -149,14 +150,16 @@ class Drawing:
 class ItemSection:
     """The section of a module that says what makes its input of files.
 
-    `defaults` are of the keys that may be left out; those that are `free` say how much of an item is seen, which a
-    config may choose. `origin` is the place of what reads them from the folder that a module starts from. `small` are
+    It stands at `key`, where modules that take several modalities choose by its key `kind`. `defaults` are of the keys
+    that may be null; those that are `free` say how much of an item is seen, which a config may choose. `origin` is the
+    place of what reads them from the folder that a module starts from, None where no folder says any. `small` are
     values for `verify --random`.
     """
 
     key: str
-    defaults: Mapping[str, Any]
-    origin: str
+    section: type[Section]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    origin: str | None = None
     free: tuple[str, ...] = ()
     small: Mapping[str, Any] = field(default_factory=dict)
 

@@ -32,13 +32,14 @@ def features_of(config: Config) -> frozenset[str]:
         f"balance {config.data.balance}",
     }
     names |= _variant(model, plan.layouts[plan.sink])
+    taken = modalities_of(config)
     for name, module in config.modules.items():
-        reads = family_of(module.model).reads
-        role = _ROLES.get(reads, reads)
+        enters = taken[name].name if name in taken else family_of(module.model).reads
+        role = _ROLES.get(enters, enters)
         found = _layout(plan.layouts[name], module.layout.split != "even") | _training(module)
         names |= {f"{role} {feature}" for feature in found}
     for step in range(_STEPS):
-        names |= _batch(plan, plan.batch(step, corpus.packs(step)), modalities_of(config))
+        names |= _batch(plan, plan.batch(step, corpus.packs(step)), taken)
     return frozenset(names)
 
 

@@ -183,7 +183,7 @@ def _intake(module: str, section: CustomConfig, mark: str) -> ImageIntake:
 CUSTOM = Family(
     section=CustomConfig,
     called="an encoder that is not ours",
-    reads=IMAGES.name,
+    takes=lambda _section: IMAGES.name,
     intake=_intake,
     facts=_facts,
     cuts=projector_cuts,

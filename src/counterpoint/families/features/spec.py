@@ -56,7 +56,7 @@ def _problems(where: str, section: FeaturesConfig, _layout: LayoutConfig) -> Ite
 FEATURES = Family(
     section=FeaturesConfig,
     called="features",
-    reads=GIVEN.name,
+    takes=lambda _section: GIVEN.name,
     intake=lambda module, section, mark: FeatureIntake(module, section.width, mark=mark, queries=section.queries),
     facts=_facts,
     cuts=projector_cuts,

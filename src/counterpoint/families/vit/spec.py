@@ -18,7 +18,8 @@ from counterpoint.families.encoder import (
 from counterpoint.families.images import image_problems
 from counterpoint.kinds.family import Ends, Family
 from counterpoint.kinds.rules import TensorRule
-from counterpoint.modalities.images.spec import IMAGES, ImageConfig, ImageIntake
+from counterpoint.modalities import AnyImage
+from counterpoint.modalities.images.spec import ImageIntake
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import linear, norm, products
@@ -35,15 +36,16 @@ whole table with a wider filter where the grid is coarser than the table (SigLIP
 class VitConfig(TowerSection):
     """A vision transformer and its projector.
 
-    `image` says how pictures become patches. `patch` is in pixels, grey ones or of three colours, of `frames` pictures:
-    consecutive ones of a video, or one image in each; `positions` is the side of the learned position grid (0: none),
-    which `fit` interpolates to each image; `rotary_theta` turns heads by a patch's row and column. `prefix` learned
-    rows (class and register tokens) go before each image and end with the last layer. `merge` x `merge` patches become
-    one row of the target. Layers look into windows of `window` x `window` patches but for `full_layers`.
+    `image` says how pictures, or images of another kind, become patches. `patch` is in pixels, grey ones or of three
+    colours, of `frames` pictures: consecutive ones of a video, or one image in each; `positions` is the side of the
+    learned position grid (0: none), which `fit` interpolates to each image; `rotary_theta` turns heads by a patch's row
+    and column. `prefix` learned rows (class and register tokens) go before each image and end with the last layer.
+    `merge` x `merge` patches become one row of the target. Layers look into windows of `window` x `window` patches but
+    for `full_layers`.
     """
 
     kind: Literal["vit"]
-    image: ImageConfig
+    image: AnyImage
     patch: Count
     channels: Literal[1, 3] = 3
     frames: Count = 1
@@ -97,6 +99,10 @@ def _problems(where: str, section: VitConfig, _layout: LayoutConfig) -> Iterator
     yield from projector_problems(model, section)
     yield from image_problems(model, section.image, section.patch, section.merge)
     yield from head_problems(model, section)
+    if section.channels not in section.image.possible_channels:
+        channels = " or ".join(map(str, section.image.possible_channels))
+        expected = f"{channels}, because {model}.image.kind is {section.image.kind}"
+        yield Problem(f"{model}.channels", f"{section.channels}", expected, "change one of them")
     if section.rotary_theta is not None and section.head_size % 4:
         got = f"{section.rotary_theta:g} with heads {section.head_size} wide"
         expected = "heads whose width is a multiple of 4, for pairs that turn with rows and with columns"
@@ -145,7 +151,7 @@ _RULES = (
 VIT = Family(
     section=VitConfig,
     called="a vit",
-    reads=IMAGES.name,
+    takes=lambda section: section.image.kind,
     intake=_intake,
     facts=_facts,
     cuts=layered_cuts,

@@ -157,6 +157,7 @@ CLIPS = Modality(
     ),
     section=ItemSection(
         key="audio",
+        section=AudioConfig,
         defaults={"seconds": _OWN},
         origin="counterpoint.convert.processor:said_of_clips",
         free=("seconds",),

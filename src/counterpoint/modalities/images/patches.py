@@ -1,31 +1,31 @@
 """The patches of an image, from its pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import cast, final
 
 import numpy as np
 
 from counterpoint.kinds.arrays import Floats, Ints
 from counterpoint.modalities.images.pictures import read_scaled
-from counterpoint.modalities.images.spec import IMAGES, ImageIntake
+from counterpoint.modalities.images.spec import IMAGES, ImageConfig, ImageIntake
+
+Pixels = Callable[[bytes, int, int, ImageIntake], Floats]
+"""From the bytes of a picture, and its height and width as indexed, to values of (height, width, channels) of its grid;
+raises DataError if they are bad, or it is not of that size."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class PatchPayload:
-    """One image: `patches` (rows_in, columns) and their `grid` (rows, columns).
+    """One image of a `kind`: `patches` (rows_in, columns) and their `grid` (rows, columns).
 
     Rows come in groups of merge x merge neighbours, so that a merge reads consecutive rows.
     """
 
     patches: Floats
     grid: tuple[int, int]
-
-    @property
-    def kind(self) -> str:
-        """What it is the payload of."""
-        return IMAGES.name
+    kind: str = IMAGES.name
 
     @property
     def rows(self) -> int:
@@ -43,32 +43,35 @@ class PatchPayload:
         return f"{self.rows} patches on a grid {self.grid[0]}x{self.grid[1]}"
 
 
-def read_patches(pictures: Sequence[bytes], height: int, width: int, intake: ImageIntake) -> PatchPayload:
-    """Decode pictures into patch rows, transparency on white.
-
-    The last of the pictures, of which there are at most `frames`, is shown in the frames that are left. Raises
-    DataError if bytes cannot be decoded or a picture is not `height` x `width` pixels as indexed.
-    """
-    assert 0 < len(pictures) <= intake.frames, "an item is made of as many pictures as a patch has"
-    shown = [_read_pixels(data, height, width, intake) for data in pictures]
-    shown += shown[-1:] * (intake.frames - len(shown))
-    return PatchPayload(cut_patches(np.stack(shown), intake.patch, intake.merge), intake.grid(height, width))
-
-
-def _read_pixels(data: bytes, height: int, width: int, intake: ImageIntake) -> Floats:
-    """One picture scaled to its grid, (height, width, channels)."""
+def read_pixels(data: bytes, height: int, width: int, intake: ImageIntake) -> Floats:
+    """One picture scaled to its grid, (height, width, channels), transparency on white; see `Pixels`."""
+    image = cast(ImageConfig, intake.image)
     rows, columns = intake.grid(height, width)
     pixels = read_scaled(
         data,
         (height, width),
         (rows * intake.patch, columns * intake.patch),
-        intake.image.scaling.resampling,
+        image.scaling.resampling,
         channels=intake.channels,
-        reduce=intake.image.reduce,
-        most_pixels=intake.image.max_pixels,
+        reduce=image.reduce,
+        most_pixels=image.max_pixels,
     )
-    mean, std = (np.array(one[: intake.channels], dtype=np.float32) for one in intake.image.scaling[1:])
+    mean, std = (np.array(one[: intake.channels], dtype=np.float32) for one in image.scaling[1:])
     return np.asarray((pixels.astype(np.float32) / 255 - mean) / std, dtype=np.float32)
+
+
+def read_patches(
+    pictures: Sequence[bytes], height: int, width: int, intake: ImageIntake, pixels: Pixels = read_pixels
+) -> PatchPayload:
+    """The patch rows of pictures whose values are `pixels`, which raises DataError.
+
+    The last of the pictures, of which there are at most `frames`, is shown in the frames that are left.
+    """
+    assert 0 < len(pictures) <= intake.frames, "an item is made of as many pictures as a patch has"
+    shown = [pixels(data, height, width, intake) for data in pictures]
+    shown += shown[-1:] * (intake.frames - len(shown))
+    patches = cut_patches(np.stack(shown), intake.patch, intake.merge)
+    return PatchPayload(patches, intake.grid(height, width), intake.kind)
 
 
 def cut_patches(pixels: Floats, patch: int, merge: int) -> Floats:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from counterpoint.kinds.arrays import Floats, Ints
 from counterpoint.kinds.modality import Extent
-from counterpoint.modalities.images.patches import PatchPayload, grid_coordinates, read_patches
+from counterpoint.modalities.images.patches import PatchPayload, Pixels, grid_coordinates, read_patches, read_pixels
 from counterpoint.modalities.images.spec import ImageIntake
 from counterpoint.modalities.lane import Laid, Lane
 from counterpoint.models.batch import NO_PREFIX, PatchBatch
@@ -20,15 +20,16 @@ from counterpoint.models.segments import Windows
 @final
 @dataclass(frozen=True, slots=True)
 class ImageRows:
-    """How images enter a module."""
+    """How images enter a module; `pixels` reads a picture."""
 
     intake: ImageIntake
+    pixels: Pixels = read_pixels
 
     def read(self, files: Sequence[bytes], extent: Extent) -> PatchPayload:
         """The rows of an item's encoded pictures; raises DataError if one cannot be decoded or is not of the indexed
         size."""
         height, width = extent
-        return read_patches(files, height, width, self.intake)
+        return read_patches(files, height, width, self.intake, self.pixels)
 
     def neutral(self, extent: Extent) -> PatchPayload:
         """The rows of a grey image of this size."""
@@ -62,7 +63,7 @@ class ImageRows:
 
     def _payload(self, extent: Extent, patches: Floats) -> PatchPayload:
         height, width = extent
-        return PatchPayload(patches, self.intake.grid(height, width))
+        return PatchPayload(patches, self.intake.grid(height, width), self.intake.kind)
 
 
 class Places(NamedTuple):

@@ -1,9 +1,10 @@
 """Images: how many patches an image becomes in a module, from its size alone, and all else that makes it a modality."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from random import Random
-from typing import Annotated, Any, Literal, NamedTuple, final
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, final
 
 from pydantic import Field
 
@@ -19,6 +20,7 @@ from counterpoint.kinds.modality import (
     Scalar,
     Small,
 )
+from counterpoint.section.problem import Problem
 from counterpoint.section.section import Count, Index, Positive, Section
 
 CHANNELS = (1, 3)
@@ -31,6 +33,9 @@ LARGEST_LIMIT = 2**30 // 12
 
 Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 """Filters that scale pictures, by Pillow's names; all but `nearest` average what a pixel covers."""
+
+PixelLimit = Annotated[Count, Field(le=LARGEST_LIMIT)]
+"""The most pixels of a picture that is decoded."""
 
 PerChannel = Annotated[tuple[float, float, float], Field(strict=False)]
 PositivePerChannel = Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]
@@ -51,32 +56,58 @@ class Scaling(NamedTuple):
 DEFAULT_SCALING = Scaling()
 
 
-class ImageConfig(Section):
-    """How an image, or an item of a video, becomes patches.
+class ImageSection(Section):
+    """How an image of some `kind`, the name of its modality, becomes patches.
 
-    `size` is the longer side in pixels after scaling by the filter `resampling` (null: as it is), `max_patches` the
-    largest number. Of a value from 0 to 1 `mean` is subtracted, and `std` divides what is left, by channel. Where
-    `resampling`, `mean` or `std` is null, it is what the folder in `init_from` says, else bicubic, 0.5 and 0.5. A
-    JPEG is decoded at a half, a quarter or an eighth where that leaves `reduce` times its size after scaling (0: never;
-    with 3 values were off by 0.17/255 to 0.44/255 on average, by 6/255 at most). A picture of more than `max_pixels` is
-    not decoded.
+    `size` is the longer side in pixels after scaling (null: as it is), `max_patches` the largest number.
+    """
+
+    possible_channels: ClassVar[tuple[int, ...]] = CHANNELS
+    """Numbers that a pixel may have."""
+
+    kind: Any
+    size: Count | None = None
+    max_patches: Count
+
+    def problems(self, _where: str) -> Iterator[Problem]:
+        """What is wrong with the section at the key `where`, beyond its types."""
+        yield from ()
+
+    @property
+    def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
+        """What makes patches of a file, by the keys of the section."""
+        return self.model_dump(exclude={"kind"})
+
+
+class ImageConfig(ImageSection):
+    """How a picture, or an item of a video, becomes patches.
+
+    The filter `resampling` scales it. Of a value from 0 to 1 `mean` is subtracted, and `std` divides what is left, by
+    channel. Where `resampling`, `mean` or `std` is null, it is what the folder in `init_from` says, else bicubic, 0.5
+    and 0.5. A JPEG is decoded at a half, a quarter or an eighth where that leaves `reduce` times its size after scaling
+    (0: never; with 3 values were off by 0.17/255 to 0.44/255 on average, by 6/255 at most). A picture of more than
+    `max_pixels` is not decoded.
     """
 
     left_out = "how the module's images become patches", "add it like {size: 224, max_patches: 256}"
 
-    size: Count | None = None
-    max_patches: Count
+    kind: Literal["image"] = Field(default="image", exclude=True)
     resampling: Resampling | None = None
     mean: PerChannel | None = None
     std: PositivePerChannel | None = None
     reduce: Index = 0
-    max_pixels: Annotated[Count, Field(le=LARGEST_LIMIT)] = MOST_PIXELS
+    max_pixels: PixelLimit = MOST_PIXELS
 
     @property
     def scaling(self) -> Scaling:
         """How pixels become numbers, where nothing else says what is null."""
         default = DEFAULT_SCALING
         return Scaling(self.resampling or default.resampling, self.mean or default.mean, self.std or default.std)
+
+    @property
+    def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
+        values = {"size": self.size, "max_patches": self.max_patches, **self.scaling._asdict()}
+        return values | {"reduce": self.reduce, "max_pixels": self.max_pixels}
 
 
 @final
@@ -92,7 +123,7 @@ class ImageIntake:
     """
 
     module: str
-    image: ImageConfig
+    image: ImageSection
     _: KW_ONLY
     patch: int
     merge: int = 1
@@ -119,7 +150,8 @@ class ImageIntake:
     @property
     def kind(self) -> str:
         """What the module takes."""
-        return IMAGES.name
+        kind: str = self.image.kind
+        return kind
 
     @property
     def row_multiple(self) -> int:
@@ -134,9 +166,7 @@ class ImageIntake:
     @property
     def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
         """What makes patches of a file, by the keys of the section `image`."""
-        image = self.image
-        values = {"size": image.size, "max_patches": image.max_patches, **image.scaling._asdict()}
-        return values | {"reduce": image.reduce, "max_pixels": image.max_pixels}
+        return self.image.identity
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid (rows, columns) of an image of a size in pixels."""
@@ -213,6 +243,7 @@ IMAGES = Modality(
     ),
     section=ItemSection(
         key="image",
+        section=ImageConfig,
         defaults=DEFAULT_SCALING._asdict(),
         origin="counterpoint.convert.processor:said_of_images",
         small={"size": None, "max_patches": 16},

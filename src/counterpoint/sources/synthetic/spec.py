@@ -15,6 +15,9 @@ from counterpoint.sources.synthetic.distributions import Constant, Distribution
 if TYPE_CHECKING:
     from counterpoint.sources.source import Source
 
+_ALWAYS_SAID = ("image", "audio", "features")
+"""Modalities whose keys stand for every recipe's content; those of what came later only where it draws some."""
+
 _LARGEST_SEED = 2**64 - 1
 """A document's random streams are keyed with 64 bits of it."""
 
@@ -63,6 +66,15 @@ class SyntheticRecipe(_WordsAndItems):
     without_loss: Share = 0.0
     modules: dict[Text, Positive] = Field(default_factory=dict)
     without: dict[Text, Share] = Field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """What decides what is drawn, by key."""
+        unsaid = [
+            one for one in MODALITIES.values() if one.name not in _ALWAYS_SAID and not self.items(one).number.high
+        ]
+        drawings = [modality.drawing for modality in unsaid]
+        keys = {key for one in drawings for key in (one.number, one.without, *one.sizes)}
+        return self.model_dump(mode="json", exclude=keys)
 
     def items(self, modality: Modality) -> Items:
         """How items of a modality are drawn."""
@@ -132,8 +144,8 @@ class SyntheticEntry(Section):
         yield from ()
 
     def content(self) -> dict[str, Any]:
-        """All keys."""
-        return self.model_dump(mode="json")
+        """Weight and recipe."""
+        return {"synthetic": self.synthetic.content(), "weight": self.weight}
 
     def open(self, number: int, opening: Opening) -> "Source":
         """The recipe as a source; raises DataError."""

@@ -89,6 +89,8 @@ def _origin(config: Config, intake: Intake, section: ItemSection) -> Said:
     path = Path(start.path)
     if not (path / CONFIG_NAME).is_file():
         return _of_run(path, start.module or intake.module, section)
+    if section.origin is None:
+        return Said()
     said: Said = named(section.origin)(path, intake)
     return said
 

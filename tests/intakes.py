@@ -41,7 +41,7 @@ def laid_image(row: int, grid: tuple[int, int], merge: int) -> Laid:
 
 def image_item(payload: PatchPayload, model: Model, position: int = 0, module: str = "vision") -> Item:
     """What the plan knows of an image."""
-    merge = model.section.merge
+    merge = image_intake(model).merge
     return Item(module, position, payload.rows, payload.rows // merge**2, payload.grid[1] // merge)
 
 

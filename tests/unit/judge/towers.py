@@ -15,10 +15,10 @@ from counterpoint.convert.whole import VISION, Whole, whole_of
 from counterpoint.families.vit.spec import VitConfig
 from counterpoint.kinds.family import Model
 from counterpoint.modalities.images.patches import cut_patches
-from counterpoint.modalities.images.spec import ImageConfig
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.models.batch import PatchBatch
 from counterpoint.models.chain import MAIN, Chain, port_of
-from tests.intakes import image_batch
+from tests.intakes import image_batch, image_intake
 from tests.unit.judge.converted import gradients_to_ours, modules_to_ours
 from tests.unit.judge.judge import REASON, quiet, randomize, read_all, with_gradients
 from tests.unit.judge.lifted import lift_casts
@@ -100,12 +100,10 @@ def pictures(grids: Sequence[Grid], patch: int, seed: int = 0) -> list[Tensor]:
     return [torch.randn((CHANNELS, h * patch, w * patch), generator=generator, dtype=torch.float64) for h, w in grids]
 
 
-def picture_rows(images: Sequence[Tensor], section: VitConfig) -> Tensor:
-    """The patches of pictures behind each other, (rows, patch_dim)."""
+def picture_rows(images: Sequence[Tensor], by: VitConfig | ImageIntake) -> Tensor:
+    """The patches of pictures behind each other, (rows, columns)."""
     cut = [
-        torch.from_numpy(
-            cut_patches(np.stack([image.permute(1, 2, 0).numpy()] * section.frames), section.patch, section.merge)
-        )
+        torch.from_numpy(cut_patches(np.stack([image.permute(1, 2, 0).numpy()] * by.frames), by.patch, by.merge))
         for image in images
     ]
     return torch.cat(cut)
@@ -113,20 +111,20 @@ def picture_rows(images: Sequence[Tensor], section: VitConfig) -> Tensor:
 
 def picture_batch(images: Sequence[Tensor], tower: Model) -> tuple[PatchBatch, Tensor]:
     """Pictures as a packed batch, and which rows of what leaves the tower belong to them."""
-    section = tower.section
-    places = laid(tower, [grid_of(image, section) for image in images])
-    rows = torch.zeros((places[-1].row + places[-1].rows, section.patch_dim), dtype=torch.float64)
-    cut = picture_rows(images, section).split([place.rows for place in places])
-    group = section.merge**2
+    intake = image_intake(tower)
+    places = laid(tower, [grid_of(image, intake) for image in images])
+    rows = torch.zeros((places[-1].row + places[-1].rows, intake.columns), dtype=torch.float64)
+    cut = picture_rows(images, intake).split([place.rows for place in places])
+    group = intake.row_multiple
     for place, own in zip(places, cut, strict=True):
         rows[place.row : place.row + place.rows] = own
     kept = [torch.arange(p.row // group, (p.row + p.rows) // group) for p in places]
     return image_batch(tower, places, rows), torch.cat(kept)
 
 
-def grid_of(image: Tensor, section: VitConfig) -> Grid:
+def grid_of(image: Tensor, by: VitConfig | ImageIntake) -> Grid:
     """Rows and columns of a picture's patches."""
-    return image.shape[1] // section.patch, image.shape[2] // section.patch
+    return image.shape[1] // by.patch, image.shape[2] // by.patch
 
 
 def build_lifted(make: Callable[[], Any], patch: pytest.MonkeyPatch | None) -> Any:
@@ -188,7 +186,7 @@ def our_tower(tower: Model, tensors: Mapping[str, Tensor]) -> Chain:
     """Our tower with exactly these tensors, and a projector that changes nothing where they have none."""
     own = dict(tensors)
     if not any(name.startswith("projector.") for name in own):
-        own["projector.linear.weight"] = torch.eye(tower.section.hidden, dtype=torch.float64)
+        own["projector.linear.weight"] = torch.eye(tower.ends.leaving, dtype=torch.float64)
     return our_module(tower, own)
 
 

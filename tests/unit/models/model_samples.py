@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import torch
-from tests.intakes import image_batch, laid_image
+from tests.intakes import image_batch, image_intake, laid_image
 from torch import Tensor
 
 from counterpoint.families import FAMILIES, facts_of, initial_of
@@ -14,7 +14,7 @@ from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Ends, Model
 from counterpoint.layers.mamba.spec import MambaConfig
 from counterpoint.layers.moe.spec import MoeConfig
-from counterpoint.modalities.images.spec import ImageConfig
+from counterpoint.modalities.images.spec import IMAGES, ImageConfig
 from counterpoint.modalities.lane import Laid
 from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, GivenBatch, MtpInputs, PatchBatch, TextBatch
 from counterpoint.models.chain import Chain, Part, build_chain
@@ -190,17 +190,18 @@ def _further(ids: Tensor, labels: Tensor, lengths: Sequence[int], depth: int) ->
 
 def laid(model: Model, grids: Sequence[tuple[int, int]]) -> list[Laid]:
     """Images of these grids behind each other, each behind the model's learned rows."""
-    group = model.section.merge**2
-    lead, row, images = -(-facts_of(model).prefix // group) * group, 0, []
+    intake = image_intake(model)
+    group = intake.row_multiple
+    lead, row, images = -(-intake.prefix // group) * group, 0, []
     for grid in grids:
-        images.append(laid_image(row + lead, grid, model.section.merge))
+        images.append(laid_image(row + lead, grid, intake.merge))
         row = images[-1].row + images[-1].rows
     return images
 
 
 def patch_batch(model: Model, grids: Sequence[tuple[int, int]], padding: int = 0) -> PatchBatch:
     """Images of these grids (height, width) with deterministic pixels."""
-    images, columns = laid(model, grids), model.section.patch_dim
+    images, columns = laid(model, grids), image_intake(model).columns
     rows = max((image.row + image.rows for image in images), default=0) + padding
     pixels = (torch.arange(rows * columns, dtype=torch.float64) * 0.7).sin()
     return image_batch(model, images, pixels.view(rows, columns))
@@ -291,8 +292,9 @@ def batch_with(model: Model, entries: Entries, padding: int = 0) -> Batch:
 def batch_of(model: Model, lengths: Sequence[int], padding: int = 0) -> Batch:
     """A batch for a model of any kind: documents or items of these lengths, images one row of merged patches high."""
     section, entries = model.section, dict[str, Sequence[Any]].fromkeys(FAMILIES, lengths)
-    if section.kind in ("vit", "custom"):
-        entries[section.kind] = [(section.merge, length // section.merge) for length in lengths]
+    if FAMILIES[section.kind].reads == IMAGES.name:
+        merge = image_intake(model).merge
+        entries[section.kind] = [(merge, length // merge) for length in lengths]
     if section.kind == "conformer":
         entries[section.kind] = [length * section.stride - length % 3 for length in lengths]
     return batch_with(model, entries, padding)

@@ -22,7 +22,7 @@ from model_samples import (
     ragged_batch,
     text_batch,
 )
-from tests.intakes import image_batch
+from tests.intakes import image_batch, image_intake
 from torch import Tensor
 
 from counterpoint.families.parts import parts_of
@@ -82,8 +82,8 @@ def slice_clips(batch: AudioBatch, start: int, length: int) -> AudioBatch:
 
 def alone_of(model: Model, batch: PatchBatch, image: Laid) -> tuple[PatchBatch, int]:
     """An image of a batch by itself, with its learned rows, and the first of its rows."""
-    group = model.section.merge**2
-    lead = -(-model.section.prefix // group) * group
+    intake = image_intake(model)
+    lead = -(-intake.prefix // intake.row_multiple) * intake.row_multiple
     first = image.row - lead
     return image_batch(model, [image._replace(row=lead)], batch.patches[first : image.row + image.rows]), first
 
@@ -110,7 +110,7 @@ def test_packed_images_equal_images_one_by_one(model: Model, padding: int) -> No
     batch = patch_batch(model, GRIDS, padding)
     packed, alone = build(model), build(model)
     features = packed(None, batch)[MAIN]
-    group, used = model.section.merge**2, len(batch.patches) - padding
+    group, used = image_intake(model).row_multiple, len(batch.patches) - padding
     assert features.shape == ((used + padding) // group, model.ends.leaving)
     spread(features[: used // group]).backward()
     for image in laid(model, GRIDS):

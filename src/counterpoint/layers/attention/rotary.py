@@ -97,7 +97,9 @@ class Rotary(Turning):
 
 
 def _slowed(turns: Tensor, scaling: RopeScalingConfig) -> Tensor:
-    """Angles per position, scaled for longer documents: slow pairs become slower, fast ones stay."""
+    """Angles per position, scaled for longer documents: slow pairs, or all, become slower."""
+    if scaling.original_positions is None:
+        return turns / scaling.factor
     turned = scaling.original_positions * turns / (2 * math.pi)
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     kept = ((turned - low) / (high - low)).clamp(0.0, 1.0)

@@ -20,16 +20,17 @@ RopeSections = Annotated[tuple[Index, Index, Index], Field(strict=False)]
 
 
 class RopeScalingConfig(Section):
-    """Rotary positions for longer documents, as Llama 3.1 scales them (Grattafiori et al., 2024, arXiv:2407.21783).
+    """Rotary positions for longer documents, in which pairs turn `factor` times slower.
 
-    Pairs that turn fewer than `low_freq_factor` times in `original_positions` tokens turn `factor` times slower, those
-    that turn more than `high_freq_factor` times as before, and those between them by a mean of both.
+    Those that turn fewer than `low_freq_factor` times in `original_positions` tokens do, those that turn more than
+    `high_freq_factor` times turn as before, and those between them by a mean of both (Grattafiori et al., 2024,
+    arXiv:2407.21783). With `original_positions: null` all do (Chen et al., 2023, arXiv:2306.15595).
     """
 
     factor: Positive
     low_freq_factor: Positive = 1.0
     high_freq_factor: Positive = 4.0
-    original_positions: Count = 8192
+    original_positions: Count | None = 8192
 
 
 class AttentionKeys(Section):
@@ -139,9 +140,8 @@ def rope_problems(where: str, section: AttentionKeys, hidden: int) -> Iterator[P
     sections, scaling = section.rope_sections, section.rope_scaling
     if scaling is not None and section.rope_theta is None:
         yield Problem(f"{where}.rope_scaling", "a value", f"null, because {where}.rope_theta is null", "change one")
-    if scaling is not None and scaling.low_freq_factor >= scaling.high_freq_factor:
-        expected = f"less than {where}.rope_scaling.high_freq_factor, {scaling.high_freq_factor:g}"
-        yield Problem(f"{where}.rope_scaling.low_freq_factor", f"{scaling.low_freq_factor:g}", expected, "change one")
+    if scaling is not None:
+        yield from _scaling_problems(f"{where}.rope_scaling", scaling)
     if sections is None:
         if section.rope_interleaved:
             expected = f"false, because {where}.rope_sections is null"
@@ -162,6 +162,18 @@ def rope_problems(where: str, section: AttentionKeys, hidden: int) -> Iterator[P
     elif section.rope_interleaved and not can_interleave(sections):
         expected = "at most a third of the pairs for height and for width, because they take turns"
         yield Problem(f"{where}.rope_sections", f"{list(sections)}", expected, "change the list")
+
+
+def _scaling_problems(where: str, scaling: RopeScalingConfig) -> Iterator[Problem]:
+    if scaling.original_positions is None:
+        for key in ("low_freq_factor", "high_freq_factor"):
+            value, default = getattr(scaling, key), RopeScalingConfig.model_fields[key].default
+            if value != default:
+                expected = f"the default, {default:g}, because {where}.original_positions is null"
+                yield Problem(f"{where}.{key}", f"{value:g}", expected, "leave it out")
+    elif scaling.low_freq_factor >= scaling.high_freq_factor:
+        expected = f"less than {where}.high_freq_factor, {scaling.high_freq_factor:g}"
+        yield Problem(f"{where}.low_freq_factor", f"{scaling.low_freq_factor:g}", expected, "change one")
 
 
 ATTENTION_RULES = (

@@ -29,6 +29,11 @@ class Lookup(nn.Module):
         return rows
 
 
+def scaled(words: Tensor, scale: float) -> Tensor:
+    """The words that were looked up, multiplied by a factor."""
+    return words if scale == 1.0 else words * scale
+
+
 class WordTable(nn.Module, ABC):
     """A part whose words other parts of its chain read."""
 
@@ -39,18 +44,22 @@ class WordTable(nn.Module, ABC):
 
 @final
 class Embedding(WordTable):
-    """The first part of a decoder: it makes rows (rows, hidden) out of the batch."""
+    """The first part of a decoder: it makes rows (rows, hidden) out of the batch.
 
-    def __init__(self, vocab: int, hidden: int) -> None:
+    Words are multiplied by `scale`, and features of other modules are added as they are.
+    """
+
+    def __init__(self, vocab: int, hidden: int, scale: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocab, hidden))
+        self.scale = scale
         self.lookup: nn.Module = Lookup()
 
     def matrix(self) -> Tensor:
         return self.weight
 
     def forward(self, _rows: Tensor | None, batch: TextBatch) -> Tensor:
-        rows: Tensor = self.lookup(self.weight, batch.ids)
+        rows = scaled(self.lookup(self.weight, batch.ids), self.scale)
         for features, index in batch.inserts:
             rows = rows.index_add(0, index, features.to(rows.dtype))
         return rows

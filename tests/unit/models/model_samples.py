@@ -76,13 +76,16 @@ TURNS = changed(
 )
 NARROW = {"kind": "attention", "window": 3, "rope_theta": 50.0}
 SANDWICH = changed(
-    DECODERS["grouped"], pattern="L-*-", activation="geglu_tanh", post_norm=True, score_scale=0.4, layers={"L": NARROW}
-)
+    DECODERS["grouped"], pattern="L-*-", activation="geglu_tanh", post_norm=True, score_scale=0.4, embedding_scale=2.5,
+    layers={"L": NARROW},
+)  # fmt: skip
 DECODERS |= {"hybrid": HYBRID, "gated experts": GATED, "turns": TURNS, "sandwich": SANDWICH}
 DECODERS |= {"sandwich of experts": changed(HYBRID, post_norm=True)}
 DECODERS |= {
     "further": changed(DECODERS["grouped"], mtp=MtpConfig(depths=2, pattern="*-", weight=0.6)),
-    "further experts": changed(HYBRID, tied=True, mtp=MtpConfig(depths=1, pattern="ME", weight=0.5)),
+    "further experts": changed(
+        HYBRID, tied=True, embedding_scale=2.0, mtp=MtpConfig(depths=1, pattern="ME", weight=0.5)
+    ),
 }
 VITS = {
     "merging": vit(

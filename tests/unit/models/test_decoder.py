@@ -42,8 +42,9 @@ def test_a_tied_head_without_the_embedding_has_words_of_its_own() -> None:
     assert not chain.shared
 
 
-def test_placeholders_take_the_inserted_features_and_teach_no_word() -> None:
-    model = DECODERS["grouped"]
+@pytest.mark.parametrize("name", ["grouped", "sandwich"])
+def test_placeholders_take_the_inserted_features_and_teach_no_word(name: str) -> None:
+    model = DECODERS[name]
     batch = text_batch(model, (6,))
     places = torch.tensor([1, 4])
     features = torch.ones(2, model.section.hidden, dtype=torch.float64, requires_grad=True)
@@ -53,7 +54,8 @@ def test_placeholders_take_the_inserted_features_and_teach_no_word() -> None:
     assert torch.equal(rows[places], features)
     rows.sum().backward()
     weight = embed.get_parameter("embed.weight")
-    assert torch.equal(weight.grad.sum(1), torch.bincount(batch.ids[batch.ids >= 0], minlength=11) * 8.0)
+    taught = 8.0 * model.section.embedding_scale
+    assert torch.equal(weight.grad.sum(1), torch.bincount(batch.ids[batch.ids >= 0], minlength=11) * taught)
     assert torch.equal(features.grad, torch.ones_like(features))
 
 

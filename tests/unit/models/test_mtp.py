@@ -36,7 +36,8 @@ def _by_equations(
     """The main loss and that of each depth, each divided by its denominator, document by document, row by row."""
     section = model.section
     weights = dict(chain.named_parameters())
-    words, scores = weights["embed.weight"], weights.get("head.weight", weights["embed.weight"])
+    words = weights["embed.weight"] * section.embedding_scale
+    scores = weights.get("head.weight", weights["embed.weight"])
     losses = [words.new_zeros(()) for _ in range(1 + section.mtp.depths)]
     first = 0
     for length in lengths:

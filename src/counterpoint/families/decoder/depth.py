@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.models.batch import TextBatch
-from counterpoint.models.embedding import Lookup, WordTable
+from counterpoint.models.embedding import Lookup, WordTable, scaled
 from counterpoint.models.linear import Linear
 from counterpoint.models.norm import RmsNorm
 from counterpoint.models.seams import Reporting, StageEnter, WithResults, run, under
@@ -23,12 +23,21 @@ class MtpDepth(Reporting):
     without this depth pass as they are.
     """
 
-    def __init__(self, depth: int, hidden: int, norm_eps: float, words: WordTable, layers: Sequence[nn.Module]) -> None:
+    def __init__(
+        self,
+        depth: int,
+        hidden: int,
+        norm_eps: float,
+        words: WordTable,
+        scale: float,
+        layers: Sequence[nn.Module],
+    ) -> None:
         super().__init__()
         self.depth = depth
         self.hidden = hidden
         # In a tuple, the words are no child: they keep one name (see TiedHead).
         self.words = (words,)
+        self.scale = scale
         self.lookup: nn.Module = Lookup()
         self.enter: nn.Module = StageEnter()
         self.rows_norm = RmsNorm(hidden, norm_eps)
@@ -42,7 +51,8 @@ class MtpDepth(Reporting):
     def forward(self, rows: Tensor, batch: TextBatch) -> WithResults:
         if len(batch.mtp) < self.depth:
             return WithResults(rows, {})
-        words = self.enter(self.lookup(self.words[0].matrix(), batch.mtp[self.depth - 1].ids))
+        found = self.lookup(self.words[0].matrix(), batch.mtp[self.depth - 1].ids)
+        words = self.enter(scaled(found, self.scale))
         before = rows[:, -self.hidden :]
         ahead = self.join(torch.cat((self.rows_norm(before), self.words_norm(words)), dim=1))
         results: dict[str, Tensor] = {}

@@ -71,7 +71,7 @@ def _mtp_depth(section: DecoderConfig, mtp: MtpConfig, number: int, earlier: Ear
     layers = [_layer(sections[letter], letter, section.hidden, earlier) for letter in mtp.pattern]
     words = _table(earlier)
     assert words is not None, "the words come before the depths that read them"
-    return MtpDepth(number + 1, section.hidden, section.norm_eps, words, layers)
+    return MtpDepth(number + 1, section.hidden, section.norm_eps, words, section.embedding_scale, layers)
 
 
 def _table(earlier: Earlier) -> WordTable | None:
@@ -84,7 +84,7 @@ def _insert(layer: int, _earlier: Earlier) -> nn.Module:
 
 
 def _embedding(section: DecoderConfig, ends: Ends, _earlier: Earlier) -> nn.Module:
-    return Embedding(ends.vocab, section.hidden)
+    return Embedding(ends.vocab, section.hidden, section.embedding_scale)
 
 
 def _final_norm(section: DecoderConfig, _earlier: Earlier) -> nn.Module:

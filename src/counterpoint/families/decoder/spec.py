@@ -55,7 +55,8 @@ class DecoderConfig(AttentionKeys, ModelSection):
     `pattern` has one letter per residual layer: `*` attention, `-` MLP, `M` Mamba-2, `E` experts; `ffn`, `mamba` and
     `moe` belong to the last three. `layers` gives further letters a layer of any kind, which has the decoder's own
     keys where it names none. `bias` is of all linears of attention and MLPs, `qkv_bias` of queries, keys and values.
-    With `post_norm` each layer adds a norm of what its sublayer made.
+    With `post_norm` each layer adds a norm of what its sublayer made. The embedding's words are multiplied by
+    `embedding_scale` where rows are made of them.
     """
 
     kind: Literal["decoder"]
@@ -64,6 +65,7 @@ class DecoderConfig(AttentionKeys, ModelSection):
     ffn: Count | None = None
     vocab: Count | Literal["tokenizer"]
     tied: bool = True
+    embedding_scale: Positive = 1.0
     activation: DecoderActivation = "swiglu"
     bias: bool = False
     norm_eps: Positive = 1e-5

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -73,6 +73,7 @@ def numbers(rows: int, columns: int, first: int) -> Tensor:
     return torch.arange(first, first + rows * columns, dtype=torch.float64).view(rows, columns)
 
 
+@settings(max_examples=30)
 @given(crossings(), st.sampled_from([2, peers.MOST_OPERATIONS]))
 def test_rows_reach_their_owners_and_gradients_come_back_to_them(
     crossing: tuple[str, Route, dict[int, int]], most: int

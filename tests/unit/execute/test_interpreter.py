@@ -34,7 +34,7 @@ def assert_equal(plan: Plan, batch: BatchPlan, ours: tuple[float, Gradients]) ->
         torch.testing.assert_close(gradient, expected.get(node, torch.zeros_like(gradient)), rtol=1e-11, atol=1e-12)
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(plans(max_world=6, max_microbatches=3), st.integers(0, 2**20))
 def test_ranks_of_any_layout_find_the_gradients_of_one_process(plan: Plan, seed: int) -> None:
     batches = [plan.batch(step, random_packs(plan, seed + step)) for step in range(STEPS)]

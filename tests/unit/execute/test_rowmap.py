@@ -3,7 +3,7 @@
 from itertools import accumulate
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.execute.rowmap import RowMap
@@ -20,6 +20,7 @@ def cut(index: torch.Tensor, counts: tuple[tuple[int, int], ...]) -> dict[int, l
     return {peer: index[first : first + rows].tolist() for (peer, rows), first in zip(counts, ends, strict=False)}
 
 
+@settings(max_examples=25)
 @given(routes(RANKS[:3], RANKS[1:]).map(lambda drawn: drawn[0]))
 def test_what_leaves_in_an_order_arrives_in_that_order(route: Route) -> None:
     maps = {rank: RowMap.build(route, rank) for rank in RANKS}

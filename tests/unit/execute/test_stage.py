@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -51,6 +51,7 @@ def orders(draw: st.DrawFn) -> list[tuple[int, str]]:
     return [(m, work) for m in (*taken, *sorted(works) * 3) if (work := next(works[m], None)) is not None]
 
 
+@settings(max_examples=25)
 @given(orders())
 def test_microbatches_may_be_in_flight_in_any_order(order: list[tuple[int, str]]) -> None:
     chain, plain = Squares(), Squares()

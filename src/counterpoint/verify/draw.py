@@ -102,6 +102,8 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
         module["init_from"] = None
     words = base.modules[language].model
     data["modules"][language]["model"] |= _draw_variant(words, layouts[language], generator)
+    if any(base.modules[name].model.queries for name in names):
+        data["modules"][language]["model"]["rope_sections"] = None
     microbatches = generator.choice([1, 2, 2, 3, 4, 5, 8])
     data["schedule"] |= {"microbatches": microbatches} | _draw_schedule(generator, data, language, microbatches)
     data["training"] |= {

@@ -6,10 +6,11 @@ from counterpoint.kinds.projector import ProjectorKind, ProjectorSection
 from counterpoint.kinds.sections import sections_in
 from counterpoint.projectors.linear.spec import LINEAR
 from counterpoint.projectors.mlp.spec import MLP
+from counterpoint.projectors.resampler.spec import RESAMPLER
 from counterpoint.registry import Registry
 from counterpoint.section.of_kind import OfKind
 
-PROJECTORS: Registry[ProjectorKind[Any]] = Registry("projector", {"mlp": MLP, "linear": LINEAR})
+PROJECTORS: Registry[ProjectorKind[Any]] = Registry("projector", {"mlp": MLP, "linear": LINEAR, "resampler": RESAMPLER})
 
 ProjectorConfig = Annotated[ProjectorSection, OfKind(sections_in(PROJECTORS))]
 """Any registered projector's section."""

@@ -1,0 +1,1 @@
+"""A projector of learned queries."""

@@ -1,0 +1,73 @@
+"""Learned queries that look at the rows of an item and leave in their place, before torch."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.names import NormKind
+from counterpoint.kinds.projector import ProjectorFacts, ProjectorKind, ProjectorSection
+from counterpoint.kinds.rules import TensorRule
+from counterpoint.plan.tensors import joined, linear, mlp, norm, products
+from counterpoint.section.problem import Problem
+from counterpoint.section.section import Count
+
+
+class ResamplerConfig(ProjectorSection):
+    """`queries` learned rows, `hidden` wide, look at the rows of each item and leave in their place, whatever its size.
+
+    They do so in one layer of attention, as the queries of the Perceiver resampler and the Q-Former do in several
+    (Alayrac et al., 2022, arXiv:2204.14198; Li et al., 2023, arXiv:2301.12597), and an MLP with `ffn` inner columns
+    brings what they saw to the target's width. The `norm` is before either.
+    """
+
+    kind: Literal["resampler"]
+    norm: NormKind = "layer"
+    queries: Count
+    hidden: Count
+    heads: Count
+    ffn: Count
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2"] = "gelu_tanh"
+    bias: bool = True
+
+
+def _facts(section: ResamplerConfig, inputs: int, outputs: int) -> ProjectorFacts:
+    hidden, bias = section.hidden, section.bias
+    looking = linear("attention.q", hidden, hidden, bias)
+    seen = joined(linear(f"attention.{piece}", inputs, hidden, bias) for piece in "kv")
+    leaving = linear("attention.o", hidden, hidden, bias)
+    last = mlp("mlp", hidden, section.ffn, outputs, bias=bias)
+    table = (("attention.queries", (section.queries, hidden)),)
+    return ProjectorFacts(
+        tensors=(*table, *looking, *seen, *leaving, *norm("mlp_norm", hidden, section.norm), *last),
+        flops_per_row=products(seen),
+        flops_per_query=4 * hidden,
+        flops_per_item=section.queries * products((*leaving, *last)),
+        kept=inputs + 2 * hidden,
+    )
+
+
+def _cuts(section: ResamplerConfig) -> Cuts:
+    heads = {"heads": section.heads}
+    return Cuts(tp={**heads, "ffn": section.ffn}, cp=heads)
+
+
+def _problems(where: str, section: ResamplerConfig) -> Iterator[Problem]:
+    if section.hidden % section.heads:
+        expected = f"a multiple of {where}.heads, {section.heads}"
+        yield Problem(f"{where}.hidden", f"{section.hidden}", expected, "change one of them")
+
+
+RESAMPLER = ProjectorKind(
+    section=ResamplerConfig,
+    facts=_facts,
+    cuts=_cuts,
+    part="counterpoint.projectors.resampler.model:part",
+    queries=lambda section: section.queries,
+    problems=_problems,
+    rules=(
+        TensorRule("*.attention.queries", "share"),
+        TensorRule("*.attention.[qkv].*", "outputs"),
+        TensorRule("*.attention.o.weight", "inputs"),
+        TensorRule("*.attention.o.bias", "rows"),
+    ),
+)

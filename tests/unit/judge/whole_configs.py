@@ -9,10 +9,8 @@ from torch import Tensor
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config as RunConfig
 from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Stored, Whole, whole_of
-from counterpoint.families import family_of
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.kinds.family import Ends
-from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.verify.command import as_verified
 from tests.unit.judge.judge import quiet, randomize
 from tests.unit.judge.models import Config
@@ -118,4 +116,4 @@ def model_of(stored: Stored) -> dict[str, Any]:
         return {**keys, "ffn": section.ffn if "-" in section.pattern else None}
     if stored.adds_projector:
         keys["projector"] = {"kind": "mlp", "hidden": 12}
-    return {**keys, "image": {"max_patches": 16}} if family_of(section).reads == IMAGES.name else keys
+    return {**keys, "image": {"max_patches": 16}} if "image" in type(section).model_fields else keys

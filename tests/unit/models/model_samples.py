@@ -14,7 +14,7 @@ from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Ends, Model
 from counterpoint.layers.mamba.spec import MambaConfig
 from counterpoint.layers.moe.spec import MoeConfig
-from counterpoint.modalities.images.spec import IMAGES, ImageConfig
+from counterpoint.modalities.images.spec import ImageConfig
 from counterpoint.modalities.lane import Laid
 from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, GivenBatch, MtpInputs, PatchBatch, TextBatch
 from counterpoint.models.chain import Chain, Part, build_chain
@@ -295,7 +295,7 @@ def batch_with(model: Model, entries: Entries, padding: int = 0) -> Batch:
 def batch_of(model: Model, lengths: Sequence[int], padding: int = 0) -> Batch:
     """A batch for a model of any kind: documents or items of these lengths, images one row of merged patches high."""
     section, entries = model.section, dict[str, Sequence[Any]].fromkeys(FAMILIES, lengths)
-    if FAMILIES[section.kind].reads == IMAGES.name:
+    if "image" in type(section).model_fields:
         merge = image_intake(model).merge
         entries[section.kind] = [(merge, length // merge) for length in lengths]
     if section.kind == "conformer":

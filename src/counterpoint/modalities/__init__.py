@@ -5,13 +5,14 @@ from typing import Annotated
 
 from counterpoint.kinds.modality import Modality
 from counterpoint.modalities.clips.spec import CLIPS
+from counterpoint.modalities.depth.spec import DEPTH
 from counterpoint.modalities.features.spec import FEATURES
 from counterpoint.modalities.images.spec import IMAGES, ImageSection
 from counterpoint.registry import Registry
 from counterpoint.section.of_kind import OfKind
 from counterpoint.section.section import Section
 
-MODALITIES: Registry[Modality] = Registry("modality", {kind.name: kind for kind in (IMAGES, CLIPS, FEATURES)})
+MODALITIES: Registry[Modality] = Registry("modality", {kind.name: kind for kind in (IMAGES, CLIPS, FEATURES, DEPTH)})
 """By what the index calls their items."""
 
 

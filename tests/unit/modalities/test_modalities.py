@@ -13,6 +13,7 @@ from counterpoint.kinds.named import named
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.alone import lay_alone
 from counterpoint.modalities.clips.spec import ClipIntake
+from counterpoint.modalities.depth.spec import DepthConfig
 from counterpoint.modalities.features.spec import FeatureIntake
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.modalities.lane import Laid, Lane
@@ -21,10 +22,13 @@ from counterpoint.models.segments import Sampled
 from counterpoint.plan.samples import Item
 from counterpoint.sources.prepared.index import COUNTED, SIZES
 
+DEPTH = DepthConfig(kind="depth", max_patches=64)
+
 INTAKES: dict[str, tuple[Intake, Sequence[tuple[int, ...]]]] = {
     "image": (ImageIntake("m", ImageConfig(max_patches=64), patch=2, merge=2, prefix=3, window=4), [(4, 8), (9, 5)]),
     "audio": (ClipIntake("m", mels=8, window=5, stride=2, stack=2, positions=40), [(900,), (3000,)]),
     "features": (FeatureIntake("m", width=6), [(3, 6), (1, 6)]),
+    "depth": (ImageIntake("m", DEPTH, patch=2, merge=2, channels=1, prefix=3, window=4), [(4, 8), (9, 5)]),
 }
 """An intake of each modality, and sizes of items."""
 
@@ -34,6 +38,7 @@ SAMPLED: dict[str, Intake] = {
     "image": ImageIntake("m", ImageConfig(max_patches=64), patch=2, merge=2, prefix=3, queries=QUERIES),
     "audio": ClipIntake("m", mels=8, window=5, stride=2, stack=2, positions=40, queries=QUERIES),
     "features": FeatureIntake("m", width=6, queries=QUERIES),
+    "depth": ImageIntake("m", DEPTH, patch=2, merge=2, channels=1, prefix=3, queries=QUERIES),
 }
 """The same where learned rows leave."""
 
@@ -46,8 +51,9 @@ def _once(values: Iterable[Any]) -> bool:
 
 @EACH
 def test_places_are_there(modality: Modality) -> None:
-    places = [modality.size, modality.rows, modality.alone, *([modality.section.origin] if modality.section else [])]
-    assert all(callable(named(place)) for place in places)
+    origin = None if modality.section is None else modality.section.origin
+    places = (modality.size, modality.rows, modality.alone, origin)
+    assert all(callable(named(place)) for place in places if place is not None)
 
 
 @EACH

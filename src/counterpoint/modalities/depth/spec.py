@@ -1,0 +1,66 @@
+"""Depth maps: images of one number a pixel, its distance, and all else that makes them a modality."""
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any, ClassVar, Literal
+
+from counterpoint.kinds.modality import Drawing, Form, ItemSection, Modality, Small
+from counterpoint.modalities.images.spec import MOST_PIXELS, ImageSection, PixelLimit
+from counterpoint.section.problem import Problem
+from counterpoint.section.section import NonNegative, Positive
+
+
+class DepthConfig(ImageSection):
+    """How a depth map becomes patches of one channel.
+
+    Distances from `near` to `far` metres are values from 0 to 1, what lies outside as the nearer of the two; `mean` is
+    subtracted of a value, and `std` divides what is left. A PNG has `per_metre` steps to the metre. What was not
+    measured, 0 in the file, is 0 behind all that. Scaling takes the nearest pixel, and so mixes no two distances. A map
+    of more than `max_pixels` is not decoded.
+    """
+
+    possible_channels: ClassVar[tuple[int, ...]] = (1,)
+
+    kind: Literal["depth"]
+    near: NonNegative = 0.0
+    far: Positive = 10.0
+    mean: float = 0.5
+    std: Positive = 0.5
+    per_metre: Positive = 1000.0
+    max_pixels: PixelLimit = MOST_PIXELS
+
+    def problems(self, where: str) -> Iterator[Problem]:
+        if self.near >= self.far:
+            expected = f"less than {where}.far, {self.far:g}"
+            yield Problem(f"{where}.near", f"{self.near:g}", expected, "lower it or raise far")
+
+
+def _small(generator: Random, small: Small) -> dict[str, Any]:
+    return {
+        "depth_per_document": {"kind": "uniform", "low": generator.choice([0, 1]), "high": generator.choice([1, 2])},
+        "depth_height": small.side,
+        "depth_width": small.side,
+        "without_depth": small.without,
+    }
+
+
+DEPTH = Modality(
+    name="depth",
+    plural="depth maps",
+    taker="a vit whose image.kind is depth",
+    columns=("height", "width"),
+    counts=("depth_maps",),
+    forms=(Form(key="depth", mark="<depth>", name="depth map", file="depth map"),),
+    drawing=Drawing(
+        number="depth_per_document",
+        without="without_depth",
+        sizes={"depth_height": 224, "depth_width": 224},
+        stream=2**32 + 6,
+        module_stream=2**32 + 7,
+        small=_small,
+    ),
+    section=ItemSection(key="image", section=DepthConfig, small={"size": None, "max_patches": 16}),
+    size="counterpoint.modalities.depth.maps:map_size",
+    rows="counterpoint.modalities.depth.rows:depth_rows",
+    alone="counterpoint.modalities.images.alone:image_alone",
+)

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_samples import build, sample, vit
+from model_samples import CONFORMERS, GIVEN, VITS, WHISPERS, build, changed, sample, vit
 from tests.intakes import image_intake
+from tests.parity.brought import brought_model
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -131,6 +132,16 @@ def test_behind_a_tower_queries_see_the_merged_patches_of_their_image() -> None:
     judge = Judge(resampler_of(chain), 32, has_norm=True, bias=True)
     items = rows.view(-1, 32)[own].split([image_intake(plain).place(extent).rows for extent in extents])
     torch.testing.assert_close(left, torch.cat([judge(item) for item in items]), rtol=1e-11, atol=1e-12)
+
+
+ENCODERS = {**VITS, **WHISPERS, **CONFORMERS, **GIVEN, "ours": brought_model("test_vit")}
+
+
+@pytest.mark.parametrize("plain", ENCODERS.values(), ids=ENCODERS)
+def test_every_encoder_of_items_plans_and_places_as_many_rows(plain: Model) -> None:
+    model = changed(plain, projector=RESAMPLER)
+    assert intake(model).queries == facts_of(model).queries == QUERIES
+    assert intake(plain).queries == facts_of(plain).queries == 0
 
 
 @EACH

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from counterpoint.kinds.modality import Extent, Intakes
+from counterpoint.modalities.content import rows_of
 from counterpoint.modalities.images.patches import PatchPayload
-from counterpoint.modalities.rows import rows_of
 from counterpoint.plan.samples import Document, Pack
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
 

@@ -13,8 +13,8 @@ from counterpoint.errors import DataError
 from counterpoint.inference.plain import Prompt
 from counterpoint.kinds.modality import Intake, Payload
 from counterpoint.modalities import MODALITIES
+from counterpoint.modalities.content import rows_of
 from counterpoint.modalities.images.spec import IMAGES, LARGEST_LIMIT
-from counterpoint.modalities.rows import rows_of
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
 from counterpoint.sources.source import Source
 

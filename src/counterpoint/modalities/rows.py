@@ -1,44 +1,17 @@
-"""Content of items as rows, whatever their modality: the side that knows torch, found by the intake of a module."""
+"""Content of items as batches of rows, whatever their modality."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import Protocol, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.kinds.modality import Extent, Intake, Payload
-from counterpoint.kinds.named import named
-from counterpoint.modalities import MODALITIES
+from counterpoint.kinds.modality import Intake, Payload
+from counterpoint.modalities.content import rows_of
 from counterpoint.modalities.lane import Laid, Lane
 from counterpoint.models.batch import ItemBatch
 from counterpoint.plan.samples import Item
-
-P = TypeVar("P", bound=Payload)
-
-
-class Rows(Protocol[P]):
-    """The content of items of one modality, for one module."""
-
-    def read(self, files: Sequence[bytes], extent: Extent) -> P:
-        """The rows of an item's encoded files; raises DataError if they are bad, or not of the indexed size."""
-
-    def neutral(self, extent: Extent) -> P:
-        """Rows that stand in for an item of a size that cannot be read."""
-
-    def noise(self, generator: np.random.Generator, extent: Extent) -> P:
-        """Rows of an item of a size that are uniform in [-1, 1)."""
-
-    def batch(self, lane: Lane[P], dtype: torch.dtype) -> ItemBatch:
-        """What the module reads of the rows of a lane; where no item lies are zeros."""
-
-
-def rows_of(intake: Intake) -> Rows[Payload]:
-    """How content of items enters a module."""
-    rows: Rows[Payload] = named(MODALITIES[intake.kind].rows)(intake)
-    return rows
 
 
 def batch_of(intake: Intake, lane: Lane[Payload], dtype: torch.dtype) -> ItemBatch:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Extent, Intakes, Payload
-from counterpoint.modalities.rows import rows_of
+from counterpoint.modalities.content import rows_of
 from counterpoint.plan.samples import Document, Item
 from counterpoint.sources.census import Census
 from counterpoint.sources.payload import TextPayload, check_rows

@@ -15,10 +15,10 @@ from counterpoint.data.prepare.command import prepare
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes
 from counterpoint.modalities import MODALITIES
+from counterpoint.modalities.content import rows_of
 from counterpoint.modalities.depth.spec import DepthConfig
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
-from counterpoint.modalities.rows import rows_of
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
 from counterpoint.sources.prepared.index_writer import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource

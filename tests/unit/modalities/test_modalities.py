@@ -13,11 +13,12 @@ from counterpoint.kinds.named import named
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.alone import lay_alone
 from counterpoint.modalities.clips.spec import ClipIntake
+from counterpoint.modalities.content import rows_of
 from counterpoint.modalities.depth.spec import DepthConfig
 from counterpoint.modalities.features.spec import FeatureIntake
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.modalities.lane import Laid, Lane
-from counterpoint.modalities.rows import pack_items, rows_of
+from counterpoint.modalities.rows import pack_items
 from counterpoint.models.segments import Sampled
 from counterpoint.plan.samples import Item
 from counterpoint.sources.prepared.index import COUNTED, SIZES

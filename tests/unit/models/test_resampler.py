@@ -16,7 +16,8 @@ from counterpoint.families import facts_of, intake_of
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.kinds.modality import Extent, Intake
-from counterpoint.modalities.rows import pack_items, rows_of
+from counterpoint.modalities.content import rows_of
+from counterpoint.modalities.rows import pack_items
 from counterpoint.models.batch import ItemBatch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.plan.samples import Item

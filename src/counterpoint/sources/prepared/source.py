@@ -9,7 +9,7 @@ import numpy as np
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Extent, Intake, Intakes, Payload
 from counterpoint.modalities import MODALITIES
-from counterpoint.modalities.rows import rows_of
+from counterpoint.modalities.content import rows_of
 from counterpoint.plan.samples import Document
 from counterpoint.sources.census import CUT_TARGETS, EMPTY, NO_TARGET, TOO_LARGE, UNFIT, Census
 from counterpoint.sources.entry import Opening

@@ -10,7 +10,7 @@ import numpy as np
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Extent, Intake, Intakes, Modality, Payload
 from counterpoint.modalities import MODALITIES
-from counterpoint.modalities.rows import rows_of
+from counterpoint.modalities.content import rows_of
 from counterpoint.plan.samples import Document, text_rows
 from counterpoint.sources.census import CUT_TARGETS, DECLARED, TOO_SHORT, Census
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from counterpoint.convert.decoders import DECODERS
 from counterpoint.convert.defaults import DEFAULTS
 from counterpoint.convert.keys import Keys
 from counterpoint.convert.towers import TOWERS
@@ -12,5 +13,6 @@ KNOWN: Mapping[str, Keys] = {
         kind: Keys(DEFAULTS.get(kind, {}), WITHOUT_EFFECT.get(kind, frozenset()))
         for kind in DEFAULTS.keys() | WITHOUT_EFFECT.keys()
     },
+    **{kind: decoder.keys for kind, decoder in DECODERS.items()},
     **{kind: tower.keys for kind, tower in TOWERS.items()},
 }

@@ -6,8 +6,9 @@ from typing import Any, final
 
 from counterpoint.convert import clip, parakeet, radio
 from counterpoint.convert.blocks import is_tied
+from counterpoint.convert.decoder import Decoder
+from counterpoint.convert.decoders import DECODERS, decoder_named
 from counterpoint.convert.defaults import CLIP_OF_LLAVA, SOUND_OF_OMNI
-from counterpoint.convert.families import FAMILIES, Family, family_named
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.known import KNOWN
 from counterpoint.convert.links import Link
@@ -58,8 +59,8 @@ def whole_of(config: Mapping[str, Any], where: str = "config.json") -> Whole:
     """What the checkpoint holds that has this config.json, which messages call `where`; raises CheckpointError."""
     fields = Fields(config, where, known=KNOWN)
     name = fields.text("model_type")
-    if name not in FAMILIES and name not in WHOLES:
-        known = ", ".join((*FAMILIES, *WHOLES))
+    if name not in DECODERS and name not in WHOLES:
+        known = ", ".join((*DECODERS, *WHOLES))
         raise CheckpointError(f"Model type {name!r} is none of {known}: choose a model of one of these.")
     whole = WHOLES[name](fields) if name in WHOLES else _decoder(fields)
     fields.refuse_rest()
@@ -246,20 +247,20 @@ def _feature_layers(fields: Fields, layers: int) -> int:
 
 def _language(fields: Fields, spell: Callable[[str], str], tied: bool | None = None) -> Stored:
     """A decoder; a whole model says whether its words are `tied`."""
-    family = family_named(fields.kind)
-    section = family.section(fields)
+    decoder = decoder_named(fields.kind)
+    section = decoder.section(fields)
     if tied is not None:
         section = section.model_copy(update={"tied": tied})
-    copies = tuple((spell(copy), spell(word)) for copy, word in _copies(family, section))
+    copies = tuple((spell(copy), spell(word)) for copy, word in _copies(decoder, section))
     model = Model(section, Ends(vocab=fields.integer("vocab_size")))
-    return Stored(model, tuple(link.respelled(spell) for link in family.links(section)), copies=copies)
+    return Stored(model, tuple(link.respelled(spell) for link in decoder.links(section)), copies=copies)
 
 
-def _copies(family: Family, section: DecoderConfig) -> Iterator[tuple[str, str]]:
+def _copies(decoder: Decoder, section: DecoderConfig) -> Iterator[tuple[str, str]]:
     """The head of tied words, which some programs store once more, and the embedding."""
     if section.tied:
         apart = section.model_copy(update={"tied": False})
-        theirs = {link.ours: link.theirs for link in family.links(apart)}
+        theirs = {link.ours: link.theirs for link in decoder.links(apart)}
         yield theirs["head.weight",][0], theirs["embed.weight",][0]
 
 

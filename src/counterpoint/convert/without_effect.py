@@ -1,5 +1,5 @@
-"""Keys of config.json that change no value of what is converted, by `model_type`, and those of all; of towers, their
-files say it.
+"""Keys of config.json that change no value of what is converted, by `model_type`, and those of all; of towers and
+decoders, their files say it.
 
 A key that is neither here nor read is refused. The tests flip each of them in transformers and see nothing change.
 """
@@ -37,37 +37,25 @@ _LEFT_OUT_IN_TRAINING = frozenset({
 })  # fmt: skip
 """What is dropped at random in training, which here drops nothing."""
 
-_TEXT = frozenset({"max_position_embeddings", "pretraining_tp", "max_window_layers"})
+OF_TEXT = frozenset({"max_position_embeddings", "pretraining_tp", "max_window_layers"})
+"""Of decoders."""
+
 _MARKS = frozenset({
     "image_token_id", "image_token_index", "video_token_id", "audio_token_id", "vision_start_token_id",
     "vision_end_token_id", "vision_token_id", "video_token_index",
 })  # fmt: skip
 """Words that stand for items, whose rows are laid out by data here."""
 
-_MAMBA = frozenset({
-    "use_mamba_kernels", "expand", "time_step_max", "time_step_floor", "mamba_ssm_cache_dtype",
-    "moe_shared_expert_overlap", "residual_in_fp32", "rescale_prenorm_residual", "num_hidden_layers",
-    # Tensors of these layers are accounted for by their names.
-    "num_nextn_predict_layers", "mtp_layers_block_type", "mtp_hybrid_override_pattern",
-})  # fmt: skip
 OF_ALL = _TOKENS | _GENERATION | _ABOUT_THE_FILE | _OUTPUTS | _BEGINNING | _LEFT_OUT_IN_TRAINING
 
 WITHOUT_EFFECT: Mapping[str, frozenset[str]] = {
-    "llama": _TEXT,
-    "qwen2": _TEXT,
-    "qwen2_vl_text": _TEXT,
-    "qwen2_5_vl_text": _TEXT,
-    "qwen3": _TEXT,
-    "qwen3_vl_text": _TEXT,
-    "qwen3_moe": _TEXT,
-    "nemotron_h": _TEXT | _MAMBA,
     "clip": frozenset({"text_config", "projection_dim", "logit_scale_init_value", "text_config_dict"}),
     "siglip": frozenset({"text_config"}),
     "siglip2": frozenset({"text_config"}),
     "qwen2_5_vl_vision": frozenset({"tokens_per_second", "in_chans", "spatial_patch_size"}),
     "qwen3_vl_vision": frozenset({"in_chans"}),
     "parakeet_ctc": frozenset({"vocab_size", "ctc_loss_reduction", "ctc_zero_infinity"}),
-    "qwen2_5_vl": _MARKS | _TEXT,
+    "qwen2_5_vl": _MARKS | OF_TEXT,
     "qwen3_vl": _MARKS,
     "llava": _MARKS | {"image_seq_length", "vocab_size"},
     "nemotron_h_omni": _MARKS | {

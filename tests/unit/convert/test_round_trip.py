@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.families import decoder_of
 from counterpoint.errors import CheckpointError
 from counterpoint.families.decoder.spec import DecoderConfig
 from tests.unit.judge.converted import from_ours, to_ours
-from tests.unit.judge.models import CONFIGS, HYBRID, Config, our_model, random_tensors
+from tests.unit.judge.models import CONFIGS, HYBRID, Config, decoder_of, our_model, random_tensors
 
 
 def case(name: str) -> tuple[str, DecoderConfig, dict[str, Tensor]]:

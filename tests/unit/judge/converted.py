@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor
 
 from counterpoint.convert.accounts import demand_shape, refuse
-from counterpoint.convert.families import family_named
+from counterpoint.convert.decoders import decoder_named
 from counterpoint.convert.links import Link, their_tensors
 from counterpoint.convert.modules import Tensors, demand_copies, is_added, kept_tensors
 from counterpoint.convert.whole import Stored, Whole
@@ -37,7 +37,7 @@ def from_ours(family: str, tensors: Mapping[str, Tensor], section: DecoderConfig
 
 def _links_and_shapes(family: str, section: DecoderConfig) -> tuple[list[Link], dict[str, Tensor]]:
     """The links, and our tensors without values; together they leave out nothing."""
-    links = list(family_named(family).links(section))
+    links = list(decoder_named(family).links(section))
     ours = empty_tensors(alone(section))
     linked = {name for link in links for name in link.ours}
     refuse(f"A {family} checkpoint", "has no place for", ours.keys() - linked)

@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from counterpoint.convert.families import decoder_of
 from tests.unit.judge.converted import from_ours, to_ours
-from tests.unit.judge.models import Config, random_tensors
+from tests.unit.judge.models import Config, decoder_of, random_tensors
 
 
 def write_folder(path: Path, config: Config, dtype: torch.dtype = torch.float64, shards: int = 1) -> dict[str, Tensor]:

@@ -11,14 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from counterpoint.convert.families import decoder_of
 from counterpoint.convert.folder import ModelFolder
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.models.batch import TextBatch
 from counterpoint.plan.samples import NO_LABEL
 from tests.unit.judge.converted import to_ours
 from tests.unit.judge.lifted import lift_casts
-from tests.unit.judge.models import Config, random_like
+from tests.unit.judge.models import Config, decoder_of, random_like
 
 REASON = "transformers, the judge of these models, is not installed (pip install 'transformers>=5.20')"
 VISION: Config = {"depth": 1, "embed_dim": 8, "num_heads": 1, "patch_size": 2}

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from counterpoint.convert.whole import LANGUAGE, whole_of
 from counterpoint.families import facts_of
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.families.encoder import LayeredSection
@@ -50,6 +51,12 @@ CONFIGS: dict[str, Config] = {
     "nemotron_h_unnormalized": {**HYBRID, "hybrid_override_pattern": "ME", "norm_topk_prob": False},
 }  # fmt: skip
 """By name of the case."""
+
+
+def decoder_of(config: Mapping[str, Any]) -> DecoderConfig:
+    """The decoder that the content of a config.json describes; raises CheckpointError."""
+    section: DecoderConfig = whole_of(config).modules[LANGUAGE].model.section
+    return section
 
 
 def alone(section: DecoderConfig) -> Model:

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.families import decoder_of
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN
 from tests.unit.judge.judge import REASON, Verdict, judge
-from tests.unit.judge.models import CONFIGS, gradients_of, logits_of, our_model, text_batch
+from tests.unit.judge.models import CONFIGS, decoder_of, gradients_of, logits_of, our_model, text_batch
 
 pytest.importorskip("transformers", reason=REASON)
 

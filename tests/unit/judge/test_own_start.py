@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from counterpoint.convert.families import decoder_of
 from counterpoint.convert.whole import LANGUAGE, whole_of
 from tests.unit.judge.judge import REASON, judge
-from tests.unit.judge.models import HYBRID, Config, text_batch
+from tests.unit.judge.models import HYBRID, Config, decoder_of, text_batch
 from tests.unit.judge.test_judge import LIFTED, NOTICED, changed, our_answer, relative
 from tests.unit.judge.test_towers import FLOOR, distance
 from tests.unit.judge.towers import FILM, PICTURE, RADIO

@@ -5,12 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from counterpoint.convert.families import decoder_of
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN
 from counterpoint.models.segments import Segments
-from tests.unit.judge.models import CONFIGS, gradients_of, logits_of, our_model, random_tensors, text_batch
+from tests.unit.judge.models import CONFIGS, decoder_of, gradients_of, logits_of, our_model, random_tensors, text_batch
 from tests.unit.judge.test_judge import changed
 
 TOLERANCE = 1e-12

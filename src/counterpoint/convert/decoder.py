@@ -1,0 +1,20 @@
+"""What is known of a decoder that lies alone in a checkpoint, or as a part of one."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import final
+
+from counterpoint.convert.fields import Fields
+from counterpoint.convert.keys import Keys
+from counterpoint.convert.links import Link
+from counterpoint.families.decoder.spec import DecoderConfig
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoder:
+    """How a config.json becomes a section, and that the links of its tensors."""
+
+    section: Callable[[Fields], DecoderConfig]
+    links: Callable[[DecoderConfig], Iterable[Link]]
+    keys: Keys

@@ -63,6 +63,32 @@ class Same(Link):
 
 @final
 @dataclass(frozen=True)
+class PlusOne(Link):
+    """Factors of ours that are stored as what they are more than one."""
+
+    ours: tuple[str]
+    theirs: tuple[str]
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        (tensor,) = tensors
+        # Narrow numbers near zero are finer than those near one.
+        return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) + 1]
+
+    def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        (tensor,) = tensors
+        return [tensor - 1]
+
+    def piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        (piece,) = self.to_ours([read(self.theirs[0], place)])
+        return piece
+
+    def gradients_to_ours(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """A number has the gradient of its sum with one."""
+        return list(gradients)
+
+
+@final
+@dataclass(frozen=True)
 class Joined(Link):
     """Tensors of ours with `rows` rows each lie one behind the other in one tensor of theirs.
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.links import Place, Reshaped
+from counterpoint.convert.links import Place, PlusOne, Reshaped
 from tests.unit.convert.test_modules_round_trip import CONFIGS, case
 
 
@@ -28,6 +28,17 @@ def test_pieces_are_those_of_whole_tensors(name: str) -> None:
                 torch.testing.assert_close(link.piece(one, place, read), expected[place], rtol=0, atol=0)
                 rows = expected[place[0]].numel()
                 assert read_elements <= 2 * rows, one
+
+
+def test_factors_that_are_stored_as_what_they_are_more_than_one_are_added_in_wide_numbers() -> None:
+    link = PlusOne(("a",), ("b",))
+    stored = torch.tensor([2.0**-12, -0.25, 0.0]).bfloat16()
+    ours = torch.tensor([1 + 2.0**-12, 0.75, 1.0])
+    (found,) = link.to_ours([stored])
+    assert torch.equal(found, ours)
+    assert torch.equal(link.piece("a", (slice(0, 2),), lambda _name, place: stored[place]), ours[:2])
+    assert torch.equal(link.to_theirs([ours])[0], stored.float())
+    assert torch.equal(link.gradients_to_ours([stored])[0], stored)
 
 
 @pytest.mark.parametrize("further", [1, 3])

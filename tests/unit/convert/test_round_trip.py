@@ -28,13 +28,14 @@ def test_there_and_back_is_exact(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_value_lies_in_exactly_one_place(name: str) -> None:
+    """Gradients go to where values do, and are what they were."""
     family, section, ours = case(name)
     numbered, first = {}, 0
-    for key, tensor in ours.items():
+    for key, tensor in from_ours(family, ours, section).items():
         numbered[key] = torch.arange(first, first + tensor.numel()).view_as(tensor)
         first += tensor.numel()
-    theirs = from_ours(family, numbered, section)
-    assert torch.equal(torch.cat([tensor.flatten() for tensor in theirs.values()]).sort().values, torch.arange(first))
+    found = to_ours(family, numbered, section, are_gradients=True)
+    assert torch.equal(torch.cat([tensor.flatten() for tensor in found.values()]).sort().values, torch.arange(first))
 
 
 def test_fused_tensors_are_in_the_order_of_the_paper() -> None:

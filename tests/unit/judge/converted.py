@@ -14,18 +14,26 @@ from counterpoint.families.decoder.spec import DecoderConfig
 from tests.unit.judge.models import alone, empty_tensors
 
 
-def to_ours(family: str, tensors: Mapping[str, Tensor], section: DecoderConfig) -> dict[str, Tensor]:
-    """A checkpoint's tensors as the parameters and buffers of our decoder; raises CheckpointError.
+def to_ours(
+    family: str, tensors: Mapping[str, Tensor], section: DecoderConfig, *, are_gradients: bool = False
+) -> dict[str, Tensor]:
+    """A checkpoint's tensors, or gradients by them, as those of our decoder; raises CheckpointError.
 
-    Tensors keep dtype and device, and may share memory with those handed in.
+    Tensors may share memory with those handed in.
     """
     links, ours = _links_and_shapes(family, section)
     _demand_same(f"The {family} checkpoint", tensors, their_tensors(links, ours))
     return {
         name: tensor
         for link in links
-        for name, tensor in zip(link.ours, link.to_ours([tensors[n] for n in link.theirs]), strict=True)
+        for name, tensor in zip(
+            link.ours, _through(link, [tensors[n] for n in link.theirs], are_gradients), strict=True
+        )
     }
+
+
+def _through(link: Link, tensors: list[Tensor], are_gradients: bool) -> list[Tensor]:
+    return link.gradients_to_ours(tensors) if are_gradients else link.to_ours(tensors)
 
 
 def from_ours(family: str, tensors: Mapping[str, Tensor], section: DecoderConfig) -> dict[str, Tensor]:

@@ -54,7 +54,8 @@ def judge(
     loss.backward()
     gradients = saved(with_gradients(model), folder / "gradients")
     family = config["model_type"]
-    return Verdict(section, to_ours(family, weights, section), logits.detach(), to_ours(family, gradients, section))
+    by_ours = to_ours(family, gradients, section, are_gradients=True)
+    return Verdict(section, to_ours(family, weights, section), logits.detach(), by_ours)
 
 
 def quiet() -> None:

@@ -21,6 +21,8 @@ from counterpoint.plan.samples import NO_LABEL
 
 Config = dict[str, Any]
 
+_STEPS = 2**20
+
 COMMON: Config = {
     "vocab_size": 23, "hidden_size": 16, "intermediate_size": 20, "num_attention_heads": 4, "num_key_value_heads": 2,
 }  # fmt: skip
@@ -101,9 +103,13 @@ def random_tensors(section: DecoderConfig, seed: int = 0) -> dict[str, Tensor]:
 
 
 def random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Numbers and vectors spread around 1/2; matrices, and stacks of them, normal of about the size that keeps rows."""
+    """Numbers and vectors spread around 1/2; matrices, and stacks of them, normal of about the size that keeps rows.
+
+    The vectors are of so few digits that one can be taken from them and added without rounding.
+    """
     if tensor.ndim <= 1:
-        return torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.1
+        values = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.1
+        return (values * _STEPS).round() / _STEPS
     values = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
     return values / tensor.shape[-1] ** 0.5
 

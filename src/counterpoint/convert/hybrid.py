@@ -1,6 +1,6 @@
 """Nemotron-H: layers of Mamba-2, attention, MLP and experts in any order, one layer of ours each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from typing import Any
 
@@ -47,7 +47,7 @@ def hybrid_section(fields: Fields) -> DecoderConfig:
     """What a config.json describes; raises CheckpointError."""
     _demand_supported(fields)
     pattern, heads = _pattern(fields), fields.integer("num_attention_heads")
-    mamba, moe = _mamba(fields), _moe(fields)
+    sections = {"M": ("mamba", _mamba(fields)), "E": ("moe", _moe(fields))}
     return described(
         DecoderConfig,
         pattern=pattern,
@@ -61,29 +61,28 @@ def hybrid_section(fields: Fields) -> DecoderConfig:
         activation="relu2",
         rope_theta=None,
         norm_eps=fields.number("layer_norm_epsilon"),
-        mamba=mamba if "M" in pattern else None,
-        moe=moe if "E" in pattern else None,
+        **{key: section for letter, (key, section) in sections.items() if letter in set(pattern)},
     )
 
 
 def hybrid_links(section: DecoderConfig) -> Iterator[Link]:
     """The links of a Nemotron-H."""
     yield from ends(section, "backbone.embeddings.weight", "backbone.norm_f.weight")
-    for layer, kind in enumerate(section.pattern):
+    for layer, letter in enumerate(section.pattern):
         ours, theirs = f"layers.{layer}", f"backbone.layers.{layer}"
         yield from renamed(ours, theirs, {"norm.weight": "norm.weight"})
-        if kind == "*":
-            yield from renamed(ours, f"{theirs}.mixer", ATTENTION)
-        elif kind == "-":
-            yield from renamed(ours, f"{theirs}.mixer", MLP)
-        elif kind == "M" and section.mamba is not None:
-            yield from _mamba_links(ours, f"{theirs}.mixer", section.mamba)
-        elif kind == "E" and section.moe is not None:
-            yield from renamed(ours, f"{theirs}.mixer", ROUTER, ROUTER_BIAS, SHARED_EXPERT)
-            yield from experts(ours, f"{theirs}.mixer", EXPERTS, section.moe.experts)
+        yield from _LAYERS[letter](ours, f"{theirs}.mixer", section)
 
 
-def _mamba_links(ours: str, theirs: str, section: MambaConfig) -> Iterator[Link]:
+def _moe_links(ours: str, theirs: str, decoder: DecoderConfig) -> Iterator[Link]:
+    assert decoder.moe is not None, "a letter comes with the section that it needs"
+    yield from renamed(ours, theirs, ROUTER, ROUTER_BIAS, SHARED_EXPERT)
+    yield from experts(ours, theirs, EXPERTS, decoder.moe.experts)
+
+
+def _mamba_links(ours: str, theirs: str, decoder: DecoderConfig) -> Iterator[Link]:
+    section = decoder.mamba
+    assert section is not None, "a letter comes with the section that it needs"
     bc = section.groups * section.state
     convolved = (section.inner, bc, bc)
     yield from renamed(ours, theirs, _MAMBA)
@@ -96,6 +95,15 @@ def _mamba_links(ours: str, theirs: str, section: MambaConfig) -> Iterator[Link]
     weights, biases = tuple(f"{name}.weight" for name in names), tuple(f"{name}.bias" for name in names)
     yield Joined(weights, (f"{theirs}.conv1d.weight",), convolved, depthwise=True)
     yield Joined(biases, (f"{theirs}.conv1d.bias",), convolved)
+
+
+_LAYERS: Mapping[str, Callable[[str, str, DecoderConfig], Iterator[Link]]] = {
+    "*": lambda ours, theirs, _decoder: renamed(ours, theirs, ATTENTION),
+    "-": lambda ours, theirs, _decoder: renamed(ours, theirs, MLP),
+    "M": _mamba_links,
+    "E": _moe_links,
+}
+"""The links of a layer by its letter, of the prefixes on both sides and the decoder."""
 
 
 def _pattern(fields: Fields) -> str:

@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 
 
 class StaleError(ValueError):
@@ -42,13 +43,18 @@ class Mutant:
     def apply(self, source: str) -> str:
         """The source with the fault; raises StaleError."""
         lines = source.splitlines(keepends=True)
-        first, last = _extent(ast.parse(source), self.qualname, self.where) if self.qualname else (0, len(lines))
+        first, last = _extent(_parsed(source), self.qualname, self.where) if self.qualname else (0, len(lines))
         part = "".join(lines[first:last])
         if part.count(self.old) != 1:
             raise StaleError(f"{self.where} holds {self.old!r} {part.count(self.old)} times, expected once")
         mutated = "".join(lines[:first]) + part.replace(self.old, self.new) + "".join(lines[last:])
         ast.parse(mutated)
         return mutated
+
+
+@cache
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def _extent(tree: ast.Module, qualname: str, where: str) -> tuple[int, int]:

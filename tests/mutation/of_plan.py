@@ -4,7 +4,7 @@
 from tests.mutation import cases
 from tests.mutation.mutant import Mutant
 
-_P, _J, _C = "tests/unit/plan/", "tests/unit/judge/", "tests/unit/convert/"
+_P, _J, _C, _M = (f"tests/unit/{room}/" for room in ("plan", "judge", "convert", "models"))
 _ROUND, _LINKS = (
     f"{_C}test_round_trip.py",
     (f"{_C}test_pieces.py", f"{_C}test_modules_round_trip.py", f"{_C}test_round_trip.py"),
@@ -16,13 +16,14 @@ _EVALUATE = (
 )
 
 PLAN = [
-    Mutant("plan.build:sizes_of", "merge=model.merge,\n                patch_bias", "merge=1,\n                patch_bias", (f"{_P}test_sizes.py",)),
-    Mutant("plan.build:_moe_sizes", "bias_rate=moe.bias_rate", "bias_rate=None", (f"{_P}test_sizes.py",)),
-    Mutant("plan.build:_mtp_sizes", "weight=mtp.weight", "weight=mtp.weight / mtp.depths", (f"{_P}test_sizes.py",)),
-    Mutant("plan.build:_ends", '"tap_norm": model.tap_norm', '"tap_norm": model.projector.norm', (f"{_P}test_sizes.py",)),
-    Mutant("plan.build:split_parts", "firsts[1:]", "firsts", ("tests/unit/cli/test_readme.py",)),
-    Mutant("plan.build:build_plan", "prefix=facts[name].prefix", "prefix=0", (), (cases.RADIO,)),
-    Mutant("plan.build:recomputed_kinds", 'if recompute == "full" else frozenset()', 'if recompute != "none" else kinds', (f"{_P}test_sizes.py",)),
+    Mutant("families.vit.spec:_intake", "merge=section.merge,", "merge=1,", ("tests/unit/families/test_intakes.py",)),
+    Mutant("families.decoder.spec:_own_section", "for key in type(below).model_fields", 'for key in type(below).model_fields if key != "bias_rate"', ("tests/unit/families/test_decoder_letters.py", f"{_M}test_moe.py")),
+    Mutant("families.decoder.model:_head", "section.mtp.weight / section.mtp.depths", "section.mtp.weight / section.mtp.depths**2", (f"{_M}test_mtp.py", f"{_J}test_mtp.py"), (cases.FURTHER_PLAIN,)),
+    Mutant("families.encoder:_tap", '"norm": section.tap_norm', '"norm": section.projector.norm', (f"{_M}test_facts.py",)),
+    Mutant("families.encoder_parts:layer_parts", '"norm": section.tap_norm', '"norm": section.projector.norm', (f"{_M}test_facts.py",)),
+    Mutant("setup.plan:split_parts", "firsts[1:]", "firsts", ("tests/unit/cli/test_readme.py",)),
+    Mutant("setup.plan:plan_of", "prefix=facts[name].prefix", "prefix=0", (), (cases.RADIO,)),
+    Mutant("setup.plan:recomputed_kinds", 'if recompute == "full" else frozenset()', 'if recompute != "none" else config.modules[module].model.layer_kinds', ("tests/unit/setup/test_recomputed_kinds.py",)),
     Mutant("plan.batch:plan_batch", "(m + module.group) * lanes", "(m + 1) * lanes", (f"{_P}test_batch.py",)),
     Mutant("plan.batch:plan_batch", "number // lanes for number", "number % lanes for number", (f"{_P}test_batch.py", f"{_P}test_route.py")),
     Mutant("plan.batch:_deal", "load + costs[key]", "load + 1", (f"{_P}test_batch.py",)),
@@ -47,8 +48,8 @@ PLAN = [
     Mutant("plan.layout:Layout.lane_ranks", "stage % self.pp", "stage // self.chunks", (f"{_P}test_layout.py",)),
     Mutant("plan.placement:_dealt", "set(idle) | ", "", (f"{_P}test_placement.py",)),
     Mutant("plan.cost:Mask.pairs", "(reach - 1) // 2", "(reach + 1) // 2", (f"{_P}test_cost.py",)),
-    Mutant("plan.cost:Cost.of", "rows + self.prefix", "rows", ("tests/unit/models/test_facts.py",)),
-    Mutant("plan.model_facts:conformer_facts", "4 * sizes.layers", "2 * sizes.layers", ("tests/unit/models/test_facts.py",)),
+    Mutant("plan.cost:Cost.of", "rows + self.prefix", "rows", (f"{_M}test_facts.py",)),
+    Mutant("families.conformer.spec:_facts", "4 * section.layers", "2 * section.layers", (f"{_M}test_facts.py",)),
     Mutant("plan.stages:Stages.target_microbatch", "self.group(link.target.module)", "self.group(link.source.module)", (f"{_P}test_builders.py",)),
     Mutant("plan.stages:Stages.count", "-(-microbatches // self.group(module))", "microbatches // self.group(module)", (f"{_P}test_builders.py",)),
     Mutant("plan.stages:Stages.carries_gradient", "self.has_backward(link.source)", "self.trains(link.source)", (f"{_P}test_builders.py", "tests/unit/check/test_plans_hold.py")),
@@ -58,8 +59,8 @@ PLAN = [
 CONVERT = [
     Mutant("convert.blocks:Blocks.links", '"post_attention_layernorm" if layer % 2 else "input_layernorm"', '"input_layernorm" if layer % 2 else "post_attention_layernorm"', (f"{_J}test_judge.py",)),
     Mutant("convert.blocks:_moe_pattern", "(i + 1) % step", "i % step", (_ROUND, f"{_J}test_judge.py")),
-    Mutant("convert.blocks:_moe_sizes", 'normalize=fields.flag("norm_topk_prob")', 'normalize=True', (_ROUND, f"{_J}test_judge.py")),
-    Mutant("convert.blocks:Blocks.sizes", 'fields.number("rms_norm_eps")', '1e-6', (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.blocks:_moe", 'normalize=fields.flag("norm_topk_prob")', 'normalize=True', (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.blocks:Blocks.section", 'fields.number("rms_norm_eps")', '1e-6', (_ROUND, f"{_J}test_judge.py")),
     Mutant("convert.links:Joined.piece", "before + place[0].stop", "place[0].stop", _LINKS),
     Mutant("convert.links:ClassRow.piece", "slice(rows.start + 1, rows.stop + 1)", "slice(rows.start, rows.stop)", _LINKS),
     Mutant("convert.links:ClassRow.to_theirs", "torch.zeros_like(row)", "row", _LINKS),
@@ -67,11 +68,11 @@ CONVERT = [
     Mutant("convert.links:ByTap.to_theirs", "-1, self.inputs", "self.inputs, -1", _LINKS),
     Mutant("convert.links:Stacked.piece", "place[1:]", "place[:-1]", _LINKS),
     Mutant("convert.hybrid:_mamba_links", '("z", "x", "b", "c", "dt")', '("z", "x", "c", "b", "dt")', (f"{_J}test_judge.py", _ROUND)),
-    Mutant("convert.hybrid:_moe_sizes", 'fields.number("routed_scaling_factor")', "1.0", (_ROUND, f"{_J}test_judge.py")),
-    Mutant("convert.radio:radio_sizes", ' + fields.integer("num_registers", least=0)', "", (f"{_C}test_modules_round_trip.py", f"{_J}test_wholes.py")),
+    Mutant("convert.hybrid:_moe", 'fields.number("routed_scaling_factor")', "1.0", (_ROUND, f"{_J}test_judge.py")),
+    Mutant("convert.radio:radio_section", ' + fields.integer("num_registers", least=0)', "", (f"{_C}test_modules_round_trip.py", f"{_J}test_wholes.py")),
     Mutant("convert.rope:Rope.theta", "(self._section, self._fields)}", "(self._fields, self._section)}", (f"{_C}test_rope_fields.py", _ROUND)),
     Mutant("convert.rope:Rope.sections", "len(range(axis, pairs, 3))", "pairs", (f"{_C}test_rope_fields.py",)),
-    Mutant("convert.rope:Rope.scaling", "low_freq_factor=section.number(\"low_freq_factor\")", "low_freq_factor=section.number(\"high_freq_factor\") / 4", (f"{_C}test_rope_fields.py", _ROUND)),
+    Mutant("convert.rope:Rope.scaling", "low_freq_factor=low", "low_freq_factor=high / 4", (f"{_C}test_rope_fields.py", _ROUND)),
     Mutant("convert.whole:_feature_layers", "layers + 1 + chosen", "layers + chosen", (f"{_C}test_modules_round_trip.py", f"{_J}test_wholes.py")),
     Mutant("convert.whole:_language", "if tied is not None:", "if tied:", (f"{_C}test_modules_round_trip.py", f"{_J}test_wholes.py")),
     Mutant("convert.clip:_siglip", '"antialias" if is_second', '"stretch" if is_second', (f"{_J}test_towers.py",)),
@@ -80,7 +81,7 @@ CONVERT = [
 
 INFERENCE = [
     Mutant("inference.plain:_between", "index[inside] - start", "index[inside]", _EVALUATE),
-    Mutant("modalities.rows:pack_items", "item.rows_in, item.columns)", "item.rows_in, item.columns and item.rows // item.columns)", _EVALUATE),
+    Mutant("modalities.rows:pack_items", "item.rows_in, item.columns,", "item.rows_in, item.columns and item.rows // item.columns,", _EVALUATE),
     Mutant("inference.plain:PlainModel.next_logits", "starts[1:] - 1", "starts[:-1]", _EVALUATE),
     Mutant("inference.plain:PlainModel.next_logits", "positions[:, 0]", "positions[:, 0] * 0", _EVALUATE),
     Mutant("inference.plain:PlainModel.next_logits", "deep=deep", "deep={}", _EVALUATE),

@@ -8,14 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutation.mutants import MUTANTS
-from tests.mutation.run import PACKAGE, ROOT
-
-
-@pytest.mark.sweep
-def test_every_fault_has_its_place() -> None:
-    for mutant in MUTANTS:
-        mutant.apply((ROOT / PACKAGE / (mutant.module.replace(".", "/") + ".py")).read_text())
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 60
+from tests.mutation.run import ROOT
 
 
 @pytest.mark.sweep

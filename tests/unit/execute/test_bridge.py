@@ -125,6 +125,16 @@ def test_a_large_exchange_is_posted_round_by_round(monkeypatch: pytest.MonkeyPat
         assert len(numbered) == (2 if rank in ranks.sources else 3)
 
 
+def test_gradients_lie_where_their_rows_lay_and_not_in_the_order_of_targets() -> None:
+    ranks = Ranks(two_modules("disjoint"), Route((Copy(0, 3, 1, 0, 1), Copy(0, 4, 0, 0, 1))))
+    forward = ranks.post(FORWARD, {rank: numbers(2, 32, 0) for rank in ranks.sources})
+    for rank, row in ((3, 1), (4, 0)):
+        assert ranks.bridges[rank].collect(forward).equal(numbers(2, 32, 0)[row : row + 1])
+    gradients = {3: numbers(1, 32, 300), 4: numbers(1, 32, 400)}
+    backward = ranks.post(BACKWARD, gradients)
+    assert ranks.bridges[0].placed(backward, 2).equal(torch.cat([gradients[4], gradients[3]]))
+
+
 def test_who_has_nothing_to_give_or_to_get_takes_part_with_no_rows() -> None:
     """Ranks 1 and 2 have no row on the way, nor has rank 4."""
     ranks = Ranks(two_modules("disjoint"), Route((Copy(0, 3, 0, 0, 2),)))

@@ -25,8 +25,9 @@ class LayerKind(Generic[L]):
     """A residual layer of a decoder, rows (rows, hidden) -> the same.
 
     `facts(name, section, hidden)` counts it with the norms that it has; `cuts(section)` are keys of its section. Rows
-    without a label need not pass layers that work `by_row` after the last one that mixes rows. `layer` is the place,
-    `package.module:name`, of the function of (section, hidden) that builds it, a `Layer`.
+    without a label need not pass layers that work `by_row` after the last one that mixes rows. Positions that it reads
+    have `axes` coordinates, None where it reads none. `layer` is the place, `package.module:name`, of the function of
+    (section, hidden) that builds it, a `Layer`.
     """
 
     section: type[L]
@@ -35,5 +36,6 @@ class LayerKind(Generic[L]):
     layer: str
     problems: Callable[[str, L, int], Iterator[Problem]] = lambda _where, _section, _hidden: iter(())
     by_row: bool = False
+    axes: Callable[[L], int | None] = lambda _section: None
     rules: tuple[TensorRule, ...] = ()
     initial: tuple[Initial, ...] = ()

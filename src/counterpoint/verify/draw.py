@@ -20,6 +20,7 @@ from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.verify.draw_data import draw_data
 from counterpoint.verify.draw_graph import draw_graph, draw_training, reached_by_gradients
 from counterpoint.verify.draw_layouts import draw_layouts
+from counterpoint.verify.draw_letters import draw_letters
 from counterpoint.verify.features import features_of
 
 SHARE = 0.05
@@ -72,14 +73,14 @@ def _replaceable(chosen: list[Case], counts: Counter[str], wanted: int) -> int |
 def candidate(base: Config, seed: int, k: int, world_size: int) -> Case:
     """Candidate number `k`; its config loads, or the case says why not."""
     generator = random.Random(f"{seed}/{k}")
-    data = _draw(base, generator, world_size)
+    data = _draw(base, generator, random.Random(f"{seed}/{k}/letters"), world_size)
     try:
         return Case(k, data, features_of(load_config(data)))
     except CounterpointError as error:
         return Case(k, data, frozenset(), refusal=str(error))
 
 
-def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, Any]:
+def _draw(base: Config, generator: random.Random, letters: random.Random, world_size: int) -> dict[str, Any]:
     data = base.resolved()
     language = next(name for name, module in base.modules.items() if family_of(module.model).reads_documents)
     names, data["edges"] = draw_graph(base, generator, language)
@@ -101,9 +102,10 @@ def _draw(base: Config, generator: random.Random, world_size: int) -> dict[str, 
         # Models are drawn as well, so values that fit the config's own may not fit theirs.
         module["init_from"] = None
     words = base.modules[language].model
-    data["modules"][language]["model"] |= _draw_variant(words, layouts[language], generator)
+    variant = _draw_variant(words, layouts[language], generator)
     if any(base.modules[name].model.queries for name in names):
-        data["modules"][language]["model"]["rope_sections"] = None
+        variant["rope_sections"] = None
+    data["modules"][language] |= draw_letters(data["modules"][language], variant, letters)
     microbatches = generator.choice([1, 2, 2, 3, 4, 5, 8])
     data["schedule"] |= {"microbatches": microbatches} | _draw_schedule(generator, data, language, microbatches)
     data["training"] |= {

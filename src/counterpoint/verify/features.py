@@ -14,6 +14,7 @@ from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
+from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.plan import Plan
 from counterpoint.setup.plan import models_of, plan_of
 
@@ -31,7 +32,7 @@ def features_of(config: Config) -> frozenset[str]:
         "packing" if config.data.packing else "one document a sequence",
         f"balance {config.data.balance}",
     }
-    names |= _variant(model, plan.layouts[plan.sink])
+    names |= _variant(model, plan.layouts[plan.sink]) | _windows(facts, plan.layouts[plan.sink])
     taken = modalities_of(config)
     for name, module in config.modules.items():
         enters = taken[name].name if name in taken else family_of(module.model).reads
@@ -109,6 +110,14 @@ def _variant(model: Any, layout: Layout) -> set[str]:
     if model.qkv_bias:
         names.add("bias of queries, keys and values")
     return names
+
+
+def _windows(facts: ModelFacts, layout: Layout) -> set[str]:
+    """What of attention a window of the document's last rows leaves."""
+    if not any(mask.causal and mask.window is not None for mask, _flops in facts.cost.per_pair):
+        return set()
+    degrees = {"cp": layout.cp, "tp": layout.tp}
+    return {"causal windows", *(f"causal windows over {axis}" for axis, degree in degrees.items() if degree > 1)}
 
 
 def _mtp(model: Any, mtp: MtpConfig, layout: Layout) -> set[str]:

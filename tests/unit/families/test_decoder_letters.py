@@ -62,6 +62,13 @@ def test_a_letter_of_ones_own_has_the_decoders_keys_where_it_names_none() -> Non
         ({"layers": {"L": {"kind": "mlp", "ffn": 4}}}, "layers.L: got .*, expected a letter of .*pattern"),
         ({"pattern": "*L", "layers": {"L": {"kind": "mlpp"}}}, 'layers.L.kind: got "mlpp".*did you mean mlp?'),
         (
+            {
+                "pattern": "*L",
+                "layers": {"L": {"kind": "attention", "head_dim": 6, "rope_theta": 9.0, "rope_sections": [1, 1, 1]}},
+            },
+            "layers.L: got positions with 3 coordinates, expected 1, as .*model.rope_sections says",
+        ),
+        (
             {"pattern": "*L", "layers": {"L": {"kind": "mlp", "fn": 4}}},
             "layers.L.fn: got an unknown key.* ffn",
         ),

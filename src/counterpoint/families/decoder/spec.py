@@ -89,11 +89,6 @@ class DecoderConfig(AttentionKeys, ModelSection):
         return self.vocab
 
     @property
-    def position_axes(self) -> int:
-        """One, or time, height and width."""
-        return 1 if self.rope_sections is None else len(self.rope_sections)
-
-    @property
     def second_reader(self) -> tuple[str, str] | None:
         if self.tied:
             return "tied embeddings", "untie them with tied: false"
@@ -246,7 +241,16 @@ def _problems(where: str, section: DecoderConfig, _layout: LayoutConfig) -> Iter
         layer = section.layer_sections.get(letter)
         if layer is not None:
             yield from LAYERS[layer.kind].problems(f"{model}.{_key_of(letter)}", layer, section.hidden)
+            yield from _axes_problems(model, letter, section)
     yield from rope_problems(model, section, section.hidden)
+
+
+def _axes_problems(where: str, letter: str, section: DecoderConfig) -> Iterator[Problem]:
+    layer = section.layer_sections[letter]
+    axes = LAYERS[layer.kind].axes(layer)
+    if axes not in (None, section.position_axes):
+        expected = f"{section.position_axes}, as {where}.rope_sections says"
+        yield Problem(f"{where}.{_key_of(letter)}", f"positions with {axes} coordinates", expected, "change one")
 
 
 def _letter_order(letter: str) -> tuple[bool, int, str]:

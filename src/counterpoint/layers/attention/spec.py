@@ -55,6 +55,11 @@ class AttentionKeys(Section):
     score_scale: Positive | None = None
 
     @property
+    def position_axes(self) -> int:
+        """Coordinates of a position: one, or time, height and width."""
+        return 1 if self.rope_sections is None else len(self.rope_sections)
+
+    @property
     def num_kv_heads(self) -> int:
         """Heads of keys and values."""
         return self.heads if self.kv_heads is None else self.kv_heads
@@ -190,6 +195,7 @@ ATTENTION = LayerKind(
     problems=lambda where, section, hidden: (
         problem for check in (head_problems, rope_problems) for problem in check(where, section, hidden)
     ),
+    axes=lambda section: None if section.rope_theta is None else section.position_axes,
     layer="counterpoint.layers.attention.model:layer",
     rules=ATTENTION_RULES,
 )

@@ -69,7 +69,8 @@ class OfKey:
         if isinstance(value, Section):
             return value
         known, keys = self.sections(), value if isinstance(value, Mapping) else {}
-        return known[next((name for name in known if name in keys), self.default)].model_validate(value)
+        section = known[next((name for name in known if name in keys), self.default)]
+        return _chooser(((section.__name__, section),), section.__name__).validate_python(value)
 
 
 def _validated_by(validated: Callable[[object], Section]) -> CoreSchema:
@@ -79,18 +80,21 @@ def _validated_by(validated: Callable[[object], Section]) -> CoreSchema:
 
 @dataclass(frozen=True, slots=True)
 class _Tagged:
-    """Annotates a section that is one of several by its kind; errors name the kind in their location."""
+    """Annotates a section that is one of several by its `tag`, a key or what finds it; errors have the tag in their
+    location."""
 
     sections: tuple[tuple[str, type[Section]], ...]
+    tag: str | Callable[[object], str] = _KIND
 
     def __get_pydantic_core_schema__(self, _source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         choices = {name: handler.generate_schema(section) for name, section in self.sections}
-        return core_schema.tagged_union_schema(choices, discriminator=_KIND)
+        return core_schema.tagged_union_schema(choices, discriminator=self.tag)
 
 
 @cache
-def _chooser(sections: tuple[tuple[str, type[Section]], ...]) -> TypeAdapter[Section]:
-    return TypeAdapter(Annotated[Section, _Tagged(sections)])
+def _chooser(sections: tuple[tuple[str, type[Section]], ...], only: str | None = None) -> TypeAdapter[Section]:
+    """Tells sections apart by their kinds, or takes that of the name `only` whatever is given."""
+    return TypeAdapter(Annotated[Section, _Tagged(sections, _KIND if only is None else lambda _value: only)])
 
 
 def _dumped(section: Section, info: SerializationInfo) -> dict[str, Any]:

@@ -102,6 +102,19 @@ def test_a_registered_source_is_read_checked_opened_and_remembered() -> None:
         _config({"letters": {"count": 3, "many": 1}})
 
 
+@pytest.mark.parametrize(
+    ("entry", "key", "known"),
+    [
+        ({"path": "x", "weigth": 2}, "weigth", "path, split, weight;"),
+        ({"synthetic": {"documents": 1, "text_tokens": {"kind": "constant", "value": 3}}, "path": "x"}, "path",
+         "synthetic, weight;"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_of_an_entry_is_told_the_keys_of_its_source(entry: dict[str, Any], key: str, known: str) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.train\.0\.{key}: got an unknown key, expected one of {known}"):
+        _config(entry)
+
+
 def test_without_it_the_key_is_unknown() -> None:
     with pytest.raises(ConfigError, match=r"data\.train\.0\.letters: got an unknown key"):
         _config({"letters": {"count": 5}})

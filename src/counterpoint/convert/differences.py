@@ -39,8 +39,10 @@ def differences(ours: Model, theirs: Model, free: Collection[str]) -> Iterator[D
         yield "pattern", one["pattern"], other["pattern"]
         return
     idle = {*family.idle(theirs.section), *family.apart, *free}
+    # Of encoders the key is their number of layers; a decoder's has sections below it.
+    sections = idle - {_LAYERS}
     for key, mine, stored in (*_apart("", one, other), *_ends(ours, theirs)):
-        if key not in idle and key.split(".")[0] not in idle and not _is_same(family, key, mine, stored):
+        if key not in idle and key.split(".")[0] not in sections and not _is_same(family, key, mine, stored):
             yield key, mine, stored
 
 

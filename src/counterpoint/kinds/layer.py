@@ -1,6 +1,6 @@
 """What a kind of layer tells a decoder that is made of such layers, and the rest of the package."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -27,7 +27,8 @@ class LayerKind(Generic[L]):
     `facts(name, section, hidden)` counts it with the norms that it has; `cuts(section)` are keys of its section. Rows
     without a label need not pass layers that work `by_row` after the last one that mixes rows. Positions that it reads
     have `axes` coordinates, None where it reads none. `layer` is the place, `package.module:name`, of the function of
-    (section, hidden) that builds it, a `Layer`.
+    (section, hidden) that builds it, a `Layer`. As of families, `resolved(section, hidden)` are the values of keys that
+    a section may leave out, and those in `steers` say how it is trained or computed.
     """
 
     section: type[L]
@@ -39,3 +40,5 @@ class LayerKind(Generic[L]):
     axes: Callable[[L], int | None] = lambda _section: None
     rules: tuple[TensorRule, ...] = ()
     initial: tuple[Initial, ...] = ()
+    resolved: Callable[[L, int], Mapping[str, Any]] = lambda _section, _hidden: {}
+    steers: tuple[str, ...] = ()

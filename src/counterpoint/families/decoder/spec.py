@@ -296,6 +296,18 @@ def _initial(section: DecoderConfig) -> tuple[Initial, ...]:
     return tuple(rule for layer in section.layer_sections.values() for rule in LAYERS[layer.kind].initial)
 
 
+def _resolved(section: DecoderConfig) -> dict[str, Any]:
+    layers = {letter: _meaning(layer, section.hidden) for letter, layer in section.layers.items()}
+    return {"kv_heads": section.num_kv_heads, "head_dim": section.head_size, "layers": layers}
+
+
+def _meaning(layer: LayerSection, hidden: int) -> dict[str, Any]:
+    """What the section of a letter says of the tensors of its layers."""
+    kind = LAYERS[layer.kind]
+    keys = layer.model_dump() | dict(kind.resolved(layer, hidden))
+    return {key: value for key, value in keys.items() if key not in kind.steers}
+
+
 def _idle(section: DecoderConfig) -> frozenset[str]:
     """Keys of layers that the pattern does not have."""
     kinds = {section.layer_sections[letter].kind for letter in set(section.pattern)}
@@ -312,7 +324,7 @@ DECODER = Family(
     problems=_problems,
     rules=_rules,
     initial=_initial,
-    resolved=lambda section: {"kv_heads": section.num_kv_heads, "head_dim": section.head_size},
+    resolved=_resolved,
     idle=_idle,
     steers=("moe.balance", "mamba.chunk", "mtp.weight"),
     switches=("moe.bias_rate",),

@@ -198,4 +198,5 @@ ATTENTION = LayerKind(
     axes=lambda section: None if section.rope_theta is None else section.position_axes,
     layer="counterpoint.layers.attention.model:layer",
     rules=ATTENTION_RULES,
+    resolved=lambda section, hidden: {"kv_heads": section.num_kv_heads, "head_dim": section.head_width(hidden)},
 )

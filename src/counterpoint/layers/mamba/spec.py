@@ -102,4 +102,5 @@ MAMBA = LayerKind(
         # The deviation of torch's own uniform filters of width 4; the biases of filters are zeros.
         Initial("*_conv.weight", std=0.29),
     ),
+    steers=("chunk",),
 )

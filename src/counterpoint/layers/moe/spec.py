@@ -96,4 +96,5 @@ MOE = LayerKind(
         TensorRule("*.moe.shared.*", "outputs"),
     ),
     initial=(Initial("*layers.*.experts.down", std=0.02, residual=True),),
+    steers=("balance",),
 )

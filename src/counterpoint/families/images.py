@@ -16,3 +16,11 @@ def image_problems(where: str, image: ImageSection, patch: int, merge: int) -> I
     if image.max_patches < merge**2:
         expected = f"at least {merge**2}, one merged group of {where}"
         yield Problem(f"{where}.image.max_patches", f"{image.max_patches}", expected, "raise it or lower merge")
+
+
+def channel_problems(where: str, image: ImageSection, channels: int) -> Iterator[Problem]:
+    """Images whose pixels have no such number of channels, which a model at `where` takes."""
+    if channels not in image.possible_channels:
+        possible = " or ".join(map(str, image.possible_channels))
+        expected = f"{possible}, because {where}.image.kind is {image.kind}"
+        yield Problem(f"{where}.channels", f"{channels}", expected, "change one of them")

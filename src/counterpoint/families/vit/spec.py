@@ -15,7 +15,7 @@ from counterpoint.families.encoder import (
     projector_problems,
     tower_facts,
 )
-from counterpoint.families.images import image_problems
+from counterpoint.families.images import channel_problems, image_problems
 from counterpoint.kinds.family import Ends, Family
 from counterpoint.kinds.rules import TensorRule
 from counterpoint.modalities import AnyImage
@@ -99,10 +99,7 @@ def _problems(where: str, section: VitConfig, _layout: LayoutConfig) -> Iterator
     yield from projector_problems(model, section)
     yield from image_problems(model, section.image, section.patch, section.merge)
     yield from head_problems(model, section)
-    if section.channels not in section.image.possible_channels:
-        channels = " or ".join(map(str, section.image.possible_channels))
-        expected = f"{channels}, because {model}.image.kind is {section.image.kind}"
-        yield Problem(f"{model}.channels", f"{section.channels}", expected, "change one of them")
+    yield from channel_problems(model, section.image, section.channels)
     if section.rotary_theta is not None and section.head_size % 4:
         got = f"{section.rotary_theta:g} with heads {section.head_size} wide"
         expected = "heads whose width is a multiple of 4, for pairs that turn with rows and with columns"

@@ -37,7 +37,7 @@ KIND = "kind"
 
 KINDS = {
     *("*", "-", "m", "e", "l"),
-    *("adapter", "conformer", "custom", "decoder", "features", "vit", "whisper"),
+    *("adapter", "conformer", "convnext", "custom", "decoder", "features", "vit", "whisper"),
     *("attention", "mamba", "mlp", "moe", "linear"),
     *("image", "audio", "prepared", "synthetic"),
     *("gpipe", "1f1b", "interleaved", "zero_bubble", "adamw", "constant", "cosine"),

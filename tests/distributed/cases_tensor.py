@@ -9,6 +9,7 @@ from torch import Tensor
 from counterpoint.families import facts_of, initial_of, rules_of
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
+from counterpoint.kinds.rules import Initial
 from counterpoint.models.batch import AudioBatch, Batch, FeatureBatch, Insert, TextBatch
 from counterpoint.models.chain import MAIN, Chain, Part, build_chain
 from counterpoint.models.segments import Segments
@@ -17,7 +18,7 @@ from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
-from tests.intakes import image_batch, laid_image
+from tests.intakes import image_batch, image_intake, laid_image
 from tests.unit.models.model_samples import LINEAR, changed, mlp, sample, vit
 
 TOLERANCE = 1e-12
@@ -48,13 +49,16 @@ CONFORMER = sample(
     "conformer", layers=2, hidden=12, heads=6, ffn=18, leaving=10, mels=8, stem_channels=3, conv=5, taps=(0,),
     projector=mlp(6),
 )  # fmt: skip
+CONVNEXT = sample(
+    "convnext", patch=2, depths=(1, 1), widths=(6, 12), leaving=10, image={"max_patches": 64}, projector=mlp(6),
+)  # fmt: skip
 
 
 def tensor_parallel_equals_plain(rank: int, group: dist.ProcessGroup, size: int) -> None:
     """Compare every model in both modes, whole and in two stages, and under sequence parallelism with few rows and
     without; `size` divides 6."""
     for sequence_parallel in (True, False):
-        for model in (DECODER, TIED, VIT, LINEAR_VIT, TAPPED, DEEP, ADAPTER, CONFORMER, *TOWERS):
+        for model in (DECODER, TIED, VIT, LINEAR_VIT, TAPPED, DEEP, ADAPTER, CONFORMER, CONVNEXT, *TOWERS):
             for lengths in ((8, 4, 4), (4,), ()) if sequence_parallel else ((8, 4, 4),):
                 batches = _batches(model, lengths, rank, size)
                 _compare(model, batches, (rank, group, size), sequence_parallel, stages=1)
@@ -70,15 +74,16 @@ def _batches(model: Model, lengths: tuple[int, ...], rank: int, size: int) -> tu
     generator = torch.Generator().manual_seed(1)
     own = slice(rank * rows // size, (rank + 1) * rows // size)
     section = model.section
-    if section.kind == "vit":
+    if "image" in type(section).model_fields:
+        intake = image_intake(model)
         images = [
-            laid_image(sum(lengths[:i]) + section.prefix * (i + 1), (2, n // 2), section.merge)
+            laid_image(sum(lengths[:i]) + intake.prefix * (i + 1), (2, n // 2), intake.merge)
             for i, n in enumerate(lengths)
         ]
         ends = images[-1].row + images[-1].rows if images else 0
         rows = -(-ends // (4 * size)) * 4 * size
         own = slice(rank * rows // size, (rank + 1) * rows // size)
-        pixels = torch.randn(rows, section.patch_dim, dtype=torch.float64, generator=generator)
+        pixels = torch.randn(rows, intake.columns, dtype=torch.float64, generator=generator)
         whole = image_batch(model, images, pixels)
         return whole, replace(
             whole,
@@ -169,7 +174,9 @@ def _build(
         chain = build_chain(parts).to(torch.float64)
     shardings = apply_tensor_parallel(chain, ranks, sequence_parallel, rules_of(model.section))
     rank, size = (0, 1) if ranks is None else (ranks.rank, ranks.size)
-    rules, residual_sums = initial_of(model.section), facts_of(model).residual_sums
+    # What begins at zero would leave out what it multiplies.
+    rules = (Initial("*.response_norm.weight", std=0.5), *initial_of(model.section))
+    residual_sums = facts_of(model).residual_sums
     chain.to_empty(device="cpu")
     for buffer in chain.buffers():
         # Every channel has a constant of its own, so that a wrong share of them is seen.

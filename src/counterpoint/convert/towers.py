@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from counterpoint.convert.clip import CLIP, SIGLIP, SIGLIP2
+from counterpoint.convert.convnext import CONVNEXT
 from counterpoint.convert.parakeet import PARAKEET
 from counterpoint.convert.radio import RADIO
 from counterpoint.convert.tower import Tower
@@ -14,6 +15,7 @@ TOWERS: Mapping[str, Tower[Any]] = {
     "siglip_vision_model": SIGLIP,
     "siglip2_vision_model": SIGLIP2,
     "radio": RADIO,
+    "convnextv2": CONVNEXT,
     "whisper": WHISPER,
     "parakeet_encoder": PARAKEET,
 }

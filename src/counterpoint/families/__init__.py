@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from counterpoint.families.adapter.spec import ADAPTER
 from counterpoint.families.conformer.spec import CONFORMER
+from counterpoint.families.convnext.spec import CONVNEXT
 from counterpoint.families.custom.spec import CUSTOM
 from counterpoint.families.decoder.spec import DECODER
 from counterpoint.families.features.spec import FEATURES
@@ -23,6 +24,7 @@ FAMILIES: Registry[Family[Any]] = Registry(
     {
         "vit": VIT,
         "custom": CUSTOM,
+        "convnext": CONVNEXT,
         "whisper": WHISPER,
         "conformer": CONFORMER,
         "features": FEATURES,

@@ -15,12 +15,17 @@ CONFORMER = {
     "kind": "conformer", "layers": 2, "hidden": 8, "heads": 2, "ffn": 12, "mels": 16, "stem_channels": 3,
     "projector": {"kind": "linear"},
 }  # fmt: skip
+CONVNEXT = {
+    "kind": "convnext", "depths": [1, 1], "widths": [8, 8], "image": {"max_patches": 16},
+    "projector": {"kind": "linear"},
+}  # fmt: skip
 GIVEN = {"kind": "features", "width": 7, "projector": {"kind": "linear"}}
 FACTS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     "vit": ("tiny", "vision", {}, {"patch": 6, "merge": 4, "frames": 2, "prefix": 5}),
     "windows": ("tiny", "vision", {}, {"window": 8}),
     "whisper": ("speech", "audio", {}, {"mels": 9, "positions": 77, "stack": 3}),
     "conformer": ("speech", "audio", CONFORMER, {"mels": 24, "positions": 77}),
+    "convnext": ("tiny", "vision", CONVNEXT, {"patch": 6}),
     "features": ("speech", "audio", GIVEN, {"width": 9}),
 }
 """A file, a module of it, a model in place of its own, and other values of its keys."""

@@ -235,7 +235,7 @@ def our_answer(case: Case, config: Config) -> Tensor | None:
 
 
 TEXTS = tuple(name for name in CONFIGS if name != "qwen2_vl_text")
-CASES = (*TEXTS, "clip", "siglip", "siglip2", "radio", *WHOLES, "whisper", "parakeet")
+CASES = (*TEXTS, "clip", "siglip", "siglip2", "radio", "convnextv2", *WHOLES, "whisper", "parakeet")
 """All models whose keys are flipped."""
 
 

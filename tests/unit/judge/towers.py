@@ -44,6 +44,10 @@ RADIO: Config = {
     "model_type": "radio", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 2,
     "mlp_ratio": 1.5, "max_img_size": 10, "num_cls_tokens": 2, "num_registers": 1,
 }  # fmt: skip
+CONVNEXT: Config = {
+    "model_type": "convnextv2", "num_stages": 3, "depths": [1, 2, 1], "hidden_sizes": [8, 12, 16], "patch_size": 2,
+    "image_size": 8,
+}  # fmt: skip
 QWEN2_5_VL: Config = {
     "model_type": "qwen2_5_vl",
     "vision_config": {**FILM, "depth": 3, "window_size": 8, "fullatt_block_indexes": [1]},
@@ -68,6 +72,7 @@ TOWERS: Mapping[str, Config] = {
     "siglip": {"model_type": "siglip_vision_model", **PICTURE, "image_size": 8},
     "siglip2": {"model_type": "siglip2_vision_model", **PICTURE, "num_patches": 25},
     "radio": RADIO,
+    "convnextv2": CONVNEXT,
     "qwen2_5_vl": QWEN2_5_VL,
     "qwen3_vl": QWEN3_VL,
 }
@@ -78,8 +83,10 @@ ANY: tuple[Grid, ...] = ((5, 5), (2, 7), (1, 1), (9, 3), (8, 1))
 # `F.interpolate` of torch 2.13 gives each row of a picture one column wide the same value if it filters.
 WIDE: tuple[Grid, ...] = ((5, 5), (2, 7), (1, 1), (9, 3), (1, 8))
 EVEN: tuple[Grid, ...] = ((4, 4), (2, 6), (10, 6), (2, 2), (6, 14))
+FOURS: tuple[Grid, ...] = ((8, 4), (4, 4), (4, 12), (8, 8), (8, 4))
 GRIDS: Mapping[str, tuple[Grid, ...]] = {
-    "clip": SQUARE, "siglip": SQUARE, "siglip2": WIDE, "radio": ANY, "qwen2_5_vl": EVEN, "qwen3_vl": EVEN,
+    "clip": SQUARE, "siglip": SQUARE, "siglip2": WIDE, "radio": ANY, "convnextv2": FOURS, "qwen2_5_vl": EVEN,
+    "qwen3_vl": EVEN,
 }  # fmt: skip
 """Pictures in patches: of the table's shape where the judge takes no others; else smaller, larger and longer ones."""
 
@@ -232,6 +239,10 @@ def _radio(model: Any, images: list[Tensor], tower: Model) -> Named:
     return {MAIN: model(pixel_values=picture_rows(images, tower.section), image_grid_hw=grids).features}
 
 
+def _convnext(model: Any, images: list[Tensor], _tower: Model) -> Named:
+    return {MAIN: torch.cat([model(image[None]).last_hidden_state[0].flatten(1).T for image in images])}
+
+
 def _qwen(model: Any, images: list[Tensor], tower: Model) -> Named:
     grids = torch.tensor([(1, *grid_of(image, tower.section)) for image in images])
     return qwen_outputs(model.model.visual(picture_rows(images, tower.section), grid_thw=grids), tower.ends.taps)
@@ -244,5 +255,6 @@ def qwen_outputs(said: Any, taps: tuple[int, ...]) -> Named:
 
 
 RUN: Mapping[str, Callable[[Any, list[Tensor], Model], Named]] = {
-    "clip": _clip, "siglip": _siglip, "siglip2": _siglip2, "radio": _radio, "qwen2_5_vl": _qwen, "qwen3_vl": _qwen,
+    "clip": _clip, "siglip": _siglip, "siglip2": _siglip2, "radio": _radio, "convnextv2": _convnext,
+    "qwen2_5_vl": _qwen, "qwen3_vl": _qwen,
 }  # fmt: skip

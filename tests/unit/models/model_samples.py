@@ -138,6 +138,17 @@ CONFORMER = sample(
 )
 UNBIASED = changed(CONFORMER, bias=False, conv_bias=False, scale_input=False, projector=LINEAR, taps=(0,))
 CONFORMERS = {"conformer": CONFORMER, "unbiased conformer": UNBIASED}
+CONVNEXTS = {
+    "convnext": sample(
+        "convnext", image=ImageConfig(max_patches=_MOST_PATCHES), patch=2, depths=(1, 2), widths=(8, 12), leaving=6,
+        projector=mlp(10, norm="layer"),
+    ),
+    "merging convnext": sample(
+        "convnext", image=ImageConfig(max_patches=_MOST_PATCHES), patch=2, depths=(1, 1, 1), widths=(4, 8, 8), merge=2,
+        leaving=6, activation="quick_gelu", projector=LINEAR,
+    ),
+}  # fmt: skip
+"""Towers whose rows become fewer; the second makes one row of 8 x 8 patches."""
 GIVEN = {
     "given to two layers": sample("features", width=6, leaving=4, projector=mlp(8, norm="layer")),
     "given to one": sample("features", width=6, leaving=4, projector=LINEAR),
@@ -275,6 +286,7 @@ _BATCHES: dict[str, Callable[[Model, Any, int], Batch]] = {
     "decoder": text_batch,
     "vit": patch_batch,
     "custom": patch_batch,
+    "convnext": patch_batch,
     "whisper": audio_batch,
     "conformer": ragged_batch,
     "features": given_batch,

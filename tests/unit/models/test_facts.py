@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import CONFORMERS, DECODERS, GIVEN, GRAPHS, MODELS, VITS, batch_of, build, changed, mlp
+from model_samples import CONFORMERS, CONVNEXTS, DECODERS, GIVEN, GRAPHS, MODELS, VITS, batch_of, build, changed, mlp
 from tests.parity.brought import MODELS as BROUGHT
 from tests.parity.brought import brought_model
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,6 +25,7 @@ LETTERS = {
 MORE: dict[str, Model] = {
     **MODELS,
     **GRAPHS,
+    "convnext": CONVNEXTS["convnext"],
     "biased": changed(DECODERS["grouped"], bias=True),
     "plain": changed(DECODERS["tied"], tied=False, bias=False),
     "letters": changed(DECODERS["grouped"], pattern="*-AW", layers=LETTERS),
@@ -70,8 +71,11 @@ def test_widths_are_those_of_the_rows(model: Model) -> None:
             assert rows.shape == (num_rows(batch) // fact.rows_per_output, fact.hidden_out)
 
 
-@pytest.mark.parametrize("model", CONFORMERS.values(), ids=CONFORMERS)
-def test_flops_of_a_conformer_are_all_that_it_computes(model: Model) -> None:
+CONVOLVING = {**CONFORMERS, "convnext": CONVNEXTS["convnext"]}
+
+
+@pytest.mark.parametrize("model", CONVOLVING.values(), ids=CONVOLVING)
+def test_flops_of_what_convolves_are_all_that_it_computes(model: Model) -> None:
     """Products, convolutions and attention; of one clip, whose distances are those that are projected."""
     chain, batch = build(model), batch_of(model, (8,))
     with FlopCounterMode(display=False) as counter:
@@ -79,7 +83,7 @@ def test_flops_of_a_conformer_are_all_that_it_computes(model: Model) -> None:
     assert counter.get_total_flops() == facts_of(model).forward_flops(8)
 
 
-ROW_BY_ROW = {name: model for name, model in (MORE | GIVEN).items() if name not in CONFORMERS}
+ROW_BY_ROW = {name: model for name, model in (MORE | GIVEN).items() if name not in CONVOLVING}
 """Models all of whose products are of one row."""
 
 
@@ -116,8 +120,8 @@ def _scan_difference(model: Model) -> int:
     return (carried + summed - convolved) * (section.pattern + further).count("M")
 
 
-ALONE = {*GIVEN, "test_conv"}
-"""Models whose rows see no others."""
+ALONE = {*GIVEN, "test_conv", "convnext"}
+"""Models whose rows see no others, or as many of any item."""
 
 
 def test_cost_grows_with_rows_and_is_an_integer() -> None:
@@ -131,7 +135,8 @@ def test_cost_grows_with_rows_and_is_an_integer() -> None:
 
 
 SUMS = {
-    "grouped": 4, "hybrid": 4, "further": 4, "merging": 4, "windows": 6, "stacking": 4, "conformer": 8, "adapter": 4
+    "grouped": 4, "hybrid": 4, "further": 4, "merging": 4, "windows": 6, "stacking": 4, "conformer": 8, "adapter": 4,
+    "convnext": 3,
 }  # fmt: skip
 """Sublayers that are added to the rows, as the papers draw them; those of further tokens are of other rows."""
 

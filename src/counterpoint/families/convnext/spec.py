@@ -1,0 +1,234 @@
+"""ConvNeXt V2, before torch (Woo et al., 2023, arXiv:2301.00808)."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from counterpoint.families.encoder import (
+    EncoderSection,
+    idle_keys,
+    projector_cuts,
+    projector_facts,
+    projector_problems,
+    projector_rules,
+)
+from counterpoint.families.images import channel_problems
+from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.family import Ends, Family
+from counterpoint.kinds.rules import Initial, TensorRule
+from counterpoint.modalities import AnyImage
+from counterpoint.modalities.images.spec import ImageIntake
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts
+from counterpoint.plan.tensors import linear, mlp, norm, products
+from counterpoint.projectors import ProjectorConfig
+from counterpoint.section.layout import LayoutConfig
+from counterpoint.section.problem import Problem
+from counterpoint.section.section import Count, Positive
+
+KERNEL = 7
+"""Rows along a side of what a layer's convolution covers."""
+
+EXPANSION = 4
+"""Channels inside of a layer for each of its rows' columns."""
+
+PerStage = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
+
+
+class Stage(NamedTuple):
+    """A run of `layers` whose rows are `width` wide and stand for `area` patches each, in groups of `side` x `side`."""
+
+    number: int
+    width: int
+    layers: range
+    side: int
+    area: int
+
+
+class ConvnextConfig(EncoderSection):
+    """ConvNeXt V2 and its projector.
+
+    `image` says how pictures, or images of another kind, become patches of `patch` x `patch` pixels, grey ones or of
+    three colours: the rows of the first stage. Each stage has as many layers as `depths` says, of rows as wide as
+    `widths` says, and each one after the first makes a row of 2 x 2 of the one before. `merge` x `merge` rows of the
+    last become one row of the target.
+    """
+
+    kind: Literal["convnext"]
+    image: AnyImage
+    patch: Count = 4
+    channels: Literal[1, 3] = 3
+    depths: PerStage
+    widths: PerStage
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = "gelu"
+    norm_eps: Positive = 1e-6
+    merge: Count = 1
+    projector: ProjectorConfig
+
+    @property
+    def projected(self) -> int:
+        return self.widths[-1]
+
+    @property
+    def side(self) -> int:
+        """Patches along a side of what becomes one row of the target."""
+        return self.merge * (1 << len(self.depths) - 1)
+
+    @property
+    def patch_dim(self) -> int:
+        """Values of one flattened patch, in (channel, row, column) order."""
+        return self.channels * self.patch**2
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in order; layers are counted on from stage to stage."""
+        runs = pairwise(accumulate(self.depths, initial=0))
+        return tuple(
+            Stage(number, width, range(*run), side=self.side >> number, area=1 << 2 * number)
+            for number, (width, run) in enumerate(zip(self.widths, runs, strict=True))
+        )
+
+
+def _facts(section: ConvnextConfig, ends: Ends) -> ModelFacts:
+    """Its input rows are flattened patches."""
+    last = section.stages[-1].area
+    return ModelFacts(
+        parts=(
+            _embedding(section),
+            *(part for stage in section.stages for part in _stage(section, stage)),
+            _of_fewer_rows(projector_facts(section, ends, section.merge**2), last),
+        ),
+        hidden=section.widths[0],
+        hidden_in=section.patch_dim,
+        hidden_out=ends.leaving,
+        row_multiple=section.side**2,
+        queries=section.queries,
+        residual_sums=sum(section.depths),
+    )
+
+
+def _embedding(section: ConvnextConfig) -> PartFacts:
+    """Patches to rows, and a norm."""
+    width = section.widths[0]
+    patch = linear("patch", section.patch_dim, width, bias=True)
+    return PartFacts(
+        name="embed",
+        tensors=(*patch, *norm("norm", width, "layer")),
+        flops_per_row=products(patch),
+        activation_elements=section.patch_dim + 2 * width,
+        hidden_out=width,
+    )
+
+
+def _stage(section: ConvnextConfig, stage: Stage) -> Iterator[PartFacts]:
+    """What makes its rows of those of the stage before, and its layers."""
+    if stage.number:
+        yield _of_fewer_rows(_halving(section, stage), stage.area)
+    for layer in stage.layers:
+        yield _of_fewer_rows(_layer(f"layers.{layer}", stage.width), stage.area)
+
+
+def _halving(section: ConvnextConfig, stage: Stage) -> PartFacts:
+    """A norm, and one row of 2 x 2, per row that it makes."""
+    width = section.widths[stage.number - 1]
+    inputs = 4 * width
+    merge = linear("merge", inputs, stage.width, bias=True)
+    return PartFacts(
+        name=f"halve.{stage.number}",
+        tensors=(*norm("norm", width, "layer"), *merge),
+        flops_per_row=products(merge),
+        activation_elements=3 * inputs,
+        hidden_out=stage.width,
+    )
+
+
+def _layer(name: str, width: int) -> PartFacts:
+    """A convolution of each channel, and an MLP with a norm of channels' responses in its middle."""
+    inner = EXPANSION * width
+    depthwise = (("depthwise.weight", (width, KERNEL, KERNEL)), ("depthwise.bias", (width,)))
+    linears = mlp("mlp", width, inner, width, bias=True)
+    return PartFacts(
+        name=name,
+        kinds=(ENCODER_LAYER,),
+        tensors=(
+            *depthwise,
+            *norm("norm", width, "layer"),
+            *linears,
+            *norm("mlp.response_norm", inner, "layer"),
+        ),
+        flops_per_row=products((*depthwise, *linears)),
+        activation_elements=4 * width + 5 * inner,
+        hidden_out=width,
+    )
+
+
+def _of_fewer_rows(part: PartFacts, area: int) -> PartFacts:
+    """A part that is counted per row of its own, one of which stands for `area` input rows of the module."""
+    return replace(
+        part,
+        flops_per_row=-(-part.flops_per_row // area),
+        flops_per_pair=tuple((mask, -(-flops // area)) for mask, flops in part.flops_per_pair),
+        activation_elements=-(-part.activation_elements // area),
+        rows_per_output=part.rows_per_output * area,
+    )
+
+
+def _cuts(section: ConvnextConfig) -> Cuts:
+    widths = {f"widths.{stage}": width for stage, width in enumerate(section.widths)}
+    return Cuts.of_all((Cuts(tp=widths), projector_cuts(section)))
+
+
+def _problems(where: str, section: ConvnextConfig, _layout: LayoutConfig) -> Iterator[Problem]:
+    model, image, side = f"{where}.model", section.image, section.side
+    yield from projector_problems(model, section)
+    yield from image.problems(f"{model}.image")
+    yield from channel_problems(model, image, section.channels)
+    if len(section.widths) != len(section.depths):
+        expected = f"{len(section.depths)}, a width for each number of {model}.depths"
+        yield Problem(f"{model}.widths", f"{len(section.widths)} widths", expected, "change one of them")
+    if image.size is not None and image.size < section.patch * side:
+        expected = f"at least {section.patch * side}, the side of what {model} makes one row of"
+        yield Problem(f"{model}.image.size", f"{image.size} pixels", expected, "raise it or take a smaller patch")
+    if image.max_patches < side**2:
+        expected = f"at least {side**2}, of which {model} makes one row"
+        yield Problem(f"{model}.image.max_patches", f"{image.max_patches}", expected, "raise it or take fewer stages")
+
+
+def _intake(module: str, section: ConvnextConfig, mark: str) -> ImageIntake:
+    return ImageIntake(
+        module,
+        section.image,
+        patch=section.patch,
+        merge=section.side,
+        channels=section.channels,
+        mark=mark,
+        queries=section.queries,
+    )
+
+
+_RULES = (
+    TensorRule("embed.*", "share"),
+    TensorRule("halve.*", "rows"),
+    TensorRule("layers.*.depthwise.*", "share"),
+    TensorRule("layers.*.norm.*", "share"),
+    TensorRule("layers.*.response_norm.*", "outputs"),
+)
+
+CONVNEXT = Family(
+    section=ConvnextConfig,
+    called="a convnext",
+    takes=lambda section: section.image.kind,
+    intake=_intake,
+    facts=_facts,
+    cuts=_cuts,
+    problems=_problems,
+    rules=lambda section: (*_RULES, *projector_rules(section)),
+    initial=lambda _section: (Initial("*.response_norm.*"),),
+    idle=idle_keys,
+    whole="a convnext sees whole images, in rows that become fewer and wider",
+    fixed=("pp", "chunks", "cp"),
+    parts="counterpoint.families.convnext.model:parts",
+)

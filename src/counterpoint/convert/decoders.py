@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from counterpoint.convert.blocks import LLAMA, QWEN2, QWEN2_5_VL, QWEN2_VL, QWEN3, QWEN3_MOE, QWEN3_VL
 from counterpoint.convert.decoder import Decoder
+from counterpoint.convert.gemma import GEMMA3
 from counterpoint.convert.hybrid import NEMOTRON_H
 from counterpoint.errors import CheckpointError
 
@@ -16,6 +17,7 @@ DECODERS: Mapping[str, Decoder] = {
     "qwen3_vl_text": QWEN3_VL,
     "qwen3_moe": QWEN3_MOE,
     "nemotron_h": NEMOTRON_H,
+    "gemma3_text": GEMMA3,
 }
 
 

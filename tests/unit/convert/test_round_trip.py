@@ -116,6 +116,13 @@ def test_sizes_of_another_family_are_refused(name: str, change: dict[str, object
         ),
         ("qwen2_vl_text", {"rope_parameters": {"mrope_section": [1, 1, 1]}}, "half the width of a head, 8,"),
         ("qwen2", {"use_sliding_window": True}, "use_sliding_window"),
+        (
+            "gemma3",
+            {"layer_types": ["chunked_attention"] * 2},
+            "only sliding_attention or full_attention for each of 2",
+        ),
+        ("gemma3", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "only null beside rope_parameters"),
+        ("gemma3", {"attn_logit_softcapping": 50.0}, "says attn_logit_softcapping: 50.0"),
         ("qwen3", {"mlp_bias": True}, "says mlp_bias: True, but only False"),
         ("qwen3_moe", {"decoder_sparse_step": 0}, "says decoder_sparse_step: 0, but only a whole number from 1"),
         ("qwen3_moe", {"mlp_only_layers": [0.5]}, "only a list of whole numbers"),

@@ -41,7 +41,8 @@ GONE = "<removed>"
 
 _ACTIVATIONS = ("gelu", "silu", "gelu_pytorch_tanh", "quick_gelu", "relu2")
 _WORDS: Mapping[str, tuple[Any, ...]] = {
-    "hidden_act": _ACTIVATIONS, "mlp_hidden_act": _ACTIVATIONS, "mamba_hidden_act": _ACTIVATIONS,
+    "hidden_act": _ACTIVATIONS, "hidden_activation": _ACTIVATIONS, "mlp_hidden_act": _ACTIVATIONS,
+    "mamba_hidden_act": _ACTIVATIONS,
     "projector_hidden_act": _ACTIVATIONS, "activation_function": _ACTIVATIONS,
     "rope_type": ("default", "linear", "llama3", "mrope", "axial"), "type": ("default", "linear", "mrope"),
     "vision_feature_select_strategy": ("full",), "vision_feature_layer": (-1, -3, 0, 1, 2, [-1, -2]),

@@ -35,6 +35,13 @@ HYBRID: Config = {
     "ssm_state_size": 5, "conv_kernel": 4, "chunk_size": 8, "n_routed_experts": 8, "num_experts_per_tok": 3,
     "moe_intermediate_size": 10, "moe_shared_expert_intermediate_size": 14, "routed_scaling_factor": 2.5,
 }  # fmt: skip
+GEMMA: Config = {
+    "model_type": "gemma3_text", **COMMON, "num_hidden_layers": 2, "head_dim": 6, "rms_norm_eps": 1e-5,
+    "query_pre_attn_scalar": 48, "pad_token_id": None, "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    },
+}  # fmt: skip
 CONFIGS: dict[str, Config] = {
     "llama": {"model_type": "llama", **BLOCKS, "rope_theta": 500.0},
     "llama_tied": {"model_type": "llama", **BLOCKS, "tie_word_embeddings": True, "head_dim": 6},
@@ -51,6 +58,15 @@ CONFIGS: dict[str, Config] = {
     "nemotron_h": {**HYBRID, "hybrid_override_pattern": "M-M*-"},
     "nemotron_h_experts": {**HYBRID, "hybrid_override_pattern": "MEM*E"},
     "nemotron_h_unnormalized": {**HYBRID, "hybrid_override_pattern": "ME", "norm_topk_prob": False},
+    "gemma3": {**GEMMA, "sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma3_untied": {
+        **GEMMA, "num_hidden_layers": 3, "sliding_window": 3, "tie_word_embeddings": False,
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 500.0}, "sliding_attention": {
+            "rope_type": "linear", "factor": 2.0, "rope_theta": 50.0,
+        }},
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+    },
+    "gemma3_in_one_window": {**GEMMA, "sliding_window": 100, "query_pre_attn_scalar": 6},
 }  # fmt: skip
 """By name of the case."""
 

@@ -66,5 +66,9 @@ def test_published_files_have_the_values_of_their_models() -> None:
     )
     assert (llava.hidden, llava.heads, llava.ffn, llava.vocab) == (4096, 32, 11008, 32064)
     assert (qwen.rope_sections, qwen.rope_theta, qwen.hidden) == ((16, 24, 24), 1e6, 3584)
+    gemma = read["gemma3_27b_text"][LANGUAGE].model.section
+    assert (gemma.pattern.count("W"), gemma.pattern.count("*"), gemma.layers["W"].window) == (52, 10, 1024)
+    assert (gemma.rope_theta, gemma.rope_scaling.factor, gemma.layers["W"].rope_theta) == (1e6, 8.0, 1e4)
+    assert (gemma.score_scale, gemma.embedding_scale, gemma.tied) == (168**-0.5, 5376**0.5, True)
     siglip = read["siglip_sections_empty"][VISION].model.section
     assert (siglip.hidden, siglip.patch, siglip.positions) == (768, 16, 14)

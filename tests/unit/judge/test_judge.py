@@ -60,9 +60,11 @@ def test_equal_to_the_judge_as_it_is(name: str, tmp_path: Path) -> None:
 
 
 def changed(section: DecoderConfig, part: str | None, change: dict[str, Any]) -> DecoderConfig:
-    """The section with these keys of itself, or of its part `mamba` or `moe`, replaced."""
+    """The section with these keys of itself, of its part `mamba` or `moe`, or of the layer of a letter, replaced."""
     if part is None:
         return section.model_copy(update=change)
+    if part in section.layers:
+        return section.model_copy(update={"layers": {part: section.layers[part].model_copy(update=change)}})
     inner = {"mamba": section.mamba, "moe": section.moe}[part]
     assert inner is not None
     return section.model_copy(update={part: inner.model_copy(update=change)})
@@ -80,6 +82,11 @@ def changed(section: DecoderConfig, part: str | None, change: dict[str, Any]) ->
         ("nemotron_h_experts", "moe", {"scale": 2.4}),
         ("nemotron_h_experts", "moe", {"router": "softmax"}),
         ("nemotron_h", None, {"norm_eps": 2e-3}),
+        ("gemma3", None, {"embedding_scale": 3.9}),
+        ("gemma3", None, {"score_scale": None}),
+        ("gemma3", None, {"rope_scaling": None}),
+        ("gemma3", "W", {"window": 6}),
+        ("gemma3", "W", {"rope_theta": 1e6}),
     ],
 )
 def test_a_wrong_size_is_noticed(name: str, part: str | None, change: dict[str, Any], tmp_path: Path) -> None:
@@ -97,6 +104,8 @@ def test_a_wrong_size_is_noticed(name: str, part: str | None, change: dict[str, 
         ("nemotron_h_experts", "layers.1.moe.shared.down.weight"),
         ("nemotron_h", "layers.0.mamba.dynamics.d"),
         ("nemotron_h", "layers.0.mamba.b_conv.bias"),
+        ("gemma3", "layers.2.post_norm.weight"),
+        ("gemma3", "layers.0.attention.k_norm.weight"),
     ],
 )
 def test_a_lost_weight_is_noticed(name: str, weight: str, tmp_path: Path) -> None:

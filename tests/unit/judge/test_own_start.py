@@ -42,6 +42,11 @@ TEXTS: dict[str, Config] = {
         "model_type": "qwen3_moe", **SMALL, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 10,
     },
     "nemotron_h": {**HYBRID, "mamba_num_heads": 256, "mamba_head_dim": 1},
+    "gemma3": {
+        "model_type": "gemma3_text", **SMALL, "num_hidden_layers": 6, "head_dim": 16, "sliding_window": 4,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0}, "rope_theta": 1e6, "rope_local_base_freq": 1e4,
+        "pad_token_id": None,
+    },
 }  # fmt: skip
 TALL: Config = {**FILM, "depth": 4, "out_hidden_size": 128, "num_position_embeddings": 25}
 QWEN3_VL: Config = {
@@ -81,7 +86,7 @@ WHOLES: dict[str, tuple[str, Config]] = {
 
 ROWS = 29
 IN_SUITE = {
-    "nemotron_h", "llama of long documents", "qwen2_5_vl", "qwen3_vl whose sections do not take turns",
+    "nemotron_h", "gemma3", "llama of long documents", "qwen2_5_vl", "qwen3_vl whose sections do not take turns",
     "qwen3_vl of layers in another order", "llava tied at the top",
 }  # fmt: skip
 

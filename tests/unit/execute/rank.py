@@ -12,7 +12,6 @@ from counterpoint.execute.bridge import Bridge, MapKey
 from counterpoint.execute.interpreter import Interpreter, Observer
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.execute.stage import Stage
-from counterpoint.parallelize.weights import defer_weights
 from counterpoint.plan.action import Action
 from counterpoint.plan.batch import BatchPlan, ModuleRows
 from counterpoint.plan.graph import Node
@@ -35,10 +34,7 @@ class Rank:
     def __init__(self, plan: Plan, rank: int, room: Mailroom, *observers: Observer) -> None:
         self.plan, self.rank = plan, rank
         self.toys = {node: Toy(plan, node) for node in plan.nodes_of(rank)}
-        queues = {node: defer_weights(toy) for node, toy in self.toys.items()}
-        self.stages = {
-            node: Stage(node, toy, toy.is_loss, toy.is_loss, queues[node]) for node, toy in self.toys.items()
-        }
+        self.stages = {node: Stage(node, toy, toy.is_loss, toy.is_loss, toy.queue) for node, toy in self.toys.items()}
         self.bridge = Bridge(rank, plan, room.channels(plan, rank), CPU, torch.float64)
         self.interpreter = Interpreter(
             plan.stages, plan.microbatches, self.stages, self.bridge, self._reduce, self._begin_reduction, self._step,

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from counterpoint.execute.stage import ROWS, Arrival, Stage
-from counterpoint.models.multiply import Multiply
-from counterpoint.parallelize.weights import defer_weights
 from counterpoint.plan.graph import Node
-from tests.unit.execute.toys import Rows, noise
+from tests.unit.execute.toys import Queue, Rows, noise
 
 NODE = Node("language", 1)
 EMPTY = Rows(torch.empty(0), torch.empty(0), torch.empty(0))
@@ -27,11 +25,10 @@ class Squares(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(noise("weight", shape=(3, 3)).clone())
-        self.multiply = Multiply()
+        self.queue = Queue()
 
     def forward(self, rows: Tensor, _batch: Rows) -> dict[str, Tensor]:
-        out: Tensor = self.multiply(rows, self.weight, None)
-        return {ROWS: out.square()}
+        return {ROWS: self.queue.multiply(rows, self.weight).square()}
 
 
 def entering(microbatch: int) -> Tensor:
@@ -55,7 +52,7 @@ def orders(draw: st.DrawFn) -> list[tuple[int, str]]:
 @given(orders())
 def test_microbatches_may_be_in_flight_in_any_order(order: list[tuple[int, str]]) -> None:
     chain, plain = Squares(), Squares()
-    stage = Stage(NODE, chain, is_loss=False, counts_loss=False, weights=defer_weights(chain))
+    stage = Stage(NODE, chain, is_loss=False, counts_loss=False, weights=chain.queue)
     found: dict[int, Tensor] = {}
     for microbatch, work in order:
         if work == "F":
@@ -78,7 +75,7 @@ def test_microbatches_may_be_in_flight_in_any_order(order: list[tuple[int, str]]
 
 def test_the_other_half_of_a_backward_is_all_that_touches_weights() -> None:
     chain = Squares()
-    stage = Stage(NODE, chain, is_loss=False, counts_loss=False, weights=defer_weights(chain))
+    stage = Stage(NODE, chain, is_loss=False, counts_loss=False, weights=chain.queue)
     stage.forward(0, EMPTY, hop(entering(0)), keep=True)
     stage.backward(0, {ROWS: torch.ones(1, 3, dtype=torch.float64)}, is_split=True)
     after_input = chain.weight.grad

@@ -5,14 +5,15 @@ A node multiplies rows by its one weight; the last node of a module merges them,
 
 import functools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from counterpoint.execute.stage import ROWS
-from counterpoint.models.multiply import Multiply
 from counterpoint.plan.batch import DOCUMENT, BatchPlan, Share, Span
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
@@ -46,6 +47,62 @@ class Rows:
         return replace(self, inserts=inserts, deep=deep)
 
 
+class Left:
+    """Weight gradients that are still to be computed."""
+
+    def __init__(self, products: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+        self._products = products
+
+    def run(self) -> None:
+        """See WeightWork."""
+        for weight, gradient, rows in self._products:
+            found = gradient.T @ rows
+            weight.grad = found if weight.grad is None else weight.grad + found
+
+
+class Queue:
+    """Where products leave what their weight's gradient is made of while it is collecting."""
+
+    def __init__(self) -> None:
+        self.is_collecting = False
+        self.products: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """See WeightQueue."""
+        self.is_collecting = True
+        yield
+        self.is_collecting = False
+
+    def take(self) -> Left:
+        """See WeightQueue."""
+        products, self.products = self.products, []
+        return Left(products)
+
+    def multiply(self, rows: Tensor, weight: Tensor) -> Tensor:
+        """rows weight^T."""
+        out: Tensor = _Multiply.apply(rows, weight, self)  # type: ignore[no-untyped-call]
+        return out
+
+
+class _Multiply(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, queue: Queue) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.weight, ctx.queue = weight, queue
+        return rows @ weight.T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (rows,), (gradient,) = ctx.saved_tensors, gradients
+        found = None
+        if ctx.needs_input_grad[1] and ctx.queue.is_collecting:
+            ctx.queue.products.append((ctx.weight, gradient, rows))
+        elif ctx.needs_input_grad[1]:
+            found = gradient.T @ rows
+        return gradient @ ctx.weight, found, None
+
+
 class Toy(nn.Module):
     """The chain of a node: tanh(rows weight^T), merged after a module's last node, and after the sink's the loss.
 
@@ -64,7 +121,7 @@ class Toy(nn.Module):
             widths.inside if node.stage else entering_width(plan, node.module),
         )
         self.weight = nn.Parameter(noise("weight", str(node), shape=shape).clone(), plan.stages.trains(node))
-        self.multiply = Multiply()
+        self.queue = Queue()
 
     def forward(self, rows: Tensor | None, batch: Rows) -> dict[str, Tensor]:
         """See StageModule."""
@@ -76,7 +133,7 @@ class Toy(nn.Module):
 
     def of(self, rows: Tensor) -> Tensor:
         """What leaves the node."""
-        out = torch.tanh(self.multiply(rows, self.weight, None))
+        out = torch.tanh(self.queue.multiply(rows, self.weight))
         return out.view(len(out) // self._merge, self._merge, out.shape[1]).sum(1) if self.is_last else out
 
 

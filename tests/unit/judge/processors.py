@@ -64,6 +64,10 @@ CASES: Mapping[str, Case] = {
         ((8, 18), (16, 36)), {"size": 18},
     ),
     "radio": _RADIO,
+    "convnextv2": Case(
+        "convnext.image_processing_pil_convnext:ConvNextImageProcessorPil", {"do_resize": False},
+        ((8, 8), (16, 8)), {},
+    ),
     "qwen2_5_vl": Case(_QWEN, FILM, ((8, 12), (9, 23)), {}),
     "qwen3_vl": Case(_QWEN, {**FILM, "image_mean": HALF, "image_std": HALF}, ((8, 12), (9, 23)), {}),
     "llava": Case("llava.image_processing_pil_llava:LlavaImageProcessorPil", CLIP, ((8, 8), (20, 20)), {"size": 8}),
@@ -160,16 +164,16 @@ def their_inputs(process: Callable[[Image.Image], Mapping[str, Tensor]], file: P
         return dict(process(image))
 
 
-def their_rows(name: str, inputs: Mapping[str, Tensor], section: VitConfig, payload: PatchPayload) -> Tensor:
+def their_rows(name: str, inputs: Mapping[str, Tensor], reader: ImageIntake, payload: PatchPayload) -> Tensor:
     """The pixels of the judge's processor in the order of our rows."""
-    pixels, (rows, columns), patch = inputs["pixel_values"], payload.grid, section.patch
+    pixels, (rows, columns), patch = inputs["pixel_values"], payload.grid, reader.patch
     if name.startswith("qwen"):
         return pixels
     if name == "siglip2":
         cut = pixels[0, : rows * columns].reshape(-1, patch, patch, 3).permute(0, 3, 1, 2)
     else:
         cut = pixels[0].reshape(3, rows, patch, columns, patch).permute(1, 3, 0, 2, 4).reshape(-1, 3, patch, patch)
-    order = torch.from_numpy(grid_coordinates(rows, columns, section.merge))
+    order = torch.from_numpy(grid_coordinates(rows, columns, reader.merge))
     return cut[order[:, 0] * columns + order[:, 1]].flatten(1)
 
 
@@ -184,6 +188,8 @@ def their_features(name: str, model: Any, inputs: Mapping[str, Tensor], tower: M
     rows = model(**wide).last_hidden_state[0]
     if name == "siglip2":
         return {MAIN: rows[wide["pixel_attention_mask"][0].bool()]}
+    if name == "convnextv2":
+        return {MAIN: rows.flatten(1).T}
     return {MAIN: rows[1:] if name == "clip" else rows}
 
 

@@ -57,7 +57,7 @@ def test_pixels_and_features_of_files_are_equal(name: str, tmp_path: Path, monke
     section = tower_of(found.whole).section
     for file in picture_files(name, tmp_path / "pictures"):
         payload, inputs = our_payload(found.reader, file), their_inputs(found.process, file)
-        pixels = their_rows(name, inputs, section, payload)
+        pixels = their_rows(name, inputs, found.reader, payload)
         if name == "radio":
             pixels = found.model.input_conditioner(pixels.reshape(-1, 3, section.patch, section.patch)).flatten(1)
         # The very same numbers, where pictures are scaled too: both are Pillow's.

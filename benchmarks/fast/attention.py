@@ -25,9 +25,9 @@ PADDING = 77
 LAID = ((RAGGED, PADDING), (RAGGED, 0), ((1, 1, 5), 3), ((500,), 3000), ((0, 640), 1))
 """Lengths of packed documents and rows behind them, of which there are more than in any document in one case."""
 SHORT_LAID = ((SHORT, 9), (SHORT, 0), ((1, 1, 5), 3), ((5,), 30), ((0, 6), 1))
-CAUSAL, FULL = Scores(causal=True), Scores(causal=False)
+CAUSAL, FULL, SCALED = Scores(causal=True), Scores(causal=False), Scores(causal=True, scale=0.1)
 NARROW, SHORT_NARROW = Scores(causal=True, window=200, scale=0.1), Scores(causal=True, window=4, scale=0.1)
-WORDS = {CAUSAL: "causal", FULL: "full", NARROW: "windows", SHORT_NARROW: "windows"}
+WORDS = {CAUSAL: "causal", FULL: "full", SCALED: "scaled", NARROW: "windows", SHORT_NARROW: "windows"}
 """What rows see, and how it is called; windows have a scale of their own, too."""
 ODD = 12
 """A width of heads that is no multiple of 8."""
@@ -98,7 +98,6 @@ def _dense(device: torch.device, dim: int, what: str, kernel: str = "") -> Itera
         lengths = ((3, 16, CAUSAL), (3, 16, FULL), (8, 1, CAUSAL), (1, 7, FULL))
     if kernel:
         lengths = [one for one in lengths if one[2].causal and one[1] >= kernels._LONG]
-        lengths += [(2, 1000, NARROW), (2, 4096, NARROW)]
     for heads in _groups(device, dim):
         for documents, length, scores in lengths:
             work = _case(device, heads, [length] * documents, 0, scores, kernel)
@@ -106,8 +105,9 @@ def _dense(device: torch.device, dim: int, what: str, kernel: str = "") -> Itera
 
 
 def _packed(device: torch.device, dim: int, what: str, kernel: str) -> Iterator[Case]:
+    of_kernel = (NARROW, SCALED) if kernel == "varlen" else (SCALED,)
     for heads in _groups(device, dim):
-        for scores in (CAUSAL, FULL, NARROW if device.type == "cuda" else SHORT_NARROW):
+        for scores in (CAUSAL, FULL, *of_kernel):
             for lengths, padding in LAID if device.type == "cuda" else SHORT_LAID:
                 shape = f"{_words(lengths)} + {padding}, {heads}"
                 yield f"{what}, {WORDS[scores]}", shape, _case(device, heads, lengths, padding, scores, kernel)

@@ -67,11 +67,6 @@ def _detached(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Score
     return _packed(q.detach() + q * 0, k, v, borders, scores)
 
 
-def _wide(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
-    """A row sees one more than its window."""
-    return _packed(q, k, v, borders, scores if scores.window is None else scores._replace(window=scores.window + 1))
-
-
 def _unscaled(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
     return _packed(q, k, v, borders, scores._replace(scale=None))
 
@@ -82,8 +77,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[Attend], list[Row]]:
 
     def run(kernel: Attend) -> list[Row]:
         def forward(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-            window = options["window_size_left"] + 1 if "window_size_left" in options else None
-            scores = Scores(options["causal"], window, options["softmax_scale"])
+            scores = Scores(options["causal"], scale=options["softmax_scale"])
             return kernel(q, k, v, options["cu_seqlens_q"].tolist(), scores), torch.zeros(1)
 
         def gradients(*given: Tensor, **options: Any) -> tuple[Tensor, ...]:
@@ -115,12 +109,10 @@ def test_a_kernel_that_is_right_passes(rows: Callable[[Attend], list[Row]]) -> N
     found = rows(_packed)
     assert len(found) == 15
     assert [row.text() for row in found if row.status != "ok"] == []
-    assert {row.what for row in found} == {
-        f"packed, {kind}: FlashAttention 4" for kind in ("causal", "full", "windows")
-    }
+    assert {row.what for row in found} == {f"packed, {kind}: FlashAttention 4" for kind in ("causal", "full", "scaled")}
 
 
-@pytest.mark.parametrize("kernel", [_leaking, _shifted, _blind, _regrouped, _broken, _detached, _wide, _unscaled])
+@pytest.mark.parametrize("kernel", [_leaking, _shifted, _blind, _regrouped, _broken, _detached, _unscaled])
 def test_a_kernel_that_is_wrong_fails(rows: Callable[[Attend], list[Row]], kernel: Attend) -> None:
     assert [row for row in rows(kernel) if row.status == "FAIL" and row.values], "it fails by what it computes"
 

@@ -51,7 +51,7 @@ def test_packed_kernels_are_for_narrow_rows_on_a_gpu() -> None:
 def test_deterministic_runs_take_none_of_them() -> None:
     assert not has_varlen(_on_gpu())
     assert lie_evenly(_on_gpu(), 64, 4096, CAUSAL) == ("dense", 4096, None)
-    assert lie_packed(_on_gpu(), 64, torch.empty(0), 5) is None
+    assert lie_packed(_on_gpu(), 64, torch.empty(0), 5, CAUSAL) is None
 
 
 @pytest.mark.parametrize(("dim", "fits"), [(8, True), (72, True), (256, True), (6, False), (12, False), (264, False)])
@@ -71,14 +71,11 @@ def test_equal_documents_take_flash_attention_where_it_is_ahead_and_right(
 
 
 @pytest.mark.usefixtures("flash")
-@pytest.mark.parametrize(("window", "width", "length", "kernel"), [
-    (1000, 64, 1001, "flash"), (1000, 64, 1000, "dense"), (1000, 80, 1001, None), (1000, 80, 1000, "dense"),
-    (3000, 64, 2500, "flash"),
+@pytest.mark.parametrize(("window", "length", "kernel"), [
+    (1000, 1001, None), (1000, 1000, "dense"), (2000, 2500, None), (3000, 2500, "flash"),
 ])  # fmt: skip
-def test_a_window_that_leaves_something_out_takes_a_kernel_that_knows_it_or_none(
-    window: int, width: int, length: int, kernel: str | None
-) -> None:
-    lie = lie_evenly(_on_gpu(), width, length, Scores(causal=True, window=window))
+def test_a_window_that_leaves_something_out_takes_none_of_them(window: int, length: int, kernel: str | None) -> None:
+    lie = lie_evenly(_on_gpu(), 64, length, Scores(causal=True, window=window))
     assert lie == (None if kernel is None else (kernel, length, None))
 
 
@@ -86,13 +83,15 @@ def test_a_window_that_leaves_something_out_takes_a_kernel_that_knows_it_or_none
 @pytest.mark.parametrize(("width", "fits"), [(64, True), (128, True), (72, False), (80, False)])
 def test_packed_documents_take_it_for_the_widths_it_is_right_for(width: int, fits: bool) -> None:
     borders = torch.tensor([0, 3, 8])
-    assert (lie_packed(_on_gpu(), width, borders, 5) is not None) is fits
+    assert (lie_packed(_on_gpu(), width, borders, 5, CAUSAL) is not None) is fits
+    assert lie_packed(_on_gpu(), width, borders, 5, Scores(causal=True, window=4)) is None
+    assert (lie_packed(_on_gpu(), width, borders, 5, Scores(causal=True, window=5)) is not None) is fits
 
 
 def test_without_it_equal_documents_take_the_kernels_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_flash_four", lambda: None)
     assert lie_evenly(_on_gpu(), 128, 4096, CAUSAL) == ("dense", 4096, None)
-    assert lie_packed(_on_gpu(), 128, torch.empty(0), 5) is None
+    assert lie_packed(_on_gpu(), 128, torch.empty(0), 5, CAUSAL) is None
 
 
 class _Kernels:
@@ -139,19 +138,13 @@ def test_without_flash_attention_packed_documents_take_torchs_kernel(monkeypatch
 
 
 @pytest.mark.parametrize(("lengths", "padding"), [([3, 5], 4), ([4, 4], 0)])
-@pytest.mark.parametrize("has_flash", [True, False])
-def test_kernels_are_told_windows_and_scales(
-    lengths: list[int], padding: int, has_flash: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken, scores = _Kernels(monkeypatch, has_flash=has_flash), Scores(causal=True, window=2, scale=0.5)
-    _attend(lengths, padding, scores=scores)
-    ((name, options),) = taken.calls
-    if not has_flash:
-        assert (name, options["scores"]) == ("varlen", scores)
-        return
-    told = {"causal": True, "window_size_left": 1, "window_size_right": 0, "softmax_scale": 0.5}
-    assert name == "flash"
-    assert told.items() <= options.items()
+def test_kernels_are_told_windows_and_scales(lengths: list[int], padding: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, narrow = _Kernels(monkeypatch, has_flash=True), Scores(causal=True, window=2, scale=0.5)
+    _attend(lengths, padding, scores=narrow)
+    _attend([3, 5], 4, scores=narrow._replace(window=5))
+    (narrowed, told), (whole, options) = taken.calls
+    assert (narrowed, told["scores"]) == ("varlen", narrow)
+    assert (whole, options["causal"], options["softmax_scale"]) == ("flash", True, 0.5)
 
 
 def test_float64_windows_and_no_documents_take_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

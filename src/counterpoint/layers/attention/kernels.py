@@ -59,14 +59,17 @@ class Lie(NamedTuple):
 def lie_evenly(rows: Tensor, width: int, length: int, scores: Scores) -> Lie | None:
     """Documents of one length that fill the rows, whose heads are so wide; None if no kernel takes them so."""
     if scores.narrow(length):
-        return Lie("flash", length) if _has_flash(rows, width) else None
+        return None
     is_flash = scores.causal and length >= _LONG and _has_flash(rows, width)
     return Lie("flash" if is_flash else "dense", length)
 
 
-def lie_packed(rows: Tensor, width: int, borders: Tensor, longest: int) -> Lie | None:
-    """Documents of any lengths behind each other; None if no kernel takes them so."""
-    return Lie("flash", longest, borders) if _has_flash(rows, width) else None
+def lie_packed(rows: Tensor, width: int, borders: Tensor, longest: int, scores: Scores) -> Lie | None:
+    """Documents of any lengths behind each other; None if no kernel takes them so.
+
+    FlashAttention 4 has windows, which were not compared with float64; torch's own kernel takes them (`attend_varlen`).
+    """
+    return Lie("flash", longest, borders) if _has_flash(rows, width) and not scores.narrow(longest) else None
 
 
 def attend_lying(
@@ -74,11 +77,11 @@ def attend_lying(
 ) -> Tensor:
     """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) inside documents that lie so."""
     if borders is not None:
-        packed: Tensor = _flash(queries, keys, values, borders, length, *scores)[0]
+        packed: Tensor = _flash(queries, keys, values, borders, length, scores.causal, scores.scale)[0]
         return packed
     even = [tensor.view(-1, length, *tensor.shape[1:]) for tensor in (queries, keys, values)]
     if kernel == "flash":
-        mixed: Tensor = _flash(*even, None, length, *scores)[0]
+        mixed: Tensor = _flash(*even, None, length, scores.causal, scores.scale)[0]
         return mixed.flatten(0, 1)
     q, k, v = (tensor.transpose(1, 2) for tensor in even)
     grouped = q.shape[1] != k.shape[1]
@@ -150,20 +153,17 @@ def _flash(
     borders: Tensor | None,
     longest: int,
     causal: bool,
-    window: int | None,
     scale: float | None,
 ) -> tuple[Tensor, Tensor]:
     """Attention, and the logarithms of its sums."""
-    options = _options(borders, longest, Scores(causal, window, scale))
+    options = _options(borders, longest, causal, scale)
     mixed, sums, *_others = _flash_four()._flash_attn_fwd(queries, keys, values, **options, return_lse=True)
     return mixed, sums
 
 
-def _options(borders: Tensor | None, longest: int, scores: Scores) -> dict[str, Any]:
+def _options(borders: Tensor | None, longest: int, causal: bool, scale: float | None) -> dict[str, Any]:
     """What both of its directions are told."""
-    options: dict[str, Any] = {"causal": scores.causal, "softmax_scale": scores.scale}
-    if scores.window is not None:
-        options |= {"window_size_left": scores.window - 1, "window_size_right": 0}
+    options: dict[str, Any] = {"causal": causal, "softmax_scale": scale}
     if borders is not None:
         options |= {"cu_seqlens_q": borders, "cu_seqlens_k": borders, "max_seqlen_q": longest, "max_seqlen_k": longest}
     return options
@@ -187,10 +187,9 @@ def _flash_backward(
     borders: Tensor | None,
     longest: int,
     causal: bool,
-    window: int | None,
     scale: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    options = _options(borders, longest, Scores(causal, window, scale))
+    options = _options(borders, longest, causal, scale)
     found = _flash_four()._flash_attn_bwd(queries, keys, values, mixed, gradient.contiguous(), sums, **options)
     return found[0], found[1], found[2]
 

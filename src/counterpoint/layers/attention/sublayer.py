@@ -141,7 +141,7 @@ def lie_of(segments: Segments | Windows, rows: Tensor, width: int, scores: Score
         return None
     if segments.even:
         return lie_evenly(rows, width, segments.even, scores)
-    return lie_packed(rows, width, segments.borders, segments.longest)
+    return lie_packed(rows, width, segments.borders, segments.longest, scores)
 
 
 def _attend_padded(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor, scores: Scores) -> Tensor:

@@ -1,10 +1,10 @@
-"""A module of a checkpoint as its config.json describes it, in the keys of our own sections."""
+"""A module of a checkpoint, or a layer of it, as its config.json describes it, in the keys of our own sections."""
 
 from typing import Any, TypeVar
 
-from counterpoint.kinds.family import ModelSection
+from counterpoint.section.section import Section
 
-S = TypeVar("S", bound=ModelSection)
+S = TypeVar("S", bound=Section)
 
 
 def described(section: type[S], **keys: Any) -> S:

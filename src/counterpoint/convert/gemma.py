@@ -37,10 +37,10 @@ def gemma_section(fields: Fields) -> DecoderConfig:
     _demand_supported(fields)
     kinds, hidden = _kinds(fields), fields.integer("hidden_size")
     attention = _attention(fields)
-    rope, local = _rope(fields, _LOCAL), {}
+    rope, local = _rope(fields, _LOCAL), dict[str, AttentionConfig]()
     if _LOCAL in kinds:
         window = fields.integer("sliding_window")
-        local[_LETTERS[_LOCAL]] = AttentionConfig(kind="attention", window=window, **attention, **rope)
+        local[_LETTERS[_LOCAL]] = described(AttentionConfig, window=window, **attention, **rope)
     return described(
         DecoderConfig,
         pattern="".join(f"{_LETTERS[kind]}-" for kind in kinds),

@@ -6,16 +6,19 @@ from counterpoint.modalities.images.spec import ImageSection
 from counterpoint.section.problem import Problem
 
 
-def image_problems(where: str, image: ImageSection, patch: int, merge: int) -> Iterator[Problem]:
-    """Images that a model at `where` cannot cut into patches."""
+def image_problems(
+    where: str, image: ImageSection, patch: int, merge: int, remedy: str = "lower merge"
+) -> Iterator[Problem]:
+    """Images that a model at `where` cannot cut into patches of which `merge` x `merge` make a row; `remedy` is what
+    makes a row of fewer."""
     yield from image.problems(f"{where}.image")
     side = patch * merge
     if image.size is not None and image.size < side:
-        expected = f"at least {side}, the patch x merge of {where}"
+        expected = f"at least {side}, the side of what {where} makes one row of"
         yield Problem(f"{where}.image.size", f"{image.size} pixels", expected, "raise it or take a smaller patch")
     if image.max_patches < merge**2:
-        expected = f"at least {merge**2}, one merged group of {where}"
-        yield Problem(f"{where}.image.max_patches", f"{image.max_patches}", expected, "raise it or lower merge")
+        expected = f"at least {merge**2}, of which {where} makes one row"
+        yield Problem(f"{where}.image.max_patches", f"{image.max_patches}", expected, f"raise it or {remedy}")
 
 
 def channel_problems(where: str, image: ImageSection, channels: int) -> Iterator[Problem]:

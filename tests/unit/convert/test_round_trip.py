@@ -155,6 +155,15 @@ def test_what_cannot_be_converted_is_refused(name: str, change: Config, message:
         decoder_of({**CONFIGS[name], **change})
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_numbers_that_no_config_takes_are_read_as_they_stand(name: str) -> None:
+    """So that a folder's sentence is that of two models that differ, never one of a layer's section."""
+    epsilon = "layer_norm_epsilon" if CONFIGS[name]["model_type"] == "nemotron_h" else "rms_norm_eps"
+    section = decoder_of({**CONFIGS[name], epsilon: -1.0})
+    own = [layer.norm_eps for layer in section.layers.values() if layer.kind == "attention"]
+    assert {section.norm_eps, *own} == {-1.0}
+
+
 def test_old_and_new_spellings_say_the_same() -> None:
     config = CONFIGS["llama"]
     new = {**config, "rope_theta": None, "rope_parameters": {"rope_theta": 500.0, "rope_type": "default"}}

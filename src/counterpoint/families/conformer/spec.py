@@ -1,11 +1,12 @@
 """A FastConformer encoder of clips, before torch (Rekesh et al., 2023, arXiv:2305.05084)."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from counterpoint.families.clips import clip_problems
+from counterpoint.families.clips import clip_intake, clip_problems
 from counterpoint.families.encoder import (
     LayeredSection,
     head_problems,
@@ -18,7 +19,7 @@ from counterpoint.families.encoder import (
 )
 from counterpoint.kinds.family import Ends, Family
 from counterpoint.kinds.rules import Initial, TensorRule
-from counterpoint.modalities.clips.spec import CLIPS, AudioConfig, ClipIntake
+from counterpoint.modalities.clips.spec import CLIPS, AudioConfig
 from counterpoint.plan import tensors
 from counterpoint.plan.cost import ALL
 from counterpoint.plan.model_facts import ModelFacts
@@ -147,9 +148,7 @@ def _problems(where: str, section: ConformerConfig, _layout: LayoutConfig) -> It
     model = f"{where}.model"
     yield from projector_problems(model, section)
     yield from head_problems(model, section)
-    yield from clip_problems(
-        model, section.audio, section.mels, MOST_MELS, section.stride, section.positions, section.stack
-    )
+    yield from clip_problems(model, section, MOST_MELS)
     if section.hidden % 2:
         expected = "an even width, because a distance is sines and cosines in turn"
         yield Problem(f"{model}.hidden", f"{section.hidden}", expected, "change it")
@@ -163,21 +162,6 @@ def _problems(where: str, section: ConformerConfig, _layout: LayoutConfig) -> It
 
 def _count(number: int) -> str:
     return {1: "one", 2: "two", 3: "three", 4: "four"}.get(number, str(number))
-
-
-def _intake(module: str, section: ConformerConfig, mark: str) -> ClipIntake:
-    return ClipIntake(
-        module,
-        section.mels,
-        section.window,
-        section.stride,
-        section.stack,
-        section.positions,
-        seconds=section.audio.whole_seconds,
-        mark=mark,
-        normalised=True,
-        queries=section.queries,
-    )
 
 
 _RULES = (
@@ -199,7 +183,7 @@ CONFORMER = Family(
     section=ConformerConfig,
     called="a conformer",
     takes=lambda _section: CLIPS.name,
-    intake=_intake,
+    intake=partial(clip_intake, normalised=True),
     facts=_facts,
     cuts=layered_cuts,
     problems=_problems,

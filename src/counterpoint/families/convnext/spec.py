@@ -15,7 +15,7 @@ from counterpoint.families.encoder import (
     projector_problems,
     projector_rules,
 )
-from counterpoint.families.images import channel_problems
+from counterpoint.families.images import channel_problems, image_problems
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.family import Ends, Family
 from counterpoint.kinds.rules import Initial, TensorRule
@@ -182,19 +182,13 @@ def _cuts(section: ConvnextConfig) -> Cuts:
 
 
 def _problems(where: str, section: ConvnextConfig, _layout: LayoutConfig) -> Iterator[Problem]:
-    model, image, side = f"{where}.model", section.image, section.side
+    model = f"{where}.model"
     yield from projector_problems(model, section)
-    yield from image.problems(f"{model}.image")
-    yield from channel_problems(model, image, section.channels)
+    yield from image_problems(model, section.image, section.patch, section.side, "take fewer stages")
+    yield from channel_problems(model, section.image, section.channels)
     if len(section.widths) != len(section.depths):
         expected = f"{len(section.depths)}, a width for each number of {model}.depths"
         yield Problem(f"{model}.widths", f"{len(section.widths)} widths", expected, "change one of them")
-    if image.size is not None and image.size < section.patch * side:
-        expected = f"at least {section.patch * side}, the side of what {model} makes one row of"
-        yield Problem(f"{model}.image.size", f"{image.size} pixels", expected, "raise it or take a smaller patch")
-    if image.max_patches < side**2:
-        expected = f"at least {side**2}, of which {model} makes one row"
-        yield Problem(f"{model}.image.max_patches", f"{image.max_patches}", expected, "raise it or take fewer stages")
 
 
 def _intake(module: str, section: ConvnextConfig, mark: str) -> ImageIntake:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Literal
 
-from counterpoint.families.clips import clip_problems
+from counterpoint.families.clips import clip_intake, clip_problems
 from counterpoint.families.encoder import (
     TowerSection,
     head_problems,
@@ -16,7 +16,7 @@ from counterpoint.families.encoder import (
 )
 from counterpoint.kinds.family import Ends, Family
 from counterpoint.kinds.rules import Initial, TensorRule
-from counterpoint.modalities.clips.spec import CLIPS, AudioConfig, ClipIntake
+from counterpoint.modalities.clips.spec import CLIPS, AudioConfig
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import linear, products
@@ -82,29 +82,13 @@ def _problems(where: str, section: WhisperConfig, _layout: LayoutConfig) -> Iter
     model = f"{where}.model"
     yield from projector_problems(model, section)
     yield from head_problems(model, section)
-    yield from clip_problems(
-        model, section.audio, section.mels, MOST_MELS, section.stride, section.positions, section.stack
-    )
+    yield from clip_problems(model, section, MOST_MELS)
     if section.hidden % 2:
         expected = "an even width, because half of a position are sines and half cosines"
         yield Problem(f"{model}.hidden", f"{section.hidden}", expected, "change it")
     if section.stack > section.positions:
         expected = f"at most {model}.positions, {section.positions}"
         yield Problem(f"{model}.stack", f"{section.stack}", expected, "change one of them")
-
-
-def _intake(module: str, section: WhisperConfig, mark: str) -> ClipIntake:
-    return ClipIntake(
-        module,
-        section.mels,
-        section.window,
-        section.stride,
-        section.stack,
-        section.positions,
-        seconds=section.audio.whole_seconds,
-        mark=mark,
-        queries=section.queries,
-    )
 
 
 def _sinusoid(row: int, column: int, columns: int) -> float:
@@ -120,7 +104,7 @@ WHISPER = Family(
     section=WhisperConfig,
     called="a whisper",
     takes=lambda _section: CLIPS.name,
-    intake=_intake,
+    intake=clip_intake,
     facts=_facts,
     cuts=layered_cuts,
     problems=_problems,

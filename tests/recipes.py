@@ -3,7 +3,7 @@
 from typing import Any
 
 from counterpoint.sources.synthetic.distributions import Constant, Lognormal, Uniform
-from counterpoint.sources.synthetic.spec import SyntheticRecipe
+from counterpoint.sources.synthetic.spec import SyntheticRecipe, recipe_section
 
 
 def constant(value: int) -> Constant:
@@ -23,7 +23,7 @@ def lognormal(median: float, sigma: float, low: int, high: int) -> Lognormal:
 
 def recipe_of(documents: int, seed: int, text_tokens: Any, **keys: Any) -> SyntheticRecipe:
     """So many documents of a seed, with texts of these lengths."""
-    return SyntheticRecipe.model_validate({"documents": documents, "seed": seed, "text_tokens": text_tokens, **keys})
+    return recipe_section().model_validate({"documents": documents, "seed": seed, "text_tokens": text_tokens, **keys})
 
 
 def images(number: Any, height: Any, width: Any) -> dict[str, Any]:

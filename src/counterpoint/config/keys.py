@@ -4,13 +4,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from counterpoint.config.schema import Config
-from counterpoint.section.of_kind import OfKey, OfKind
+from counterpoint.section.of_kind import OfKey, OfKind, AsRegistered
 from counterpoint.section.section import Section
 
 WILDCARD = "*"
@@ -27,9 +26,9 @@ class Place:
     siblings: tuple[str, ...]
 
 
-@cache
 def known_keys() -> frozenset[str]:
-    """Every dotted key of the schema and its sections, `*` for names and indices (`modules.*.train`)."""
+    """Every dotted key of the schema and of the sections that are registered by now, `*` for names and indices
+    (`modules.*.train`)."""
     return frozenset(_keys_below(Config, ""))
 
 
@@ -102,7 +101,9 @@ def sections_in(annotation: Any) -> tuple[type[Section], ...]:
 
 def _chosen(marks: Iterable[Any]) -> tuple[type[Section], ...]:
     """The sections of all kinds, where an annotation is marked as of one of them."""
-    return next((tuple(mark.sections().values()) for mark in marks if isinstance(mark, OfKind | OfKey)), ())
+    return next(
+        (tuple(mark.sections().values()) for mark in marks if isinstance(mark, OfKind | OfKey | AsRegistered)), ()
+    )
 
 
 def _keys_below(section: type[Section], prefix: str) -> Iterator[str]:

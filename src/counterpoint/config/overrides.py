@@ -16,11 +16,11 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dic
 
     Entries of lists are reached by index (`data.train.0.weight=2`); the input is left as it is.
     """
-    known, problems = known_keys(), []
+    problems: list[Problem] = []
     for override in overrides:
         path, equals, text = override.partition("=")
-        hint = None if is_known(path, known) else megatron_hint(override)
-        if hint is not None:
+        hint = megatron_hint(override)
+        if hint is not None and not is_known(path, known_keys()):
             problems.append(Problem(override, "a Megatron name", "a key of ours", hint))
         elif not equals or not all(path.split(".")):
             problems.append(

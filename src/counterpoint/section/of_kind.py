@@ -73,6 +73,28 @@ class OfKey:
         return _chooser(((section.__name__, section),), section.__name__).validate_python(value)
 
 
+@dataclass(frozen=True, slots=True)
+class AsRegistered:
+    """Says of a field that its section is the one that `section` gives when it is read, whose keys follow from what is
+    registered by then."""
+
+    section: Callable[[], type[Section]]
+
+    def sections(self) -> Mapping[str, type[Section]]:
+        """The one section, by its name."""
+        section = self.section()
+        return {section.__name__: section}
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _validated_by(self._validated)
+
+    def _validated(self, value: object) -> Section:
+        if isinstance(value, Section):
+            return value
+        ((name, section),) = self.sections().items()
+        return _chooser(((name, section),), name).validate_python(value)
+
+
 def _validated_by(validated: Callable[[object], Section]) -> CoreSchema:
     serialization = core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True)
     return core_schema.no_info_plain_validator_function(validated, serialization=serialization)

@@ -22,7 +22,7 @@ from counterpoint.sources.census import Census
 from counterpoint.sources.entry import Opening
 from counterpoint.sources.source import Source
 from counterpoint.sources.synthetic.source import SyntheticSource
-from counterpoint.sources.synthetic.spec import SyntheticRecipe
+from counterpoint.sources.synthetic.spec import recipe_section
 from tests.recipes import constant, recipe_of, uniform
 
 TINY = Path(__file__).parents[2] / "parity" / "tiny.yaml"
@@ -121,9 +121,9 @@ def test_without_it_the_key_is_unknown() -> None:
 
 
 def test_a_recipe_has_the_keys_of_all_modalities() -> None:
-    keys = list(SyntheticRecipe.model_fields)
+    keys = list(recipe_section().model_fields)
     own = [key for one in MODALITIES.values() for key in (one.drawing.number, one.drawing.without, *one.drawing.sizes)]
-    assert keys == ["documents", "seed", "text_tokens", *own, "without_loss", "modules", "without"]
+    assert keys == ["documents", "seed", "text_tokens", "without_loss", "modules", "without", *own]
     drawn = recipe_of(1, 0, constant(3), images_per_document=uniform(1, 2), image_width=constant(7)).items(
         MODALITIES["image"]
     )

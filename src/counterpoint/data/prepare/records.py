@@ -13,13 +13,13 @@ nothing of its kind, and in a turn that is a list of parts, where media are part
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 from counterpoint.data.prepare.media import decode_base64
 from counterpoint.data.text.chat import ASSISTANT, SYSTEM, USER, File, Medium, Message, Part, Role
 from counterpoint.data.text.tokenizer import check_text
 from counterpoint.errors import DataError
-from counterpoint.kinds.modality import PartForm
+from counterpoint.kinds.modality import Form, PartForm
 from counterpoint.modalities import MODALITIES
 
 _ROLES: Mapping[object, Role] = {
@@ -34,14 +34,37 @@ _SHOWN = 200
 Find = Callable[[str, str], File]
 """From a name, and what the file is called in messages, to the file."""
 
-_FORMS = {form.key: form for modality in MODALITIES.values() for form in modality.forms}
-_KINDS = {form.key: kind for kind, modality in MODALITIES.items() for form in modality.forms}
-"""By key; in the index the pictures of a video are one item of kind image."""
-
-_PARTS = {part.type: part for modality in MODALITIES.values() for part in modality.parts}
-_PLURALS = {form.plural: key for key, form in _FORMS.items() if form.plural is not None}
 _TURNS = ("conversations", "messages")
-_KEYS = (*_TURNS, "system", *_FORMS, *_PLURALS, "id", *_LABELS)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a record may hold beside text, by the modalities that there are: forms and their kinds by key, forms of
+    parts by type, keys by their plurals; and what finds the files that it names."""
+
+    find: Find
+    forms: Mapping[str, Form]
+    kinds: Mapping[str, str]
+    parts: Mapping[str, PartForm]
+    plurals: Mapping[str, str]
+
+    @classmethod
+    def of(cls, find: Find) -> "_Known":
+        forms = {form.key: form for modality in MODALITIES.values() for form in modality.forms}
+        return cls(
+            find,
+            forms,
+            # In the index the pictures of a video are one item of kind image.
+            {form.key: kind for kind, modality in MODALITIES.items() for form in modality.forms},
+            {part.type: part for modality in MODALITIES.values() for part in modality.parts},
+            {form.plural: key for key, form in forms.items() if form.plural is not None},
+        )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys of a record."""
+        return (*_TURNS, "system", *self.forms, *self.plurals, "id", *_LABELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +79,24 @@ class Parsed:
 def parse_record(values: object, find: Find) -> Parsed:
     """The conversation of a record; raises DataError for anything that would be lost or taken otherwise."""
     try:
-        return _parse(values, find)
+        return _parse(values, _Known.of(find))
     except RecursionError:
         raise DataError("the record is nested too deeply, expected turns of text; correct it.") from None
 
 
-def _parse(values: object, find: Find) -> Parsed:
+def _parse(values: object, known: _Known) -> Parsed:
     if not isinstance(values, dict):
         raise DataError(f"expected an object with a list 'conversations' or 'messages', got {show(values)}.")
     record = _given(values)
-    _refuse_unknown(record, _KEYS, "record")
+    _refuse_unknown(record, known.keys, "record")
     turns = _turns(record)
-    waiting = {key: _media(record, key, find) for key in _FORMS}
+    waiting = {key: _media(record, key, known) for key in known.forms}
     media = {key: iter(found) for key, found in waiting.items()}
-    places = dict.fromkeys(_FORMS, 0)
+    places = dict.fromkeys(known.forms, 0)
     messages = [*_system(record, turns)]
     words: set[str] = set()
     for role, content in turns:
-        read = _split(content, waiting, words) if isinstance(content, str) else _read_parts(content, find)
+        read = _split(content, waiting, words, known) if isinstance(content, str) else _read_parts(content, known)
         placed: list[Part] = []
         for part in read:
             if isinstance(part, _Place):
@@ -82,7 +105,7 @@ def _parse(values: object, find: Find) -> Parsed:
             else:
                 placed.append(part)
         messages.append(Message(role, tuple(placed)))
-    for key, form in _FORMS.items():
+    for key, form in known.forms.items():
         if places[key] != len(waiting[key]):
             raise DataError(
                 f"{places[key]} marks {form.mark} for {len(waiting[key])} {form.name}s; expected one mark in the text "
@@ -153,13 +176,15 @@ class _Place(NamedTuple):
     key: str
 
 
-def _split(content: str, waiting: Mapping[str, Sequence[Medium]], words: set[str]) -> Iterable[Part | _Place]:
+def _split(
+    content: str, waiting: Mapping[str, Sequence[Medium]], words: set[str], known: _Known
+) -> Iterable[Part | _Place]:
     """The words and places of a turn's text; marks of what the record does not have are noted in `words`."""
     _text(content)
-    words |= {form.mark for key, form in _FORMS.items() if not waiting[key] and form.mark in content}
+    words |= {form.mark for key, form in known.forms.items() if not waiting[key] and form.mark in content}
     pieces: list[str | _Place] = [content]
     for key in (key for key, media in waiting.items() if media):
-        pieces = [inner for piece in pieces for inner in _around(piece, _FORMS[key].mark, key)]
+        pieces = [inner for piece in pieces for inner in _around(piece, known.forms[key].mark, key)]
     return [piece for piece in pieces if piece != ""]
 
 
@@ -174,19 +199,19 @@ def _around(piece: str | _Place, mark: str, key: str) -> Iterator[str | _Place]:
         yield other
 
 
-def _read_parts(parts: list[Any], find: Find) -> Iterator[Part | _Place]:
+def _read_parts(parts: list[Any], known: _Known) -> Iterator[Part | _Place]:
     """The parts of a turn that is a list of them."""
     for part in parts:
         values = _given(part) if isinstance(part, dict) else {}
         kind = values.pop("type", None)
         if kind == "text" and isinstance(values.get("text"), str):
             yield _text(values.pop("text"))
-        elif isinstance(kind, str) and kind in _FORMS:
+        elif isinstance(kind, str) and kind in known.forms:
             key = kind
             given = values.pop(key, None)
-            yield from [_Place(key)] if given is None else _named(given, key, find)
-        elif isinstance(kind, str) and kind in _PARTS and _is_readable(_PARTS[kind], values):
-            yield from _of_part(_PARTS[kind], values.pop(kind, None), find)
+            yield from [_Place(key)] if given is None else _named(given, key, known)
+        elif isinstance(kind, str) and kind in known.parts and _is_readable(known.parts[kind], values):
+            yield from _of_part(known.parts[kind], values.pop(kind, None), known)
         else:
             raise DataError(
                 "expected parts of the form {'type': 'text', 'text': text} or {'type': 'image', 'image': file name}, "
@@ -199,27 +224,27 @@ def _is_readable(part: PartForm, values: Mapping[str, Any]) -> bool:
     return not part.is_inline or isinstance(values.get(part.type), dict)
 
 
-def _of_part(part: PartForm, given: Any, find: Find) -> list[Medium]:
+def _of_part(part: PartForm, given: Any, known: _Known) -> list[Medium]:
     """The item of a part: a file by name, or its content in base64."""
     inner = _given(given).get(part.field) if isinstance(given, dict) else given
     if not part.is_inline:
-        return _named(inner, part.key, find)
+        return _named(inner, part.key, known)
     if not isinstance(inner, str):
         raise DataError(f"expected '{part.field}' of an '{part.type}' to be base64, got {show(inner)}.")
-    return [Medium(_KINDS[part.key], (decode_base64(inner, _FORMS[part.key].file),))]
+    return [Medium(known.kinds[part.key], (decode_base64(inner, known.forms[part.key].file),))]
 
 
-def _media(record: Mapping[str, Any], key: str, find: Find) -> list[Medium]:
+def _media(record: Mapping[str, Any], key: str, known: _Known) -> list[Medium]:
     """What the record has at a key, or its plural."""
-    names = [name for name in (key, *(many for many, one in _PLURALS.items() if one == key)) if name in record]
+    names = [name for name in (key, *(many for many, one in known.plurals.items() if one == key)) if name in record]
     if len(names) > 1:
         raise DataError(f"it has both '{names[0]}' and '{names[1]}', expected one of them; join them.")
-    return _named(record[names[0]], key, find, names[0]) if names else []
+    return _named(record[names[0]], key, known, names[0]) if names else []
 
 
-def _named(given: object, key: str, find: Find, called: str = "") -> list[Medium]:
+def _named(given: object, key: str, known: _Known, called: str = "") -> list[Medium]:
     """The media that a value names: one each, or the pictures of a video."""
-    form, called = _FORMS[key], called or key
+    form, called = known.forms[key], called or key
     if form.is_list:
         expected = "a list of the file names of its pictures, or a list of such lists"
         items = [given] if _are_names(given) and given else given
@@ -229,7 +254,7 @@ def _named(given: object, key: str, find: Find, called: str = "") -> list[Medium
         items = [[name] for name in names] if isinstance(names, list) else names
     if not isinstance(items, list) or not all(_are_names(names) and names for names in items):
         raise DataError(f"expected '{called}' to be {expected}, got {show(given)}.")
-    return [Medium(_KINDS[key], tuple(find(name, form.file) for name in names)) for names in items]
+    return [Medium(known.kinds[key], tuple(known.find(name, form.file) for name in names)) for names in items]
 
 
 def _are_names(value: object) -> bool:

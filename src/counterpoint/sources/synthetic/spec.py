@@ -1,12 +1,14 @@
 """Synthetic documents, as an entry of the config's data: a recipe."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field, create_model
 
 from counterpoint.kinds.modality import Modality
 from counterpoint.modalities import MODALITIES
+from counterpoint.section.of_kind import AsRegistered
 from counterpoint.section.problem import Problem, show
 from counterpoint.section.section import Count, Index, Positive, Section, Share, Text
 from counterpoint.sources.entry import Opening
@@ -31,38 +33,20 @@ class Items(NamedTuple):
     sizes: tuple[Distribution, ...]
 
 
-class _Words(Section):
-    """What a recipe says of text."""
-
-    documents: Count
-    seed: Index = 0
-    text_tokens: Distribution
-
-
-def _with_items(section: type[_Words]) -> type[_Words]:
-    """The section with the keys by which the items of each modality are drawn."""
-    keys: dict[str, Any] = {}
-    for drawing in (modality.drawing for modality in MODALITIES.values()):
-        keys[drawing.number] = (Distribution, Constant(value=0))
-        keys[drawing.without] = (Share, 0.0)
-        keys |= {key: (Distribution, Constant(value=default)) for key, default in drawing.sizes.items()}
-    return create_model(section.__name__, __base__=section, __module__=section.__module__, **keys)
-
-
-@_with_items
-class _WordsAndItems(_Words):
-    """What a recipe says of text and items."""
-
-
-class SyntheticRecipe(_WordsAndItems):
+class SyntheticRecipe(Section):
     """Documents that are a pure function of (seed, index).
 
     `without_images`, `without_audio`, `without_features` and `without_loss` are the shares of documents that have no
     image, no clip, no features and no loss token; image sides are in pixels. Each item goes to one of the `modules` of
     its kind by its share of them (left out: to any encoder of the kind alike); `without` are the shares of documents
     that have none of a module. A clip is at most as long as its module takes it, features are as wide.
+
+    This is what a recipe says of text; `recipe_section` adds what it says of items.
     """
 
+    documents: Count
+    seed: Index = 0
+    text_tokens: Distribution
     without_loss: Share = 0.0
     modules: dict[Text, Positive] = Field(default_factory=dict)
     without: dict[Text, Share] = Field(default_factory=dict)
@@ -115,10 +99,25 @@ class SyntheticRecipe(_WordsAndItems):
                     yield Problem(f"{path}.{key}.{name}", show(shares[name]), known, "correct or remove it")
 
 
+def recipe_section() -> type[SyntheticRecipe]:
+    """The section of a recipe, with the keys by which the items of each registered modality are drawn."""
+    return _section_for(tuple(MODALITIES))
+
+
+@cache
+def _section_for(kinds: tuple[str, ...]) -> type[SyntheticRecipe]:
+    keys: dict[str, Any] = {}
+    for drawing in (MODALITIES[kind].drawing for kind in kinds):
+        keys[drawing.number] = (Distribution, Constant(value=0))
+        keys[drawing.without] = (Share, 0.0)
+        keys |= {key: (Distribution, Constant(value=default)) for key, default in drawing.sizes.items()}
+    return create_model(SyntheticRecipe.__name__, __base__=SyntheticRecipe, __module__=__name__, **keys)
+
+
 class SyntheticEntry(Section):
     """A synthetic source and its weight in the blend."""
 
-    synthetic: SyntheticRecipe
+    synthetic: Annotated[SyntheticRecipe, AsRegistered(recipe_section)]
     weight: Positive = 1.0
 
     @property

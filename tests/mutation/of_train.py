@@ -16,7 +16,9 @@ _RATES = ("tests/unit/optimizers/test_rates.py",)
 TRAIN = [
     Mutant("optimizers.rates:learning_rate", "(step + 1) / schedule.warmup_steps", "step / schedule.warmup_steps", _RATES),
     Mutant("optimizers.rates:learning_rate", "schedule.minimum + (1.0 - schedule.minimum) * left", "max(schedule.minimum, left)", _RATES),
-    Mutant("optimizers.rates:learning_rate", "end - schedule.warmup_steps", "end", _RATES),
+    Mutant("optimizers.rates:_done", "end - begin", "end", _RATES),
+    Mutant("optimizers.rates:_left_of_cooldown", "max(total_steps - steps, section.warmup_steps)", "total_steps - steps", _RATES),
+    Mutant("optimizers.rates:_left_of_inverse_sqrt", "step + 1", "step + 2", _RATES),
     Mutant("optimizers.adamw.update:is_exempt", "dims < 2", "dims < 3", _OPTIMIZER),
     Mutant("optimizers.adamw.update:AdamWUpdate.__init__", "betas=section.betas, ", "", _OPTIMIZER),
     Mutant("optimizers.adamw.update:AdamWUpdate.set_step", "float(step)", "0.0", _OPTIMIZER),

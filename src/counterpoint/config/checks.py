@@ -10,6 +10,7 @@ from counterpoint.config.modules import module_problems
 from counterpoint.config.schema import Config
 from counterpoint.config.steps import step_problems
 from counterpoint.errors import DataError
+from counterpoint.optimizers.rates import LEARNING_RATES
 from counterpoint.section.problem import Problem, show
 from counterpoint.sources.entry import Entry
 
@@ -84,13 +85,7 @@ def _training_problems(config: Config) -> Iterator[Problem]:
         )
     for name, module in config.modules.items():
         schedule = module.optimizer.schedule
-        if schedule.decay_steps is not None and schedule.decay_steps <= schedule.warmup_steps:
-            yield Problem(
-                f"modules.{name}.optimizer.schedule.decay_steps",
-                f"{schedule.decay_steps}",
-                f"more than warmup_steps, {schedule.warmup_steps}",
-                "raise it or shorten the warm-up",
-            )
+        yield from LEARNING_RATES[schedule.kind].problems(f"modules.{name}.optimizer.schedule", schedule)
 
 
 def _entries(config: Config) -> Iterator[tuple[str, Entry]]:

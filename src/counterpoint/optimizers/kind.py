@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from counterpoint.kinds.named import named
-from counterpoint.optimizers.rates import LearningRateSection
+from counterpoint.kinds.sections import sections_in
+from counterpoint.optimizers.rates import LEARNING_RATES, DecaySection, LearningRateSection
+from counterpoint.section.of_kind import OfKind
 from counterpoint.section.section import Positive, Section
 
 if TYPE_CHECKING:
@@ -15,12 +17,16 @@ if TYPE_CHECKING:
     from counterpoint.optimizers.shard import Shard, Update
 
 
+Schedule = Annotated[LearningRateSection, OfKind(sections_in(LEARNING_RATES), default="constant")]
+"""The section of a kind of learning rate."""
+
+
 class OptimizerSection(Section):
     """What the sections of all optimizers have: the kind, and the learning rate over the steps."""
 
     kind: str
     lr: Positive
-    schedule: LearningRateSection = LearningRateSection()
+    schedule: Schedule = DecaySection()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,53 +1,138 @@
 """How the learning rate of a module changes over a training."""
 
 import math
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from counterpoint.registry import Registry
-from counterpoint.section.of_kind import one_of
+from counterpoint.section.problem import Problem, show
 from counterpoint.section.section import Count, Index, Section, Share
-
-Curve = Callable[[float], float]
-"""From the share of the decay that is done, 0 to 1, to the share of what can decay that is left."""
-
-
-def constant(_done: float) -> float:
-    """No decay."""
-    return 1.0
-
-
-def linear(done: float) -> float:
-    """A straight line to the minimum."""
-    return 1.0 - done
-
-
-def cosine(done: float) -> float:
-    """Half a wave to the minimum (Loshchilov and Hutter 2016, arXiv:1608.03983), without restarts."""
-    return 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-LEARNING_RATES = Registry[Curve]("learning_rate", {"constant": constant, "linear": linear, "cosine": cosine})
 
 
 class LearningRateSection(Section):
-    """Linear warm-up, then decay to `minimum` x lr at `decay_steps` (null: at the last step)."""
+    """Linear warm-up to lr over `warmup_steps`; what follows is the kind's, and ends no lower than `minimum` x lr."""
 
-    kind: Annotated[str, one_of(lambda: LEARNING_RATES)] = "constant"
+    kind: str
     warmup_steps: Index = 0
     minimum: Share = 0.0
+
+
+class DecaySection(LearningRateSection):
+    """One curve from the end of warm-up to `minimum` x lr at step `decay_steps` (null: the last step)."""
+
+    kind: Literal["constant", "linear", "cosine"] = "constant"
     decay_steps: Count | None = None
 
 
-def learning_rate(highest: float, schedule: LearningRateSection, step: int, total_steps: int) -> float:
-    """The learning rate of optimizer step `step` (from 0): linear warm-up to the `highest`, then decay.
+class WsdSection(LearningRateSection):
+    """Warm-up, stable, decay: lr stays as it is up to the cooldown, the last steps of the training.
 
-    Decay runs from the end of warm-up to `decay_steps` (the training's steps unless given) and ends at
-    `minimum` x the highest.
+    Of these there are `cooldown_steps`, or else `cooldown_share` of all steps (null: a fifth); at most all after
+    warm-up. `shape` is the curve of the cooldown: `sqrt` falls steeply first, as 1 - sqrt of the share that is done.
+    """
+
+    kind: Literal["wsd"]
+    cooldown_steps: Count | None = None
+    cooldown_share: Share | None = None
+    shape: Literal["linear", "cosine", "sqrt"] = "sqrt"
+
+
+class InverseSqrtSection(LearningRateSection):
+    """lr x sqrt(warmup_steps / step), steps counted from 1: it meets lr at the end of warm-up and has no last step."""
+
+    kind: Literal["inverse_sqrt"]
+
+
+Left = Callable[[Any, int, int], float]
+"""From a section, a step from the end of warm-up on (counted from 0) and all steps, to the share of what can decay that
+is left."""
+
+
+def _no_problems(_where: str, _section: Any) -> Iterator[Problem]:
+    return iter(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateKind:
+    """A kind of learning rate: its section, what of the rate is left after warm-up, and the `problems` of a section at
+    the key `where`."""
+
+    section: type[LearningRateSection]
+    left: Left
+    problems: Callable[[str, Any], Iterator[Problem]] = _no_problems
+
+
+CURVES: dict[str, Callable[[float], float]] = {
+    "constant": lambda _done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+    "sqrt": lambda done: 1.0 - math.sqrt(done),
+}
+"""From the share of a decay that is done to the share that is left. The cosine is that of Loshchilov and Hutter (2016,
+arXiv:1608.03983) without restarts, sqrt that of Haegele et al. (2024, arXiv:2405.18392)."""
+
+DEFAULT_COOLDOWN = 0.2
+"""Of all steps; Haegele et al. find that a fifth does as well as a cosine over all of them."""
+
+
+def _left_of_decay(section: DecaySection, step: int, total_steps: int) -> float:
+    end = total_steps if section.decay_steps is None else section.decay_steps
+    return CURVES[section.kind](_done(section.warmup_steps, step, end))
+
+
+def _left_of_cooldown(section: WsdSection, step: int, total_steps: int) -> float:
+    """Hu et al. (2024, arXiv:2404.06395)."""
+    steps = section.cooldown_steps
+    if steps is None:
+        share = DEFAULT_COOLDOWN if section.cooldown_share is None else section.cooldown_share
+        steps = round(share * total_steps)
+    begin = max(total_steps - steps, section.warmup_steps)
+    return CURVES[section.shape](_done(begin, step, total_steps)) if step > begin else 1.0
+
+
+def _left_of_inverse_sqrt(section: InverseSqrtSection, step: int, _total_steps: int) -> float:
+    """Vaswani et al. (2017, arXiv:1706.03762)."""
+    return math.sqrt(max(section.warmup_steps, 1) / (step + 1))
+
+
+def _done(begin: int, step: int, end: int) -> float:
+    """The share of the steps from `begin` to `end` that lies before a step."""
+    return min((step - begin) / max(end - begin, 1), 1.0)
+
+
+def _decay_problems(where: str, section: DecaySection) -> Iterator[Problem]:
+    if section.decay_steps is not None and section.decay_steps <= section.warmup_steps:
+        expected, remedy = f"more than warmup_steps, {section.warmup_steps}", "raise it or shorten the warm-up"
+        yield Problem(f"{where}.decay_steps", f"{section.decay_steps}", expected, remedy)
+
+
+def _cooldown_problems(where: str, section: WsdSection) -> Iterator[Problem]:
+    if section.cooldown_steps is not None and section.cooldown_share is not None:
+        expected = f"null, because cooldown_steps says {section.cooldown_steps}"
+        yield Problem(f"{where}.cooldown_share", show(section.cooldown_share), expected, "leave one of them out")
+
+
+_DECAY = RateKind(section=DecaySection, left=_left_of_decay, problems=_decay_problems)
+
+LEARNING_RATES = Registry[RateKind](
+    "learning_rate",
+    {
+        "constant": _DECAY,
+        "linear": _DECAY,
+        "cosine": _DECAY,
+        "wsd": RateKind(section=WsdSection, left=_left_of_cooldown, problems=_cooldown_problems),
+        "inverse_sqrt": RateKind(section=InverseSqrtSection, left=_left_of_inverse_sqrt),
+    },
+)
+
+
+def learning_rate(highest: float, schedule: LearningRateSection, step: int, total_steps: int) -> float:
+    """The learning rate of optimizer step `step` (from 0) of a training of `total_steps`.
+
+    Warm-up ends at the `highest`; then what the kind leaves of it lies between `minimum` x the highest and the highest.
     """
     if step < schedule.warmup_steps:
         return highest * (step + 1) / schedule.warmup_steps
-    end = total_steps if schedule.decay_steps is None else schedule.decay_steps
-    span = max(end - schedule.warmup_steps, 1)
-    left = LEARNING_RATES[schedule.kind](min((step - schedule.warmup_steps) / span, 1.0))
+    left = LEARNING_RATES[schedule.kind].left(schedule, step, total_steps)
     return highest * (schedule.minimum + (1.0 - schedule.minimum) * left)

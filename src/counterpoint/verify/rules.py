@@ -1,7 +1,9 @@
 """The rules of an update, said once more for the reference, which shares none of them with what it judges."""
 
 import math
+from collections.abc import Callable
 from fnmatch import fnmatchcase
+from typing import Any
 
 from counterpoint.optimizers.kind import OptimizerSection
 
@@ -9,11 +11,39 @@ from counterpoint.optimizers.kind import OptimizerSection
 def rate(optimizer: OptimizerSection, step: int, steps: int) -> float:
     """The learning rate of update `step`, counted from 0, of a training of `steps`."""
     curve = optimizer.schedule
-    last = steps if curve.decay_steps is None else curve.decay_steps
     warm = min((step + 1) / max(curve.warmup_steps, 1), 1.0)
-    done = min(max(step - curve.warmup_steps, 0) / max(last - curve.warmup_steps, 1), 1.0)
-    left = {"constant": 1.0, "linear": 1.0 - done, "cosine": math.cos(math.pi * done / 2) ** 2}[curve.kind]
+    left = _LEFT[curve.kind](curve, step, steps)
     return optimizer.lr * warm * (curve.minimum * (1.0 - left) + left)
+
+
+def _falls(curve: Any, step: int, steps: int) -> float:
+    last = steps if curve.decay_steps is None else curve.decay_steps
+    return _along(curve.kind, curve.warmup_steps, step, last)
+
+
+def _cools(curve: Any, step: int, steps: int) -> float:
+    share = 0.2 if curve.cooldown_share is None else curve.cooldown_share
+    length = round(steps * share) if curve.cooldown_steps is None else curve.cooldown_steps
+    return _along(curve.shape, max(curve.warmup_steps, steps - length), step, steps)
+
+
+def _thins(curve: Any, step: int, _steps: int) -> float:
+    return min(1.0, math.sqrt(max(curve.warmup_steps, 1) / (step + 1)))
+
+
+_LEFT: dict[str, Callable[[Any, int, int], float]] = {
+    "constant": lambda _curve, _step, _steps: 1.0,
+    "linear": _falls,
+    "cosine": _falls,
+    "wsd": _cools,
+    "inverse_sqrt": _thins,
+}
+"""The share of what can decay that is left; all of it during warm-up."""
+
+
+def _along(shape: str, first: int, step: int, last: int) -> float:
+    done = min(max(step - first, 0) / max(last - first, 1), 1.0)
+    return {"linear": 1.0 - done, "cosine": math.cos(math.pi * done / 2) ** 2, "sqrt": 1.0 - math.sqrt(done)}[shape]
 
 
 def is_trained(train: str | tuple[str, ...], name: str) -> bool:

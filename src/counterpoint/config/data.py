@@ -29,17 +29,26 @@ def evaluation_names(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 class DataConfig(Section):
-    """Sources and batching; `sequence_tokens` is the budget of a sequence, `tokenizer` a tokenizer.json.
-
-    `max_lost` is the largest share of a dataset's documents that may be left out or have no loss token. `workers` is
-    how many threads of a rank read ahead of the step loop.
-    """
+    """What is trained and evaluated on, and how documents become batches."""
 
     train: Annotated[tuple[DataEntry, ...], Field(strict=False, min_length=1)]
+    """The sources of training documents, blended by their `weight`. An entry with the key `synthetic` is synthetic, one
+    with `path` is a prepared dataset."""
     evaluation: Annotated[tuple[DataEntry, ...], Field(strict=False)] = ()
+    """The evaluation sets, each evaluated by itself."""
     tokenizer: Text | None = None
+    """Path of the tokenizer.json that the data were prepared with; needed where a decoder's `vocab` is `tokenizer`, and
+    by `evaluate` and `generate`."""
     sequence_tokens: Count
+    """Longest sequence, items included, and the token budget of a pack with `packing`. Longer documents are cut there.
+    Unit: tokens."""
     max_lost: Share = 0.1
+    """Largest share of a dataset's documents that may be left out or have no loss token; above it the dataset is
+    refused before ranks start. Unit: share of documents."""
     packing: bool = False
+    """Whether several documents share a sequence of `sequence_tokens`. They never attend to one another."""
     balance: Literal["none", "sample", "cost"] = "cost"
+    """How the items of a microbatch are dealt to an encoder's data-parallel ranks: `cost` balances the estimated work
+    of single items, `sample` does so without parting the items of a document, `none` deals equal numbers in order."""
     workers: Count = 1
+    """Threads of each rank that read and decode data ahead of the step. Unit: threads."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from counterpoint.config.schema import Config
-from counterpoint.section.of_kind import OfKey, OfKind, AsRegistered
+from counterpoint.section.of_kind import AsRegistered, OfKey, OfKind
 from counterpoint.section.section import Section
 
 WILDCARD = "*"

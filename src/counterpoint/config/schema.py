@@ -24,9 +24,9 @@ from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.kind import OptimizerSection
 from counterpoint.section.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.section.of_kind import OfKind
-from counterpoint.section.section import Count, Index, Patterns, Section, Text, matching
+from counterpoint.section.section import Count, Index, Matching, Patterns, Section, Text
 
-ModuleName = Annotated[str, matching(r"[a-z][a-z0-9_]*", "a module name of lowercase letters, digits and _")]
+ModuleName = Annotated[str, Matching(r"[a-z][a-z0-9_]*", "a module name of lowercase letters, digits and _")]
 """Names stand in actions (`language.1F3`) and parameter keys, hence no dots and no capitals."""
 
 
@@ -35,15 +35,16 @@ LayerKinds = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
 
 
 class InitFromConfig(Section):
-    """Values that a module begins with: those of a Hugging Face folder, of a run, or of one of its checkpoints.
-
-    `module` is its name in that run (null: the same). What fits a pattern of `fresh` is not loaded: it begins anew, as
-    without the key, or is left out if the module does not have it.
-    """
+    """Where a module's initial values come from: a Hugging Face folder, another run, or one of its checkpoints."""
 
     path: Text
+    """A Hugging Face folder with safetensors, the folder of another run (its newest checkpoint is read), or one
+    checkpoint of it. `init_from: PATH` is short for `{path: PATH}`."""
     module: ModuleName | None = None
+    """Name of the module in the run at `path`; null: the same name as here. Has no meaning for Hugging Face folders."""
     fresh: Patterns = ()
+    """Shell-style patterns of parameter names that are not loaded: matching parameters are initialised as without a
+    warm start, and matching tensors that the module does not have are left out."""
 
 
 def _path_alone(value: object) -> object:
@@ -51,57 +52,81 @@ def _path_alone(value: object) -> object:
 
 
 class ModuleConfig(Section):
-    """One node of the model graph: what it computes and where, what of it is trained, and how.
-
-    `recompute` are the layers whose inside is computed again in backward instead of kept: letters of a decoder's
-    pattern, L for an encoder's layers. `weight` is what a forward of one of its stages takes beside those of other
-    modules, by which schedules are laid out.
-    """
+    """One node of the model graph: what it computes, on which ranks, what of it is trained, and how."""
 
     model: ModelConfig
+    """The module's model; its key `kind` names the family."""
     layout: LayoutConfig = LayoutConfig()
+    """The module's ranks and degrees of parallelism."""
     train: Literal["all", "none"] | Patterns = "all"
+    """What is trained: `all`, `none` (frozen, in evaluation mode, without optimizer state), or a list of shell-style
+    patterns of parameter names, such as `["projector.*"]`."""
     recompute: Literal["none", "full"] | LayerKinds = "none"
-    init_from: Annotated[InitFromConfig | None, BeforeValidator(_path_alone)] = None
+    """Layers whose activations are recomputed in backward instead of kept: `none`, `full`, or a list of kinds of layers
+    (letters of a decoder's pattern, `L` for the layers of an encoder)."""
+    init_from: Annotated[
+        InitFromConfig | None, BeforeValidator(_path_alone, json_schema_input_type=Text | InitFromConfig | None)
+    ] = None
+    """Where initial values come from (a warm start); null: the module is initialised at random from `run.seed`."""
     weight: Count = 1
+    """Relative cost of the forward of one of the module's pipeline stages. The schedule is laid out by these costs; the
+    numbers that are computed do not depend on them. No unit."""
     optimizer: Annotated[OptimizerSection, OfKind(sections_in(OPTIMIZERS), default="adamw")]
+    """The optimizer of the module's trained parameters; its key `kind` names it."""
 
 
 class DepthConfig(Section):
-    """Features behind the source's layer `after` that join the rows behind the target's layer `into`, from 0 on."""
+    """Features of one layer of the source that are added to the rows of one layer of the target."""
 
     after: Index
+    """Layer of the source whose output crosses, counted from 0. Unit: layers."""
     into: Index
+    """Layer of the target after which the features are added to its rows, counted from 0. Unit: layers."""
 
 
 class EdgeConfig(Section):
-    """Rows of `source` enter `target`, where the prepared text has the mark of the encoder that they began in.
-
-    `mark` names it on an edge from that encoder (null: `<image>` or `<audio>`, by what it takes). At `depths` features
-    of more layers cross (Meng et al., 2024, arXiv:2406.04334), each through a projector of its own.
-    """
+    """Rows of one module that enter another."""
 
     source: Text
+    """Name of the module whose output rows cross: an encoder or an adapter."""
     target: Text
+    """Name of the module that the rows enter: an adapter or the decoder. The source's projector maps rows to its
+    width."""
     mark: Text | None = None
+    """Placeholder of the encoder's items in the prepared text, on an edge that leaves the encoder; null: that of its
+    modality, such as `<image>` or `<audio>`. Each encoder needs a placeholder of its own."""
     depths: Annotated[tuple[DepthConfig, ...], Field(strict=False)] = ()
+    """Further layers of the source whose features join the target, each through a projector of its own (Meng et al.,
+    2024, arXiv:2406.04334)."""
 
 
 class Config(Section):
     """One run. `load_config` builds it and checks what types alone cannot."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
+    """Version of these keys."""
     run: RunConfig
+    """Folder, seed and device of the run."""
     world: WorldConfig
+    """The ranks of the run."""
     modules: Annotated[dict[ModuleName, ModuleConfig], Field(min_length=1)]
+    """The modules by name; exactly one is a decoder, which carries the loss."""
     edges: Annotated[tuple[EdgeConfig, ...], Field(strict=False)] = ()
+    """Which module's rows enter which; together with `modules` they form the model graph."""
     schedule: ScheduleConfig = ScheduleConfig()
+    """Microbatches of a step and the order of their forwards and backwards."""
     data: DataConfig
+    """What is trained and evaluated on, and how documents become batches."""
     training: TrainingConfig
+    """Steps, batch size and numerics of the training."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    """When and how the evaluation sets are read."""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    """When checkpoints are written and whether a run resumes."""
     log: LogConfig = LogConfig()
+    """How often metrics are recorded, and where."""
     watchdog: WatchdogConfig = WatchdogConfig()
+    """How long a rank may be without progress."""
 
     def resolved(self) -> dict[str, Any]:
         """All keys with their values, defaults included, as plain data that loads to an equal config."""

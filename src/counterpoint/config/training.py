@@ -5,17 +5,23 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from counterpoint.plan.schedule import SCHEDULES
-from counterpoint.section.of_kind import one_of
+from counterpoint.section.of_kind import OneOf
 from counterpoint.section.section import Count, Index, Positive, Precision, Ranks, Section, Several, Text
 
 
 class RunConfig(Section):
-    """The folder that everything is written to, the seed, the device (`auto`: CUDA where there is one)."""
+    """Folder, seed and device of a run."""
 
     dir: Text
+    """Folder of the run: config, metrics, checkpoints, report. A folder that has checkpoints is resumed (see
+    `checkpoint.resume`)."""
     seed: Index = 0
+    """Seed of the initial values and of the order of the data. No unit."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where tensors live: `cpu`, `cuda`, or `auto` for CUDA where there is a GPU."""
     deterministic: bool = False
+    """Whether only deterministic kernels are used, so that a repeated run gives the same bits; some kernels are
+    slower."""
 
 
 MOST_RANKS = 100_000
@@ -27,79 +33,108 @@ MOST_SAMPLES = 10_000_000
 
 
 class WorldConfig(Section):
-    """Number of ranks; idle ones must be listed, and sharing some but not all ranks must be meant."""
+    """The ranks of a run."""
 
     size: Annotated[int, Field(ge=1, le=MOST_RANKS)]
+    """Number of ranks. Unit: ranks."""
     idle: Ranks = ()
+    """Ranks that no module uses; a rank without a module that is not listed here is refused. Unit: ranks."""
     partial_overlap: bool = False
+    """Whether two modules may share some but not all of their ranks; refused otherwise, since it is mostly a slip."""
 
 
 class ScheduleConfig(Section):
-    """Order of forwards and backwards of a step's microbatches.
+    """Microbatches of a step and the order of their forwards and backwards."""
 
-    An encoder takes `encoder_group` of them at once, and runs when its rows are needed, `first`, or to `fill` gaps, by
-    at most `buffer` of its microbatches ahead. Encoders that nothing trains may run `run_ahead` steps ahead.
-    """
-
-    kind: Annotated[str, one_of(lambda: (name for name, kind in SCHEDULES.items() if kind.trains))] = "1f1b"
+    kind: Annotated[str, OneOf(lambda: (name for name, kind in SCHEDULES.items() if kind.trains))] = "1f1b"
+    """The pipeline schedule: `gpipe`, `1f1b`, `interleaved` (needs `layout.chunks`) or `zero_bubble`, or one that is
+    registered."""
     microbatches: Several = 1
+    """Microbatches that the global batch of a step is cut into. Unit: microbatches."""
     encoder_group: Count = 1
+    """Microbatches that an encoder processes in one forward. Unit: microbatches."""
     encoder: Literal["just_in_time", "first", "fill"] = "just_in_time"
+    """When encoders run: `just_in_time` when their rows are needed, `first` before all other work of the step, `fill`
+    only where a rank would be idle."""
     buffer: Count | None = None
+    """Most microbatches that an encoder may have in flight; null: as many as the schedule needs. Not with `encoder:
+    first` or `gpipe`, which keep all. Unit: microbatches."""
     run_ahead: Index = 0
+    """Steps that encoders which receive no gradient may compute ahead of the training step. Unit: steps."""
 
 
 class PrecisionConfig(Section):
-    """Dtypes of stored parameters, of compute, and of gradient accumulation and reduction."""
+    """Data types of a training. Allowed together (parameters/compute/reduce): all float32, all float64,
+    float32/bfloat16/float32 and float32/bfloat16/bfloat16."""
 
     parameters: Precision = "float32"
+    """Data type of stored parameters and optimizer state."""
     compute: Precision = "float32"
+    """Data type of forward and backward. Submodules that need it (routers, Mamba-2's dynamics) stay in float32."""
     reduce: Precision = "float32"
+    """Data type in which gradients are accumulated and reduced."""
 
 
 class TrainingConfig(Section):
-    """Optimizer steps, samples per step over all lanes, and the gradient norm to clip at (null: never).
-
-    `tp_overlap`: products with rows of tensor-parallel ranks run while these rows travel, where GPUs reach each other;
-    not in stages whose weight gradients a zero-bubble schedule computes apart. `skip_nonfinite`: how many steps in a
-    row may have a loss or a gradient that is not finite; they update nothing, and the run goes on.
-    """
+    """Steps, batch size and numerics of a training."""
 
     steps: Count
+    """Optimizer steps of the whole training. Unit: steps."""
     global_batch_samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)]
+    """Samples of an optimizer step over all ranks and microbatches: documents, or packs with `data.packing`.
+    Unit: samples."""
     clip_norm: Positive | None = 1.0
+    """Gradient norm, over all modules together, above which gradients are scaled down to it; null: never. No unit."""
     compile: bool = False
+    """Whether layers are compiled by torch.compile."""
     tp_overlap: bool = True
+    """Whether the matrix products of tensor-parallel ranks overlap with the communication of their rows, on GPUs that
+    can access each other's memory. Has no effect in stages whose weight gradients `zero_bubble` computes separately."""
     skip_nonfinite: Index = 0
+    """Consecutive steps that may have a loss or gradient that is not finite; such a step updates nothing. One more ends
+    the run. Unit: steps."""
     precision: PrecisionConfig = PrecisionConfig()
+    """Data types of parameters, compute and gradient reduction."""
 
 
 class EvaluationConfig(Section):
-    """When `data.evaluation` is read: every so many steps (null: only at the end), in batches of its own."""
+    """When and how the sets of `data.evaluation` are read."""
 
     every_steps: Count | None = None
+    """Optimizer steps between evaluations; null: only after the last step. Unit: steps."""
     batch_samples: Count = 64
+    """Samples of an evaluation batch over all ranks. Unit: samples."""
 
 
 class CheckpointConfig(Section):
-    """Checkpoints every so many steps (null: only at the end); `resume: auto` continues from the newest."""
+    """When checkpoints are written and whether a run resumes."""
 
     every_steps: Count | None = None
+    """Optimizer steps between checkpoints; null: only after the last step. Unit: steps."""
     keep_last: Count = 2
+    """Newest checkpoints that are kept; older ones are removed once a new one is complete. Unit: checkpoints."""
     asynchronous: bool = True
+    """Whether checkpoints are written in the background while training goes on."""
     resume: Literal["auto", "none"] = "auto"
+    """`auto` resumes from the newest checkpoint in `run.dir`, if there is one; `none` starts over and sets older
+    checkpoints aside."""
 
 
 class LogConfig(Section):
-    """Metrics every so many steps, and whether TensorBoard files are written beside them."""
+    """How often metrics are recorded, and where."""
 
     every_steps: Count = 10
+    """Optimizer steps between records of metrics. Unit: steps."""
     tensorboard: bool = True
+    """Whether TensorBoard event files are written beside metrics.jsonl."""
 
 
 class WatchdogConfig(Section):
-    """Seconds without progress before a rank is called hung: in a step, at start-up, and in load and save."""
+    """How long a rank may be without progress before it is called hung and the run ends with its place."""
 
     timeout_seconds: Positive = 300.0
+    """Longest time without progress inside a step. Unit: seconds."""
     startup_seconds: Positive = 900.0
+    """Longest time without progress from the start to the first step: joining, building, compiling. Unit: seconds."""
     checkpoint_seconds: Positive = 900.0
+    """Longest time without progress while a checkpoint is loaded or saved. Unit: seconds."""

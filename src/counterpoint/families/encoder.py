@@ -21,9 +21,11 @@ from counterpoint.section.section import Count, Positive, Several
 
 
 class EncoderSection(ModelSection):
-    """What ends in a projector to what reads its rows, which are `projected` wide before it."""
+    """The base of encoders, which end in a projector."""
 
     projector: ProjectorConfig
+    """Last part of the encoder, which maps its rows to the width of the module that reads them; its key `kind` names
+    it."""
 
     @property
     def projected(self) -> int:
@@ -41,18 +43,22 @@ class EncoderSection(ModelSection):
 
 
 class LayeredSection(EncoderSection):
-    """Layers whose rows see the rows of their item, and the projector to what reads them.
-
-    Projectors of features of other depths have the norm `tap_norm` in the place of the projector's.
-    """
+    """The base of encoders whose layers let each row attend to all rows of its item."""
 
     layers: Several
+    """Layers. Unit: layers."""
     hidden: Count
+    """Width of the rows, a multiple of `heads`. Unit: columns."""
     heads: Count
+    """Attention heads; tp and, per tensor-parallel rank, cp must divide them. Unit: heads."""
     ffn: Count
+    """Inner width of the MLPs; tp must divide it. Unit: columns."""
     norm_eps: Positive = 1e-6
+    """Added to the variance or mean square inside norms. No unit."""
     projector: ProjectorConfig
     tap_norm: NormKind = "none"
+    """Norm of the projectors of features that leave after earlier layers (`edges.*.depths`), in the place of the
+    projector's own."""
 
     @property
     def projected(self) -> int:
@@ -77,18 +83,21 @@ class LayeredSection(EncoderSection):
 
 
 class TowerSection(LayeredSection):
-    """A transformer and its projector.
-
-    `activation: swiglu` has a gate beside it; `layer_scale` multiplies what attention and MLP add by learned gains.
-    Without `key_bias` keys have no bias where queries and values have one.
-    """
+    """The base of transformer encoders."""
 
     norm: Literal["layer", "rms"] = "layer"
+    """Norms of the layers: `layer` (LayerNorm) or `rms` (RMSNorm)."""
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"] = "gelu_tanh"
+    """Activation of the MLPs; `swiglu` is gated and has a third matrix."""
     qkv_bias: bool = True
+    """Whether the projections of queries, keys and values have biases."""
     key_bias: bool = True
+    """Whether the projection of keys has a bias where `qkv_bias` gives the others one."""
     layer_scale: bool = False
+    """Whether learned gains multiply what attention and MLP add to the rows (LayerScale; Touvron et al., 2021,
+    arXiv:2103.17239)."""
     final_norm: bool = True
+    """Whether a norm follows the last layer."""
 
 
 def projector_facts(section: EncoderSection, ends: Ends, group: int) -> PartFacts:

@@ -21,6 +21,7 @@ class ModelSection(Section):
     """What a module computes; `kind` names its family."""
 
     kind: Any
+    """The family of models."""
 
     @property
     def num_layers(self) -> int:

@@ -15,6 +15,7 @@ class LayerSection(Section):
     """The base of the sections of layers."""
 
     kind: Any
+    """The kind of layer."""
 
 
 L = TypeVar("L", bound=LayerSection)

@@ -135,7 +135,8 @@ class Drawing:
     """How synthetic items are drawn: the keys of a recipe, the sizes' with their defaults, and the random streams.
 
     `stream` is of numbers and sizes, None for that of the document, which one modality has; `module_stream` is of the
-    modules that items go to. `small` draws values of the keys for `verify --random`.
+    modules that items go to. `small` draws values of the keys for `verify --random`. `described` describes the sizes'
+    keys.
     """
 
     number: str
@@ -144,6 +145,7 @@ class Drawing:
     stream: int | None
     module_stream: int
     small: Callable[[Random, Small], dict[str, Any]]
+    described: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,14 @@ from counterpoint.section.section import Positive, Section
 
 
 class ProjectorSection(Section):
-    """The base of the sections of projectors: each begins with a norm, whose `norm_eps` is for the root."""
+    """The base of the sections of projectors, each of which begins with a norm."""
 
     kind: Any
+    """The kind of projector."""
     norm: NormKind = "none"
+    """Norm of the rows that enter the projector: `none`, `layer` (LayerNorm) or `rms` (RMSNorm)."""
     norm_eps: Positive = 1e-6
+    """Added to the variance or mean square inside the projector's norms. No unit."""
 
 
 P = TypeVar("P", bound=ProjectorSection)

@@ -6,14 +6,13 @@ from counterpoint.section.section import Positive
 
 
 class NormedSection(LayerSection):
-    """The base of layers of a sublayer that reads a norm of the rows.
-
-    With `post_norm` a norm of what the sublayer made is added to the rows (Ding et al., 2021, arXiv:2105.13290), in the
-    place of what it made.
-    """
+    """The base of layers of a sublayer that reads a norm of the rows."""
 
     norm_eps: Positive = 1e-5
+    """Added to the mean square (or variance) inside norms. No unit."""
     post_norm: bool = False
+    """Whether a norm is applied to what a sublayer made, too, before it is added to the rows (Ding et al., 2021,
+    arXiv:2105.13290)."""
 
 
 def with_norms(section: NormedSection, hidden: int, sublayer: Tensors) -> Tensors:

@@ -22,11 +22,14 @@ Schedule = Annotated[LearningRateSection, OfKind(sections_in(LEARNING_RATES), de
 
 
 class OptimizerSection(Section):
-    """What the sections of all optimizers have: the kind, and the learning rate over the steps."""
+    """The base of the sections of optimizers: the kind, and the learning rate over the steps."""
 
     kind: str
+    """The optimizer."""
     lr: Positive
+    """Highest learning rate, reached after warm-up. No unit."""
     schedule: Schedule = DecaySection()
+    """How the learning rate changes over the steps; its key `kind` names the shape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,31 +11,35 @@ from counterpoint.section.section import Count, Index, Section, Share
 
 
 class LearningRateSection(Section):
-    """Linear warm-up to lr over `warmup_steps`; what follows is the kind's, and ends no lower than `minimum` x lr."""
+    """The base of learning rates: linear warm-up to lr, then what the kind says, never below `minimum` x lr."""
 
     kind: str
+    """How the learning rate changes after warm-up."""
     warmup_steps: Index = 0
+    """Optimizer steps in which the learning rate rises linearly to `lr`. Unit: steps."""
     minimum: Share = 0.0
+    """Lowest learning rate after warm-up, as a share of `lr`. Unit: share of lr."""
 
 
 class DecaySection(LearningRateSection):
-    """One curve from the end of warm-up to `minimum` x lr at step `decay_steps` (null: the last step)."""
+    """One curve from the end of warm-up to `minimum` x lr at step `decay_steps`."""
 
     kind: Literal["constant", "linear", "cosine"] = "constant"
     decay_steps: Count | None = None
+    """Optimizer step at which the decay ends, counted from the start of the training, more than `warmup_steps`; null:
+    its last step. Unit: steps."""
 
 
 class WsdSection(LearningRateSection):
-    """Warm-up, stable, decay: lr stays as it is up to the cooldown, the last steps of the training.
-
-    Of these there are `cooldown_steps`, or else `cooldown_share` of all steps (null: a fifth); at most all after
-    warm-up. `shape` is the curve of the cooldown: `sqrt` falls steeply first, as 1 - sqrt of the share that is done.
-    """
+    """Warm-up, stable, decay: lr stays as it is up to the cooldown, the last steps of the training."""
 
     kind: Literal["wsd"]
     cooldown_steps: Count | None = None
+    """Optimizer steps of the cooldown, at most all after warm-up; null: by `cooldown_share`. Unit: steps."""
     cooldown_share: Share | None = None
+    """Cooldown as a share of all steps, in place of `cooldown_steps`; null: a fifth. Unit: share of steps."""
     shape: Literal["linear", "cosine", "sqrt"] = "sqrt"
+    """Curve of the cooldown; `sqrt`, 1 - sqrt of the share that is done, falls steeply first."""
 
 
 class InverseSqrtSection(LearningRateSection):

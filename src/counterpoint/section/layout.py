@@ -6,31 +6,43 @@ from counterpoint.section.section import Count, Counts, Ranks, Section, Several
 
 
 class ExpertLayoutConfig(Section):
-    """The expert view of the same ranks: expert parallelism and tensor parallelism inside an expert."""
+    """The expert view of a module's ranks: expert parallelism, and tensor parallelism inside each expert."""
 
     ep: Count = 1
+    """Expert parallelism: ranks that the experts of a layer are dealt to. Must divide the number of experts.
+    Unit: ranks."""
     etp: Count = 1
+    """Tensor parallelism inside an expert: ranks that share its `ffn`. Must divide it. Unit: ranks."""
 
 
 class LayoutConfig(Section):
-    """Axes and ranks of a module.
-
-    `ranks` left out are dealt from the world; `dp_shard` left out follows from the number of ranks. `split`
-    gives the layers of every stage. `reshard: false` keeps parameters gathered for a whole step, `true`
-    gathers them for each forward and backward.
-    """
+    """Ranks and degrees of parallelism of a module; their product is the number of its ranks."""
 
     ranks: Ranks | None = None
+    """Ranks of the module in ascending order; null: dealt from the world. Unit: ranks."""
     pp: Count = 1
+    """Pipeline parallelism: ranks that the layers are cut over, one after the other. Unit: ranks."""
     dp_replicate: Count = 1
+    """Data-parallel replicas: groups of ranks that hold the same parameters and sum their gradients. Unit: ranks."""
     dp_shard: Count | None = None
+    """Data-parallel ranks over which FSDP2 shards parameters, gradients and optimizer state; null: follows from the
+    number of ranks and the other degrees. Unit: ranks."""
     cp: Count = 1
+    """Context parallelism: ranks that the rows of a sequence are cut over. cp x tp must divide the attention heads.
+    Unit: ranks."""
     tp: Count = 1
+    """Tensor parallelism: ranks that heads, `ffn` and vocabulary are cut over. Unit: ranks."""
     chunks: Several = 1
+    """Pipeline stages per rank (virtual stages), for the schedules `interleaved` and `zero_bubble`. Unit: stages."""
     split: Literal["even"] | Counts = "even"
+    """Number of layers of every pipeline stage, in order; `even`: as equal as can be. Unit: layers."""
     sequence_parallel: bool = True
+    """Whether the rows between tensor-parallel products are cut over the tp ranks, too, rather than held by each."""
     reshard: bool = False
+    """Whether FSDP2 frees gathered parameters after each forward and backward and gathers them again (less memory),
+    rather than keeping them for all microbatches of a step."""
     expert: ExpertLayoutConfig = ExpertLayoutConfig()
+    """The expert view of the same ranks, for models with mixtures of experts."""
 
     @property
     def fixed_degree(self) -> int:

@@ -5,23 +5,31 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, GetCoreSchemaHandler, SerializationInfo, TypeAdapter, ValidationError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo, TypeAdapter, ValidationError
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from counterpoint.section.section import Section
 
-_KIND = "kind"
+KIND = "kind"
 
 
-def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
+@dataclass(frozen=True, slots=True)
+class OneOf:
     """A constraint on text: it is one of the names that there are when it is read."""
 
-    def check(name: str) -> str:
-        if name not in (known := list(names())):
+    names: Callable[[], Iterable[str]]
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"enum": list(self.names())}
+
+    def _check(self, name: str) -> str:
+        if name not in (known := list(self.names())):
             raise PydanticCustomError("literal_error", "{expected}", {"expected": _either(known)})
         return name
-
-    return AfterValidator(check)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +44,18 @@ class OfKind:
     default: str | None = None
 
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _validated_by(self._validated)
+        return _validated_by(self._validated, self)
 
     def _validated(self, value: object) -> Section:
         known = self.sections()
         if isinstance(value, Section):
             return value
         if self.default is not None and isinstance(value, Mapping):
-            value = {_KIND: self.default, **value}
-            name = value[_KIND]
+            value = {KIND: self.default, **value}
+            name = value[KIND]
             if not isinstance(name, str) or name not in known:
                 context = {"expected": _either(list(known))}
-                error = InitErrorDetails(type="literal_error", loc=(_KIND,), input=name, ctx=context)
+                error = InitErrorDetails(type="literal_error", loc=(KIND,), input=name, ctx=context)
                 raise ValidationError.from_exception_data("a kind", [error])
         return _chooser(tuple(known.items())).validate_python(value)
 
@@ -63,7 +71,7 @@ class OfKey:
     default: str
 
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _validated_by(self._validated)
+        return _validated_by(self._validated, self)
 
     def _validated(self, value: object) -> Section:
         if isinstance(value, Section):
@@ -86,7 +94,7 @@ class AsRegistered:
         return {section.__name__: section}
 
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _validated_by(self._validated)
+        return _validated_by(self._validated, self)
 
     def _validated(self, value: object) -> Section:
         if isinstance(value, Section):
@@ -95,9 +103,15 @@ class AsRegistered:
         return _chooser(((name, section),), name).validate_python(value)
 
 
-def _validated_by(validated: Callable[[object], Section]) -> CoreSchema:
+CHOICE = "choice"
+"""Key of a core schema's metadata: what says which sections it may be of."""
+
+
+def _validated_by(validated: Callable[[object], Section], choice: OfKind | OfKey | AsRegistered) -> CoreSchema:
     serialization = core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True)
-    return core_schema.no_info_plain_validator_function(validated, serialization=serialization)
+    return core_schema.no_info_plain_validator_function(
+        validated, serialization=serialization, metadata={CHOICE: choice}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +120,7 @@ class _Tagged:
     location."""
 
     sections: tuple[tuple[str, type[Section]], ...]
-    tag: str | Callable[[object], str] = _KIND
+    tag: str | Callable[[object], str] = KIND
 
     def __get_pydantic_core_schema__(self, _source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         choices = {name: handler.generate_schema(section) for name, section in self.sections}
@@ -116,7 +130,7 @@ class _Tagged:
 @cache
 def _chooser(sections: tuple[tuple[str, type[Section]], ...], only: str | None = None) -> TypeAdapter[Section]:
     """Tells sections apart by their kinds, or takes that of the name `only` whatever is given."""
-    return TypeAdapter(Annotated[Section, _Tagged(sections, _KIND if only is None else lambda _value: only)])
+    return TypeAdapter(Annotated[Section, _Tagged(sections, KIND if only is None else lambda _value: only)])
 
 
 def _dumped(section: Section, info: SerializationInfo) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """The base of every part of the configuration, and the value types that several parts share."""
 
 import re
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from counterpoint.section.described import description_of
 
 
 class Section(BaseModel):
@@ -14,6 +18,15 @@ class Section(BaseModel):
     """What was expected, and the remedy, where a section that has no default is left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The section's JSON Schema, in which each key has its description."""
+        made = handler(schema)
+        properties = handler.resolve_ref_schema(made)["properties"]
+        for name, field in cls.model_fields.items():
+            properties[field.alias or name]["description"] = str(description_of(cls, name))
+        return made
 
 
 LARGEST_INTEGER = 10**20 - 1
@@ -50,12 +63,20 @@ Patterns = Annotated[tuple[Text, ...], Field(strict=False)]
 Precision = Literal["float32", "float64", "bfloat16"]
 
 
-def matching(pattern: str, expected: str) -> AfterValidator:
+@dataclass(frozen=True, slots=True)
+class Matching:
     """A constraint on text: all of it matches `pattern`, described to the user as `expected`."""
 
-    def check(text: str) -> str:
-        if re.fullmatch(pattern, text) is None:
-            raise PydanticCustomError("text_mismatch", "{expected}", {"expected": expected})
-        return text
+    pattern: str
+    expected: str
 
-    return AfterValidator(check)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": f"^{self.pattern}$"}
+
+    def _check(self, text: str) -> str:
+        if re.fullmatch(self.pattern, text) is None:
+            raise PydanticCustomError("text_mismatch", "{expected}", {"expected": self.expected})
+        return text

@@ -11,7 +11,7 @@ from tests.unit.structure.sources import PACKAGE, imports, outside, trees
 FLOORS = (
     ("cli", "__init__"),
     ("worker",),
-    ("run", "report"),
+    ("run", "report", "reference"),
     ("verify", "inference"),
     ("train",),
     ("setup",),
@@ -34,7 +34,7 @@ FLOORS = (
 """From the roof down: a file imports from its own folder and from lower floors only."""
 
 HEIGHT = {room: -number for number, floor in enumerate(FLOORS) for room in floor}
-PURE = ("plan", "check", "simulate", "config", "kinds", "section", "registry")
+PURE = ("plan", "check", "simulate", "config", "kinds", "section", "registry", "reference")
 KINDS = ("families", "layers", "projectors")
 """Rooms whose kinds are each a folder with a `spec`, which knows no torch, and the rest, which knows torch alone."""
 LONGEST_FILE, LONGEST_FUNCTION = 500, 70

@@ -23,13 +23,12 @@ from counterpoint.section.section import Count
 
 
 class AdapterConfig(TowerSection):
-    """A transformer over the features of each item that other encoders made, and its projector.
-
-    `inputs` is the width of these features; left out it is the language model's.
-    """
+    """A transformer over the features that other encoders made of each item, and its projector."""
 
     kind: Literal["adapter"]
     inputs: Count | None = None
+    """Width of the features that enter, which the projectors of its encoders make; null: the language model's width.
+    Unit: columns."""
 
     @property
     def entering(self) -> int | None:

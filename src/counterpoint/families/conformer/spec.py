@@ -37,25 +37,29 @@ MOST_MELS = 192
 
 
 class ConformerConfig(LayeredSection):
-    """Parakeet's FastConformer encoder of clips and its projector.
-
-    Clips are frames of `mels` bands, 100 a second, each band normalised over the clip; `halvings` convolutions of
-    `stem_channels`, each over half as many frames, make a row of every 2^halvings, of which a clip has at most
-    `positions`. A layer convolves `conv` rows. `bias` is of attention and MLPs, `conv_bias` of the convolution;
-    `scale_input` multiplies the first rows by the root of their width.
-    """
+    """Parakeet's FastConformer encoder of clips and its projector (Rekesh et al., 2023, arXiv:2305.05084)."""
 
     kind: Literal["conformer"]
     audio: AudioConfig = AudioConfig()
+    """How clips become frames."""
     norm_eps: Positive = 1e-5
     mels: Count = 80
+    """Mel bands of a frame, of which there are 100 a second, each normalised over the clip; at most 192 and a multiple
+    of 2^`halvings`. Unit: bands."""
     positions: Count = 5000
+    """Most rows of a clip, of 2^`halvings` frames each. Unit: rows."""
     stem_channels: Count = 256
+    """Channels of the convolutions that make rows of frames. Unit: channels."""
     halvings: Annotated[int, Field(ge=1, le=8)] = 3
+    """Strided convolutions of the stem, each of which halves frames and bands. Unit: convolutions."""
     conv: Count = 9
+    """Width of the convolution of each layer over time, odd. Unit: rows."""
     bias: bool = True
+    """Whether the linear layers of attention and MLPs have biases."""
     conv_bias: bool = True
+    """Whether the convolutions of the layers have biases."""
     scale_input: bool = True
+    """Whether the rows that enter the first layer are multiplied by the square root of their width."""
 
     @property
     def stack(self) -> int:

@@ -49,23 +49,25 @@ class Stage(NamedTuple):
 
 
 class ConvnextConfig(EncoderSection):
-    """ConvNeXt V2 and its projector.
-
-    `image` says how pictures, or images of another kind, become patches of `patch` x `patch` pixels, grey ones or of
-    three colours: the rows of the first stage. Each stage has as many layers as `depths` says, of rows as wide as
-    `widths` says, and each one after the first makes a row of 2 x 2 of the one before. `merge` x `merge` rows of the
-    last become one row of the target.
-    """
+    """ConvNeXt V2 and its projector (Woo et al., 2023, arXiv:2301.00808); pp and cp are 1."""
 
     kind: Literal["convnext"]
     image: AnyImage
+    """How images become patches; its key `kind` names what kind of images they are, pictures if it is left out."""
     patch: Count = 4
+    """Side of a square patch, of which one row of the first stage is made. Unit: pixels."""
     channels: Literal[1, 3] = 3
+    """Channels of a pixel: 3 for colour, 1 for grey or depth. Unit: channels."""
     depths: PerStage
+    """Layers of each stage. Each stage after the first halves both sides of the grid. Unit: layers."""
     widths: PerStage
+    """Width of the rows of each stage, as many entries as `depths`. Unit: columns."""
     activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = "gelu"
+    """Activation of the layers."""
     norm_eps: Positive = 1e-6
+    """Added to the variance inside norms. No unit."""
     merge: Count = 1
+    """`merge` x `merge` rows of the last stage become one row of the target. Unit: rows."""
     projector: ProjectorConfig
 
     @property

@@ -32,20 +32,23 @@ _TOWER = "embed.tower"
 
 
 class CustomConfig(EncoderSection):
-    """An encoder of images that `counterpoint.register_module` made known as `name`, and our projector.
-
-    It makes a row of `hidden` numbers of each `patch` x `patch` pixels; `merge` x `merge` of them become one row of the
-    target. `options` are handed to what builds it. With `layers` of attention its work is estimated.
-    """
+    """An encoder of images that `counterpoint.register_module` registered, and our projector."""
 
     kind: Literal["custom"]
     name: Text
+    """Name under which the encoder was registered."""
     hidden: Count
+    """Width of the rows that the encoder makes. Unit: columns."""
     layers: Index = 0
+    """Attention layers of the encoder, by which its work is estimated; 0: none. Unit: layers."""
     image: ImageConfig
+    """How pictures become the images that the encoder reads."""
     patch: Count
+    """Side of the square of pixels that each row stands for. Unit: pixels."""
     merge: Count = 1
+    """`merge` x `merge` neighbouring rows become one row of the target. Unit: rows."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Anything that the function which builds the encoder reads."""
     projector: ProjectorConfig
 
     @property

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.family import DOCUMENTS, Ends, Family, ModelSection
@@ -20,8 +22,9 @@ from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import PartFacts, light
 from counterpoint.plan.tensors import below, joined, linear, norm, products
 from counterpoint.section.layout import LayoutConfig
+from counterpoint.section.of_kind import KIND
 from counterpoint.section.problem import Problem, show
-from counterpoint.section.section import Count, Positive, Section, Several, matching
+from counterpoint.section.section import Count, Matching, Positive, Section, Several
 
 _SHORTHAND = {"*": "attention", "-": "mlp", "M": "mamba", "E": "moe"}
 """Letters that stand for a layer whose keys are the decoder's own."""
@@ -34,46 +37,56 @@ _SECTIONS = {"mamba": "mamba", "moe": "moe"}
 
 _LETTERS = "a letter of *, -, M and E for each of 10,000 layers or fewer"
 
-LayerPattern = Annotated[str, matching(r"[!-~]{1,10000}", _LETTERS)]
+LayerPattern = Annotated[str, Matching(r"[!-~]{1,10000}", _LETTERS)]
 
 
 class MtpConfig(Section):
-    """Multi-token prediction: `depths` tokens behind the next one are predicted in training, too.
-
-    Each depth has layers of its own by the letters of `pattern`, with the sizes of the decoder's; embedding and head
-    are the decoder's own. The mean loss of the depths takes part with the factor `weight`.
-    """
+    """Multi-token prediction (DeepSeek-AI, 2024, arXiv:2412.19437): in training further tokens after the next one are
+    predicted."""
 
     depths: Several = 1
+    """Further tokens that are predicted. Unit: tokens."""
     pattern: LayerPattern
+    """Layers of each depth, in the letters of the decoder's `pattern` and with its sizes."""
     weight: Positive = 0.1
+    """Factor of the mean loss of all depths in the training loss. No unit."""
 
 
 class DecoderConfig(AttentionKeys, ModelSection):
-    """A causal decoder.
-
-    `pattern` has one letter per residual layer: `*` attention, `-` MLP, `M` Mamba-2, `E` experts; `ffn`, `mamba` and
-    `moe` belong to the last three. `layers` gives further letters a layer of any kind, which has the decoder's own
-    keys where it names none. `bias` is of all linears of attention and MLPs, `qkv_bias` of queries, keys and values.
-    With `post_norm` each layer adds a norm of what its sublayer made. The embedding's words are multiplied by
-    `embedding_scale` where rows are made of them.
-    """
+    """A causal decoder: an embedding, residual layers by a pattern of letters, a norm and a head."""
 
     kind: Literal["decoder"]
     pattern: LayerPattern
+    """One letter per residual layer: `*` attention, `-` MLP, `M` Mamba-2, `E` mixture of experts, or a letter of
+    `layers`."""
     hidden: Count
+    """Width of the rows. Unit: columns."""
     ffn: Count | None = None
+    """Inner width of the MLP layers (letter `-`); tp must divide it. Unit: columns."""
     vocab: Count | Literal["tokenizer"]
+    """Size of the vocabulary, or `tokenizer` for that of `data.tokenizer`. Unit: tokens."""
     tied: bool = True
+    """Whether embedding and head share one matrix."""
     embedding_scale: Positive = 1.0
+    """Factor on the embeddings as they enter the first layer. No unit."""
     activation: DecoderActivation = "swiglu"
+    """Activation of the MLPs; `swiglu` and `geglu_tanh` are gated and have a third matrix."""
     bias: bool = False
+    """Whether all linear layers of attention and MLPs have biases; `qkv_bias` is of queries, keys and values alone."""
     norm_eps: Positive = 1e-5
+    """Added to the mean square inside norms. No unit."""
     post_norm: bool = False
+    """Whether a norm is applied to what each sublayer made, too, before it is added to the rows (Ding et al., 2021,
+    arXiv:2105.13290)."""
     mamba: MambaConfig | None = None
+    """The Mamba-2 layers (letter `M`)."""
     moe: MoeConfig | None = None
+    """The mixtures of experts (letter `E`)."""
     mtp: MtpConfig | None = None
-    layers: dict[Annotated[str, matching(r"[A-Z]", "a capital letter")], LayerConfig] = Field(default_factory=dict)
+    """Multi-token prediction; null: only the next token is predicted."""
+    layers: dict[Annotated[str, Matching(r"[A-Z]", "a capital letter")], LayerConfig] = Field(default_factory=dict)
+    """Layers of further capital letters of `pattern`, each a section of its own; keys that it leaves out are the
+    decoder's."""
 
     @property
     def num_layers(self) -> int:
@@ -125,6 +138,17 @@ class DecoderConfig(AttentionKeys, ModelSection):
         if not isinstance(layers, Mapping):
             return data
         return {**data, "layers": {letter: _with_keys_of(data, layer) for letter, layer in layers.items()}}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Further layers need not name what the decoder hands down."""
+        made = super().__get_pydantic_json_schema__(schema, handler)
+        layers = handler.resolve_ref_schema(made)["properties"]["layers"]["additionalProperties"]
+        handed_down = cls.model_fields.keys() - {KIND}
+        for choice in layers["allOf"]:
+            layer = handler.resolve_ref_schema(choice["then"])
+            layer["required"] = [key for key in layer["required"] if key not in handed_down]
+        return made
 
 
 def _with_keys_of(decoder: Mapping[str, Any], layer: Any) -> Any:

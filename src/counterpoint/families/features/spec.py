@@ -22,10 +22,11 @@ from counterpoint.section.section import Count
 
 
 class FeaturesConfig(EncoderSection):
-    """Features of items that were computed beforehand, rows `width` wide, and the projector to what reads them."""
+    """Features of items that were computed beforehand, and the projector to what reads them."""
 
     kind: Literal["features"]
     width: Count
+    """Width of the stored features. Unit: columns."""
     projector: ProjectorConfig
 
     @property

@@ -34,30 +34,41 @@ whole table with a wider filter where the grid is coarser than the table (SigLIP
 
 
 class VitConfig(TowerSection):
-    """A vision transformer and its projector.
-
-    `image` says how pictures, or images of another kind, become patches. `patch` is in pixels, grey ones or of three
-    colours, of `frames` pictures: consecutive ones of a video, or one image in each; `positions` is the side of the
-    learned position grid (0: none), which `fit` interpolates to each image; `rotary_theta` turns heads by a patch's row
-    and column. `prefix` learned rows (class and register tokens) go before each image and end with the last layer.
-    `merge` x `merge` patches become one row of the target. Layers look into windows of `window` x `window` patches but
-    for `full_layers`.
-    """
+    """A vision transformer and its projector (Dosovitskiy et al., 2020, arXiv:2010.11929)."""
 
     kind: Literal["vit"]
     image: AnyImage
+    """How images become patches; its key `kind` names what kind of images they are, pictures if it is left out."""
     patch: Count
+    """Side of a square patch. Unit: pixels."""
     channels: Literal[1, 3] = 3
+    """Channels of a pixel: 3 for colour, 1 for grey or depth. Unit: channels."""
     frames: Count = 1
+    """Pictures that a patch spans: consecutive frames of a video; a single image is repeated in each.
+    Unit: pictures."""
     patch_bias: bool = True
+    """Whether the patch embedding has a bias."""
     positions: Index = 16
+    """Side of the square table of learned position embeddings; 0: there is none. Unit: patches."""
     fit: PositionFit = "stretch"
+    """How the position table is interpolated to an image's grid of patches, always bilinearly: `stretch` over the whole
+    table, `crop` over the square that the image is cut from (RADIO), `corners` corner to corner (Qwen3-VL), `antialias`
+    over the whole table with a wider filter where the grid is coarser (SigLIP 2)."""
     rotary_theta: Positive | None = None
+    """Base of the wavelengths of rotary positions by row and column of a patch, which need heads whose width is a
+    multiple of 4; null: no rotary positions. No unit."""
     prefix: Index = 0
+    """Learned rows (class and register tokens) before the patches of each image, which do not leave the encoder.
+    Unit: rows."""
     embed_norm: bool = False
+    """Whether a norm follows the patch embedding."""
     merge: Count = 1
+    """`merge` x `merge` neighbouring patches become one row of the target. Unit: patches."""
     window: Count | None = None
+    """Side of the square windows that attention is limited to, a multiple of `merge` and without `prefix`; null:
+    attention sees the whole image. Unit: patches."""
     full_layers: Annotated[tuple[Index, ...], Field(strict=False)] = ()
+    """Layers, counted from 0, that see the whole image despite `window`. Unit: layers."""
 
     @property
     def patch_dim(self) -> int:

@@ -32,21 +32,23 @@ MOST_MELS = 149
 
 
 class WhisperConfig(TowerSection):
-    """Whisper's encoder of clips and its projector.
+    """Whisper's encoder of clips and its projector (Radford et al., 2022, arXiv:2212.04356).
 
-    Clips are frames of `mels` bands, 100 a second; two become a row, of which a clip has at most `positions`, 1500 in
-    30 seconds. `stack` consecutive rows become one row of the target. The table of positions begins as sinusoids; to
-    keep it so, train `embed.conv*` and the other parts by name.
+    The table of positions begins as sinusoids and is trained unless `train` leaves out `embed.times.*`.
     """
 
     kind: Literal["whisper"]
     audio: AudioConfig = AudioConfig()
+    """How clips become frames."""
     norm_eps: Positive = 1e-5
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"] = "gelu"
     key_bias: bool = False
     mels: Count = 80
+    """Mel bands of a frame, of which there are 100 a second; at most 149. Unit: bands."""
     positions: Count = 1500
+    """Most rows of a clip, of 20 milliseconds each: 1500 are 30 seconds. Unit: rows."""
     stack: Count = 1
+    """Consecutive rows that become one row of the target. Unit: rows."""
 
     @property
     def window(self) -> int:

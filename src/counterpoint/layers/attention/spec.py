@@ -20,39 +20,53 @@ RopeSections = Annotated[tuple[Index, Index, Index], Field(strict=False)]
 
 
 class RopeScalingConfig(Section):
-    """Rotary positions for longer documents, in which pairs turn `factor` times slower.
+    """Rotary positions for documents longer than those a model was trained on: pairs turn more slowly.
 
-    Those that turn fewer than `low_freq_factor` times in `original_positions` tokens do, those that turn more than
-    `high_freq_factor` times turn as before, and those between them by a mean of both (Grattafiori et al., 2024,
-    arXiv:2407.21783). With `original_positions: null` all do (Chen et al., 2023, arXiv:2306.15595).
+    By wavelength (Grattafiori et al., 2024, arXiv:2407.21783), or all alike (Chen et al., 2023, arXiv:2306.15595).
     """
 
     factor: Positive
+    """How many times more slowly the slow pairs turn. No unit."""
     low_freq_factor: Positive = 1.0
+    """Pairs that turn fewer times than this in `original_positions` tokens turn `factor` times more slowly.
+    Unit: turns."""
     high_freq_factor: Positive = 4.0
+    """Pairs that turn more often than this in `original_positions` tokens turn as before; those between the two bounds
+    are interpolated. Unit: turns."""
     original_positions: Count | None = 8192
+    """Document length that the model was trained on; null: all pairs turn `factor` times more slowly. Unit: tokens."""
 
 
 class AttentionKeys(Section):
-    """What says how the rows of a document look at each other.
-
-    `kv_heads` left out is `heads`, `head_dim` left out `hidden / heads`. `rope_theta: null` is no rotation;
-    `rope_sections` turns so many pairs with a row's time, height and width, which take turns with `rope_interleaved`;
-    `rope_scaling` is for longer documents. A row sees the last `window` rows up to its own (null: all of its
-    document's), and products of queries and keys are multiplied by `score_scale`, left out 1 / sqrt(head_dim).
-    """
+    """Keys of attention that a decoder and a layer of attention have in common."""
 
     heads: Count
+    """Attention heads, a multiple of tp and, per tensor-parallel rank, of cp. Unit: heads."""
     kv_heads: Count | None = None
+    """Heads of keys and values (grouped-query attention), a divisor of `heads` and a multiple of tp; null: `heads`.
+    Unit: heads."""
     head_dim: Count | None = None
+    """Width of one attention head, even where `rope_theta` rotates; null: `hidden` / `heads`. Unit: columns."""
     rope_theta: Positive | None = 10000.0
+    """Base of the wavelengths of rotary positions (Su et al., 2021, arXiv:2104.09864); null: no rotary positions.
+    No unit."""
     rope_sections: RopeSections | None = None
+    """Pairs of a head that rotate by time, by height and by width (multimodal rotary positions), which together are all
+    pairs, `head_dim` / 2; null: all rotate by the position in the document. Unit: pairs."""
     rope_interleaved: bool = False
+    """Whether the pairs of `rope_sections` alternate between time, height and width, rather than lie in three
+    blocks."""
     rope_scaling: RopeScalingConfig | None = None
+    """Scaling of rotary positions for longer documents; null: none."""
     qk_norm: bool = False
+    """Whether queries and keys pass an RMSNorm over each head before they rotate."""
     qkv_bias: bool = False
+    """Whether the projections of queries, keys and values have biases."""
     window: Count | None = None
+    """Sliding window: each row attends to this many last rows, itself included; null: to all earlier rows of its
+    document. Unit: rows."""
     score_scale: Positive | None = None
+    """Factor on the products of queries and keys before softmax; null: 1 / sqrt(`head_dim`). No unit."""
 
     @property
     def position_axes(self) -> int:
@@ -70,10 +84,11 @@ class AttentionKeys(Section):
 
 
 class AttentionConfig(AttentionKeys, NormedSection):
-    """A layer of causal attention; `bias` is of all its linears, `qkv_bias` of queries, keys and values."""
+    """A layer of causal grouped-query attention."""
 
     kind: Literal["attention"]
     bias: bool = False
+    """Whether all linear layers have biases; `qkv_bias` is of queries, keys and values alone."""
 
     @property
     def has_qkv_bias(self) -> bool:

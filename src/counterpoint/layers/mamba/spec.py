@@ -17,19 +17,22 @@ VECTORS_OF_DYNAMICS = ("a_log", "dt_bias", "d")
 
 
 class MambaConfig(Section):
-    """The Mamba-2 layers of a decoder.
-
-    `groups` of heads share what they read and write, `state` numbers for each channel; `conv` rows are convolved, and
-    `chunk` rows computed at once. Steps of the recurrence are at least `dt_min` (null: any).
-    """
+    """The Mamba-2 layers of a decoder (Dao and Gu, 2024, arXiv:2405.21060)."""
 
     heads: Count
+    """Heads of the recurrence, a multiple of `groups`, of tp and, per tensor-parallel rank, of cp. Unit: heads."""
     head_dim: Count
+    """Width of one head; `heads` x `head_dim` is the inner width. Unit: columns."""
     groups: Count = 1
+    """Groups of heads that share their input and output vectors (B and C); tp must divide them. Unit: groups."""
     state: Count
+    """State size of each channel. Unit: elements."""
     conv: Count = 4
+    """Width of the causal convolution. Unit: rows."""
     chunk: Count = 64
+    """Rows that the scan computes in one block: a matter of speed and memory, the result is the same. Unit: rows."""
     dt_min: Positive | None = None
+    """Smallest time step of the recurrence; null: any above zero. No unit."""
 
     @property
     def inner(self) -> int:

@@ -17,12 +17,15 @@ DecoderActivation = Literal["swiglu", "geglu_tanh", "relu2"]
 
 
 class MlpConfig(NormedSection):
-    """A layer of an MLP of width `ffn`; all activations but `relu2` have a gate beside it."""
+    """A layer of an MLP."""
 
     kind: Literal["mlp"]
     ffn: Count
+    """Inner width; tp must divide it. Unit: columns."""
     activation: DecoderActivation = "swiglu"
+    """Activation of the MLP; `swiglu` and `geglu_tanh` are gated and have a third matrix."""
     bias: bool = False
+    """Whether the linear layers have biases."""
 
 
 def _facts(name: str, section: MlpConfig, hidden: int) -> PartFacts:

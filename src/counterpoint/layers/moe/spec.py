@@ -19,29 +19,35 @@ RouterKind = Literal["softmax", "sigmoid"]
 
 
 class MoeConfig(Section):
-    """The mixtures of experts of a decoder.
-
-    Each row goes to the `top_k` best of `experts`, and to the shared one where `shared_ffn` gives it a width.
-    `normalize` makes the chosen scores sum to one, `scale` multiplies them. `bias_rate` moves the expert bias towards
-    even loads once a step (null: there is none); `balance` weighs the balance loss of each document.
-    """
+    """A dropless mixture of experts."""
 
     experts: Count
+    """Experts of a layer; ep must divide them. Unit: experts."""
     top_k: Count
+    """Experts that each row is routed to, at most `experts`. Unit: experts."""
     ffn: Count
+    """Inner width of each expert; etp must divide it. Unit: columns."""
     shared_ffn: Index = 0
+    """Inner width of the shared expert, which every row passes; 0: there is none. tp must divide it. Unit: columns."""
     router: RouterKind = "softmax"
+    """How the router's logits become scores: `softmax` over all experts, or `sigmoid` of each."""
     normalize: bool = True
+    """Whether the scores of a row's chosen experts are divided by their sum before they weigh the experts' outputs."""
     scale: Positive = 1.0
+    """Factor on the routing weights. No unit."""
     bias_rate: NonNegative | None = None
+    """How much the expert bias moves towards an even load after each step (Wang et al., 2024, arXiv:2408.15664); null:
+    there is no expert bias. No unit."""
     balance: NonNegative = 0.0
+    """Weight of the load-balancing loss, a mean over documents; 0: there is none. No unit."""
 
 
 class MoeLayerConfig(MoeConfig, NormedSection):
-    """A layer of a mixture of experts, whose MLPs are as those of MLP layers."""
+    """A layer of a mixture of experts."""
 
     kind: Literal["moe"]
     activation: DecoderActivation = "swiglu"
+    """Activation of the experts; `swiglu` and `geglu_tanh` are gated and have a third matrix."""
 
 
 def _facts(name: str, section: MoeLayerConfig, hidden: int) -> PartFacts:

@@ -31,13 +31,11 @@ _FEWEST_NORMALISED = 2
 
 
 class AudioConfig(Section):
-    """How a clip becomes frames: cut or filled up with silence to `seconds`, or as long as it is (`own`).
-
-    Null is what the folder in `init_from` says, else `own`. The silence is part of the clip: a conformer normalises its
-    bands together with it, where Parakeet was trained on clips of their own length.
-    """
+    """How a clip becomes frames."""
 
     seconds: Count | Literal["own"] | None = None
+    """Length that clips are cut or filled up with silence to; `own`: each keeps its own; null: what the folder in
+    `init_from` says, else `own`. The silence counts as part of the clip where bands are normalised. Unit: seconds."""
 
     @property
     def whole_seconds(self) -> int | None:
@@ -154,6 +152,7 @@ CLIPS = Modality(
         stream=2**32 + 1,
         module_stream=2**32 + 2,
         small=_small,
+        described={"audio_milliseconds": "Length of a clip, at most what its module takes. Unit: milliseconds."},
     ),
     section=ItemSection(
         key="audio",

@@ -13,21 +13,25 @@ from counterpoint.section.section import NonNegative, Positive
 class DepthConfig(ImageSection):
     """How a depth map becomes patches of one channel.
 
-    Distances from `near` to `far` metres are values from 0 to 1, what lies outside as the nearer of the two; `mean` is
-    subtracted of a value, and `std` divides what is left. A PNG has `per_metre` steps to the metre. What was not
-    measured, 0 in the file, is 0 behind all that. Scaling takes the nearest pixel, and so mixes no two distances. A map
-    of more than `max_pixels` is not decoded.
+    Scaling takes the nearest pixel, and so mixes no two distances. Where nothing was measured (0 in the file) the input
+    is 0.
     """
 
     possible_channels: ClassVar[tuple[int, ...]] = (1,)
 
     kind: Literal["depth"]
     near: NonNegative = 0.0
+    """Distance that becomes 0; nearer ones do, too. Unit: metres."""
     far: Positive = 10.0
+    """Distance that becomes 1; farther ones do, too. Unit: metres."""
     mean: float = 0.5
+    """Subtracted of distances scaled to 0 to 1. No unit."""
     std: Positive = 0.5
+    """Divides what is left. No unit."""
     per_metre: Positive = 1000.0
+    """Steps of a PNG's values to the metre: 1000 where they are millimetres. Unit: steps per metre."""
     max_pixels: PixelLimit = MOST_PIXELS
+    """Pixels above which a map is not decoded but treated as unreadable. Unit: pixels."""
 
     def problems(self, where: str) -> Iterator[Problem]:
         if self.near >= self.far:
@@ -58,6 +62,10 @@ DEPTH = Modality(
         stream=2**32 + 6,
         module_stream=2**32 + 7,
         small=_small,
+        described={
+            "depth_height": "Height of a depth map, before it is scaled. Unit: pixels.",
+            "depth_width": "Width of a depth map, before it is scaled. Unit: pixels.",
+        },
     ),
     section=ItemSection(key="image", section=DepthConfig, small={"size": None, "max_patches": 16}),
     size="counterpoint.modalities.depth.maps:map_size",

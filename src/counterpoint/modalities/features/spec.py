@@ -89,6 +89,7 @@ FEATURES = Modality(
         stream=2**32 + 4,
         module_stream=2**32 + 5,
         small=_small,
+        described={"feature_rows": "Rows of an item, as wide as its module takes them. Unit: rows."},
     ),
     size="counterpoint.modalities.features.arrays:array_extent",
     rows="counterpoint.modalities.features.rows:FeatureRows",

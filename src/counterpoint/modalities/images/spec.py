@@ -57,17 +57,17 @@ DEFAULT_SCALING = Scaling()
 
 
 class ImageSection(Section):
-    """How an image of some `kind`, the name of its modality, becomes patches.
-
-    `size` is the longer side in pixels after scaling (null: as it is), `max_patches` the largest number.
-    """
+    """How an image of some `kind`, the name of its modality, becomes patches."""
 
     possible_channels: ClassVar[tuple[int, ...]] = CHANNELS
     """Numbers that a pixel may have."""
 
     kind: Any
+    """What kind of images they are."""
     size: Count | None = None
+    """Longer side of an image after scaling; null: it is not scaled. Unit: pixels."""
     max_patches: Count
+    """Most patches of an image; a larger grid is scaled down at about the same aspect ratio. Unit: patches."""
 
     def problems(self, _where: str) -> Iterator[Problem]:
         """What is wrong with the section at the key `where`, beyond its types."""
@@ -80,23 +80,24 @@ class ImageSection(Section):
 
 
 class ImageConfig(ImageSection):
-    """How a picture, or an item of a video, becomes patches.
-
-    The filter `resampling` scales it. Of a value from 0 to 1 `mean` is subtracted, and `std` divides what is left, by
-    channel. Where `resampling`, `mean` or `std` is null, it is what the folder in `init_from` says, else bicubic, 0.5
-    and 0.5. A JPEG is decoded at a half, a quarter or an eighth where that leaves `reduce` times its size after scaling
-    (0: never; with 3 values were off by 0.17/255 to 0.44/255 on average, by 6/255 at most). A picture of more than
-    `max_pixels` is not decoded.
-    """
+    """How a picture, or a frame of a video, becomes patches."""
 
     left_out = "how the module's images become patches", "add it like {size: 224, max_patches: 256}"
 
     kind: Literal["image"] = Field(default="image", exclude=True)
     resampling: Resampling | None = None
+    """Filter that scales a picture, by Pillow's names; null: that of the folder in `init_from`, else `bicubic`."""
     mean: PerChannel | None = None
+    """Subtracted of pixel values from 0 to 1, for each of red, green and blue; null: that of the folder in `init_from`,
+    else 0.5. Unit: pixel values from 0 to 1."""
     std: PositivePerChannel | None = None
+    """Divides what is left, for each of red, green and blue; null: that of the folder in `init_from`, else 0.5.
+    Unit: pixel values from 0 to 1."""
     reduce: Index = 0
+    """Decode a JPEG at 1/2, 1/4 or 1/8 of its size where that leaves at least this many times the size after scaling,
+    which is faster; 0: never. With 3 pixel values differ by at most 6/255. No unit."""
     max_pixels: PixelLimit = MOST_PIXELS
+    """Pixels above which a picture is not decoded but treated as unreadable. Unit: pixels."""
 
     @property
     def scaling(self) -> Scaling:
@@ -240,6 +241,10 @@ IMAGES = Modality(
         stream=None,
         module_stream=2**32,
         small=_small,
+        described={
+            "image_height": "Height of an image, before it is scaled. Unit: pixels.",
+            "image_width": "Width of an image, before it is scaled. Unit: pixels.",
+        },
     ),
     section=ItemSection(
         key="image",

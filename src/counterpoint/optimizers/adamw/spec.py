@@ -11,13 +11,18 @@ _Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AdamWSection(OptimizerSection):
-    """AdamW; parameters whose name matches a pattern of `no_decay` are spared from weight decay."""
+    """AdamW (Loshchilov and Hutter, 2017, arXiv:1711.05101)."""
 
     kind: Literal["adamw"] = "adamw"
     betas: Annotated[tuple[_Beta, _Beta], Field(strict=False)] = (0.9, 0.999)
+    """Decay rates of the running means of the gradient and of its square. No unit."""
     eps: Positive = 1e-8
+    """Added to the root of the mean square before it divides. No unit."""
     weight_decay: NonNegative = 0.01
+    """Decoupled weight decay: in each step parameters shrink by learning rate x this. No unit."""
     no_decay: Patterns = ("*bias", "*norm*", "embed.*")
+    """Shell-style patterns of parameter names that are spared from weight decay; parameters with fewer than two
+    dimensions always are."""
 
 
 ADAMW = OptimizerKind(

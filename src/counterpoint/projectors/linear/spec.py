@@ -9,10 +9,11 @@ from counterpoint.plan.tensors import linear, products
 
 
 class LinearProjectorConfig(ProjectorSection):
-    """A norm and one linear layer, affine where it has a bias, from the encoder's width to the target's."""
+    """A norm and one linear layer, from the encoder's width to the target's."""
 
     kind: Literal["linear"]
     bias: bool = True
+    """Whether the linear layer has a bias."""
 
 
 def _facts(section: LinearProjectorConfig, inputs: int, outputs: int) -> ProjectorFacts:

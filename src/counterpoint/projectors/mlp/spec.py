@@ -13,8 +13,11 @@ class MlpProjectorConfig(ProjectorSection):
 
     kind: Literal["mlp"]
     hidden: Count
+    """Width between the two linear layers; tp must divide it. Unit: columns."""
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2"] = "gelu_tanh"
+    """Activation between the two linear layers."""
     bias: bool = True
+    """Whether the linear layers have biases."""
 
 
 def _facts(section: MlpProjectorConfig, inputs: int, outputs: int) -> ProjectorFacts:

@@ -13,21 +13,26 @@ from counterpoint.section.section import Count
 
 
 class ResamplerConfig(ProjectorSection):
-    """`queries` learned rows, `hidden` wide, look at the rows of each item and leave in their place, whatever its size.
+    """Learned queries attend to the rows of each item and leave in their place, whatever the item's size.
 
-    They do so in one layer of attention, as the queries of the Perceiver resampler and the Q-Former do in several
-    (Alayrac et al., 2022, arXiv:2204.14198; Li et al., 2023, arXiv:2301.12597), and an MLP with `ffn` inner columns
-    brings what they saw to the target's width. The `norm` is before either.
+    One layer of cross-attention, of which the Perceiver resampler and the Q-Former have several (Alayrac et al., 2022,
+    arXiv:2204.14198; Li et al., 2023, arXiv:2301.12597), and an MLP to the target's width, each after a norm.
     """
 
     kind: Literal["resampler"]
     norm: NormKind = "layer"
     queries: Count
+    """Learned rows that stand for each item. Unit: rows."""
     hidden: Count
+    """Width of the queries and of attention, a multiple of `heads`. Unit: columns."""
     heads: Count
+    """Attention heads; tp and cp must divide them. Unit: heads."""
     ffn: Count
+    """Inner width of the MLP; tp must divide it. Unit: columns."""
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2"] = "gelu_tanh"
+    """Activation of the MLP."""
     bias: bool = True
+    """Whether the linear layers have biases."""
 
 
 def _facts(section: ResamplerConfig, inputs: int, outputs: int) -> ProjectorFacts:

@@ -17,8 +17,11 @@ class PreparedEntry(Section):
     """A split of a folder that `counterpoint prepare` wrote, and its weight in the blend."""
 
     path: Text
+    """Folder that `counterpoint prepare` wrote."""
     split: Text = "train"
+    """Split of the folder."""
     weight: Positive = 1.0
+    """Weight of the source in the blend: samples are drawn in proportion to it. No unit."""
 
     @property
     def folder(self) -> Path:

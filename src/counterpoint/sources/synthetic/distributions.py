@@ -15,7 +15,9 @@ class Constant(Section):
     """Always `value`."""
 
     kind: Literal["constant"] = "constant"
+    """The distribution."""
     value: Index
+    """The value of every draw. Unit: that of the key."""
 
     @property
     def low(self) -> int:
@@ -36,8 +38,11 @@ class Uniform(Section):
     """An integer from `low` to `high`, both included, each as likely as any other."""
 
     kind: Literal["uniform"] = "uniform"
+    """The distribution."""
     low: Index
+    """Smallest value. Unit: that of the key."""
     high: Index
+    """Largest value. Unit: that of the key."""
 
     def sample(self, generator: "Generator") -> int:
         """One draw."""
@@ -48,10 +53,15 @@ class Lognormal(Section):
     """exp(N(log(median), sigma)), rounded and clipped to `low` ... `high`."""
 
     kind: Literal["lognormal"] = "lognormal"
+    """The distribution."""
     median: Positive
+    """Median before rounding and clipping. Unit: that of the key."""
     sigma: Positive
+    """Standard deviation of the logarithm. No unit."""
     low: Index
+    """Smallest value; smaller draws become it. Unit: that of the key."""
     high: Index
+    """Largest value; larger draws become it. Unit: that of the key."""
 
     def sample(self, generator: "Generator") -> int:
         """One draw."""

@@ -34,22 +34,24 @@ class Items(NamedTuple):
 
 
 class SyntheticRecipe(Section):
-    """Documents that are a pure function of (seed, index).
-
-    `without_images`, `without_audio`, `without_features` and `without_loss` are the shares of documents that have no
-    image, no clip, no features and no loss token; image sides are in pixels. Each item goes to one of the `modules` of
-    its kind by its share of them (left out: to any encoder of the kind alike); `without` are the shares of documents
-    that have none of a module. A clip is at most as long as its module takes it, features are as wide.
+    """Documents that are a pure function of (seed, index): random tokens, and noise for items.
 
     This is what a recipe says of text; `recipe_section` adds what it says of items.
     """
 
     documents: Count
+    """Documents of the source. Unit: documents."""
     seed: Index = 0
+    """Seed of the documents. No unit."""
     text_tokens: Distribution
+    """Text tokens of a document, at least 1. Unit: tokens."""
     without_loss: Share = 0.0
+    """Share of documents that have no loss token. Unit: share of documents."""
     modules: dict[Text, Positive] = Field(default_factory=dict)
+    """Shares by which items go to the encoders of their modality, by the modules' names; left out: to each alike.
+    No unit."""
     without: dict[Text, Share] = Field(default_factory=dict)
+    """Share of documents that have no item for a module, by the modules' names. Unit: share of documents."""
 
     def content(self) -> dict[str, Any]:
         """What decides what is drawn, by key."""
@@ -107,10 +109,14 @@ def recipe_section() -> type[SyntheticRecipe]:
 @cache
 def _section_for(kinds: tuple[str, ...]) -> type[SyntheticRecipe]:
     keys: dict[str, Any] = {}
-    for drawing in (MODALITIES[kind].drawing for kind in kinds):
-        keys[drawing.number] = (Distribution, Constant(value=0))
-        keys[drawing.without] = (Share, 0.0)
-        keys |= {key: (Distribution, Constant(value=default)) for key, default in drawing.sizes.items()}
+    for modality in (MODALITIES[kind] for kind in kinds):
+        drawing, plural = modality.drawing, modality.plural
+        number, without = f"Number of {plural} of a document. No unit.", f"Share of documents that have no {plural}."
+        keys[drawing.number] = (Distribution, Field(default=Constant(value=0), description=number))
+        keys[drawing.without] = (Share, Field(default=0.0, description=f"{without} Unit: share of documents."))
+        for key, default in drawing.sizes.items():
+            described = drawing.described.get(key)
+            keys[key] = (Distribution, Field(default=Constant(value=default), description=described))
     return create_model(SyntheticRecipe.__name__, __base__=SyntheticRecipe, __module__=__name__, **keys)
 
 
@@ -118,7 +124,9 @@ class SyntheticEntry(Section):
     """A synthetic source and its weight in the blend."""
 
     synthetic: Annotated[SyntheticRecipe, AsRegistered(recipe_section)]
+    """The recipe of the documents."""
     weight: Positive = 1.0
+    """Weight of the source in the blend: samples are drawn in proportion to it. No unit."""
 
     @property
     def split(self) -> str:

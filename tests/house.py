@@ -33,6 +33,13 @@ SEAMS = "seams.py"
 MARKS = {"Multiply", "ScoredRows"}
 """Such classes that stand elsewhere."""
 
+TWO_FACTS = {
+    "Layout.ranks": "a config may leave ranks to the world; a layout has those that came out",
+    "Layout.dp_shard": "a config may leave it to the number of ranks; a layout has what came out",
+    "Edge.depths": "a config names both layers of a depth; an edge has pairs, which links and JSON are made of",
+}
+"""Fields that two classes declare because they hold different things, and which things."""
+
 KIND = "kind"
 
 KINDS = {
@@ -160,6 +167,15 @@ def last(node: ast.expr) -> str:
 
 def written_again(sources: Sources) -> dict[str, Counter[str]]:
     """By thing that a config has a section of, the fields that its classes declare more than once, and how often."""
+    found = {
+        thing: +Counter({field: count - (f"{thing}.{field}" in TWO_FACTS) for field, count in fields.items()})
+        for thing, fields in declared_twice(sources).items()
+    }
+    return {thing: fields for thing, fields in found.items() if fields}
+
+
+def declared_twice(sources: Sources) -> dict[str, Counter[str]]:
+    """The same, those of `TWO_FACTS` among them."""
     groups: dict[str, list[ast.ClassDef]] = defaultdict(list)
     for name, node in sources.classes.items():
         if thing := re.sub(DESCRIPTIONS, "", name.lstrip("_")):

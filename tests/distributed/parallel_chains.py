@@ -17,7 +17,7 @@ from counterpoint.verify.member import Member
 
 def parallel_chain(member: Member, model: Model, layouts: Sequence[Layout], how: Parallelism) -> ParallelChain:
     """A rank's piece of the copy of a model that its layout holds; together the layouts take all ranks of the pool."""
-    placement = Placement(member.world.size, tuple(layouts))
+    placement = Placement(sum(len(layout.ranks) for layout in layouts), tuple(layouts))
     more = tuple(group for layout in layouts for axis in EXPERT_AXES for group in layout.groups(axis))
     groups = make_groups(member.world, communicators(placement, (), more), placement.active, member.cache)
     with torch.device("meta"):

@@ -83,7 +83,7 @@ def _context_parallel_problems(where: str, module: ModuleConfig, cuts: Cuts) -> 
 
 def _stage_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
     layout, layers = module.layout, module.model.num_layers
-    stages = layout.pp * layout.chunks
+    stages = layout.stages
     if layers < stages:
         yield Problem(
             f"{where}.layout.{'chunks' if layout.chunks > 1 else 'pp'}",

@@ -22,6 +22,7 @@ from counterpoint.families import ModelConfig
 from counterpoint.kinds.sections import sections_in
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.kind import OptimizerSection
+from counterpoint.section.connection import Connection
 from counterpoint.section.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.section.of_kind import OfKind
 from counterpoint.section.section import Count, Index, Matching, Patterns, Section, Text
@@ -84,14 +85,10 @@ class DepthConfig(Section):
     """Layer of the target after which the features are added to its rows, counted from 0. Unit: layers."""
 
 
-class EdgeConfig(Section):
+# mypy takes a section, which is frozen as it is made, for a dataclass that is not.
+class EdgeConfig(Section, Connection):  # type: ignore[misc]
     """Rows of one module that enter another."""
 
-    source: Text
-    """Name of the module whose output rows cross: an encoder or an adapter."""
-    target: Text
-    """Name of the module that the rows enter: an adapter or the decoder. The source's projector maps rows to its
-    width."""
     mark: Text | None = None
     """Placeholder of the encoder's items in the prepared text, on an edge that leaves the encoder; null: that of its
     modality, such as `<image>` or `<audio>`. Each encoder needs a placeholder of its own."""

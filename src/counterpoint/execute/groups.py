@@ -31,7 +31,6 @@ class World:
     """This process among all processes; `store` is shared by all of them and outlives a failing one."""
 
     rank: int
-    size: int
     device: torch.device
     store: Store
 
@@ -53,7 +52,7 @@ def join_world(device_type: str, timeout_seconds: float, startup_seconds: float)
     else:
         device = torch.device("cpu")
         dist.init_process_group(_gloo(), timeout=timeout, store=store, rank=rank, world_size=size)
-    return World(rank, size, device, store)
+    return World(rank, device, store)
 
 
 def _shared_store(rank: int, size: int, seconds: float) -> Store:

@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from counterpoint.errors import ConfigError
+from counterpoint.section.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
-    """Rows of `source` that enter `target`.
+class Edge(Connection):
+    """A connection of two modules.
 
     Beside what leaves the source's last part, features of several depths may cross: those behind its layer `after`
     enter behind the target's layer `into`, for each pair in `depths`.
     """
 
-    source: str
-    target: str
     depths: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from counterpoint.errors import PlacementError
+from counterpoint.section.layout import Axes, ExpertAxes
 
 
 class Coordinate(NamedTuple):
@@ -25,26 +26,17 @@ class ExpertCoordinate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(Axes, ExpertAxes):
     """One module's parallel layout: dense `pp x dp x cp x tp`, expert `pp x edp x ep x etp`, innermost last.
 
-    Each rank holds `chunks` pipeline stages: stage number i lives at the coordinate i modulo pp.
+    Stage number i lives at the coordinate i modulo pp.
     Ranks ascend along the list and therefore along every axis. Raises PlacementError otherwise,
     or when the degrees do not multiply to the number of ranks.
     """
 
     module: str
     ranks: tuple[int, ...]
-    pp: int = 1
-    dp_replicate: int = 1
     dp_shard: int = 1
-    cp: int = 1
-    tp: int = 1
-    ep: int = 1
-    etp: int = 1
-    sequence_parallel: bool = True
-    reshard: bool = False
-    chunks: int = 1
 
     def __post_init__(self) -> None:
         where = f"modules.{self.module}.layout"
@@ -75,11 +67,6 @@ class Layout:
     def dp(self) -> int:
         """Number of lanes."""
         return self.dp_replicate * self.dp_shard
-
-    @property
-    def stages(self) -> int:
-        """Pipeline stages: pp x chunks."""
-        return self.pp * self.chunks
 
     @property
     def edp(self) -> int:

@@ -23,7 +23,6 @@ class Schedule:
     """
 
     kind: str
-    microbatches: int
     order: tuple[Action, ...]
     programs: dict[int, tuple[Action, ...]]
     bounds: Mapping[Node, int] = field(default_factory=dict)
@@ -43,7 +42,7 @@ class Schedule:
         kept = {action for action in self.order if keeps(action)}
         programs = {rank: tuple(a for a in program if a in kept) for rank, program in self.programs.items()}
         order = tuple(a for a in self.order if a in kept)
-        return Schedule(self.kind, self.microbatches, order, programs, self.bounds)
+        return Schedule(self.kind, order, programs, self.bounds)
 
 
 def distribute(
@@ -62,7 +61,7 @@ def distribute(
         for rank in action_ranks(action, stages):
             programs[rank].append(action)
     most = {node: stages.count(node.module, microbatches) for node in stages.nodes} if bounds is None else bounds
-    return Schedule(kind, microbatches, order, {rank: tuple(program) for rank, program in programs.items()}, most)
+    return Schedule(kind, order, {rank: tuple(program) for rank, program in programs.items()}, most)
 
 
 def gpipe(stages: Stages, microbatches: int) -> Schedule:

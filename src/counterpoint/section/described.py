@@ -37,11 +37,11 @@ def description_of(section: type[BaseModel], name: str) -> Description:
     """The description of the field `name`: `Field(description=...)`, or the string under the field in the nearest class
     that has one; empty where there is none."""
     given = section.model_fields[name].description
-    texts = (_under_fields(cls).get(name) for cls in section.__mro__ if issubclass(cls, BaseModel))
+    texts = (_under_fields(cls).get(name) for cls in section.__mro__)
     return Description.of(given if given is not None else next((text for text in texts if text is not None), ""))
 
 
-def _under_fields(section: type[BaseModel]) -> Mapping[str, str]:
+def _under_fields(section: type) -> Mapping[str, str]:
     """The strings under the fields that a class itself defines, each in one line."""
     body = _classes(section.__module__).get(section.__qualname__, [])
     found: dict[str, str] = {}

@@ -1,12 +1,49 @@
-"""Where a module runs and how it is cut."""
+"""How a module is cut, as a config asks for it: axes in the dense and in the expert view, and the ranks.
 
+What a plan takes over as it was asked for is declared in classes that are no sections; layouts are made of them too.
+"""
+
+from dataclasses import dataclass
 from typing import Literal
 
 from counterpoint.section.section import Count, Counts, Ranks, Section, Several
 
 
-class ExpertLayoutConfig(Section):
-    """The expert view of a module's ranks: expert parallelism, and tensor parallelism inside each expert."""
+@dataclass(frozen=True, kw_only=True)
+class Axes:
+    """Degrees of the dense view that do not depend on the world, and how parameters and rows are kept along them."""
+
+    pp: Count = 1
+    """Pipeline parallelism: ranks that the layers are cut over, one after the other. Unit: ranks."""
+    dp_replicate: Count = 1
+    """Data-parallel replicas: groups of ranks that hold the same parameters and sum their gradients. Unit: ranks."""
+    cp: Count = 1
+    """Context parallelism: ranks that the rows of a sequence are cut over. cp x tp must divide the attention heads.
+    Unit: ranks."""
+    tp: Count = 1
+    """Tensor parallelism: ranks that heads, `ffn` and vocabulary are cut over. Unit: ranks."""
+    chunks: Several = 1
+    """Pipeline stages per rank (virtual stages), for the schedules `interleaved` and `zero_bubble`. Unit: stages."""
+    sequence_parallel: bool = True
+    """Whether the rows between tensor-parallel products are cut over the tp ranks, too, rather than held by each."""
+    reshard: bool = False
+    """Whether FSDP2 frees gathered parameters after each forward and backward and gathers them again (less memory),
+    rather than keeping them for all microbatches of a step."""
+
+    @property
+    def fixed_degree(self) -> int:
+        """The product of all degrees but dp_shard."""
+        return self.pp * self.dp_replicate * self.cp * self.tp
+
+    @property
+    def stages(self) -> int:
+        """Pipeline stages: pp x chunks."""
+        return self.pp * self.chunks
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertAxes:
+    """Degrees of the expert view."""
 
     ep: Count = 1
     """Expert parallelism: ranks that the experts of a layer are dealt to. Must divide the number of experts.
@@ -15,36 +52,20 @@ class ExpertLayoutConfig(Section):
     """Tensor parallelism inside an expert: ranks that share its `ffn`. Must divide it. Unit: ranks."""
 
 
-class LayoutConfig(Section):
+# mypy takes a section, which is frozen as it is made, for a dataclass that is not.
+class ExpertLayoutConfig(Section, ExpertAxes):  # type: ignore[misc]
+    """The expert view of a module's ranks: expert parallelism, and tensor parallelism inside each expert."""
+
+
+class LayoutConfig(Section, Axes):  # type: ignore[misc]
     """Ranks and degrees of parallelism of a module; their product is the number of its ranks."""
 
     ranks: Ranks | None = None
     """Ranks of the module in ascending order; null: dealt from the world. Unit: ranks."""
-    pp: Count = 1
-    """Pipeline parallelism: ranks that the layers are cut over, one after the other. Unit: ranks."""
-    dp_replicate: Count = 1
-    """Data-parallel replicas: groups of ranks that hold the same parameters and sum their gradients. Unit: ranks."""
     dp_shard: Count | None = None
     """Data-parallel ranks over which FSDP2 shards parameters, gradients and optimizer state; null: follows from the
     number of ranks and the other degrees. Unit: ranks."""
-    cp: Count = 1
-    """Context parallelism: ranks that the rows of a sequence are cut over. cp x tp must divide the attention heads.
-    Unit: ranks."""
-    tp: Count = 1
-    """Tensor parallelism: ranks that heads, `ffn` and vocabulary are cut over. Unit: ranks."""
-    chunks: Several = 1
-    """Pipeline stages per rank (virtual stages), for the schedules `interleaved` and `zero_bubble`. Unit: stages."""
     split: Literal["even"] | Counts = "even"
     """Number of layers of every pipeline stage, in order; `even`: as equal as can be. Unit: layers."""
-    sequence_parallel: bool = True
-    """Whether the rows between tensor-parallel products are cut over the tp ranks, too, rather than held by each."""
-    reshard: bool = False
-    """Whether FSDP2 frees gathered parameters after each forward and backward and gathers them again (less memory),
-    rather than keeping them for all microbatches of a step."""
     expert: ExpertLayoutConfig = ExpertLayoutConfig()
     """The expert view of the same ranks, for models with mixtures of experts."""
-
-    @property
-    def fixed_degree(self) -> int:
-        """The product of all degrees but dp_shard."""
-        return self.pp * self.dp_replicate * self.cp * self.tp

@@ -124,7 +124,7 @@ def split_parts(config: Config, module: str, facts: ModelFacts) -> tuple[tuple[i
     layout = config.modules[module].layout
     layers = [place for place, part in enumerate(facts.parts) if part.name.startswith("layers.")]
     if isinstance(layout.split, str):
-        firsts = [first for first, _stop in even_split(len(layers), layout.pp * layout.chunks)]
+        firsts = [first for first, _stop in even_split(len(layers), layout.stages)]
     else:
         firsts = [sum(layout.split[:stage]) for stage in range(len(layout.split))]
     return tuple(itertools.pairwise([0, *(layers[first] for first in firsts[1:]), len(facts.parts)]))

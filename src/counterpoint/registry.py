@@ -22,9 +22,18 @@ class Registry(Generic[T]):
         self._sort = sort
         self._kinds = dict(kinds)
 
+    @property
+    def sort(self) -> str:
+        """What its kinds are, in one word."""
+        return self._sort
+
     def register(self, name: str, kind: T) -> None:
         """Add a kind; raises ConfigError for a name that is taken or is no name."""
-        caller = f"register_{self._sort}"
+        self.check(name, f"register_{self._sort}")
+        self._kinds[name] = kind
+
+    def check(self, name: str, caller: str) -> None:
+        """Raise ConfigError, which begins with the `caller`, for a name under which no kind can be added."""
         if not re.fullmatch(r"[a-z0-9_]+", name):
             raise ConfigError(
                 f"{caller}: got the name {name!r}, expected lowercase letters, digits and _; choose another"
@@ -33,7 +42,6 @@ class Registry(Generic[T]):
             raise ConfigError(
                 f"{caller}: got the name {name!r}, which is taken, expected none of {sorted(self)}; choose another"
             )
-        self._kinds[name] = kind
 
     def __getitem__(self, name: str) -> T:
         """The kind of a name; raises ConfigError, with the known name that is most alike."""

@@ -12,6 +12,7 @@ from counterpoint.config.run_files import ERROR_FILE
 from counterpoint.config.schema import Config
 from counterpoint.console import say
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
+from counterpoint.plugins.load import versions_of
 from counterpoint.setup.plan import Models
 from counterpoint.setup.run import Setup, check_data, check_device, device_type, open_run, prepare_run
 
@@ -98,6 +99,7 @@ def run_rank(config: Config, setup: Setup) -> None:
     from counterpoint.train.replica import dtype_of
     from counterpoint.train.state.folder import open_run_folder
     from counterpoint.train.state.saving import Saver
+    from counterpoint.train.versions import check_versions
 
     plan, models, corpus = setup
     folder = Path(config.run.dir)
@@ -108,6 +110,7 @@ def run_rank(config: Config, setup: Setup) -> None:
             session.wait_for_others()
             return
         session.watch(plan, groups)
+        check_versions(versions_of(config.run.plugins), plan.placement.active, groups.control)
         if session.world.rank == plan.placement.active[0]:
             open_run_folder(config, plan)
         timer = StepTimer(session.world.device)

@@ -26,6 +26,7 @@ from counterpoint.train.engine import Engine
 from counterpoint.train.state.checkpoint import checkpoint_folder, list_checkpoints, open_checkpoint, read_tensors
 from counterpoint.train.state.saving import Saver, model_tensors, optimizer_tensors
 from counterpoint.train.state.stored_block import StoredBlock
+from counterpoint.train.versions import check_versions
 from counterpoint.verify.case import _gather
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool, PoolError
@@ -44,6 +45,16 @@ def test_tensor_parallel_parts_equal_plain_ones(pool: Pool, size: int) -> None:
 @pytest.mark.parametrize("size", [2, 3])
 def test_layers_under_context_parallelism_equal_plain_ones(pool: Pool, size: int) -> None:
     pool.run(_context_task, size)
+
+
+def test_ranks_compare_the_versions_of_their_plugins(pool: Pool) -> None:
+    config = named_config("dp2_to_tp2")
+    pool.run(_versions_task, config, {})
+    with pytest.raises(
+        PoolError, match=r"got brought 1\.0 on rank 0 and 1\.1 on rank 2, expected one version"
+    ) as caught:
+        pool.run(_versions_task, config, {2: "1.1"})
+    assert caught.value.exit_code == 2
 
 
 def test_a_checkpoint_is_read_by_any_layout_bit_for_bit(pool: Pool, tmp_path: Path) -> None:
@@ -114,6 +125,15 @@ def _in_run(config: Config, folder: Path) -> Config:
 
 def _stored(tensor: torch.Tensor) -> StoredBlock:
     return StoredBlock(whole_block("x", tuple(tensor.shape)), tensor)
+
+
+def _versions_task(member: Member, config: Config, others: dict[int, str]) -> None:
+    """Compare versions of 1.0 but those of `others`, by rank."""
+    plan = prepare_run(config).plan
+    groups = member.groups(plan)
+    if member.world.rank in plan.placement.active:
+        versions = {"brought": others.get(member.world.rank, "1.0")}
+        check_versions(versions, plan.placement.active, groups.control)
 
 
 def _tensor_task(member: Member, size: int) -> None:

@@ -9,14 +9,14 @@ from pydantic import Field
 from counterpoint.section.of_kind import OfKey
 from counterpoint.section.section import Count, Section, Share, Text
 from counterpoint.sources import SOURCES
-from counterpoint.sources.entry import Entry
+from counterpoint.sources.entry import Entry, UnknownEntry
 
 
 def _sections() -> Mapping[str, type[Section]]:
     return dict(SOURCES.items())
 
 
-DataEntry = Annotated[Entry, OfKey(_sections, default="prepared")]
+DataEntry = Annotated[Entry, OfKey(_sections, default="prepared", unknown=UnknownEntry)]
 """A source: synthetic if the key `synthetic` is there, prepared if there is no key of another."""
 
 

@@ -14,24 +14,42 @@ from counterpoint.config.overrides import apply_overrides
 from counterpoint.config.schema import Config
 from counterpoint.config.yaml_text import LONGEST_TEXT, parse_yaml, to_yaml
 from counterpoint.errors import ConfigError
+from counterpoint.plugins.load import load_plugins, named_in
+from counterpoint.section.of_kind import WITHOUT_PLUGINS
 from counterpoint.section.problem import Problem, show
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """Read a config from a YAML file or plain data, lay `key.path=value` overrides over it, and check it.
 
+    The plug-ins that it names are loaded before its sections are read.
     Raises ConfigError with one line per problem: path, what was found, what was expected, remedy.
     """
     if isinstance(source, Mapping):
         origin, data = "", dict(source)
     else:
         origin, data = f"{source}: ", _read(Path(source))
+    _load_plugins(origin, data, overrides)
     return _checked(origin, data, overrides)
 
 
 def load_run_config(path: str | Path) -> Config:
-    """The config that a run wrote, of this version or an earlier one; raises ConfigError."""
-    return _checked(f"{path}: ", as_of_today(_read(Path(path))))
+    """The config that a run wrote, of this version or an earlier one, to go on with it: its plug-ins are loaded.
+
+    Raises ConfigError.
+    """
+    origin, data = f"{path}: ", as_of_today(_read(Path(path)))
+    _load_plugins(origin, data)
+    return _checked(origin, data)
+
+
+def read_run_config(path: str | Path) -> Config:
+    """The config that a run wrote, of this version or an earlier one, to look at it: nothing is imported.
+
+    Sections of kinds that are not known are taken as they stand, and how sections fit together is not checked. Raises
+    ConfigError.
+    """
+    return _validated(f"{path}: ", as_of_today(_read(Path(path))), WITHOUT_PLUGINS)
 
 
 def dump_config(config: Config) -> str:
@@ -39,16 +57,30 @@ def dump_config(config: Config) -> str:
     return to_yaml(config.resolved())
 
 
+def _load_plugins(origin: str, data: dict[str, Any], overrides: Sequence[str] = ()) -> None:
+    """Load what `run.plugins` names, in the data or in an override."""
+    of_run = [override for override in overrides if override.partition("=")[0].partition(".")[0] == "run"]
+    named, _problems = apply_overrides(data, of_run)
+    try:
+        load_plugins(named_in(named))
+    except ConfigError as error:
+        raise ConfigError(f"{origin}{error}") from error
+
+
 def _checked(origin: str, data: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The config that plain data hold; `origin` begins the message of an error."""
     data, problems = apply_overrides(data, overrides)
     _refuse(origin, problems)
-    try:
-        config = Config.model_validate(data)
-    except ValidationError as error:
-        raise _error(origin, explain(error)) from None
+    config = _validated(origin, data)
     _refuse(origin, config_problems(config))
     return config
+
+
+def _validated(origin: str, data: dict[str, Any], context: str | None = None) -> Config:
+    try:
+        return Config.model_validate(data, context=context)
+    except ValidationError as error:
+        raise _error(origin, explain(error)) from None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from counterpoint.kinds.sections import sections_in
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.kind import OptimizerSection
 from counterpoint.section.connection import Connection
+from counterpoint.plugins.load import load_plugins
 from counterpoint.section.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.section.of_kind import OfKind
 from counterpoint.section.section import Count, Index, Matching, Patterns, Section, Text
@@ -128,6 +129,15 @@ class Config(Section):
     def resolved(self) -> dict[str, Any]:
         """All keys with their values, defaults included, as plain data that loads to an equal config."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A config travels to other processes as plain data: they load its plug-ins before they read its sections."""
+        return _travelled, (self.run.plugins, self.resolved())
+
+
+def _travelled(plugins: tuple[str, ...], data: dict[str, Any]) -> Config:
+    load_plugins(plugins)
+    return Config.model_validate(data)
 
 
 __all__ = [

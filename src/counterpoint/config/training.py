@@ -6,15 +6,23 @@ from pydantic import Field
 
 from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.section.of_kind import OneOf
-from counterpoint.section.section import Count, Index, Positive, Precision, Ranks, Section, Several, Text
+from counterpoint.section.section import Count, Index, Matching, Positive, Precision, Ranks, Section, Several, Text
+
+Distribution = Annotated[
+    str, Matching(r"[a-z0-9]+(-[a-z0-9]+)*", "the name of a distribution in lowercase letters and digits, joined by -")
+]
+"""A name as package indexes write it, normalised."""
 
 
 class RunConfig(Section):
-    """Folder, seed and device of a run."""
+    """Folder, seed, device and plug-ins of a run."""
 
     dir: Text
     """Folder of the run: config, metrics, checkpoints, report. A folder that has checkpoints is resumed (see
     `checkpoint.resume`)."""
+    plugins: Annotated[tuple[Distribution, ...], Field(strict=False)] = ()
+    """Names of installed distributions whose kinds the config uses: they are imported, and no others (see
+    docs/extending.md)."""
     seed: Index = 0
     """Seed of the initial values and of the order of the data. No unit."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -11,6 +11,9 @@ from counterpoint.section.section import Section
 Extent = tuple[int, ...]
 """The size of an item, by the columns of its modality: (height, width) of an image, (samples,) of a clip."""
 
+SIZES = ("height", "width", "samples")
+"""Columns for the size of an item that an index has; each modality has some of them, and the others hold zeros."""
+
 Scalar = str | int | float | bool | None
 
 

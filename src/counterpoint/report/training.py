@@ -3,7 +3,7 @@
 from pathlib import Path
 from statistics import median
 
-from counterpoint.config.load import dump_config, load_run_config
+from counterpoint.config.load import dump_config, read_run_config
 from counterpoint.config.run_files import CONFIG_FILE, ERROR_FILE, VERSIONS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, CounterpointError
@@ -38,7 +38,7 @@ def write_report(run_folder: Path, plan: Plan | None = None) -> Path:
     config_file = run_folder / CONFIG_FILE
     if not config_file.is_file():
         raise CheckpointError(f"{run_folder}: no config.yaml, expected a run folder; give the run.dir of a training")
-    text = report_html(run_folder, load_run_config(config_file), plan)
+    text = report_html(run_folder, read_run_config(config_file), plan)
     target = run_folder / REPORT_FILE
     try:
         target.write_text(text, encoding="utf-8")

@@ -5,13 +5,23 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo, TypeAdapter, ValidationError
+from pydantic import (
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializationInfo,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-from counterpoint.section.section import Section
+from counterpoint.section.section import Section, UnknownSection
 
 KIND = "kind"
+
+WITHOUT_PLUGINS = "without plug-ins"
+"""The context of a validation that imports nothing: sections of kinds that are not known are taken as they stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +31,13 @@ class OneOf:
     names: Callable[[], Iterable[str]]
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
+        return core_schema.with_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"enum": list(self.names())}
 
-    def _check(self, name: str) -> str:
-        if name not in (known := list(self.names())):
+    def _check(self, name: str, info: ValidationInfo) -> str:
+        if name not in (known := list(self.names())) and info.context != WITHOUT_PLUGINS:
             raise PydanticCustomError("literal_error", "{expected}", {"expected": _either(known)})
         return name
 
@@ -46,10 +56,12 @@ class OfKind:
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
         return _validated_by(self._validated, self)
 
-    def _validated(self, value: object) -> Section:
+    def _validated(self, value: object, info: ValidationInfo) -> Section:
         known = self.sections()
         if isinstance(value, Section):
             return value
+        if info.context == WITHOUT_PLUGINS and _names_another(value, known):
+            return UnknownSection.model_validate(value)
         if self.default is not None and isinstance(value, Mapping):
             value = {KIND: self.default, **value}
             name = value[KIND]
@@ -57,28 +69,36 @@ class OfKind:
                 context = {"expected": _either(list(known))}
                 error = InitErrorDetails(type="literal_error", loc=(KIND,), input=name, ctx=context)
                 raise ValidationError.from_exception_data("a kind", [error])
-        return _chooser(tuple(known.items())).validate_python(value)
+        return _chooser(tuple(known.items())).validate_python(value, context=info.context)
 
 
 @dataclass(frozen=True, slots=True)
 class OfKey:
     """Says of a field that its section is that of the kind whose name is among its keys, `default` where none is.
 
-    `sections` are those that there are when it is read, by the names of their kinds.
+    `sections` are those that there are when it is read, by the names of their kinds. Where no plug-in is loaded,
+    `unknown` is the section of what the default does not take.
     """
 
     sections: Callable[[], Mapping[str, type[Section]]]
     default: str
+    unknown: type[Section] = UnknownSection
 
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
         return _validated_by(self._validated, self)
 
-    def _validated(self, value: object) -> Section:
+    def _validated(self, value: object, info: ValidationInfo) -> Section:
         if isinstance(value, Section):
             return value
         known, keys = self.sections(), value if isinstance(value, Mapping) else {}
         section = known[next((name for name in known if name in keys), self.default)]
-        return _chooser(((section.__name__, section),), section.__name__).validate_python(value)
+        chooser = _chooser(((section.__name__, section),), section.__name__)
+        try:
+            return chooser.validate_python(value, context=info.context)
+        except ValidationError:
+            if info.context != WITHOUT_PLUGINS:
+                raise
+            return self.unknown.model_validate(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +116,30 @@ class AsRegistered:
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
         return _validated_by(self._validated, self)
 
-    def _validated(self, value: object) -> Section:
+    def _validated(self, value: object, info: ValidationInfo) -> Section:
         if isinstance(value, Section):
             return value
         ((name, section),) = self.sections().items()
-        return _chooser(((name, section),), name).validate_python(value)
+        return _chooser(((name, section),), name).validate_python(value, context=info.context)
 
 
 CHOICE = "choice"
 """Key of a core schema's metadata: what says which sections it may be of."""
 
 
-def _validated_by(validated: Callable[[object], Section], choice: OfKind | OfKey | AsRegistered) -> CoreSchema:
+def _validated_by(
+    validated: Callable[[object, ValidationInfo], Section], choice: OfKind | OfKey | AsRegistered
+) -> CoreSchema:
     serialization = core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True)
-    return core_schema.no_info_plain_validator_function(
+    return core_schema.with_info_plain_validator_function(
         validated, serialization=serialization, metadata={CHOICE: choice}
     )
+
+
+def _names_another(value: object, known: Mapping[str, type[Section]]) -> bool:
+    """Whether plain data say that they are of a kind which is not known."""
+    name = value.get(KIND) if isinstance(value, Mapping) else None
+    return isinstance(name, str) and name not in known
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,12 @@ class Section(BaseModel):
         return made
 
 
+class UnknownSection(Section):
+    """A section of a kind that a plug-in brings, where none is loaded: its keys as they stand, unread."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 LARGEST_INTEGER = 10**20 - 1
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]

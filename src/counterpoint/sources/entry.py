@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from counterpoint.kinds.modality import Intakes, Modality
 from counterpoint.section.problem import Problem
+from counterpoint.section.section import UnknownSection
 
 if TYPE_CHECKING:
     from counterpoint.sources.source import Source
@@ -25,6 +26,24 @@ class Opening:
     vocabulary: int
     tokenizer_digest: str | None = None
     mtp_depths: int = 0
+
+
+class UnknownEntry(UnknownSection):
+    """An entry of a source that a plug-in brings, where none is loaded: what it is called is all that is known."""
+
+    weight: float = 1.0
+    """Weight of the source in the blend. No unit."""
+    split: str = "unknown"
+    """Name of the source in metrics."""
+
+    @property
+    def folder(self) -> None:
+        """None: where anything lies is not known."""
+        return None
+
+    def called(self, number: int) -> str:
+        """Which entry it is."""
+        return f"{self.split}:{number}"
 
 
 class Entry(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.kinds.modality import Intake, Modality
+from counterpoint.kinds.modality import SIZES, Intake, Modality
 from counterpoint.kinds.named import named
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.alone import lay_alone
@@ -21,7 +21,7 @@ from counterpoint.modalities.lane import Laid, Lane
 from counterpoint.modalities.rows import pack_items
 from counterpoint.models.segments import Sampled
 from counterpoint.plan.samples import Item
-from counterpoint.sources.prepared.index import COUNTED, SIZES
+from counterpoint.sources.prepared.index import COUNTED
 
 DEPTH = DepthConfig(kind="depth", max_patches=64)
 

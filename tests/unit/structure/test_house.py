@@ -19,6 +19,7 @@ FLOORS = (
     ("parallelize", "convert"),
     ("execute",),
     ("launch", "config"),
+    ("plugins",),
     ("families", "optimizers", "losses", "sources"),
     ("layers", "projectors", "modalities"),
     ("models",),
@@ -34,7 +35,7 @@ FLOORS = (
 """From the roof down: a file imports from its own folder and from lower floors only."""
 
 HEIGHT = {room: -number for number, floor in enumerate(FLOORS) for room in floor}
-PURE = ("plan", "check", "simulate", "config", "kinds", "section", "registry", "reference")
+PURE = ("plan", "check", "simulate", "config", "kinds", "section", "registry", "reference", "plugins")
 KINDS = ("families", "layers", "projectors")
 """Rooms whose kinds are each a folder with a `spec`, which knows no torch, and the rest, which knows torch alone."""
 LONGEST_FILE, LONGEST_FUNCTION = 500, 70

@@ -38,9 +38,6 @@ ARROW_NAME, PAYLOAD_NAME, MANIFEST_NAME, TOKENIZER_NAME = (
 )
 FILES_NAME = "files.jsonl"
 
-SIZES = ("height", "width", "samples")
-"""Columns for the size of an item, of which each modality has its own; the others hold zeros."""
-
 IDENTITY_DIGITS = 16
 
 COUNTED = ("images", "videos", "clips", "features")

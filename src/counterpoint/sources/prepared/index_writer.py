@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from counterpoint.errors import DataError
-from counterpoint.kinds.modality import Extent, Modality
+from counterpoint.kinds.modality import SIZES, Extent, Modality
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import IMAGES, MOST_PIXELS
 from counterpoint.sources.prepared.index import (
@@ -25,7 +25,6 @@ from counterpoint.sources.prepared.index import (
     MANIFEST_NAME,
     PAYLOAD_NAME,
     SCHEMA,
-    SIZES,
     TOKENIZER_NAME,
     VERSION,
     Manifest,

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from counterpoint.kinds.arrays import Bools, Ints
-from counterpoint.kinds.modality import Intake
+from counterpoint.kinds.modality import SIZES, Intake
 from counterpoint.modalities import MODALITIES
-from counterpoint.sources.prepared.index import SIZES, Index
+from counterpoint.sources.prepared.index import Index
 
 
 @dataclass(frozen=True)

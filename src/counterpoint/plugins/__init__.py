@@ -1,0 +1,1 @@
+"""Installed distributions that bring kinds of their own: what one says of itself, and how a config's are loaded."""

@@ -1,0 +1,53 @@
+"""Whether what a plug-in brings fits beside what is there."""
+
+from collections.abc import Iterator
+from typing import Literal, get_args, get_origin
+
+from counterpoint.errors import ConfigError
+from counterpoint.kinds.modality import SIZES, Modality
+from counterpoint.modalities import MODALITIES
+from counterpoint.section.problem import show
+from counterpoint.section.section import Section
+
+
+def check_section(name: str, section: type[Section], where: str) -> None:
+    """Raise ConfigError, which begins with `where`, unless a section is chosen by the name of its kind."""
+    annotation = section.model_fields["kind"].annotation
+    if get_origin(annotation) is not Literal or name not in get_args(annotation):
+        raise ConfigError(
+            f"{where}: got the section {section.__name__} with kind: {_shown(annotation)}, expected kind: "
+            f"Literal[{show(name)}]; correct the section or the name"
+        )
+
+
+def _shown(annotation: object) -> str:
+    return repr(annotation).replace("typing.", "")
+
+
+def check_modality(modality: Modality, where: str) -> None:
+    """Raise ConfigError, which begins with `where`, for what another modality says, or sizes that no index has."""
+    unknown = [column for column in modality.columns if column not in SIZES]
+    if unknown:
+        raise ConfigError(
+            f"{where}: got the column {show(unknown[0])} for sizes, expected some of {', '.join(SIZES)}, which "
+            "an index has; take those"
+        )
+    taken = {claim: other.name for other in MODALITIES.values() for claim in _claims(other)}
+    for what, value in _claims(modality):
+        if (what, value) in taken:
+            raise ConfigError(
+                f"{where}: got the {what} {show(value)}, which is that of {taken[what, value]}, expected one of its "
+                "own; choose another"
+            )
+
+
+def _claims(modality: Modality) -> Iterator[tuple[str, str | int]]:
+    """What a modality says that no other may say."""
+    for form in modality.forms:
+        yield from (("key of records", key) for key in (form.key, form.plural) if key is not None)
+        yield "mark", form.mark
+    yield from (("type of parts", part.type) for part in modality.parts)
+    yield from (("count of a manifest", count) for count in modality.counts)
+    drawing = modality.drawing
+    yield from (("key of recipes", key) for key in (drawing.number, drawing.without, *drawing.sizes))
+    yield from (("random stream", number) for number in (drawing.stream, drawing.module_stream) if number is not None)

@@ -1,0 +1,175 @@
+"""Plug-ins are loaded because a config names them, before its sections are read, and for no other reason."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from counterpoint.config.load import load_config, load_run_config, read_run_config
+from counterpoint.errors import ConfigError
+from counterpoint.optimizers.rates import LEARNING_RATES
+from counterpoint.plan.schedule import SCHEDULES
+from counterpoint.plugins.load import load_plugins, versions_of
+from tests.unit.plugins.conftest import Install
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "language_only.yaml"
+
+CURVE = """
+from typing import Literal
+
+from counterpoint.optimizers.rates import LearningRateSection, RateKind
+from counterpoint.plugins.plugin import Plugin
+
+class FallingSection(LearningRateSection):
+    kind: Literal["falling", "cosine", "Falling"]
+
+FALLING = RateKind(section=FallingSection, left=lambda section, step, steps: (1.0 - step / steps) ** 2)
+PLUGIN = Plugin(learning_rates={"falling": FALLING})
+"""
+
+LAYER = """
+from typing import Literal
+
+from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.layer import LayerKind, LayerSection
+from counterpoint.plan.part_facts import PartFacts
+from counterpoint.plugins.plugin import Plugin
+
+class GainSection(LayerSection):
+    kind: Literal["KIND"]
+    size: int = 3
+
+def facts(name, section, hidden):
+    return PartFacts(name=name, tensors=(("gain", (hidden,)),), flops_per_row=hidden, activation_elements=hidden,
+                     hidden_out=hidden)
+
+GAIN = LayerKind(section=GainSection, facts=facts, cuts=lambda section: Cuts(), layer="brought_gain:layer")
+PLUGIN = Plugin(layers={"gain": GAIN})
+"""
+
+FALLING = "modules.language.optimizer.schedule.kind=falling"
+GAINS = ["modules.language.model.layers={G: {kind: gain, size: 5}}", "modules.language.model.pattern='*-*G'"]
+
+
+def test_a_named_plugin_is_loaded_before_sections_are_read(install: Install) -> None:
+    install("brought-curve", CURVE)
+    config = load_config(EXAMPLE, ["run.plugins=[brought-curve]", FALLING])
+    assert config.modules["language"].optimizer.schedule.kind == "falling"
+    assert versions_of(config.run.plugins) == {"brought-curve": "1.0"}
+    assert LEARNING_RATES["falling"].left(config.modules["language"].optimizer.schedule, 1, 2) == 0.25
+
+
+def test_an_unnamed_plugin_is_not_imported(install: Install) -> None:
+    install("brought-curve", CURVE)
+    with pytest.raises(ConfigError, match=r'schedule\.kind: got "falling", expected "constant"'):
+        load_config(EXAMPLE, [FALLING])
+    assert "brought_curve" not in sys.modules
+
+
+@pytest.mark.parametrize("given", ["run={dir: runs/x, plugins: [brought-curve]}", "run.plugins=['brought-curve']"])
+def test_overrides_name_plugins_in_any_form(install: Install, given: str) -> None:
+    install("brought-curve", CURVE)
+    assert load_config(EXAMPLE, [given, FALLING]).run.plugins == ("brought-curve",)
+
+
+def test_a_plugin_is_loaded_once(install: Install) -> None:
+    install("brought-curve", CURVE)
+    for _time in range(2):
+        load_plugins(["brought-curve", "brought-curve"])
+    assert list(LEARNING_RATES).count("falling") == 1
+
+
+@pytest.mark.parametrize(("name", "remedy"), [
+    ("nothing-of-the-kind", "pip install nothing-of-the-kind"),
+    ("brought-curves", "did you mean brought-curve?"),
+])  # fmt: skip
+def test_one_that_is_not_installed_is_named(install: Install, name: str, remedy: str) -> None:
+    install("brought-curve", CURVE)
+    with pytest.raises(ConfigError) as caught:
+        load_config(EXAMPLE, [f"run.plugins=[{name}]", FALLING])
+    assert str(caught.value) == (
+        f'{EXAMPLE}: run.plugins.0: got "{name}", expected an installed distribution with an entry point in the group '
+        f"counterpoint.plugins, those that are here: brought-curve; {remedy}"
+    )
+
+
+def test_a_name_that_is_not_normalised_is_refused(install: Install) -> None:
+    install("brought-curve", CURVE)
+    with pytest.raises(ConfigError, match=r'run\.plugins\.0: got "Brought_Curve", expected the name of a distribution'):
+        load_config(EXAMPLE, ["run.plugins=[Brought_Curve]"])
+
+
+@pytest.mark.parametrize(("code", "points", "sentence"), [
+    (CURVE, "", "a distribution without an entry point in the group counterpoint.plugins"),
+    ("import nothing_of_the_kind", "here = {module}:PLUGIN",
+     r'importing brought-bad 1\.0, by its entry point here = "brought_bad:PLUGIN", raised ModuleNotFoundError: No '
+     "module named 'nothing_of_the_kind'"),
+    ("PLUGIN = 3", "here = {module}:PLUGIN", r"brought-bad 1\.0: got a int at its entry point here"),
+    (CURVE, "here = {module}:OTHER", "raised AttributeError"),
+    (CURVE.replace('{"falling"', '{"cosine"'), "here = {module}:PLUGIN",
+     r"brought-bad 1\.0: learning_rate: got the name 'cosine', which is taken"),
+    (CURVE.replace('{"falling"', '{"Falling"'), "here = {module}:PLUGIN", "expected lowercase letters, digits and _"),
+    (LAYER.replace("KIND", "gian"), "here = {module}:PLUGIN",
+     r'layer "gain": got the section GainSection with kind: Literal\[.gian.\], expected kind: Literal\["gain"\]'),
+])  # fmt: skip
+def test_what_is_no_plugin_is_named_and_nothing_is_registered(
+    install: Install, code: str, points: str, sentence: str
+) -> None:
+    install("brought-bad", code, points=points)
+    before = list(LEARNING_RATES)
+    with pytest.raises(ConfigError, match=rf"run\.plugins\.0: .*{sentence}"):
+        load_config(EXAMPLE, ["run.plugins=[brought-bad]"])
+    assert list(LEARNING_RATES) == before
+
+
+def test_of_a_plugin_with_a_wrong_kind_nothing_is_registered(install: Install) -> None:
+    install("brought-bad", CURVE.replace("})", '}, schedules={"gpipe": None})'))
+    with pytest.raises(ConfigError, match="schedule: got the name 'gpipe', which is taken"):
+        load_plugins(["brought-bad"])
+    assert "falling" not in LEARNING_RATES
+    assert SCHEDULES["gpipe"] is not None
+
+
+def test_a_config_travels_with_its_plugins(install: Install, tmp_path: Path) -> None:
+    """Another process loads them before it reads sections, whatever it was sent."""
+    install("brought-gain", LAYER.replace("KIND", "gain"))
+    config = load_config(EXAMPLE, ["run.plugins=[brought-gain]", *GAINS])
+    assert pickle.loads(pickle.dumps(config)) == config
+    file = tmp_path / "config.pickle"
+    file.write_bytes(pickle.dumps((3, config)))
+    code = (
+        f"import pickle, sys; sys.path[:0] = {sys.path!r}\n"
+        f"_three, config = pickle.load(open({str(file)!r}, 'rb'))\n"
+        "from counterpoint.layers import LAYERS\n"
+        "sys.exit(not ('gain' in LAYERS and config.modules['language'].model.layers['G'].size == 5))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_run_is_read_without_its_plugins(install: Install, tmp_path: Path) -> None:
+    """Reading imports nothing, though what is not known is there as it stands; going on does."""
+    install("brought-gain", LAYER.replace("KIND", "gain"))
+    install("brought-curve", CURVE)
+    data: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
+    data["run"]["plugins"] = ["brought-gain", "brought-curve"]
+    language = data["modules"]["language"]
+    language["model"] |= {"pattern": "*-*G", "layers": {"G": {"kind": "gain", "size": 5}}}
+    language["optimizer"]["schedule"] = {"kind": "falling"}
+    data["data"]["evaluation"] = [{"parquet": "a.parquet", "split": "held_out"}]
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(data))
+    read = read_run_config(file)
+    assert not {"brought_gain", "brought_curve"} & sys.modules.keys()
+    resolved = read.resolved()
+    assert resolved["modules"]["language"]["model"]["layers"] == {"G": {"kind": "gain", "size": 5}}
+    assert resolved["data"]["evaluation"] == [{"parquet": "a.parquet", "split": "held_out", "weight": 1.0}]
+    assert read.data.evaluation[0].split == "held_out"
+    assert read.modules["language"].optimizer.schedule.kind == "falling"
+    del data["data"]["evaluation"]
+    file.write_text(yaml.safe_dump(data))
+    assert load_run_config(file).modules["language"].model.layers["G"].size == 5
+    assert "brought_gain" in sys.modules

@@ -53,6 +53,10 @@ class SyntheticRecipe(Section):
     without: dict[Text, Share] = Field(default_factory=dict)
     """Share of documents that have no item for a module, by the modules' names. Unit: share of documents."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class with the keys of modalities is made when it is asked for, so no name leads to it.
+        return _recipe_of, (self.__getstate__(),)
+
     def content(self) -> dict[str, Any]:
         """What decides what is drawn, by key."""
         unsaid = [
@@ -99,6 +103,14 @@ class SyntheticRecipe(Section):
                 if name not in encoders:
                     known = f"a module that takes items: {', '.join(encoders) or 'there is none'}"
                     yield Problem(f"{path}.{key}.{name}", show(shares[name]), known, "correct or remove it")
+
+
+def _recipe_of(state: dict[Any, Any]) -> SyntheticRecipe:
+    """The recipe that was pickled."""
+    section = recipe_section()
+    recipe = section.__new__(section)
+    recipe.__setstate__(state)
+    return recipe
 
 
 def recipe_section() -> type[SyntheticRecipe]:

@@ -33,7 +33,7 @@ TRAIN = [
     Mutant("layers.moe.sublayer:Moe.settle", " and self.router.weight.requires_grad", "", (), (cases.FROZEN_ROUTER,)),
     Mutant("train.routing:RoutedStep._local", "counts += seen", "counts = seen", (), (cases.EXPERTS,)),
     Mutant("train.routing:RoutedStep.counts", "dist.all_reduce(total, group=group)", "pass", (), (cases.EXPERTS,)),
-    Mutant("train.replica:Replica.square_sum", "/ replicas", "", (), (cases.PAIR, cases.REPLICAS)),
+    Mutant("train.replica:square_sum", "/ replicas", "", (), (cases.PAIR, cases.REPLICAS)),
     Mutant("train.replica:Replica.tie", "self.tie_group is not None and ", "self.tie_group is not None and self.tensor_group is None and ", (), (cases.TIED,)),
     Mutant("train.replica:Replica.finish_reduction", 'p.block.reduction == "partial" and ', 'p.block.reduction != "shard" and ', (), (cases.WITHOUT_SEQUENCE,)),
     Mutant("train.replica:build_replica", "counts_loss=is_loss and coordinate.tp == 0", "counts_loss=is_loss", (), (cases.PAIR,)),

@@ -10,7 +10,7 @@ from counterpoint.config.modules import module_problems
 from counterpoint.config.schema import Config
 from counterpoint.config.steps import step_problems
 from counterpoint.errors import DataError
-from counterpoint.optimizers.rates import LEARNING_RATES
+from counterpoint.optimizers.rates import LEARNING_RATES, LearningRateSection
 from counterpoint.section.problem import Problem, show
 from counterpoint.sources.entry import Entry
 
@@ -84,8 +84,12 @@ def _training_problems(config: Config) -> Iterator[Problem]:
             "choose one of these",
         )
     for name, module in config.modules.items():
-        schedule = module.optimizer.schedule
-        yield from LEARNING_RATES[schedule.kind].problems(f"modules.{name}.optimizer.schedule", schedule)
+        where = f"modules.{name}.optimizer"
+        schedules: dict[str, LearningRateSection | None] = {where: module.optimizer.schedule}
+        schedules |= {f"{where}.groups.{n}": group.schedule for n, group in enumerate(module.optimizer.groups)}
+        for at, schedule in schedules.items():
+            if schedule is not None:
+                yield from LEARNING_RATES[schedule.kind].problems(f"{at}.schedule", schedule)
 
 
 def _entries(config: Config) -> Iterator[tuple[str, Entry]]:

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+
 from counterpoint.kinds.named import named
 from counterpoint.kinds.sections import sections_in
 from counterpoint.optimizers.rates import LEARNING_RATES, DecaySection, LearningRateSection
 from counterpoint.section.of_kind import OfKind
-from counterpoint.section.section import Positive, Section
+from counterpoint.section.section import Positive, Section, Text
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -21,8 +23,20 @@ Schedule = Annotated[LearningRateSection, OfKind(sections_in(LEARNING_RATES), de
 """The section of a kind of learning rate."""
 
 
+class GroupSection(Section):
+    """The base of the sections of groups: parameters of a module by name, and what holds for them instead."""
+
+    match: Text
+    """Shell-style pattern of parameter names inside the module; it fits at least one trained parameter that no group
+    before it has."""
+    lr: Positive | None = None
+    """Highest learning rate of the group (null: that of the module). No unit."""
+    schedule: Schedule | None = None
+    """How the learning rate of the group changes over the steps (null: as that of the module)."""
+
+
 class OptimizerSection(Section):
-    """The base of the sections of optimizers: the kind, and the learning rate over the steps."""
+    """The base of the sections of optimizers: the kind, the learning rate over the steps, and groups of parameters."""
 
     kind: str
     """The optimizer."""
@@ -30,6 +44,8 @@ class OptimizerSection(Section):
     """Highest learning rate, reached after warm-up. No unit."""
     schedule: Schedule = DecaySection()
     """How the learning rate changes over the steps; its key `kind` names the shape."""
+    groups: Annotated[tuple[GroupSection, ...], Field(strict=False)] = ()
+    """Parameters by patterns of their names, with other values of some keys; the first pattern that fits wins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

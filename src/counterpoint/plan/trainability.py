@@ -1,6 +1,6 @@
 """Which parameters of a module are trained: all, none, or those whose names fit a pattern."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -44,7 +44,7 @@ def is_trained(name: str, train: Train) -> bool:
 
 def trained_parts(module: str, facts: ModelFacts, train: Train) -> tuple[TrainedPart, ...]:
     """What is trained of each part of a module; raises ConfigError for a pattern that fits no parameter."""
-    names = list(_names(facts))
+    names = list(parameter_names(facts))
     for number, pattern in enumerate(() if isinstance(train, str) else train):
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ConfigError(_no_parameter(f"modules.{module}.train.{number}", pattern, names))
@@ -52,6 +52,28 @@ def trained_parts(module: str, facts: ModelFacts, train: Train) -> tuple[Trained
         _trained(part, [name for name, _n in part.tensors if is_trained(f"{part.name}.{name}", train)])
         for part in facts.parts
     )
+
+
+def check_groups(where: str, facts: ModelFacts, train: Train, patterns: Sequence[str]) -> None:
+    """Raise ConfigError for the pattern of a group that no trained parameter joins; each joins the first that fits.
+
+    `where` is the key of the list of groups.
+    """
+    left = [name for name in parameter_names(facts) if is_trained(name, train)]
+    trained = list(left)
+    for number, pattern in enumerate(patterns):
+        joining = [name for name in left if fnmatchcase(name, pattern)]
+        left = [name for name in left if name not in joining]
+        if joining:
+            continue
+        got, at = f"{where}.{number}.match: got {pattern!r}", where.rpartition(".optimizer.")[0]
+        if not trained:
+            expected = f"no group, because nothing of the module is trained; leave it out or change {at}.train"
+            raise ConfigError(f"{got}, expected {expected}")
+        if any(fnmatchcase(name, pattern) for name in trained):
+            expected = "a parameter that is in no group before it; put it first or remove it"
+            raise ConfigError(f"{got}, whose parameters are all in groups before it, expected {expected}")
+        raise ConfigError(_no_parameter(f"{where}.{number}.match", pattern, trained, "trained "))
 
 
 def _trained(part: PartFacts, names: Collection[str]) -> TrainedPart:
@@ -103,15 +125,16 @@ def _products(part: PartFacts) -> Iterator[tuple[str, float, int]]:
         yield name, count * (met if EXPERTS in name else 1.0), place
 
 
-def _names(facts: ModelFacts) -> Iterator[str]:
+def parameter_names(facts: ModelFacts) -> Iterator[str]:
+    """The names of a module's parameters, in the order of its parts."""
     for part in facts.parts:
         for name, _shape in part.tensors:
             yield f"{part.name}.{name}"
 
 
-def _no_parameter(where: str, pattern: str, names: list[str]) -> str:
+def _no_parameter(where: str, pattern: str, names: list[str], what: str = "") -> str:
     alike = get_close_matches(pattern, names, n=1, cutoff=0.0)
     return (
-        f"{where}: got {pattern!r}, which fits no parameter of the module, expected a pattern of names like "
+        f"{where}: got {pattern!r}, which fits no {what}parameter of the module, expected a pattern of names like "
         f"{alike[0]!r}; correct it or remove it"
     )

@@ -6,7 +6,7 @@ from counterpoint.report.chart import Line, chart
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import note, section
 from counterpoint.report.palette import ACCENTS, INK, MUTED, module_colours
-from counterpoint.report.run_record import Metrics, ModuleRecord
+from counterpoint.report.run_record import GroupRecord, Metrics, ModuleRecord
 
 HALF = 490.0
 """Width of a chart that shares its line with another."""
@@ -47,11 +47,13 @@ def _norms(metrics: Metrics, modules: tuple[str, ...]) -> str:
     """On powers of ten; the run's norm is the root of the modules' squares."""
     whole = Line("all", MUTED, tuple((float(r.step), r.gradient_norm) for r in metrics.steps), dashed=True)
     lines = [whole, *_by_module(metrics, modules, lambda record: record.gradient_norm)]
+    lines += _by_group(metrics, modules, lambda record: record.gradient_norm)
     return _small("Gradient norm before clipping, by module", lines, "2-norm", log=True)
 
 
 def _rates(metrics: Metrics, modules: tuple[str, ...]) -> str:
     lines = _by_module(metrics, modules, lambda record: record.learning_rate)
+    lines += _by_group(metrics, modules, lambda record: record.learning_rate)
     return _small("Learning rate, by module", lines, "learning rate")
 
 
@@ -62,6 +64,17 @@ def _by_module(metrics: Metrics, modules: tuple[str, ...], value: Callable[[Modu
         points = tuple((float(r.step), value(r.modules[module])) for r in metrics.steps if module in r.modules)
         lines.append(Line(module, colours[module], points, dashed=number > 0))
     return lines
+
+
+def _by_group(metrics: Metrics, modules: tuple[str, ...], value: Callable[[GroupRecord], float]) -> list[Line]:
+    """A dashed line, in its module's colour, for each group of parameters."""
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for record in metrics.steps:
+        for module in (module for module in modules if module in record.modules):
+            for name, group in record.modules[module].groups.items():
+                points.setdefault((module, name), []).append((float(record.step), value(group)))
+    colours = module_colours(modules)
+    return [Line(f"{m} {name}", colours[m], tuple(some), dashed=True) for (m, name), some in points.items()]
 
 
 def _small(name: str, lines: list[Line], y_name: str, log: bool = False) -> str:

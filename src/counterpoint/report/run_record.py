@@ -12,8 +12,19 @@ from counterpoint.plan.action import Action, parse_action
 
 
 @dataclass(frozen=True, slots=True)
+class GroupRecord:
+    """What a logged step says of a group of a module's parameters."""
+
+    learning_rate: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleRecord:
-    """What a logged step says of one module; utilisation is None on a device whose peak is not known."""
+    """What a logged step says of one module; utilisation is None on a device whose peak is not known.
+
+    `learning_rate` is that of parameters in none of the `groups`, which are by name.
+    """
 
     learning_rate: float
     gradient_norm: float
@@ -22,6 +33,7 @@ class ModuleRecord:
     mfu_all: float | None
     imbalance: float
     peak_memory_bytes: int
+    groups: dict[str, GroupRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,7 @@ class Measured:
     ranks: dict[int, tuple[tuple[Action, float, float], ...]]
 
 
-_Record = TypeVar("_Record", StepRecord, ModuleRecord, DatasetRecord)
+_Record = TypeVar("_Record", StepRecord, ModuleRecord, GroupRecord, DatasetRecord)
 
 
 def read_metrics(run: Path) -> Metrics | None:
@@ -135,8 +147,13 @@ def _take(
     if "why" in data:
         # What was left out or passed over, and why, is for people.
         return
-    modules = {name: _record(ModuleRecord, values) for name, values in data["modules"].items()}
+    modules = {name: _module_record(values) for name, values in data["modules"].items()}
     steps[data["step"]] = _record(StepRecord, {**data, "modules": modules})
+
+
+def _module_record(values: dict[str, Any]) -> ModuleRecord:
+    groups = {name: _record(GroupRecord, group) for name, group in values.get("groups", {}).items()}
+    return _record(ModuleRecord, {**values, "groups": groups})
 
 
 def _record(kind: type[_Record], values: dict[str, Any]) -> _Record:

@@ -6,7 +6,7 @@ from counterpoint.report.markup import tag, words
 from counterpoint.report.page import named_module, note, section, table
 from counterpoint.report.palette import module_colours
 from counterpoint.report.plan_html import predicted_gantt
-from counterpoint.report.run_record import Measured, Metrics, ModuleRecord
+from counterpoint.report.run_record import GroupRecord, Measured, Metrics, ModuleRecord
 from counterpoint.report.summary import Summary
 from counterpoint.report.words import bytes_text, count_text, number_text
 
@@ -26,11 +26,13 @@ def module_section(config: Config, planned: Summary | None, metrics: Metrics | N
         parameters = "" if planned is None else count_text(planned.plan.facts[module].parameters)
         name = named_module(module, colours[module])
         rows.append((name, words(layout), words(parameters), *(words(cell) for cell in _cells(record))))
+        rows += [_group_row(group, of_group) for group, of_group in record.groups.items()]
     return section(
         "Modules",
         f"Step {last.step}. TFLOP/s count what a step computes: gradients where something trained needs them, and "
         "nothing twice that is computed again. MFU is their share of the device's dense bf16 peak, over the module's "
-        "own ranks and all; imbalance is the heaviest lane's cost over the mean; peak memory is the fullest rank's.",
+        "own ranks and all; imbalance is the heaviest lane's cost over the mean; peak memory is the fullest rank's. "
+        "Groups of a module's parameters follow it.",
         table(("module", "layout", *_NUMBERS), rows, right=_NUMBERS),
     )
 
@@ -65,6 +67,12 @@ def _cells(record: ModuleRecord) -> tuple[str, ...]:
         f"{record.imbalance:.3f}",
         bytes_text(record.peak_memory_bytes),
     )
+
+
+def _group_row(name: str, record: GroupRecord) -> tuple[str, ...]:
+    """Of a group only its numbers are known."""
+    numbers = (number_text(record.gradient_norm), number_text(record.learning_rate))
+    return (words(name), "", "", *map(words, numbers), *("" for _ in _NUMBERS[3:]))
 
 
 def _share(value: float | None) -> str:

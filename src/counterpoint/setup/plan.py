@@ -9,12 +9,13 @@ from counterpoint.errors import ConfigError
 from counterpoint.families import facts_of, family_of
 from counterpoint.kinds.family import Ends, Model
 from counterpoint.optimizers import OPTIMIZERS
+from counterpoint.optimizers.groups import patterns_of
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.placement import Placement, place
 from counterpoint.plan.plan import Plan, Widths, even_split
-from counterpoint.plan.trainability import trained_parts
+from counterpoint.plan.trainability import check_groups, trained_parts
 
 Models = Mapping[str, Model]
 """The models of a graph, by module."""
@@ -35,6 +36,8 @@ def plan_of(config: Config, models: Models) -> Plan:
     placement = placement_of(config)
     graph = Graph.build(tuple(config.modules), tuple(_edge(edge) for edge in config.edges))
     facts = {name: facts_of(models[name]) for name in graph.modules}
+    for name, module in config.modules.items():
+        check_groups(f"modules.{name}.optimizer.groups", facts[name], module.train, patterns_of(module.optimizer))
     rows = {
         name: ModuleRows(
             layout=placement.layout(name),

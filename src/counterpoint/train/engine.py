@@ -23,14 +23,15 @@ from counterpoint.kinds.family import Model
 from counterpoint.layers.attention.kernels import prefer_fast_kernels
 from counterpoint.models.batch import Batch
 from counterpoint.models.seams import FURTHER
+from counterpoint.optimizers.groups import parameter_groups
 from counterpoint.optimizers.rates import learning_rate
 from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, release, settle_weights
 from counterpoint.plan.action import Action, Compute
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
-from counterpoint.train.optimizer import Clipping, ModuleOptimizer
+from counterpoint.train.optimizer import Clipping, ModuleOptimizer, by_group
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
-from counterpoint.train.replica import Replica, build_replica, dtype_of
+from counterpoint.train.replica import Replica, build_replica, dtype_of, square_sum
 from counterpoint.train.routing import RoutedStep
 
 _SCALARS = 5
@@ -41,8 +42,19 @@ Inspector = Callable[[tuple[LocalParameter, ...]], None]
 
 
 @dataclass(frozen=True, slots=True)
+class GroupResult:
+    """What a step did with a group of a module's parameters; its norm is before clipping."""
+
+    learning_rate: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
     """A step's sums over all ranks; norms are before clipping, `bad` counts payloads that were replaced.
+
+    `learning_rates` are those of the modules, for parameters that are in none of their `groups`; these are by module
+    and name, without a module that has none.
 
     `balance_loss` is the mixtures' own loss, beside `loss`; `expert_load` the most rows of an expert over the mean of
     its layer, in the most uneven layer, None without experts. `mtp_loss` is the mean loss of the depths of multi-token
@@ -61,6 +73,7 @@ class StepResult:
     bad: int
     ended: float = field(compare=False)
     broken: tuple[str, ...] = ()
+    groups: Mapping[str, Mapping[str, GroupResult]] = field(default_factory=dict)
 
 
 @final
@@ -131,8 +144,14 @@ class Engine:
             observers,
         )  # fmt: skip
         self._reducing = plan.schedule.reducing
+        sections = {module: config.modules[module].optimizer for module in plan.graph.modules}
+        self._groups_of = {module: parameter_groups(section) for module, section in sections.items()}
+        self._trained = [
+            (replica.stage.node.module, by_group(sections[replica.stage.node.module], replica.trained))
+            for replica in self.replicas.values()
+        ]
         self.optimizers = {
-            module: ModuleOptimizer(config.modules[module].optimizer, parameters)
+            module: ModuleOptimizer(sections[module], parameters)
             for module in plan.graph.modules
             if (parameters := [p for p in self.parameters if p.module == module and p.is_trained])
         }
@@ -278,26 +297,27 @@ class Engine:
     def _step(self) -> None:
         modules = self.plan.graph.modules
         world = self._groups.collective(self.plan.placement.active)
-        squares: dict[str, torch.Tensor | float] = dict.fromkeys(modules, 0.0)
+        squares: dict[str, list[torch.Tensor | float]] = {m: [0.0] * len(self._groups_of[m]) for m in modules}
         for node, replica in self.replicas.items():
             if self.plan.stages.trains(node):
                 replica.finish_reduction(self._has_gradients(node))
-        for replica in self.replicas.values():
+        for replica, (module, groups) in zip(self.replicas.values(), self._trained, strict=True):
             replica.tie()
-            squares[replica.stage.node.module] = squares[replica.stage.node.module] + replica.square_sum()
+            squares[module] = [
+                square + square_sum(group) for square, group in zip(squares[module], groups, strict=True)
+            ]
         wants_stop, bad = self._under_way.wants_stop, self._under_way.bad
         own = (self._local_loss(), self._routed.balance, self._local_mtp_loss(), wants_stop, bad)
-        sums = torch.stack([self._scalar(value) for value in (*own, *squares.values())])
+        every = (square for module in modules for square in squares[module])
+        sums = torch.stack([self._scalar(value) for value in (*own, *every)])
         with self.waits:
             dist.all_reduce(sums, group=world)
         counts = self._routed.counts(world)
         if self.inspect is not None:
             self.inspect(tuple(parameter for parameter in self.parameters if parameter.is_trained))
-        rates, steps = {}, self._config.training.steps
+        rates = {module: self._rates(module) for module in modules}
         clipping = self._clipping(sums)
         for module in modules:
-            section = self._config.modules[module].optimizer
-            rates[module] = learning_rate(section.lr, section.schedule, self.optimizer_step, steps)
             if module in self.optimizers:
                 self.optimizers[module].step(rates[module], clipping)
         self._routed.settle(counts, clipping.is_broken)
@@ -306,14 +326,37 @@ class Engine:
         self._under_way.launched = LaunchedStep(torch.cat((_load(counts, self.device), sums)), read)
         self.optimizer_step += 1
 
-    def _read(self, rates: dict[str, float], scalars: list[float], ended: float) -> StepResult:
+    def _rates(self, module: str) -> list[float]:
+        """The learning rates of a module's groups."""
+        sections, steps = [group.section for group in self._groups_of[module]], self._config.training.steps
+        return [learning_rate(section.lr, section.schedule, self.optimizer_step, steps) for section in sections]
+
+    def _read(self, rates: dict[str, list[float]], scalars: list[float], ended: float) -> StepResult:
         load, loss, balance, mtp, stop, bad, *squares = scalars
-        modules = self.plan.graph.modules
-        norm = math.sqrt(sum(squares))
-        broken = _broken(loss + balance + mtp, dict(zip(modules, squares, strict=True)))
-        norms = {module: math.sqrt(square) for module, square in zip(modules, squares, strict=True)}
-        mtp_loss, expert_load = (mtp if self._mtp_depths else None), (load if load > 0 else None)
-        return StepResult(loss, balance, mtp_loss, expert_load, norm, norms, rates, stop > 0, int(bad), ended, broken)
+        norm, left = math.sqrt(sum(squares)), iter(squares)
+        of_groups = {module: [next(left) for _group in groups] for module, groups in self._groups_of.items()}
+        of_modules = {module: sum(some) for module, some in of_groups.items()}
+        return StepResult(
+            loss=loss,
+            balance_loss=balance,
+            mtp_loss=mtp if self._mtp_depths else None,
+            expert_load=load if load > 0 else None,
+            norm=norm,
+            module_norms={module: math.sqrt(square) for module, square in of_modules.items()},
+            learning_rates={module: of_groups[-1] for module, of_groups in rates.items()},
+            stop=stop > 0,
+            bad=int(bad),
+            ended=ended,
+            broken=_broken(loss + balance + mtp, of_modules),
+            groups={
+                module: {
+                    group.name: GroupResult(rate, math.sqrt(square))
+                    for group, rate, square in zip(groups, rates[module], of_groups[module], strict=True)
+                }
+                for module, groups in self._groups_of.items()
+                if len(groups) > 1
+            },
+        )
 
     def _scalar(self, value: torch.Tensor | float) -> torch.Tensor:
         """A float64 scalar on the device; a number is written there by a kernel, for which the host does not wait."""

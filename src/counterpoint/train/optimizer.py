@@ -1,13 +1,14 @@
 """The update of one module on this rank: gradients scaled, handed to its optimizer, and dropped."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from counterpoint.optimizers import OPTIMIZERS
+from counterpoint.optimizers.groups import ParameterGroup, group_number, parameter_groups, patterns_of
 from counterpoint.optimizers.kind import OptimizerSection
-from counterpoint.optimizers.shard import Shard
+from counterpoint.optimizers.shard import Shard, Update
 from counterpoint.train.parameters import LocalParameter
 
 
@@ -20,37 +21,66 @@ class Clipping:
     is_broken: torch.Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Parameters of a module that are updated alike: those with elements on this rank, and what updates them."""
+
+    held: tuple[LocalParameter, ...]
+    update: Update | None
+
+
 class ModuleOptimizer:
-    """The optimizer of one module's shards on this rank.
+    """The optimizer of one module's shards on this rank, group by group.
 
     It works on plain local tensors that share memory with the sharded parameters.
     """
 
     def __init__(self, section: OptimizerSection, parameters: Iterable[LocalParameter]) -> None:
         self._parameters = tuple(parameters)
-        self._held = tuple(parameter for parameter in self._parameters if parameter.block.numel)
-        shards = [Shard(p.block.name, len(p.block.global_shape), p.value) for p in self._held]
-        self._update = OPTIMIZERS[section.kind].build(section, shards) if shards else None
+        self._groups = tuple(map(_group, parameter_groups(section), by_group(section, self._parameters)))
 
-    def step(self, lr: float, clipping: Clipping) -> None:
-        """Update with scaled gradients, then drop the gradients; never waits for the device."""
-        if self._update is not None:
-            gradients = [parameter.gradient for parameter in self._held]
-            if clipping.scale is not None:
-                torch._foreach_mul_(gradients, clipping.scale.to(gradients[0].dtype))
-            self._update.step(gradients, lr, clipping.is_broken)
+    def step(self, rates: Sequence[float], clipping: Clipping) -> None:
+        """Update with scaled gradients, then drop the gradients; never waits for the device.
+
+        `rates` are the learning rates of the groups, those of parameters that are in none at the end.
+        """
+        scale = clipping.scale
+        gradients = [[parameter.gradient for parameter in group.held] for group in self._groups]
+        if scale is not None and any(gradients):
+            every = [gradient for some in gradients for gradient in some]
+            torch._foreach_mul_(every, scale.to(every[0].dtype))
+        for group, rate, some in zip(self._groups, rates, gradients, strict=True):
+            if group.update is not None:
+                group.update.step(some, rate, clipping.is_broken)
         # Also those without elements: each is a view of the sums of a whole group, which it would keep.
         for parameter in self._parameters:
             parameter.parameter.grad = None
 
     def moments(self) -> Iterator[tuple[LocalParameter, str, torch.Tensor]]:
         """What is kept of each shard, by name, sharing memory; zeros where no step was taken yet."""
-        kept = () if self._update is None else self._update.moments()
-        for parameter, moments in zip(self._held, kept, strict=True):
-            for name, moment in moments.items():
-                yield parameter, name, moment
+        for group in self._groups:
+            kept = () if group.update is None else group.update.moments()
+            for parameter, moments in zip(group.held, kept, strict=True):
+                for name, moment in moments.items():
+                    yield parameter, name, moment
 
     def set_step(self, step: int) -> None:
         """Continue as after `step` updates."""
-        if self._update is not None:
-            self._update.set_step(step)
+        for group in self._groups:
+            if group.update is not None:
+                group.update.set_step(step)
+
+
+def by_group(section: OptimizerSection, parameters: Iterable[LocalParameter]) -> tuple[tuple[LocalParameter, ...], ...]:
+    """Parameters of a module by the number of their group, in their order."""
+    patterns = patterns_of(section)
+    groups: list[list[LocalParameter]] = [[] for _ in range(len(patterns) + 1)]
+    for parameter in parameters:
+        groups[group_number(patterns, parameter.block.name)].append(parameter)
+    return tuple(map(tuple, groups))
+
+
+def _group(group: ParameterGroup, parameters: Sequence[LocalParameter]) -> _Group:
+    held = tuple(parameter for parameter in parameters if parameter.block.numel)
+    shards = [Shard(p.block.name, len(p.block.global_shape), p.value) for p in held]
+    return _Group(held, OPTIMIZERS[group.section.kind].build(group.section, shards) if shards else None)

@@ -1,5 +1,6 @@
 """A node's part of a module on this rank: a parallel chain with its own values, and what a step sums over others."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -75,17 +76,18 @@ class Replica:
         for gradient, summed in zip(partial, torch.split(flat, [g.numel() for g in partial]), strict=True):
             gradient.copy_(summed.view_as(gradient))
 
-    def square_sum(self) -> torch.Tensor | float:
-        """This rank's part of the squared gradient norm, each shard counted once over its replicas."""
-        gradients: dict[int, list[torch.Tensor]] = {}
-        for shard in self.trained:
-            if shard.block.numel:
-                gradients.setdefault(shard.replicas, []).append(shard.gradient)
-        total: torch.Tensor | float = 0.0
-        for replicas, alike in gradients.items():
-            norms = torch.stack(torch._foreach_norm(alike, dtype=torch.float64))
-            total = total + norms.square().sum() / replicas
-        return total
+
+def square_sum(parameters: Iterable[LocalParameter]) -> torch.Tensor | float:
+    """This rank's part of a squared gradient norm, each shard counted once over its replicas."""
+    gradients: dict[int, list[torch.Tensor]] = {}
+    for shard in parameters:
+        if shard.block.numel:
+            gradients.setdefault(shard.replicas, []).append(shard.gradient)
+    total: torch.Tensor | float = 0.0
+    for replicas, alike in gradients.items():
+        norms = torch.stack(torch._foreach_norm(alike, dtype=torch.float64))
+        total = total + norms.square().sum() / replicas
+    return total
 
 
 def build_replica(config: Config, plan: Plan, model: Model, node: Node, groups: Groups) -> Replica:

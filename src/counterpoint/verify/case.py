@@ -14,6 +14,7 @@ from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed.reader import Reader
 from counterpoint.execute.groups import Groups
+from counterpoint.optimizers.groups import OTHERS
 from counterpoint.parallelize.blocks import Block
 from counterpoint.plan.samples import Document
 from counterpoint.setup.run import open_run
@@ -121,12 +122,21 @@ def _train(
             balance_loss=result.balance_loss,
             mtp_loss=result.mtp_loss or 0.0,
             norm=result.norm,
-            rates=result.learning_rates,
+            rates=result.learning_rates | _rates_of_groups(result),
             gradients=seen(step, "gradient"),
             updates=seen(step, "update"),
         )
         for step, result in enumerate(results)
     ], batches
+
+
+def _rates_of_groups(result: StepResult) -> dict[str, float]:
+    return {
+        f"{module}: {name}": group.learning_rate
+        for module, groups in result.groups.items()
+        for name, group in groups.items()
+        if name != OTHERS
+    }
 
 
 def _gather(pieces: Pieces, groups: Groups) -> dict[tuple[int, str, str], torch.Tensor]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -25,10 +25,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one side saw of one step: losses, total norm, learning rate by module, unclipped gradients and updates by
-    parameter key.
+    """What one side saw of one step: losses, total norm, learning rates by module and `module: group`, unclipped
+    gradients and updates by parameter key.
 
-    Updates are of buffers, such as expert biases, too.
+    Updates are of buffers, such as expert biases, too. Of parameters in groups the reference says their `own_rates`.
     """
 
     loss: float
@@ -38,6 +38,7 @@ class Observation:
     rates: dict[str, float]
     gradients: dict[str, torch.Tensor]
     updates: dict[str, torch.Tensor]
+    own_rates: dict[str, float] = field(default_factory=dict)
 
 
 def compare_step(step: int, ours: Observation, reference: Observation) -> list[Difference]:
@@ -50,7 +51,7 @@ def compare_step(step: int, ours: Observation, reference: Observation) -> list[D
     odd = sorted(ours.gradients.keys() ^ reference.gradients.keys() | ours.updates.keys() ^ reference.updates.keys())
     if odd:
         return [Difference("parameters", f"step {step}: {odd[0]} is on one side only", math.inf)]
-    floors = {key: reference.rates[_module(key)] for key in reference.updates}
+    floors = {key: reference.own_rates.get(key, reference.rates[_module(key)]) for key in reference.updates}
     return [
         Difference("loss", f"step {step}", _scalar(ours.loss, reference.loss)),
         Difference("balance loss", f"step {step}", _scalar(ours.balance_loss, reference.balance_loss)),

@@ -21,6 +21,7 @@ from counterpoint.verify.draw_data import draw_data
 from counterpoint.verify.draw_graph import draw_graph, draw_training, reached_by_gradients
 from counterpoint.verify.draw_layouts import draw_layouts
 from counterpoint.verify.draw_letters import draw_letters
+from counterpoint.verify.draw_optimizers import draw_optimizers
 from counterpoint.verify.features import features_of
 
 SHARE = 0.05
@@ -75,6 +76,8 @@ def candidate(base: Config, seed: int, k: int, world_size: int) -> Case:
     generator = random.Random(f"{seed}/{k}")
     data = _draw(base, generator, random.Random(f"{seed}/{k}/letters"), world_size)
     try:
+        for name, keys in draw_optimizers(load_config(data), random.Random(f"{seed}/{k}/optimizers")).items():
+            data["modules"][name]["optimizer"] |= keys
         return Case(k, data, features_of(load_config(data)))
     except CounterpointError as error:
         return Case(k, data, frozenset(), refusal=str(error))
@@ -98,7 +101,8 @@ def _draw(base: Config, generator: random.Random, letters: random.Random, world_
                 del model["projector"]["norm_eps"]
     data["modules"] = {name: data["modules"][name] | training[name] | {"layout": layouts[name]} for name in names}
     for module in data["modules"].values():
-        module["optimizer"] |= {"eps": 1e-3}
+        # Those of the config may be of parameters that are not trained here; others are drawn.
+        module["optimizer"] |= {"eps": 1e-3, "groups": []}
         # Models are drawn as well, so values that fit the config's own may not fit theirs.
         module["init_from"] = None
     words = base.modules[language].model

@@ -38,7 +38,7 @@ def features_of(config: Config) -> frozenset[str]:
         enters = taken[name].name if name in taken else family_of(module.model).reads
         role = _ROLES.get(enters, enters)
         found = _layout(plan.layouts[name], module.layout.split != "even") | _training(module)
-        names |= {f"{role} {feature}" for feature in found}
+        names |= {f"{role} {feature}" for feature in found} | _optimizer(module)
     for step in range(_STEPS):
         names |= _batch(plan, plan.batch(step, corpus.packs(step)), taken)
     return frozenset(names)
@@ -93,6 +93,14 @@ def _training(module: ModuleConfig) -> set[str]:
     if module.recompute != "none":
         names.add("recomputes all" if module.recompute == "full" else "recomputes by kind")
     return names
+
+
+def _optimizer(module: ModuleConfig) -> set[str]:
+    groups = module.optimizer.groups
+    schedules = [module.optimizer.schedule, *(group.schedule for group in groups if group.schedule is not None)]
+    return {f"learning rate {schedule.kind}" for schedule in schedules} | (
+        {"groups of parameters"} if groups else set()
+    )
 
 
 def _variant(model: Any, layout: Layout) -> set[str]:

@@ -6,7 +6,7 @@ beside those of others is on one side only. What both sides read is listed in do
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from counterpoint.models.batch import Insert, MtpInputs, TextBatch
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.optimizers import OPTIMIZERS
+from counterpoint.optimizers.kind import OptimizerSection
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
 from counterpoint.parallelize.starting import fill_given_
@@ -37,7 +38,7 @@ from counterpoint.sources.payload import TextPayload
 from counterpoint.sources.source import Source
 from counterpoint.verify.alone import Journey
 from counterpoint.verify.compare import Observation
-from counterpoint.verify.rules import is_trained, rate
+from counterpoint.verify.rules import is_trained, rate, rules_for
 from counterpoint.verify.whole import begin_with
 
 
@@ -49,6 +50,16 @@ class Laid(NamedTuple):
     places: Ints
     front: list[Tensor]
     behind: dict[int, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What updates the `parameters` of a module that are in one group, which has a name, or in none."""
+
+    group: str
+    section: OptimizerSection
+    parameters: tuple[str, ...]
+    optimizer: torch.optim.Optimizer
 
 
 @dataclass(frozen=True)
@@ -89,11 +100,7 @@ class Reference:
         found = {name: intake_of(name, module.model, mark="") for name, module in self.config.modules.items()}
         self.intakes = {name: intake for name, intake in found.items() if intake is not None}
         self.journey = Journey(self.chains, self.intakes, self.config.edges, self.dtype, self.device)
-        self.optimizers = {
-            name: self._optimizer(name, chain)
-            for name, chain in self.chains.items()
-            if any(parameter.requires_grad for parameter in chain.parameters())
-        }
+        self.updates = {name: list(self._updates(name, chain)) for name, chain in self.chains.items()}
         self.steps = 0
         self.margin = math.inf
         for chain in self.chains.values():
@@ -121,11 +128,17 @@ class Reference:
             name: rate(module.optimizer, self.steps, self.config.training.steps)
             for name, module in self.config.modules.items()
         }
-        for name, optimizer in self.optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = rates[name]
-            optimizer.step()
-            optimizer.zero_grad()
+        own_rates: dict[str, float] = {}
+        for name, updates in self.updates.items():
+            for update in updates:
+                lr = rate(update.section, self.steps, self.config.training.steps)
+                if update.group:
+                    rates[f"{name}: {update.group}"] = lr
+                    own_rates |= {f"{name}.{parameter}": lr for parameter in update.parameters}
+                for group in update.optimizer.param_groups:
+                    group["lr"] = lr
+                update.optimizer.step()
+                update.optimizer.zero_grad()
         self._move_expert_bias(totals.loads)
         self.steps += 1
         return Observation(
@@ -134,6 +147,7 @@ class Reference:
             mtp_loss=totals.further / max(self._decoder.mtp_depths, 1),
             norm=norm,
             rates=rates,
+            own_rates=own_rates,
             gradients={key: gradient.cpu() for key, gradient in gradients.items()},
             updates={k: (now.detach() - before[k]).cpu() for k, now in (named | self._named_buffers()).items()},
         )
@@ -293,10 +307,14 @@ class Reference:
         begin_with(self.config, module, model, chain)
         return chain
 
-    def _optimizer(self, module: str, chain: Chain) -> torch.optim.Optimizer:
+    def _updates(self, module: str, chain: Chain) -> Iterator[Update]:
+        """The optimizers of a module, one for each of its groups that has parameters."""
         section = self.config.modules[module].optimizer
         trained = {name: parameter for name, parameter in chain.named_parameters() if parameter.requires_grad}
-        return OPTIMIZERS[section.kind].build_plain(section, trained)
+        rules = {name: rules_for(section, name) for name in trained}
+        for group, holds in dict(rules.values()).items():
+            some = {name: parameter for name, parameter in trained.items() if rules[name][0] == group}
+            yield Update(group, holds, tuple(some), OPTIMIZERS[section.kind].build_plain(holds, some))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)

@@ -46,6 +46,15 @@ def _along(shape: str, first: int, step: int, last: int) -> float:
     return {"linear": 1.0 - done, "cosine": math.cos(math.pi * done / 2) ** 2, "sqrt": 1.0 - math.sqrt(done)}[shape]
 
 
+def rules_for(optimizer: OptimizerSection, name: str) -> tuple[str, OptimizerSection]:
+    """What a parameter's group is called, nothing where it is in none, and what holds for it."""
+    for group in optimizer.groups:
+        if fnmatchcase(name, group.match):
+            own = {key: value for key, value in group if value is not None and key in type(optimizer).model_fields}
+            return group.match, optimizer.model_copy(update=own)
+    return "", optimizer
+
+
 def is_trained(train: str | tuple[str, ...], name: str) -> bool:
     """Whether a parameter of a module moves, by the module's `train`."""
     if isinstance(train, str):

@@ -9,7 +9,7 @@ from counterpoint.families.vit.spec import VitConfig
 from counterpoint.kinds.family import Ends, Model
 from counterpoint.layers.moe.spec import MoeConfig
 from counterpoint.modalities.images.spec import ImageConfig
-from counterpoint.plan.trainability import Train, is_trained, trained_parts
+from counterpoint.plan.trainability import Train, check_groups, is_trained, trained_parts
 from counterpoint.projectors.linear.spec import LinearProjectorConfig
 
 VIT = Model(
@@ -61,3 +61,30 @@ def test_a_pattern_that_fits_nothing_is_refused_with_the_nearest_name() -> None:
     expected = r"modules\.vision\.train\.1: got 'projecter\.linear\.bias', which fits no .* 'projector\.linear\.bias'"
     with pytest.raises(ConfigError, match=expected):
         trained_parts("vision", facts_of(VIT), ("norm.*", "projecter.linear.bias"))
+
+
+@pytest.mark.parametrize(
+    ("train", "patterns", "sentence"),
+    [
+        ("all", ("projecter.linear.weight",),
+         "at.optimizer.groups.0.match: got 'projecter.linear.weight', which fits no trained parameter of the module, "
+         "expected a pattern of names like 'projector.linear.weight'; correct it or remove it"),
+        (("layers.1.*",), ("projector.*", ), "which fits no trained parameter of the module"),
+        ("all", ("*norm*", "norm.bias"),
+         "at.optimizer.groups.1.match: got 'norm.bias', whose parameters are all in groups before it, expected a "
+         "parameter that is in no group before it; put it first or remove it"),
+        ("none", ("*",),
+         "at.optimizer.groups.0.match: got '*', expected no group, because nothing of the module is trained; leave it "
+         "out or change at.train"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_group_without_a_trained_parameter_is_refused(train: Train, patterns: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_groups("at.optimizer.groups", facts_of(VIT), train, patterns)
+    assert sentence in str(caught.value)
+
+
+def test_groups_with_trained_parameters_are_accepted() -> None:
+    check_groups("at.optimizer.groups", facts_of(VIT), "all", ("norm.bias", "*norm*", "projector.*", "*"))
+    check_groups("at.optimizer.groups", facts_of(VIT), "none", ())

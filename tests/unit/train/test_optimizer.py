@@ -29,6 +29,29 @@ def test_it_updates_as_torchs_adamw() -> None:
         torch.testing.assert_close(ours[name].value, theirs[name].value, rtol=1e-13, atol=1e-15, msg=name)
 
 
+def test_groups_update_as_those_of_torch() -> None:
+    groups = [{"match": "layers.*", "lr": 1.0, "weight_decay": 0.5}, {"match": "*.up.*"}, {"match": "embed.*"}]
+    section = CONFIG.model_validate(CONFIG.model_dump() | {"groups": groups})
+    ours, theirs = _parameters(), _parameters()
+    optimizer, rates = ModuleOptimizer(section, ours.values()), [0.1, 7.0, 0.2, 0.3]
+    decays = {"layers.0.mlp.up.weight": 0.5}
+    number = {"layers.0.mlp.up.weight": 0, "layers.0.mlp.up.bias": 0, "norm.weight": 3, "embed.weight": 2}
+    plain = torch.optim.AdamW(
+        [
+            {"params": [p.parameter], "lr": rates[number[n]], "weight_decay": decays.get(n, 0.0)}
+            for n, p in theirs.items()
+        ],
+        betas=CONFIG.betas, eps=CONFIG.eps, foreach=False, fused=False,
+    )  # fmt: skip
+    for step in range(3):
+        for name, gradient in _gradients(step).items():
+            ours[name].parameter.grad, theirs[name].parameter.grad = gradient.clone(), gradient * 0.5
+        optimizer.step(rates, _clipping(0.5))
+        plain.step()
+    for name in SHAPES:
+        torch.testing.assert_close(ours[name].value, theirs[name].value, rtol=1e-13, atol=1e-15, msg=name)
+
+
 def test_a_step_drops_the_gradients() -> None:
     parameters = _parameters()
     _update(ModuleOptimizer(CONFIG, parameters.values()), parameters, _gradients(0), 1e-2, 1.0)
@@ -68,7 +91,7 @@ def test_a_broken_step_leaves_all_as_it_was() -> None:
     optimizer, other = ModuleOptimizer(CONFIG, parameters.values()), ModuleOptimizer(CONFIG, untouched.values())
     for name, gradient in _gradients(0).items():
         parameters[name].parameter.grad = gradient * torch.nan
-    optimizer.step(1e-2, _clipping(1.0, is_broken=True))
+    optimizer.step([1e-2], _clipping(1.0, is_broken=True))
     assert [name for name in SHAPES if not torch.equal(parameters[name].value, untouched[name].value)] == []
     # Its count of steps too: the next update is the first.
     _update(optimizer, parameters, _gradients(1), 1e-2, 1.0)
@@ -84,7 +107,7 @@ def test_moments_exist_before_the_first_step() -> None:
 
 def test_a_rank_without_elements_takes_part_with_nothing() -> None:
     optimizer = ModuleOptimizer(CONFIG, [])
-    optimizer.step(1e-2, _clipping(1.0))
+    optimizer.step([1e-2], _clipping(1.0))
     assert list(optimizer.moments()) == []
 
 
@@ -115,7 +138,7 @@ def _update(
 ) -> None:
     for name, gradient in gradients.items():
         parameters[name].parameter.grad = gradient.clone()
-    optimizer.step(rate, _clipping(scale))
+    optimizer.step([rate], _clipping(scale))
 
 
 def _clipping(scale: float, is_broken: bool = False) -> Clipping:

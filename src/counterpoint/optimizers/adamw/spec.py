@@ -4,17 +4,27 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from counterpoint.optimizers.kind import OptimizerKind, OptimizerSection
+from counterpoint.optimizers.kind import GroupSection, OptimizerKind, OptimizerSection
 from counterpoint.section.section import NonNegative, Patterns, Positive
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
+_Betas = Annotated[tuple[_Beta, _Beta], Field(strict=False)]
+
+
+class AdamWGroup(GroupSection):
+    """Parameters with an AdamW of their own."""
+
+    betas: _Betas | None = None
+    """Decay rates of the running means for the group (null: those of the module). No unit."""
+    weight_decay: NonNegative | None = None
+    """Weight decay of the group (null: that of the module); `no_decay` of the module holds here too. No unit."""
 
 
 class AdamWSection(OptimizerSection):
     """AdamW (Loshchilov and Hutter, 2017, arXiv:1711.05101)."""
 
     kind: Literal["adamw"] = "adamw"
-    betas: Annotated[tuple[_Beta, _Beta], Field(strict=False)] = (0.9, 0.999)
+    betas: _Betas = (0.9, 0.999)
     """Decay rates of the running means of the gradient and of its square. No unit."""
     eps: Positive = 1e-8
     """Added to the root of the mean square before it divides. No unit."""
@@ -23,6 +33,8 @@ class AdamWSection(OptimizerSection):
     no_decay: Patterns = ("*bias", "*norm*", "embed.*")
     """Shell-style patterns of parameter names that are spared from weight decay; parameters with fewer than two
     dimensions always are."""
+    groups: Annotated[tuple[AdamWGroup, ...], Field(strict=False)] = ()
+    """Parameters by patterns of their names, with other values of some keys; the first pattern that fits wins."""
 
 
 ADAMW = OptimizerKind(

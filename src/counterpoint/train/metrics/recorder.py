@@ -131,7 +131,7 @@ class RunRecorder:
         uneven = imbalance(self._plan, batch)
         peak = device_peak_flops(self._groups.world.device)
         active = self._plan.placement.active
-        modules = {}
+        modules: dict[str, Any] = {}
         for module, norm in result.module_norms.items():
             ranks = self._plan.layouts[module].ranks
             rate = flops[module] / seconds
@@ -144,6 +144,8 @@ class RunRecorder:
                 "imbalance": uneven[module],
                 "peak_memory_bytes": max(memory[active.index(rank)] for rank in ranks),
             }
+            if module in result.groups:
+                modules[module]["groups"] = {name: asdict(group) for name, group in result.groups[module].items()}
         return modules
 
     def _gathered(self) -> tuple[list[int], dict[int, float]]:

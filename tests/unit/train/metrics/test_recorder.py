@@ -14,9 +14,10 @@ from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import StepInputs
 from counterpoint.execute.waits import WaitClock
 from counterpoint.plan.plan import Plan
+from counterpoint.report.run_record import GroupRecord, read_metrics
 from counterpoint.report.training import write_report
 from counterpoint.setup.run import prepare_run
-from counterpoint.train.engine import StepResult
+from counterpoint.train.engine import GroupResult, StepResult
 from counterpoint.train.metrics import recorder as metrics
 from counterpoint.train.metrics.measures import imbalance
 from counterpoint.train.metrics.recorder import RunRecorder
@@ -85,3 +86,28 @@ def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
     assert [record["step_seconds"] for record in records] == pytest.approx([3.0, 3.0, 3.0])
     assert records[1]["tokens_per_second"] == pytest.approx(sum(tokens[1:4]) / 9.0)
     assert records[2]["tokens_per_second"] == pytest.approx(sum(tokens[4:8]) / 12.0)
+
+
+def test_groups_have_a_rate_and_a_norm_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = override(CONFIG, {"log.tensorboard": False})
+    plan, _models, corpus = prepare_run(config)
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: 100.0)
+    recorder = recorder_of(config, plan, tmp_path, monkeypatch)
+    norms = dict.fromkeys(plan.graph.modules, 1.0)
+    groups = {"vision": {"projector.*": GroupResult(0.25, 3.0), "others": GroupResult(0.125, 4.0)}}
+    result = StepResult(
+        loss=1.0, balance_loss=0.0, mtp_loss=None, expert_load=None, norm=1.0, module_norms=norms,
+        learning_rates=norms, stop=False, bad=0, ended=101.0, groups=groups,
+    )  # fmt: skip
+    recorder.step(1, result, StepInputs(plan.batch(0, corpus.packs(0)), {}, {}))
+    recorder.close()
+    modules = json.loads((tmp_path / "metrics.jsonl").read_text())["modules"]
+    expected = {"learning_rate": 0.25, "gradient_norm": 3.0}
+    assert modules["vision"]["groups"]["projector.*"] == expected
+    assert "groups" not in modules["language"]
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    page = write_report(tmp_path).read_text()
+    assert page.count("projector.*") >= 2
+    read = read_metrics(tmp_path)
+    assert read is not None
+    assert read.steps[0].modules["vision"].groups["projector.*"] == GroupRecord(**expected)

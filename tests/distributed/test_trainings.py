@@ -10,6 +10,8 @@ import pytest
 import torch
 import yaml
 
+from counterpoint.config.load import load_run_config
+from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.convert.folder import ModelFolder
 from counterpoint.inference.evaluate import TrainedRun, evaluate_run
 from counterpoint.setup.run import build_models
@@ -46,7 +48,7 @@ def test_a_frozen_language_model_learns_to_see(tmp_path: Path) -> None:
     first = next(record["loss"] for record in records if record.get("step") == 1)
     assert [record["loss"] for record in records if "evaluation" in record][-1] < first * 2 / 3
     trained = TrainedRun.open(run)
-    language = build_models(trained.config)["language"]
+    language = build_models(load_run_config(run / CONFIG_FILE))["language"]
     folder = ModelFolder(model)
     expected = to_ours("llama", {name: folder.read(name, None) for name in folder.shapes}, language)
     found = trained.model.chains["language"].state_dict()

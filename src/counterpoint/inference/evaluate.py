@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
+from counterpoint.config.data import DataConfig, evaluation_names
 from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
-from counterpoint.config.schema import Config
-from counterpoint.data.corpus import EvaluationSplit, open_corpus, open_tokenizer
+from counterpoint.data.corpus import open_tokenizer
 from counterpoint.data.intakes import intakes_of
 from counterpoint.data.text.chat import (
     ASSISTANT,
@@ -30,10 +30,11 @@ from counterpoint.inference.plain import PlainModel, Prompt, write
 from counterpoint.inference.predictions import Evaluation, Prediction, Predictions
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
 from counterpoint.inference.sampling import GREEDY, Sampling
-from counterpoint.kinds.modality import Intake
+from counterpoint.kinds.modality import Intake, Intakes
 from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.plan.plan import Plan
 from counterpoint.setup.plan import models_of, plan_of
+from counterpoint.sources.entry import Opening
 from counterpoint.sources.source import Source
 from counterpoint.train.state.checkpoint import checkpoint_folder, list_checkpoints, unverified
 
@@ -53,10 +54,12 @@ DEFAULT = Writing()
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run folder opened for reading: its config, tokenizer, plan, and a plain model at one step."""
+    """A run folder opened for reading: its data, how items enter modules, tokenizer, plan, and a plain model at one
+    step."""
 
     folder: Path
-    config: Config
+    data: DataConfig
+    intakes: Intakes
     tokenizer: Tokenizer
     plan: Plan
     model: PlainModel
@@ -85,27 +88,27 @@ class TrainedRun:
             )
         chosen = steps[-1] if step is None else step
         models = models_of(config, tokenizer.vocabulary)
-        plan = plan_of(config, models)
+        plan, intakes = plan_of(config, models), intakes_of(config)
         checkpoint = checkpoint_folder(folder, chosen)
-        model = PlainModel.load(plan, models, intakes_of(config), checkpoint, torch.device(device))
-        return cls(folder, config, tokenizer, plan, model, chosen)
+        model = PlainModel.load(plan, models, intakes, checkpoint, torch.device(device))
+        return cls(folder, config.data, intakes, tokenizer, plan, model, chosen)
 
-    def predict(self, split: EvaluationSplit, writing: Writing) -> Predictions:
+    def _open(self, split: str) -> Source:
+        entry = self.data.evaluation[evaluation_names(self.data.evaluation).index(split)]
+        tokenizer = self.tokenizer
+        opening = Opening(self.intakes, self.data.sequence_tokens, tokenizer.vocabulary, tokenizer.digest)
+        return entry.open(0, opening)
+
+    def predict(self, split: str, writing: Writing) -> Predictions:
         """What the model writes for every answer of a prepared split, given all that stands before it in its document.
 
         A document without a loss token has no answer, and one whose item is unreadable no rows: both are left out. As
         many tokens as it has are written of an answer without an end token, such as one that is cut off.
         """
-        found = Predictions()
-        for source in split.sources:
-            if source.index is None:
-                raise DataError(
-                    f"evaluation split {split.name}: synthetic documents have no text; evaluate a prepared split"
-                )
-            found = found.joined(self._predict(source, chat_format(source.index, self.tokenizer).end, writing))
-        return found
-
-    def _predict(self, source: Source, end: int, writing: Writing) -> Predictions:
+        source = self._open(split)
+        if source.index is None:
+            raise DataError(f"evaluation split {split}: synthetic documents have no text; evaluate a prepared split")
+        end = chat_format(source.index, self.tokenizer).end
         answers = {index: answers_of(source.text(index), end) for index in range(len(source))}
         judged = [(index, number) for index, found in answers.items() for number in range(len(found))]
         longest = max((answers[index][number].tokens for index, number in judged), default=0)
@@ -142,7 +145,7 @@ class TrainedRun:
         """
         layout = self._format(chat)
         intakes = self._intakes() if any(isinstance(part, Medium) for turn in turns for part in turn.parts) else {}
-        limit = self.config.data.sequence_tokens if writing.max_tokens is None else writing.max_tokens
+        limit = self.data.sequence_tokens if writing.max_tokens is None else writing.max_tokens
         said: list[Message] = []
         for number, turn in enumerate(turns):
             said.append(turn)
@@ -158,7 +161,7 @@ class TrainedRun:
         """The format of a name, or of the run's prepared training data."""
         if name is not None:
             return named_format(name, self.tokenizer)
-        folders = [entry.folder for entry in self.config.data.train if entry.folder is not None]
+        folders = [entry.folder for entry in self.data.train if entry.folder is not None]
         try:
             found = {form.name: form for form in (dataset_format(folder, self.tokenizer) for folder in folders)}
         except DataError as error:
@@ -173,7 +176,7 @@ class TrainedRun:
 
     def _intakes(self) -> dict[str, Intake]:
         """The module that images go to."""
-        able = [intake for intake in intakes_of(self.config).values() if intake.kind == IMAGES.name]
+        able = [intake for intake in self.intakes.values() if intake.kind == IMAGES.name]
         if not able:
             raise DataError(f"{self.folder}: its model takes no images; leave --image out or choose another run")
         return {IMAGES.name: next((intake for intake in able if intake.mark == IMAGES.mark), able[0])}
@@ -181,11 +184,10 @@ class TrainedRun:
 
 def evaluate_run(run: TrainedRun, name: str | None = None, writing: Writing = DEFAULT) -> Evaluation:
     """Predictions per evaluation split (all of the config's unless named), written to `evaluation.json` of the run."""
-    corpus = open_corpus(run.config, run.tokenizer, run.tokenizer.vocabulary, extra_depths=0)
-    names = [split.name for split in corpus.evaluation]
-    chosen = [split for split in corpus.evaluation if name in (None, split.name)]
+    names = evaluation_names(run.data.evaluation)
+    chosen = [split for split in names if name in (None, split)]
     if not chosen:
         raise DataError(f"--split: got {name!r}, expected one of the run's evaluation splits {', '.join(names)}")
-    found = Evaluation(run.step, {split.name: run.predict(split, writing) for split in chosen}, asdict(writing))
+    found = Evaluation(run.step, {split: run.predict(split, writing) for split in chosen}, asdict(writing))
     found.write(run.folder)
     return found

@@ -57,17 +57,6 @@ class Predictions:
         parts += [f"{self.unfit} that do not fit into data.sequence_tokens"] if self.unfit else []
         return " and ".join(parts)
 
-    def joined(self, other: "Predictions") -> "Predictions":
-        """These and those of another source of the split."""
-        return Predictions(
-            self.rows + other.rows,
-            self.without_target + other.without_target,
-            self.unreadable + other.unreadable,
-            self.unfit + other.unfit,
-            self.too_long + other.too_long,
-            self.why or other.why,
-        )
-
     @property
     def counts(self) -> dict[str, Any]:
         """All but the rows, by name."""

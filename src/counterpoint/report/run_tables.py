@@ -1,6 +1,7 @@
 """The parts of a training report that compare: modules with each other, the measured step with the predicted one."""
 
-from counterpoint.config.schema import Config
+from collections.abc import Sequence
+
 from counterpoint.report.gantt import Bar, Row, gantt
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import named_module, note, section, table
@@ -14,14 +15,14 @@ _NUMBERS = ("parameters", "gradient norm", "learning rate", "TFLOP/s per rank", 
             "imbalance", "peak memory")  # fmt: skip
 
 
-def module_section(config: Config, planned: Summary | None, metrics: Metrics | None) -> str:
+def module_section(modules: Sequence[str], planned: Summary | None, metrics: Metrics | None) -> str:
     """What each module did in the last logged step."""
     if metrics is None or not metrics.steps:
         return note("The table of modules is left out: no step was logged.")
-    last, colours = metrics.steps[-1], module_colours(config.modules)
+    last, colours = metrics.steps[-1], module_colours(modules)
     rows = []
     # A folder that was started anew with other modules still holds the records of the old ones.
-    for module, record in ((name, last.modules[name]) for name in config.modules if name in last.modules):
+    for module, record in ((name, last.modules[name]) for name in modules if name in last.modules):
         layout = "" if planned is None else str(planned.plan.layouts[module]).partition(": ")[2]
         parameters = "" if planned is None else count_text(planned.plan.facts[module].parameters)
         name = named_module(module, colours[module])
@@ -79,7 +80,7 @@ def _share(value: float | None) -> str:
     return "no peak known" if value is None else f"{value:.1%}"
 
 
-def timeline_section(config: Config, planned: Summary | None, reason: str, measured: Measured | None) -> str:
+def timeline_section(modules: Sequence[str], planned: Summary | None, reason: str, measured: Measured | None) -> str:
     """The predicted timeline above the measured one, on the same width and with the same colours."""
     if planned is None:
         parts = [note(f"The predicted timeline is left out: {reason}")]
@@ -88,7 +89,7 @@ def timeline_section(config: Config, planned: Summary | None, reason: str, measu
     if measured is None:
         parts.append(note("The measured timeline is left out: the run has no timeline.json."))
     else:
-        colours = module_colours(config.modules)
+        colours = module_colours(modules)
         parts += [tag("h3", words(f"Measured, step {measured.step}")), _measured_gantt(measured, colours)]
     caption = "What each rank computes when. Light is forward, full is backward; a number is a microbatch."
     return section("Timeline", caption, *parts)

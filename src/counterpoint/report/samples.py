@@ -2,17 +2,16 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from PIL import Image
 
-from counterpoint.config.data import evaluation_names
-from counterpoint.config.schema import Config
-from counterpoint.data.intakes import intakes_of
+from counterpoint.config.data import DataConfig, evaluation_names
 from counterpoint.errors import DataError, InputError
 from counterpoint.inference.predictions import Prediction
+from counterpoint.kinds.modality import Intakes
 from counterpoint.modalities.images.pictures import read_scaled
 from counterpoint.modalities.images.spec import IMAGES, LARGEST_LIMIT
 from counterpoint.report.markup import tag, words
@@ -33,14 +32,13 @@ class Pictures:
     rows: tuple[int, ...]
 
     @classmethod
-    def open(cls, config: Config, split: str) -> "Pictures":
+    def open(cls, data: DataConfig, intakes: Intakes, split: str) -> "Pictures":
         """The pictures of a run's evaluation split; raises InputError when they cannot be found."""
-        named = dict(zip(evaluation_names(config.data.evaluation), config.data.evaluation, strict=True))
+        named = dict(zip(evaluation_names(data.evaluation), data.evaluation, strict=True))
         entry = named.get(split)
         if entry is None or entry.folder is None:
             raise DataError(f"data.evaluation: has no prepared split '{split}'; report the run with its own config")
-        tokens = config.data.sequence_tokens
-        source = PreparedSource(entry.folder, entry.split, 0, intakes_of(config), tokens)
+        source = PreparedSource(entry.folder, entry.split, 0, intakes, data.sequence_tokens)
         return cls(source.index, tuple(source.rows.tolist()))
 
     def png(self, document: int) -> bytes | None:
@@ -62,12 +60,15 @@ class Pictures:
         return buffer.getvalue()
 
 
-def sample_grid(config: Config, split: str, predictions: Sequence[Prediction]) -> str:
-    """At most `MOST_SAMPLES` predictions, evenly spaced over the split: not chosen by how good they are."""
+def sample_grid(open_pictures: Callable[[], Pictures], predictions: Sequence[Prediction]) -> str:
+    """At most `MOST_SAMPLES` predictions, evenly spaced over the split: not chosen by how good they are.
+
+    Where the split's pictures cannot be opened, which raises InputError, the grid says why.
+    """
     count = min(len(predictions), MOST_SAMPLES)
     shown = [predictions[number * len(predictions) // count] for number in range(count)]
     try:
-        pictures = Pictures.open(config, split)
+        pictures = open_pictures()
     except InputError as error:
         cards = [_card(each, None) for each in shown]
         return note(f"Pictures are left out: {error}") + tag("div", *cards, class_="samples")

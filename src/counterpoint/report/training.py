@@ -1,11 +1,14 @@
 """The report of a run: one page that its folder carries, from whatever the run has left so far."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from counterpoint.config.load import dump_config, read_run_config
 from counterpoint.config.run_files import CONFIG_FILE, ERROR_FILE, VERSIONS_FILE
-from counterpoint.config.schema import Config
+from counterpoint.config.training import ScheduleConfig, TrainingConfig
+from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import CheckpointError, CounterpointError
 from counterpoint.inference.predictions import Evaluation
 from counterpoint.plan.layout import format_ranks
@@ -21,7 +24,7 @@ from counterpoint.report.run_record import (
     read_timeline,
 )
 from counterpoint.report.run_tables import data_section, module_section, timeline_section
-from counterpoint.report.samples import sample_grid
+from counterpoint.report.samples import Pictures, sample_grid
 from counterpoint.report.summary import Summary, summarize
 from counterpoint.report.words import count_text, number_text
 from counterpoint.setup.run import build_plan
@@ -38,7 +41,23 @@ def write_report(run_folder: Path, plan: Plan | None = None) -> Path:
     config_file = run_folder / CONFIG_FILE
     if not config_file.is_file():
         raise CheckpointError(f"{run_folder}: no config.yaml, expected a run folder; give the run.dir of a training")
-    text = report_html(run_folder, read_run_config(config_file), plan)
+    config = read_run_config(config_file)
+    metrics, evaluation = read_metrics(run_folder), Evaluation.read(run_folder)
+    planned, reason = _planned(lambda: build_plan(config) if plan is None else plan)
+    modules = tuple(config.modules)
+    text = page(
+        f"Training report: {run_folder.resolve().name}",
+        _subtitle(config.training, config.schedule, config.world.size, config.run.seed, metrics),
+        _failure(run_folder),
+        _figures(metrics, evaluation),
+        _samples(evaluation, lambda split: Pictures.open(config.data, intakes_of(config), split)),
+        *_curves(metrics, modules),
+        timeline_section(modules, planned, reason, read_timeline(run_folder)),
+        module_section(modules, planned, metrics),
+        data_section(metrics),
+        "" if planned is None else placement_section(planned.plan),
+        _setting(run_folder, dump_config(config)),
+    )
     target = run_folder / REPORT_FILE
     try:
         target.write_text(text, encoding="utf-8")
@@ -49,41 +68,23 @@ def write_report(run_folder: Path, plan: Plan | None = None) -> Path:
     return target
 
 
-def report_html(run_folder: Path, config: Config, plan: Plan | None = None) -> str:
-    """The page of a run with this config."""
-    metrics, evaluation = read_metrics(run_folder), Evaluation.read(run_folder)
-    planned, reason = _planned(config, plan)
-    modules = tuple(config.modules)
-    return page(
-        f"Training report: {run_folder.resolve().name}",
-        _subtitle(config, metrics),
-        _failure(run_folder),
-        _figures(metrics, evaluation),
-        _samples(config, evaluation),
-        *_curves(metrics, modules),
-        timeline_section(config, planned, reason, read_timeline(run_folder)),
-        module_section(config, planned, metrics),
-        data_section(metrics),
-        "" if planned is None else placement_section(planned.plan),
-        _setting(run_folder, config),
-    )
-
-
-def _planned(config: Config, plan: Plan | None) -> tuple[Summary | None, str]:
+def _planned(build: Callable[[], Plan]) -> tuple[Summary | None, str]:
     """The run's plan, or why it cannot be built here (a tokenizer that is elsewhere, for one)."""
     try:
-        return summarize(build_plan(config) if plan is None else plan), ""
+        return summarize(build()), ""
     except CounterpointError as error:
         return None, str(error)
 
 
-def _subtitle(config: Config, metrics: Metrics | None) -> str:
+def _subtitle(
+    training: TrainingConfig, schedule: ScheduleConfig, ranks: int, seed: int, metrics: Metrics | None
+) -> str:
     done = metrics.steps[-1].step if metrics is not None and metrics.steps else 0
-    precision = config.training.precision
+    precision = training.precision
     return (
-        f"step {done} of {config.training.steps}; {config.world.size} ranks; {config.training.global_batch_samples} "
-        f"samples a step in {config.schedule.microbatches} microbatches, {config.schedule.kind}; parameters "
-        f"{precision.parameters}, compute {precision.compute}, reduce {precision.reduce}; seed {config.run.seed}"
+        f"step {done} of {training.steps}; {ranks} ranks; {training.global_batch_samples} samples a step in "
+        f"{schedule.microbatches} microbatches, {schedule.kind}; parameters {precision.parameters}, compute "
+        f"{precision.compute}, reduce {precision.reduce}; seed {seed}"
     )
 
 
@@ -127,7 +128,7 @@ def _skipped(steps: tuple[int, ...]) -> str:
     return note(f"Not finite, and therefore skipped without an update: {_steps(steps)} {named}.")
 
 
-def _samples(config: Config, evaluation: Evaluation | None) -> str:
+def _samples(evaluation: Evaluation | None, pictures_of: Callable[[str], Pictures]) -> str:
     if evaluation is None:
         return note("Predictions are left out: the run has no evaluation.json; `counterpoint evaluate` writes it.")
     return "".join(
@@ -136,7 +137,7 @@ def _samples(config: Config, evaluation: Evaluation | None) -> str:
             f"Greedy text at step {evaluation.step} for held-out samples. {each.num_exact} of {len(each.rows)} "
             f"({100 * each.exact:.1f} %) are exactly the true text; the grid takes samples at even distances, "
             "whatever their quality. Marked words differ from the truth.",
-            sample_grid(config, split, each.rows),
+            sample_grid(partial(pictures_of, split), each.rows),
         )
         for split, each in evaluation.splits.items()
     )
@@ -149,12 +150,12 @@ def _curves(metrics: Metrics | None, modules: tuple[str, ...]) -> list[str]:
     return [*curve_sections(metrics, modules), *torn]
 
 
-def _setting(run_folder: Path, config: Config) -> str:
+def _setting(run_folder: Path, config: str) -> str:
     versions = read_strings(run_folder / VERSIONS_FILE)
     named = ", ".join(f"{package} {version}" for package, version in versions.items())
     return section(
         "Setting",
         "What ran, to run it again.",
         tag("p", words(named)) if named else note("Versions are left out: the run has no versions.json."),
-        folded("Config with every key", dump_config(config)),
+        folded("Config with every key", config),
     )

@@ -10,7 +10,6 @@ from PIL import Image
 
 from counterpoint.config.data import evaluation_names
 from counterpoint.config.load import load_config
-from counterpoint.data.intakes import intakes_of
 from counterpoint.inference import evaluate
 from counterpoint.inference.evaluate import TrainedRun
 from counterpoint.inference.plain import PlainModel
@@ -63,7 +62,7 @@ def test_a_run_of_an_earlier_version_is_read_with_its_pixels(run: Path, settings
     settings["data"] |= {"image": image, "audio": None}
     write(settings, run / "config.yaml")
     opened = TrainedRun.open(run)
-    taker = intakes_of(opened.config)["vision"]
+    taker = opened.intakes["vision"]
     assert isinstance(taker, ImageIntake)
     image = taker.image
     assert (image.size, image.max_patches, *image.scaling) == (
@@ -74,6 +73,13 @@ def test_a_run_of_an_earlier_version_is_read_with_its_pixels(run: Path, settings
         (0.5,) * 3,
     )
     assert sum(len(each.rows) for each in evaluate.evaluate_run(opened).splits.values()) == 6
+
+
+def test_training_data_may_be_elsewhere(run: Path, settings: dict[str, Any], pictures: Path, tmp_path: Path) -> None:
+    settings["data"]["train"] = [{"path": str(tmp_path / "nowhere"), "split": "train"}]
+    write(settings, run / "config.yaml")
+    found = evaluate.evaluate_run(TrainedRun.open(run), f"{pictures}:held_out")
+    assert len(found.splits[f"{pictures}:held_out"].rows) == 4
 
 
 def test_what_was_left_out_is_said(counterpoint: Command, run: Path, held_out: Path) -> None:

@@ -22,7 +22,6 @@ def test_the_share_is_of_what_was_written() -> None:
     rows = tuple(Prediction(number, "yes", written) for number, written in enumerate(("yes", "no", "yes", "yes")))
     assert Predictions(rows, without_target=4, unreadable=2, unfit=1).exact == 0.75
     assert Predictions((), without_target=4).exact == 0.0
-    assert Predictions(rows[:1]).joined(Predictions(rows[1:2])).exact == 0.5
 
 
 def test_answers_draw_by_themselves_and_again_alike() -> None:

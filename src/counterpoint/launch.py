@@ -113,17 +113,24 @@ def launch_local(
     error_file: Path,
     port: int = 0,
     prepare: Callable[[], object] = lambda: None,
+    conclude: Callable[[CounterpointError | None], object] = lambda _error: None,
 ) -> None:
     """Run `entry(*arguments)` in `ranks` local processes; raises what ended them, read from `error_file`.
 
     Workers fork from a server process that has imported torch once. `port` is the rendezvous port, 0 for any free one.
-    What is to be done before any rank starts is done by `prepare`, where signals are noted already.
+    What is to be done before any rank starts is done by `prepare`, where signals are noted already. Once all ranks have
+    ended, `conclude` is called with what is about to be raised.
     """
     _check_port(port)
     with Lifelines(ranks) as lifelines:
         prepare()
         error_file.unlink(missing_ok=True)
-        _run_agent(ranks, entry, arguments, error_file, port, lifelines)
+        try:
+            _run_agent(ranks, entry, arguments, error_file, port, lifelines)
+        except CounterpointError as error:
+            conclude(error)
+            raise
+        conclude(None)
 
 
 def _run_agent(

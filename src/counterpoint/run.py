@@ -10,7 +10,8 @@ from typing import Any
 from counterpoint.config.load import load_config
 from counterpoint.config.run_files import ERROR_FILE
 from counterpoint.config.schema import Config
-from counterpoint.console import say
+from counterpoint.console import begin_line, say
+from counterpoint.errors import CounterpointError
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
 from counterpoint.plugins.load import versions_of
 from counterpoint.setup.plan import Models
@@ -43,7 +44,19 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
     folder = Path(config.run.dir)
     with lock_run_folder(folder):
         prepare = partial(open_run_folder, config, setup.plan)
-        launch_local(config.world.size, work, (config,), folder / ERROR_FILE, port, prepare)
+        conclude = partial(say_ending, config)
+        launch_local(config.world.size, work, (config,), folder / ERROR_FILE, port, prepare, conclude)
+
+
+def say_ending(config: Config, error: CounterpointError | None = None) -> None:
+    """Say where the run lies and what to do next, in lines that no bar is left in."""
+    from counterpoint.train.closing import Ending
+
+    has_answers = bool(config.data.evaluation) and config.data.tokenizer is not None
+    keys = () if config.checkpoint.resume == "auto" else ("checkpoint.resume=auto",)
+    begin_line()
+    for line in Ending(Path(config.run.dir), config.training.steps, has_answers, keys).lines(error):
+        say(line)
 
 
 def is_finished(config: Config, models: Models) -> bool:
@@ -80,6 +93,7 @@ def join(config: Config, setup: Setup) -> None:
         # No rank can fail as one of this world before all have joined it, so only an older report is removed.
         (folder / ERROR_FILE).unlink(missing_ok=True)
         run_rank(config, setup)
+        say_ending(config)
 
 
 def work(config: Config) -> None:
@@ -91,6 +105,7 @@ def run_rank(config: Config, setup: Setup) -> None:
     """One rank from joining the world to leaving it."""
     from counterpoint.data.feed.reader import Reader
     from counterpoint.execute.groups import make_groups
+    from counterpoint.execute.rank_log import rank_log
     from counterpoint.execute.session import open_session
     from counterpoint.train.engine import Engine
     from counterpoint.train.loop import Trainer
@@ -103,8 +118,11 @@ def run_rank(config: Config, setup: Setup) -> None:
 
     plan, models, corpus = setup
     folder = Path(config.run.dir)
-    device = device_type(config)
-    with open_session(device, folder, config.watchdog, config.run.deterministic) as session:
+    device, rank = device_type(config), int(os.environ["RANK"])
+    with (
+        rank_log(folder, rank, is_leader=rank == plan.placement.active[0]),
+        open_session(device, folder, config.watchdog, config.run.deterministic) as session,
+    ):
         groups = make_groups(session.world, plan.communicators, plan.placement.active)
         if session.world.rank not in plan.placement.active:
             session.wait_for_others()

@@ -18,6 +18,7 @@ from counterpoint.check.blame import CONTROL, STORAGE, Position
 from counterpoint.config.schema import WatchdogConfig
 from counterpoint.execute.failure import Failure, FailureBoard, describe, failed_member, is_heard, is_lost_peer, report
 from counterpoint.execute.groups import Groups, World, join_world, leave_world
+from counterpoint.execute.rank_log import OWN
 from counterpoint.execute.watchdog import Watchdog
 from counterpoint.execute.whereabouts import Limit
 from counterpoint.plan.plan import Plan
@@ -147,10 +148,17 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _write_in_log(error: BaseException, rank: int) -> None:
+    """What this rank met, which need not be what ended the run, with its traceback unless it is the user's."""
+    met = describe(error, rank, Position(""))
+    OWN.error("%s: %s", met.kind, met.message, exc_info=error if met.traceback else None)
+
+
 def _report(
     error: BaseException, rank: int, watchdog: Watchdog | None, board: FailureBoard | None, folder: Path
 ) -> Failure:
     """Announce what ended this rank and write it down, unless another failure came first; returns what stands."""
+    _write_in_log(error, rank)
     if watchdog is None or board is None:
         failure = describe(error, rank, Position("start-up"))
         report(failure, folder, is_heard())

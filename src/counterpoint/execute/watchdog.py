@@ -13,6 +13,7 @@ import torch
 
 from counterpoint.check.blame import Position, Positions, Verdict, find_origin
 from counterpoint.execute.failure import Failure, FailureBoard, Trouble, is_heard, report
+from counterpoint.execute.rank_log import OWN
 from counterpoint.execute.rollcall import RollCall
 from counterpoint.execute.sentences import hang_failure, lost_failure
 from counterpoint.execute.whereabouts import Calls, Limit, Whereabouts
@@ -184,5 +185,6 @@ class Watchdog:
                 file.write(header)
                 file.flush()
                 faulthandler.dump_traceback(file, all_threads=True)
+        OWN.error("%s; the stacks of its threads are in hang-rank%d.txt", header.rstrip(), self._rank)
         sys.stderr.write(header)
         sys.stderr.flush()

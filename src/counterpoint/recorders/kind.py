@@ -10,14 +10,17 @@ from counterpoint.config.training import LogConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is known once a run has trained `step` steps: `values` for programs, as plain data, `words` for people.
+    """What is known once a run has trained `step` steps: `values` for programs, as plain data, the rest for people.
 
-    Either may be empty: every step has a record. Words about the whole run are not `of_step`.
+    `words` are an event, which stays in sight; `status` says how training goes, in phrases of which the most important
+    come first, until the next status takes its place. Any of them may be empty: every step has a record. Words about
+    the whole run are not `of_step`.
     """
 
     step: int
     values: Mapping[str, Any] = field(default_factory=dict)
     words: str = ""
+    status: tuple[str, ...] = ()
     of_step: bool = True
 
 

@@ -1,53 +1,94 @@
-"""The progress bar of a training: a bar on a terminal, a line per report elsewhere."""
+"""What a training says on stdout: a bar under its status on a terminal, a line per report elsewhere."""
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from counterpoint.console import console as plain
 from counterpoint.recorders.kind import Record, Recording
 
-_BAR_COLUMNS = 20
-"""Narrow enough to leave a terminal of 80 columns room for the words."""
+_GAP = "  "
+_REFRESHES_PER_SECOND = 4
+
+_ECHO_COLUMNS = 3
+"""Left free after the bar: the `^C` that a terminal writes there must not begin another line."""
 
 
 class Terminal:
-    """Shows steps as they end; the words at the end of the bar are cut to the terminal's width."""
+    """Shows steps as they end; on a terminal events stay above the status and the bar."""
 
     def __init__(self, recording: Recording, console: Console | None = None) -> None:
         self._console = plain(soft_wrap=False) if console is None else console
         self._total = recording.steps
-        self._bar: Progress | None = None
-        if self._console.is_terminal:
-            self._bar = Progress(
-                BarColumn(_BAR_COLUMNS), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-                TextColumn("{task.fields[words]}", markup=False, table_column=_rest()), console=self._console,
-                expand=True,
-            )  # fmt: skip
-            self._task = self._bar.add_task("training", total=self._total, words="")
-            self._bar.start()
+        self._view = _View(self._console, recording.steps) if self._console.is_interactive else None
 
     def record(self, record: Record) -> None:
-        if not record.of_step:
-            self._console.print(record.words, soft_wrap=True)
-        elif self._bar is not None:
-            self._bar.update(self._task, completed=record.step)
-            if record.words:
-                self._bar.update(self._task, words=record.words)
-        elif record.words:
-            self._console.print(f"step {record.step}/{self._total}  {record.words}", soft_wrap=True)
+        if record.words:
+            self._say(record, record.words)
+        if self._view is not None:
+            self._view.update(record.step, record.status)
+        elif record.status:
+            self._say(record, _GAP.join(record.status))
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._view is not None:
+            self._view.stop()
+
+    def _say(self, record: Record, words: str) -> None:
+        step = f"step {record.step}/{self._total}{_GAP}" if record.of_step else ""
+        self._console.print(f"{step}{words}", soft_wrap=True)
 
 
-def _rest() -> Column:
-    return Column(ratio=1, no_wrap=True, overflow="ellipsis")
+class _View:
+    """The last lines of a terminal while a run is under way: its status, and the bar below it."""
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self._console = console
+        self._status: Sequence[str] = ()
+        self._bar = Progress(
+            BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console,
+            expand=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task("training", total=steps)
+        self._is_begun = False
+        self._live = Live(
+            get_renderable=self._shown, console=console, refresh_per_second=_REFRESHES_PER_SECOND,
+            vertical_overflow="visible",
+        )  # fmt: skip
+        self._live.start(refresh=True)
+        # It would stay hidden after a rank that is killed.
+        console.show_cursor(True)
+
+    def update(self, step: int, status: Sequence[str]) -> None:
+        """Move the bar to a step, with a new status if there is one."""
+        if not self._is_begun and step > 1:
+            # A run that goes on has not trained the steps before in the time that the bar counts.
+            self._bar.reset(self._task, completed=step - 1)
+        self._is_begun = True
+        self._bar.update(self._task, completed=step)
+        if status:
+            self._status = status
+            self._live.refresh()
+
+    def stop(self) -> None:
+        """Leave the last state on the terminal, and the cursor below it."""
+        self._live.stop()
+
+    def _shown(self) -> RenderableType:
+        status = Text(_GAP.join(fitting(self._status, self._console.width)), no_wrap=True, overflow="ellipsis")
+        bar = Constrain(self._bar.get_renderable(), self._console.width - _ECHO_COLUMNS)
+        return Group(status, bar) if self._status else bar
+
+
+def fitting(phrases: Sequence[str], columns: int) -> Iterator[str]:
+    """As many of the first phrases as stand whole in one line of so many columns, at least the first."""
+    left = columns
+    for number, phrase in enumerate(phrases):
+        left -= len(phrase) + (len(_GAP) if number else 0)
+        if number and left < 0:
+            return
+        yield phrase

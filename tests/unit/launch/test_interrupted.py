@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch.distributed.launcher.api
 
+from counterpoint.errors import CounterpointError
 from counterpoint.launch import SignalledError, launch_local
 
 IMPORTED = "torch.distributed.launcher.api"
@@ -41,5 +42,7 @@ def test_ctrl_c_while_the_folder_is_written_is_kept(tmp_path: Path) -> None:
         with suppress(BaseException):
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(SignalledError, match="SIGINT"):
-        launch_local(1, print, (), tmp_path / "error.json", prepare=prepare)
+    said: list[CounterpointError | None] = []
+    with pytest.raises(SignalledError, match="SIGINT") as ended:
+        launch_local(1, print, (), tmp_path / "error.json", prepare=prepare, conclude=said.append)
+    assert said == [ended.value]

@@ -10,7 +10,9 @@ from counterpoint.config.training import LogConfig
 from counterpoint.recorders import RECORDERS
 from counterpoint.recorders.kind import Record, Recording
 
-STEP = Record(step=3, values={"loss": 2.5, "why_not": None, "modules": {"a": {"mfu": 0.5}}}, words="loss 2.5")
+STEP = Record(
+    step=3, values={"loss": 2.5, "why_not": None, "modules": {"a": {"mfu": 0.5}}}, status=("loss 2.5", "lr 1")
+)
 RECORDS = (
     Record(step=0, values={"data": "train", "lost": 2}, words="train: 2 lost", of_step=False),
     Record(step=2),
@@ -44,7 +46,13 @@ def test_curves_are_of_the_numbers_of_steps(tmp_path: Path) -> None:
 
 def test_a_terminal_shows_the_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("terminal", tmp_path)
-    shown = ["train: 2 lost", "step 3/10  loss 2.5", "step 3/10  evaluation", "step 4/10  skipped", "step 5/10  a note"]
+    shown = [
+        "train: 2 lost",
+        "step 3/10  loss 2.5  lr 1",
+        "step 3/10  evaluation",
+        "step 4/10  skipped",
+        "step 5/10  a note",
+    ]
     assert capsys.readouterr().out.splitlines() == shown
     assert list(tmp_path.iterdir()) == []
 

@@ -30,7 +30,7 @@ FLOORS = (
     ("registry",),
     ("section",),
     ("slurm",),
-    ("errors", "callable", "console"),
+    ("errors", "callable", "console", "credentials"),
 )
 """From the roof down: a file imports from its own folder and from lower floors only."""
 

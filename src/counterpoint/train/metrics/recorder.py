@@ -13,6 +13,7 @@ from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed.reader import BadPayload, StepInputs
 from counterpoint.execute.groups import Groups
+from counterpoint.execute.rank_log import OWN
 from counterpoint.execute.waits import WaitClock
 from counterpoint.losses import LOSSES
 from counterpoint.plan.batch import BatchPlan
@@ -23,6 +24,7 @@ from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
 from counterpoint.train.metrics.measures import device_peak_flops, imbalance, model_flops, peak_bytes
 from counterpoint.train.metrics.slow import slow_ranks
+from counterpoint.train.metrics.status import status_of
 from counterpoint.train.nonfinite import Finding
 from counterpoint.train.state.saving import Resumption
 
@@ -40,6 +42,7 @@ class RunRecorder:
         self._since, self._tokens, self._steps, self._skipped = time.perf_counter(), 0, 0, 0
         if self._is_leader:
             self._bubble = simulate(plan).bubble_fraction
+            self._trained = frozenset(node.module for node in plan.stages.ranks if plan.stages.trains(node))
             recording = Recording(run, config.training.steps, goes_on=config.checkpoint.resume != "none")
             wanted = [kind for kind in RECORDERS.values() if kind.is_wanted(config.log)]
             self._recorders = tuple(kind.open(recording) for kind in wanted)
@@ -79,12 +82,7 @@ class RunRecorder:
             **({"slow_ranks": {str(rank): ratio for rank, ratio in slow.items()}} if slow else {}),
             "modules": modules,
         }
-        uneven = max(float(module["imbalance"]) for module in modules.values())
-        words = (
-            f"loss {result.loss:.4f}  {tokens / passed:,.0f} tokens/s  norm {result.norm:.3f}  "
-            f"bubble {100 * self._bubble:.0f} %  imbalance {uneven:.2f}{_slow(slow)}"
-        )
-        self._record(Record(step=step, values=values, words=words))
+        self._record(Record(step=step, values=values, status=status_of(values, loss.mean, self._trained, self._bubble)))
 
     def evaluation(self, step: int, split: str, loss: float) -> None:
         """Record an evaluation loss."""
@@ -123,6 +121,8 @@ class RunRecorder:
             recorder.close()
 
     def _record(self, record: Record) -> None:
+        for said in filter(None, (record.words, "  ".join(record.status))):
+            OWN.info("step %d: %s", record.step, said)
         for recorder in self._recorders:
             recorder.record(record)
 
@@ -158,10 +158,6 @@ class RunRecorder:
         return memory, {
             rank: int(one[1]) / _MICROSECONDS for rank, one in zip(self._plan.placement.active, gathered, strict=True)
         }
-
-
-def _slow(slow: dict[int, float]) -> str:
-    return "".join(f"  slow: rank {rank} ({ratio:.1f}x)" for rank, ratio in slow.items())
 
 
 def _routing(result: StepResult) -> dict[str, float]:

@@ -1,0 +1,54 @@
+"""The step line: what people read of a training step, of what is recorded of it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+GIB = 2**30
+
+
+def status_of(values: Mapping[str, Any], loss: str, trained: frozenset[str], bubble: float) -> tuple[str, ...]:
+    """The phrases of a step's line, the most important first; what is not known has none.
+
+    `values` are those that are recorded, in which the loss is called `loss`. `trained` modules have a learning rate.
+    `bubble` is the planned share of the ranks' time in which they are idle.
+    """
+    modules: Mapping[str, Mapping[str, Any]] = values["modules"]
+    return tuple(
+        phrase
+        for phrase in (
+            f"loss {values[loss]:.4f}",
+            _rates([modules[name]["learning_rate"] for name in modules if name in trained]),
+            f"{values['tokens_per_second']:,.0f} tokens/s",
+            *_slow(values.get("slow_ranks", {})),
+            _utilization([module["mfu_all"] for module in modules.values()]),
+            f"norm {values['gradient_norm']:.3f}",
+            f"peak {max(module['peak_memory_bytes'] for module in modules.values()) / GIB:.1f} GiB",
+            f"bubble {100 * bubble:.0f} %",
+            f"imbalance {max(float(module['imbalance']) for module in modules.values()):.2f}",
+        )
+        if phrase
+    )
+
+
+def _rates(rates: list[float]) -> str:
+    """The one learning rate, or the least and the largest of several."""
+    if not rates:
+        return ""
+    low, high = min(rates), max(rates)
+    return f"lr {_power(low)}" if low == high else f"lr {_power(low)} to {_power(high)}"
+
+
+def _power(value: float) -> str:
+    """`3.0e-4`: as wide at every step."""
+    digits, _e, power = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(power)}"
+
+
+def _utilization(shares: list[float | None]) -> str:
+    """Model FLOPs of all modules over what all ranks could do, where their devices' peak is known."""
+    known = [share for share in shares if share is not None]
+    return f"MFU {100 * sum(known):.0f} %" if known and len(known) == len(shares) else ""
+
+
+def _slow(ranks: Mapping[str, float]) -> Iterator[str]:
+    return (f"slow: rank {rank} ({ratio:.1f}x)" for rank, ratio in ranks.items())

@@ -20,6 +20,7 @@ from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader
 from counterpoint.plan.action import Compute, Work
 from counterpoint.plan.graph import Node
+from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import Engine
@@ -59,7 +60,7 @@ def measure(member: Member, configs: dict[str, Config], unit: float, rounds: int
     for name, config in configs.items():
         plan, models, corpus = prepare_run(config)
         groups = member.groups(plan)
-        engine = Engine(config, plan, models, groups, observers=(member.observe,))
+        engine = Engine(settings_of(config), plan, models, groups, observers=(member.observe,))
         _slow_down(engine, unit)
         reader = Reader(plan, member.world.rank, corpus.sources, torch.float32)
         engines[name] = engine, reader.read(plan.batch(0, corpus.packs(0))), groups

@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader, StepInputs
+from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.simulate.clock import flop_costs, simulate
 from counterpoint.train.engine import Engine
@@ -91,7 +92,7 @@ def measure(member: Member, configs: dict[str, Config], rounds: int) -> list[Any
         plan, models, corpus = prepare_run(config)
         groups = member.groups(plan)
         before = _allocated()
-        engine = Engine(config, plan, models, groups, observers=(member.observe,))
+        engine = Engine(settings_of(config), plan, models, groups, observers=(member.observe,))
         reader = Reader(plan, member.world.rank, corpus.sources, torch.bfloat16)
         inputs = reader.read(plan.batch(0, corpus.packs(0)))
         engine.train_step(inputs)

@@ -13,11 +13,12 @@ import torch
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.prefetch import Prefetcher
 from counterpoint.data.feed.reader import Reader, StepInputs
-from counterpoint.data.intakes import intakes_of
 from counterpoint.execute.groups import GroupCache, World, make_groups
 from counterpoint.execute.stage import Stage
 from counterpoint.plan.action import Action, Step
 from counterpoint.plan.batch import BatchPlan
+from counterpoint.setup.data import intakes_of
+from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine, LaunchedStep
 from counterpoint.train.replica import Replica, dtype_of
@@ -97,7 +98,7 @@ class Ours:
     def build(self) -> None:
         """See Run."""
         before = allocated()
-        self._engine = Engine(self.config, self.plan, self._models, self._groups, (self._note,))
+        self._engine = Engine(settings_of(self.config), self.plan, self._models, self._groups, (self._note,))
         if self._fed:
             self._feed = Prefetcher(self._read, 0, STEPS_FED, self.config.data.workers)
         self.step(0)

@@ -14,6 +14,7 @@ from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed.reader import Reader
 from counterpoint.execute.groups import leave_world
+from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import Setup, prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.parameters import LocalParameter
@@ -144,7 +145,7 @@ def _config(device: torch.device, *, compile: bool, packing: bool, compute: str,
 def _step(member: Member, config: Config, setup: Setup) -> tuple[float, float, dict[str, Tensor]]:
     """Loss, norm and gradients of the first step of training."""
     plan, models, corpus = setup
-    engine = Engine(config, plan, models, member.groups(plan), observers=(member.observe,))
+    engine = Engine(settings_of(config), plan, models, member.groups(plan), observers=(member.observe,))
     gradients: dict[str, Tensor] = {}
 
     def capture(parameters: Sequence[LocalParameter]) -> None:

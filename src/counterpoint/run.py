@@ -27,9 +27,9 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
     if not is_joined(os.environ) and "torch" not in sys.modules:
         # What ranks fork from imports torch while this process does.
         start_fork_server()
-    from counterpoint.train.state.folder import lock_run_folder, open_run_folder
-    from counterpoint.train.warm.settle import settle_items
-    from counterpoint.train.warm.start import check_warm_starts
+    from counterpoint.setup.run_folder import lock_run_folder, open_run_folder
+    from counterpoint.setup.settle import settle_items
+    from counterpoint.setup.warm_starts import check_warm_starts
 
     config = settle_items(config)
     setup = prepare_run(config)
@@ -64,8 +64,8 @@ def is_finished(config: Config, models: Models) -> bool:
 
     Raises CheckpointError or ConfigError for a warm start that is wrong, though nothing would read it.
     """
-    from counterpoint.train.state.folder import check_run_folder
-    from counterpoint.train.warm.start import check_values
+    from counterpoint.setup.run_folder import check_run_folder
+    from counterpoint.setup.warm_starts import check_values
 
     opened = check_run_folder(config)
     if opened is None or opened.state.data_step < config.training.steps:
@@ -81,7 +81,7 @@ def is_finished(config: Config, models: Models) -> bool:
 
 def join(config: Config, setup: Setup) -> None:
     """Be one rank of those that torchrun or Slurm started; rank 0 keeps other runs out of the folder."""
-    from counterpoint.train.state.folder import check_run_folder, lock_run_folder
+    from counterpoint.setup.run_folder import check_run_folder, lock_run_folder
 
     folder = Path(config.run.dir)
     check_run_folder(config)
@@ -107,13 +107,12 @@ def run_rank(config: Config, setup: Setup) -> None:
     from counterpoint.execute.groups import make_groups
     from counterpoint.execute.rank_log import rank_log
     from counterpoint.execute.session import open_session
+    from counterpoint.setup.rank import recorder_of, saver_of, settings_of, trainer_of
+    from counterpoint.setup.run_folder import open_run_folder
+    from counterpoint.train.active_rank import ActiveRank
     from counterpoint.train.engine import Engine
-    from counterpoint.train.loop import Trainer
-    from counterpoint.train.metrics.recorder import RunRecorder
     from counterpoint.train.metrics.timing import StepTimer
     from counterpoint.train.replica import dtype_of
-    from counterpoint.train.state.folder import open_run_folder
-    from counterpoint.train.state.saving import Saver
     from counterpoint.train.versions import check_versions
 
     plan, models, corpus = setup
@@ -132,15 +131,15 @@ def run_rank(config: Config, setup: Setup) -> None:
         if session.world.rank == plan.placement.active[0]:
             open_run_folder(config, plan)
         timer = StepTimer(session.world.device)
-        engine = Engine(config, plan, models, groups, (session.watchdog.observe, timer.observe))
+        engine = Engine(settings_of(config), plan, models, groups, (session.watchdog.observe, timer.observe))
         compute = dtype_of(config.training.precision.compute)
         is_pinned = session.world.device.type == "cuda"
         reader = Reader(plan, session.world.rank, corpus.sources, compute, is_pinned=is_pinned)
-        recorder = RunRecorder(config, plan, groups, folder, engine.waits)
-        saver = Saver(config, groups, folder)
-        trainer = Trainer(config, engine, groups, corpus, reader, recorder, saver, session, timer)
+        recorder = recorder_of(config, plan, groups, engine.waits)
+        saver = saver_of(config, models, groups)
+        active = ActiveRank(folder, session, groups, engine, reader, recorder, saver)
         try:
-            trainer.run()
+            trainer_of(config, active, corpus, timer).run()
         finally:
             recorder.close()
             engine.close()

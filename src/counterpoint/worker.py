@@ -2,6 +2,4 @@
 
 import counterpoint.data.feed.reader
 import counterpoint.run
-import counterpoint.train.loop
-import counterpoint.train.metrics.recorder
-import counterpoint.train.state.saving  # noqa: F401
+import counterpoint.setup.rank  # noqa: F401

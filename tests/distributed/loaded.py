@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from counterpoint.config.schema import Config
+from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.verify.member import Member
@@ -27,7 +28,7 @@ def tensors_of(tensors: Mapping[str, Tensor], module: str) -> dict[str, Tensor]:
 def engine_of(member: Member, config: Config) -> Engine:
     """What trains a config on this rank of a pool."""
     plan, models, _corpus = prepare_run(config)
-    return Engine(config, plan, models, member.groups(plan), observers=(member.observe,))
+    return Engine(settings_of(config), plan, models, member.groups(plan), observers=(member.observe,))
 
 
 def gathered(member: Member, engine: Engine) -> dict[str, Tensor] | None:

@@ -7,9 +7,9 @@ import torch
 
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader, StepInputs
-from counterpoint.setup.run import prepare_run
+from counterpoint.setup.rank import saver_of, settings_of
+from counterpoint.setup.run import build_models, prepare_run
 from counterpoint.train.engine import Engine
-from counterpoint.train.state.saving import Saver
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.distributed.spare import is_spare
@@ -50,7 +50,7 @@ def test_a_checkpoint_drops_what_ran_ahead(pool: Pool, tmp_path: Path) -> None:
 
 def _engine(member: Member, config: Config) -> tuple[Engine, list[StepInputs]]:
     plan, models, corpus = prepare_run(config)
-    engine = Engine(config, plan, models, member.groups(plan), observers=(member.observe,))
+    engine = Engine(settings_of(config), plan, models, member.groups(plan), observers=(member.observe,))
     reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
     return engine, [reader.read(plan.batch(step, corpus.packs(step))) for step in range(STEPS)]
 
@@ -96,7 +96,7 @@ def _resume_task(member: Member, config: Config) -> object:
     if is_spare(member, config):
         return None
     engine, inputs = _engine(member, config)
-    saver = Saver(config, member.groups(engine.plan), Path(config.run.dir))
+    saver = saver_of(config, build_models(config), member.groups(engine.plan))
     losses = []
     for number, loss in enumerate(_run(engine, inputs)):
         losses.append(loss)
@@ -105,7 +105,8 @@ def _resume_task(member: Member, config: Config) -> object:
             saver.finish()
     engine.close()
     other, _inputs = _engine(member, config)
-    assert Saver(config, member.groups(other.plan), Path(config.run.dir)).resume(other).state.data_step == SAVED_AFTER
+    resumption = saver_of(config, build_models(config), member.groups(other.plan)).resume(other)
+    assert resumption.state.data_step == SAVED_AFTER
     resumed = list(_run(other, inputs[SAVED_AFTER:]))
     other.close()
     return (losses[SAVED_AFTER:], resumed) if member.world.rank == 0 else None

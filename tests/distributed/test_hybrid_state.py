@@ -10,6 +10,7 @@ from counterpoint.data.feed.reader import Reader
 from counterpoint.layers.mamba.sublayer import Dynamics
 from counterpoint.layers.moe.experts import Experts
 from counterpoint.layers.moe.router import Router
+from counterpoint.setup.rank import saver_of, settings_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.state.saving import Saver
@@ -43,12 +44,9 @@ def test_evaluation_moves_nothing_and_equals_the_training_loss(pool: Pool) -> No
 def _engine(member: Member, config: Config) -> tuple[Engine, Reader, Saver]:
     plan, models, corpus = prepare_run(config)
     groups = member.groups(plan)
-    engine = Engine(config, plan, models, groups, observers=(member.observe,))
-    return (
-        engine,
-        Reader(plan, member.world.rank, corpus.sources, torch.float64),
-        Saver(config, groups, Path(config.run.dir)),
-    )
+    engine = Engine(settings_of(config), plan, models, groups, observers=(member.observe,))
+    reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
+    return engine, reader, saver_of(config, models, groups)
 
 
 def _steps(config: Config, engine: Engine, reader: Reader, first: int, stop: int) -> list[float]:

@@ -13,6 +13,7 @@ from counterpoint.check.events import Collective, expand
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader
 from counterpoint.plan.action import Action, Compute, Reduce
+from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.verify.member import Member
@@ -47,7 +48,7 @@ def _unexpected_task(member: Member, config: Config) -> object:
     plan, models, corpus = prepare_run(config)
     groups, rank = member.groups(plan), member.world.rank
     at: list[Action] = []
-    engine = Engine(config, plan, models, groups, observers=(member.observe, at.append))
+    engine = Engine(settings_of(config), plan, models, groups, observers=(member.observe, at.append))
     reader = Reader(plan, rank, corpus.sources, torch.float64)
     depth = plan.run_ahead
     inputs = [reader.read(plan.batch(step, corpus.packs(step))) for step in range(1 + depth)]

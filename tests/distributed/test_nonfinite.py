@@ -20,13 +20,14 @@ from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.errors import RunError
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.plan.samples import Document
-from counterpoint.setup.run import prepare_run
+from counterpoint.setup.rank import saver_of, settings_of, trainer_of
+from counterpoint.setup.run import build_models, prepare_run
 from counterpoint.sources.synthetic.source import SyntheticSource
+from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.engine import Engine, StepResult
-from counterpoint.train.loop import Trainer
 from counterpoint.train.metrics.timing import StepTimer
-from counterpoint.train.nonfinite import EXCLUSIONS_FILE, Finding
-from counterpoint.train.state.saving import Saver
+from counterpoint.train.nonfinite import Finding
+from counterpoint.train.state.exclusions import EXCLUSIONS_FILE
 from counterpoint.verify.command import as_verified
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
@@ -94,14 +95,15 @@ def train(member: Member, config: Config) -> tuple[Heard, Engine, Corpus]:
     plan, models, corpus = prepare_run(config)
     groups, heard = member.groups(plan), Heard()
     timer = StepTimer(member.world.device)
-    engine = Engine(config, plan, models, groups, (member.observe, timer.observe))
+    engine = Engine(settings_of(config), plan, models, groups, (member.observe, timer.observe))
     watchdog = SimpleNamespace(enter=lambda *_arguments, **_keys: None)
     session: Any = SimpleNamespace(world=member.world, watchdog=watchdog, checkpoint_limit=None, startup_limit=None)
     reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
-    saver = Saver(config, groups, Path(config.run.dir))
     recorder: Any = heard
+    saver = saver_of(config, models, groups)
+    rank = ActiveRank(Path(config.run.dir), session, groups, engine, reader, recorder, saver)
     try:
-        Trainer(config, engine, groups, corpus, reader, recorder, saver, session, timer).run()
+        trainer_of(config, rank, corpus, timer).run()
     except RunError as error:
         error.add_note(repr([finding.broken for finding in heard.findings]))
         raise
@@ -117,8 +119,10 @@ def _skip_task(member: Member, config: Config) -> object:
     bad = bad_document(prepare_run(config).corpus)
     with poisoned(bad.index):
         heard, engine, corpus = train(member, config)
-    resumed = Engine(config, engine.plan, engine.models, member.groups(engine.plan), (member.observe,))
-    Saver(config, member.groups(engine.plan), Path(config.run.dir)).resume(resumed)
+    resumed = Engine(
+        settings_of(config), engine.plan, build_models(config), member.groups(engine.plan), (member.observe,)
+    )
+    saver_of(config, build_models(config), member.groups(engine.plan)).resume(resumed)
     counts = {float(s["step"]) for o in resumed.optimizers.values() for s in o._update._adamw.state.values()}  # type: ignore[union-attr]
     kept = [torch.equal(a.value, b.value) for a, b in zip(engine.held, resumed.held, strict=True)]
     resumed.close()

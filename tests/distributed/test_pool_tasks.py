@@ -21,10 +21,11 @@ from counterpoint.execute.watchdog import Watchdog
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.plan.action import Action, parse_action
 from counterpoint.plan.plan import Plan
-from counterpoint.setup.run import prepare_run
+from counterpoint.setup.rank import saver_of, settings_of
+from counterpoint.setup.run import build_models, prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.state.checkpoint import checkpoint_folder, list_checkpoints, open_checkpoint, read_tensors
-from counterpoint.train.state.saving import Saver, model_tensors, optimizer_tensors
+from counterpoint.train.state.saving import model_tensors, optimizer_tensors
 from counterpoint.train.state.stored_block import StoredBlock
 from counterpoint.train.versions import check_versions
 from counterpoint.verify.case import _gather
@@ -153,8 +154,9 @@ def _context_task(member: Member, size: int) -> None:
 def _engine(member: Member, config: Config) -> tuple[Plan, Any, Any, Engine | None]:
     plan, models, corpus = prepare_run(config)
     groups = member.groups(plan)
-    active = member.world.rank in plan.placement.active
-    return plan, corpus, groups, Engine(config, plan, models, groups, (member.observe,)) if active else None
+    if member.world.rank not in plan.placement.active:
+        return plan, corpus, groups, None
+    return plan, corpus, groups, Engine(settings_of(config), plan, models, groups, (member.observe,))
 
 
 def _train_and_save_task(member: Member, config: Config, steps: int) -> None:
@@ -162,7 +164,7 @@ def _train_and_save_task(member: Member, config: Config, steps: int) -> None:
     if engine is None:
         return
     reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
-    saver = Saver(config, groups, Path(config.run.dir))
+    saver = saver_of(config, build_models(config), groups)
     for step in range(steps):
         engine.train_step(reader.read(plan.batch(step, corpus.packs(step))))
         saver.save(engine, step + 1, (LEFT_OUT,))
@@ -182,7 +184,7 @@ def _whole_state_task(member: Member, config: Config) -> dict[str, torch.Tensor]
 
 def _resumed_at(step: int, config: Config, groups: Groups, engine: Engine) -> dict[str, torch.Tensor]:
     """The whole state of an engine that has resumed, from a step that is checked, on one rank."""
-    resumption = Saver(config, groups, Path(config.run.dir)).resume(engine)
+    resumption = saver_of(config, build_models(config), groups).resume(engine)
     assert resumption.note is None
     assert resumption.state.exclusions == ((LEFT_OUT.source, LEFT_OUT.index, LEFT_OUT.from_step),)
     assert resumption.step == resumption.state.optimizer_step == engine.optimizer_step == step
@@ -205,7 +207,7 @@ def _damage_task(member: Member, config: Config) -> object:
     _alone(member, groups, lambda: _flip_last_byte(checkpoint_folder(run, 1) / "state.json"))
     said = [""] * groups.storage.size()
     try:
-        Saver(config, groups, run).resume(engine)
+        saver_of(config, build_models(config), groups).resume(engine)
     except CheckpointError as error:
         dist.all_gather_object(said, str(error), group=groups.storage)
     engine.close()
@@ -242,7 +244,7 @@ def _hang_task(member: Member, config: Config, folder: str) -> None:
     # What the proof refuses can reach ranks only past the property that holds the proved template.
     vars(plan)["schedule"] = replace(plan.schedule, programs=_receives_ahead(plan))
     groups = member.groups(plan)
-    engine = Engine(config, plan, models, groups, (watchdog.observe,))
+    engine = Engine(settings_of(config), plan, models, groups, (watchdog.observe,))
     reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
     inputs = reader.read(plan.batch(0, corpus.packs(0)))
     members = {c.name: c.ranks for c in plan.communicators if not c.is_transfer}

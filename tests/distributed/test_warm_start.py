@@ -15,9 +15,10 @@ from counterpoint.convert.folder import ModelFolder
 from counterpoint.convert.links import Place
 from counterpoint.convert.whole import VISION
 from counterpoint.errors import CheckpointError
+from counterpoint.setup.rank import saver_of
 from counterpoint.setup.run import build_models
-from counterpoint.train.state.saving import Saver
-from counterpoint.train.warm.start import check_warm_starts, warm_start
+from counterpoint.setup.warm_starts import check_warm_starts, warm_starts_of
+from counterpoint.train.warm.start import warm_start
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
@@ -100,11 +101,11 @@ def test_another_run_on_another_layout_under_another_name(pool: Pool, tmp_path: 
     vision = {"path": str(tmp_path / "run/checkpoints/step-00000003"), "fresh": ["projector.*"]}
     inits = {"modules.language.init_from": language, "modules.vision.init_from": vision, "run.seed": 9}
     config = dense("colocated_dp4_to_tp2_dp2", tmp_path / "model", **inits)
-    projector = {"modules.vision.model.projector.activation": "relu2"}
-    check_warm_starts(override(config, projector), build_models(config))
-    loads_it = {"modules.vision.init_from.fresh": []}
+    other = override(config, {"modules.vision.model.projector.activation": "relu2"})
+    check_warm_starts(other, build_models(other))
+    loads_it = override(other, {"modules.vision.init_from.fresh": []})
     with pytest.raises(CheckpointError, match=r"model.projector.activation was 'gelu_tanh' there, got 'relu2'"):
-        check_warm_starts(override(config, projector | loads_it), build_models(config))
+        check_warm_starts(loads_it, build_models(loads_it))
     demand_equal(pool.run(_loaded_task, config), tensors_of(saved, "language"))
     loaded, anew = pool.run(_loaded_task, config, "vision"), tensors_of(saved, "vision")
     kept = {name for name in loaded if not name.startswith("projector.")}
@@ -176,7 +177,7 @@ def _loaded_task(member: Member, config: Config, module: str = "language", summe
         return None
     engine = engine_of(member, config)
     with _counted() as counts:
-        warm_start(config, engine.models, engine.held)
+        warm_start(warm_starts_of(config, build_models(config)), engine.held)
     assert counts[0] <= sum(one.block.numel for one in engine.held) + summed, "a rank reads no more than it holds"
     whole = gathered(member, engine)
     return None if whole is None else tensors_of(whole, module)
@@ -187,7 +188,7 @@ def _save_task(member: Member, config: Config) -> dict[str, Tensor] | None:
     if is_spare(member, config):
         return None
     engine = engine_of(member, config)
-    saver = Saver(config, member.groups(engine.plan), Path(config.run.dir))
+    saver = saver_of(config, build_models(config), member.groups(engine.plan))
     assert saver.resume(engine).state.data_step == 0
     for one in engine.held:
         one.value[one.block.local_slices].add_(0.25)
@@ -201,6 +202,6 @@ def _resumed_task(member: Member, config: Config) -> dict[str, Tensor] | None:
     if is_spare(member, config):
         return None
     engine = engine_of(member, config)
-    assert Saver(config, member.groups(engine.plan), Path(config.run.dir)).resume(engine).state.data_step == 3
+    assert saver_of(config, build_models(config), member.groups(engine.plan)).resume(engine).state.data_step == 3
     whole = gathered(member, engine)
     return None if whole is None else tensors_of(whole, "language")

@@ -6,6 +6,8 @@ import pytest
 from torch import Tensor
 
 from counterpoint.config.schema import Config
+from counterpoint.setup.run import build_models
+from counterpoint.setup.warm_starts import warm_starts_of
 from counterpoint.train.warm.start import warm_start
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
@@ -32,5 +34,5 @@ def _loaded_task(member: Member, config: Config) -> dict[str, Tensor] | None:
     if is_spare(member, config):
         return None
     engine = engine_of(member, config)
-    warm_start(config, engine.models, engine.held)
+    warm_start(warm_starts_of(config, build_models(config)), engine.held)
     return gathered(member, engine)

@@ -5,11 +5,11 @@ from typing import Any
 
 from rich.console import Console
 
-from counterpoint.data.fingerprint import data_fingerprint
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.plan import Plan
 from counterpoint.report.plan_json import plan_json
 from counterpoint.report.plan_text import describe_plan
+from counterpoint.setup.data import identity_of
 from counterpoint.setup.run import prepare_run as prepare_run
 from counterpoint.simulate.clock import flop_costs, simulate
 from tests.golden.cases import Config
@@ -31,7 +31,7 @@ def plan_goldens(config: Config) -> dict[str, Golden]:
     found["batches"] = {f"step {batch.step}": batch_golden(batch) for batch in batches}
     found["steps' programs"] = {f"step {batch.step}": step_programs(plan, batch) for batch in batches}
     found["routes"] = {f"step {batch.step}": routes_golden(plan, batch) for batch in batches}
-    found["fingerprints"] = {key: short(value) for key, value in data_fingerprint(config).items()}
+    found["fingerprints"] = {key: short(value) for key, value in identity_of(config).fingerprint.items()}
     return found
 
 

@@ -12,10 +12,11 @@ import torch
 from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.data.feed.reader import Reader
+from counterpoint.setup.rank import saver_of, settings_of
+from counterpoint.setup.run_folder import open_run_folder
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.replica import dtype_of
-from counterpoint.train.state.folder import open_run_folder
-from counterpoint.train.state.saving import Saver, model_tensors, optimizer_tensors
+from counterpoint.train.state.saving import model_tensors, optimizer_tensors
 from counterpoint.verify.member import Member
 from tests.golden.cases import Config, load_config
 from tests.golden.digest import bits, digest
@@ -42,7 +43,7 @@ def one_rank() -> Iterator[Member]:
 def training_goldens(member: Member, config: Config, steps: int) -> dict[str, Golden]:
     """By kind, what a config computes in one process."""
     plan, models, corpus = prepare_run(config)
-    engine = Engine(config, plan, models, member.groups(plan), observers=(member.observe,))
+    engine = Engine(settings_of(config), plan, models, member.groups(plan), observers=(member.observe,))
     reader = Reader(plan, 0, corpus.sources, dtype_of(config.training.precision.compute))
     found = {"parameters": parameters_of(engine)}
     try:
@@ -76,10 +77,10 @@ def resumed_goldens(member: Member, config: Config, folder: Path) -> dict[str, G
     stored = _in_folder(load_run_config(folder / CONFIG_FILE), folder)
     plan, models, corpus = prepare_run(stored)
     groups = member.groups(plan)
-    engine = Engine(stored, plan, models, groups, observers=(member.observe,))
+    engine = Engine(settings_of(stored), plan, models, groups, observers=(member.observe,))
     reader = Reader(plan, 0, corpus.sources, dtype_of(stored.training.precision.compute))
     try:
-        first = Saver(stored, groups, folder).resume(engine).state.data_step
+        first = saver_of(stored, models, groups).resume(engine).state.data_step
         steps = range(first, first + STORED_STEPS)
         results = [engine.train_step(reader.read(plan.batch(step, corpus.packs(step)))) for step in steps]
     finally:
@@ -90,14 +91,14 @@ def resumed_goldens(member: Member, config: Config, folder: Path) -> dict[str, G
 def _store(member: Member, config: Config) -> None:
     """Write the run folder of a config after its first steps."""
     plan, models, corpus = prepare_run(config)
-    groups, folder = member.groups(plan), Path(config.run.dir)
-    engine = Engine(config, plan, models, groups, observers=(member.observe,))
+    groups = member.groups(plan)
+    engine = Engine(settings_of(config), plan, models, groups, observers=(member.observe,))
     reader = Reader(plan, 0, corpus.sources, dtype_of(config.training.precision.compute))
     try:
         open_run_folder(config, plan)
         for step in range(STORED_STEPS):
             engine.train_step(reader.read(plan.batch(step, corpus.packs(step))))
-        saver = Saver(config, groups, folder)
+        saver = saver_of(config, models, groups)
         saver.save(engine, STORED_STEPS, ())
         saver.finish()
     finally:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from counterpoint.config.schema import Config
-from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import RunError
 from counterpoint.modalities.clips.rows import ClipRows
 from counterpoint.modalities.images.rows import lay_images
 from counterpoint.models.segments import Segments
 from counterpoint.optimizers.adamw.update import is_exempt
 from counterpoint.optimizers.rates import learning_rate
+from counterpoint.setup.data import intakes_of
 from counterpoint.setup.plan import Models, models_of
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.known import Known

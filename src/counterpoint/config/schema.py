@@ -22,8 +22,8 @@ from counterpoint.families import ModelConfig
 from counterpoint.kinds.sections import sections_in
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.kind import OptimizerSection
-from counterpoint.section.connection import Connection
 from counterpoint.plugins.load import load_plugins
+from counterpoint.section.connection import Connection
 from counterpoint.section.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.section.of_kind import OfKind
 from counterpoint.section.section import Count, Index, Matching, Patterns, Section, Text

@@ -1,12 +1,12 @@
 """What decides the order of the training data: the values that a resumed run must share with its checkpoint."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from counterpoint.config.schema import Config
-from counterpoint.data.intakes import intakes_of
-from counterpoint.kinds.modality import Scalar
+from counterpoint.config.data import DataConfig
+from counterpoint.kinds.modality import Intakes, Scalar
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import DEFAULT_SCALING, Scaling
 from counterpoint.sources.prepared.index import file_digest
@@ -21,19 +21,26 @@ _OWN = "own"
 _DIGITS = 16
 
 
-def data_fingerprint(config: Config) -> Fingerprint:
+@dataclass(frozen=True, slots=True)
+class DataIdentity:
+    """What decides what a run reads, which it must share with the checkpoint that it goes on from."""
+
+    seed: int
+    fingerprint: Fingerprint
+
+
+def data_fingerprint(data: DataConfig, global_batch_samples: int, intakes: Intakes) -> Fingerprint:
     """What decides, with the seed, which documents a step holds; files stand for their content, so they may move.
 
     Raises DataError if a dataset's manifest cannot be read.
     """
-    data = config.data
     values: Fingerprint = {
-        "training.global_batch_samples": config.training.global_batch_samples,
+        "training.global_batch_samples": global_batch_samples,
         "data.sequence_tokens": data.sequence_tokens,
         "data.packing": data.packing,
         "data.tokenizer": None if data.tokenizer is None else _shortened(file_digest(Path(data.tokenizer))),
     }
-    values |= _items(config)
+    values |= _items(intakes)
     for number, entry in enumerate(data.train):
         values |= _flat(f"data.train.{number}", entry.content())
     return values
@@ -66,10 +73,10 @@ def first_difference(before: Fingerprint, now: Fingerprint) -> str | None:
     return next((key for key in keys if key not in before or key not in now or before[key] != now[key]), None)
 
 
-def _items(config: Config) -> Fingerprint:
+def _items(intakes: Intakes) -> Fingerprint:
     """What makes modules' input of files."""
     values: Fingerprint = {}
-    for name, intake in intakes_of(config).items():
+    for name, intake in intakes.items():
         section = MODALITIES[intake.kind].section
         if section is not None:
             path = f"modules.{name}.model.{section.key}"

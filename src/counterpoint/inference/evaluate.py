@@ -9,8 +9,6 @@ import torch
 from counterpoint.config.data import DataConfig, evaluation_names
 from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
-from counterpoint.data.corpus import open_tokenizer
-from counterpoint.data.intakes import intakes_of
 from counterpoint.data.text.chat import (
     ASSISTANT,
     FORMATS,
@@ -33,6 +31,7 @@ from counterpoint.inference.sampling import GREEDY, Sampling
 from counterpoint.kinds.modality import Intake, Intakes
 from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.plan.plan import Plan
+from counterpoint.setup.data import intakes_of, open_tokenizer
 from counterpoint.setup.plan import models_of, plan_of
 from counterpoint.sources.entry import Opening
 from counterpoint.sources.source import Source

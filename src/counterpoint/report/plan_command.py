@@ -27,7 +27,7 @@ def show_plan(
     """
     loaded = load_config(config, overrides)
     if any(module.init_from is not None for module in loaded.modules.values()):
-        from counterpoint.train.warm.settle import settle_items
+        from counterpoint.setup.settle import settle_items
 
         loaded = settle_items(loaded)
     plan, _models, corpus = prepare_run(loaded)

@@ -8,7 +8,6 @@ from statistics import median
 from counterpoint.config.load import dump_config, read_run_config
 from counterpoint.config.run_files import CONFIG_FILE, ERROR_FILE, VERSIONS_FILE
 from counterpoint.config.training import ScheduleConfig, TrainingConfig
-from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import CheckpointError, CounterpointError
 from counterpoint.inference.predictions import Evaluation
 from counterpoint.plan.layout import format_ranks
@@ -27,6 +26,7 @@ from counterpoint.report.run_tables import data_section, module_section, timelin
 from counterpoint.report.samples import Pictures, sample_grid
 from counterpoint.report.summary import Summary, summarize
 from counterpoint.report.words import count_text, number_text
+from counterpoint.setup.data import intakes_of
 from counterpoint.setup.run import build_plan
 
 REPORT_FILE = "report.html"

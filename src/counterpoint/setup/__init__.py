@@ -1,1 +1,1 @@
-"""What exists of a run before any rank: its proved plan, its models and its data."""
+"""What others are told of a whole config: its proved plan, its models, its data, and what a rank trains with."""

@@ -6,11 +6,12 @@ from typing import NamedTuple
 from counterpoint.check.proof import check_plan
 from counterpoint.config.checks import check_files
 from counterpoint.config.schema import Config
-from counterpoint.data.corpus import Corpus, open_corpus, open_tokenizer
+from counterpoint.data.corpus import Corpus
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.launch import is_joined
 from counterpoint.plan.plan import Plan
+from counterpoint.setup.data import open_corpus, open_tokenizer
 from counterpoint.setup.plan import Models, models_of, placement_of, plan_of
 from counterpoint.sources.census import check_census
 

@@ -10,7 +10,6 @@ from typing import final
 import torch
 import torch.distributed as dist
 
-from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import StepInputs
 from counterpoint.errors import RunError
 from counterpoint.execute.bridge import Bridge, MapKey
@@ -33,6 +32,7 @@ from counterpoint.train.optimizer import Clipping, ModuleOptimizer, by_group
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.replica import Replica, build_replica, dtype_of, square_sum
 from counterpoint.train.routing import RoutedStep
+from counterpoint.train.settings import EngineSettings
 
 _SCALARS = 5
 """Loss, balance loss, MTP loss, the wish to stop and bad payloads, ahead of each module's squared norm."""
@@ -121,9 +121,14 @@ class Engine:
     """Executes batch plans of one plan on one rank. All ranks of the plan call the same methods in the same order."""
 
     def __init__(
-        self, config: Config, plan: Plan, models: Mapping[str, Model], groups: Groups, observers: tuple[Observer, ...]
+        self,
+        settings: EngineSettings,
+        plan: Plan,
+        models: Mapping[str, Model],
+        groups: Groups,
+        observers: tuple[Observer, ...],
     ) -> None:
-        self._config, self.plan, self.models, self._groups = config, plan, models, groups
+        self._settings, self.plan, self._groups = settings, plan, groups
         rank, device = groups.world.rank, groups.world.device
         self.device = device
         if device.type == "cuda":
@@ -135,17 +140,17 @@ class Engine:
         }
         connect(plan, self._channels, rank, device)
         self.replicas: dict[Node, Replica] = {
-            node: build_replica(config, plan, models[node.module], node, groups) for node in plan.nodes_of(rank)
+            node: build_replica(settings, plan, models[node.module], node, groups) for node in plan.nodes_of(rank)
         }
-        self._bridge = Bridge(rank, plan, self._channels, device, dtype_of(config.training.precision.compute))
+        self._bridge = Bridge(rank, plan, self._channels, device, dtype_of(settings.training.precision.compute))
         stages = {node: replica.stage for node, replica in self.replicas.items()}
         self._interpreter = Interpreter(
             plan.stages, plan.microbatches, stages, self._bridge, self._reduce, self._begin_reduction, self._step,
             observers,
         )  # fmt: skip
         self._reducing = plan.schedule.reducing
-        sections = {module: config.modules[module].optimizer for module in plan.graph.modules}
-        self._groups_of = {module: parameter_groups(section) for module, section in sections.items()}
+        sections = settings.optimizers
+        self._groups_of = {module: parameter_groups(sections[module]) for module in plan.graph.modules}
         self._trained = [
             (replica.stage.node.module, by_group(sections[replica.stage.node.module], replica.trained))
             for replica in self.replicas.values()
@@ -328,7 +333,7 @@ class Engine:
 
     def _rates(self, module: str) -> list[float]:
         """The learning rates of a module's groups."""
-        sections, steps = [group.section for group in self._groups_of[module]], self._config.training.steps
+        sections, steps = [group.section for group in self._groups_of[module]], self._settings.training.steps
         return [learning_rate(section.lr, section.schedule, self.optimizer_step, steps) for section in sections]
 
     def _read(self, rates: dict[str, list[float]], scalars: list[float], ended: float) -> StepResult:
@@ -366,7 +371,7 @@ class Engine:
 
     def _clipping(self, sums: torch.Tensor) -> Clipping:
         """How gradients are scaled, and whether anything is not finite, known on the device alone."""
-        clip = self._config.training.clip_norm
+        clip = self._settings.training.clip_norm
         norm = sums[_SCALARS:].sum().sqrt()
         scale = None if clip is None else clip / norm.clamp(min=clip)
         return Clipping(scale, is_broken=~torch.isfinite(sums[:3].sum() + norm))

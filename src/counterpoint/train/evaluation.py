@@ -6,22 +6,19 @@ from functools import partial
 
 from counterpoint.check.blame import walk_of
 from counterpoint.data.corpus import EvaluationSplit
-from counterpoint.data.feed.reader import BadPayload, Reader
-from counterpoint.execute.groups import Groups
-from counterpoint.execute.session import Session
+from counterpoint.data.feed.reader import BadPayload
 from counterpoint.losses import LOSSES
 from counterpoint.plan.batch import BatchPlan
-from counterpoint.train.engine import Engine
-from counterpoint.train.listener import Listener
+from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.run_data import gathered_bad
 
 
 class Evaluator:
     """Reads splits and records their mean losses; all ranks of the plan call it together."""
 
-    def __init__(self, engine: Engine, groups: Groups, reader: Reader, recorder: Listener, session: Session) -> None:
-        self._engine, self._groups, self._reader = engine, groups, reader
-        self._recorder, self._session = recorder, session
+    def __init__(self, rank: ActiveRank) -> None:
+        self._engine, self._groups, self._reader = rank.engine, rank.groups, rank.reader
+        self._recorder, self._session = rank.recorder, rank.session
 
     def run(self, step: int, splits: Sequence[EvaluationSplit], is_stopped: Callable[[], bool]) -> None:
         """Evaluate all splits, or leave them as soon as `is_stopped`, which all ranks ask alike before each batch."""

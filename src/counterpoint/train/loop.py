@@ -2,67 +2,70 @@
 
 import signal
 from collections import deque
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import final
 
 import torch
 import torch.distributed as dist
 
 from counterpoint.check.blame import walk_of
-from counterpoint.config.schema import Config
-from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed.prefetch import Prefetcher
-from counterpoint.data.feed.reader import Reader, StepInputs
+from counterpoint.data.feed.reader import StepInputs
 from counterpoint.errors import RunError
-from counterpoint.execute.groups import Groups
-from counterpoint.execute.session import Session
 from counterpoint.execute.whereabouts import Limit
 from counterpoint.launch import SignalledError
-from counterpoint.train.engine import Engine, LaunchedStep
+from counterpoint.train.active_rank import ActiveRank
+from counterpoint.train.engine import LaunchedStep
 from counterpoint.train.evaluation import Evaluator
-from counterpoint.train.listener import Listener
 from counterpoint.train.metrics.timing import StepTimer, write_timeline
 from counterpoint.train.run_data import RunData
 from counterpoint.train.signals import StopSignals
 from counterpoint.train.state.checkpoint import TrainingState
-from counterpoint.train.state.saving import Saver
 
 _TIMED_STEP = 2
 """The step after start or resume whose actions are timed: warm, and early enough for short runs."""
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """After how many steps a run ends, and every how many it saves and evaluates (None: only at the end)."""
+
+    steps: int
+    save_every: int | None
+    evaluate_every: int | None
+
+    def is_saved(self, done: int) -> bool:
+        """Whether the run saves after so many steps."""
+        return done == self.steps or _due(done, self.save_every)
+
+    def is_evaluated(self, done: int) -> bool:
+        """Whether the run evaluates after so many steps."""
+        return done == self.steps or _due(done, self.evaluate_every)
+
+
 class Trainer:
     """Trains one plan on this rank from where its run folder left off."""
 
-    def __init__(
-        self,
-        config: Config,
-        engine: Engine,
-        groups: Groups,
-        corpus: Corpus,
-        reader: Reader,
-        recorder: Listener,
-        saver: Saver,
-        session: Session,
-        timer: StepTimer,
-    ) -> None:
-        self._config, self._engine, self._groups, self._reader = config, engine, groups, reader
-        self._recorder, self._saver, self._session, self._timer = recorder, saver, session, timer
-        self._data = RunData(config, engine, groups, corpus, reader, recorder, saver, session)
-        self._evaluator = Evaluator(engine, groups, reader, recorder, session)
+    def __init__(self, rank: ActiveRank, data: RunData, pace: Pace, timer: StepTimer) -> None:
+        self._rank, self._data, self._pace, self._timer = rank, data, pace, timer
+        self._engine, self._groups, self._session = rank.engine, rank.groups, rank.session
+        self._recorder, self._saver = rank.recorder, rank.saver
+        self._evaluator = Evaluator(rank)
         self._signals = StopSignals()
         self._stopped = False
         self._first = 0
 
     def run(self) -> None:
-        """Train to `training.steps`; raises SignalledError after saving when a signal asked to stop."""
+        """Train to the last step; raises SignalledError after saving when a signal asked to stop."""
         self._session.watchdog.enter("resume", limit=self._session.checkpoint_limit)
         resumed = self._saver.resume(self._engine, self._enter_reading)
         state = resumed.state
         self._recorder.resumed(resumed)
         self._recorder.data(state.data_step, self._data.corpus)
         self._data.resume(state)
-        feed = Prefetcher(self._read, state.data_step, self._config.training.steps, self._config.data.workers)
+        feed = self._data.feed(state.data_step, self._pace.steps)
         with self._signals.listening():
             try:
                 self._steps(state, feed)
@@ -70,7 +73,7 @@ class Trainer:
                 feed.close()
 
     def _steps(self, state: TrainingState, feed: Prefetcher) -> None:
-        steps = self._config.training.steps
+        steps = self._pace.steps
         self._first = state.data_step
         # What came before the first step is no work of it.
         self._engine.waits.take_busy()
@@ -88,8 +91,8 @@ class Trainer:
             self._read_results(launched, but=1)
             self._saver.poll()
             done = step + 1
-            is_saved = _due(done, self._config.checkpoint.every_steps) or done == steps or self._stopped
-            is_evaluated = _due(done, self._config.evaluation.every_steps) or done == steps
+            is_saved = self._pace.is_saved(done) or self._stopped
+            is_evaluated = self._pace.is_evaluated(done)
             if is_saved or is_evaluated:
                 self._read_results(launched)
             if is_saved:
@@ -124,7 +127,7 @@ class Trainer:
     def _fill(self, upcoming: deque[StepInputs], feed: Prefetcher, step: int) -> None:
         """Read up to the step that modules which run ahead are at; before the first step they catch up."""
         is_first = not upcoming
-        while len(upcoming) <= self._data.depth and step + len(upcoming) < self._config.training.steps:
+        while len(upcoming) <= self._data.depth and step + len(upcoming) < self._pace.steps:
             self._session.watchdog.enter("reading", step + len(upcoming), self._first_limit(step))
             inputs = feed.next()
             self._check_agreement(inputs)
@@ -169,11 +172,8 @@ class Trainer:
         launched = self._launch(step, inputs, ahead)
         actions, group = self._timer.end(), self._groups.control
         assert group is not None, "only active ranks train"
-        write_timeline(Path(self._config.run.dir), step + 1, actions, group, self._session.world.rank)
+        write_timeline(self._rank.run, step + 1, actions, group, self._session.world.rank)
         return launched
-
-    def _read(self, step: int) -> StepInputs:
-        return self._reader.read(self._engine.plan.batch(step, self._data.corpus.packs(step)))
 
     def _check_agreement(self, inputs: StepInputs) -> None:
         """All ranks compare the digest of the plan before the step."""

@@ -1,29 +1,16 @@
-"""Steps that are not finite: which documents make them so, what is said of it, and what the next start leaves out."""
+"""Steps that are not finite: which documents make them so, and what is said of it."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from pydantic import TypeAdapter, ValidationError
-
-from counterpoint.config.schema import Config
-from counterpoint.data.fingerprint import Fingerprint, data_fingerprint
-from counterpoint.data.order.order import Exclusion
-from counterpoint.errors import CheckpointError, RunError
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document
-from counterpoint.section.section import Index
 from counterpoint.sources.source import Source
-from counterpoint.train.state.durable import write_synced
 
 MOST_CULPRITS = 16
 """Documents after which the search ends: more point to the model."""
-
-EXCLUSIONS_FILE = "nonfinite.json"
-"""Where a run that ends because of such documents keeps them for its next start."""
 
 _NAMED = 8
 
@@ -124,44 +111,3 @@ def _by_ranks(plan: Plan, batch: BatchPlan, sources: Sequence[Source]) -> Iterat
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    data: Fingerprint
-    exclusions: tuple[tuple[Index, Index, Index], ...]
-
-
-def keep_exclusions(config: Config, exclusions: Iterable[Exclusion]) -> None:
-    """Keep exclusions for the next start of a run that ends before it saves them; raises RunError if it cannot."""
-    content = {"data": data_fingerprint(config), "exclusions": [astuple(exclusion) for exclusion in exclusions]}
-    file = Path(config.run.dir) / EXCLUSIONS_FILE
-    partial = file.with_name(f"{file.name}.partial")
-    try:
-        write_synced(partial, json.dumps(content).encode())
-        partial.replace(file)
-    except OSError as error:
-        raise RunError(
-            f"{file}: it cannot be written ({error.strerror}), so the next start meets what was left out again; make "
-            "room or correct the rights first"
-        ) from error
-
-
-def kept_exclusions(config: Config) -> tuple[Exclusion, ...]:
-    """What `keep_exclusions` kept, nothing of other data or for a run that starts anew.
-
-    Raises CheckpointError for a file that says anything else.
-    """
-    file = Path(config.run.dir) / EXCLUSIONS_FILE
-    if config.checkpoint.resume != "auto" or not file.is_file():
-        return ()
-    try:
-        kept = TypeAdapter(_Kept).validate_json(file.read_bytes(), strict=True)
-    except ValidationError as error:
-        raise CheckpointError(
-            f"{file}: it cannot be read ({error.errors()[0]['msg']}), expected the documents that an earlier start "
-            "left out; restore it, or remove it, and they are met again"
-        ) from None
-    if kept.data != json.loads(json.dumps(data_fingerprint(config))):
-        return ()
-    return tuple(Exclusion(*entry) for entry in kept.exclusions)

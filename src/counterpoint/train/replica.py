@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from counterpoint.config.schema import Config
+from counterpoint.config.training import PrecisionConfig
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.stage import Stage
 from counterpoint.families import family_of, initial_of, rules_of
@@ -21,6 +21,7 @@ from counterpoint.plan.action import Compute, Work
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
+from counterpoint.train.settings import EngineSettings
 
 EMBEDDING, TIED_HEAD, WORDS_COPY = "embed.weight", "head.weight", "words.weight"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -31,9 +32,8 @@ def dtype_of(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
-def precision_of(config: Config) -> Precision:
-    """The run's dtypes."""
-    names = config.training.precision
+def precision_of(names: PrecisionConfig) -> Precision:
+    """The dtypes that a config names."""
     return Precision(dtype_of(names.parameters), dtype_of(names.compute), dtype_of(names.reduce))
 
 
@@ -90,12 +90,12 @@ def square_sum(parameters: Iterable[LocalParameter]) -> torch.Tensor | float:
     return total
 
 
-def build_replica(config: Config, plan: Plan, model: Model, node: Node, groups: Groups) -> Replica:
+def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node, groups: Groups) -> Replica:
     """Build a node's part on this rank; every rank of its stage calls it."""
     world, layout, section = groups.world, plan.layouts[node.module], model.section
     parts = parts_of(model)
     start, stop = plan.splits[node.module][node.stage]
-    how = _parallelism(config, plan, section, node)
+    how = _parallelism(settings, plan, section, node)
     with torch.device("meta"):
         chain = build_chain(parts[start:stop]).to(how.precision.parameters)
     made = parallelize(chain, layout, groups, how)
@@ -106,7 +106,7 @@ def build_replica(config: Config, plan: Plan, model: Model, node: Node, groups: 
         # A copy of the embedding has the same values under the same name.
         block, replicas = made.shares[name].block, made.shares[name].copies
         residual_sums = plan.facts[node.module].residual_sums
-        initialize_(local(parameter.detach()), block, config.run.seed, node.module, residual_sums, initial)
+        initialize_(local(parameter.detach()), block, settings.seed, node.module, residual_sums, initial)
         fill_given_(local(parameter.detach()), block, given)
         copies = len(tie) if tie and block.name == EMBEDDING else 1
         parameters.append(LocalParameter(node.module, block, parameter, replicas * copies))
@@ -127,15 +127,15 @@ def build_replica(config: Config, plan: Plan, model: Model, node: Node, groups: 
     return Replica(chain, stage, tuple(parameters), buffers, made.tensor_group, tie_group)
 
 
-def _parallelism(config: Config, plan: Plan, section: ModelSection, node: Node) -> Parallelism:
+def _parallelism(settings: EngineSettings, plan: Plan, section: ModelSection, node: Node) -> Parallelism:
     return Parallelism(
-        precision=precision_of(config),
+        precision=precision_of(settings.training.precision),
         rules=rules_of(section),
-        train=config.modules[node.module].train,
+        train=settings.train[node.module],
         known_as=_known_as(plan.facts[node.module].is_tied),
         has_experts=plan.has_experts(node),
-        overlaps=config.training.tp_overlap,
-        compiles=config.training.compile,
+        overlaps=settings.training.tp_overlap,
+        compiles=settings.training.compile,
         recomputed=plan.recomputed[node.module],
         defers_weights=_splits(plan, node),
     )

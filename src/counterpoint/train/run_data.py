@@ -7,40 +7,31 @@ from functools import partial
 
 import torch.distributed as dist
 
-from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
-from counterpoint.data.feed.prefetch import STEPS_AHEAD
-from counterpoint.data.feed.reader import BadPayload, Reader, StepInputs
+from counterpoint.data.feed.prefetch import STEPS_AHEAD, Prefetcher
+from counterpoint.data.feed.reader import BadPayload, StepInputs
 from counterpoint.data.order.order import Exclusion
 from counterpoint.errors import CounterpointError, RunError
-from counterpoint.execute.groups import Groups
-from counterpoint.execute.session import Session
 from counterpoint.plan.samples import Document
+from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.agree import agreed
-from counterpoint.train.engine import Engine
-from counterpoint.train.listener import Listener
-from counterpoint.train.nonfinite import Finding, conclude, find_culprits, keep_exclusions, kept_exclusions
+from counterpoint.train.nonfinite import Finding, conclude, find_culprits
 from counterpoint.train.state.checkpoint import TrainingState
-from counterpoint.train.state.saving import Saver
+from counterpoint.train.state.exclusions import KeptExclusions
 
 
 class RunData:
-    """A run's data; all ranks of the plan leave the same documents out of it, from steps that nobody has read yet."""
+    """A run's data; all ranks of the plan leave the same documents out of it, from steps that nobody has read yet.
+
+    `workers` threads read ahead; after more than `most_skipped` steps in a row that are not finite the run ends.
+    """
 
     def __init__(
-        self,
-        config: Config,
-        engine: Engine,
-        groups: Groups,
-        corpus: Corpus,
-        reader: Reader,
-        recorder: Listener,
-        saver: Saver,
-        session: Session,
+        self, rank: ActiveRank, corpus: Corpus, kept: KeptExclusions, *, workers: int, most_skipped: int
     ) -> None:
         self.corpus = corpus
-        self._config, self._engine, self._groups, self._reader = config, engine, groups, reader
-        self._recorder, self._saver, self._session = recorder, saver, session
+        self._rank, self._kept, self._workers, self._most_skipped = rank, kept, workers, most_skipped
+        self._engine, self._session = rank.engine, rank.session
         self._skipped_in_a_row = 0
 
     @property
@@ -51,12 +42,19 @@ class RunData:
     def resume(self, state: TrainingState) -> None:
         """Leave out what a checkpoint says, and what an earlier start found out before it failed."""
         self.corpus = self.corpus.without(Exclusion(*entry) for entry in state.exclusions)
-        self.corpus = self.corpus.without(self._kept())
+        self.corpus = self.corpus.without(self._read_kept())
+
+    def feed(self, first: int, stop: int) -> Prefetcher:
+        """The inputs of the steps from `first` to before `stop`, read ahead."""
+        return Prefetcher(self._read, first, stop, self._workers)
+
+    def _read(self, step: int) -> StepInputs:
+        return self._rank.reader.read(self._engine.plan.batch(step, self.corpus.packs(step)))
 
     def exclude_bad(self, step: int, inputs: StepInputs) -> None:
         """All ranks learn which payloads of a step were bad, and leave those documents out."""
-        bad = gathered_bad(self._groups.control, len(self._engine.plan.placement.active), inputs.bad)
-        self._recorder.bad(step + 1, bad)
+        bad = gathered_bad(self._rank.groups.control, len(self._engine.plan.placement.active), inputs.bad)
+        self._rank.recorder.bad(step + 1, bad)
         self.corpus = self.corpus.without(Exclusion(p.source, p.index, self._first_unread(step)) for p in bad)
 
     def go_on(self) -> None:
@@ -65,7 +63,7 @@ class RunData:
 
     def skip(self, step: int, inputs: StepInputs, broken: tuple[str, ...]) -> None:
         """Go on behind a step that was not finite, without the documents that are not finite by themselves; raises
-        RunError behind more such steps in a row than `training.skip_nonfinite`.
+        RunError behind more than `most_skipped` such steps in a row.
 
         It updated nothing, so what was launched meanwhile is as if it had not been. All ranks find the same.
         """
@@ -79,13 +77,13 @@ class RunData:
         finding = conclude(self._engine.plan, inputs.batch, broken, culprits, is_next_finite, sources)
         self._engine.skipped += 1
         self._skipped_in_a_row += 1
-        is_over = self._skipped_in_a_row > self._config.training.skip_nonfinite
+        is_over = self._skipped_in_a_row > self._most_skipped
         # The next start meets the steps behind its checkpoint again, this one among them.
         first = step if is_over else self._first_unread(step)
         self.corpus = self.corpus.without(Exclusion(d.source, d.index, first) for d in finding.excluded)
         if is_over:
             raise self._ended(step, finding)
-        self._recorder.skipped(step + 1, finding)
+        self._rank.recorder.skipped(step + 1, finding)
 
     def _first_unread(self, step: int) -> int:
         """The first step that is not being read while the results of `step` are looked at."""
@@ -94,7 +92,7 @@ class RunData:
 
     def _is_finite(self, documents: Sequence[Document]) -> bool:
         """Whether the loss of some documents is finite, each in a pack of its own."""
-        reader = replace(self._reader, with_mtp=False)
+        reader = replace(self._rank.reader, with_mtp=False)
         batch = self._engine.plan.batch(0, tuple((document,) for document in documents))
         return math.isfinite(self._engine.evaluate_step(reader.read(batch)))
 
@@ -106,34 +104,30 @@ class RunData:
         # Once one rank has ended, all do, in the midst of whatever is being written.
         self._session.watchdog.enter("checkpoint", step, self._session.checkpoint_limit)
         sentences = [finding.sentence]
-        record, keep = partial(self._recorder.skipped, step + 1, finding), partial(self._keep, finding)
-        for write in (record, self._saver.finish, keep):
+        record, keep = partial(self._rank.recorder.skipped, step + 1, finding), partial(self._write_kept, finding)
+        for write in (record, self._rank.saver.finish, keep):
             try:
-                agreed(self._groups.control, write)
+                agreed(self._rank.groups.control, write)
             except CounterpointError as error:
                 sentences.append(str(error))
         return RunError("; ".join(sentences))
 
-    def _keep(self, finding: Finding) -> None:
+    def _write_kept(self, finding: Finding) -> None:
         """Let the first rank keep what is left out for the next start."""
-        if finding.excluded and self._is_leader:
-            keep_exclusions(self._config, self.corpus.order.exclusions)
+        if finding.excluded and self._rank.is_leader:
+            self._kept.write(self.corpus.order.exclusions)
 
-    def _kept(self) -> tuple[Exclusion, ...]:
+    def _read_kept(self) -> tuple[Exclusion, ...]:
         """What an earlier start kept, as the first rank sees it; all raise what it raises."""
         kept: list[tuple[Exclusion, ...] | CounterpointError] = [()]
         try:
-            kept = [kept_exclusions(self._config) if self._is_leader else ()]
+            kept = [self._kept.read() if self._rank.is_leader else ()]
         except CounterpointError as error:
             kept = [error]
-        dist.broadcast_object_list(kept, group=self._groups.control, group_src=0)
+        dist.broadcast_object_list(kept, group=self._rank.groups.control, group_src=0)
         if isinstance(kept[0], CounterpointError):
             raise kept[0]
         return kept[0]
-
-    @property
-    def _is_leader(self) -> bool:
-        return self._session.world.rank == self._engine.plan.placement.active[0]
 
 
 def gathered_bad(group: dist.ProcessGroup | None, ranks: int, bad: Sequence[BadPayload]) -> list[BadPayload]:

@@ -17,7 +17,9 @@ from counterpoint.execute.groups import Groups
 from counterpoint.optimizers.groups import OTHERS
 from counterpoint.parallelize.blocks import Block
 from counterpoint.plan.samples import Document
+from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import open_run
+from counterpoint.setup.warm_starts import warm_starts_of
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.parameters import LocalParameter
 from counterpoint.train.replica import dtype_of
@@ -73,9 +75,9 @@ def verify_task(member: Member, config: Config) -> CaseResult | None:
     groups = member.groups(plan)
     if rank not in plan.placement.active:
         return None
-    engine = Engine(config, plan, models, groups, observers=(member.observe,))
+    engine = Engine(settings_of(config), plan, models, groups, observers=(member.observe,))
     try:
-        warm_start(config, models, engine.held)
+        warm_start(warm_starts_of(config, models), engine.held)
         ours, batches = _train(config, engine, groups, corpus, rank)
     finally:
         engine.close()

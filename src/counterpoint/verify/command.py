@@ -16,8 +16,8 @@ from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError, CounterpointError
 from counterpoint.families import family_of
 from counterpoint.setup.run import device_type, prepare_run
-from counterpoint.train.warm.settle import settle_items
-from counterpoint.train.warm.start import check_values
+from counterpoint.setup.settle import settle_items
+from counterpoint.setup.warm_starts import check_values
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.compare import TOLERANCES
 from counterpoint.verify.draw import Case, candidate, choose

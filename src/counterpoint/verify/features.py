@@ -5,7 +5,6 @@ from typing import Any
 
 from counterpoint.config.graph import modalities_of
 from counterpoint.config.schema import Config, ModuleConfig
-from counterpoint.data.corpus import open_corpus
 from counterpoint.families import family_of
 from counterpoint.families.decoder.spec import MtpConfig
 from counterpoint.kinds.family import DOCUMENTS, ROWS
@@ -16,6 +15,7 @@ from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.plan import Plan
+from counterpoint.setup.data import open_corpus
 from counterpoint.setup.plan import models_of, plan_of
 
 _STEPS = 2

@@ -14,7 +14,7 @@ from benchmarks.comparison.settings import (
 from benchmarks.comparison.source import DrawnSource
 from benchmarks.comparison.stick import SAMPLES, W, draw_counts
 
-from counterpoint.data.intakes import intakes_of
+from counterpoint.setup.data import intakes_of
 from counterpoint.setup.run import build_plan
 
 MAIN, VARIED = Workload("main"), Workload("varied", merge=4)

@@ -90,7 +90,7 @@ def test_junk_of_slurm(counterpoint: Command, config: Path, monkeypatch: pytest.
 def test_rank_0_keeps_other_runs_out(
     counterpoint: Command, config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from counterpoint.train.state.folder import lock_run_folder
+    from counterpoint.setup.run_folder import lock_run_folder
 
     with lock_run_folder(tmp_path / "run"):
         for name, value in TORCHRUN.items():

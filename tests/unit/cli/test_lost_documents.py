@@ -10,8 +10,8 @@ from counterpoint.config.load import load_config
 from counterpoint.data.prepare.command import prepare
 from counterpoint.execute.waits import WaitClock
 from counterpoint.report.training import write_report
+from counterpoint.setup.rank import recorder_of
 from counterpoint.setup.run import prepare_run
-from counterpoint.train.metrics.recorder import RunRecorder
 from tests.unit.cli.conftest import Command, write
 from tests.unit.report.pages import Page
 
@@ -86,7 +86,7 @@ def test_training_says_and_records_what_is_lost(
     class Groups:
         world = World()
 
-    recorder = RunRecorder(config, plan, Groups(), run, WaitClock())
+    recorder = recorder_of(config, plan, Groups(), WaitClock())
     recorder.data(3, corpus)
     recorder.close()
     said = capsys.readouterr().out

@@ -10,10 +10,10 @@ import torch
 
 from counterpoint.config.load import dump_config, load_config
 from counterpoint.config.schema import Config
-from counterpoint.data.fingerprint import data_fingerprint
 from counterpoint.errors import CheckpointError
+from counterpoint.setup.data import identity_of
+from counterpoint.setup.run_folder import check_run_folder
 from counterpoint.train.state.checkpoint import TrainingState, checkpoint_folder
-from counterpoint.train.state.folder import check_run_folder
 from counterpoint.train.state.manifest import MANIFEST_FILE
 from tests.unit.cli.conftest import Command, write
 from tests.unit.train.state.checkpoints import blocks, writer
@@ -40,7 +40,7 @@ def config(settings: dict[str, Any], tmp_path: Path) -> Config:
 
 
 def _save(config: Config, step: int, **changes: Any) -> None:
-    state = TrainingState(seed=0, data_step=step, optimizer_step=step, data=data_fingerprint(config))
+    state = TrainingState(seed=0, data_step=step, optimizer_step=step, data=identity_of(config).fingerprint)
     writer(Path(config.run.dir)).write(blocks({"weight": torch.ones(4, 2)}), replace(state, **changes))
 
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from counterpoint.config.load import load_config
-from counterpoint.data.intakes import intakes_of
 from counterpoint.data.prepare.command import make_record, prepare
 from counterpoint.data.prepare.record_files import Conversation
 from counterpoint.data.text.chat import FORMATS, Medium, Message, Part, lay_prompt
@@ -26,6 +25,7 @@ from counterpoint.inference.plain import PlainModel, Prompt
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
+from counterpoint.setup.data import intakes_of
 from counterpoint.sources.prepared.index_writer import IndexWriter
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.train.state.checkpoint import checkpoint_folder

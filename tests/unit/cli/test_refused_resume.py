@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from counterpoint.config.load import dump_config, load_config
-from counterpoint.data.fingerprint import data_fingerprint
+from counterpoint.setup.data import identity_of
 from counterpoint.train.state.checkpoint import STATE_FILE, TrainingState, checkpoint_folder
 from tests.unit.cli.conftest import Command, Ended, write
 from tests.unit.train.state.checkpoints import write_older
@@ -38,7 +38,7 @@ def config(settings: dict[str, Any], tmp_path: Path) -> Path:
     settings["data"]["train"].append({"synthetic": SYNTHETIC})
     file = write(settings, tmp_path / "config.yaml")
     loaded = load_config(file)
-    state = TrainingState(seed=0, data_step=1, optimizer_step=1, data=data_fingerprint(loaded))
+    state = TrainingState(seed=0, data_step=1, optimizer_step=1, data=identity_of(loaded).fingerprint)
     write_older(checkpoint_folder(tmp_path / "run", 1), {"weight": torch.ones(1)}, asdict(state))
     (tmp_path / "run" / "config.yaml").write_text(dump_config(loaded))
     return file

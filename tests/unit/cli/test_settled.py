@@ -14,15 +14,14 @@ from counterpoint.config.schema import Config
 from counterpoint.config.yaml_text import to_yaml
 from counterpoint.convert.processor import CLIP_MEAN, CLIP_STD, check_frames, seconds_in
 from counterpoint.convert.whole import VISION, whole_of
-from counterpoint.data.fingerprint import data_fingerprint
-from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import CheckpointError, ConfigError
 from counterpoint.families.parts import parts_of
 from counterpoint.modalities.images.spec import ImageIntake
 from counterpoint.models.chain import build_chain
+from counterpoint.setup.data import identity_of, intakes_of
+from counterpoint.setup.run_folder import check_run_folder
+from counterpoint.setup.settle import settle_items
 from counterpoint.train.state.checkpoint import TrainingState
-from counterpoint.train.state.resume import open_newest
-from counterpoint.train.warm.settle import settle_items
 from tests.unit.cli.conftest import Command
 from tests.unit.judge.converted import modules_from_ours
 from tests.unit.judge.folders import write_tensors
@@ -254,15 +253,15 @@ def test_no_resume_changes_pixels(tmp_path: Path) -> None:
     start = f"modules.vision.init_from={tmp_path / 'hub'}"
     _folder(tmp_path / "hub", {"image_mean": MEAN, "image_std": STD})
     first = settle_items(_config(tmp_path, start))
-    _with_checkpoint(first, dump_config(first), data_fingerprint(first))
+    _with_checkpoint(first, dump_config(first), identity_of(first).fingerprint)
     _folder(tmp_path / "hub", {"image_mean": STD, "image_std": MEAN})
     for again in (_config(tmp_path, start), _config(tmp_path)):
         settled = settle_items(again)
         assert _scaling(settled) == _scaling(first)
-        open_newest(settled)
+        check_run_folder(settled)
     other = settle_items(_config(tmp_path, start, f"{IMAGE}.mean=[0.5, 0.5, 0.5]"))
     with pytest.raises(CheckpointError, match=rf"written with {IMAGE}.mean .*0.1, 0.2, 0.3.*got .*0.5, 0.5, 0.5"):
-        open_newest(other)
+        check_run_folder(other)
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_its_pixels_if_it_says_so(tmp_path: Path) -> None:
@@ -272,7 +271,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_pixels_if_it_says_so(tmp_p
     image = data["modules"]["vision"]["model"].pop("image")
     del data["modules"]["audio"]["model"]["audio"]
     data["data"] |= {"image": {key: image[key] for key in ("size", "max_patches")}, "audio": None}
-    before = {key: value for key, value in data_fingerprint(now).items() if not key.startswith("modules.")}
+    before = {key: value for key, value in identity_of(now).fingerprint.items() if not key.startswith("modules.")}
     before |= {"data.image.size": image["size"], "data.image.max_patches": 16, "data.audio.seconds": None}
     _with_checkpoint(now, to_yaml(data), before)
     with pytest.raises(ConfigError) as caught:
@@ -283,9 +282,9 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_pixels_if_it_says_so(tmp_p
     )
     assert f"; set {IMAGE}.std=[0.5, 0.5, 0.5] to go on, or choose another run.dir" in std
     said = settle_items(_config(tmp_path, start, f"{IMAGE}.mean=[0.5, 0.5, 0.5]", f"{IMAGE}.std=[0.5, 0.5, 0.5]"))
-    open_newest(said)
+    check_run_folder(said)
     # Where no folder says otherwise there is nothing to say.
-    open_newest(settle_items(_config(tmp_path)))
+    check_run_folder(settle_items(_config(tmp_path)))
 
 
 def test_a_module_that_starts_from_a_run_has_its_pixels(tmp_path: Path) -> None:

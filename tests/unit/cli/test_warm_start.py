@@ -18,8 +18,8 @@ from counterpoint.config.schema import Config
 from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import build_chain
 from counterpoint.setup.run import build_models
+from counterpoint.setup.warm_starts import check_warm_starts
 from counterpoint.train.state.checkpoint import checkpoint_folder
-from counterpoint.train.warm.start import check_warm_starts
 from tests.unit.cli.conftest import Command, write
 from tests.unit.judge.folders import write_folder, write_tensors
 from tests.unit.train.state.checkpoints import write_older

@@ -6,12 +6,12 @@ import pytest
 
 from counterpoint.config import load_config
 from counterpoint.config.graph import marks_of
-from counterpoint.data.fingerprint import data_fingerprint, first_difference
-from counterpoint.data.intakes import intakes_of
+from counterpoint.data.fingerprint import first_difference
 from counterpoint.errors import ConfigError
 from counterpoint.families.conformer.spec import MOST_MELS as MOST_OF_CONFORMERS
 from counterpoint.families.whisper.spec import MOST_MELS as MOST_OF_WHISPER
 from counterpoint.modalities.clips.mel import mel_filters
+from counterpoint.setup.data import identity_of, intakes_of
 from counterpoint.setup.plan import models_of
 
 SPEECH = Path(__file__).parents[2] / "parity" / "speech.yaml"
@@ -115,4 +115,4 @@ def test_the_length_of_clips_decides_the_data_of_a_run() -> None:
         load_config(SPEECH, ["modules.audio.model.positions=100", *more])
         for more in ([], ["modules.audio.model.audio.seconds=2"])
     ]
-    assert first_difference(*map(data_fingerprint, lengths)) == "modules.audio.model.audio.seconds"
+    assert first_difference(*(identity_of(one).fingerprint for one in lengths)) == "modules.audio.model.audio.seconds"

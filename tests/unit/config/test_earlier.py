@@ -8,9 +8,9 @@ import pytest
 
 from counterpoint.config.load import dump_config, load_config, load_run_config
 from counterpoint.config.yaml_text import to_yaml
-from counterpoint.data.fingerprint import data_fingerprint, fingerprint_of_today, first_difference
-from counterpoint.data.intakes import intakes_of
+from counterpoint.data.fingerprint import fingerprint_of_today, first_difference
 from counterpoint.errors import ConfigError
+from counterpoint.setup.data import identity_of, intakes_of
 
 SPEECH = Path(__file__).parents[2] / "parity" / "speech.yaml"
 
@@ -59,7 +59,7 @@ def test_a_damaged_config_of_an_earlier_version_is_a_bad_config(tmp_path: Path, 
 def test_an_earlier_fingerprint_is_that_of_the_same_pixels() -> None:
     changes = [f"modules.vision.model.image={image}" for image in ("{size: 8, max_patches: 16}",)]
     config = load_config(SPEECH, changes)
-    now = data_fingerprint(config)
+    now = identity_of(config).fingerprint
     before = {key: value for key, value in now.items() if not key.startswith("modules.")}
     before |= {"data.image.size": 8, "data.image.max_patches": 16, "data.audio.seconds": None}
     assert first_difference(fingerprint_of_today(before, now), now) is None
@@ -69,7 +69,7 @@ def test_an_earlier_fingerprint_is_that_of_the_same_pixels() -> None:
         ("modules.vision.model.image.std=[0.5, 0.4, 0.5]", "modules.vision.model.image.std"),
         ("modules.vision.model.image.resampling=bilinear", "modules.vision.model.image.resampling"),
     ):
-        other = data_fingerprint(load_config(SPEECH, [*changes, change]))
+        other = identity_of(load_config(SPEECH, [*changes, change])).fingerprint
         assert first_difference(fingerprint_of_today(before, other), other) == key
         assert first_difference(now, other) == key
 

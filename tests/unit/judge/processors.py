@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from counterpoint.convert.whole import VISION, Whole, whole_of
-from counterpoint.data.intakes import intakes_of
 from counterpoint.families.vit.spec import VitConfig
 from counterpoint.kinds.family import Model
 from counterpoint.modalities.images.patches import PatchPayload, grid_coordinates
@@ -20,7 +19,8 @@ from counterpoint.modalities.images.pictures import image_size
 from counterpoint.modalities.images.rows import ImageRows
 from counterpoint.modalities.images.spec import ImageIntake
 from counterpoint.models.chain import MAIN
-from counterpoint.train.warm.settle import settle_items
+from counterpoint.setup.data import intakes_of
+from counterpoint.setup.settle import settle_items
 from tests.intakes import with_image
 from tests.parity.layouts import override
 from tests.unit.judge.converted import modules_to_ours

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from counterpoint.config.load import load_config
-from counterpoint.data.intakes import intakes_of
 from counterpoint.modalities.clips.rows import ClipRows
 from counterpoint.modalities.clips.spec import HOP, RATE, ClipIntake
 from counterpoint.modalities.clips.wave_file import clip_samples
 from counterpoint.modalities.rows import pack_items
 from counterpoint.models.chain import MAIN
 from counterpoint.plan.samples import Item
+from counterpoint.setup.data import intakes_of
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.test_whisper import EQUAL, judge, our_encoder, relative

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from counterpoint.config.load import load_config
-from counterpoint.data.fingerprint import data_fingerprint
 from counterpoint.data.prepare.command import prepare
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes
@@ -19,6 +18,7 @@ from counterpoint.modalities.content import rows_of
 from counterpoint.modalities.depth.spec import DepthConfig
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
+from counterpoint.setup.data import identity_of
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
 from counterpoint.sources.prepared.index_writer import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource
@@ -218,8 +218,8 @@ def test_synthetic_depth_maps_leave_images_as_they_are() -> None:
 
 
 def test_a_fingerprint_names_depth_maps_only_where_there_are_some() -> None:
-    before = data_fingerprint(load_config(PARITY / "given.yaml"))
+    before = identity_of(load_config(PARITY / "given.yaml")).fingerprint
     assert [key for key in before if "depth" in key] == []
-    now = data_fingerprint(load_config(PARITY / "depth.yaml"))
+    now = identity_of(load_config(PARITY / "depth.yaml")).fingerprint
     assert now["modules.depth.model.image.far"] == 10.0
     assert now["data.train.0.synthetic.without_depth"] == 0.3

@@ -10,13 +10,12 @@ import pytest
 from counterpoint.config.data import evaluation_names
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
-from counterpoint.data.corpus import open_corpus
-from counterpoint.data.fingerprint import data_fingerprint
 from counterpoint.errors import ConfigError
 from counterpoint.kinds.modality import Modality
 from counterpoint.modalities import MODALITIES
 from counterpoint.section.problem import Problem
 from counterpoint.section.section import Section
+from counterpoint.setup.data import identity_of, open_corpus
 from counterpoint.sources import SOURCES
 from counterpoint.sources.census import Census
 from counterpoint.sources.entry import Opening
@@ -94,7 +93,7 @@ def test_a_registered_source_is_read_checked_opened_and_remembered() -> None:
     corpus = open_corpus(config, None, 50, extra_depths=0)
     assert ([len(source) for source in corpus.sources], corpus.names) == ([5], ("letters:0",))
     assert isinstance(corpus.sources[0].census, Census)
-    assert data_fingerprint(config)["data.train.0.letters.count"] == 5
+    assert identity_of(config).fingerprint["data.train.0.letters.count"] == 5
     assert load_config(config.resolved()) == config
     with pytest.raises(ConfigError, match=r"data\.train\.0\.letters\.count: got 30, expected at most 26; lower it"):
         _config({"letters": {"count": 30}})

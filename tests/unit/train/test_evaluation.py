@@ -1,5 +1,6 @@
 """The loss of an evaluation split is the mean over its loss tokens, however they fall into batches."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.models.batch import TextBatch
 from counterpoint.setup.run import prepare_run
 from counterpoint.train import run_data
+from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.evaluation import Evaluator
 from counterpoint.train.loop import _due
 from tests.parity.layouts import documents, language_only
@@ -26,16 +28,14 @@ def test_a_split_is_averaged_over_its_tokens(samples: int, monkeypatch: pytest.M
     plan, _models, corpus = prepare_run(config)
     monkeypatch.setattr(run_data.dist, "all_gather_object", lambda gathered, bad, group: gathered.__setitem__(0, bad))
     losses: dict[str, float] = {}
-    evaluator = Evaluator(
-        engine=_Engine(plan),  # type: ignore[arg-type]
-        groups=SimpleNamespace(control=None),  # type: ignore[arg-type]
-        reader=Reader(plan, 0, corpus.sources, torch.float64),
-        recorder=_Recorder(losses),
-        session=SimpleNamespace(  # type: ignore[arg-type]
-            startup_limit=None, watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None)
-        ),
+    engine: Any = _Engine(plan)
+    recorder: Any = _Recorder(losses)
+    idle: Any = SimpleNamespace(
+        control=None, startup_limit=None, watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None)
     )
-    evaluator.run(3, corpus.evaluation, lambda: False)
+    reader = Reader(plan, 0, corpus.sources, torch.float64)
+    rank = ActiveRank(Path(config.run.dir), idle, idle, engine, reader, recorder, saver=idle)
+    Evaluator(rank).run(3, corpus.evaluation, lambda: False)
     for split in corpus.evaluation:
         (source,) = split.sources
         all_documents = [source.document(index) for index in range(len(source))]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,9 @@ from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import BadPayload
 from counterpoint.data.order.order import Draw, Exclusion, Order
 from counterpoint.execute.waits import WaitClock
+from counterpoint.setup.rank import trainer_of
 from counterpoint.train import loop
-from counterpoint.train.loop import Trainer
+from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.state.checkpoint import TrainingState
 from counterpoint.train.state.saving import Resumption
 from tests.parity.layouts import named_config, override
@@ -97,7 +99,7 @@ def _train(
     monkeypatch.setattr(
         loop.dist, "all_gather_object", lambda gathered, own, group: gathered.__setitem__(slice(None), [own])
     )
-    idle = SimpleNamespace(
+    idle: Any = SimpleNamespace(
         resume=lambda *_arguments: Resumption(state), save=run.save, poll=lambda: None, finish=lambda: None,
         step=lambda *_arguments: None, data=lambda *_arguments: None, bad=run.bad, resumed=lambda _resumption: None,
         begin=lambda: None, end=lambda: (), watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None),
@@ -115,8 +117,9 @@ def _train(
         run_ahead=lambda _inputs: None,
     )
     reader: Any = SimpleNamespace(read=run.read_batch)
-    trainer: Any = Trainer(config, engine, idle, run, reader, idle, idle, idle, idle)  # type: ignore[arg-type]
-    trainer.run()
+    corpus: Any = run
+    rank = ActiveRank(Path(config.run.dir), idle, idle, engine, reader, idle, idle)
+    trainer_of(config, rank, corpus, idle).run()
     return run
 
 

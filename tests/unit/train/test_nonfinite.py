@@ -15,19 +15,21 @@ from counterpoint.config.schema import Config
 from counterpoint.data.order.order import Exclusion
 from counterpoint.errors import CheckpointError, RunError
 from counterpoint.plan.samples import Document
+from counterpoint.setup import rank as setup_of_rank
+from counterpoint.setup.rank import kept_of
 from counterpoint.setup.run import prepare_run
-from counterpoint.train import agree, nonfinite, run_data
+from counterpoint.setup.run_folder import open_run_folder
+from counterpoint.train import agree, run_data
+from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.nonfinite import (
-    EXCLUSIONS_FILE,
     MOST_CULPRITS,
     Finding,
     conclude,
     find_culprits,
-    keep_exclusions,
-    kept_exclusions,
 )
 from counterpoint.train.run_data import RunData
-from counterpoint.train.state.folder import open_run_folder
+from counterpoint.train.state import exclusions
+from counterpoint.train.state.exclusions import EXCLUSIONS_FILE
 from tests.parity.layouts import TINY
 
 
@@ -84,12 +86,12 @@ def test_all_documents_of_a_step_can_be_the_reason_if_the_next_step_is_finite() 
 
 def test_what_is_kept_is_for_the_same_data_and_a_run_that_goes_on(tmp_path: Path) -> None:
     config, kept = load_config(TINY, [f"run.dir={tmp_path}"]), (Exclusion(0, 7, 3), Exclusion(0, 9, 4))
-    assert kept_exclusions(config) == ()
-    keep_exclusions(config, kept)
-    assert kept_exclusions(config) == kept
-    assert kept_exclusions(load_config(TINY, [f"run.dir={tmp_path}", "checkpoint.resume=none"])) == ()
-    assert kept_exclusions(load_config(TINY, [f"run.dir={tmp_path}", "run.seed=5"])) == kept
-    assert kept_exclusions(load_config(TINY, [f"run.dir={tmp_path}", "data.sequence_tokens=47"])) == ()
+    assert kept_of(config).read() == ()
+    kept_of(config).write(kept)
+    assert kept_of(config).read() == kept
+    assert kept_of(load_config(TINY, [f"run.dir={tmp_path}", "checkpoint.resume=none"])).read() == ()
+    assert kept_of(load_config(TINY, [f"run.dir={tmp_path}", "run.seed=5"])).read() == kept
+    assert kept_of(load_config(TINY, [f"run.dir={tmp_path}", "data.sequence_tokens=47"])).read() == ()
 
 
 @pytest.mark.parametrize("torn", ["", "[", "[]", '{"data": {}}', '{"data": {}, "exclusions": [[0]]}'])
@@ -97,7 +99,7 @@ def test_a_torn_file_of_what_is_kept_is_said(tmp_path: Path, torn: str) -> None:
     config = load_config(TINY, [f"run.dir={tmp_path}"])
     (tmp_path / EXCLUSIONS_FILE).write_text(torn)
     with pytest.raises(CheckpointError, match=f"{EXCLUSIONS_FILE}: it cannot be read .* remove it"):
-        kept_exclusions(config)
+        kept_of(config).read()
 
 
 def test_all_ranks_raise_what_the_first_one_finds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -112,15 +114,15 @@ def test_all_ranks_raise_what_the_first_one_finds(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(run_data.dist, "broadcast_object_list", broadcast)
     for rank in (0, 1):
         with pytest.raises(CheckpointError, match="cannot be read"):
-            data_of(config, rank)._kept()
+            data_of(config, rank)._read_kept()
     assert len(told) == 2
 
 
 def test_a_run_that_starts_anew_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
     config = load_config(TINY, [f"run.dir={tmp_path}", "checkpoint.resume=none"])
-    keep_exclusions(config, [Exclusion(0, 7, 3)])
+    kept_of(config).write([Exclusion(0, 7, 3)])
     open_run_folder(config, prepare_run(config).plan)
-    assert kept_exclusions(load_config(TINY, [f"run.dir={tmp_path}"])) == ()
+    assert kept_of(load_config(TINY, [f"run.dir={tmp_path}"])).read() == ()
 
 
 WRITES = ("record", "checkpoint", EXCLUSIONS_FILE)
@@ -146,7 +148,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, folder: Path, rank: int, broken: Coll
     monkeypatch.setattr(run_data, "find_culprits", lambda *_arguments: [])
     monkeypatch.setattr(run_data, "conclude", lambda *_arguments: found)
     monkeypatch.setattr(agree.dist, "all_gather_object", gather)
-    monkeypatch.setattr(nonfinite, "write_synced", lambda file, data: (write(EXCLUSIONS_FILE), file.write_bytes(data)))
+    monkeypatch.setattr(exclusions, "write_synced", lambda file, data: (write(EXCLUSIONS_FILE), file.write_bytes(data)))
     config = load_config(TINY, [f"run.dir={folder}"])
     one = data_of(config, rank, lambda *_arguments: write("record"), lambda: write("checkpoint"))
     inputs: Any = SimpleNamespace(batch=SimpleNamespace(documents=()))
@@ -190,4 +192,5 @@ def data_of(
         checkpoint_limit=None, skipped=record, finish=finish, control=SimpleNamespace(size=lambda: 2),
     )  # fmt: skip
     engine: Any = SimpleNamespace(plan=idle.plan, skipped=0)
-    return RunData(config, engine, idle, prepare_run(config).corpus, idle, idle, idle, idle)
+    here = ActiveRank(Path(config.run.dir), idle, idle, engine, idle, idle, idle)
+    return setup_of_rank.data_of(config, here, prepare_run(config).corpus)

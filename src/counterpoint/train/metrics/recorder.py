@@ -3,13 +3,12 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from counterpoint.config.schema import Config
+from counterpoint.config.training import LogConfig
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed.reader import BadPayload, StepInputs
 from counterpoint.execute.groups import Groups
@@ -34,17 +33,16 @@ _MICROSECONDS = 1_000_000
 class RunRecorder:
     """Records a run; every active rank calls it, and the recorders hear of it on the first one."""
 
-    def __init__(self, config: Config, plan: Plan, groups: Groups, run: Path, waits: WaitClock) -> None:
-        self._config, self._plan, self._groups, self._waits = config, plan, groups, waits
-        self._every = config.log.every_steps
+    def __init__(self, log: LogConfig, recording: Recording, plan: Plan, groups: Groups, waits: WaitClock) -> None:
+        self._plan, self._groups, self._waits = plan, groups, waits
+        self._every, self._last = log.every_steps, recording.steps
         self._is_leader = groups.world.rank == plan.placement.active[0]
         self._recorders: tuple[Recorder, ...] = ()
         self._since, self._tokens, self._steps, self._skipped = time.perf_counter(), 0, 0, 0
         if self._is_leader:
             self._bubble = simulate(plan).bubble_fraction
             self._trained = frozenset(node.module for node in plan.stages.ranks if plan.stages.trains(node))
-            recording = Recording(run, config.training.steps, goes_on=config.checkpoint.resume != "none")
-            wanted = [kind for kind in RECORDERS.values() if kind.is_wanted(config.log)]
+            wanted = [kind for kind in RECORDERS.values() if kind.is_wanted(log)]
             self._recorders = tuple(kind.open(recording) for kind in wanted)
 
     def data(self, step: int, corpus: Corpus) -> None:
@@ -57,7 +55,7 @@ class RunRecorder:
         """Record a training step; peak memory and busy time are gathered from all ranks at logged steps."""
         self._tokens += sum(document.tokens for document in inputs.batch.documents)
         self._steps += 1
-        if step != 1 and step % self._every and step != self._config.training.steps:
+        if step != 1 and step % self._every and step != self._last:
             self._record(Record(step=step))
             return
         memory, busy = self._gathered()

@@ -1,10 +1,11 @@
 """From which checkpoint a run may go on: the newest that is whole, of the same data in the same order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.config.schema import Config
-from counterpoint.data.fingerprint import Fingerprint, data_fingerprint, fingerprint_of_today, first_difference
+from counterpoint.config.training import CheckpointConfig
+from counterpoint.data.fingerprint import DataIdentity, Fingerprint, fingerprint_of_today, first_difference
 from counterpoint.errors import CheckpointError, DamagedCheckpointError
 from counterpoint.section.problem import show
 from counterpoint.train.state.checkpoint import (
@@ -26,51 +27,50 @@ class PassedOver:
     why: str
 
 
-def steps_to_try(config: Config) -> list[int]:
+def steps_to_try(run: Path, checkpoint: CheckpointConfig) -> list[int]:
     """The steps of the checkpoints that a run could go on from, newest first; empty if it starts anew."""
-    steps = list_checkpoints(Path(config.run.dir)) if config.checkpoint.resume == "auto" else []
+    steps = list_checkpoints(run) if checkpoint.resume == "auto" else []
     return steps[::-1]
 
 
-def open_newest(config: Config) -> OpenedCheckpoint | None:
-    """The newest checkpoint of which all but the blocks is whole, None if the run starts anew.
+def open_newest(run: Path, steps: Sequence[int], identity: DataIdentity) -> OpenedCheckpoint | None:
+    """The first of a run's checkpoints of which all but the blocks is whole, None if there are no `steps` to try.
 
     Raises CheckpointError if all are damaged, or if this one was written with another order of data.
     """
     passed: list[PassedOver] = []
-    for step in steps_to_try(config):
+    for step in steps:
         try:
-            opened = open_checkpoint(checkpoint_folder(Path(config.run.dir), step), _REMEDY)
+            opened = open_checkpoint(checkpoint_folder(run, step), _REMEDY)
             opened.check_sizes()
-            check_data(config, opened)
+            check_data(opened, identity)
         except DamagedCheckpointError as error:
             passed.append(PassedOver(step, str(error)))
             continue
         return opened
     if passed:
-        raise none_is_whole(config, passed)
+        raise none_is_whole(run, passed)
     return None
 
 
-def none_is_whole(config: Config, passed: list[PassedOver]) -> CheckpointError:
+def none_is_whole(run: Path, passed: list[PassedOver]) -> CheckpointError:
     """What to raise where a run has checkpoints and all of them are damaged: it must not start anew unasked."""
     return CheckpointError(
-        f"run.dir: none of the {len(passed)} checkpoints in {Path(config.run.dir) / 'checkpoints'} is whole, expected "
+        f"run.dir: none of the {len(passed)} checkpoints in {run / 'checkpoints'} is whole, expected "
         f"one to go on from; the newest: {passed[0].why}"
     )
 
 
-def check_data(config: Config, opened: OpenedCheckpoint) -> TrainingState:
-    """The state of a checkpoint; raises CheckpointError unless it was written with the data order of this config."""
+def check_data(opened: OpenedCheckpoint, identity: DataIdentity) -> TrainingState:
+    """The state of a checkpoint; raises CheckpointError unless it was written with the same data in the same order."""
     state = opened.state
     if not state.data:
         raise CheckpointError(
             f"{opened.folder}: it does not say which data it was written with, expected the field data in its state; "
             "choose another run.dir, or start anew with checkpoint.resume=none"
         )
-    data = data_fingerprint(config)
-    before: Fingerprint = {"run.seed": state.seed, **fingerprint_of_today(state.data, data)}
-    now: Fingerprint = {"run.seed": config.run.seed, **data}
+    before: Fingerprint = {"run.seed": state.seed, **fingerprint_of_today(state.data, identity.fingerprint)}
+    now: Fingerprint = {"run.seed": identity.seed, **identity.fingerprint}
     key = first_difference(before, now)
     if key is not None:
         raise CheckpointError(

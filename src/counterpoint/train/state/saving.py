@@ -1,13 +1,13 @@
 """Saving and resuming a run: which tensors make up its state, and where it goes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch.distributed as dist
 
-from counterpoint.config.schema import Config
-from counterpoint.data.fingerprint import data_fingerprint
+from counterpoint.config.training import CheckpointConfig
+from counterpoint.data.fingerprint import DataIdentity
 from counterpoint.data.order.order import Exclusion
 from counterpoint.errors import DamagedCheckpointError
 from counterpoint.execute.groups import Groups
@@ -23,7 +23,7 @@ from counterpoint.train.state.checkpoint import (
 from counterpoint.train.state.resume import PassedOver, check_data, none_is_whole, steps_to_try
 from counterpoint.train.state.stored_block import StoredBlock, Tensors
 from counterpoint.train.state.writer import CheckpointWriter
-from counterpoint.train.warm.start import warm_start
+from counterpoint.train.warm.start import WarmStart, warm_start
 
 
 def model_tensors(engine: Engine) -> dict[str, StoredBlock]:
@@ -54,16 +54,23 @@ class Resumption:
 class Saver:
     """Saves and resumes one run."""
 
-    def __init__(self, config: Config, groups: Groups, run: Path) -> None:
-        self._config, self._groups, self._run = config, groups, run
-        self._data = data_fingerprint(config)
+    def __init__(
+        self,
+        run: Path,
+        checkpoint: CheckpointConfig,
+        identity: DataIdentity,
+        starts: Sequence[WarmStart],
+        groups: Groups,
+    ) -> None:
+        self._run, self._checkpoint, self._identity = run, checkpoint, identity
+        self._starts, self._groups = starts, groups
         assert groups.storage is not None, "only active ranks save"
         self._writer = CheckpointWriter(
             run,
             groups.storage,
             groups.storage.rank() == 0,
-            config.checkpoint.keep_last,
-            config.checkpoint.asynchronous,
+            checkpoint.keep_last,
+            checkpoint.asynchronous,
         )
 
     def resume(self, engine: Engine, enter: Callable[[str], None] = lambda _action: None) -> Resumption:
@@ -73,10 +80,11 @@ class Saver:
         `enter` hears of each checkpoint that is about to be read. All ranks choose the same one: damage that any rank
         sees is damage for all. Raises CheckpointError if all are damaged.
         """
-        steps = self._agreed(steps_to_try(self._config))
+        steps = self._agreed(steps_to_try(self._run, self._checkpoint))
         if not steps:
-            warm_start(self._config, engine.models, engine.held)
-            return Resumption(TrainingState(seed=self._config.run.seed, data_step=0, optimizer_step=0, data=self._data))
+            warm_start(self._starts, engine.held)
+            seed, data = self._identity.seed, self._identity.fingerprint
+            return Resumption(TrainingState(seed=seed, data_step=0, optimizer_step=0, data=data))
         passed: list[PassedOver] = []
         for step in steps:
             enter(f"checkpoint of step {step}")
@@ -87,7 +95,7 @@ class Saver:
                 continue
             self._writer.damaged = frozenset(one.step for one in passed)
             return Resumption(state, step, tuple(passed), unverified(checkpoint_folder(self._run, step)))
-        raise none_is_whole(self._config, passed)
+        raise none_is_whole(self._run, passed)
 
     def _load(self, engine: Engine, step: int) -> TrainingState:
         """Fill the engine from a checkpoint; raises CheckpointError alike on all ranks.
@@ -96,7 +104,7 @@ class Saver:
         """
         group, folder = self._groups.storage, checkpoint_folder(self._run, step)
         opened = agreed(group, lambda: open_checkpoint(folder))
-        state = agreed(group, lambda: check_data(self._config, opened))
+        state = agreed(group, lambda: check_data(opened, self._identity))
         tensors: Tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
         read_tensors(opened, tensors, group)
         for optimizer in engine.optimizers.values():
@@ -107,12 +115,12 @@ class Saver:
     def save(self, engine: Engine, step: int, exclusions: tuple[Exclusion, ...]) -> None:
         """Write a checkpoint after `step` steps, on all ranks together."""
         state = TrainingState(
-            seed=self._config.run.seed,
+            seed=self._identity.seed,
             data_step=step,
             optimizer_step=engine.optimizer_step,
             skipped=engine.skipped,
             exclusions=tuple((e.source, e.index, e.from_step) for e in exclusions),
-            data=self._data,
+            data=self._identity.fingerprint,
         )
         self._writer.write({**model_tensors(engine), **optimizer_tensors(engine)}, state)
 

@@ -1,4 +1,4 @@
-"""Whether two configs have the same models: what names, shapes or reads the stored tensors, by key."""
+"""Whether two runs have the same models: what names, shapes or reads the stored tensors, by key."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
-from counterpoint.config.schema import Config
+from counterpoint.config.schema import ModuleConfig
 from counterpoint.errors import ConfigError
 from counterpoint.families import family_of, meaning_of
 from counterpoint.kinds.family import ModelSection
@@ -15,10 +15,10 @@ _SHOWN_BY_SHAPES = ("vocab", "positions", "inputs")
 """Keys that say nothing beyond the shapes, and may say it in several ways."""
 
 
-def model_keys(config: Config) -> dict[str, Any]:
+def model_keys(modules: Mapping[str, ModuleConfig]) -> dict[str, Any]:
     """What describes the stored tensors of all modules, by key."""
     found: dict[str, Any] = {}
-    for name, module in config.modules.items():
+    for name, module in modules.items():
         found |= _keys_of(module.model, f"modules.{name}.model")
     return found
 

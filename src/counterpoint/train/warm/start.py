@@ -13,7 +13,7 @@ from typing import Protocol, final
 
 import torch
 
-from counterpoint.config.schema import Config, InitFromConfig
+from counterpoint.config.schema import InitFromConfig
 from counterpoint.convert.differences import differences, free_keys
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.convert.links import Link, Place
@@ -27,7 +27,6 @@ from counterpoint.kinds.family import Model
 from counterpoint.models.chain import build_chain
 from counterpoint.parallelize.blocks import Block
 from counterpoint.section.problem import Problem, nearest, show
-from counterpoint.setup.plan import Models
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.state.checkpoint import (
     STATE_FILE,
@@ -37,9 +36,7 @@ from counterpoint.train.state.checkpoint import (
     open_checkpoint,
     read_blocks,
 )
-from counterpoint.train.state.resume import steps_to_try
 from counterpoint.train.state.stored_block import StoredBlock
-from counterpoint.train.warm.depths import check_depths
 from counterpoint.train.warm.same_model import first_other_key
 
 
@@ -50,43 +47,40 @@ class Values(Protocol):
         """Write into local tensors, by their parameter's name, the values of their blocks."""
 
 
-def check_warm_starts(config: Config, models: Models) -> None:
-    """`check_values` of a run, unless it goes on from a checkpoint of its own and reads nothing else."""
-    if not steps_to_try(config):
-        check_values(config, models)
+@final
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """A module that begins with values of elsewhere."""
+
+    module: str
+    model: Model
+    init: InitFromConfig
+
+    @property
+    def where(self) -> str:
+        """The key of the config that says so."""
+        return f"modules.{self.module}.init_from"
+
+    def open(self) -> tuple[Values, frozenset[str]]:
+        """The values that the module begins with, and the names of what begins anew.
+
+        Raises CheckpointError or ConfigError unless they are all values of the module and no others.
+        """
+        with torch.device("meta"):
+            chain = build_chain(parts_of(self.model))
+        shapes = {name: tuple(tensor.shape) for name, tensor in chain.state_dict().items()}
+        is_folder = (Path(self.init.path) / CONFIG_NAME).is_file()
+        values = _hugging_face(self, shapes) if is_folder else _of_run(self, shapes)
+        return values, frozenset(name for name in shapes if _is_fresh(self.init, name))
 
 
-def check_values(config: Config, models: Models) -> None:
-    """Raise CheckpointError or ConfigError unless every `init_from` gives all values of its module and no others."""
-    for module in config.modules:
-        _values(config, models[module], module)
-    check_depths(config)
-
-
-def warm_start(config: Config, models: Models, held: Iterable[LocalParameter | LocalBuffer]) -> None:
-    """Fill this rank's part of every module that has `init_from`, but for what begins anew."""
+def warm_start(starts: Iterable[WarmStart], held: Iterable[LocalParameter | LocalBuffer]) -> None:
+    """Fill this rank's part of every module that starts warm, but for what begins anew."""
     held = tuple(held)
-    for module in config.modules:
-        opened = _values(config, models[module], module)
-        if opened is not None:
-            values, fresh = opened
-            mine = [one for one in held if one.module == module and one.block.numel and one.block.name not in fresh]
-            values.fill({one.block.name: (one.block, one.value) for one in mine})
-
-
-def _values(config: Config, model: Model, module: str) -> tuple[Values, frozenset[str]] | None:
-    """The values that a module begins with, and the names of what begins anew; None without a warm start."""
-    init = config.modules[module].init_from
-    if init is None:
-        return None
-    with torch.device("meta"):
-        shapes = {name: tuple(tensor.shape) for name, tensor in build_chain(parts_of(model)).state_dict().items()}
-    where, path = f"modules.{module}.init_from", Path(init.path)
-    is_folder = (path / CONFIG_NAME).is_file()
-    values = (
-        _hugging_face(where, path, init, model, shapes) if is_folder else _of_run(where, path, config, module, shapes)
-    )
-    return values, frozenset(name for name in shapes if _is_fresh(init, name))
+    for start in starts:
+        values, fresh = start.open()
+        mine = [one for one in held if one.module == start.module and one.block.numel and one.block.name not in fresh]
+        values.fill({one.block.name: (one.block, one.value) for one in mine})
 
 
 def _is_fresh(init: InitFromConfig, name: str) -> bool:
@@ -124,16 +118,17 @@ class _ModelValues:
         return self.folder.read(self.spelled[name], place)
 
 
-def _hugging_face(where: str, path: Path, init: InitFromConfig, model: Model, shapes: Shapes) -> _ModelValues:
+def _hugging_face(start: WarmStart, shapes: Shapes) -> _ModelValues:
+    where, init, path = start.where, start.init, Path(start.init.path)
     if init.module is not None:
         got, expected = f"{show(init.module)} with a Hugging Face folder", "null, because its kind of model says it"
         raise ConfigError(str(Problem(f"{where}.module", got, expected, "leave it out")))
     folder = ModelFolder(path)
     whole = whole_of(folder.config, str(path / CONFIG_NAME))
-    stored = _stored(f"{where}: {path}", whole, model)
+    stored = _stored(f"{where}: {path}", whole, start.model)
     spelled = {whole.spell(name): name for name in folder.shapes}
     _check_fresh(where, init, shapes.keys(), linked_names(stored) | unlinked_names(whole, folder.shapes))
-    problems = list(_model_problems(where, path, init, model, stored, shapes.keys()))
+    problems = list(_model_problems(start, stored, shapes.keys()))
     if problems:
         raise ConfigError("\n".join(map(str, problems)))
     links = links_to_start(f"{where}: {path}", whole, stored, folder.shapes, shapes, partial(_is_fresh, init))
@@ -154,14 +149,12 @@ def _stored(owner: str, whole: Whole, model: Model) -> Stored:
     )
 
 
-def _model_problems(
-    where: str, path: Path, init: InitFromConfig, ours: Model, stored: Stored, names: Collection[str]
-) -> Iterator[Problem]:
+def _model_problems(start: WarmStart, stored: Stored, names: Collection[str]) -> Iterator[Problem]:
     """The keys in which a module differs from what is stored of it."""
-    model, says = where.removesuffix("init_from") + "model", f"as {path / CONFIG_NAME} says"
-    loaded = [name for name in names if not _is_fresh(init, name) and not is_added(name, stored)]
-    free = free_keys(loaded, [name for name in linked_names(stored) if not _is_fresh(init, name)])
-    for key, got, expected in differences(ours, stored.model, free):
+    model, says = f"modules.{start.module}.model", f"as {Path(start.init.path) / CONFIG_NAME} says"
+    loaded = [name for name in names if not _is_fresh(start.init, name) and not is_added(name, stored)]
+    free = free_keys(loaded, [name for name in linked_names(stored) if not _is_fresh(start.init, name)])
+    for key, got, expected in differences(start.model, stored.model, free):
         if key in _KEYLESS:
             yield Problem(model, f"{key} {show(got)}", f"{show(expected)}, {says}", _KEYLESS[key])
         else:
@@ -189,10 +182,9 @@ class _RunValues:
         read_blocks(self.opened, tensors, group=None)
 
 
-def _of_run(where: str, path: Path, config: Config, module: str, shapes: Shapes) -> _RunValues:
-    init = config.modules[module].init_from
-    assert init is not None, "only a module with a warm start is filled"
-    folder, theirs = _checkpoint(where, path), init.module or module
+def _of_run(start: WarmStart, shapes: Shapes) -> _RunValues:
+    where, init = start.where, start.init
+    folder, theirs = _checkpoint(where, Path(init.path)), init.module or start.module
     opened, prefix = open_checkpoint(folder, f"choose another in {where}.path"), f"model/{theirs}."
     opened.check_sizes()
     stored = opened.shapes
@@ -205,7 +197,7 @@ def _of_run(where: str, path: Path, config: Config, module: str, shapes: Shapes)
     _check_fresh(where, init, shapes.keys(), found.keys())
     needed, loaded = ({n: s for n, s in names.items() if not _is_fresh(init, n)} for names in (shapes, found))
     free = free_keys(needed, loaded)
-    key = first_other_key(folder.parent.parent, theirs, config.modules[module].model, free)
+    key = first_other_key(folder.parent.parent, theirs, start.model.section, free)
     if key is not None:
         raise CheckpointError(f"{where}: {folder} is of another model: {key}; restore it or choose another checkpoint")
     _demand_names(f"{where}: {folder}", needed, loaded)

@@ -16,6 +16,7 @@ from counterpoint.execute.waits import WaitClock
 from counterpoint.plan.plan import Plan
 from counterpoint.report.run_record import GroupRecord, read_metrics
 from counterpoint.report.training import write_report
+from counterpoint.setup.rank import recorder_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import GroupResult, StepResult
 from counterpoint.train.metrics import recorder as metrics
@@ -40,11 +41,11 @@ def test_the_heaviest_lane_of_each_microbatch_counts() -> None:
         assert len(rounds) > 1
 
 
-def recorder_of(config: Config, plan: Plan, run: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecorder:
+def recording(config: Config, plan: Plan, run: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecorder:
     """The first rank's recorder, which hears nothing of other ranks."""
     monkeypatch.setattr(metrics.dist, "all_gather", lambda *_arguments, **_keys: None)
     groups: Any = SimpleNamespace(world=SimpleNamespace(rank=0, device=torch.device("cpu")), control=None)
-    return RunRecorder(config, plan, groups, run, WaitClock())
+    return recorder_of(override(config, {"run.dir": str(run)}), plan, groups, WaitClock())
 
 
 def test_the_report_names_the_steps_that_a_run_recorded_as_skipped(
@@ -53,7 +54,7 @@ def test_the_report_names_the_steps_that_a_run_recorded_as_skipped(
     config = override(CONFIG, {"log.tensorboard": False})
     plan, _models, corpus = prepare_run(config)
     for begun, skipped in ((0, (2, 5)), (4, (6, 7))):
-        recorder = recorder_of(config, plan, tmp_path, monkeypatch)
+        recorder = recording(config, plan, tmp_path, monkeypatch)
         recorder.data(begun, corpus)
         for step in skipped:
             recorder.skipped(step, Finding(step - 1, ("the loss",), (), is_model=False, names=("document 7",)))
@@ -69,7 +70,7 @@ def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
     config = override(CONFIG, {"log.every_steps": 4, "log.tensorboard": False})
     plan, _models, corpus = prepare_run(config)
     monkeypatch.setattr(metrics.time, "perf_counter", lambda: 100.0)
-    recorder = recorder_of(config, plan, tmp_path, monkeypatch)
+    recorder = recording(config, plan, tmp_path, monkeypatch)
     norms = dict.fromkeys(plan.graph.modules, 1.0)
     result = StepResult(
         loss=1.0, balance_loss=0.0, mtp_loss=None, expert_load=None, norm=1.0, module_norms=norms,
@@ -92,7 +93,7 @@ def test_groups_have_a_rate_and_a_norm_of_their_own(tmp_path: Path, monkeypatch:
     config = override(CONFIG, {"log.tensorboard": False})
     plan, _models, corpus = prepare_run(config)
     monkeypatch.setattr(metrics.time, "perf_counter", lambda: 100.0)
-    recorder = recorder_of(config, plan, tmp_path, monkeypatch)
+    recorder = recording(config, plan, tmp_path, monkeypatch)
     norms = dict.fromkeys(plan.graph.modules, 1.0)
     groups = {"vision": {"projector.*": GroupResult(0.25, 3.0), "others": GroupResult(0.125, 4.0)}}
     result = StepResult(

@@ -13,8 +13,9 @@ from counterpoint.config.run_files import CONFIG_FILE, VERSIONS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, ConfigError, DataError
 from counterpoint.plan.plan import Plan
-from counterpoint.train.nonfinite import EXCLUSIONS_FILE
+from counterpoint.setup.data import identity_of
 from counterpoint.train.state.checkpoint import OpenedCheckpoint
+from counterpoint.train.state.exclusions import EXCLUSIONS_FILE
 from counterpoint.train.state.resume import open_newest, steps_to_try
 from counterpoint.train.warm.same_model import model_keys
 
@@ -48,9 +49,12 @@ def check_run_folder(config: Config) -> OpenedCheckpoint | None:
 
     Raises CheckpointError if it is of other models or data, or if all are damaged; writes nothing.
     """
-    if steps_to_try(config):
-        _check_models(config, Path(config.run.dir))
-    return open_newest(config)
+    folder = Path(config.run.dir)
+    steps = steps_to_try(folder, config.checkpoint)
+    if not steps:
+        return None
+    _check_models(config, folder)
+    return open_newest(folder, steps, identity_of(config))
 
 
 def _set_aside(checkpoints: Path) -> None:
@@ -89,7 +93,7 @@ def _check_models(config: Config, folder: Path) -> None:
         before = load_run_config(folder / CONFIG_FILE)
     except ConfigError:
         return
-    old, new = model_keys(before), model_keys(config)
+    old, new = model_keys(before.modules), model_keys(config.modules)
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if differing:
         key = differing[0]

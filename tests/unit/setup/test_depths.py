@@ -9,9 +9,7 @@ from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.convert.whole import whole_of
 from counterpoint.errors import ConfigError
-from counterpoint.train.state.checkpoint import checkpoint_folder
-from counterpoint.train.warm.depths import check_depths
-from counterpoint.train.warm.start import _checkpoint
+from counterpoint.setup.depths import check_depths
 from tests.unit.judge.whole_configs import FOLDERS, config_of
 
 
@@ -52,9 +50,3 @@ def test_another_layer_is_refused(config: Config, tmp_path: Path) -> None:
 def test_what_begins_anew_may_join_anywhere(config: Config) -> None:
     check_depths(_changed(config, [1, 5], ["taps.2.*"]))
     check_depths(_changed(config, [1, 5], [], is_whole=False))
-
-
-def test_a_run_means_its_newest_checkpoint(tmp_path: Path) -> None:
-    for step in (2, 10, 5):
-        checkpoint_folder(tmp_path, step).mkdir(parents=True)
-    assert _checkpoint("modules.language.init_from", tmp_path) == checkpoint_folder(tmp_path, 10)

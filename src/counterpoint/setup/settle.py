@@ -14,12 +14,12 @@ from counterpoint.config.schema import Config
 from counterpoint.config.yaml_text import parse_yaml
 from counterpoint.convert.folder import CONFIG_NAME
 from counterpoint.convert.processor import Said
-from counterpoint.data.intakes import intakes_of
 from counterpoint.errors import ConfigError
 from counterpoint.kinds.modality import Intake, ItemSection
 from counterpoint.kinds.named import named
 from counterpoint.modalities import MODALITIES
 from counterpoint.section.problem import Problem, show
+from counterpoint.setup.data import intakes_of
 from counterpoint.train.state.checkpoint import STATE_FILE
 from counterpoint.train.state.resume import steps_to_try
 
@@ -62,8 +62,9 @@ class _Resumed:
 
     @classmethod
     def of(cls, config: Config) -> "_Resumed":
-        file = Path(config.run.dir) / CONFIG_FILE
-        if not steps_to_try(config) or not file.is_file():
+        run = Path(config.run.dir)
+        file = run / CONFIG_FILE
+        if not steps_to_try(run, config.checkpoint) or not file.is_file():
             return cls()
         try:
             modules = load_run_config(file).resolved()["modules"]

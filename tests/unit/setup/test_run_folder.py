@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from counterpoint.errors import DataError
-from counterpoint.train.state.folder import lock_run_folder
+from counterpoint.setup.run_folder import lock_run_folder
 
 
 def test_two_runs_in_one_folder(tmp_path: Path) -> None:

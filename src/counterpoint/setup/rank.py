@@ -1,0 +1,61 @@
+"""From a config to what one rank trains with: the sections that each part reads are chosen here."""
+
+from pathlib import Path
+
+from counterpoint.config.schema import Config
+from counterpoint.data.corpus import Corpus
+from counterpoint.execute.groups import Groups
+from counterpoint.execute.waits import WaitClock
+from counterpoint.plan.plan import Plan
+from counterpoint.recorders.kind import Recording
+from counterpoint.setup.data import identity_of
+from counterpoint.setup.plan import Models
+from counterpoint.setup.warm_starts import warm_starts_of
+from counterpoint.train.active_rank import ActiveRank
+from counterpoint.train.loop import Pace, Trainer
+from counterpoint.train.metrics.recorder import RunRecorder
+from counterpoint.train.metrics.timing import StepTimer
+from counterpoint.train.run_data import RunData
+from counterpoint.train.settings import EngineSettings
+from counterpoint.train.state.exclusions import KeptExclusions
+from counterpoint.train.state.saving import Saver
+
+
+def settings_of(config: Config) -> EngineSettings:
+    """What an engine is told of a config."""
+    return EngineSettings(
+        seed=config.run.seed,
+        training=config.training,
+        train={name: module.train for name, module in config.modules.items()},
+        optimizers={name: module.optimizer for name, module in config.modules.items()},
+    )
+
+
+def recorder_of(config: Config, plan: Plan, groups: Groups, waits: WaitClock) -> RunRecorder:
+    """What records a run in its folder."""
+    recording = Recording(Path(config.run.dir), config.training.steps, goes_on=config.checkpoint.resume != "none")
+    return RunRecorder(config.log, recording, plan, groups, waits)
+
+
+def saver_of(config: Config, models: Models, groups: Groups) -> Saver:
+    """What saves a run in its folder, and resumes it from there."""
+    starts = warm_starts_of(config, models)
+    return Saver(Path(config.run.dir), config.checkpoint, identity_of(config), starts, groups)
+
+
+def kept_of(config: Config) -> KeptExclusions:
+    """What an earlier start of a run left out before it ended."""
+    goes_on = config.checkpoint.resume == "auto"
+    return KeptExclusions(Path(config.run.dir), identity_of(config).fingerprint, goes_on)
+
+
+def data_of(config: Config, rank: ActiveRank, corpus: Corpus) -> RunData:
+    """The data of a run while it runs."""
+    skipped, workers = config.training.skip_nonfinite, config.data.workers
+    return RunData(rank, corpus, kept_of(config), workers=workers, most_skipped=skipped)
+
+
+def trainer_of(config: Config, rank: ActiveRank, corpus: Corpus, timer: StepTimer) -> Trainer:
+    """What trains a config on a rank."""
+    pace = Pace(config.training.steps, config.checkpoint.every_steps, config.evaluation.every_steps)
+    return Trainer(rank, data_of(config, rank, corpus), pace, timer)

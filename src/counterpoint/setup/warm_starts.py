@@ -1,0 +1,28 @@
+"""From a config to its warm starts, and what can be wrong with them, found before any rank exists."""
+
+from pathlib import Path
+
+from counterpoint.config.schema import Config
+from counterpoint.setup.depths import check_depths
+from counterpoint.setup.plan import Models
+from counterpoint.train.state.resume import steps_to_try
+from counterpoint.train.warm.start import WarmStart
+
+
+def warm_starts_of(config: Config, models: Models) -> tuple[WarmStart, ...]:
+    """The modules of a config that have `init_from`."""
+    inits = {name: module.init_from for name, module in config.modules.items()}
+    return tuple(WarmStart(name, models[name], init) for name, init in inits.items() if init is not None)
+
+
+def check_warm_starts(config: Config, models: Models) -> None:
+    """`check_values` of a run, unless it goes on from a checkpoint of its own and reads nothing else."""
+    if not steps_to_try(Path(config.run.dir), config.checkpoint):
+        check_values(config, models)
+
+
+def check_values(config: Config, models: Models) -> None:
+    """Raise CheckpointError or ConfigError unless every `init_from` gives all values of its module and no others."""
+    for start in warm_starts_of(config, models):
+        start.open()
+    check_depths(config)

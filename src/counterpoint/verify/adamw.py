@@ -17,9 +17,6 @@ VECTORS = (
 )
 """The parameters of our models that are vectors, which no weight decay shrinks."""
 
-REGISTERED = "embed.tower.*"
-"""Parameters of a module that its user registered, whose names say nothing."""
-
 
 def plain_adamw(section: AdamWSection, parameters: Mapping[str, torch.nn.Parameter]) -> torch.optim.AdamW:
     """Torch's optimizer of whole parameters, each in a group of its own, one after the other."""
@@ -31,7 +28,8 @@ def plain_adamw(section: AdamWSection, parameters: Mapping[str, torch.nn.Paramet
 
 
 def is_spared(section: AdamWSection, name: str, dims: int) -> bool:
-    """Whether weight decay leaves a parameter of `dims` dims alone: a vector, or one that the config names."""
-    patterns = (*VECTORS, *section.no_decay)
-    is_registered_vector = dims < 2 and fnmatchcase(name, REGISTERED)
-    return is_registered_vector or any(fnmatchcase(name, pattern) for pattern in patterns)
+    """Whether weight decay leaves a parameter of `dims` dims alone: a vector, or one that the config names.
+
+    Those of our own models are vectors by their names as well; others have names that say nothing.
+    """
+    return dims < 2 or any(fnmatchcase(name, pattern) for pattern in (*VECTORS, *section.no_decay))

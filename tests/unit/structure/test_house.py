@@ -9,7 +9,7 @@ import pytest
 from tests.unit.structure.sources import PACKAGE, imports, outside, trees
 
 FLOORS = (
-    ("cli", "__init__"),
+    ("cli", "extend", "__init__"),
     ("worker",),
     ("run", "report", "reference"),
     ("verify", "inference"),

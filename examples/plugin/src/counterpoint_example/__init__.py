@@ -1,0 +1,16 @@
+"""Kinds for counterpoint: measured series as items, a tower that reads them, and what else a run is made of."""
+
+from counterpoint.extend import Plugin
+from counterpoint_example.gated.spec import GATED
+from counterpoint_example.running_mean.spec import RUNNING_MEAN
+from counterpoint_example.series.spec import SERIES
+from counterpoint_example.tower.spec import SERIES_TOWER
+from counterpoint_example.waves.spec import WavesEntry
+
+PLUGIN = Plugin(
+    families={"series_tower": SERIES_TOWER},
+    layers={"running_mean": RUNNING_MEAN},
+    projectors={"gated": GATED},
+    modalities=(SERIES,),
+    sources={"waves": WavesEntry},
+)

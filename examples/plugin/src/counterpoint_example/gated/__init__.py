@@ -1,0 +1,1 @@
+"""A projector with a gate."""

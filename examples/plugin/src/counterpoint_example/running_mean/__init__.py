@@ -1,0 +1,1 @@
+"""A layer whose rows see the mean of the rows before them."""

@@ -1,0 +1,1 @@
+"""A tower that reads series."""

@@ -15,13 +15,14 @@ from counterpoint.data.feed.prefetch import Prefetcher
 from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.execute.groups import GroupCache, World, make_groups
 from counterpoint.execute.stage import Stage
+from counterpoint.parallelize.fsdp import dtype_of
 from counterpoint.plan.action import Action, Step
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.setup.data import intakes_of
 from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine, LaunchedStep
-from counterpoint.train.replica import Replica, dtype_of
+from counterpoint.train.replica import Replica
 
 from .settings import PATCH, Cut, Setting, Workload, counts_of
 from .source import DrawnSource

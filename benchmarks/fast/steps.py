@@ -14,11 +14,11 @@ from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed.reader import Reader
 from counterpoint.execute.groups import leave_world
+from counterpoint.parallelize.fsdp import dtype_of
 from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import Setup, prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.train.parameters import LocalParameter
-from counterpoint.train.replica import dtype_of
 from counterpoint.verify.case import verify_task
 from counterpoint.verify.command import as_verified
 from counterpoint.verify.compare import Observation

@@ -107,12 +107,12 @@ def run_rank(config: Config, setup: Setup) -> None:
     from counterpoint.execute.groups import make_groups
     from counterpoint.execute.rank_log import rank_log
     from counterpoint.execute.session import open_session
+    from counterpoint.parallelize.fsdp import dtype_of
     from counterpoint.setup.rank import recorder_of, saver_of, settings_of, trainer_of
     from counterpoint.setup.run_folder import open_run_folder
     from counterpoint.train.active_rank import ActiveRank
     from counterpoint.train.engine import Engine
     from counterpoint.train.metrics.timing import StepTimer
-    from counterpoint.train.replica import dtype_of
     from counterpoint.train.versions import check_versions
 
     plan, models, corpus = setup

@@ -9,6 +9,7 @@ from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import build_chain
 from counterpoint.parallelize.apply import ParallelChain, Parallelism, parallelize
+from counterpoint.parallelize.fsdp import dtype_of
 from counterpoint.plan.communicators import EXPERT_AXES, communicators
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.placement import Placement
@@ -21,6 +22,6 @@ def parallel_chain(member: Member, model: Model, layouts: Sequence[Layout], how:
     more = tuple(group for layout in layouts for axis in EXPERT_AXES for group in layout.groups(axis))
     groups = make_groups(member.world, communicators(placement, (), more), placement.active, member.cache)
     with torch.device("meta"):
-        chain = build_chain(parts_of(model)).to(how.precision.parameters)
+        chain = build_chain(parts_of(model)).to(dtype_of(how.precision.parameters))
     (layout,) = (layout for layout in layouts if member.world.rank in layout.ranks)
     return parallelize(chain, layout, groups, how)

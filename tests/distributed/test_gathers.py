@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.distributed.fsdp._fully_shard import _fsdp_param_group as fsdp2
 
+from counterpoint.config.training import PrecisionConfig
 from counterpoint.families import rules_of
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.parallelize.apply import Parallelism
 from counterpoint.parallelize.fsdp import (
-    Precision,
     begin_accumulation,
     begin_reduction,
     finish_reduction,
@@ -29,7 +29,7 @@ from tests.distributed.parallel_chains import parallel_chain
 from tests.unit.models.model_samples import HYBRID, changed, text_batch
 
 MODEL = changed(HYBRID, pattern="*-*-", ffn=16)
-FLOAT64 = Precision(torch.float64, torch.float64, torch.float64)
+FLOAT64 = PrecisionConfig(parameters="float64", compute="float64", reduce="float64")
 MICROBATCHES = ([5, 3], [6], [])
 
 

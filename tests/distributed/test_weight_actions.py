@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from counterpoint.config.training import PrecisionConfig
 from counterpoint.families import rules_of
 from counterpoint.kinds.family import Model
 from counterpoint.layers.moe.router import Router
@@ -15,7 +16,6 @@ from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.parallelize.apply import ParallelChain, Parallelism
 from counterpoint.parallelize.fsdp import (
-    Precision,
     begin_accumulation,
     finish_reduction,
     local,
@@ -30,8 +30,8 @@ from tests.unit.models.model_samples import HYBRID, LAYER_KINDS, changed, text_b
 from tests.unit.models.weight_holders import deferred_names
 
 MODEL = changed(HYBRID, pattern="*-ME", ffn=12, bias=True, qk_norm=True)
-FLOAT64 = Precision(torch.float64, torch.float64, torch.float64)
-BFLOAT16 = Precision(torch.float32, torch.bfloat16, torch.float32)
+FLOAT64 = PrecisionConfig(parameters="float64", compute="float64", reduce="float64")
+BFLOAT16 = PrecisionConfig(compute="bfloat16")
 COPIES = [Layout(module=f"copy{n}", ranks=tuple(range(4 * n, 4 * n + 4)), dp_shard=2, tp=2, ep=2) for n in range(2)]
 """Twice dp 2 x tp 2: FSDP2 shards over dp, experts lie on tp."""
 SMALL_VECTORS = {"layers.0.norm.weight", "layers.2.mamba.dynamics.a_log", "layers.2.mamba.x_conv.weight", "norm.weight"}
@@ -42,7 +42,7 @@ class Case:
     """A model and how it is trained."""
 
     model: Model
-    precision: Precision
+    precision: PrecisionConfig
     reshard: bool
     recomputed: bool = False
 

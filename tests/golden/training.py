@@ -12,10 +12,10 @@ import torch
 from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.data.feed.reader import Reader
+from counterpoint.parallelize.fsdp import dtype_of
 from counterpoint.setup.rank import saver_of, settings_of
 from counterpoint.setup.run_folder import open_run_folder
 from counterpoint.train.engine import Engine, StepResult
-from counterpoint.train.replica import dtype_of
 from counterpoint.train.state.saving import model_tensors, optimizer_tensors
 from counterpoint.verify.member import Member
 from tests.golden.cases import Config, load_config

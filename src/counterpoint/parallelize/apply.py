@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import torch.distributed as dist
 
+from counterpoint.config.training import PrecisionConfig
 from counterpoint.execute.groups import Groups
 from counterpoint.kinds.rules import TensorRule
 from counterpoint.models.chain import Chain
@@ -28,7 +29,7 @@ from counterpoint.parallelize.compile import apply_compile
 from counterpoint.parallelize.context import apply_context_parallel
 from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.expert import ExpertRank, ExpertSharding, apply_expert_parallel
-from counterpoint.parallelize.fsdp import Precision, expert_shard_dim, shard_data_parallel
+from counterpoint.parallelize.fsdp import expert_shard_dim, shard_data_parallel
 from counterpoint.parallelize.products import travel_of
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
@@ -47,7 +48,7 @@ class Parallelism:
     `recomputed` are kinds of layers, and `defers_weights` gives the chain a queue of weight gradients.
     """
 
-    precision: Precision
+    precision: PrecisionConfig
     rules: Sequence[TensorRule]
     train: Train = "all"
     known_as: Mapping[str, str] = field(default_factory=dict)

@@ -19,21 +19,20 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
+from counterpoint.config.training import PrecisionConfig
 from counterpoint.models.chain import Chain
 from counterpoint.models.seams import StackedExperts, Wide
 
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """The dtypes of stored parameters, of compute, and of gradient reduction and accumulation."""
 
-    parameters: torch.dtype
-    compute: torch.dtype
-    reduce: torch.dtype
+def dtype_of(name: str) -> torch.dtype:
+    """The torch dtype of a name in the config."""
+    return _DTYPES[name]
 
 
 def shard_data_parallel(
-    chain: Chain, mesh: DeviceMesh, expert_mesh: DeviceMesh | None, precision: Precision, reshard: bool
+    chain: Chain, mesh: DeviceMesh, expert_mesh: DeviceMesh | None, precision: PrecisionConfig, reshard: bool
 ) -> None:
     """Apply FSDP2 to every part of a chain and to the chain itself, in place.
 
@@ -45,8 +44,8 @@ def shard_data_parallel(
     each group costs the host time in every pass, and its reduction waits for the one before.
     """
     policy = MixedPrecisionPolicy(
-        param_dtype=None if precision.compute == precision.parameters else precision.compute,
-        reduce_dtype=precision.reduce,
+        param_dtype=None if precision.compute == precision.parameters else dtype_of(precision.compute),
+        reduce_dtype=dtype_of(precision.reduce),
         cast_forward_inputs=False,
     )
     for module in chain.modules():
@@ -54,7 +53,7 @@ def shard_data_parallel(
             assert expert_mesh is not None, "a chain with experts has their mesh"
             _shard_experts(module, expert_mesh, policy, reshard)
         elif isinstance(module, Wide) and policy.param_dtype is not None:
-            wide = MixedPrecisionPolicy(reduce_dtype=precision.parameters, cast_forward_inputs=False)
+            wide = MixedPrecisionPolicy(reduce_dtype=dtype_of(precision.parameters), cast_forward_inputs=False)
             fully_shard(module, mesh=mesh, mp_policy=wide, reshard_after_forward=reshard)
     for parts in _units(chain, 0 if reshard else _UNIT):
         unit: Any = parts if len(parts) > 1 else parts[0]

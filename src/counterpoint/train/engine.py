@@ -24,13 +24,13 @@ from counterpoint.models.batch import Batch
 from counterpoint.models.seams import FURTHER
 from counterpoint.optimizers.groups import parameter_groups
 from counterpoint.optimizers.rates import learning_rate
-from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, release, settle_weights
+from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, dtype_of, release, settle_weights
 from counterpoint.plan.action import Action, Compute
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.train.optimizer import Clipping, ModuleOptimizer, by_group
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
-from counterpoint.train.replica import Replica, build_replica, dtype_of, square_sum
+from counterpoint.train.replica import Replica, build_replica, square_sum
 from counterpoint.train.routing import RoutedStep
 from counterpoint.train.settings import EngineSettings
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from counterpoint.config.training import PrecisionConfig
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.stage import Stage
 from counterpoint.families import family_of, initial_of, rules_of
@@ -14,7 +13,7 @@ from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model, ModelSection
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize.apply import Parallelism, parallelize
-from counterpoint.parallelize.fsdp import Precision, finish_reduction, local, reduce_gradients
+from counterpoint.parallelize.fsdp import dtype_of, finish_reduction, local, reduce_gradients
 from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
 from counterpoint.parallelize.starting import fill_given_
 from counterpoint.plan.action import Compute, Work
@@ -24,17 +23,6 @@ from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.settings import EngineSettings
 
 EMBEDDING, TIED_HEAD, WORDS_COPY = "embed.weight", "head.weight", "words.weight"
-_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-
-
-def dtype_of(name: str) -> torch.dtype:
-    """The torch dtype of a name in the config."""
-    return _DTYPES[name]
-
-
-def precision_of(names: PrecisionConfig) -> Precision:
-    """The dtypes that a config names."""
-    return Precision(dtype_of(names.parameters), dtype_of(names.compute), dtype_of(names.reduce))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +85,7 @@ def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node
     start, stop = plan.splits[node.module][node.stage]
     how = _parallelism(settings, plan, section, node)
     with torch.device("meta"):
-        chain = build_chain(parts[start:stop]).to(how.precision.parameters)
+        chain = build_chain(parts[start:stop]).to(dtype_of(how.precision.parameters))
     made = parallelize(chain, layout, groups, how)
     tie = plan.tie(node.module, world.rank)
     initial, given = initial_of(section), family_of(section).given(section)
@@ -129,7 +117,7 @@ def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node
 
 def _parallelism(settings: EngineSettings, plan: Plan, section: ModelSection, node: Node) -> Parallelism:
     return Parallelism(
-        precision=precision_of(settings.training.precision),
+        precision=settings.training.precision,
         rules=rules_of(section),
         train=settings.train[node.module],
         known_as=_known_as(plan.facts[node.module].is_tied),

@@ -16,13 +16,13 @@ from counterpoint.data.feed.reader import Reader
 from counterpoint.execute.groups import Groups
 from counterpoint.optimizers.groups import OTHERS
 from counterpoint.parallelize.blocks import Block
+from counterpoint.parallelize.fsdp import dtype_of
 from counterpoint.plan.samples import Document
 from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import open_run
 from counterpoint.setup.warm_starts import warm_starts_of
 from counterpoint.train.engine import Engine, StepResult
 from counterpoint.train.parameters import LocalParameter
-from counterpoint.train.replica import dtype_of
 from counterpoint.train.warm.start import warm_start
 from counterpoint.verify.compare import TOLERANCES, Difference, Observation, compare_step, first_wrong, worst_of_kinds
 from counterpoint.verify.known import Seen

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from model_samples import GRAPHS, MODELS
 from torch import nn
 
+from counterpoint.config.training import PrecisionConfig
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize import fsdp
-from counterpoint.parallelize.fsdp import Precision, shard_data_parallel
+from counterpoint.parallelize.fsdp import shard_data_parallel
 
 CASES = MODELS | GRAPHS
 MESH: Any = object()
 """Of a run that is never started."""
-FLOAT64 = Precision(torch.float64, torch.float64, torch.float64)
+FLOAT64 = PrecisionConfig(parameters="float64", compute="float64", reduce="float64")
 
 
 def meta(model: Model, start: int = 0) -> Chain:

@@ -88,9 +88,9 @@ class Comparison:
         self._configs: dict[str, tuple[Config, Cut]] = {}
         for setting in self.settings:
             if setting.is_baseline:
-                check_baseline(setting, world.size)
+                check_baseline(setting, control.size())
             else:
-                self._configs[setting.name] = config_of(setting, self.workload, world.size, options.set)
+                self._configs[setting.name] = config_of(setting, self.workload, control.size(), options.set)
         self._cache = GroupCache()
         self._model = Fsdp2Model(self.workload, options.attention, options.eager)
         self._draws = [draw_counts(seed) for seed in range(options.draws)]
@@ -157,7 +157,7 @@ class Comparison:
     def _collect(self, pairs: list[tuple[Run, Record]]) -> dict[str, list[Record]]:
         """What all ranks saw; rank 0 makes rows of it."""
         own = {run.setting.name: (record, run.held) for run, record in pairs}
-        gathered: list[Any] = [None] * self.world.size
+        gathered: list[Any] = [None] * self.control.size()
         dist.all_gather_object(gathered, own, group=self.control)
         for run, _record in pairs:
             name = run.setting.name
@@ -168,7 +168,7 @@ class Comparison:
         return {name: [records[name][0] for records in gathered] for name in own}
 
     def _read_gemm(self) -> None:
-        readings: list[Any] = [None] * self.world.size
+        readings: list[Any] = [None] * self.control.size()
         dist.all_gather_object(readings, gemm_tflops(), group=self.control)
         self._gemm += readings
 
@@ -186,7 +186,7 @@ class Comparison:
             "step_ms_mean": statistics.mean(max(block) for block in zip(*(r.blocks for r in ranks))) * 1e3,
             "tokens_per_s": run.samples * W.seq / median,
             "model_tflop_per_step": flops / 1e12,
-            "tflops_gpu": flops / median / self.world.size / 1e12,
+            "tflops_gpu": flops / median / self.control.size() / 1e12,
             "held_gib": fullest[0] / GIB, "step_gib": fullest[1] / GIB,
             "memory_gib_by_rank": [{"held": h / GIB, "step": s / GIB} for h, s in memory],
             "cuda_allocations_while_timed": [record.cuda_allocations for record in ranks],
@@ -224,7 +224,7 @@ class Comparison:
         self.options.profile.mkdir(parents=True, exist_ok=True)
         for run, _record in pairs:
             name = run.setting.name
-            ranks = range(self.world.size)
+            ranks = range(self.control.size())
             placed = run.plan.placement if isinstance(run, Ours) else None
             modules = [("everything",) if placed is None else placed.modules_of(rank) for rank in ranks]
             file = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name) + ".txt"
@@ -237,7 +237,7 @@ class Comparison:
         record = {
             "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
             "environment": {k: v for k, v in os.environ.items() if k.startswith(("BENCH_", "PYTORCH_", "NCCL_"))},
-            "workload": asdict(self.workload), "world": self.world.size, "tiny": TINY,
+            "workload": asdict(self.workload), "world": self.control.size(), "tiny": TINY,
             "options": {key: str(value) for key, value in vars(self.options).items()},
             **versions(), "gemm_tflops": self._ceiling, "gemm_readings": self._gemm,
             "rows": list(self._rows.values()),

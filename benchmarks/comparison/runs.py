@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from unittest.mock import patch
 
 import torch
+import torch.distributed as dist
 
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.prefetch import Prefetcher
@@ -311,7 +312,7 @@ class Fsdp2:
 
     def _main(self, world: World, _draws: Sequence[Sequence[int]]) -> list[list[dict[str, torch.Tensor]]]:
         """As `run_main`."""
-        rank, micro, each = world.rank, self.setting.micro_batch, SAMPLES // world.size
+        rank, micro, each = world.rank, self.setting.micro_batch, SAMPLES // dist.get_world_size()
         gen = torch.Generator(device=device()).manual_seed(7 + rank)
         pool = [
             sample(
@@ -325,7 +326,7 @@ class Fsdp2:
 
     def _varied(self, world: World, draws: Sequence[Sequence[int]]) -> list[list[dict[str, torch.Tensor]]]:
         """As `run_varied`, one sample at once."""
-        workload, rank, each = self._model.workload, world.rank, SAMPLES // world.size
+        workload, rank, each = self._model.workload, world.rank, SAMPLES // dist.get_world_size()
         gen = torch.Generator(device=device()).manual_seed(7 + rank)
         pool = torch.randn(MAX_IMAGES, workload.patches, W.vis_dim, device=device(), generator=gen).to(torch.bfloat16)
         self._made = {

@@ -1,6 +1,7 @@
 """Files of a run folder that are written in one place and read in another."""
 
 CONFIG_FILE = "config.yaml"
+PLAN_FILE = "plan.json"
 METRICS_FILE = "metrics.jsonl"
 EVALUATION_FILE = "evaluation.json"
 TIMELINE_FILE = "timeline.json"

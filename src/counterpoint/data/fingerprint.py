@@ -1,7 +1,7 @@
 """What decides the order of the training data: the values that a resumed run must share with its checkpoint."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ _DIGITS = 16
 
 @dataclass(frozen=True, slots=True)
 class DataIdentity:
-    """What decides what a run reads, which it must share with the checkpoint that it goes on from."""
+    """What decides what a run reads, which it must share with the checkpoint that it goes on from, and the versions of
+    its `plugins`, by name, which it is told of where they are others."""
 
     seed: int
     fingerprint: Fingerprint
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
 
 def data_fingerprint(data: DataConfig, global_batch_samples: int, intakes: Intakes) -> Fingerprint:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from counterpoint.config.run_files import METRICS_FILE, TIMELINE_FILE
+from counterpoint.config.run_files import METRICS_FILE, PLAN_FILE, TIMELINE_FILE
 from counterpoint.errors import InputError
 from counterpoint.plan.action import Action, parse_action
+from counterpoint.plan.form import plan_of_form
+from counterpoint.plan.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,14 @@ def read_timeline(run: Path) -> Measured | None:
             {rank: tuple((a, start - first, end - first) for a, start, end in rows[rank]) for rank in sorted(rows)},
         )
     except (KeyError, TypeError, ValueError, AttributeError, InputError):
+        return None
+
+
+def read_plan(run: Path) -> Plan | None:
+    """The plan by which a run trains, or None without a readable one: earlier versions wrote none, or another form."""
+    try:
+        return plan_of_form(_read_json(run / PLAN_FILE))
+    except InputError:
         return None
 
 

@@ -19,6 +19,7 @@ from counterpoint.report.plan_html import placement_section
 from counterpoint.report.run_record import (
     Metrics,
     read_metrics,
+    read_plan,
     read_strings,
     read_timeline,
 )
@@ -43,7 +44,9 @@ def write_report(run_folder: Path, plan: Plan | None = None) -> Path:
         raise CheckpointError(f"{run_folder}: no config.yaml, expected a run folder; give the run.dir of a training")
     config = read_run_config(config_file)
     metrics, evaluation = read_metrics(run_folder), Evaluation.read(run_folder)
-    planned, reason = _planned(lambda: build_plan(config) if plan is None else plan)
+    planned, reason = _planned(
+        partial(_plan_of, run_folder, partial(build_plan, config)) if plan is None else lambda: plan
+    )
     modules = tuple(config.modules)
     text = page(
         f"Training report: {run_folder.resolve().name}",
@@ -66,6 +69,12 @@ def write_report(run_folder: Path, plan: Plan | None = None) -> Path:
             f"{target}: cannot be written ({error.strerror}), expected a writable run folder; change its permissions"
         ) from None
     return target
+
+
+def _plan_of(run_folder: Path, build: Callable[[], Plan]) -> Plan:
+    """The plan that the run wrote down, or the one that is built."""
+    written = read_plan(run_folder)
+    return build() if written is None else written
 
 
 def _planned(build: Callable[[], Plan]) -> tuple[Summary | None, str]:

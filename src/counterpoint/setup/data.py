@@ -13,6 +13,7 @@ from counterpoint.data.order.order import Order, SequentialOrder
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.families import intake_of
 from counterpoint.kinds.modality import Intakes
+from counterpoint.plugins.load import versions_of
 from counterpoint.sources.entry import Opening
 
 
@@ -30,7 +31,7 @@ def open_tokenizer(config: Config) -> Tokenizer | None:
 def identity_of(config: Config) -> DataIdentity:
     """What a run shares with the checkpoints that it goes on from; raises DataError for an unreadable manifest."""
     fingerprint = data_fingerprint(config.data, config.training.global_batch_samples, intakes_of(config))
-    return DataIdentity(config.run.seed, fingerprint)
+    return DataIdentity(config.run.seed, fingerprint, versions_of(config.run.plugins))
 
 
 def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_depths: int) -> Corpus:

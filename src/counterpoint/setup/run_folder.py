@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TextIO
 
 from counterpoint.check.grid import format_programs
-from counterpoint.config.load import dump_config, load_run_config
-from counterpoint.config.run_files import CONFIG_FILE, VERSIONS_FILE
+from counterpoint.config.load import dump_config, read_run_config
+from counterpoint.config.run_files import CONFIG_FILE, PLAN_FILE, VERSIONS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, ConfigError, DataError
+from counterpoint.plan.form import form_of
 from counterpoint.plan.plan import Plan
+from counterpoint.plugins.load import versions_of
 from counterpoint.setup.data import identity_of
 from counterpoint.train.state.checkpoint import OpenedCheckpoint
 from counterpoint.train.state.exclusions import EXCLUSIONS_FILE
@@ -38,7 +40,8 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
             (folder / EXCLUSIONS_FILE).unlink(missing_ok=True)
         (folder / CONFIG_FILE).write_text(dump_config(config))
         (folder / "plan.txt").write_text(f"{_placement_text(plan)}\n\n{format_programs(plan.schedule.programs)}\n")
-        (folder / VERSIONS_FILE).write_text(json.dumps(_versions(), indent=1))
+        (folder / PLAN_FILE).write_text(json.dumps(form_of(plan)))
+        (folder / VERSIONS_FILE).write_text(json.dumps(_versions(config), indent=1))
     except OSError as error:
         raise DataError(f"run.dir: {folder} cannot be written ({error.strerror}); choose another folder") from None
     return folder
@@ -90,10 +93,10 @@ def _placement_text(plan: Plan) -> str:
 
 def _check_models(config: Config, folder: Path) -> None:
     try:
-        before = load_run_config(folder / CONFIG_FILE)
+        old = model_keys(read_run_config(folder / CONFIG_FILE).modules)
     except ConfigError:
         return
-    old, new = model_keys(before.modules), model_keys(config.modules)
+    new = model_keys(config.modules)
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if differing:
         key = differing[0]
@@ -103,8 +106,9 @@ def _check_models(config: Config, folder: Path) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{package: _version(package) for package in _PACKAGES}}
+def _versions(config: Config) -> dict[str, str]:
+    packages = {package: _version(package) for package in _PACKAGES}
+    return {"python": platform.python_version(), **packages, **versions_of(config.run.plugins)}
 
 
 def _version(package: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from counterpoint.config.earlier import is_of_today
-from counterpoint.config.load import load_config, load_run_config
+from counterpoint.config.load import load_config, read_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import Config
 from counterpoint.config.yaml_text import parse_yaml
@@ -67,7 +67,7 @@ class _Resumed:
         if not steps_to_try(run, config.checkpoint) or not file.is_file():
             return cls()
         try:
-            modules = load_run_config(file).resolved()["modules"]
+            modules = read_run_config(file).resolved()["modules"]
         except ConfigError:
             return cls()
         return cls(modules, is_of_today(parse_yaml(file.read_text(encoding="utf-8"))))
@@ -99,7 +99,7 @@ def _origin(config: Config, intake: Intake, section: ItemSection) -> Said:
 def _of_run(path: Path, module: str, section: ItemSection) -> Said:
     run = path.parent.parent if (path / STATE_FILE).is_file() else path
     try:
-        modules = load_run_config(run / CONFIG_FILE).resolved()["modules"]
+        modules = read_run_config(run / CONFIG_FILE).resolved()["modules"]
     except ConfigError:
         return Said()
     return Said(_given(modules, module, section), str(run / CONFIG_FILE))

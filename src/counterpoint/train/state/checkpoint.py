@@ -44,6 +44,8 @@ class TrainingState:
     """Steps that were not finite and updated nothing."""
     data: Fingerprint = field(default_factory=dict)
     """What decided the order of data."""
+    plugins: dict[str, str] = field(default_factory=dict)
+    """Versions of the plug-ins, by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """From which checkpoint a run may go on: the newest that is whole, of the same data in the same order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +62,10 @@ def none_is_whole(run: Path, passed: list[PassedOver]) -> CheckpointError:
 
 
 def check_data(opened: OpenedCheckpoint, identity: DataIdentity) -> TrainingState:
-    """The state of a checkpoint; raises CheckpointError unless it was written with the same data in the same order."""
+    """The state of a checkpoint; raises CheckpointError unless it was written with the same data in the same order, and
+    with no plug-in that is not at hand."""
     state = opened.state
+    _check_plugins(opened.folder, state.plugins, identity.plugins)
     if not state.data:
         raise CheckpointError(
             f"{opened.folder}: it does not say which data it was written with, expected the field data in its state; "
@@ -78,6 +80,21 @@ def check_data(opened: OpenedCheckpoint, identity: DataIdentity) -> TrainingStat
             f"same, which decides what a run reads; {_REMEDY}"
         )
     return state
+
+
+def _check_plugins(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    for name, version in before.items():
+        if name not in now:
+            raise CheckpointError(
+                f"{folder}: it was written with the plug-in {name} {version}, got run.plugins without it, expected it "
+                f"there, since its kinds may be in use; add it to run.plugins, {_REMEDY}"
+            )
+
+
+def other_versions(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """What is to be said of plug-ins of other versions than those that a checkpoint was written with, if anything."""
+    other = [f"{name} {version} (here {now[name]})" for name, version in before.items() if now[name] != version]
+    return f"the checkpoint was written with other versions of plug-ins: {', '.join(other)}" if other else None
 
 
 def _value(values: Fingerprint, key: str) -> str:

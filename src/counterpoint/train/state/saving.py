@@ -20,7 +20,7 @@ from counterpoint.train.state.checkpoint import (
     read_tensors,
     unverified,
 )
-from counterpoint.train.state.resume import PassedOver, check_data, none_is_whole, steps_to_try
+from counterpoint.train.state.resume import PassedOver, check_data, none_is_whole, other_versions, steps_to_try
 from counterpoint.train.state.stored_block import StoredBlock, Tensors
 from counterpoint.train.state.writer import CheckpointWriter
 from counterpoint.train.warm.start import WarmStart, warm_start
@@ -94,8 +94,13 @@ class Saver:
                 passed.append(PassedOver(step, str(error)))
                 continue
             self._writer.damaged = frozenset(one.step for one in passed)
-            return Resumption(state, step, tuple(passed), unverified(checkpoint_folder(self._run, step)))
+            return Resumption(state, step, tuple(passed), self._note(state, step))
         raise none_is_whole(self._run, passed)
+
+    def _note(self, state: TrainingState, step: int) -> str | None:
+        other = other_versions(state.plugins, self._identity.plugins)
+        notes = [note for note in (unverified(checkpoint_folder(self._run, step)), other) if note is not None]
+        return "; ".join(notes) if notes else None
 
     def _load(self, engine: Engine, step: int) -> TrainingState:
         """Fill the engine from a checkpoint; raises CheckpointError alike on all ranks.
@@ -121,6 +126,7 @@ class Saver:
             skipped=engine.skipped,
             exclusions=tuple((e.source, e.index, e.from_step) for e in exclusions),
             data=self._identity.fingerprint,
+            plugins=dict(self._identity.plugins),
         )
         self._writer.write({**model_tensors(engine), **optimizer_tensors(engine)}, state)
 

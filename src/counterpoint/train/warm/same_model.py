@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from counterpoint.config.load import load_run_config
+from counterpoint.config.load import read_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import ModuleConfig
 from counterpoint.errors import ConfigError
@@ -29,12 +29,12 @@ def first_other_key(run: Path, module: str, model: ModelSection, left_out: Colle
     Sections of the model named in `left_out` may differ.
     """
     try:
-        before = load_run_config(run / CONFIG_FILE).modules
+        before = read_run_config(run / CONFIG_FILE).modules
+        if module not in before:
+            return None
+        old, new = _keys_of(before[module].model, "model"), _keys_of(model, "model")
     except ConfigError:
         return None
-    if module not in before:
-        return None
-    old, new = _keys_of(before[module].model, "model"), _keys_of(model, "model")
     for key in sorted(old.keys() | new.keys()):
         if key.split(".")[1] not in (*_SHOWN_BY_SHAPES, *left_out) and old.get(key) != new.get(key):
             return f"{key} was {old.get(key)!r} there, got {new.get(key)!r}"

@@ -9,11 +9,25 @@ import typer
 from counterpoint.console import console
 from counterpoint.errors import CounterpointError, DifferenceError, InputError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _complete_key(begun: str) -> list[str]:
+    """How a key on the command line may go on, for the shell."""
+    from counterpoint.reference.explain_key import completions
+
+    return completions(begun)
+
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys to change, later ones win.")
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Keys to change, later ones win.", autocompletion=_complete_key),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
@@ -68,6 +82,23 @@ def _refuse_without(option: str, others: dict[str, int | None]) -> None:
     given = [name for name, value in others.items() if value is not None]
     if given:
         raise InputError(f"{' and '.join(given)}: got no {option}, expected it beside; add {option} or leave them out")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from counterpoint.environment import version
+
+        _output.print(f"counterpoint {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def counterpoint(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train multimodal models in which every module has its own parallel layout on its own ranks."""
 
 
 @app.command()
@@ -218,6 +249,45 @@ def report(run: RunFolder) -> None:
     from counterpoint.report.training import write_report
 
     _output.print(f"report: {write_report(run)}")
+
+
+@app.command()
+def explain(
+    key: Annotated[
+        str,
+        typer.Argument(help="As a config names it: modules.language.model.kv_heads.", autocompletion=_complete_key),
+    ] = "",
+    kind: Annotated[str | None, typer.Option(help="Of sections of several kinds show this one.")] = None,
+) -> None:
+    """Say what a key of the config means, or which keys a section has."""
+    from counterpoint.reference.explain_key import explain_key
+
+    _output.print(explain_key(key, kind))
+
+
+@app.command()
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a page of Markdown: docs/config.md.")] = False,
+) -> None:
+    """Print the JSON Schema of the config, by which editors complete and check YAML."""
+    if markdown:
+        from counterpoint.reference.markdown import markdown as page
+
+        _output.print(page())
+    else:
+        from json import dumps
+
+        from counterpoint.reference.json_schema import json_schema
+
+        _output.print(dumps(json_schema(), indent=2))
+
+
+@app.command()
+def env() -> None:
+    """Show versions, devices and collectives, as a bug report needs them."""
+    from counterpoint.environment import describe_environment
+
+    _output.print(describe_environment())
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from counterpoint.plugins.load import load_plugins
 from counterpoint.section.connection import Connection
 from counterpoint.section.layout import ExpertLayoutConfig, LayoutConfig
 from counterpoint.section.of_kind import OfKind
-from counterpoint.section.section import Count, Index, Matching, Patterns, Section, Text
+from counterpoint.section.section import Count, Index, Matching, Number, Patterns, Section, Text
 
 ModuleName = Annotated[str, Matching(r"[a-z][a-z0-9_]*", "a module name of lowercase letters, digits and _")]
 """Names stand in actions (`language.1F3`) and parameter keys, hence no dots and no capitals."""
@@ -99,9 +99,9 @@ class EdgeConfig(Section, Connection):  # type: ignore[misc]
 
 
 class Config(Section):
-    """One run. `load_config` builds it and checks what types alone cannot."""
+    """The config of one run."""
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    schema_version: Annotated[Literal[1], Number] = Field(default=1, alias="schema")
     """Version of these keys."""
     run: RunConfig
     """Folder, seed and device of the run."""

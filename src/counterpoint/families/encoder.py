@@ -46,11 +46,11 @@ class LayeredSection(EncoderSection):
     """The base of encoders whose layers let each row attend to all rows of its item."""
 
     layers: Several
-    """Layers. Unit: layers."""
+    """Number of layers. Unit: layers."""
     hidden: Count
     """Width of the rows, a multiple of `heads`. Unit: columns."""
     heads: Count
-    """Attention heads; tp and, per tensor-parallel rank, cp must divide them. Unit: heads."""
+    """Attention heads; tp must divide them, and cp those of a tensor-parallel rank. Unit: heads."""
     ffn: Count
     """Inner width of the MLPs; tp must divide it. Unit: columns."""
     norm_eps: Positive = 1e-6

@@ -4,7 +4,15 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -25,7 +33,10 @@ class Section(BaseModel):
         made = handler(schema)
         properties = handler.resolve_ref_schema(made)["properties"]
         for name, field in cls.model_fields.items():
-            properties[field.alias or name]["description"] = str(description_of(cls, name))
+            key = properties[field.alias or name]
+            key["description"] = str(description_of(cls, name))
+            if field.default_factory is not None:
+                key["default"] = field.get_default(call_default_factory=True)
         return made
 
 
@@ -65,6 +76,16 @@ Ranks = Annotated[tuple[Index, ...], Field(strict=False)]
 Counts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
 Patterns = Annotated[tuple[Text, ...], Field(strict=False)]
 """Shell-style patterns of parameter names."""
+
+
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return value
+
+
+Number = BeforeValidator(_no_truth_value)
+"""A constraint on integers that are listed, 1 of which pydantic takes `true` for."""
 
 Precision = Literal["float32", "float64", "bfloat16"]
 

@@ -11,7 +11,7 @@ from counterpoint.cli import app
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = ("examples/*.yaml", "examples/*.py", "recipes/**/*.yaml", "*.md", "docs/*.md", "Makefile")
-_COMMAND = r"counterpoint (?P<line>[a-z][^`\n&|;#]*)"
+_COMMAND = r"counterpoint (?P<line>[a-z][^`\n&|;#>]*)"
 _QUOTED = re.compile(rf"`(?:\S+/)?{_COMMAND}`")
 _LINE = re.compile(rf"^[#$ ]*(?:[A-Z][a-z]+: +)?(?:[\w.@()$/]+/)?{_COMMAND}", re.MULTILINE)
 _AFTER = re.compile(rf"&& *(?:\S+/)?{_COMMAND}")

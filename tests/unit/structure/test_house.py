@@ -11,7 +11,7 @@ from tests.unit.structure.sources import PACKAGE, imports, outside, trees
 FLOORS = (
     ("cli", "extend", "__init__"),
     ("worker",),
-    ("run", "report", "reference"),
+    ("run", "report", "reference", "environment"),
     ("verify", "inference"),
     ("setup",),
     ("train",),

@@ -57,7 +57,7 @@ class ConformerConfig(LayeredSection):
     bias: bool = True
     """Whether the linear layers of attention and MLPs have biases."""
     conv_bias: bool = True
-    """Whether the convolutions of the layers have biases."""
+    """Whether the convolution modules of the layers have biases."""
     scale_input: bool = True
     """Whether the rows that enter the first layer are multiplied by the square root of their width."""
 

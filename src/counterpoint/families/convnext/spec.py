@@ -27,7 +27,7 @@ from counterpoint.plan.tensors import linear, mlp, norm, products
 from counterpoint.projectors import ProjectorConfig
 from counterpoint.section.layout import LayoutConfig
 from counterpoint.section.problem import Problem
-from counterpoint.section.section import Count, Positive
+from counterpoint.section.section import Count, Number, Positive
 
 KERNEL = 7
 """Rows along a side of what a layer's convolution covers."""
@@ -56,7 +56,7 @@ class ConvnextConfig(EncoderSection):
     """How images become patches; its key `kind` names what kind of images they are, pictures if it is left out."""
     patch: Count = 4
     """Side of a square patch, of which one row of the first stage is made. Unit: pixels."""
-    channels: Literal[1, 3] = 3
+    channels: Annotated[Literal[1, 3], Number] = 3
     """Channels of a pixel: 3 for colour, 1 for grey or depth. Unit: channels."""
     depths: PerStage
     """Layers of each stage. Each stage after the first halves both sides of the grid. Unit: layers."""

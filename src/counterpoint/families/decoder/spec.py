@@ -148,6 +148,8 @@ class DecoderConfig(AttentionKeys, ModelSection):
         for choice in layers["allOf"]:
             layer = handler.resolve_ref_schema(choice["then"])
             layer["required"] = [key for key in layer["required"] if key not in handed_down]
+            for key in handed_down & layer["properties"].keys():
+                layer["properties"][key].pop("default", None)
         return made
 
 

@@ -25,7 +25,7 @@ from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import linear, norm, products
 from counterpoint.section.layout import LayoutConfig
 from counterpoint.section.problem import Problem, show
-from counterpoint.section.section import Count, Index, Positive
+from counterpoint.section.section import Count, Index, Number, Positive
 
 PositionFit = Literal["stretch", "crop", "corners", "antialias"]
 """How an image's grid reads a square table of positions, always by bilinear interpolation: over the whole table,
@@ -41,7 +41,7 @@ class VitConfig(TowerSection):
     """How images become patches; its key `kind` names what kind of images they are, pictures if it is left out."""
     patch: Count
     """Side of a square patch. Unit: pixels."""
-    channels: Literal[1, 3] = 3
+    channels: Annotated[Literal[1, 3], Number] = 3
     """Channels of a pixel: 3 for colour, 1 for grey or depth. Unit: channels."""
     frames: Count = 1
     """Pictures that a patch spans: consecutive frames of a video; a single image is repeated in each.

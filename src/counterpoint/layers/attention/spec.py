@@ -41,7 +41,7 @@ class AttentionKeys(Section):
     """Keys of attention that a decoder and a layer of attention have in common."""
 
     heads: Count
-    """Attention heads, a multiple of tp and, per tensor-parallel rank, of cp. Unit: heads."""
+    """Attention heads; tp must divide them, and cp those of a tensor-parallel rank. Unit: heads."""
     kv_heads: Count | None = None
     """Heads of keys and values (grouped-query attention), a divisor of `heads` and a multiple of tp; null: `heads`.
     Unit: heads."""

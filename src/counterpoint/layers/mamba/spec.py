@@ -20,7 +20,8 @@ class MambaConfig(Section):
     """The Mamba-2 layers of a decoder (Dao and Gu, 2024, arXiv:2405.21060)."""
 
     heads: Count
-    """Heads of the recurrence, a multiple of `groups`, of tp and, per tensor-parallel rank, of cp. Unit: heads."""
+    """Heads of the recurrence, a multiple of `groups`; tp must divide them, and cp those of a tensor-parallel rank.
+    Unit: heads."""
     head_dim: Count
     """Width of one head; `heads` x `head_dim` is the inner width. Unit: columns."""
     groups: Count = 1

@@ -26,7 +26,7 @@ class ResamplerConfig(ProjectorSection):
     hidden: Count
     """Width of the queries and of attention, a multiple of `heads`. Unit: columns."""
     heads: Count
-    """Attention heads; tp and cp must divide them. Unit: heads."""
+    """Attention heads; tp must divide them, and cp those of a tensor-parallel rank. Unit: heads."""
     ffn: Count
     """Inner width of the MLP; tp must divide it. Unit: columns."""
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2"] = "gelu_tanh"

@@ -34,10 +34,7 @@ class Items(NamedTuple):
 
 
 class SyntheticRecipe(Section):
-    """Documents that are a pure function of (seed, index): random tokens, and noise for items.
-
-    This is what a recipe says of text; `recipe_section` adds what it says of items.
-    """
+    """Documents that are a pure function of (seed, index): random tokens, and noise for items."""
 
     documents: Count
     """Documents of the source. Unit: documents."""
@@ -114,7 +111,7 @@ def _recipe_of(state: dict[Any, Any]) -> SyntheticRecipe:
 
 
 def recipe_section() -> type[SyntheticRecipe]:
-    """The section of a recipe, with the keys by which the items of each registered modality are drawn."""
+    """The section of a recipe: keys of text, and those by which items of each registered modality are drawn."""
     return _section_for(tuple(MODALITIES))
 
 
@@ -129,7 +126,8 @@ def _section_for(kinds: tuple[str, ...]) -> type[SyntheticRecipe]:
         for key, default in drawing.sizes.items():
             described = drawing.described.get(key)
             keys[key] = (Distribution, Field(default=Constant(value=default), description=described))
-    return create_model(SyntheticRecipe.__name__, __base__=SyntheticRecipe, __module__=__name__, **keys)
+    base = SyntheticRecipe
+    return create_model(base.__name__, __base__=base, __module__=__name__, __doc__=base.__doc__, **keys)
 
 
 class SyntheticEntry(Section):

@@ -251,6 +251,11 @@ def report(run: RunFolder) -> None:
     _output.print(f"report: {write_report(run)}")
 
 
+Plugins = Annotated[
+    list[str] | None, typer.Option(help="A distribution whose kinds count, as in run.plugins; repeatable.")
+]
+
+
 @app.command()
 def explain(
     key: Annotated[
@@ -258,18 +263,25 @@ def explain(
         typer.Argument(help="As a config names it: modules.language.model.kv_heads.", autocompletion=_complete_key),
     ] = "",
     kind: Annotated[str | None, typer.Option(help="Of sections of several kinds show this one.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Say what a key of the config means, or which keys a section has."""
+    from counterpoint.plugins.load import load_plugins
     from counterpoint.reference.explain_key import explain_key
 
+    load_plugins(plugin or (), "--plugin")
     _output.print(explain_key(key, kind))
 
 
 @app.command()
 def schema(
     markdown: Annotated[bool, typer.Option("--markdown", help="As a page of Markdown: docs/config.md.")] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Print the JSON Schema of the config, by which editors complete and check YAML."""
+    from counterpoint.plugins.load import load_plugins
+
+    load_plugins(plugin or (), "--plugin")
     if markdown:
         from counterpoint.reference.markdown import markdown as page
 

@@ -86,7 +86,7 @@ def parts() -> tuple[Part, ...]:
             name=name,
             choice=how.inner.choice,
             paths=tuple(how.paths),
-            summary=" ".join(definitions[name]["description"].split()),
+            summary=" ".join(definitions[name].get("description", "").split()),
             keys=tuple(_keys(how.inner, definitions)),
         )
         for name, how in found.items()

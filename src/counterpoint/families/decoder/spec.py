@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
-from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from counterpoint.kinds.cuts import Cuts
@@ -140,7 +139,7 @@ class DecoderConfig(AttentionKeys, ModelSection):
         return {**data, "layers": {letter: _with_keys_of(data, layer) for letter, layer in layers.items()}}
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Further layers need not name what the decoder hands down."""
         made = super().__get_pydantic_json_schema__(schema, handler)
         layers = handler.resolve_ref_schema(made)["properties"]["layers"]["additionalProperties"]

@@ -94,7 +94,7 @@ class TrainingConfig(Section):
     clip_norm: Positive | None = 1.0
     """Gradient norm, over all modules together, above which gradients are scaled down to it; null: never. No unit."""
     compile: bool = False
-    """Whether layers are compiled by torch.compile."""
+    """Whether torch.compile compiles what layers do between communication and attention kernels."""
     tp_overlap: bool = True
     """Whether the matrix products of tensor-parallel ranks overlap with the communication of their rows, on GPUs that
     can access each other's memory. Has no effect in stages whose weight gradients `zero_bubble` computes separately."""
@@ -132,7 +132,7 @@ class LogConfig(Section):
     """How often metrics are recorded, and where."""
 
     every_steps: Count = 10
-    """Optimizer steps between records of metrics. Unit: steps."""
+    """Optimizer steps between records of metrics; the first and the last step are recorded, too. Unit: steps."""
     tensorboard: bool = True
     """Whether TensorBoard event files are written beside metrics.jsonl."""
 
@@ -143,6 +143,7 @@ class WatchdogConfig(Section):
     timeout_seconds: Positive = 300.0
     """Longest time without progress inside a step. Unit: seconds."""
     startup_seconds: Positive = 900.0
-    """Longest time without progress from the start to the first step: joining, building, compiling. Unit: seconds."""
+    """Longest time without progress at start-up, in the first step and in the first evaluation, where kernels are
+    compiled; at least `timeout_seconds`. Unit: seconds."""
     checkpoint_seconds: Positive = 900.0
     """Longest time without progress while a checkpoint is loaded or saved. Unit: seconds."""

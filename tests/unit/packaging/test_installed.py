@@ -29,6 +29,12 @@ def test_help_names_the_commands(installed: Installed, folder: Path) -> None:
     assert all(f"  {name} " in ended.stdout for name in ("prepare", "plan", "train", "verify", "report"))
 
 
+def test_keys_are_described_by_the_sources_in_the_wheel(installed: Installed, folder: Path) -> None:
+    ended = installed.run("counterpoint", "schema", "--markdown", cwd=folder)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == (ROOT / "docs" / "config.md").read_text()
+
+
 def test_an_example_is_planned(installed: Installed, folder: Path) -> None:
     ended = installed.run(
         "counterpoint", "plan", "synthetic_disjoint.yaml", "--html", "plan.html", "--json", "plan.json", cwd=folder

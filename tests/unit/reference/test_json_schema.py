@@ -110,6 +110,14 @@ def test_short_forms_are_valid(key: str, value: Any, is_valid: bool) -> None:
     assert validator().is_valid(data) == is_valid
 
 
+@pytest.mark.parametrize("name", ["Vision", "my-tower", "2nd", ""])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    data = read(ROOT / "examples" / "emoji.yaml")
+    data = {**data, "modules": {**data["modules"], name: data["modules"]["vision"]}}
+    assert not loads(data)
+    assert not validator().is_valid(data)
+
+
 LAYERS = [
     ({"kind": "attention", "window": 4}, True),
     ({"kind": "attention", "heads": 0}, False),

@@ -1,21 +1,51 @@
 """Train multimodal models in which every module has its own parallel layout on its own ranks.
 
 The names below are the public ones; each is imported when it is first used, so that `import counterpoint` is light.
+docs/python.md shows them at work.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # What a type checker and an editor see; a test holds it to be what _HOMES has.
+    from counterpoint.api import Run as Run
+    from counterpoint.api import Source as Source
+    from counterpoint.api import evaluate as evaluate
+    from counterpoint.api import generate as generate
+    from counterpoint.api import open_run as open_run
+    from counterpoint.api import train as train
+    from counterpoint.api import verify as verify
+    from counterpoint.check.proof import check_plan as check_plan
+    from counterpoint.config.load import load_config as load_config
+    from counterpoint.config.schema import Config as Config
+    from counterpoint.errors import CounterpointError as CounterpointError
+    from counterpoint.families.custom.register import register_module as register_module
+    from counterpoint.plan.plan import Plan as Plan
+    from counterpoint.plan.schedule import register_schedule as register_schedule
+    from counterpoint.setup.run import build_plan as build_plan
+    from counterpoint.simulate.clock import simulate as simulate
+    from counterpoint.train.callbacks import Callback as Callback
+    from counterpoint.train.callbacks import EvaluationContext as EvaluationContext
+    from counterpoint.train.callbacks import SaveContext as SaveContext
+    from counterpoint.train.callbacks import StepContext as StepContext
 
 _HOMES = {
+    "Callback": "counterpoint.train.callbacks",
     "Config": "counterpoint.config.schema",
     "CounterpointError": "counterpoint.errors",
-    "Layout": "counterpoint.plan.layout",
-    "Placement": "counterpoint.plan.placement",
+    "EvaluationContext": "counterpoint.train.callbacks",
     "Plan": "counterpoint.plan.plan",
-    "Trainer": "counterpoint.train.loop",
+    "Run": "counterpoint.api",
+    "SaveContext": "counterpoint.train.callbacks",
+    "Source": "counterpoint.api",
+    "StepContext": "counterpoint.train.callbacks",
     "build_plan": "counterpoint.setup.run",
     "check_plan": "counterpoint.check.proof",
+    "evaluate": "counterpoint.api",
+    "generate": "counterpoint.api",
     "load_config": "counterpoint.config.load",
+    "open_run": "counterpoint.api",
     "register_module": "counterpoint.families.custom.register",
     "register_schedule": "counterpoint.plan.schedule",
 }
@@ -25,13 +55,14 @@ _PACKAGES = ("simulate", "train", "verify")
 
 __all__ = sorted([*_HOMES, *_PACKAGES])
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return import_module(f"counterpoint.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'counterpoint' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+if not TYPE_CHECKING:
+    # A type checker takes a module that has it to have every name.
+    def __getattr__(name: str) -> object:
+        if name in _PACKAGES:
+            return import_module(f"counterpoint.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'counterpoint' has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

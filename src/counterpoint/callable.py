@@ -5,7 +5,9 @@ function of that name would come and go with the order of imports; a callable pa
 """
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
+from inspect import Signature, signature
 from types import ModuleType
 from typing import Any
 
@@ -17,8 +19,18 @@ class CallablePackage(ModuleType):
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call the function."""
+        return self._function(*arguments, **named)
+
+    @property
+    def __signature__(self) -> Signature:
+        """The function's, which `help` and editors show."""
+        return signature(self._function)
+
+    @property
+    def _function(self) -> Callable[..., Any]:
         module, name = self.home.split(":")
-        return getattr(import_module(module), name)(*arguments, **named)
+        function: Callable[..., Any] = getattr(import_module(module), name)
+        return function
 
 
 def make_callable(package: str, home: str) -> None:

@@ -149,9 +149,10 @@ def train(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Rendezvous port of local ranks; 0 is any free one.")] = 0,
 ) -> None:
     """Train; starts local ranks, or joins those of torchrun or Slurm."""
+    from counterpoint.config.load import load_config
     from counterpoint.run import train as run
 
-    run(config, overrides or (), port)
+    run(load_config(config, overrides or ()), port=port)
 
 
 @app.command()

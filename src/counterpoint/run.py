@@ -1,29 +1,31 @@
 """The whole of a run, top to bottom: config, plan, check, launch, build, train."""
 
 import os
+import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from counterpoint.config.load import load_config
 from counterpoint.config.run_files import ERROR_FILE
 from counterpoint.config.schema import Config
 from counterpoint.console import begin_line, say
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, InputError
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
 from counterpoint.plugins.load import versions_of
 from counterpoint.setup.plan import Models
 from counterpoint.setup.run import Setup, check_data, check_device, device_type, open_run, prepare_run
 
+if TYPE_CHECKING:
+    from counterpoint.train.callbacks import Callback
 
-def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), port: int = 0) -> None:
+
+def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -> None:
     """Train a config to its end, on local ranks that this starts, or as one rank of those torchrun or Slurm started.
 
     Everything that can be wrong with the input is found before a rank or a group exists.
     """
-    config = load_config(source.resolved() if isinstance(source, Config) else source, overrides)
     if not is_joined(os.environ) and "torch" not in sys.modules:
         # What ranks fork from imports torch while this process does.
         start_fork_server()
@@ -39,13 +41,14 @@ def train(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[s
     if is_finished(config, setup.models):
         return
     if is_joined(os.environ):
-        join(config, setup)
+        join(config, setup, callbacks)
         return
+    _check_travels(callbacks)
     folder = Path(config.run.dir)
     with lock_run_folder(folder):
         prepare = partial(open_run_folder, config, setup.plan)
         conclude = partial(say_ending, config)
-        launch_local(config.world.size, work, (config,), folder / ERROR_FILE, port, prepare, conclude)
+        launch_local(config.world.size, work, (config, tuple(callbacks)), folder / ERROR_FILE, port, prepare, conclude)
 
 
 def say_ending(config: Config, error: CounterpointError | None = None) -> None:
@@ -79,7 +82,7 @@ def is_finished(config: Config, models: Models) -> bool:
     return True
 
 
-def join(config: Config, setup: Setup) -> None:
+def join(config: Config, setup: Setup, callbacks: "Sequence[Callback]" = ()) -> None:
     """Be one rank of those that torchrun or Slurm started; rank 0 keeps other runs out of the folder."""
     from counterpoint.setup.run_folder import check_run_folder, lock_run_folder
 
@@ -87,21 +90,34 @@ def join(config: Config, setup: Setup) -> None:
     check_run_folder(config)
     adopt_slurm(os.environ)
     if check_world(config.world.size, os.environ) != 0:
-        run_rank(config, setup)
+        run_rank(config, setup, callbacks)
         return
     with lock_run_folder(folder):
         # No rank can fail as one of this world before all have joined it, so only an older report is removed.
         (folder / ERROR_FILE).unlink(missing_ok=True)
-        run_rank(config, setup)
+        run_rank(config, setup, callbacks)
         say_ending(config)
 
 
-def work(config: Config) -> None:
+def _check_travels(callbacks: "Sequence[Callback]") -> None:
+    """Raise InputError for a callback that ranks cannot be handed."""
+    for number, callback in enumerate(callbacks):
+        try:
+            pickle.dumps(callback)
+        except Exception as error:  # What an object raises while it is pickled is its own affair.
+            raise InputError(
+                f"callbacks.{number}: got a {type(callback).__name__} that cannot be pickled ({error}), expected one "
+                "that ranks, which are other processes, can be handed; define its class at the top level of a module "
+                "and open files and connections in its methods"
+            ) from error
+
+
+def work(config: Config, callbacks: "Sequence[Callback]" = ()) -> None:
     """What a locally started rank runs; the launcher has checked the same config, and proved its plan, before."""
-    run_rank(config, open_run(config))
+    run_rank(config, open_run(config), callbacks)
 
 
-def run_rank(config: Config, setup: Setup) -> None:
+def run_rank(config: Config, setup: Setup, callbacks: "Sequence[Callback]" = ()) -> None:
     """One rank from joining the world to leaving it."""
     from counterpoint.data.feed.reader import Reader
     from counterpoint.execute.groups import make_groups
@@ -139,7 +155,7 @@ def run_rank(config: Config, setup: Setup) -> None:
         saver = saver_of(config, models, groups)
         active = ActiveRank(folder, session, groups, engine, reader, recorder, saver)
         try:
-            trainer_of(config, active, corpus, timer).run()
+            trainer_of(config, active, corpus, timer, callbacks).run()
         finally:
             recorder.close()
             engine.close()

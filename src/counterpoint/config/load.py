@@ -19,7 +19,7 @@ from counterpoint.section.of_kind import WITHOUT_PLUGINS
 from counterpoint.section.problem import Problem, show
 
 
-def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+def load_config(source: str | Path | Mapping[str, object], overrides: Sequence[str] = ()) -> Config:
     """Read a config from a YAML file or plain data, lay `key.path=value` overrides over it, and check it.
 
     The plug-ins that it names are loaded before its sections are read.

@@ -77,6 +77,9 @@ class Metrics:
     skipped: tuple[int, ...]
 
 
+NO_METRICS = Metrics((), {}, 0, {}, ())
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One measured step: per rank, (action, start, end) in seconds."""

@@ -1,5 +1,6 @@
 """From a config to what one rank trains with: the sections that each part reads are chosen here."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from counterpoint.config.schema import Config
@@ -12,6 +13,7 @@ from counterpoint.setup.data import identity_of
 from counterpoint.setup.plan import Models
 from counterpoint.setup.warm_starts import warm_starts_of
 from counterpoint.train.active_rank import ActiveRank
+from counterpoint.train.callbacks import Callback
 from counterpoint.train.loop import Pace, Trainer
 from counterpoint.train.metrics.recorder import RunRecorder
 from counterpoint.train.metrics.timing import StepTimer
@@ -55,7 +57,9 @@ def data_of(config: Config, rank: ActiveRank, corpus: Corpus) -> RunData:
     return RunData(rank, corpus, kept_of(config), workers=workers, most_skipped=skipped)
 
 
-def trainer_of(config: Config, rank: ActiveRank, corpus: Corpus, timer: StepTimer) -> Trainer:
+def trainer_of(
+    config: Config, rank: ActiveRank, corpus: Corpus, timer: StepTimer, callbacks: Sequence[Callback] = ()
+) -> Trainer:
     """What trains a config on a rank."""
     pace = Pace(config.training.steps, config.checkpoint.every_steps, config.evaluation.every_steps)
-    return Trainer(rank, data_of(config, rank, corpus), pace, timer)
+    return Trainer(rank, data_of(config, rank, corpus), pace, timer, callbacks)

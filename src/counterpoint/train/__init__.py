@@ -2,4 +2,4 @@
 
 from counterpoint.callable import make_callable
 
-make_callable(__name__, "counterpoint.run:train")
+make_callable(__name__, "counterpoint.api:train")

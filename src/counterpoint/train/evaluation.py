@@ -20,9 +20,13 @@ class Evaluator:
         self._engine, self._groups, self._reader = rank.engine, rank.groups, rank.reader
         self._recorder, self._session = rank.recorder, rank.session
 
-    def run(self, step: int, splits: Sequence[EvaluationSplit], is_stopped: Callable[[], bool]) -> None:
-        """Evaluate all splits, or leave them as soon as `is_stopped`, which all ranks ask alike before each batch."""
+    def run(
+        self, step: int, splits: Sequence[EvaluationSplit], is_stopped: Callable[[], bool]
+    ) -> list[tuple[str, float]]:
+        """Evaluate all splits, or leave them as soon as `is_stopped`, which all ranks ask alike before each batch;
+        returns the mean loss of each that was seen whole."""
         plan = self._engine.plan
+        losses: list[tuple[str, float]] = []
         for split in splits:
             reader = replace(self._reader, sources=split.sources, with_mtp=False)
             total, weights = 0.0, 0
@@ -30,7 +34,7 @@ class Evaluator:
             for batch_number, packs in enumerate(split.batches()):
                 self._enter(step, split.name, batch_number, None)
                 if is_stopped():
-                    return
+                    return losses
                 batch = plan.batch(batch_number, packs)
                 inputs = reader.read(batch)
                 self._enter(step, split.name, batch_number, batch)
@@ -38,7 +42,9 @@ class Evaluator:
                 total, weights = total + loss * weight, weights + weight
                 bad += (replace(payload, reason=f"evaluation {split.name}: {payload.reason}") for payload in inputs.bad)
             self._recorder.bad(step, gathered_bad(self._groups.control, len(plan.placement.active), bad))
-            self._recorder.evaluation(step, split.name, total / max(weights, 1))
+            losses.append((split.name, total / max(weights, 1)))
+            self._recorder.evaluation(step, *losses[-1])
+        return losses
 
     def _enter(self, step: int, name: str, number: int, batch: BatchPlan | None) -> None:
         """Tell the watchdog which batch of an evaluation is read, or computed."""

@@ -2,6 +2,7 @@
 
 import signal
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -16,12 +17,14 @@ from counterpoint.errors import RunError
 from counterpoint.execute.whereabouts import Limit
 from counterpoint.launch import SignalledError
 from counterpoint.train.active_rank import ActiveRank
+from counterpoint.train.callbacks import Callback
 from counterpoint.train.engine import LaunchedStep
 from counterpoint.train.evaluation import Evaluator
 from counterpoint.train.metrics.timing import StepTimer, write_timeline
 from counterpoint.train.run_data import RunData
 from counterpoint.train.signals import StopSignals
 from counterpoint.train.state.checkpoint import TrainingState
+from counterpoint.train.told import Callbacks
 
 _TIMED_STEP = 2
 """The step after start or resume whose actions are timed: warm, and early enough for short runs."""
@@ -48,17 +51,23 @@ class Pace:
 class Trainer:
     """Trains one plan on this rank from where its run folder left off."""
 
-    def __init__(self, rank: ActiveRank, data: RunData, pace: Pace, timer: StepTimer) -> None:
+    def __init__(
+        self, rank: ActiveRank, data: RunData, pace: Pace, timer: StepTimer, callbacks: Sequence[Callback] = ()
+    ) -> None:
         self._rank, self._data, self._pace, self._timer = rank, data, pace, timer
         self._engine, self._groups, self._session = rank.engine, rank.groups, rank.session
         self._recorder, self._saver = rank.recorder, rank.saver
         self._evaluator = Evaluator(rank)
         self._signals = StopSignals()
+        self._callbacks = Callbacks(callbacks, rank.run, rank.session.world.rank, pace.steps, self._signals.ask)
         self._stopped = False
         self._first = 0
 
     def run(self) -> None:
-        """Train to the last step; raises SignalledError after saving when a signal asked to stop."""
+        """Train to the last step, or until a callback asks to stop; raises SignalledError when a signal did.
+
+        A run that is stopped has saved.
+        """
         self._session.watchdog.enter("resume", limit=self._session.checkpoint_limit)
         resumed = self._saver.resume(self._engine, self._enter_reading)
         state = resumed.state
@@ -90,6 +99,7 @@ class Trainer:
             # A GPU goes on with this step while the one before it is read.
             self._read_results(launched, but=1)
             self._saver.poll()
+            self._tell_saved()
             done = step + 1
             is_saved = self._pace.is_saved(done) or self._stopped
             is_evaluated = self._pace.is_evaluated(done)
@@ -98,14 +108,16 @@ class Trainer:
             if is_saved:
                 self._save(done)
             if is_evaluated:
-                self._evaluator.run(done, self._data.corpus.evaluation, self._is_stopped)
+                for split, loss in self._evaluator.run(done, self._data.corpus.evaluation, self._is_stopped):
+                    self._callbacks.evaluation(done, split, loss)
             if self._stopped:
                 if not is_saved:
                     self._save(done)
                 break
         self._session.watchdog.enter("checkpoint", steps, self._session.checkpoint_limit)
         self._saver.finish()
-        if self._stopped:
+        self._tell_saved()
+        if self._stopped and self._signals.heard_anywhere(self._groups.control):
             raise SignalledError(self._signals.heard or signal.SIGTERM)
 
     def _read_results(self, launched: deque[tuple[int, StepInputs, LaunchedStep]], but: int = 0) -> None:
@@ -120,6 +132,7 @@ class Trainer:
             else:
                 self._data.go_on()
                 self._recorder.step(step + 1, result, inputs)
+                self._callbacks.step(step + 1, result)
             if result.bad:
                 self._data.exclude_bad(step, inputs)
             self._stopped = self._stopped or result.stop
@@ -153,7 +166,7 @@ class Trainer:
 
     def _is_stopped(self) -> bool:
         """Whether the run ends behind this step; all ranks ask together."""
-        self._stopped = self._stopped or self._signals.heard_anywhere(self._groups.control)
+        self._stopped = self._stopped or self._signals.is_wanted_anywhere(self._groups.control)
         return self._stopped
 
     def _enter_reading(self, action: str) -> None:
@@ -163,8 +176,12 @@ class Trainer:
         self._session.watchdog.enter("checkpoint", done - 1, self._session.checkpoint_limit)
         self._saver.save(self._engine, done, tuple(self._data.corpus.order.exclusions))
 
+    def _tell_saved(self) -> None:
+        for step, checkpoint in self._saver.take_published():
+            self._callbacks.saved(step, checkpoint)
+
     def _launch(self, _step: int, inputs: StepInputs, ahead: StepInputs | None) -> LaunchedStep:
-        return self._engine.launch_step(inputs, ahead, wants_stop=self._signals.heard is not None)
+        return self._engine.launch_step(inputs, ahead, wants_stop=self._signals.is_wanted)
 
     def _timed(self, step: int, inputs: StepInputs, ahead: StepInputs | None) -> LaunchedStep:
         """A step whose actions are timed for the report."""

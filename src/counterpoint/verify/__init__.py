@@ -2,4 +2,4 @@
 
 from counterpoint.callable import make_callable
 
-make_callable(__name__, "counterpoint.verify.command:verify")
+make_callable(__name__, "counterpoint.api:verify")

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,9 @@ class Outcome:
     words: str
 
 
-def verify(source: str | Path | Mapping[str, Any] | Config, dtype: str = "float64") -> CaseResult:
+def verify(config: Config, dtype: str = "float64") -> CaseResult:
     """Train two steps on a config's own layout and data and in one process, and compare; raises InputError."""
-    verified = as_verified(settle_items(source if isinstance(source, Config) else load_config(source)), dtype)
+    verified = as_verified(settle_items(config), dtype)
     check_values(verified, prepare_run(verified).models)
     with Pool(verified.world.size, device_type(verified)) as pool:
         result: CaseResult = pool.run(verify_task, verified)

@@ -1,20 +1,95 @@
-"""The public names, which nothing adds to or takes from by accident."""
+"""The public names and their signatures, which nothing adds to, takes from or changes by accident."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
 
 import pytest
 
 import counterpoint
 
-PUBLIC = {
-    "Config", "CounterpointError", "Layout", "Placement", "Plan", "Trainer", "build_plan", "check_plan", "load_config",
-    "register_module", "register_schedule", "simulate", "train", "verify",
+FUNCTIONS = {
+    "build_plan": "(config: Config) -> Plan",
+    "check_plan": "(plan: Plan, batch: BatchPlan | None = None, ahead: BatchPlan | None = None) -> Proof",
+    "evaluate": (
+        "(run: str | Path | Run, *, split: str | None = None, step: int | None = None, max_tokens: int | None = None, "
+        "temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> 'Evaluation'"
+    ),
+    "generate": (
+        "(run: str | Path | Run, prompts: str | Sequence[str] = '', *, images: Sequence[str | Path] = (), "
+        "system: str = '', step: int | None = None, max_tokens: int | None = None, temperature: float = 0.0, "
+        "top_p: float = 1.0, seed: int = 0, format: str | None = None) -> list[str]"
+    ),
+    "load_config": "(source: str | Path | Mapping[str, object], overrides: Sequence[str] = ()) -> Config",
+    "open_run": "(folder: str | Path) -> Run",
+    "register_module": (
+        "(name: str, build: Callable[[Mapping[str, Any]], 'Module'], *, tensor_rules: Mapping[str, Literal['outputs', "
+        "'inputs']] = mappingproxy({}), initial: Mapping[str, tuple[float, float]] = mappingproxy({}), weights: "
+        "'Callable[[Options], Mapping[str, Tensor]] | None' = None) -> None"
+    ),
+    "register_schedule": "(name: str, builder: Callable[[Stages, int], Schedule]) -> None",
+    "simulate": (
+        "(plan: Plan, batch: BatchPlan | None = None, costs: Callable[[Compute], float] | None = None) -> Timeline"
+    ),
+    "train": (
+        "(source: str | Path | Mapping[str, object] | Config, overrides: Sequence[str] = (), *, callbacks: "
+        "'Sequence[Callback]' = (), port: int = 0) -> Run"
+    ),
+    "verify": (
+        "(source: str | Path | Mapping[str, object] | Config, overrides: Sequence[str] = (), *, "
+        "dtype: str = 'float64') -> 'CaseResult'"
+    ),
+}
+OTHERS = {
+    "Callback", "Config", "CounterpointError", "EvaluationContext", "Plan", "Run", "SaveContext", "Source",
+    "StepContext",
 }  # fmt: skip
+CONTEXTS = {
+    "StepContext": {"loss", "gradient_norm", "learning_rates"},
+    "EvaluationContext": {"split", "loss"},
+    "SaveContext": {"checkpoint"},
+}
 
 
 def test_public_names() -> None:
-    assert set(counterpoint.__all__) == PUBLIC
-    assert set(dir(counterpoint)) >= PUBLIC
-    for name in PUBLIC:
+    assert set(counterpoint.__all__) == OTHERS | FUNCTIONS.keys()
+    assert set(dir(counterpoint)) >= set(counterpoint.__all__)
+    for name in counterpoint.__all__:
         assert getattr(counterpoint, name) is not None
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_signatures(name: str) -> None:
+    function = getattr(counterpoint, name)
+    assert inspect.getdoc(function)
+    assert _plain(str(inspect.signature(function))) == FUNCTIONS[name]
+
+
+def _plain(signature: str) -> str:
+    """Without the modules of types."""
+    return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", signature)
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_what_callbacks_are_told(name: str) -> None:
+    fields = set(getattr(counterpoint, name).__dataclass_fields__)
+    assert fields == CONTEXTS[name] | {"run", "rank", "step", "steps", "_request_stop"}
+
+
+def test_type_checkers_see_what_there_is() -> None:
+    tree = ast.parse(Path(counterpoint.__file__).read_text())
+    guarded = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname: node.module
+        for node in guarded.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    homes = dict(counterpoint._HOMES)
+    assert seen.keys() == set(counterpoint.__all__)
+    assert {name: seen[name] for name in homes} == homes
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:

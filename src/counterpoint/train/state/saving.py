@@ -138,6 +138,10 @@ class Saver:
         """Wait for the checkpoint that is being written."""
         self._writer.finish()
 
+    def take_published(self) -> list[tuple[int, Path]]:
+        """The checkpoints, step and folder, that were published since this was asked last."""
+        return [(step, checkpoint_folder(self._run, step)) for step in self._writer.take_published()]
+
     def _agreed(self, steps: list[int]) -> list[int]:
         """The first rank's view of the run folder, so that no rank resumes from another step."""
         choice = [steps]

@@ -45,27 +45,34 @@ class CheckpointWriter:
         self._run, self._group, self._leader = run, group, is_leader
         self._keep_last, self._asynchronous = keep_last, asynchronous
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._running: Future[None] | None = None
+        self._running: tuple[int, Future[None]] | None = None
+        self._published: list[int] = []
         self.damaged: frozenset[int] = frozenset()
 
     def write(self, tensors: Tensors, state: TrainingState) -> None:
         """Save on all ranks together; returns once the tensors may change."""
         self.finish()
         staged = {key: block.staged() for key, block in tensors.items()}
-        self._running = self._executor.submit(self._write, staged, state)
+        self._running = (state.data_step, self._executor.submit(self._write, staged, state))
         if not self._asynchronous:
             self.finish()
 
     def finish(self) -> None:
         """Wait for the checkpoint that is being written; raises what went wrong with it."""
         if self._running is not None:
-            running, self._running = self._running, None
+            (step, running), self._running = self._running, None
             running.result()
+            self._published.append(step)
 
     def poll(self) -> None:
         """Raise what went wrong with the checkpoint that is being written, without waiting for it."""
-        if self._running is not None and self._running.done():
+        if self._running is not None and self._running[1].done():
             self.finish()
+
+    def take_published(self) -> list[int]:
+        """The steps of the checkpoints that are known to be whole since this was asked last."""
+        published, self._published = self._published, []
+        return published
 
     def _write(self, tensors: Tensors, state: TrainingState) -> None:
         final = checkpoint_folder(self._run, state.data_step)

@@ -1,0 +1,153 @@
+"""What a Python program calls: the commands as typed functions, and what they return."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from counterpoint.config.load import load_config, load_run_config
+from counterpoint.config.run_files import CONFIG_FILE
+from counterpoint.config.schema import Config
+from counterpoint.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from counterpoint.inference.predictions import Evaluation
+    from counterpoint.report.run_record import Metrics
+    from counterpoint.train.callbacks import Callback
+    from counterpoint.verify.case import CaseResult
+
+Source: TypeAlias = str | Path | Mapping[str, object] | Config
+"""A config: its file, plain data of the same form, or what `load_config` made of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The folder of a training, read anew whenever it is asked."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Config:
+        """Its config with every key; raises ConfigError for one that does not load."""
+        return load_run_config(self.folder / CONFIG_FILE)
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """The steps of its checkpoints, ascending."""
+        from counterpoint.train.state.checkpoint import list_checkpoints
+
+        return tuple(list_checkpoints(self.folder))
+
+    @property
+    def metrics(self) -> "Metrics":
+        """What its logged steps and evaluations recorded, by step."""
+        from counterpoint.report.run_record import NO_METRICS, read_metrics
+
+        return read_metrics(self.folder) or NO_METRICS
+
+    @property
+    def losses(self) -> dict[int, float]:
+        """The training loss of each logged step."""
+        return {record.step: record.loss for record in self.metrics.steps}
+
+    @property
+    def evaluation(self) -> "Evaluation | None":
+        """What the model wrote when the run was evaluated last; None before."""
+        from counterpoint.inference.predictions import Evaluation
+
+        return Evaluation.read(self.folder)
+
+
+def config_of(source: Source, overrides: Sequence[str] = ()) -> Config:
+    """A source as a config, changed by `key=value`; raises ConfigError."""
+    return load_config(source.resolved() if isinstance(source, Config) else source, overrides)
+
+
+def train(source: Source, overrides: Sequence[str] = (), *, callbacks: "Sequence[Callback]" = (), port: int = 0) -> Run:
+    """Train a config to its end, or until a callback asks to stop, and return what its run folder holds then.
+
+    Starts `world.size` local ranks, with a rendezvous at `port` (0: any that is free), or is one rank of those that
+    torchrun or Slurm started. `overrides` are `key=value`, as on the command line; `callbacks` hear of steps,
+    evaluations and checkpoints on every rank. A script that starts local ranks calls this under
+    `if __name__ == "__main__":`, since ranks import it. Raises InputError, before any rank exists, for all that is
+    wrong with the input, and CounterpointError for what ends the run.
+    """
+    from counterpoint.run import train as run
+
+    config = config_of(source, overrides)
+    run(config, callbacks, port)
+    return Run(Path(config.run.dir))
+
+
+def verify(source: Source, overrides: Sequence[str] = (), *, dtype: str = "float64") -> "CaseResult":
+    """Train two steps of a config on its own ranks and in one plain process, and compare both.
+
+    The result `holds` if they are equal. `dtype`, float64 or float32, is that of parameters, computation and sums.
+    Raises InputError.
+    """
+    from counterpoint.verify.command import verify as compare
+
+    return compare(config_of(source, overrides), dtype)
+
+
+def evaluate(
+    run: str | Path | Run,
+    *,
+    split: str | None = None,
+    step: int | None = None,
+    max_tokens: int | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> "Evaluation":
+    """Write every answer of a run's held-out samples, compare it with the truth, and keep both in the run folder.
+
+    All evaluation splits unless one is named; the checkpoint of `step`, the newest unless given. An answer has at most
+    `max_tokens` tokens (None: one more than the longest truth). At `temperature` 0 each token is the likeliest, else it
+    is drawn, by `seed`, among the likeliest that together have a probability of `top_p`. Raises CheckpointError or
+    DataError.
+    """
+    from counterpoint.inference.evaluate import TrainedRun, Writing, evaluate_run
+    from counterpoint.inference.sampling import Sampling
+
+    trained = TrainedRun.open(_folder(run), step)
+    return evaluate_run(trained, split, Writing(max_tokens, Sampling(temperature, top_p, seed)))
+
+
+def generate(
+    run: str | Path | Run,
+    prompts: str | Sequence[str] = "",
+    *,
+    images: Sequence[str | Path] = (),
+    system: str = "",
+    step: int | None = None,
+    max_tokens: int | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    format: str | None = None,
+) -> list[str]:
+    """The answers of a trained model to the turns of a user, each given all turns and answers before it.
+
+    `images` are files in the order of the marks `<image>` in the prompts; without marks they stand before the first.
+    `format` says how turns are laid out, as in training unless given; the rest is as in `evaluate`. Raises
+    CheckpointError or DataError.
+    """
+    from counterpoint.inference.evaluate import TrainedRun, Writing
+    from counterpoint.inference.prompts import user_turns
+    from counterpoint.inference.sampling import Sampling
+
+    writing = Writing(max_tokens, Sampling(temperature, top_p, seed))
+    turns = user_turns([Path(image) for image in images], [prompts] if isinstance(prompts, str) else prompts, system)
+    return list(TrainedRun.open(_folder(run), step).converse(turns, writing, format))
+
+
+def open_run(folder: str | Path) -> Run:
+    """A run folder for reading, without its model; raises CheckpointError if it is none."""
+    if not (Path(folder) / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{folder}: no config.yaml, expected a run folder; give the run.dir of a training")
+    return Run(Path(folder))
+
+
+def _folder(run: str | Path | Run) -> Path:
+    return Path(run) if isinstance(run, str | Path) else run.folder

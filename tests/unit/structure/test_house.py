@@ -9,7 +9,8 @@ import pytest
 from tests.unit.structure.sources import PACKAGE, imports, outside, trees
 
 FLOORS = (
-    ("cli", "extend", "__init__"),
+    ("__init__",),
+    ("cli", "extend", "api"),
     ("worker",),
     ("run", "report", "reference", "environment"),
     ("verify", "inference"),

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.structure.sources import trees
 
-READERS = ("config", "setup", "verify", "run", "cli", "reference")
+READERS = ("config", "setup", "verify", "run", "cli", "api", "__init__", "reference")
 """Rooms that may; `reference` describes the class itself, every key of it."""
 
 

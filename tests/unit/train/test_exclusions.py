@@ -100,7 +100,8 @@ def _train(
         loop.dist, "all_gather_object", lambda gathered, own, group: gathered.__setitem__(slice(None), [own])
     )
     idle: Any = SimpleNamespace(
-        resume=lambda *_arguments: Resumption(state), save=run.save, poll=lambda: None, finish=lambda: None, take_published=list,
+        resume=lambda *_arguments: Resumption(state), save=run.save, poll=lambda: None, finish=lambda: None,
+        take_published=list,
         step=lambda *_arguments: None, data=lambda *_arguments: None, bad=run.bad, resumed=lambda _resumption: None,
         begin=lambda: None, end=lambda: (), watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None),
         checkpoint_limit=None, startup_limit=None, world=SimpleNamespace(rank=0), control="control",

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "plugin"
@@ -40,6 +42,18 @@ def test_it_is_planned_and_equals_one_process(installed: Path, tmp_path: Path) -
     assert (verified.returncode, "equal to one process" in verified.stdout) == (0, True), (
         verified.stdout + verified.stderr
     )
+
+
+def test_its_keys_are_in_the_schema_and_described(installed: Path, tmp_path: Path) -> None:
+    plugin = ("--plugin", "counterpoint-example-plugin")
+    schema = json.loads(_counterpoint(installed, tmp_path, "schema", *plugin).stdout)
+    assert [error.message for error in Draft202012Validator(schema).iter_errors(yaml.safe_load(RUN.read_text()))] == []
+    keys = ((name, key) for name, section in schema["$defs"].items() for key in section["properties"].items())
+    assert [(name, key) for name, (key, said) in keys if not said["description"]] == []
+    said = _counterpoint(
+        installed, tmp_path, "explain", "modules.tower.model.window", "--kind", "series_tower", *plugin
+    )
+    assert "Samples of which a row is made." in said.stdout, said.stderr
 
 
 def test_without_it_the_config_says_what_to_install(tmp_path: Path) -> None:

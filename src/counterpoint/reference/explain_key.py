@@ -67,28 +67,29 @@ def _fits_one(path: str, known: Sequence[str]) -> bool:
 
 def _key_blocks(path: str, found: Sequence[tuple[Part, Key]]) -> Iterator[str]:
     """A block for all kinds that say the same of a key."""
-    kinds: dict[Key, list[str]] = {}
+    alike: dict[Key, list[Part]] = {}
     for part, key in found:
-        kinds.setdefault(replace(key, sections=()), []).extend(_which(part))
-    for key, of in kinds.items():
-        where = f", of kind {', '.join(of)}" if of else ""
+        alike.setdefault(replace(key, sections=()), []).append(part)
+    for key, of in alike.items():
         facts = {"type": key.type.replace("`", ""), "default": key.default, "unit": key.unit}
         yield "\n".join(
             [
-                f"{path}{where}",
+                f"{path}{_which(of)}",
                 textwrap.fill(key.text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT),
                 *(f"{_INDENT}{name + ':':9}{fact}" for name, fact in facts.items() if fact),
             ]
         )
 
 
-def _which(part: Part) -> tuple[str, ...]:
-    return part.choice.kinds or ((part.choice.key,) if part.choice.key else ())
+def _which(of: Sequence[Part]) -> str:
+    """Which of several sections are meant, behind their path."""
+    kinds = [kind for part in of for kind in part.choice.kinds]
+    keys = [part.choice.key for part in of if part.choice.key]
+    return (f", of kind {', '.join(kinds)}" if kinds else "") + (f", with the key {', '.join(keys)}" if keys else "")
 
 
 def _section_block(path: str, part: Part) -> str:
-    which = _which(part)
-    head = f"{path or 'The config'}{', of kind ' + ', '.join(which) if which else ''}: {part.summary}"
+    head = f"{path or 'The config'}{_which([part])}: {part.summary}"
     width = max(len(key.name) for key in part.keys)
     lines = (f"{key.name:{width}}  {key.type.replace('`', '')}; {_default(key)}" for key in part.keys)
     behind = _INDENT + " " * (width + 2)

@@ -56,7 +56,7 @@ def test_a_section_lists_its_keys() -> None:
 
 
 def test_a_source_is_told_by_its_key() -> None:
-    assert "data.train.0, of kind synthetic: " in explain_key("data.train.0")
+    assert "data.train.0, with the key synthetic: " in explain_key("data.train.0")
     assert "\n\ndata.train.0: A split of a folder" in explain_key("data.train.0")
     assert explain_key("data.evaluation.3.synthetic.image_height.median", "lognormal")
 

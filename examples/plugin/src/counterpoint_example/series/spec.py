@@ -79,6 +79,7 @@ SERIES = Modality(
         stream=2**40 + 1,
         module_stream=2**40 + 2,
         small=_small,
+        described={"series_samples": "Length of a series. Unit: samples."},
     ),
     size="counterpoint_example.series.arrays:extent_of",
     rows="counterpoint_example.series.rows:SeriesRows",

@@ -27,10 +27,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from fast import attention, layers, loss, steps
-from fast.rows import Row, device_of
 
 from counterpoint.layers.attention.kernels import FLASH_WIDTHS
+from fast import attention, layers, loss, steps
+from fast.rows import Row, device_of
 
 Part = Callable[[torch.device], Iterator[Row]]
 

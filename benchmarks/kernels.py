@@ -30,7 +30,8 @@ def median_ms(work: Callable[[], object], repeats: int = 12) -> float:
         work()
         mark.record()
     torch.cuda.synchronize()
-    return statistics.median(a.elapsed_time(b) for a, b in pairwise(marks))
+    times: list[float] = [a.elapsed_time(b) for a, b in pairwise(marks)]
+    return statistics.median(times)
 
 
 def show(name: str, flops: float, forward: Callable[[], Tensor], inputs: Sequence[Tensor]) -> None:
@@ -75,28 +76,33 @@ def attention() -> None:
         longest, even = max(lengths), len(set(lengths)) == 1
 
         def dense(backend: SDPBackend) -> Tensor:
-            parts = [t.view(len(lengths), longest, -1, dim).transpose(1, 2) for t in (q, k, v)]
+            qs, ks, vs = (t.view(len(lengths), longest, -1, dim).transpose(1, 2) for t in (q, k, v))
             with sdpa_kernel([backend]):
-                out = F.scaled_dot_product_attention(*parts, is_causal=causal, enable_gqa=heads != kv_heads)
+                out = F.scaled_dot_product_attention(qs, ks, vs, is_causal=causal, enable_gqa=heads != kv_heads)
             return out.transpose(1, 2)
 
         def varlen() -> Tensor:
             from torch.nn.attention.varlen import varlen_attn
 
             ks, vs = (t.repeat_interleave(heads // kv_heads, dim=1) for t in (k, v))
-            return varlen_attn(q, ks, vs, cu, cu, longest, longest, window_size=(-1, 0) if causal else (-1, -1))
+            out = varlen_attn(q, ks, vs, cu, cu, longest, longest, window_size=(-1, 0) if causal else (-1, -1))
+            assert isinstance(out, Tensor), "no second output is asked for"
+            return out
 
         def fa4() -> Tensor:
             from flash_attn.cute import flash_attn_varlen_func
 
-            return flash_attn_varlen_func(
+            out: Tensor = flash_attn_varlen_func(
                 q, k, v, cu_seqlens_q=cu, cu_seqlens_k=cu, max_seqlen_q=longest, max_seqlen_k=longest, causal=causal
             )[0]
+            return out
 
         def fa4_dense() -> Tensor:
             from flash_attn.cute import flash_attn_func
 
-            return flash_attn_func(*(t.view(len(lengths), longest, -1, dim) for t in (q, k, v)), causal=causal)[0]
+            qs, ks, vs = (t.view(len(lengths), longest, -1, dim) for t in (q, k, v))
+            out: Tensor = flash_attn_func(qs, ks, vs, causal=causal)[0]
+            return out
 
         if even:
             show(f"attention {name}, cuDNN", flops, lambda: dense(SDPBackend.CUDNN_ATTENTION), (q, k, v))

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from kernels import median_ms
 from torch import Tensor
 
 from counterpoint.models.linear import Linear, OutputLinear
@@ -26,6 +25,7 @@ from counterpoint.parallelize import transport
 from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.products import GatheredProducts, ScatteredProduct, travel_of
 from counterpoint.parallelize.transport import Travel
+from kernels import median_ms
 
 BOUND, DIFFERS = 1e-12, 3
 

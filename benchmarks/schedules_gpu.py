@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from counterpoint.config.load import load_config
@@ -138,7 +139,7 @@ def _busy(profiler: Any) -> float:
     spans = sorted(
         (event.time_range.start, event.time_range.end)
         for event in profiler.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA and "nccl" not in event.name.lower()
+        if event.device_type == DeviceType.CUDA and "nccl" not in event.name.lower()
     )
     busy, end = 0.0, 0.0
     for start, stop in spans:

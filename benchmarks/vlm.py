@@ -34,11 +34,11 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
+
 from comparison.measure import Record, profile_run, time_block, warm_up, write_profile
 from comparison.runs import Fsdp2, Fsdp2Model, Ours, Run
 from comparison.settings import Cut, Setting, SettingError, Workload, check_baseline, config_of, parse_settings
 from comparison.stick import TINY, W, draw_counts, gemm_tflops, sync
-
 from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError
 from counterpoint.execute.groups import GroupCache, World, join_world

@@ -31,7 +31,7 @@ class ConvNet(nn.Module):
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
-        maps = self.stem(pixels)
+        maps: Tensor = self.stem(pixels)
         for block in self.blocks:
             maps = maps + block(maps)
         return maps.flatten(2).transpose(1, 2)

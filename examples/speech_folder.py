@@ -123,7 +123,7 @@ def drawing(number: int, draw: random.Random) -> Image.Image:
     """A number's digits in a dark colour on a light one, turned by up to 10 degrees, not quite in the middle."""
     paper, ink = [draw.randint(180, 255) for _ in range(3)], [draw.randint(0, 90) for _ in range(3)]
     picture = Image.new("RGB", (SIDE, SIDE), tuple(paper))
-    middle = tuple(SIDE / 2 + draw.uniform(-3, 3) for _ in range(2))
+    middle = (SIDE / 2 + draw.uniform(-3, 3), SIDE / 2 + draw.uniform(-3, 3))
     font = ImageFont.load_default(draw.uniform(24, 32))
     ImageDraw.Draw(picture).text(middle, str(number), fill=tuple(ink), font=font, anchor="mm")
     turned = picture.rotate(draw.uniform(-10, 10), Image.Resampling.BILINEAR, fillcolor=tuple(paper))
@@ -155,13 +155,14 @@ def speaker() -> Callable[[str, str, int, int], np.ndarray]:
         sys.exit(f"espeak-ng starts with a rate of {rate}, expected {ENGINE_RATE}; install another espeakng-loader")
     pieces: list[np.ndarray] = []
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
     def hear(samples: Any, count: int, _events: Any) -> int:
         if samples and count:
             pieces.append(np.ctypeslib.as_array(samples, (count,)) / 2**15)
         return 0
 
-    library.espeak_SetSynthCallback(hear)
+    # The engine calls it for as long as `speak` is used, which therefore holds it.
+    callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)(hear)
+    library.espeak_SetSynthCallback(callback)
 
     def speak(text: str, voice: str, speed: int, pitch: int) -> np.ndarray:
         pieces.clear()

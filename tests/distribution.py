@@ -63,8 +63,17 @@ class Installed:
         """Install wheels without their dependencies; those are found where this process finds them."""
         venv.create(folder, with_pip=False, symlinks=True)
         installed = cls(folder)
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", installed.python]
-        subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", "--no-compile", *wheels], check=True)
+        pip: list[str | Path] = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        install: list[str | Path] = [
+            "--python",
+            installed.python,
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--no-compile",
+            *wheels,
+        ]
+        subprocess.run([*pip, *install], check=True)
         # A folder that a .pth file names has no .pth files of its own, so an editable install there is not seen.
         (packages,) = folder.glob("lib/python*/site-packages")
         (packages / "libraries.pth").write_text("\n".join(site.getsitepackages()))

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from .breakdown import host_synchronisations, spans_of, step_breakdown
@@ -94,7 +95,7 @@ def profile_run(run: Run, record: Record, control: dist.ProcessGroup) -> None:
         _mark()
         sync()
     events = list(profiler.profiler.kineto_results.events())
-    cuda = torch.autograd.DeviceType.CUDA
+    cuda = DeviceType.CUDA
     breakdown = step_breakdown(spans_of(events, True, cuda))
     found = {} if breakdown is None else asdict(breakdown)
     found["host_synchronisations"] = host_synchronisations(spans_of(events, False, cuda), PROFILED_STEPS)

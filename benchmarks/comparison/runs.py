@@ -38,8 +38,10 @@ class Run(Protocol):
 
     setting: Setting
     samples: int
-    held: int
-    """Bytes that stay allocated between steps, inputs not counted."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that stay allocated between steps, inputs not counted."""
 
     def build(self) -> None:
         """Make the model and take a first step."""

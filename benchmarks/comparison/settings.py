@@ -1,5 +1,6 @@
 """What is compared: settings as they are written on the command line, and the configs of ours that they stand for."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Workload:
     @property
     def side(self) -> int:
         """Side of an image in pixels."""
-        return round(self.patches**0.5) * PATCH
+        return math.isqrt(self.patches) * PATCH
 
     @property
     def images(self) -> int:

@@ -8,6 +8,7 @@ from counterpoint.kinds.modality import Extent, Intakes
 from counterpoint.modalities.content import rows_of
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.plan.samples import Document, Pack
+from counterpoint.sources.census import Census
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
 
 from .settings import Cut
@@ -27,6 +28,20 @@ class DrawnSource:
         self._counts, self._extent, self._intake = counts, (side, side), intakes["vision"]
         rows = rows_of(self._intake)
         self._pool = [rows.noise(np.random.default_rng(i), self._extent) for i in range(MAX_IMAGES)]
+
+    @property
+    def index(self) -> None:
+        """See Source: nothing was prepared."""
+
+    @property
+    def census(self) -> Census:
+        """See Source."""
+        documents = [self.document(number) for number in range(len(self))]
+        return Census(len(self), len(self), cut=0, loss_tokens=sum(one.loss_tokens for one in documents))
+
+    def where(self, index: int) -> str:
+        """See Source."""
+        return f"document {index} of those drawn"
 
     def __len__(self) -> int:
         return sum(len(step) for step in self._counts)

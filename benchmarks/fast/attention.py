@@ -260,7 +260,7 @@ def _unmoved(found: list[Tensor], moved: list[Tensor], used: int) -> Values:
 def _noting() -> Iterator[set[str]]:
     """The names of the attention kernels that run meanwhile."""
     ran: set[str] = set()
-    flash_four, varlen = kernels._flash_four, sublayer.attend_varlen
+    flash_four, varlen = kernels._flash_four, kernels.attend_varlen
     torchs = _Torchs(ran)
     with (
         patch.object(kernels, "_flash_four", lambda: _noted(flash_four(), ran)),

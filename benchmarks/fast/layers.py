@@ -145,16 +145,17 @@ def _pairs(device: torch.device, dtype: torch.dtype, scale: int) -> list[_Pair]:
     hidden = 32 * scale
     heads = 16 if scale > 1 else 4
     dim = hidden // heads
+    vocabulary = 8
     decoder = DecoderConfig(
         kind="decoder", pattern="*-", hidden=hidden, heads=heads, kv_heads=heads // 2, head_dim=dim, ffn=3 * hidden,
-        vocab=8, qk_norm=True,
+        vocab=vocabulary, qk_norm=True,
     )  # fmt: skip
     tower = VitConfig(
         kind="vit", image=ImageConfig(max_patches=MERGED), layers=1, hidden=hidden, heads=heads, ffn=4 * hidden,
         patch=2, positions=0, rotary_theta=100.0, key_bias=False, merge=2, layer_scale=True,
         projector=MlpProjectorConfig(kind="mlp", hidden=2 * hidden, norm="layer"),
     )  # fmt: skip
-    ends = Ends(leaving=hidden, vocab=decoder.vocab)
+    ends = Ends(leaving=hidden, vocab=vocabulary)
     wanted: list[tuple[DecoderConfig | VitConfig, str, Callable[[int, torch.device], Batch]]] = [
         (decoder, "layers.0", _text),
         (decoder, "layers.1", _text),

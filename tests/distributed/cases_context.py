@@ -16,6 +16,7 @@ from counterpoint.parallelize.context import apply_context_parallel
 from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.initialize import initialize_
 from tests.distributed.cases_tensor import CONFORMER, clip_rows, rows_of
+from tests.gradients import gradient_of
 from tests.unit.models.layer_from_elsewhere import HIDDEN, filled
 
 TOLERANCE = 1e-12
@@ -70,12 +71,12 @@ def _compare_elsewhere(lengths: Sequence[int], ranks: TensorGroup) -> None:
 
 
 def _compare_gradients(plain: Chain, local: Chain, group: dist.ProcessGroup, what: str) -> None:
-    whole = dict(plain.named_parameters())
-    scale = max(parameter.grad.abs().max().item() for parameter in whole.values())
+    whole = {name: gradient_of(parameter) for name, parameter in plain.named_parameters()}
+    scale = max(gradient.abs().max().item() for gradient in whole.values())
     for name, parameter in local.named_parameters():
         assert parameter.grad is not None, f"{what}: {name} has no gradient"
         dist.all_reduce(parameter.grad, group=group)
-        worst = (parameter.grad - whole[name].grad).abs().max().item()
+        worst = (parameter.grad - whole[name]).abs().max().item()
         assert worst <= TOLERANCE * max(1.0, scale), f"{what}: {name} differs by {worst:.3g}"
 
 

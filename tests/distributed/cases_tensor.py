@@ -18,6 +18,7 @@ from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
+from tests.gradients import gradient_of
 from tests.intakes import image_batch, image_intake, laid_image
 from tests.unit.models.model_samples import LINEAR, changed, mlp, sample, vit
 
@@ -160,8 +161,8 @@ def _compare(
         share_rows = out.shape[0] // size if out.ndim else 0
         share = out[rank * share_rows : (rank + 1) * share_rows] if out.ndim else out
         torch.testing.assert_close(found[port], share, rtol=TOLERANCE, atol=TOLERANCE, msg=lambda m: f"{what}: {m}")
-    for (whole, _), (share, shardings) in zip(plain, local, strict=True):
-        _compare_gradients(whole, share, shardings, place, what)
+    for (whole, _), (own, shardings) in zip(plain, local, strict=True):
+        _compare_gradients(whole, own, shardings, place, what)
     readers = tuple(batch for batch in batches if isinstance(batch, TextBatch | FeatureBatch))
     if readers:
         _compare_inserts(readers, rank, size, what)
@@ -216,9 +217,9 @@ def _compare_gradients(
     what: str,
 ) -> None:
     rank, group, size = place
-    expected = dict(whole.named_parameters())
+    expected = {name: gradient_of(parameter) for name, parameter in whole.named_parameters()}
     assert expected.keys() == dict(share.named_parameters()).keys()
-    scale = max(parameter.grad.abs().max().item() for parameter in expected.values())
+    scale = max(gradient.abs().max().item() for gradient in expected.values())
     for name, parameter in share.named_parameters():
         block = block_of(name, shardings[name], rank, size, 0, 1)
         gradient = parameter.grad
@@ -227,7 +228,7 @@ def _compare_gradients(
             dist.all_reduce(gradient, group=group)
         padding = gradient.abs().sum() - gradient[block.local_slices].abs().sum()
         assert padding.abs() <= TOLERANCE, f"{what}: {name} has a gradient in its padding"
-        error = (gradient[block.local_slices] - expected[name].grad[block.global_slices]).abs()
+        error = (gradient[block.local_slices] - expected[name][block.global_slices]).abs()
         worst = error.max().item() if error.numel() else 0.0
         assert worst <= TOLERANCE * max(1.0, scale), f"{what}: {name} differs by {worst:.3g}"
 

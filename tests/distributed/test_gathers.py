@@ -8,6 +8,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from torch.distributed.fsdp._fully_shard import _fsdp_param_group as fsdp2
+from torch.distributed.fsdp._fully_shard._fsdp_state import _get_module_fsdp_state
 
 from counterpoint.config.training import PrecisionConfig
 from counterpoint.families import rules_of
@@ -30,7 +31,7 @@ from tests.unit.models.model_samples import HYBRID, changed, text_batch
 
 MODEL = changed(HYBRID, pattern="*-*-", ffn=16)
 FLOAT64 = PrecisionConfig(parameters="float64", compute="float64", reduce="float64")
-MICROBATCHES = ([5, 3], [6], [])
+MICROBATCHES: tuple[list[int], ...] = ([5, 3], [6], [])
 
 
 @pytest.mark.parametrize("reshard", [False, True])
@@ -79,7 +80,7 @@ def _step_task(member: Member, reshard: bool) -> object:
     """How many groups there are, gathers of a step behind an evaluation, groups that its reduce action works on,
     gathers under way behind its last backward, and groups whose forward is remembered when all is over."""
     chain = _build(member, reshard)
-    states = dict.fromkeys(m._get_fsdp_state() for m in chain.modules() if hasattr(m, "_get_fsdp_state"))
+    states = dict.fromkeys(state for m in chain.modules() if (state := _get_module_fsdp_state(m)) is not None)
     groups = [state._fsdp_param_group for state in states if state._fsdp_param_group is not None]
     release(chain)  # A module that nothing has reached yet gives back what it does not hold.
     _evaluate(chain)
@@ -96,7 +97,7 @@ def _step_task(member: Member, reshard: bool) -> object:
     finish_reduction(chain, reached=True)
     assert all(parameter.grad is not None for parameter in chain.parameters())
     _evaluate(chain)
-    kept = len(chain._get_fsdp_state()._comm_ctx.post_forward_order)
+    kept = len(next(iter(states))._comm_ctx.post_forward_order)
     found = (len(groups), len(gathers), len(reduced_late), pending, kept)
     return found if member.world.rank == 0 else None
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import HashStore
 from torch.library import opcheck
 from torch.utils.checkpoint import checkpoint
 
@@ -26,7 +27,7 @@ from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 
 SIZE, ROWS, HIDDEN, INNER = 2, 6, 5, 4
-NEEDS = [needs for needs in product([False, True], repeat=3) if any(needs)]
+NEEDS = [(x, a, b) for x, a, b in product([False, True], repeat=3) if x or a or b]
 
 both_ways = pytest.mark.parametrize("compiles", [False, True], ids=["as functions", "as operations"])
 """With a compiler, which takes operations of their own, and without one; operations run as they are here."""
@@ -136,17 +137,20 @@ def _kept_task(member: Member, compiles: bool, needs: tuple[bool, bool, bool]) -
 
 def _kept(layer: Sublayer) -> set[str]:
     shapes: set[tuple[int, ...]] = set()
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda tensor: shapes.add(tuple(tensor.shape)) or tensor, lambda t: t
-    ):
+
+    def note(tensor: Tensor) -> Tensor:
+        shapes.add(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         products = layer.enter.products(layer.rows, *layer.linears)
         first = set(shapes)
         shapes.clear()
         of_rows, of_first, _of_last = layer.needs
         inner = products[0].detach().requires_grad_(of_rows or of_first)
         layer.last(inner)
-    names = {(INNER, HIDDEN): "weights", (ROWS, HIDDEN): "gathered"}
-    last = {(HIDDEN, INNER): "last", (ROWS, INNER): "inner"}
+    names: dict[tuple[int, ...], str] = {(INNER, HIDDEN): "weights", (ROWS, HIDDEN): "gathered"}
+    last: dict[tuple[int, ...], str] = {(HIDDEN, INNER): "last", (ROWS, INNER): "inner"}
     return {names[shape] for shape in first} | {last[shape] for shape in shapes}
 
 
@@ -208,7 +212,7 @@ def _checked(layer: Sublayer) -> bool:
 
 
 def test_groups_of_other_sizes_have_other_names() -> None:
-    groups = [TensorGroup(dist.ProcessGroup(0, size), 0, size) for size in (2, 4)]
+    groups = [TensorGroup(dist.ProcessGroup(HashStore(), 0, size), 0, size) for size in (2, 4)]
     names = [travel_of(ranks).name.split(" ", 2)[2] for ranks in groups]
     assert names == ["of 2", "of 4"]
 

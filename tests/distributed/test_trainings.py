@@ -13,6 +13,7 @@ import yaml
 from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.convert.folder import ModelFolder
+from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.inference.evaluate import TrainedRun, evaluate_run
 from counterpoint.setup.run import build_models
 from tests.unit.judge.converted import to_ours
@@ -50,7 +51,9 @@ def test_a_frozen_language_model_learns_to_see(tmp_path: Path) -> None:
     trained = TrainedRun.open(run)
     language = build_models(load_run_config(run / CONFIG_FILE))["language"]
     folder = ModelFolder(model)
-    expected = to_ours("llama", {name: folder.read(name, None) for name in folder.shapes}, language)
+    section = language.section
+    assert isinstance(section, DecoderConfig)
+    expected = to_ours("llama", {name: folder.read(name, None) for name in folder.shapes}, section)
     found = trained.model.chains["language"].state_dict()
     assert [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)] == []
 
@@ -73,7 +76,7 @@ def test_one_model_learns_to_hear_and_to_see(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(settings))
     _run("-m", "counterpoint.cli", "train", str(config))
-    found = evaluate_run(TrainedRun.open(run))
+    found = evaluate_run(TrainedRun.open(run)).splits
     assert len(found["voices"].rows) == 300
     assert found["voices"].exact >= 0.8
     assert min(found["drawings"].exact, found["compositions"].exact) >= 0.5

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -165,11 +166,8 @@ def _counted() -> Iterator[list[int]]:
         counts[0] += tensor.numel()
         return tensor
 
-    ModelFolder.read = counting  # type: ignore[method-assign]
-    try:
+    with patch.object(ModelFolder, "read", counting):
         yield counts
-    finally:
-        ModelFolder.read = read  # type: ignore[method-assign]
 
 
 def _loaded_task(member: Member, config: Config, module: str = "language", summed: int = 0) -> dict[str, Tensor] | None:

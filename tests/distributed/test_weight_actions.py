@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.fsdp._fully_shard._fsdp_state import _get_module_fsdp_state
 
 from counterpoint.config.training import PrecisionConfig
 from counterpoint.families import rules_of
@@ -154,7 +155,7 @@ def _accumulated(chain: Chain) -> set[str]:
     held = {name for name, parameter in chain.named_parameters() if parameter.grad is not None}
     names = {module: name for name, module in chain.named_modules()}
     for module in chain.modules():
-        state = module._get_fsdp_state() if hasattr(module, "_get_fsdp_state") else None
+        state = _get_module_fsdp_state(module)
         group = None if state is None else state._fsdp_param_group
         for parameter in [] if group is None else group.fsdp_params:
             if parameter.unsharded_param.grad is not None or parameter.unsharded_accumulated_grad is not None:

@@ -38,7 +38,8 @@ class Block(nn.Module):
         q, k, v = (layer(seen).unflatten(2, (-1, self.head_dim)).transpose(1, 2) for layer in (self.q, self.k, self.v))
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         rows = rows + self.drop(self.out(mixed))
-        return rows + self.fc2(F.gelu(self.fc1(self.ln2(rows))))
+        out: Tensor = rows + self.fc2(F.gelu(self.fc1(self.ln2(rows))))
+        return out
 
 
 class Vit(nn.Module):

@@ -15,6 +15,7 @@ from counterpoint.config.schema import Config
 from counterpoint.errors import RunError
 from counterpoint.modalities.clips.rows import ClipRows
 from counterpoint.modalities.images.rows import lay_images
+from counterpoint.modalities.images.spec import ImageIntake
 from counterpoint.models.segments import Segments
 from counterpoint.optimizers.adamw.update import is_exempt
 from counterpoint.optimizers.rates import learning_rate
@@ -58,7 +59,9 @@ def _unmerged_models(config: Config, vocab: int | None) -> Models:
 
 
 def _unmerged_settings(config: Config) -> Any:
-    return {name: replace(taker, merge=1) for name, taker in intakes_of(config).items()}
+    return {
+        name: replace(intake, merge=1) for name, intake in intakes_of(config).items() if isinstance(intake, ImageIntake)
+    }
 
 
 BUILD, CLIP_BATCH = Segments.build, ClipRows.batch
@@ -116,7 +119,7 @@ def _planted(fault: str) -> Iterator[None]:
     for right, wrong in FAULTS[fault].items():
         if right == BUILD:
             changed.append((Segments, "build", Segments.__dict__["build"]))
-            Segments.build = staticmethod(wrong)  # type: ignore[assignment, method-assign]
+            setattr(Segments, "build", staticmethod(wrong))  # noqa: B010
         for name, module in list(sys.modules.items()):
             if name.startswith("counterpoint"):
                 classes = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == name]

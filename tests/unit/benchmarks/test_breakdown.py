@@ -3,9 +3,10 @@
 import itertools
 
 import pytest
-from benchmarks.comparison.breakdown import MARKER, Span, host_synchronisations, step_breakdown, union, without
 from hypothesis import given
 from hypothesis import strategies as st
+
+from comparison.breakdown import MARKER, Span, host_synchronisations, step_breakdown, union, without
 
 INTERVALS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10)).map(lambda pair: (pair[0], sum(pair))))
 

@@ -1,8 +1,9 @@
 """The comparison with FSDP2 compares like with like: settings, models, samples."""
 
 import pytest
-from benchmarks.comparison.runs import check_parameters
-from benchmarks.comparison.settings import (
+
+from comparison.runs import check_parameters
+from comparison.settings import (
     LAYOUTS,
     Setting,
     SettingError,
@@ -11,9 +12,8 @@ from benchmarks.comparison.settings import (
     config_of,
     parse_settings,
 )
-from benchmarks.comparison.source import DrawnSource
-from benchmarks.comparison.stick import SAMPLES, W, draw_counts
-
+from comparison.source import DrawnSource
+from comparison.stick import SAMPLES, W, draw_counts
 from counterpoint.setup.data import intakes_of
 from counterpoint.setup.run import build_plan
 

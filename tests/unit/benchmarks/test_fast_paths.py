@@ -14,9 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.fast import attention, loss
-from benchmarks.fast.attention import CAUSAL, FULL
-from benchmarks.fast.rows import Row, compare, relative, worst
 from torch import Tensor
 
 from counterpoint.layers.attention import kernels
@@ -24,6 +21,9 @@ from counterpoint.layers.attention.kernels import Scores
 from counterpoint.layers.attention.sublayer import attend
 from counterpoint.models import linear_loss
 from counterpoint.models.segments import Segments
+from fast import attention, loss
+from fast.attention import CAUSAL, FULL
+from fast.rows import Row, compare, relative, worst
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "fast_paths.py"
 CPU = torch.device("cpu")
@@ -168,7 +168,7 @@ def test_the_script_writes_its_rows_and_leaves_with_3_where_a_part_does_not_end(
 def fast_paths(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script as a module; its own folder stands in the path, as where it is started."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    return importlib.import_module("benchmarks.fast_paths")
+    return importlib.import_module("fast_paths")
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.unit.planned import planned
 
 from counterpoint.check.proof import check_plan
 from counterpoint.config.load import load_config
 from counterpoint.config.yaml_text import parse_yaml
 from counterpoint.errors import InputError
+from tests.unit.planned import planned
 
 ROOT = Path(__file__).parents[3]
 SOURCES = sorted(

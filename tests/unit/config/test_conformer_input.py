@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from tests.parity.layouts import override
-from tests.parity.speech import SPEECH
-from tests.parity.test_conformer import CONFORMER
 
 from counterpoint.config.load import load_config
 from counterpoint.errors import ConfigError
+from tests.parity.layouts import override
+from tests.parity.speech import SPEECH
+from tests.parity.test_conformer import CONFORMER
 
 
 @pytest.mark.parametrize(

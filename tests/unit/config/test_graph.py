@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from tests.unit.planned import planned
 
 from counterpoint.config import load_config
 from counterpoint.config.graph import entering_width, marks_of
 from counterpoint.errors import ConfigError
+from tests.unit.planned import planned
 
 ADAPTER = {"kind": "adapter", "layers": 2, "hidden": 64, "heads": 4, "ffn": 96, "projector": {"kind": "linear"}}
 VISION_TO, ADAPTER_TO = {"source": "vision", "target": "adapter"}, {"source": "adapter", "target": "language"}

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.config.mutants import mutants, outcome
 
 from counterpoint.config.load import load_config
 from counterpoint.config.yaml_text import DEEPEST, LONGEST_TEXT, MOST_VALUES
 from counterpoint.errors import ConfigError, InputError
 from counterpoint.setup.plan import placement_of
+from tests.unit.config.mutants import mutants, outcome
 
 IN_SUITE, IN_SWEEP = 60, 3000
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -4,9 +4,9 @@ import pickle
 from pathlib import Path
 
 import pytest
-from tests.parity.layouts import HYBRID, TINY, TOWERS
 
 from counterpoint.config.load import load_config
+from tests.parity.layouts import HYBRID, TINY, TOWERS
 
 
 @pytest.mark.parametrize("path", [TINY, HYBRID, TOWERS], ids=lambda path: path.stem)

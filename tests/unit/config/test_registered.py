@@ -4,9 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.parity.brought import brought_base
-from tests.parity.layouts import override, pair
-from tests.unit.planned import planned
 from torch import nn
 
 import counterpoint
@@ -15,6 +12,9 @@ from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError
 from counterpoint.families.custom.registered import CUSTOM_MODULES
 from counterpoint.families.custom.spec import CUSTOM
+from tests.parity.brought import brought_base
+from tests.parity.layouts import override, pair
+from tests.unit.planned import planned
 
 WRONG = [
     ("test_vit", {"modules.vision.model.name": "test_vut"}, r"model\.name: got \"test_vut\".* did you mean test_vit\?"),

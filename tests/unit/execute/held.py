@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from counterpoint.execute.groups import World
@@ -85,7 +86,7 @@ def fake_world(rank: int, size: int) -> Iterator[World]:
     """This process as one rank of a world of torch's fake backend, in which nothing arrives."""
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
     try:
-        yield World(rank, torch.device("cpu"), dist.HashStore())
+        yield World(rank, torch.device("cpu"), HashStore())
     finally:
         dist.destroy_process_group()
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch.distributed import HashStore
+from torch._C._distributed_c10d import HashStore
 
-from counterpoint.check.blame import CONTROL, STORAGE, Position, Verdict
+from counterpoint.check.blame import CONTROL, STORAGE, Position, Verdict, find_origin
 from counterpoint.execute import watchdog as module
 from counterpoint.execute.failure import Failure, FailureBoard
 from counterpoint.execute.rollcall import RollCall
@@ -109,13 +109,13 @@ def test_nobody_calls_again_while_the_verdict_is_found(
     """Who finds it does not answer meanwhile, and programs of thousands of ranks take minutes; others wait for it."""
     dogs = _world(monkeypatch, tmp_path, {0: 4, 1: 3, 2: 4}, {0: -1.0, 1: -1.0, 2: -1.0})
     monkeypatch.setattr(module, "_GRACE_SECONDS", -0.5)
-    overdue, find = [], module.find_origin
+    overdue: list[bool] = []
 
     def slow(*arguments: Any) -> Verdict:
         for rank in (1, 2):
             dogs[rank]._look()
             overdue.append(dogs[rank]._is_overdue())
-        return find(*arguments)
+        return find_origin(*arguments)
 
     monkeypatch.setattr(module, "find_origin", slow)
     threads = [threading.Thread(target=_answer, args=(dogs[rank],)) for rank in (1, 2)]

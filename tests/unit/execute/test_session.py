@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
-from torch.distributed import HashStore, Store
+from torch._C._distributed_c10d import HashStore, Store
 from torch.distributed.checkpoint.api import CheckpointException
 
 from counterpoint.check.blame import CONTROL, STORAGE

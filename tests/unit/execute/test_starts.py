@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from torch.distributed import HashStore, Store
+from torch._C._distributed_c10d import HashStore, Store
 
 from counterpoint.errors import RunError
 from counterpoint.execute.attempt import own_store

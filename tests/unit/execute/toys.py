@@ -81,7 +81,7 @@ class Queue:
 
     def multiply(self, rows: Tensor, weight: Tensor) -> Tensor:
         """rows weight^T."""
-        out: Tensor = _Multiply.apply(rows, weight, self)  # type: ignore[no-untyped-call]
+        out: Tensor = _Multiply.apply(rows, weight, self)
         return out
 
 

@@ -1,11 +1,11 @@
 """What metadata says of a loss before anything is read is what there is to read."""
 
 import pytest
-from tests.parity.layouts import named_config
 
 from counterpoint.losses import LOSSES
 from counterpoint.plan.samples import NO_LABEL
 from counterpoint.setup.run import prepare_run
+from tests.parity.layouts import named_config
 
 
 @pytest.mark.parametrize("kind", LOSSES)

@@ -5,7 +5,6 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import torch
-from tests.intakes import image_batch, image_intake, laid_image
 from torch import Tensor
 
 from counterpoint.families import FAMILIES, facts_of, initial_of
@@ -22,6 +21,7 @@ from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
+from tests.intakes import image_batch, image_intake, laid_image
 
 _ENDS = {field.name for field in fields(Ends)}
 _MOST_PATCHES = 2**20

@@ -4,10 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from model_samples import CONVNEXTS, build, laid, patch_batch
-from tests.intakes import image_batch, image_intake
-from tests.parity.layouts import TINY, override
-from tests.unit.models.test_packing import TOLERANCE, assert_same, gradients, spread
 from torch import nn
 
 from counterpoint.config.load import load_config
@@ -16,6 +12,10 @@ from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.parallelize.recompute import apply_recompute
+from tests.intakes import image_batch, image_intake
+from tests.parity.layouts import TINY, override
+from tests.unit.models.model_samples import CONVNEXTS, build, laid, patch_batch
+from tests.unit.models.test_packing import TOLERANCE, assert_same, gradients, spread
 
 GRIDS = {"convnext": ((4, 6), (2, 2), (4, 6), (2, 8), (12, 2)), "merging convnext": ((8, 16), (8, 8), (16, 8), (8, 16))}
 

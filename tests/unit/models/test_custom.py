@@ -5,9 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from model_samples import LINEAR, sample
-from tests.intakes import pack_images
-from tests.parity.brought import MODELS, Vit, brought_model
 from torch import Tensor, nn
 
 from counterpoint.families import facts_of, initial_of
@@ -22,6 +19,9 @@ from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.parallelize.blocks import whole_block
 from counterpoint.parallelize.initialize import initialize_
 from counterpoint.parallelize.recompute import apply_recompute
+from tests.intakes import pack_images
+from tests.parity.brought import MODELS, Vit, brought_model
+from tests.unit.models.model_samples import LINEAR, sample
 
 
 def build(model: Model) -> Chain:

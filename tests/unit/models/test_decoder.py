@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from model_samples import DECODERS, build, text_batch
 
 from counterpoint.families.parts import parts_of
 from counterpoint.layers.attention.rotary import Rotary
@@ -13,6 +12,7 @@ from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.models.head import VocabularyHead
 from counterpoint.models.seams import run
 from counterpoint.plan.samples import NO_TOKEN
+from tests.unit.models.model_samples import DECODERS, build, text_batch
 
 
 def test_parameter_names_are_those_of_the_whole_model_in_every_stage() -> None:

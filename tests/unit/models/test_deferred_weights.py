@@ -5,15 +5,26 @@ import weakref
 
 import pytest
 import torch
-from model_samples import GATED, HYBRID, LAYER_KINDS, SEVERAL, VITS, WHISPERS, batch_with, build, changed, empty_batch
 from torch import Tensor, nn
-from weight_holders import deferred_names
 
 from counterpoint.kinds.family import Model
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.weights import WeightQueue, defer_weights
+from tests.unit.models.model_samples import (
+    GATED,
+    HYBRID,
+    LAYER_KINDS,
+    SEVERAL,
+    VITS,
+    WHISPERS,
+    batch_with,
+    build,
+    changed,
+    empty_batch,
+)
+from tests.unit.models.weight_holders import deferred_names
 
 UNTIED = changed(HYBRID, pattern="*-ME", ffn=12, bias=True, qk_norm=True)
 MODELS: dict[str, Model] = {

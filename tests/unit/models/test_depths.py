@@ -2,13 +2,23 @@
 
 import pytest
 import torch
-from model_samples import ADAPTER, DEEP, GRAPHS, TAPPED, batch_of, build, changed, feature_batch, text_batch
 from torch import Tensor
 
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import MAIN, Chain, port_of
 from counterpoint.models.seams import run
+from tests.unit.models.model_samples import (
+    ADAPTER,
+    DEEP,
+    GRAPHS,
+    TAPPED,
+    batch_of,
+    build,
+    changed,
+    feature_batch,
+    text_batch,
+)
 
 LENGTHS = (4, 8)
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.distributed as dist
-from model_samples import HYBRID
 
 from counterpoint.errors import PlacementError
 from counterpoint.families.parts import parts_of
@@ -11,6 +10,7 @@ from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize.blocks import Block, Cut, cut_block
 from counterpoint.parallelize.expert import ExpertRank, _by_expert, _copies, apply_expert_parallel
 from counterpoint.parallelize.fsdp import expert_shard_dim
+from tests.unit.models.model_samples import HYBRID
 
 
 def meta() -> Chain:

@@ -4,9 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import CONFORMERS, CONVNEXTS, DECODERS, GIVEN, GRAPHS, MODELS, VITS, batch_of, build, changed, mlp
-from tests.parity.brought import MODELS as BROUGHT
-from tests.parity.brought import brought_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from counterpoint.families import FAMILIES, facts_of
@@ -17,6 +14,21 @@ from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.optimizers.adamw.spec import AdamWSection
 from counterpoint.plan.cost import ALL, CAUSAL, Mask
 from counterpoint.verify.adamw import is_spared
+from tests.parity.brought import MODELS as BROUGHT
+from tests.parity.brought import brought_model
+from tests.unit.models.model_samples import (
+    CONFORMERS,
+    CONVNEXTS,
+    DECODERS,
+    GIVEN,
+    GRAPHS,
+    MODELS,
+    VITS,
+    batch_of,
+    build,
+    changed,
+    mlp,
+)
 
 LETTERS = {
     "A": {"kind": "attention", "heads": 2, "head_dim": 6, "window": 3},

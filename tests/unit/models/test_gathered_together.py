@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from model_samples import GRAPHS, MODELS
 from torch import nn
 
 from counterpoint.config.training import PrecisionConfig
@@ -18,6 +17,7 @@ from counterpoint.kinds.family import Model
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize import fsdp
 from counterpoint.parallelize.fsdp import shard_data_parallel
+from tests.unit.models.model_samples import GRAPHS, MODELS
 
 CASES = MODELS | GRAPHS
 MESH: Any = object()

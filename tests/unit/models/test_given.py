@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from model_samples import GIVEN, build, given_batch
 
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import MAIN
+from tests.unit.models.model_samples import GIVEN, build, given_batch
 
 
 @pytest.mark.parametrize("model", GIVEN.values(), ids=GIVEN)

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from model_samples import GATED, HYBRID, build, changed, text_batch
 from torch import Tensor
 
 from counterpoint.families.parts import parts_of
@@ -15,6 +14,7 @@ from counterpoint.layers.moe.sublayer import Moe
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN
 from counterpoint.models.seams import BALANCE, COUNTS
+from tests.unit.models.model_samples import GATED, HYBRID, build, changed, text_batch
 
 LENGTHS = (5, 1, 7)
 CASES = {"sigmoid": HYBRID, "softmax": GATED, "softmax, tanh": changed(GATED, activation="geglu_tanh")}

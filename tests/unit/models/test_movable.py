@@ -7,10 +7,10 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from model_samples import MODELS, SEVERAL, batch_with
 from torch import Tensor
 
 from counterpoint.models.movable import Movable
+from tests.unit.models.model_samples import MODELS, SEVERAL, batch_with
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from model_samples import DECODERS, build, changed, empty_batch, text_batch
 from torch import Tensor
 
 from counterpoint.families.decoder.depth import MtpDepth
@@ -16,6 +15,7 @@ from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.seams import run
 from counterpoint.models.segments import Segments
 from counterpoint.plan.samples import NO_TOKEN
+from tests.unit.models.model_samples import DECODERS, build, changed, empty_batch, text_batch
 
 MODEL = DECODERS["further"]
 CASES = pytest.mark.parametrize("model", [MODEL, DECODERS["further experts"]], ids=["further", "further experts"])

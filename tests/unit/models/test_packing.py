@@ -4,7 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_samples import (
+from torch import Tensor
+
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
+from counterpoint.modalities.lane import Laid
+from counterpoint.models.batch import AudioBatch, PatchBatch, TextBatch
+from counterpoint.models.chain import MAIN, Chain
+from counterpoint.models.segments import Segments
+from counterpoint.plan.samples import NO_LABEL
+from tests.intakes import image_batch, image_intake
+from tests.unit.models.model_samples import (
     CONFORMER,
     CONFORMERS,
     DECODERS,
@@ -22,16 +32,6 @@ from model_samples import (
     ragged_batch,
     text_batch,
 )
-from tests.intakes import image_batch, image_intake
-from torch import Tensor
-
-from counterpoint.families.parts import parts_of
-from counterpoint.kinds.family import Model
-from counterpoint.modalities.lane import Laid
-from counterpoint.models.batch import AudioBatch, PatchBatch, TextBatch
-from counterpoint.models.chain import MAIN, Chain
-from counterpoint.models.segments import Segments
-from counterpoint.plan.samples import NO_LABEL
 
 TOLERANCE = 1e-12
 LENGTHS = (5, 1, 0, 9, 3)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from model_samples import ADAPTER, DEEP, TAPPED, build, changed
-from tests.intakes import image_intake, image_item
 
 from counterpoint.config.schema import DepthConfig, EdgeConfig
 from counterpoint.inference.plain import Features, PlainModel, Prompt, write
@@ -17,6 +15,8 @@ from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Wire
 from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
 from counterpoint.verify.alone import Journey
+from tests.intakes import image_intake, image_item
+from tests.unit.models.model_samples import ADAPTER, DEEP, TAPPED, build, changed
 
 WIRES = (Wire("vision", "adapter"), Wire("adapter", "language", ((0, 3),)))
 INTAKES = {"vision": image_intake(TAPPED)}

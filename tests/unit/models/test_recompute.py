@@ -4,7 +4,17 @@ from collections import Counter
 
 import pytest
 import torch
-from model_samples import (
+from torch import Tensor, nn
+
+from counterpoint.execute.stage import Stage
+from counterpoint.kinds.family import Model
+from counterpoint.layers.moe.sublayer import Moe
+from counterpoint.models.batch import Batch
+from counterpoint.models.chain import MAIN, Chain
+from counterpoint.models.seams import BALANCE, COUNTS, LocalDispatch, Shipment
+from counterpoint.parallelize.recompute import apply_recompute
+from counterpoint.plan.graph import Node
+from tests.unit.models.model_samples import (
     DECODERS,
     HYBRID,
     LAYER_KINDS,
@@ -16,16 +26,6 @@ from model_samples import (
     empty_batch,
     text_batch,
 )
-from torch import Tensor, nn
-
-from counterpoint.execute.stage import Stage
-from counterpoint.kinds.family import Model
-from counterpoint.layers.moe.sublayer import Moe
-from counterpoint.models.batch import Batch
-from counterpoint.models.chain import MAIN, Chain
-from counterpoint.models.seams import BALANCE, COUNTS, LocalDispatch, Shipment
-from counterpoint.parallelize.recompute import apply_recompute
-from counterpoint.plan.graph import Node
 
 DECODER = changed(HYBRID, pattern="*-ME", ffn=12)
 CASES = [(name, kind if name in DECODERS else "L") for name in MODELS for kind in ("*-ME", "E")]

@@ -6,9 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_samples import CONFORMERS, GIVEN, VITS, WHISPERS, build, changed, sample, vit
-from tests.intakes import image_intake
-from tests.parity.brought import brought_model
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,6 +19,9 @@ from counterpoint.models.batch import ItemBatch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.plan.samples import Item
 from counterpoint.projectors.resampler.model import Resampler
+from tests.intakes import image_intake
+from tests.parity.brought import brought_model
+from tests.unit.models.model_samples import CONFORMERS, GIVEN, VITS, WHISPERS, build, changed, sample, vit
 
 QUERIES, HEADS, HIDDEN, FFN, LEAVING = 3, 2, 10, 7, 4
 RESAMPLER: dict[str, Any] = {

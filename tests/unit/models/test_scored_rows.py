@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from model_samples import DECODERS, DEEP, LAYER_KINDS, build, changed, text_batch
 from torch import Tensor, nn
 
 from counterpoint.families import rules_of
@@ -20,6 +19,7 @@ from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.parallelize.weights import defer_weights
 from counterpoint.plan.samples import NO_LABEL
+from tests.unit.models.model_samples import DECODERS, DEEP, LAYER_KINDS, build, changed, text_batch
 
 ENDINGS = {pattern: changed(DECODERS["hybrid"], ffn=12, pattern=pattern) for pattern in ("*--", "E-", "M", "--")}
 CASES = DECODERS | ENDINGS | {"tied ending": changed(DECODERS["tied"], pattern="*--"), "deep": DEEP}

@@ -2,7 +2,6 @@
 
 import pytest
 import torch.distributed as dist
-from layer_from_elsewhere import DIM, HEADS, RULES, meta
 
 from counterpoint.errors import PlacementError
 from counterpoint.models.seams import Mix
@@ -11,6 +10,7 @@ from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 from counterpoint.parallelize.products import GatheredProducts
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
+from tests.unit.models.layer_from_elsewhere import DIM, HEADS, RULES, meta
 
 
 def ranks(size: int) -> TensorGroup:

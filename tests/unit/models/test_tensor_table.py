@@ -5,7 +5,6 @@ import re
 import pytest
 import torch
 import torch.distributed as dist
-from model_samples import DECODERS, GRAPHS, MODELS, VITS, changed
 
 from counterpoint.errors import PlacementError
 from counterpoint.families import rules_of
@@ -16,6 +15,7 @@ from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize.blocks import Sharding
 from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.tensor import apply_tensor_parallel
+from tests.unit.models.model_samples import DECODERS, GRAPHS, MODELS, VITS, changed
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """A graph of encoders in one process adds what its wires say, once each."""
 
 import torch
-from model_samples import ADAPTER, TAPPED, VITS, build, changed, patch_batch
 
 from counterpoint.models.batch import FeatureBatch
 from counterpoint.models.chain import MAIN
 from counterpoint.models.segments import Segments
 from counterpoint.models.towers import Items, Towers, Wire
+from tests.unit.models.model_samples import ADAPTER, TAPPED, VITS, build, changed, patch_batch
 
 WIRES = (
     Wire("vision", "adapter"),

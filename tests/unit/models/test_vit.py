@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_samples import LINEAR, changed, patch_batch, vit
 from torch import Tensor
 
 from counterpoint.families.vit.patches import FilteredPositions, PositionTable, PrefixTable
 from counterpoint.families.vit.spec import PositionFit
 from counterpoint.models.batch import PatchBatch
 from counterpoint.projectors.part import merge_patches
+from tests.unit.models.model_samples import LINEAR, changed, patch_batch, vit
 
 MODEL = vit(layers=1, hidden=3, heads=1, ffn=4, patch=1, leaving=2, positions=0, projector=LINEAR)
 

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from model_samples import WHISPERS, audio_batch, build
 from torch import Tensor
 
 from counterpoint.families import initial_of
@@ -15,6 +14,7 @@ from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.blocks import Block, whole_block
 from counterpoint.parallelize.initialize import initialize_
+from tests.unit.models.model_samples import WHISPERS, audio_batch, build
 
 MODEL = WHISPERS["one by one"]
 

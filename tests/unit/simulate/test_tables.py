@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.schedules import tables
+from schedules import tables
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "schedules.md"
 

@@ -171,5 +171,6 @@ def test_a_run_is_read_without_its_plugins(install: Install, tmp_path: Path) -> 
     assert read.modules["language"].optimizer.schedule.kind == "falling"
     del data["data"]["evaluation"]
     file.write_text(yaml.safe_dump(data))
-    assert load_run_config(file).modules["language"].model.layers["G"].size == 5
+    model: Any = load_run_config(file).modules["language"].model
+    assert model.layers["G"].size == 5
     assert "brought_gain" in sys.modules

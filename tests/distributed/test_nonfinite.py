@@ -123,7 +123,8 @@ def _skip_task(member: Member, config: Config) -> object:
         settings_of(config), engine.plan, build_models(config), member.groups(engine.plan), (member.observe,)
     )
     saver_of(config, build_models(config), member.groups(engine.plan)).resume(resumed)
-    counts = {float(s["step"]) for o in resumed.optimizers.values() for s in o._update._adamw.state.values()}  # type: ignore[union-attr]
+    updates: list[Any] = [g.update for o in resumed.optimizers.values() for g in o._groups if g.update is not None]
+    counts = {float(state["step"]) for update in updates for state in update._adamw.state.values()}
     kept = [torch.equal(a.value, b.value) for a, b in zip(engine.held, resumed.held, strict=True)]
     resumed.close()
     if member.world.rank != engine.plan.placement.active[0]:

@@ -190,8 +190,8 @@ def _resumed_at(step: int, config: Config, groups: Groups, engine: Engine) -> di
     assert resumption.step == resumption.state.optimizer_step == engine.optimizer_step == step
     assert {passed.step for passed in resumption.passed_over} == {2} - {step}
     for optimizer in engine.optimizers.values():
-        update: Any = optimizer._update
-        assert {int(state["step"]) for state in update._adamw.state.values()} <= {step}
+        updates: list[Any] = [group.update for group in optimizer._groups if group.update is not None]
+        assert {int(state["step"]) for update in updates for state in update._adamw.state.values()} <= {step}
     tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
     pieces = {(step, "state", key): (block._block, block._tensor.clone()) for key, block in tensors.items()}
     return {key: whole for (_step, _kind, key), whole in _gather(pieces, groups).items()}

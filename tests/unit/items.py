@@ -10,12 +10,20 @@ import pytest
 from PIL import Image
 
 from counterpoint.data.prepare.command import PrepareSummary, prepare
+from counterpoint.kinds.modality import Payload
+from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.sources.prepared.index import TOKENIZER_NAME
 from counterpoint.sources.prepared.index_writer import IndexWriter, Record
 
 MakePicture = Callable[..., bytes]
 MakeClip = Callable[..., bytes]
 MakeIndex = Callable[..., Path]
+
+
+def patches_of(payload: Payload) -> PatchPayload:
+    """A payload that is one of an image."""
+    assert isinstance(payload, PatchPayload)
+    return payload
 
 
 @pytest.fixture(scope="session")

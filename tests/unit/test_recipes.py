@@ -6,6 +6,7 @@ import pytest
 
 from counterpoint.check.proof import check_plan
 from counterpoint.config import load_config
+from counterpoint.families.decoder.spec import DecoderConfig
 from tests.unit.planned import planned
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -53,7 +54,9 @@ def test_nemotron_and_radio_have_their_parameters(name: str, world: int) -> None
     projector = 5120 * HIDDEN + HIDDEN
     assert vision.parameters == RADIO + projector
     config = load_config(FOLDER / f"nemotron6-moe-vlm-{name}.yaml")
-    total, active = nemotron(config.modules["language"].model.pattern)  # type: ignore[union-attr]
+    section = config.modules["language"].model
+    assert isinstance(section, DecoderConfig)
+    total, active = nemotron(section.pattern)
     assert (language.parameters, language.active_parameters) == (total, active)
     billions = {"20l": (11.5, 1.78), "54l": (31.7, 3.66)}[name]
     assert (round(total / 1e9, 1), round(active / 1e9, 2)) == billions

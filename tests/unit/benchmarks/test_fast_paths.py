@@ -34,8 +34,7 @@ Attend = Callable[[Tensor, Tensor, Tensor, list[int], Scores], Tensor]
 def _packed(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
     """What a kernel of packed documents computes, by plain attention in float32."""
     lengths = [end - start for start, end in pairwise(borders)]
-    wide = (tensor.float() for tensor in (q, k, v))
-    return attend(*wide, Segments.build(lengths, len(q)), scores).to(q.dtype)
+    return attend(q.float(), k.float(), v.float(), Segments.build(lengths, len(q)), scores).to(q.dtype)
 
 
 def _leaking(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Scores) -> Tensor:
@@ -157,7 +156,8 @@ def test_what_raises_is_a_row_and_the_next_case_runs() -> None:
 @pytest.mark.more
 def test_the_script_writes_its_rows_and_leaves_with_3_where_a_part_does_not_end(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
-    command = [sys.executable, SCRIPT, "--device", "cpu", "--parts", "attention/flash_four_64", "--json", file]
+    command = [sys.executable, str(SCRIPT), "--device", "cpu", "--parts", "attention/flash_four_64"]
+    command += ["--json", str(file)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, json.loads(file.read_text())[0]["status"]) == (0, "left out"), ended.stderr
     late = subprocess.run([*command, "--limit", "0"], capture_output=True, text=True, check=False)

@@ -1,6 +1,7 @@
 """Each kind of planted fault is caught and located: rank and action stand in the message and the grid."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -208,12 +209,11 @@ def test_receives_posted_too_far_ahead() -> None:
     assert "rank 3 at vision.0>language.0F2 has 3 receives of this link posted ahead" in fault.sentence
 
 
-def edited(events: Events, rank: int, action: str, **changes: object) -> Events:
+def edited(events: Events, rank: int, action: str, **changes: Any) -> Events:
     """Events in which an exchange has other flows."""
 
     def edit(event: Event) -> Event:
-        wanted = isinstance(event, Exchange) and str(event.action) == action
-        return replace(event, **changes) if wanted else event
+        return replace(event, **changes) if isinstance(event, Exchange) and str(event.action) == action else event
 
     return {**events, rank: tuple(edit(event) for event in events[rank])}
 

@@ -13,7 +13,7 @@ from counterpoint.config.load import load_config
 from counterpoint.inference import evaluate
 from counterpoint.inference.evaluate import TrainedRun
 from counterpoint.inference.plain import PlainModel
-from counterpoint.modalities.images.spec import ImageIntake
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
 from counterpoint.train.state.checkpoint import checkpoint_folder
 from tests.unit.cli.conftest import Command, write
@@ -65,6 +65,7 @@ def test_a_run_of_an_earlier_version_is_read_with_its_pixels(run: Path, settings
     taker = opened.intakes["vision"]
     assert isinstance(taker, ImageIntake)
     image = taker.image
+    assert isinstance(image, ImageConfig)
     assert (image.size, image.max_patches, *image.scaling) == (
         8,
         4,

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,13 +81,8 @@ def test_training_says_and_records_what_is_lost(
     config = load_config(write(lossy, run / "config.yaml"))
     plan, _models, corpus = prepare_run(config)
 
-    class World:
-        rank = plan.placement.active[0]
-
-    class Groups:
-        world = World()
-
-    recorder = recorder_of(config, plan, Groups(), WaitClock())
+    groups: Any = SimpleNamespace(world=SimpleNamespace(rank=plan.placement.active[0]))
+    recorder = recorder_of(config, plan, groups, WaitClock())
     recorder.data(3, corpus)
     recorder.close()
     said = capsys.readouterr().out

@@ -19,11 +19,18 @@ from tests.unit.cli.conftest import Command, write
 from tests.unit.train.state.checkpoints import blocks, writer
 
 STEPS = 4
+
+
+def _empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "no manifest": lambda folder: (folder / MANIFEST_FILE).unlink(),
     "no file of blocks": lambda folder: (folder / "__1_0.distcp").unlink(),
     "a file of blocks cut off": lambda folder: (folder / "__0_0.distcp").write_bytes(b"short"),
-    "nothing": lambda folder: [file.unlink() for file in folder.iterdir()],
+    "nothing": _empty,
     "junk for metadata": lambda folder: (folder / ".metadata").write_bytes(b"junk"),
 }
 

@@ -16,7 +16,7 @@ from counterpoint.convert.processor import CLIP_MEAN, CLIP_STD, check_frames, se
 from counterpoint.convert.whole import VISION, whole_of
 from counterpoint.errors import CheckpointError, ConfigError
 from counterpoint.families.parts import parts_of
-from counterpoint.modalities.images.spec import ImageIntake
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.models.chain import build_chain
 from counterpoint.setup.data import identity_of, intakes_of
 from counterpoint.setup.run_folder import check_run_folder
@@ -85,6 +85,7 @@ def _config(tmp_path: Path, *overrides: str) -> Config:
 def _scaling(config: Config) -> tuple[Any, ...]:
     taker = intakes_of(config)["vision"]
     assert isinstance(taker, ImageIntake)
+    assert isinstance(taker.image, ImageConfig)
     return tuple(taker.image.scaling)
 
 

@@ -7,6 +7,9 @@ import pytest
 from counterpoint.config import load_config
 from counterpoint.config.graph import entering_width, marks_of
 from counterpoint.errors import ConfigError
+from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.families.vit.spec import VitConfig
+from counterpoint.projectors.mlp.spec import MlpProjectorConfig
 from tests.unit.planned import planned
 
 ADAPTER = {"kind": "adapter", "layers": 2, "hidden": 64, "heads": 4, "ffn": 96, "projector": {"kind": "linear"}}
@@ -30,7 +33,9 @@ def towers(emoji: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_graph_of_encoders_and_an_adapter(towers: dict[str, Any]) -> None:
     config = load_config(towers)
-    width = config.modules["language"].model.hidden
+    language = config.modules["language"].model
+    assert isinstance(language, DecoderConfig)
+    width = language.hidden
     assert marks_of(config) == {"vision": "<image>", "detail": "<detail>"}
     assert entering_width(config, "adapter") == entering_width(config, "language") == width
     plan = planned(config, 100)
@@ -95,7 +100,10 @@ def test_what_is_no_graph_is_refused(towers: dict[str, Any], change: str, messag
 
 def test_norms_of_other_depths_read_the_projectors_number(towers: dict[str, Any]) -> None:
     norms = ["modules.detail.model.tap_norm=layer", "modules.detail.model.projector.norm_eps=1.0e-5"]
-    assert load_config(towers, norms).modules["detail"].model.projector.norm_eps == 1e-5
+    detail = load_config(towers, norms).modules["detail"].model
+    assert isinstance(detail, VitConfig)
+    assert isinstance(detail.projector, MlpProjectorConfig)
+    assert detail.projector.norm_eps == 1e-5
 
 
 def test_a_cycle_is_refused(towers: dict[str, Any]) -> None:

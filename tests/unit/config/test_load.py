@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from counterpoint.config import Config, dump_config, load_config
 from counterpoint.config.yaml_text import parse_yaml, to_yaml
+from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.sources.synthetic.spec import SyntheticEntry
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
@@ -77,6 +78,7 @@ def test_later_overrides_win_and_the_input_stays(emoji: dict[str, Any]) -> None:
 
 def test_defaults(emoji: dict[str, Any]) -> None:
     language = load_config(emoji, ["modules.language.model.kv_heads=null"]).modules["language"]
+    assert isinstance(language.model, DecoderConfig)
     assert (language.model.num_kv_heads, language.model.head_size) == (4, 32)
     layout = language.layout
     assert (layout.pp, layout.dp_replicate, layout.dp_shard, layout.cp, layout.split) == (
@@ -102,5 +104,5 @@ def test_an_entry_with_synthetic_is_synthetic(emoji: dict[str, Any]) -> None:
 def test_a_config_is_frozen(emoji: dict[str, Any]) -> None:
     config = load_config(emoji)
     with pytest.raises(ValidationError):
-        config.run.seed = 1  # type: ignore[misc]
+        config.run.seed = 1
     assert isinstance(config, Config)

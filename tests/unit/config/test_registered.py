@@ -47,7 +47,7 @@ def test_names_are_registered_once_and_are_names() -> None:
     with pytest.raises(ConfigError, match=r"got the name 'Vit', expected lowercase"):
         counterpoint.register_module("Vit", nn.Linear)
     with pytest.raises(ConfigError, match=r"got 'columns' for 'fc1', expected 'outputs' or 'inputs'"):
-        counterpoint.register_module("test_columns", nn.Linear, tensor_rules={"fc1": "columns"})  # type: ignore[dict-item]
+        counterpoint.register_module("test_columns", nn.Linear, tensor_rules={"fc1": "columns"})
     assert "test_columns" not in CUSTOM_MODULES
 
 

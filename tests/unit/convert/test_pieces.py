@@ -5,10 +5,11 @@ import torch
 from torch import Tensor
 
 from counterpoint.convert.links import Place, PlusOne, Reshaped
-from tests.unit.convert.test_modules_round_trip import CONFIGS, case
+from tests.unit.convert.test_modules_round_trip import case
+from tests.unit.judge.whole_configs import FOLDERS
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", FOLDERS)
 def test_pieces_are_those_of_whole_tensors(name: str) -> None:
     whole, ours, theirs = case(name)
     read_elements = 0

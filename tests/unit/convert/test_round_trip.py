@@ -6,6 +6,7 @@ from torch import Tensor
 
 from counterpoint.errors import CheckpointError
 from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.layers.attention.spec import AttentionConfig
 from tests.unit.judge.converted import from_ours, to_ours
 from tests.unit.judge.models import CONFIGS, HYBRID, Config, decoder_of, our_model, random_tensors
 
@@ -160,7 +161,7 @@ def test_numbers_that_no_config_takes_are_read_as_they_stand(name: str) -> None:
     """So that a folder's sentence is that of two models that differ, never one of a layer's section."""
     epsilon = "layer_norm_epsilon" if CONFIGS[name]["model_type"] == "nemotron_h" else "rms_norm_eps"
     section = decoder_of({**CONFIGS[name], epsilon: -1.0})
-    own = [layer.norm_eps for layer in section.layers.values() if layer.kind == "attention"]
+    own = [layer.norm_eps for layer in section.layers.values() if isinstance(layer, AttentionConfig)]
     assert {section.norm_eps, *own} == {-1.0}
 
 

@@ -11,6 +11,7 @@ import pytest
 from counterpoint.data.prepare.command import prepare
 from counterpoint.data.text.tokenizer import train_tokenizer
 from counterpoint.errors import DataError
+from counterpoint.kinds.modality import Intakes
 from counterpoint.modalities.clips.spec import ClipIntake
 from counterpoint.modalities.features.spec import FeatureIntake
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
@@ -20,7 +21,7 @@ from counterpoint.sources.source import load_item_or_neutral
 from tests.unit.data.mutations import MUTATIONS, SECRET, mutate, write_base
 from tests.unit.items import MakeClip, MakePicture
 
-TAKERS = {
+TAKERS: Intakes = {
     "vision": ImageIntake("vision", ImageConfig(size=8, max_patches=4), patch=4),
     "audio": ClipIntake("audio", mels=8, window=4, stride=2, stack=1, positions=50),
     "given": FeatureIntake("given", 6),

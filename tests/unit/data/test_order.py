@@ -43,7 +43,9 @@ def test_a_step_needs_no_history_and_holds_its_window(order: Order, step: int) -
 
 @settings(deadline=None, max_examples=40)
 @given(order=orders, step=st.integers(0, 15), data=st.data())
-def test_an_excluded_document_is_gone_from_its_step_on_and_nothing_else_moves(order: Order, step: int, data) -> None:
+def test_an_excluded_document_is_gone_from_its_step_on_and_nothing_else_moves(
+    order: Order, step: int, data: st.DataObject
+) -> None:
     source, index = data.draw(st.sampled_from(order.draws(step)))
     from_step = data.draw(st.integers(0, 20))
     excluding = Order(

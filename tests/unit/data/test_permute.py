@@ -15,7 +15,9 @@ def test_every_position_goes_to_a_place_of_its_own(size: int, key: tuple[int, ..
 
 @settings(deadline=None, max_examples=40)
 @given(size=st.integers(1, 10**12), key=keys, data=st.data())
-def test_a_position_goes_to_the_same_place_alone_and_in_company(size: int, key: tuple[int, ...], data) -> None:
+def test_a_position_goes_to_the_same_place_alone_and_in_company(
+    size: int, key: tuple[int, ...], data: st.DataObject
+) -> None:
     positions = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=5)))
     together = permute(positions, size, key)
     assert [permute(positions[i : i + 1], size, key)[0] for i in range(len(positions))] == together.tolist()

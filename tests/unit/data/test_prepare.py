@@ -18,7 +18,7 @@ from counterpoint.sources.prepared.index import FILES_NAME, PAYLOAD_NAME, TOKENI
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
 from tests.intakes import with_image
-from tests.unit.items import MakePicture
+from tests.unit.items import MakePicture, patches_of
 
 DEMO = ImageIntake("vision", ImageConfig(size=72, max_patches=36), patch=12)
 
@@ -60,7 +60,7 @@ def test_the_demo_reads_every_document_whole(emoji: PrepareSummary) -> None:
             assert text.labels[36:-1].tolist() == text.ids[37:].tolist()
             assert document.loss_tokens == document.tokens - 37
             assert tokenizer.decode(text.ids[37:-1]) == source.caption(index)
-        assert source.item(0, 0).patches.shape == (36, 432)
+        assert patches_of(source.item(0, 0)).patches.shape == (36, 432)
         longest = max(source.document(index).tokens for index in range(len(source)))
         assert longest <= 64
 
@@ -223,7 +223,7 @@ def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path) -> No
     folder.mkdir()
     for number in range(3):
         Image.effect_noise((16, 16), 90 + number).save(folder / f"{number}.png")
-    records = [{"image": "0.png"}, {"video": ["1.png", "2.png"]}]
+    records: list[dict[str, object]] = [{"image": "0.png"}, {"video": ["1.png", "2.png"]}]
     turns = [[{"from": "human", "value": mark}, {"from": "gpt", "value": "x"}] for mark in ("<image>", "<video>")]
     (folder / "train.jsonl").write_text(
         "".join(json.dumps(r | {"conversations": t}) + "\n" for r, t in zip(records, turns, strict=True))

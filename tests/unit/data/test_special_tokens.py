@@ -88,7 +88,7 @@ def tokenizer(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Tok
 def _reserved(tokenizer: Tokenizer) -> set[int]:
     added = tokenizer.backend.get_added_tokens_decoder()
     special = {number for number, token in added.items() if token.special and token.content != "<unk>"}
-    return special | ({tokenizer.bos, tokenizer.eos, tokenizer.pad} - {None})
+    return special | {number for number in (tokenizer.bos, tokenizer.eos, tokenizer.pad) if number is not None}
 
 
 @pytest.mark.parametrize("name", SPECIAL)

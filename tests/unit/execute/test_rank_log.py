@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,7 +135,8 @@ class Full(io.StringIO):
 def test_a_full_disk_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with rank_log(tmp_path, 3, is_leader=False):
         handler = next(one for one in OWN.handlers if isinstance(one, logging.FileHandler))
-        written = handler.setStream(Full())
+        full: Any = Full()
+        written = handler.setStream(full)
         for number in range(3):
             OWN.info("%d", number)
         assert written is not None

@@ -9,6 +9,8 @@ from pydantic import TypeAdapter
 from counterpoint.config.graph import modalities_of
 from counterpoint.config.load import load_config
 from counterpoint.families import ModelConfig, intake_of, modality_of
+from counterpoint.families.vit.spec import VitConfig
+from counterpoint.modalities.images.spec import ImageIntake
 
 PARITY = Path(__file__).parents[2] / "parity"
 CONFORMER = {
@@ -47,8 +49,11 @@ def test_a_key_becomes_what_enters_by_its_name(name: str) -> None:
 
 def test_the_section_of_a_model_is_handed_on() -> None:
     config = load_config(PARITY / "tiny.yaml")
-    found = intake_of("vision", config.modules["vision"].model, "")
-    assert getattr(found, "image") is config.modules["vision"].model.image  # type: ignore[union-attr]  # noqa: B009
+    section = config.modules["vision"].model
+    found = intake_of("vision", section, "")
+    assert isinstance(section, VitConfig)
+    assert isinstance(found, ImageIntake)
+    assert found.image is section.image
 
 
 def test_nothing_enters_what_reads_documents_or_rows_of_others() -> None:

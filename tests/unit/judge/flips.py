@@ -304,7 +304,8 @@ def _of_pictures(name: str, whole: Whole) -> tuple[Theirs, Ours]:
     def ours(whole: Whole, weights: Mapping[str, Named]) -> Tensor:
         tower = tower_of(whole)
         batch, kept = picture_batch(images, tower)
-        return our_tower(tower, weights[VISION])(None, batch)[MAIN][kept]
+        rows: Tensor = our_tower(tower, weights[VISION])(None, batch)[MAIN][kept]
+        return rows
 
     return lambda model: RUN[name](model, images, first)[MAIN], ours
 
@@ -321,11 +322,13 @@ def _of_clips(whole: Whole) -> tuple[Theirs, Ours]:
         long = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
         def rows(model: Any) -> Tensor:
-            return model.get_encoder()(long).last_hidden_state.flatten(0, 1)
+            out: Tensor = model.get_encoder()(long).last_hidden_state.flatten(0, 1)
+            return out
 
     def ours(whole: Whole, weights: Mapping[str, Named]) -> Tensor:
         section = whole.modules[AUDIO].model.section
         batch = packed(section, clips) if isinstance(section, ConformerConfig) else windows(long, section)
-        return headless(section, weights[AUDIO])(None, batch)[MAIN]
+        out: Tensor = headless(section, weights[AUDIO])(None, batch)[MAIN]
+        return out
 
     return rows, ours

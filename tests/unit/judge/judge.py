@@ -86,9 +86,12 @@ def build(config: Config, patch: pytest.MonkeyPatch | None) -> Any:
 def hidden_rows(model: Any, batch: TextBatch) -> Tensor:
     """What the judge's head reads, (rows, hidden)."""
     if batch.positions.ndim == 1:
-        return model.model(input_ids=batch.ids[None], use_cache=False).last_hidden_state[0]
-    positions = batch.positions.T[:, None]
-    return model.model.language_model(batch.ids[None], position_ids=positions, use_cache=False).last_hidden_state[0]
+        out = model.model(input_ids=batch.ids[None], use_cache=False)
+    else:
+        positions = batch.positions.T[:, None]
+        out = model.model.language_model(batch.ids[None], position_ids=positions, use_cache=False)
+    rows: Tensor = out.last_hidden_state[0]
+    return rows
 
 
 def randomize(model: nn.Module) -> None:

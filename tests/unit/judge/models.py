@@ -1,5 +1,6 @@
 """A tiny config.json of every family, and our decoder of its sizes with values, in float64."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -127,7 +128,7 @@ def random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
         values = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.1
         return (values * _STEPS).round() / _STEPS
     values = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-    return values / tensor.shape[-1] ** 0.5
+    return values / math.sqrt(tensor.shape[-1])
 
 
 def text_batch(section: DecoderConfig, lengths: Sequence[int], padding: int = 0, seed: int = 0) -> TextBatch:
@@ -155,6 +156,7 @@ def logits_of(chain: Chain, batch: TextBatch) -> Tensor:
     rows: Tensor | None = None
     for _name, part in chain.parts():
         if isinstance(part, VocabularyHead):
+            assert rows is not None, "a head reads rows"
             return part.logits(rows)
         rows = run(part, rows, batch).rows
     raise AssertionError("a decoder ends in a head")

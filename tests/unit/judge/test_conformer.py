@@ -15,6 +15,7 @@ from counterpoint.models.batch import AudioBatch
 from counterpoint.models.chain import MAIN
 from counterpoint.models.segments import Segments
 from counterpoint.projectors.linear.spec import LinearProjectorConfig
+from tests.gradients import gradient_of
 from tests.unit.judge.judge import REASON, quiet
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import empty_tensors, headless, random_like
@@ -139,11 +140,13 @@ def their_rows(model: Any, clips: Sequence[Tensor], *, together: bool) -> Tensor
     features = torch.stack([torch.nn.functional.pad(clip, (0, 0, 0, longest - len(clip))) for clip in clips])
     mask = torch.arange(longest) < torch.tensor([len(clip) for clip in clips])[:, None]
     output = model(features, attention_mask=mask)
-    return output.last_hidden_state[output.attention_mask.bool()]
+    rows: Tensor = output.last_hidden_state[output.attention_mask.bool()]
+    return rows
 
 
 def relative(distance: Tensor, expected: Tensor) -> float:
-    return (distance.norm() / expected.norm()).item()
+    share: float = (distance.norm() / expected.norm()).item()
+    return share
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -162,7 +165,7 @@ def test_rows_and_every_gradient_are_equal(
     assert found.shape == (sum(-(-len(clip) // section.stride) for clip in clips), section.hidden)
     assert relative(found - expected, expected) <= EQUAL
     theirs = in_our_words({name: parameter.grad for name, parameter in model.named_parameters()})
-    ours = {name: parameter.grad for name, parameter in chain.named_parameters()}
+    ours = {name: gradient_of(parameter) for name, parameter in chain.named_parameters()}
     assert ours.keys() == theirs.keys()
     # A key's bias moves no score (softmax): its gradient is zero but for rounding, so it is compared with its query's.
     scale = {name: theirs[name.replace("attention.k.bias", "attention.q.bias")] for name in theirs}

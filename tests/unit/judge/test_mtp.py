@@ -13,6 +13,7 @@ from counterpoint.models.batch import MtpInputs, TextBatch
 from counterpoint.models.chain import Chain
 from counterpoint.models.segments import Segments
 from counterpoint.plan.samples import NO_LABEL
+from tests.gradients import gradient_of
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import our_model, random_tensors
@@ -43,8 +44,9 @@ def test_depths_are_those_of_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     lift_casts(monkeypatch, modeling_llama)
     config = LlamaConfig(
         hidden_size=SECTION.hidden, num_attention_heads=4, num_key_value_heads=2, head_dim=4, intermediate_size=24,
-        rms_norm_eps=1e-6, attn_implementation="eager",
+        rms_norm_eps=1e-6,
     )  # fmt: skip
+    config._attn_implementation = "eager"
     rotary = modeling_llama.LlamaRotaryEmbedding(config)
     theirs = [
         modeling_layers.MtpLayer(config, modeling_llama.LlamaDecoderLayer, modeling_llama.LlamaRMSNorm, depth).double()
@@ -83,7 +85,7 @@ def test_depths_are_those_of_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     _assert_close(rows.grad, judged.grad, "gradient of the rows")
     _assert_close(ours.get_parameter("embed.weight").grad, words.grad, "gradient of the words")
     for depth, layer in enumerate(theirs):
-        gradients = {name: parameter.grad for name, parameter in layer.named_parameters()}
+        gradients = {name: gradient_of(parameter) for name, parameter in layer.named_parameters()}
         for name, parameter in ours.get_submodule(f"mtp.{depth}").named_parameters():
             _assert_close(parameter.grad, _named(gradients, name), f"mtp.{depth}.{name}")
 

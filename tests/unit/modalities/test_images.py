@@ -1,5 +1,6 @@
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,6 +134,6 @@ def test_an_oversized_picture_is_a_data_error(monkeypatch: pytest.MonkeyPatch, m
 
 
 @pytest.mark.parametrize("wrong", [{"patch": 0}, {"merge": 0}, {"channels": 2}, {"merge": 9}])
-def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
+def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="module 'vision'"):
         replace(SETTINGS, **wrong)

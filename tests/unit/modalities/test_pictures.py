@@ -13,6 +13,7 @@ from PIL import Image
 
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.pictures import flatten, image_size, read_scaled
+from counterpoint.modalities.images.spec import Resampling
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 COLOURS = np.stack([RAMP, RAMP[::-1], RAMP.T], axis=-1)
@@ -216,7 +217,7 @@ def _cubic(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1, near, np.where(x < 2, far, 0))
 
 
-KERNELS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {
+KERNELS: dict[Resampling, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {
     "bilinear": (1, lambda x: np.maximum(0, 1 - np.abs(x))),
     "bicubic": (2, _cubic),
     "lanczos": (3, lambda x: np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)),
@@ -224,13 +225,14 @@ KERNELS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {
 """Filters by name: how far each reaches, and its weights (Keys, 1981; Duchon, 1979)."""
 
 
-def _weights(before: int, after: int, name: str) -> np.ndarray:
+def _weights(before: int, after: int, name: Resampling) -> np.ndarray:
     """How much each of `before` pixels counts in each of `after`: the filter is as wide as what a pixel covers."""
     _reach, kernel = KERNELS[name]
     scale = max(before / after, 1.0)
     middles = (np.arange(after) + 0.5) * before / after
-    weights = kernel((np.arange(before) + 0.5 - middles[:, None]) / scale)
-    return weights / weights.sum(axis=1, keepdims=True)
+    weights: np.ndarray = kernel((np.arange(before) + 0.5 - middles[:, None]) / scale)
+    out: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return out
 
 
 ROUNDED = 1.5
@@ -238,7 +240,7 @@ ROUNDED = 1.5
 
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("target", [(8, 8), (5, 11), (40, 56), (16, 3)])
-def test_scaled_pixels_are_those_of_the_filter(name: str, target: tuple[int, int]) -> None:
+def test_scaled_pixels_are_those_of_the_filter(name: Resampling, target: tuple[int, int]) -> None:
     """Every pixel that is covered counts, up or down; a filter that only looks at neighbours is far off."""
     # Far enough from black and white that no filter reaches beyond them, where values are cut off.
     picture = np.random.default_rng(3).integers(90, 167, (32, 40, 3), dtype=np.uint8)

@@ -26,7 +26,7 @@ from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
 from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
-from tests.unit.items import MakeClip, MakeIndex
+from tests.unit.items import MakeClip, MakeIndex, patches_of
 
 SINGLE = ImageIntake("vision", ImageConfig(max_patches=16), patch=4, merge=2)
 PAIRS = replace(SINGLE, frames=2)
@@ -170,7 +170,7 @@ def test_a_conversation_has_videos_at_one_mark_each(write_folder: Callable[[obje
     assert (counts["images"], counts["videos"]) == (2, 1), "a video of one picture is an image"
     source = PreparedSource(tmp_path / "out", "train", 0, {"vision": PAIRS}, 64)
     assert [source.extent(0, which) for which in range(4)] == [SIZE, SIZE, SIZE, (8, 16)]
-    patches = [source.item(0, which).patches for which in range(3)]
+    patches = [patches_of(source.item(0, which)).patches for which in range(3)]
     shown = [(FILM[0], FILM[1]), (FILM[2], FILM[2]), (FILM[3], FILM[3])]
     np.testing.assert_array_equal(patches, [_merged(*pictures) for pictures in shown])
     assert source.caption(0) == "ab\nnine"

@@ -30,7 +30,7 @@ class GatedSums(Mix[Segments]):
         values, shared, gates, gains = inputs
         of_heads = shared.repeat_interleave(values.shape[1] // shared.shape[1], dim=1)
         terms = (values + of_heads) * (gates * gains)[:, :, None]
-        used = torch.split(terms[: sum(segments.lengths)], segments.lengths)
+        used = torch.split(terms[: sum(segments.lengths)], list(segments.lengths))
         return torch.cat([*(document.cumsum(0) for document in used), terms[sum(segments.lengths) :] * 0])
 
 

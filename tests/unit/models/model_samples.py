@@ -306,7 +306,8 @@ def batch_with(model: Model, entries: Entries, padding: int = 0) -> Batch:
 
 def batch_of(model: Model, lengths: Sequence[int], padding: int = 0) -> Batch:
     """A batch for a model of any kind: documents or items of these lengths, images one row of merged patches high."""
-    section, entries = model.section, dict[str, Sequence[Any]].fromkeys(FAMILIES, lengths)
+    section = model.section
+    entries: dict[str, Sequence[Any]] = dict.fromkeys(FAMILIES, lengths)
     if "image" in type(section).model_fields:
         merge = image_intake(model).merge
         entries[section.kind] = [(merge, length // merge) for length in lengths]

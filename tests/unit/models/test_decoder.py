@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from counterpoint.families.parts import parts_of
 from counterpoint.layers.attention.rotary import Rotary
@@ -12,6 +13,7 @@ from counterpoint.models.chain import MAIN, build_chain
 from counterpoint.models.head import VocabularyHead
 from counterpoint.models.seams import run
 from counterpoint.plan.samples import NO_TOKEN
+from tests.gradients import gradient_of
 from tests.unit.models.model_samples import DECODERS, build, text_batch
 
 
@@ -55,8 +57,8 @@ def test_placeholders_take_the_inserted_features_and_teach_no_word(name: str) ->
     rows.sum().backward()
     weight = embed.get_parameter("embed.weight")
     taught = 8.0 * model.section.embedding_scale
-    assert torch.equal(weight.grad.sum(1), torch.bincount(batch.ids[batch.ids >= 0], minlength=11) * taught)
-    assert torch.equal(features.grad, torch.ones_like(features))
+    assert torch.equal(gradient_of(weight).sum(1), torch.bincount(batch.ids[batch.ids >= 0], minlength=11) * taught)
+    assert torch.equal(gradient_of(features), torch.ones_like(features))
 
 
 def test_loss_is_the_mean_cross_entropy_of_the_logits() -> None:
@@ -64,11 +66,12 @@ def test_loss_is_the_mean_cross_entropy_of_the_logits() -> None:
     batch = text_batch(model, (4, 3))
     batch = replace(batch, loss_denominator=float((batch.labels >= 0).sum()))
     chain = build(model)
-    rows = None
+    rows: Tensor | None = None
     for _, part in chain.parts()[:-1]:
         rows = run(part, rows, batch).rows
     head = chain.get_submodule("head")
     assert isinstance(head, VocabularyHead)
+    assert rows is not None
     expected = F.cross_entropy(head.logits(rows), batch.labels)
     assert chain(None, batch)[MAIN].item() == pytest.approx(expected.item(), abs=1e-14)
 

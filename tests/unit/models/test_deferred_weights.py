@@ -133,7 +133,7 @@ def test_without_gradients_nothing_is_kept() -> None:
 def test_work_runs_once_and_lets_go_of_its_rows() -> None:
     chain = build(UNTIED)
     queue = defer_weights(chain)
-    seen: list[weakref.ref[Tensor]] = []
+    seen: list[weakref.ref[torch.UntypedStorage]] = []
 
     def note(_module: nn.Module, _inputs: object, rows: Tensor) -> None:
         seen.append(weakref.ref(rows.untyped_storage()))

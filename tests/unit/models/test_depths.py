@@ -8,6 +8,7 @@ from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import MAIN, Chain, port_of
 from counterpoint.models.seams import run
+from tests.gradients import gradient_of
 from tests.unit.models.model_samples import (
     ADAPTER,
     DEEP,
@@ -52,15 +53,17 @@ def test_depths_join_the_rows_behind_their_layer() -> None:
     shallow, deep = (torch.randn(2, DEEP.section.hidden, dtype=torch.float64, requires_grad=True) for _ in range(2))
     filled = batch.with_inserts(((shallow, places),), {3: ((deep, places), (deep, places))})
     loss = chain(None, filled)[MAIN]
-    rows = None
+    rows: Tensor | None = None
     for name, part in chain.parts():
         if not name.startswith("inserts."):
             rows = run(part, rows, filled).rows
         if name == "layers.3":
+            assert rows is not None
             rows = rows.index_add(0, places, 2 * deep)
+    assert rows is not None
     assert loss.item() == pytest.approx(rows.item(), abs=1e-14)
     loss.backward()
-    assert all(features.grad.any() for features in (shallow, deep))
+    assert all(gradient_of(features).any() for features in (shallow, deep))
 
 
 def test_without_features_an_insert_changes_nothing() -> None:

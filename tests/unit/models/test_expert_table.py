@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
 
 from counterpoint.errors import PlacementError
 from counterpoint.families.parts import parts_of
@@ -19,7 +20,7 @@ def meta() -> Chain:
 
 
 def test_every_expert_lies_on_one_ep_rank_and_its_width_on_all_etp_ranks() -> None:
-    group = dist.ProcessGroup(0, 4)
+    group = dist.ProcessGroup(HashStore(), 0, 4)
     counts: dict[str, torch.Tensor] = {}
     for ep_rank in range(2):
         for etp_rank in range(2):
@@ -41,7 +42,7 @@ def test_every_expert_lies_on_one_ep_rank_and_its_width_on_all_etp_ranks() -> No
 @pytest.mark.parametrize(("ep", "etp", "words"), [(3, 1, "4 experts"), (1, 4, "6 columns")])
 def test_what_does_not_divide_is_refused(ep: int, etp: int, words: str) -> None:
     with pytest.raises(PlacementError, match=words):
-        apply_expert_parallel(meta(), ExpertRank(dist.ProcessGroup(0, ep * etp), 0, ep, 0, etp), None)
+        apply_expert_parallel(meta(), ExpertRank(dist.ProcessGroup(HashStore(), 0, ep * etp), 0, ep, 0, etp), None)
 
 
 def test_rows_of_several_ranks_are_sorted_by_expert() -> None:

@@ -129,7 +129,7 @@ def _scan_difference(model: Model) -> int:
     carried = 2 * 2 * 2 * mamba.inner * mamba.state
     summed = 2 * mamba.heads * (8 * mamba.chunk + 2 * 2 * 2)
     convolved = 2 * (mamba.inner + 2 * mamba.groups * mamba.state) * mamba.conv * 8
-    return (carried + summed - convolved) * (section.pattern + further).count("M")
+    return int((carried + summed - convolved) * (section.pattern + further).count("M"))
 
 
 ALONE = {*GIVEN, "test_conv", "convnext"}

@@ -114,7 +114,12 @@ def test_scores_of_all_rows_never_exist(monkeypatch: pytest.MonkeyPatch) -> None
     seen: list[int] = []
     loss = LinearLoss()
     plain = loss.statistics
-    loss.statistics = lambda scores, labels: (seen.append(len(scores)), plain(scores, labels))[1]
+
+    def statistics(scores: Tensor, labels: Tensor) -> Tensor:
+        seen.append(len(scores))
+        return plain(scores, labels)
+
+    loss.statistics = statistics
     x, w, labels = _inputs(10)
     loss(x, w, labels, 4.0).backward()
     assert seen == [4, 4, 2]
@@ -125,8 +130,8 @@ def test_bfloat16_is_summed_in_float32() -> None:
     narrow = [tensor.bfloat16().requires_grad_() for tensor in (x, w)]
     found = LinearLoss()(*narrow, labels, 7.0)
     assert found.dtype == torch.float32
-    wide = [tensor.detach().double().requires_grad_() for tensor in narrow]
-    expected = _plain(*wide, labels, 7.0)
+    wide = rows, matrix = [tensor.detach().double().requires_grad_() for tensor in narrow]
+    expected = _plain(rows, matrix, labels, 7.0)
     torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=0)
     for a, b in zip(torch.autograd.grad(found, narrow), torch.autograd.grad(expected, wide)):
         assert a.dtype == torch.bfloat16

@@ -75,8 +75,8 @@ def test_a_document_is_as_precise_behind_a_long_one_as_alone() -> None:
     decay = torch.cat([torch.full((fast, 1), -1.6), torch.full((slow, 1), -1e-3)])
     document = torch.tensor([0, 1]).repeat_interleave(torch.tensor([fast, slow]))
     found = scan(x, b, c, step, decay, document, 16)[fast:]
-    inputs = [tensor[fast:].double() for tensor in (x, b, c, step, decay)]
-    expected = scan(*inputs, document[fast:], 16)
+    x, b, c, step, decay = (tensor[fast:].double() for tensor in (x, b, c, step, decay))
+    expected = scan(x, b, c, step, decay, document[fast:], 16)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 

@@ -31,7 +31,7 @@ def silu(values: Tensor) -> Tensor:
 
 
 def gelu_tanh(values: Tensor) -> Tensor:
-    return values * (1 + ((2 / math.pi) ** 0.5 * (values + 0.044715 * values**3)).tanh()) / 2
+    return values * (1 + (math.sqrt(2 / math.pi) * (values + 0.044715 * values**3)).tanh()) / 2
 
 
 def rows_of(model: Model, count: int) -> Tensor:

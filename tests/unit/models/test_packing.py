@@ -1,5 +1,6 @@
 """Packed documents equal documents one by one; padding, stages and zero rows change nothing."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,11 @@ def spread(rows: Tensor, first: int = 0) -> Tensor:
     """A scalar in which every element of `rows` has a weight of its own."""
     weights = torch.arange(first, first + rows.numel(), dtype=torch.float64).sin().view_as(rows)
     return (rows * weights).sum()
+
+
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of scalars."""
+    return sum(terms, torch.zeros((), dtype=torch.float64))
 
 
 def slice_text(batch: TextBatch, start: int, length: int) -> TextBatch:
@@ -138,8 +144,8 @@ def test_the_smallest_and_a_large_image_in_one_batch_equal_each_alone(side: int,
         assert own.shape == features[rows].shape
         assert (own - features[rows]).abs().max().item() <= TOLERANCE
     if is_trained:
-        sum(spread(features[rows], rows.start) for rows in kept).backward()
-        sum(spread(own, rows.start) for own, rows in zip(found, kept, strict=True)).backward()
+        total(spread(features[rows], rows.start) for rows in kept).backward()
+        total(spread(own, rows.start) for own, rows in zip(found, kept, strict=True)).backward()
         assert_same(gradients(packed), gradients(alone))
 
 
@@ -171,13 +177,13 @@ def test_packed_clips_of_any_frames_equal_clips_one_by_one(model: Model, padding
     outputs = packed(None, batch)
     used = sum(lengths)
     assert outputs[MAIN].shape == (used + padding, model.ends.leaving)
-    sum(spread(out[:used]) for out in outputs.values()).backward()
+    total(spread(out[:used]) for out in outputs.values()).backward()
     for i, length in enumerate(lengths):
         start = sum(lengths[:i])
         ones = alone(None, slice_clips(batch, start, length))
         for port, one in ones.items():
             torch.testing.assert_close(one, outputs[port][start : start + length], rtol=TOLERANCE, atol=TOLERANCE)
-        sum(spread(one, start * one.shape[1]) for one in ones.values()).backward()
+        total(spread(one, start * one.shape[1]) for one in ones.values()).backward()
     assert_same(gradients(packed), gradients(alone))
 
 

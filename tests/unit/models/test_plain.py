@@ -16,6 +16,7 @@ from counterpoint.models.towers import Wire
 from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
 from counterpoint.verify.alone import Journey
 from tests.intakes import image_intake, image_item
+from tests.unit.items import patches_of
 from tests.unit.models.model_samples import ADAPTER, DEEP, TAPPED, build, changed
 
 WIRES = (Wire("vision", "adapter"), Wire("adapter", "language", ((0, 3),)))
@@ -33,7 +34,7 @@ def prompt(*grids: tuple[int, int], text: int) -> Prompt:
     """Images of these grids in a row, then tokens."""
     generator, items, row = np.random.default_rng(text), [], 0
     for height, width in grids:
-        patches = generator.random((height * width, TAPPED.section.patch_dim))
+        patches = generator.random((height * width, TAPPED.section.patch_dim), dtype=np.float32)
         payload = PatchPayload(patches, (height, width))
         items.append((image_item(payload, TAPPED, row), payload))
         row += height * width // 4
@@ -84,7 +85,7 @@ def test_scores_are_those_of_training(axes: int) -> None:
             inserts += [(rows, index) for rows in front]
             for layer, features in behind.items():
                 deep.setdefault(layer, []).extend((rows, index) for rows in features)
-            height, width = (side // 2 for side in payload.grid)
+            height, width = (side // 2 for side in patches_of(payload).grid)
             free = 1 + max((max(place) for place in places), default=-1)
             places += [(free, free + y, free + x) for y in range(height) for x in range(width)]
         free = 1 + max((max(place) for place in places), default=-1)

@@ -15,7 +15,7 @@ from counterpoint.kinds.family import Model
 from counterpoint.kinds.modality import Extent, Intake
 from counterpoint.modalities.content import rows_of
 from counterpoint.modalities.rows import pack_items
-from counterpoint.models.batch import ItemBatch
+from counterpoint.models.batch import GivenBatch, ItemBatch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.plan.samples import Item
 from counterpoint.projectors.resampler.model import Resampler
@@ -103,6 +103,7 @@ def test_rows_and_gradients_are_those_of_the_judge(section: dict[str, Any]) -> N
     chain = build(model)
     ours = resampler_of(chain)
     judge = Judge(ours, 6, has_norm=section is RESAMPLER, bias=section is RESAMPLER)
+    assert isinstance(batch, GivenBatch)
     rows, expected = batch.values.clone().requires_grad_(), batch.values.clone().requires_grad_()
     left = ours(rows, batch)[kept]
     wanted = torch.cat([judge(item) for item in expected.split(lengths)])

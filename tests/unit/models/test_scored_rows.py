@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
 
 from counterpoint.families import rules_of
 from counterpoint.families.parts import parts_of
@@ -170,7 +171,7 @@ def test_ranks_that_hold_shares_of_rows_keep_all_of_them(sequence_parallel: bool
     model = ENDINGS["*--"]
     with torch.device("meta"):
         chain = build_chain(parts_of(model))
-    pair = TensorGroup(dist.ProcessGroup(0, 2), 0, 2)
+    pair = TensorGroup(dist.ProcessGroup(HashStore(), 0, 2), 0, 2)
     apply_tensor_parallel(chain, pair, sequence_parallel, rules_of(model.section))
     batch, rows = _marked(_batch(model, "some")), torch.ones(6, model.section.hidden)
     kept, same = chain.narrow(rows, batch)

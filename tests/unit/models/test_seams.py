@@ -2,6 +2,7 @@
 
 import pytest
 import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
 
 from counterpoint.errors import PlacementError
 from counterpoint.models.seams import Mix
@@ -15,7 +16,7 @@ from tests.unit.models.layer_from_elsewhere import DIM, HEADS, RULES, meta
 
 def ranks(size: int) -> TensorGroup:
     """A group that is never used."""
-    return TensorGroup(dist.ProcessGroup(0, size), 0, size)
+    return TensorGroup(dist.ProcessGroup(HashStore(), 0, size), 0, size)
 
 
 def test_heads_are_divided_by_tp_and_then_traded_over_cp() -> None:

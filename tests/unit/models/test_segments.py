@@ -52,8 +52,8 @@ def test_attention_stays_inside_documents(lengths: list[int], padding: int, caus
         document = slice(start, start + length)
         start += length
         if length:
-            one = (rows[document].transpose(0, 1) for rows in (queries, keys, values))
-            alone = F.scaled_dot_product_attention(*one, is_causal=causal, enable_gqa=grouped)
+            q, k, v = (rows[document].transpose(0, 1) for rows in (queries, keys, values))
+            alone = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
             expected[document] = alone.transpose(0, 1)
     assert (mixed - expected).abs().max().item() <= 1e-12 if mixed.numel() else not expected.numel()
 

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
 
 from counterpoint.errors import PlacementError
 from counterpoint.families import rules_of
@@ -21,7 +22,7 @@ from tests.unit.models.model_samples import DECODERS, GRAPHS, MODELS, VITS, chan
 @pytest.fixture
 def pair() -> TensorGroup:
     """A group that is never used: cutting a model is local work."""
-    return TensorGroup(dist.ProcessGroup(0, 2), 1, 2)
+    return TensorGroup(dist.ProcessGroup(HashStore(), 0, 2), 1, 2)
 
 
 def meta(model: Model) -> Chain:

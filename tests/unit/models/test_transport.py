@@ -188,7 +188,7 @@ def run(calls: Calls, size: int, change: Callable[[PeerMemory], None] | None = N
             patch.setattr(transport, "torch", SimpleNamespace(cuda=cuda, Size=torch.Size, Tensor=torch.Tensor))
             patch.setattr(transport, "_sum", lambda: lambda parts: parts.touch(writes=False))
             peers = PeerMemory(SimpleNamespace(rank=number, size=size))  # type: ignore[arg-type]
-            generations = []
+            generations: list[int] = []
 
             def grow(needed: int, peers: PeerMemory = peers, rank: Rank = rank, seen: list[int] = generations) -> None:
                 if needed > peers._capacity:
@@ -229,7 +229,7 @@ def test_no_access_is_without_order(calls: Calls, size: int) -> None:
 
 
 def _no_wait(peers: PeerMemory) -> None:
-    peers._stream.wait_stream = lambda _other: None  # type: ignore[method-assign]
+    setattr(peers._stream, "wait_stream", lambda _other: None)  # noqa: B010
 
 
 def _one_slot(peers: PeerMemory) -> None:

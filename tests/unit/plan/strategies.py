@@ -1,7 +1,9 @@
 """Random layouts, placements, plans and packs for property tests, and one small plan with known ranks."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -43,7 +45,8 @@ def layouts(draw: st.DrawFn, max_size: int = 24) -> Layout:
     stage = size // dense["pp"]
     ep = draw(st.sampled_from([d for d in range(1, stage + 1) if stage % d == 0]))
     etp = draw(st.sampled_from([d for d in range(1, stage // ep + 1) if stage // ep % d == 0]))
-    return Layout(module="vision", ranks=tuple(sorted(ranks)), **dense, ep=ep, etp=etp)
+    of_axes: dict[str, Any] = {**dense, "ep": ep, "etp": etp}
+    return Layout(module="vision", ranks=tuple(sorted(ranks)), **of_axes)
 
 
 @st.composite
@@ -53,6 +56,7 @@ def placements(draw: st.DrawFn, max_world: int = 12, max_encoders: int = 3) -> P
     style = draw(st.sampled_from(("colocated", "disjoint", "mixed")))
     world = draw(st.integers(len(modules), max_world))
     shuffled = draw(st.permutations(range(world)))
+    sets: Sequence[Sequence[int]]
     if style == "colocated":
         sets = [range(draw(st.integers(1, world)))] * len(modules)
     elif style == "disjoint":
@@ -72,7 +76,7 @@ def placements(draw: st.DrawFn, max_world: int = 12, max_encoders: int = 3) -> P
         for module, ranks in zip(modules, sets)
     )
     idle = tuple(sorted(set(range(world)) - {rank for ranks in sets for rank in ranks}))
-    return place(world, draw(st.permutations(requests)), idle, partial_overlap=True)
+    return place(world, tuple(draw(st.permutations(requests))), idle, partial_overlap=True)
 
 
 @st.composite
@@ -120,7 +124,7 @@ def encoder_edges(draw: st.DrawFn, modules: tuple[str, ...]) -> tuple[Edge, ...]
     """Every encoder feeds the language model; vision may feed another as well, or only another."""
     edges = [Edge(module, LANGUAGE) for module in modules if module != LANGUAGE]
     others = [module for module in modules if module not in ("vision", LANGUAGE)]
-    if others and draw(st.booleans()):
+    if bool(others) and draw(st.booleans()):
         edges.append(Edge("vision", others[0]))
         if draw(st.booleans()):
             edges.remove(Edge("vision", LANGUAGE))

@@ -1,6 +1,7 @@
 """Layouts agree with numpy's reshape of the rank list."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_formatted_ranks_read_back(ranks: set[int]) -> None:
         ({"ranks": (0, 1), "tp": 2, "ep": 4}, "ep 4 x etp 1 does not divide the 2 ranks"),
     ],
 )
-def test_wrong_layouts_are_refused(arguments: dict[str, object], message: str) -> None:
+def test_wrong_layouts_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(PlacementError, match=message):
         Layout(module="m", **arguments)
 

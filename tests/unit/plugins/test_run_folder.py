@@ -21,7 +21,7 @@ from counterpoint.train.state.resume import check_data, other_versions
 from tests.unit.plugins.conftest import Install
 from tests.unit.plugins.test_load import EXAMPLE, GAINS, LAYER
 
-DATA = {"data.packing": True}
+DATA: dict[str, str | int | float | bool | None] = {"data.packing": True}
 
 
 def _opened(**plugins: str) -> OpenedCheckpoint:

@@ -1,10 +1,13 @@
 """What becomes of documents is counted by reason, and a dataset of which too much is lost is refused."""
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from counterpoint.errors import DataError
+from counterpoint.kinds.modality import Intakes
 from counterpoint.modalities.clips.spec import ClipIntake
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.sources.census import (
@@ -27,8 +30,9 @@ from tests.unit.items import MakeIndex, MakePicture
 
 VISION = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4)
 AUDIO = ClipIntake("audio", mels=8, window=4, stride=2, stack=1, positions=8)
-TAKERS = {"vision": VISION, "audio": AUDIO}
+TAKERS: Intakes = {"vision": VISION, "audio": AUDIO}
 LIMIT = 24
+Drawn = list[tuple[list[bool], list[tuple[int, str]]]]
 
 documents = st.lists(
     st.tuples(
@@ -43,11 +47,17 @@ documents = st.lists(
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=documents)
 def test_counts_are_those_of_the_documents_one_by_one(
-    tmp_path_factory: pytest.TempPathFactory, make_picture: MakePicture, make_clip: MakePicture, drawn: list
+    tmp_path_factory: pytest.TempPathFactory, make_picture: MakePicture, make_clip: MakePicture, drawn: Drawn
 ) -> None:
     picture, clip = make_picture(16, 16), make_clip(AUDIO.most_samples + 1)
     folder = tmp_path_factory.mktemp("census") / "index"
-    expected = {"documents": 0, "cut": 0, "loss": 0, "left": dict[str, int](), "silent": dict[str, int]()}
+    expected: dict[str, Any] = {
+        "documents": 0,
+        "cut": 0,
+        "loss": 0,
+        "left": dict[str, int](),
+        "silent": dict[str, int](),
+    }
     with IndexWriter(folder) as writer:
         (writer.folder / "tokenizer.json").write_text("{}")
         for loss, places in [([True] * 3, []), *drawn]:
@@ -67,7 +77,7 @@ def test_counts_are_those_of_the_documents_one_by_one(
     assert census.loss_tokens == sum(source.document(index).loss_tokens for index in range(len(source)))
 
 
-def _count(expected: dict, loss: list[bool], items: list[tuple[int, str]]) -> None:
+def _count(expected: dict[str, Any], loss: list[bool], items: list[tuple[int, str]]) -> None:
     """A document, token by token."""
     expected["documents"] += 1
     rows = sum(16 if kind == "image" else AUDIO.place((AUDIO.most_samples + 1,)).rows for _position, kind in items)

@@ -79,7 +79,9 @@ def _config(*entries: dict[str, Any]) -> Config:
 
 def test_an_entry_is_of_the_source_whose_key_it_has() -> None:
     config = _config({"path": "x"}, {"synthetic": {"documents": 1, "text_tokens": {"kind": "constant", "value": 3}}})
-    assert [type(entry) for entry in config.data.train] == [SOURCES["prepared"], SOURCES["synthetic"]]
+    prepared, drawn = config.data.train
+    assert isinstance(prepared, SOURCES["prepared"])
+    assert isinstance(drawn, SOURCES["synthetic"])
     assert [entry.called(number) for number, entry in enumerate(config.data.train)] == ["x:train", "synthetic:1"]
     assert evaluation_names(config.data.train) == ("train", "synthetic")
     assert [entry.folder for entry in config.data.train] == [Path("x"), None]

@@ -4,12 +4,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from counterpoint.kinds.modality import Intakes
 from counterpoint.modalities.clips.spec import ClipIntake
 from counterpoint.modalities.features.spec import FeatureIntake
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.sources.prepared.item_table import ItemTable
 
-TAKERS = {
+TAKERS: Intakes = {
     "image": ImageIntake("vision", ImageConfig(max_patches=16), patch=4, merge=2, frames=2),
     "audio": ClipIntake("audio", mels=8, window=5, stride=2, stack=2, positions=6),
     "features": FeatureIntake("given", width=5),

@@ -13,6 +13,7 @@ from counterpoint.sources.source import load_item_or_neutral
 from counterpoint.sources.synthetic.source import SyntheticSource
 from counterpoint.sources.synthetic.spec import SyntheticRecipe
 from tests.recipes import constant, images, lognormal, recipe_of, uniform
+from tests.unit.items import patches_of
 
 SETTINGS = ImageIntake("vision", ImageConfig(max_patches=64), patch=4, merge=2)
 TAKERS = {"vision": SETTINGS}
@@ -52,9 +53,10 @@ def test_a_document_is_a_function_of_seed_and_index_and_its_payload_agrees(seed:
         assert (text.ids[item.position : item.position + item.rows] == NO_TOKEN).all()
         payload, reason = load_item_or_neutral(source, index, which, item)
         assert reason is None
-        assert payload.patches.shape == (item.rows_in, SETTINGS.columns)
-        assert np.abs(payload.patches).max() <= 1
-        np.testing.assert_array_equal(payload.patches, _source(recipe, limit).item(index, which).patches)
+        patches = patches_of(payload).patches
+        assert patches.shape == (item.rows_in, SETTINGS.columns)
+        assert np.abs(patches).max() <= 1
+        np.testing.assert_array_equal(patches, patches_of(_source(recipe, limit).item(index, which)).patches)
 
 
 def test_declared_shares_and_lengths_are_drawn() -> None:
@@ -70,7 +72,7 @@ def test_documents_seeds_and_items_differ() -> None:
     assert not np.array_equal(other.text(0).ids, other.text(1).ids)
     assert not np.array_equal(other.text(0).ids, _source(recipe_of(200, 2, constant(30))).text(0).ids)
     index = next(i for i in range(200) if len(source.document(i).items) >= 2)
-    first, second = (source.item(index, which).patches[0] for which in range(2))
+    first, second = (patches_of(source.item(index, which)).patches[0] for which in range(2))
     assert not np.array_equal(first, second)
 
 
@@ -103,10 +105,11 @@ def test_images_go_to_modules_by_their_shares_and_may_be_absent() -> None:
     for document in documents[:50]:
         for which, item in enumerate(document.items):
             payload, reason = load_item_or_neutral(source, document.index, which, item)
-            taker = source.intakes[item.module]
+            intake = source.intakes[item.module]
             assert reason is None
-            assert payload.patches.shape == (item.rows_in, taker.columns)
-            assert item.rows_in == item.rows * taker.merge**2
+            assert isinstance(intake, ImageIntake)
+            assert patches_of(payload).patches.shape == (item.rows_in, intake.columns)
+            assert item.rows_in == item.rows * intake.merge**2
 
 
 def test_the_modules_of_images_change_neither_their_sizes_nor_the_text() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.models.batch import TextBatch
 from counterpoint.setup.run import prepare_run
-from counterpoint.train import run_data
 from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.evaluation import Evaluator
 from counterpoint.train.loop import _due
@@ -26,7 +26,7 @@ def test_a_split_is_averaged_over_its_tokens(samples: int, monkeypatch: pytest.M
     keys = {"evaluation.batch_samples": samples, "schedule.microbatches": 1, "modules.language.model.mtp": FURTHER}
     config = language_only({"ranks": [0]}, 1, **{"data.evaluation": few * 2, **keys})
     plan, _models, corpus = prepare_run(config)
-    monkeypatch.setattr(run_data.dist, "all_gather_object", lambda gathered, bad, group: gathered.__setitem__(0, bad))
+    monkeypatch.setattr(dist, "all_gather_object", lambda gathered, bad, group: gathered.__setitem__(0, bad))
     losses: dict[str, float] = {}
     engine: Any = _Engine(plan)
     recorder: Any = _Recorder(losses)

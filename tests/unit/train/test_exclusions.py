@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import BadPayload
@@ -95,9 +96,9 @@ def _train(
     monkeypatch.setattr("counterpoint.data.feed.prefetch.ThreadPoolExecutor", AtOnce)
     monkeypatch.setattr(loop, "write_timeline", lambda *_arguments: None)
     for name in ("all_reduce", "broadcast_object_list"):
-        monkeypatch.setattr(loop.dist, name, lambda *_arguments, **_named: None)
+        monkeypatch.setattr(dist, name, lambda *_arguments, **_named: None)
     monkeypatch.setattr(
-        loop.dist, "all_gather_object", lambda gathered, own, group: gathered.__setitem__(slice(None), [own])
+        dist, "all_gather_object", lambda gathered, own, group: gathered.__setitem__(slice(None), [own])
     )
     idle: Any = SimpleNamespace(
         resume=lambda *_arguments: Resumption(state), save=run.save, poll=lambda: None, finish=lambda: None,

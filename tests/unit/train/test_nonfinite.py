@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from counterpoint.setup import rank as setup_of_rank
 from counterpoint.setup.rank import kept_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.setup.run_folder import open_run_folder
-from counterpoint.train import agree, run_data
+from counterpoint.train import run_data
 from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.nonfinite import (
     MOST_CULPRITS,
@@ -111,7 +112,7 @@ def test_all_ranks_raise_what_the_first_one_finds(monkeypatch: pytest.MonkeyPatc
         told.extend(kept)
         kept[:] = told[:1]
 
-    monkeypatch.setattr(run_data.dist, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
     for rank in (0, 1):
         with pytest.raises(CheckpointError, match="cannot be read"):
             data_of(config, rank)._read_kept()
@@ -139,6 +140,10 @@ def ended(monkeypatch: pytest.MonkeyPatch, folder: Path, rank: int, broken: Coll
             raise OSError(errno.ENOSPC, "No space left on device", name)
         written.append(name)
 
+    def write_exclusions(file: Path, data: bytes) -> None:
+        write(EXCLUSIONS_FILE)
+        file.write_bytes(data)
+
     def gather(gathered: list[object], error: object, **_named: object) -> None:
         gathered[:] = [told if error is None and WRITES[len(heard)] in broken else error, None]
         heard.append(error)
@@ -147,8 +152,8 @@ def ended(monkeypatch: pytest.MonkeyPatch, folder: Path, rank: int, broken: Coll
     found = Finding(1, ("the loss",), (document,), is_model=False, names=("document 7",))
     monkeypatch.setattr(run_data, "find_culprits", lambda *_arguments: [])
     monkeypatch.setattr(run_data, "conclude", lambda *_arguments: found)
-    monkeypatch.setattr(agree.dist, "all_gather_object", gather)
-    monkeypatch.setattr(exclusions, "write_synced", lambda file, data: (write(EXCLUSIONS_FILE), file.write_bytes(data)))
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    monkeypatch.setattr(exclusions, "write_synced", write_exclusions)
     config = load_config(TINY, [f"run.dir={folder}"])
     one = data_of(config, rank, lambda *_arguments: write("record"), lambda: write("checkpoint"))
     inputs: Any = SimpleNamespace(batch=SimpleNamespace(documents=()))

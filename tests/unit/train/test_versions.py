@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 
 from counterpoint.errors import InputError
-from counterpoint.train import versions
 from counterpoint.train.versions import check_versions
 
 
@@ -14,7 +14,7 @@ def _checked(monkeypatch: pytest.MonkeyPatch, *gathered: dict[str, str]) -> None
         assert own == gathered[0]
         into[:] = gathered
 
-    monkeypatch.setattr(versions.dist, "all_gather_object", gather)
+    monkeypatch.setattr(dist, "all_gather_object", gather)
     check_versions(gathered[0], [0, 2, 3][: len(gathered)], object())  # type: ignore[arg-type]
 
 

@@ -1,6 +1,7 @@
 """What metrics.jsonl says of a step: how long it took, and how unevenly its lanes were loaded."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from counterpoint.config.load import dump_config
 from counterpoint.config.schema import Config
@@ -19,7 +21,6 @@ from counterpoint.report.training import write_report
 from counterpoint.setup.rank import recorder_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import GroupResult, StepResult
-from counterpoint.train.metrics import recorder as metrics
 from counterpoint.train.metrics.measures import imbalance
 from counterpoint.train.metrics.recorder import RunRecorder
 from counterpoint.train.nonfinite import Finding
@@ -43,7 +44,7 @@ def test_the_heaviest_lane_of_each_microbatch_counts() -> None:
 
 def recording(config: Config, plan: Plan, run: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecorder:
     """The first rank's recorder, which hears nothing of other ranks."""
-    monkeypatch.setattr(metrics.dist, "all_gather", lambda *_arguments, **_keys: None)
+    monkeypatch.setattr(dist, "all_gather", lambda *_arguments, **_keys: None)
     groups: Any = SimpleNamespace(world=SimpleNamespace(rank=0, device=torch.device("cpu")), control=None)
     return recorder_of(override(config, {"run.dir": str(run)}), plan, groups, WaitClock())
 
@@ -69,7 +70,7 @@ def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
 ) -> None:
     config = override(CONFIG, {"log.every_steps": 4, "log.tensorboard": False})
     plan, _models, corpus = prepare_run(config)
-    monkeypatch.setattr(metrics.time, "perf_counter", lambda: 100.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: 100.0)
     recorder = recording(config, plan, tmp_path, monkeypatch)
     norms = dict.fromkeys(plan.graph.modules, 1.0)
     result = StepResult(
@@ -92,7 +93,7 @@ def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
 def test_groups_have_a_rate_and_a_norm_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = override(CONFIG, {"log.tensorboard": False})
     plan, _models, corpus = prepare_run(config)
-    monkeypatch.setattr(metrics.time, "perf_counter", lambda: 100.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: 100.0)
     recorder = recording(config, plan, tmp_path, monkeypatch)
     norms = dict.fromkeys(plan.graph.modules, 1.0)
     groups = {"vision": {"projector.*": GroupResult(0.25, 3.0), "others": GroupResult(0.125, 4.0)}}

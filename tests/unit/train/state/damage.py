@@ -4,6 +4,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 Change = Callable[[bytes, random.Random], bytes]
@@ -64,14 +65,19 @@ def damages(files: list[str], other: Path, seed: int, rounds: int) -> Iterator[D
             for kind, change in CHANGES.items():
                 yield Damage(kind, file, _changing(file, change, random.Random(f"{seed} {number} {file} {kind}")))
     for file in files:
-        yield Damage("gone", file, lambda folder, file=file: (folder / file).unlink())
-        yield Damage("of another step", file, lambda folder, file=file: _copy(other / file, folder / file))
-        yield Damage("a folder in its place", file, lambda folder, file=file: _folder(folder / file))
+        yield Damage("gone", file, _on(file, Path.unlink))
+        yield Damage("of another step", file, _on(file, partial(_copy, other / file)))
+        yield Damage("a folder in its place", file, _on(file, _folder))
     for file in (file for file in files if file.endswith(".distcp")):
-        yield Damage("two blocks exchanged", file, lambda folder, file=file: _exchange_blocks(folder / file))
+        yield Damage("two blocks exchanged", file, _on(file, _exchange_blocks))
     first, second = (file for file in files if file.endswith(".distcp"))
     yield Damage("exchanged with the other", first, lambda folder: _exchange(folder / first, folder / second))
     yield Damage("all but this of another step", first, lambda folder: _keep_one(folder, other, first))
+
+
+def _on(file: str, change: Callable[[Path], None]) -> Callable[[Path], None]:
+    """A change of one file of whichever folder."""
+    return lambda folder: change(folder / file)
 
 
 def _changing(file: str, change: Change, draw: random.Random) -> Callable[[Path], None]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_a_power_cut_at_any_instant_leaves_a_whole_checkpoint(before: Path, tmp_
     kept = []
     for number, disk in _disks(before, tmp_path):
         # A dead process makes no further calls.
-        disk.fails = lambda n, number=number: PowerCut() if n >= number else None
+        disk.fails = partial(_cut_from, number)
         try:
             _save(disk.run)
         except PowerCut:
@@ -119,6 +120,14 @@ def test_a_power_cut_at_any_instant_leaves_a_whole_checkpoint(before: Path, tmp_
     assert len(kept) > 15
 
 
+def _cut_from(first: int, number: int) -> PowerCut | None:
+    return PowerCut() if number >= first else None
+
+
+def _full_at(only: int, number: int) -> OSError | None:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if number == only else None
+
+
 def _names(run: Path) -> list[str]:
     return sorted(file.name for file in (run / "checkpoints").iterdir())
 
@@ -126,7 +135,7 @@ def _names(run: Path) -> list[str]:
 def test_a_full_disk_is_said_and_costs_nothing_that_was_there(before: Path, tmp_path: Path) -> None:
     said = []
     for number, disk in _disks(before, tmp_path):
-        disk.fails = lambda n, number=number: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if n == number else None
+        disk.fails = partial(_full_at, number)
         try:
             _save(disk.run)
         except RunError as error:

@@ -12,7 +12,7 @@ import torch
 from counterpoint.errors import CheckpointError, DamagedCheckpointError
 from counterpoint.train.state.checkpoint import checkpoint_folder, open_checkpoint
 from counterpoint.train.state.manifest import MANIFEST_FILE, Manifest, read_manifest
-from tests.unit.train.state.checkpoints import SHAPES, read, state_of, values, writer
+from tests.unit.train.state.checkpoints import SHAPES, blocks, read, state_of, values, writer
 from tests.unit.train.state.damage import Damage, damages
 
 STEP, OTHER = 5, 6
@@ -27,14 +27,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run")
     saving = writer(run)
     for step in (STEP, OTHER):
-        saving.write(_stored(step), state_of(step))
+        saving.write(blocks(values(step)), state_of(step))
     return run
-
-
-def _stored(step: int) -> dict[str, object]:
-    from tests.unit.train.state.checkpoints import blocks
-
-    return dict(blocks(values(step)))
 
 
 def _copied(run: Path, into: Path) -> Path:

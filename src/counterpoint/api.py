@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from counterpoint.config.load import load_config, load_run_config
+from counterpoint.config.load import load_config, read_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError
@@ -28,8 +28,11 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """Its config with every key; raises ConfigError for one that does not load."""
-        return load_run_config(self.folder / CONFIG_FILE)
+        """Its config with every key; raises ConfigError for one that cannot be read.
+
+        Nothing is imported for it: a section of a kind that a plug-in brings stands as it is until that is loaded.
+        """
+        return read_run_config(self.folder / CONFIG_FILE)
 
     @property
     def checkpoints(self) -> tuple[int, ...]:

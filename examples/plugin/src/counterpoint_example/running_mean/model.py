@@ -54,7 +54,9 @@ class RunningMean(nn.Module):
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
         values, gates = self.enter.products(rows, self.values, self.gates)
-        mixed = self.mix((values.view(len(values), -1, self.dim), gates, self.gains), batch.segments)
+        # As many heads as are here, said in numbers: of no rows nothing else could be found out.
+        values = values.view(len(values), gates.shape[1], self.dim)
+        mixed = self.mix((values, gates, self.gains), batch.segments)
         out: Tensor = self.o(mixed.flatten(1))
         return out
 

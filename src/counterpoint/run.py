@@ -15,7 +15,7 @@ from counterpoint.errors import CounterpointError, InputError
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
 from counterpoint.plugins.load import versions_of
 from counterpoint.setup.plan import Models
-from counterpoint.setup.run import Setup, check_data, check_device, device_type, open_run, prepare_run
+from counterpoint.setup.run import Setup, check_data, check_device, check_recorders, device_type, open_run, prepare_run
 
 if TYPE_CHECKING:
     from counterpoint.train.callbacks import Callback
@@ -37,6 +37,7 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
     setup = prepare_run(config)
     check_data(config, setup.corpus)
     check_device(config)
+    check_recorders(config)
     check_warm_starts(config, setup.models)
     if is_finished(config, setup.models):
         return
@@ -154,9 +155,11 @@ def run_rank(config: Config, setup: Setup, callbacks: "Sequence[Callback]" = ())
         recorder = recorder_of(config, plan, groups, engine.waits)
         saver = saver_of(config, models, groups)
         active = ActiveRank(folder, session, groups, engine, reader, recorder, saver)
+        is_finished = False
         try:
             trainer_of(config, active, corpus, timer, callbacks).run()
+            is_finished = True
         finally:
-            recorder.close()
+            recorder.close(is_finished)
             engine.close()
         session.release_others()

@@ -35,6 +35,7 @@ _EXPECTED = {
 
 _MOVED = {
     "data.image": ("the section image of each module that takes images", "move it to modules.*.model.image"),
+    "log.tensorboard": ("true or false, or the list log.recorders", "list {kind: tensorboard} there, or leave it out"),
     "data.audio": ("the section audio of each module that takes clips", "move it to modules.*.model.audio"),
 }
 """What stands in the place of keys of earlier versions, and what to do."""

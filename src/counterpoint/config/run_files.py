@@ -2,7 +2,6 @@
 
 CONFIG_FILE = "config.yaml"
 PLAN_FILE = "plan.json"
-METRICS_FILE = "metrics.jsonl"
 EVALUATION_FILE = "evaluation.json"
 TIMELINE_FILE = "timeline.json"
 VERSIONS_FILE = "versions.json"

@@ -1,11 +1,16 @@
 """The run around the modules: its folder, its ranks, its steps, and what is written and watched."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from counterpoint.kinds.sections import sections_in
 from counterpoint.plan.schedule import SCHEDULES
-from counterpoint.section.of_kind import OneOf
+from counterpoint.recorders import RECORDERS
+from counterpoint.recorders.kind import RecorderSection
+from counterpoint.recorders.tensorboard.spec import TensorBoardSection
+from counterpoint.section.of_kind import OfKind, OneOf
 from counterpoint.section.section import Count, Index, Matching, Positive, Precision, Ranks, Section, Several, Text
 
 Distribution = Annotated[
@@ -128,13 +133,32 @@ class CheckpointConfig(Section):
     checkpoints aside."""
 
 
+_EARLIER = "tensorboard"
+"""The kind of recorder that was a key of its own."""
+
+
 class LogConfig(Section):
-    """How often metrics are recorded, and where."""
+    """How often metrics are recorded, and where beside the terminal and `metrics.jsonl` in the run's folder."""
 
     every_steps: Count = 10
     """Optimizer steps between records of metrics; the first and the last step are recorded, too. Unit: steps."""
-    tensorboard: bool = True
-    """Whether TensorBoard event files are written beside metrics.jsonl."""
+    recorders: Annotated[
+        tuple[Annotated[RecorderSection, OfKind(sections_in(RECORDERS))], ...], Field(strict=False)
+    ] = (TensorBoardSection(),)
+    """What else keeps or shows metrics; a list that is given takes the place of the whole default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, data: Any) -> Any:
+        """`tensorboard: true` and `false`, which earlier versions had, as an entry of the list or none."""
+        if not isinstance(data, Mapping) or not isinstance(wanted := data.get(_EARLIER), bool):
+            return data
+        keys = {key: value for key, value in data.items() if key != _EARLIER}
+        listed = keys.get("recorders", [])
+        if not isinstance(listed, list | tuple):
+            return keys
+        others = [one for one in listed if not (isinstance(one, Mapping) and one.get("kind") == _EARLIER)]
+        return {**keys, "recorders": [*others, {"kind": _EARLIER}] if wanted else others}
 
 
 class WatchdogConfig(Section):

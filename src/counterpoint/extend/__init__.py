@@ -43,6 +43,8 @@ from counterpoint.plan.stages import Stages
 from counterpoint.plan.tensors import Tensors, joined, linear, mlp, norm, products
 from counterpoint.plugins.plugin import Plugin
 from counterpoint.projectors import ProjectorConfig
+from counterpoint.recorders.kind import Record, Recorder, RecorderKind, RecorderSection, Recording
+from counterpoint.recorders.numbers import numbers_of
 from counterpoint.section.layout import LayoutConfig
 from counterpoint.section.problem import Problem, show
 from counterpoint.section.section import (
@@ -109,6 +111,11 @@ __all__ = [
     "ProjectorKind",
     "ProjectorSection",
     "RateKind",
+    "Record",
+    "Recorder",
+    "RecorderKind",
+    "RecorderSection",
+    "Recording",
     "Reduce",
     "Role",
     "Scalar",
@@ -130,6 +137,7 @@ __all__ = [
     "linear",
     "mlp",
     "norm",
+    "numbers_of",
     "products",
     "projector_cuts",
     "projector_facts",

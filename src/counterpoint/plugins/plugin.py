@@ -18,6 +18,8 @@ from counterpoint.optimizers.kind import OptimizerKind
 from counterpoint.optimizers.rates import LEARNING_RATES, RateKind
 from counterpoint.plan.schedule import SCHEDULES, ScheduleKind
 from counterpoint.projectors import PROJECTORS
+from counterpoint.recorders import RECORDERS
+from counterpoint.recorders.kind import RecorderKind
 from counterpoint.registry import Registry
 from counterpoint.section.section import Section
 from counterpoint.sources import SOURCES
@@ -41,6 +43,7 @@ class Plugin:
     losses: Mapping[str, LossKind] = field(default_factory=dict)
     schedules: Mapping[str, ScheduleKind] = field(default_factory=dict)
     learning_rates: Mapping[str, RateKind] = field(default_factory=dict)
+    recorders: Mapping[str, RecorderKind] = field(default_factory=dict)
 
     def additions(self) -> Iterator[tuple[Registry[Any], str, Any]]:
         """All kinds, each with its registry and its name."""
@@ -54,6 +57,7 @@ class Plugin:
             (LOSSES, self.losses),
             (SCHEDULES, self.schedules),
             (LEARNING_RATES, self.learning_rates),
+            (RECORDERS, self.recorders),
         )
         yield from ((registry, name, kind) for registry, kinds in named for name, kind in kinds.items())
 
@@ -64,3 +68,4 @@ class Plugin:
         yield from (("projector", name, kind.section) for name, kind in self.projectors.items())
         yield from (("optimizer", name, kind.section) for name, kind in self.optimizers.items())
         yield from (("learning rate", name, kind.section) for name, kind in self.learning_rates.items())
+        yield from (("recorder", name, kind.section) for name, kind in self.recorders.items())

@@ -1,17 +1,13 @@
-"""What keeps and shows what a run does."""
+"""What keeps and shows what a run does. The kinds here are those that a config lists; terminal and metrics.jsonl always
+are there."""
 
-from counterpoint.recorders.json_lines import JsonLines
+from counterpoint.recorders.csv.spec import CSV
 from counterpoint.recorders.kind import RecorderKind
-from counterpoint.recorders.tensorboard import TensorBoard, is_wanted
-from counterpoint.recorders.terminal import Terminal
+from counterpoint.recorders.mlflow.spec import MLFLOW
+from counterpoint.recorders.tensorboard.spec import TENSORBOARD
+from counterpoint.recorders.wandb.spec import WANDB
 from counterpoint.registry import Registry
 
 RECORDERS = Registry[RecorderKind](
-    "recorder",
-    {
-        # First, so that what cannot be written has been said.
-        "terminal": RecorderKind(Terminal),
-        "json_lines": RecorderKind(JsonLines),
-        "tensorboard": RecorderKind(TensorBoard, is_wanted),
-    },
+    "recorder", {"tensorboard": TENSORBOARD, "csv": CSV, "wandb": WANDB, "mlflow": MLFLOW}
 )

@@ -2,8 +2,9 @@
 
 import json
 
-from counterpoint.config.run_files import METRICS_FILE
 from counterpoint.recorders.kind import Record, Recording
+
+METRICS_FILE = "metrics.jsonl"
 
 
 class JsonLines:
@@ -17,5 +18,5 @@ class JsonLines:
             self._file.write(json.dumps({"step": record.step, **record.values}) + "\n")
             self._file.flush()
 
-    def close(self) -> None:
+    def close(self, is_finished: bool) -> None:  # noqa: ARG002  # the file is the same
         self._file.close()

@@ -34,7 +34,7 @@ class Terminal:
         elif record.status:
             self._say(record, _GAP.join(record.status))
 
-    def close(self) -> None:
+    def close(self, is_finished: bool) -> None:  # noqa: ARG002  # what is shown stays as it is
         if self._view is not None:
             self._view.stop()
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from counterpoint.config.run_files import METRICS_FILE, PLAN_FILE, TIMELINE_FILE
+from counterpoint.config.run_files import PLAN_FILE, TIMELINE_FILE
 from counterpoint.errors import InputError
 from counterpoint.plan.action import Action, parse_action
 from counterpoint.plan.form import plan_of_form
 from counterpoint.plan.plan import Plan
+from counterpoint.recorders.json_lines import METRICS_FILE
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from counterpoint.credentials import without_credentials
+
 _LONGEST_SHOWN = 60
 
 
@@ -22,13 +24,14 @@ class Problem:
 
 
 def show(value: object) -> str:
-    """A value as the user would write it, shortened."""
+    """A value as the user would write it, shortened and without credentials."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError):
         text = repr(value)
     except RecursionError:
         text = f"a {type(value).__name__} of many levels"
+    text = without_credentials(text, {})
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 4] + " ..."
 
 

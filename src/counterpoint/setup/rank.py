@@ -35,7 +35,10 @@ def settings_of(config: Config) -> EngineSettings:
 
 def recorder_of(config: Config, plan: Plan, groups: Groups, waits: WaitClock) -> RunRecorder:
     """What records a run in its folder."""
-    recording = Recording(Path(config.run.dir), config.training.steps, goes_on=config.checkpoint.resume != "none")
+    recording = Recording(
+        folder=Path(config.run.dir), steps=config.training.steps, goes_on=config.checkpoint.resume != "none",
+        config=config.resolved(), patience_seconds=config.watchdog.checkpoint_seconds / 4,
+    )  # fmt: skip
     return RunRecorder(config.log, recording, plan, groups, waits)
 
 

@@ -1,6 +1,7 @@
 """What a config sets up before any rank exists: its tokenizer, its proved plan, its data."""
 
 import os
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from counterpoint.check.proof import check_plan
@@ -11,6 +12,8 @@ from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.launch import is_joined
 from counterpoint.plan.plan import Plan
+from counterpoint.recorders import RECORDERS
+from counterpoint.section.problem import show
 from counterpoint.setup.data import open_corpus, open_tokenizer
 from counterpoint.setup.plan import Models, models_of, placement_of, plan_of
 from counterpoint.sources.census import check_census
@@ -80,6 +83,24 @@ def check_device(config: Config) -> None:
             f"world.size: got {config.world.size} with {torch.cuda.device_count()} GPUs on this machine, expected one "
             "GPU a rank; lower world.size, start ranks on more machines with torchrun, or set run.device=cpu"
         )
+
+
+def check_recorders(config: Config) -> None:
+    """Raise ConfigError for a recorder whose library is not installed here."""
+    for number, section in enumerate(config.log.recorders):
+        kind = RECORDERS[section.kind]
+        missing = [module for module in kind.needs if not _is_installed(module)]
+        if missing:
+            raise ConfigError(
+                f"log.recorders.{number}.kind: got {show(section.kind)} without the package {missing[0]}, expected it "
+                f"to be installed; {kind.install or f'install {missing[0]}'}, or remove the recorder"
+            )
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module can be imported; a folder of that name that happens to be here is none."""
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def _asks(config: Config) -> bool:

@@ -11,7 +11,7 @@ from counterpoint.recorders.kind import Record, Recording
 from counterpoint.recorders.terminal import Terminal
 from tests.unit.structure.sources import trees
 
-RUN = Recording(Path("run"), 3, goes_on=False)
+RUN = Recording(folder=Path("run"), steps=3, goes_on=False)
 WORDS = "data/emoji:train: [red]3[/red] of a :cat: [/x] 12:smile:"
 
 WRITERS: dict[str, Callable[[str], None]] = {

@@ -84,7 +84,7 @@ def test_training_says_and_records_what_is_lost(
     groups: Any = SimpleNamespace(world=SimpleNamespace(rank=plan.placement.active[0]))
     recorder = recorder_of(config, plan, groups, WaitClock())
     recorder.data(3, corpus)
-    recorder.close()
+    recorder.close(True)
     said = capsys.readouterr().out
     assert "lossy:part: 8 documents: 8 kept, 2 of them cut; 2 without loss" in said.replace("\n", " ")
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -13,9 +13,10 @@ SPECS = {
     "Initial", "Intake", "ItemSection", "LayerKind", "LayerSection", "LayoutConfig", "LearningRateSection", "Mask",
     "Modality", "ModelFacts", "ModelSection", "Node", "NonNegative", "NormedSection", "Opening", "OptimizerKind",
     "OptimizerSection", "PartFacts", "PartForm", "Patterns", "Payload", "Placed", "Plugin", "Positive", "Problem",
-    "ProjectorConfig", "ProjectorFacts", "ProjectorKind", "ProjectorSection", "RateKind", "Reduce", "Role",
+    "ProjectorConfig", "ProjectorFacts", "ProjectorKind", "ProjectorSection", "RateKind", "Record", "Recorder",
+    "RecorderKind", "RecorderSection", "Recording", "Reduce", "Role",
     "Scalar", "Schedule", "ScheduleKind", "Section", "Several", "Share", "Small", "Stages", "TensorRule", "Tensors",
-    "Text", "Work", "distribute", "joined", "kept_by_norms", "light", "linear", "mlp", "norm", "products",
+    "Text", "Work", "distribute", "joined", "kept_by_norms", "light", "linear", "mlp", "norm", "numbers_of", "products",
     "projector_cuts", "projector_facts", "projector_problems", "projector_rules", "show", "with_norms",
 }  # fmt: skip
 DATA = {

@@ -15,7 +15,7 @@ from counterpoint.recorders.kind import Record, Recording
 from counterpoint.recorders.terminal import Terminal, fitting
 from tests.unit.screen import Screen
 
-RECORDING = Recording(Path("run"), 700, goes_on=False)
+RECORDING = Recording(folder=Path("run"), steps=700, goes_on=False)
 STATUS = ("loss 5.1234", "lr 1.00e-4", "1,234,567 tokens/s", "norm 1.234", "peak 12.3 GiB", "imbalance 1.07")
 WHOLE = "  ".join(STATUS)
 EVENT = "evaluation held_out  loss 4.5678"
@@ -79,7 +79,7 @@ def run(console: Console, steps: int = 350) -> Terminal:
 @pytest.mark.parametrize(("width", "shown"), [(60, 4), (80, 5), (120, 6)])
 def test_a_status_has_the_phrases_that_fit_whole(width: int, shown: int) -> None:
     out, screen = io.StringIO(), Screen(width)
-    run(console_on(out, width)).close()
+    run(console_on(out, width)).close(True)
     screen.write(out.getvalue().replace("\n", "\r\n"))
     event, status, bar = screen.lines
     assert event == f"step 100/700  {EVENT}"
@@ -110,7 +110,7 @@ def test_what_is_said_last_stands_below_the_status(
     if is_killed:
         # What the bar writes from here on is not seen.
         screen.write(during.read())
-    view.close()
+    view.close(True)
     if not is_killed:
         screen.write(during.read())
     monkeypatch.setattr("sys.stdout", after.terminal)
@@ -131,5 +131,5 @@ def test_elsewhere_a_report_is_a_line() -> None:
     view.record(Record(step=349))
     view.record(Record(step=350, status=STATUS))
     view.record(Record(step=350, words=EVENT))
-    view.close()
+    view.close(True)
     assert out.getvalue() == f"step 350/700  {WHOLE}\nstep 350/700  {EVENT}\n"

@@ -1,6 +1,7 @@
 """Kinds for counterpoint: measured series as items, a tower that reads them, and what else a run is made of."""
 
 from counterpoint.extend import Plugin
+from counterpoint_example.best.spec import BEST
 from counterpoint_example.gated.spec import GATED
 from counterpoint_example.running_mean.spec import RUNNING_MEAN
 from counterpoint_example.series.spec import SERIES
@@ -13,4 +14,5 @@ PLUGIN = Plugin(
     projectors={"gated": GATED},
     modalities=(SERIES,),
     sources={"waves": WavesEntry},
+    recorders={"best": BEST},
 )

@@ -17,8 +17,8 @@ from counterpoint.execute.waits import WaitClock
 from counterpoint.losses import LOSSES
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
-from counterpoint.recorders import RECORDERS
 from counterpoint.recorders.kind import Record, Recorder, Recording
+from counterpoint.recorders.opened import open_recorders
 from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
 from counterpoint.train.metrics.measures import device_peak_flops, imbalance, model_flops, peak_bytes
@@ -37,13 +37,12 @@ class RunRecorder:
         self._plan, self._groups, self._waits = plan, groups, waits
         self._every, self._last = log.every_steps, recording.steps
         self._is_leader = groups.world.rank == plan.placement.active[0]
-        self._recorders: tuple[Recorder, ...] = ()
         self._since, self._tokens, self._steps, self._skipped = time.perf_counter(), 0, 0, 0
+        self._recorders: tuple[Recorder, ...] = ()
         if self._is_leader:
             self._bubble = simulate(plan).bubble_fraction
             self._trained = frozenset(node.module for node in plan.stages.ranks if plan.stages.trains(node))
-            wanted = [kind for kind in RECORDERS.values() if kind.is_wanted(log)]
-            self._recorders = tuple(kind.open(recording) for kind in wanted)
+            self._recorders = open_recorders(log.recorders, recording, OWN.warning)
 
     def data(self, step: int, corpus: Corpus) -> None:
         """Record what becomes of the documents of each dataset."""
@@ -113,10 +112,10 @@ class RunRecorder:
         values = {"skipped": list(finding.broken), "excluded": excluded, **why}
         self._record(Record(step=step, values=values, words=finding.said))
 
-    def close(self) -> None:
-        """Close files, and leave the terminal in order."""
+    def close(self, is_finished: bool) -> None:
+        """Close files, and leave the terminal in order; `is_finished` if the last step was trained."""
         for recorder in self._recorders:
-            recorder.close()
+            recorder.close(is_finished)
 
     def _record(self, record: Record) -> None:
         for said in filter(None, (record.words, "  ".join(record.status))):

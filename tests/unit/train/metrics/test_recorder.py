@@ -52,14 +52,14 @@ def recording(config: Config, plan: Plan, run: Path, monkeypatch: pytest.MonkeyP
 def test_the_report_names_the_steps_that_a_run_recorded_as_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = override(CONFIG, {"log.tensorboard": False})
+    config = override(CONFIG, {"log.recorders": []})
     plan, _models, corpus = prepare_run(config)
     for begun, skipped in ((0, (2, 5)), (4, (6, 7))):
         recorder = recording(config, plan, tmp_path, monkeypatch)
         recorder.data(begun, corpus)
         for step in skipped:
             recorder.skipped(step, Finding(step - 1, ("the loss",), (), is_model=False, names=("document 7",)))
-        recorder.close()
+        recorder.close(True)
     (tmp_path / "config.yaml").write_text(dump_config(config))
     page = write_report(tmp_path).read_text()
     assert "Not finite, and therefore skipped without an update: steps 2, 6-7." in page
@@ -68,7 +68,7 @@ def test_the_report_names_the_steps_that_a_run_recorded_as_skipped(
 def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = override(CONFIG, {"log.every_steps": 4, "log.tensorboard": False})
+    config = override(CONFIG, {"log.every_steps": 4, "log.recorders": []})
     plan, _models, corpus = prepare_run(config)
     monkeypatch.setattr(time, "perf_counter", lambda: 100.0)
     recorder = recording(config, plan, tmp_path, monkeypatch)
@@ -82,7 +82,7 @@ def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
         batch = plan.batch(step, corpus.packs(step))
         tokens.append(sum(document.tokens for document in batch.documents))
         recorder.step(step, replace(result, ended=100.0 + step * 3.0), StepInputs(batch, {}, {}))
-    recorder.close()
+    recorder.close(True)
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [1, 4, 8]
     assert [record["step_seconds"] for record in records] == pytest.approx([3.0, 3.0, 3.0])
@@ -91,7 +91,7 @@ def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
 
 
 def test_groups_have_a_rate_and_a_norm_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = override(CONFIG, {"log.tensorboard": False})
+    config = override(CONFIG, {"log.recorders": []})
     plan, _models, corpus = prepare_run(config)
     monkeypatch.setattr(time, "perf_counter", lambda: 100.0)
     recorder = recording(config, plan, tmp_path, monkeypatch)
@@ -102,7 +102,7 @@ def test_groups_have_a_rate_and_a_norm_of_their_own(tmp_path: Path, monkeypatch:
         learning_rates=norms, stop=False, bad=0, ended=101.0, groups=groups,
     )  # fmt: skip
     recorder.step(1, result, StepInputs(plan.batch(0, corpus.packs(0)), {}, {}))
-    recorder.close()
+    recorder.close(True)
     modules = json.loads((tmp_path / "metrics.jsonl").read_text())["modules"]
     expected = {"learning_rate": 0.25, "gradient_norm": 3.0}
     assert modules["vision"]["groups"]["projector.*"] == expected

@@ -1,0 +1,15 @@
+"""The table of numbers as configs know it."""
+
+from typing import Literal
+
+from counterpoint.recorders.kind import RecorderKind, RecorderSection
+
+
+class CsvSection(RecorderSection):
+    """A table in the file `metrics.csv` of the run's folder, for spreadsheets and data frames."""
+
+    kind: Literal["csv"] = "csv"
+    """A table of numbers, a row for each record."""
+
+
+CSV = RecorderKind(section=CsvSection, open_with="counterpoint.recorders.csv.table:Table")

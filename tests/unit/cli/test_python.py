@@ -47,7 +47,8 @@ def test_callbacks_hear_in_their_order_and_may_ask_to_stop(tmp_path: Path) -> No
     told.step(2, result)
     assert not signals.is_wanted
     told.step(3, result)
-    assert signals.is_wanted
+    is_wanted: bool = signals.is_wanted
+    assert is_wanted
     assert signals.heard is None
     assert first.heard == second.heard
     evaluation, saved, step, last = first.heard

@@ -43,11 +43,11 @@ def test_what_a_registered_module_cannot_do_is_one_sentence(name: str, overrides
 
 def test_names_are_registered_once_and_are_names() -> None:
     with pytest.raises(ConfigError, match=r"got the name 'test_vit', which is taken"):
-        counterpoint.register_module("test_vit", nn.Linear)
+        counterpoint.register_module("test_vit", nn.Linear)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"got the name 'Vit', expected lowercase"):
-        counterpoint.register_module("Vit", nn.Linear)
+        counterpoint.register_module("Vit", nn.Linear)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"got 'columns' for 'fc1', expected 'outputs' or 'inputs'"):
-        counterpoint.register_module("test_columns", nn.Linear, tensor_rules={"fc1": "columns"})
+        counterpoint.register_module("test_columns", nn.Linear, tensor_rules={"fc1": "columns"})  # type: ignore[arg-type, dict-item]
     assert "test_columns" not in CUSTOM_MODULES
 
 

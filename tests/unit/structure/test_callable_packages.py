@@ -42,7 +42,7 @@ def test_a_config_is_planned_proved_and_simulated() -> None:
     config = counterpoint.load_config(EXAMPLE)
     plan = counterpoint.build_plan(config)
     assert counterpoint.check_plan(plan).ranks == config.world.size
-    assert counterpoint.simulate(plan) == counterpoint.simulate.clock.simulate(plan)  # type: ignore[operator]
+    assert counterpoint.simulate(plan) == counterpoint.simulate.clock.simulate(plan)  # type: ignore[attr-defined]
 
 
 def test_verify_takes_what_train_takes(monkeypatch: pytest.MonkeyPatch) -> None:

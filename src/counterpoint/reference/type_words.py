@@ -17,6 +17,13 @@ _TYPES = {
 
 _PLURALS = {"integer": "integers", "number": "numbers", "section": "sections", "text": "texts"}
 
+_BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+}
+
 
 def shown(value: Any) -> str:
     """A value as YAML has it, in one line."""
@@ -55,18 +62,13 @@ def _alternatives(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:
-    low, over = schema.get("minimum"), schema.get("exclusiveMinimum")
-    high, under = schema.get("maximum"), schema.get("exclusiveMaximum")
-    words = []
-    if low is not None and high not in (None, LARGEST_INTEGER):
-        words.append(f"{low:,} to {high:,}")
+    """The bounds of a number, those of all integers left out, and the pattern of a text, behind a comma each."""
+    said = {name: f"{schema[name]:,.12g}" for name in _BOUNDS if schema.get(name) not in (None, LARGEST_INTEGER)}
+    if {"minimum", "maximum"} <= said.keys():
+        words = [f"{said['minimum']} to {said['maximum']}"]
     else:
-        words += [f"at least {low:,}"] if low is not None else []
-        words += [f"at most {high:,}"] if high not in (None, LARGEST_INTEGER) else []
-    words += [f"more than {over:,}"] if over is not None else []
-    words += [f"less than {under:,}"] if under is not None else []
-    if "pattern" in schema:
-        words.append(f"matching `{schema['pattern']}`")
+        words = [f"{_BOUNDS[name]} {bound}" for name, bound in said.items()]
+    words += [f"matching `{schema['pattern']}`"] if "pattern" in schema else []
     return "".join(f", {word}" for word in words)
 
 

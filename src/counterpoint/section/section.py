@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from inspect import cleandoc
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -30,9 +31,10 @@ class Section(BaseModel):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """The section's JSON Schema, in which each key has its description."""
         made = handler(schema)
-        properties = handler.resolve_ref_schema(made)["properties"]
+        section = handler.resolve_ref_schema(made)
+        section["description"] = cleandoc(cls.__doc__ or "")
         for name, field in cls.model_fields.items():
-            key = properties[field.alias or name]
+            key = section["properties"][field.alias or name]
             key["description"] = str(description_of(cls, name))
             if field.default_factory is not None:
                 key["default"] = field.get_default(call_default_factory=True)

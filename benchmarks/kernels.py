@@ -158,8 +158,8 @@ def loss() -> None:
         for name, work in (
             ("plain", lambda: plain(x, w, labels)),
             ("plain, compiled", lambda: whole(x, w, labels)),
-            ("in pieces", lambda: pieces(x, w, labels, float(rows))),
-            ("in pieces, compiled", lambda: compiled(x, w, labels, float(rows))),
+            ("in pieces", lambda: pieces(x, w, labels, float(rows)).loss),
+            ("in pieces, compiled", lambda: compiled(x, w, labels, float(rows)).loss),
         ):
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()

@@ -30,7 +30,7 @@ ROOTS = {"Config", "Section"}
 SEAMS = "seams.py"
 """The file of classes that say what may be done with a module, whatever kind of layer it is."""
 
-MARKS = {"Multiply", "ScoredRows"}
+MARKS = {"LinearLoss", "Multiply", "ScoredRows"}
 """Such classes that stand elsewhere."""
 
 TWO_FACTS = {

@@ -92,7 +92,7 @@ def _values(given: Given, sizes: Sizes, reference: Compared, is_compiled: bool) 
 
         def step() -> Compared:
             leaves = [x.detach().requires_grad_(), w.detach().requires_grad_()]
-            value = loss(leaves[0], leaves[1], labels, denominator)
+            value = loss(leaves[0], leaves[1], labels, denominator).loss
             of_rows, of_words = torch.autograd.grad(value, leaves)
             return value.detach(), of_rows, of_words
 

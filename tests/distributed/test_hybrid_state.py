@@ -87,7 +87,7 @@ def _evaluation_task(member: Member, config: Config) -> object:
     plan, _models, corpus = prepare_run(config)
     inputs = reader.read(plan.batch(0, corpus.packs(0)))
     before = [held.value.clone() for held in engine.held]
-    evaluated = engine.evaluate_step(inputs)
+    evaluated = engine.evaluate_step(inputs).loss
     moved = max(
         float((held.value - old).abs().max()) for held, old in zip(engine.held, before, strict=True) if old.numel()
     )

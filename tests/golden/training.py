@@ -63,7 +63,7 @@ def training_goldens(member: Member, config: Config, steps: int) -> dict[str, Go
         found["evaluation"] = {}
         for split in corpus.evaluation:
             own = Reader(plan, 0, split.sources, dtype_of(config.training.precision.compute), with_mtp=False)
-            loss = engine.evaluate_step(own.read(plan.batch(0, next(iter(split.batches())))))
+            loss = engine.evaluate_step(own.read(plan.batch(0, next(iter(split.batches()))))).loss
             found["evaluation"][split.name] = bits(loss)
     finally:
         engine.close()

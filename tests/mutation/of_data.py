@@ -52,7 +52,7 @@ DATA = [
         (), (cases.EXPERTS,),
     ),
     Mutant(
-        "data.feed.reader:Reader._own_rows", "(coordinate.cp * layout.tp + coordinate.tp)", "(coordinate.tp * layout.cp + coordinate.cp)",
+        "data.feed.reader:Reader._shard", "(coordinate.cp * layout.tp + coordinate.tp)", "(coordinate.tp * layout.cp + coordinate.cp)",
         (), (cases.CP_TP, cases.CLIPS),
     ),
     Mutant("modalities.lane:Lane.inside", "start <= item.row", "start < item.row", (), (cases.CLIPS,)),

@@ -33,6 +33,7 @@ FURTHER_PAIRS: dict[str, dict[str, Any]] = {
     "cp2_tp2_to_dp4_resharded": pair(4, {"ranks": ranks(0, 4), "cp": 2, "tp": 2}, {"ranks": ranks(0, 4), "reshard": True}),
     "zero_bubble_recomputed": pair(4, {"ranks": ranks(0, 4), "pp": 2}, {"ranks": ranks(0, 4), "pp": 2, "tp": 2}, schedule__kind="zero_bubble", modules__language__recompute="full", modules__vision__recompute="full", **EVEN),
     "further_tokens_without_sp": pair(2, {"ranks": [0, 1]}, {"ranks": [0, 1], "tp": 2, "sequence_parallel": False}, modules__language__model__mtp={"depths": 2, "pattern": "*-", "weight": 0.5}),
+    "z_loss_over_tp2": pair(2, {"ranks": [0, 1]}, {"ranks": [0, 1], "tp": 2}, modules__language__losses=[{"kind": "z_loss", "weight": 0.3}], **SHORT),
     "most_without_images": pair(3, {"ranks": [0, 1]}, {"ranks": [2]}, data__train=documents(without_images=0.8), schedule__microbatches=4),
 }  # fmt: skip
 OFTEN = "disjoint_ragged"

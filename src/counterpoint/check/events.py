@@ -173,6 +173,8 @@ class _Walk:
         has_experts = self._plan.has_experts(action.node)
         parameters = ("dp_shard", "edp") if has_experts else ("dp_shard",)
         rows = ("tp", "cp", "lane", "ep") if has_experts else ("tp", "cp")
+        if action.work is Work.FORWARD and self._plan.pools(action.node):
+            rows = (*rows, "lane")
         needed = None if gathers else self._groups(action.node, rows)
         yield from self._collectives(action, self._groups(action.node, (*parameters, *rows)), needed)
         yield Run(action)

@@ -47,6 +47,7 @@ def graph_problems(config: Config) -> Iterator[Problem]:
     ]
     yield from ends
     yield from _mark_problems(config)
+    yield from _loss_problems(config)
     if len(decoders) == 1 and not ends:
         yield from _width_problems(config)
         yield from _tap_problems(config)
@@ -68,6 +69,15 @@ def unreached(config: Config) -> tuple[str, ...]:
     trained = [name for name, module in config.modules.items() if module.train and module.train != "none"]
     reached = spread(trained, ((edge.source, edge.target) for edge in config.edges))
     return tuple(name for name in config.modules if name not in reached)
+
+
+def _loss_problems(config: Config) -> Iterator[Problem]:
+    """Losses of modules that no gradient reaches, which would move nothing."""
+    for name in unreached(config):
+        if config.modules[name].losses:
+            expected = f"none, because nothing of {name}, or of what it reads, is trained"
+            kinds = ", ".join(section.kind for section in config.modules[name].losses)
+            yield Problem(f"modules.{name}.losses", kinds, expected, "leave them out or train it")
 
 
 def _language(config: Config) -> ModelSection:

@@ -1,10 +1,12 @@
 """Whether a module's model can be what its section says, and be cut as its layout says."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from counterpoint.config.schema import ModuleConfig
 from counterpoint.families import family_of
 from counterpoint.kinds.cuts import Cuts
+from counterpoint.losses import LOSSES
 from counterpoint.section.layout import LayoutConfig
 from counterpoint.section.problem import Problem
 
@@ -12,6 +14,7 @@ from counterpoint.section.problem import Problem
 def module_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     """What does not divide or does not reach, each with its key."""
     where, family = f"modules.{name}", family_of(module.model)
+    yield from _loss_problems(where, module)
     yield from family.problems(where, module.model, module.layout)
     if family.whole:
         yield from _one_stage_problems(where, module.layout, family.fixed, family.whole)
@@ -21,6 +24,25 @@ def module_problems(name: str, module: ModuleConfig) -> Iterator[Problem]:
     if not family.whole:
         yield from _context_parallel_problems(where, module, cuts)
         yield from _stage_problems(where, module)
+
+
+def _loss_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
+    """Losses of what the module does not make, and kinds that it has twice."""
+    reads_documents = family_of(module.model).reads_documents
+    for number, section in enumerate(module.losses):
+        if LOSSES[section.kind].of_scores != reads_documents:
+            able = [name for name, kind in LOSSES.items() if kind.of_scores == reads_documents]
+            expected = f"one of {', '.join(able)}" if able else "none"
+            made = "scores of words" if reads_documents else "rows of items"
+            yield Problem(
+                f"{where}.losses.{number}.kind",
+                section.kind,
+                f"{expected}, because {where} makes {made}",
+                "move it to another module or leave it out",
+            )
+    for kind, count in Counter(section.kind for section in module.losses).items():
+        if count > 1:
+            yield Problem(f"{where}.losses", f"{count} of kind {kind}", "one", "keep one of them")
 
 
 def _one_stage_problems(where: str, layout: LayoutConfig, keys: tuple[str, ...], why: str) -> Iterator[Problem]:

@@ -20,6 +20,8 @@ from counterpoint.config.training import (
 )
 from counterpoint.families import ModelConfig
 from counterpoint.kinds.sections import sections_in
+from counterpoint.losses import LOSSES
+from counterpoint.losses.kind import LossSection
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.kind import OptimizerSection
 from counterpoint.plugins.load import load_plugins
@@ -75,6 +77,8 @@ class ModuleConfig(Section):
     numbers that are computed do not depend on them. No unit."""
     optimizer: Annotated[OptimizerSection, OfKind(sections_in(OPTIMIZERS), default="adamw")]
     """The optimizer of the module's trained parameters; its key `kind` names it."""
+    losses: Annotated[tuple[Annotated[LossSection, OfKind(sections_in(LOSSES))], ...], Field(strict=False)] = ()
+    """Losses of the module beside that of the next token, each with a key `kind`; one of a kind at most."""
 
 
 class DepthConfig(Section):

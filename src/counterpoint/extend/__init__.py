@@ -31,6 +31,7 @@ from counterpoint.kinds.modality import (
 from counterpoint.kinds.projector import ProjectorFacts, ProjectorKind, ProjectorSection
 from counterpoint.kinds.rules import Initial, Role, TensorRule
 from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
+from counterpoint.losses.kind import ItemLoss, LossSection, ScoreLoss, TargetSection
 from counterpoint.optimizers.kind import OptimizerKind, OptimizerSection
 from counterpoint.optimizers.rates import LearningRateSection, RateKind
 from counterpoint.plan.action import Action, Compute, Reduce, Work
@@ -83,11 +84,13 @@ __all__ = [
     "Index",
     "Initial",
     "Intake",
+    "ItemLoss",
     "ItemSection",
     "LayerKind",
     "LayerSection",
     "LayoutConfig",
     "LearningRateSection",
+    "LossSection",
     "Mask",
     "Modality",
     "ModelFacts",
@@ -121,11 +124,13 @@ __all__ = [
     "Scalar",
     "Schedule",
     "ScheduleKind",
+    "ScoreLoss",
     "Section",
     "Several",
     "Share",
     "Small",
     "Stages",
+    "TargetSection",
     "TensorRule",
     "Tensors",
     "Text",

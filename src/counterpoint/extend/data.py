@@ -8,7 +8,7 @@ from counterpoint.models.segments import Bucket, Sampled, Segments
 from counterpoint.plan.samples import NO_LABEL, NO_TOKEN, Document, Item, text_rows
 from counterpoint.sources.census import CUT_TARGETS, DECLARED, EMPTY, NO_TARGET, TOO_LARGE, TOO_SHORT, UNFIT, Census
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
-from counterpoint.sources.source import Source
+from counterpoint.sources.source import Source, WithTargets
 
 __all__ = [
     "CUT_TARGETS",
@@ -37,6 +37,7 @@ __all__ = [
     "Source",
     "TextBatch",
     "TextPayload",
+    "WithTargets",
     "lay_items",
     "lay_text",
     "text_rows",

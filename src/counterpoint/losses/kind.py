@@ -1,34 +1,128 @@
-"""What a loss of the rows of documents says of itself, without torch."""
+"""What a loss beside the main one says of itself, without torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
+from counterpoint.kinds.named import named
+from counterpoint.plan.batch import BatchPlan, ModuleRows
+from counterpoint.plan.further_loss import FurtherLoss
+from counterpoint.section.section import Matching, Positive, Section
 
-from counterpoint.plan.batch import BatchPlan
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Ints = npt.NDArray[np.int64]
+    from counterpoint.models.linear_loss import Term
+    from counterpoint.models.rows_loss import RowsLoss
 
 
-class Text(Protocol):
-    """A document as it was read: `labels` (rows,) are the tokens behind its rows, NO_LABEL of what is no target."""
+class LossSection(Section):
+    """What the sections of all such losses have."""
 
-    @property
-    def labels(self) -> Ints: ...
+    kind: str
+    """Kind of the loss."""
+    weight: Positive
+    """Factor of the loss's mean where it joins backward; metrics show the mean without it. No unit."""
+
+
+TargetName = Annotated[str, Matching(r"[a-z0-9_]+", "a name of lowercase letters, digits and _")]
+
+
+class TargetSection(LossSection):
+    """What the sections of losses of items' rows have as well."""
+
+    targets: TargetName
+    """Name of the targets that rows are compared with: `targets/NAME.npy` in the folder of each prepared dataset, as
+    wide as the rows that leave the module. A synthetic dataset draws them."""
+
+
+Drawn = Callable[[Random], dict[str, Any]]
+"""What `verify --random` gives the keys of a section beside its weight."""
+
+
+def nothing_drawn(_generator: Random) -> dict[str, Any]:
+    """Their defaults."""
+    return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LossKind:
-    """A sum over the rows that have a label, divided by one denominator of the global batch, so that parts add up.
+class ScoreLoss:
+    """A term of each row with a label beside its cross entropy, of two numbers: the logarithm of the sum of all scores'
+    exponentials, and the score of the label. Its mean is over the loss tokens of the global batch.
 
-    `labels` gives those of a document's rows, int64 (rows,), NO_LABEL where a row has no loss. `denominator` is known
-    from metadata, before anything is read, and 0 for a batch without a loss. Metrics call the loss `mean` and its
-    denominator `number`.
+    `term` is the place, `package.module:name`, of what makes of a section a function of both, (rows,) each, to values
+    (rows,), which autograd can follow. `plain` is that of a function of (section, scores (rows, words), labels
+    (rows,)) to the sum over the rows, in which `verify` says it once more: the two share nothing.
     """
 
-    labels: Callable[[Text], Ints]
-    denominator: Callable[[BatchPlan], int]
-    mean: str
-    number: str
+    of_scores: ClassVar[bool] = True
+    section: type[LossSection]
+    term: str
+    plain: str
+    drawn: Drawn = nothing_drawn
+
+    def denominator(self, batch: BatchPlan, _rows: ModuleRows, _loss: FurtherLoss) -> int:
+        """What the sum over the rows of a step is divided by, known from metadata."""
+        return batch.loss_tokens
+
+    def planned(self, section: Any) -> FurtherLoss:
+        """What a plan knows of it."""
+        return FurtherLoss(section.kind)
+
+    def build(self, section: Any) -> "Term":
+        """The term, as the head of a decoder adds it."""
+        from counterpoint.models.linear_loss import Term
+
+        return Term(section.weight, named(self.term)(section))
+
+    def plain_sum(self, section: Any, scores: "Tensor", labels: "Tensor") -> "Tensor":
+        """What `verify` compares it with: the sum over the rows of which the scores are there."""
+        found: Tensor = named(self.plain)(section, scores, labels)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemLoss:
+    """A loss of the rows that leave a module for items, which are compared with targets as wide as they are.
+
+    A section that `is_pooled` has one target for an item, with which the mean of its rows is compared; else each row
+    has one. With `sees_all` the targets of all other items in the global batch are there as well, so that the loss of
+    an item depends on nothing but its own rows and data. The mean is over rows, or items, of the global batch.
+
+    `of_rows` is the place, `package.module:name`, of a function of (section, rows (n, width), targets (m, width), own
+    int64 (n,)) to the sum over the rows, of which autograd finds the gradients; `own` says which target is whose.
+    `plain` is that of a function of (section, row (width,), targets (m, width), own) to the loss of one row, in which
+    `verify` says it once more: the two share nothing.
+    """
+
+    of_scores: ClassVar[bool] = False
+    section: type[TargetSection]
+    is_pooled: Callable[[Any], bool]
+    sees_all: bool = False
+    of_rows: str
+    plain: str
+    drawn: Drawn = nothing_drawn
+
+    def denominator(self, batch: BatchPlan, rows: ModuleRows, loss: FurtherLoss) -> int:
+        """What the sum of a step is divided by, known from metadata."""
+        return sum(1 if loss.is_pooled else item.rows for item in batch.items_of(rows))
+
+    def planned(self, section: Any) -> FurtherLoss:
+        """What a plan knows of it."""
+        return FurtherLoss(section.kind, section.targets, self.is_pooled(section), self.sees_all)
+
+    def build(self, section: Any) -> "RowsLoss":
+        """What attaches the loss to rows."""
+        from counterpoint.models.rows_loss import RowsLoss
+
+        return RowsLoss(section.weight, partial(named(self.of_rows), section), self.is_pooled(section))
+
+    def plain_loss(self, section: Any, row: "Tensor", targets: "Tensor", own: int) -> "Tensor":
+        """What `verify` compares it with: the loss of one row, or of the mean of an item's."""
+        found: Tensor = named(self.plain)(section, row, targets, own)
+        return found
+
+
+LossKind = ScoreLoss | ItemLoss

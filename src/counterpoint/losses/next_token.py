@@ -1,6 +1,6 @@
 """The cross entropy of the token behind each row that is a target."""
 
-from counterpoint.losses.kind import Ints, LossKind, Text
+from counterpoint.losses.main import Ints, MainLoss, Text
 from counterpoint.plan.batch import BatchPlan
 
 
@@ -12,4 +12,4 @@ def _denominator(batch: BatchPlan) -> int:
     return batch.loss_tokens
 
 
-NEXT_TOKEN = LossKind(labels=_labels, denominator=_denominator, mean="loss", number="loss_tokens")
+NEXT_TOKEN = MainLoss(labels=_labels, denominator=_denominator, mean="loss", number="loss_tokens")

@@ -39,6 +39,24 @@ class Inserts:
 
 
 @dataclass(frozen=True)
+class Compared(Movable):
+    """What a loss compares the rows of a process with.
+
+    `rows` int64 (n,) are those at hand that leave for items, `item` int64 (n,) the items of the lane that they are of,
+    and `extents` int64 (items,) all rows of each. `own` int64 says which of the `targets` (m, width) is that of each
+    row, (n,), or of each item, (items,). The sum over all rows, or items, of the global batch is divided by
+    `denominator`.
+    """
+
+    rows: Tensor
+    item: Tensor
+    extents: Tensor
+    targets: Tensor
+    own: Tensor
+    denominator: float
+
+
+@dataclass(frozen=True)
 class MtpInputs(Movable):
     """What one depth k of multi-token prediction reads of each row, from the row's own document.
 
@@ -90,10 +108,11 @@ class TextBatch(Movable):
 @dataclass(frozen=True, kw_only=True)
 class ItemBatch(Movable):
     """Packed items: `segments` describe every row of the lane, and where learned rows leave in the place of the items'
-    own, `sampled` says which for which."""
+    own, `sampled` says which for which. `compared` is what each loss of the rows that leave compares them with."""
 
     segments: Segments
     sampled: Sampled = field(default_factory=Sampled)
+    compared: tuple[Compared, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,12 +160,13 @@ class GivenBatch(ItemBatch):
 class FeatureBatch(Movable):
     """Packed items whose rows other encoders made: `rows` rows of this rank, to which `inserts` are added.
 
-    `segments` describes every row of the lane.
+    `segments` describes every row of the lane, and `compared` is as in ItemBatch.
     """
 
     rows: int
     segments: Segments
     inserts: Iterable[Insert] = ()
+    compared: tuple[Compared, ...] = ()
 
     def with_inserts(
         self, inserts: Iterable[Insert], deep: Mapping[int, Iterable[Insert]] | None = None

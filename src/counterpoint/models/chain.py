@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import cast, final
 
 from torch import Tensor, nn
 
-from counterpoint.models.batch import Batch
+from counterpoint.models.batch import Batch, FeatureBatch, ItemBatch
 from counterpoint.models.scored import AllRows, ScoredRows
 from counterpoint.models.seams import Reporting, StageEnter, StageLeave, run, under
 
@@ -53,7 +53,8 @@ class Chain(nn.Module):
     The first `num_sources` parts make rows out of the batch and stand before `enter`, which all rows cross; `leave` is
     crossed by what leaves, by port. Behind the first `num_whole` parts, if others follow, `narrow` leaves out the rows
     that nothing scores. Other parts read the weights of `shared` ones, which must therefore be whole while the chain
-    runs. Results of parts leave by ports that are called `<part>.<result>`, some of the names of `results`.
+    runs. Results of parts leave by ports that are called `<part>.<result>`, some of the names of `results`; so do
+    `losses` of the rows that leave, in the order in which the batch has what these are compared with.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Chain(nn.Module):
         self.narrow: nn.Module = ScoredRows() if num_whole < len(modules) else AllRows()
         self.leave: nn.Module = nn.Identity() if any(part.makes_loss for part, _module in modules) else StageLeave()
         self.leave_ports = nn.ModuleDict()
+        self.losses = nn.ModuleDict()
         self.part_names: list[str] = []
         self._ports: list[str] = []
         reporting = ((part.name, module) for part, module in modules if isinstance(module, Reporting))
@@ -102,7 +104,16 @@ class Chain(nn.Module):
             rows, results = run(part, rows, batch)
             outputs |= under(name, results)
         outputs[MAIN] = self.leave(rows)
+        for place, (name, loss) in enumerate(self.losses.items()):
+            given = cast(ItemBatch | FeatureBatch, batch).compared[place]
+            outputs[MAIN], outputs[f"losses.{name}"] = loss(outputs[MAIN], given)
         return outputs
+
+    def compare(self, name: str, loss: nn.Module) -> None:
+        """Attach one more loss to the rows that leave the last part; it maps them and what the batch compares them with
+        to the same rows and a scalar, which leaves by the port `losses.<name>`."""
+        self.losses[name] = loss
+        self.results = (*self.results, f"losses.{name}")
 
     def _adopt(self, name: str, module: nn.Module) -> None:
         """Register `module` under a dotted name, with a folder for every piece before the last dot."""

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from counterpoint.models.attached import attach
 from counterpoint.models.batch import MtpInputs, TextBatch
 from counterpoint.models.embedding import WordTable
-from counterpoint.models.linear_loss import LinearLoss
+from counterpoint.models.linear_loss import LinearLoss, RowLosses
 from counterpoint.models.multiply import Multiply
 from counterpoint.models.scored import scored_rows
-from counterpoint.models.seams import FURTHER, Enter, Reporting, WithResults
+from counterpoint.models.seams import FURTHER, TERMS, Enter, Reporting, WithResults
 
 
 class VocabularyHead(Reporting, ABC):
@@ -20,9 +20,11 @@ class VocabularyHead(Reporting, ABC):
 
     Rows that are wider hold those of the depths of multi-token prediction side by side; the loss of each of these
     takes part in backward with the weight `mtp_weight`, and none in the value: they are reported as FURTHER (depths,).
+    Further terms of scores join the loss of each depth as that of the next token, of which alone they are reported, as
+    TERMS (terms,).
     """
 
-    results = (FURTHER,)
+    results = (FURTHER, TERMS)
 
     def __init__(self, mtp_weight: float) -> None:
         super().__init__()
@@ -43,17 +45,19 @@ class VocabularyHead(Reporting, ABC):
     def forward(self, rows: Tensor, batch: TextBatch) -> WithResults:
         """The loss of the batch, a scalar."""
         main, *further = torch.split(rows, self.matrix().shape[1], dim=1)
-        terms = []
+        depths = []
         for ahead, inputs in zip(further, batch.mtp, strict=True):
-            term = self._loss(ahead, inputs)
-            terms.append(term.detach())
-            main = attach(main, term * self.mtp_weight)
-        return WithResults(self._loss(main, batch), {FURTHER: torch.stack(terms)} if terms else {})
+            loss = self._losses(ahead, inputs).loss
+            depths.append(loss.detach())
+            main = attach(main, loss * self.mtp_weight)
+        losses = self._losses(main, batch)
+        results = {FURTHER: torch.stack(depths)} if depths else {}
+        return WithResults(losses.loss, results | ({TERMS: losses.terms} if losses.terms.numel() else {}))
 
-    def _loss(self, rows: Tensor, of: TextBatch | MtpInputs) -> Tensor:
+    def _losses(self, rows: Tensor, of: TextBatch | MtpInputs) -> RowLosses:
         entered, of = scored_rows(self.enter(rows), of)
-        loss: Tensor = self.loss(entered, self.matrix(), of.labels, of.loss_denominator)
-        return loss
+        losses: RowLosses = self.loss(entered, self.matrix(), of.labels, of.loss_denominator)
+        return losses
 
 
 @final

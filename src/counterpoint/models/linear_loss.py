@@ -6,7 +6,7 @@ no score is computed twice.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
@@ -49,12 +49,40 @@ def statistics(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.stack((largest, (wide - largest[:, None]).exp().sum(dim=1), target))
 
 
-def score_gradient(scores: Tensor, labels: Tensor, whole: Tensor, factor: Tensor) -> Tensor:
+def score_gradient(
+    scores: Tensor, labels: Tensor, whole: Tensor, factor: Tensor, of_terms: Tensor | None = None
+) -> Tensor:
     """The gradient of the scores, in their dtype; `whole` (rows,) are the logarithms of all words' exponentials, and
-    `factor` (rows,) what the loss of a row is multiplied by."""
+    `factor` (rows,) what the loss of a row is multiplied by.
+
+    `of_terms` (2, rows) are the derivatives of further terms, by `whole` and by the score of the label.
+    """
     wide = scores.to(whole.dtype)
     is_label = torch.arange(scores.shape[1], device=scores.device) == labels[:, None]
-    return (((wide - whole[:, None]).exp() - is_label.to(wide.dtype)) * factor[:, None]).to(scores.dtype)
+    if of_terms is None:
+        return (((wide - whole[:, None]).exp() - is_label.to(wide.dtype)) * factor[:, None]).to(scores.dtype)
+    of_shares, of_label = factor + of_terms[0], factor - of_terms[1]
+    shares = (wide - whole[:, None]).exp()
+    return (shares * of_shares[:, None] - is_label.to(wide.dtype) * of_label[:, None]).to(scores.dtype)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of each row beside its cross entropy, which joins backward times `weight`.
+
+    `of` maps the logarithms of all words' exponentials and the scores of the labels, both (rows,), to values (rows,).
+    """
+
+    weight: float
+    of: Callable[[Tensor, Tensor], Tensor]
+
+
+class RowLosses(NamedTuple):
+    """The mean cross entropy, and beside it those of further terms, (terms,), not weighed: no gradient goes through
+    them, as theirs joins that of the cross entropy."""
+
+    loss: Tensor
+    terms: Tensor
 
 
 @final
@@ -62,7 +90,8 @@ class LinearLoss(Fusible, OffersWeight):
     """Sum of the cross entropies of rows (rows, hidden) scored against words (words, hidden), in at least float32,
     divided by the denominator; rows without a label count nothing. Without any loss token it and all gradients are 0.
 
-    `offer`, `statistics` and `score_gradient` may be replaced by what defers or compiles.
+    `terms` are added to the cross entropy of each row. `offer`, `statistics` and `score_gradient` may be replaced by
+    what defers or compiles.
     """
 
     regions = ("statistics", "score_gradient")
@@ -70,16 +99,16 @@ class LinearLoss(Fusible, OffersWeight):
     def __init__(self, share: WordShare | None = None) -> None:
         super().__init__()
         self.share = WordShare() if share is None else share
+        self.terms: tuple[Term, ...] = ()
         self.offer = _at_once
         self.statistics: Callable[[Tensor, Tensor], Tensor] = statistics
-        self.score_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = score_gradient
+        self.score_gradient: Callable[..., Tensor] = score_gradient
 
-    def forward(self, rows: Tensor, matrix: Tensor, labels: Tensor, denominator: float) -> Tensor:
-        """Reduce rows, the words' matrix and labels int64 (rows,), NO_LABEL where there is no loss, to a scalar."""
+    def forward(self, rows: Tensor, matrix: Tensor, labels: Tensor, denominator: float) -> RowLosses:
+        """Reduce rows, the words' matrix and labels int64 (rows,), NO_LABEL where there is no loss, to scalars."""
         scale = 1.0 / denominator if denominator > 0 else 0.0
         keeps = torch.is_grad_enabled()
-        loss: Tensor = _LinearLoss.apply(rows, matrix, labels, scale, self, keeps)  # type: ignore[no-untyped-call]
-        return loss
+        return RowLosses(*_LinearLoss.apply(rows, matrix, labels, scale, self, keeps))  # type: ignore[no-untyped-call]
 
 
 @final
@@ -93,16 +122,21 @@ class _LinearLoss(torch.autograd.Function):
         scale: float,
         module: LinearLoss,
         keeps: bool,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         has_rows, has_matrix = (needed and keeps for needed in ctx.needs_input_grad[:2])
         pieces = _Pieces(module, rows, matrix, scale, has_rows, has_matrix)
         at_once = max(1, _SCORES_AT_ONCE // max(1, matrix.shape[0]))
-        terms = [pieces.run(slice(at, at + at_once), labels) for at in range(0, rows.shape[0], at_once)]
+        found = [pieces.run(slice(at, at + at_once), labels) for at in range(0, rows.shape[0], at_once)]
         ctx.module, ctx.matrix = module, matrix
         ctx.save_for_backward(pieces.of_rows, pieces.of_matrix)
-        if not terms:
-            return rows.new_zeros((), dtype=torch.promote_types(rows.dtype, torch.float32))
-        return torch.stack(terms).sum() * scale
+        if not found:
+            wide = torch.promote_types(rows.dtype, torch.float32)
+            loss, terms = rows.new_zeros((), dtype=wide), rows.new_zeros(len(module.terms), dtype=wide)
+        else:
+            loss = torch.stack([losses.loss for losses in found]).sum() * scale
+            terms = torch.stack([losses.terms for losses in found]).sum(dim=0) * scale
+        ctx.mark_non_differentiable(terms)
+        return loss, terms
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -128,21 +162,34 @@ class _Pieces:
         wide = torch.promote_types(matrix.dtype, torch.float32)
         self.of_matrix = matrix.new_zeros(matrix.shape, dtype=wide) if has_matrix else None
 
-    def run(self, which: slice, all_labels: Tensor) -> Tensor:
-        """The loss of some rows, not yet scaled; their gradients are added."""
+    def run(self, which: slice, all_labels: Tensor) -> RowLosses:
+        """The losses of some rows, not yet scaled; their gradients are added."""
         share = self._module.share
         rows, labels = self._rows[which], all_labels[which]
         scores, own = F.linear(rows, self._words), labels - share.first
         largest, sums, targets = share.gather(self._statistics(scores, own)).unbind(1)
         most = largest.amax(dim=0)
-        whole = (sums * (largest - most).exp()).sum(dim=0).log() + most
+        whole, target = (sums * (largest - most).exp()).sum(dim=0).log() + most, targets.sum(dim=0)
         counted = labels != NO_LABEL
+        terms, of_terms = self._terms(whole, target, counted)
         if self.of_rows is not None or self.of_matrix is not None:
             factor = counted.to(whole.dtype) * self._scale
-            gradient = self._module.score_gradient(scores, own, whole, factor)
+            gradient = self._module.score_gradient(scores, own, whole, factor, of_terms)
             del scores
             self._add(gradient, rows, which)
-        return (whole - targets.sum(dim=0)).where(counted, 0).sum()
+        return RowLosses((whole - target).where(counted, 0).sum(), terms)
+
+    def _terms(self, whole: Tensor, target: Tensor, counted: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The sum of each term, and the derivatives (2, rows) of all of them as they are weighed, None without any."""
+        terms = self._module.terms
+        if not terms:
+            return whole.new_zeros(0), None
+        with torch.enable_grad():
+            inputs = [values.detach().where(counted, 0).requires_grad_() for values in (whole, target)]
+            sums = [term.of(*inputs).where(counted, 0).sum() for term in terms]
+            weighed = torch.stack([one * term.weight for one, term in zip(sums, terms, strict=True)]).sum()
+            found = torch.autograd.grad(weighed * self._scale, inputs, allow_unused=True, materialize_grads=True)
+        return torch.stack(sums).detach(), torch.stack(found)
 
     def _statistics(self, scores: Tensor, labels: Tensor) -> Tensor:
         if scores.shape[1]:

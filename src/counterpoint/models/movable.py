@@ -1,8 +1,8 @@
 """Values made of tensors, which move from the host to a device as a whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,31 @@ class Movable:
         """The same in memory from which a GPU copies by itself."""
         pinned: Self = _moved(self, Tensor.pin_memory)
         return pinned
+
+
+Key = TypeVar("Key", bound=Hashable)
+M = TypeVar("M", bound=Movable)
+
+
+def all_to(values: Mapping[Key, M], device: torch.device | str) -> dict[Key, M]:
+    """All of them on `device`; a tensor that several hold is copied once."""
+    return _together(values, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def all_pinned(values: Mapping[Key, M]) -> dict[Key, M]:
+    """All of them in memory from which a GPU copies by itself; a tensor that several hold is copied once."""
+    return _together(values, Tensor.pin_memory)
+
+
+def _together(values: Mapping[Key, M], move: Callable[[Tensor], Tensor]) -> dict[Key, M]:
+    known: dict[int, Tensor] = {}
+
+    def once(tensor: Tensor) -> Tensor:
+        if id(tensor) not in known:
+            known[id(tensor)] = move(tensor)
+        return known[id(tensor)]
+
+    return {key: _moved(value, once) for key, value in values.items()}
 
 
 def _moved(value: Any, move: Callable[[Tensor], Tensor]) -> Any:

@@ -20,6 +20,7 @@ Mix                                     what mixes rows of a document       tp: 
 Dispatch                                rows to their experts and back      ep x etp: one all-to-all each way
 StackedExperts                          weights of experts                  ep x etp: a share of them
 OwnDocuments, LaneSum                   documents of rows; their counts     tp x cp: the rank's own; a sum
+LaneTotal                               sums of items' rows                 tp x cp: a sum over the lane
 Reporting                               results beside rows                 ports of a stage
 Counted                                 choices that a step counts          a sum over all ranks
 Multiply, GroupedMultiply,              what a weight does to rows          weight gradients that are left for later
@@ -130,6 +131,12 @@ class OwnRows(nn.Module):
 @final
 class LaneSum(nn.Identity):
     """Counts of a process's rows to counts of all rows of its documents; takes no part in autograd."""
+
+
+@final
+class LaneTotal(nn.Identity):
+    """Sums of a process's rows to those of all rows of its lane; what becomes of them is computed alike by all of its
+    processes, so each has the whole gradient."""
 
 
 @final
@@ -247,9 +254,9 @@ def under(place: str, results: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{place}.{name}": result for name, result in results.items()}
 
 
-COUNTS, BALANCE, FURTHER = "counts", "balance", "further"
-"""Results that a step sums: int64 (choices,) of what a layer chose, the balance loss of these choices, a scalar, and
-the losses (depths,) of multi-token prediction."""
+COUNTS, BALANCE, FURTHER, TERMS = "counts", "balance", "further", "terms"
+"""Results that a step sums: int64 (choices,) of what a layer chose, the balance loss of these choices, a scalar, the
+losses (depths,) of multi-token prediction, and the further terms (terms,) of scores."""
 
 
 class Counted(Reporting, ABC):

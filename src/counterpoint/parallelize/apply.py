@@ -24,10 +24,11 @@ from counterpoint.config.training import PrecisionConfig
 from counterpoint.execute.groups import Groups
 from counterpoint.kinds.rules import TensorRule
 from counterpoint.models.chain import Chain
+from counterpoint.models.seams import LaneTotal
 from counterpoint.parallelize.blocks import Block, Cut, Sharding, block_of, cut_block
 from counterpoint.parallelize.compile import apply_compile
 from counterpoint.parallelize.context import apply_context_parallel
-from counterpoint.parallelize.exchange import TensorGroup
+from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
 from counterpoint.parallelize.expert import ExpertRank, ExpertSharding, apply_expert_parallel
 from counterpoint.parallelize.fsdp import expert_shard_dim, shard_data_parallel
 from counterpoint.parallelize.products import travel_of
@@ -88,6 +89,7 @@ def parallelize(chain: Chain, layout: Layout, groups: Groups, how: Parallelism) 
     dense = _cut_dense(chain, place, tensor, how)
     experts = _cut_experts(chain, place) if how.has_experts else {}
     apply_context_parallel(chain, place.among("cp"))
+    _sum_over_lane(chain, place)
     _freeze(chain, how)
     if how.compiles:
         apply_compile(chain)
@@ -149,6 +151,15 @@ def _cut_experts(chain: Chain, place: _Place) -> dict[str, ExpertSharding]:
     layout, view, among = place.layout, place.layout.expert_coordinate(place.rank), place.among("ep")
     expert_rank = ExpertRank(None if among is None else among.group, view.ep, layout.ep, view.etp, layout.etp)
     return apply_expert_parallel(chain, expert_rank, place.among("lane"))
+
+
+def _sum_over_lane(chain: Chain, place: _Place) -> None:
+    """Let losses of items' means see the items' rows wherever in the lane they are; without one no group is asked."""
+    names = [name for name, module in chain.named_modules() if type(module) is LaneTotal]
+    lane = place.among("lane") if names else None
+    if lane is not None:
+        for name in names:
+            chain.set_submodule(name, RowExchange(lane.all_reduce, keep))
 
 
 def _freeze(chain: Chain, how: Parallelism) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import heapq
 import itertools
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from counterpoint.plan.cost import ROWS, Cost
@@ -115,6 +116,10 @@ class BatchPlan:
         """63 bits that differ between different plans; ranks compare it before a step."""
         text = repr((self.step, self.documents, sorted(self.shares.items())))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    def items_of(self, module: "ModuleRows") -> Iterator[Item]:
+        """All items of the step that pass through a module."""
+        return (item for document in self.documents for item in document.items if module.computes(item))
 
     def item(self, span: Span) -> Item:
         """The item that a span of a source module lays out."""

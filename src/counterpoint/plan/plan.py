@@ -9,6 +9,7 @@ from counterpoint.plan.action import Action, Direction
 from counterpoint.plan.batch import BatchPlan, ModuleRows, plan_batch
 from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communicators
 from counterpoint.plan.erase import Erasure
+from counterpoint.plan.further_loss import FurtherLoss
 from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.model_facts import ModelFacts
@@ -41,6 +42,7 @@ class Plan:
     `trained[module]` says of each part what of it is trained; a module that is not listed trains whole. `recomputed`
     are the kinds of layers, by their letters, of which backward finds only the input; `weights` is what a forward of a
     module's stage costs beside others, `moments` how many values its optimizer keeps of each trained parameter.
+    `losses` are those of modules beside the main one.
     """
 
     placement: Placement
@@ -61,6 +63,7 @@ class Plan:
     recomputed: dict[str, frozenset[str]] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
     moments: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, tuple[FurtherLoss, ...]] = field(default_factory=dict)
 
     @cached_property
     def layouts(self) -> dict[str, Layout]:
@@ -126,7 +129,14 @@ class Plan:
         ranks = [(layout.module, rank) for layout in self.placement.layouts for rank in layout.ranks]
         ties = [self.tie(module, rank) for module, rank in ranks]
         experts = [group for node in self.stages.nodes if self.has_experts(node) for group in self._expert_groups(node)]
-        return communicators(self.placement, self.stages.links, tuple(group for group in (*ties, *experts) if group))
+        pooled = [
+            self.layouts[node.module].group("lane", rank)
+            for node in self.stages.nodes
+            if self.pools(node)
+            for rank in self.stages.ranks[node]
+        ]
+        more = (*ties, *experts, *pooled)
+        return communicators(self.placement, self.stages.links, tuple(group for group in more if group))
 
     def has_experts(self, node: Node) -> bool:
         """Whether a stage holds a mixture of experts."""
@@ -134,6 +144,11 @@ class Plan:
             return False
         start, stop = self.splits[node.module][node.stage]
         return any(part.expert_parameters for part in self.facts[node.module].parts[start:stop])
+
+    def pools(self, node: Node) -> bool:
+        """Whether the forward of a stage sums the rows of items over the ranks of a lane, for a loss of their means."""
+        is_last = node.stage == self.layouts[node.module].stages - 1
+        return is_last and any(loss.is_pooled for loss in self.losses.get(node.module, ()))
 
     def _expert_groups(self, node: Node) -> list[tuple[int, ...]]:
         layout = self.layouts[node.module]

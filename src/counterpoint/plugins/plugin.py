@@ -67,5 +67,6 @@ class Plugin:
         yield from (("layer", name, kind.section) for name, kind in self.layers.items())
         yield from (("projector", name, kind.section) for name, kind in self.projectors.items())
         yield from (("optimizer", name, kind.section) for name, kind in self.optimizers.items())
+        yield from (("loss", name, kind.section) for name, kind in self.losses.items())
         yield from (("learning rate", name, kind.section) for name, kind in self.learning_rates.items())
         yield from (("recorder", name, kind.section) for name, kind in self.recorders.items())

@@ -20,7 +20,7 @@ def curve_sections(metrics: Metrics, modules: tuple[str, ...]) -> list[str]:
     if not metrics.steps:
         return [loss]
     pairs = tag("div", _speed(metrics), _step_seconds(metrics), _norms(metrics, modules), _rates(metrics, modules),
-                class_="pair")  # fmt: skip
+                *_further(metrics), class_="pair")  # fmt: skip
     return [loss, section("Progress", "What was logged, by optimizer step.", pairs)]
 
 
@@ -31,6 +31,19 @@ def _loss(metrics: Metrics) -> str:
         points = tuple((float(step), loss) for step, loss in losses)
         lines.append(Line(f"evaluation {split}", colour, points, marked=True))
     return chart(lines, "step", "loss (nats per token)")
+
+
+def _further(metrics: Metrics) -> list[str]:
+    """A chart of each loss beside the main one."""
+    names = dict.fromkeys(name for record in metrics.steps for name in record.losses)
+    return [
+        _small(
+            f"Loss {name}, before it is weighed",
+            [Line(name, INK, tuple((float(r.step), r.losses[name]) for r in metrics.steps if name in r.losses))],
+            "mean",
+        )
+        for name in names
+    ]
 
 
 def _speed(metrics: Metrics) -> str:

@@ -41,7 +41,7 @@ class ModuleRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A logged training step."""
+    """A logged training step; `losses` are those beside the main one, by `<module>.<kind>`."""
 
     step: int
     loss: float
@@ -51,6 +51,7 @@ class StepRecord:
     gradient_norm: float
     bad_payloads: int
     modules: dict[str, ModuleRecord]
+    losses: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def _take(
         # What was left out or passed over, and why, is for people.
         return
     modules = {name: _module_record(values) for name, values in data["modules"].items()}
-    steps[data["step"]] = _record(StepRecord, {**data, "modules": modules})
+    steps[data["step"]] = _record(StepRecord, {"losses": {}, **data, "modules": modules})
 
 
 def _module_record(values: dict[str, Any]) -> ModuleRecord:

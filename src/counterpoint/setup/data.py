@@ -13,14 +13,22 @@ from counterpoint.data.order.order import Order, SequentialOrder
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.families import intake_of
 from counterpoint.kinds.modality import Intakes
+from counterpoint.losses import LOSSES
 from counterpoint.plugins.load import versions_of
 from counterpoint.sources.entry import Opening
+from counterpoint.sources.source import check_targets
 
 
 def intakes_of(config: Config) -> Intakes:
     """How items become rows in each module that takes some."""
     found = {name: intake_of(name, config.modules[name].model, mark) for name, mark in marks_of(config).items()}
     return {name: intake for name, intake in found.items() if intake is not None}
+
+
+def _targets(config: Config) -> tuple[str, ...]:
+    """The names of all targets that losses compare rows with."""
+    planned = (LOSSES[loss.kind].planned(loss) for module in config.modules.values() for loss in module.losses)
+    return tuple(sorted({loss.targets for loss in planned if loss.targets is not None}))
 
 
 def open_tokenizer(config: Config) -> Tokenizer | None:
@@ -39,7 +47,7 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_d
     are predicted; raises DataError."""
     budget = config.data.sequence_tokens if config.data.packing else None
     digest = None if tokenizer is None else tokenizer.digest
-    opening = Opening(intakes_of(config), config.data.sequence_tokens, vocab, digest, extra_depths)
+    opening = Opening(intakes_of(config), config.data.sequence_tokens, vocab, digest, extra_depths, _targets(config))
     sources = tuple(entry.open(number, opening) for number, entry in enumerate(config.data.train))
     order = Order(
         seed=config.run.seed,
@@ -53,5 +61,7 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_d
         source = entry.open(0, replace(opening, mtp_depths=0))
         order_of = SequentialOrder((len(source),), config.evaluation.batch_samples, budget)
         splits.append(EvaluationSplit(name, (source,), order_of))
+    for source in (*sources, *(source for split in splits for source in split.sources)):
+        check_targets(source, *opening.targets)
     names = tuple(entry.called(number) for number, entry in enumerate(config.data.train))
     return Corpus(sources, order, tuple(splits), names)

@@ -4,13 +4,15 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from counterpoint.config.graph import entering_width
-from counterpoint.config.schema import Config, EdgeConfig
+from counterpoint.config.schema import Config, EdgeConfig, ModuleConfig
 from counterpoint.errors import ConfigError
 from counterpoint.families import facts_of, family_of
 from counterpoint.kinds.family import Ends, Model
+from counterpoint.losses import LOSSES
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.groups import patterns_of
 from counterpoint.plan.batch import ModuleRows
+from counterpoint.plan.further_loss import FurtherLoss
 from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.placement import Placement, place
@@ -71,7 +73,12 @@ def plan_of(config: Config, models: Models) -> Plan:
         weights={name: config.modules[name].weight for name in graph.modules},
         moments={name: len(OPTIMIZERS[config.modules[name].optimizer.kind].moments) for name in graph.modules},
         recomputed={name: recomputed_kinds(config, name) for name in graph.modules},
+        losses={name: _losses(module) for name, module in config.modules.items() if module.losses},
     )
+
+
+def _losses(module: ModuleConfig) -> tuple[FurtherLoss, ...]:
+    return tuple(LOSSES[section.kind].planned(section) for section in module.losses)
 
 
 def recomputed_kinds(config: Config, module: str) -> frozenset[str]:

@@ -30,6 +30,7 @@ def settings_of(config: Config) -> EngineSettings:
         training=config.training,
         train={name: module.train for name, module in config.modules.items()},
         optimizers={name: module.optimizer for name, module in config.modules.items()},
+        losses={name: module.losses for name, module in config.modules.items()},
     )
 
 

@@ -18,7 +18,7 @@ class Opening:
     """What sources are opened with: how items enter modules, the rows of a sequence, and the words.
 
     `tokenizer_digest` is the sha256 of the tokenizer that made them, None for any. `mtp_depths` further tokens are
-    predicted.
+    predicted; `targets` are the names of those that losses compare rows with.
     """
 
     intakes: Intakes
@@ -26,6 +26,7 @@ class Opening:
     vocabulary: int
     tokenizer_digest: str | None = None
     mtp_depths: int = 0
+    targets: tuple[str, ...] = ()
 
 
 class UnknownEntry(UnknownSection):

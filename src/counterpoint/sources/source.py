@@ -1,8 +1,9 @@
 """What every data source offers, and how a bad payload is kept from stopping a run."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from counterpoint.errors import DataError
+from counterpoint.kinds.arrays import Floats
 from counterpoint.kinds.modality import Extent, Intakes, Payload
 from counterpoint.modalities.content import rows_of
 from counterpoint.plan.samples import Document, Item
@@ -43,6 +44,31 @@ class Source(Protocol):
 
     def item(self, index: int, which: int) -> Payload:
         """The rows of item `which` of a document; raises DataError if its bytes are bad."""
+
+
+@runtime_checkable
+class WithTargets(Protocol):
+    """A source of which losses of items' rows find the targets."""
+
+    def target(self, index: int, which: int, name: str, width: int, *, of_item: bool) -> Floats:
+        """What a loss compares item `which` of a document with: the targets of a name, float32 (n, width), one for
+        each row that leaves a module for the item, or one `of_item`; raises DataError if there are no such."""
+
+
+def target_of(source: Source, index: int, which: int, name: str, width: int, *, of_item: bool) -> Floats:
+    """The targets of a name for an item, as WithTargets says; raises DataError for a source without any."""
+    check_targets(source, name)
+    assert isinstance(source, WithTargets), "it was just checked"
+    return source.target(index, which, name, width, of_item=of_item)
+
+
+def check_targets(source: Source, *names: str) -> None:
+    """Raise DataError if losses compare rows with targets of these names and the source has none of any name."""
+    if names and not isinstance(source, WithTargets):
+        raise DataError(
+            f"{source.where(0)}: its source has no targets, expected those of {', '.join(names)}, with which losses "
+            "compare rows; take another source, or the losses out."
+        )
 
 
 def load_item_or_neutral(source: Source, index: int, which: int, expected: Item) -> tuple[Payload, DataError | None]:

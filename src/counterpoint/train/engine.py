@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,7 @@ from counterpoint.execute.waits import WaitClock
 from counterpoint.kinds.family import Model
 from counterpoint.layers.attention.kernels import prefer_fast_kernels
 from counterpoint.models.batch import Batch
+from counterpoint.models.movable import all_to
 from counterpoint.models.seams import FURTHER
 from counterpoint.optimizers.groups import parameter_groups
 from counterpoint.optimizers.rates import learning_rate
@@ -28,6 +29,7 @@ from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, d
 from counterpoint.plan.action import Action, Compute
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
+from counterpoint.train.further import further_names, local_losses
 from counterpoint.train.optimizer import Clipping, ModuleOptimizer, by_group
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.replica import Replica, build_replica, square_sum
@@ -35,7 +37,8 @@ from counterpoint.train.routing import RoutedStep
 from counterpoint.train.settings import EngineSettings
 
 _SCALARS = 5
-"""Loss, balance loss, MTP loss, the wish to stop and bad payloads, ahead of each module's squared norm."""
+"""Loss, balance loss, MTP loss, the wish to stop and bad payloads, ahead of further losses and each module's squared
+norm."""
 
 Inspector = Callable[[tuple[LocalParameter, ...]], None]
 """Called with reduced, unclipped gradients, before the update."""
@@ -59,7 +62,8 @@ class StepResult:
     `balance_loss` is the mixtures' own loss, beside `loss`; `expert_load` the most rows of an expert over the mean of
     its layer, in the most uneven layer, None without experts. `mtp_loss` is the mean loss of the depths of multi-token
     prediction, before it is weighed, None without any. `ended` is when the step was through, by
-    `time.perf_counter`. `broken` says what was not finite, in words; then the step updated nothing.
+    `time.perf_counter`. `broken` says what was not finite, in words; then the step updated nothing. `further` are the
+    means of further losses, before they are weighed, by `<module>.<kind>`.
     """
 
     loss: float
@@ -74,6 +78,14 @@ class StepResult:
     ended: float = field(compare=False)
     broken: tuple[str, ...] = ()
     groups: Mapping[str, Mapping[str, GroupResult]] = field(default_factory=dict)
+    further: dict[str, float] = field(default_factory=dict)
+
+
+class Evaluated(NamedTuple):
+    """The mean losses of a batch over all ranks: the main one, and further ones by `<module>.<kind>`."""
+
+    loss: float
+    further: dict[str, float]
 
 
 @final
@@ -161,6 +173,7 @@ class Engine:
             if (parameters := [p for p in self.parameters if p.module == module and p.is_trained])
         }
         self._routed = RoutedStep(plan, self.replicas.values(), device)
+        self._further = further_names(plan)
         self._mtp_depths = plan.facts[plan.sink].extra_depths
         self._rank = rank
         self.optimizer_step, self.skipped = 0, 0
@@ -222,8 +235,8 @@ class Engine:
         self._bridge.finish()
         self._release()
 
-    def evaluate_step(self, inputs: StepInputs) -> float:
-        """The mean loss of a batch over all ranks, without gradients or updates."""
+    def evaluate_step(self, inputs: StepInputs) -> Evaluated:
+        """The mean losses of a batch over all ranks, without gradients or updates."""
         schedule = self.plan.of_step(self.plan.evaluation, inputs.batch)
         self._bridge.begin(self._maps_on_device(inputs.maps))
         self._settle_weights()
@@ -231,9 +244,10 @@ class Engine:
         self._interpreter.run(program[:-1], self._on_device(inputs.batches))
         self._bridge.finish()
         self._release()
-        total = torch.tensor([self._local_loss()], dtype=torch.float64, device=self.device)
+        total = torch.stack([self._scalar(value) for value in (self._local_loss(), *self._local_further())])
         dist.all_reduce(total, group=self._groups.collective(self.plan.placement.active))
-        return float(total.item())
+        loss, *further = total.tolist()
+        return Evaluated(loss, dict(zip(self._further, further, strict=True)))
 
     def _begin(
         self, inputs: StepInputs | None, ahead: StepInputs | None
@@ -268,7 +282,7 @@ class Engine:
             channel.close()
 
     def _on_device(self, batches: dict[tuple[str, int], Batch]) -> dict[tuple[str, int], Batch]:
-        return {key: batch.to(self.device) for key, batch in batches.items()}
+        return all_to(batches, self.device)
 
     def _maps_on_device(self, maps: dict[MapKey, RowMap]) -> dict[MapKey, RowMap]:
         return {key: rows.to(self.device) for key, rows in maps.items()}
@@ -286,6 +300,9 @@ class Engine:
     def _local_loss(self) -> torch.Tensor | float:
         losses = [r.stage.loss for r in self.replicas.values() if r.stage.loss is not None]
         return losses[0].double() if losses else 0.0
+
+    def _local_further(self) -> list[torch.Tensor | float]:
+        return local_losses(self.plan, self.replicas.values(), self._rank)
 
     def _local_mtp_loss(self) -> torch.Tensor | float:
         """This rank's part of the mean over the depths, of all its microbatches."""
@@ -314,7 +331,7 @@ class Engine:
         wants_stop, bad = self._under_way.wants_stop, self._under_way.bad
         own = (self._local_loss(), self._routed.balance, self._local_mtp_loss(), wants_stop, bad)
         every = (square for module in modules for square in squares[module])
-        sums = torch.stack([self._scalar(value) for value in (*own, *every)])
+        sums = torch.stack([self._scalar(value) for value in (*own, *self._local_further(), *every)])
         with self.waits:
             dist.all_reduce(sums, group=world)
         counts = self._routed.counts(world)
@@ -337,7 +354,8 @@ class Engine:
         return [learning_rate(section.lr, section.schedule, self.optimizer_step, steps) for section in sections]
 
     def _read(self, rates: dict[str, list[float]], scalars: list[float], ended: float) -> StepResult:
-        load, loss, balance, mtp, stop, bad, *squares = scalars
+        load, loss, balance, mtp, stop, bad, *others = scalars
+        further, squares = others[: len(self._further)], others[len(self._further) :]
         norm, left = math.sqrt(sum(squares)), iter(squares)
         of_groups = {module: [next(left) for _group in groups] for module, groups in self._groups_of.items()}
         of_modules = {module: sum(some) for module, some in of_groups.items()}
@@ -352,7 +370,8 @@ class Engine:
             stop=stop > 0,
             bad=int(bad),
             ended=ended,
-            broken=_broken(loss + balance + mtp, of_modules),
+            broken=_broken(sum((loss, balance, mtp, *further)), of_modules),
+            further=dict(zip(self._further, further, strict=True)),
             groups={
                 module: {
                     group.name: GroupResult(rate, math.sqrt(square))
@@ -372,9 +391,10 @@ class Engine:
     def _clipping(self, sums: torch.Tensor) -> Clipping:
         """How gradients are scaled, and whether anything is not finite, known on the device alone."""
         clip = self._settings.training.clip_norm
-        norm = sums[_SCALARS:].sum().sqrt()
+        norms = _SCALARS + len(self._further)
+        norm = sums[norms:].sum().sqrt()
         scale = None if clip is None else clip / norm.clamp(min=clip)
-        return Clipping(scale, is_broken=~torch.isfinite(sums[:3].sum() + norm))
+        return Clipping(scale, is_broken=~torch.isfinite(sums[:3].sum() + sums[_SCALARS:norms].sum() + norm))
 
     def _finish_frozen(self) -> None:
         """What nothing reduces gives its gathered parameters back here."""

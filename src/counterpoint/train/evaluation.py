@@ -7,14 +7,15 @@ from functools import partial
 from counterpoint.check.blame import walk_of
 from counterpoint.data.corpus import EvaluationSplit
 from counterpoint.data.feed.reader import BadPayload
-from counterpoint.losses import LOSSES
+from counterpoint.losses import MAIN_LOSSES
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.train.active_rank import ActiveRank
+from counterpoint.train.further import further_denominators
 from counterpoint.train.run_data import gathered_bad
 
 
 class Evaluator:
-    """Reads splits and records their mean losses; all ranks of the plan call it together."""
+    """Reads splits and records their mean losses, further ones too; all ranks of the plan call it together."""
 
     def __init__(self, rank: ActiveRank) -> None:
         self._engine, self._groups, self._reader = rank.engine, rank.groups, rank.reader
@@ -30,6 +31,7 @@ class Evaluator:
         for split in splits:
             reader = replace(self._reader, sources=split.sources, with_mtp=False)
             total, weights = 0.0, 0
+            further: dict[str, tuple[float, int]] = {}
             bad: list[BadPayload] = []
             for batch_number, packs in enumerate(split.batches()):
                 self._enter(step, split.name, batch_number, None)
@@ -38,12 +40,16 @@ class Evaluator:
                 batch = plan.batch(batch_number, packs)
                 inputs = reader.read(batch)
                 self._enter(step, split.name, batch_number, batch)
-                loss, weight = self._engine.evaluate_step(inputs), LOSSES[plan.loss].denominator(batch)
-                total, weights = total + loss * weight, weights + weight
+                found, weight = self._engine.evaluate_step(inputs), MAIN_LOSSES[plan.loss].denominator(batch)
+                total, weights = total + found.loss * weight, weights + weight
+                for name, number in further_denominators(plan, batch).items():
+                    before, numbers = further.get(name, (0.0, 0))
+                    further[name] = before + found.further[name] * number, numbers + number
                 bad += (replace(payload, reason=f"evaluation {split.name}: {payload.reason}") for payload in inputs.bad)
             self._recorder.bad(step, gathered_bad(self._groups.control, len(plan.placement.active), bad))
+            means = {name: value / max(number, 1) for name, (value, number) in further.items()}
             losses.append((split.name, total / max(weights, 1)))
-            self._recorder.evaluation(step, *losses[-1])
+            self._recorder.evaluation(step, *losses[-1], means)
         return losses
 
     def _enter(self, step: int, name: str, number: int, batch: BatchPlan | None) -> None:

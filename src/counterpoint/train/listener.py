@@ -1,6 +1,6 @@
 """What hears of a run's progress."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from counterpoint.data.corpus import Corpus
@@ -22,8 +22,8 @@ class Listener(Protocol):
     def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
         """A training step ended."""
 
-    def evaluation(self, step: int, split: str, loss: float) -> None:
-        """An evaluation ended."""
+    def evaluation(self, step: int, split: str, loss: float, further: Mapping[str, float]) -> None:
+        """An evaluation ended; `further` are the losses beside the main one."""
 
     def bad(self, step: int, payloads: Sequence[BadPayload]) -> None:
         """Payloads could not be read; neutral content stood in for them."""

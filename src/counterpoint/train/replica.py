@@ -11,7 +11,9 @@ from counterpoint.execute.stage import Stage
 from counterpoint.families import family_of, initial_of, rules_of
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model, ModelSection
+from counterpoint.losses import item_losses, score_losses
 from counterpoint.models.chain import Chain, build_chain
+from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.parallelize.apply import Parallelism, parallelize
 from counterpoint.parallelize.fsdp import dtype_of, finish_reduction, local, reduce_gradients
 from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
@@ -86,7 +88,10 @@ def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node
     how = _parallelism(settings, plan, section, node)
     with torch.device("meta"):
         chain = build_chain(parts[start:stop]).to(dtype_of(how.precision.parameters))
+    if node.stage == layout.stages - 1:
+        _add_losses(chain, settings, node.module)
     made = parallelize(chain, layout, groups, how)
+    _add_terms(chain, settings, node.module)
     tie = plan.tie(node.module, world.rank)
     initial, given = initial_of(section), family_of(section).given(section)
     parameters = []
@@ -113,6 +118,20 @@ def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node
     )
     tie_group = groups.collective(tie) if tie else None
     return Replica(chain, stage, tuple(parameters), buffers, made.tensor_group, tie_group)
+
+
+def _add_losses(chain: Chain, settings: EngineSettings, module: str) -> None:
+    """Attach what the run wants of the rows that leave for items."""
+    for section, kind in item_losses(settings.losses[module]):
+        chain.compare(section.kind, kind.build(section))
+
+
+def _add_terms(chain: Chain, settings: EngineSettings, module: str) -> None:
+    """Let the head, where it is, add what the run wants of the scores of each row."""
+    terms = tuple(kind.build(section) for section, kind in score_losses(settings.losses[module]))
+    for loss in chain.modules():
+        if isinstance(loss, LinearLoss):
+            loss.terms = terms
 
 
 def _parallelism(settings: EngineSettings, plan: Plan, section: ModelSection, node: Node) -> Parallelism:

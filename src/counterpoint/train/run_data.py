@@ -94,7 +94,8 @@ class RunData:
         """Whether the loss of some documents is finite, each in a pack of its own."""
         reader = replace(self._rank.reader, with_mtp=False)
         batch = self._engine.plan.batch(0, tuple((document,) for document in documents))
-        return math.isfinite(self._engine.evaluate_step(reader.read(batch)))
+        found = self._engine.evaluate_step(reader.read(batch))
+        return all(map(math.isfinite, (found.loss, *found.further.values())))
 
     def _ended(self, step: int, finding: Finding) -> RunError:
         """What a run ends with in a step that was not finite, once all is written, on all ranks alike.

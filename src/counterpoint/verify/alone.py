@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,15 @@ from counterpoint.models.chain import MAIN, Chain, port_of
 from counterpoint.models.segments import Segments
 
 
+class Passed(NamedTuple):
+    """What an item adds to its rows of the sink, in `front` of all layers and `behind` some, and the `rows` that leave
+    each module for it."""
+
+    front: list[Tensor]
+    behind: dict[int, list[Tensor]]
+    rows: dict[str, Tensor]
+
+
 @dataclass(frozen=True)
 class Journey:
     """Takes one item through a graph of encoders; rows that several modules read are computed once."""
@@ -24,8 +34,8 @@ class Journey:
     dtype: torch.dtype
     device: torch.device
 
-    def into(self, sink: str, module: str, payload: Payload) -> tuple[list[Tensor], dict[int, list[Tensor]]]:
-        """What an item that enters `module` adds to its rows of the sink: in front of all layers, and behind some."""
+    def into(self, sink: str, module: str, payload: Payload) -> Passed:
+        """What becomes of an item that enters `module` on its way to the sink."""
         made = {module: self._entering(module, payload)}
         front: list[Tensor] = []
         deep: dict[int, list[Tensor]] = {}
@@ -34,7 +44,7 @@ class Journey:
                 front.append(made[edge.source][MAIN])
                 for depth in edge.depths:
                     deep.setdefault(depth.into, []).append(made[edge.source][port_of(depth.after)])
-        return front, deep
+        return Passed(front, deep, {name: ports[MAIN] for name, ports in made.items()})
 
     def _reaches(self, module: str, made: dict[str, Mapping[str, Tensor]]) -> bool:
         """Whether the item passes through a module; if so its rows there are made."""

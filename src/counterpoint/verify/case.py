@@ -123,6 +123,7 @@ def _train(
             loss=result.loss,
             balance_loss=result.balance_loss,
             mtp_loss=result.mtp_loss or 0.0,
+            further=result.further,
             norm=result.norm,
             rates=result.learning_rates | _rates_of_groups(result),
             gradients=seen(step, "gradient"),

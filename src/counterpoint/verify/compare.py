@@ -28,12 +28,14 @@ class Observation:
     """What one side saw of one step: losses, total norm, learning rates by module and `module: group`, unclipped
     gradients and updates by parameter key.
 
-    Updates are of buffers, such as expert biases, too. Of parameters in groups the reference says their `own_rates`.
+    `further` are the losses beside the main one by `<module>.<kind>`. Updates are of buffers, such as expert biases,
+    too. Of parameters in groups the reference says their `own_rates`.
     """
 
     loss: float
     balance_loss: float
     mtp_loss: float
+    further: dict[str, float]
     norm: float
     rates: dict[str, float]
     gradients: dict[str, torch.Tensor]
@@ -56,6 +58,10 @@ def compare_step(step: int, ours: Observation, reference: Observation) -> list[D
         Difference("loss", f"step {step}", _scalar(ours.loss, reference.loss)),
         Difference("balance loss", f"step {step}", _scalar(ours.balance_loss, reference.balance_loss)),
         Difference("MTP loss", f"step {step}", _scalar(ours.mtp_loss, reference.mtp_loss)),
+        *(
+            Difference(f"loss {name}", f"step {step}", _scalar(ours.further[name], value))
+            for name, value in reference.further.items()
+        ),
         Difference("norm", f"step {step}", _scalar(ours.norm, reference.norm)),
         *reversed(_tensors("gradient", step, ours.gradients, reference.gradients, _floors(reference.gradients))),
         *(

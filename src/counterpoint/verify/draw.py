@@ -21,6 +21,7 @@ from counterpoint.verify.draw_data import draw_data
 from counterpoint.verify.draw_graph import draw_graph, draw_training, reached_by_gradients
 from counterpoint.verify.draw_layouts import draw_layouts
 from counterpoint.verify.draw_letters import draw_letters
+from counterpoint.verify.draw_losses import draw_losses
 from counterpoint.verify.draw_optimizers import draw_optimizers
 from counterpoint.verify.features import features_of
 
@@ -75,6 +76,8 @@ def candidate(base: Config, seed: int, k: int, world_size: int) -> Case:
     """Candidate number `k`; its config loads, or the case says why not."""
     generator = random.Random(f"{seed}/{k}")
     data = _draw(base, generator, random.Random(f"{seed}/{k}/letters"), world_size)
+    reached = reached_by_gradients({name: one["train"] for name, one in data["modules"].items()}, data["edges"])
+    draw_losses(base, data["modules"], reached, random.Random(f"{seed}/{k}/losses"))
     try:
         for name, keys in draw_optimizers(load_config(data), random.Random(f"{seed}/{k}/optimizers")).items():
             data["modules"][name]["optimizer"] |= keys

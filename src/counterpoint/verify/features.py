@@ -41,6 +41,7 @@ def features_of(config: Config) -> frozenset[str]:
         names |= {f"{role} {feature}" for feature in found} | _optimizer(module)
     for step in range(_STEPS):
         names |= _batch(plan, plan.batch(step, corpus.packs(step)), taken)
+    names |= {f"loss {loss.kind}" for losses in plan.losses.values() for loss in losses}
     return frozenset(names)
 
 

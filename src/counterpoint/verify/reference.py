@@ -36,20 +36,20 @@ from counterpoint.plan.samples import NO_LABEL, NO_TOKEN, Document
 from counterpoint.setup.run import build_models
 from counterpoint.sources.payload import TextPayload
 from counterpoint.sources.source import Source
-from counterpoint.verify.alone import Journey
+from counterpoint.verify.alone import Journey, Passed
 from counterpoint.verify.compare import Observation
+from counterpoint.verify.further import ItemMeans, Scored, score_means, scored
 from counterpoint.verify.rules import is_trained, rate, rules_for
 from counterpoint.verify.whole import begin_with
 
 
 class Laid(NamedTuple):
-    """An item that enters `module`, and what it adds at its `places` in a document: in front, and behind layers."""
+    """An item that enters `module`, and what it adds at its `places` in a document as it passed through others."""
 
     module: str
     payload: Payload
     places: Ints
-    front: list[Tensor]
-    behind: dict[int, list[Tensor]]
+    passed: Passed
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,13 @@ class Denominators:
 
 @dataclass
 class Totals:
-    """The sums of a step over its documents; `loads` are the rows that each expert of a mixture saw."""
+    """The sums of a step over its documents: of the next token, balance, tokens further ahead, and losses `beside` them
+    by name; `loads` are the rows that each expert of a mixture saw."""
 
     loss: float
     balance: float
-    further: float
+    ahead: float
+    beside: dict[str, float]
     loads: dict[Moe, Tensor]
 
 
@@ -112,7 +114,8 @@ class Reference:
         """Train on the documents of one step, of which only source, index and the items' modules are read."""
         texts = [self.sources[document.source].text(document.index) for document in documents]
         denominators = self._denominators(texts)
-        totals = Totals(0.0, 0.0, 0.0, {})
+        self._compared = ItemMeans(self.config, self.sources, documents, self._rows_of)
+        totals = Totals(0.0, 0.0, 0.0, dict.fromkeys(self._beside, 0.0), {})
         for document, text in zip(documents, texts, strict=True):
             self._learn(document, text, denominators, totals)
         named = self.named_parameters()
@@ -144,7 +147,8 @@ class Reference:
         return Observation(
             loss=totals.loss,
             balance_loss=totals.balance,
-            mtp_loss=totals.further / max(self._decoder.mtp_depths, 1),
+            mtp_loss=totals.ahead / max(self._decoder.mtp_depths, 1),
+            further=totals.beside,
             norm=norm,
             rates=rates,
             own_rates=own_rates,
@@ -163,26 +167,49 @@ class Reference:
 
     def _learn(self, document: Document, text: TextPayload, denominators: Denominators, totals: Totals) -> None:
         """Forward and backward of one document; gradients and totals grow."""
-        batch = self._batch(text, self._lay(document, text), denominators)
+        laid = self._lay(document, text)
+        batch = self._batch(text, laid, denominators)
         # Balance losses and those of further tokens join the backward and are no part of this value.
-        made: Mapping[str, Tensor] = self.chains[self._sink](None, batch)
+        with scored(self.chains[self._sink]) as calls:
+            made: Mapping[str, Tensor] = self.chains[self._sink](None, batch)
         loss = made[MAIN]
-        if loss.requires_grad:
-            torch.autograd.backward(loss)
+        whole = loss + self._terms(calls, totals) + self._of_items(document, laid, totals)
+        if whole.requires_grad:
+            torch.autograd.backward(whole)
         totals.loss += float(loss.detach())
-        totals.further += sum(made["head.further"].tolist()) if "head.further" in made else 0.0
+        totals.ahead += sum(made["head.further"].tolist()) if "head.further" in made else 0.0
         for name, layer in self.chains[self._sink].named_modules():
             if isinstance(layer, Moe) and f"{name}.counts" in made:
                 totals.balance += float(made[f"{name}.balance"])
                 totals.loads[layer] = totals.loads.get(layer, 0) + made[f"{name}.counts"]
+
+    def _terms(self, calls: Sequence[Scored], totals: Totals) -> Tensor:
+        """The further terms of the scores as they are weighed; each is of all depths, and reported of the last call."""
+        found = torch.zeros((), dtype=self.dtype, device=self.device)
+        depths = len(calls) - 1
+        of_depth = 0.0 if self._decoder.mtp is None else self._decoder.mtp.weight / max(depths, 1)
+        for kind, weight, (*ahead, last) in score_means(self.config.modules[self._sink].losses, calls):
+            name = f"{self._sink}.{kind}"
+            totals.beside[name] += float(last.detach())
+            found = found + weight * (last + of_depth * sum(ahead))
+        return found
+
+    def _of_items(self, document: Document, laid: Sequence[Laid], totals: Totals) -> Tensor:
+        """The further losses of the rows of a document's items as they are weighed."""
+        found = torch.zeros((), dtype=self.dtype, device=self.device)
+        for which, item in enumerate(laid):
+            for name, weight, mean in self._compared.of(document, which, item.passed.rows):
+                totals.beside[name] += float(mean.detach())
+                found = found + weight * mean
+        return found
 
     def _batch(self, text: TextPayload, laid: Sequence[Laid], by: Denominators) -> TextBatch:
         inserts: list[Insert] = []
         deep: dict[int, tuple[Insert, ...]] = {}
         for item in laid:
             index = self._tensor(item.places)
-            inserts += [(rows, index) for rows in item.front]
-            for layer, features in item.behind.items():
+            inserts += [(rows, index) for rows in item.passed.front]
+            for layer, features in item.passed.behind.items():
                 deep[layer] = (*deep.get(layer, ()), *((rows, index) for rows in features))
         return TextBatch(
             ids=self._tensor(text.ids),
@@ -207,9 +234,10 @@ class Reference:
         first = expected = 0
         for which, item in enumerate(document.items):
             payload = self.sources[document.source].item(document.index, which)
-            front, behind = self.journey.into(self._sink, item.module, payload)
-            laid.append(Laid(item.module, payload, free[first : first + len(front[0])], front, behind))
-            first += len(front[0])
+            passed = self.journey.into(self._sink, item.module, payload)
+            rows = len(passed.front[0])
+            laid.append(Laid(item.module, payload, free[first : first + rows], passed))
+            first += rows
             expected += math.prod(self._grid(item.module, payload))
         if not first == expected == len(free):
             raise RunError(
@@ -241,6 +269,11 @@ class Reference:
             case (times,):
                 return [(row, row, row) for row in range(times)]
         raise AssertionError("an item has a height and a width, or times")
+
+    def _rows_of(self, document: Document, which: int) -> int:
+        """The rows that leave its modules for an item, by the config."""
+        payload = self.sources[document.source].item(document.index, which)
+        return math.prod(self._grid(document.items[which].module, payload))
 
     def _grid(self, module: str, payload: Payload) -> tuple[int, ...]:
         """What the config makes of an item: the height and width of an image in rows, or the times of another."""
@@ -279,6 +312,11 @@ class Reference:
             reads = {name: {e.source for e in self.config.edges if e.target == name} for name in self.config.modules}
             order += [name for name, sources in reads.items() if name not in order and sources <= set(order)]
         return order
+
+    @property
+    def _beside(self) -> list[str]:
+        """The names of all losses beside the main one."""
+        return [f"{name}.{loss.kind}" for name, module in self.config.modules.items() for loss in module.losses]
 
     @property
     def _decoder(self) -> DecoderConfig:

@@ -2,15 +2,15 @@
 
 import pytest
 
-from counterpoint.losses import LOSSES
+from counterpoint.losses import MAIN_LOSSES
 from counterpoint.plan.samples import NO_LABEL
 from counterpoint.setup.run import prepare_run
 from tests.parity.layouts import named_config
 
 
-@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("kind", MAIN_LOSSES)
 def test_a_denominator_is_the_number_of_labels(kind: str) -> None:
-    loss = LOSSES[kind]
+    loss = MAIN_LOSSES[kind]
     plan, _models, corpus = prepare_run(named_config("one_rank"))
     for step in range(3):
         batch = plan.batch(step, corpus.packs(step))

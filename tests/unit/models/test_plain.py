@@ -80,7 +80,7 @@ def test_scores_are_those_of_training(axes: int) -> None:
         deep: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         places: list[tuple[int, int, int]] = []
         for item, payload in one.items:
-            front, behind = journey.into("language", item.module, payload)
+            front, behind, _rows = journey.into("language", item.module, payload)
             index = torch.arange(len(front[0])) + item.position
             inserts += [(rows, index) for rows in front]
             for layer, features in behind.items():

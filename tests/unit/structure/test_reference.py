@@ -3,6 +3,7 @@
 import ast
 import re
 
+from counterpoint.losses import LOSSES
 from counterpoint.modalities import MODALITIES
 from counterpoint.optimizers import OPTIMIZERS
 from tests.unit.structure.sources import ROOT, imports, trees
@@ -43,7 +44,10 @@ def test_another_import_would_be_seen() -> None:
 
 def _shared() -> set[str]:
     """The files of the reference, those too that kinds name for it."""
-    places = (*(kind.plain for kind in OPTIMIZERS.values()), *(kind.alone for kind in MODALITIES.values()))
+    places = (
+        *(kind.plain for kinds in (OPTIMIZERS, LOSSES) for kind in kinds.values()),
+        *(kind.alone for kind in MODALITIES.values()),
+    )
     named = {place.partition(":")[0].removeprefix("counterpoint.") for place in places}
     return _files("verify.reference").union(*map(_files, named))
 

@@ -1,5 +1,6 @@
 """The loss of an evaluation split is the mean over its loss tokens, however they fall into batches."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.models.batch import TextBatch
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.active_rank import ActiveRank
+from counterpoint.train.engine import Evaluated
 from counterpoint.train.evaluation import Evaluator
 from counterpoint.train.loop import _due
 from tests.parity.layouts import documents, language_only
@@ -62,11 +64,11 @@ class _Engine:
     def __init__(self, plan: Any) -> None:
         self.plan = plan
 
-    def evaluate_step(self, inputs: StepInputs) -> float:
+    def evaluate_step(self, inputs: StepInputs) -> Evaluated:
         # An evaluation is of the next token alone.
         assert [batch.mtp for batch in inputs.batches.values() if isinstance(batch, TextBatch)] == [()]
         total = sum(_loss(document) * document.loss_tokens for document in inputs.batch.documents)
-        return total / max(inputs.batch.loss_tokens, 1)
+        return Evaluated(total / max(inputs.batch.loss_tokens, 1), {})
 
 
 class _Recorder:
@@ -79,6 +81,7 @@ class _Recorder:
     def bad(self, _step: int, payloads: Any) -> None:
         assert not payloads
 
-    def evaluation(self, step: int, split: str, loss: float) -> None:
+    def evaluation(self, step: int, split: str, loss: float, further: Mapping[str, float]) -> None:
         assert step == 3
+        assert not further
         self._losses[split] = loss

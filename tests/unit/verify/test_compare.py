@@ -20,7 +20,7 @@ def _observation(vision: float, bias: float, language: float) -> Observation:
         "language.a.weight": torch.tensor([language], dtype=torch.float64),
     }
     return Observation(
-        loss=1.0, balance_loss=0.0, mtp_loss=0.0, norm=2.0, rates=RATES, gradients=gradients,
+        loss=1.0, balance_loss=0.0, mtp_loss=0.0, further={}, norm=2.0, rates=RATES, gradients=gradients,
         updates={key: value * 0.1 for key, value in gradients.items()},
     )  # fmt: skip
 

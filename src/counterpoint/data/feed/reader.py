@@ -5,20 +5,22 @@ text and a language rank reads its tokens and no pixels.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from counterpoint.data.feed.compared import Comparisons, rows_here
 from counterpoint.data.feed.positions import lay_positions
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.kinds.arrays import Ints
 from counterpoint.kinds.modality import Intake, Payload
-from counterpoint.losses import LOSSES
+from counterpoint.losses import MAIN_LOSSES
 from counterpoint.modalities.lane import Laid, Lane, Own
 from counterpoint.modalities.rows import batch_of
-from counterpoint.models.batch import Batch, FeatureBatch, MtpInputs, TextBatch
+from counterpoint.models.batch import Batch, Compared, FeatureBatch, MtpInputs, TextBatch
+from counterpoint.models.movable import all_pinned
 from counterpoint.models.segments import Segments
 from counterpoint.plan.batch import BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
@@ -68,15 +70,16 @@ class Reader:
     def read(self, batch: BatchPlan) -> StepInputs:
         """Build the inputs of a step; a bad payload is replaced and reported, never raised."""
         bad: list[BadPayload] = []
+        comparisons = Comparisons(batch, self.sources)
         batches: dict[tuple[str, int], Batch] = {}
         for module in self.plan.placement.modules_of(self.rank):
             for microbatch, lanes in enumerate(batch.shares[module]):
                 if not batch.is_empty(module, microbatch):
                     share = lanes[self.plan.layouts[module].coordinate(self.rank).dp]
-                    batches[module, microbatch] = self._batch(batch, module, share, bad)
+                    batches[module, microbatch] = self._batch(batch, module, share, bad, comparisons)
         maps = self._maps(batch)
         if self.is_pinned:
-            batches = {key: own.pinned() for key, own in batches.items()}
+            batches = all_pinned(batches)
             maps = {key: rows.pinned() for key, rows in maps.items()}
         return StepInputs(batch, batches, maps, tuple(bad))
 
@@ -92,7 +95,9 @@ class Reader:
                     maps[link, exchange] = RowMap.build(route, self.rank)
         return maps
 
-    def _batch(self, batch: BatchPlan, module: str, share: Share, bad: list[BadPayload]) -> Batch:
+    def _batch(
+        self, batch: BatchPlan, module: str, share: Share, bad: list[BadPayload], comparisons: Comparisons
+    ) -> Batch:
         """What this rank's stages of a module read of a share of its lane."""
         layout = self.plan.layouts[module]
         stages = {node.stage for node in self.plan.nodes_of(self.rank) if node.module == module}
@@ -109,13 +114,25 @@ class Reader:
             pieces=layout.cp,
             rows_out=share.rows_out,
         )
+        compared = self._compared(module, share, comparisons) if layout.stages - 1 in stages else ()
         if is_fed_by_others:
-            return FeatureBatch(rows=rows, segments=lane.segments())
-        return batch_of(self._intakes[module], lane, self.dtype)
+            return FeatureBatch(rows=rows, segments=lane.segments(), compared=compared)
+        return replace(batch_of(self._intakes[module], lane, self.dtype), compared=compared)
+
+    def _compared(self, module: str, share: Share, comparisons: Comparisons) -> tuple[Compared, ...]:
+        """What losses of the rows that leave a module compare them with."""
+        losses = self.plan.losses.get(module, ())
+        here = tuple(rows_here(share, *self._shard(self.plan.layouts[module], share.rows_out))) if losses else ()
+        rows, width = self.plan.rows[module], self.plan.facts[module].hidden_out
+        return tuple(comparisons.of(loss, rows, share, here, width) for loss in losses)
 
     def _own_rows(self, layout: Layout, share: Share) -> tuple[int, int]:
         """The lane's input rows (first, count) that this rank's shard holds."""
-        rows = share.rows_in // layout.lane_size
+        return self._shard(layout, share.rows_in)
+
+    def _shard(self, layout: Layout, lane_rows: int) -> tuple[int, int]:
+        """This rank's (first, count) of the rows of a lane."""
+        rows = lane_rows // layout.lane_size
         coordinate = layout.coordinate(self.rank)
         return (coordinate.cp * layout.tp + coordinate.tp) * rows, rows
 
@@ -127,7 +144,7 @@ class Reader:
         labels = np.full((1 + depths, share.rows_in), NO_LABEL, dtype=np.int64)
         axes = self.plan.facts[self.plan.sink].position_axes
         positions = np.zeros((share.rows_in, axes), dtype=np.int64)
-        loss = LOSSES[self.plan.loss]
+        loss = MAIN_LOSSES[self.plan.loss]
         for span in share.spans:
             document = batch.documents[span.document]
             rows = slice(span.row_in, span.row_in + span.rows_in)

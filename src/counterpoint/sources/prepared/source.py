@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from counterpoint.errors import DataError
+from counterpoint.kinds.arrays import Floats
 from counterpoint.kinds.modality import Extent, Intake, Intakes, Payload
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.content import rows_of
@@ -16,6 +17,7 @@ from counterpoint.sources.entry import Opening
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, TOKENIZER_NAME, Index, ItemEntry
 from counterpoint.sources.prepared.item_table import ItemTable, list_lengths, marks_between
+from counterpoint.sources.prepared.targets import Targets
 
 _REMEMBERED = 2**12
 """Documents whose metadata is kept: several steps of them, since a step plans with it and then reads by it."""
@@ -33,16 +35,26 @@ class PreparedSource:
 
     Documents count their loss tokens for `mtp_depths` further tokens, too.
 
+    Rows are compared with the `targets` of these names, which lie beside the index.
+
     Its items go to the modules in `intakes` that take their kinds' marks. A sample whose items do not fit is left out;
     `census` says how many are, and why. Raises DataError if the index cannot be read, the split is unknown or nothing
     fits, or it has items that no module takes.
     """
 
     def __init__(
-        self, path: Path, split: str, source: int, intakes: Intakes, sequence_tokens: int, mtp_depths: int = 0
+        self,
+        path: Path,
+        split: str,
+        source: int,
+        intakes: Intakes,
+        sequence_tokens: int,
+        mtp_depths: int = 0,
+        targets: tuple[str, ...] = (),
     ) -> None:
         self.index = Index(path)
         self._source = source
+        self._targets = {name: Targets(self.index, name) for name in targets}
         rows = self.index.rows_of(split)
         self._items = ItemTable.of(self.index)
         self._by_kind = {
@@ -142,6 +154,15 @@ class PreparedSource:
             names = self.index.file_names(entry, files)
             raise DataError(f"file {names}: {error}" if names else str(error)) from error
 
+    def target(self, index: int, which: int, name: str, width: int, *, of_item: bool) -> Floats:
+        """The targets beside the index; the items that one entry of it became have its targets in their order."""
+        pieces, items = self._pieces(index), self.document(index).items
+        counts = [1 if of_item else item.rows for item in items]
+        entry = pieces[which].entry
+        first = sum(counts[i] for i in range(which) if pieces[i].entry == entry)
+        number = len(dict.fromkeys(piece.entry for piece in pieces[:which] if piece.entry != entry))
+        return self._targets[name].read(int(self.rows[index]), number, first, counts[which], width)
+
     def _read_pieces(self, index: int) -> tuple[_Piece, ...]:
         """What the items of a document are made of: an image or clip is one item, a video as many as its module merges
         its pictures into."""
@@ -154,7 +175,9 @@ class PreparedSource:
 def open_prepared(folder: Path, split: str, number: int, opening: Opening) -> PreparedSource:
     """A split of a folder as source `number`; raises DataError if it cannot be read, its items stand at no module's
     mark, or its tokens are of another tokenizer or beyond the vocabulary."""
-    source = PreparedSource(folder, split, number, opening.intakes, opening.sequence_tokens, opening.mtp_depths)
+    source = PreparedSource(
+        folder, split, number, opening.intakes, opening.sequence_tokens, opening.mtp_depths, opening.targets
+    )
     if source.index.largest_id >= opening.vocabulary:
         raise DataError(
             f"dataset {folder}: holds token {source.index.largest_id}, but the model's vocab is {opening.vocabulary}; "

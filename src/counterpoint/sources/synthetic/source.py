@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from zlib import crc32
 
 import numpy as np
 
 from counterpoint.errors import DataError
+from counterpoint.kinds.arrays import Floats
 from counterpoint.kinds.modality import Extent, Intake, Intakes, Modality, Payload
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.content import rows_of
@@ -42,12 +44,14 @@ class _Drawn:
 
 
 class _Stream(IntEnum):
-    """Independent random streams of one document beside those of modalities; an item's stream is ITEM + its number."""
+    """Independent random streams of one document beside those of modalities; an item's stream is ITEM + its number, and
+    that of its targets lies behind TARGET, by their name."""
 
     SHAPE = 0
     TEXT = 1
     ITEM = 2
     ORDER = 2**32 + 3
+    TARGET = 2**60
 
 
 class SyntheticSource:
@@ -137,6 +141,12 @@ class SyntheticSource:
         """The rows of an item, uniform in [-1, 1)."""
         item = self._shape(index).items[which]
         return rows_of(item.intake).noise(self._generator(index, _Stream.ITEM + which), item.extent)
+
+    def target(self, index: int, which: int, name: str, width: int, *, of_item: bool) -> Floats:
+        """Targets uniform in [-1, 1), others for each name."""
+        rows = 1 if of_item else self.document(index).items[which].rows
+        generator = self._generator(index, _Stream.TARGET + (crc32(name.encode()) << 16) + which)
+        return generator.random((rows, width), dtype=np.float32) * 2 - 1
 
     def _shape(self, index: int) -> _Shape:
         recipe, generator = self._recipe, self._generator(index, _Stream.SHAPE)

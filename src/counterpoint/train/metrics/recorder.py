@@ -1,7 +1,7 @@
 """What a run records: numbers of all ranks, gathered, and handed to recorders by one of them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +14,7 @@ from counterpoint.data.feed.reader import BadPayload, StepInputs
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.rank_log import OWN
 from counterpoint.execute.waits import WaitClock
-from counterpoint.losses import LOSSES
+from counterpoint.losses import MAIN_LOSSES
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
 from counterpoint.recorders.kind import Record, Recorder, Recording
@@ -65,7 +65,7 @@ class RunRecorder:
             return
         slow = slow_ranks(busy, {rank: self._plan.nodes_of(rank) for rank in busy}, passed)
         modules = self._modules(result, inputs.batch, passed / steps, memory)
-        loss = LOSSES[self._plan.loss]
+        loss = MAIN_LOSSES[self._plan.loss]
         values = {
             loss.mean: result.loss,
             loss.number: loss.denominator(inputs.batch),
@@ -76,15 +76,16 @@ class RunRecorder:
             **({"skipped_steps": skipped} if skipped else {}),
             **_routing(result),
             **({} if result.mtp_loss is None else {"mtp_loss": result.mtp_loss}),
+            **({"losses": result.further} if result.further else {}),
             **({"slow_ranks": {str(rank): ratio for rank, ratio in slow.items()}} if slow else {}),
             "modules": modules,
         }
         self._record(Record(step=step, values=values, status=status_of(values, loss.mean, self._trained, self._bubble)))
 
-    def evaluation(self, step: int, split: str, loss: float) -> None:
-        """Record an evaluation loss."""
-        values = {"evaluation": split, "loss": loss}
-        self._record(Record(step=step, values=values, words=f"evaluation {split}  loss {loss:.4f}"))
+    def evaluation(self, step: int, split: str, loss: float, further: Mapping[str, float]) -> None:
+        """Record an evaluation loss, and further ones by their names."""
+        values = {"evaluation": split, "loss": loss, **({"losses": dict(further)} if further else {})}
+        self._record(Record(step=step, values=values, words=f"evaluation {split}  loss {loss:.4f}{_further(further)}"))
 
     def resumed(self, resumption: Resumption) -> None:
         """Record that the run goes on from an older checkpoint than the newest, and what was wrong with newer ones."""
@@ -155,6 +156,10 @@ class RunRecorder:
         return memory, {
             rank: int(one[1]) / _MICROSECONDS for rank, one in zip(self._plan.placement.active, gathered, strict=True)
         }
+
+
+def _further(losses: Mapping[str, float]) -> str:
+    return "".join(f"  {name} {value:.4g}" for name, value in losses.items())
 
 
 def _routing(result: StepResult) -> dict[str, float]:

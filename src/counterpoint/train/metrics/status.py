@@ -20,6 +20,7 @@ def status_of(values: Mapping[str, Any], loss: str, trained: frozenset[str], bub
             _rates([modules[name]["learning_rate"] for name in modules if name in trained]),
             f"{values['tokens_per_second']:,.0f} tokens/s",
             *_slow(values.get("slow_ranks", {})),
+            *(f"{name} {value:.4g}" for name, value in values.get("losses", {}).items()),
             _utilization([module["mfu_all"] for module in modules.values()]),
             f"norm {values['gradient_norm']:.3f}",
             f"peak {max(module['peak_memory_bytes'] for module in modules.values()) / GIB:.1f} GiB",

@@ -1,0 +1,1 @@
+"""The squared distance of rows from targets that are given."""

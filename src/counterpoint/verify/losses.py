@@ -1,0 +1,36 @@
+"""Further losses said once more for the reference, which shares no rule of them with what it judges."""
+
+import torch
+from torch import Tensor
+
+from counterpoint.losses.contrastive.spec import ContrastiveSection
+from counterpoint.losses.regression.spec import RegressionSection
+from counterpoint.losses.z_loss.spec import ZLossSection
+
+
+def plain_z_loss(_section: ZLossSection, scores: Tensor, labels: Tensor) -> Tensor:
+    """The sum of the squared logarithms of the normalisers, over the rows with a label."""
+    normalisers = [torch.log(torch.exp(row - row.max()).sum()) + row.max() for row in scores[labels >= 0]]
+    return sum((one * one for one in normalisers), torch.zeros((), dtype=scores.dtype))
+
+
+def plain_regression(_section: RegressionSection, row: Tensor, targets: Tensor, own: int) -> Tensor:
+    """The mean of the squared differences of a row's columns from its target's."""
+    difference = row - targets[own]
+    return torch.dot(difference, difference) / len(row)
+
+
+def plain_contrast(section: ContrastiveSection, row: Tensor, targets: Tensor, own: int) -> Tensor:
+    """The loss of one item against its own target and all others, pair by pair."""
+    scores = [section.scale * _cosine(row, target) + section.bias for target in targets]
+    if section.form == "softmax":
+        shares = torch.exp(torch.stack(scores)) / torch.exp(torch.stack(scores)).sum()
+        return -torch.log(shares[own])
+    signs = [1.0 if number == own else -1.0 for number in range(len(scores))]
+    losses = [-torch.log(torch.sigmoid(sign * score)) for sign, score in zip(signs, scores, strict=True)]
+    return torch.stack(losses).sum()
+
+
+def _cosine(row: Tensor, target: Tensor) -> Tensor:
+    lengths = torch.dot(row, row).sqrt() * torch.dot(target, target).sqrt()
+    return torch.dot(row, target) / lengths

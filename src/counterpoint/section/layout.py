@@ -14,18 +14,20 @@ class Axes:
     """Degrees of the dense view that do not depend on the world, and how parameters and rows are kept along them."""
 
     pp: Count = 1
-    """Pipeline parallelism: ranks that the layers are cut over, one after the other. Unit: ranks."""
+    """Pipeline parallelism: ranks that the layers are cut over, each of which has consecutive ones. Unit: ranks."""
     dp_replicate: Count = 1
     """Data-parallel replicas: groups of ranks that hold the same parameters and sum their gradients. Unit: ranks."""
     cp: Count = 1
-    """Context parallelism: ranks that the rows of a sequence are cut over. cp x tp must divide the attention heads.
-    Unit: ranks."""
+    """Context parallelism: ranks that the rows of a sequence are cut over; it must divide the attention heads of a
+    tensor-parallel rank. Unit: ranks."""
     tp: Count = 1
-    """Tensor parallelism: ranks that heads, `ffn` and vocabulary are cut over. Unit: ranks."""
+    """Tensor parallelism: ranks that heads, `ffn` and vocabulary are cut over; it must divide heads and `ffn`.
+    Unit: ranks."""
     chunks: Several = 1
-    """Pipeline stages per rank (virtual stages), for the schedules `interleaved` and `zero_bubble`. Unit: stages."""
+    """Pipeline stages of each rank (virtual stages), for the schedules `interleaved` and `zero_bubble`.
+    Unit: stages."""
     sequence_parallel: bool = True
-    """Whether the rows between tensor-parallel products are cut over the tp ranks, too, rather than held by each."""
+    """Whether the tp ranks share out the rows between their products (norms, residuals), rather than each hold all."""
     reshard: bool = False
     """Whether FSDP2 frees gathered parameters after each forward and backward and gathers them again (less memory),
     rather than keeping them for all microbatches of a step."""
@@ -58,14 +60,16 @@ class ExpertLayoutConfig(Section, ExpertAxes):  # type: ignore[misc]
 
 
 class LayoutConfig(Section, Axes):  # type: ignore[misc]
-    """Ranks and degrees of parallelism of a module; their product is the number of its ranks."""
+    """The ranks of a module, pp x dp_replicate x dp_shard x cp x tp of them, and its degrees of parallelism."""
 
     ranks: Ranks | None = None
-    """Ranks of the module in ascending order; null: dealt from the world. Unit: ranks."""
+    """Ranks of the module, ascending; along them tp varies fastest, then cp, dp and pp. null: the lowest ranks that no
+    other module names, in the order of the modules. Unit: ranks."""
     dp_shard: Count | None = None
-    """Data-parallel ranks over which FSDP2 shards parameters, gradients and optimizer state; null: follows from the
-    number of ranks and the other degrees. Unit: ranks."""
+    """Data-parallel ranks over which FSDP2 shards parameters, gradients and optimizer state; null: what the
+    number of ranks and the other degrees leave. Unit: ranks."""
     split: Literal["even"] | Counts = "even"
     """Number of layers of every pipeline stage, in order; `even`: as equal as can be. Unit: layers."""
     expert: ExpertLayoutConfig = ExpertLayoutConfig()
-    """The expert view of the same ranks, for models with mixtures of experts."""
+    """The expert view of the same ranks, for models with mixtures of experts: ep x etp must divide the ranks of a
+    pipeline stage."""

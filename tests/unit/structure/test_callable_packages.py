@@ -14,6 +14,7 @@ from counterpoint.callable import CallablePackage
 from counterpoint.errors import ConfigError
 from counterpoint.plan.schedule import SCHEDULES, Schedule, gpipe
 from counterpoint.plan.stages import Stages
+from counterpoint.simulate import clock
 from counterpoint.train.loop import Trainer
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "synthetic_disjoint.yaml"
@@ -42,7 +43,7 @@ def test_a_config_is_planned_proved_and_simulated() -> None:
     config = counterpoint.load_config(EXAMPLE)
     plan = counterpoint.build_plan(config)
     assert counterpoint.check_plan(plan).ranks == config.world.size
-    assert counterpoint.simulate(plan) == counterpoint.simulate.clock.simulate(plan)  # type: ignore[attr-defined]
+    assert counterpoint.simulate(plan) == clock.simulate(plan)
 
 
 def test_verify_takes_what_train_takes(monkeypatch: pytest.MonkeyPatch) -> None:

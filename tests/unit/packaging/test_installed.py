@@ -1,11 +1,14 @@
 """The installed wheel is used from another folder than the sources'."""
 
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.distribution import ROOT, Installed
+
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def test_the_package_is_that_of_the_wheel(installed: Installed, folder: Path) ->
     ended = installed.run("python", "-c", code, cwd=folder)
     file, version = ended.stdout.split()
     assert Path(file).is_relative_to(installed.folder)
-    assert version == "0.1.0"
+    assert version == VERSION
 
 
 def test_help_names_the_commands(installed: Installed, folder: Path) -> None:

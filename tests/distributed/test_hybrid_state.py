@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -16,6 +17,7 @@ from counterpoint.train.engine import Engine
 from counterpoint.train.state.saving import Saver
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
+from tests.distributed.optimizers import MUON
 from tests.distributed.spare import is_spare
 from tests.parity.layouts import hybrid_config, override
 
@@ -23,8 +25,10 @@ SAVED_AFTER, STEPS = 2, 4
 COLOCATED = {"ranks": [0, 1, 2, 3]}
 
 
-def test_a_checkpoint_goes_on_equally_on_another_expert_view(pool: Pool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_checkpoint_goes_on_equally_on_another_expert_view(pool: Pool, tmp_path: Path, kind: str) -> None:
     first = override(hybrid_config("colocated_tp2_dp2_to_tp2_dp2_ep4"), {"run.dir": str(tmp_path)})
+    first = override(first, MUON) if kind == "muon" else first
     views = {"ep": 2, "etp": 2}
     second = override(first, {"modules.language.layout": COLOCATED | {"cp": 2, "expert": views}})
     uninterrupted, resumed, biases = pool.run(_resume_task, first, second)

@@ -18,7 +18,9 @@ from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
+from tests.distributed.optimizers import MUON
 from tests.distributed.spare import is_spare
+from tests.parity.layouts import override
 from tests.parity.steps import hybrid_step_config, step_config
 
 Issued = set[tuple[Action, tuple[int, ...]]]
@@ -39,6 +41,14 @@ def test_every_collective_of_a_step_is_expected(pool: Pool, name: str) -> None:
 
 def test_those_of_experts_are_too(pool: Pool) -> None:
     assert pool.run(_unexpected_task, hybrid_step_config("zero_bubble_ep4")) == []
+
+
+@pytest.mark.parametrize("name", ["zero_bubble_ep4", "pp2_ep2"])
+def test_those_of_muon_are_too(pool: Pool, name: str) -> None:
+    config = override(hybrid_step_config("zero_bubble_ep4"), MUON)
+    if name == "pp2_ep2":
+        config = override(config, {"modules.language.layout": {"ranks": [0, 1, 2, 3], "pp": 2, "expert": {"ep": 2}}})
+    assert pool.run(_unexpected_task, config) == []
 
 
 def _unexpected_task(member: Member, config: Config) -> object:

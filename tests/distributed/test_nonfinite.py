@@ -32,6 +32,7 @@ from counterpoint.verify.command import as_verified
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from counterpoint.verify.reference import Reference
+from tests.distributed.optimizers import MUON, adamw_states
 from tests.distributed.spare import is_spare
 from tests.parity.layouts import TINY, override, pair
 
@@ -123,8 +124,7 @@ def _skip_task(member: Member, config: Config) -> object:
         settings_of(config), engine.plan, build_models(config), member.groups(engine.plan), (member.observe,)
     )
     saver_of(config, build_models(config), member.groups(engine.plan)).resume(resumed)
-    updates: list[Any] = [g.update for o in resumed.optimizers.values() for g in o._groups if g.update is not None]
-    counts = {float(state["step"]) for update in updates for state in update._adamw.state.values()}
+    counts = {float(state["step"]) for optimizer in resumed.optimizers.values() for state in adamw_states(optimizer)}
     kept = [torch.equal(a.value, b.value) for a, b in zip(engine.held, resumed.held, strict=True)]
     resumed.close()
     if member.world.rank != engine.plan.placement.active[0]:
@@ -145,9 +145,11 @@ def _skip_task(member: Member, config: Config) -> object:
     }
 
 
-def test_a_skipped_step_leaves_training_as_without_it(pool: Pool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_skipped_step_leaves_training_as_without_it(pool: Pool, tmp_path: Path, kind: str) -> None:
     """Losses and norms of all other steps equal one process without it; the checkpoint knows of it."""
-    found = pool.run(_skip_task, config_of(tmp_path, **{"training.skip_nonfinite": 1}))
+    config = config_of(tmp_path, **{"training.skip_nonfinite": 1})
+    found = pool.run(_skip_task, override(config, MUON) if kind == "muon" else config)
     bad = found["bad"]
     assert found["skipped"] == [(BROKEN_STEP, True, False, (f"document {bad} of synthetic dataset 0",))]
     assert found["compared"] == STEPS - 1

@@ -33,6 +33,7 @@ from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool, PoolError
 from tests.distributed.cases_context import context_parallel_equals_plain
 from tests.distributed.cases_tensor import tensor_parallel_equals_plain
+from tests.distributed.optimizers import adamw_states
 from tests.parity.layouts import language_only, named_config, override
 
 LEFT_OUT = Exclusion(source=0, index=5, from_step=9)
@@ -190,8 +191,7 @@ def _resumed_at(step: int, config: Config, groups: Groups, engine: Engine) -> di
     assert resumption.step == resumption.state.optimizer_step == engine.optimizer_step == step
     assert {passed.step for passed in resumption.passed_over} == {2} - {step}
     for optimizer in engine.optimizers.values():
-        updates: list[Any] = [group.update for group in optimizer._groups if group.update is not None]
-        assert {int(state["step"]) for update in updates for state in update._adamw.state.values()} <= {step}
+        assert {int(state["step"]) for state in adamw_states(optimizer)} <= {step}
     tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
     pieces = {(step, "state", key): (block._block, block._tensor.clone()) for key, block in tensors.items()}
     return {key: whole for (_step, _kind, key), whole in _gather(pieces, groups).items()}

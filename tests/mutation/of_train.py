@@ -12,6 +12,8 @@ _SAVED = (
 )
 _OPTIMIZER = (f"{_T}test_optimizer.py",)
 _RATES = ("tests/unit/optimizers/test_rates.py",)
+_GROUPS = ("tests/unit/optimizers/test_groups.py",)
+_MUON = ("tests/unit/optimizers/test_muon.py",)
 
 TRAIN = [
     Mutant("optimizers.rates:learning_rate", "(step + 1) / schedule.warmup_steps", "step / schedule.warmup_steps", _RATES),
@@ -24,6 +26,19 @@ TRAIN = [
     Mutant("optimizers.adamw.update:AdamWUpdate.set_step", "float(step)", "0.0", _OPTIMIZER),
     Mutant("optimizers.adamw.update:AdamWUpdate.step", 'group["lr"] = lr', "pass", _OPTIMIZER),
     Mutant("optimizers.adamw.update:AdamWUpdate.step", "is_broken.float()", "torch.zeros(())", _OPTIMIZER),
+    Mutant("optimizers.groups:group_number", "fnmatchcase(name, pattern)", "fnmatchcase(name, pattern[:-1])", _GROUPS),
+    Mutant("optimizers.groups:parameter_groups", "value is not None", "value", _GROUPS),
+    Mutant("optimizers.muon.spec:is_hidden_matrix", "name not in WORDS and ", "", _MUON),
+    Mutant("optimizers.muon.matrices:Matrix.givers", "first.setdefault(self.pieces[rank], rank)", "first[self.pieces[rank]] = rank", _MUON),
+    Mutant("optimizers.muon.matrices:with_owners", "loads.get(owner, 0) + matrix.cost", "0", _MUON),
+    Mutant("optimizers.muon.matrices:rounds_of", "filled + matrix.elements > most", "filled > most", _MUON),
+    Mutant("optimizers.muon.matrices:_entry", "piece.offset[0] <= index", "index", _MUON),
+    Mutant("optimizers.muon.update:MuonUpdate._move", "max(parcel.matrix.shape)", "min(parcel.matrix.shape)", _MUON),
+    Mutant("optimizers.muon.update:MuonUpdate._move", "torch.where(is_broken, values, moved)", "moved", _MUON),
+    Mutant("optimizers.muon.update:MuonUpdate._direction", "torch.where(is_broken, hidden.momentum, momentum)", "momentum", _MUON),
+    Mutant("optimizers.muon.update:MuonUpdate._direction", "if self._section.nesterov else momentum", "if True else momentum", _MUON),
+    Mutant("optimizers.muon.update:_decay", "0.0 if", "0.0 if not", _MUON),
+    Mutant("check.events:_Walk._step", "ranks(module, self._rank), turn)", "ranks(module, self._rank))", ("tests/unit/check/test_step_collectives.py",)),
     Mutant("train.engine:Engine._clipping", "clip / norm.clamp(min=clip)", "clip / norm", (), (cases.UNREACHED, cases.WITHOUT_LOSS)),
     Mutant("train.engine:Engine._clipping", "sums[norms:]", "sums[norms + 1 :]", (), (cases.PAIR,)),
     Mutant("models.linear_loss:score_gradient", "shares * of_shares[:, None]", "shares * factor[:, None]", ("tests/unit/models/test_linear_loss.py",)),

@@ -60,16 +60,20 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Collective:
-    """All collectives that an action issues on one communicator; a Wait for them follows."""
+    """All collectives that an action issues on one communicator; a Wait for them follows.
+
+    An action that comes back to a communicator, as the step does for updates, has another `turn` on it.
+    """
 
     action: Action
     communicator: str
     ranks: tuple[int, ...]
+    turn: int = 0
 
     @property
     def entry(self) -> "Entry":
         """What identifies it among the posts of its rank."""
-        return self.communicator, self.action, 0
+        return self.communicator, self.action, self.turn
 
     def __str__(self) -> str:
         return f"post {self.action} on {self.communicator} (all of {format_ranks(self.ranks)})"
@@ -77,7 +81,8 @@ class Collective:
 
 Post = Exchange | Collective
 Entry = tuple[str, Action, int]
-"""What identifies a post among those of one rank: its communicator, its action, and the round of its exchange."""
+"""What identifies a post among those of one rank: its communicator, its action, and the round of its exchange, or the
+turn of its collectives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +193,17 @@ class _Walk:
             yield from self._collectives(action, self._groups(action.node, ("dp_shard", "dp_replicate", *experts)))
 
     def _step(self, action: Step) -> Iterator[Event]:
-        """Partial gradients over tp, stage by stage, tied copies, and the scalars of all; without a reduction, as in
-        evaluation, the loss alone."""
+        """Partial gradients over tp, stage by stage, tied copies, and the scalars of all; then what updates exchange,
+        module by module. Without a reduction, as in evaluation, the loss alone."""
         reduced = [node for node in self._plan.nodes_of(self._rank) if node in self._reduced]
         tied = [self._plan.tie(node.module, self._rank) for node in reduced]
         active = self._plan.placement.active
         most = [group for node in reduced for group in self._groups(node, ("tp",))]
         partial = [group for node in reduced if node in self._computed for group in self._groups(node, ("tp",))]
         yield from self._collectives(action, (*most, *tied, active), (*partial, *tied, active))
+        for turn, module in enumerate(self._plan.graph.modules, start=1):
+            if any(node.module == module and self._plan.exchanges(node) for node in reduced):
+                yield from self._collective(action, self._plan.stage_ranks(module, self._rank), turn)
 
     def _groups(self, node: Node, axes: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
         if (node, axes) not in self._known:
@@ -214,9 +222,9 @@ class _Walk:
             if needed is None or ranks in needed:
                 yield from self._collective(action, ranks)
 
-    def _collective(self, action: Action, ranks: tuple[int, ...]) -> Iterator[Event]:
+    def _collective(self, action: Action, ranks: tuple[int, ...], turn: int = 0) -> Iterator[Event]:
         if len(ranks) > 1:
-            post = Collective(action, collective_name(ranks), ranks)
+            post = Collective(action, collective_name(ranks), ranks, turn)
             yield post
             yield Wait(action, (post.entry,))
 

@@ -32,7 +32,7 @@ from counterpoint.kinds.projector import ProjectorFacts, ProjectorKind, Projecto
 from counterpoint.kinds.rules import Initial, Role, TensorRule
 from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
 from counterpoint.losses.kind import ItemLoss, LossSection, ScoreLoss, TargetSection
-from counterpoint.optimizers.kind import OptimizerKind, OptimizerSection
+from counterpoint.optimizers.kind import GroupSection, OptimizerKind, OptimizerSection
 from counterpoint.optimizers.rates import LearningRateSection, RateKind
 from counterpoint.plan.action import Action, Compute, Reduce, Work
 from counterpoint.plan.cost import ALL, CAUSAL, Mask
@@ -81,6 +81,7 @@ __all__ = [
     "Extent",
     "Family",
     "Form",
+    "GroupSection",
     "Index",
     "Initial",
     "Intake",

@@ -23,7 +23,8 @@ from counterpoint.models.seams import (
     Wide,
     widened,
 )
-from counterpoint.optimizers.shard import Shard, Update
+from counterpoint.optimizers.pieces import Piece
+from counterpoint.optimizers.shard import Shard, Spread, Team, Update
 from counterpoint.projectors.part import Projector, merge_patches
 
 __all__ = [
@@ -43,11 +44,14 @@ __all__ = [
     "OwnChannels",
     "OwnShare",
     "Part",
+    "Piece",
     "Projector",
     "RmsNorm",
     "RowsEnter",
     "RowsLeave",
     "Shard",
+    "Spread",
+    "Team",
     "Trade",
     "Update",
     "WholeLane",

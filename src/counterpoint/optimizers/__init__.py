@@ -2,6 +2,7 @@
 
 from counterpoint.optimizers.adamw.spec import ADAMW
 from counterpoint.optimizers.kind import OptimizerKind
+from counterpoint.optimizers.muon.spec import MUON
 from counterpoint.registry import Registry
 
-OPTIMIZERS = Registry[OptimizerKind]("optimizer", {"adamw": ADAMW})
+OPTIMIZERS = Registry[OptimizerKind]("optimizer", {"adamw": ADAMW, "muon": MUON})

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import get_args
 
 from counterpoint.optimizers.kind import OptimizerSection
 
@@ -31,6 +32,12 @@ def parameter_groups(section: OptimizerSection) -> tuple[ParameterGroup, ...]:
 def group_number(patterns: Sequence[str], name: str) -> int:
     """The number of the first of the patterns that fits a parameter's name in its module, their number if none does."""
     return next((n for n, pattern in enumerate(patterns) if fnmatchcase(name, pattern)), len(patterns))
+
+
+def keys_of_groups(section: OptimizerSection) -> frozenset[str]:
+    """The keys that groups of a module's optimizer may have."""
+    (group, *_more) = get_args(type(section).model_fields["groups"].annotation)
+    return frozenset(group.model_fields)
 
 
 def patterns_of(section: OptimizerSection) -> tuple[str, ...]:

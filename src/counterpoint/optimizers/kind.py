@@ -1,8 +1,8 @@
 """What a kind of optimizer says of itself, without torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from torch.optim import Optimizer
 
-    from counterpoint.optimizers.shard import Shard, Update
+    from counterpoint.optimizers.shard import Shard, Team, Update
 
 
 Schedule = Annotated[LearningRateSection, OfKind(sections_in(LEARNING_RATES), default="constant")]
@@ -50,25 +50,28 @@ class OptimizerSection(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerKind:
-    """A kind of optimizer: its section, and the `moments` that it keeps of each parameter.
+    """A kind of optimizer: its section, and the names of the `moments` that it keeps of a parameter.
 
     A moment is a tensor of the parameter's shape and dtype of storage, cut as the parameter is; checkpoints hold it by
-    its name, and estimates of memory count it. `update` is the place, `package.module:name`, of what makes an `Update`
-    of a section and the shards of a rank; `plain` that of what makes torch's optimizer, or one like it, of a section
-    and whole parameters by name: `verify` compares the two, so they share nothing.
+    its name, and estimates of memory count it. Where the update of a parameter `exchanges` anything, the ranks of its
+    stage do so on a communicator of theirs, which proofs know. Both are asked with a section, the parameter's name in
+    its module and its whole shape. `update` is the place, `package.module:name`, of what makes an `Update` of a
+    section, the shards of a rank and its team; `plain` that of what makes torch's optimizers, or ones like them, of a
+    section and whole parameters by name: `verify` compares the two, so they share nothing.
     """
 
     section: type[OptimizerSection]
-    moments: tuple[str, ...]
+    moments: Callable[[Any, str, tuple[int, ...]], tuple[str, ...]]
+    exchanges: Callable[[Any, str, tuple[int, ...]], bool] = lambda _section, _name, _shape: False
     update: str
     plain: str
 
-    def build(self, section: OptimizerSection, shards: Sequence["Shard"]) -> "Update":
-        """What updates the shards of a module on one rank."""
-        update: Update = named(self.update)(section, shards)
+    def build(self, section: OptimizerSection, shards: Sequence["Shard"], team: "Team") -> "Update":
+        """What updates the shards of some parameters of a module on one rank, of which the team has all."""
+        update: Update = named(self.update)(section, shards, team)
         return update
 
-    def build_plain(self, section: OptimizerSection, parameters: "Mapping[str, Parameter]") -> "Optimizer":
-        """The optimizer of `verify`'s reference, of whole parameters by their names in the module."""
-        plain: Optimizer = named(self.plain)(section, parameters)
+    def build_plain(self, section: OptimizerSection, parameters: "Mapping[str, Parameter]") -> "tuple[Optimizer, ...]":
+        """The optimizers of `verify`'s reference, of whole parameters by their names in the module."""
+        plain: tuple[Optimizer, ...] = named(self.plain)(section, parameters)
         return plain

@@ -5,18 +5,46 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
+
+from counterpoint.optimizers.pieces import Piece
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A piece of a parameter, which is called `name` in its module and has `dims` dimensions as a whole.
+    """A `piece` of a parameter, which is called `name` in its module and has the shape `whole` as a whole.
 
-    `values` shares memory with what the model computes with; it has elements, and any shape.
+    `values` shares memory with what the model computes with; the piece lies at its front, padding may follow. It has
+    elements.
     """
 
     name: str
-    dims: int
+    whole: tuple[int, ...]
+    piece: Piece
     values: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How a parameter of the shape `whole` lies on the ranks of a team: the piece of each, of some the same."""
+
+    whole: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The ranks that hold all pieces of some parameters of a module among them.
+
+    `rank` is this one's number among the ranks of `group`, which is None where there is no other; `spreads` are those
+    of the parameters, by name, the same on all ranks and in the same order. Models compute in `compute` on `device`.
+    """
+
+    group: dist.ProcessGroup | None
+    rank: int
+    spreads: Mapping[str, Spread]
+    compute: torch.dtype
+    device: torch.device
 
 
 class Update(Protocol):

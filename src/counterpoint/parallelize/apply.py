@@ -15,7 +15,7 @@
 Names of parameters stay as they are throughout.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import torch.distributed as dist
@@ -62,10 +62,12 @@ class Parallelism:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a rank holds of a parameter, and how many ranks hold the same."""
+    """What a rank holds of a parameter, and how many ranks hold the same; `everywhere` gives what the ranks of the
+    stage hold, in their order."""
 
     block: Block
     copies: int
+    everywhere: Callable[[], tuple[Block, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +126,34 @@ class _Place:
             return None
         return TensorGroup(self.groups.collective(ranks), ranks.index(self.rank), len(ranks))
 
+    @property
+    def stage(self) -> tuple[int, ...]:
+        return self.layout.stage_ranks(self.layout.coordinate(self.rank).pp)
+
     def of_dense(self, known: str, sharding: Sharding) -> Share:
         """The share of a parameter that the dense view cuts."""
-        layout, shard = self.layout, self.layout.group("dp_shard", self.rank)
-        tp_rank = layout.coordinate(self.rank).tp
-        block = block_of(known, sharding, tp_rank, layout.tp, shard.index(self.rank), len(shard))
-        return Share(block, layout.dp_replicate * block.tensor_copies(layout.tp))
+        layout = self.layout
+
+        def block_at(rank: int) -> Block:
+            shard = layout.group("dp_shard", rank)
+            tp_rank = layout.coordinate(rank).tp
+            return block_of(known, sharding, tp_rank, layout.tp, shard.index(rank), len(shard))
+
+        block = block_at(self.rank)
+        copies = layout.dp_replicate * block.tensor_copies(layout.tp)
+        return Share(block, copies, lambda: tuple(map(block_at, self.stage)))
 
     def of_expert(self, known: str, sharding: ExpertSharding) -> Share:
         """The share of a parameter that the expert view cuts."""
         layout = self.layout
         dim = expert_shard_dim(sharding.local_shape, layout.edp)
-        last = Cut(dim, layout.expert_coordinate(self.rank).edp, layout.edp)
-        return Share(cut_block(known, sharding.global_shape, (*sharding.cuts, last), "shard"), copies=1)
+
+        def block_at(rank: int) -> Block:
+            view = layout.expert_coordinate(rank)
+            cuts = (*sharding.cuts_of(view.ep, view.etp), Cut(dim, view.edp, layout.edp))
+            return cut_block(known, sharding.global_shape, cuts, "shard")
+
+        return Share(block_at(self.rank), copies=1, everywhere=lambda: tuple(map(block_at, self.stage)))
 
 
 def _cut_dense(chain: Chain, place: _Place, tensor: TensorGroup | None, how: Parallelism) -> dict[str, Sharding]:

@@ -5,7 +5,7 @@ ranks a share of every expert's width. Rows are copied to all etp ranks, whose p
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -44,6 +44,10 @@ class ExpertSharding:
         for cut in self.cuts:
             shape[cut.dim] //= cut.count
         return tuple(shape)
+
+    def cuts_of(self, ep_rank: int, etp_rank: int) -> tuple[Cut, ...]:
+        """How another rank's share is cut."""
+        return tuple(replace(cut, index=index) for cut, index in zip(self.cuts, (ep_rank, etp_rank), strict=True))
 
 
 def apply_expert_parallel(chain: Chain, place: ExpertRank, lane: TensorGroup | None) -> dict[str, ExpertSharding]:

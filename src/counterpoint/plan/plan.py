@@ -19,7 +19,7 @@ from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
 from counterpoint.plan.schedule import SCHEDULES, Schedule
 from counterpoint.plan.stages import EncoderOrder, Stages
-from counterpoint.plan.trainability import TrainedPart
+from counterpoint.plan.trainability import PartUpdate, TrainedPart
 
 
 class Widths(NamedTuple):
@@ -41,8 +41,8 @@ class Plan:
     Modules that no gradient reaches compute `run_ahead` steps ahead. `loss` is the kind of the sink's loss.
     `trained[module]` says of each part what of it is trained; a module that is not listed trains whole. `recomputed`
     are the kinds of layers, by their letters, of which backward finds only the input; `weights` is what a forward of a
-    module's stage costs beside others, `moments` how many values its optimizer keeps of each trained parameter.
-    `losses` are those of modules beside the main one.
+    module's stage costs beside others; `updates` say of each part what its optimizer does, nothing of a module that is
+    not listed. `losses` are those of modules beside the main one.
     """
 
     placement: Placement
@@ -62,8 +62,8 @@ class Plan:
     trained: dict[str, tuple[TrainedPart, ...]] = field(default_factory=dict)
     recomputed: dict[str, frozenset[str]] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
-    moments: dict[str, int] = field(default_factory=dict)
     losses: dict[str, tuple[FurtherLoss, ...]] = field(default_factory=dict)
+    updates: dict[str, tuple[PartUpdate, ...]] = field(default_factory=dict)
 
     @cached_property
     def layouts(self) -> dict[str, Layout]:
@@ -135,8 +135,19 @@ class Plan:
             if self.pools(node)
             for rank in self.stages.ranks[node]
         ]
-        more = (*ties, *experts, *pooled)
-        return communicators(self.placement, self.stages.links, tuple(group for group in more if group))
+        updates = [self.stages.ranks[node] for node in self.stages.nodes if self.exchanges(node)]
+        more = tuple(group for group in (*ties, *experts, *pooled, *updates) if group)
+        return communicators(self.placement, self.stages.links, more)
+
+    def exchanges(self, node: Node) -> bool:
+        """Whether the ranks of a stage exchange anything to update its parameters."""
+        start, stop = self.splits[node.module][node.stage] if node.module in self.updates else (0, 0)
+        return any(part.exchanges for part in self.updates.get(node.module, ())[start:stop])
+
+    def stage_ranks(self, module: str, rank: int) -> tuple[int, ...]:
+        """The ranks of the stages of a module that a rank has, which are the same of all of them."""
+        layout = self.layouts[module]
+        return layout.stage_ranks(layout.coordinate(rank).pp)
 
     def has_experts(self, node: Node) -> bool:
         """Whether a stage holds a mixture of experts."""

@@ -35,6 +35,15 @@ class TrainedPart:
         return TrainedPart(elements, is_trained, share, share, is_trained)
 
 
+@dataclass(frozen=True, slots=True)
+class PartUpdate:
+    """What a module's optimizer does with a part: how many `moments` it keeps of a trained parameter, on average, and
+    whether the ranks of the stage exchange anything for the update."""
+
+    moments: float
+    exchanges: bool
+
+
 def is_trained(name: str, train: Train) -> bool:
     """Whether a parameter is trained; `name` is the one that it has in its module."""
     if isinstance(train, str):

@@ -1,5 +1,6 @@
 """The reference as data: every section of the config with the places where it may stand, and its keys."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -69,9 +70,10 @@ class _Inner:
 
 @dataclass(slots=True)
 class _Found:
-    """How a definition is reached."""
+    """How a definition is reached; `owner` says which of several the section around it is."""
 
     inner: _Inner
+    owner: Choice = Choice()
     paths: dict[str, None] = field(default_factory=dict)
 
 
@@ -81,10 +83,12 @@ def parts() -> tuple[Part, ...]:
     definitions: dict[str, Any] = schema["$defs"] | {"": schema}
     found: dict[str, _Found] = {}
     _visit(_Inner(""), "", definitions, found)
+    first = Counter((next(iter(how.paths)), how.inner.choice) for how in found.values())
     return tuple(
         Part(
             name=name,
-            choice=how.inner.choice,
+            # Sections at one path that nothing tells apart are those of different sections around them.
+            choice=how.owner if first[next(iter(how.paths)), how.inner.choice] > 1 else how.inner.choice,
             paths=tuple(how.paths),
             summary=" ".join(definitions[name].get("description", "").split()),
             keys=tuple(_keys(how.inner, definitions)),
@@ -98,11 +102,13 @@ def below(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _visit(inner: _Inner, path: str, definitions: Mapping[str, Any], found: dict[str, _Found]) -> None:
-    found.setdefault(inner.name, _Found(inner)).paths[path] = None
+def _visit(
+    inner: _Inner, path: str, definitions: Mapping[str, Any], found: dict[str, _Found], owner: Choice = Choice()
+) -> None:
+    found.setdefault(inner.name, _Found(inner, owner)).paths[path] = None
     for key, schema in definitions[inner.name]["properties"].items():
         for further in _sections(schema):
-            _visit(further, below(path, key) + f".{WILDCARD}" * further.depth, definitions, found)
+            _visit(further, below(path, key) + f".{WILDCARD}" * further.depth, definitions, found, inner.choice)
 
 
 def _sections(schema: Mapping[str, Any]) -> Iterator[_Inner]:

@@ -85,7 +85,8 @@ def _module_memory(plan: Plan, module: str) -> ModuleMemory:
         parameter_bytes=stored,
         gradient_bytes=stored,
         gathered_bytes=computed,
-        optimizer_bytes=plan.moments.get(module, 0) * stored,
+        part_moments=tuple(update.moments for update in plan.updates.get(module, ())) or (0.0,) * len(parts),
+        moment_bytes=stored,
     )
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping
+from math import prod
 
 from counterpoint.config.graph import entering_width
 from counterpoint.config.schema import Config, EdgeConfig, ModuleConfig
@@ -17,7 +18,7 @@ from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.placement import Placement, place
 from counterpoint.plan.plan import Plan, Widths, even_split
-from counterpoint.plan.trainability import check_groups, trained_parts
+from counterpoint.plan.trainability import PartUpdate, check_groups, is_trained, trained_parts
 
 Models = Mapping[str, Model]
 """The models of a graph, by module."""
@@ -71,7 +72,7 @@ def plan_of(config: Config, models: Models) -> Plan:
         run_ahead=config.schedule.run_ahead,
         trained={name: trained_parts(name, facts[name], module.train) for name, module in config.modules.items()},
         weights={name: config.modules[name].weight for name in graph.modules},
-        moments={name: len(OPTIMIZERS[config.modules[name].optimizer.kind].moments) for name in graph.modules},
+        updates={name: part_updates(facts[name], module) for name, module in config.modules.items()},
         recomputed={name: recomputed_kinds(config, name) for name in graph.modules},
         losses={name: _losses(module) for name, module in config.modules.items() if module.losses},
     )
@@ -79,6 +80,20 @@ def plan_of(config: Config, models: Models) -> Plan:
 
 def _losses(module: ModuleConfig) -> tuple[FurtherLoss, ...]:
     return tuple(LOSSES[section.kind].planned(section) for section in module.losses)
+
+
+def part_updates(facts: ModelFacts, module: ModuleConfig) -> tuple[PartUpdate, ...]:
+    """What a module's optimizer does with each of its parts."""
+    kind, section = OPTIMIZERS[module.optimizer.kind], module.optimizer
+    updates = []
+    for part in facts.parts:
+        named = ((f"{part.name}.{name}", shape) for name, shape in part.tensors)
+        trained = [(name, shape) for name, shape in named if is_trained(name, module.train)]
+        kept = sum(prod(shape) * len(kind.moments(section, name, shape)) for name, shape in trained)
+        elements = sum(prod(shape) for _name, shape in trained)
+        exchanges = any(kind.exchanges(section, name, shape) for name, shape in trained)
+        updates.append(PartUpdate(kept / max(elements, 1), exchanges))
+    return tuple(updates)
 
 
 def recomputed_kinds(config: Config, module: str) -> frozenset[str]:

@@ -17,8 +17,8 @@ class ModuleMemory:
 
     Of parameters, only the plan's trained ones have gradients and an optimizer's state.
 
-    `activation_bytes` is what one part keeps for backward of one row on one rank; `optimizer_bytes` is per
-    parameter, 8 for two float32 moments.
+    `activation_bytes` is what one part keeps for backward of one row on one rank. Of each of a part's trained
+    parameters the optimizer keeps `part_moments` values of `moment_bytes`, two unless it is said.
     """
 
     part_parameters: tuple[int, ...]
@@ -27,7 +27,8 @@ class ModuleMemory:
     parameter_bytes: int = 4
     gradient_bytes: int = 4
     gathered_bytes: int = 4
-    optimizer_bytes: int = 8
+    part_moments: tuple[float, ...] = ()
+    moment_bytes: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +91,18 @@ def _node_memory(plan: Plan, node: Node, sizes: ModuleMemory, rows: int, in_flig
     local = sum(parts)
     shard = _sharded(layout, sum(dense), sum(routed))
     shares = _trained_shares(plan, node, [count for count, _expert in pairs])
-    trained = _sharded(layout, *(ceil(sum(map(mul, kind, shares))) for kind in (dense, routed)))
+    moments = (sizes.part_moments or (2.0,) * len(sizes.part_parameters))[start:stop]
+    kept = 0.0
+    for number in dict.fromkeys(moments):
+        alike = [share * (number == own) for share, own in zip(shares, moments, strict=True)]
+        kept += number * _sharded(layout, *(ceil(sum(map(mul, kind, alike))) for kind in (dense, routed)))
     # Without resharding every part stays gathered for the step and its gradient is whole until the reduction;
     # with it the gathered parts are the one that runs and the one that is fetched ahead.
     gathered = sum(sorted(parts)[-2:]) if layout.reshard else local
     return RankMemory(
         parameter_bytes=shard * sizes.parameter_bytes,
         gradient_bytes=ceil(sum(map(mul, parts, shares))) * sizes.gradient_bytes,
-        optimizer_bytes=trained * sizes.optimizer_bytes,
+        optimizer_bytes=ceil(kept) * sizes.moment_bytes,
         gathered_bytes=gathered * sizes.gathered_bytes if shard < local else 0,
         activation_bytes=-(-rows // layout.lane_size) * (stop - start) * sizes.activation_bytes * in_flight,
     )

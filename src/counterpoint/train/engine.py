@@ -30,7 +30,7 @@ from counterpoint.plan.action import Action, Compute
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.train.further import further_names, local_losses
-from counterpoint.train.optimizer import Clipping, ModuleOptimizer, by_group
+from counterpoint.train.optimizer import Clipping, ModuleOptimizer, StageRanks, by_group
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
 from counterpoint.train.replica import Replica, build_replica, square_sum
 from counterpoint.train.routing import RoutedStep
@@ -142,7 +142,7 @@ class Engine:
     ) -> None:
         self._settings, self.plan, self._groups = settings, plan, groups
         rank, device = groups.world.rank, groups.world.device
-        self.device = device
+        self._rank, self.device = rank, device
         if device.type == "cuda":
             prefer_fast_kernels()
         self._channels: dict[str, Channel] = {
@@ -168,14 +168,13 @@ class Engine:
             for replica in self.replicas.values()
         ]
         self.optimizers = {
-            module: ModuleOptimizer(sections[module], parameters)
+            module: ModuleOptimizer(sections[module], parameters, self._stage_ranks(module))
             for module in plan.graph.modules
             if (parameters := [p for p in self.parameters if p.module == module and p.is_trained])
         }
         self._routed = RoutedStep(plan, self.replicas.values(), device)
         self._further = further_names(plan)
         self._mtp_depths = plan.facts[plan.sink].extra_depths
-        self._rank = rank
         self.optimizer_step, self.skipped = 0, 0
         self.inspect: Inspector | None = None
         self._under_way = _UnderWay()
@@ -286,6 +285,14 @@ class Engine:
 
     def _maps_on_device(self, maps: dict[MapKey, RowMap]) -> dict[MapKey, RowMap]:
         return {key: rows.to(self.device) for key, rows in maps.items()}
+
+    def _stage_ranks(self, module: str) -> StageRanks:
+        """The ranks of this one's stages of a module, with a group where its optimizer exchanges anything."""
+        exchanging = any(node.module == module and self.plan.exchanges(node) for node in self.replicas)
+        ranks = self.plan.stage_ranks(module, self._rank)
+        group = self._groups.collective(ranks) if exchanging and len(ranks) > 1 else None
+        compute = dtype_of(self._settings.training.precision.compute)
+        return StageRanks(group, ranks.index(self._rank), compute, self.device)
 
     def _begin_reduction(self, action: Action) -> None:
         if isinstance(action, Compute) and action in self._reducing:

@@ -4,11 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.groups import ParameterGroup, group_number, parameter_groups, patterns_of
 from counterpoint.optimizers.kind import OptimizerSection
-from counterpoint.optimizers.shard import Shard, Update
+from counterpoint.optimizers.pieces import Piece
+from counterpoint.optimizers.shard import Shard, Spread, Team, Update
+from counterpoint.parallelize.blocks import Block
 from counterpoint.train.parameters import LocalParameter
 
 
@@ -19,6 +22,17 @@ class Clipping:
 
     scale: torch.Tensor | None
     is_broken: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class StageRanks:
+    """The ranks of a module's stage: `rank` is this one's number among those of `group`, None where nothing is
+    exchanged or there is no other. They compute in `compute` on `device`."""
+
+    group: dist.ProcessGroup | None
+    rank: int
+    compute: torch.dtype
+    device: torch.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +49,10 @@ class ModuleOptimizer:
     It works on plain local tensors that share memory with the sharded parameters.
     """
 
-    def __init__(self, section: OptimizerSection, parameters: Iterable[LocalParameter]) -> None:
+    def __init__(self, section: OptimizerSection, parameters: Iterable[LocalParameter], ranks: StageRanks) -> None:
         self._parameters = tuple(parameters)
-        self._groups = tuple(map(_group, parameter_groups(section), by_group(section, self._parameters)))
+        groups = zip(parameter_groups(section), by_group(section, self._parameters), strict=True)
+        self._groups = tuple(_group(group, some, ranks) for group, some in groups)
 
     def step(self, rates: Sequence[float], clipping: Clipping) -> None:
         """Update with scaled gradients, then drop the gradients; never waits for the device.
@@ -80,7 +95,17 @@ def by_group(section: OptimizerSection, parameters: Iterable[LocalParameter]) ->
     return tuple(map(tuple, groups))
 
 
-def _group(group: ParameterGroup, parameters: Sequence[LocalParameter]) -> _Group:
+def _group(group: ParameterGroup, parameters: Sequence[LocalParameter], ranks: StageRanks) -> _Group:
     held = tuple(parameter for parameter in parameters if parameter.block.numel)
-    shards = [Shard(p.block.name, len(p.block.global_shape), p.value) for p in held]
-    return _Group(held, OPTIMIZERS[group.section.kind].build(group.section, shards) if shards else None)
+    kind, section = OPTIMIZERS[group.section.kind], group.section
+    exchanged = [p for p in parameters if kind.exchanges(section, p.block.name, p.block.global_shape)]
+    if not held and not exchanged:
+        return _Group(held, None)
+    shards = [Shard(p.block.name, p.block.global_shape, _piece(p.block), p.value) for p in held]
+    spreads = {p.block.name: Spread(p.block.global_shape, tuple(map(_piece, p.blocks))) for p in exchanged}
+    team = Team(ranks.group, ranks.rank, spreads, ranks.compute, ranks.device)
+    return _Group(held, kind.build(section, shards, team))
+
+
+def _piece(block: Block) -> Piece:
+    return Piece(block.offset, block.shape)

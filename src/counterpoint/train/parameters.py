@@ -1,5 +1,6 @@
 """A rank's shard of one parameter: the tensor that lives here, and the block of the global tensor that it is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +12,21 @@ from counterpoint.parallelize.fsdp import local
 
 @dataclass(frozen=True, slots=True)
 class LocalParameter:
-    """One parameter of `module` on this rank; `replicas` is how many ranks hold this same shard."""
+    """One parameter of `module` on this rank; `replicas` is how many ranks hold this same shard.
+
+    `everywhere` gives the blocks of the ranks of its stage, in their order; by default this rank is alone.
+    """
 
     module: str
     block: Block
     parameter: nn.Parameter
     replicas: int
+    everywhere: Callable[[], tuple[Block, ...]] | None = None
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """What the ranks of its stage hold of the parameter, in their order."""
+        return (self.block,) if self.everywhere is None else self.everywhere()
 
     @property
     def key(self) -> str:

@@ -97,12 +97,13 @@ def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node
     parameters = []
     for name, parameter in chain.named_parameters():
         # A copy of the embedding has the same values under the same name.
-        block, replicas = made.shares[name].block, made.shares[name].copies
+        share = made.shares[name]
+        block, replicas = share.block, share.copies
         residual_sums = plan.facts[node.module].residual_sums
         initialize_(local(parameter.detach()), block, settings.seed, node.module, residual_sums, initial)
         fill_given_(local(parameter.detach()), block, given)
         copies = len(tie) if tie and block.name == EMBEDDING else 1
-        parameters.append(LocalParameter(node.module, block, parameter, replicas * copies))
+        parameters.append(LocalParameter(node.module, block, parameter, replicas * copies, share.everywhere))
     buffers = tuple(LocalBuffer(node.module, name, buffer) for name, buffer in chain.named_buffers())
     for buffer in buffers:
         initialize_buffer_(buffer.value, buffer.name)

@@ -104,7 +104,7 @@ def verify_random(
 
 
 def as_verified(config: Config, dtype: str) -> Config:
-    """The config as `verify` runs it: one dtype throughout, Adam's eps at 1e-3."""
+    """The config as `verify` runs it: one dtype throughout, an optimizer's eps at 1e-3."""
     if dtype not in TOLERANCES:
         raise ConfigError(
             f"--dtype: got {dtype!r}, expected one of {sorted(TOLERANCES)}; bfloat16 has no meaningful tolerance"
@@ -118,7 +118,8 @@ def as_verified(config: Config, dtype: str) -> Config:
     data = config.resolved()
     data["training"]["precision"] = {"parameters": dtype, "compute": dtype, "reduce": dtype}
     for module in data["modules"].values():
-        module["optimizer"]["eps"] = 1e-3
+        if "eps" in module["optimizer"]:
+            module["optimizer"]["eps"] = 1e-3
     return load_config(data)
 
 

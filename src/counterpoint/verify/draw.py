@@ -79,8 +79,8 @@ def candidate(base: Config, seed: int, k: int, world_size: int) -> Case:
     reached = reached_by_gradients({name: one["train"] for name, one in data["modules"].items()}, data["edges"])
     draw_losses(base, data["modules"], reached, random.Random(f"{seed}/{k}/losses"))
     try:
-        for name, keys in draw_optimizers(load_config(data), random.Random(f"{seed}/{k}/optimizers")).items():
-            data["modules"][name]["optimizer"] |= keys
+        for name, optimizer in draw_optimizers(load_config(data), random.Random(f"{seed}/{k}/optimizers")).items():
+            data["modules"][name]["optimizer"] = optimizer
         return Case(k, data, features_of(load_config(data)))
     except CounterpointError as error:
         return Case(k, data, frozenset(), refusal=str(error))
@@ -105,7 +105,7 @@ def _draw(base: Config, generator: random.Random, letters: random.Random, world_
     data["modules"] = {name: data["modules"][name] | training[name] | {"layout": layouts[name]} for name in names}
     for module in data["modules"].values():
         # Those of the config may be of parameters that are not trained here; others are drawn.
-        module["optimizer"] |= {"eps": 1e-3, "groups": []}
+        module["optimizer"]["groups"] = []
         # Models are drawn as well, so values that fit the config's own may not fit theirs.
         module["init_from"] = None
     words = base.modules[language].model

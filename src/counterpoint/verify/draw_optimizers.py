@@ -1,4 +1,4 @@
-"""Random optimizers: how learning rates change, and groups of parameters with updates of their own."""
+"""Random optimizers: their kinds, how learning rates change, and groups of parameters with updates of their own."""
 
 import random
 from fnmatch import fnmatchcase
@@ -6,6 +6,8 @@ from typing import Any
 
 from counterpoint.config.schema import Config
 from counterpoint.families import facts_of
+from counterpoint.optimizers.groups import keys_of_groups
+from counterpoint.optimizers.kind import OptimizerSection
 from counterpoint.plan.trainability import is_trained, parameter_names
 from counterpoint.setup.plan import models_of
 
@@ -19,23 +21,41 @@ _SCHEDULES: tuple[dict[str, Any], ...] = (
 """They change the rate of the first or second step of the ten that a drawn training has."""
 
 _PATTERNS = ("*norm*", "*.attention.*", "layers.[13].*", "*.weight", "projector.*", "embed.*", "*.experts.*", "*.mlp.*")
-_WITH_SCHEDULE, _WITH_GROUPS = 0.4, 0.4
+_WITH_SCHEDULE, _WITH_GROUPS, _WITH_MUON = 0.4, 0.4, 0.4
+
+_OF_BOTH = ("lr", "eps", "weight_decay", "no_decay", "schedule", "betas")
+"""Keys that mean the same to AdamW and Muon."""
 
 
 def draw_optimizers(config: Config, generator: random.Random) -> dict[str, dict[str, Any]]:
-    """The keys of each module's optimizer that are drawn anew; a group has parameters that its module trains."""
+    """The optimizer of each module; a group has parameters that its module trains.
+
+    A config's own kind stays, but some AdamWs become Muons.
+    """
     models = models_of(config, None)
     drawn = {}
     for name, module in config.modules.items():
         names = [n for n in parameter_names(facts_of(models[name])) if is_trained(n, module.train)]
-        keys: dict[str, Any] = {"groups": _draw_groups(names, module.optimizer.lr, generator)}
+        optimizer = module.optimizer.model_dump(mode="json") | {
+            "groups": _draw_groups(names, module.optimizer, generator)
+        }
         if generator.random() < _WITH_SCHEDULE:
-            keys["schedule"] = generator.choice(_SCHEDULES)
-        drawn[name] = keys
+            optimizer["schedule"] = generator.choice(_SCHEDULES)
+        muon = _draw_muon(generator)
+        if generator.random() < _WITH_MUON and optimizer["kind"] == "adamw":
+            optimizer = {key: optimizer[key] for key in (*_OF_BOTH, "groups")} | muon
+        drawn[name] = optimizer
     return drawn
 
 
-def _draw_groups(names: list[str], lr: float, generator: random.Random) -> list[dict[str, Any]]:
+def _draw_muon(generator: random.Random) -> dict[str, Any]:
+    """Also matrices that Muon usually leaves to AdamW."""
+    left: dict[str, Any] = generator.choice([{}, {}, {"adamw_for": []}, {"adamw_for": ["*.attention.*", "embed.*"]}])
+    nesterov = generator.choice([True, True, False])
+    return {"kind": "muon", "nesterov": nesterov, "momentum": generator.choice([0.95, 0.5]), **left}
+
+
+def _draw_groups(names: list[str], section: OptimizerSection, generator: random.Random) -> list[dict[str, Any]]:
     """Up to two groups, each with a parameter that the one before has not."""
     patterns = generator.sample(_PATTERNS, 2) if generator.random() < _WITH_GROUPS else []
     groups: list[dict[str, Any]] = []
@@ -43,7 +63,8 @@ def _draw_groups(names: list[str], lr: float, generator: random.Random) -> list[
         joining = [name for name in names if fnmatchcase(name, pattern)]
         names = [name for name in names if name not in joining]
         if joining:
-            groups.append({"match": pattern, "lr": lr * generator.choice([0.1, 3.0])} | _draw_update(generator))
+            drawn = {"match": pattern, "lr": section.lr * generator.choice([0.1, 3.0])} | _draw_update(generator)
+            groups.append({key: value for key, value in drawn.items() if key in keys_of_groups(section)})
     return groups
 
 

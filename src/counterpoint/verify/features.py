@@ -38,7 +38,7 @@ def features_of(config: Config) -> frozenset[str]:
         enters = taken[name].name if name in taken else family_of(module.model).reads
         role = _ROLES.get(enters, enters)
         found = _layout(plan.layouts[name], module.layout.split != "even") | _training(module)
-        names |= {f"{role} {feature}" for feature in found} | _optimizer(module)
+        names |= {f"{role} {feature}" for feature in found} | _optimizer(module, plan, name)
     for step in range(_STEPS):
         names |= _batch(plan, plan.batch(step, corpus.packs(step)), taken)
     names |= {f"loss {loss.kind}" for losses in plan.losses.values() for loss in losses}
@@ -96,12 +96,21 @@ def _training(module: ModuleConfig) -> set[str]:
     return names
 
 
-def _optimizer(module: ModuleConfig) -> set[str]:
-    groups = module.optimizer.groups
-    schedules = [module.optimizer.schedule, *(group.schedule for group in groups if group.schedule is not None)]
-    return {f"learning rate {schedule.kind}" for schedule in schedules} | (
-        {"groups of parameters"} if groups else set()
-    )
+def _optimizer(module: ModuleConfig, plan: Plan, name: str) -> set[str]:
+    optimizer, layout = module.optimizer, plan.layouts[name]
+    schedules = [optimizer.schedule, *(group.schedule for group in optimizer.groups if group.schedule is not None)]
+    names = {f"learning rate {schedule.kind}" for schedule in schedules}
+    if optimizer.groups:
+        names.add("groups of parameters")
+    if any(update.exchanges for update in plan.updates[name]):
+        names.add(f"optimizer {optimizer.kind}")
+        if layout.stage_size > 1:
+            names.add(f"optimizer {optimizer.kind} over ranks")
+        if layout.tp > 1 and layout.dp * layout.cp > 1:
+            names.add(f"optimizer {optimizer.kind} over tp and shards")
+        if layout.expert_size > 1 and plan.facts[name].active_parameters < plan.facts[name].parameters:
+            names.add(f"optimizer {optimizer.kind} over experts")
+    return names
 
 
 def _variant(model: Any, layout: Layout) -> set[str]:

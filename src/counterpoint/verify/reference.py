@@ -59,7 +59,7 @@ class Update:
     group: str
     section: OptimizerSection
     parameters: tuple[str, ...]
-    optimizer: torch.optim.Optimizer
+    optimizers: tuple[torch.optim.Optimizer, ...]
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,11 @@ class Reference:
                 if update.group:
                     rates[f"{name}: {update.group}"] = lr
                     own_rates |= {f"{name}.{parameter}": lr for parameter in update.parameters}
-                for group in update.optimizer.param_groups:
-                    group["lr"] = lr
-                update.optimizer.step()
-                update.optimizer.zero_grad()
+                for optimizer in update.optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = lr
+                    optimizer.step()
+                    optimizer.zero_grad()
         self._move_expert_bias(totals.loads)
         self.steps += 1
         return Observation(

@@ -6,13 +6,14 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from counterpoint.optimizers.kind import OptimizerSection
+from counterpoint.optimizers.rates import LEARNING_RATES
 
 
 def rate(optimizer: OptimizerSection, step: int, steps: int) -> float:
     """The learning rate of update `step`, counted from 0, of a training of `steps`."""
     curve = optimizer.schedule
     warm = min((step + 1) / max(curve.warmup_steps, 1), 1.0)
-    left = _LEFT[curve.kind](curve, step, steps)
+    left = _LEFT.get(curve.kind, LEARNING_RATES[curve.kind].left)(curve, step, steps)
     return optimizer.lr * warm * (curve.minimum * (1.0 - left) + left)
 
 
@@ -38,7 +39,7 @@ _LEFT: dict[str, Callable[[Any, int, int], float]] = {
     "wsd": _cools,
     "inverse_sqrt": _thins,
 }
-"""The share of what can decay that is left; all of it during warm-up."""
+"""The share of what can decay that is left; all of it during warm-up. Kinds of others have no second word."""
 
 
 def _along(shape: str, first: int, step: int, last: int) -> float:

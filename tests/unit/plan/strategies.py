@@ -13,7 +13,7 @@ from counterpoint.plan.layout import Layout
 from counterpoint.plan.placement import Placement, place
 from counterpoint.plan.plan import Plan, Widths, even_split
 from counterpoint.plan.samples import Document, Item, Pack
-from counterpoint.plan.trainability import TrainedPart
+from counterpoint.plan.trainability import PartUpdate, TrainedPart
 from tests.asked import asked
 
 ENCODERS = ("vision", "audio", "touch")
@@ -115,6 +115,14 @@ def plans(draw: st.DrawFn, max_world: int = 12, max_microbatches: int = 4, kinds
                 for part in range(2 * layout.stages)
             )
             for layout, kind in zip(placement.layouts, trained, strict=True)
+        },
+        updates={
+            layout.module: tuple(
+                PartUpdate(draw(st.sampled_from((1.0, 1.5, 2.0))), kind != "none" and part % 3 == 0)
+                for part in range(2 * layout.stages)
+            )
+            for layout, kind in zip(placement.layouts, trained, strict=True)
+            if draw(st.booleans())
         },
     )
 

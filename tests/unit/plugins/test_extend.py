@@ -9,7 +9,8 @@ import counterpoint.extend.models
 
 SPECS = {
     "ALL", "Action", "CAUSAL", "Compute", "ConfigError", "Count", "CounterpointError", "Counts", "Cuts", "DataError",
-    "Drawing", "ENCODER_LAYER", "EncoderSection", "Ends", "Entry", "Extent", "Family", "Form", "Index", "Initial",
+    "Drawing", "ENCODER_LAYER", "EncoderSection", "Ends", "Entry", "Extent", "Family", "Form", "GroupSection",
+    "Index", "Initial",
     "Intake", "ItemLoss", "ItemSection", "LayerKind", "LayerSection", "LayoutConfig", "LearningRateSection",
     "LossSection", "Mask", "Modality", "ModelFacts", "ModelSection", "Node", "NonNegative", "NormedSection", "Opening",
     "OptimizerKind", "OptimizerSection", "PartFacts", "PartForm", "Patterns", "Payload", "Placed", "Plugin", "Positive",
@@ -26,8 +27,10 @@ DATA = {
 }  # fmt: skip
 MODELS = {
     "Batch", "Chain", "ChannelSum", "Earlier", "Enter", "Fusible", "Layer", "LayerNorm", "Leave", "Linear", "Mix",
-    "Mlp", "OutputLinear", "OwnChannels", "OwnShare", "Part", "Projector", "RmsNorm", "RowsEnter", "RowsLeave",
-    "Shard", "Trade", "Update", "WholeLane", "Wide", "build_chain", "merge_patches", "mlp_of", "norm_of",
+    "Mlp", "OutputLinear", "OwnChannels", "OwnShare", "Part", "Piece", "Projector", "RmsNorm", "RowsEnter",
+    "RowsLeave",
+    "Shard", "Spread", "Team", "Trade", "Update", "WholeLane", "Wide",
+    "build_chain", "merge_patches", "mlp_of", "norm_of",
     "norms_of", "projector_part", "widened",
 }  # fmt: skip
 

@@ -44,7 +44,7 @@ def sized_plans(draw: st.DrawFn) -> Plan:
     """Any placement of zero to three encoders and a language model, with sizes."""
     plan = draw(plans())
     facts = {module: facts_of(VIT if module != plan.sink else DECODER) for module in plan.graph.modules}
-    sized = replace(plan, facts=facts, trained={})
+    sized = replace(plan, facts=facts, trained={}, updates={})
     splits = {name: even_split(len(facts[name].parts), sized.layouts[name].stages) for name in facts}
     assume(all(start < stop for runs in splits.values() for start, stop in runs))
     return replace(sized, splits=splits)

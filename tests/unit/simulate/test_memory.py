@@ -88,3 +88,9 @@ def test_largest_rows_are_those_of_the_fullest_lane() -> None:
 def test_colocated_modules_add_up() -> None:
     one = RankMemory(1, 2, 3, 4, 5)
     assert (one + one).total_bytes == 2 * one.total_bytes == pytest.approx(30)
+
+
+def test_moments_are_counted_part_by_part() -> None:
+    sizes = {LANGUAGE: ModuleMemory(part_parameters=(100, 300), activation_bytes=0, part_moments=(2.0, 1.0))}
+    plan = language_plan(dp_shard=1)
+    assert memory(plan, sizes, {LANGUAGE: 0}, {})[0].optimizer_bytes == 4 * (2 * 100 + 300)

@@ -8,17 +8,18 @@ from torch import nn
 
 from counterpoint.optimizers.adamw.spec import AdamWSection
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.train.optimizer import Clipping, ModuleOptimizer
+from counterpoint.train.optimizer import Clipping, ModuleOptimizer, StageRanks
 from counterpoint.train.parameters import LocalParameter
 
 SHAPES = {"layers.0.mlp.up.weight": (5, 3), "layers.0.mlp.up.bias": (5,), "norm.weight": (3,), "embed.weight": (7, 3)}
+ALONE = StageRanks(None, 0, torch.float64, torch.device("cpu"))
 DECAYED = {"layers.0.mlp.up.weight"}
 CONFIG = AdamWSection(lr=1e-2, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.3)
 
 
 def test_it_updates_as_torchs_adamw() -> None:
     ours, theirs = _parameters(), _parameters()
-    optimizer = ModuleOptimizer(CONFIG, ours.values())
+    optimizer = ModuleOptimizer(CONFIG, ours.values(), ALONE)
     plain = _plain_adamw(theirs)
     for step in range(5):
         gradients = _gradients(step)
@@ -33,7 +34,7 @@ def test_groups_update_as_those_of_torch() -> None:
     groups = [{"match": "layers.*", "lr": 1.0, "weight_decay": 0.5}, {"match": "*.up.*"}, {"match": "embed.*"}]
     section = CONFIG.model_validate(CONFIG.model_dump() | {"groups": groups})
     ours, theirs = _parameters(), _parameters()
-    optimizer, rates = ModuleOptimizer(section, ours.values()), [0.1, 7.0, 0.2, 0.3]
+    optimizer, rates = ModuleOptimizer(section, ours.values(), ALONE), [0.1, 7.0, 0.2, 0.3]
     decays = {"layers.0.mlp.up.weight": 0.5}
     number = {"layers.0.mlp.up.weight": 0, "layers.0.mlp.up.bias": 0, "norm.weight": 3, "embed.weight": 2}
     plain = torch.optim.AdamW(
@@ -54,7 +55,7 @@ def test_groups_update_as_those_of_torch() -> None:
 
 def test_a_step_drops_the_gradients() -> None:
     parameters = _parameters()
-    _update(ModuleOptimizer(CONFIG, parameters.values()), parameters, _gradients(0), 1e-2, 1.0)
+    _update(ModuleOptimizer(CONFIG, parameters.values(), ALONE), parameters, _gradients(0), 1e-2, 1.0)
     assert all(p.parameter.grad is None for p in parameters.values())
 
 
@@ -65,19 +66,23 @@ def test_a_step_drops_the_gradients_of_shards_without_elements(others: bool) -> 
     empty.parameter.grad = torch.empty(0)
     parameters = _parameters() if others else {}
     _update(
-        ModuleOptimizer(CONFIG, [*parameters.values(), empty]), parameters, _gradients(0) if others else {}, 1e-2, 1.0
+        ModuleOptimizer(CONFIG, [*parameters.values(), empty], ALONE),
+        parameters,
+        _gradients(0) if others else {},
+        1e-2,
+        1.0,
     )
     assert empty.parameter.grad is None
 
 
 def test_it_continues_from_moments_and_step() -> None:
     whole, parts = _parameters(), _parameters()
-    straight, first = ModuleOptimizer(CONFIG, whole.values()), ModuleOptimizer(CONFIG, parts.values())
+    straight, first = ModuleOptimizer(CONFIG, whole.values(), ALONE), ModuleOptimizer(CONFIG, parts.values(), ALONE)
     for step in range(4):
         _update(straight, whole, _gradients(step), 1e-2, 1.0)
     for step in range(2):
         _update(first, parts, _gradients(step), 1e-2, 1.0)
-    second = ModuleOptimizer(CONFIG, parts.values())
+    second = ModuleOptimizer(CONFIG, parts.values(), ALONE)
     for (_, _, into), (_, _, saved) in zip(second.moments(), first.moments(), strict=True):
         into.copy_(saved)
     second.set_step(2)
@@ -88,7 +93,10 @@ def test_it_continues_from_moments_and_step() -> None:
 
 def test_a_broken_step_leaves_all_as_it_was() -> None:
     parameters, untouched = _parameters(), _parameters()
-    optimizer, other = ModuleOptimizer(CONFIG, parameters.values()), ModuleOptimizer(CONFIG, untouched.values())
+    optimizer, other = (
+        ModuleOptimizer(CONFIG, parameters.values(), ALONE),
+        ModuleOptimizer(CONFIG, untouched.values(), ALONE),
+    )
     for name, gradient in _gradients(0).items():
         parameters[name].parameter.grad = gradient * torch.nan
     optimizer.step([1e-2], _clipping(1.0, is_broken=True))
@@ -100,13 +108,13 @@ def test_a_broken_step_leaves_all_as_it_was() -> None:
 
 
 def test_moments_exist_before_the_first_step() -> None:
-    moments = list(ModuleOptimizer(CONFIG, _parameters().values()).moments())
+    moments = list(ModuleOptimizer(CONFIG, _parameters().values(), ALONE).moments())
     assert len(moments) == 2 * len(SHAPES)
     assert not any(tensor.any() for _parameter, _name, tensor in moments)
 
 
 def test_a_rank_without_elements_takes_part_with_nothing() -> None:
-    optimizer = ModuleOptimizer(CONFIG, [])
+    optimizer = ModuleOptimizer(CONFIG, [], ALONE)
     optimizer.step([1e-2], _clipping(1.0))
     assert list(optimizer.moments()) == []
 

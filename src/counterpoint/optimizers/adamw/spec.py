@@ -7,14 +7,17 @@ from pydantic import Field
 from counterpoint.optimizers.kind import GroupSection, OptimizerKind, OptimizerSection
 from counterpoint.section.section import NonNegative, Patterns, Positive
 
-_Beta = Annotated[float, Field(ge=0, lt=1)]
-_Betas = Annotated[tuple[_Beta, _Beta], Field(strict=False)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What is kept of a parameter."""
 
 
 class AdamWGroup(GroupSection):
     """Parameters with an AdamW of their own."""
 
-    betas: _Betas | None = None
+    betas: Betas | None = None
     """Decay rates of the running means for the group (null: those of the module). No unit."""
     weight_decay: NonNegative | None = None
     """Weight decay of the group (null: that of the module); `no_decay` of the module holds here too. No unit."""
@@ -24,7 +27,7 @@ class AdamWSection(OptimizerSection):
     """AdamW (Loshchilov and Hutter, 2017, arXiv:1711.05101)."""
 
     kind: Literal["adamw"] = "adamw"
-    betas: _Betas = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     """Decay rates of the running means of the gradient and of its square. No unit."""
     eps: Positive = 1e-8
     """Added to the root of the mean square before it divides. No unit."""
@@ -39,7 +42,7 @@ class AdamWSection(OptimizerSection):
 
 ADAMW = OptimizerKind(
     section=AdamWSection,
-    moments=("exp_avg", "exp_avg_sq"),
+    moments=lambda _section, _name, _shape: MOMENTS,
     update="counterpoint.optimizers.adamw.update:AdamWUpdate",
     plain="counterpoint.verify.adamw:plain_adamw",
 )

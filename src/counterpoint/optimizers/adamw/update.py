@@ -5,17 +5,17 @@ from fnmatch import fnmatchcase
 
 import torch
 
-from counterpoint.optimizers.adamw.spec import ADAMW, AdamWSection
-from counterpoint.optimizers.shard import Shard
+from counterpoint.optimizers.adamw.spec import MOMENTS, AdamWSection
+from counterpoint.optimizers.shard import Shard, Team
 
 
 class AdamWUpdate:
     """AdamW of one module's shards on a rank, of which there is one at least."""
 
-    def __init__(self, section: AdamWSection, shards: Sequence[Shard]) -> None:
+    def __init__(self, section: AdamWSection, shards: Sequence[Shard], _team: Team) -> None:
         self._values = [shard.values for shard in shards]
-        decayed = [shard.values for shard in shards if not is_exempt(section, shard.name, shard.dims)]
-        exempt = [shard.values for shard in shards if is_exempt(section, shard.name, shard.dims)]
+        decayed = [shard.values for shard in shards if not is_exempt(section, shard.name, len(shard.whole))]
+        exempt = [shard.values for shard in shards if is_exempt(section, shard.name, len(shard.whole))]
         groups = [
             {"params": values, "weight_decay": decay}
             for values, decay in ((decayed, section.weight_decay), (exempt, 0.0))
@@ -35,7 +35,7 @@ class AdamWUpdate:
             values.grad = None
 
     def moments(self) -> list[dict[str, torch.Tensor]]:
-        return [{name: self._state(values)[name] for name in ADAMW.moments} for values in self._values]
+        return [{name: self._state(values)[name] for name in MOMENTS} for values in self._values]
 
     def set_step(self, step: int) -> None:
         for values in self._values:
@@ -45,7 +45,7 @@ class AdamWUpdate:
         state: dict[str, torch.Tensor] = self._adamw.state[values]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=values.device)
-            state |= {name: torch.zeros_like(values) for name in ADAMW.moments}
+            state |= {name: torch.zeros_like(values) for name in MOMENTS}
         return state
 
 

@@ -17,7 +17,7 @@ def status_of(values: Mapping[str, Any], loss: str, trained: frozenset[str], bub
         phrase
         for phrase in (
             f"loss {values[loss]:.4f}",
-            _rates([modules[name]["learning_rate"] for name in modules if name in trained]),
+            _rates([rate for name in modules if name in trained for rate in _rates_of(modules[name])]),
             f"{values['tokens_per_second']:,.0f} tokens/s",
             *_slow(values.get("slow_ranks", {})),
             *(f"{name} {value:.4g}" for name, value in values.get("losses", {}).items()),
@@ -29,6 +29,12 @@ def status_of(values: Mapping[str, Any], loss: str, trained: frozenset[str], bub
         )
         if phrase
     )
+
+
+def _rates_of(module: Mapping[str, Any]) -> list[float]:
+    """The learning rates of a module: of its groups of parameters, where it has any."""
+    groups: Mapping[str, Mapping[str, float]] = module.get("groups", {})
+    return [group["learning_rate"] for group in groups.values()] or [module["learning_rate"]]
 
 
 def _rates(rates: list[float]) -> str:

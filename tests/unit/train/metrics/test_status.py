@@ -49,3 +49,9 @@ def test_what_nothing_trains_has_no_rate() -> None:
 def test_slow_ranks_stand_beside_the_speed() -> None:
     line = status_of(values(module(1.0), module(1.0), slow_ranks={"3": 2.14}), "loss", BOTH, 0.0)
     assert line.index("slow: rank 3 (2.1x)") == line.index("1,234,568 tokens/s") + 1
+
+
+def test_groups_count_in_place_of_their_module() -> None:
+    groups = {"projector.*": {"learning_rate": 2e-5}, "others": {"learning_rate": 4e-5}}
+    line = status_of(values(module(4e-5) | {"groups": groups}, module(3e-5)), "loss", BOTH, 0.0)
+    assert "lr 2.0e-5 to 4.0e-5" in line

@@ -1,0 +1,91 @@
+"""Muon as configs and plans know it."""
+
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from counterpoint.optimizers.adamw.spec import MOMENTS as MOMENTS_OF_ADAMW
+from counterpoint.optimizers.adamw.spec import AdamWSection, Beta, Betas
+from counterpoint.optimizers.kind import GroupSection, OptimizerKind, OptimizerSection
+from counterpoint.plan.part_facts import EXPERTS
+from counterpoint.section.section import NonNegative, Patterns, Positive
+
+_Iterations = Annotated[int, Field(ge=1, le=20)]
+
+MOMENTUM = "momentum"
+"""What is kept of a hidden matrix."""
+
+WORDS = ("embed.weight", "head.weight")
+"""Tables with a row for each word of documents, which are no matrices between hidden rows, whatever a config says."""
+
+
+class MuonGroup(GroupSection):
+    """Parameters with a Muon of their own."""
+
+    momentum: Beta | None = None
+    """Decay rate of the momentum for the group (null: that of the module). No unit."""
+    betas: Betas | None = None
+    """Decay rates of AdamW's running means for the group (null: those of the module). No unit."""
+    weight_decay: NonNegative | None = None
+    """Weight decay of the group (null: that of the module); `no_decay` of the module holds here too. No unit."""
+
+
+class MuonSection(OptimizerSection):
+    """Muon for hidden matrices, AdamW with the same learning rate for all other parameters."""
+
+    kind: Literal["muon"]
+    momentum: Beta = 0.95
+    """Decay rate of the running mean of a matrix's gradient. No unit."""
+    nesterov: bool = True
+    """Whether a matrix moves along the running mean as it will be, with this gradient once more."""
+    rms: Positive = 0.2
+    """Root mean square of the elements of a matrix's update before the learning rate; 0.2 is about AdamW's, so that
+    one learning rate and weight decay do for both. No unit."""
+    iterations: _Iterations = 5
+    """Newton-Schulz iterations that make an update orthogonal, in the dtype that models compute in. No unit."""
+    adamw_for: Patterns = ("embed.*", "*router*", "*_conv.*", "*norm*")
+    """Shell-style patterns of names of matrices that AdamW updates; it always updates vectors, tensors of three and
+    more dimensions other than stacked experts, and the tables of words of embedding and head."""
+    betas: Betas = (0.9, 0.999)
+    """AdamW: decay rates of the running means of the gradient and of its square. No unit."""
+    eps: Positive = 1e-8
+    """Added to what divides: AdamW's root of the mean square, the norm of a matrix before its iterations. No unit."""
+    weight_decay: NonNegative = 0.01
+    """Decoupled weight decay: in each step parameters shrink by learning rate x this. No unit."""
+    no_decay: Patterns = ("*bias", "*norm*", "embed.*")
+    """Shell-style patterns of parameter names that are spared from weight decay; parameters with fewer than two
+    dimensions always are."""
+    groups: Annotated[tuple[MuonGroup, ...], Field(strict=False)] = ()
+    """Parameters by patterns of their names, with other values of some keys; the first pattern that fits wins."""
+
+    @property
+    def others(self) -> AdamWSection:
+        """What holds for parameters that are no hidden matrices."""
+        return AdamWSection(
+            lr=self.lr,
+            schedule=self.schedule,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            no_decay=self.no_decay,
+        )
+
+
+def is_hidden_matrix(section: MuonSection, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether Muon updates a parameter, as a matrix (outputs, inputs) or as a stack of those of experts."""
+    is_matrix = len(shape) == 2 or (len(shape) == 3 and EXPERTS in name)
+    return is_matrix and name not in WORDS and not any(fnmatchcase(name, pattern) for pattern in section.adamw_for)
+
+
+def _moments(section: MuonSection, name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    return (MOMENTUM,) if is_hidden_matrix(section, name, shape) else MOMENTS_OF_ADAMW
+
+
+MUON = OptimizerKind(
+    section=MuonSection,
+    moments=_moments,
+    exchanges=is_hidden_matrix,
+    update="counterpoint.optimizers.muon.update:MuonUpdate",
+    plain="counterpoint.verify.muon:plain_muon",
+)

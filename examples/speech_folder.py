@@ -160,7 +160,6 @@ def speaker() -> Callable[[str, str, int, int], np.ndarray]:
             pieces.append(np.ctypeslib.as_array(samples, (count,)) / 2**15)
         return 0
 
-    # The engine calls it for as long as `speak` is used, which therefore holds it.
     callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)(hear)
     library.espeak_SetSynthCallback(callback)
 
@@ -174,7 +173,7 @@ def speaker() -> Callable[[str, str, int, int], np.ndarray]:
         library.espeak_Synchronize()
         return without_silence(resampled(np.concatenate(pieces)))
 
-    speak.callback = hear  # type: ignore[attr-defined]  # The engine keeps no reference to it.
+    speak.callback = callback  # type: ignore[attr-defined]  # The engine keeps no reference to it.
     return speak
 
 

@@ -33,7 +33,7 @@ _EXPECTED = {
 }
 """What was expected, by pydantic's error type, filled from the error's context."""
 
-_MOVED = {
+MOVED = {
     "data.image": ("the section image of each module that takes images", "move it to modules.*.model.image"),
     "log.tensorboard": ("true or false, or the list log.recorders", "list {kind: tensorboard} there, or leave it out"),
     "data.audio": ("the section audio of each module that takes clips", "move it to modules.*.model.audio"),
@@ -62,7 +62,7 @@ def _problem(errors: Sequence[ErrorDetails], place: Place) -> Problem:
     match first["type"]:
         case "extra_forbidden":
             return (
-                _unknown_key(place) if path not in _MOVED else Problem(path, "a key of earlier versions", *_MOVED[path])
+                _unknown_key(place) if path not in MOVED else Problem(path, "a key of earlier versions", *MOVED[path])
             )
         case "missing" if (section := _expected_section(place)) is not None and section.left_out is not None:
             return Problem(path, "nothing", *section.left_out)

@@ -2,21 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol
 
 from counterpoint.plan.batch import BatchPlan
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from counterpoint.kinds.arrays import Ints
 
 
 class Text(Protocol):
     """A document as it was read: `labels` (rows,) are the tokens behind its rows, NO_LABEL of what is no target."""
 
     @property
-    def labels(self) -> Ints: ...
+    def labels(self) -> "Ints": ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +26,7 @@ class MainLoss:
     denominator `number`.
     """
 
-    labels: Callable[[Text], Ints]
+    labels: Callable[[Text], "Ints"]
     denominator: Callable[[BatchPlan], int]
     mean: str
     number: str

@@ -1,10 +1,15 @@
 """The cross entropy of the token behind each row that is a target."""
 
-from counterpoint.losses.main import Ints, MainLoss, Text
+from typing import TYPE_CHECKING
+
+from counterpoint.losses.main import MainLoss, Text
 from counterpoint.plan.batch import BatchPlan
 
+if TYPE_CHECKING:
+    from counterpoint.kinds.arrays import Ints
 
-def _labels(text: Text) -> Ints:
+
+def _labels(text: Text) -> "Ints":
     return text.labels
 
 

@@ -4,11 +4,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from counterpoint.config.explain import MOVED
 from counterpoint.config.keys import WILDCARD
 from counterpoint.config.megatron import megatron_hint
 from counterpoint.errors import InputError
 from counterpoint.reference.parts import Key, Part, below, parts
-from counterpoint.section.problem import nearest, show
+from counterpoint.section.problem import Problem, nearest, show
 
 _WIDTH = 100
 _INDENT = " " * 4
@@ -24,16 +25,13 @@ def explain_key(path: str = "", kind: str | None = None) -> str:
     keys = [(part, key) for part in all_parts for key in part.keys if _fits_one(path, _places(part, key))]
     sections = [part for part in all_parts if _fits_one(path, part.paths)]
     if not keys and not sections:
-        raise InputError(f"{show(path)}: got an unknown key, expected one of the config; {_remedy(path, all_parts)}")
+        raise InputError(_unknown(path, all_parts))
     if kind is not None:
-        kinds = sorted({name for part in (*sections, *(part for part, _key in keys)) for name in part.choice.kinds})
+        kinds = {name for part in (*sections, *(part for part, _key in keys)) for name in part.choice.kinds}
+        if kind not in kinds:
+            raise InputError(_unknown_kind(path, kind, sorted(kinds)))
         keys = [(part, key) for part, key in keys if kind in part.choice.kinds]
         sections = [part for part in sections if kind in part.choice.kinds]
-        if not keys and not sections:
-            alike = nearest(kind, kinds)
-            remedy = "leave --kind out" if alike is None else f"did you mean {alike}?"
-            expected = f"one of {', '.join(kinds)}" if kinds else f"none, because {path} is of no kind"
-            raise InputError(f"--kind: got {show(kind)}, expected {expected}; {remedy}")
     blocks = [*_key_blocks(path, keys), *(_section_block(path, part) for part in sections)]
     return "\n\n".join(blocks)
 
@@ -99,6 +97,19 @@ def _section_block(path: str, part: Part) -> str:
 
 def _default(key: Key) -> str:
     return f"default {key.default}" if key.has_default else key.default
+
+
+def _unknown(path: str, all_parts: Sequence[Part]) -> str:
+    if path in MOVED:
+        return str(Problem(path, "a key of earlier versions", *MOVED[path]))
+    return f"{show(path)}: got an unknown key, expected one of the config; {_remedy(path, all_parts)}"
+
+
+def _unknown_kind(path: str, kind: str, kinds: Sequence[str]) -> str:
+    alike = nearest(kind, kinds)
+    remedy = "leave --kind out" if alike is None else f"did you mean {alike}?"
+    expected = f"one of {', '.join(kinds)}" if kinds else f"none, because {path} is of no kind"
+    return f"--kind: got {show(kind)}, expected {expected}; {remedy}"
 
 
 def _remedy(path: str, all_parts: Sequence[Part]) -> str:

@@ -78,6 +78,11 @@ def test_a_wrong_path_is_answered_with_the_nearest(path: str, meant: str) -> Non
     assert str(raised.value) == f'"{path}": got an unknown key, expected one of the config; did you mean {meant}?'
 
 
+def test_a_key_of_earlier_versions_is_answered_with_the_one_of_today() -> None:
+    with pytest.raises(InputError, match=r"^data\.image: got a key of earlier versions, .* modules\.\*\.model\.image$"):
+        explain_key("data.image")
+
+
 def test_what_is_like_no_key_is_answered_all_the_same() -> None:
     with pytest.raises(InputError, match="counterpoint explain lists the sections"):
         explain_key("zzzzzzzz")
@@ -96,6 +101,6 @@ def test_keys_are_completed_up_to_the_next_dot() -> None:
     assert completions("wa") == ["watchdog"]
     assert completions("watchdog.s") == ["watchdog.startup_seconds"]
     assert completions("modules.") == []
-    assert completions("modules.language.l") == ["modules.language.layout"]
+    assert completions("modules.language.la") == ["modules.language.layout"]
     assert completions("modules.language.layout.t") == ["modules.language.layout.tp"]
     assert completions("nothing.") == []

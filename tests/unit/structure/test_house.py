@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.unit.structure.sources import PACKAGE, imports, outside, trees
+from tests.unit.structure.sources import PACKAGE, ROOT, imports, outside, trees
 
 FLOORS = (
     ("__init__",),
@@ -79,6 +79,16 @@ def _is_pure(module: str) -> bool:
 def test_pure_rooms_load_no_torch() -> None:
     pure = [f"counterpoint.{m}" if m else "counterpoint" for m in trees() if _is_pure(m)]
     code = f"import sys\nfor name in {pure!r}: __import__(name)\nsys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_config_is_read_and_explained_without_numpy() -> None:
+    """Help, plans and editors' schemas start at once."""
+    code = (
+        "import sys\nfrom counterpoint.config.load import load_config\nfrom counterpoint.reference.parts import parts\n"
+        f"load_config({str(ROOT / 'examples' / 'language_only.yaml')!r}), parts()\n"
+        "sys.exit(bool({'torch', 'numpy', 'pyarrow'} & sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -9,6 +9,7 @@ from counterpoint.kinds.sections import sections_in
 from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.recorders import RECORDERS
 from counterpoint.recorders.kind import RecorderSection
+from counterpoint.recorders.metric import METRICS
 from counterpoint.recorders.tensorboard.spec import TensorBoardSection
 from counterpoint.section.of_kind import OfKind, OneOf
 from counterpoint.section.section import Count, Index, Matching, Positive, Precision, Ranks, Section, Several, Text
@@ -146,6 +147,8 @@ class LogConfig(Section):
         tuple[Annotated[RecorderSection, OfKind(sections_in(RECORDERS))], ...], Field(strict=False)
     ] = (TensorBoardSection(),)
     """What else keeps or shows metrics; a list that is given takes the place of the whole default."""
+    metrics: Annotated[tuple[Annotated[str, OneOf(lambda: METRICS)], ...], Field(strict=False)] = ()
+    """Further numbers of each logged step, recorded as `metrics/NAME`: `perplexity` is the exponential of the loss."""
 
     @model_validator(mode="before")
     @classmethod

@@ -45,6 +45,7 @@ from counterpoint.plan.tensors import Tensors, joined, linear, mlp, norm, produc
 from counterpoint.plugins.plugin import Plugin
 from counterpoint.projectors import ProjectorConfig
 from counterpoint.recorders.kind import Record, Recorder, RecorderKind, RecorderSection, Recording
+from counterpoint.recorders.metric import LoggedStep, Metric
 from counterpoint.recorders.numbers import numbers_of
 from counterpoint.section.layout import LayoutConfig
 from counterpoint.section.problem import Problem, show
@@ -91,8 +92,10 @@ __all__ = [
     "LayerSection",
     "LayoutConfig",
     "LearningRateSection",
+    "LoggedStep",
     "LossSection",
     "Mask",
+    "Metric",
     "Modality",
     "ModelFacts",
     "ModelSection",

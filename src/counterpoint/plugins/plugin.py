@@ -20,6 +20,7 @@ from counterpoint.plan.schedule import SCHEDULES, ScheduleKind
 from counterpoint.projectors import PROJECTORS
 from counterpoint.recorders import RECORDERS
 from counterpoint.recorders.kind import RecorderKind
+from counterpoint.recorders.metric import METRICS, Metric
 from counterpoint.registry import Registry
 from counterpoint.section.section import Section
 from counterpoint.sources import SOURCES
@@ -44,6 +45,7 @@ class Plugin:
     schedules: Mapping[str, ScheduleKind] = field(default_factory=dict)
     learning_rates: Mapping[str, RateKind] = field(default_factory=dict)
     recorders: Mapping[str, RecorderKind] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     def additions(self) -> Iterator[tuple[Registry[Any], str, Any]]:
         """All kinds, each with its registry and its name."""
@@ -58,6 +60,7 @@ class Plugin:
             (SCHEDULES, self.schedules),
             (LEARNING_RATES, self.learning_rates),
             (RECORDERS, self.recorders),
+            (METRICS, self.metrics),
         )
         yield from ((registry, name, kind) for registry, kinds in named for name, kind in kinds.items())
 

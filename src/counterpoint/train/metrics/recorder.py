@@ -1,5 +1,6 @@
 """What a run records: numbers of all ranks, gathered, and handed to recorders by one of them."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from counterpoint.losses import MAIN_LOSSES
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
 from counterpoint.recorders.kind import Record, Recorder, Recording
+from counterpoint.recorders.metric import METRICS, LoggedStep
 from counterpoint.recorders.opened import open_recorders
 from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
@@ -38,6 +40,7 @@ class RunRecorder:
         self._every, self._last = log.every_steps, recording.steps
         self._is_leader = groups.world.rank == plan.placement.active[0]
         self._since, self._tokens, self._steps, self._skipped = time.perf_counter(), 0, 0, 0
+        self._metrics = {name: METRICS[name] for name in log.metrics}
         self._recorders: tuple[Recorder, ...] = ()
         if self._is_leader:
             self._bubble = simulate(plan).bubble_fraction
@@ -80,7 +83,31 @@ class RunRecorder:
             **({"slow_ranks": {str(rank): ratio for rank, ratio in slow.items()}} if slow else {}),
             "modules": modules,
         }
+        asked = self._asked(step, values) if self._metrics else {}
+        values |= {"metrics": asked} if asked else {}
         self._record(Record(step=step, values=values, status=status_of(values, loss.mean, self._trained, self._bubble)))
+
+    def _asked(self, step: int, values: Mapping[str, Any]) -> dict[str, float | None]:
+        """What the config's metrics make of a logged step; one that raises is said once, and left out from then on."""
+        loss, modules = MAIN_LOSSES[self._plan.loss], values["modules"]
+        logged = LoggedStep(
+            step=step, loss=values[loss.mean], loss_tokens=values[loss.number], gradient_norm=values["gradient_norm"],
+            step_seconds=values["step_seconds"], tokens_per_second=values["tokens_per_second"],
+            learning_rates={name: module["learning_rate"] for name, module in modules.items()},
+            gradient_norms={name: module["gradient_norm"] for name, module in modules.items()},
+            losses=values.get("losses", {}),
+        )  # fmt: skip
+        found: dict[str, float | None] = {}
+        for name, metric in list(self._metrics.items()):
+            try:
+                value = float(metric(logged))
+            except Exception as error:  # Whatever a metric does, the training goes on.
+                del self._metrics[name]
+                words = f"the metric {name} raised {type(error).__name__}: {error}; it is left out from here on"
+                self._record(Record(step=step, words=words))
+            else:
+                found[name] = value if math.isfinite(value) else None
+        return found
 
     def evaluation(self, step: int, split: str, loss: float, further: Mapping[str, float]) -> None:
         """Record an evaluation loss, and further ones by their names."""

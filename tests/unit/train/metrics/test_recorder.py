@@ -1,6 +1,7 @@
 """What metrics.jsonl says of a step: how long it took, and how unevenly its lanes were loaded."""
 
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ import torch.distributed as dist
 from counterpoint.config.load import dump_config
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import StepInputs
+from counterpoint.errors import ConfigError
 from counterpoint.execute.waits import WaitClock
 from counterpoint.plan.plan import Plan
+from counterpoint.recorders.metric import METRICS, LoggedStep, Metric, perplexity
 from counterpoint.report.run_record import GroupRecord, read_metrics
 from counterpoint.report.training import write_report
 from counterpoint.setup.rank import recorder_of
@@ -118,3 +121,49 @@ def test_groups_have_a_rate_and_a_norm_of_their_own(tmp_path: Path, monkeypatch:
     read = read_metrics(tmp_path)
     assert read is not None
     assert read.steps[0].modules["vision"].groups["projector.*"] == GroupRecord(**expected)
+
+
+def _with_metrics(monkeypatch: pytest.MonkeyPatch, **given: Metric) -> None:
+    monkeypatch.setattr(METRICS, "_kinds", dict(METRICS.items()) | given)
+
+
+def test_a_config_asks_for_metrics_of_logged_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not finite is null; one that raises is said, and left out from then on."""
+
+    def broken(step: LoggedStep) -> float:
+        raise ValueError(f"no number at step {step.step}")
+
+    _with_metrics(monkeypatch, tokens=lambda step: step.loss_tokens, nothing=lambda _step: math.nan, broken=broken)
+    asked = ["perplexity", "tokens", "nothing", "broken"]
+    plan, _models, corpus = prepare_run(CONFIG)
+    config = override(CONFIG, {"log.recorders": [], "log.metrics": asked, "log.every_steps": 1})
+    recorder = recording(config, plan, tmp_path, monkeypatch)
+    batch, norms = plan.batch(0, corpus.packs(0)), dict.fromkeys(plan.graph.modules, 1.0)
+    result = StepResult(
+        loss=2.0, balance_loss=0.0, mtp_loss=None, expert_load=None, norm=1.0, module_norms=norms,
+        learning_rates=norms, stop=False, bad=0, ended=2e9,
+    )  # fmt: skip
+    for step in (1, 2):
+        recorder.step(step, replace(result, ended=step * 1e9), StepInputs(batch, {}, {}))
+    recorder.close(is_finished=True)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    numbers = {"perplexity": pytest.approx(math.exp(2.0)), "tokens": batch.loss_tokens, "nothing": None}
+    assert [line["metrics"] for line in lines if "metrics" in line] == [numbers, numbers]
+    assert (
+        capsys.readouterr().out.count("the metric broken raised ValueError: no number at step 1; it is left out") == 1
+    )
+
+
+def test_an_unknown_metric_is_told_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r'log\.metrics\.0: got "perplexities", expected "perplexity"'):
+        override(CONFIG, {"log.metrics": ["perplexities"]})
+
+
+def test_a_perplexity_is_a_number_or_infinite() -> None:
+    step = LoggedStep(
+        step=1, loss=0.0, loss_tokens=1, gradient_norm=0.0, step_seconds=1.0, tokens_per_second=1.0, learning_rates={},
+        gradient_norms={}, losses={},
+    )  # fmt: skip
+    assert [perplexity(replace(step, loss=loss)) for loss in (0.0, 1e4)] == [1.0, math.inf]

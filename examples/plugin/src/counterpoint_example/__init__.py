@@ -5,6 +5,8 @@ from math import log
 from counterpoint.extend import LoggedStep, Plugin
 from counterpoint_example.best.spec import BEST
 from counterpoint_example.gated.spec import GATED
+from counterpoint_example.logit_penalty.spec import LOGIT_PENALTY
+from counterpoint_example.ranking.spec import RANKING
 from counterpoint_example.running_mean.spec import RUNNING_MEAN
 from counterpoint_example.series.spec import SERIES
 from counterpoint_example.tower.spec import SERIES_TOWER
@@ -24,4 +26,5 @@ PLUGIN = Plugin(
     sources={"waves": WavesEntry},
     recorders={"best": BEST},
     metrics={"bits_per_token": bits_per_token},
+    losses={"logit_penalty": LOGIT_PENALTY, "ranking": RANKING},
 )

@@ -7,7 +7,7 @@ import numpy as np
 
 from counterpoint.extend import DataError, Extent, Intake, Opening
 from counterpoint.extend.data import Census, Document, TextPayload, lay_items, lay_text, text_rows
-from counterpoint_example.series.arrays import SeriesPayload, windows_of
+from counterpoint_example.series.arrays import Floats, SeriesPayload, windows_of
 from counterpoint_example.series.spec import SERIES, SeriesIntake
 from counterpoint_example.waves.spec import WORDS, WavesRecipe
 
@@ -74,6 +74,13 @@ class Waves:
         noise = recipe.noise * generator.standard_normal(recipe.samples)
         samples = np.sin(2 * np.pi * times / self._period(index)) + noise
         return windows_of(samples.astype(np.float32), _as_series(self._intake))
+
+    def target(self, index: int, _which: int, _name: str, width: int, *, of_item: bool) -> Floats:
+        """What losses compare the series with, float32 (n, width): its period, as sines and cosines of many lengths."""
+        rows = 1 if of_item else self.document(index).items[0].rows
+        waves = self._period(index) * 2.0 ** -np.arange(width // 2)
+        both = np.concatenate([np.sin(waves), np.cos(waves), np.zeros(width % 2)])
+        return np.tile(both.astype(np.float32), (rows, 1))
 
     def _period(self, index: int) -> int:
         return int(self._generator(index, 0).integers(2, self._recipe.longest, endpoint=True))

@@ -1,0 +1,1 @@
+"""A penalty of large scores."""

@@ -1,0 +1,1 @@
+"""Contrast of items by rank."""

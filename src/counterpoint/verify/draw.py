@@ -129,6 +129,10 @@ def _draw(base: Config, generator: random.Random, letters: random.Random, world_
     return data
 
 
+_SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble", "forward")
+"""What is drawn in the place of a config's own; one from elsewhere stays."""
+
+
 def _draw_schedule(generator: random.Random, data: dict[str, Any], language: str, microbatches: int) -> dict[str, Any]:
     """The order of a step's work, and when encoders run."""
     modules = data["modules"]
@@ -136,6 +140,9 @@ def _draw_schedule(generator: random.Random, data: dict[str, Any], language: str
     if any(module["layout"]["chunks"] > 1 for module in modules.values()):
         kinds += ["interleaved"] * 3
     schedule: dict[str, Any] = {"kind": generator.choice(kinds)}
+    if data["schedule"]["kind"] not in _SCHEDULES:
+        # Whoever registered it wants to see it in all layouts.
+        schedule["kind"] = data["schedule"]["kind"]
     if len(modules) == 1:
         return schedule
     schedule["encoder_group"] = generator.choice([n for n in (1, 1, 2, 3) if n <= microbatches])

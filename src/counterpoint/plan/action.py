@@ -80,7 +80,7 @@ Action = Compute | Transfer | Reduce | Step
 
 
 def is_ahead(action: Action) -> bool:
-    """Whether an action belongs to a later step than the one whose program it stands in."""
+    """Whether an action belongs to a later step than the program that holds it."""
     match action:
         case Compute(ahead=ahead) | Transfer(ahead=ahead):
             return ahead > 0

@@ -33,7 +33,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One lane's work in one microbatch; `rows_in` and `rows_out` include the padding behind the last span."""
+    """One lane's work in one microbatch; `rows_in` and `rows_out` include the padding after the last span."""
 
     spans: tuple[Span, ...]
     rows_in: int
@@ -44,11 +44,11 @@ class Share:
 class ModuleRows:
     """What the batch plan needs to know of a module.
 
-    `merge` input rows become one output row; `cost` is that of an item by its input rows;
-    `balance` is how items are dealt to lanes: none, sample or cost. One microbatch of the module covers `group` of the
-    step's. A module that reads the rows of other encoders computes the items of these `roots`; without any its own.
-    Right before the rows of each item go `prefix` rows that the module makes itself and that do not leave it. With
-    `queries` no row of an item leaves: in their place as many learned rows do, whatever its size.
+    `merge` input rows become one output row; `cost` gives an item's cost from its input rows; `balance` says how items
+    are dealt to lanes: none, sample or cost. One microbatch of the module covers `group` microbatches of the step. A
+    module that reads the rows of other encoders computes the items of these `roots`; without roots, its own items.
+    The module puts `prefix` rows of its own before the rows of each item; they do not leave it. With `queries` that
+    many learned rows leave for each item, whatever its size, and none of its own.
     """
 
     layout: Layout
@@ -70,11 +70,11 @@ class ModuleRows:
         return -(-self.prefix // self.merge)
 
     def rows_in(self, item: Item) -> int:
-        """The rows of an item that enter: its patches or frames, or the rows that its root has made of them."""
+        """The rows of an item that enter: its patches or frames, or the rows that its root made of them."""
         return item.rows if self.roots else item.rows_in
 
     def extent(self, item: Item) -> int:
-        """What an item takes up behind the merge, its prefix included."""
+        """Rows that an item takes up after the merge, its prefix included."""
         return self.lead + (self.rows_in(item) // self.merge if self.queries else item.rows)
 
 
@@ -82,7 +82,7 @@ class ModuleRows:
 class BatchPlan:
     """All documents of a step and, per module, `shares[module][microbatch][lane]`, by the module's own microbatches.
 
-    `homes` is the step's microbatch of each document, of which there are `microbatches`.
+    `homes` gives each document's microbatch; the step has `microbatches` of them.
     """
 
     step: int
@@ -136,7 +136,7 @@ def plan_batch(
 ) -> BatchPlan:
     """Deal packs to the lanes and microbatches of the sink, and every item to a lane of its module by cost.
 
-    It is one of the lanes that can meet its document's, of all where there are no `meetings`.
+    An item's lane is one that can meet its document's lane; without `meetings` any lane can.
     """
     documents = tuple(document for pack in packs for document in pack)
     target = modules[sink]
@@ -186,10 +186,10 @@ def _deal(
     totals: list[int],
     near: list[int],
 ) -> list[list[tuple[int, int]]]:
-    """Items for each of these lanes: `cost` and `sample` take the costliest to the least loaded (Graham 1969).
+    """Items for each of `lanes`: `cost` and `sample` give the costliest to the least loaded lane (Graham 1969).
 
-    Among equals the lane with the least in `totals`, the step's loads so far, which it adds to. What costs the same
-    then trades places, so that as much as can be lies in the lane `near` its document.
+    Ties go to the lane with the least in `totals`, the step's loads so far, which this updates. Items of the same cost
+    then trade places, so that as many as possible are in the lane `near` their document.
     """
     if module.balance == "none":
         bounds = [len(items) * i // len(lanes) for i in range(len(lanes) + 1)]
@@ -218,7 +218,7 @@ def _deal(
 def _traded(
     lane_of: dict[tuple[int, int], int], costs: dict[tuple[int, int], int], near: list[int]
 ) -> dict[tuple[int, int], int]:
-    """The lanes of units, traded among those of one cost: what finds a place in its own lane takes it."""
+    """The lanes of items after a trade among equal costs: an item takes a place in its document's lane if it can."""
     traded: dict[tuple[int, int], int] = {}
     alike: dict[int, list[tuple[int, int]]] = {}
     for key in sorted(lane_of):
@@ -248,7 +248,7 @@ def _document_share(cell: list[int], documents: tuple[Document, ...], module: Mo
 
 
 def _item_share(items: list[tuple[int, int]], documents: tuple[Document, ...], module: ModuleRows) -> Share:
-    """Items whole in the equal pieces of the lane's cp ranks, or end to end where one alone exceeds a piece.
+    """Lay whole items into the equal pieces of the lane's cp ranks, or end to end if one item exceeds a piece.
 
     Queries leave in the piece of their item, with nothing before or between them.
     """
@@ -272,8 +272,8 @@ def _item_share(items: list[tuple[int, int]], documents: tuple[Document, ...], m
 def _deal_pieces(
     items: list[tuple[int, int]], rows: dict[tuple[int, int], int], cp: int
 ) -> list[list[tuple[int, int]]]:
-    """Items of so many rows per cp rank, the largest first to the emptiest; all in one piece, to be cut, if one exceeds
-    a share."""
+    """Deal items by their `rows` to cp ranks, the largest first to the emptiest; all go into one piece, to be cut, if
+    one exceeds a share."""
     if cp == 1 or max(rows.values(), default=0) * cp > sum(rows.values()):
         return [items]
     pieces: list[list[tuple[int, int]]] = [[] for _ in range(cp)]

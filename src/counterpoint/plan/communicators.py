@@ -1,7 +1,7 @@
 """Which communicators a placement needs, in the one order in which all ranks create them.
 
 Collectives over the same ranks share a communicator. Transfers have their own: one per edge and direction, one per
-pipeline column and direction, so that neither waits behind the other.
+pipeline column and direction, so that neither waits for the other.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def _transfer(placement: Placement, link: Link, direction: Direction, rank: int)
     source = placement.layout(link.source.module)
     if link.is_hop:
         column = source.group("pp", rank)
-        # From the last ranks of a pipeline back to its first, as chunks need it, rows wait behind no other hop.
+        # Rows that chunks send from a pipeline's last ranks back to its first wait for no other hop.
         kind = "pp" if link.target.stage % source.pp else "wrap"
         return Communicator(f"{source.module}.{kind}[{format_ranks(column)}]{direction}", column, True)
     target = placement.layout(link.target.module)

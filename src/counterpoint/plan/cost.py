@@ -8,10 +8,10 @@ from typing import final
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mask:
-    """Which rows of its document, or item, a row sees: all of them, or, `causal`, those up to its own.
+    """Which rows of its document, or item, a row sees: all of them, or with `causal` those up to its own.
 
-    A `window` leaves the last so many of those up to its own. Without `causal` it is a block of so many rows, of which
-    each sees all.
+    With `causal` a `window` limits them to the last `window` rows. Without, rows are cut into blocks of `window` rows
+    and each sees all rows of its block.
     """
 
     causal: bool = False
@@ -33,12 +33,12 @@ CAUSAL = Mask(causal=True)
 """A row sees those up to its own."""
 
 PairFlops = tuple[tuple[Mask, int], ...]
-"""FLOPs of a query with a key that it sees, by the mask that says which it sees; each mask once."""
+"""FLOPs of one visible query-key pair, by mask; each mask once."""
 
 
 @final
 class Load:
-    """Documents or items of so many rows each: `count` of them, and `rows` in all."""
+    """Documents or items by their lengths in rows: `count` of them, and `rows` in all."""
 
     def __init__(self, lengths: Iterable[int]) -> None:
         self._lengths = tuple(lengths)
@@ -47,7 +47,7 @@ class Load:
         self.rows = sum(self._lengths)
 
     def pairs(self, mask: Mask) -> int:
-        """All query-key pairs that a mask leaves."""
+        """Number of query-key pairs that a mask lets through."""
         if mask not in self._pairs:
             self._pairs[mask] = sum(map(mask.pairs, self._lengths))
         return self._pairs[mask]
@@ -56,9 +56,9 @@ class Load:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """FLOPs of `per_row`, and of `per_pair` by mask.
+    """FLOPs per row, per query-key pair by mask, and once per item.
 
-    Before the rows of each item the module computes `prefix` more, and `per_item` is of what it computes once for it.
+    The module computes `prefix` rows of its own before the rows of each item.
     """
 
     per_row: int
@@ -74,7 +74,7 @@ class Cost:
 
 
 ROWS = Cost(per_row=1)
-"""What counts rows."""
+"""A cost that counts rows."""
 
 
 def added(groups: Iterable[PairFlops]) -> PairFlops:

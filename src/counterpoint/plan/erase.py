@@ -1,4 +1,4 @@
-"""What a step's batch leaves of a template: erasing whole matched actions cannot create a cycle."""
+"""Erasure: what remains of a template for a step's batch. Erasing whole matched actions cannot create a cycle."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from counterpoint.plan.stages import Stages
 class Erasure:
     """Which actions have rows in a batch; what runs ahead belongs to the batch `ahead`.
 
-    Either is None where there is no such step: before the first and behind the last.
+    Either is None where there is no such step: before the first and after the last.
     """
 
     stages: Stages
@@ -48,7 +48,7 @@ class Erasure:
         return any(home in served for home in range(exchange * grain, (exchange + 1) * grain))
 
     def _has_gradient(self, batch: BatchPlan, node: Node, microbatch: int) -> bool:
-        """Whether a gradient is needed at a node: it trains, or something does whose rows of this batch it read."""
+        """Whether a gradient is needed at a node: it trains, or reads rows of this batch from a node that needs one."""
         if self.stages.trains(node):
             return True
         key = (node, microbatch)

@@ -10,13 +10,13 @@ from counterpoint.plan.plan import Plan
 
 
 def form_of(plan: Plan) -> dict[str, Any]:
-    """All that a plan holds, as JSON can write it; what follows from it is left out."""
+    """Everything that a plan holds as JSON data; what follows from it is left out."""
     form: dict[str, Any] = _adapter().dump_python(plan, mode="json")
     return form
 
 
 def plan_of_form(form: object) -> Plan:
-    """The plan that has this form, equal to the one that was written; raises InputError for what is none."""
+    """The plan that has this form, equal to the one that was written; raises InputError for any other data."""
     try:
         return _adapter().validate_python(form)
     except ValidationError as error:

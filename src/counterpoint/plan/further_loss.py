@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FurtherLoss:
-    """A loss of this kind, of which a module has one at most.
+    """A loss of a module's rows; a module has at most one of each kind.
 
-    One of items' rows compares them with `targets` of a name, each row with its own, or where it `is_pooled` the mean
-    of an item's rows with the item's; with `sees_all` those of all items of the global batch are there.
+    A loss of items' rows compares them with the targets named `targets`: each row with its own, or with `is_pooled` the
+    mean of an item's rows with the item's. With `sees_all` it reads the targets of all items of the global batch.
     """
 
     kind: str

@@ -12,8 +12,8 @@ from counterpoint.section.connection import Connection
 class Edge(Connection):
     """A connection of two modules.
 
-    Beside what leaves the source's last part, features of several depths may cross: those behind its layer `after`
-    enter behind the target's layer `into`, for each pair in `depths`.
+    Beside the rows that leave the source's last part, features of several depths may cross: for each pair in `depths`,
+    those after the source's layer `after` enter after the target's layer `into`.
     """
 
     depths: tuple[tuple[int, int], ...] = ()

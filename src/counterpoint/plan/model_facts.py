@@ -9,13 +9,13 @@ from counterpoint.plan.part_facts import PartFacts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """A whole model: its parts in order, and what crosses its ends.
+    """A whole model: its parts in order, and the rows that enter and leave it.
 
-    Inside rows have `hidden` columns. `row_multiple` input rows must stay together; `residual_sums` sublayers are added
-    to the rows. Before the input rows of each item the module computes `prefix` rows of its own. With `queries` as many
-    learned rows leave for each item in the place of its own. A head that `is_tied` is the embedding. Beside the next
-    token `extra_depths` more are predicted; positions have `position_axes` coordinates; documents are made of `vocab`
-    words.
+    Inside it rows have `hidden` columns. `row_multiple` input rows must stay together; `residual_sums` sublayers are
+    added to the rows. The module puts `prefix` rows of its own before the input rows of each item. With `queries` that
+    many learned rows leave for each item, and none of its own. With `is_tied` the head is the embedding. Beside the
+    next token `extra_depths` more are predicted; positions have `position_axes` coordinates; documents are made of
+    `vocab` words.
     """
 
     parts: tuple[PartFacts, ...]
@@ -33,7 +33,7 @@ class ModelFacts:
 
     @property
     def reads_words_last(self) -> bool:
-        """Whether the last stage reads the embedding, of which it has a copy unless it is the first as well."""
+        """Whether the last stage reads the embedding; it holds a copy unless it is also the first."""
         return self.is_tied or self.extra_depths > 0
 
     @property
@@ -43,11 +43,11 @@ class ModelFacts:
 
     @property
     def active_parameters(self) -> int:
-        """Parameters that one row meets: all but the experts that it does not choose."""
+        """Parameters that one row uses: all but those of experts that it is not routed to."""
         return sum(part.parameters - part.expert_parameters + part.active_expert_parameters for part in self.parts)
 
     def load(self, rows: Iterable[int]) -> Load:
-        """What the module computes of documents, or items, of so many input rows each."""
+        """The load of documents, or items, with these numbers of input rows, each with its prefix."""
         return Load(self.prefix + n for n in rows)
 
     def forward_flops(self, rows: int) -> int:
@@ -56,7 +56,7 @@ class ModelFacts:
 
     @property
     def cost(self) -> Cost:
-        """What balancing compares of documents, or items: their forward FLOPs."""
+        """Forward FLOPs of a document, or item, by which loads are balanced."""
         return Cost(
             per_row=sum(part.flops_per_row for part in self.parts),
             per_pair=added(part.flops_per_pair for part in self.parts),

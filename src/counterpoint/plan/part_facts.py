@@ -6,7 +6,7 @@ from counterpoint.plan.cost import Load, PairFlops
 from counterpoint.plan.tensors import Tensors, elements
 
 EXPERTS = ".experts."
-"""What is in the names of routed experts."""
+"""Occurs in the names of routed experts' parameters."""
 
 ENCODER_LAYER = "L"
 """The kind of an encoder's layers; a decoder's have the letters of its pattern."""
@@ -17,11 +17,11 @@ class PartFacts:
     """One part, per row of the module's input.
 
     `tensors` are its parameters. `flops_per_row` and `flops_per_pair` count the forward pass, a multiplication and an
-    addition as two; a pair is a query and a key that it sees by a mask, and `flops_per_item` are of what is computed
-    once for an item of any size. `activation_elements` estimates what forward keeps for backward. The part hands on
-    `hidden_out` values for every `rows_per_output` of the module's input rows. Of the routed experts' parameters a row
-    meets `active_expert_parameters`; `mixtures` are the names inside the part of what routes rows, with numbers of
-    experts. The layers that it is made of are of these `kinds`, by their letters.
+    addition as two; a pair is a query and a key that its mask lets it see. `flops_per_item` counts what is computed
+    once for an item of any size. `activation_elements` estimates what forward keeps for backward. The part returns
+    `hidden_out` values for every `rows_per_output` of the module's input rows. A row uses `active_expert_parameters` of
+    the routed experts' parameters. `mixtures` are (name inside the part, number of experts) of its mixtures of experts,
+    `kinds` the kinds of its layers, by their letters.
     """
 
     name: str
@@ -47,11 +47,11 @@ class PartFacts:
         return sum(count for name, count in elements(self.tensors) if EXPERTS in name)
 
     def flops_of_rows(self, load: Load) -> int:
-        """Forward FLOPs of what it computes of each row, and once for each item."""
+        """Forward FLOPs of a load's rows, and of what is computed once for each item."""
         return self.flops_per_row * load.rows + self.flops_per_item * load.count
 
     def flops_of_pairs(self, load: Load) -> int:
-        """Forward FLOPs of what it computes between rows."""
+        """Forward FLOPs of a load's query-key pairs."""
         return sum(flops * load.pairs(mask) for mask, flops in self.flops_per_pair)
 
 

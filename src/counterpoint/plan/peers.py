@@ -114,12 +114,12 @@ class Rounds:
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], senders: tuple[int, ...], receivers: tuple[int, ...]) -> "Rounds":
-        """The fewest rounds of at most MOST_OPERATIONS for the forward pairs of a link, where whom a rank meets stand
-        next to each other among all `senders` or `receivers`."""
+        """The fewest rounds of at most MOST_OPERATIONS for the forward pairs of a link; the peers of a rank stand next
+        to each other among all `senders` or `receivers`."""
         sends, receives = Counter(a for a, _b in pairs), Counter(b for _a, b in pairs)
         if max((sends + receives).values(), default=0) <= MOST_OPERATIONS:
             return cls()
-        # A rank that is on both sides may have operations of both, and stands among those whom it meets.
+        # A rank on both sides may have operations of both, and is among its own peers.
         width = MOST_OPERATIONS // (1 + bool(sends.keys() & receives.keys()))
         has_itself = bool(set(senders) & set(receivers))
         count = -(-(max(*sends.values(), *receives.values()) + has_itself) // width)
@@ -138,7 +138,7 @@ class Rounds:
     ) -> list[tuple[int, list[Part], list[Part]]]:
         """A rank's sends and receives by round, ascending, without the rounds in which it has none.
 
-        `peer` says with whom a part is. A rank without any has an empty first round.
+        `peer` gives the other rank of a part. A rank without any part has an empty first round.
         """
         if self.count == 1:
             return [(0, list(sends), list(receives))]
@@ -151,10 +151,10 @@ class Rounds:
         return [(number, *by_round[number]) for number in sorted(by_round)] or [(0, [], [])]
 
     def round(self, sender: int, receiver: int) -> int:
-        """The round in which two ranks meet, named by what they do forward.
+        """The round in which two ranks meet; they are sender and receiver in forward.
 
-        Blocks of `width` senders and of as many receivers meet as in a Latin square, so a rank has at most one block on
-        the other side in a round.
+        Blocks of `width` senders and `width` receivers meet as in a Latin square, so in a round a rank meets at most
+        one block of the other side.
         """
         if self.count == 1:
             return 0

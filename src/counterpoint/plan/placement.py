@@ -7,7 +7,7 @@ from counterpoint.plan.layout import Layout, format_ranks
 from counterpoint.section.layout import LayoutConfig
 
 Request = tuple[str, LayoutConfig]
-"""A module and the layout that is asked for it, of which the world may say ranks or `dp_shard`."""
+"""A module and its requested layout; missing ranks or `dp_shard` are resolved from the world."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _check_overlaps(layouts: tuple[Layout, ...]) -> None:
 
 
 def _listed(ranks: tuple[int, ...]) -> str:
-    """Ranks as a config has them, or as ranges where they are many."""
+    """Ranks as a config has them, or as ranges if there are many."""
     return str(list(ranks)) if len(ranks) <= _LISTED_AT_MOST else f"[{format_ranks(ranks)}]"
 
 

@@ -23,8 +23,7 @@ from counterpoint.plan.trainability import PartUpdate, TrainedPart
 
 
 class Widths(NamedTuple):
-    """Columns of a module's rows: inside it, of those that leave it, and of those that enter, None for the same as
-    inside."""
+    """Columns of a module's rows: inside it, of those that leave, of those that enter (None: the same as inside)."""
 
     inside: int
     leaving: int
@@ -35,14 +34,14 @@ class Widths(NamedTuple):
 class Plan:
     """Everything static about a run: pure data, the same on every rank.
 
-    `facts` are the models' and `rows` what a batch plan needs of them;
-    `splits[module][stage]` is the run of parts (start, stop) of a stage; `dtype` is the name of the dtype in which rows
-    travel. An encoder takes `group` of the step's microbatches at once; `encoder` and `buffer` say when it runs.
-    Modules that no gradient reaches compute `run_ahead` steps ahead. `loss` is the kind of the sink's loss.
-    `trained[module]` says of each part what of it is trained; a module that is not listed trains whole. `recomputed`
-    are the kinds of layers, by their letters, of which backward finds only the input; `weights` is what a forward of a
-    module's stage costs beside others; `updates` say of each part what its optimizer does, nothing of a module that is
-    not listed. `losses` are those of modules beside the main one.
+    `facts` are the models' and `rows` what a batch plan needs of them. `splits[module][stage]` is the run of parts
+    (start, stop) of a stage; `dtype` is the name of the dtype in which rows travel. An encoder takes `group` of the
+    step's microbatches at once; `encoder` and `buffer` say when it runs. Modules that no gradient reaches compute
+    `run_ahead` steps ahead. `loss` is the kind of the sink's loss. `trained[module]` says what is trained of each part;
+    a module that is not listed is trained as a whole. `recomputed[module]` are the kinds of layers, by their letters,
+    under activation recomputation. `weights[module]` is the relative cost of a forward of its stages. `updates[module]`
+    says what the optimizer does to each part; it lacks modules without that. `losses` are modules' losses beside the
+    main one.
     """
 
     placement: Placement
@@ -108,7 +107,7 @@ class Plan:
         if parts is None:
             return True
         start, stop = self.splits[node.module][node.stage]
-        # Words that are tied across stages train with the embedding, the first part, whose copy they are.
+        # A copy of the embedding on another stage is trained if the embedding, the first part, is.
         has_copy = any(self.tie(node.module, rank) for rank in self.layouts[node.module].stage_ranks(node.stage))
         held = (*parts[start:stop], *(parts[:1] if has_copy else ()))
         return any(part.is_trained for part in held)
@@ -168,7 +167,7 @@ class Plan:
     def tie(self, module: str, rank: int) -> tuple[int, ...]:
         """The two ranks that train the same shard of the embedding on different stages, if `rank` is one of them.
 
-        The last stage has a copy for a tied head, and for multi-token prediction. Nothing ties one that is not trained.
+        The last stage has a copy for a tied head, and for multi-token prediction. An untrained one is not tied.
         """
         layout, facts = self.layouts[module], self.facts.get(module)
         column = layout.group("pp", rank)
@@ -235,16 +234,16 @@ class Plan:
         return plan_route(batch, link, self.layouts, self.stages, exchange)
 
     def of_step(self, template: Schedule, batch: BatchPlan | None, ahead: BatchPlan | None = None) -> Schedule:
-        """A template less the actions that have no row: those of this step in `batch`, what runs ahead in `ahead`.
+        """A template without the actions that have no row: this step's in `batch`, those that run ahead in `ahead`.
 
-        Without `batch` it is the prologue, in which nothing but what runs ahead happens, without `ahead` the epilogue.
+        Without `batch` it is the prologue, which only runs ahead; without `ahead` the epilogue.
         """
         return template.keep(Erasure(self.stages, batch, ahead).keeps)
 
     def program(
         self, template: Schedule, rank: int, batch: BatchPlan | None, ahead: BatchPlan | None = None
     ) -> tuple[Action, ...]:
-        """One rank's program of a step, as in `of_step`, without a look at all others."""
+        """One rank's program of a step, as in `of_step`, computed without the programs of other ranks."""
         return tuple(filter(Erasure(self.stages, batch, ahead).keeps, template.programs[rank]))
 
 

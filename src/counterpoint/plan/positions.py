@@ -1,7 +1,7 @@
-"""Where the rows of a document stand: in time alone, or in time, height and width.
+"""Positions of a document's rows: in time alone, or in time, height and width.
 
 Text advances all three coordinates together; the rows of an image share its time and spread over its height
-and width, those of a clip advance like text; what follows goes on behind the largest coordinate so far (Wang et al.,
+and width, those of a clip advance like text; what follows continues after the largest coordinate so far (Wang et al.,
 2024, arXiv:2409.12191, section 2.1). The pictures of a video that are merged into one item stand like an image.
 """
 

@@ -87,7 +87,7 @@ def _edge(batch: BatchPlan, link: Link, layouts: dict[str, Layout], stages: Stag
         for span in share.spans:
             placed[span.document, span.item] = (lane, share.rows_in, span.row_in)
     for lane, share, span in crossing(batch, link, stages, exchange):
-        # In a module of items an item has rows of its own, in one of documents a place in its document's.
+        # In a module of items an item has a span of its own, in one of documents a place in its document's span.
         whole = placed.get((span.document, span.item))
         target_lane, padded, row = placed[span.document, DOCUMENT] if whole is None else whole
         position = batch.item(span).position if whole is None else 0

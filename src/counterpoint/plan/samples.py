@@ -44,9 +44,9 @@ class Document:
 
 
 def text_rows(items: Iterable[Item], rows: int) -> int:
-    """How many of a document's first `rows` rows no item fills; the document has as many."""
+    """Number of a document's first `rows` rows that no item fills; the document has at least `rows`."""
     return rows - sum(min(max(rows - item.position, 0), item.rows) for item in items)
 
 
 Pack = tuple[Document, ...]
-"""Documents laid behind each other in one sequence of at most the token budget."""
+"""Documents laid end to end in one sequence of at most the token budget."""

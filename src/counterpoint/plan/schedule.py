@@ -1,7 +1,7 @@
 """Schedules: pure functions from a graph of stages to the ordered actions of every rank.
 
-A builder is a policy by which the player lays the step out on a clock of unit costs. It makes one global order, and
-every program is a subsequence of it; the checker does not rely on that, it proves the programs.
+A builder is a policy of the list scheduler, which works on a clock of unit costs. It makes one global order, of which
+every program is a subsequence; the checker does not rely on that, it proves the programs.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from counterpoint.plan.action import Action, Compute, Reduce, Work
 from counterpoint.plan.graph import Node
-from counterpoint.plan.player import Policy, places, play
+from counterpoint.plan.list_scheduler import Policy, list_schedule, places
 from counterpoint.plan.stages import Stages, action_ranks
 from counterpoint.registry import Registry
 
@@ -18,8 +18,8 @@ from counterpoint.registry import Registry
 class Schedule:
     """A template: the actions of one step in one global order, and each rank's program, a subsequence of it.
 
-    `bounds` are the most of its microbatches that a node keeps at once: from a forward to the last action of its
-    backward, or, where there is none, to the forwards that read its rows.
+    `bounds` are the most microbatches that each node keeps at once: from a forward to the last action of its backward
+    or, without a backward, to the forwards that read its rows.
     """
 
     kind: str
@@ -29,12 +29,12 @@ class Schedule:
 
     @property
     def reducing(self) -> frozenset[Action]:
-        """The backwards whose node is reduced right behind them on all ranks: the reduction may begin in them."""
+        """The backwards right before their node's reduction on all ranks: the reduction may begin inside them."""
         pairs = zip(self.order, self.order[1:])
         return frozenset(
             action
-            for action, behind in pairs
-            if isinstance(action, Compute) and action.work is Work.BACKWARD and behind == Reduce(action.node)
+            for action, following in pairs
+            if isinstance(action, Compute) and action.work is Work.BACKWARD and following == Reduce(action.node)
         )
 
     def keep(self, keeps: Callable[[Action], bool]) -> "Schedule":
@@ -66,7 +66,7 @@ def distribute(
 
 def gpipe(stages: Stages, microbatches: int) -> Schedule:
     """All forwards, then all backwards (Huang et al. 2019, arXiv:1811.06965)."""
-    return _played("gpipe", stages, microbatches, Policy(_everything, backward_after_all_forwards=True))
+    return _by_policy("gpipe", stages, microbatches, Policy(_everything, backward_after_all_forwards=True))
 
 
 def one_forward_one_backward(stages: Stages, microbatches: int) -> Schedule:
@@ -74,25 +74,25 @@ def one_forward_one_backward(stages: Stages, microbatches: int) -> Schedule:
 
     On a chain of stages this is the usual schedule; the bound is what extends it to any graph and placement.
     """
-    return _played("1f1b", stages, microbatches, Policy(_by_depth))
+    return _by_policy("1f1b", stages, microbatches, Policy(_by_depth))
 
 
 def interleaved(stages: Stages, microbatches: int) -> Schedule:
     """1F1B over the chunks of each rank, in rounds of as many microbatches as ranks (Narayanan et al. 2021)."""
-    return _played("interleaved", stages, microbatches, Policy(_by_depth, _by_warm_up))
+    return _by_policy("interleaved", stages, microbatches, Policy(_by_depth, _by_warm_up))
 
 
 def zero_bubble(stages: Stages, microbatches: int) -> Schedule:
-    """Weight gradients apart and in the gaps (Qi et al. 2023, arXiv:2401.10241, ZB-H1).
+    """Weight gradients computed apart, in the gaps (Qi et al. 2023, arXiv:2401.10241, ZB-H1).
 
-    No rank keeps more than the fullest one of 1F1B, or of an interleaved pipeline, does.
+    No rank keeps more microbatches than the fullest one of 1F1B, or of an interleaved pipeline.
     """
-    return _played("zero_bubble", stages, microbatches, Policy(_by_depth, _by_warm_up, _by_fullest, splits=True))
+    return _by_policy("zero_bubble", stages, microbatches, Policy(_by_depth, _by_warm_up, _by_fullest, splits=True))
 
 
 def forward_only(stages: Stages, microbatches: int) -> Schedule:
     """Evaluation: forwards only; a node runs ahead of its consumers by at most its depth."""
-    return _played("forward", stages, microbatches, Policy(_by_depth, trains=False))
+    return _by_policy("forward", stages, microbatches, Policy(_by_depth, trains=False))
 
 
 Builder = Callable[[Stages, int], Schedule]
@@ -103,8 +103,8 @@ Builder = Callable[[Stages, int], Schedule]
 class ScheduleKind:
     """A kind of schedules: what builds it, and what a config may say beside its name.
 
-    With `has_bounds` a `buffer` may bound an encoder's microbatches, of which others keep all; one that `needs_chunks`
-    wants a module with chunks. Only one that `trains` is a config's choice.
+    With `has_bounds` a config's `buffer` may bound an encoder's microbatches; without, all are kept. A kind that
+    `needs_chunks` is for modules with chunks. A config can choose only kinds that train (`trains`).
     """
 
     build: Builder
@@ -133,8 +133,8 @@ def register_schedule(name: str, builder: Builder) -> None:
     SCHEDULES.register(name, ScheduleKind(builder))
 
 
-def _played(kind: str, stages: Stages, microbatches: int, policy: Policy) -> Schedule:
-    order = play(stages, microbatches, policy)
+def _by_policy(kind: str, stages: Stages, microbatches: int, policy: Policy) -> Schedule:
+    order = list_schedule(stages, microbatches, policy)
     return distribute(kind, microbatches, order.actions, stages, order.bounds)
 
 
@@ -155,16 +155,16 @@ def _by_depth(stages: Stages, node: Node, microbatches: int) -> int:
 
 
 def _by_fullest(stages: Stages, node: Node, microbatches: int) -> int:
-    """What the first place of a node's pipeline may have, whose gradients come last."""
+    """The bound of the first place of a node's pipeline, whose gradients come last."""
     first = next(other for other in stages.nodes if other.module == node.module)
     warm_up = _by_warm_up(stages, first, microbatches)
     return _by_depth(stages, first, microbatches) if warm_up is None else warm_up
 
 
 def _by_warm_up(stages: Stages, node: Node, microbatches: int) -> int | None:
-    """The forwards that fill an interleaved pipeline and one more, chunks counted each; None without chunks.
+    """The forwards that fill an interleaved pipeline, counted over all chunks, plus one; None without chunks.
 
-    An encoder's may be all, or as many as its config says.
+    For an encoder: all, or as many as its config says.
     """
     chunks, pipeline = stages.chunks.get(node.module, 1), places(stages, node.module)
     if chunks == 1:
@@ -176,5 +176,5 @@ def _by_warm_up(stages: Stages, node: Node, microbatches: int) -> int | None:
             return chunks * stages.buffer
     place = node.stage % pipeline
     beyond = (link.target for other in stages.nodes if other.module == node.module for link in stages.outgoing(other))
-    behind = max((stages.depth(target) for target in beyond if target.module != node.module), default=0)
-    return 2 * (pipeline - place - 1) + (chunks - 1) * pipeline + 1 + chunks * behind
+    stages_after = max((stages.depth(target) for target in beyond if target.module != node.module), default=0)
+    return 2 * (pipeline - place - 1) + (chunks - 1) * pipeline + 1 + chunks * stages_after

@@ -24,11 +24,11 @@ FORWARD_UNITS, INPUT_UNITS, WEIGHT_UNITS = 1, 1, 1
 class Stages:
     """Nodes in topological order with their ranks, and the links between them.
 
-    `groups` says how many of the step's microbatches one of a module's covers; `chunks` how many nodes of it share each
-    of its ranks, and `weights` what a forward of all of these costs beside others; each is 1 if it is not listed.
-    `trained` are the nodes with a trained parameter, all if None. Modules in `ahead` compute this many steps ahead.
-    `encoder` is when modules without documents run, `buffer` how many microbatches they may be ahead in it, None for
-    the schedule's own bound.
+    By module, `groups` is the number of the step's microbatches that one of its own covers, `chunks` the number of its
+    nodes on each of its ranks, `weights` the relative cost of a forward of all of these; each is 1 if not listed.
+    `trained` are the nodes with a trained parameter, None for all. Modules in `ahead` compute this many steps ahead.
+    `encoder` says when modules without documents run, `buffer` how many microbatches they may be ahead, None for the
+    schedule's own bound.
     """
 
     nodes: tuple[Node, ...]
@@ -135,7 +135,7 @@ class Stages:
                         yield Transfer(link, Direction.BACKWARD, exchange)
 
     def gives(self, action: Compute, microbatches: int) -> Iterator[Transfer]:
-        """The transfers that hand on what a compute action of a training step made, for any batch."""
+        """The transfers that send what a compute action of a training step made, for any batch."""
         match action.work:
             case Work.FORWARD:
                 for link in self.outgoing(action.node):
@@ -162,7 +162,7 @@ class Stages:
                 return size * (INPUT_UNITS + (WEIGHT_UNITS if self.trains(action.node) else 0))
 
     def cost(self, action: Compute) -> float:
-        """The cost of an action where the forward of a stage of weight 1 on one of the step's microbatches takes 1."""
+        """The cost of an action; the forward of a stage of weight 1 on one of the step's microbatches costs 1."""
         return self.units(action) / self.unit_scale
 
     @cached_property
@@ -171,7 +171,7 @@ class Stages:
         return lcm(*(self.chunks.get(node.module, 1) for node in self.nodes))
 
     def _crosses(self, link: Link, ahead: int) -> int:
-        """By how many steps ahead rows cross that were made `ahead`: none into a module that waits for its step."""
+        """How many steps ahead a transfer of rows made `ahead` is: 0 into a module that does not run ahead."""
         return ahead if self.steps_ahead(link.target) else 0
 
     @cached_property

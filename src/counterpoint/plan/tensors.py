@@ -13,13 +13,13 @@ def linear(name: str, inputs: int, outputs: int, bias: bool) -> Tensors:
 
 
 def mlp(name: str, inputs: int, inner: int, outputs: int, *, bias: bool, is_gated: bool = False) -> Tensors:
-    """Two linear layers, with a third beside the first where there is a gate."""
+    """Two linear layers and, if `is_gated`, a third as the gate."""
     gate = linear(f"{name}.gate", inputs, inner, bias) if is_gated else ()
     return (*gate, *linear(f"{name}.up", inputs, inner, bias), *linear(f"{name}.down", inner, outputs, bias))
 
 
 def norm(name: str, width: int, kind: str) -> Tensors:
-    """The parameters of a norm inside a part, or of one that is a part, which has no name there."""
+    """The parameters of a norm inside a part; `name` is empty if the norm is the part."""
     pieces = {"layer": ("weight", "bias"), "rms": ("weight",), "none": ()}[kind]
     return tuple((f"{name}.{piece}" if name else piece, (width,)) for piece in pieces)
 
@@ -30,7 +30,7 @@ def joined(groups: Iterable[Tensors]) -> Tensors:
 
 
 def below(name: str, tensors: Tensors) -> Tensors:
-    """The tensors of something that is called `name` in the part."""
+    """The tensors of a submodule under its `name` in the part."""
     return tuple((f"{name}.{inner}", shape) for inner, shape in tensors)
 
 
@@ -40,5 +40,5 @@ def elements(tensors: Tensors) -> Iterator[tuple[str, int]]:
 
 
 def products(tensors: Tensors) -> int:
-    """FLOPs on one row of the products with the weights among some tensors."""
+    """FLOPs per row of the matrix products with the weights among `tensors`."""
     return 2 * sum(count for name, count in elements(tensors) if name.endswith(".weight"))

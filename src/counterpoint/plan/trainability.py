@@ -18,8 +18,8 @@ Train = str | tuple[str, ...]
 class TrainedPart:
     """What is trained of one part: the elements of its trained tensors, and whether there is such a tensor.
 
-    `weights` is the share of its products whose weights are trained, `inside` the share of those through whose inputs
-    gradients go to trained tensors of the part itself; `is_between` is whether they go between its rows.
+    `weights` is the share of its products whose weights are trained, `inside` the share whose input gradients lead to
+    trained tensors of the part itself; `is_between` says whether gradients go between its rows.
     """
 
     elements: int
@@ -30,7 +30,7 @@ class TrainedPart:
 
     @staticmethod
     def whole(elements: int, *, is_trained: bool) -> "TrainedPart":
-        """A part of which all is trained, or nothing."""
+        """A part that is trained as a whole or not at all."""
         share = float(is_trained)
         return TrainedPart(elements, is_trained, share, share, is_trained)
 
@@ -45,7 +45,7 @@ class PartUpdate:
 
 
 def is_trained(name: str, train: Train) -> bool:
-    """Whether a parameter is trained; `name` is the one that it has in its module."""
+    """Whether a parameter is trained; `name` is its name inside the module."""
     if isinstance(train, str):
         return train == "all"
     return any(fnmatchcase(name, pattern) for pattern in train)
@@ -64,7 +64,7 @@ def trained_parts(module: str, facts: ModelFacts, train: Train) -> tuple[Trained
 
 
 def check_groups(where: str, facts: ModelFacts, train: Train, patterns: Sequence[str]) -> None:
-    """Raise ConfigError for the pattern of a group that no trained parameter joins; each joins the first that fits.
+    """Raise ConfigError for a group's pattern that gets no trained parameter; each joins the first group that fits.
 
     `where` is the key of the list of groups.
     """
@@ -90,8 +90,8 @@ def _trained(part: PartFacts, names: Collection[str]) -> TrainedPart:
     products = tuple(_products(part))
     whole = sum(count for _name, count, _place in products)
     place_of = {name.rpartition(".")[0]: place for name, _count, place in products} | dict.fromkeys(_TABLES, _NOWHERE)
-    place_of |= dict(_norms_behind(part, products))
-    # Other norms stand before their products, a bias where its product does, and a table is added to what they make.
+    place_of |= dict(_norms_after(part, products))
+    # Other norms come before their products, a bias is where its product is, a table is added to the products' output.
     first = min((place_of.get(name.rpartition(".")[0], -1) for name in names), default=_NOWHERE)
     weights = sum(count for name, count, _place in products if name in names)
     inside = sum(count for _name, count, place in products if place > first)
@@ -99,8 +99,8 @@ def _trained(part: PartFacts, names: Collection[str]) -> TrainedPart:
     return TrainedPart(count_trained, bool(names), weights / total, inside / total, is_between=first <= 0)
 
 
-def _norms_behind(part: PartFacts, products: Collection[tuple[str, float, int]]) -> Iterator[tuple[str, int]]:
-    """Norms of what a sublayer made, and the places behind its products."""
+def _norms_after(part: PartFacts, products: Collection[tuple[str, float, int]]) -> Iterator[tuple[str, int]]:
+    """Norms of a sublayer's output, with the place after its last product."""
     for name, _shape in part.tensors:
         owner, norm, _rest = name.rpartition("post_norm")
         if norm:
@@ -109,17 +109,17 @@ def _norms_behind(part: PartFacts, products: Collection[tuple[str, float, int]])
 
 
 _NOWHERE = 1_000
-"""Behind every product of a part."""
+"""A place after every product of a part."""
 
 _LAST = ("o", "down")
-"""The second product of attention, of Mamba-2 and of an MLP, which reads what the others made."""
+"""The last product of attention, of Mamba-2 and of an MLP, which reads what the others made."""
 
 _TABLES = ("positions", "prefix", "times")
 
 
 def _products(part: PartFacts) -> Iterator[tuple[str, float, int]]:
-    """The weights that rows are multiplied by, with what a row meets of each and its place: at one place they read the
-    same rows."""
+    """The weights of a part's products: (name, elements that one row uses, place); those at one place read the same
+    rows."""
     place, was_last = 0, False
     met = part.active_expert_parameters / part.expert_parameters if part.expert_parameters else 1.0
     for name, count in elements(part.tensors):
@@ -128,7 +128,7 @@ def _products(part: PartFacts) -> Iterator[tuple[str, float, int]]:
         if not is_weight or leaf.endswith(("norm", "scale")) or leaf in _TABLES:
             continue
         is_last = leaf in _LAST
-        # An embedding's products follow each other; in a layer the last of a sublayer reads the others.
+        # An embedding's products form a chain; in a layer the last product of a sublayer reads what the others made.
         place += is_last != was_last or (part.name == "embed" and bool(place or was_last))
         was_last = is_last
         yield name, count * (met if EXPERTS in name else 1.0), place

@@ -15,7 +15,7 @@ from counterpoint.plan.plan import Plan
 from counterpoint.plan.trainability import TrainedPart
 
 _BRANCHES = ("taps.", "inserts.")
-"""Parts that stand beside the rows of the next layer, or take none of their own."""
+"""Parts beside the chain: they feed no rows to the next layer, or have none of their own."""
 
 
 @final
@@ -23,8 +23,8 @@ _BRANCHES = ("taps.", "inserts.")
 class PartWork:
     """The work of one part, in FLOPs as counted by its facts.
 
-    `inputs` and `weights` are shares of the products with weights of which the gradients of inputs and of weights are
-    computed; `has_pairs_back` is whether gradients go back between rows.
+    `inputs` and `weights` are the shares of its products whose input and weight gradients are computed;
+    `has_pairs_back` says whether gradients go back between rows.
     """
 
     facts: PartFacts
@@ -52,7 +52,7 @@ def works_of(plan: Plan) -> dict[str, tuple[PartWork, ...]]:
 
 
 def step_flops(works: Iterable[PartWork], load: Load) -> float:
-    """FLOPs of a whole step on what a module computes, with its gradients."""
+    """FLOPs of a whole step on a load: forward and gradients."""
     return sum(work.forward(load) + work.input_gradients(load) + work.weight_gradients(load) for work in works)
 
 
@@ -70,7 +70,7 @@ def _works(plan: Plan, module: str) -> Iterator[PartWork]:
 
 
 def _trained(plan: Plan, module: str) -> tuple[TrainedPart, ...]:
-    """What is trained of each part; a tied head is what the embedding is."""
+    """What is trained of each part; a tied head counts as the embedding does."""
     parts = plan.facts[module].parts
     trained = plan.trained.get(module, (TrainedPart.whole(1, is_trained=True),) * len(parts))
     is_tied = plan.facts[module].is_tied
@@ -97,7 +97,7 @@ def _leaves(plan: Plan, module: str) -> bool:
 
 
 def _deep(plan: Plan, module: str) -> frozenset[str]:
-    """The parts where features of another depth join with gradients."""
+    """The parts where features of another depth enter whose gradients are needed."""
     return frozenset(
         f"inserts.{into}"
         for edge in plan.graph.edges
@@ -108,7 +108,7 @@ def _deep(plan: Plan, module: str) -> frozenset[str]:
 
 
 def _taps(plan: Plan, module: str, after: int) -> bool:
-    """Whether gradients go back into a module from features behind one of its layers."""
+    """Whether gradients go back into a module from features after one of its layers."""
     names = [part.name for part in plan.facts[module].parts]
     stop, trained = names.index(f"layers.{after}") + 1, _trained(plan, module)
     before = [own for name, own in zip(names[:stop], trained[:stop], strict=True) if not name.startswith(_BRANCHES)]

@@ -1,7 +1,7 @@
-"""The player: lays a step's actions into one global order on a clock of unit costs, by a policy.
+"""The list scheduler: puts a step's actions into one global order on a clock of unit costs, by a policy.
 
-A seat is the ranks that hold a place in a module's pipeline, with all chunks that are there. It does the forwards of
-its microbatches in one order, the backwards in another, and of what is ready the most urgent first.
+A seat is the ranks at one place of a module's pipeline, with all their chunks. It runs the forwards of its microbatches
+in one order and the backwards in another; among actions that are ready the most urgent goes first.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,9 +30,9 @@ class Urgency(IntEnum):
 class Policy:
     """How a schedule differs from others.
 
-    `bound(stages, node, microbatches)` is the most of its microbatches whose gradients a node may wait for,
-    `seat_bound` that of all chunks of its seat together, None for any. `splits` computes weight gradients apart; then
-    `keep_bound` is the most of a seat that still miss theirs.
+    `bound(stages, node, microbatches)` is the most microbatches of a node that may await their gradients, `seat_bound`
+    the most over all chunks of its seat, None for no bound. `splits` computes weight gradients apart; then `keep_bound`
+    is the most microbatches of a seat that may lack theirs.
     """
 
     bound: Callable[[Stages, Node, int], int]
@@ -51,9 +51,9 @@ class Order:
     bounds: Mapping[Node, int]
 
 
-def play(stages: Stages, microbatches: int, policy: Policy) -> Order:
-    """Lay a step out; ends for any graph, because a forward that only a bound holds back is let through in the end."""
-    return _Player(stages, microbatches, policy).play()
+def list_schedule(stages: Stages, microbatches: int, policy: Policy) -> Order:
+    """Order a step's actions; ends for any graph, because a forward that only a bound holds back is let through."""
+    return _ListScheduler(stages, microbatches, policy).order()
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class _Queue:
         return self.items[self.next] if self.next < len(self.items) else None
 
 
-class _Player:
+class _ListScheduler:
     def __init__(self, stages: Stages, microbatches: int, policy: Policy) -> None:
         self._stages, self._microbatches, self._policy = stages, microbatches, policy
         self._finish: dict[tuple[Node, str, int], int] = {}
@@ -86,7 +86,7 @@ class _Player:
         self._seat_bounds = {node: policy.seat_bound(stages, node, microbatches) for node in stages.nodes}
         self._keep_bounds = {node: policy.keep_bound(stages, node, microbatches) for node in stages.nodes}
 
-    def play(self) -> Order:
+    def order(self) -> Order:
         if self._policy.trains:
             self._order += self._from_before()
         now, remaining = 0, sum(len(queue.items) for queue in self._queues)
@@ -120,17 +120,17 @@ class _Player:
     def _start(self, action: Compute, queue: _Queue, now: int) -> None:
         queue.next += 1
         cost = self._stages.units(action)
-        # Ranks that are busy come to it next, so that a node over many ranks need not wait for all to be free at once.
+        # Busy ranks run it next, so that a node over many ranks need not wait until all are free at once.
         self._free.update({rank: max(now, self._free[rank]) + cost for rank in queue.ranks})
         end = max(self._free[rank] for rank in queue.ranks)
         self._finish[action.node, _result(action.work), action.microbatch] = end
         self._order.append(action)
-        # What is reduced behind a backward is reduced inside it, so what leaves the backward comes behind both.
+        # A reduction right after a backward happens inside it, so the transfers of the backward come after both.
         self._note(action)
         self._order += [t for t in self._stages.gives(action, self._microbatches) if t.ahead == action.ahead]
 
     def _note(self, action: Compute) -> None:
-        """Keep count of what nodes hold, and reduce a node's gradients behind the last of them."""
+        """Keep count of what nodes hold, and reduce a node's gradients after its last backward."""
         node, work = action.node, action.work
         self._started[node, _result(work)] = self._started.get((node, _result(work)), 0) + 1
         if work is Work.FORWARD:
@@ -153,7 +153,7 @@ class _Player:
                 self._order.append(Reduce(node))
 
     def _consumed(self, node: Node) -> int:
-        """Microbatches of a node that nobody keeps for backward and whose rows all consumers have begun to read."""
+        """Microbatches, not kept for backward, of a node whose rows all consumers have begun to read."""
         stages, counts = self._stages, []
         for link in stages.outgoing(node):
             done = self._started.get((link.target, "F"), 0)
@@ -227,7 +227,7 @@ class _Player:
         return self._stages.steps_ahead(node) if self._policy.trains else 0
 
     def _from_before(self) -> list[Transfer]:
-        """What an earlier step computed leaves its module first of all."""
+        """Transfers of what an earlier step computed; they come first in the step."""
         stages = self._stages
         links = [k for k in stages.links if self._ahead(k.source) and not self._ahead(k.target)]
         cells = [(exchange, link) for link in links for exchange in range(stages.exchanges(link, self._microbatches))]
@@ -256,13 +256,13 @@ class _Player:
 
 
 def _result(work: Work) -> str:
-    """What an action makes: activations, gradients of inputs (and with them, in whole backwards, of weights), or the
-    gradients of weights alone."""
+    """What an action makes: activations (F), gradients of inputs (G; in an undivided backward of weights too), or
+    gradients of weights alone (W)."""
     return {Work.FORWARD: "F", Work.BACKWARD: "G", Work.INPUT: "G", Work.WEIGHT: "W"}[work]
 
 
 def places(stages: Stages, module: str) -> int:
-    """Places in a module's pipeline."""
+    """Number of places in a module's pipeline."""
     return ceil(sum(node.module == module for node in stages.nodes) / stages.chunks.get(module, 1))
 
 

@@ -1,7 +1,7 @@
-"""Who a world that stands still waits for: a pure function of programs and of where every rank stands.
+"""Which ranks a stalled world waits for: a pure function of programs and of every rank's position.
 
-A rank waits for those who have not begun a collective that it has begun, and for those who have not posted their part
-of a transfer that it needs. The origin is who does not answer, else who waits for nobody.
+A rank waits for ranks that have not begun a collective that it has begun, and for ranks that have not posted their part
+of a transfer that it needs. The origin is a rank that does not answer, else one that waits for no other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import Schedule
 
 CONTROL, STORAGE = "control", "storage"
-"""Communicators of all active ranks on which the host waits, whatever computes: of objects, and of checkpoints."""
+"""Communicators of all active ranks on which the host itself waits, for objects and for checkpoints."""
 
 STORING = ("resume", "checkpoint")
 """Phases that wait on the communicator of checkpoints; elsewhere it works beside the step."""
@@ -25,16 +25,16 @@ PHASES = ("start-up", "resume", "reading", "training", "results", "recomputing",
 
 
 Program = tuple[str, int | None, int | None]
-"""Phase, step and batch: what says whose programs an index belongs to."""
+"""Phase, step and batch: they say which programs an index belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
     """Where a rank stands.
 
-    `index` is that of an action in the program of (phase, step, batch), None outside of programs. A device that works
-    after its host has come to the action `reached` of the program `device`. `calls` counts collectives that the host
-    has begun, by communicator. `left` are the seconds until the limit `key` of what the rank does is passed.
+    `index` is an action's in the program of (phase, step, batch), None outside of programs. A device that lags its host
+    has reached the action `reached` of the program `device`. `calls` counts the collectives that the host has begun, by
+    communicator. `left` is the seconds until the limit `key` of the rank's current action passes.
     """
 
     phase: str
@@ -62,12 +62,12 @@ class Position:
 
     @property
     def program(self) -> Program:
-        """What the host is at."""
+        """The program that the host is in."""
         return self.phase, self.step, self.batch
 
     @property
     def work(self) -> Program:
-        """What is under way: on the device, if that works after the host."""
+        """The program under way: the device's, if that lags the host."""
         return self.program if self.device is None else self.device
 
     @property
@@ -77,7 +77,7 @@ class Position:
 
 
 def _place(program: Program) -> tuple[int, int, int]:
-    """What a later program, or phase, has more of."""
+    """A key by which programs and phases sort in time."""
     phase, step, batch = program
     number = PHASES.index(phase) if phase in PHASES else 0
     return (-1 if step is None else step), number, (-1 if batch is None else batch)
@@ -107,20 +107,20 @@ def walk_of(plan: Plan, template: Schedule, batch: BatchPlan | None, ahead: Batc
 
 
 Positions = Mapping[int, Position | None]
-"""Positions by rank; None of a rank that does not answer."""
+"""Positions by rank, None for a rank that does not answer."""
 
 _COLLECTIVE = "a collective on "
 
 Waits = dict[int, dict[int, str]]
-"""Whom every rank waits for, and at what."""
+"""By rank, the ranks that it waits for, and at what."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The ranks that keep the others waiting, the likeliest first, and who waits for whom.
+    """The ranks that keep others waiting, the likeliest first, and which rank waits for which.
 
-    `kind` says how they do: `absent` do not answer, `skipped` went past a collective that others are in, `apart` wait
-    for each other in different collectives, `working` wait for nobody.
+    `kind` says why: `absent` ranks do not answer, `skipped` ones went past a collective that others are in, `apart`
+    ones wait for each other in different collectives, `working` ones wait for no rank.
     """
 
     origins: tuple[int, ...]
@@ -128,7 +128,7 @@ class Verdict:
     waits: Waits
 
     def waiting(self, rank: int) -> tuple[int, ...]:
-        """The ranks that wait for a rank, at first hand or through others."""
+        """The ranks that wait for a rank, directly or through others."""
         found = {rank}
         while True:
             more = {r for r, awaited in self.waits.items() if r not in found and found & awaited.keys()}
@@ -138,9 +138,9 @@ class Verdict:
 
 
 def find_origin(positions: Positions, members: Mapping[str, tuple[int, ...]], walks: Mapping[Program, Walk]) -> Verdict:
-    """Who keeps a world waiting.
+    """The ranks that keep a world waiting.
 
-    `members` are the ranks of every communicator of collectives; `walks` are known as far as they are.
+    `members` are the ranks of every communicator of collectives; `walks` may lack some programs.
     """
     here = {rank: position for rank, position in positions.items() if position is not None}
     waits: Waits = {rank: {} for rank in here}
@@ -175,7 +175,7 @@ def find_origin(positions: Positions, members: Mapping[str, tuple[int, ...]], wa
 def _by_calls(
     rank: int, position: Position, positions: Positions, members: Mapping[str, tuple[int, ...]]
 ) -> Iterator[tuple[int, str]]:
-    """Members of a communicator who have begun fewer collectives on it."""
+    """Members of a communicator that have begun fewer collectives on it."""
     for name, count in (position.calls or {}).items():
         if name == STORAGE and position.phase not in STORING:
             continue
@@ -189,14 +189,14 @@ def _by_calls(
 
 
 def _busy(here: Mapping[int, Position], waits: Waits) -> frozenset[int]:
-    """Ranks whose hosts keep others from a collective, and wait neither in one nor for their devices, which only hosts
-    in a program do."""
+    """Ranks outside of programs whose hosts keep others waiting in a collective and wait in none themselves; a host in
+    a program may be waiting for its device."""
     awaited = {other for others in waits.values() for other in others}
     return frozenset(r for r, position in here.items() if r in awaited and not waits[r] and position.index is None)
 
 
 def _is_past(rank: int, position: Position, other: int, theirs: Position, walks: Mapping[Program, Walk]) -> bool:
-    """Whether `other` is further than `rank`, which waits for it in a collective: its program led through that."""
+    """Whether `other` is past the collective in which `rank` waits for it."""
     if position.program != theirs.program:
         return _place(theirs.program) > _place(position.program)
     walk = walks.get(position.program)
@@ -207,7 +207,7 @@ def _is_past(rank: int, position: Position, other: int, theirs: Position, walks:
 
 
 def _is_beside(rank: int, origins: Sequence[int], here: Mapping[int, Position], walks: Mapping[Program, Walk]) -> bool:
-    """Whether a rank's device is in one action with an origin's, and shares a collective of it: either may be first."""
+    """Whether a rank's device is in an origin's action and shares a collective of it: either may be first."""
     position = here[rank]
     walk = walks.get(position.work)
     if position.device is None or position.reached is None or walk is None:
@@ -222,7 +222,7 @@ def _is_beside(rank: int, origins: Sequence[int], here: Mapping[int, Position], 
 
 
 def _apart(here: Mapping[int, Position], waits: Waits, walks: Mapping[Program, Walk]) -> Verdict:
-    """Everybody waits: of two who wait for each other in one action, one has left out what comes first there."""
+    """The verdict if all ranks wait: of two that wait for each other in one action, one skipped a collective."""
     pairs = [(a, b) for a in waits for b in waits[a] if a < b and a in waits.get(b, {})]
     for one, other in pairs:
         walk = walks.get(here[one].program)
@@ -238,14 +238,14 @@ def _apart(here: Mapping[int, Position], waits: Waits, walks: Mapping[Program, W
 
 
 def _order(walk: Walk, rank: int, what: str) -> int:
-    """Where a rank comes to a communicator in the step's end, each of whose collectives has one of its own; else -1."""
+    """The place of a communicator in a rank's step end, where each collective has its own communicator; else -1."""
     names = [e.communicator for e in walk.events[rank] if isinstance(e, Collective) and e.action == Step()]
     name = what.removeprefix(_COLLECTIVE)
     return names.index(name) if name in names else -1
 
 
 def _reached(here: Mapping[int, Position], program: Program, walk: Walk) -> dict[int, int]:
-    """The index that every rank has come to in a program; those who have not begun it are left out."""
+    """The index that every rank has reached in a program; ranks that have not begun it are left out."""
     found = {}
     for rank, position in here.items():
         if position.work == program and position.at is not None:
@@ -256,7 +256,7 @@ def _reached(here: Mapping[int, Position], program: Program, walk: Walk) -> dict
 
 
 def _by_transfers(reached: Mapping[int, int], walk: Walk) -> Iterator[tuple[int, int, str]]:
-    """Ranks whose part of a transfer is missing that the action of another rank needs, by the machine's rules."""
+    """Ranks that have not posted their part of a transfer that another rank's action needs, by the machine's rules."""
     machine = Machine({rank: tuple(_until(walk, rank, at)) for rank, at in reached.items()})
     for rank, (_action, entry) in machine.stuck.items():
         for other, late in _late(machine, entry, set()):
@@ -266,7 +266,7 @@ def _by_transfers(reached: Mapping[int, int], walk: Walk) -> Iterator[tuple[int,
 def _by_device(
     here: Mapping[int, Position], reached: Mapping[int, int], program: Program, walk: Walk, outside: frozenset[int]
 ) -> Iterator[tuple[int, int, str]]:
-    """Members of a collective, in the action that a rank's device is at, whose devices have not come to it.
+    """Members of a collective of the action that a rank's device is at, whose devices have not reached it.
 
     Those are before that action, or `outside`: they wait for the transfers that it begins with.
     """
@@ -292,7 +292,7 @@ def _lacks(theirs: Position, position: Position, name: str) -> bool:
 
 
 def _until(walk: Walk, rank: int, at: int) -> Iterator[Event]:
-    """The transfers in front of what a rank is at, and what that waits for."""
+    """The transfers before a rank's action, and what the action waits for."""
     before, here = frozenset(walk.programs[rank][:at]), walk.action(rank, at)
     posted: set[object] = set()
     for event in walk.events[rank]:

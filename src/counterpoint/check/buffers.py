@@ -41,8 +41,8 @@ def check_buffers(
 ) -> Fault | None:
     """The first rank that holds more than the schedule promises, or posts a group that is too large.
 
-    `bounds` are the promise; left out it is that of the plan's training or evaluation, whichever these programs are. A
-    training step of which a batch leaves no backward looks like evaluation, so whoever knows says it.
+    `bounds` are the promise, by default that of the plan's training or evaluation schedule, whichever these programs
+    are. A training step without any backward looks like evaluation, so its caller gives the bounds.
     """
     training = trains(programs) or any(is_ahead(action) for program in programs.values() for action in program)
     if bounds is None:
@@ -122,7 +122,7 @@ class _Held:
         )
 
     def _most_receives(self, link: Link) -> int:
-        """Exchanges of a link that may be posted ahead: those of what its source may have in flight."""
+        """Exchanges of a link that may be posted ahead: those of its source's microbatches that may be in flight."""
         assert self._bounds is not None, "only bounded walks ask"
         stages = self._plan.stages
         if stages.steps_ahead(link.source) > stages.steps_ahead(link.target):

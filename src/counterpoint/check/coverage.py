@@ -93,7 +93,7 @@ def _share_complaint(batch: BatchPlan, share: Share, rows: ModuleRows) -> str | 
 
 
 def _goes_in(share: Share, rows: ModuleRows) -> bool:
-    """Whether the rows that enter are whole groups on every rank, as many as leave where they themselves do."""
+    """Whether the rows that enter fit: with queries whole groups on every rank, else `merge` times those that leave."""
     if rows.queries:
         return share.rows_in % (rows.layout.lane_size * rows.merge) == 0
     return share.rows_in == share.rows_out * rows.merge

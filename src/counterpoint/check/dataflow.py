@@ -1,4 +1,4 @@
-"""Every action finds what it consumes earlier in its program; nothing stands twice or on a foreign rank."""
+"""Every action's inputs come earlier in its program; no action occurs twice or on a foreign rank."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from counterpoint.plan.stages import action_ranks
 
 
 def check_members(plan: Plan, programs: Programs) -> Fault | None:
-    """The first action that stands on a rank without that stage, or twice in a program."""
+    """The first action on a rank without its stage, or twice in a program."""
     homes: dict[Action, frozenset[int]] = {}
     for rank, program in programs.items():
         seen: set[Action] = set()
@@ -33,9 +33,9 @@ def check_members(plan: Plan, programs: Programs) -> Fault | None:
 
 
 def check_dataflow(plan: Plan, programs: Programs, erasure: Erasure | None = None) -> Fault | None:
-    """The first action whose input does not stand before it, or that some of its ranks lack.
+    """The first action whose input does not come before it, or that some of its ranks lack.
 
-    `erasure` says what a batch leaves of the template: what it leaves is needed.
+    `erasure` says which actions a batch keeps; all of these are needed.
     """
     needs = _Needs(plan, {action for program in programs.values() for action in program}, erasure)
     for rank, program in programs.items():
@@ -89,14 +89,14 @@ def _check_shared(plan: Plan, programs: Programs) -> Fault | None:
 
 @dataclass(frozen=True)
 class _Needs:
-    """What must stand before an action on the same rank; an edge whose rows are erased brings nothing."""
+    """What must come before an action on the same rank; an edge whose rows are erased brings nothing."""
 
     plan: Plan
     live: set[Action]
     erasure: Erasure | None
 
     def of(self, rank: int, action: Action) -> Iterator[Action]:
-        """The actions that must stand before one."""
+        """The actions that must come before one."""
         match action:
             case Compute(work=Work.FORWARD):
                 yield from (transfer for transfer in consumed(self.plan, action) if self._brings(transfer))
@@ -145,5 +145,5 @@ class _Needs:
                 yield earlier
 
     def _made_before(self, rank: int, action: Compute) -> bool:
-        """Whether every earlier step made it: what a step takes from before, its own template makes for later."""
+        """Whether earlier steps ran an action ahead, as the template does for later ones."""
         return action.ahead > 0 and action in self.plan.schedule.programs[rank]

@@ -21,7 +21,7 @@ Programs = Mapping[int, tuple[Action, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Rows that go to a peer or come from it; `rows` is None while no batch says how many."""
+    """Rows that go to a peer or come from it; `rows` is None without a batch."""
 
     peer: int
     rows: int | None
@@ -87,7 +87,7 @@ turn of its collectives."""
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Go on when these entries of the same rank are complete."""
+    """Wait until these entries of the same rank are complete."""
 
     action: Action
     entries: tuple[Entry, ...]
@@ -112,7 +112,7 @@ Events = dict[int, tuple[Event, ...]]
 
 
 def expand(plan: Plan, programs: Programs, batch: BatchPlan | None = None, ahead: BatchPlan | None = None) -> Events:
-    """The events of these very programs; without a batch a transfer has every peer that any batch could give it.
+    """The events of exactly these programs; without a batch a transfer has every peer that any batch could give it.
 
     `ahead` is the batch of what runs ahead.
     """
@@ -121,10 +121,10 @@ def expand(plan: Plan, programs: Programs, batch: BatchPlan | None = None, ahead
 
 
 def expand_template(plan: Plan, programs: Programs) -> Events:
-    """The events of programs of which a batch may erase actions: all that any batch could leave of them posts.
+    """The events of programs from which a batch may erase actions: every post that any batch could keep.
 
     Parameters are gathered at a node's first compute, which may be any of its computes once others are erased; so here
-    they are at every one. What a batch posts is therefore a sub-order of this, and what is proved of this holds of it.
+    they are gathered at each. So what a batch posts is a sub-order of this, and what is proved here holds for it.
     """
     flows = _Flows(plan, None, None)
     return {rank: tuple(_Walk(plan, flows, rank, True).events(program)) for rank, program in programs.items()}
@@ -133,7 +133,7 @@ def expand_template(plan: Plan, programs: Programs) -> Events:
 class _Walk:
     """One rank's walk through its program; with `is_template` every compute gathers its parameters.
 
-    What one action issues stands in one order of communicators, however much of it a batch leaves.
+    The collectives of an action come in one order of communicators, whichever of them a batch keeps.
     """
 
     def __init__(self, plan: Plan, flows: "_Flows", rank: int, is_template: bool = False) -> None:
@@ -169,7 +169,7 @@ class _Walk:
     def _compute(self, action: Compute) -> Iterator[Event]:
         yield from self._await(action, consumed(self._plan, action))
         if action.work is Work.WEIGHT:
-            # What it reads is on the rank, what it makes stays there until the reduction.
+            # Its inputs are on the rank, its gradients stay there until the reduction.
             yield Run(action)
             return
         layout = self._plan.layouts[action.node.module]
@@ -185,7 +185,7 @@ class _Walk:
         yield Run(action)
 
     def _reduce(self, action: Reduce) -> Iterator[Event]:
-        # It may begin in the backward right in front of it (`Schedule.reducing`): nothing stands between the two.
+        # It may begin inside the backward right before it (`Schedule.reducing`): nothing comes between the two.
         # A stage that no microbatch reached has zero gradients on all ranks alike and communicates nothing.
         self._reduced.add(action.node)
         if action.node in self._computed:
@@ -193,8 +193,8 @@ class _Walk:
             yield from self._collectives(action, self._groups(action.node, ("dp_shard", "dp_replicate", *experts)))
 
     def _step(self, action: Step) -> Iterator[Event]:
-        """Partial gradients over tp, stage by stage, tied copies, and the scalars of all; then what updates exchange,
-        module by module. Without a reduction, as in evaluation, the loss alone."""
+        """Sums of partial gradients over tp, stage by stage, of tied copies, and of all ranks' scalars; then the exchanges
+        of updates, module by module. Without a reduction, as in evaluation, the sum of the loss alone."""
         reduced = [node for node in self._plan.nodes_of(self._rank) if node in self._reduced]
         tied = [self._plan.tie(node.module, self._rank) for node in reduced]
         active = self._plan.placement.active
@@ -259,7 +259,7 @@ class _Flows:
         return self._ahead if action.ahead else self._batch
 
     def _rows(self, action: Transfer) -> dict[tuple[int, int], int | None]:
-        """Rows by (sender, receiver), the rows that stay on their rank left out."""
+        """Rows by (sender, receiver), without the rows that stay on their rank."""
         batch = self._batch_of(action)
         if batch is None:
             return dict.fromkeys(self._plan.pairs(action.link, action.direction))
@@ -283,6 +283,6 @@ class _Flows:
         return {rank: (tuple(sends.get(rank, ())), tuple(receives.get(rank, ()))) for rank in {*sends, *receives}}
 
     def _columns(self, action: Transfer) -> tuple[int, int]:
-        """Columns that the sender has and the receiver expects; at an edge each module has its own."""
+        """Columns that the sender has and that the receiver expects; at an edge each is its own module's."""
         source, target = self._plan.width(action.link), self._plan.expected_width(action.link)
         return (source, target) if action.direction is Direction.FORWARD else (target, source)

@@ -33,7 +33,7 @@ def _unawaited(machine: Machine) -> Fault | None:
 
 
 def _explain(machine: Machine) -> tuple[list[str], tuple[tuple[int, Action], ...]]:
-    """Who waits for whom until an entry repeats: clauses and places of the cycle."""
+    """Which entry waits for which until one repeats: clauses and places of the cycle."""
     rank = min(machine.stuck)
     action, entry = machine.stuck[rank]
     seen: dict[int, int] = {}

@@ -10,7 +10,7 @@ HERE = "<-- HERE"
 MARGIN = 4
 """Actions shown on either side of a mark."""
 MAX_LINES = 24
-"""Lines of a marked grid; ranks with a mark come first when some must go."""
+"""Most lines of a marked grid; those with a mark are kept first."""
 
 
 def format_programs(programs: Programs, mark: Iterable[tuple[int, Action]] | None = None) -> str:

@@ -71,7 +71,7 @@ class Machine:
 
     @property
     def intervals(self) -> dict[int, tuple[Interval, ...]]:
-        """What every rank worked on, in order."""
+        """The compute actions of every rank, in order."""
         return {rank: tuple(state.intervals) for rank, state in self._ranks.items()}
 
     @property
@@ -126,7 +126,7 @@ class Machine:
         fifo = self.fifos.setdefault(place, deque())
         fifo.append(entry)
         if len(fifo) == 1:
-            # What was ahead may be played already and end later than this rank's time.
+            # The entries ahead may be complete already, but at a time later than this rank's.
             self._startable.append((entry, max(now, self._free_from.get(place, 0.0))))
 
     def _start(self, entry: State, now: float) -> None:

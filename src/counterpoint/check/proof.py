@@ -46,11 +46,11 @@ class Proof:
 
 
 def check_plan(plan: Plan, batch: BatchPlan | None = None, ahead: BatchPlan | None = None) -> Proof:
-    """Prove a plan: its templates with every optional action, or with a batch what is left of them.
+    """Prove a plan: its templates with every optional action, or with a batch what remains of them.
 
     Covers the training and the evaluation schedule and returns the proof of the former; raises ProofError. Where
-    modules run ahead, it also covers the steps before the first and behind the last, and what every step takes from an
-    earlier one every step makes: all steps end with nothing under way, so they hold in any number. `ahead` is the batch
+    modules run ahead, it also covers prologue and epilogue, and that every step makes for later ones what it takes from
+    earlier ones. All steps end with nothing under way, so the proof holds for any number of them. `ahead` is the batch
     of what runs ahead of `batch`.
     """
     _raise(check_layouts(plan), {})
@@ -81,7 +81,7 @@ def check_programs(
 ) -> Proof:
     """Prove that programs are safe on a placement and that a batch's rows arrive; raises ProofError.
 
-    Without a batch they are proved for each that there could be, with whatever it may erase of them.
+    Without a batch they are proved for any batch, whichever actions it may erase.
 
     `bounds` are the most microbatches that nodes keep, by default those of the plan's schedule of this kind.
     """

@@ -1,4 +1,4 @@
-"""Routes deliver every row once: what a source emits, where it belongs, and no padding across an edge."""
+"""Routes deliver every row of a source once, to where it belongs, and no padding across an edge."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -85,7 +85,7 @@ def _check_once(
 
 
 def _met(plan: Plan, link: Link, lane: int) -> range:
-    """The lanes of an edge's target that one of its source's may meet: the template was proved for no others."""
+    """The lanes of an edge's target that a lane of its source may meet: the template was proved for no others."""
     return plan.meetings.lanes(link.target.module, *plan.meetings.served(link.source.module, lane))
 
 

@@ -1,4 +1,4 @@
-"""One start of the world: a store of its own in one that may hold what ranks of an earlier start left there.
+"""One start of the world: a store of its own inside one that may hold keys of an earlier start.
 
 An elastic agent keeps its store over restarts, and the agents of several machines need not count the same number of
 restarts. So rank 0 chooses a name, and a rank takes a name only as an answer to a number that it drew itself.
@@ -15,7 +15,7 @@ from counterpoint.errors import RunError
 _HELLO, _ANSWER = "counterpoint/hello", "counterpoint/answer"
 _POLL_SECONDS = 0.02
 _EXTRA_SECONDS = 30.0
-"""How much longer than rank 0 the others wait, which cannot say who is missing."""
+"""How much longer than rank 0 the others wait: only rank 0 can say which ranks are missing."""
 
 
 def own_store(store: Store, rank: int, size: int, seconds: float) -> Store:
@@ -39,7 +39,7 @@ def own_store(store: Store, rank: int, size: int, seconds: float) -> Store:
 
 
 def _welcome(store: Store, own: Store, name: str, size: int, seconds: float) -> None:
-    """Answer whoever says hello, those who are gone by now as well, until all have answered back."""
+    """Answer every hello, even of ranks that are gone by now, until all ranks have answered back."""
     deadline = time.monotonic() + seconds
     missing = list(range(1, size))
     while missing:

@@ -41,7 +41,7 @@ class Bridge:
         self._maps = maps
 
     def post(self, transfer: Transfer, rows: torch.Tensor | None) -> None:
-        """Post this rank's part; `rows` are the local rows that it has to give, None where it only receives.
+        """Post this rank's part; `rows` are the local rows that it sends, None where it only receives.
 
         Forward they are the source stage's output shard, backward the gradients of what arrived forward.
         """
@@ -75,7 +75,7 @@ class Bridge:
         return exchange.received
 
     def placed(self, transfer: Transfer, rows: int) -> torch.Tensor:
-        """Collect gradients and put them at the local rows that were sent; rows that had no route get zero."""
+        """Collect gradients (rows, columns), each at the local row that was sent; rows that had no route are zero."""
         arrived = self.collect(transfer)
         if transfer.link.is_hop:
             return arrived
@@ -83,7 +83,7 @@ class Bridge:
         return arrived.new_zeros(rows, arrived.shape[1]).index_copy_(0, index, arrived)
 
     def index(self, link: Link, exchange: int) -> torch.Tensor:
-        """The local rows (int64) at which the rows that arrive on a link belong."""
+        """The local rows, int64 (n,), to which the rows that arrive on a link belong."""
         return self._maps[link, exchange].receive_index
 
     def finish(self) -> None:

@@ -1,7 +1,7 @@
 """Channels: one communicator's transfers in FIFO order, on NCCL by its stream and on the CPU by one thread.
 
 A transfer starts only when all that was posted before it on the same communicator is complete, so an order
-that would hang on NCCL hangs on the CPU as well, where a test can watch it.
+that would hang on NCCL hangs on the CPU as well, where a test sees it.
 """
 
 from collections.abc import Sequence

@@ -21,7 +21,7 @@ _KEY = "counterpoint/failure"
 
 
 class Trouble(StrEnum):
-    """Kinds of failures that are no exception of the rank that is named."""
+    """Kinds of failures that are not an exception on the rank that is named."""
 
     HANG = "HangError"
     LOST = LOST_RANK
@@ -31,8 +31,8 @@ class Trouble(StrEnum):
 class Failure:
     """What went wrong first: on which rank, in which action, which kind of error, and its one sentence.
 
-    `step` and `batch`, of an evaluation, are where known. `teller` is the rank that reports it, if that is another one;
-    `waits` say whom each rank waits for.
+    `step`, and `batch` of an evaluation, are set if known. `teller` is the rank that reports it, if another one;
+    `waits` says which ranks each rank waits for.
     """
 
     rank: int
@@ -86,7 +86,7 @@ def is_lost_peer(error: BaseException) -> bool:
 
 
 def failed_member(error: BaseException) -> int | None:
-    """The number, in its group, of the rank of which an error only tells: all ranks raise what one met in a save."""
+    """The group rank that a collective error names: in a save all ranks raise what one of them met."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, CheckpointException):
@@ -102,7 +102,7 @@ def describe(error: BaseException, rank: int, position: Position) -> Failure:
         error = SignalledError(signal.SIGINT)
     code = error.exit_code if isinstance(error, CounterpointError) else 1
     if isinstance(error, SystemExit):
-        # Whatever called it: a rank that leaves before the end has failed.
+        # Whatever raised it: a rank that leaves before the end has failed.
         code = error.code if isinstance(error.code, int) and error.code else 1
         error = RunError(f"it was asked to exit with {error.code!r} before the training ended")
     is_explained = code == 2 or isinstance(error, SignalledError)
@@ -113,14 +113,14 @@ def describe(error: BaseException, rank: int, position: Position) -> Failure:
 
 
 def is_heard() -> bool:
-    """Whether somebody else says a failure on stderr: our own launcher says it last, torchrun and Slurm do not."""
+    """Whether another process says a failure on stderr: our own launcher says it last, torchrun and Slurm do not."""
     return os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(RUN_ID_PREFIX)
 
 
 def report(failure: Failure, folder: Path, heard: bool) -> None:
-    """Write a failure into the run folder unless it is a wish to stop; `heard` if somebody else says it on stderr.
+    """Write a failure into the run folder unless it is a request to stop; `heard` if another process says it on stderr.
 
-    What cannot be written there, on a full disk for one, is said here whoever listens.
+    If it cannot be written, for example on a full disk, it is said on stderr in any case.
     """
     try:
         if failure.kind != SignalledError.__name__:

@@ -23,7 +23,7 @@ from counterpoint.plan.communicators import Communicator, collective_name
 from counterpoint.plan.layout import Layout
 
 Key = tuple[tuple[int, ...], int]
-"""Ranks, and how many earlier communicators of the same plan must not share with this one."""
+"""Ranks, and the number of earlier communicators of the same plan that have the same ranks but a group of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def _shared_store(rank: int, size: int, seconds: float) -> Store:
     is_master = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     host, port, timeout = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=seconds)
     try:
-        # Who is missing is for `own_store` to say.
+        # `own_store` says which ranks are missing.
         store: Store = dist.TCPStore(  # type: ignore[attr-defined]  # documented, but not exported
             host, port, size, is_master, timeout, wait_for_workers=False, multi_tenant=True
         )
@@ -114,7 +114,7 @@ class Groups:
     storage: dist.ProcessGroup | None
 
     def calls(self, names: Sequence[str]) -> dict[str, int]:
-        """How many operations this rank has begun on communicators of collectives, and on `control` and `storage`."""
+        """Number of operations that this rank has begun on each of these communicators, `control` and `storage`."""
         groups = {name: self.named[name] for name in names if name in self.named}
         device = self.world.device
         counts = {name: _operations(group, device) for name, group in groups.items()}
@@ -178,9 +178,9 @@ def make_groups(
 
 @cache
 def _gloo() -> str:
-    """The name of a backend that is gloo with one thread for the connections of all groups of this process.
+    """The name of a gloo backend whose groups share one connection thread of this process.
 
-    Such a thread looks up a hundred times a second, and torch starts one for each group: a hundred groups on eight idle
+    Such a thread wakes a hundred times a second, and torch starts one for each group: a hundred groups on eight idle
     processes cost half a core, and took twice as long to make (torch 2.13).
     """
     device = dist.ProcessGroupGloo.create_default_device()

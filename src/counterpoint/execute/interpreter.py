@@ -49,7 +49,7 @@ class Interpreter:
     ) -> None:
         """Run a program on the batches of its (module, microbatch) pairs; `step` is a training step's number.
 
-        What a step computes ahead is kept for the step that it is for.
+        What it computes ahead is kept for the step that needs it.
         """
         self._batches, self._live = batches, frozenset(program)
         self._rows = {}

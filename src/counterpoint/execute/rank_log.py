@@ -15,7 +15,7 @@ from counterpoint.credentials import without_credentials
 from counterpoint.execute.failure import say
 
 OWN = logging.getLogger("counterpoint")
-"""What this package says for logs alone; it is no part of what other packages' handlers hear of."""
+"""The logger of what this package writes to logs only; other packages' handlers do not receive it."""
 
 LOGS_FOLDER = "logs"
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -23,7 +23,7 @@ _WARNINGS = "py.warnings"
 """The logger that `logging.captureWarnings` gives warnings to."""
 
 _MOST_OF_ONE_PLACE = 100
-"""Records from the same line of another package's code; what comes after says nothing new."""
+"""Most records from one line of another package's code; later ones say nothing new."""
 
 
 def log_file(run: Path, rank: int) -> Path:
@@ -35,8 +35,8 @@ def log_file(run: Path, rank: int) -> Path:
 def rank_log(run: Path, rank: int, *, is_leader: bool) -> Iterator[None]:
     """Append to the log of a rank in a run folder while this is open.
 
-    Warnings and other packages' logging go into it; on stderr they stand for the leader alone, so that it is read once
-    and not by every rank. Where the file cannot be opened that is said, and nothing else happens.
+    Warnings and other packages' logging go into it; only the leader also shows them on stderr, so that they are read
+    once. If the file cannot be opened, that is said and the rank goes on.
     """
     try:
         (file := log_file(run, rank)).parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def rank_log(run: Path, rank: int, *, is_leader: bool) -> Iterator[None]:
 
 @contextmanager
 def _attached(handler: logging.Handler, is_leader: bool) -> Iterator[None]:
-    """Let a handler hear of all loggers: the root, those that tell the root nothing, such as torch's, and ours."""
+    """Attach a handler to all loggers: the root, those that do not propagate to it, such as torch's, and ours."""
     known = logging.Logger.manager.loggerDict.values()
     alone = [logger for logger in known if isinstance(logger, logging.Logger) and not logger.propagate]
     root, before = logging.getLogger(), (OWN.propagate, OWN.level)
@@ -81,7 +81,7 @@ def _attached(handler: logging.Handler, is_leader: bool) -> Iterator[None]:
 
 @contextmanager
 def _crashes_written(file: TextIO) -> Iterator[None]:
-    """Let a crash of the process, a segmentation fault for one, leave the stacks of its threads in a file."""
+    """Let a crash of the process, such as a segmentation fault, write the stacks of its threads to a file."""
     was_on_stderr = faulthandler.is_enabled()
     faulthandler.enable(file)
     try:
@@ -101,7 +101,7 @@ class _Formatter(logging.Formatter):
 
 
 class _File(logging.FileHandler):
-    """Says once that it cannot write, on a full disk for one, and lets its rank go on."""
+    """Says once that it cannot write, for example on a full disk, and lets its rank go on."""
 
     _has_failed = False
 

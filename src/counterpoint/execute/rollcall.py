@@ -1,4 +1,4 @@
-"""Roll calls: on a suspicion every rank publishes where it stands, and whoever asked decides.
+"""Roll calls: on a suspicion every rank publishes its position, and the rank that called decides.
 
 Only one rank calls at a time; calls are numbered, and every key of the store belongs to one number.
 """
@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.05
 
 
 class RollCall:
-    """One rank's part in the roll calls; `position` says where it stands. Safe on several threads."""
+    """One rank's part in the roll calls; `position` returns its position. Thread-safe."""
 
     def __init__(self, store: Store, rank: int, position: Callable[[], Position]) -> None:
         self._store: Store = store.clone()  # type: ignore[attr-defined]  # in torch since 2.9, not in its stubs
@@ -43,7 +43,7 @@ class RollCall:
             return number if caller == mine else None
 
     def gather(self, number: int, ranks: Sequence[int], seconds: float) -> dict[int, Position | None]:
-        """The positions of these ranks, as soon as all have answered; None of those who have not after `seconds`."""
+        """The positions of these ranks once all have answered; None for each that has not after `seconds`."""
         deadline = time.monotonic() + seconds
         keys = {rank: f"{_PREFIX}/{number}/{rank}" for rank in ranks}
         found: dict[int, Position | None] = {}
@@ -59,11 +59,11 @@ class RollCall:
         return {rank: found.get(rank) for rank in ranks}
 
     def grant(self, number: int, seconds: float) -> None:
-        """Tell all ranks how long to be patient: while the verdict is being found, or because nobody is stuck yet."""
+        """Tell all ranks how long to be patient: while the verdict is being found, or because no rank is stuck yet."""
         self._store.set(f"{_PREFIX}/{number}/patience", str(seconds))
 
     def granted(self) -> float | None:
-        """The patience that the last roll call asked for, if it did; each is told once."""
+        """The seconds that the last roll call granted, if any; each grant is returned once."""
         key = f"{_PREFIX}/{self._number - 1}/patience"
         if not self._store.check([key]):
             return None

@@ -1,4 +1,4 @@
-"""This rank's side of a route: which of its rows go to whom, and where the rows that reach it belong."""
+"""This rank's side of a route: which of its rows go to which rank, and where the rows that arrive belong."""
 
 from dataclasses import dataclass, replace
 

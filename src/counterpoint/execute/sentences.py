@@ -1,4 +1,4 @@
-"""What is said of a world that stands still, or of a rank that is gone: failures out of positions and a verdict."""
+"""Reports of a stalled world or of a lost rank: failures made of positions and a verdict."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from counterpoint.execute.whereabouts import Limit
 
 
 def hang_failure(teller: int, limit: Limit, positions: Positions, verdict: Verdict, folder: Path) -> Failure:
-    """The report of a hang: the rank that is the origin, where it stands, and who waits for it."""
+    """The report of a hang: the rank that is the origin, its position, and the ranks that wait for it."""
     origin = verdict.origins[0]
     position = positions[origin]
     where = _seen(origin, verdict) if position is None else str(position)
@@ -46,7 +46,7 @@ def hang_failure(teller: int, limit: Limit, positions: Positions, verdict: Verdi
 
 
 def lost_failure(teller: int, error: BaseException, positions: Positions, verdict: Verdict) -> Failure:
-    """The report of ranks that are gone, by one that lost its connection to one of them."""
+    """The report of lost ranks by a rank that lost its connection to one of them."""
     origin = verdict.origins[0]
     mine = positions[teller]
     reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -63,7 +63,7 @@ def lost_failure(teller: int, error: BaseException, positions: Positions, verdic
 
 
 def _words(verdict: Verdict) -> dict[str, str]:
-    """Whom each rank waits for: `rank 1 (vision.0>language.0F1)`."""
+    """Which ranks each rank waits for: `rank 1 (vision.0>language.0F1)`."""
     return {
         str(rank): ", ".join(f"rank {other} ({what})" for other, what in sorted(awaited.items()))
         for rank, awaited in verdict.waits.items()
@@ -72,7 +72,7 @@ def _words(verdict: Verdict) -> dict[str, str]:
 
 
 def _seen(rank: int, verdict: Verdict) -> str:
-    """What others wait for a rank to do, which is all that is known of one that does not answer."""
+    """What others wait for a rank to do: all that is known of a rank that does not answer."""
     return next((awaited[rank] for awaited in verdict.waits.values() if rank in awaited), "")
 
 

@@ -1,4 +1,4 @@
-"""A rank's session: joins the world, watches it, and turns whatever ends it into one report."""
+"""A rank's session: joins the world, watches it, and turns an error into one report."""
 
 import ctypes
 import math
@@ -42,11 +42,11 @@ class Session:
 
     @property
     def startup_limit(self) -> Limit:
-        """How long the first of anything may take: kernels are compiled, files opened, connections made."""
+        """How long a first time may take, when kernels are compiled, files opened and connections made."""
         return _startup_limit(self.limits)
 
     def watch(self, plan: Plan, groups: Groups) -> None:
-        """From now on the active ranks are asked where they stand when one of them makes no progress."""
+        """Begin to ask the active ranks for their positions whenever one of them makes no progress."""
         members = {c.name: c.ranks for c in plan.communicators if not c.is_transfer}
         active = plan.placement.active
         calls = partial(groups.calls, tuple(members))
@@ -80,14 +80,14 @@ def _share_cores() -> None:
 
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-"""glibc's numbers of what `mallopt` sets."""
+"""glibc's numbers of the options of `mallopt`."""
 
 _KEPT_BYTES, _LARGEST_KEPT_BYTES = 2**30, 2**25
-"""How much free memory a process keeps; in pieces of at most the other, glibc's limit."""
+"""Bytes of free memory that a process keeps, and of the largest allocation kept (glibc's limit)."""
 
 
 def _keep_freed_memory() -> None:
-    """Let this process keep what tensors give back: to get each page anew from the system costs a tenth of a step.
+    """Let this process keep memory that tensors free: getting each page from the system again costs a tenth of a step.
 
     Without glibc there is nothing to set.
     """
@@ -137,7 +137,7 @@ def open_session(
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let no signal end the process here: an agent sends one to all ranks as soon as one of them is gone."""
+    """Ignore signals that would end the process: an agent sends one to all ranks as soon as one of them is gone."""
     is_main = threading.current_thread() is threading.main_thread()
     numbers = (signal.SIGINT, signal.SIGTERM) if is_main else ()
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
@@ -149,7 +149,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _write_in_log(error: BaseException, rank: int) -> None:
-    """What this rank met, which need not be what ended the run, with its traceback unless it is the user's."""
+    """Log this rank's error, which need not be what ended the run, with its traceback unless it is a user's error."""
     met = describe(error, rank, Position(""))
     OWN.error("%s: %s", met.kind, met.message, exc_info=error if met.traceback else None)
 
@@ -157,7 +157,7 @@ def _write_in_log(error: BaseException, rank: int) -> None:
 def _report(
     error: BaseException, rank: int, watchdog: Watchdog | None, board: FailureBoard | None, folder: Path
 ) -> Failure:
-    """Announce what ended this rank and write it down, unless another failure came first; returns what stands."""
+    """Announce and report what ended this rank unless another failure came first; returns the first failure."""
     _write_in_log(error, rank)
     if watchdog is None or board is None:
         failure = describe(error, rank, Position("start-up"))
@@ -167,7 +167,7 @@ def _report(
     named = watchdog.watched[member] if member is not None and watchdog.watched else rank
     mine = replace(describe(error, named, watchdog.host), teller=rank)
     if is_lost_peer(error):
-        # A peer that is gone is the cause, not who notices it first; without a store there is nobody to ask.
+        # The lost peer is the cause, not the rank that notices it first; without a store no rank can be asked.
         with suppress(Exception):
             mine = watchdog.lost(error) or mine
     stands = board.announce(mine)

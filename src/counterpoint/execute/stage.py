@@ -10,41 +10,41 @@ import torch
 from counterpoint.plan.graph import Node
 
 StageBatch = Any
-"""What a chain reads beside rows. A stage only asks it for `with_inserts(inserts, deep)`, where edges end: the same
-batch whose first part also adds these features, ((features (n, hidden), local rows int64 (n,)), ...), and whose layer i
-those of `deep[i]`."""
+"""What a chain reads beside rows. A stage only calls its `with_inserts(inserts, deep)`, where edges end: it returns the
+same batch whose first part also adds these features, ((features (n, hidden), local rows int64 (n,)), ...), and whose
+layer i adds those of `deep[i]`."""
 
 StageModule = Callable[[torch.Tensor | None, StageBatch], Mapping[str, torch.Tensor]]
-"""A chain: local rows (None at a first stage) and a batch to its outputs by port, results among them; what leaves the
-last part, rows or the loss, has the empty name."""
+"""A chain: maps local rows (rows, hidden), None at a first stage, and a batch to its outputs by port, results included;
+the output of the last part, rows or the loss, has the empty name."""
 
 ROWS = ""
-"""The port of what leaves a chain's last part."""
+"""The port of the last part's output."""
 
 
 class WeightWork(Protocol):
-    """Weight gradients that the input half of a backward left."""
+    """Weight gradients that the input half of a backward deferred."""
 
     def run(self) -> None:
         """Add them to the stage's gradients."""
 
 
 class WeightQueue(Protocol):
-    """Where the backward of a chain leaves its weight gradients while it is collecting."""
+    """Defers the weight gradients of a chain's backward while it is collecting."""
 
     def collecting(self) -> AbstractContextManager[None]:
         """The context of an input half."""
 
     def take(self) -> WeightWork:
-        """What was left since the last call."""
+        """The work deferred since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """Rows that reached a stage for a microbatch: those of a hop, where `index` is None, or features.
 
-    Features belong to the local rows `index`, int64, behind layer `into`, or in front of all layers if it is negative.
-    `needs_gradient` says whether their source wants their gradient.
+    Features are added at the local rows `index`, int64, after layer `into`, or before all layers if it is negative.
+    `needs_gradient` says whether their source needs their gradient.
     """
 
     rows: torch.Tensor
@@ -62,7 +62,7 @@ class _Flight:
 class Stage:
     """Runs one node's chain; keeps what backward needs per microbatch in flight.
 
-    `weights` is there if a schedule computes weight gradients apart. What leaves by the ports of `results` stays here
+    `weights` is given if a schedule computes weight gradients apart. Outputs at the ports of `results` are kept here
     for the step.
     """
 
@@ -91,7 +91,7 @@ class Stage:
             of_microbatches.clear()
 
     def results(self, port: str) -> list[torch.Tensor]:
-        """What has left by a port of results in this step, in the order of the microbatches."""
+        """The step's outputs at a port of results, in the order of the microbatches."""
         found = self._results.get(port, {})
         return [found[microbatch] for microbatch in sorted(found)]
 
@@ -113,19 +113,19 @@ class Stage:
         return given
 
     def output_rows(self, microbatch: int, port: str) -> int:
-        """Local rows that the stage gave out in a microbatch in flight."""
+        """Number of local rows that the stage returned in a microbatch in flight."""
         return self._flights[microbatch].outputs[port].shape[0]
 
     def backward(
         self, microbatch: int, gradients: Mapping[str, torch.Tensor], is_split: bool
     ) -> tuple[torch.Tensor, ...]:
-        """Run backward from the gradients of the outputs by port; returns those of what arrived and needs one.
+        """Run backward from the gradients of the outputs by port; returns the gradients of arrivals that need one.
 
-        The loss needs none. With `is_split` weight gradients are left for `weight_gradients`.
+        The loss needs no gradient. With `is_split` weight gradients are deferred to `weight_gradients`.
         """
         flight = self._flights.pop(microbatch)
         ports = [ROWS] if self.is_loss else []
-        # What no trained parameter went into needs no gradient, though one was sent for the stage's other rows.
+        # An output of no trained parameter needs no gradient, though one was sent for the stage's other rows.
         ports += [port for port in gradients if flight.outputs[port].requires_grad]
         if ports:
             outputs = [flight.outputs[port] for port in ports]

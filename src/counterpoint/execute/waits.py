@@ -5,7 +5,7 @@ from types import TracebackType
 
 
 class WaitClock:
-    """Adds up what passes inside of `with`; never nested. On a GPU only waits of the host count."""
+    """Adds up the time spent inside `with`; never nested. On a GPU only waits of the host count."""
 
     def __init__(self) -> None:
         self._waited, self._entered, self._since = 0.0, 0.0, time.perf_counter()
@@ -19,7 +19,7 @@ class WaitClock:
         self._waited += time.perf_counter() - self._entered
 
     def take_busy(self) -> float:
-        """Seconds since the last call, or the first moment, that were no waiting."""
+        """Seconds since the last call, or since the start, without waits."""
         now = time.perf_counter()
         busy = now - self._since - self._waited
         self._waited, self._since = 0.0, now

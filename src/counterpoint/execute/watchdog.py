@@ -1,4 +1,4 @@
-"""The watchdog: ends a rank that makes no progress, or whose peer failed, and finds out who is the cause."""
+"""The watchdog: ends a rank that makes no progress, or whose peer failed, and finds the rank that is the cause."""
 
 import faulthandler
 import os
@@ -22,18 +22,18 @@ _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 2.0
 """How long a rank waits before it leaves, so that all others can write their stacks and the first error its report."""
 _ANSWER_SECONDS = 10.0
-"""How long a rank may take to say where it stands before it counts as frozen; its watchdog looks twice a second."""
+"""How long a rank may take to publish its position before it counts as frozen; its watchdog looks twice a second."""
 _VERDICT_SECONDS = 600.0
-"""How long whoever called may take to find the origin, deaf meanwhile: the programs of thousands of ranks are expanded
-for it, which takes minutes. It is never waited out unless that one is gone."""
+"""How long the calling rank may take to find the origin, not answering meanwhile: it expands the programs of thousands
+of ranks, which takes minutes. Others wait this long only if the calling rank is gone."""
 
 
 class Watchdog:
     """Watches one process; `enter` and `observe` say what it does now and how long that may take.
 
-    When the limit of an action is passed, or a peer is lost, all ranks publish where they stand, and one of them finds
-    the origin. After a hang every rank writes `hang-rank<r>.txt` with its action, whom it waits for, and all stacks
-    into `folder`.
+    When the limit of an action passes, or a peer is lost, all ranks publish their positions, and one of them finds the
+    origin. After a hang every rank writes `hang-rank<r>.txt` into `folder`: its action, the ranks that it waits for,
+    and all stacks.
     """
 
     def __init__(self, rank: int, timeout_seconds: float, folder: Path, board: FailureBoard) -> None:
@@ -54,13 +54,13 @@ class Watchdog:
 
     @property
     def host(self) -> Position:
-        """Where the main thread stands."""
+        """The position of the main thread."""
         return self._whereabouts.host
 
     def watch(
         self, ranks: tuple[int, ...], members: Mapping[str, tuple[int, ...]], calls: Calls, device: torch.device
     ) -> None:
-        """From now on these ranks depend on each other: `members` of communicators, on which `calls` counts."""
+        """Watch ranks that depend on each other: `members` of communicators, on which `calls` counts operations."""
         self._watched, self._members = ranks, members
         self._whereabouts.watch(calls, device)
 
@@ -74,7 +74,7 @@ class Watchdog:
         self._thread.join()
 
     def lost(self, error: BaseException) -> Failure | None:
-        """Who is gone, when this rank lost its connection to a peer; None if all are there, or another rank says it."""
+        """The lost ranks, after this rank lost a connection; None if all answer, or another rank reports it."""
         if not self._watched:
             return self._heard(_ANSWER_SECONDS + _GRACE_SECONDS)
         for _attempt in range(2):
@@ -86,7 +86,7 @@ class Watchdog:
             failure = self._heard(_ANSWER_SECONDS + _GRACE_SECONDS)
             if failure is not None:
                 return failure
-            # Who called before is gone by now itself, or asked while the lost one still answered.
+            # The rank that called before is gone by now itself, or asked while the lost one still answered.
         return None
 
     def _heard(self, seconds: float) -> Failure | None:
@@ -112,7 +112,7 @@ class Watchdog:
         if failure is not None and failure.teller != self._rank:
             self._leave_after(failure)
         if self._watched and self._roll.answer():
-            # Who called decides; this rank gives it the time to.
+            # The rank that called decides; this rank gives it the time to.
             self._be_patient(_ANSWER_SECONDS + _GRACE_SECONDS)
         granted = self._roll.granted()
         if granted is not None:
@@ -123,7 +123,7 @@ class Watchdog:
 
     def _is_patient(self) -> bool:
         since, until = self._patience
-        # Patience ends with what it was granted for: who goes on has what it waited for.
+        # Patience ends with the action that it was granted for: a rank that goes on has what it waited for.
         return since == self._whereabouts.since and time.monotonic() < until
 
     def _be_patient(self, seconds: float) -> None:
@@ -132,7 +132,7 @@ class Watchdog:
         self._patience = (now, max(until if since == now else 0.0, time.monotonic() + seconds))
 
     def _suspect(self) -> None:
-        """Find out who is stuck; everybody waits on if that one has time left."""
+        """Find the rank that is stuck; all ranks wait on if it has time left."""
         position = self._whereabouts.position
         alone = Verdict((self._rank,), "working", {})
         positions: Mapping[int, Position | None] = {self._rank: position}
@@ -155,7 +155,7 @@ class Watchdog:
         self._hang(hang_failure(self._rank, self._whereabouts.limit, positions, verdict, self._folder))
 
     def _verdict(self, number: int, positions: Positions) -> Verdict:
-        """Who is the origin; nobody may take who finds it out for a rank that does not answer."""
+        """The origin; other ranks grant this one time, so that they do not take it for one that does not answer."""
         self._roll.grant(number, _VERDICT_SECONDS)
         return find_origin(positions, self._members, self._whereabouts.walks)
 

@@ -1,4 +1,4 @@
-"""Where a rank stands: the phase, the step, the action of its program, and what its device has come to."""
+"""A rank's position: the phase, the step, the action of its program, and the action that its device has reached."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from counterpoint.check.blame import Position, Program, Walk
 from counterpoint.plan.action import Action
 
 Calls = Callable[[], Mapping[str, int]]
-"""How many collectives this rank has begun on each communicator."""
+"""Number of collectives that this rank has begun, by communicator."""
 
 _KEPT_PROGRAMS = 3
 """Hosts that work ahead of their devices are at most two programs further."""
@@ -46,7 +46,7 @@ class _At:
 
 
 class Whereabouts:
-    """Noted by the main thread, read by the watchdog's; `usual` is the limit of what has none of its own."""
+    """Written by the main thread, read by the watchdog's; `usual` is the limit of phases without one of their own."""
 
     def __init__(self, usual: Limit) -> None:
         self._usual = usual
@@ -56,7 +56,7 @@ class Whereabouts:
         self.enter("start-up")
 
     def watch(self, calls: Calls, device: torch.device) -> None:
-        """From now on count collectives, and on CUDA mark what the device has come to."""
+        """Begin to count collectives, and on CUDA to mark the actions that the device reaches."""
         self._calls = calls
         self._device = DeviceMarks() if device.type == "cuda" else None
 
@@ -89,12 +89,12 @@ class Whereabouts:
 
     @property
     def limit(self) -> Limit:
-        """The limit of what the rank does now."""
+        """The limit of the rank's current action."""
         return self._at.phase.limit
 
     @property
     def since(self) -> float:
-        """When what the rank does now began, by `time.monotonic`."""
+        """When the rank's current action began, by `time.monotonic`."""
         return self._at.since
 
     @property
@@ -105,12 +105,12 @@ class Whereabouts:
 
     @property
     def position(self) -> Position:
-        """Where the rank stands now: its device, where that works after the host."""
+        """The rank's position now, with its device's where that lags the host."""
         return self._position(None if self._device is None else self._device.reached())
 
     @property
     def host(self) -> Position:
-        """Where the main thread stands, which is where it fails."""
+        """The position of the main thread, which is where it fails."""
         return self._position(None)
 
     def _position(self, mark: "_Mark | None") -> Position:
@@ -146,7 +146,7 @@ class _Mark:
 
 
 class DeviceMarks:
-    """Events on the current stream, one in front of each action; what is complete tells where the device is."""
+    """Events on the current stream, one before each action; those that are complete tell where the device is."""
 
     def __init__(self) -> None:
         self._marks: deque[_Mark] = deque()
@@ -164,9 +164,9 @@ class DeviceMarks:
             self._marks.append(_Mark(program, index, action, event))
 
     def reached(self) -> _Mark | None:
-        """The last action whose beginning the device has come to, whether it is through with that or not.
+        """The last action whose beginning the device has reached, whether or not it has finished it.
 
-        The first of those marked as long as it has come to none, None before any is marked.
+        If it has reached none, the first that is marked; None before any is marked.
         """
         with self._lock:
             marks = tuple(self._marks)

@@ -1,4 +1,4 @@
-"""The clock: plays a plan's events with the costs of its computes and reports who worked when."""
+"""The clock: plays a plan's events with the costs of its computes and reports which rank worked when."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """One letter per node in a drawing: small for forward, capital for backward."""
 IDLE = "."
 WEIGHTS = "+"
-"""Weight gradients computed apart, of any node: of use to nobody but the reduction, they stand where a rank is free."""
+"""The letter of weight gradients computed apart, of any node."""
 
 
 def flop_costs(plan: Plan, batch: BatchPlan) -> Cost:
-    """FLOPs of the lane of a microbatch that has most of them, divided by the ranks that share it."""
+    """FLOPs of a microbatch's costliest lane, divided by the ranks that share it."""
     works = works_of(plan)
     costs = {
         (node, microbatch): max((_lane_flops(plan, works[node.module], node, share) for share in lanes), key=sum)
@@ -58,10 +58,10 @@ def _lane_flops(plan: Plan, works: Sequence[PartWork], node: Node, share: Share)
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Who worked when, in the unit of the costs; transfers and collectives take no time of their own.
+    """Which rank worked when, in the unit of the costs; transfers and collectives take no time of their own.
 
-    `in_flight` is the peak number of microbatches that a node keeps for backward, `receives` that of receives
-    which a rank has posted ahead on a link.
+    `in_flight` is the peak number of microbatches that a node keeps for backward, `receives` the peak number of
+    receives that a rank has posted ahead on a link.
     """
 
     intervals: Mapping[int, tuple[Interval, ...]]
@@ -112,10 +112,10 @@ class Timeline:
 
 
 def simulate(plan: Plan, batch: BatchPlan | None = None, costs: Cost | None = None) -> Timeline:
-    """Play the training schedule, with a batch what is left of it; raises ProofError if it does not end.
+    """Play the training schedule, with a batch what remains of it; raises ProofError if it does not end.
 
-    Without `costs` a forward of a stage takes 1 and a backward 2, of which weight gradients are half, chunks their part
-    and groups their multiple of it. What runs ahead is taken for a step like this one.
+    Without `costs` a stage's forward takes 1, each half of its backward 1 as well, chunks their part and groups their
+    multiple of it. What runs ahead is assumed to be for a step like this one.
     """
     schedule = plan.schedule if batch is None else plan.of_step(plan.schedule, batch, batch)
     return simulate_programs(plan, schedule.programs, batch, costs)

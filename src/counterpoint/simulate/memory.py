@@ -15,10 +15,10 @@ from counterpoint.plan.plan import Plan
 class ModuleMemory:
     """Sizes of one module: parameters of every part, those of its experts, and bytes per parameter of what is kept.
 
-    Of parameters, only the plan's trained ones have gradients and an optimizer's state.
+    Only the plan's trained parameters have gradients and optimizer state.
 
-    `activation_bytes` is what one part keeps for backward of one row on one rank. Of each of a part's trained
-    parameters the optimizer keeps `part_moments` values of `moment_bytes`, two unless it is said.
+    `activation_bytes` is what one part keeps for the backward of one row on one rank. The optimizer keeps `part_moments`
+    values of `moment_bytes` for each trained parameter of a part, two by default.
     """
 
     part_parameters: tuple[int, ...]
@@ -118,5 +118,5 @@ def _trained_shares(plan: Plan, node: Node, parameters: list[int]) -> list[float
 
 
 def _sharded(layout: Layout, dense: int, routed: int) -> int:
-    """A rank's share of parameters that FSDP cuts: dense ones over lanes and cp, experts over theirs."""
+    """A rank's share of parameters that FSDP shards: dense ones over lanes and cp, experts over edp."""
     return -(-dense // (layout.dp_shard * layout.cp)) + -(-routed // layout.edp)

@@ -193,8 +193,8 @@ class _Walk:
             yield from self._collectives(action, self._groups(action.node, ("dp_shard", "dp_replicate", *experts)))
 
     def _step(self, action: Step) -> Iterator[Event]:
-        """Sums of partial gradients over tp, stage by stage, of tied copies, and of all ranks' scalars; then the exchanges
-        of updates, module by module. Without a reduction, as in evaluation, the sum of the loss alone."""
+        """Sums of partial gradients over tp, stage by stage, of tied copies, and of all ranks' scalars; then what
+        updates exchange, module by module. Without a reduction, as in evaluation, the sum of the loss alone."""
         reduced = [node for node in self._plan.nodes_of(self._rank) if node in self._reduced]
         tied = [self._plan.tie(node.module, self._rank) for node in reduced]
         active = self._plan.placement.active

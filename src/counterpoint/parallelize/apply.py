@@ -2,14 +2,14 @@
 
 | step | why it comes there |
 |---|---|
-| tensor parallelism | It cuts heads, widths and words; what follows shares out what it leaves. |
-| expert parallelism | It cuts what tensor parallelism leaves to the expert view. |
-| context parallelism | It shares out the heads of a tensor-parallel rank. |
-| freezing | What follows asks which parameters need gradients. |
-| compilation | Compiled regions call the exchanges that are there by now. |
+| tensor parallelism | It cuts heads, widths and words; later steps cut its pieces. |
+| expert parallelism | It cuts the experts, which tensor parallelism does not touch. |
+| context parallelism | It distributes the heads of a tensor-parallel rank. |
+| freezing | Later steps read which parameters need gradients. |
+| compilation | Compiled regions call the exchanges that are in place by now. |
 | recomputation | It runs compiled functions again, inside FSDP2's hooks: a part is gathered once for its backward. |
-| deferred weights | Products that leave their weight gradients take the place of those that do not. |
-| FSDP2 | It shards what the others left of each parameter. |
+| deferred weights | Products that defer their weight gradients replace those that do not. |
+| FSDP2 | It shards the remaining piece of each parameter. |
 | memory | Parameters are cut before they have values. |
 
 Names of parameters stay as they are throughout.
@@ -43,10 +43,10 @@ from counterpoint.plan.trainability import Train, is_trained
 class Parallelism:
     """What is done to a chain beside cutting it by its layout.
 
-    `rules` are the roles of parameters under tensor parallelism. `known_as` are the parameters that have another name
-    in the whole model, such as a copy of the embedding's words; what is to `train` is said by the names in the whole
-    model. `has_experts` is of the stage, so the same on all of its ranks. `overlaps` lets rows travel beside products,
-    `recomputed` are kinds of layers, and `defers_weights` gives the chain a queue of weight gradients.
+    `rules` are the roles of parameters under tensor parallelism. `known_as` maps parameters to their names in the whole
+    model where these differ, such as for a copy of the embedding; `train` uses the names in the whole model.
+    `has_experts` belongs to the stage, so it is the same on all of its ranks. `overlaps` lets exchanges overlap with
+    products, `recomputed` are kinds of layers, and `defers_weights` gives the chain a queue of weight gradients.
     """
 
     precision: PrecisionConfig
@@ -72,8 +72,8 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class ParallelChain:
-    """A rank's piece of a chain: its memory has no values yet. `shares` are those of its parameters by their names in
-    the chain, whose blocks have the names in the whole model."""
+    """A rank's piece of a chain, whose memory has no values yet. `shares` are by the parameters' names in the chain;
+    their blocks have the names in the whole model."""
 
     chain: Chain
     shares: Mapping[str, Share]
@@ -120,7 +120,7 @@ class _Place:
         return self.groups.world.rank
 
     def among(self, axis: str) -> TensorGroup | None:
-        """The rank among those of an axis, None where it is alone."""
+        """The rank among those of an axis, None if it is alone."""
         ranks = self.layout.group(axis, self.rank)
         if len(ranks) == 1:
             return None
@@ -131,7 +131,7 @@ class _Place:
         return self.layout.stage_ranks(self.layout.coordinate(self.rank).pp)
 
     def of_dense(self, known: str, sharding: Sharding) -> Share:
-        """The share of a parameter that the dense view cuts."""
+        """The share of a parameter in the dense view."""
         layout = self.layout
 
         def block_at(rank: int) -> Block:
@@ -144,7 +144,7 @@ class _Place:
         return Share(block, copies, lambda: tuple(map(block_at, self.stage)))
 
     def of_expert(self, known: str, sharding: ExpertSharding) -> Share:
-        """The share of a parameter that the expert view cuts."""
+        """The share of a parameter in the expert view."""
         layout = self.layout
         dim = expert_shard_dim(sharding.local_shape, layout.edp)
 
@@ -171,7 +171,7 @@ def _cut_experts(chain: Chain, place: _Place) -> dict[str, ExpertSharding]:
 
 
 def _sum_over_lane(chain: Chain, place: _Place) -> None:
-    """Let losses of items' means see the items' rows wherever in the lane they are; without one no group is asked."""
+    """Let losses of items' means sum over all ranks of the lane; a chain without such a loss needs no group."""
     names = [name for name, module in chain.named_modules() if type(module) is LaneTotal]
     lane = place.among("lane") if names else None
     if lane is not None:
@@ -180,7 +180,7 @@ def _sum_over_lane(chain: Chain, place: _Place) -> None:
 
 
 def _freeze(chain: Chain, how: Parallelism) -> None:
-    """Let only what is trained need gradients; a chain without any of it is in evaluation mode."""
+    """Let only trained parameters need gradients; a chain without any is in evaluation mode."""
     for name, parameter in chain.named_parameters():
         parameter.requires_grad_(is_trained(how.known_as.get(name, name), how.train))
     chain.train(any(parameter.requires_grad for parameter in chain.parameters()))

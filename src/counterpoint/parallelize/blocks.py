@@ -1,4 +1,4 @@
-"""Which piece of a global tensor a rank holds: behind values, checkpoints, norms and comparisons."""
+"""Which piece of a global tensor a rank holds: the basis of initial values, checkpoints, norms and comparisons."""
 
 import math
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ Reduction = Literal["shard", "partial", "duplicate"]
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
-    """How a parameter of this global, unpadded shape lies on tensor-parallel ranks; `dim` is cut."""
+    """How a parameter of this global, unpadded shape is sharded over tensor-parallel ranks: `dim` is cut."""
 
     global_shape: tuple[int, ...]
     reduction: Reduction
@@ -31,9 +31,9 @@ class Sharding:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The piece `[offset, offset + shape)` of a global tensor that lies at the front of a local tensor.
+    """The piece `[offset, offset + shape)` of a global tensor, held at the front of a local tensor.
 
-    What the local tensor holds beyond `shape` is padding and zero.
+    Elements of the local tensor beyond `shape` are padding and zero.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Block:
 
     @property
     def local_slices(self) -> tuple[slice, ...]:
-        """Where the block lies in the local tensor."""
+        """The block's slices of the local tensor."""
         return tuple(slice(0, extent) for extent in self.shape)
 
     @property
     def global_slices(self) -> tuple[slice, ...]:
-        """Where the block lies in the global tensor."""
+        """The block's slices of the global tensor."""
         return tuple(slice(start, start + n) for start, n in zip(self.offset, self.shape, strict=True))
 
     def tensor_copies(self, size: int) -> int:
-        """How many of the `size` tensor-parallel ranks hold this same block."""
+        """Number of the `size` tensor-parallel ranks that hold this same block."""
         return 1 if self.reduction == "shard" else size
 
 
@@ -76,7 +76,7 @@ class Cut:
 
 
 def cut_block(name: str, global_shape: tuple[int, ...], cuts: Iterable[Cut], reduction: Reduction) -> Block:
-    """What is left for a rank of a global tensor that is cut again and again."""
+    """A rank's block of a global tensor after one cut after another."""
     offset, local = [0] * len(global_shape), list(global_shape)
     for cut in cuts:
         whole = local[cut.dim]
@@ -84,14 +84,14 @@ def cut_block(name: str, global_shape: tuple[int, ...], cuts: Iterable[Cut], red
         start = cut.index * piece if cut.padded else min(cut.index * piece, whole)
         offset[cut.dim] += start
         local[cut.dim] = piece if cut.padded else min(piece, whole - start)
-    # Padding lies at the end of the global dim, so a clipped piece is a shorter one, never one with a hole.
+    # Padding is at the end of the global dim, so a clipped piece is shorter but has no hole.
     inside = tuple(min(start, extent) for start, extent in zip(offset, global_shape, strict=True))
     shape = tuple(min(n, extent - start) for n, start, extent in zip(local, inside, global_shape, strict=True))
     return Block(name, global_shape, inside, shape, reduction)
 
 
 def block_of(name: str, sharding: Sharding, tp_rank: int, tp_size: int, shard_rank: int, shard_size: int) -> Block:
-    """The block of a rank: its tensor-parallel piece, of which FSDP2 keeps the rank's chunk of dim 0."""
+    """The block of a rank: FSDP2's chunk, along dim 0, of its tensor-parallel piece."""
     cuts = [] if sharding.dim is None else [Cut(sharding.dim, tp_rank, tp_size, padded=True)]
     if sharding.global_shape:
         cuts.append(Cut(0, shard_rank, shard_size))

@@ -1,8 +1,7 @@
-"""Compilation: what a layer does between two exchanges or kernels of its own becomes a few fused kernels.
+"""Compilation: what a layer does between exchanges and hand-written kernels becomes a few fused kernels.
 
 Only functions of rows are compiled, so hooks of FSDP2, recomputation and attention's kernels stay outside. All layers
-of a kind share one compiled function: a first one for the sizes that come first, and one for any number of rows if
-others follow.
+of a kind share one compiled function: one variant for the first sizes, and one for any number of rows if others follow.
 """
 
 from collections.abc import Callable
@@ -18,11 +17,11 @@ from counterpoint.models.scored import ScoredRows
 from counterpoint.models.seams import Fusible
 
 _VARIANTS = 64
-"""Of one function, over all modules that share it: sizes, dtypes, with and without gradients."""
+"""Most variants of one function over all modules that share it: sizes, dtypes, with and without gradients."""
 
 
 def apply_compile(chain: Chain) -> None:
-    """Compile the regions of a chain, in place; nothing is compiled before rows come."""
+    """Compile the regions of a chain, in place; compilation happens at the first rows."""
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
     narrowed = chain.parts()[chain.num_whole :] if isinstance(chain.narrow, ScoredRows) else []
     apart = {inner for _name, part in narrowed for inner in part.modules()}
@@ -36,14 +35,14 @@ def apply_compile(chain: Chain) -> None:
 
 
 def _of_kind(method: MethodType, kind: str) -> MethodType:
-    """A method that modules of a kind share, and no others: a compiler leaves a function its sizes until others come,
-    so those of fewer rows have one of their own, and so has each class that inherits it."""
+    """A method shared by modules of one kind only: a compiler specialises a function on its first sizes, so modules
+    with fewer rows, and classes that inherit the method, get a function of their own."""
     return MethodType(_copied_function(method.__func__, kind), method.__self__)
 
 
 @cache
 def _copied_function(function: FunctionType, kind: str) -> FunctionType:
-    """A function of the same code, which a compiler takes for another."""
+    """A function of the same code that a compiler treats as a different one."""
     code = function.__code__.replace(co_name=f"{function.__name__}_of_{kind}")
     return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
 

@@ -1,8 +1,8 @@
 """Context parallelism: a lane's rows are spread over cp ranks, and attention trades rows for heads.
 
 Each rank computes all rows of the lane for its share of the heads (Jacobs et al. 2023, arXiv:2309.14509); where there
-are fewer key-value heads than shares, keys and values are gathered instead. Images that lie whole on their ranks need
-no trade at all.
+are fewer key-value heads than shares, keys and values are gathered instead. Images that are whole on their ranks need
+no exchange at all.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 
 
 def apply_context_parallel(chain: Chain, ranks: TensorGroup | None) -> None:
-    """Replace what mixes rows in every layer, in place; where one rank is alone nothing changes.
+    """Replace what mixes rows in every layer, in place; on a single rank nothing changes.
 
     Raises PlacementError for heads that the number of ranks does not divide.
     """
@@ -42,7 +42,7 @@ def _check_heads(layer: str, mix: Mix[Any], size: int) -> None:
 
 @final
 class HeadExchange(nn.Module):
-    """The two exchanges of rows for heads: rows (rows, heads, ...) of a rank's share, heads of all rows of the lane."""
+    """The two exchanges between own rows of all heads, (rows, heads, ...), and all rows of the lane of own heads."""
 
     def __init__(self, ranks: TensorGroup) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class HeadExchange(nn.Module):
         self.gather = RowExchange(ranks.all_gather, ranks.reduce_scatter)
 
     def shared_to_heads(self, rows: Tensor, heads: int) -> Tensor:
-        """What a group of heads shares, (rows, groups, ...): all rows of the lane, for this rank's share of `heads`."""
+        """All rows of the lane of keys or values (rows, groups, ...) that this rank's share of `heads` reads."""
         if rows.shape[1] % self.size == 0:
             out: Tensor = self.to_heads(rows)
             return out

@@ -1,7 +1,7 @@
 """Tensor parallelism of registered modules: every rank sees all rows of a lane, and linear layers are cut in pairs.
 
-A layer whose outputs are cut hands them to what works on a part of them, and one whose inputs are cut sums what the
-parts make (Shoeybi et al., 2019, arXiv:1909.08053, section 3). Everything else every rank does alike.
+A column-parallel layer passes its outputs to what works on a part of them, and a row-parallel layer sums over the ranks
+(Shoeybi et al., 2019, arXiv:1909.08053, section 3). All ranks compute everything else alike.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
 
 
 def cut_custom_linears(chain: Chain, ranks: TensorGroup) -> None:
-    """Give the linear layers of a registered module that are cut the exchanges that go with it, in place."""
+    """Give the cut linear layers of a registered module their exchanges, in place."""
     for _where, foreign in _foreign(chain):
         for name, linear in foreign.tower.named_modules():
             role = next((role for pattern, role in foreign.tensor_rules if fnmatchcase(name, pattern)), None)
@@ -31,7 +31,7 @@ def _foreign(chain: Chain) -> Iterator[tuple[str, Foreign]]:
 
 @final
 class _Outputs:
-    """A linear layer's forward to this rank's outputs; the gradient of its input is summed over the ranks."""
+    """A column-parallel forward: this rank's outputs; the gradient of the input is summed over the ranks."""
 
     def __init__(self, linear: nn.Linear, ranks: TensorGroup) -> None:
         self._linear, self._enter = linear, RowExchange(keep, ranks.all_reduce)
@@ -42,7 +42,7 @@ class _Outputs:
 
 @final
 class _Inputs:
-    """A linear layer's forward from this rank's inputs, summed over the ranks before its bias is added once."""
+    """A row-parallel forward from this rank's inputs, summed over the ranks before the bias is added once."""
 
     def __init__(self, linear: nn.Linear, ranks: TensorGroup) -> None:
         self._linear, self._leave = linear, RowExchange(ranks.all_reduce, keep)

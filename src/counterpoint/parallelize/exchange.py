@@ -79,7 +79,7 @@ class TensorGroup:
     size: int
 
     def all_gather(self, rows: Tensor, into: Tensor | None = None) -> Tensor:
-        """The rows of all ranks behind each other."""
+        """The rows (rows, ...) of all ranks, concatenated in rank order: (size * rows, ...)."""
         out = rows.new_empty((rows.shape[0] * self.size, *rows.shape[1:])) if into is None else into
         if out.numel():
             all_gather = dist.all_gather_single if _HAS_NEW_NAMES else dist.all_gather_into_tensor
@@ -99,7 +99,7 @@ class TensorGroup:
         return out
 
     def all_to_all(self, parts: Tensor) -> Tensor:
-        """Part i of (size, ...) goes to rank i; the parts that arrive, by rank."""
+        """Send part i of (size, ...) to rank i; returns the parts that arrive, (size, ...), by rank."""
         out = torch.empty_like(parts, memory_format=torch.contiguous_format)
         if out.numel():
             dist.all_to_all_single(out, parts.contiguous(), group=self.group)

@@ -1,7 +1,8 @@
-"""Expert parallelism: rows travel to the ranks that hold their experts, and the answers back.
+"""Expert parallelism: token dispatch to the ranks that hold the rows' experts, and the combination of their outputs.
 
-A stage's rows lie on all of its ranks, and so may its experts: each of ep ranks holds a share of them, each of etp
-ranks a share of every expert's width. Rows are copied to all etp ranks, whose partial answers their owner sums.
+A stage's rows are cut over all of its ranks, and so may its experts be: each of ep ranks holds a share of the experts,
+each of etp ranks a share of every expert's width. Rows are copied to all etp ranks; their owner sums the partial
+outputs.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 
 @dataclass(frozen=True, slots=True)
 class ExpertRank:
-    """A rank's place in the expert view; `group` of all ep x etp ranks is None where that is one rank."""
+    """A rank's place in the expert view; `group` is that of all ep x etp ranks, None for a single rank."""
 
     group: dist.ProcessGroup | None
     ep_rank: int
@@ -51,9 +52,9 @@ class ExpertSharding:
 
 
 def apply_expert_parallel(chain: Chain, place: ExpertRank, lane: TensorGroup | None) -> dict[str, ExpertSharding]:
-    """Cut the experts of a chain on the meta device down to one rank's share, in place; returns how their weights lie.
+    """Cut the experts of a chain on the meta device down to one rank's share, in place; returns their shardings.
 
-    `lane` is the rank among those that hold rows of its lane, None where it holds all of them. Raises PlacementError
+    `lane` is the rank among those that hold rows of its lane, None if it holds all of them. Raises PlacementError
     for experts or widths that the degrees do not divide.
     """
     shardings: dict[str, ExpertSharding] = {}
@@ -86,7 +87,7 @@ def _cut_experts(name: str, experts: StackedExperts, place: ExpertRank) -> Mappi
 
 
 def _exchange_makers(place: ExpertRank, lane: TensorGroup | None) -> dict[type[nn.Module], Callable[[], nn.Module]]:
-    """What comes to the seams of a mixture; a rank that is alone leaves them as they are."""
+    """Replacements for the seams of a mixture; on a single rank the seams stay as they are."""
     makers: dict[type[nn.Module], Callable[[], nn.Module]] = {}
     if (group := place.group) is not None:
         makers[LocalDispatch] = lambda: ExpertDispatch(group, place.ep, place.etp)
@@ -97,7 +98,7 @@ def _exchange_makers(place: ExpertRank, lane: TensorGroup | None) -> dict[type[n
 
 @final
 class ShareOfDocuments(nn.Module):
-    """The document of each of this rank's rows, of which padding has none."""
+    """The document numbers (rows,) of this rank's rows; padding has none."""
 
     def __init__(self, lane: TensorGroup) -> None:
         super().__init__()
@@ -121,8 +122,8 @@ class SumOverLane(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Voyage(Shipment):
-    """int64 `table` (ranks, experts here) of the rows that come from each rank for each expert, and `leaving` (ep,) of
-    those that go to each ep rank; the same on the CPU, valid once `arrived` has happened."""
+    """Row counts of a dispatch, int64: `table` (ranks, local experts) of the rows that each rank sends to each expert,
+    `leaving` (ep,) of the rows sent to each ep rank; the same on the CPU, valid once `arrived` has happened."""
 
     table: Tensor
     leaving: Tensor
@@ -132,7 +133,7 @@ class _Voyage(Shipment):
 
     @property
     def rows(self) -> int:
-        """Rows that leave, each counted once."""
+        """Number of rows that leave, each counted once."""
         return int(self.host_leaving.sum())
 
 
@@ -145,7 +146,7 @@ class ExpertDispatch(Dispatch):
         self.group, self.ep, self.etp = group, ep, etp
 
     def announce(self, counts: Tensor) -> Shipment:
-        """Tell every rank how many rows its experts get from here; the sizes start on their way to the host."""
+        """Tell every rank how many rows its experts get from here, and begin to copy the counts to the host."""
         per_rank = counts.view(self.ep, 1, -1).expand(-1, self.etp, -1).flatten(0, 1).contiguous()
         table = torch.empty_like(per_rank)
         dist.all_to_all_single(table, per_rank, group=self.group)
@@ -155,14 +156,14 @@ class ExpertDispatch(Dispatch):
         return _Voyage(table.sum(dim=0), table, leaving, host_table, host_leaving, arrived)
 
     def send(self, rows: Tensor, shipment: Shipment) -> Tensor:
-        """Rows (rows, hidden) sorted by expert, to the rows of the experts here, sorted by expert."""
+        """Send rows (rows, hidden) sorted by expert; returns the rows of the local experts, sorted by expert."""
         voyage = self._landed(shipment)
         copied = rows if self.etp == 1 else rows.index_select(0, _copies(voyage.leaving, self.etp, voyage.rows))
         arrived: Tensor = self._exchange(voyage, outward=True)(copied)
         return arrived.index_select(0, _by_expert(voyage.table, arrived.shape[0]))
 
     def bring(self, rows: Tensor, shipment: Shipment) -> Tensor:
-        """The way back; partial answers of etp ranks are summed."""
+        """Return outputs (rows, hidden) of the local experts to their rows' owners, summed over etp ranks."""
         voyage = self._landed(shipment)
         order = _by_expert(voyage.table, rows.shape[0])
         by_rank = rows.new_empty(rows.shape).index_copy(0, order, rows)
@@ -197,9 +198,9 @@ class ExpertDispatch(Dispatch):
 
 
 def _by_expert(table: Tensor, rows: int) -> Tensor:
-    """Which of the `rows` arrived rows, sorted by rank and then expert, stands at each place when sorted by expert.
+    """Indices that sort the `rows` arrived rows, which are sorted by rank and then expert, by expert.
 
-    The sum of the table is given, so that nobody waits for the device to know it.
+    `rows` is the sum of the table, given so that the host does not wait for the device.
     """
     ranks, experts = table.shape
     expert = torch.arange(experts, device=table.device).repeat(ranks)
@@ -207,7 +208,7 @@ def _by_expert(table: Tensor, rows: int) -> Tensor:
 
 
 def _copies(leaving: Tensor, etp: int, rows: int) -> Tensor:
-    """Which of `rows` rows stands at each place of what is sent: those of every ep rank once for each etp rank."""
+    """Indices into `rows` rows of the rows to send: those of every ep rank, repeated for each etp rank."""
     pieces = leaving.repeat_interleave(etp, output_size=leaving.shape[0] * etp)
     first = (leaving.cumsum(0) - leaving).repeat_interleave(etp, output_size=pieces.shape[0])
     shift = (first - (pieces.cumsum(0) - pieces)).repeat_interleave(pieces, output_size=rows * etp)

@@ -1,8 +1,8 @@
 """Data parallelism of a stage: FSDP2 per part, gradients as sums, reduction as an action of its own.
 
-Backward synchronises only if the reduce action stands right behind it: `begin_reduction` lets it start
-there, so that gradients travel while others are computed; only `finish_reduction` waits for them, so that they also
-travel while the next module computes. FSDP2 has no public call that reduces gradients accumulated without
+Backward synchronises only if the reduce action comes right after it: `begin_reduction` lets the reduction start
+there, so that it overlaps with the rest of backward; only `finish_reduction` waits for it, so that it also overlaps
+with the next module's work. FSDP2 has no public call that reduces gradients accumulated without
 synchronisation, so `reduce_gradients` runs its post-backward by hand, as torch's own pipelining does; this file is the
 only one that touches FSDP2's internals (`_get_fsdp_state`, `_fsdp_param_group`, `_root_post_backward_final_callback`,
 the forwards that it remembers, `post_forward_order` and `_post_forward_indices`, and of a parameter `unsharded_param`,
@@ -36,12 +36,12 @@ def shard_data_parallel(
 ) -> None:
     """Apply FSDP2 to every part of a chain and to the chain itself, in place.
 
-    `mesh` is (dp_shard,) or (dp_replicate, dp_shard); experts are sharded over `expert_mesh` (edp,), which only a chain
-    without any does not need. What computes wide has a group of its own, that casts nothing. With
+    `mesh` is (dp_shard,) or (dp_replicate, dp_shard); experts are sharded over `expert_mesh` (edp,), None only for a
+    chain without experts. Modules that compute in float32 have a group of their own that casts nothing. With
     `reshard` parameters are gathered for each forward and backward, without it once for all microbatches of a step.
     Parts that others read, such as the embedding of a tied head, belong to the chain's own group, which is gathered as
-    long as any of its parts runs. Small parts behind each other share a group where they are gathered once, since
-    each group costs the host time in every pass, and its reduction waits for the one before.
+    long as any of its parts runs. Without `reshard` consecutive small parts share a group, since each group costs
+    host time in every pass, and its reduction waits for the one before.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=None if precision.compute == precision.parameters else dtype_of(precision.compute),
@@ -66,15 +66,15 @@ def shard_data_parallel(
 
 
 _UNIT = 2**25
-"""Parameters from which on a group is large enough: 64 MiB in bfloat16, a third of a millisecond over NVLink."""
+"""Fewest parameters of a group that is large enough: 64 MiB in bfloat16, a third of a millisecond over NVLink."""
 
 _TINY = 64
 """A part that has this many times fewer parameters than the layers before it, such as a norm, joins their group."""
 
 
 def _units(chain: Chain, least: int) -> list[list[nn.Module]]:
-    """The parts that are gathered together: each by itself, but layers in a row until they have `least` parameters, and
-    what is tiny with the layers in front of it; where `least` is 0, each by itself without exception."""
+    """The parts that are gathered together: each by itself, except consecutive layers until they have `least`
+    parameters, and tiny parts with the layers before them; with `least` 0 each by itself."""
     units: list[list[nn.Module]] = []
     filled, has_layers = 0, False
     for name, part in chain.parts():
@@ -94,7 +94,7 @@ def _units(chain: Chain, least: int) -> list[list[nn.Module]]:
 def expert_shard_dim(shape: tuple[int, ...], size: int) -> int:
     """The dim along which FSDP2 cuts a stacked weight (experts, outputs, inputs) into `size` pieces.
 
-    Whole experts where they divide, else a dim that divides; so few experts on many ranks are not mostly padding.
+    The experts' dim if `size` divides it, else another that it divides: few experts on many ranks need little padding.
     """
     return next((dim for dim, extent in enumerate(shape) if extent % size == 0), 0)
 
@@ -107,13 +107,13 @@ def _shard_experts(experts: StackedExperts, mesh: DeviceMesh, policy: MixedPreci
 
 
 def begin_accumulation(chain: nn.Module, reshard: bool) -> None:
-    """Make the backwards that follow accumulate locally."""
+    """Make the following backwards accumulate gradients locally."""
     _set_backward(chain, reduces=False, reshard=reshard)
 
 
 def settle_weights(chains: Iterable[nn.Module], device: torch.device) -> None:
-    """Say that what is queued by now is all that writes weights before the next forward of each chain: its gathers wait
-    for that, and not for what other modules compute until then."""
+    """Declare that all writes to the chains' weights before their next forward are queued by now: their gathers wait
+    for these, and not for what other modules compute until then."""
     if device.type == "cuda":
         written = torch.cuda.Event()  # type: ignore[no-untyped-call]
         written.record()
@@ -122,14 +122,14 @@ def settle_weights(chains: Iterable[nn.Module], device: torch.device) -> None:
 
 
 def begin_reduction(chain: nn.Module) -> None:
-    """Make the backward that follows, the last of a step, sum each part's gradients over the mesh as soon as it has
-    them; `reduce_gradients` then finds the rest."""
+    """Make the following backward, the last of a step, sum each part's gradients over the mesh as soon as it has them;
+    `reduce_gradients` then sums the rest."""
     _set_backward(chain, reduces=True, reshard=True)
     _remember_last_forward(chain)
 
 
 def reduce_gradients(chain: nn.Module, reached: bool) -> None:
-    """Begin to sum the accumulated gradients over the mesh, as far as backward has not, and reshard the parameters.
+    """Begin to sum those accumulated gradients over the mesh that backward has not, and reshard the parameters.
 
     `reached` says whether any microbatch ran in this step; it is the same on all ranks of the mesh. If none did,
     every gradient is zero and nothing is communicated.
@@ -156,10 +156,9 @@ def finish_reduction(chain: nn.Module, reached: bool) -> None:
 
 @final
 class GradientHome:
-    """Where gradients of a chain's weights belong that were computed outside of autograd.
+    """Accumulates gradients of a chain's weights that were computed outside of autograd.
 
-    `reduce_gradients` finds them there, whether the parameters are gathered or not; a chain without FSDP2 has them in
-    `.grad`.
+    `reduce_gradients` finds them, whether the parameters are gathered or not; without FSDP2 they go to `.grad`.
     """
 
     def __init__(self, chain: nn.Module) -> None:
@@ -169,7 +168,7 @@ class GradientHome:
     def add(self, weight: torch.Tensor, gradient: torch.Tensor) -> None:
         """Add to the gradient of a weight, which is given as forward saw it, in the dtype of reduction.
 
-        `gradient` is handed over: nobody else may write to it.
+        The caller gives up `gradient`: it may not write to it any more.
         """
         if weight not in self._sharded:
             # A gathered parameter is one object for good, but there is none before the first forward.
@@ -184,22 +183,22 @@ class GradientHome:
 
 
 def release(chain: nn.Module) -> None:
-    """Reshard every part, after forwards that no backward follows, and forget these."""
+    """Reshard every part after forwards without a backward, and forget these forwards."""
     for module in _sharded(chain).modules:
         module.reshard()
-    # Before the first forward FSDP2 has nothing to remember it in.
+    # Before the first forward FSDP2 has no state to record it in.
     if any(group._post_forward_indices for group in _sharded(chain).groups):
         _remember(chain, ())
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """This rank's shard of a parameter or gradient, as a plain tensor that shares its memory and has no graph."""
-    # What `to_local` gives outside of autograd, without the cost of leaving it, for every parameter in every step.
+    # What `to_local` returns outside of autograd, without the cost of disabling it for every parameter in every step.
     return tensor._local_tensor if isinstance(tensor, DTensor) else tensor
 
 
 def _set_backward(chain: nn.Module, *, reduces: bool, reshard: bool) -> None:
-    # At the end of a last one FSDP2 makes the device wait for all sums; that is for `finish_reduction` to say.
+    # After a last backward FSDP2 makes the device wait for all sums; here `finish_reduction` does that.
     _root(chain).set_is_last_backward(False)
     for module in _sharded(chain).modules:
         module.set_requires_gradient_sync(reduces, recurse=False)
@@ -207,17 +206,17 @@ def _set_backward(chain: nn.Module, *, reduces: bool, reshard: bool) -> None:
 
 
 def _remember_last_forward(chain: nn.Module) -> None:
-    """Let the backward of a step's last microbatch end where that one's forward began.
+    """Let the backward of a step's last microbatch end where the forward of that microbatch began.
 
-    FSDP2 gathers ahead against the order of all forwards; in front of the first part it would come to the last part of
-    the microbatch before, which is resharded by then and which nobody needs any more.
+    FSDP2 prefetches against the order of all forwards; before the first part it would gather the last part of the
+    previous microbatch, which is resharded by then and no longer needed.
     """
     ran = [group for group in _sharded(chain).groups if group._post_forward_indices]
     _remember(chain, sorted(ran, key=lambda group: group._post_forward_indices[-1]))
 
 
 def _remember(chain: nn.Module, ran: Sequence[Any]) -> None:
-    """Let FSDP2 know that these groups ran forward in this order, and of no forward before."""
+    """Tell FSDP2 that these groups ran forward in this order, and nothing before."""
     for group in _sharded(chain).groups:
         group._post_forward_indices.clear()
     for number, group in enumerate(ran):
@@ -245,8 +244,8 @@ def _fsdp_modules(chain: nn.Module) -> list[FSDPModule]:
 @final
 @dataclass(frozen=True)
 class _Sharded:
-    """What every step asks of a sharded chain: its FSDP modules, its groups of parameters that are gathered together,
-    whose type FSDP2 does not export, and the parameters that need gradients."""
+    """What every step reads of a sharded chain: its FSDP modules, its parameter groups, whose type FSDP2 does not
+    export, and the parameters that need gradients."""
 
     modules: tuple[FSDPModule, ...]
     groups: tuple[Any, ...]
@@ -254,7 +253,7 @@ class _Sharded:
 
 
 _KNOWN = "_counterpoint_sharded"
-"""Where a chain keeps what was looked up: with it, so that it goes when the chain goes."""
+"""The attribute in which a chain keeps what was looked up, so that it is freed with the chain."""
 
 
 def _sharded(chain: nn.Module) -> _Sharded:

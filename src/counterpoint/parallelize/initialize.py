@@ -24,7 +24,7 @@ _DRAWS_PER_ELEMENT = 2
 _DIGITS_PER_DRAW = 4
 _DIGIT_BITS = 16
 _UNUSED_BITS = 12
-"""Low bits of a draw that a float64 between 0 and 1 has no place for."""
+"""Low bits of a draw that a float64 between 0 and 1 cannot hold."""
 
 _ELEMENTS_AT_ONCE = 1 << 20
 
@@ -40,7 +40,7 @@ def initialize_(
     """Fill a local tensor, in place, with the initial values of its block and zeros in its padding.
 
     `block.name` is the parameter's name in `module`; both are hashed, so equal names in two modules differ. The first
-    of `rules` that fits the name decides.
+    of the `rules` that fits the name decides.
     """
     initial = next(rule for rule in rules if fnmatchcase(block.name, rule.pattern))
     std = initial.std_at(residual_sums)
@@ -54,7 +54,7 @@ def initialize_(
         return
     key = _key(seed, f"{module}.{block.name}")
     if initial.of_uniform is not None:
-        # On the CPU and by the C library's functions, one by one: these are a number or two for each head.
+        # On the CPU, element by element with the C library's functions: there are a number or two per head.
         shares = _uniform(key, _indices(block, 0, inside.cpu())).tolist()
         inside.copy_(torch.tensor([initial.of_uniform(share) for share in shares], dtype=torch.float64))
         return
@@ -64,7 +64,7 @@ def initialize_(
 
 
 def _of_place(function: Callable[[int, int, int], float], block: Block) -> Tensor:
-    """A block of a matrix, float64, by the C library's functions element by element."""
+    """A block of a matrix, float64, computed element by element with the C library's functions."""
     (first, left), (rows, columns) = block.offset, block.shape
     width = block.global_shape[1]
     places = ((row, column) for row in range(first, first + rows) for column in range(left, left + columns))
@@ -73,7 +73,7 @@ def _of_place(function: Callable[[int, int, int], float], block: Block) -> Tenso
 
 
 def initialize_buffer_(buffer: Tensor, name: str) -> None:
-    """Fill a buffer of a module, in place: variances are one, everything else begins at zero."""
+    """Fill a buffer of a module, in place: variances with one, everything else with zero."""
     buffer.fill_(1.0 if name.endswith(".variance") else 0.0)
 
 

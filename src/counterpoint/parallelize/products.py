@@ -1,8 +1,8 @@
 """The products at both ends of a sublayer, together with the exchange of their rows over tensor-parallel ranks.
 
-Gathered rows are multiplied as they arrive, and rows that are summed over ranks leave as they are made; backwards the
-same with the roles exchanged, and weight gradients are computed while rows travel. For a compiler these are operations
-of their own, so that it neither looks into them nor breaks its graph at them; without one they are autograd functions,
+Gathered rows are multiplied as they arrive, and rows that are summed over ranks leave as they are made; backward does
+the same with the roles exchanged, and computes weight gradients while rows travel. Under a compiler these are custom
+operations, so that it neither looks into them nor breaks its graph at them; without one they are autograd functions,
 since a custom operation costs the host half a millisecond for each sublayer.
 """
 
@@ -20,11 +20,11 @@ from counterpoint.parallelize.transport import Travel
 
 _NUMBERS = count()
 _TRAVELS: dict[str, Travel] = {}
-"""How an operation, which is given names and tensors, finds the way of its rows: for as long as there are groups."""
+"""Transports by name, since operations take only names and tensors; they live as long as their groups."""
 
 
 def travel_of(ranks: TensorGroup, *, overlap: bool = True) -> Travel:
-    """The way of rows between the ranks of a group, for all modules that exchange rows there."""
+    """The transport of rows between the ranks of a group, shared by all modules that exchange rows there."""
     # The same for all chains of a module: a group has its memory once, and a compiler sees one name.
     for known in _TRAVELS.values():
         if known.ranks == ranks and known.overlap is overlap:
@@ -36,13 +36,13 @@ def travel_of(ranks: TensorGroup, *, overlap: bool = True) -> Travel:
 
 
 def forget_travels() -> None:
-    """Let go of the ways of all groups, before these are destroyed; all ranks do it together."""
+    """Drop the transports of all groups, before these are destroyed; all ranks do it together."""
     _TRAVELS.clear()
 
 
 @final
 class GatheredProducts(EnterExchange):
-    """The rows of all ranks, and the products of linears with them; gradients of rows are summed over ranks."""
+    """All-gathers rows and multiplies them by linears' weights; gradients of rows are reduce-scattered."""
 
     def __init__(self, ranks: TensorGroup, travel: Travel) -> None:
         super().__init__(RowExchange(ranks.all_gather, ranks.reduce_scatter))
@@ -62,7 +62,7 @@ class GatheredProducts(EnterExchange):
 
 @final
 class ScatteredProduct(LeaveExchange):
-    """This rank's share of a product that is summed over ranks; gradients of rows are gathered."""
+    """Reduce-scatters a product over ranks; gradients of rows are all-gathered."""
 
     def __init__(self, ranks: TensorGroup, travel: Travel) -> None:
         super().__init__(RowExchange(ranks.reduce_scatter, ranks.all_gather))
@@ -116,7 +116,7 @@ def _entering_gradients(
     gathered: Tensor | None,
     needs: Sequence[bool],
 ) -> list[Tensor]:
-    """The gradient of the shard, if there are weights, and of those weights for which it is needed."""
+    """The gradient of the shard, if there are weights, and of the weights that need one."""
     end = None
     if weights:
         shard = gradients[0].new_empty((gradients[0].shape[0] // way.size, weights[0].shape[1]))
@@ -144,10 +144,10 @@ def _(
 
 @torch.library.custom_op("counterpoint::product_to_scatter", mutates_args=())
 def _hold(rows: Tensor, weight: Tensor, travel: str) -> Tensor:
-    """Nothing yet, in the shape of what is to leave: holds rows and weight for backward.
+    """An empty tensor in the shape of the output; saves rows and weight for backward.
 
-    Apart from the product, so that a recomputation, which ends when all is held again, neither multiplies nor sends;
-    that of a compiled layer, which is one operation, still does both.
+    It is apart from the product, so that a recomputation, which stops once all tensors are saved again, neither
+    multiplies nor sends; a compiled layer is one operation, whose recomputation still does both.
     """
     return rows.new_empty((rows.shape[0] // _TRAVELS[travel].size, weight.shape[0]))
 
@@ -182,7 +182,7 @@ def _leave_backward(gradient: Tensor, rows: Tensor | None, weight: Tensor | None
 
 
 def _leaving_gradients(way: Travel, gradient: Tensor, rows: Tensor | None, weight: Tensor | None) -> list[Tensor]:
-    """The gradient of the rows, if there is a weight, and that of the weight, if there are rows."""
+    """The gradient of the rows, if there is a weight, and of the weight, if there are rows."""
     shard = gradient.contiguous()
     gathered = _whole(shard, shard.shape[1], way.size)
     of_rows = None if weight is None else _whole(shard, weight.shape[1], way.size)
@@ -208,7 +208,7 @@ def _sum_of_products(pairs: Iterable[tuple[Tensor, Tensor]], out: Tensor) -> Non
 
 
 def _keep_entering(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    """What backward needs: the gathered rows for gradients of weights, the weights for those of rows."""
+    """Save what backward needs: the gathered rows for gradients of weights, the weights for gradients of rows."""
     _shard, weights, ctx.travel = inputs
     ctx.set_materialize_grads(False)
     of_shard, *of_weights = ctx.needs_input_grad[: 1 + len(weights)]
@@ -248,7 +248,7 @@ def _held_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _keep_nothing(**_given: object) -> None:
-    """What was held before the product is all that backward needs."""
+    """Save nothing: backward needs only what was saved before the product."""
 
 
 def _gradient_of_held(_ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -262,7 +262,7 @@ _leave.register_autograd(_gradient_of_held, setup_context=_keep_nothing)
 
 @final
 class _Entering(torch.autograd.Function):
-    """`_enter` without a compiler: what is gathered stays inside."""
+    """`_enter` without a compiler; the gathered rows are not an output."""
 
     @staticmethod
     def forward(ctx: Any, way: Travel, shard: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Recomputation: a layer keeps its input and computes the rest again in backward (Chen et al., 2016, arXiv:1604.06174).
+"""Activation recomputation: a layer keeps only its input and runs again in backward (Chen et al., arXiv:1604.06174).
 
 It changes no number. Exchanges inside a layer happen again with the layer.
 """
@@ -15,7 +15,7 @@ from counterpoint.models.chain import Chain
 from counterpoint.models.seams import Dispatch, Layer, Shipment
 
 Passes = tuple[AbstractContextManager[None], AbstractContextManager[None]]
-"""What a forward runs in, and what its recomputation runs in."""
+"""The contexts of a forward and of its recomputation."""
 
 
 def apply_recompute(chain: Chain, kinds: Set[str]) -> None:
@@ -26,7 +26,7 @@ def apply_recompute(chain: Chain, kinds: Set[str]) -> None:
 
 
 def _passes(layer: nn.Module) -> Callable[[], Passes]:
-    """Makes the contexts of each forward; a layer with a dispatch then remembers what that announced."""
+    """What makes the contexts of each forward; in them a layer's dispatch remembers what it announced."""
     dispatches = {name: module for name, module in layer.named_modules() if isinstance(module, Dispatch)}
     assert len(dispatches) <= 1, "a layer sends rows to experts once"
     for name, dispatch in dispatches.items():
@@ -44,7 +44,7 @@ class _Recomputed:
         self._forward, self._passes = forward, passes
 
     def __call__(self, rows: Tensor | None, batch: Batch) -> Tensor:
-        # Nothing in a forward is drawn at random, so no state of a generator is kept.
+        # A forward draws nothing at random, so no generator state is kept.
         out: Tensor = checkpoint(
             self._forward, rows, batch, use_reentrant=False, preserve_rng_state=False, context_fn=self._passes
         )
@@ -53,7 +53,7 @@ class _Recomputed:
 
 @final
 class _RememberedDispatch(Dispatch):
-    """A dispatch that announces once per forward: recomputation ships by the sizes that are known."""
+    """A dispatch that announces once per forward: recomputation uses the row counts of the forward."""
 
     def __init__(self, dispatch: Dispatch) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Tensors that a model's section names itself to start from, in place of initial values: blocks of the whole ones."""
+"""Initial values that a model's section gives as tensors: each rank takes its block."""
 
 from torch import Tensor
 
@@ -8,9 +8,9 @@ from counterpoint.parallelize.blocks import Block
 
 
 def fill_given_(local: Tensor, block: Block, given: Given | None) -> None:
-    """Put the block of a tensor into a local one, in place, if there is one.
+    """Copy the block of a given tensor, if any, into a local one, in place.
 
-    Raises ConfigError for one of another shape.
+    Raises ConfigError for a tensor of another shape.
     """
     if given is None or not block.name.startswith(given.prefix):
         return

@@ -1,4 +1,4 @@
-"""Tensor parallelism from outside: a table of parameters, and exchanges in place of a model's identities."""
+"""Tensor parallelism from outside: a table of parameters, and exchanges that replace a model's seams."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,10 +47,10 @@ def apply_tensor_parallel(
     *,
     travel: Travel | None = None,
 ) -> dict[str, Sharding]:
-    """Cut a chain on the meta device down to one rank's share, in place; returns how each parameter lies.
+    """Cut a chain on the meta device down to one rank's share, in place; returns the sharding of each parameter.
 
-    The first of the `rules` that fits a parameter's name decides. `travel` is how rows get from rank to rank, by
-    collectives unless given. Where one rank is alone, nothing changes and every parameter is a duplicate. Raises
+    The first of the `rules` that fits a parameter's name decides. `travel` is the transport of rows between ranks, by
+    collectives unless given. On a single rank nothing changes and every parameter is a duplicate. Raises
     PlacementError for a parameter without a rule and for heads or widths that the number of ranks does not divide.
     """
     if ranks is None:
@@ -95,7 +95,7 @@ def _sharding(
 
 
 def _divide_heads(chain: Chain, size: int) -> None:
-    """Widths may divide where heads and groups do not."""
+    """Check and divide heads and groups, which may not be divisible although widths are."""
     for name, module in chain.named_modules():
         if isinstance(module, Mix):
             layer = name.rpartition(".")[0]
@@ -134,10 +134,10 @@ def _replace_exchanges(
 def _exchange_makers(
     ranks: TensorGroup, sequence_parallel: bool, words: _Words, travel: Travel
 ) -> dict[type[nn.Module], Callable[[], nn.Module]]:
-    """What stands in for each exchange point of the models.
+    """The replacement of each seam of the models.
 
-    Between stages rows are always shared out over the ranks. With sequence parallelism they stay so in the
-    residual stream and only sublayers see all of them (Korthikanti et al., 2022); without it the stage does.
+    Between stages rows are always cut over the ranks. With sequence parallelism they stay so in the residual stream and
+    only sublayers see all of them (Korthikanti et al., 2022); without it the whole stage does.
     """
     vocabulary: dict[type[nn.Module], Callable[[], nn.Module]] = {
         Lookup: lambda: Lookup(words.first),
@@ -145,12 +145,12 @@ def _exchange_makers(
         LinearLoss: lambda: sharded_loss(ranks, words.first, words.count),
         WholeLane: lambda: RowExchange(ranks.all_gather, ranks.own_share),
         OwnShare: lambda: RowExchange(ranks.own_share, ranks.all_gather),
-        # Shares of rows stay equal up to the head, which has all of them.
+        # Rows stay cut equally up to the head, which gets all of them.
         ScoredRows: AllRows,
     }
     always = vocabulary | {
         OwnChannels: lambda: RowExchange(ranks.own_share, ranks.all_gather),
-        # Each rank's gradient of the sum is that of its own channels alone.
+        # Each rank's gradient of the sum covers its own channels only.
         ChannelSum: lambda: RowExchange(ranks.all_reduce, ranks.all_reduce),
     }
     if sequence_parallel:
@@ -171,7 +171,7 @@ def _exchange_makers(
 
 @final
 class RowsOfShare(nn.Module):
-    """A rank's own among rows that all ranks hold: an equal share."""
+    """A rank's number of own rows among rows that all ranks hold: an equal share."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

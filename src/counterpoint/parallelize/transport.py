@@ -1,7 +1,7 @@
-"""How rows travel in a tensor-parallel group while products with them run: by the GPUs' own memory, or by collectives.
+"""Transport of rows in a tensor-parallel group while products run: through peer memory of GPUs, or by collectives.
 
-A transport hands rows over span by span, so that a product of the rows that are there can run while others are on their
-way. All ranks of a group call the same methods in the same order with the same shapes.
+A transport yields rows span by span, so that the product of a span that has arrived runs while others are on their way.
+All ranks of a group call the same methods in the same order with the same shapes.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,45 +18,45 @@ from counterpoint.errors import RunError
 from counterpoint.parallelize.exchange import TensorGroup
 
 Produce = Callable[[slice, Tensor], None]
-"""Writes this rank's part of a span of the rows that are summed into a tensor."""
+"""Writes this rank's summand for a span of rows into a tensor."""
 
 Arrival = tuple[slice, Tensor]
-"""A span of the rows that are gathered, and its rows."""
+"""A span of the gathered rows, and its rows (rows, width)."""
 
 
 class Transport(Protocol):
     """Rows between the ranks of a group."""
 
     def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[Arrival]:
-        """Gather the ranks' shards (rows, width) into `gathered` (ranks * rows, width); its spans, as they are there.
+        """Gather the ranks' shards (rows, width) into `gathered` (ranks * rows, width); yields spans as they arrive.
 
-        What is launched between two arrivals may run while the later one is on its way. `gathered` is whole when all
-        have been taken.
+        Kernels launched between two arrivals may run while the later one is on its way. `gathered` is complete once all
+        spans have been consumed.
         """
         ...
 
     def leaving(self, produce: Produce, shard: Tensor) -> Callable[[], Tensor]:
-        """Sum over ranks what they `produce`; the call that ends it gives this rank's share, shaped like `shard`.
+        """Sum over ranks what they `produce`; the function that it returns ends the sum and returns this rank's share.
 
-        What is launched before that call may run while rows are on their way.
+        The share is shaped like `shard`. Kernels launched before that call may run while rows are on their way.
         """
         ...
 
 
 @final
 class Collectives:
-    """Transport by one collective, before or behind a single span."""
+    """Transport by one collective, before or after a single span."""
 
     def __init__(self, ranks: TensorGroup) -> None:
         self._ranks = ranks
 
     def arriving(self, shard: Tensor, gathered: Tensor) -> Iterator[Arrival]:
-        """All rows, behind an all-gather."""
+        """All rows, after an all-gather."""
         self._ranks.all_gather(shard, gathered)
         yield slice(None), gathered
 
     def leaving(self, produce: Produce, shard: Tensor) -> Callable[[], Tensor]:
-        """A reduce-scatter behind all rows."""
+        """A reduce-scatter after all rows."""
         parts = shard.new_empty((self._ranks.size * shard.shape[0], *shard.shape[1:]))
         produce(slice(None), parts)
         summed = self._ranks.reduce_scatter(parts)
@@ -65,11 +65,11 @@ class Collectives:
 
 @final
 class PeerMemory:
-    """Transport by the copy engines of GPUs that reach each other's memory, which takes nothing from the products.
+    """Transport by the copy engines of GPUs that reach each other's memory, which takes no compute from the products.
 
-    Each rank has two slots of symmetric memory, used in turn. A gather lays its shard into one, from which the others
-    read; a sum writes each rank's part into that rank's. Before a call uses a slot again, the barrier of the call
-    between them has told that all ranks are done with it. Copies and barriers have a stream of their own.
+    Each rank has two slots of symmetric memory, used in turn. A gather puts its shard into one, from which the others
+    read; a sum writes each rank's part into that rank's slot. Before a call reuses a slot, the barrier of the call
+    in between ensures that all ranks are done with it. Copies and barriers have a stream of their own.
     """
 
     def __init__(self, ranks: TensorGroup) -> None:
@@ -121,7 +121,7 @@ class PeerMemory:
 
         def end() -> Tensor:
             current.wait_stream(self._stream)
-            parts.clear()  # Their memory is free for others only now that the copies are behind.
+            parts.clear()  # Their memory may be reused only now that the copies are done.
             return self._sum(own)
 
         return end
@@ -137,10 +137,10 @@ class PeerMemory:
         return [self._handle.get_buffer(rank, shape, shard.dtype, offset) for rank in range(self._ranks.size)]
 
     def _grow(self, needed: int) -> None:
-        """Make the slots large enough for a sum, on all ranks alike, since all of them ask for the same."""
+        """Make the slots large enough for a sum; all ranks do so alike, since all need the same size."""
         if needed <= self._capacity:
             return
-        # Not the device, on which transfers may wait for what this rank does later.
+        # Not the whole device, on which transfers may wait for what this rank does later.
         torch.cuda.current_stream().synchronize()
         self._stream.synchronize()
         capacity = 1 << (needed - 1).bit_length()
@@ -156,22 +156,22 @@ class PeerMemory:
 
 
 def _shared(size: int, group: dist.ProcessGroup) -> Any:
-    """Memory of so many bytes on each rank of a group, which all of them read and write."""
+    """Symmetric memory of `size` bytes on each rank of a group, which all of them read and write."""
     from torch.distributed import _symmetric_memory as symmetric
 
     device = torch.device("cuda", torch.cuda.current_device())
     try:
         memory = symmetric.empty(size, dtype=torch.uint8, device=device)
     except RuntimeError:
-        # It does not come from torch's own pool, which may hold what is free.
+        # It does not come from torch's caching allocator, which may hold the free memory.
         torch.cuda.empty_cache()
         memory = symmetric.empty(size, dtype=torch.uint8, device=device)
-    # A rank leaves the rendezvous when all have come to it, and so are done with the slots before.
+    # A rank leaves the rendezvous once all have reached it, and so are done with the old slots.
     return symmetric.rendezvous(memory, group)
 
 
 def _sum() -> Callable[[Tensor], Tensor]:
-    """What sums tensors (size, ...) over their first dim."""
+    """A function that sums tensors (size, ...) over their first dim."""
     if find_spec("triton") is None:
         return partial(torch.sum, dim=0)
     from counterpoint.parallelize.sum_kernel import summed
@@ -180,13 +180,13 @@ def _sum() -> Callable[[Tensor], Tensor]:
 
 
 _WORTH_IT = 2**24
-"""Bytes of a shard from which on copies between GPUs are faster than one collective. float64, which `verify` compares
-in, takes them always, so that it sees them with few rows."""
+"""Bytes of a shard from which on copies between GPUs are faster than one collective. Shards in float64, the dtype of
+`verify`, always use copies, so that `verify` covers them with few rows."""
 
 
 @final
 class Travel:
-    """The transport of a group by device and size: the GPUs' own memory for many rows, if they reach it."""
+    """Chooses the transport of a group by device and size: peer memory for many rows, if the GPUs reach each other."""
 
     def __init__(self, ranks: TensorGroup, name: str, *, overlap: bool) -> None:
         self.size = ranks.size
@@ -212,8 +212,8 @@ class Travel:
 
 
 def _reach_each_other(group: dist.ProcessGroup) -> bool:
-    """Whether the ranks of a group can share memory of their GPUs; they try it, and all of them learn the same."""
-    # Processes share memory if one kernel and one namespace of process numbers are theirs (Linux).
+    """Whether the ranks of a group can share memory of their GPUs; they try it, and all get the same answer."""
+    # Processes share memory if they have the same kernel and the same PID namespace (Linux).
     here = (Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink()))
     visible = [str(torch.cuda.get_device_properties(number).uuid) for number in range(torch.cuda.device_count())]
     mine = (*here, visible[torch.cuda.current_device()])
@@ -238,7 +238,7 @@ Told = TypeVar("Told")
 
 
 def _told(mine: Told, group: dist.ProcessGroup) -> list[Told]:
-    """What each rank of a group tells."""
+    """Every rank's value, in rank order."""
     found = [mine] * dist.get_world_size(group=group)
     dist.all_gather_object(found, mine, group=group)
     return found

@@ -1,4 +1,4 @@
-"""The loss over a vocabulary whose words are spread over the ranks of a tensor-parallel group."""
+"""The loss over a vocabulary that is cut over the ranks of a tensor-parallel group."""
 
 from torch import Tensor
 
@@ -7,9 +7,10 @@ from counterpoint.parallelize.exchange import TensorGroup
 
 
 def sharded_loss(ranks: TensorGroup, first: int, words: int) -> LinearLoss:
-    """The same scalar on every rank, from rows that all of them hold and a rank's `words` words from `first` on.
+    """A loss from rows (rows, hidden) that all ranks hold and this rank's `words` words from `first` on.
 
-    What its matrix holds beyond these is padding. The gradient of the rows is this rank's part of a sum.
+    It is the same scalar on every rank. Further rows of the rank's matrix are padding. The gradient of the rows is this
+    rank's part of a sum.
     """
 
     def gather(statistics: Tensor) -> Tensor:

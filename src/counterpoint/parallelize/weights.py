@@ -1,9 +1,9 @@
 """Weight gradients apart from the rest of backward (Qi et al., 2024, arXiv:2401.10241).
 
-An input action computes the gradients that others wait for and leaves those of weights in a queue; a weight action
-works them off, alone, without a collective and without the weights themselves. Deferred are the weights and biases
-that rows are multiplied by or read from. Small vectors inside other operations (norm gains, Mamba's convolutions and
-dynamics) get theirs in the input action.
+An input action computes the gradients that others wait for and puts those of weights into a queue; a weight action
+computes them later, without a collective and without the weights themselves. Deferred are the gradients of weights,
+biases and tables. Small vectors inside other operations (norm gains, Mamba's convolutions and dynamics) get their
+gradients in the input action.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ from counterpoint.parallelize.fsdp import GradientHome
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A weight as forward saw it, and what computes its gradient."""
+    """A weight as forward saw it, and the function that computes its gradient."""
 
     weight: Tensor
     gradient: Callable[[], Tensor]
@@ -39,13 +39,13 @@ class _Pending:
 
 @final
 class WeightWork:
-    """The weight gradients that one input action left; it holds the rows and gradients that they are made of."""
+    """The weight gradients that one input action deferred, with the rows and gradients that they need."""
 
     def __init__(self, pending: list[_Pending], home: GradientHome) -> None:
         self._pending, self._home = pending, home
 
     def run(self) -> None:
-        """Add each gradient to those that will be reduced, and let go of what it was made of; works once."""
+        """Add each gradient to those that will be reduced, and free what it needed; may be called once."""
         with torch.no_grad():
             while self._pending:
                 pending = self._pending.pop()
@@ -54,7 +54,7 @@ class WeightWork:
 
 @final
 class WeightQueue:
-    """Where the backward of a chain leaves weight gradients while it is `collecting`; else it computes them at once."""
+    """Defers weight gradients of a chain's backward while it is `collecting`; otherwise they are computed at once."""
 
     def __init__(self, home: GradientHome) -> None:
         self._home = home
@@ -72,12 +72,12 @@ class WeightQueue:
             self._collecting = False
 
     def take(self) -> WeightWork:
-        """What was left since the last call."""
+        """The work deferred since the last call."""
         pending, self._pending = self._pending, []
         return WeightWork(pending, self._home)
 
     def offer(self, weight: Tensor, gradient: Callable[[], Tensor]) -> Tensor | None:
-        """The gradient, or None where it is left for a weight action."""
+        """The gradient, or None if it is deferred to a weight action."""
         if not self._collecting:
             return gradient()
         self._pending.append(_Pending(weight, gradient))
@@ -85,9 +85,9 @@ class WeightQueue:
 
 
 def defer_weights(chain: nn.Module) -> WeightQueue:
-    """Make every product of a chain leave its weight gradient to the queue when that collects, in place.
+    """Make every product of a chain defer its weight gradient while the queue collects, in place.
 
-    Weights that need no gradient leave none.
+    Weights that need no gradient are not queued.
     """
     queue = WeightQueue(GradientHome(chain))
     for name, module in list(chain.named_modules()):
@@ -113,7 +113,7 @@ class _Deferred(nn.Module):
         return out
 
 
-# The operations hold a weight itself beside the saved tensors: recomputation saves a detached copy, nobody's weight.
+# The operations hold the weight itself beside the saved tensors: recomputation saves a detached copy of it.
 
 
 @final

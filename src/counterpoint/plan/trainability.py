@@ -37,7 +37,7 @@ class TrainedPart:
 
 @dataclass(frozen=True, slots=True)
 class PartUpdate:
-    """What a module's optimizer does with a part: the average number of `moments` that it keeps for a trained parameter,
+    """What a module's optimizer does with a part: the average number of `moments` that it keeps of a trained parameter,
     and whether the ranks of the stage exchange anything for the update."""
 
     moments: float

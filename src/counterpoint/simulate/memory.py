@@ -17,7 +17,7 @@ class ModuleMemory:
 
     Only the plan's trained parameters have gradients and optimizer state.
 
-    `activation_bytes` is what one part keeps for the backward of one row on one rank. The optimizer keeps `part_moments`
+    `activation_bytes` is what one part keeps for backward of one row on one rank. The optimizer keeps `part_moments`
     values of `moment_bytes` for each trained parameter of a part, two by default.
     """
 

@@ -23,7 +23,7 @@ class CallablePackage(ModuleType):
 
     @property
     def __signature__(self) -> Signature:
-        """The function's, which `help` and editors show."""
+        """The function's signature, which `help` and editors show."""
         return signature(self._function)
 
     @property
@@ -34,7 +34,7 @@ class CallablePackage(ModuleType):
 
 
 def make_callable(package: str, home: str) -> None:
-    """Let a package that is being imported stand for the function at `home`."""
+    """Let a package that is being imported be called as the function at `home`."""
     module = sys.modules[package]
     module.__class__ = CallablePackage
     vars(module)["home"] = home

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 RUN_ID_PREFIX = "counterpoint-"
-"""What the ids of runs begin with whose ranks were started here."""
+"""Prefix of the ids of runs whose ranks were started here."""
 
 LOST_RANK = "LostRankError"
-"""The kind of a report that another rank wrote of one that is gone."""
+"""The kind of a report that a rank wrote about another one that is gone."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_BASE = 128
@@ -51,13 +51,13 @@ def is_joined(environment: Mapping[str, str]) -> bool:
 
 
 def _is_slurm_task(environment: Mapping[str, str]) -> bool:
-    """Only srun says how many tasks a step has; a batch script and a shell in an allocation are no ranks."""
+    """Whether srun started this process: only srun sets a step's tasks; batch scripts and shells are not ranks."""
     is_step = "SLURM_PROCID" in environment and _STEP_TASKS in environment
     return is_step and _number(environment, _STEP_TASKS) > 1
 
 
 def adopt_slurm(environment: MutableMapping[str, str]) -> None:
-    """Set torchrun's variables from Slurm's where only Slurm's are there; raises InputError for junk."""
+    """Set torchrun's variables from Slurm's if only Slurm's are set; raises InputError for junk."""
     if "RANK" in environment or not _is_slurm_task(environment):
         return
     environment["RANK"] = environment["SLURM_PROCID"]
@@ -118,8 +118,8 @@ def launch_local(
     """Run `entry(*arguments)` in `ranks` local processes; raises what ended them, read from `error_file`.
 
     Workers fork from a server process that has imported torch once. `port` is the rendezvous port, 0 for any free one.
-    What is to be done before any rank starts is done by `prepare`, where signals are noted already. Once all ranks have
-    ended, `conclude` is called with what is about to be raised.
+    `prepare` is called before any rank starts, with signals noted already; `conclude` once all ranks have ended, with
+    the error that is about to be raised.
     """
     _check_port(port)
     with Lifelines(ranks) as lifelines:
@@ -137,7 +137,7 @@ def _run_agent(
     ranks: int, entry: Callable[..., None], arguments: tuple[Any, ...], error_file: Path, port: int,
     lifelines: "Lifelines",
 ) -> None:  # fmt: skip
-    # Imported where signals are noted: an exception that a handler raises may be lost inside a module's import.
+    # Imported while signals are only noted: an exception that a handler raises may be lost inside a module's import.
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -164,7 +164,7 @@ def _run_agent(
 
 
 class Lifelines:
-    """A pipe to every rank: signals go through it to be taken as the rank's own, and its end ends the rank.
+    """A pipe to every rank: it carries signals, which the rank raises for itself, and its closing ends the rank.
 
     The agent would kill ranks some seconds after a signal; a rank that saves takes as long as its watchdog lets it.
     """
@@ -190,7 +190,7 @@ class Lifelines:
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
-            # Who asks twice does not want to wait: the agent ends the ranks that still work.
+            # A second signal means not to wait: the agent ends the ranks that still work.
             raise KeyboardInterrupt
         self.signal = number
         for held in self._held:
@@ -199,9 +199,9 @@ class Lifelines:
 
 
 def start_fork_server() -> None:
-    """Start what ranks fork from, if it does not run, and do not wait until it has imported what they need.
+    """Start the server that ranks fork from, if it does not run, without waiting for its imports.
 
-    Signals are held back there: one to the whole group must not end it while ranks save.
+    Signals are blocked there: a signal to the whole group must not end it while ranks save.
     """
     multiprocessing.set_forkserver_preload(["counterpoint.worker"])
     # Started later, the tracker would let them through again.
@@ -216,7 +216,7 @@ def start_fork_server() -> None:
 def _start_rank(lifelines: tuple[Connection, ...], entry: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """Run a rank that ends when its launcher is killed, instead of holding its devices as an orphan."""
     for number in _SIGNALS:
-        # Until the step loop takes them there is nothing to save, and no handler runs inside a hanging call.
+        # Until the step loop handles them there is nothing to save, and no handler runs inside a hanging call.
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     own = lifelines[int(os.environ["LOCAL_RANK"])]
@@ -225,7 +225,7 @@ def _start_rank(lifelines: tuple[Connection, ...], entry: Callable[..., None], a
 
 
 def _follow(lifeline: Connection) -> None:
-    """Take signals from a pipe whose other side only the launcher holds, until it is gone."""
+    """Receive signals from a pipe whose other end only the launcher holds, until the launcher is gone."""
     try:
         while True:
             os.kill(os.getpid(), lifeline.recv())
@@ -250,7 +250,7 @@ def _check_port(port: int) -> None:
 def _cause(error_file: Path, failed: "ChildFailedError", signalled: int | None) -> CounterpointError:
     """The error of the rank that failed first, with its exit code; `signalled` is what the launcher passed on.
 
-    Reports of others that it is gone come after how it ended, which only its launcher knows.
+    How it ended, which only its launcher knows, goes before other ranks' reports that it is gone.
     """
     rank, failure = failed.get_first_failure()
     record = _record(error_file)
@@ -261,7 +261,7 @@ def _cause(error_file: Path, failed: "ChildFailedError", signalled: int | None) 
     if signalled is not None and failure.exitcode == -signalled:
         return SignalledError(signalled)
     if record is not None and record["rank"] != rank and failure.exitcode >= 0:
-        # This one only told of another, which ended before it, and as if in order.
+        # This rank only reported another one, which ended before it, seemingly in order.
         return _told(record)
     seen = "" if record is None else f"; the others were at step {record['step']}: {record['message']}"
     if failure.exitcode < 0:
@@ -278,7 +278,7 @@ def _cause(error_file: Path, failed: "ChildFailedError", signalled: int | None) 
 
 
 def _is_of_others(record: dict[str, Any], rank: int, exit_code: int) -> bool:
-    """Whether a report is what others could see of a rank that ended by itself; who reports leaves with its code."""
+    """Whether a report is only what other ranks saw of a rank that ended; a reporting rank leaves with its code."""
     return bool(record["kind"] == LOST_RANK or (record["rank"] == rank and record["exit_code"] != exit_code))
 
 
@@ -295,7 +295,7 @@ def _told(record: dict[str, Any]) -> CounterpointError:
 
 
 def _amended(error_file: Path, record: dict[str, Any] | None, error: CounterpointError, rank: int) -> CounterpointError:
-    """The error, after the report in the run folder says how the rank ended; other ranks could not know."""
+    """The error, once the report in the run folder says how the rank ended, which other ranks could not know."""
     if record is not None:
         told = {"rank": rank, "message": str(error), "exit_code": error.exit_code}
         with suppress(OSError):

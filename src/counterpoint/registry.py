@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 @final
 class Registry(Generic[T]):
-    """Kinds of the `sort`, say "schedule", by name, in the order in which they were registered.
+    """Kinds of one `sort`, for example "schedule", by name, in the order of registration.
 
-    Those of the package are given at once; those of users are added by `register`.
+    The package's own kinds are given at construction; users' kinds are added by `register`.
     """
 
     def __init__(self, sort: str, kinds: Mapping[str, T] = MappingProxyType({})) -> None:
@@ -24,7 +24,7 @@ class Registry(Generic[T]):
 
     @property
     def sort(self) -> str:
-        """What its kinds are, in one word."""
+        """The sort of its kinds, in one word."""
         return self._sort
 
     def register(self, name: str, kind: T) -> None:
@@ -33,7 +33,7 @@ class Registry(Generic[T]):
         self._kinds[name] = kind
 
     def check(self, name: str, caller: str) -> None:
-        """Raise ConfigError, which begins with the `caller`, for a name under which no kind can be added."""
+        """Raise ConfigError, which begins with the `caller`, for a name that is taken or not a valid name."""
         if not re.fullmatch(r"[a-z0-9_]+", name):
             raise ConfigError(
                 f"{caller}: got the name {name!r}, expected lowercase letters, digits and _; choose another"
@@ -44,7 +44,7 @@ class Registry(Generic[T]):
             )
 
     def __getitem__(self, name: str) -> T:
-        """The kind of a name; raises ConfigError, with the known name that is most alike."""
+        """The kind of a name; raises ConfigError that suggests the most similar known name."""
         if name in self:
             return self._kinds[name]
         raise ConfigError(f"{self._sort}: got {name!r}, expected {self.expected}; {self.remedy(name)}")
@@ -68,10 +68,10 @@ class Registry(Generic[T]):
 
     @property
     def expected(self) -> str:
-        """What stands in a sentence about an unknown name as expected."""
+        """The expected names, for the error about an unknown one."""
         return f"one of {', '.join(self)}" if self._kinds else "a registered name: there is none"
 
     def remedy(self, name: str) -> str:
-        """What to do about an unknown name."""
+        """The remedy, for the error about an unknown name."""
         alike = nearest(name, self._kinds)
         return "register it before it is named, or take a known one" if alike is None else f"did you mean {alike}?"

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -> None:
-    """Train a config to its end, on local ranks that this starts, or as one rank of those torchrun or Slurm started.
+    """Train a config to its end, on local ranks that this starts, or as one rank that torchrun or Slurm started.
 
     Everything that can be wrong with the input is found before a rank or a group exists.
     """
     if not is_joined(os.environ) and "torch" not in sys.modules:
-        # What ranks fork from imports torch while this process does.
+        # The server that ranks fork from imports torch while this process does.
         start_fork_server()
     from counterpoint.setup.run_folder import lock_run_folder, open_run_folder
     from counterpoint.setup.settle import settle_items
@@ -53,7 +53,7 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
 
 
 def say_ending(config: Config, error: CounterpointError | None = None) -> None:
-    """Say where the run lies and what to do next, in lines that no bar is left in."""
+    """Say where the run folder is and what to do next, on lines without a leftover progress bar."""
     from counterpoint.train.closing import Ending
 
     has_answers = bool(config.data.evaluation) and config.data.tokenizer is not None
@@ -64,9 +64,9 @@ def say_ending(config: Config, error: CounterpointError | None = None) -> None:
 
 
 def is_finished(config: Config, models: Models) -> bool:
-    """Whether the run's newest checkpoint is that of its last step, which one of its ranks then says.
+    """Whether the run's newest checkpoint is its last step's; if so one of its ranks says so.
 
-    Raises CheckpointError or ConfigError for a warm start that is wrong, though nothing would read it.
+    Raises CheckpointError or ConfigError for a wrong warm start, even if nothing would read it.
     """
     from counterpoint.setup.run_folder import check_run_folder
     from counterpoint.setup.warm_starts import check_values
@@ -84,7 +84,7 @@ def is_finished(config: Config, models: Models) -> bool:
 
 
 def join(config: Config, setup: Setup, callbacks: "Sequence[Callback]" = ()) -> None:
-    """Be one rank of those that torchrun or Slurm started; rank 0 keeps other runs out of the folder."""
+    """Run as one of the ranks that torchrun or Slurm started; rank 0 keeps other runs out of the folder."""
     from counterpoint.setup.run_folder import check_run_folder, lock_run_folder
 
     folder = Path(config.run.dir)
@@ -94,18 +94,18 @@ def join(config: Config, setup: Setup, callbacks: "Sequence[Callback]" = ()) -> 
         run_rank(config, setup, callbacks)
         return
     with lock_run_folder(folder):
-        # No rank can fail as one of this world before all have joined it, so only an older report is removed.
+        # No rank of this world can fail before all have joined it, so only an older report is removed.
         (folder / ERROR_FILE).unlink(missing_ok=True)
         run_rank(config, setup, callbacks)
         say_ending(config)
 
 
 def _check_travels(callbacks: "Sequence[Callback]") -> None:
-    """Raise InputError for a callback that ranks cannot be handed."""
+    """Raise InputError for a callback that cannot be sent to ranks."""
     for number, callback in enumerate(callbacks):
         try:
             pickle.dumps(callback)
-        except Exception as error:  # What an object raises while it is pickled is its own affair.
+        except Exception as error:  # An object may raise anything while it is pickled.
             raise InputError(
                 f"callbacks.{number}: got a {type(callback).__name__} that cannot be pickled ({error}), expected one "
                 "that ranks, which are other processes, can be handed; define its class at the top level of a module "

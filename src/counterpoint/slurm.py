@@ -11,14 +11,14 @@ _MOST_HOSTS = 1_000_000
 
 
 def expand_hosts(nodes: str, name: str) -> Iterator[str]:
-    """All hosts of a node list in its order; raises InputError, which says that the variable `name` holds it."""
-    # Everything is read before the first host is given.
+    """All hosts of a node list in its order; raises InputError that names `name` as the variable with the list."""
+    # The whole list is checked before the first host is yielded.
     patterns = [_hosts(pattern, nodes, name) for pattern in _patterns(nodes, name)]
     return chain.from_iterable(patterns)
 
 
 def first_host(nodes: str, name: str) -> str:
-    """The first host of a node list, all of which is checked."""
+    """The first host of a node list; the whole list is checked."""
     return next(expand_hosts(nodes, name))
 
 
@@ -49,7 +49,7 @@ def _hosts(pattern: str, nodes: str, name: str) -> Iterator[str]:
 
 
 def _numbers(ranges: str, nodes: str, name: str) -> list[str]:
-    """`01-03,7` as 01, 02, 03, 7: zeros stand where the first number of a range has them."""
+    """`01-03,7` as 01, 02, 03, 7: a range's numbers are padded with zeros to the width of its first."""
     numbers: list[str] = []
     for part in ranges.split(","):
         match = _RANGE.fullmatch(part)

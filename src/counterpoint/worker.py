@@ -1,4 +1,4 @@
-"""What worker processes fork from: a module that has imported all that a rank needs."""
+"""The module that worker processes fork from: it has imported all that a rank needs."""
 
 import counterpoint.data.feed.reader
 import counterpoint.run

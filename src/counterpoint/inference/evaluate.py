@@ -1,4 +1,4 @@
-"""`evaluate` and `generate`: what a trained run says of held-out samples and of a picture of yours."""
+"""`evaluate` and `generate`: a trained run's answers for held-out samples and for a user's pictures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -42,7 +42,7 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How answers are written: at most `max_tokens` tokens each, None for what no truth exceeds."""
+    """How answers are written: at most `max_tokens` tokens each, by default as many as the longest true answer."""
 
     max_tokens: int | None = None
     sampling: Sampling = GREEDY
@@ -66,7 +66,7 @@ class TrainedRun:
 
     @property
     def note(self) -> str | None:
-        """What is to be said of the checkpoint, if anything."""
+        """A remark about the checkpoint for the user, if there is one."""
         return unverified(checkpoint_folder(self.folder, self.step))
 
     @classmethod
@@ -99,10 +99,10 @@ class TrainedRun:
         return entry.open(0, opening)
 
     def predict(self, split: str, writing: Writing) -> Predictions:
-        """What the model writes for every answer of a prepared split, given all that stands before it in its document.
+        """What the model writes for every answer of a prepared split, given all rows before it in its document.
 
-        A document without a loss token has no answer, and one whose item is unreadable no rows: both are left out. As
-        many tokens as it has are written of an answer without an end token, such as one that is cut off.
+        Documents without a loss token, or with an unreadable item, are left out. For a true answer without an end
+        token, such as one that is cut off, as many tokens are written as it has.
         """
         source = self._open(split)
         if source.index is None:
@@ -137,10 +137,11 @@ class TrainedRun:
         )
 
     def converse(self, turns: Sequence[Message], writing: Writing, chat: str | None = None) -> Iterator[str]:
-        """The answer to each turn of a user, all turns and answers before it given.
+        """The answer to each turn of a user, given all turns and answers before it.
 
-        Rows are laid as in training: by the format `chat`, that of the run's training data unless given. Of several
-        encoders of images the one sees them that reads prepared images. Raises DataError for a file that is no image.
+        Rows are laid out as in training, in the format `chat`, by default that of the run's training data. Among
+        several image encoders, the one that reads prepared images gets them. Raises DataError for a file that is no
+        image.
         """
         layout = self._format(chat)
         intakes = self._intakes() if any(isinstance(part, Medium) for turn in turns for part in turn.parts) else {}

@@ -33,7 +33,7 @@ _REMEDY = "take another step with --step, or remove its folder and train on from
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What generation starts from: ids int64 (rows,) with -1 at the rows of `items`, which lie in their order."""
+    """What generation starts from: ids int64 (rows,) with -1 at the rows of `items`, which are in the same order."""
 
     ids: np.ndarray
     items: tuple[tuple[Item, Payload], ...] = ()
@@ -41,8 +41,8 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The items of a prompt, and what encoders make of them for the prompt's rows, in front of all layers and `deep`
-    behind some."""
+    """The items of a prompt, and what encoders add to the prompt's rows for them: before all layers, and `deep` after
+    some."""
 
     items: tuple[Item, ...]
     inserts: tuple[Insert, ...]
@@ -50,18 +50,18 @@ class Features:
 
 
 class Scorer(Protocol):
-    """What writes: scores of the token behind each prompt, with the features of its items."""
+    """A model that writes: it scores the next token of each prompt, with the features of the prompt's items."""
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Features]:
         """Per prompt, its items and their features."""
 
     def next_logits(self, ids: Sequence[np.ndarray], features: Sequence[Features]) -> Tensor:
-        """Scores (prompts, vocab)."""
+        """Scores (prompts, vocab) of the next token of each prompt; `ids` are int64 (rows,)."""
 
 
 @dataclass(frozen=True)
 class PlainModel:
-    """All modules of a plan on one device, in evaluation; `intakes` are of those that take items."""
+    """All modules of a plan on one device, in evaluation mode; `intakes` are those of modules that read items."""
 
     chains: dict[str, Chain]
     wires: tuple[Wire, ...]
@@ -111,7 +111,7 @@ class PlainModel:
         ]
 
     def next_logits(self, ids: Sequence[np.ndarray], features: Sequence[Features]) -> Tensor:
-        """Scores (prompts, vocab) of the token behind each prompt."""
+        """Scores (prompts, vocab) of the next token of each prompt."""
         lengths = tuple(len(one) for one in ids)
         starts = np.cumsum([0, *lengths])
         layers = {layer for one in features for layer in one.deep}
@@ -137,7 +137,7 @@ class PlainModel:
         return head.logits(rows.index_select(0, last))
 
     def _packed(self, module: str, placed: Sequence[tuple[int, Item, Payload]]) -> Items:
-        """Items of one encoder, of prompts that begin at rows of the batch."""
+        """One encoder's items, packed; `placed` gives the first batch row of each item's prompt."""
         items = [(item, payload) for _start, item, payload in placed]
         batch, kept = pack_items(self.intakes[module], items, torch.float32)
         places = np.concatenate([np.arange(item.rows) + start + item.position for start, item, _payload in placed])
@@ -149,7 +149,7 @@ class PlainModel:
 
 
 def _between(inserts: tuple[Insert, ...], start: int, stop: int) -> tuple[Insert, ...]:
-    """What belongs to the rows from `start` to `stop`, counted from `start`."""
+    """The inserts at the rows from `start` to `stop`, with rows counted from `start`."""
     return tuple(
         (features[inside], index[inside] - start)
         for features, index in inserts
@@ -158,7 +158,7 @@ def _between(inserts: tuple[Insert, ...], start: int, stop: int) -> tuple[Insert
 
 
 def _shifted(inserts: Sequence[tuple[Insert, ...]], starts: np.ndarray) -> tuple[Insert, ...]:
-    """What belongs to prompts, as of a batch in which they begin at the rows `starts`."""
+    """The inserts of prompts in a batch in which the prompts begin at the rows `starts`."""
     return tuple(
         (features, index + int(start))
         for start, joined in zip(starts, inserts, strict=False)

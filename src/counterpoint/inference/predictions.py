@@ -1,4 +1,4 @@
-"""What a model wrote for held-out samples, and which were left out: in memory and in `evaluation.json` of its run."""
+"""A model's predictions for held-out samples, in memory and in `evaluation.json` of its run."""
 
 import json
 from collections.abc import Mapping
@@ -27,9 +27,9 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What was written for a split, and how many documents were left out; `why` is of the first unreadable one.
+    """What was written for a split, and how many documents were left out; `why` is the first unreadable one's reason.
 
-    `too_long` answers have more tokens than were to be written.
+    `too_long` counts true answers that have more tokens than could be written.
     """
 
     rows: tuple[Prediction, ...] = ()
@@ -41,7 +41,7 @@ class Predictions:
 
     @property
     def num_exact(self) -> int:
-        """How many predictions equal the truth."""
+        """Number of predictions that equal the truth."""
         return sum(row.is_exact for row in self.rows)
 
     @property
@@ -51,7 +51,7 @@ class Predictions:
 
     @property
     def left_out(self) -> str:
-        """How many documents were left out and why, empty if none was."""
+        """A sentence on the documents that were left out and why, empty if none was."""
         parts = [f"{self.without_target} without a target"] if self.without_target else []
         parts += [f"{self.unreadable} with an unreadable item (the first: {self.why})"] if self.unreadable else []
         parts += [f"{self.unfit} that do not fit into data.sequence_tokens"] if self.unfit else []
@@ -67,7 +67,7 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Predictions by split at one step; `writing` says how they were written, as far as it is known."""
+    """Predictions by split at one step; `writing` says how they were written, if known."""
 
     step: int
     splits: dict[str, Predictions]

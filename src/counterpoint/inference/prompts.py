@@ -1,4 +1,4 @@
-"""Where the model begins to write: before each answer of a document, and after the turns of a user."""
+"""Prompts: the rows before each answer of a document, and the turns of a user."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,9 +55,9 @@ def prompt_before(source: Source, index: int, answer: Answer) -> Prompt:
 
 
 def user_turns(images: Sequence[Path], prompts: Sequence[str], system: str = "") -> list[Message]:
-    """The turns of a user: each image stands at its mark, or all stand first if there is no mark.
+    """The turns of a user: each image is at its mark, or all images come first if there is no mark.
 
-    Raises DataError if the numbers of images and marks differ, or an image is no file that can be read.
+    Raises DataError if the numbers of images and marks differ, or an image is not a readable file.
     """
     for image in images:
         _check_file(image)
@@ -102,7 +102,7 @@ def laid_prompt(laid: LaidChat, intakes: Mapping[str, Intake]) -> Prompt:
     for position, medium in laid.media:
         intake, files = intakes[medium.kind], read_files(medium)
         try:
-            # Whether it is too large says its reader, by the limit of the run.
+            # Its reader says whether it is too large, by the limit of the run.
             extent = MODALITIES[medium.kind].extent(files[0], LARGEST_LIMIT)
             for group in intake.groups(len(files)):
                 payloads.append(rows_of(intake).read(files[group], extent))

@@ -12,10 +12,10 @@ from counterpoint.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """At temperature 0 the likeliest token, ties to the lower id; else a draw from the likeliest ones that together
+    """At temperature 0 the likeliest token, ties to the lower id; else a draw from the likeliest tokens that together
     have a probability of `top_p`.
 
-    Raises InputError for values that mean nothing.
+    Raises InputError for values outside of their ranges.
     """
 
     temperature: float = 0.0
@@ -31,7 +31,7 @@ class Sampling:
             raise InputError(f"--seed: got {self.seed}, expected 0 or more")
 
     def generator(self, key: Sequence[int]) -> np.random.Generator:
-        """The draws of one answer, which do not depend on what is written beside it."""
+        """The generator of one answer, whose draws do not depend on other answers of the batch."""
         return np.random.default_rng([self.seed, *key])
 
     def choose(self, logits: Tensor, generators: Sequence[np.random.Generator]) -> list[int]:

@@ -1,4 +1,4 @@
-"""From a config to its data: how items enter modules, the tokenizer, the corpus, and what a resumed run must share."""
+"""From a config to its data: how items enter modules, the tokenizer, the corpus, and the identity for resuming."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +20,13 @@ from counterpoint.sources.source import check_targets
 
 
 def intakes_of(config: Config) -> Intakes:
-    """How items become rows in each module that takes some."""
+    """How items become rows, by module that reads items."""
     found = {name: intake_of(name, config.modules[name].model, mark) for name, mark in marks_of(config).items()}
     return {name: intake for name, intake in found.items() if intake is not None}
 
 
 def _targets(config: Config) -> tuple[str, ...]:
-    """The names of all targets that losses compare rows with."""
+    """The names of all targets that losses compare rows with, ascending."""
     planned = (LOSSES[loss.kind].planned(loss) for module in config.modules.values() for loss in module.losses)
     return tuple(sorted({loss.targets for loss in planned if loss.targets is not None}))
 
@@ -37,14 +37,14 @@ def open_tokenizer(config: Config) -> Tokenizer | None:
 
 
 def identity_of(config: Config) -> DataIdentity:
-    """What a run shares with the checkpoints that it goes on from; raises DataError for an unreadable manifest."""
+    """The data identity that a run shares with its checkpoints; raises DataError for an unreadable manifest."""
     fingerprint = data_fingerprint(config.data, config.training.global_batch_samples, intakes_of(config))
     return DataIdentity(config.run.seed, fingerprint, versions_of(config.run.plugins))
 
 
 def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_depths: int) -> Corpus:
-    """Open everything that `data` names, for documents of `vocab` words of which `extra_depths` more than the next one
-    are predicted; raises DataError."""
+    """Open everything that `data` names, for a vocabulary of `vocab` words and `extra_depths` predicted tokens beyond
+    the next; raises DataError."""
     budget = config.data.sequence_tokens if config.data.packing else None
     digest = None if tokenizer is None else tokenizer.digest
     opening = Opening(intakes_of(config), config.data.sequence_tokens, vocab, digest, extra_depths, _targets(config))

@@ -1,4 +1,4 @@
-"""Features of several depths that join in a run as they did in the folder that both sides start from."""
+"""Features of several depths must enter in a run where they did in the folder that both ends start from."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,9 +11,10 @@ from counterpoint.section.problem import Problem
 
 
 def check_depths(config: Config) -> None:
-    """Raise ConfigError where features join behind another layer than in the folders that an edge's ends start from.
+    """Raise ConfigError if features enter after another layer than in the folders that an edge's ends start from.
 
-    What begins anew at the source may join anywhere. Raises CheckpointError for a config.json that cannot be converted.
+    Features that are reinitialised at the source may enter anywhere. Raises CheckpointError for a config.json that
+    cannot be converted.
     """
     problems = []
     for number, edge in enumerate(config.edges):
@@ -32,7 +33,7 @@ def check_depths(config: Config) -> None:
 
 
 def _depths(init: InitFromConfig) -> dict[int, int]:
-    """Behind which layer the features of each layer join, in a folder; none in what is no folder."""
+    """The layer after which the features of each layer enter, in a folder's config; empty without a folder."""
     return dict(whole_of(read_config(Path(init.path)), str(_file(init))).depths) if _file(init).is_file() else {}
 
 

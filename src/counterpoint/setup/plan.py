@@ -27,7 +27,7 @@ Models = Mapping[str, Model]
 def models_of(config: Config, vocab: int | None) -> dict[str, Model]:
     """The models of a config; `vocab` is the tokenizer's size, for models whose vocab is `tokenizer`.
 
-    Raises ConfigError for what only a look at a model's weights or files shows.
+    Raises ConfigError for problems that only a model's weights or files show.
     """
     for name, module in config.modules.items():
         family_of(module.model).check(f"modules.{name}", module.model, module.layout)
@@ -97,7 +97,7 @@ def part_updates(facts: ModelFacts, module: ModuleConfig) -> tuple[PartUpdate, .
 
 
 def recomputed_kinds(config: Config, module: str) -> frozenset[str]:
-    """The kinds of a module's layers that are computed again in backward."""
+    """The kinds of a module's layers under activation recomputation."""
     recompute = config.modules[module].recompute
     if not isinstance(recompute, str):
         return frozenset(recompute)
@@ -105,7 +105,7 @@ def recomputed_kinds(config: Config, module: str) -> frozenset[str]:
 
 
 def placement_of(config: Config) -> Placement:
-    """Who is where, from the config alone; raises PlacementError."""
+    """The placement, from the config alone; raises PlacementError."""
     requests = tuple((name, module.layout) for name, module in config.modules.items())
     return place(config.world.size, requests, tuple(config.world.idle), config.world.partial_overlap)
 
@@ -116,7 +116,7 @@ def _ends(config: Config, module: str, vocab: int | None) -> Ends:
     into = [edge for edge in config.edges if edge.target == module]
     return Ends(
         entering=entering_width(config, module) if into else 0,
-        # All that a module's rows enter has the same width.
+        # All modules that a module's rows enter have the same width.
         leaving=entering_width(config, out[0].target) if out else 0,
         vocab=_vocab(config, module, vocab),
         taps=_ascending(depth.after for edge in out for depth in edge.depths),
@@ -145,7 +145,7 @@ def _ascending(layers: Iterable[int]) -> tuple[int, ...]:
 
 
 def split_parts(config: Config, module: str, facts: ModelFacts) -> tuple[tuple[int, int], ...]:
-    """Runs of parts per stage: the layers are split; what stands behind one stays with it, what is left at the ends."""
+    """Runs of parts per stage: layers are split, parts after a layer stay with it, the others go to the ends."""
     layout = config.modules[module].layout
     layers = [place for place, part in enumerate(facts.parts) if part.name.startswith("layers.")]
     if isinstance(layout.split, str):

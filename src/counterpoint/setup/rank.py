@@ -24,7 +24,7 @@ from counterpoint.train.state.saving import Saver
 
 
 def settings_of(config: Config) -> EngineSettings:
-    """What an engine is told of a config."""
+    """The settings of an engine."""
     return EngineSettings(
         seed=config.run.seed,
         training=config.training,
@@ -35,7 +35,7 @@ def settings_of(config: Config) -> EngineSettings:
 
 
 def recorder_of(config: Config, plan: Plan, groups: Groups, waits: WaitClock) -> RunRecorder:
-    """What records a run in its folder."""
+    """The recorder of a run in its folder."""
     recording = Recording(
         folder=Path(config.run.dir), steps=config.training.steps, goes_on=config.checkpoint.resume != "none",
         config=config.resolved(), patience_seconds=config.watchdog.checkpoint_seconds / 4,
@@ -44,13 +44,13 @@ def recorder_of(config: Config, plan: Plan, groups: Groups, waits: WaitClock) ->
 
 
 def saver_of(config: Config, models: Models, groups: Groups) -> Saver:
-    """What saves a run in its folder, and resumes it from there."""
+    """The saver of a run, which also resumes it from its folder."""
     starts = warm_starts_of(config, models)
     return Saver(Path(config.run.dir), config.checkpoint, identity_of(config), starts, groups)
 
 
 def kept_of(config: Config) -> KeptExclusions:
-    """What an earlier start of a run left out before it ended."""
+    """The documents that earlier starts of a run excluded."""
     goes_on = config.checkpoint.resume == "auto"
     return KeptExclusions(Path(config.run.dir), identity_of(config).fingerprint, goes_on)
 
@@ -64,6 +64,6 @@ def data_of(config: Config, rank: ActiveRank, corpus: Corpus) -> RunData:
 def trainer_of(
     config: Config, rank: ActiveRank, corpus: Corpus, timer: StepTimer, callbacks: Sequence[Callback] = ()
 ) -> Trainer:
-    """What trains a config on a rank."""
+    """The trainer of a config on a rank."""
     pace = Pace(config.training.steps, config.checkpoint.every_steps, config.evaluation.every_steps)
     return Trainer(rank, data_of(config, rank, corpus), pace, timer, callbacks)

@@ -20,7 +20,7 @@ from counterpoint.sources.census import check_census
 
 
 class Setup(NamedTuple):
-    """What a config comes to: its plan, its models by module, and its data."""
+    """What a config sets up: its plan, its models by module, and its data."""
 
     plan: Plan
     models: Models
@@ -45,8 +45,8 @@ def prepare_run(config: Config) -> Setup:
 
 
 def open_run(config: Config) -> Setup:
-    """The same for a rank of whose plan another process has the proof."""
-    # Who is where needs no file, and a missing one must not hide what is wrong with it.
+    """The same without the proof, for a rank whose plan another process has proved."""
+    # The placement needs no file, and a missing file must not hide an error in it.
     placement_of(config)
     check_files(config)
     tokenizer = open_tokenizer(config)
@@ -58,13 +58,13 @@ def open_run(config: Config) -> Setup:
 
 
 def check_data(config: Config, corpus: Corpus) -> None:
-    """Raise DataError for a dataset of which nothing, or less than `data.max_lost` allows, can be learned."""
+    """Raise DataError for a dataset from which nothing, or less than `data.max_lost` allows, can be learned."""
     for name, census in corpus.censuses():
         check_census(f"data, {name}", census, config.data.max_lost)
 
 
 def device_type(config: Config) -> str:
-    """`cuda` or `cpu`: what the config says, or CUDA where there is one."""
+    """`cuda` or `cpu`: what the config says, else CUDA if there is one."""
     import torch
 
     if config.run.device == "auto":
@@ -73,7 +73,7 @@ def device_type(config: Config) -> str:
 
 
 def check_device(config: Config) -> None:
-    """Raise ConfigError if the config asks for a device or a dtype on it that this machine does not have."""
+    """Raise ConfigError if this machine lacks the config's device, or the device a dtype of the config."""
     import torch
 
     if config.run.device == "cuda" and not torch.cuda.is_available():
@@ -98,13 +98,13 @@ def check_recorders(config: Config) -> None:
 
 
 def _is_installed(module: str) -> bool:
-    """Whether a module can be imported; a folder of that name that happens to be here is none."""
+    """Whether a module can be imported; a folder of that name in the working directory does not count."""
     spec = find_spec(module)
     return spec is not None and spec.origin is not None
 
 
 def _asks(config: Config) -> bool:
-    """Whether a model has as many words as the tokenizer."""
+    """Whether a model's vocabulary is the tokenizer's."""
     return any(module.model.words == "tokenizer" for module in config.modules.values())
 
 

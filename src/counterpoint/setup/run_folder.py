@@ -1,4 +1,4 @@
-"""The run folder: what lies in it before the first step, and that it belongs to this model."""
+"""The run folder: what is in it before the first step, and the check that it belongs to these models."""
 
 import fcntl
 import json
@@ -48,7 +48,7 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
 
 
 def check_run_folder(config: Config) -> OpenedCheckpoint | None:
-    """The checkpoint that the run would resume from, as far as it is seen without reading its blocks.
+    """The checkpoint that the run would resume from, opened without reading its blocks.
 
     Raises CheckpointError if it is of other models or data, or if all are damaged; writes nothing.
     """
@@ -61,7 +61,7 @@ def check_run_folder(config: Config) -> OpenedCheckpoint | None:
 
 
 def _set_aside(checkpoints: Path) -> None:
-    """Rename an earlier run's checkpoints, so that a run that starts anew neither resumes from nor deletes them."""
+    """Rename an earlier run's checkpoints, so that a run from the start neither resumes from nor deletes them."""
     if any(checkpoints.glob("step-*")):
         number = 1 + sum(1 for _earlier in checkpoints.parent.glob("checkpoints-*"))
         checkpoints.rename(checkpoints.with_name(f"checkpoints-{number}"))

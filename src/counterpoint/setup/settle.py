@@ -1,5 +1,5 @@
-"""What makes modules' input of files, settled once for a run: said by its config, by what it goes on from or starts
-from."""
+"""How files become modules' input, settled once for a run: by its config, else by the run or model that it continues
+or starts from."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -24,15 +24,15 @@ from counterpoint.train.state.checkpoint import STATE_FILE
 from counterpoint.train.state.resume import steps_to_try
 
 _DIGITS = 1e-6
-"""Within what numbers are the same: tensors hold fewer digits than a config."""
+"""Relative tolerance between equal numbers: tensors hold fewer digits than a config."""
 
 
 def settle_items(config: Config) -> Config:
-    """The config with all said that makes its modules' input of files.
+    """The config with every key set that says how files become its modules' input.
 
-    What it leaves out is as in the run's own config if the run goes on from a checkpoint, else as in the folder or run
-    that the module starts from, else the default. Raises ConfigError where the config, or a run of an earlier version,
-    says otherwise than what a module starts from.
+    A key that it leaves out comes from the run's own config if the run resumes from a checkpoint, else from the folder
+    or run that the module starts from, else it is the default. Raises ConfigError if the config, or a run of an earlier
+    version, contradicts what a module starts from.
     """
     resumed, data, problems = _Resumed.of(config), config.resolved(), list[Problem]()
     for name, intake in intakes_of(config).items():
@@ -55,7 +55,7 @@ def settle_items(config: Config) -> Config:
 @final
 @dataclass(frozen=True, slots=True)
 class _Resumed:
-    """The config that a run wrote whose checkpoint this one goes on from, empty without one."""
+    """The config that this run wrote before the checkpoint that it resumes from; empty without one."""
 
     modules: Mapping[str, Any] = field(default_factory=dict)
     is_of_today: bool = True
@@ -83,7 +83,7 @@ def _given(modules: Mapping[str, Any], module: str, section: ItemSection) -> dic
 
 
 def _origin(config: Config, intake: Intake, section: ItemSection) -> Said:
-    """What a module's start says of a section of its model; raises CheckpointError if it reads files otherwise."""
+    """What a module's start says of a section of its model; raises CheckpointError if that reads files otherwise."""
     start = config.modules[intake.module].init_from
     if start is None:
         return Said()

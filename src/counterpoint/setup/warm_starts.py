@@ -16,7 +16,7 @@ def warm_starts_of(config: Config, models: Models) -> tuple[WarmStart, ...]:
 
 
 def check_warm_starts(config: Config, models: Models) -> None:
-    """`check_values` of a run, unless it goes on from a checkpoint of its own and reads nothing else."""
+    """`check_values` for a run, unless it resumes from its own checkpoint and so reads nothing else."""
     if not steps_to_try(Path(config.run.dir), config.checkpoint):
         check_values(config, models)
 

@@ -1,4 +1,4 @@
-"""AdamW said once more for the reference, which shares no rule of it with what it judges."""
+"""AdamW written a second time for the reference, which shares none of its rules with the code under test."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -16,13 +16,13 @@ VECTORS = (
     "*.dynamics.d",
     "*.dynamics.dt_bias",
 )
-"""The parameters of our models that are vectors, which no weight decay shrinks."""
+"""The vectors among our models' parameters, which have no weight decay."""
 
 
 def plain_adamw(
     section: AdamWSection | MuonSection, parameters: Mapping[str, torch.nn.Parameter]
 ) -> tuple[torch.optim.Optimizer, ...]:
-    """Torch's optimizer of whole parameters, each in a group of its own, one after the other."""
+    """Torch's AdamW of whole parameters, each in a group of its own, updated one after the other."""
     groups = [
         {"params": [one], "weight_decay": 0.0 if is_spared(section, name, one.dim()) else section.weight_decay}
         for name, one in parameters.items()
@@ -31,8 +31,8 @@ def plain_adamw(
 
 
 def is_spared(section: AdamWSection | MuonSection, name: str, dims: int) -> bool:
-    """Whether weight decay leaves a parameter of `dims` dims alone: a vector, or one that the config names.
+    """Whether a parameter of `dims` dims has no weight decay: a vector, or one that the config names.
 
-    Those of our own models are vectors by their names as well; others have names that say nothing.
+    In our own models names tell vectors as well; in other models they do not.
     """
     return dims < 2 or any(fnmatchcase(name, pattern) for pattern in (*VECTORS, *section.no_decay))

@@ -1,4 +1,4 @@
-"""One item alone on its way through the encoders: the rows that it becomes."""
+"""One item passed alone through the encoders: the rows that it becomes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from counterpoint.models.segments import Segments
 
 
 class Passed(NamedTuple):
-    """What an item adds to its rows of the sink, in `front` of all layers and `behind` some, and the `rows` that leave
+    """What an item adds to its rows of the sink, in `front` of all layers and `after` some, and the `rows` that leave
     each module for it."""
 
     front: list[Tensor]
-    behind: dict[int, list[Tensor]]
+    after: dict[int, list[Tensor]]
     rows: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Journey:
-    """Takes one item through a graph of encoders; rows that several modules read are computed once."""
+    """Passes one item through a graph of encoders; rows that several modules read are computed once."""
 
     chains: Mapping[str, Chain]
     intakes: Mapping[str, Intake]
@@ -35,7 +35,7 @@ class Journey:
     device: torch.device
 
     def into(self, sink: str, module: str, payload: Payload) -> Passed:
-        """What becomes of an item that enters `module` on its way to the sink."""
+        """What an item that enters `module` becomes on its way to the sink."""
         made = {module: self._entering(module, payload)}
         front: list[Tensor] = []
         deep: dict[int, list[Tensor]] = {}
@@ -47,7 +47,7 @@ class Journey:
         return Passed(front, deep, {name: ports[MAIN] for name, ports in made.items()})
 
     def _reaches(self, module: str, made: dict[str, Mapping[str, Tensor]]) -> bool:
-        """Whether the item passes through a module; if so its rows there are made."""
+        """Whether the item passes through a module; if so its rows there are computed into `made`."""
         if module not in made:
             sources = [e.source for e in self.edges if e.target == module and self._reaches(e.source, made)]
             if sources:

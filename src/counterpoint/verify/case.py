@@ -33,15 +33,15 @@ STEPS = 2
 CLOSEST_MARGIN = 1e-12
 
 Pieces = dict[tuple[int, str, str], tuple[Block, torch.Tensor]]
-"""A rank's blocks of what a step made, by step, kind and key, on the CPU: a device may lack room for two steps."""
+"""A rank's blocks of a step's results, by step, kind and key, on the CPU: a device may lack memory for two steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """The worst difference of each kind over all steps, the tolerance that it must meet, and the first that does not,
-    in the order in which a step makes what is compared.
+    """The worst difference of each kind over all steps, the tolerance for them, and the first one above it, in the
+    order in which a step computes what is compared.
 
-    `margin` is the smallest by which any row preferred an expert that it chose to one that it did not.
+    `margin` is the smallest difference of scores between an expert that a row chose and one that it did not choose.
     """
 
     differences: tuple[Difference, ...]
@@ -57,7 +57,7 @@ class CaseResult:
 
     @property
     def is_tied(self) -> bool:
-        """Whether a row's experts were chosen by less than rounding, so that both sides may rightly differ."""
+        """Whether a row's choice of experts depends on rounding, so that both sides may rightly differ."""
         return self.margin < CLOSEST_MARGIN
 
     @property
@@ -180,7 +180,7 @@ def _compare(config: Config, ours: list[Observation], seen: Seen) -> CaseResult:
         difference
         for step, (observation, reference) in enumerate(zip(ours, seen.steps, strict=True))
         for difference in compare_step(step, observation, reference)
-        # Adam divides by what may be rounding noise: in float32 gradients are compared, and not what follows.
+        # Adam divides by what may be rounding noise: in float32 gradients are compared, but not updates.
         if name == "float64" or difference.kind != "update"
     ]
     tolerance = TOLERANCES[name]

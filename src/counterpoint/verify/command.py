@@ -52,7 +52,7 @@ def verify_config(path: Path, overrides: Sequence[str], dtype: str, json_file: P
     table = Table(
         "compared",
         "worst relative difference",
-        # A name is folded, never cut: it is what the reader will look for.
+        # A name is wrapped, never cut: the reader will search for it.
         Column("at", overflow="fold"),
         title=f"{path}: {dtype}, tolerance {result.tolerance:g}",
     )
@@ -84,7 +84,7 @@ def verify_random(
     json_file: Path | None,
     console: Console,
 ) -> bool:
-    """Draw `count` cases, run each, print features x (drawn, refused, failed); returns whether all are equal."""
+    """Draw `count` cases, run each, print drawn, refused and failed cases by feature; returns whether all are equal."""
     base = as_verified(load_config(path, overrides), dtype)
     world = _LARGEST_WORLD if world_size is None else world_size
     cases = [candidate(base, seed, only, world)] if only is not None else choose(base, count, seed, world)

@@ -8,7 +8,7 @@ import torch
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4}
 _MODULE_FLOOR = 1e-3
-"""A gradient is measured against at least this share of the largest one of its module: some are zero by mathematics."""
+"""A gradient is measured against at least this share of its module's largest: some are mathematically zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Observation:
     """What one side saw of one step: losses, total norm, learning rates by module and `module: group`, unclipped
     gradients and updates by parameter key.
 
-    `further` are the losses beside the main one by `<module>.<kind>`. Updates are of buffers, such as expert biases,
-    too. Of parameters in groups the reference says their `own_rates`.
+    `further` are the losses beside the main one by `<module>.<kind>`. Updates include those of buffers, such as expert
+    biases. The reference gives `own_rates` for parameters in groups.
     """
 
     loss: float
@@ -44,10 +44,10 @@ class Observation:
 
 
 def compare_step(step: int, ours: Observation, reference: Observation) -> list[Difference]:
-    """Every difference of a step, in the order in which a step makes what is compared: so the first that is too large
-    is nearest to its cause.
+    """Every difference of a step, in the order in which a step computes what is compared, so that the first too large
+    one is nearest to its cause.
 
-    `reference` has its gradients in the order in which a forward meets their parameters. NaN counts as infinitely
+    `reference` has its gradients in the order in which a forward uses their parameters. NaN counts as infinitely
     different.
     """
     odd = sorted(ours.gradients.keys() ^ reference.gradients.keys() | ours.updates.keys() ^ reference.updates.keys())
@@ -73,7 +73,7 @@ def compare_step(step: int, ours: Observation, reference: Observation) -> list[D
 
 
 def worst_of_kinds(differences: Iterable[Difference]) -> tuple[Difference, ...]:
-    """The largest of each kind, in the order in which kinds are met."""
+    """The largest difference of each kind, by first occurrence of the kind."""
     worst: dict[str, Difference] = {}
     for difference in differences:
         known = worst.setdefault(difference.kind, difference)
@@ -83,7 +83,7 @@ def worst_of_kinds(differences: Iterable[Difference]) -> tuple[Difference, ...]:
 
 
 def first_wrong(differences: Iterable[Difference], tolerance: float) -> Difference | None:
-    """The first that is larger than the tolerance, None if all hold."""
+    """The first difference above the tolerance, None if there is none."""
     return next((difference for difference in differences if difference.value > tolerance), None)
 
 

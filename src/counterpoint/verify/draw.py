@@ -1,7 +1,7 @@
 """Random cases for `verify --random`: any layout, placement, schedule and data that the config's models allow.
 
-Candidate k is a pure function of (config, seed, k); `choose` takes from them so that every feature that exists is drawn
-in at least 5 % of the cases, whatever the seed.
+Candidate k is a pure function of (config, seed, k); `choose` selects among them so that every feature of any candidate
+is in at least 5 % of the cases, for any seed.
 """
 
 import math
@@ -34,7 +34,7 @@ _FEWEST_CANDIDATES = 400
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One drawn case; `refusal` is why it cannot run, which is a defect of the drawing or of counterpoint."""
+    """One drawn case; `refusal` says why it cannot run, which is a defect of the drawing or of counterpoint."""
 
     id: int
     config: dict[str, Any]
@@ -43,7 +43,7 @@ class Case:
 
 
 def choose(base: Config, count: int, seed: int, world_size: int) -> list[Case]:
-    """`count` cases in which every feature that any candidate has stands in at least 5 %."""
+    """`count` cases; every feature of any candidate is in at least 5 % of them."""
     total = max(_FEWEST_CANDIDATES, _CANDIDATES_PER_CASE * count)
     candidates = [candidate(base, seed, k, world_size) for k in range(total)]
     wanted = math.ceil(SHARE * count)
@@ -67,13 +67,13 @@ def choose(base: Config, count: int, seed: int, world_size: int) -> list[Case]:
 
 
 def _replaceable(chosen: list[Case], counts: Counter[str], wanted: int) -> int | None:
-    """A chosen case all of whose features are in more cases than needed; the one with the fewest features."""
+    """The chosen case with the fewest features among those whose features are all in more cases than needed."""
     free = [i for i, case in enumerate(chosen) if all(counts[feature] > wanted for feature in case.features)]
     return min(free, key=lambda i: (len(chosen[i].features), i), default=None)
 
 
 def candidate(base: Config, seed: int, k: int, world_size: int) -> Case:
-    """Candidate number `k`; its config loads, or the case says why not."""
+    """Candidate number `k`; its config loads, or its `refusal` says why not."""
     generator = random.Random(f"{seed}/{k}")
     data = _draw(base, generator, random.Random(f"{seed}/{k}/letters"), world_size)
     reached = reached_by_gradients({name: one["train"] for name, one in data["modules"].items()}, data["edges"])
@@ -104,7 +104,7 @@ def _draw(base: Config, generator: random.Random, letters: random.Random, world_
                 del model["projector"]["norm_eps"]
     data["modules"] = {name: data["modules"][name] | training[name] | {"layout": layouts[name]} for name in names}
     for module in data["modules"].values():
-        # Those of the config may be of parameters that are not trained here; others are drawn.
+        # The config's groups may be of parameters that are not trained here; others are drawn.
         module["optimizer"]["groups"] = []
         # Models are drawn as well, so values that fit the config's own may not fit theirs.
         module["init_from"] = None
@@ -158,11 +158,11 @@ def _draw_schedule(generator: random.Random, data: dict[str, Any], language: str
 
 
 def _draw_variant(model: Any, layout: dict[str, Any], generator: random.Random) -> dict[str, Any]:
-    """Options of a decoder that change what crosses ranks: tied words, further tokens, positions, groups of heads,
-    biases."""
+    """Options of a decoder that change what ranks exchange: tied embeddings, multi-token prediction, positions, groups
+    of heads, biases."""
     tp = layout["tp"]
     groups = [n for n in range(tp, model.num_kv_heads + 1, tp) if model.heads % n == 0]
-    # Both copies of the words on one rank are refused.
+    # A layout with both copies of the embedding on one rank is refused.
     may_copy = layout["pp"] > 1 or layout["chunks"] == 1
     variant: dict[str, Any] = {
         "tied": generator.choice([True, False]) and may_copy,
@@ -182,10 +182,10 @@ def _draw_variant(model: Any, layout: dict[str, Any], generator: random.Random) 
 
 
 _PLAIN_VOCABULARY = 61
-"""Words of a model that would read their number off its tokenizer."""
+"""Vocabulary of a model whose own would be its tokenizer's."""
 
 _PREDICTS_FURTHER = 0.5
-"""The share of decoders that predict further tokens, where they can."""
+"""The share of decoders with multi-token prediction, among those that can have it."""
 
 _FEWEST_COLUMNS = 6
-"""Columns of a head that can turn with three coordinates."""
+"""Fewest columns of a head whose rotary embedding can have three coordinates."""

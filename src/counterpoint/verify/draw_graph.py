@@ -1,4 +1,4 @@
-"""Random parts of a config's graph: which encoders, adapters and depths take part, and what of them is trained."""
+"""Random parts of a config's graph: which encoders, adapters and depths take part, and which parameters train."""
 
 import random
 from collections.abc import Iterable, Mapping
@@ -11,13 +11,13 @@ from counterpoint.kinds.family import ROWS
 
 _KEPT_EDGES = 0.75
 _ALONE = 0.1
-"""The share of cases that are a language model alone, where the config has more."""
+"""The share of cases with only the language model, if the config has more modules."""
 
 Train = str | list[str]
 
 
 def draw_graph(base: Config, generator: random.Random, language: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Modules and edges of a part of the graph in which every encoder reaches the language model."""
+    """Modules and edges of a subgraph in which every encoder reaches the language model."""
     if not base.edges or generator.random() < _ALONE:
         return [language], []
     drawn = [edge for edge in base.edges if generator.random() < _KEPT_EDGES]
@@ -42,7 +42,7 @@ def _edge(edge: EdgeConfig, generator: random.Random) -> dict[str, Any]:
 def draw_training(
     base: Config, generator: random.Random, names: list[str], edges: list[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """What is trained and what is computed again of some modules; something is always trained."""
+    """What is trained and what is recomputed, by module; something is always trained."""
     train = {name: _draw_train(base, generator, name) for name in names}
     if all(value == "none" for value in train.values()):
         train[generator.choice(names)] = "all"
@@ -54,7 +54,7 @@ def draw_training(
 
 
 def reached_by_gradients(train: Mapping[str, Train], edges: Iterable[dict[str, Any]]) -> frozenset[str]:
-    """The modules that have a backward: they train, or read what does."""
+    """The modules that have a backward: they train, or read rows of one that has a backward."""
     trained = [name for name, value in train.items() if value != "none"]
     return spread(trained, ((edge["source"], edge["target"]) for edge in edges))
 

@@ -1,4 +1,4 @@
-"""Random layouts and placements: degrees that fit each model, on ranks that are apart, the same or overlap."""
+"""Random layouts and placements: degrees that fit each model, on ranks that are disjoint, equal or overlapping."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ def draw_layouts(base: Config, generator: random.Random, world_size: int, names:
 def _draw_degrees(
     base: Config, generator: random.Random, world_size: int, names: list[str], kind: str
 ) -> dict[str, _Degrees]:
-    """Degrees of as many of the modules as fit one after the other, in an order that favours none."""
+    """Degrees of the modules, drawn one after the other, as many as fit, in random order."""
     degrees: dict[str, _Degrees] = {}
     shuffled = generator.sample(names, len(names))
     for waiting, name in zip(range(len(names) - 1, -1, -1), shuffled, strict=True):
@@ -82,7 +82,7 @@ def _feasible(base: Config, name: str, world_size: int) -> Iterator[_Degrees]:
 def _draw_ranks(
     generator: random.Random, kind: str, sizes: dict[str, int], world_size: int
 ) -> dict[str, list[int]] | None:
-    """Ascending rank lists: behind each other in any order, interleaved, the same, or overlapping in part."""
+    """Ascending rank lists: consecutive in any order, interleaved, equal, or partly overlapping."""
     names = list(sizes)
     generator.shuffle(names)
     if kind in ("single", "colocated"):
@@ -104,7 +104,7 @@ def _draw_ranks(
 def _overlapping(
     generator: random.Random, names: list[str], sizes: dict[str, int], world_size: int
 ) -> dict[str, list[int]] | None:
-    """Runs of ranks, each of which touches or follows those before it; None if they are all the same or all apart."""
+    """Runs of ranks, each overlapping or following those before it; None if all are equal or all disjoint."""
     lists: dict[str, list[int]] = {}
     used = 0
     for name in names:

@@ -1,4 +1,4 @@
-"""Random letters of a decoder's pattern: layers of attention that see windows, among layers with a norm behind them."""
+"""Random letters of a decoder's pattern: windowed attention layers, among layers with a norm after their sublayers."""
 
 import random
 import string
@@ -9,15 +9,15 @@ ATTENTION = "*"
 """The letter of attention with the decoder's own keys."""
 
 _SEES_WINDOWS = 0.35
-"""The share of decoders of which some layers see windows."""
+"""The share of decoders that have layers with windows."""
 
 _WINDOWS = (1, 2, 3, 5, 8)
 
 
 def draw_letters(module: Mapping[str, Any], variant: Mapping[str, Any], generator: random.Random) -> dict[str, Any]:
-    """A module of a decoder with the keys of a variant, and with a letter of its own for layers that see windows.
+    """A decoder's module with the keys of a variant, and with a letter of its own for layers with windows.
 
-    Letters that it has keep to the variant where they kept to the decoder.
+    Its own letters take the variant's value of a key where they had the decoder's.
     """
     before = module["model"]
     layers = {letter: _followed(layer, before, variant) for letter, layer in before["layers"].items()}
@@ -34,7 +34,7 @@ def draw_letters(module: Mapping[str, Any], variant: Mapping[str, Any], generato
 
 
 def _followed(layer: Mapping[str, Any], before: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer with the drawn keys where its own were those of the decoder before."""
+    """A layer with the drawn value of each key where it had the decoder's old one."""
     drawn = {key: value for key, value in variant.items() if key in layer and layer[key] == before[key]}
     return {**layer, **drawn}
 
@@ -44,7 +44,7 @@ def _theta(model: Mapping[str, Any], generator: random.Random) -> dict[str, Any]
 
 
 def _recomputed(recompute: str | list[str], model: Mapping[str, Any], letter: str) -> str | list[str]:
-    """Kinds of layers that are computed again: the new letter where attention was, which may be gone."""
+    """Kinds of layers that are recomputed: the new letter replaces attention's, which may not occur any more."""
     if isinstance(recompute, str) or ATTENTION not in recompute:
         return recompute
     further = "" if model["mtp"] is None else model["mtp"]["pattern"]

@@ -10,7 +10,7 @@ from counterpoint.kinds.family import ModelSection
 from counterpoint.losses import LOSSES
 
 _SHARE = 0.5
-"""The share of modules that have some loss, and of the kinds that fit such a module."""
+"""The share of modules that have further losses, and the share of fitting kinds that such a module has."""
 
 _WEIGHTS = (0.01, 0.3)
 
@@ -18,7 +18,7 @@ _WEIGHTS = (0.01, 0.3)
 def draw_losses(
     base: Config, modules: Mapping[str, dict[str, Any]], reached: Collection[str], generator: random.Random
 ) -> None:
-    """Give drawn modules losses of the kinds that fit what they make; `reached` are those that gradients reach."""
+    """Give drawn modules losses of kinds that fit their outputs; `reached` are the modules that gradients reach."""
     for name, module in modules.items():
         has_some = generator.random() < _SHARE
         drawn = list(_drawn(base.modules[name].model, generator)) if has_some else []

@@ -56,7 +56,7 @@ def _draw_muon(generator: random.Random) -> dict[str, Any]:
 
 
 def _draw_groups(names: list[str], section: OptimizerSection, generator: random.Random) -> list[dict[str, Any]]:
-    """Up to two groups, each with a parameter that the one before has not."""
+    """Up to two groups, each with a parameter that the previous one does not have."""
     patterns = generator.sample(_PATTERNS, 2) if generator.random() < _WITH_GROUPS else []
     groups: list[dict[str, Any]] = []
     for pattern in patterns:

@@ -1,4 +1,4 @@
-"""What a case exercises, read off its config and its first batches."""
+"""The features that a case exercises, from its config and its first batches."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ _STEPS = 2
 
 
 def features_of(config: Config) -> frozenset[str]:
-    """Names of the features of a config with synthetic data; raises what building its plan raises."""
+    """Names of the features of a config with synthetic data; raises whatever building its plan raises."""
     plan = plan_of(config, models_of(config, None))
     facts, model = plan.facts[plan.sink], config.modules[plan.sink].model
     corpus = open_corpus(config, None, facts.vocab, facts.extra_depths)
@@ -46,7 +46,7 @@ def features_of(config: Config) -> frozenset[str]:
 
 
 _ROLES = {DOCUMENTS: "language", ROWS: "adapter", IMAGES.name: "vision"}
-"""What a module is called in the names of features by what enters it, if not as its items are."""
+"""A module's name in the names of features, by what enters it, where it is not the name of its items."""
 
 
 def _schedule(config: Config, plan: Plan) -> set[str]:
@@ -131,7 +131,7 @@ def _variant(model: Any, layout: Layout) -> set[str]:
 
 
 def _windows(facts: ModelFacts, layout: Layout) -> set[str]:
-    """What of attention a window of the document's last rows leaves."""
+    """Features of windows that limit attention to a document's last rows."""
     if not any(mask.causal and mask.window is not None for mask, _flops in facts.cost.per_pair):
         return set()
     degrees = {"cp": layout.cp, "tp": layout.tp}

@@ -1,4 +1,4 @@
-"""Losses beside the main one in the reference: what a head is given, and the plain losses of it."""
+"""Losses beside the main one in the reference: the inputs of a head, and the plain losses of them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,8 @@ from counterpoint.sources.source import Source, target_of
 
 
 class Scored(NamedTuple):
-    """What a head is given: rows, the words' matrix, labels, and the number of these in the whole step."""
+    """The inputs of a head: rows (rows, hidden), the words' matrix (vocab, hidden), labels int64 (rows,), and the
+    number of labels in the whole step."""
 
     rows: Tensor
     matrix: Tensor
@@ -26,7 +27,7 @@ class Scored(NamedTuple):
 
 @contextmanager
 def scored(chain: nn.Module) -> Iterator[list[Scored]]:
-    """What the head is given in the forwards meanwhile: of each, first the rows of depths further ahead, then all."""
+    """Record the head's inputs in forwards inside this context: for each, the further depths' rows first, then all."""
     calls: list[Scored] = []
     hooks = [
         module.register_forward_pre_hook(lambda _module, given: calls.append(Scored(*given)))
@@ -39,8 +40,7 @@ def scored(chain: nn.Module) -> Iterator[list[Scored]]:
 
 
 def score_means(sections: Sequence[LossSection], calls: Sequence[Scored]) -> Iterator[tuple[str, float, list[Tensor]]]:
-    """Kind and weight of each further term of scores, and its mean in each of these calls, 0 where no row has a
-    label."""
+    """Kind and weight of each further term of scores, and its mean in each of `calls`, 0 where no row has a label."""
     for section, kind in score_losses(sections):
         sums = [kind.plain_sum(section, call.rows @ call.matrix.T, call.labels) for call in calls]
         means = [one / max(call.denominator, 1.0) for one, call in zip(sums, calls, strict=True)]
@@ -48,8 +48,8 @@ def score_means(sections: Sequence[LossSection], calls: Sequence[Scored]) -> Ite
 
 
 class ItemMeans:
-    """The further losses of items' rows in one step of documents, as parts of their means: an item and a row, or the
-    mean of its rows, at a time. `rows_of` counts the rows of an item."""
+    """The further losses of items' rows in one step, as parts of their means: one item and one row, or the mean of its
+    rows, at a time. `rows_of` counts the rows of an item."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ItemMeans:
         self._config, self._sources, self._documents, self._rows_of = config, sources, documents, rows_of
 
     def of(self, document: Document, which: int, rows: Mapping[str, Tensor]) -> Iterator[tuple[str, float, Tensor]]:
-        """Name, weight and part of the mean of each loss of an item, of which `rows` left each module."""
+        """Name, weight and part of the mean of each loss of an item; `rows` are those that left each module for it."""
         for module, left in rows.items():
             for section, kind in item_losses(self._config.modules[module].losses):
                 is_pooled = kind.is_pooled(section)
@@ -78,7 +78,7 @@ class ItemMeans:
                 yield f"{module}.{section.kind}", section.weight, torch.stack(losses).sum() / count
 
     def _targets(self, item: tuple[Document, int], name: str, like: Tensor, *, of_item: bool) -> Tensor:
-        """Those of an item, as wide as the rows that they are compared with."""
+        """The targets of an item, as wide as the rows that they are compared with."""
         document, which = item
         source = self._sources[document.source]
         found = target_of(source, document.index, which, name, like.shape[1], of_item=of_item)

@@ -1,4 +1,4 @@
-"""What the reference saw of earlier cases: all layouts of the same models and the same synthetic data have one."""
+"""Cache of what the reference saw: all layouts of the same models and the same synthetic data share one result."""
 
 import json
 from collections import OrderedDict
@@ -14,22 +14,22 @@ from counterpoint.verify.compare import Observation
 _MOST_BYTES = 2**26
 
 _NOT_READ = ("world", "schedule", "checkpoint", "evaluation", "log", "watchdog")
-"""Sections of a config of which the reference reads nothing."""
+"""Sections of a config that the reference does not read."""
 
 _NOT_READ_IN: Mapping[str, tuple[str, ...]] = {
     "run": ("dir",),
     "training": ("compile", "tp_overlap"),
     "data": ("balance", "packing", "workers"),
 }
-"""Keys of other sections of which it reads nothing: which documents there are is known apart."""
+"""Keys of other sections that it does not read; the documents are compared apart."""
 
 _OF_LAYOUTS = ("layout", "recompute", "weight")
-"""The same of each module."""
+"""The same for each module."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the reference saw, step by step, and the smallest margin between experts on the way."""
+    """What the reference saw, step by step, and its smallest margin between experts."""
 
     steps: tuple[Observation, ...]
     margin: float
@@ -43,12 +43,12 @@ class Seen:
 
 @dataclass
 class Known:
-    """Keeps the latest ones, up to 64 MiB of them; what depends on files or on code of others is never kept."""
+    """Keeps the latest results, up to 64 MiB; results that depend on files or on users' code are never kept."""
 
     _kept: OrderedDict[str, Seen] = field(default_factory=OrderedDict)
 
     def of(self, config: Config, batches: Sequence[Sequence[Document]], run: Callable[[], Seen]) -> Seen:
-        """What is known of these documents, or what `run` sees."""
+        """The known result for these documents, else that of `run`."""
         if not _is_pure(config):
             return run()
         key = _key(config, batches)
@@ -62,7 +62,7 @@ class Known:
 
 
 def _is_pure(config: Config) -> bool:
-    """Whether the config says all that the reference computes from."""
+    """Whether the config says everything that the reference computes from."""
     modules = config.modules.values()
     is_synthetic = all(entry.folder is None for entry in config.data.train)
     is_ours = all(family_of(m.model).is_pure and m.init_from is None for m in modules)

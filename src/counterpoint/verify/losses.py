@@ -1,4 +1,4 @@
-"""Further losses said once more for the reference, which shares no rule of them with what it judges."""
+"""Further losses written a second time for the reference, which shares none of their rules with the code under test."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,13 @@ from counterpoint.losses.z_loss.spec import ZLossSection
 
 
 def plain_z_loss(_section: ZLossSection, scores: Tensor, labels: Tensor) -> Tensor:
-    """The sum of the squared logarithms of the normalisers, over the rows with a label."""
+    """The sum of the squared log-sum-exp of scores (rows, vocab), over the rows with a label."""
     normalisers = [torch.log(torch.exp(row - row.max()).sum()) + row.max() for row in scores[labels >= 0]]
     return sum((one * one for one in normalisers), torch.zeros((), dtype=scores.dtype))
 
 
 def plain_regression(_section: RegressionSection, row: Tensor, targets: Tensor, own: int) -> Tensor:
-    """The mean of the squared differences of a row's columns from its target's."""
+    """The mean squared difference between a row's columns and its target's."""
     difference = row - targets[own]
     return torch.dot(difference, difference) / len(row)
 

@@ -1,4 +1,4 @@
-"""One rank of a pool: the world it joined and the groups it keeps from case to case."""
+"""One rank of a pool: the world that it joined and the groups that it keeps from case to case."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -16,7 +16,7 @@ _MOST_GROUPS = 160
 
 @dataclass(slots=True)
 class Member:
-    """What a task gets to work with."""
+    """What a task gets: its rank's world and groups."""
 
     world: World
     cache: GroupCache = field(default_factory=GroupCache)

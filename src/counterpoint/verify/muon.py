@@ -1,4 +1,4 @@
-"""Muon said once more for the reference: one matrix at a time, by its singular values instead of products."""
+"""Muon written a second time for the reference: one matrix at a time, by its singular values instead of products."""
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -10,7 +10,7 @@ from counterpoint.optimizers.muon.spec import MuonSection
 from counterpoint.verify.adamw import is_spared, plain_adamw
 
 TABLES = ("embed.weight", "head.weight")
-"""Words of documents, which move as AdamW says."""
+"""Names of embeddings and heads, which AdamW updates."""
 
 
 class SingularValues(torch.optim.Optimizer):
@@ -37,7 +37,7 @@ class SingularValues(torch.optim.Optimizer):
                 matrix -= group["lr"] * (group["decay"] * matrix + reach * self._levelled(along))
 
     def _levelled(self, matrix: torch.Tensor) -> torch.Tensor:
-        """The polynomial of the Newton-Schulz iterations, of each singular value by itself."""
+        """Apply the polynomial of the Newton-Schulz iterations to each singular value of a matrix (outputs, inputs)."""
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         values = values / (matrix.square().sum().sqrt() + self.section.eps)
         for _ in range(self.section.iterations):
@@ -47,7 +47,7 @@ class SingularValues(torch.optim.Optimizer):
 
 
 def plain_muon(section: MuonSection, parameters: Mapping[str, torch.nn.Parameter]) -> tuple[torch.optim.Optimizer, ...]:
-    """An optimizer of hidden matrices and torch's AdamW of the others, as far as there are any."""
+    """An optimizer of hidden matrices and torch's AdamW of the other parameters, each if there are any."""
     hidden = {name: one for name, one in parameters.items() if is_hidden(section, name, one.dim())}
     others = {name: one for name, one in parameters.items() if name not in hidden}
     of_hidden = (SingularValues(section, hidden),) if hidden else ()
@@ -55,7 +55,7 @@ def plain_muon(section: MuonSection, parameters: Mapping[str, torch.nn.Parameter
 
 
 def is_hidden(section: MuonSection, name: str, dims: int) -> bool:
-    """Whether a parameter is a matrix or a stack of those of experts, and the config has not said otherwise."""
+    """Whether a parameter is a hidden matrix or a stack of experts' matrices, unless the config says otherwise."""
     if dims != (3 if ".experts." in name else 2) or name in TABLES:
         return False
     return all(not fnmatchcase(name, pattern) for pattern in section.adamw_for)

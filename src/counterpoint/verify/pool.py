@@ -1,4 +1,4 @@
-"""A pool of ranks that lives through many cases: torch is imported and the world joined once."""
+"""A pool of ranks that runs many cases: torch is imported and the world joined once."""
 
 import faulthandler
 import multiprocessing
@@ -50,7 +50,7 @@ class Pool:
         self.close()
 
     def run(self, task: Callable[..., Any], *arguments: object, timeout_seconds: float | None = None) -> Any:
-        """Call `task(member, *arguments)` on every rank; raises PoolError with the first failing rank's words."""
+        """Call `task(member, *arguments)` on every rank; raises PoolError with the first failing rank's message."""
         if not self._members:
             self._start()
         for _process, pipe in self._members:
@@ -117,7 +117,7 @@ class Pool:
         raise error
 
     def _stacks(self) -> str:
-        """Where every rank stands, asked by signal."""
+        """The stacks of every rank, requested by signal."""
         import signal
 
         for process, _pipe in self._members:

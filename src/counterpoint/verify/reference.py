@@ -1,8 +1,8 @@
 """The reference: the same plain models, trained by a plain loop in one process, a document and an item at a time.
 
 No plan, bridge, FSDP or interpreter, and nothing is packed: each item passes alone through its encoders, its rows go to
-the places of its document, and each document has a forward and a backward of its own. So a fault in how rows are laid
-beside those of others is on one side only. What both sides read is listed in docs/verify.md.
+the places of its document, and each document has a forward and a backward of its own. So a fault in how rows are packed
+with others is on one side only. What both sides read is listed in docs/verify.md.
 """
 
 import math
@@ -44,7 +44,7 @@ from counterpoint.verify.whole import begin_with
 
 
 class Laid(NamedTuple):
-    """An item that enters `module`, and what it adds at its `places` in a document as it passed through others."""
+    """An item that enters `module`, and what it adds at its `places` in a document once it passed the encoders."""
 
     module: str
     payload: Payload
@@ -54,7 +54,7 @@ class Laid(NamedTuple):
 
 @dataclass(frozen=True)
 class Update:
-    """What updates the `parameters` of a module that are in one group, which has a name, or in none."""
+    """The optimizers of a module's `parameters` that are in one named group, or in no group."""
 
     group: str
     section: OptimizerSection
@@ -64,7 +64,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Denominators:
-    """What the losses of a step are divided by: loss tokens, those of each depth further ahead, and documents."""
+    """The divisors of a step's losses: loss tokens, those of each further depth, and documents."""
 
     tokens: int
     further: tuple[int, ...]
@@ -73,8 +73,8 @@ class Denominators:
 
 @dataclass
 class Totals:
-    """The sums of a step over its documents: of the next token, balance, tokens further ahead, and losses `beside` them
-    by name; `loads` are the rows that each expert of a mixture saw."""
+    """The sums of a step's losses over its documents: next token, balance, further tokens, and those `beside` the main
+    loss by name; `loads` are the numbers of rows of each expert of a mixture."""
 
     loss: float
     balance: float
@@ -87,8 +87,8 @@ class Totals:
 class Reference:
     """One plain process; `device` is where it computes, in `dtype` throughout.
 
-    `margin` is the smallest difference so far between the last expert that a row chose and the first that it did not:
-    below rounding, another order of sums may choose another one, and neither is wrong.
+    `margin` is the smallest difference of scores so far between the last expert that a row chose and the first that it
+    did not choose: below rounding, another order of sums may choose another expert, and neither is wrong.
     """
 
     config: Config
@@ -111,7 +111,7 @@ class Reference:
                     module.register_forward_hook(self._note_margin)
 
     def step(self, documents: Sequence[Document]) -> Observation:
-        """Train on the documents of one step, of which only source, index and the items' modules are read."""
+        """Train on the documents of one step; only their source, index and items' modules are read."""
         texts = [self.sources[document.source].text(document.index) for document in documents]
         denominators = self._denominators(texts)
         self._compared = ItemMeans(self.config, self.sources, documents, self._rows_of)
@@ -158,7 +158,7 @@ class Reference:
         )
 
     def named_parameters(self) -> dict[str, torch.nn.Parameter]:
-        """All parameters by layout-free key, in the order in which a forward meets them."""
+        """All parameters by layout-free key, in the order in which a forward uses them."""
         return {
             f"{module}.{part}.{name}": parameter
             for module, chain in self.chains.items()
@@ -167,10 +167,10 @@ class Reference:
         }
 
     def _learn(self, document: Document, text: TextPayload, denominators: Denominators, totals: Totals) -> None:
-        """Forward and backward of one document; gradients and totals grow."""
+        """Run forward and backward of one document; adds to gradients and totals."""
         laid = self._lay(document, text)
         batch = self._batch(text, laid, denominators)
-        # Balance losses and those of further tokens join the backward and are no part of this value.
+        # Balance losses and those of further tokens take part in the backward but not in this value.
         with scored(self.chains[self._sink]) as calls:
             made: Mapping[str, Tensor] = self.chains[self._sink](None, batch)
         loss = made[MAIN]
@@ -185,7 +185,7 @@ class Reference:
                 totals.loads[layer] = totals.loads.get(layer, 0) + made[f"{name}.counts"]
 
     def _terms(self, calls: Sequence[Scored], totals: Totals) -> Tensor:
-        """The further terms of the scores as they are weighed; each is of all depths, and reported of the last call."""
+        """The weighted sum of further terms of scores over all depths; each is reported for the last call only."""
         found = torch.zeros((), dtype=self.dtype, device=self.device)
         depths = len(calls) - 1
         of_depth = 0.0 if self._decoder.mtp is None else self._decoder.mtp.weight / max(depths, 1)
@@ -196,7 +196,7 @@ class Reference:
         return found
 
     def _of_items(self, document: Document, laid: Sequence[Laid], totals: Totals) -> Tensor:
-        """The further losses of the rows of a document's items as they are weighed."""
+        """The weighted sum of further losses of the rows of a document's items."""
         found = torch.zeros((), dtype=self.dtype, device=self.device)
         for which, item in enumerate(laid):
             for name, weight, mean in self._compared.of(document, which, item.passed.rows):
@@ -210,7 +210,7 @@ class Reference:
         for item in laid:
             index = self._tensor(item.places)
             inserts += [(rows, index) for rows in item.passed.front]
-            for layer, features in item.passed.behind.items():
+            for layer, features in item.passed.after.items():
                 deep[layer] = (*deep.get(layer, ()), *((rows, index) for rows in features))
         return TextBatch(
             ids=self._tensor(text.ids),
@@ -229,7 +229,7 @@ class Reference:
         )
 
     def _lay(self, document: Document, text: TextPayload) -> list[Laid]:
-        """The items of a document in its rows without a token, in order, each in as many as it became."""
+        """A document's items, each at the next of its rows without a token, as many as the item became."""
         (free,) = np.nonzero(text.ids == NO_TOKEN)
         laid: list[Laid] = []
         first = expected = 0
@@ -249,7 +249,7 @@ class Reference:
         return laid
 
     def _positions(self, text: TextPayload, laid: Sequence[Laid]) -> Tensor:
-        """Positions row by row, as the paper tells them (arXiv:2409.12191), or counted from 0."""
+        """Positions row by row, as in the paper (arXiv:2409.12191), or counted from 0."""
         if self._decoder.rope_sections is None:
             return torch.arange(len(text.ids), device=self.device)
         items = {int(item.places[0]): item for item in laid}
@@ -272,12 +272,12 @@ class Reference:
         raise AssertionError("an item has a height and a width, or times")
 
     def _rows_of(self, document: Document, which: int) -> int:
-        """The rows that leave its modules for an item, by the config."""
+        """The number of rows that leave its modules for an item, by the config."""
         payload = self.sources[document.source].item(document.index, which)
         return math.prod(self._grid(document.items[which].module, payload))
 
     def _grid(self, module: str, payload: Payload) -> tuple[int, ...]:
-        """What the config makes of an item: the height and width of an image in rows, or the times of another."""
+        """An item's extent by the config: height and width of an image in rows, or the length in time of others."""
         return lay_alone(payload, self.intakes[module], self.dtype).grid
 
     def _note_margin(self, router: Router, inputs: tuple[Tensor], _choice: Choice) -> None:
@@ -289,7 +289,7 @@ class Reference:
             self.margin = min(self.margin, float(margins.min()))
 
     def _move_expert_bias(self, loads: Mapping[Moe, Tensor]) -> None:
-        """Experts that saw fewer rows than the mean of their layer become a little likelier, the others less so."""
+        """Raise the bias of experts that saw fewer rows than their layer's mean, and lower that of the others."""
         for layer, counts in loads.items():
             is_trained = layer.router.weight.requires_grad
             if is_trained and layer.router.bias is not None and layer.bias_rate is not None:

@@ -1,4 +1,4 @@
-"""The rules of an update, said once more for the reference, which shares none of them with what it judges."""
+"""The rules of an update, written a second time for the reference, which shares none with the code under test."""
 
 import math
 from collections.abc import Callable
@@ -17,29 +17,29 @@ def rate(optimizer: OptimizerSection, step: int, steps: int) -> float:
     return optimizer.lr * warm * (curve.minimum * (1.0 - left) + left)
 
 
-def _falls(curve: Any, step: int, steps: int) -> float:
+def _decay(curve: Any, step: int, steps: int) -> float:
     last = steps if curve.decay_steps is None else curve.decay_steps
     return _along(curve.kind, curve.warmup_steps, step, last)
 
 
-def _cools(curve: Any, step: int, steps: int) -> float:
+def _cooldown(curve: Any, step: int, steps: int) -> float:
     share = 0.2 if curve.cooldown_share is None else curve.cooldown_share
     length = round(steps * share) if curve.cooldown_steps is None else curve.cooldown_steps
     return _along(curve.shape, max(curve.warmup_steps, steps - length), step, steps)
 
 
-def _thins(curve: Any, step: int, _steps: int) -> float:
+def _inverse_sqrt(curve: Any, step: int, _steps: int) -> float:
     return min(1.0, math.sqrt(max(curve.warmup_steps, 1) / (step + 1)))
 
 
 _LEFT: dict[str, Callable[[Any, int, int], float]] = {
     "constant": lambda _curve, _step, _steps: 1.0,
-    "linear": _falls,
-    "cosine": _falls,
-    "wsd": _cools,
-    "inverse_sqrt": _thins,
+    "linear": _decay,
+    "cosine": _decay,
+    "wsd": _cooldown,
+    "inverse_sqrt": _inverse_sqrt,
 }
-"""The share of what can decay that is left; all of it during warm-up. Kinds of others have no second word."""
+"""The share of what can decay that is left; all of it during warm-up. Plug-ins' kinds are not written twice."""
 
 
 def _along(shape: str, first: int, step: int, last: int) -> float:
@@ -48,7 +48,7 @@ def _along(shape: str, first: int, step: int, last: int) -> float:
 
 
 def rules_for(optimizer: OptimizerSection, name: str) -> tuple[str, OptimizerSection]:
-    """What a parameter's group is called, nothing where it is in none, and what holds for it."""
+    """The name of a parameter's group, empty if it is in none, and the optimizer section that holds for it."""
     for group in optimizer.groups:
         if fnmatchcase(name, group.match):
             own = {key: value for key, value in group if value is not None and key in type(optimizer).model_fields}
@@ -57,7 +57,7 @@ def rules_for(optimizer: OptimizerSection, name: str) -> tuple[str, OptimizerSec
 
 
 def is_trained(train: str | tuple[str, ...], name: str) -> bool:
-    """Whether a parameter of a module moves, by the module's `train`."""
+    """Whether a parameter is trained, by its module's `train`."""
     if isinstance(train, str):
         return train == "all"
     return any(fnmatchcase(name, pattern) for pattern in train)

@@ -23,7 +23,7 @@ from counterpoint.train.state.stored_block import StoredBlock
 
 
 def begin_with(config: Config, module: str, model: Model, chain: Chain) -> None:
-    """Give a whole chain the values that `init_from` of its module names; what begins anew keeps its own."""
+    """Give a whole chain the values that its module's `init_from` names; reinitialised parameters keep their own."""
     init = config.modules[module].init_from
     if init is None:
         return
@@ -38,7 +38,7 @@ def begin_with(config: Config, module: str, model: Model, chain: Chain) -> None:
 
 
 def _converted(path: Path, model: Model) -> dict[str, Tensor]:
-    """Our tensors of the module of that kind, of which all that they are made of is there."""
+    """Our tensors, for the model's kind, whose sources are all in the folder."""
     folder = ModelFolder(path)
     whole = whole_of(folder.config)
     theirs = {whole.spell(name): folder.read(name, None) for name in folder.shapes}

@@ -42,7 +42,7 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How answers are written: at most `max_tokens` tokens each, by default as many as the longest true answer."""
+    """How answers are written: at most `max_tokens` tokens each, None for as many as an answer can need."""
 
     max_tokens: int | None = None
     sampling: Sampling = GREEDY

@@ -37,7 +37,7 @@ def shard_data_parallel(
     """Apply FSDP2 to every part of a chain and to the chain itself, in place.
 
     `mesh` is (dp_shard,) or (dp_replicate, dp_shard); experts are sharded over `expert_mesh` (edp,), None only for a
-    chain without experts. Modules that compute in float32 have a group of their own that casts nothing. With
+    chain without experts. `Wide` modules, which compute in the parameters' dtype, have groups that cast nothing. With
     `reshard` parameters are gathered for each forward and backward, without it once for all microbatches of a step.
     Parts that others read, such as the embedding of a tied head, belong to the chain's own group, which is gathered as
     long as any of its parts runs. Without `reshard` consecutive small parts share a group, since each group costs

@@ -1,4 +1,4 @@
-"""All layouts together: who is where, and that every rank of the world has work."""
+"""All layouts together: which modules are on which ranks, and that every rank of the world has work."""
 
 from dataclasses import dataclass
 

@@ -246,10 +246,13 @@ def generate(
 
 @app.command()
 def report(run: RunFolder) -> None:
-    """Write the HTML report of a run."""
+    """Write the HTML report of a run, and say what its last recorded step was."""
+    from counterpoint.report.run_text import last_step_lines
     from counterpoint.report.training import write_report
 
     _output.print(f"report: {write_report(run)}")
+    for line in last_step_lines(run):
+        _output.print(line)
 
 
 Plugins = Annotated[

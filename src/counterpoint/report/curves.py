@@ -34,11 +34,11 @@ def _loss(metrics: Metrics) -> str:
 
 
 def _further(metrics: Metrics) -> list[str]:
-    """A chart of each loss beside the main one."""
+    """A chart of each loss beside the main one: their sizes have nothing to do with each other."""
     names = dict.fromkeys(name for record in metrics.steps for name in record.losses)
     return [
         _small(
-            f"Loss {name}, before it is weighed",
+            f"Loss: {name}",
             [Line(name, INK, tuple((float(r.step), r.losses[name]) for r in metrics.steps if name in r.losses))],
             "mean",
         )

@@ -40,8 +40,16 @@ class ModuleRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """The rows of the experts of a layer that see the fewest and the most, over the mean of the layer."""
+
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A logged training step; `losses` are those beside the main one, by `<module>.<kind>`."""
+    """A logged training step; `losses` are those beside the main one by name, `loads` those of experts by layer."""
 
     step: int
     loss: float
@@ -52,6 +60,7 @@ class StepRecord:
     bad_payloads: int
     modules: dict[str, ModuleRecord]
     losses: dict[str, float]
+    loads: dict[str, Load]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,10 @@ class Measured:
     ranks: dict[int, tuple[tuple[Action, float, float], ...]]
 
 
-_Record = TypeVar("_Record", StepRecord, ModuleRecord, GroupRecord, DatasetRecord)
+_FURTHER = {"mtp_loss": "multi-token prediction", "balance_loss": "balance of experts"}
+"""Losses beside the main one that have keys of their own, and what a report calls them."""
+
+_Record = TypeVar("_Record", Load, StepRecord, ModuleRecord, GroupRecord, DatasetRecord)
 
 
 def read_metrics(run: Path) -> Metrics | None:
@@ -163,7 +175,9 @@ def _take(
         # What was left out or passed over, and why, is for people.
         return
     modules = {name: _module_record(values) for name, values in data["modules"].items()}
-    steps[data["step"]] = _record(StepRecord, {"losses": {}, **data, "modules": modules})
+    losses = {name: data[key] for key, name in _FURTHER.items() if key in data} | data.get("losses", {})
+    loads = {layer: _record(Load, load) for layer, load in data.get("expert_loads", {}).items()}
+    steps[data["step"]] = _record(StepRecord, {**data, "modules": modules, "losses": losses, "loads": loads})
 
 
 def _module_record(values: dict[str, Any]) -> ModuleRecord:

@@ -13,6 +13,7 @@ from counterpoint.inference.predictions import Evaluation
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.plan import Plan
 from counterpoint.report.curves import curve_sections
+from counterpoint.report.experts import expert_section
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import cards, folded, note, page, section
 from counterpoint.report.plan_html import placement_section
@@ -55,6 +56,7 @@ def write_report(run_folder: Path, plan: Plan | None = None) -> Path:
         _figures(metrics, evaluation),
         _samples(evaluation, lambda split: Pictures.open(config.data, intakes_of(config), split)),
         *_curves(metrics, modules),
+        expert_section(metrics),
         timeline_section(modules, planned, reason, read_timeline(run_folder)),
         module_section(modules, planned, metrics),
         data_section(metrics),

@@ -60,7 +60,8 @@ class StepResult:
     and name, without a module that has none.
 
     `balance_loss` is the mixtures' own loss, beside `loss`; `expert_load` the most rows of an expert over the mean of
-    its layer, in the most uneven layer, None without experts. `mtp_loss` is the mean loss of the depths of multi-token
+    its layer, in the most uneven layer, None without experts; `expert_loads` the least and the most of each layer, by
+    its name. `mtp_loss` is the mean loss of the depths of multi-token
     prediction, before it is weighed, None without any. `ended` is when the step was through, by
     `time.perf_counter`. `broken` says what was not finite, in words; then the step updated nothing. `further` are the
     means of further losses, before they are weighed, by `<module>.<kind>`.
@@ -79,6 +80,7 @@ class StepResult:
     broken: tuple[str, ...] = ()
     groups: Mapping[str, Mapping[str, GroupResult]] = field(default_factory=dict)
     further: dict[str, float] = field(default_factory=dict)
+    expert_loads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 class Evaluated(NamedTuple):
@@ -352,7 +354,7 @@ class Engine:
         self._routed.settle(counts, clipping.is_broken)
         self._finish_frozen()
         read = partial(self._read, rates)
-        self._under_way.launched = LaunchedStep(torch.cat((_load(counts, self.device), sums)), read)
+        self._under_way.launched = LaunchedStep(torch.cat((_loads(counts, self.device), sums)), read)
         self.optimizer_step += 1
 
     def _rates(self, module: str) -> list[float]:
@@ -361,7 +363,9 @@ class Engine:
         return [learning_rate(section.lr, section.schedule, self.optimizer_step, steps) for section in sections]
 
     def _read(self, rates: dict[str, list[float]], scalars: list[float], ended: float) -> StepResult:
-        load, loss, balance, mtp, stop, bad, *others = scalars
+        layers = self._routed.layers
+        loads, (loss, balance, mtp, stop, bad, *others) = scalars[: 2 * len(layers)], scalars[2 * len(layers) :]
+        load = max(loads, default=0.0)
         further, squares = others[: len(self._further)], others[len(self._further) :]
         norm, left = math.sqrt(sum(squares)), iter(squares)
         of_groups = {module: [next(left) for _group in groups] for module, groups in self._groups_of.items()}
@@ -379,6 +383,7 @@ class Engine:
             ended=ended,
             broken=_broken(sum((loss, balance, mtp, *further)), of_modules),
             further=dict(zip(self._further, further, strict=True)),
+            expert_loads=dict(zip(layers, zip(loads[::2], loads[1::2], strict=True), strict=True)),
             groups={
                 module: {
                     group.name: GroupResult(rate, math.sqrt(square))
@@ -419,9 +424,9 @@ def _broken(loss: float, squares: dict[str, float]) -> tuple[str, ...]:
     return (*(() if math.isfinite(loss) else ("the loss",)), *gradients)
 
 
-def _load(counts: dict[str, torch.Tensor], device: torch.device) -> torch.Tensor:
-    """The most rows of an expert over the mean of its layer, in the most uneven layer: float64 (1,), 0 without any."""
+def _loads(counts: dict[str, torch.Tensor], device: torch.device) -> torch.Tensor:
+    """The least and the most rows of an expert over the mean of its layer, layer after layer: float64 (2 * layers,)."""
     if not counts:
-        return torch.zeros(1, dtype=torch.float64, device=device)
-    loads = [layer.max() / layer.double().mean().clamp(min=1.0) for layer in counts.values()]
-    return torch.stack(loads).max()[None]
+        return torch.zeros(0, dtype=torch.float64, device=device)
+    shares = (layer / layer.double().mean().clamp(min=1.0) for layer in counts.values())
+    return torch.cat([torch.stack((share.min(), share.max())) for share in shares])

@@ -39,6 +39,11 @@ class RoutedStep:
         self._device = device
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of all mixtures of the plan, in the order of `counts`."""
+        return tuple(self._keys)
+
+    @property
     def balance(self) -> torch.Tensor | float:
         """The balance loss of this rank's rows, over all its layers and microbatches."""
         found = [loss for layer in self._layers.values() for loss in layer.results(BALANCE)]

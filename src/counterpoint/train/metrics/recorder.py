@@ -189,8 +189,9 @@ def _further(losses: Mapping[str, float]) -> str:
     return "".join(f"  {name} {value:.4g}" for name, value in losses.items())
 
 
-def _routing(result: StepResult) -> dict[str, float]:
-    """The balance loss and the heaviest expert's load over the mean, of models that have experts."""
+def _routing(result: StepResult) -> dict[str, Any]:
+    """The balance loss and the loads of experts over the mean of their layer, of models that have experts."""
     if result.expert_load is None:
         return {}
-    return {"balance_loss": result.balance_loss, "expert_load": result.expert_load}
+    loads = {layer: {"least": least, "most": most} for layer, (least, most) in result.expert_loads.items()}
+    return {"balance_loss": result.balance_loss, "expert_load": result.expert_load, "expert_loads": loads}

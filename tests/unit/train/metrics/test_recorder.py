@@ -91,7 +91,7 @@ def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
     assert evaluated == {"step": 9, "evaluation": "held", "loss": 1.5, "losses": {"language.z_loss": 2.0}}
     assert [record["losses"] for record in records] == [{"language.z_loss": 2.5}] * 3
     (tmp_path / "config.yaml").write_text(dump_config(config))
-    assert "Loss language.z_loss, before it is weighed" in write_report(tmp_path).read_text()
+    assert "Loss: language.z_loss" in write_report(tmp_path).read_text()
     assert [record["step"] for record in records] == [1, 4, 8]
     assert [record["step_seconds"] for record in records] == pytest.approx([3.0, 3.0, 3.0])
     assert records[1]["tokens_per_second"] == pytest.approx(sum(tokens[1:4]) / 9.0)

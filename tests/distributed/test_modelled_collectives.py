@@ -10,17 +10,19 @@ import torch
 import torch.distributed as dist
 
 from counterpoint.check.events import Collective, expand
+from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader
 from counterpoint.plan.action import Action, Compute, Reduce
 from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine
+from counterpoint.verify.command import as_verified
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 from tests.distributed.optimizers import MUON
 from tests.distributed.spare import is_spare
-from tests.parity.layouts import override
+from tests.parity.layouts import TINY, override, pair, ranks
 from tests.parity.steps import hybrid_step_config, step_config
 
 Issued = set[tuple[Action, tuple[int, ...]]]
@@ -49,6 +51,14 @@ def test_those_of_muon_are_too(pool: Pool, name: str) -> None:
     if name == "pp2_ep2":
         config = override(config, {"modules.language.layout": {"ranks": [0, 1, 2, 3], "pp": 2, "expert": {"ep": 2}}})
     assert pool.run(_unexpected_task, config) == []
+
+
+def test_those_of_losses_of_items_means_are_too(pool: Pool) -> None:
+    """A lane of two context-parallel and two tensor-parallel ranks, in the last of two stages."""
+    vision = {"ranks": ranks(0, 8), "pp": 2, "cp": 2, "tp": 2}
+    losses = {"modules.vision.losses": [{"kind": "contrastive", "targets": "captions"}]}
+    config = override(load_config(TINY), pair(8, vision, {"ranks": [7]}) | losses)
+    assert pool.run(_unexpected_task, as_verified(config, "float64")) == []
 
 
 def _unexpected_task(member: Member, config: Config) -> object:

@@ -4,11 +4,19 @@
 from typing import Any
 
 import pytest
+import torch
 
 from counterpoint.config.load import load_config
+from counterpoint.config.schema import Config
+from counterpoint.data.feed.reader import Reader
+from counterpoint.setup.rank import settings_of
+from counterpoint.setup.run import prepare_run
+from counterpoint.train.engine import Engine, Evaluated, StepResult
 from counterpoint.verify.case import verify_task
 from counterpoint.verify.command import as_verified
+from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
+from tests.distributed.spare import is_spare
 from tests.parity.layouts import LAYOUTS, TINY, override, pair, ranks
 from tests.parity.test_named_layouts import assert_equal
 
@@ -95,3 +103,26 @@ def test_contrasts_equal_one_process(pool: Pool, name: str) -> None:
     result = pool.run(verify_task, as_verified(override(load_config(TINY), CONTRASTS[name]), "float64"))
     assert_equal(result)
     assert "loss vision.contrastive" in {difference.kind for difference in result.differences}
+
+
+def test_an_evaluation_says_what_a_step_does(pool: Pool) -> None:
+    layout = pair(4, {"ranks": [0, 1], "tp": 2}, {"ranks": [2, 3], "tp": 2})
+    evaluated, trained = pool.run(_evaluated_task, as_verified(override(load_config(TINY), layout | EVERY), "float64"))
+    assert trained.further.keys() == {"language.z_loss", "vision.regression", "vision.contrastive"}
+    assert evaluated.loss == pytest.approx(trained.loss, rel=1e-12)
+    assert evaluated.further == pytest.approx(trained.further, rel=1e-12)
+
+
+EVERY = ITEMS | {"modules.vision.losses": [*ITEMS["modules.vision.losses"], *SIGMOID["modules.vision.losses"]]}
+
+
+def _evaluated_task(member: Member, config: Config) -> tuple[Evaluated, StepResult] | None:
+    if is_spare(member, config):
+        return None
+    plan, models, corpus = prepare_run(config)
+    engine = Engine(settings_of(config), plan, models, member.groups(plan), observers=(member.observe,))
+    reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
+    inputs = reader.read(plan.batch(0, corpus.packs(0)))
+    found = engine.evaluate_step(inputs), engine.train_step(inputs)
+    engine.close()
+    return found if member.world.rank == 0 else None

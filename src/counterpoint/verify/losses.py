@@ -1,5 +1,7 @@
 """Further losses written a second time for the reference, which shares none of their rules with the code under test."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,5 +34,14 @@ def plain_contrast(section: ContrastiveSection, row: Tensor, targets: Tensor, ow
 
 
 def _cosine(row: Tensor, target: Tensor) -> Tensor:
-    lengths = torch.dot(row, row).sqrt() * torch.dot(target, target).sqrt()
-    return torch.dot(row, target) / lengths
+    if min(_length(row), _length(target)) <= _SHORTEST:
+        return row.new_zeros(())
+    return torch.dot(row, target) / (torch.dot(row, row).sqrt() * torch.dot(target, target).sqrt())
+
+
+def _length(vector: Tensor) -> float:
+    return math.sqrt(sum(float(value) ** 2 for value in vector.detach()))
+
+
+_SHORTEST = 1e-6
+"""Length up to which a vector has no direction: its cosine is 0."""

@@ -18,6 +18,7 @@ from counterpoint.train.further import further_denominators
 from tests.parity.layouts import named_config, override
 
 REGRESSION = RegressionSection(kind="regression", weight=0.5, targets="a")
+MEANS = REGRESSION.model_copy(update={"of": "items"})
 SIGMOID = ContrastiveSection(kind="contrastive", weight=0.5, targets="a", scale=2.0, bias=-0.5)
 SOFTMAX = SIGMOID.model_copy(update={"form": "softmax"})
 
@@ -68,15 +69,29 @@ def test_of_no_row_all_is_zero(section: TargetSection, denominator: float) -> No
     assert torch.equal(gradient, torch.ones_like(left))
 
 
-def test_a_loss_is_attached_to_the_rows_of_items_alone() -> None:
+def test_what_has_no_direction_has_no_gradient() -> None:
+    """Its cosines are 0, as `verify` says as well; those of others stay what they are."""
+    rows, targets, own = _given()
+    rows[1] = 0
+    rows.requires_grad_()
+    found = _kind(SIGMOID).build(SIGMOID).of_rows(rows, targets, own)
+    plain = [_kind(SIGMOID).plain_loss(SIGMOID, row, targets, int(which)) for row, which in zip(rows, own)]
+    torch.testing.assert_close(found, torch.stack(plain).sum())
+    (of_found,), (of_plain,) = torch.autograd.grad(found, rows), torch.autograd.grad(torch.stack(plain).sum(), rows)
+    torch.testing.assert_close(of_found, of_plain)
+    assert of_found.any(dim=1).tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize("section", [MEANS, SIGMOID], ids=("regression", "sigmoid"))
+def test_a_loss_is_attached_to_the_rows_of_items_alone(section: TargetSection) -> None:
     """The first row and the last belong to none; the others are of two items."""
     left = torch.randn(5, 5, dtype=torch.float64, requires_grad=True)
     _rows, targets, _own = _given()
     place, item = torch.tensor([1, 2, 3]), torch.tensor([0, 1, 1])
     given = Compared(place, item, torch.tensor([1, 2]), targets, torch.tensor([4, 2]), 7.0)
-    attached, mean = _kind(SIGMOID).build(SIGMOID)(left, given)
+    attached, mean = _kind(section).build(section)(left, given)
     means = torch.stack([left[1], (left[2] + left[3]) / 2])
-    expected = _expected(SIGMOID, means, targets, torch.tensor([4, 2])) / 7.0
+    expected = _expected(section, means, targets, torch.tensor([4, 2])) / 7.0
     torch.testing.assert_close(mean, expected.detach())
     assert torch.equal(attached, left)
     assert not attached._is_view()

@@ -13,7 +13,8 @@ class ContrastiveSection(TargetSection):
     The mean z of the rows that leave for an item is compared with given targets t, such as embeddings of its caption
     that were computed beforehand: s_ij = scale * cos(z_i, t_j) + bias. Since the other side is locked (Zhai et al.,
     2022, arXiv:2111.07991), an item's loss depends on its own rows and on data alone, in whatever microbatch and on
-    whatever rank other items are: pairs are those of the whole global batch, without an exchange of rows.
+    whatever rank other items are: pairs are those of the whole global batch, without an exchange of rows. What is no
+    longer than 1e-6 has no direction: its cosines are 0.
 
     `sigmoid`: the sum over j of log(1 + exp(-y_ij s_ij)), y_ij = 1 for an item's own target and -1 for others (SigLIP;
     Zhai et al., 2023, arXiv:2303.15343). `softmax`: -log of the share of the own target in sum_j exp(s_ij) (InfoNCE,

@@ -30,7 +30,7 @@ LOST_RANK = "LostRankError"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_BASE = 128
-"""What a shell adds to a signal's number for an exit code."""
+"""Added by a shell to a signal's number to make an exit code."""
 
 _STEP_TASKS = "SLURM_STEP_NUM_TASKS"
 _NODE_LISTS = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST")

@@ -114,7 +114,7 @@ def _check_travels(callbacks: "Sequence[Callback]") -> None:
 
 
 def work(config: Config, callbacks: "Sequence[Callback]" = ()) -> None:
-    """What a locally started rank runs; the launcher has checked the same config, and proved its plan, before."""
+    """Run a locally started rank; the launcher has checked the same config and proved its plan before."""
     run_rank(config, open_run(config), callbacks)
 
 

@@ -30,7 +30,7 @@ Program = tuple[str, int | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a rank stands.
+    """A rank's position.
 
     `index` is an action's in the program of (phase, step, batch), None outside of programs. A device that lags its host
     has reached the action `reached` of the program `device`. `calls` counts the collectives that the host has begun, by
@@ -91,17 +91,17 @@ class Walk:
     events: Events
 
     def action(self, rank: int, index: int) -> Action | None:
-        """What a rank does at an index, None after its last action."""
+        """A rank's action at an index, None after its last action."""
         return self.programs[rank][index] if index < len(self.programs[rank]) else None
 
     def index(self, rank: int, action: Action | None) -> int | None:
-        """Where an action stands in a rank's program."""
+        """The index of an action in a rank's program, None if it has none."""
         program = self.programs[rank]
         return program.index(action) if action is not None and action in program else None
 
 
 def walk_of(plan: Plan, template: Schedule, batch: BatchPlan | None, ahead: BatchPlan | None) -> Walk:
-    """What all ranks do in a step, or in a batch of an evaluation."""
+    """The programs and events of all ranks in a step, or in a batch of an evaluation."""
     programs = plan.of_step(template, batch, ahead).programs
     return Walk(programs, expand(plan, programs, batch, ahead))
 

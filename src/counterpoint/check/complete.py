@@ -25,7 +25,7 @@ def check_complete(plan: Plan, schedule: Schedule, training: bool) -> Fault | No
 
 
 def _wanted(plan: Plan, node: Node, microbatch: int, training: bool, held: Set[Action]) -> Iterator[Action]:
-    """What a node does with a microbatch."""
+    """The actions of a node for a microbatch."""
     stages = plan.stages
     yield stages.forward(node, microbatch) if training else Compute(node, Work.FORWARD, microbatch)
     if training and stages.has_backward(node):
@@ -37,7 +37,7 @@ def _wanted(plan: Plan, node: Node, microbatch: int, training: bool, held: Set[A
 
 
 def _links(plan: Plan, training: bool) -> Iterator[Action]:
-    """What crosses the links."""
+    """The transfers over all links."""
     stages = plan.stages
     for link in stages.links:
         for exchange in range(stages.exchanges(link, plan.microbatches)):

@@ -44,7 +44,7 @@ class Exchange:
 
     @property
     def entry(self) -> "Entry":
-        """What identifies it among the posts of its rank."""
+        """The key of this post among those of its rank."""
         return self.communicator, self.action, self.round
 
     @property
@@ -72,7 +72,7 @@ class Collective:
 
     @property
     def entry(self) -> "Entry":
-        """What identifies it among the posts of its rank."""
+        """The key of this post among those of its rank."""
         return self.communicator, self.action, self.turn
 
     def __str__(self) -> str:
@@ -81,8 +81,8 @@ class Collective:
 
 Post = Exchange | Collective
 Entry = tuple[str, Action, int]
-"""What identifies a post among those of one rank: its communicator, its action, and the round of its exchange, or the
-turn of its collectives."""
+"""The key of a post among those of one rank: its communicator, its action, and the round of its exchange or the turn of
+its collectives."""
 
 
 @dataclass(frozen=True, slots=True)

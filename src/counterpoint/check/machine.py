@@ -28,7 +28,7 @@ class Interval:
 
 @dataclass(slots=True, eq=False)
 class State:
-    """Where an entry stands; times are None until known, `missing` counts parts that have not started."""
+    """The progress of an entry; times are None until known, `missing` counts parts that have not started."""
 
     rank: int
     post: Post

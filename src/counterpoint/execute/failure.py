@@ -29,7 +29,7 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong first: on which rank, in which action, which kind of error, and its one sentence.
+    """The first failure of a run: its rank, its action, the kind of error, and one sentence.
 
     `step`, and `batch` of an evaluation, are set if known. `teller` is the rank that reports it, if another one;
     `waits` says which ranks each rank waits for.

@@ -29,7 +29,7 @@ _IDLE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What lives as long as the rank does; `limits` are the watchdog's."""
+    """The objects that live as long as the rank; `limits` are the watchdog's."""
 
     world: World
     watchdog: Watchdog

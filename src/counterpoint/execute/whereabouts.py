@@ -37,7 +37,7 @@ class _Phase:
 
 @dataclass(frozen=True, slots=True)
 class _At:
-    """What the main thread does, replaced as a whole, so that any thread may read it."""
+    """The main thread's current action, replaced as a whole, so that any thread may read it."""
 
     phase: _Phase
     index: int | None

@@ -175,7 +175,7 @@ def write(
     sampling: Sampling = GREEDY,
     keys: Sequence[Sequence[int]] | None = None,
 ) -> list[list[int]]:
-    """What follows each prompt, token by token, until `end` or its `most_tokens`; `keys` number the answers' draws."""
+    """The ids that the model writes after each prompt, until `end` or its `most_tokens`; `keys` seed answers' draws."""
     features = model.encode(prompts)
     ids = [prompt.ids for prompt in prompts]
     generators = [sampling.generator(key) for key in keys or [(number,) for number in range(len(prompts))]]

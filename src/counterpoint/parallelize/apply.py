@@ -62,8 +62,8 @@ class Parallelism:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a rank holds of a parameter, and how many ranks hold the same; `everywhere` gives what the ranks of the
-    stage hold, in their order."""
+    """A rank's block of a parameter, and the number of ranks that hold the same one; `everywhere` gives the blocks of
+    all ranks of the stage, in their order."""
 
     block: Block
     copies: int

@@ -47,7 +47,7 @@ class ExpertSharding:
         return tuple(shape)
 
     def cuts_of(self, ep_rank: int, etp_rank: int) -> tuple[Cut, ...]:
-        """How another rank's share is cut."""
+        """The cuts of the rank at these places of the expert view."""
         return tuple(replace(cut, index=index) for cut, index in zip(self.cuts, (ep_rank, etp_rank), strict=True))
 
 

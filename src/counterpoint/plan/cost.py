@@ -1,4 +1,4 @@
-"""What documents and items cost by their rows alone, as plain integers."""
+"""Costs of documents and items by their rows alone, as plain integers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

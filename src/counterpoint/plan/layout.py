@@ -9,7 +9,7 @@ from counterpoint.section.layout import Axes, ExpertAxes
 
 
 class Coordinate(NamedTuple):
-    """Where a rank stands in the dense view; `dp` counts lanes, replicate-major."""
+    """A rank's place in the dense view; `dp` counts lanes, replicate-major."""
 
     pp: int
     dp: int
@@ -18,7 +18,7 @@ class Coordinate(NamedTuple):
 
 
 class ExpertCoordinate(NamedTuple):
-    """Where a rank stands among its stage's ranks in the expert view."""
+    """A rank's place among its stage's ranks in the expert view."""
 
     edp: int
     ep: int

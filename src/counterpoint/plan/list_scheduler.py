@@ -15,7 +15,7 @@ from counterpoint.plan.stages import Stages
 
 
 class Urgency(IntEnum):
-    """What goes first among actions that are ready on a rank."""
+    """Priority among actions that are ready on a rank: the lowest goes first."""
 
     BEFORE_ALL = 0
     PIPELINE = 1
@@ -28,7 +28,7 @@ class Urgency(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a schedule differs from others.
+    """The rules in which schedules differ.
 
     `bound(stages, node, microbatches)` is the most microbatches of a node that may await their gradients, `seat_bound`
     the most over all chunks of its seat, None for no bound. `splits` computes weight gradients apart; then `keep_bound`

@@ -1,4 +1,4 @@
-"""What is known of a model before it is built: parts, parameters, work, memory and row widths."""
+"""Facts of a model before it is built: parts, parameters, work, memory and row widths."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is known of a part of a model before it is built: tensors, work and memory, per row of the module's input."""
+"""Facts of a part of a model before it is built: tensors, work and memory, per row of the module's input."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a schedule is built over: the nodes with their ranks and links, and which action needs which.
+"""The input of a schedule: nodes with their ranks and links, and which action needs which.
 
 Each module cuts a step's microbatches in its own way: an encoder may take several of the language model's at once. A
 link is exchanged in the finer of the two cuts, so that neither side waits for rows that it does not need.

@@ -1,8 +1,8 @@
-"""What a training step computes of each part: forward, gradients of inputs and of weights (arXiv:2104.04473).
+"""The work of a training step by part: forward, gradients of inputs and of weights (arXiv:2104.04473).
 
-Gradients of a product cost as much as the product, once for its inputs and once for its weight; what happens between
-rows has no weight, and its backward costs twice its forward. Nothing is computed that no trained parameter needs. What
-is computed again in backward does not count.
+Gradients of a product cost as much as the product, once for its inputs and once for its weight; query-key pairs have
+no weight, and their backward costs twice their forward. Gradients that no trained parameter needs are not computed.
+Activation recomputation does not count.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,1 +1,1 @@
-"""What others are told of a whole config: its proved plan, its models, its data, and what a rank trains with."""
+"""From a whole config to what the other rooms get: its proved plan, its models, its data, and each rank's trainer."""

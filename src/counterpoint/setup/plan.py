@@ -83,7 +83,7 @@ def _losses(module: ModuleConfig) -> tuple[FurtherLoss, ...]:
 
 
 def part_updates(facts: ModelFacts, module: ModuleConfig) -> tuple[PartUpdate, ...]:
-    """What a module's optimizer does with each of its parts."""
+    """The optimizer's moments and exchanges for each part of a module."""
     kind, section = OPTIMIZERS[module.optimizer.kind], module.optimizer
     updates = []
     for part in facts.parts:

@@ -1,4 +1,4 @@
-"""What a plan would take, without torch: time on a clock of given costs, memory from given sizes.
+"""The time and memory that a plan would take, without torch: on a clock of given costs, and from given sizes.
 
 Called, the package plays the clock: `counterpoint.simulate(plan)`.
 """

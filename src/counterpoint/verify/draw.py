@@ -130,7 +130,7 @@ def _draw(base: Config, generator: random.Random, letters: random.Random, world_
 
 
 _SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble", "forward")
-"""What is drawn in the place of a config's own; one from elsewhere stays."""
+"""Schedules that a drawn one replaces; a registered one stays."""
 
 
 def _draw_schedule(generator: random.Random, data: dict[str, Any], language: str, microbatches: int) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _draw_schedule(generator: random.Random, data: dict[str, Any], language: str
         kinds += ["interleaved"] * 3
     schedule: dict[str, Any] = {"kind": generator.choice(kinds)}
     if data["schedule"]["kind"] not in _SCHEDULES:
-        # Whoever registered it wants to see it in all layouts.
+        # A registered schedule is verified in all layouts.
         schedule["kind"] = data["schedule"]["kind"]
     if len(modules) == 1:
         return schedule

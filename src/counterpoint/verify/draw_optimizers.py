@@ -18,7 +18,7 @@ _SCHEDULES: tuple[dict[str, Any], ...] = (
     {"kind": "wsd", "warmup_steps": 1, "cooldown_steps": 10, "shape": "cosine", "minimum": 0.2},
     {"kind": "inverse_sqrt", "warmup_steps": 1},
 )
-"""They change the rate of the first or second step of the ten that a drawn training has."""
+"""Schedules that change the rate of the first or second of the ten steps of a drawn training."""
 
 _PATTERNS = ("*norm*", "*.attention.*", "layers.[13].*", "*.weight", "projector.*", "embed.*", "*.experts.*", "*.mlp.*")
 _WITH_SCHEDULE, _WITH_GROUPS, _WITH_MUON = 0.4, 0.4, 0.4
@@ -49,7 +49,7 @@ def draw_optimizers(config: Config, generator: random.Random) -> dict[str, dict[
 
 
 def _draw_muon(generator: random.Random) -> dict[str, Any]:
-    """Also matrices that Muon usually leaves to AdamW."""
+    """Options of Muon, some with matrices in Muon that AdamW usually updates."""
     left: dict[str, Any] = generator.choice([{}, {}, {"adamw_for": []}, {"adamw_for": ["*.attention.*", "embed.*"]}])
     nesterov = generator.choice([True, True, False])
     return {"kind": "muon", "nesterov": nesterov, "momentum": generator.choice([0.95, 0.5]), **left}

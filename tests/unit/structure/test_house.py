@@ -46,6 +46,12 @@ def _room(module: str) -> str:
     return module if module in HEIGHT else module.split(".")[0] or "__init__"
 
 
+def test_architecture_draws_these_floors() -> None:
+    drawing = (ROOT / "ARCHITECTURE.md").read_text().partition("## The layers\n")[2].split("```")[1]
+    names = [line.partition("  ")[0] for line in drawing.strip().splitlines() if not line.startswith(" ")]
+    assert [set(line.split(", ")) for line in names] == [set(floor) for floor in FLOORS[1:]]
+
+
 @pytest.mark.parametrize("module", sorted(trees()))
 def test_imports_point_downwards(module: str) -> None:
     room = _room(module)

@@ -48,8 +48,8 @@ def _overwrite(data: bytes, draw: random.Random) -> bytes:
 
 CHANGES: dict[str, Change] = {
     "a bit flipped": _flip,
-    "a run zeroed": _zero,
-    "cut off": _cut,
+    "a range set to zero": _zero,
+    "truncated": _cut,
     "longer": _lengthen,
     "junk of its size": _overwrite,
 }
@@ -65,14 +65,14 @@ def damages(files: list[str], other: Path, seed: int, rounds: int) -> Iterator[D
             for kind, change in CHANGES.items():
                 yield Damage(kind, file, _changing(file, change, random.Random(f"{seed} {number} {file} {kind}")))
     for file in files:
-        yield Damage("gone", file, _on(file, Path.unlink))
-        yield Damage("of another step", file, _on(file, partial(_copy, other / file)))
+        yield Damage("missing", file, _on(file, Path.unlink))
+        yield Damage("from another step", file, _on(file, partial(_copy, other / file)))
         yield Damage("a folder in its place", file, _on(file, _folder))
     for file in (file for file in files if file.endswith(".distcp")):
         yield Damage("two blocks exchanged", file, _on(file, _exchange_blocks))
     first, second = (file for file in files if file.endswith(".distcp"))
     yield Damage("exchanged with the other", first, lambda folder: _exchange(folder / first, folder / second))
-    yield Damage("all but this of another step", first, lambda folder: _keep_one(folder, other, first))
+    yield Damage("all other files from another step", first, lambda folder: _keep_one(folder, other, first))
 
 
 def _on(file: str, change: Callable[[Path], None]) -> Callable[[Path], None]:

@@ -86,6 +86,8 @@ def test_exchanges_on_a_communicator_that_was_used_before_are_events_of_their_ow
     layouts = [f"modules.{module}.layout={{ranks: [0, 1], tp: 2}}" for module in ("vision", "language")]
     plan = plan_of(2, *layouts, MUON, MUON.replace("language", "vision"))
     assert collectives(plan, plan.schedule, 1, "S") == [(0, 1), (0, 1), (0, 1)]
+    entries = [event.entry for event in expand(plan, plan.schedule.programs)[1] if isinstance(event, Collective)]
+    assert len(entries) == len(set(entries))
     check_plan(plan)
 
 

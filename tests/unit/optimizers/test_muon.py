@@ -181,8 +181,12 @@ def test_every_element_meets_at_its_owner_and_comes_back(
     size, parameters = drawn
     matrices = with_owners(m for name, shape, pieces in parameters for m in matrices_of(name, shape, pieces))
     assert sum(m.elements for m in matrices) == sum(prod(shape) for _name, shape, _pieces in parameters)
+    for rank in range(size):
+        held = sum(piece.elements for m in matrices if (piece := m.pieces[rank]) is not None)
+        assert held == sum(pieces[rank].elements for _name, _shape, pieces in parameters)
     rounds = rounds_of(matrices, most)
     assert sorted(m.key for one in rounds for m in one) == sorted(m.key for m in matrices)
+    assert all(m.owner in m.givers for m in matrices)
     for one in rounds:
         for rank in range(size):
             owned = [m for m in one if m.owner == rank]
@@ -193,9 +197,9 @@ def test_every_element_meets_at_its_owner_and_comes_back(
         for rank in range(size):
             for parcel in outward[rank][1]:
                 filled[parcel.matrix.key][box(parcel.piece)] += 1
-            held = [(m.key, piece) for m in one if (piece := m.pieces[rank]) is not None]
+            wanted = [(m.key, piece) for m in one if (piece := m.pieces[rank]) is not None]
             back = [(parcel.matrix.key, parcel.piece) for parcel in homeward[rank][1]]
-            assert sorted(back, key=str) == sorted(held, key=str)
+            assert sorted(back, key=str) == sorted(wanted, key=str)
             for peer in range(size):
                 for trip in (outward, homeward):
                     sent = [(p.matrix.key, p.piece) for p in trip[rank][0] if p.peer == peer]

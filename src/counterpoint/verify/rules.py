@@ -13,7 +13,7 @@ def rate(optimizer: OptimizerSection, step: int, steps: int) -> float:
     """The learning rate of update `step`, counted from 0, of a training of `steps`."""
     curve = optimizer.schedule
     warm = min((step + 1) / max(curve.warmup_steps, 1), 1.0)
-    left = _LEFT.get(curve.kind, LEARNING_RATES[curve.kind].left)(curve, step, steps)
+    left = _LEFT.get(curve.kind, _by_itself)(curve, step, steps)
     return optimizer.lr * warm * (curve.minimum * (1.0 - left) + left)
 
 
@@ -30,6 +30,11 @@ def _cooldown(curve: Any, step: int, steps: int) -> float:
 
 def _inverse_sqrt(curve: Any, step: int, _steps: int) -> float:
     return min(1.0, math.sqrt(max(curve.warmup_steps, 1) / (step + 1)))
+
+
+def _by_itself(curve: Any, step: int, steps: int) -> float:
+    """Of a kind from elsewhere there is only what it says itself, of steps after warm-up."""
+    return LEARNING_RATES[curve.kind].left(curve, step, steps) if step >= curve.warmup_steps else 1.0
 
 
 _LEFT: dict[str, Callable[[Any, int, int], float]] = {

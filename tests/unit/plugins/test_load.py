@@ -11,9 +11,10 @@ import yaml
 
 from counterpoint.config.load import load_config, load_run_config, read_run_config
 from counterpoint.errors import ConfigError
-from counterpoint.optimizers.rates import LEARNING_RATES
+from counterpoint.optimizers.rates import LEARNING_RATES, learning_rate
 from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.plugins.load import load_plugins, versions_of
+from counterpoint.verify.rules import rate
 from tests.unit.plugins.conftest import Install
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "language_only.yaml"
@@ -61,6 +62,16 @@ def test_a_named_plugin_is_loaded_before_sections_are_read(install: Install) -> 
     assert config.modules["language"].optimizer.schedule.kind == "falling"
     assert versions_of(config.run.plugins) == {"brought-curve": "1.0"}
     assert LEARNING_RATES["falling"].left(config.modules["language"].optimizer.schedule, 1, 2) == 0.25
+
+
+def test_the_reference_takes_the_curve_of_a_plugin(install: Install) -> None:
+    """It is said once, so verify compares only what is around it: warm-up, and the lowest rate."""
+    install("brought-curve", CURVE)
+    schedule = "modules.language.optimizer.schedule={kind: falling, warmup_steps: 2, minimum: 0.1}"
+    section = load_config(EXAMPLE, ["run.plugins=[brought-curve]", schedule]).modules["language"].optimizer
+    found = [learning_rate(section.lr, section.schedule, step, 6) for step in range(6)]
+    assert found == pytest.approx([rate(section, step, 6) for step in range(6)], rel=1e-12)
+    assert len(set(found)) == 6
 
 
 def test_an_unnamed_plugin_is_not_imported(install: Install) -> None:

@@ -6,6 +6,7 @@ from counterpoint.extend import LoggedStep, Plugin
 from counterpoint_example.best.spec import BEST
 from counterpoint_example.gated.spec import GATED
 from counterpoint_example.logit_penalty.spec import LOGIT_PENALTY
+from counterpoint_example.nesterov.spec import NESTEROV
 from counterpoint_example.ranking.spec import RANKING
 from counterpoint_example.running_mean.spec import RUNNING_MEAN
 from counterpoint_example.series.spec import SERIES
@@ -24,6 +25,7 @@ PLUGIN = Plugin(
     projectors={"gated": GATED},
     modalities=(SERIES,),
     sources={"waves": WavesEntry},
+    optimizers={"nesterov": NESTEROV},
     recorders={"best": BEST},
     metrics={"bits_per_token": bits_per_token},
     losses={"logit_penalty": LOGIT_PENALTY, "ranking": RANKING},

@@ -16,7 +16,7 @@ def say(words: str) -> None:
 
 
 def begin_line() -> None:
-    """Begin a line on stdout: a process that was killed may have left a progress bar on a terminal."""
+    """Begin a line on stdout: a process that was killed may have left a progress bar and no cursor."""
     output = console()
     if output.is_interactive:
-        output.control(Control((ControlType.ERASE_IN_LINE, 2), ControlType.CARRIAGE_RETURN))
+        output.control(Control((ControlType.ERASE_IN_LINE, 2), ControlType.CARRIAGE_RETURN, ControlType.SHOW_CURSOR))

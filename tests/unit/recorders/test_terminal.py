@@ -125,6 +125,20 @@ def test_what_is_said_last_stands_below_the_status(
     assert not screen.is_cursor_hidden
 
 
+def test_the_cursor_comes_back_after_a_bar_that_had_just_begun(
+    device: Callable[[], Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank that is killed in the moment in which rich hides the cursor does not show it again."""
+    terminal, screen = device(), Screen(80)
+    Console(file=terminal.terminal, width=80, color_system=None).show_cursor(False)
+    screen.write(terminal.read())
+    assert screen.is_cursor_hidden
+    monkeypatch.setattr("sys.stdout", terminal.terminal)
+    begin_line()
+    screen.write(terminal.read())
+    assert not screen.is_cursor_hidden
+
+
 def test_elsewhere_a_report_is_a_line() -> None:
     out = io.StringIO()
     view = Terminal(RECORDING, Console(file=out, width=80))

@@ -25,7 +25,7 @@ SAVED_AFTER, STEPS = 2, 4
 COLOCATED = {"ranks": [0, 1, 2, 3]}
 
 
-@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("kind", ["adamw", pytest.param("muon", marks=pytest.mark.more)])
 def test_a_checkpoint_goes_on_equally_on_another_expert_view(pool: Pool, tmp_path: Path, kind: str) -> None:
     first = override(hybrid_config("colocated_tp2_dp2_to_tp2_dp2_ep4"), {"run.dir": str(tmp_path)})
     first = override(first, MUON) if kind == "muon" else first

@@ -24,7 +24,7 @@ from tests.parity.layouts import hybrid_config, named_config, override
 SAVED_AFTER, STEPS = 2, 4
 
 
-@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+@pytest.mark.parametrize("precision", [pytest.param("float64", marks=pytest.mark.more), "bfloat16"])
 def test_a_resumed_run_goes_on_to_the_last_bit(pool: Pool, tmp_path: Path, precision: str) -> None:
     config = override(hybrid_config("colocated_tp2_dp2_to_tp2_dp2_ep4"), MUON | {"run.dir": str(tmp_path)})
     if precision == "bfloat16":

@@ -27,10 +27,16 @@ def muon(config: Config, vision: dict[str, Any], language: dict[str, Any]) -> Co
         pytest.param(muon(named_config("tied_over_pp3_tp2"), OPTIMIZER, EVERY_MATRIX), id="tied over pp, tp"),
         pytest.param(muon(named_config("replicate_x_shard"), EVERY_MATRIX, OPTIMIZER), id="replicas and shards"),
         pytest.param(
-            muon(named_config("colocated_tp2_dp4_to_tp4_dp2_ragged"), GROUPED, EVERY_MATRIX), id="tp, shards, groups"
+            muon(named_config("colocated_tp2_dp4_to_tp4_dp2_ragged"), GROUPED, EVERY_MATRIX),
+            id="tp, shards, groups",
+            marks=pytest.mark.more,
         ),
         pytest.param(muon(hybrid_config("ep2_etp2_over_tp2_edp2"), OPTIMIZER, OPTIMIZER), id="ep, etp, edp"),
-        pytest.param(muon(hybrid_config("tp2_pp3"), GROUPED, EVERY_MATRIX), id="mamba and experts over pp"),
+        pytest.param(
+            muon(hybrid_config("tp2_pp3"), GROUPED, EVERY_MATRIX),
+            id="mamba and experts over pp",
+            marks=pytest.mark.more,
+        ),
     ],
 )
 def test_muon_equals_one_process(pool: Pool, config: Config) -> None:

@@ -170,6 +170,7 @@ def test_a_run_is_read_without_its_plugins(install: Install, tmp_path: Path) -> 
     language = data["modules"]["language"]
     language["model"] |= {"pattern": "*-*G", "layers": {"G": {"kind": "gain", "size": 5}}}
     language["optimizer"]["schedule"] = {"kind": "falling"}
+    data["schedule"]["kind"] = "mirrored"
     data["data"]["evaluation"] = [{"parquet": "a.parquet", "split": "held_out"}]
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(data))
@@ -180,7 +181,8 @@ def test_a_run_is_read_without_its_plugins(install: Install, tmp_path: Path) -> 
     assert resolved["data"]["evaluation"] == [{"parquet": "a.parquet", "split": "held_out", "weight": 1.0}]
     assert read.data.evaluation[0].split == "held_out"
     assert read.modules["language"].optimizer.schedule.kind == "falling"
-    del data["data"]["evaluation"]
+    assert read.schedule.kind == "mirrored"
+    del data["data"]["evaluation"], data["schedule"]
     file.write_text(yaml.safe_dump(data))
     model: Any = load_run_config(file).modules["language"].model
     assert model.layers["G"].size == 5

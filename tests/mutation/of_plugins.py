@@ -1,0 +1,23 @@
+"""Faults of plug-ins: how they are named, loaded and told apart, and what runs and checkpoints say of them."""
+
+from tests.mutation.mutant import Mutant
+
+_LOADED = ("tests/unit/plugins/test_load.py",)
+_RUNS = ("tests/unit/plugins/test_run_folder.py",)
+_RANKS = ("tests/unit/train/test_versions.py",)
+
+PLUGINS = [
+    Mutant("plugins.load:load_plugins", "if name not in _LOADED", "if True", _LOADED),
+    Mutant("plugins.load:_load", '_check(plugins, f"{where}: {called}")', "pass", _LOADED),
+    Mutant("plugins.load:_check", 'check_section(name, section, f"{where}: {sort} {show(name)}")', "pass", _LOADED),
+    Mutant("config.load:_load_plugins", '== "run"', '== "running"', _LOADED),
+    Mutant("config.schema:_travelled", "load_plugins(plugins)", "pass", _LOADED),
+    Mutant("config.load:read_run_config", ", WITHOUT_PLUGINS", "", _LOADED),
+    Mutant("section.of_kind:OneOf._check", " and info.context != WITHOUT_PLUGINS", "", _LOADED),
+    Mutant("verify.rules:_by_itself", "if step >= curve.warmup_steps else 1.0", "", _LOADED),
+    Mutant("train.state.resume:_check_plugins", "if name not in now", "if name in now", _RUNS),
+    Mutant("train.state.resume:other_versions", "if now[name] != version", "if now[name] == version", _RUNS),
+    Mutant("setup.run_folder:_versions", ", **versions_of(config.run.plugins)", "", _RUNS),
+    Mutant("report.training:_plan_of", "if written is None", "if True", _RUNS),
+    Mutant("train.versions:check_versions", "first.keys() | other.keys()", "first.keys()", _RANKS),
+]  # fmt: skip

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from counterpoint.config.load import dump_config
 from counterpoint.config.schema import Config
+from counterpoint.convert.composite import VISION
 from counterpoint.convert.folder import ModelFolder
 from counterpoint.convert.links import Place
-from counterpoint.convert.whole import VISION
 from counterpoint.errors import CheckpointError
 from counterpoint.setup.rank import saver_of
 from counterpoint.setup.run import build_models

@@ -11,8 +11,8 @@ import torch
 import transformers
 from torch import Tensor
 
+from counterpoint.convert.composite import CompositeModel, composite_of
 from counterpoint.convert.modules import kept_tensors
-from counterpoint.convert.whole import Whole, whole_of
 from counterpoint.errors import CounterpointError
 from tests.golden.cases import ROOT
 from tests.golden.digest import digest, short
@@ -34,7 +34,7 @@ def hub_goldens(like: Mapping[str, Golden]) -> dict[str, Golden]:
     transformers.logging.set_verbosity(logging.ERROR)
     found: dict[str, Golden] = {"read sections": {}, "converted tensors": {}, "changed keys": {}}
     for name, config in _configs():
-        whole = whole_of(config)
+        whole = composite_of(config)
         found["read sections"][name] = sections_of(whole, like.get(name, {}))
         if not name.startswith("published"):
             found["converted tensors"][name] = tensors_of(whole)
@@ -62,7 +62,7 @@ def _filled_in(config: Config) -> Config:
     return {key: value for key, value in filled.items() if key != "transformers_version"}
 
 
-def sections_of(whole: Whole, like: Golden) -> Golden:
+def sections_of(whole: CompositeModel, like: Golden) -> Golden:
     """The modules and edges of a run that has the sizes of a checkpoint, less defaults of keys that `like` lacks."""
     config = config_of(whole, Path("folder"), {})
     data = config.resolved()
@@ -83,7 +83,7 @@ def _in_order(value: Any, like: Any) -> Any:
     return {key: _in_order(value[key], like.get(key)) for key in keys}
 
 
-def tensors_of(whole: Whole) -> Golden:
+def tensors_of(whole: CompositeModel) -> Golden:
     """Of every tensor of a checkpoint, and of what it becomes, the shape and a hash of values that its name gives."""
     ours = {
         module: {name: _values(f"{module}.{name}", tensor) for name, tensor in kept_tensors(stored).items()}
@@ -108,7 +108,7 @@ def _described(tensor: Tensor) -> str:
 def _answer(config: Config, like: Golden) -> str:
     """The refusal of a config.json, or a hash of what it is read as."""
     try:
-        whole = whole_of(config)
+        whole = composite_of(config)
     except CounterpointError as error:
         return f"{type(error).__name__}: {error}"
     try:

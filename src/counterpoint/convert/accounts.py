@@ -1,4 +1,4 @@
-"""Tensors that are there and tensors that should be: what is missing, unknown or unlike, in one sentence."""
+"""Compares the tensors of a checkpoint with those expected: one error names what is missing, unknown or different."""
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ def demand_shape(owner: str, name: str, found: tuple[int, ...], expected: Tensor
 
 
 def refuse(owner: str, verb: str, names: set[str], remedy: str = _SAME_MODEL) -> None:
-    """Raise CheckpointError if there are names of which the verb is true."""
+    """Raise CheckpointError if there are any names; the verb says what is wrong with them."""
     if names:
         shown = ", ".join(sorted(names)[:_NAMED_AT_MOST])
         rest = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""

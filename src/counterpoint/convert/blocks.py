@@ -32,11 +32,11 @@ from counterpoint.layers.moe.spec import MoeConfig
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
-    """A family of such models, by what sets it apart.
+    """What sets a family of such models apart.
 
     `bias` is whether all linears may have one, `experts` whether blocks may have experts. Heads of families with
     `own_head_dim` may be wider than hidden / heads. Positions of those with `axes` have a time, a height and a width,
-    of so many pairs where config.json says none; `interleaved`, they take turns.
+    with these numbers of pairs where config.json gives none; if `interleaved`, the three alternate.
     """
 
     bias: bool = False
@@ -48,7 +48,7 @@ class Blocks:
     interleaved: bool = False
 
     def section(self, fields: Fields) -> DecoderConfig:
-        """What a config.json describes; raises CheckpointError."""
+        """The section that a config.json describes; raises CheckpointError."""
         _demand_supported(fields)
         hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
         blocks = fields.integer("num_hidden_layers")
@@ -106,7 +106,7 @@ class Blocks:
             yield HEAD_NORMS
 
     def _bias(self, fields: Fields) -> bool:
-        """Of all linears of attention and MLP, or of none: there is no other mixture."""
+        """Whether all linears of attention and MLP have biases, or none; a decoder knows no other mixture."""
         bias = self.bias and fields.flag("mlp_bias")
         fields.demand("mlp_bias", bias)
         fields.demand("attention_bias", bias)
@@ -114,7 +114,7 @@ class Blocks:
 
 
 def kv_heads_of(fields: Fields, heads: int) -> int:
-    """Heads of keys and values, each of which the same number of heads reads; raises CheckpointError."""
+    """Number of heads of keys and values, a divisor of the number of heads; raises CheckpointError."""
     kv_heads = fields.optional("num_key_value_heads", heads)
     if heads % kv_heads:
         raise fields.unlike("num_key_value_heads", kv_heads, f"a divisor of num_attention_heads, {heads},")
@@ -122,7 +122,8 @@ def kv_heads_of(fields: Fields, heads: int) -> int:
 
 
 def is_tied(fields: Fields) -> bool:
-    """Whether head and embedding are one, which a section of a whole model need not say; raises CheckpointError."""
+    """Whether head and embedding share a matrix; the section of a composite model need not say. Raises
+    CheckpointError."""
     return fields.has("tie_word_embeddings") and fields.flag("tie_word_embeddings")
 
 

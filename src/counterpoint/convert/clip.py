@@ -95,7 +95,7 @@ def _siglip(fields: Fields, positions: int, *, is_second: bool) -> VitConfig:
 
 
 def _common(fields: Fields) -> VitConfig:
-    """What all three families call alike."""
+    """The keys that all three families have under the same names."""
     hidden = fields.integer("hidden_size")
     return described(
         VitConfig,

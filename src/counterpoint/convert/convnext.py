@@ -67,7 +67,7 @@ def _layer(ours: str, theirs: str, width: int) -> Iterator[Link]:
 
 
 def _matrix(ours: str, theirs: str, shape: tuple[int, int, int, int]) -> Link:
-    """A filter whose places do not overlap is a matrix of all that it covers."""
+    """A filter whose stride equals its width is a matrix over all values that it covers."""
     outputs, inputs, height, width = shape
     return Reshaped((f"{ours}.weight",), (f"{theirs}.weight",), (outputs, inputs * height * width), shape)
 

@@ -1,4 +1,4 @@
-"""What is known of a decoder that lies alone in a checkpoint, or as a part of one."""
+"""What is known of a decoder that is a checkpoint of its own, or a part of one."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from counterpoint.families.decoder.spec import DecoderConfig
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoder:
-    """How a config.json becomes a section, and that the links of its tensors."""
+    """How a config.json becomes a section, and a section the links of its tensors."""
 
     section: Callable[[Fields], DecoderConfig]
     links: Callable[[DecoderConfig], Iterable[Link]]

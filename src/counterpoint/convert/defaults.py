@@ -1,5 +1,5 @@
-"""What transformers takes a key of config.json to be that is left out, by `model_type`; of towers and decoders,
-their files say it.
+"""transformers' defaults for keys that a config.json leaves out, by `model_type`; those of towers and decoders are in
+their own files.
 
 Only keys that are read here stand in the table; tests compare it with transformers' own classes. A model type without
 an entry has no defaults.

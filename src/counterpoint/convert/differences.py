@@ -1,4 +1,4 @@
-"""Where two models of a family differ in what the values of their tensors mean, by the keys of the config."""
+"""The config keys in which two models of a family differ so that values of their tensors mean different things."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ _LAYERS = "layers"
 
 
 def free_keys(ours: Collection[str], theirs: Collection[str]) -> frozenset[str]:
-    """Keys in which two models may differ, of the names of the one and of the other that do not begin anew."""
+    """Keys in which two models may differ, from the names of both, without those that are reinitialised."""
     free = {key for key, prefixes in _ABOUT.items() if not any(n.startswith(prefixes) for n in (*ours, *theirs))}
     return frozenset(free | ({_LAYERS} if _layers(ours) == _layers(theirs) else set()))
 
@@ -31,8 +31,8 @@ def _layers(names: Collection[str]) -> set[str]:
 
 
 def differences(ours: Model, theirs: Model, free: Collection[str]) -> Iterator[Difference]:
-    """The keys in which two models of a family differ so that values of the one are wrong in the other, less those that
-    are `free`."""
+    """Keys, without the `free` ones, in which two models of a family differ so that weights of one are wrong in the
+    other."""
     family = family_of(theirs.section)
     one, other = (meaning_of(model.section) for model in (ours, theirs))
     if one.get("pattern") != other.get("pattern"):

@@ -18,7 +18,7 @@ class Fields:
 
     A key that is absent has the value that transformers gives to it in a model of this `kind`, which is stated as
     `model_type` if it is not known, or in `defaults`; `known` are the keys of all kinds. `where` names the content in
-    messages. What was asked for is noted, for `refuse_rest`.
+    messages. Keys that were read are noted, for `refuse_rest`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Fields:
         return tuple(value)
 
     def section(self, key: str, kind: str | None = None, defaults: Mapping[str, Any] | None = None) -> "Fields":
-        """What lies below a key, nothing but defaults if it is absent or null."""
+        """The section at a key; only defaults if it is absent or null."""
         self._asked.add(key)
         value = self.values.get(key)
         if not isinstance(value, Mapping | None):
@@ -96,7 +96,7 @@ class Fields:
         return self._sections[key]
 
     def flat(self, kind: str) -> "Fields":
-        """The same keys once more, as those of a model of this kind: what older files do not keep in a section."""
+        """The same keys read as those of a model of this kind, for older files that keep them outside of a section."""
         found = Fields(self.values, self.where, kind, known=self._known)
         found._asked, found._sections = self._asked, self._sections
         return found
@@ -108,7 +108,7 @@ class Fields:
         return stated if isinstance(stated, str) else otherwise
 
     def pass_over(self, known: Mapping[str, Any]) -> None:
-        """Note keys that say what is known from elsewhere."""
+        """Note keys as read whose content is known from elsewhere."""
         self._asked |= {key for key, value in self.values.items() if key in known and known[key] == value}
 
     def has(self, key: str) -> bool:
@@ -132,7 +132,7 @@ class Fields:
         )
 
     def refuse_rest(self) -> None:
-        """Raise CheckpointError for a key that was not asked for, unless it is null or known to change no value."""
+        """Raise CheckpointError for a key that was not read, unless it is null or known to change no value."""
         for fields in self._all():
             known = fields._asked | OF_ALL | fields._keys.without_effect
             for key, value in fields.values.items():
@@ -148,7 +148,7 @@ class Fields:
             yield from section._all()
 
     def _value(self, key: str, default: object = None) -> object:
-        """The value of a key; a `default` handed in is that of null as well."""
+        """The value of a key; an explicit `default` also replaces null."""
         self._asked.add(key)
         value = self.values.get(key, self._defaults.get(key, _ABSENT))
         value = default if default is not None and (value is _ABSENT or value is None) else value

@@ -1,4 +1,5 @@
-"""Gemma 3: blocks of attention and an MLP, each with a norm behind it, most of which see windows (arXiv:2503.19786)."""
+"""Gemma 3: blocks of attention and an MLP, each followed by a norm, where most attention layers see windows
+(arXiv:2503.19786)."""
 
 from collections.abc import Iterator, Mapping
 from math import sqrt
@@ -29,7 +30,7 @@ _NORMS = (
     ("input_layernorm", "post_attention_layernorm"),
     ("pre_feedforward_layernorm", "post_feedforward_layernorm"),
 )
-"""Before and behind attention, and before and behind the MLP."""
+"""Before and after attention, and before and after the MLP."""
 
 
 def gemma_section(fields: Fields) -> DecoderConfig:
@@ -57,7 +58,7 @@ def gemma_section(fields: Fields) -> DecoderConfig:
 
 
 def gemma_links(section: DecoderConfig) -> Iterator[Link]:
-    """The links of a Gemma 3, whose norms are stored as what they are more than one."""
+    """The links of a Gemma 3, which stores each norm weight minus one."""
     yield Same(("embed.weight",), ("model.embed_tokens.weight",))
     yield PlusOne(("norm.weight",), ("model.norm.weight",))
     if not section.tied:
@@ -112,12 +113,12 @@ def _kinds(fields: Fields) -> tuple[str, ...]:
 
 
 def _rope(fields: Fields, kind: str) -> dict[str, Any]:
-    """The rotary positions of one kind, as `rope_parameters` has them or the keys of older files."""
+    """The rotary positions of one kind of layer, from `rope_parameters` or the keys of older files."""
     section, older = fields.section("rope_parameters").section(kind), fields.section("rope_scaling")
     if older.values:
         if section.values:
             raise fields.unlike("rope_scaling", dict(older.values), "null beside rope_parameters")
-        # It is about the global layers alone.
+        # It applies to the global layers alone.
         section = older if kind == _GLOBAL else section
     theta = fields.number(*_THETA[kind])
     if section.has("rope_theta"):

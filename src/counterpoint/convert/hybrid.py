@@ -110,7 +110,7 @@ def _pattern(fields: Fields) -> str:
     """The kinds of layers, as a list of names or as the letters that are ours, too."""
     is_named = fields.has("layers_block_type") or not fields.has("hybrid_override_pattern")
     if is_named:
-        # Letters beside names say nothing.
+        # Where the layers are named, the letters have no effect.
         fields.has("hybrid_override_pattern")
         key, kinds, known = "layers_block_type", fields.texts("layers_block_type"), _KINDS
     else:
@@ -136,7 +136,7 @@ def _mamba(fields: Fields) -> MambaConfig:
         state=fields.integer("ssm_state_size"),
         conv=fields.integer("conv_kernel"),
         chunk=fields.integer("chunk_size"),
-        # A step is positive, so that no other bound changes it.
+        # A step is positive, so a lower bound of zero changes nothing.
         dt_min=least if least > 0 else None,
     )
 
@@ -160,7 +160,7 @@ def _demand_supported(fields: Fields) -> None:
     fields.demand("use_conv_bias", True)
     for key in ("attention_bias", "mlp_bias", "use_bias", "mamba_proj_bias"):
         fields.demand(key, False)
-    # Groups of experts, of which a row may see only some, latent experts and a second shared one are unknown here.
+    # Group-limited routing, latent experts and a second shared expert are unknown here.
     for key in ("n_group", "topk_group", "n_shared_experts"):
         fields.demand(key, 1)
     fields.demand("moe_latent_size")

@@ -1,4 +1,4 @@
-"""What is known of the keys of every kind of config.json that is read, by its `model_type`."""
+"""What is known of the keys of each kind of config.json, by its `model_type`."""
 
 from collections.abc import Mapping
 

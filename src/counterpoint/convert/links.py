@@ -1,4 +1,4 @@
-"""Links: how tensors of ours lie in tensors of a checkpoint. Almost all only move values, so gradients do alike."""
+"""Links between our tensors and those of a checkpoint. Almost all only move values, so gradients move the same way."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,14 +31,14 @@ class Link(ABC):
 
     @abstractmethod
     def piece(self, name: str, place: Place, read: Read) -> Tensor:
-        """A piece of the tensor of ours `name`, for which no more than its rows are read."""
+        """A piece of our tensor `name`; only the rows that it needs are read."""
 
     def gradients_to_ours(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Gradients by the tensors named `theirs` -> those by the tensors named `ours`."""
         return self.to_ours(gradients)
 
     def respelled(self, spell: Callable[[str], str]) -> "Link":
-        """The same link to tensors whose names are spelled otherwise."""
+        """The same link to tensors with differently spelled names."""
         link: Link = replace(cast(Any, self), theirs=tuple(spell(name) for name in self.theirs))
         return link
 
@@ -64,7 +64,7 @@ class Same(Link):
 @final
 @dataclass(frozen=True)
 class PlusOne(Link):
-    """Factors of ours that are stored as what they are more than one."""
+    """Factors that the checkpoint stores minus one."""
 
     ours: tuple[str]
     theirs: tuple[str]
@@ -83,14 +83,14 @@ class PlusOne(Link):
         return piece
 
     def gradients_to_ours(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """A number has the gradient of its sum with one."""
+        """Adding one leaves a gradient as it is."""
         return list(gradients)
 
 
 @final
 @dataclass(frozen=True)
 class Joined(Link):
-    """Tensors of ours with `rows` rows each lie one behind the other in one tensor of theirs.
+    """Our tensors, with `rows` rows each, concatenated in one tensor of theirs.
 
     A `depthwise` one, (channels, width) of ours, has a dimension of one input channel: (channels, 1, width); a
     `pointwise` one, (outputs, inputs) of ours, a width of one: (outputs, inputs, 1).
@@ -121,14 +121,14 @@ class Joined(Link):
 
     @property
     def _extra(self) -> int | None:
-        """The dimension of size one that only theirs have."""
+        """The dimension of size one that only their tensors have."""
         return 1 if self.depthwise else 2 if self.pointwise else None
 
 
 @final
 @dataclass(frozen=True)
 class Stacked(Link):
-    """One tensor of ours holds equal ones of theirs along a new first dimension."""
+    """One tensor of ours stacks several of theirs, of one shape, along a new first dimension."""
 
     ours: tuple[str]
     theirs: tuple[str, ...]
@@ -147,8 +147,7 @@ class Stacked(Link):
 @final
 @dataclass(frozen=True)
 class Reshaped(Link):
-    """One tensor whose values have the same order under another shape, which has as many rows, or the same one behind
-    further dimensions of size one."""
+    """One tensor reshaped: with the same number of rows, or with further leading dimensions of size one."""
 
     ours: tuple[str]
     theirs: tuple[str]
@@ -157,7 +156,7 @@ class Reshaped(Link):
 
     def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         (tensor,) = tensors
-        # Another count of values stays as it is: its shape is then refused by name.
+        # With another number of values the shape stays as it is and is refused later, by name.
         return [tensor.reshape(self.our_shape) if tensor.shape == self.their_shape else tensor]
 
     def piece(self, _name: str, place: Place, read: Read) -> Tensor:

@@ -1,11 +1,11 @@
-"""Which tensors of ours a checkpoint of one module or more has, and that copies in it are copies."""
+"""Which of our tensors a checkpoint of one or more modules has, and whether its copies are equal."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from counterpoint.convert.whole import Stored
+from counterpoint.convert.composite import Stored
 from counterpoint.errors import CheckpointError
 from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import build_chain
@@ -14,7 +14,7 @@ Tensors = Mapping[str, Tensor]
 
 
 def demand_copies(owner: str, stored: Stored, tensors: Tensors) -> None:
-    """Raise CheckpointError if a tensor that is a copy of another has other values."""
+    """Raise CheckpointError if a tensor differs from the one that it should copy."""
     for copy, original in stored.copies:
         if copy in tensors and original in tensors and not torch.equal(tensors[copy], tensors[original]):
             raise CheckpointError(
@@ -24,7 +24,7 @@ def demand_copies(owner: str, stored: Stored, tensors: Tensors) -> None:
 
 
 def kept_tensors(stored: Stored) -> dict[str, Tensor]:
-    """Our tensors of a module that a checkpoint has, without values."""
+    """Our tensors of a module that a checkpoint has, on the meta device."""
     with torch.device("meta"):
         ours = build_chain(parts_of(stored.model)).state_dict()
     return {name: tensor for name, tensor in ours.items() if not is_added(name, stored)}

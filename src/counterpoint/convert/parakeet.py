@@ -77,7 +77,7 @@ def parakeet_links(section: ConformerConfig) -> Iterator[Link]:
     """The links of the encoder, from its own root, without a projector."""
     yield from renamed("embed", "subsampling", _STEM)
     for step in range(section.halvings - 1):
-        # Their list counts activations as well: one behind the first convolution and one behind each pair.
+        # Their list counts activations as well: one after the first convolution and one after each pair.
         for kind, place in (("depthwise", 2 + 3 * step), ("pointwise", 3 + 3 * step)):
             names = {f"{kind}.{x}": f"{place}.{x}" for x in BOTH}
             yield from renamed(f"embed.steps.{step}", "subsampling.layers", names)

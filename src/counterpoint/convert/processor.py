@@ -1,4 +1,4 @@
-"""What a Hugging Face folder says of pixels and frames: its processor, and the conditioner inside of a RADIO."""
+"""What a Hugging Face folder says of pixels and frames, in its processor or in the conditioner of a RADIO."""
 
 import json
 from collections.abc import Mapping, Set
@@ -47,19 +47,19 @@ _SECONDS = "chunk_length"
 @final
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What files of a folder say: `values` are those of a scaling by name, each found in a file."""
+    """What files of a folder say: `values` of a scaling by name, each with the file that it is from."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
 
 
 def said_of_images(folder: Path, _intake: ImageIntake) -> Said:
-    """What a folder says of how pixels become numbers; raises CheckpointError."""
+    """How pixels become numbers, as a folder says; raises CheckpointError."""
     return scaling_in(folder)
 
 
 def said_of_clips(folder: Path, intake: ClipIntake) -> Said:
-    """What a folder says of the length of clips; raises CheckpointError if it makes other frames than the module
+    """The length of clips, as a folder says; raises CheckpointError if its frames are not those that the module
     takes."""
     check_frames(folder, intake.mels, normalised=intake.normalised)
     seconds = seconds_in(folder)
@@ -67,9 +67,9 @@ def said_of_clips(folder: Path, intake: ClipIntake) -> Said:
 
 
 def scaling_in(folder: Path) -> Said:
-    """How a folder's processor, and what conditions pixels inside of its model, make numbers of pixels.
+    """How a folder's processor, and a conditioner inside its model, turn pixels into numbers.
 
-    Nothing where the folder has neither; raises CheckpointError for what it says otherwise than can be done.
+    Empty where the folder has neither; raises CheckpointError for a scaling that cannot be done here.
     """
     found = _section(folder, ("image_processor",), _OF_IMAGES)
     model = Fields(_content(folder / CONFIG_NAME) or {}, str(folder / CONFIG_NAME))
@@ -97,7 +97,7 @@ def seconds_in(folder: Path) -> int | None:
 
 
 def check_frames(folder: Path, mels: int, *, normalised: bool) -> None:
-    """Raise CheckpointError if a folder's processor makes other frames of clips than are made here."""
+    """Raise CheckpointError if a folder's processor turns clips into other frames than this package does."""
     found = _frames(folder)
     if found is None:
         return
@@ -173,7 +173,7 @@ def _filter(found: Fields, default: Scaling | None) -> Resampling:
 def _channels(
     found: Fields, keys: tuple[str, ...], default: Channels | None, least: float = -LARGEST_NUMBER
 ) -> Channels:
-    """Three numbers of at least `least` at the first of some keys that is there, or one number for all channels."""
+    """Three numbers of at least `least`, or one for all channels, at the first of some keys that is present."""
     key = next((key for key in keys if found.has(key)), None)
     if key is None:
         if default is None:
@@ -192,7 +192,7 @@ def _three(value: Any, where: str, least: float) -> Channels:
 
 
 def _conditioner(folder: Path, model: Fields, kind: str) -> tuple[Channels, Channels]:
-    """What a RADIO subtracts and divides by inside: its tensors, or its config where it has none."""
+    """What a RADIO itself subtracts and divides by: from its tensors, or from its config where it has none."""
     described = model.section("vision_config") if kind == _OMNI else model
     prefix = f"vision_model.{_CONDITIONER}" if kind == _OMNI else _CONDITIONER
     stored = ModelFolder(folder)

@@ -53,7 +53,7 @@ def qwen2_5_model(fields: Fields) -> Model:
         patch_bias=False,
         positions=0,
         rotary_theta=_theta(fields),
-        # A window holds whole merged groups, of which it counts the whole ones.
+        # The window is rounded down to whole merge groups.
         window=fields.integer("window_size") // merge // patch * merge or None,
         full_layers=fields.integers("fullatt_block_indexes"),
     )
@@ -83,7 +83,7 @@ def qwen3_model(fields: Fields) -> Model:
         fit="corners",
         rotary_theta=_theta(fields),
     )
-    # Whatever their order in the list, features join in the order of the layers that they leave.
+    # Whatever the order of the list, features join in the order of the layers that they come from.
     return Model(section, Ends(leaving=fields.integer("out_hidden_size"), taps=tuple(sorted(taps))))
 
 
@@ -113,7 +113,7 @@ def qwen3_links(section: VitConfig, deepstack: tuple[int, ...]) -> Iterator[Link
 
 
 def _heads(fields: Fields, hidden: int) -> int:
-    """Heads whose pairs turn with rows and with columns."""
+    """Number of heads, whose pairs rotate by row and by column; raises CheckpointError."""
     heads = heads_of(fields, "num_heads", hidden)
     if hidden // heads % 4:
         raise fields.unlike("num_heads", heads, f"heads of {hidden} whose width is a multiple of 4")

@@ -1,4 +1,4 @@
-"""Rotary positions as a config.json describes them, today (`rope_parameters`) and before transformers 5."""
+"""Rotary positions as a config.json describes them, in `rope_parameters` or as before transformers 5."""
 
 from typing import final
 
@@ -10,7 +10,7 @@ _SECTIONS = ("rope_scaling", "rope_parameters")
 
 @final
 class Rope:
-    """The rotary positions of a decoder. Everything raises CheckpointError for what cannot be converted.
+    """The rotary positions of a decoder. Every method raises CheckpointError for what cannot be converted.
 
     Positions of families with `axes` have a time, a height and a width: the pairs of each where config.json says none.
     """
@@ -31,14 +31,14 @@ class Rope:
 
     @property
     def theta(self) -> float:
-        """The base of the angles, which the section states before the keys around it."""
+        """The base of the angles; the section's value goes before that of the keys around it."""
         # Both are asked for, so that neither counts as unknown.
         places = {place: place.has("rope_theta") for place in (self._section, self._fields)}
         return next((place for place, states in places.items() if states), self._fields).number("rope_theta")
 
     @property
     def scaling(self) -> RopeScalingConfig | None:
-        """How angles are scaled for long documents."""
+        """The scaling of angles for long documents."""
         section = self._section
         kind = next((section.text(key) for key in ("rope_type", "type") if section.has(key)), "default")
         if kind != "llama3":
@@ -55,7 +55,7 @@ class Rope:
 
     @property
     def sections(self) -> tuple[int, int, int] | None:
-        """How many of a head's pairs turn with time, height and width; None where positions have one coordinate."""
+        """Numbers of a head's pairs that rotate by time, height and width; None where positions have one coordinate."""
         if self._axes is None:
             return None
         section, pairs = self._section, self._pairs
@@ -63,7 +63,7 @@ class Rope:
         if len(stated) != 3 or min(stated) < 0:
             raise section.unlike("mrope_section", list(stated), "three whole numbers from 0")
         if self.interleaved:
-            # What the key says is not read: these families take turns always, and height and width take every third
+            # The key is not read: in these families the axes always alternate, and height and width take every third
             # pair of their own, as far as there are pairs.
             section.has("mrope_interleaved")
             height, width = (min(count, len(range(axis, pairs, 3))) for axis, count in enumerate(stated[1:], start=1))

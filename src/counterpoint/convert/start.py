@@ -1,12 +1,12 @@
-"""What a module of ours starts from in a checkpoint: links of its tensors, with every name and shape accounted for."""
+"""The warm start of a module from a checkpoint: links of its tensors, with every name and shape accounted for."""
 
 from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
 
 from counterpoint.convert.accounts import demand_shape, refuse
+from counterpoint.convert.composite import CompositeModel, Stored
 from counterpoint.convert.links import Link, their_tensors
 from counterpoint.convert.modules import kept_tensors
-from counterpoint.convert.whole import Stored, Whole
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -15,28 +15,27 @@ _NAME_IT_TOO = "name in init_from.fresh what is not to be loaded, or choose anot
 
 
 def linked_names(stored: Stored) -> frozenset[str]:
-    """Our names of all tensors that a checkpoint has of a module."""
+    """Our names of all tensors of a module that a checkpoint has."""
     return frozenset(name for link in stored.links for name in link.ours)
 
 
-def unlinked_names(whole: Whole, found: Collection[str]) -> frozenset[str]:
-    """The tensors among those `found` in a checkpoint of which nothing is known."""
+def unlinked_names(whole: CompositeModel, found: Collection[str]) -> frozenset[str]:
+    """The tensors among those `found` in a checkpoint that no link or pattern knows."""
     known = {name for stored in whole.modules.values() for link in stored.links for name in link.theirs}
     known |= {copy for stored in whole.modules.values() for copy, _original in stored.copies}
     return frozenset(n for n in found if not (whole.spell(n) in known or _is_unused(whole, n)))
 
 
-def _is_unused(whole: Whole, name: str) -> bool:
+def _is_unused(whole: CompositeModel, name: str) -> bool:
     return any(fnmatchcase(whole.spell(name), pattern) for pattern in whole.unused)
 
 
 def links_to_start(
-    owner: str, whole: Whole, stored: Stored, found: Shapes, ours: Shapes, is_fresh: Callable[[str], bool]
+    owner: str, whole: CompositeModel, stored: Stored, found: Shapes, ours: Shapes, is_fresh: Callable[[str], bool]
 ) -> tuple[Link, ...]:
     """The links of a module with tensors `ours` to a checkpoint with tensors `found`.
 
-    Raises CheckpointError for a tensor that only one side has, unless `is_fresh` of its name, which is ours if it has
-    one.
+    Raises CheckpointError for a tensor that only one side has, unless `is_fresh` accepts its name (ours if it has one).
     """
     linked, needed = linked_names(stored), {name for name in ours if not is_fresh(name)}
     refuse(owner, "has the unknown", {n for n in unlinked_names(whole, found) if not is_fresh(n)}, _NAME_IT_TOO)

@@ -1,4 +1,4 @@
-"""Names of a sublayer's tensors, ours to Hugging Face's, and the links that follow from them."""
+"""Tables of tensor names of sublayers, ours to Hugging Face's, and the links that follow from them."""
 
 from collections.abc import Iterator, Mapping
 
@@ -37,7 +37,7 @@ def experts(ours: str, theirs: str, table: Table, count: int) -> Iterator[Link]:
 
 
 def ends(section: DecoderConfig, embedding: str, norm: str) -> Iterator[Link]:
-    """Links of what stands before and behind the layers; tied words are stored once, as the embedding."""
+    """Links of the parts before and after the layers; a tied matrix is stored once, as the embedding."""
     yield Same(("embed.weight",), (embedding,))
     yield Same(("norm.weight",), (norm,))
     if not section.tied:

@@ -1,4 +1,4 @@
-"""What is known of an encoder that lies alone in a checkpoint, or as a part of one."""
+"""What is known of an encoder that is a checkpoint of its own, or a part of one."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ S = TypeVar("S", bound=EncoderSection)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tower(Generic[S]):
-    """How a config.json becomes a section, and that the links of its tensors, without a projector.
+    """How a config.json becomes a section, and a section the links of its tensors, without a projector.
 
-    Patterns name tensors that are `unused` here; `spell` gives a name found in a checkpoint as links call it.
+    `unused` are patterns of tensors that are not read; `spell` turns a name found in a checkpoint into the one in
+    links.
     """
 
     section: Callable[[Fields], S]

@@ -17,13 +17,13 @@ _ACTIVATIONS: dict[str, TowerActivation] = {
 
 
 def activation_of(fields: Fields, key: str = "hidden_act") -> TowerActivation:
-    """What stands between the matrices of an MLP; raises CheckpointError."""
+    """The activation of an MLP; raises CheckpointError."""
     fields.demand(key, *_ACTIVATIONS)
     return _ACTIVATIONS[fields.text(key)]
 
 
 def heads_of(fields: Fields, key: str, hidden: int) -> int:
-    """Heads of attention that share the width; raises CheckpointError."""
+    """Number of attention heads, a divisor of the width; raises CheckpointError."""
     heads = fields.integer(key)
     if hidden % heads:
         raise fields.unlike(key, heads, f"a divisor of the width, {hidden},")
@@ -31,7 +31,7 @@ def heads_of(fields: Fields, key: str, hidden: int) -> int:
 
 
 def side_of(fields: Fields, key: str) -> int:
-    """The side of a square table of positions with so many entries; raises CheckpointError."""
+    """The side of a square table of positions from its number of entries; raises CheckpointError."""
     entries = fields.integer(key)
     side = math.isqrt(entries)
     if side**2 != entries:
@@ -40,6 +40,6 @@ def side_of(fields: Fields, key: str) -> int:
 
 
 def fused_qkv(ours: str, theirs: str, hidden: int) -> Iterator[Link]:
-    """Links of queries, keys and values that lie one behind the other in one matrix and one vector."""
+    """Links of queries, keys and values that are concatenated in one matrix and one vector."""
     for kind in ("weight", "bias"):
         yield Joined(tuple(f"{ours}.{x}.{kind}" for x in "qkv"), (f"{theirs}.{kind}",), (hidden,) * 3)

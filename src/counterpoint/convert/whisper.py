@@ -56,7 +56,7 @@ def whisper_links(section: WhisperConfig) -> Iterator[Link]:
 
 
 def spelled(name: str) -> str:
-    """A name of a whole Whisper, of one without a head, or of its encoder alone, as links call it."""
+    """The name in links of a tensor of a complete Whisper, of one without a head, or of its encoder alone."""
     short = name.removeprefix("model.")
     return short if short.startswith((PREFIX, "decoder.", "proj_out.")) else f"{PREFIX}{short}"
 

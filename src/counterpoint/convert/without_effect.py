@@ -1,5 +1,5 @@
-"""Keys of config.json that change no value of what is converted, by `model_type`, and those of all; of towers and
-decoders, their files say it.
+"""Keys of config.json that change no converted value, for all models and by `model_type`; those of towers and decoders
+are in their own files.
 
 A key that is neither here nor read is refused. The tests flip each of them in transformers and see nothing change.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 _TOKENS = frozenset({
     "bos_token_id", "eos_token_id", "sep_token_id", "decoder_start_token_id", "forced_bos_token_id",
     "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "tokenizer_class", "prefix",
-    # transformers leaves out the gradient of this word's row; packed documents have no padding to be left out.
+    # transformers gives this word's row no gradient; packed documents have no padding that would need it.
     "pad_token_id",
 })  # fmt: skip
 _GENERATION = frozenset({

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from counterpoint.config.schema import Config, InitFromConfig
 from counterpoint.convert.folder import CONFIG_NAME, read_config
-from counterpoint.convert.whole import whole_of
+from counterpoint.convert.composite import composite_of
 from counterpoint.errors import ConfigError
 from counterpoint.section.problem import Problem
 
@@ -34,7 +34,7 @@ def check_depths(config: Config) -> None:
 
 def _depths(init: InitFromConfig) -> dict[int, int]:
     """The layer after which the features of each layer enter, in a folder's config; empty without a folder."""
-    return dict(whole_of(read_config(Path(init.path)), str(_file(init))).depths) if _file(init).is_file() else {}
+    return dict(composite_of(read_config(Path(init.path)), str(_file(init))).depths) if _file(init).is_file() else {}
 
 
 def _file(init: InitFromConfig) -> Path:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from counterpoint.config.schema import Config, InitFromConfig
+from counterpoint.convert.composite import composite_of
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
-from counterpoint.convert.whole import whole_of
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import Chain
 from counterpoint.parallelize.blocks import whole_block
@@ -40,7 +40,7 @@ def begin_with(config: Config, module: str, model: Model, chain: Chain) -> None:
 def _converted(path: Path, model: Model) -> dict[str, Tensor]:
     """Our tensors, for the model's kind, whose sources are all in the folder."""
     folder = ModelFolder(path)
-    whole = whole_of(folder.config)
+    whole = composite_of(folder.config)
     theirs = {whole.spell(name): folder.read(name, None) for name in folder.shapes}
     stored = next(stored for stored in whole.modules.values() if stored.model.section.kind == model.section.kind)
     return {

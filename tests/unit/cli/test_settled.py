@@ -12,8 +12,8 @@ import torch
 from counterpoint.config.load import dump_config, load_config
 from counterpoint.config.schema import Config
 from counterpoint.config.yaml_text import to_yaml
+from counterpoint.convert.composite import VISION, composite_of
 from counterpoint.convert.processor import CLIP_MEAN, CLIP_STD, check_frames, seconds_in
-from counterpoint.convert.whole import VISION, whole_of
 from counterpoint.errors import CheckpointError, ConfigError
 from counterpoint.families.parts import parts_of
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
@@ -71,7 +71,7 @@ def _folder(path: Path, processor: dict[str, Any] | None = None, *, nested: bool
 
 def _radio(path: Path, more: Mapping[str, torch.Tensor] | None = None, **config: Any) -> Path:
     described = RADIO | config
-    whole = whole_of(described)
+    whole = composite_of(described)
     chain = build_chain(parts_of(whole.modules[VISION].model))
     zeros = {key: torch.zeros(tensor.shape) for key, tensor in chain.state_dict().items()}
     write_tensors(path, described, modules_from_ours(whole, {VISION: zeros}) | dict(more or {}))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.whole import Whole, whole_of
+from counterpoint.convert.composite import CompositeModel, composite_of
 from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import build_chain
 from tests.unit.cli.conftest import Command, write
@@ -49,13 +49,13 @@ def config(settings: dict[str, Any], tmp_path: Path) -> Path:
 
 def _write(path: Path, content: dict[str, Any], more: dict[str, Tensor] | None = None) -> Path:
     """A folder of zeros."""
-    whole = whole_of(content)
+    whole = composite_of(content)
     modules = {name: _zeros(whole, name) for name in whole.modules}
     write_tensors(path, content, modules_from_ours(whole, modules) | (more or {}))
     return path
 
 
-def _zeros(whole: Whole, name: str) -> dict[str, Tensor]:
+def _zeros(whole: CompositeModel, name: str) -> dict[str, Tensor]:
     chain = build_chain(parts_of(whole.modules[name].model))
     return {key: torch.zeros(tensor.shape) for key, tensor in chain.state_dict().items()}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel, composite_of
 from counterpoint.convert.modules import kept_tensors
-from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.errors import CheckpointError
 from tests.unit.judge.converted import gradients_to_ours, modules_from_ours, modules_to_ours
 from tests.unit.judge.models import empty_tensors, random_like
@@ -17,9 +17,9 @@ from tests.unit.judge.wholes import WHOLES
 Modules = dict[str, dict[str, Tensor]]
 
 
-def case(name: str) -> tuple[Whole, Modules, dict[str, Tensor]]:
+def case(name: str) -> tuple[CompositeModel, Modules, dict[str, Tensor]]:
     """What a checkpoint holds, our tensors without a projector that it lacks, and the checkpoint's."""
-    whole, generator = whole_of(CONFIGS[name]), torch.Generator().manual_seed(0)
+    whole, generator = composite_of(CONFIGS[name]), torch.Generator().manual_seed(0)
     modules: Modules = {}
     for module, stored in whole.modules.items():
         kept = {
@@ -54,7 +54,7 @@ def test_names_without_the_towers_prefix_are_the_same(name: str) -> None:
 def test_the_whole_model_says_whether_words_are_tied(top: bool, text: bool, tied: bool) -> None:
     config = CONFIGS["qwen3_vl"]
     section = {**config["text_config"], "tie_word_embeddings": text}
-    whole = whole_of({**config, "tie_word_embeddings": top, "text_config": section})
+    whole = composite_of({**config, "tie_word_embeddings": top, "text_config": section})
     assert whole.modules[LANGUAGE].model.section.tied is tied
 
 
@@ -137,21 +137,21 @@ def test_what_cannot_be_converted_is_refused(
     config = CONFIGS[name]
     changed = {**config, **change} if section is None else {**config, section: {**config[section], **change}}
     with pytest.raises(CheckpointError, match=message):
-        whole_of(changed)
+        composite_of(changed)
 
 
 def test_modules_are_read_as_they_are_meant() -> None:
-    llava, qwen = whole_of(WHOLES["llava"]), whole_of(WHOLES["qwen3_vl"])
+    llava, qwen = composite_of(WHOLES["llava"]), composite_of(WHOLES["qwen3_vl"])
     # One of three layers stands above those whose features are read.
     assert llava.modules[VISION].model.section.layers == 2
     assert qwen.depths == ((0, 1), (2, 3))
     assert qwen.modules[LANGUAGE].model.ends.inserts == (1, 3)
-    assert tuple(whole_of(WHOLES["nemotron_h_omni with sound"]).modules) == (VISION, AUDIO, LANGUAGE)
+    assert tuple(composite_of(WHOLES["nemotron_h_omni with sound"]).modules) == (VISION, AUDIO, LANGUAGE)
 
 
 def test_a_head_that_is_stored_beside_tied_words_is_their_copy() -> None:
     tied = {**CONFIGS["llava"], "tie_word_embeddings": True}
-    whole = whole_of(tied)
+    whole = composite_of(tied)
     generator = torch.Generator().manual_seed(0)
     language = kept_tensors(whole.modules[LANGUAGE])
     vision = kept_tensors(whole.modules[VISION])

@@ -6,10 +6,10 @@ from fnmatch import fnmatchcase
 from torch import Tensor
 
 from counterpoint.convert.accounts import demand_shape, refuse
+from counterpoint.convert.composite import CompositeModel, Stored
 from counterpoint.convert.decoders import decoder_named
 from counterpoint.convert.links import Link, their_tensors
 from counterpoint.convert.modules import Tensors, demand_copies, is_added, kept_tensors
-from counterpoint.convert.whole import Stored, Whole
 from counterpoint.families.decoder.spec import DecoderConfig
 from tests.unit.judge.models import alone, empty_tensors
 
@@ -53,7 +53,7 @@ def _links_and_shapes(family: str, section: DecoderConfig) -> tuple[list[Link], 
     return links, ours
 
 
-def modules_to_ours(whole: Whole, tensors: Tensors) -> dict[str, dict[str, Tensor]]:
+def modules_to_ours(whole: CompositeModel, tensors: Tensors) -> dict[str, dict[str, Tensor]]:
     """A checkpoint's tensors as those of our modules, by module and name; raises CheckpointError.
 
     A tower without a projector in its checkpoint is given all of its tensors but that one's.
@@ -63,12 +63,12 @@ def modules_to_ours(whole: Whole, tensors: Tensors) -> dict[str, dict[str, Tenso
     return _to_ours(whole, tensors, lambda link, found: link.to_ours(found))
 
 
-def gradients_to_ours(whole: Whole, gradients: Tensors) -> dict[str, dict[str, Tensor]]:
+def gradients_to_ours(whole: CompositeModel, gradients: Tensors) -> dict[str, dict[str, Tensor]]:
     """Gradients by a checkpoint's tensors as gradients by ours; raises CheckpointError."""
     return _to_ours(whole, gradients, lambda link, found: link.gradients_to_ours(found))
 
 
-def modules_from_ours(whole: Whole, modules: Mapping[str, Tensors]) -> dict[str, Tensor]:
+def modules_from_ours(whole: CompositeModel, modules: Mapping[str, Tensors]) -> dict[str, Tensor]:
     """The way back, without what is unused here; raises CheckpointError. A projector that has no place is left out."""
     found: dict[str, Tensor] = {}
     for name, stored in whole.modules.items():
@@ -81,7 +81,7 @@ def modules_from_ours(whole: Whole, modules: Mapping[str, Tensors]) -> dict[str,
 
 
 def _to_ours(
-    whole: Whole, tensors: Tensors, convert: Callable[[Link, list[Tensor]], list[Tensor]]
+    whole: CompositeModel, tensors: Tensors, convert: Callable[[Link, list[Tensor]], list[Tensor]]
 ) -> dict[str, dict[str, Tensor]]:
     spelled = {whole.spell(name): tensor for name, tensor in tensors.items()}
     copies = dict(pair for stored in whole.modules.values() for pair in stored.copies)

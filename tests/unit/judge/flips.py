@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel, composite_of
 from counterpoint.convert.keys import Keys
 from counterpoint.convert.known import KNOWN
-from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
 from counterpoint.convert.without_effect import OF_ALL
 from counterpoint.errors import CheckpointError
 from counterpoint.families.conformer.spec import ConformerConfig
@@ -35,7 +35,7 @@ Key = tuple[str, ...]
 """A key, with the sections that it lies in."""
 
 Theirs = Callable[[Any], Tensor]
-Ours = Callable[[Whole, Mapping[str, Named]], Tensor]
+Ours = Callable[[CompositeModel, Mapping[str, Named]], Tensor]
 GONE = "<removed>"
 """In the place of a value: the key is taken out."""
 
@@ -228,7 +228,7 @@ def _theirs(case: Case, config: Config) -> Tensor | None:
 def our_answer(case: Case, config: Config) -> Tensor | None:
     """Our answer, None if the config is refused."""
     try:
-        whole = whole_of(config)
+        whole = composite_of(config)
         with torch.no_grad():
             return case.ours(whole, modules_to_ours(whole, case.tensors))
     except CheckpointError:
@@ -254,7 +254,7 @@ def make_case(name: str, folder: Path, patch: pytest.MonkeyPatch) -> Case:
     randomize(model)
     model.save_pretrained(folder)
     config = json.loads(model.config.to_json_string(use_diff=False))
-    theirs, ours = _answers(name, whole_of(config))
+    theirs, ours = _answers(name, composite_of(config))
     return Case(name, config, read_all(folder)[1], dict(model.state_dict()), make, theirs, ours)
 
 
@@ -279,11 +279,11 @@ def in_python(value: Any) -> Any:
             return value
 
 
-def _answers(name: str, whole: Whole) -> tuple[Theirs, Ours]:
+def _answers(name: str, whole: CompositeModel) -> tuple[Theirs, Ours]:
     if name in CONFIGS:
         batch = text_batch(whole.modules[LANGUAGE].model.section, [ROWS])
 
-        def our_logits(whole: Whole, weights: Mapping[str, Named]) -> Tensor:
+        def our_logits(whole: CompositeModel, weights: Mapping[str, Named]) -> Tensor:
             model = whole.modules[LANGUAGE].model
             return logits_of(our_module(model, weights[LANGUAGE]), text_batch(model.section, [ROWS]))
 
@@ -297,11 +297,11 @@ def _answers(name: str, whole: Whole) -> tuple[Theirs, Ours]:
     return _of_clips(whole) if AUDIO in whole.modules else _of_pictures(name, whole)
 
 
-def _of_pictures(name: str, whole: Whole) -> tuple[Theirs, Ours]:
+def _of_pictures(name: str, whole: CompositeModel) -> tuple[Theirs, Ours]:
     first = tower_of(whole)
     images = pictures(GRIDS[name], first.section.patch)
 
-    def ours(whole: Whole, weights: Mapping[str, Named]) -> Tensor:
+    def ours(whole: CompositeModel, weights: Mapping[str, Named]) -> Tensor:
         tower = tower_of(whole)
         batch, kept = picture_batch(images, tower)
         rows: Tensor = our_tower(tower, weights[VISION])(None, batch)[MAIN][kept]
@@ -310,7 +310,7 @@ def _of_pictures(name: str, whole: Whole) -> tuple[Theirs, Ours]:
     return lambda model: RUN[name](model, images, first)[MAIN], ours
 
 
-def _of_clips(whole: Whole) -> tuple[Theirs, Ours]:
+def _of_clips(whole: CompositeModel) -> tuple[Theirs, Ours]:
     first = whole.modules[AUDIO].model.section
     if isinstance(first, ConformerConfig):
         clips = clips_of(first)
@@ -325,7 +325,7 @@ def _of_clips(whole: Whole) -> tuple[Theirs, Ours]:
             out: Tensor = model.get_encoder()(long).last_hidden_state.flatten(0, 1)
             return out
 
-    def ours(whole: Whole, weights: Mapping[str, Named]) -> Tensor:
+    def ours(whole: CompositeModel, weights: Mapping[str, Named]) -> Tensor:
         section = whole.modules[AUDIO].model.section
         batch = packed(section, clips) if isinstance(section, ConformerConfig) else windows(long, section)
         out: Tensor = headless(section, weights[AUDIO])(None, batch)[MAIN]

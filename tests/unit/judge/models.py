@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterpoint.convert.whole import LANGUAGE, whole_of
+from counterpoint.convert.composite import LANGUAGE, composite_of
 from counterpoint.families import facts_of
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.families.encoder import LayeredSection
@@ -74,7 +74,7 @@ CONFIGS: dict[str, Config] = {
 
 def decoder_of(config: Mapping[str, Any]) -> DecoderConfig:
     """The decoder that the content of a config.json describes; raises CheckpointError."""
-    section: DecoderConfig = whole_of(config).modules[LANGUAGE].model.section
+    section: DecoderConfig = composite_of(config).modules[LANGUAGE].model.section
     return section
 
 

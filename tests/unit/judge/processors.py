@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from counterpoint.convert.whole import VISION, Whole, whole_of
+from counterpoint.convert.composite import VISION, CompositeModel, composite_of
 from counterpoint.families.vit.spec import VitConfig
 from counterpoint.kinds.family import Model
 from counterpoint.modalities.images.patches import PatchPayload, grid_coordinates
@@ -81,7 +81,7 @@ class Judged(NamedTuple):
 
     model: Any
     process: Callable[[Image.Image], Mapping[str, Tensor]]
-    whole: Whole
+    whole: CompositeModel
     weights: dict[str, Named]
     reader: ImageIntake
 
@@ -96,7 +96,7 @@ def judged(name: str, config: Config, folder: Path, patch: pytest.MonkeyPatch) -
     described, tensors = stored(model, folder)
     case = CASES[name]
     process = _unit_pixels if case.processor is None else _processor(case, folder)
-    whole = whole_of(described)
+    whole = composite_of(described)
     run = override(config_of(whole, folder, {}), {f"modules.vision.model.image.{k}": v for k, v in case.image.items()})
     reader = intakes_of(settle_items(run))[VISION]
     assert isinstance(reader, ImageIntake)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.whole import VISION, whole_of
+from counterpoint.convert.composite import VISION, composite_of
 from counterpoint.errors import CheckpointError
 from counterpoint.models.chain import MAIN
 from tests.unit.judge.converted import gradients_to_ours, modules_to_ours
@@ -40,7 +40,7 @@ def test_a_classifier_as_its_code_begins(activation: str, tmp_path: Path) -> Non
     images = pictures(FOURS, patch=2)
     for step in range(2):
         written, tensors = stored(model, tmp_path / f"weights{step}")
-        whole = whole_of(written)
+        whole = composite_of(written)
         expected = rows_of(model, images)
         model.zero_grad()
         weighted(expected).backward()
@@ -82,9 +82,9 @@ def ours(whole: Any, weights: Named, images: list[Tensor]) -> tuple[Tensor, Name
 )
 def test_what_is_another_model_is_refused(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(CheckpointError, match=sentence):
-        whole_of({**CONVNEXT, **change})
+        composite_of({**CONVNEXT, **change})
 
 
 def test_a_file_of_defaults_is_the_tiny_one() -> None:
-    section = whole_of({"model_type": "convnextv2"}).modules[VISION].model.section
+    section = composite_of({"model_type": "convnextv2"}).modules[VISION].model.section
     assert (section.depths, section.widths, section.side) == ((3, 3, 9, 3), (96, 192, 384, 768), 8)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from counterpoint.convert.composite import LANGUAGE, VISION, composite_of
 from counterpoint.convert.defaults import CLIP_OF_LLAVA, SOUND_OF_OMNI
 from counterpoint.convert.known import KNOWN
-from counterpoint.convert.whole import LANGUAGE, VISION, whole_of
 from counterpoint.layers.attention.spec import RopeScalingConfig
 from tests.unit.judge.judge import REASON, quiet
 
@@ -52,12 +52,12 @@ def test_a_published_file_is_read_as_transformers_fills_it_in(path: Path) -> Non
     content = json.loads(path.read_text())
     kept = {key: value for key, value in content.items() if key != "model_type"}
     filled = transformers.CONFIG_MAPPING[content["model_type"]](**kept).to_json_string(use_diff=False)
-    found, expected = whole_of(content), whole_of(json.loads(filled))
+    found, expected = composite_of(content), composite_of(json.loads(filled))
     assert {n: m.model for n, m in found.modules.items()} == {n: m.model for n, m in expected.modules.items()}
 
 
 def test_published_files_have_the_values_of_their_models() -> None:
-    read = {path.stem: whole_of(json.loads(path.read_text())).modules for path in PUBLISHED}
+    read = {path.stem: composite_of(json.loads(path.read_text())).modules for path in PUBLISHED}
     llama, llava, qwen = (
         read[n][LANGUAGE].model.section for n in ("llama3_rope", "llava_defaults_left_out", "qwen2_5_vl_flat")
     )

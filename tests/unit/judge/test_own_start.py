@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from counterpoint.convert.whole import LANGUAGE, whole_of
+from counterpoint.convert.composite import LANGUAGE, composite_of
 from tests.unit.judge.judge import REASON, judge
 from tests.unit.judge.models import HYBRID, Config, decoder_of, text_batch
 from tests.unit.judge.test_judge import LIFTED, NOTICED, changed, our_answer, relative
@@ -131,5 +131,5 @@ def test_wholes_equal_in_float64(name: str, tmp_path: Path, monkeypatch: pytest.
 def test_the_top_says_whether_words_are_tied() -> None:
     for top, text in ((True, False), (False, True)):
         config = {**WHOLES["llava"][1], "tie_word_embeddings": top}
-        whole = whole_of({**config, "text_config": {**SMALL, "tie_word_embeddings": text}})
+        whole = composite_of({**config, "text_config": {**SMALL, "tie_word_embeddings": text}})
         assert whole.modules[LANGUAGE].model.section.tied

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from counterpoint.convert.whole import VISION
+from counterpoint.convert.composite import VISION
 from counterpoint.modalities.images.spec import DEFAULT_SCALING
 from counterpoint.plan.samples import NO_LABEL
 from tests.intakes import pack_images, with_image

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from counterpoint.convert.whole import Stored, whole_of
+from counterpoint.convert.composite import Stored, composite_of
 from counterpoint.kinds.family import Model
 from counterpoint.setup.plan import models_of
 from tests.unit.judge.models import CONFIGS
@@ -17,7 +17,7 @@ CASES = {**FOLDERS, **CONFIGS}
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_with_the_keys_of_a_folder_has_its_sizes(name: str, tmp_path: Path) -> None:
-    whole = whole_of(CASES[name])
+    whole = composite_of(CASES[name])
     models = models_of(config_of(whole, tmp_path / "folder", {}), vocab=None)
     for module, stored in whole.modules.items():
         assert _said(models[module], stored) == _said(stored.model, stored), module

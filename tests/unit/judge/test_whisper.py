@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counterpoint.convert.whole import AUDIO, whole_of
+from counterpoint.convert.composite import AUDIO, composite_of
 from counterpoint.families.whisper.spec import WhisperConfig
 from counterpoint.kinds.family import Ends, Model
 from counterpoint.models.batch import AudioBatch
@@ -120,7 +120,7 @@ def test_a_checkpoint_is_read_as_the_weights_that_are_judged(prefix: str, monkey
     """Of the encoder alone, of a model without a head, and of one with it."""
     model = judge(monkeypatch)
     theirs = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
-    whole = whole_of(model.config.to_dict())
+    whole = composite_of(model.config.to_dict())
     found = modules_to_ours(whole, theirs | ({} if not prefix else {"proj_out.weight": torch.zeros(1)}))[AUDIO]
     expected = in_our_words(model.state_dict())
     assert found.keys() == expected.keys()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION
+from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION
 from tests.unit.judge.judge import REASON
 from tests.unit.judge.test_towers import FLOOR, LIFTED, distance
 from tests.unit.judge.wholes import WHOLES, judge_whole, our_loss

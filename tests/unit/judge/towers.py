@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counterpoint.convert.whole import VISION, Whole, whole_of
+from counterpoint.convert.composite import VISION, CompositeModel, composite_of
 from counterpoint.families.vit.spec import VitConfig
 from counterpoint.kinds.family import Model
 from counterpoint.modalities.images.patches import cut_patches
@@ -95,7 +95,7 @@ GRIDS: Mapping[str, tuple[Grid, ...]] = {
 class TowerVerdict:
     """What the judge says of pictures: rows that leave by each port, by our names weights and gradients of a sum."""
 
-    whole: Whole
+    whole: CompositeModel
     weights: Named
     outputs: Named
     gradients: Named
@@ -172,7 +172,7 @@ def judge_tower(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tu
     model = build_lifted(lambda: make_judge(TOWERS[name]), patch)
     randomize(model)
     config, tensors = stored(model, folder / "weights")
-    whole = whole_of(config)
+    whole = composite_of(config)
     tower = tower_of(whole)
     images = pictures(GRIDS[name], tower.section.patch)
     weights = modules_to_ours(whole, tensors)[VISION]
@@ -183,7 +183,7 @@ def judge_tower(name: str, folder: Path, patch: pytest.MonkeyPatch | None) -> tu
     return TowerVerdict(whole, weights, {port: rows.detach() for port, rows in outputs.items()}, gradients), images
 
 
-def tower_of(whole: Whole) -> Model:
+def tower_of(whole: CompositeModel) -> Model:
     """The tower in a checkpoint, which takes pictures of any size."""
     tower = whole.modules[VISION].model
     return tower._replace(section=tower.section.model_copy(update={"image": ImageConfig(max_patches=2**20)}))

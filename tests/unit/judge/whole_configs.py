@@ -8,7 +8,7 @@ from torch import Tensor
 
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config as RunConfig
-from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Stored, Whole, whole_of
+from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel, Stored, composite_of
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.kinds.family import Ends
 from counterpoint.verify.command import as_verified
@@ -47,13 +47,13 @@ FOLDERS: Mapping[str, Config] = {
 _OPTIMIZER = {"lr": 1e-3}
 
 
-def write_judge(name: str, folder: Path) -> tuple[Whole, dict[str, Tensor]]:
+def write_judge(name: str, folder: Path) -> tuple[CompositeModel, dict[str, Tensor]]:
     """Write the judge's model of random values; what lies in the folder and its tensors."""
     quiet()
     model = _make(FOLDERS[name]).double()
     randomize(model)
     config, tensors = stored(model, folder)
-    return whole_of(config), tensors
+    return composite_of(config), tensors
 
 
 def _make(config: Config) -> Any:
@@ -61,7 +61,7 @@ def _make(config: Config) -> Any:
     return make_judge(config) if around is None else make_judge(around).model.visual
 
 
-def config_of(whole: Whole, folder: Path, ranks: Mapping[str, int]) -> RunConfig:
+def config_of(whole: CompositeModel, folder: Path, ranks: Mapping[str, int]) -> RunConfig:
     """A run whose modules have the sizes of those in a folder and start from it, each on a rank."""
     modules, edges = {}, []
     for name, one in whole.modules.items():

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from counterpoint.convert.whole import AUDIO, LANGUAGE, VISION, Whole, whole_of
+from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel, composite_of
 from counterpoint.data.feed.positions import lay_positions
 from counterpoint.families import facts_of
 from counterpoint.families.conformer.spec import ConformerConfig
@@ -100,13 +100,13 @@ class Sample:
 class WholeVerdict:
     """What the judge says of documents: the loss, and by module and our names weights and gradients."""
 
-    whole: Whole
+    whole: CompositeModel
     weights: dict[str, Named]
     loss: float
     gradients: dict[str, Named]
 
 
-def samples_of(name: str, whole: Whole) -> list[Sample]:
+def samples_of(name: str, whole: CompositeModel) -> list[Sample]:
     """Documents of random tokens and labels, all but one with pictures or clips."""
     generator = torch.Generator().manual_seed(5)
     items = {VISION: iter(pictures(GRIDS[name], tower_of(whole).section.patch))}
@@ -116,14 +116,18 @@ def samples_of(name: str, whole: Whole) -> list[Sample]:
     return [_sample(number, content, items, whole, generator) for number, content in enumerate(contents)]
 
 
-def sound_of(whole: Whole) -> ConformerConfig:
+def sound_of(whole: CompositeModel) -> ConformerConfig:
     """The encoder of sound in a checkpoint."""
     section: ConformerConfig = whole.modules[AUDIO].model.section
     return section
 
 
 def _sample(
-    number: int, content: Content, sources: Mapping[str, Iterator[Tensor]], whole: Whole, generator: torch.Generator
+    number: int,
+    content: Content,
+    sources: Mapping[str, Iterator[Tensor]],
+    whole: CompositeModel,
+    generator: torch.Generator,
 ) -> Sample:
     items: list[Item] = []
     own: dict[str, list[Tensor]] = {VISION: [], AUDIO: []}
@@ -146,7 +150,7 @@ def _sample(
     return Sample(document, ids, labels, tuple(own[VISION]), tuple(own[AUDIO]))
 
 
-def _item(module: str, row: int, content: Tensor, whole: Whole) -> Item:
+def _item(module: str, row: int, content: Tensor, whole: CompositeModel) -> Item:
     if module == AUDIO:
         rows = -(-len(content) // sound_of(whole).stride)
         return Item(AUDIO, row, rows, rows)
@@ -168,7 +172,7 @@ def judge_whole(
     if config is None:
         randomize(model)
     written, tensors = stored(model, folder / "weights")
-    whole = whole_of(written)
+    whole = composite_of(written)
     samples = samples_of(name, whole)
     loss = judged_loss(name, model, samples, tower_of(whole).section)
     loss.backward()
@@ -189,7 +193,9 @@ def judged_loss(name: str, model: Any, samples: Sequence[Sample], section: VitCo
     return torch.stack(losses).sum()
 
 
-def our_loss(whole: Whole, weights: Mapping[str, Named], samples: Sequence[Sample]) -> tuple[float, dict[str, Named]]:
+def our_loss(
+    whole: CompositeModel, weights: Mapping[str, Named], samples: Sequence[Sample]
+) -> tuple[float, dict[str, Named]]:
     """The loss of all documents in one packed batch, and every gradient by module and name."""
     loss, chains = our_forward(whole, weights, samples)
     loss.backward()
@@ -197,7 +203,7 @@ def our_loss(whole: Whole, weights: Mapping[str, Named], samples: Sequence[Sampl
 
 
 def our_forward(
-    whole: Whole, weights: Mapping[str, Named], samples: Sequence[Sample]
+    whole: CompositeModel, weights: Mapping[str, Named], samples: Sequence[Sample]
 ) -> tuple[Tensor, dict[str, Chain]]:
     """The loss alone, and the models."""
     chains = {name: our_module(stored.model, weights[name]) for name, stored in whole.modules.items()}
@@ -207,7 +213,7 @@ def our_forward(
     return chains[LANGUAGE](None, _text(whole, samples).with_inserts(inserts, deep))[MAIN], chains
 
 
-def _items(module: str, whole: Whole, samples: Sequence[Sample]) -> Items:
+def _items(module: str, whole: CompositeModel, samples: Sequence[Sample]) -> Items:
     starts = torch.tensor([0, *(sample.document.tokens for sample in samples)]).cumsum(0)
     found = [
         (item.rows, torch.arange(item.rows) + item.position + start)
@@ -223,7 +229,7 @@ def _items(module: str, whole: Whole, samples: Sequence[Sample]) -> Items:
     return Items(*picture_batch(images, tower_of(whole)), lengths, places)
 
 
-def _text(whole: Whole, samples: Sequence[Sample]) -> TextBatch:
+def _text(whole: CompositeModel, samples: Sequence[Sample]) -> TextBatch:
     axes = facts_of(whole.modules[LANGUAGE].model).position_axes
     positions = [torch.from_numpy(lay_positions(sample.document, axes)) for sample in samples]
     ids = torch.cat([sample.ids for sample in samples])

@@ -7,7 +7,7 @@ import pytest
 
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
-from counterpoint.convert.whole import whole_of
+from counterpoint.convert.composite import composite_of
 from counterpoint.errors import ConfigError
 from counterpoint.setup.depths import check_depths
 from tests.unit.judge.whole_configs import FOLDERS, config_of
@@ -19,7 +19,7 @@ def config(tmp_path: Path) -> Config:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(FOLDERS["qwen3_vl"]))
-    return config_of(whole_of(FOLDERS["qwen3_vl"]), folder, {})
+    return config_of(composite_of(FOLDERS["qwen3_vl"]), folder, {})
 
 
 def _changed(config: Config, into: list[int], fresh: list[str], *, is_whole: bool = True) -> Config:

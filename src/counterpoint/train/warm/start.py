@@ -14,12 +14,12 @@ from typing import Protocol, final
 import torch
 
 from counterpoint.config.schema import InitFromConfig
+from counterpoint.convert.composite import CompositeModel, Stored, composite_of
 from counterpoint.convert.differences import differences, free_keys
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.convert.links import Link, Place
 from counterpoint.convert.modules import demand_copies, is_added
 from counterpoint.convert.start import Shapes, linked_names, links_to_start, unlinked_names
-from counterpoint.convert.whole import Stored, Whole, whole_of
 from counterpoint.errors import CheckpointError, ConfigError
 from counterpoint.families import FAMILIES
 from counterpoint.families.parts import parts_of
@@ -124,7 +124,7 @@ def _hugging_face(start: WarmStart, shapes: Shapes) -> _ModelValues:
         got, expected = f"{show(init.module)} with a Hugging Face folder", "null, because its kind of model says it"
         raise ConfigError(str(Problem(f"{where}.module", got, expected, "leave it out")))
     folder = ModelFolder(path)
-    whole = whole_of(folder.config, str(path / CONFIG_NAME))
+    whole = composite_of(folder.config, str(path / CONFIG_NAME))
     stored = _stored(f"{where}: {path}", whole, start.model)
     spelled = {whole.spell(name): name for name in folder.shapes}
     _check_fresh(where, init, shapes.keys(), linked_names(stored) | unlinked_names(whole, folder.shapes))
@@ -138,7 +138,7 @@ def _hugging_face(start: WarmStart, shapes: Shapes) -> _ModelValues:
     return _ModelValues(folder, links, spelled)
 
 
-def _stored(owner: str, whole: Whole, model: Model) -> Stored:
+def _stored(owner: str, whole: CompositeModel, model: Model) -> Stored:
     """The module of a checkpoint that is of the same family; raises CheckpointError."""
     for stored in whole.modules.values():
         if stored.model.section.kind == model.section.kind:

@@ -1,4 +1,4 @@
-"""Checkpoints of towers, decoders and whole models, by the `model_type` of their config.json, and their modules."""
+"""Checkpoints of towers, decoders and composite models, by the `model_type` of their config.json, and their modules."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -29,9 +29,9 @@ VISION, AUDIO, LANGUAGE = "vision", "audio", "language"
 @final
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A module in a checkpoint: its model and links. With `adds_projector` the checkpoint has none for it.
+    """A module in a checkpoint: its model and links. With `adds_projector` the checkpoint lacks its projector.
 
-    A checkpoint may hold the `copies` of other tensors: pairs of a copy's name and the other's.
+    `copies` are pairs of names: a tensor that the checkpoint stores again, and the one that it must equal.
     """
 
     model: Model
@@ -42,11 +42,11 @@ class Stored:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """What a checkpoint holds: modules by name, and patterns of tensors that are `unused` here.
+class CompositeModel:
+    """The modules that a checkpoint holds, one or several, by name, and patterns of tensors that are `unused` here.
 
-    `spell` gives a name found there as links call it. At `depths` (after, into) rows of `vision` join those of
-    `language` behind layers of both.
+    `spell` turns a name found there into the one in links. For each of the `depths` (after, into), rows that leave
+    layer `after` of `vision` are added after layer `into` of `language`.
     """
 
     modules: Mapping[str, Stored]
@@ -55,50 +55,50 @@ class Whole:
     depths: tuple[tuple[int, int], ...] = ()
 
 
-def whole_of(config: Mapping[str, Any], where: str = "config.json") -> Whole:
-    """What the checkpoint holds that has this config.json, which messages call `where`; raises CheckpointError."""
+def composite_of(config: Mapping[str, Any], where: str = "config.json") -> CompositeModel:
+    """The modules of the checkpoint with this config.json, which messages call `where`; raises CheckpointError."""
     fields = Fields(config, where, known=KNOWN)
     name = fields.text("model_type")
-    if name not in DECODERS and name not in WHOLES:
-        known = ", ".join((*DECODERS, *WHOLES))
+    if name not in DECODERS and name not in COMPOSITES:
+        known = ", ".join((*DECODERS, *COMPOSITES))
         raise CheckpointError(f"Model type {name!r} is none of {known}: choose a model of one of these.")
-    whole = WHOLES[name](fields) if name in WHOLES else _decoder(fields)
+    whole = COMPOSITES[name](fields) if name in COMPOSITES else _decoder(fields)
     fields.refuse_rest()
     return whole
 
 
-def _decoder(fields: Fields) -> Whole:
-    return Whole({LANGUAGE: _language(fields, str)})
+def _decoder(fields: Fields) -> CompositeModel:
+    return CompositeModel({LANGUAGE: _language(fields, str)})
 
 
 def _section(fields: Fields, key: str, kind: str, *older: str, defaults: Mapping[str, Any] | None = None) -> Fields:
-    """A section that describes a model of this kind, which some files call by an `older` name."""
+    """A section that describes a model of this kind, for which some files have an `older` name."""
     section = fields.section(key, kind, defaults)
     section.demand("model_type", kind, *older)
     return section
 
 
-def _tower(tower: Tower[Any]) -> Callable[[Fields], Whole]:
-    """A tower that lies alone in its folder."""
+def _tower(tower: Tower[Any]) -> Callable[[Fields], CompositeModel]:
+    """A folder with this tower alone."""
 
-    def alone(fields: Fields) -> Whole:
+    def alone(fields: Fields) -> CompositeModel:
         section = tower.section(fields)
         return _encoder(section, tower.links(section), tower.unused, tower.spell)
 
     return alone
 
 
-def _pair(kind: str) -> Callable[[Fields], Whole]:
-    """A tower of this kind that lies beside one of text."""
+def _pair(kind: str) -> Callable[[Fields], CompositeModel]:
+    """A folder with a tower of this kind and one of text."""
 
-    def pair(fields: Fields) -> Whole:
+    def pair(fields: Fields) -> CompositeModel:
         whole = _tower(TOWERS[kind])(_section(fields, "vision_config", kind))
         return replace(whole, unused=(*whole.unused, *clip.UNUSED_OF_PAIRS), spell=str)
 
     return pair
 
 
-def _parakeet_ctc(fields: Fields) -> Whole:
+def _parakeet_ctc(fields: Fields) -> CompositeModel:
     section, prefix = parakeet.parakeet_section(_section(fields, "encoder_config", "parakeet_encoder")), "encoder."
     unused = (*(f"{prefix}{name}" for name in parakeet.UNUSED), "ctc_head.*")
     return _encoder(section, _below(prefix, parakeet.parakeet_links(section)), unused)
@@ -106,35 +106,35 @@ def _parakeet_ctc(fields: Fields) -> Whole:
 
 def _encoder(
     section: EncoderSection, links: Iterable[Link], unused: tuple[str, ...], spell: Callable[[str], str] = str
-) -> Whole:
-    # A folder's tower has no key for what becomes patches yet, but a place for it.
+) -> CompositeModel:
+    # The section of a folder lacks this key, which only the config has, but its class has the field.
     module = VISION if "image" in type(section).model_fields else AUDIO
-    # Rows leave as wide as they are, as long as nothing reads them.
+    # Nothing reads the rows yet, so they leave with the width that they have.
     model = Model(section, Ends(leaving=section.projected))
-    return Whole({module: Stored(model, tuple(links), adds_projector=True)}, unused, spell)
+    return CompositeModel({module: Stored(model, tuple(links), adds_projector=True)}, unused, spell)
 
 
-def _qwen2_5_vision(fields: Fields) -> Whole:
+def _qwen2_5_vision(fields: Fields) -> CompositeModel:
     model = qwen2_5_model(fields)
-    return Whole({VISION: Stored(model, tuple(qwen2_5_links(model.section)))})
+    return CompositeModel({VISION: Stored(model, tuple(qwen2_5_links(model.section)))})
 
 
-def _qwen3_vision(fields: Fields) -> Whole:
+def _qwen3_vision(fields: Fields) -> CompositeModel:
     model = qwen3_model(fields)
-    return Whole({VISION: Stored(model, tuple(qwen3_links(model.section, deepstack_of(fields))))})
+    return CompositeModel({VISION: Stored(model, tuple(qwen3_links(model.section, deepstack_of(fields))))})
 
 
-def _qwen2_5_vl(fields: Fields) -> Whole:
+def _qwen2_5_vl(fields: Fields) -> CompositeModel:
     model = qwen2_5_model(_section(fields, "vision_config", "qwen2_5_vl_vision", "qwen2_5_vl"))
     vision = Stored(model, _below("visual.", qwen2_5_links(model.section)))
     text = fields.flat("qwen2_5_vl_text")
     if fields.has("text_config"):
         text = _section(fields, "text_config", "qwen2_5_vl_text")
         fields.pass_over(text.values)
-    return Whole({VISION: vision, LANGUAGE: _language(text, str, tied=is_tied(fields) or is_tied(text))})
+    return CompositeModel({VISION: vision, LANGUAGE: _language(text, str, tied=is_tied(fields) or is_tied(text))})
 
 
-def _qwen3_vl(fields: Fields) -> Whole:
+def _qwen3_vl(fields: Fields) -> CompositeModel:
     described = _section(fields, "vision_config", "qwen3_vl_vision", "qwen3_vl")
     model = qwen3_model(described)
     vision = Stored(model, _below("model.visual.", qwen3_links(model.section, deepstack_of(described))))
@@ -144,14 +144,14 @@ def _qwen3_vl(fields: Fields) -> Whole:
     if 2 * len(taps) > layers:
         expected = f"as many as the {layers // 2} layers of text at most"
         raise described.unlike("deepstack_visual_indexes", list(taps), expected)
-    # Each block of theirs is two layers of ours, and features join behind its second.
+    # Each block of theirs is two layers of ours, and features join after the second.
     depths = tuple((after, 2 * block + 1) for block, after in enumerate(taps))
     ends = replace(language.model.ends, inserts=tuple(into for _after, into in depths))
     joined = replace(language, model=language.model._replace(ends=ends))
-    return Whole({VISION: vision, LANGUAGE: joined}, depths=depths)
+    return CompositeModel({VISION: vision, LANGUAGE: joined}, depths=depths)
 
 
-def _omni(fields: Fields) -> Whole:
+def _omni(fields: Fields) -> CompositeModel:
     fields.demand("downsample_ratio", 1 / _OMNI_MERGE)
     described = _section(fields, "text_config", "nemotron_h")
     described.demand("num_nextn_predict_layers", 0)
@@ -176,7 +176,7 @@ def _omni(fields: Fields) -> Whole:
     if fields.has("audio_config"):
         modules[AUDIO] = _sound(fields.section("audio_config", "parakeet_encoder", SOUND_OF_OMNI), hidden)
         unused += tuple(f"{_SOUND_TOWER}{name}" for name in parakeet.UNUSED)
-    return Whole({**modules, LANGUAGE: language}, unused)
+    return CompositeModel({**modules, LANGUAGE: language}, unused)
 
 
 _OMNI_MERGE = 2
@@ -203,9 +203,9 @@ def _sound(fields: Fields, out: int) -> Stored:
 _LLAVA_TOWER = "vision_tower."
 
 
-def _llava(fields: Fields) -> Whole:
+def _llava(fields: Fields) -> CompositeModel:
     fields.demand("vision_feature_select_strategy", "default")
-    # A section that is left out describes another tower than one that leaves out keys.
+    # Without the section the defaults describe another tower than for a section that leaves keys out.
     defaults = None if fields.has("vision_config") else CLIP_OF_LLAVA
     whole = clip.clip_section(_section(fields, "vision_config", "clip_vision_model", defaults=defaults))
     text = fields.section("text_config", fields.kind_of("text_config", "llama"))
@@ -224,7 +224,7 @@ def _llava(fields: Fields) -> Whole:
     links = (*_below(_LLAVA_TOWER, clip.clip_links(vision)), *renamed("projector", "multi_modal_projector", names))
     above = range(vision.layers, whole.layers)
     unused = (*clip.UNUSED_OF_CLIP, *(f"{clip.PREFIX}encoder.layers.{layer}.*" for layer in above))
-    return Whole(
+    return CompositeModel(
         {VISION: Stored(Model(vision, Ends(leaving=hidden)), links), LANGUAGE: language},
         tuple(f"{_LLAVA_TOWER}{name}" for name in unused),
         _llava_spelled,
@@ -237,7 +237,7 @@ def _llava_spelled(name: str) -> str:
 
 
 def _feature_layers(fields: Fields, layers: int) -> int:
-    """How many layers make the features, counted from the end if negative: -1 is all."""
+    """Number of layers that the features pass, counted from the end if negative: -1 is all."""
     chosen = fields.integer("vision_feature_layer", least=None)
     count = chosen if chosen >= 0 else layers + 1 + chosen
     if not 1 <= count <= layers:
@@ -246,7 +246,7 @@ def _feature_layers(fields: Fields, layers: int) -> int:
 
 
 def _language(fields: Fields, spell: Callable[[str], str], tied: bool | None = None) -> Stored:
-    """A decoder; a whole model says whether its words are `tied`."""
+    """A decoder; the config of a composite model says whether embedding and head are `tied`."""
     decoder = decoder_named(fields.kind)
     section = decoder.section(fields)
     if tied is not None:
@@ -257,7 +257,7 @@ def _language(fields: Fields, spell: Callable[[str], str], tied: bool | None = N
 
 
 def _copies(decoder: Decoder, section: DecoderConfig) -> Iterator[tuple[str, str]]:
-    """The head of tied words, which some programs store once more, and the embedding."""
+    """The names of a tied head, which some programs store again, and of the embedding."""
     if section.tied:
         apart = section.model_copy(update={"tied": False})
         theirs = {link.ours: link.theirs for link in decoder.links(apart)}
@@ -268,7 +268,7 @@ def _below(prefix: str, links: Iterable[Link]) -> tuple[Link, ...]:
     return tuple(link.respelled(lambda name: f"{prefix}{name}") for link in links)
 
 
-WHOLES: Mapping[str, Callable[[Fields], Whole]] = {
+COMPOSITES: Mapping[str, Callable[[Fields], CompositeModel]] = {
     **{kind: _tower(tower) for kind, tower in TOWERS.items()},
     **{kind: _pair(f"{kind}_vision_model") for kind in ("clip", "siglip", "siglip2")},
     "qwen2_5_vl_vision": _qwen2_5_vision,

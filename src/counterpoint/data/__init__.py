@@ -1,1 +1,1 @@
-"""From pictures and text to the rows of a step: indexes, sources, the order of data, per-rank reading."""
+"""From pictures and text to the rows of a step: preparing, the order of data, and what each rank reads."""

@@ -25,7 +25,7 @@ class EvaluationSplit:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sources and order of training, and the evaluation splits; `names` are what the sources are called."""
+    """Sources and order of training, and the evaluation splits; `names` are those of the sources."""
 
     sources: tuple[Source, ...]
     order: Order
@@ -37,7 +37,7 @@ class Corpus:
         return self.order.packs(step, self.sources)
 
     def censuses(self) -> Iterator[tuple[str, Census]]:
-        """What becomes of the documents of each dataset, by what it is called."""
+        """The census of each dataset, by the dataset's name."""
         for name, source in zip(self.names, self.sources, strict=True):
             yield f"train {name}", source.census
         for split in self.evaluation:
@@ -45,5 +45,5 @@ class Corpus:
                 yield f"evaluation {split.name}", source.census
 
     def without(self, exclusions: Iterable[Exclusion]) -> "Corpus":
-        """The same data less some documents, each from a step on."""
+        """The same data without some documents, each excluded from a step on."""
         return replace(self, order=replace(self.order, exclusions=(*self.order.exclusions, *exclusions)))

@@ -23,8 +23,8 @@ _DIGITS = 16
 
 @dataclass(frozen=True, slots=True)
 class DataIdentity:
-    """What decides what a run reads, which it must share with the checkpoint that it goes on from, and the versions of
-    its `plugins`, by name, which it is told of where they are others."""
+    """What decides which data a run reads, so it must equal that of the checkpoint that the run resumes from; and the
+    versions of its `plugins`, by name: a run only reports where these differ."""
 
     seed: int
     fingerprint: Fingerprint
@@ -49,9 +49,9 @@ def data_fingerprint(data: DataConfig, global_batch_samples: int, intakes: Intak
 
 
 def fingerprint_of_today(before: Fingerprint, now: Fingerprint) -> Fingerprint:
-    """A fingerprint of this version or an earlier one in the keys of `now`.
+    """A fingerprint, of this version or an earlier one, converted to the keys of `now`.
 
-    Earlier ones held what all modules shared, scaled pixels as the defaults do, and knew no limit.
+    In earlier versions modules shared one section, pixels were scaled by the defaults, and there was no limit.
     """
     if not _SHARED & before.keys():
         return before
@@ -76,7 +76,7 @@ def first_difference(before: Fingerprint, now: Fingerprint) -> str | None:
 
 
 def _items(intakes: Intakes) -> Fingerprint:
-    """What makes modules' input of files."""
+    """The settings by which files become the input of modules."""
     values: Fingerprint = {}
     for name, intake in intakes.items():
         section = MODALITIES[intake.kind].section

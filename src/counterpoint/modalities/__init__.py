@@ -1,4 +1,4 @@
-"""Kinds of item, each in a folder of its own: a `spec`, and the content that it names, which knows torch."""
+"""Kinds of item, each in a folder of its own: a `spec` without torch, and the content that it names, with torch."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -17,7 +17,7 @@ MODALITIES: Registry[Modality] = Registry("modality", {kind.name: kind for kind 
 
 
 def _of_images() -> Mapping[str, type[Section]]:
-    """The sections of all modalities whose items are images, in the place of a picture's."""
+    """The sections of all modalities whose items are images, as alternatives to that of pictures."""
     sections = {name: kind.section for name, kind in MODALITIES.items()}
     return {name: one.section for name, one in sections.items() if one is not None and one.key == IMAGES.name}
 

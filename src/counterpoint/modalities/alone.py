@@ -1,4 +1,4 @@
-"""One item as the reference of verify lays it out: alone, in one process."""
+"""One item alone in one process, as the reference of verify lays it out."""
 
 import math
 from dataclasses import replace
@@ -14,8 +14,8 @@ from counterpoint.models.segments import Sampled
 
 
 class Alone(NamedTuple):
-    """A batch of one item, before whose rows `lead` others leave, and the `grid` that these fill: (height, width), or
-    (times,)."""
+    """A batch of one item with `lead` rows before its own, and the `grid` that its own fill: (height, width),
+    or (times,)."""
 
     batch: ItemBatch
     lead: int
@@ -23,13 +23,13 @@ class Alone(NamedTuple):
 
 
 def lay_alone(payload: Payload, intake: Intake, dtype: torch.dtype) -> Alone:
-    """What a module reads of one item."""
+    """The batch that a module reads for one item."""
     alone: Alone = named(MODALITIES[intake.kind].alone)(payload, intake, dtype)
     return _sampled(alone, intake.queries) if intake.queries else alone
 
 
 def _sampled(alone: Alone, queries: int) -> Alone:
-    """The same where learned rows leave in the place of the item's own, one behind the other."""
+    """The same batch where learned rows leave in place of the item's own, in one sequence."""
     own = torch.arange(math.prod(alone.grid)) + alone.lead
     batch = replace(alone.batch, sampled=Sampled.build([own], [0], queries, queries))
     return Alone(batch, 0, (queries,))

@@ -1,4 +1,4 @@
-"""Content of items, whatever their modality, found by the intake of a module: what loads no torch before it is read."""
+"""Content of items of any modality, found by the intake of a module; importing this loads no torch."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -31,10 +31,10 @@ class Rows(Protocol[P]):
         """Rows of an item of a size that are uniform in [-1, 1)."""
 
     def batch(self, lane: "Lane[P]", dtype: "torch.dtype") -> "ItemBatch":
-        """What the module reads of the rows of a lane; where no item lies are zeros."""
+        """The batch that the module reads for the rows of a lane; rows without an item are zeros."""
 
 
 def rows_of(intake: Intake) -> Rows[Payload]:
-    """How content of items enters a module."""
+    """The handler of items' content for a module."""
     rows: Rows[Payload] = named(MODALITIES[intake.kind].rows)(intake)
     return rows

@@ -1,4 +1,4 @@
-"""The rows of items in a lane: where each lies, what of them one process reads, and which see each other."""
+"""The rows of items in a lane: the place of each item, which rows one process reads, and which see each other."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ P = TypeVar("P", bound=Payload)
 
 
 class Laid(NamedTuple):
-    """An item in a lane: its first row, its rows, the `columns` of the grid in which they leave, if it has one, and the
-    first of the learned rows that leave in their place, if such do."""
+    """An item in a lane: its first row, its number of rows, the `columns` of the grid in which they leave, if it has
+    one, and the first of the learned rows that leave in their place, if any."""
 
     row: int
     rows: int
@@ -25,7 +25,7 @@ class Laid(NamedTuple):
 @final
 @dataclass(frozen=True, slots=True)
 class Own(Generic[P]):
-    """An item of which a process holds rows: `here` among its own are `there` of the item."""
+    """An item with rows in a process: rows `here` of the process are rows `there` of the item."""
 
     payload: P
     here: slice
@@ -35,11 +35,11 @@ class Own(Generic[P]):
 @final
 @dataclass(frozen=True, slots=True)
 class Lane(Generic[P]):
-    """`rows` rows in which items lie.
+    """A lane of `rows` rows with some items.
 
-    A process has the rows `shard`, in which its `own` items lie; these are read as they are iterated, once. The shard
-    is of `piece`, one of the `pieces` equal ones that context parallelism cuts the lane into. Into `rows_out` rows
-    learned ones leave.
+    A process has the rows `shard`, with its `own` items, which are read while they are iterated, once. The shard is
+    part of `piece`, one of the `pieces` equal ones into which context parallelism cuts the lane. Learned rows leave
+    into `rows_out` rows.
     """
 
     rows: int
@@ -64,13 +64,14 @@ class Lane(Generic[P]):
         return rows
 
     def segments(self, prefix: int = 0) -> Segments:
-        """Each item, with `prefix` rows before it, seen by itself."""
+        """Segments of one item each, with the `prefix` rows before it."""
         inside = self.inside(prefix)
         own = None if inside is None else _segments(inside, self.rows // self.pieces, prefix)
         return _segments(self.items, self.rows, prefix, own)
 
     def inside(self, prefix: int = 0) -> list[Laid] | None:
-        """The items of the piece, counted from it, if there are several pieces and each item lies whole in one."""
+        """The items of the piece, with rows counted from its first, if there are several pieces and no item crosses a
+        border."""
         rows = self.rows // self.pieces
         ends = ((item.row - prefix, item.row + item.rows - 1) for item in self.items)
         if self.pieces == 1 or not all(first // rows == last // rows for first, last in ends):
@@ -79,7 +80,7 @@ class Lane(Generic[P]):
         return [item._replace(row=item.row - start) for item in self.items if start <= item.row < stop]
 
     def sampled(self, group: int, queries: int) -> Sampled:
-        """The items, `group` rows of which are one by now, and the `queries` learned rows that leave for each."""
+        """The items, after merging of `group` rows into one, and the `queries` learned rows that leave for each."""
         if not queries:
             return Sampled()
         items = [Laid(item.row // group, item.rows // group, row_out=item.row_out) for item in self.items]
@@ -95,7 +96,7 @@ class Lane(Generic[P]):
 
 
 def _pieces(first: int, rows: int, size: int) -> set[int]:
-    """The pieces of so many rows that have some of those from the `first`."""
+    """The pieces, of equal numbers of rows, that contain rows from the `first`."""
     return set(range(first // size, (first + rows - 1) // size + 1))
 
 

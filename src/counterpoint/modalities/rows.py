@@ -1,4 +1,4 @@
-"""Content of items as batches of rows, whatever their modality."""
+"""Content of items of any modality as batches of rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,13 +15,14 @@ from counterpoint.plan.samples import Item
 
 
 def batch_of(intake: Intake, lane: Lane[Payload], dtype: torch.dtype) -> ItemBatch:
-    """What a module reads of a lane, and which rows leave it for its items."""
+    """The batch that a module reads for a lane, and its output rows for the items."""
     batch = rows_of(intake).batch(lane, dtype)
     return replace(batch, sampled=lane.sampled(intake.row_multiple, intake.queries)) if intake.queries else batch
 
 
 def pack_items(intake: Intake, items: Sequence[tuple[Item, Payload]], dtype: torch.dtype) -> tuple[ItemBatch, Tensor]:
-    """Whole items behind each other, and the rows int64 (rows_out,) of what leaves the module that belong to them."""
+    """A batch of complete items one after the other, and the indices int64 (rows_out,) of the module's output rows that
+    belong to them."""
     multiple, queries = intake.row_multiple, intake.queries
     lead = -(-intake.prefix // multiple) * multiple
     starts = accumulate((lead + item.rows_in for item, _payload in items), initial=lead)

@@ -4,8 +4,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from counterpoint.config.schema import Config, InitFromConfig
-from counterpoint.convert.folder import CONFIG_NAME, read_config
 from counterpoint.convert.composite import composite_of
+from counterpoint.convert.folder import CONFIG_NAME, read_config
 from counterpoint.errors import ConfigError
 from counterpoint.section.problem import Problem
 

@@ -1,4 +1,4 @@
-"""What losses compare the rows of one rank with."""
+"""The targets that losses compare the rows of one rank with."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from counterpoint.sources.source import Source, target_of
 
 
 class Here(NamedTuple):
-    """The rows of item number `item` of a share that a rank holds: from `first` on among its own, and which of the
-    item's they are."""
+    """The rows of item number `item` of a share that a rank holds: they begin at row `first` of the rank, and are the
+    rows `of_item` of the item."""
 
     item: int
     span: Span
@@ -25,7 +25,7 @@ class Here(NamedTuple):
 
 
 def rows_here(share: Share, first: int, count: int) -> Iterator[Here]:
-    """Of each item of a share what leaves among the lane's `count` rows from `first` on."""
+    """The output rows of each item of a share that are among the lane's `count` rows from `first` on."""
     for number, span in enumerate(share.spans):
         start, stop = max(span.row_out, first), min(span.row_out + span.rows_out, first + count)
         if start < stop:
@@ -33,17 +33,17 @@ def rows_here(share: Share, first: int, count: int) -> Iterator[Here]:
 
 
 class Comparisons:
-    """What losses compare rows with in one step."""
+    """The targets of one step."""
 
     def __init__(self, batch: BatchPlan, sources: Sequence[Source]) -> None:
         self._batch, self._sources = batch, sources
         self._of_all: dict[tuple[FurtherLoss, str], _OfAll] = {}
 
     def of(self, loss: FurtherLoss, module: ModuleRows, share: Share, here: Sequence[Here], width: int) -> Compared:
-        """What a loss of a module compares those rows of a share with that are `here`, `width` wide.
+        """The targets of a loss for the rows `here` of a share, `width` columns wide.
 
-        Targets are read for these alone, or once a step for all items where the loss sees all. Raises DataError for
-        targets that are not as the rows.
+        They are read for these rows alone, or once a step for all items where the loss sees all. Raises DataError for
+        targets whose shape does not fit the rows.
         """
         spans = share.spans
         counts = [one.of_item.stop - one.of_item.start for one in here]

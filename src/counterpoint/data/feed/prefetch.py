@@ -1,4 +1,4 @@
-"""Reads ahead: the inputs of the next steps are planned and loaded while the current one computes."""
+"""Prefetching: the inputs of the next steps are planned and loaded while the current one computes."""
 
 from collections import deque
 from collections.abc import Callable
@@ -10,7 +10,8 @@ STEPS_AHEAD = 2
 
 
 class Prefetcher:
-    """Serves `read(step)` for consecutive steps, each one started up to two steps ahead on `workers` threads."""
+    """Returns `read(step)` for consecutive steps; each read starts up to two steps ahead on one of `workers`
+    threads."""
 
     def __init__(self, read: Callable[[int], StepInputs], first: int, stop: int, workers: int) -> None:
         self._read, self._next, self._stop = read, first, stop

@@ -1,4 +1,4 @@
-"""What one rank reads of a step: the payload behind its own rows, and the row maps of its links; nothing else.
+"""What one rank reads of a step: the payload of its own rows, and the row maps of its links; nothing else.
 
 The batch plan says which rows these are before anything is read, so an encoder rank decodes its images or clips and no
 text and a language rank reads its tokens and no pixels.
@@ -56,8 +56,8 @@ class StepInputs:
 class Reader:
     """Reads one rank's share of batch plans from the sources that their documents name.
 
-    Without `with_mtp` only the next token is to be predicted, as in evaluation. With `is_pinned` a GPU copies what was
-    read by itself, while the host goes on.
+    Without `with_mtp` only the next token is predicted, as in evaluation. With `is_pinned` inputs are in pinned memory,
+    so copies to the GPU do not block the host.
     """
 
     plan: Plan
@@ -98,7 +98,7 @@ class Reader:
     def _batch(
         self, batch: BatchPlan, module: str, share: Share, bad: list[BadPayload], comparisons: Comparisons
     ) -> Batch:
-        """What this rank's stages of a module read of a share of its lane."""
+        """The batch that this rank's stages of a module read for a share of its lane."""
         layout = self.plan.layouts[module]
         stages = {node.stage for node in self.plan.nodes_of(self.rank) if node.module == module}
         if module == self.plan.sink:
@@ -120,7 +120,7 @@ class Reader:
         return replace(batch_of(self._intakes[module], lane, self.dtype), compared=compared)
 
     def _compared(self, module: str, share: Share, comparisons: Comparisons) -> tuple[Compared, ...]:
-        """What losses of the rows that leave a module compare them with."""
+        """The targets of each loss of a module's output rows."""
         losses = self.plan.losses.get(module, ())
         here = tuple(rows_here(share, *self._shard(self.plan.layouts[module], share.rows_out))) if losses else ()
         rows, width = self.plan.rows[module], self.plan.facts[module].hidden_out
@@ -138,7 +138,7 @@ class Reader:
 
     def _text(self, batch: BatchPlan, share: Share, layout: Layout, with_payload: bool) -> TextBatch:
         """The rows of this rank's context-parallel share; `segments` describe all rows of the lane."""
-        # Line k of each: the tokens k rows ahead in the same document, and the labels there.
+        # Row k of each array: the tokens k rows ahead in the same document, and the labels there.
         depths = self.plan.facts[self.plan.sink].extra_depths if self.with_mtp else 0
         ids = np.full((1 + depths, share.rows_in), NO_TOKEN, dtype=np.int64)
         labels = np.full((1 + depths, share.rows_in), NO_LABEL, dtype=np.int64)

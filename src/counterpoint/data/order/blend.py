@@ -1,4 +1,4 @@
-"""Which source the n-th draw of a blend comes from, exactly and without counting the draws before it."""
+"""The source of the n-th draw of a blend, exact and without iterating over the draws before it."""
 
 import math
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The order of data: the documents of step n from (seed, n) alone, alike on every rank and layout.
 
-A step owns its window: draws [n * W, (n + 1) * W) of the blend, packed by themselves. The number of documents
-in a step is therefore exact and the number of packs varies; with the number of packs exact, step n would need
-the packs of all steps before it.
+Step n has a window of its own: draws [n * W, (n + 1) * W) of the blend, which are packed by themselves. So the number
+of documents in a step is exact and the number of packs varies; with an exact number of packs, step n would need the
+packs of all steps before it.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,7 +25,7 @@ Draw = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """A document that steps from `from_step` on skip; earlier steps, when repeated, still hold it."""
+    """A document that is skipped from step `from_step` on; earlier steps still hold it when they are repeated."""
 
     source: int
     index: int

@@ -1,4 +1,4 @@
-"""A keyed bijection of [0, size): position in the epoch to document, either way without a table.
+"""A keyed bijection of [0, size), from positions in an epoch to documents, without a table.
 
 A balanced Feistel network (Luby and Rackoff 1988) over the next power of four, walked along its cycles until
 the value falls inside the range (Black and Rogaway 2002).
@@ -16,7 +16,7 @@ Words = NDArray[np.uint64]
 
 
 def permute(positions: Ints, size: int, key: tuple[int, ...]) -> Ints:
-    """Where the bijection of `key` takes each of `positions` (n,) in [0, size); the result is (n,) too."""
+    """Map `positions` (n,) in [0, size) by the bijection of `key` to (n,)."""
     half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
     keys = _round_keys(key)
     values = _feistel(positions.astype(np.uint64), half_bits, keys)

@@ -22,7 +22,7 @@ DEFAULT_VOCABULARY = 4096
 
 @dataclass(frozen=True, slots=True)
 class PrepareSummary:
-    """What lies at `out` now; `is_new` is False if the same index was there before, `remarks` say what was not read."""
+    """The index at `out`; `is_new` is False if the same index was there before, and `remarks` say what was not read."""
 
     out: Path
     manifest: Manifest
@@ -40,7 +40,8 @@ def prepare(
     images: Sequence[Path] = (),
     most_pixels: int | None = None,
 ) -> PrepareSummary:
-    """Build the index of `emoji`, of a folder with conversations, or of one file of them, all at once or not at all.
+    """Build the index of `emoji`, or of conversations in a folder or a file; nothing appears at `out` unless all
+    succeeds.
 
     Text is split by `tokenizer`, or by byte-level BPE trained on the split `train` (on everything if there is none):
     of `vocabulary` ids for conversations. `seed` chooses what `emoji` holds out. Files of records lie in the folder of

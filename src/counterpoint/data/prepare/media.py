@@ -1,4 +1,4 @@
-"""The files of a dataset: where a record's names may lead, and what they hold."""
+"""The files of a dataset: in which folders a record may name them, and their content."""
 
 import base64
 import binascii
@@ -22,7 +22,7 @@ _UNNAMEABLE = (OSError, ValueError, RuntimeError)
 
 @dataclass(frozen=True)
 class Roots:
-    """The folders that names of files may lead into: those of `others` are looked in first, then `folder`."""
+    """The folders in which files may be named: `others` are searched first, then `folder`."""
 
     folder: Path
     others: tuple[Path, ...] = ()
@@ -75,7 +75,7 @@ def decode_base64(text: str, what: str) -> bytes:
 
 
 def encoded(position: int, medium: Medium) -> Encoded:
-    """What stands before a token, read from its files; raises DataError naming the file."""
+    """The item before a token, read from its files; raises DataError naming the file."""
     files = read_files(medium)
     if len(files) > 1:
         _check_sizes(medium, files)
@@ -88,7 +88,7 @@ def read_files(medium: Medium) -> list[bytes]:
 
 
 def called(file: File) -> str:
-    """What a file is called in messages."""
+    """The name of a file in messages."""
     return "given inline" if isinstance(file, bytes) else str(file)
 
 

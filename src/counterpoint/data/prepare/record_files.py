@@ -18,7 +18,7 @@ _SPACE = " \t\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One record: where it stands, its split, its turns, and what of it was not read."""
+    """One record: its file and line, its split, its turns, and what of it was not read."""
 
     place: str
     split: str
@@ -36,7 +36,7 @@ class RecordFiles:
 
     @classmethod
     def of(cls, source: Path) -> "RecordFiles":
-        """Those of a folder, or one file; raises DataError if there is none."""
+        """The files of a folder, or one file; raises DataError if there is none."""
         if source.is_file():
             return cls((source,))
         files = sorted(source.glob(f"*{_LINES}"))
@@ -96,7 +96,7 @@ def _load(line: bytes, place: str) -> object:
 
 
 def _array(path: Path) -> Iterator[tuple[int, object]]:
-    """The elements of one array; only its text and one element are held at a time."""
+    """The elements of one array; only its text and one element are in memory at a time."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -139,7 +139,7 @@ def _begins_an_array(path: Path) -> bool:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; a key that comes twice is no way to say anything."""
+    """An object; raises DataError if a key occurs twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(key for number, (key, _value) in enumerate(pairs) if key in dict(pairs[:number]))

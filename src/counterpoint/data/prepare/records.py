@@ -1,4 +1,4 @@
-"""What one record of a dataset says, as a conversation: the forms in which people publish them.
+"""One record of a dataset as a conversation, in the forms in which datasets are published.
 
     {"image": "a.png", "conversations": [{"from": "human", "value": "<image> What is it?"},
                                          {"from": "gpt", "value": "A cat."}]}
@@ -40,8 +40,8 @@ _TURNS = ("conversations", "messages")
 @final
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a record may hold beside text, by the modalities that there are: forms and their kinds by key, forms of
-    parts by type, keys by their plurals; and what finds the files that it names."""
+    """What a record may hold besides text, from the registered modalities: forms and their kinds by key, forms of parts
+    by type, keys by their plurals; and `find`, which looks up the files that it names."""
 
     find: Find
     forms: Mapping[str, Form]
@@ -77,7 +77,7 @@ class Parsed:
 
 
 def parse_record(values: object, find: Find) -> Parsed:
-    """The conversation of a record; raises DataError for anything that would be lost or taken otherwise."""
+    """The conversation of a record; raises DataError for anything that would be lost or misread."""
     try:
         return _parse(values, _Known.of(find))
     except RecursionError:
@@ -124,7 +124,7 @@ def show(value: object) -> str:
 
 
 def _given(values: dict[Any, Any]) -> dict[str, Any]:
-    """What an object says: a key with null is one that is left out."""
+    """The keys of an object that are not null."""
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -160,7 +160,7 @@ def _turn(turn: object) -> tuple[Role, Any]:
 
 
 def _system(record: Mapping[str, Any], turns: Sequence[tuple[Role, Any]]) -> Iterator[Message]:
-    """The turn that a text at `system` is."""
+    """The turn of a text at `system`."""
     text = record.get("system", "")
     if not isinstance(text, str):
         raise DataError(f"expected 'system' to be a text, got {show(text)}.")
@@ -171,7 +171,7 @@ def _system(record: Mapping[str, Any], turns: Sequence[tuple[Role, Any]]) -> Ite
 
 
 class _Place(NamedTuple):
-    """Where the next medium that the record has at a key stands."""
+    """The place in the text of the next medium at a key of the record."""
 
     key: str
 
@@ -179,7 +179,7 @@ class _Place(NamedTuple):
 def _split(
     content: str, waiting: Mapping[str, Sequence[Medium]], words: set[str], known: _Known
 ) -> Iterable[Part | _Place]:
-    """The words and places of a turn's text; marks of what the record does not have are noted in `words`."""
+    """The words and places of a turn's text; marks without a medium in the record are noted in `words`."""
     _text(content)
     words |= {form.mark for key, form in known.forms.items() if not waiting[key] and form.mark in content}
     pieces: list[str | _Place] = [content]
@@ -243,7 +243,7 @@ def _media(record: Mapping[str, Any], key: str, known: _Known) -> list[Medium]:
 
 
 def _named(given: object, key: str, known: _Known, called: str = "") -> list[Medium]:
-    """The media that a value names: one each, or the pictures of a video."""
+    """The media that a value names, each a file or the pictures of a video."""
     form, called = known.forms[key], called or key
     if form.is_list:
         expected = "a list of the file names of its pictures, or a list of such lists"

@@ -70,14 +70,14 @@ class ChatFormat(Protocol):
 
     @property
     def name(self) -> str:
-        """What an index calls it."""
+        """Its name in an index."""
 
     @property
     def end(self) -> int:
         """The token that ends an answer."""
 
     def lay(self, messages: Sequence[Message]) -> LaidChat:
-        """The tokens of a conversation; what an assistant says is the target, and so is the token that ends it."""
+        """The tokens of a conversation; targets are the assistant's answers, with the token that ends each."""
 
 
 def lay_prompt(chat: ChatFormat, messages: Sequence[Message]) -> LaidChat:
@@ -88,7 +88,7 @@ def lay_prompt(chat: ChatFormat, messages: Sequence[Message]) -> LaidChat:
 
 @dataclass(frozen=True)
 class PlainChat:
-    """The begin token, then turn by turn what is said; a line break ends a turn, the end token an answer."""
+    """The begin token, then the text of each turn; a line break ends a turn, the end token an answer."""
 
     tokenizer: Tokenizer
     name: str = "plain"
@@ -105,7 +105,7 @@ class PlainChat:
 
 @dataclass(frozen=True)
 class CaptionChat:
-    """Media that precede all words, the begin token, then the words in one; the end token ends an answer."""
+    """All media, the begin token, then all words together; the end token ends an answer."""
 
     tokenizer: Tokenizer
     name: str = "captions"
@@ -145,7 +145,7 @@ FORMATS: dict[str, Callable[[Tokenizer], ChatFormat]] = {"plain": PlainChat, "ca
 
 
 def chat_format(index: Index, tokenizer: Tokenizer) -> ChatFormat:
-    """How the documents of an index were laid out; raises DataError for a format that this version does not know."""
+    """The chat format of an index; raises DataError for one that this version does not know."""
     name = index.manifest.chat
     if name is None:
         name = "captions" if _begins_with_item(index, tokenizer) else "plain"
@@ -153,7 +153,7 @@ def chat_format(index: Index, tokenizer: Tokenizer) -> ChatFormat:
 
 
 def dataset_format(folder: Path, tokenizer: Tokenizer) -> ChatFormat:
-    """How the documents of a prepared folder were laid out, from its manifest where that says it."""
+    """The chat format of a prepared folder, from its manifest where that names one."""
     name = Manifest.read(folder).chat
     return chat_format(Index(folder), tokenizer) if name is None else _dataset_format(folder, name, tokenizer)
 

@@ -12,18 +12,18 @@ from tokenizers import Tokenizer as Backend
 
 
 def hidden_name(number: int) -> str:
-    """What a special token of an id is called where text is encoded: two code points that no text should have."""
+    """The name that hides a special token while text is encoded: two code points that no text should have."""
     return f"\ufdd0{number}\ufdd1"
 
 
 def special_ids(backend: Backend, used: Collection[int]) -> frozenset[int]:
-    """The ids that only a layout may write: of added tokens that are special, and those `used` by name."""
+    """The ids that only a chat format may write: added tokens that are special, and those `used` by name."""
     added = backend.get_added_tokens_decoder()
     return frozenset(used) | {number for number, token in added.items() if token.special}
 
 
 def unknown_id(backend: Backend) -> int | None:
-    """The id of what a model does not know, which text may well become, None if there is none."""
+    """The id of the unknown token, which text may become; None if there is none."""
     model = json.loads(backend.to_str())["model"]
     if "unk_id" in model:
         return None if model["unk_id"] is None else int(model["unk_id"])
@@ -44,7 +44,7 @@ def text_backend(backend: Backend, special: Collection[int]) -> Backend:
     values["added_tokens"] = [
         {**token, "content": names.get(token["content"], token["content"])} for token in values["added_tokens"]
     ]
-    # What a post-processor adds around a text is never asked for, and it would look for its tokens by name.
+    # Special tokens around a text are never requested, and a post-processor would look for its tokens by name.
     values["post_processor"] = None
     hidden = Backend.from_str(json.dumps(values))
     hidden.encode_special_tokens = True

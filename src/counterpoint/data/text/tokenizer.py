@@ -59,7 +59,7 @@ class Tokenizer:
 
     @property
     def start(self) -> list[int]:
-        """What every document begins with: the begin token, or nothing where there is none."""
+        """The ids that every document begins with: the begin token, or nothing where there is none."""
         return [] if self.bos is None else [self.bos]
 
     def encode(self, text: str) -> list[int]:
@@ -88,7 +88,7 @@ class Tokenizer:
 
 
 def check_text(text: str) -> None:
-    """Raise DataError for text that is none: half of a surrogate pair alone."""
+    """Raise DataError for text with half of a surrogate pair alone."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -98,7 +98,7 @@ def check_text(text: str) -> None:
 
 
 def copy_tokenizer(given: Path, path: Path) -> Tokenizer:
-    """The tokenizer of a file, of which a copy is put at `path`; raises DataError as `Tokenizer.load` does."""
+    """Load the tokenizer of a file and copy the file to `path`; raises DataError as `Tokenizer.load` does."""
     tokenizer = Tokenizer.load(given)
     shutil.copyfile(given, path)
     return tokenizer

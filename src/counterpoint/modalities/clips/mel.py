@@ -30,7 +30,7 @@ _HANN: Doubles = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WIDTH) / _WIDTH)
 
 
 def log_mel(wave: Floats, mels: int) -> Floats:
-    """A frame for every HOP samples: (samples,) in [-1, 1], more than half of a window -> float32 (frames, mels)."""
+    """One frame for every HOP samples: (samples,) in [-1, 1], longer than half a window -> float32 (frames, mels)."""
     padded = np.pad(wave.astype(np.float64), _WIDTH // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, _WIDTH)[::HOP][: len(wave) // HOP]
     powers = np.abs(np.fft.rfft(frames * _HANN)) ** 2
@@ -41,7 +41,7 @@ def log_mel(wave: Floats, mels: int) -> Floats:
 
 @cache
 def mel_filters(mels: int, width: int = _WIDTH) -> Doubles:
-    """The weight of every frequency of a transform of `width` samples in every band, (frequencies, mels)."""
+    """Weights (frequencies, mels) of the frequencies of a transform of `width` samples in each band."""
     top = _mel_of(RATE / 2)
     corners = _hertz_of(np.linspace(0.0, top, mels + 2))
     frequencies = np.linspace(0.0, RATE / 2, width // 2 + 1)

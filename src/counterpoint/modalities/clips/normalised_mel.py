@@ -1,4 +1,4 @@
-"""Log-mel frames of a waveform, each band normalised over the clip, as NeMo's models and so Parakeet read them.
+"""Log-mel frames of a waveform, each band normalised over the clip, as in NeMo and so for Parakeet.
 
 The numbers are those of `ParakeetFeatureExtractor` in transformers.
 """
@@ -20,7 +20,7 @@ _SPREAD_GUARD = 1e-5
 
 
 def normalised_log_mel(wave: Floats, mels: int) -> Floats:
-    """A frame for every whole HOP samples: (samples,) of at least two frames -> float32 (frames, mels)."""
+    """One frame for every whole HOP samples: (samples,) of at least two frames -> float32 (frames, mels)."""
     samples = wave.astype(np.float64)
     emphasized = np.concatenate([samples[:1], samples[1:] - _EMPHASIS * samples[:-1]])
     padded = np.pad(emphasized, _TRANSFORM // 2)

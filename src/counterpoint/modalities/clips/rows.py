@@ -1,4 +1,4 @@
-"""Clips as rows: read, stood in for, and laid out in a lane."""
+"""Clips as rows: how they are read, replaced where unreadable, and laid out in a lane."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class ClipRows:
         return cut_windows(frames_of(np.concatenate([wave, silence]), self.intake.mels), self.intake)
 
     def neutral(self, extent: Extent) -> ClipPayload:
-        """The rows of a clip of this size without any sound."""
+        """The rows of a silent clip of this size."""
         return cut_windows(np.zeros(self._shape(extent), dtype=np.float32), self.intake)
 
     def noise(self, generator: np.random.Generator, extent: Extent) -> ClipPayload:
@@ -42,7 +42,7 @@ class ClipRows:
         return cut_windows(generator.random(self._shape(extent), dtype=np.float32) * 2 - 1, self.intake)
 
     def batch(self, lane: Lane[ClipPayload], dtype: torch.dtype) -> AudioBatch:
-        """Windows of the process's own rows; what no clip fills is an empty window at the first position."""
+        """The windows of the process's own rows; a row without a clip has an empty window at the first position."""
         intake, rows = self.intake, lane.own_rows
         frames = np.zeros((rows, intake.window, intake.mels), dtype=np.float32)
         filled = np.zeros((rows, intake.window), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""Clips: how many rows a clip becomes in a module, from its length alone, and all else that makes it a modality."""
+"""Clips: the number of rows that a clip becomes in a module, from its length alone, and the modality itself."""
 
 from dataclasses import dataclass
 from random import Random
@@ -49,10 +49,10 @@ class ClipIntake:
     """How clips enter a module: a row reads `window` frames of `mels` bands around every `stride`-th, and `stack` rows
     leave as one.
 
-    With `seconds` every clip is cut or filled up with silence to that length, else only to whole stacks. The module
-    takes at most `positions` rows of a clip, which `seconds` are known to be. `mark` stood for a clip in the text that
-    was prepared. With `normalised` frames are NeMo's, and a clip is not filled up to whole stacks: what its last rows
-    lack is not there. With `queries` as many learned rows leave.
+    With `seconds` every clip is cut or padded with silence to that length, else padded to whole stacks only. A clip has
+    at most `positions` rows; `seconds` are known to be no more. `mark` stood for a clip in the text that was prepared.
+    With `normalised` frames are NeMo's, and a clip is not padded: its last rows may lack frames. With `queries` that
+    many learned rows leave for a clip.
     """
 
     module: str
@@ -68,7 +68,7 @@ class ClipIntake:
 
     @property
     def kind(self) -> str:
-        """What the module takes."""
+        """The kind of item that the module takes."""
         return CLIPS.name
 
     @property
@@ -83,12 +83,12 @@ class ClipIntake:
 
     @property
     def most_samples(self) -> int:
-        """The samples of the longest clip that the module takes whole."""
+        """The number of samples of the longest clip that the module takes without cutting."""
         return self.positions // self.stack * self._unit
 
     @property
     def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
-        """What makes frames of a file, by the keys of the section `audio`."""
+        """The settings by which a file becomes frames, by the keys of the section `audio`."""
         return {"seconds": _OWN if self.seconds is None else self.seconds}
 
     def fits(self, extent: Extent) -> bool:
@@ -107,13 +107,13 @@ class ClipIntake:
         return (slice(0, files),)
 
     def drawn(self, sizes: tuple[int, ...]) -> Extent:
-        """The size of a synthetic clip: as many milliseconds as drawn, or as the module takes whole."""
+        """The size of a synthetic clip: the drawn milliseconds, at most what the module takes without cutting."""
         (milliseconds,) = sizes
         return (min(milliseconds * RATE // 1000, self.most_samples),)
 
     def whole_samples(self, samples: int) -> int:
-        """Samples of a clip after cutting or filling up: whole stacks, or whole frames, of which it takes two to
-        normalise them."""
+        """Number of samples of a clip after cutting or padding: whole stacks, or whole frames, at least two to
+        normalise."""
         if self.seconds is not None:
             samples = self.seconds * RATE
         if self.normalised:
@@ -122,7 +122,7 @@ class ClipIntake:
 
     @property
     def _unit(self) -> int:
-        """Samples of one row that leaves."""
+        """Number of samples of one output row."""
         return HOP * self.stride * self.stack
 
     def _rows(self, samples: int) -> int:

@@ -1,4 +1,4 @@
-"""The windows of frames of a clip, one behind each row."""
+"""The windows of frames of a clip, one for each row."""
 
 from dataclasses import dataclass
 from typing import final
@@ -12,8 +12,8 @@ from counterpoint.modalities.clips.spec import CLIPS, ClipIntake
 @final
 @dataclass(frozen=True, slots=True)
 class ClipPayload:
-    """One clip: the `frames` (rows_in, window, mels) that each row reads, which of them are `filled` (rows_in, window),
-    zeros elsewhere, and the rows' `positions` (rows_in,)."""
+    """One clip: the `frames` (rows_in, window, mels) that each row reads, bool `filled` (rows_in, window) where the
+    clip has a frame (others are zeros), and the rows' `positions` (rows_in,)."""
 
     frames: Floats
     filled: Bools
@@ -21,7 +21,7 @@ class ClipPayload:
 
     @property
     def kind(self) -> str:
-        """What it is the payload of."""
+        """The kind of item."""
         return CLIPS.name
 
     @property
@@ -31,17 +31,17 @@ class ClipPayload:
 
     @property
     def cells(self) -> int:
-        """Rows as well."""
+        """The number of rows."""
         return self.rows
 
     @property
     def described(self) -> str:
-        """What the rows are, in words."""
+        """The shape of the rows, in words."""
         return f"{self.rows} rows of frames"
 
 
 def cut_windows(frames: Floats, intake: ClipIntake) -> ClipPayload:
-    """The windows of a clip's frames (frames, mels); what they have outside of the clip is zero."""
+    """The windows of a clip's frames (frames, mels); frames outside of the clip are zeros."""
     middles = np.arange(0, len(frames), intake.stride, dtype=np.int64)
     places = middles[:, None] + np.arange(intake.window) - intake.window // 2
     filled = (places >= 0) & (places < len(frames))

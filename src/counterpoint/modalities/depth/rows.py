@@ -13,7 +13,7 @@ from counterpoint.modalities.images.spec import ImageIntake
 
 
 def depth_rows(intake: ImageIntake) -> ImageRows:
-    """How depth maps enter a module; one that cannot be read is as one without a measurement."""
+    """The handler of depth maps for a module; one that cannot be read is replaced by one without measurements."""
     return ImageRows(intake, read_distances)
 
 

@@ -1,4 +1,4 @@
-"""Depth maps: images of one number a pixel, its distance, and all else that makes them a modality."""
+"""Depth maps: images with one number per pixel, its distance, and the modality itself."""
 
 from collections.abc import Iterator
 from random import Random

@@ -22,7 +22,7 @@ class FeaturePayload:
 
     @property
     def kind(self) -> str:
-        """What it is the payload of."""
+        """The kind of item."""
         return FEATURES.name
 
     @property
@@ -32,12 +32,12 @@ class FeaturePayload:
 
     @property
     def cells(self) -> int:
-        """Rows as well."""
+        """The number of rows."""
         return self.rows
 
     @property
     def described(self) -> str:
-        """What the rows are, in words."""
+        """The shape of the rows, in words."""
         return f"{self.rows} rows of features {self.values.shape[1]} wide"
 
 

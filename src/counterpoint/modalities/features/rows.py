@@ -1,4 +1,4 @@
-"""Precomputed features as rows: read, stood in for, and laid out in a lane."""
+"""Precomputed features as rows: how they are read, replaced where unreadable, and laid out in a lane."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class FeatureRows:
         return FeaturePayload(generator.random(extent, dtype=np.float32) * 2 - 1)
 
     def batch(self, lane: Lane[FeaturePayload], dtype: torch.dtype) -> GivenBatch:
-        """The process's own rows, zeros where no item lies."""
+        """The process's own rows, zeros where there is no item."""
         values = np.zeros((lane.own_rows, self.intake.width), dtype=np.float32)
         for own in lane.own:
             values[own.here] = own.payload.values[own.there]

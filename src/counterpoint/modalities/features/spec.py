@@ -11,8 +11,8 @@ from counterpoint.kinds.modality import Drawing, Extent, Form, Modality, Placed,
 @final
 @dataclass(frozen=True, slots=True)
 class FeatureIntake:
-    """How features enter a module: rows `width` wide, each of which leaves as one, or with `queries` as many learned
-    ones; `mark` stood for an item in the text that was prepared."""
+    """How features enter a module: rows `width` columns wide, which leave one by one, or with `queries` are replaced by
+    that many learned rows; `mark` stood for an item in the text that was prepared."""
 
     module: str
     width: int
@@ -21,7 +21,7 @@ class FeatureIntake:
 
     @property
     def kind(self) -> str:
-        """What the module takes."""
+        """The kind of item that the module takes."""
         return FEATURES.name
 
     @property
@@ -36,7 +36,7 @@ class FeatureIntake:
 
     @property
     def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
-        """What makes rows of a file: nothing but the file."""
+        """Empty: rows follow from the file alone."""
         return {}
 
     def fits(self, extent: Extent) -> bool:

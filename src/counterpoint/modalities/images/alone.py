@@ -12,8 +12,8 @@ from counterpoint.models.segments import Segments, Windows
 
 
 def image_alone(payload: PatchPayload, intake: ImageIntake, dtype: torch.dtype) -> Alone:
-    """An image behind the learned rows of its encoder, which fill whole merge groups from the back; raises RunError if
-    it has no whole groups itself."""
+    """An image after the learned rows of its encoder, which fill whole merge groups from the end; raises RunError if
+    the image itself has no whole groups."""
     (height, width), merge = payload.grid, intake.merge
     if height % merge or width % merge:
         raise RunError(

@@ -34,12 +34,12 @@ class PatchPayload:
 
     @property
     def cells(self) -> int:
-        """Places of its grid."""
+        """Number of places in its grid."""
         return self.grid[0] * self.grid[1]
 
     @property
     def described(self) -> str:
-        """What the rows are, in words."""
+        """The shape of the rows, in words."""
         return f"{self.rows} patches on a grid {self.grid[0]}x{self.grid[1]}"
 
 
@@ -63,9 +63,9 @@ def read_pixels(data: bytes, height: int, width: int, intake: ImageIntake) -> Fl
 def read_patches(
     pictures: Sequence[bytes], height: int, width: int, intake: ImageIntake, pixels: Pixels = read_pixels
 ) -> PatchPayload:
-    """The patch rows of pictures whose values are `pixels`, which raises DataError.
+    """The patch rows of pictures that `pixels` reads; raises DataError as it does.
 
-    The last of the pictures, of which there are at most `frames`, is shown in the frames that are left.
+    There are at most `frames` pictures; the last one fills the remaining frames.
     """
     assert 0 < len(pictures) <= intake.frames, "an item is made of as many pictures as a patch has"
     shown = [pixels(data, height, width, intake) for data in pictures]

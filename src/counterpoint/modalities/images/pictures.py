@@ -1,7 +1,7 @@
-"""Encoded pictures: how large one is displayed, and its pixels scaled, whatever format, mode and metadata it has.
+"""Encoded pictures of any format, mode and metadata: their size as displayed, and their scaled pixels.
 
-Nothing that a file holds ends a training, or runs: what Pillow raises for its bytes is a DataError, and no picture is
-given to another program.
+No content of a file may end a training or be executed: whatever Pillow raises for its bytes becomes a DataError, and no
+picture is passed to another program.
 """
 
 import io
@@ -127,7 +127,7 @@ def _grey(image: Image.Image) -> Image.Image:
 
 
 def _reduced(image: Image.Image, target: tuple[int, int], reduce: int) -> tuple[float, float, float, float] | None:
-    """Let a JPEG decode at less than its size; the part of it, in its new pixels, that is the picture."""
+    """Let a JPEG decode at a reduced size; returns the box of the picture in the reduced pixels."""
     if not reduce:
         return None
     full = image.size
@@ -140,7 +140,7 @@ def _orientation(image: Image.Image, data: bytes) -> int:
     try:
         if isinstance(image, PngImageFile) and "exif" not in image.info:
             image.info.update(_late_exif(data))
-        # The method of PNGs decodes them to reach what stands behind their pixels.
+        # For a PNG, Pillow's getexif decodes the picture to reach metadata after its pixels.
         value = Image.Image.getexif(image).get(_ORIENTATION)
     except Exception:  # Metadata may hold anything, and Pillow may raise anything; the pixels are there all the same.
         return 1
@@ -148,7 +148,7 @@ def _orientation(image: Image.Image, data: bytes) -> int:
 
 
 def _late_exif(data: bytes) -> dict[str, bytes]:
-    """The metadata of a PNG that stand behind its pixels."""
+    """The metadata of a PNG that come after its pixels."""
     at = len(_PNG)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)

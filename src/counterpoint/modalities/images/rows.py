@@ -1,4 +1,4 @@
-"""Images as rows: read, stood in for, and laid out in a lane from their grids alone."""
+"""Images as rows: how they are read, replaced where unreadable, and laid out in a lane from their grids alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class ImageRows:
         return self._payload(extent, generator.random(self._shape(extent), dtype=np.float32) * 2 - 1)
 
     def batch(self, lane: Lane[PatchPayload], dtype: torch.dtype) -> PatchBatch:
-        """Patches of the process's own rows, and the places of all."""
+        """The patches of the process's own rows, and the places of all rows."""
         intake = self.intake
         places = lay_images(lane.items, lane.rows, intake)
         patches = np.zeros((lane.own_rows, intake.columns), dtype=np.float32)
@@ -67,8 +67,8 @@ class ImageRows:
 
 
 class Places(NamedTuple):
-    """For each row its patch's coordinates (rows, 2), its image's grid (rows, 2), or the number of the learned row that
-    stands there (rows,)."""
+    """For each row the coordinates of its patch (rows, 2), the grid of its image (rows, 2), and the number of the
+    learned row in its place, if any, (rows,)."""
 
     coordinates: Ints
     grids: Ints
@@ -76,14 +76,14 @@ class Places(NamedTuple):
 
 
 def grid_of(image: Laid, merge: int) -> tuple[int, int]:
-    """The patch grid (rows, columns) of an image, whose groups of merge x merge patches leave in columns."""
+    """The patch grid (rows, columns) of an image from the columns of its merged cells."""
     assert image.columns is not None, "an image has a height and a width"
     columns = image.columns * merge
     return image.rows // columns, columns
 
 
 def lay_images(images: Sequence[Laid], rows: int, intake: ImageIntake) -> Places:
-    """The places of `rows` rows in which some images lie, each behind the module's learned rows."""
+    """The places of `rows` rows with some images, each after the module's learned rows."""
     coordinates = np.zeros((rows, 2), dtype=np.int64)
     grids = np.ones((rows, 2), dtype=np.int64)
     prefix = np.full(rows, NO_PREFIX, dtype=np.int64)
@@ -95,7 +95,7 @@ def lay_images(images: Sequence[Laid], rows: int, intake: ImageIntake) -> Places
 
 
 def image_windows(images: Sequence[Laid], intake: ImageIntake, own: Windows | None = None) -> Windows:
-    """The windows of images, none for a model that looks into none; those at the right and lower edge are smaller."""
+    """The windows of images, None for a model without windows; those at the right and lower edges are smaller."""
     groups: list[Tensor] = []
     for image in images if intake.window else ():
         rows, columns = grid_coordinates(*grid_of(image, intake.merge), intake.merge).T // intake.window

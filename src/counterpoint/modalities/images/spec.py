@@ -1,4 +1,4 @@
-"""Images: how many patches an image becomes in a module, from its size alone, and all else that makes it a modality."""
+"""Images: the number of patches that an image becomes in a module, from its size alone, and the modality itself."""
 
 import math
 from collections.abc import Iterator
@@ -42,10 +42,10 @@ PositivePerChannel = Annotated[tuple[Positive, Positive, Positive], Field(strict
 
 
 class Scaling(NamedTuple):
-    """How pixels become numbers: `resampling` scales a picture, `mean` is subtracted of a value from 0 to 1 and `std`
-    divides what is left, by channel.
+    """How pixels become numbers: `resampling` scales a picture; by channel, `mean` is subtracted from a value from 0 to
+    1 and the difference is divided by `std`.
 
-    The defaults are of a module that neither says its own nor starts from a folder that does.
+    The defaults are for a module whose section and folder say nothing of it.
     """
 
     resampling: Resampling = "bicubic"
@@ -70,12 +70,12 @@ class ImageSection(Section):
     """Most patches of an image; a larger grid is scaled down at about the same aspect ratio. Unit: patches."""
 
     def problems(self, _where: str) -> Iterator[Problem]:
-        """What is wrong with the section at the key `where`, beyond its types."""
+        """Problems of the section at the key `where` besides its types."""
         yield from ()
 
     @property
     def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
-        """What makes patches of a file, by the keys of the section."""
+        """The settings by which a file becomes patches, by the keys of the section."""
         return self.model_dump(exclude={"kind"})
 
 
@@ -101,7 +101,7 @@ class ImageConfig(ImageSection):
 
     @property
     def scaling(self) -> Scaling:
-        """How pixels become numbers, where nothing else says what is null."""
+        """The scaling of pixels, with the defaults for keys that are null."""
         default = DEFAULT_SCALING
         return Scaling(self.resampling or default.resampling, self.mean or default.mean, self.std or default.std)
 
@@ -116,11 +116,11 @@ class ImageConfig(ImageSection):
 class ImageIntake:
     """How images enter a module, as its section `image` says: `merge` x `merge` patches leave as one row.
 
-    `mark` stood for an image in the text that was prepared. Where a patch has several `frames` an image is shown in
-    each, and as many pictures of a video make one item. `prefix` rows of the module's own go before each item; it looks
-    into windows of `window` x `window` patches, 0 for none. With `queries` as many learned rows leave for each item in
-    the place of its own. Raises DataError if a number is not positive, `channels` is
-    not 1 or 3, or the section's `max_patches` hold no merge group.
+    `mark` stood for an image in the text that was prepared. Where a patch has several `frames`, an image is repeated in
+    each, and that many pictures of a video make one item. `prefix` learned rows of the module go before each item;
+    attention is limited to windows of `window` x `window` patches, 0 for none. With `queries` that many learned rows
+    leave for each item in place of its own. Raises DataError if a number is not positive, `channels` is not 1 or 3, or
+    the section's `max_patches` hold no merge group.
     """
 
     module: str
@@ -150,7 +150,7 @@ class ImageIntake:
 
     @property
     def kind(self) -> str:
-        """What the module takes."""
+        """The kind of item that the module takes."""
         kind: str = self.image.kind
         return kind
 
@@ -166,7 +166,7 @@ class ImageIntake:
 
     @property
     def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
-        """What makes patches of a file, by the keys of the section `image`."""
+        """The settings by which a file becomes patches, by the keys of the section `image`."""
         return self.image.identity
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -174,7 +174,7 @@ class ImageIntake:
         return patch_grid(height, width, self.patch, self.merge, self.image.size, self.image.max_patches)
 
     def fits(self, _extent: Extent) -> bool:
-        """Whether the module takes an image: one of any size, which is scaled."""
+        """True: an image of any size is taken, since it is scaled."""
         return True
 
     def place(self, extent: Extent) -> Placed:
@@ -185,8 +185,7 @@ class ImageIntake:
         return Placed(self.module, rows * columns, left, columns // self.merge)
 
     def groups(self, files: int) -> tuple[slice, ...]:
-        """Which pictures of an image (one) or a video (`files`) make each item: `frames` of them, what is left
-        the last."""
+        """The pictures of an image (one) or a video (`files`) by item: `frames` each, and the rest in the last."""
         return tuple(slice(first, first + self.frames) for first in range(0, files, self.frames))
 
     def drawn(self, sizes: tuple[int, ...]) -> Extent:

@@ -28,7 +28,7 @@ _Table = dict[str, list[tuple[str, re.Pattern[str]]]]
 
 
 def _with_resolvers(table: _Table) -> _Table:
-    """A copy of PyYAML's table, first character -> candidates, with the resolvers above behind its own."""
+    """A copy of PyYAML's table, first character -> candidates, with the resolvers above after its own."""
     longer = {first: list(candidates) for first, candidates in table.items()}
     for tag, pattern, firsts in _RESOLVERS:
         for first in firsts:

@@ -11,7 +11,7 @@ from counterpoint.kinds.family import Ends
 from counterpoint.kinds.named import named
 from counterpoint.kinds.projector import ProjectorSection
 from counterpoint.layers.attention.kernels import Scores
-from counterpoint.layers.attention.rotary import Turning, Unrotated
+from counterpoint.layers.attention.rotary import RotaryEmbedding, Unrotated
 from counterpoint.layers.attention.sublayer import Attention, of_documents
 from counterpoint.layers.residual import EncoderLayer
 from counterpoint.models.chain import Build, Earlier, Part, port_of
@@ -28,7 +28,7 @@ def tower_parts(
     ends: Ends,
     group: int,
     embedding: Build,
-    rotary: Callable[[], Turning] = Unrotated,
+    rotary: Callable[[], RotaryEmbedding] = Unrotated,
     sees: Callable[[int], Sees] = lambda _layer: of_documents,
 ) -> list[Part]:
     """The parts `embed`, `layers.N`, each with its `taps.N` where it has one, `norm` if there is one, and `projector`.
@@ -62,7 +62,7 @@ def layer_parts(section: LayeredSection, ends: Ends, group: int, build: Callable
             yield Part(f"taps.{layer}", build_tap, emits=port_of(layer))
 
 
-def _layer(section: TowerSection, rotary: Callable[[], Turning], sees: Sees, _earlier: Earlier) -> nn.Module:
+def _layer(section: TowerSection, rotary: Callable[[], RotaryEmbedding], sees: Sees, _earlier: Earlier) -> nn.Module:
     attention = Attention(
         section.hidden,
         section.heads,

@@ -69,7 +69,7 @@ class Ends:
     """What the graph and the tokenizer add to a model's section.
 
     Rows from other modules have `entering` columns, and those that leave have as many as what reads them, `leaving`.
-    What leaves the layers `taps` is handed on as well; behind the layers `inserts` features join. Both ascend.
+    Rows that leave the layers `taps` are outputs as well; features are added after the layers `inserts`. Both ascend.
     """
 
     entering: int = 0
@@ -87,7 +87,7 @@ class Model(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Whole tensors to start from, by names behind the `prefix` of those in the model; sentences call them those of
+    """Complete tensors to start from, by their names in the model without `prefix`; messages call them those of
     `owner`."""
 
     owner: str

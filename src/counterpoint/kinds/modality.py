@@ -18,8 +18,8 @@ Scalar = str | int | float | bool | None
 
 
 class Placed(NamedTuple):
-    """An item on the way into a module: the rows that enter, and those that leave, in a grid of `columns` (None: one
-    behind the other in time), unless learned rows leave in their place."""
+    """An item on the way into a module: the rows that enter, and those that leave, in a grid of `columns` (None: in
+    sequence, by time), unless learned rows leave in their place."""
 
     module: str
     rows_in: int

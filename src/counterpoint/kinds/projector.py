@@ -28,7 +28,7 @@ P = TypeVar("P", bound=ProjectorSection)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorFacts:
-    """What stands behind the norm of a projector.
+    """What follows the norm of a projector.
 
     `tensors` are its parameters. FLOPs of forward are counted of a row, of a row with each of the queries, and once of
     an item; `kept` are the elements that forward keeps of a row.

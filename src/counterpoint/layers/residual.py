@@ -14,10 +14,10 @@ from counterpoint.models.seams import Layer, Reporting, WithResults, run, under
 
 
 class AttendingLayer(Layer, ABC):
-    """A layer around attention, which a subclass writes as what comes before and behind its core.
+    """A layer around attention; a subclass defines what comes before and after its core.
 
-    It is compiled whole where a kernel takes documents as they lie, else before and after a core that nothing can look
-    into.
+    It is compiled as one where a kernel takes packed documents directly, else in two regions around a core that no
+    compiler can look into.
     """
 
     regions = ("whole", "before", "after")
@@ -52,7 +52,7 @@ class AttendingLayer(Layer, ABC):
 
 
 def norms_of(section: NormedSection, hidden: int) -> tuple[nn.Module, nn.Module]:
-    """The norm before a sublayer and the one behind it, which changes nothing where there is none."""
+    """The norm before a sublayer and the one after it, which is the identity where there is none."""
     behind = RmsNorm(hidden, section.norm_eps) if section.post_norm else nn.Identity()
     return RmsNorm(hidden, section.norm_eps), behind
 

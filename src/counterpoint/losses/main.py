@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Text(Protocol):
-    """A document as it was read: `labels` (rows,) are the tokens behind its rows, NO_LABEL of what is no target."""
+    """A document as it was read: `labels` (rows,) are the tokens after its rows, NO_LABEL where there is no target."""
 
     @property
     def labels(self) -> "Ints": ...

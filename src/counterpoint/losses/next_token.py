@@ -1,4 +1,4 @@
-"""The cross entropy of the token behind each row that is a target."""
+"""The cross entropy of the token after each row, where it is a target."""
 
 from typing import TYPE_CHECKING
 

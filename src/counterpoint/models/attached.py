@@ -19,9 +19,9 @@ class _Attached(torch.autograd.Function):
 
 
 def attach(rows: Tensor, loss: Tensor) -> Tensor:
-    """The rows as they are; whoever runs their backward runs that of `loss` as well, as if it were added to the loss.
+    """The rows unchanged; their backward runs that of `loss` as well, as if it were added to the loss.
 
-    So a layer's loss needs no way through the layers, and the pipeline stages, behind it.
+    So a layer's loss need not pass through later layers and pipeline stages.
     """
     out: Tensor = _Attached.apply(rows, loss)  # type: ignore[no-untyped-call]
     return out

@@ -42,9 +42,9 @@ class Inserts:
 class Compared(Movable):
     """What a loss compares the rows of a process with.
 
-    `rows` int64 (n,) are those at hand that leave for items, `item` int64 (n,) the items of the lane that they are of,
-    and `extents` int64 (items,) all rows of each. `own` int64 says which of the `targets` (m, width) is that of each
-    row, (n,), or of each item, (items,). The sum over all rows, or items, of the global batch is divided by
+    `rows` int64 (n,) are those of this process that leave for items, `item` int64 (n,) the items of the lane that they
+    are of, and `extents` int64 (items,) all rows of each. `own` int64 says which of the `targets` (m, width) is that of
+    each row, (n,), or of each item, (items,). The sum over all rows, or items, of the global batch is divided by
     `denominator`.
     """
 
@@ -75,14 +75,14 @@ class MtpInputs(Movable):
 class TextBatch(Movable):
     """Packed documents of tokens.
 
-    `ids` int64 (rows,) with NO_TOKEN at placeholders and padding; `positions` int64 (rows,), from 0 in each
-    document, or (rows, 3) of time, height and width; `labels` int64 (rows,), already shifted, NO_LABEL where there is
-    no loss. `loss_denominator` is the number of loss tokens of the global batch, 0 if it has none, and
-    `document_denominator` of its documents. On several ranks these three describe every row of the rank's
-    context-parallel share and `segments` every row of the lane, while the embedding's `inserts`, and those behind
-    layers, `deep`, point into the rank's own rows. `mtp` are the depths of multi-token prediction, which describe the
-    same rows as `ids`; without them nothing further is predicted. `scored` int64 are the rows with a label, None for
-    all: what works row by row in front of the loss leaves the others out.
+    `ids` int64 (rows,) with NO_TOKEN at placeholders and padding; `positions` int64 (rows,), from 0 in each document,
+    or (rows, 3) of time, height and width; `labels` int64 (rows,), already shifted, NO_LABEL where there is no loss.
+    `loss_denominator` is the number of loss tokens of the global batch, 0 if it has none, and `document_denominator` of
+    its documents. On several ranks these three describe every row of the rank's context-parallel share and `segments`
+    every row of the lane, while the embedding's `inserts`, and those after layers, `deep`, point into the rank's own
+    rows. `mtp` are the depths of multi-token prediction, which describe the same rows as `ids`; without them nothing
+    further is predicted. `scored` int64 are the rows with a label, None for all: what works row by row in front of the
+    loss leaves the others out.
     """
 
     ids: Tensor
@@ -100,7 +100,8 @@ class TextBatch(Movable):
     def with_inserts(
         self, inserts: Iterable[Insert], deep: Mapping[int, Iterable[Insert]] | None = None
     ) -> "TextBatch":
-        """The same batch with these features added by the embedding, and `deep` ones behind the layers so numbered."""
+        """The same batch with these features added by the embedding, and `deep` ones after the layers of these
+        numbers."""
         behind = {layer: Inserts(features) for layer, features in (deep or {}).items()}
         return replace(self, inserts=Inserts(inserts), deep=behind)
 
@@ -171,7 +172,7 @@ class FeatureBatch(Movable):
     def with_inserts(
         self, inserts: Iterable[Insert], deep: Mapping[int, Iterable[Insert]] | None = None
     ) -> "FeatureBatch":
-        """The same batch with these features; none enters behind a layer."""
+        """The same batch with these features; none is added after a layer."""
         assert not deep, "features of several depths enter a decoder"
         return replace(self, inserts=Inserts(inserts))
 

@@ -51,10 +51,10 @@ class Chain(nn.Module):
     """Runs its parts in order; parameters keep the names that they have in the whole model.
 
     The first `num_sources` parts make rows out of the batch and stand before `enter`, which all rows cross; `leave` is
-    crossed by what leaves, by port. Behind the first `num_whole` parts, if others follow, `narrow` leaves out the rows
-    that nothing scores. Other parts read the weights of `shared` ones, which must therefore be whole while the chain
-    runs. Results of parts leave by ports that are called `<part>.<result>`, some of the names of `results`; so do
-    `losses` of the rows that leave, in the order in which the batch has what these are compared with.
+    crossed by what leaves, by port. After the first `num_whole` parts, if others follow, `narrow` prunes the rows
+    without a label. Other parts read the weights of `shared` ones, which must therefore be whole while the chain runs.
+    Results of parts leave by ports that are called `<part>.<result>`, some of the names of `results`; so do `losses` of
+    the rows that leave, in the order in which the batch has what these are compared with.
     """
 
     def __init__(

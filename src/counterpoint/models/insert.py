@@ -18,7 +18,7 @@ def insert(rows: Tensor, inserts: Iterable[Insert]) -> Tensor:
 
 @final
 class DeepInsert(nn.Module):
-    """The part behind layer `layer` that adds the features of another depth (Meng et al., 2024, arXiv:2406.04334).
+    """The part after layer `layer` that adds the features of another depth (Meng et al., 2024, arXiv:2406.04334).
 
     Features reach a process's own rows, like rows a stage. They are gathered where rows are, even if there are none,
     so that every rank does the same.

@@ -1,4 +1,4 @@
-"""Rows that have a label: behind the last part that mixes rows, nothing becomes of the others."""
+"""Rows that have a label: after the last part that mixes rows, the others are pruned."""
 
 from dataclasses import replace
 from typing import TypeVar, final

@@ -104,17 +104,17 @@ class RowsLeave(nn.Identity):
 
 @final
 class OwnChannels(nn.Identity):
-    """Constants (channels, ...) that every process holds for all channels: those of the channels at hand."""
+    """Constants (channels, ...) that every process holds for all channels: those of this process's channels."""
 
 
 @final
 class ChannelSum(nn.Identity):
-    """After a sum over the channels at hand: the sum over all channels."""
+    """After a sum over this process's channels: the sum over all channels."""
 
 
 @final
 class OwnDocuments(nn.Module):
-    """Which of a lane's rows are here: `document` int64 of all its rows to those of the `rows` rows at hand."""
+    """Maps `document` int64 of all rows of a lane to that of the `rows` rows of this process."""
 
     def forward(self, document: Tensor, _rows: int) -> Tensor:
         return document
@@ -122,7 +122,7 @@ class OwnDocuments(nn.Module):
 
 @final
 class OwnRows(nn.Module):
-    """How many of the `rows` rows at hand are this process's own, which features of other modules reach."""
+    """Number of the `rows` local rows that this process owns; features of other modules are added to these only."""
 
     def forward(self, rows: int) -> int:
         return rows

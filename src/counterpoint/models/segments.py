@@ -61,7 +61,7 @@ class Bucket(Movable):
 
 @dataclass(frozen=True)
 class Segments(Movable):
-    """Documents that lie behind each other in `rows` rows, with gaps where `build` is given starts; what lies between
+    """Documents packed one after the other in `rows` rows, with gaps where `build` is given starts; what lies between
     and after them belongs to none.
 
     `document` int64 (rows in documents,) is the number of each row's document, `extents` int64 (documents,) are the
@@ -86,7 +86,7 @@ class Segments(Movable):
 
     @property
     def longest(self) -> int:
-        """The rows of the longest document, or of what lies behind the last if that is longer."""
+        """The number of rows of the longest document, or of the gap after the last if that is longer."""
         return max((*self.lengths, self.rows - sum(self.lengths)))
 
     @classmethod

@@ -13,7 +13,8 @@ from counterpoint.models.segments import Segments
 
 
 class Wire(NamedTuple):
-    """Rows of `source` enter `target`; at `depths` (after, into) those behind a layer join others behind a layer."""
+    """Rows of `source` enter `target`; for each of `depths` (after, into), rows after one layer are added after
+    another."""
 
     source: str
     target: str
@@ -36,7 +37,7 @@ class Items:
 class Towers:
     """Encoders wired to one another; `items` are by the encoder that takes them, which no wire enters.
 
-    An encoder of features holds the items of each such root behind those of the one before, and runs once.
+    An encoder of features holds the items of all such roots, root after root, and runs once.
     """
 
     chains: Mapping[str, Chain]
@@ -45,7 +46,7 @@ class Towers:
     _outputs: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def into(self, sink: str) -> tuple[tuple[Insert, ...], dict[int, tuple[Insert, ...]]]:
-        """What is added to the rows of the module that reads documents: in front of all layers, and behind some."""
+        """The features added to the rows of the module that reads documents: before all layers, and after some."""
         inserts: list[Insert] = []
         deep: dict[int, tuple[Insert, ...]] = {}
         for wire in self._carrying(sink):
@@ -65,7 +66,7 @@ class Towers:
         return self._outputs[module]
 
     def _features(self, module: str) -> FeatureBatch:
-        """The rows of the items of each root, behind each other, to which their features are added."""
+        """The rows of the items of all roots, root after root, to which their features are added."""
         lengths = {root: self.items[root].lengths for root in self._roots(module)}
         starts, rows = {}, 0
         for root, extents in lengths.items():

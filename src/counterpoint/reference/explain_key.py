@@ -80,7 +80,7 @@ def _key_blocks(path: str, found: Sequence[tuple[Part, Key]]) -> Iterator[str]:
 
 
 def _which(of: Sequence[Part]) -> str:
-    """Which of several sections are meant, behind their path."""
+    """Which of several sections are meant, after their path."""
     kinds = [kind for part in of for kind in part.choice.kinds]
     keys = [part.choice.key for part in of if part.choice.key]
     return (f", of kind {', '.join(kinds)}" if kinds else "") + (f", with the key {', '.join(keys)}" if keys else "")

@@ -62,7 +62,7 @@ def _alternatives(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:
-    """The bounds of a number, those of all integers left out, and the pattern of a text, behind a comma each."""
+    """The bounds of a number, those of all integers left out, and the pattern of a text, each after a comma."""
     said = {name: f"{schema[name]:,.12g}" for name in _BOUNDS if schema.get(name) not in (None, LARGEST_INTEGER)}
     if {"minimum", "maximum"} <= said.keys():
         words = [f"{said['minimum']} to {said['maximum']}"]

@@ -13,7 +13,7 @@ KINDS = ("parameters", "gradients", "optimizer state", "gathered parameters", "a
 
 
 def memory_svg(summary: Summary) -> str:
-    """A bar per group of ranks, its parts in the order of `KINDS`, its sum behind it."""
+    """A bar per group of ranks, its parts in the order of `KINDS`, its sum after it."""
     groups = summary.same_memory
     largest = max(used.total_bytes for used in summary.memory.values()) or 1
     unit = 1024 ** max(power for power in range(5) if power == 0 or 1024**power <= largest)

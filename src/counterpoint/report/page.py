@@ -102,10 +102,10 @@ def note(text: str) -> str:
 
 
 def folded(name: str, text: str) -> str:
-    """Long text behind a line that opens it."""
+    """Long text below a line that opens it."""
     return tag("details", tag("summary", words(name)), tag("pre", words(text)))
 
 
 def named_module(module: str, colour: str) -> str:
-    """A module's name behind a chip of its colour."""
+    """A module's name after a chip of its colour."""
     return tag("span", class_="chip", style=f"background:{colour}") + words(module)

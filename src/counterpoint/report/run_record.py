@@ -162,7 +162,7 @@ def _take(
 ) -> None:
     if "data" in data:
         datasets[data["data"]] = _record(DatasetRecord, data)
-        # Training begins here behind a step: what an earlier start did after it is done again.
+        # Training begins here after a step: what an earlier start did after that step is repeated.
         skipped.difference_update({step for step in skipped if step > data["step"]})
         return
     if "skipped" in data:

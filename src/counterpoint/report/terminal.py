@@ -11,7 +11,7 @@ from counterpoint.report.words import bytes_text
 
 
 def title(words: str, detail: str = "") -> Text:
-    """A heading, with a dim detail behind it."""
+    """A heading, with a dim detail after it."""
     return Text.assemble("\n", (words, "bold"), (f"  {detail}" if detail else "", "dim"))
 
 

@@ -113,7 +113,7 @@ class LaunchedStep:
         return outcome
 
     def outcome(self) -> StepResult:
-        """Wait for the step and for nothing behind it."""
+        """Wait for the step and for nothing after it."""
         if self._copied is not None:
             self._copied.synchronize()
             self._ended = time.perf_counter()
@@ -220,7 +220,7 @@ class Engine:
     ) -> LaunchedStep:
         """Queue one training step; a GPU is still at it when this returns, and the next may be launched meanwhile.
 
-        `ahead` are the inputs of the step that modules which run ahead compute meanwhile, None behind the last. If any
+        `ahead` are the inputs of the step that modules which run ahead compute meanwhile, None after the last. If any
         rank `wants_stop`, the result says so on all of them.
         """
         reached = frozenset(module for module, _microbatch in inputs.batches)

@@ -14,7 +14,7 @@ class Listener(Protocol):
     """What hears of a run's progress, on every active rank."""
 
     def data(self, step: int, corpus: Corpus) -> None:
-        """Training begins behind a step, on this data."""
+        """Training begins after a step, on this data."""
 
     def resumed(self, resumption: Resumption) -> None:
         """The run goes on from a checkpoint, or starts anew."""

@@ -161,11 +161,11 @@ class Trainer:
         return self._session.startup_limit if step <= self._first else None
 
     def _ahead_of(self, upcoming: deque[StepInputs]) -> StepInputs | None:
-        """The inputs of the step that modules which run ahead are at; behind the last step there are none."""
+        """The inputs of the step that modules which run ahead are at; after the last step there are none."""
         return upcoming[self._data.depth] if 0 < self._data.depth < len(upcoming) else None
 
     def _is_stopped(self) -> bool:
-        """Whether the run ends behind this step; all ranks ask together."""
+        """Whether the run ends after this step; a collective of all ranks."""
         self._stopped = self._stopped or self._signals.is_wanted_anywhere(self._groups.control)
         return self._stopped
 

@@ -62,8 +62,8 @@ class RunData:
         self._skipped_in_a_row = 0
 
     def skip(self, step: int, inputs: StepInputs, broken: tuple[str, ...]) -> None:
-        """Go on behind a step that was not finite, without the documents that are not finite by themselves; raises
-        RunError behind more than `most_skipped` such steps in a row.
+        """Go on after a step that was not finite, without the documents that are not finite by themselves; raises
+        RunError after more than `most_skipped` such steps in a row.
 
         It updated nothing, so what was launched meanwhile is as if it had not been. All ranks find the same.
         """
@@ -78,7 +78,7 @@ class RunData:
         self._engine.skipped += 1
         self._skipped_in_a_row += 1
         is_over = self._skipped_in_a_row > self._most_skipped
-        # The next start meets the steps behind its checkpoint again, this one among them.
+        # The next start repeats the steps after its checkpoint, this one among them.
         first = step if is_over else self._first_unread(step)
         self.corpus = self.corpus.without(Exclusion(d.source, d.index, first) for d in finding.excluded)
         if is_over:

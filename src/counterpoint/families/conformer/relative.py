@@ -105,8 +105,8 @@ def _attend_padded(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor
 def by_key(scores: Tensor) -> Tensor:
     """Scores (..., n, 2n) of query i and distance n - 1 - m in column m -> (..., n, n) of query i and key j.
 
-    Key j of query i is of distance i - j, so column n - 1 - i + j: in rows that are laid behind each other, one place
-    earlier in every row.
+    Key j of query i is of distance i - j, so column n - 1 - i + j: in the flattened rows, one place earlier in every
+    row.
     """
     longest = scores.shape[-2]
     step = 2 * longest - 1

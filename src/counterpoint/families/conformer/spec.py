@@ -126,7 +126,7 @@ def _filter(name: str, inputs: int, outputs: int) -> Tensors:
 
 
 def _layer(name: str, section: ConformerConfig) -> PartFacts:
-    """Two MLPs, relative attention and a convolution, with their norms and one more behind them."""
+    """Two MLPs, relative attention and a convolution, with their norms and one more after them."""
     hidden, ffn = section.hidden, section.ffn
     attention = joined(linear(f"attention.{piece}", hidden, hidden, section.bias) for piece in "qkvo")
     distances = linear("attention.r", hidden, hidden, bias=False)

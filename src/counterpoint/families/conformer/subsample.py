@@ -18,7 +18,7 @@ class Subsample(nn.Module):
     """The first part of a conformer: it makes rows (rows, hidden) out of the batch, each of its own window of frames.
 
     The windows of neighbours overlap, so that no row needs another one's work. A convolution must find zeros where a
-    clip has no frame: in front of it, behind it, and between convolutions at what would be computed there.
+    clip has no frame: before it, after it, and between convolutions in place of what would be computed there.
     """
 
     def __init__(self, section: ConformerConfig) -> None:

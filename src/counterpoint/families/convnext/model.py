@@ -70,7 +70,7 @@ class Halve(nn.Module):
 class ConvnextLayer(Layer):
     """rows + an MLP of the normed convolution of each channel, rows (rows, width) -> the same.
 
-    Convolution and norm come behind `enter`, where all rows of a lane are, and are done alike by all of its ranks.
+    Convolution and norm come after `enter`, where all rows of a lane are, and every rank of the lane computes them.
     """
 
     def __init__(self, stage: Stage, activation: Callable[[Tensor], Tensor], eps: float) -> None:
@@ -164,7 +164,7 @@ def _places(batch: PatchBatch, stage: Stage) -> list[Place]:
 
 
 def _of_each(images: list[Place], stack: Tensor) -> dict[int, Tensor]:
-    """What was made of images, by their first rows."""
+    """The results of images, by their first rows."""
     return {row: made for (row, _height, _width), made in zip(images, stack, strict=True)}
 
 

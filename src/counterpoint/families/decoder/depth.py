@@ -17,8 +17,8 @@ from counterpoint.models.seams import Reporting, StageEnter, WithResults, run, u
 class MtpDepth(Reporting):
     """Widens rows (rows, hidden * k) to (rows, hidden * (k + 1)) by those of depth k, counted from 1.
 
-    The last `hidden` columns are what the head scores at depth k - 1, behind its norm: h. Those of depth k are
-    norm(layers(join(norm(h), norm(words of the token k rows ahead)))), from which the head predicts the token behind
+    The last `hidden` columns are h, what the head scores at depth k - 1, after its norm. Those of depth k are
+    norm(layers(join(norm(h), norm(words of the token k rows ahead)))), from which the head predicts the token after
     that one. A row ahead without a token, such as a placeholder of an image, has zeros for words. Rows of a batch
     without this depth pass as they are.
     """

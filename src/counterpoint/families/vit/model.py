@@ -8,7 +8,7 @@ from counterpoint.families.encoder_parts import Sees, tower_parts
 from counterpoint.families.vit.patches import FilteredPositions, PatchEmbedding, PositionTable, PrefixTable, Unchanged
 from counterpoint.families.vit.spec import VitConfig
 from counterpoint.kinds.family import Ends
-from counterpoint.layers.attention.rotary import PatchRotary, Turning, Unrotated
+from counterpoint.layers.attention.rotary import PatchRotary, RotaryEmbedding, Unrotated
 from counterpoint.layers.attention.sublayer import of_documents
 from counterpoint.models.batch import PatchBatch
 from counterpoint.models.chain import Earlier, Part
@@ -36,7 +36,7 @@ def _of_windows(batch: PatchBatch) -> Windows:
     return batch.windows
 
 
-def _rotary(section: VitConfig) -> Turning:
+def _rotary(section: VitConfig) -> RotaryEmbedding:
     return Unrotated() if section.rotary_theta is None else PatchRotary(section.head_size, section.rotary_theta)
 
 

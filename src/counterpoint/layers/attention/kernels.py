@@ -65,7 +65,7 @@ def lie_evenly(rows: Tensor, width: int, length: int, scores: Scores) -> Lie | N
 
 
 def lie_packed(rows: Tensor, width: int, borders: Tensor, longest: int, scores: Scores) -> Lie | None:
-    """Documents of any lengths behind each other; None if no kernel takes them so.
+    """Documents of any lengths, packed one after the other; None if no kernel takes them so.
 
     FlashAttention 4 has windows, which were not compared with float64; torch's own kernel takes them (`attend_varlen`).
     """

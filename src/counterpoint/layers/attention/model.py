@@ -3,7 +3,7 @@
 from torch import nn
 
 from counterpoint.layers.attention.kernels import Scores
-from counterpoint.layers.attention.rotary import Rotary, Turning, Unrotated
+from counterpoint.layers.attention.rotary import Rotary, RotaryEmbedding, Unrotated
 from counterpoint.layers.attention.spec import AttentionConfig
 from counterpoint.layers.attention.sublayer import Attention
 from counterpoint.layers.residual import AttentionLayer, norms_of
@@ -31,7 +31,7 @@ def layer(section: AttentionConfig, hidden: int) -> Layer:
     return AttentionLayer(norm, attention, post_norm)
 
 
-def _rotary(section: AttentionConfig, head: int) -> Turning:
+def _rotary(section: AttentionConfig, head: int) -> RotaryEmbedding:
     if section.rope_theta is None:
         return Unrotated()
     return Rotary(

@@ -1,4 +1,4 @@
-"""How queries and keys learn of their positions."""
+"""Rotary position embeddings of queries and keys."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,20 +12,20 @@ from counterpoint.layers.attention.spec import RopeScalingConfig
 from counterpoint.models.batch import Batch, PatchBatch, TextBatch, Turns
 
 
-class Turning(nn.Module, ABC):
-    """Turns queries and keys (rows, heads, head_dim) by angles that all layers of a model share."""
+class RotaryEmbedding(nn.Module, ABC):
+    """Rotates queries and keys (rows, heads, head_dim) by angles that all layers of a model share."""
 
     @abstractmethod
     def turns(self, batch: Batch, dtype: torch.dtype, /) -> Turns | None:
-        """The cosines and sines of a batch's angles, computed by the first layer that asks."""
+        """The cos/sin cache of a batch, computed by the first layer that needs it."""
 
     @abstractmethod
     def forward(self, queries: Tensor, keys: Tensor, turns: Turns | None, /) -> tuple[Tensor, Tensor]:
-        """The turned queries and keys."""
+        """The rotated queries and keys."""
 
 
 @final
-class Unrotated(Turning):
+class Unrotated(RotaryEmbedding):
     """Queries and keys as they are: positions were added before, or there are none."""
 
     def turns(self, _batch: Batch, _dtype: torch.dtype) -> None:
@@ -36,12 +36,13 @@ class Unrotated(Turning):
 
 
 @final
-class Rotary(Turning):
+class Rotary(RotaryEmbedding):
     """Rotate the halves of queries and keys (rows, heads, head_dim) by their positions (Su et al., 2021).
 
-    With `sections` the first pairs turn with the first coordinate of a position, the next with the second, and so on
-    (Wang et al., 2024, arXiv:2409.12191); `interleaved`, they take turns from the first pair on, so that each has high
-    and low frequencies (Bai et al., 2025, arXiv:2511.21631). Angles are float32, and float64 for float64 rows.
+    With `sections` the first pairs rotate by the first coordinate of a position, the next by the second, and so on
+    (Wang et al., 2024, arXiv:2409.12191); if `interleaved`, the coordinates alternate from the first pair on, so that
+    each has high and low frequencies (Bai et al., 2025, arXiv:2511.21631). Angles are float32, and float64 for float64
+    rows.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Rotary(Turning):
         return self._places(positions).to(wide) * turns
 
     def _places(self, positions: Tensor) -> Tensor:
-        """The coordinate that turns each pair, (rows, 1) or (rows, head_dim / 2)."""
+        """The coordinate by which each pair rotates, (rows, 1) or (rows, head_dim / 2)."""
         if self.sections is None:
             return positions[:, None]
         if self.interleaved:
@@ -86,7 +87,8 @@ class Rotary(Turning):
         return torch.cat([positions[:, i : i + 1].expand(-1, n) for i, n in enumerate(self.sections)], dim=1)
 
     def _in_turns(self, positions: Tensor) -> Tensor:
-        """Time turns the pairs that neither height nor width does."""
+        """The coordinate of each pair where the axes alternate: time for pairs that are neither height's nor
+        width's."""
         assert self.sections is not None, "there is one coordinate without sections"
         pair = torch.arange(self.head_dim // 2, device=positions.device)
         places = positions[:, :1]
@@ -107,9 +109,9 @@ def _slowed(turns: Tensor, scaling: RopeScalingConfig) -> Tensor:
 
 
 @final
-class PatchRotary(Turning):
+class PatchRotary(RotaryEmbedding):
     """Rotate the halves of queries and keys (rows, heads, head_dim) by the row and column of their patch: of the pairs
-    of a half, the first half turns with the row, the second with the column (Wang et al., 2024, arXiv:2409.12191).
+    of a half, the first half rotates by the row, the second by the column (Wang et al., 2024, arXiv:2409.12191).
     """
 
     def __init__(self, head_dim: int, theta: float) -> None:
@@ -134,7 +136,8 @@ class PatchRotary(Turning):
 
 
 def _kept(batch: TextBatch | PatchBatch, key: Hashable, positions: Tensor, make: Callable[[], Turns]) -> Turns:
-    """What the batch keeps for these positions, made at the first time: a batch with others may share what it keeps."""
+    """The batch's cos/sin cache for these positions, made on first use; batches with other positions may share the
+    dict."""
     known = batch.turns.get(key)
     if known is None or known[0] is not positions:
         known = batch.turns[key] = (positions, make())

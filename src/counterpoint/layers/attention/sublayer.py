@@ -16,7 +16,7 @@ from counterpoint.layers.attention.kernels import (
     lie_evenly,
     lie_packed,
 )
-from counterpoint.layers.attention.rotary import Turning
+from counterpoint.layers.attention.rotary import RotaryEmbedding
 from counterpoint.models.batch import Batch, Turns
 from counterpoint.models.linear import Linear, OutputLinear
 from counterpoint.models.seams import Enter, Mix, Trade
@@ -48,7 +48,7 @@ class Attention(nn.Module):
         qkv_bias: bool,
         key_bias: bool,
         scores: Scores,
-        rotary: Turning,
+        rotary: RotaryEmbedding,
         q_norm: nn.Module,
         k_norm: nn.Module,
         sees: Callable[[Any], Segments | Windows] = of_documents,
@@ -163,5 +163,5 @@ def _mask(bucket: Bucket, scores: Scores, device: torch.device) -> Tensor | None
         place = torch.arange(bucket.longest, device=device)
         before = place[:, None] - place
         return (before >= 0) & (before < scores.window)
-    # Padding lies behind a document, where no causal query looks: only bidirectional attention needs a mask for it.
+    # Padding comes after a document, where no causal query looks: only bidirectional attention needs a mask for it.
     return None if scores.causal or bucket.filled is None else bucket.filled[:, None, None, :]

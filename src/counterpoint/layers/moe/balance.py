@@ -14,7 +14,7 @@ def document_counts(experts: Tensor, document: Tensor, documents: int, num_exper
 
 
 def balance_loss(shares: Tensor, counts: Tensor, document: Tensor, extents: Tensor, top_k: int) -> Tensor:
-    """The sum over documents of experts / (top_k rows^2) sum_i counts_i sum_rows shares_i, of the rows at hand.
+    """The sum over documents of experts / (top_k rows^2) sum_i counts_i sum_rows shares_i, of this process's rows.
 
     `counts` (documents, experts) are of all rows of the documents, `extents` int64 (documents,) their lengths; so
     losses of different rows of one document add up.

@@ -82,7 +82,8 @@ class Moe(Counted):
         return order, counts.index_add(0, chosen, torch.ones_like(chosen))
 
     def _balance(self, choice: Choice, document: Tensor, batch: TextBatch) -> Tensor:
-        """The weighted balance loss of the rows at hand, as a share of the mean over the global batch's documents."""
+        """The weighted balance loss of this process's rows, as a share of the mean over the global batch's
+        documents."""
         segments = batch.segments
         # A frozen router has nothing to balance.
         if self.balance == 0.0 or batch.document_denominator == 0.0 or not self.router.weight.requires_grad:

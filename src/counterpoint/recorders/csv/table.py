@@ -12,7 +12,7 @@ _STEP = "step"
 
 
 class Table:
-    """Appends rows; a name that comes later gets a column behind the others, for which the file is written anew.
+    """Appends rows; a later name gets a column after the others, for which the file is rewritten.
 
     A run that goes on appends, also where it repeats steps: of several rows of a step the last counts.
     """

@@ -36,7 +36,7 @@ BATCH_DOCUMENTS = 1024
 
 class Encoded(NamedTuple):
     """An item to write: the token that it stands before, its encoded bytes and its kind; a video is an image with the
-    `further` pictures behind the first. `names` are what its files are called."""
+    `further` pictures after the first. `names` are those of its files."""
 
     position: int
     data: bytes

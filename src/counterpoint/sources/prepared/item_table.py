@@ -15,8 +15,8 @@ from counterpoint.sources.prepared.index import Index
 
 @dataclass(frozen=True)
 class ItemTable:
-    """All items of `documents` documents, one behind the other: the document of each, the token that it stands before,
-    which are of each kind, and their sizes with the number of their files."""
+    """All items of `documents` documents, in order: the document of each, the token that it stands before, which are of
+    each kind, and their sizes with the number of their files."""
 
     documents: int
     owners: Ints

@@ -31,7 +31,7 @@ class _Piece(NamedTuple):
 
 
 class PreparedSource:
-    """One split of one index; text behind the last row of `sequence_tokens` is cut off, an item never is.
+    """One split of one index; text after the last row of `sequence_tokens` is cut off, an item never is.
 
     Documents count their loss tokens for `mtp_depths` further tokens, too.
 

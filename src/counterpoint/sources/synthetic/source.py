@@ -45,7 +45,7 @@ class _Drawn:
 
 class _Stream(IntEnum):
     """Independent random streams of one document beside those of modalities; an item's stream is ITEM + its number, and
-    that of its targets lies behind TARGET, by their name."""
+    that of its targets is TARGET with their name."""
 
     SHAPE = 0
     TEXT = 1

@@ -27,15 +27,18 @@ class Ending:
     keys: tuple[str, ...] = ()
 
     def lines(self, error: CounterpointError | None = None) -> Iterator[str]:
-        """What to say at the end, or ahead of the error that ended it, which is said last."""
-        if error is None:
+        """What to say at the end, or ahead of the error that ended it, which is said last.
+
+        A run that ended without an error before its last step was stopped by a callback, and has saved.
+        """
+        saved = list_checkpoints(self.folder)
+        newest = f"its newest checkpoint is of step {saved[-1]} of {self.steps}" if saved else "no checkpoint"
+        if error is None and (not saved or self.steps in saved):
             yield f"run folder: {self.folder} (trained {self.steps} of {self.steps} steps)"
             yield f"next: {self._command('evaluate' if self.has_answers else 'report', self.folder)}"
             return
-        saved = list_checkpoints(self.folder)
-        newest = f"its newest checkpoint is of step {saved[-1]} of {self.steps}" if saved else "no checkpoint"
         yield f"run folder: {self.folder} ({newest})"
-        if not isinstance(error, SignalledError):
+        if error is not None and not isinstance(error, SignalledError):
             yield f"log: {self._log()}"
         yield f"next: {self._command('train', self.folder / CONFIG_FILE, *self.keys)}"
 

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
+from counterpoint.errors import CounterpointError, RunError
 from counterpoint.train.callbacks import Callback, EvaluationContext, SaveContext, StepContext
 from counterpoint.train.engine import StepResult
 
 
 @final
 class Callbacks:
-    """Tells callbacks, in their order, what happens on this rank; `request_stop` is what a context calls."""
+    """Tells callbacks, in their order, what happens on this rank; `request_stop` is what a context calls.
+
+    What a callback raises ends the run with a RunError that names it; a CounterpointError of its own stays as it is.
+    """
 
     def __init__(
         self, callbacks: Sequence[Callback], run: Path, rank: int, steps: int, request_stop: Callable[[], None]
@@ -27,7 +31,7 @@ class Callbacks:
             loss=result.loss, gradient_norm=result.norm, learning_rates=dict(result.learning_rates),
         )  # fmt: skip
         for callback in self._callbacks:
-            callback.after_step(context)
+            _call(callback.after_step, context)
 
     def evaluation(self, step: int, split: str, loss: float) -> None:
         """A split was evaluated."""
@@ -36,7 +40,7 @@ class Callbacks:
             split=split, loss=loss,
         )  # fmt: skip
         for callback in self._callbacks:
-            callback.after_evaluation(context)
+            _call(callback.after_evaluation, context)
 
     def saved(self, step: int, checkpoint: Path) -> None:
         """A checkpoint was published."""
@@ -45,4 +49,13 @@ class Callbacks:
             checkpoint=checkpoint,
         )  # fmt: skip
         for callback in self._callbacks:
-            callback.after_save(context)
+            _call(callback.after_save, context)
+
+
+def _call(method: Callable[[Any], None], context: object) -> None:
+    try:
+        method(context)
+    except CounterpointError:
+        raise
+    except Exception as error:
+        raise RunError(f"callback {method.__qualname__}: {type(error).__name__}: {error}") from error

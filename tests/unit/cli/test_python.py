@@ -1,13 +1,15 @@
 """The typed functions: what is wrong is said before anything starts, and callbacks hear what there is."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 import counterpoint
-from counterpoint.errors import CheckpointError, ConfigError, InputError
+from counterpoint.errors import CheckpointError, ConfigError, DataError, InputError, RunError
 from counterpoint.train.callbacks import Callback, EvaluationContext, SaveContext, StepContext
 from counterpoint.train.engine import StepResult
 from counterpoint.train.signals import StopSignals
@@ -70,6 +72,53 @@ def test_a_callback_that_cannot_travel_is_refused(counterpoint: Command, tmp_pat
         _train(tmp_path, [Noting(), Local()])
 
 
+def test_a_callback_of_a_program_in_no_file_is_refused(
+    counterpoint: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = ModuleType("__main__")
+    main.Noted = type("Noted", (Callback,), {"__module__": "__main__"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    with pytest.raises(InputError, match=r"callbacks\.0: got a Noted of a program that is in no file"):
+        _train(tmp_path, [main.Noted()])
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "expected"),
+    [
+        (None, r"callbacks: got a NoneType, expected a list of callbacks"),
+        (Noting(), r"callbacks: got a Noting, expected a list of callbacks; put it in one"),
+        ([Noting(), len], r"callbacks\.1: got a builtin_function_or_method, expected a counterpoint\.Callback"),
+        ([Noting], r"callbacks\.0: got the class Noting, expected a counterpoint\.Callback; call the class"),
+    ],
+)
+def test_what_is_no_callback_is_refused_before_anything_starts(callbacks: Any, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=expected):
+        _train(tmp_path, callbacks)
+    assert not list(tmp_path.iterdir())
+
+
+class Raising(Noting):
+    """Raises what it is given, at every save."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def after_save(self, context: SaveContext) -> None:
+        raise self.error
+
+
+def test_what_a_callback_raises_is_said_with_its_name(tmp_path: Path) -> None:
+    def save(error: Exception) -> None:
+        Callbacks([Raising(error)], tmp_path, 0, 8, lambda: None).saved(2, tmp_path)
+
+    with pytest.raises(RunError, match=r"^callback Raising\.after_save: ValueError: too high$") as raised:
+        save(ValueError("too high"))
+    assert isinstance(raised.value.__cause__, ValueError)
+    with pytest.raises(DataError, match=r"^as it is$"):
+        save(DataError("as it is"))
+
+
 def test_what_is_wrong_is_said_as_by_the_commands(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"training\.steps: got 0, expected at least 1"):
         counterpoint.train(EXAMPLE, ["training.steps=0"])
@@ -88,7 +137,7 @@ def test_a_run_without_metrics_has_none(tmp_path: Path) -> None:
     assert (run.checkpoints, run.losses, run.evaluation) == ((), {}, None)
 
 
-def _train(folder: Path, callbacks: list[Any]) -> None:
+def _train(folder: Path, callbacks: Any) -> None:
     import counterpoint as package
 
     package.train(EXAMPLE, [f"run.dir={folder / 'run'}", "run.device=cpu"], callbacks=callbacks)

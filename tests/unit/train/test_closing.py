@@ -27,6 +27,16 @@ def test_a_trained_run_is_evaluated_next_or_reported() -> None:
     assert list(ending(folder, has_answers=False).lines())[1] == "next: counterpoint report 'runs/my emoji'"
 
 
+def test_a_run_that_a_callback_stopped_is_not_called_trained(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "step-00000010").mkdir(parents=True)
+    assert list(ending(tmp_path).lines()) == [
+        f"run folder: {tmp_path} (its newest checkpoint is of step 10 of 12)",
+        f"next: counterpoint train {tmp_path}/config.yaml",
+    ]
+    (tmp_path / "checkpoints" / "step-00000012").mkdir()
+    assert next(ending(tmp_path).lines()) == f"run folder: {tmp_path} (trained 12 of 12 steps)"
+
+
 @pytest.mark.parametrize("error", [RunError("rank 1, language.0F0: it failed"), SignalledError(2)])
 def test_a_run_that_is_ended_goes_on_from_its_newest_checkpoint(error: RunError, tmp_path: Path) -> None:
     where, *log, _following = ending(tmp_path).lines(error)

@@ -31,6 +31,7 @@ def config_problems(config: Config) -> list[Problem]:
         *step_problems(config),
         *_data_problems(config),
         *_training_problems(config),
+        *_log_problems(config),
     ]
 
 
@@ -62,6 +63,18 @@ def _data_problems(config: Config) -> Iterator[Problem]:
     for name, count in Counter(evaluation_names(data.evaluation)).items():
         if count > 1:
             yield Problem("data.evaluation", f"{name} {count} times", "every set once", "keep one of them")
+
+
+def _log_problems(config: Config) -> Iterator[Problem]:
+    """Recorders that would write the same records into the same place."""
+    recorders = config.log.recorders
+    for number, section in enumerate(recorders):
+        if section in recorders[:number]:
+            first = recorders.index(section)
+            expected = f"a recorder other than log.recorders.{first}"
+            yield Problem(
+                f"log.recorders.{number}", f"the same {section.kind} again", expected, "leave one of them out"
+            )
 
 
 def _training_problems(config: Config) -> Iterator[Problem]:

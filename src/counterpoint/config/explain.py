@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from counterpoint.config.keys import Place, known_keys, locate, section_by_default
+from counterpoint.config.keys import Place, is_known, known_keys, locate, section_by_default
 from counterpoint.config.megatron import megatron_hint
 from counterpoint.section.problem import Problem, nearest, show
 from counterpoint.section.section import Section
@@ -105,6 +105,8 @@ def _unknown_key_remedy(place: Place) -> str:
     hint = megatron_hint(place.name)
     if hint is not None:
         return hint
+    if is_known(place.path, known_keys()):
+        return "sections of another kind have it: remove it or choose that kind"
     elsewhere = sorted(key for key in known_keys() if key.rsplit(".", 1)[-1] == place.name)
     return f"did you mean {elsewhere[0]}?" if elsewhere else "remove it"
 
@@ -120,6 +122,8 @@ def _remedy(errors: Sequence[ErrorDetails], place: Place) -> str:
     if place.field is None or place.field.is_required():
         return "correct the value"
     default = place.field.get_default(call_default_factory=True)
+    if isinstance(default, tuple):
+        default = [entry.model_dump() if isinstance(entry, Section) else entry for entry in default]
     what = "its defaults" if isinstance(default, Section) else f"the default, {show(default)}"
     return f"correct it or leave it out for {what}"
 

@@ -25,6 +25,8 @@ def load_config(source: str | Path | Mapping[str, object], overrides: Sequence[s
     The plug-ins that it names are loaded before its sections are read.
     Raises ConfigError with one line per problem: path, what was found, what was expected, remedy.
     """
+    if isinstance(overrides, str):  # A text is a sequence of texts, too: of its letters.
+        raise ConfigError(f"overrides: got {show(overrides)}, expected a list of key.path=value; put it in a list")
     if isinstance(source, Mapping):
         origin, data = "", dict(source)
     else:

@@ -9,6 +9,24 @@ from counterpoint.credentials import without_credentials
 
 _LONGEST_SHOWN = 60
 
+_SYNONYMS = {
+    "context_parallel": ("cp",),
+    "double": ("float64",),
+    "float16": ("bfloat16",),
+    "fp16": ("float16", "bfloat16"),
+    "fp32": ("float32",),
+    "fp64": ("float64",),
+    "gpu": ("cuda",),
+    "half": ("float16", "bfloat16"),
+    "learning_rate": ("lr",),
+    "pipeline_parallel": ("pp",),
+    "single": ("float32",),
+    "tb": ("tensorboard",),
+    "tensor_parallel": ("tp",),
+    "zb": ("zero_bubble",),
+}
+"""What others call a known name, best first, where their spellings are not alike."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -36,7 +54,10 @@ def show(value: object) -> str:
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """The known name that is most alike, if one is alike at all."""
+    """The known name that means the same, else the one that is most alike, if one is alike at all."""
+    same = next((word for word in _SYNONYMS.get(name.lower(), ()) if word in known), None)
+    if same is not None:
+        return same
     by_lowercase = {word.lower(): word for word in sorted(known)}
     matches = get_close_matches(name.lower(), by_lowercase, n=1, cutoff=0.6)
     return by_lowercase[matches[0]] if matches else None

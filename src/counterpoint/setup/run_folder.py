@@ -93,7 +93,8 @@ def _placement_text(plan: Plan) -> str:
 
 def _check_models(config: Config, folder: Path) -> None:
     try:
-        old = model_keys(read_run_config(folder / CONFIG_FILE).modules)
+        before = read_run_config(folder / CONFIG_FILE).modules
+        old = model_keys(before)
     except ConfigError:
         return
     new = model_keys(config.modules)
@@ -104,6 +105,14 @@ def _check_models(config: Config, folder: Path) -> None:
             f"run.dir: {folder} holds checkpoints of another model: {key} was {old.get(key)!r} there, "
             f"got {new.get(key)!r}; restore it, choose another run.dir, or start anew with checkpoint.resume=none"
         )
+    for name, module in config.modules.items():
+        kinds = before[name].optimizer.kind, module.optimizer.kind
+        if kinds[0] != kinds[1] and "none" not in (before[name].train, module.train):
+            raise CheckpointError(
+                f"run.dir: {folder} holds checkpoints of another optimizer: modules.{name}.optimizer.kind was "
+                f"{kinds[0]!r} there, got {kinds[1]!r}; restore it, or choose another run.dir and start from the "
+                f"values with modules.{name}.init_from"
+            )
 
 
 def _versions(config: Config) -> dict[str, str]:

@@ -122,6 +122,8 @@ def test_what_a_callback_raises_is_said_with_its_name(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_as_by_the_commands(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"training\.steps: got 0, expected at least 1"):
         counterpoint.train(EXAMPLE, ["training.steps=0"])
+    with pytest.raises(ConfigError, match=r'^overrides: got "training\.steps=3", expected a list'):
+        counterpoint.load_config(EXAMPLE, "training.steps=3")
     with pytest.raises(CheckpointError, match=r"no config\.yaml, expected a run folder"):
         counterpoint.open_run(tmp_path)
     with pytest.raises(CheckpointError, match=r"no config\.yaml, expected a run folder"):

@@ -84,7 +84,7 @@ def _not_installed(name: str, where: str) -> str:
 def _imported(point: metadata.EntryPoint, called: str, where: str) -> Plugin:
     try:
         plugin = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # A package that leaves would end any command, as if in order.
         raise ConfigError(
             f"{where}: importing {called}, by its entry point {point.name} = {show(point.value)}, raised "
             f"{type(error).__name__}: {error}; expected a plug-in that can be imported; update or repair it"

@@ -119,6 +119,7 @@ def test_a_name_that_is_not_normalised_is_refused(install: Install) -> None:
     ("import nothing_of_the_kind", "here = {module}:PLUGIN",
      r'importing brought-bad 1\.0, by its entry point here = "brought_bad:PLUGIN", raised ModuleNotFoundError: No '
      "module named 'nothing_of_the_kind'"),
+    ("raise SystemExit(0)", "here = {module}:PLUGIN", "raised SystemExit: 0; expected a plug-in that can be imported"),
     ("PLUGIN = 3", "here = {module}:PLUGIN", r"brought-bad 1\.0: got a int at its entry point here"),
     (CURVE, "here = {module}:OTHER", "raised AttributeError"),
     (CURVE.replace('{"falling"', '{"cosine"'), "here = {module}:PLUGIN",

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     # What a type checker and an editor see; a test holds it to be what _HOMES has.
     from counterpoint.api import Run as Run
-    from counterpoint.api import Source as Source
     from counterpoint.api import evaluate as evaluate
     from counterpoint.api import generate as generate
     from counterpoint.api import open_run as open_run
     from counterpoint.api import train as train
     from counterpoint.api import verify as verify
     from counterpoint.check.proof import check_plan as check_plan
+    from counterpoint.config.load import Source as Source
     from counterpoint.config.load import load_config as load_config
     from counterpoint.config.schema import Config as Config
     from counterpoint.errors import CounterpointError as CounterpointError
@@ -38,7 +38,7 @@ _HOMES = {
     "Plan": "counterpoint.plan.plan",
     "Run": "counterpoint.api",
     "SaveContext": "counterpoint.train.callbacks",
-    "Source": "counterpoint.api",
+    "Source": "counterpoint.config.load",
     "StepContext": "counterpoint.train.callbacks",
     "build_plan": "counterpoint.setup.run",
     "check_plan": "counterpoint.check.proof",

@@ -1,11 +1,11 @@
 """What a Python program calls: the commands as typed functions, and what they return."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from counterpoint.config.load import load_config, read_run_config
+from counterpoint.config.load import Source, load_config, read_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from counterpoint.report.run_record import Metrics
     from counterpoint.train.callbacks import Callback
     from counterpoint.verify.case import CaseResult
-
-Source: TypeAlias = str | Path | Mapping[str, object] | Config
-"""A config: its file, plain data of the same form, or what `load_config` made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +58,6 @@ class Run:
         return Evaluation.read(self.folder)
 
 
-def config_of(source: Source, overrides: Sequence[str] = ()) -> Config:
-    """A source as a config, changed by `key=value`; raises ConfigError."""
-    return load_config(source.resolved() if isinstance(source, Config) else source, overrides)
-
-
 def train(source: Source, overrides: Sequence[str] = (), *, callbacks: "Sequence[Callback]" = (), port: int = 0) -> Run:
     """Train a config to its end, or until a callback asks to stop, and return what its run folder holds then.
 
@@ -77,7 +69,7 @@ def train(source: Source, overrides: Sequence[str] = (), *, callbacks: "Sequence
     """
     from counterpoint.run import train as run
 
-    config = config_of(source, overrides)
+    config = load_config(source, overrides)
     run(config, callbacks, port)
     return Run(Path(config.run.dir))
 
@@ -90,7 +82,7 @@ def verify(source: Source, overrides: Sequence[str] = (), *, dtype: str = "float
     """
     from counterpoint.verify.command import verify as compare
 
-    return compare(config_of(source, overrides), dtype)
+    return compare(load_config(source, overrides), dtype)
 
 
 def evaluate(

@@ -1,20 +1,19 @@
 """The whole of a run, top to bottom: config, plan, check, launch, build, train."""
 
 import os
-import pickle
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from counterpoint.config.run_files import ERROR_FILE
 from counterpoint.config.schema import Config
 from counterpoint.console import begin_line, say
-from counterpoint.errors import CounterpointError, InputError
+from counterpoint.errors import CounterpointError
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
 from counterpoint.plugins.load import versions_of
+from counterpoint.setup.callbacks import check_callbacks, check_travels
 from counterpoint.setup.plan import Models
 from counterpoint.setup.run import Setup, check_data, check_device, check_recorders, device_type, open_run, prepare_run
 
@@ -34,7 +33,7 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
     from counterpoint.setup.settle import settle_items
     from counterpoint.setup.warm_starts import check_warm_starts
 
-    _check_callbacks(callbacks)
+    check_callbacks(callbacks)
     config = settle_items(config)
     setup = prepare_run(config)
     check_data(config, setup.corpus)
@@ -46,7 +45,7 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
     if is_joined(os.environ):
         join(config, setup, callbacks)
         return
-    _check_travels(callbacks)
+    check_travels(callbacks)
     folder = Path(config.run.dir)
     with lock_run_folder(folder):
         prepare = partial(open_run_folder, config, setup.plan)
@@ -100,44 +99,6 @@ def join(config: Config, setup: Setup, callbacks: "Sequence[Callback]" = ()) -> 
         (folder / ERROR_FILE).unlink(missing_ok=True)
         run_rank(config, setup, callbacks)
         say_ending(config)
-
-
-def _check_callbacks(callbacks: object) -> None:
-    """Raise InputError for what is no callback, or no list of them."""
-    from counterpoint.train.callbacks import Callback
-
-    if not isinstance(callbacks, Sequence):
-        raise InputError(f"callbacks: got a {type(callbacks).__name__}, expected a list of callbacks; put it in one")
-    for number, callback in enumerate(callbacks):
-        if not isinstance(callback, Callback):
-            is_class = isinstance(callback, type)
-            got = f"the class {callback.__name__}" if is_class else f"a {type(callback).__name__}"
-            remedy = "call the class" if is_class else "derive its class from counterpoint.Callback"
-            raise InputError(f"callbacks.{number}: got {got}, expected a counterpoint.Callback; {remedy}")
-
-
-def _check_travels(callbacks: "Sequence[Callback]") -> None:
-    """Raise InputError for a callback that cannot be sent to ranks."""
-    for number, callback in enumerate(callbacks):
-        if type(callback).__module__ == "__main__" and not _is_imported_again(sys.modules["__main__"]):
-            raise InputError(
-                f"callbacks.{number}: got a {type(callback).__name__} of a program that is in no file (python -c, a "
-                "notebook, standard input), expected a class that ranks, which are other processes, can import; move "
-                "it to a module of its own"
-            )
-        try:
-            pickle.dumps(callback)
-        except Exception as error:  # An object may raise anything while it is pickled.
-            raise InputError(
-                f"callbacks.{number}: got a {type(callback).__name__} that cannot be pickled ({error}), expected one "
-                "that ranks, which are other processes, can be handed; define its class at the top level of a module "
-                "and open files and connections in its methods"
-            ) from error
-
-
-def _is_imported_again(main: ModuleType) -> bool:
-    """Whether processes that multiprocessing starts find a program again: as a module, or by its file."""
-    return main.__spec__ is not None or Path(vars(main).get("__file__") or "").is_file()
 
 
 def work(config: Config, callbacks: "Sequence[Callback]" = ()) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 from pydantic import ValidationError
@@ -18,16 +18,21 @@ from counterpoint.plugins.load import load_plugins, named_in
 from counterpoint.section.of_kind import WITHOUT_PLUGINS
 from counterpoint.section.problem import Problem, show
 
+Source: TypeAlias = str | Path | Mapping[str, object] | Config
+"""A config: its file, plain data of the same form, or what `load_config` made of them."""
 
-def load_config(source: str | Path | Mapping[str, object], overrides: Sequence[str] = ()) -> Config:
-    """Read a config from a YAML file or plain data, lay `key.path=value` overrides over it, and check it.
+
+def load_config(source: Source, overrides: Sequence[str] = ()) -> Config:
+    """Read a config, lay `key.path=value` overrides over it, and check it.
 
     The plug-ins that it names are loaded before its sections are read.
     Raises ConfigError with one line per problem: path, what was found, what was expected, remedy.
     """
     if isinstance(overrides, str):  # A text is a sequence of texts, too: of its letters.
         raise ConfigError(f"overrides: got {show(overrides)}, expected a list of key.path=value; put it in a list")
-    if isinstance(source, Mapping):
+    if isinstance(source, Config):
+        origin, data = "", source.resolved()
+    elif isinstance(source, Mapping):
         origin, data = "", dict(source)
     else:
         origin, data = f"{source}: ", _read(Path(source))

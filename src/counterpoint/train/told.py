@@ -19,35 +19,32 @@ class Callbacks:
     def __init__(
         self, callbacks: Sequence[Callback], run: Path, rank: int, steps: int, request_stop: Callable[[], None]
     ) -> None:
-        self._callbacks, self._run, self._rank, self._steps = tuple(callbacks), run, rank, steps
-        self._request_stop = request_stop
+        self._callbacks = tuple(callbacks)
+        self._everywhere: dict[str, Any] = {"run": run, "rank": rank, "steps": steps, "_request_stop": request_stop}
 
     def step(self, step: int, result: StepResult) -> None:
         """A step was finite, and updated the model."""
         if not self._callbacks:
             return
         context = StepContext(
-            run=self._run, rank=self._rank, step=step, steps=self._steps, _request_stop=self._request_stop,
-            loss=result.loss, gradient_norm=result.norm, learning_rates=dict(result.learning_rates),
-        )  # fmt: skip
+            step=step,
+            loss=result.loss,
+            gradient_norm=result.norm,
+            learning_rates=dict(result.learning_rates),
+            **self._everywhere,
+        )
         for callback in self._callbacks:
             _call(callback.after_step, context)
 
     def evaluation(self, step: int, split: str, loss: float) -> None:
         """A split was evaluated."""
-        context = EvaluationContext(
-            run=self._run, rank=self._rank, step=step, steps=self._steps, _request_stop=self._request_stop,
-            split=split, loss=loss,
-        )  # fmt: skip
+        context = EvaluationContext(step=step, split=split, loss=loss, **self._everywhere)
         for callback in self._callbacks:
             _call(callback.after_evaluation, context)
 
     def saved(self, step: int, checkpoint: Path) -> None:
         """A checkpoint was published."""
-        context = SaveContext(
-            run=self._run, rank=self._rank, step=step, steps=self._steps, _request_stop=self._request_stop,
-            checkpoint=checkpoint,
-        )  # fmt: skip
+        context = SaveContext(step=step, checkpoint=checkpoint, **self._everywhere)
         for callback in self._callbacks:
             _call(callback.after_save, context)
 

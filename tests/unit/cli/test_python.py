@@ -143,3 +143,9 @@ def _train(folder: Path, callbacks: Any) -> None:
     import counterpoint as package
 
     package.train(EXAMPLE, [f"run.dir={folder / 'run'}", "run.device=cpu"], callbacks=callbacks)
+
+
+def test_a_config_is_read_again_with_overrides() -> None:
+    config = counterpoint.load_config(EXAMPLE)
+    assert counterpoint.load_config(config) == config
+    assert counterpoint.load_config(config, ["training.steps=3"]).training.steps == 3

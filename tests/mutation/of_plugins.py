@@ -9,6 +9,8 @@ _RANKS = ("tests/unit/train/test_versions.py",)
 PLUGINS = [
     Mutant("plugins.load:load_plugins", "if name not in _LOADED", "if True", _LOADED),
     Mutant("plugins.load:_load", '_check(plugins, f"{where}: {called}")', "pass", _LOADED),
+    Mutant("plugins.load:_check", "check_types(plugin, where)", "pass", _LOADED),
+    Mutant("plugins.typed:_parts", 'f"[{number}]", entry, of_entry', 'f"[{number}]", entry, Any', _LOADED),
     Mutant("plugins.load:_check", 'check_section(name, section, f"{where}: {sort} {show(name)}")', "pass", _LOADED),
     Mutant("config.load:_load_plugins", '== "run"', '== "running"', _LOADED),
     Mutant("config.schema:_travelled", "load_plugins(plugins)", "pass", _LOADED),

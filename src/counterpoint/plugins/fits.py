@@ -6,8 +6,32 @@ from typing import Literal, get_args, get_origin
 from counterpoint.errors import ConfigError
 from counterpoint.kinds.modality import SIZES, Modality
 from counterpoint.modalities import MODALITIES
+from counterpoint.plugins.plugin import Plugin
+from counterpoint.plugins.typed import first_misfit
 from counterpoint.section.problem import show
 from counterpoint.section.section import Section
+from counterpoint.sources.entry import Entry
+
+_OF_ENTRIES = tuple(name for name in vars(Entry) if not name.startswith("_"))
+"""What the section of a source has."""
+
+
+def check_types(plugin: Plugin, where: str) -> None:
+    """Raise ConfigError, which begins with `where`, for a value that is not of the type which its class declares, and
+    for a source whose section is no `Entry`."""
+    misfit = first_misfit(plugin, Plugin)
+    if misfit is not None:
+        raise ConfigError(
+            f"{where}: {misfit.path.removeprefix('.')}: got {misfit.got}, expected {misfit.expected}; correct the "
+            "package"
+        )
+    for name, section in plugin.sources.items():
+        lacking = [member for member in _OF_ENTRIES if member not in {*dir(section), *section.model_fields}]
+        if lacking:
+            raise ConfigError(
+                f"{where}: sources[{show(name)}]: got the class {section.__name__} without {', '.join(lacking)}, "
+                f"expected the keys and methods of counterpoint.extend.Entry, {', '.join(_OF_ENTRIES)}; add them"
+            )
 
 
 def check_section(name: str, section: type[Section], where: str) -> None:

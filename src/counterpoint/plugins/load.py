@@ -6,7 +6,7 @@ from importlib import metadata
 from typing import Any
 
 from counterpoint.errors import ConfigError
-from counterpoint.plugins.fits import check_modality, check_section
+from counterpoint.plugins.fits import check_modality, check_section, check_types
 from counterpoint.plugins.plugin import Plugin
 from counterpoint.section.problem import nearest, show
 
@@ -62,6 +62,7 @@ def _load(name: str, where: str) -> str:
 
 def _check(plugins: Sequence[Plugin], where: str) -> None:
     for plugin in plugins:
+        check_types(plugin, where)
         for registry, name, _kind in plugin.additions():
             registry.check(name, f"{where}: {registry.sort}")
         for sort, name, section in plugin.sections():

@@ -15,12 +15,15 @@ from counterpoint.optimizers.rates import LEARNING_RATES
 from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.plugins import load
 from counterpoint.projectors import PROJECTORS
+from counterpoint.recorders import RECORDERS
+from counterpoint.recorders.metric import METRICS
 from counterpoint.sources import SOURCES
 
 Install = Callable[..., None]
 
 _REGISTRIES = (
-    FAMILIES, LAYERS, PROJECTORS, MODALITIES, SOURCES, OPTIMIZERS, LOSSES, SCHEDULES, LEARNING_RATES,
+    FAMILIES, LAYERS, PROJECTORS, MODALITIES, SOURCES, OPTIMIZERS, LOSSES, SCHEDULES, LEARNING_RATES, RECORDERS,
+    METRICS,
 )  # fmt: skip
 
 

@@ -11,9 +11,20 @@ import yaml
 
 from counterpoint.config.load import load_config, load_run_config, read_run_config
 from counterpoint.errors import ConfigError
+from counterpoint.families import FAMILIES
+from counterpoint.layers import LAYERS
+from counterpoint.losses import LOSSES
+from counterpoint.modalities import MODALITIES
+from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.rates import LEARNING_RATES, learning_rate
 from counterpoint.plan.schedule import SCHEDULES
+from counterpoint.plugins.fits import check_types
 from counterpoint.plugins.load import load_plugins, versions_of
+from counterpoint.plugins.plugin import Plugin
+from counterpoint.projectors import PROJECTORS
+from counterpoint.recorders import RECORDERS
+from counterpoint.recorders.metric import METRICS
+from counterpoint.sources import SOURCES
 from counterpoint.verify.rules import rate
 from tests.unit.plugins.conftest import Install
 
@@ -138,8 +149,58 @@ def test_what_is_no_plugin_is_named_and_nothing_is_registered(
     assert list(LEARNING_RATES) == before
 
 
+def _with(kinds: str) -> str:
+    """A plug-in that brings something else beside its curve."""
+    return CURVE.replace('={"falling": FALLING})', f'={{"falling": FALLING}}, {kinds})')
+
+
+@pytest.mark.parametrize(("code", "sentence"), [
+    (_with('optimizers={"fast": "adamw"}'), 'optimizers["fast"]: got a str "adamw", expected an OptimizerKind'),
+    (_with('optimizers={"fast": object()}'),
+     'optimizers["fast"]: got an object of the class object, expected an OptimizerKind'),
+    (_with("layers=[3]"), "layers: got a list [3], expected a Mapping"),
+    (_with("losses={'even': None}"), 'losses["even"]: got a NoneType null, expected a ScoreLoss or an ItemLoss'),
+    (_with('modalities=("smell",)'), 'modalities[0]: got a str "smell", expected a Modality'),
+    (_with("metrics={'bits': 8}"), 'metrics["bits"]: got an int 8, expected a function'),
+    (_with("schedules={2: None}"), "schedules, the key 2: got an int 2, expected a str"),
+    (_with("sources={'waves': int}"), 'sources["waves"]: got the class int, expected a class derived from Section'),
+    (CURVE.replace("section=FallingSection", "section='falling'"),
+     'learning_rates["falling"].section: got a str "falling", expected a class derived from LearningRateSection'),
+    (CURVE.replace("left=lambda section, step, steps: ", "left="). replace("(1.0 - step / steps) ** 2", "0.5"),
+     'learning_rates["falling"].left: got a float 0.5, expected a function'),
+    (LAYER.replace("KIND", "gain").replace('layer="', 'steers=("size", 3), layer="'),
+     'layers["gain"].steers[1]: got an int 3, expected a str'),
+    (_with("sources={'waves': FallingSection}"),
+     'sources["waves"]: got the class FallingSection without weight, split, folder, called, problems, missing, '
+     "content, open, expected the keys and methods of counterpoint.extend.Entry"),
+])  # fmt: skip
+def test_a_value_of_a_wrong_type_is_named_and_nothing_is_registered(install: Install, code: str, sentence: str) -> None:
+    install("brought-bad", code)
+    before = list(LEARNING_RATES)
+    with pytest.raises(ConfigError) as caught:
+        load_config(EXAMPLE, ["run.plugins=[brought-bad]"])
+    assert str(caught.value).startswith(f"{EXAMPLE}: run.plugins.0: brought-bad 1.0: {sentence}")
+    assert "\n" not in str(caught.value)
+    assert list(LEARNING_RATES) == before
+
+
+def test_our_own_kinds_are_of_their_types() -> None:
+    ours = Plugin(
+        families=dict(FAMILIES.items()), layers=dict(LAYERS.items()), projectors=dict(PROJECTORS.items()),
+        modalities=tuple(MODALITIES.values()), sources=dict(SOURCES.items()), optimizers=dict(OPTIMIZERS.items()),
+        losses=dict(LOSSES.items()), schedules=dict(SCHEDULES.items()), learning_rates=dict(LEARNING_RATES.items()),
+        recorders=dict(RECORDERS.items()), metrics=dict(METRICS.items()),
+    )  # fmt: skip
+    check_types(ours, "ours")
+
+
 def test_of_a_plugin_with_a_wrong_kind_nothing_is_registered(install: Install) -> None:
-    install("brought-bad", CURVE.replace("})", '}, schedules={"gpipe": None})'))
+    install(
+        "brought-bad",
+        CURVE.replace("})", '}, schedules={"gpipe": ScheduleKind(gpipe)})').replace(
+            "import Plugin", "import Plugin\nfrom counterpoint.plan.schedule import ScheduleKind, gpipe"
+        ),
+    )
     with pytest.raises(ConfigError, match="schedule: got the name 'gpipe', which is taken"):
         load_plugins(["brought-bad"])
     assert "falling" not in LEARNING_RATES

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from counterpoint.errors import CounterpointError, InputError, RunError
+from counterpoint.program import IMPORTED_AGAIN, unguarded
 from counterpoint.slurm import first_host
 
 if TYPE_CHECKING:
@@ -253,6 +254,8 @@ def _cause(error_file: Path, failed: "ChildFailedError", signalled: int | None) 
     How it ended, which only its launcher knows, goes before other ranks' reports that it is gone.
     """
     rank, failure = failed.get_first_failure()
+    if failure.exitcode == IMPORTED_AGAIN:
+        return unguarded()
     record = _record(error_file)
     if record is not None and failure.exitcode >= 0 and not _is_of_others(record, rank, failure.exitcode):
         return _told(record)

@@ -13,6 +13,7 @@ from counterpoint.console import begin_line, say
 from counterpoint.errors import CounterpointError
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
 from counterpoint.plugins.load import versions_of
+from counterpoint.program import check_program
 from counterpoint.setup.callbacks import check_callbacks, check_travels
 from counterpoint.setup.plan import Models
 from counterpoint.setup.run import Setup, check_data, check_device, check_recorders, device_type, open_run, prepare_run
@@ -26,6 +27,8 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
 
     Everything that can be wrong with the input is found before a rank or a group exists.
     """
+    if not is_joined(os.environ):
+        check_program()
     if not is_joined(os.environ) and "torch" not in sys.modules:
         # The server that ranks fork from imports torch while this process does.
         start_fork_server()

@@ -3,10 +3,9 @@
 import pickle
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from types import ModuleType
 
 from counterpoint.errors import InputError
+from counterpoint.program import is_importable
 from counterpoint.train.callbacks import Callback
 
 
@@ -25,7 +24,7 @@ def check_callbacks(callbacks: object) -> None:
 def check_travels(callbacks: Sequence[Callback]) -> None:
     """Raise InputError for a callback that cannot be sent to ranks."""
     for number, callback in enumerate(callbacks):
-        if type(callback).__module__ == "__main__" and not _is_imported_again(sys.modules["__main__"]):
+        if type(callback).__module__ == "__main__" and not is_importable(sys.modules["__main__"]):
             raise InputError(
                 f"callbacks.{number}: got a {type(callback).__name__} of a program that is in no file (python -c, a "
                 "notebook, standard input), expected a class that ranks, which are other processes, can import; move "
@@ -39,8 +38,3 @@ def check_travels(callbacks: Sequence[Callback]) -> None:
                 "that ranks, which are other processes, can be handed; define its class at the top level of a module "
                 "and open files and connections in its methods"
             ) from error
-
-
-def _is_imported_again(main: ModuleType) -> bool:
-    """Whether processes that multiprocessing starts find a program again: as a module, or by its file."""
-    return main.__spec__ is not None or Path(vars(main).get("__file__") or "").is_file()

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from counterpoint.errors import CounterpointError, RunError
+from counterpoint.program import IMPORTED_AGAIN, check_program, unguarded
 
 _PRELOAD = ["counterpoint.verify.case"]
-_START_SECONDS = 120.0
+_START_SECONDS, _END_SECONDS = 120.0, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,14 @@ class Pool:
         for _process, pipe in self._members:
             pipe.close()
         for process, _pipe in self._members:
-            process.join(timeout=5)
+            process.join(_END_SECONDS)
             if process.is_alive():
                 process.kill()
                 process.join()
         self._members = []
 
     def _start(self) -> None:
+        check_program()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOAD)
         port = _free_port()
@@ -104,6 +106,10 @@ class Pool:
         try:
             reply: _Reply = pipe.recv()
         except (EOFError, ConnectionResetError):
+            process, _pipe = self._members[rank]
+            process.join(_END_SECONDS)
+            if process.exitcode == IMPORTED_AGAIN:
+                raise unguarded() from None
             return _Reply(None, f"ended without an answer (rank {rank} was killed)", 1)
         return reply
 

@@ -21,6 +21,7 @@ from counterpoint.execute.failure import Failure, FailureBoard, describe, failed
 from counterpoint.execute.watchdog import Watchdog
 from counterpoint.execute.whereabouts import Limit
 from counterpoint.launch import SignalledError, _cause
+from counterpoint.program import IMPORTED_AGAIN
 
 BROKEN = Failure(2, "step 3: checkpoint", "RunError", "the loss is not finite", exit_code=1)
 FULL = OSError(28, "No space left on device")
@@ -107,6 +108,13 @@ def test_what_the_launcher_says_without_a_report(
     error = _cause(tmp_path / "error.json", First(exitcode), signalled)  # type: ignore[arg-type]
     assert error.exit_code == code
     assert words in str(error)
+
+
+def test_the_launcher_says_of_ranks_that_start_ranks_what_the_program_lacks(tmp_path: Path) -> None:
+    report(BROKEN, tmp_path, heard=True)
+    error = _cause(tmp_path / "error.json", First(IMPORTED_AGAIN), None)  # type: ignore[arg-type]
+    assert error.exit_code == 2
+    assert 'got a call that starts ranks outside of `if __name__ == "__main__":`' in str(error)
 
 
 def test_a_report_has_the_last_word_after_a_signal(tmp_path: Path) -> None:

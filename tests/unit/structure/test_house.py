@@ -30,7 +30,7 @@ FLOORS = (
     ("plan",),
     ("registry",),
     ("section",),
-    ("slurm",),
+    ("slurm", "program"),
     ("errors", "callable", "console", "credentials"),
 )
 """From the roof down: a file imports from its own folder and from lower floors only."""

@@ -33,6 +33,21 @@ class Link(ABC):
     def piece(self, name: str, place: Place, read: Read) -> Tensor:
         """A piece of our tensor `name`; only the rows that it needs are read."""
 
+    def their_piece(self, name: str, place: Place, read: Read) -> Tensor:
+        """A piece of their tensor `name`, where `read` reads ours; only the rows that it needs are read.
+
+        A link that has no shorter way reads all of its tensors.
+        """
+        whole = self.to_theirs([read(one, None) for one in self.ours])
+        return whole[self.theirs.index(name)][place]
+
+    def unchanged(self, _name: str, _place: Place, _read_ours: Read, _read_theirs: Read) -> Tensor | None:
+        """Which elements of a piece of theirs already say what ours holds, though the way back might not find them.
+
+        None for links that only move values: there the way back finds them.
+        """
+        return None
+
     def gradients_to_ours(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Gradients by the tensors named `theirs` -> those by the tensors named `ours`."""
         return self.to_ours(gradients)
@@ -60,6 +75,9 @@ class Same(Link):
     def piece(self, _name: str, place: Place, read: Read) -> Tensor:
         return read(self.theirs[0], place)
 
+    def their_piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        return read(self.ours[0], place)
+
 
 @final
 @dataclass(frozen=True)
@@ -81,6 +99,14 @@ class PlusOne(Link):
     def piece(self, _name: str, place: Place, read: Read) -> Tensor:
         (piece,) = self.to_ours([read(self.theirs[0], place)])
         return piece
+
+    def their_piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        return read(self.ours[0], place) - 1
+
+    def unchanged(self, name: str, place: Place, read_ours: Read, read_theirs: Read) -> Tensor:
+        """Sums drop digits of small numbers, which their difference does not bring back."""
+        ours = read_ours(self.ours[0], place)
+        return ours == self.piece(name, place, read_theirs).to(ours.dtype)
 
     def gradients_to_ours(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Adding one leaves a gradient as it is."""
@@ -119,6 +145,17 @@ class Joined(Link):
         there.insert(self._extra, slice(0, 1))
         return read(self.theirs[0], tuple(there)).squeeze(self._extra)
 
+    def their_piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        others = [one for dim, one in enumerate(place) if dim != self._extra]
+        pieces, before = [], 0
+        for name, rows in zip(self.ours, self.rows, strict=True):
+            start, stop = max(others[0].start - before, 0), min(others[0].stop - before, rows)
+            if start < stop:
+                pieces.append(read(name, (slice(start, stop), *others[1:])))
+            before += rows
+        joined = torch.cat(pieces)
+        return joined if self._extra is None else joined.unsqueeze(self._extra)
+
     @property
     def _extra(self) -> int | None:
         """The dimension of size one that only their tensors have."""
@@ -142,6 +179,10 @@ class Stacked(Link):
 
     def piece(self, _name: str, place: Place, read: Read) -> Tensor:
         return torch.stack([read(one, place[1:]) for one in self.theirs[place[0]]])
+
+    def their_piece(self, name: str, place: Place, read: Read) -> Tensor:
+        number = self.theirs.index(name)
+        return read(self.ours[0], (slice(number, number + 1), *place))[0]
 
 
 @final
@@ -170,6 +211,13 @@ class Reshaped(Link):
         (tensor,) = tensors
         return [tensor.reshape(self.their_shape)]
 
+    def their_piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        further = len(self.their_shape) - len(self.our_shape)
+        if further > 0 and self.their_shape[further:] == self.our_shape:
+            return read(self.ours[0], place[further:])[(None,) * further]
+        rows = read(self.ours[0], (place[0], *(slice(None) for _ in self.our_shape[1:])))
+        return rows.reshape(len(rows), *self.their_shape[1:])[:, *place[1:]]
+
 
 @final
 @dataclass(frozen=True)
@@ -192,6 +240,10 @@ class ChannelsLast(Link):
         (matrix,) = tensors
         return [matrix.reshape(len(matrix), self.channels, -1).transpose(1, 2).flatten(1)]
 
+    def their_piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        (rows,) = self.to_theirs([read(self.ours[0], (place[0], slice(None)))])
+        return rows[:, place[1]]
+
 
 @final
 @dataclass(frozen=True)
@@ -213,6 +265,10 @@ class ByTap(Link):
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         (matrix,) = tensors
         return [matrix.reshape(len(matrix), -1, self.inputs).transpose(1, 2)]
+
+    def their_piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        (rows,) = self.to_theirs([read(self.ours[0], (place[0], slice(None)))])
+        return rows[:, *place[1:]]
 
 
 @final
@@ -240,6 +296,25 @@ class ClassRow(Link):
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         row, positions = tensors
         return [row.squeeze(0), torch.cat([torch.zeros_like(row), positions])]
+
+    def their_piece(self, name: str, place: Place, read: Read) -> Tensor:
+        (row, positions), rows = self.ours, place[0]
+        if name == self.theirs[0]:
+            return read(row, (slice(0, 1), place[0]))[0]
+        there = read(positions, (slice(max(rows.start - 1, 0), rows.stop - 1), place[1]))
+        return there if rows.start else torch.cat([there.new_zeros(1, there.shape[1]), there])
+
+    def unchanged(self, name: str, place: Place, read_ours: Read, read_theirs: Read) -> Tensor:
+        """One learned row does not say which two it is the sum of."""
+        row, columns = (slice(0, 1), place[-1]), place[-1]
+        ours = read_ours(self.ours[0], row)
+        is_same = ours == self.piece(self.ours[0], row, read_theirs).to(ours.dtype)
+        if name == self.theirs[0]:
+            return is_same[0]
+        found = torch.zeros(place[0].stop - place[0].start, columns.stop - columns.start, dtype=torch.bool)
+        if place[0].start == 0:
+            found[0] = is_same[0]
+        return found
 
     def gradients_to_ours(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Either term of a sum has the sum's gradient."""

@@ -1,10 +1,12 @@
 """A piece that a link reads alone is that of the whole tensor, in every checkpoint."""
 
+import random
+
 import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.links import Place, PlusOne, Reshaped
+from counterpoint.convert.links import ClassRow, Place, PlusOne, Read, Reshaped, Same
 from tests.unit.convert.test_modules_round_trip import case
 from tests.unit.judge.whole_configs import FOLDERS
 
@@ -51,3 +53,59 @@ def test_a_piece_is_found_behind_dimensions_of_one(further: int) -> None:
     assert torch.equal(piece, ours[1:3, :2])
     assert torch.equal(link.to_theirs([ours])[0], theirs)
     assert torch.equal(link.to_ours([theirs])[0], ours)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_their_pieces_are_those_of_whole_tensors_and_read_little(name: str) -> None:
+    whole, ours, theirs = case(name)
+    generator = random.Random(name)
+    for module, stored in whole.modules.items():
+        read_elements = 0
+
+        def read(key: str, place: Place | None, held: dict[str, Tensor] = ours[module]) -> Tensor:
+            nonlocal read_elements
+            piece = held[key] if place is None else held[key][place]
+            read_elements += piece.numel()
+            return piece
+
+        for link in stored.links:
+            expected = dict(zip(link.theirs, link.to_theirs([ours[module][one] for one in link.ours]), strict=True))
+            for one in link.theirs:
+                place = tuple(_part(size, generator) for size in expected[one].shape)
+                read_elements = 0
+                piece = link.their_piece(one, place, read)
+                torch.testing.assert_close(piece, expected[one][place], rtol=0, atol=0)
+                assert read_elements <= expected[one][place[0]].numel(), one
+                assert expected[one].shape == theirs[one].shape
+
+
+def _part(size: int, generator: random.Random) -> slice:
+    start = generator.randrange(size)
+    return slice(start, generator.randint(start + 1, size))
+
+
+def _reader(tensors: dict[str, Tensor]) -> Read:
+    return lambda name, place: tensors[name] if place is None else tensors[name][place]
+
+
+def test_sums_say_where_they_are_unchanged() -> None:
+    """What is only moved needs no such thing; a sum that has not moved stands for the terms that it came from."""
+    token, table = torch.randn(6).bfloat16(), torch.randn(4, 6).bfloat16()
+    link = ClassRow(("row", "positions"), ("token", "table"))
+    theirs = {"token": token, "table": table}
+    whole = ((slice(0, 1), slice(0, 6)), (slice(0, 3), slice(0, 6)))
+    ours = {
+        name: link.piece(name, place, _reader(theirs)).float() for name, place in zip(link.ours, whole, strict=True)
+    }
+    ours["row"][0, 2] += 1
+    same = link.unchanged("token", (slice(1, 4),), _reader(ours), _reader(theirs))
+    assert same.tolist() == [True, False, True]
+    same = link.unchanged("table", (slice(0, 2), slice(1, 4)), _reader(ours), _reader(theirs))
+    assert same.tolist() == [[True, False, True], [False, False, False]]
+    assert not link.unchanged("table", (slice(1, 2), slice(0, 6)), _reader(ours), _reader(theirs)).any()
+    factors = PlusOne(("a",), ("b",))
+    stored = torch.tensor([2.0**-30, -0.25]).bfloat16()
+    held = {"a": torch.tensor([1.0, 0.5])}
+    found = factors.unchanged("b", (slice(0, 2),), _reader(held), _reader({"b": stored}))
+    assert found.tolist() == [True, False]
+    assert Same(("a",), ("b",)).unchanged("b", (slice(0, 2),), _reader(held), _reader({"b": stored})) is None

@@ -36,7 +36,7 @@ PARALLELIZE = [
     Mutant("parallelize.context:ContextMix.forward", "if segments.own is not None:", "if segments.own is not None and not segments.own.lengths:", (), (cases.IMAGES_OF_CP,),
            harmless="rows are traded for heads although they need not be: the same values, only slower"),
     Mutant("parallelize.expert:SumOverLane.forward", "self.lane.all_reduce(counts)", "counts", (), (cases.EXPERTS,)),
-    Mutant("parallelize.expert:ExpertDispatch.bring", "index_copy(0, order, rows)", "index_copy(0, order.argsort(), rows)", (), (cases.EXPERTS,)),
+    Mutant("parallelize.expert:ExpertDispatch.combine", "index_copy(0, order, rows)", "index_copy(0, order.argsort(), rows)", (), (cases.EXPERTS,)),
     Mutant("parallelize.expert:_copies", "(leaving.cumsum(0) - leaving)", "leaving.cumsum(0)", (), (cases.EXPERTS_CUT,)),
     Mutant("parallelize.exchange:TensorGroup.own_share", "self.rank * share, share", "(self.size - 1 - self.rank) * share, share", (), (cases.WITHOUT_SEQUENCE,)),
     Mutant("parallelize.exchange:_Exchange.backward", "ctx.backward_operation(gradients[0])", "gradients[0]", (), (cases.WITHOUT_SEQUENCE,)),

@@ -173,15 +173,16 @@ class ItemSection:
 class Modality:
     """A kind of item.
 
-    The index calls an item `name`, and has its size in `columns` of its own. People call several `plural`, and what
-    takes them `taker`. `counts` are the keys of the manifest that count them: those of one file, and those of several
-    if there are such. Places are `package.module:name`: `size` is of a function (encoded file, most pixels) -> extent,
-    `rows` of what handles content, and `alone` of what lays one item out for the reference.
+    The index calls an item `name` and stores its size in `columns`. Messages call items `plural`, and a module that
+    reads them `read_by`, such as `a vision module`. `counts` are the keys of the manifest that count items of one file
+    and, if there are such, items of several files. The other fields are strings `package.module:name`: `size` names a
+    function (encoded file, most pixels) -> extent, `rows` the code that reads content, and `alone` the code that lays
+    out one item for the reference.
     """
 
     name: str
     plural: str
-    taker: str
+    read_by: str
     columns: tuple[str, ...]
     counts: tuple[str, ...]
     forms: tuple[Form, ...]
@@ -203,7 +204,7 @@ class Modality:
         return any(form.is_list for form in self.forms)
 
     def count(self, files: int) -> str:
-        """The key of the manifest that counts an item of so many files."""
+        """The key of the manifest that counts items of this number of files."""
         return self.counts[min(files, len(self.counts)) - 1]
 
     def extent(self, data: bytes, most_pixels: int) -> Extent:

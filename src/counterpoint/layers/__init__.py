@@ -1,4 +1,4 @@
-"""Kinds of residual layers that decoders are made of."""
+"""The kinds of residual layers of decoders."""
 
 from typing import Annotated, Any
 
@@ -14,4 +14,4 @@ from counterpoint.section.of_kind import OfKind
 LAYERS: Registry[LayerKind[Any]] = Registry("layer", {"attention": ATTENTION, "mlp": MLP, "mamba": MAMBA, "moe": MOE})
 
 LayerConfig = Annotated[LayerSection, OfKind(sections_in(LAYERS))]
-"""Any registered layer's section."""
+"""The section of any registered layer."""

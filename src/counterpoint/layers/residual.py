@@ -1,60 +1,62 @@
-"""Residual layers: the parts between the first and the last of a transformer."""
+"""Residual layers of transformers and Mamba-2."""
 
 from abc import ABC, abstractmethod
 from typing import final
 
 from torch import Tensor, nn
 
-from counterpoint.layers.attention.kernels import Kernel, attend_lying
+from counterpoint.layers.attention.kernels import Kernel, attend_packed
 from counterpoint.layers.attention.sublayer import Attention
 from counterpoint.layers.normed import NormedSection
-from counterpoint.models.batch import Batch, Turns
+from counterpoint.models.batch import Batch, CosSin
 from counterpoint.models.norm import RmsNorm
 from counterpoint.models.seams import Layer, Reporting, WithResults, run, under
 
 
 class AttendingLayer(Layer, ABC):
-    """A layer around attention; a subclass defines what comes before and after its core.
+    """A layer with attention; subclasses define the code before and after the attention kernel.
 
-    It is compiled as one where a kernel takes packed documents directly, else in two regions around a core that no
-    compiler can look into.
+    If a kernel reads packed documents without padding, the layer is compiled as one region, else as two regions around
+    a core that is not compiled.
     """
 
     regions = ("whole", "before", "after")
     attention: Attention
 
     @abstractmethod
-    def begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the rows that enter."""
+    def begin(self, rows: Tensor, cos_sin: CosSin | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Input rows (rows, hidden) -> queries, keys and values (rows, heads, dim)."""
 
     @abstractmethod
     def finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
-        """What leaves, from the rows that entered and what they saw of each other."""
+        """Input rows (rows, hidden) and attention outputs (rows, heads, dim) -> output rows (rows, hidden)."""
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        turns, lie = self.attention.rotary.turns(batch, rows.dtype), self.attention.lie(rows, batch)
-        if lie is not None:
-            return self.whole(rows, turns, *lie)
-        return self.after(rows, self.attention.look(*self.before(rows, turns), batch))
+        cos_sin, choice = self.attention.rotary.cos_sin(batch, rows.dtype), self.attention.kernel_choice(rows, batch)
+        if choice is not None:
+            return self.whole(rows, cos_sin, *choice)
+        return self.after(rows, self.attention.look(*self.before(rows, cos_sin), batch))
 
-    def whole(self, rows: Tensor, turns: Turns | None, kernel: Kernel, length: int, borders: Tensor | None) -> Tensor:
-        """The layer where a kernel takes documents as they lie."""
+    def whole(
+        self, rows: Tensor, cos_sin: CosSin | None, kernel: Kernel, length: int, borders: Tensor | None
+    ) -> Tensor:
+        """The whole layer as one region, with a kernel that reads packed documents without padding."""
         scores = self.attention.scores
-        return self.finish(rows, attend_lying(*self.begin(rows, turns), kernel, length, borders, scores))
+        return self.finish(rows, attend_packed(*self.begin(rows, cos_sin), kernel, length, borders, scores))
 
-    def before(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The beginning as a region of its own: the one inside of `whole` is never compiled by itself."""
-        return self.begin(rows, turns)
+    def before(self, rows: Tensor, cos_sin: CosSin | None) -> tuple[Tensor, Tensor, Tensor]:
+        """`begin` as a separate region; inside `whole` it is compiled as part of that."""
+        return self.begin(rows, cos_sin)
 
     def after(self, rows: Tensor, mixed: Tensor) -> Tensor:
-        """The end as a region of its own."""
+        """`finish` as a separate region."""
         return self.finish(rows, mixed)
 
 
 def norms_of(section: NormedSection, hidden: int) -> tuple[nn.Module, nn.Module]:
-    """The norm before a sublayer and the one after it, which is the identity where there is none."""
-    behind = RmsNorm(hidden, section.norm_eps) if section.post_norm else nn.Identity()
-    return RmsNorm(hidden, section.norm_eps), behind
+    """The norm before a sublayer and the norm after it; the latter is the identity without `post_norm`."""
+    after = RmsNorm(hidden, section.norm_eps) if section.post_norm else nn.Identity()
+    return RmsNorm(hidden, section.norm_eps), after
 
 
 @final
@@ -67,8 +69,8 @@ class AttentionLayer(AttendingLayer):
         self.attention = attention
         self.post_norm = post_norm
 
-    def begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
-        return self.attention.project(self.norm(rows), turns)
+    def begin(self, rows: Tensor, cos_sin: CosSin | None) -> tuple[Tensor, Tensor, Tensor]:
+        return self.attention.project(self.norm(rows), cos_sin)
 
     def finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
         out: Tensor = rows + self.post_norm(self.attention.leave(mixed))
@@ -125,7 +127,7 @@ class MoeLayer(Layer, Reporting):
 
 @final
 class EncoderLayer(AttendingLayer):
-    """Attention, then MLP, each with its norm, its scale and its residual."""
+    """Attention, then an MLP; each has a norm before it, a scale after it, and a residual connection."""
 
     def __init__(
         self,
@@ -144,8 +146,8 @@ class EncoderLayer(AttendingLayer):
         self.mlp = mlp
         self.mlp_scale = mlp_scale
 
-    def begin(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
-        return self.attention.project(self.attention_norm(rows), turns)
+    def begin(self, rows: Tensor, cos_sin: CosSin | None) -> tuple[Tensor, Tensor, Tensor]:
+        return self.attention.project(self.attention_norm(rows), cos_sin)
 
     def finish(self, rows: Tensor, mixed: Tensor) -> Tensor:
         attended: Tensor = rows + self.attention_scale(self.attention.leave(mixed))

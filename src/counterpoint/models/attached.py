@@ -1,4 +1,4 @@
-"""Losses that a layer attaches to its rows."""
+"""Losses that are attached to rows, so that backward of the rows includes them."""
 
 from typing import Any, final
 
@@ -19,9 +19,9 @@ class _Attached(torch.autograd.Function):
 
 
 def attach(rows: Tensor, loss: Tensor) -> Tensor:
-    """The rows unchanged; their backward runs that of `loss` as well, as if it were added to the loss.
+    """Return the rows unchanged; their backward also runs that of `loss`, as if it were added to the main loss.
 
-    So a layer's loss need not pass through later layers and pipeline stages.
+    So the loss of a layer need not pass through later layers and pipeline stages.
     """
     out: Tensor = _Attached.apply(rows, loss)  # type: ignore[no-untyped-call]
     return out

@@ -1,4 +1,4 @@
-"""What a model reads besides its rows."""
+"""The inputs of models besides rows."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,14 +10,14 @@ from counterpoint.models.movable import Movable
 from counterpoint.models.segments import Sampled, Segments, Windows
 
 NO_PREFIX = -1
-"""Number of a row of patches that is no learned one."""
+"""Marks rows in `PatchBatch.prefix` that are not learned prefix rows."""
 
 
-Turns = tuple[Tensor, Tensor]
-"""Cosines and sines (rows, 1, pairs) by which pairs of a head's columns turn."""
+CosSin = tuple[Tensor, Tensor]
+"""Cosines and sines (rows, 1, pairs) of the rotation angles of a head's pairs of columns."""
 
-KeptTurns = dict[Hashable, tuple[Tensor, Turns]]
-"""Turns that layers share, with the positions that they are of, by what else they are made from."""
+CosSinCache = dict[Hashable, tuple[Tensor, CosSin]]
+"""Cosines and sines that layers share, with the positions they were computed from, by all other arguments."""
 
 Insert = tuple[Tensor, Tensor]
 """Features (n, hidden) and the rows, int64 (n,), to which they are added."""
@@ -25,10 +25,10 @@ Insert = tuple[Tensor, Tensor]
 
 @final
 class Inserts:
-    """What is added in one place of a model.
+    """Features that are added at one place of a model.
 
-    No container into which FSDP2 looks: torch 2.13 leads what needs a gradient there through every part that is given
-    the batch, and each adds zeros to the gradient of features that it does not read.
+    A class that FSDP2 does not traverse: torch 2.13 would pass tensors in a list or tuple through the hooks of every
+    part that receives the batch, and each part would add zeros to the gradients of features that it does not read.
     """
 
     def __init__(self, inserts: Iterable[Insert]) -> None:
@@ -40,12 +40,12 @@ class Inserts:
 
 @dataclass(frozen=True)
 class Compared(Movable):
-    """What a loss compares the rows of a process with.
+    """The inputs of a loss of item rows, besides the rows.
 
-    `rows` int64 (n,) are those of this process that leave for items, `item` int64 (n,) the items of the lane that they
-    are of, and `extents` int64 (items,) all rows of each. `own` int64 says which of the `targets` (m, width) is that of
-    each row, (n,), or of each item, (items,). The sum over all rows, or items, of the global batch is divided by
-    `denominator`.
+    `rows` int64 (n,) are this process's output rows that belong to items, `item` int64 (n,) the item in the lane of
+    each, and `extents` int64 (items,) the number of rows of each item on all processes. `own` int64 is the index among
+    `targets` (m, width) of the target of each row, (n,), or of each item, (items,). The sum over all rows, or items, of
+    the global batch is divided by `denominator`.
     """
 
     rows: Tensor
@@ -58,11 +58,11 @@ class Compared(Movable):
 
 @dataclass(frozen=True)
 class MtpInputs(Movable):
-    """What one depth k of multi-token prediction reads of each row, from the row's own document.
+    """The inputs of depth k of multi-token prediction; tokens ahead are those of the row's own document.
 
-    `ids` int64 (rows,) of the token k rows ahead, NO_TOKEN where there is none; `labels` int64 (rows,), the token that
-    follows it, NO_LABEL where there is no loss, and their number in the global batch, `loss_denominator`. `scored` is
-    as in TextBatch.
+    `ids` int64 (rows,) are the tokens k rows ahead, NO_TOKEN where there is none; `labels` int64 (rows,) the tokens
+    after those, NO_LABEL where there is no loss; `loss_denominator` is the number of labels in the global batch.
+    `scored` is as in TextBatch.
     """
 
     ids: Tensor
@@ -75,14 +75,14 @@ class MtpInputs(Movable):
 class TextBatch(Movable):
     """Packed documents of tokens.
 
-    `ids` int64 (rows,) with NO_TOKEN at placeholders and padding; `positions` int64 (rows,), from 0 in each document,
-    or (rows, 3) of time, height and width; `labels` int64 (rows,), already shifted, NO_LABEL where there is no loss.
-    `loss_denominator` is the number of loss tokens of the global batch, 0 if it has none, and `document_denominator` of
-    its documents. On several ranks these three describe every row of the rank's context-parallel share and `segments`
-    every row of the lane, while the embedding's `inserts`, and those after layers, `deep`, point into the rank's own
-    rows. `mtp` are the depths of multi-token prediction, which describe the same rows as `ids`; without them nothing
-    further is predicted. `scored` int64 are the rows with a label, None for all: what works row by row in front of the
-    loss leaves the others out.
+    `ids` int64 (rows,) have NO_TOKEN at placeholders and padding. `positions` int64 are (rows,), from 0 in each
+    document, or (rows, 3) of time, height and width. `labels` int64 (rows,) are already shifted, NO_LABEL where there
+    is no loss. These three describe the rank's context-parallel share, `segments` all rows of the lane. The
+    embedding's `inserts`, and the inserts after layers, `deep`, point into the rank's own rows.
+
+    `loss_denominator` and `document_denominator` are the numbers of loss tokens and of documents in the global batch.
+    `mtp` are the depths of multi-token prediction, for the same rows as `ids`; empty without it. `scored` int64 are the
+    rows with a label, None for all rows: row-wise parts before the loss compute these rows only.
     """
 
     ids: Tensor
@@ -94,22 +94,25 @@ class TextBatch(Movable):
     deep: Mapping[int, Iterable[Insert]] = field(default_factory=dict)
     document_denominator: float = 0.0
     mtp: tuple[MtpInputs, ...] = ()
-    turns: KeptTurns = field(default_factory=dict)
+    cos_sin: CosSinCache = field(default_factory=dict)
     scored: Tensor | None = None
 
     def with_inserts(
         self, inserts: Iterable[Insert], deep: Mapping[int, Iterable[Insert]] | None = None
     ) -> "TextBatch":
-        """The same batch with these features added by the embedding, and `deep` ones after the layers of these
-        numbers."""
-        behind = {layer: Inserts(features) for layer, features in (deep or {}).items()}
-        return replace(self, inserts=Inserts(inserts), deep=behind)
+        """The same batch with features for the embedding to add, and `deep` ones by the layer after which they are
+        added."""
+        after_layers = {layer: Inserts(features) for layer, features in (deep or {}).items()}
+        return replace(self, inserts=Inserts(inserts), deep=after_layers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ItemBatch(Movable):
-    """Packed items: `segments` describe every row of the lane, and where learned rows leave in the place of the items'
-    own, `sampled` says which for which. `compared` is what each loss of the rows that leave compares them with."""
+    """Packed items.
+
+    `segments` describe all rows of the lane. If a resampler replaces the rows of items with learned ones, `sampled`
+    maps them. `compared` holds the inputs of each loss of the output rows.
+    """
 
     segments: Segments
     sampled: Sampled = field(default_factory=Sampled)
@@ -120,11 +123,11 @@ class ItemBatch(Movable):
 class PatchBatch(ItemBatch):
     """Packed images of patches.
 
-    `patches` (rows, patch_dim); `coordinates` int64 (rows, 2), the (row, column) of each patch in its image;
-    `grids` int64 (rows, 2), the (height, width) of that image in patches; `prefix` int64 (rows,) the number of the
-    learned row that stands there, NO_PREFIX at patches and padding. Under tensor parallelism these describe the rank's
-    own rows, while `places` int64 (rows, 2) are the coordinates of its context-parallel share, and `windows` describe
-    every row of the lane. So do `images`: the first row, and the height and width in patches, of each.
+    `patches` (rows, patch_dim); `coordinates` int64 (rows, 2), the (row, column) of each patch in its image; `grids`
+    int64 (rows, 2), the (height, width) of its image in patches; `prefix` int64 (rows,), the number of a learned prefix
+    row, NO_PREFIX at patches and padding. Under tensor parallelism these describe the rank's own rows. `places` int64
+    (rows, 2) are the coordinates in its context-parallel share. `windows` and `images` describe the whole lane; an
+    image has its first row, and its height and width in patches.
     """
 
     patches: Tensor
@@ -134,15 +137,15 @@ class PatchBatch(ItemBatch):
     places: Tensor
     windows: Windows = field(default_factory=lambda: Windows(()))
     images: tuple[tuple[int, int, int], ...] = ()
-    turns: KeptTurns = field(default_factory=dict)
+    cos_sin: CosSinCache = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class AudioBatch(ItemBatch):
-    """Packed clips; a row is made of a window of frames around its own.
+    """Packed clips; each row is computed from a window of frames.
 
-    `frames` (rows, window, mels), zero where `filled` bool (rows, window) says that the clip has no frame; `positions`
-    int64 (rows,), from 0 in each clip. All describe the rank's own rows.
+    `frames` (rows, window, mels) are zero where `filled` bool (rows, window) is False, beyond the ends of the clip;
+    `positions` int64 (rows,) count from 0 in each clip. All describe the rank's own rows.
     """
 
     frames: Tensor
@@ -152,16 +155,16 @@ class AudioBatch(ItemBatch):
 
 @dataclass(frozen=True)
 class GivenBatch(ItemBatch):
-    """Packed items whose rows were computed beforehand: `values` (rows, width) of this rank's own rows."""
+    """Packed items with precomputed rows: `values` (rows, width) are this rank's own rows."""
 
     values: Tensor
 
 
 @dataclass(frozen=True)
 class FeatureBatch(Movable):
-    """Packed items whose rows other encoders made: `rows` rows of this rank, to which `inserts` are added.
+    """Packed items whose rows come from other encoders: `inserts` are added to `rows` zero rows of this rank.
 
-    `segments` describes every row of the lane, and `compared` is as in ItemBatch.
+    `segments` describe all rows of the lane; `compared` is as in ItemBatch.
     """
 
     rows: int
@@ -172,7 +175,7 @@ class FeatureBatch(Movable):
     def with_inserts(
         self, inserts: Iterable[Insert], deep: Mapping[int, Iterable[Insert]] | None = None
     ) -> "FeatureBatch":
-        """The same batch with these features; none is added after a layer."""
+        """The same batch with these features; an adapter has no inserts after layers."""
         assert not deep, "features of several depths enter a decoder"
         return replace(self, inserts=Inserts(inserts))
 

@@ -1,4 +1,4 @@
-"""A model as an ordered run of named parts; a pipeline stage is a shorter run of the same parts."""
+"""A model as a sequence of named parts; a pipeline stage is a consecutive subsequence."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from counterpoint.models.scored import AllRows, ScoredRows
 from counterpoint.models.seams import Reporting, StageEnter, StageLeave, run, under
 
 MAIN = ""
-"""The port of the rows that leave the last part, or of the loss."""
+"""The port of the output rows of the last part, or of the loss."""
 
 
 def port_of(layer: int) -> str:
-    """The port by which what leaves a layer is handed on."""
+    """The port of a layer's output rows."""
     return f"d{layer}"
 
 
 Earlier = Mapping[str, nn.Module]
-"""The parts of a chain that come before one, by name."""
+"""The earlier parts of the same chain, by name."""
 
 Build = Callable[[Earlier], nn.Module]
 
@@ -29,10 +29,10 @@ Build = Callable[[Earlier], nn.Module]
 class Part:
     """A named piece of a model.
 
-    `build` is given the earlier parts of the same chain, so that it can read the weights of those it `reads`;
-    a part that `makes_rows` reads only the batch and comes first. What a part computes leaves by the port that it
-    `emits`, if that is not MAIN, and the rows go on as they came. A part that works `by_row` maps every row alone and
-    emits nothing; one that `makes_loss` ends the chain with a scalar, and reads no row without a label if it is
+    `build` receives the earlier parts of the chain, and may use the weights of those that it `reads`. A part that
+    `makes_rows` reads only the batch, and comes first. If a part `emits` a port other than MAIN, its output leaves by
+    that port, and the next part receives the same input rows. A part that works `by_row` maps each row independently
+    and emits nothing. One that `makes_loss` ends the chain with a scalar; it needs no row without a label if it is
     `scored`.
     """
 
@@ -48,13 +48,13 @@ class Part:
 
 @final
 class Chain(nn.Module):
-    """Runs its parts in order; parameters keep the names that they have in the whole model.
+    """Runs its parts in order; parameters have the same names as in the whole model.
 
-    The first `num_sources` parts make rows out of the batch and stand before `enter`, which all rows cross; `leave` is
-    crossed by what leaves, by port. After the first `num_whole` parts, if others follow, `narrow` prunes the rows
-    without a label. Other parts read the weights of `shared` ones, which must therefore be whole while the chain runs.
-    Results of parts leave by ports that are called `<part>.<result>`, some of the names of `results`; so do `losses` of
-    the rows that leave, in the order in which the batch has what these are compared with.
+    The first `num_sources` parts make rows from the batch; all rows then pass `enter`. Outputs pass `leave`, one per
+    port. After the first `num_whole` parts, if others follow, `narrow` prunes rows without a label. `shared` are parts
+    whose weights other parts read, so these weights must be unsharded while the chain runs. Results of parts leave by
+    ports `<part>.<result>`, a subset of `results`. `losses` of the output rows leave by ports, too, in the order of
+    `batch.compared`.
     """
 
     def __init__(
@@ -84,8 +84,10 @@ class Chain(nn.Module):
         return [(name, self.get_submodule(name)) for name in self.part_names]
 
     def forward(self, rows: Tensor | None, batch: Batch) -> dict[str, Tensor]:
-        """Map the stage's input rows, None where its first part makes them, to what leaves by each port: output rows or
-        the loss by MAIN."""
+        """Map the stage's input rows (None if its first part makes them) to its outputs by port.
+
+        MAIN has the output rows, or the loss.
+        """
         outputs: dict[str, Tensor] = {}
         parts = self.parts()
         for _name, part in parts[: self.num_sources]:
@@ -110,13 +112,15 @@ class Chain(nn.Module):
         return outputs
 
     def compare(self, name: str, loss: nn.Module) -> None:
-        """Attach one more loss to the rows that leave the last part; it maps them and what the batch compares them with
-        to the same rows and a scalar, which leaves by the port `losses.<name>`."""
+        """Attach a loss to the output rows of the last part.
+
+        `loss` maps rows and `Compared` to the same rows and a scalar, which leaves by the port `losses.<name>`.
+        """
         self.losses[name] = loss
         self.results = (*self.results, f"losses.{name}")
 
     def _adopt(self, name: str, module: nn.Module) -> None:
-        """Register `module` under a dotted name, with a folder for every piece before the last dot."""
+        """Register `module` under a dotted name, with a nested container for each piece before the last."""
         parent: nn.Module = self
         *folders, leaf = name.split(".")
         for folder in folders:
@@ -127,7 +131,7 @@ class Chain(nn.Module):
 
 
 def build_chain(parts: Iterable[Part]) -> Chain:
-    """Build a contiguous run of a model's parts; parameters have no values yet, best on the meta device."""
+    """Build consecutive parts of a model, with uninitialised parameters; best called on the meta device."""
     parts = tuple(parts)
     built: dict[str, nn.Module] = {}
     for part in parts:
@@ -139,7 +143,7 @@ def build_chain(parts: Iterable[Part]) -> Chain:
 
 
 def _num_whole(parts: Sequence[Part]) -> int:
-    """How many parts need rows without a label: all, or those before the run that works row by row up to a head."""
+    """Number of leading parts that need all rows: every part, or those before the row-wise parts that end in a head."""
     if not any(part.scored for part in parts):
         return len(parts)
     mixing = (number for number, part in enumerate(parts) if not (part.by_row or part.scored))

@@ -1,4 +1,4 @@
-"""Tokens to rows, with features of other modules laid in at the placeholders."""
+"""The embedding of tokens, to which features of other modules are added at placeholders."""
 
 from abc import ABC, abstractmethod
 from typing import final
@@ -13,7 +13,7 @@ from counterpoint.models.seams import LookupLeave
 
 @final
 class Lookup(nn.Module):
-    """Rows of a table that begins at the id `first`; an id outside the table gives zeros and no gradient."""
+    """Looks up rows of a table whose first id is `first`; ids outside the table give zeros without a gradient."""
 
     def __init__(self, first: int = 0) -> None:
         super().__init__()
@@ -30,23 +30,23 @@ class Lookup(nn.Module):
 
 
 def scaled(words: Tensor, scale: float) -> Tensor:
-    """The words that were looked up, multiplied by a factor."""
+    """Embedded words (rows, hidden), multiplied by a factor."""
     return words if scale == 1.0 else words * scale
 
 
 class WordTable(nn.Module, ABC):
-    """A part whose words other parts of its chain read."""
+    """A part whose vocabulary matrix other parts of the chain read."""
 
     @abstractmethod
     def matrix(self) -> Tensor:
-        """The words as (vocab, hidden), or a rank's share of them."""
+        """The vocabulary matrix (vocab, hidden), or a rank's shard of it."""
 
 
 @final
 class Embedding(WordTable):
-    """The first part of a decoder: it makes rows (rows, hidden) out of the batch.
+    """The first part of a decoder: batch -> rows (rows, hidden).
 
-    Words are multiplied by `scale`, and features of other modules are added as they are.
+    Embedded words are multiplied by `scale`; features of other modules are not.
     """
 
     def __init__(self, vocab: int, hidden: int, scale: float = 1.0) -> None:
@@ -67,9 +67,9 @@ class Embedding(WordTable):
 
 @final
 class WordsCopy(WordTable):
-    """The embedding's words where the embedding is in another stage: a copy of the same values; rows pass as they are.
+    """A copy of the embedding's weight in another stage, for a tied head; rows pass through unchanged.
 
-    Whoever holds both sums their gradients.
+    The trainer sums the gradients of both.
     """
 
     def __init__(self, vocab: int, hidden: int) -> None:
@@ -85,7 +85,7 @@ class WordsCopy(WordTable):
 
 @final
 class NoCopy(nn.Module):
-    """Stands for the copy of the words where the embedding itself is in the chain."""
+    """Takes the place of the copy if the embedding itself is in the chain."""
 
     def forward(self, rows: Tensor, _batch: TextBatch) -> Tensor:
         return rows

@@ -1,4 +1,4 @@
-"""The last part of a decoder: rows to the loss, or to logits."""
+"""The last part of a decoder: from rows to the loss, or to logits."""
 
 from abc import ABC, abstractmethod
 from typing import final
@@ -16,12 +16,12 @@ from counterpoint.models.seams import FURTHER, TERMS, Enter, Reporting, WithResu
 
 
 class VocabularyHead(Reporting, ABC):
-    """Scores rows (rows, hidden) against every word of a matrix that a subclass holds.
+    """Scores rows (rows, hidden) against every word of a vocabulary matrix, which subclasses provide.
 
-    Rows that are wider hold those of the depths of multi-token prediction side by side; the loss of each of these
-    takes part in backward with the weight `mtp_weight`, and none in the value: they are reported as FURTHER (depths,).
-    Further terms of scores join the loss of each depth as that of the next token, of which alone they are reported, as
-    TERMS (terms,).
+    With multi-token prediction, input rows are the concatenation of the rows of all depths, (rows, (1 + depths) *
+    hidden). The losses of further depths join backward with the weight `mtp_weight`, but not the returned loss; they
+    are reported as FURTHER (depths,). Terms such as z-loss join the loss of every depth; those of the next token are
+    reported as TERMS (terms,).
     """
 
     results = (FURTHER, TERMS)
@@ -35,10 +35,10 @@ class VocabularyHead(Reporting, ABC):
 
     @abstractmethod
     def matrix(self) -> Tensor:
-        """The words as (vocab, hidden)."""
+        """The vocabulary matrix (vocab, hidden)."""
 
     def logits(self, rows: Tensor) -> Tensor:
-        """Scores (rows, vocab): of the whole vocabulary unless tensor parallelism has been applied."""
+        """Logits (rows, vocab); under tensor parallelism those of the rank's shard of the vocabulary."""
         scores: Tensor = self.multiply(self.enter(rows), self.matrix(), None)
         return scores
 
@@ -62,7 +62,7 @@ class VocabularyHead(Reporting, ABC):
 
 @final
 class Head(VocabularyHead):
-    """A head with words of its own."""
+    """A head with its own vocabulary matrix."""
 
     def __init__(self, vocab: int, hidden: int, mtp_weight: float = 0.0) -> None:
         super().__init__(mtp_weight)
@@ -74,11 +74,11 @@ class Head(VocabularyHead):
 
 @final
 class TiedHead(VocabularyHead):
-    """A head that reads the words of the embedding, or of its copy, in its own chain and has no parameter."""
+    """A head without parameters, which reads the weight of the embedding, or of its copy, in the same chain."""
 
     def __init__(self, words: WordTable, mtp_weight: float = 0.0) -> None:
         super().__init__(mtp_weight)
-        # In a tuple, the words are no child: their weight keeps one name, and moving it cannot untie them.
+        # In a tuple, `words` is no submodule: its weight keeps one name, and moving the head cannot untie it.
         self.tied = (words,)
 
     def matrix(self) -> Tensor:

@@ -1,6 +1,6 @@
-"""Images of a lane as grids of their rows: those of one size together, and back to where they lie.
+"""Packed image rows as grids (images, height, width, ...) of one size each, and back.
 
-A place is an image's first row, its height and its width. Its rows come in groups of merge x merge neighbours.
+A place is an image's first row, its height and its width. Its rows are ordered in groups of merge x merge neighbours.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ Place = tuple[int, int, int]
 
 
 def by_size(images: Iterable[Place]) -> list[list[Place]]:
-    """Images, those of one size together, smaller first."""
+    """Images grouped by size, smaller sizes first."""
     size = itemgetter(1, 2)
     return [list(alike) for _size, alike in groupby(sorted(images, key=size), key=size)]
 
@@ -32,14 +32,14 @@ def as_grids(stack: Tensor, height: int, width: int, merge: int) -> Tensor:
 
 
 def as_stack(grids: Tensor, merge: int) -> Tensor:
-    """The way back: (images, height, width, ...) -> (images, height * width, ...)."""
+    """The inverse of `as_grids`: (images, height, width, ...) -> (images, height * width, ...)."""
     count, height, width, *rest = grids.shape
     grouped = grids.reshape(count, height // merge, merge, width // merge, merge, *rest)
     return grouped.transpose(2, 3).reshape(count, height * width, *rest)
 
 
 def laid(made: Mapping[int, Tensor], rows: Tensor) -> Tensor:
-    """What was `made` of images, by their first rows, in its places among `rows`, which stay as they are elsewhere."""
+    """`rows` with the rows of images replaced by `made`, whose keys are the first rows of the images."""
     pieces, end = [], 0
     for row, piece in sorted(made.items(), key=itemgetter(0)):
         pieces += [rows[end:row], piece]

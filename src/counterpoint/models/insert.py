@@ -1,4 +1,4 @@
-"""Features of other modules among the rows."""
+"""Adding features of other modules to rows."""
 
 from collections.abc import Iterable
 from typing import final
@@ -10,7 +10,7 @@ from counterpoint.models.seams import OwnRows, StageEnter
 
 
 def insert(rows: Tensor, inserts: Iterable[Insert]) -> Tensor:
-    """Add features to the rows (rows, hidden) where they belong."""
+    """Add features to rows (rows, hidden) at the rows that each insert names."""
     for features, index in inserts:
         rows = rows.index_add(0, index, features.to(rows.dtype))
     return rows
@@ -18,10 +18,10 @@ def insert(rows: Tensor, inserts: Iterable[Insert]) -> Tensor:
 
 @final
 class DeepInsert(nn.Module):
-    """The part after layer `layer` that adds the features of another depth (Meng et al., 2024, arXiv:2406.04334).
+    """The part after layer `layer` that adds features of another encoder depth (Meng et al., 2024, arXiv:2406.04334).
 
-    Features reach a process's own rows, like rows a stage. They are gathered where rows are, even if there are none,
-    so that every rank does the same.
+    Features are scattered into the process's own rows, then enter like the input rows of a stage. Every rank takes part
+    in that, with features or without.
     """
 
     def __init__(self, layer: int) -> None:

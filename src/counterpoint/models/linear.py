@@ -11,7 +11,7 @@ from counterpoint.models.seams import Leave, Product
 
 @final
 class Linear(Product):
-    """x W^T + b on rows (rows, inputs) -> (rows, outputs); `bias` is absent on request."""
+    """x W^T + b on rows (rows, inputs) -> (rows, outputs); the bias is optional."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Linear(Product):
 
 @final
 class OutputLinear(Product):
-    """leave(x W^T) + b: the linear that ends a sublayer; its product may be partial until it has left."""
+    """leave(x W^T) + b: the last linear of a sublayer; under tensor parallelism `leave` sums partial products."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""The last product and the loss in one: rows times words to a sum of cross entropies, some rows at a time.
+"""The output projection fused with the cross entropy, computed for some rows at a time.
 
-Scores of all rows never exist at once, and where gradients are wanted they are made on the way, of one product each; so
-no score is computed twice.
+Logits of all rows never exist at once. If gradients are needed, they are computed in the same pass, so that no logit is
+computed twice.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from counterpoint.models.seams import Fusible, OffersWeight
 from counterpoint.plan.samples import NO_LABEL
 
 _SCORES_AT_ONCE = 2**28
-"""Rows times words of a piece: half a GiB in bfloat16; smaller pieces make slower products."""
+"""Logits of one piece: half a GiB in bfloat16; smaller pieces make slower matrix products."""
 
 
 def _at_once(_weight: Tensor, gradient: Callable[[], Tensor]) -> Tensor | None:
@@ -29,9 +29,9 @@ def _alone(statistics: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class WordShare:
-    """Which words a matrix holds: those from `first` on, `words` of them, or as many as it has rows.
+    """The shard of the vocabulary that a matrix holds: `words` words from `first` on, None for all rows of the matrix.
 
-    `gather` maps statistics (3, rows) to those of all shares (shares, 3, rows), the same on each.
+    `gather` maps statistics (3, rows) to those of all shards (shards, 3, rows), equal on every rank.
     """
 
     first: int = 0
@@ -40,8 +40,11 @@ class WordShare:
 
 
 def statistics(scores: Tensor, labels: Tensor) -> Tensor:
-    """Of scores (rows, words) and labels counted from the first word, wide (3, rows): the largest score, the sum of
-    exponentials over its, and the score of the label, 0 where it is none of these words."""
+    """Statistics (3, rows) of scores (rows, words), in at least float32.
+
+    They are the largest score, the sum of exp(score - largest), and the score of the label, 0 if the label is not in
+    this shard. Labels count from the shard's first word.
+    """
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
     largest = wide.amax(dim=1)
     inside = (labels >= 0) & (labels < scores.shape[1])
@@ -52,10 +55,10 @@ def statistics(scores: Tensor, labels: Tensor) -> Tensor:
 def score_gradient(
     scores: Tensor, labels: Tensor, whole: Tensor, factor: Tensor, of_terms: Tensor | None = None
 ) -> Tensor:
-    """The gradient of the scores, in their dtype; `whole` (rows,) are the logarithms of all words' exponentials, and
-    `factor` (rows,) what the loss of a row is multiplied by.
+    """The gradient (rows, words) of the scores, in their dtype.
 
-    `of_terms` (2, rows) are the derivatives of further terms, by `whole` and by the score of the label.
+    `whole` (rows,) is the log-sum-exp over the whole vocabulary, `factor` (rows,) the factor of each row's loss.
+    `of_terms` (2, rows) are derivatives of further terms with respect to `whole` and to the score of the label.
     """
     wide = scores.to(whole.dtype)
     is_label = torch.arange(scores.shape[1], device=scores.device) == labels[:, None]
@@ -68,9 +71,9 @@ def score_gradient(
 
 @dataclass(frozen=True)
 class Term:
-    """A term of each row beside its cross entropy, which joins backward times `weight`.
+    """A term of the loss of each row besides its cross entropy; its gradient is multiplied by `weight`.
 
-    `of` maps the logarithms of all words' exponentials and the scores of the labels, both (rows,), to values (rows,).
+    `of` maps the log-sum-exp of the scores and the scores of the labels, (rows,) each, to values (rows,).
     """
 
     weight: float
@@ -78,8 +81,10 @@ class Term:
 
 
 class RowLosses(NamedTuple):
-    """The mean cross entropy, and beside it those of further terms, (terms,), not weighed: no gradient goes through
-    them, as theirs joins that of the cross entropy."""
+    """The mean cross entropy, and the means of further terms (terms,), without their weights.
+
+    The terms carry no gradient: theirs is already part of the gradient of the cross entropy.
+    """
 
     loss: Tensor
     terms: Tensor
@@ -87,11 +92,11 @@ class RowLosses(NamedTuple):
 
 @final
 class LinearLoss(Fusible, OffersWeight):
-    """Sum of the cross entropies of rows (rows, hidden) scored against words (words, hidden), in at least float32,
-    divided by the denominator; rows without a label count nothing. Without any loss token it and all gradients are 0.
+    """The cross entropies of rows (rows, hidden) against words (words, hidden), summed and divided by the denominator.
 
-    `terms` are added to the cross entropy of each row. `offer`, `statistics` and `score_gradient` may be replaced by
-    what defers or compiles.
+    Sums are in at least float32; rows without a label are ignored. Without any loss token the loss and all gradients
+    are 0. `terms` are added to the cross entropy of each row. `offer`, `statistics` and `score_gradient` can be
+    replaced, to defer weight gradients or to compile.
     """
 
     regions = ("statistics", "score_gradient")
@@ -105,7 +110,7 @@ class LinearLoss(Fusible, OffersWeight):
         self.score_gradient: Callable[..., Tensor] = score_gradient
 
     def forward(self, rows: Tensor, matrix: Tensor, labels: Tensor, denominator: float) -> RowLosses:
-        """Reduce rows, the words' matrix and labels int64 (rows,), NO_LABEL where there is no loss, to scalars."""
+        """Rows (rows, hidden), matrix (words, hidden) and labels int64 (rows,), NO_LABEL without a loss -> losses."""
         scale = 1.0 / denominator if denominator > 0 else 0.0
         keeps = torch.is_grad_enabled()
         return RowLosses(*_LinearLoss.apply(rows, matrix, labels, scale, self, keeps))  # type: ignore[no-untyped-call]
@@ -151,7 +156,7 @@ class _LinearLoss(torch.autograd.Function):
 
 
 class _Pieces:
-    """The gradients that grow piece by piece: of rows in place, of the matrix as a sum in at least float32."""
+    """Accumulates gradients piece by piece: of rows in place, of the matrix as a sum in at least float32."""
 
     def __init__(
         self, module: LinearLoss, rows: Tensor, matrix: Tensor, scale: float, has_rows: bool, has_matrix: bool
@@ -163,7 +168,7 @@ class _Pieces:
         self.of_matrix = matrix.new_zeros(matrix.shape, dtype=wide) if has_matrix else None
 
     def run(self, which: slice, all_labels: Tensor) -> RowLosses:
-        """The losses of some rows, not yet scaled; their gradients are added."""
+        """Compute the losses of some rows, not yet scaled, and accumulate their gradients."""
         share = self._module.share
         rows, labels = self._rows[which], all_labels[which]
         scores, own = F.linear(rows, self._words), labels - share.first
@@ -180,7 +185,7 @@ class _Pieces:
         return RowLosses((whole - target).where(counted, 0).sum(), terms)
 
     def _terms(self, whole: Tensor, target: Tensor, counted: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The sum of each term, and the derivatives (2, rows) of all of them as they are weighed, None without any."""
+        """The sum of each term, and their weighted derivatives (2, rows) in all, None without terms."""
         terms = self._module.terms
         if not terms:
             return whole.new_zeros(0), None
@@ -194,7 +199,7 @@ class _Pieces:
     def _statistics(self, scores: Tensor, labels: Tensor) -> Tensor:
         if scores.shape[1]:
             return self._module.statistics(scores, labels)
-        # A share may hold padding only: no word, so no exponential.
+        # A shard may hold only padding: no word, hence no exponential.
         none = scores.new_zeros((3, scores.shape[0]), dtype=torch.promote_types(scores.dtype, torch.float32))
         none[0] = torch.finfo(none.dtype).min
         return none

@@ -13,17 +13,17 @@ from counterpoint.models.seams import Enter
 
 
 def gelu(rows: Tensor) -> Tensor:
-    """x times the normal distribution's share below x (Hendrycks and Gimpel, 2016, arXiv:1606.08415)."""
+    """x times the standard normal distribution function of x (Hendrycks and Gimpel, 2016, arXiv:1606.08415)."""
     return F.gelu(rows)
 
 
 def gelu_tanh(rows: Tensor) -> Tensor:
-    """GELU in its tanh form (the same)."""
+    """GELU approximated with tanh (the same paper)."""
     return F.gelu(rows, approximate="tanh")
 
 
 def quick_gelu(rows: Tensor) -> Tensor:
-    """GELU in its sigmoid form, x sigmoid(1.702 x) (the same)."""
+    """GELU approximated as x sigmoid(1.702 x) (the same paper)."""
     return rows * torch.sigmoid(1.702 * rows)
 
 
@@ -38,10 +38,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": quick_gelu,
     "relu2": squared_relu,
 }
-"""Activations of MLPs without a gate, by the names that sections give them."""
+"""Activations of MLPs without a gate, by their names in configs."""
 
 GATES: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu_tanh": gelu_tanh}
-"""What the gates of other MLPs pass, likewise."""
+"""Activations of the gates of gated MLPs, by their names in configs."""
 
 
 @final

@@ -1,4 +1,4 @@
-"""Values made of tensors, which move from the host to a device as a whole."""
+"""Dataclasses of tensors that move from the host to a device together."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -12,12 +12,12 @@ class Movable:
     """A frozen dataclass of tensors, numbers, other such dataclasses, and tuples of them."""
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on `device`; copies from pinned memory do not wait."""
+        """A copy on `device`; copies from pinned memory are asynchronous."""
         moved: Self = _moved(self, lambda tensor: tensor.to(device, non_blocking=True))
         return moved
 
     def pinned(self) -> Self:
-        """The same in memory from which a GPU copies by itself."""
+        """A copy in pinned memory."""
         pinned: Self = _moved(self, Tensor.pin_memory)
         return pinned
 
@@ -27,12 +27,12 @@ M = TypeVar("M", bound=Movable)
 
 
 def all_to(values: Mapping[Key, M], device: torch.device | str) -> dict[Key, M]:
-    """All of them on `device`; a tensor that several hold is copied once."""
+    """All values on `device`; a tensor that several share is copied once."""
     return _together(values, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def all_pinned(values: Mapping[Key, M]) -> dict[Key, M]:
-    """All of them in memory from which a GPU copies by itself; a tensor that several hold is copied once."""
+    """All values in pinned memory; a tensor that several share is copied once."""
     return _together(values, Tensor.pin_memory)
 
 

@@ -1,4 +1,4 @@
-"""Where rows meet a weight: the plain operation, until parallelize/ puts one in its place that defers a gradient."""
+"""Products of rows with weights; parallelize/ may replace them by products that defer the weight gradient."""
 
 from typing import final
 
@@ -25,7 +25,7 @@ class AddBias(nn.Module):
 
 @final
 class ReadTable(nn.Module):
-    """The rows of a table (entries, hidden) at int64 places (rows,) -> (rows, hidden)."""
+    """Looks up the rows of a table (entries, hidden) at int64 indices (rows,) -> (rows, hidden)."""
 
     def forward(self, table: Tensor, places: Tensor) -> Tensor:
         return F.embedding(places, table)
@@ -33,22 +33,22 @@ class ReadTable(nn.Module):
 
 @final
 class GroupedMultiply(nn.Module):
-    """Each group of rows times its own weight: rows (rows, inputs), the first counts[0] of group 0 and so on, weights
-    (groups, outputs, inputs), counts int64 (groups,) -> (rows, outputs)."""
+    """The product of each group of rows with its own weight: rows (rows, inputs) sorted by group, weights (groups,
+    outputs, inputs), counts int64 (groups,) of rows per group -> (rows, outputs)."""
 
     def forward(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
         return grouped_product(rows, weights, groups_of(counts, rows, weights))
 
 
 Groups = Tensor | list[int]
-"""Groups of rows: where they end, int32 (groups,), if one kernel multiplies all of them, else their lengths."""
+"""Groups of rows: their ends, int32 (groups,), if one kernel multiplies all of them, else a list of lengths."""
 
 _ALIGNED = 8
 """`grouped_mm` reads rows of 16 bytes at a time: widths in bfloat16 are multiples of 8, others take the loop."""
 
 
 def groups_of(counts: Tensor, rows: Tensor, weights: Tensor) -> Groups:
-    """The groups of `counts` int64 (groups,) rows in the form in which these rows and weights are multiplied."""
+    """Groups with `counts` int64 (groups,) rows, in the form that the kernel for these rows and weights needs."""
     if rows.is_cuda and rows.dtype == torch.bfloat16 and not any(extent % _ALIGNED for extent in weights.shape[1:]):
         return counts.cumsum(0).to(torch.int32)
     lengths: list[int] = counts.tolist()

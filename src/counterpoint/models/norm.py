@@ -1,4 +1,4 @@
-"""Normalisation of rows; each norm is also a part of a chain, which then hands it the batch."""
+"""Normalisation of rows; a norm can also be a part of a chain, so its forward accepts the batch."""
 
 from typing import final
 
@@ -39,7 +39,7 @@ class LayerNorm(nn.Module):
 
 @final
 class Scale(nn.Module):
-    """Learned gains on what a sublayer adds, rows (rows, width) -> (rows, width) (Touvron et al., 2021)."""
+    """Learned per-channel gains on the output of a sublayer, (rows, width) -> (rows, width) (Touvron et al., 2021)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Rows that have a label: after the last part that mixes rows, the others are pruned."""
+"""Pruning of rows without a label after the last part that mixes rows."""
 
 from dataclasses import replace
 from typing import TypeVar, final
@@ -11,9 +11,9 @@ Labelled = TypeVar("Labelled", bound=TextBatch | MtpInputs)
 
 
 def scored_rows(rows: Tensor, of: Labelled) -> tuple[Tensor, Labelled]:
-    """Of rows (rows, hidden) those with a label, and the same inputs with these labels alone.
+    """Rows (rows, hidden) -> those with a label, and the same inputs with the labels of those rows only.
 
-    Whatever else the inputs say of rows is of all of them.
+    All other fields of the inputs still describe all rows.
     """
     if of.scored is None:
         return rows, of
@@ -22,7 +22,7 @@ def scored_rows(rows: Tensor, of: Labelled) -> tuple[Tensor, Labelled]:
 
 @final
 class ScoredRows(nn.Module):
-    """Before parts that work row by row up to a head: rows and batch without the rows that have no label."""
+    """Before the row-wise parts that end in a head: prunes rows without a label from rows and batch."""
 
     def forward(self, rows: Tensor, batch: TextBatch) -> tuple[Tensor, TextBatch]:
         return scored_rows(rows, batch)
@@ -30,7 +30,7 @@ class ScoredRows(nn.Module):
 
 @final
 class AllRows(nn.Module):
-    """Rows and batch as they are, where a run of parts reaches no head or a process may leave out no row."""
+    """Keeps all rows: for chains that do not end in a head, and where ranks must keep equal numbers of rows."""
 
     def forward(self, rows: Tensor, batch: TextBatch) -> tuple[Tensor, TextBatch]:
         return rows, batch

@@ -1,9 +1,9 @@
-"""The seams of models: places where `parallelize/` puts something else, and what a module says of itself for that.
+"""The seams of models: submodules that `parallelize/` replaces, and base classes that say how it may treat a module.
 
-A model knows no rank. It holds small submodules that do nothing, or the local thing, and its classes say what may be
-done with them. So nobody asks of which kind a layer is, and a layer from elsewhere gets every kind of parallelism.
+A model knows no ranks. Its seams do nothing, or compute locally, until `parallelize/` replaces them. So `parallelize/`
+never asks for the kind of a layer, and the layers of a plug-in get every kind of parallelism.
 
-seam                                    stands for                          what comes there
+seam                                    position or meaning                 replacement
 
 Enter, Leave                            rows into and out of a sublayer     tp: gather, reduce-scatter, or all-reduce
 StageEnter, StageLeave                  rows into and out of a stage        tp: gather, own share
@@ -11,25 +11,25 @@ RowsEnter, RowsLeave, OwnRows           rows of what works row by row       tp: 
 OwnChannels                             constants of all channels           tp: those of a rank's share
 ChannelSum                              sums over channels                  tp: a sum over all ranks' channels
 WholeLane, OwnShare                     rows of what sees whole items       tp: gather, own share
-Lookup, LookupLeave, LinearLoss         the vocabulary                      tp: words are cut
-ScoredRows                              rows with a label                   tp: all rows, whose shares stay equal
-Product                                 a linear layer                      tp: a product while its rows travel
-Foreign                                 a module that knows no seams        tp: its linear layers are cut in pairs
-Mix                                     what mixes rows of a document       tp: a share of the heads
-                                                                            cp: rows are traded for heads
+Lookup, LookupLeave, LinearLoss         the vocabulary                      tp: vocabulary shards
+ScoredRows                              rows with a label                   tp: all rows, so that shares stay equal
+Product                                 a linear layer                      tp: overlap with communication
+Foreign                                 a module without seams              tp: its linear layers are cut in pairs
+Mix                                     mixes the rows of a document        tp: a share of the heads
+                                                                            cp: all-to-all from rows to heads
 Dispatch                                rows to their experts and back      ep x etp: one all-to-all each way
 StackedExperts                          weights of experts                  ep x etp: a share of them
 OwnDocuments, LaneSum                   documents of rows; their counts     tp x cp: the rank's own; a sum
 LaneTotal                               sums of items' rows                 tp x cp: a sum over the lane
 Reporting                               results beside rows                 ports of a stage
 Counted                                 choices that a step counts          a sum over all ranks
-Multiply, GroupedMultiply,              what a weight does to rows          weight gradients that are left for later
+Multiply, GroupedMultiply,              products with weights               deferred weight gradients
 AddBias, ReadTable, OffersWeight
-Wide                                    what computes in wide numbers       FSDP2: a group that casts nothing
-Layer                                   a residual layer                    recomputation in backward
-Fusible                                 functions of rows alone             compiled ones
+Wide                                    computes in the stored dtype        FSDP2: a group without casts
+Layer                                   a residual layer                    activation recomputation
+Fusible                                 functions of rows alone             compiled functions
 
-Those that compute something themselves stand in files of their own: `embedding.py`, `linear_loss.py`, `scored.py` and
+Seams that compute something have files of their own: `embedding.py`, `linear_loss.py`, `scored.py` and
 `multiply.py`.
 """
 
@@ -46,7 +46,7 @@ from counterpoint.models.segments import Sampled, Segments, Windows
 
 
 class Product(nn.Module, ABC):
-    """A linear layer: `multiply` makes products of rows with `weight`, whatever is added to them."""
+    """A linear layer: `multiply` computes the product of rows with `weight`; subclasses add a bias."""
 
     weight: nn.Parameter
     bias: nn.Parameter | None
@@ -54,67 +54,67 @@ class Product(nn.Module, ABC):
 
 
 class Enter(nn.Module):
-    """Before the first linears of a sublayer: their input, rows (rows, hidden)."""
+    """Before the first linears of a sublayer: maps rows (rows, hidden) to their input."""
 
     def forward(self, rows: Tensor) -> Tensor:
         return rows
 
     def products(self, rows: Tensor, *linears: Product) -> tuple[Tensor, ...]:
-        """What each of the linears makes of the input."""
+        """The outputs of the linears, which share one input."""
         entered = self(rows)
         return tuple(linear(entered) for linear in linears)
 
 
 class Leave(nn.Module):
-    """After the last linear of a sublayer and before its bias: a sum over the features that it consumed."""
+    """After the last linear of a sublayer and before its bias: sums the partial products of ranks."""
 
     def forward(self, rows: Tensor) -> Tensor:
         return rows
 
     def product(self, rows: Tensor, weight: Tensor, multiply: nn.Module) -> Tensor:
-        """What leaves of the rows' product with a weight."""
+        """The product of rows with a weight, after `forward`."""
         left: Tensor = self(multiply(rows, weight, None))
         return left
 
 
 @final
 class LookupLeave(nn.Identity):
-    """After the lookup of words: a sum over the pieces of the vocabulary."""
+    """After the lookup of words: sums over the shards of the vocabulary."""
 
 
 @final
 class StageEnter(nn.Identity):
-    """The rows that come into a run of parts."""
+    """Before the parts of a stage: the input rows."""
 
 
 @final
 class StageLeave(nn.Identity):
-    """The rows that a run of parts hands on."""
+    """After the parts of a stage: the output rows."""
 
 
 @final
 class RowsEnter(nn.Identity):
-    """Before a sublayer that works row by row: the rows that this process is to work on."""
+    """Before a row-wise sublayer: the rows that this process computes."""
 
 
 @final
 class RowsLeave(nn.Identity):
-    """After a sublayer that works row by row: the rows of the residual stream."""
+    """After a row-wise sublayer: the rows of the residual stream."""
 
 
 @final
 class OwnChannels(nn.Identity):
-    """Constants (channels, ...) that every process holds for all channels: those of this process's channels."""
+    """Selects this process's channels from constants (channels, ...) of all channels."""
 
 
 @final
 class ChannelSum(nn.Identity):
-    """After a sum over this process's channels: the sum over all channels."""
+    """After a sum over this process's channels: sums over all channels."""
 
 
 @final
 class OwnDocuments(nn.Module):
-    """Maps `document` int64 of all rows of a lane to that of the `rows` rows of this process."""
+    """Selects from `document` int64, of all rows of a lane, the entries of this process's `rows` rows."""
 
     def forward(self, document: Tensor, _rows: int) -> Tensor:
         return document
@@ -130,35 +130,37 @@ class OwnRows(nn.Module):
 
 @final
 class LaneSum(nn.Identity):
-    """Counts of a process's rows to counts of all rows of its documents; takes no part in autograd."""
+    """Sums counts of a process's rows over the ranks that share its documents; without autograd."""
 
 
 @final
 class LaneTotal(nn.Identity):
-    """Sums of a process's rows to those of all rows of its lane; what becomes of them is computed alike by all of its
-    processes, so each has the whole gradient."""
+    """Sums over a process's rows are summed over the lane.
+
+    All processes of the lane compute the same from the result, so each already has the whole gradient.
+    """
 
 
 @final
 class WholeLane(nn.Identity):
-    """Before a module that sees whole images: the patches of all of its lane's, which need no gradient."""
+    """Before a module that needs whole images: gathers all patches of the lane, which need no gradient."""
 
 
 @final
 class OwnShare(nn.Identity):
-    """After a module whose rows every process of a lane computes alike: those that this process hands on."""
+    """After a module that all processes of a lane compute redundantly: selects the rows of this process."""
 
 
 class Trade(Enum):
-    """What a rank needs of an input of a mix to compute all rows of a lane for its share of the heads, where every rank
-    holds a share of the rows."""
+    """How context parallelism turns an input of a mix, sharded by rows, into all rows of a lane for a share of the
+    heads."""
 
     HEADS = auto()
-    """Rows (rows, heads, ...): they are traded for heads. Inputs of one shape travel together."""
+    """Rows (rows, heads, ...): an all-to-all from rows to heads, one for all inputs of the same shape."""
     GROUPS = auto()
-    """Rows (rows, groups, ...) of what the heads of a group share: traded where groups divide, gathered where not."""
+    """Rows (rows, groups, ...) that heads of a group share: an all-to-all if cp divides the groups, else a gather."""
     WEIGHTS = auto()
-    """Weights (heads, ...) or (groups, ...), which every rank holds whole: those of its heads."""
+    """Weights (heads, ...) or (groups, ...), which every rank holds whole: the rank selects those of its heads."""
 
 
 Seen = TypeVar("Seen", bound=Segments | Windows | Sampled, contravariant=True)
@@ -167,8 +169,8 @@ Seen = TypeVar("Seen", bound=Segments | Windows | Sampled, contravariant=True)
 class Mix(nn.Module, ABC, Generic[Seen]):
     """The core of a layer: it mixes the rows of a document, head by head, and has no parameter.
 
-    `trades` says of each input how it is cut, the first of them per head. `counts` are the heads in this process, under
-    the key of `traded`, and the groups; tensor parallelism divides all of them, context parallelism those of `traded`.
+    `trades` is one entry per input; the first input is per head. `counts` are the numbers of heads (its key is
+    `traded`) and groups in this process; tensor parallelism divides all of them, context parallelism only the heads.
     """
 
     trades: ClassVar[tuple[Trade, ...]]
@@ -180,110 +182,112 @@ class Mix(nn.Module, ABC, Generic[Seen]):
 
     @abstractmethod
     def forward(self, inputs: tuple[Tensor, ...], segments: Seen) -> Tensor:
-        """All rows of the documents, any share of the heads -> (rows, heads, ...), as many as went in or others."""
+        """Inputs with all rows of the documents, for any share of the heads -> (rows, heads, ...)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shipment:
-    """Rows on their way: int64 `counts` (experts here,) of the rows that each expert of this process gets."""
+class DispatchState:
+    """The state of one token dispatch: `counts` int64 (local experts,) are the rows that each local expert receives."""
 
     counts: Tensor
 
 
 class Dispatch(nn.Module, ABC):
-    """Sends rows that are sorted by expert to where the experts are, and brings the answers back.
+    """Token dispatch: sends rows, sorted by expert, to the ranks of their experts, and returns the outputs.
 
-    `announce` may start what `send` needs; work that is done between them overlaps with it.
+    `announce` exchanges the row counts that `send` needs; computation between the two overlaps with that.
     """
 
     @abstractmethod
-    def announce(self, counts: Tensor) -> Shipment:
-        """Say how many rows each of all experts gets, int64 (experts,)."""
+    def announce(self, counts: Tensor) -> DispatchState:
+        """Begin a dispatch in which expert i gets counts[i] rows of this process, int64 (experts,)."""
 
     @abstractmethod
-    def send(self, rows: Tensor, shipment: Shipment) -> Tensor:
-        """Rows (rows, hidden) sorted by expert -> the rows of the experts here, sorted by expert."""
+    def send(self, rows: Tensor, state: DispatchState) -> Tensor:
+        """Rows (rows, hidden) sorted by expert -> the rows of the local experts, sorted by expert."""
 
     @abstractmethod
-    def bring(self, rows: Tensor, shipment: Shipment) -> Tensor:
-        """The way back, of the experts' answers."""
+    def combine(self, rows: Tensor, state: DispatchState) -> Tensor:
+        """The inverse of `send`: outputs of the local experts -> outputs of the rows that were sent."""
 
 
 @final
 class LocalDispatch(Dispatch):
-    """All experts are in this process: rows stay where they are."""
+    """A dispatch without communication: all experts are in this process."""
 
-    def announce(self, counts: Tensor) -> Shipment:
-        return Shipment(counts)
+    def announce(self, counts: Tensor) -> DispatchState:
+        return DispatchState(counts)
 
-    def send(self, rows: Tensor, shipment: Shipment) -> Tensor:  # noqa: ARG002
+    def send(self, rows: Tensor, state: DispatchState) -> Tensor:  # noqa: ARG002
         return rows
 
-    def bring(self, rows: Tensor, shipment: Shipment) -> Tensor:  # noqa: ARG002
+    def combine(self, rows: Tensor, state: DispatchState) -> Tensor:  # noqa: ARG002
         return rows
 
 
 class StackedExperts(nn.Module, ABC):
-    """Experts whose weights are stacked: each parameter is (experts, outputs, inputs), and `width_dims` says which dim
-    of it is the experts' width. Their number and width follow from the weights."""
+    """Experts with stacked weights (experts, outputs, inputs).
+
+    `width_dims` is the dim of the experts' width by parameter. Their number and width follow from the weights' shapes.
+    """
 
     width_dims: ClassVar[Mapping[str, int]]
 
 
 class WithResults(NamedTuple):
-    """What a module makes of rows, and results beside it by name: no gradient goes through them."""
+    """Output rows of a module, and results by name, which carry no gradient."""
 
     rows: Tensor
     results: Mapping[str, Tensor]
 
 
 class Reporting(nn.Module, ABC):
-    """Its forward returns `WithResults`, with some of the names of `results`, each under the submodule that has it."""
+    """A module whose forward returns `WithResults`; its names are a subset of `results`, prefixed by submodule."""
 
     results: tuple[str, ...]
 
 
 def run(module: nn.Module, rows: Tensor | None, batch: object) -> WithResults:
-    """What a module makes of rows and a batch, with results or without."""
+    """Run a module on rows and a batch; results are empty unless it is `Reporting`."""
     made = module(rows, batch)
     return made if isinstance(module, Reporting) else WithResults(made, {})
 
 
 def under(place: str, results: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Results of a submodule."""
+    """Results of a submodule, with its name as a prefix."""
     return {f"{place}.{name}": result for name, result in results.items()}
 
 
 COUNTS, BALANCE, FURTHER, TERMS = "counts", "balance", "further", "terms"
-"""Results that a step sums: int64 (choices,) of what a layer chose, the balance loss of these choices, a scalar, the
-losses (depths,) of multi-token prediction, and the further terms (terms,) of scores."""
+"""Results that a step sums: rows routed to each expert, int64 (experts,); the balance loss, a scalar; the losses
+(depths,) of multi-token prediction; and further terms (terms,) of the loss of scores."""
 
 
 class Counted(Reporting, ABC):
-    """A layer that reports COUNTS and BALANCE of its choices, and may change by the counts of a step."""
+    """A layer that reports COUNTS and BALANCE of its routing, and may update itself from the counts of a step."""
 
     results = (COUNTS, BALANCE)
 
     @abstractmethod
     def settle(self, counts: Tensor, is_broken: Tensor) -> None:
-        """Take a step's counts over all ranks, int64 (choices,); nothing changes if it `is_broken`, bool ()."""
+        """Update from a step's counts over all ranks, int64 (experts,); does nothing if `is_broken`, bool ()."""
 
 
 Offer = Callable[[Tensor, Callable[[], Tensor]], Tensor | None]
-"""What becomes of the gradient of a weight: it is returned, or None if it was left for later."""
+"""Computes the gradient of a weight and returns it, or defers the computation and returns None."""
 
 
 class OffersWeight(nn.Module, ABC):
-    """Computes the gradient of a weight by itself, and gives it to `offer`."""
+    """A module that computes the gradient of a weight itself, through `offer`."""
 
     offer: Offer
 
 
 class Foreign(nn.Module, ABC):
-    """Holds a module `tower` that knows no seams, whose rows all ranks of a lane compute alike.
+    """Holds a module `tower` without seams, which all ranks of a lane compute redundantly.
 
-    `tensor_rules` are the linear layers in it that tensor parallelism cuts: patterns of their names, each with the role
-    `outputs`, `inputs` or `whole`.
+    `tensor_rules` name the linear layers in it that tensor parallelism shards: patterns of their names, each with the
+    role `outputs`, `inputs` or `whole`.
     """
 
     tower: nn.Module
@@ -291,7 +295,7 @@ class Foreign(nn.Module, ABC):
 
 
 class Wide(nn.Module, ABC):
-    """A submodule that computes in the dtype in which its parameters are stored, whatever the compute dtype is."""
+    """A submodule that computes in the dtype of its stored parameters, independent of the compute dtype."""
 
 
 def widened(rows: Tensor) -> Tensor:
@@ -300,12 +304,12 @@ def widened(rows: Tensor) -> Tensor:
 
 
 class Fusible(nn.Module, ABC):
-    """Has functions of rows alone, the `regions`, without an exchange or a kernel of their own inside."""
+    """A module with `regions`: methods without collectives or custom kernels, which can be compiled."""
 
     regions: ClassVar[tuple[str, ...]] = ()
 
 
 class Layer(Fusible, ABC):
-    """A residual layer, of which backward may keep the input alone; `kind` is what a plan calls it."""
+    """A residual layer, the unit of activation recomputation; `kind` is its letter in plans."""
 
     kind: str = "L"

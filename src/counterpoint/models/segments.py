@@ -1,4 +1,4 @@
-"""Which rows belong to which document, and the way from packed rows to padded documents and back."""
+"""Which rows belong to which document, and conversion between packed rows and padded documents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ _WIDEST_PADDING = 4
 """A padded bucket holds at most this many times the rows of its documents."""
 
 _LONG = 1024
-"""Rows from which on a document costs more when padded than by itself."""
+"""Document length from which padding costs more than computing the document separately."""
 
 
 @dataclass(frozen=True)
 class Bucket(Movable):
     """Documents of similar length that attention computes as one padded batch.
 
-    `source` (n,) are their rows, `slots` (n,) the places of those rows in the flattened (documents, longest)
-    grid, `filled` (documents, longest) is True at these places, or None where all are filled.
+    `source` int64 (n,) are their rows, `slots` int64 (n,) the places of those rows in the flattened (documents,
+    longest) grid; `filled` bool (documents, longest) is True at these places, or None if the grid is full.
     """
 
     documents: int
@@ -32,7 +32,7 @@ class Bucket(Movable):
 
     @classmethod
     def build(cls, documents: Sequence[Tensor]) -> "Bucket":
-        """Index tensors on the CPU for documents whose rows are int64 (length,) each."""
+        """The bucket, on the CPU, of documents given by their rows, int64 (length,) each."""
         lengths = [len(rows) for rows in documents]
         length = torch.tensor(lengths)
         within = torch.cat([torch.arange(n) for n in lengths])
@@ -48,25 +48,24 @@ class Bucket(Movable):
         )
 
     def pad(self, rows: Tensor) -> Tensor:
-        """Lay rows (rows, heads, dim) out as (documents, heads, longest, dim), zeros where nothing lies."""
+        """Rows (rows, heads, dim) -> (documents, heads, longest, dim), padded with zeros."""
         grid = rows.new_zeros((self.documents * self.longest, *rows.shape[1:]))
         grid = grid.index_copy(0, self.slots, rows.index_select(0, self.source))
         return grid.view(self.documents, self.longest, *rows.shape[1:]).transpose(1, 2)
 
     def unpad_into(self, rows: Tensor, padded: Tensor) -> Tensor:
-        """Put (documents, heads, longest, dim) back at its places in rows (rows, heads, dim)."""
+        """Rows (rows, heads, dim) with those of the bucket taken from (documents, heads, longest, dim)."""
         grid = padded.transpose(1, 2).flatten(0, 1)
         return rows.index_copy(0, self.source, grid.index_select(0, self.slots))
 
 
 @dataclass(frozen=True)
 class Segments(Movable):
-    """Documents packed one after the other in `rows` rows, with gaps where `build` is given starts; what lies between
-    and after them belongs to none.
+    """Documents packed in order into `rows` rows; rows between and after them are padding.
 
     `document` int64 (rows in documents,) is the number of each row's document, `extents` int64 (documents,) are the
-    lengths as a tensor. `own` are the documents of the process's own piece of the rows, where none crosses its borders.
-    Without gaps, `borders` int32 (documents + 2,) are the rows where documents begin and end, and the end of the rows.
+    lengths as a tensor. `own` are the documents of the process's own share of the rows, if no document crosses its
+    borders. Without gaps, `borders` int32 (documents + 2,) are 0, the ends of the documents, and `rows`.
     """
 
     lengths: tuple[int, ...]
@@ -79,14 +78,14 @@ class Segments(Movable):
 
     @property
     def even(self) -> int:
-        """The length of the documents if all have the same and fill the rows, else 0."""
+        """The length of the documents if all are equally long and fill the rows, else 0."""
         length = self.lengths[0] if self.lengths else 0
         is_even = self.borders is not None and length * len(self.lengths) == self.rows
         return length if is_even and len(set(self.lengths)) == 1 else 0
 
     @property
     def longest(self) -> int:
-        """The number of rows of the longest document, or of the gap after the last if that is longer."""
+        """The length of the longest document, or of the padding after the last one if that is longer."""
         return max((*self.lengths, self.rows - sum(self.lengths)))
 
     @classmethod
@@ -98,7 +97,7 @@ class Segments(Movable):
         starts: Sequence[int] | None = None,
         own: "Segments | None" = None,
     ) -> "Segments":
-        """Describe documents of the given lengths, zero allowed, which fit into `rows` rows."""
+        """Segments of documents of these lengths, zero allowed, in `rows` rows; `starts` leaves gaps between them."""
         assert sum(lengths) <= rows, f"documents of {sum(lengths)} rows in all do not fit into {rows} rows"
         gapless = list(accumulate(lengths, initial=0))
         starts = gapless[:-1] if starts is None else starts
@@ -116,24 +115,24 @@ class Segments(Movable):
 
 @dataclass(frozen=True)
 class Windows(Movable):
-    """Groups of rows, anywhere in their documents, that see each other and nothing else; `own` is as in Segments."""
+    """Groups of rows that attend only to each other, anywhere in their documents; `own` is as in Segments."""
 
     buckets: tuple[Bucket, ...]
     own: "Windows | None" = None
 
     @classmethod
     def build(cls, groups: Sequence[Tensor], own: "Windows | None" = None) -> "Windows":
-        """Describe groups of rows, int64 (length,) each, on the CPU."""
+        """Windows, on the CPU, of groups given by their rows, int64 (length,) each."""
         members = _similar_lengths([len(rows) for rows in groups])
         return cls(tuple(Bucket.build([groups[i] for i in which]) for which in members), own)
 
 
 @dataclass(frozen=True)
 class Sampled(Movable):
-    """Items of each of which as many learned rows leave, into `rows` rows, whatever its size.
+    """Items that a resampler replaces by `queries` learned rows each, among `rows` output rows.
 
-    `buckets` are the items' own rows, and `places` int64 (documents * queries,) say of each bucket into which rows the
-    learned ones of its items go. `own` is as in Segments.
+    `buckets` are the input rows of items; `places` has for each bucket the output rows of its items, int64 (items *
+    queries,). `own` is as in Segments.
     """
 
     rows: int = 0
@@ -145,7 +144,7 @@ class Sampled(Movable):
     def build(
         cls, items: Sequence[Tensor], starts: Sequence[int], queries: int, rows: int, own: "Sampled | None" = None
     ) -> "Sampled":
-        """Describe items by their own rows, int64 (length,) each, on the CPU, and by the first of those that leave."""
+        """Sampled, on the CPU, of items given by input rows, int64 (length,) each, and first output rows."""
         members = _similar_lengths([len(item) for item in items])
         return cls(
             rows,
@@ -156,8 +155,10 @@ class Sampled(Movable):
 
 
 def _similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
-    """Group documents, longest first, so that a padded group has at most _WIDEST_PADDING times its rows; long ones are
-    grouped only if they are equal, so that nothing is padded and no mask is needed."""
+    """Groups of documents, longest first, whose padding is limited to _WIDEST_PADDING times their rows.
+
+    Long documents are grouped only if they are equally long, so that they need neither padding nor a mask.
+    """
     groups: list[list[int]] = []
     longest = used = 0
     for document in sorted((i for i, n in enumerate(lengths) if n), key=lambda i: -lengths[i]):

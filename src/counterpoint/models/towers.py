@@ -1,4 +1,4 @@
-"""The encoders of a graph in one process: from the items of a batch to what is added to the rows that read them."""
+"""The encoders of a graph in one process: from the items of a batch to the features that the decoder adds."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ from counterpoint.models.segments import Segments
 
 
 class Wire(NamedTuple):
-    """Rows of `source` enter `target`; for each of `depths` (after, into), rows after one layer are added after
-    another."""
+    """Output rows of `source` enter `target`; for each (after, into) in `depths`, the rows after layer `after` of the
+    source are added after layer `into` of the target."""
 
     source: str
     target: str
@@ -23,9 +23,11 @@ class Wire(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Images, clips or features that one encoder takes: `batch`, the rows int64 (rows,) of what leaves it that are
-    `kept`, `lengths` of those of each item, and `places` int64 (rows,) of them among the rows of the module that reads
-    documents."""
+    """The items that one encoder reads, as its `batch`.
+
+    `kept` int64 (rows,) are its output rows without padding, `lengths` the number of these per item, and `places` int64
+    (rows,) the rows of the decoder that they are added to.
+    """
 
     batch: Batch
     kept: Tensor
@@ -35,9 +37,9 @@ class Items:
 
 @dataclass
 class Towers:
-    """Encoders wired to one another; `items` are by the encoder that takes them, which no wire enters.
+    """Encoders and the wires between them; `items` are by root, an encoder that reads items and that no wire enters.
 
-    An encoder of features holds the items of all such roots, root after root, and runs once.
+    An adapter runs once, on the rows of all its roots, concatenated root by root.
     """
 
     chains: Mapping[str, Chain]
@@ -46,7 +48,7 @@ class Towers:
     _outputs: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def into(self, sink: str) -> tuple[tuple[Insert, ...], dict[int, tuple[Insert, ...]]]:
-        """The features added to the rows of the module that reads documents: before all layers, and after some."""
+        """The features that the decoder `sink` adds: in its embedding, and after some of its layers."""
         inserts: list[Insert] = []
         deep: dict[int, tuple[Insert, ...]] = {}
         for wire in self._carrying(sink):
@@ -66,7 +68,7 @@ class Towers:
         return self._outputs[module]
 
     def _features(self, module: str) -> FeatureBatch:
-        """The rows of the items of all roots, root after root, to which their features are added."""
+        """The input of an adapter: features of the items of all its roots, root by root."""
         lengths = {root: self.items[root].lengths for root in self._roots(module)}
         starts, rows = {}, 0
         for root, extents in lengths.items():
@@ -84,7 +86,7 @@ class Towers:
         return [wire for wire in self.wires if wire.target == target and self._roots(wire.source)]
 
     def _roots(self, module: str) -> tuple[str, ...]:
-        """The encoders whose items pass through a module, each once, in the order in which they are met."""
+        """The roots whose items pass through a module, each once, in the order of traversal."""
         if module in self.items:
             return (module,)
         met: Iterable[str] = (r for w in self.wires if w.target == module for r in self._roots(w.source))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from counterpoint.errors import PlacementError
 from counterpoint.models.chain import Chain
-from counterpoint.models.seams import Dispatch, LaneSum, LocalDispatch, OwnDocuments, Shipment, StackedExperts
+from counterpoint.models.seams import Dispatch, DispatchState, LaneSum, LocalDispatch, OwnDocuments, StackedExperts
 from counterpoint.parallelize.blocks import Cut
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 
@@ -121,7 +121,7 @@ class SumOverLane(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class _Voyage(Shipment):
+class _ExchangeState(DispatchState):
     """Row counts of a dispatch, int64: `table` (ranks, local experts) of the rows that each rank sends to each expert,
     `leaving` (ep,) of the rows sent to each ep rank; the same on the CPU, valid once `arrived` has happened."""
 
@@ -145,7 +145,7 @@ class ExpertDispatch(Dispatch):
         super().__init__()
         self.group, self.ep, self.etp = group, ep, etp
 
-    def announce(self, counts: Tensor) -> Shipment:
+    def announce(self, counts: Tensor) -> DispatchState:
         """Tell every rank how many rows its experts get from here, and begin to copy the counts to the host."""
         per_rank = counts.view(self.ep, 1, -1).expand(-1, self.etp, -1).flatten(0, 1).contiguous()
         table = torch.empty_like(per_rank)
@@ -153,35 +153,35 @@ class ExpertDispatch(Dispatch):
         leaving = counts.view(self.ep, -1).sum(dim=1)
         host_table, _first = _to_host(table)
         host_leaving, arrived = _to_host(leaving)
-        return _Voyage(table.sum(dim=0), table, leaving, host_table, host_leaving, arrived)
+        return _ExchangeState(table.sum(dim=0), table, leaving, host_table, host_leaving, arrived)
 
-    def send(self, rows: Tensor, shipment: Shipment) -> Tensor:
+    def send(self, rows: Tensor, state: DispatchState) -> Tensor:
         """Send rows (rows, hidden) sorted by expert; returns the rows of the local experts, sorted by expert."""
-        voyage = self._landed(shipment)
-        copied = rows if self.etp == 1 else rows.index_select(0, _copies(voyage.leaving, self.etp, voyage.rows))
-        arrived: Tensor = self._exchange(voyage, outward=True)(copied)
-        return arrived.index_select(0, _by_expert(voyage.table, arrived.shape[0]))
+        exchange = self._on_host(state)
+        copied = rows if self.etp == 1 else rows.index_select(0, _copies(exchange.leaving, self.etp, exchange.rows))
+        arrived: Tensor = self._exchange(exchange, outward=True)(copied)
+        return arrived.index_select(0, _by_expert(exchange.table, arrived.shape[0]))
 
-    def bring(self, rows: Tensor, shipment: Shipment) -> Tensor:
+    def combine(self, rows: Tensor, state: DispatchState) -> Tensor:
         """Return outputs (rows, hidden) of the local experts to their rows' owners, summed over etp ranks."""
-        voyage = self._landed(shipment)
-        order = _by_expert(voyage.table, rows.shape[0])
+        exchange = self._on_host(state)
+        order = _by_expert(exchange.table, rows.shape[0])
         by_rank = rows.new_empty(rows.shape).index_copy(0, order, rows)
-        returned: Tensor = self._exchange(voyage, outward=False)(by_rank)
+        returned: Tensor = self._exchange(exchange, outward=False)(by_rank)
         if self.etp == 1:
             return returned
-        sums = rows.new_zeros((voyage.rows, rows.shape[1]))
-        return sums.index_add(0, _copies(voyage.leaving, self.etp, voyage.rows), returned)
+        sums = rows.new_zeros((exchange.rows, rows.shape[1]))
+        return sums.index_add(0, _copies(exchange.leaving, self.etp, exchange.rows), returned)
 
-    def _landed(self, shipment: Shipment) -> _Voyage:
-        assert isinstance(shipment, _Voyage), "a shipment goes to where it was announced"
-        if shipment.arrived is not None:
-            shipment.arrived.synchronize()
-        return shipment
+    def _on_host(self, state: DispatchState) -> _ExchangeState:
+        assert isinstance(state, _ExchangeState), "the state comes from this class"
+        if state.arrived is not None:
+            state.arrived.synchronize()
+        return state
 
-    def _exchange(self, voyage: _Voyage, outward: bool) -> RowExchange:
-        sent = [n for n in voyage.host_leaving.tolist() for _ in range(self.etp)]
-        received = voyage.host_table.sum(dim=1).tolist()
+    def _exchange(self, exchange: _ExchangeState, outward: bool) -> RowExchange:
+        sent = [n for n in exchange.host_leaving.tolist() for _ in range(self.etp)]
+        received = exchange.host_table.sum(dim=1).tolist()
 
         def travel(rows: Tensor, give: list[int], take: list[int]) -> Tensor:
             out = rows.new_empty((sum(take), *rows.shape[1:]))

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import Chain
-from counterpoint.models.seams import Dispatch, Layer, Shipment
+from counterpoint.models.seams import Dispatch, DispatchState, Layer
 
 Passes = tuple[AbstractContextManager[None], AbstractContextManager[None]]
 """The contexts of a forward and of its recomputation."""
@@ -58,32 +58,32 @@ class _RememberedDispatch(Dispatch):
     def __init__(self, dispatch: Dispatch) -> None:
         super().__init__()
         self.dispatch = dispatch
-        self.announced: list[Shipment] | None = None
+        self.announced: list[DispatchState] | None = None
 
     def passes(self) -> Passes:
         """Contexts of one forward and of its recomputation, which share what was announced."""
         shared = _Remembering(self, [])
         return shared, shared
 
-    def announce(self, counts: Tensor) -> Shipment:
+    def announce(self, counts: Tensor) -> DispatchState:
         if self.announced is None:
             return self.dispatch.announce(counts)
         if not self.announced:
             self.announced.append(self.dispatch.announce(counts))
         return self.announced[0]
 
-    def send(self, rows: Tensor, shipment: Shipment) -> Tensor:
-        return self.dispatch.send(rows, shipment)
+    def send(self, rows: Tensor, state: DispatchState) -> Tensor:
+        return self.dispatch.send(rows, state)
 
-    def bring(self, rows: Tensor, shipment: Shipment) -> Tensor:
-        return self.dispatch.bring(rows, shipment)
+    def combine(self, rows: Tensor, state: DispatchState) -> Tensor:
+        return self.dispatch.combine(rows, state)
 
 
 @final
 class _Remembering(AbstractContextManager[None]):
     """Lets a dispatch read and write what one forward announced."""
 
-    def __init__(self, dispatch: _RememberedDispatch, announced: list[Shipment]) -> None:
+    def __init__(self, dispatch: _RememberedDispatch, announced: list[DispatchState]) -> None:
         self._dispatch, self._announced = dispatch, announced
 
     def __enter__(self) -> None:

@@ -6,4 +6,4 @@ from counterpoint.sources.prepared.spec import PreparedEntry
 from counterpoint.sources.synthetic.spec import SyntheticEntry
 
 SOURCES: Registry[type[Section]] = Registry("source", {"prepared": PreparedEntry, "synthetic": SyntheticEntry})
-"""The section of an entry, which is an `Entry`, by the key that says which it is; without any it is prepared."""
+"""The section of each source, an `Entry`, by the key that selects it; an entry without such a key is prepared."""

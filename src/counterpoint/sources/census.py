@@ -1,4 +1,4 @@
-"""What becomes of the documents of a source: how many are kept, cut, left out, or have nothing to learn, and why."""
+"""How many documents of a source are kept, cut, left out or without a loss token, and why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,8 +18,11 @@ _REMEDY = "raise data.sequence_tokens, take fewer rows of an item, or correct th
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Counts of the `counted` documents of all `documents`: `left_out` and `without_loss` are by reason; of those kept,
-    `cut` lost some of their end."""
+    """Counts over `counted` documents, which are a sample or all of the source's `documents`.
+
+    `left_out` and `without_loss` are numbers of documents by reason, `cut` is the number of kept documents that are
+    truncated, `loss_tokens` the number of tokens in the loss.
+    """
 
     documents: int
     counted: int
@@ -30,12 +33,12 @@ class Census:
 
     @property
     def kept(self) -> int:
-        """The documents that a step may hold."""
+        """Number of counted documents that a step may contain."""
         return self.counted - sum(self.left_out.values())
 
     @property
     def lost(self) -> int:
-        """The documents that teach nothing, beside those that are so by their declaration."""
+        """Number of counted documents that contribute no loss, except where the recipe intends that."""
         silent = sum(count for reason, count in self.without_loss.items() if reason not in (DECLARED, TOO_SHORT))
         return sum(self.left_out.values()) + silent
 
@@ -52,7 +55,7 @@ class Census:
 
 
 def check_census(name: str, census: Census, most_lost: float) -> None:
-    """Raise DataError if nothing of a dataset can be learned, or a larger share of it is lost than `most_lost`."""
+    """Raise DataError if a dataset has no loss token, or if the share of its lost documents exceeds `most_lost`."""
     if not census.loss_tokens and census.without_loss.get(DECLARED, 0) < census.counted:
         raise DataError(
             f"{name}: no document has a loss token, so nothing would be learned ({census.words}), expected some; "

@@ -1,4 +1,4 @@
-"""What an entry of the config's data says of itself, whatever source it is of."""
+"""The interface of an entry of `data.train` or `data.evaluation`, which every kind of source implements."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What sources are opened with: how items enter modules, the rows of a sequence, and the words.
+    """Arguments for opening a source: intakes of the modules, rows of a sequence, and size of the vocabulary.
 
-    `tokenizer_digest` is the sha256 of the tokenizer that made them, None for any. `mtp_depths` further tokens are
-    predicted; `targets` are the names of those that losses compare rows with.
+    `tokenizer_digest` is the sha256 of the tokenizer that the tokens must be made with, None for any. `mtp_depths` is
+    the number of further tokens that are predicted, `targets` the names of targets that losses read.
     """
 
     intakes: Intakes
@@ -30,7 +30,7 @@ class Opening:
 
 
 class UnknownEntry(UnknownSection):
-    """An entry of a source that a plug-in brings, where none is loaded: what it is called is all that is known."""
+    """An entry whose source belongs to a plug-in that is not loaded: only its name is known."""
 
     weight: float = 1.0
     """Weight of the source in the blend. No unit."""
@@ -39,11 +39,11 @@ class UnknownEntry(UnknownSection):
 
     @property
     def folder(self) -> None:
-        """None: where anything lies is not known."""
+        """None: its files are not known."""
         return None
 
     def called(self, number: int) -> str:
-        """Which entry it is."""
+        """Its number among the entries."""
         return f"{self.split}:{number}"
 
 
@@ -56,23 +56,23 @@ class Entry(Protocol):
 
     @property
     def split(self) -> str:
-        """What metrics call it."""
+        """Its name in metrics."""
 
     @property
     def folder(self) -> Path | None:
-        """Where its prepared documents lie, if anywhere."""
+        """The folder of its prepared documents, None without one."""
 
     def called(self, number: int) -> str:
-        """What it is called as entry `number`, where `split` says too little."""
+        """A unique name of entry `number`, for use where several entries have the same `split`."""
 
     def problems(self, path: str, taken: Mapping[str, Modality]) -> Iterator[Problem]:
-        """What is wrong with the section at a path, for modules that take items."""
+        """Problems of the section at a config path; `taken` is the modality that each module reads."""
 
     def missing(self, path: str) -> Iterator[Problem]:
-        """Which of its files are not there."""
+        """Problems with files that do not exist."""
 
     def content(self) -> dict[str, Any]:
-        """What decides its documents, as plain data; raises DataError where files say it that cannot be read."""
+        """Plain data that identifies its documents; raises DataError if it comes from a file that cannot be read."""
 
     def open(self, number: int, opening: Opening) -> "Source":
-        """The source, which is number `number` of the run's; raises DataError."""
+        """Open the source as number `number` of the run; raises DataError."""

@@ -1,4 +1,4 @@
-"""A document's rows: how item rows are laid between tokens, and whether an item has those that were planned."""
+"""The rows of a document: item rows are inserted between its tokens, and compared with the planned number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from counterpoint.plan.samples import NO_LABEL, NO_TOKEN, Item
 
 @dataclass(frozen=True, slots=True)
 class TextPayload:
-    """One document: `ids` (tokens,), NO_TOKEN at item rows; `labels` (tokens,), shifted or NO_LABEL."""
+    """One document with its item rows: `ids` (rows,), NO_TOKEN at item rows; `labels` (rows,), already shifted."""
 
     ids: Ints
     labels: Ints
@@ -22,7 +22,7 @@ class TextPayload:
 def lay_text(tokens: Ints, targets: Bools, positions: Sequence[int], rows: Sequence[int]) -> TextPayload:
     """Insert `rows[i]` item rows before token `positions[i]` and shift the targets into labels.
 
-    `tokens` and `targets` are (n,), `positions` ascends. A target in the first row is no label: no row
+    `tokens` and `targets` are (n,), `positions` ascends. A target in the first row gets no label, since no row
     precedes it.
     """
     places = np.repeat(np.asarray(positions, dtype=np.int64), np.asarray(rows, dtype=np.int64))
@@ -34,7 +34,7 @@ def lay_text(tokens: Ints, targets: Bools, positions: Sequence[int], rows: Seque
 
 
 def lay_items(positions: Sequence[int], placed: Sequence[Placed]) -> tuple[Item, ...]:
-    """Items of one document from the tokens they stand before, and what they are in their modules."""
+    """The items of a document: `positions[i]` is the token that item i precedes, `placed[i]` its rows in its module."""
     items: list[Item] = []
     before = 0
     for position, (module, rows_in, rows, columns) in zip(positions, placed, strict=True):
@@ -44,7 +44,7 @@ def lay_items(positions: Sequence[int], placed: Sequence[Placed]) -> tuple[Item,
 
 
 def check_rows(payload: Payload, kind: str, rows_in: int, where: str) -> None:
-    """Compare what a reader emitted with what was planned; raises DataError."""
+    """Raise DataError unless an item that was read has the planned kind and number of rows."""
     if payload.kind != kind:
         raise DataError(
             f"{where}: the reader emitted {payload.described}, of kind {payload.kind}, but the module takes kind "

@@ -1,4 +1,4 @@
-"""What every data source offers, and how a bad payload is kept from stopping a run."""
+"""The interface of data sources, and the replacement of unreadable payloads, which must not stop a run."""
 
 from typing import Protocol, runtime_checkable
 
@@ -13,31 +13,31 @@ from counterpoint.sources.prepared.index import Index
 
 
 class Source(Protocol):
-    """Documents by index: metadata without reading a payload, then the payloads one by one."""
+    """Documents by index: their metadata, available without reading payloads, and their payloads one by one."""
 
     @property
     def index(self) -> Index | None:
-        """What its documents were prepared as, with texts for people, if they were."""
+        """The prepared index with the texts of its documents, None for a source without one."""
 
     @property
     def intakes(self) -> Intakes:
-        """How its items become rows, by the module that they enter."""
+        """The intakes of the modules that its items enter, by module."""
 
     @property
     def census(self) -> Census:
-        """What becomes of its documents: of all, or of some evenly spread ones where each is drawn."""
+        """The census of all documents, or of an evenly spread sample if documents are drawn."""
 
     def __len__(self) -> int:
         """The number of documents."""
 
     def where(self, index: int) -> str:
-        """A document for people: its number, its dataset, and the row and files of it there if it has any."""
+        """A document in words: its number and dataset, and its row and files there if it has any."""
 
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""
 
     def text(self, index: int) -> TextPayload:
-        """The ids and labels of a document; `document(index).loss_tokens` of the labels are targets."""
+        """The ids and labels of a document, of which `document(index).loss_tokens` are not NO_LABEL."""
 
     def extent(self, index: int, which: int) -> Extent:
         """The size of item `which` of a document, from metadata alone."""
@@ -48,22 +48,24 @@ class Source(Protocol):
 
 @runtime_checkable
 class WithTargets(Protocol):
-    """A source of which losses of items' rows find the targets."""
+    """A source that has targets for losses of item rows."""
 
     def target(self, index: int, which: int, name: str, width: int, *, of_item: bool) -> Floats:
-        """What a loss compares item `which` of a document with: the targets of a name, float32 (n, width), one for
-        each row that leaves a module for the item, or one `of_item`; raises DataError if there are no such."""
+        """The targets `name` of item `which` of a document, float32 (n, width).
+
+        n is the number of output rows of the item, or 1 with `of_item`. Raises DataError if there are none.
+        """
 
 
 def target_of(source: Source, index: int, which: int, name: str, width: int, *, of_item: bool) -> Floats:
-    """The targets of a name for an item, as WithTargets says; raises DataError for a source without any."""
+    """`source.target`; raises DataError if the source has no targets."""
     check_targets(source, name)
     assert isinstance(source, WithTargets), "it was just checked"
     return source.target(index, which, name, width, of_item=of_item)
 
 
 def check_targets(source: Source, *names: str) -> None:
-    """Raise DataError if losses compare rows with targets of these names and the source has none of any name."""
+    """Raise DataError if losses need targets of these names and the source has no targets."""
     if names and not isinstance(source, WithTargets):
         raise DataError(
             f"{source.where(0)}: its source has no targets, expected those of {', '.join(names)}, with which losses "
@@ -72,8 +74,8 @@ def check_targets(source: Source, *names: str) -> None:
 
 
 def load_item_or_neutral(source: Source, index: int, which: int, expected: Item) -> tuple[Payload, DataError | None]:
-    """Read an item, or what stands for none of the planned kind and size, and the reason if it is unreadable or not of
-    them."""
+    """Read an item; if it is unreadable or does not match the plan, return neutral rows of the planned size instead,
+    and the reason."""
     where, intake = f"document {index}, item {which}", source.intakes[expected.module]
     try:
         payload = source.item(index, which)

@@ -20,7 +20,7 @@ def turned(positions: torch.Tensor, scaling: RopeScalingConfig | None) -> torch.
     """Cosines and sines at some positions."""
     rows = len(positions)
     batch = TextBatch(positions, positions, positions, Segments.build([rows], rows), 1.0)
-    return torch.cat(Rotary(8, 100.0, scaling=scaling).turns(batch, torch.float64))
+    return torch.cat(Rotary(8, 100.0, scaling=scaling).cos_sin(batch, torch.float64))
 
 
 def test_without_positions_of_the_original_all_pairs_turn_slower() -> None:

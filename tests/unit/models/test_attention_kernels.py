@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from counterpoint.layers.attention import kernels, sublayer
-from counterpoint.layers.attention.kernels import Scores, has_varlen, lie_evenly, lie_packed
+from counterpoint.layers.attention.kernels import Scores, choose_even, choose_packed, has_varlen
 from counterpoint.layers.attention.sublayer import attend
 from counterpoint.models.segments import Segments, Windows
 
@@ -50,8 +50,8 @@ def test_packed_kernels_are_for_narrow_rows_on_a_gpu() -> None:
 @pytest.mark.usefixtures("deterministic", "flash")
 def test_deterministic_runs_take_none_of_them() -> None:
     assert not has_varlen(_on_gpu())
-    assert lie_evenly(_on_gpu(), 64, 4096, CAUSAL) == ("dense", 4096, None)
-    assert lie_packed(_on_gpu(), 64, torch.empty(0), 5, CAUSAL) is None
+    assert choose_even(_on_gpu(), 64, 4096, CAUSAL) == ("dense", 4096, None)
+    assert choose_packed(_on_gpu(), 64, torch.empty(0), 5, CAUSAL) is None
 
 
 @pytest.mark.parametrize(("dim", "fits"), [(8, True), (72, True), (256, True), (6, False), (12, False), (264, False)])
@@ -67,7 +67,7 @@ def test_heads_that_packed_kernels_refuse_are_padded(dim: int, fits: bool) -> No
 def test_equal_documents_take_flash_attention_where_it_is_ahead_and_right(
     length: int, causal: bool, width: int, kernel: str
 ) -> None:
-    assert lie_evenly(_on_gpu(), width, length, Scores(causal)) == (kernel, length, None)
+    assert choose_even(_on_gpu(), width, length, Scores(causal)) == (kernel, length, None)
 
 
 @pytest.mark.usefixtures("flash")
@@ -75,27 +75,27 @@ def test_equal_documents_take_flash_attention_where_it_is_ahead_and_right(
     (1000, 1001, None), (1000, 1000, "dense"), (2000, 2500, None), (3000, 2500, "flash"),
 ])  # fmt: skip
 def test_a_window_that_leaves_something_out_takes_none_of_them(window: int, length: int, kernel: str | None) -> None:
-    lie = lie_evenly(_on_gpu(), 64, length, Scores(causal=True, window=window))
-    assert lie == (None if kernel is None else (kernel, length, None))
+    choice = choose_even(_on_gpu(), 64, length, Scores(causal=True, window=window))
+    assert choice == (None if kernel is None else (kernel, length, None))
 
 
 @pytest.mark.usefixtures("flash")
 @pytest.mark.parametrize(("width", "fits"), [(64, True), (128, True), (72, False), (80, False)])
 def test_packed_documents_take_it_for_the_widths_it_is_right_for(width: int, fits: bool) -> None:
     borders = torch.tensor([0, 3, 8])
-    assert (lie_packed(_on_gpu(), width, borders, 5, CAUSAL) is not None) is fits
-    assert lie_packed(_on_gpu(), width, borders, 5, Scores(causal=True, window=4)) is None
-    assert (lie_packed(_on_gpu(), width, borders, 5, Scores(causal=True, window=5)) is not None) is fits
+    assert (choose_packed(_on_gpu(), width, borders, 5, CAUSAL) is not None) is fits
+    assert choose_packed(_on_gpu(), width, borders, 5, Scores(causal=True, window=4)) is None
+    assert (choose_packed(_on_gpu(), width, borders, 5, Scores(causal=True, window=5)) is not None) is fits
 
 
 def test_without_it_equal_documents_take_the_kernels_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_flash_four", lambda: None)
-    assert lie_evenly(_on_gpu(), 128, 4096, CAUSAL) == ("dense", 4096, None)
-    assert lie_packed(_on_gpu(), 128, torch.empty(0), 5, CAUSAL) is None
+    assert choose_even(_on_gpu(), 128, 4096, CAUSAL) == ("dense", 4096, None)
+    assert choose_packed(_on_gpu(), 128, torch.empty(0), 5, CAUSAL) is None
 
 
 class _Kernels:
-    """Notes of calls in the place of the kernels of a GPU, on which every narrow tensor is said to lie."""
+    """Notes of calls in the place of the kernels of a GPU, on which every narrow tensor is said to be."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, has_flash: bool) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []

@@ -92,7 +92,7 @@ def test_rotated_products_depend_on_the_distance_only() -> None:
     rows = torch.randn(8, 2, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     products = []
     for placed in (near, far):
-        queries, keys = rotary(rows, rows, rotary.turns(placed, rows.dtype))
+        queries, keys = rotary(rows, rows, rotary.cos_sin(placed, rows.dtype))
         products.append(torch.einsum("qhd,khd->hqk", queries, keys))
     assert (products[0] - products[1]).abs().max().item() <= 1e-12
     assert (products[0] - torch.einsum("qhd,khd->hqk", rows, rows)).abs().max().item() > 1e-2
@@ -101,12 +101,12 @@ def test_rotated_products_depend_on_the_distance_only() -> None:
 def test_layers_share_angles_and_other_positions_or_dtypes_have_others() -> None:
     first, second, other = Rotary(6, 100.0), Rotary(6, 100.0), Rotary(6, 200.0)
     batch = text_batch(DECODERS["grouped"], (4, 4))
-    turns = first.turns(batch, torch.float64)
-    assert second.turns(batch, torch.float64) is first.turns(batch, torch.float64) is turns
-    assert other.turns(batch, torch.float64) is not turns
-    assert first.turns(batch, torch.float32)[0].dtype is torch.float32
+    cos_sin = first.cos_sin(batch, torch.float64)
+    assert second.cos_sin(batch, torch.float64) is first.cos_sin(batch, torch.float64) is cos_sin
+    assert other.cos_sin(batch, torch.float64) is not cos_sin
+    assert first.cos_sin(batch, torch.float32)[0].dtype is torch.float32
     # A batch with inserts is a copy that shares what its layers keep; one that is placed anew must not.
-    assert first.turns(batch.with_inserts(()), torch.float64) is turns
+    assert first.cos_sin(batch.with_inserts(()), torch.float64) is cos_sin
     moved = replace(batch, positions=batch.positions + 1)
-    assert not torch.equal(first.turns(moved, torch.float64)[0], turns[0])
-    assert torch.equal(first.turns(batch, torch.float64)[0], turns[0])
+    assert not torch.equal(first.cos_sin(moved, torch.float64)[0], cos_sin[0])
+    assert torch.equal(first.cos_sin(batch, torch.float64)[0], cos_sin[0])

@@ -1,7 +1,7 @@
-"""Which kernel computes attention: cuDNN's, FlashAttention's or torch's choice, by shape, as they were measured.
+"""The choice of an attention kernel by shape: cuDNN, FlashAttention 4, or torch's own kernels.
 
-`benchmarks/kernels.py` measures them; docs/performance.md has the numbers. FlashAttention 4 comes with the extra `gpu`
-and is used where it is installed; without it packed documents take torch's own kernel for them.
+`benchmarks/kernels.py` measures them; docs/performance.md has the numbers. FlashAttention 4 is used if it is installed
+(extra `gpu`); without it torch's variable-length kernel computes packed documents.
 """
 
 from functools import cache
@@ -19,23 +19,23 @@ Kernel = Literal["dense", "flash"]
 _NARROW = (torch.bfloat16, torch.float16)
 
 _LONG = 2048
-"""Rows from which on FlashAttention 4 is ahead of cuDNN in causal attention of equal documents."""
+"""Document length from which FlashAttention 4 is faster than cuDNN in causal attention of equal documents."""
 
 _DENSE = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 _ALIGNED, _WIDEST = 8, 256
-"""torch's kernel for packed documents takes heads whose width is a multiple of the one and at most the other."""
+"""torch's variable-length kernel needs a head width that is a multiple of the first and at most the second."""
 
 FLASH_WIDTHS = (64, 128)
-"""Widths of heads for which FlashAttention 4.0.0b36 was compared with float64 and is right; for 72 and 80 its gradients
-of queries are wrong on Hopper (`benchmarks/fast_paths.py`)."""
+"""Head widths for which FlashAttention 4.0.0b36 agreed with float64; with 72 and 80 its gradients of queries are wrong
+on Hopper (`benchmarks/fast_paths.py`)."""
 
 
 class Scores(NamedTuple):
-    """What a query makes of the keys of its document.
+    """How queries attend to the keys of their document.
 
-    It sees all of them, or, `causal`, those up to its own, of which a `window` leaves the last so many. Their products
-    are multiplied by `scale`, None for 1 / sqrt(width of a head).
+    A query attends to all keys, or, if `causal`, to those up to its own row; a `window` limits these to the last
+    `window` ones. Scores are multiplied by `scale`; None stands for 1 / sqrt(head width).
     """
 
     causal: bool
@@ -43,39 +43,42 @@ class Scores(NamedTuple):
     scale: float | None = None
 
     def narrow(self, rows: int) -> bool:
-        """Whether the window leaves something out of a document of so many rows."""
+        """Whether the window excludes a key in a document of `rows` rows."""
         return self.window is not None and self.window < rows
 
 
-class Lie(NamedTuple):
-    """How documents lie that a kernel takes as they are: all of `length` rows, or between `borders`, int32 on the
-    device, and none longer than `length`."""
+class KernelChoice(NamedTuple):
+    """A kernel that reads packed rows without padding, and its arguments.
+
+    Without `borders` every document has `length` rows; else `borders`, int32 on the device, separate the documents,
+    and `length` is the longest.
+    """
 
     kernel: Kernel
     length: int
     borders: Tensor | None = None
 
 
-def lie_evenly(rows: Tensor, width: int, length: int, scores: Scores) -> Lie | None:
-    """Documents of one length that fill the rows, whose heads are so wide; None if no kernel takes them so."""
+def choose_even(rows: Tensor, width: int, length: int, scores: Scores) -> KernelChoice | None:
+    """The kernel for documents of equal length that fill the rows; None if none fits. `width` is that of a head."""
     if scores.narrow(length):
         return None
     is_flash = scores.causal and length >= _LONG and _has_flash(rows, width)
-    return Lie("flash" if is_flash else "dense", length)
+    return KernelChoice("flash" if is_flash else "dense", length)
 
 
-def lie_packed(rows: Tensor, width: int, borders: Tensor, longest: int, scores: Scores) -> Lie | None:
-    """Documents of any lengths, packed one after the other; None if no kernel takes them so.
+def choose_packed(rows: Tensor, width: int, borders: Tensor, longest: int, scores: Scores) -> KernelChoice | None:
+    """The kernel for packed documents of any lengths; None if none fits.
 
-    FlashAttention 4 has windows, which were not compared with float64; torch's own kernel takes them (`attend_varlen`).
+    The windows of FlashAttention 4 were not compared with float64, so `attend_varlen` computes those.
     """
-    return Lie("flash", longest, borders) if _has_flash(rows, width) and not scores.narrow(longest) else None
+    return KernelChoice("flash", longest, borders) if _has_flash(rows, width) and not scores.narrow(longest) else None
 
 
-def attend_lying(
+def attend_packed(
     queries: Tensor, keys: Tensor, values: Tensor, kernel: Kernel, length: int, borders: Tensor | None, scores: Scores
 ) -> Tensor:
-    """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) inside documents that lie so."""
+    """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) with a KernelChoice."""
     if borders is not None:
         packed: Tensor = _flash(queries, keys, values, borders, length, scores.causal, scores.scale)[0]
         return packed
@@ -90,14 +93,14 @@ def attend_lying(
 
 
 def has_varlen(queries: Tensor) -> bool:
-    """Whether torch's kernel for packed documents takes such queries (rows, heads, dim)."""
+    """Whether torch's variable-length kernel supports these queries (rows, heads, dim)."""
     return _is_fast(queries) and queries.shape[-1] % _ALIGNED == 0 and queries.shape[-1] <= _WIDEST
 
 
 def attend_varlen(
     queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor, longest: int, scores: Scores
 ) -> Tensor:
-    """Attention inside packed documents by torch's own kernel, which takes as many heads of keys as of queries."""
+    """Attention inside packed documents with torch's variable-length kernel; keys and values are repeated."""
     from torch.nn.attention.varlen import varlen_attn
 
     repeats = queries.shape[1] // keys.shape[1]
@@ -113,9 +116,9 @@ def attend_varlen(
 
 @cache
 def prefer_fast_kernels() -> object:
-    """Let torch try cuDNN's kernel first, from now on in this process: it is the fastest of its own on Hopper.
+    """Make torch try the cuDNN kernel first for the rest of the process; of its kernels it is the fastest on Hopper.
 
-    Deterministic runs keep torch's order. The cache holds the preference, so that nothing takes it back.
+    Deterministic runs keep torch's order. The cache keeps the entered context alive.
     """
     if torch.are_deterministic_algorithms_enabled():
         return None
@@ -125,7 +128,7 @@ def prefer_fast_kernels() -> object:
 
 
 def _is_fast(rows: Tensor) -> bool:
-    """Whether the GPU's own kernels apply; their backwards add up in any order, so not to deterministic runs."""
+    """Whether fused GPU kernels may be used; deterministic runs may not, since backward sums in any order."""
     return rows.is_cuda and rows.dtype in _NARROW and not torch.are_deterministic_algorithms_enabled()
 
 
@@ -135,14 +138,14 @@ def _has_flash(rows: Tensor, width: int) -> bool:
 
 @cache
 def _flash_four() -> Any:
-    """FlashAttention 4, if it is installed and this GPU is one that it is made for."""
+    """The module of FlashAttention 4 if it is installed and supports this GPU, else None."""
     if torch.cuda.get_device_capability()[0] not in (9, 10):
         return None
     is_installed = find_spec("flash_attn") is not None and find_spec("flash_attn.cute") is not None
     return import_module("flash_attn.cute.interface") if is_installed else None
 
 
-# An operation of its own, so that a compiler neither looks into the kernels nor breaks its graph at them.
+# A custom operator, so that the compiler neither traces the kernels nor breaks its graph at them.
 
 
 @torch.library.custom_op("counterpoint::flash", mutates_args=())
@@ -155,14 +158,14 @@ def _flash(
     causal: bool,
     scale: float | None,
 ) -> tuple[Tensor, Tensor]:
-    """Attention, and the logarithms of its sums."""
+    """The output of attention, and the log-sum-exp of its scores."""
     options = _options(borders, longest, causal, scale)
     mixed, sums, *_others = _flash_four()._flash_attn_fwd(queries, keys, values, **options, return_lse=True)
     return mixed, sums
 
 
 def _options(borders: Tensor | None, longest: int, causal: bool, scale: float | None) -> dict[str, Any]:
-    """What both of its directions are told."""
+    """Keyword arguments of forward and backward."""
     options: dict[str, Any] = {"causal": causal, "softmax_scale": scale}
     if borders is not None:
         options |= {"cu_seqlens_q": borders, "cu_seqlens_k": borders, "max_seqlen_q": longest, "max_seqlen_k": longest}

@@ -1,4 +1,4 @@
-"""Grouped-query attention, before torch."""
+"""Sections and facts of grouped-query attention, without torch."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -16,29 +16,31 @@ from counterpoint.section.problem import Problem
 from counterpoint.section.section import Count, Index, Positive, Section
 
 RopeSections = Annotated[tuple[Index, Index, Index], Field(strict=False)]
-"""Pairs of an attention head that turn with time, height and width."""
+"""Number of pairs of an attention head that rotate by time, by height and by width."""
 
 
 class RopeScalingConfig(Section):
-    """Rotary positions for documents longer than those a model was trained on: pairs turn more slowly.
+    """Scaling of rotary positions for documents longer than those a model was trained on: pairs rotate more slowly.
 
-    By wavelength (Grattafiori et al., 2024, arXiv:2407.21783), or all alike (Chen et al., 2023, arXiv:2306.15595).
+    Either by wavelength (Grattafiori et al., 2024, arXiv:2407.21783), or all equally (Chen et al., 2023,
+    arXiv:2306.15595).
     """
 
     factor: Positive
-    """How many times more slowly the slow pairs turn. No unit."""
+    """Factor by which slow pairs rotate more slowly. No unit."""
     low_freq_factor: Positive = 1.0
-    """Pairs that turn fewer times than this in `original_positions` tokens turn `factor` times more slowly.
-    Unit: turns."""
+    """Pairs with fewer rotations than this in `original_positions` tokens rotate `factor` times more slowly.
+    Unit: rotations."""
     high_freq_factor: Positive = 4.0
-    """Pairs that turn more often than this in `original_positions` tokens turn as before; those between the two bounds
-    are interpolated. Unit: turns."""
+    """Pairs with more rotations than this in `original_positions` tokens stay as they are; pairs between the two bounds
+    are interpolated. Unit: rotations."""
     original_positions: Count | None = 8192
-    """Document length that the model was trained on; null: all pairs turn `factor` times more slowly. Unit: tokens."""
+    """Document length that the model was trained on; null: all pairs rotate `factor` times
+    more slowly. Unit: tokens."""
 
 
 class AttentionKeys(Section):
-    """Keys of attention that a decoder and a layer of attention have in common."""
+    """Keys of attention that decoders and attention layers share."""
 
     heads: Count
     """Attention heads; tp must divide them, and cp those of a tensor-parallel rank. Unit: heads."""
@@ -88,7 +90,7 @@ class AttentionConfig(AttentionKeys, NormedSection):
 
     kind: Literal["attention"]
     bias: bool = False
-    """Whether all linear layers have biases; `qkv_bias` is of queries, keys and values alone."""
+    """Whether all linear layers have biases; `qkv_bias` applies to queries, keys and values only."""
 
     @property
     def has_qkv_bias(self) -> bool:
@@ -97,14 +99,14 @@ class AttentionConfig(AttentionKeys, NormedSection):
 
 
 def can_interleave(sections: tuple[int, int, int]) -> bool:
-    """Whether every third pair from the second is enough for height, and from the third for width."""
+    """Whether alternating coordinates leave enough pairs: at most every third is height's, and every third width's."""
     _time, height, width = sections
     pairs = sum(sections)
     return 3 * height <= pairs + 1 and 3 * width <= pairs
 
 
 def attention_tensors(section: AttentionConfig, hidden: int) -> Tensors:
-    """The linears of attention."""
+    """The weights of attention."""
     head = section.head_width(hidden)
     queries, keys = section.heads * head, section.num_kv_heads * head
     return (
@@ -135,7 +137,7 @@ def _cuts(section: AttentionConfig) -> Cuts:
 
 
 def head_problems(where: str, section: AttentionKeys, hidden: int, *, rotates: bool = True) -> Iterator[Problem]:
-    """Heads that do not divide the rows, or cannot be rotated."""
+    """Problems of heads: they do not divide the hidden size, or have a width that cannot be rotated."""
     if section.head_dim is None and hidden % section.heads:
         remedy = f"change one of them or set {where}.head_dim"
         yield Problem(f"{where}.hidden", f"{hidden}", f"a multiple of {where}.heads, {section.heads}", remedy)
@@ -156,7 +158,7 @@ def head_problems(where: str, section: AttentionKeys, hidden: int, *, rotates: b
 
 
 def rope_problems(where: str, section: AttentionKeys, hidden: int) -> Iterator[Problem]:
-    """Keys of rotary positions that do not go together."""
+    """Inconsistent keys of rotary positions."""
     sections, scaling = section.rope_sections, section.rope_scaling
     if scaling is not None and section.rope_theta is None:
         yield Problem(f"{where}.rope_scaling", "a value", f"null, because {where}.rope_theta is null", "change one")

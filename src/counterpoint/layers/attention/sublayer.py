@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.layers.attention.kernels import (
-    Lie,
+    KernelChoice,
     Scores,
-    attend_lying,
+    attend_packed,
     attend_varlen,
+    choose_even,
+    choose_packed,
     has_varlen,
-    lie_evenly,
-    lie_packed,
 )
 from counterpoint.layers.attention.rotary import RotaryEmbedding
-from counterpoint.models.batch import Batch, Turns
+from counterpoint.models.batch import Batch, CosSin
 from counterpoint.models.linear import Linear, OutputLinear
 from counterpoint.models.seams import Enter, Mix, Trade
 from counterpoint.models.segments import Bucket, Segments, Windows
@@ -32,9 +32,9 @@ def of_documents(batch: Batch) -> Segments:
 class Attention(nn.Module):
     """Grouped-query attention on normed rows (rows, hidden) -> (rows, hidden).
 
-    The numbers of heads follow from the weights: a share of the weights computes a share of the heads.
-    `rotary` turns queries and keys; `q_norm` and `k_norm` act on one head. `sees` says which rows of a batch see each
-    other, by default those of a document, and `scores` which of them a row sees.
+    The numbers of heads follow from the shapes of the weights, so a shard of the weights computes its share of the
+    heads. `rotary` rotates queries and keys; `q_norm` and `k_norm` normalise each head. `sees` returns the groups of
+    rows that attend to each other, by default documents; `scores` restricts attention inside a group.
     """
 
     def __init__(
@@ -68,28 +68,28 @@ class Attention(nn.Module):
         self.o = OutputLinear(heads * head_dim, hidden, bias=bias)
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        return self.leave(self.look(*self.project(rows, self.rotary.turns(batch, rows.dtype)), batch))
+        return self.leave(self.look(*self.project(rows, self.rotary.cos_sin(batch, rows.dtype)), batch))
 
-    def project(self, rows: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (rows, heads, dim), and keys and values (rows, kv_heads, dim), turned by their positions."""
+    def project(self, rows: Tensor, cos_sin: CosSin | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries (rows, heads, dim) and keys (rows, kv_heads, dim), and values (rows, kv_heads, dim)."""
         products = self.enter.products(rows, self.q, self.k, self.v)
         queries, keys, values = (self._split_heads(product) for product in products)
-        queries, keys = self.rotary(self.q_norm(queries), self.k_norm(keys), turns)
+        queries, keys = self.rotary(self.q_norm(queries), self.k_norm(keys), cos_sin)
         return queries, keys, values
 
-    def lie(self, rows: Tensor, batch: Batch) -> Lie | None:
-        """How the documents lie if `attend_lying` may stand for `look`: where no row comes from another rank."""
+    def kernel_choice(self, rows: Tensor, batch: Batch) -> KernelChoice | None:
+        """The kernel with which `attend_packed` may replace `look`; None where context parallelism exchanges rows."""
         if not isinstance(self.mix, AttentionMix):
             return None
-        return lie_of(self.sees(batch), rows, self.head_dim, self.scores)
+        return choose_kernel(self.sees(batch), rows, self.head_dim, self.scores)
 
     def look(self, queries: Tensor, keys: Tensor, values: Tensor, batch: Batch) -> Tensor:
-        """What the rows of a document see of each other, (rows, heads, dim): the part that no compiler looks into."""
+        """The attention outputs (rows, heads, dim): the part of the layer that is not compiled."""
         mixed: Tensor = self.mix((queries, keys, values), self.sees(batch))
         return mixed
 
     def leave(self, mixed: Tensor) -> Tensor:
-        """Heads side by side to rows (rows, hidden)."""
+        """The output projection: heads (rows, heads, dim) -> rows (rows, hidden)."""
         out: Tensor = self.o(mixed.flatten(1))
         return out
 
@@ -115,14 +115,14 @@ class AttentionMix(Mix[Segments | Windows]):
 def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | Windows, scores: Scores) -> Tensor:
     """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) of their own document.
 
-    Rows of no document come out as zeros, or as what they see of each other. Without any document all three inputs
-    still get gradients, of zero.
+    Outputs of padding rows are unspecified but finite: zeros, or attention among padding rows. Without any document
+    all three inputs get zero gradients.
     """
     if not segments.buckets:
         return queries * 0 + (keys.sum() + values.sum()) * 0
-    lie = lie_of(segments, queries, queries.shape[-1], scores)
-    if lie is not None:
-        return attend_lying(queries, keys, values, *lie, scores)
+    choice = choose_kernel(segments, queries, queries.shape[-1], scores)
+    if choice is not None:
+        return attend_packed(queries, keys, values, *choice, scores)
     if isinstance(segments, Segments) and segments.borders is not None and has_varlen(queries):
         return attend_varlen(queries, keys, values, segments.borders, segments.longest, scores)
     mixed = queries.new_zeros(queries.shape)
@@ -132,16 +132,16 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | W
     return mixed
 
 
-def lie_of(segments: Segments | Windows, rows: Tensor, width: int, scores: Scores) -> Lie | None:
-    """How documents lie for a kernel that takes them as they are; None if they must be laid out for it.
+def choose_kernel(segments: Segments | Windows, rows: Tensor, width: int, scores: Scores) -> KernelChoice | None:
+    """The kernel that reads these documents without padding, None if there is none.
 
-    `rows` says dtype and device, `width` that of a head.
+    `rows` gives dtype and device, `width` is the head width.
     """
     if not isinstance(segments, Segments) or segments.borders is None or not segments.buckets:
         return None
     if segments.even:
-        return lie_evenly(rows, width, segments.even, scores)
-    return lie_packed(rows, width, segments.borders, segments.longest, scores)
+        return choose_even(rows, width, segments.even, scores)
+    return choose_packed(rows, width, segments.borders, segments.longest, scores)
 
 
 def _attend_padded(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor, scores: Scores) -> Tensor:
@@ -158,10 +158,10 @@ def _attend_padded(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor
 
 
 def _mask(bucket: Bucket, scores: Scores, device: torch.device) -> Tensor | None:
-    """Which keys (..., rows) a query (..., rows, 1) sees, where it is not all of them or those up to its own."""
+    """A bool mask of the keys that each query sees, None if plain full or causal attention needs none."""
     if scores.window is not None and scores.narrow(bucket.longest):
         place = torch.arange(bucket.longest, device=device)
         before = place[:, None] - place
         return (before >= 0) & (before < scores.window)
-    # Padding comes after a document, where no causal query looks: only bidirectional attention needs a mask for it.
+    # Padding comes after a document, so causal queries never see it: only bidirectional attention needs a mask.
     return None if scores.causal or bucket.filled is None else bucket.filled[:, None, None, :]

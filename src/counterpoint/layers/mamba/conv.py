@@ -1,4 +1,4 @@
-"""A causal convolution over the rows of each document, channel by channel."""
+"""A causal depthwise convolution over the rows of each document."""
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,9 @@ class ConvWeights(nn.Module):
 
 
 def causal_conv(rows: Tensor, weight: Tensor, bias: Tensor, document: Tensor) -> Tensor:
-    """silu of each row's weighted sum with the rows before it in its own document.
+    """silu(conv(rows)): each row is combined with the `width - 1` rows before it in its own document.
 
-    rows (rows, channels), weight (channels, width) whose last column is the row itself, bias (channels,), document
+    rows (rows, channels), weight (channels, width) whose last column is for the row itself, bias (channels,), document
     int64 (rows,) -> (rows, channels).
     """
     width = weight.shape[1]

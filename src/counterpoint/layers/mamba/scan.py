@@ -15,8 +15,8 @@ def scan(x: Tensor, b: Tensor, c: Tensor, step: Tensor, decay: Tensor, document:
     """x (rows, heads, head_dim), b and c (rows, groups, state), step and decay (rows, heads), document int64 (rows,)
     -> (rows, heads, head_dim).
 
-    `decay` is at most 0. No state crosses from one document to another, wherever in a chunk the boundary lies, and no
-    gradient crosses back: where no loss reaches, it is zero to the last bit.
+    `decay` is at most 0. States and gradients never cross a document boundary, even inside a chunk: the gradient of a
+    document without a loss is exactly zero.
     """
     rows, heads, head_dim = x.shape
     groups = b.shape[1]
@@ -39,28 +39,28 @@ def scan(x: Tensor, b: Tensor, c: Tensor, step: Tensor, decay: Tensor, document:
 
 
 def _earlier(count: int, device: torch.device) -> Tensor:
-    """bool (count, count): whether the second is the first or one before it."""
+    """bool (count, count): whether the column index is at most the row index."""
     return torch.ones(count, count, dtype=torch.bool, device=device).tril()
 
 
 def _sums(chosen_qk: Tensor, values_kh: Tensor) -> Tensor:
-    """For each q the sum of the values that are chosen for it: (..., q, h).
+    """For each q the sum of its chosen values: (..., q, h).
 
-    Sums that run through all documents would do, as only differences inside of one are used; but backward the gradients
-    of all later documents cancel up to rounding, and that would reach documents without a loss.
+    Cumulative sums over all documents would give the same differences inside a document. But in backward the gradients
+    of later documents would cancel only up to rounding, and reach documents without a loss.
     """
-    # In float64, because a setting of torch's may round the factors of narrower products.
+    # In float64, because torch may be set to round the factors of narrower matrix products.
     return (chosen_qk.double() @ values_kh.double()).to(values_kh.dtype)
 
 
 def _left(decayed: Tensor, chosen: Tensor) -> Tensor:
-    """What is left of a state after a decay, and nothing where it was not chosen."""
-    # Masked before the exponential: elsewhere it may overflow, and infinity times zero is no number.
+    """exp(decayed), the remaining share of a state, and 0 where it is not chosen."""
+    # Masked before the exponential, which may overflow for other entries: infinity times zero is NaN.
     return decayed.masked_fill(~chosen[..., None, None], -torch.inf).exp()
 
 
 def _within_chunks(x: Tensor, b: Tensor, c: Tensor, total: Tensor, visible: Tensor) -> Tensor:
-    """What rows give to later rows of their own chunk."""
+    """The contribution of rows to later rows of the same chunk."""
     left_cqkgh = _left(total[:, :, None] - total[:, None], visible)
     scores_cqkg = torch.einsum("cqgn,ckgn->cqkg", c, b)
     weights = scores_cqkg[..., None] * left_cqkgh.to(x.dtype)
@@ -68,11 +68,11 @@ def _within_chunks(x: Tensor, b: Tensor, c: Tensor, total: Tensor, visible: Tens
 
 
 def _across_chunks(x: Tensor, b: Tensor, c: Tensor, total: Tensor, document: Tensor) -> Tensor:
-    """What earlier chunks give: each leaves a state, of which a later one sees what their common document decays."""
+    """The contribution of earlier chunks: their final states, decayed over the rows of the document in between."""
     first, last = document[:, 0], document[:, -1]
     to_end = _left(total[:, -1:] - total, document == last[:, None])
     states_cghpn = torch.einsum("ckgn,ckghp->cghpn", b, x * to_end[..., None].to(x.dtype))
-    # From the end of chunk k to the start of chunk c: what lies between is of one document, which may be long.
+    # From the end of chunk k to the start of chunk c: all rows in between are of one document, which may be long.
     ends_ch, earlier_ck = total[:, -1].double().flatten(1), _earlier(x.shape[0], x.device)
     passes_ck = earlier_ck.tril(-1) & (first[:, None] == last)
     before_cgh = _sums(passes_ck, ends_ch).view_as(total[:, -1])

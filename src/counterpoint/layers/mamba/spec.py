@@ -1,4 +1,4 @@
-"""Mamba-2, before torch (Dao and Gu, 2024, arXiv:2405.21060)."""
+"""Section and facts of Mamba-2, without torch (Dao and Gu, 2024, arXiv:2405.21060)."""
 
 import math
 from collections.abc import Iterator
@@ -31,9 +31,9 @@ class MambaConfig(Section):
     conv: Count = 4
     """Width of the causal convolution. Unit: rows."""
     chunk: Count = 64
-    """Rows that the scan computes in one block: a matter of speed and memory, the result is the same. Unit: rows."""
+    """Rows that the scan computes in one block; changes speed and memory, not the result. Unit: rows."""
     dt_min: Positive | None = None
-    """Smallest time step of the recurrence; null: any above zero. No unit."""
+    """Lower bound of the recurrence's time step; null: no bound. No unit."""
 
     @property
     def inner(self) -> int:
@@ -57,7 +57,7 @@ def _facts(name: str, section: MambaLayerConfig, hidden: int) -> PartFacts:
     )
     filters = joined(linear(f"mamba.{key}_conv", section.conv, width, bias=True) for key, width in convolved.items())
     dynamics = tuple((f"mamba.dynamics.{key}", (section.heads,)) for key in VECTORS_OF_DYNAMICS)
-    # Scores and mixing within a chunk, then into its state and out of the one before.
+    # Scores and mixing within a chunk, then updating its state and reading the previous one.
     scan = 2 * section.chunk * (shared + inner) + 4 * inner * section.state
     kept = 2 * sum(projected.values()) + 3 * inner + 2 * section.chunk * section.heads
     return PartFacts(
@@ -70,7 +70,7 @@ def _facts(name: str, section: MambaLayerConfig, hidden: int) -> PartFacts:
 
 
 def mamba_problems(where: str, section: MambaConfig) -> Iterator[Problem]:
-    """Groups that the heads cannot be dealt to."""
+    """Problems of `groups`: they do not divide `heads`."""
     if section.heads % section.groups:
         yield Problem(
             f"{where}.groups", f"{section.groups}", f"a divisor of {where}.heads, {section.heads}", "change one of them"
@@ -82,12 +82,12 @@ def _cuts(section: MambaLayerConfig) -> Cuts:
 
 
 def _decay_rate(share: float) -> float:
-    """The logarithm of a rate between 1 and 16, as Mamba-2's authors draw it (arXiv:2405.21060)."""
+    """Initial a_log: the logarithm of a rate uniform in 1 to 16, as in Mamba-2 (arXiv:2405.21060)."""
     return math.log(1.0 + 15.0 * share)
 
 
 def _step_bias(share: float) -> float:
-    """What softplus maps to a step between 0.001 and 0.1, even on a logarithmic scale (arXiv:2312.00752)."""
+    """Initial dt bias: softplus of it is a step between 0.001 and 0.1, log-uniform (arXiv:2312.00752)."""
     step = math.exp(math.log(0.001) + share * (math.log(0.1) - math.log(0.001)))
     return step + math.log(-math.expm1(-step))
 
@@ -103,7 +103,7 @@ MAMBA = LayerKind(
         Initial("*.dynamics.a_log", of_uniform=_decay_rate),
         Initial("*.dynamics.dt_bias", of_uniform=_step_bias),
         Initial("*.dynamics.d", mean=1.0),
-        # The deviation of torch's own uniform filters of width 4; the biases of filters are zeros.
+        # The standard deviation of torch's uniform initialisation for width 4; biases of filters are zeros.
         Initial("*_conv.weight", std=0.29),
     ),
     steers=("chunk",),

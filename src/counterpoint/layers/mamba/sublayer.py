@@ -16,7 +16,7 @@ from counterpoint.models.segments import Segments
 
 
 class Streams(NamedTuple):
-    """What the recurrence reads of each row: x (rows, heads, head_dim), b and c (rows, groups, state), step and decay
+    """Per-row inputs of the recurrence: x (rows, heads, head_dim), b and c (rows, groups, state), step and decay
     (rows, heads)."""
 
     x: Tensor
@@ -38,9 +38,9 @@ class Filters(NamedTuple):
 
 @final
 class Mamba(nn.Module):
-    """Maps normed rows (rows, hidden) -> (rows, hidden); states start anew with each document.
+    """Maps normed rows (rows, hidden) -> (rows, hidden); states are reset at each document.
 
-    The numbers of heads and groups follow from the weights: a share of the weights computes a share of the heads.
+    The numbers of heads and groups follow from the shapes of the weights, so a shard computes its share of the heads.
     """
 
     def __init__(self, hidden: int, section: MambaConfig, norm_eps: float) -> None:
@@ -77,9 +77,9 @@ class Mamba(nn.Module):
 
 @final
 class Dynamics(Wide):
-    """How fast each head's state decays and takes in: step = softplus(dt + bias), decay = -exp(a_log) step.
+    """The time step and decay of each head's state: step = softplus(dt + bias), decay = -exp(a_log) step.
 
-    A step is at least `dt_min`, below which it has no gradient.
+    Steps are clamped to at least `dt_min`, without a gradient where that applies.
     """
 
     def __init__(self, heads: int, dt_min: float | None) -> None:
@@ -94,7 +94,7 @@ class Dynamics(Wide):
         step = F.softplus(widened(dt) + self.dt_bias)
         if self.dt_min is not None:
             step = step.clamp(min=self.dt_min)
-        # A copy, because the parameter itself may be freed when this submodule is done.
+        # A copy, because FSDP may free the parameter when this submodule has run.
         return step, -self.a_log.exp() * step, self.d.clone()
 
 
@@ -122,7 +122,7 @@ class MambaMix(Mix[Segments]):
 
 @final
 class GatedNorm(nn.Module):
-    """Root mean square norm of rows * silu(gate) within each group of `group` channels."""
+    """RMS norm of rows * silu(gate) within each group of `group` channels."""
 
     def __init__(self, channels: int, group: int, eps: float) -> None:
         super().__init__()

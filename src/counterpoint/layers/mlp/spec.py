@@ -1,4 +1,4 @@
-"""An MLP, before torch."""
+"""Section and facts of an MLP, without torch."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from counterpoint.plan.tensors import products
 from counterpoint.section.section import Count
 
 DecoderActivation = Literal["swiglu", "geglu_tanh", "relu2"]
-"""Those of decoders; the first two have a gate."""
+"""Activations of decoders; the first two are gated."""
 
 
 class MlpConfig(NormedSection):

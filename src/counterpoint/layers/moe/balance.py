@@ -5,8 +5,10 @@ from torch import Tensor
 
 
 def document_counts(experts: Tensor, document: Tensor, documents: int, num_experts: int) -> Tensor:
-    """How many rows of each document chose each expert: float (documents, num_experts) from experts int64 (rows, top_k)
-    and document int64 (rows,)."""
+    """Number of rows of each document that are routed to each expert, float64 (documents, num_experts).
+
+    `experts` int64 (rows, top_k) are the choices, `document` int64 (rows,) the documents of rows.
+    """
     places = document[:, None] * num_experts + experts
     counts = torch.zeros(documents * num_experts, dtype=torch.float64, device=experts.device)
     counts = counts.index_add(0, places.flatten(), counts.new_ones(places.numel()))
@@ -16,8 +18,8 @@ def document_counts(experts: Tensor, document: Tensor, documents: int, num_exper
 def balance_loss(shares: Tensor, counts: Tensor, document: Tensor, extents: Tensor, top_k: int) -> Tensor:
     """The sum over documents of experts / (top_k rows^2) sum_i counts_i sum_rows shares_i, of this process's rows.
 
-    `counts` (documents, experts) are of all rows of the documents, `extents` int64 (documents,) their lengths; so
-    losses of different rows of one document add up.
+    `counts` (documents, experts) cover all rows of the documents, `extents` int64 (documents,) are their lengths. So
+    the losses of the processes that share a document add up.
     """
     experts = shares.shape[1]
     factors = experts / (top_k * extents.clamp(min=1).double().square())

@@ -15,7 +15,7 @@ from counterpoint.models.seams import StackedExperts
 class Experts(StackedExperts):
     """Expert i maps its rows to down_i(activation(up_i(x))), with a gate to down_i(activation(gate_i(x)) * up_i(x)).
 
-    The number of experts follows from the weights, as does their width.
+    The number of experts and their width follow from the shapes of the weights.
     """
 
     width_dims: ClassVar = {"gate": 1, "up": 1, "down": 2}
@@ -32,7 +32,7 @@ class Experts(StackedExperts):
         self.activation = {**ACTIVATIONS, **GATES}[activation]
 
     def forward(self, rows: Tensor, counts: Tensor) -> Tensor:
-        """rows (rows, hidden), the first counts[0] of expert 0, and so on; counts int64 (experts,)."""
+        """Rows (rows, hidden) sorted by expert -> outputs (rows, hidden); counts int64 (experts,) per expert."""
         if self.gate is None:
             inner = self.activation(self.multiply(rows, self.up, counts))
         else:

@@ -1,4 +1,4 @@
-"""Which experts see a row, and what their answers weigh."""
+"""The router of a mixture of experts: the chosen experts of each row, and their weights."""
 
 from typing import NamedTuple, final
 
@@ -13,8 +13,8 @@ _SMALLEST_SUM = 1e-20
 
 
 class Choice(NamedTuple):
-    """A router's word on rows: `experts` int64 (rows, top_k), their `weights` (rows, top_k), and `shares` (rows,
-    experts), each row's scores of all experts divided by their sum."""
+    """The routing of rows: `experts` int64 (rows, top_k), their `weights` (rows, top_k), and `shares` (rows, experts),
+    the scores of all experts divided by their sum."""
 
     experts: Tensor
     weights: Tensor
@@ -23,9 +23,9 @@ class Choice(NamedTuple):
 
 @final
 class Router(Wide):
-    """Scores each row against every expert and chooses the best; of equal scores the lower expert wins.
+    """Scores each row against every expert and chooses the `top_k` best; ties go to the lower expert.
 
-    The expert bias takes part in the choice and not in the weights (Wang et al., 2024, arXiv:2408.15664).
+    The expert bias changes the choice, not the weights (Wang et al., 2024, arXiv:2408.15664).
     """
 
     def __init__(self, hidden: int, section: MoeConfig) -> None:
@@ -38,10 +38,10 @@ class Router(Wide):
         self.kind = section.router
 
     def forward(self, rows: Tensor) -> Choice:
-        """rows (rows, hidden), normed -> the choice, in at least float32."""
+        """Normed rows (rows, hidden) -> their routing, in at least float32."""
         scores = self.scores(rows)
         wanted = scores.detach() if self.bias is None else scores.detach() + self.bias
-        # topk does not say which of equal ones it takes.
+        # topk does not specify the order of ties.
         experts = wanted.sort(dim=1, descending=True, stable=True).indices[:, : self.top_k]
         weights = scores.gather(1, experts)
         if self.normalize:
@@ -56,6 +56,6 @@ class Router(Wide):
 
 
 def next_bias(bias: Tensor, counts: Tensor, rate: float) -> Tensor:
-    """The expert bias after a step in which expert i saw counts[i] rows: up by `rate` below the mean, down above it."""
+    """The expert bias after a step with counts[i] rows for expert i: raised by `rate` below the mean, lowered above."""
     mean = counts.double().mean()
     return bias + rate * (mean - counts.double()).sign().to(bias.dtype)

@@ -1,4 +1,4 @@
-"""A mixture of experts, before torch."""
+"""Section and facts of a mixture of experts, without torch."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -78,7 +78,7 @@ def _facts(name: str, section: MoeLayerConfig, hidden: int) -> PartFacts:
 
 
 def moe_problems(where: str, section: MoeConfig) -> Iterator[Problem]:
-    """More chosen experts than there are."""
+    """A problem if `top_k` exceeds `experts`."""
     if section.top_k > section.experts:
         yield Problem(
             f"{where}.top_k", f"{section.top_k}", f"at most {where}.experts, {section.experts}", "change one of them"

@@ -30,9 +30,9 @@ from counterpoint.models.seams import (
 
 @final
 class Moe(Counted):
-    """Maps normed rows (rows, hidden) -> (rows, hidden): each row's experts by weight, and the shared one.
+    """Maps normed rows (rows, hidden) -> (rows, hidden): the weighted experts of each row, and the shared expert.
 
-    Rows of no document reach no expert.
+    Padding rows are not routed.
     """
 
     def __init__(self, hidden: int, section: MoeConfig, activation: Activation) -> None:
@@ -54,12 +54,12 @@ class Moe(Counted):
         inside = own[: document.shape[0]]
         choice: Choice = self.router(inside)
         order, counts = self._by_expert(choice.experts)
-        shipment = self.dispatch.announce(counts)
+        state = self.dispatch.announce(counts)
         shared = self.shared(rows)
-        # One copy of a row for each of its experts, and back: permutations, whose sums have one order.
+        # Copies of each row, one per chosen expert, are permuted and permuted back, so that sums have a fixed order.
         copies = inside[:, None].expand(-1, self.top_k, -1).flatten(0, 1)
-        sent = self.dispatch.send(copies.index_select(0, order), shipment)
-        answers = self.dispatch.bring(self.experts(sent, shipment.counts), shipment)
+        sent = self.dispatch.send(copies.index_select(0, order), state)
+        answers = self.dispatch.combine(self.experts(sent, state.counts), state)
         by_row = (
             answers.new_empty(answers.shape).index_copy(0, order, answers).view(*choice.experts.shape, own.shape[1])
         )
@@ -69,13 +69,13 @@ class Moe(Counted):
         return WithResults(self.rows_leave(padded) + shared, {COUNTS: counts, BALANCE: balance.detach()})
 
     def settle(self, counts: Tensor, is_broken: Tensor) -> None:
-        """Move the expert bias, if there is one and the router is trained."""
+        """Update the expert bias, if there is one and the router is trained."""
         bias, rate = self.router.bias, self.bias_rate
         if bias is not None and rate is not None and self.router.weight.requires_grad:
             bias.copy_(torch.where(is_broken, bias, next_bias(bias, counts, rate)))
 
     def _by_expert(self, experts: Tensor) -> tuple[Tensor, Tensor]:
-        """The (row, choice) pairs, counted row by row, sorted by expert; and how many pairs each expert has."""
+        """The indices of (row, choice) pairs sorted by expert, and the number of pairs of each expert."""
         chosen = experts.flatten()
         order = chosen.sort(stable=True).indices
         counts = torch.zeros(self.num_experts, dtype=torch.int64, device=chosen.device)
@@ -85,7 +85,7 @@ class Moe(Counted):
         """The weighted balance loss of this process's rows, as a share of the mean over the global batch's
         documents."""
         segments = batch.segments
-        # A frozen router has nothing to balance.
+        # A frozen router cannot be balanced.
         if self.balance == 0.0 or batch.document_denominator == 0.0 or not self.router.weight.requires_grad:
             return choice.shares.new_zeros(())
         own = document_counts(choice.experts, document, len(segments.lengths), self.num_experts)
@@ -96,7 +96,7 @@ class Moe(Counted):
 
 @final
 class NoExpert(nn.Module):
-    """Stands for the shared expert where there is none."""
+    """Takes the place of an absent shared expert."""
 
     def forward(self, rows: Tensor) -> Tensor:
         return torch.zeros_like(rows)

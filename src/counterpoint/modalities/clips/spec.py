@@ -140,7 +140,7 @@ def _small(generator: Random, _small: Small) -> dict[str, Any]:
 CLIPS = Modality(
     name="audio",
     plural="clips",
-    taker="an audio module",
+    read_by="an audio module",
     columns=("samples",),
     counts=("clips",),
     forms=(Form(key="audio", mark="<audio>", name="clip", file="clip", plural="audios"),),

@@ -51,7 +51,7 @@ def _small(generator: Random, small: Small) -> dict[str, Any]:
 DEPTH = Modality(
     name="depth",
     plural="depth maps",
-    taker="a vit whose image.kind is depth",
+    read_by="a vit whose image.kind is depth",
     columns=("height", "width"),
     counts=("depth_maps",),
     forms=(Form(key="depth", mark="<depth>", name="depth map", file="depth map"),),

@@ -78,7 +78,7 @@ def _small(generator: Random, small: Small) -> dict[str, Any]:
 FEATURES = Modality(
     name="features",
     plural="features",
-    taker="a module of kind features",
+    read_by="a module of kind features",
     columns=("height", "width"),
     counts=("features",),
     forms=(Form(key="features", mark="<features>", name="features file", file="features file"),),

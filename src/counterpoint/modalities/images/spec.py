@@ -225,7 +225,7 @@ def _small(_generator: Random, small: Small) -> dict[str, Any]:
 IMAGES = Modality(
     name="image",
     plural="images",
-    taker="a vision module",
+    read_by="a vision module",
     columns=("height", "width"),
     counts=("images", "videos"),
     forms=(

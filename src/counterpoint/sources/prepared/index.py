@@ -1,10 +1,10 @@
-"""The prepared format: a folder whose index says what every document holds before any payload is read.
+"""The prepared format: a folder whose index describes every document without reading its payload.
 
 index.arrow      a row per document: tokens, loss, split, text, items (kind, position, size, byte ranges)
-payload.bin      the encoded images (those of a video are one item), clips and arrays of features, one behind the other
-files.jsonl      what the files in payload.bin were called, for messages; a line per item that had some: offset, names
-index.json       format, version, how conversations are laid out, tokenizer digest, marks, counts, sizes and digests of
-                 the two files
+payload.bin      the encoded images (those of a video are one item), clips and arrays of features, concatenated
+files.jsonl      original names of the files in payload.bin, for messages; a line per named item: offset, names
+index.json       format, version, chat template, tokenizer digest, marks, counts; sizes and digests of index.arrow and
+                 payload.bin
 tokenizer.json   the tokenizer that made the tokens
 """
 
@@ -28,7 +28,7 @@ from counterpoint.modalities import MODALITIES
 
 FORMAT, VERSION = "counterpoint-index", 5
 WITHOUT_CHAT = 4
-"""The version before, whose manifest does not say how conversations are laid out."""
+"""The previous version, whose manifest does not name a chat template."""
 
 ARROW_NAME, PAYLOAD_NAME, MANIFEST_NAME, TOKENIZER_NAME = (
     "index.arrow",
@@ -41,10 +41,10 @@ FILES_NAME = "files.jsonl"
 IDENTITY_DIGITS = 16
 
 COUNTED = ("images", "videos", "clips", "features")
-"""Keys of counts that every manifest has; what came later is counted only where there is some."""
+"""Keys of counts that every manifest has; the counts of later modalities are present only if they are not 0."""
 
 DIGEST_LIMIT_BYTES = 256 * 2**20
-"""An index up to this size is hashed when opened; hashing a larger one would cost every rank seconds."""
+"""An index up to this size is hashed when it is opened; for a larger one every rank would need seconds."""
 
 ITEM = pa.struct(
     [
@@ -70,9 +70,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class ItemEntry:
-    """One item: its rows stand before token `position`.
+    """One item, whose rows precede token `position`.
 
-    Its encoded files, of `lengths` bytes, begin at `offset`: the pictures of a video, all of one size, or one file.
+    Its encoded files (the pictures of a video, all of one size, or a single file) have `lengths` bytes each and begin
+    at byte `offset` of the payload.
     """
 
     kind: str
@@ -83,7 +84,7 @@ class ItemEntry:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "ItemEntry":
-        """What the columns of an item say."""
+        """The entry of a row of the item columns."""
         kind = row["kind"]
         extent = tuple(row[column] for column in MODALITIES[kind].columns)
         return cls(kind, row["position"], extent, row["offset"], tuple(row["lengths"]))
@@ -115,7 +116,7 @@ class Manifest:
         (folder / MANIFEST_NAME).write_text(json.dumps(self.values(), indent=2, sort_keys=True) + "\n")
 
     def values(self) -> dict[str, Any]:
-        """What index.json holds; what is digested, so that an index of an older version stays the same dataset."""
+        """The content of index.json; `identity` is its digest, so an index of an older version keeps its identity."""
         values = asdict(self)
         values |= values.pop("counts")
         if self.version == WITHOUT_CHAT:
@@ -124,7 +125,7 @@ class Manifest:
 
     @property
     def identity(self) -> str:
-        """What stands for the dataset wherever it lies."""
+        """A digest that identifies the dataset independently of its folder."""
         digest = hashlib.sha256(json.dumps(self.values(), sort_keys=True).encode()).hexdigest()
         return f"{self.documents} documents, sha256 {digest[:IDENTITY_DIGITS]}"
 
@@ -186,13 +187,13 @@ class Index:
         return max((int(value) for value in largest if value is not None), default=-1)
 
     def tokens(self, row: int) -> tuple[Ints, Bools]:
-        """The ids and the loss marks of a document, both (tokens,)."""
+        """The token ids and the loss mask of a document, (tokens,) each."""
         tokens = self.table.column("tokens")[row].values.to_numpy(zero_copy_only=False).astype(np.int64)
         loss = self.table.column("loss")[row].values.to_numpy(zero_copy_only=False).astype(np.bool_)
         return tokens, loss
 
     def text(self, row: int) -> str:
-        """The document's text for people."""
+        """The text of a document, for display."""
         return str(self.table.column("text")[row].as_py())
 
     def items(self, row: int) -> tuple[ItemEntry, ...]:
@@ -200,18 +201,18 @@ class Index:
         return tuple(ItemEntry.of(item) for item in self.table.column("items")[row].as_py())
 
     def item_files(self, entry: ItemEntry, which: slice) -> list[bytes]:
-        """Some of the encoded files of an item, consecutive ones; raises DataError if they cannot be read whole."""
+        """A slice of the encoded files of an item; raises DataError if they cannot be read completely."""
         first, stop, _step = which.indices(len(entry.lengths))
         ends = list(accumulate(entry.lengths, initial=entry.offset))
         return [self._bytes(offset, end - offset) for offset, end in pairwise(ends[first : stop + 1])]
 
     def file_names(self, entry: ItemEntry, which: slice = slice(None)) -> str:
-        """What some of the files of an item were called, empty if it is not known."""
+        """The original names of a slice of an item's files, empty if unknown."""
         try:
             with (self.folder / FILES_NAME).open("rb") as lines:
                 return ", ".join(_names_at(lines, entry.offset)[which])
         except (OSError, ValueError):
-            # Names only help people; an index without them is as good.
+            # Names only make messages more readable; the index is usable without them.
             return ""
 
     def _bytes(self, offset: int, length: int) -> bytes:
@@ -264,7 +265,7 @@ def file_digest(path: Path) -> str:
 
 
 def _names_at(lines: BinaryIO, offset: int) -> list[str]:
-    """The names in the line of an offset, none without such a line; offsets ascend, so few lines are read."""
+    """The names in the line with this offset, empty without one; offsets ascend, so that a binary search finds it."""
     low, high = 0, lines.seek(0, os.SEEK_END)
     while low < high:
         middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""Writing the prepared format: into a folder beside the target, published by one rename."""
+"""Writes the prepared format into a folder beside the target, which one rename publishes."""
 
 import json
 import os
@@ -35,8 +35,10 @@ BATCH_DOCUMENTS = 1024
 
 
 class Encoded(NamedTuple):
-    """An item to write: the token that it stands before, its encoded bytes and its kind; a video is an image with the
-    `further` pictures after the first. `names` are those of its files."""
+    """An item to write: the token that it precedes, its encoded bytes and its kind.
+
+    A video is an image with `further` pictures after the first. `names` are the names of its files.
+    """
 
     position: int
     data: bytes
@@ -52,7 +54,7 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One document to write: `loss` marks its targets, `items` are by position."""
+    """One document to write: `loss` (tokens,) marks the targets, `items` are sorted by position."""
 
     tokens: Sequence[int]
     loss: Sequence[bool]
@@ -62,10 +64,10 @@ class Record:
 
 
 class IndexWriter:
-    """Collects records in a folder beside `out`, which `publish` moves there and leaving without it removes.
+    """Collects records in a temporary folder beside `out`; `publish` renames it to `out`, any other exit deletes it.
 
-    The tokenizer must lie at `folder / TOKENIZER_NAME` before `publish`; `chat` names how conversations are laid out.
-    A picture of more than `most_pixels` is refused.
+    The caller writes the tokenizer to `folder / TOKENIZER_NAME` before `publish`. `chat` names the chat template. A
+    picture with more than `most_pixels` is an error.
     """
 
     def __init__(self, out: Path, most_pixels: int = MOST_PIXELS) -> None:
@@ -98,7 +100,7 @@ class IndexWriter:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, record: Record) -> None:
-        """Append a document; raises DataError if it contradicts itself or an item cannot be read."""
+        """Append a document; raises DataError if it is inconsistent or an item cannot be read."""
         positions = [item.position for item in record.items]
         if positions != sorted(positions) or (
             positions and not 0 <= positions[0] <= positions[-1] <= len(record.tokens)
@@ -130,7 +132,7 @@ class IndexWriter:
             self._flush()
 
     def publish(self) -> tuple[Manifest, bool]:
-        """Move the finished folder to its place; the flag is False if an equal index was there already.
+        """Rename the finished folder to `out`; the flag is False if `out` already was an equal index.
 
         Raises DataError if `out` holds something else.
         """
@@ -148,7 +150,7 @@ class IndexWriter:
         return manifest, True
 
     def _holds(self, manifest: Manifest) -> bool:
-        """Whether `out` is the same index; one that this version cannot read is not."""
+        """Whether `out` is an equal index; False if this version cannot read it."""
         try:
             return Manifest.read(self.out) == manifest
         except DataError:
@@ -190,7 +192,7 @@ class IndexWriter:
         }  # fmt: skip
 
     def _extent(self, modality: Modality, files: Sequence[bytes]) -> Extent:
-        """The size of an item; raises DataError unless its files are of one size, and as many as may make an item."""
+        """The size of an item; raises DataError if its files differ in size, or if its modality allows only one."""
         if len(files) > 1 and not modality.has_lists:
             raise DataError(
                 f"an item of kind {modality.name} has {len(files)} files, expected one; only images make a video."
@@ -211,5 +213,5 @@ class IndexWriter:
 
 
 def show_extent(extent: Extent) -> str:
-    """A size for people."""
+    """A size in words."""
     return "x".join(map(str, extent))

@@ -1,4 +1,4 @@
-"""The items of a whole index at once: what each document's ask of a sequence, without reading a document by itself."""
+"""The items of a whole index as arrays: the rows that they need in each document are computed in one pass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +15,11 @@ from counterpoint.sources.prepared.index import Index
 
 @dataclass(frozen=True)
 class ItemTable:
-    """All items of `documents` documents, in order: the document of each, the token that it stands before, which are of
-    each kind, and their sizes with the number of their files."""
+    """All items of an index of `documents` documents, in order.
+
+    `owners` int64 (items,) are their documents, `positions` int64 (items,) the tokens that they precede, `kinds` a bool
+    (items,) per kind, `sizes` int64 (items, columns) their sizes, the number of files last.
+    """
 
     documents: int
     owners: Ints
@@ -45,12 +48,12 @@ class ItemTable:
         return cls(len(counts), owners, column("position"), {kind: are(kind) for kind in MODALITIES}, sizes)
 
     def samples_with(self, rows: Ints) -> dict[str, int]:
-        """How many of some documents hold items of each kind, of the kinds that they hold."""
+        """Number of the documents `rows` that contain an item of each kind; kinds without any are left out."""
         counts = {kind: int(np.isin(rows, self.owners[are_kind]).sum()) for kind, are_kind in self.kinds.items()}
         return {kind: count for kind, count in counts.items() if count}
 
     def demands(self, intakes: Mapping[str, Intake]) -> "Demands":
-        """What the items of every document ask; items of other kinds count for nothing."""
+        """The demands of the items of these kinds; items of other kinds are ignored."""
         last, of_items = np.zeros(self.documents, np.int64), np.zeros(len(self.owners), np.int64)
         all_fit = np.ones(self.documents, dtype=np.bool_)
         np.maximum.at(last, self.owners, self.positions)
@@ -66,22 +69,25 @@ class ItemTable:
         return Demands(self._summed(of_items, self.positions >= 0), last, all_fit, of_items)
 
     def leading_tokens(self, of_items: Ints, rows: int) -> Ints:
-        """How many of the first `rows` rows of every document are tokens, not rows of items, (documents,)."""
+        """Number of tokens, not item rows, among the first `rows` rows of each document, int64 (documents,)."""
         tokens = np.zeros(self.documents, np.int64)
         for token in range(rows):
             tokens += token + self._summed(of_items, self.positions <= token) < rows
         return tokens
 
     def _summed(self, of_items: Ints, which: Bools) -> Ints:
-        """The rows of some items by document."""
+        """The sum of the rows of the items `which`, int64 (documents,)."""
         total = np.zeros(self.documents, np.int64)
         np.add.at(total, self.owners[which], of_items[which])
         return total
 
 
 class Demands(NamedTuple):
-    """Of every document (documents,): the `rows` of its items, the token that the last stands before (0 without items),
-    and whether each is taken whole; the rows of each item, (items,)."""
+    """What items need: `of_items` int64 (items,) are the rows of each item; the others are (documents,).
+
+    `rows` are the item rows of a document, `last` is the token that its last item precedes (0 without items), `fits`
+    whether its modules accept all of its items.
+    """
 
     rows: Ints
     last: Ints
@@ -90,9 +96,9 @@ class Demands(NamedTuple):
 
 
 def _distinct(rows: Ints) -> tuple[Ints, Ints]:
-    """The different rows (distinct, columns), and which of them each row is, (rows,).
+    """The distinct rows (distinct, columns), and the index of each row among them, (rows,).
 
-    Each column is sorted by itself, as numbers, which for millions of rows is many times faster than sorting rows.
+    Columns are sorted one by one; for millions of rows that is many times faster than sorting whole rows.
     """
     first, which = np.zeros(0, np.int64), np.zeros(len(rows), np.int64)
     for column in rows.T:
@@ -102,7 +108,7 @@ def _distinct(rows: Ints) -> tuple[Ints, Ints]:
 
 
 def marks_between(index: Index, first: Ints, stop: Ints) -> Ints:
-    """How many loss marks are set from token `first` to before `stop` of every document, (documents,)."""
+    """Number of targets from token `first` up to, but not including, token `stop` of each document, (documents,)."""
     counts, done = [np.zeros(0, np.int64)], 0
     for chunk in index.table.column("loss").chunks:
         own = slice(done, done + len(chunk))

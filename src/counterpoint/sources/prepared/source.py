@@ -1,4 +1,4 @@
-"""A split of a prepared index as a source: documents cut to the sequence, item counts from sizes alone."""
+"""A split of a prepared index as a source; documents are truncated to the sequence, item rows follow from sizes."""
 
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,26 +20,23 @@ from counterpoint.sources.prepared.item_table import ItemTable, list_lengths, ma
 from counterpoint.sources.prepared.targets import Targets
 
 _REMEMBERED = 2**12
-"""Documents whose metadata is kept: several steps of them, since a step plans with it and then reads by it."""
+"""Documents whose metadata is cached: those of several steps, since planning and reading a step both need it."""
 
 
 class _Piece(NamedTuple):
-    """What one item is made of: some of the files of an entry of the index."""
+    """The source of one item: a slice of the files of an entry of the index."""
 
     entry: ItemEntry
     files: slice
 
 
 class PreparedSource:
-    """One split of one index; text after the last row of `sequence_tokens` is cut off, an item never is.
+    """One split of one index; documents longer than `sequence_tokens` rows lose text at their end, never an item.
 
-    Documents count their loss tokens for `mtp_depths` further tokens, too.
-
-    Rows are compared with the `targets` of these names, which lie beside the index.
-
-    Its items go to the modules in `intakes` that take their kinds' marks. A sample whose items do not fit is left out;
-    `census` says how many are, and why. Raises DataError if the index cannot be read, the split is unknown or nothing
-    fits, or it has items that no module takes.
+    Items of a kind go to the module in `intakes` whose mark the index has for them. A sample whose items do not fit is
+    left out; `census` counts these by reason. Loss tokens are counted for the next token and for `mtp_depths` further
+    ones. `targets` are the names of targets beside the index that losses read. Raises DataError if the index cannot be
+    read, the split is unknown, no sample fits, or no module reads its items.
     """
 
     def __init__(
@@ -92,7 +89,7 @@ class PreparedSource:
 
     @cached_property
     def census(self) -> Census:
-        """What becomes of all documents."""
+        """The census of all documents of the split."""
         fits, reaches = (reason[self._left_out] for reason in self._reasons)
         left_out = {TOO_LARGE: int((~fits).sum()), UNFIT: int((fits & ~reaches).sum())}
         left_out[EMPTY] = self.excluded - sum(left_out.values())
@@ -128,7 +125,7 @@ class PreparedSource:
         return lay_text(tokens[:kept], targets[:kept], positions, [item.rows for item in document.items])
 
     def where(self, index: int) -> str:
-        """Its row of the split in the index, and what its encoded files were called, else where they begin."""
+        """The document's row in the index, and the names of its files, or their offsets where names are unknown."""
         row = int(self.rows[index])
         files = [
             f", {entry.kind} {self.index.file_names(entry) or f'at byte {entry.offset} of {PAYLOAD_NAME}'}"
@@ -137,11 +134,11 @@ class PreparedSource:
         return f"document {index} of {self.index.folder}: row {row}{''.join(files)}"
 
     def caption(self, index: int) -> str:
-        """The document's text for people."""
+        """The text of a document, for display."""
         return self.index.text(int(self.rows[index]))
 
     def extent(self, index: int, which: int) -> Extent:
-        """The indexed size of an item."""
+        """The size of an item according to the index."""
         return self._pieces(index)[which].entry.extent
 
     def item(self, index: int, which: int) -> Payload:
@@ -155,7 +152,7 @@ class PreparedSource:
             raise DataError(f"file {names}: {error}" if names else str(error)) from error
 
     def target(self, index: int, which: int, name: str, width: int, *, of_item: bool) -> Floats:
-        """The targets beside the index; the items that one entry of it became have its targets in their order."""
+        """The targets beside the index; items that were made of one entry share its targets, in their order."""
         pieces, items = self._pieces(index), self.document(index).items
         counts = [1 if of_item else item.rows for item in items]
         entry = pieces[which].entry
@@ -164,8 +161,8 @@ class PreparedSource:
         return self._targets[name].read(int(self.rows[index]), number, first, counts[which], width)
 
     def _read_pieces(self, index: int) -> tuple[_Piece, ...]:
-        """What the items of a document are made of: an image or clip is one item, a video as many as its module merges
-        its pictures into."""
+        """The items of a document: one per image or clip, and one per group of pictures that the module merges for a
+        video."""
         entries = self.index.items(int(self.rows[index]))
         return tuple(
             _Piece(entry, files) for entry in entries for files in self._by_kind[entry.kind].groups(len(entry.lengths))
@@ -173,8 +170,11 @@ class PreparedSource:
 
 
 def open_prepared(folder: Path, split: str, number: int, opening: Opening) -> PreparedSource:
-    """A split of a folder as source `number`; raises DataError if it cannot be read, its items stand at no module's
-    mark, or its tokens are of another tokenizer or beyond the vocabulary."""
+    """Open a split of a folder as source `number`.
+
+    Raises DataError if it cannot be read, no module has the mark of its items, its tokens were made by another
+    tokenizer, or a token exceeds the vocabulary.
+    """
     source = PreparedSource(
         folder, split, number, opening.intakes, opening.sequence_tokens, opening.mtp_depths, opening.targets
     )
@@ -194,9 +194,11 @@ def open_prepared(folder: Path, split: str, number: int, opening: Opening) -> Pr
 
 
 def _intake(index: Index, split: str, intakes: Intakes, kind: str, samples: int) -> Intake:
-    """The module that takes the items of a kind, which `samples` samples of a split hold: the one whose mark stood for
-    them."""
-    name, module = MODALITIES[kind].plural, MODALITIES[kind].taker
+    """The intake of the module that reads the items of a kind: the one whose mark the index has for them.
+
+    `samples` samples of the split contain such items. Raises DataError without such a module.
+    """
+    name, module = MODALITIES[kind].plural, MODALITIES[kind].read_by
     able = [intake for intake in intakes.values() if intake.kind == kind]
     if not able:
         raise DataError(

@@ -1,4 +1,4 @@
-"""A split of a prepared folder, as an entry of the config's data."""
+"""The config section of a prepared source: a folder and a split."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,23 +33,23 @@ class PreparedEntry(Section):
         return f"{self.path}:{self.split}"
 
     def problems(self, _path: str, _taken: Mapping[str, Modality]) -> Iterator[Problem]:
-        """None before the folder is opened."""
+        """None: problems of a prepared folder are found when it is opened."""
         yield from ()
 
     def missing(self, path: str) -> Iterator[Problem]:
-        """The folder, if it has no index."""
+        """A problem if the folder has no index."""
         if not (self.folder / "index.json").is_file():
             remedy = f"write one with: counterpoint prepare SOURCE {self.path}"
             yield Problem(f"{path}.path", show(self.path), "a folder with a prepared index", remedy)
 
     def content(self) -> dict[str, Any]:
-        """The documents in place of the path, so that they may move; raises DataError if the manifest is unreadable."""
+        """The identity of the dataset instead of its path, so that the folder may move; raises DataError."""
         from counterpoint.sources.prepared.index import Manifest
 
         return self.model_dump(mode="json") | {"path": Manifest.read(self.folder).identity}
 
     def open(self, number: int, opening: Opening) -> "Source":
-        """The split; raises DataError."""
+        """Open the split; raises DataError."""
         from counterpoint.sources.prepared.source import open_prepared
 
         return open_prepared(self.folder, self.split, number, opening)

@@ -1,7 +1,7 @@
-"""Targets of an index's items: arrays beside it, computed by whoever wants to compare rows with them.
+"""Targets of the items of an index: precomputed arrays beside it, which losses compare rows with.
 
-targets/NAME.npy        the targets of all items (rows, width), behind each other, of any float dtype
-targets/NAME.rows.npy   how many of them each item has, int64 (items,), in the index's order; 0 for what has none
+targets/NAME.npy        the targets of all items, concatenated: (targets, width) of any float dtype
+targets/NAME.rows.npy   number of targets of each item, int64 (items,), in the index's order; 0 for items without
 """
 
 from collections.abc import Iterable
@@ -19,8 +19,10 @@ FOLDER = "targets"
 
 
 def write_targets(folder: Path, name: str, targets: Iterable[Floats | None]) -> None:
-    """Write the targets (rows, width) of all items of the index in `folder`, one after the other; None for an item
-    without any. What is there by this name is replaced."""
+    """Write the targets of all items of the index in `folder`, (n, width) each, None for an item without any.
+
+    Existing targets of this name are replaced.
+    """
     found = [np.empty((0, 0), dtype=np.float32) if one is None else one for one in targets]
     given = [one for one in found if len(one)]
     (folder / FOLDER).mkdir(exist_ok=True)
@@ -30,7 +32,7 @@ def write_targets(folder: Path, name: str, targets: Iterable[Floats | None]) -> 
 
 @final
 class Targets:
-    """Those of one name; raises DataError if the files are missing, damaged, or of another number of items."""
+    """The targets of one name; raises DataError if files are missing, damaged, or do not match the index's items."""
 
     def __init__(self, index: Index, name: str) -> None:
         self._where = f"dataset {index.folder}: {FOLDER}/{name}"
@@ -51,9 +53,9 @@ class Targets:
         self._first_rows, self._rows = np.cumsum(rows) - rows, rows
 
     def read(self, row: int, which: int, first: int, count: int, width: int) -> Floats:
-        """`count` targets from the `first` of item `which` of a row of the index, float32 (count, width).
+        """Targets `first` to `first + count` of item `which` of an index row, float32 (count, width).
 
-        Raises DataError if the item has fewer, or the targets another width.
+        Raises DataError if the item has fewer targets, or if they have another width.
         """
         item = self._first_items[row] + which
         found = self._values.shape[1]

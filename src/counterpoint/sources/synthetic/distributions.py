@@ -35,7 +35,7 @@ class Constant(Section):
 
 
 class Uniform(Section):
-    """An integer from `low` to `high`, both included, each as likely as any other."""
+    """A uniformly distributed integer from `low` to `high`, both included."""
 
     kind: Literal["uniform"] = "uniform"
     """The distribution."""

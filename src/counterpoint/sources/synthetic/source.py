@@ -1,4 +1,4 @@
-"""Documents that are a pure function of (seed, index), by declared distributions."""
+"""Documents that are drawn from the distributions of a recipe, as a pure function of (seed, index)."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from counterpoint.sources.synthetic.distributions import Constant
 from counterpoint.sources.synthetic.spec import SyntheticRecipe
 
 COUNTED = 256
-"""Documents that a census draws."""
+"""Most documents that a census draws."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """The metadata of one document; `positions` are the tokens that its `items` stand before, and it is cut if text or
-    items were drawn that do not fit."""
+    """The metadata of one document; `positions` are the tokens that its `items` precede, `is_cut` says that drawn text
+    or items did not fit."""
 
     text_tokens: int
     has_loss: bool
@@ -44,8 +44,10 @@ class _Drawn:
 
 
 class _Stream(IntEnum):
-    """Independent random streams of one document beside those of modalities; an item's stream is ITEM + its number, and
-    that of its targets is TARGET with their name."""
+    """Independent random streams of a document, in addition to those of modalities.
+
+    The stream of an item is ITEM + its number; that of its targets is TARGET, combined with their name.
+    """
 
     SHAPE = 0
     TEXT = 1
@@ -55,12 +57,10 @@ class _Stream(IntEnum):
 
 
 class SyntheticSource:
-    """A recipe as a source; every document fits: items are added while they do, text is cut to the rest.
+    """The documents of a recipe; each fits: items are added while there is room, then text is truncated to the rest.
 
-    Clips are at most as long as their module takes them. Documents count their loss tokens for `mtp_depths` further
-    tokens, too.
-
-    Raises DataError if the recipe has items that no module in `intakes` takes.
+    Clips are at most as long as their module accepts. Loss tokens are counted for the next token and for `mtp_depths`
+    further ones. Raises DataError if the recipe has items that no module in `intakes` reads.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SyntheticSource:
             if not is_taken and items.number != Constant(value=0) and items.without < 1:
                 raise DataError(
                     f"synthetic dataset {source}: it declares {modality.plural}, a modality without a module; add "
-                    f"{modality.taker} and its edge, or set {modality.drawing.number} to the constant 0."
+                    f"{modality.read_by} and its edge, or set {modality.drawing.number} to the constant 0."
                 )
         self.intakes = intakes
         self._recipe, self._source = recipe, source
@@ -95,12 +95,12 @@ class SyntheticSource:
         return None
 
     def where(self, index: int) -> str:
-        """Its number, since nothing lies anywhere."""
+        """The document's number; it has no file."""
         return f"document {index} of synthetic dataset {self._source}"
 
     @cached_property
     def census(self) -> Census:
-        """What becomes of at most COUNTED documents, evenly spread: each has to be drawn."""
+        """The census of at most COUNTED evenly spread documents, since each has to be drawn."""
         counted = min(len(self), COUNTED)
         chosen = [number * len(self) // counted for number in range(counted)]
         documents, shapes = [self.document(index) for index in chosen], [self._shape(index) for index in chosen]
@@ -143,7 +143,7 @@ class SyntheticSource:
         return rows_of(item.intake).noise(self._generator(index, _Stream.ITEM + which), item.extent)
 
     def target(self, index: int, which: int, name: str, width: int, *, of_item: bool) -> Floats:
-        """Targets uniform in [-1, 1), others for each name."""
+        """Targets uniform in [-1, 1), different for each name."""
         rows = 1 if of_item else self.document(index).items[which].rows
         generator = self._generator(index, _Stream.TARGET + (crc32(name.encode()) << 16) + which)
         return generator.random((rows, width), dtype=np.float32) * 2 - 1
@@ -169,8 +169,8 @@ class SyntheticSource:
     def _drawn(self, index: int, generator: np.random.Generator, chance: float) -> Iterable[_Drawn]:
         """The items of a document.
 
-        Those of the one modality without a stream are of the document's own `generator`, as long as they are asked
-        for; a stream of its own leaves them and the text what they are without the others.
+        The one modality without a stream draws from the document's `generator`, lazily. All other modalities have
+        streams of their own, so that adding them changes neither its items nor the text.
         """
         first: Iterator[_Drawn] = iter(())
         others: list[_Drawn] = []
@@ -198,9 +198,9 @@ class SyntheticSource:
                 yield _Drawn(intake, intake.drawn(sizes))
 
     def _modules(self, index: int, modality: Modality) -> Iterator[Intake | None]:
-        """Where a document's items of a modality enter, one by one; None for one that the document is without.
+        """The intakes that a document's items of a modality enter, one by one; None for an item that is dropped.
 
-        A stream of its own keeps the sizes of the items what they are whatever the modules.
+        They are drawn from a separate stream, so that the modules do not change the sizes of items.
         """
         weights = self._weights[modality.name]
         names, bounds = tuple(weights), np.cumsum(list(weights.values()))
@@ -219,7 +219,7 @@ class SyntheticSource:
 
 
 def _weights(modules: Mapping[str, float], intakes: Intakes, kind: str) -> dict[str, float]:
-    """The weights of the modules that take a kind: those named, or all of them alike."""
+    """The weights of the modules that read a kind: those in `modules`, or equal ones if it names none of them."""
     able = [name for name, intake in intakes.items() if intake.kind == kind]
     named = {name: weight for name, weight in modules.items() if name in able}
     return named or dict.fromkeys(able, 1.0)

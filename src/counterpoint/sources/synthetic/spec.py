@@ -1,4 +1,4 @@
-"""Synthetic documents, as an entry of the config's data: a recipe."""
+"""The config section of a synthetic source: a recipe of its documents."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from counterpoint.sources.source import Source
 
 _ALWAYS_SAID = ("image", "audio", "features")
-"""Modalities whose keys stand for every recipe's content; those of what came later only where it draws some."""
+"""Modalities whose keys are always part of a recipe's `content`; keys of later ones only if the recipe draws items."""
 
 _LARGEST_SEED = 2**64 - 1
 """A document's random streams are keyed with 64 bits of it."""
 
 
 class Items(NamedTuple):
-    """How items of one modality are drawn: the `number` of a document's, the share of documents `without` any, and
+    """How items of one modality are drawn: their `number` in a document, the share of documents `without` any, and
     their `sizes`."""
 
     number: Distribution
@@ -45,17 +45,17 @@ class SyntheticRecipe(Section):
     without_loss: Share = 0.0
     """Share of documents that have no loss token. Unit: share of documents."""
     modules: dict[Text, Positive] = Field(default_factory=dict)
-    """Shares by which items go to the encoders of their modality, by the modules' names; left out: to each alike.
+    """Relative shares of items that each encoder of their modality gets, by module name; left out: equal shares.
     No unit."""
     without: dict[Text, Share] = Field(default_factory=dict)
-    """Share of documents that have no item for a module, by the modules' names. Unit: share of documents."""
+    """Share of documents without an item for a module, by module name. Unit: share of documents."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The class with the keys of modalities is made when it is asked for, so no name leads to it.
+        # The class that has the keys of all modalities is created on demand, so pickle cannot find it by name.
         return _recipe_of, (self.__getstate__(),)
 
     def content(self) -> dict[str, Any]:
-        """What decides what is drawn, by key."""
+        """The keys and values that determine what is drawn."""
         unsaid = [
             one for one in MODALITIES.values() if one.name not in _ALWAYS_SAID and not self.items(one).number.high
         ]
@@ -70,7 +70,7 @@ class SyntheticRecipe(Section):
         return Items(values[drawing.number], values[drawing.without], sizes)
 
     def problems(self, path: str, taken: Mapping[str, Modality]) -> Iterator[Problem]:
-        """What cannot be drawn, or enters no module."""
+        """Problems of distributions, and items that no module reads."""
         drawings = [modality.drawing for modality in MODALITIES.values()]
         numbers = [drawing.number for drawing in drawings]
         values = dict(self)
@@ -89,7 +89,7 @@ class SyntheticRecipe(Section):
                     f"{path}.{modality.drawing.number}",
                     f"up to {items.number.high}",
                     f"0, because no module reads {modality.plural}",
-                    f"add {modality.taker} or leave the key out",
+                    f"add {modality.read_by} or leave the key out",
                 )
         yield from self._module_problems(path, taken)
 
@@ -103,7 +103,7 @@ class SyntheticRecipe(Section):
 
 
 def _recipe_of(state: dict[Any, Any]) -> SyntheticRecipe:
-    """The recipe that was pickled."""
+    """Restore a pickled recipe."""
     section = recipe_section()
     recipe = section.__new__(section)
     recipe.__setstate__(state)
@@ -111,7 +111,7 @@ def _recipe_of(state: dict[Any, Any]) -> SyntheticRecipe:
 
 
 def recipe_section() -> type[SyntheticRecipe]:
-    """The section of a recipe: keys of text, and those by which items of each registered modality are drawn."""
+    """The section of a recipe, with the keys of text and of all registered modalities."""
     return _section_for(tuple(MODALITIES))
 
 
@@ -145,15 +145,15 @@ class SyntheticEntry(Section):
 
     @property
     def folder(self) -> None:
-        """None: nothing lies anywhere."""
+        """None: it has no files."""
         return None
 
     def called(self, number: int) -> str:
-        """That it is synthetic and which entry it is."""
+        """`synthetic:` and its number."""
         return f"synthetic:{number}"
 
     def problems(self, path: str, taken: Mapping[str, Modality]) -> Iterator[Problem]:
-        """Those of the recipe."""
+        """The problems of the recipe."""
         yield from self.synthetic.problems(f"{path}.synthetic", taken)
 
     def missing(self, _path: str) -> Iterator[Problem]:
@@ -165,7 +165,7 @@ class SyntheticEntry(Section):
         return {"synthetic": self.synthetic.content(), "weight": self.weight}
 
     def open(self, number: int, opening: Opening) -> "Source":
-        """The recipe as a source; raises DataError."""
+        """Open the recipe as a source; raises DataError."""
         from counterpoint.sources.synthetic.source import SyntheticSource
 
         return SyntheticSource(

@@ -67,7 +67,7 @@ def _small(generator: Random, small: Small) -> dict[str, Any]:
 SERIES = Modality(
     name="series",
     plural="series",
-    taker="a module of kind series_tower",
+    read_by="a module of kind series_tower",
     columns=("samples",),
     counts=("series",),
     forms=(Form(key="series", mark="<series>", name="series", file="series file"),),

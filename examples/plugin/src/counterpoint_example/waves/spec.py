@@ -55,7 +55,7 @@ class WavesEntry(Section):
     def problems(self, path: str, taken: Mapping[str, Modality]) -> Iterator[Problem]:
         """That no module reads series."""
         if SERIES not in taken.values():
-            expected = f"{SERIES.taker} and its edge, which reads the series"
+            expected = f"{SERIES.read_by} and its edge, which reads the series"
             yield Problem(f"{path}.waves", "no module that takes series", expected, "add one, or remove the entry")
 
     def missing(self, _path: str) -> Iterator[Problem]:

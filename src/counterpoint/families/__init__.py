@@ -1,4 +1,4 @@
-"""Families of models: what a module of a graph can be."""
+"""The families of models that a module can have."""
 
 from typing import Annotated, Any
 
@@ -43,17 +43,17 @@ def family_of(section: ModelSection) -> Family[Any]:
 
 
 def rules_of(section: ModelSection) -> tuple[TensorRule, ...]:
-    """The roles of a model's parameters under tensor parallelism; the first pattern that fits decides."""
+    """How tensor parallelism shards a model's parameters, by name pattern; the first match counts."""
     return (*family_of(section).rules(section), *ON_ROWS)
 
 
 def initial_of(section: ModelSection) -> tuple[Initial, ...]:
-    """What a model's parameters begin with; the first pattern that fits decides."""
+    """The initial distributions of a model's parameters, by name pattern; the first match counts."""
     return (*family_of(section).initial(section), *PLAIN)
 
 
 def meaning_of(section: ModelSection) -> dict[str, Any]:
-    """What a section says of the tensors of its model, by key; what makes the model's input of files is the data's."""
+    """The values of a section's keys that determine the tensors of its model; keys of its item section are left out."""
     keys = section.model_dump(exclude={"image", "audio"}) | dict(family_of(section).resolved(section))
     for path in family_of(section).steers:
         _leave_out(keys, path)
@@ -71,17 +71,17 @@ def _leave_out(keys: dict[str, Any], path: str) -> None:
 
 
 def modality_of(section: ModelSection) -> Modality | None:
-    """What enters a model; None for one that rows of other modules or documents enter."""
+    """The modality that a model reads; None for decoders and adapters."""
     takes = family_of(section).takes
     return None if takes is None else MODALITIES[takes(section)]
 
 
 def intake_of(module: str, section: ModelSection, mark: str) -> Intake | None:
-    """How items enter a module; None for one that rows of other modules or documents enter."""
+    """The intake of a module; None for decoders and adapters."""
     intake = family_of(section).intake
     return None if intake is None else intake(module, section, mark)
 
 
 def facts_of(model: Model) -> ModelFacts:
-    """What is known of a model before it is built."""
+    """The facts of a model, computed without building it."""
     return family_of(model.section).facts(model.section, model.ends)

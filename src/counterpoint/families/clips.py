@@ -1,4 +1,4 @@
-"""What families whose rows are windows of frames of clips have in common."""
+"""What the families of audio encoders share."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -8,8 +8,11 @@ from counterpoint.section.problem import Problem
 
 
 class ReadsClips(Protocol):
-    """A section of a tower whose row reads `window` frames of `mels` bands around every `stride`-th, of which a clip
-    has at most `positions`; `stack` rows leave as one, or `queries` learned ones of every clip."""
+    """The section of an audio encoder.
+
+    Each row reads a window of `window` frames of `mels` bands; windows are `stride` frames apart. A clip has at most
+    `positions` rows. `stack` consecutive rows become one output row, unless `queries` learned rows replace all of them.
+    """
 
     @property
     def audio(self) -> AudioConfig: ...
@@ -28,7 +31,7 @@ class ReadsClips(Protocol):
 
 
 def clip_intake(module: str, section: ReadsClips, mark: str, *, normalised: bool = False) -> ClipIntake:
-    """How clips enter a module of this section, `normalised` if its frames are NeMo's."""
+    """The intake of a module with this section; `normalised` selects NeMo's normalised frames."""
     return ClipIntake(
         module,
         section.mels,
@@ -44,7 +47,7 @@ def clip_intake(module: str, section: ReadsClips, mark: str, *, normalised: bool
 
 
 def clip_problems(where: str, section: ReadsClips, most_mels: int) -> Iterator[Problem]:
-    """Frames or lengths of clips that a model at `where` cannot take; `most_mels` bands each have a frequency."""
+    """Problems of the frames or lengths of clips; beyond `most_mels`, some bands would contain no frequency."""
     if section.mels > most_mels:
         expected = f"at most {most_mels}, because narrower bands lie between the frequencies of a frame"
         yield Problem(f"{where}.mels", f"{section.mels}", expected, "lower it")

@@ -1,4 +1,4 @@
-"""What encoders have in common, before torch: layers whose rows see the rows of their item, and a projector."""
+"""Sections and facts that encoders share, without torch: transformer layers within items, and a projector."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
@@ -24,12 +24,11 @@ class EncoderSection(ModelSection):
     """The base of encoders, which end in a projector."""
 
     projector: ProjectorConfig
-    """Last part of the encoder, which maps its rows to the width of the module that reads them; its key `kind` names
-    it."""
+    """Last part of the encoder, which maps its rows to the width of the module that reads them; `kind` selects it."""
 
     @property
     def projected(self) -> int:
-        """Columns of the rows that the projector reads."""
+        """Columns of the projector's input rows."""
         raise NotImplementedError
 
     @property
@@ -38,7 +37,7 @@ class EncoderSection(ModelSection):
 
     @property
     def last_norm(self) -> tuple[NormKind, ...]:
-        """The norms in front of all its projectors."""
+        """The norms before its projectors."""
         return (self.projector.norm,)
 
 
@@ -57,8 +56,8 @@ class LayeredSection(EncoderSection):
     """Added to the variance or mean square inside norms. No unit."""
     projector: ProjectorConfig
     tap_norm: NormKind = "none"
-    """Norm of the projectors of features that leave after earlier layers (`edges.*.depths`), in the place of the
-    projector's own."""
+    """Norm of the projectors of features that are taken after earlier layers (`edges.*.depths`), instead of the norm of
+    `projector`."""
 
     @property
     def projected(self) -> int:
@@ -92,21 +91,21 @@ class TowerSection(LayeredSection):
     qkv_bias: bool = True
     """Whether the projections of queries, keys and values have biases."""
     key_bias: bool = True
-    """Whether the projection of keys has a bias where `qkv_bias` gives the others one."""
+    """Whether the projection of keys has a bias, too, if `qkv_bias` is true."""
     layer_scale: bool = False
-    """Whether learned gains multiply what attention and MLP add to the rows (LayerScale; Touvron et al., 2021,
+    """Whether learned gains multiply the outputs of attention and MLP (LayerScale; Touvron et al., 2021,
     arXiv:2103.17239)."""
     final_norm: bool = True
     """Whether a norm follows the last layer."""
 
 
 def projector_facts(section: EncoderSection, ends: Ends, group: int) -> PartFacts:
-    """The last part: `group` rows merged, in the width of what reads them."""
+    """The last part: merges `group` rows, and maps them to the width of the target."""
     return _projector(section.projector, section.projected, ends.leaving, group, "projector", ends.leaving)
 
 
 def _tap(section: LayeredSection, ends: Ends, group: int, layer: int) -> PartFacts:
-    """What hands on the rows of another depth, which go on as they came."""
+    """A projector of the rows after layer `layer`; the next layer receives these rows unchanged."""
     projector = section.projector.model_copy(update={"norm": section.tap_norm})
     tap = _projector(projector, section.hidden, ends.leaving, group, f"taps.{layer}", section.hidden)
     return PartFacts(
@@ -145,7 +144,7 @@ def tower_facts(
     hidden_in: int,
     windows: Mapping[int, int] | None = None,
 ) -> ModelFacts:
-    """Facts of a transformer of which `group` rows become one; layers in `windows` see so many rows."""
+    """Facts of a transformer encoder that merges `group` rows; `windows` limits attention of some layers, in rows."""
     seen = {} if windows is None else windows
 
     def layer(number: int) -> PartFacts:
@@ -171,7 +170,7 @@ def tower_facts(
 def layer_facts(
     section: LayeredSection, ends: Ends, group: int, facts: Callable[[int], PartFacts]
 ) -> Iterator[PartFacts]:
-    """The parts `layers.N`, each with its `taps.N` where it has one."""
+    """The parts `layers.N`, each followed by `taps.N` if its output is a port."""
     for layer in range(section.layers):
         yield facts(layer)
         if layer in ends.taps:
@@ -179,7 +178,7 @@ def layer_facts(
 
 
 def _tower_layer(name: str, section: TowerSection, mask: Mask) -> PartFacts:
-    """Attention and MLP, with their norms and scales."""
+    """A layer: attention and MLP, with their norms and scales."""
     hidden, ffn = section.hidden, section.ffn
     biases = {"q": section.qkv_bias, "k": section.qkv_bias and section.key_bias, "v": section.qkv_bias, "o": True}
     attention = joined(linear(f"attention.{piece}", hidden, hidden, bias) for piece, bias in biases.items())
@@ -199,28 +198,28 @@ def _tower_layer(name: str, section: TowerSection, mask: Mask) -> PartFacts:
 
 
 def projector_cuts(section: EncoderSection) -> Cuts:
-    """What tensor parallelism cuts of the projector."""
+    """The dims of the projector that tensor parallelism must divide."""
     return PROJECTORS[section.projector.kind].cuts(section.projector).below("projector")
 
 
 def layered_cuts(section: LayeredSection) -> Cuts:
-    """What is cut of layers and projector."""
+    """The dims of layers and projector that parallelism must divide."""
     heads = {"heads": section.heads}
     return Cuts.of_all((Cuts(tp={**heads, "ffn": section.ffn}, cp=heads), projector_cuts(section)))
 
 
 def projector_rules(section: EncoderSection) -> tuple[TensorRule, ...]:
-    """The roles of the projector's parameters, and of an MLP's."""
+    """How the parameters of MLPs and of the projector are sharded."""
     return (*MLP_RULES, *PROJECTORS[section.projector.kind].rules)
 
 
 def layered_rules(section: EncoderSection) -> tuple[TensorRule, ...]:
-    """The roles of parameters of layers and projector."""
+    """How the parameters of layers and projector are sharded."""
     return (*ATTENTION_RULES, *projector_rules(section))
 
 
 def projector_problems(where: str, section: EncoderSection) -> Iterator[Problem]:
-    """Keys of the projector of a model at `where` that do not go together or have no effect."""
+    """Keys of the projector of a model at `where` that are inconsistent or have no effect."""
     projector = section.projector
     default = type(projector).model_fields["norm_eps"].default
     if set(section.last_norm) == {"none"} and projector.norm_eps != default:
@@ -232,12 +231,12 @@ def projector_problems(where: str, section: EncoderSection) -> Iterator[Problem]
 
 
 def idle_keys(section: EncoderSection) -> frozenset[str]:
-    """Keys of the projector that say nothing."""
+    """Keys of the projector that have no effect."""
     return frozenset({"projector.norm_eps"} if set(section.last_norm) == {"none"} else ())
 
 
 def head_problems(where: str, section: LayeredSection) -> Iterator[Problem]:
-    """Heads that do not divide the rows of a model at `where`."""
+    """Problems of heads that do not divide the hidden size of a model at `where`."""
     if section.hidden % section.heads:
         expected = f"a multiple of {where}.heads, {section.heads}"
         yield Problem(f"{where}.hidden", f"{section.hidden}", expected, "change one of them")

@@ -1,4 +1,4 @@
-"""What encoders share: layers, their taps, a norm and a projector."""
+"""Parts that encoders share: layers, their taps, a norm and a projector."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -31,10 +31,10 @@ def tower_parts(
     rotary: Callable[[], RotaryEmbedding] = Unrotated,
     sees: Callable[[int], Sees] = lambda _layer: of_documents,
 ) -> list[Part]:
-    """The parts `embed`, `layers.N`, each with its `taps.N` where it has one, `norm` if there is one, and `projector`.
+    """The parts `embed`, `layers.N`, `taps.N` after layers whose output is a port, `norm` if any, and `projector`.
 
-    `group` rows that leave the layers become one; `rotary` turns queries and keys; `sees(layer)` is what attention
-    of a layer looks at.
+    The projector merges `group` rows; `rotary` rotates queries and keys; `sees(layer)` returns the groups of rows that
+    attend to each other in a layer.
     """
 
     def layer(number: int) -> Build:
@@ -47,12 +47,12 @@ def tower_parts(
 
 
 def projector_part(section: EncoderSection, ends: Ends, group: int) -> Part:
-    """The last part of an encoder, which makes one row of `group`."""
+    """The last part of an encoder, which merges `group` rows."""
     return Part("projector", partial(_projector, section.projector, section.projected * group, ends.leaving, group))
 
 
 def layer_parts(section: LayeredSection, ends: Ends, group: int, build: Callable[[int], Build]) -> Iterator[Part]:
-    """The parts `layers.N`, each with its `taps.N` where it has one; `build(layer)` makes a layer."""
+    """The parts `layers.N`, each followed by `taps.N` if its output is a port; `build(layer)` builds a layer."""
     tap = section.projector.model_copy(update={"norm": section.tap_norm})
     inputs = section.hidden * group
     for layer in range(section.layers):

@@ -1,4 +1,4 @@
-"""What families whose rows are patches of images have in common."""
+"""What the families of image encoders share."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,10 @@ from counterpoint.section.problem import Problem
 def image_problems(
     where: str, image: ImageSection, patch: int, merge: int, remedy: str = "lower merge"
 ) -> Iterator[Problem]:
-    """Images that a model at `where` cannot cut into patches of which `merge` x `merge` make a row; `remedy` is what
-    makes a row of fewer."""
+    """Problems of images that are too small for one output row of `merge` x `merge` patches, for a model at `where`.
+
+    `remedy` says how to reduce the patches of a row.
+    """
     yield from image.problems(f"{where}.image")
     side = patch * merge
     if image.size is not None and image.size < side:
@@ -22,7 +24,7 @@ def image_problems(
 
 
 def channel_problems(where: str, image: ImageSection, channels: int) -> Iterator[Problem]:
-    """Images whose pixels have no such number of channels, which a model at `where` takes."""
+    """A problem if the images of a model at `where` cannot have `channels` channels."""
     if channels not in image.possible_channels:
         possible = " or ".join(map(str, image.possible_channels))
         expected = f"{possible}, because {where}.image.kind is {image.kind}"

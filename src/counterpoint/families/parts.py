@@ -1,4 +1,4 @@
-"""From a model to its parts: the one place where a family's torch side is imported."""
+"""From a model to its parts: the only place that imports the torch code of families."""
 
 from counterpoint.families import family_of
 from counterpoint.kinds.family import Model

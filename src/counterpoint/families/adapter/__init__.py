@@ -1,1 +1,1 @@
-"""Transformers over the features of other encoders."""
+"""Adapters: transformers over the features of other encoders."""

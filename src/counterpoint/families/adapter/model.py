@@ -1,4 +1,4 @@
-"""A transformer over the features that other encoders made of an item, as a list of parts."""
+"""The parts of an adapter, a transformer over the features of other encoders."""
 
 from functools import partial
 from typing import final
@@ -16,7 +16,7 @@ from counterpoint.models.linear import Linear
 
 @final
 class FeatureEmbedding(nn.Module):
-    """The first part of an adapter: it makes rows (rows, hidden) out of features, which add up where they meet."""
+    """The first part of an adapter: features -> rows (rows, hidden); features for the same row are added."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class FeatureEmbedding(nn.Module):
 
 
 def parts(section: AdapterConfig, ends: Ends) -> list[Part]:
-    """An encoder of features, which merges nothing."""
+    """The parts of an adapter, which merges no rows."""
     return tower_parts(section, ends, 1, partial(_embedding, section, ends))
 
 

@@ -1,4 +1,4 @@
-"""A transformer over the features that other encoders made of an item, before torch."""
+"""Section and facts of adapters, without torch."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -23,11 +23,11 @@ from counterpoint.section.section import Count
 
 
 class AdapterConfig(TowerSection):
-    """A transformer over the features that other encoders made of each item, and its projector."""
+    """A transformer over the features of other encoders, item by item, and its projector."""
 
     kind: Literal["adapter"]
     inputs: Count | None = None
-    """Width of the features that enter, which the projectors of its encoders make; null: the language model's width.
+    """Width of the input features, to which the projectors of its encoders map; null: the language model's width.
     Unit: columns."""
 
     @property
@@ -36,7 +36,7 @@ class AdapterConfig(TowerSection):
 
 
 def _facts(section: AdapterConfig, ends: Ends) -> ModelFacts:
-    """Its input rows are features of other encoders, of which it merges none."""
+    """Its input rows are features of other encoders; it merges none of them."""
     return tower_facts(section, ends, 1, _embedding(section, ends), ends.entering)
 
 

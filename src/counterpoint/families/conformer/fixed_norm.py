@@ -1,4 +1,4 @@
-"""Batch normalisation by statistics that are part of the model."""
+"""Batch normalisation with fixed statistics."""
 
 from typing import final
 
@@ -12,8 +12,8 @@ from counterpoint.models.seams import OwnChannels
 class FixedBatchNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) * weight + bias on rows (rows, channels) (Ioffe and Szegedy, 2015).
 
-    Mean and variance are constants, in training too: a batch's own statistics would depend on what a rank holds. Every
-    rank has those of all channels; `own` selects those of this process's channels. Weight and bias are trained.
+    Mean and variance are constants, also in training, since the statistics of a batch would depend on the layout. Every
+    rank stores them for all channels; `own` selects this process's channels. Weight and bias are trained.
     """
 
     def __init__(self, channels: int, eps: float) -> None:

@@ -1,4 +1,4 @@
-"""A FastConformer with its projector as a list of parts (Gulati et al., 2020, arXiv:2005.08100; Rekesh et al., 2023,
+"""The parts of a FastConformer with its projector (Gulati et al., 2020, arXiv:2005.08100; Rekesh et al., 2023,
 arXiv:2305.05084)."""
 
 from functools import partial
@@ -22,11 +22,11 @@ from counterpoint.models.norm import LayerNorm
 from counterpoint.models.seams import Enter, Layer
 
 _MLP_SHARE = 0.5
-"""Of each MLP in the sum: the two stand for one (Gulati et al., 2020, section 2.3)."""
+"""Factor of each of the two half-step MLPs (Gulati et al., 2020, section 2.3)."""
 
 
 def parts(section: ConformerConfig, ends: Ends) -> list[Part]:
-    """The parts `embed`, `layers.N`, which end in a norm of their own, and `projector`."""
+    """The parts `embed`, `layers.N`, each of which ends in a norm, and `projector`."""
 
     def layer(_number: int) -> Build:
         return partial(_layer, section)
@@ -40,7 +40,7 @@ def parts(section: ConformerConfig, ends: Ends) -> list[Part]:
 
 @final
 class ConformerLayer(Layer):
-    """Half an MLP, attention, convolution and half an MLP, each with its norm and its residual; then a norm."""
+    """Half-step MLP, attention, convolution, half-step MLP, each with a norm and a residual; then a norm."""
 
     def __init__(self, section: ConformerConfig) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class ConformerLayer(Layer):
 class ConformerConv(nn.Module):
     """Gated linear unit, convolution over time, batch norm, SiLU, linear: normed rows (rows, hidden) -> the same.
 
-    The number of channels follows from the weights: a share of the weights computes a share of the channels.
+    The number of channels follows from the shapes of the weights, so a shard computes its share of the channels.
     """
 
     def __init__(self, section: ConformerConfig) -> None:

@@ -1,4 +1,4 @@
-"""Attention whose scores know the distance of query and key (Dai et al., 2019, arXiv:1901.02860, section 3.3)."""
+"""Attention with relative positions (Dai et al., 2019, arXiv:1901.02860, section 3.3)."""
 
 from typing import NamedTuple, final
 
@@ -12,13 +12,15 @@ from counterpoint.models.seams import Enter, Mix, Trade
 from counterpoint.models.segments import Bucket, Segments
 
 _SLOWEST = 10000.0
-"""The wavelengths of the sinusoids end at this number times 2 pi (Vaswani et al., 2017)."""
+"""The longest wavelength of the sinusoids is this number times 2 pi (Vaswani et al., 2017)."""
 
 
 class Relative(NamedTuple):
-    """What scores read besides queries and keys, head by head: what is added to a query that meets a key, `content`
-    (heads, dim), or a distance, `distance` (heads, dim), and the `keys` of the distances (heads, 2 * reach, dim), in
-    the order reach - 1, ..., -reach."""
+    """Inputs of the scores besides queries and keys.
+
+    `content` (heads, dim) is added to queries before they are multiplied with keys, `distance` (heads, dim) before
+    they are multiplied with `keys` (heads, 2 * reach, dim), those of the distances reach - 1, ..., -reach.
+    """
 
     content: Tensor
     distance: Tensor
@@ -30,7 +32,7 @@ class RelativeAttention(nn.Module):
     """Attention to all rows of an item on normed rows (rows, hidden) -> (rows, hidden).
 
     Query i scores key j by (q_i + u) k_j + (q_i + v) R_(i-j), where R are projected sinusoids of the distance. The
-    number of heads follows from the weights: a share of the weights computes a share of the heads.
+    number of heads follows from the shapes of the weights, so a shard computes its share of the heads.
     """
 
     def __init__(self, hidden: int, heads: int, *, bias: bool) -> None:
@@ -49,7 +51,7 @@ class RelativeAttention(nn.Module):
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
         products = self.enter.products(rows, self.q, self.k, self.v)
         queries, keys, values = (self._split_heads(product) for product in products)
-        # The longest item of the lane, so that all ranks of the lane compute keys of the same distances.
+        # The longest item of the whole lane, so that all ranks of the lane compute keys of the same distances.
         reach = max(batch.segments.lengths, default=0)
         distances = self._split_heads(self.r(distance_rows(reach, rows)))
         relative = Relative(self.content_bias, self.distance_bias, distances.transpose(0, 1))
@@ -62,8 +64,10 @@ class RelativeAttention(nn.Module):
 
 
 def distance_rows(reach: int, like: Tensor) -> Tensor:
-    """Sinusoids (2 * reach, hidden) of the distances reach - 1, ..., -reach, sines and cosines in turn, in the dtype
-    and width of the rows `like` (rows, hidden)."""
+    """Sinusoids (2 * reach, hidden) of the distances reach - 1, ..., -reach, with sines and cosines alternating.
+
+    Dtype and width are those of the rows `like` (rows, hidden).
+    """
     hidden = like.shape[1]
     wide = torch.promote_types(like.dtype, torch.float32)
     exponents = torch.arange(0, hidden, 2, device=like.device, dtype=wide) / hidden
@@ -74,12 +78,12 @@ def distance_rows(reach: int, like: Tensor) -> Tensor:
 
 @final
 class RelativeMix(Mix[Segments]):
-    """Relative attention's core: queries, keys and values (rows, heads, dim), and what is relative."""
+    """The core of relative attention: queries, keys and values (rows, heads, dim), and the tensors of `Relative`."""
 
     trades = (Trade.HEADS, Trade.HEADS, Trade.HEADS, Trade.WEIGHTS, Trade.WEIGHTS, Trade.WEIGHTS)
 
     def forward(self, inputs: tuple[Tensor, ...], segments: Segments) -> Tensor:
-        """Rows of no item come out as zeros. Without any item all inputs still get gradients, of zero."""
+        """Padding rows give zeros. Without any item all inputs get zero gradients."""
         queries, keys, values, *of_heads = inputs
         relative = Relative(*of_heads)
         if not segments.buckets:
@@ -92,7 +96,7 @@ class RelativeMix(Mix[Segments]):
 
 
 def _attend_padded(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor, relative: Relative) -> Tensor:
-    """Three times (items, heads, longest, dim) -> the same."""
+    """Queries, keys and values (items, heads, longest, dim) -> outputs (items, heads, longest, dim)."""
     reach, longest = relative.keys.shape[1] // 2, bucket.longest
     met = relative.keys[:, reach - longest : reach + longest]
     by_distance = (queries + relative.distance[:, None]) @ met.transpose(1, 2)
@@ -103,10 +107,10 @@ def _attend_padded(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor
 
 
 def by_key(scores: Tensor) -> Tensor:
-    """Scores (..., n, 2n) of query i and distance n - 1 - m in column m -> (..., n, n) of query i and key j.
+    """Scores (..., n, 2n) by query and distance -> scores (..., n, n) by query and key.
 
-    Key j of query i is of distance i - j, so column n - 1 - i + j: in the flattened rows, one place earlier in every
-    row.
+    Column m has the distance n - 1 - m. Query i and key j have the distance i - j, thus column n - 1 - i + j, which in
+    the flattened scores begins one place earlier in every row.
     """
     longest = scores.shape[-2]
     step = 2 * longest - 1

@@ -1,4 +1,4 @@
-"""A FastConformer encoder of clips, before torch (Rekesh et al., 2023, arXiv:2305.05084)."""
+"""Section and facts of FastConformer encoders, without torch (Rekesh et al., 2023, arXiv:2305.05084)."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -30,10 +30,10 @@ from counterpoint.section.problem import Problem
 from counterpoint.section.section import Count, Positive
 
 _TAPS = 3
-"""Places under a filter of the stem, over time and over mels."""
+"""Width of a filter of the stem, over time and over mels."""
 
 MOST_MELS = 192
-"""Bands up to which each has a frequency of the transforms that frames are made by, of 512 samples."""
+"""Most mel bands so that each contains a frequency of the 512-sample Fourier transform of frames."""
 
 
 class ConformerConfig(LayeredSection):
@@ -44,14 +44,14 @@ class ConformerConfig(LayeredSection):
     """How clips become frames."""
     norm_eps: Positive = 1e-5
     mels: Count = 80
-    """Mel bands of a frame, of which there are 100 a second, each normalised over the clip; at most 192 and a multiple
-    of 2^`halvings`. Unit: bands."""
+    """Mel bands of a frame, each normalised over the clip; at most 192 and a multiple of 2^`halvings`. There are 100
+    frames a second. Unit: bands."""
     positions: Count = 5000
     """Most rows of a clip, of 2^`halvings` frames each. Unit: rows."""
     stem_channels: Count = 256
-    """Channels of the convolutions that make rows of frames. Unit: channels."""
+    """Channels of the convolutions that turn frames into rows. Unit: channels."""
     halvings: Annotated[int, Field(ge=1, le=8)] = 3
-    """Strided convolutions of the stem, each of which halves frames and bands. Unit: convolutions."""
+    """Strided convolutions of the stem; each halves frames and bands. Unit: convolutions."""
     conv: Count = 9
     """Width of the convolution of each layer over time, odd. Unit: rows."""
     bias: bool = True
@@ -59,7 +59,7 @@ class ConformerConfig(LayeredSection):
     conv_bias: bool = True
     """Whether the convolution modules of the layers have biases."""
     scale_input: bool = True
-    """Whether the rows that enter the first layer are multiplied by the square root of their width."""
+    """Whether the input rows of the first layer are multiplied by the square root of their width."""
 
     @property
     def stack(self) -> int:
@@ -68,17 +68,17 @@ class ConformerConfig(LayeredSection):
 
     @property
     def stride(self) -> int:
-        """Frames from the middle of one row's window to that of the next."""
+        """Frames between the middles of neighbouring windows."""
         return 1 << self.halvings
 
     @property
     def window(self) -> int:
-        """Frames that a row is made of: each halving makes a place of three, which overlap in one."""
+        """Frames that a row is computed from: each halving combines three places, of which neighbours share one."""
         return 2 * self.stride - 1
 
     @property
     def stem_mels(self) -> int:
-        """Bands that are left of the mels."""
+        """Bands that remain after all halvings."""
         return self.mels // self.stride
 
 
@@ -100,7 +100,7 @@ def _facts(section: ConformerConfig, ends: Ends) -> ModelFacts:
 
 
 def _subsampling(section: ConformerConfig) -> PartFacts:
-    """Windows of frames to rows by strided convolutions, each over half as many times and mels as the one before."""
+    """Windows of frames -> rows by strided convolutions, each of which halves frames and bands."""
     channels = section.stem_channels
     filters = [_filter("first", 1, channels)]
     for step in range(section.halvings - 1):
@@ -140,7 +140,7 @@ def _layer(name: str, section: ConformerConfig) -> PartFacts:
         name=name,
         kinds=(ENCODER_LAYER,),
         tensors=(*joined(norm(place, hidden, "layer") for place in places), *linears, *distances, *biases),
-        # Of each row the distances to either side are projected, and each query meets twice as many as keys.
+        # For each row, distances in both directions are projected; a query has twice as many distances as keys.
         flops_per_row=products(linears) + 2 * products(distances),
         flops_per_pair=((ALL, 8 * hidden),),
         activation_elements=22 * hidden + 4 * ffn,

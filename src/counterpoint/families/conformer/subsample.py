@@ -1,4 +1,4 @@
-"""Mel frames to rows: three strided convolutions over time and mels (Rekesh et al., 2023, arXiv:2305.05084)."""
+"""From mel frames to rows by strided convolutions over time and mels (Rekesh et al., 2023, arXiv:2305.05084)."""
 
 import math
 from typing import final
@@ -15,10 +15,10 @@ _KERNEL, _STRIDE = 3, 2
 
 @final
 class Subsample(nn.Module):
-    """The first part of a conformer: it makes rows (rows, hidden) out of the batch, each of its own window of frames.
+    """The first part of a conformer: batch -> rows (rows, hidden), each from its own window of frames.
 
-    The windows of neighbours overlap, so that no row needs another one's work. A convolution must find zeros where a
-    clip has no frame: before it, after it, and between convolutions in place of what would be computed there.
+    Windows overlap, so that each row is computed independently. Every convolution must read zeros outside of the clip,
+    so intermediate values outside are masked as well.
     """
 
     def __init__(self, section: ConformerConfig) -> None:
@@ -30,7 +30,7 @@ class Subsample(nn.Module):
         self.linear = Linear(channels * section.stem_mels, section.hidden, bias=True)
 
     def forward(self, _rows: Tensor | None, batch: AudioBatch) -> Tensor:
-        # After a halving the i-th place of a window is there if the frame in its middle is: the next-to-first of three.
+        # After a halving, place i of a window is inside the clip if its middle frame is, the second of three.
         filled = batch.filled
         grid = batch.frames.to(self.linear.weight.dtype).masked_fill(~filled[:, :, None], 0)[:, None]
         for convolution in (self.first, *self.steps):
@@ -42,7 +42,7 @@ class Subsample(nn.Module):
 
 @final
 class _SeparableStep(nn.Module):
-    """A strided convolution of each channel by itself, then one of all channels at each place."""
+    """A strided depthwise convolution, then a pointwise one."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -55,5 +55,5 @@ class _SeparableStep(nn.Module):
 
 
 def _strided(inputs: int, outputs: int, groups: int) -> nn.Conv2d:
-    """Half as many mels; half as many times, without those whose frames reach beyond the window."""
+    """A convolution that halves mels with padding, and time without padding."""
     return nn.Conv2d(inputs, outputs, _KERNEL, stride=_STRIDE, padding=(0, _KERNEL // 2), groups=groups)

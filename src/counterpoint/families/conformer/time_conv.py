@@ -1,4 +1,4 @@
-"""A convolution centred on each row, over the rows of its item, channel by channel."""
+"""A centred depthwise convolution over the rows of each item."""
 
 from typing import final
 
@@ -12,7 +12,7 @@ from counterpoint.models.segments import Segments
 
 @final
 class TimeFilter(nn.Module):
-    """A filter of `width` rows for each channel, with a bias on request."""
+    """A filter of `width` rows for each channel, with an optional bias."""
 
     def __init__(self, channels: int, width: int, *, bias: bool) -> None:
         super().__init__()
@@ -23,15 +23,14 @@ class TimeFilter(nn.Module):
 
 @final
 class TimeMix(Mix[Segments]):
-    """Each row's weighted sum with the rows around it in its own item: rows (rows, channels) and a weight (channels,
-    width) of odd width -> (rows, channels)."""
+    """The convolution of rows (rows, channels) with a weight (channels, width) of odd width -> (rows, channels)."""
 
     trades = (Trade.HEADS, Trade.WEIGHTS)
     traded = "channels"
 
     def forward(self, inputs: tuple[Tensor, ...], segments: Segments) -> Tensor:
-        """What lies beyond an item's ends is zero; rows of no item give zeros. Without any item both inputs still get
-        gradients, of zero."""
+        """Items are padded with zeros at both ends; padding rows give zeros. Without any item both inputs get zero
+        gradients."""
         rows, weight = inputs
         if not segments.buckets:
             return rows * 0 + weight.sum() * 0

@@ -1,6 +1,7 @@
-"""ConvNeXt V2 with its projector as a list of parts (Woo et al., 2023, arXiv:2301.00808).
+"""The parts of ConvNeXt V2 with its projector (Woo et al., 2023, arXiv:2301.00808).
 
-Rows of an image lie in groups of neighbours that end as one row, so a stage halves both sides of each group by itself.
+Rows of an image are ordered in groups of neighbours that become one output row, so each stage can halve both sides of
+every group independently.
 """
 
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def parts(section: ConvnextConfig, ends: Ends) -> list[Part]:
 
 @final
 class Stem(nn.Module):
-    """The first part: it makes rows (rows, width) out of the batch, each of its own patch."""
+    """The first part: batch -> rows (rows, width), one for each patch."""
 
     def __init__(self, patch_dim: int, width: int, eps: float) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class Stem(nn.Module):
 
 @final
 class Halve(nn.Module):
-    """Norm, and one row of 2 x 2: rows (rows, inputs) in groups of `side` x `side` -> (rows / 4, outputs)."""
+    """A norm, then 2 x 2 rows become one: rows (rows, inputs) in groups of `side` x `side` -> (rows / 4, outputs)."""
 
     def __init__(self, inputs: int, outputs: int, side: int, eps: float) -> None:
         super().__init__()
@@ -68,9 +69,9 @@ class Halve(nn.Module):
 
 @final
 class ConvnextLayer(Layer):
-    """rows + an MLP of the normed convolution of each channel, rows (rows, width) -> the same.
+    """rows + mlp(norm(depthwise(rows))), rows (rows, width) -> (rows, width).
 
-    Convolution and norm come after `enter`, where all rows of a lane are, and every rank of the lane computes them.
+    `enter` gathers all rows of a lane, so every rank of the lane computes convolution and norm redundantly.
     """
 
     def __init__(self, stage: Stage, activation: Callable[[Tensor], Tensor], eps: float) -> None:
@@ -90,7 +91,7 @@ class ConvnextLayer(Layer):
 
 @final
 class Depthwise(nn.Module):
-    """A filter over each channel of an image: rows (rows, channels) in groups of `side` x `side` -> the same."""
+    """A depthwise convolution: rows (rows, channels) in groups of `side` x `side` -> (rows, channels)."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
@@ -99,7 +100,7 @@ class Depthwise(nn.Module):
         self.bias = nn.Parameter(torch.empty(channels))
 
     def forward(self, rows: Tensor, images: list[Place]) -> Tensor:
-        """What lies beyond an image's edges is zero. Without images the filter still gets a gradient, of zero."""
+        """Images are padded with zeros. Without images the filter gets a zero gradient."""
         if not images:
             return rows * 0 + self.weight.sum() * 0 + self.bias
         made: dict[int, Tensor] = {}
@@ -113,7 +114,7 @@ class Depthwise(nn.Module):
 
 @final
 class ResponsiveMlp(nn.Module):
-    """down(response_norm(activation(up(x)))): rows (rows, width) -> the same."""
+    """down(response_norm(activation(up(x)))): rows (rows, width) -> (rows, width)."""
 
     def __init__(self, width: int, inner: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -129,10 +130,10 @@ class ResponsiveMlp(nn.Module):
 
 @final
 class ResponseNorm(nn.Module):
-    """Each channel of an image by its norm over the image, of which all channels have 1 on average (section 3.2): rows
-    (rows, channels) -> the same, which are added to it.
+    """Global response normalisation (section 3.2): rows (rows, channels) -> (rows, channels).
 
-    A share of the weights norms a share of the `channels`.
+    Each channel is multiplied by its norm over the image, divided by the mean of all `channels`; weight, bias and a
+    residual follow. A shard of the weights computes its share of the channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -143,7 +144,7 @@ class ResponseNorm(nn.Module):
         self.all_channels: nn.Module = ChannelSum()
 
     def forward(self, rows: Tensor, images: list[Place]) -> Tensor:
-        """Rows of no image are left out of all norms."""
+        """Padding rows are left out of all norms."""
         wide = torch.promote_types(rows.dtype, torch.float32)
         sizes = by_size(images)
         stacks = [stacked(rows, alike) for alike in sizes]
@@ -159,12 +160,12 @@ class ResponseNorm(nn.Module):
 
 
 def _places(batch: PatchBatch, stage: Stage) -> list[Place]:
-    """Where images lie in the rows of a stage."""
+    """The places of images among the rows of a stage."""
     return [(row // stage.area, height >> stage.number, width >> stage.number) for row, height, width in batch.images]
 
 
 def _of_each(images: list[Place], stack: Tensor) -> dict[int, Tensor]:
-    """The results of images, by their first rows."""
+    """Stacked results by the first rows of their images."""
     return {row: made for (row, _height, _width), made in zip(images, stack, strict=True)}
 
 

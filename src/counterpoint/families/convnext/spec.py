@@ -1,4 +1,4 @@
-"""ConvNeXt V2, before torch (Woo et al., 2023, arXiv:2301.00808)."""
+"""Section and facts of ConvNeXt V2, without torch (Woo et al., 2023, arXiv:2301.00808)."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,16 +30,16 @@ from counterpoint.section.problem import Problem
 from counterpoint.section.section import Count, Number, Positive
 
 KERNEL = 7
-"""Rows along a side of what a layer's convolution covers."""
+"""Side of the kernel of a layer's convolution."""
 
 EXPANSION = 4
-"""Channels inside of a layer for each of its rows' columns."""
+"""Inner width of a layer's MLP relative to the width of its rows."""
 
 PerStage = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
 
 
 class Stage(NamedTuple):
-    """A run of `layers` whose rows are `width` wide and stand for `area` patches each, in groups of `side` x `side`."""
+    """`layers` with rows of `width` columns; a row covers `area` patches, groups have `side` x `side` rows."""
 
     number: int
     width: int
@@ -53,15 +53,15 @@ class ConvnextConfig(EncoderSection):
 
     kind: Literal["convnext"]
     image: AnyImage
-    """How images become patches; its key `kind` names what kind of images they are, pictures if it is left out."""
+    """How images become patches; its key `kind` names the kind of images, by default pictures."""
     patch: Count = 4
-    """Side of a square patch, of which one row of the first stage is made. Unit: pixels."""
+    """Side of a square patch; each patch becomes one row of the first stage. Unit: pixels."""
     channels: Annotated[Literal[1, 3], Number] = 3
     """Channels of a pixel: 3 for colour, 1 for grey or depth. Unit: channels."""
     depths: PerStage
     """Layers of each stage. Each stage after the first halves both sides of the grid. Unit: layers."""
     widths: PerStage
-    """Width of the rows of each stage, as many entries as `depths`. Unit: columns."""
+    """Width of the rows of each stage, one entry for each of `depths`. Unit: columns."""
     activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = "gelu"
     """Activation of the layers."""
     norm_eps: Positive = 1e-6
@@ -76,7 +76,7 @@ class ConvnextConfig(EncoderSection):
 
     @property
     def side(self) -> int:
-        """Patches along a side of what becomes one row of the target."""
+        """Side, in patches, of the square that becomes one row of the target."""
         return self.merge * (1 << len(self.depths) - 1)
 
     @property
@@ -86,7 +86,7 @@ class ConvnextConfig(EncoderSection):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages in order; layers are counted on from stage to stage."""
+        """The stages in order; layers are numbered across stages."""
         runs = pairwise(accumulate(self.depths, initial=0))
         return tuple(
             Stage(number, width, range(*run), side=self.side >> number, area=1 << 2 * number)
@@ -113,7 +113,7 @@ def _facts(section: ConvnextConfig, ends: Ends) -> ModelFacts:
 
 
 def _embedding(section: ConvnextConfig) -> PartFacts:
-    """Patches to rows, and a norm."""
+    """The stem: patches to rows, and a norm."""
     width = section.widths[0]
     patch = linear("patch", section.patch_dim, width, bias=True)
     return PartFacts(
@@ -126,7 +126,7 @@ def _embedding(section: ConvnextConfig) -> PartFacts:
 
 
 def _stage(section: ConvnextConfig, stage: Stage) -> Iterator[PartFacts]:
-    """What makes its rows of those of the stage before, and its layers."""
+    """The reduction from the previous stage, and the layers."""
     if stage.number:
         yield _of_fewer_rows(_halving(section, stage), stage.area)
     for layer in stage.layers:
@@ -134,7 +134,7 @@ def _stage(section: ConvnextConfig, stage: Stage) -> Iterator[PartFacts]:
 
 
 def _halving(section: ConvnextConfig, stage: Stage) -> PartFacts:
-    """A norm, and one row of 2 x 2, per row that it makes."""
+    """A norm, then 2 x 2 rows become one; counted per output row."""
     width = section.widths[stage.number - 1]
     inputs = 4 * width
     merge = linear("merge", inputs, stage.width, bias=True)
@@ -148,7 +148,7 @@ def _halving(section: ConvnextConfig, stage: Stage) -> PartFacts:
 
 
 def _layer(name: str, width: int) -> PartFacts:
-    """A convolution of each channel, and an MLP with a norm of channels' responses in its middle."""
+    """A depthwise convolution, and an MLP with response normalisation inside."""
     inner = EXPANSION * width
     depthwise = (("depthwise.weight", (width, KERNEL, KERNEL)), ("depthwise.bias", (width,)))
     linears = mlp("mlp", width, inner, width, bias=True)
@@ -168,7 +168,7 @@ def _layer(name: str, width: int) -> PartFacts:
 
 
 def _of_fewer_rows(part: PartFacts, area: int) -> PartFacts:
-    """A part that is counted per row of its own, one of which stands for `area` input rows of the module."""
+    """Facts per row of a stage, converted to facts per input row of the module; a row covers `area` of those."""
     return replace(
         part,
         flops_per_row=-(-part.flops_per_row // area),

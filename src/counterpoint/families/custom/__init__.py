@@ -1,1 +1,1 @@
-"""Encoders of images that users bring."""
+"""Image encoders that users register."""

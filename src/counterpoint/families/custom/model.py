@@ -1,4 +1,4 @@
-"""A registered module as an encoder: images out of packed patches, and rows out of what it makes of them."""
+"""A registered module as an encoder: packed patches -> images -> rows."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,11 +20,11 @@ from counterpoint.models.seams import Foreign, Layer, OwnShare, WholeLane
 
 @final
 class CustomTower(Layer, Foreign):
-    """The first part of a registered encoder: it makes rows (rows, hidden) out of the images of the batch.
+    """The first part of a registered encoder: batch -> rows (rows, hidden).
 
-    `tower` maps images of one size (images, channels, height, width) to (images, tokens, hidden), a token for each
-    patch row by row; it is called once for each size and not at all without images. It is in evaluation mode, and what
-    it had as buffers, its `constants`, is no state. Padding rows are zeros.
+    `tower` maps images of one size (images, channels, height, width) to (images, tokens, hidden), one token per patch
+    in row-major order; it is called once for each size, and not at all without images. It stays in evaluation mode.
+    Its buffers are `constants`, which are not part of the state dict. Padding rows are zeros.
     """
 
     def __init__(self, tower: nn.Module, constants: dict[str, Tensor], section: CustomConfig) -> None:
@@ -37,7 +37,7 @@ class CustomTower(Layer, Foreign):
         self._constants = constants
 
     def train(self, mode: bool = True) -> "CustomTower":
-        """Training leaves the tower in evaluation mode: what it would draw at random depends on the layout."""
+        """Keep the tower in evaluation mode: random numbers such as dropout would depend on the layout."""
         super().train(mode)
         self.tower.eval()
         return self
@@ -54,7 +54,7 @@ class CustomTower(Layer, Foreign):
         return own
 
     def _encode(self, patches: Tensor, images: Sequence[Place]) -> list[tuple[int, Tensor]]:
-        """The rows (height * width, hidden) of each image of one size, with the first row of each."""
+        """For each image of one size, its first row and its rows (height * width, hidden)."""
         _row, height, width = images[0]
         patch, merge = self.section.patch, self.section.merge
         grids = as_grids(stacked(patches, images), height, width, merge)
@@ -72,7 +72,7 @@ class CustomTower(Layer, Foreign):
         return [(row, made) for (row, _height, _width), made in zip(images, rows, strict=True)]
 
     def _place_constants(self, like: Tensor) -> None:
-        """Put what was a buffer where rows are; float64 runs compute with float64."""
+        """Move constants to the device of rows, and to float64 in float64 runs."""
         while self._constants:
             name, constant = self._constants.popitem()
             is_wide = like.dtype == torch.float64 and constant.is_floating_point()
@@ -82,15 +82,15 @@ class CustomTower(Layer, Foreign):
 
 
 def parts(section: CustomConfig, ends: Ends) -> list[Part]:
-    """A registered encoder of images, whose projector merges its rows and changes their width."""
+    """The parts of a registered image encoder and its projector."""
     return [Part("embed", partial(_tower, section), makes_rows=True), projector_part(section, ends, section.merge**2)]
 
 
 def empty_tower(build: Callable[[], Any]) -> tuple[nn.Module, dict[str, Tensor]]:
-    """What `build` makes, its parameters on the meta device, and what it had as buffers, which it has no longer.
+    """Build a module with its parameters on the meta device; returns it without buffers, and the buffers by name.
 
-    Buffers are computed for real, on the CPU; parameters take no memory beyond one at a time, and their initial values
-    are not computed. The state of torch's generator is left as it was.
+    Buffers are computed on the CPU. Parameters move to the meta device one by one as they are registered, and their
+    initial values are not computed. The state of torch's random generator is restored.
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         hook = register_module_parameter_registration_hook(_to_meta)  # type: ignore[arg-type]
@@ -99,11 +99,11 @@ def empty_tower(build: Callable[[], Any]) -> tuple[nn.Module, dict[str, Tensor]]
         finally:
             hook.remove()
     constants = {}
-    # Module by module, because a walk over all buffers would leave out one that several modules share.
+    # Module by module, because `named_buffers` would list a buffer that several modules share only once.
     for folder, owner in tower.named_modules():
         for leaf, buffer in list(owner.named_buffers(recurse=False, remove_duplicate=False)):
             delattr(owner, leaf)
-            # Detached it is a plain tensor, also where it was an nn.Buffer, which would become one again.
+            # Detached, an nn.Buffer becomes a plain tensor, which is not registered as a buffer again.
             constants[f"{folder}.{leaf}" if folder else leaf] = buffer.detach()
             setattr(owner, leaf, buffer.detach())
     return tower, constants
@@ -121,10 +121,10 @@ def _tower(section: CustomConfig, _earlier: Earlier) -> nn.Module:
 
 @final
 class _WithAll(torch.autograd.Function):
-    """Rows as they are, on which every parameter depends, with a gradient of zero.
+    """The identity on rows, with a zero gradient for every parameter.
 
-    So what is not reached, on a lane without images or anywhere, has a gradient on every rank alike, as the
-    reduction of FSDP2 needs it.
+    So parameters that forward did not use, for example on a lane without images, have gradients on every rank, as the
+    reduction of FSDP2 requires.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Bring your own encoder: `register_module` lets configs name it."""
+"""`register_module` registers an image encoder of your own for use in configs."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,13 +23,13 @@ def register_module(
     initial: Mapping[str, tuple[float, float]] = NOTHING,
     weights: "Callable[[Options], Mapping[str, Tensor]] | None" = None,
 ) -> None:
-    """Let configs say `model: {kind: custom, name: NAME, ...}`; every process that plans must call it.
+    """Register an image encoder for configs with `model: {kind: custom, name: NAME, ...}`.
 
-    `build(options)` makes a module that maps images of one size, (images, 3, height, width) with values in [-1, 1], to
-    (images, tokens, hidden), a token for each patch row by row. `tensor_rules` give linear layers, by patterns of
-    their names, a role under tensor parallelism: `outputs` are cut, or `inputs` are. `initial` are (mean, std) of
-    parameters by patterns; `weights(options)` reads values to start from, by name. Raises ConfigError for a name that
-    is taken or is no name, and for a role that is none.
+    Every process that plans must call this. `build(options)` returns a module that maps images of one size, (images, 3,
+    height, width) with values in [-1, 1], to (images, tokens, hidden), one token per patch in row-major order.
+    `tensor_rules` map name patterns of linear layers to what tensor parallelism shards: their `outputs` or their
+    `inputs`. `initial` maps name patterns of parameters to (mean, std). `weights(options)` returns initial values by
+    parameter name. Raises ConfigError for an invalid or already registered name, and for an unknown role.
     """
     for pattern, role in tensor_rules.items():
         if role not in ("outputs", "inputs"):
@@ -45,14 +45,14 @@ def register_module(
 
 
 class _Measure:
-    """Measures what is built with some options, once for the same ones."""
+    """Builds the module on the meta device to measure it, once for equal options."""
 
     def __init__(self, name: str, build: Callable[[Options], "nn.Module"]) -> None:
         self._name, self._build = name, build
         self._known: dict[str, Measured] = {}
 
     def __call__(self, options: Options) -> Measured:
-        """Raises ConfigError where nothing can be built of the options, or no module, or one that cannot be sharded."""
+        """Raises ConfigError if building fails, or if the result is no module or cannot be sharded."""
         key = json.dumps(options, sort_keys=True, default=repr)
         if key not in self._known:
             self._known[key] = self._measured(options)

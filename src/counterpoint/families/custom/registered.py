@@ -1,4 +1,4 @@
-"""Encoders that users bring: what is known of each, by the name by which configs call it."""
+"""The registered image encoders, by their names in configs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 from counterpoint.registry import Registry
 
 Options = Mapping[str, Any]
-"""The config's `options` of one module."""
+"""The key `options` of a module's section."""
 
 LinearRole = Literal["outputs", "inputs"]
-"""What tensor parallelism cuts of a linear layer."""
+"""The dim of a linear layer that tensor parallelism shards."""
 
 
 class Measured(NamedTuple):
@@ -23,9 +23,9 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomModule:
-    """A registered encoder: what builds it, measures what that builds, and reads weights to start from, of options.
+    """A registered encoder: functions of options that build it, measure it, and return its initial weights.
 
-    `tensor_rules` are the roles of linear layers and `initial` (mean, std) of parameters, each by a pattern of names.
+    `tensor_rules` are roles of linear layers and `initial` (mean, std) of parameters, both by name pattern.
     """
 
     build: Callable[[Options], Any]
@@ -36,11 +36,11 @@ class CustomModule:
 
 
 CUSTOM_MODULES = Registry[CustomModule]("module")
-"""What configs may name; `counterpoint.register_module` adds to it."""
+"""The registered encoders; `counterpoint.register_module` adds to them."""
 
 
 def fitting(spec: CustomModule, options: Options) -> Iterator[tuple[str, str, LinearRole, int]]:
-    """(pattern, layer, role, what is cut) of the linear layers that tensor parallelism cuts."""
+    """(pattern, layer, role, size of the sharded dim) of each linear layer that tensor parallelism shards."""
     for pattern, role in spec.tensor_rules.items():
         for name, (outputs, inputs) in spec.measure(options).linears.items():
             if fnmatchcase(name, pattern):

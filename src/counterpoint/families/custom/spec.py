@@ -1,4 +1,4 @@
-"""A registered encoder of images, before torch."""
+"""Section and facts of registered image encoders, without torch."""
 
 from collections.abc import Iterator, Mapping
 from math import prod
@@ -32,23 +32,23 @@ _TOWER = "embed.tower"
 
 
 class CustomConfig(EncoderSection):
-    """An encoder of images that `counterpoint.register_module` registered, and our projector."""
+    """An image encoder that `counterpoint.register_module` registered, and a projector after it."""
 
     kind: Literal["custom"]
     name: Text
     """Name under which the encoder was registered."""
     hidden: Count
-    """Width of the rows that the encoder makes. Unit: columns."""
+    """Width of the encoder's output rows. Unit: columns."""
     layers: Index = 0
-    """Attention layers of the encoder, by which its work is estimated; 0: none. Unit: layers."""
+    """Attention layers of the encoder, for the estimate of its FLOPs; 0: none. Unit: layers."""
     image: ImageConfig
     """How pictures become the images that the encoder reads."""
     patch: Count
-    """Side of the square of pixels that each row stands for. Unit: pixels."""
+    """Side of the square of pixels that each row covers. Unit: pixels."""
     merge: Count = 1
     """`merge` x `merge` neighbouring rows become one row of the target. Unit: rows."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Anything that the function which builds the encoder reads."""
+    """Arguments for the function that builds the encoder; any keys and values."""
     projector: ProjectorConfig
 
     @property
@@ -80,8 +80,7 @@ def _facts(section: CustomConfig, ends: Ends) -> ModelFacts:
 
 
 def _tower(section: CustomConfig) -> PartFacts:
-    """The module as a whole, by estimate: each of its matrices multiplies every row once, and layers of attention see
-    all rows of an image."""
+    """Estimated facts of the whole module: every matrix multiplies each row once, attention covers whole images."""
     shapes = _measured(section).parameters
     matrices = [shape for shape in shapes.values() if len(shape) > 1]
     kept = sum(shape[0] for shape in matrices) + 5 * section.hidden * section.layers
@@ -113,7 +112,7 @@ def _problems(where: str, section: CustomConfig, layout: LayoutConfig) -> Iterat
 
 
 def _check(where: str, section: CustomConfig, layout: LayoutConfig) -> None:
-    """Raise ConfigError for a rule that fits nothing in what is built, and for linears that tp does not divide."""
+    """Raise ConfigError for a tensor rule without a matching linear layer, and for linears that tp does not divide."""
     spec = CUSTOM_MODULES[section.name]
     cut = list(fitting(spec, section.options))
     for pattern in spec.tensor_rules.keys() - {pattern for pattern, *_layer in cut}:
@@ -131,13 +130,13 @@ def _check(where: str, section: CustomConfig, layout: LayoutConfig) -> None:
 
 
 def can_cut(section: CustomConfig, tp: int) -> bool:
-    """Whether a registered encoder can be cut over so many ranks."""
+    """Whether a registered encoder can be sharded over `tp` ranks."""
     cut = [size for _pattern, _name, _role, size in fitting(CUSTOM_MODULES[section.name], section.options)]
     return tp == 1 or (bool(cut) and all(size % tp == 0 for size in cut))
 
 
 def _rules(section: CustomConfig) -> tuple[TensorRule, ...]:
-    """The roles that were registered; everything else in it every rank does alike."""
+    """The registered roles; all other parameters are replicated."""
     rules: list[TensorRule] = []
     for pattern, role in CUSTOM_MODULES[section.name].tensor_rules.items():
         name = f"{_TOWER}.{pattern}"
@@ -147,7 +146,7 @@ def _rules(section: CustomConfig) -> tuple[TensorRule, ...]:
 
 
 def _initial(section: CustomConfig) -> tuple[Initial, ...]:
-    """What was registered; other gains are ones, since names of others mean nothing to our own rules but for biases."""
+    """The registered distributions; other vectors except biases are ones, since their names follow no convention."""
     given = [Initial(f"{_TOWER}.{pattern}", *of) for pattern, of in CUSTOM_MODULES[section.name].initial.items()]
     shapes = _measured(section).parameters
     is_gain = [name for name, shape in shapes.items() if len(shape) == 1 and name.rpartition(".")[2] == "weight"]
@@ -156,7 +155,7 @@ def _initial(section: CustomConfig) -> tuple[Initial, ...]:
 
 
 def _given(section: CustomConfig) -> Given | None:
-    """The weights to start from; raises ConfigError for names that are no parameters."""
+    """The registered initial weights; raises ConfigError unless their names are exactly the parameters."""
     weights = CUSTOM_MODULES[section.name].weights
     if weights is None:
         return None

@@ -1,4 +1,4 @@
-"""Multi-token prediction: a depth of its own for every further token (DeepSeek-AI, 2024, arXiv:2412.19437, 2.2)."""
+"""Multi-token prediction: one depth for each further token (DeepSeek-AI, 2024, arXiv:2412.19437, 2.2)."""
 
 from collections.abc import Sequence
 from typing import final
@@ -15,12 +15,12 @@ from counterpoint.models.seams import Reporting, StageEnter, WithResults, run, u
 
 @final
 class MtpDepth(Reporting):
-    """Widens rows (rows, hidden * k) to (rows, hidden * (k + 1)) by those of depth k, counted from 1.
+    """Depth k, counted from 1: rows (rows, hidden * k) -> (rows, hidden * (k + 1)).
 
-    The last `hidden` columns are h, what the head scores at depth k - 1, after its norm. Those of depth k are
-    norm(layers(join(norm(h), norm(words of the token k rows ahead)))), from which the head predicts the token after
-    that one. A row ahead without a token, such as a placeholder of an image, has zeros for words. Rows of a batch
-    without this depth pass as they are.
+    h, the last `hidden` input columns, is the normed output of depth k - 1. Depth k appends
+    norm(layers(join(norm(h), norm(embedding of the token k rows ahead)))); from it the head predicts the token after
+    that one. If the row ahead has no token, such as a placeholder of an image, its embedding is zero. Rows of a batch
+    without this depth pass through unchanged.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class MtpDepth(Reporting):
         super().__init__()
         self.depth = depth
         self.hidden = hidden
-        # In a tuple, the words are no child: they keep one name (see TiedHead).
+        # In a tuple, `words` is no submodule and keeps one name (see TiedHead).
         self.words = (words,)
         self.scale = scale
         self.lookup: nn.Module = Lookup()

@@ -1,4 +1,4 @@
-"""A causal decoder as a list of parts (Llama, Qwen2 and Qwen3, their mixtures of experts, and Nemotron-H)."""
+"""The parts of a causal decoder (Llama, Qwen2 and Qwen3, their mixtures of experts, and Nemotron-H)."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -20,14 +20,14 @@ from counterpoint.models.seams import Layer
 
 
 def parts(section: DecoderConfig, ends: Ends) -> list[Part]:
-    """The parts `embed`, `layers.N` (one per character of the pattern), with `inserts.N` where features of another
-    depth join, `norm`, for multi-token prediction `words` and `mtp.N`, and `head`."""
+    """The parts `embed`, `layers.N` (one per letter of the pattern), `inserts.N` where features of an encoder depth are
+    added, `norm`, `words` and `mtp.N` for multi-token prediction, and `head`."""
     return [
         Part("embed", partial(_embedding, section, ends), makes_rows=True),
         *_layers(section, ends),
         Part("norm", partial(_final_norm, section), by_row=True),
         *_further(section, ends),
-        # Depths of multi-token prediction lie side by side in a row and score rows of their own.
+        # The rows of all depths of multi-token prediction are concatenated by columns; the head scores each separately.
         Part(
             "head",
             partial(_head, section, ends),
@@ -55,7 +55,7 @@ def _layer(layer: LayerSection, letter: str, hidden: int, _earlier: Earlier) -> 
 
 
 def _further(section: DecoderConfig, ends: Ends) -> Iterator[Part]:
-    """The embedding's words, and the depths that read them."""
+    """The copy of the embedding, and the depths that read it."""
     if section.mtp is not None:
         yield Part("words", partial(_words_copy, section, ends))
         for number in range(section.mtp.depths):
@@ -75,7 +75,7 @@ def _mtp_depth(section: DecoderConfig, mtp: MtpConfig, number: int, earlier: Ear
 
 
 def _table(earlier: Earlier) -> WordTable | None:
-    """The words of the embedding, if this chain has them or a copy."""
+    """The embedding or its copy, None if this chain has neither."""
     return next((table for name in _TABLES if isinstance(table := earlier.get(name), WordTable)), None)
 
 
@@ -98,4 +98,4 @@ def _head(section: DecoderConfig, ends: Ends, earlier: Earlier) -> nn.Module:
 
 
 _TABLES = ("embed", "words")
-"""The parts that may hold the embedding's words: itself, and its copy in another stage."""
+"""The parts that may hold the vocabulary matrix: the embedding, and its copy in another stage."""

@@ -1,4 +1,4 @@
-"""A causal decoder, before torch (Llama, Qwen2 and Qwen3, their mixtures of experts, and Nemotron-H)."""
+"""Section and facts of causal decoders, without torch (Llama, Qwen2, Qwen3 with mixtures of experts, Nemotron-H)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -26,13 +26,13 @@ from counterpoint.section.problem import Problem, show
 from counterpoint.section.section import Count, Matching, Positive, Section, Several
 
 _SHORTHAND = {"*": "attention", "-": "mlp", "M": "mamba", "E": "moe"}
-"""Letters that stand for a layer whose keys are the decoder's own."""
+"""Letters of layers whose keys belong to the decoder's section."""
 
 _NEEDED = {"-": "ffn", "M": "mamba", "E": "moe"}
-"""The key that such a layer needs."""
+"""The key that each of these layers requires."""
 
 _SECTIONS = {"mamba": "mamba", "moe": "moe"}
-"""Kinds of layers whose keys lie in a section of the decoder, with its key."""
+"""Layer kinds with a subsection in the decoder, and the key of that."""
 
 _LETTERS = "a letter of *, -, M and E for each of 10,000 layers or fewer"
 
@@ -40,8 +40,8 @@ LayerPattern = Annotated[str, Matching(r"[!-~]{1,10000}", _LETTERS)]
 
 
 class MtpConfig(Section):
-    """Multi-token prediction (DeepSeek-AI, 2024, arXiv:2412.19437): in training further tokens after the next one are
-    predicted."""
+    """Multi-token prediction (DeepSeek-AI, 2024, arXiv:2412.19437): training predicts further tokens after the next
+    one."""
 
     depths: Several = 1
     """Further tokens that are predicted. Unit: tokens."""
@@ -67,15 +67,16 @@ class DecoderConfig(AttentionKeys, ModelSection):
     tied: bool = True
     """Whether embedding and head share one matrix."""
     embedding_scale: Positive = 1.0
-    """Factor on the embeddings as they enter the first layer. No unit."""
+    """Factor on the embeddings before the first layer. No unit."""
     activation: DecoderActivation = "swiglu"
     """Activation of the MLPs; `swiglu` and `geglu_tanh` are gated and have a third matrix."""
     bias: bool = False
-    """Whether all linear layers of attention and MLPs have biases; `qkv_bias` is of queries, keys and values alone."""
+    """Whether all linear layers of attention and MLPs have biases; `qkv_bias` applies to queries, keys and values
+    only."""
     norm_eps: Positive = 1e-5
     """Added to the mean square inside norms. No unit."""
     post_norm: bool = False
-    """Whether a norm is applied to what each sublayer made, too, before it is added to the rows (Ding et al., 2021,
+    """Whether the output of each sublayer is normed, too, before it is added to the rows (Ding et al., 2021,
     arXiv:2105.13290)."""
     mamba: MambaConfig | None = None
     """The Mamba-2 layers (letter `M`)."""
@@ -84,8 +85,8 @@ class DecoderConfig(AttentionKeys, ModelSection):
     mtp: MtpConfig | None = None
     """Multi-token prediction; null: only the next token is predicted."""
     layers: dict[Annotated[str, Matching(r"[A-Z]", "a capital letter")], LayerConfig] = Field(default_factory=dict)
-    """Layers of further capital letters of `pattern`, each a section of its own; keys that it leaves out are the
-    decoder's."""
+    """Sections of further layers, by their capital letter in `pattern`; keys that a section leaves out have the
+    decoder's values."""
 
     @property
     def num_layers(self) -> int:
@@ -93,7 +94,7 @@ class DecoderConfig(AttentionKeys, ModelSection):
 
     @property
     def layer_kinds(self) -> frozenset[str]:
-        """The letters of all layers, those of multi-token prediction too."""
+        """The letters of all layers, including those of multi-token prediction."""
         return frozenset(self.pattern) | frozenset("" if self.mtp is None else self.mtp.pattern)
 
     @property
@@ -112,7 +113,7 @@ class DecoderConfig(AttentionKeys, ModelSection):
 
     @property
     def mtp_depths(self) -> int:
-        """Tokens that are predicted beside the next one."""
+        """Number of tokens that are predicted after the next one."""
         return 0 if self.mtp is None else self.mtp.depths
 
     @property
@@ -122,7 +123,7 @@ class DecoderConfig(AttentionKeys, ModelSection):
 
     @property
     def layer_sections(self) -> dict[str, LayerSection]:
-        """The section of each letter that the decoder has, those of its own keys first."""
+        """The section of each letter; letters whose keys belong to the decoder come first."""
         own = {letter: _own_section(self, kind) for letter, kind in _SHORTHAND.items() if self._has_keys(letter)}
         return {**own, **{letter: section for letter, section in self.layers.items() if letter in self.layer_kinds}}
 
@@ -132,7 +133,7 @@ class DecoderConfig(AttentionKeys, ModelSection):
     @model_validator(mode="before")
     @classmethod
     def _hand_down(cls, data: Any) -> Any:
-        """Keys of the decoder that its further layers leave out are theirs."""
+        """Copy keys of the decoder into the sections in `layers` that leave them out."""
         layers = data.get("layers") if isinstance(data, Mapping) else None
         if not isinstance(layers, Mapping):
             return data
@@ -140,7 +141,7 @@ class DecoderConfig(AttentionKeys, ModelSection):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Further layers need not name what the decoder hands down."""
+        """In the schema, sections in `layers` need not have keys that they inherit from the decoder."""
         made = super().__get_pydantic_json_schema__(schema, handler)
         layers = handler.resolve_ref_schema(made)["properties"]["layers"]["additionalProperties"]
         handed_down = cls.model_fields.keys() - {KIND}
@@ -160,7 +161,7 @@ def _with_keys_of(decoder: Mapping[str, Any], layer: Any) -> Any:
 
 
 def _own_section(decoder: DecoderConfig, kind: str) -> LayerSection:
-    """The layer of a letter that stands for keys of the decoder."""
+    """The section of a layer whose keys belong to the decoder."""
     section = LAYERS[kind].section
     values = {key: getattr(decoder, key) for key in section.model_fields.keys() & DecoderConfig.model_fields.keys()}
     if kind in _SECTIONS:
@@ -171,7 +172,7 @@ def _own_section(decoder: DecoderConfig, kind: str) -> LayerSection:
 
 
 def _facts(section: DecoderConfig, ends: Ends) -> ModelFacts:
-    """A tied head counts no parameters of its own."""
+    """A tied head has no parameters."""
     hidden = section.hidden
     return ModelFacts(
         parts=(
@@ -202,12 +203,12 @@ def _layers(section: DecoderConfig, ends: Ends) -> Iterator[PartFacts]:
     for number, letter in enumerate(section.pattern):
         yield _layer(f"layers.{number}", letter, section)
         if number in ends.inserts:
-            # A sum, which keeps nothing.
+            # A sum keeps nothing for backward.
             yield PartFacts(name=f"inserts.{number}", activation_elements=0, hidden_out=section.hidden)
 
 
 def _further(section: DecoderConfig) -> Iterator[PartFacts]:
-    """The embedding's words for multi-token prediction, without a tensor like a tied head, and its depths."""
+    """The copy of the embedding for multi-token prediction, without parameters like a tied head, and the depths."""
     if section.mtp is None:
         return
     yield PartFacts(name="words", activation_elements=0, hidden_out=section.hidden)
@@ -234,7 +235,7 @@ def _depth(number: int, hidden: int, layers: tuple[PartFacts, ...]) -> PartFacts
 
 
 def _head(section: DecoderConfig, ends: Ends) -> PartFacts:
-    """Scores of words and their loss, for every token that is predicted; a tied head has no tensor of its own."""
+    """Logits and loss for every predicted token; a tied head has no parameters."""
     scored = 1 + section.mtp_depths
     return PartFacts(
         name="head",
@@ -254,7 +255,7 @@ def _cuts(section: DecoderConfig) -> Cuts:
 
 
 def _key_of(letter: str) -> str:
-    """The key below which the keys of a letter's layer lie, empty for the decoder's own."""
+    """The config path of the section of a letter, empty if its keys belong to the decoder."""
     return _SECTIONS.get(_SHORTHAND[letter], "") if letter in _SHORTHAND else f"layers.{letter}"
 
 
@@ -284,7 +285,7 @@ def _letter_order(letter: str) -> tuple[bool, int, str]:
 
 
 def _letter_problems(where: str, section: DecoderConfig) -> Iterator[Problem]:
-    """Letters without a layer, and layers without a letter."""
+    """Problems of letters without a section, and of sections without a letter."""
     patterns = {"pattern": section.pattern, "mtp.pattern": "" if section.mtp is None else section.mtp.pattern}
     unknown = [key for key, pattern in patterns.items() if set(pattern) - _SHORTHAND.keys() - section.layers.keys()]
     for key in unknown:
@@ -327,14 +328,14 @@ def _resolved(section: DecoderConfig) -> dict[str, Any]:
 
 
 def _meaning(layer: LayerSection, hidden: int) -> dict[str, Any]:
-    """What the section of a letter says of the tensors of its layers."""
+    """The values of a layer section's keys that determine its tensors."""
     kind = LAYERS[layer.kind]
     keys = layer.model_dump() | dict(kind.resolved(layer, hidden))
     return {key: value for key, value in keys.items() if key not in kind.steers}
 
 
 def _idle(section: DecoderConfig) -> frozenset[str]:
-    """Keys of layers that the pattern does not have."""
+    """Keys of layers that do not occur in the pattern."""
     kinds = {section.layer_sections[letter].kind for letter in set(section.pattern)}
     keys = {"attention": AttentionKeys.model_fields.keys(), "mlp": {"ffn"}, "mamba": {"mamba"}, "moe": {"moe"}}
     return frozenset(key for kind, own in keys.items() if kind not in kinds for key in own)

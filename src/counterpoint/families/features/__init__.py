@@ -1,1 +1,1 @@
-"""Features of items that were computed beforehand."""
+"""Precomputed features of items."""

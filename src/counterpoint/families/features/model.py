@@ -1,4 +1,4 @@
-"""Precomputed features as an encoder: rows as they are given, and a projector."""
+"""An encoder of precomputed features: only a projector."""
 
 from typing import final
 
@@ -13,14 +13,14 @@ from counterpoint.models.chain import Earlier, Part
 
 @final
 class GivenRows(nn.Module):
-    """The first part: the rows (rows, width) of the batch."""
+    """The first part: returns the rows (rows, width) of the batch."""
 
     def forward(self, _rows: Tensor | None, batch: GivenBatch) -> Tensor:
         return batch.values
 
 
 def parts(section: FeaturesConfig, ends: Ends) -> list[Part]:
-    """An encoder that computes nothing, and its projector."""
+    """The parts `embed`, which returns the given rows, and `projector`."""
     return [Part("embed", _given, makes_rows=True), projector_part(section, ends, group=1)]
 
 

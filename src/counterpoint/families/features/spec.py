@@ -1,4 +1,4 @@
-"""Precomputed features as an encoder, before torch."""
+"""Section and facts of precomputed features, without torch."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -22,7 +22,7 @@ from counterpoint.section.section import Count
 
 
 class FeaturesConfig(EncoderSection):
-    """Features of items that were computed beforehand, and the projector to what reads them."""
+    """Precomputed features of items, and a projector to the width of the module that reads them."""
 
     kind: Literal["features"]
     width: Count

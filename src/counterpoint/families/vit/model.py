@@ -1,4 +1,4 @@
-"""A vision transformer with its projector as a list of parts (Dosovitskiy et al., 2020)."""
+"""The parts of a vision transformer with its projector (Dosovitskiy et al., 2020)."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ from counterpoint.models.segments import Windows
 
 
 def parts(section: VitConfig, ends: Ends) -> list[Part]:
-    """An encoder of patches, whose projector merges them and changes the width."""
+    """The parts of an encoder of patches, whose projector merges rows and changes their width."""
     return tower_parts(
         section,
         ends,

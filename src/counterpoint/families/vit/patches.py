@@ -1,4 +1,4 @@
-"""Patches to rows: a linear map of the pixels, a learned position, and learned rows in front of each image."""
+"""Patch embedding: a linear map of pixels, learned positions, and learned prefix rows before each image."""
 
 from typing import final
 
@@ -13,10 +13,10 @@ from counterpoint.models.multiply import ReadTable
 
 @final
 class PositionTable(nn.Module):
-    """A learned side x side table, read by bilinear interpolation at each patch's place in its own image.
+    """A learned side x side table of positions, interpolated bilinearly to the grid of each image.
 
-    Row by row it equals `F.interpolate(table, grid, mode="bilinear")` at that patch: with `align_corners=False` for
-    the fit `stretch`, of the square around the image for `crop`, with `align_corners=True` for `corners`.
+    Each row equals `F.interpolate(table, grid, mode="bilinear")` at its patch: `align_corners=False` for the fit
+    `stretch`, the same over the square around the image for `crop`, `align_corners=True` for `corners`.
     """
 
     def __init__(self, side: int, hidden: int, fit: PositionFit) -> None:
@@ -40,7 +40,7 @@ class PositionTable(nn.Module):
     def _places(self, coordinates: Tensor, grids: Tensor) -> Tensor:
         wide = torch.promote_types(self.weight.dtype, torch.float32)
         places = coordinates.to(wide)
-        # Multiplied before divided, the place is exact where the image has the table's own grid.
+        # Multiply before dividing: then places are exact if the image has the same grid as the table.
         if self.fit == "corners":
             return places * (self.side - 1) / (grids - 1).clamp(min=1)
         extents = grids.amax(dim=1, keepdim=True) if self.fit == "crop" else grids
@@ -53,10 +53,10 @@ class PositionTable(nn.Module):
 
 @final
 class FilteredPositions(nn.Module):
-    """A learned side x side table whose entries each patch averages with a filter that is as wide as the patch.
+    """A learned side x side table of positions, interpolated with antialiasing to the grid of each image.
 
-    Row by row it equals `F.interpolate(table, grid, mode="bilinear", antialias=True)` at that patch. Every patch weighs
-    all entries, so it is for small tables.
+    Each row equals `F.interpolate(table, grid, mode="bilinear", antialias=True)` at its patch. Every patch weights all
+    entries, which is only efficient for small tables.
     """
 
     def __init__(self, side: int, hidden: int) -> None:
@@ -71,7 +71,7 @@ class FilteredPositions(nn.Module):
         return rows + both.flatten(1).to(self.weight.dtype) @ self.weight
 
     def _shares(self, coordinates: Tensor, grids: Tensor) -> Tensor:
-        """What each patch takes of the table's rows and of its columns, (rows, 2, side), each summing to one."""
+        """The weights of the table's rows and columns for each patch, (rows, 2, side), which sum to one over `side`."""
         wide = torch.promote_types(self.weight.dtype, torch.float32)
         step = self.side / grids.clamp(min=1).to(wide)[:, :, None]
         width = step.clamp(min=1)
@@ -83,7 +83,7 @@ class FilteredPositions(nn.Module):
 
 @final
 class PrefixTable(nn.Module):
-    """Learned rows, such as class and register tokens, in the places that a batch keeps for them."""
+    """Learned rows, such as class and register tokens, at the rows that the batch reserves for them."""
 
     def __init__(self, entries: int, hidden: int) -> None:
         super().__init__()
@@ -91,14 +91,14 @@ class PrefixTable(nn.Module):
         self.read: nn.Module = ReadTable()
 
     def forward(self, rows: Tensor, batch: PatchBatch) -> Tensor:
-        """Rows (rows, hidden) with entry `prefix` of the table where that is one."""
+        """Replace rows (rows, hidden) with entry `batch.prefix` of the table, except where that is NO_PREFIX."""
         learned = self.read(self.weight, batch.prefix.clamp(min=0))
         return torch.where((batch.prefix >= 0)[:, None], learned, rows)
 
 
 @final
 class Unchanged(nn.Module):
-    """Rows as they are."""
+    """The identity on rows."""
 
     def forward(self, rows: Tensor, _batch: PatchBatch) -> Tensor:
         return rows
@@ -106,7 +106,7 @@ class Unchanged(nn.Module):
 
 @final
 class PatchEmbedding(nn.Module):
-    """The first part of a vision transformer: it makes rows (rows, hidden) out of the batch."""
+    """The first part of a vision transformer: batch -> rows (rows, hidden)."""
 
     def __init__(
         self, patch_dim: int, hidden: int, *, bias: bool, positions: nn.Module, prefix: nn.Module, norm: nn.Module

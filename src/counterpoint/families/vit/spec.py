@@ -1,4 +1,4 @@
-"""A vision transformer, before torch (Dosovitskiy et al., 2020, arXiv:2010.11929)."""
+"""Section and facts of vision transformers, without torch (Dosovitskiy et al., 2020, arXiv:2010.11929)."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,7 +38,7 @@ class VitConfig(TowerSection):
 
     kind: Literal["vit"]
     image: AnyImage
-    """How images become patches; its key `kind` names what kind of images they are, pictures if it is left out."""
+    """How images become patches; its key `kind` names the kind of images, by default pictures."""
     patch: Count
     """Side of a square patch. Unit: pixels."""
     channels: Annotated[Literal[1, 3], Number] = 3
@@ -55,7 +55,7 @@ class VitConfig(TowerSection):
     table, `crop` over the square that the image is cut from (RADIO), `corners` corner to corner (Qwen3-VL), `antialias`
     over the whole table with a wider filter where the grid is coarser (SigLIP 2)."""
     rotary_theta: Positive | None = None
-    """Base of the wavelengths of rotary positions by row and column of a patch, which need heads whose width is a
+    """Base of the wavelengths of rotary positions by row and column of a patch, for which the head width must be a
     multiple of 4; null: no rotary positions. No unit."""
     prefix: Index = 0
     """Learned rows (class and register tokens) before the patches of each image, which do not leave the encoder.
@@ -68,7 +68,7 @@ class VitConfig(TowerSection):
     """Side of the square windows that attention is limited to, a multiple of `merge` and without `prefix`; null:
     attention sees the whole image. Unit: patches."""
     full_layers: Annotated[tuple[Index, ...], Field(strict=False)] = ()
-    """Layers, counted from 0, that see the whole image despite `window`. Unit: layers."""
+    """Layers, counted from 0, whose attention covers the whole image despite `window`. Unit: layers."""
 
     @property
     def patch_dim(self) -> int:
@@ -76,7 +76,7 @@ class VitConfig(TowerSection):
         return self.channels * self.frames * self.patch**2
 
     def is_windowed(self, layer: int) -> bool:
-        """Whether a layer looks into windows only."""
+        """Whether attention of a layer is limited to windows."""
         return self.window is not None and layer not in self.full_layers
 
 
@@ -89,7 +89,7 @@ def _facts(section: VitConfig, ends: Ends) -> ModelFacts:
 
 
 def _embedding(section: VitConfig) -> PartFacts:
-    """Patches to rows, with learned positions and the learned rows in front of each image."""
+    """Patches to rows, with learned positions and learned prefix rows."""
     hidden = section.hidden
     patch = linear("patch", section.patch_dim, hidden, bias=section.patch_bias)
     entries = {"positions": section.positions**2, "prefix": section.prefix}
@@ -113,7 +113,7 @@ def _problems(where: str, section: VitConfig, _layout: LayoutConfig) -> Iterator
     yield from channel_problems(model, section.image, section.channels)
     if section.rotary_theta is not None and section.head_size % 4:
         got = f"{section.rotary_theta:g} with heads {section.head_size} wide"
-        expected = "heads whose width is a multiple of 4, for pairs that turn with rows and with columns"
+        expected = "a head width that is a multiple of 4, because pairs rotate by rows and by columns"
         yield Problem(f"{model}.rotary_theta", got, expected, "change heads or leave it out")
     if not section.positions and section.fit != "stretch":
         expected = f"stretch, because {model}.positions is 0"

@@ -1,6 +1,6 @@
-"""An encoder of clips with its projector as a list of parts (Radford et al., 2022, arXiv:2212.04356).
+"""The parts of Whisper's encoder with its projector (Radford et al., 2022, arXiv:2212.04356).
 
-Every row of the convolution stem is computed by itself from the frames that it reads, so rows can lie anywhere.
+The convolution stem computes each row independently from its own window of frames, so rows can be on any rank.
 """
 
 from functools import partial
@@ -19,12 +19,12 @@ from counterpoint.models.mlp import gelu
 from counterpoint.models.multiply import ReadTable
 
 _TAPS = 3
-"""Frames under the filter of each convolution."""
+"""Width of the filter of each convolution, in frames."""
 
 
 @final
 class Times(nn.Module):
-    """A table of positions in time; sinusoids to begin with (Vaswani et al., 2017, arXiv:1706.03762)."""
+    """A table of positions in time, initialised with sinusoids (Vaswani et al., 2017, arXiv:1706.03762)."""
 
     def __init__(self, positions: int, hidden: int) -> None:
         super().__init__()
@@ -41,8 +41,8 @@ class Times(nn.Module):
 class Stem(nn.Module):
     """The first part: two convolutions of three taps, the second of stride 2, each with a GELU, and a position.
 
-    A filter is a matrix (hidden, taps x inputs), tap by tap. What the second convolution finds outside of a clip is its
-    padding, exactly zero, and not what the first would make of frames of zeros.
+    A filter is a matrix (hidden, taps x inputs), tap by tap. Outside of a clip the second convolution reads its own
+    padding, exact zeros, not the output of the first one on zero frames.
     """
 
     def __init__(self, mels: int, hidden: int, positions: int) -> None:
@@ -64,7 +64,7 @@ class Stem(nn.Module):
 
 
 def parts(section: WhisperConfig, ends: Ends) -> list[Part]:
-    """An encoder of frames, whose projector stacks rows and changes the width."""
+    """The parts of an encoder of frames, whose projector stacks rows and changes their width."""
     return tower_parts(section, ends, section.stack, partial(_stem, section))
 
 

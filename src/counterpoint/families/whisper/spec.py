@@ -1,4 +1,4 @@
-"""Whisper's encoder of clips, before torch (Radford et al., 2022, arXiv:2212.04356)."""
+"""Section and facts of Whisper's encoder, without torch (Radford et al., 2022, arXiv:2212.04356)."""
 
 import math
 from collections.abc import Iterator
@@ -25,16 +25,16 @@ from counterpoint.section.problem import Problem
 from counterpoint.section.section import Count, Positive
 
 _TAPS = 3
-"""Frames under the filter of each convolution."""
+"""Width of the filter of each convolution, in frames."""
 
 MOST_MELS = 149
-"""Bands up to which each has a frequency of the transforms that frames are made by, of 400 samples."""
+"""Most mel bands so that each contains a frequency of the 400-sample Fourier transform of frames."""
 
 
 class WhisperConfig(TowerSection):
     """Whisper's encoder of clips and its projector (Radford et al., 2022, arXiv:2212.04356).
 
-    The table of positions begins as sinusoids and is trained unless `train` leaves out `embed.times.*`.
+    The table of positions is initialised with sinusoids, and is trained unless `train` leaves out `embed.times.*`.
     """
 
     kind: Literal["whisper"]
@@ -44,7 +44,7 @@ class WhisperConfig(TowerSection):
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu2", "swiglu"] = "gelu"
     key_bias: bool = False
     mels: Count = 80
-    """Mel bands of a frame, of which there are 100 a second; at most 149. Unit: bands."""
+    """Mel bands of a frame, at most 149; there are 100 frames a second. Unit: bands."""
     positions: Count = 1500
     """Most rows of a clip, of 20 milliseconds each: 1500 are 30 seconds. Unit: rows."""
     stack: Count = 1
@@ -52,12 +52,12 @@ class WhisperConfig(TowerSection):
 
     @property
     def window(self) -> int:
-        """Frames that a row is made of: those under its filter of three, each made of three."""
+        """Frames that a row is computed from: two convolutions of width three."""
         return 2 * _TAPS - 1
 
     @property
     def stride(self) -> int:
-        """Frames from the middle of one row's window to that of the next."""
+        """Frames between the middles of neighbouring windows."""
         return 2
 
 
@@ -67,7 +67,7 @@ def _facts(section: WhisperConfig, ends: Ends) -> ModelFacts:
 
 
 def _stem(section: WhisperConfig) -> PartFacts:
-    """Frames to rows by two convolutions; the first is computed for every row by itself, under the second's filter."""
+    """Frames -> rows by two convolutions; the first is computed for each row separately, at three places."""
     hidden = section.hidden
     first = linear("conv1", _TAPS * section.mels, hidden, bias=True)
     second = linear("conv2", _TAPS * hidden, hidden, bias=True)
@@ -94,7 +94,7 @@ def _problems(where: str, section: WhisperConfig, _layout: LayoutConfig) -> Iter
 
 
 def _sinusoid(row: int, column: int, columns: int) -> float:
-    """Sines in the left half and cosines in the right one, of wavelengths from 2 pi to 20,000 pi (arXiv:2212.04356)."""
+    """Entry (row, column) of the sinusoids: sines, then cosines, with wavelengths from 2 pi to 20,000 pi (Whisper)."""
     half = columns // 2
     angle = row * math.exp(-math.log(10000.0) * (column % half) / max(1, half - 1))
     return math.sin(angle) if column < half else math.cos(angle)

@@ -139,8 +139,12 @@ def scattered(plan: Plan, dice: random.Random) -> tuple[Pack, ...]:
     packs: list[Pack] = []
     for _ in range(plan.microbatches):
         chosen = [module for module in takers if dice.random() < 0.5]
-        items = tuple(Item(m, place, plan.rows[m].merge, 1) for place, m in enumerate(chosen))
-        packs += [(Document(0, 0, 8, 4, items),)] * plan.layouts[plan.sink].dp
+        rows = [plan.rows[module].queries or 1 for module in chosen]
+        items = tuple(
+            Item(module, sum(rows[:number]), plan.rows[module].merge, rows[number])
+            for number, module in enumerate(chosen)
+        )
+        packs += [(Document(0, 0, 8 + sum(rows), 4, items),)] * plan.layouts[plan.sink].dp
     return tuple(packs)
 
 

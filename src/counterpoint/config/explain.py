@@ -7,31 +7,9 @@ from pydantic_core import ErrorDetails
 
 from counterpoint.config.keys import Place, is_known, known_keys, locate, section_by_default
 from counterpoint.config.megatron import megatron_hint
+from counterpoint.section.expected import expected_of
 from counterpoint.section.problem import Problem, nearest, show
 from counterpoint.section.section import Section
-
-_EXPECTED = {
-    "bool_type": "true or false",
-    "dict_type": "a mapping of names to sections",
-    "finite_number": "a finite number",
-    "float_type": "a number",
-    "greater_than": "more than {gt:.12g}",
-    "greater_than_equal": "at least {ge:.12g}",
-    "int_type": "an integer",
-    "invalid_key": "text as a key",
-    "less_than": "less than {lt:.12g}",
-    "less_than_equal": "at most {le:.12g}",
-    "literal_error": "{expected}",
-    "model_attributes_type": "a section of keys",
-    "model_type": "a section of keys",
-    "string_too_short": "text that is not empty",
-    "string_type": "text",
-    "too_long": "{max_length} or fewer entries",
-    "too_short": "{min_length} or more entries",
-    "tuple_type": "a list",
-    "union_tag_invalid": "one of {expected_tags}",
-}
-"""What was expected, by pydantic's error type, filled from the error's context."""
 
 MOVED = {
     "data.image": ("the section image of each module that takes images", "move it to modules.*.model.image"),
@@ -73,20 +51,13 @@ def _problem(errors: Sequence[ErrorDetails], place: Place) -> Problem:
             return Problem(f"{path}.kind", "nothing", "the kind of this section", "add the key kind")
         case "union_tag_invalid":
             path = f"{path}.kind"
-    expected = dict.fromkeys(_expected(details) for details in errors)
+    expected = dict.fromkeys(expected_of(details) for details in errors)
     return Problem(path, _got(first), " or ".join(expected), _remedy(errors, place))
 
 
 def _expected_section(place: Place) -> type[Section] | None:
     """The section that a place has if nothing says of which kind."""
     return None if place.field is None else section_by_default(place.field)
-
-
-def _expected(details: ErrorDetails) -> str:
-    template = _EXPECTED.get(details["type"])
-    if template is None:
-        return details["msg"].removeprefix("Input should be ")
-    return template.format(**details.get("ctx", {})).replace("'", '"')
 
 
 def _got(details: ErrorDetails) -> str:

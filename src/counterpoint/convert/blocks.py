@@ -28,6 +28,9 @@ from counterpoint.convert.without_effect import OF_TEXT
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.layers.moe.spec import MoeConfig
 
+MOST_BLOCKS = 5_000
+"""Each is two layers of ours, of which a decoder takes 10,000."""
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +54,10 @@ class Blocks:
         """The section that a config.json describes; raises CheckpointError."""
         _demand_supported(fields)
         hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-        blocks = fields.integer("num_hidden_layers")
+        blocks = fields.integer("num_hidden_layers", most=MOST_BLOCKS)
         head_dim = fields.optional("head_dim", hidden // heads)
+        if not head_dim:
+            raise fields.unlike("num_attention_heads", heads, f"a number up to the width, {hidden},")
         if not self.own_head_dim and head_dim != hidden // heads:
             raise fields.unlike("head_dim", head_dim, f"hidden_size / num_attention_heads, {hidden // heads},")
         if head_dim % 2:
@@ -62,6 +67,7 @@ class Blocks:
         pattern = _moe_pattern(fields, blocks) if self.experts else "*-" * blocks
         return described(
             DecoderConfig,
+            fields,
             pattern=pattern,
             hidden=hidden,
             heads=heads,
@@ -148,7 +154,9 @@ def _moe(fields: Fields) -> MoeConfig:
     counts = {fields.integer(key) for key in names or ["num_local_experts"]}
     if len(counts) > 1:
         raise fields.unlike("num_experts", fields.values["num_experts"], "what num_local_experts says")
-    return MoeConfig(
+    return described(
+        MoeConfig,
+        fields,
         experts=counts.pop(),
         top_k=fields.integer("num_experts_per_tok"),
         ffn=fields.integer("moe_intermediate_size"),

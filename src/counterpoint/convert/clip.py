@@ -45,14 +45,8 @@ def prefixed(name: str) -> str:
 
 def clip_section(fields: Fields) -> VitConfig:
     """What a `clip_vision_model` describes, up to its last layer; raises CheckpointError."""
-    own = {
-        "final_norm": False,
-        "patch_bias": False,
-        "positions": fields.integer("image_size") // fields.integer("patch_size"),
-        "prefix": 1,
-        "embed_norm": True,
-    }
-    return _common(fields).model_copy(update=own)
+    positions = fields.integer("image_size") // fields.integer("patch_size")
+    return _common(fields, final_norm=False, patch_bias=False, positions=positions, prefix=1, embed_norm=True)
 
 
 def siglip_section(fields: Fields) -> VitConfig:
@@ -90,15 +84,15 @@ def siglip2_links(section: VitConfig) -> Iterator[Link]:
 
 
 def _siglip(fields: Fields, positions: int, *, is_second: bool) -> VitConfig:
-    own = {"positions": positions, "fit": "antialias" if is_second else "stretch"}
-    return _common(fields).model_copy(update=own)
+    return _common(fields, positions=positions, fit="antialias" if is_second else "stretch")
 
 
-def _common(fields: Fields) -> VitConfig:
-    """The keys that all three families have under the same names."""
+def _common(fields: Fields, **own: Any) -> VitConfig:
+    """A section of a family's own keys, and of those that all three have under the same names."""
     hidden = fields.integer("hidden_size")
     return described(
         VitConfig,
+        fields,
         layers=fields.integer("num_hidden_layers"),
         hidden=hidden,
         heads=heads_of(fields, "num_attention_heads", hidden),
@@ -108,6 +102,7 @@ def _common(fields: Fields) -> VitConfig:
         projector=LinearProjectorConfig(kind="linear", bias=False),
         patch=fields.integer("patch_size"),
         channels=fields.integer("num_channels"),
+        **own,
     )
 
 

@@ -9,6 +9,7 @@ from counterpoint.convert.blocks import is_tied
 from counterpoint.convert.decoder import Decoder
 from counterpoint.convert.decoders import DECODERS, decoder_named
 from counterpoint.convert.defaults import CLIP_OF_LLAVA, SOUND_OF_OMNI
+from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.known import KNOWN
 from counterpoint.convert.links import Link
@@ -135,15 +136,15 @@ def _qwen2_5_vl(fields: Fields) -> CompositeModel:
 
 
 def _qwen3_vl(fields: Fields) -> CompositeModel:
-    described = _section(fields, "vision_config", "qwen3_vl_vision", "qwen3_vl")
-    model = qwen3_model(described)
-    vision = Stored(model, _below("model.visual.", qwen3_links(model.section, deepstack_of(described))))
+    vision_fields = _section(fields, "vision_config", "qwen3_vl_vision", "qwen3_vl")
+    model = qwen3_model(vision_fields)
+    vision = Stored(model, _below("model.visual.", qwen3_links(model.section, deepstack_of(vision_fields))))
     text = _section(fields, "text_config", "qwen3_vl_text")
     language = _language(text, lambda name: name.replace("model.", "model.language_model.", 1), tied=is_tied(fields))
     taps, layers = model.ends.taps, language.model.section.num_layers
     if 2 * len(taps) > layers:
         expected = f"as many as the {layers // 2} layers of text at most"
-        raise described.unlike("deepstack_visual_indexes", list(taps), expected)
+        raise vision_fields.unlike("deepstack_visual_indexes", list(taps), expected)
     # Each block of theirs is two layers of ours, and features join after the second.
     depths = tuple((after, 2 * block + 1) for block, after in enumerate(taps))
     ends = replace(language.model.ends, inserts=tuple(into for _after, into in depths))
@@ -153,14 +154,15 @@ def _qwen3_vl(fields: Fields) -> CompositeModel:
 
 def _omni(fields: Fields) -> CompositeModel:
     fields.demand("downsample_ratio", 1 / _OMNI_MERGE)
-    described = _section(fields, "text_config", "nemotron_h")
-    described.demand("num_nextn_predict_layers", 0)
-    language, tower = _language(described, lambda name: f"language_model.{name}"), "vision_model."
+    text = _section(fields, "text_config", "nemotron_h")
+    text.demand("num_nextn_predict_layers", 0)
+    language, tower = _language(text, lambda name: f"language_model.{name}"), "vision_model."
     hidden = language.model.section.hidden
     own = {
         "merge": _OMNI_MERGE,
-        "projector": MlpProjectorConfig(
-            kind="mlp",
+        "projector": described(
+            MlpProjectorConfig,
+            fields,
             hidden=fields.integer("projector_hidden_size"),
             norm="rms",
             norm_eps=1e-5,
@@ -185,8 +187,9 @@ _SOUND_TOWER = "sound_encoder.encoder."
 
 def _sound(fields: Fields, out: int) -> Stored:
     bias = fields.has("projection_bias") and fields.flag("projection_bias")
-    projector = MlpProjectorConfig(
-        kind="mlp",
+    projector = described(
+        MlpProjectorConfig,
+        fields,
         hidden=fields.integer("projection_hidden_size"),
         norm="rms",
         norm_eps=1e-5,
@@ -216,7 +219,7 @@ def _llava(fields: Fields) -> CompositeModel:
     activation = activation_of(fields, "projector_hidden_act")
     own = {
         "layers": _feature_layers(fields, whole.layers),
-        "projector": MlpProjectorConfig(kind="mlp", hidden=hidden, activation=activation, bias=bias),
+        "projector": described(MlpProjectorConfig, fields, hidden=hidden, activation=activation, bias=bias),
     }
     vision = whole.model_copy(update=own)
     kinds = BOTH if bias else ("weight",)

@@ -34,6 +34,7 @@ def convnext_section(fields: Fields) -> ConvnextConfig:
             raise fields.unlike(key, list(values), expected)
     return described(
         ConvnextConfig,
+        fields,
         patch=fields.integer("patch_size"),
         channels=fields.integer("num_channels"),
         depths=depths,

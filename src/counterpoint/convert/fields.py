@@ -7,6 +7,7 @@ from typing import Any, TypeGuard, final
 from counterpoint.convert.keys import Keys
 from counterpoint.convert.without_effect import OF_ALL
 from counterpoint.errors import CheckpointError
+from counterpoint.section.section import LARGEST_INTEGER
 
 _ABSENT = object()
 _NOTHING: Mapping[str, Keys] = MappingProxyType({})
@@ -38,11 +39,13 @@ class Fields:
         self._asked: set[str] = set()
         self._sections: dict[str, Fields] = {}
 
-    def integer(self, key: str, least: int | None = 1) -> int:
-        """A whole number, of at least `least`."""
+    def integer(self, key: str, least: int | None = 1, most: int = LARGEST_INTEGER) -> int:
+        """A whole number, of at least `least` and at most `most`."""
         value = self._value(key)
-        if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
-            raise self.unlike(key, value, "a whole number" if least is None else f"a whole number from {least}")
+        bottom = -most if least is None else least
+        if not _is_integer(value) or not bottom <= value <= most:
+            words = "a whole number" if least is None else f"a whole number from {least}"
+            raise self.unlike(key, value, f"{words} to {most}" if _is_integer(value) and value > most else words)
         return value
 
     def optional(self, key: str, otherwise: int) -> int:
@@ -74,8 +77,10 @@ class Fields:
     def integers(self, key: str) -> tuple[int, ...]:
         """A list of whole numbers."""
         value = self._value(key)
-        if not isinstance(value, list | tuple) or not all(type(item) is int for item in value):
+        if not isinstance(value, list | tuple) or not all(map(_is_integer, value)):
             raise self.unlike(key, value, "a list of whole numbers")
+        if any(abs(item) > LARGEST_INTEGER for item in value):
+            raise self.unlike(key, value, f"whole numbers to {LARGEST_INTEGER}")
         return tuple(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -160,6 +165,10 @@ class Fields:
 def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value of JSON is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_same(value: object, other: object) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from math import sqrt
 from typing import Any
 
-from counterpoint.convert.blocks import kv_heads_of
+from counterpoint.convert.blocks import MOST_BLOCKS, kv_heads_of
 from counterpoint.convert.decoder import Decoder
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
@@ -41,9 +41,10 @@ def gemma_section(fields: Fields) -> DecoderConfig:
     rope, local = _rope(fields, _LOCAL), dict[str, AttentionConfig]()
     if _LOCAL in kinds:
         window = fields.integer("sliding_window")
-        local[_LETTERS[_LOCAL]] = described(AttentionConfig, window=window, **attention, **rope)
+        local[_LETTERS[_LOCAL]] = described(AttentionConfig, fields, window=window, **attention, **rope)
     return described(
         DecoderConfig,
+        fields,
         pattern="".join(f"{_LETTERS[kind]}-" for kind in kinds),
         hidden=hidden,
         ffn=fields.integer("intermediate_size"),
@@ -103,7 +104,10 @@ def _attention(fields: Fields) -> dict[str, Any]:
 
 def _kinds(fields: Fields) -> tuple[str, ...]:
     """What each block's attention is."""
-    blocks, every = fields.integer("num_hidden_layers"), fields.optional("sliding_window_pattern", _EVERY)
+    blocks, every = (
+        fields.integer("num_hidden_layers", most=MOST_BLOCKS),
+        fields.optional("sliding_window_pattern", _EVERY),
+    )
     if not fields.has("layer_types"):
         return tuple(_LOCAL if (block + 1) % every else _GLOBAL for block in range(blocks))
     kinds = fields.texts("layer_types")
@@ -136,7 +140,7 @@ def _scaling(section: Fields) -> RopeScalingConfig | None:
     factor = section.number("factor")
     if factor <= 0:
         raise section.unlike("factor", factor, "a positive number")
-    return RopeScalingConfig(factor=factor, original_positions=None)
+    return described(RopeScalingConfig, section, factor=factor, original_positions=None)
 
 
 _DEFAULTS: Mapping[str, Any] = {

@@ -50,6 +50,7 @@ def hybrid_section(fields: Fields) -> DecoderConfig:
     sections = {"M": ("mamba", _mamba(fields)), "E": ("moe", _moe(fields))}
     return described(
         DecoderConfig,
+        fields,
         pattern=pattern,
         hidden=fields.integer("hidden_size"),
         heads=heads,
@@ -129,7 +130,9 @@ def _mamba(fields: Fields) -> MambaConfig:
     heads, groups, least = fields.integer("mamba_num_heads"), fields.integer("n_groups"), fields.number("time_step_min")
     if heads % groups:
         raise fields.unlike("n_groups", groups, f"a divisor of mamba_num_heads, {heads},")
-    return MambaConfig(
+    return described(
+        MambaConfig,
+        fields,
         heads=heads,
         head_dim=fields.integer("mamba_head_dim"),
         groups=groups,
@@ -142,7 +145,9 @@ def _mamba(fields: Fields) -> MambaConfig:
 
 
 def _moe(fields: Fields) -> MoeConfig:
-    return MoeConfig(
+    return described(
+        MoeConfig,
+        fields,
         experts=fields.integer("n_routed_experts"),
         top_k=fields.integer("num_experts_per_tok"),
         ffn=fields.integer("moe_intermediate_size"),

@@ -57,6 +57,7 @@ def parakeet_section(fields: Fields) -> ConformerConfig:
         raise fields.unlike("num_mel_bins", mels, f"a multiple of {factor}, the subsampling_factor")
     return described(
         ConformerConfig,
+        fields,
         layers=fields.integer("num_hidden_layers"),
         hidden=hidden,
         heads=heads_of(fields, "num_attention_heads", hidden),

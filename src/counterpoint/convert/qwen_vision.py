@@ -39,13 +39,14 @@ def qwen2_5_model(fields: Fields) -> Model:
     hidden, merge, patch = fields.integer("hidden_size"), _merge(fields), fields.integer("patch_size")
     section = described(
         VitConfig,
+        fields,
         layers=fields.integer("depth"),
         hidden=hidden,
         heads=_heads(fields, hidden),
         ffn=fields.integer("intermediate_size"),
         norm="rms",
         activation="swiglu",
-        projector=_projector(hidden, merge),
+        projector=_projector(fields, hidden, merge),
         patch=patch,
         channels=fields.integer("in_channels"),
         frames=fields.integer("temporal_patch_size"),
@@ -68,12 +69,13 @@ def qwen3_model(fields: Fields) -> Model:
         raise fields.unlike("deepstack_visual_indexes", list(taps), f"layers below {depth}, each once,")
     section = described(
         VitConfig,
+        fields,
         layers=depth,
         hidden=hidden,
         heads=_heads(fields, hidden),
         ffn=fields.integer("intermediate_size"),
         activation=activation_of(fields),
-        projector=_projector(hidden, merge),
+        projector=_projector(fields, hidden, merge),
         tap_norm="layer",
         patch=fields.integer("patch_size"),
         channels=fields.integer("in_channels"),
@@ -131,8 +133,8 @@ def _theta(fields: Fields) -> float:
     return next((place for place, states in places.items() if states), fields).number("rope_theta")
 
 
-def _projector(hidden: int, merge: int) -> MlpProjectorConfig:
-    return MlpProjectorConfig(kind="mlp", hidden=hidden * merge**2, activation="gelu")
+def _projector(fields: Fields, hidden: int, merge: int) -> MlpProjectorConfig:
+    return described(MlpProjectorConfig, fields, hidden=hidden * merge**2, activation="gelu")
 
 
 def _film(section: VitConfig) -> Link:

@@ -11,6 +11,7 @@ from counterpoint.convert.tower import Tower
 from counterpoint.convert.vision import activation_of, fused_qkv, heads_of
 from counterpoint.families.vit.spec import VitConfig
 from counterpoint.projectors.linear.spec import LinearProjectorConfig
+from counterpoint.section.section import LARGEST_INTEGER
 
 PREFIX = "radio_model."
 
@@ -37,13 +38,16 @@ def radio_section(fields: Fields) -> VitConfig:
     """What a `radio` describes, up to its last layer; raises CheckpointError."""
     fields.demand("use_swiglu_ffn", False)
     fields.demand("qkv_bias", True)
-    hidden, patch = fields.integer("hidden_size"), fields.integer("patch_size")
+    hidden, patch, ratio = fields.integer("hidden_size"), fields.integer("patch_size"), fields.number("mlp_ratio")
+    if not 1 <= hidden * ratio <= LARGEST_INTEGER:
+        raise fields.unlike("mlp_ratio", ratio, f"a ratio to hidden_size, {hidden}, of a width from 1")
     return described(
         VitConfig,
+        fields,
         layers=fields.integer("num_hidden_layers"),
         hidden=hidden,
         heads=heads_of(fields, "num_attention_heads", hidden),
-        ffn=int(hidden * fields.number("mlp_ratio")),
+        ffn=int(hidden * ratio),
         norm_eps=fields.number("layer_norm_eps"),
         activation=activation_of(fields),
         layer_scale=True,

@@ -2,6 +2,7 @@
 
 from typing import final
 
+from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.layers.attention.spec import RopeScalingConfig
 
@@ -49,8 +50,13 @@ class Rope:
         low, high = section.number("low_freq_factor"), section.number("high_freq_factor")
         if not (factor > 0 and 0 < low < high):
             raise section.unlike("low_freq_factor", low, "a positive number below high_freq_factor")
-        return RopeScalingConfig(
-            factor=factor, low_freq_factor=low, high_freq_factor=high, original_positions=positions
+        return described(
+            RopeScalingConfig,
+            section,
+            factor=factor,
+            low_freq_factor=low,
+            high_freq_factor=high,
+            original_positions=positions,
         )
 
     @property

@@ -33,6 +33,7 @@ def whisper_section(fields: Fields) -> WhisperConfig:
     hidden = fields.integer("d_model")
     return described(
         WhisperConfig,
+        fields,
         layers=fields.integer("encoder_layers"),
         hidden=hidden,
         heads=heads_of(fields, "encoder_attention_heads", hidden),

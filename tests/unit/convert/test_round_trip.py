@@ -6,7 +6,6 @@ from torch import Tensor
 
 from counterpoint.errors import CheckpointError
 from counterpoint.families.decoder.spec import DecoderConfig
-from counterpoint.layers.attention.spec import AttentionConfig
 from tests.unit.judge.converted import from_ours, to_ours
 from tests.unit.judge.models import CONFIGS, HYBRID, Config, decoder_of, our_model, random_tensors
 
@@ -100,6 +99,9 @@ def test_sizes_of_another_family_are_refused(name: str, change: dict[str, object
     [
         ("llama", {"model_type": "mamba"}, "'mamba' is none of llama, "),
         ("llama", {"hidden_size": None}, "says hidden_size: None, but only a whole number from 1 can be converted"),
+        ("llama", {"hidden_size": 10**20}, f"but only a whole number from 1 to {10**20 - 1} can be converted"),
+        ("llama", {"num_hidden_layers": 5_001}, "says num_hidden_layers: 5001, but only a whole number from 1 to 5000"),
+        ("qwen2", {"num_attention_heads": 32}, "says num_attention_heads: 32, but only a number up to the width, 16,"),
         ("llama", {"hidden_size": "16"}, "says hidden_size: '16', but only a whole number"),
         ("llama", {"rms_norm_eps": "tiny"}, "only a number"),
         ("llama", {"tie_word_embeddings": 1}, "only true or false"),
@@ -157,12 +159,11 @@ def test_what_cannot_be_converted_is_refused(name: str, change: Config, message:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_numbers_that_no_config_takes_are_read_as_they_stand(name: str) -> None:
-    """So that a folder's sentence is that of two models that differ, never one of a layer's section."""
+def test_a_number_that_no_section_takes_is_refused_as_the_files(name: str) -> None:
     epsilon = "layer_norm_epsilon" if CONFIGS[name]["model_type"] == "nemotron_h" else "rms_norm_eps"
-    section = decoder_of({**CONFIGS[name], epsilon: -1.0})
-    own = [layer.norm_eps for layer in section.layers.values() if isinstance(layer, AttentionConfig)]
-    assert {section.norm_eps, *own} == {-1.0}
+    said = r"^config.json describes a model with norm_eps: -1.0, but only more than 0 can be converted: choose"
+    with pytest.raises(CheckpointError, match=said):
+        decoder_of({**CONFIGS[name], epsilon: -1.0})
 
 
 def test_old_and_new_spellings_say_the_same() -> None:

@@ -3,6 +3,7 @@
 from tests.mutation.mutant import Mutant
 
 _LOADED = ("tests/unit/plugins/test_load.py",)
+_DRAWN = ("tests/unit/verify/test_draw.py",)
 _RUNS = ("tests/unit/plugins/test_run_folder.py",)
 _RANKS = ("tests/unit/train/test_versions.py",)
 
@@ -17,6 +18,9 @@ PLUGINS = [
     Mutant("config.load:read_run_config", ", WITHOUT_PLUGINS", "", _LOADED),
     Mutant("section.of_kind:OneOf._check", " and info.context != WITHOUT_PLUGINS", "", _LOADED),
     Mutant("verify.rules:_by_itself", "if step >= curve.warmup_steps else 1.0", "", _LOADED),
+    Mutant("verify.draw_optimizers:draw_optimizers",
+           '|= OPTIMIZERS[optimizer["kind"]].drawn(generator)', "|= {}", _DRAWN),
+    Mutant("verify.draw_optimizers:_draw_schedule", "[*_SCHEDULES, *others]", "_SCHEDULES", _DRAWN),
     Mutant("train.state.resume:_check_plugins", "if name not in now", "if name in now", _RUNS),
     Mutant("train.state.resume:other_versions", "if now[name] != version", "if now[name] == version", _RUNS),
     Mutant("setup.run_folder:_versions", ", **versions_of(config.run.plugins)", "", _RUNS),

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from counterpoint.kinds.drawn import Drawn, nothing_drawn
 from counterpoint.kinds.named import named
 from counterpoint.plan.batch import BatchPlan, ModuleRows
 from counterpoint.plan.further_loss import FurtherLoss
@@ -36,15 +36,6 @@ class TargetSection(LossSection):
     targets: TargetName
     """Name of the targets that rows are compared with: `targets/NAME.npy` in the folder of each prepared dataset, as
     wide as the rows that leave the module. A synthetic dataset draws them."""
-
-
-Drawn = Callable[[Random], dict[str, Any]]
-"""What `verify --random` gives the keys of a section beside its weight."""
-
-
-def nothing_drawn(_generator: Random) -> dict[str, Any]:
-    """Their defaults."""
-    return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

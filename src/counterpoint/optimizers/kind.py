@@ -1,11 +1,12 @@
 """What a kind of optimizer says of itself, without torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from counterpoint.kinds.drawn import Drawn, nothing_drawn
 from counterpoint.kinds.named import named
 from counterpoint.kinds.sections import sections_in
 from counterpoint.optimizers.rates import LEARNING_RATES, DecaySection, LearningRateSection
@@ -57,7 +58,11 @@ class OptimizerKind:
     stage do so on a communicator of theirs, which proofs know. Both are asked with a section, the parameter's name in
     its module and its whole shape. `update` is the place, `package.module:name`, of what makes an `Update` of a
     section, the shards of a rank and its team; `plain` that of what makes torch's optimizers, or ones like them, of a
-    section and whole parameters by name: `verify` compares the two, so they share nothing.
+    section and whole parameters by name: `verify` compares the two, so they share nothing. `drawn` are values of the
+    section's further keys for `verify --random`.
+
+    The keys in `patterns` hold patterns of names in the module. One that fits no parameter is refused, unless it is a
+    default.
     """
 
     section: type[OptimizerSection]
@@ -65,6 +70,16 @@ class OptimizerKind:
     exchanges: Callable[[Any, str, tuple[int, ...]], bool] = lambda _section, _name, _shape: False
     update: str
     plain: str
+    drawn: Drawn = nothing_drawn
+    patterns: tuple[str, ...] = ()
+
+    def given_patterns(self, section: OptimizerSection) -> Iterator[tuple[str, str]]:
+        """The patterns of names that are no defaults, each with its key in the section, such as `adamw_for.0`."""
+        for key in self.patterns:
+            defaults = type(section).model_fields[key].default
+            for number, pattern in enumerate(getattr(section, key)):
+                if pattern not in defaults:
+                    yield f"{key}.{number}", pattern
 
     def build(self, section: OptimizerSection, shards: Sequence["Shard"], team: "Team") -> "Update":
         """What updates the shards of some parameters of a module on one rank, of which the team has all."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from counterpoint.kinds.drawn import Drawn, nothing_drawn
 from counterpoint.registry import Registry
 from counterpoint.section.problem import Problem, show
 from counterpoint.section.section import Count, Index, Section, Share
@@ -59,12 +60,13 @@ def _no_problems(_where: str, _section: Any) -> Iterator[Problem]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateKind:
-    """A kind of learning rate: its section, what of the rate is left after warm-up, and the `problems` of a section at
-    the key `where`."""
+    """A kind of learning rate: its section, what of the rate is left after warm-up, the `problems` of a section at the
+    key `where`, and values that `verify --random` gives its further keys."""
 
     section: type[LearningRateSection]
     left: Left
     problems: Callable[[str, Any], Iterator[Problem]] = _no_problems
+    drawn: Drawn = nothing_drawn
 
 
 CURVES: dict[str, Callable[[float], float]] = {

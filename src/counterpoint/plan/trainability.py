@@ -53,14 +53,19 @@ def is_trained(name: str, train: Train) -> bool:
 
 def trained_parts(module: str, facts: ModelFacts, train: Train) -> tuple[TrainedPart, ...]:
     """What is trained of each part of a module; raises ConfigError for a pattern that fits no parameter."""
-    names = list(parameter_names(facts))
     for number, pattern in enumerate(() if isinstance(train, str) else train):
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(_no_parameter(f"modules.{module}.train.{number}", pattern, names))
+        check_pattern(f"modules.{module}.train.{number}", facts, pattern)
     return tuple(
         _trained(part, [name for name, _n in part.tensors if is_trained(f"{part.name}.{name}", train)])
         for part in facts.parts
     )
+
+
+def check_pattern(where: str, facts: ModelFacts, pattern: str) -> None:
+    """Raise ConfigError for a pattern at the key `where` that fits no parameter of a module."""
+    names = list(parameter_names(facts))
+    if not any(fnmatchcase(name, pattern) for name in names):
+        raise ConfigError(_no_parameter(where, pattern, names))
 
 
 def check_groups(where: str, facts: ModelFacts, train: Train, patterns: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from counterpoint.plan.graph import Edge, Graph
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.placement import Placement, place
 from counterpoint.plan.plan import Plan, Widths, even_split
-from counterpoint.plan.trainability import PartUpdate, check_groups, is_trained, trained_parts
+from counterpoint.plan.trainability import PartUpdate, check_groups, check_pattern, is_trained, trained_parts
 
 Models = Mapping[str, Model]
 """The models of a graph, by module."""
@@ -40,7 +40,10 @@ def plan_of(config: Config, models: Models) -> Plan:
     graph = Graph.build(tuple(config.modules), tuple(_edge(edge) for edge in config.edges))
     facts = {name: facts_of(models[name]) for name in graph.modules}
     for name, module in config.modules.items():
-        check_groups(f"modules.{name}.optimizer.groups", facts[name], module.train, patterns_of(module.optimizer))
+        where, section = f"modules.{name}.optimizer", module.optimizer
+        check_groups(f"{where}.groups", facts[name], module.train, patterns_of(section))
+        for key, pattern in OPTIMIZERS[section.kind].given_patterns(section):
+            check_pattern(f"{where}.{key}", facts[name], pattern)
     rows = {
         name: ModuleRows(
             layout=placement.layout(name),

@@ -6,8 +6,10 @@ from typing import Any
 
 from counterpoint.config.schema import Config
 from counterpoint.families import facts_of
+from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.groups import keys_of_groups
 from counterpoint.optimizers.kind import OptimizerSection
+from counterpoint.optimizers.rates import LEARNING_RATES
 from counterpoint.plan.trainability import is_trained, parameter_names
 from counterpoint.setup.plan import models_of
 
@@ -19,6 +21,8 @@ _SCHEDULES: tuple[dict[str, Any], ...] = (
     {"kind": "inverse_sqrt", "warmup_steps": 1},
 )
 """Schedules that change the rate of the first or second of the ten steps of a drawn training."""
+
+_OURS = {"constant", *(schedule["kind"] for schedule in _SCHEDULES)}
 
 _PATTERNS = ("*norm*", "*.attention.*", "layers.[13].*", "*.weight", "projector.*", "embed.*", "*.experts.*", "*.mlp.*")
 _WITH_SCHEDULE, _WITH_GROUPS, _WITH_MUON = 0.4, 0.4, 0.4
@@ -35,24 +39,29 @@ def draw_optimizers(config: Config, generator: random.Random) -> dict[str, dict[
     models = models_of(config, None)
     drawn = {}
     for name, module in config.modules.items():
-        names = [n for n in parameter_names(facts_of(models[name])) if is_trained(n, module.train)]
+        every = list(parameter_names(facts_of(models[name])))
+        names = [n for n in every if is_trained(n, module.train)]
         optimizer = module.optimizer.model_dump(mode="json") | {
             "groups": _draw_groups(names, module.optimizer, generator)
         }
         if generator.random() < _WITH_SCHEDULE:
-            optimizer["schedule"] = generator.choice(_SCHEDULES)
-        muon = _draw_muon(generator)
+            optimizer["schedule"] = _draw_schedule(generator)
+        muon = OPTIMIZERS["muon"].drawn(generator)
         if generator.random() < _WITH_MUON and optimizer["kind"] == "adamw":
-            optimizer = {key: optimizer[key] for key in (*_OF_BOTH, "groups")} | muon
+            optimizer = {key: optimizer[key] for key in (*_OF_BOTH, "groups")} | {"kind": "muon"} | muon
+        else:
+            optimizer |= OPTIMIZERS[optimizer["kind"]].drawn(generator)
+        for key in OPTIMIZERS[optimizer["kind"]].patterns:
+            if key in optimizer:
+                optimizer[key] = [pattern for pattern in optimizer[key] if any(fnmatchcase(n, pattern) for n in every)]
         drawn[name] = optimizer
     return drawn
 
 
-def _draw_muon(generator: random.Random) -> dict[str, Any]:
-    """Options of Muon, some with matrices in Muon that AdamW usually updates."""
-    left: dict[str, Any] = generator.choice([{}, {}, {"adamw_for": []}, {"adamw_for": ["*.attention.*", "embed.*"]}])
-    nesterov = generator.choice([True, True, False])
-    return {"kind": "muon", "nesterov": nesterov, "momentum": generator.choice([0.95, 0.5]), **left}
+def _draw_schedule(generator: random.Random) -> dict[str, Any]:
+    """One of ours, or of a kind that a plug-in brings."""
+    others = ({"kind": name, **kind.drawn(generator)} for name, kind in LEARNING_RATES.items() if name not in _OURS)
+    return generator.choice([*_SCHEDULES, *others])
 
 
 def _draw_groups(names: list[str], section: OptimizerSection, generator: random.Random) -> list[dict[str, Any]]:
@@ -71,5 +80,5 @@ def _draw_groups(names: list[str], section: OptimizerSection, generator: random.
 def _draw_update(generator: random.Random) -> dict[str, Any]:
     keys: dict[str, Any] = {"weight_decay": generator.choice([None, 0.0, 0.3])}
     if generator.random() < _WITH_SCHEDULE:
-        keys["schedule"] = generator.choice(_SCHEDULES)
+        keys["schedule"] = _draw_schedule(generator)
     return keys

@@ -1,7 +1,8 @@
 """Muon as configs and plans know it."""
 
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from random import Random
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -46,7 +47,8 @@ class MuonSection(OptimizerSection):
     """Newton-Schulz iterations that make an update orthogonal, in the dtype that models compute in. No unit."""
     adamw_for: Patterns = ("embed.*", "*router*", "*_conv.*", "*norm*")
     """Shell-style patterns of names of matrices that AdamW updates; it always updates vectors, tensors of three and
-    more dimensions other than stacked experts, and the tables of words of embedding and head."""
+    more dimensions other than stacked experts, and the tables of words of embedding and head. A pattern that is no
+    default fits at least one parameter."""
     betas: Betas = (0.9, 0.999)
     """AdamW: decay rates of the running means of the gradient and of its square. No unit."""
     eps: Positive = 1e-8
@@ -82,10 +84,19 @@ def _moments(section: MuonSection, name: str, shape: tuple[int, ...]) -> tuple[s
     return (MOMENTUM,) if is_hidden_matrix(section, name, shape) else MOMENTS_OF_ADAMW
 
 
+def _drawn(generator: Random) -> dict[str, Any]:
+    """Some with matrices in Muon that AdamW usually updates."""
+    left: dict[str, Any] = generator.choice([{}, {}, {"adamw_for": []}, {"adamw_for": ["*.attention.*", "embed.*"]}])
+    nesterov = generator.choice([True, True, False])
+    return {"nesterov": nesterov, "momentum": generator.choice([0.95, 0.5]), **left}
+
+
 MUON = OptimizerKind(
     section=MuonSection,
     moments=_moments,
     exchanges=is_hidden_matrix,
     update="counterpoint.optimizers.muon.update:MuonUpdate",
     plain="counterpoint.verify.muon:plain_muon",
+    drawn=_drawn,
+    patterns=("adamw_for",),
 )

@@ -26,4 +26,5 @@ NESTEROV = OptimizerKind(
     moments=lambda _section, _name, _shape: (VELOCITY,),
     update="counterpoint_example.nesterov.update:NesterovUpdate",
     plain="counterpoint_example.nesterov.plain:plain_nesterov",
+    drawn=lambda generator: {"momentum": generator.choice([0.9, 0.0])},
 )

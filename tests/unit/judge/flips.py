@@ -20,6 +20,7 @@ from counterpoint.errors import CheckpointError
 from counterpoint.families.conformer.spec import ConformerConfig
 from counterpoint.models.chain import MAIN
 from tests.unit.judge.converted import modules_to_ours
+from tests.unit.judge.hub_folders import in_python
 from tests.unit.judge.judge import build, hidden_rows, quiet, randomize, read_all
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import CONFIGS, Config, headless, logits_of, our_module, text_batch
@@ -264,19 +265,6 @@ def build_text(config: Config) -> Any:
 
 def build_other(config: Config) -> Any:
     return make_judge(in_python(config)).double().eval()
-
-
-def in_python(value: Any) -> Any:
-    """A copy of what lies in a file, in which transformers has a spelling of its own for infinity."""
-    match value:
-        case {"__float__": "Infinity"}:
-            return float("inf")
-        case dict():
-            return {key: in_python(one) for key, one in value.items()}
-        case list():
-            return [in_python(one) for one in value]
-        case _:
-            return value
 
 
 def _answers(name: str, whole: CompositeModel) -> tuple[Theirs, Ours]:

@@ -1,13 +1,12 @@
 """Llama, Qwen2, Qwen3 and Qwen3-MoE: blocks of attention and an MLP, or experts, that are two layers of ours each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 from counterpoint.convert.decoder import Decoder
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import Link
 from counterpoint.convert.rope import Rope
 from counterpoint.convert.tables import (
@@ -165,37 +164,16 @@ def _moe(fields: Fields) -> MoeConfig:
     )
 
 
-_BLOCKS: Mapping[str, Any] = {
-    "hidden_act": "silu", "num_key_value_heads": 32, "num_attention_heads": 32, "num_hidden_layers": 32,
-    "hidden_size": 4096, "intermediate_size": 22016, "vocab_size": 151936, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
-}  # fmt: skip
-_BIASED: Mapping[str, Any] = {"attention_bias": False}
-_VL_TEXT: Mapping[str, Any] = {
-    **_BLOCKS, "vocab_size": 152064, "hidden_size": 8192, "intermediate_size": 29568, "num_hidden_layers": 80,
-    "num_attention_heads": 64, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1000000.0,
-}  # fmt: skip
-_WITHOUT_HEADS: Mapping[str, Any] = {"head_dim": None}
-
-
-def _decoder(blocks: Blocks, defaults: Mapping[str, Any]) -> Decoder:
-    return Decoder(section=blocks.section, links=blocks.links, keys=Keys(defaults, OF_TEXT))
+def _decoder(blocks: Blocks) -> Decoder:
+    return Decoder(section=blocks.section, links=blocks.links, without_effect=OF_TEXT)
 
 
 _OF_TWO = Blocks(qkv_bias=True, own_head_dim=False, axes=(16, 24, 24))
 
-LLAMA = _decoder(Blocks(bias=True), {
-    **_BLOCKS, **_BIASED, **_WITHOUT_HEADS, "mlp_bias": False, "vocab_size": 32000, "intermediate_size": 11008,
-    "num_key_value_heads": None,
-})  # fmt: skip
-QWEN2 = _decoder(Blocks(qkv_bias=True), {**_BLOCKS, **_WITHOUT_HEADS})
-QWEN2_VL = _decoder(_OF_TWO, {**_VL_TEXT, **_WITHOUT_HEADS})
-QWEN2_5_VL = _decoder(_OF_TWO, {**_VL_TEXT, **_WITHOUT_HEADS})
-QWEN3 = _decoder(Blocks(qk_norm=True), {**_BLOCKS, **_BIASED, "head_dim": 128})
-QWEN3_VL = _decoder(Blocks(qk_norm=True, axes=(24, 20, 20), interleaved=True), {
-    **_BLOCKS, **_BIASED, "head_dim": 128, "rope_theta": 500000.0,
-})  # fmt: skip
-QWEN3_MOE = _decoder(Blocks(qk_norm=True, experts=True), {
-    **_BLOCKS, **_BIASED, **_WITHOUT_HEADS, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 24,
-    "num_key_value_heads": 4, "decoder_sparse_step": 1, "moe_intermediate_size": 768, "num_experts_per_tok": 8,
-    "num_local_experts": 128, "norm_topk_prob": False, "mlp_only_layers": [],
-})  # fmt: skip
+LLAMA = _decoder(Blocks(bias=True))
+QWEN2 = _decoder(Blocks(qkv_bias=True))
+QWEN2_VL = _decoder(_OF_TWO)
+QWEN2_5_VL = _decoder(_OF_TWO)
+QWEN3 = _decoder(Blocks(qk_norm=True))
+QWEN3_VL = _decoder(Blocks(qk_norm=True, axes=(24, 20, 20), interleaved=True))
+QWEN3_MOE = _decoder(Blocks(qk_norm=True, experts=True))

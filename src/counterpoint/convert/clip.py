@@ -1,11 +1,10 @@
 """CLIP, SigLIP and SigLIP 2: encoders of pictures that share the names of their layers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import ChannelsLast, ClassRow, Link, Reshaped, Same
 from counterpoint.convert.tables import Table, renamed
 from counterpoint.convert.tower import Tower
@@ -124,34 +123,26 @@ def _layers(section: VitConfig) -> Iterator[Link]:
         yield from renamed(f"layers.{layer}", f"{PREFIX}encoder.layers.{layer}", _LAYER)
 
 
-_PICTURE: Mapping[str, Any] = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-    "num_channels": 3, "patch_size": 16,
-}  # fmt: skip
-_SIGLIP: Mapping[str, Any] = {**_PICTURE, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
 _POOLED = frozenset({"projection_dim", "vision_use_head"})
 
 CLIP = Tower(
     section=clip_section,
     links=clip_links,
-    keys=Keys(
-        {**_PICTURE, "patch_size": 32, "image_size": 224, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
-        _POOLED | {"vocab_size"},
-    ),
+    without_effect=_POOLED | {"vocab_size"},
     unused=UNUSED_OF_CLIP,
     spell=prefixed,
 )
 SIGLIP = Tower(
     section=siglip_section,
     links=siglip_links,
-    keys=Keys({**_SIGLIP, "image_size": 224}, _POOLED),
+    without_effect=_POOLED,
     unused=UNUSED_OF_SIGLIP,
     spell=prefixed,
 )
 SIGLIP2 = Tower(
     section=siglip2_section,
     links=siglip2_links,
-    keys=Keys({**_SIGLIP, "num_patches": 256}, _POOLED),
+    without_effect=_POOLED,
     unused=UNUSED_OF_SIGLIP,
     spell=prefixed,
 )

@@ -8,10 +8,9 @@ from counterpoint.convert import clip, parakeet, radio
 from counterpoint.convert.blocks import is_tied
 from counterpoint.convert.decoder import Decoder
 from counterpoint.convert.decoders import DECODERS, decoder_named
-from counterpoint.convert.defaults import CLIP_OF_LLAVA, SOUND_OF_OMNI
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.known import KNOWN
+from counterpoint.convert.known import known_keys
 from counterpoint.convert.links import Link
 from counterpoint.convert.qwen_vision import deepstack_of, qwen2_5_links, qwen2_5_model, qwen3_links, qwen3_model
 from counterpoint.convert.tables import BOTH, renamed
@@ -58,7 +57,7 @@ class CompositeModel:
 
 def composite_of(config: Mapping[str, Any], where: str = "config.json") -> CompositeModel:
     """The modules of the checkpoint with this config.json, which messages call `where`; raises CheckpointError."""
-    fields = Fields(config, where, known=KNOWN)
+    fields = Fields(config, where, known=known_keys())
     name = fields.text("model_type")
     if name not in DECODERS and name not in COMPOSITES:
         known = ", ".join((*DECODERS, *COMPOSITES))
@@ -72,9 +71,9 @@ def _decoder(fields: Fields) -> CompositeModel:
     return CompositeModel({LANGUAGE: _language(fields, str)})
 
 
-def _section(fields: Fields, key: str, kind: str, *older: str, defaults: Mapping[str, Any] | None = None) -> Fields:
+def _section(fields: Fields, key: str, kind: str, *older: str) -> Fields:
     """A section that describes a model of this kind, for which some files have an `older` name."""
-    section = fields.section(key, kind, defaults)
+    section = fields.section(key, kind)
     section.demand("model_type", kind, *older)
     return section
 
@@ -176,7 +175,7 @@ def _omni(fields: Fields) -> CompositeModel:
     unused = tuple(f"{tower}{name}" for name in radio.UNUSED)
     modules = {VISION: Stored(Model(vision, Ends(leaving=hidden)), links)}
     if fields.has("audio_config"):
-        modules[AUDIO] = _sound(fields.section("audio_config", "parakeet_encoder", SOUND_OF_OMNI), hidden)
+        modules[AUDIO] = _sound(fields.section("audio_config", "parakeet_encoder"), hidden)
         unused += tuple(f"{_SOUND_TOWER}{name}" for name in parakeet.UNUSED)
     return CompositeModel({**modules, LANGUAGE: language}, unused)
 
@@ -208,9 +207,7 @@ _LLAVA_TOWER = "vision_tower."
 
 def _llava(fields: Fields) -> CompositeModel:
     fields.demand("vision_feature_select_strategy", "default")
-    # Without the section the defaults describe another tower than for a section that leaves keys out.
-    defaults = None if fields.has("vision_config") else CLIP_OF_LLAVA
-    whole = clip.clip_section(_section(fields, "vision_config", "clip_vision_model", defaults=defaults))
+    whole = clip.clip_section(_section(fields, "vision_config", "clip_vision_model"))
     text = fields.section("text_config", fields.kind_of("text_config", "llama"))
     tied = is_tied(fields) or is_tied(text)
     language = _language(text, lambda name: f"language_model.{name}", tied=tied)

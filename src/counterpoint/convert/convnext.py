@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import Link, Reshaped
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.tower import Tower
@@ -76,14 +75,8 @@ def _matrix(ours: str, theirs: str, shape: tuple[int, int, int, int]) -> Link:
 CONVNEXT = Tower(
     section=convnext_section,
     links=convnext_links,
-    keys=Keys(
-        {
-            "num_channels": 3, "patch_size": 4, "num_stages": 4, "hidden_sizes": [96, 192, 384, 768],
-            "depths": [3, 3, 9, 3], "hidden_act": "gelu",
-        },
-        # The last norm is that of the mean of all rows, and a detector's heads read rows of several stages.
-        frozenset({"image_size", "layer_norm_eps", "out_features", "out_indices", "stage_names"}),
-    ),
+    # The last norm is that of the mean of all rows, and a detector's heads read rows of several stages.
+    without_effect=frozenset({"image_size", "layer_norm_eps", "out_features", "out_indices", "stage_names"}),
     unused=("layernorm.*", "classifier.*"),
     spell=lambda name: name.removeprefix(_PREFIX),
 )  # fmt: skip

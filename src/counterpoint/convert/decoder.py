@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import final
 
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import Link
 from counterpoint.families.decoder.spec import DecoderConfig
 
@@ -13,8 +12,11 @@ from counterpoint.families.decoder.spec import DecoderConfig
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoder:
-    """How a config.json becomes a section, and a section the links of its tensors."""
+    """How a config.json becomes a section, and a section the links of its tensors.
+
+    Keys `without_effect` change no value that is converted.
+    """
 
     section: Callable[[Fields], DecoderConfig]
     links: Callable[[DecoderConfig], Iterable[Link]]
-    keys: Keys
+    without_effect: frozenset[str]

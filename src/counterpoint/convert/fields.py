@@ -17,9 +17,9 @@ _NOTHING: Mapping[str, Keys] = MappingProxyType({})
 class Fields:
     """The content of a config.json, or of a section. Every method but `has` raises CheckpointError.
 
-    A key that is absent has the value that transformers gives to it in a model of this `kind`, which is stated as
-    `model_type` if it is not known, or in `defaults`; `known` are the keys of all kinds. `where` names the content in
-    messages. Keys that were read are noted, for `refuse_rest`.
+    A key that is absent has the value in `defaults`, else the one that transformers gives to it in a model of this
+    `kind`, which is stated as `model_type` if it is not known; `known` are the keys of all kinds. `where` names the
+    content in messages. Keys that were read are noted, for `refuse_rest`.
     """
 
     def __init__(
@@ -90,13 +90,14 @@ class Fields:
             raise self.unlike(key, value, "a list of strings")
         return tuple(value)
 
-    def section(self, key: str, kind: str | None = None, defaults: Mapping[str, Any] | None = None) -> "Fields":
-        """The section at a key; only defaults if it is absent or null."""
+    def section(self, key: str, kind: str | None = None) -> "Fields":
+        """The section at a key; if it is absent or null, what transformers then makes of it."""
         self._asked.add(key)
         value = self.values.get(key)
         if not isinstance(value, Mapping | None):
             raise self.unlike(key, value, "a section")
         if key not in self._sections:
+            defaults = (self._keys.absent if value is None else self._keys.empty).get(key)
             self._sections[key] = Fields(value or {}, f"{self.where}, {key}", kind, defaults, known=self._known)
         return self._sections[key]
 

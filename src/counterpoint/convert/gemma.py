@@ -1,7 +1,7 @@
 """Gemma 3: blocks of attention and an MLP, each followed by a norm, where most attention layers see windows
 (arXiv:2503.19786)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import sqrt
 from typing import Any
 
@@ -9,7 +9,6 @@ from counterpoint.convert.blocks import MOST_BLOCKS, kv_heads_of
 from counterpoint.convert.decoder import Decoder
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import Link, PlusOne, Same
 from counterpoint.convert.tables import ATTENTION, GATED_MLP, renamed
 from counterpoint.convert.without_effect import OF_TEXT
@@ -20,8 +19,8 @@ _LOCAL, _GLOBAL = "sliding_attention", "full_attention"
 _LETTERS = {_LOCAL: "W", _GLOBAL: "*"}
 """Layers that see windows have a letter of their own, all others the decoder's keys."""
 
-_THETA = {_LOCAL: ("rope_local_base_freq", 1e4), _GLOBAL: ("rope_theta", 1e6)}
-"""The base of the angles: its key before transformers 5, and what it is where no key says it."""
+_THETA = {_LOCAL: "rope_local_base_freq", _GLOBAL: "rope_theta"}
+"""The key of the base of the angles before transformers 5."""
 
 _EVERY = 6
 """Of so many blocks one is global, where none is named."""
@@ -124,7 +123,7 @@ def _rope(fields: Fields, kind: str) -> dict[str, Any]:
             raise fields.unlike("rope_scaling", dict(older.values), "null beside rope_parameters")
         # It applies to the global layers alone.
         section = older if kind == _GLOBAL else section
-    theta = fields.number(*_THETA[kind])
+    theta = fields.number(_THETA[kind])
     if section.has("rope_theta"):
         theta = section.number("rope_theta")
     return {"rope_theta": theta, "rope_scaling": _scaling(section)}
@@ -143,15 +142,8 @@ def _scaling(section: Fields) -> RopeScalingConfig | None:
     return described(RopeScalingConfig, section, factor=factor, original_positions=None)
 
 
-_DEFAULTS: Mapping[str, Any] = {
-    "vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
-    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh",
-    "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "attention_bias": False, "query_pre_attn_scalar": 256,
-    "sliding_window": 4096, "use_bidirectional_attention": False,
-}  # fmt: skip
-
 GEMMA3 = Decoder(
     section=gemma_section,
     links=gemma_links,
-    keys=Keys(_DEFAULTS, OF_TEXT | {"cache_implementation", "_sliding_window_pattern"}),
+    without_effect=OF_TEXT | {"cache_implementation", "_sliding_window_pattern"},
 )

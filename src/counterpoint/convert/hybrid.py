@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
-from typing import Any
 
 from counterpoint.convert.blocks import is_tied, kv_heads_of
 from counterpoint.convert.decoder import Decoder
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import Joined, Link
 from counterpoint.convert.tables import (
     ATTENTION,
@@ -174,17 +172,6 @@ def _demand_supported(fields: Fields) -> None:
     fields.demand("time_step_limit", [0.0, inf], [0.0, {"__float__": "Infinity"}])
 
 
-_DEFAULTS: Mapping[str, Any] = {
-    "vocab_size": 131072, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,
-    "head_dim": 128, "attention_bias": False, "intermediate_size": 21504, "mlp_hidden_act": "relu2",
-    "mlp_bias": False, "ssm_state_size": 128, "mamba_num_heads": 128, "mamba_head_dim": 64,
-    "mamba_hidden_act": "silu", "n_groups": 8, "conv_kernel": 4, "time_step_min": 0.001, "use_conv_bias": True,
-    "chunk_size": 128, "mamba_proj_bias": False, "n_routed_experts": 8, "n_shared_experts": 1,
-    "moe_intermediate_size": 7688, "moe_shared_expert_intermediate_size": 7688, "num_experts_per_tok": 2,
-    "routed_scaling_factor": 1.0, "n_group": 1, "topk_group": 1, "norm_topk_prob": True,
-    "num_nextn_predict_layers": 0, "use_bias": False, "layer_norm_epsilon": 1e-5,
-    "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"],
-}  # fmt: skip
 _WITHOUT_EFFECT = frozenset({
     "use_mamba_kernels", "expand", "time_step_max", "time_step_floor", "mamba_ssm_cache_dtype",
     "moe_shared_expert_overlap", "residual_in_fp32", "rescale_prenorm_residual", "num_hidden_layers",
@@ -192,4 +179,4 @@ _WITHOUT_EFFECT = frozenset({
     "num_nextn_predict_layers", "mtp_layers_block_type", "mtp_hybrid_override_pattern",
 })  # fmt: skip
 
-NEMOTRON_H = Decoder(section=hybrid_section, links=hybrid_links, keys=Keys(_DEFAULTS, OF_TEXT | _WITHOUT_EFFECT))
+NEMOTRON_H = Decoder(section=hybrid_section, links=hybrid_links, without_effect=OF_TEXT | _WITHOUT_EFFECT)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import Joined, Link
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.tower import Tower
@@ -106,15 +105,6 @@ def _kinds(has_bias: bool) -> tuple[str, ...]:
 PARAKEET = Tower(
     section=parakeet_section,
     links=parakeet_links,
-    keys=Keys(
-        {
-            "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 8, "intermediate_size": 4096,
-            "hidden_act": "silu", "num_mel_bins": 80, "max_position_embeddings": 5000,
-            "subsampling_conv_channels": 256, "subsampling_factor": 8, "subsampling_conv_kernel_size": 3,
-            "subsampling_conv_stride": 2, "conv_kernel_size": 9, "scale_input": True, "attention_bias": True,
-            "convolution_bias": True,
-        },
-        frozenset({"num_key_value_heads"}),
-    ),
+    without_effect=frozenset({"num_key_value_heads"}),
     unused=UNUSED,
 )  # fmt: skip

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import Link, Reshaped, Same
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.tower import Tower
@@ -79,16 +78,9 @@ def radio_links(section: VitConfig) -> Iterator[Link]:
 RADIO = Tower(
     section=radio_section,
     links=radio_links,
-    keys=Keys(
-        {
-            "hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 16, "mlp_ratio": 4.0,
-            "hidden_act": "gelu", "layer_norm_eps": 1e-6, "use_swiglu_ffn": False, "qkv_bias": True, "num_channels": 3,
-            "patch_size": 16, "max_img_size": 2048, "num_cls_tokens": 3, "num_registers": 7,
-        },
-        frozenset({
-            "image_size", "norm_mean", "norm_std", "summary_idxs", "layerscale_value", "patch_dim", "video_patch_dim",
-            "video_temporal_patch_size",
-        }),
-    ),
+    without_effect=frozenset({
+        "image_size", "norm_mean", "norm_std", "summary_idxs", "layerscale_value", "patch_dim", "video_patch_dim",
+        "video_temporal_patch_size",
+    }),
     unused=UNUSED,
 )  # fmt: skip

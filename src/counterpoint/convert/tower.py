@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import Link
 from counterpoint.families.encoder import EncoderSection
 
@@ -16,12 +15,12 @@ S = TypeVar("S", bound=EncoderSection)
 class Tower(Generic[S]):
     """How a config.json becomes a section, and a section the links of its tensors, without a projector.
 
-    `unused` are patterns of tensors that are not read; `spell` turns a name found in a checkpoint into the one in
-    links.
+    Keys `without_effect` change no value that is converted; `unused` are patterns of tensors that are not read; `spell`
+    turns a name found in a checkpoint into the one in links.
     """
 
     section: Callable[[Fields], S]
     links: Callable[[S], Iterable[Link]]
-    keys: Keys
+    without_effect: frozenset[str]
     unused: tuple[str, ...] = ()
     spell: Callable[[str], str] = str

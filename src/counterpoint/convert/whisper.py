@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.keys import Keys
 from counterpoint.convert.links import ByTap, Link
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.tower import Tower
@@ -65,19 +64,13 @@ def spelled(name: str) -> str:
 WHISPER = Tower(
     section=whisper_section,
     links=whisper_links,
-    keys=Keys(
-        {
-            "d_model": 384, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536,
-            "activation_function": "gelu", "num_mel_bins": 80, "max_source_positions": 1500,
-        },
-        frozenset({
-            "apply_spec_augment", "mask_time_prob", "mask_time_length", "mask_time_min_masks", "mask_feature_prob",
-            "mask_feature_length", "mask_feature_min_masks", "vocab_size", "decoder_layers", "decoder_attention_heads",
-            "decoder_ffn_dim", "scale_embedding", "max_target_positions", "use_weighted_layer_sum",
-            "classifier_proj_size", "median_filter_width", "tie_word_embeddings", "num_hidden_layers",
-            "alignment_heads", "lang_ids", "task_ids",
-        }),
-    ),
+    without_effect=frozenset({
+        "apply_spec_augment", "mask_time_prob", "mask_time_length", "mask_time_min_masks", "mask_feature_prob",
+        "mask_feature_length", "mask_feature_min_masks", "vocab_size", "decoder_layers", "decoder_attention_heads",
+        "decoder_ffn_dim", "scale_embedding", "max_target_positions", "use_weighted_layer_sum",
+        "classifier_proj_size", "median_filter_width", "tie_word_embeddings", "num_hidden_layers",
+        "alignment_heads", "lang_ids", "task_ids",
+    }),
     unused=UNUSED,
     spell=spelled,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel, composite_of
 from counterpoint.convert.keys import Keys
-from counterpoint.convert.known import KNOWN
+from counterpoint.convert.known import known_keys
 from counterpoint.convert.without_effect import OF_ALL
 from counterpoint.errors import CheckpointError
 from counterpoint.families.conformer.spec import ConformerConfig
@@ -151,7 +151,7 @@ def _flips(config: Config, above: Key) -> Iterator[tuple[Key, list[Any]]]:
     if not is_rope:
         kind = config.get("model_type", "")
         # Those of all models stand in most configs; the others are tried in one.
-        own = KNOWN.get(kind, Keys()).without_effect
+        own = known_keys().get(kind, Keys()).without_effect
         for key in sorted(own | (OF_ALL if kind == "llama" else frozenset())):
             if key not in config and not key.startswith(("_", "model_type", "auto_map", "text_config", "attn_impl")):
                 yield (*above, key), [2]

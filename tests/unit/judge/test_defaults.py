@@ -2,14 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from counterpoint.convert.composite import LANGUAGE, VISION, composite_of
-from counterpoint.convert.defaults import CLIP_OF_LLAVA, SOUND_OF_OMNI
-from counterpoint.convert.known import KNOWN
+from counterpoint.convert.defaults import DEFAULTS_FILE, read_defaults
 from counterpoint.layers.attention.spec import RopeScalingConfig
+from tests.unit.judge.defaults_table import table, written
 from tests.unit.judge.judge import REASON, quiet
 
 transformers = pytest.importorskip("transformers", reason=REASON)
@@ -17,33 +16,28 @@ transformers = pytest.importorskip("transformers", reason=REASON)
 PUBLISHED = sorted((Path(__file__).parent / "published").glob("*.json"))
 
 
-def default_of(config: Any, key: str) -> Any:
-    """transformers' value of a key, as JSON has it."""
-    value = config.rope_parameters["rope_theta"] if key == "rope_theta" else getattr(config, key)
-    return list(value) if isinstance(value, tuple) else value
+def test_the_table_is_what_transformers_resolves() -> None:
+    content = read_defaults()
+    if content.transformers != transformers.__version__:
+        pytest.skip(f"the table is of transformers {content.transformers}, and {transformers.__version__} is installed")
+    assert DEFAULTS_FILE.read_text(encoding="utf-8") == written(table())
 
 
-@pytest.mark.parametrize("kind", [kind for kind, keys in KNOWN.items() if keys.defaults])
-def test_every_default_is_transformers_own(kind: str) -> None:
-    quiet()
-    config = transformers.CONFIG_MAPPING[kind]()
-    follows = {"num_key_value_heads": "num_attention_heads"}
-    for key, value in KNOWN[kind].defaults.items():
-        if value is not None:
-            assert default_of(config, key) == value, key
-        elif key in follows:
-            assert default_of(config, key) == getattr(config, follows[key])
-        else:
-            assert key == "head_dim"
-            assert config.to_dict().get(key, None) in (None, config.hidden_size // config.num_attention_heads)
+def test_keys_that_follow_from_others_are_none_that_is_read_as_a_constant() -> None:
+    read = {"num_key_value_heads", "head_dim"}
+    content = read_defaults()
+    for kind, derived in content.derived.items():
+        assert all(content.models[kind][key] is None for key in derived), kind
+        assert set(derived) - read <= {"layer_types", "sliding_window", "patch_dim"}, kind
 
 
-def test_sections_that_are_left_out_are_transformers_own() -> None:
-    quiet()
-    llava = transformers.LlavaConfig().vision_config
-    assert {key: getattr(llava, key) for key in CLIP_OF_LLAVA} == CLIP_OF_LLAVA
-    omni = transformers.CONFIG_MAPPING["nemotron_h_omni"](audio_config={}).audio_config
-    assert {key: getattr(omni, key) for key in SOUND_OF_OMNI} == SOUND_OF_OMNI
+def test_a_section_that_is_left_out_is_another_than_an_empty_one() -> None:
+    vision = {"model_type": "llava", "text_config": {"model_type": "llama"}}
+    absent, empty = composite_of(vision), composite_of({**vision, "vision_config": {}})
+    assert [(s.hidden, s.layers, s.patch) for s in (one.modules[VISION].model.section for one in (absent, empty))] == [
+        (1024, 23, 14),
+        (768, 11, 32),
+    ]
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)

@@ -78,7 +78,7 @@ TRAIN = [
     Mutant("train.closing:Ending.lines", "saved[-1]", "saved[0]", (f"{_T}test_closing.py",)),
     Mutant("train.engine:_loads", "share.min(), share.max()", "share.max(), share.max()", (f"{_T}test_expert_loads.py",)),
     Mutant("recorders.guarded:Guarded._try", "self._has_failed = True", "pass", ("tests/unit/recorders/test_guarded.py",)),
-    Mutant("recorders.guarded:Behind.record", "self._is_full = True", "pass", ("tests/unit/recorders/test_guarded.py",)),
+    Mutant("recorders.guarded:Background.record", "self._is_full = True", "pass", ("tests/unit/recorders/test_guarded.py",)),
     Mutant("recorders.csv.table:_rows", 'text[: text.rfind("\\n") + 1]', "text", ("tests/unit/recorders/test_recorders.py",)),
     Mutant("recorders.terminal:fitting", "number and left < 0", "left < 0", ("tests/unit/recorders/test_terminal.py",)),
     Mutant("execute.rank_log:_FewOfEach.filter", "record.levelno < logging.WARNING", "False", ("tests/unit/execute/test_rank_log.py",)),

@@ -1,4 +1,4 @@
-"""Groups of a module's parameters, by patterns of their names: each has its own learning rate and update."""
+"""Parameter groups of a module, by name pattern; each has its own learning rate and update."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from typing import get_args
 from counterpoint.optimizers.kind import OptimizerSection
 
 OTHERS = "others"
-"""The parameters of a module with groups that are in none."""
+"""The name of the group of all parameters that match no pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterGroup:
-    """Some parameters of a module: what they are called in metrics, and the section that holds for them."""
+    """A parameter group: its name in metrics, and its optimizer section."""
 
     name: str
     section: OptimizerSection
 
 
 def parameter_groups(section: OptimizerSection) -> tuple[ParameterGroup, ...]:
-    """The groups of a module's optimizer in order; the last is of the parameters that are in no other."""
+    """The groups of a module's optimizer in order; the last one, OTHERS, has all parameters without a match."""
     groups = []
     for group in section.groups:
         own = {key: getattr(group, key) for key in type(group).model_fields if key != "match"}
@@ -30,12 +30,12 @@ def parameter_groups(section: OptimizerSection) -> tuple[ParameterGroup, ...]:
 
 
 def group_number(patterns: Sequence[str], name: str) -> int:
-    """The number of the first of the patterns that fits a parameter's name in its module, their number if none does."""
+    """The index of the first pattern that matches a parameter's name, or the number of patterns if none does."""
     return next((n for n, pattern in enumerate(patterns) if fnmatchcase(name, pattern)), len(patterns))
 
 
 def keys_of_groups(section: OptimizerSection) -> frozenset[str]:
-    """The keys that groups of a module's optimizer may have."""
+    """The keys that the groups of an optimizer section may have."""
     (group, *_more) = get_args(type(section).model_fields["groups"].annotation)
     return frozenset(group.model_fields)
 

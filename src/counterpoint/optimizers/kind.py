@@ -1,4 +1,4 @@
-"""What a kind of optimizer says of itself, without torch."""
+"""The description of a kind of optimizer, without torch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,48 +21,49 @@ if TYPE_CHECKING:
 
 
 Schedule = Annotated[LearningRateSection, OfKind(sections_in(LEARNING_RATES), default="constant")]
-"""The section of a kind of learning rate."""
+"""The section of any registered learning-rate schedule."""
 
 
 class GroupSection(Section):
-    """The base of the sections of groups: parameters of a module by name, and what holds for them instead."""
+    """The base of the sections of parameter groups, whose keys replace those of the module."""
 
     match: Text
-    """Shell-style pattern of parameter names inside the module; it fits at least one trained parameter that no group
-    before it has."""
+    """Shell-style pattern of parameter names inside the module; at least one trained parameter must match it that no
+    earlier group has."""
     lr: Positive | None = None
-    """Highest learning rate of the group (null: that of the module). No unit."""
+    """Highest learning rate of the group; null: that of the module. No unit."""
     schedule: Schedule | None = None
-    """How the learning rate of the group changes over the steps (null: as that of the module)."""
+    """Learning-rate schedule of the group; null: that of the module."""
 
 
 class OptimizerSection(Section):
-    """The base of the sections of optimizers: the kind, the learning rate over the steps, and groups of parameters."""
+    """The base of the sections of optimizers: kind, learning rate, learning-rate schedule and parameter groups."""
 
     kind: str
     """The optimizer."""
     lr: Positive
     """Highest learning rate, reached after warm-up. No unit."""
     schedule: Schedule = DecaySection()
-    """How the learning rate changes over the steps; its key `kind` names the shape."""
+    """Learning-rate schedule; its key `kind` selects the curve."""
     groups: Annotated[tuple[GroupSection, ...], Field(strict=False)] = ()
-    """Parameters by patterns of their names, with other values of some keys; the first pattern that fits wins."""
+    """Parameter groups by name pattern, each with its own values of some keys; the first match counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerKind:
-    """A kind of optimizer: its section, and the names of the `moments` that it keeps of a parameter.
+    """A kind of optimizer.
 
-    A moment is a tensor of the parameter's shape and dtype of storage, cut as the parameter is; checkpoints hold it by
-    its name, and estimates of memory count it. Where the update of a parameter `exchanges` anything, the ranks of its
-    stage do so on a communicator of theirs, which proofs know. Both are asked with a section, the parameter's name in
-    its module and its whole shape. `update` is the place, `package.module:name`, of what makes an `Update` of a
-    section, the shards of a rank and its team; `plain` that of what makes torch's optimizers, or ones like them, of a
-    section and whole parameters by name: `verify` compares the two, so they share nothing. `drawn` are values of the
-    section's further keys for `verify --random`.
+    `moments(section, name, shape)` are the names of the tensors that it keeps for a parameter. Each has the parameter's
+    shape, stored dtype and sharding; checkpoints store it, and memory estimates count it. `exchanges(section, name,
+    shape)` says whether updating the parameter communicates; the ranks of a stage then get a communicator, which proofs
+    include. `name` is the parameter's name in its module, `shape` its global shape.
 
-    The keys in `patterns` hold patterns of names in the module. One that fits no parameter is refused, unless it is a
-    default.
+    `update` and `plain` are strings `package.module:name`. `update` names a function of (section, shards of a rank,
+    team) that returns an `Update`; `plain` one of (section, whole parameters by name) that returns torch optimizers, or
+    objects like them. `verify` compares the two, so they must share no code.
+
+    `drawn` returns values of the section's further keys for `verify --random`. The keys in `patterns` hold name
+    patterns of parameters; a pattern that is no default must match at least one parameter.
     """
 
     section: type[OptimizerSection]
@@ -82,11 +83,11 @@ class OptimizerKind:
                     yield f"{key}.{number}", pattern
 
     def build(self, section: OptimizerSection, shards: Sequence["Shard"], team: "Team") -> "Update":
-        """What updates the shards of some parameters of a module on one rank, of which the team has all."""
+        """The `Update` of some parameters' shards on one rank; the ranks of `team` together hold all shards."""
         update: Update = named(self.update)(section, shards, team)
         return update
 
     def build_plain(self, section: OptimizerSection, parameters: "Mapping[str, Parameter]") -> "tuple[Optimizer, ...]":
-        """The optimizers of `verify`'s reference, of whole parameters by their names in the module."""
+        """The optimizers of `verify`'s reference, for whole parameters by their names in the module."""
         plain: tuple[Optimizer, ...] = named(self.plain)(section, parameters)
         return plain

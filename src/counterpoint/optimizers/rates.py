@@ -1,4 +1,4 @@
-"""How the learning rate of a module changes over a training."""
+"""Learning-rate schedules."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from counterpoint.section.section import Count, Index, Section, Share
 
 
 class LearningRateSection(Section):
-    """The base of learning rates: linear warm-up to lr, then what the kind says, never below `minimum` x lr."""
+    """The base of learning-rate schedules: linear warm-up to lr, then the kind's curve, never below `minimum` x lr."""
 
     kind: str
     """How the learning rate changes after warm-up."""
@@ -28,19 +28,19 @@ class DecaySection(LearningRateSection):
     kind: Literal["constant", "linear", "cosine"] = "constant"
     decay_steps: Count | None = None
     """Optimizer step at which the decay ends, counted from the start of the training, more than `warmup_steps`; null:
-    its last step. Unit: steps."""
+    the last step of the training. Unit: steps."""
 
 
 class WsdSection(LearningRateSection):
-    """Warm-up, stable, decay: lr stays as it is up to the cooldown, the last steps of the training."""
+    """Warm-up, stable, decay (WSD): lr is constant until the cooldown, the last steps of the training."""
 
     kind: Literal["wsd"]
     cooldown_steps: Count | None = None
-    """Optimizer steps of the cooldown, at most all after warm-up; null: by `cooldown_share`. Unit: steps."""
+    """Optimizer steps of the cooldown, at most all after warm-up; null: given by `cooldown_share`. Unit: steps."""
     cooldown_share: Share | None = None
     """Cooldown as a share of all steps, in place of `cooldown_steps`; null: a fifth. Unit: share of steps."""
     shape: Literal["linear", "cosine", "sqrt"] = "sqrt"
-    """Curve of the cooldown; `sqrt`, 1 - sqrt of the share that is done, falls steeply first."""
+    """Curve of the cooldown; `sqrt`, 1 - sqrt(the share that is done), falls steeply first."""
 
 
 class InverseSqrtSection(LearningRateSection):
@@ -50,8 +50,7 @@ class InverseSqrtSection(LearningRateSection):
 
 
 Left = Callable[[Any, int, int], float]
-"""From a section, a step from the end of warm-up on (counted from 0) and all steps, to the share of what can decay that
-is left."""
+"""(section, step >= warmup_steps, counted from 0, total steps) -> the remaining share of lr - minimum x lr, 1 to 0."""
 
 
 def _no_problems(_where: str, _section: Any) -> Iterator[Problem]:
@@ -60,8 +59,8 @@ def _no_problems(_where: str, _section: Any) -> Iterator[Problem]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateKind:
-    """A kind of learning rate: its section, what of the rate is left after warm-up, the `problems` of a section at the
-    key `where`, and values that `verify --random` gives its further keys."""
+    """A kind of learning-rate schedule: its section, its curve `left` after warm-up, the `problems` of a section at the
+    key `where`, and the values `drawn` for its further keys in `verify --random`."""
 
     section: type[LearningRateSection]
     left: Left
@@ -75,11 +74,11 @@ CURVES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
     "sqrt": lambda done: 1.0 - math.sqrt(done),
 }
-"""From the share of a decay that is done to the share that is left. The cosine is that of Loshchilov and Hutter (2016,
-arXiv:1608.03983) without restarts, sqrt that of Haegele et al. (2024, arXiv:2405.18392)."""
+"""From the share of a decay that is done to the remaining share; cosine: Loshchilov and Hutter (2016, arXiv:1608.03983)
+without restarts, sqrt: Haegele et al. (2024, arXiv:2405.18392)."""
 
 DEFAULT_COOLDOWN = 0.2
-"""Of all steps; Haegele et al. find that a fifth does as well as a cosine over all of them."""
+"""As a share of all steps; Haegele et al. find a fifth as good as a cosine over all steps."""
 
 
 def _left_of_decay(section: DecaySection, step: int, total_steps: int) -> float:
@@ -103,7 +102,7 @@ def _left_of_inverse_sqrt(section: InverseSqrtSection, step: int, _total_steps: 
 
 
 def _done(begin: int, step: int, end: int) -> float:
-    """The share of the steps from `begin` to `end` that lies before a step."""
+    """The share of the steps from `begin` to `end` that are before `step`."""
     return min((step - begin) / max(end - begin, 1), 1.0)
 
 
@@ -136,7 +135,7 @@ LEARNING_RATES = Registry[RateKind](
 def learning_rate(highest: float, schedule: LearningRateSection, step: int, total_steps: int) -> float:
     """The learning rate of optimizer step `step` (from 0) of a training of `total_steps`.
 
-    Warm-up ends at the `highest`; then what the kind leaves of it lies between `minimum` x the highest and the highest.
+    Warm-up ends at `highest`; afterwards the rate is between `minimum` x `highest` and `highest`.
     """
     if step < schedule.warmup_steps:
         return highest * (step + 1) / schedule.warmup_steps

@@ -1,4 +1,4 @@
-"""What an optimizer works on: a rank's shards of one module, as plain local tensors."""
+"""The arguments of optimizers: a rank's shards of one module, as plain local tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from counterpoint.optimizers.pieces import Piece
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A `piece` of a parameter, which is called `name` in its module and has the shape `whole` as a whole.
+    """A rank's `piece` of the parameter `name` of a module, whose global shape is `whole`.
 
-    `values` shares memory with what the model computes with; the piece lies at its front, padding may follow. It has
-    elements.
+    `values` shares memory with the model's parameter; it begins with the piece, and padding may follow. The piece has
+    at least one element.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How a parameter of the shape `whole` lies on the ranks of a team: the piece of each, of some the same."""
+    """The pieces of a parameter of global shape `whole` on the ranks of a team; replicas have equal pieces."""
 
     whole: tuple[int, ...]
     pieces: tuple[Piece, ...]
@@ -34,10 +34,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """The ranks that hold all pieces of some parameters of a module among them.
+    """The ranks that together hold all pieces of some parameters of a module.
 
-    `rank` is this one's number among the ranks of `group`, which is None where there is no other; `spreads` are those
-    of the parameters, by name, the same on all ranks and in the same order. Models compute in `compute` on `device`.
+    `rank` is this rank's number in `group`, which is None if the rank is alone. `spreads` are by parameter name, equal
+    and in the same order on all ranks. Models compute in `compute` on `device`.
     """
 
     group: dist.ProcessGroup | None
@@ -48,13 +48,13 @@ class Team:
 
 
 class Update(Protocol):
-    """Updates the shards that it was made of; never waits for the device."""
+    """Updates the shards that it was built with; never waits for the device."""
 
     def step(self, gradients: Sequence[torch.Tensor], lr: float, is_broken: torch.Tensor) -> None:
-        """Update each shard with its gradient; where `is_broken`, bool on the device, nothing changes at all."""
+        """Update each shard with its gradient; if `is_broken`, bool () on the device, change nothing."""
 
     def moments(self) -> Sequence[Mapping[str, torch.Tensor]]:
-        """Of each shard the tensors that are kept of it by their names, sharing memory; zeros before the first step."""
+        """For each shard its moments by name, sharing memory; zeros before the first step."""
 
     def set_step(self, step: int) -> None:
         """Continue as after `step` updates."""

@@ -1,5 +1,4 @@
-"""What keeps and shows what a run does. The kinds here are those that a config lists; terminal and metrics.jsonl always
-are there."""
+"""Recorders of runs: the kinds that a config can list. The terminal and metrics.jsonl are always present."""
 
 from counterpoint.recorders.csv.spec import CSV
 from counterpoint.recorders.kind import RecorderKind

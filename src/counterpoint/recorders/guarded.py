@@ -1,4 +1,4 @@
-"""Recorders whose failures end nothing: each is said once, and the run goes on."""
+"""Wrappers of recorders: failures are reported once, and never end a run."""
 
 import os
 import queue
@@ -12,15 +12,15 @@ from counterpoint.credentials import without_credentials
 from counterpoint.recorders.kind import Record, Recorder
 
 _LONGEST_QUEUE = 10_000
-"""Records that a recorder may be behind; a step has few."""
+"""Most records that may wait for a recorder; a step has few."""
 
 LONGEST_PATIENCE_SECONDS = 60.0
-"""How long the end of a run waits at most for what is on its way elsewhere."""
+"""Longest time that the end of a run waits for a remote recorder."""
 
 
 @final
 class Guarded:
-    """A recorder of which errors are said once, as `name`; one that cannot be opened hears of nothing."""
+    """A recorder whose first error is reported under `name`; if it cannot be opened, it receives no records."""
 
     def __init__(self, name: str, open_recorder: Callable[[], Recorder], say: Callable[[str], object]) -> None:
         self._name, self._say = name, say
@@ -29,7 +29,7 @@ class Guarded:
         self._try(lambda: setattr(self, "_recorder", open_recorder()))
 
     def record(self, record: Record) -> None:
-        """Hand a record on."""
+        """Pass a record on."""
         if (recorder := self._recorder) is not None:
             self._try(lambda: recorder.record(record))
 
@@ -41,7 +41,7 @@ class Guarded:
     def _try(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except (Exception, SystemExit) as error:  # rich exits where nobody reads a pipe any more.
+        except (Exception, SystemExit) as error:  # rich calls sys.exit on a closed pipe.
             if not self._has_failed:
                 self._has_failed = True
                 reason = without_credentials(" ".join(str(error).split()), os.environ)
@@ -51,8 +51,8 @@ class Guarded:
 
 
 @final
-class Behind:
-    """A recorder on a thread of its own, so that nothing waits for it but the run's end, and that not for long."""
+class Background:
+    """A recorder in its own thread: only the end of the run waits for it, for a limited time."""
 
     def __init__(
         self, name: str, open_recorder: Callable[[], Recorder], say: Callable[[str], object], patience_seconds: float
@@ -64,7 +64,7 @@ class Behind:
         self._thread.start()
 
     def record(self, record: Record) -> None:
-        """Leave a record to the thread; it is dropped, and that is said once, where too many wait."""
+        """Queue a record for the thread; if the queue is full it is dropped, which is reported once."""
         if not record.values:
             return
         try:
@@ -72,10 +72,10 @@ class Behind:
         except queue.Full:
             if not self._is_full:
                 self._is_full = True
-                self._say(f"{self._name}: it is {_LONGEST_QUEUE} records behind; later ones are lost, training goes on")
+                self._say(f"{self._name}: {_LONGEST_QUEUE} records are waiting; later ones are lost, training goes on")
 
     def close(self, is_finished: bool) -> None:
-        """Wait until all is recorded, or give up."""
+        """Wait until all queued records are recorded, or until the time limit."""
         deadline = time.monotonic() + self._patience
         with suppress(queue.Full):
             self._records.put(is_finished, timeout=self._patience)

@@ -1,4 +1,4 @@
-"""Under which identity a run is known elsewhere, kept in its folder so that a run that goes on is the same there."""
+"""The id of a run in external services, stored in the run folder so that a resumed run continues there."""
 
 import json
 from contextlib import suppress
@@ -10,13 +10,13 @@ RECORDERS_FILE = "recorders.json"
 
 
 def kept_identity(recording: Recording) -> str | None:
-    """The identity that an earlier start kept; None if there is none, or the run starts anew."""
+    """The id that an earlier start stored; None if there is none, or if the run starts over."""
     identity = _read(recording).get(recording.name) if recording.goes_on else None
     return identity if isinstance(identity, str) else None
 
 
 def keep_identity(recording: Recording, identity: str) -> None:
-    """Keep the identity of a recorder's run for the next start; raises OSError."""
+    """Store the id of a recorder's run for the next start; raises OSError."""
     file = recording.folder / RECORDERS_FILE
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(_read(recording) | {recording.name: identity}, indent=1))

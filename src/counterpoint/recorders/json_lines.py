@@ -1,4 +1,4 @@
-"""The file of metrics: one JSON object a line."""
+"""The file metrics.jsonl: one JSON object per line."""
 
 import json
 
@@ -8,7 +8,7 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class JsonLines:
-    """Writes values with their step, and is never behind."""
+    """Writes the values of each record with its step, and flushes the file."""
 
     def __init__(self, recording: Recording) -> None:
         self._file = (recording.folder / METRICS_FILE).open("a" if recording.goes_on else "w")

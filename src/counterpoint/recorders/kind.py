@@ -1,4 +1,4 @@
-"""What a recorder is: something that keeps or shows what a run does."""
+"""The interface of recorders, which store or show what a run does."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from counterpoint.section.section import Section
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is known once a run has trained `step` steps: `values` for programs, as plain data, the rest for people.
+    """A record of a run after `step` steps.
 
-    `words` are an event, which stays in sight; `status` says how training goes, in phrases of which the most important
-    come first, until the next status takes its place. Any of them may be empty: every step has a record. Words about
-    the whole run are not `of_step`.
+    `values` are plain data for programs. `words` describe an event, which stays visible; if it concerns the whole run,
+    `of_step` is false. `status` are the phrases of the step line, the most important first; the next status replaces
+    them. Each may be empty: there is a record for every step.
     """
 
     step: int
@@ -26,24 +26,24 @@ class Record:
 
 
 class Recorder(Protocol):
-    """Hears of all records of a run in their order, in the process of the first rank alone.
+    """Receives all records of a run in order, only in the process of the first active rank.
 
-    What it raises is said once, and ends no training.
+    Exceptions are reported once, and do not end the training.
     """
 
     def record(self, record: Record) -> None:
         """Keep or show a record."""
 
     def close(self, is_finished: bool) -> None:
-        """The run ends here, after its last step or before."""
+        """End recording; `is_finished` if the run trained its last step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A run to record: its folder, all steps that it is to train, and whether it goes on in what is there.
+    """The run to record: its folder, its number of steps, and whether it resumes (`goes_on`).
 
-    `name` tells a recorder from others of the same kind. `config` has all keys of the run's config. `say` writes a line
-    for people. At the end of the run what is remote is waited for, for `patience_seconds` at most.
+    `name` distinguishes recorders of the same kind. `config` has all keys of the run's config. `say` prints a line. The
+    end of the run waits for remote recorders at most `patience_seconds`.
     """
 
     folder: Path
@@ -56,20 +56,19 @@ class Recording:
 
 
 class RecorderSection(Section):
-    """What the sections of all recorders have: the kind."""
+    """The base of the sections of recorders."""
 
     kind: str
-    """What records."""
+    """The kind of recorder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderKind:
-    """A kind of recorder: its section, and the place, `package.module:name`, of what opens one of a section and a
-    recording.
+    """A kind of recorder.
 
-    `needs` are modules of other distributions that it imports; a run that lacks one is refused before it starts, with
-    the remedy `install`. What is `remote` waits for others, so it has a thread of its own, on which it is opened,
-    called and closed.
+    `open_with` is a string `package.module:name` that names a function of (section, recording) that returns a recorder.
+    `needs` are Python modules that it imports; if one is missing, the run is refused before it starts, with the remedy
+    `install`. A recorder that `is_remote` talks to a server, so it is opened, called and closed in its own thread.
     """
 
     section: type[RecorderSection]
@@ -79,6 +78,6 @@ class RecorderKind:
     is_remote: bool = False
 
     def open(self, section: RecorderSection, recording: Recording) -> Recorder:
-        """The recorder of a section, for a run."""
+        """Open the recorder of a section for a run."""
         recorder: Recorder = named(self.open_with)(section, recording)
         return recorder

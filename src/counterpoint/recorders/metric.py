@@ -1,4 +1,4 @@
-"""Metrics that a config asks for beside those of every run: numbers of a logged step."""
+"""Optional metrics that a config selects: functions of a logged step."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,11 +9,11 @@ from counterpoint.registry import Registry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedStep:
-    """A logged step as metrics see it, in the process of the first rank alone.
+    """The argument of metrics, in the process of the first active rank: a logged step.
 
-    `loss` is the mean over the `loss_tokens` of the step's global batch, `gradient_norm` is of all gradients before
-    clipping. Steps since the last logged one took `step_seconds` each. By module are the learning rates and the norms
-    of gradients, by `<module>.<kind>` the `losses` beside the main one.
+    `loss` is the mean over the `loss_tokens` of the step's global batch; `gradient_norm` is that of all gradients
+    before clipping. `step_seconds` is the mean duration of the steps since the last logged one. `learning_rates` and
+    `gradient_norms` are by module, `losses` are the further losses by `<module>.<kind>`.
     """
 
     step: int
@@ -28,11 +28,11 @@ class LoggedStep:
 
 
 Metric = Callable[[LoggedStep], float]
-"""A number of a logged step; what is not finite is recorded as null."""
+"""A function of a logged step; a value that is not finite is recorded as null."""
 
 
 def perplexity(step: LoggedStep) -> float:
-    """The exponential of the loss; infinite where it is too large for a number."""
+    """The exponential of the loss; infinity if it overflows."""
     try:
         return math.exp(step.loss)
     except OverflowError:

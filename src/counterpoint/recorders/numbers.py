@@ -1,4 +1,4 @@
-"""The numbers of a record by name, for recorders that keep nothing else."""
+"""The numbers of a record by name, for recorders that store only numbers."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from counterpoint.recorders.kind import Record
 
 _EVALUATION = "evaluation"
 _OF_PEOPLE = ("why", "data")
-"""Keys of records whose numbers are no measurements of a step."""
+"""Keys of records about documents and checkpoints, whose numbers are no measurements of a step."""
 
 
 def numbers_of(record: Record) -> dict[str, float]:
-    """All numbers of a step or an evaluation, those in nested values under `outer/inner`; empty for other records."""
+    """All numbers of a step or an evaluation, nested ones as `outer/inner`; empty for other records."""
     values = record.values
     if any(key in values for key in _OF_PEOPLE):
         return {}

@@ -1,4 +1,4 @@
-"""The recorders of a run: the terminal, metrics.jsonl, and those that its config lists."""
+"""Opening the recorders of a run: metrics.jsonl, those that the config lists, and the terminal."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from counterpoint.recorders import RECORDERS
-from counterpoint.recorders.guarded import Behind, Guarded
+from counterpoint.recorders.guarded import Background, Guarded
 from counterpoint.recorders.json_lines import METRICS_FILE, JsonLines
 from counterpoint.recorders.kind import Record, Recorder, RecorderSection, Recording
 from counterpoint.recorders.terminal import Terminal
@@ -15,7 +15,7 @@ from counterpoint.recorders.terminal import Terminal
 def open_recorders(
     sections: Sequence[RecorderSection], recording: Recording, log: Callable[[str], object]
 ) -> tuple[Recorder, ...]:
-    """All recorders of a run, the terminal last, which says what is wrong with the others; `log` takes that as well."""
+    """Open all recorders of a run; the terminal, the last one, and `log` report failures of the others."""
     terminal = Guarded("the terminal", partial(Terminal, recording), log)
 
     def say(words: str) -> None:
@@ -31,6 +31,8 @@ def open_recorders(
         name = section.kind if seen[section.kind] == 1 else f"{section.kind}-{seen[section.kind]}"
         opening = partial(kind.open, section, replace(recording, name=name))
         recorders.append(
-            Behind(name, opening, say, recording.patience_seconds) if kind.is_remote else Guarded(name, opening, say)
+            Background(name, opening, say, recording.patience_seconds)
+            if kind.is_remote
+            else Guarded(name, opening, say)
         )
     return (*recorders, terminal)

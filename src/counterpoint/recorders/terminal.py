@@ -1,4 +1,4 @@
-"""What a training says on stdout: a bar under its status on a terminal, a line per report elsewhere."""
+"""The output of a training on stdout: a status line and a progress bar on a terminal, else a line per logged step."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,11 +15,11 @@ _GAP = "  "
 _REFRESHES_PER_SECOND = 4
 
 _ECHO_COLUMNS = 3
-"""Left free after the bar: the `^C` that a terminal writes there must not begin another line."""
+"""Columns left free after the bar, so that the `^C` that a terminal echoes there does not wrap."""
 
 
 class Terminal:
-    """Shows steps as they end; on a terminal events stay above the status and the bar."""
+    """Shows records; on a terminal, events scroll above the status and the bar."""
 
     def __init__(self, recording: Recording, console: Console | None = None) -> None:
         self._console = plain(soft_wrap=False) if console is None else console
@@ -44,7 +44,7 @@ class Terminal:
 
 
 class _View:
-    """The last lines of a terminal while a run is under way: its status, and the bar below it."""
+    """The last lines of a terminal during a run: the status, and the bar below it."""
 
     def __init__(self, console: Console, steps: int) -> None:
         self._console = console
@@ -60,13 +60,13 @@ class _View:
             vertical_overflow="visible",
         )  # fmt: skip
         self._live.start(refresh=True)
-        # It would stay hidden after a rank that is killed.
+        # Otherwise it would stay hidden if the rank is killed.
         console.show_cursor(True)
 
     def update(self, step: int, status: Sequence[str]) -> None:
-        """Move the bar to a step, with a new status if there is one."""
+        """Move the bar to a step, and show a new status if there is one."""
         if not self._is_begun and step > 1:
-            # A run that goes on has not trained the steps before in the time that the bar counts.
+            # The time that the bar shows does not include steps before a resume.
             self._bar.reset(self._task, completed=step - 1)
         self._is_begun = True
         self._bar.update(self._task, completed=step)
@@ -75,7 +75,7 @@ class _View:
             self._live.refresh()
 
     def stop(self) -> None:
-        """Leave the last state on the terminal, and the cursor below it."""
+        """Keep the last state visible, with the cursor below it."""
         self._live.stop()
 
     def _shown(self) -> RenderableType:
@@ -85,7 +85,7 @@ class _View:
 
 
 def fitting(phrases: Sequence[str], columns: int) -> Iterator[str]:
-    """As many of the first phrases as stand whole in one line of so many columns, at least the first."""
+    """The leading phrases that fit completely into a line of `columns` columns, at least one."""
     left = columns
     for number, phrase in enumerate(phrases):
         left -= len(phrase) + (len(_GAP) if number else 0)

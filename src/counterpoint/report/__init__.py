@@ -1,1 +1,1 @@
-"""Pictures of plans and runs: text for a terminal, data, and pages that need nothing but a browser."""
+"""Reports of plans and runs: text for a terminal, data, and self-contained HTML pages."""

@@ -1,9 +1,9 @@
-"""Ticks at round numbers."""
+"""Axis ticks at round numbers."""
 
 import math
 
 TINY = 1e-200
-"""A range below this is drawn like a single value: its steps would vanish in rounding."""
+"""A smaller range is drawn like a single value, since its ticks would round to the same number."""
 
 
 def linear_ticks(low: float, high: float, count: int = 5) -> list[float]:

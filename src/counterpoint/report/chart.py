@@ -1,4 +1,4 @@
-"""Line charts of what a run recorded, as SVG."""
+"""Line charts of recorded metrics, as SVG."""
 
 import math
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from counterpoint.report.words import count_text, number_text
 
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 30, 40
 HUGE = 1e200
-"""A value beyond this is left out, like one that is not a number: ranges would overflow."""
+"""Larger values are left out, like those that are not finite, since ranges would overflow."""
 MOST_POINTS = 800
-"""A longer line shows every n-th of its points and its last one."""
+"""A line with more points shows every n-th one, and the last."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A named line; `marked` draws its points, `dashed` tells it from one that it may cover."""
+    """A named line; `marked` draws its points, `dashed` keeps a line below it visible."""
 
     name: str
     colour: str
@@ -31,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Values to pixels along one axis."""
+    """Maps values to pixels along one axis."""
 
     ticks: list[float]
     start: float
@@ -49,9 +49,9 @@ class _Scale:
 def chart(
     lines: Sequence[Line], x_name: str, y_name: str, width: float = 1000, height: float = 300, log: bool = False
 ) -> str:
-    """Lines over common axes from zero (or on powers of ten); points that are not numbers are left out.
+    """Lines over common axes that begin at zero, or on a log scale; points that are not finite are left out.
 
-    The text is empty when no point remains.
+    Returns an empty string if no point remains.
     """
     kept = [_cleaned(line, log) for line in lines]
     points = [point for line in kept for point in line.points]
@@ -101,7 +101,7 @@ def _names(x_name: str, y_name: str, width: float, height: float) -> list[str]:
 
 
 def _legend(lines: Sequence[Line], width: float) -> list[str]:
-    """Names with their last values, from the right."""
+    """Names of lines with their last values, right-aligned."""
     drawn, x = [], width - RIGHT
     for line in reversed([line for line in lines if line.points]):
         text = f"{line.name} {number_text(line.points[-1][1])}"

@@ -9,13 +9,13 @@ from counterpoint.report.palette import ACCENTS, INK, MUTED, module_colours
 from counterpoint.report.run_record import GroupRecord, Metrics, ModuleRecord
 
 HALF = 490.0
-"""Width of a chart that shares its line with another."""
+"""Width of a chart that shares a row with another."""
 EVALUATION_ACCENTS = ACCENTS[2:]
-"""The first two accents are the usual modules'."""
+"""The accents after the first two, which the usual modules have."""
 
 
 def curve_sections(metrics: Metrics, modules: tuple[str, ...]) -> list[str]:
-    """The loss over the whole width, everything else in pairs below it."""
+    """The sections of all curves: the loss over the full width, the others in pairs below it."""
     loss = section("Loss", "Cross entropy per loss token (nats), by optimizer step.", _loss(metrics))
     if not metrics.steps:
         return [loss]
@@ -34,7 +34,7 @@ def _loss(metrics: Metrics) -> str:
 
 
 def _further(metrics: Metrics) -> list[str]:
-    """A chart of each loss beside the main one: their sizes have nothing to do with each other."""
+    """One chart for each further loss, since their magnitudes differ."""
     names = dict.fromkeys(name for record in metrics.steps for name in record.losses)
     return [
         _small(
@@ -57,7 +57,7 @@ def _step_seconds(metrics: Metrics) -> str:
 
 
 def _norms(metrics: Metrics, modules: tuple[str, ...]) -> str:
-    """On powers of ten; the run's norm is the root of the modules' squares."""
+    """Gradient norms on a log scale; the norm of the run is the root of the modules' summed squares."""
     whole = Line("all", MUTED, tuple((float(r.step), r.gradient_norm) for r in metrics.steps), dashed=True)
     lines = [whole, *_by_module(metrics, modules, lambda record: record.gradient_norm)]
     lines += _by_group(metrics, modules, lambda record: record.gradient_norm)
@@ -71,7 +71,7 @@ def _rates(metrics: Metrics, modules: tuple[str, ...]) -> str:
 
 
 def _by_module(metrics: Metrics, modules: tuple[str, ...], value: Callable[[ModuleRecord], float]) -> list[Line]:
-    """A line per module; all but the first are dashed, so that equal ones show."""
+    """A line per module; all except the first are dashed, so that equal lines remain visible."""
     colours, lines = module_colours(modules), []
     for number, module in enumerate(modules):
         points = tuple((float(r.step), value(r.modules[module])) for r in metrics.steps if module in r.modules)
@@ -80,7 +80,7 @@ def _by_module(metrics: Metrics, modules: tuple[str, ...], value: Callable[[Modu
 
 
 def _by_group(metrics: Metrics, modules: tuple[str, ...], value: Callable[[GroupRecord], float]) -> list[Line]:
-    """A dashed line, in its module's colour, for each group of parameters."""
+    """A dashed line in the module's colour for each parameter group."""
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for record in metrics.steps:
         for module in (module for module in modules if module in record.modules):

@@ -1,4 +1,4 @@
-"""How evenly rows are spread over the experts of each layer, over the steps of a run."""
+"""The load of experts by layer, over the steps of a run."""
 
 from collections.abc import Sequence
 
@@ -11,21 +11,21 @@ from counterpoint.report.words import number_text
 
 WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 1000.0, 190.0, 190.0, 8, 18, 26
 MOST_COLUMNS = 120
-"""Of more logged steps every n-th is shown, and the last."""
+"""If there are more logged steps, every n-th one is shown, and the last."""
 
 _COLOUR, _LEAST_SHARE = ACCENTS[1], 0.06
 
 
 def expert_section(metrics: Metrics | None) -> str:
-    """Curve and heat of expert load; empty for a run without experts."""
+    """The curve and the heat map of expert load; empty for a run without experts."""
     steps = [] if metrics is None else [record for record in metrics.steps if record.loads]
     if not steps:
         return ""
     return section(
         "Expert load",
-        "Rows of the expert that sees the most, over the mean of its layer: 1 is even. Curves are of the most and the "
-        "least uneven layer; the picture has a row for each layer, and beside it the least and most loaded expert of "
-        "the last step.",
+        "Rows of the most loaded expert divided by the mean of its layer; 1 is even. The curves show the most and the "
+        "least uneven layer. The heat map has a row for each layer and a column for each step; beside it are the least "
+        "and most loaded expert of the last step.",
         _curve(steps),
         _heat(_thinned(steps)),
     )
@@ -45,7 +45,7 @@ def _thinned(steps: list[StepRecord]) -> list[StepRecord]:
 
 
 def _heat(steps: Sequence[StepRecord]) -> str:
-    """A row for each layer, a column for each step; the darker, the more uneven."""
+    """A heat map with a row for each layer and a column for each step; darker is more uneven."""
     last = steps[-1]
     highest = max(load.most for record in steps for load in record.loads.values())
     width = (WIDTH - LEFT - RIGHT) / len(steps)
@@ -66,13 +66,13 @@ def _heat(steps: Sequence[StepRecord]) -> str:
 
 
 def _shade(most: float, highest: float) -> str:
-    """White where all experts see the same, the full colour where the run was the most uneven."""
+    """The colour of a cell: white for an even load, full colour for the most uneven load of the run."""
     share = (most - 1) / (highest - 1) if highest > 1 else 0.0
     return tint(_COLOUR, _LEAST_SHARE + (1 - _LEAST_SHARE) * min(1.0, max(0.0, share)))
 
 
 def _range(least: float, most: float, highest: float, y: float) -> str:
-    """A bar from the least to the most loaded expert, with a mark at the mean, and both numbers."""
+    """A bar from the least to the most loaded expert, with a tick at the mean and both numbers."""
     left, scale = WIDTH - RIGHT + 12, 80 / max(highest, 1.0)
     return tag(
         "g",

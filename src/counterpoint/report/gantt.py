@@ -1,4 +1,4 @@
-"""Timelines as SVG: a row per rank; in a module's colour light bars are forward, full ones backward, others weights."""
+"""Timelines as SVG: a row per rank; in a module's colour, light bars are forward, full backward, medium weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from counterpoint.report.words import number_text
 
 LEFT, RIGHT, TOP, BOTTOM, GAP = 74, 62, 26, 34, 2
 SHARES = {Work.FORWARD: 0.42, Work.BACKWARD: 1.0, Work.INPUT: 1.0, Work.WEIGHT: 0.7}
-"""How much of a module's colour the bar of an action shows."""
+"""Saturation of a module's colour by the work of an action."""
 
 _WORDS = {
     Work.FORWARD: "forward", Work.BACKWARD: "backward", Work.INPUT: "input gradients", Work.WEIGHT: "weight gradients",
@@ -20,7 +20,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What a rank did from `start` to `end`, in the chart's unit."""
+    """An action of a rank from `start` to `end`, in the chart's unit."""
 
     action: Action
     start: float
@@ -29,7 +29,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The bars of one rank, or of several that work alike."""
+    """The bars of one rank, or of several ranks with the same timeline."""
 
     name: str
     bars: tuple[Bar, ...]
@@ -41,7 +41,7 @@ class Row:
 
 
 def gantt(rows: Sequence[Row], colours: Mapping[str, str], unit: str, width: float = 1000) -> str:
-    """The rows over a common time from zero; the share behind each is its idle time until the last bar's end."""
+    """Rows over a common time axis from zero; each ends in its idle share of the time until the last bar's end."""
     span = max((bar.end for row in rows for bar in row.bars), default=0.0)
     pitch = 26 if len(rows) <= 16 else 16
     bottom = TOP + pitch * len(rows)

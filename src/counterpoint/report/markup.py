@@ -1,11 +1,11 @@
-"""HTML and SVG elements as strings; what is not an element is escaped before it gets here."""
+"""HTML and SVG elements as strings; callers escape text with `words`."""
 
 from html import escape
 
 Attribute = str | int | float
 
 _EMPTY = frozenset({"rect", "line", "circle", "path", "polyline", "img", "meta"})
-"""Elements without content, which close themselves."""
+"""Elements without content, which need no closing tag."""
 
 
 def tag(name: str, *content: str, **attributes: Attribute) -> str:
@@ -25,12 +25,12 @@ def label(x: float, y: float, text: str, **attributes: Attribute) -> str:
 
 
 def title(text: str) -> str:
-    """What a browser shows when the pointer rests on the element around it."""
+    """The tooltip of the surrounding element."""
     return tag("title", words(text))
 
 
 def drawing(width: float, height: float, *content: str, description: str) -> str:
-    """An SVG picture in units of pixels that shrinks with the page; `description` is read to who cannot see it."""
+    """An SVG picture in pixels, which shrinks with the page; `description` is for screen readers."""
     return tag(
         "svg", *content, viewBox=f"0 0 {_value(width)} {_value(height)}", width=width, role="img",
         aria_label=description,

@@ -1,4 +1,4 @@
-"""Bytes per rank as SVG: stacked bars, one for all neighbouring ranks that need the same."""
+"""Bytes per rank as SVG: stacked bars, one for each range of ranks with equal memory."""
 
 from counterpoint.plan.layout import format_ranks
 from counterpoint.report.axis import linear_ticks
@@ -13,7 +13,7 @@ KINDS = ("parameters", "gradients", "optimizer state", "gathered parameters", "a
 
 
 def memory_svg(summary: Summary) -> str:
-    """A bar per group of ranks, its parts in the order of `KINDS`, its sum after it."""
+    """A bar per group of ranks, with parts in the order of `KINDS`, followed by the sum."""
     groups = summary.same_memory
     largest = max(used.total_bytes for used in summary.memory.values()) or 1
     unit = 1024 ** max(power for power in range(5) if power == 0 or 1024**power <= largest)

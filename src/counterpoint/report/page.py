@@ -1,4 +1,4 @@
-"""Pages and what they are made of: sections with captions, figure cards, tables, notes."""
+"""HTML pages and their components: sections with captions, cards, tables, notes."""
 
 from collections.abc import Iterable, Sequence
 
@@ -62,11 +62,11 @@ svg .small {{ font-size: 10px; }}
   body {{ font-size: 12px; }}
   details:not([open]) {{ display: none; }} @page {{ margin: 14mm; }} }}
 """
-"""The one style sheet: light, printable, fonts of the reader's system."""
+"""The style sheet of all pages: light, printable, system fonts."""
 
 
 def page(name: str, subtitle: str, *content: str) -> str:
-    """A whole page that refers to nothing outside itself; `content` is markup, the rest is text."""
+    """A self-contained page; `content` is markup, the other arguments are text."""
     head = tag(
         "head", tag("meta", charset="utf-8"),
         tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
@@ -77,13 +77,13 @@ def page(name: str, subtitle: str, *content: str) -> str:
 
 
 def section(name: str, caption: str, *content: str) -> str:
-    """A headed part of a page; the caption says what is seen and in which unit."""
+    """A section with a heading; the caption explains what is shown, and in which unit."""
     described = tag("p", words(caption), class_="caption") if caption else ""
     return tag("section", tag("h2", words(name)), described, *content)
 
 
 def cards(figures: Iterable[tuple[str, str]]) -> str:
-    """The figures that matter most, as (value, what it is)."""
+    """Cards with the most important figures, as (value, label)."""
     return tag("div", *(tag("div", tag("b", words(v)), tag("span", words(n)), class_="card") for v, n in figures),
                class_="cards")  # fmt: skip
 
@@ -97,12 +97,12 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence
 
 
 def note(text: str) -> str:
-    """One line of text that says what is missing, or what to mind."""
+    """A note about what is missing, or what to consider."""
     return tag("p", words(text), class_="note")
 
 
 def folded(name: str, text: str) -> str:
-    """Long text below a line that opens it."""
+    """Long text, collapsed below a summary line."""
     return tag("details", tag("summary", words(name)), tag("pre", words(text)))
 
 

@@ -11,13 +11,13 @@ MEMORY = ("#344054", "#667085", "#98a2b3", "#c5ccd6", "#6f9fd8")
 
 
 def module_colours(modules: Iterable[str]) -> dict[str, str]:
-    """An accent per module, in the order given; the same on every page, as names alone choose it."""
+    """An accent per module, in the given order; it depends only on names, so it is the same on every page."""
     names = list(modules)
     accents = {name: ACCENTS[number % len(ACCENTS)] for number, name in enumerate(sorted(names))}
     return {name: accents[name] for name in names}
 
 
 def tint(colour: str, share: float) -> str:
-    """A `#rrggbb` colour mixed with white; `share` is what remains of it."""
+    """A `#rrggbb` colour mixed with white; `share` is the share of the colour."""
     channels = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#" + "".join(f"{round(255 - share * (255 - channel)):02x}" for channel in channels)

@@ -1,4 +1,4 @@
-"""Who is where as SVG: a column per rank, a row per module, sixteen ranks to a band."""
+"""The placement as SVG: a column per rank, a row per module, bands of sixteen ranks."""
 
 from counterpoint.plan.plan import Plan
 from counterpoint.report.markup import drawing, label, tag, title
@@ -11,7 +11,7 @@ FILL_SHARE = 0.24
 
 
 def placement_svg(plan: Plan) -> str:
-    """The grid of all ranks of the world; a cell shows where its rank stands along the axes in use."""
+    """The grid of all ranks; a cell shows the coordinates of its rank along the axes in use."""
     world = plan.placement.world_size
     columns = min(world, BAND)
     width = min(MOST_CELL_WIDTH, (WIDTH - LEFT) / columns)

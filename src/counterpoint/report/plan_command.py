@@ -1,4 +1,4 @@
-"""The command `plan`: draw and prove a config's plan, with the first step's batch, before anything runs."""
+"""The command `plan`: print and prove a config's plan and its first batch, without running it."""
 
 import json
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from counterpoint.report.plan_text import describe_plan
 from counterpoint.setup.run import check_data, prepare_run
 
 MOST_COLUMNS = 120
-"""Wider terminals are not filled: lines would be too long to read."""
+"""Most columns that are used of a wide terminal, so that lines stay readable."""
 
 
 def show_plan(
     config: Path, overrides: Sequence[str], *, html: Path | None, json_file: Path | None, rank: int | None,
     console: Console,
 ) -> None:  # fmt: skip
-    """Print the plan, or one rank's part, and write it as a page and as data where asked.
+    """Print the plan, or one rank's part, and optionally write it as a page and as data.
 
     Raises ConfigError, PlacementError, DataError or ProofError; nothing is written then.
     """

@@ -1,4 +1,4 @@
-"""A plan as one page: placement, proof, timeline, memory, and where a batch's rows travel."""
+"""The HTML page of a plan: placement, proof, timeline, memory, and the routes of a batch's rows."""
 
 from counterpoint.check.grid import format_programs
 from counterpoint.plan.batch import BatchPlan
@@ -18,7 +18,7 @@ CLOCK_UNIT = "units of one forward; a backward takes two"
 
 
 def plan_html(plan: Plan, batch: BatchPlan | None = None) -> str:
-    """The page of a plan; a batch adds its routes and the memory of its activations. Raises ProofError."""
+    """The page of a plan; a batch adds routes and activation memory. Raises ProofError."""
     summary = summarize(plan, batch)
     modules = " and ".join(str(layout) for layout in plan.placement.layouts)
     return page(
@@ -29,7 +29,7 @@ def plan_html(plan: Plan, batch: BatchPlan | None = None) -> str:
         _proof(summary),
         section(
             "Timeline",
-            f"What each rank computes when, on a clock of unit costs. Idle time is "
+            f"The actions of each rank over time, at unit costs. Idle time is "
             f"{summary.timeline.bubble_fraction:.1%} of all ranks' time; transfers take none here.",
             predicted_gantt(summary),
             folded("Programs: the actions of every rank in order", format_programs(plan.schedule.programs)),
@@ -41,7 +41,7 @@ def plan_html(plan: Plan, batch: BatchPlan | None = None) -> str:
 
 
 def predicted_gantt(summary: Summary) -> str:
-    """The simulated timeline, one row for all ranks that work alike."""
+    """The simulated timeline, with one row for all ranks that have the same."""
     intervals = summary.timeline.intervals
     rows = [
         Row(format_ranks(ranks), tuple(Bar(each.action, each.start, each.end) for each in intervals[ranks[0]]))
@@ -51,7 +51,7 @@ def predicted_gantt(summary: Summary) -> str:
 
 
 def placement_section(plan: Plan) -> str:
-    """The grid of ranks, and the parts of every stage."""
+    """The placement on ranks, and the parts of every stage."""
     colours = module_colours(plan.graph.modules)
     rows = [
         (
@@ -65,8 +65,8 @@ def placement_section(plan: Plan) -> str:
     ]
     return section(
         "Placement",
-        f"Who is where: {plan.placement.kind}, {plan.placement.world_size} ranks. A cell shows where its rank stands "
-        "along the module's axes.",
+        f"The modules of each rank: {plan.placement.kind}, {plan.placement.world_size} ranks. A cell shows the rank's "
+        "coordinates along the module's axes.",
         placement_svg(plan),
         table(("stage", "ranks", "coordinates", "parts", "parameters"), rows, right=("parameters",)),
     )
@@ -106,7 +106,7 @@ def _proof(summary: Summary) -> str:
 
 def _memory(summary: Summary) -> str:
     activations = (
-        "Activations are left out: they follow from a batch."
+        "Activations are left out: they depend on a batch."
         if summary.batch is None
         else "Activations are an estimate from the batch's largest microbatch."
     )
@@ -121,7 +121,7 @@ def _routes(plan: Plan, batch: BatchPlan) -> str:
     return section(
         "Routes",
         f"Where the rows of step {batch.step} travel ({documents}): every row has one owner on each side. "
-        "Grey rows stay on their rank. Gradients take the same way back.",
+        "Grey rows stay on their rank. Gradients take the reverse routes.",
         *(tag("div", tag("h3", words(str(link))), route_svg(plan, batch, link)) for link in edges),
     )
 

@@ -13,10 +13,10 @@ from counterpoint.report.words import stage_parameters
 
 
 def plan_json(plan: Plan, batch: BatchPlan | None = None) -> dict[str, Any]:
-    """Layouts, links, communicators, programs as action strings, the proof's and the clock's figures.
+    """Layouts, links, communicators, programs as action strings, and the figures of proof and simulation.
 
-    Only dicts with string keys, lists, strings, numbers and booleans; `plan` is the whole, which `plan_of_form` reads
-    back. Raises ProofError.
+    Contains only dicts with string keys, lists, strings, numbers and booleans. The key `plan` has the complete plan,
+    from which `plan_of_form` restores it. Raises ProofError.
     """
     summary = summarize(plan, batch)
     return {

@@ -1,4 +1,4 @@
-"""A plan for the terminal: who is where, what travels, the proof, the programs, the clock and the memory."""
+"""A plan for the terminal: placement, links, proof, programs, simulated timeline and memory."""
 
 from dataclasses import replace
 
@@ -23,11 +23,11 @@ from counterpoint.report.words import (
 )
 
 CLOCK_COLUMNS = 56
-"""Columns of time in the drawn timeline; with its labels it fits a terminal of 80."""
+"""Columns of the drawn timeline; with its labels it fits into 80 columns."""
 MOST_ROWS = 16
-"""A placement of more ranks shows a row per stage instead of one per rank."""
+"""With more ranks the placement has a row per stage instead of one per rank."""
 MOST_ACTIONS = 36
-"""A longer program shows its beginning and its end; `--rank` shows it whole."""
+"""A longer program is shortened to its beginning and end; `--rank` prints all of it."""
 
 
 def describe_plan(plan: Plan, rank: int | None = None, batch: BatchPlan | None = None) -> RenderableType:
@@ -55,7 +55,7 @@ def describe_plan(plan: Plan, rank: int | None = None, batch: BatchPlan | None =
 
 
 def _placement(plan: Plan) -> Table:
-    """A row per rank, or in a large world a row per set of ranks that hold the same stages."""
+    """A row per rank, or, in a large world, per set of ranks with the same stages."""
     table = new_table("ranks", *plan.graph.modules)
     for ranks in _placement_rows(plan):
         cells = [_placement_cell(plan, module, ranks) for module in plan.graph.modules]
@@ -129,7 +129,7 @@ def _shortened(actions: list[str]) -> str:
 
 
 def _clock(summary: Summary) -> Text:
-    """The drawn timeline with one line for all ranks that work alike."""
+    """The drawn timeline, with one line for all ranks that have the same."""
     groups = summary.same_programs
     firsts = {ranks[0]: summary.timeline.intervals[ranks[0]] for ranks in groups}
     drawn = replace(summary.timeline, intervals=firsts).draw(CLOCK_COLUMNS).splitlines()

@@ -13,7 +13,7 @@ from counterpoint.report.words import coordinate_words, count_text, part_words, 
 
 
 def rank_text(summary: Summary, rank: int) -> RenderableType:
-    """A rank's stages, the groups it is in, its peers on every link, its program and its memory."""
+    """A rank's stages, groups, peers on every link, program and memory."""
     plan = summary.plan
     if rank in plan.placement.idle:
         return f"rank {rank} is idle: world.idle lists it, so it waits for the others' end"

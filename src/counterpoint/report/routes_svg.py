@@ -1,4 +1,4 @@
-"""The rows of a batch on their way from one module to another, as SVG."""
+"""The routes of a batch's rows from module to module, as SVG."""
 
 from collections import Counter
 
@@ -22,7 +22,7 @@ def routed_rows(plan: Plan, batch: BatchPlan, link: Link) -> dict[tuple[int, int
 
 
 def route_svg(plan: Plan, batch: BatchPlan, link: Link) -> str:
-    """Source ranks to the left, target ranks to the right, ribbons as thick as their rows; grey stays on its rank."""
+    """Ribbons from source ranks (left) to target ranks (right), as thick as their rows; grey stays on its rank."""
     rows = routed_rows(plan, batch, link)
     sources, targets = plan.stages.ranks[link.source], plan.stages.ranks[link.target]
     most = max(len(sources), len(targets))

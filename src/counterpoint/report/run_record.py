@@ -1,4 +1,4 @@
-"""A run folder as values: what training and evaluation left in it."""
+"""The metrics and other results in a run folder, as dataclasses."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from counterpoint.recorders.json_lines import METRICS_FILE
 
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
-    """What a logged step says of a group of a module's parameters."""
+    """The record of a parameter group in a logged step."""
 
     learning_rate: float
     gradient_norm: float
@@ -24,9 +24,9 @@ class GroupRecord:
 
 @dataclass(frozen=True, slots=True)
 class ModuleRecord:
-    """What a logged step says of one module; utilisation is None on a device whose peak is not known.
+    """The record of a module in a logged step; `mfu` is None on a device with an unknown peak.
 
-    `learning_rate` is that of parameters in none of the `groups`, which are by name.
+    `learning_rate` is that of parameters outside the `groups`, which are by name.
     """
 
     learning_rate: float
@@ -41,7 +41,7 @@ class ModuleRecord:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The rows of the experts of a layer that see the fewest and the most, over the mean of the layer."""
+    """The fewest and the most rows of an expert of a layer, divided by the layer's mean."""
 
     least: float
     most: float
@@ -49,7 +49,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A logged training step; `losses` are those beside the main one by name, `loads` those of experts by layer."""
+    """A logged training step; `losses` are further losses by name, `loads` expert loads by layer."""
 
     step: int
     loss: float
@@ -65,7 +65,7 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class DatasetRecord:
-    """What became of the `counted` documents of a dataset; `left_out` and `without_loss` are by reason."""
+    """The census of a dataset over `counted` documents; `left_out` and `without_loss` are by reason."""
 
     documents: int
     counted: int
@@ -78,8 +78,11 @@ class DatasetRecord:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """A run's metrics by step; `evaluations[split]` are (step, loss); `unreadable` counts torn lines, `datasets` are by
-    name, as training last began with them. `skipped` are the steps that were not finite and updated nothing."""
+    """A run's metrics by step.
+
+    `evaluations[split]` are (step, loss). `datasets` are the censuses of the last start, by name. `skipped` are the
+    steps that were not finite and updated nothing. `unreadable` is the number of incomplete lines.
+    """
 
     steps: tuple[StepRecord, ...]
     evaluations: dict[str, tuple[tuple[int, float], ...]]
@@ -100,13 +103,13 @@ class Measured:
 
 
 _FURTHER = {"mtp_loss": "multi-token prediction", "balance_loss": "balance of experts"}
-"""Losses beside the main one that have keys of their own, and what a report calls them."""
+"""Further losses with their own keys, and their names in reports."""
 
 _Record = TypeVar("_Record", Load, StepRecord, ModuleRecord, GroupRecord, DatasetRecord)
 
 
 def read_metrics(run: Path) -> Metrics | None:
-    """`metrics.jsonl` of a run, or None without one; of records of the same step the later wins."""
+    """`metrics.jsonl` of a run, or None without one; the last record of a step counts."""
     file = run / METRICS_FILE
     if not file.is_file():
         return None
@@ -140,7 +143,7 @@ def read_timeline(run: Path) -> Measured | None:
 
 
 def read_plan(run: Path) -> Plan | None:
-    """The plan by which a run trains, or None without a readable one: earlier versions wrote none, or another form."""
+    """The plan of a run, or None without a readable one: earlier versions wrote none, or in another form."""
     try:
         return plan_of_form(_read_json(run / PLAN_FILE))
     except InputError:
@@ -162,7 +165,7 @@ def _take(
 ) -> None:
     if "data" in data:
         datasets[data["data"]] = _record(DatasetRecord, data)
-        # Training begins here after a step: what an earlier start did after that step is repeated.
+        # Training starts after this step, so steps of earlier starts after it are repeated.
         skipped.difference_update({step for step in skipped if step > data["step"]})
         return
     if "skipped" in data:
@@ -172,7 +175,7 @@ def _take(
         evaluations.setdefault(data["evaluation"], {})[data["step"]] = data["loss"]
         return
     if "why" in data:
-        # What was left out or passed over, and why, is for people.
+        # Records about documents and skipped checkpoints have no metrics.
         return
     modules = {name: _module_record(values) for name, values in data["modules"].items()}
     losses = {name: data[key] for key, name in _FURTHER.items() if key in data} | data.get("losses", {})

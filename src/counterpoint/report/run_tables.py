@@ -1,4 +1,4 @@
-"""The parts of a training report that compare: modules with each other, the measured step with the predicted one."""
+"""Tables of a training report: modules, datasets, and the measured timeline beside the predicted one."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ _NUMBERS = ("parameters", "gradient norm", "learning rate", "TFLOP/s per rank", 
 
 
 def module_section(modules: Sequence[str], planned: Summary | None, metrics: Metrics | None) -> str:
-    """What each module did in the last logged step."""
+    """The table of modules at the last logged step."""
     if metrics is None or not metrics.steps:
         return note("The table of modules is left out: no step was logged.")
     last, colours = metrics.steps[-1], module_colours(modules)
     rows = []
-    # A folder that was started anew with other modules still holds the records of the old ones.
+    # A run that started over with other modules still has records of the old ones.
     for module, record in ((name, last.modules[name]) for name in modules if name in last.modules):
         layout = "" if planned is None else str(planned.plan.layouts[module]).partition(": ")[2]
         parameters = "" if planned is None else count_text(planned.plan.facts[module].parameters)
@@ -30,16 +30,16 @@ def module_section(modules: Sequence[str], planned: Summary | None, metrics: Met
         rows += [_group_row(group, of_group) for group, of_group in record.groups.items()]
     return section(
         "Modules",
-        f"Step {last.step}. TFLOP/s count what a step computes: gradients where something trained needs them, and "
-        "nothing twice that is computed again. MFU is their share of the device's dense bf16 peak, over the module's "
-        "own ranks and all; imbalance is the heaviest lane's cost over the mean; peak memory is the fullest rank's. "
-        "Groups of a module's parameters follow it.",
+        f"Step {last.step}. TFLOP/s include only gradients that are needed, and no activation recomputation. MFU is "
+        "relative to the device's dense bf16 peak, over the module's own ranks and over all ranks. Imbalance is the "
+        "cost of the most loaded lane divided by the mean; peak memory is the maximum over the module's ranks. The "
+        "parameter groups of a module follow it.",
         table(("module", "layout", *_NUMBERS), rows, right=_NUMBERS),
     )
 
 
 def data_section(metrics: Metrics | None) -> str:
-    """What became of the documents of each dataset."""
+    """The table of datasets with their censuses."""
     if metrics is None or not metrics.datasets:
         return ""
     numbers = ("documents", "counted", "kept", "cut", "left out", "without loss")
@@ -52,8 +52,8 @@ def data_section(metrics: Metrics | None) -> str:
         rows.append((words(name), *(words(f"{count:,}") for count in counts), words(why)))
     return section(
         "Data",
-        "Documents as training began: cut where text goes on beyond data.sequence_tokens, left out where items do not "
-        "fit; without loss they teach nothing. Of synthetic documents some are counted, evenly spread.",
+        "Documents at the start of training. Cut: text beyond data.sequence_tokens is dropped. Left out: items do not "
+        "fit. Without loss: no token is in the loss. Of synthetic documents an evenly spread sample is counted.",
         table(("dataset", *numbers, "why"), rows, right=numbers),
     )
 
@@ -71,7 +71,7 @@ def _cells(record: ModuleRecord) -> tuple[str, ...]:
 
 
 def _group_row(name: str, record: GroupRecord) -> tuple[str, ...]:
-    """Of a group only its numbers are known."""
+    """The row of a parameter group, which has only some of the columns."""
     numbers = (number_text(record.gradient_norm), number_text(record.learning_rate))
     return (words(name), "", "", *map(words, numbers), *("" for _ in _NUMBERS[3:]))
 
@@ -81,7 +81,7 @@ def _share(value: float | None) -> str:
 
 
 def timeline_section(modules: Sequence[str], planned: Summary | None, reason: str, measured: Measured | None) -> str:
-    """The predicted timeline above the measured one, on the same width and with the same colours."""
+    """The predicted timeline above the measured one, with the same width and colours."""
     if planned is None:
         parts = [note(f"The predicted timeline is left out: {reason}")]
     else:
@@ -91,7 +91,7 @@ def timeline_section(modules: Sequence[str], planned: Summary | None, reason: st
     else:
         colours = module_colours(modules)
         parts += [tag("h3", words(f"Measured, step {measured.step}")), _measured_gantt(measured, colours)]
-    caption = "What each rank computes when. Light is forward, full is backward; a number is a microbatch."
+    caption = "The actions of each rank over time. Light is forward, full is backward; a number is a microbatch."
     return section("Timeline", caption, *parts)
 
 

@@ -1,4 +1,4 @@
-"""The last recorded step of a run in a few lines, for a terminal."""
+"""The last recorded step of a run in a few lines for a terminal."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from counterpoint.report.words import number_text
 
 
 def last_step_lines(run_folder: Path) -> Iterator[str]:
-    """The losses of the last recorded step, those of evaluations, and how evenly experts are loaded."""
+    """The losses of the last recorded step and of evaluations, and the expert load."""
     metrics = read_metrics(run_folder)
     if metrics is None:
         return
@@ -26,7 +26,7 @@ def _further(record: StepRecord) -> Iterator[str]:
 
 
 def _loads(record: StepRecord) -> Iterator[str]:
-    """The experts of the most uneven layer; nothing without experts."""
+    """The expert load of the most uneven layer; nothing without experts."""
     if record.loads:
         layer = max(record.loads, key=lambda name: record.loads[name].most)
         load = record.loads[layer]

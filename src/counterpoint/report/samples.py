@@ -21,7 +21,7 @@ from counterpoint.sources.prepared.source import PreparedSource
 
 MOST_SAMPLES = 24
 PICTURE_PIXELS = 144
-"""The longer side of an embedded picture; it is shown at half of it."""
+"""The longer side of an embedded picture, which is shown at half the size."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Pictures:
 
     @classmethod
     def open(cls, data: DataConfig, intakes: Intakes, split: str) -> "Pictures":
-        """The pictures of a run's evaluation split; raises InputError when they cannot be found."""
+        """Open the pictures of a run's evaluation split; raises InputError if they cannot be found."""
         named = dict(zip(evaluation_names(data.evaluation), data.evaluation, strict=True))
         entry = named.get(split)
         if entry is None or entry.folder is None:
@@ -61,9 +61,9 @@ class Pictures:
 
 
 def sample_grid(open_pictures: Callable[[], Pictures], predictions: Sequence[Prediction]) -> str:
-    """At most `MOST_SAMPLES` predictions, evenly spaced over the split: not chosen by how good they are.
+    """A grid of at most `MOST_SAMPLES` predictions, evenly spaced over the split, not chosen by quality.
 
-    Where the split's pictures cannot be opened, which raises InputError, the grid says why.
+    If `open_pictures` raises InputError, the grid contains the reason instead of pictures.
     """
     count = min(len(predictions), MOST_SAMPLES)
     shown = [predictions[number * len(predictions) // count] for number in range(count)]
@@ -89,7 +89,7 @@ def _card(prediction: Prediction, png: bytes | None) -> str:
 
 
 def marked(truth: str, written: str) -> str:
-    """What was written, as markup, with the words that the truth does not have there marked."""
+    """The written text as markup, with the words that differ from the truth highlighted."""
     expected, got = truth.split(), written.split()
     pieces = []
     for kind, _a, _b, start, stop in SequenceMatcher(None, expected, got, autojunk=False).get_opcodes():

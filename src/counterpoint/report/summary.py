@@ -1,4 +1,4 @@
-"""What all pictures of a plan show: its proof, its timeline at unit costs, and its memory."""
+"""The figures of a plan that all its reports show: proof, timeline at unit costs, and memory."""
 
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,16 +25,16 @@ class LinkSummary:
 
     @property
     def carriers(self) -> str:
-        """The communicators' names, all but the first only counted where a pipeline has many columns."""
+        """The communicators' names; if there are many, the first one and the number of the others."""
         first, *others = self.communicators
         return ", ".join(self.communicators) if len(others) < 2 else f"{first} and {len(others)} more"
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A plan with all that is computed from it.
+    """A plan and the figures computed from it.
 
-    Only with a batch memory counts activations, and `weighed` is its timeline with FLOPs for costs.
+    With a batch, memory includes activations, and `weighed` is the timeline with FLOPs as costs; else it is None.
     """
 
     plan: Plan
@@ -47,7 +47,7 @@ class Summary:
 
     @property
     def same_programs(self) -> tuple[tuple[int, ...], ...]:
-        """Ranks that work at the same times on the same stages, together; by their first rank."""
+        """Groups of ranks with the same timeline, ordered by their first rank."""
         intervals = self.timeline.intervals
         groups: dict[object, list[int]] = {}
         for rank in sorted(intervals):
@@ -56,13 +56,13 @@ class Summary:
 
     @property
     def same_memory(self) -> tuple[tuple[int, ...], ...]:
-        """Consecutive ranks that need the same memory, together."""
+        """Groups of consecutive ranks that need the same memory."""
         runs = groupby(sorted(self.memory), key=lambda rank: self.memory[rank])
         return tuple(tuple(ranks) for _memory, ranks in runs)
 
 
 def summarize(plan: Plan, batch: BatchPlan | None = None) -> Summary:
-    """Prove, simulate and measure a plan, with a batch also the rows that it moves; raises ProofError."""
+    """Prove, simulate and measure a plan, and with a batch also its rows; raises ProofError."""
     proof = check_plan(plan, batch)
     timeline = simulate(plan)
     weighed = None if batch is None else simulate(plan, batch, flop_costs(plan, batch))
@@ -73,7 +73,7 @@ def summarize(plan: Plan, batch: BatchPlan | None = None) -> Summary:
 
 
 def _module_memory(plan: Plan, module: str) -> ModuleMemory:
-    """Stored parameters, gradients and what optimizers keep are float32, or float64 where everything is."""
+    """The memory of a module; stored parameters, gradients and moments are float32, or float64 if everything is."""
     parts, hidden = plan.facts[module].parts, plan.facts[module].hidden
     kept = [hidden if plan.is_recomputed(module, part.name) else part.activation_elements for part in parts]
     computed = _DTYPE_BYTES[plan.dtype]

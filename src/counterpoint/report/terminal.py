@@ -1,4 +1,4 @@
-"""What the pictures for the terminal share: headings and tables."""
+"""Headings and tables for the terminal."""
 
 from rich import box
 from rich.console import JustifyMethod
@@ -25,7 +25,7 @@ def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def memory_table(summary: Summary, groups: tuple[tuple[int, ...], ...]) -> Table:
-    """Bytes by kind, a row for each of `groups`, whose ranks need the same."""
+    """Bytes by kind, with a row for each of `groups`, whose ranks need the same memory."""
     kinds = ("parameters", "gradients", "optimizer", "gathered", "activations", "sum")
     table = new_table("ranks", *kinds, right=kinds)
     for ranks in groups:
@@ -39,7 +39,7 @@ def memory_table(summary: Summary, groups: tuple[tuple[int, ...], ...]) -> Table
 
 
 def memory_note(summary: Summary) -> Text:
-    """What the memory counts and what it leaves out."""
+    """A note on what the memory estimate includes."""
     if summary.batch is None:
-        return Text("Activations are left out: they follow from a batch.", style="dim")
+        return Text("Activations are left out: they depend on a batch.", style="dim")
     return Text("Activations are an estimate from the first step's batch.", style="dim")

@@ -1,4 +1,4 @@
-"""The report of a run: one page that its folder carries, from whatever the run has left so far."""
+"""The report of a run: one HTML page in its folder, from the files that exist so far."""
 
 from collections.abc import Callable
 from functools import partial
@@ -35,10 +35,10 @@ REPORT_FILE = "report.html"
 
 
 def write_report(run_folder: Path, plan: Plan | None = None) -> Path:
-    """Write the page of a run into its folder and return its path; what is missing is named on the page.
+    """Write the page of a run into its folder and return its path; the page says what is missing.
 
-    `plan` is the run's, for who has it already.
-    Raises CheckpointError if the folder is no run's or cannot be written, ConfigError if its config is unreadable.
+    `plan` is the run's plan, if the caller already has it. Raises CheckpointError if the folder is no run folder or
+    cannot be written, ConfigError if its config is unreadable.
     """
     config_file = run_folder / CONFIG_FILE
     if not config_file.is_file():
@@ -74,13 +74,13 @@ def write_report(run_folder: Path, plan: Plan | None = None) -> Path:
 
 
 def _plan_of(run_folder: Path, build: Callable[[], Plan]) -> Plan:
-    """The plan that the run wrote down, or the one that is built."""
+    """The plan that the run stored, or else a newly built one."""
     written = read_plan(run_folder)
     return build() if written is None else written
 
 
 def _planned(build: Callable[[], Plan]) -> tuple[Summary | None, str]:
-    """The run's plan, or why it cannot be built here (a tokenizer that is elsewhere, for one)."""
+    """The run's plan, or the reason why it cannot be built here, such as a missing tokenizer."""
     try:
         return summarize(build()), ""
     except CounterpointError as error:

@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Readable numbers and names."""
 
 from itertools import groupby
 from math import isfinite
@@ -38,13 +38,13 @@ def number_text(value: float) -> str:
 
 
 def used_axes(layout: Layout) -> tuple[str, ...]:
-    """The axes of a layout along which it is cut, outermost first."""
+    """The axes of a layout with a degree above 1, outermost first."""
     degrees = {"pp": layout.pp, "dp": layout.dp, "cp": layout.cp, "tp": layout.tp}
     return tuple(axis for axis in _AXES if degrees[axis] > 1)
 
 
 def coordinate_words(layout: Layout, rank: int) -> tuple[str, ...]:
-    """Where a rank stands along the axes in use, a word for each: `dp1`, `tp0`; `whole` where none is."""
+    """The coordinates of a rank along the axes in use: `dp1`, `tp0`; `whole` if there are none."""
     place = layout.coordinate(rank)._asdict()
     return tuple(f"{axis}{place[axis]}" for axis in used_axes(layout)) or ("whole",)
 
@@ -60,7 +60,7 @@ def coordinate_ranges(layout: Layout, ranks: tuple[int, ...]) -> str:
 
 
 def part_words(plan: Plan, node: Node) -> str:
-    """The parts of a stage, runs of layers shortened: `embed, layers.0-3`."""
+    """The parts of a stage, with consecutive layers combined: `embed, layers.0-3`."""
     start, stop = plan.splits[node.module][node.stage]
     names = [part.name for part in plan.facts[node.module].parts[start:stop]]
     words: list[str] = []
@@ -74,6 +74,6 @@ def part_words(plan: Plan, node: Node) -> str:
 
 
 def stage_parameters(plan: Plan, node: Node) -> int:
-    """Parameters of a stage, over all ranks that share it."""
+    """Number of parameters of a stage over all its ranks."""
     start, stop = plan.splits[node.module][node.stage]
     return sum(part.parameters for part in plan.facts[node.module].parts[start:stop])

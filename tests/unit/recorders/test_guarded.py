@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from counterpoint.recorders.guarded import Behind, Guarded
+from counterpoint.recorders.guarded import Background, Guarded
 from counterpoint.recorders.kind import Record, Recorder, Recording
 from counterpoint.recorders.opened import open_recorders
 
@@ -72,7 +72,7 @@ def test_a_remote_one_hears_all_in_order_on_a_thread_of_its_own() -> None:
     may_go_on = threading.Event()
     said: list[str] = []
     keeping = Keeping(may_go_on)
-    recorder = Behind("somewhere", lambda: keeping, said.append, ENDLESS_SECONDS)
+    recorder = Background("somewhere", lambda: keeping, said.append, ENDLESS_SECONDS)
     records = [Record(step=step, values={"loss": 1.0}) for step in range(50)]
     for record in records:
         recorder.record(record)
@@ -89,7 +89,7 @@ def test_a_run_ends_though_a_remote_one_does_not(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("counterpoint.recorders.guarded._LONGEST_QUEUE", 5)
     may_go_on = threading.Event()
     said: list[str] = []
-    recorder = Behind("somewhere", lambda: Keeping(may_go_on), said.append, 0.2)
+    recorder = Background("somewhere", lambda: Keeping(may_go_on), said.append, 0.2)
     began = time.monotonic()
     for _step in range(20):
         recorder.record(RECORD)
@@ -97,7 +97,7 @@ def test_a_run_ends_though_a_remote_one_does_not(monkeypatch: pytest.MonkeyPatch
     assert time.monotonic() - began < ENDLESS_SECONDS / 2
     may_go_on.set()
     assert said == [
-        "somewhere: it is 5 records behind; later ones are lost, training goes on",
+        "somewhere: 5 records are waiting; later ones are lost, training goes on",
         "somewhere: not done 0 seconds after the run; what it had not sent is lost",
     ]
 

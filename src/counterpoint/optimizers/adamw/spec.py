@@ -1,4 +1,4 @@
-"""AdamW as configs and plans know it."""
+"""Section and facts of AdamW, without torch."""
 
 from typing import Annotated, Literal
 
@@ -11,11 +11,11 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What is kept of a parameter."""
+"""Moments of a parameter."""
 
 
 class AdamWGroup(GroupSection):
-    """Parameters with an AdamW of their own."""
+    """A parameter group of AdamW."""
 
     betas: Betas | None = None
     """Decay rates of the running means for the group (null: those of the module). No unit."""
@@ -34,10 +34,10 @@ class AdamWSection(OptimizerSection):
     weight_decay: NonNegative = 0.01
     """Decoupled weight decay: in each step parameters shrink by learning rate x this. No unit."""
     no_decay: Patterns = ("*bias", "*norm*", "embed.*")
-    """Shell-style patterns of parameter names that are spared from weight decay; parameters with fewer than two
-    dimensions always are."""
+    """Shell-style patterns of names of parameters without weight decay; parameters with fewer than two dimensions never
+    have it."""
     groups: Annotated[tuple[AdamWGroup, ...], Field(strict=False)] = ()
-    """Parameters by patterns of their names, with other values of some keys; the first pattern that fits wins."""
+    """Parameter groups by name pattern, each with its own values of some keys; the first match counts."""
 
 
 ADAMW = OptimizerKind(

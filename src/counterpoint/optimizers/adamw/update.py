@@ -1,4 +1,4 @@
-"""AdamW over the shards of one rank, by torch's fused kernel."""
+"""AdamW for the shards of one rank, with torch's fused kernel."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -10,7 +10,7 @@ from counterpoint.optimizers.shard import Shard, Team
 
 
 class AdamWUpdate:
-    """AdamW of one module's shards on a rank, of which there is one at least."""
+    """AdamW for one module's shards on a rank; there is at least one."""
 
     def __init__(self, section: AdamWSection, shards: Sequence[Shard], _team: Team) -> None:
         self._values = [shard.values for shard in shards]
@@ -28,7 +28,7 @@ class AdamWUpdate:
             values.grad = gradient
         for group in self._adamw.param_groups:
             group["lr"] = lr
-        # The fused kernel leaves all as it was, its count of steps too, where this is 1.
+        # If this is 1, the fused kernel changes nothing, not even its step count.
         self._adamw.found_inf = is_broken.float()  # type: ignore[attr-defined]
         self._adamw.step()
         for values in self._values:
@@ -50,5 +50,5 @@ class AdamWUpdate:
 
 
 def is_exempt(section: AdamWSection, name: str, dims: int) -> bool:
-    """Whether weight decay spares a parameter: vectors, and names that match a pattern of `no_decay`."""
+    """Whether a parameter has no weight decay: vectors, and names that match a pattern of `no_decay`."""
     return dims < 2 or any(fnmatchcase(name, pattern) for pattern in section.no_decay)

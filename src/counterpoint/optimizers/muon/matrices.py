@@ -1,7 +1,7 @@
-"""Which rank orthogonalises which matrix, when, and what the ranks send each other for it: integers alone.
+"""The plan of Muon's communication: which rank orthogonalises which matrix in which round, and all sends and receives.
 
-A matrix is a parameter of two dimensions as checkpoints name it, or one expert's of a stack; how its pieces lie on
-ranks makes no difference to what it is. One of the ranks that hold a piece of it is its owner.
+A matrix is a two-dimensional parameter, as named in checkpoints, or one expert's matrix of a stack. One of the ranks
+that hold a piece of a matrix is its owner.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,10 +13,9 @@ from counterpoint.optimizers.pieces import Piece
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """The parameter `name`, or its entry `index` where it is a stack, of the shape (outputs, inputs).
+    """The parameter `name`, or entry `index` of it if it is a stack, of shape (outputs, inputs).
 
-    `pieces` are by rank, None of a rank that holds nothing of it; those of two ranks are equal or have no element in
-    common.
+    `pieces` are by rank, None for a rank without an element; the pieces of two ranks are equal or disjoint.
     """
 
     name: str
@@ -27,7 +26,7 @@ class Matrix:
 
     @property
     def key(self) -> tuple[str, int | None]:
-        """What tells it from others."""
+        """Its identity among all matrices."""
         return self.name, self.index
 
     @property
@@ -37,7 +36,7 @@ class Matrix:
 
     @property
     def cost(self) -> int:
-        """What orthogonalising it takes, up to a factor that all matrices have."""
+        """The relative cost of orthogonalising it."""
         return self.elements * min(self.shape)
 
     @property
@@ -47,7 +46,7 @@ class Matrix:
 
     @property
     def givers(self) -> tuple[int, ...]:
-        """Of the ranks that hold the same piece one, which gives it to the owner: the owner itself or the first."""
+        """For each distinct piece, the rank that sends it to the owner: the owner itself, or its first holder."""
         first: dict[Piece | None, int] = {self.pieces[self.owner]: self.owner}
         for rank in self.holders:
             first.setdefault(self.pieces[rank], rank)
@@ -55,11 +54,11 @@ class Matrix:
 
 
 Round = tuple[Matrix, ...]
-"""Matrices that travel together."""
+"""Matrices that are exchanged in the same two all-to-alls."""
 
 
 class Parcel(NamedTuple):
-    """A piece of a matrix that goes to a rank, or comes from it."""
+    """A piece of a matrix that is sent to a peer, or received from it."""
 
     matrix: Matrix
     peer: int
@@ -67,7 +66,7 @@ class Parcel(NamedTuple):
 
 
 def matrices_of(name: str, whole: tuple[int, ...], pieces: Sequence[Piece]) -> Iterator[Matrix]:
-    """The matrices of a parameter: itself, or those of a stack, in order."""
+    """The matrices of a parameter: one, or those of a stack in order."""
     if len(whole) == 2:
         yield Matrix(name, None, (whole[0], whole[1]), tuple(piece if piece.elements else None for piece in pieces))
         return
@@ -76,16 +75,16 @@ def matrices_of(name: str, whole: tuple[int, ...], pieces: Sequence[Piece]) -> I
 
 
 def _entry(piece: Piece, index: int) -> Piece | None:
-    """What a piece of a stack has of one of its matrices."""
+    """The part of a stack's piece that belongs to entry `index`, None if it has none."""
     if not piece.elements or not piece.offset[0] <= index < piece.offset[0] + piece.shape[0]:
         return None
     return Piece(piece.offset[1:], piece.shape[1:])
 
 
 def with_owners(matrices: Iterable[Matrix]) -> tuple[Matrix, ...]:
-    """Matrices from the costliest on, each owned by the holder that has least to do so far.
+    """Matrices by descending cost, each owned by the least loaded rank that holds a piece of it.
 
-    So what a rank holds whole, and alone, goes nowhere.
+    So a matrix that one rank holds alone is not sent.
     """
     loads: dict[int, int] = {}
     owned = []
@@ -97,9 +96,9 @@ def with_owners(matrices: Iterable[Matrix]) -> tuple[Matrix, ...]:
 
 
 def rounds_of(matrices: Iterable[Matrix], most: int) -> tuple[Round, ...]:
-    """Rounds in each of which an owner has one matrix, or several of up to `most` elements together.
+    """Rounds in each of which an owner has one matrix, or several with at most `most` elements together.
 
-    This bounds the memory of whole matrices; no rank waits for others but in a round that both are in.
+    This bounds the memory of whole matrices.
     """
     rounds: list[list[Matrix]] = []
     place: dict[int, tuple[int, int]] = {}
@@ -115,12 +114,12 @@ def rounds_of(matrices: Iterable[Matrix], most: int) -> tuple[Round, ...]:
 
 
 def travels(matrices: Round) -> bool:
-    """Whether anything of a round goes from one rank to another."""
+    """Whether a round sends anything between ranks."""
     return any(matrix.holders != (matrix.owner,) for matrix in matrices)
 
 
 def to_owners(matrices: Round, rank: int) -> tuple[list[Parcel], list[Parcel]]:
-    """What a rank sends so that owners have whole matrices, and what it receives, each by peer."""
+    """The sends and receives of a rank that bring all pieces to their owners, each sorted by peer."""
     sent = [Parcel(m, m.owner, piece) for m in matrices if (piece := m.pieces[rank]) is not None and rank in m.givers]
     owned = [m for m in matrices if m.owner == rank]
     received = [Parcel(m, peer, piece) for m in owned for peer in m.givers if (piece := m.pieces[peer]) is not None]
@@ -128,7 +127,7 @@ def to_owners(matrices: Round, rank: int) -> tuple[list[Parcel], list[Parcel]]:
 
 
 def to_holders(matrices: Round, rank: int) -> tuple[list[Parcel], list[Parcel]]:
-    """What a rank sends so that all who hold a piece of its matrices have it back, and what it receives, by peer."""
+    """The sends and receives of a rank that return results from owners to all holders, each sorted by peer."""
     owned = [m for m in matrices if m.owner == rank]
     sent = [Parcel(m, peer, piece) for m in owned for peer in m.holders if (piece := m.pieces[peer]) is not None]
     received = [Parcel(m, m.owner, piece) for m in matrices if (piece := m.pieces[rank]) is not None]
@@ -136,5 +135,5 @@ def to_holders(matrices: Round, rank: int) -> tuple[list[Parcel], list[Parcel]]:
 
 
 def _by_peer(parcels: list[Parcel]) -> list[Parcel]:
-    """Parcels by peer; those of one peer in the order of the round, which is the same on both ends."""
+    """Parcels sorted by peer; those of one peer keep the order of the round, which both ends share."""
     return sorted(parcels, key=lambda parcel: parcel.peer)

@@ -1,16 +1,16 @@
-"""Matrices made nearly orthogonal by the Newton-Schulz iteration."""
+"""Approximate orthogonalisation of matrices with Newton-Schulz iterations."""
 
 import torch
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the odd polynomial that each iteration applies to singular values (Jordan et al. 2024,
-https://kellerjordan.github.io/posts/muon): steep at 0, so that five bring those above 0.002 to between 0.7 and 1.2."""
+"""Coefficients of the odd polynomial that each iteration applies to singular values (Jordan et al. 2024,
+https://kellerjordan.github.io/posts/muon); five iterations map values above 0.002 to between 0.7 and 1.2."""
 
 
 def orthogonalized(matrices: torch.Tensor, iterations: int, eps: float) -> torch.Tensor:
     """Matrices (number, rows, columns) with the same singular vectors and singular values near 1, in the same dtype.
 
-    Each is first divided by its Frobenius norm plus `eps`; zeros stay zeros.
+    Each matrix is first divided by its Frobenius norm plus `eps`; a zero matrix stays zero.
     """
     a, b, c = COEFFICIENTS
     wide = matrices.shape[-2] <= matrices.shape[-1]

@@ -1,4 +1,4 @@
-"""Muon as configs and plans know it."""
+"""Section and facts of Muon, without torch."""
 
 from fnmatch import fnmatchcase
 from random import Random
@@ -15,14 +15,14 @@ from counterpoint.section.section import NonNegative, Patterns, Positive
 _Iterations = Annotated[int, Field(ge=1, le=20)]
 
 MOMENTUM = "momentum"
-"""What is kept of a hidden matrix."""
+"""The moment of a hidden matrix."""
 
 WORDS = ("embed.weight", "head.weight")
-"""Tables with a row for each word of documents, which are no matrices between hidden rows, whatever a config says."""
+"""Vocabulary tables, which AdamW always updates: they are no maps between hidden rows."""
 
 
 class MuonGroup(GroupSection):
-    """Parameters with a Muon of their own."""
+    """A parameter group of Muon."""
 
     momentum: Beta | None = None
     """Decay rate of the momentum for the group (null: that of the module). No unit."""
@@ -39,12 +39,12 @@ class MuonSection(OptimizerSection):
     momentum: Beta = 0.95
     """Decay rate of the running mean of a matrix's gradient. No unit."""
     nesterov: bool = True
-    """Whether a matrix moves along the running mean as it will be, with this gradient once more."""
+    """Whether the update uses Nesterov momentum: the running mean with the current gradient added once more."""
     rms: Positive = 0.2
-    """Root mean square of the elements of a matrix's update before the learning rate; 0.2 is about AdamW's, so that
-    one learning rate and weight decay do for both. No unit."""
+    """Root mean square of a matrix's update before it is multiplied by the learning rate; 0.2 is about AdamW's, so that
+    the same learning rate and weight decay suit both. No unit."""
     iterations: _Iterations = 5
-    """Newton-Schulz iterations that make an update orthogonal, in the dtype that models compute in. No unit."""
+    """Newton-Schulz iterations that orthogonalise an update, in `training.precision.compute`. No unit."""
     adamw_for: Patterns = ("embed.*", "*router*", "*_conv.*", "*norm*")
     """Shell-style patterns of names of matrices that AdamW updates; it always updates vectors, tensors of three and
     more dimensions other than stacked experts, and the tables of words of embedding and head. A pattern that is no
@@ -52,18 +52,19 @@ class MuonSection(OptimizerSection):
     betas: Betas = (0.9, 0.999)
     """AdamW: decay rates of the running means of the gradient and of its square. No unit."""
     eps: Positive = 1e-8
-    """Added to what divides: AdamW's root of the mean square, the norm of a matrix before its iterations. No unit."""
+    """Added to divisors: to AdamW's root of the mean square, and to the norm by which a matrix is divided before its
+    iterations. No unit."""
     weight_decay: NonNegative = 0.01
     """Decoupled weight decay: in each step parameters shrink by learning rate x this. No unit."""
     no_decay: Patterns = ("*bias", "*norm*", "embed.*")
-    """Shell-style patterns of parameter names that are spared from weight decay; parameters with fewer than two
-    dimensions always are."""
+    """Shell-style patterns of names of parameters without weight decay; parameters with fewer than two dimensions never
+    have it."""
     groups: Annotated[tuple[MuonGroup, ...], Field(strict=False)] = ()
-    """Parameters by patterns of their names, with other values of some keys; the first pattern that fits wins."""
+    """Parameter groups by name pattern, each with its own values of some keys; the first match counts."""
 
     @property
     def others(self) -> AdamWSection:
-        """What holds for parameters that are no hidden matrices."""
+        """The AdamW section of all parameters that are no hidden matrices."""
         return AdamWSection(
             lr=self.lr,
             schedule=self.schedule,
@@ -75,7 +76,7 @@ class MuonSection(OptimizerSection):
 
 
 def is_hidden_matrix(section: MuonSection, name: str, shape: tuple[int, ...]) -> bool:
-    """Whether Muon updates a parameter, as a matrix (outputs, inputs) or as a stack of those of experts."""
+    """Whether Muon updates a parameter: a matrix (outputs, inputs), or a stack of experts' matrices."""
     is_matrix = len(shape) == 2 or (len(shape) == 3 and EXPERTS in name)
     return is_matrix and name not in WORDS and not any(fnmatchcase(name, pattern) for pattern in section.adamw_for)
 

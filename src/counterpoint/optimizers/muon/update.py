@@ -1,4 +1,4 @@
-"""Muon over the shards of one rank: whole matrices meet at their owners, and orthogonal ones come back as pieces."""
+"""Muon for the shards of one rank: owners gather matrices, orthogonalise them, and return the pieces."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from counterpoint.optimizers.muon.spec import MOMENTUM, MuonSection, is_hidden_m
 from counterpoint.optimizers.shard import Shard, Team
 
 _ROUND = 2**24
-"""Elements of whole matrices that a rank has at once beside its shards, unless one matrix has more; 32 MiB in
+"""Most elements of whole matrices that an owner gathers in one round, unless a single matrix has more; 32 MiB in
 bfloat16."""
 
 
@@ -37,9 +37,9 @@ class _Hidden:
 
 
 class MuonUpdate:
-    """Muon of one module's shards on a rank, and AdamW of those that are no hidden matrices.
+    """Muon for one module's shards on a rank, and AdamW for shards of other parameters.
 
-    All ranks of the team step together: for each round of matrices they exchange pieces twice.
+    All ranks of the team step together: each round of matrices takes two all-to-alls.
     """
 
     def __init__(self, section: MuonSection, shards: Sequence[Shard], team: Team) -> None:
@@ -56,7 +56,7 @@ class MuonUpdate:
             if is_hidden_matrix(section, name, spread.whole)
             for matrix in matrices_of(name, spread.whole, spread.pieces)
         )
-        self._rounds = [_Trip(one, team) for one in rounds_of(with_owners(matrices), _ROUND)]
+        self._rounds = [_RoundExchange(one, team) for one in rounds_of(with_owners(matrices), _ROUND)]
 
     def step(self, gradients: Sequence[torch.Tensor], lr: float, is_broken: torch.Tensor) -> None:
         directions: dict[str, torch.Tensor] = {}
@@ -82,7 +82,7 @@ class MuonUpdate:
             self._others.set_step(step)
 
     def _direction(self, hidden: _Hidden, gradient: torch.Tensor, is_broken: torch.Tensor) -> torch.Tensor:
-        """Where a shard is to go, before it is orthogonal, in the dtype of compute."""
+        """The (Nesterov) momentum of a shard, in the compute dtype."""
         weight = 1.0 - self._section.momentum
         momentum = torch.lerp(hidden.momentum, gradient, weight)
         hidden.momentum.copy_(torch.where(is_broken, hidden.momentum, momentum))
@@ -101,7 +101,7 @@ class MuonUpdate:
         values.copy_(torch.where(is_broken, values, moved))
 
     def _view_of(self, matrix: Matrix, local: torch.Tensor) -> torch.Tensor:
-        """This rank's piece of a matrix in a local tensor of its parameter, sharing memory."""
+        """A view of this rank's piece of a matrix in a local tensor of its parameter."""
         piece = self._hidden[matrix.name].shard.piece
         inside = local[tuple(slice(0, extent) for extent in piece.shape)]
         return inside if matrix.index is None else inside[matrix.index - piece.offset[0]]
@@ -111,8 +111,8 @@ _View = Callable[[Matrix, torch.Tensor], torch.Tensor]
 _Make = Callable[[torch.Tensor], torch.Tensor]
 
 
-class _Trip:
-    """A round on this rank: pieces go to owners, and come back of orthogonal matrices."""
+class _RoundExchange:
+    """A round on this rank: pieces are sent to owners, and pieces of orthogonalised matrices are received."""
 
     def __init__(self, matrices: Round, team: Team) -> None:
         self._team, self._ranks = team, len(matrices[0].pieces)
@@ -125,7 +125,7 @@ class _Trip:
     def run(
         self, directions: dict[str, torch.Tensor], view_of: _View, make: _Make
     ) -> Iterator[tuple[Parcel, torch.Tensor]]:
-        """This rank's pieces of the round's matrices, of which `make` has made the wholes orthogonal."""
+        """Yield this rank's pieces of the round's matrices after `make` has orthogonalised the whole matrices."""
         wholes: dict[tuple[str, int | None], torch.Tensor] = {}
         for matrices in self._alike:
             stack = self._new((len(matrices), *matrices[0].shape))
@@ -144,7 +144,7 @@ class _Trip:
     def _exchange(
         self, pieces: list[torch.Tensor], sent: list[Parcel], received: list[Parcel]
     ) -> Iterator[torch.Tensor]:
-        """What is `received` for the `pieces` that are `sent`, each in its shape."""
+        """Send `pieces` and return the received pieces, each in its shape."""
         flat = torch.cat([self._new((0,)), *(piece.reshape(-1) for piece in pieces)])
         if self._group is not None:
             give, take = self._counts(sent), self._counts(received)
@@ -155,7 +155,7 @@ class _Trip:
         return (part.view(parcel.piece.shape) for part, parcel in zip(parts, received, strict=True))
 
     def _counts(self, parcels: list[Parcel]) -> list[int]:
-        """Elements by rank."""
+        """Number of elements by rank."""
         counts = [0] * self._ranks
         for parcel in parcels:
             counts[parcel.peer] += parcel.piece.elements
@@ -166,7 +166,7 @@ class _Trip:
 
 
 def _box(whole: torch.Tensor, parcel: Parcel) -> torch.Tensor:
-    """A piece of a whole matrix, sharing memory."""
+    """A view of a piece of a whole matrix."""
     (row, column), (rows, columns) = parcel.piece
     return whole[row : row + rows, column : column + columns]
 

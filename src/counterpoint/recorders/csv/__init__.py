@@ -1,1 +1,1 @@
-"""A table of numbers, a row for each record."""
+"""CSV tables of metrics."""

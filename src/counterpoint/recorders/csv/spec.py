@@ -1,4 +1,4 @@
-"""The table of numbers as configs know it."""
+"""The section of CSV tables."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from counterpoint.recorders.kind import RecorderKind, RecorderSection
 
 
 class CsvSection(RecorderSection):
-    """A table in the file `metrics.csv` of the run's folder, for spreadsheets and data frames."""
+    """A table in the file `metrics.csv` of the run folder, for spreadsheets and data frames."""
 
     kind: Literal["csv"] = "csv"
     """A table of numbers, a row for each record."""

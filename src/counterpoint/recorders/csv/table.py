@@ -1,4 +1,4 @@
-"""The table of numbers: a row for each record, a column for each name."""
+"""A CSV table with a row for each record and a column for each name."""
 
 import csv
 from pathlib import Path
@@ -12,16 +12,16 @@ _STEP = "step"
 
 
 class Table:
-    """Appends rows; a later name gets a column after the others, for which the file is rewritten.
+    """Appends rows; a name that appears later becomes the last column, for which the file is rewritten.
 
-    A run that goes on appends, also where it repeats steps: of several rows of a step the last counts.
+    A resumed run appends, even for steps that it repeats: the last row of a step counts.
     """
 
     def __init__(self, _section: CsvSection, recording: Recording) -> None:
         self._path = recording.folder / TABLE_FILE
         rows = _rows(self._path) if recording.goes_on else []
         self._columns = rows[0] if rows else [_STEP]
-        # What a crash left of a last line is left out.
+        # An incomplete last line, left by a crash, is dropped.
         _write(self._path, [self._columns, *rows[1:]])
 
     def record(self, record: Record) -> None:
@@ -37,11 +37,11 @@ class Table:
             csv.writer(file).writerow([cells.get(name, "") for name in self._columns])
 
     def close(self, is_finished: bool) -> None:
-        """Nothing is open between rows."""
+        """Does nothing: the file is closed after each row."""
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """The rows of a table, its header first, as far as they end in a line's end; empty without a table."""
+    """The complete rows of a table, header first; empty without a table."""
     try:
         with path.open(newline="") as file:
             text = file.read()
@@ -52,7 +52,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _write(path: Path, rows: list[list[str]]) -> None:
-    """Replace a table; shorter rows end in empty cells."""
+    """Replace a table; shorter rows are padded with empty cells."""
     width = len(rows[0])
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="") as file:

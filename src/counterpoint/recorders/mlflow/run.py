@@ -15,21 +15,21 @@ from counterpoint.recorders.numbers import numbers_of
 STORE_FILE = "mlflow.db"
 _TRACKING = "MLFLOW_TRACKING_URI"
 _MOST_PARAMETERS, _LONGEST_PARAMETER, _MOST_METRICS = 100, 500, 1000
-"""What one request takes, and the longest value of a parameter that every server takes."""
+"""Limits of one request, and the longest parameter value that every server accepts."""
 
 
 class MlflowRun:
     """Logs numbers by step, and the config's keys as parameters when the run begins.
 
-    A run that goes on is the same there, unless the store does not have it any more.
+    A resumed run continues the same MLflow run, unless the store no longer has it.
     """
 
     def __init__(self, section: MlflowSection, recording: Recording) -> None:
-        # It takes seconds to import, and other processes never log.
+        # Imported here, because it takes seconds, and other processes never log.
         import mlflow
         from mlflow.entities import Metric, Param
 
-        # On the terminal it would tell of the tables of its store.
+        # Otherwise it would print messages about its database tables on the terminal.
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._metric = Metric
         store = f"sqlite:///{recording.folder.resolve() / STORE_FILE}"
@@ -61,7 +61,7 @@ class MlflowRun:
         return str(self._client.create_experiment(name) if found is None else found.experiment_id)
 
     def _goes_on(self, identity: str) -> bool:
-        """Open an earlier run again; False if the store does not know it."""
+        """Reopen an earlier run; False if the store does not have it."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -74,7 +74,7 @@ class MlflowRun:
 
 
 def _key(name: str) -> str:
-    """A name as MLflow takes it: letters, digits and some signs, and no empty part of a path."""
+    """A name with only the characters that MLflow accepts, without empty path components."""
     return re.sub(r"/{2,}", "/", re.sub(r"[^\w\-. :/]", "_", name))
 
 

@@ -1,4 +1,4 @@
-"""MLflow as configs know it."""
+"""The section of MLflow."""
 
 from typing import Annotated, Literal
 
@@ -20,12 +20,12 @@ def _without_credentials(address: str) -> str:
 
 
 class MlflowSection(RecorderSection):
-    """A run in MLflow; credentials come from its own environment variables, `MLFLOW_TRACKING_TOKEN` and others."""
+    """A run in MLflow; credentials come from MLflow's environment variables, `MLFLOW_TRACKING_TOKEN` and others."""
 
     kind: Literal["mlflow"] = "mlflow"
-    """MLflow, which the extra `mlflow` installs."""
+    """MLflow; the extra `mlflow` installs it."""
     experiment: Text
-    """The experiment in which the run is shown; it is created where it is not there."""
+    """The experiment of the run; it is created if it does not exist."""
     tracking_uri: Annotated[Text, AfterValidator(_without_credentials)] | None = None
     """The address of the tracking server or store (null: `MLFLOW_TRACKING_URI` of the environment, else the file
     `mlflow.db` in the run's folder)."""

@@ -1,1 +1,1 @@
-"""Curves for TensorBoard."""
+"""TensorBoard event files."""

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard."""
+"""TensorBoard event files."""
 
 from counterpoint.recorders.kind import Record, Recording
 from counterpoint.recorders.numbers import numbers_of
@@ -6,10 +6,10 @@ from counterpoint.recorders.tensorboard.spec import TensorBoardSection
 
 
 class TensorBoard:
-    """Draws a curve of every number that belongs to a step."""
+    """Writes every number of a step or an evaluation as a scalar."""
 
     def __init__(self, _section: TensorBoardSection, recording: Recording) -> None:
-        # It takes seconds to import, and other processes never write.
+        # Imported here, because it takes seconds, and other processes never write.
         from torch.utils.tensorboard import SummaryWriter
 
         self._board = SummaryWriter(str(recording.folder / "tensorboard"))

@@ -1,4 +1,4 @@
-"""TensorBoard as configs know it."""
+"""The section of TensorBoard."""
 
 from typing import Literal
 

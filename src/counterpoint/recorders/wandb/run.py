@@ -11,15 +11,15 @@ _STEP = "step"
 
 
 class WandbRun:
-    """Logs numbers by step; a run that goes on is the same there, whatever steps it repeats."""
+    """Logs numbers by step; a resumed run continues the same W&B run, even if it repeats steps."""
 
     def __init__(self, section: WandbSection, recording: Recording) -> None:
-        # It takes a second to import, and other processes never log.
+        # Imported here, because it takes a second, and other processes never log.
         import wandb
 
         if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
             raise RuntimeError("nobody is logged in; set WANDB_API_KEY, run `wandb login`, or set WANDB_MODE=offline")
-        # What is written on this rank's terminal and its log are ours to say and keep.
+        # W&B must not capture or print to this rank's terminal.
         settings = wandb.Settings(console="off", silent=True)
         self._run: Any = wandb.init(
             project=section.project, entity=section.entity, name=section.name or recording.folder.resolve().name,
@@ -29,7 +29,7 @@ class WandbRun:
         self._teardown: Any = wandb.teardown
         keep_identity(recording, self._run.id)
         self._run.define_metric(_STEP)
-        # Its own count of steps takes none that is not higher than the last.
+        # W&B's own step counter rejects steps that do not increase.
         self._run.define_metric("*", step_metric=_STEP)
         recording.say(f"W&B run: {self._run.dir if self._run.offline else self._run.url}")
 
@@ -41,5 +41,5 @@ class WandbRun:
     def close(self, is_finished: bool) -> None:
         code = 0 if is_finished else 1
         self._run.finish(exit_code=code)
-        # Its own process may still write then, and ranks leave without what it would do at their exit.
+        # W&B's service process may still write, and ranks exit without running its atexit handler.
         self._teardown(exit_code=code)

@@ -1,4 +1,4 @@
-"""Weights & Biases as configs know it."""
+"""The section of Weights & Biases."""
 
 from typing import Annotated, Literal
 
@@ -9,20 +9,20 @@ from counterpoint.section.section import Text
 
 
 class WandbSection(RecorderSection):
-    """A run in Weights & Biases; credentials come from `WANDB_API_KEY` or `wandb login`, and `WANDB_MODE` counts."""
+    """A run in Weights & Biases; credentials come from `WANDB_API_KEY` or `wandb login`; `WANDB_MODE` is respected."""
 
     kind: Literal["wandb"] = "wandb"
-    """Weights & Biases, which the extra `wandb` installs."""
+    """Weights & Biases; the extra `wandb` installs it."""
     project: Text
-    """The project in which the run is shown."""
+    """The project of the run."""
     entity: Text | None = None
-    """The user or team whose project it is (null: the default of whoever is logged in)."""
+    """The user or team that owns the project; null: the default entity of the login."""
     name: Text | None = None
-    """The name under which the run is shown (null: the name of its folder)."""
+    """The name of the run; null: the name of its folder."""
     group: Text | None = None
-    """The group of runs in which it is shown (null: none)."""
+    """The group of the run; null: none."""
     tags: Annotated[tuple[Text, ...], Field(strict=False)] = ()
-    """Words that the run is found by."""
+    """Tags of the run."""
 
 
 WANDB = RecorderKind(

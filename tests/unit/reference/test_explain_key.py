@@ -40,7 +40,7 @@ def test_a_key_is_said_once_for_all_kinds_that_say_the_same() -> None:
 def test_one_kind_can_be_asked_for() -> None:
     assert explain_key("modules.x.model.projector.bias", "linear").splitlines()[0].endswith(", of kind linear")
     section = explain_key("modules.x.model", "features")
-    assert section.startswith("modules.x.model, of kind features: Features of items that were computed beforehand")
+    assert section.startswith("modules.x.model, of kind features: Precomputed features of items")
     assert section.splitlines()[-1].split() == ["width", "integer,", "at", "least", "1;", "required"]
     with pytest.raises(InputError, match=r'--kind: got "vut", expected one of .*; did you mean vit\?'):
         explain_key("modules.x.model", "vut")

@@ -15,7 +15,6 @@ from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_loca
 from counterpoint.plugins.load import versions_of
 from counterpoint.program import check_program
 from counterpoint.setup.callbacks import check_callbacks, check_travels
-from counterpoint.setup.plan import Models
 from counterpoint.setup.run import Setup, check_data, check_device, check_recorders, device_type, open_run, prepare_run
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
     check_device(config)
     check_recorders(config)
     check_warm_starts(config, setup.models)
-    if is_finished(config, setup.models):
+    if is_finished(config, setup):
         return
     if is_joined(os.environ):
         join(config, setup, callbacks)
@@ -67,7 +66,7 @@ def say_ending(config: Config, error: CounterpointError | None = None) -> None:
         say(line)
 
 
-def is_finished(config: Config, models: Models) -> bool:
+def is_finished(config: Config, setup: Setup) -> bool:
     """Whether the run's newest checkpoint is its last step's; if so one of its ranks says so.
 
     Raises CheckpointError or ConfigError for a wrong warm start, even if nothing would read it.
@@ -75,10 +74,10 @@ def is_finished(config: Config, models: Models) -> bool:
     from counterpoint.setup.run_folder import check_run_folder
     from counterpoint.setup.warm_starts import check_values
 
-    opened = check_run_folder(config)
+    opened = check_run_folder(config, setup.plan.facts)
     if opened is None or opened.state.data_step < config.training.steps:
         return False
-    check_values(config, models)
+    check_values(config, setup.models)
     if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
         say(
             f"{config.run.dir}: finished, it has trained {opened.state.data_step} of {config.training.steps} steps; "
@@ -92,7 +91,7 @@ def join(config: Config, setup: Setup, callbacks: "Sequence[Callback]" = ()) -> 
     from counterpoint.setup.run_folder import check_run_folder, lock_run_folder
 
     folder = Path(config.run.dir)
-    check_run_folder(config)
+    check_run_folder(config, setup.plan.facts)
     adopt_slurm(os.environ)
     if check_world(config.world.size, os.environ) != 0:
         run_rank(config, setup, callbacks)

@@ -141,9 +141,13 @@ def _products(part: PartFacts) -> Iterator[tuple[str, float, int]]:
 
 def parameter_names(facts: ModelFacts) -> Iterator[str]:
     """The names of a module's parameters, in the order of its parts."""
+    yield from (name for name, _shape in named_tensors(facts))
+
+
+def named_tensors(facts: ModelFacts) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The names of a module's parameters and their whole shapes."""
     for part in facts.parts:
-        for name, _shape in part.tensors:
-            yield f"{part.name}.{name}"
+        yield from ((f"{part.name}.{name}", shape) for name, shape in part.tensors)
 
 
 def _no_parameter(where: str, pattern: str, names: list[str], what: str = "") -> str:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import platform
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TextIO
@@ -12,8 +13,12 @@ from counterpoint.config.load import dump_config, read_run_config
 from counterpoint.config.run_files import CONFIG_FILE, PLAN_FILE, VERSIONS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, ConfigError, DataError
+from counterpoint.optimizers import OPTIMIZERS
+from counterpoint.optimizers.kind import OptimizerKind
 from counterpoint.plan.form import form_of
+from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.trainability import is_trained, named_tensors
 from counterpoint.plugins.load import versions_of
 from counterpoint.setup.data import identity_of
 from counterpoint.train.state.checkpoint import OpenedCheckpoint
@@ -30,7 +35,7 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
 
     Raises CheckpointError when its checkpoints are of other models, DataError when it cannot be written.
     """
-    check_run_folder(config)
+    check_run_folder(config, plan.facts)
     folder = Path(config.run.dir)
     if config.checkpoint.resume == "none":
         _set_aside(folder / "checkpoints")
@@ -47,17 +52,20 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
     return folder
 
 
-def check_run_folder(config: Config) -> OpenedCheckpoint | None:
+def check_run_folder(config: Config, facts: Mapping[str, ModelFacts]) -> OpenedCheckpoint | None:
     """The checkpoint that the run would resume from, opened without reading its blocks.
 
-    Raises CheckpointError if it is of other models or data, or if all are damaged; writes nothing.
+    Raises CheckpointError if it is of other models, updates or data, or if all are damaged; writes nothing.
     """
     folder = Path(config.run.dir)
     steps = steps_to_try(folder, config.checkpoint)
     if not steps:
         return None
     _check_models(config, folder)
-    return open_newest(folder, steps, identity_of(config))
+    opened = open_newest(folder, steps, identity_of(config))
+    if opened is not None:
+        _check_moments(config, facts, opened)
+    return opened
 
 
 def _set_aside(checkpoints: Path) -> None:
@@ -113,6 +121,34 @@ def _check_models(config: Config, folder: Path) -> None:
                 f"{kinds[0]!r} there, got {kinds[1]!r}; restore it, or choose another run.dir and start from the "
                 f"values with modules.{name}.init_from"
             )
+
+
+def _check_moments(config: Config, facts: Mapping[str, ModelFacts], opened: OpenedCheckpoint) -> None:
+    """Raise CheckpointError unless a checkpoint has the moments that optimizers keep of all trained parameters."""
+    stored = opened.moments
+    for name, of_module in facts.items():
+        module = config.modules[name]
+        section, kind = module.optimizer, OPTIMIZERS[module.optimizer.kind]
+        for parameter, shape in named_tensors(of_module):
+            kept = set(kind.moments(section, parameter, shape)) if is_trained(parameter, module.train) else set()
+            found = stored.get(f"{name}.{parameter}", kept)
+            if found != kept:
+                keys = " or ".join(f"modules.{name}.{key}" for key in ("train", *_keys_of_moments(kind)))
+                there = f"{_listed(found)} {'is' if len(found) == 1 else 'are'} there"
+                raise CheckpointError(
+                    f"run.dir: {config.run.dir} holds checkpoints of other updates: of {name}.{parameter} {there}, "
+                    f"expected {_listed(kept)}, by {keys}; restore what has changed, or choose another run.dir and "
+                    f"start from the values with modules.{name}.init_from"
+                )
+
+
+def _keys_of_moments(kind: OptimizerKind) -> tuple[str, ...]:
+    """The keys of a module that say what is kept of which parameter."""
+    return tuple(f"optimizer.{key}" for key in kind.patterns) or ("optimizer",)
+
+
+def _listed(moments: Collection[str]) -> str:
+    return " and ".join(sorted(moments)) or "no moments"
 
 
 def _versions(config: Config) -> dict[str, str]:

@@ -56,7 +56,7 @@ def _folder(config: Config, step: int) -> Path:
 
 
 def _chosen(config: Config) -> int | None:
-    opened = check_run_folder(config)
+    opened = check_run_folder(config, {})
     return None if opened is None else opened.state.data_step
 
 

@@ -259,10 +259,10 @@ def test_no_resume_changes_pixels(tmp_path: Path) -> None:
     for again in (_config(tmp_path, start), _config(tmp_path)):
         settled = settle_items(again)
         assert _scaling(settled) == _scaling(first)
-        check_run_folder(settled)
+        check_run_folder(settled, {})
     other = settle_items(_config(tmp_path, start, f"{IMAGE}.mean=[0.5, 0.5, 0.5]"))
     with pytest.raises(CheckpointError, match=rf"written with {IMAGE}.mean .*0.1, 0.2, 0.3.*got .*0.5, 0.5, 0.5"):
-        check_run_folder(other)
+        check_run_folder(other, {})
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_its_pixels_if_it_says_so(tmp_path: Path) -> None:
@@ -283,9 +283,9 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_pixels_if_it_says_so(tmp_p
     )
     assert f"; set {IMAGE}.std=[0.5, 0.5, 0.5] to go on, or choose another run.dir" in std
     said = settle_items(_config(tmp_path, start, f"{IMAGE}.mean=[0.5, 0.5, 0.5]", f"{IMAGE}.std=[0.5, 0.5, 0.5]"))
-    check_run_folder(said)
+    check_run_folder(said, {})
     # Where no folder says otherwise there is nothing to say.
-    check_run_folder(settle_items(_config(tmp_path)))
+    check_run_folder(settle_items(_config(tmp_path)), {})
 
 
 def test_a_module_that_starts_from_a_run_has_its_pixels(tmp_path: Path) -> None:

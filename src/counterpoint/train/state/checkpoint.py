@@ -65,6 +65,15 @@ class OpenedCheckpoint:
         return {key: tuple(tensor.size) for key, tensor in stored.items()}
 
     @property
+    def moments(self) -> dict[str, set[str]]:
+        """The names of what optimizers kept of each parameter, `<module>.<name>`; empty for what was frozen."""
+        kept: dict[str, set[str]] = {}
+        for sort, _slash, key in (key.partition("/") for key in self.shapes):
+            parameter, _slash, moment = key.partition("/")
+            kept.setdefault(parameter, set()).update({moment} if sort == "optimizer" else ())
+        return kept
+
+    @property
     def state(self) -> TrainingState:
         """The training state; raises DamagedCheckpointError when it is malformed."""
         try:

@@ -15,12 +15,14 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Kinds of one `sort`, for example "schedule", by name, in the order of registration.
 
-    The package's own kinds are given at construction; users' kinds are added by `register`.
+    The package's own kinds are given at construction; users' kinds are added by `register`. One that is hidden can no
+    longer be chosen, and its name is free; a config or a plan that has chosen it before still finds it by its name.
     """
 
     def __init__(self, sort: str, kinds: Mapping[str, T] = MappingProxyType({})) -> None:
         self._sort = sort
         self._kinds = dict(kinds)
+        self._hidden: dict[str, T] = {}
 
     @property
     def sort(self) -> str:
@@ -31,6 +33,12 @@ class Registry(Generic[T]):
         """Add a kind; raises ConfigError for a name that is taken or is no name."""
         self.check(name, f"register_{self._sort}")
         self._kinds[name] = kind
+        self._hidden.pop(name, None)
+
+    def hide(self, name: str, kind: T) -> None:
+        """Hide a kind, if it is the one of its name."""
+        if self._kinds.get(name) is kind:
+            self._hidden[name] = self._kinds.pop(name)
 
     def check(self, name: str, caller: str) -> None:
         """Raise ConfigError, which begins with the `caller`, for a name that is taken or not a valid name."""
@@ -45,8 +53,9 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         """The kind of a name; raises ConfigError that suggests the most similar known name."""
-        if name in self:
-            return self._kinds[name]
+        for kinds in (self._kinds, self._hidden):
+            if name in kinds:
+                return kinds[name]
         raise ConfigError(f"{self._sort}: got {name!r}, expected {self.expected}; {self.remedy(name)}")
 
     def __contains__(self, name: object) -> bool:

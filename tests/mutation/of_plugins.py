@@ -8,8 +8,11 @@ _RUNS = ("tests/unit/plugins/test_run_folder.py",)
 _RANKS = ("tests/unit/train/test_versions.py",)
 
 PLUGINS = [
-    Mutant("plugins.load:load_plugins", "if name not in _LOADED", "if True", _LOADED),
-    Mutant("plugins.load:_load", '_check(plugins, f"{where}: {called}")', "pass", _LOADED),
+    Mutant("plugins.load:load_plugins", "if name not in _IMPORTED", "if True", _LOADED),
+    Mutant("plugins.load:load_plugins", "_check(_IMPORTED[name], at)", "pass", _LOADED),
+    Mutant("plugins.load:load_plugins", "        registry.hide(kind_name, kind)", "        pass", _LOADED),
+    Mutant("plugins.load:_import", "        registry.hide(kind_name, kind)", "        pass", _LOADED),
+    Mutant("setup.run:build_plan", "load_plugins(config.run.plugins)", "pass", _LOADED),
     Mutant("plugins.load:_check", "check_types(plugin, where)", "pass", _LOADED),
     Mutant("plugins.typed:_parts", 'f"[{number}]", entry, of_entry', 'f"[{number}]", entry, Any', _LOADED),
     Mutant("plugins.load:_check", 'check_section(name, section, f"{where}: {sort} {show(name)}")', "pass", _LOADED),

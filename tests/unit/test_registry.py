@@ -29,6 +29,18 @@ def test_a_name_is_registered_once() -> None:
     assert shapes["line"] == 2
 
 
+def test_a_hidden_kind_is_found_by_its_name_alone_until_the_name_is_taken() -> None:
+    shapes = _shapes()
+    shapes.hide("line", 3)
+    assert "line" in shapes
+    shapes.hide("line", 2)
+    assert ("line" in shapes, list(shapes), shapes["line"]) == (False, ["square", "triangle"], 2)
+    with pytest.raises(ConfigError, match="expected one of square, triangle; "):
+        _ = shapes["lines"]
+    shapes.register("line", 5)
+    assert (list(shapes), shapes["line"]) == (["square", "triangle", "line"], 5)
+
+
 @pytest.mark.parametrize("name", ["", "Line", "a line", "line\n"])
 def test_a_name_is_a_word(name: str) -> None:
     with pytest.raises(

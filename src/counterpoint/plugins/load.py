@@ -1,37 +1,70 @@
 """Loading the plug-ins that a config names: nothing else is imported, whatever is installed."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from counterpoint.errors import ConfigError
 from counterpoint.plugins.fits import check_modality, check_section, check_types
-from counterpoint.plugins.plugin import Plugin
+from counterpoint.plugins.plugin import REGISTRIES, Plugin
+from counterpoint.registry import Registry
 from counterpoint.section.problem import nearest, show
 
 GROUP = "counterpoint.plugins"
 """The group of entry points by which a distribution says that it is a plug-in."""
 
-_LOADED: dict[str, str] = {}
-"""Versions of the distributions whose kinds are registered in this process, by name."""
+Addition = tuple[Registry[Any], str, Any]
+"""A kind with its registry and its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Imported:
+    """A distribution that was imported: what it is `called`, its plug-ins, and what it registered itself meanwhile."""
+
+    version: str
+    called: str
+    plugins: tuple[Plugin, ...]
+    registered: tuple[Addition, ...]
+
+    def additions(self) -> Iterator[Addition]:
+        """All kinds that it brings."""
+        yield from self.registered
+        for plugin in self.plugins:
+            yield from plugin.additions()
+
+
+_IMPORTED: dict[str, _Imported] = {}
+"""The distributions that this process has imported, by name: a module is imported once."""
+
+_REGISTERED: list[Addition] = []
+"""Kinds of the plug-ins that were loaded last."""
 
 
 def load_plugins(names: Sequence[str], where: str = "run.plugins") -> None:
-    """Import the plug-ins of some distributions, by their normalised names, and register what they bring, each once in
-    the life of the process.
+    """Import the plug-ins of some distributions, by their normalised names, and register what they bring, in place of
+    what others brought that were loaded before.
 
     Raises ConfigError, which begins with the key `where`, for one that is not installed, is no plug-in, raises when it
     is imported, or brings what does not fit; of that one nothing is registered then.
     """
-    for number, name in enumerate(names):
-        if name not in _LOADED:
-            _LOADED[name] = _load(name, f"{where}.{number}")
+    for registry, kind_name, kind in _REGISTERED:
+        registry.hide(kind_name, kind)
+    _REGISTERED.clear()
+    for number, name in enumerate(dict.fromkeys(names)):
+        at = f"{where}.{number}"
+        if name not in _IMPORTED:
+            _IMPORTED[name] = _import(name, at)
+        _check(_IMPORTED[name], at)
+        for registry, kind_name, kind in _IMPORTED[name].additions():
+            registry.register(kind_name, kind)
+            _REGISTERED.append((registry, kind_name, kind))
 
 
 def versions_of(names: Iterable[str]) -> dict[str, str]:
     """The versions of loaded plug-ins, by name."""
-    return {name: _LOADED[name] for name in sorted(names)}
+    return {name: _IMPORTED[name].version for name in sorted(names)}
 
 
 def normalised(name: str) -> str:
@@ -39,8 +72,8 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _load(name: str, where: str) -> str:
-    """Register a plug-in; returns its version."""
+def _import(name: str, where: str) -> _Imported:
+    """Import a distribution and hide what it registered itself."""
     try:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
@@ -52,19 +85,27 @@ def _load(name: str, where: str) -> str:
             f"{where}: got {show(name)}, a distribution without an entry point in the group {GROUP}, expected a "
             "plug-in; correct the name, or remove it"
         )
-    plugins = [_imported(point, called, where) for point in points]
-    _check(plugins, f"{where}: {called}")
-    for plugin in plugins:
-        for registry, kind_name, kind in plugin.additions():
-            registry.register(kind_name, kind)
-    return distribution.version
+    before = {registry: set(registry) for registry in REGISTRIES}
+    plugins = tuple(_plugin_at(point, called, where) for point in points)
+    registered = tuple(
+        (registry, kind_name, kind)
+        for registry, known in before.items()
+        for kind_name, kind in list(registry.items())
+        if kind_name not in known
+    )
+    for registry, kind_name, kind in registered:
+        registry.hide(kind_name, kind)
+    return _Imported(distribution.version, called, plugins, registered)
 
 
-def _check(plugins: Sequence[Plugin], where: str) -> None:
-    for plugin in plugins:
+def _check(imported: _Imported, where: str) -> None:
+    """Raise ConfigError for what does not fit beside what is registered."""
+    where = f"{where}: {imported.called}"
+    for plugin in imported.plugins:
         check_types(plugin, where)
-        for registry, name, _kind in plugin.additions():
-            registry.check(name, f"{where}: {registry.sort}")
+    for registry, name, _kind in imported.additions():
+        registry.check(name, f"{where}: {registry.sort}")
+    for plugin in imported.plugins:
         for sort, name, section in plugin.sections():
             check_section(name, section, f"{where}: {sort} {show(name)}")
         for modality in plugin.modalities:
@@ -82,7 +123,7 @@ def _not_installed(name: str, where: str) -> str:
     )
 
 
-def _imported(point: metadata.EntryPoint, called: str, where: str) -> Plugin:
+def _plugin_at(point: metadata.EntryPoint, called: str, where: str) -> Plugin:
     try:
         plugin = point.load()
     except (Exception, SystemExit) as error:  # A package that leaves would end any command, as if in order.

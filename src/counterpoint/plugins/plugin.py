@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from counterpoint.families import FAMILIES
+from counterpoint.families.custom.registered import CUSTOM_MODULES
 from counterpoint.kinds.family import Family
 from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.modality import Modality
@@ -24,6 +25,12 @@ from counterpoint.recorders.metric import METRICS, Metric
 from counterpoint.registry import Registry
 from counterpoint.section.section import Section
 from counterpoint.sources import SOURCES
+
+REGISTRIES: tuple[Registry[Any], ...] = (
+    MODALITIES, FAMILIES, LAYERS, PROJECTORS, SOURCES, OPTIMIZERS, LOSSES, SCHEDULES, LEARNING_RATES, RECORDERS,
+    METRICS, CUSTOM_MODULES,
+)  # fmt: skip
+"""All that a distribution may add to, with a `Plugin` or when it is imported."""
 
 
 @final

@@ -12,6 +12,7 @@ from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import ConfigError
 from counterpoint.launch import is_joined
 from counterpoint.plan.plan import Plan
+from counterpoint.plugins.load import load_plugins
 from counterpoint.recorders import RECORDERS
 from counterpoint.section.problem import show
 from counterpoint.setup.data import open_corpus, open_tokenizer
@@ -29,6 +30,7 @@ class Setup(NamedTuple):
 
 def build_plan(config: Config) -> Plan:
     """The plan of a config, not yet proved; raises ConfigError, PlacementError, or DataError for its tokenizer."""
+    load_plugins(config.run.plugins)  # Another config may have been loaded since.
     return plan_of(config, build_models(config))
 
 

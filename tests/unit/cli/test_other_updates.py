@@ -26,7 +26,7 @@ def _trained(folder: Path, *keys: str) -> None:
     """A run of two steps of which there is no more than its config and a checkpoint."""
     config = load_config(EXAMPLE, [f"run.dir={folder}", *keys])
     module = config.modules["language"]
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, shape in named_tensors(build_plan(config).facts["language"]):
         kept = OPTIMIZERS["muon"].moments(module.optimizer, name, shape) if is_trained(name, module.train) else ()
         here = (f"model/language.{name}", *(f"optimizer/language.{name}/{moment}" for moment in kept))

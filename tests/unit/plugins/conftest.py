@@ -6,25 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from counterpoint.families import FAMILIES
-from counterpoint.layers import LAYERS
-from counterpoint.losses import LOSSES
-from counterpoint.modalities import MODALITIES
-from counterpoint.optimizers import OPTIMIZERS
-from counterpoint.optimizers.rates import LEARNING_RATES
-from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.plugins import load
-from counterpoint.projectors import PROJECTORS
-from counterpoint.recorders import RECORDERS
-from counterpoint.recorders.metric import METRICS
-from counterpoint.sources import SOURCES
+from counterpoint.plugins.plugin import REGISTRIES
 
 Install = Callable[..., None]
-
-_REGISTRIES = (
-    FAMILIES, LAYERS, PROJECTORS, MODALITIES, SOURCES, OPTIMIZERS, LOSSES, SCHEDULES, LEARNING_RATES, RECORDERS,
-    METRICS,
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -33,9 +18,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     site = tmp_path / "site-packages"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setattr(load, "_LOADED", {})
-    for registry in _REGISTRIES:
+    monkeypatch.setattr(load, "_IMPORTED", {})
+    monkeypatch.setattr(load, "_REGISTERED", [])
+    for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_kinds", dict(registry.items()))
+        monkeypatch.setattr(registry, "_hidden", {})
     before = set(sys.modules)
 
     def add(name: str, code: str, *, version: str = "1.0", points: str = "here = {module}:PLUGIN") -> None:

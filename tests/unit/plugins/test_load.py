@@ -24,6 +24,7 @@ from counterpoint.plugins.plugin import Plugin
 from counterpoint.projectors import PROJECTORS
 from counterpoint.recorders import RECORDERS
 from counterpoint.recorders.metric import METRICS
+from counterpoint.setup.run import build_plan
 from counterpoint.sources import SOURCES
 from counterpoint.verify.rules import rate
 from tests.unit.plugins.conftest import Install
@@ -96,6 +97,45 @@ def test_an_unnamed_plugin_is_not_imported(install: Install) -> None:
 def test_overrides_name_plugins_in_any_form(install: Install, given: str) -> None:
     install("brought-curve", CURVE)
     assert load_config(EXAMPLE, [given, FALLING]).run.plugins == ("brought-curve",)
+
+
+def test_a_config_sees_the_plugins_alone_that_it_names(install: Install) -> None:
+    """Also after another config of the same process had them, which goes on as it was."""
+    install("brought-curve", CURVE)
+    first = load_config(EXAMPLE, ["run.plugins=[brought-curve]", FALLING])
+    with pytest.raises(ConfigError, match=r'schedule\.kind: got "falling", expected "constant"'):
+        load_config(EXAMPLE, [FALLING])
+    assert "falling" not in list(LEARNING_RATES)
+    schedule = first.modules["language"].optimizer.schedule
+    assert learning_rate(1.0, schedule, 1, 2) == 0.25
+    build_plan(first)
+    assert "falling" in list(LEARNING_RATES)
+    build_plan(load_config(EXAMPLE))
+    assert "falling" not in list(LEARNING_RATES)
+    assert load_config(first) == pickle.loads(pickle.dumps(first)) == first
+
+
+def test_plugins_of_different_configs_may_have_the_same_names(install: Install) -> None:
+    install("brought-curve", CURVE)
+    install("brought-line", CURVE.replace("** 2", "** 1"))
+    for name, left in (("brought-curve", 0.25), ("brought-line", 0.5), ("brought-curve", 0.25)):
+        config = load_config(EXAMPLE, [f"run.plugins=[{name}]", FALLING])
+        assert learning_rate(1.0, config.modules["language"].optimizer.schedule, 1, 2) == left
+    with pytest.raises(
+        ConfigError, match=r"plugins\.1: brought-line 1\.0: learning_rate: got the name 'falling', which"
+    ):
+        load_config(EXAMPLE, ["run.plugins=[brought-curve, brought-line]"])
+
+
+def test_what_a_plugin_registers_when_it_is_imported_comes_and_goes_with_it(install: Install) -> None:
+    code = "from counterpoint.plan.schedule import gpipe, register_schedule\nregister_schedule('mirrored', gpipe)\n"
+    install("brought-curve", code + CURVE)
+    for _time in range(2):
+        config = load_config(EXAMPLE, ["run.plugins=[brought-curve]", "schedule.kind=mirrored"])
+        assert config.schedule.kind == "mirrored"
+        with pytest.raises(ConfigError, match=r'schedule\.kind: got "mirrored"'):
+            load_config(EXAMPLE, ["schedule.kind=mirrored"])
+    assert build_plan(config).schedule.programs
 
 
 def test_a_plugin_is_loaded_once(install: Install) -> None:

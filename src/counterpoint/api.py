@@ -105,8 +105,8 @@ def evaluate(
     from counterpoint.inference.evaluate import TrainedRun, Writing, evaluate_run
     from counterpoint.inference.sampling import Sampling
 
-    trained = TrainedRun.open(_folder(run), step)
-    return evaluate_run(trained, split, Writing(max_tokens, Sampling(temperature, top_p, seed)))
+    writing = Writing(max_tokens, Sampling(temperature, top_p, seed))
+    return evaluate_run(TrainedRun.open(_folder(run), step), split, writing)
 
 
 def generate(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from counterpoint.argument import command_line
 from counterpoint.console import console
 from counterpoint.errors import CounterpointError, DifferenceError, InputError
 
@@ -40,8 +41,10 @@ def main() -> None:
     """Entry point: runs a command and leaves with the exit code of what ended it."""
     try:
         _answer_megatron(sys.argv[1:])
+        with command_line():
+            code = app(standalone_mode=False)
         # Ctrl-C inside a command comes back as the code that typer would leave with.
-        if app(standalone_mode=False) == _INTERRUPTED:
+        if code == _INTERRUPTED:
             raise KeyboardInterrupt
     except CounterpointError as error:
         _leave(str(error), error.exit_code)

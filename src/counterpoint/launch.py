@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from counterpoint.argument import argument
 from counterpoint.errors import CounterpointError, InputError, RunError
 from counterpoint.program import IMPORTED_AGAIN, unguarded
 from counterpoint.slurm import first_host
@@ -243,7 +244,7 @@ def _check_port(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise InputError(
-                f"--port: got {port}, which is in use ({error.strerror}), expected a free port; "
+                f"{argument('port')}: got {port}, which is in use ({error.strerror}), expected a free port; "
                 "choose another, or leave it out for any free one"
             ) from None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from counterpoint.argument import argument
 from counterpoint.config.data import DataConfig, evaluation_names
 from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
@@ -166,11 +167,13 @@ class TrainedRun:
             found = {form.name: form for form in (dataset_format(folder, self.tokenizer) for folder in folders)}
         except DataError as error:
             reason = str(error).removesuffix(".")
-            raise DataError(f"{reason}, or say with --format how turns are laid out, {' or '.join(FORMATS)}") from error
+            raise DataError(
+                f"{reason}, or say with {argument('format')} how turns are laid out, {' or '.join(FORMATS)}"
+            ) from error
         if len(found) > 1:
             raise DataError(
                 f"{self.folder}: its training data are laid out in several formats, {' and '.join(sorted(found))}, "
-                "expected one; choose with --format"
+                f"expected one; choose with {argument('format')}"
             )
         return next(iter(found.values()), PlainChat(self.tokenizer))
 
@@ -178,7 +181,8 @@ class TrainedRun:
         """The module that images go to."""
         able = [intake for intake in self.intakes.values() if intake.kind == IMAGES.name]
         if not able:
-            raise DataError(f"{self.folder}: its model takes no images; leave --image out or choose another run")
+            given = argument("images", "--image")
+            raise DataError(f"{self.folder}: its model takes no images; leave {given} out or choose another run")
         return {IMAGES.name: next((intake for intake in able if intake.mark == IMAGES.mark), able[0])}
 
 
@@ -187,7 +191,9 @@ def evaluate_run(run: TrainedRun, name: str | None = None, writing: Writing = DE
     names = evaluation_names(run.data.evaluation)
     chosen = [split for split in names if name in (None, split)]
     if not chosen:
-        raise DataError(f"--split: got {name!r}, expected one of the run's evaluation splits {', '.join(names)}")
+        raise DataError(
+            f"{argument('split')}: got {name!r}, expected one of the run's evaluation splits {', '.join(names)}"
+        )
     found = Evaluation(run.step, {split: run.predict(split, writing) for split in chosen}, asdict(writing))
     found.write(run.folder)
     return found

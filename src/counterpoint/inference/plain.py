@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from counterpoint.argument import argument
 from counterpoint.data.feed.positions import lay_positions
 from counterpoint.families.parts import parts_of
 from counterpoint.inference.sampling import GREEDY, Sampling
@@ -27,8 +28,6 @@ from counterpoint.plan.plan import Plan
 from counterpoint.plan.samples import Document, Item
 from counterpoint.train.state.checkpoint import open_checkpoint, read_tensors
 from counterpoint.train.state.stored_block import StoredBlock
-
-_REMEDY = "take another step with --step, or remove its folder and train on from an older one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,8 @@ class PlainModel:
                 block = whole_block(name, tuple(tensor.shape))
                 tensors[f"model/{module}.{name}"] = StoredBlock(block, tensor.detach())
             chains[module] = chain.requires_grad_(False).eval()
-        read_tensors(open_checkpoint(folder, _REMEDY), tensors, group=None, prefix="model/")
+        remedy = f"take another step with {argument('step')}, or remove its folder and train on from an older one"
+        read_tensors(open_checkpoint(folder, remedy), tensors, group=None, prefix="model/")
         wires = tuple(Wire(edge.source, edge.target, edge.depths) for edge in plan.graph.edges)
         return cls(chains, wires, intakes, plan.sink, plan.facts[plan.sink].position_axes, device)
 

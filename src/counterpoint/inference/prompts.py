@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from counterpoint.argument import argument
 from counterpoint.data.prepare.media import called, read_files
 from counterpoint.data.text.chat import SYSTEM, USER, LaidChat, Medium, Message, Part
 from counterpoint.errors import DataError
@@ -64,8 +65,9 @@ def user_turns(images: Sequence[Path], prompts: Sequence[str], system: str = "")
     mark = IMAGES.mark
     marks = sum(prompt.count(mark) for prompt in prompts) if images else 0
     if marks not in (0, len(images)):
+        given = argument("prompts", "--prompt")
         raise DataError(
-            f"--prompt: {marks} marks {mark} for {len(images)} images, expected one for each, or none where all images "
+            f"{given}: {marks} marks {mark} for {len(images)} images, expected one for each, or none where all images "
             "stand first; correct the prompts"
         )
     media = iter([Medium(IMAGES.name, (path,)) for path in images])
@@ -91,7 +93,9 @@ def _check_file(image: Path) -> None:
             reason = "it is a folder" if image.is_dir() else "it is no file of bytes"
     except OSError as error:
         reason = error.strerror or str(error)
-    raise DataError(f"--image {image}: cannot be read ({reason}), expected a PNG or JPEG file; name one")
+    raise DataError(
+        f"{argument('images', '--image')} {image}: cannot be read ({reason}), expected a PNG or JPEG file; name one"
+    )
 
 
 def laid_prompt(laid: LaidChat, intakes: Mapping[str, Intake]) -> Prompt:
@@ -109,7 +113,7 @@ def laid_prompt(laid: LaidChat, intakes: Mapping[str, Intake]) -> Prompt:
                 placed.append(intake.place(extent))
                 positions.append(position)
         except DataError as error:
-            raise DataError(f"--image {called(medium.files[0])}: {error}") from None
+            raise DataError(f"{argument('images', '--image')} {called(medium.files[0])}: {error}") from None
     items = lay_items(positions, placed)
     tokens, loss = np.array(laid.tokens, dtype=np.int64), np.array(laid.loss, dtype=np.bool_)
     ids = lay_text(tokens, loss, positions, [item.rows for item in items]).ids

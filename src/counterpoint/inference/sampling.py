@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from counterpoint.argument import argument
 from counterpoint.errors import InputError
 
 
@@ -24,11 +25,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"--temperature: got {self.temperature}, expected 0 (the likeliest token) or more")
+            raise InputError(
+                f"{argument('temperature')}: got {self.temperature}, expected 0 (the likeliest token) or more"
+            )
         if not 0 < self.top_p <= 1:
-            raise InputError(f"--top-p: got {self.top_p}, expected more than 0 and at most 1")
+            raise InputError(f"{argument('top_p')}: got {self.top_p}, expected more than 0 and at most 1")
         if self.seed < 0:
-            raise InputError(f"--seed: got {self.seed}, expected 0 or more")
+            raise InputError(f"{argument('seed')}: got {self.seed}, expected 0 or more")
 
     def generator(self, key: Sequence[int]) -> np.random.Generator:
         """The generator of one answer, whose draws do not depend on other answers of the batch."""

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from counterpoint.argument import argument
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError, CounterpointError
@@ -105,15 +106,14 @@ def verify_random(
 
 def as_verified(config: Config, dtype: str) -> Config:
     """The config as `verify` runs it: one dtype throughout, an optimizer's eps at 1e-3."""
+    given = f"{argument('dtype')}: got {dtype!r}"
     if dtype not in TOLERANCES:
-        raise ConfigError(
-            f"--dtype: got {dtype!r}, expected one of {sorted(TOLERANCES)}; bfloat16 has no meaningful tolerance"
-        )
+        raise ConfigError(f"{given}, expected one of {sorted(TOLERANCES)}; bfloat16 has no meaningful tolerance")
     routed = [name for name, m in config.modules.items() if family_of(m.model).cuts(m.model).has_experts]
     if dtype != "float64" and routed:
         raise ConfigError(
-            f"--dtype: got {dtype!r} with experts in module {routed[0]}, expected float64: rounding may choose another "
-            "expert; leave the option out"
+            f"{given} with experts in module {routed[0]}, expected float64: rounding may choose another expert; leave "
+            "it out"
         )
     data = config.resolved()
     data["training"]["precision"] = {"parameters": dtype, "compute": dtype, "reduce": dtype}

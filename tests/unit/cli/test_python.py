@@ -1,6 +1,8 @@
 """The typed functions: what is wrong is said before anything starts, and callbacks hear what there is."""
 
+import socket
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -130,6 +132,36 @@ def test_what_is_wrong_is_said_as_by_the_commands(tmp_path: Path) -> None:
         counterpoint.evaluate(tmp_path)
     with pytest.raises(CheckpointError, match=r"no config\.yaml, expected a run folder"):
         counterpoint.generate(str(tmp_path), "What?")
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: counterpoint.verify(EXAMPLE, dtype="bfloat16"), r"^dtype: got 'bfloat16', expected one of "),
+        (lambda: counterpoint.evaluate("run", temperature=-1.0), r"^temperature: got -1\.0, expected 0 "),
+        (lambda: counterpoint.evaluate("run", top_p=0.0), r"^top_p: got 0\.0, expected more than 0"),
+        (lambda: counterpoint.generate("run", seed=-1), r"^seed: got -1, expected 0 or more"),
+        (lambda: counterpoint.generate("run", images=["x.png"]), r"^images x\.png: cannot be read \(there is no such"),
+        (lambda: counterpoint.generate("run", "<image><image>", images=[__file__]), r"^prompts: 2 marks <image> for 1"),
+    ],
+)
+def test_errors_name_arguments_as_the_function_has_them(call: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        call()
+
+
+def test_a_port_is_named_as_the_caller_names_it(counterpoint: Command, tmp_path: Path) -> None:
+    keys = [f"run.dir={tmp_path / 'run'}", "run.device=cpu"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        import counterpoint as package
+
+        with pytest.raises(InputError, match=rf"^port: got {port}, which is in use"):
+            package.train(EXAMPLE, keys, port=port)
+        assert f"error: --port: got {port}" in counterpoint("train", EXAMPLE, "--port", port, *keys).err
+        # A program that has run a command is called by its author again.
+        with pytest.raises(InputError, match=rf"^port: got {port}, which is in use"):
+            package.train(EXAMPLE, keys, port=port)
 
 
 def test_a_run_without_metrics_has_none(tmp_path: Path) -> None:

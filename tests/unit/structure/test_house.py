@@ -31,7 +31,7 @@ FLOORS = (
     ("registry",),
     ("section",),
     ("slurm", "program"),
-    ("errors", "callable", "console", "credentials"),
+    ("errors", "argument", "callable", "console", "credentials"),
 )
 """From the roof down: a file imports from its own folder and from lower floors only."""
 

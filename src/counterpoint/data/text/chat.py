@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from counterpoint.argument import argument
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.index import Index, Manifest
@@ -161,7 +162,7 @@ def dataset_format(folder: Path, tokenizer: Tokenizer) -> ChatFormat:
 def named_format(name: str, tokenizer: Tokenizer) -> ChatFormat:
     """The format of a name; raises DataError if there is none."""
     if name not in FORMATS:
-        raise DataError(f"--format: got '{name}', expected one of {', '.join(FORMATS)}")
+        raise DataError(f"{argument('format')}: got '{name}', expected one of {', '.join(FORMATS)}")
     return FORMATS[name](tokenizer)
 
 

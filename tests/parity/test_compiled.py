@@ -12,7 +12,7 @@ from counterpoint.config.schema import Config
 from counterpoint.verify.case import CaseResult, verify_task
 from counterpoint.verify.command import as_verified
 from counterpoint.verify.member import Member
-from counterpoint.verify.pool import Pool
+from counterpoint.verify.pool import Pool, PoolError
 from tests.parity.layouts import HYBRID, TINY, UNIFORM, documents, override, pair, ranks
 from tests.parity.test_named_layouts import assert_equal
 
@@ -56,9 +56,21 @@ def test_compiled_layers_of_a_hybrid_equal_one_process(pool: Pool) -> None:
 
 def assert_compiled_and_equal(pool: Pool, config: Config) -> None:
     """The comparison holds, and not because nothing was compiled."""
-    result, compiled = pool.run(_compiled_task, as_verified(config, "float64"), timeout_seconds=SECONDS)
+    try:
+        result, compiled = pool.run(_compiled_task, as_verified(config, "float64"), timeout_seconds=SECONDS)
+    except PoolError as error:
+        if "_scaled_dot_product_flash_attention_for_cpu_backward" in str(error) and _torch_states_a_wrong_dtype():
+            pytest.skip(f"torch {torch.__version__} states a wrong dtype for what attention in float64 keeps on a CPU")
+        raise
     assert_equal(result)
     assert compiled > 0
+
+
+def _torch_states_a_wrong_dtype() -> bool:
+    """Whether torch states float32 for the sums that attention of float64 on a CPU keeps as float64, as torch 2.11
+    does: what is compiled by that fails in backward, also in plain torch."""
+    rows = torch.empty(1, 1, 1, 8, dtype=torch.float64, device="meta")
+    return bool(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(rows, rows, rows)[1].dtype != rows.dtype)
 
 
 def _compiled_task(member: Member, config: Config) -> tuple[CaseResult, int] | None:

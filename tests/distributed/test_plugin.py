@@ -28,7 +28,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _counterpoint(site: Path | None, cwd: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    places = [str(ROOT / "src"), *([] if site is None else [str(site)])]
+    # What the environment names stays: dependencies may lie there.
+    outside = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    places = [str(ROOT / "src"), *([] if site is None else [str(site)]), *outside]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     command = [sys.executable, "-m", "counterpoint.cli", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)

@@ -54,7 +54,9 @@ def _worktree(commit: str, folder: Path) -> Iterator[Path]:
 def _collect(tree: Path, arguments: list[object]) -> None:
     """Run the collector of a tree on that tree's own sources, on one thread."""
     command = [sys.executable, "-m", "tests.golden.collect", *map(str, arguments)]
-    path = {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    outside = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    places = os.pathsep.join([str(tree / "src"), *filter(None, outside)])
+    path = {"PYTHONPATH": places, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     subprocess.run(command, cwd=tree, env=os.environ | path, check=True)
 
 

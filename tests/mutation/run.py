@@ -101,9 +101,9 @@ class Tree:
         try:
             os.chdir(self.folder)
             sys.dont_write_bytecode = True
-            kept = [path for path in sys.path if path and Path(path) not in (ROOT, ROOT / "src")]
-            sys.path[:] = [str(self.folder / "src"), str(self.folder), *kept]
-            os.environ["PYTHONPATH"] = f"{self.folder / 'src'}:{self.folder}"
+            own = [str(self.folder / "src"), str(self.folder)]
+            sys.path[:] = [*own, *_outside(sys.path)]
+            os.environ["PYTHONPATH"] = ":".join([*own, *_outside(os.environ.get("PYTHONPATH", "").split(":"))])
             for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "counterpoint")]:
                 del sys.modules[name]
             import pytest
@@ -128,6 +128,11 @@ def preload() -> None:
     for name in PRELOADED:
         with suppress(ImportError):
             importlib.import_module(name)
+
+
+def _outside(paths: Sequence[str]) -> list[str]:
+    """Places to import from that are none of this tree; what tests depend on may lie in any of them."""
+    return [path for path in paths if path and Path(path) not in (ROOT, ROOT / "src")]
 
 
 def _wait(child: int, seconds: float) -> int | None:

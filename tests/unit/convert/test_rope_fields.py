@@ -4,6 +4,7 @@ import pytest
 
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.rope import Rope
+from counterpoint.layers.attention.spec import RopeScalingConfig
 
 AXES = (24, 20, 20)
 
@@ -24,3 +25,10 @@ def test_height_and_width_take_every_third_pair_as_far_as_there_are_any() -> Non
     assert rope({"rope_parameters": {"mrope_section": [4, 1, 1]}}).sections == (4, 1, 1)
     assert rope({}).sections == (2, 2, 2)
     assert rope({}, head_dim=14).sections == (3, 2, 2)
+
+
+def test_the_scaling_for_long_documents_is_read_number_by_number() -> None:
+    """No two of them are alike, and none follows from another."""
+    stated = {"factor": 8.0, "low_freq_factor": 1.5, "high_freq_factor": 5.0, "original_max_position_embeddings": 64}
+    scaling = rope({"rope_scaling": {"rope_type": "llama3", **stated}}).scaling
+    assert scaling == RopeScalingConfig(factor=8.0, low_freq_factor=1.5, high_freq_factor=5.0, original_positions=64)

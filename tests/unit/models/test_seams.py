@@ -1,17 +1,19 @@
 """A layer of a kind that nothing here knows is cut by what its seams say."""
 
 import pytest
+import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
 from counterpoint.errors import PlacementError
 from counterpoint.models.seams import Mix
+from counterpoint.models.segments import Segments
 from counterpoint.parallelize.context import ContextMix, apply_context_parallel
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup
 from counterpoint.parallelize.products import GatheredProducts
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
-from tests.unit.models.layer_from_elsewhere import DIM, HEADS, RULES, meta
+from tests.unit.models.layer_from_elsewhere import DIM, GROUPS, HEADS, RULES, GatedSums, meta
 
 
 def ranks(size: int) -> TensorGroup:
@@ -49,3 +51,14 @@ def test_its_kind_says_whether_it_is_recomputed(kind: str, is_meant: bool) -> No
     chain = meta()
     apply_recompute(chain, {kind})
     assert ("forward" in vars(chain.get_submodule("layers.0"))) is is_meant
+
+
+def test_rows_of_documents_that_are_whole_on_a_rank_are_not_traded() -> None:
+    """Whatever else the lane holds; a group that is never used fails at the first exchange."""
+    own = Segments.build([2, 1], 3)
+    segments = Segments.build([2, 1, 3], 6, own=own)
+    mix = GatedSums(heads=HEADS, groups=GROUPS)
+    generator = torch.Generator().manual_seed(0)
+    sizes = ((3, HEADS, DIM), (3, GROUPS, DIM), (3, HEADS), (HEADS,))
+    inputs = tuple(torch.randn(*size, generator=generator) for size in sizes)
+    assert torch.equal(ContextMix(mix, ranks(2))(inputs, segments), mix(inputs, own))

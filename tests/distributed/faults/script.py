@@ -45,6 +45,7 @@ class Here:
     step = -1
     skips = False
     more_busy = 0.0
+    slowness = 1.0
 
 
 def _exit(code: int) -> Act:
@@ -68,7 +69,7 @@ def _fail(error: BaseException) -> Act:
 
 
 def _slow() -> None:
-    time.sleep(SLOW_SECONDS)
+    time.sleep(SLOW_SECONDS * Here.slowness)
 
 
 def _stop_all() -> None:
@@ -193,8 +194,9 @@ def plant(fault: str) -> None:
     _wrap(fault, session, "join_world", JOIN, lambda *_arguments: True)
 
 
-def work(fault: str, config: Config) -> None:
+def work(fault: str, config: Config, slowness: float) -> None:
     """What a rank runs that a launcher started."""
+    Here.slowness = slowness
     plant(fault)
     run.work(config)
 

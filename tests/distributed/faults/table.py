@@ -34,8 +34,9 @@ class Outcome:
         return self.code == said.code and is_named and re.search(said.words, self.last) is not None
 
 
-def run(name: str, folder: Path, timeout_seconds: float = 8) -> Outcome:
-    """Train vision dp2 on ranks 0 and 1, and language tp2 on 2 and 3, with a fault in it."""
+def run(name: str, folder: Path, timeout_seconds: float = 8, slowness: float = 1) -> Outcome:
+    """Train vision dp2 on ranks 0 and 1, and language tp2 on 2 and 3, with a fault in it; all limits are `slowness`
+    times as long."""
     base = named_config("dp2_to_tp2")
     documents = base.resolved()["data"]["train"][0]["synthetic"] | {"documents": 16}
     keys = {
@@ -46,18 +47,18 @@ def run(name: str, folder: Path, timeout_seconds: float = 8) -> Outcome:
         "log.tensorboard": False,
         "evaluation.every_steps": 2,
         "data.evaluation": [{"synthetic": documents}],
-        "watchdog.timeout_seconds": timeout_seconds,
-        "watchdog.startup_seconds": 120,
-        "watchdog.checkpoint_seconds": 16,
+        "watchdog.timeout_seconds": slowness * timeout_seconds,
+        "watchdog.startup_seconds": slowness * 120,
+        "watchdog.checkpoint_seconds": slowness * 16,
     }
     if SAID[name].is_load:
-        keys |= {"watchdog.startup_seconds": 30, "watchdog.checkpoint_seconds": 120}
+        keys |= {"watchdog.startup_seconds": slowness * 30, "watchdog.checkpoint_seconds": slowness * 120}
     config = override(base, keys)
     began = time.monotonic()
     code, last, file = 0, "", folder / "run" / "error.json"
     try:
         # As `counterpoint train` does it, which says the error last and leaves with its code.
-        launch_local(config.world.size, work, (name, config), file)
+        launch_local(config.world.size, work, (name, config, slowness), file)
     except CounterpointError as error:
         code, last = error.exit_code, f"error: {error}"
     return Outcome(code, last, json.loads(file.read_text()) if file.exists() else {}, time.monotonic() - began)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The folder of a training, read anew whenever it is asked."""
+    """The folder of a training; each property reads its files again."""
 
     folder: Path
 

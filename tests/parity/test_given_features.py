@@ -51,7 +51,7 @@ def test_random_cases_of_features_equal_one_process(pool: Pool) -> None:
         ({"modules.given.layout": {"pp": 2}}, r"given\.layout\.pp: got 2, expected 1, because features have no layers"),
         ({"modules.given.layout": {"tp": 5}}, r"given\.model\.projector\.hidden: got 24, expected a multiple of"),
         ({"modules.given.model.layers": 2}, r"given\.model\.layers: got an unknown key"),
-        ({"edges": [{"source": "vision", "target": "language"}, {"source": "given", "target": "language", "depths": [{"after": 0, "into": 0}]}]}, r"expected none, because given has no layers of ours"),
+        ({"edges": [{"source": "vision", "target": "language"}, {"source": "given", "target": "language", "depths": [{"after": 0, "into": 0}]}]}, r"expected none, because given has no layers whose output rows"),
     ],
     ids=["pp", "tp", "layers", "depths"],
 )  # fmt: skip

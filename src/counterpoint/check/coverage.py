@@ -73,7 +73,7 @@ def _share_complaint(batch: BatchPlan, share: Share, rows: ModuleRows) -> str | 
             return f"{name} starts at rows {starts} inside the span before, expected no overlap; move it"
         expected = _expected_rows(batch, span, rows)
         if (span.rows_in, span.rows_out) != expected:
-            wanted = f"expected {expected[0]} and {expected[1]} as its document says; plan the batch anew"
+            wanted = f"expected {expected[0]} and {expected[1]} as its document says; plan the batch again"
             return f"{name} has {span.rows_in} rows in and {span.rows_out} out, {wanted}"
         if span.item != DOCUMENT and rows.queries and span.rows_out != rows.queries:
             return (
@@ -113,18 +113,18 @@ def _check_documents(batch: BatchPlan) -> Fault | None:
         where = f"step {batch.step}: document {number} (source {document.source}, index {document.index})"
         if not 0 <= document.loss_tokens <= document.tokens:
             got = f"{document.loss_tokens} loss tokens of {document.tokens}"
-            return Fault(f"{where} has {got}, expected 0 to all of them; prepare the data anew")
+            return Fault(f"{where} has {got}, expected 0 to all of them; prepare the data again")
         ahead = (document.loss_tokens, *document.mtp_loss_tokens)
         if any(not 0 <= further <= nearer for nearer, further in itertools.pairwise(ahead)):
             got = f"{list(ahead)} loss tokens from one to {len(ahead)} tokens ahead"
-            return Fault(f"{where} has {got}, expected no more further ahead; prepare the data anew")
+            return Fault(f"{where} has {got}, expected no more further ahead; prepare the data again")
         end = 0
         for item in sorted(document.items, key=lambda item: item.position):
             if item.position < end or item.position + item.rows > document.tokens:
                 return Fault(
                     f"{where} has placeholders of {item.module} at rows {item.position} to "
                     f"{item.position + item.rows}, expected them between row {end} and {document.tokens}; "
-                    "prepare the data anew"
+                    "prepare the data again"
                 )
             end = item.position + item.rows
     return None
@@ -140,18 +140,18 @@ def _check_once(plan: Plan, batch: BatchPlan) -> Fault | None:
         key = (module, span.document, span.item)
         if key in seen or key not in expected:
             what = f"again after microbatch {seen[key]}" if key in seen else f"by {module}"
-            remedy = "expected each in one share of its own module; plan the batch anew"
+            remedy = "expected each in one share of its own module; plan the batch again"
             return _at(plan, module, microbatch, lane, f"{_name(span)} is computed {what}, {remedy}")
         seen[key] = microbatch
         home = batch.homes[span.document] // plan.stages.group(module)
         if home != microbatch:
             what = f"{_name(span)} is apart from its document in microbatch {home}"
-            return _at(plan, module, microbatch, lane, f"{what}, expected both in one; plan the batch anew")
+            return _at(plan, module, microbatch, lane, f"{what}, expected both in one; plan the batch again")
     missing = min(expected - seen.keys(), default=None)
     if missing is not None:
         module, number, item_number = missing
         what = f"document {number}" if item_number == DOCUMENT else f"item {item_number} of document {number}"
-        return Fault(f"step {batch.step}: {what} has no share in {module}, expected one; plan the batch anew")
+        return Fault(f"step {batch.step}: {what} has no share in {module}, expected one; plan the batch again")
     return None
 
 

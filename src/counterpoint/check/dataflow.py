@@ -124,7 +124,7 @@ class _Needs:
         microbatch = stages.source_microbatch(link, transfer.exchange)
         ahead = {transfer.ahead, stages.steps_ahead(link.source)}
         is_made = any(Compute(link.source, Work.FORWARD, microbatch, steps) in self.live for steps in ahead)
-        # One microbatch of a grouped source serves several of the target's, any of which may have no row.
+        # A microbatch of a grouped source serves several of the target; each of these may be empty.
         return link.is_hop or transfer in self.live or (is_made and stages.group(link.source.module) == 1)
 
     def _maker(self, rank: int, transfer: Transfer) -> Iterator[Action]:

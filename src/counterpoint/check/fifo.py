@@ -66,7 +66,7 @@ def _next(machine: Machine, entry: State) -> tuple[str, tuple[int, Action], Stat
         return clause, (rank, action), awaited
     if entry.started is None:
         ahead = machine.fifos[rank, post.communicator][0]
-        clause = f"{_name(entry)} stands behind {ahead.post.action} on {post.communicator}"
+        clause = f"{_name(entry)} is queued after {ahead.post.action} on {post.communicator}"
         return clause, (rank, post.action), ahead
     members = post.ranks if isinstance(post, Collective) else tuple(sorted(post.peers))
     late = next(member for member in members if not _has_started(machine, member, entry))

@@ -181,7 +181,7 @@ def _depth_problems(config: Config, number: int, edge: EdgeConfig) -> Iterator[P
         yield Problem(where, f"{len(edge.depths)} depths", expected, "leave them out")
         return
     if edge.depths and family_of(config.modules[edge.source].model).whole:
-        expected = f"none, because {edge.source} has no layers of ours that hand on their rows"
+        expected = f"none, because {edge.source} has no layers whose output rows can be taken"
         yield Problem(where, f"{len(edge.depths)} depths", expected, "leave them out")
         return
     ends: tuple[tuple[str, str, list[int]], ...] = (

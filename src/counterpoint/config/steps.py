@@ -63,7 +63,7 @@ def _schedule_problems(config: Config, idle: tuple[str, ...]) -> Iterator[Proble
 
 
 def _warm_problems(where: str, path: str, run: str) -> Iterator[Problem]:
-    """A run that starts anew sets its older checkpoints aside, and goes on from them otherwise."""
+    """A run that starts over sets its older checkpoints aside; else it resumes from them."""
     if Path(run).resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
         expected = f"a folder outside run.dir, {show(run)}"
         yield Problem(where, show(path), expected, "choose another run.dir, or leave it out to resume that run")

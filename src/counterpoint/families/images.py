@@ -19,7 +19,7 @@ def image_problems(
         expected = f"at least {side}, the side of what {where} makes one row of"
         yield Problem(f"{where}.image.size", f"{image.size} pixels", expected, "raise it or take a smaller patch")
     if image.max_patches < merge**2:
-        expected = f"at least {merge**2}, of which {where} makes one row"
+        expected = f"at least {merge**2}, which {where} merges into one row"
         yield Problem(f"{where}.image.max_patches", f"{image.max_patches}", expected, f"raise it or {remedy}")
 
 

@@ -55,7 +55,7 @@ class ModelSection(Section):
 
     @property
     def norm_of_taps(self) -> str:
-        """The norm of projectors that hand on rows of other depths."""
+        """The norm of the projectors after earlier layers (taps)."""
         return "none"
 
     @property
@@ -141,7 +141,7 @@ class Family(Generic[S]):
 
     @property
     def reads_documents(self) -> bool:
-        """Whether documents enter, of which the loss is made."""
+        """Whether it reads documents, and so has the main loss."""
         return self.reads == DOCUMENTS
 
     @property

@@ -69,7 +69,7 @@ class ScoreLoss:
         return Term(section.weight, named(self.term)(section))
 
     def plain_sum(self, section: Any, scores: "Tensor", labels: "Tensor") -> "Tensor":
-        """What `verify` compares it with: the sum over the rows of which the scores are there."""
+        """The reference of `verify`: the sum of the loss over rows with these scores."""
         found: Tensor = named(self.plain)(section, scores, labels)
         return found
 
@@ -83,7 +83,7 @@ class ItemLoss:
     an item depends on nothing but its own rows and data. The mean is over rows, or items, of the global batch.
 
     `of_rows` is the place, `package.module:name`, of a function of (section, rows (n, width), targets (m, width), own
-    int64 (n,)) to the sum over the rows, of which autograd finds the gradients; `own` says which target is whose.
+    int64 (n,)) to the sum over the rows, which autograd differentiates; `own` is the index of each row's target.
     `plain` is that of a function of (section, row (width,), targets (m, width), own) to the loss of one row, in which
     `verify` says it once more: the two share nothing.
     """

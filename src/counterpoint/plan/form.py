@@ -24,7 +24,7 @@ def plan_of_form(form: object) -> Plan:
         where = ".".join(map(str, first["loc"])) or "the whole"
         raise InputError(
             f"a plan's form: got {first['input']!r} at {where}, expected what `counterpoint plan --json` writes there "
-            f"({first['msg']}); write it anew"
+            f"({first['msg']}); write it again"
         ) from None
 
 

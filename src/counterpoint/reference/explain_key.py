@@ -90,8 +90,8 @@ def _section_block(path: str, part: Part) -> str:
     head = f"{path or 'The config'}{_which([part])}: {part.summary}"
     width = max(len(key.name) for key in part.keys)
     lines = (f"{key.name:{width}}  {key.type.replace('`', '')}; {_default(key)}" for key in part.keys)
-    behind = _INDENT + " " * (width + 2)
-    rows = [textwrap.fill(line, _WIDTH, initial_indent=_INDENT, subsequent_indent=behind) for line in lines]
+    hanging = _INDENT + " " * (width + 2)
+    rows = [textwrap.fill(line, _WIDTH, initial_indent=_INDENT, subsequent_indent=hanging) for line in lines]
     return "\n".join([textwrap.fill(head, _WIDTH, subsequent_indent=_INDENT), *rows])
 
 

@@ -54,7 +54,7 @@ def _under_fields(section: type) -> Mapping[str, str]:
 
 @cache
 def _classes(module: str) -> Mapping[str, list[ast.stmt]]:
-    """The bodies of a module's classes by their qualified names; none where its source is not at hand."""
+    """The bodies of a module's classes by their qualified names; empty if its source is not available."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
     except (KeyError, OSError, TypeError):

@@ -69,8 +69,8 @@ def test_two_swapped_receives(plan: Plan, batch: BatchPlan) -> None:
     first, second = "vision.0>language.0F1", "vision.0>language.0F0"
     programs = reordered(plan.schedule.programs, 2, first, second)
     message = refused(plan, programs, batch)
-    assert f"{second} of rank 2 stands behind {first}" in message
-    assert f"{first} of rank 0 stands behind {second}" in message or f"{first} of rank 1" in message
+    assert f"{second} of rank 2 is queued after {first}" in message
+    assert f"{first} of rank 0 is queued after {second}" in message or f"{first} of rank 1" in message
     assert "in a circle" in message
     assert ("rank 2", second) in marked(message) or ("rank 2", first) in marked(message)
 
@@ -78,7 +78,7 @@ def test_two_swapped_receives(plan: Plan, batch: BatchPlan) -> None:
 def test_swapped_transfers_of_a_pipeline() -> None:
     plan = chain_plan(3, 3, "gpipe")
     message = refused(plan, reordered(plan.schedule.programs, 1, "language.0>language.1F1"))
-    assert "language.0>language.1F0 of rank 1 stands behind language.0>language.1F1" in message
+    assert "language.0>language.1F0 of rank 1 is queued after language.0>language.1F1" in message
     assert "rank 1" in dict(marked(message))
 
 
@@ -87,7 +87,7 @@ def test_a_receive_posted_ahead_blocks_a_later_send_on_its_communicator() -> Non
     plan = chain_plan(3, 4, "1f1b")
     received = [f"language.0>language.1F{microbatch}" for microbatch in range(4)]
     message = refused(plan, reordered(plan.schedule.programs, 1, *received))
-    assert "language.1>language.2F0 of rank 1 stands behind language.0>language.1F3" in message
+    assert "language.1>language.2F0 of rank 1 is queued after language.0>language.1F3" in message
     assert "rank 0 has not posted language.0>language.1F3: at language.0B0 it waits" in message
     assert dict(marked(message))["rank 0"] == "language.0B0"
 

@@ -71,7 +71,7 @@ def test_other_arguments_are_not_megatrons(argument: str) -> None:
 
 def test_every_key_of_the_docs_exists(repository: Path) -> None:
     text = (repository / "docs" / "from-megatron-mimo.md").read_text()
-    assert _markdown_table() in text, "docs/from-megatron-mimo.md: its table is not _markdown_table(); paste it anew"
+    assert _markdown_table() in text, "docs/from-megatron-mimo.md: its table is not _markdown_table(); paste it again"
     known = known_keys()
     named = [name for row in TABLE for name in row.ours]
     named += [name for name in re.findall(r"`([^`]+)`", text) if re.fullmatch(r"[a-z_*]+(\.[a-z_*]+)+", name)]

@@ -29,7 +29,7 @@ WRONG = [
     (
         "test_vit",
         {"edges": [{"source": "vision", "target": "language", "depths": [{"after": 0, "into": 0}]}]},
-        r"edges\.0\.depths: got 1 depths, expected none, because vision has no layers of ours",
+        r"edges\.0\.depths: got 1 depths, expected none, because vision has no layers whose output rows",
     ),
     ("test_vit", {"modules.vision.recompute": ["*"]}, r"recompute\.0: got \"\*\", expected a kind of its layers, L"),
     ("test_vit", {"modules.vision.model.heads": 3}, r"model\.heads: got an unknown key"),

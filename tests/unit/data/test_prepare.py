@@ -230,7 +230,7 @@ def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path) -> No
     )
     prepare(str(folder), tmp_path / "index", vocabulary=300)
     payload = tmp_path / "index" / PAYLOAD_NAME
-    # What stands behind their headers, which the index has read.
+    # What follows their headers, which the index has read.
     payload.write_bytes(re.sub(rb"(?s)(?<=IDAT).{8}", bytes(8), payload.read_bytes()))
     taker = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4)
     source = PreparedSource(tmp_path / "index", "train", 0, {"vision": taker}, 64)

@@ -108,7 +108,7 @@ KEYS: dict[str, Any] = {
     [
         ({"widths": [4]}, {}, r"model.widths: got 1 widths, expected 2, a width for each number of .*depths"),
         ({"depths": []}, {}, r"model.depths: got "),
-        ({"merge": 4}, {}, r"image.max_patches: got 16, expected at least 64, of which .* makes one row"),
+        ({"merge": 4}, {}, r"image.max_patches: got 16, expected at least 64, which .* merges into one row"),
         (
             {"image": {"max_patches": 16, "size": 3}}, {},
             r"image.size: got 3 pixels, expected at least 4, the side of what .* makes one row of",

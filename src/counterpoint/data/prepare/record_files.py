@@ -111,7 +111,7 @@ def _array(path: Path) -> Iterator[tuple[int, object]]:
         line, counted = line + text.count("\n", counted, at), at
         if not is_first:
             if text[at : at + 1] != ",":
-                raise DataError(f"{path}:{line}: not JSON (expected ',' or ']' behind a record); correct the file.")
+                raise DataError(f"{path}:{line}: not JSON (expected ',' or ']' after a record); correct the file.")
             at = _after_space(text, at + 1)
             line, counted = line + text.count("\n", counted, at), at
         try:

@@ -11,8 +11,8 @@ SHORTEST = 1e-6
 
 
 def contrast(section: ContrastiveSection, rows: Tensor, targets: Tensor, own: Tensor) -> Tensor:
-    """The sum over items' means (n, width) of the loss among targets (m, width), of which `own` int64 (n,) are
-    theirs."""
+    """The sum of the loss over items' means (n, width) among targets (m, width); `own` int64 (n,) is the index of each
+    item's own target."""
     scores = F.linear(_directions(rows), _directions(targets)) * section.scale + section.bias
     if section.form == "softmax":
         return F.cross_entropy(scores, own, reduction="sum")

@@ -168,7 +168,7 @@ def _check_pixels(height: int, width: int, most: int) -> None:
 
 @contextmanager
 def _opened(data: bytes, what: str) -> Iterator[Image.Image]:
-    """A picture of which the header is read; see `_refusing`."""
+    """Open a picture and read its header; see `_refusing`."""
     with _refusing(what), Image.open(io.BytesIO(data)) as image:
         if image.format in _DRAWN:
             raise DataError(

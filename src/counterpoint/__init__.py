@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from counterpoint.api import Run as Run
     from counterpoint.api import evaluate as evaluate
     from counterpoint.api import generate as generate
+    from counterpoint.api import import_model as import_model
     from counterpoint.api import open_run as open_run
     from counterpoint.api import train as train
     from counterpoint.api import verify as verify
@@ -44,6 +45,7 @@ _HOMES = {
     "check_plan": "counterpoint.check.proof",
     "evaluate": "counterpoint.api",
     "generate": "counterpoint.api",
+    "import_model": "counterpoint.api",
     "load_config": "counterpoint.config.load",
     "open_run": "counterpoint.api",
     "register_module": "counterpoint.families.custom.register",

@@ -11,6 +11,7 @@ from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from counterpoint.importing.command import ImportedModel
     from counterpoint.inference.predictions import Evaluation
     from counterpoint.report.run_record import Metrics
     from counterpoint.train.callbacks import Callback
@@ -135,6 +136,17 @@ def generate(
     writing = Writing(max_tokens, Sampling(temperature, top_p, seed))
     turns = user_turns([Path(image) for image in images], [prompts] if isinstance(prompts, str) else prompts, system)
     return list(TrainedRun.open(_folder(run), step).converse(turns, writing, format))
+
+
+def import_model(folder: str | Path, *, world_size: int = 1, memory_gib: float = 80.0) -> "ImportedModel":
+    """The config of a whole run, as YAML `text`, of the model in a Hugging Face folder or in a config.json alone.
+
+    It is for `world_size` ranks, each with `memory_gib` of memory, and is loaded, planned and proved; names and shapes
+    of tensors are compared with the folder's. Nothing in the folder is executed. Raises InputError.
+    """
+    from counterpoint.importing.command import import_model as read
+
+    return read(folder, world_size=world_size, memory_gib=memory_gib)
 
 
 def open_run(folder: str | Path) -> Run:

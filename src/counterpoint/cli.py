@@ -131,6 +131,33 @@ def prepare(
         _output.print(remark)
 
 
+@app.command("import")
+def import_folder(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A Hugging Face folder, or its config.json alone.")],
+    out: Annotated[Path | None, typer.Option(help="The YAML file to write; without it, standard output.")] = None,
+    world_size: Annotated[int, typer.Option(min=1, max=100_000, help="Ranks of the run.")] = 1,
+    memory: Annotated[float, typer.Option(help="Memory of a rank in GiB, which the layout is for.")] = 80.0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write the config of a whole run from a Hugging Face folder: modules, layouts, items, warm starts."""
+    from counterpoint.importing.command import import_model
+
+    if out is not None and out.exists() and not force:
+        raise InputError(f"{out}: already exists, expected a new file; choose another, or add --force")
+    imported = import_model(folder, world_size=world_size, memory_gib=memory)
+    # What is piped to a file is the config alone.
+    said = _output if out is not None else console(stderr=True)
+    if out is None:
+        sys.stdout.write(imported.text)
+    else:
+        imported.write(out, force=force)
+    for line in imported.summary:
+        said.print(line, markup=False, soft_wrap=True)
+    if out is not None:
+        following = f"counterpoint train {out}" if imported.is_whole else f"add {out} to a run"
+        _output.print(f"{out}: written; next: {following}", markup=False, soft_wrap=True)
+
+
 @app.command()
 def plan(
     config: ConfigFile,

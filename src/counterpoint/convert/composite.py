@@ -22,6 +22,7 @@ from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.families.encoder import EncoderSection
 from counterpoint.kinds.family import Ends, Model
 from counterpoint.projectors.mlp.spec import MlpProjectorConfig
+from counterpoint.section.problem import nearest
 
 VISION, AUDIO, LANGUAGE = "vision", "audio", "language"
 
@@ -60,11 +61,23 @@ def composite_of(config: Mapping[str, Any], where: str = "config.json") -> Compo
     fields = Fields(config, where, known=known_keys())
     name = fields.text("model_type")
     if name not in DECODERS and name not in COMPOSITES:
-        known = ", ".join((*DECODERS, *COMPOSITES))
-        raise CheckpointError(f"Model type {name!r} is none of {known}: choose a model of one of these.")
+        raise _unknown(fields, name)
     whole = COMPOSITES[name](fields) if name in COMPOSITES else _decoder(fields)
     fields.refuse_rest()
+    fields.refuse_changed(config.get("transformers_version"))
     return whole
+
+
+def _unknown(fields: Fields, name: str) -> CheckpointError:
+    """The error for a `model_type` that is not read here."""
+    known = (*DECODERS, *COMPOSITES)
+    alike = nearest(name, known)
+    meant = f" (did you mean {alike}?)" if alike else ""
+    # Such a model exists as Python files in the folder alone.
+    code = " The folder's own code, named in auto_map, is never executed." if fields.has("auto_map") else ""
+    return CheckpointError(
+        f"Model type {name!r} is none of {', '.join(known)}{meant}: choose a model of one of these.{code}"
+    )
 
 
 def _decoder(fields: Fields) -> CompositeModel:

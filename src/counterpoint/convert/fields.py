@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeGuard, final
 
+from counterpoint.convert.changed import CHANGED, release_of
 from counterpoint.convert.keys import Keys
 from counterpoint.convert.without_effect import OF_ALL
 from counterpoint.errors import CheckpointError
@@ -37,7 +38,9 @@ class Fields:
         self._known, self._keys = known, known.get(self.kind, Keys())
         self._defaults = {**self._keys.defaults, **(defaults or {})}
         self._asked: set[str] = set()
+        self._left_out: set[str] = set()
         self._sections: dict[str, Fields] = {}
+        self._other_kinds: list[Fields] = []
 
     def integer(self, key: str, least: int | None = 1, most: int = LARGEST_INTEGER) -> int:
         """A whole number, of at least `least` and at most `most`."""
@@ -105,6 +108,7 @@ class Fields:
         """The same keys read as those of a model of this kind, for older files that keep them outside of a section."""
         found = Fields(self.values, self.where, kind, known=self._known)
         found._asked, found._sections = self._asked, self._sections
+        self._other_kinds.append(found)
         return found
 
     def kind_of(self, key: str, otherwise: str) -> str:
@@ -116,6 +120,10 @@ class Fields:
     def pass_over(self, known: Mapping[str, Any]) -> None:
         """Note keys as read whose content is known from elsewhere."""
         self._asked |= {key for key, value in self.values.items() if key in known and known[key] == value}
+
+    def default(self, key: str) -> Any:
+        """What transformers takes for a key that is absent; None if nothing is known."""
+        return self._defaults.get(key)
 
     def has(self, key: str) -> bool:
         """Whether the key is there and not null."""
@@ -148,6 +156,22 @@ class Fields:
                         "model, or remove the key if it changes no value."
                     )
 
+    def refuse_changed(self, version: object) -> None:
+        """Raise CheckpointError for a key that was left out of a file of this `transformers_version`, when its default
+        was another than today."""
+        release = release_of(version)
+        if release is None:
+            return
+        for fields in (kind for whole in self._all() for kind in (whole, *whole._other_kinds)):
+            for changed in CHANGED:
+                if changed.kind == fields.kind and changed.key in fields._left_out and release < changed.since:
+                    now = fields._defaults[changed.key]
+                    raise CheckpointError(
+                        f"{fields.where} has no {changed.key}, whose default was {changed.old} when transformers "
+                        f"{version} wrote it and is {now} since {'.'.join(map(str, changed.since))}: add the key with "
+                        "the value that the model was trained with."
+                    )
+
     def _all(self) -> Iterator["Fields"]:
         yield self
         for section in self._sections.values():
@@ -157,6 +181,8 @@ class Fields:
         """The value of a key; an explicit `default` also replaces null."""
         self._asked.add(key)
         value = self.values.get(key, self._defaults.get(key, _ABSENT))
+        if key not in self.values:
+            self._left_out.add(key)
         value = default if default is not None and (value is _ABSENT or value is None) else value
         if value is _ABSENT:
             raise CheckpointError(f"{self.where} has no {key}: choose a model whose config.json is whole.")

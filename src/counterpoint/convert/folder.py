@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from math import prod
 from pathlib import Path
 from typing import Any, final
 
@@ -14,6 +15,11 @@ from counterpoint.errors import CheckpointError
 CONFIG_NAME, SINGLE_NAME, INDEX_NAME = "config.json", "model.safetensors", "model.safetensors.index.json"
 _NUMBERS = ("F64", "F32", "F16", "BF16")
 """Types of elements that are read, as safetensors calls them."""
+
+_BITS = {
+    "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
+    "I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8,
+}  # fmt: skip
 
 
 @final
@@ -39,6 +45,14 @@ class ModelFolder:
         tensor: Tensor = stored.get_tensor(name) if place is None else stored.get_slice(name)[place]
         return tensor
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors, without headers."""
+        stored = (self._file_of[name][1].get_slice(name).get_dtype() for name in self.shapes)
+        return sum(
+            prod(shape) * _BITS.get(kind, 0) // 8 for shape, kind in zip(self.shapes.values(), stored, strict=True)
+        )
+
     def demand_numbers(self, names: Iterable[str]) -> None:
         """Raise CheckpointError if one of these tensors holds no plain numbers."""
         for name in names:
@@ -58,7 +72,7 @@ class ModelFolder:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a folder's config.json; raises CheckpointError."""
-    return _object(path / CONFIG_NAME)
+    return read_object(path / CONFIG_NAME)
 
 
 _REMEDY = "save the model anew with save_pretrained"
@@ -74,7 +88,7 @@ def _files(path: Path) -> Iterator[Path]:
             f"{path}: has neither {SINGLE_NAME} nor {INDEX_NAME}, expected one of them, because pickled weights are "
             f"not read; {_REMEDY}"
         )
-    file_of = _object(path / INDEX_NAME).get("weight_map")
+    file_of = read_object(path / INDEX_NAME).get("weight_map")
     if not isinstance(file_of, dict) or not all(
         isinstance(name, str) and name == Path(name).name for name in file_of.values()
     ):
@@ -90,10 +104,11 @@ def _open(file: Path) -> Any:
         raise CheckpointError(f"{file}: cannot be read ({error}), expected a safetensors file; {_REMEDY}") from None
 
 
-def _object(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Any]:
+    """A file's keys and values; raises CheckpointError."""
     try:
         content = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: cannot be read ({error}), expected JSON; {_REMEDY}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: holds no object, expected keys and values; {_REMEDY}")

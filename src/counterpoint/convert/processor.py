@@ -1,13 +1,17 @@
 """What a Hugging Face folder says of pixels and frames, in its processor or in the conditioner of a RADIO."""
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, final
 
+from counterpoint.convert.defaults import read_defaults
 from counterpoint.convert.fields import LARGEST_NUMBER, Fields, is_number, shown
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
+from counterpoint.convert.keys import Keys
+from counterpoint.convert.picture_sizes import SIZES
 from counterpoint.errors import CheckpointError
 from counterpoint.modalities.clips.spec import ClipIntake
 from counterpoint.modalities.images.spec import DEFAULT_SCALING, ImageIntake, Resampling, Scaling
@@ -15,21 +19,15 @@ from counterpoint.modalities.images.spec import DEFAULT_SCALING, ImageIntake, Re
 PROCESSOR_NAME, PREPROCESSOR_NAME = "processor_config.json", "preprocessor_config.json"
 """Files of a folder: the one holds sections for each kind of item, the other is one of these."""
 
+VIDEO_NAME = "video_preprocessor_config.json"
+"""The file that is the section for videos."""
+
 Channels = tuple[float, float, float]
 
 CLIP_MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Channels = (0.26862954, 0.26130258, 0.27577711)
-CLIP_SCALING = Scaling("bicubic", CLIP_MEAN, CLIP_STD)
-
-_DEFAULTS: Mapping[str, Scaling] = {
-    "CLIP": CLIP_SCALING,
-    "Llava": CLIP_SCALING,
-    "Qwen2VL": CLIP_SCALING,
-    "Nemotron": CLIP_SCALING,
-    "Siglip2": DEFAULT_SCALING._replace(resampling="bilinear"),
-    "Siglip": DEFAULT_SCALING,
-}
-"""What processors do whose files leave it out, by how their type begins; the first that fits."""
+_ALIKE: Mapping[str, str] = {"Llava": "CLIP"}
+"""Processors whose scaling is that of others: transformers' models/llava/image_processing_llava.py."""
 
 _FILTERS: tuple[Resampling, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """By Pillow's numbers."""
@@ -53,9 +51,11 @@ class Said:
     file: str = ""
 
 
-def said_of_images(folder: Path, _intake: ImageIntake) -> Said:
-    """How pixels become numbers, as a folder says; raises CheckpointError."""
-    return scaling_in(folder)
+def said_of_images(folder: Path, intake: ImageIntake) -> Said:
+    """How pixels become numbers, as a folder says; raises CheckpointError, also for other patches than the module's."""
+    return scaling_in(
+        folder, {"patch_size": intake.patch, "merge_size": intake.merge, "temporal_patch_size": intake.frames}
+    )
 
 
 def said_of_clips(folder: Path, intake: ClipIntake) -> Said:
@@ -66,12 +66,13 @@ def said_of_clips(folder: Path, intake: ClipIntake) -> Said:
     return Said() if seconds is None else Said({"seconds": seconds}, str(folder))
 
 
-def scaling_in(folder: Path) -> Said:
+def scaling_in(folder: Path, patches: Mapping[str, int] = MappingProxyType({})) -> Said:
     """How a folder's processor, and a conditioner inside its model, turn pixels into numbers.
 
-    Empty where the folder has neither; raises CheckpointError for a scaling that cannot be done here.
+    Empty where the folder has neither; raises CheckpointError for a scaling that cannot be done here, for keys of
+    `patches` with another value, and for keys of which nothing is known.
     """
-    found = _section(folder, ("image_processor",), _OF_IMAGES)
+    found = picture_fields(folder)
     model = Fields(_content(folder / CONFIG_NAME) or {}, str(folder / CONFIG_NAME))
     kind = model.text("model_type") if model.has("model_type") else ""
     if found is None and kind not in (_RADIO, _OMNI):
@@ -81,12 +82,36 @@ def scaling_in(folder: Path) -> Said:
         mean, std = _conditioner(folder, model, kind)
         return Said({"mean": mean, "std": std}, model.where)
     scaling = _scaling(found)
+    for key, value in patches.items():
+        if found.has(key):
+            found.demand(key, value)
+    found.refuse_rest()
+    _refuse_other_videos(folder, found)
     if kind == _RADIO:
         mean, std = _conditioner(folder, model, kind)
         combined = zip(scaling.mean, scaling.std, mean, std, strict=True)
         means, deviations = zip(*((m + s * inner, s * spread) for m, s, inner, spread in combined), strict=True)
         scaling = scaling._replace(mean=means, std=deviations)
     return Said(scaling._asdict(), found.where)
+
+
+def picture_fields(folder: Path) -> Fields | None:
+    """A folder's processor of pictures, None where it has none; raises CheckpointError for a file that is broken."""
+    return _section(folder, ("image_processor",), _OF_IMAGES, _WITHOUT_EFFECT_ON_PIXELS)
+
+
+def _refuse_other_videos(folder: Path, pictures: Fields) -> None:
+    """Raise CheckpointError if pictures of a video are scaled otherwise: one tower has one scaling here."""
+    whole, alone = _content(folder / PROCESSOR_NAME) or {}, _content(folder / VIDEO_NAME)
+    videos = whole.get("video_processor", alone)
+    if not isinstance(videos, Mapping):
+        return
+    for key in sorted(_SCALING & videos.keys() & pictures.values.keys()):
+        if videos[key] != pictures.values[key]:
+            raise CheckpointError(
+                f"{folder}: {key} is {shown(videos[key])} for videos and {shown(pictures.values[key])} for pictures, "
+                "but only one scaling of both can be converted: choose another model."
+            )
 
 
 def seconds_in(folder: Path) -> int | None:
@@ -105,15 +130,36 @@ def check_frames(folder: Path, mels: int, *, normalised: bool) -> None:
     found.demand("sampling_rate", 16_000)
     found.demand("hop_length", 160)
     found.demand("padding_value", 0.0)
+    found.demand("padding_side", "right")
+    found.demand("dither", 0.0)
+    found.has(_SECONDS)
     if normalised:
         found.demand("n_fft", 512)
         found.demand("win_length", 400)
         found.demand("preemphasis", 0.97)
     else:
         found.demand("n_fft", 400)
-        found.demand("dither", 0.0)
         found.demand("do_normalize", False)
+    found.refuse_rest()
 
+
+_WITHOUT_EFFECT_ON_PIXELS = frozenset({
+    *_TYPES, "processor_class", "auto_map", "data_format", "input_data_format", "return_tensors", "device",
+    "disable_grouping", "_valid_processor_keys", "default_to_square", "image_seq_length", "num_image_tokens",
+    # Every picture becomes colours of eight bits.
+    "do_convert_rgb",
+    # How large a picture may be, which `image.size` and `image.max_patches` say here (`convert/picture_sizes.py`).
+    *SIZES,
+})  # fmt: skip
+_WITHOUT_EFFECT_ON_FRAMES = frozenset({
+    *_TYPES, "processor_class", "auto_map", "return_attention_mask", "device",
+    # These follow from others.
+    "n_samples", "nb_max_frames", "mel_filters",
+})  # fmt: skip
+_SCALING = frozenset({"image_mean", "image_std", "do_rescale", "rescale_factor", "do_normalize", "resample"})
+_KIND = "processor"
+_NEMOTRON: Mapping[str, Any] = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "resample": 3}
+"""Of transformers' models/nemotron_h_omni/image_processing_nemotron_h_omni.py, which needs torchvision to be made."""
 
 _OF_IMAGES = {"image_processor_type", "image_mean", "norm_mean", "do_rescale", "rescale_factor", "resample"}
 _OF_CLIPS = {"feature_size", "sampling_rate", "hop_length", _SECONDS}
@@ -121,34 +167,51 @@ _OF_CLIPS = {"feature_size", "sampling_rate", "hop_length", _SECONDS}
 
 
 def _frames(folder: Path) -> Fields | None:
-    return _section(folder, ("feature_extractor", "audio_processor"), _OF_CLIPS)
+    names = ("feature_extractor", "audio_processor")
+    return _section(folder, names, _OF_CLIPS, _WITHOUT_EFFECT_ON_FRAMES)
 
 
-def _section(folder: Path, names: tuple[str, ...], keys: Set[str]) -> Fields | None:
+def _section(folder: Path, names: tuple[str, ...], keys: Set[str], without_effect: frozenset[str]) -> Fields | None:
     """The section of a processor, as transformers chooses it, or the file that is one and has one of `keys`."""
     whole = _content(folder / PROCESSOR_NAME) or {}
     for name in names:
         if isinstance(whole.get(name), dict):
-            return Fields(whole[name], f"{folder / PROCESSOR_NAME}, {name}")
+            return _fields(whole[name], f"{folder / PROCESSOR_NAME}, {name}", without_effect)
     one = _content(folder / PREPROCESSOR_NAME)
-    return Fields(one, str(folder / PREPROCESSOR_NAME)) if one is not None and keys & one.keys() else None
+    if one is None or not keys & one.keys():
+        return None
+    return _fields(one, str(folder / PREPROCESSOR_NAME), without_effect)
+
+
+def _fields(values: Mapping[str, Any], where: str, without_effect: frozenset[str]) -> Fields:
+    """The keys of a processor, with the defaults of its type."""
+    stated = next((value for key in _TYPES if isinstance(value := values.get(key), str)), "")
+    family = next((new for old, new in _ALIKE.items() if stated.startswith(old)), stated)
+    table = read_defaults().processors
+    # A name may have a suffix, such as Fast; the longest that begins alike is its own.
+    kinds = sorted((kind for kind in table if family.startswith(_stem(kind))), key=len)
+    defaults = table[kinds[-1]] if kinds else _NEMOTRON if family.startswith("Nemotron") else {}
+    return Fields(values, where, _KIND, defaults, known={_KIND: Keys(without_effect=without_effect)})
+
+
+def _stem(kind: str) -> str:
+    """The name of a processor's model."""
+    return kind.removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
 
 
 def _scaling(found: Fields) -> Scaling:
-    kind = next((found.text(key) for key in _TYPES if found.has(key)), "")
-    default = next((scaling for start, scaling in _DEFAULTS.items() if kind.startswith(start)), None)
     mean: Channels = (0.0, 0.0, 0.0)
     std: Channels = (1.0, 1.0, 1.0)
     if found.flag("do_normalize", True):
-        mean = _channels(found, ("image_mean", "norm_mean"), None if default is None else default.mean)
-        std = _channels(found, ("image_std", "norm_std"), None if default is None else default.std, least=_LEAST)
+        mean = _channels(found, ("image_mean", "norm_mean"), found.default("image_mean"))
+        std = _channels(found, ("image_std", "norm_std"), found.default("image_std"), least=_LEAST)
     factor = found.number("rescale_factor", 1 / _LEVELS) if found.flag("do_rescale", True) else 1.0
     if factor < _LEAST:
         raise found.unlike("rescale_factor", factor, "a number above 0")
     white = factor * _LEVELS
     if abs(white - 1) > _ROUNDING:
         mean, std = _divided(mean, white), _divided(std, white)
-    return Scaling(_filter(found, default), mean, std)
+    return Scaling(_filter(found), mean, std)
 
 
 _LEAST = 1e-30
@@ -163,22 +226,21 @@ def _divided(values: Channels, by: float) -> Channels:
     return first / by, second / by, third / by
 
 
-def _filter(found: Fields, default: Scaling | None) -> Resampling:
-    if not found.has("resample"):
-        return (default or DEFAULT_SCALING).resampling
+def _filter(found: Fields) -> Resampling:
     found.demand("resample", *range(len(_FILTERS)))
-    return _FILTERS[int(found.number("resample"))]
+    chosen = found.default("resample") if not found.has("resample") else int(found.number("resample"))
+    return DEFAULT_SCALING.resampling if chosen is None else _FILTERS[chosen]
 
 
 def _channels(
-    found: Fields, keys: tuple[str, ...], default: Channels | None, least: float = -LARGEST_NUMBER
+    found: Fields, keys: tuple[str, ...], default: Sequence[float] | None, least: float = -LARGEST_NUMBER
 ) -> Channels:
     """Three numbers of at least `least`, or one for all channels, at the first of some keys that is present."""
     key = next((key for key in keys if found.has(key)), None)
     if key is None:
         if default is None:
             raise CheckpointError(f"{found.where} has no {keys[0]}: add it, as the model was trained with it.")
-        return default
+        return _three(default, f"{found.where}, without {keys[0]}", least)
     return _three(found.values[key], f"{found.where} says {key}", least)
 
 

@@ -20,10 +20,10 @@ def test_a_run_with_the_keys_of_a_folder_has_its_sizes(name: str, tmp_path: Path
     whole = composite_of(CASES[name])
     models = models_of(config_of(whole, tmp_path / "folder", {}), vocab=None)
     for module, stored in whole.modules.items():
-        assert _said(models[module], stored) == _said(stored.model, stored), module
+        assert said(models[module], stored) == said(stored.model, stored), module
 
 
-def _said(model: Model, stored: Stored) -> dict[str, Any]:
+def said(model: Model, stored: Stored) -> dict[str, Any]:
     """What a folder says of a model: not how pictures are read, what enters it, or what neither has."""
     unsaid = {"image", "entering"}
     if stored.adds_projector:

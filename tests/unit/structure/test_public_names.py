@@ -22,6 +22,7 @@ FUNCTIONS = {
         "system: str = '', step: int | None = None, max_tokens: int | None = None, temperature: float = 0.0, "
         "top_p: float = 1.0, seed: int = 0, format: str | None = None) -> list[str]"
     ),
+    "import_model": "(folder: str | Path, *, world_size: int = 1, memory_gib: float = 80.0) -> 'ImportedModel'",
     "load_config": "(source: str | Path | Mapping[str, object] | Config, overrides: Sequence[str] = ()) -> Config",
     "open_run": "(folder: str | Path) -> Run",
     "register_module": (

@@ -1,0 +1,1 @@
+"""A whole run, written from a Hugging Face folder."""

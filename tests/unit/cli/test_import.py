@@ -1,0 +1,256 @@
+"""`counterpoint import` as a user meets it: folders that transformers saved, config.json alone, and wrong input."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterpoint.api import import_model
+from counterpoint.config.load import load_config
+from counterpoint.config.yaml_text import parse_yaml
+from counterpoint.convert.composite import LANGUAGE, composite_of
+from counterpoint.errors import InputError
+from counterpoint.families import family_of
+from counterpoint.setup.plan import models_of
+from tests.unit.cli.conftest import Command
+from tests.unit.judge.folders import write_folder
+from tests.unit.judge.hub_folders import FAMILIES, VARIANTS, write_hub_folder
+from tests.unit.judge.models import CONFIGS, Config
+from tests.unit.judge.test_sizes import said
+from tests.unit.judge.whole_configs import FOLDERS
+from tests.unit.reference.test_json_schema import validator
+
+PUBLISHED = sorted((Path(__file__).parent.parent / "judge" / "published").glob("*.json"))
+CASES: dict[str, Config] = {
+    **FOLDERS, **CONFIGS, **{path.stem: json.loads(path.read_text()) for path in PUBLISHED},
+}  # fmt: skip
+IN_SUITE = (("qwen3_vl", "published"), ("nemotron_h_omni with sound", "shards"))
+ALONE_IN_SUITE = ("qwen2_5_vl_flat", "siglip_sections_empty", "qwen3_vl", "qwen3_vl's tower", "whisper", "gemma3")
+LLAMA: Config = {
+    "model_type": "llama", "vocab_size": 30, "hidden_size": 16, "intermediate_size": 12, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "num_hidden_layers": 2, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def whole_run(text: str, taps: tuple[int, ...] = ()) -> dict[str, Any]:
+    """What was written, with a language model where it is a part of a run."""
+    data: dict[str, Any] = parse_yaml(text)
+    if LANGUAGE in data["modules"]:
+        return data
+    (name,) = data["modules"]
+    depths = [{"after": layer, "into": number} for number, layer in enumerate(taps)]
+    words = {"kind": "decoder", "pattern": "*-*-", "hidden": 24, "heads": 2, "ffn": 8, "vocab": 30}
+    data["modules"][LANGUAGE] = {"model": words, "layout": {"ranks": [0]}, "optimizer": {"lr": 1e-3}}
+    return data | {
+        "run": {"dir": "unused"},
+        "world": {"size": 1},
+        "edges": [{"source": name, "target": LANGUAGE, "depths": depths}],
+        "data": {"train": [{"synthetic": {"documents": 9, "text_tokens": {"kind": "constant", "value": 9}}}],
+                 "sequence_tokens": 64},
+        "training": {"steps": 1, "global_batch_samples": 1},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ALONE_IN_SUITE else [pytest.mark.more]) for name in CASES]
+)
+def test_a_config_alone_becomes_a_run_with_its_sizes(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CASES[name]))
+    imported, whole = import_model(file, world_size=2), composite_of(CASES[name])
+    taps = next(iter(whole.modules.values())).model.ends.taps
+    data = whole_run(imported.text, taps)
+    assert imported.is_whole == (LANGUAGE in whole.modules)
+    assert [str(error) for error in validator().iter_errors(data)] == []
+    config = load_config(data)
+    models = models_of(config, vocab=None)
+    for module, stored in whole.modules.items():
+        ours, theirs = said(models[module], stored), said(stored.model, stored)
+        # How files enter is not compared, nor what nothing reads, nor the width of a language model that is not there.
+        without = {"audio", *family_of(stored.model.section).idle(stored.model.section)}
+        without |= set() if LANGUAGE in whole.modules else {"leaving"}
+        assert {k: v for k, v in ours.items() if k not in without} == {
+            k: v for k, v in theirs.items() if k not in without
+        }, module
+        assert config.modules[module].init_from is None
+    if imported.is_whole:
+        depths = [(depth.after, depth.into) for edge in config.edges for depth in edge.depths]
+        assert tuple(depths) == whole.depths
+
+
+FORMS = [(family, variant) for family in FAMILIES for variant in VARIANTS]
+
+
+@pytest.mark.parametrize(
+    ("family", "variant"),
+    [pytest.param(*form, marks=[] if form in IN_SUITE else [pytest.mark.more]) for form in FORMS],
+)
+def test_a_folder_that_transformers_saved_becomes_a_run(family: str, variant: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_hub_folder(family, 1, variant, folder)
+    imported = import_model(folder, world_size=2)
+    assert all("init_from" in module for module in parse_yaml(imported.text)["modules"].values())
+    said_of_files = next(line for line in imported.summary if line.startswith("  in the files: "))
+    total = int(said_of_files.split(": ")[1].split()[0].replace(",", ""))
+    assert total == sum(_numbers(imported.summary))
+    assert not any("the index states" in line for line in imported.summary)
+
+
+def _numbers(summary: tuple[str, ...]) -> list[int]:
+    """Parameters of modules, and of what is not read."""
+    lines = [line for line in summary if " layers, " in line or line.startswith("  not read: ")]
+    return [int(line.split(" parameters")[0].rsplit(" ", 1)[1].replace(",", "")) for line in lines]
+
+
+def test_what_an_index_states_wrongly_is_said(tmp_path: Path) -> None:
+    write_folder(tmp_path / "model", LLAMA, shards=2)
+    index = tmp_path / "model" / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    index.write_text(json.dumps({**content, "metadata": {"total_size": 17, "total_parameters": 10**6}}))
+    summary = "\n".join(import_model(tmp_path / "model").summary)
+    assert "the index states 17 bytes, the files hold " in summary
+    assert "the index states 1,000,000 parameters, " in summary
+
+
+def test_the_file_is_written_once(counterpoint: Command, tmp_path: Path) -> None:
+    write_folder(tmp_path / "model", LLAMA)
+    out = tmp_path / "run.yaml"
+    ended = counterpoint("import", tmp_path / "model", "--out", out, "--world-size", "2")
+    assert (ended.code, ended.err) == (0, "")
+    assert f"{out}: written; next: counterpoint train {out}" in ended.out
+    assert "language: a decoder, 4 layers, " in ended.out
+    written = out.read_text()
+    assert parse_yaml(written)["modules"]["language"]["init_from"] == str(tmp_path / "model")
+    again = counterpoint("import", tmp_path / "model", "--out", out)
+    assert (again.code, out.read_text()) == (2, written)
+    assert "already exists, expected a new file" in again.err
+    assert counterpoint("import", tmp_path / "model", "--out", out, "--force").code == 0
+    assert out.read_text() != written
+    piped = counterpoint("import", tmp_path / "model")
+    assert piped.out == out.read_text()
+    assert "language: a decoder" in piped.err
+
+
+def test_a_written_run_is_planned(counterpoint: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "model", LLAMA)
+    assert counterpoint("import", "model", "--out", "run.yaml", "--world-size", "2").code == 0
+    planned = counterpoint("plan", "run.yaml")
+    assert planned.code == 0, planned.err
+    assert "proved: " in planned.out
+
+
+def test_more_parameters_than_ranks_hold_are_said() -> None:
+    (llama,) = (path for path in PUBLISHED if path.stem == "llama3_rope")
+    one, many = (import_model(llama, world_size=ranks, memory_gib=16.0) for ranks in (2, 16))
+    assert any("That does not fit: use 10 ranks or more" in line for line in one.summary)
+    assert not any("does not fit" in line for line in many.summary)
+    assert parse_yaml(many.text)["modules"]["language"]["layout"]["reshard"] is True
+
+
+def _config(folder: Path, **keys: Any) -> object:
+    return (folder / "config.json").write_text(json.dumps({**LLAMA, **keys}))
+
+
+def _text(content: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "config.json").write_text(content)
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an empty folder": (lambda folder: None, "has no config.json, expected a model's folder; choose the folder"),
+    "an adapter": (
+        lambda folder: (folder / "adapter_config.json").write_text("{}"), "its adapter_config.json is of an adapter",
+    ),
+    "no JSON": (_text("{"), "expected JSON"),
+    "no text": (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe\x00"), "expected JSON"),
+    "deep": (_text("[" * 100_000), "expected JSON"),
+    "a list": (_text("[]"), "holds no object"),
+    "no kind": (_text("{}"), "has no model_type"),
+    "a kind of another type": (lambda folder: _config(folder, model_type=3), "says model_type: 3"),
+    "an unknown kind": (lambda folder: _config(folder, model_type="lama"), "(did you mean llama?)"),
+    "its own code": (
+        lambda folder: _config(folder, model_type="mymodel", auto_map={"AutoModel": "code.Model"}),
+        "own code, named in auto_map, is never executed",
+    ),
+    "a huge number": (_text('{"model_type": "llama", "hidden_size": 1' + "0" * 400 + "}"), "says hidden_size"),
+    "a number beyond Python's": (_text('{"model_type": "llama", "hidden_size": ' + "9" * 9999 + "}"), "expected JSON"),
+    "not a number": (_text('{"model_type": "llama", "rms_norm_eps": NaN}'), "says rms_norm_eps: nan"),
+    "infinite": (_text('{"model_type": "llama", "rms_norm_eps": Infinity}'), "says rms_norm_eps: inf"),
+    "an unknown key": (lambda folder: _config(folder, softcap=30.0), "says softcap: 30.0, of which nothing is known"),
+    "quantized": (
+        lambda folder: _config(folder, quantization_config={"quant_method": "fp8"}), "says quantization_config",
+    ),
+    "another dtype": (lambda folder: _config(folder, dtype="float8_e4m3fn"), "says dtype: float8_e4m3fn"),
+    "older": (
+        _text('{"model_type": "whisper", "transformers_version": "4.30.2"}'),
+        "has no d_model, whose default was 256 when transformers 4.30.2 wrote it and is 384 since 4.36",
+    ),
+    "pickled weights": (
+        lambda folder: (_config(folder), (folder / "pytorch_model.bin").write_bytes(b"x")), "pickled weights",
+    ),
+    "damaged weights": (
+        lambda folder: (_config(folder), (folder / "model.safetensors").write_bytes(b"x")),
+        "expected a safetensors file",
+    ),
+    "a broken processor": (
+        lambda folder: (
+            (folder / "config.json").write_text(json.dumps(CASES["siglip_sections_empty"])),
+            (folder / "preprocessor_config.json").write_text("{"),
+        ),
+        "preprocessor_config.json: cannot be read",
+    ),
+    "an unknown key of a processor": (
+        lambda folder: (
+            (folder / "config.json").write_text(json.dumps(CASES["siglip_sections_empty"])),
+            (folder / "preprocessor_config.json").write_text(
+                json.dumps({"image_processor_type": "SiglipImageProcessor", "do_flip_channel_order": True})
+            ),
+        ),
+        "says do_flip_channel_order: True, of which nothing is known",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_one_sentence(name: str, counterpoint: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    WRONG[name][0](folder)
+    ended = counterpoint("import", folder, "--out", tmp_path / "run.yaml")
+    assert ended.code == 2, ended.err
+    assert WRONG[name][1] in ended.err.replace("\n", " ")
+    assert ended.err.count("error: ") == 1
+    assert not (tmp_path / "run.yaml").exists()
+
+
+def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        import_model(tmp_path / "nothing")
+    with pytest.raises(InputError, match="expected a rank or more"):
+        import_model(tmp_path, world_size=0)
+
+
+SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "SiglipImageProcessor": ({"size": {"height": 384, "width": 384}}, {"size": 384, "max_patches": 576}),
+    "SiglipImageProcessorFast": ({"image_mean": [0.1, 0.2, 0.3]}, {"size": 224, "mean": [0.1, 0.2, 0.3]}),
+    "CLIPImageProcessor": (
+        {"crop_size": {"height": 336, "width": 336}, "size": {"shortest_edge": 336}}, {"size": 336, "max_patches": 441},
+    ),
+    "CLIPFeatureExtractor": ({"crop_size": 224, "size": 224, "resample": 2}, {"size": 224, "resampling": "bilinear"}),
+    "Siglip2ImageProcessor": ({"max_num_patches": 100}, {"max_patches": 100, "resampling": "bilinear"}),
+    "Qwen2VLImageProcessor": ({"max_pixels": 256 * 100}, {"max_patches": 100}),
+    "Qwen2VLImageProcessorFast": (
+        {"size": {"longest_edge": 256 * 50, "shortest_edge": 1}}, {"max_patches": 50},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_sizes_of_pictures_are_the_processors(kind: str, tmp_path: Path) -> None:
+    keys, expected = SIZES[kind]
+    (tmp_path / "config.json").write_text(json.dumps(CASES["siglip_sections_empty"]))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": kind, **keys}))
+    image = parse_yaml(import_model(tmp_path).text)["modules"]["vision"]["model"]["image"]
+    assert {key: image.get(key) for key in expected} == expected

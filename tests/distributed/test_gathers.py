@@ -64,7 +64,9 @@ def _crossings_task(member: Member) -> set[int] | None:
     chain, rows, shape = _build(member, False, model), torch.arange(3), (3, model.section.hidden)
     shallow, deep = (torch.ones(shape, dtype=torch.float64, requires_grad=True) for _depth in range(2))
     batch = text_batch(model, [5, 3]).with_inserts([(shallow, rows)], {1: [(deep, rows)]})
-    seen, waiting, crossings = set(), [chain(None, batch)[MAIN].grad_fn], set()
+    # Held while its graph is read: in torch 2.11 the node of a Python function does not keep what it stands for.
+    loss = chain(None, batch)[MAIN]
+    seen, waiting, crossings = set(), [loss.grad_fn], set()
     while waiting:
         node = waiting.pop()
         if node is not None and node not in seen:

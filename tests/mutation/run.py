@@ -79,7 +79,7 @@ class Tree:
         status = _wait(child, 20 * seconds)
         words = log.read_text(errors="replace")
         passed = time.monotonic() - began
-        found = re.search(r"^(?:FAILED|ERROR) (\S+::\S+)", words, re.MULTILINE)
+        found = re.search(r"^(?:FAILED|ERROR) (\S+::\S.*?)(?: - |$)", words, re.MULTILINE)
         if found is not None:
             return Verdict(CAUGHT, found[1], passed)
         if status is None or os.WIFSIGNALED(status):

@@ -27,7 +27,7 @@ def write_table(mutants: Sequence[Mutant], results: Mapping[str, Mapping[str, An
         is_caught = verdict["outcome"] in ("caught", "timed out")
         caught += is_caught
         unknown += verdict["outcome"].startswith(NOT_RUN)
-        what = f"`{verdict['by']}`" if is_caught else f"**{verdict['outcome']}** {mutant.harmless or verdict['by']}"
+        what = _code(verdict["by"]) if is_caught else f"**{verdict['outcome']}** {mutant.harmless or verdict['by']}"
         rows.append(f"| `{mutant.where}` | {_code(mutant.old)} | {_code(mutant.new)} | {what} |")
     known = len(mutants) - unknown
     share = f"{caught} of the {known} whose end is known are caught, {100 * caught / max(known, 1):.1f} %"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     # What a type checker and an editor see; a test holds it to be what _HOMES has.
     from counterpoint.api import Run as Run
     from counterpoint.api import evaluate as evaluate
+    from counterpoint.api import export as export
     from counterpoint.api import generate as generate
     from counterpoint.api import import_model as import_model
     from counterpoint.api import open_run as open_run
@@ -44,6 +45,7 @@ _HOMES = {
     "build_plan": "counterpoint.setup.run",
     "check_plan": "counterpoint.check.proof",
     "evaluate": "counterpoint.api",
+    "export": "counterpoint.api",
     "generate": "counterpoint.api",
     "import_model": "counterpoint.api",
     "load_config": "counterpoint.config.load",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from counterpoint.importing.command import ImportedModel
     from counterpoint.inference.predictions import Evaluation
     from counterpoint.report.run_record import Metrics
+    from counterpoint.setup.exporting import Exported
     from counterpoint.train.callbacks import Callback
     from counterpoint.verify.case import CaseResult
 
@@ -147,6 +148,31 @@ def import_model(folder: str | Path, *, world_size: int = 1, memory_gib: float =
     from counterpoint.importing.command import import_model as read
 
     return read(folder, world_size=world_size, memory_gib=memory_gib)
+
+
+def export(
+    run: str | Path | Run,
+    out: str | Path,
+    *,
+    step: int | None = None,
+    dtype: str | None = None,
+    module: str | None = None,
+    base: str | Path | None = None,
+    ranks: int | None = None,
+) -> "Exported":
+    """Write a run's checkpoint as a folder that transformers loads, and return what was written.
+
+    The checkpoint of `step`, the newest unless given; all modules, or one; tensors as `dtype`, or as the base folder
+    has them. `base` is the folder whose names and other tensors the new one has, by default the one that the run began
+    with. Starts `ranks` local processes (None: one for each GB), or is one of those that torchrun or Slurm started.
+    Raises InputError before anything is written, RunError for what ends the writing.
+    """
+    from counterpoint.setup.export import ExportRequest
+    from counterpoint.setup.exporting import export_run
+
+    given = None if base is None else Path(base)
+    request = ExportRequest(run=_folder(run), out=Path(out), step=step, dtype=dtype, module=module, base=given)
+    return export_run(request, ranks)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -275,6 +275,34 @@ def generate(
 
 
 @app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to create.")],
+    step: Annotated[int | None, typer.Option(help="The checkpoint's step; the newest unless given.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float64, float32, float16 or bfloat16; that of each tensor of the base unless given."),
+    ] = None,
+    module: Annotated[str | None, typer.Option(help="Export this module alone.")] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="The folder whose names and other tensors it has; the one that the run began with."),
+    ] = None,
+    ranks: Annotated[int | None, typer.Option(min=1, help="Local processes; one for each GB unless given.")] = None,
+) -> None:
+    """Write a checkpoint as a folder that transformers loads, proved to be whole before a byte is written."""
+    from counterpoint.setup.export import ExportRequest
+    from counterpoint.setup.exporting import export_run
+
+    request = ExportRequest(run=run, out=out, step=step, dtype=dtype, module=module, base=base)
+    found = export_run(request, ranks)
+    carried = f", {found.carried} carried over from {found.base}" if found.carried else ""
+    _output.print(f"{out}: {found.written} tensors of step {found.step}{carried}, {found.size_bytes / 1e9:.2f} GB")
+    if found.left_out:
+        _output.print(f"left out: {', '.join(found.left_out)}")
+
+
+@app.command()
 def report(run: RunFolder) -> None:
     """Write the HTML report of a run, and say what its last recorded step was."""
     from counterpoint.report.run_text import last_step_lines

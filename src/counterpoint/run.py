@@ -31,6 +31,7 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
     if not is_joined(os.environ) and "torch" not in sys.modules:
         # The server that ranks fork from imports torch while this process does.
         start_fork_server()
+    from counterpoint.setup.hub import check_hub
     from counterpoint.setup.run_folder import lock_run_folder, open_run_folder
     from counterpoint.setup.settle import settle_items
     from counterpoint.setup.warm_starts import check_warm_starts
@@ -42,6 +43,7 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
     check_device(config)
     check_recorders(config)
     check_warm_starts(config, setup.models)
+    check_hub(config, setup.models)
     if is_finished(config, setup):
         return
     if is_joined(os.environ):

@@ -31,6 +31,7 @@ def config_problems(config: Config) -> list[Problem]:
         *step_problems(config),
         *_data_problems(config),
         *_training_problems(config),
+        *_hub_problems(config),
         *_log_problems(config),
     ]
 
@@ -75,6 +76,19 @@ def _log_problems(config: Config) -> Iterator[Problem]:
             yield Problem(
                 f"log.recorders.{number}", f"the same {section.kind} again", expected, "leave one of them out"
             )
+
+
+def _hub_problems(config: Config) -> Iterator[Problem]:
+    hub, saved = config.checkpoint.hub, config.checkpoint.every_steps
+    if hub is not None and hub.every_steps is not None and (saved is None or hub.every_steps % saved):
+        yield Problem(
+            "checkpoint.hub.every_steps",
+            f"{hub.every_steps}",
+            "null, since checkpoint.every_steps is"
+            if saved is None
+            else f"a multiple of checkpoint.every_steps, {saved}",
+            "set checkpoint.every_steps, or leave this key out to export the last step alone",
+        )
 
 
 def _training_problems(config: Config) -> Iterator[Problem]:

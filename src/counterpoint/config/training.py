@@ -120,6 +120,20 @@ class EvaluationConfig(Section):
     """Samples of an evaluation batch over all ranks. Unit: samples."""
 
 
+class HubConfig(Section):
+    """Checkpoints that are also written as folders that transformers loads."""
+
+    every_steps: Count | None = None
+    """Optimizer steps between exports, a multiple of `checkpoint.every_steps`; the last step's checkpoint is exported,
+    too. Null: only that one. Unit: steps."""
+    path: str | None = None
+    """Folder in which each export is a folder `step-NNNNNNNN`; null: `hub` in `run.dir`."""
+    dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = None
+    """Data type of the tensors; null: that of the folder that the run began with, or bfloat16."""
+    keep_last: Count | None = None
+    """Newest exports that are kept; null: all. Unit: exports."""
+
+
 class CheckpointConfig(Section):
     """When checkpoints are written and whether a run resumes."""
 
@@ -132,6 +146,8 @@ class CheckpointConfig(Section):
     resume: Literal["auto", "none"] = "auto"
     """`auto` resumes from the newest checkpoint in `run.dir`, if there is one; `none` starts over and sets older
     checkpoints aside."""
+    hub: HubConfig | None = None
+    """Exports of checkpoints during training; null: none."""
 
 
 _EARLIER = "tensorboard"

@@ -24,7 +24,9 @@ _BITS = {
 
 @final
 class ModelFolder:
-    """A folder whose headers are read; `shapes` are those of all tensors by name. Nothing in it is executed.
+    """A folder whose headers are read; `shapes` are those of all tensors by name, `files` those that hold them.
+
+    Nothing in it is executed.
 
     Raises CheckpointError if the folder is not whole.
     """
@@ -33,9 +35,11 @@ class ModelFolder:
         self.path = path
         self.config: dict[str, Any] = read_config(path)
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.files: list[str] = []
         self._file_of: dict[str, tuple[Path, Any]] = {}
         for file in _files(path):
             opened = _open(file)
+            self.files.append(file.name)
             for name in opened.keys():  # noqa: SIM118 (the file is no mapping)
                 self._adopt(file, opened, name)
 

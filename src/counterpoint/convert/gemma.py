@@ -118,9 +118,12 @@ def _kinds(fields: Fields) -> tuple[str, ...]:
 def _rope(fields: Fields, kind: str) -> dict[str, Any]:
     """The rotary positions of one kind of layer, from `rope_parameters` or the keys of older files."""
     section, older = fields.section("rope_parameters").section(kind), fields.section("rope_scaling")
-    if older.values:
-        if section.values:
-            raise fields.unlike("rope_scaling", dict(older.values), "null beside rope_parameters")
+    if older.values and section.values:
+        # What older versions read may stand beside it.
+        if kind == _GLOBAL and any(section.values.get(key) != value for key, value in older.values.items()):
+            raise fields.unlike("rope_scaling", dict(older.values), "what rope_parameters says, or null,")
+        older.pass_over(older.values)
+    elif older.values:
         # It applies to the global layers alone.
         section = older if kind == _GLOBAL else section
     theta = fields.number(_THETA[kind])

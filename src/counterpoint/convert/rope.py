@@ -23,6 +23,8 @@ class Rope:
             raise parameters.unlike("these keys", dict(parameters.values), "what rope_scaling says beside it")
         # Both names are of the same section, and transformers takes the older one first.
         self._section = scaling if scaling.values else parameters
+        if scaling.values:
+            parameters.pass_over(scaling.values)
         names = ("default", "llama3") if axes is None else ("default", "llama3", "mrope")
         for section in (scaling, parameters):
             section.demand("partial_rotary_factor", 1.0, 1)

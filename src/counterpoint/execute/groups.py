@@ -73,6 +73,13 @@ def _shared_store(rank: int, size: int, seconds: float) -> Store:
     return store
 
 
+def all_ranks() -> dist.ProcessGroup:
+    """The group of all processes of the world that this one has joined."""
+    group = dist.group.WORLD
+    assert group is not None, "the world has been joined"
+    return group
+
+
 def leave_world(world: World) -> None:
     """Take everything down; all ranks call it once their work is done."""
     if world.device.type == "cuda":

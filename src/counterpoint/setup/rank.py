@@ -10,6 +10,7 @@ from counterpoint.execute.waits import WaitClock
 from counterpoint.plan.plan import Plan
 from counterpoint.recorders.kind import Recording
 from counterpoint.setup.data import identity_of
+from counterpoint.setup.hub import HubExports
 from counterpoint.setup.plan import Models
 from counterpoint.setup.warm_starts import warm_starts_of
 from counterpoint.train.active_rank import ActiveRank
@@ -44,9 +45,10 @@ def recorder_of(config: Config, plan: Plan, groups: Groups, waits: WaitClock) ->
 
 
 def saver_of(config: Config, models: Models, groups: Groups) -> Saver:
-    """The saver of a run, which also resumes it from its folder."""
+    """The saver of a run, which also resumes it from its folder, and exports what it has saved."""
     starts = warm_starts_of(config, models)
-    return Saver(Path(config.run.dir), config.checkpoint, identity_of(config), starts, groups)
+    hub = HubExports(config, models, groups)
+    return Saver(Path(config.run.dir), config.checkpoint, identity_of(config), starts, groups, hub.after)
 
 
 def kept_of(config: Config) -> KeptExclusions:

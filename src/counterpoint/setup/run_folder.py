@@ -20,6 +20,7 @@ from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.trainability import is_trained, named_tensors
 from counterpoint.plugins.load import versions_of
+from counterpoint.setup.bases import record_bases
 from counterpoint.setup.data import identity_of
 from counterpoint.train.state.checkpoint import OpenedCheckpoint
 from counterpoint.train.state.exclusions import EXCLUSIONS_FILE
@@ -46,6 +47,7 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
         (folder / CONFIG_FILE).write_text(dump_config(config))
         (folder / "plan.txt").write_text(f"{_placement_text(plan)}\n\n{format_programs(plan.schedule.programs)}\n")
         (folder / PLAN_FILE).write_text(json.dumps(form_of(plan)))
+        record_bases(folder, config)
         (folder / VERSIONS_FILE).write_text(json.dumps(_versions(config), indent=1))
     except OSError as error:
         raise DataError(f"run.dir: {folder} cannot be written ({error.strerror}); choose another folder") from None

@@ -124,7 +124,11 @@ def test_sizes_of_another_family_are_refused(name: str, change: dict[str, object
             {"layer_types": ["chunked_attention"] * 2},
             "only sliding_attention or full_attention for each of 2",
         ),
-        ("gemma3", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "only null beside rope_parameters"),
+        (
+            "gemma3",
+            {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+            "only what rope_parameters says, or null, can be",
+        ),
         ("gemma3", {"attn_logit_softcapping": 50.0}, "says attn_logit_softcapping: 50.0"),
         ("qwen3", {"mlp_bias": True}, "says mlp_bias: True, but only False"),
         ("qwen3_moe", {"decoder_sparse_step": 0}, "says decoder_sparse_step: 0, but only a whole number from 1"),

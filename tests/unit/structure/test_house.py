@@ -15,6 +15,7 @@ FLOORS = (
     ("run", "report", "reference", "environment"),
     ("verify", "inference", "importing"),
     ("setup",),
+    ("hub",),
     ("train",),
     ("data",),
     ("parallelize", "convert"),

@@ -17,6 +17,10 @@ FUNCTIONS = {
         "(run: str | Path | Run, *, split: str | None = None, step: int | None = None, max_tokens: int | None = None, "
         "temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> 'Evaluation'"
     ),
+    "export": (
+        "(run: str | Path | Run, out: str | Path, *, step: int | None = None, dtype: str | None = None, "
+        "module: str | None = None, base: str | Path | None = None, ranks: int | None = None) -> 'Exported'"
+    ),
     "generate": (
         "(run: str | Path | Run, prompts: str | Sequence[str] = '', *, images: Sequence[str | Path] = (), "
         "system: str = '', step: int | None = None, max_tokens: int | None = None, temperature: float = 0.0, "

@@ -61,6 +61,7 @@ class Saver:
         identity: DataIdentity,
         starts: Sequence[WarmStart],
         groups: Groups,
+        published: Callable[[int], None] = lambda _step: None,
     ) -> None:
         self._run, self._checkpoint, self._identity = run, checkpoint, identity
         self._starts, self._groups = starts, groups
@@ -71,6 +72,7 @@ class Saver:
             groups.storage.rank() == 0,
             checkpoint.keep_last,
             checkpoint.asynchronous,
+            published,
         )
 
     def resume(self, engine: Engine, enter: Callable[[str], None] = lambda _action: None) -> Resumption:

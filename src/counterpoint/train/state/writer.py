@@ -7,7 +7,7 @@ called `.partial` and removed when the next one is written.
 import json
 import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -36,14 +36,21 @@ _PARTIAL = ".partial"
 class CheckpointWriter:
     """Writes checkpoints of a run, at most one at a time, in the background if asked to.
 
-    Without a group this process is the only rank. `damaged` are steps whose checkpoints count for nothing.
+    Without a group this process is the only rank. `damaged` are steps whose checkpoints count for nothing. All ranks
+    call `published` with the step of each checkpoint that has just got its name.
     """
 
     def __init__(
-        self, run: Path, group: dist.ProcessGroup | None, is_leader: bool, keep_last: int, asynchronous: bool
+        self,
+        run: Path,
+        group: dist.ProcessGroup | None,
+        is_leader: bool,
+        keep_last: int,
+        asynchronous: bool,
+        published: Callable[[int], None] = lambda _step: None,
     ) -> None:
         self._run, self._group, self._leader = run, group, is_leader
-        self._keep_last, self._asynchronous = keep_last, asynchronous
+        self._keep_last, self._asynchronous, self._tell = keep_last, asynchronous, published
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: tuple[int, Future[None]] | None = None
         self._published: list[int] = []
@@ -90,6 +97,7 @@ class CheckpointWriter:
                 f"{final}: the checkpoint could not be written ({_reason(error)}), earlier ones are as they were; "
                 "make room or correct the rights, and start again, which goes on from the newest"
             ) from error
+        self._tell(state.data_step)
         agreed(self._group, lambda: self._remove_superfluous(state.data_step))
 
     def _begin(self, partial: Path) -> None:

@@ -1,0 +1,92 @@
+"""The folder that a run began with: where each of its tensors lies, byte by byte, and a digest by which it is known."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+from counterpoint.convert.folder import CONFIG_NAME, INDEX_NAME, ModelFolder
+from counterpoint.errors import CheckpointError
+from counterpoint.hub.plan import Origin, Tensor
+
+_NOT_COPIED = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".md")
+"""Weights in whatever form, and a description of the model that this one is no longer."""
+
+_REMEDY = "save the model anew with save_pretrained"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Lying:
+    """A tensor in a file of the base: its type as safetensors calls it, its shape and its first byte in the file."""
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+
+    def as_tensor(self, name: str, origin: Origin = "carried") -> Tensor:
+        """The same tensor in a plan."""
+        return Tensor(name, self.dtype, self.shape, origin)
+
+
+@final
+class BaseFolder:
+    """A Hugging Face folder whose headers are read. Raises CheckpointError if it is not whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = ModelFolder(path)
+        self.config: Mapping[str, Any] = self.folder.config
+        self.files: dict[str, list[str]] = {}
+        self.metadata: dict[str, str] = {}
+        self.lying: dict[str, Lying] = {}
+        for name in self.folder.files:
+            self._read(name)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of config.json, the index, and name, size and header of each file of tensors: not of the values."""
+        found = hashlib.sha256()
+        for name in (CONFIG_NAME, INDEX_NAME):
+            file = self.path / name
+            found.update(f"{name} {file.is_file()}\n".encode() + (file.read_bytes() if file.is_file() else b""))
+        for name in self.files:
+            file = self.path / name
+            found.update(f"{name} {file.stat().st_size}\n".encode() + _header(file))
+        return found.hexdigest()
+
+    @property
+    def copied(self) -> dict[str, Path]:
+        """The files that are copied as they are: tokenizer, chat template, processor, generation, code."""
+        return {
+            file.name: file
+            for file in sorted(self.path.iterdir())
+            if file.is_file()
+            and not file.name.startswith(".")
+            and not file.name.endswith((*_NOT_COPIED, ".index.json"))
+            and file.name != CONFIG_NAME
+        }
+
+    def _read(self, name: str) -> None:
+        header = _header(self.path / name)
+        content = json.loads(header)
+        self.metadata |= content.pop("__metadata__", None) or {}
+        self.files[name] = list(content)
+        for key, one in content.items():
+            begin = 8 + len(header) + one["data_offsets"][0]
+            self.lying[key] = Lying(name, one["dtype"], tuple(one["shape"]), begin)
+
+
+def _header(file: Path) -> bytes:
+    """The header of a file of tensors, which safetensors has checked."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(int.from_bytes(stream.read(8), "little"))
+    except OSError as error:
+        raise CheckpointError(
+            f"{file}: cannot be read ({error.strerror}), expected a file of tensors; {_REMEDY}"
+        ) from None

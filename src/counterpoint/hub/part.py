@@ -1,0 +1,93 @@
+"""One module of a base folder as a folder of its own: a tower or a decoder out of a composite model."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel, Stored, composite_of
+from counterpoint.convert.links import Link
+from counterpoint.errors import CheckpointError
+from counterpoint.hub.base import BaseFolder
+from counterpoint.hub.contents import Outline
+from counterpoint.hub.described import config_of
+from counterpoint.kinds.family import Model
+
+_SECTIONS = {VISION: "vision_config", AUDIO: "audio_config", LANGUAGE: "text_config"}
+_OF_COMPOSITES = "_vl_text"
+"""How kinds of text end that no folder holds alone: without items their three positions are one."""
+
+_ABOUT_TEXT = ("max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range")
+
+
+def part_of(base: BaseFolder, module: str, model: Model, positions: int) -> Outline:
+    """The outline of a folder with this module alone, from a base that holds it; all of a base that holds no other.
+
+    Raises CheckpointError if the base has no such module, or does not say what it is by itself.
+    """
+    whole = composite_of(base.config, str(base.path))
+    role = next((role for role, one in whole.modules.items() if one.model.section.kind == model.section.kind), None)
+    if role is None or len(whole.modules) == 1:
+        return Outline.of(base)
+    stored = whole.modules[role]
+    config = _config_of(base, role, module, model, positions)
+    alone = composite_of(config, f"{base.path}, {_SECTIONS[role]}")
+    renamed = _renamed(stored, alone.modules[role])
+    links = tuple(link.respelled(renamed.__getitem__) for link in stored.links if set(link.theirs) <= renamed.keys())
+    copies = _copies(stored, alone.modules[role])
+    part = Stored(stored.model, links, adds_projector=len(links) < len(stored.links), copies=tuple(copies.values()))
+    if role == LANGUAGE:
+        part = replace(part, model=_of_text_alone(part.model))
+    names, prefix = {}, _prefix(renamed)
+    for real in base.lying:
+        known = whole.spell(real)
+        if known in renamed:
+            names[renamed[known]] = real
+        elif known in copies:
+            names[copies[known][0]] = real
+        elif prefix and known.startswith(prefix):
+            names[known.removeprefix(prefix)] = real
+    return Outline(config, base, names, CompositeModel({role: part}, alone.unused, alone.spell), base.copied)
+
+
+def _config_of(base: BaseFolder, role: str, module: str, model: Model, positions: int) -> Mapping[str, Any]:
+    section = base.config.get(_SECTIONS[role])
+    kind = section.get("model_type") if isinstance(section, Mapping) else None
+    if role == LANGUAGE and (kind is None or kind.endswith(_OF_COMPOSITES)):
+        about = section if isinstance(section, Mapping) else base.config
+        described = config_of(module, _of_text_alone(model), positions)
+        return {**described, **{key: about[key] for key in _ABOUT_TEXT if about.get(key) is not None}}
+    if not isinstance(section, Mapping) or kind is None:
+        raise CheckpointError(
+            f"modules.{module}: {base.path / 'config.json'} has no {_SECTIONS[role]} with a model_type, expected one "
+            "that describes the module alone; export the whole model, without --module"
+        )
+    tied = {"tie_word_embeddings": model.section.tied} if role == LANGUAGE else {}
+    return {**section, **tied}
+
+
+def _of_text_alone(model: Model) -> Model:
+    """A decoder that sees text alone, whose positions have one coordinate, and no features of other modules."""
+    section = model.section.model_copy(update={"rope_sections": None, "rope_interleaved": False})
+    return model._replace(section=section, ends=replace(model.ends, inserts=(), entering=0))
+
+
+def _renamed(stored: Stored, alone: Stored) -> dict[str, str]:
+    """Names of the base, in links, and those of the same tensors in a folder of the module alone."""
+    own: dict[tuple[str, ...], Link] = {link.ours: link for link in alone.links}
+    return {
+        theirs: other
+        for link in stored.links
+        if link.ours in own
+        for theirs, other in zip(link.theirs, own[link.ours].theirs, strict=True)
+    }
+
+
+def _copies(stored: Stored, alone: Stored) -> dict[str, tuple[str, str]]:
+    """What the base stores again, by its name there, and both names in a folder of the module alone."""
+    return {copy: other for (copy, _original), other in zip(stored.copies, alone.copies, strict=False)}
+
+
+def _prefix(renamed: Mapping[str, str]) -> str:
+    """What stands before all names in the base, where that is all that differs."""
+    found = {theirs.removesuffix(other) if theirs.endswith(other) else "" for theirs, other in renamed.items()}
+    return found.pop() if len(found) == 1 else ""

@@ -1,0 +1,138 @@
+"""A run leaves as a folder that transformers loads: trained on four ranks, written by them, and judged."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from counterpoint.config.load import dump_config
+from counterpoint.config.schema import Config
+from counterpoint.convert.composite import LANGUAGE, CompositeModel, composite_of
+from counterpoint.convert.folder import ModelFolder
+from counterpoint.data.feed.reader import Reader
+from counterpoint.hub.write import write_export
+from counterpoint.setup.bases import record_bases
+from counterpoint.setup.export import ExportRequest, prepare_export
+from counterpoint.setup.rank import saver_of
+from counterpoint.setup.run import prepare_run
+from counterpoint.verify.member import Member
+from counterpoint.verify.pool import Pool
+from tests.distributed.loaded import engine_of, gathered, tensors_of
+from tests.distributed.spare import is_spare
+from tests.parity.layouts import override
+from tests.unit.judge.converted import modules_from_ours
+from tests.unit.judge.hub_folders import load_hub_folder, write_hub_folder
+from tests.unit.judge.judge import REASON, hidden_rows
+from tests.unit.judge.lifted import lift_casts
+from tests.unit.judge.models import logits_of, our_model, text_batch
+from tests.unit.judge.towers import tower_of
+from tests.unit.judge.whole_configs import config_of
+from tests.unit.judge.wholes import judged_loss, our_forward, samples_of
+
+CLOSE = 1e-9
+FOUR = {"ranks": [0, 1, 2, 3], "tp": 2}
+
+CASES = [
+    pytest.param("llama", 0, "shards"),
+    pytest.param("llava", 0, "published"),
+    *(
+        pytest.param(family, seed, variant, marks=pytest.mark.more)
+        for family, seed, variant in (
+            ("llama", 1, "again"), ("llama", 2, "published"), ("qwen2", 0, "published"), ("qwen3_moe", 0, "memory"),
+            ("qwen3_moe", 1, "whole"), ("nemotron_h", 0, "whole"), ("gemma3_text", 0, "published"),
+            ("qwen2_5_vl", 0, "published"), ("qwen3_vl", 0, "memory"), ("whisper", 0, "whole"),
+            ("whisper with a head", 0, "published"), ("siglip_vision_model", 0, "whole"), ("clip", 0, "shards"),
+            ("radio", 0, "dropped"), ("parakeet_ctc", 0, "whole"), ("nemotron_h_omni with sound", 0, "whole"),
+        )
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "seed", "variant"), CASES)
+def test_transformers_loads_what_was_trained(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, seed: int, variant: str
+) -> None:
+    pytest.importorskip("transformers", reason=REASON)
+    write_hub_folder(family, seed, variant, tmp_path / "base")
+    base = _tensors(tmp_path / "base")
+    whole = composite_of(ModelFolder(tmp_path / "base").config)
+    config = _on_four_ranks(config_of(whole, tmp_path / "base", {}), whole)
+    module = None if LANGUAGE in whole.modules else next(iter(whole.modules))
+    request = ExportRequest(run=Path(config.run.dir), out=tmp_path / "out", module=module)
+    trained = pool.run(_train_task, config, request)
+    modules = {name: tensors_of(trained, name) for name in whole.modules}
+    found = _tensors(tmp_path / "out")
+    written = modules_from_ours(whole, {name: _known(whole, name, tensors) for name, tensors in modules.items()})
+    again = composite_of(ModelFolder(tmp_path / "out").config)
+    assert again.modules.keys() == whole.modules.keys()
+    for name, tensor in base.items():
+        expected = written.get(whole.spell(name), tensor)
+        assert (found[name].dtype, torch.equal(found[name], expected)) == (tensor.dtype, True), name
+    assert {whole.spell(name) for name in found} == {whole.spell(name) for name in base} | written.keys()
+    model = load_hub_folder(family, tmp_path / "out")
+    _lift(monkeypatch, model)
+    if set(whole.modules) == {LANGUAGE}:
+        section = whole.modules[LANGUAGE].model.section
+        batch = text_batch(section, [7])
+        ours = logits_of(our_model(section, modules[LANGUAGE]), batch)
+        torch.testing.assert_close(model.lm_head(hidden_rows(model, batch)), ours, rtol=CLOSE, atol=CLOSE)
+    elif LANGUAGE in whole.modules:
+        samples = samples_of(family, whole)
+        loss, _chains = our_forward(whole, modules, samples)
+        judged = judged_loss(family, model, samples, tower_of(whole).section)
+        torch.testing.assert_close(judged, loss, rtol=CLOSE, atol=0)
+
+
+def _known(whole: CompositeModel, module: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    linked = {name for link in whole.modules[module].links for name in link.ours}
+    return {name: tensor for name, tensor in tensors.items() if name in linked}
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+
+
+def _on_four_ranks(config: Config, whole: CompositeModel) -> Config:
+    """The same modules on tp2 x dp2, or on four replicas where heads cannot be divided."""
+    layouts: dict[str, Any] = {"world.size": 4}
+    for name in config.modules:
+        section: Any = config.modules[name].model
+        heads = [section.heads] if name in whole.modules else [2]
+        kv_heads = [section.num_kv_heads] if name == LANGUAGE and name in whole.modules else []
+        is_even = all(count % 2 == 0 for count in (*heads, *kv_heads))
+        layouts[f"modules.{name}.layout"] = FOUR if is_even else {"ranks": [0, 1, 2, 3]}
+    return override(config, layouts)
+
+
+def _lift(patch: pytest.MonkeyPatch, model: Any) -> None:
+    """Keep the judge from computing in float32 in between."""
+    modules = {type(module).__module__ for module in model.modules() if "transformers" in type(module).__module__}
+    for name in (*sorted(modules), "transformers.modeling_rope_utils"):
+        lift_casts(patch, sys.modules[name])
+
+
+def _train_task(member: Member, config: Config, request: ExportRequest) -> dict[str, Tensor] | None:
+    """Two steps from a folder, a checkpoint, and the export of it by the same ranks."""
+    if is_spare(member, config):
+        return None
+    run, rank = Path(config.run.dir), member.world.rank
+    if rank == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "config.yaml").write_text(dump_config(config))
+        record_bases(run, config)
+    engine = engine_of(member, config)
+    plan, models, corpus = prepare_run(config)
+    groups = member.groups(engine.plan)
+    saver = saver_of(config, models, groups)
+    reader = Reader(plan, rank, corpus.sources, torch.float64)
+    assert saver.resume(engine).state.data_step == 0
+    for step in range(2):
+        engine.train_step(reader.read(plan.batch(step, corpus.packs(step))))
+    saver.save(engine, 2, ())
+    saver.finish()
+    write_export(prepare_export(request, config.world.size), rank, groups.storage)
+    return gathered(member, engine)

@@ -1,0 +1,1 @@
+"""Exports of checkpoints as folders that transformers loads."""

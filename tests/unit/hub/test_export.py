@@ -1,0 +1,61 @@
+"""An exported folder holds every tensor of its base's names: ours as the links make them, all others bit for bit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from counterpoint.convert.composite import LANGUAGE, CompositeModel
+from counterpoint.setup.export import ExportRequest
+from tests.unit.convert.test_modules_round_trip import case
+from tests.unit.hub.runs import Modules, export_here, write_run
+from tests.unit.judge.converted import modules_from_ours
+from tests.unit.judge.folders import write_tensors
+from tests.unit.judge.whole_configs import FOLDERS, config_of
+
+
+def _carried(whole: CompositeModel) -> dict[str, Tensor]:
+    """Tensors that a folder may have and no module of ours holds, one of each pattern."""
+    names = [pattern.replace("*", "1.weight") for pattern in whole.unused]
+    return {name: torch.randint(0, 99, (3, 2)) if "idx" in name else torch.randn(3, 2) for name in names}
+
+
+def _loaded(folder: Path) -> dict[str, Tensor]:
+    return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+
+
+def _trained(ours: Modules) -> dict[str, dict[str, Tensor]]:
+    """Other values than the base's, but for every third tensor."""
+    return {
+        module: {name: tensor + 1 if number % 3 else tensor for number, (name, tensor) in enumerate(tensors.items())}
+        for module, tensors in ours.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("llava", "nemotron_h_omni with sound") else pytest.mark.more)
+        for name in FOLDERS
+    ],
+)
+def test_every_tensor_is_ours_or_the_bases(name: str, tmp_path: Path) -> None:
+    whole, ours, theirs = case(name)
+    carried = _carried(whole)
+    write_tensors(tmp_path / "model", FOLDERS[name], {**theirs, **carried}, shards=2)
+    (tmp_path / "model" / "tokenizer.json").write_text("{}")
+    trained = _trained(ours)
+    run = write_run(config_of(whole, tmp_path / "model", {}), trained)
+    module = None if LANGUAGE in whole.modules else next(iter(whole.modules))
+    out = export_here(ExportRequest(run=run, out=tmp_path / "out", module=module), processes=3)
+    found, expected = _loaded(out), {**modules_from_ours(whole, trained), **carried}
+    assert found.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert (found[key].dtype, torch.equal(found[key], tensor)) == (tensor.dtype, True), key
+    assert (out / "tokenizer.json").read_text() == "{}"
+    assert sorted(file.name for file in out.iterdir()) == sorted(file.name for file in (tmp_path / "model").iterdir())
+    config = json.loads((out / "config.json").read_text())
+    assert {key: config[key] for key in FOLDERS[name] if not key.endswith("_config")}.items() <= config.items()

@@ -30,7 +30,7 @@ PARALLELIZE = [
     Mutant("parallelize.tensor:_sharding", ' or role == "share"', "", _TABLE, (cases.WITHOUT_SEQUENCE,)),
     Mutant("parallelize.tensor:_own_words", "count=block.shape[0]", "count=shardings[name].local_shape(size)[0]", _TABLE, (cases.PAIR,)),
     Mutant("parallelize.tensor:_exchange_makers", "Leave: lambda: LeaveExchange(RowExchange(ranks.all_reduce, keep))", "Leave: lambda: LeaveExchange(RowExchange(ranks.all_reduce, ranks.all_reduce))", (), (cases.WITHOUT_SEQUENCE,)),
-    Mutant("parallelize.context:HeadExchange.wanted", "// (heads // groups)", "% groups", (), (cases.KEYS_OVER_CP,)),
+    Mutant("parallelize.groups:groups_read", "// (heads // groups)", "% groups", (), (cases.KEYS_OVER_CP,)),
     Mutant("parallelize.context:HeadExchange._heads_to_rows", "return self.ranks.all_to_all(parts).transpose(0, 1).flatten(1, 2)", "return self.ranks.all_to_all(parts).transpose(0, 1).transpose(1, 2).flatten(1, 2)", (), (cases.CP_TP,)),
     Mutant("parallelize.context:ContextMix.forward", "self.mix(tuple(own), segments)", "self.mix((own[0], *own[:0:-1]), segments)", (), (cases.CP_TP,)),
     Mutant("parallelize.context:ContextMix.forward", "if segments.own is not None:", "if segments.own is not None and not segments.own.lengths:", ("tests/unit/models/test_seams.py",)),

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["outputs", "inputs", "words", "rows", "share", "expert", "whole"]
-"""What becomes of a parameter: dim 0 is cut (`outputs`), dim 1 is cut (`inputs`), dim 0 is cut and padded
-(`words`), it acts on residual rows (`rows`), or in any mode on a rank's share of rows or heads (`share`), the
-expert view cuts it (`expert`), or every rank does the same with it (`whole`)."""
+Role = Literal["outputs", "groups", "inputs", "words", "rows", "share", "expert", "whole"]
+"""What becomes of a parameter: dim 0 is cut (`outputs`), or cut as the groups of the mix beside its linear, of which
+several ranks may hold the same (`groups`), dim 1 is cut (`inputs`), dim 0 is cut and padded (`words`), it acts on
+residual rows (`rows`), or in any mode on a rank's share of rows or heads (`share`), the expert view cuts it (`expert`),
+or every rank does the same with it (`whole`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,10 +171,12 @@ class Mix(nn.Module, ABC, Generic[Seen]):
 
     `trades` is one entry per input; the first input is per head. `counts` are the numbers of heads (its key is
     `traded`) and groups in this process; tensor parallelism divides all of them, context parallelism only the heads.
+    Of the groups at the key `copied` several tensor-parallel ranks may hold the same.
     """
 
     trades: ClassVar[tuple[Trade, ...]]
     traded: ClassVar[str] = "heads"
+    copied: ClassVar[str | None] = None
 
     def __init__(self, **counts: int) -> None:
         super().__init__()

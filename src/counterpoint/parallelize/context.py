@@ -16,6 +16,7 @@ from counterpoint.models.chain import Chain
 from counterpoint.models.seams import Mix, Trade
 from counterpoint.models.segments import Sampled, Segments, Windows
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup
+from counterpoint.parallelize.groups import groups_read
 
 
 def apply_context_parallel(chain: Chain, ranks: TensorGroup | None) -> None:
@@ -58,19 +59,14 @@ class HeadExchange(nn.Module):
             out: Tensor = self.to_heads(rows)
             return out
         gathered: Tensor = self.gather(rows)
-        return gathered[:, self.wanted(heads, rows.shape[1], rows.device)]
+        return gathered[:, self._read(heads, rows.shape[1], rows.device)]
 
     def own(self, weights: Tensor, heads: int) -> Tensor:
         """This rank's share of weights (groups, ...) whose groups serve `heads` heads in all."""
-        return weights[self.wanted(heads, weights.shape[0], weights.device)]
+        return weights[self._read(heads, weights.shape[0], weights.device)]
 
-    def wanted(self, heads: int, groups: int, device: torch.device) -> Tensor:
-        """The groups that this rank's heads read: each once where they divide evenly, else one for every head."""
-        share = heads // self.size
-        first = self.ranks.rank * share
-        if groups % self.size == 0:
-            return torch.arange(groups, device=device).view(self.size, -1)[self.ranks.rank]
-        return torch.arange(first, first + share, device=device) // (heads // groups)
+    def _read(self, heads: int, groups: int, device: torch.device) -> Tensor:
+        return groups_read(self.ranks.rank, self.size, heads, groups, device)
 
     def _rows_to_heads(self, rows: Tensor) -> Tensor:
         """Own rows of all heads (rows, heads, dim) to all rows of own heads (rows * size, heads / size, dim)."""

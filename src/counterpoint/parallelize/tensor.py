@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import gcd
 from typing import final
 
 import torch
@@ -32,11 +33,12 @@ from counterpoint.models.seams import (
 from counterpoint.parallelize.blocks import Reduction, Sharding, block_of
 from counterpoint.parallelize.custom import cut_custom_linears
 from counterpoint.parallelize.exchange import EnterExchange, LeaveExchange, RowExchange, TensorGroup, keep
+from counterpoint.parallelize.groups import OwnGroups
 from counterpoint.parallelize.products import GatheredProducts, ScatteredProduct, travel_of
 from counterpoint.parallelize.transport import Travel
 from counterpoint.parallelize.vocabulary import sharded_loss
 
-_CUT_DIMS: Mapping[Role, int] = {"outputs": 0, "inputs": 1, "words": 0}
+_CUT_DIMS: Mapping[Role, int] = {"outputs": 0, "groups": 0, "inputs": 1, "words": 0}
 
 
 def apply_tensor_parallel(
@@ -55,9 +57,9 @@ def apply_tensor_parallel(
     """
     if ranks is None:
         return {name: Sharding(tuple(p.shape), "duplicate") for name, p in chain.named_parameters()}
-    _divide_heads(chain, ranks.size)
+    pieces = _divide_heads(chain, ranks)
     shardings = {
-        name: _sharding(name, tuple(parameter.shape), ranks.size, sequence_parallel, rules)
+        name: _sharding(name, tuple(parameter.shape), ranks.size, sequence_parallel, rules, pieces)
         for name, parameter in chain.named_parameters()
     }
     words = _own_words(shardings, ranks)
@@ -71,7 +73,12 @@ def apply_tensor_parallel(
 
 
 def _sharding(
-    name: str, shape: tuple[int, ...], size: int, sequence_parallel: bool, rules: Sequence[TensorRule]
+    name: str,
+    shape: tuple[int, ...],
+    size: int,
+    sequence_parallel: bool,
+    rules: Sequence[TensorRule],
+    pieces: Mapping[str, int],
 ) -> Sharding:
     role = next((rule.role for rule in rules if fnmatchcase(name, rule.pattern)), None)
     if role is None:
@@ -87,6 +94,9 @@ def _sharding(
         reduction: Reduction = "partial" if sequence_parallel or role == "share" else "duplicate"
         return Sharding(shape, reduction)
     dim = _CUT_DIMS[role]
+    copied = pieces.get(name.rsplit(".", 2)[0]) if role == "groups" else None
+    if copied is not None:
+        return Sharding(shape, "partial", dim, copied)
     if role != "words" and shape[dim] % size:
         raise PlacementError(
             f"parameter {name} has {shape[dim]} {role}, expected a multiple of tp ({size}); change the width or tp"
@@ -94,17 +104,29 @@ def _sharding(
     return Sharding(shape, "shard", dim)
 
 
-def _divide_heads(chain: Chain, size: int) -> None:
-    """Check and divide heads and groups, which may not be divisible although widths are."""
-    for name, module in chain.named_modules():
-        if isinstance(module, Mix):
-            layer = name.rpartition(".")[0]
-            for what, count in module.counts.items():
-                if count % size:
-                    raise PlacementError(
-                        f"{layer} has {count} {what}, expected a multiple of tp ({size}); change {what} or tp"
-                    )
-            module.counts = {what: count // size for what, count in module.counts.items()}
+def _divide_heads(chain: Chain, ranks: TensorGroup) -> dict[str, int]:
+    """Check and divide heads and groups, which may not be divisible although widths are.
+
+    Returns the number of pieces of groups of which several ranks hold the same, by the layers that have them.
+    """
+    copied = {}
+    for name, module in list(chain.named_modules()):
+        if not isinstance(module, Mix):
+            continue
+        layer = name.rpartition(".")[0]
+        size, counts = ranks.size, module.counts
+        pieces = {what: gcd(count, size) if what == module.copied else size for what, count in counts.items()}
+        for what, count in counts.items():
+            if count % pieces[what]:
+                raise PlacementError(
+                    f"{layer} has {count} {what}, expected a multiple of tp ({size}); change {what} or tp"
+                )
+        module.counts = {what: count // pieces[what] for what, count in counts.items()}
+        if module.copied is not None and pieces[module.copied] < size:
+            copied[layer] = pieces[module.copied]
+            if module.counts[module.copied] > 1:
+                chain.set_submodule(name, OwnGroups(module, ranks.rank, size // copied[layer]))
+    return copied
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,13 +58,29 @@ class Replica:
         finish_reduction(self.chain, reached)
         if self.tensor_group is None or not reached:
             return
-        partial = [p.gradient for p in self.trained if p.block.reduction == "partial" and p.block.numel]
+        partial = [p for p in self.trained if p.block.reduction == "partial" and p.block.numel]
         if not partial:
             return
-        flat = torch.cat([gradient.reshape(-1) for gradient in partial])
+        rank, size = self.tensor_group.rank(), self.tensor_group.size()
+        places = [rank // parameter.block.tensor_copies(size) for parameter in partial]
+        flat = torch.cat([_among(p.gradient, p.block.pieces, place) for p, place in zip(partial, places, strict=True)])
         dist.all_reduce(flat, group=self.tensor_group)
-        for gradient, summed in zip(partial, torch.split(flat, [g.numel() for g in partial]), strict=True):
-            gradient.copy_(summed.view_as(gradient))
+        summed = torch.split(flat, [p.gradient.numel() * p.block.pieces for p in partial])
+        for parameter, place, pieces in zip(partial, places, summed, strict=True):
+            own = pieces.view(parameter.block.pieces, *parameter.gradient.shape)[place]
+            parameter.gradient.copy_(own)
+
+
+def _among(gradient: torch.Tensor, pieces: int, place: int) -> torch.Tensor:
+    """A gradient at its place among those of all pieces, flat, with zeros for the others.
+
+    So the ranks of one piece need no communicator of their own; there are few, of heads that are fewer than ranks.
+    """
+    if pieces == 1:
+        return gradient.reshape(-1)
+    among = gradient.new_zeros((pieces, gradient.numel()))
+    among[place] = gradient.reshape(-1)
+    return among.view(-1)
 
 
 def square_sum(parameters: Iterable[LocalParameter]) -> torch.Tensor | float:

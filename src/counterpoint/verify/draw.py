@@ -160,8 +160,7 @@ def _draw_schedule(generator: random.Random, data: dict[str, Any], language: str
 def _draw_variant(model: Any, layout: dict[str, Any], generator: random.Random) -> dict[str, Any]:
     """Options of a decoder that change what ranks exchange: tied embeddings, multi-token prediction, positions, groups
     of heads, biases."""
-    tp = layout["tp"]
-    groups = [n for n in range(tp, model.num_kv_heads + 1, tp) if model.heads % n == 0]
+    groups = [n for n in range(1, model.num_kv_heads + 1) if model.heads % n == 0]
     # A layout with both copies of the embedding on one rank is refused.
     may_copy = layout["pp"] > 1 or layout["chunks"] == 1
     variant: dict[str, Any] = {

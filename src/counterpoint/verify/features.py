@@ -1,6 +1,7 @@
 """The features that a case exercises, from its config and its first batches."""
 
 from collections.abc import Mapping
+from math import gcd
 from typing import Any
 
 from counterpoint.config.graph import modalities_of
@@ -119,14 +120,28 @@ def _variant(model: Any, layout: Layout) -> set[str]:
         names |= _mtp(model, model.mtp, layout)
     if model.tied and layout.pp > 1:
         names.add("embeddings tied over pp")
-    if layout.cp > 1 and model.num_kv_heads // layout.tp % layout.cp:
-        names.add("cp over fewer key-value heads")
+    names |= _groups(model.num_kv_heads, layout)
     if model.mamba is not None and layout.cp > 1:
         names.add("cp over Mamba-2")
     if model.rope_sections is not None:
         names.add("positions of three axes")
     if model.qkv_bias:
         names.add("bias of queries, keys and values")
+    return names
+
+
+def _groups(kv_heads: int, layout: Layout) -> set[str]:
+    """Features of key-value heads that are fewer than ranks."""
+    pieces = gcd(kv_heads, layout.tp)
+    names = set()
+    if layout.cp > 1 and kv_heads // pieces % layout.cp:
+        names.add("cp over fewer key-value heads")
+    if pieces < layout.tp:
+        names.add("copies of key-value heads over tp")
+        if layout.cp > 1:
+            names.add("copies of key-value heads over tp and cp")
+        if kv_heads > pieces:
+            names.add("copies of several key-value heads over tp")
     return names
 
 

@@ -138,13 +138,6 @@ MISFITS = [
         "a multiple of modules.language.layout.tp, 3",
         "choose a tp that divides it",
     ),
-    (
-        "modules.language.model.kv_heads=1",
-        "modules.language.model.kv_heads",
-        "1",
-        "a multiple of",
-        "choose a tp",
-    ),
     ("modules.language.model.ffn=511", "modules.language.model.ffn", "511", "a multiple of", "choose a tp"),
     (
         "modules.language.model.kv_heads=3",

@@ -69,7 +69,6 @@ def test_one_rank_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kv_heads": 1}, r"layers\.0\.attention has 1 kv_heads, expected a multiple of tp \(2\)"),
         ({"heads": 3}, r"layers\.0\.attention has 3 heads, expected a multiple of tp \(2\)"),
         ({"ffn": 13}, r"layers\.1\.mlp\.gate\.weight has 13 outputs, expected a multiple of tp \(2\)"),
     ],

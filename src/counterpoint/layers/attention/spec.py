@@ -45,8 +45,8 @@ class AttentionKeys(Section):
     heads: Count
     """Attention heads; tp must divide them, and cp those of a tensor-parallel rank. Unit: heads."""
     kv_heads: Count | None = None
-    """Heads of keys and values (grouped-query attention), a divisor of `heads` and a multiple of tp; null: `heads`.
-    Unit: heads."""
+    """Heads of keys and values (grouped-query attention), a divisor of `heads`; null: `heads`. tp need not divide
+    them: each piece that tp can cut is then held by several of its ranks. Unit: heads."""
     head_dim: Count | None = None
     """Width of one attention head, even where `rope_theta` rotates; null: `hidden` / `heads`. Unit: columns."""
     rope_theta: Positive | None = 10000.0
@@ -133,7 +133,7 @@ def _facts(name: str, section: AttentionConfig, hidden: int) -> PartFacts:
 
 
 def _cuts(section: AttentionConfig) -> Cuts:
-    return Cuts(tp={"heads": section.heads, "kv_heads": section.num_kv_heads}, cp={"heads": section.heads})
+    return Cuts(tp={"heads": section.heads}, cp={"heads": section.heads})
 
 
 def head_problems(where: str, section: AttentionKeys, hidden: int, *, rotates: bool = True) -> Iterator[Problem]:
@@ -199,7 +199,8 @@ def _scaling_problems(where: str, scaling: RopeScalingConfig) -> Iterator[Proble
 
 
 ATTENTION_RULES = (
-    TensorRule("*.attention.[qkv].*", "outputs"),
+    TensorRule("*.attention.q.*", "outputs"),
+    TensorRule("*.attention.[kv].*", "groups"),
     TensorRule("*.attention.[qk]_norm.weight", "share"),
     TensorRule("*.attention.o.weight", "inputs"),
     TensorRule("*.attention.o.bias", "rows"),

@@ -102,6 +102,7 @@ class AttentionMix(Mix[Segments | Windows]):
     """Attention's core: queries (rows, heads, dim), keys and values (rows, kv_heads, dim) -> (rows, heads, dim)."""
 
     trades = (Trade.HEADS, Trade.GROUPS, Trade.GROUPS)
+    copied = "kv_heads"
 
     def __init__(self, scores: Scores, *, heads: int, kv_heads: int) -> None:
         super().__init__(heads=heads, kv_heads=kv_heads)

@@ -72,7 +72,7 @@ CONVERT = [
     Mutant("convert.radio:radio_section", ' + fields.integer("num_registers", least=0)', "", (f"{_C}test_modules_round_trip.py", f"{_J}test_wholes.py")),
     Mutant("convert.rope:Rope.theta", "(self._section, self._fields)}", "(self._fields, self._section)}", (f"{_C}test_rope_fields.py", _ROUND)),
     Mutant("convert.rope:Rope.sections", "len(range(axis, pairs, 3))", "pairs", (f"{_C}test_rope_fields.py",)),
-    Mutant("convert.rope:Rope.scaling", "low_freq_factor=low", "low_freq_factor=high / 4", (f"{_C}test_rope_fields.py", _ROUND, f"{_J}test_own_start.py")),
+    Mutant("convert.rope:_llama3", "low_freq_factor=low", "low_freq_factor=high / 4", (f"{_C}test_rope_fields.py", _ROUND, f"{_J}test_own_start.py")),
     Mutant("convert.composite:_feature_layers", "layers + 1 + chosen", "layers + chosen", (f"{_C}test_modules_round_trip.py", f"{_J}test_wholes.py")),
     Mutant("convert.composite:_language", "if tied is not None:", "if tied:", (f"{_C}test_modules_round_trip.py", f"{_J}test_wholes.py")),
     Mutant("convert.clip:_siglip", '"antialias" if is_second', '"stretch" if is_second', (f"{_J}test_towers.py",)),

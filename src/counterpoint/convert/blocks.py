@@ -36,12 +36,15 @@ MOST_BLOCKS = 5_000
 class Blocks:
     """What sets a family of such models apart.
 
-    `bias` is whether all linears may have one, `experts` whether blocks may have experts. Heads of families with
-    `own_head_dim` may be wider than hidden / heads. Positions of those with `axes` have a time, a height and a width,
-    with these numbers of pairs where config.json gives none; if `interleaved`, the three alternate.
+    `attention_bias` and `mlp_bias` are whether config.json says if all linears of attention, or of MLPs, have biases,
+    `qkv_bias` whether those of queries, keys and values always have, and `experts` whether blocks may have experts.
+    Heads of families with `own_head_dim` may be wider than hidden / heads. Positions of those with `axes` have a time,
+    a height and a width, with these numbers of pairs where config.json gives none; if `interleaved`, the three
+    alternate.
     """
 
-    bias: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
     qkv_bias: bool = False
     qk_norm: bool = False
     experts: bool = False
@@ -81,7 +84,8 @@ class Blocks:
             rope_scaling=rope.scaling,
             qk_norm=self.qk_norm,
             norm_eps=fields.number("rms_norm_eps"),
-            bias=self._bias(fields),
+            attention_bias=_flag(fields, "attention_bias", is_read=self.attention_bias),
+            mlp_bias=_flag(fields, "mlp_bias", is_read=self.mlp_bias),
             qkv_bias=self.qkv_bias,
             moe=moe if "E" in pattern else None,
         )
@@ -96,26 +100,27 @@ class Blocks:
             if kind == "*":
                 yield from renamed(ours, f"{theirs}.self_attn", *self._attention_tables(section))
             elif kind == "-":
-                yield from renamed(ours, f"{theirs}.mlp", GATED_MLP, GATED_MLP_BIAS if section.bias else {})
+                yield from renamed(ours, f"{theirs}.mlp", GATED_MLP, GATED_MLP_BIAS if section.mlp_bias else {})
             elif kind == "E" and self.experts and section.moe is not None:
                 yield from renamed(ours, f"{theirs}.mlp", ROUTER)
                 yield from experts(ours, f"{theirs}.mlp", GATED_EXPERTS, section.moe.experts)
 
     def _attention_tables(self, section: DecoderConfig) -> Iterator[Table]:
         yield ATTENTION
-        if self.qkv_bias or section.bias:
+        if self.qkv_bias or section.attention_bias:
             yield QKV_BIAS
-        if section.bias:
+        if section.attention_bias:
             yield OUTPUT_BIAS
         if self.qk_norm:
             yield HEAD_NORMS
 
-    def _bias(self, fields: Fields) -> bool:
-        """Whether all linears of attention and MLP have biases, or none; a decoder knows no other mixture."""
-        bias = self.bias and fields.flag("mlp_bias")
-        fields.demand("mlp_bias", bias)
-        fields.demand("attention_bias", bias)
-        return bias
+
+def _flag(fields: Fields, key: str, *, is_read: bool) -> bool:
+    """The value of a key that says whether linears have biases; families that do not read it have none."""
+    if is_read:
+        return fields.flag(key)
+    fields.demand(key, False)
+    return False
 
 
 def kv_heads_of(fields: Fields, heads: int) -> int:
@@ -170,10 +175,10 @@ def _decoder(blocks: Blocks) -> Decoder:
 
 _OF_TWO = Blocks(qkv_bias=True, own_head_dim=False, axes=(16, 24, 24))
 
-LLAMA = _decoder(Blocks(bias=True))
+LLAMA = _decoder(Blocks(attention_bias=True, mlp_bias=True))
 QWEN2 = _decoder(Blocks(qkv_bias=True))
 QWEN2_VL = _decoder(_OF_TWO)
 QWEN2_5_VL = _decoder(_OF_TWO)
-QWEN3 = _decoder(Blocks(qk_norm=True))
-QWEN3_VL = _decoder(Blocks(qk_norm=True, axes=(24, 20, 20), interleaved=True))
-QWEN3_MOE = _decoder(Blocks(qk_norm=True, experts=True))
+QWEN3 = _decoder(Blocks(attention_bias=True, qk_norm=True))
+QWEN3_VL = _decoder(Blocks(attention_bias=True, qk_norm=True, axes=(24, 20, 20), interleaved=True))
+QWEN3_MOE = _decoder(Blocks(attention_bias=True, qk_norm=True, experts=True))

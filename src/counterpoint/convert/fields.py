@@ -86,6 +86,13 @@ class Fields:
             raise self.unlike(key, value, f"whole numbers to {LARGEST_INTEGER}")
         return tuple(value)
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """A list of numbers."""
+        value = self._value(key)
+        if not isinstance(value, list | tuple) or not all(is_number(item) for item in value):
+            raise self.unlike(key, value, "a list of numbers")
+        return tuple(float(item) for item in value)
+
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of strings."""
         value = self._value(key)

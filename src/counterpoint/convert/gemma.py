@@ -10,10 +10,11 @@ from counterpoint.convert.decoder import Decoder
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Link, PlusOne, Same
+from counterpoint.convert.rope import demand_whole_heads, scaling_of
 from counterpoint.convert.tables import ATTENTION, GATED_MLP, renamed
 from counterpoint.convert.without_effect import OF_TEXT
 from counterpoint.families.decoder.spec import DecoderConfig
-from counterpoint.layers.attention.spec import AttentionConfig, RopeScalingConfig
+from counterpoint.layers.attention.spec import AttentionConfig
 
 _LOCAL, _GLOBAL = "sliding_attention", "full_attention"
 _LETTERS = {_LOCAL: "W", _GLOBAL: "*"}
@@ -129,20 +130,11 @@ def _rope(fields: Fields, kind: str) -> dict[str, Any]:
     theta = fields.number(_THETA[kind])
     if section.has("rope_theta"):
         theta = section.number("rope_theta")
-    return {"rope_theta": theta, "rope_scaling": _scaling(section)}
-
-
-def _scaling(section: Fields) -> RopeScalingConfig | None:
     for key in ("rope_type", "type"):
+        # transformers reads other kinds of one layer in part from keys of all layers.
         section.demand(key, "default", "linear")
-    section.demand("partial_rotary_factor", 1.0, 1)
-    kind = next((section.text(key) for key in ("rope_type", "type") if section.has(key)), "default")
-    if kind == "default":
-        return None
-    factor = section.number("factor")
-    if factor <= 0:
-        raise section.unlike("factor", factor, "a positive number")
-    return described(RopeScalingConfig, section, factor=factor, original_positions=None)
+    demand_whole_heads(section)
+    return {"rope_theta": theta, "rope_scaling": scaling_of(section, fields, fields.integer("head_dim") // 2)}
 
 
 GEMMA3 = Decoder(

@@ -117,7 +117,8 @@ class PlainModel:
         layers = {layer for one in features for layer in one.deep}
         deep = {layer: _shifted([one.deep.get(layer, ()) for one in features], starts) for layer in layers}
         documents = [Document(0, i, n, 0, one.items) for i, (n, one) in enumerate(zip(lengths, features, strict=True))]
-        positions = np.concatenate([lay_positions(document, self.position_axes) for document in documents])
+        laid = [lay_positions(document, self.position_axes) for document in documents]
+        positions = np.concatenate(laid)
         batch = TextBatch(
             ids=self._tensor(np.concatenate(ids)),
             positions=self._tensor(positions if self.position_axes > 1 else positions[:, 0]),
@@ -126,6 +127,7 @@ class PlainModel:
             loss_denominator=0.0,
             inserts=_shifted([one.inserts for one in features], starts),
             deep=deep,
+            extents=self._tensor(np.concatenate([np.full(len(one), one.max(initial=-1) + 1) for one in laid])),
         )
         *parts, (_name, head) = self.chains[self.sink].parts()
         assert isinstance(head, VocabularyHead), "a decoder ends in its head"

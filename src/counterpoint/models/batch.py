@@ -82,7 +82,9 @@ class TextBatch(Movable):
 
     `loss_denominator` and `document_denominator` are the numbers of loss tokens and of documents in the global batch.
     `mtp` are the depths of multi-token prediction, for the same rows as `ids`; empty without it. `scored` int64 are the
-    rows with a label, None for all rows: row-wise parts before the loss compute these rows only.
+    rows with a label, None for all rows: row-wise parts before the loss compute these rows only. `extents` int64
+    (rows,) are the number of positions of each row's document, the largest coordinate plus one, for the same rows as
+    `positions`; without them angles may not depend on it.
     """
 
     ids: Tensor
@@ -96,6 +98,7 @@ class TextBatch(Movable):
     mtp: tuple[MtpInputs, ...] = ()
     cos_sin: CosSinCache = field(default_factory=dict)
     scored: Tensor | None = None
+    extents: Tensor | None = None
 
     def with_inserts(
         self, inserts: Iterable[Insert], deep: Mapping[int, Iterable[Insert]] | None = None

@@ -17,6 +17,7 @@ from counterpoint.config.schema import Config
 from counterpoint.errors import CounterpointError
 from counterpoint.families import family_of
 from counterpoint.plan.schedule import SCHEDULES
+from counterpoint.verify.draw_attention import draw_attention
 from counterpoint.verify.draw_data import draw_data
 from counterpoint.verify.draw_graph import draw_graph, draw_training, reached_by_gradients
 from counterpoint.verify.draw_layouts import draw_layouts
@@ -75,7 +76,8 @@ def _replaceable(chosen: list[Case], counts: Counter[str], wanted: int) -> int |
 def candidate(base: Config, seed: int, k: int, world_size: int) -> Case:
     """Candidate number `k`; its config loads, or its `refusal` says why not."""
     generator = random.Random(f"{seed}/{k}")
-    data = _draw(base, generator, random.Random(f"{seed}/{k}/letters"), world_size)
+    letters, attention = (random.Random(f"{seed}/{k}/{what}") for what in ("letters", "attention"))
+    data = _draw(base, generator, letters, attention, world_size)
     reached = reached_by_gradients({name: one["train"] for name, one in data["modules"].items()}, data["edges"])
     draw_losses(base, data["modules"], reached, random.Random(f"{seed}/{k}/losses"))
     try:
@@ -86,7 +88,9 @@ def candidate(base: Config, seed: int, k: int, world_size: int) -> Case:
         return Case(k, data, frozenset(), refusal=str(error))
 
 
-def _draw(base: Config, generator: random.Random, letters: random.Random, world_size: int) -> dict[str, Any]:
+def _draw(
+    base: Config, generator: random.Random, letters: random.Random, attention: random.Random, world_size: int
+) -> dict[str, Any]:
     data = base.resolved()
     language = next(name for name, module in base.modules.items() if family_of(module.model).reads_documents)
     names, data["edges"] = draw_graph(base, generator, language)
@@ -112,6 +116,7 @@ def _draw(base: Config, generator: random.Random, letters: random.Random, world_
     variant = _draw_variant(words, layouts[language], generator)
     if any(base.modules[name].model.queries for name in names):
         variant["rope_sections"] = None
+    variant |= draw_attention(words, variant, attention)
     data["modules"][language] |= draw_letters(data["modules"][language], variant, letters)
     microbatches = generator.choice([1, 2, 2, 3, 4, 5, 8])
     data["schedule"] |= {"microbatches": microbatches} | _draw_schedule(generator, data, language, microbatches)

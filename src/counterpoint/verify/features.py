@@ -120,13 +120,22 @@ def _variant(model: Any, layout: Layout) -> set[str]:
         names |= _mtp(model, model.mtp, layout)
     if model.tied and layout.pp > 1:
         names.add("embeddings tied over pp")
-    names |= _groups(model.num_kv_heads, layout)
+    names |= _groups(model.num_kv_heads, layout) | _attention(model)
     if model.mamba is not None and layout.cp > 1:
         names.add("cp over Mamba-2")
     if model.rope_sections is not None:
         names.add("positions of three axes")
     if model.qkv_bias:
         names.add("bias of queries, keys and values")
+    return names
+
+
+def _attention(model: Any) -> set[str]:
+    names = {key.replace("_", " ") for key in ("attention_bias", "mlp_bias") if getattr(model, key)}
+    if model.rope_width is not None:
+        names.add("a part of each head rotates")
+    if model.rope_scaling is not None:
+        names.add(f"positions scaled {model.rope_scaling.kind}")
     return names
 
 

@@ -212,9 +212,10 @@ class Reference:
             inserts += [(rows, index) for rows in item.passed.front]
             for layer, features in item.passed.after.items():
                 deep[layer] = (*deep.get(layer, ()), *((rows, index) for rows in features))
+        positions = self._positions(text, laid)
         return TextBatch(
             ids=self._tensor(text.ids),
-            positions=self._positions(text, laid),
+            positions=positions,
             labels=self._tensor(text.labels),
             segments=Segments.build((len(text.ids),), len(text.ids), self.device),
             loss_denominator=float(by.tokens),
@@ -226,6 +227,7 @@ class Reference:
                 for depth, tokens in enumerate(by.further, start=1)
                 for ids, labels in [_ahead(text, depth)]
             ),
+            extents=torch.full((len(positions),), int(positions.max()) + 1, device=self.device),
         )
 
     def _lay(self, document: Document, text: TextPayload) -> list[Laid]:

@@ -4,7 +4,7 @@ import pytest
 
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.rope import Rope
-from counterpoint.layers.attention.spec import RopeScalingConfig
+from counterpoint.layers.attention.rope import Llama3Scaling
 
 AXES = (24, 20, 20)
 
@@ -31,4 +31,6 @@ def test_the_scaling_for_long_documents_is_read_number_by_number() -> None:
     """No two of them are alike, and none follows from another."""
     stated = {"factor": 8.0, "low_freq_factor": 1.5, "high_freq_factor": 5.0, "original_max_position_embeddings": 64}
     scaling = rope({"rope_scaling": {"rope_type": "llama3", **stated}}).scaling
-    assert scaling == RopeScalingConfig(factor=8.0, low_freq_factor=1.5, high_freq_factor=5.0, original_positions=64)
+    assert scaling == Llama3Scaling(
+        kind="llama3", factor=8.0, low_freq_factor=1.5, high_freq_factor=5.0, original_positions=64
+    )

@@ -107,11 +107,11 @@ def test_sizes_of_another_family_are_refused(name: str, change: dict[str, object
         ("llama", {"tie_word_embeddings": 1}, "only true or false"),
         ("llama", {"model_type": 3}, "only a string"),
         ("llama", {"hidden_act": "gelu"}, "says hidden_act: 'gelu', but only 'silu'"),
-        ("llama", {"attention_bias": True}, "says attention_bias: True, but only False"),
+        ("qwen2", {"attention_bias": True}, "says attention_bias: True, but only False"),
         ("llama", {"rope_scaling": {"rope_type": "llama3"}}, "rope_scaling has no factor: "),
         ("llama", {"head_dim": 5}, "says head_dim: 5, but only an even width"),
         ("llama", {"rope_scaling": 2}, "only a section"),
-        ("llama", {"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters says rope_type: 'yarn'"),
+        ("llama", {"rope_parameters": {"rope_type": "ntk"}}, "rope_parameters says rope_type: 'ntk'"),
         (
             "llama",
             {"rope_parameters": {"mrope_section": [1, 2]}},

@@ -19,7 +19,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "*": {
         "heads": 2, "kv_heads": 2, "head_dim": 5, "rope_theta": 9.0, "rope_sections": (1, 1, 1), "qk_norm": True,
         "rope_interleaved": True, "rope_scaling": {"factor": 4.0}, "qkv_bias": True, "bias": True, "norm_eps": 0.5,
-        "window": 3, "score_scale": 0.5, "post_norm": True,
+        "rope_width": 4, "window": 3, "score_scale": 0.5, "post_norm": True,
     },
     "-": {"ffn": 11, "activation": "relu2", "bias": True, "norm_eps": 0.5, "post_norm": True},
     "M": {

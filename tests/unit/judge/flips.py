@@ -24,6 +24,7 @@ from tests.unit.judge.hub_folders import in_python
 from tests.unit.judge.judge import build, hidden_rows, quiet, randomize, read_all
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import CONFIGS, Config, headless, logits_of, our_module, text_batch
+from tests.unit.judge.ropes import ROPES
 from tests.unit.judge.test_conformer import clips_of, packed
 from tests.unit.judge.test_whisper import windows
 from tests.unit.judge.towers import GRIDS, RUN, TOWERS, Named, make_judge, our_tower, picture_batch, pictures, tower_of
@@ -45,7 +46,8 @@ _WORDS: Mapping[str, tuple[Any, ...]] = {
     "hidden_act": _ACTIVATIONS, "hidden_activation": _ACTIVATIONS, "mlp_hidden_act": _ACTIVATIONS,
     "mamba_hidden_act": _ACTIVATIONS,
     "projector_hidden_act": _ACTIVATIONS, "activation_function": _ACTIVATIONS,
-    "rope_type": ("default", "linear", "llama3", "mrope", "axial"), "type": ("default", "linear", "mrope"),
+    "rope_type": ("default", "linear", "llama3", "yarn", "longrope", "mrope", "axial"),
+    "type": ("default", "linear", "yarn", "mrope"),
     "vision_feature_select_strategy": ("full",), "vision_feature_layer": (-1, -3, 0, 1, 2, [-1, -2]),
     "layers_block_type": (["full_attention"], ["linear_attention", "mlp"]),
     "layer_types": (["full_attention", "sliding_attention"], ["full_attention"]),
@@ -59,13 +61,16 @@ _ROPE: Mapping[str, tuple[Any, ...]] = {
     "rope_theta": (77.0,), "mrope_section": ([1, 1, 2], [2, 1, 1], [0, 2, 2], [6, 0, 0]),
     "mrope_interleaved": (True, False),
     "type": ("linear", "llama3", "mrope"), "factor": (2.0,), "partial_rotary_factor": (0.5, 1.0),
-    "original_max_position_embeddings": (8,), "attention_factor": (2.0,),
+    "original_max_position_embeddings": (8,), "attention_factor": (2.0,), "mscale": (0.5,), "mscale_all_dim": (0.5,),
+    "beta_fast": (4.0, 0), "beta_slow": (0.5,), "truncate": (False,), "short_factor": ([2.0] * 6,),
+    "long_factor": ([2.0] * 6,), "low_freq_factor": (2.0,), "high_freq_factor": (3.0,),
 }  # fmt: skip
 _MORE: Mapping[str, tuple[Any, ...]] = {
     "rope_theta": (77.0,), "rope_scaling": ({"type": "linear", "factor": 2.0}, {"rope_type": "default"}, None),
     "partial_rotary_factor": (0.5,), "mrope_section": ([1, 1, 2],), "mrope_interleaved": (True,),
     "head_dim": (4, 6, None),
-    "attention_bias": (True,), "mlp_bias": (True,), "qkv_bias": (False,), "use_sliding_window": (True,),
+    "attention_bias": (True,), "mlp_bias": (True,), "qkv_bias": (False,), "max_position_embeddings": (30,),
+    "original_max_position_embeddings": (12,), "use_sliding_window": (True,),
     "sliding_window": (3, None), "layer_types": (["sliding_attention"], ["full_attention", "sliding_attention"]),
     "num_experts": (5, 6), "num_local_experts": (5,), "decoder_sparse_step": (2,), "mlp_only_layers": ([0], [1]),
     "hybrid_override_pattern": ("M-M*-", "*-M*-"), "mamba_dt_min": (0.5,), "time_step_min": (0.5,),
@@ -236,7 +241,12 @@ def our_answer(case: Case, config: Config) -> Tensor | None:
         return None
 
 
-TEXTS = tuple(name for name in CONFIGS if name != "qwen2_vl_text")
+_TEXTS: Mapping[str, Config] = {
+    **{name: config for name, config in CONFIGS.items() if name != "qwen2_vl_text"},
+    # The base of dynamic positions is computed in the default dtype, whose cast is not lifted here.
+    **{name: config for name, config in ROPES.items() if not name.startswith("dynamic") and "axes" not in name},
+}
+TEXTS = tuple(_TEXTS)
 CASES = (*TEXTS, "clip", "siglip", "siglip2", "radio", "convnextv2", *WHOLES, "whisper", "parakeet")
 """All models whose keys are flipped."""
 
@@ -244,8 +254,8 @@ CASES = (*TEXTS, "clip", "siglip", "siglip2", "radio", "convnextv2", *WHOLES, "w
 def make_case(name: str, folder: Path, patch: pytest.MonkeyPatch) -> Case:
     """Write and read a model of random values; until the patch ends its casts are lifted."""
     quiet()
-    make = build_text if name in CONFIGS else build_other
-    raw = CONFIGS[name] if name in CONFIGS else {**TOWERS, **WHOLES, "whisper": WHISPER, "parakeet": PARAKEET}[name]
+    make = build_text if name in _TEXTS else build_other
+    raw = _TEXTS[name] if name in _TEXTS else {**TOWERS, **WHOLES, "whisper": WHISPER, "parakeet": PARAKEET}[name]
     files = {type(module).__module__ for module in make(raw).modules()}
     for file in sorted(file for file in files if file.startswith("transformers.models.")):
         lift_casts(patch, importlib.import_module(file))
@@ -268,7 +278,7 @@ def build_other(config: Config) -> Any:
 
 
 def _answers(name: str, whole: CompositeModel) -> tuple[Theirs, Ours]:
-    if name in CONFIGS:
+    if name in _TEXTS:
         batch = text_batch(whole.modules[LANGUAGE].model.section, [ROWS])
 
         def our_logits(whole: CompositeModel, weights: Mapping[str, Named]) -> Tensor:

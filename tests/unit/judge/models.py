@@ -47,6 +47,8 @@ CONFIGS: dict[str, Config] = {
     "llama": {"model_type": "llama", **BLOCKS, "rope_theta": 500.0},
     "llama_tied": {"model_type": "llama", **BLOCKS, "tie_word_embeddings": True, "head_dim": 6},
     "llama_bias": {"model_type": "llama", **BLOCKS, "attention_bias": True, "mlp_bias": True},
+    "llama_attention_bias": {"model_type": "llama", **BLOCKS, "attention_bias": True},
+    "llama_mlp_bias": {"model_type": "llama", **BLOCKS, "mlp_bias": True},
     "qwen2": {"model_type": "qwen2", **BLOCKS},
     "qwen2_tied": {"model_type": "qwen2", **BLOCKS, "num_key_value_heads": 1, "tie_word_embeddings": True},
     "qwen2_vl_text": {
@@ -55,6 +57,7 @@ CONFIGS: dict[str, Config] = {
     },
     "qwen3": {"model_type": "qwen3", **BLOCKS, "head_dim": 6, "tie_word_embeddings": True},
     "qwen3_moe": {"model_type": "qwen3_moe", **BLOCKS, **EXPERTS, "norm_topk_prob": True},
+    "qwen3_moe_bias": {"model_type": "qwen3_moe", **BLOCKS, **EXPERTS, "attention_bias": True},
     "qwen3_moe_mixed": {"model_type": "qwen3_moe", **BLOCKS, **EXPERTS, "mlp_only_layers": [1]},
     "nemotron_h": {**HYBRID, "hybrid_override_pattern": "M-M*-"},
     "nemotron_h_experts": {**HYBRID, "hybrid_override_pattern": "MEM*E"},
@@ -142,12 +145,14 @@ def text_batch(section: DecoderConfig, lengths: Sequence[int], padding: int = 0,
     labels[ends] = NO_LABEL
     ids[used:], labels[used:] = -1, NO_LABEL
     positions = torch.cat([torch.arange(n) for n in (*lengths, padding)])
+    extents = torch.cat([torch.full((n,), n) for n in (*lengths, padding)])
     axes = facts_of(model).position_axes
     if axes > 1:
+        # The first coordinate is the largest.
         positions = positions[:, None] // torch.arange(1, axes + 1)
     return TextBatch(
         ids, positions, labels, Segments.build(lengths, rows), float((labels != NO_LABEL).sum()),
-        document_denominator=float(len(lengths)),
+        document_denominator=float(len(lengths)), extents=extents,
     )  # fmt: skip
 
 

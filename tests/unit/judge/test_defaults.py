@@ -7,7 +7,7 @@ import pytest
 
 from counterpoint.convert.composite import LANGUAGE, VISION, composite_of
 from counterpoint.convert.defaults import DEFAULTS_FILE, read_defaults
-from counterpoint.layers.attention.spec import RopeScalingConfig
+from counterpoint.layers.attention.rope import Llama3Scaling
 from tests.unit.judge.defaults_table import table, written
 from tests.unit.judge.judge import REASON, quiet
 
@@ -55,8 +55,8 @@ def test_published_files_have_the_values_of_their_models() -> None:
     llama, llava, qwen = (
         read[n][LANGUAGE].model.section for n in ("llama3_rope", "llava_defaults_left_out", "qwen2_5_vl_flat")
     )
-    assert llama.rope_scaling == RopeScalingConfig(
-        factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_positions=8192
+    assert llama.rope_scaling == Llama3Scaling(
+        kind="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_positions=8192
     )
     assert (llava.hidden, llava.heads, llava.ffn, llava.vocab) == (4096, 32, 11008, 32064)
     assert (qwen.rope_sections, qwen.rope_theta, qwen.hidden) == ((16, 24, 24), 1e6, 3584)

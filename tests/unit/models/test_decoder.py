@@ -85,7 +85,7 @@ def test_the_loss_of_bfloat16_rows_is_float32() -> None:
 
 
 def test_rotated_products_depend_on_the_distance_only() -> None:
-    rotary = Rotary(head_dim=6, theta=100.0)
+    rotary = Rotary(width=6, theta=100.0)
     batch = text_batch(DECODERS["grouped"], (4, 4))
     near = replace(batch, positions=torch.arange(8))
     far = replace(batch, positions=torch.arange(8) + 5)

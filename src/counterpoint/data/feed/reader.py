@@ -143,12 +143,13 @@ class Reader:
         ids = np.full((1 + depths, share.rows_in), NO_TOKEN, dtype=np.int64)
         labels = np.full((1 + depths, share.rows_in), NO_LABEL, dtype=np.int64)
         axes = self.plan.facts[self.plan.sink].position_axes
-        positions = np.zeros((share.rows_in, axes), dtype=np.int64)
+        positions, extents = (np.zeros((share.rows_in, width), dtype=np.int64) for width in (axes, 1))
         loss = MAIN_LOSSES[self.plan.loss]
         for span in share.spans:
             document = batch.documents[span.document]
             rows = slice(span.row_in, span.row_in + span.rows_in)
             positions[rows] = lay_positions(document, axes)
+            extents[rows] = positions[rows].max(initial=-1) + 1
             if with_payload:
                 text = self.sources[document.source].text(document.index)
                 for ahead in range(min(1 + depths, span.rows_in)):
@@ -174,6 +175,7 @@ class Reader:
                 for depth in range(depths)
             ),
             scored=_scored(labels[0, own]),
+            extents=torch.from_numpy(extents[own, 0]),
         )
 
     @cached_property

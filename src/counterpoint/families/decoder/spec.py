@@ -31,6 +31,9 @@ _SHORTHAND = {"*": "attention", "-": "mlp", "M": "mamba", "E": "moe"}
 _NEEDED = {"-": "ffn", "M": "mamba", "E": "moe"}
 """The key that each of these layers requires."""
 
+_BIASES = {"attention": "attention_bias", "mlp": "mlp_bias"}
+"""Keys of a decoder that say of one kind of layer what `bias` says of all."""
+
 _SECTIONS = {"mamba": "mamba", "moe": "moe"}
 """Layer kinds with a subsection in the decoder, and the key of that."""
 
@@ -73,6 +76,10 @@ class DecoderConfig(AttentionKeys, ModelSection):
     bias: bool = False
     """Whether all linear layers of attention and MLPs have biases; `qkv_bias` applies to queries, keys and values
     only."""
+    attention_bias: bool | None = None
+    """Whether all linear layers of attention have biases; null: as `bias` says."""
+    mlp_bias: bool | None = None
+    """Whether all linear layers of MLPs have biases; null: as `bias` says."""
     norm_eps: Positive = 1e-5
     """Added to the mean square inside norms. No unit."""
     post_norm: bool = False
@@ -121,6 +128,11 @@ class DecoderConfig(AttentionKeys, ModelSection):
         """Width of one attention head."""
         return self.head_width(self.hidden)
 
+    def bias_of(self, kind: str) -> bool:
+        """Whether all linear layers of a kind of layer have biases."""
+        own: bool | None = getattr(self, _BIASES[kind]) if kind in _BIASES else None
+        return self.bias if own is None else own
+
     @property
     def layer_sections(self) -> dict[str, LayerSection]:
         """The section of each letter; letters whose keys belong to the decoder come first."""
@@ -156,14 +168,20 @@ class DecoderConfig(AttentionKeys, ModelSection):
 def _with_keys_of(decoder: Mapping[str, Any], layer: Any) -> Any:
     if not isinstance(layer, Mapping) or layer.get("kind") not in LAYERS:
         return layer
-    shared = LAYERS[layer["kind"]].section.model_fields.keys() & DecoderConfig.model_fields.keys() & decoder.keys()
-    return {**{key: decoder[key] for key in sorted(shared - {"kind"})}, **layer}
+    keys = LAYERS[layer["kind"]].section.model_fields.keys() & DecoderConfig.model_fields.keys()
+    handed = {key: decoder[key] for key in sorted(keys & decoder.keys() - {"kind"})}
+    own = decoder.get(_BIASES.get(layer["kind"], ""))
+    if own is not None:
+        handed["bias"] = own
+    return {**handed, **layer}
 
 
 def _own_section(decoder: DecoderConfig, kind: str) -> LayerSection:
     """The section of a layer whose keys belong to the decoder."""
     section = LAYERS[kind].section
     values = {key: getattr(decoder, key) for key in section.model_fields.keys() & DecoderConfig.model_fields.keys()}
+    if "bias" in values:
+        values["bias"] = decoder.bias_of(kind)
     if kind in _SECTIONS:
         below = getattr(decoder, _SECTIONS[kind])
         values |= {key: getattr(below, key) for key in type(below).model_fields}
@@ -324,7 +342,21 @@ def _initial(section: DecoderConfig) -> tuple[Initial, ...]:
 
 def _resolved(section: DecoderConfig) -> dict[str, Any]:
     layers = {letter: _meaning(layer, section.hidden) for letter, layer in section.layers.items()}
-    return {"kv_heads": section.num_kv_heads, "head_dim": section.head_size, "layers": layers}
+    biases = {kind: section.bias_of(kind) for kind in _BIASES}
+    own = [has for kind, has in biases.items() if kind in _kinds_of(section.pattern)]
+    return {
+        "kv_heads": section.num_kv_heads,
+        "head_dim": section.head_size,
+        "rope_width": section.rotating_width(section.hidden),
+        "bias": bool(own) and all(own),
+        **{_BIASES[kind]: has for kind, has in biases.items()},
+        "layers": layers,
+    }
+
+
+def _kinds_of(pattern: str) -> set[str]:
+    """The kinds of layers that the decoder's own keys describe."""
+    return {_SHORTHAND[letter] for letter in pattern if letter in _SHORTHAND}
 
 
 def _meaning(layer: LayerSection, hidden: int) -> dict[str, Any]:
@@ -337,7 +369,10 @@ def _meaning(layer: LayerSection, hidden: int) -> dict[str, Any]:
 def _idle(section: DecoderConfig) -> frozenset[str]:
     """Keys of layers that do not occur in the pattern."""
     kinds = {section.layer_sections[letter].kind for letter in set(section.pattern)}
-    keys = {"attention": AttentionKeys.model_fields.keys(), "mlp": {"ffn"}, "mamba": {"mamba"}, "moe": {"moe"}}
+    keys = {
+        "attention": {*AttentionKeys.model_fields, "attention_bias"}, "mlp": {"ffn", "mlp_bias"}, "mamba": {"mamba"},
+        "moe": {"moe"},
+    }  # fmt: skip
     return frozenset(key for kind, own in keys.items() if kind not in kinds for key in own)
 
 

@@ -35,7 +35,7 @@ def _rotary(section: AttentionConfig, head: int) -> RotaryEmbedding:
     if section.rope_theta is None:
         return Unrotated()
     return Rotary(
-        head,
+        head if section.rope_width is None else section.rope_width,
         section.rope_theta,
         section.rope_sections,
         interleaved=section.rope_interleaved,

@@ -1,6 +1,5 @@
 """Rotary position embeddings of queries and keys."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from typing import final
@@ -8,7 +7,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from counterpoint.layers.attention.spec import RopeScalingConfig
+from counterpoint.layers.attention.frequencies import frequencies
+from counterpoint.layers.attention.rope import RopeScalingSection
 from counterpoint.models.batch import Batch, CosSin, PatchBatch, TextBatch
 
 
@@ -37,7 +37,8 @@ class Unrotated(RotaryEmbedding):
 
 @final
 class Rotary(RotaryEmbedding):
-    """Rotates the halves of queries and keys (rows, heads, head_dim) by their positions (Su et al., 2021).
+    """Rotates the halves of the first `width` columns of queries and keys (rows, heads, head_dim) by their positions
+    (Su et al., 2021); further columns stay unchanged.
 
     `sections` gives each coordinate of a position (time, height, width) its number of pairs, in consecutive blocks
     (Wang et al., 2024, arXiv:2409.12191). If `interleaved`, the coordinates alternate from pair to pair instead, so
@@ -47,15 +48,15 @@ class Rotary(RotaryEmbedding):
 
     def __init__(
         self,
-        head_dim: int,
+        width: int,
         theta: float,
         sections: tuple[int, ...] | None = None,
         *,
         interleaved: bool = False,
-        scaling: RopeScalingConfig | None = None,
+        scaling: RopeScalingSection | None = None,
     ) -> None:
         super().__init__()
-        self.head_dim = head_dim
+        self.width = width
         self.theta = theta
         self.sections = sections
         self.interleaved = interleaved
@@ -63,23 +64,21 @@ class Rotary(RotaryEmbedding):
 
     def cos_sin(self, batch: Batch, dtype: torch.dtype) -> CosSin:
         assert isinstance(batch, TextBatch), "a decoder reads text"
-        key = (self.head_dim, self.theta, self.sections, self.interleaved, self.scaling, dtype)
-        return _kept(batch, key, batch.positions, lambda: _cos_sin(self._angles(batch.positions, dtype), dtype))
+        key = (self.width, self.theta, self.sections, self.interleaved, self.scaling, dtype)
+        factor = 1.0 if self.scaling is None else self.scaling.attention
+        return _kept(batch, key, batch.positions, lambda: _cos_sin(self._angles(batch, dtype), dtype, factor))
 
     def forward(self, queries: Tensor, keys: Tensor, cos_sin: CosSin | None) -> tuple[Tensor, Tensor]:
         assert cos_sin is not None, "angles were asked for"
         return _rotate(queries, *cos_sin), _rotate(keys, *cos_sin)
 
-    def _angles(self, positions: Tensor, dtype: torch.dtype) -> Tensor:
+    def _angles(self, batch: TextBatch, dtype: torch.dtype) -> Tensor:
         wide = torch.promote_types(dtype, torch.float32)
-        exponents = torch.arange(0, self.head_dim, 2, device=positions.device, dtype=wide) / self.head_dim
-        frequencies = self.theta**-exponents
-        if self.scaling is not None:
-            frequencies = _slowed(frequencies, self.scaling)
-        return self._places(positions).to(wide) * frequencies
+        exponents = torch.arange(0, self.width, 2, device=batch.positions.device, dtype=wide) / self.width
+        return self._places(batch.positions).to(wide) * frequencies(self.theta, exponents, self.scaling, batch.extents)
 
     def _places(self, positions: Tensor) -> Tensor:
-        """The coordinate by which each pair rotates, (rows, 1) or (rows, head_dim / 2)."""
+        """The coordinate by which each pair rotates, (rows, 1) or (rows, width / 2)."""
         if self.sections is None:
             return positions[:, None]
         if self.interleaved:
@@ -89,22 +88,12 @@ class Rotary(RotaryEmbedding):
     def _alternating(self, positions: Tensor) -> Tensor:
         """The coordinate of each pair if coordinates alternate; pairs beyond those of height and width have time."""
         assert self.sections is not None, "there is one coordinate without sections"
-        pair = torch.arange(self.head_dim // 2, device=positions.device)
+        pair = torch.arange(self.width // 2, device=positions.device)
         places = positions[:, :1]
         for axis, pairs in enumerate(self.sections[1:], start=1):
             is_own = (pair % len(self.sections) == axis) & (pair < pairs * len(self.sections))
             places = torch.where(is_own, positions[:, axis : axis + 1], places)
         return places
-
-
-def _slowed(frequencies: Tensor, scaling: RopeScalingConfig) -> Tensor:
-    """Frequencies scaled for longer documents: those of slow pairs, or all, become smaller."""
-    if scaling.original_positions is None:
-        return frequencies / scaling.factor
-    turned = scaling.original_positions * frequencies / (2 * math.pi)
-    low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    kept = ((turned - low) / (high - low)).clamp(0.0, 1.0)
-    return frequencies * (kept + (1.0 - kept) / scaling.factor)
 
 
 @final
@@ -146,10 +135,13 @@ def _kept(batch: TextBatch | PatchBatch, key: Hashable, positions: Tensor, make:
     return known[1]
 
 
-def _cos_sin(angles: Tensor, dtype: torch.dtype) -> CosSin:
-    return angles.cos().to(dtype)[:, None], angles.sin().to(dtype)[:, None]
+def _cos_sin(angles: Tensor, dtype: torch.dtype, factor: float = 1.0) -> CosSin:
+    return (angles.cos() * factor).to(dtype)[:, None], (angles.sin() * factor).to(dtype)[:, None]
 
 
 def _rotate(rows: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    first, second = rows.chunk(2, dim=-1)
-    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+    """Rotates the columns of a head that have angles; those after them stay unchanged."""
+    width = 2 * cosine.shape[-1]
+    first, second = rows[..., :width].chunk(2, dim=-1)
+    rotated = (first * cosine - second * sine, second * cosine + first * sine)
+    return torch.cat(rotated if width == rows.shape[-1] else (*rotated, rows[..., width:]), dim=-1)

@@ -8,6 +8,7 @@ from pydantic import Field
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.rules import TensorRule
+from counterpoint.layers.attention.rope import RopeScaling, scaling_problems
 from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
 from counterpoint.plan.cost import Mask
 from counterpoint.plan.part_facts import PartFacts
@@ -17,26 +18,6 @@ from counterpoint.section.section import Count, Index, Positive, Section
 
 RopeSections = Annotated[tuple[Index, Index, Index], Field(strict=False)]
 """Number of pairs of an attention head that rotate by time, by height and by width."""
-
-
-class RopeScalingConfig(Section):
-    """Scaling of rotary positions for documents longer than those a model was trained on: pairs rotate more slowly.
-
-    Either by wavelength (Grattafiori et al., 2024, arXiv:2407.21783), or all equally (Chen et al., 2023,
-    arXiv:2306.15595).
-    """
-
-    factor: Positive
-    """Factor by which slow pairs rotate more slowly. No unit."""
-    low_freq_factor: Positive = 1.0
-    """Pairs with fewer rotations than this in `original_positions` tokens rotate `factor` times more slowly.
-    Unit: rotations."""
-    high_freq_factor: Positive = 4.0
-    """Pairs with more rotations than this in `original_positions` tokens stay as they are; pairs between the two bounds
-    are interpolated. Unit: rotations."""
-    original_positions: Count | None = 8192
-    """Document length that the model was trained on; null: all pairs rotate `factor` times
-    more slowly. Unit: tokens."""
 
 
 class AttentionKeys(Section):
@@ -54,12 +35,14 @@ class AttentionKeys(Section):
     No unit."""
     rope_sections: RopeSections | None = None
     """Pairs of a head that rotate by time, by height and by width (multimodal rotary positions), which together are all
-    pairs, `head_dim` / 2; null: all rotate by the position in the document. Unit: pairs."""
+    pairs that rotate; null: all rotate by the position in the document. Unit: pairs."""
     rope_interleaved: bool = False
     """Whether the pairs of `rope_sections` alternate between time, height and width, rather than lie in three
     blocks."""
-    rope_scaling: RopeScalingConfig | None = None
-    """Scaling of rotary positions for longer documents; null: none."""
+    rope_width: Count | None = None
+    """Columns of a head that rotate, from the first on; null: all, `head_dim`. Unit: columns."""
+    rope_scaling: RopeScaling | None = None
+    """Scaling of rotary positions for documents longer than those a model was trained on; null: none."""
     qk_norm: bool = False
     """Whether queries and keys pass an RMSNorm over each head before they rotate."""
     qkv_bias: bool = False
@@ -83,6 +66,10 @@ class AttentionKeys(Section):
     def head_width(self, hidden: int) -> int:
         """Width of one attention head in rows of `hidden` columns."""
         return hidden // self.heads if self.head_dim is None else self.head_dim
+
+    def rotating_width(self, hidden: int) -> int:
+        """Number of columns of a head that rotate, if any do."""
+        return self.head_width(hidden) if self.rope_width is None else self.rope_width
 
 
 class AttentionConfig(AttentionKeys, NormedSection):
@@ -141,13 +128,16 @@ def head_problems(where: str, section: AttentionKeys, hidden: int, *, rotates: b
     if section.head_dim is None and hidden % section.heads:
         remedy = f"change one of them or set {where}.head_dim"
         yield Problem(f"{where}.hidden", f"{hidden}", f"a multiple of {where}.heads, {section.heads}", remedy)
-    elif rotates and section.rope_theta and section.head_width(hidden) % 2:
+    elif rotates and section.rope_theta and section.rotating_width(hidden) % 2:
         yield Problem(
-            f"{where}.head_dim",
-            f"{section.head_width(hidden)}",
+            f"{where}.{'head_dim' if section.rope_width is None else 'rope_width'}",
+            f"{section.rotating_width(hidden)}",
             f"an even width, because {where}.rope_theta rotates pairs",
             "change it or set rope_theta to null",
         )
+    elif section.rope_width is not None and section.rope_width > section.head_width(hidden):
+        expected = f"at most the width of a head, {section.head_width(hidden)}"
+        yield Problem(f"{where}.rope_width", f"{section.rope_width}", expected, "change it or leave it out")
     if section.heads % section.num_kv_heads:
         yield Problem(
             f"{where}.kv_heads",
@@ -162,40 +152,31 @@ def rope_problems(where: str, section: AttentionKeys, hidden: int) -> Iterator[P
     sections, scaling = section.rope_sections, section.rope_scaling
     if scaling is not None and section.rope_theta is None:
         yield Problem(f"{where}.rope_scaling", "a value", f"null, because {where}.rope_theta is null", "change one")
+    if section.rope_width is not None and section.rope_theta is None:
+        expected = f"null, because {where}.rope_theta is null"
+        yield Problem(f"{where}.rope_width", f"{section.rope_width}", expected, "change one")
     if scaling is not None:
-        yield from _scaling_problems(f"{where}.rope_scaling", scaling)
+        yield from scaling_problems(where, scaling, section.rotating_width(hidden), section.rope_theta)
     if sections is None:
         if section.rope_interleaved:
             expected = f"false, because {where}.rope_sections is null"
             yield Problem(f"{where}.rope_interleaved", "true", expected, "change one")
         return
-    head = section.head_width(hidden)
+    width = section.rotating_width(hidden)
     if section.rope_theta is None:
         yield Problem(
             f"{where}.rope_sections", f"{list(sections)}", f"null, because {where}.rope_theta is null", "change one"
         )
-    elif sum(sections) * 2 != head:
+    elif sum(sections) * 2 != width:
         yield Problem(
             f"{where}.rope_sections",
             f"{list(sections)}, {sum(sections)} pairs in all",
-            f"the {head // 2} pairs of a head of width {head}",
+            f"the {width // 2} pairs of a head of width {width}" + (", rope_width" if section.rope_width else ""),
             "change the list",
         )
     elif section.rope_interleaved and not can_interleave(sections):
         expected = "at most a third of the pairs for height and for width, because they take turns"
         yield Problem(f"{where}.rope_sections", f"{list(sections)}", expected, "change the list")
-
-
-def _scaling_problems(where: str, scaling: RopeScalingConfig) -> Iterator[Problem]:
-    if scaling.original_positions is None:
-        for key in ("low_freq_factor", "high_freq_factor"):
-            value, default = getattr(scaling, key), RopeScalingConfig.model_fields[key].default
-            if value != default:
-                expected = f"the default, {default:g}, because {where}.original_positions is null"
-                yield Problem(f"{where}.{key}", f"{value:g}", expected, "leave it out")
-    elif scaling.low_freq_factor >= scaling.high_freq_factor:
-        expected = f"less than {where}.high_freq_factor, {scaling.high_freq_factor:g}"
-        yield Problem(f"{where}.low_freq_factor", f"{scaling.low_freq_factor:g}", expected, "change one")
 
 
 ATTENTION_RULES = (
@@ -216,5 +197,9 @@ ATTENTION = LayerKind(
     axes=lambda section: None if section.rope_theta is None else section.position_axes,
     layer="counterpoint.layers.attention.model:layer",
     rules=ATTENTION_RULES,
-    resolved=lambda section, hidden: {"kv_heads": section.num_kv_heads, "head_dim": section.head_width(hidden)},
+    resolved=lambda section, hidden: {
+        "kv_heads": section.num_kv_heads,
+        "head_dim": section.head_width(hidden),
+        "rope_width": section.rotating_width(hidden),
+    },
 )

@@ -1,4 +1,4 @@
-"""What a rank trains with."""
+"""The objects with which a rank trains."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from counterpoint.train.state.saving import Saver
 @final
 @dataclass(frozen=True, slots=True)
 class ActiveRank:
-    """One of the ranks that train a plan, and what it does that with; `run` is the run folder."""
+    """The objects with which one of the ranks of a plan trains; `run` is the run folder."""
 
     run: Path
     session: Session
@@ -27,5 +27,5 @@ class ActiveRank:
 
     @property
     def is_leader(self) -> bool:
-        """Whether it is the first of them, which writes what is written once."""
+        """Whether this is the first active rank, which writes the files that exist once."""
         return self.session.world.rank == self.engine.plan.placement.active[0]

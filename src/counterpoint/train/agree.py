@@ -1,4 +1,4 @@
-"""What ranks do together: where it fails on one, it fails on all of them, and none waits for another."""
+"""Actions that fail on all ranks if they fail on one, so that no rank waits for another that has failed."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,9 +11,10 @@ _T = TypeVar("_T")
 
 
 def agreed(group: dist.ProcessGroup | None, act: Callable[[], _T]) -> _T:
-    """`act()` of this rank, once all ranks of the group are through with theirs; without a group, of this process.
+    """Run `act` on every rank of the group and return its own result; without a group, only in this process.
 
-    Raises on all of them what it raised on the first rank; damage that one saw is said only if nothing else went wrong.
+    If `act` raised on any rank, all ranks raise the error of the first such rank; DamagedCheckpointError counts only
+    if no other error occurred.
     """
     error: CounterpointError | None = None
     try:
@@ -32,5 +33,5 @@ def agreed(group: dist.ProcessGroup | None, act: Callable[[], _T]) -> _T:
 
 
 def worst(errors: list[CounterpointError]) -> CounterpointError | None:
-    """The first of these that is not mere damage, else the first; None of none."""
+    """The first error that is no DamagedCheckpointError, else the first; None if there is none."""
     return min(errors, key=lambda error: isinstance(error, DamagedCheckpointError), default=None)

@@ -1,4 +1,4 @@
-"""What a program hears of a training: a step, an evaluation, a checkpoint, each with its context."""
+"""Callbacks of a program after steps, evaluations and checkpoints, each with a typed context."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Where a training is: the `run` folder, this process's `rank`, and which of `steps` has ended, counted from 1."""
+    """The state of a training: the `run` folder, this process's `rank`, and the last `step` (from 1) of `steps`."""
 
     run: Path
     rank: int
@@ -16,9 +16,9 @@ class Context:
     _request_stop: Callable[[], None] = field(repr=False, compare=False)
 
     def request_stop(self) -> None:
-        """End the run, as a signal does, after the step under way: it saves, and training again goes on from there.
+        """Stop the run after the current step, as SIGTERM does: it saves a checkpoint, from which training resumes.
 
-        One rank's request ends the run on all of them.
+        A request of one rank stops all ranks.
         """
         self._request_stop()
 
@@ -43,23 +43,23 @@ class EvaluationContext(Context):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveContext(Context):
-    """A `checkpoint` folder that is whole and published; asynchronous ones are told of some steps after theirs."""
+    """A complete `checkpoint` folder; for asynchronous checkpoints the callback comes some steps later."""
 
     checkpoint: Path
 
 
 class Callback:
-    """Hears of a training on every rank that takes part in it; derive from it and override what you need.
+    """The base class of callbacks, which every active rank calls; override the methods that you need.
 
-    Local ranks are processes of their own: a callback is pickled for them, and what it keeps stays with its rank. The
-    methods run inside the step loop, so what takes long in one holds up all ranks.
+    Local ranks are separate processes: each gets a pickled copy of the callback, and state of a copy stays on its rank.
+    Methods run inside the step loop, so a slow one delays all ranks.
     """
 
     def after_step(self, context: StepContext) -> None:
-        """A step has ended; it is told of while the next one runs."""
+        """Called after a step has ended, while the next one runs."""
 
     def after_evaluation(self, context: EvaluationContext) -> None:
-        """A split has been evaluated."""
+        """Called after a split has been evaluated."""
 
     def after_save(self, context: SaveContext) -> None:
-        """A checkpoint has been published."""
+        """Called after a checkpoint is complete."""

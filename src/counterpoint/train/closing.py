@@ -1,4 +1,4 @@
-"""The last lines of a training: where it lies, how far it has come, and the command to give next."""
+"""The last lines of a training: the run folder, the steps trained, and the command to run next."""
 
 import json
 import shlex
@@ -16,9 +16,9 @@ from counterpoint.train.state.checkpoint import list_checkpoints
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A run that ends: its folder as the config gives it, its steps, and whether it has answers to evaluate.
+    """The end of a run: its folder as given in the config, its steps, and whether it has answers to evaluate.
 
-    `keys` are to be changed in the config that lies in its folder for a run that goes on from there.
+    `keys` are overrides that the config in the run folder needs for resuming.
     """
 
     folder: Path
@@ -27,9 +27,9 @@ class Ending:
     keys: tuple[str, ...] = ()
 
     def lines(self, error: CounterpointError | None = None) -> Iterator[str]:
-        """What to say at the end, or ahead of the error that ended it, which is said last.
+        """The lines to print at the end of a run, before the error if one ended it.
 
-        A run that ended without an error before its last step was stopped by a callback, and has saved.
+        A run that ends before its last step without an error was stopped by a callback, and has saved a checkpoint.
         """
         saved = list_checkpoints(self.folder)
         newest = f"its newest checkpoint is of step {saved[-1]} of {self.steps}" if saved else "no checkpoint"
@@ -43,7 +43,7 @@ class Ending:
         yield f"next: {self._command('train', self.folder / CONFIG_FILE, *self.keys)}"
 
     def _log(self) -> Path:
-        """The log of the rank that the error is of, or the folder of all logs."""
+        """The log of the rank that failed, or the folder of all logs."""
         with suppress(OSError, ValueError, LookupError, TypeError):
             file = log_file(self.folder, int(json.loads((self.folder / ERROR_FILE).read_text())["rank"]))
             if file.exists():

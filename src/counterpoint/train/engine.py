@@ -1,4 +1,4 @@
-"""A rank's share of training: its stages, its optimizers, and the step action that sums, clips and updates."""
+"""The engine of a rank: its stages, its optimizers, and the step action that sums, clips and updates."""
 
 import math
 import time
@@ -37,8 +37,7 @@ from counterpoint.train.routing import RoutedStep
 from counterpoint.train.settings import EngineSettings
 
 _SCALARS = 5
-"""Loss, balance loss, MTP loss, the wish to stop and bad payloads, ahead of further losses and each module's squared
-norm."""
+"""Loss, balance loss, MTP loss, stop request and bad payloads; further losses and squared norms follow them."""
 
 Inspector = Callable[[tuple[LocalParameter, ...]], None]
 """Called with reduced, unclipped gradients, before the update."""
@@ -46,7 +45,7 @@ Inspector = Callable[[tuple[LocalParameter, ...]], None]
 
 @dataclass(frozen=True, slots=True)
 class GroupResult:
-    """What a step did with a group of a module's parameters; its norm is before clipping."""
+    """The learning rate of a parameter group in a step, and its gradient norm before clipping."""
 
     learning_rate: float
     gradient_norm: float
@@ -54,17 +53,17 @@ class GroupResult:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """A step's sums over all ranks; norms are before clipping, `bad` counts payloads that were replaced.
+    """The results of a step, summed over all ranks; norms are before clipping.
 
-    `learning_rates` are those of the modules, for parameters that are in none of their `groups`; these are by module
-    and name, without a module that has none.
+    `loss` is the main loss. `balance_loss` is the sum over all MoE layers. `mtp_loss` is the mean over the depths of
+    multi-token prediction, without its weight, None without any. `further` are the means of further losses, without
+    weights, by `<module>.<kind>`.
 
-    `balance_loss` is the mixtures' own loss, beside `loss`; `expert_load` the most rows of an expert over the mean of
-    its layer, in the most uneven layer, None without experts; `expert_loads` the least and the most of each layer, by
-    its name. `mtp_loss` is the mean loss of the depths of multi-token
-    prediction, before it is weighed, None without any. `ended` is when the step was through, by
-    `time.perf_counter`. `broken` says what was not finite, in words; then the step updated nothing. `further` are the
-    means of further losses, before they are weighed, by `<module>.<kind>`.
+    `expert_loads` are, by layer, the fewest and the most rows of an expert, divided by the layer's mean; `expert_load`
+    is the maximum over all layers, None without experts. `learning_rates` are by module, for parameters outside its
+    groups; `groups` are by module and name, only for modules that have some. `bad` counts payloads that were replaced.
+    `ended` is the `time.perf_counter` at the end of the step. `broken` names what was not finite; if it is not empty,
+    the step updated nothing.
     """
 
     loss: float
@@ -84,7 +83,7 @@ class StepResult:
 
 
 class Evaluated(NamedTuple):
-    """The mean losses of a batch over all ranks: the main one, and further ones by `<module>.<kind>`."""
+    """The mean losses of a batch over all ranks: the main loss, and further losses by `<module>.<kind>`."""
 
     loss: float
     further: dict[str, float]
@@ -92,12 +91,12 @@ class Evaluated(NamedTuple):
 
 @final
 class LaunchedStep:
-    """A step whose work is queued, its update included."""
+    """A step whose computation, including the update, is queued on the device."""
 
     def __init__(self, scalars: torch.Tensor, read: Callable[[list[float], float], StepResult]) -> None:
         self._read = read
         self._scalars, self._copied = scalars, None
-        # A CPU is through with the step by now, whenever it is read.
+        # On a CPU the step has ended by now, whenever its result is read.
         self._ended = time.perf_counter()
         if scalars.is_cuda:
             self._scalars = torch.empty(scalars.shape, dtype=scalars.dtype, pin_memory=True)
@@ -106,14 +105,14 @@ class LaunchedStep:
             self._copied.record()
 
     def result(self) -> StepResult:
-        """As `outcome`; raises RunError if the loss or a gradient is not finite, in which case it updated nothing."""
+        """As `outcome`, but raise RunError if the loss or a gradient is not finite; the step then updated nothing."""
         outcome = self.outcome()
         if outcome.broken:
             raise RunError(f"{' and '.join(outcome.broken)} is not finite, nothing was updated")
         return outcome
 
     def outcome(self) -> StepResult:
-        """Wait for the step and for nothing after it."""
+        """Wait for this step, not for later ones, and return its results."""
         if self._copied is not None:
             self._copied.synchronize()
             self._ended = time.perf_counter()
@@ -122,8 +121,8 @@ class LaunchedStep:
 
 @dataclass(slots=True)
 class _UnderWay:
-    """A training step while its program runs: the modules that any of its microbatches reaches, the payloads that were
-    replaced here, whether this rank wants to stop, and the launched step once the step action is queued."""
+    """A training step while its program runs: modules that its microbatches reach, payloads that were replaced on this
+    rank, whether this rank wants to stop, and the launched step after the step action has been queued."""
 
     reached: frozenset[str] = frozenset()
     bad: int = 0
@@ -188,40 +187,40 @@ class Engine:
 
     @property
     def buffers(self) -> tuple[LocalBuffer, ...]:
-        """This rank's state that no gradient moves."""
+        """This rank's buffers."""
         return tuple(buffer for replica in self.replicas.values() for buffer in replica.buffers)
 
     @property
     def held(self) -> tuple[LocalParameter | LocalBuffer, ...]:
-        """Parameters and buffers of this rank: all that makes up its part of the model."""
+        """Parameters and buffers of this rank: its whole part of the model."""
         return (*self.parameters, *self.buffers)
 
     @property
     def waits(self) -> WaitClock:
-        """What this rank's host waits for others in steps."""
+        """The clock of the time that this rank's host waits for other ranks in steps."""
         return self._bridge.waits
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes that this rank has handed to other ranks over links so far."""
+        """Bytes that this rank has sent over links so far."""
         return self._bridge.sent_bytes
 
     @property
     def steps_ahead(self) -> tuple[int, ...]:
-        """The steps for which something was computed ahead and is kept on this rank."""
+        """The steps for which this rank keeps results that were computed ahead."""
         return self._interpreter.steps_ahead
 
     def train_step(self, inputs: StepInputs, ahead: StepInputs | None = None) -> StepResult:
-        """Run one training step and wait for it; otherwise as `launch_step`."""
+        """Launch a training step as `launch_step`, and wait for its result."""
         return self.launch_step(inputs, ahead).result()
 
     def launch_step(
         self, inputs: StepInputs, ahead: StepInputs | None = None, *, wants_stop: bool = False
     ) -> LaunchedStep:
-        """Queue one training step; a GPU is still at it when this returns, and the next may be launched meanwhile.
+        """Queue one training step; a GPU still computes it on return, and the next step may be launched meanwhile.
 
-        `ahead` are the inputs of the step that modules which run ahead compute meanwhile, None after the last. If any
-        rank `wants_stop`, the result says so on all of them.
+        `ahead` are the inputs of the later step that run-ahead modules compute in this one, None after the last. If any
+        rank `wants_stop`, `result.stop` is true on all ranks.
         """
         reached = frozenset(module for module, _microbatch in inputs.batches)
         self._under_way = under_way = _UnderWay(reached, len(inputs.bad), wants_stop)
@@ -230,7 +229,7 @@ class Engine:
         return under_way.launched
 
     def run_ahead(self, inputs: StepInputs) -> None:
-        """Compute what the step of these inputs is to find ready, and nothing else: the way into training."""
+        """Compute only the run-ahead modules of a step: what the first steps need before training begins."""
         program, batches = self._begin(None, inputs)
         self._interpreter.run(program[:-1], batches, inputs.batch.step - self.plan.run_ahead)
         self._bridge.finish()
@@ -253,7 +252,7 @@ class Engine:
     def _begin(
         self, inputs: StepInputs | None, ahead: StepInputs | None
     ) -> tuple[tuple[Action, ...], dict[tuple[str, int], Batch]]:
-        """Take the inputs of a step, each module from the step that it is at; this rank's program and its batches."""
+        """Set the inputs of a step, later ones for run-ahead modules; returns this rank's program and its batches."""
         template, modules = self.plan.schedule, self.plan.stages.ahead
         batch, batch_ahead = (None if one is None else one.batch for one in (inputs, ahead))
         for replica in self.replicas.values():
@@ -278,7 +277,7 @@ class Engine:
             release(replica.chain)
 
     def close(self) -> None:
-        """Release channels; groups belong to whoever made them."""
+        """Release channels; the caller owns the process groups."""
         for channel in self._channels.values():
             channel.close()
 
@@ -289,7 +288,7 @@ class Engine:
         return {key: rows.to(self.device) for key, rows in maps.items()}
 
     def _stage_ranks(self, module: str) -> StageRanks:
-        """The ranks of this one's stages of a module, with a group where its optimizer exchanges anything."""
+        """The ranks of this rank's stages of a module, with a process group if its optimizer communicates."""
         exchanging = any(node.module == module and self.plan.exchanges(node) for node in self.replicas)
         ranks = self.plan.stage_ranks(module, self._rank)
         group = self._groups.collective(ranks) if exchanging and len(ranks) > 1 else None
@@ -314,7 +313,7 @@ class Engine:
         return local_losses(self.plan, self.replicas.values(), self._rank)
 
     def _local_mtp_loss(self) -> torch.Tensor | float:
-        """This rank's part of the mean over the depths, of all its microbatches."""
+        """This rank's contribution to the mean over depths, summed over its microbatches."""
         found = [
             losses
             for replica in self.replicas.values()
@@ -395,13 +394,13 @@ class Engine:
         )
 
     def _scalar(self, value: torch.Tensor | float) -> torch.Tensor:
-        """A float64 scalar on the device; a number is written there by a kernel, for which the host does not wait."""
+        """A float64 scalar on the device; a Python number is filled in asynchronously, without a copy from the host."""
         if isinstance(value, torch.Tensor):
             return value.double()
         return torch.full((), float(value), dtype=torch.float64, device=self.device)
 
     def _clipping(self, sums: torch.Tensor) -> Clipping:
-        """How gradients are scaled, and whether anything is not finite, known on the device alone."""
+        """The scale of gradients, and whether anything is not finite, as tensors that the host does not read."""
         clip = self._settings.training.clip_norm
         norms = _SCALARS + len(self._further)
         norm = sums[norms:].sum().sqrt()
@@ -409,7 +408,7 @@ class Engine:
         return Clipping(scale, is_broken=~torch.isfinite(sums[:3].sum() + sums[_SCALARS:norms].sum() + norm))
 
     def _finish_frozen(self) -> None:
-        """What nothing reduces gives its gathered parameters back here."""
+        """Free the gathered parameters of chains without a gradient reduction."""
         stages = self.plan.stages
         for node, replica in self.replicas.items():
             if not stages.trains(node):
@@ -419,13 +418,13 @@ class Engine:
 
 
 def _broken(loss: float, squares: dict[str, float]) -> tuple[str, ...]:
-    """What is not finite, in words."""
+    """The names of what is not finite."""
     gradients = [f"the gradient of {module}" for module, square in squares.items() if not math.isfinite(square)]
     return (*(() if math.isfinite(loss) else ("the loss",)), *gradients)
 
 
 def _loads(counts: dict[str, torch.Tensor], device: torch.device) -> torch.Tensor:
-    """The least and the most rows of an expert over the mean of its layer, layer after layer: float64 (2 * layers,)."""
+    """For each layer, the fewest and the most rows of an expert over the layer's mean: float64 (2 * layers,)."""
     if not counts:
         return torch.zeros(0, dtype=torch.float64, device=device)
     shares = (layer / layer.double().mean().clamp(min=1.0) for layer in counts.values())

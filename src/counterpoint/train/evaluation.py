@@ -1,4 +1,4 @@
-"""Evaluation of a run's splits in the midst of its training."""
+"""Evaluation of a run's splits during training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from counterpoint.train.run_data import gathered_bad
 
 
 class Evaluator:
-    """Reads splits and records their mean losses, further ones too; all ranks of the plan call it together."""
+    """Evaluates splits and records their mean losses; all ranks of the plan call it together."""
 
     def __init__(self, rank: ActiveRank) -> None:
         self._engine, self._groups, self._reader = rank.engine, rank.groups, rank.reader
@@ -24,8 +24,10 @@ class Evaluator:
     def run(
         self, step: int, splits: Sequence[EvaluationSplit], is_stopped: Callable[[], bool]
     ) -> list[tuple[str, float]]:
-        """Evaluate all splits, or leave them as soon as `is_stopped`, which all ranks ask alike before each batch;
-        returns the mean loss of each that was seen whole."""
+        """Evaluate all splits; returns the mean loss of each split that was completed.
+
+        All ranks call `is_stopped` before each batch, and end the evaluation as soon as it is true.
+        """
         plan = self._engine.plan
         losses: list[tuple[str, float]] = []
         for split in splits:
@@ -53,7 +55,7 @@ class Evaluator:
         return losses
 
     def _enter(self, step: int, name: str, number: int, batch: BatchPlan | None) -> None:
-        """Tell the watchdog which batch of an evaluation is read, or computed."""
+        """Tell the watchdog which batch of an evaluation is being read or computed."""
         plan = self._engine.plan
         walk = None if batch is None else partial(walk_of, plan, plan.evaluation, batch, None)
         limit = None if number else self._session.startup_limit

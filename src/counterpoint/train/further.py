@@ -1,4 +1,4 @@
-"""The losses of a step beside the main one: their names, this rank's parts, and what divides them."""
+"""Further losses of a step besides the main one: their names, denominators, and this rank's contributions."""
 
 from collections.abc import Iterable, Iterator
 
@@ -13,12 +13,12 @@ from counterpoint.train.replica import Replica
 
 
 def further_names(plan: Plan) -> tuple[str, ...]:
-    """`<module>.<kind>` of every further loss, in one order."""
+    """`<module>.<kind>` of every further loss, in the same order on all ranks."""
     return tuple(_name(module, loss) for module, losses in sorted(plan.losses.items()) for loss in losses)
 
 
 def further_denominators(plan: Plan, batch: BatchPlan) -> dict[str, int]:
-    """What divides each of them in a step, by name."""
+    """The denominators of further losses in a step, by name."""
     return {
         _name(module, loss): LOSSES[loss.kind].denominator(batch, plan.rows[module], loss)
         for module, losses in sorted(plan.losses.items())
@@ -27,7 +27,7 @@ def further_denominators(plan: Plan, batch: BatchPlan) -> dict[str, int]:
 
 
 def local_losses(plan: Plan, replicas: Iterable[Replica], rank: int) -> list[torch.Tensor | float]:
-    """This rank's part of each, over its microbatches, in the order of their names; parts of all ranks add up."""
+    """This rank's contribution to each loss over its microbatches, in the order of `further_names`."""
     found: dict[str, torch.Tensor | float] = dict.fromkeys(further_names(plan), 0.0)
     for replica in replicas:
         found |= dict(_of_scores(plan, replica))
@@ -36,7 +36,7 @@ def local_losses(plan: Plan, replicas: Iterable[Replica], rank: int) -> list[tor
 
 
 def _of_scores(plan: Plan, replica: Replica) -> Iterator[tuple[str, torch.Tensor]]:
-    """Those of the head, of which each row's are counted on one rank."""
+    """The terms of a decoder's head; tp rank 0 counts them."""
     module = replica.stage.node.module
     seen = replica.stage.results(f"head.{TERMS}") if replica.stage.counts_loss else []
     if seen:
@@ -45,7 +45,7 @@ def _of_scores(plan: Plan, replica: Replica) -> Iterator[tuple[str, torch.Tensor
 
 
 def _of_items(plan: Plan, replica: Replica, rank: int) -> Iterator[tuple[str, torch.Tensor]]:
-    """Those of rows of items: each rank's of its own rows, and those of items' means of one rank of a lane."""
+    """Losses of item rows: every rank counts its own rows; the first rank of a lane counts pooled losses."""
     module = replica.stage.node.module
     coordinate = plan.layouts[module].coordinate(rank)
     is_first = coordinate.cp == coordinate.tp == 0

@@ -1,4 +1,4 @@
-"""What hears of a run's progress."""
+"""The interface of objects that follow a run's progress."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -11,22 +11,22 @@ from counterpoint.train.state.saving import Resumption
 
 
 class Listener(Protocol):
-    """What hears of a run's progress, on every active rank."""
+    """Follows a run's progress on every active rank."""
 
     def data(self, step: int, corpus: Corpus) -> None:
-        """Training begins after a step, on this data."""
+        """Training begins after step `step`, with this data."""
 
     def resumed(self, resumption: Resumption) -> None:
-        """The run goes on from a checkpoint, or starts anew."""
+        """The run resumes from a checkpoint, or starts at step 0."""
 
     def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
         """A training step ended."""
 
     def evaluation(self, step: int, split: str, loss: float, further: Mapping[str, float]) -> None:
-        """An evaluation ended; `further` are the losses beside the main one."""
+        """An evaluation ended; `further` are further losses by name."""
 
     def bad(self, step: int, payloads: Sequence[BadPayload]) -> None:
-        """Payloads could not be read; neutral content stood in for them."""
+        """Payloads could not be read, and were replaced by neutral content."""
 
     def skipped(self, step: int, finding: Finding) -> None:
         """A training step was not finite and updated nothing."""

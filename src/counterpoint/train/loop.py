@@ -27,29 +27,29 @@ from counterpoint.train.state.checkpoint import TrainingState
 from counterpoint.train.told import Callbacks
 
 _TIMED_STEP = 2
-"""The step after start or resume whose actions are timed: warm, and early enough for short runs."""
+"""The step after start or resume whose actions are timed: after compilation, and early enough for short runs."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """After how many steps a run ends, and every how many it saves and evaluates (None: only at the end)."""
+    """The number of steps of a run, and the intervals at which it saves and evaluates (None: only at the end)."""
 
     steps: int
     save_every: int | None
     evaluate_every: int | None
 
     def is_saved(self, done: int) -> bool:
-        """Whether the run saves after so many steps."""
+        """Whether the run saves after step `done`."""
         return done == self.steps or _due(done, self.save_every)
 
     def is_evaluated(self, done: int) -> bool:
-        """Whether the run evaluates after so many steps."""
+        """Whether the run evaluates after step `done`."""
         return done == self.steps or _due(done, self.evaluate_every)
 
 
 class Trainer:
-    """Trains one plan on this rank from where its run folder left off."""
+    """Trains one plan on this rank, resuming from its run folder."""
 
     def __init__(
         self, rank: ActiveRank, data: RunData, pace: Pace, timer: StepTimer, callbacks: Sequence[Callback] = ()
@@ -64,9 +64,9 @@ class Trainer:
         self._first = 0
 
     def run(self) -> None:
-        """Train to the last step, or until a callback asks to stop; raises SignalledError when a signal did.
+        """Train to the last step, or until a callback requests a stop; raises SignalledError after a signal.
 
-        A run that is stopped has saved.
+        A run that is stopped saves a checkpoint first.
         """
         self._session.watchdog.enter("resume", limit=self._session.checkpoint_limit)
         resumed = self._saver.resume(self._engine, self._enter_reading)
@@ -84,7 +84,7 @@ class Trainer:
     def _steps(self, state: TrainingState, feed: Prefetcher) -> None:
         steps = self._pace.steps
         self._first = state.data_step
-        # What came before the first step is no work of it.
+        # Time before the first step does not count for that step.
         self._engine.waits.take_busy()
         timed = min(state.data_step + _TIMED_STEP, steps - 1)
         upcoming: deque[StepInputs] = deque()
@@ -96,7 +96,7 @@ class Trainer:
             self._enter_step(step, inputs, ahead)
             launched.append((step, inputs, launch(step, inputs, ahead)))
             upcoming.popleft()
-            # A GPU goes on with this step while the one before it is read.
+            # The GPU computes this step while the results of the one before are read.
             self._read_results(launched, but=1)
             self._saver.poll()
             self._tell_saved()
@@ -121,7 +121,7 @@ class Trainer:
             raise SignalledError(self._signals.heard or signal.SIGTERM)
 
     def _read_results(self, launched: deque[tuple[int, StepInputs, LaunchedStep]], but: int = 0) -> None:
-        """Wait for all launched steps but the newest ones, and record them."""
+        """Wait for all launched steps except the newest `but` ones, and record them."""
         while len(launched) > but:
             step, inputs, pending = launched.popleft()
             self._session.watchdog.enter("results", step)
@@ -138,7 +138,7 @@ class Trainer:
             self._stopped = self._stopped or result.stop
 
     def _fill(self, upcoming: deque[StepInputs], feed: Prefetcher, step: int) -> None:
-        """Read up to the step that modules which run ahead are at; before the first step they catch up."""
+        """Read up to the step that run-ahead modules compute; before the first step, compute their earlier ones."""
         is_first = not upcoming
         while len(upcoming) <= self._data.depth and step + len(upcoming) < self._pace.steps:
             self._session.watchdog.enter("reading", step + len(upcoming), self._first_limit(step))
@@ -150,18 +150,18 @@ class Trainer:
                 self._engine.run_ahead(inputs)
 
     def _enter_step(self, step: int, inputs: StepInputs | None, ahead: StepInputs | None) -> None:
-        """Tell the watchdog that a step begins, and how the programs of all ranks are found out if it hangs."""
+        """Tell the watchdog that a step begins, and how to derive the programs of all ranks if it hangs."""
         plan = self._engine.plan
         batch, batch_ahead = (None if one is None else one.batch for one in (inputs, ahead))
         walk = partial(walk_of, plan, plan.schedule, batch, batch_ahead)
         self._session.watchdog.enter("training", step, self._first_limit(step), walk=walk)
 
     def _first_limit(self, step: int) -> Limit | None:
-        """In the first step kernels are compiled and files opened."""
+        """The longer limit of the first step, in which kernels are compiled and files opened; else None."""
         return self._session.startup_limit if step <= self._first else None
 
     def _ahead_of(self, upcoming: deque[StepInputs]) -> StepInputs | None:
-        """The inputs of the step that modules which run ahead are at; after the last step there are none."""
+        """The inputs of the step that run-ahead modules compute; None after the last step."""
         return upcoming[self._data.depth] if 0 < self._data.depth < len(upcoming) else None
 
     def _is_stopped(self) -> bool:
@@ -184,7 +184,7 @@ class Trainer:
         return self._engine.launch_step(inputs, ahead, wants_stop=self._signals.is_wanted)
 
     def _timed(self, step: int, inputs: StepInputs, ahead: StepInputs | None) -> LaunchedStep:
-        """A step whose actions are timed for the report."""
+        """Launch a step and time its actions for the report."""
         self._timer.begin()
         launched = self._launch(step, inputs, ahead)
         actions, group = self._timer.end(), self._groups.control
@@ -193,7 +193,7 @@ class Trainer:
         return launched
 
     def _check_agreement(self, inputs: StepInputs) -> None:
-        """All ranks compare the digest of the plan before the step."""
+        """Compare the digest of the batch plan on all ranks before the step; raises RunError if they differ."""
         digest = inputs.batch.digest()
         bounds = torch.tensor([digest, -digest])
         with self._engine.waits:

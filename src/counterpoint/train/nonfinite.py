@@ -1,4 +1,4 @@
-"""Steps that are not finite: which documents make them so, and what is said of it."""
+"""Steps that are not finite: finding the documents that cause it, and the message about it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,17 @@ from counterpoint.plan.samples import Document
 from counterpoint.sources.source import Source
 
 MOST_CULPRITS = 16
-"""Documents after which the search ends: more point to the model."""
+"""Number of documents after which the search ends: with more of them, the model is the likely cause."""
 
 _NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A step that was not finite: what of it, the documents that are not finite by themselves, and all of its own.
+    """A step that was not finite: what was `broken`, and the `culprits`, documents that alone are not finite either.
 
-    `is_model` says that the documents tell nothing, since those of the next step are not finite either.
+    `is_model` says that documents of the next step are not finite either, so that the model is the cause. `names` are
+    the culprits in words, or all documents of the step if no culprit is the cause.
     """
 
     step: int
@@ -47,7 +48,7 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """What happened and what the remedy is, for whoever the run ends with."""
+        """What happened, why, and the remedy, for the error that ends the run."""
         if self.excluded:
             remedy = "look at its files and resume, or set training.skip_nonfinite to go on in such steps"
         else:
@@ -59,7 +60,7 @@ class Finding:
 
 
 def find_culprits(documents: Sequence[Document], is_finite: Callable[[Sequence[Document]], bool]) -> list[Document]:
-    """Documents that are not finite by themselves, at most MOST_CULPRITS, found by halving what is not."""
+    """At most MOST_CULPRITS documents whose loss alone is not finite, found by bisection."""
     return list(_halved(documents, is_finite, [MOST_CULPRITS]))
 
 
@@ -85,7 +86,7 @@ def conclude(
     is_next_finite: Callable[[], bool],
     sources: Sequence[Source],
 ) -> Finding:
-    """What a search says: where it found any, `is_next_finite` is asked whether other documents are finite."""
+    """The finding of a search; if there are culprits, `is_next_finite` tells whether the next documents are finite."""
     is_model = bool(culprits) and not is_next_finite()
     if culprits and not is_model:
         names = tuple(name_of(document, sources) for document in culprits)
@@ -95,7 +96,7 @@ def conclude(
 
 
 def name_of(document: Document, sources: Sequence[Source]) -> str:
-    """A document by its number and by where it lies."""
+    """A document in words: its number and its place in the dataset."""
     return sources[document.source].where(document.index)
 
 

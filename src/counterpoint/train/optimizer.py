@@ -1,4 +1,4 @@
-"""The update of one module on this rank: gradients scaled, handed to its optimizer, and dropped."""
+"""The update of one module on this rank: scale gradients, call the optimizer, free the gradients."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from counterpoint.train.parameters import LocalParameter
 
 @dataclass(frozen=True, slots=True)
 class Clipping:
-    """What a step does with all gradients, as scalars on the device: multiply them by `scale`, float64, None for 1,
-    and update nothing if `is_broken`."""
+    """The clipping of a step, as scalars on the device: gradients are multiplied by `scale`, float64, None for 1;
+    nothing is updated if `is_broken`, bool."""
 
     scale: torch.Tensor | None
     is_broken: torch.Tensor
@@ -26,8 +26,8 @@ class Clipping:
 
 @dataclass(frozen=True, slots=True)
 class StageRanks:
-    """The ranks of a module's stage: `rank` is this one's number among those of `group`, None where nothing is
-    exchanged or there is no other. They compute in `compute` on `device`."""
+    """The ranks of a module's stage: `rank` is this rank's number in `group`, which is None if the optimizer does not
+    communicate or the rank is alone. Models compute in `compute` on `device`."""
 
     group: dist.ProcessGroup | None
     rank: int
@@ -37,7 +37,7 @@ class StageRanks:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Parameters of a module that are updated alike: those with elements on this rank, and what updates them."""
+    """A parameter group: its parameters with elements on this rank, and their `Update`."""
 
     held: tuple[LocalParameter, ...]
     update: Update | None
@@ -57,7 +57,7 @@ class ModuleOptimizer:
     def step(self, rates: Sequence[float], clipping: Clipping) -> None:
         """Update with scaled gradients, then drop the gradients; never waits for the device.
 
-        `rates` are the learning rates of the groups, those of parameters that are in none at the end.
+        `rates` are the learning rates of the groups; the last one is that of parameters outside all groups.
         """
         scale = clipping.scale
         gradients = [[parameter.gradient for parameter in group.held] for group in self._groups]
@@ -67,12 +67,12 @@ class ModuleOptimizer:
         for group, rate, some in zip(self._groups, rates, gradients, strict=True):
             if group.update is not None:
                 group.update.step(some, rate, clipping.is_broken)
-        # Also those without elements: each is a view of the sums of a whole group, which it would keep.
+        # Also gradients without elements: each is a view of a whole FSDP group's reduced buffer, and keeps it alive.
         for parameter in self._parameters:
             parameter.parameter.grad = None
 
     def moments(self) -> Iterator[tuple[LocalParameter, str, torch.Tensor]]:
-        """What is kept of each shard, by name, sharing memory; zeros where no step was taken yet."""
+        """The moments of each shard, by name, sharing memory; zeros before the first step."""
         for group in self._groups:
             kept = () if group.update is None else group.update.moments()
             for parameter, moments in zip(group.held, kept, strict=True):
@@ -87,7 +87,7 @@ class ModuleOptimizer:
 
 
 def by_group(section: OptimizerSection, parameters: Iterable[LocalParameter]) -> tuple[tuple[LocalParameter, ...], ...]:
-    """Parameters of a module by the number of their group, in their order."""
+    """The parameters of each group of a module, in their order."""
     patterns = patterns_of(section)
     groups: list[list[LocalParameter]] = [[] for _ in range(len(patterns) + 1)]
     for parameter in parameters:

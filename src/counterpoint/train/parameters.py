@@ -1,4 +1,4 @@
-"""A rank's shard of one parameter: the tensor that lives here, and the block of the global tensor that it is."""
+"""A rank's shard of a parameter: the local tensor, and its block of the global tensor."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from counterpoint.parallelize.fsdp import local
 
 @dataclass(frozen=True, slots=True)
 class LocalParameter:
-    """One parameter of `module` on this rank; `replicas` is how many ranks hold this same shard.
+    """One parameter of `module` on this rank; `replicas` is the number of ranks that hold the same shard.
 
-    `everywhere` gives the blocks of the ranks of its stage, in their order; by default this rank is alone.
+    `everywhere` returns the blocks of all ranks of the stage, in their order; by default only this rank's.
     """
 
     module: str
@@ -25,12 +25,12 @@ class LocalParameter:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """What the ranks of its stage hold of the parameter, in their order."""
+        """The blocks of all ranks of the stage, in their order."""
         return (self.block,) if self.everywhere is None else self.everywhere()
 
     @property
     def key(self) -> str:
-        """The layout-free name under which it is stored: `vision.layers.0.attention.q.weight`."""
+        """Its name in checkpoints, independent of the layout: `vision.layers.0.attention.q.weight`."""
         return f"{self.module}.{self.block.name}"
 
     @property
@@ -52,7 +52,7 @@ class LocalParameter:
 
 @dataclass(frozen=True, slots=True)
 class LocalBuffer:
-    """State of `module` that no gradient moves, `name` in the whole model; every rank of its stage holds all of it."""
+    """A buffer of `module`, called `name` in the whole model; every rank of the stage holds all of it."""
 
     module: str
     name: str
@@ -60,10 +60,10 @@ class LocalBuffer:
 
     @property
     def key(self) -> str:
-        """The layout-free name under which it is stored: `language.layers.1.moe.router.bias`."""
+        """Its name in checkpoints, independent of the layout: `language.layers.1.moe.router.bias`."""
         return f"{self.module}.{self.name}"
 
     @property
     def block(self) -> Block:
-        """The whole tensor."""
+        """The block, which is the whole tensor."""
         return whole_block(self.name, tuple(self.value.shape))

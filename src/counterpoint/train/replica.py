@@ -1,4 +1,4 @@
-"""A node's part of a module on this rank: a parallel chain with its own values, and what a step sums over others."""
+"""A node (one stage of one module) on this rank: its parallelised chain, and the reductions of its gradients."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -44,17 +44,17 @@ class Replica:
         return tuple(parameter for parameter in self.parameters if parameter.is_trained)
 
     def tie(self) -> None:
-        """Sum the gradients of the two copies of the embedding; both stages do it when all is reduced."""
+        """Sum the gradients of the two copies of the embedding; both stages call it after all reductions."""
         for parameter in self.trained:
             if self.tie_group is not None and parameter.block.name == EMBEDDING and parameter.gradient.numel():
                 dist.all_reduce(parameter.gradient, group=self.tie_group)
 
     def reduce(self, reached: bool) -> None:
-        """The reduce action: gradients set off to data-parallel ranks, by FSDP."""
+        """The reduce action: begin FSDP's reduction of gradients over data-parallel ranks."""
         reduce_gradients(self.chain, reached)
 
     def finish_reduction(self, reached: bool) -> None:
-        """Wait, on the device, for what the reduce action began; then sum `partial` gradients over tp."""
+        """Make the device wait for the reduce action, then sum `partial` gradients over tp."""
         finish_reduction(self.chain, reached)
         if self.tensor_group is None or not reached:
             return
@@ -84,7 +84,7 @@ def _among(gradient: torch.Tensor, pieces: int, place: int) -> torch.Tensor:
 
 
 def square_sum(parameters: Iterable[LocalParameter]) -> torch.Tensor | float:
-    """This rank's part of a squared gradient norm, each shard counted once over its replicas."""
+    """This rank's contribution to a squared gradient norm; each shard is divided by its number of replicas."""
     gradients: dict[int, list[torch.Tensor]] = {}
     for shard in parameters:
         if shard.block.numel:
@@ -97,7 +97,7 @@ def square_sum(parameters: Iterable[LocalParameter]) -> torch.Tensor | float:
 
 
 def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node, groups: Groups) -> Replica:
-    """Build a node's part on this rank; every rank of its stage calls it."""
+    """Build a node on this rank; every rank of its stage calls it."""
     world, layout, section = groups.world, plan.layouts[node.module], model.section
     parts = parts_of(model)
     start, stop = plan.splits[node.module][node.stage]
@@ -112,7 +112,7 @@ def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node
     initial, given = initial_of(section), family_of(section).given(section)
     parameters = []
     for name, parameter in chain.named_parameters():
-        # A copy of the embedding has the same values under the same name.
+        # A copy of the embedding has the name of the embedding, hence the same initial values.
         share = made.shares[name]
         block, replicas = share.block, share.copies
         residual_sums = plan.facts[node.module].residual_sums
@@ -138,13 +138,13 @@ def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node
 
 
 def _add_losses(chain: Chain, settings: EngineSettings, module: str) -> None:
-    """Attach what the run wants of the rows that leave for items."""
+    """Attach the losses of item rows to the chain."""
     for section, kind in item_losses(settings.losses[module]):
         chain.compare(section.kind, kind.build(section))
 
 
 def _add_terms(chain: Chain, settings: EngineSettings, module: str) -> None:
-    """Let the head, where it is, add what the run wants of the scores of each row."""
+    """Add the loss terms of scores to the head, if it is in this chain."""
     terms = tuple(kind.build(section) for section, kind in score_losses(settings.losses[module]))
     for loss in chain.modules():
         if isinstance(loss, LinearLoss):
@@ -166,10 +166,10 @@ def _parallelism(settings: EngineSettings, plan: Plan, section: ModelSection, no
 
 
 def _known_as(is_tied: bool) -> dict[str, str]:
-    """The words of other stages are those of the embedding."""
+    """Other names of the embedding in later stages, mapped to its own."""
     return {WORDS_COPY: EMBEDDING} | ({TIED_HEAD: EMBEDDING} if is_tied else {})
 
 
 def _splits(plan: Plan, node: Node) -> bool:
-    """Whether the schedule computes a node's weight gradients apart."""
+    """Whether the schedule computes a node's weight gradients in separate actions."""
     return any(isinstance(a, Compute) and a.node == node and a.work is Work.WEIGHT for a in plan.schedule.order)

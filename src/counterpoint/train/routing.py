@@ -1,4 +1,4 @@
-"""What mixtures of experts need of a step as a whole: counts over all ranks, the expert bias, the balance loss."""
+"""Step-wide state of mixtures of experts: row counts over all ranks, the expert bias, the balance loss."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from counterpoint.train.replica import Replica
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A layer of this rank, the stage that it lies in, and its name there."""
+    """An MoE layer of this rank, its stage, and its name there."""
 
     module: Counted
     stage: Stage
     name: str
 
     def results(self, which: str) -> list[torch.Tensor]:
-        """One of its results in each microbatch of the step."""
+        """One of its results, for each microbatch of the step."""
         return self.stage.results(f"{self.name}.{which}")
 
 
 class RoutedStep:
-    """The routing of this rank's layers in one step; the same calls on all ranks of the plan."""
+    """The routing of this rank's layers in one step; all ranks of the plan make the same calls."""
 
     def __init__(self, plan: Plan, replicas: Iterable[Replica], device: torch.device) -> None:
         self._keys = routed_layers(plan)
@@ -40,7 +40,7 @@ class RoutedStep:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of all mixtures of the plan, in the order of `counts`."""
+        """The names of all MoE layers of the plan, in the order of `counts`."""
         return tuple(self._keys)
 
     @property
@@ -50,7 +50,7 @@ class RoutedStep:
         return torch.stack(found).double().sum() if found else 0.0
 
     def counts(self, group: dist.ProcessGroup) -> dict[str, torch.Tensor]:
-        """How many rows each expert of each layer saw on all ranks, int64 (experts,) by layer; one reduction."""
+        """Rows per expert over all ranks, int64 (experts,) by layer; a single all-reduce."""
         if not self._keys:
             return {}
         total = torch.cat([self._local(key, experts) for key, experts in self._keys.items()])
@@ -58,7 +58,7 @@ class RoutedStep:
         return dict(zip(self._keys, torch.split(total, list(self._keys.values())), strict=True))
 
     def settle(self, counts: Mapping[str, torch.Tensor], is_broken: torch.Tensor) -> None:
-        """Let this rank's layers change by the counts of the step, once a step, unless it is broken."""
+        """Let this rank's layers update from the counts of the step, once a step, unless it `is_broken`."""
         for key, layer in self._layers.items():
             layer.module.settle(counts[key], is_broken)
 
@@ -70,8 +70,8 @@ class RoutedStep:
 
 
 def routed_layers(plan: Plan) -> dict[str, int]:
-    """The number of experts of every mixture in the plan, by `<module>.layers.<n>.moe` or, of multi-token prediction,
-    `<module>.mtp.<depth>.layers.<n>.moe`."""
+    """The number of experts of every MoE layer of the plan, by its name: `<module>.layers.<n>.moe`, or, in multi-token
+    prediction, `<module>.mtp.<depth>.layers.<n>.moe`."""
     return {
         f"{module}.{part.name}.{name}": experts
         for module in plan.graph.modules

@@ -1,4 +1,4 @@
-"""The data of a run while it runs: less the documents that turn out to be unreadable, or not finite."""
+"""The data of a run, without documents that turned out to be unreadable or not finite."""
 
 import math
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ from counterpoint.train.state.exclusions import KeptExclusions
 
 
 class RunData:
-    """A run's data; all ranks of the plan leave the same documents out of it, from steps that nobody has read yet.
+    """A run's data; all ranks exclude the same documents, beginning with the first step that no rank has read yet.
 
-    `workers` threads read ahead; after more than `most_skipped` steps in a row that are not finite the run ends.
+    `workers` threads prefetch. The run ends after more than `most_skipped` consecutive steps that are not finite.
     """
 
     def __init__(
@@ -36,36 +36,36 @@ class RunData:
 
     @property
     def depth(self) -> int:
-        """Steps that the modules furthest ahead are at before the others."""
+        """Number of steps that the furthest run-ahead module is ahead of the others."""
         return max(self._engine.plan.stages.ahead.values(), default=0)
 
     def resume(self, state: TrainingState) -> None:
-        """Leave out what a checkpoint says, and what an earlier start found out before it failed."""
+        """Apply the exclusions of a checkpoint, and those that an earlier start kept before it failed."""
         self.corpus = self.corpus.without(Exclusion(*entry) for entry in state.exclusions)
         self.corpus = self.corpus.without(self._read_kept())
 
     def feed(self, first: int, stop: int) -> Prefetcher:
-        """The inputs of the steps from `first` to before `stop`, read ahead."""
+        """A prefetcher of the inputs of steps `first` to `stop - 1`."""
         return Prefetcher(self._read, first, stop, self._workers)
 
     def _read(self, step: int) -> StepInputs:
         return self._rank.reader.read(self._engine.plan.batch(step, self.corpus.packs(step)))
 
     def exclude_bad(self, step: int, inputs: StepInputs) -> None:
-        """All ranks learn which payloads of a step were bad, and leave those documents out."""
+        """Exclude the documents of a step whose payloads were unreadable on any rank."""
         bad = gathered_bad(self._rank.groups.control, len(self._engine.plan.placement.active), inputs.bad)
         self._rank.recorder.bad(step + 1, bad)
         self.corpus = self.corpus.without(Exclusion(p.source, p.index, self._first_unread(step)) for p in bad)
 
     def go_on(self) -> None:
-        """A step was finite."""
+        """Note that a step was finite."""
         self._skipped_in_a_row = 0
 
     def skip(self, step: int, inputs: StepInputs, broken: tuple[str, ...]) -> None:
-        """Go on after a step that was not finite, without the documents that are not finite by themselves; raises
-        RunError after more than `most_skipped` such steps in a row.
+        """Find the documents that made a step not finite, and exclude them; all ranks find the same ones.
 
-        It updated nothing, so what was launched meanwhile is as if it had not been. All ranks find the same.
+        The step updated nothing, so the next one, already launched, computed with the right parameters. Raises RunError
+        after more than `most_skipped` such steps in a row.
         """
         self._session.watchdog.enter("recomputing", step, self._session.checkpoint_limit)
         documents, sources = inputs.batch.documents, self.corpus.sources
@@ -78,7 +78,7 @@ class RunData:
         self._engine.skipped += 1
         self._skipped_in_a_row += 1
         is_over = self._skipped_in_a_row > self._most_skipped
-        # The next start repeats the steps after its checkpoint, this one among them.
+        # The next start repeats the steps after its checkpoint, including this one.
         first = step if is_over else self._first_unread(step)
         self.corpus = self.corpus.without(Exclusion(d.source, d.index, first) for d in finding.excluded)
         if is_over:
@@ -86,23 +86,23 @@ class RunData:
         self._rank.recorder.skipped(step + 1, finding)
 
     def _first_unread(self, step: int) -> int:
-        """The first step that is not being read while the results of `step` are looked at."""
-        # By then the next one is launched, which has begun to read those ahead of it.
+        """The first step that prefetching has not begun to read when the results of `step` are examined."""
+        # By then the next step is launched, and the steps after it are being prefetched.
         return step + 1 + self.depth + STEPS_AHEAD + 1
 
     def _is_finite(self, documents: Sequence[Document]) -> bool:
-        """Whether the loss of some documents is finite, each in a pack of its own."""
+        """Whether the loss of these documents is finite, each in a separate pack."""
         reader = replace(self._rank.reader, with_mtp=False)
         batch = self._engine.plan.batch(0, tuple((document,) for document in documents))
         found = self._engine.evaluate_step(reader.read(batch))
         return all(map(math.isfinite, (found.loss, *found.further.values())))
 
     def _ended(self, step: int, finding: Finding) -> RunError:
-        """What a run ends with in a step that was not finite, once all is written, on all ranks alike.
+        """Write everything that is pending, and return the error with which all ranks end the run.
 
-        What cannot be written is said after the finding, and never in its place.
+        Failures of writing are appended to the finding.
         """
-        # Once one rank has ended, all do, in the midst of whatever is being written.
+        # As soon as one rank ends, all ranks end, so pending writes have to be finished first.
         self._session.watchdog.enter("checkpoint", step, self._session.checkpoint_limit)
         sentences = [finding.sentence]
         record, keep = partial(self._rank.recorder.skipped, step + 1, finding), partial(self._write_kept, finding)
@@ -114,12 +114,12 @@ class RunData:
         return RunError("; ".join(sentences))
 
     def _write_kept(self, finding: Finding) -> None:
-        """Let the first rank keep what is left out for the next start."""
+        """On the first rank, store the exclusions for the next start."""
         if finding.excluded and self._rank.is_leader:
             self._kept.write(self.corpus.order.exclusions)
 
     def _read_kept(self) -> tuple[Exclusion, ...]:
-        """What an earlier start kept, as the first rank sees it; all raise what it raises."""
+        """The exclusions that an earlier start kept, read by the first rank; its error is raised on all ranks."""
         kept: list[tuple[Exclusion, ...] | CounterpointError] = [()]
         try:
             kept = [self._kept.read() if self._rank.is_leader else ()]
@@ -132,7 +132,7 @@ class RunData:
 
 
 def gathered_bad(group: dist.ProcessGroup | None, ranks: int, bad: Sequence[BadPayload]) -> list[BadPayload]:
-    """The bad payloads of all ranks of a group, each once."""
+    """The distinct bad payloads of all ranks of a group, sorted."""
     gathered: list[Sequence[BadPayload]] = [()] * ranks
     dist.all_gather_object(gathered, bad, group=group)
     return sorted({payload for payloads in gathered for payload in payloads}, key=lambda p: (p.source, p.index))

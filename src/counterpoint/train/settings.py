@@ -1,4 +1,4 @@
-"""What an engine is told of how a run trains."""
+"""The settings of an engine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from counterpoint.plan.trainability import Train
 @final
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What decides, beside plan and models, the values that an engine computes.
+    """The settings that determine, with plan and models, the values that an engine computes.
 
-    `seed` is that of initial values; `train` says by module which parameters are trained, and `optimizers` how.
-    `losses` are those of each module beside the main one.
+    `seed` is for initial values. By module, `train` selects the trained parameters, `optimizers` are the optimizer
+    sections, and `losses` the further losses.
     """
 
     seed: int

@@ -1,4 +1,4 @@
-"""A wish to stop, by which a run ends after the current step in place of at once: a signal's, or a callback's."""
+"""Requests to stop after the current step, from signals and callbacks."""
 
 import signal
 from collections.abc import Iterator
@@ -10,26 +10,26 @@ import torch.distributed as dist
 
 
 class StopSignals:
-    """Hears SIGINT and SIGTERM, of which `heard` is the one that came last, and callbacks."""
+    """Collects stop requests; `heard` is the last SIGINT or SIGTERM, None without one."""
 
     def __init__(self) -> None:
         self.heard: int | None = None
         self._is_asked = False
 
     def ask(self) -> None:
-        """Wish to stop without a signal."""
+        """Request a stop without a signal."""
         self._is_asked = True
 
     @property
     def is_wanted(self) -> bool:
-        """Whether this rank is to stop."""
+        """Whether a stop was requested on this rank."""
         return self._is_asked or self.heard is not None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take signals as a wish to stop after the current step.
+        """Handle signals as requests to stop after the current step.
 
-        After an error they stay without effect: whoever ends this rank because of another still hears its reason.
+        After an error they stay ignored, so that a launcher that terminates this rank still gets the error.
         """
 
         def note(number: int, _frame: FrameType | None) -> None:
@@ -41,11 +41,11 @@ class StopSignals:
             signal.signal(number, handler)
 
     def is_wanted_anywhere(self, group: dist.ProcessGroup | None) -> bool:
-        """Whether any rank is to stop; all ranks of the group ask together, so that none leaves alone."""
+        """Whether a stop was requested on any rank; a collective, so that all ranks stop together."""
         return _anywhere(self.is_wanted, group)
 
     def heard_anywhere(self, group: dist.ProcessGroup | None) -> bool:
-        """Whether any rank heard a signal; all ranks of the group ask together."""
+        """Whether any rank received a signal; a collective of the group."""
         return _anywhere(self.heard is not None, group)
 
 

@@ -1,4 +1,4 @@
-"""The callbacks of a run on one rank."""
+"""Calls the callbacks of a run on one rank."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from counterpoint.train.engine import StepResult
 
 @final
 class Callbacks:
-    """Tells callbacks, in their order, what happens on this rank; `request_stop` is what a context calls.
+    """Calls all callbacks in their order; contexts pass `request_stop` on to them.
 
-    What a callback raises ends the run with a RunError that names it; a CounterpointError of its own stays as it is.
+    An exception of a callback becomes a RunError that names the callback; a CounterpointError is raised unchanged.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class Callbacks:
         self._everywhere: dict[str, Any] = {"run": run, "rank": rank, "steps": steps, "_request_stop": request_stop}
 
     def step(self, step: int, result: StepResult) -> None:
-        """A step was finite, and updated the model."""
+        """Call `after_step` for a step that was finite and updated the model."""
         if not self._callbacks:
             return
         context = StepContext(
@@ -37,13 +37,13 @@ class Callbacks:
             _call(callback.after_step, context)
 
     def evaluation(self, step: int, split: str, loss: float) -> None:
-        """A split was evaluated."""
+        """Call `after_evaluation`."""
         context = EvaluationContext(step=step, split=split, loss=loss, **self._everywhere)
         for callback in self._callbacks:
             _call(callback.after_evaluation, context)
 
     def saved(self, step: int, checkpoint: Path) -> None:
-        """A checkpoint was published."""
+        """Call `after_save`."""
         context = SaveContext(step=step, checkpoint=checkpoint, **self._everywhere)
         for callback in self._callbacks:
             _call(callback.after_save, context)

@@ -1,4 +1,4 @@
-"""Whether all ranks compute with the same plug-ins."""
+"""The check that all ranks have loaded the same versions of plug-ins."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What a step of a plan is measured by: its work, how evenly lanes share it, and what the device can do and holds."""
+"""Measures of a step: FLOPs, imbalance of lanes, peak FLOPs of the device, and peak memory."""
 
 import torch
 
@@ -11,9 +11,9 @@ PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
 
 
 def model_flops(plan: Plan, batch: BatchPlan) -> dict[str, float]:
-    """Floating-point operations of one training step per module, with the gradients that something trained needs.
+    """Floating-point operations of one training step per module, including the gradients that are needed.
 
-    What is computed again in backward is not counted.
+    Activation recomputation is not counted.
     """
     flops, works = {}, works_of(plan)
     for module, rounds in batch.shares.items():
@@ -23,7 +23,10 @@ def model_flops(plan: Plan, batch: BatchPlan) -> dict[str, float]:
 
 
 def imbalance(plan: Plan, batch: BatchPlan) -> dict[str, float]:
-    """The heaviest lane's cost over the mean lane's, summed over microbatches as lanes wait for each other in each."""
+    """By module, the cost of the most loaded lane over the mean lane's.
+
+    Both are summed over microbatches, since lanes wait for each other in each of them.
+    """
     ratios = {}
     for module, rounds in batch.shares.items():
         costs = [
@@ -36,7 +39,7 @@ def imbalance(plan: Plan, batch: BatchPlan) -> dict[str, float]:
 
 
 def device_peak_flops(device: torch.device) -> float | None:
-    """The dense bf16 peak of a GPU per second, None where it is not known."""
+    """The dense bf16 peak of a GPU in FLOPs per second, None if unknown."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)

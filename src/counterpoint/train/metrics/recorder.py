@@ -1,4 +1,4 @@
-"""What a run records: numbers of all ranks, gathered, and handed to recorders by one of them."""
+"""Recording of a run: one rank gathers the numbers of all ranks and passes them to the recorders."""
 
 import math
 import time
@@ -33,7 +33,7 @@ _MICROSECONDS = 1_000_000
 
 
 class RunRecorder:
-    """Records a run; every active rank calls it, and the recorders hear of it on the first one."""
+    """Records a run; every active rank calls it, and the first one passes records to the recorders."""
 
     def __init__(self, log: LogConfig, recording: Recording, plan: Plan, groups: Groups, waits: WaitClock) -> None:
         self._plan, self._groups, self._waits = plan, groups, waits
@@ -48,7 +48,7 @@ class RunRecorder:
             self._recorders = open_recorders(log.recorders, recording, OWN.warning)
 
     def data(self, step: int, corpus: Corpus) -> None:
-        """Record what becomes of the documents of each dataset."""
+        """Record the census of each dataset."""
         for name, census in corpus.censuses() if self._is_leader else ():
             values = {"data": name, "kept": census.kept, "lost": census.lost, **asdict(census)}
             self._record(Record(step=step, values=values, words=f"{name}: {census.words}", of_step=False))
@@ -61,7 +61,7 @@ class RunRecorder:
             self._record(Record(step=step))
             return
         memory, busy = self._gathered()
-        # Steps are read one behind, but at once before a checkpoint: when they are read is not when they ended.
+        # Results are read one step later, or at once before a checkpoint, so the time of reading is not the step's end.
         passed, tokens, steps, skipped = result.ended - self._since, self._tokens, self._steps, self._skipped
         self._since, self._tokens, self._steps, self._skipped = result.ended, 0, 0, 0
         if not self._is_leader:
@@ -88,7 +88,7 @@ class RunRecorder:
         self._record(Record(step=step, values=values, status=status_of(values, loss.mean, self._trained, self._bubble)))
 
     def _asked(self, step: int, values: Mapping[str, Any]) -> dict[str, float | None]:
-        """What the config's metrics make of a logged step; one that raises is said once, and left out from then on."""
+        """The values of the config's metrics for a logged step; a metric that raises is reported once and dropped."""
         loss, modules = MAIN_LOSSES[self._plan.loss], values["modules"]
         logged = LoggedStep(
             step=step, loss=values[loss.mean], loss_tokens=values[loss.number], gradient_norm=values["gradient_norm"],
@@ -110,12 +110,12 @@ class RunRecorder:
         return found
 
     def evaluation(self, step: int, split: str, loss: float, further: Mapping[str, float]) -> None:
-        """Record an evaluation loss, and further ones by their names."""
+        """Record an evaluation loss, and further losses by name."""
         values = {"evaluation": split, "loss": loss, **({"losses": dict(further)} if further else {})}
         self._record(Record(step=step, values=values, words=f"evaluation {split}  loss {loss:.4f}{_further(further)}"))
 
     def resumed(self, resumption: Resumption) -> None:
-        """Record that the run goes on from an older checkpoint than the newest, and what was wrong with newer ones."""
+        """Record which damaged checkpoints were passed over on resuming, and the note of the one that was loaded."""
         if resumption.step is None:
             return
         for passed in resumption.passed_over:
@@ -133,7 +133,7 @@ class RunRecorder:
             self._record(Record(step=step, values=values, words=words))
 
     def skipped(self, step: int, finding: Finding) -> None:
-        """Record a step that was not finite and updated nothing, and the documents that are why or that it held."""
+        """Record a step that was not finite and updated nothing, and the documents that caused it or were in it."""
         self._skipped += 1
         excluded = [[document.source, document.index] for document in finding.excluded]
         why = {"samples": list(finding.names), "why": "not finite"}
@@ -141,7 +141,7 @@ class RunRecorder:
         self._record(Record(step=step, values=values, words=finding.said))
 
     def close(self, is_finished: bool) -> None:
-        """Close files, and leave the terminal in order; `is_finished` if the last step was trained."""
+        """Close all recorders; `is_finished` if the last step was trained."""
         for recorder in self._recorders:
             recorder.close(is_finished)
 
@@ -174,7 +174,7 @@ class RunRecorder:
         return modules
 
     def _gathered(self) -> tuple[list[int], dict[int, float]]:
-        """The peak memory of all active ranks, and the seconds that each was busy since it was asked last."""
+        """The peak memory of all active ranks, and the seconds that each was busy since the last call."""
         busy = round(self._waits.take_busy() * _MICROSECONDS)
         mine = torch.tensor([peak_bytes(self._groups.world.device), busy])
         gathered = [torch.zeros_like(mine) for _ in self._plan.placement.active]
@@ -190,7 +190,7 @@ def _further(losses: Mapping[str, float]) -> str:
 
 
 def _routing(result: StepResult) -> dict[str, Any]:
-    """The balance loss and the loads of experts over the mean of their layer, of models that have experts."""
+    """The balance loss and expert loads, empty for models without experts."""
     if result.expert_load is None:
         return {}
     loads = {layer: {"least": least, "most": most} for layer, (least, most) in result.expert_loads.items()}

@@ -1,18 +1,18 @@
-"""Which ranks are slower than those that do the same."""
+"""Detection of ranks that are slower than others with the same work."""
 
 from collections.abc import Hashable, Mapping
 from statistics import median_low
 
 _RATIO = 1.5
 _SHARE = 0.1
-"""How much of the time that passed a rank must be behind, so that little work with its noise names nobody."""
+"""Least excess over the median, as a share of the elapsed time, so that noise in little work is not reported."""
 
 
 def slow_ranks(busy: Mapping[int, float], roles: Mapping[int, Hashable], passed: float) -> dict[int, float]:
-    """Ranks that were busy more than half as long again as the median of their role, and how many times as long.
+    """Ranks that were busy more than 1.5 times as long as the median of their role, and that ratio.
 
-    `busy` are seconds of own work out of `passed`; `roles` say who has the same work. Who is alone in its role is
-    compared with nobody, and nobody with a median that did nothing: of that there is no ratio.
+    `busy` are seconds of own work out of `passed`; ranks with equal `roles` have the same work. A rank that is alone in
+    its role is never slow, and a role whose median is 0 has no slow ranks.
     """
     alike: dict[Hashable, list[float]] = {}
     for rank, seconds in busy.items():

@@ -1,4 +1,4 @@
-"""The step line: what people read of a training step, of what is recorded of it."""
+"""The step line, made from the record of a step."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,10 +7,10 @@ GIB = 2**30
 
 
 def status_of(values: Mapping[str, Any], loss: str, trained: frozenset[str], bubble: float) -> tuple[str, ...]:
-    """The phrases of a step's line, the most important first; what is not known has none.
+    """The phrases of a step line, the most important first; unknown values have none.
 
-    `values` are those that are recorded, in which the loss is called `loss`. `trained` modules have a learning rate.
-    `bubble` is the planned share of the ranks' time in which they are idle.
+    `values` are the recorded values, where the loss has the key `loss`. `trained` are the modules with a learning rate.
+    `bubble` is the planned share of idle time.
     """
     modules: Mapping[str, Mapping[str, Any]] = values["modules"]
     return tuple(
@@ -32,13 +32,13 @@ def status_of(values: Mapping[str, Any], loss: str, trained: frozenset[str], bub
 
 
 def _rates_of(module: Mapping[str, Any]) -> list[float]:
-    """The learning rates of a module: of its groups of parameters, where it has any."""
+    """The learning rates of a module's parameter groups, or of the module if it has none."""
     groups: Mapping[str, Mapping[str, float]] = module.get("groups", {})
     return [group["learning_rate"] for group in groups.values()] or [module["learning_rate"]]
 
 
 def _rates(rates: list[float]) -> str:
-    """The one learning rate, or the least and the largest of several."""
+    """The learning rate, or the smallest and the largest if there are several."""
     if not rates:
         return ""
     low, high = min(rates), max(rates)
@@ -46,13 +46,13 @@ def _rates(rates: list[float]) -> str:
 
 
 def _power(value: float) -> str:
-    """`3.0e-4`: as wide at every step."""
+    """A number such as `3.0e-4`, of constant width."""
     digits, _e, power = f"{value:.1e}".partition("e")
     return f"{digits}e{int(power)}"
 
 
 def _utilization(shares: list[float | None]) -> str:
-    """Model FLOPs of all modules over what all ranks could do, where their devices' peak is known."""
+    """Model FLOPs of all modules over the peak FLOPs of all ranks; empty if that is unknown."""
     known = [share for share in shares if share is not None]
     return f"MFU {100 * sum(known):.0f} %" if known and len(known) == len(shares) else ""
 

@@ -13,7 +13,7 @@ from counterpoint.plan.action import Action
 
 
 class StepTimer:
-    """Notes the actions of a single step; on CUDA by events on the current stream, elsewhere by the clock."""
+    """Records the start and end of the actions of one step, with CUDA events on the current stream or the clock."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_cuda = device.type == "cuda"
@@ -21,7 +21,7 @@ class StepTimer:
         self._is_on = False
 
     def begin(self) -> None:
-        """Start noting; ranks have just met, so their zeros are the same moment."""
+        """Start recording; ranks have just synchronised, so their time zero is the same moment."""
         self._marks, self._is_on = [], True
         self._note("begin")
 
@@ -31,7 +31,7 @@ class StepTimer:
             self._note(str(action))
 
     def end(self) -> list[dict[str, Any]]:
-        """Stop noting and return the actions as {action, start, end}; waits for the device."""
+        """Stop recording and return the actions as {action, start, end}; waits for the device."""
         self._note("end")
         self._is_on = False
         times = self._seconds()

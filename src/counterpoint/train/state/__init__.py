@@ -1,1 +1,1 @@
-"""What a run leaves on the disk: its folder, and checkpoints that any layout reads, in which damage shows."""
+"""The state of a run on disk: checkpoints that any layout can read, and in which damage is detected."""

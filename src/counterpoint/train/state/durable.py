@@ -1,4 +1,4 @@
-"""Files that are on the disk when these return, whatever happens to the machine afterwards."""
+"""Durable writes: the data is on the disk when these functions return."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ def write_synced(file: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until what a file holds, or the names in a folder, are on the disk; raises OSError."""
+    """Wait until the content of a file, or the entries of a folder, are on the disk; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What the next start of a run leaves out, kept by one that ends because of documents that are not finite."""
+"""Exclusions that a run stores for its next start when it ends because of documents that are not finite."""
 
 import json
 from collections.abc import Iterable
@@ -26,14 +26,14 @@ class _Kept:
 @final
 @dataclass(frozen=True, slots=True)
 class KeptExclusions:
-    """The exclusions of one run's folder, for the same data; `goes_on` is false for a run that starts anew."""
+    """The stored exclusions of a run folder, valid for the same data; `goes_on` is false for a run that starts over."""
 
     run: Path
     data: Fingerprint
     goes_on: bool
 
     def write(self, exclusions: Iterable[Exclusion]) -> None:
-        """Keep exclusions for the next start of a run that ends before it saves them; raises RunError if it cannot."""
+        """Store exclusions for the next start of a run that ends before it saves them; raises RunError on failure."""
         content = {"data": self.data, "exclusions": [astuple(exclusion) for exclusion in exclusions]}
         partial = self._file.with_name(f"{EXCLUSIONS_FILE}.partial")
         try:
@@ -46,9 +46,9 @@ class KeptExclusions:
             ) from error
 
     def read(self) -> tuple[Exclusion, ...]:
-        """What an earlier start kept, nothing of other data or for a run that starts anew.
+        """The exclusions that an earlier start stored; empty for other data, or if the run starts over.
 
-        Raises CheckpointError for a file that says anything else.
+        Raises CheckpointError for a malformed file.
         """
         if not self.goes_on or not self._file.is_file():
             return ()

@@ -1,7 +1,7 @@
-"""The manifest of a checkpoint: what every one of its bytes must be, itself sealed, and written last.
+"""The manifest of a checkpoint: digests of all files and blocks. It ends in a digest of itself, and is written last.
 
-The digest of a block also covers the checkpoint's step, the tensor's key and the block's place in it, so the file of
-another step and the block of another tensor are told apart even where `.metadata` is of the other one as well.
+The digest of a block also covers the checkpoint's step, the tensor's key and the block's offset. So a file of another
+step, or a block of another tensor, is detected even if `.metadata` was exchanged with it.
 """
 
 import errno
@@ -21,15 +21,15 @@ from counterpoint.section.section import Index
 MANIFEST_FILE = "manifest.json"
 _SEAL = "sha256"
 _DIGITS = 32
-"""128 bits of a digest: enough for whatever is not an attack."""
+"""Hexadecimal digits of a digest, 128 bits: enough against accidental damage."""
 
 _DAMAGE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO})
-"""Errors of reading that lie in what is read; those of rights or resources, say, lie in who reads."""
+"""Read errors that mean damage of the file; others, such as missing permissions, are errors of the reader."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeFile:
-    """A small file, digested as a whole."""
+    """A small file, with one digest."""
 
     size_bytes: Index
     digest: str
@@ -42,7 +42,7 @@ class WholeFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockFile:
-    """A file of blocks that follow one another: digests by the byte at which a block begins."""
+    """A file of consecutive blocks, with a digest for each block by its first byte."""
 
     size_bytes: Index
     digests: dict[str, str]
@@ -57,11 +57,11 @@ class Manifest:
     blocks: dict[str, BlockFile]
 
     def sealed(self) -> bytes:
-        """The content of the file: JSON that ends in a digest of all before."""
+        """The content of the manifest file: JSON that ends in a digest of everything before."""
         return _sealed(asdict(self))
 
     def block_digest(self, file: str, start: int) -> str | None:
-        """What was written at a byte of a file; None if no block begins there."""
+        """The digest of the block that begins at a byte of a file; None if none begins there."""
         entry = self.blocks.get(file)
         return None if entry is None else entry.digests.get(str(start))
 
@@ -73,19 +73,19 @@ class BlockDigest:
         self._hash = hashlib.sha256(f"{step} {key} {list(offset)}\n".encode())
 
     def update(self, data: bytes | memoryview) -> None:
-        """Go on with the next bytes as the file has them."""
+        """Add the next bytes, in the order of the file."""
         self._hash.update(data)
 
     @property
     def text(self) -> str:
-        """The digest of what was fed so far."""
+        """The digest of all bytes so far."""
         return self._hash.hexdigest()[:_DIGITS]
 
 
 def read_manifest(folder: Path, remedy: str) -> Manifest | None:
-    """The manifest of a checkpoint, None where there is none.
+    """The manifest of a checkpoint, None if it has none.
 
-    Raises DamagedCheckpointError unless every byte of it is as it was sealed, for the step that the folder names.
+    Raises DamagedCheckpointError if its digest is wrong, or if it belongs to another step than the folder's.
     """
     if not os.path.lexists(folder / MANIFEST_FILE):
         return None
@@ -105,7 +105,7 @@ def read_manifest(folder: Path, remedy: str) -> Manifest | None:
 
 
 def read_whole(folder: Path, name: str, manifest: Manifest | None, remedy: str) -> bytes:
-    """The content of a small file; raises DamagedCheckpointError unless it is what the manifest says."""
+    """The content of a small file; raises DamagedCheckpointError unless it agrees with the manifest."""
     data = read_bytes(folder, name, remedy)
     if manifest is not None and manifest.whole.get(name) != WholeFile.of(data):
         raise damaged(folder, f"{name} is not what was written", remedy)
@@ -113,7 +113,7 @@ def read_whole(folder: Path, name: str, manifest: Manifest | None, remedy: str) 
 
 
 def read_bytes(folder: Path, name: str, remedy: str) -> bytes:
-    """The content of a file; raises DamagedCheckpointError where it is gone or the disk fails, else CheckpointError."""
+    """The content of a file; raises DamagedCheckpointError if it is missing or the disk fails, else CheckpointError."""
     try:
         return (folder / name).read_bytes()
     except OSError as error:
@@ -121,13 +121,13 @@ def read_bytes(folder: Path, name: str, remedy: str) -> bytes:
 
 
 def unreadable(folder: Path, name: str, error: OSError, remedy: str) -> CheckpointError:
-    """What to raise for a file that cannot be read."""
+    """The error for a file that cannot be read."""
     kind = DamagedCheckpointError if error.errno in _DAMAGE else CheckpointError
     return kind(f"{folder}: {name} cannot be read ({error.strerror}), expected a complete checkpoint; {remedy}")
 
 
 def damaged(folder: Path, what: str, remedy: str) -> DamagedCheckpointError:
-    """What to raise for a checkpoint of which something is not as it was written."""
+    """The error for a checkpoint that differs from what was written."""
     return DamagedCheckpointError(f"{folder}: {what}, expected a complete checkpoint; {remedy}")
 
 

@@ -1,4 +1,4 @@
-"""From which checkpoint a run may go on: the newest that is whole, of the same data in the same order."""
+"""The checkpoint that a run resumes from: the newest undamaged one, of the same data in the same order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ _REMEDY = "restore it, choose another run.dir, or start anew with checkpoint.res
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """A checkpoint that a run does not go on from, because it is damaged, and in which way."""
+    """A damaged checkpoint that resuming skips, and the damage."""
 
     step: int
     why: str
 
 
 def steps_to_try(run: Path, checkpoint: CheckpointConfig) -> list[int]:
-    """The steps of the checkpoints that a run could go on from, newest first; empty if it starts anew."""
+    """The steps of the checkpoints to resume from, newest first; empty if the run starts over."""
     steps = list_checkpoints(run) if checkpoint.resume == "auto" else []
     return steps[::-1]
 
 
 def open_newest(run: Path, steps: Sequence[int], identity: DataIdentity) -> OpenedCheckpoint | None:
-    """The first of a run's checkpoints of which all but the blocks is whole, None if there are no `steps` to try.
+    """The first of these checkpoints whose small files are undamaged, None if `steps` is empty.
 
     Raises CheckpointError if all are damaged, or if this one was written with another order of data.
     """
@@ -54,7 +54,7 @@ def open_newest(run: Path, steps: Sequence[int], identity: DataIdentity) -> Open
 
 
 def none_is_whole(run: Path, passed: list[PassedOver]) -> CheckpointError:
-    """What to raise where a run has checkpoints and all of them are damaged: it must not start anew unasked."""
+    """The error for a run whose checkpoints are all damaged, since it must not start over silently."""
     return CheckpointError(
         f"run.dir: none of the {len(passed)} checkpoints in {run / 'checkpoints'} is whole, expected "
         f"one to go on from; the newest: {passed[0].why}"
@@ -62,8 +62,10 @@ def none_is_whole(run: Path, passed: list[PassedOver]) -> CheckpointError:
 
 
 def check_data(opened: OpenedCheckpoint, identity: DataIdentity) -> TrainingState:
-    """The state of a checkpoint; raises CheckpointError unless it was written with the same data in the same order, and
-    with no plug-in that is not at hand."""
+    """The training state of a checkpoint.
+
+    Raises CheckpointError unless it was written with the same data in the same order, and all its plug-ins are loaded.
+    """
     state = opened.state
     _check_plugins(opened.folder, state.plugins, identity.plugins)
     if not state.data:
@@ -92,7 +94,7 @@ def _check_plugins(folder: Path, before: Mapping[str, str], now: Mapping[str, st
 
 
 def other_versions(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    """What is to be said of plug-ins of other versions than those that a checkpoint was written with, if anything."""
+    """A note about plug-ins whose versions differ from those of a checkpoint, None without any."""
     other = [f"{name} {version} (here {now[name]})" for name, version in before.items() if now[name] != version]
     return f"the checkpoint was written with other versions of plug-ins: {', '.join(other)}" if other else None
 

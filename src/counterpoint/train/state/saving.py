@@ -1,4 +1,4 @@
-"""Saving and resuming a run: which tensors make up its state, and where it goes on."""
+"""Saving and resuming a run: the tensors of its state, and the choice of the checkpoint."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ from counterpoint.train.warm.start import WarmStart, warm_start
 
 
 def model_tensors(engine: Engine) -> dict[str, StoredBlock]:
-    """Parameters and buffers by key `model/<module>.<name>`; a rank without elements of a parameter leaves it out."""
+    """Parameters and buffers by key `model/<module>.<name>`, except parameters of which this rank has no element."""
     return {f"model/{one.key}": StoredBlock(one.block, one.value) for one in engine.held if one.block.numel}
 
 
 def optimizer_tensors(engine: Engine) -> dict[str, StoredBlock]:
-    """What optimizers keep of each parameter, by key `optimizer/<module>.<name>/<moment>`."""
+    """The optimizer moments of each parameter, by key `optimizer/<module>.<name>/<moment>`."""
     tensors = {}
     for optimizer in engine.optimizers.values():
         for parameter, name, moment in optimizer.moments():
@@ -42,13 +42,13 @@ def optimizer_tensors(engine: Engine) -> dict[str, StoredBlock]:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Where a run goes on: the checkpoint of `step`, None if it starts anew, and what was damaged of newer ones."""
+    """How a run resumed: from the checkpoint of `step`, None for a new start, after skipping newer, damaged ones."""
 
     state: TrainingState
     step: int | None = None
     passed_over: tuple[PassedOver, ...] = ()
     note: str | None = None
-    """What else is to be said of the checkpoint."""
+    """A note about the checkpoint for the log."""
 
 
 class Saver:
@@ -76,11 +76,11 @@ class Saver:
         )
 
     def resume(self, engine: Engine, enter: Callable[[str], None] = lambda _action: None) -> Resumption:
-        """Load the newest whole checkpoint if `checkpoint.resume` is auto and there is one; without any start at step
-        0, with the values that `init_from` gives.
+        """Load the newest undamaged checkpoint if `checkpoint.resume` is auto; without any, start at step 0 with the
+        values of `init_from`.
 
-        `enter` hears of each checkpoint that is about to be read. All ranks choose the same one: damage that any rank
-        sees is damage for all. Raises CheckpointError if all are damaged.
+        `enter` is called before each checkpoint is read. A checkpoint that any rank finds damaged is skipped on all
+        ranks. Raises CheckpointError if all are damaged.
         """
         steps = self._agreed(steps_to_try(self._run, self._checkpoint))
         if not steps:
@@ -105,9 +105,9 @@ class Saver:
         return "; ".join(notes) if notes else None
 
     def _load(self, engine: Engine, step: int) -> TrainingState:
-        """Fill the engine from a checkpoint; raises CheckpointError alike on all ranks.
+        """Fill the engine from a checkpoint; raises the same CheckpointError on all ranks.
 
-        What a damaged one has filled is filled again by the next, since each fills everything.
+        If it is damaged, the next one overwrites everything that it filled.
         """
         group, folder = self._groups.storage, checkpoint_folder(self._run, step)
         opened = agreed(group, lambda: open_checkpoint(folder))
@@ -133,7 +133,7 @@ class Saver:
         self._writer.write({**model_tensors(engine), **optimizer_tensors(engine)}, state)
 
     def poll(self) -> None:
-        """Raise what went wrong with the checkpoint that is being written, without waiting for it."""
+        """Raise the error of the checkpoint that is being written, if it has failed; does not wait."""
         self._writer.poll()
 
     def finish(self) -> None:
@@ -141,11 +141,11 @@ class Saver:
         self._writer.finish()
 
     def take_published(self) -> list[tuple[int, Path]]:
-        """The checkpoints, step and folder, that were published since this was asked last."""
+        """The checkpoints, as step and folder, that were published since the last call."""
         return [(step, checkpoint_folder(self._run, step)) for step in self._writer.take_published()]
 
     def _agreed(self, steps: list[int]) -> list[int]:
-        """The first rank's view of the run folder, so that no rank resumes from another step."""
+        """The steps that the first rank sees, on all ranks, so that all resume from the same one."""
         choice = [steps]
         dist.broadcast_object_list(choice, group=self._groups.storage, group_src=0)
         return choice[0]

@@ -1,6 +1,6 @@
-"""DCP's files, written with a digest of every block and read with a look at it.
+"""Storage for torch.distributed.checkpoint (DCP) that computes and verifies a digest of every block.
 
-The files are those that DCP's own storage writes and reads; what is added lies in the manifest beside them.
+The files have the format of DCP's own storage; the digests are in the manifest beside them.
 """
 
 import io
@@ -27,13 +27,13 @@ METADATA_FILE = ".metadata"
 
 @dataclass(frozen=True)
 class DigestedResult(WriteResult):
-    """What DCP gathers of a written block, and its digest."""
+    """The WriteResult of a block, with its digest."""
 
     digest: str
 
 
 class DigestingWriter(FileSystemWriter):
-    """Writes one file a rank and, on the coordinator, knows the digests of all blocks when it has finished."""
+    """Writes one file per rank; after `finish`, the coordinator has the digests of all blocks."""
 
     def __init__(self, folder: Path, step: int) -> None:
         super().__init__(folder)
@@ -41,7 +41,7 @@ class DigestingWriter(FileSystemWriter):
         self.blocks: dict[str, BlockFile] = {}
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        """Write the blocks of this rank, one after another, and wait until they are on the disk."""
+        """Write the blocks of this rank consecutively, and wait until they are on the disk."""
         name = f"{plan.storage_data.prefix}0{DEFAULT_SUFFIX}"
         results: list[WriteResult] = []
         if plan.items:
@@ -54,9 +54,9 @@ class DigestingWriter(FileSystemWriter):
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """Write `.metadata`, and keep what the manifest says of the blocks."""
+        """Write `.metadata`, and keep the manifest's entries of the blocks."""
         super().finish(metadata, results)
-        # torch asks for a sync before it has flushed its own buffer.
+        # torch calls fsync before it has flushed its own buffer.
         sync(self._folder / METADATA_FILE)
         files: dict[str, list[DigestedResult]] = {}
         for result in (result for of_rank in results for result in of_rank):
@@ -75,7 +75,7 @@ class DigestingWriter(FileSystemWriter):
         assert isinstance(tensor, torch.Tensor), "a checkpoint holds tensors"
         start, offset = file.tell(), tuple(item.index.offset or ())
         stream = _DigestedStream(file, BlockDigest(self._step, item.index.fqn, offset))
-        # torch writes a view with all that it is a view of.
+        # torch.save writes the whole storage of a view.
         is_view = tensor.untyped_storage().nbytes() != tensor.nbytes
         torch.save(tensor.clone() if is_view else tensor, cast(IO[bytes], stream))
         size = file.tell() - start
@@ -83,7 +83,7 @@ class DigestingWriter(FileSystemWriter):
 
 
 class _DigestedStream(io.RawIOBase):
-    """Passes on what is written, and digests it."""
+    """Forwards written bytes, and adds them to a digest."""
 
     def __init__(self, file: BinaryIO, digest: BlockDigest) -> None:
         self._file, self.digest = file, digest
@@ -97,9 +97,9 @@ class _DigestedStream(io.RawIOBase):
 
 
 class VerifyingReader(FileSystemReader):
-    """Reads blocks whole and raises DamagedCheckpointError for one that is not what the manifest says.
+    """Reads whole blocks, and raises DamagedCheckpointError for one that differs from the manifest.
 
-    Without a manifest a block must agree with the checksums of the archive that torch makes of a tensor.
+    Without a manifest, a block must agree with the checksums of the zip archive that torch writes for a tensor.
     """
 
     def __init__(self, folder: Path, metadata: Metadata, manifest: Manifest | None, remedy: str) -> None:
@@ -107,14 +107,14 @@ class VerifyingReader(FileSystemReader):
         self._folder, self._metadata, self._manifest, self._remedy = folder, metadata, manifest, remedy
 
     def read_metadata(self, *_arguments: Any, **_named: Any) -> Metadata:
-        """The metadata that this was made with, which has been verified."""
+        """The metadata passed to the constructor, which has been verified."""
         if self._metadata.storage_meta is None:
             self._metadata.storage_meta = StorageMeta()
         self._metadata.storage_meta.load_id = self.load_id
         return self._metadata
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        """Fill the tensors of a plan; a stored block that several items read a part of is read once."""
+        """Fill the tensors of a plan; a stored block that several items need is read once."""
         for file, items in groupby(sorted(plan.items, key=self._place), lambda item: self._place(item)[0]):
             for item, tensor in self._tensors(file, list(items)):
                 target = planner.resolve_tensor(item).detach()
@@ -132,7 +132,7 @@ class VerifyingReader(FileSystemReader):
         return info.relative_path, info.offset
 
     def _tensors(self, file: str, items: list[ReadItem]) -> Iterator[tuple[ReadItem, torch.Tensor]]:
-        """The blocks that items of one file read, in the order of the file."""
+        """The items of one file with their stored blocks, in the order of the file."""
         try:
             stream = (self._folder / file).open("rb")
         except OSError as error:
@@ -145,7 +145,7 @@ class VerifyingReader(FileSystemReader):
                     yield item, tensor
 
     def _read(self, stream: BinaryIO, index: MetadataIndex) -> bytes:
-        """The bytes of a block, which are those that were written."""
+        """The verified bytes of a block."""
         info: _StorageInfo = self.storage_data[index]
         try:
             stream.seek(info.offset)
@@ -171,7 +171,7 @@ class VerifyingReader(FileSystemReader):
             tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except MemoryError:
             raise
-        except Exception as error:  # Junk raises whatever its bytes happen to spell.
+        except Exception as error:  # Damaged bytes can raise any exception.
             raise self._damaged(index, f"cannot be read ({sentence(error)})") from None
         if not isinstance(tensor, torch.Tensor):
             raise self._damaged(index, "is no tensor")
@@ -184,7 +184,7 @@ class VerifyingReader(FileSystemReader):
 
 
 def _check_archive(data: bytes) -> None:
-    """Raise BadZipFile unless the content of an archive agrees with its checksums, which torch never looks at."""
+    """Raise BadZipFile unless an archive agrees with its checksums, which torch does not verify."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         name = archive.testzip()
     if name is not None:
@@ -195,6 +195,6 @@ _LONGEST_REASON = 160
 
 
 def sentence(error: BaseException) -> str:
-    """An error's kind and the beginning of its first line: torch's advice on loading fills a screen."""
+    """The type of an error and the beginning of its first line, without torch's long advice on loading."""
     line = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {line[:_LONGEST_REASON]}{' ...' * (len(line) > _LONGEST_REASON)}"

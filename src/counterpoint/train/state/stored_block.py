@@ -1,4 +1,4 @@
-"""Local tensors as blocks of global ones: all that a checkpoint knows of layouts, and how DCP plans to move them."""
+"""Local tensors as blocks of global tensors: the only form in which checkpoints and DCP's planners see layouts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from counterpoint.parallelize.blocks import Block
 
 
 class StoredBlock:
-    """A local tensor as the block of a global one."""
+    """A local tensor, and its block of the global tensor."""
 
     def __init__(self, block: Block, tensor: torch.Tensor) -> None:
         self._block, self._tensor = block, tensor
@@ -30,20 +30,20 @@ class StoredBlock:
 
     @property
     def tensor(self) -> torch.Tensor:
-        """The part of the local tensor that the global one has; padding is left out."""
+        """The local tensor without padding."""
         return self._tensor[tuple(slice(0, extent) for extent in self._block.shape)]
 
     def staged(self) -> "StoredBlock":
-        """A copy in CPU memory that training does not change."""
+        """A copy in CPU memory, independent of training."""
         return StoredBlock(self._block, self._tensor.detach().to("cpu", copy=True))
 
     @property
     def chunk(self) -> ChunkStorageMetadata:
-        """Where the block lies in the global tensor, in DCP's terms."""
+        """Offset and size of the block in the global tensor, in DCP's terms."""
         return ChunkStorageMetadata(torch.Size(self._block.offset), torch.Size(self._block.shape))
 
     def write_item(self, key: str) -> WriteItem:
-        """What DCP is to write for it."""
+        """The WriteItem with which DCP writes it."""
         properties = TensorProperties.create_from_tensor(self._tensor)
         data = TensorWriteData(self.chunk, properties, torch.Size(self.global_shape))
         return WriteItem(MetadataIndex(key, self.chunk.offsets), WriteItemType.SHARD, tensor_data=data)
@@ -53,7 +53,7 @@ Tensors = Mapping[str, StoredBlock]
 
 
 class BlockSavePlanner(DefaultSavePlanner):
-    """Plans the blocks of all ranks; one that several hold is written once."""
+    """Plans the blocks of all ranks; a block that several ranks hold is written once."""
 
     def create_local_plan(self) -> SavePlan:
         self.plan = SavePlan([block.write_item(key) for key, block in self.state_dict.items()])
@@ -65,7 +65,7 @@ class BlockSavePlanner(DefaultSavePlanner):
 
 
 class BlockLoadPlanner(DefaultLoadPlanner):
-    """Reads into blocks whatever stored blocks overlap them, so any layout reads what any other wrote."""
+    """Fills blocks from all stored blocks that overlap them, so that any layout can read any other layout's files."""
 
     def set_up_planner(
         self, state_dict: dict[str, Any], metadata: Metadata | None = None, is_coordinator: bool = False

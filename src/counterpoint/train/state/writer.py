@@ -1,7 +1,7 @@
-"""Writing checkpoints: beside the final name, synced, sealed with a manifest, and only then renamed.
+"""Writing checkpoints: into a `.partial` folder, synced to disk, sealed with a manifest, and only then renamed.
 
-So a folder that has its final name is whole, whenever the machine fails; what is left of one that was not finished is
-called `.partial` and removed when the next one is written.
+So a folder with a final name is complete even if the machine fails at any moment. An unfinished `.partial` folder is
+removed when the next checkpoint is written.
 """
 
 import json
@@ -34,10 +34,10 @@ _PARTIAL = ".partial"
 
 
 class CheckpointWriter:
-    """Writes checkpoints of a run, at most one at a time, in the background if asked to.
+    """Writes checkpoints of a run, at most one at a time, optionally in the background.
 
-    Without a group this process is the only rank. `damaged` are steps whose checkpoints count for nothing. All ranks
-    call `published` with the step of each checkpoint that has just got its name.
+    Without a group this process is the only rank. `damaged` are steps whose checkpoints are damaged and replaceable.
+    All ranks call `published` with the step of each checkpoint once it has its name.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CheckpointWriter:
         self.damaged: frozenset[int] = frozenset()
 
     def write(self, tensors: Tensors, state: TrainingState) -> None:
-        """Save on all ranks together; returns once the tensors may change."""
+        """Save on all ranks together; returns as soon as the tensors may change."""
         self.finish()
         staged = {key: block.staged() for key, block in tensors.items()}
         self._running = (state.data_step, self._executor.submit(self._write, staged, state))
@@ -65,19 +65,19 @@ class CheckpointWriter:
             self.finish()
 
     def finish(self) -> None:
-        """Wait for the checkpoint that is being written; raises what went wrong with it."""
+        """Wait for the checkpoint that is being written; raises its error if it failed."""
         if self._running is not None:
             (step, running), self._running = self._running, None
             running.result()
             self._published.append(step)
 
     def poll(self) -> None:
-        """Raise what went wrong with the checkpoint that is being written, without waiting for it."""
+        """Raise the error of the checkpoint that is being written, if it has failed; does not wait."""
         if self._running is not None and self._running[1].done():
             self.finish()
 
     def take_published(self) -> list[int]:
-        """The steps of the checkpoints that are known to be whole since this was asked last."""
+        """The steps of the checkpoints that were completed since the last call."""
         published, self._published = self._published, []
         return published
 
@@ -91,7 +91,7 @@ class CheckpointWriter:
             agreed(self._group, lambda: self._publish(storage, state, partial, final))
         except (CheckpointException, RunError) as error:
             if self._leader:
-                # All ranks are through with it, and on a full disk its bytes are wanted.
+                # No rank writes to it any more, and on a full disk its space is needed.
                 shutil.rmtree(partial, ignore_errors=True)
             raise RunError(
                 f"{final}: the checkpoint could not be written ({_reason(error)}), earlier ones are as they were; "
@@ -101,7 +101,7 @@ class CheckpointWriter:
         agreed(self._group, lambda: self._remove_superfluous(state.data_step))
 
     def _begin(self, partial: Path) -> None:
-        """Make the folder, in the place of what an earlier end of the run has left."""
+        """Create the folder, replacing an unfinished one of an earlier start."""
         if self._leader:
             for left in partial.parent.glob(f"step-*{_PARTIAL}"):
                 shutil.rmtree(left)
@@ -109,7 +109,7 @@ class CheckpointWriter:
 
     def _write_blocks(self, tensors: Tensors, storage: DigestingWriter) -> None:
         with warnings.catch_warnings():
-            # DCP warns that it saves in a single process, which is what is asked for here.
+            # DCP warns that it saves in a single process, which is intended here.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             save(
                 dict(tensors),
@@ -120,7 +120,7 @@ class CheckpointWriter:
             )
 
     def _publish(self, storage: DigestingWriter, state: TrainingState, partial: Path, final: Path) -> None:
-        """Seal what all ranks have written, and give it its name in the place of a damaged one that has it."""
+        """Write the manifest, and rename the folder to its final name, replacing a damaged checkpoint of that name."""
         if not self._leader:
             return
         write_synced(partial / STATE_FILE, json.dumps(asdict(state) | {SAYS_MANIFEST: True}).encode())
@@ -145,10 +145,10 @@ class CheckpointWriter:
 
 
 def superfluous(steps: Iterable[int], written: int, damaged: Iterable[int], keep_last: int) -> list[int]:
-    """The checkpoints to remove once that of step `written` is whole: those older than the newest `keep_last`.
+    """The checkpoints to remove after that of step `written`: those older than the newest `keep_last`.
 
-    Damaged ones are not counted, so that `keep_last` of them never displace one that a run can go on from; nor are
-    those of later steps, which a run that went on from an older one has yet to come to.
+    Damaged checkpoints do not count, so that they never displace one that can be resumed from. Neither do checkpoints
+    of later steps, which exist if the run resumed from an older one.
     """
     lost = set(damaged) - {written}
     counted = sorted(step for step in steps if step <= written and step not in lost)
@@ -157,7 +157,7 @@ def superfluous(steps: Iterable[int], written: int, damaged: Iterable[int], keep
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Delete a checkpoint; it loses its name first, so that a folder of that name is whole at every moment."""
+    """Delete a checkpoint; it is renamed first, so that a folder with a final name is always complete."""
     aside = _partial(folder)
     shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)
@@ -165,12 +165,12 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def _partial(folder: Path) -> Path:
-    """What a checkpoint is called while it is not whole."""
+    """The name of a checkpoint that is not complete."""
     return folder.with_name(folder.name + _PARTIAL)
 
 
 def _reason(error: CheckpointException | RunError) -> str:
-    """The first rank's own words out of DCP's collection of tracebacks."""
+    """The error of the first failed rank, extracted from DCP's collection of tracebacks."""
     if isinstance(error, RunError):
         return str(error)
     rank, (cause, _trace) = min(error.failures.items())

@@ -1,1 +1,1 @@
-"""What a module begins with: values of a folder or of another run."""
+"""Warm starts of modules from a Hugging Face folder or another run."""

@@ -1,4 +1,4 @@
-"""Whether two runs have the same models: what names, shapes or reads the stored tensors, by key."""
+"""Comparison of the models of two runs by the keys that determine names, shapes or meaning of stored tensors."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,11 +12,11 @@ from counterpoint.families import family_of, meaning_of
 from counterpoint.kinds.family import ModelSection
 
 _SHOWN_BY_SHAPES = ("vocab", "positions", "inputs")
-"""Keys that say nothing beyond the shapes, and may say it in several ways."""
+"""Keys that only determine shapes, which are compared anyway, and that may be written in several ways."""
 
 
 def model_keys(modules: Mapping[str, ModuleConfig]) -> dict[str, Any]:
-    """What describes the stored tensors of all modules, by key."""
+    """The keys and values of all modules that determine their stored tensors."""
     found: dict[str, Any] = {}
     for name, module in modules.items():
         found |= _keys_of(module.model, f"modules.{name}.model")
@@ -24,7 +24,9 @@ def model_keys(modules: Mapping[str, ModuleConfig]) -> dict[str, Any]:
 
 
 def first_other_key(run: Path, module: str, model: ModelSection, left_out: Collection[str] = ()) -> str | None:
-    """The first key in which a run's module is of another model, with both values; None without one, or a config.
+    """The first key in which a module of a run differs from `model`, with both values.
+
+    None if there is none, or if the run has no config.
 
     Sections of the model named in `left_out` may differ.
     """
@@ -42,14 +44,14 @@ def first_other_key(run: Path, module: str, model: ModelSection, left_out: Colle
 
 
 def _keys_of(model: ModelSection, path: str) -> dict[str, Any]:
-    """All of a model but how its training is steered, and what makes its input, which belongs to the data."""
+    """The keys of a model without those that only affect training, and without its item section."""
     found = _leaves(meaning_of(model), path)
     switches = {f"{path}.{key}" for key in family_of(model).switches}
     return {key: value is not None if key in switches else _plain(value) for key, value in found.items()}
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON holds it."""
+    """A value in its JSON form."""
     return list(value) if isinstance(value, tuple) else value
 
 

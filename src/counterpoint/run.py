@@ -42,10 +42,11 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
     check_data(config, setup.corpus)
     check_device(config)
     check_recorders(config)
-    check_warm_starts(config, setup.models)
+    lines = check_warm_starts(config, setup.models)
     check_hub(config, setup.models)
     if is_finished(config, setup):
         return
+    say_once(lines)
     if is_joined(os.environ):
         join(config, setup, callbacks)
         return
@@ -80,12 +81,20 @@ def is_finished(config: Config, setup: Setup) -> bool:
     if opened is None or opened.state.data_step < config.training.steps:
         return False
     check_values(config, setup.models)
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
-        say(
+    say_once(
+        [
             f"{config.run.dir}: finished, it has trained {opened.state.data_step} of {config.training.steps} steps; "
             "raise training.steps to go on, choose another run.dir, or start anew with checkpoint.resume=none"
-        )
+        ]
+    )
     return True
+
+
+def say_once(lines: Sequence[str]) -> None:
+    """Say lines, on one of the ranks if they were started already."""
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        for line in lines:
+            say(line)
 
 
 def join(config: Config, setup: Setup, callbacks: "Sequence[Callback]" = ()) -> None:

@@ -71,7 +71,7 @@ TRAIN = [
     Mutant("train.loop:Pace.is_saved", "done == self.steps or ", "", (f"{_T}test_exclusions.py",)),
     Mutant("train.state.saving:Saver.save", "tuple((e.source, e.index, e.from_step) for e in exclusions)", "()", (f"{_T}state/test_saver.py",)),
     Mutant("train.warm.start:warm_start", " and one.block.name not in fresh", "", (f"{_C}test_warm_start.py",), (cases.WARM,)),
-    Mutant("train.warm.start:_checkpoint", "steps[-1]", "steps[0]", (f"{_T}warm/test_start.py",)),
+    Mutant("train.warm.folders:checkpoint_at", "[-1]", "[0]", (f"{_T}warm/test_start.py",)),
     Mutant("train.metrics.measures:imbalance", "sum(max(lanes) for lanes in costs)", "max(max(lanes) for lanes in costs)", (f"{_T}metrics/test_recorder.py",)),
     Mutant("train.metrics.status:_rates", "low == high", "low <= high", (f"{_T}metrics/test_status.py",)),
     Mutant("train.metrics.status:_utilization", "known and len(known) == len(shares)", "known", (f"{_T}metrics/test_status.py",)),

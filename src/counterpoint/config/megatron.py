@@ -126,15 +126,39 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(("--training-stage",), ("modules.*.train",), "`all`, `none` or patterns of names, per module"),
     Row(
-        ("--load-vision-from",),
+        ("--load-vision-from", "--vision-encoder-checkpoint"),
         ("modules.vision.init_from",),
-        "a Hugging Face folder or a run folder of counterpoint; Megatron checkpoints are not read: export them first",
+        "the same checkpoint of a RADIO encoder (torch.distributed.checkpoint), in which `prefix` names the encoder "
+        "and `skip` what is not read; also a Hugging Face folder or a run folder of counterpoint",
         same_value=True,
+    ),
+    Row(
+        ("--load-nemotron-checkpoint", "--language-model-checkpoint", "--pretrained-checkpoint"),
+        ("modules.language.init_from",),
+        "a Hugging Face folder or a run folder of counterpoint; of Megatron checkpoints only the encoder of images is "
+        "read: export the language model first",
+    ),
+    Row(
+        ("--audio-encoder-checkpoint",),
+        ("modules.audio.init_from",),
+        "a Hugging Face folder or a run folder of counterpoint; of Megatron checkpoints only the encoder of images is "
+        "read: export the audio encoder first",
+    ),
+    Row(
+        ("--finetune", "--no-load-optim", "--no-load-rng"),
+        ("modules.*.init_from",),
+        "a warm start begins at step 0 with new optimizer states",
+    ),
+    Row(
+        ("--ckpt-format", "--dist-ckpt-format"),
+        (),
+        "checkpoints are always torch.distributed.checkpoint; `init_from` recognises the format of a folder",
     ),
     Row(
         ("--load", "--dataloader-save"),
         ("checkpoint.resume",),
-        "checkpoints in `run.dir`, which include the state of the data order; Megatron checkpoints are not read",
+        "checkpoints in `run.dir`, which include the state of the data order; no run of Megatron is resumed, but "
+        "`modules.vision.init_from` reads the encoder of its checkpoints",
     ),
     Row(("--save",), ("run.dir",), "the run folder, which holds everything that the run writes", same_value=True),
     Row(
@@ -146,8 +170,8 @@ TABLE: tuple[Row, ...] = (
     Row(
         ("--no-load-strict",),
         (),
-        "loading is always strict: name parameters that are not to be loaded in `init_from.fresh` of their module; "
-        "all others must fit",
+        "loading is always strict: name parameters that are not to be loaded in `init_from.fresh` of their module, and "
+        "tensors of a Megatron checkpoint that are not to be read in `init_from.skip`; all others must fit",
     ),
     Row(
         ("--allow-missing-vision-projection-checkpoint",),

@@ -39,16 +39,24 @@ LayerKinds = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
 
 
 class InitFromConfig(Section):
-    """Where a module's initial values come from: a Hugging Face folder, another run, or one of its checkpoints."""
+    """Where a module's initial values come from: a Hugging Face folder, another run, one of its checkpoints, or a
+    checkpoint of Megatron."""
 
     path: Text
-    """A Hugging Face folder with safetensors, the folder of another run (its newest checkpoint is read), or one
-    checkpoint of it. `init_from: PATH` is short for `{path: PATH}`."""
+    """A Hugging Face folder with safetensors, the folder of another run (its newest checkpoint is read), one checkpoint
+    of it, or a torch.distributed.checkpoint of Megatron's with a RADIO encoder: the folder of an iteration, or the one
+    above it. `init_from: PATH` is short for `{path: PATH}`."""
     module: ModuleName | None = None
     """Name of the module in the run at `path`; null: the same name as here. Has no meaning for Hugging Face folders."""
     fresh: Patterns = ()
     """Shell-style patterns of parameter names that are not loaded: matching parameters are initialised as without a
     warm start, and matching tensors that the module does not have are left out."""
+    prefix: str | None = None
+    """What the names of the encoder's tensors begin with in a checkpoint of Megatron, such as `model.vision_model.`;
+    null: found, if there is one encoder. Has no meaning for other folders."""
+    skip: Patterns = ()
+    """Shell-style patterns of names, below `prefix` or whole, of tensors in a checkpoint of Megatron that are not read.
+    Has no meaning for other folders, where `fresh` matches names of either side."""
 
 
 def _path_alone(value: object) -> object:

@@ -1,5 +1,7 @@
 """Compares the tensors of a checkpoint with those expected: one error names what is missing, unknown or different."""
 
+from collections.abc import Collection
+
 from torch import Tensor
 
 from counterpoint.errors import CheckpointError
@@ -17,6 +19,10 @@ def demand_shape(owner: str, name: str, found: tuple[int, ...], expected: Tensor
 def refuse(owner: str, verb: str, names: set[str], remedy: str = _SAME_MODEL) -> None:
     """Raise CheckpointError if there are any names; the verb says what is wrong with them."""
     if names:
-        shown = ", ".join(sorted(names)[:_NAMED_AT_MOST])
-        rest = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-        raise CheckpointError(f"{owner} {verb} {shown}{rest}: {remedy}.")
+        raise CheckpointError(f"{owner} {verb} {listed(names)}: {remedy}.")
+
+
+def listed(names: Collection[str]) -> str:
+    """Names as a message lists them, the first few of many."""
+    rest = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+    return f"{', '.join(sorted(names)[:_NAMED_AT_MOST])}{rest}"

@@ -8,6 +8,7 @@ from counterpoint.convert.composite import composite_of
 from counterpoint.convert.folder import CONFIG_NAME, read_config
 from counterpoint.errors import ConfigError
 from counterpoint.section.problem import Problem
+from counterpoint.train.warm.folders import FolderKind, kind_of
 
 
 def check_depths(config: Config) -> None:
@@ -34,7 +35,9 @@ def check_depths(config: Config) -> None:
 
 def _depths(init: InitFromConfig) -> dict[int, int]:
     """The layer after which the features of each layer enter, in a folder's config; empty without a folder."""
-    return dict(composite_of(read_config(Path(init.path)), str(_file(init))).depths) if _file(init).is_file() else {}
+    if kind_of(Path(init.path)) is not FolderKind.HUB:
+        return {}
+    return dict(composite_of(read_config(Path(init.path)), str(_file(init))).depths)
 
 
 def _file(init: InitFromConfig) -> Path:

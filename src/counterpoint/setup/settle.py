@@ -12,7 +12,6 @@ from counterpoint.config.load import load_config, read_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import Config
 from counterpoint.config.yaml_text import parse_yaml
-from counterpoint.convert.folder import CONFIG_NAME
 from counterpoint.convert.processor import Said
 from counterpoint.errors import ConfigError
 from counterpoint.kinds.modality import Intake, ItemSection
@@ -20,8 +19,8 @@ from counterpoint.kinds.named import named
 from counterpoint.modalities import MODALITIES
 from counterpoint.section.problem import Problem, show
 from counterpoint.setup.data import intakes_of
-from counterpoint.train.state.checkpoint import STATE_FILE
 from counterpoint.train.state.resume import steps_to_try
+from counterpoint.train.warm.folders import FolderKind, checkpoint_at, kind_of
 
 _DIGITS = 1e-6
 """Relative tolerance between equal numbers: tensors hold fewer digits than a config."""
@@ -88,16 +87,17 @@ def _origin(config: Config, intake: Intake, section: ItemSection) -> Said:
     if start is None:
         return Said()
     path = Path(start.path)
-    if not (path / CONFIG_NAME).is_file():
-        return _of_run(path, start.module or intake.module, section)
-    if section.origin is None:
+    kind = kind_of(path)
+    if kind is FolderKind.HUB and section.origin is not None:
+        said: Said = named(section.origin)(path, intake)
+        return said
+    if kind in (FolderKind.HUB, FolderKind.FOREIGN):
         return Said()
-    said: Said = named(section.origin)(path, intake)
-    return said
+    run = checkpoint_at(path).run if kind is FolderKind.CHECKPOINT else path
+    return _of_run(run, start.module or intake.module, section)
 
 
-def _of_run(path: Path, module: str, section: ItemSection) -> Said:
-    run = path.parent.parent if (path / STATE_FILE).is_file() else path
+def _of_run(run: Path, module: str, section: ItemSection) -> Said:
     try:
         modules = read_run_config(run / CONFIG_FILE).resolved()["modules"]
     except ConfigError:

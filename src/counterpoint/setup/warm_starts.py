@@ -15,14 +15,16 @@ def warm_starts_of(config: Config, models: Models) -> tuple[WarmStart, ...]:
     return tuple(WarmStart(name, models[name], init) for name, init in inits.items() if init is not None)
 
 
-def check_warm_starts(config: Config, models: Models) -> None:
+def check_warm_starts(config: Config, models: Models) -> list[str]:
     """`check_values` for a run, unless it resumes from its own checkpoint and so reads nothing else."""
-    if not steps_to_try(Path(config.run.dir), config.checkpoint):
-        check_values(config, models)
+    return [] if steps_to_try(Path(config.run.dir), config.checkpoint) else check_values(config, models)
 
 
-def check_values(config: Config, models: Models) -> None:
-    """Raise CheckpointError or ConfigError unless every `init_from` gives all values of its module and no others."""
-    for start in warm_starts_of(config, models):
-        start.open()
+def check_values(config: Config, models: Models) -> list[str]:
+    """What is to be said of the values that modules begin with.
+
+    Raises CheckpointError or ConfigError unless every `init_from` gives all values of its module and no others.
+    """
+    lines = [line for start in warm_starts_of(config, models) for line in start.open()[0].lines]
     check_depths(config)
+    return lines

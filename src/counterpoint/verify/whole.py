@@ -7,19 +7,15 @@ import torch
 from torch import Tensor
 
 from counterpoint.config.schema import Config, InitFromConfig
-from counterpoint.convert.composite import composite_of
-from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
+from counterpoint.convert.composite import CompositeModel, composite_of
+from counterpoint.convert.folder import ModelFolder
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import Chain
 from counterpoint.parallelize.blocks import whole_block
-from counterpoint.train.state.checkpoint import (
-    STATE_FILE,
-    checkpoint_folder,
-    list_checkpoints,
-    open_checkpoint,
-    read_blocks,
-)
+from counterpoint.train.state.checkpoint import open_checkpoint, read_blocks
 from counterpoint.train.state.stored_block import StoredBlock
+from counterpoint.train.warm.folders import FolderKind, checkpoint_at, kind_of
+from counterpoint.train.warm.megatron import EncoderTensors, open_encoder
 
 
 def begin_with(config: Config, module: str, model: Model, chain: Chain) -> None:
@@ -29,18 +25,22 @@ def begin_with(config: Config, module: str, model: Model, chain: Chain) -> None:
         return
     values = chain.state_dict()
     path = Path(init.path)
-    is_folder = (path / CONFIG_NAME).is_file()
-    loaded = _converted(path, model) if is_folder else _stored(path, init.module or module, values)
+    kind = kind_of(path)
+    if kind in (FolderKind.RUN, FolderKind.CHECKPOINT):
+        loaded = _stored(checkpoint_at(path).folder, init.module or module, values)
+    elif kind is FolderKind.FOREIGN:
+        loaded = _converted(*open_encoder(f"modules.{module}.init_from", init, model.section), model)
+    else:
+        folder = ModelFolder(path)
+        loaded = _converted(folder, composite_of(folder.config), model)
     with torch.no_grad():
         for name, tensor in values.items():
             if not _is_fresh(init, name):
                 tensor.copy_(loaded[name])
 
 
-def _converted(path: Path, model: Model) -> dict[str, Tensor]:
+def _converted(folder: ModelFolder | EncoderTensors, whole: CompositeModel, model: Model) -> dict[str, Tensor]:
     """Our tensors, for the model's kind, whose sources are all in the folder."""
-    folder = ModelFolder(path)
-    whole = composite_of(folder.config)
     theirs = {whole.spell(name): folder.read(name, None) for name in folder.shapes}
     stored = next(stored for stored in whole.modules.values() if stored.model.section.kind == model.section.kind)
     return {
@@ -51,8 +51,7 @@ def _converted(path: Path, model: Model) -> dict[str, Tensor]:
     }
 
 
-def _stored(path: Path, module: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    folder = path if (path / STATE_FILE).is_file() else checkpoint_folder(path, list_checkpoints(path)[-1])
+def _stored(folder: Path, module: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
     opened = open_checkpoint(folder)
     known = opened.shapes
     loaded = {name: tensor.clone() for name, tensor in values.items() if f"model/{module}.{name}" in known}

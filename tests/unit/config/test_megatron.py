@@ -91,10 +91,17 @@ def test_a_value_that_means_something_else_is_not_repeated(argument: str) -> Non
 
 
 def test_what_is_not_covered_is_said() -> None:
-    for name in ("--load-vision-from", "--load"):
-        assert "are not read" in (megatron_hint(name) or "")
+    assert "no run of Megatron is resumed" in (megatron_hint("--load") or "")
+    for name in ("--load-nemotron-checkpoint", "--audio-encoder-checkpoint"):
+        assert "only the encoder of images is read" in (megatron_hint(name) or "")
     assert "Hub are not read" in (megatron_hint("hf_provider") or "")
     assert "loading is always strict" in (megatron_hint("--no-load-strict") or "")
+
+
+def test_what_loads_an_encoder_there_does_so_here() -> None:
+    answer = megatron_hint("--load-vision-from=checkpoints/radio") or ""
+    assert "modules.vision.init_from=checkpoints/radio" in answer
+    assert "`prefix` names the encoder and `skip` what is not read" in answer
 
 
 def _markdown_table() -> str:

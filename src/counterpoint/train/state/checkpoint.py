@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 from pydantic import TypeAdapter, ValidationError
@@ -21,7 +20,7 @@ from counterpoint.errors import CheckpointError, CounterpointError, DamagedCheck
 from counterpoint.section.section import Index
 from counterpoint.train.agree import agreed, worst
 from counterpoint.train.state.manifest import MANIFEST_FILE, Manifest, damaged, read_manifest, read_whole, unreadable
-from counterpoint.train.state.metadata import load_metadata
+from counterpoint.train.state.metadata import load_metadata, tensors_in
 from counterpoint.train.state.storage import METADATA_FILE, VerifyingReader, sentence
 from counterpoint.train.state.stored_block import BlockLoadPlanner, Tensors
 
@@ -61,8 +60,7 @@ class OpenedCheckpoint:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The global shape of every tensor, by its key."""
-        stored: dict[str, Any] = self.metadata.state_dict_metadata
-        return {key: tuple(tensor.size) for key, tensor in stored.items()}
+        return {key: tuple(tensor.size) for key, tensor in tensors_in(self.metadata).items()}
 
     @property
     def moments(self) -> dict[str, set[str]]:

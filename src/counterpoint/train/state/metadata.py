@@ -5,7 +5,7 @@ import pickle
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
 _DCP = "torch.distributed.checkpoint"
 _DATA = {
@@ -27,15 +27,26 @@ _DATA = {
 """All that the metadata of tensors is made of, beside dtypes: records without behaviour."""
 
 
-def load_metadata(data: bytes) -> Metadata:
+_INERT = (f"{_DCP}.", "megatron.")
+"""Where records come from that other programs keep beside those of tensors, such as their plans; none is needed."""
+
+
+def load_metadata(data: bytes, *, foreign: bool = False) -> Metadata:
     """The metadata that a pickle spells; one that names anything but records of tensors raises UnpicklingError.
 
-    Junk raises whatever its bytes happen to spell.
+    In `foreign` metadata, records that DCP or Megatron keep beside those of tensors are passed over. Junk raises
+    whatever its bytes happen to spell.
     """
-    metadata = _RecordUnpickler(io.BytesIO(data)).load()
+    metadata = (_ForeignUnpickler if foreign else _RecordUnpickler)(io.BytesIO(data)).load()
     if not isinstance(metadata, Metadata):
         raise pickle.UnpicklingError(f"holds a {type(metadata).__name__}")
     return metadata
+
+
+def tensors_in(metadata: Metadata) -> dict[str, TensorStorageMetadata]:
+    """The records of tensors by key; other values are stored as bytes, which nothing opens."""
+    stored: dict[str, Any] = metadata.state_dict_metadata
+    return {key: one for key, one in stored.items() if isinstance(one, TensorStorageMetadata)}
 
 
 class _RecordUnpickler(pickle.Unpickler):
@@ -44,3 +55,21 @@ class _RecordUnpickler(pickle.Unpickler):
         if not is_dtype and (module, name) not in _DATA:
             raise pickle.UnpicklingError(f"names {module}.{name}, which no tensor is made of")
         return super().find_class(module, name)
+
+
+class _ForeignUnpickler(_RecordUnpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return _Inert if (module, name) not in _DATA and module.startswith(_INERT) else super().find_class(module, name)
+
+
+class _Inert:
+    """What takes the place of a record that is not needed: it swallows its content."""
+
+    def __new__(cls, *_arguments: object) -> "_Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *_arguments: object) -> None:
+        pass
+
+    def __setstate__(self, _state: object) -> None:
+        pass

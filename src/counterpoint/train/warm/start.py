@@ -1,10 +1,10 @@
-"""Warm starts: the values that a module begins with, from a Hugging Face folder or a checkpoint of a run.
+"""Warm starts: the values that a module begins with, from a Hugging Face folder, a run or a checkpoint of Megatron.
 
 Every rank reads its own blocks and no rank waits for another. What can be wrong is found from headers, on every
 process before it joins the others.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Protocol, final
 import torch
 
 from counterpoint.config.schema import InitFromConfig
-from counterpoint.convert.composite import CompositeModel, Stored, composite_of
+from counterpoint.convert.composite import VISION, CompositeModel, Stored, composite_of
 from counterpoint.convert.differences import differences, free_keys
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.convert.links import Link, Place
@@ -28,20 +28,19 @@ from counterpoint.models.chain import build_chain
 from counterpoint.parallelize.blocks import Block
 from counterpoint.section.problem import Problem, nearest, show
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
-from counterpoint.train.state.checkpoint import (
-    STATE_FILE,
-    OpenedCheckpoint,
-    checkpoint_folder,
-    list_checkpoints,
-    open_checkpoint,
-    read_blocks,
-)
+from counterpoint.train.state.checkpoint import OpenedCheckpoint, open_checkpoint, read_blocks
 from counterpoint.train.state.stored_block import StoredBlock
+from counterpoint.train.warm.folders import FolderKind, checkpoint_at, demand_kind
+from counterpoint.train.warm.megatron import demand_all, load_lines, open_encoder
 from counterpoint.train.warm.same_model import first_other_key
 
 
 class Values(Protocol):
     """Where values of one module lie; what it has and lacks has been checked."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is to be said of the load."""
 
     def fill(self, blocks: Mapping[str, tuple[Block, torch.Tensor]]) -> None:
         """Write into local tensors, by their parameter's name, the values of their blocks."""
@@ -69,9 +68,8 @@ class WarmStart:
         with torch.device("meta"):
             chain = build_chain(parts_of(self.model))
         shapes = {name: tuple(tensor.shape) for name, tensor in chain.state_dict().items()}
-        is_folder = (Path(self.init.path) / CONFIG_NAME).is_file()
-        values = _hugging_face(self, shapes) if is_folder else _of_run(self, shapes)
-        return values, frozenset(name for name in shapes if _is_fresh(self.init, name))
+        opened = _OPEN[demand_kind(self.where, Path(self.init.path))]
+        return opened(self, shapes), frozenset(name for name in shapes if _is_fresh(self.init, name))
 
 
 def warm_start(starts: Iterable[WarmStart], held: Iterable[LocalParameter | LocalBuffer]) -> None:
@@ -99,14 +97,22 @@ def _check_fresh(where: str, init: InitFromConfig, ours: Collection[str], stored
         raise ConfigError(str(Problem(f"{where}.fresh", "all parameters", "some that are loaded", remedy)))
 
 
+class _Folder(Protocol):
+    """Tensors by name, of which any piece can be read alone."""
+
+    def read(self, name: str, place: Place | None) -> torch.Tensor:
+        """A piece of a tensor, or all of it, in the dtype that it is stored in."""
+
+
 @final
 @dataclass(frozen=True)
 class _ModelValues:
-    """Values of a Hugging Face folder, whose tensors are called `spelled` there."""
+    """Values of a folder that links lead to, whose tensors are called `spelled` there."""
 
-    folder: ModelFolder
+    folder: _Folder
     links: tuple[Link, ...]
     spelled: Mapping[str, str]
+    lines: tuple[str, ...] = ()
 
     def fill(self, blocks: Mapping[str, tuple[Block, torch.Tensor]]) -> None:
         link_of = {name: link for link in self.links for name in link.ours}
@@ -120,6 +126,7 @@ class _ModelValues:
 
 def _hugging_face(start: WarmStart, shapes: Shapes) -> _ModelValues:
     where, init, path = start.where, start.init, Path(start.init.path)
+    _refuse_foreign_keys(start, "a Hugging Face folder")
     if init.module is not None:
         got, expected = f"{show(init.module)} with a Hugging Face folder", "null, because its kind of model says it"
         raise ConfigError(str(Problem(f"{where}.module", got, expected, "leave it out")))
@@ -128,9 +135,7 @@ def _hugging_face(start: WarmStart, shapes: Shapes) -> _ModelValues:
     stored = _stored(f"{where}: {path}", whole, start.model)
     spelled = {whole.spell(name): name for name in folder.shapes}
     _check_fresh(where, init, shapes.keys(), linked_names(stored) | unlinked_names(whole, folder.shapes))
-    problems = list(_model_problems(start, stored, shapes.keys()))
-    if problems:
-        raise ConfigError("\n".join(map(str, problems)))
+    _check_model(start, stored, shapes.keys(), path / CONFIG_NAME)
     links = links_to_start(f"{where}: {path}", whole, stored, folder.shapes, shapes, partial(_is_fresh, init))
     folder.demand_numbers(spelled[name] for link in links for name in link.theirs)
     pairs = [spelled[name] for copy in stored.copies if spelled.keys() >= set(copy) for name in copy]
@@ -149,9 +154,41 @@ def _stored(owner: str, whole: CompositeModel, model: Model) -> Stored:
     )
 
 
-def _model_problems(start: WarmStart, stored: Stored, names: Collection[str]) -> Iterator[Problem]:
-    """The keys in which a module differs from what is stored of it."""
-    model, says = f"modules.{start.module}.model", f"as {Path(start.init.path) / CONFIG_NAME} says"
+def _megatron(start: WarmStart, shapes: Shapes) -> _ModelValues:
+    """Values of an encoder in a checkpoint of Megatron."""
+    init, section = start.init, start.model.section
+    tensors, whole = open_encoder(start.where, init, section)
+    owner, stored = f"{start.where}: {tensors.path}", whole.modules[VISION]
+    theirs = tensors.shapes.keys() | tensors.unreadable
+    _check_fresh(start.where, init, shapes.keys(), linked_names(stored) | theirs)
+    fresh = {name for name in (*shapes, *linked_names(stored), *theirs) if _is_fresh(init, name)}
+    demand_all(owner, tensors, whole, stored.links, fresh)
+    _check_model(start, stored, shapes.keys(), tensors.path)
+    links = links_to_start(owner, whole, stored, tensors.shapes, shapes, partial(_is_fresh, init))
+    names = {name for link in links for name in link.theirs}
+    tensors.demand_numbers(names)
+    lines = load_lines(start.module, tensors, section, names)
+    return _ModelValues(tensors, links, {name: name for name in names}, tuple(lines))
+
+
+def _refuse_foreign_keys(start: WarmStart, kind: str) -> None:
+    """Raise ConfigError for keys that only mean something with a checkpoint of another program."""
+    for key, value, default in (("prefix", start.init.prefix, None), ("skip", start.init.skip, ())):
+        if value != default:
+            got, remedy = f"{show(value)} with {kind}", "leave it out" + ", and use fresh" * (key == "skip")
+            raise ConfigError(str(Problem(f"{start.where}.{key}", got, show(default), remedy)))
+
+
+def _check_model(start: WarmStart, stored: Stored, names: Collection[str], source: Path) -> None:
+    """Raise ConfigError for the keys in which a module differs from what is stored of it."""
+    problems = list(_model_problems(start, stored, names, source))
+    if problems:
+        raise ConfigError("\n".join(map(str, problems)))
+
+
+def _model_problems(start: WarmStart, stored: Stored, names: Collection[str], source: Path) -> Iterator[Problem]:
+    """The keys in which a module differs from what is stored of it, as `source` says."""
+    model, says = f"modules.{start.module}.model", f"as {source} says"
     loaded = [name for name in names if not _is_fresh(start.init, name) and not is_added(name, stored)]
     free = free_keys(loaded, [name for name in linked_names(stored) if not _is_fresh(start.init, name)])
     for key, got, expected in differences(start.model, stored.model, free):
@@ -176,6 +213,7 @@ class _RunValues:
 
     opened: OpenedCheckpoint
     prefix: str
+    lines: tuple[str, ...] = ()
 
     def fill(self, blocks: Mapping[str, tuple[Block, torch.Tensor]]) -> None:
         tensors = {f"{self.prefix}{name}": StoredBlock(block, tensor) for name, (block, tensor) in blocks.items()}
@@ -184,7 +222,9 @@ class _RunValues:
 
 def _of_run(start: WarmStart, shapes: Shapes) -> _RunValues:
     where, init = start.where, start.init
-    folder, theirs = _checkpoint(where, Path(init.path)), init.module or start.module
+    _refuse_foreign_keys(start, "a run")
+    place, theirs = checkpoint_at(Path(init.path)), init.module or start.module
+    folder = place.folder
     opened, prefix = open_checkpoint(folder, f"choose another in {where}.path"), f"model/{theirs}."
     opened.check_sizes()
     stored = opened.shapes
@@ -197,24 +237,11 @@ def _of_run(start: WarmStart, shapes: Shapes) -> _RunValues:
     _check_fresh(where, init, shapes.keys(), found.keys())
     needed, loaded = ({n: s for n, s in names.items() if not _is_fresh(init, n)} for names in (shapes, found))
     free = free_keys(needed, loaded)
-    key = first_other_key(folder.parent.parent, theirs, start.model.section, free)
+    key = first_other_key(place.run, theirs, start.model.section, free)
     if key is not None:
         raise CheckpointError(f"{where}: {folder} is of another model: {key}; restore it or choose another checkpoint")
     _demand_names(f"{where}: {folder}", needed, loaded)
     return _RunValues(opened, prefix)
-
-
-def _checkpoint(where: str, path: Path) -> Path:
-    """The checkpoint that a path means: the newest of a run, or itself."""
-    if (path / STATE_FILE).is_file():
-        return path
-    steps = list_checkpoints(path)
-    if not steps:
-        raise CheckpointError(
-            f"{where}: {path} is no Hugging Face folder with a {CONFIG_NAME}, no run with a checkpoint and no "
-            "checkpoint, expected one of these; correct the path"
-        )
-    return checkpoint_folder(path, steps[-1])
 
 
 def _demand_names(owner: str, needed: Shapes, found: Shapes) -> None:
@@ -239,3 +266,12 @@ def _demand_names(owner: str, needed: Shapes, found: Shapes) -> None:
 
 def _more(names: list[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+_OPEN: Mapping[FolderKind, Callable[[WarmStart, Shapes], Values]] = {
+    FolderKind.HUB: _hugging_face,
+    FolderKind.RUN: _of_run,
+    FolderKind.CHECKPOINT: _of_run,
+    FolderKind.FOREIGN: _megatron,
+}
+"""How values are found in a folder of each kind."""

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     # What a type checker and an editor see; a test holds it to be what _HOMES has.
     from counterpoint.api import Run as Run
+    from counterpoint.api import diff as diff
     from counterpoint.api import evaluate as evaluate
     from counterpoint.api import export as export
     from counterpoint.api import generate as generate
     from counterpoint.api import import_model as import_model
+    from counterpoint.api import inspect as inspect
     from counterpoint.api import open_run as open_run
     from counterpoint.api import train as train
     from counterpoint.api import verify as verify
@@ -44,11 +46,13 @@ _HOMES = {
     "StepContext": "counterpoint.train.callbacks",
     "build_plan": "counterpoint.setup.run",
     "check_plan": "counterpoint.check.proof",
+    "diff": "counterpoint.api",
     "evaluate": "counterpoint.api",
     "export": "counterpoint.api",
     "generate": "counterpoint.api",
     "import_model": "counterpoint.api",
     "load_config": "counterpoint.config.load",
+    "inspect": "counterpoint.api",
     "open_run": "counterpoint.api",
     "register_module": "counterpoint.families.custom.register",
     "register_schedule": "counterpoint.plan.schedule",

@@ -13,6 +13,8 @@ from counterpoint.errors import CheckpointError
 if TYPE_CHECKING:
     from counterpoint.importing.command import ImportedModel
     from counterpoint.inference.predictions import Evaluation
+    from counterpoint.inspection.difference import Difference
+    from counterpoint.inspection.inspect import Inspection
     from counterpoint.report.run_record import Metrics
     from counterpoint.setup.exporting import Exported
     from counterpoint.train.callbacks import Callback
@@ -173,6 +175,27 @@ def export(
     given = None if base is None else Path(base)
     request = ExportRequest(run=_folder(run), out=Path(out), step=step, dtype=dtype, module=module, base=given)
     return export_run(request, ranks)
+
+
+def inspect(path: str | Path, *, verify: bool = False) -> "Inspection":
+    """What lies in a run, a checkpoint, a Hugging Face folder or a torch.distributed.checkpoint, from headers alone.
+
+    Its `problems` are all that is damaged or missing; with `verify` all bytes are compared with their digests. No
+    plug-in is imported. Raises CheckpointError for another folder, or one whose headers cannot be read.
+    """
+    from counterpoint.inspection.inspect import inspect as look
+
+    return look(Path(path), verify=verify)
+
+
+def diff(a: str | Path, b: str | Path) -> "Difference":
+    """Compare the tensors of two folders, which `inspect` could read, piece by piece: names, shapes, dtypes, values.
+
+    Folders of different kinds are compared by the names that tensors have here. Raises CheckpointError.
+    """
+    from counterpoint.inspection.difference import diff as compare
+
+    return compare(Path(a), Path(b))
 
 
 def open_run(folder: str | Path) -> Run:

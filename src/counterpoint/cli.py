@@ -8,7 +8,7 @@ import typer
 
 from counterpoint.argument import command_line
 from counterpoint.console import console
-from counterpoint.errors import CounterpointError, DifferenceError, InputError
+from counterpoint.errors import CounterpointError, DamagedCheckpointError, DifferenceError, InputError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,9 +43,11 @@ def main() -> None:
         _answer_megatron(sys.argv[1:])
         with command_line():
             code = app(standalone_mode=False)
-        # Ctrl-C inside a command comes back as the code that typer would leave with.
+        # Ctrl-C inside a command, and the end that a command chose, come back as the code to leave with.
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
+        if code:
+            sys.exit(code)
     except CounterpointError as error:
         _leave(str(error), error.exit_code)
     except typer.Exit as ended:
@@ -311,6 +313,54 @@ def report(run: RunFolder) -> None:
     _output.print(f"report: {write_report(run)}")
     for line in last_step_lines(run):
         _output.print(line)
+
+
+@app.command()
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(help="A run, a checkpoint, a Hugging Face folder or a checkpoint of Megatron.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print it as data, with every tensor.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read everything and compare it with its digests.")] = False,
+) -> None:
+    """Show what lies in a folder: modules, parameters, sizes, step, health, and what a module can start from."""
+    from counterpoint.inspection.inspect import inspect as look
+
+    found = look(path, verify=verify)
+    if json:
+        from json import dumps
+
+        _output.print(dumps(found.as_json(), indent=1))
+    else:
+        from counterpoint.report.inspection_text import inspection_text
+
+        for line in inspection_text(found):
+            _output.print(line)
+    if found.problems:
+        raise DamagedCheckpointError(f"{path}: {len(found.problems)} things in it are damaged or missing, see above")
+
+
+@app.command()
+def diff(
+    a: Annotated[Path, typer.Argument(help="A folder as for inspect.")],
+    b: Annotated[Path, typer.Argument(help="Another, of the same kind or not.")],
+    json: Annotated[bool, typer.Option("--json", help="Print it as data, with every tensor that differs.")] = False,
+) -> None:
+    """Compare the tensors of two folders; ends with 0 if they are equal, with 1 if not."""
+    from counterpoint.inspection.difference import diff as compare
+
+    found = compare(a, b)
+    if json:
+        from json import dumps
+
+        _output.print(dumps(found.as_json(), indent=1))
+    else:
+        from counterpoint.report.inspection_text import difference_text
+
+        for line in difference_text(found):
+            _output.print(line)
+    if not found.is_equal:
+        raise typer.Exit(1)
 
 
 Plugins = Annotated[

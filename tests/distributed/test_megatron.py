@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -34,13 +33,9 @@ from tests.parity.layouts import override
 from tests.unit.judge.judge import REASON, quiet, randomize
 from tests.unit.judge.towers import build_lifted, grid_of, make_judge, picture_batch, picture_rows, pictures, stored
 from tests.unit.train.warm.megatron_folders import (
-    FFN,
-    HEADS,
     HIDDEN,
-    LAYERS,
     PATCH,
-    ROWS,
-    SIDE,
+    RADIO,
     as_megatron,
     random_encoder,
     tower,
@@ -52,11 +47,6 @@ from tests.unit.train.warm.megatron_folders import (
 pytest.importorskip("transformers", reason=REASON)
 
 LIFTED, NOTICED = 1e-9, 1e-4
-RADIO: dict[str, Any] = {
-    "model_type": "radio", "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-    "mlp_ratio": FFN / HIDDEN, "patch_size": PATCH, "max_img_size": SIDE * PATCH, "num_cls_tokens": 3,
-    "num_registers": ROWS - 3, "hidden_act": "gelu_pytorch_tanh",
-}  # fmt: skip
 GRIDS = ((4, 4), (2, 3), (3, 1), (1, 7))
 """With the learned rows of each, 72 rows: four ranks have as many each."""
 

@@ -13,7 +13,7 @@ FLOORS = (
     ("cli", "extend", "api"),
     ("worker",),
     ("run", "report", "reference", "environment"),
-    ("verify", "inference", "importing"),
+    ("verify", "inference", "importing", "inspection"),
     ("setup",),
     ("hub",),
     ("train",),

@@ -13,6 +13,7 @@ import counterpoint
 FUNCTIONS = {
     "build_plan": "(config: Config) -> Plan",
     "check_plan": "(plan: Plan, batch: BatchPlan | None = None, ahead: BatchPlan | None = None) -> Proof",
+    "diff": "(a: str | Path, b: str | Path) -> 'Difference'",
     "evaluate": (
         "(run: str | Path | Run, *, split: str | None = None, step: int | None = None, max_tokens: int | None = None, "
         "temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> 'Evaluation'"
@@ -27,6 +28,7 @@ FUNCTIONS = {
         "top_p: float = 1.0, seed: int = 0, format: str | None = None) -> list[str]"
     ),
     "import_model": "(folder: str | Path, *, world_size: int = 1, memory_gib: float = 80.0) -> 'ImportedModel'",
+    "inspect": "(path: str | Path, *, verify: bool = False) -> 'Inspection'",
     "load_config": "(source: str | Path | Mapping[str, object] | Config, overrides: Sequence[str] = ()) -> Config",
     "open_run": "(folder: str | Path) -> Run",
     "register_module": (

@@ -119,6 +119,14 @@ def find_tensor(file: BinaryIO, start: int, length: int) -> ArchivedTensor:
     return ArchivedTensor(at, array.dtype, array.shape, array.strides)
 
 
+def check_archive(file: BinaryIO, start: int, length: int) -> None:
+    """Raise BadZipFile unless all of an archive agrees with its checksums."""
+    with zipfile.ZipFile(_Window(file, start, length)) as archive:
+        name = archive.testzip()
+    if name is not None:
+        raise zipfile.BadZipFile(f"{name} does not have its checksum")
+
+
 @dataclass(frozen=True, slots=True)
 class _Storage:
     """The elements of a tensor as its description names them; without a dtype they are bytes."""

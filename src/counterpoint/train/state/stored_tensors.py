@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex
 
 from counterpoint.convert.links import Place
-from counterpoint.train.state.archive import ArchivedTensor, find_tensor
+from counterpoint.train.state.archive import ArchivedTensor, check_archive, find_tensor
 from counterpoint.train.state.manifest import damaged, unreadable
 from counterpoint.train.state.metadata import tensors_in
 from counterpoint.train.state.storage import sentence
@@ -65,6 +65,16 @@ class StoredTensors:
                 raise unreadable(self.folder, name, error, self._remedy) from None
             if size < least:
                 raise damaged(self.folder, f"{name} has {size} of {least} bytes or more", self._remedy)
+
+    def wrong_archives(self) -> Iterator[str]:
+        """What is wrong with blocks that do not agree with the checksums of their archives, block by block."""
+        for key, info in self._infos():
+            if key in self._stored:
+                try:
+                    with (self.folder / info.relative_path).open("rb") as file:
+                        check_archive(file, info.offset, info.length)
+                except Exception as error:  # Junk raises whatever its bytes happen to spell.
+                    yield f"{self.folder / info.relative_path}: a block of {key} cannot be read ({sentence(error)})"
 
     def least_sizes(self) -> dict[str, int]:
         """By name of a file, the byte at which its last block ends; raises DamagedCheckpointError."""

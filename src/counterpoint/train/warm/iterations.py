@@ -35,13 +35,14 @@ def has_iterations(path: Path) -> bool:
     return (path / TRACKER_FILE).is_file() or bool(_iterations(path))
 
 
-def open_foreign(path: Path, remedy: str = _REMEDY) -> ForeignCheckpoint:
+def open_foreign(path: Path, remedy: str = _REMEDY, *, check: bool = True) -> ForeignCheckpoint:
     """The checkpoint that a path means: itself, the one that its tracker file names, or its newest that is complete.
 
-    Reads the metadata alone, and looks at the sizes of files. Raises CheckpointError.
+    Reads the metadata alone, and looks at the sizes of files. Raises CheckpointError; without `check` not for files
+    that are missing or too short.
     """
     if (path / METADATA_FILE).is_file():
-        return ForeignCheckpoint(path, _open(path, remedy))
+        return ForeignCheckpoint(path, _open(path, remedy, check))
     if (path / TRACKER_FILE).is_file():
         folder = path / _tracked(path, remedy)
         if not (folder / METADATA_FILE).is_file():
@@ -49,12 +50,12 @@ def open_foreign(path: Path, remedy: str = _REMEDY) -> ForeignCheckpoint:
                 f"{folder}: no {METADATA_FILE}, expected a torch.distributed.checkpoint, since {path / TRACKER_FILE} "
                 "names it and pickled weights are not opened; save it with --ckpt-format torch_dist, or choose another"
             )
-        return ForeignCheckpoint(folder, _open(folder, remedy), f"the iteration that {TRACKER_FILE} names")
+        return ForeignCheckpoint(folder, _open(folder, remedy, check), f"the iteration that {TRACKER_FILE} names")
     passed = []
     for name in _iterations(path):
         try:
             note = f"the newest complete one of {len(_iterations(path))}, without a {TRACKER_FILE}"
-            return ForeignCheckpoint(path / name, _open(path / name, remedy), note)
+            return ForeignCheckpoint(path / name, _open(path / name, remedy, True), note)
         except DamagedCheckpointError as error:
             passed.append(str(error))
     raise DamagedCheckpointError(f"{path}: none of its {len(passed)} iterations is complete; the newest: {passed[0]}")
@@ -81,7 +82,7 @@ def _tracked(path: Path, remedy: str) -> str:
     return f"iter_{int(said):07d}"
 
 
-def _open(folder: Path, remedy: str) -> StoredTensors:
+def _open(folder: Path, remedy: str, check: bool) -> StoredTensors:
     _check_format(folder, remedy)
     try:
         metadata = load_metadata(read_bytes(folder, METADATA_FILE, remedy), foreign=True)
@@ -90,7 +91,8 @@ def _open(folder: Path, remedy: str) -> StoredTensors:
     except Exception as error:  # A torn pickle raises whatever its bytes happen to spell.
         raise damaged(folder, f"no readable checkpoint metadata ({sentence(error)})", remedy) from None
     tensors = StoredTensors(folder, metadata, remedy)
-    tensors.check_files()
+    if check:
+        tensors.check_files()
     return tensors
 
 

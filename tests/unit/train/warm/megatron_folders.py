@@ -23,6 +23,12 @@ from tests.unit.models.model_samples import LINEAR, vit
 LAYERS, HIDDEN, HEADS, HEAD, FFN, PATCH, SIDE, ROWS = 3, 32, 4, 8, 64, 14, 4, 10
 PREFIX = "model.vision_model."
 DECOYS = ("model.language_model.", "model.vision_projection.", "optimizer.state.exp_avg.vision_model.")
+RADIO: dict[str, Any] = {
+    "model_type": "radio", "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+    "mlp_ratio": FFN / HIDDEN, "patch_size": PATCH, "max_img_size": SIDE * PATCH, "num_cls_tokens": 3,
+    "num_registers": ROWS - 3, "hidden_act": "gelu_pytorch_tanh",
+}  # fmt: skip
+"""The config.json of the same encoder on the hub."""
 Named = dict[str, Tensor]
 
 

@@ -1,0 +1,158 @@
+"""A Hugging Face folder: the headers of its safetensors files, and the modules that its config.json describes."""
+
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from counterpoint.convert.composite import CompositeModel, composite_of
+from counterpoint.convert.folder import CONFIG_NAME, INDEX_NAME, SINGLE_NAME, read_config
+from counterpoint.convert.links import Place
+from counterpoint.errors import CheckpointError
+from counterpoint.families import FAMILIES
+from counterpoint.inspection.contents import Contents, StoredModule, StoredTensor, module_of
+from counterpoint.train.state.archive import ArchivedTensor
+from counterpoint.train.warm.folders import FolderKind
+
+_LONGEST_HEADER = 100_000_000
+"""Bytes: what safetensors itself takes."""
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """One file: where its tensors lie, and what is wrong with it."""
+
+    arrays: Mapping[str, ArchivedTensor]
+    size_bytes: int = 0
+    problem: str | None = None
+
+
+def open_hub(path: Path) -> Contents:
+    """What lies in a Hugging Face folder; raises CheckpointError if its config.json is none."""
+    config = read_config(path)
+    names, problems = _files(path)
+    shards = {name: _shard(path / name) for name in names}
+    problems += [shard.problem for shard in shards.values() if shard.problem is not None]
+    arrays = {name: (path / file, one) for file, shard in shards.items() for name, one in shard.arrays.items()}
+    problems += _unlike_index(path, {name: file.name for name, (file, _one) in arrays.items()})
+    tensors = {
+        name: StoredTensor(name, one.shape, str(one.dtype).removeprefix("torch.")) for name, (_f, one) in arrays.items()
+    }
+    whole, note = _whole(path, config)
+
+    def read(name: str, place: Place | None) -> Tensor:
+        file, array = arrays[name]
+        with file.open("rb", buffering=0) as opened:
+            return array.read(opened.fileno(), place or tuple(slice(0, size) for size in array.shape))
+
+    return Contents(
+        path=path,
+        kind=FolderKind.HUB,
+        folder=path,
+        tensors=tensors,
+        modules=tuple(_modules(path, str(config.get("model_type")), tensors, whole)),
+        read=read,
+        problems=tuple(problems),
+        notes=note,
+        files=len(names),
+        size_bytes=sum(shard.size_bytes for shard in shards.values()),
+        whole=whole,
+    )
+
+
+def _whole(path: Path, config: Mapping[str, Any]) -> tuple[CompositeModel | None, tuple[str, ...]]:
+    """The models that a config describes, or why it describes none of ours."""
+    try:
+        return composite_of(config, str(path / CONFIG_NAME)), ()
+    except CheckpointError as error:
+        return None, (f"init_from takes nothing of it: {error}",)
+
+
+def _files(path: Path) -> tuple[list[str], list[str]]:
+    """The names of its files with tensors, and what is wrong with that."""
+    if (path / SINGLE_NAME).is_file():
+        return [SINGLE_NAME], []
+    if not (path / INDEX_NAME).is_file():
+        return [], [f"{path}: has neither {SINGLE_NAME} nor {INDEX_NAME}"]
+    names = sorted(set(_index(path).values()))
+    return names, [] if names else [f"{path / INDEX_NAME}: no weight_map from tensors to files of the folder"]
+
+
+def _index(path: Path) -> dict[str, str]:
+    """The file of each tensor as an index says; empty without one that can be read."""
+    try:
+        content = json.loads((path / INDEX_NAME).read_bytes())["weight_map"]
+        return {str(name): Path(file).name for name, file in content.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _unlike_index(path: Path, found: Mapping[str, str]) -> Iterator[str]:
+    """In what the index and the headers of its files contradict each other."""
+    if (path / SINGLE_NAME).is_file():
+        return
+    index, readable = _index(path), set(found.values())
+    lost = [name for name, file in index.items() if found.get(name) != file and file in readable]
+    if lost:
+        yield f"{path / INDEX_NAME}: names {len(lost)} tensors that its files lack, such as {lost[0]}"
+    more = [name for name in found if name not in index]
+    if more:
+        yield f"{path}: {len(more)} tensors are in files but not in {INDEX_NAME}, such as {more[0]}"
+
+
+def _shard(file: Path) -> _Shard:
+    """The header of a file. Its size says whether all elements are there."""
+    try:
+        with file.open("rb") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            (length,) = struct.unpack("<Q", opened.read(8))
+            if length > min(size, _LONGEST_HEADER):
+                return _Shard({}, size, f"{file}: its header says it has {length} bytes, the file has {size}")
+            header: dict[str, Any] = json.loads(opened.read(length))
+            described = {name: one for name, one in header.items() if name != "__metadata__"}
+            arrays = {name: _array(8 + length, one) for name, one in described.items()}
+            end = 8 + length + max((one["data_offsets"][1] for one in described.values()), default=0)
+    except FileNotFoundError:
+        return _Shard({}, 0, f"{file}: missing")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
+        return _Shard({}, 0, f"{file}: cannot be read ({type(error).__name__}: {error})")
+    return _Shard(arrays, size, None if size == end else f"{file}: has {size} of {end} bytes")
+
+
+def _array(begin: int, described: Mapping[str, Any]) -> ArchivedTensor:
+    shape = tuple(int(one) for one in described["shape"])
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    dtype = _DTYPES[described["dtype"]]
+    return ArchivedTensor(begin + int(described["data_offsets"][0]), dtype, shape, tuple(reversed(strides)))
+
+
+def _modules(
+    path: Path, kind: str, tensors: Mapping[str, StoredTensor], whole: CompositeModel | None
+) -> list[StoredModule]:
+    sizes = {str(one).removeprefix("torch."): one.itemsize for one in _DTYPES.values()}
+    if whole is None:
+        return [module_of(kind, "unknown here", tensors.values(), sizes)]
+    left, found = dict(tensors), []
+    for name, stored in whole.modules.items():
+        theirs = {one for link in stored.links for one in link.theirs}
+        own = [tensor for key, tensor in tensors.items() if whole.spell(key) in theirs]
+        for tensor in own:
+            left.pop(tensor.name, None)
+        start = f"init_from: {{path: {path}{', fresh: [projector.*]' * stored.adds_projector}}}"
+        called = FAMILIES[stored.model.section.kind].called
+        found.append(module_of(name, f"{called} of a {kind}", own, sizes, start=start))
+    return [*found, *([module_of("(not read)", "", left.values(), sizes)] if left else [])]

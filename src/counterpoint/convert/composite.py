@@ -58,7 +58,7 @@ class CompositeModel:
 
 def composite_of(config: Mapping[str, Any], where: str = "config.json") -> CompositeModel:
     """The modules of the checkpoint with this config.json, which messages call `where`; raises CheckpointError."""
-    fields = Fields(config, where, known=known_keys())
+    fields = Fields(as_of_today(config), where, known=known_keys())
     name = fields.text("model_type")
     if name not in DECODERS and name not in COMPOSITES:
         raise _unknown(fields, name)
@@ -66,6 +66,27 @@ def composite_of(config: Mapping[str, Any], where: str = "config.json") -> Compo
     fields.refuse_rest()
     fields.refuse_changed(config.get("transformers_version"))
     return whole
+
+
+def as_of_today(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config with today's names of its keys; one that has a key under both names keeps the newer one's value."""
+    older = _OLDER_KEYS.get(str(config.get("model_type")), {})
+    missing = {old: new for old, new in older.items() if old in config and config.get(new) is None}
+    kept = {key: value for key, value in config.items() if key not in older and key not in missing.values()}
+    return {**kept, **{new: config[old] for old, new in missing.items()}}
+
+
+_OLDER_KEYS: Mapping[str, Mapping[str, str]] = {
+    "nemotron_h_omni": {
+        "llm_config": "text_config",
+        "sound_config": "audio_config",
+        "vit_hidden_size": "vision_hidden_size",
+        "img_context_token_id": "image_token_id",
+        "video_context_token_id": "video_token_id",
+        "sound_context_token_id": "audio_token_id",
+    },
+}
+"""By `model_type`: keys of the files that its authors published (transformers' configuration_nemotron_h_omni.py)."""
 
 
 def _unknown(fields: Fields, name: str) -> CheckpointError:

@@ -161,6 +161,8 @@ def _demand_supported(fields: Fields) -> None:
     fields.demand("mlp_hidden_act", "relu2")
     fields.demand("mamba_hidden_act", "silu")
     fields.demand("use_conv_bias", True)
+    # transformers reads one of the two; published files state both.
+    fields.demand("rms_norm_eps", fields.number("layer_norm_epsilon"))
     for key in ("attention_bias", "mlp_bias", "use_bias", "mamba_proj_bias"):
         fields.demand(key, False)
     # Group-limited routing, latent experts and a second shared expert are unknown here.

@@ -24,6 +24,7 @@ class PictureSizes(NamedTuple):
 
 
 _CUT = "transformers makes a square of every picture, here a picture keeps its aspect"
+_AS_THEY_ARE = "the processor scales no picture (do_resize)"
 _ENLARGED = "transformers enlarges small pictures, too, here they keep their size"
 
 
@@ -37,8 +38,18 @@ def picture_sizes(found: Fields | None, patch: int, side: int | None) -> Picture
     pixels = None if found is None else _most_pixels(found)
     if pixels is not None:
         return PictureSizes(None, max(pixels // patch**2, 1), _ENLARGED)
-    side = (None if found is None else _side(found)) or side
-    return None if side is None else PictureSizes(side, max(side // patch, 1) ** 2, _CUT)
+    is_scaled = found is None or not found.has("do_resize") or found.flag("do_resize")
+    side = (None if found is None else _side(found, is_scaled=is_scaled)) or side
+    if side is None:
+        return None
+    most = max(side // patch, 1) ** 2
+    if not is_scaled:
+        return PictureSizes(None, most, _AS_THEY_ARE)
+    edge = None if found is None else _edge(found, "size")
+    if edge is None or edge == side:
+        return PictureSizes(side, most, _CUT)
+    cut = f"the processor cuts {side} out of pictures scaled to {edge}, here all of a picture is scaled to {side}"
+    return PictureSizes(side, most, cut)
 
 
 def _most_pixels(found: Fields) -> int | None:
@@ -52,19 +63,25 @@ def _most_pixels(found: Fields) -> int | None:
     return found.section("size").integer("longest_edge", most=2**62)
 
 
-def _side(found: Fields) -> int | None:
+def _side(found: Fields, *, is_scaled: bool) -> int | None:
     """The side of the square that every picture becomes."""
     crops = not found.has("do_center_crop") or found.flag("do_center_crop")
-    for key in ("crop_size", "size", "image_size") if crops else ("size", "image_size"):
-        if not found.has(key):
-            continue
-        value = _mapping(found, key)
-        if not value:
-            return found.integer(key)
-        edge = next((edge for edge in ("height", "shortest_edge") if edge in value), None)
+    for key in (*(("crop_size",) if crops else ()), *(("size", "image_size") if is_scaled else ())):
+        edge = _edge(found, key)
         if edge is not None:
-            return found.section(key).integer(edge)
+            return edge
     return None
+
+
+def _edge(found: Fields, key: str) -> int | None:
+    """The side that a key says, as a number or in a section."""
+    if not found.has(key):
+        return None
+    value = _mapping(found, key)
+    if not value:
+        return found.integer(key)
+    edge = next((edge for edge in ("height", "shortest_edge") if edge in value), None)
+    return None if edge is None else found.section(key).integer(edge)
 
 
 def _mapping(found: Fields, key: str) -> Mapping[str, object]:

@@ -43,7 +43,8 @@ def _pictures(stored: Stored, source: Source) -> Items:
         sizes = PictureSizes(None, most, "nothing says how large pictures are")
     if sizes.max_patches > most:
         larger = f"the processor allows {sizes.max_patches}, which needs a longer data.sequence_tokens"
-        sizes = sizes._replace(max_patches=most, otherwise=larger)
+        both = "; ".join(one for one in (larger, sizes.otherwise) if one)
+        sizes = sizes._replace(max_patches=most, otherwise=both)
     # A side that the merged patches do not fill is rounded up to one group.
     max_patches = max(sizes.max_patches, group)
     keys: dict[str, Any] = {} if sizes.size is None else {"size": sizes.size}

@@ -35,7 +35,9 @@ def _lines(keys: Sequence[Key], indent: str) -> Iterator[str]:
         if key.comment and len(line) + len(key.comment) + 5 <= _COLUMNS:
             line = f"{line}   # {key.comment}"
         elif key.comment:
-            yield from (f"{indent}# {part}" for part in wrap(key.comment, _COLUMNS - len(indent) - 2))
+            yield from (
+                f"{indent}# {part}" for part in wrap(key.comment, _COLUMNS - len(indent) - 2, break_on_hyphens=False)
+            )
         yield line
         yield from _lines(key.below, f"{indent}{'    ' if key.is_item else '  '}")
 

@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, final
 
-from counterpoint.convert.composite import CompositeModel, composite_of
+from counterpoint.convert.composite import CompositeModel, as_of_today, composite_of
 from counterpoint.convert.folder import CONFIG_NAME, INDEX_NAME, ModelFolder, read_object
 from counterpoint.errors import InputError
 
@@ -36,7 +36,7 @@ class Source:
         file = path / CONFIG_NAME if folder else path
         if folder and not file.is_file():
             raise InputError(f"{path}: has no {CONFIG_NAME}, expected a model's folder; {_remedy(path)}")
-        config = read_object(file)
+        config = as_of_today(read_object(file))
         whole = composite_of(config, str(file))
         has_weights = folder is not None and any(next(folder.glob(one), None) is not None for one in _WEIGHTS)
         return cls(path, folder, config, whole, ModelFolder(folder) if folder is not None and has_weights else None)

@@ -11,6 +11,7 @@ from counterpoint.api import import_model
 from counterpoint.config.load import load_config
 from counterpoint.config.yaml_text import parse_yaml
 from counterpoint.convert.composite import LANGUAGE, composite_of
+from counterpoint.convert.defaults import read_defaults
 from counterpoint.errors import InputError
 from counterpoint.families import family_of
 from counterpoint.setup.plan import models_of
@@ -230,6 +231,55 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
         import_model(tmp_path / "nothing")
     with pytest.raises(InputError, match="expected a rank or more"):
         import_model(tmp_path, world_size=0)
+
+
+UNCHANGED = {
+    # Our reader makes colours of every picture; the type with another ending is the same processor.
+    kind: {"do_convert_rgb", "image_processor_type"}
+    for kind in read_defaults().processors
+}
+UNCHANGED["CLIPImageProcessor"] |= {"do_center_crop"}  # its size is that of what it cuts out
+UNCHANGED["ConvNextImageProcessor"] |= {"crop_pct"}
+for _kind in ("Qwen2VLImageProcessor", "Siglip2ImageProcessor"):
+    UNCHANGED[_kind] |= {"do_resize"}  # pictures of fitting sizes are not scaled here anyhow
+
+
+@pytest.mark.parametrize("kind", sorted(one for one in read_defaults().processors if "Image" in one))
+def test_each_key_of_a_processor_changes_the_run_or_is_refused(kind: str, tmp_path: Path) -> None:
+    keys = {**read_defaults().processors[kind]}
+    tower = {"Qwen2VLImageProcessor": CASES["qwen2_5_vl's tower"], "CLIPImageProcessor": CASES["clip"]}
+    config = {**tower.get(kind, CASES["siglip_sections_empty"])}
+    if kind == "Qwen2VLImageProcessor":
+        config |= {"patch_size": 14, "window_size": 56}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    def image(changed: dict[str, Any]) -> Any:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(changed))
+        try:
+            # With its comment, which says what the processor does otherwise.
+            return import_model(tmp_path).text
+        except InputError:
+            return None
+
+    first = image(keys)
+    assert first is not None
+    same = {key for key, value in keys.items() if image({**keys, key: _other(value)}) == first}
+    assert same <= UNCHANGED[kind]
+
+
+def _other(value: Any) -> Any:
+    """Another value of the same type."""
+    match value:
+        case bool():
+            return not value
+        case dict():
+            return {key: one // 2 for key, one in value.items()}
+        case list():
+            return [one / 2 for one in value]
+        case str():
+            return f"{value}Fast"
+        case _:
+            return value - 1 if isinstance(value, int) else value / 2
 
 
 SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

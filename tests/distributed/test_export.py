@@ -42,11 +42,11 @@ CASES = [
     *(
         pytest.param(family, seed, variant, marks=pytest.mark.more)
         for family, seed, variant in (
-            ("llama", 1, "again"), ("llama", 2, "published"), ("qwen2", 0, "published"), ("qwen3_moe", 0, "memory"),
+            ("llama", 1, "again"), ("llama", 2, "published"), ("qwen2", 0, "published"),
             ("qwen3_moe", 1, "whole"), ("nemotron_h", 0, "whole"), ("gemma3_text", 0, "published"),
             ("qwen2_5_vl", 0, "published"), ("qwen3_vl", 0, "memory"), ("whisper", 0, "whole"),
             ("whisper with a head", 0, "published"), ("siglip_vision_model", 0, "whole"), ("clip", 0, "shards"),
-            ("radio", 0, "dropped"), ("parakeet_ctc", 0, "whole"), ("nemotron_h_omni with sound", 0, "whole"),
+            ("radio", 0, "whole"), ("parakeet_ctc", 0, "whole"), ("nemotron_h_omni with sound", 0, "whole"),
         )
     ),
 ]  # fmt: skip
@@ -73,8 +73,7 @@ def test_transformers_loads_what_was_trained(
         expected = written.get(whole.spell(name), tensor)
         assert (found[name].dtype, torch.equal(found[name], expected)) == (tensor.dtype, True), name
     assert {whole.spell(name) for name in found} == {whole.spell(name) for name in base} | written.keys()
-    model = load_hub_folder(family, tmp_path / "out")
-    _lift(monkeypatch, model)
+    model = _lifted(monkeypatch, family, tmp_path / "out")
     if set(whole.modules) == {LANGUAGE}:
         section = whole.modules[LANGUAGE].model.section
         batch = text_batch(section, [7])
@@ -108,11 +107,18 @@ def _on_four_ranks(config: Config, whole: CompositeModel) -> Config:
     return override(config, layouts)
 
 
-def _lift(patch: pytest.MonkeyPatch, model: Any) -> None:
-    """Keep the judge from computing in float32 in between."""
+def _lifted(patch: pytest.MonkeyPatch, family: str, folder: Path) -> Any:
+    """The judge's model of a folder, with experts as plain PyTorch, kept from computing in float32 in between."""
+    model = load_hub_folder(family, folder)
     modules = {type(module).__module__ for module in model.modules() if "transformers" in type(module).__module__}
     for name in (*sorted(modules), "transformers.modeling_rope_utils"):
         lift_casts(patch, sys.modules[name])
+    # Once more, since some casts are those of values that are made with the model.
+    model = load_hub_folder(family, folder)
+    for module in model.modules():
+        if "config" in vars(module):
+            module.config._experts_implementation = "eager"
+    return model
 
 
 def _train_task(member: Member, config: Config, request: ExportRequest) -> dict[str, Tensor] | None:

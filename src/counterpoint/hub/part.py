@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel, Stored, composite_of
+from counterpoint.convert.defaults import read_defaults
 from counterpoint.convert.links import Link
 from counterpoint.errors import CheckpointError
 from counterpoint.hub.base import BaseFolder
@@ -13,6 +15,12 @@ from counterpoint.hub.described import config_of
 from counterpoint.kinds.family import Model
 
 _SECTIONS = {VISION: "vision_config", AUDIO: "audio_config", LANGUAGE: "text_config"}
+_PROJECTION = "projection_"
+"""How keys of a section begin that are about the projector."""
+
+_NEEDED = {"radio": "*input_conditioner.*"}
+"""By kind, tensors that no module of ours holds and that change what the model computes."""
+
 _OF_COMPOSITES = "_vl_text"
 """How kinds of text end that no folder holds alone: without items their three positions are one."""
 
@@ -35,8 +43,6 @@ def part_of(base: BaseFolder, module: str, model: Model, positions: int) -> Outl
     links = tuple(link.respelled(renamed.__getitem__) for link in stored.links if set(link.theirs) <= renamed.keys())
     copies = _copies(stored, alone.modules[role])
     part = Stored(stored.model, links, adds_projector=len(links) < len(stored.links), copies=tuple(copies.values()))
-    if role == LANGUAGE:
-        part = replace(part, model=_of_text_alone(part.model))
     names, prefix = {}, _prefix(renamed)
     for real in base.lying:
         known = whole.spell(real)
@@ -46,23 +52,39 @@ def part_of(base: BaseFolder, module: str, model: Model, positions: int) -> Outl
             names[copies[known][0]] = real
         elif prefix and known.startswith(prefix):
             names[known.removeprefix(prefix)] = real
+    _demand_needed(base, config, names)
     return Outline(config, base, names, CompositeModel({role: part}, alone.unused, alone.spell), base.copied)
 
 
 def _config_of(base: BaseFolder, role: str, module: str, model: Model, positions: int) -> Mapping[str, Any]:
-    section = base.config.get(_SECTIONS[role])
-    kind = section.get("model_type") if isinstance(section, Mapping) else None
+    """The config.json of the module alone: the base's section, with what it means to leave keys out there."""
+    given = base.config.get(_SECTIONS[role])
+    stated = read_defaults().sections.get(base.config["model_type"], {}).get(_SECTIONS[role], {})
+    defaults = stated.get("empty" if isinstance(given, Mapping) else "absent", {})
+    section = {**defaults, **(given if isinstance(given, Mapping) else {})}
+    kind = section.get("model_type")
     if role == LANGUAGE and (kind is None or kind.endswith(_OF_COMPOSITES)):
-        about = section if isinstance(section, Mapping) else base.config
+        about = section if isinstance(given, Mapping) else base.config
         described = config_of(module, _of_text_alone(model), positions)
         return {**described, **{key: about[key] for key in _ABOUT_TEXT if about.get(key) is not None}}
-    if not isinstance(section, Mapping) or kind is None:
+    if kind is None:
         raise CheckpointError(
             f"modules.{module}: {base.path / 'config.json'} has no {_SECTIONS[role]} with a model_type, expected one "
             "that describes the module alone; export the whole model, without --module"
         )
-    tied = {"tie_word_embeddings": model.section.tied} if role == LANGUAGE else {}
-    return {**section, **tied}
+    if role == LANGUAGE:
+        return {**section, "tie_word_embeddings": model.section.tied}
+    return {key: value for key, value in section.items() if not key.startswith(_PROJECTION)}
+
+
+def _demand_needed(base: BaseFolder, config: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Raise CheckpointError if the base lacks what a module's folder has beside ours, and what its output is of."""
+    pattern = _NEEDED.get(config["model_type"])
+    if pattern is not None and not any(fnmatchcase(name, pattern) for name in names):
+        raise CheckpointError(
+            f"{base.path}: has no {pattern}, expected what a {config['model_type']} by itself has; name a folder of "
+            "one with --base"
+        )
 
 
 def _of_text_alone(model: Model) -> Model:

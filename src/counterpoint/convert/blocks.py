@@ -7,7 +7,7 @@ from typing import final
 from counterpoint.convert.decoder import Decoder
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.links import Link
+from counterpoint.convert.links import Halves, Link, Same
 from counterpoint.convert.rope import Rope
 from counterpoint.convert.tables import (
     ATTENTION,
@@ -105,6 +105,14 @@ class Blocks:
                 yield from renamed(ours, f"{theirs}.mlp", ROUTER)
                 yield from experts(ours, f"{theirs}.mlp", GATED_EXPERTS, section.moe.experts)
 
+    def otherwise(self, section: DecoderConfig) -> Iterator[Link]:
+        """The links of experts that are stacked already, gates before what they gate."""
+        for layer, kind in enumerate(section.pattern):
+            if kind == "E" and self.experts and section.moe is not None:
+                ours, theirs = f"layers.{layer}.moe.experts", f"model.layers.{layer // 2}.mlp.experts"
+                yield Halves((f"{ours}.gate", f"{ours}.up"), (f"{theirs}.gate_up_proj",), section.moe.ffn)
+                yield Same((f"{ours}.down",), (f"{theirs}.down_proj",))
+
     def _attention_tables(self, section: DecoderConfig) -> Iterator[Table]:
         yield ATTENTION
         if self.qkv_bias or section.attention_bias:
@@ -169,8 +177,18 @@ def _moe(fields: Fields) -> MoeConfig:
     )
 
 
+INV_FREQ = "*.rotary_emb.inv_freq"
+"""Frequencies of rotary positions, which older files hold layer by layer."""
+
+
 def _decoder(blocks: Blocks) -> Decoder:
-    return Decoder(section=blocks.section, links=blocks.links, without_effect=OF_TEXT)
+    return Decoder(
+        section=blocks.section,
+        links=blocks.links,
+        otherwise=blocks.otherwise,
+        without_effect=OF_TEXT,
+        unused=(INV_FREQ,),
+    )
 
 
 _OF_TWO = Blocks(qkv_bias=True, own_head_dim=False, axes=(16, 24, 24))

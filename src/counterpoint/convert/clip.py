@@ -6,6 +6,7 @@ from typing import Any
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import ChannelsLast, ClassRow, Link, Reshaped, Same
+from counterpoint.convert.spelling import moved
 from counterpoint.convert.tables import Table, renamed
 from counterpoint.convert.tower import Tower
 from counterpoint.convert.vision import activation_of, heads_of, side_of
@@ -37,9 +38,7 @@ _LAYER: Table = {
 }
 
 
-def prefixed(name: str) -> str:
-    """A name of a tower, with the prefix or without."""
-    return name if name.startswith(PREFIX) else f"{PREFIX}{name}"
+SPELLING = moved(("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.", "head."), PREFIX, "")
 
 
 def clip_section(fields: Fields) -> VitConfig:
@@ -130,19 +129,19 @@ CLIP = Tower(
     links=clip_links,
     without_effect=_POOLED | {"vocab_size"},
     unused=UNUSED_OF_CLIP,
-    spell=prefixed,
+    spelling=SPELLING,
 )
 SIGLIP = Tower(
     section=siglip_section,
     links=siglip_links,
     without_effect=_POOLED,
     unused=UNUSED_OF_SIGLIP,
-    spell=prefixed,
+    spelling=SPELLING,
 )
 SIGLIP2 = Tower(
     section=siglip2_section,
     links=siglip2_links,
     without_effect=_POOLED,
     unused=UNUSED_OF_SIGLIP,
-    spell=prefixed,
+    spelling=SPELLING,
 )

@@ -1,7 +1,7 @@
 """Checkpoints of towers, decoders and composite models, by the `model_type` of their config.json, and their modules."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from counterpoint.convert import clip, parakeet, radio
@@ -11,8 +11,9 @@ from counterpoint.convert.decoders import DECODERS, decoder_named
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.known import known_keys
-from counterpoint.convert.links import Link
+from counterpoint.convert.links import Link, Same
 from counterpoint.convert.qwen_vision import deepstack_of, qwen2_5_links, qwen2_5_model, qwen3_links, qwen3_model
+from counterpoint.convert.spelling import Spelling, below, spelled
 from counterpoint.convert.tables import BOTH, renamed
 from counterpoint.convert.tower import Tower
 from counterpoint.convert.towers import TOWERS
@@ -32,13 +33,16 @@ VISION, AUDIO, LANGUAGE = "vision", "audio", "language"
 class Stored:
     """A module in a checkpoint: its model and links. With `adds_projector` the checkpoint lacks its projector.
 
-    `copies` are pairs of names: a tensor that the checkpoint stores again, and the one that it must equal.
+    `otherwise` are links to tensors that some checkpoints have instead. `copies` are pairs of names of a tied head,
+    which some checkpoints store again, and the embedding; `unequal` is such a pair that turned out to be two matrices.
     """
 
     model: Model
     links: tuple[Link, ...]
+    otherwise: tuple[Link, ...] = ()
     adds_projector: bool = False
     copies: tuple[tuple[str, str], ...] = ()
+    unequal: tuple[str, str] | None = None
 
 
 @final
@@ -46,14 +50,18 @@ class Stored:
 class CompositeModel:
     """The modules that a checkpoint holds, one or several, by name, and patterns of tensors that are `unused` here.
 
-    `spell` turns a name found there into the one in links. For each of the `depths` (after, into), rows that leave
-    layer `after` of `vision` are added after layer `into` of `language`.
+    Names are those in links, which `spelling` finds from others. For each of the `depths` (after, into), rows that
+    leave layer `after` of `vision` are added after layer `into` of `language`.
     """
 
     modules: Mapping[str, Stored]
     unused: tuple[str, ...] = ()
-    spell: Callable[[str], str] = str
+    spelling: Spelling = field(default_factory=dict)
     depths: tuple[tuple[int, int], ...] = ()
+
+    def spell(self, name: str) -> str:
+        """The name in links of a tensor that is found by this one."""
+        return spelled(name, self.spelling)
 
 
 def composite_of(config: Mapping[str, Any], where: str = "config.json") -> CompositeModel:
@@ -102,7 +110,8 @@ def _unknown(fields: Fields, name: str) -> CheckpointError:
 
 
 def _decoder(fields: Fields) -> CompositeModel:
-    return CompositeModel({LANGUAGE: _language(fields, str)})
+    decoder = decoder_named(fields.kind)
+    return CompositeModel({LANGUAGE: _language(fields, str)}, decoder.unused, decoder.spelling(decoder.base, ""))
 
 
 def _section(fields: Fields, key: str, kind: str, *older: str) -> Fields:
@@ -117,7 +126,8 @@ def _tower(tower: Tower[Any]) -> Callable[[Fields], CompositeModel]:
 
     def alone(fields: Fields) -> CompositeModel:
         section = tower.section(fields)
-        return _encoder(section, tower.links(section), tower.unused, tower.spell)
+        module, stored = _encoder(section, tower.links(section), tower.otherwise(section, fields))
+        return CompositeModel({module: stored}, tower.unused, tower.spelling)
 
     return alone
 
@@ -127,7 +137,7 @@ def _pair(kind: str) -> Callable[[Fields], CompositeModel]:
 
     def pair(fields: Fields) -> CompositeModel:
         whole = _tower(TOWERS[kind])(_section(fields, "vision_config", kind))
-        return replace(whole, unused=(*whole.unused, *clip.UNUSED_OF_PAIRS), spell=str)
+        return replace(whole, unused=(*whole.unused, *clip.UNUSED_OF_PAIRS), spelling={})
 
     return pair
 
@@ -135,27 +145,31 @@ def _pair(kind: str) -> Callable[[Fields], CompositeModel]:
 def _parakeet_ctc(fields: Fields) -> CompositeModel:
     section, prefix = parakeet.parakeet_section(_section(fields, "encoder_config", "parakeet_encoder")), "encoder."
     unused = (*(f"{prefix}{name}" for name in parakeet.UNUSED), "ctc_head.*")
-    return _encoder(section, _below(prefix, parakeet.parakeet_links(section)), unused)
+    module, stored = _encoder(section, _below(prefix, parakeet.parakeet_links(section)))
+    return CompositeModel({module: stored}, unused)
 
 
-def _encoder(
-    section: EncoderSection, links: Iterable[Link], unused: tuple[str, ...], spell: Callable[[str], str] = str
-) -> CompositeModel:
+def _encoder(section: EncoderSection, links: Iterable[Link], otherwise: Iterable[Link] = ()) -> tuple[str, Stored]:
     # The section of a folder lacks this key, which only the config has, but its class has the field.
     module = VISION if "image" in type(section).model_fields else AUDIO
     # Nothing reads the rows yet, so they leave with the width that they have.
     model = Model(section, Ends(leaving=section.projected))
-    return CompositeModel({module: Stored(model, tuple(links), adds_projector=True)}, unused, spell)
+    return module, Stored(model, tuple(links), tuple(otherwise), adds_projector=True)
 
 
 def _qwen2_5_vision(fields: Fields) -> CompositeModel:
     model = qwen2_5_model(fields)
-    return CompositeModel({VISION: Stored(model, tuple(qwen2_5_links(model.section)))})
+    return CompositeModel({VISION: Stored(model, tuple(qwen2_5_links(model.section)))}, spelling=_ALONE)
 
 
 def _qwen3_vision(fields: Fields) -> CompositeModel:
     model = qwen3_model(fields)
-    return CompositeModel({VISION: Stored(model, tuple(qwen3_links(model.section, deepstack_of(fields))))})
+    links = tuple(qwen3_links(model.section, deepstack_of(fields)))
+    return CompositeModel({VISION: Stored(model, links)}, spelling=_ALONE)
+
+
+_ALONE: Spelling = {"visual.": "", "model.visual.": ""}
+"""Of a tower that was cut out of a composite model."""
 
 
 def _qwen2_5_vl(fields: Fields) -> CompositeModel:
@@ -165,7 +179,12 @@ def _qwen2_5_vl(fields: Fields) -> CompositeModel:
     if fields.has("text_config"):
         text = _section(fields, "text_config", "qwen2_5_vl_text")
         fields.pass_over(text.values)
-    return CompositeModel({VISION: vision, LANGUAGE: _language(text, str, tied=is_tied(fields) or is_tied(text))})
+    language, decoder = _language(text, str, tied=is_tied(fields) or is_tied(text)), decoder_named(text.kind)
+    spelling = {
+        **decoder.spelling(decoder.base, "", "model.language_model.", "language_model."),
+        "model.visual.": "visual.",
+    }
+    return CompositeModel({VISION: vision, LANGUAGE: language}, decoder.unused, spelling)
 
 
 def _qwen3_vl(fields: Fields) -> CompositeModel:
@@ -182,7 +201,12 @@ def _qwen3_vl(fields: Fields) -> CompositeModel:
     depths = tuple((after, 2 * block + 1) for block, after in enumerate(taps))
     ends = replace(language.model.ends, inserts=tuple(into for _after, into in depths))
     joined = replace(language, model=language.model._replace(ends=ends))
-    return CompositeModel({VISION: vision, LANGUAGE: joined}, depths=depths)
+    decoder = decoder_named(text.kind)
+    spelling = {
+        **decoder.spelling("model.language_model.", "model.language_model.", "language_model."),
+        "visual.": "model.visual.",
+    }
+    return CompositeModel({VISION: vision, LANGUAGE: joined}, decoder.unused, spelling, depths)
 
 
 def _omni(fields: Fields) -> CompositeModel:
@@ -203,19 +227,38 @@ def _omni(fields: Fields) -> CompositeModel:
             bias=False,
         ),
     }
-    vision = radio.radio_section(_section(fields, "vision_config", "radio")).model_copy(update=own)
+    vision_fields = _section(fields, "vision_config", "radio")
+    vision = radio.radio_section(vision_fields).model_copy(update=own)
     projector = {"norm.weight": "0.weight", "mlp.up.weight": "1.weight", "mlp.down.weight": "3.weight"}
     links = (*_below(tower, radio.radio_links(vision)), *renamed("projector", "mlp1", projector))
-    unused = tuple(f"{tower}{name}" for name in radio.UNUSED)
-    modules = {VISION: Stored(Model(vision, Ends(leaving=hidden)), links)}
+    otherwise = _below(tower, radio.radio_otherwise(vision, vision_fields))
+    decoder = decoder_named(text.kind)
+    unused = tuple(f"{tower}{name}" for name in radio.UNUSED) + _unused_below("language_model.", decoder)
+    # transformers finds its features of sound elsewhere, and passes over those that lie in the file.
+    unused += (f"{_SOUND_TOWER}feature_extractor.*",)
+    modules = {VISION: Stored(Model(vision, Ends(leaving=hidden)), links, otherwise)}
+    spelling = {
+        **decoder.spelling(f"language_model.{decoder.base}", "language_model."),
+        **below(tower, radio.SPELLING),
+        **_OMNI_IN_MEMORY,
+    }
     if fields.has("audio_config"):
         modules[AUDIO] = _sound(fields.section("audio_config", "parakeet_encoder"), hidden)
         unused += tuple(f"{_SOUND_TOWER}{name}" for name in parakeet.UNUSED)
-    return CompositeModel({**modules, LANGUAGE: language}, unused)
+    return CompositeModel({**modules, LANGUAGE: language}, unused, spelling)
 
 
 _OMNI_MERGE = 2
 _SOUND_TOWER = "sound_encoder.encoder."
+_OMNI_IN_MEMORY: Spelling = {
+    "multi_modal_projector.layer_norm.": "mlp1.0.",
+    "multi_modal_projector.linear_1.": "mlp1.1.",
+    "multi_modal_projector.linear_2.": "mlp1.3.",
+    "audio_tower.": _SOUND_TOWER,
+    "embed_audio.layer_norm.": "sound_projection.norm.",
+    "embed_audio.linear_1.": "sound_projection.linear1.",
+    "embed_audio.linear_2.": "sound_projection.linear2.",
+}
 
 
 def _sound(fields: Fields, out: int) -> Stored:
@@ -236,7 +279,7 @@ def _sound(fields: Fields, out: int) -> Stored:
     return Stored(Model(section, Ends(leaving=out)), (*_below(_SOUND_TOWER, parakeet.parakeet_links(section)), *links))
 
 
-_LLAVA_TOWER = "vision_tower."
+_LLAVA_TOWER, _LLAVA_TEXT = "vision_tower.", "language_model."
 
 
 def _llava(fields: Fields) -> CompositeModel:
@@ -244,7 +287,7 @@ def _llava(fields: Fields) -> CompositeModel:
     whole = clip.clip_section(_section(fields, "vision_config", "clip_vision_model"))
     text = fields.section("text_config", fields.kind_of("text_config", "llama"))
     tied = is_tied(fields) or is_tied(text)
-    language = _language(text, lambda name: f"language_model.{name}", tied=tied)
+    language = _language(text, lambda name: f"{_LLAVA_TEXT}{name}", tied=tied)
     hidden = language.model.section.hidden
     bias = fields.flag("multimodal_projector_bias")
     activation = activation_of(fields, "projector_hidden_act")
@@ -260,14 +303,24 @@ def _llava(fields: Fields) -> CompositeModel:
     unused = (*clip.UNUSED_OF_CLIP, *(f"{clip.PREFIX}encoder.layers.{layer}.*" for layer in above))
     return CompositeModel(
         {VISION: Stored(Model(vision, Ends(leaving=hidden)), links), LANGUAGE: language},
-        tuple(f"{_LLAVA_TOWER}{name}" for name in unused),
-        _llava_spelled,
+        (*(f"{_LLAVA_TOWER}{name}" for name in unused), *_unused_below(_LLAVA_TEXT, decoder_named(text.kind))),
+        _llava_spelling(decoder_named(text.kind)),
     )
 
 
-def _llava_spelled(name: str) -> str:
-    is_tower = name.startswith(_LLAVA_TOWER)
-    return f"{_LLAVA_TOWER}{clip.prefixed(name.removeprefix(_LLAVA_TOWER))}" if is_tower else name
+def _llava_spelling(decoder: Decoder) -> Spelling:
+    # Some releases of transformers 5 wrote `model.` twice.
+    bases = (_LLAVA_TEXT, f"{_LLAVA_TEXT}model.", f"model.{_LLAVA_TEXT}")
+    return {
+        **decoder.spelling(f"{_LLAVA_TEXT}{decoder.base}", *bases),
+        "lm_head.": f"{_LLAVA_TEXT}lm_head.",
+        **below(_LLAVA_TOWER, clip.SPELLING, f"model.{_LLAVA_TOWER}"),
+        "model.multi_modal_projector.": "multi_modal_projector.",
+    }
+
+
+def _unused_below(prefix: str, decoder: Decoder) -> tuple[str, ...]:
+    return tuple(f"{prefix}{name}" for name in decoder.unused)
 
 
 def _feature_layers(fields: Fields, layers: int) -> int:
@@ -287,7 +340,12 @@ def _language(fields: Fields, spell: Callable[[str], str], tied: bool | None = N
         section = section.model_copy(update={"tied": tied})
     copies = tuple((spell(copy), spell(word)) for copy, word in _copies(decoder, section))
     model = Model(section, Ends(vocab=fields.integer("vocab_size")))
-    return Stored(model, tuple(link.respelled(spell) for link in decoder.links(section)), copies=copies)
+    links, otherwise = (
+        tuple(link.respelled(spell) for link in links) for links in (decoder.links(section), decoder.otherwise(section))
+    )
+    # Where only the head of the two is stored, transformers ties both to it.
+    otherwise += tuple(Same(("embed.weight",), (head,)) for head, _words in copies)
+    return Stored(model, links, otherwise, copies=copies)
 
 
 def _copies(decoder: Decoder, section: DecoderConfig) -> Iterator[tuple[str, str]]:

@@ -78,5 +78,5 @@ CONVNEXT = Tower(
     # The last norm is that of the mean of all rows, and a detector's heads read rows of several stages.
     without_effect=frozenset({"image_size", "layer_norm_eps", "out_features", "out_indices", "stage_names"}),
     unused=("layernorm.*", "classifier.*"),
-    spell=lambda name: name.removeprefix(_PREFIX),
+    spelling={_PREFIX: ""},
 )  # fmt: skip

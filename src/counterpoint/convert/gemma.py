@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from math import sqrt
 from typing import Any
 
-from counterpoint.convert.blocks import MOST_BLOCKS, kv_heads_of
+from counterpoint.convert.blocks import INV_FREQ, MOST_BLOCKS, kv_heads_of
 from counterpoint.convert.decoder import Decoder
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
@@ -140,5 +140,6 @@ def _rope(fields: Fields, kind: str) -> dict[str, Any]:
 GEMMA3 = Decoder(
     section=gemma_section,
     links=gemma_links,
+    unused=(INV_FREQ,),
     without_effect=OF_TEXT | {"cache_implementation", "_sliding_window_pattern"},
 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
 
-from counterpoint.convert.blocks import is_tied, kv_heads_of
+from counterpoint.convert.blocks import kv_heads_of
 from counterpoint.convert.decoder import Decoder
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
@@ -15,6 +15,7 @@ from counterpoint.convert.tables import (
     ROUTER,
     ROUTER_BIAS,
     SHARED_EXPERT,
+    STACKED_EXPERTS,
     Table,
     ends,
     experts,
@@ -56,7 +57,8 @@ def hybrid_section(fields: Fields) -> DecoderConfig:
         head_dim=fields.integer("head_dim"),
         ffn=fields.integer("intermediate_size"),
         vocab=fields.integer("vocab_size"),
-        tied=is_tied(fields),
+        # transformers ties nothing in this family, whatever the key says.
+        tied=False,
         activation="relu2",
         rope_theta=None,
         norm_eps=fields.number("layer_norm_epsilon"),
@@ -71,6 +73,13 @@ def hybrid_links(section: DecoderConfig) -> Iterator[Link]:
         ours, theirs = f"layers.{layer}", f"backbone.layers.{layer}"
         yield from renamed(ours, theirs, {"norm.weight": "norm.weight"})
         yield from _LAYERS[letter](ours, f"{theirs}.mixer", section)
+
+
+def hybrid_otherwise(section: DecoderConfig) -> Iterator[Link]:
+    """The links of experts that are stacked already."""
+    for layer, letter in enumerate(section.pattern):
+        if letter == "E":
+            yield from renamed(f"layers.{layer}", f"backbone.layers.{layer}.mixer.experts", STACKED_EXPERTS)
 
 
 def _moe_links(ours: str, theirs: str, decoder: DecoderConfig) -> Iterator[Link]:
@@ -178,7 +187,16 @@ _WITHOUT_EFFECT = frozenset({
     "use_mamba_kernels", "expand", "time_step_max", "time_step_floor", "mamba_ssm_cache_dtype",
     "moe_shared_expert_overlap", "residual_in_fp32", "rescale_prenorm_residual", "num_hidden_layers",
     # Tensors of these layers are accounted for by their names.
-    "num_nextn_predict_layers", "mtp_layers_block_type", "mtp_hybrid_override_pattern",
+    "num_nextn_predict_layers", "tie_word_embeddings", "mtp_layers_block_type", "mtp_hybrid_override_pattern",
 })  # fmt: skip
 
-NEMOTRON_H = Decoder(section=hybrid_section, links=hybrid_links, without_effect=OF_TEXT | _WITHOUT_EFFECT)
+NEMOTRON_H = Decoder(
+    section=hybrid_section,
+    links=hybrid_links,
+    otherwise=hybrid_otherwise,
+    without_effect=OF_TEXT | _WITHOUT_EFFECT,
+    base="backbone.",
+    parts=("embeddings.", "layers.", "norm_f."),
+    # Depths of multi-token prediction, which transformers does not read either.
+    unused=("mtp.*",),
+)

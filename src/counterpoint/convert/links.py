@@ -89,8 +89,7 @@ class PlusOne(Link):
 
     def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         (tensor,) = tensors
-        # Narrow numbers near zero are finer than those near one.
-        return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) + 1]
+        return [_wide(tensor) + 1]
 
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         (tensor,) = tensors
@@ -285,13 +284,13 @@ class ClassRow(Link):
 
     def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         token, positions = tensors
-        return [token + positions[:1], positions[1:]]
+        return [_wide(token) + positions[:1], positions[1:]]
 
     def piece(self, name: str, place: Place, read: Read) -> Tensor:
         (token, table), (rows, columns) = self.theirs, place
         if name == self.ours[1]:
             return read(table, (slice(rows.start + 1, rows.stop + 1), columns))
-        return (read(token, (columns,)) + read(table, (slice(0, 1), columns)))[rows]
+        return (_wide(read(token, (columns,))) + read(table, (slice(0, 1), columns)))[rows]
 
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         row, positions = tensors
@@ -320,6 +319,52 @@ class ClassRow(Link):
         """Either term of a sum has the sum's gradient."""
         _token, positions = gradients
         return [positions[:1], positions[1:]]
+
+
+@final
+@dataclass(frozen=True)
+class Halves(Link):
+    """Two stacks of matrices of ours, concatenated in one of theirs: matrix by matrix, the rows of both."""
+
+    ours: tuple[str, str]
+    theirs: tuple[str]
+    rows: int
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        (both,) = tensors
+        return list(torch.split(both, self.rows, dim=1))
+
+    def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [torch.cat(list(tensors), dim=1)]
+
+    def piece(self, name: str, place: Place, read: Read) -> Tensor:
+        before, (stack, rows, columns) = self.rows * self.ours.index(name), place
+        return read(self.theirs[0], (stack, slice(before + rows.start, before + rows.stop), columns))
+
+
+@final
+@dataclass(frozen=True)
+class Filled(Link):
+    """A tensor of ours that the checkpoint need not have: then all of its elements have one value."""
+
+    ours: tuple[str]
+    shape: tuple[int, ...]
+    value: float
+    theirs: tuple[()] = ()
+
+    def to_ours(self, _tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [torch.full(self.shape, self.value, dtype=torch.float64)]
+
+    def to_theirs(self, _tensors: Sequence[Tensor]) -> list[Tensor]:
+        return []
+
+    def piece(self, _name: str, place: Place, _read: Read) -> Tensor:
+        return torch.full([one.stop - one.start for one in place], self.value, dtype=torch.float64)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """A term of a sum: in narrow numbers the sum would be rounded, and once more in the parameter's dtype."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def their_tensors(links: Iterable[Link], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Which of our tensors a checkpoint of one or more modules has, and whether its copies are equal."""
+"""Which of our tensors a checkpoint of one or more modules has."""
 
 from collections.abc import Mapping
 
@@ -6,21 +6,10 @@ import torch
 from torch import Tensor
 
 from counterpoint.convert.composite import Stored
-from counterpoint.errors import CheckpointError
 from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import build_chain
 
 Tensors = Mapping[str, Tensor]
-
-
-def demand_copies(owner: str, stored: Stored, tensors: Tensors) -> None:
-    """Raise CheckpointError if a tensor differs from the one that it should copy."""
-    for copy, original in stored.copies:
-        if copy in tensors and original in tensors and not torch.equal(tensors[copy], tensors[original]):
-            raise CheckpointError(
-                f"{owner} has a {copy} that is not {original}, although its config.json says that words are tied: set "
-                "tie_word_embeddings there to false, or choose another model."
-            )
 
 
 def kept_tensors(stored: Stored) -> dict[str, Tensor]:

@@ -107,4 +107,5 @@ PARAKEET = Tower(
     links=parakeet_links,
     without_effect=frozenset({"num_key_value_heads"}),
     unused=UNUSED,
+    spelling={"encoder.": ""},
 )  # fmt: skip

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
-from counterpoint.convert.links import Link, Reshaped, Same
+from counterpoint.convert.links import Filled, Link, Reshaped, Same
+from counterpoint.convert.spelling import Spelling
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.tower import Tower
 from counterpoint.convert.vision import activation_of, fused_qkv, heads_of
@@ -21,6 +22,18 @@ UNUSED = (
 )
 """Which learned rows make a summary, how pixels are normalised, which `processor.py` reads and data does here, and the
 patches of films."""
+
+_PATCHES = f"{PREFIX}model.patch_generator."
+SPELLING: Spelling = {
+    "model.": f"{PREFIX}model.",
+    "encoder.layer.": f"{PREFIX}model.blocks.",
+    "embeddings.patch_projection.": f"{_PATCHES}embedder.",
+    "embeddings.video_patch_projection.": f"{_PATCHES}video_embedder.",
+    "embeddings.position_embedding": f"{_PATCHES}pos_embed",
+    "embeddings.cls_register_token": f"{_PATCHES}cls_token.token",
+    "input_conditioner.": f"{PREFIX}input_conditioner.",
+    "summary_idxs": f"{PREFIX}summary_idxs",
+}
 
 _LAYER: Table = {
     **{f"attention_norm.{x}": f"norm1.{x}" for x in BOTH},
@@ -75,12 +88,25 @@ def radio_links(section: VitConfig) -> Iterator[Link]:
         yield from fused_qkv(f"{ours}.attention", f"{theirs}.attn.qkv", section.hidden)
 
 
+def radio_otherwise(section: VitConfig, fields: Fields) -> Iterator[Link]:
+    """The links of tensors that are not fused, and the value of factors that may be missing, as in all C-RADIO."""
+    value = fields.number("layerscale_value")
+    for layer in range(section.layers):
+        ours, theirs = f"layers.{layer}", f"{PREFIX}model.blocks.{layer}"
+        names = {f"attention.{x}.{kind}": f"attention.{x}_proj.{kind}" for x in "qkvo" for kind in BOTH}
+        yield from renamed(ours, theirs, names)
+        for scale in ("attention_scale", "mlp_scale"):
+            yield Filled((f"{ours}.{scale}.weight",), (section.hidden,), value)
+
+
 RADIO = Tower(
     section=radio_section,
     links=radio_links,
     without_effect=frozenset({
-        "image_size", "norm_mean", "norm_std", "summary_idxs", "layerscale_value", "patch_dim", "video_patch_dim",
+        "image_size", "norm_mean", "norm_std", "summary_idxs", "patch_dim", "video_patch_dim",
         "video_temporal_patch_size",
     }),
     unused=UNUSED,
+    spelling=SPELLING,
+    otherwise=radio_otherwise,
 )  # fmt: skip

@@ -19,11 +19,17 @@ def linked_names(stored: Stored) -> frozenset[str]:
     return frozenset(name for link in stored.links for name in link.ours)
 
 
+def unread_names(whole: CompositeModel, found: Collection[str]) -> frozenset[str]:
+    """The tensors among those `found` in a checkpoint that no link reads."""
+    read = {name for stored in whole.modules.values() for link in stored.links for name in link.theirs}
+    return frozenset(name for name in found if whole.spell(name) not in read)
+
+
 def unlinked_names(whole: CompositeModel, found: Collection[str]) -> frozenset[str]:
-    """The tensors among those `found` in a checkpoint that no link or pattern knows."""
-    known = {name for stored in whole.modules.values() for link in stored.links for name in link.theirs}
-    known |= {copy for stored in whole.modules.values() for copy, _original in stored.copies}
-    return frozenset(n for n in found if not (whole.spell(n) in known or _is_unused(whole, n)))
+    """The tensors among those `found` in a checkpoint that no link or pattern knows, and that are no copies."""
+    copies = {copy for stored in whole.modules.values() for copy, _original in stored.copies}
+    unread = unread_names(whole, found)
+    return frozenset(n for n in unread if not (whole.spell(n) in copies or _is_unused(whole, n)))
 
 
 def _is_unused(whole: CompositeModel, name: str) -> bool:

@@ -19,6 +19,7 @@ ROUTER: Table = {"moe.router.weight": "gate.weight"}
 ROUTER_BIAS: Table = {"moe.router.bias": "gate.e_score_correction_bias"}
 SHARED_EXPERT: Table = {f"moe.shared.{x}.weight": f"shared_experts.{x}_proj.weight" for x in ("up", "down")}
 GATED_EXPERTS: Table = {f"moe.experts.{x}": f"{x}_proj.weight" for x in ("gate", "up", "down")}
+STACKED_EXPERTS: Table = {f"moe.experts.{x}": f"{x}_proj" for x in ("up", "down")}
 EXPERTS: Table = {f"moe.experts.{x}": f"{x}_proj.weight" for x in ("up", "down")}
 
 

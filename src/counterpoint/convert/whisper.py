@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import ByTap, Link
+from counterpoint.convert.spelling import moved
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.tower import Tower
 from counterpoint.convert.vision import activation_of, heads_of
@@ -55,11 +56,11 @@ def whisper_links(section: WhisperConfig) -> Iterator[Link]:
     yield from renamed("norm", f"{PREFIX}layer_norm", {x: x for x in BOTH})
 
 
-def spelled(name: str) -> str:
-    """The name in links of a tensor of a complete Whisper, of one without a head, or of its encoder alone."""
-    short = name.removeprefix("model.")
-    return short if short.startswith((PREFIX, "decoder.", "proj_out.")) else f"{PREFIX}{short}"
-
+_SPELLING = {
+    "model.": "",
+    **moved(("conv1.", "conv2.", "embed_positions.", "layers.", "layer_norm."), PREFIX, ""),
+}
+"""Of a complete Whisper, of one without a head, and of its encoder alone."""
 
 WHISPER = Tower(
     section=whisper_section,
@@ -72,5 +73,5 @@ WHISPER = Tower(
         "alignment_heads", "lang_ids", "task_ids",
     }),
     unused=UNUSED,
-    spell=spelled,
+    spelling=_SPELLING,
 )  # fmt: skip

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from counterpoint.config.schema import Config, InitFromConfig
-from counterpoint.convert.composite import CompositeModel, composite_of
+from counterpoint.convert.composite import CompositeModel
 from counterpoint.convert.folder import ModelFolder
+from counterpoint.convert.found import model_in
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import Chain
 from counterpoint.parallelize.blocks import whole_block
@@ -32,7 +33,7 @@ def begin_with(config: Config, module: str, model: Model, chain: Chain) -> None:
         loaded = _converted(*open_encoder(f"modules.{module}.init_from", init, model.section), model)
     else:
         folder = ModelFolder(path)
-        loaded = _converted(folder, composite_of(folder.config), model)
+        loaded = _converted(folder, model_in(folder)[0], model)
     with torch.no_grad():
         for name, tensor in values.items():
             if not _is_fresh(init, name):

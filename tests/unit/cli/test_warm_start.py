@@ -114,6 +114,17 @@ def test_missing_unknown_and_misshapen_tensors_are_named(
         assert len(said.splitlines()) == 1
 
 
+def test_a_head_that_is_not_the_embedding_is_answered_with_the_key(
+    counterpoint: Command, config: Path, model: Path, tmp_path: Path
+) -> None:
+    write_tensors(model, LLAMA | {"tie_word_embeddings": True}, _tensors(model))
+    said = _refused(counterpoint, config, tmp_path, f"{KEY}={model}", "modules.language.model.tied=true")
+    assert "holds a lm_head.weight that differs from model.embed_tokens.weight, whatever its config.json says" in said
+    assert "set modules.language.model.tied=false" in said
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{KEY}={model}")
+
+
 def test_what_the_file_lacks_may_be_fresh_if_it_is_named(
     counterpoint: Command, config: Path, model: Path, tmp_path: Path
 ) -> None:

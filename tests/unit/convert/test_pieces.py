@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.links import ClassRow, Place, PlusOne, Read, Reshaped, Same
+from counterpoint.convert.links import ClassRow, Filled, Halves, Place, PlusOne, Read, Reshaped, Same
 from tests.unit.convert.test_modules_round_trip import case
 from tests.unit.judge.whole_configs import FOLDERS
 
@@ -109,3 +109,34 @@ def test_sums_say_where_they_are_unchanged() -> None:
     found = factors.unchanged("b", (slice(0, 2),), _reader(held), _reader({"b": stored}))
     assert found.tolist() == [True, False]
     assert Same(("a",), ("b",)).unchanged("b", (slice(0, 2),), _reader(held), _reader({"b": stored})) is None
+
+
+def test_a_class_token_and_its_position_are_added_in_wide_numbers() -> None:
+    link = ClassRow(("row", "table"), ("token", "positions"))
+    stored = {"token": torch.tensor([1.0, 3.0]).bfloat16(), "positions": torch.full((3, 2), 2.0**-10).bfloat16()}
+    row, _table = link.to_ours([stored["token"], stored["positions"]])
+    assert torch.equal(row, torch.tensor([[1 + 2.0**-10, 3 + 2.0**-10]]))
+    place = (slice(0, 1), slice(0, 2))
+    piece = link.piece("row", place, lambda name, place: stored[name] if place is None else stored[name][place])
+    assert torch.equal(piece, row)
+
+
+def test_halves_lie_in_one_stack() -> None:
+    link = Halves(("gate", "up"), ("both",), 2)
+    both = torch.arange(24.0).view(2, 4, 3)
+    gate, up = link.to_ours([both])
+    assert torch.equal(link.to_theirs([gate, up])[0], both)
+    place = (slice(1, 2), slice(1, 2), slice(0, 3))
+    for name, whole in (("gate", gate), ("up", up)):
+        assert torch.equal(link.piece(name, place, lambda _name, there: both[there]), whole[place])
+
+
+def test_what_may_be_missing_has_one_value() -> None:
+    link = Filled(("scale",), (3,), 0.5)
+    assert torch.equal(link.to_ours([])[0], torch.full((3,), 0.5, dtype=torch.float64))
+    assert link.piece("scale", (slice(1, 3),), _nothing).tolist() == [0.5, 0.5]
+    assert link.to_theirs([torch.zeros(3)]) == []
+
+
+def _nothing(_name: str, _place: Place | None) -> Tensor:
+    raise AssertionError("nothing is stored")

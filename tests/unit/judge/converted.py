@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 
+import torch
 from torch import Tensor
 
 from counterpoint.convert.accounts import demand_shape, refuse
 from counterpoint.convert.composite import CompositeModel, Stored
 from counterpoint.convert.decoders import decoder_named
+from counterpoint.convert.found import as_found, names_found
 from counterpoint.convert.links import Link, their_tensors
-from counterpoint.convert.modules import Tensors, demand_copies, is_added, kept_tensors
+from counterpoint.convert.modules import Tensors, is_added, kept_tensors
 from counterpoint.families.decoder.spec import DecoderConfig
 from tests.unit.judge.models import alone, empty_tensors
 
@@ -58,8 +60,6 @@ def modules_to_ours(whole: CompositeModel, tensors: Tensors) -> dict[str, dict[s
 
     A tower without a projector in its checkpoint is given all of its tensors but that one's.
     """
-    for stored in whole.modules.values():
-        demand_copies("The checkpoint", stored, {whole.spell(name): tensor for name, tensor in tensors.items()})
     return _to_ours(whole, tensors, lambda link, found: link.to_ours(found))
 
 
@@ -83,12 +83,14 @@ def modules_from_ours(whole: CompositeModel, modules: Mapping[str, Tensors]) -> 
 def _to_ours(
     whole: CompositeModel, tensors: Tensors, convert: Callable[[Link, list[Tensor]], list[Tensor]]
 ) -> dict[str, dict[str, Tensor]]:
-    spelled = {whole.spell(name): tensor for name, tensor in tensors.items()}
+    spelled = {name: tensors[there] for name, there in names_found(whole, tensors, "The checkpoint").items()}
+    whole = as_found(whole, spelled, lambda one, other: torch.equal(spelled[one], spelled[other]))
     copies = dict(pair for stored in whole.modules.values() for pair in stored.copies)
     used = {
         n: t
         for n, t in spelled.items()
-        if n not in copies and not any(fnmatchcase(n, pattern) for pattern in whole.unused)
+        if (n not in copies or copies[n] not in spelled)
+        and not any(fnmatchcase(n, pattern) for pattern in whole.unused)
     }
     expected: dict[str, Tensor] = {}
     for name, stored in whole.modules.items():

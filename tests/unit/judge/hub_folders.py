@@ -16,7 +16,7 @@ from torch import Tensor
 from tests.unit.judge.hub_configs import FAMILIES, random_config
 from tests.unit.judge.models import Config
 
-__all__ = ["FAMILIES", "VARIANTS", "class_of", "config_in", "load_hub_folder", "write_hub_folder"]
+__all__ = ["FAMILIES", "VARIANTS", "class_of", "config_in", "described", "load_hub_folder", "write_hub_folder"]
 
 REASON = "transformers, the judge of these models, is not installed (pip install 'transformers>=5.20')"
 VARIANTS = ("whole", "published", "dropped", "again", "memory", "shards")
@@ -37,7 +37,7 @@ def write_hub_folder(family: str, seed: int, variant: str, folder: Path) -> None
     quiet()
     torch.manual_seed(seed)
     config = random_config(family, seed)
-    model = class_of(family, config)(_described(config)).double()
+    model = class_of(family, config)(described(config)).double()
     match variant:
         case "again":
             with tempfile.TemporaryDirectory() as once:
@@ -70,14 +70,14 @@ def class_of(family: str, config: Config) -> Any:
     transformers = pytest.importorskip("transformers", reason=REASON)
     if family == "whisper with a head":
         return transformers.WhisperForConditionalGeneration
-    described = _described(config)
+    kind = type(described(config))
     for mapping in (
         transformers.AutoModelForImageTextToText, transformers.AutoModelForCTC, transformers.AutoModelForCausalLM,
         transformers.AutoModel,
     ):  # fmt: skip
-        if type(described) in mapping._model_mapping and family != "whisper":
-            return mapping._model_mapping[type(described)]
-    return transformers.AutoModel._model_mapping[type(described)]
+        if kind in mapping._model_mapping and family != "whisper":
+            return mapping._model_mapping[kind]
+    return transformers.AutoModel._model_mapping[kind]
 
 
 def config_in(folder: Path) -> Config:
@@ -113,19 +113,20 @@ def quiet() -> None:
     transformers.logging.disable_progress_bar()
 
 
-def _described(config: Config) -> Any:
+def described(config: Config) -> Any:
+    """transformers' own config of a config.json, with attention and experts as plain PyTorch."""
     transformers = pytest.importorskip("transformers", reason=REASON)
     content = {key: value for key, value in config.items() if key != "model_type"}
-    described = transformers.AutoConfig.for_model(config["model_type"], **content)
-    for one in (described, *(getattr(described, name) for name in described.sub_configs)):
+    made = transformers.AutoConfig.for_model(config["model_type"], **content)
+    for one in (made, *(getattr(made, name) for name in made.sub_configs)):
         if one is not None:
             one._attn_implementation = one._experts_implementation = "eager"
-    return described
+    return made
 
 
 def _resolved(config: Config) -> str:
     """Everything that transformers understands of a config.json."""
-    content: str = _described(config).to_json_string(use_diff=False)
+    content: str = described(config).to_json_string(use_diff=False)
     return content
 
 

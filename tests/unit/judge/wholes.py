@@ -207,10 +207,16 @@ def our_forward(
 ) -> tuple[Tensor, dict[str, Chain]]:
     """The loss alone, and the models."""
     chains = {name: our_module(stored.model, weights[name]) for name, stored in whole.modules.items()}
+    return joined_loss(whole, chains, samples), chains
+
+
+def joined_loss(whole: CompositeModel, chains: Mapping[str, Chain], samples: Sequence[Sample]) -> Tensor:
+    """The loss of all documents in one packed batch, which these models read together."""
     wires = tuple(Wire(name, LANGUAGE, whole.depths if name == VISION else ()) for name in chains if name != LANGUAGE)
     towers = Towers(chains, wires, {wire.source: _items(wire.source, whole, samples) for wire in wires})
     inserts, deep = towers.into(LANGUAGE)
-    return chains[LANGUAGE](None, _text(whole, samples).with_inserts(inserts, deep))[MAIN], chains
+    loss: Tensor = chains[LANGUAGE](None, _text(whole, samples).with_inserts(inserts, deep))[MAIN]
+    return loss
 
 
 def _items(module: str, whole: CompositeModel, samples: Sequence[Sample]) -> Items:

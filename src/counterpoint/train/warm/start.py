@@ -14,12 +14,13 @@ from typing import Protocol, final
 import torch
 
 from counterpoint.config.schema import InitFromConfig
-from counterpoint.convert.composite import VISION, CompositeModel, Stored, composite_of
+from counterpoint.convert.composite import VISION, CompositeModel, Stored
 from counterpoint.convert.differences import differences, free_keys
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
+from counterpoint.convert.found import model_in
 from counterpoint.convert.links import Link, Place
-from counterpoint.convert.modules import demand_copies, is_added
-from counterpoint.convert.start import Shapes, linked_names, links_to_start, unlinked_names
+from counterpoint.convert.modules import is_added
+from counterpoint.convert.start import Shapes, linked_names, links_to_start, unread_names
 from counterpoint.errors import CheckpointError, ConfigError
 from counterpoint.families import FAMILIES
 from counterpoint.families.parts import parts_of
@@ -107,11 +108,11 @@ class _Folder(Protocol):
 @final
 @dataclass(frozen=True)
 class _ModelValues:
-    """Values of a folder that links lead to, whose tensors are called `spelled` there."""
+    """Values of a folder that links lead to, whose tensors have names in links and those in `name_of` there."""
 
     folder: _Folder
     links: tuple[Link, ...]
-    spelled: Mapping[str, str]
+    name_of: Mapping[str, str]
     lines: tuple[str, ...] = ()
 
     def fill(self, blocks: Mapping[str, tuple[Block, torch.Tensor]]) -> None:
@@ -121,7 +122,7 @@ class _ModelValues:
             tensor[block.local_slices].copy_(piece)
 
     def _read(self, name: str, place: Place | None) -> torch.Tensor:
-        return self.folder.read(self.spelled[name], place)
+        return self.folder.read(self.name_of[name], place)
 
 
 def _hugging_face(start: WarmStart, shapes: Shapes) -> _ModelValues:
@@ -131,16 +132,13 @@ def _hugging_face(start: WarmStart, shapes: Shapes) -> _ModelValues:
         got, expected = f"{show(init.module)} with a Hugging Face folder", "null, because its kind of model says it"
         raise ConfigError(str(Problem(f"{where}.module", got, expected, "leave it out")))
     folder = ModelFolder(path)
-    whole = composite_of(folder.config, str(path / CONFIG_NAME))
+    whole, name_of = model_in(folder)
     stored = _stored(f"{where}: {path}", whole, start.model)
-    spelled = {whole.spell(name): name for name in folder.shapes}
-    _check_fresh(where, init, shapes.keys(), linked_names(stored) | unlinked_names(whole, folder.shapes))
+    _check_fresh(where, init, shapes.keys(), linked_names(stored) | unread_names(whole, folder.shapes))
     _check_model(start, stored, shapes.keys(), path / CONFIG_NAME)
     links = links_to_start(f"{where}: {path}", whole, stored, folder.shapes, shapes, partial(_is_fresh, init))
-    folder.demand_numbers(spelled[name] for link in links for name in link.theirs)
-    pairs = [spelled[name] for copy in stored.copies if spelled.keys() >= set(copy) for name in copy]
-    demand_copies(f"{where}: {path}", stored, {whole.spell(name): folder.read(name, None) for name in pairs})
-    return _ModelValues(folder, links, spelled)
+    folder.demand_numbers(name_of[name] for link in links for name in link.theirs)
+    return _ModelValues(folder, links, name_of)
 
 
 def _stored(owner: str, whole: CompositeModel, model: Model) -> Stored:
@@ -192,7 +190,13 @@ def _model_problems(start: WarmStart, stored: Stored, names: Collection[str], so
     loaded = [name for name in names if not _is_fresh(start.init, name) and not is_added(name, stored)]
     free = free_keys(loaded, [name for name in linked_names(stored) if not _is_fresh(start.init, name)])
     for key, got, expected in differences(start.model, stored.model, free):
-        if key in _KEYLESS:
+        if key == "tied" and stored.unequal is not None:
+            head, words = stored.unequal
+            why = f"because {start.init.path} holds a {head} that differs from {words}, whatever its {CONFIG_NAME} says"
+            yield Problem(
+                f"{model}.{key}", show(got), f"{show(expected)}, {why}", f"set {model}.{key}={show(expected)}"
+            )
+        elif key in _KEYLESS:
             yield Problem(model, f"{key} {show(got)}", f"{show(expected)}, {says}", _KEYLESS[key])
         else:
             remedy = f"set {model}.{key}={show(expected)}, or choose a model that fits"

@@ -10,6 +10,7 @@ from counterpoint.convert.decoder import Decoder
 from counterpoint.convert.decoders import DECODERS, decoder_named
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
+from counterpoint.convert.kind import kind_of_config
 from counterpoint.convert.known import known_keys
 from counterpoint.convert.links import Link, Same
 from counterpoint.convert.qwen_vision import deepstack_of, qwen2_5_links, qwen2_5_model, qwen3_links, qwen3_model
@@ -66,8 +67,8 @@ class CompositeModel:
 
 def composite_of(config: Mapping[str, Any], where: str = "config.json") -> CompositeModel:
     """The modules of the checkpoint with this config.json, which messages call `where`; raises CheckpointError."""
-    fields = Fields(as_of_today(config), where, known=known_keys())
-    name = fields.text("model_type")
+    fields = Fields(as_of_today(config), where, kind_of_config(config), known=known_keys())
+    name = fields.kind or fields.text("model_type")
     if name not in DECODERS and name not in COMPOSITES:
         raise _unknown(fields, name)
     whole = COMPOSITES[name](fields) if name in COMPOSITES else _decoder(fields)
@@ -78,7 +79,7 @@ def composite_of(config: Mapping[str, Any], where: str = "config.json") -> Compo
 
 def as_of_today(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The config with today's names of its keys; one that has a key under both names keeps the newer one's value."""
-    older = _OLDER_KEYS.get(str(config.get("model_type")), {})
+    older = _OLDER_KEYS.get(kind_of_config(config) or "", {})
     missing = {old: new for old, new in older.items() if old in config and config.get(new) is None}
     kept = {key: value for key, value in config.items() if key not in older and key not in missing.values()}
     return {**kept, **{new: config[old] for old, new in missing.items()}}
@@ -211,6 +212,7 @@ def _qwen3_vl(fields: Fields) -> CompositeModel:
 
 def _omni(fields: Fields) -> CompositeModel:
     fields.demand("downsample_ratio", 1 / _OMNI_MERGE)
+    fields.demand("ps_version", "v2")
     text = _section(fields, "text_config", "nemotron_h")
     text.demand("num_nextn_predict_layers", 0)
     language, tower = _language(text, lambda name: f"language_model.{name}"), "vision_model."
@@ -227,7 +229,7 @@ def _omni(fields: Fields) -> CompositeModel:
             bias=False,
         ),
     }
-    vision_fields = _section(fields, "vision_config", "radio")
+    vision_fields = _section(fields, "vision_config", "radio", "")
     vision = radio.radio_section(vision_fields).model_copy(update=own)
     projector = {"norm.weight": "0.weight", "mlp.up.weight": "1.weight", "mlp.down.weight": "3.weight"}
     links = (*_below(tower, radio.radio_links(vision)), *renamed("projector", "mlp1", projector))
@@ -243,7 +245,9 @@ def _omni(fields: Fields) -> CompositeModel:
         **_OMNI_IN_MEMORY,
     }
     if fields.has("audio_config"):
-        modules[AUDIO] = _sound(fields.section("audio_config", "parakeet_encoder"), hidden)
+        sound = _section(fields, "audio_config", "parakeet_encoder", "parakeet")
+        sound.demand("sampling_rate", 16000)
+        modules[AUDIO] = _sound(sound, hidden)
         unused += tuple(f"{_SOUND_TOWER}{name}" for name in parakeet.UNUSED)
     return CompositeModel({**modules, LANGUAGE: language}, unused, spelling)
 

@@ -111,6 +111,14 @@ class Fields:
             self._sections[key] = Fields(value or {}, f"{self.where}, {key}", kind, defaults, known=self._known)
         return self._sections[key]
 
+    def arguments(self, key: str, keys: Keys) -> "Fields":
+        """The section at a key, of which these `keys` are known; whoever asks for it refuses its rest."""
+        self._asked.add(key)
+        value = self.values.get(key)
+        if not isinstance(value, Mapping):
+            raise self.unlike(key, value, "a section")
+        return Fields(value, f"{self.where}, {key}", key, known={key: keys})
+
     def flat(self, kind: str) -> "Fields":
         """The same keys read as those of a model of this kind, for older files that keep them outside of a section."""
         found = Fields(self.values, self.where, kind, known=self._known)

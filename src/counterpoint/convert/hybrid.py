@@ -180,10 +180,12 @@ def _demand_supported(fields: Fields) -> None:
     fields.demand("moe_latent_size")
     fields.demand("sliding_window")
     # transformers writes it, in its own spelling, and clamps with time_step_min alone; other programs clamp with it.
-    fields.demand("time_step_limit", [0.0, inf], [0.0, {"__float__": "Infinity"}])
+    fields.demand("time_step_limit", [0.0, inf], [0.0, {"__float__": "Infinity"}], [0.0, 1e30])
 
 
 _WITHOUT_EFFECT = frozenset({
+    # Attention here has no positions, and all norms have one epsilon.
+    "rope_theta", "partial_rotary_factor", "norm_eps",
     "use_mamba_kernels", "expand", "time_step_max", "time_step_floor", "mamba_ssm_cache_dtype",
     "moe_shared_expert_overlap", "residual_in_fp32", "rescale_prenorm_residual", "num_hidden_layers",
     # Tensors of these layers are accounted for by their names.

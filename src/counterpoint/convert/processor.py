@@ -11,6 +11,7 @@ from counterpoint.convert.defaults import read_defaults
 from counterpoint.convert.fields import LARGEST_NUMBER, Fields, is_number, shown
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.convert.keys import Keys
+from counterpoint.convert.kind import kind_of_config
 from counterpoint.convert.picture_sizes import SIZES
 from counterpoint.errors import CheckpointError
 from counterpoint.modalities.clips.spec import ClipIntake
@@ -74,7 +75,7 @@ def scaling_in(folder: Path, patches: Mapping[str, int] = MappingProxyType({})) 
     """
     found = picture_fields(folder)
     model = Fields(_content(folder / CONFIG_NAME) or {}, str(folder / CONFIG_NAME))
-    kind = model.text("model_type") if model.has("model_type") else ""
+    kind = kind_of_config(model.values) or ""
     if found is None and kind not in (_RADIO, _OMNI):
         return Said()
     if found is None:

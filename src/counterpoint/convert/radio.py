@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from counterpoint.convert.described import described
 from counterpoint.convert.fields import Fields
 from counterpoint.convert.links import Filled, Link, Reshaped, Same
+from counterpoint.convert.radio_args import MLP_RATIO, PATCH, WITHOUT_EFFECT, published_sizes
 from counterpoint.convert.spelling import Spelling
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.convert.tower import Tower
@@ -19,9 +20,10 @@ UNUSED = (
     f"{PREFIX}summary_idxs",
     f"{PREFIX}input_conditioner.*",
     f"{PREFIX}model.patch_generator.video_embedder.*",
+    f"{PREFIX}adaptors.*",
 )
-"""Which learned rows make a summary, how pixels are normalised, which `processor.py` reads and data does here, and the
-patches of films."""
+"""Which learned rows make a summary, how pixels are normalised, which `processor.py` reads and data does here, the
+patches of films, and heads that imitate other models."""
 
 _PATCHES = f"{PREFIX}model.patch_generator."
 SPELLING: Spelling = {
@@ -48,6 +50,8 @@ _LAYER: Table = {
 
 def radio_section(fields: Fields) -> VitConfig:
     """What a `radio` describes, up to its last layer; raises CheckpointError."""
+    if fields.has("args"):
+        return _published(fields)
     fields.demand("use_swiglu_ffn", False)
     fields.demand("qkv_bias", True)
     hidden, patch, ratio = fields.integer("hidden_size"), fields.integer("patch_size"), fields.number("mlp_ratio")
@@ -71,6 +75,30 @@ def radio_section(fields: Fields) -> VitConfig:
         positions=fields.integer("max_img_size") // patch,
         fit="crop",
         prefix=fields.integer("num_cls_tokens") + fields.integer("num_registers", least=0),
+    )
+
+
+def _published(fields: Fields) -> VitConfig:
+    """What a config.json of NVIDIA's own program describes, whose activation and epsilon are those of its towers."""
+    (hidden, layers, heads), channels, positions, prefix = published_sizes(fields)
+    return described(
+        VitConfig,
+        fields,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        ffn=MLP_RATIO * hidden,
+        norm_eps=fields.number("layer_norm_eps"),
+        activation=activation_of(fields),
+        layer_scale=True,
+        final_norm=False,
+        projector=LinearProjectorConfig(kind="linear", bias=False),
+        patch=PATCH,
+        channels=channels,
+        patch_bias=False,
+        positions=positions,
+        fit="crop",
+        prefix=prefix,
     )
 
 
@@ -102,10 +130,10 @@ def radio_otherwise(section: VitConfig, fields: Fields) -> Iterator[Link]:
 RADIO = Tower(
     section=radio_section,
     links=radio_links,
-    without_effect=frozenset({
+    without_effect=WITHOUT_EFFECT | {
         "image_size", "norm_mean", "norm_std", "summary_idxs", "patch_dim", "video_patch_dim",
         "video_temporal_patch_size",
-    }),
+    },
     unused=UNUSED,
     spelling=SPELLING,
     otherwise=radio_otherwise,

@@ -60,5 +60,8 @@ WITHOUT_EFFECT: Mapping[str, frozenset[str]] = {
     "llava": _MARKS | {"image_seq_length", "vocab_size"},
     "nemotron_h_omni": _MARKS | {
         "force_image_size", "vision_hidden_size", "video_pruning_rate", "video_temporal_patch_size",
+        # In files of the program beside published weights.
+        "img_context_token", "video_context_token", "sound_context_token", "img_start_token", "img_end_token",
+        "max_sequence_length", "patch_size", "use_thumbnail", "template", "image_tag_type", "norm_mean", "norm_std",
     },
 }  # fmt: skip

@@ -53,7 +53,7 @@ def part_of(base: BaseFolder, module: str, model: Model, positions: int) -> Outl
         elif prefix and known.startswith(prefix):
             names[known.removeprefix(prefix)] = real
     _demand_needed(base, config, names)
-    return Outline(config, base, names, CompositeModel({role: part}, alone.unused, alone.spell), base.copied)
+    return Outline(config, base, names, CompositeModel({role: part}, alone.unused, alone.spelling), base.copied)
 
 
 def _config_of(base: BaseFolder, role: str, module: str, model: Model, positions: int) -> Mapping[str, Any]:

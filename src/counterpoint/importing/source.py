@@ -9,6 +9,7 @@ from typing import Any, final
 
 from counterpoint.convert.composite import CompositeModel, as_of_today, composite_of
 from counterpoint.convert.folder import CONFIG_NAME, INDEX_NAME, ModelFolder, read_object
+from counterpoint.convert.found import model_in
 from counterpoint.errors import InputError
 
 TOKENIZER_NAME = "tokenizer.json"
@@ -37,9 +38,11 @@ class Source:
         if folder and not file.is_file():
             raise InputError(f"{path}: has no {CONFIG_NAME}, expected a model's folder; {_remedy(path)}")
         config = as_of_today(read_object(file))
-        whole = composite_of(config, str(file))
         has_weights = folder is not None and any(next(folder.glob(one), None) is not None for one in _WEIGHTS)
-        return cls(path, folder, config, whole, ModelFolder(folder) if folder is not None and has_weights else None)
+        weights = ModelFolder(folder) if folder is not None and has_weights else None
+        # Tensors say whether a head is tied; they also have more than one shape.
+        whole = composite_of(config, str(file)) if weights is None else model_in(weights)[0]
+        return cls(path, folder, config, whole, weights)
 
     @property
     def name(self) -> str:

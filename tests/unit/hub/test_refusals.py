@@ -126,7 +126,7 @@ def _decoder(tmp_path: Path, **model: object) -> Config:
         ),
         (
             {
-                "pattern": "M*-", "activation": "relu2", "rope_theta": None,
+                "pattern": "M*-", "activation": "relu2", "rope_theta": None, "tied": False,
                 "mamba": {"heads": 4, "head_dim": 8, "groups": 2, "state": 4, "conv": 4, "chunk": 8},
             },
             "nemotron_h",

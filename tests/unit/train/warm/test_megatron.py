@@ -340,9 +340,9 @@ def test_defects_of_content_are_named(defect: str, tmp_path: Path) -> None:
     ("keys", "words"),
     often(
         [
+            ({"fit": "stretch"}, 'model.fit: got "stretch", expected "crop", as '),
             ({"layer_scale": True}, "model.layer_scale: got true, expected false, as "),
             ({"patch_bias": True}, "model.patch_bias: got true, expected false, as "),
-            ({"fit": "stretch"}, 'model.fit: got "stretch", expected "crop", as '),
             ({"layers": 2}, "model.layers: got 2, expected 3, as "),
             ({"norm": "rms"}, 'model.norm: got "rms", expected "layer", as '),
             ({"activation": "swiglu"}, 'model.activation: got "swiglu", expected "gelu_tanh", as '),

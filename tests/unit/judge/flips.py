@@ -1,7 +1,6 @@
 """One key of a config.json at a time changed: transformers' answer and ours, with the same weights."""
 
 import copy
-import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,27 +11,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel, composite_of
+from counterpoint.convert.composite import CompositeModel, composite_of
 from counterpoint.convert.keys import Keys
 from counterpoint.convert.known import known_keys
 from counterpoint.convert.without_effect import OF_ALL
 from counterpoint.errors import CheckpointError
-from counterpoint.families.conformer.spec import ConformerConfig
-from counterpoint.models.chain import MAIN
 from tests.unit.judge.converted import modules_to_ours
-from tests.unit.judge.hub_folders import in_python
-from tests.unit.judge.judge import build, hidden_rows, quiet, randomize, read_all
-from tests.unit.judge.lifted import lift_casts
-from tests.unit.judge.models import CONFIGS, Config, headless, logits_of, our_module, text_batch
+from tests.unit.judge.hub_folders import class_of, described, in_python, load_hub_folder, write_hub_folder
+from tests.unit.judge.hub_judge import chains_of, lift_all, sides
+from tests.unit.judge.judge import build, quiet, randomize, read_all
+from tests.unit.judge.models import CONFIGS, Config
 from tests.unit.judge.ropes import ROPES
-from tests.unit.judge.test_conformer import clips_of, packed
-from tests.unit.judge.test_whisper import windows
-from tests.unit.judge.towers import GRIDS, RUN, TOWERS, Named, make_judge, our_tower, picture_batch, pictures, tower_of
+from tests.unit.judge.towers import TOWERS, Named, make_judge
 from tests.unit.judge.whole_configs import PARAKEET, WHISPER
-from tests.unit.judge.wholes import WHOLES, judged_loss, our_forward, samples_of
+from tests.unit.judge.wholes import WHOLES
 
 EQUAL = 1e-9
-ROWS = 21
 Key = tuple[str, ...]
 """A key, with the sections that it lies in."""
 
@@ -222,6 +216,7 @@ def _theirs(case: Case, config: Config) -> Tensor | None:
     """The judge's answer, None if it takes no such config, or the weights do not fill its model."""
     try:
         model = case.make(config)
+        _untie(model, case.state)
         if model.load_state_dict(case.state, strict=False).missing_keys:
             return None
         with torch.no_grad():
@@ -229,6 +224,14 @@ def _theirs(case: Case, config: Config) -> Tensor | None:
     except Exception:
         # Whatever its code says to a config that it does not take.
         return None
+
+
+def _untie(model: Any, state: Named) -> None:
+    """Give a model a head of its own where it is not the embedding, as transformers does when it loads a folder."""
+    for head, words in model.all_tied_weights_keys.items():
+        if head in state and words in state and not torch.equal(state[head], state[words]):
+            parent, _dot, name = head.rpartition(".")
+            setattr(model.get_submodule(parent), name, torch.nn.Parameter(state[head].clone()))
 
 
 def our_answer(case: Case, config: Config) -> Tensor | None:
@@ -256,17 +259,35 @@ def make_case(name: str, folder: Path, patch: pytest.MonkeyPatch) -> Case:
     quiet()
     make = build_text if name in _TEXTS else build_other
     raw = _TEXTS[name] if name in _TEXTS else {**TOWERS, **WHOLES, "whisper": WHISPER, "parakeet": PARAKEET}[name]
-    files = {type(module).__module__ for module in make(raw).modules()}
-    for file in sorted(file for file in files if file.startswith("transformers.models.")):
-        lift_casts(patch, importlib.import_module(file))
-    for file in ("transformers.vision_utils", "transformers.modeling_rope_utils"):
-        lift_casts(patch, importlib.import_module(file))
+    lift_all(make(raw), patch)
     model = make(raw)
     randomize(model)
     model.save_pretrained(folder)
     config = json.loads(model.config.to_json_string(use_diff=False))
-    theirs, ours = _answers(name, composite_of(config))
-    return Case(name, config, read_all(folder)[1], dict(model.state_dict()), make, theirs, ours)
+    return _case(name, config, read_all(folder)[1], dict(model.state_dict()), make)
+
+
+def make_hub_case(family: str, folder: Path, patch: pytest.MonkeyPatch) -> Case:
+    """The same with a random model of a family of folders, whose config.json has every key."""
+    quiet()
+    write_hub_folder(family, 0, "whole", folder)
+    loaded = load_hub_folder(family, folder)
+    lift_all(loaded, patch)
+    config = json.loads(loaded.config.to_json_string(use_diff=False))
+
+    def make(config: Config) -> Any:
+        return class_of(family, in_python(config))(described(in_python(config))).double().eval()
+
+    return _case(family, config, read_all(folder)[1], dict(loaded.state_dict()), make)
+
+
+def _case(name: str, config: Config, tensors: Named, state: Named, make: Callable[[Config], Any]) -> Case:
+    theirs, ours = sides(name, composite_of(config))
+    return Case(
+        name, config, tensors, state, make,
+        lambda model: theirs(model).answer,
+        lambda whole, weights: ours(whole, chains_of(whole, weights)).answer,
+    )  # fmt: skip
 
 
 def build_text(config: Config) -> Any:
@@ -275,58 +296,3 @@ def build_text(config: Config) -> Any:
 
 def build_other(config: Config) -> Any:
     return make_judge(in_python(config)).double().eval()
-
-
-def _answers(name: str, whole: CompositeModel) -> tuple[Theirs, Ours]:
-    if name in _TEXTS:
-        batch = text_batch(whole.modules[LANGUAGE].model.section, [ROWS])
-
-        def our_logits(whole: CompositeModel, weights: Mapping[str, Named]) -> Tensor:
-            model = whole.modules[LANGUAGE].model
-            return logits_of(our_module(model, weights[LANGUAGE]), text_batch(model.section, [ROWS]))
-
-        return lambda model: model.lm_head(hidden_rows(model, batch)), our_logits
-    if name in WHOLES:
-        samples, section = samples_of(name, whole), tower_of(whole).section
-        return (
-            lambda model: judged_loss(name, model, samples, section)[None],
-            lambda whole, weights: our_forward(whole, weights, samples)[0][None],
-        )
-    return _of_clips(whole) if AUDIO in whole.modules else _of_pictures(name, whole)
-
-
-def _of_pictures(name: str, whole: CompositeModel) -> tuple[Theirs, Ours]:
-    first = tower_of(whole)
-    images = pictures(GRIDS[name], first.section.patch)
-
-    def ours(whole: CompositeModel, weights: Mapping[str, Named]) -> Tensor:
-        tower = tower_of(whole)
-        batch, kept = picture_batch(images, tower)
-        rows: Tensor = our_tower(tower, weights[VISION])(None, batch)[MAIN][kept]
-        return rows
-
-    return lambda model: RUN[name](model, images, first)[MAIN], ours
-
-
-def _of_clips(whole: CompositeModel) -> tuple[Theirs, Ours]:
-    first = whole.modules[AUDIO].model.section
-    if isinstance(first, ConformerConfig):
-        clips = clips_of(first)
-
-        def rows(model: Any) -> Tensor:
-            return torch.cat([model(clip[None]).last_hidden_state[0] for clip in clips])
-    else:
-        shape = (2, first.mels, first.positions * first.stride)
-        long = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-
-        def rows(model: Any) -> Tensor:
-            out: Tensor = model.get_encoder()(long).last_hidden_state.flatten(0, 1)
-            return out
-
-    def ours(whole: CompositeModel, weights: Mapping[str, Named]) -> Tensor:
-        section = whole.modules[AUDIO].model.section
-        batch = packed(section, clips) if isinstance(section, ConformerConfig) else windows(long, section)
-        out: Tensor = headless(section, weights[AUDIO])(None, batch)[MAIN]
-        return out
-
-    return rows, ours

@@ -73,11 +73,7 @@ class HubVerdict:
 def judge_folder(family: str, folder: Path, scratch: Path, patch: pytest.MonkeyPatch) -> HubVerdict:
     """Load a folder with transformers, its casts lifted, and ask it; `scratch` is for its gradients."""
     loaded = load_hub_folder(family, folder)
-    for file in sorted({type(module).__module__ for module in loaded.modules()}):
-        if file.startswith("transformers.models."):
-            lift_casts(patch, importlib.import_module(file))
-    for file in ("transformers.vision_utils", "transformers.modeling_rope_utils"):
-        lift_casts(patch, importlib.import_module(file))
+    lift_all(loaded, patch)
     config = config_in(folder)
     # Numbers that it makes as it is built have the default dtype.
     torch.set_default_dtype(torch.float64)
@@ -93,6 +89,14 @@ def judge_folder(family: str, folder: Path, scratch: Path, patch: pytest.MonkeyP
     _config, changed = stored(with_gradients(model), scratch)
     gradients = gradients_to_ours(whole_of(scratch), changed)
     return HubVerdict(said.answer.detach(), float(said.loss.detach()), gradients)
+
+
+def lift_all(model: Any, patch: pytest.MonkeyPatch) -> None:
+    """Lift the casts in all files that a model of transformers is made of, until the patch ends."""
+    files = {type(module).__module__ for module in model.modules()}
+    names = sorted(file for file in files if file.startswith("transformers.models."))
+    for file in (*names, "transformers.vision_utils", "transformers.modeling_rope_utils"):
+        lift_casts(patch, importlib.import_module(file))
 
 
 def whole_of(folder: Path) -> CompositeModel:

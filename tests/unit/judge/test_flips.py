@@ -10,12 +10,26 @@ import torch
 from torch import Tensor
 
 from counterpoint.convert.fields import Fields
-from tests.unit.judge.flips import CASES, EQUAL, Case, Flip, distance, flips_of, make_case, our_answer, tried
+from tests.unit.judge.flips import (
+    CASES,
+    EQUAL,
+    Case,
+    Flip,
+    distance,
+    flips_of,
+    make_case,
+    make_hub_case,
+    our_answer,
+    tried,
+)
+from tests.unit.judge.hub_folders import FAMILIES
 from tests.unit.judge.judge import REASON
 
 pytest.importorskip("transformers", reason=REASON)
 
 IN_SUITE = 6
+IN_SWEEP = 60
+"""Of every family, where not all keys are flipped."""
 
 
 def before(case: Case) -> Tensor:
@@ -57,12 +71,26 @@ def test_every_flip_is_refused_or_equal(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case = make_case(name, tmp_path, monkeypatch)
-    first = before(case)
-    outcomes = [tried(case, flip, first) for flip in flips_of(case.config)]
+    _judge_all(case, before(case), flips_of(case.config), name, capsys)
+
+
+def _judge_all(case: Case, first: Tensor, flips: list[Flip], called: str, capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = [tried(case, flip, first) for flip in flips]
     ends = Counter(outcome.end for outcome in outcomes)
     with capsys.disabled():
-        sys.stdout.write(f"\n| {name} | {len(outcomes)} | {' | '.join(str(ends[end]) for end in ENDS)} |\n")
+        sys.stdout.write(f"\n| {called} | {len(outcomes)} | {' | '.join(str(ends[end]) for end in ENDS)} |\n")
     assert [str(outcome.flip) for outcome in outcomes if outcome.is_fault] == []
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sample_of_flips_of_every_family_is_refused_or_equal(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = make_hub_case(family, tmp_path, monkeypatch)
+    first, flips = before(case), flips_of(case.config)
+    chosen = random.Random(family).sample(flips, min(IN_SWEEP, len(flips)))
+    _judge_all(case, first, chosen, f"{family}, {len(flips)} in all", capsys)
 
 
 ENDS = ("same", "moved alike", "refused", "refused there", "differs")

@@ -207,7 +207,8 @@ def _without_place(
     module: str, stored: Stored, ours: Mapping[str, torch.Tensor], *, may_leave_out: bool
 ) -> tuple[str, ...]:
     """Names of our parameters that no link has; raises CheckpointError unless they may be left out."""
-    rest = sorted(ours.keys() - linked_names(stored))
+    # What is filled in where a folder lacks it is read from nothing, and so would be written nowhere.
+    rest = sorted(ours.keys() - {name for link in stored.links if link.theirs for name in link.ours})
     if not may_leave_out:
         remedy = f"name a folder that has them with --base, or export without them with --module {module}"
         refuse(f"modules.{module}: the folder", "has no place for", set(rest), remedy)

@@ -39,6 +39,8 @@ def config_of(module: str, model: Model, positions: int) -> Mapping[str, Any]:
             *differences(model, whole.modules[LANGUAGE].model, ()),
             *((key, other, one) for key, one, other in differences(whole.modules[LANGUAGE].model, model, ())),
         ]
+        # Where it is left out, both sides compute it from the factor.
+        apart = [one for one in apart if one[:2] != ("rope_scaling.attention_factor", None)]
         if not apart:
             return config
         key, got, expected = apart[0]
@@ -92,16 +94,20 @@ _OTHER_NAMES = {
 
 
 def _llama(section: DecoderConfig) -> Keys:
-    return {**_blocks(section), "attention_bias": section.bias, "mlp_bias": section.bias}
+    return {**_qwen3(section), "mlp_bias": section.bias_of("mlp")}
+
+
+def _qwen3(section: DecoderConfig) -> Keys:
+    return {**_blocks(section), "attention_bias": section.bias_of("attention")}
 
 
 def _qwen3_moe(section: DecoderConfig) -> Keys:
     moe = section.moe
     if moe is None:
-        return _blocks(section)
+        return _qwen3(section)
     dense = [block for block, letter in enumerate(section.pattern[1::2]) if letter == "-"]
     return {
-        **_blocks(section), "num_experts": moe.experts, "num_experts_per_tok": moe.top_k,
+        **_qwen3(section), "num_experts": moe.experts, "num_experts_per_tok": moe.top_k,
         "moe_intermediate_size": moe.ffn, "norm_topk_prob": moe.normalize, "decoder_sparse_step": 1,
         "mlp_only_layers": dense,
     }  # fmt: skip
@@ -152,7 +158,7 @@ def _gemma3(section: DecoderConfig) -> Keys:
 _FAMILIES: Mapping[str, Callable[[DecoderConfig], Keys]] = {
     "llama": _llama,
     "qwen2": _blocks,
-    "qwen3": _blocks,
+    "qwen3": _qwen3,
     "qwen3_moe": _qwen3_moe,
     "nemotron_h": _nemotron_h,
     "gemma3_text": _gemma3,

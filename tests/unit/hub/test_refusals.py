@@ -118,6 +118,9 @@ def _decoder(tmp_path: Path, **model: object) -> Config:
     ("model", "family"),
     [
         ({"norm_eps": 1e-5}, "llama"),
+        ({"bias": True, "rope_scaling": {"kind": "yarn", "factor": 4.0, "original_positions": 16}}, "llama"),
+        ({"rope_scaling": {"kind": "dynamic", "factor": 2.0, "original_positions": 16}}, "llama"),
+        ({"rope_scaling": {"kind": "linear", "factor": 2.0}}, "llama"),
         ({"qkv_bias": True, "tied": False}, "qwen2"),
         ({"qk_norm": True, "head_dim": 8}, "qwen3"),
         (

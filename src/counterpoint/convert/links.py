@@ -341,6 +341,14 @@ class Halves(Link):
         before, (stack, rows, columns) = self.rows * self.ours.index(name), place
         return read(self.theirs[0], (stack, slice(before + rows.start, before + rows.stop), columns))
 
+    def their_piece(self, _name: str, place: Place, read: Read) -> Tensor:
+        pieces, (stack, rows, columns) = [], place
+        for name, before in zip(self.ours, (0, self.rows), strict=True):
+            start, stop = max(rows.start - before, 0), min(rows.stop - before, self.rows)
+            if start < stop:
+                pieces.append(read(name, (stack, slice(start, stop), columns)))
+        return torch.cat(pieces, dim=1)
+
 
 @final
 @dataclass(frozen=True)

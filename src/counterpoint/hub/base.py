@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
+from counterpoint.convert.composite import CompositeModel, Stored, composite_of
 from counterpoint.convert.folder import CONFIG_NAME, INDEX_NAME, ModelFolder
+from counterpoint.convert.found import as_found, model_in, names_found
 from counterpoint.errors import CheckpointError
 from counterpoint.hub.plan import Origin, Tensor
 
@@ -71,6 +73,22 @@ class BaseFolder:
             and file.name != CONFIG_NAME
         }
 
+    @cached_property
+    def model(self) -> CompositeModel:
+        """The modules that the folder holds; raises CheckpointError."""
+        return self.as_written(composite_of(self.config, str(self.path / CONFIG_NAME)))
+
+    def as_written(self, whole: CompositeModel) -> CompositeModel:
+        """The modules of such a folder, with links to the tensors that it has, and to those that it need not have."""
+        untied = {one.unequal for one in self._found.modules.values()}
+        names = names_found(whole, self.lying, self.path)
+        fitted = as_found(whole, names, lambda head, words: (head, words) not in untied)
+        return replace(fitted, modules={n: _with_all(one, whole.modules[n]) for n, one in fitted.modules.items()})
+
+    @cached_property
+    def _found(self) -> CompositeModel:
+        return model_in(self.folder)[0]
+
     def _read(self, name: str) -> None:
         header = _header(self.path / name)
         content = json.loads(header)
@@ -79,6 +97,13 @@ class BaseFolder:
         for key, one in content.items():
             begin = 8 + len(header) + one["data_offsets"][0]
             self.lying[key] = Lying(name, one["dtype"], tuple(one["shape"]), begin)
+
+
+def _with_all(fitted: Stored, plain: Stored) -> Stored:
+    """A module with all that is to be written: what a base lacks, since it has one known value, may have others now."""
+    links = [link for link in fitted.links if link.theirs]
+    linked = {name for link in links for name in link.ours}
+    return replace(fitted, links=(*links, *(link for link in plain.links if not linked & set(link.ours))))
 
 
 def _header(file: Path) -> bytes:

@@ -85,7 +85,10 @@ class Outline:
 
     def model(self, config: Mapping[str, Any]) -> CompositeModel:
         """The modules that the folder with this config.json holds; raises CheckpointError."""
-        return self.part if self.part is not None else composite_of(config, self.where)
+        if self.part is not None:
+            return self.part
+        whole = composite_of(config, self.where)
+        return whole if self.base is None else self.base.as_written(whole)
 
     @property
     def where(self) -> str:
@@ -111,7 +114,9 @@ def contents_of(outline: Outline, models: Mapping[str, Model], dtype: str | None
             shapes[name] = tuple(tensor.shape)
         linked |= {name: Linked(module, link, name) for link in stored.links for name in link.theirs}
         for copy, original in stored.copies:
-            linked[copy], shapes[copy] = linked[original], shapes[original]
+            # A head that is stored alone is linked itself.
+            if copy not in linked:
+                linked[copy], shapes[copy] = linked[original], shapes[original]
     _check_shapes(outline, whole, shapes)
     names = _target_names(outline, whole, linked, {copy for s in matches.values() for copy, _original in s.copies})
     usual = _usual_dtype(outline)
@@ -144,6 +149,8 @@ def index_of(contents: Contents, outline: Outline, models: Mapping[str, Model]) 
     They are the base's own names, and of the model that the new config.json describes those that the base lacks.
     """
     whole = composite_of(contents.config, outline.where)
+    if outline.base is not None and outline.part is None:
+        whole = outline.base.as_written(whole)
     base = {} if outline.base is None else {t: outline.base.lying[n].shape for t, n in outline.names.items()}
     spelled = {whole.spell(target) for target in base}
     found = dict(base)

@@ -32,7 +32,7 @@ def part_of(base: BaseFolder, module: str, model: Model, positions: int) -> Outl
 
     Raises CheckpointError if the base has no such module, or does not say what it is by itself.
     """
-    whole = composite_of(base.config, str(base.path))
+    whole = base.model
     role = next((role for role, one in whole.modules.items() if one.model.section.kind == model.section.kind), None)
     if role is None or len(whole.modules) == 1:
         return Outline.of(base)

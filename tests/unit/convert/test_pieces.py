@@ -140,3 +140,12 @@ def test_what_may_be_missing_has_one_value() -> None:
 
 def _nothing(_name: str, _place: Place | None) -> Tensor:
     raise AssertionError("nothing is stored")
+
+
+@pytest.mark.parametrize("rows", [slice(0, 6), slice(1, 2), slice(2, 5), slice(3, 6)])
+def test_pieces_of_halves(rows: slice) -> None:
+    ours = {"gate": torch.randn(4, 3, 5), "up": torch.randn(4, 3, 5)}
+    link = Halves(("gate", "up"), ("both",), 3)
+    (whole,) = link.to_theirs(list(ours.values()))
+    place = (slice(1, 3), rows, slice(0, 4))
+    assert torch.equal(link.their_piece("both", place, _reader(ours)), whole[place])

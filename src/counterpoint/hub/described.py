@@ -39,8 +39,6 @@ def config_of(module: str, model: Model, positions: int) -> Mapping[str, Any]:
             *differences(model, whole.modules[LANGUAGE].model, ()),
             *((key, other, one) for key, one, other in differences(whole.modules[LANGUAGE].model, model, ())),
         ]
-        # Where it is left out, both sides compute it from the factor.
-        apart = [one for one in apart if one[:2] != ("rope_scaling.attention_factor", None)]
         if not apart:
             return config
         key, got, expected = apart[0]

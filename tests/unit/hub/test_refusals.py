@@ -99,6 +99,7 @@ def test_wrong_input_is_one_sentence(given: Given, change: Callable[[Path, Path]
     assert left == (["out"] if change is _exists else [])
 
 
+_YARN = {"kind": "yarn", "factor": 4.0, "original_positions": 16, "attention_factor": 1.138629436111989}
 _TEXT = {"documents": 4, "text_tokens": {"kind": "uniform", "low": 2, "high": 9}}
 
 
@@ -118,7 +119,7 @@ def _decoder(tmp_path: Path, **model: object) -> Config:
     ("model", "family"),
     [
         ({"norm_eps": 1e-5}, "llama"),
-        ({"bias": True, "rope_scaling": {"kind": "yarn", "factor": 4.0, "original_positions": 16}}, "llama"),
+        ({"bias": True, "rope_scaling": _YARN}, "llama"),
         ({"rope_scaling": {"kind": "dynamic", "factor": 2.0, "original_positions": 16}}, "llama"),
         ({"rope_scaling": {"kind": "linear", "factor": 2.0}}, "llama"),
         ({"qkv_bias": True, "tied": False}, "qwen2"),

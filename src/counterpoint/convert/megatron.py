@@ -7,7 +7,7 @@ from typing import Any
 
 from counterpoint.convert.composite import VISION, CompositeModel, Stored
 from counterpoint.convert.interleaved import Interleaved
-from counterpoint.convert.links import Link, Reshaped, Same
+from counterpoint.convert.links import Filled, Link, Reshaped, Same
 from counterpoint.convert.tables import BOTH, Table, renamed
 from counterpoint.errors import CheckpointError
 from counterpoint.families.vit.spec import VitConfig
@@ -77,6 +77,7 @@ def _section(owner: str, shapes: Shapes, ours: VitConfig) -> VitConfig:
         ffn=_ffn(owner, shapes, ours),
         norm_eps=ours.norm_eps,
         activation=ACTIVATION if ours.activation == "swiglu" else ours.activation,
+        layer_scale=ours.layer_scale,
         final_norm=f"{_FINAL_NORM}.weight" in shapes,
         projector=LinearProjectorConfig(kind="linear", bias=False),
         patch=_patch(owner, shapes, ours),
@@ -146,5 +147,9 @@ def _links(section: VitConfig, norms: Table) -> Iterator[Link]:
         for x in BOTH:
             qkv = tuple(f"{ours}.attention.{one}.{x}" for one in "qkv")
             yield Interleaved(qkv, (f"{theirs}.self_attention.linear_qkv.{x}",), (head,) * 3)
+        if section.layer_scale:
+            # Megatron has no LayerScale, which is to multiply by one.
+            for scale in ("attention_scale", "mlp_scale"):
+                yield Filled((f"{ours}.{scale}.weight",), (section.hidden,), 1.0)
     if section.final_norm:
         yield from renamed("norm", _FINAL_NORM, {x: x for x in BOTH})

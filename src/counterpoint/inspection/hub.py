@@ -3,7 +3,7 @@
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from counterpoint.convert.composite import CompositeModel, composite_of
 from counterpoint.convert.folder import CONFIG_NAME, INDEX_NAME, SINGLE_NAME, read_config
+from counterpoint.convert.found import as_found, names_found
 from counterpoint.convert.links import Place
 from counterpoint.errors import CheckpointError
 from counterpoint.families import FAMILIES
@@ -49,7 +50,7 @@ def open_hub(path: Path) -> Contents:
     tensors = {
         name: StoredTensor(name, one.shape, str(one.dtype).removeprefix("torch.")) for name, (_f, one) in arrays.items()
     }
-    whole, note = _whole(path, config)
+    whole, note = _whole(path, config, tensors)
 
     def read(name: str, place: Place | None) -> Tensor:
         file, array = arrays[name]
@@ -71,10 +72,16 @@ def open_hub(path: Path) -> Contents:
     )
 
 
-def _whole(path: Path, config: Mapping[str, Any]) -> tuple[CompositeModel | None, tuple[str, ...]]:
-    """The models that a config describes, or why it describes none of ours."""
+def _whole(
+    path: Path, config: Mapping[str, Any], tensors: Collection[str]
+) -> tuple[CompositeModel | None, tuple[str, ...]]:
+    """The models that a config describes with these tensors, or why it describes none of ours.
+
+    A head that is stored although words are tied is taken for their copy, since values are not read.
+    """
     try:
-        return composite_of(config, str(path / CONFIG_NAME)), ()
+        whole = composite_of(config, str(path / CONFIG_NAME))
+        return as_found(whole, names_found(whole, tensors, path), lambda _head, _words: True), ()
     except CheckpointError as error:
         return None, (f"init_from takes nothing of it: {error}",)
 

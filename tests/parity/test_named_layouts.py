@@ -27,6 +27,7 @@ COVERED = {
     "mixed_language_inside": "mixed_encoder_inside",
     "cp2_both_colocated": "cp2_tp2_without_sp",
     "tied_over_pp2": "tied_over_pp3_tp2",
+    "copied_kv_heads_over_tp8": "copied_kv_heads_over_tp6",
     "copied_kv_heads_over_tp4_without_sp": "copied_kv_heads_over_tp2_cp2",
     "colocated_tp2_dp4_to_tp4_dp2_uniform": "colocated_tp2_dp4_to_tp4_dp2_ragged",
     "colocated_tp4_dp2_to_tp2_dp4_ragged": "colocated_tp2_dp4_to_tp4_dp2_ragged",

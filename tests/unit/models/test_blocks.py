@@ -42,6 +42,21 @@ def test_blocks_tile_the_global_tensor(shape: tuple[int, ...], tp: int, shards: 
 
 
 @settings(deadline=None)
+@given(pieces=st.integers(1, 4), holders=st.integers(1, 3), rows=st.integers(1, 5), shards=st.integers(1, 4))
+def test_ranks_of_fewer_pieces_hold_equal_blocks(pieces: int, holders: int, rows: int, shards: int) -> None:
+    """Each piece is held by as many consecutive ranks, whose blocks are equal, and all pieces tile the tensor."""
+    sharding, size = Sharding((pieces * rows, 3), "partial", 0, pieces), pieces * holders
+    assert sharding.local_shape(size) == (rows, 3)
+    counts = torch.zeros(pieces * rows, 3)
+    for rank, row in enumerate(blocks(sharding, size, shards)):
+        for shard, block in enumerate(row):
+            counts[block.global_slices] += 1
+            first = block_of("x", sharding, rank // holders * holders, size, shard, shards)
+            assert (block.offset, block.shape, block.tensor_copies(size)) == (first.offset, first.shape, holders)
+    assert counts.eq(holders).all()
+
+
+@settings(deadline=None)
 @given(rows=st.integers(1, 20), shards=st.integers(1, 6))
 def test_data_parallel_pieces_are_those_of_torch_chunk(rows: int, shards: int) -> None:
     chunks = torch.arange(rows).chunk(shards)

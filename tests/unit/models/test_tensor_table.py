@@ -15,6 +15,7 @@ from counterpoint.kinds.rules import TensorRule
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize.blocks import Sharding
 from counterpoint.parallelize.exchange import TensorGroup
+from counterpoint.parallelize.groups import groups_read
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from tests.unit.models.model_samples import DECODERS, GRAPHS, MODELS, VITS, changed
 
@@ -58,6 +59,33 @@ def test_what_acts_on_a_share_of_rows_or_heads_is_partial_in_both_modes(pair: Te
     assert text["layers.0.attention.q_norm.weight"].reduction == "partial"
     assert image["embed.patch.bias"].reduction == image["embed.positions.weight"].reduction == "partial"
     assert image["layers.0.attention.o.bias"].reduction == "duplicate"
+
+
+@pytest.mark.parametrize(
+    ("kv_heads", "size", "pieces"), [(1, 2, 1), (2, 4, 2), (4, 4, None), (4, 8, 4), (2, 8, 2), (8, 4, None)]
+)
+def test_ranks_hold_copies_of_fewer_key_value_heads(kv_heads: int, size: int, pieces: int | None) -> None:
+    model = changed(DECODERS["grouped"], heads=8, kv_heads=kv_heads, ffn=16, hidden=32)
+    chain = meta(model)
+    group = TensorGroup(dist.ProcessGroup(HashStore(), 0, size), size - 1, size)
+    shardings = apply_tensor_parallel(chain, group, False, rules_of(model.section))
+    for name in ("k.weight", "v.weight"):
+        sharding = shardings[f"layers.0.attention.{name}"]
+        assert sharding.pieces == pieces
+        assert sharding.reduction == ("shard" if pieces is None else "partial")
+        local = chain.get_parameter(f"layers.0.attention.{name}")
+        assert local.shape[0] == 4 * max(1, kv_heads // size)
+    assert shardings["layers.0.attention.q.weight"] == Sharding((32, 32), "shard", 0)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "holders"), [(6, 2, 2), (12, 3, 4), (12, 6, 2), (24, 6, 4), (4, 1, 4)])
+def test_each_share_of_heads_reads_its_own_groups(heads: int, kv_heads: int, holders: int) -> None:
+    """As if each head had its own copy of its group."""
+    of_heads = torch.arange(kv_heads).repeat_interleave(heads // kv_heads).chunk(holders)
+    for share, own in enumerate(of_heads):
+        found = groups_read(share, holders, heads, kv_heads, torch.device("cpu"))
+        repeats = len(own) // len(found)
+        assert torch.equal(found.repeat_interleave(repeats), own)
 
 
 def test_one_rank_changes_nothing() -> None:

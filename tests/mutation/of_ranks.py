@@ -10,6 +10,7 @@ _BLOCKS, _TABLE, _DEFERRED = (
     (f"{_M}test_tensor_table.py",),
     (f"{_M}test_deferred_weights.py",),
 )
+_SCALED = ("tests/unit/layers/test_rope_scaling.py",)
 _X = "tests/unit/execute/"
 _INTERPRETER, _BRIDGE, _CHANNEL, _STAGE, _ROWS, _GROUPS = (
     (f"{_X}test_{file}.py",) for file in ("interpreter", "bridge", "channel", "stage", "rowmap", "groups")
@@ -26,6 +27,13 @@ PARALLELIZE = [
     Mutant("parallelize.initialize:initialize_", '_key(seed, f"{module}.{block.name}")', "_key(seed, block.name)", _BLOCKS),
     Mutant("parallelize.initialize:_indices", "block.offset[0] + start", "block.offset[0]", _BLOCKS),
     Mutant("layers.attention.spec:", 'TensorRule("*.attention.[qk]_norm.weight", "share")', 'TensorRule("*.attention.[qk]_norm.weight", "whole")', _TABLE, (cases.PAIR,)),
+    Mutant("layers.attention.frequencies:_long", "lengths > scaling", "lengths >= scaling", _SCALED),
+    Mutant("layers.attention.frequencies:_dynamic", "lengths.clamp(min=scaling.original_positions)", "lengths", _SCALED),
+    Mutant("layers.attention.frequencies:_yarn", "low, high = max(low, 0), min(high, 2 * pairs - 1)", "high = min(high, pairs - 1)", ("tests/unit/judge/test_rope.py",)),
+    Mutant("layers.attention.frequencies:_yarn", "/ scaling.factor * slowed", "/ scaling.factor * slowed**2", (*_SCALED, "tests/unit/judge/test_rope.py")),
+    Mutant("layers.attention.rotary:_cos_sin", "angles.sin() * factor", "angles.sin()", (*_SCALED, "tests/unit/judge/test_rope.py")),
+    Mutant("layers.attention.rope:_with_kind", "is not None:", "is None:", _SCALED),
+    Mutant("data.feed.reader:Reader._text", "positions[rows].max(initial=-1)", "positions.max(initial=-1)", (), (cases.DYNAMIC,)),
     Mutant("families.decoder.spec:", 'TensorRule("mtp.*.join.weight", "rows")', 'TensorRule("mtp.*.join.weight", "whole")', _TABLE, (cases.FURTHER, cases.FURTHER_FROZEN)),
     Mutant("parallelize.tensor:_sharding", ' or role == "share"', "", _TABLE, (cases.WITHOUT_SEQUENCE,)),
     Mutant("parallelize.tensor:_own_words", "count=block.shape[0]", "count=shardings[name].local_shape(size)[0]", _TABLE, (cases.PAIR,)),

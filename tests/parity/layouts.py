@@ -122,6 +122,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
                                       modules__vision__model__merge=1,
                                       modules__vision__model__projector={"kind": "linear"}),
     "copied_kv_heads_over_tp2_cp2": pair(8, {"ranks": ranks(0, 8)}, {"ranks": ranks(0, 8), "tp": 2, "cp": 2}, modules__language__model__kv_heads=1, modules__language__model__qkv_bias=True),
+    "dynamic_positions_over_cp2": pair(2, {"ranks": [0, 1]}, {"ranks": [0, 1], "cp": 2}, data__packing=True,
+                                       modules__language__model__rope_scaling={"kind": "dynamic", "factor": 4.0, "original_positions": 6}),
     "copied_kv_heads_over_tp8": pair(8, {"ranks": ranks(0, 8)}, {"ranks": ranks(0, 8), "tp": 8}, modules__language__model__heads=16, modules__language__model__kv_heads=2),
     "copied_kv_heads_over_tp6": pair(6, {"ranks": [0]}, {"ranks": ranks(0, 6), "tp": 6}, modules__language__model__kv_heads=4),
     "copied_kv_heads_over_tp4_without_sp": pair(8, {"ranks": [0]}, {"ranks": ranks(0, 8), "tp": 4, "sequence_parallel": False}, modules__language__model__kv_heads=2,

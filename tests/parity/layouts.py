@@ -121,6 +121,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "no_merge_linear_projector": pair(4, {"ranks": [0, 1], "tp": 2}, {"ranks": [2, 3], "tp": 2},
                                       modules__vision__model__merge=1,
                                       modules__vision__model__projector={"kind": "linear"}),
+    "copied_kv_heads_over_tp4_cp2": pair(8, {"ranks": ranks(0, 8)}, {"ranks": ranks(0, 8), "tp": 4, "cp": 2}, modules__language__model__heads=24, modules__language__model__kv_heads=6,
+                                         modules__language__model__qkv_bias=True),
     "copied_kv_heads_over_tp2_cp2": pair(8, {"ranks": ranks(0, 8)}, {"ranks": ranks(0, 8), "tp": 2, "cp": 2}, modules__language__model__kv_heads=1, modules__language__model__qkv_bias=True),
     "dynamic_positions_over_cp2": pair(2, {"ranks": [0, 1]}, {"ranks": [0, 1], "cp": 2}, data__packing=True,
                                        modules__language__model__rope_scaling={"kind": "dynamic", "factor": 4.0, "original_positions": 6}),

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from counterpoint.config.load import read_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.convert.composite import CompositeModel, Stored
+from counterpoint.convert.found import as_found
 from counterpoint.convert.links import Link, Place
 from counterpoint.convert.megatron import ENCODERS
 from counterpoint.convert.modules import kept_tensors
@@ -82,7 +84,10 @@ def _our_names(found: Contents, modules: Mapping[str, ModelSection]) -> Named:
         def read(name: str, place: Place | None) -> Tensor:
             return found.read(spelled[name], place)
 
-        return _converted(found.whole, modules, shapes, read)
+        def are_equal(one: str, other: str) -> bool:
+            return torch.equal(read(one, None), read(other, None))
+
+        return _converted(as_found(found.whole, spelled, are_equal), modules, shapes, read)
     return _encoder(found.path, modules)
 
 

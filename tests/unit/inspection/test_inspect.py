@@ -15,6 +15,7 @@ from counterpoint.errors import CheckpointError
 from counterpoint.train.state import archive
 from counterpoint.train.state.checkpoint import checkpoint_folder
 from tests.unit.judge.folders import write_folder
+from tests.unit.judge.hub_folders import write_hub_folder
 from tests.unit.train.state.checkpoints import blocks, state_of, values, write_older, writer
 from tests.unit.train.warm.megatron_folders import as_megatron, random_encoder, write_torch_dist, write_whole
 
@@ -101,6 +102,12 @@ def test_a_hub_folder_has_modules_of_ours(tmp_path: Path) -> None:
     assert language.tensors == len(found.tensors) == 3 + 2 * 9
     assert language.start == f"init_from: {{path: {tmp_path}}}"
     assert found.problems == ()
+
+
+def test_a_hub_folder_of_experts_in_stacks_has_all_of_them_in_its_module(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    write_hub_folder("qwen3_moe", 0, "memory", tmp_path)
+    assert [module.name for module in counterpoint.inspect(tmp_path).modules] == ["language"]
 
 
 def test_damaged_and_missing_shards_are_told(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from counterpoint.convert.known import known_keys
 from counterpoint.convert.without_effect import OF_ALL
 from counterpoint.errors import CheckpointError
 from tests.unit.judge.converted import modules_to_ours
-from tests.unit.judge.hub_folders import class_of, described, in_python, load_hub_folder, write_hub_folder
-from tests.unit.judge.hub_judge import chains_of, lift_all, sides
+from tests.unit.judge.hub_folders import in_python, load_hub_folder, write_hub_folder
+from tests.unit.judge.hub_judge import build_wide, chains_of, lift_all, sides
 from tests.unit.judge.judge import build, quiet, randomize, read_all
 from tests.unit.judge.models import CONFIGS, Config
 from tests.unit.judge.ropes import ROPES
@@ -276,7 +276,7 @@ def make_hub_case(family: str, folder: Path, patch: pytest.MonkeyPatch) -> Case:
     config = json.loads(loaded.config.to_json_string(use_diff=False))
 
     def make(config: Config) -> Any:
-        return class_of(family, in_python(config))(described(in_python(config))).double().eval()
+        return build_wide(family, in_python(config))
 
     return _case(family, config, read_all(folder)[1], dict(loaded.state_dict()), make)
 

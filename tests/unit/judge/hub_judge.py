@@ -26,7 +26,7 @@ from tests.unit.judge.converted import gradients_to_ours
 from tests.unit.judge.hub_folders import class_of, config_in, described, load_hub_folder
 from tests.unit.judge.judge import hidden_rows, with_gradients
 from tests.unit.judge.lifted import lift_casts
-from tests.unit.judge.models import gradients_of, headless, logits_of, our_module, text_batch
+from tests.unit.judge.models import Config, gradients_of, headless, logits_of, our_module, text_batch
 from tests.unit.judge.test_conformer import clips_of, packed
 from tests.unit.judge.test_whisper import windows
 from tests.unit.judge.towers import (
@@ -75,12 +75,7 @@ def judge_folder(family: str, folder: Path, scratch: Path, patch: pytest.MonkeyP
     loaded = load_hub_folder(family, folder)
     lift_all(loaded, patch)
     config = config_in(folder)
-    # Numbers that it makes as it is built have the default dtype.
-    torch.set_default_dtype(torch.float64)
-    try:
-        model: Any = class_of(family, config)(described(config)).double().eval().requires_grad_(True)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    model = build_wide(family, config).requires_grad_(True)
     model.load_state_dict(loaded.state_dict())
     whole, _names = model_in(ModelFolder(folder))
     theirs, _ours = sides(family, whole)
@@ -89,6 +84,15 @@ def judge_folder(family: str, folder: Path, scratch: Path, patch: pytest.MonkeyP
     _config, changed = stored(with_gradients(model), scratch)
     gradients = gradients_to_ours(whole_of(scratch), changed)
     return HubVerdict(said.answer.detach(), float(said.loss.detach()), gradients)
+
+
+def build_wide(family: str, config: Config) -> Any:
+    """transformers' model of a config in float64, as are numbers that it makes in the default dtype as it is built."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        return class_of(family, config)(described(config)).double().eval()
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def lift_all(model: Any, patch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Llama, Qwen2, Qwen3 and Qwen3-MoE: blocks of attention and an MLP, or experts, that are two layers of ours each."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -93,27 +93,22 @@ class Blocks:
     def links(self, section: DecoderConfig) -> Iterator[Link]:
         """The links of a model of this family."""
         yield from ends(section, "model.embed_tokens.weight", "model.norm.weight")
-        for layer, kind in enumerate(section.pattern):
+        for layer, letter in enumerate(section.pattern):
             ours, theirs = f"layers.{layer}", f"model.layers.{layer // 2}"
             norm = "post_attention_layernorm" if layer % 2 else "input_layernorm"
             yield from renamed(ours, theirs, {"norm.weight": f"{norm}.weight"})
-            if kind == "*":
-                yield from renamed(ours, f"{theirs}.self_attn", *self._attention_tables(section))
-            elif kind == "-":
-                yield from renamed(ours, f"{theirs}.mlp", GATED_MLP, GATED_MLP_BIAS if section.mlp_bias else {})
-            elif kind == "E" and self.experts and section.moe is not None:
-                yield from renamed(ours, f"{theirs}.mlp", ROUTER)
-                yield from experts(ours, f"{theirs}.mlp", GATED_EXPERTS, section.moe.experts)
+            yield from _LAYERS[letter](self, ours, theirs, section)
 
     def otherwise(self, section: DecoderConfig) -> Iterator[Link]:
         """The links of experts that are stacked already, gates before what they gate."""
-        for layer, kind in enumerate(section.pattern):
-            if kind == "E" and self.experts and section.moe is not None:
+        for layer, letter in enumerate(section.pattern):
+            if section.moe is not None and _LAYERS[letter] is _moe_links:
                 ours, theirs = f"layers.{layer}.moe.experts", f"model.layers.{layer // 2}.mlp.experts"
                 yield Halves((f"{ours}.gate", f"{ours}.up"), (f"{theirs}.gate_up_proj",), section.moe.ffn)
                 yield Same((f"{ours}.down",), (f"{theirs}.down_proj",))
 
-    def _attention_tables(self, section: DecoderConfig) -> Iterator[Table]:
+    def attention_tables(self, section: DecoderConfig) -> Iterator[Table]:
+        """The names below a block's attention."""
         yield ATTENTION
         if self.qkv_bias or section.attention_bias:
             yield QKV_BIAS
@@ -129,6 +124,28 @@ def _flag(fields: Fields, key: str, *, is_read: bool) -> bool:
         return fields.flag(key)
     fields.demand(key, False)
     return False
+
+
+def _attention_links(blocks: Blocks, ours: str, theirs: str, section: DecoderConfig) -> Iterator[Link]:
+    return renamed(ours, f"{theirs}.self_attn", *blocks.attention_tables(section))
+
+
+def _mlp_links(_blocks: Blocks, ours: str, theirs: str, section: DecoderConfig) -> Iterator[Link]:
+    return renamed(ours, f"{theirs}.mlp", GATED_MLP, GATED_MLP_BIAS if section.mlp_bias else {})
+
+
+def _moe_links(_blocks: Blocks, ours: str, theirs: str, section: DecoderConfig) -> Iterator[Link]:
+    assert section.moe is not None, "a letter comes with the section that it needs"
+    yield from renamed(ours, f"{theirs}.mlp", ROUTER)
+    yield from experts(ours, f"{theirs}.mlp", GATED_EXPERTS, section.moe.experts)
+
+
+_LAYERS: Mapping[str, Callable[[Blocks, str, str, DecoderConfig], Iterator[Link]]] = {
+    "*": _attention_links,
+    "-": _mlp_links,
+    "E": _moe_links,
+}
+"""The links of a layer by its letter, of the prefixes on both sides and the decoder."""
 
 
 def kv_heads_of(fields: Fields, heads: int) -> int:

@@ -8,7 +8,6 @@ from counterpoint.convert.differences import differences
 from counterpoint.errors import CheckpointError
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.kinds.family import Model
-from counterpoint.layers.attention.spec import AttentionConfig
 from counterpoint.section.problem import show
 from counterpoint.section.section import Section
 
@@ -145,8 +144,9 @@ def _gemma3(section: DecoderConfig) -> Keys:
         "query_pre_attn_scalar": section.head_size if section.score_scale is None else section.score_scale**-2,
         "rope_theta": section.rope_theta,
     }  # fmt: skip
-    if isinstance(local, AttentionConfig):
-        keys |= {"sliding_window": local.window, "rope_local_base_freq": local.rope_theta}
+    if local is not None:
+        windows = local.model_dump()
+        keys |= {"sliding_window": windows["window"], "rope_local_base_freq": windows["rope_theta"]}
     if section.rope_scaling is not None:
         keys["rope_scaling"] = {"rope_type": "linear", "factor": section.rope_scaling.model_dump()["factor"]}
     scalar = keys["query_pre_attn_scalar"]

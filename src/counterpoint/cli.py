@@ -298,6 +298,8 @@ def export(
 
     request = ExportRequest(run=run, out=out, step=step, dtype=dtype, module=module, base=base)
     found = export_run(request, ranks)
+    if not found.is_leader:
+        return
     carried = f", {found.carried} carried over from {found.base}" if found.carried else ""
     _output.print(f"{out}: {found.written} tensors of step {found.step}{carried}, {found.size_bytes / 1e9:.2f} GB")
     if found.left_out:

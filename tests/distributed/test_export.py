@@ -37,17 +37,16 @@ CLOSE = 1e-9
 FOUR = {"ranks": [0, 1, 2, 3], "tp": 2}
 
 CASES = [
-    pytest.param("llama", 0, "shards"),
     pytest.param("llava", 0, "published"),
     *(
         pytest.param(family, seed, variant, marks=pytest.mark.more)
         for family, seed, variant in (
-            ("llama", 1, "again"), ("llama", 2, "published"), ("qwen2", 0, "published"), ("qwen3_moe", 0, "memory"),
-            ("qwen3_moe", 1, "whole"), ("llama", 1, "dropped"), ("nemotron_h", 0, "whole"),
-            ("gemma3_text", 0, "published"), ("qwen2_5_vl", 0, "published"), ("qwen3_vl", 0, "memory"),
-            ("whisper", 0, "whole"), ("whisper with a head", 0, "published"), ("siglip_vision_model", 0, "whole"),
-            ("clip", 0, "shards"), ("radio", 0, "dropped"), ("radio", 1, "whole"), ("parakeet_ctc", 0, "whole"),
-            ("nemotron_h_omni with sound", 0, "whole"),
+            ("llama", 0, "shards"), ("llama", 1, "again"), ("llama", 2, "published"), ("qwen2", 0, "published"),
+            ("qwen3_moe", 0, "memory"), ("qwen3_moe", 1, "whole"), ("llama", 1, "dropped"),
+            ("nemotron_h", 0, "whole"), ("gemma3_text", 0, "published"), ("qwen2_5_vl", 0, "published"),
+            ("qwen3_vl", 0, "memory"), ("whisper", 0, "whole"), ("whisper with a head", 0, "published"),
+            ("siglip_vision_model", 0, "whole"), ("clip", 0, "shards"), ("radio", 0, "dropped"),
+            ("radio", 1, "whole"), ("parakeet_ctc", 0, "whole"), ("nemotron_h_omni with sound", 0, "whole"),
         )
     ),
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel, Stored, composite_of
 from counterpoint.convert.defaults import read_defaults
+from counterpoint.convert.kind import kind_of_config
 from counterpoint.convert.links import Link
 from counterpoint.errors import CheckpointError
 from counterpoint.hub.base import BaseFolder
@@ -59,7 +60,7 @@ def part_of(base: BaseFolder, module: str, model: Model, positions: int) -> Outl
 def _config_of(base: BaseFolder, role: str, module: str, model: Model, positions: int) -> Mapping[str, Any]:
     """The config.json of the module alone: the base's section, with what it means to leave keys out there."""
     given = base.config.get(_SECTIONS[role])
-    stated = read_defaults().sections.get(base.config["model_type"], {}).get(_SECTIONS[role], {})
+    stated = read_defaults().sections.get(kind_of_config(base.config) or "", {}).get(_SECTIONS[role], {})
     defaults = stated.get("empty" if isinstance(given, Mapping) else "absent", {})
     section = {**defaults, **(given if isinstance(given, Mapping) else {})}
     kind = section.get("model_type")

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -29,7 +29,8 @@ _MOST_PROCESSES = 8
 class Exported:
     """What was written: a folder with so many tensors made of the run's and carried over from the base folder.
 
-    `left_out` are parameters of the run, as `module.name`, that no folder of this kind has.
+    `left_out` are parameters of the run, as `module.name`, that no folder of this kind has. Of several processes that
+    torchrun or Slurm started, one `is_leader`.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Exported:
     processes: int
     base: Path | None
     left_out: tuple[str, ...]
+    is_leader: bool = True
 
 
 def export_run(request: ExportRequest, ranks: int | None = None) -> Exported:
@@ -78,7 +80,7 @@ def _join(request: ExportRequest, ranks: int | None) -> Exported:
     export = prepare_export(request, processes)
     with tempfile.TemporaryDirectory(prefix="counterpoint-export-") as folder:
         work(request, processes, folder)
-    return _exported(request, export, processes)
+    return replace(_exported(request, export, processes), is_leader=os.environ["RANK"] == "0")
 
 
 def _processes_for(size_bytes: int) -> int:

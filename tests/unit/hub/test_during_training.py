@@ -49,7 +49,7 @@ def _train(config: Config, steps: list[int]) -> Path:
 def test_those_that_are_due_are_exported_and_the_newest_kept(tmp_path: Path) -> None:
     config = _config(tmp_path, every_steps=2, keep_last=2, dtype="bfloat16", path=str(tmp_path / "exports"))
     check_hub(config, build_models(config))
-    _train(config, [1, 2, 3, 4, 5, 6, 7])
+    _train(config, [3, 4, 6, 7])
     exports = sorted((tmp_path / "exports").iterdir())
     assert [folder.name for folder in exports] == ["step-00000006", "step-00000007"]
     found = [load_file(folder / "model.safetensors")[NORM] for folder in exports]

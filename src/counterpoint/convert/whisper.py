@@ -30,11 +30,14 @@ _LAYER: Table = {
 
 def whisper_section(fields: Fields) -> WhisperConfig:
     """The encoder that a `whisper` describes, up to its last norm; raises CheckpointError."""
-    hidden = fields.integer("d_model")
+    hidden, layers = fields.integer("d_model"), fields.integer("encoder_layers")
+    # In transformers it is another name of the key before, and goes before that.
+    if fields.has("num_hidden_layers"):
+        fields.demand("num_hidden_layers", layers)
     return described(
         WhisperConfig,
         fields,
-        layers=fields.integer("encoder_layers"),
+        layers=layers,
         hidden=hidden,
         heads=heads_of(fields, "encoder_attention_heads", hidden),
         ffn=fields.integer("encoder_ffn_dim"),
@@ -69,7 +72,7 @@ WHISPER = Tower(
         "apply_spec_augment", "mask_time_prob", "mask_time_length", "mask_time_min_masks", "mask_feature_prob",
         "mask_feature_length", "mask_feature_min_masks", "vocab_size", "decoder_layers", "decoder_attention_heads",
         "decoder_ffn_dim", "scale_embedding", "max_target_positions", "use_weighted_layer_sum",
-        "classifier_proj_size", "median_filter_width", "tie_word_embeddings", "num_hidden_layers",
+        "classifier_proj_size", "median_filter_width", "tie_word_embeddings",
         "alignment_heads", "lang_ids", "task_ids",
     }),
     unused=UNUSED,

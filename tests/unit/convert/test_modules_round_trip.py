@@ -129,6 +129,7 @@ def test_a_wrong_shape_is_named(name: str) -> None:
         ("nemotron_h_omni", None, {"downsample_ratio": 0.25}, "says downsample_ratio: 0.25, but only 0.5"),
         ("nemotron_h_omni with sound", "audio_config", {"subsampling_factor": 6}, "only a power of two"),
         ("nemotron_h_omni with sound", "audio_config", {"num_mel_bins": 17}, "only a multiple of 8"),
+        ("whisper", None, {"num_hidden_layers": 3}, "says num_hidden_layers: 3, but only 2 can be converted"),
     ],
 )
 def test_what_cannot_be_converted_is_refused(

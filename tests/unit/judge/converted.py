@@ -80,11 +80,21 @@ def modules_from_ours(whole: CompositeModel, modules: Mapping[str, Tensors]) -> 
     return found
 
 
+def with_tensors_found(whole: CompositeModel, tensors: Tensors) -> CompositeModel:
+    """What a checkpoint of these tensors holds."""
+    found = _in_links(whole, tensors)
+    return as_found(whole, found, lambda one, other: torch.equal(found[one], found[other]))
+
+
+def _in_links(whole: CompositeModel, tensors: Tensors) -> dict[str, Tensor]:
+    return {name: tensors[there] for name, there in names_found(whole, tensors, "The checkpoint").items()}
+
+
 def _to_ours(
     whole: CompositeModel, tensors: Tensors, convert: Callable[[Link, list[Tensor]], list[Tensor]]
 ) -> dict[str, dict[str, Tensor]]:
-    spelled = {name: tensors[there] for name, there in names_found(whole, tensors, "The checkpoint").items()}
-    whole = as_found(whole, spelled, lambda one, other: torch.equal(spelled[one], spelled[other]))
+    spelled = _in_links(whole, tensors)
+    whole = with_tensors_found(whole, tensors)
     copies = dict(pair for stored in whole.modules.values() for pair in stored.copies)
     used = {
         n: t

@@ -16,7 +16,7 @@ from counterpoint.convert.keys import Keys
 from counterpoint.convert.known import known_keys
 from counterpoint.convert.without_effect import OF_ALL
 from counterpoint.errors import CheckpointError
-from tests.unit.judge.converted import modules_to_ours
+from tests.unit.judge.converted import modules_to_ours, with_tensors_found
 from tests.unit.judge.hub_folders import in_python, load_hub_folder, write_hub_folder
 from tests.unit.judge.hub_judge import build_wide, chains_of, lift_all, sides
 from tests.unit.judge.judge import build, quiet, randomize, read_all
@@ -237,7 +237,7 @@ def _untie(model: Any, state: Named) -> None:
 def our_answer(case: Case, config: Config) -> Tensor | None:
     """Our answer, None if the config is refused."""
     try:
-        whole = composite_of(config)
+        whole = with_tensors_found(composite_of(config), case.tensors)
         with torch.no_grad():
             return case.ours(whole, modules_to_ours(whole, case.tensors))
     except CheckpointError:

@@ -118,12 +118,12 @@ class Blocks:
             yield HEAD_NORMS
 
 
-def _flag(fields: Fields, key: str, *, is_read: bool) -> bool:
-    """The value of a key that says whether linears have biases; families that do not read it have none."""
+def _flag(fields: Fields, key: str, *, is_read: bool) -> bool | None:
+    """True if a key says that linears have biases, else None; families that do not read the key have none."""
     if is_read:
-        return fields.flag(key)
+        return fields.flag(key) or None
     fields.demand(key, False)
-    return False
+    return None
 
 
 def _attention_links(blocks: Blocks, ours: str, theirs: str, section: DecoderConfig) -> Iterator[Link]:

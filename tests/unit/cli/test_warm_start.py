@@ -78,7 +78,8 @@ def test_a_model_that_fits_gets_as_far_as_ranks(counterpoint: Command, config: P
         ({"intermediate_size": 20}, "ffn", "12", "20"),
         ({"tie_word_embeddings": True}, "tied", "false", "true"),
         ({"vocab_size": 301}, "vocab", "300", "301"),
-        ({"attention_bias": True, "mlp_bias": True}, "bias", "false", "true"),
+        ({"attention_bias": True}, "attention_bias", "false", "true"),
+        ({"mlp_bias": True}, "mlp_bias", "false", "true"),
     ],
 )
 def test_sizes_that_differ_are_named_with_the_value_to_set(

@@ -342,21 +342,15 @@ def _initial(section: DecoderConfig) -> tuple[Initial, ...]:
 
 def _resolved(section: DecoderConfig) -> dict[str, Any]:
     layers = {letter: _meaning(layer, section.hidden) for letter, layer in section.layers.items()}
-    biases = {kind: section.bias_of(kind) for kind in _BIASES}
-    own = [has for kind, has in biases.items() if kind in _kinds_of(section.pattern)]
     return {
         "kv_heads": section.num_kv_heads,
         "head_dim": section.head_size,
         "rope_width": section.rotating_width(section.hidden),
-        "bias": bool(own) and all(own),
-        **{_BIASES[kind]: has for kind, has in biases.items()},
+        # The keys of attention and of MLPs say it.
+        "bias": None,
+        **{key: section.bias_of(kind) for kind, key in _BIASES.items()},
         "layers": layers,
     }
-
-
-def _kinds_of(pattern: str) -> set[str]:
-    """The kinds of layers that the decoder's own keys describe."""
-    return {_SHORTHAND[letter] for letter in pattern if letter in _SHORTHAND}
 
 
 def _meaning(layer: LayerSection, hidden: int) -> dict[str, Any]:

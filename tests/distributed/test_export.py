@@ -25,6 +25,7 @@ from tests.distributed.loaded import engine_of, gathered, tensors_of
 from tests.distributed.spare import is_spare
 from tests.parity.layouts import override
 from tests.unit.judge.converted import modules_from_ours
+from tests.unit.judge.hub_configs import FAMILIES
 from tests.unit.judge.hub_folders import load_hub_folder, write_hub_folder
 from tests.unit.judge.judge import REASON, hidden_rows
 from tests.unit.judge.lifted import lift_casts
@@ -48,6 +49,11 @@ CASES = [
             ("siglip_vision_model", 0, "whole"), ("clip", 0, "shards"), ("radio", 0, "dropped"),
             ("radio", 1, "whole"), ("parakeet_ctc", 0, "whole"), ("nemotron_h_omni with sound", 0, "whole"),
         )
+    ),
+    *(
+        pytest.param(family, seed, "whole", marks=pytest.mark.sweep, id=f"{family}, {seed}")
+        for family in FAMILIES
+        for seed in range(3)
     ),
 ]  # fmt: skip
 

@@ -58,7 +58,7 @@ def _tp(facts: Mapping[str, ModelFacts], models: Mapping[str, Model], ranks: int
     """Tensor-parallel ranks of the language model."""
     largest = max(sum(prod(shape) for _name, shape in part.tensors) for part in facts[LANGUAGE].parts)
     section = models[LANGUAGE].section
-    widths = [section.heads, section.kv_heads or section.heads, section.ffn or section.heads]
+    widths = [section.heads, section.ffn or section.heads]
     tp = 1
     while 6 * largest / tp > memory / 8 and ranks % (2 * tp) == 0 and all(width % (2 * tp) == 0 for width in widths):
         tp *= 2

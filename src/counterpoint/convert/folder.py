@@ -13,6 +13,7 @@ from counterpoint.convert.links import Place
 from counterpoint.errors import CheckpointError
 
 CONFIG_NAME, SINGLE_NAME, INDEX_NAME = "config.json", "model.safetensors", "model.safetensors.index.json"
+ADAPTER_NAME = "adapter_config.json"
 _NUMBERS = ("F64", "F32", "F16", "BF16")
 """Types of elements that are read, as safetensors calls them."""
 
@@ -34,6 +35,7 @@ class ModelFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config: dict[str, Any] = read_config(path)
+        _refuse_adapter(path)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.files: list[str] = []
         self._file_of: dict[str, tuple[Path, Any]] = {}
@@ -72,6 +74,15 @@ class ModelFolder:
         if name in self.shapes:
             raise CheckpointError(f"{file}: {name} stands in another file of the folder as well; {_REMEDY}")
         self.shapes[name], self._file_of[name] = tuple(opened.get_slice(name).get_shape()), (file, opened)
+
+
+def _refuse_adapter(path: Path) -> None:
+    """Raise CheckpointError for a folder beside whose model transformers would load an adapter."""
+    if (path / ADAPTER_NAME).is_file():
+        raise CheckpointError(
+            f"{path / ADAPTER_NAME}: says that an adapter belongs to the model, expected a model that is whole; merge "
+            "the adapter into it and save that, or remove the file"
+        )
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -61,6 +61,11 @@ class BaseFolder:
             found.update(f"{name} {file.stat().st_size}\n".encode() + _header(file))
         return found.hexdigest()
 
+    @cached_property
+    def modified_ns(self) -> int:
+        """When a file of tensors was last written. Unit: nanoseconds since 1970."""
+        return max((self.path / name).stat().st_mtime_ns for name in self.files)
+
     @property
     def copied(self) -> dict[str, Path]:
         """The files that are copied as they are: tokenizer, chat template, processor, generation, code."""

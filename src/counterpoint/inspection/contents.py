@@ -9,6 +9,9 @@ from counterpoint.convert.composite import CompositeModel
 from counterpoint.convert.links import Read
 from counterpoint.train.warm.folders import FolderKind
 
+DAMAGED = "init_from takes nothing of it while it is damaged"
+"""Why no module can start from a folder whose files are not whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:

@@ -17,7 +17,7 @@ from counterpoint.convert.found import as_found, names_found
 from counterpoint.convert.links import Place
 from counterpoint.errors import CheckpointError
 from counterpoint.families import FAMILIES
-from counterpoint.inspection.contents import Contents, StoredModule, StoredTensor, module_of
+from counterpoint.inspection.contents import DAMAGED, Contents, StoredModule, StoredTensor, module_of
 from counterpoint.train.state.archive import ArchivedTensor
 from counterpoint.train.warm.folders import FolderKind
 
@@ -47,6 +47,7 @@ def open_hub(path: Path) -> Contents:
     problems += [shard.problem for shard in shards.values() if shard.problem is not None]
     arrays = {name: (path / file, one) for file, shard in shards.items() for name, one in shard.arrays.items()}
     problems += _unlike_index(path, {name: file.name for name, (file, _one) in arrays.items()})
+    damage = (DAMAGED,) if problems else ()
     tensors = {
         name: StoredTensor(name, one.shape, str(one.dtype).removeprefix("torch.")) for name, (_f, one) in arrays.items()
     }
@@ -62,10 +63,10 @@ def open_hub(path: Path) -> Contents:
         kind=FolderKind.HUB,
         folder=path,
         tensors=tensors,
-        modules=tuple(_modules(path, str(config.get("model_type")), tensors, whole)),
+        modules=tuple(_modules(path, str(config.get("model_type")), tensors, whole, can_start=not problems)),
         read=read,
         problems=tuple(problems),
-        notes=note,
+        notes=(*note, *damage),
         files=len(names),
         size_bytes=sum(shard.size_bytes for shard in shards.values()),
         whole=whole,
@@ -148,7 +149,7 @@ def _array(begin: int, described: Mapping[str, Any]) -> ArchivedTensor:
 
 
 def _modules(
-    path: Path, kind: str, tensors: Mapping[str, StoredTensor], whole: CompositeModel | None
+    path: Path, kind: str, tensors: Mapping[str, StoredTensor], whole: CompositeModel | None, *, can_start: bool
 ) -> list[StoredModule]:
     sizes = {str(one).removeprefix("torch."): one.itemsize for one in _DTYPES.values()}
     if whole is None:
@@ -159,7 +160,8 @@ def _modules(
         own = [tensor for key, tensor in tensors.items() if whole.spell(key) in theirs]
         for tensor in own:
             left.pop(tensor.name, None)
-        start = f"init_from: {{path: {path}{', fresh: [projector.*]' * stored.adds_projector}}}"
+        takes = f"init_from: {{path: {path}{', fresh: [projector.*]' * stored.adds_projector}}}"
+        start = takes if can_start else None
         called = FAMILIES[stored.model.section.kind].called
         found.append(module_of(name, f"{called} of a {kind}", own, sizes, start=start))
     return [*found, *([module_of("(not read)", "", left.values(), sizes)] if left else [])]

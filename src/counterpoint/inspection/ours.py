@@ -9,7 +9,7 @@ import torch
 from counterpoint.config.load import read_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.errors import CheckpointError, ConfigError
-from counterpoint.inspection.contents import Contents, StoredModule, StoredTensor, module_of
+from counterpoint.inspection.contents import DAMAGED, Contents, StoredModule, StoredTensor, module_of
 from counterpoint.train.state.checkpoint import (
     OpenedCheckpoint,
     checkpoint_folder,
@@ -39,9 +39,10 @@ def open_ours(path: Path, kind: FolderKind, *, verify: bool) -> Contents:
         for key, shape in stored.shapes.items()
     }
     steps = tuple(list_checkpoints(place.run)) if kind is FolderKind.RUN else ()
-    problems = [*_damage(opened, stored), *(_other_damage(place.run, steps[:-1]) if steps else ())]
+    damage = list(_damage(opened, stored))
     if verify:
-        problems += _wrong_digests(opened, stored)
+        damage += _wrong_digests(opened, stored)
+    older = _other_damage(place.run, steps[:-1]) if steps else ()
     note = unverified(place.folder)
     sizes = stored.least_sizes()
     return Contents(
@@ -49,10 +50,10 @@ def open_ours(path: Path, kind: FolderKind, *, verify: bool) -> Contents:
         kind=kind,
         folder=place.folder,
         tensors=tensors,
-        modules=tuple(_modules(path, place.run, tensors)),
+        modules=tuple(_modules(path, place.run, tensors, can_start=not damage)),
         read=stored.read,
-        problems=tuple(problems),
-        notes=() if note is None else (note,),
+        problems=(*damage, *older),
+        notes=(*(() if note is None else (note,)), *((DAMAGED,) if damage else ())),
         step=opened.state.data_step,
         steps=steps,
         files=len(sizes),
@@ -103,14 +104,14 @@ def _wrong_digests(opened: OpenedCheckpoint, stored: StoredTensors) -> Iterator[
             )
 
 
-def _modules(path: Path, run: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[StoredModule]:
+def _modules(path: Path, run: Path, tensors: Mapping[str, StoredTensor], *, can_start: bool) -> Iterator[StoredModule]:
     sizes = {one.dtype: getattr(torch, one.dtype).itemsize for one in tensors.values()}
     kinds, layouts = _described(run)
     for begin, what in ((MODEL, ""), (OPTIMIZER, " optimizer")):
         names = sorted({key.removeprefix(begin).split(".")[0] for key in tensors if key.startswith(begin)})
         for name in names:
             own = [one for key, one in tensors.items() if key.startswith(f"{begin}{name}.")]
-            start = f"init_from: {{path: {path}, module: {name}}}" if begin == MODEL else None
+            start = f"init_from: {{path: {path}, module: {name}}}" if begin == MODEL and can_start else None
             kind, layout = kinds.get(name, ""), layouts.get(name) if begin == MODEL else None
             yield module_of(f"{name}{what}", "" if what else kind, own, sizes, layout, start)
 

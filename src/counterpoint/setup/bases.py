@@ -19,10 +19,14 @@ from counterpoint.train.state.resume import steps_to_try
 @final
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A folder that a module began with; without a digest nothing says what was in it then."""
+    """A folder that a module began with; without a digest nothing says what was in it then.
+
+    `modified_ns` is when its tensors had been written last, since a digest of all values would take too long.
+    """
 
     path: Path
     digest: str | None = None
+    modified_ns: int | None = None
 
     def open(self) -> BaseFolder:
         """The folder; raises CheckpointError if it is not the one that the module began with."""
@@ -37,6 +41,12 @@ class Base:
                 f"{self.path}: got another model than the run began with, expected the same config.json and files of "
                 "tensors; restore it, or name a folder with --base"
             )
+        if self.modified_ns is not None and base.modified_ns != self.modified_ns:
+            raise CheckpointError(
+                f"{self.path}: got files of tensors that were written again since the run began with them, expected "
+                "the same values in what is carried over; restore them, or name the folder with --base if they are "
+                "the same"
+            )
         return base
 
 
@@ -44,7 +54,7 @@ def record_bases(folder: Path, config: Config) -> None:
     """Write which folders a run that starts anew begins with; one that resumes keeps what was written."""
     if steps_to_try(folder, config.checkpoint):
         return
-    content = {n: {"path": str(base.path), "digest": base.digest} for n, base in bases_to_record(config).items()}
+    content = {name: _as_json(base) for name, base in bases_to_record(config).items()}
     write_synced(folder / BASES_FILE, json.dumps(content, indent=1).encode())
 
 
@@ -65,14 +75,19 @@ def recorded_bases(folder: Path, inits: Mapping[str, InitFromConfig]) -> dict[st
         raise CheckpointError(
             f"{folder / BASES_FILE}: cannot be read ({error}), expected JSON; restore it or remove it"
         ) from None
-    return {name: Base(Path(one["path"]), one["digest"]) for name, one in content.items()}
+    return {name: Base(Path(one["path"]), one["digest"], one.get("modified_ns")) for name, one in content.items()}
+
+
+def _as_json(base: Base) -> dict[str, str | int | None]:
+    return {"path": str(base.path), "digest": base.digest, "modified_ns": base.modified_ns}
 
 
 def _began_with(module: str, init: InitFromConfig) -> Base | None:
     """The folder that a module begins with, at first or second hand."""
     path = Path(init.path)
     if (path / CONFIG_NAME).is_file():
-        return Base(path.resolve(), BaseFolder(path).digest)
+        base = BaseFolder(path)
+        return Base(path.resolve(), base.digest, base.modified_ns)
     run = path.parent.parent if (path / STATE_FILE).is_file() else path
     if not (run / CONFIG_FILE).is_file():
         return None

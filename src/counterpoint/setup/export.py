@@ -59,10 +59,13 @@ def prepare_export(request: ExportRequest, processes: int) -> Export:
 
 def export_of(config: Config, models: Models, request: ExportRequest, processes: int) -> Export:
     """The same of a run whose config and models are known."""
-    if request.out.exists():
-        raise InputError(f"OUT: {request.out} exists, expected a folder to create; choose another, or remove it")
+    _check_out(request.out)
     opened = _opened(request)
     outgoing = outgoing_of(config, models, recorded_bases(request.run, inits_of(config)), request, processes)
+    if outgoing.base is not None and outgoing.base.path.resolve() in request.out.resolve().parents:
+        raise InputError(
+            f"OUT: {request.out} is in the base {outgoing.base.path}, expected a folder outside of it; choose another"
+        )
     _check_stored(opened, {name: models[name] for name in _modules(models, request.module)})
     return Export(
         outgoing.plan, outgoing.contents, outgoing.base, PieceReader(opened), request.out, opened.state.data_step
@@ -85,6 +88,15 @@ def outgoing_of(
 def inits_of(config: Config) -> dict[str, InitFromConfig]:
     """What modules begin with, by module."""
     return {name: module.init_from for name, module in config.modules.items() if module.init_from is not None}
+
+
+def _check_out(out: Path) -> None:
+    """Raise InputError unless a folder can be created there."""
+    if out.exists():
+        raise InputError(f"OUT: {out} exists, expected a folder to create; choose another, or remove it")
+    above = next(parent for parent in out.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"OUT: {above} is a file, expected a folder for {out}; correct the path")
 
 
 def _config(run: Path) -> Config:

@@ -56,6 +56,22 @@ def _other_config(_run: Path, base: Path) -> dict[str, Any]:
     return {}
 
 
+def _written_again(_run: Path, base: Path) -> dict[str, Any]:
+    file = next(base.glob("*.safetensors"))
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    return {}
+
+
+def _in_the_base(_run: Path, base: Path) -> dict[str, Any]:
+    return {"out": base / "out"}
+
+
+def _under_a_file(run: Path, _base: Path) -> dict[str, Any]:
+    return {"out": run / "config.yaml" / "out"}
+
+
 def _gone(_run: Path, base: Path) -> dict[str, Any]:
     base.rename(base.with_name("elsewhere"))
     return {}
@@ -80,6 +96,9 @@ def _without_record(run: Path, _base: Path) -> dict[str, Any]:
         (_flipped, "is not what was written"),
         (_cut, "bytes, expected a complete checkpoint; choose another checkpoint with --step"),
         (_other_config, "got another model than the run began with"),
+        (_written_again, "files of tensors that were written again since the run began with them"),
+        (_in_the_base, "is in the base .*, expected a folder outside of it"),
+        (_under_a_file, "config.yaml is a file, expected a folder for"),
         (_gone, "expected the one that the run began with; restore it, or name another with --base"),
         (_other_base, "modules\\.vision\\.model\\..*; name a folder of the same model with --base"),
         (_without_record, "its modules began with no folder, expected one that holds vision and language"),
@@ -92,7 +111,7 @@ def test_wrong_input_is_one_sentence(given: Given, change: Callable[[Path, Path]
     run, base = given
     options = change(run, base)
     with pytest.raises(InputError, match=words) as raised:
-        export(run, run.parent / "out", **options)
+        export(run, options.pop("out", run.parent / "out"), **options)
     assert raised.value.exit_code == 2
     assert len(str(raised.value).splitlines()) == 1
     left = sorted(path.name for path in run.parent.iterdir() if path.name.startswith("out"))

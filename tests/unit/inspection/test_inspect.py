@@ -64,7 +64,8 @@ def test_no_plugin_is_imported(run: Path) -> None:
 def test_cut_and_lost_files_of_a_run_are_told(run: Path) -> None:
     first, *_others = sorted(checkpoint_folder(run, 5).glob("*.distcp"))
     first.write_bytes(first.read_bytes()[:-1])
-    assert [f"{first.name} has " in one for one in counterpoint.inspect(run).problems] == [True]
+    damaged = counterpoint.inspect(run)
+    assert [f"{first.name} has " in one for one in damaged.problems] == [True]
     next(checkpoint_folder(run, 6).glob("*.distcp")).unlink()
     assert len(counterpoint.inspect(run).problems) == 2
 
@@ -116,7 +117,10 @@ def test_damaged_and_missing_shards_are_told(tmp_path: Path) -> None:
     first.unlink()
     second.write_bytes(second.read_bytes()[:-8])
     third.write_bytes(b"junk")
-    missing, cut, junk = counterpoint.inspect(tmp_path).problems
+    found = counterpoint.inspect(tmp_path)
+    assert [module.start for module in found.modules if module.start is not None] == []
+    assert "init_from takes nothing of it while it is damaged" in found.notes
+    missing, cut, junk = found.problems
     assert missing == f"{first}: missing"
     assert cut.startswith(f"{second}: has ")
     assert junk.startswith(f"{third}: cannot be read (")

@@ -182,9 +182,9 @@ def declared_twice(sources: Sources) -> dict[str, Counter[str]]:
             groups[thing].append(node)
     found: dict[str, Counter[str]] = {}
     for thing, classes in groups.items():
-        # What is called `LinearProjectorConfig` describes a kind of what `ProjectorSizes` describes.
-        wider = [node for other, others in groups.items() if _is_narrower(thing, other) for node in others]
         if any(map(_is_section, classes)):
+            # What is called `LinearProjectorConfig` describes a kind of what `ProjectorSizes` describes.
+            wider = [node for other, others in groups.items() if _is_narrower(thing, other) for node in others]
             fields = Counter(field for node in classes for field in _declared(node))
             shared = {field for node in wider for field in _declared(node)}
             found[thing] = +Counter({field: count - 1 + (field in shared) for field, count in fields.items()})
@@ -192,7 +192,7 @@ def declared_twice(sources: Sources) -> dict[str, Counter[str]]:
 
 
 def _is_narrower(thing: str, other: str) -> bool:
-    return re.search(rf"[a-z]{other}$", thing) is not None
+    return thing.endswith(other) and thing.removesuffix(other)[-1:].islower()
 
 
 def _is_section(node: ast.ClassDef) -> bool:

@@ -15,7 +15,7 @@ pytest.importorskip("transformers", reason=REASON)
 SEEDS = range(3)
 IN_SUITE = {
     ("llama", "published"), ("qwen3_moe", "memory"), ("nemotron_h", "dropped"), ("radio", "dropped"),
-    ("radio", "memory"), ("llava", "memory"), ("qwen2_5_vl", "published"), ("nemotron_h_omni with sound", "dropped"),
+    ("radio", "memory"), ("llava", "memory"), ("qwen2_5_vl", "published"),
     ("whisper with a head", "again"), ("parakeet_ctc", "shards"),
 }  # fmt: skip
 

@@ -21,17 +21,23 @@ def sources(file: str, text: str) -> Sources:
     return Sources({path: ast.parse(text) for path, text in texts.items()}, {})
 
 
-def test_questions_are_few() -> None:
-    found = list(questions(Sources.of(ROOT)))
+@pytest.fixture(scope="module")
+def ours() -> Sources:
+    """The package's own sources."""
+    return Sources.of(ROOT)
+
+
+def test_questions_are_few(ours: Sources) -> None:
+    found = list(questions(ours))
     assert len(found) <= MOST_QUESTIONS, found
 
 
-def test_fields_are_written_once() -> None:
-    assert written_again(Sources.of(ROOT)) == {}
+def test_fields_are_written_once(ours: Sources) -> None:
+    assert written_again(ours) == {}
 
 
-def test_fields_that_hold_two_facts_are_declared_by_two_classes() -> None:
-    twice = declared_twice(Sources.of(ROOT))
+def test_fields_that_hold_two_facts_are_declared_by_two_classes(ours: Sources) -> None:
+    twice = declared_twice(ours)
     assert TWO_FACTS.keys() <= {f"{thing}.{field}" for thing, fields in twice.items() for field in fields}
 
 

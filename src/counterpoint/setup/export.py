@@ -96,7 +96,7 @@ def _check_out(out: Path) -> None:
         raise InputError(f"OUT: {out} exists, expected a folder to create; choose another, or remove it")
     above = next(parent for parent in out.absolute().parents if parent.exists())
     if not above.is_dir():
-        raise InputError(f"OUT: {above} is a file, expected a folder for {out}; correct the path")
+        raise InputError(f"{above} is a file, expected a folder for {out}; correct the path")
 
 
 def _config(run: Path) -> Config:

@@ -104,7 +104,8 @@ def _on_four_ranks(config: Config, whole: CompositeModel) -> Config:
     layouts: dict[str, Any] = {"world.size": 4}
     for name in config.modules:
         section: Any = config.modules[name].model
-        heads = [section.heads] if name in whole.modules else [2]
+        # A convolutional tower has no heads; tp cuts its MLPs.
+        heads = [getattr(section, "heads", 2)] if name in whole.modules else [2]
         kv_heads = [section.num_kv_heads] if name == LANGUAGE and name in whole.modules else []
         is_even = all(count % 2 == 0 for count in (*heads, *kv_heads))
         layouts[f"modules.{name}.layout"] = FOUR if is_even else {"ranks": [0, 1, 2, 3]}

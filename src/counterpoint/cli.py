@@ -293,6 +293,7 @@ def export(
     ranks: Annotated[int | None, typer.Option(min=1, help="Local processes; one for each GB unless given.")] = None,
 ) -> None:
     """Write a checkpoint as a folder that transformers loads, proved to be whole before a byte is written."""
+    from counterpoint.report.words import bytes_text
     from counterpoint.setup.export import ExportRequest
     from counterpoint.setup.exporting import export_run
 
@@ -301,7 +302,7 @@ def export(
     if not found.is_leader:
         return
     carried = f", {found.carried} carried over from {found.base}" if found.carried else ""
-    _output.print(f"{out}: {found.written} tensors of step {found.step}{carried}, {found.size_bytes / 1e9:.2f} GB")
+    _output.print(f"{out}: {found.written} tensors of step {found.step}{carried}, {bytes_text(found.size_bytes)}")
     if found.left_out:
         _output.print(f"left out: {', '.join(found.left_out)}")
 

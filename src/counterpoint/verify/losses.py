@@ -26,8 +26,8 @@ def plain_contrast(section: ContrastiveSection, row: Tensor, targets: Tensor, ow
     """The loss of one item against its own target and all others, pair by pair."""
     scores = [section.scale * _cosine(row, target) + section.bias for target in targets]
     if section.form == "softmax":
-        shares = torch.exp(torch.stack(scores)) / torch.exp(torch.stack(scores)).sum()
-        return -torch.log(shares[own])
+        # By ratios to the own score, so that one target alone leaves no gradient, not even a rounding error.
+        return torch.log(torch.stack([torch.exp(score - scores[own]) for score in scores]).sum())
     signs = [1.0 if number == own else -1.0 for number in range(len(scores))]
     losses = [-torch.log(torch.sigmoid(sign * score)) for sign, score in zip(signs, scores, strict=True)]
     return torch.stack(losses).sum()

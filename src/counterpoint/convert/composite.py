@@ -219,15 +219,7 @@ def _omni(fields: Fields) -> CompositeModel:
     hidden = language.model.section.hidden
     own = {
         "merge": _OMNI_MERGE,
-        "projector": described(
-            MlpProjectorConfig,
-            fields,
-            hidden=fields.integer("projector_hidden_size"),
-            norm="rms",
-            norm_eps=1e-5,
-            activation="relu2",
-            bias=False,
-        ),
+        "projector": _omni_projector(fields, "projector_hidden_size", bias=False),
     }
     vision_fields = _section(fields, "vision_config", "radio", "")
     vision = radio.radio_section(vision_fields).model_copy(update=own)
@@ -265,17 +257,17 @@ _OMNI_IN_MEMORY: Spelling = {
 }
 
 
+def _omni_projector(fields: Fields, width: str, *, bias: bool) -> MlpProjectorConfig:
+    """The projector of pictures or of sound, whose inner width is at the key `width`."""
+    hidden = fields.integer(width)
+    return described(
+        MlpProjectorConfig, fields, hidden=hidden, norm="rms", norm_eps=1e-5, activation="relu2", bias=bias
+    )
+
+
 def _sound(fields: Fields, out: int) -> Stored:
     bias = fields.has("projection_bias") and fields.flag("projection_bias")
-    projector = described(
-        MlpProjectorConfig,
-        fields,
-        hidden=fields.integer("projection_hidden_size"),
-        norm="rms",
-        norm_eps=1e-5,
-        activation="relu2",
-        bias=bias,
-    )
+    projector = _omni_projector(fields, "projection_hidden_size", bias=bias)
     section = parakeet.parakeet_section(fields).model_copy(update={"projector": projector})
     kinds = BOTH if bias else ("weight",)
     names = {f"mlp.{o}.{x}": f"{t}.{x}" for o, t in (("up", "linear1"), ("down", "linear2")) for x in kinds}

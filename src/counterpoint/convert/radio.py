@@ -57,23 +57,15 @@ def radio_section(fields: Fields) -> VitConfig:
     hidden, patch, ratio = fields.integer("hidden_size"), fields.integer("patch_size"), fields.number("mlp_ratio")
     if not 1 <= hidden * ratio <= LARGEST_INTEGER:
         raise fields.unlike("mlp_ratio", ratio, f"a ratio to hidden_size, {hidden}, of a width from 1")
-    return described(
-        VitConfig,
+    return _tower(
         fields,
         layers=fields.integer("num_hidden_layers"),
         hidden=hidden,
         heads=heads_of(fields, "num_attention_heads", hidden),
         ffn=int(hidden * ratio),
-        norm_eps=fields.number("layer_norm_eps"),
-        activation=activation_of(fields),
-        layer_scale=True,
-        final_norm=False,
-        projector=LinearProjectorConfig(kind="linear", bias=False),
         patch=patch,
         channels=fields.integer("num_channels"),
-        patch_bias=False,
         positions=fields.integer("max_img_size") // patch,
-        fit="crop",
         prefix=fields.integer("num_cls_tokens") + fields.integer("num_registers", least=0),
     )
 
@@ -81,24 +73,32 @@ def radio_section(fields: Fields) -> VitConfig:
 def _published(fields: Fields) -> VitConfig:
     """What a config.json of NVIDIA's own program describes, whose activation and epsilon are those of its towers."""
     (hidden, layers, heads), channels, positions, prefix = published_sizes(fields)
-    return described(
-        VitConfig,
+    return _tower(
         fields,
         layers=layers,
         hidden=hidden,
         heads=heads,
         ffn=MLP_RATIO * hidden,
+        patch=PATCH,
+        channels=channels,
+        positions=positions,
+        prefix=prefix,
+    )
+
+
+def _tower(fields: Fields, **sizes: int) -> VitConfig:
+    """A tower of these sizes, with what all RADIOs have in common."""
+    return described(
+        VitConfig,
+        fields,
         norm_eps=fields.number("layer_norm_eps"),
         activation=activation_of(fields),
         layer_scale=True,
         final_norm=False,
         projector=LinearProjectorConfig(kind="linear", bias=False),
-        patch=PATCH,
-        channels=channels,
         patch_bias=False,
-        positions=positions,
         fit="crop",
-        prefix=prefix,
+        **sizes,
     )
 
 

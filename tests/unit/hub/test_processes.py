@@ -49,6 +49,7 @@ def test_an_interrupted_one_has_no_name_that_loads(request_of_three: ExportReque
     export = prepare_export(request_of_three, 2)
     write._begin(export)
     write._write_share(export, 1)
+    export.reader.close()
     left = sorted(path.name for path in export.partial.iterdir())
     assert left == ["model.safetensors.partial"]
     assert not export.out.exists()

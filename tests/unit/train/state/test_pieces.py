@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,13 @@ def _ranges(shape: tuple[int, ...], draw: random.Random) -> tuple[slice, ...]:
 
 
 def test_random_pieces_are_what_was_written(folder: Path) -> None:
-    reader, draw = PieceReader(open_checkpoint(folder)), random.Random(0)
-    for key, shape in SHAPES.items():
-        assert torch.equal(reader.read(key, None), VALUES[key])
-        for _time in range(40):
-            place = _ranges(shape, draw)
-            assert torch.equal(reader.read(key, place), VALUES[key][place])
+    draw = random.Random(0)
+    with closing(PieceReader(open_checkpoint(folder))) as reader:
+        for key, shape in SHAPES.items():
+            assert torch.equal(reader.read(key, None), VALUES[key])
+            for _time in range(40):
+                place = _ranges(shape, draw)
+                assert torch.equal(reader.read(key, place), VALUES[key][place])
 
 
 def test_a_block_is_digested_once_and_only_the_rows_asked_for_are_read(folder: Path) -> None:
@@ -59,18 +61,19 @@ def test_transposed_and_older_ones_are_read(tmp_path: Path) -> None:
     turned = VALUES["model/a.embed"].transpose(0, 2)
     saved = StoredBlock(whole_block("a", (3, 4, 7)), torch.empty_like(turned).copy_(turned))
     writer(tmp_path).write({"model/a.turned": saved}, state_of(STEP))
-    reader = PieceReader(open_checkpoint(checkpoint_folder(tmp_path, STEP)))
     place = (slice(1, 3), slice(0, 2), slice(2, 6))
-    assert torch.equal(reader.read("model/a.turned", place), turned[place])
+    with closing(PieceReader(open_checkpoint(checkpoint_folder(tmp_path, STEP)))) as reader:
+        assert torch.equal(reader.read("model/a.turned", place), turned[place])
     older = tmp_path / "older" / "step-00000005"
     write_older(older, VALUES, {"seed": 0, "data_step": 5, "optimizer_step": 5})
-    assert torch.equal(PieceReader(open_checkpoint(older)).read("model/a.norm", None), VALUES["model/a.norm"])
+    with closing(PieceReader(open_checkpoint(older))) as reader:
+        assert torch.equal(reader.read("model/a.norm", None), VALUES["model/a.norm"])
 
 
 def _is_refused(folder: Path) -> bool:
     try:
-        reader = PieceReader(open_checkpoint(folder))
-        found = {key: reader.read(key, None) for key in SHAPES}
+        with closing(PieceReader(open_checkpoint(folder))) as reader:
+            found = {key: reader.read(key, None) for key in SHAPES}
     except DamagedCheckpointError as error:
         return len(str(error).splitlines()) == 1
     assert all(torch.equal(found[key], VALUES[key]) for key in SHAPES)

@@ -12,6 +12,7 @@ from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.families.parts import parts_of
 from counterpoint.families.vit.spec import VitConfig
 from counterpoint.kinds.family import Ends, Model
+from counterpoint.layers.mamba.spec import MambaConfig
 from counterpoint.modalities.images.spec import ImageConfig
 from counterpoint.models.batch import Batch, PatchBatch, TextBatch
 from counterpoint.models.chain import build_chain
@@ -37,8 +38,8 @@ from .rows import (
 MERGED = 4
 """Rows that the projector lays side by side: all counts are multiples, but for 1, which it never sees."""
 
-FUNCTIONS = 8
-"""Compiled ones: two kinds of layer, whole or before and after attention, MLP and projector."""
+FUNCTIONS = 12
+"""Compiled ones: two kinds of layer, whole or before and after attention, MLP and projector, and four of Mamba-2."""
 
 VARIANTS = 3
 """Of one function: for the sizes that come first, for any number of rows, and one to spare."""
@@ -147,8 +148,9 @@ def _pairs(device: torch.device, dtype: torch.dtype, scale: int) -> list[_Pair]:
     dim = hidden // heads
     vocabulary = 8
     decoder = DecoderConfig(
-        kind="decoder", pattern="*-", hidden=hidden, heads=heads, kv_heads=heads // 2, head_dim=dim, ffn=3 * hidden,
+        kind="decoder", pattern="*-M", hidden=hidden, heads=heads, kv_heads=heads // 2, head_dim=dim, ffn=3 * hidden,
         vocab=vocabulary, qk_norm=True,
+        mamba=MambaConfig(heads=heads, head_dim=dim, groups=heads // 2, state=dim, chunk=16),
     )  # fmt: skip
     tower = VitConfig(
         kind="vit", image=ImageConfig(max_patches=MERGED), layers=1, hidden=hidden, heads=heads, ffn=4 * hidden,
@@ -159,6 +161,7 @@ def _pairs(device: torch.device, dtype: torch.dtype, scale: int) -> list[_Pair]:
     wanted: list[tuple[DecoderConfig | VitConfig, str, Callable[[int, torch.device], Batch]]] = [
         (decoder, "layers.0", _text),
         (decoder, "layers.1", _text),
+        (decoder, "layers.2", _text),
         (tower, "layers.0", _patches),
         (tower, "projector", _patches),
     ]

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from counterpoint.layers.attention.kernels import Kernel, attend_packed
 from counterpoint.layers.attention.sublayer import Attention
+from counterpoint.layers.mamba.sublayer import Mamba
 from counterpoint.layers.normed import NormedSection
-from counterpoint.models.batch import Batch, CosSin
+from counterpoint.models.batch import Batch, CosSin, TextBatch
 from counterpoint.models.norm import RmsNorm
 from counterpoint.models.seams import Layer, Reporting, WithResults, run, under
 
@@ -96,16 +97,27 @@ class MlpLayer(Layer):
 
 @final
 class MambaLayer(Layer):
-    """rows + post_norm(mamba(norm(rows)))."""
+    """rows + post_norm(mamba(norm(rows))), in two regions around the recurrence, which has its own."""
 
-    def __init__(self, norm: nn.Module, mamba: nn.Module, post_norm: nn.Module) -> None:
+    regions = ("before", "after")
+
+    def __init__(self, norm: nn.Module, mamba: Mamba, post_norm: nn.Module) -> None:
         super().__init__()
         self.norm = norm
         self.mamba = mamba
         self.post_norm = post_norm
 
-    def forward(self, rows: Tensor, batch: Batch) -> Tensor:
-        out: Tensor = rows + self.post_norm(self.mamba(self.norm(rows), batch))
+    def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
+        x, b, c, dt, z = self.before(rows)
+        return self.after(rows, self.mamba.recur(x, b, c, dt, batch), z)
+
+    def before(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Input rows (rows, hidden) -> what `Mamba.project` returns."""
+        return self.mamba.project(self.norm(rows))
+
+    def after(self, rows: Tensor, mixed: Tensor, z: Tensor) -> Tensor:
+        """Input rows (rows, hidden), mixed rows and gate (rows, inner) -> output rows (rows, hidden)."""
+        out: Tensor = rows + self.post_norm(self.mamba.leave(mixed, z))
         return out
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from counterpoint.layers.mamba.carry import carried
 from counterpoint.models.seams import widened
 
 
@@ -32,9 +33,10 @@ def scan(x: Tensor, b: Tensor, c: Tensor, step: Tensor, decay: Tensor, document:
     document_cq = chunked(document, fill=-1)
     visible_cqk = _earlier(chunk, x.device) & (document_cq[:, :, None] == document_cq[:, None])
     total_cqgh = _sums(visible_cqk, chunked(widened(decay))).view(chunks, chunk, groups, heads // groups)
+    total_cghq = total_cqgh.permute(0, 2, 3, 1)
 
-    inside = _within_chunks(x_cqghp, b_ckgn, c_cqgn, total_cqgh, visible_cqk)
-    across = _across_chunks(x_cqghp, b_ckgn, c_cqgn, total_cqgh, document_cq)
+    inside = _within_chunks(x_cqghp, b_ckgn, c_cqgn, total_cghq, visible_cqk)
+    across = _across_chunks(x_cqghp, b_ckgn, c_cqgn, total_cghq, document_cq)
     return (inside + across).reshape(chunks * chunk, heads, head_dim)[:rows]
 
 
@@ -54,31 +56,34 @@ def _sums(chosen_qk: Tensor, values_kh: Tensor) -> Tensor:
 
 
 def _left(decayed: Tensor, chosen: Tensor) -> Tensor:
-    """exp(decayed), the remaining share of a state, and 0 where it is not chosen."""
+    """exp(decayed), the remaining share of a state, (c, g, h, ...), and 0 where `chosen` (c, ...) is not."""
     # Masked before the exponential, which may overflow for other entries: infinity times zero is NaN.
-    return decayed.masked_fill(~chosen[..., None, None], -torch.inf).exp()
+    return decayed.masked_fill(~chosen[:, None, None], -torch.inf).exp()
 
 
 def _within_chunks(x: Tensor, b: Tensor, c: Tensor, total: Tensor, visible: Tensor) -> Tensor:
     """The contribution of rows to later rows of the same chunk."""
-    left_cqkgh = _left(total[:, :, None] - total[:, None], visible)
-    scores_cqkg = torch.einsum("cqgn,ckgn->cqkg", c, b)
-    weights = scores_cqkg[..., None] * left_cqkgh.to(x.dtype)
-    return torch.einsum("cqkgh,ckghp->cqghp", weights, x)
+    left_cghqk = _left(total[..., None] - total[..., None, :], visible)
+    scores_cgqk = torch.einsum("cqgn,ckgn->cgqk", c, b)
+    weights = scores_cgqk[:, :, None] * left_cghqk.to(x.dtype)
+    return torch.einsum("cghqk,ckghp->cqghp", weights, x)
 
 
 def _across_chunks(x: Tensor, b: Tensor, c: Tensor, total: Tensor, document: Tensor) -> Tensor:
-    """The contribution of earlier chunks: their final states, decayed over the rows of the document in between."""
+    """The contribution of earlier chunks, whose states are carried to this one while the document is the same."""
     first, last = document[:, 0], document[:, -1]
-    to_end = _left(total[:, -1:] - total, document == last[:, None])
-    states_cghpn = torch.einsum("ckgn,ckghp->cghpn", b, x * to_end[..., None].to(x.dtype))
-    # From the end of chunk k to the start of chunk c: all rows in between are of one document, which may be long.
-    ends_ch, earlier_ck = total[:, -1].double().flatten(1), _earlier(x.shape[0], x.device)
-    passes_ck = earlier_ck.tril(-1) & (first[:, None] == last)
-    before_cgh = _sums(passes_ck, ends_ch).view_as(total[:, -1])
-    through_cgh = _sums(earlier_ck & (last[:, None] == last), ends_ch).view_as(total[:, -1])
-    carried_ckgh = _left(before_cgh[:, None] - through_cgh, passes_ck)
-    entering_cghpn = torch.einsum("ckgh,kghpn->cghpn", carried_ckgh.to(total.dtype), states_cghpn.to(total.dtype))
-    from_start = _left(total, document == first[:, None])
-    read_cqghp = torch.einsum("cqgn,cghpn->cqghp", c, entering_cghpn.to(x.dtype))
-    return read_cqghp * from_start[..., None].to(x.dtype)
+    previous = F.pad(last[:-1], (1, 0), value=-1)
+    is_entered = previous == first
+    end = total[..., -1:]
+    to_end = _left(end - total, document == last[:, None])
+    states_cgnhp = torch.einsum("ckgn,ckghp->cgnhp", b, x * _by_row(to_end, x))
+    share_cgh = _left(end[..., 0], is_entered & (first == last))
+    entering = carried(states_cgnhp, share_cgh)
+    read_cqghp = torch.einsum("cqgn,cgnhp->cqghp", c, entering)
+    from_start = _left(total, (document == first[:, None]) & is_entered[:, None])
+    return read_cqghp * _by_row(from_start, x)
+
+
+def _by_row(shares: Tensor, x: Tensor) -> Tensor:
+    """Shares (c, g, h, q) as factors of x (c, q, g, h, p)."""
+    return shares.permute(0, 3, 1, 2)[..., None].to(x.dtype)

@@ -11,7 +11,7 @@ from counterpoint.layers.mamba.scan import scan
 from counterpoint.layers.mamba.spec import MambaConfig
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.linear import Linear, OutputLinear
-from counterpoint.models.seams import Enter, Mix, Trade, Wide, widened
+from counterpoint.models.seams import Enter, Fusible, Mix, Trade, Wide, widened
 from counterpoint.models.segments import Segments
 
 
@@ -38,7 +38,8 @@ class Filters(NamedTuple):
 
 @final
 class Mamba(nn.Module):
-    """Maps normed rows (rows, hidden) -> (rows, hidden); states are reset at each document.
+    """Maps normed rows (rows, hidden) -> (rows, hidden) by `project`, `recur` and `leave`; states are reset at each
+    document.
 
     The numbers of heads and groups follow from the shapes of the weights, so a shard computes its share of the heads.
     """
@@ -60,8 +61,13 @@ class Mamba(nn.Module):
         self.norm = GatedNorm(section.inner, section.inner // section.groups, norm_eps)
         self.o = OutputLinear(section.inner, hidden, bias=False)
 
-    def forward(self, rows: Tensor, batch: TextBatch) -> Tensor:
+    def project(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Normed rows (rows, hidden) -> x, b, c, dt and the gate z, each (rows, columns)."""
         x, b, c, dt, z = self.enter.products(rows, self.x, self.b, self.c, self.dt, self.z)
+        return x, b, c, dt, z
+
+    def recur(self, x: Tensor, b: Tensor, c: Tensor, dt: Tensor, batch: TextBatch) -> Tensor:
+        """The convolved and mixed rows, (rows, inner)."""
         step, decay, skip = self.dynamics(dt)
         streams = Streams(_split(x, self.head_dim), _split(b, self.state), _split(c, self.state), step, decay)
         filters = Filters(
@@ -71,16 +77,22 @@ class Mamba(nn.Module):
             skip,
         )
         mixed: Tensor = self.mix((*streams, *filters), batch.segments)
-        out: Tensor = self.o(self.norm(mixed.flatten(1), z))
+        return mixed.flatten(1)
+
+    def leave(self, mixed: Tensor, z: Tensor) -> Tensor:
+        """Mixed rows and their gate, (rows, inner) -> (rows, hidden)."""
+        out: Tensor = self.o(self.norm(mixed, z))
         return out
 
 
 @final
-class Dynamics(Wide):
+class Dynamics(Wide, Fusible):
     """The time step and decay of each head's state: step = softplus(dt + bias), decay = -exp(a_log) step.
 
     Steps are clamped to at least `dt_min`, without a gradient where that applies.
     """
+
+    regions = ("steps",)
 
     def __init__(self, heads: int, dt_min: float | None) -> None:
         super().__init__()
@@ -91,17 +103,22 @@ class Dynamics(Wide):
 
     def forward(self, dt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """dt (rows, heads) -> step and decay (rows, heads), and the skip d (heads,), all in at least float32."""
+        # A copy, because FSDP may free the parameter when this submodule has run.
+        return *self.steps(dt), self.d.clone()
+
+    def steps(self, dt: Tensor) -> tuple[Tensor, Tensor]:
+        """dt (rows, heads) -> step and decay."""
         step = F.softplus(widened(dt) + self.dt_bias)
         if self.dt_min is not None:
             step = step.clamp(min=self.dt_min)
-        # A copy, because FSDP may free the parameter when this submodule has run.
-        return step, -self.a_log.exp() * step, self.d.clone()
+        return step, -self.a_log.exp() * step
 
 
 @final
-class MambaMix(Mix[Segments]):
+class MambaMix(Mix[Segments], Fusible):
     """The core of Mamba-2: streams and filters -> (rows, heads, head_dim)."""
 
+    regions = ("mixed",)
     trades = (
         *(Trade.HEADS, Trade.GROUPS, Trade.GROUPS, Trade.HEADS, Trade.HEADS),
         *(Trade.WEIGHTS, Trade.WEIGHTS, Trade.WEIGHTS, Trade.WEIGHTS),
@@ -112,12 +129,16 @@ class MambaMix(Mix[Segments]):
         self.chunk = chunk
 
     def forward(self, inputs: tuple[Tensor, ...], segments: Segments) -> Tensor:
-        streams, filters = Streams(*inputs[:5]), Filters(*inputs[5:])
-        padding = streams.x.shape[0] - segments.document.shape[0]
+        padding = inputs[0].shape[0] - segments.document.shape[0]
         document = F.pad(segments.document, (0, padding), value=len(segments.lengths))
+        return self.mixed(*inputs, document)
+
+    def mixed(self, *given: Tensor) -> Tensor:
+        """Streams and filters, and the document of each row, int64 (rows,)."""
+        streams, filters, document = Streams(*given[:5]), Filters(*given[5:-1]), given[-1]
         x, b, c = (_convolved(*pair, document) for pair in zip(streams[:3], filters[:3], strict=True))
-        mixed = scan(x, b, c, streams.step, streams.decay, document, self.chunk)
-        return mixed + x * filters.skip[:, None].to(x.dtype)
+        out = scan(x, b, c, streams.step, streams.decay, document, self.chunk)
+        return out + x * filters.skip[:, None].to(x.dtype)
 
 
 @final

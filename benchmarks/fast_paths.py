@@ -29,7 +29,7 @@ from pathlib import Path
 import torch
 
 from counterpoint.layers.attention.kernels import FLASH_WIDTHS
-from fast import attention, layers, loss, steps
+from fast import attention, layers, loss, mamba, steps
 from fast.rows import Row, device_of
 
 Part = Callable[[torch.device], Iterator[Row]]
@@ -45,6 +45,7 @@ PARTS: dict[str, Part] = {
     **{f"attention/flash_four_{dim}": partial(attention.rows_with_flash_four, dim=dim) for dim in FLASH_WIDTHS},
     **{f"attention/torch_{dim}": partial(attention.rows_without_flash_four, dim=dim) for dim in _DIMS},
     "loss": loss.rows,
+    "mamba": mamba.rows,
 }
 """Parts that run apart, by name."""
 

@@ -8,8 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_TILE = 1024
-"""Elements of a state that a program keeps; measured on an H200."""
+_TILE = 512
+"""Elements of a state that a program keeps, which were fastest of those tried on an H200."""
 
 
 @triton.jit(do_not_specialize=["chunks"])  # type: ignore[untyped-decorator]

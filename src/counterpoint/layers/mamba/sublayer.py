@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.layers.mamba.conv import ConvWeights, causal_conv
+from counterpoint.layers.mamba.fused import convolve_and_scan, has_kernels
 from counterpoint.layers.mamba.scan import scan
 from counterpoint.layers.mamba.spec import MambaConfig
 from counterpoint.models.batch import TextBatch
@@ -131,6 +132,8 @@ class MambaMix(Mix[Segments], Fusible):
     def forward(self, inputs: tuple[Tensor, ...], segments: Segments) -> Tensor:
         padding = inputs[0].shape[0] - segments.document.shape[0]
         document = F.pad(segments.document, (0, padding), value=len(segments.lengths))
+        if has_kernels(inputs[0], inputs[1], inputs[5]):
+            return convolve_and_scan(inputs[:5], inputs[5:], document)
         return self.mixed(*inputs, document)
 
     def mixed(self, *given: Tensor) -> Tensor:

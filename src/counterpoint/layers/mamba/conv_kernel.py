@@ -13,7 +13,7 @@ _ROWS, _COLUMNS, _WARPS = 64, 512, 2
 """Rows and channels of a program, and its warps, which were fastest of those tried on an H200."""
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _taps(taps, column, is_column, width):  # type: ignore[no-untyped-def]
     """The factors of a row and of the three before it, and the bias; a narrower filter has zeros for the first."""
     place = taps + column * (width + 1) + width
@@ -24,7 +24,7 @@ def _taps(taps, column, is_column, width):  # type: ignore[no-untyped-def]
     return own, one, two, three, tl.load(place, mask=is_column, other=0.0).to(tl.float32)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _row(rows, document, row, count, channels, column, is_column):  # type: ignore[no-untyped-def]
     """A row and the number of its document; zeros and -1 outside."""
     is_row = (row >= 0) & (row < count)

@@ -37,9 +37,9 @@ class _ConvolveAndScan(torch.autograd.Function):
 
         inputs = [tensor.contiguous() for tensor in given]
         step, decay, skip = inputs[3], inputs[4], inputs[8]
-        convolved = _convolved(inputs, document)
-        mixed, *kept = scanned(*convolved, step, decay, skip, document)
-        ctx.save_for_backward(document, *inputs[:4], *inputs[5:], *convolved, *kept)
+        x, b, c = _convolved(inputs, document)
+        mixed, *kept = scanned(x, b, c, step, decay, skip, document)
+        ctx.save_for_backward(document, *inputs[:4], *inputs[5:], x, b, c, *kept)
         return mixed
 
     @staticmethod

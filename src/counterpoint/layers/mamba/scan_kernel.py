@@ -51,7 +51,7 @@ def _visible(own, Q: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N80
     return (order[:, None] >= order[None, :]) & (own[:, None] == own[None, :])
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _share(decayed, chosen):  # type: ignore[no-untyped-def]
     # Masked before the exponential, which may overflow for other entries: infinity times zero is NaN.
     return tl.exp(tl.where(chosen, decayed, float("-inf")))

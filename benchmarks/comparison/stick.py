@@ -16,19 +16,29 @@ from fsdp2_vlm import (
     draw_counts,
     sample,
 )
+from fsdp2_hybrid import HybridTrainer, draw_tokens
+from hybrid_model import FULL, NO_LABEL, SMALL, HybridModel, Kernels, Sizes
 
 __all__ = [
+    "FULL",
     "IMAGE_TOKENS",
     "MAX_IMAGES",
+    "NO_LABEL",
     "SAMPLES",
+    "SMALL",
     "TINY",
     "VLM",
+    "HybridModel",
+    "HybridTrainer",
+    "Kernels",
+    "Sizes",
     "StepTimer",
     "Trainer",
     "W",
     "collate",
     "device",
     "draw_counts",
+    "draw_tokens",
     "gemm_tflops",
     "sample",
     "sync",

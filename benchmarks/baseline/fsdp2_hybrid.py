@@ -41,16 +41,19 @@ def _token_ends(vocab: int) -> np.ndarray:
     return np.cumsum(shares) / shares.sum()
 
 
-def draw_tokens(seed: int, step: int, sequence: int, rows: int, vocab: int) -> np.ndarray:
-    """The tokens int64 (rows,) of one of a step's sequences; no two are alike. Frequent tokens have ids all over."""
-    drawn = np.random.default_rng([seed, step, sequence]).random(rows)
-    places = np.searchsorted(_token_ends(vocab), drawn)
-    return np.random.default_rng(seed).permutation(vocab)[places] if vocab < 4096 else _ids(seed, vocab)[places]
-
-
 @cache
 def _ids(seed: int, vocab: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(vocab)
+
+
+def token_of_share(shares: np.ndarray, seed: int, vocab: int) -> np.ndarray:
+    """The tokens below which these shares, 0 to 1, of all tokens lie. Frequent tokens have ids all over."""
+    return _ids(seed, vocab)[np.searchsorted(_token_ends(vocab), shares).clip(max=vocab - 1)]
+
+
+def draw_tokens(seed: int, step: int, sequence: int, rows: int, vocab: int) -> np.ndarray:
+    """The tokens int64 (rows,) of one of a step's sequences; no two sequences are alike."""
+    return token_of_share(np.random.default_rng([seed, step, sequence]).random(rows), seed, vocab)
 
 
 def draw_batch(seed: int, step: int, sequences: range, rows: int, vocab: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,7 +90,8 @@ class HybridTrainer:
         mesh = groups.setdefault("mesh", init_device_mesh("cpu" if TINY else "cuda", (world,)))
         self._fill(rank, ep)
         self._shard(mesh, across, ep, reshard)
-        self._optimize(lr, betas, weight_decay)
+        self.rates = (lr, betas, weight_decay)
+        self.optimizer: torch.optim.Optimizer | None = None
         self.losses: list[torch.Tensor] = []
 
     @staticmethod
@@ -177,6 +181,8 @@ class HybridTrainer:
 
     @torch.no_grad()
     def _update(self) -> None:
+        if self.optimizer is None:  # FSDP2 may move shards in its first forward.
+            self._optimize(*self.rates)
         for p, shard in self.pairs:
             shard.grad = local(p.grad)
         squares = [torch.stack(torch._foreach_norm([s.grad for s in shards])).square().sum() if shards else 0.0
@@ -214,7 +220,7 @@ def main() -> None:
     parser.add_argument("--sequence", type=int, default=64 if TINY else 8192)
     parser.add_argument("--sequences", type=int, default=1, help="of a rank")
     parser.add_argument("--attention", default="cudnn")
-    parser.add_argument("--eager", action="store_true", default=TINY)
+    parser.add_argument("--eager", action=argparse.BooleanOptionalAction, default=TINY)
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3 if TINY else 40)
     args = parser.parse_args()

@@ -83,23 +83,37 @@ SMALL = Sizes(pattern="ME*E", hidden=64, vocab=512, heads=4, kv_heads=2, head_di
 
 
 @cache
-def compiled(function, dynamic: bool):
-    return torch.compile(function, fullgraph=True, dynamic=dynamic)
+def compiled(function):
+    return torch.compile(function, fullgraph=True, dynamic=False)
+
+
+@cache
+def compiled_for_rows(function):
+    """Compiled once for any number of rows, the first dim of every argument."""
+    inner = torch.compile(function, fullgraph=True)
+
+    def call(*tensors):
+        if tensors[0].shape[0] < 2:  # A compiler makes variants for 0 and 1.
+            return function(*tensors)
+        for tensor in tensors:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return inner(*tensors)
+
+    return call
 
 
 class Kernels:
     """The functions below, compiled or as they are."""
 
     def __init__(self, compile: bool) -> None:
-        def of(function, dynamic=False):
-            return compiled(function, dynamic) if compile else function
+        def of(function, make=compiled):
+            return make(function) if compile else function
 
         self.mamba, self.attention, self.head = of(mamba_layer), of(attention_layer), of(head_loss)
-        self.route, self.up = of(route), of(shared_up)
-        self.take, self.gather_sum = of(take, True), of(gather_sum)
-        self.weigh, self.weigh_back = of(weigh), of(weigh_back)
-        self.activate, self.activate_back = of(relu2, True), of(relu2_back, True)
-        self.down_and_add = of(down_only)
+        self.route, self.up, self.down = of(route), of(shared_up), of(shared_down)
+        self.expand, self.gather_sum, self.weigh, self.weigh_back = of(expand), of(gather_sum), of(weigh), of(weigh_back)
+        self.take = of(take, compiled_for_rows)
+        self.activate, self.activate_back = of(relu2, compiled_for_rows), of(relu2_back, compiled_for_rows)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -205,8 +219,13 @@ def shared_up(normed, weight):
     return F.relu(F.linear(normed, weight)).square()
 
 
-def down_only(inner, weight):
+def shared_down(inner, weight):
     return F.linear(inner, weight)
+
+
+def expand(rows, order, top_k: int):
+    """(N, H) -> (N k, H): the row of each (row, choice) pair, in their order."""
+    return rows[order // top_k]
 
 
 def take(rows, index):
@@ -251,7 +270,7 @@ class Expand(torch.autograd.Function):
     def forward(ctx, rows, order, inverse, top_k, kernels):
         ctx.save_for_backward(inverse)
         ctx.top_k, ctx.kernels = top_k, kernels
-        return kernels.take(rows, order // top_k)
+        return kernels.expand(rows, order, top_k)
 
     @staticmethod
     def backward(ctx, gradient):
@@ -446,7 +465,7 @@ class MoeLayer(nn.Module):
             sent = Expand.apply(normed, order, inverse, self.top_k, kernels)
             inner = kernels.up(normed, self.shared_up)
             answers = self.experts(sent, counts, kernels)
-            shared = kernels.down_and_add(inner, self.shared_down)
+            shared = kernels.down(inner, self.shared_down)
         else:
             answers, shared = self._exchanged(normed, order, inverse, counts)
         return Weigh.apply(answers, weights, x, shared, order, inverse, kernels), balance
@@ -467,7 +486,7 @@ class MoeLayer(nn.Module):
         local = Permute.apply(Finish.apply(coming, there), by_expert, by_rank, kernels)
         answers = self.experts(local, table.view(self.ep, -1).sum(0), kernels)
         going = Start.apply(Permute.apply(answers, by_rank, by_expert, kernels), back)
-        shared = kernels.down_and_add(inner, self.shared_down)
+        shared = kernels.down(inner, self.shared_down)
         return Finish.apply(going, back), shared
 
 

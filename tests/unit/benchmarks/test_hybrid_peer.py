@@ -1,7 +1,8 @@
-"""The peer of the hybrid's benchmark computes what ours computes, from the same weights, and its FLOPs are counted so."""
+"""The peer of the hybrid's benchmark computes what ours computes, from the same weights; its FLOPs are counted."""
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,8 @@ def _pairs(peer: HybridModel, ours: dict[str, Tensor], pattern: str) -> Iterator
     yield peer.embed.weight, ours["embed.weight"]
     yield peer.head.norm, ours["norm.weight"]
     yield peer.head.weight, ours["head.weight"]
-    for number, (letter, layer) in enumerate(zip(pattern, peer.layers, strict=True)):
+    layers: Any = peer.layers
+    for number, (letter, layer) in enumerate(zip(pattern, layers, strict=True)):
         own = {k.removeprefix(f"layers.{number}."): v for k, v in ours.items() if k.startswith(f"layers.{number}.")}
         yield layer.norm, own["norm.weight"]
         if letter == "M":
@@ -84,7 +86,8 @@ def test_the_peer_has_our_loss_and_gradients() -> None:
     with torch.no_grad():
         for mine, other in _pairs(peer, dict(chain.named_parameters()), sizes.pattern):
             mine.copy_(other)
-        for number, layer in enumerate(peer.layers):
+        layers: Any = peer.layers
+        for number, layer in enumerate(layers):
             if sizes.pattern[number] == "E":
                 layer.bias.copy_(dict(chain.named_buffers())[f"layers.{number}.moe.router.bias"])
     ids = torch.randint(sizes.vocab, (BATCH, SEQUENCE), generator=torch.Generator().manual_seed(1))

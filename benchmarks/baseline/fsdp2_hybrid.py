@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor
 
 from common import (TINY, StepTimer, device, emit, gather, gemm_tflops, init_distributed, log0, memory_gib,
                     reset_peak_memory, use_attention_backend)
-from hybrid_model import FULL, NO_LABEL, SMALL, Experts, HybridModel, Kernels, Sizes, initialize
+from hybrid_model import FULL, NO_LABEL, SMALL, HybridModel, Kernels, Sizes, initialize
 
 ZIPF = 1.0
 """Token of rank r has a share in proportion to 1 / (r + 10) ** ZIPF."""
@@ -81,14 +81,14 @@ class HybridTrainer:
         groups = {} if groups is None else groups
         group, across = self._groups(groups, world, rank, ep)
         self.sizes, self.clip, self.world = sizes, clip, world
-        torch.manual_seed(1)
         with torch.device("meta"):
             self.model = HybridModel(sizes, Kernels(compile), group, ep, forced)
         # Local experts differ by rank; everything else is counted once.
         experts = sum(p.numel() for layer in self.model.mixtures for p in layer.experts.parameters())
         self.parameters = sum(p.numel() for p in self.model.parameters()) + experts * (ep - 1)
         mesh = groups.setdefault("mesh", init_device_mesh("cpu" if TINY else "cuda", (world,)))
-        self._fill(rank, ep)
+        self.model.to_empty(device=device())
+        initialize(self.model, sizes, first_expert=rank % ep * (sizes.experts // ep))
         self._shard(mesh, across, ep, reshard)
         self.rates = (lr, betas, weight_decay)
         self.optimizer: torch.optim.Optimizer | None = None
@@ -109,22 +109,6 @@ class HybridTrainer:
                 across = DeviceMesh.from_group(own["column"], "cpu" if TINY else "cuda", mesh=list(ranks))
             groups[ep] = own["row"], across
         return groups[ep]
-
-    def _fill(self, rank: int, ep: int) -> None:
-        # One seed for what ranks share, so that shards are of one model; experts of their own.
-        model = self.model.to_empty(device=device())
-        for layer in model.mixtures:
-            layer.bias.zero_()
-        for name, parameter in model.named_parameters():
-            if "norm" in name or name.endswith(("bias", "skip")):
-                parameter.data.fill_(0.0 if name.endswith("conv_bias") else 1.0)
-        torch.manual_seed(1)
-        initialize(model, self.sizes)
-        torch.manual_seed(100 + rank % ep)
-        for layer in model.mixtures:
-            for parameter in layer.experts.parameters():
-                std = 0.02 / len(self.sizes.pattern) ** 0.5 if parameter is layer.experts.down else 0.02
-                nn.init.normal_(parameter, std=std)
 
     def _shard(self, mesh, across, ep: int, reshard: bool) -> None:
         model = self.model
@@ -248,6 +232,7 @@ def main() -> None:
     steps = [max(column) for column in zip(*(one["seconds"] for one in everyone))]
     median, tokens = statistics.median(steps), sequences * args.sequence
     emit({"name": "fsdp2_hybrid", "world": world, "experts": sizes.experts, "parameters": trainer.parameters,
+          "gradient_norm_last": trainer.norm.item(),
           "step_ms_median": round(median * 1e3, 1), "step_ms_all": [round(s * 1e3, 1) for s in steps],
           "tokens_per_s": round(tokens / median),
           "tflops_gpu": round(tokens * sizes.flops_per_token(args.sequence) / median / world / 1e12, 1),

@@ -552,10 +552,17 @@ class HybridModel(nn.Module):
 
 
 @torch.no_grad()
-def initialize(model: HybridModel, sizes: Sizes) -> None:
-    """As in GPT-2 and Mamba-2: matrices 0.02, those that add to the residual stream less by the root of their number."""
+def initialize(model: HybridModel, sizes: Sizes, first_expert: int = 0, seed: int = 1) -> None:
+    """As in GPT-2 and Mamba-2: matrices 0.02, those that add to the residual stream less by the root of their number.
+
+    Values do not depend on which rank holds an expert; `first_expert` is the first of this rank.
+    """
+    small = 0.02 / len(sizes.pattern) ** 0.5
+    torch.manual_seed(seed)
     for name, parameter in model.named_parameters():
         leaf = name.rpartition(".")[2]
+        if ".experts." in name:
+            continue
         if leaf == "a_log":
             parameter.copy_(torch.empty_like(parameter).uniform_(1, 16).log())
         elif leaf == "dt_bias":
@@ -563,7 +570,15 @@ def initialize(model: HybridModel, sizes: Sizes) -> None:
             parameter.copy_(step + torch.log(-torch.expm1(-step)))
         elif leaf == "conv":
             parameter.normal_(std=0.29)
-        elif leaf in ("w_out", "shared_down", "down"):
-            parameter.normal_(std=0.02 / len(sizes.pattern) ** 0.5)
         elif parameter.dim() > 1:
-            parameter.normal_(std=0.02)
+            parameter.normal_(std=small if leaf in ("w_out", "shared_down") else 0.02)
+        else:
+            parameter.fill_(0.0 if leaf == "conv_bias" else 1.0)
+    for layer in model.mixtures:
+        layer.bias.zero_()
+        base = torch.randint(2**40, ()).item()
+        for number in range(len(layer.experts.up)):
+            torch.manual_seed(base + first_expert + number)
+            layer.experts.up[number].normal_(std=0.02)
+            layer.experts.down[number].normal_(std=small)
+        torch.manual_seed(base + sizes.experts)

@@ -1,14 +1,12 @@
 """Streams of documents that never repeat: tokens by a Zipf-like distribution, and a recipe's images beside them."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from counterpoint.kinds.modality import Extent, Intakes
-from counterpoint.modalities.content import rows_of
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.plan.samples import NO_LABEL, NO_TOKEN, Document, Pack
 from counterpoint.sources.census import Census
@@ -143,13 +141,11 @@ class ImageStream:
 
     def item(self, index: int, which: int) -> PatchPayload:
         """See Source."""
-        item = self.document(index).items[which]
-        payload = rows_of(self.intakes[item.module]).neutral(self.extent(index, which))
-        assert isinstance(payload, PatchPayload), "images enter a vision module"
-        shape = payload.patches.shape
-        if self._noise is None or len(self._noise) < shape[0]:
-            self._noise = np.random.default_rng(0).random(shape, dtype=np.float32) * 2 - 1
-        return replace(payload, patches=self._noise[: shape[0]])
+        item, (height, width) = self.document(index).items[which], self.extent(index, which)
+        intake: Any = self.intakes[item.module]
+        if self._noise is None or len(self._noise) < item.rows_in:
+            self._noise = np.random.default_rng(0).random((item.rows_in, intake.columns), dtype=np.float32) * 2 - 1
+        return PatchPayload(self._noise[: item.rows_in], intake.grid(height, width), intake.kind)
 
     def packs(self, step: int) -> tuple[Pack, ...]:
         """The sequences of a step: documents in order, each into the first sequence that has room."""

@@ -36,14 +36,18 @@ import torch
 import torch.distributed as dist
 
 from comparison.measure import Record, profile_run, time_block, warm_up, write_profile
-from comparison.runs import Fsdp2, Fsdp2Model, Ours, Run
+from comparison.runs import Fsdp2, Fsdp2Model, Ours
 from comparison.settings import Cut, Setting, SettingError, Workload, check_baseline, config_of, parse_settings
 from comparison.stick import TINY, W, draw_counts, gemm_tflops, sync
+from comparison.versions import versions
 from counterpoint.config.schema import Config
 from counterpoint.errors import ConfigError
 from counterpoint.execute.groups import GroupCache, World, join_world
 
 GIB = 2**30
+
+Run = Ours | Fsdp2
+
 WRONG_CALL = 2
 
 
@@ -248,15 +252,6 @@ class Comparison:
     def _log(self, words: str) -> None:
         if self.world.rank == 0:
             print(words, file=sys.stderr, flush=True)
-
-
-def versions() -> dict[str, Any]:
-    """What ran it."""
-    known: dict[str, Any] = {"torch": torch.__version__, "cuda": torch.version.cuda}
-    if torch.cuda.is_available():
-        nccl = ".".join(str(part) for part in torch.cuda.nccl.version())
-        known |= {"gpu": torch.cuda.get_device_name(), "nccl": nccl, "cudnn": torch.backends.cudnn.version()}
-    return known
 
 
 def main() -> None:

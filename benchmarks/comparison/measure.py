@@ -14,7 +14,9 @@ from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from .breakdown import host_synchronisations, spans_of, step_breakdown
-from .runs import Ours, Run, allocated
+from .engine_run import EngineRun, allocated
+from .kernel_groups import grouped
+from .runs import Run
 from .stick import TINY, StepTimer, sync
 
 LEAST_FREE = 0.25
@@ -24,17 +26,31 @@ PROFILED_STEPS = 2
 """The last one is looked at; the first lets the host get as far ahead as it is in training."""
 
 HOST_STEPS = 5
+
+WARM_STEPS = 5
+"""Steps of a build after which nothing should be compiled any more."""
+
 _LINES = 60
 _MOVES = 12
 
 
 @dataclass(slots=True)
 class Record:
-    """What one rank saw of a run; `numbers` counts its steps, so that all runs draw the same ones."""
+    """What one rank saw of a run; `numbers` counts its steps, so that all runs draw the same ones.
+
+    `timed` are the numbers of the steps in `seconds`, `peak_bytes` is the most that the run ever took, warm-up
+    included, and `compilations` counts the graphs that were compiled, by the number of the step; `late_compilations`
+    are those after the first steps of a build, `since_build` of which were taken.
+    """
 
     seconds: list[float] = field(default_factory=list)
     blocks: list[float] = field(default_factory=list)
+    timed: list[int] = field(default_factory=list)
     step_bytes: int = 0
+    peak_bytes: int = 0
+    compilations: dict[int, int] = field(default_factory=dict)
+    late_compilations: int = 0
+    since_build: int = 0
     cuda_allocations: int = 0
     numbers: int = 0
     losses: tuple[float, float] = (0.0, 0.0)
@@ -45,30 +61,34 @@ class Record:
 
 def warm_up(run: Run, record: Record, steps: int) -> None:
     """Build a run and let it settle, untimed."""
-    run.build()
+    before, record.since_build = _start_peak(), 0
+    run.build()  # Takes step 0.
+    record.numbers = max(record.numbers, 1)
+    run.prepare(range(record.numbers, record.numbers + steps))
     with run.context():
         for _ in range(steps):
             _advance(run, record)
     sync()
+    _note_peak(record, before)
     record.facts = run.facts()
-    if isinstance(run, Ours):
+    if isinstance(run, EngineRun):
         record.bridge = run.bridge_bytes()
     record.losses = run.losses()
 
 
 def time_block(run: Run, record: Record, steps: int, control: dist.ProcessGroup) -> None:
     """One step that is not timed, then `steps` that are, all without waiting for the device in between."""
+    run.prepare(range(record.numbers, record.numbers + 1 + steps))
     sync()
     dist.barrier(control)
-    before = allocated()
-    if not TINY:
-        torch.cuda.reset_peak_memory_stats()
+    before = _start_peak()
     timer = StepTimer()
     with run.context():
         _advance(run, record)
         allocations = _cuda_allocations()
         timer.mark()
         for _ in range(steps):
+            record.timed.append(record.numbers)
             _advance(run, record)
             timer.mark()
         seconds = timer.seconds()
@@ -78,6 +98,7 @@ def time_block(run: Run, record: Record, steps: int, control: dist.ProcessGroup)
     record.losses = run.losses()
     if not TINY:
         record.step_bytes = max(record.step_bytes, torch.cuda.max_memory_allocated() - before)
+        _note_peak(record, before - run.held)
         free, total = torch.cuda.mem_get_info()
         if free < LEAST_FREE * total:
             torch.cuda.empty_cache()
@@ -85,6 +106,7 @@ def time_block(run: Run, record: Record, steps: int, control: dist.ProcessGroup)
 
 def profile_run(run: Run, record: Record, control: dist.ProcessGroup) -> None:
     """A step under the profiler, the places at which the host waits, and the host's own time."""
+    run.prepare(range(record.numbers, record.numbers + PROFILED_STEPS + 1))
     sync()
     dist.barrier(control)
     activity = ProfilerActivity.CPU if TINY else ProfilerActivity.CUDA
@@ -98,9 +120,11 @@ def profile_run(run: Run, record: Record, control: dist.ProcessGroup) -> None:
     cuda = DeviceType.CUDA
     breakdown = step_breakdown(spans_of(events, True, cuda))
     found = {} if breakdown is None else asdict(breakdown)
+    if breakdown is not None:
+        found["groups"] = {name: asdict(one) for name, one in grouped(breakdown.table, breakdown.idle).items()}
     found["host_synchronisations"] = host_synchronisations(spans_of(events, False, cuda), PROFILED_STEPS)
     found["waits_at"] = _waits_at(run, record)
-    if isinstance(run, Ours):
+    if isinstance(run, EngineRun):
         found["host_seconds"] = run.host_seconds(HOST_STEPS, sync)
     record.profile = found
 
@@ -119,6 +143,9 @@ def write_profile(path: Path, name: str, ranks: list[Record], modules: list[tupl
     each = (_LINES - len(lines)) // len(shown) - 1
     for number in shown:
         table = ranks[number].profile.get("table", ())
+        groups = ranks[number].profile.get("groups", {})
+        parts = (f"{name} {one['seconds'] * 1e3:.1f} ({one['kernels']})" for name, one in groups.items())
+        lines.append(f"rank {number}, ms of a step and kernels by group: {', '.join(parts) or 'none'}")
         lines.append(f"rank {number} ({', '.join(modules[number])}), ms, calls, share of the step, kernel")
         window = ranks[number].profile.get("window", 0.0)
         lines += [f"{s * 1e3:9.3f} {calls:6} {s / window:6.1%}  {kernel[:110]}" for s, calls, kernel in table[:each]]
@@ -167,9 +194,31 @@ def _waits_at(run: Run, record: Record) -> dict[str, int]:
     return dict(Counter(places))
 
 
+def compilations() -> int:
+    """Graphs that this process has compiled."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
 def _advance(run: Run, record: Record) -> None:
+    before = compilations()
     run.step(record.numbers)
+    if compiled := compilations() - before:
+        record.compilations[record.numbers] = compiled
+        record.late_compilations += compiled if record.since_build >= WARM_STEPS else 0
     record.numbers += 1
+    record.since_build += 1
+
+
+def _start_peak() -> int:
+    """Bytes allocated now, from which a peak is measured."""
+    if not TINY:
+        torch.cuda.reset_peak_memory_stats()
+    return allocated()
+
+
+def _note_peak(record: Record, before: int) -> None:
+    if not TINY:
+        record.peak_bytes = max(record.peak_bytes, torch.cuda.max_memory_allocated() - before)
 
 
 def _mark() -> None:

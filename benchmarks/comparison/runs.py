@@ -1,12 +1,8 @@
 """How a setting steps: ours through the engine, the baseline through its own trainer."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
-from functools import wraps
-from typing import Any, Protocol
-from unittest.mock import patch
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, final
 
 import torch
 import torch.distributed as dist
@@ -14,17 +10,11 @@ import torch.distributed as dist
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.prefetch import Prefetcher
 from counterpoint.data.feed.reader import Reader, StepInputs
-from counterpoint.execute.groups import GroupCache, World, make_groups
-from counterpoint.execute.stage import Stage
+from counterpoint.execute.groups import GroupCache, World
 from counterpoint.parallelize.fsdp import dtype_of
-from counterpoint.plan.action import Action, Step
-from counterpoint.plan.batch import BatchPlan
 from counterpoint.setup.data import intakes_of
-from counterpoint.setup.rank import settings_of
-from counterpoint.setup.run import prepare_run
-from counterpoint.train.engine import Engine, LaunchedStep
-from counterpoint.train.replica import Replica
 
+from .engine_run import EngineRun, allocated, resident
 from .settings import PATCH, Cut, Setting, Workload, counts_of
 from .source import DrawnSource
 from .stick import MAX_IMAGES, SAMPLES, TINY, VLM, Trainer, W, collate, device, sample, use_attention_backend
@@ -33,15 +23,29 @@ STEPS_FED = 1_000_000
 """More steps than are ever fed."""
 
 
+class Named(Protocol):
+    """What every kind of setting has."""
+
+    @property
+    def name(self) -> str:
+        """As it was written."""
+
+
 class Run(Protocol):
     """One setting in this process; all ranks call the same methods in the same order."""
 
-    setting: Setting
     samples: int
+
+    @property
+    def setting(self) -> Named:
+        """The setting that it runs."""
 
     @property
     def held(self) -> int:
         """Bytes that stay allocated between steps, inputs not counted."""
+
+    def prepare(self, numbers: range) -> None:
+        """Bring the inputs of these steps to the device, if they are not there."""
 
     def build(self) -> None:
         """Make the model and take a first step."""
@@ -62,12 +66,8 @@ class Run(Protocol):
         """Free what it holds."""
 
 
-def allocated() -> int:
-    """Bytes that tensors of this process take on the GPU."""
-    return 0 if TINY else torch.cuda.memory_allocated()
-
-
-class Ours:
+@final
+class Ours(EngineRun):
     """A setting of ours. Inputs lie on the device before any step, or come through the prefetcher if they are `fed`."""
 
     def __init__(
@@ -81,131 +81,41 @@ class Ours:
         draws: Sequence[Sequence[int]],
         fed: bool,
     ) -> None:
-        self.setting, self.config, self.cut, self._fed = setting, config, cut, fed
-        self.samples, self.held = cut.samples, 0
-        self.plan, self._models, _corpus = prepare_run(self.config)
+        super().__init__(config, world, cache)
+        self.setting, self.cut, self._fed = setting, cut, fed
+        self.samples = cut.samples
         check_parameters(sum(facts.parameters for facts in self.plan.facts.values()), workload)
-        self._groups = make_groups(world, self.plan.communicators, self.plan.placement.active, cache)
         counts = counts_of(setting, workload, draws, self.samples)
         self._source = DrawnSource(intakes_of(self.config), counts, workload.side)
         compute = dtype_of(self.config.training.precision.compute)
         self._reader = Reader(self.plan, world.rank, (self._source,), compute, is_pinned=not TINY)
-        self._inputs = [] if fed else [self._resident(self._read(step)) for step in range(len(counts))]
+        self._inputs = [] if fed else [resident(self._read(step)) for step in range(len(counts))]
         self._feed: Prefetcher | None = None
-        self._engine: Engine | None = None
-        self._rank = world.rank
-        self._batch: BatchPlan | None = None
-        self._launched: LaunchedStep | None = None
-        self._losses: list[float] = []
-        self._inside, self._began, self._ended = 0.0, 0.0, 0.0
 
-    def build(self) -> None:
-        """See Run."""
-        before = allocated()
-        self._engine = Engine(settings_of(self.config), self.plan, self._models, self._groups, (self._note,))
-        if self._fed:
+    def prepare(self, numbers: range) -> None:
+        """See Run: they are there from the start, or come through the prefetcher."""
+
+    def inputs(self, number: int) -> StepInputs:
+        """See EngineRun."""
+        if not self._fed:
+            return self._inputs[number % len(self._inputs)]
+        if self._feed is None:
             self._feed = Prefetcher(self._read, 0, STEPS_FED, self.config.data.workers)
-        self.step(0)
-        self.held = allocated() - before
-
-    def step(self, number: int) -> None:
-        """See Run."""
-        inputs = self._feed.next() if self._feed is not None else self._inputs[number % len(self._inputs)]
-        assert self._engine is not None, "build comes first"
-        self._batch, self._began = inputs.batch, time.perf_counter()
-        launched = self._engine.launch_step(inputs)
-        # As in training: a step is read while the next one is under way.
-        self._read_launched()
-        self._launched = launched
-
-    def context(self) -> AbstractContextManager[None]:
-        """See Run."""
-        return nullcontext()
-
-    def losses(self) -> tuple[float, float]:
-        """See Run; all ranks know the loss, so their mean is it."""
-        self._read_launched()
-        return self._losses[0], self._losses[-1]
+        return self._feed.next()
 
     def facts(self) -> dict[str, Any]:
         """See Run."""
-        return {"config": self.config.resolved(), "micro_batches": self.cut.microbatches, "fed": self._fed}
-
-    def bridge_bytes(self) -> dict[str, int]:
-        """What this rank sends over links in a step, beside what the step's plan says; takes a step."""
-        assert self._engine is not None, "build comes first"
-        before = self._engine.sent_bytes
-        self.step(0)
-        assert self._batch is not None, "a step has a batch"
-        return {"sent": self._engine.sent_bytes - before, "planned": self._planned_bytes(self._batch)}
-
-    def host_seconds(self, steps: int, settle: Callable[[], None]) -> list[float]:
-        """The host's own seconds of each step: less what stages, reductions and the step action take.
-
-        What is left are the interpreter, the bridge and the way in; `settle` waits for the device between steps.
-        """
-        inside = [(Stage, "forward"), (Stage, "backward"), (Stage, "weight_gradients"), (Replica, "reduce")]
-        seconds = []
-        with ExitStack() as stack:
-            for owner, name in inside:
-                stack.enter_context(patch.object(owner, name, self._clocked(getattr(owner, name))))
-            for number in range(steps):
-                settle()
-                self._inside = 0.0
-                self.step(number)
-                seconds.append(self._ended - self._began - self._inside)
-        return seconds
+        return {**super().facts(), "micro_batches": self.cut.microbatches, "fed": self._fed}
 
     def close(self) -> None:
         """See Run."""
         if self._feed is not None:
             self._feed.close()
-        if self._engine is not None:
-            self._engine.close()
-        self._feed, self._engine, self._inputs = None, None, []
-
-    def _clocked(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def call(*arguments: Any, **named: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return function(*arguments, **named)
-            finally:
-                self._inside += time.perf_counter() - start
-
-        return call
-
-    def _note(self, action: Action) -> None:
-        """The step action, the last of all, is not the interpreter's own either."""
-        if isinstance(action, Step):
-            self._ended = time.perf_counter()
-
-    def _read_launched(self) -> None:
-        if self._launched is not None:
-            self._losses.append(self._launched.result().loss)
-        self._launched = None
+        super().close()
+        self._feed, self._inputs = None, []
 
     def _read(self, step: int) -> StepInputs:
         return self._reader.read(self.plan.batch(step, self._source.packs(step, self.cut)))
-
-    def _resident(self, inputs: StepInputs) -> StepInputs:
-        where = device()
-        return replace(
-            inputs,
-            batches={key: batch.to(where) for key, batch in inputs.batches.items()},
-            maps={key: rows.to(where) for key, rows in inputs.maps.items()},
-        )
-
-    def _planned_bytes(self, batch: BatchPlan) -> int:
-        """What this rank sends by the plan: rows to other ranks forward, and the gradients of others' rows backward."""
-        size = torch.empty(0, dtype=dtype_of(self.plan.dtype)).element_size()
-        total = 0
-        for link in self.plan.stages.links:
-            for exchange in range(self.plan.stages.exchanges(link, self.plan.microbatches)):
-                for copy in self.plan.route(batch, link, exchange).copies:
-                    if copy.source_rank != copy.target_rank and self._rank in (copy.source_rank, copy.target_rank):
-                        total += copy.rows * self.plan.width(link) * size
-        return total
 
 
 def check_parameters(ours: int, workload: Workload) -> None:
@@ -236,20 +146,29 @@ class Fsdp2Model:
     @contextmanager
     def flags(self) -> Iterator[None]:
         """The attention backend and the compiler's flags that its script sets for the process."""
-        cuda = torch.backends.cuda
-        enabled = {
-            cuda.enable_flash_sdp: cuda.flash_sdp_enabled(),
-            cuda.enable_cudnn_sdp: cuda.cudnn_sdp_enabled(),
-            cuda.enable_mem_efficient_sdp: cuda.mem_efficient_sdp_enabled(),
-            cuda.enable_math_sdp: cuda.math_sdp_enabled(),
-        }
-        use_attention_backend(self.attention)
-        try:
-            with torch._dynamo.config.patch(automatic_dynamic_shapes=False, recompile_limit=16):
-                yield
-        finally:
-            for enable, was in enabled.items():
-                enable(was)
+        with (
+            attention_backend(self.attention),
+            torch._dynamo.config.patch(automatic_dynamic_shapes=False, recompile_limit=16),
+        ):
+            yield
+
+
+@contextmanager
+def attention_backend(name: str) -> Iterator[None]:
+    """Restrict torch's attention to one backend, as the baseline's scripts do for the whole process."""
+    cuda = torch.backends.cuda
+    enabled = {
+        cuda.enable_flash_sdp: cuda.flash_sdp_enabled(),
+        cuda.enable_cudnn_sdp: cuda.cudnn_sdp_enabled(),
+        cuda.enable_mem_efficient_sdp: cuda.mem_efficient_sdp_enabled(),
+        cuda.enable_math_sdp: cuda.math_sdp_enabled(),
+    }
+    use_attention_backend(name)
+    try:
+        yield
+    finally:
+        for enable, was in enabled.items():
+            enable(was)
 
 
 class Fsdp2:
@@ -281,6 +200,9 @@ class Fsdp2:
         if is_new:
             trainer.losses.clear()
             self._model.held = allocated() - before
+
+    def prepare(self, numbers: range) -> None:
+        """See Run."""
 
     def step(self, number: int) -> None:
         """See Run."""

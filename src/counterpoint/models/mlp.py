@@ -1,5 +1,6 @@
 """The position-wise sublayers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import final
 
@@ -44,8 +45,23 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu_tanh": 
 """Activations of the gates of gated MLPs, by their names in configs."""
 
 
+class Halves(nn.Module, ABC):
+    """A sublayer on rows in two halves, so that something else can happen between them."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.out_of(self.into(rows))
+
+    @abstractmethod
+    def into(self, rows: Tensor) -> Tensor:
+        """Rows (rows, inputs) -> inner values (rows, ffn)."""
+
+    @abstractmethod
+    def out_of(self, inner: Tensor) -> Tensor:
+        """Inner values (rows, ffn) -> (rows, outputs)."""
+
+
 @final
-class Mlp(nn.Module):
+class Mlp(Halves):
     """down(activation(up(x))) on rows (rows, inputs) -> (rows, outputs)."""
 
     def __init__(
@@ -57,14 +73,17 @@ class Mlp(nn.Module):
         self.down = OutputLinear(ffn, outputs, bias=bias)
         self.activation = activation
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def into(self, rows: Tensor) -> Tensor:
         (up,) = self.enter.products(rows, self.up)
-        out: Tensor = self.down(self.activation(up))
+        return self.activation(up)
+
+    def out_of(self, inner: Tensor) -> Tensor:
+        out: Tensor = self.down(inner)
         return out
 
 
 @final
-class GatedMlp(nn.Module):
+class GatedMlp(Halves):
     """down(activation(gate(x)) * up(x)) on rows (rows, hidden) (SwiGLU, GEGLU; Shazeer, 2020)."""
 
     def __init__(self, hidden: int, ffn: int, activation: Callable[[Tensor], Tensor], *, bias: bool) -> None:
@@ -75,13 +94,16 @@ class GatedMlp(nn.Module):
         self.down = OutputLinear(ffn, hidden, bias=bias)
         self.activation = activation
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def into(self, rows: Tensor) -> Tensor:
         gate, up = self.enter.products(rows, self.gate, self.up)
-        out: Tensor = self.down(self.activation(gate) * up)
+        return self.activation(gate) * up
+
+    def out_of(self, inner: Tensor) -> Tensor:
+        out: Tensor = self.down(inner)
         return out
 
 
-def mlp_of(activation: Activation, hidden: int, ffn: int, *, bias: bool) -> nn.Module:
+def mlp_of(activation: Activation, hidden: int, ffn: int, *, bias: bool) -> Halves:
     """The MLP with this activation, rows (rows, hidden) -> the same."""
     if activation in GATES:
         return GatedMlp(hidden, ffn, GATES[activation], bias=bias)

@@ -34,10 +34,10 @@ class ReadTable(nn.Module):
 @final
 class GroupedMultiply(nn.Module):
     """The product of each group of rows with its own weight: rows (rows, inputs) sorted by group, weights (groups,
-    outputs, inputs), counts int64 (groups,) of rows per group -> (rows, outputs)."""
+    outputs, inputs) and what `groups_of` makes of the number of rows of each -> (rows, outputs)."""
 
-    def forward(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-        return grouped_product(rows, weights, groups_of(counts, rows, weights))
+    def forward(self, rows: Tensor, weights: Tensor, groups: "Groups") -> Tensor:
+        return grouped_product(rows, weights, groups)
 
 
 Groups = Tensor | list[int]
@@ -48,7 +48,8 @@ _ALIGNED = 8
 
 
 def groups_of(counts: Tensor, rows: Tensor, weights: Tensor) -> Groups:
-    """Groups with `counts` int64 (groups,) rows, in the form that the kernel for these rows and weights needs."""
+    """Groups with `counts` int64 (groups,) rows, in the form that the kernel for these rows, and for weights of this
+    shape, transposed or not, needs."""
     if rows.is_cuda and rows.dtype == torch.bfloat16 and not any(extent % _ALIGNED for extent in weights.shape[1:]):
         return counts.cumsum(0).to(torch.int32)
     lengths: list[int] = counts.tolist()

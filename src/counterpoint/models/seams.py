@@ -17,7 +17,7 @@ Product                                 a linear layer                      tp: 
 Foreign                                 a module without seams              tp: its linear layers are cut in pairs
 Mix                                     mixes the rows of a document        tp: a share of the heads
                                                                             cp: all-to-all from rows to heads
-Dispatch                                rows to their experts and back      ep x etp: one all-to-all each way
+Dispatch                                rows to their experts and back      ep x etp: an all-to-all each way
 StackedExperts                          weights of experts                  ep x etp: a share of them
 OwnDocuments, LaneSum                   documents of rows; their counts     tp x cp: the rank's own; a sum
 LaneTotal                               sums of items' rows                 tp x cp: a sum over the lane
@@ -29,7 +29,7 @@ Wide                                    computes in the stored dtype        FSDP
 Layer                                   a residual layer                    activation recomputation
 Fusible                                 functions of rows alone             compiled functions
 
-Seams that compute something have files of their own: `embedding.py`, `linear_loss.py`, `scored.py` and
+Seams that compute something have files of their own: `dispatch.py`, `embedding.py`, `linear_loss.py`, `scored.py` and
 `multiply.py`.
 """
 
@@ -42,6 +42,7 @@ from typing import ClassVar, Generic, NamedTuple, TypeVar, final
 import torch
 from torch import Tensor, nn
 
+from counterpoint.models.permute import Order
 from counterpoint.models.segments import Sampled, Segments, Windows
 
 
@@ -194,37 +195,35 @@ class DispatchState:
     counts: Tensor
 
 
-class Dispatch(nn.Module, ABC):
-    """Token dispatch: sends rows, sorted by expert, to the ranks of their experts, and returns the outputs.
+class Arrived(NamedTuple):
+    """Rows (rows, hidden) that chose experts of this process, and their routing weights (rows, top_k); the entries of
+    `order` are the choices of local experts, sorted by expert."""
 
-    `announce` exchanges the row counts that `send` needs; computation between the two overlaps with that.
+    rows: Tensor
+    weights: Tensor
+    order: Order
+
+
+class Dispatch(nn.Module, ABC):
+    """Token dispatch: sends each row once to every process that holds experts of it, and sums the rows that return.
+
+    `send` and `combine` begin an exchange; the functions that they return end it. What is computed in between overlaps
+    with the exchange, and in backward its gradient with the exchange of gradients.
     """
 
     @abstractmethod
-    def announce(self, counts: Tensor) -> DispatchState:
-        """Begin a dispatch in which expert i gets counts[i] rows of this process, int64 (experts,)."""
+    def announce(self, experts: Tensor, counts: Tensor, rows: int) -> DispatchState:
+        """Prepare a dispatch of `rows` rows, of which the first have the choices `experts` int64 (routed, top_k), no
+        expert twice, and further ones none; expert i is chosen counts[i] times, int64 (experts,)."""
 
     @abstractmethod
-    def send(self, rows: Tensor, state: DispatchState) -> Tensor:
-        """Rows (rows, hidden) sorted by expert -> the rows of the local experts, sorted by expert."""
+    def send(self, rows: Tensor, weights: Tensor, state: DispatchState) -> Callable[[], Arrived]:
+        """Send rows (rows, hidden) and the weights (routed, top_k) of their choices to the experts."""
 
     @abstractmethod
-    def combine(self, rows: Tensor, state: DispatchState) -> Tensor:
-        """The inverse of `send`: outputs of the local experts -> outputs of the rows that were sent."""
-
-
-@final
-class LocalDispatch(Dispatch):
-    """A dispatch without communication: all experts are in this process."""
-
-    def announce(self, counts: Tensor) -> DispatchState:
-        return DispatchState(counts)
-
-    def send(self, rows: Tensor, state: DispatchState) -> Tensor:  # noqa: ARG002
-        return rows
-
-    def combine(self, rows: Tensor, state: DispatchState) -> Tensor:  # noqa: ARG002
-        return rows
+    def combine(self, rows: Tensor, state: DispatchState) -> Callable[[], Tensor]:
+        """Return a row (arrived, hidden) for each that arrived; ends with the sum of those returned for each row that
+        was sent, (rows, hidden), zeros where none was."""
 
 
 class StackedExperts(nn.Module, ABC):

@@ -1,8 +1,7 @@
-"""Expert parallelism: token dispatch to the ranks that hold the rows' experts, and the combination of their outputs.
+"""Expert parallelism: a rank's share of the experts, and token dispatch to the ranks that hold the rows' experts.
 
 A stage's rows are cut over all of its ranks, and so may its experts be: each of ep ranks holds a share of the experts,
-each of etp ranks a share of every expert's width. Rows are copied to all etp ranks; their owner sums the partial
-outputs.
+each of etp ranks a share of every expert's width.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +14,11 @@ from torch import Tensor, nn
 
 from counterpoint.errors import PlacementError
 from counterpoint.models.chain import Chain
-from counterpoint.models.seams import Dispatch, DispatchState, LaneSum, LocalDispatch, OwnDocuments, StackedExperts
+from counterpoint.models.dispatch import LocalDispatch
+from counterpoint.models.seams import LaneSum, OwnDocuments, StackedExperts
 from counterpoint.parallelize.blocks import Cut
-from counterpoint.parallelize.exchange import RowExchange, TensorGroup
+from counterpoint.parallelize.dispatch import ExpertDispatch
+from counterpoint.parallelize.exchange import TensorGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def _exchange_makers(place: ExpertRank, lane: TensorGroup | None) -> dict[type[n
     """Replacements for the seams of a mixture; on a single rank the seams stay as they are."""
     makers: dict[type[nn.Module], Callable[[], nn.Module]] = {}
     if (group := place.group) is not None:
-        makers[LocalDispatch] = lambda: ExpertDispatch(group, place.ep, place.etp)
+        makers[LocalDispatch] = lambda: ExpertDispatch(group, place.ep, place.etp, place.ep_rank)
     if lane is not None:
         makers |= {OwnDocuments: lambda: ShareOfDocuments(lane), LaneSum: lambda: SumOverLane(lane)}
     return makers
@@ -118,109 +119,3 @@ class SumOverLane(nn.Module):
 
     def forward(self, counts: Tensor) -> Tensor:
         return self.lane.all_reduce(counts)
-
-
-@dataclass(frozen=True, slots=True)
-class _ExchangeState(DispatchState):
-    """Row counts of a dispatch, int64: `table` (ranks, local experts) of the rows that each rank sends to each expert,
-    `leaving` (ep,) of the rows sent to each ep rank; the same on the CPU, valid once `arrived` has happened."""
-
-    table: Tensor
-    leaving: Tensor
-    host_table: Tensor
-    host_leaving: Tensor
-    arrived: torch.cuda.Event | None
-
-    @property
-    def rows(self) -> int:
-        """Number of rows that leave, each counted once."""
-        return int(self.host_leaving.sum())
-
-
-@final
-class ExpertDispatch(Dispatch):
-    """`Dispatch` among the ep x etp ranks of `group`, etp innermost; every rank joins, with rows or without."""
-
-    def __init__(self, group: dist.ProcessGroup, ep: int, etp: int) -> None:
-        super().__init__()
-        self.group, self.ep, self.etp = group, ep, etp
-
-    def announce(self, counts: Tensor) -> DispatchState:
-        """Tell every rank how many rows its experts get from here, and begin to copy the counts to the host."""
-        per_rank = counts.view(self.ep, 1, -1).expand(-1, self.etp, -1).flatten(0, 1).contiguous()
-        table = torch.empty_like(per_rank)
-        dist.all_to_all_single(table, per_rank, group=self.group)
-        leaving = counts.view(self.ep, -1).sum(dim=1)
-        host_table, _first = _to_host(table)
-        host_leaving, arrived = _to_host(leaving)
-        return _ExchangeState(table.sum(dim=0), table, leaving, host_table, host_leaving, arrived)
-
-    def send(self, rows: Tensor, state: DispatchState) -> Tensor:
-        """Send rows (rows, hidden) sorted by expert; returns the rows of the local experts, sorted by expert."""
-        exchange = self._on_host(state)
-        copied = rows if self.etp == 1 else rows.index_select(0, _copies(exchange.leaving, self.etp, exchange.rows))
-        arrived: Tensor = self._exchange(exchange, outward=True)(copied)
-        return arrived.index_select(0, _by_expert(exchange.table, arrived.shape[0]))
-
-    def combine(self, rows: Tensor, state: DispatchState) -> Tensor:
-        """Return outputs (rows, hidden) of the local experts to their rows' owners, summed over etp ranks."""
-        exchange = self._on_host(state)
-        order = _by_expert(exchange.table, rows.shape[0])
-        by_rank = rows.new_empty(rows.shape).index_copy(0, order, rows)
-        returned: Tensor = self._exchange(exchange, outward=False)(by_rank)
-        if self.etp == 1:
-            return returned
-        sums = rows.new_zeros((exchange.rows, rows.shape[1]))
-        return sums.index_add(0, _copies(exchange.leaving, self.etp, exchange.rows), returned)
-
-    def _on_host(self, state: DispatchState) -> _ExchangeState:
-        assert isinstance(state, _ExchangeState), "the state comes from this class"
-        if state.arrived is not None:
-            state.arrived.synchronize()
-        return state
-
-    def _exchange(self, exchange: _ExchangeState, outward: bool) -> RowExchange:
-        sent = [n for n in exchange.host_leaving.tolist() for _ in range(self.etp)]
-        received = exchange.host_table.sum(dim=1).tolist()
-
-        def travel(rows: Tensor, give: list[int], take: list[int]) -> Tensor:
-            out = rows.new_empty((sum(take), *rows.shape[1:]))
-            dist.all_to_all_single(out, rows.contiguous(), take, give, group=self.group)
-            return out
-
-        def out(rows: Tensor) -> Tensor:
-            return travel(rows, sent, received)
-
-        def back(rows: Tensor) -> Tensor:
-            return travel(rows, received, sent)
-
-        return RowExchange(out, back) if outward else RowExchange(back, out)
-
-
-def _by_expert(table: Tensor, rows: int) -> Tensor:
-    """Indices that sort the `rows` arrived rows, which are sorted by rank and then expert, by expert.
-
-    `rows` is the sum of the table, given so that the host does not wait for the device.
-    """
-    ranks, experts = table.shape
-    expert = torch.arange(experts, device=table.device).repeat(ranks)
-    return expert.repeat_interleave(table.flatten(), output_size=rows).sort(stable=True).indices
-
-
-def _copies(leaving: Tensor, etp: int, rows: int) -> Tensor:
-    """Indices into `rows` rows of the rows to send: those of every ep rank, repeated for each etp rank."""
-    pieces = leaving.repeat_interleave(etp, output_size=leaving.shape[0] * etp)
-    first = (leaving.cumsum(0) - leaving).repeat_interleave(etp, output_size=pieces.shape[0])
-    shift = (first - (pieces.cumsum(0) - pieces)).repeat_interleave(pieces, output_size=rows * etp)
-    return torch.arange(rows * etp, device=leaving.device) + shift
-
-
-def _to_host(tensor: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    """A copy on the CPU, and the event that says when it is there; on the CPU it is there at once."""
-    if not tensor.is_cuda:
-        return tensor, None
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    host.copy_(tensor, non_blocking=True)
-    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    arrived.record()
-    return host, arrived

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import Chain
-from counterpoint.models.seams import Dispatch, DispatchState, Layer
+from counterpoint.models.seams import Arrived, Dispatch, DispatchState, Layer
 
 Passes = tuple[AbstractContextManager[None], AbstractContextManager[None]]
 """The contexts of a forward and of its recomputation."""
@@ -65,17 +65,17 @@ class _RememberedDispatch(Dispatch):
         shared = _Remembering(self, [])
         return shared, shared
 
-    def announce(self, counts: Tensor) -> DispatchState:
+    def announce(self, experts: Tensor, counts: Tensor, rows: int) -> DispatchState:
         if self.announced is None:
-            return self.dispatch.announce(counts)
+            return self.dispatch.announce(experts, counts, rows)
         if not self.announced:
-            self.announced.append(self.dispatch.announce(counts))
+            self.announced.append(self.dispatch.announce(experts, counts, rows))
         return self.announced[0]
 
-    def send(self, rows: Tensor, state: DispatchState) -> Tensor:
-        return self.dispatch.send(rows, state)
+    def send(self, rows: Tensor, weights: Tensor, state: DispatchState) -> Callable[[], Arrived]:
+        return self.dispatch.send(rows, weights, state)
 
-    def combine(self, rows: Tensor, state: DispatchState) -> Tensor:
+    def combine(self, rows: Tensor, state: DispatchState) -> Callable[[], Tensor]:
         return self.dispatch.combine(rows, state)
 
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from counterpoint.models.multiply import (
     AddBias,
     GroupedMultiply,
+    Groups,
     Multiply,
     ReadTable,
     grouped_product,
     grouped_weight_gradient,
-    groups_of,
 )
 from counterpoint.models.seams import OffersWeight
 from counterpoint.parallelize.fsdp import GradientHome
@@ -108,7 +108,7 @@ class _Deferred(nn.Module):
         self.queue = queue
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def forward(self, *inputs: Tensor | None) -> Tensor:
+    def forward(self, *inputs: Tensor | Groups | None) -> Tensor:
         out: Tensor = self.operation.apply(*inputs, self.queue)  # type: ignore[no-untyped-call]
         return out
 
@@ -142,12 +142,11 @@ class _Multiply(torch.autograd.Function):
 @final
 class _GroupedMultiply(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weights: Tensor, counts: Tensor, queue: WeightQueue) -> Tensor:
-        ctx.weights, ctx.queue = weights, queue
-        ctx.groups = groups_of(counts, rows, weights)
+    def forward(ctx: Any, rows: Tensor, weights: Tensor, groups: Groups, queue: WeightQueue) -> Tensor:
+        ctx.weights, ctx.groups, ctx.queue = weights, groups, queue
         of_rows, of_weights, *_others = ctx.needs_input_grad
         ctx.save_for_backward(rows if of_weights else None, weights if of_rows else None)
-        return grouped_product(rows, weights, ctx.groups)
+        return grouped_product(rows, weights, groups)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

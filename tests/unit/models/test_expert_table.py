@@ -1,4 +1,4 @@
-"""The expert view's cuts, and the order of rows that arrive from several ranks."""
+"""The expert view's cuts."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from counterpoint.errors import PlacementError
 from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.parallelize.blocks import Block, Cut, cut_block
-from counterpoint.parallelize.expert import ExpertRank, _by_expert, _copies, apply_expert_parallel
+from counterpoint.parallelize.expert import ExpertRank, apply_expert_parallel
 from counterpoint.parallelize.fsdp import expert_shard_dim
 from tests.unit.models.model_samples import HYBRID
 
@@ -43,15 +43,6 @@ def test_every_expert_lies_on_one_ep_rank_and_its_width_on_all_etp_ranks() -> No
 def test_what_does_not_divide_is_refused(ep: int, etp: int, words: str) -> None:
     with pytest.raises(PlacementError, match=words):
         apply_expert_parallel(meta(), ExpertRank(dist.ProcessGroup(HashStore(), 0, ep * etp), 0, ep, 0, etp), None)
-
-
-def test_rows_of_several_ranks_are_sorted_by_expert() -> None:
-    table = torch.tensor([[2, 0, 1], [1, 1, 0]])
-    arrived = torch.tensor([0, 0, 2, 0, 1])
-    assert arrived[_by_expert(table, 5)].tolist() == [0, 0, 0, 1, 2]
-    assert _by_expert(table, 5).tolist() == [0, 1, 3, 4, 2]
-    assert _by_expert(torch.zeros(2, 3, dtype=torch.int64), 0).tolist() == []
-    assert _copies(torch.tensor([2, 0, 1]), 2, 3).tolist() == [0, 1, 0, 1, 2, 2]
 
 
 @pytest.mark.parametrize(("shape", "size", "dim"), [((8, 4, 6), 4, 0), ((3, 4, 6), 2, 1), ((3, 5, 7), 2, 0)])

@@ -11,7 +11,8 @@ from counterpoint.kinds.family import Model
 from counterpoint.layers.moe.sublayer import Moe
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import MAIN, Chain
-from counterpoint.models.seams import BALANCE, COUNTS, DispatchState, LocalDispatch
+from counterpoint.models.dispatch import LocalDispatch
+from counterpoint.models.seams import BALANCE, COUNTS, DispatchState
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.plan.graph import Node
 from tests.unit.models.model_samples import (
@@ -117,9 +118,9 @@ def test_results_leave_once_and_rows_are_announced_once(monkeypatch: pytest.Monk
     calls: Counter[str] = Counter()
     announce = LocalDispatch.announce
 
-    def counted(self: LocalDispatch, counts: Tensor) -> DispatchState:
+    def counted(self: LocalDispatch, experts: Tensor, counts: Tensor, rows: int) -> DispatchState:
         calls["announced"] += 1
-        return announce(self, counts)
+        return announce(self, experts, counts, rows)
 
     monkeypatch.setattr(LocalDispatch, "announce", counted)
     plain = build(DECODER)(None, text_batch(DECODER, [5, 3], 2))

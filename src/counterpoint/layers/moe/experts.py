@@ -7,17 +7,18 @@ from torch import Tensor, nn
 
 from counterpoint.kinds.names import Activation
 from counterpoint.models.mlp import ACTIVATIONS, GATES
-from counterpoint.models.multiply import GroupedMultiply
-from counterpoint.models.seams import StackedExperts
+from counterpoint.models.multiply import GroupedMultiply, groups_of
+from counterpoint.models.seams import Fusible, StackedExperts
 
 
 @final
-class Experts(StackedExperts):
+class Experts(StackedExperts, Fusible):
     """Expert i maps its rows to down_i(activation(up_i(x))), with a gate to down_i(activation(gate_i(x)) * up_i(x)).
 
     The number of experts and their width follow from the shapes of the weights.
     """
 
+    regions = ("weighted",)
     width_dims: ClassVar = {"gate": 1, "up": 1, "down": 2}
 
     def __init__(self, experts: int, hidden: int, ffn: int, activation: Activation) -> None:
@@ -31,11 +32,17 @@ class Experts(StackedExperts):
         self.multiply: nn.Module = GroupedMultiply()
         self.activation = {**ACTIVATIONS, **GATES}[activation]
 
-    def forward(self, rows: Tensor, counts: Tensor) -> Tensor:
-        """Rows (rows, hidden) sorted by expert -> outputs (rows, hidden); counts int64 (experts,) per expert."""
-        if self.gate is None:
-            inner = self.activation(self.multiply(rows, self.up, counts))
-        else:
-            inner = self.activation(self.multiply(rows, self.gate, counts)) * self.multiply(rows, self.up, counts)
-        out: Tensor = self.multiply(inner, self.down, counts)
+    def forward(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+        """Rows (rows, hidden) sorted by expert, counts int64 (experts,) per expert -> outputs (rows, hidden), each times
+        its routing weight, (rows,)."""
+        groups = groups_of(counts, rows, self.up)
+        up = self.multiply(rows, self.up, groups)
+        gate = None if self.gate is None else self.multiply(rows, self.gate, groups)
+        out: Tensor = self.multiply(self.weighted(up, gate, weights), self.down, groups)
         return out
+
+    def weighted(self, up: Tensor, gate: Tensor | None, weights: Tensor) -> Tensor:
+        """Inner values (rows, ffn) times the routing weights; the product after it is linear, so outputs need not be kept
+        to weigh them."""
+        inner = self.activation(up) if gate is None else self.activation(gate) * up
+        return (inner * weights[:, None]).to(inner.dtype)

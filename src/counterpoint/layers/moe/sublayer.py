@@ -3,7 +3,6 @@
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.kinds.names import Activation
@@ -13,14 +12,17 @@ from counterpoint.layers.moe.router import Choice, Router, next_bias
 from counterpoint.layers.moe.spec import MoeConfig
 from counterpoint.models.attached import attach
 from counterpoint.models.batch import TextBatch
-from counterpoint.models.mlp import mlp_of
+from counterpoint.models.dispatch import LocalDispatch
+from counterpoint.models.mlp import Halves, mlp_of
+from counterpoint.models.permute import copied, summed
 from counterpoint.models.seams import (
     BALANCE,
     COUNTS,
+    Arrived,
     Counted,
     Dispatch,
+    Fusible,
     LaneSum,
-    LocalDispatch,
     OwnDocuments,
     RowsEnter,
     RowsLeave,
@@ -29,11 +31,13 @@ from counterpoint.models.seams import (
 
 
 @final
-class Moe(Counted):
+class Moe(Counted, Fusible):
     """Maps normed rows (rows, hidden) -> (rows, hidden): the weighted experts of each row, and the shared expert.
 
     Padding rows are not routed.
     """
+
+    regions = ("into_shared", "out_of_shared")
 
     def __init__(self, hidden: int, section: MoeConfig, activation: Activation) -> None:
         super().__init__()
@@ -51,22 +55,26 @@ class Moe(Counted):
     def forward(self, rows: Tensor, batch: TextBatch) -> WithResults:
         own = self.rows_enter(rows)
         document = self.own_documents(batch.segments.document, own.shape[0])
-        inside = own[: document.shape[0]]
-        choice: Choice = self.router(inside)
-        order, counts = self._by_expert(choice.experts)
-        state = self.dispatch.announce(counts)
-        shared = self.shared(rows)
-        # Copies of each row, one per chosen expert, are permuted and permuted back, so that sums have a fixed order.
-        copies = inside[:, None].expand(-1, self.top_k, -1).flatten(0, 1)
-        sent = self.dispatch.send(copies.index_select(0, order), state)
-        answers = self.dispatch.combine(self.experts(sent, state.counts), state)
-        by_row = (
-            answers.new_empty(answers.shape).index_copy(0, order, answers).view(*choice.experts.shape, own.shape[1])
-        )
-        mixed = (by_row * choice.weights[..., None].to(by_row.dtype)).sum(dim=1)
+        routed = document.shape[0]
+        choice: Choice = self.router(own if routed == own.shape[0] else own[:routed])
+        state = self.dispatch.announce(choice.experts, choice.counts, own.shape[0])
+        # Each exchange overlaps with half of the shared expert, in backward with that of the other half's gradients.
+        end_of_sending = self.dispatch.send(own, choice.weights, state)
         balance = self._balance(choice, document, batch)
-        padded = F.pad(attach(mixed, balance), (0, 0, 0, own.shape[0] - inside.shape[0]))
-        return WithResults(self.rows_leave(padded) + shared, {COUNTS: counts, BALANCE: balance.detach()})
+        inner = self.into_shared(rows)
+        arrived = end_of_sending()
+        end_of_combining = self.dispatch.combine(self._answers(arrived, state.counts), state)
+        shared = self.out_of_shared(inner)
+        mixed = attach(end_of_combining(), balance)
+        return WithResults(self.rows_leave(mixed) + shared, {COUNTS: choice.counts, BALANCE: balance.detach()})
+
+    def into_shared(self, rows: Tensor) -> Tensor:
+        """The first half of the shared expert."""
+        return self.shared.into(rows)
+
+    def out_of_shared(self, inner: Tensor) -> Tensor:
+        """Its second half."""
+        return self.shared.out_of(inner)
 
     def settle(self, counts: Tensor, is_broken: Tensor) -> None:
         """Update the expert bias, if there is one and the router is trained."""
@@ -74,12 +82,11 @@ class Moe(Counted):
         if bias is not None and rate is not None and self.router.weight.requires_grad:
             bias.copy_(torch.where(is_broken, bias, next_bias(bias, counts, rate)))
 
-    def _by_expert(self, experts: Tensor) -> tuple[Tensor, Tensor]:
-        """The indices of (row, choice) pairs sorted by expert, and the number of pairs of each expert."""
-        chosen = experts.flatten()
-        order = chosen.sort(stable=True).indices
-        counts = torch.zeros(self.num_experts, dtype=torch.int64, device=chosen.device)
-        return order, counts.index_add(0, chosen, torch.ones_like(chosen))
+    def _answers(self, arrived: Arrived, counts: Tensor) -> Tensor:
+        """The weighted sum of what local experts make of each row, (arrived, hidden)."""
+        rows, weights, order = arrived
+        of_choices = copied(weights.reshape(-1, 1), order.of_slots(weights.shape[0]))
+        return summed(self.experts(copied(rows, order), of_choices.flatten(), counts), order)
 
     def _balance(self, choice: Choice, document: Tensor, batch: TextBatch) -> Tensor:
         """The weighted balance loss of this process's rows, as a share of the mean over the global batch's
@@ -95,12 +102,15 @@ class Moe(Counted):
 
 
 @final
-class NoExpert(nn.Module):
+class NoExpert(Halves):
     """Takes the place of an absent shared expert."""
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def into(self, rows: Tensor) -> Tensor:
         return torch.zeros_like(rows)
 
+    def out_of(self, inner: Tensor) -> Tensor:
+        return inner
 
-def _shared_expert(hidden: int, ffn: int, activation: Activation) -> nn.Module:
+
+def _shared_expert(hidden: int, ffn: int, activation: Activation) -> Halves:
     return mlp_of(activation, hidden, ffn, bias=False) if ffn else NoExpert()

@@ -1,0 +1,329 @@
+"""Token dispatch among ranks: each row travels once to every rank that holds experts of it, and one row returns.
+
+A rank computes all experts that it has of an arrived row and returns their weighted sum; the row's owner sums what
+ranks return. With experts cut in width a row goes to all etp ranks, whose partial sums add up in the same way.
+
+An exchange begins and ends at two places of the graph, so that it overlaps with what is computed between them. On GPUs
+it has a stream of its own, which waits for what the exchange reads and not for what is launched meanwhile.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from counterpoint.models.permute import NOWHERE, Order, copy_rows, sort_slots, sum_rows
+from counterpoint.models.seams import Arrived, Dispatch, DispatchState
+
+Ends = Callable[[], Tensor]
+"""Ends an exchange and returns what has arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """What an exchange needs to know on the host: the rows that leave for each rank and that arrive from each, and the
+    number of choices of local experts among those. `values` int64 are valid once `known` has happened."""
+
+    values: Tensor
+    known: torch.cuda.Event | None
+
+    def read(self) -> tuple[list[int], list[int], int]:
+        """Rows that leave, rows that arrive, choices."""
+        if self.known is not None:
+            self.known.synchronize()
+        *rows, choices = self.values.tolist()
+        half = len(rows) // 2
+        return rows[:half], rows[half:], choices
+
+
+@dataclass(frozen=True, slots=True)
+class _ExchangeState(DispatchState):
+    """The choices `experts` of this rank's rows, the order by rank in which their rows leave, and the sizes; `rows` are
+    this rank's rows, routed or not."""
+
+    experts: Tensor
+    order: Order
+    sizes: _Sizes
+    rows: int
+
+
+@final
+class ExpertDispatch(Dispatch):
+    """`Dispatch` among the ep x etp ranks of `group`, etp innermost; every rank joins, with rows or without."""
+
+    def __init__(self, group: dist.ProcessGroup, ep: int, etp: int, ep_rank: int) -> None:
+        super().__init__()
+        self.ep, self.etp, self.ep_rank = ep, etp, ep_rank
+        self.line = Line(group)
+
+    def announce(self, experts: Tensor, counts: Tensor, rows: int) -> DispatchState:
+        """Sort the rows by the ranks that they go to, and tell those how many come and how often each expert is chosen."""
+        ranks = torch.arange(self.ep * self.etp, dtype=torch.int32, device=experts.device)
+        owner = torch.arange(self.ep, device=experts.device)
+        goes = (experts[:, :, None] // (counts.shape[0] // self.ep) == owner).any(dim=1)
+        keys = torch.where(goes[:, :, None], ranks.view(self.ep, self.etp), NOWHERE).flatten(1)
+        per_rank = torch.cat((goes.sum(dim=0)[:, None], counts.view(self.ep, -1)), dim=1)
+        leaving = per_rank[:, None].expand(-1, self.etp, -1).flatten(0, 1)
+        order = sort_slots(keys, ranks.shape[0])
+        arriving, sizes = self.line.tell(leaving)
+        return _ExchangeState(arriving, experts, order, sizes, rows)
+
+    def send(self, rows: Tensor, weights: Tensor, state: DispatchState) -> Callable[[], Arrived]:
+        assert isinstance(state, _ExchangeState), "the state comes from this class"
+        trip = _Sending(self.line, state, self.ep_rank * state.counts.shape[0])
+        token = _begin(trip, rows, weights)
+
+        def end() -> Arrived:
+            arrived, its_weights, entries, places = _end(trip, token)
+            return Arrived(arrived, its_weights, Order(entries, places))
+
+        return end
+
+    def combine(self, rows: Tensor, state: DispatchState) -> Callable[[], Tensor]:
+        assert isinstance(state, _ExchangeState), "the state comes from this class"
+        trip = _Returning(self.line, state)
+        token = _begin(trip, rows)
+        return lambda: _end(trip, token)[0]
+
+
+@final
+class Line:
+    """All-to-all exchanges of a group, one after the other."""
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self.group = group
+        self._stream: torch.cuda.Stream | None = None
+
+    def tell(self, leaving: Tensor) -> tuple[Tensor, _Sizes]:
+        """Send int64 (ranks, 1 + experts), rows and choices of each expert, to the ranks; returns the choices that
+        arrive of each expert, valid on the device after the next exchange has ended, and the sizes for the host."""
+        leaving = leaving.contiguous()
+        if not leaving.is_cuda:
+            table = torch.empty_like(leaving)
+            dist.all_to_all_single(table, leaving, group=self.group)
+            return table[:, 1:].sum(dim=0), _Sizes(_sizes(leaving, table), None)
+        stream = self._of_exchanges()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            table = torch.empty_like(leaving)
+            dist.all_to_all_single(table, leaving, group=self.group)
+            counts, values = table[:, 1:].sum(dim=0), _sizes(leaving, table)
+            on_host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            on_host.copy_(values, non_blocking=True)
+            known = stream.record_event()
+        leaving.record_stream(stream)
+        counts.record_stream(torch.cuda.current_stream())
+        return counts, _Sizes(on_host, known)
+
+    def mark(self, rows: Tensor) -> torch.cuda.Event | None:
+        """A point after which an exchange that reads these rows may begin; None on a CPU."""
+        return torch.cuda.current_stream().record_event() if rows.is_cuda else None
+
+    def begin(
+        self,
+        pack: Callable[[], Tensor],
+        read: Sequence[Tensor],
+        give: list[int],
+        take: list[int],
+        after: torch.cuda.Event | None,
+    ) -> Ends:
+        """Begin to exchange the rows that `pack` makes of tensors that are `read`: give[i] rows go to rank i and take[i]
+        come from it. On a GPU it waits for `after` only."""
+        if after is None:
+            rows = pack()
+            out = rows.new_empty((sum(take), rows.shape[1]))
+            work = dist.all_to_all_single(out, rows, take, give, group=self.group, async_op=True)
+
+            def end() -> Tensor:
+                work.wait()
+                return out
+
+            return end
+        stream = self._of_exchanges()
+        stream.wait_event(after)
+        with torch.cuda.stream(stream):
+            rows = pack()
+            out = rows.new_empty((sum(take), rows.shape[1]))
+            dist.all_to_all_single(out, rows, take, give, group=self.group)
+            arrived = stream.record_event()
+        for tensor in read:
+            tensor.record_stream(stream)
+
+        def end_on_device() -> Tensor:
+            current = torch.cuda.current_stream()
+            current.wait_event(arrived)
+            out.record_stream(current)
+            return out
+
+        return end_on_device
+
+    def _of_exchanges(self) -> torch.cuda.Stream:
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(priority=-1)  # type: ignore[no-untyped-call]
+        return self._stream
+
+
+def _sizes(leaving: Tensor, arriving: Tensor) -> Tensor:
+    """Rows that leave for each rank, rows that arrive from each, and the choices that arrive."""
+    return torch.cat((leaving[:, 0], arriving[:, 0], arriving[:, 1:].sum()[None]))
+
+
+class _Trip(ABC):
+    """An exchange between two places of the graph, and in backward the exchange of gradients between the same places.
+
+    Tensors pass through the object, so the graph has an edge without rows from one place to the other.
+    """
+
+    @abstractmethod
+    def begin(self, *tensors: Tensor) -> None:
+        """At the first place, in forward."""
+
+    @abstractmethod
+    def end(self) -> tuple[Tensor, ...]:
+        """At the second place, in forward: what arrives; integers have no gradient."""
+
+    @abstractmethod
+    def begin_back(self, *gradients: Tensor) -> None:
+        """At the second place, in backward."""
+
+    @abstractmethod
+    def end_back(self) -> tuple[Tensor, ...]:
+        """At the first place, in backward: the gradients of what `begin` was given."""
+
+
+@final
+class _Begin(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, trip: _Trip, *tensors: Tensor) -> Tensor:
+        ctx.trip = trip
+        trip.begin(*tensors)
+        return tensors[0].new_empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, *_token: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *ctx.trip.end_back()
+
+
+@final
+class _End(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, trip: _Trip, _token: Tensor) -> tuple[Tensor, ...]:
+        ctx.trip = trip
+        out = trip.end()
+        ctx.mark_non_differentiable(*(tensor for tensor in out if not tensor.is_floating_point()))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        ctx.trip.begin_back(*gradients)
+        return None, gradients[0].new_empty(0)
+
+
+def _begin(trip: _Trip, *tensors: Tensor) -> Tensor:
+    token: Tensor = _Begin.apply(trip, *tensors)  # type: ignore[no-untyped-call]
+    return token
+
+
+def _end(trip: _Trip, token: Tensor) -> tuple[Tensor, ...]:
+    out: tuple[Tensor, ...] = _End.apply(trip, token)  # type: ignore[no-untyped-call]
+    return out
+
+
+@final
+class _Sending(_Trip):
+    """Rows, weights and choices go to the ranks of the experts, of which this one's are numbered from `first`.
+
+    In forward all happens at the end: what is computed before it is launched while the host waits for the sizes, and the
+    exchange does not wait for that.
+    """
+
+    def __init__(self, line: Line, state: _ExchangeState, first: int) -> None:
+        self._line, self._state, self._first = line, state, first
+        self._given: tuple[Tensor, Tensor] | None = None
+        self._mark: torch.cuda.Event | None = None
+        self._under_way: tuple[Ends, Ends] | None = None
+
+    def begin(self, *tensors: Tensor) -> None:
+        rows, weights = tensors
+        self._given, self._mark = (rows, weights), self._line.mark(rows)
+
+    def end(self) -> tuple[Tensor, ...]:
+        assert self._given is not None, "begin comes first"
+        (rows, weights), self._given = self._given, None
+        experts, top_k = self._state.experts, weights.shape[1]
+        give, take, choices = self._state.sizes.read()
+        order = self._state.order.of(sum(give), self._state.rows)
+        slots = order.places.shape[1]
+
+        def pack_choices() -> Tensor:
+            # Numbers of experts are exact in float32. They come first, so they are sorted while the rows travel.
+            return copy_rows(torch.cat((weights, experts.to(weights.dtype)), dim=1), order.entries, slots)
+
+        def pack_rows() -> Tensor:
+            return copy_rows(rows, order.entries, slots)
+
+        end_of_choices = self._line.begin(pack_choices, (weights, experts, order.entries), give, take, self._mark)
+        end_of_rows = self._line.begin(pack_rows, (rows,), give, take, self._mark)
+        of_choices = end_of_choices()
+        keys = of_choices[:, top_k:].to(torch.int32) - self._first
+        entries, places = sort_slots(keys, self._state.counts.shape[0]).of(choices, keys.shape[0])
+        return end_of_rows(), of_choices[:, :top_k].contiguous(), entries, places
+
+    def begin_back(self, *gradients: Tensor) -> None:
+        of_rows, of_weights, *_integers = gradients
+        self._under_way = (self._back(of_weights), self._back(of_rows))
+
+    def end_back(self) -> tuple[Tensor, ...]:
+        assert self._under_way is not None, "backward reaches the end first"
+        (end_of_weights, end_of_rows), self._under_way = self._under_way, None
+        places = self._state.order.places
+        of_weights = sum_rows(end_of_weights(), places)
+        # Rows that are not routed have no gradient from here.
+        order = self._state.order.of(0, self._state.rows)
+        return sum_rows(end_of_rows(), order.places), of_weights
+
+    def _back(self, gradient: Tensor) -> Ends:
+        give, take, _choices = self._state.sizes.read()
+        gradient = gradient.contiguous()
+        return self._line.begin(lambda: gradient, (gradient,), take, give, self._line.mark(gradient))
+
+
+@final
+class _Returning(_Trip):
+    """One row for each that arrived returns to its owner, which sums them."""
+
+    def __init__(self, line: Line, state: _ExchangeState) -> None:
+        self._line, self._state = line, state
+        self._give, self._take, _choices = state.sizes.read()
+        self._order = state.order.of(sum(self._give), state.rows)
+        self._under_way: Ends | None = None
+
+    def begin(self, *tensors: Tensor) -> None:
+        (rows,) = tensors
+        rows = rows.contiguous()
+        self._under_way = self._line.begin(lambda: rows, (rows,), self._take, self._give, self._line.mark(rows))
+
+    def end(self) -> tuple[Tensor, ...]:
+        return (sum_rows(self._arrived(), self._order.places),)
+
+    def begin_back(self, *gradients: Tensor) -> None:
+        (gradient,) = gradients
+        entries, places = self._order
+
+        def pack() -> Tensor:
+            return copy_rows(gradient, entries, places.shape[1])
+
+        mark = self._line.mark(gradient)
+        self._under_way = self._line.begin(pack, (gradient, entries), self._give, self._take, mark)
+
+    def end_back(self) -> tuple[Tensor, ...]:
+        return (self._arrived(),)
+
+    def _arrived(self) -> Tensor:
+        assert self._under_way is not None, "an exchange begins before it ends"
+        end, self._under_way = self._under_way, None
+        return end()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from counterpoint.optimizers.adamw.update import AdamWUpdate, is_exempt
+from counterpoint.optimizers.adamw.choice import adamw_update
+from counterpoint.optimizers.adamw.update import is_exempt
 from counterpoint.optimizers.muon.matrices import (
     Matrix,
     Parcel,
@@ -46,7 +47,7 @@ class MuonUpdate:
         self._section, self._team, self._shards = section, team, tuple(shards)
         hidden = [shard for shard in shards if is_hidden_matrix(section, shard.name, shard.whole)]
         others = [shard for shard in shards if not is_hidden_matrix(section, shard.name, shard.whole)]
-        self._others = AdamWUpdate(section.others, others, team) if others else None
+        self._others = adamw_update(section.others, others, team) if others else None
         self._hidden = {
             shard.name: _Hidden(shard, torch.zeros_like(shard.values), _decay(section, shard)) for shard in hidden
         }

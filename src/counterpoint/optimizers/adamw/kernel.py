@@ -58,9 +58,9 @@ class KernelPass:
         addresses = [gradient.data_ptr() for gradient in gradients]
         # Gradients often get the memory that they had in the step before.
         if addresses != self._addresses:
-            listed = torch.tensor(addresses, dtype=torch.int64)
             device = self._table.device
-            self._gradients = listed.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else listed
+            listed = torch.tensor(addresses, dtype=torch.int64, pin_memory=device.type == "cuda")
+            self._gradients = listed.to(device, non_blocking=True)
             self._addresses = addresses
         _update[(len(self._owners),)](
             self._owners, self._table, self._decays, self._gradients, self._settings, torch.stack(scalars),

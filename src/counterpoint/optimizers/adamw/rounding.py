@@ -46,7 +46,7 @@ def places_of(shard: Shard) -> Places:
     for extent, stride in zip(local, strides, strict=True):
         if levels and levels[-1][1] == extent * stride:
             levels[-1] = (levels[-1][0] * extent, stride)
-        else:
+        elif extent > 1:
             levels.append((extent, stride))
     assert len(levels) <= LEVELS, f"{shard.name} is cut in more dims than ep, etp and edp cut"
     outer = [(1, 0)] * (LEVELS - len(levels))

@@ -14,6 +14,7 @@ from tests.distributed.optimizers import MUON, OPTIMIZER, STEPS, new_engine, res
 from tests.distributed.spare import is_spare
 from tests.parity.layouts import hybrid_config, named_config, override
 
+
 @pytest.mark.parametrize("precision", [pytest.param("float64", marks=pytest.mark.more), "bfloat16"])
 def test_a_resumed_run_goes_on_to_the_last_bit(pool: Pool, tmp_path: Path, precision: str) -> None:
     config = override(hybrid_config("colocated_tp2_dp2_to_tp2_dp2_ep4"), MUON | {"run.dir": str(tmp_path)})

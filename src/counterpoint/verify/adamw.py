@@ -23,18 +23,28 @@ VECTORS = (
 
 
 def plain_adamw(
+    section: AdamWSection, parameters: Mapping[str, torch.nn.Parameter]
+) -> tuple[torch.optim.Optimizer, ...]:
+    """AdamW of whole parameters, each in a group of its own, updated one after the other."""
+    if section.moments == "full":
+        return torchs_adamw(section, parameters)
+    groups = [group | {"name": name} for name, group in zip(parameters, _groups(section, parameters), strict=True)]
+    return (RoundedMoments(section, groups),)
+
+
+def torchs_adamw(
     section: AdamWSection | MuonSection, parameters: Mapping[str, torch.nn.Parameter]
 ) -> tuple[torch.optim.Optimizer, ...]:
-    """Torch's AdamW of whole parameters, each in a group of its own, updated one after the other; it keeps no moments
-    in bfloat16, so for these there is one more."""
-    groups = [
+    """The same by torch, which has no moments in bfloat16."""
+    groups = _groups(section, parameters)
+    return (torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, eps=section.eps, foreach=False),)
+
+
+def _groups(section: AdamWSection | MuonSection, parameters: Mapping[str, torch.nn.Parameter]) -> list[dict[str, Any]]:
+    return [
         {"params": [one], "weight_decay": 0.0 if is_spared(section, name, one.dim()) else section.weight_decay}
         for name, one in parameters.items()
     ]
-    if isinstance(section, AdamWSection) and section.moments == "bfloat16":
-        named = [group | {"name": name} for group, name in zip(groups, parameters, strict=True)]
-        return (RoundedMoments(section, named),)
-    return (torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, eps=section.eps, foreach=False),)
 
 
 def is_spared(section: AdamWSection | MuonSection, name: str, dims: int) -> bool:

@@ -114,7 +114,10 @@ def _states(dtype: torch.dtype, kept: torch.dtype, device: torch.device) -> list
     for seed, (name, (whole, piece)) in enumerate(cuts.items()):
         values = _random(piece.shape, seed).to(device, dtype)
         shard = Shard(name, whole, piece, values)
-        moments = _random(piece.shape, seed + 50).to(device, kept), _random(piece.shape, seed + 90).abs().to(device, kept)
+        moments = (
+            _random(piece.shape, seed + 50).to(device, kept),
+            _random(piece.shape, seed + 90).abs().to(device, kept),
+        )
         states.append(State(values, *moments, 0.1 * len(whole), key_of(name), places_of(shard)))
     return states
 

@@ -77,33 +77,34 @@ def _row(state: State, first_block: int) -> list[int]:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _update(owners, table, decays, gradients, settings, scalars, WIDE: tl.constexpr, ROUNDS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803, E501
+def _update(  # type: ignore[no-untyped-def]
+    owners, table, decays, gradients, settings, scalars,
+    WIDE: tl.constexpr, ROUNDS: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
+):  # fmt: skip
     owner = tl.load(owners + tl.program_id(0))
     row = table + owner * _COLUMNS
-    elements = tl.load(row + _ELEMENTS).to(tl.int32)
+    elements, of_gradient = tl.load(row + _ELEMENTS).to(tl.int32), tl.load(gradients + owner)
     start = (tl.program_id(0) - tl.load(row + _FIRST_BLOCK).to(tl.int32)) * BLOCK
-    of_values, of_gradient = tl.load(row + _VALUES), tl.load(gradients + owner)
-    of_mean, of_square = tl.load(row + _MEAN), tl.load(row + _SQUARE)
-    is_even = (of_values | of_gradient | of_mean | of_square) % _EVEN == 0
+    addresses = tl.load(row + _VALUES) | tl.load(row + _MEAN) | tl.load(row + _SQUARE) | of_gradient
     if tl.load(scalars) == 0:
+        decay = tl.load(decays + owner)
         # Whole blocks at even addresses are read and written without a mask, in the widest words.
-        if is_even & (start + BLOCK <= elements):
-            _update_block(
-                row, tl.load(decays + owner), settings, scalars, of_values, of_gradient, of_mean, of_square,
-                start, elements, WIDE, ROUNDS, BLOCK, True,
-            )  # fmt: skip
+        if (addresses % _EVEN == 0) & (start + BLOCK <= elements):
+            _update_block(row, of_gradient, decay, settings, scalars, start, elements, WIDE, ROUNDS, BLOCK, True)
         else:
-            _update_block(
-                row, tl.load(decays + owner), settings, scalars, of_values, of_gradient, of_mean, of_square,
-                start, elements, WIDE, ROUNDS, BLOCK, False,
-            )  # fmt: skip
+            _update_block(row, of_gradient, decay, settings, scalars, start, elements, WIDE, ROUNDS, BLOCK, False)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _update_block(row, decay, settings, scalars, of_values, of_gradient, of_mean, of_square, start, elements, WIDE: tl.constexpr, ROUNDS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803, E501
+def _update_block(  # type: ignore[no-untyped-def]
+    row, of_gradient, decay, settings, scalars, start, elements,
+    WIDE: tl.constexpr, ROUNDS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,  # noqa: N803
+):  # fmt: skip
     moment: tl.constexpr = tl.bfloat16 if ROUNDS else WIDE
-    values_at, gradient_at = of_values.to(tl.pointer_type(WIDE)), of_gradient.to(tl.pointer_type(WIDE))
-    mean_at, square_at = of_mean.to(tl.pointer_type(moment)), of_square.to(tl.pointer_type(moment))
+    values_at = tl.load(row + _VALUES).to(tl.pointer_type(WIDE))
+    gradient_at = of_gradient.to(tl.pointer_type(WIDE))
+    mean_at = tl.load(row + _MEAN).to(tl.pointer_type(moment))
+    square_at = tl.load(row + _SQUARE).to(tl.pointer_type(moment))
     at = start + tl.arange(0, BLOCK)
     inside = None if WHOLE else at < elements
     if WHOLE:
@@ -131,31 +132,31 @@ def _update_block(row, decay, settings, scalars, of_values, of_gradient, of_mean
         tl.store(square_at + at, square, mask=inside)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _random_bits(row, at, count):  # type: ignore[no-untyped-def]
+@triton.jit
+def _random_bits(row, at, updates):  # type: ignore[no-untyped-def]
     """As `rounding.random_bits`."""
     middle, inner = tl.load(row + _MIDDLE).to(tl.int32), tl.load(row + _INNER).to(tl.int32)
-    outer_stride = tl.load(row + _OUTER_STRIDE)
-    index = tl.load(row + _BASE) + at.to(tl.int64)
-    if outer_stride > 0 or tl.load(row + _MIDDLE_STRIDE) > 0:
-        # Whole numbers of 32 bits: those of 64 are divided ten times slower.
+    outer_stride, middle_stride = tl.load(row + _OUTER_STRIDE), tl.load(row + _MIDDLE_STRIDE)
+    index = at.to(tl.int64)
+    if (outer_stride > 0) | (middle_stride > 0):
+        # In 32 bits: whole numbers of 64 are divided several times slower.
         rest = at // inner
-        index = tl.load(row + _BASE) + (at % inner).to(tl.int64) * tl.load(row + _INNER_STRIDE)
-        index += (rest % middle).to(tl.int64) * tl.load(row + _MIDDLE_STRIDE)
-        index += (rest // middle).to(tl.int64) * outer_stride
+        index = (at % inner).to(tl.int64) * tl.load(row + _INNER_STRIDE)
+        index += (rest % middle).to(tl.int64) * middle_stride + (rest // middle).to(tl.int64) * outer_stride
+    index += tl.load(row + _BASE)
     folded = index.to(tl.uint32) + (index >> 32).to(tl.uint32) * _GOLDEN
-    seed = _mixed(tl.load(row + _KEY).to(tl.uint32) + count.to(tl.int64).to(tl.uint32) * _GOLDEN)
+    seed = _mixed(tl.load(row + _KEY).to(tl.uint32) + updates.to(tl.int64).to(tl.uint32) * _GOLDEN)
     return _mixed(folded ^ seed)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _mixed(word):  # type: ignore[no-untyped-def]
     word = (word ^ (word >> 16)) * _FIRST
     word = (word ^ (word >> 15)) * _SECOND
     return word ^ (word >> 16)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _rounded(values, bits):  # type: ignore[no-untyped-def]
     """As `rounding.rounded`."""
     exact = values.to(tl.float32).to(tl.uint32, bitcast=True)

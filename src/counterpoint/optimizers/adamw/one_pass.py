@@ -30,8 +30,8 @@ class Scalars(NamedTuple):
     """The numbers of a step, float64 () on the device.
 
     `is_broken` is 1 if nothing is to be updated. Gradients are multiplied by `scale`. `rate` is `lr` over the bias of
-    the running mean, `root` one over the root of that of the running mean of squares. `count` is the number of updates,
-    this one included.
+    the running mean, `root` one over the root of that of the running mean of squares. `updates` counts them, with
+    this one.
     """
 
     is_broken: Tensor
@@ -39,7 +39,7 @@ class Scalars(NamedTuple):
     lr: Tensor
     rate: Tensor
     root: Tensor
-    count: Tensor
+    updates: Tensor
 
 
 Pass = Callable[[Sequence[Tensor], Scalars], None]
@@ -53,7 +53,7 @@ class OnePassAdamW:
     def __init__(self, section: AdamWSection, shards: Sequence[Shard], team: Team, moments: torch.dtype) -> None:
         self._states = [_state(section, shard, moments) for shard in shards]
         self._betas = torch.tensor(section.betas, dtype=torch.float64, device=team.device)
-        self._count = torch.zeros((), dtype=torch.float64, device=team.device)
+        self._updates = torch.zeros((), dtype=torch.float64, device=team.device)
         self._one = torch.ones((), dtype=torch.float64, device=team.device)
         self._pass = _pass(section, self._states, team.device)
 
@@ -62,17 +62,17 @@ class OnePassAdamW:
 
     @torch.no_grad()
     def step_scaled(self, gradients: Sequence[Tensor], scale: Tensor | None, lr: float, is_broken: Tensor) -> None:
-        self._count += ~is_broken
-        of_mean, of_square = (1.0 - self._betas**self._count).unbind()
+        self._updates += ~is_broken
+        of_mean, of_square = (1.0 - self._betas**self._updates).unbind()
         given = self._one if scale is None else scale.double()
-        scalars = Scalars(is_broken.double(), given, self._one * lr, lr / of_mean, of_square.rsqrt(), self._count)
+        scalars = Scalars(is_broken.double(), given, self._one * lr, lr / of_mean, of_square.rsqrt(), self._updates)
         self._pass(gradients, scalars)
 
     def moments(self) -> list[dict[str, Tensor]]:
         return [dict(zip(MOMENTS, (state.mean, state.square), strict=True)) for state in self._states]
 
     def set_step(self, step: int) -> None:
-        self._count.fill_(float(step))
+        self._updates.fill_(float(step))
 
 
 def _state(section: AdamWSection, shard: Shard, moments: torch.dtype) -> State:
@@ -111,7 +111,7 @@ class PlainPass:
         divisor = square.sqrt().mul_(float(scalars.root)).add_(self._section.eps)
         values.addcdiv_(mean, divisor, value=-float(scalars.rate))
         if state.mean.dtype == torch.bfloat16:
-            bits = random_bits(state.places, state.key, int(scalars.count))
+            bits = random_bits(state.places, state.key, int(scalars.updates))
             mean, square = rounded(mean, bits), rounded(square, bits >> 16)
         state.mean.copy_(mean)
         state.square.copy_(square)

@@ -75,11 +75,13 @@ def rounded(values: Tensor, bits: Tensor) -> Tensor:
     random = (bits & (2**_DROPPED_BITS - 1)).to(torch.int32).view(values.shape)
     # A float's bits count upwards with its size, so a carry goes to the next larger bfloat16.
     kept = (exact + random) & -(2**_DROPPED_BITS)
-    return kept.view(torch.float32).to(torch.bfloat16)
+    neighbours: Tensor = kept.view(torch.float32).to(torch.bfloat16)
+    return neighbours
 
 
 def _mixed(word: Tensor) -> Tensor:
     """lowbias32 of 32-bit words in int64."""
     word = ((word ^ (word >> 16)) * FIRST_FACTOR) & WORD
     word = ((word ^ (word >> 15)) * SECOND_FACTOR) & WORD
-    return word ^ (word >> 16)
+    mixed: Tensor = word ^ (word >> 16)
+    return mixed

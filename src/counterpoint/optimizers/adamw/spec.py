@@ -37,8 +37,8 @@ class AdamWSection(OptimizerSection):
     """Shell-style patterns of names of parameters without weight decay; parameters with fewer than two dimensions never
     have it."""
     moments: Literal["full", "bfloat16"] = "full"
-    """Data type in which the running means are kept: `full` is that of stored parameters; `bfloat16` halves their memory
-    and is rounded up or down at random."""
+    """Data type in which the running means are kept: `full` is that of stored parameters; `bfloat16` halves their
+    memory, and they are rounded up or down at random."""
     groups: Annotated[tuple[AdamWGroup, ...], Field(strict=False)] = ()
     """Parameter groups by name pattern, each with its own values of some keys; the first match counts."""
 

@@ -1,6 +1,6 @@
 """Muon for the shards of one rank: owners gather matrices, orthogonalise them, and return the pieces."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +73,7 @@ class MuonUpdate:
             for parcel, orthogonal in trip.run(directions, self._view_of, self._orthogonalized):
                 self._move(parcel, orthogonal, lr, is_broken)
 
-    def moments(self) -> list[dict[str, torch.Tensor]]:
+    def moments(self) -> list[Mapping[str, torch.Tensor]]:
         others = iter(() if self._others is None else self._others.moments())
         hidden = self._hidden
         return [{MOMENTUM: hidden[s.name].momentum} if s.name in hidden else next(others) for s in self._shards]

@@ -99,8 +99,9 @@ class TrainingConfig(Section):
     Unit: samples."""
     clip_norm: Positive | None = 1.0
     """Gradient norm, over all modules together, above which gradients are scaled down to it; null: never. No unit."""
-    compile: bool = False
-    """Whether torch.compile compiles what layers do between communication and attention kernels."""
+    compile: Literal["auto"] | bool = "auto"
+    """Whether torch.compile compiles what layers do between communication and attention kernels, in the first step;
+    `auto`: on GPUs, in trainings of at least 200 steps, unless `run.deterministic`."""
     tp_overlap: bool = True
     """Whether the matrix products of tensor-parallel ranks overlap with the communication of their rows, on GPUs that
     can access each other's memory. Has no effect in stages whose weight gradients `zero_bubble` computes separately."""

@@ -54,7 +54,8 @@ class OptimizerKind:
     """A kind of optimizer.
 
     `moments(section, name, shape)` are the names of the tensors that it keeps for a parameter. Each has the parameter's
-    shape, stored dtype and sharding; checkpoints store it, and memory estimates count it. `exchanges(section, name,
+    shape and sharding; checkpoints store it, and memory estimates count it. `moment_bytes(section)` is the size of one
+    of its elements, None for that of the stored parameters, whose dtype it then has. `exchanges(section, name,
     shape)` says whether updating the parameter communicates; the ranks of a stage then get a communicator, which proofs
     include. `name` is the parameter's name in its module, `shape` its global shape.
 
@@ -68,6 +69,7 @@ class OptimizerKind:
 
     section: type[OptimizerSection]
     moments: Callable[[Any, str, tuple[int, ...]], tuple[str, ...]]
+    moment_bytes: Callable[[Any], int | None] = lambda _section: None
     exchanges: Callable[[Any, str, tuple[int, ...]], bool] = lambda _section, _name, _shape: False
     update: str
     plain: str

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -58,3 +58,13 @@ class Update(Protocol):
 
     def set_step(self, step: int) -> None:
         """Continue as after `step` updates."""
+
+
+@runtime_checkable
+class ScalingUpdate(Update, Protocol):
+    """An `Update` that can also scale gradients, such as while it reads them; those of others are scaled before."""
+
+    def step_scaled(
+        self, gradients: Sequence[torch.Tensor], scale: torch.Tensor | None, lr: float, is_broken: torch.Tensor
+    ) -> None:
+        """As `step`, with gradients times `scale`, float64 () on the device, None for 1; it may overwrite them."""

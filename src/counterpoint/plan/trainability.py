@@ -38,7 +38,8 @@ class TrainedPart:
 @dataclass(frozen=True, slots=True)
 class PartUpdate:
     """What a module's optimizer does with a part: the average number of `moments` that it keeps of a trained parameter,
-    and whether the ranks of the stage exchange anything for the update."""
+    of which one of fewer bytes than the stored parameter counts as a share, and whether the ranks of the stage exchange
+    anything for the update."""
 
     moments: float
     exchanges: bool

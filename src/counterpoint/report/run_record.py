@@ -174,8 +174,8 @@ def _take(
     if "evaluation" in data:
         evaluations.setdefault(data["evaluation"], {})[data["step"]] = data["loss"]
         return
-    if "why" in data:
-        # Records about documents and skipped checkpoints have no metrics.
+    if "why" in data or "compiled" in data:
+        # Records about documents, skipped checkpoints and compilation have no metrics.
         return
     modules = {name: _module_record(values) for name, values in data["modules"].items()}
     losses = {name: data[key] for key, name in _FURTHER.items() if key in data} | data.get("losses", {})

@@ -23,6 +23,9 @@ from counterpoint.plan.trainability import PartUpdate, check_groups, check_patte
 Models = Mapping[str, Model]
 """The models of a graph, by module."""
 
+_STORED_BYTES = {"float32": 4, "float64": 8}
+"""Bytes of a stored parameter by its dtype."""
+
 
 def models_of(config: Config, vocab: int | None) -> dict[str, Model]:
     """The models of a config; `vocab` is the tokenizer's size, for models whose vocab is `tokenizer`.
@@ -75,7 +78,10 @@ def plan_of(config: Config, models: Models) -> Plan:
         run_ahead=config.schedule.run_ahead,
         trained={name: trained_parts(name, facts[name], module.train) for name, module in config.modules.items()},
         weights={name: config.modules[name].weight for name in graph.modules},
-        updates={name: part_updates(facts[name], module) for name, module in config.modules.items()},
+        updates={
+            name: part_updates(facts[name], module, config.training.precision.parameters)
+            for name, module in config.modules.items()
+        },
         recomputed={name: recomputed_kinds(config, name) for name in graph.modules},
         losses={name: _losses(module) for name, module in config.modules.items() if module.losses},
     )
@@ -85,9 +91,11 @@ def _losses(module: ModuleConfig) -> tuple[FurtherLoss, ...]:
     return tuple(LOSSES[section.kind].planned(section) for section in module.losses)
 
 
-def part_updates(facts: ModelFacts, module: ModuleConfig) -> tuple[PartUpdate, ...]:
-    """The optimizer's moments and exchanges for each part of a module."""
+def part_updates(facts: ModelFacts, module: ModuleConfig, stored: str) -> tuple[PartUpdate, ...]:
+    """The optimizer's moments and exchanges for each part of a module whose parameters have the dtype `stored`."""
     kind, section = OPTIMIZERS[module.optimizer.kind], module.optimizer
+    moment_bytes = kind.moment_bytes(section)
+    size = 1.0 if moment_bytes is None else moment_bytes / _STORED_BYTES[stored]
     updates = []
     for part in facts.parts:
         named = ((f"{part.name}.{name}", shape) for name, shape in part.tensors)
@@ -95,7 +103,7 @@ def part_updates(facts: ModelFacts, module: ModuleConfig) -> tuple[PartUpdate, .
         kept = sum(prod(shape) * len(kind.moments(section, name, shape)) for name, shape in trained)
         elements = sum(prod(shape) for _name, shape in trained)
         exchanges = any(kind.exchanges(section, name, shape) for name, shape in trained)
-        updates.append(PartUpdate(kept / max(elements, 1), exchanges))
+        updates.append(PartUpdate(size * kept / max(elements, 1), exchanges))
     return tuple(updates)
 
 

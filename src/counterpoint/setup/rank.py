@@ -12,6 +12,7 @@ from counterpoint.recorders.kind import Recording
 from counterpoint.setup.data import identity_of
 from counterpoint.setup.hub import HubExports
 from counterpoint.setup.plan import Models
+from counterpoint.setup.run import is_compiled
 from counterpoint.setup.warm_starts import warm_starts_of
 from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.callbacks import Callback
@@ -29,6 +30,7 @@ def settings_of(config: Config) -> EngineSettings:
     return EngineSettings(
         seed=config.run.seed,
         training=config.training,
+        is_compiled=is_compiled(config),
         train={name: module.train for name, module in config.modules.items()},
         optimizers={name: module.optimizer for name, module in config.modules.items()},
         losses={name: module.losses for name, module in config.modules.items()},

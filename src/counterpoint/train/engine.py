@@ -25,6 +25,7 @@ from counterpoint.models.movable import all_to
 from counterpoint.models.seams import FURTHER
 from counterpoint.optimizers.groups import parameter_groups
 from counterpoint.optimizers.rates import learning_rate
+from counterpoint.parallelize.compile import compiled_kinds
 from counterpoint.parallelize.fsdp import begin_accumulation, begin_reduction, dtype_of, release, settle_weights
 from counterpoint.plan.action import Action, Compute
 from counterpoint.plan.graph import Node
@@ -194,6 +195,16 @@ class Engine:
     def held(self) -> tuple[LocalParameter | LocalBuffer, ...]:
         """Parameters and buffers of this rank: its whole part of the model."""
         return (*self.parameters, *self.buffers)
+
+    @property
+    def compiled(self) -> dict[str, frozenset[str]] | None:
+        """By module of this rank, the names of the classes that are compiled; None on all ranks if nothing is."""
+        if not self._settings.is_compiled:
+            return None
+        kinds: dict[str, frozenset[str]] = {}
+        for node, replica in self.replicas.items():
+            kinds[node.module] = kinds.get(node.module, frozenset()) | compiled_kinds(replica.chain)
+        return kinds
 
     @property
     def waits(self) -> WaitClock:

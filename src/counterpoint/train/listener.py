@@ -6,6 +6,7 @@ from typing import Protocol
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed.reader import BadPayload, StepInputs
 from counterpoint.train.engine import StepResult
+from counterpoint.train.metrics.compiled import Compiled
 from counterpoint.train.nonfinite import Finding
 from counterpoint.train.state.saving import Resumption
 
@@ -21,6 +22,9 @@ class Listener(Protocol):
 
     def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
         """A training step ended."""
+
+    def compiled(self, step: int, mine: Compiled) -> None:
+        """The first step compiled something, on this rank what `mine` says."""
 
     def evaluation(self, step: int, split: str, loss: float, further: Mapping[str, float]) -> None:
         """An evaluation ended; `further` are further losses by name."""

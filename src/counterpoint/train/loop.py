@@ -2,7 +2,8 @@
 
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -16,10 +17,12 @@ from counterpoint.data.feed.reader import StepInputs
 from counterpoint.errors import RunError
 from counterpoint.execute.whereabouts import Limit
 from counterpoint.launch import SignalledError
+from counterpoint.parallelize.compile import CompileClock, compilations
 from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.callbacks import Callback
 from counterpoint.train.engine import LaunchedStep
 from counterpoint.train.evaluation import Evaluator
+from counterpoint.train.metrics.compiled import Compiled
 from counterpoint.train.metrics.timing import StepTimer, write_timeline
 from counterpoint.train.run_data import RunData
 from counterpoint.train.signals import StopSignals
@@ -94,7 +97,8 @@ class Trainer:
             inputs, ahead = upcoming[0], self._ahead_of(upcoming)
             launch = self._timed if step == timed else self._launch
             self._enter_step(step, inputs, ahead)
-            launched.append((step, inputs, launch(step, inputs, ahead)))
+            with self._compiling(step):
+                launched.append((step, inputs, launch(step, inputs, ahead)))
             upcoming.popleft()
             # The GPU computes this step while the results of the one before are read.
             self._read_results(launched, but=1)
@@ -119,6 +123,18 @@ class Trainer:
         self._tell_saved()
         if self._stopped and self._signals.heard_anywhere(self._groups.control):
             raise SignalledError(self._signals.heard or signal.SIGTERM)
+
+    @contextmanager
+    def _compiling(self, step: int) -> Iterator[None]:
+        """Launch a step; of the first one, record afterwards what it has compiled."""
+        compiled = self._engine.compiled if step == self._first else None
+        if compiled is None:
+            yield
+            return
+        clock, before = CompileClock(), compilations()
+        with clock.running():
+            yield
+        self._recorder.compiled(step + 1, Compiled(compiled, compilations() - before, clock.seconds))
 
     def _read_results(self, launched: deque[tuple[int, StepInputs, LaunchedStep]], but: int = 0) -> None:
         """Wait for all launched steps except the newest `but` ones, and record them."""

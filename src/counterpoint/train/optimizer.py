@@ -10,7 +10,7 @@ from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.groups import ParameterGroup, group_number, parameter_groups, patterns_of
 from counterpoint.optimizers.kind import OptimizerSection
 from counterpoint.optimizers.pieces import Piece
-from counterpoint.optimizers.shard import Shard, Spread, Team, Update
+from counterpoint.optimizers.shard import ScalingUpdate, Shard, Spread, Team, Update
 from counterpoint.parallelize.blocks import Block
 from counterpoint.train.parameters import LocalParameter
 
@@ -59,14 +59,9 @@ class ModuleOptimizer:
 
         `rates` are the learning rates of the groups; the last one is that of parameters outside all groups.
         """
-        scale = clipping.scale
-        gradients = [[parameter.gradient for parameter in group.held] for group in self._groups]
-        if scale is not None and any(gradients):
-            every = [gradient for some in gradients for gradient in some]
-            torch._foreach_mul_(every, scale.to(every[0].dtype))
-        for group, rate, some in zip(self._groups, rates, gradients, strict=True):
+        for group, rate in zip(self._groups, rates, strict=True):
             if group.update is not None:
-                group.update.step(some, rate, clipping.is_broken)
+                _step(group.update, [parameter.gradient for parameter in group.held], rate, clipping)
         # Also gradients without elements: each is a view of a whole FSDP group's reduced buffer, and keeps it alive.
         for parameter in self._parameters:
             parameter.parameter.grad = None
@@ -84,6 +79,15 @@ class ModuleOptimizer:
         for group in self._groups:
             if group.update is not None:
                 group.update.set_step(step)
+
+
+def _step(update: Update, gradients: list[torch.Tensor], rate: float, clipping: Clipping) -> None:
+    if isinstance(update, ScalingUpdate):
+        update.step_scaled(gradients, clipping.scale, rate, clipping.is_broken)
+        return
+    if clipping.scale is not None and gradients:
+        torch._foreach_mul_(gradients, clipping.scale.to(gradients[0].dtype))
+    update.step(gradients, rate, clipping.is_broken)
 
 
 def by_group(section: OptimizerSection, parameters: Iterable[LocalParameter]) -> tuple[tuple[LocalParameter, ...], ...]:

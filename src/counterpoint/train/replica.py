@@ -159,7 +159,7 @@ def _parallelism(settings: EngineSettings, plan: Plan, section: ModelSection, no
         known_as=_known_as(plan.facts[node.module].is_tied),
         has_experts=plan.has_experts(node),
         overlaps=settings.training.tp_overlap,
-        compiles=settings.training.compile,
+        compiles=settings.is_compiled,
         recomputed=plan.recomputed[node.module],
         defers_weights=_splits(plan, node),
     )

@@ -105,7 +105,8 @@ def verify_random(
 
 
 def as_verified(config: Config, dtype: str) -> Config:
-    """The config as `verify` runs it: one dtype throughout, an optimizer's eps at 1e-3."""
+    """The config as `verify` runs it: one dtype throughout, an optimizer's eps at 1e-3, nothing compiled unless the
+    config says so."""
     given = f"{argument('dtype')}: got {dtype!r}"
     if dtype not in TOLERANCES:
         raise ConfigError(f"{given}, expected one of {sorted(TOLERANCES)}; bfloat16 has no meaningful tolerance")
@@ -117,6 +118,8 @@ def as_verified(config: Config, dtype: str) -> Config:
         )
     data = config.resolved()
     data["training"]["precision"] = {"parameters": dtype, "compute": dtype, "reduce": dtype}
+    if data["training"]["compile"] == "auto":
+        data["training"]["compile"] = False
     for module in data["modules"].values():
         if "eps" in module["optimizer"]:
             module["optimizer"]["eps"] = 1e-3

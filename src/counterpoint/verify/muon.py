@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from counterpoint.optimizers.muon.spec import MuonSection
-from counterpoint.verify.adamw import is_spared, plain_adamw
+from counterpoint.verify.adamw import is_spared, torchs_adamw
 
 TABLES = ("embed.weight", "head.weight")
 """Names of embeddings and heads, which AdamW updates."""
@@ -51,7 +51,7 @@ def plain_muon(section: MuonSection, parameters: Mapping[str, torch.nn.Parameter
     hidden = {name: one for name, one in parameters.items() if is_hidden(section, name, one.dim())}
     others = {name: one for name, one in parameters.items() if name not in hidden}
     of_hidden = (SingularValues(section, hidden),) if hidden else ()
-    return (*of_hidden, *(plain_adamw(section, others) if others else ()))
+    return (*of_hidden, *(torchs_adamw(section, others) if others else ()))
 
 
 def is_hidden(section: MuonSection, name: str, dims: int) -> bool:

@@ -36,6 +36,9 @@ class AdamWSection(OptimizerSection):
     no_decay: Patterns = ("*bias", "*norm*", "embed.*")
     """Shell-style patterns of names of parameters without weight decay; parameters with fewer than two dimensions never
     have it."""
+    moments: Literal["full", "bfloat16"] = "full"
+    """Data type in which the running means are kept: `full` is that of stored parameters; `bfloat16` halves their
+    memory, and they are rounded up or down at random."""
     groups: Annotated[tuple[AdamWGroup, ...], Field(strict=False)] = ()
     """Parameter groups by name pattern, each with its own values of some keys; the first match counts."""
 
@@ -43,6 +46,7 @@ class AdamWSection(OptimizerSection):
 ADAMW = OptimizerKind(
     section=AdamWSection,
     moments=lambda _section, _name, _shape: MOMENTS,
-    update="counterpoint.optimizers.adamw.update:AdamWUpdate",
+    moment_bytes=lambda section: 2 if section.moments == "bfloat16" else None,
+    update="counterpoint.optimizers.adamw.choice:adamw_update",
     plain="counterpoint.verify.adamw:plain_adamw",
 )

@@ -34,6 +34,13 @@ class AdamWUpdate:
         for values in self._values:
             values.grad = None
 
+    def step_scaled(
+        self, gradients: Sequence[torch.Tensor], scale: torch.Tensor | None, lr: float, is_broken: torch.Tensor
+    ) -> None:
+        if scale is not None:
+            torch._foreach_mul_(list(gradients), scale.to(gradients[0].dtype))
+        self.step(gradients, lr, is_broken)
+
     def moments(self) -> list[dict[str, torch.Tensor]]:
         return [{name: self._state(values)[name] for name in MOMENTS} for values in self._values]
 

@@ -1,12 +1,13 @@
 """Muon for the shards of one rank: owners gather matrices, orthogonalise them, and return the pieces."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
-from counterpoint.optimizers.adamw.update import AdamWUpdate, is_exempt
+from counterpoint.optimizers.adamw.choice import adamw_update
+from counterpoint.optimizers.adamw.update import is_exempt
 from counterpoint.optimizers.muon.matrices import (
     Matrix,
     Parcel,
@@ -46,7 +47,7 @@ class MuonUpdate:
         self._section, self._team, self._shards = section, team, tuple(shards)
         hidden = [shard for shard in shards if is_hidden_matrix(section, shard.name, shard.whole)]
         others = [shard for shard in shards if not is_hidden_matrix(section, shard.name, shard.whole)]
-        self._others = AdamWUpdate(section.others, others, team) if others else None
+        self._others = adamw_update(section.others, others, team) if others else None
         self._hidden = {
             shard.name: _Hidden(shard, torch.zeros_like(shard.values), _decay(section, shard)) for shard in hidden
         }
@@ -72,7 +73,7 @@ class MuonUpdate:
             for parcel, orthogonal in trip.run(directions, self._view_of, self._orthogonalized):
                 self._move(parcel, orthogonal, lr, is_broken)
 
-    def moments(self) -> list[dict[str, torch.Tensor]]:
+    def moments(self) -> list[Mapping[str, torch.Tensor]]:
         others = iter(() if self._others is None else self._others.moments())
         hidden = self._hidden
         return [{MOMENTUM: hidden[s.name].momentum} if s.name in hidden else next(others) for s in self._shards]

@@ -1,6 +1,7 @@
 """Recording of a run: one rank gathers the numbers of all ranks and passes them to the recorders."""
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from counterpoint.execute.groups import Groups
 from counterpoint.execute.rank_log import OWN
 from counterpoint.execute.waits import WaitClock
 from counterpoint.losses import MAIN_LOSSES
+from counterpoint.parallelize.compile import CACHE_VARIABLE, compilations
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
 from counterpoint.recorders.kind import Record, Recorder, Recording
@@ -23,6 +25,7 @@ from counterpoint.recorders.metric import METRICS, LoggedStep
 from counterpoint.recorders.opened import open_recorders
 from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
+from counterpoint.train.metrics.compiled import Compiled, values_of, words_of
 from counterpoint.train.metrics.measures import device_peak_flops, imbalance, model_flops, peak_bytes
 from counterpoint.train.metrics.slow import slow_ranks
 from counterpoint.train.metrics.status import status_of
@@ -77,6 +80,7 @@ class RunRecorder:
             "gradient_norm": result.norm,
             "bad_payloads": result.bad,
             **({"skipped_steps": skipped} if skipped else {}),
+            **({"compilations": count} if (count := compilations()) else {}),
             **_routing(result),
             **({} if result.mtp_loss is None else {"mtp_loss": result.mtp_loss}),
             **({"losses": result.further} if result.further else {}),
@@ -108,6 +112,13 @@ class RunRecorder:
             else:
                 found[name] = value if math.isfinite(value) else None
         return found
+
+    def compiled(self, step: int, mine: Compiled) -> None:
+        """Record what the first step compiled; every rank tells what it did."""
+        ranks: list[Any] = [None] * len(self._plan.placement.active)
+        dist.all_gather_object(ranks, mine, group=self._groups.control)
+        values = values_of(ranks)
+        self._record(Record(step=step, values=values, words=words_of(values, os.environ.get(CACHE_VARIABLE, ""))))
 
     def evaluation(self, step: int, split: str, loss: float, further: Mapping[str, float]) -> None:
         """Record an evaluation loss, and further losses by name."""

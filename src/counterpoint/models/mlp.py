@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from counterpoint.kinds.names import Activation
 from counterpoint.models.linear import Linear, OutputLinear
-from counterpoint.models.seams import Enter
+from counterpoint.models.seams import Cheap, Enter
 
 
 def gelu(rows: Tensor) -> Tensor:
@@ -45,6 +45,21 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu_tanh": 
 
 
 @final
+class Activated(Cheap):
+    """activation(x), or activation(gate) * x if a gate comes before x; rows (rows, width) -> the same."""
+
+    what = "activations"
+
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, first: Tensor, second: Tensor | None = None) -> Tensor:
+        activated = self.activation(first)
+        return activated if second is None else activated * second
+
+
+@final
 class Mlp(nn.Module):
     """down(activation(up(x))) on rows (rows, inputs) -> (rows, outputs)."""
 
@@ -55,7 +70,7 @@ class Mlp(nn.Module):
         self.enter = Enter()
         self.up = Linear(inputs, ffn, bias=bias)
         self.down = OutputLinear(ffn, outputs, bias=bias)
-        self.activation = activation
+        self.activation = Activated(activation)
 
     def forward(self, rows: Tensor) -> Tensor:
         (up,) = self.enter.products(rows, self.up)
@@ -73,11 +88,11 @@ class GatedMlp(nn.Module):
         self.gate = Linear(hidden, ffn, bias=bias)
         self.up = Linear(hidden, ffn, bias=bias)
         self.down = OutputLinear(ffn, hidden, bias=bias)
-        self.activation = activation
+        self.activation = Activated(activation)
 
     def forward(self, rows: Tensor) -> Tensor:
         gate, up = self.enter.products(rows, self.gate, self.up)
-        out: Tensor = self.down(self.activation(gate) * up)
+        out: Tensor = self.down(self.activation(gate, up))
         return out
 
 

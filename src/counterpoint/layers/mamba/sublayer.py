@@ -11,7 +11,7 @@ from counterpoint.layers.mamba.scan import scan
 from counterpoint.layers.mamba.spec import MambaConfig
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.linear import Linear, OutputLinear
-from counterpoint.models.seams import Enter, Mix, Trade, Wide, widened
+from counterpoint.models.seams import Cheap, Enter, Mix, Trade, Wide, widened
 from counterpoint.models.segments import Segments
 
 
@@ -110,14 +110,26 @@ class MambaMix(Mix[Segments]):
     def __init__(self, chunk: int, *, groups: int, heads: int) -> None:
         super().__init__(groups=groups, heads=heads)
         self.chunk = chunk
+        self.convolve = Convolve()
 
     def forward(self, inputs: tuple[Tensor, ...], segments: Segments) -> Tensor:
         streams, filters = Streams(*inputs[:5]), Filters(*inputs[5:])
         padding = streams.x.shape[0] - segments.document.shape[0]
         document = F.pad(segments.document, (0, padding), value=len(segments.lengths))
-        x, b, c = (_convolved(*pair, document) for pair in zip(streams[:3], filters[:3], strict=True))
+        x, b, c = (self.convolve(*pair, document) for pair in zip(streams[:3], filters[:3], strict=True))
         mixed = scan(x, b, c, streams.step, streams.decay, document, self.chunk)
         return mixed + x * filters.skip[:, None].to(x.dtype)
+
+
+@final
+class Convolve(Cheap):
+    """Streams (rows, n, width), filters (n, width, columns) and document numbers -> convolved streams."""
+
+    what = "convs"
+
+    def forward(self, rows: Tensor, kernel: Tensor, document: Tensor) -> Tensor:
+        weight, bias = kernel[..., :-1].flatten(0, 1), kernel[..., -1].flatten()
+        return causal_conv(rows.flatten(1), weight, bias, document).view_as(rows)
 
 
 @final
@@ -141,8 +153,3 @@ def _split(rows: Tensor, width: int) -> Tensor:
 def _filter(conv: ConvWeights, width: int) -> Tensor:
     columns = torch.cat((conv.weight, conv.bias[:, None]), dim=1)
     return columns.view(columns.shape[0] // width, width, columns.shape[1])
-
-
-def _convolved(rows: Tensor, kernel: Tensor, document: Tensor) -> Tensor:
-    weight, bias = kernel[..., :-1].flatten(0, 1), kernel[..., -1].flatten()
-    return causal_conv(rows.flatten(1), weight, bias, document).view_as(rows)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.kinds.names import Activation
-from counterpoint.models.mlp import ACTIVATIONS, GATES
+from counterpoint.models.mlp import ACTIVATIONS, GATES, Activated
 from counterpoint.models.multiply import GroupedMultiply
 from counterpoint.models.seams import StackedExperts
 
@@ -29,13 +29,13 @@ class Experts(StackedExperts):
         self.up = nn.Parameter(torch.empty(experts, ffn, hidden))
         self.down = nn.Parameter(torch.empty(experts, hidden, ffn))
         self.multiply: nn.Module = GroupedMultiply()
-        self.activation = {**ACTIVATIONS, **GATES}[activation]
+        self.activation = Activated({**ACTIVATIONS, **GATES}[activation])
 
     def forward(self, rows: Tensor, counts: Tensor) -> Tensor:
         """Rows (rows, hidden) sorted by expert -> outputs (rows, hidden); counts int64 (experts,) per expert."""
         if self.gate is None:
             inner = self.activation(self.multiply(rows, self.up, counts))
         else:
-            inner = self.activation(self.multiply(rows, self.gate, counts)) * self.multiply(rows, self.up, counts)
+            inner = self.activation(self.multiply(rows, self.gate, counts), self.multiply(rows, self.up, counts))
         out: Tensor = self.multiply(inner, self.down, counts)
         return out

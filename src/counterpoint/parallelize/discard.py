@@ -116,7 +116,7 @@ class _Saved(AbstractContextManager[None]):
             return self.store.pack(tensor)
         out, made = known
         made.uses += 1
-        return _Again(made, tensor.size(), tensor.stride(), tensor.storage_offset() - out.storage_offset())
+        return _Again(made, tensor.size(), tensor.stride(), int(tensor.storage_offset() - out.storage_offset()))
 
     def unpack(self, packed: Any) -> Tensor:
         if not isinstance(packed, _Again):

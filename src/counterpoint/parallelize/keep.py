@@ -119,7 +119,7 @@ class _Recording:
     def run(self, function: Callable[..., Tensor], tensors: tuple[Tensor, ...], others: tuple[Any, ...]) -> Tensor:
         """Compute, and keep the output."""
         inputs = _Inputs()
-        given = _Anchor.apply(inputs, *tensors)
+        given: tuple[Tensor, ...] = _Anchor.apply(inputs, *tensors)  # type: ignore[no-untyped-call]
         anchor = given[0].grad_fn
         places = {(one.untyped_storage().data_ptr(), one.storage_offset()): number for number, one in enumerate(given)}
 
@@ -162,7 +162,7 @@ class _Replaying:
 
     def run(self, _function: Callable[..., Tensor], tensors: tuple[Tensor, ...], _others: tuple[Any, ...]) -> Tensor:
         """The output that was kept."""
-        _Anchor.apply(_Inputs(), *tensors)
+        _Anchor.apply(_Inputs(), *tensors)  # type: ignore[no-untyped-call]
         kept = self._kept[self._next]
         self._next += 1
         return self._store.unpack(kept.packed).detach().requires_grad_(kept.requires_grad)

@@ -48,7 +48,7 @@ class HostStore:
         """The tensor itself, or where its copy is."""
         if not self._is_worth(tensor):
             return tensor
-        key = _Key(_address(tensor), tensor.storage_offset(), tensor.numel(), tensor.dtype)
+        key = _Key(_address(tensor), int(tensor.storage_offset()), tensor.numel(), tensor.dtype)
         if key not in self._moved:
             moved = _Moved(tensor, self._streams_of(tensor.device), self._last)
             self._moved[key] = tensor, moved
@@ -73,7 +73,7 @@ class HostStore:
         if device.type != "cuda":
             return None
         if device not in self._streams:
-            self._streams[device] = _Streams(torch.cuda.Stream(device), torch.cuda.Stream(device))
+            self._streams[device] = _Streams(*(torch.cuda.Stream(device) for _way in _Streams._fields))  # type: ignore[no-untyped-call]
         return self._streams[device]
 
 

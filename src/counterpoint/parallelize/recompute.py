@@ -25,7 +25,7 @@ def apply_recompute(chain: Chain, kinds: Set[str], keeps: Set[str] = frozenset()
     held = InPlace() if store is None else store
     for module in list(chain.modules()):
         if isinstance(module, Layer) and module.kind in kinds:
-            remembering = [*_dispatches(module), *_costly(module, keeps, held)]
+            remembering: list[_RememberedDispatch | KeptCostly] = [*_dispatches(module), *_costly(module, keeps, held)]
             module.forward = _Recomputed(module.forward, [one.passes for one in remembering])
 
 

@@ -184,7 +184,8 @@ def test_padded_heads_have_the_scale_of_their_own_width(scale: float | None, mon
     monkeypatch.setattr(kernels, "_flash_four", lambda: four)
     q, k, v = (torch.randn(12, 2, 80, dtype=torch.float64) for _ in range(3))
     found = attend(q, k, v, Segments.build([12], 12), Scores(causal=False, scale=scale))
-    plain = F.scaled_dot_product_attention(*(t.transpose(0, 1) for t in (q, k, v)), scale=scale).transpose(0, 1)
+    one, two, three = (tensor.transpose(0, 1) for tensor in (q, k, v))
+    plain = F.scaled_dot_product_attention(one, two, three, scale=scale).transpose(0, 1)
     assert four.widths == {96}
     torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
 

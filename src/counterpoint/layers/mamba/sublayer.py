@@ -118,7 +118,8 @@ class MambaMix(Mix[Segments]):
         document = F.pad(segments.document, (0, padding), value=len(segments.lengths))
         x, b, c = (self.convolve(*pair, document) for pair in zip(streams[:3], filters[:3], strict=True))
         mixed = scan(x, b, c, streams.step, streams.decay, document, self.chunk)
-        return mixed + x * filters.skip[:, None].to(x.dtype)
+        out: Tensor = mixed + x * filters.skip[:, None].to(x.dtype)
+        return out
 
 
 @final

@@ -267,14 +267,13 @@ def test_weights_stay_where_they_are_and_rows_wait_on_the_host_once(monkeypatch:
     chain = _keeping_less(DECODER, "on the host")
     weights = {parameter.untyped_storage().data_ptr() for parameter in chain.parameters()}
     out = chain(None, _batch(DECODER))[MAIN]
-    moved: dict[tuple[int, int], set[int]] = {}
+    moved = []
     for tensor, held in packed:
-        address = tensor.untyped_storage().data_ptr()
-        stays = isinstance(held, Tensor)
-        assert stays or address not in weights
-        assert not stays or address in weights or not tensor.is_floating_point() or not tensor.is_contiguous()
-        if not stays:
-            moved.setdefault((address, int(tensor.storage_offset())), set()).add(id(held.moved))
+        is_weight = tensor.untyped_storage().data_ptr() in weights
+        assert not is_weight or held is tensor
+        assert is_weight or held is not tensor or not tensor.is_floating_point() or not tensor.is_contiguous()
+        if held is not tensor:
+            moved.append(id(held.moved))
     assert out.requires_grad
-    assert moved
-    assert max(map(len, moved.values())) == 1
+    # The output of a norm is saved by each of the products that read it.
+    assert 0 < len(set(moved)) < len(moved)

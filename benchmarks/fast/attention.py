@@ -294,6 +294,8 @@ def _noted(four: Any, ran: set[str]) -> _Noted | None:
 class _Torchs:
     """torch's attention, which notes what it chooses."""
 
+    pad = staticmethod(F.pad)
+
     def __init__(self, ran: set[str]) -> None:
         self._ran = ran
 

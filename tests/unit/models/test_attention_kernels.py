@@ -18,7 +18,7 @@ from torch._subclasses import FakeTensorMode
 from counterpoint.layers.attention import kernels, sublayer
 from counterpoint.layers.attention.kernels import Scores, choose_even, choose_packed, has_varlen
 from counterpoint.layers.attention.sublayer import attend
-from counterpoint.models.segments import Segments, Windows
+from counterpoint.models.segments import Bucket, Segments, Windows
 
 CAUSAL = Scores(causal=True)
 
@@ -195,3 +195,20 @@ def test_the_scale_that_is_written_down_is_torchs_own_to_the_last_bit(width: int
     q, k, v = (torch.randn(2, 20, width, dtype=torch.float64) for _ in range(3))
     ours = F.scaled_dot_product_attention(q, k, v, scale=kernels.own_scale(width))
     assert torch.equal(ours, F.scaled_dot_product_attention(q, k, v))
+
+
+@pytest.mark.parametrize("lengths", [(1,), (3, 1), (7, 5, 3, 1)])
+def test_what_is_known_of_long_rows_grows_with_their_number(lengths: tuple[int, ...]) -> None:
+    def bytes_of(value: Any) -> int:
+        if isinstance(value, Tensor):
+            return value.nbytes
+        if isinstance(value, tuple):
+            return sum(map(bytes_of, value))
+        return sum(map(bytes_of, vars(value).values())) if isinstance(value, Segments | Bucket) else 0
+
+    unit = 2048
+    short, long = (
+        Segments.build([times * unit * length for length in lengths], times * unit * sum(lengths)) for times in (1, 16)
+    )
+    assert bytes_of(long) <= 16 * bytes_of(short)
+    assert bytes_of(long) <= 40 * long.rows

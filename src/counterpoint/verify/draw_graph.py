@@ -81,9 +81,14 @@ def _draw_kept(base: Config, generator: random.Random, name: str) -> Mapping[str
     kinds = sorted(model.layer_kinds)
     if not kinds:
         return _KEEPS_ALL
-    layers = generator.sample(kinds, generator.randint(1, len(kinds)))
-    parts = generator.sample(PARTS, generator.randint(1, len(PARTS)))
-    recompute = generator.choice(["none", "none", "full", "full", layers, layers, parts, [*layers, *parts]])
-    has_layers = recompute == "full" or not kinds or bool(set(kinds).intersection(recompute))
-    keeps = ["attention"] if has_layers and generator.random() < 0.5 else []
-    return {"recompute": recompute, "recompute_keeps": keeps, "offload": generator.random() < 0.25}
+    options: list[str | list[str]] = ["none", "none", "full", generator.sample(kinds, generator.randint(1, len(kinds)))]
+    recompute = generator.choice(options)
+    # A generator of its own: other draws stay as they are without it.
+    copy = random.Random()
+    copy.setstate(generator.getstate())
+    own = random.Random(copy.random())
+    keeps = ["attention"] if recompute != "none" and own.random() < 0.5 else []
+    if recompute != "full" and own.random() < 0.5:
+        layers = [] if isinstance(recompute, str) else recompute
+        recompute = [*layers, *own.sample(PARTS, own.randint(1, len(PARTS)))]
+    return {"recompute": recompute, "recompute_keeps": keeps, "offload": own.random() < 0.25}

@@ -96,7 +96,7 @@ def _dense(device: torch.device, dim: int, what: str, kernel: str = "") -> Itera
     lengths = (*lengths, (2, 4096, CAUSAL), (8, 1, CAUSAL), (8, 1, FULL), (1, 333, CAUSAL))
     if device.type != "cuda":
         lengths = ((3, 16, CAUSAL), (3, 16, FULL), (8, 1, CAUSAL), (1, 7, FULL))
-    if kernel:
+    if kernel and dim in kernels._CUDNN_WIDTHS:
         lengths = [one for one in lengths if one[2].causal and one[1] >= kernels._LONG]
     for heads in _groups(device, dim):
         for documents, length, scores in lengths:
@@ -293,6 +293,8 @@ def _noted(four: Any, ran: set[str]) -> _Noted | None:
 
 class _Torchs:
     """torch's attention, which notes what it chooses."""
+
+    pad = staticmethod(F.pad)
 
     def __init__(self, ran: set[str]) -> None:
         self._ran = ran

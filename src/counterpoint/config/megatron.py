@@ -225,8 +225,24 @@ TABLE: tuple[Row, ...] = (
     Row(("--delay-wgrad-compute",), ("schedule.kind",), "`zero_bubble` computes weight gradients separately, later"),
     Row(
         ("--recompute-granularity", "--recompute-activations", "--recompute-modules"),
+        ("modules.*.recompute", "modules.*.recompute_keeps"),
+        "per module: `full`, or a list of layer kinds, `norms`, `activations` and `convs`; layers that are recomputed "
+        "keep attention's output with `recompute_keeps: [attention]`",
+    ),
+    Row(
+        ("--recompute-method", "--recompute-num-layers"),
         ("modules.*.recompute",),
-        "per module: `full`, or a list of layer kinds",
+        "by kind of layer; each layer is recomputed for itself",
+    ),
+    Row(
+        (
+            "--cpu-offloading",
+            "--cpu-offloading-num-layers",
+            "--fine-grained-activation-offloading",
+            "--offload-modules",
+        ),
+        ("modules.*.offload",),
+        "`true` for all layers of a module",
     ),
     Row(("--context-parallel-size",), ("modules.*.layout.cp",), "per module", same_value=True),
     Row(("--expert-model-parallel-size",), ("modules.*.layout.expert.ep",), "per module", same_value=True),

@@ -35,7 +35,10 @@ ModuleName = Annotated[str, Matching(r"[a-z][a-z0-9_]*", "a module name of lower
 
 
 LayerKinds = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
-"""Kinds of layers, each by its letter."""
+"""Kinds of layers, each by its letter, and cheap parts of layers."""
+
+CostlyKinds = Annotated[tuple[Literal["attention"], ...], Field(strict=False)]
+"""What is dear to compute again."""
 
 
 class InitFromConfig(Section):
@@ -74,8 +77,16 @@ class ModuleConfig(Section):
     """What is trained: `all`, `none` (frozen, in evaluation mode, without optimizer state), or a list of shell-style
     patterns of parameter names, such as `["projector.*"]`."""
     recompute: Literal["none", "full"] | LayerKinds = "none"
-    """Layers whose activations are recomputed in backward instead of kept: `none`, `full`, or a list of kinds of layers
-    (letters of a decoder's pattern, `L` for the layers of an encoder)."""
+    """What is recomputed in backward instead of kept: `none`, `full`, or a list. Its entries are kinds of layers, which
+    keep nothing but their input (letters of a decoder's pattern, `L` for the layers of an encoder), and cheap parts of
+    all other layers: `norms`, `activations` (those of MLPs and experts) and `convs` (Mamba-2's). With
+    `training.compile` a part that lies inside of a compiled region is up to the compiler."""
+    recompute_keeps: CostlyKinds = ()
+    """What layers that are recomputed keep beside their input. `attention`: the output of attention's kernel and its
+    log-sum-exp, so that backward does not run the kernel's forward again."""
+    offload: bool = False
+    """Whether what layers keep for backward waits in the host's memory. On GPUs it is copied to pinned memory during
+    forward and back before its use; tensors under 1 MiB stay."""
     init_from: Annotated[
         InitFromConfig | None, BeforeValidator(_path_alone, json_schema_input_type=Text | InitFromConfig | None)
     ] = None

@@ -6,6 +6,7 @@ from pathlib import Path
 from counterpoint.config.graph import unreached
 from counterpoint.config.schema import Config, ModuleConfig, ScheduleConfig
 from counterpoint.families import family_of
+from counterpoint.plan.activations import PARTS
 from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.section.problem import Problem, show
 
@@ -82,20 +83,25 @@ def _chunk_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
 
 
 def _recompute_problems(where: str, module: ModuleConfig, has_backward: bool) -> Iterator[Problem]:
-    if module.recompute != "none" and not module.model.layer_kinds:
-        expected = "none, because features pass no layer"
-        yield Problem(f"{where}.recompute", show(module.recompute), expected, "leave it out")
-        return
-    if module.recompute != "none" and not has_backward:
-        expected = "none, because no gradient reaches the module"
-        yield Problem(f"{where}.recompute", show(module.recompute), expected, "leave it out")
-    if isinstance(module.recompute, str):
-        return
     kinds = module.model.layer_kinds
+    why = "features pass no layer" if not kinds else None if has_backward else "no gradient reaches the module"
+    if why is not None and module.recompute != "none":
+        yield Problem(f"{where}.recompute", show(module.recompute), f"none, because {why}", "leave it out")
+    if why is not None and module.offload:
+        yield Problem(f"{where}.offload", "true", f"false, because {why}", "leave it out")
+    if module.recompute_keeps and not kinds.union(["full"]).intersection(_listed(module)):
+        expected = f"nothing, because {where}.recompute names no layers"
+        yield Problem(f"{where}.recompute_keeps", show(list(module.recompute_keeps)), expected, "leave it out")
+    if not kinds or isinstance(module.recompute, str):
+        return
     for number, kind in enumerate(module.recompute):
-        if kind not in kinds:
-            known = ", ".join(sorted(kinds))
-            yield Problem(f"{where}.recompute.{number}", show(kind), f"a kind of its layers, {known}", "remove it")
+        if kind not in kinds and kind not in PARTS:
+            known = f"a kind of its layers, {', '.join(sorted(kinds))}, or {', '.join(PARTS[:-1])} or {PARTS[-1]}"
+            yield Problem(f"{where}.recompute.{number}", show(kind), known, "remove it")
+
+
+def _listed(module: ModuleConfig) -> tuple[str, ...]:
+    return (module.recompute,) if isinstance(module.recompute, str) else module.recompute
 
 
 def _encoders(config: Config) -> list[str]:

@@ -193,6 +193,8 @@ def _tower_layer(name: str, section: TowerSection, mask: Mask) -> PartFacts:
         flops_per_row=products(linears),
         flops_per_pair=((mask, 4 * hidden),),
         activation_elements=9 * hidden + (4 if is_gated else 2) * ffn,
+        attended_elements=hidden + 2 * section.heads,
+        discardable=(("norms", 2 * hidden), ("activations", (2 if is_gated else 1) * ffn)),
         hidden_out=hidden,
     )
 

@@ -24,3 +24,8 @@ def with_norms(section: NormedSection, hidden: int, sublayer: Tensors) -> Tensor
 def kept_by_norms(section: NormedSection, hidden: int) -> int:
     """Values per row that norms keep for backward."""
     return (2 + section.post_norm) * hidden
+
+
+def discardable_by_norms(hidden: int) -> int:
+    """Values per row of them that are outputs, which need not be kept; those of a norm after a sublayer are not."""
+    return hidden

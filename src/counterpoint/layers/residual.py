@@ -5,7 +5,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from counterpoint.layers.attention.kernels import Kernel, attend_packed
+from counterpoint.layers.attention.kernels import Kernel, attend_packed, pad_heads
 from counterpoint.layers.attention.sublayer import Attention
 from counterpoint.layers.mamba.sublayer import Mamba
 from counterpoint.layers.normed import NormedSection
@@ -17,8 +17,8 @@ from counterpoint.models.seams import Layer, Reporting, WithResults, run, under
 class AttendingLayer(Layer, ABC):
     """A layer with attention; subclasses define the code before and after the attention kernel.
 
-    If a kernel reads packed documents without padding, the layer is compiled as one region, else as two regions around
-    a core that is not compiled.
+    If a kernel reads packed documents without padding, the layer is compiled as one region. Otherwise, and where
+    recomputation keeps the outputs of the kernel, it is compiled as two regions around a core that is not compiled.
     """
 
     regions = ("whole", "before", "after")
@@ -34,20 +34,29 @@ class AttendingLayer(Layer, ABC):
 
     def forward(self, rows: Tensor, batch: Batch) -> Tensor:
         cos_sin, choice = self.attention.rotary.cos_sin(batch, rows.dtype), self.attention.kernel_choice(rows, batch)
-        if choice is not None:
-            return self.whole(rows, cos_sin, *choice)
-        return self.after(rows, self.attention.look(*self.before(rows, cos_sin), batch))
+        if choice is None:
+            heads = self.before(rows, cos_sin, self.attention.head_dim)
+            return self.after(rows, self.attention.look(*heads, batch))
+        if self.attention.is_kept:
+            heads = self.before(rows, cos_sin, choice.width)
+            return self.after(rows, self.attention.mix_with(*heads, choice))
+        return self.whole(rows, cos_sin, *choice)
 
     def whole(
-        self, rows: Tensor, cos_sin: CosSin | None, kernel: Kernel, length: int, borders: Tensor | None
+        self, rows: Tensor, cos_sin: CosSin | None, kernel: Kernel, length: int, borders: Tensor | None, width: int
     ) -> Tensor:
         """The whole layer as one region, with a kernel that reads packed documents without padding."""
-        scores = self.attention.scores
-        return self.finish(rows, attend_packed(*self.begin(rows, cos_sin), kernel, length, borders, scores))
+        queries, keys, values = self._padded(rows, cos_sin, width)
+        mixed = attend_packed(queries, keys, values, kernel, length, borders, self.attention.scores)
+        return self.finish(rows, mixed)
 
-    def before(self, rows: Tensor, cos_sin: CosSin | None) -> tuple[Tensor, Tensor, Tensor]:
-        """`begin` as a separate region; inside `whole` it is compiled as part of that."""
-        return self.begin(rows, cos_sin)
+    def before(self, rows: Tensor, cos_sin: CosSin | None, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`begin` as a separate region, with heads padded to `width` columns."""
+        return self._padded(rows, cos_sin, width)
+
+    def _padded(self, rows: Tensor, cos_sin: CosSin | None, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        queries, keys, values = self.begin(rows, cos_sin)
+        return pad_heads(queries, width), pad_heads(keys, width), pad_heads(values, width)
 
     def after(self, rows: Tensor, mixed: Tensor) -> Tensor:
         """`finish` as a separate region."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from counterpoint.kinds.names import Activation
 from counterpoint.models.linear import Linear, OutputLinear
-from counterpoint.models.seams import Enter
+from counterpoint.models.seams import Cheap, Enter
 
 
 def gelu(rows: Tensor) -> Tensor:
@@ -61,6 +61,23 @@ class Halves(nn.Module, ABC):
 
 
 @final
+class Activated(Cheap):
+    """activation(x), or activation(gate) * x if a gate comes before x, times a weight (rows,) of each row if there are
+    any; rows (rows, width) -> the same."""
+
+    what = "activations"
+
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, first: Tensor, second: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        activated = self.activation(first)
+        activated = activated if second is None else activated * second
+        return activated if weights is None else (activated * weights[:, None]).to(first.dtype)
+
+
+@final
 class Mlp(Halves):
     """down(activation(up(x))) on rows (rows, inputs) -> (rows, outputs)."""
 
@@ -71,11 +88,12 @@ class Mlp(Halves):
         self.enter = Enter()
         self.up = Linear(inputs, ffn, bias=bias)
         self.down = OutputLinear(ffn, outputs, bias=bias)
-        self.activation = activation
+        self.activation = Activated(activation)
 
     def into(self, rows: Tensor) -> Tensor:
         (up,) = self.enter.products(rows, self.up)
-        return self.activation(up)
+        out: Tensor = self.activation(up)
+        return out
 
     def out_of(self, inner: Tensor) -> Tensor:
         out: Tensor = self.down(inner)
@@ -92,11 +110,12 @@ class GatedMlp(Halves):
         self.gate = Linear(hidden, ffn, bias=bias)
         self.up = Linear(hidden, ffn, bias=bias)
         self.down = OutputLinear(ffn, hidden, bias=bias)
-        self.activation = activation
+        self.activation = Activated(activation)
 
     def into(self, rows: Tensor) -> Tensor:
         gate, up = self.enter.products(rows, self.gate, self.up)
-        return self.activation(gate) * up
+        out: Tensor = self.activation(gate, up)
+        return out
 
     def out_of(self, inner: Tensor) -> Tensor:
         out: Tensor = self.down(inner)

@@ -8,11 +8,14 @@ from torch import Tensor, nn
 
 from counterpoint.kinds.names import NormKind
 from counterpoint.models.batch import Batch
+from counterpoint.models.seams import Cheap
 
 
 @final
-class RmsNorm(nn.Module):
+class RmsNorm(Cheap):
     """Root mean square norm over the last dim, accumulated in at least float32 (Zhang and Sennrich, 2019)."""
+
+    what = "norms"
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -24,8 +27,10 @@ class RmsNorm(nn.Module):
 
 
 @final
-class LayerNorm(nn.Module):
+class LayerNorm(Cheap):
     """Layer norm with weight and bias over the last dim, accumulated in at least float32."""
+
+    what = "norms"
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()

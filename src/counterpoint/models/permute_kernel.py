@@ -21,7 +21,9 @@ _TILE = 8192
 
 
 @triton.jit(do_not_specialize=["count"])  # type: ignore[untyped-decorator]
-def _copy(rows, entries, out, count, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803, E501
+def _copy(
+    rows, entries, out, count, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):  # type: ignore[no-untyped-def]  # noqa: N803, E501
     at = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = at < count
     source = tl.load(entries + at, mask=inside, other=0).to(tl.int64) // SLOTS
@@ -33,7 +35,17 @@ def _copy(rows, entries, out, count, SLOTS: tl.constexpr, WIDTH: tl.constexpr, R
 
 
 @triton.jit(do_not_specialize=["count"])  # type: ignore[untyped-decorator]
-def _sum(rows, places, out, count, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDE: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803, E501
+def _sum(
+    rows,
+    places,
+    out,
+    count,
+    SLOTS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    WIDE: tl.constexpr,
+):  # type: ignore[no-untyped-def]  # noqa: N803, E501
     at = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = at < count
     for first in tl.static_range(0, WIDTH, COLUMNS):

@@ -27,6 +27,8 @@ Multiply, GroupedMultiply,              products with weights               defe
 AddBias, ReadTable, OffersWeight
 Wide                                    computes in the stored dtype        FSDP2: a group without casts
 Layer                                   a residual layer                    activation recomputation
+Costly                                  a function that is dear to compute  recomputation keeps its output
+Cheap                                   a module that is cheap to compute   its output is not kept for backward
 Fusible                                 functions of rows alone             compiled functions
 
 Seams that compute something have files of their own: `dispatch.py`, `embedding.py`, `linear_loss.py`, `scored.py` and
@@ -37,7 +39,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import ClassVar, Generic, NamedTuple, TypeVar, final
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -314,3 +316,32 @@ class Layer(Fusible, ABC):
     """A residual layer, the unit of activation recomputation; `kind` is its letter in plans."""
 
     kind: str = "L"
+
+
+def call(function: Callable[..., Tensor], tensors: tuple[Tensor, ...], *others: Any) -> Tensor:
+    """`function(*tensors, *others)`."""
+    return function(*tensors, *others)
+
+
+class Costly(nn.Module):
+    """Calls a function of tensors that is dear to compute, so that recomputed layers may keep its output.
+
+    `what` is its name in configs. If the output is kept, `is_kept`, the call must not be part of a compiled region.
+    """
+
+    is_kept: ClassVar[bool] = False
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, function: Callable[..., Tensor], tensors: tuple[Tensor, ...], *others: Any) -> Tensor:
+        """`function(*tensors, *others)`; nothing but `tensors` needs a gradient."""
+        return call(function, tensors, *others)
+
+
+class Cheap(nn.Module, ABC):
+    """A module that is cheap to compute again, and whose output backward may compute again; `what` is its name in
+    configs. It maps tensors to one tensor."""
+
+    what: ClassVar[str]

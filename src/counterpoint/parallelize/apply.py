@@ -7,7 +7,7 @@
 | context parallelism | It distributes the heads of a tensor-parallel rank. |
 | freezing | Later steps read which parameters need gradients. |
 | compilation | Compiled regions call the exchanges that are in place by now. |
-| recomputation | It runs compiled functions again, inside FSDP2's hooks: a part is gathered once for its backward. |
+| recomputation, offload | Compiled functions run again, inside FSDP2's hooks: a part is gathered once for backward. |
 | deferred weights | Products that defer their weight gradients replace those that do not. |
 | FSDP2 | It shards the remaining piece of each parameter. |
 | memory | Parameters are cut before they have values. |
@@ -28,13 +28,17 @@ from counterpoint.models.seams import LaneTotal
 from counterpoint.parallelize.blocks import Block, Cut, Sharding, block_of, cut_block
 from counterpoint.parallelize.compile import apply_compile
 from counterpoint.parallelize.context import apply_context_parallel
+from counterpoint.parallelize.discard import apply_discard
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
 from counterpoint.parallelize.expert import ExpertRank, ExpertSharding, apply_expert_parallel
 from counterpoint.parallelize.fsdp import expert_shard_dim, shard_data_parallel
+from counterpoint.parallelize.keep import InPlace
+from counterpoint.parallelize.offload import HostStore
 from counterpoint.parallelize.products import travel_of
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.parallelize.weights import WeightQueue, defer_weights
+from counterpoint.plan.activations import KEEPS_ALL, ActivationPolicy
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.trainability import Train, is_trained
 
@@ -46,7 +50,8 @@ class Parallelism:
     `rules` are the roles of parameters under tensor parallelism. `known_as` maps parameters to their names in the whole
     model where these differ, such as for a copy of the embedding; `train` uses the names in the whole model.
     `has_experts` belongs to the stage, so it is the same on all of its ranks. `overlaps` lets exchanges overlap with
-    products, `recomputed` are kinds of layers, and `defers_weights` gives the chain a queue of weight gradients.
+    products, `recomputed` are kinds of layers, `activations` says what layers keep else, and `defers_weights` gives the
+    chain a queue of weight gradients.
     """
 
     precision: PrecisionConfig
@@ -57,6 +62,7 @@ class Parallelism:
     overlaps: bool = False
     compiles: bool = False
     recomputed: Set[str] = frozenset()
+    activations: ActivationPolicy = KEEPS_ALL
     defers_weights: bool = False
 
 
@@ -95,7 +101,7 @@ def parallelize(chain: Chain, layout: Layout, groups: Groups, how: Parallelism) 
     _freeze(chain, how)
     if how.compiles:
         apply_compile(chain)
-    apply_recompute(chain, how.recomputed)
+    _keep_less(chain, how)
     weights = defer_weights(chain) if how.defers_weights else None
     expert_mesh = groups.expert_mesh(layout) if how.has_experts else None
     shard_data_parallel(chain, groups.data_mesh(layout), expert_mesh, how.precision, layout.reshard)
@@ -177,6 +183,15 @@ def _sum_over_lane(chain: Chain, place: _Place) -> None:
     if lane is not None:
         for name in names:
             chain.set_submodule(name, RowExchange(lane.all_reduce, keep))
+
+
+def _keep_less(chain: Chain, how: Parallelism) -> None:
+    """Recompute layers or parts of them, and let the host hold what they keep."""
+    policy = how.activations
+    store = HostStore() if policy.offloads else InPlace()
+    apply_recompute(chain, how.recomputed, policy.keeps, store)
+    if policy.discards or policy.offloads:
+        apply_discard(chain, policy.discards, how.recomputed, store)
 
 
 def _freeze(chain: Chain, how: Parallelism) -> None:

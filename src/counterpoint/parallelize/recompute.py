@@ -1,54 +1,88 @@
 """Activation recomputation: a layer keeps only its input and runs again in backward (Chen et al., arXiv:1604.06174).
 
-It changes no number. Exchanges inside a layer happen again with the layer.
+It changes no number. Exchanges inside a layer happen again with the layer. A layer may also keep the outputs of costly
+functions, which then run in forward only.
 """
 
-from collections.abc import Callable, Set
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence, Set
+from contextlib import AbstractContextManager, ExitStack
 from typing import final
 
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint, noop_context_fn
+from torch.utils.checkpoint import checkpoint
 
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import Chain
-from counterpoint.models.seams import Arrived, Dispatch, DispatchState, Layer
-
-Passes = tuple[AbstractContextManager[None], AbstractContextManager[None]]
-"""The contexts of a forward and of its recomputation."""
+from counterpoint.models.seams import Arrived, Costly, Dispatch, DispatchState, Layer
+from counterpoint.parallelize.keep import InPlace, KeptCostly, Passes, Store
 
 
-def apply_recompute(chain: Chain, kinds: Set[str]) -> None:
-    """Make the layers of these kinds recompute themselves in backward, in place."""
+def apply_recompute(chain: Chain, kinds: Set[str], keeps: Set[str] = frozenset(), store: Store | None = None) -> None:
+    """Make the layers of these kinds recompute themselves in backward, in place.
+
+    They keep the outputs of the costly functions named in `keeps` in the store, by default where they are.
+    """
+    held = InPlace() if store is None else store
     for module in list(chain.modules()):
         if isinstance(module, Layer) and module.kind in kinds:
-            module.forward = _Recomputed(module.forward, _passes(module))
+            remembering: list[_RememberedDispatch | KeptCostly] = [*_dispatches(module), *_costly(module, keeps, held)]
+            module.forward = _Recomputed(module.forward, [one.passes for one in remembering])
 
 
-def _passes(layer: nn.Module) -> Callable[[], Passes]:
-    """What makes the contexts of each forward; in them a layer's dispatch remembers what it announced."""
+def _dispatches(layer: nn.Module) -> "list[_RememberedDispatch]":
+    """A layer's dispatch, which now remembers what it announced."""
     dispatches = {name: module for name, module in layer.named_modules() if isinstance(module, Dispatch)}
     assert len(dispatches) <= 1, "a layer sends rows to experts once"
-    for name, dispatch in dispatches.items():
-        remembered = _RememberedDispatch(dispatch)
-        layer.set_submodule(name, remembered)
-        return remembered.passes
-    return noop_context_fn
+    remembered = {name: _RememberedDispatch(dispatch) for name, dispatch in dispatches.items()}
+    for name, module in remembered.items():
+        layer.set_submodule(name, module)
+    return list(remembered.values())
+
+
+def _costly(layer: nn.Module, keeps: Set[str], store: Store) -> list[KeptCostly]:
+    """A layer's costly functions of these names, whose outputs are now kept."""
+    found = {name: module for name, module in layer.named_modules() if type(module) is Costly and module.what in keeps}
+    kept = {name: KeptCostly(module.what, store) for name, module in found.items()}
+    for name, module in kept.items():
+        layer.set_submodule(name, module)
+    return list(kept.values())
 
 
 @final
 class _Recomputed:
-    """A layer's forward that keeps its inputs and runs again in backward; `passes` makes contexts for a forward."""
+    """A layer's forward that keeps its inputs and runs again in backward; `passes` make contexts for a forward."""
 
-    def __init__(self, forward: Callable[[Tensor | None, Batch], Tensor], passes: Callable[[], Passes]) -> None:
+    def __init__(
+        self, forward: Callable[[Tensor | None, Batch], Tensor], passes: Sequence[Callable[[], Passes]]
+    ) -> None:
         self._forward, self._passes = forward, passes
 
     def __call__(self, rows: Tensor | None, batch: Batch) -> Tensor:
         # A forward draws nothing at random, so no generator state is kept.
         out: Tensor = checkpoint(
-            self._forward, rows, batch, use_reentrant=False, preserve_rng_state=False, context_fn=self._passes
+            self._forward, rows, batch, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts
         )
         return out
+
+    def _contexts(self) -> Passes:
+        pairs = [passes() for passes in self._passes]
+        return _Together([first for first, _again in pairs]), _Together([again for _first, again in pairs])
+
+
+@final
+class _Together(AbstractContextManager[None]):
+    """Several contexts as one."""
+
+    def __init__(self, contexts: Sequence[AbstractContextManager[None]]) -> None:
+        self._contexts = contexts
+        self._entered = ExitStack()
+
+    def __enter__(self) -> None:
+        for context in self._contexts:
+            self._entered.enter_context(context)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._entered.close()
 
 
 @final

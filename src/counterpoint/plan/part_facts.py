@@ -21,7 +21,8 @@ class PartFacts:
     once for an item of any size. `activation_elements` estimates what forward keeps for backward. The part returns
     `hidden_out` values for every `rows_per_output` of the module's input rows. A row uses `active_expert_parameters` of
     the routed experts' parameters. `mixtures` are (name inside the part, number of experts) of its mixtures of experts,
-    `kinds` the kinds of its layers, by their letters.
+    `kinds` the kinds of its layers, by their letters. `attended_elements` are what attention's kernel makes for
+    backward, its output and log-sum-exp. `discardable` are (cheap part, elements) of what need not be kept.
     """
 
     name: str
@@ -34,6 +35,8 @@ class PartFacts:
     hidden_out: int
     rows_per_output: int = 1
     active_expert_parameters: int = 0
+    attended_elements: int = 0
+    discardable: tuple[tuple[str, int], ...] = ()
     mixtures: tuple[tuple[str, int], ...] = ()
 
     @property

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from counterpoint.plan.action import Action, Direction
+from counterpoint.plan.activations import KEEPS_ALL, ActivationPolicy
 from counterpoint.plan.batch import BatchPlan, ModuleRows, plan_batch
 from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communicators
 from counterpoint.plan.erase import Erasure
@@ -39,9 +40,9 @@ class Plan:
     step's microbatches at once; `encoder` and `buffer` say when it runs. Modules that no gradient reaches compute
     `run_ahead` steps ahead. `loss` is the kind of the sink's loss. `trained[module]` says what is trained of each part;
     a module that is not listed is trained as a whole. `recomputed[module]` are the kinds of layers, by their letters,
-    under activation recomputation. `weights[module]` is the relative cost of a forward of its stages. `updates[module]`
-    says what the optimizer does to each part; it lacks modules without that. `losses` are modules' losses beside the
-    main one.
+    under activation recomputation, `activations[module]` what its layers keep else. `weights[module]` is the relative
+    cost of a forward of its stages. `updates[module]` says what the optimizer does to each part; it lacks modules
+    without that. `losses` are modules' losses beside the main one.
     """
 
     placement: Placement
@@ -60,6 +61,7 @@ class Plan:
     loss: str = "next_token"
     trained: dict[str, tuple[TrainedPart, ...]] = field(default_factory=dict)
     recomputed: dict[str, frozenset[str]] = field(default_factory=dict)
+    activations: dict[str, ActivationPolicy] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
     losses: dict[str, tuple[FurtherLoss, ...]] = field(default_factory=dict)
     updates: dict[str, tuple[PartUpdate, ...]] = field(default_factory=dict)
@@ -98,9 +100,22 @@ class Plan:
         return next(number for number, (start, stop) in enumerate(self.splits[module]) if start <= place < stop)
 
     def is_recomputed(self, module: str, part: str) -> bool:
-        """Whether a part keeps only its input for backward."""
+        """Whether a part runs again in backward as a whole."""
         kinds = next(facts.kinds for facts in self.facts[module].parts if facts.name == part)
         return bool(kinds) and self.recomputed.get(module, frozenset()).issuperset(kinds)
+
+    def kept_elements(self, module: str, part: str) -> int:
+        """Values per row that a part keeps for backward, wherever they wait."""
+        facts = next(facts for facts in self.facts[module].parts if facts.name == part)
+        policy = self.activations.get(module, KEEPS_ALL)
+        if self.is_recomputed(module, part):
+            return self.facts[module].hidden + ("attention" in policy.keeps) * facts.attended_elements
+        return facts.activation_elements - sum(count for name, count in facts.discardable if name in policy.discards)
+
+    def is_offloaded(self, module: str, part: str) -> bool:
+        """Whether what a part keeps for backward waits in the host's memory."""
+        facts = next(facts for facts in self.facts[module].parts if facts.name == part)
+        return bool(facts.kinds) and self.activations.get(module, KEEPS_ALL).offloads
 
     def _trains(self, node: Node) -> bool:
         parts = self.trained.get(node.module)

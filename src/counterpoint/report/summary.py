@@ -74,14 +74,17 @@ def summarize(plan: Plan, batch: BatchPlan | None = None) -> Summary:
 
 def _module_memory(plan: Plan, module: str) -> ModuleMemory:
     """The memory of a module; stored parameters, gradients and moments are float32, or float64 if everything is."""
-    parts, hidden = plan.facts[module].parts, plan.facts[module].hidden
-    kept = [hidden if plan.is_recomputed(module, part.name) else part.activation_elements for part in parts]
+    parts = plan.facts[module].parts
+    elements = {part.name: plan.kept_elements(module, part.name) for part in parts}
+    away = [count for name, count in elements.items() if plan.is_offloaded(module, name)]
+    kept = [count for name, count in elements.items() if not plan.is_offloaded(module, name)]
     computed = _DTYPE_BYTES[plan.dtype]
     stored = max(computed, _DTYPE_BYTES["float32"])
     return ModuleMemory(
         part_parameters=tuple(part.parameters for part in parts),
         part_expert_parameters=tuple(part.expert_parameters for part in parts),
-        activation_bytes=computed * sum(kept) // len(kept),
+        activation_bytes=computed * sum(kept) // len(parts),
+        passing_bytes=2 * computed * max(away, default=0),
         parameter_bytes=stored,
         gradient_bytes=stored,
         gathered_bytes=computed,

@@ -12,6 +12,7 @@ from counterpoint.kinds.family import Ends, Model
 from counterpoint.losses import LOSSES
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.groups import patterns_of
+from counterpoint.plan.activations import PARTS, ActivationPolicy
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.further_loss import FurtherLoss
 from counterpoint.plan.graph import Edge, Graph
@@ -83,6 +84,7 @@ def plan_of(config: Config, models: Models) -> Plan:
             for name, module in config.modules.items()
         },
         recomputed={name: recomputed_kinds(config, name) for name in graph.modules},
+        activations={name: activation_policy(config, name) for name in graph.modules},
         losses={name: _losses(module) for name, module in config.modules.items() if module.losses},
     )
 
@@ -111,8 +113,15 @@ def recomputed_kinds(config: Config, module: str) -> frozenset[str]:
     """The kinds of a module's layers under activation recomputation."""
     recompute = config.modules[module].recompute
     if not isinstance(recompute, str):
-        return frozenset(recompute)
+        return frozenset(recompute).difference(PARTS)
     return config.modules[module].model.layer_kinds if recompute == "full" else frozenset()
+
+
+def activation_policy(config: Config, module: str) -> ActivationPolicy:
+    """What a module's layers keep for backward, beside which of them are recomputed."""
+    section = config.modules[module]
+    listed = frozenset() if isinstance(section.recompute, str) else frozenset(section.recompute)
+    return ActivationPolicy(listed.intersection(PARTS), frozenset(section.recompute_keeps), section.offload)
 
 
 def placement_of(config: Config) -> Placement:

@@ -17,12 +17,14 @@ class ModuleMemory:
 
     Only the plan's trained parameters have gradients and optimizer state.
 
-    `activation_bytes` is what one part keeps for backward of one row on one rank. The optimizer keeps `part_moments`
-    values of `moment_bytes` for each trained parameter of a part, two by default.
+    `activation_bytes` is what one part keeps for backward of one row on one rank, and `passing_bytes` what layers have
+    on a GPU of what waits in the host's memory: that of the layer at work and of the one whose copies travel. The
+    optimizer keeps `part_moments` values of `moment_bytes` for each trained parameter of a part, two by default.
     """
 
     part_parameters: tuple[int, ...]
     activation_bytes: int
+    passing_bytes: int = 0
     part_expert_parameters: tuple[int, ...] = ()
     parameter_bytes: int = 4
     gradient_bytes: int = 4
@@ -99,12 +101,13 @@ def _node_memory(plan: Plan, node: Node, sizes: ModuleMemory, rows: int, in_flig
     # Without resharding every part stays gathered for the step and its gradient is whole until the reduction;
     # with it the gathered parts are the one that runs and the one that is fetched ahead.
     gathered = sum(sorted(parts)[-2:]) if layout.reshard else local
+    own_rows, passing = -(-rows // layout.lane_size), sizes.passing_bytes if in_flight else 0
     return RankMemory(
         parameter_bytes=shard * sizes.parameter_bytes,
         gradient_bytes=ceil(sum(map(mul, parts, shares))) * sizes.gradient_bytes,
         optimizer_bytes=ceil(kept) * sizes.moment_bytes,
         gathered_bytes=gathered * sizes.gathered_bytes if shard < local else 0,
-        activation_bytes=-(-rows // layout.lane_size) * (stop - start) * sizes.activation_bytes * in_flight,
+        activation_bytes=own_rows * ((stop - start) * sizes.activation_bytes * in_flight + passing),
     )
 
 

@@ -161,6 +161,7 @@ def _parallelism(settings: EngineSettings, plan: Plan, section: ModelSection, no
         overlaps=settings.training.tp_overlap,
         compiles=settings.is_compiled,
         recomputed=plan.recomputed[node.module],
+        activations=plan.activations[node.module],
         defers_weights=_splits(plan, node),
     )
 

@@ -8,6 +8,7 @@ from counterpoint.config.graph import spread
 from counterpoint.config.schema import Config, EdgeConfig
 from counterpoint.families import family_of
 from counterpoint.kinds.family import ROWS
+from counterpoint.plan.activations import PARTS
 
 _KEPT_EDGES = 0.75
 _ALONE = 0.1
@@ -48,7 +49,7 @@ def draw_training(
         train[generator.choice(names)] = "all"
     reached = reached_by_gradients(train, edges)
     return {
-        name: {"train": train[name], "recompute": _draw_recompute(base, generator, name) if name in reached else "none"}
+        name: {"train": train[name], **(_draw_kept(base, generator, name) if name in reached else _KEEPS_ALL)}
         for name in names
     }
 
@@ -71,10 +72,23 @@ def _draw_train(base: Config, generator: random.Random, name: str) -> Train:
     return generator.choice(options)
 
 
-def _draw_recompute(base: Config, generator: random.Random, name: str) -> str | list[str]:
+_KEEPS_ALL: Mapping[str, Any] = {"recompute": "none", "recompute_keeps": [], "offload": False}
+
+
+def _draw_kept(base: Config, generator: random.Random, name: str) -> Mapping[str, Any]:
+    """Which layers and parts of layers are recomputed, and whether what they keep waits in the host's memory."""
     model = base.modules[name].model
     kinds = sorted(model.layer_kinds)
     if not kinds:
-        return "none"
+        return _KEEPS_ALL
     options: list[str | list[str]] = ["none", "none", "full", generator.sample(kinds, generator.randint(1, len(kinds)))]
-    return generator.choice(options)
+    recompute = generator.choice(options)
+    # A generator of its own: other draws stay as they are without it.
+    copy = random.Random()
+    copy.setstate(generator.getstate())
+    own = random.Random(copy.random())
+    keeps = ["attention"] if recompute != "none" and own.random() < 0.5 else []
+    if recompute != "full" and own.random() < 0.5:
+        layers = [] if isinstance(recompute, str) else recompute
+        recompute = [*layers, *own.sample(PARTS, own.randint(1, len(PARTS)))]
+    return {"recompute": recompute, "recompute_keeps": keeps, "offload": own.random() < 0.25}

@@ -5,6 +5,8 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
+from counterpoint.plan.activations import PARTS
+
 ATTENTION = "*"
 """The letter of attention with the decoder's own keys."""
 
@@ -48,5 +50,5 @@ def _recomputed(recompute: str | list[str], model: Mapping[str, Any], letter: st
     if isinstance(recompute, str) or ATTENTION not in recompute:
         return recompute
     further = "" if model["mtp"] is None else model["mtp"]["pattern"]
-    kept = [kind for kind in recompute if kind in model["pattern"] or kind in further]
+    kept = [kind for kind in recompute if kind in model["pattern"] or kind in further or kind in PARTS]
     return [*kept, letter]

@@ -11,6 +11,7 @@ from counterpoint.families.decoder.spec import MtpConfig
 from counterpoint.kinds.family import DOCUMENTS, ROWS
 from counterpoint.kinds.modality import Modality
 from counterpoint.modalities.images.spec import IMAGES
+from counterpoint.plan.activations import PARTS
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
@@ -92,8 +93,17 @@ def _training(module: ModuleConfig) -> set[str]:
     elif module.train != "all":
         is_projector = all(pattern.startswith("projector") for pattern in module.train)
         names.add("trains its projector" if is_projector else "trains a pattern")
-    if module.recompute != "none":
-        names.add("recomputes all" if module.recompute == "full" else "recomputes by kind")
+    if module.recompute == "full":
+        names.add("recomputes all")
+    elif module.recompute != "none":
+        parts = set(module.recompute).intersection(PARTS)
+        names |= {f"recomputes {part}" for part in parts}
+        if parts != set(module.recompute):
+            names.add("recomputes by kind")
+    if module.recompute_keeps:
+        names.add("recomputes all but attention")
+    if module.offload:
+        names.add("offloads activations")
     return names
 
 

@@ -23,7 +23,7 @@ _NOT_READ_IN: Mapping[str, tuple[str, ...]] = {
 }
 """Keys of other sections that it does not read; the documents are compared apart."""
 
-_OF_LAYOUTS = ("layout", "recompute", "weight")
+_OF_LAYOUTS = ("layout", "recompute", "recompute_keeps", "offload", "weight")
 """The same for each module."""
 
 

@@ -71,10 +71,10 @@ def _unscaled(q: Tensor, k: Tensor, v: Tensor, borders: list[int], scores: Score
 
 
 @pytest.fixture
-def rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[Attend], list[Row]]:
-    """The rows of packed documents if this were FlashAttention 4."""
+def rows(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Row]]:
+    """The rows of packed documents if this were FlashAttention 4, for heads of 8 or those that are padded to it."""
 
-    def run(kernel: Attend) -> list[Row]:
+    def run(kernel: Attend, dim: int = 8) -> list[Row]:
         def forward(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
             scores = Scores(options["causal"], scale=options["softmax_scale"])
             return kernel(q, k, v, options["cu_seqlens_q"].tolist(), scores), torch.zeros(1)
@@ -95,7 +95,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[Attend], list[Row]]:
         monkeypatch.setattr(kernels, "_flash_four", lambda: four)
         # A kernel's own calls of torch's attention are none of those that are noted.
         monkeypatch.setattr(attention._Torchs, "scaled_dot_product_attention", _unnoted)
-        return list(compare(attention._packed(CPU, 8, "packed", "FlashAttention 4")))
+        return list(compare(attention._packed(CPU, dim, "packed", "FlashAttention 4")))
 
     return run
 
@@ -104,8 +104,9 @@ def _unnoted(_self: object, q: Tensor, k: Tensor, v: Tensor, **options: Any) -> 
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, **options)
 
 
-def test_a_kernel_that_is_right_passes(rows: Callable[[Attend], list[Row]]) -> None:
-    found = rows(_packed)
+@pytest.mark.parametrize("dim", [8, 6])
+def test_a_kernel_that_is_right_passes(rows: Callable[..., list[Row]], dim: int) -> None:
+    found = rows(_packed, dim)
     assert len(found) == 15
     assert [row.text() for row in found if row.status != "ok"] == []
     assert {row.what for row in found} == {f"packed, {kind}: FlashAttention 4" for kind in ("causal", "full", "scaled")}
@@ -114,6 +115,10 @@ def test_a_kernel_that_is_right_passes(rows: Callable[[Attend], list[Row]]) -> N
 @pytest.mark.parametrize("kernel", [_leaking, _shifted, _blind, _regrouped, _broken, _detached, _unscaled])
 def test_a_kernel_that_is_wrong_fails(rows: Callable[[Attend], list[Row]], kernel: Attend) -> None:
     assert [row for row in rows(kernel) if row.status == "FAIL" and row.values], "it fails by what it computes"
+
+
+def test_padded_heads_with_the_scale_of_the_padded_width_fail(rows: Callable[..., list[Row]]) -> None:
+    assert [row for row in rows(_unscaled, 6) if row.status == "FAIL" and "causal" in row.what]
 
 
 def test_another_kernel_than_the_expected_one_is_no_comparison(rows: Callable[[Attend], list[Row]]) -> None:

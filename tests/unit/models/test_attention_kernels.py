@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from counterpoint.layers.attention import kernels, sublayer
 from counterpoint.layers.attention.kernels import Scores, choose_even, choose_packed, has_varlen
 from counterpoint.layers.attention.sublayer import attend
-from counterpoint.models.segments import Segments, Windows
+from counterpoint.models.segments import Bucket, Segments, Windows
 
 CAUSAL = Scores(causal=True)
 
@@ -50,7 +51,7 @@ def test_packed_kernels_are_for_narrow_rows_on_a_gpu() -> None:
 @pytest.mark.usefixtures("deterministic", "flash")
 def test_deterministic_runs_take_none_of_them() -> None:
     assert not has_varlen(_on_gpu())
-    assert choose_even(_on_gpu(), 64, 4096, CAUSAL) == ("dense", 4096, None)
+    assert choose_even(_on_gpu(), 64, 4096, CAUSAL) == ("dense", 4096, None, 64)
     assert choose_packed(_on_gpu(), 64, torch.empty(0), 5, CAUSAL) is None
 
 
@@ -60,14 +61,16 @@ def test_heads_that_packed_kernels_refuse_are_padded(dim: int, fits: bool) -> No
 
 
 @pytest.mark.usefixtures("flash")
-@pytest.mark.parametrize(("length", "causal", "width", "kernel"), [
-    (2048, True, 64, "flash"), (2048, True, 128, "flash"), (2047, True, 64, "dense"), (4096, False, 64, "dense"),
-    (4096, True, 72, "dense"), (4096, True, 80, "dense"), (4096, True, 256, "dense"),
+@pytest.mark.parametrize(("length", "causal", "width", "kernel", "padded"), [
+    (2048, True, 64, "flash", 64), (2048, True, 128, "flash", 128), (2047, True, 64, "dense", 64),
+    (4096, False, 64, "dense", 64), (4096, True, 72, "flash", 96), (4096, False, 80, "flash", 96),
+    (16, False, 80, "flash", 96), (4096, True, 96, "flash", 96), (4096, False, 112, "flash", 128),
+    (4096, True, 40, "dense", 40), (4096, True, 136, "dense", 136), (4096, True, 256, "dense", 256),
 ])  # fmt: skip
 def test_equal_documents_take_flash_attention_where_it_is_ahead_and_right(
-    length: int, causal: bool, width: int, kernel: str
+    length: int, causal: bool, width: int, kernel: str, padded: int
 ) -> None:
-    assert choose_even(_on_gpu(), width, length, Scores(causal)) == (kernel, length, None)
+    assert choose_even(_on_gpu(), width, length, Scores(causal)) == (kernel, length, None, padded)
 
 
 @pytest.mark.usefixtures("flash")
@@ -76,21 +79,25 @@ def test_equal_documents_take_flash_attention_where_it_is_ahead_and_right(
 ])  # fmt: skip
 def test_a_window_that_leaves_something_out_takes_none_of_them(window: int, length: int, kernel: str | None) -> None:
     choice = choose_even(_on_gpu(), 64, length, Scores(causal=True, window=window))
-    assert choice == (None if kernel is None else (kernel, length, None))
+    assert choice == (None if kernel is None else (kernel, length, None, 64))
 
 
 @pytest.mark.usefixtures("flash")
-@pytest.mark.parametrize(("width", "fits"), [(64, True), (128, True), (72, False), (80, False)])
-def test_packed_documents_take_it_for_the_widths_it_is_right_for(width: int, fits: bool) -> None:
+@pytest.mark.parametrize(
+    ("width", "padded"), [(64, 64), (128, 128), (72, 96), (80, 96), (48, 64), (16, None), (136, None)]
+)
+def test_packed_documents_take_it_with_heads_as_wide_as_it_is_right_for(width: int, padded: int | None) -> None:
     borders = torch.tensor([0, 3, 8])
-    assert (choose_packed(_on_gpu(), width, borders, 5, CAUSAL) is not None) is fits
+    for scores in (CAUSAL, Scores(causal=True, window=5)):
+        choice = choose_packed(_on_gpu(), width, borders, 5, scores)
+        assert (None if choice is None else choice.width) == padded
     assert choose_packed(_on_gpu(), width, borders, 5, Scores(causal=True, window=4)) is None
-    assert (choose_packed(_on_gpu(), width, borders, 5, Scores(causal=True, window=5)) is not None) is fits
 
 
 def test_without_it_equal_documents_take_the_kernels_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_flash_four", lambda: None)
-    assert choose_even(_on_gpu(), 128, 4096, CAUSAL) == ("dense", 4096, None)
+    assert choose_even(_on_gpu(), 128, 4096, CAUSAL) == ("dense", 4096, None, 128)
+    assert choose_even(_on_gpu(), 80, 4096, CAUSAL) == ("dense", 4096, None, 80)
     assert choose_packed(_on_gpu(), 128, torch.empty(0), 5, CAUSAL) is None
 
 
@@ -154,3 +161,54 @@ def test_float64_windows_and_no_documents_take_no_kernel(monkeypatch: pytest.Mon
     q, k, v = (torch.randn(6, heads, 64).bfloat16() for heads in (4, 2, 2))
     attend(q, k, v, Windows.build([torch.tensor([0, 2]), torch.tensor([1, 3, 4])]), Scores(causal=False))
     assert taken.calls == []
+
+
+class _PlainFour:
+    """Attention of one document as the paper has it, in the place of FlashAttention 4; notes the widths it sees."""
+
+    def __init__(self) -> None:
+        self.widths: set[int] = set()
+
+    def _flash_attn_fwd(self, q: Tensor, k: Tensor, v: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        self.widths.add(q.shape[-1])
+        scale = q.shape[-1] ** -0.5 if options["softmax_scale"] is None else options["softmax_scale"]
+        scores = torch.einsum("bqhd,bkhd->bhqk", q.double(), k.double()) * scale
+        mixed = torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v.double())
+        return mixed.to(q.dtype), scores.logsumexp(-1).float()
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_padded_heads_have_the_scale_of_their_own_width(scale: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    four = _PlainFour()
+    monkeypatch.setattr(kernels, "_is_fast", lambda rows: rows.dtype == torch.float64)
+    monkeypatch.setattr(kernels, "_flash_four", lambda: four)
+    q, k, v = (torch.randn(12, 2, 80, dtype=torch.float64) for _ in range(3))
+    found = attend(q, k, v, Segments.build([12], 12), Scores(causal=False, scale=scale))
+    one, two, three = (tensor.transpose(0, 1) for tensor in (q, k, v))
+    plain = F.scaled_dot_product_attention(one, two, three, scale=scale).transpose(0, 1)
+    assert four.widths == {96}
+    torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("width", [8, 12, 64, 72, 80, 96, 128])
+def test_the_scale_that_is_written_down_is_torchs_own_to_the_last_bit(width: int) -> None:
+    q, k, v = (torch.randn(2, 20, width, dtype=torch.float64) for _ in range(3))
+    ours = F.scaled_dot_product_attention(q, k, v, scale=kernels.own_scale(width))
+    assert torch.equal(ours, F.scaled_dot_product_attention(q, k, v))
+
+
+@pytest.mark.parametrize("lengths", [(1,), (3, 1), (7, 5, 3, 1)])
+def test_what_is_known_of_long_rows_grows_with_their_number(lengths: tuple[int, ...]) -> None:
+    def bytes_of(value: Any) -> int:
+        if isinstance(value, Tensor):
+            return value.nbytes
+        if isinstance(value, tuple):
+            return sum(map(bytes_of, value))
+        return sum(map(bytes_of, vars(value).values())) if isinstance(value, Segments | Bucket) else 0
+
+    unit = 2048
+    short, long = (
+        Segments.build([times * unit * length for length in lengths], times * unit * sum(lengths)) for times in (1, 16)
+    )
+    assert bytes_of(long) <= 16 * bytes_of(short)
+    assert bytes_of(long) <= 40 * long.rows

@@ -44,8 +44,12 @@ def test_copies_and_sums_are_transposes_of_each_other(table: list[list[int]], co
     entries = torch.randn(order.entries.shape[0], 2, dtype=torch.float64, requires_grad=True)
     copies, sums = copied(rows, order), summed(entries, order)
     slots = order.places.shape[1]
-    assert torch.equal(copies, torch.stack([rows[slot // slots] for slot in order.entries.tolist()] or [rows[:0, 0]] * 0)
-                       if order.entries.numel() else rows.new_zeros(0, 2))
+    assert torch.equal(
+        copies,
+        torch.stack([rows[slot // slots] for slot in order.entries.tolist()] or [rows[:0, 0]] * 0)
+        if order.entries.numel()
+        else rows.new_zeros(0, 2),
+    )
     expected = torch.zeros_like(rows)
     for entry, slot in zip(entries, order.entries.tolist(), strict=True):
         expected = expected + torch.nn.functional.one_hot(torch.tensor(slot // slots), len(rows))[:, None] * entry

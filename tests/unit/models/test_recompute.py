@@ -1,6 +1,7 @@
 """Recomputed layers give the same bits, keep less, and count what they route once."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -8,12 +9,17 @@ from torch import Tensor, nn
 
 from counterpoint.execute.stage import Stage
 from counterpoint.kinds.family import Model
+from counterpoint.layers.attention import sublayer
 from counterpoint.layers.moe.sublayer import Moe
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.dispatch import LocalDispatch
 from counterpoint.models.seams import BALANCE, COUNTS, DispatchState
+from counterpoint.parallelize.discard import apply_discard
+from counterpoint.parallelize.keep import InPlace
+from counterpoint.parallelize.offload import HostStore
 from counterpoint.parallelize.recompute import apply_recompute
+from counterpoint.plan.activations import PARTS
 from counterpoint.plan.graph import Node
 from tests.unit.models.model_samples import (
     DECODERS,
@@ -146,3 +152,129 @@ def test_evaluation_announces_as_ever() -> None:
     with torch.no_grad():
         ours, plain = chain(None, _batch(DECODER)), build(DECODER)(None, _batch(DECODER))
     assert torch.equal(ours[MAIN], plain[MAIN])
+
+
+POLICIES = {
+    "keeps attention": (LAYER_KINDS, {"attention"}, set(), False),
+    "keeps attention on the host": (LAYER_KINDS, {"attention"}, set(), True),
+    "parts": (frozenset(), set(), set(PARTS), False),
+    "parts, the rest on the host": (frozenset(), set(), set(PARTS), True),
+    "some layers, and parts of others": (frozenset("*E"), {"attention"}, {"norms", "activations"}, True),
+    "on the host": (frozenset(), set(), set(), True),
+}
+
+
+def _keeping_less(model: Model, policy: str, store: InPlace | HostStore | None = None) -> Chain:
+    kinds, keeps, parts, offloads = POLICIES[policy]
+    chain = build(model)
+    held = store if store is not None else HostStore() if offloads else InPlace()
+    apply_recompute(chain, kinds, keeps, held)
+    apply_discard(chain, parts, kinds, held)
+    return chain
+
+
+_OFTEN = ("hybrid", "further experts", "radio")
+"""Models that are tried in every run."""
+
+
+@pytest.mark.parametrize("filled", [True, False])
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in _OFTEN else pytest.mark.more) for name in MODELS]
+)
+def test_no_policy_changes_a_bit(name: str, policy: str, filled: bool) -> None:
+    model = MODELS[name]
+    batch = _batch(model) if filled else empty_batch(model, 4)
+    plain = _trained(build(model), batch)
+    found = _trained(_keeping_less(model, policy), batch)
+    assert found.keys() == plain.keys()
+    assert all(torch.equal(found[key], plain[key]) for key in plain)
+
+
+@pytest.mark.parametrize("name", ["hybrid", "radio"])
+def test_attention_that_is_kept_is_computed_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: Counter[str] = Counter()
+    attend = sublayer._attend_padded
+
+    def counted(*given: Any) -> Tensor:
+        calls["attend"] += 1
+        return attend(*given)
+
+    monkeypatch.setattr(sublayer, "_attend_padded", counted)
+    model = MODELS[name]
+    batch, found = _batch(model), {}
+    for policy, keeps in (("all", set()), ("none", {"attention"})):
+        chain = build(model)
+        apply_recompute(chain, LAYER_KINDS, keeps)
+        calls.clear()
+        _trained(chain, batch)
+        found[policy] = calls["attend"]
+    assert found["all"] == 2 * found["none"] > 0
+
+
+class _Counted:
+    """A store that counts the bytes of distinct memory that it holds."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, Tensor] = {}
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        self.held.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    def unpack(self, packed: Any) -> Tensor:
+        assert isinstance(packed, Tensor)
+        return packed
+
+    def bytes(self, chain: Chain) -> int:
+        """Of what is no weight."""
+        weights = {parameter.untyped_storage().data_ptr() for parameter in chain.parameters()}
+        return sum(tensor.untyped_storage().nbytes() for place, tensor in self.held.items() if place not in weights)
+
+
+def test_attention_that_is_kept_holds_its_output_and_not_its_inputs() -> None:
+    # One document: attention needs no padding, so a fused kernel reads queries, keys and values.
+    batch = text_batch(DECODER, [8], 0)
+    chain, store = build(DECODER), _Counted()
+    apply_recompute(chain, {"*"}, {"attention"}, store)
+    out = chain(None, batch)[MAIN]
+    heads = next(module for module in chain.modules() if isinstance(module, sublayer.Attention))
+    output = 8 * heads.q.weight.shape[0] * out.element_size()
+    sums = 8 * heads.q.weight.shape[0] // heads.head_dim * out.element_size()
+    assert output < store.bytes(chain) <= output + 2 * sums + 64
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_keeps_less(part: str) -> None:
+    batch, bytes_of = _batch(DECODER), {}
+    for parts in ((), (part,)):
+        chain, store = build(DECODER), _Counted()
+        apply_discard(chain, set(parts), frozenset(), store)
+        kept = chain(None, batch)
+        bytes_of[parts] = store.bytes(chain)
+        del kept
+    assert bytes_of[(part,)] < 0.97 * bytes_of[()]
+
+
+def test_weights_stay_where_they_are_and_rows_wait_on_the_host_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[tuple[Tensor, Any]] = []
+    pack = HostStore.pack
+
+    def noted(self: HostStore, tensor: Tensor) -> Any:
+        packed.append((tensor, pack(self, tensor)))
+        return packed[-1][1]
+
+    monkeypatch.setattr(HostStore, "pack", noted)
+    chain = _keeping_less(DECODER, "on the host")
+    weights = {parameter.untyped_storage().data_ptr() for parameter in chain.parameters()}
+    out = chain(None, _batch(DECODER))[MAIN]
+    moved = []
+    for tensor, held in packed:
+        is_weight = tensor.untyped_storage().data_ptr() in weights
+        assert not is_weight or held is tensor
+        assert is_weight or held is not tensor or not tensor.is_floating_point() or not tensor.is_contiguous()
+        if held is not tensor:
+            moved.append(id(held.moved))
+    assert out.requires_grad
+    # The output of a norm is saved by each of the products that read it.
+    assert 0 < len(set(moved)) < len(moved)

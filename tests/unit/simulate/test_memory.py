@@ -94,3 +94,10 @@ def test_moments_are_counted_part_by_part() -> None:
     sizes = {LANGUAGE: ModuleMemory(part_parameters=(100, 300), activation_bytes=0, part_moments=(2.0, 1.0))}
     plan = language_plan(dp_shard=1)
     assert memory(plan, sizes, {LANGUAGE: 0}, {})[0].optimizer_bytes == 4 * (2 * 100 + 300)
+
+
+def test_what_waits_on_the_host_passes_the_device_once_however_much_is_in_flight() -> None:
+    plan, sizes = language_plan(dp_shard=1), (100, 300)
+    passing = ModuleMemory(part_parameters=sizes, activation_bytes=10, passing_bytes=7)
+    (held, *_others) = memory(plan, {LANGUAGE: passing}, {LANGUAGE: 64}, simulate(plan).in_flight).values()
+    assert held.activation_bytes == 64 * (2 * 10 * 2 + 7)

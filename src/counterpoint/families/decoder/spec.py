@@ -246,6 +246,8 @@ def _depth(number: int, hidden: int, layers: tuple[PartFacts, ...]) -> PartFacts
         flops_per_row=products(join) + sum(layer.flops_per_row for layer in layers),
         flops_per_pair=added(layer.flops_per_pair for layer in layers),
         activation_elements=6 * hidden + sum(layer.activation_elements for layer in layers),
+        attended_elements=sum(layer.attended_elements for layer in layers),
+        discardable=tuple(one for layer in layers for one in layer.discardable),
         hidden_out=hidden * (number + 2),
         active_expert_parameters=sum(layer.active_expert_parameters for layer in layers),
         mixtures=tuple((f"{layer.name}.{name}", experts) for layer in layers for name, experts in layer.mixtures),

@@ -4,6 +4,7 @@
 (extra `gpu`); without it torch's variable-length kernel computes packed documents.
 """
 
+import math
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,9 +27,17 @@ _DENSE = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFF
 _ALIGNED, _WIDEST = 8, 256
 """torch's variable-length kernel needs a head width that is a multiple of the first and at most the second."""
 
-FLASH_WIDTHS = (64, 128)
-"""Head widths for which FlashAttention 4.0.0b36 agreed with float64; with 72 and 80 its gradients of queries are wrong
-on Hopper (`benchmarks/fast_paths.py`)."""
+FLASH_WIDTHS = (64, 96, 128)
+"""Head widths with which FlashAttention 4 computes; narrower heads are padded with zeros to the next one.
+
+With 72 and 80 the gradients of queries of 4.0.0b36 are wrong on Hopper (`benchmarks/fast_paths.py`): its backward
+rounds the width to 16 where its accumulator rounds it to 32."""
+
+_MOST_PADDING = 4 / 3
+"""Heads are padded to at most this many times their width; torch's kernels take narrower ones."""
+
+_CUDNN_WIDTHS = (64, 128)
+"""Head widths with which cuDNN is faster than FlashAttention 4 for short or bidirectional documents of equal length."""
 
 
 class Scores(NamedTuple):
@@ -51,20 +60,23 @@ class KernelChoice(NamedTuple):
     """A kernel that reads packed rows without padding, and its arguments.
 
     Without `borders` every document has `length` rows; else `borders`, int32 on the device, separate the documents,
-    and `length` is the longest.
+    and `length` is the longest. The kernel computes with heads of `width` columns, at least their own.
     """
 
     kernel: Kernel
     length: int
-    borders: Tensor | None = None
+    borders: Tensor | None
+    width: int
 
 
 def choose_even(rows: Tensor, width: int, length: int, scores: Scores) -> KernelChoice | None:
     """The kernel for documents of equal length that fill the rows; None if none fits. `width` is that of a head."""
     if scores.narrow(length):
         return None
-    is_flash = scores.causal and length >= _LONG and _has_flash(rows, width)
-    return KernelChoice("flash" if is_flash else "dense", length)
+    padded = _flash_width(rows, width)
+    if padded is None or (width in _CUDNN_WIDTHS and not (scores.causal and length >= _LONG)):
+        return KernelChoice("dense", length, None, width)
+    return KernelChoice("flash", length, None, padded)
 
 
 def choose_packed(rows: Tensor, width: int, borders: Tensor, longest: int, scores: Scores) -> KernelChoice | None:
@@ -72,13 +84,31 @@ def choose_packed(rows: Tensor, width: int, borders: Tensor, longest: int, score
 
     The windows of FlashAttention 4 were not compared with float64, so `attend_varlen` computes those.
     """
-    return KernelChoice("flash", longest, borders) if _has_flash(rows, width) and not scores.narrow(longest) else None
+    padded = _flash_width(rows, width)
+    return None if padded is None or scores.narrow(longest) else KernelChoice("flash", longest, borders, padded)
+
+
+def pad_heads(heads: Tensor, width: int) -> Tensor:
+    """Heads (rows, heads, dim) -> (rows, heads, width), with zeros in further columns.
+
+    Zeros in queries and keys leave scores as they are, and those in values give outputs that are cut off.
+    """
+    return heads if heads.shape[-1] == width else F.pad(heads, (0, width - heads.shape[-1]))
 
 
 def attend_packed(
-    queries: Tensor, keys: Tensor, values: Tensor, kernel: Kernel, length: int, borders: Tensor | None, scores: Scores
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    kernel: Kernel,
+    length: int,
+    borders: Tensor | None,
+    scores: Scores,
 ) -> Tensor:
-    """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) with a KernelChoice."""
+    """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) with the kernel of a choice.
+
+    Heads have the width of the choice; if they are padded to it, `scores` has the scale of their own width.
+    """
     if borders is not None:
         packed: Tensor = _flash(queries, keys, values, borders, length, scores.causal, scores.scale)[0]
         return packed
@@ -114,6 +144,11 @@ def attend_varlen(
     return mixed
 
 
+def own_scale(width: int) -> float:
+    """The factor on scores of heads of this width, exactly as torch computes it."""
+    return 1.0 / math.sqrt(width)
+
+
 @cache
 def prefer_fast_kernels() -> object:
     """Make torch try the cuDNN kernel first for the rest of the process; of its kernels it is the fastest on Hopper.
@@ -132,8 +167,11 @@ def _is_fast(rows: Tensor) -> bool:
     return rows.is_cuda and rows.dtype in _NARROW and not torch.are_deterministic_algorithms_enabled()
 
 
-def _has_flash(rows: Tensor, width: int) -> bool:
-    return _is_fast(rows) and width in FLASH_WIDTHS and _flash_four() is not None
+def _flash_width(rows: Tensor, width: int) -> int | None:
+    """The width to which FlashAttention 4 needs heads padded; None if it does not serve them."""
+    if not _is_fast(rows) or _flash_four() is None:
+        return None
+    return next((wider for wider in FLASH_WIDTHS if width <= wider <= width * _MOST_PADDING), None)
 
 
 @cache

@@ -9,7 +9,7 @@ from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.rules import TensorRule
 from counterpoint.layers.attention.rope import RopeScaling, scaling_problems
-from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
+from counterpoint.layers.normed import NormedSection, discardable_by_norms, kept_by_norms, with_norms
 from counterpoint.plan.cost import Mask
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import Tensors, linear, products
@@ -115,6 +115,9 @@ def _facts(name: str, section: AttentionConfig, hidden: int) -> PartFacts:
         flops_per_row=products(linears),
         flops_per_pair=((Mask(causal=True, window=section.window), 4 * queries),),
         activation_elements=kept_by_norms(section, hidden) + 3 * queries + 3 * keys,
+        # The log-sum-exp has 4 bytes, two values of the rows' usual 2.
+        attended_elements=queries + 2 * section.heads,
+        discardable=(("norms", discardable_by_norms(hidden)),),
         hidden_out=hidden,
     )
 

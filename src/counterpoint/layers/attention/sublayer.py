@@ -15,11 +15,13 @@ from counterpoint.layers.attention.kernels import (
     choose_even,
     choose_packed,
     has_varlen,
+    own_scale,
+    pad_heads,
 )
 from counterpoint.layers.attention.rotary import RotaryEmbedding
 from counterpoint.models.batch import Batch, CosSin
 from counterpoint.models.linear import Linear, OutputLinear
-from counterpoint.models.seams import Enter, Mix, Trade
+from counterpoint.models.seams import Costly, Enter, Mix, Trade, call
 from counterpoint.models.segments import Bucket, Segments, Windows
 
 
@@ -63,7 +65,8 @@ class Attention(nn.Module):
         self.k_norm = k_norm
         self.rotary = rotary
         self.sees = sees
-        self.scores = scores
+        # Heads may be padded, so the scale of their own width is written down.
+        self.scores = scores = scores._replace(scale=own_scale(head_dim) if scores.scale is None else scores.scale)
         self.mix: nn.Module = AttentionMix(scores, heads=heads, kv_heads=kv_heads)
         self.o = OutputLinear(heads * head_dim, hidden, bias=bias)
 
@@ -83,14 +86,26 @@ class Attention(nn.Module):
             return None
         return choose_kernel(self.sees(batch), rows, self.head_dim, self.scores)
 
+    def mix_with(self, queries: Tensor, keys: Tensor, values: Tensor, choice: KernelChoice) -> Tensor:
+        """The outputs (rows, heads, width) of the kernel of a choice; heads are padded to its width."""
+        assert isinstance(self.mix, AttentionMix), "a kernel is chosen where no rows are exchanged"
+        kernel, length, borders, _width = choice
+        mixed: Tensor = self.mix.core(attend_packed, (queries, keys, values), kernel, length, borders, self.scores)
+        return mixed
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether recomputed layers keep the kernel's outputs; then it runs outside of compiled regions."""
+        return isinstance(self.mix, AttentionMix) and self.mix.core.is_kept
+
     def look(self, queries: Tensor, keys: Tensor, values: Tensor, batch: Batch) -> Tensor:
         """The attention outputs (rows, heads, dim): the part of the layer that is not compiled."""
         mixed: Tensor = self.mix((queries, keys, values), self.sees(batch))
         return mixed
 
     def leave(self, mixed: Tensor) -> Tensor:
-        """The output projection: heads (rows, heads, dim) -> rows (rows, hidden)."""
-        out: Tensor = self.o(mixed.flatten(1))
+        """The output projection: heads (rows, heads, dim or more) -> rows (rows, hidden)."""
+        out: Tensor = self.o(mixed[..., : self.head_dim].flatten(1))
         return out
 
     def _split_heads(self, rows: Tensor) -> Tensor:
@@ -107,25 +122,45 @@ class AttentionMix(Mix[Segments | Windows]):
     def __init__(self, scores: Scores, *, heads: int, kv_heads: int) -> None:
         super().__init__(heads=heads, kv_heads=kv_heads)
         self.scores = scores
+        self.core = Costly("attention")
 
     def forward(self, inputs: tuple[Tensor, ...], segments: Segments | Windows) -> Tensor:
         queries, keys, values = inputs
-        return attend(queries, keys, values, segments, self.scores)
+        return attend(queries, keys, values, segments, self.scores, self.core)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | Windows, scores: Scores) -> Tensor:
+def attend(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    segments: Segments | Windows,
+    scores: Scores,
+    core: Callable[..., Tensor] = call,
+) -> Tensor:
     """Attention of queries (rows, heads, dim) to keys and values (rows, kv_heads, dim) of their own document.
 
-    Outputs of padding rows are unspecified but finite: zeros, or attention among padding rows. Without any document
-    all three inputs get zero gradients.
+    `core` calls the function that computes. Outputs of padding rows are unspecified but finite: zeros, or attention
+    among padding rows. Without any document all three inputs get zero gradients.
     """
     if not segments.buckets:
         return queries * 0 + (keys.sum() + values.sum()) * 0
-    choice = choose_kernel(segments, queries, queries.shape[-1], scores)
+    heads, width = (queries, keys, values), queries.shape[-1]
+    choice = choose_kernel(segments, queries, width, scores)
     if choice is not None:
-        return attend_packed(queries, keys, values, *choice, scores)
+        kernel, length, borders, padded = choice
+        if padded != width and scores.scale is None:
+            scores = scores._replace(scale=own_scale(width))
+        heads = (pad_heads(queries, padded), pad_heads(keys, padded), pad_heads(values, padded))
+        return core(attend_packed, heads, kernel, length, borders, scores)[..., :width]
     if isinstance(segments, Segments) and segments.borders is not None and has_varlen(queries):
-        return attend_varlen(queries, keys, values, segments.borders, segments.longest, scores)
+        return core(attend_varlen, heads, segments.borders, segments.longest, scores)
+    return core(_attend_buckets, heads, segments, scores)
+
+
+def _attend_buckets(
+    queries: Tensor, keys: Tensor, values: Tensor, segments: Segments | Windows, scores: Scores
+) -> Tensor:
+    """Attention of documents that are padded to similar lengths."""
     mixed = queries.new_zeros(queries.shape)
     for bucket in segments.buckets:
         padded = _attend_padded(bucket, bucket.pad(queries), bucket.pad(keys), bucket.pad(values), scores)

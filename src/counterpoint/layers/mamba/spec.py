@@ -7,7 +7,7 @@ from typing import Literal
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.rules import Initial, TensorRule
-from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
+from counterpoint.layers.normed import NormedSection, discardable_by_norms, kept_by_norms, with_norms
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import joined, linear, products
 from counterpoint.section.problem import Problem
@@ -65,6 +65,7 @@ def _facts(name: str, section: MambaLayerConfig, hidden: int) -> PartFacts:
         tensors=with_norms(section, hidden, (*linears, *filters, *dynamics, ("mamba.norm.weight", (inner,)))),
         flops_per_row=products(linears) + products(filters) + scan,
         activation_elements=kept_by_norms(section, hidden) + kept,
+        discardable=(("norms", discardable_by_norms(hidden)), ("convs", inner + 2 * shared)),
         hidden_out=hidden,
     )
 

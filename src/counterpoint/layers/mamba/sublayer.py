@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.layers.mamba.conv import ConvWeights, causal_conv
-from counterpoint.layers.mamba.fused import convolve_and_scan, has_kernels
+from counterpoint.layers.mamba.fused import convolve, has_conv_kernel, has_kernels, scan_and_skip
 from counterpoint.layers.mamba.scan import scan
 from counterpoint.layers.mamba.spec import MambaConfig
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.linear import Linear, OutputLinear
-from counterpoint.models.seams import Enter, Fusible, Mix, Trade, Wide, widened
+from counterpoint.models.seams import Cheap, Enter, Fusible, Mix, Trade, Wide, widened
 from counterpoint.models.segments import Segments
 
 
@@ -128,20 +128,37 @@ class MambaMix(Mix[Segments], Fusible):
     def __init__(self, chunk: int, *, groups: int, heads: int) -> None:
         super().__init__(groups=groups, heads=heads)
         self.chunk = chunk
+        self.convolve = Convolve()
 
     def forward(self, inputs: tuple[Tensor, ...], segments: Segments) -> Tensor:
         padding = inputs[0].shape[0] - segments.document.shape[0]
         document = F.pad(segments.document, (0, padding), value=len(segments.lengths))
         if has_kernels(inputs[0], inputs[1], inputs[5]):
-            return convolve_and_scan(inputs[:5], inputs[5:], document)
+            *streams, step, decay = inputs[:5]
+            x, b, c = (self.convolve(*pair, document) for pair in zip(streams, inputs[5:8], strict=True))
+            return scan_and_skip(x, b, c, step, decay, inputs[8], document)
         return self.mixed(*inputs, document)
 
     def mixed(self, *given: Tensor) -> Tensor:
         """Streams and filters, and the document of each row, int64 (rows,)."""
         streams, filters, document = Streams(*given[:5]), Filters(*given[5:-1]), given[-1]
-        x, b, c = (_convolved(*pair, document) for pair in zip(streams[:3], filters[:3], strict=True))
+        x, b, c = (self.convolve(*pair, document) for pair in zip(streams[:3], filters[:3], strict=True))
         out = scan(x, b, c, streams.step, streams.decay, document, self.chunk)
-        return out + x * filters.skip[:, None].to(x.dtype)
+        out = out + x * filters.skip[:, None].to(x.dtype)
+        return out
+
+
+@final
+class Convolve(Cheap):
+    """Streams (rows, n, width), filters (n, width, columns) and document numbers -> convolved streams."""
+
+    what = "convs"
+
+    def forward(self, rows: Tensor, kernel: Tensor, document: Tensor) -> Tensor:
+        if has_conv_kernel(rows, kernel):
+            return convolve(rows, kernel, document)
+        weight, bias = kernel[..., :-1].flatten(0, 1), kernel[..., -1].flatten()
+        return causal_conv(rows.flatten(1), weight, bias, document).view_as(rows)
 
 
 @final
@@ -165,8 +182,3 @@ def _split(rows: Tensor, width: int) -> Tensor:
 def _filter(conv: ConvWeights, width: int) -> Tensor:
     columns = torch.cat((conv.weight, conv.bias[:, None]), dim=1)
     return columns.view(columns.shape[0] // width, width, columns.shape[1])
-
-
-def _convolved(rows: Tensor, kernel: Tensor, document: Tensor) -> Tensor:
-    weight, bias = kernel[..., :-1].flatten(0, 1), kernel[..., -1].flatten()
-    return causal_conv(rows.flatten(1), weight, bias, document).view_as(rows)

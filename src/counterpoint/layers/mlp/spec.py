@@ -6,7 +6,7 @@ from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.names import GATED
 from counterpoint.kinds.rules import TensorRule
-from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
+from counterpoint.layers.normed import NormedSection, discardable_by_norms, kept_by_norms, with_norms
 from counterpoint.plan import tensors
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import products
@@ -37,6 +37,7 @@ def _facts(name: str, section: MlpConfig, hidden: int) -> PartFacts:
         tensors=with_norms(section, hidden, linears),
         flops_per_row=products(linears),
         activation_elements=kept_by_norms(section, hidden) + 2 * inner * section.ffn,
+        discardable=(("norms", discardable_by_norms(hidden)), ("activations", inner * section.ffn)),
         hidden_out=hidden,
     )
 

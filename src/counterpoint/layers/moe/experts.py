@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.kinds.names import Activation
-from counterpoint.models.mlp import ACTIVATIONS, GATES
+from counterpoint.models.mlp import ACTIVATIONS, GATES, Activated
 from counterpoint.models.multiply import GroupedMultiply, groups_of
 from counterpoint.models.seams import Fusible, StackedExperts
 
@@ -30,7 +30,7 @@ class Experts(StackedExperts, Fusible):
         self.up = nn.Parameter(torch.empty(experts, ffn, hidden))
         self.down = nn.Parameter(torch.empty(experts, hidden, ffn))
         self.multiply: nn.Module = GroupedMultiply()
-        self.activation = {**ACTIVATIONS, **GATES}[activation]
+        self.activation = Activated({**ACTIVATIONS, **GATES}[activation])
 
     def forward(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
         """Rows (rows, hidden) sorted by expert, counts int64 (experts,) per expert -> outputs (rows, hidden), each times
@@ -44,5 +44,5 @@ class Experts(StackedExperts, Fusible):
     def weighted(self, up: Tensor, gate: Tensor | None, weights: Tensor) -> Tensor:
         """Inner values (rows, ffn) times the routing weights; the product after it is linear, so outputs need not be kept
         to weigh them."""
-        inner = self.activation(up) if gate is None else self.activation(gate) * up
-        return (inner * weights[:, None]).to(inner.dtype)
+        inner: Tensor = self.activation(up, None, weights) if gate is None else self.activation(gate, up, weights)
+        return inner

@@ -8,7 +8,7 @@ from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.names import GATED
 from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.layers.mlp.spec import DecoderActivation
-from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
+from counterpoint.layers.normed import NormedSection, discardable_by_norms, kept_by_norms, with_norms
 from counterpoint.plan import tensors
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import products
@@ -71,6 +71,10 @@ def _facts(name: str, section: MoeLayerConfig, hidden: int) -> PartFacts:
         + 2 * section.experts
         + section.top_k * (2 * hidden + len(stacks) * section.ffn)
         + len(stacks) * section.shared_ffn,
+        discardable=(
+            ("norms", discardable_by_norms(hidden)),
+            ("activations", section.top_k * section.ffn + section.shared_ffn),
+        ),
         hidden_out=hidden,
         active_expert_parameters=met,
         mixtures=(("moe", section.experts),),

@@ -104,7 +104,14 @@ def parallelize(chain: Chain, layout: Layout, groups: Groups, how: Parallelism) 
     _keep_less(chain, how)
     weights = defer_weights(chain) if how.defers_weights else None
     expert_mesh = groups.expert_mesh(layout) if how.has_experts else None
-    shard_data_parallel(chain, groups.data_mesh(layout), expert_mesh, how.precision, layout.reshard)
+    shard_data_parallel(
+        chain,
+        groups.data_mesh(layout),
+        expert_mesh,
+        how.precision,
+        reshard=layout.reshard,
+        recomputes=bool(how.recomputed),
+    )
     chain.to_empty(device=groups.world.device)
     shares: dict[str, Share] = {}
     for name, _parameter in chain.named_parameters():

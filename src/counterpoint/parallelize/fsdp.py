@@ -32,7 +32,13 @@ def dtype_of(name: str) -> torch.dtype:
 
 
 def shard_data_parallel(
-    chain: Chain, mesh: DeviceMesh, expert_mesh: DeviceMesh | None, precision: PrecisionConfig, reshard: bool
+    chain: Chain,
+    mesh: DeviceMesh,
+    expert_mesh: DeviceMesh | None,
+    precision: PrecisionConfig,
+    *,
+    reshard: bool,
+    recomputes: bool,
 ) -> None:
     """Apply FSDP2 to every part of a chain and to the chain itself, in place.
 
@@ -40,24 +46,25 @@ def shard_data_parallel(
     chain without experts. `Wide` modules, which compute in the parameters' dtype, have groups that cast nothing. With
     `reshard` parameters are gathered for each forward and backward, without it once for all microbatches of a step.
     Parts that others read, such as the embedding of a tied head, belong to the chain's own group, which is gathered as
-    long as any of its parts runs. Without `reshard` consecutive small parts share a group, since each group costs
-    host time in every pass, and its reduction waits for the one before.
+    long as any of its parts runs. Each group costs host time in every pass, and its reduction waits for the one before.
+    So without `reshard` consecutive small parts share a group, and unless layers are recomputed (`recomputes`), which
+    runs them out of turn, all `Wide` modules of layers share one, and so do all experts that a single rank holds.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=None if precision.compute == precision.parameters else dtype_of(precision.compute),
         reduce_dtype=dtype_of(precision.reduce),
         cast_forward_inputs=False,
     )
-    for module in chain.modules():
-        if isinstance(module, StackedExperts):
-            assert expert_mesh is not None, "a chain with experts has their mesh"
-            _shard_experts(module, expert_mesh, policy, reshard)
-        elif isinstance(module, Wide) and policy.param_dtype is not None:
-            wide = MixedPrecisionPolicy(reduce_dtype=dtype_of(precision.parameters), cast_forward_inputs=False)
-            fully_shard(module, mesh=mesh, mp_policy=wide, reshard_after_forward=reshard)
+    shares_groups = not reshard and not recomputes
+    if expert_mesh is not None:
+        for experts in _of_kind(chain, StackedExperts, shares_groups and expert_mesh.size() == 1):
+            _shard_experts(experts, expert_mesh, policy, reshard)
+    if policy.param_dtype is not None:
+        wide = MixedPrecisionPolicy(reduce_dtype=dtype_of(precision.parameters), cast_forward_inputs=False)
+        for modules in _of_kind(chain, Wide, shares_groups):
+            fully_shard(_unit(modules), mesh=mesh, mp_policy=wide, reshard_after_forward=reshard)
     for parts in _units(chain, 0 if reshard else _UNIT):
-        unit: Any = parts if len(parts) > 1 else parts[0]
-        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
+        fully_shard(_unit(parts), mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     fully_shard(chain, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     for sharded in _fsdp_modules(chain):
         sharded.set_gradient_divide_factor(1.0)
@@ -70,6 +77,21 @@ _UNIT = 2**25
 
 _TINY = 64
 """A part that has this many times fewer parameters than the layers before it, such as a norm, joins their group."""
+
+
+def _unit(modules: Sequence[nn.Module]) -> Any:
+    """The argument of `fully_shard` for modules that share a group."""
+    return modules[0] if len(modules) == 1 else list(modules)
+
+
+def _of_kind(chain: Chain, kind: type[nn.Module], together: bool) -> list[list[nn.Module]]:
+    """The modules of a kind that share a group: those of layers if they are `together`, since every forward runs all
+    of these; else each by itself."""
+    of_layers = [part for name, part in chain.parts() if together and name.startswith("layers.")]
+    shared = [module for part in of_layers for module in part.modules() if isinstance(module, kind)]
+    known = set(shared)
+    alone = [[module] for module in chain.modules() if isinstance(module, kind) and module not in known]
+    return [*([shared] if shared else ()), *alone]
 
 
 def _units(chain: Chain, least: int) -> list[list[nn.Module]]:
@@ -99,11 +121,14 @@ def expert_shard_dim(shape: tuple[int, ...], size: int) -> int:
     return next((dim for dim, extent in enumerate(shape) if extent % size == 0), 0)
 
 
-def _shard_experts(experts: StackedExperts, mesh: DeviceMesh, policy: MixedPrecisionPolicy, reshard: bool) -> None:
+def _shard_experts(
+    experts: Sequence[nn.Module], mesh: DeviceMesh, policy: MixedPrecisionPolicy, reshard: bool
+) -> None:
     def placement(parameter: nn.Parameter) -> Shard:
         return Shard(expert_shard_dim(tuple(parameter.shape), mesh.size()))
 
-    fully_shard(experts, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard, shard_placement_fn=placement)
+    unit = _unit(experts)
+    fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard, shard_placement_fn=placement)
 
 
 def begin_accumulation(chain: nn.Module, reshard: bool) -> None:

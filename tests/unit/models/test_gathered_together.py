@@ -2,6 +2,7 @@
 gathered once a step."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -15,14 +16,15 @@ from counterpoint.config.training import PrecisionConfig
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.models.chain import Chain, build_chain
+from counterpoint.models.seams import StackedExperts, Wide
 from counterpoint.parallelize import fsdp
 from counterpoint.parallelize.fsdp import shard_data_parallel
 from tests.unit.models.model_samples import GRAPHS, MODELS
 
 CASES = MODELS | GRAPHS
-MESH: Any = object()
+MESH: Any = SimpleNamespace(size=lambda: 2)
 """Of a run that is never started."""
-FLOAT64 = PrecisionConfig(parameters="float64", compute="float64", reduce="float64")
+NARROW = PrecisionConfig(parameters="float32", compute="bfloat16", reduce="float32")
 
 
 def meta(model: Model, start: int = 0) -> Chain:
@@ -57,18 +59,34 @@ def test_layers_in_a_row_share_a_group_until_it_is_large_enough_and_tiny_parts_j
             assert size_of(unit) >= least or not names[first].startswith("layers.")
 
 
-@pytest.mark.parametrize("reshard", [True, False])
+@pytest.mark.parametrize("ranks_of_experts", [1, 2])
+@pytest.mark.parametrize(("reshard", "recomputes"), [(True, False), (False, True), (False, False)])
 @pytest.mark.parametrize("model", CASES.values(), ids=CASES)
-def test_layers_that_are_gathered_for_each_pass_share_no_group(model: Model, reshard: bool) -> None:
-    """Groups that share would be gathered, and held, as a whole."""
+def test_only_what_stays_gathered_and_runs_in_turn_shares_a_group(
+    model: Model, reshard: bool, recomputes: bool, ranks_of_experts: int
+) -> None:
+    """Groups that share are gathered, and held, as a whole, and wait for their first and last module."""
     chain = meta(model)
     calls: list[Any] = []
     nothing: dict[str, Any] = {"begin_accumulation": lambda *_arguments: None}
+    mesh: Any = SimpleNamespace(size=lambda: ranks_of_experts)
     with patch.multiple(fsdp, fully_shard=lambda unit, **_more: calls.append(unit), **nothing):
-        shard_data_parallel(chain, MESH, MESH, FLOAT64, reshard)
-    together = [unit for unit in calls if isinstance(unit, list)]
-    assert together == ([] if reshard else [row for row in _rows(chain) if len(row) > 1])
+        shard_data_parallel(chain, MESH, mesh, NARROW, reshard=reshard, recomputes=recomputes)
+    inner = [] if reshard or recomputes else [_inside(chain, Wide)]
+    if inner and ranks_of_experts == 1:
+        inner.insert(0, _inside(chain, StackedExperts))
+    rows = [] if reshard else _rows(chain)
+    assert [unit for unit in calls if isinstance(unit, list)] == [unit for unit in (*inner, *rows) if len(unit) > 1]
     assert calls[-1] is chain
+    flat = [module for unit in calls for module in (unit if isinstance(unit, list) else [unit])]
+    assert len(flat) == len(set(flat)), "each module is in one group"
+    assert set(flat) >= {module for module in chain.modules() if isinstance(module, Wide | StackedExperts)}
+
+
+def _inside(chain: Chain, kind: type[nn.Module]) -> list[nn.Module]:
+    """The modules of a kind in layers."""
+    layers = [part for name, part in chain.parts() if name.startswith("layers.")]
+    return [module for layer in layers for module in layer.modules() if isinstance(module, kind)]
 
 
 def _rows(chain: Chain) -> list[list[nn.Module]]:

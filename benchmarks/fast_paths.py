@@ -1,4 +1,4 @@
-"""Every fast path against float64 on the same device: kernels of attention, the loss in pieces, compilation, bf16.
+"""Every fast path against float64 on the same device: attention, experts, the loss in pieces, compilation, bf16.
 
     python benchmarks/fast_paths.py --json FILE                # on GPUs: all parts at once, dealt to those there are
     python benchmarks/fast_paths.py --device cpu               # what a CPU has of it, small, one part after the other
@@ -29,7 +29,7 @@ from pathlib import Path
 import torch
 
 from counterpoint.layers.attention.kernels import FLASH_WIDTHS
-from fast import attention, layers, loss, steps
+from fast import attention, layers, loss, moe, steps
 from fast.rows import Row, device_of
 
 Part = Callable[[torch.device], Iterator[Row]]
@@ -44,6 +44,7 @@ PARTS: dict[str, Part] = {
     "steps/float64": steps.verified,
     **{f"attention/flash_four_{dim}": partial(attention.rows_with_flash_four, dim=dim) for dim in FLASH_WIDTHS},
     **{f"attention/torch_{dim}": partial(attention.rows_without_flash_four, dim=dim) for dim in _DIMS},
+    "moe": moe.rows,
     "loss": loss.rows,
 }
 """Parts that run apart, by name."""

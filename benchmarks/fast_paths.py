@@ -1,4 +1,4 @@
-"""Every fast path against float64 on the same device: kernels of attention, the loss in pieces, compilation, bf16.
+"""Every fast path against float64 on the same device: attention, experts, the loss in pieces, compilation, bf16.
 
     python benchmarks/fast_paths.py --json FILE                # on GPUs: all parts at once, dealt to those there are
     python benchmarks/fast_paths.py --device cpu               # what a CPU has of it, small, one part after the other
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from fast import attention, layers, loss, mamba, steps
+from fast import attention, layers, loss, mamba, moe, steps
 from fast.rows import Row, device_of
 
 Part = Callable[[torch.device], Iterator[Row]]
@@ -44,6 +44,7 @@ PARTS: dict[str, Part] = {
     "steps/float64": steps.verified,
     **{f"attention/flash_four_{dim}": partial(attention.rows_with_flash_four, dim=dim) for dim in _FLASH_DIMS},
     **{f"attention/torch_{dim}": partial(attention.rows_without_flash_four, dim=dim) for dim in _DIMS},
+    "moe": moe.rows,
     "loss": loss.rows,
     "mamba": mamba.rows,
 }

@@ -21,9 +21,10 @@ _TILE = 8192
 
 
 @triton.jit(do_not_specialize=["count"])  # type: ignore[untyped-decorator]
-def _copy(
-    rows, entries, out, count, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
-):  # type: ignore[no-untyped-def]  # noqa: N803, E501
+def _copy(  # type: ignore[no-untyped-def]
+    rows, entries, out, count,
+    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,  # noqa: N803
+):  # fmt: skip
     at = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = at < count
     source = tl.load(entries + at, mask=inside, other=0).to(tl.int64) // SLOTS
@@ -35,17 +36,11 @@ def _copy(
 
 
 @triton.jit(do_not_specialize=["count"])  # type: ignore[untyped-decorator]
-def _sum(
-    rows,
-    places,
-    out,
-    count,
-    SLOTS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    WIDE: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # noqa: N803, E501
+def _sum(  # type: ignore[no-untyped-def]
+    rows, places, out, count,
+    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,  # noqa: N803
+    WIDE: tl.constexpr,  # noqa: N803
+):  # fmt: skip
     at = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = at < count
     for first in tl.static_range(0, WIDTH, COLUMNS):
@@ -61,7 +56,10 @@ def _sum(
 
 
 @triton.jit(do_not_specialize=["slots", "blocks"])  # type: ignore[untyped-decorator]
-def _count(keys, counts, slots, blocks, COUNT: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803, E501
+def _count(  # type: ignore[no-untyped-def]
+    keys, counts, slots, blocks,
+    COUNT: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
+):  # fmt: skip
     block = tl.program_id(0)
     at = block * BLOCK + tl.arange(0, BLOCK)
     key = tl.load(keys + at, mask=at < slots, other=-1)
@@ -71,7 +69,10 @@ def _count(keys, counts, slots, blocks, COUNT: tl.constexpr, BINS: tl.constexpr,
 
 
 @triton.jit(do_not_specialize=["slots", "blocks"])  # type: ignore[untyped-decorator]
-def _place(keys, ends, entries, places, slots, blocks, COUNT: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803, E501
+def _place(  # type: ignore[no-untyped-def]
+    keys, ends, entries, places, slots, blocks,
+    COUNT: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
+):  # fmt: skip
     block = tl.program_id(0)
     at = block * BLOCK + tl.arange(0, BLOCK)
     key = tl.load(keys + at, mask=at < slots, other=-1)

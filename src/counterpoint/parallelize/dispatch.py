@@ -61,7 +61,7 @@ class ExpertDispatch(Dispatch):
         self.line = Line(group)
 
     def announce(self, experts: Tensor, counts: Tensor, rows: int) -> DispatchState:
-        """Sort the rows by the ranks that they go to, and tell those how many come and how often each expert is chosen."""
+        """Sort the rows by the ranks that they go to, and tell those how many come, and how many for each expert."""
         ranks = torch.arange(self.ep * self.etp, dtype=torch.int32, device=experts.device)
         owner = torch.arange(self.ep, device=experts.device)
         goes = (experts[:, :, None] // (counts.shape[0] // self.ep) == owner).any(dim=1)
@@ -131,8 +131,8 @@ class Line:
         take: list[int],
         after: torch.cuda.Event | None,
     ) -> Ends:
-        """Begin to exchange the rows that `pack` makes of tensors that are `read`: give[i] rows go to rank i and take[i]
-        come from it. On a GPU it waits for `after` only."""
+        """Begin to exchange the rows that `pack` makes of tensors that it `read`s: give[i] go to rank i, take[i] come
+        from it. On a GPU it waits for `after` only."""
         if after is None:
             rows = pack()
             out = rows.new_empty((sum(take), rows.shape[1]))
@@ -237,8 +237,8 @@ def _end(trip: _Trip, token: Tensor) -> tuple[Tensor, ...]:
 class _Sending(_Trip):
     """Rows, weights and choices go to the ranks of the experts, of which this one's are numbered from `first`.
 
-    In forward all happens at the end: what is computed before it is launched while the host waits for the sizes, and the
-    exchange does not wait for that.
+    In forward all happens at the end: what is computed before has been launched when the host waits for the sizes, and
+    the exchange does not wait for it.
     """
 
     def __init__(self, line: Line, state: _ExchangeState, first: int) -> None:

@@ -5,8 +5,9 @@ there, so that it overlaps with the rest of backward; only `finish_reduction` wa
 with the next module's work. FSDP2 has no public call that reduces gradients accumulated without
 synchronisation, so `reduce_gradients` runs its post-backward by hand, as torch's own pipelining does; this file is the
 only one that touches FSDP2's internals (`_get_fsdp_state`, `_fsdp_param_group`, `_root_post_backward_final_callback`,
-the forwards that it remembers, `post_forward_order` and `_post_forward_indices`, and of a parameter `unsharded_param`,
-`unsharded_accumulated_grad` and `reduce_dtype`, and a DTensor's `_local_tensor`, the same in torch 2.11 to 2.13).
+the forwards that it remembers, `post_forward_order` and `_post_forward_indices`, of a parameter `unsharded_param`,
+`unsharded_accumulated_grad` and `reduce_dtype`, a DTensor's `_local_tensor`, and the class `ReduceScatter` and when it
+is asked for memory, the same in torch 2.11 to 2.13).
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp._fully_shard._fsdp_api import ReduceScatter
 from torch.distributed.tensor import DTensor, Shard
 
 from counterpoint.config.training import PrecisionConfig
@@ -67,9 +69,35 @@ def shard_data_parallel(
         fully_shard(_unit(parts), mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     fully_shard(chain, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     for sharded in _fsdp_modules(chain):
-        sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)
+        held = expert_mesh if isinstance(sharded, StackedExperts) else mesh
+        if held is not None and held.size() == 1:
+            sharded.set_custom_reduce_scatter(_OfOneRank())
+        else:
+            sharded.set_gradient_divide_factor(1.0)
     begin_accumulation(chain, reshard)
+
+
+@final
+class _OfOneRank(ReduceScatter):
+    """The sum over a mesh of one rank: where FSDP2 has copied the gradients to, there the sums are.
+
+    FSDP2 allocates what it copies to and, after that, what it sums into. With a gradient divide factor it would divide
+    all gradients by it, and copy them again.
+    """
+
+    def __init__(self) -> None:
+        self._copied: torch.Tensor | None = None
+
+    def allocate(self, size: Sequence[int | torch.SymInt], *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        copied, self._copied = self._copied, None
+        if copied is None:
+            copied = self._copied = torch.empty(size, dtype=dtype, device=device)
+        assert tuple(copied.shape) == tuple(size), "what one rank sums is as large as its sum"
+        return copied
+
+    def __call__(self, *_arguments: object, **_options: object) -> None:
+        raise AssertionError("a mesh of one rank sums nothing")
 
 
 _UNIT = 2**25

@@ -105,3 +105,11 @@ def _rows(chain: Chain) -> list[list[nn.Module]]:
         else:
             is_row = False
     return rows
+
+
+def test_one_rank_sums_where_its_gradients_were_copied() -> None:
+    alone = fsdp._OfOneRank()
+    asked = [alone.allocate((6,), dtype=torch.float32, device=torch.device("cpu")) for _time in range(4)]
+    assert asked[0] is asked[1]
+    assert asked[2] is asked[3]
+    assert asked[1] is not asked[2]

@@ -108,6 +108,18 @@ def test_the_bias_chooses_and_does_not_weigh() -> None:
     assert choice.weights.tolist() == [[0.5]]
 
 
+@pytest.mark.parametrize(("experts", "top_k"), [(6, 3), (7, 3), (4, 4), (5, 1)])
+def test_even_choices_use_all_experts_equally_often_and_weigh_by_score(experts: int, top_k: int) -> None:
+    router = Router(2, MoeConfig(experts=experts, top_k=top_k, ffn=1, router="sigmoid", normalize=False)).double()
+    torch.nn.init.normal_(router.weight)
+    router.is_even = True
+    rows = torch.randn(2 * experts, 2, dtype=torch.float64)
+    choice = router(rows)
+    assert choice.counts.tolist() == [2 * top_k] * experts
+    assert all(len(set(chosen)) == top_k for chosen in choice.experts.tolist())
+    assert torch.equal(choice.weights, router.scores(rows).gather(1, choice.experts))
+
+
 def test_the_bias_moves_towards_even_loads() -> None:
     moved = next_bias(torch.zeros(4), torch.tensor([0, 4, 2, 2]), 0.5)
     assert moved.tolist() == [0.5, -0.5, 0.0, 0.0]

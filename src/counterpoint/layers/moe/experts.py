@@ -33,8 +33,8 @@ class Experts(StackedExperts, Fusible):
         self.activation = Activated({**ACTIVATIONS, **GATES}[activation])
 
     def forward(self, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-        """Rows (rows, hidden) sorted by expert, counts int64 (experts,) per expert -> outputs (rows, hidden), each times
-        its routing weight, (rows,)."""
+        """Rows (rows, hidden) sorted by expert, their routing weights (rows,) and counts int64 (experts,) per expert ->
+        weighted outputs (rows, hidden)."""
         groups = groups_of(counts, rows, self.up)
         up = self.multiply(rows, self.up, groups)
         gate = None if self.gate is None else self.multiply(rows, self.gate, groups)
@@ -42,7 +42,7 @@ class Experts(StackedExperts, Fusible):
         return out
 
     def weighted(self, up: Tensor, gate: Tensor | None, weights: Tensor) -> Tensor:
-        """Inner values (rows, ffn) times the routing weights; the product after it is linear, so outputs need not be kept
-        to weigh them."""
+        """Inner values (rows, ffn) times the routing weights: weighed before the last product, outputs need not be kept
+        for the gradient of the weights."""
         inner: Tensor = self.activation(up, None, weights) if gate is None else self.activation(gate, up, weights)
         return inner

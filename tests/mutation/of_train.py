@@ -12,6 +12,9 @@ _SAVED = (
 )
 _OPTIMIZER = (f"{_T}test_optimizer.py",)
 _RATES = ("tests/unit/optimizers/test_rates.py",)
+_ROUNDING = ("tests/unit/optimizers/test_rounding.py",)
+_ONE_PASS = ("tests/unit/optimizers/test_one_pass.py",)
+_COMPILE = ("tests/unit/parallelize/test_compile.py",)
 _GROUPS = ("tests/unit/optimizers/test_groups.py",)
 _MUON = ("tests/unit/optimizers/test_muon.py",)
 
@@ -26,6 +29,18 @@ TRAIN = [
     Mutant("optimizers.adamw.update:AdamWUpdate.set_step", "float(step)", "0.0", _OPTIMIZER),
     Mutant("optimizers.adamw.update:AdamWUpdate.step", 'group["lr"] = lr', "pass", _OPTIMIZER),
     Mutant("optimizers.adamw.update:AdamWUpdate.step", "is_broken.float()", "torch.zeros(())", _OPTIMIZER),
+    Mutant("optimizers.adamw.rounding:places_of", "sum(offset * stride for", "sum(offset for", _ROUNDING),
+    Mutant("optimizers.adamw.rounding:places_of", "levels[-1][1] == extent * stride", "True", _ROUNDING),
+    Mutant("optimizers.adamw.rounding:random_bits", " + (index >> 32) * GOLDEN", "", _ROUNDING),
+    Mutant("optimizers.adamw.rounding:random_bits", "key + step * GOLDEN", "key", _ROUNDING),
+    Mutant("optimizers.adamw.rounding:rounded", "exact + random", "exact + 2**15", _ROUNDING),
+    Mutant("optimizers.adamw.one_pass:PlainPass._update", "bits >> 16", "bits", _ONE_PASS),
+    Mutant("optimizers.adamw.one_pass:PlainPass._update", "gradient * scalars.scale.to(values.dtype)", "gradient", _ONE_PASS),
+    Mutant("optimizers.adamw.one_pass:OnePassAdamW.step_scaled", "self._updates += ~is_broken", "self._updates += 1", _ONE_PASS),
+    Mutant("parallelize.compile:keep_compiled", "environment.get(CACHE_VARIABLE, by_torch) != by_torch", "CACHE_VARIABLE in environment", _COMPILE),
+    Mutant("parallelize.compile:CompileClock._end", "self._depth -= 1", "pass", _COMPILE),
+    Mutant("setup.run:is_compiled", " and not config.run.deterministic", "", ("tests/unit/setup/test_is_compiled.py",)),
+    Mutant("setup.plan:part_updates", "size * kept", "kept", ("tests/unit/setup/test_moments.py",)),
     Mutant("optimizers.groups:group_number", "fnmatchcase(name, pattern)", "fnmatchcase(name, pattern[:-1])", _GROUPS),
     Mutant("optimizers.groups:parameter_groups", "value is not None", "value", _GROUPS),
     Mutant("optimizers.muon.spec:is_hidden_matrix", "name not in WORDS and ", "", _MUON),

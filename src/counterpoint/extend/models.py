@@ -24,7 +24,7 @@ from counterpoint.models.seams import (
     widened,
 )
 from counterpoint.optimizers.pieces import Piece
-from counterpoint.optimizers.shard import Shard, Spread, Team, Update
+from counterpoint.optimizers.shard import ScalingUpdate, Shard, Spread, Team, Update
 from counterpoint.projectors.part import Projector, merge_patches
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "RmsNorm",
     "RowsEnter",
     "RowsLeave",
+    "ScalingUpdate",
     "Shard",
     "Spread",
     "Team",

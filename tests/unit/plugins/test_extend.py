@@ -29,8 +29,8 @@ DATA = {
 MODELS = {
     "Batch", "Chain", "ChannelSum", "Earlier", "Enter", "Fusible", "Layer", "LayerNorm", "Leave", "Linear", "Mix",
     "Mlp", "OutputLinear", "OwnChannels", "OwnShare", "Part", "Piece", "Projector", "RmsNorm", "RowsEnter",
-    "RowsLeave", "Shard", "Spread", "Team", "Trade", "Update", "WholeLane", "Wide", "build_chain", "merge_patches",
-    "mlp_of", "norm_of", "norms_of", "projector_part", "widened",
+    "RowsLeave", "ScalingUpdate", "Shard", "Spread", "Team", "Trade", "Update", "WholeLane", "Wide", "build_chain",
+    "merge_patches", "mlp_of", "norm_of", "norms_of", "projector_part", "widened",
 }  # fmt: skip
 
 

@@ -108,6 +108,7 @@ def _train(
         checkpoint_limit=None, startup_limit=None, world=SimpleNamespace(rank=0), control="control",
     )  # fmt: skip
     engine: Any = SimpleNamespace(
+        compiled=None,
         plan=SimpleNamespace(
             batch=run.batch,
             stages=SimpleNamespace(ahead={"vision": ahead}),

@@ -149,9 +149,7 @@ def expert_shard_dim(shape: tuple[int, ...], size: int) -> int:
     return next((dim for dim, extent in enumerate(shape) if extent % size == 0), 0)
 
 
-def _shard_experts(
-    experts: Sequence[nn.Module], mesh: DeviceMesh, policy: MixedPrecisionPolicy, reshard: bool
-) -> None:
+def _shard_experts(experts: Sequence[nn.Module], mesh: DeviceMesh, policy: MixedPrecisionPolicy, reshard: bool) -> None:
     def placement(parameter: nn.Parameter) -> Shard:
         return Shard(expert_shard_dim(tuple(parameter.shape), mesh.size()))
 

@@ -143,8 +143,8 @@ class MambaMix(Mix[Segments], Fusible):
         """Streams and filters, and the document of each row, int64 (rows,)."""
         streams, filters, document = Streams(*given[:5]), Filters(*given[5:-1]), given[-1]
         x, b, c = (self.convolve(*pair, document) for pair in zip(streams[:3], filters[:3], strict=True))
-        out = scan(x, b, c, streams.step, streams.decay, document, self.chunk)
-        out = out + x * filters.skip[:, None].to(x.dtype)
+        mixed = scan(x, b, c, streams.step, streams.decay, document, self.chunk)
+        out: Tensor = mixed + x * filters.skip[:, None].to(x.dtype)
         return out
 
 

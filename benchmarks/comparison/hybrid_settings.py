@@ -152,6 +152,7 @@ def hybrid_config(
         del data["modules"]["vision"]
         data["edges"] = []
         language["recompute"] = "none"
+        language["recompute_keeps"] = []
         text = {"documents": cut.total, "text_tokens": {"kind": "constant", "value": SEQUENCE}}
         data["data"]["train"] = [{"synthetic": text}]
     return load_config(data, [*overrides, *_overrides(setting)]), cut

@@ -55,7 +55,7 @@ PARALLELIZE = [
     Mutant("models.permute:sum_rows", "rows.new_zeros(1", "rows.new_ones(1", (f"{_M}test_permute.py",)),
     Mutant("models.permute:Order.of_slots", "places[:rows]", "places", (f"{_M}test_permute.py", f"{_M}test_moe.py")),
     Mutant("layers.moe.router:Router._best", "expert == best[-1]", "expert == best[0]", (f"{_M}test_moe.py",)),
-    Mutant("parallelize.dispatch:ExpertDispatch.announce", "expand(-1, self.etp, -1)", "expand(-1, self.etp, -1) // self.etp", (), (cases.EXPERTS_CUT,)),
+    Mutant("parallelize.dispatch:ExpertDispatch.address", "expand(-1, self.etp, -1)", "expand(-1, self.etp, -1) // self.etp", (), (cases.EXPERTS_CUT,)),
     Mutant("parallelize.dispatch:_Sending.end", " - self._first", "", (), (cases.EXPERTS,)),
     Mutant("parallelize.dispatch:_Sending.end_back", "of_weights = sum_rows(end_of_weights(), places)", "of_weights = copy_rows(end_of_weights(), places[:, 0], 1)", (), (cases.EXPERTS,)),
     Mutant("parallelize.dispatch:_Returning.end", "self._order.places", "self._order.places.flip(0)", (), (cases.EXPERTS,)),

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from counterpoint.models.permute import NOWHERE, Order, copy_rows, sort_slots, sum_rows
-from counterpoint.models.seams import Arrived, Dispatch, DispatchState
+from counterpoint.models.seams import Arrived, Dispatch, DispatchState, Fusible
 
 Ends = Callable[[], Tensor]
 """Ends an exchange and returns what has arrived."""
@@ -52,8 +52,10 @@ class _ExchangeState(DispatchState):
 
 
 @final
-class ExpertDispatch(Dispatch):
+class ExpertDispatch(Dispatch, Fusible):
     """`Dispatch` among the ep x etp ranks of `group`, etp innermost; every rank joins, with rows or without."""
+
+    regions = ("address",)
 
     def __init__(self, group: dist.ProcessGroup, ep: int, etp: int, ep_rank: int) -> None:
         super().__init__()
@@ -62,15 +64,20 @@ class ExpertDispatch(Dispatch):
 
     def announce(self, experts: Tensor, counts: Tensor, rows: int) -> DispatchState:
         """Sort the rows by the ranks that they go to, and tell those how many come, and how many for each expert."""
-        ranks = torch.arange(self.ep * self.etp, dtype=torch.int32, device=experts.device)
-        owner = torch.arange(self.ep, device=experts.device)
-        goes = (experts[:, :, None] // (counts.shape[0] // self.ep) == owner).any(dim=1)
-        keys = torch.where(goes[:, :, None], ranks.view(self.ep, self.etp), NOWHERE).flatten(1)
-        per_rank = torch.cat((goes.sum(dim=0)[:, None], counts.view(self.ep, -1)), dim=1)
-        leaving = per_rank[:, None].expand(-1, self.etp, -1).flatten(0, 1)
-        order = sort_slots(keys, ranks.shape[0])
+        keys, leaving = self.address(experts, counts)
+        order = sort_slots(keys, leaving.shape[0])
         arriving, sizes = self.line.tell(leaving)
         return _ExchangeState(arriving, experts, order, sizes, rows)
+
+    def address(self, experts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """The ranks that rows go to, int32 (rows, ranks), NOWHERE for others; and by rank, int64 (ranks, 1 + local
+        experts), the number of rows and the choices of each of its experts."""
+        ranks = torch.arange(self.ep * self.etp, dtype=torch.int32, device=experts.device).view(self.ep, self.etp)
+        owners = torch.arange(self.ep, device=experts.device)
+        goes = (experts[:, :, None] // (counts.shape[0] // self.ep) == owners).any(dim=1)
+        leaving = torch.cat((goes.sum(dim=0)[:, None], counts.view(self.ep, -1)), dim=1)
+        to_etp_ranks = leaving[:, None].expand(-1, self.etp, -1).flatten(0, 1)
+        return torch.where(goes[:, :, None], ranks, NOWHERE).flatten(1), to_etp_ranks
 
     def send(self, rows: Tensor, weights: Tensor, state: DispatchState) -> Callable[[], Arrived]:
         assert isinstance(state, _ExchangeState), "the state comes from this class"

@@ -69,7 +69,7 @@ def _facts(name: str, section: MoeLayerConfig, hidden: int) -> PartFacts:
         flops_per_row=2 * met + products(shared) + products(router),
         activation_elements=kept_by_norms(section, hidden)
         + 2 * section.experts
-        + section.top_k * (2 * hidden + len(stacks) * section.ffn)
+        + section.top_k * (hidden + len(stacks) * section.ffn)
         + len(stacks) * section.shared_ffn,
         discardable=(
             ("norms", discardable_by_norms(hidden)),

@@ -3,6 +3,7 @@
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from counterpoint.kinds.names import Activation
@@ -37,7 +38,7 @@ class Moe(Counted, Fusible):
     Padding rows are not routed.
     """
 
-    regions = ("into_shared", "out_of_shared")
+    regions = ("into_shared", "out_of_shared", "count_documents", "weigh_balance")
 
     def __init__(self, hidden: int, section: MoeConfig, activation: Activation) -> None:
         super().__init__()
@@ -91,14 +92,23 @@ class Moe(Counted, Fusible):
     def _balance(self, choice: Choice, document: Tensor, batch: TextBatch) -> Tensor:
         """The weighted balance loss of this process's rows, as a share of the mean over the global batch's
         documents."""
-        segments = batch.segments
         # A frozen router cannot be balanced.
         if self.balance == 0.0 or batch.document_denominator == 0.0 or not self.router.weight.requires_grad:
             return choice.shares.new_zeros(())
-        own = document_counts(choice.experts, document, len(segments.lengths), self.num_experts)
-        counts = self.lane_sum(own)
-        total = balance_loss(choice.shares, counts, document, segments.extents, self.top_k)
-        return total * (self.balance / batch.document_denominator)
+        # A document without rows adds nothing, and a compiler would make a variant for one document alone.
+        extents = F.pad(batch.segments.extents, (0, 1))
+        counts = self.lane_sum(self.count_documents(choice.experts, document, extents))
+        return self.weigh_balance(choice.shares, counts, document, extents) * (
+            self.balance / batch.document_denominator
+        )
+
+    def count_documents(self, experts: Tensor, document: Tensor, extents: Tensor) -> Tensor:
+        """`document_counts` of rows with these choices."""
+        return document_counts(experts, document, extents.shape[0], self.num_experts)
+
+    def weigh_balance(self, shares: Tensor, counts: Tensor, document: Tensor, extents: Tensor) -> Tensor:
+        """`balance_loss` of rows with these shares."""
+        return balance_loss(shares, counts, document, extents, self.top_k)
 
 
 @final

@@ -67,8 +67,12 @@ class EngineRun(ABC):
         """See Run."""
         before = allocated()
         self._engine = Engine(settings_of(self.config), self.plan, self._models, self._groups, (self._note,))
+        self.adjust(self._engine)
         self.step(0)
         self.held = allocated() - before
+
+    def adjust(self, engine: Engine) -> None:  # noqa: B027
+        """Change what no key of a config does, before the first step; by default nothing."""
 
     def step(self, number: int) -> None:
         """See Run."""

@@ -1,5 +1,6 @@
 """How a setting of the hybrid's benchmark steps: ours through the engine, the peer through its own trainer."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, final
@@ -10,11 +11,13 @@ import torch.distributed as dist
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.execute.groups import GroupCache, World
+from counterpoint.layers.moe.router import Router
 from counterpoint.parallelize.fsdp import dtype_of
 from counterpoint.plan.plan import Plan
 from counterpoint.setup.data import intakes_of
 from counterpoint.setup.run import build_plan
 from counterpoint.sources.synthetic.source import SyntheticSource
+from counterpoint.train.engine import Engine
 from counterpoint.train.metrics.measures import imbalance, model_flops
 
 from .engine_run import EngineRun, allocated, resident
@@ -37,7 +40,8 @@ def parameters_of_peer(sizes: Sizes) -> int:
 
 def stream_of(config: Config, setting: HybridSetting, cut: HybridCut, seed: int) -> TokenStream | ImageStream:
     """What a setting of ours reads: the recipe's documents if it has images, else sequences of tokens."""
-    vocab = config.modules["language"].model.vocab
+    model: Any = config.modules["language"].model
+    vocab: int = model.vocab
     if "vision" not in config.modules:
         return TokenStream(cut, SEQUENCE, vocab, seed, is_packed=setting.has("packed"))
     recipe: Any = config.data.train[0]
@@ -61,6 +65,13 @@ class HybridOurs(EngineRun):
         self._reader = Reader(self.plan, world.rank, (self._stream,), compute, is_pinned=not TINY)
         self._ready: dict[int, StepInputs] = {}
         self._work: dict[int, dict[str, float]] = {}
+
+    def adjust(self, engine: Engine) -> None:
+        """See EngineRun."""
+        for replica in engine.replicas.values():
+            for module in replica.chain.modules():
+                if isinstance(module, Router):
+                    module.is_even = self.setting.has("balanced")
 
     def prepare(self, numbers: range) -> None:
         """See Run."""
@@ -124,6 +135,13 @@ class HybridPeer:
         self._losses: list[float] = []
         self.parameters = parameters_of_peer(self.sizes)
 
+    def adjust(self, engine: Engine) -> None:
+        """See EngineRun."""
+        for replica in engine.replicas.values():
+            for module in replica.chain.modules():
+                if isinstance(module, Router):
+                    module.is_even = self.setting.has("balanced")
+
     def prepare(self, numbers: range) -> None:
         """See Run."""
         self._ready = {number: self._read(number) for number in numbers}
@@ -136,7 +154,8 @@ class HybridPeer:
             self._trainer = HybridTrainer(
                 self.sizes, ep=ep, compile=not TINY and not self.setting.has("eager"),
                 reshard=self.setting.has("reshard"), forced=self.setting.has("balanced"), lr=self._section.lr,
-                betas=self._section.betas, weight_decay=self._section.weight_decay, clip=self._clip,
+                betas=self._section.betas, weight_decay=self._section.weight_decay,
+                clip=math.inf if self._clip is None else self._clip,
                 groups=self._groups,
             )  # fmt: skip
             assert self._trainer.parameters == self.parameters, "all experts are counted"

@@ -21,7 +21,6 @@ SEQUENCE = 64 if TINY else 8192
 OURS, PEER = "ours", "peer"
 
 FLAGS = {
-    "balanced": ("modules.language.model.moe.force_balance", "true"),
     "eager": ("training.compile", "false"),
 }
 """Options without a value, and the config key and value of ours that they stand for."""
@@ -36,7 +35,7 @@ ALIASES = {
 }
 """Short names of config keys."""
 
-_SHAPE = ("sequences", "ep", "vision", "packed")
+_SHAPE = ("sequences", "ep", "vision", "packed", "balanced")
 """Options that shape the workload or the layout, not keys of the config."""
 
 _OF_PEER = ("experts", "sequences", "ep", "reshard", "balanced", "eager", "chunk", "attention")

@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from counterpoint.train.garbage import spared
+
 from .breakdown import host_synchronisations, spans_of, step_breakdown
 from .engine_run import EngineRun, allocated
 from .kernel_groups import grouped
@@ -77,13 +79,17 @@ def warm_up(run: Run, record: Record, steps: int) -> None:
 
 
 def time_block(run: Run, record: Record, steps: int, control: dist.ProcessGroup) -> None:
-    """One step that is not timed, then `steps` that are, all without waiting for the device in between."""
+    """One step that is not timed, then `steps` that are, all without waiting for the device in between.
+
+    As in training, Python's collector leaves out what exists by then.
+    """
     run.prepare(range(record.numbers, record.numbers + 1 + steps))
     sync()
     dist.barrier(control)
     before = _start_peak()
     timer = StepTimer()
-    with run.context():
+    with run.context(), spared() as garbage:
+        garbage.set_aside()
         _advance(run, record)
         allocations = _cuda_allocations()
         timer.mark()

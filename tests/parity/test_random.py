@@ -64,7 +64,7 @@ def test_a_case_is_a_function_of_seed_and_number() -> None:
 
 def test_keys_that_are_not_drawn_hold_in_every_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """`verify CONFIG training.compile=true --random N` compiles all N."""
-    compiled: list[bool] = []
+    compiled: list[bool | str] = []
 
     def run(_pool: Pool, _task: object, config: Config) -> CaseResult:
         compiled.append(config.training.compile)

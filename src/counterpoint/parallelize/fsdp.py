@@ -100,8 +100,9 @@ class _OfOneRank(ReduceScatter):
         raise AssertionError("a mesh of one rank sums nothing")
 
 
-_UNIT = 2**25
-"""Fewest parameters of a group that is large enough: 64 MiB in bfloat16, a third of a millisecond over NVLink."""
+_UNIT = 2**26
+"""Fewest parameters of a group that is large enough: 128 MiB in bfloat16, two thirds of a millisecond over NVLink, and
+less than its host time in forward and backward."""
 
 _TINY = 64
 """A part that has this many times fewer parameters than the layers before it, such as a norm, joins their group."""

@@ -22,6 +22,7 @@ from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.callbacks import Callback
 from counterpoint.train.engine import LaunchedStep
 from counterpoint.train.evaluation import Evaluator
+from counterpoint.train.garbage import Garbage, spared
 from counterpoint.train.metrics.compiled import Compiled
 from counterpoint.train.metrics.timing import StepTimer, write_timeline
 from counterpoint.train.run_data import RunData
@@ -78,13 +79,13 @@ class Trainer:
         self._recorder.data(state.data_step, self._data.corpus)
         self._data.resume(state)
         feed = self._data.feed(state.data_step, self._pace.steps)
-        with self._signals.listening():
+        with self._signals.listening(), spared() as garbage:
             try:
-                self._steps(state, feed)
+                self._steps(state, feed, garbage)
             finally:
                 feed.close()
 
-    def _steps(self, state: TrainingState, feed: Prefetcher) -> None:
+    def _steps(self, state: TrainingState, feed: Prefetcher, garbage: Garbage) -> None:
         steps = self._pace.steps
         self._first = state.data_step
         # Time before the first step does not count for that step.
@@ -99,6 +100,8 @@ class Trainer:
             self._enter_step(step, inputs, ahead)
             with self._compiling(step):
                 launched.append((step, inputs, launch(step, inputs, ahead)))
+            if step == timed:
+                garbage.set_aside()
             upcoming.popleft()
             # The GPU computes this step while the results of the one before are read.
             self._read_results(launched, but=1)

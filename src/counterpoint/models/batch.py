@@ -84,7 +84,7 @@ class TextBatch(Movable):
     `mtp` are the depths of multi-token prediction, for the same rows as `ids`; empty without it. `scored` int64 are the
     rows with a label, None for all rows: row-wise parts before the loss compute these rows only. `extents` int64
     (rows,) are the number of positions of each row's document, the largest coordinate plus one, for the same rows as
-    `positions`; without them angles may not depend on it.
+    `positions`; without them angles may not depend on it. With `is_even` all lanes of the module have as many rows.
     """
 
     ids: Tensor
@@ -99,6 +99,7 @@ class TextBatch(Movable):
     cos_sin: CosSinCache = field(default_factory=dict)
     scored: Tensor | None = None
     extents: Tensor | None = None
+    is_even: bool = False
 
     def with_inserts(
         self, inserts: Iterable[Insert], deep: Mapping[int, Iterable[Insert]] | None = None

@@ -22,7 +22,7 @@ class _LocalState(DispatchState):
 class LocalDispatch(Dispatch):
     """A dispatch without communication."""
 
-    def announce(self, experts: Tensor, counts: Tensor, rows: int) -> DispatchState:
+    def announce(self, experts: Tensor, counts: Tensor, rows: int, *, is_even: bool) -> DispatchState:  # noqa: ARG002
         order = sort_slots(experts.to(torch.int32), counts.shape[0])
         return _LocalState(counts, order.of(experts.numel(), rows))
 

@@ -57,16 +57,20 @@ def groups_of(counts: Tensor, rows: Tensor, weights: Tensor) -> Groups:
 
 
 def grouped_product(rows: Tensor, weights: Tensor, groups: Groups) -> Tensor:
-    """Rows (rows, inputs) times the transposed weights (groups, outputs, inputs) of their groups."""
+    """Rows (rows, inputs) times the transposed weights (groups, outputs, inputs) of their groups; what comes out for
+    rows after the last group is nobody's."""
     if isinstance(groups, Tensor):
         return F.grouped_mm(rows, weights.transpose(1, 2), offs=groups)
-    pairs = zip(torch.split(rows, groups), weights.unbind(), strict=True)
-    return torch.cat([F.linear(group, weight) for group, weight in pairs])
+    used = sum(groups)
+    pairs = zip(torch.split(rows[:used], groups), weights.unbind(), strict=True)
+    products = torch.cat([F.linear(group, weight) for group, weight in pairs])
+    return F.pad(products, (0, 0, 0, rows.shape[0] - used))
 
 
 def grouped_weight_gradient(gradient: Tensor, rows: Tensor, groups: Groups) -> Tensor:
     """The gradient (groups, outputs, inputs) of the weights from that of the product, (rows, outputs)."""
     if isinstance(groups, Tensor):
         return F.grouped_mm(gradient.t(), rows, offs=groups)
-    pairs = zip(torch.split(gradient, groups), torch.split(rows, groups), strict=True)
+    used = sum(groups)
+    pairs = zip(torch.split(gradient[:used], groups), torch.split(rows[:used], groups), strict=True)
     return torch.stack([group.t() @ inputs for group, inputs in pairs])

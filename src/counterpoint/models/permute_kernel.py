@@ -119,7 +119,8 @@ def sorted_slots(keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
     slots with keys in range(count), and the places int32 (rows, slots) of all."""
     keys = keys.contiguous()
     slots = keys.numel()
-    entries, places = keys.new_empty(slots), torch.empty_like(keys)
+    # Entries that no slot takes are read as rows, too.
+    entries, places = keys.new_zeros(slots), torch.empty_like(keys)
     if slots:
         bins = max(triton.next_power_of_2(count), 2)
         block = min(max(_TILE // bins, 16), 256)

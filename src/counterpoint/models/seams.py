@@ -198,8 +198,8 @@ class DispatchState:
 
 
 class Arrived(NamedTuple):
-    """Rows (rows, hidden) that chose experts of this process, and their routing weights (rows, top_k); the entries of
-    `order` are the choices of local experts, sorted by expert."""
+    """Rows (rows, hidden), among them all that chose experts of this process, and their routing weights (rows, top_k);
+    the first entries of `order` are the choices of local experts, sorted by expert, and further ones count nowhere."""
 
     rows: Tensor
     weights: Tensor
@@ -214,9 +214,10 @@ class Dispatch(nn.Module, ABC):
     """
 
     @abstractmethod
-    def announce(self, experts: Tensor, counts: Tensor, rows: int) -> DispatchState:
+    def announce(self, experts: Tensor, counts: Tensor, rows: int, *, is_even: bool) -> DispatchState:
         """Prepare a dispatch of `rows` rows, of which the first have the choices `experts` int64 (routed, top_k), no
-        expert twice, and further ones none; expert i is chosen counts[i] times, int64 (experts,)."""
+        expert twice, and further ones none; expert i is chosen counts[i] times, int64 (experts,). With `is_even` all
+        processes that join have as many rows."""
 
     @abstractmethod
     def send(self, rows: Tensor, weights: Tensor, state: DispatchState) -> Callable[[], Arrived]:

@@ -71,7 +71,8 @@ class _Made:
         """The output, kept until the last use."""
         if self.found is None:
             with torch.no_grad():
-                self.found = self.function(*(self.unpack(packed) for packed in self.inputs))
+                given = (None if packed is None else self.unpack(packed) for packed in self.inputs)
+                self.found = self.function(*given)
         found, self.uses = self.found, self.uses - 1
         if self.uses <= 0:
             self.found = None
@@ -105,9 +106,9 @@ class _Saved(AbstractContextManager[None]):
         self.is_open = False
         self.outputs.clear()
 
-    def discard(self, out: Tensor, function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> None:
+    def discard(self, out: Tensor, function: Callable[..., Tensor], inputs: Sequence[Tensor | None]) -> None:
         """From now on, what is saved of `out` is made again by the function of the inputs."""
-        packed = [self.pack(tensor.detach()) for tensor in inputs]
+        packed = [None if tensor is None else self.pack(tensor.detach()) for tensor in inputs]
         self.outputs[out.untyped_storage().data_ptr()] = out.detach(), _Made(function, packed, self.unpack)
 
     def pack(self, tensor: Tensor) -> Any:
@@ -132,7 +133,7 @@ class _Discarding:
     def __init__(self, forward: Callable[..., Tensor], saved: _Saved) -> None:
         self._forward, self._saved = forward, saved
 
-    def __call__(self, *tensors: Tensor) -> Tensor:
+    def __call__(self, *tensors: Tensor | None) -> Tensor:
         # Inside a compiled region the compiler decides what is kept.
         if torch.compiler.is_compiling() or not self._saved.is_open or not torch.is_grad_enabled():
             return self._forward(*tensors)

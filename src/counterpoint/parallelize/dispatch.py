@@ -14,6 +14,7 @@ from typing import Any, final
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 
 from counterpoint.models.permute import NOWHERE, Order, copy_rows, sort_slots, sum_rows
@@ -23,21 +24,46 @@ Ends = Callable[[], Tensor]
 """Ends an exchange and returns what has arrived."""
 
 
+class Sizes(ABC):
+    """What an exchange needs to know on the host."""
+
+    @abstractmethod
+    def read(self) -> tuple[list[int], list[int], int]:
+        """The rows that leave for each rank, those that arrive from each, and at least as many choices of local experts
+        as there are among these."""
+
+
+@final
 @dataclass(frozen=True, slots=True)
-class _Sizes:
-    """What an exchange needs to know on the host: the rows that leave for each rank and that arrive from each, and the
-    number of choices of local experts among those. `values` int64 are valid once `known` has happened."""
+class ToldSizes(Sizes):
+    """Sizes that the ranks have told each other: `values` int64 are valid once `known` has happened."""
 
     values: Tensor
     known: torch.cuda.Event | None
 
     def read(self) -> tuple[list[int], list[int], int]:
-        """Rows that leave, rows that arrive, choices."""
         if self.known is not None:
             self.known.synchronize()
         *rows, choices = self.values.tolist()
         half = len(rows) // 2
         return rows[:half], rows[half:], choices
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EvenSizes(Sizes):
+    """All of the `rows` rows of each rank go to all ranks, so a GPU need not be waited for; `counts` int64 (local
+    experts,) are the choices, at most `top_k` of each row that arrives."""
+
+    ranks: int
+    rows: int
+    top_k: int
+    counts: Tensor
+
+    def read(self) -> tuple[list[int], list[int], int]:
+        each = [self.rows] * self.ranks
+        most = self.ranks * self.rows * min(self.top_k, self.counts.shape[0])
+        return each, each, most if self.counts.is_cuda else int(self.counts.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +73,16 @@ class _ExchangeState(DispatchState):
 
     experts: Tensor
     order: Order
-    sizes: _Sizes
+    sizes: Sizes
     rows: int
+
+
+_TO_ALL = 2
+"""Highest ep with which all rows go to all ranks. Of rows with six choices among 32 experts 99 % do so with 2, but 85 %
+with 4, and memory is taken for every choice of every row, which is ep times what is used."""
+
+_KEPT = 8
+"""Orders to all ranks that are kept, by their rows."""
 
 
 @final
@@ -61,13 +95,33 @@ class ExpertDispatch(Dispatch, Fusible):
         super().__init__()
         self.ep, self.etp, self.ep_rank = ep, etp, ep_rank
         self.line = Line(group)
+        self._orders: dict[int, Order] = {}
 
-    def announce(self, experts: Tensor, counts: Tensor, rows: int) -> DispatchState:
-        """Sort the rows by the ranks that they go to, and tell those how many come, and how many for each expert."""
+    def announce(self, experts: Tensor, counts: Tensor, rows: int, *, is_even: bool) -> DispatchState:
+        """Sort the rows by the ranks that they go to, and tell those how many come, and how many for each expert.
+
+        With few ranks almost every row goes to all of them. If these have the same number of rows, all rows do, and
+        nobody waits to be told.
+        """
+        if is_even and self.ep <= _TO_ALL:
+            arriving = self.line.tell_choices(counts.view(self.ep, -1).repeat_interleave(self.etp, dim=0))
+            sizes: Sizes = EvenSizes(self.ep * self.etp, rows, experts.shape[1], arriving)
+            return _ExchangeState(arriving, experts, self._to_all(rows, experts.device), sizes, rows)
         keys, leaving = self.address(experts, counts)
         order = sort_slots(keys, leaving.shape[0])
         arriving, sizes = self.line.tell(leaving)
         return _ExchangeState(arriving, experts, order, sizes, rows)
+
+    def _to_all(self, rows: int, device: torch.device) -> Order:
+        """The order in which each row goes to every rank."""
+        if (known := self._orders.get(rows)) is None:
+            ranks = self.ep * self.etp
+            slots = torch.arange(rows * ranks, dtype=torch.int32, device=device).view(rows, ranks)
+            places = torch.arange(rows * ranks, dtype=torch.int32, device=device).view(ranks, rows).t()
+            known = self._orders[rows] = Order(slots.t().flatten(), places.contiguous())
+            while len(self._orders) > _KEPT:
+                self._orders.pop(next(iter(self._orders)))
+        return known
 
     def address(self, experts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """The ranks that rows go to, int32 (rows, ranks), NOWHERE for others; and by rank, int64 (ranks, 1 + local
@@ -105,26 +159,43 @@ class Line:
         self.group = group
         self._stream: torch.cuda.Stream | None = None
 
-    def tell(self, leaving: Tensor) -> tuple[Tensor, _Sizes]:
+    def tell(self, leaving: Tensor) -> tuple[Tensor, Sizes]:
         """Send int64 (ranks, 1 + experts), rows and choices of each expert, to the ranks; returns the choices that
         arrive of each expert, valid on the device after the next exchange has ended, and the sizes for the host."""
         leaving = leaving.contiguous()
         if not leaving.is_cuda:
-            table = torch.empty_like(leaving)
-            dist.all_to_all_single(table, leaving, group=self.group)
-            return table[:, 1:].sum(dim=0), _Sizes(_sizes(leaving, table), None)
+            table = self._exchanged(leaving)
+            return table[:, 1:].sum(dim=0), ToldSizes(_sizes(leaving, table), None)
         stream = self._of_exchanges()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            table = torch.empty_like(leaving)
-            dist.all_to_all_single(table, leaving, group=self.group)
+            table = self._exchanged(leaving)
             counts, values = table[:, 1:].sum(dim=0), _sizes(leaving, table)
             on_host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             on_host.copy_(values, non_blocking=True)
             known = stream.record_event()
         leaving.record_stream(stream)
         counts.record_stream(torch.cuda.current_stream())
-        return counts, _Sizes(on_host, known)
+        return counts, ToldSizes(on_host, known)
+
+    def tell_choices(self, leaving: Tensor) -> Tensor:
+        """Tell ranks how often each of their experts is chosen, int64 (ranks, experts); returns what arrives here,
+        as `tell` does."""
+        leaving = leaving.contiguous()
+        if not leaving.is_cuda:
+            return self._exchanged(leaving).sum(dim=0)
+        stream = self._of_exchanges()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            counts = self._exchanged(leaving).sum(dim=0)
+        leaving.record_stream(stream)
+        counts.record_stream(torch.cuda.current_stream())
+        return counts
+
+    def _exchanged(self, leaving: Tensor) -> Tensor:
+        table = torch.empty_like(leaving)
+        dist.all_to_all_single(table, leaving, group=self.group)
+        return table
 
     def mark(self, rows: Tensor) -> torch.cuda.Event | None:
         """A point after which an exchange that reads these rows may begin; None on a CPU."""
@@ -268,7 +339,10 @@ class _Sending(_Trip):
 
         def pack_choices() -> Tensor:
             # Numbers of experts are exact in float32. They come first, so they are sorted while the rows travel.
-            return copy_rows(torch.cat((weights, experts.to(weights.dtype)), dim=1), order.entries, slots)
+            choices = torch.cat((weights, experts.to(weights.dtype)), dim=1)
+            unrouted = self._state.order.places.shape[0] - choices.shape[0]
+            choices = F.pad(choices, (0, 0, 0, unrouted), value=NOWHERE) if unrouted else choices
+            return copy_rows(choices, order.entries, slots)
 
         def pack_rows() -> Tensor:
             return copy_rows(rows, order.entries, slots)
@@ -288,7 +362,7 @@ class _Sending(_Trip):
         assert self._under_way is not None, "backward reaches the end first"
         (end_of_weights, end_of_rows), self._under_way = self._under_way, None
         places = self._state.order.places
-        of_weights = sum_rows(end_of_weights(), places)
+        of_weights = sum_rows(end_of_weights(), places)[: self._state.experts.shape[0]]
         # Rows that are not routed have no gradient from here.
         order = self._state.order.of(0, self._state.rows)
         return sum_rows(end_of_rows(), order.places), of_weights

@@ -99,11 +99,11 @@ class _RememberedDispatch(Dispatch):
         shared = _Remembering(self, [])
         return shared, shared
 
-    def announce(self, experts: Tensor, counts: Tensor, rows: int) -> DispatchState:
+    def announce(self, experts: Tensor, counts: Tensor, rows: int, *, is_even: bool) -> DispatchState:
         if self.announced is None:
-            return self.dispatch.announce(experts, counts, rows)
+            return self.dispatch.announce(experts, counts, rows, is_even=is_even)
         if not self.announced:
-            self.announced.append(self.dispatch.announce(experts, counts, rows))
+            self.announced.append(self.dispatch.announce(experts, counts, rows, is_even=is_even))
         return self.announced[0]
 
     def send(self, rows: Tensor, weights: Tensor, state: DispatchState) -> Callable[[], Arrived]:

@@ -1,6 +1,7 @@
 """Exchanges of experts' rows begin and end around halves of the shared expert, and on one rank change nothing."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,7 @@ from torch._C._distributed_c10d import HashStore
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.layers.moe.sublayer import Moe
-from counterpoint.parallelize.dispatch import Ends, ExpertDispatch, Line, _Sizes, _sizes
+from counterpoint.parallelize.dispatch import Ends, ExpertDispatch, Line, Sizes, ToldSizes, _sizes
 from tests.unit.models.model_samples import GATED, HYBRID, build, text_batch
 
 LENGTHS = (5, 1, 7)
@@ -24,9 +25,13 @@ class _Alone:
     def __init__(self, events: list[str]) -> None:
         self._events = events
 
-    def tell(self, leaving: Tensor) -> tuple[Tensor, _Sizes]:
+    def tell(self, leaving: Tensor) -> tuple[Tensor, Sizes]:
         self._events.append("tell")
-        return leaving[:, 1:].sum(dim=0), _Sizes(_sizes(leaving, leaving), None)
+        return leaving[:, 1:].sum(dim=0), ToldSizes(_sizes(leaving, leaving), None)
+
+    def tell_choices(self, leaving: Tensor) -> Tensor:
+        self._events.append("tell")
+        return leaving.sum(dim=0)
 
     def mark(self, _rows: Tensor) -> None:
         return None
@@ -75,21 +80,22 @@ def alone(moe: Moe, events: list[str]) -> Moe:
     return moe
 
 
-def trained(moe: Moe, model: Model, padding: int) -> dict[str, Tensor]:
+def trained(moe: Moe, model: Model, padding: int, *, is_even: bool = False) -> dict[str, Tensor]:
     """Outputs and gradients of a sum with a different factor everywhere."""
     generator = torch.Generator().manual_seed(1)
     count = sum(LENGTHS) + padding
     rows = torch.rand(count, model.section.hidden, generator=generator, dtype=torch.float64, requires_grad=True)
-    out = moe(rows, text_batch(model, LENGTHS, padding)).rows
+    out = moe(rows, replace(text_batch(model, LENGTHS, padding), is_even=is_even)).rows
     (out * torch.arange(out.numel(), dtype=torch.float64).sin().view_as(out)).sum().backward()
     found = {name: p.grad for name, p in [*moe.named_parameters(), ("rows", rows)] if p.grad is not None}
     return found | {"out": out.detach()}
 
 
+@pytest.mark.parametrize("is_even", [False, True])
 @pytest.mark.parametrize("padding", [0, 3])
 @pytest.mark.parametrize("model", [HYBRID, GATED], ids=["sigmoid", "softmax"])
-def test_one_rank_exchanges_with_itself_and_changes_no_bit(model: Model, padding: int) -> None:
-    found = trained(alone(mixture(model), []), model, padding)
+def test_one_rank_exchanges_with_itself_and_changes_no_bit(model: Model, padding: int, is_even: bool) -> None:
+    found = trained(alone(mixture(model), []), model, padding, is_even=is_even)
     plain = trained(mixture(model), model, padding)
     assert found.keys() == plain.keys()
     assert all(torch.equal(found[name], plain[name]) for name in plain)
@@ -109,3 +115,18 @@ def test_halves_of_the_shared_expert_lie_between_beginnings_and_ends() -> None:
     # Gradients return while the other half's are computed.
     backward = ["begin", "down back", "end", "experts back", "experts back", "begin", "begin", "up back", "end", "end"]
     assert events == forward + backward
+
+
+def test_lanes_with_the_same_rows_wait_for_no_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ExpertDispatch, "address", lambda *_given: pytest.fail("sizes are known"))
+    trained(alone(mixture(HYBRID), []), HYBRID, 3, is_even=True)
+
+
+def test_rows_that_go_to_all_ranks_lie_by_rank_and_then_row() -> None:
+    dispatch = ExpertDispatch(dist.ProcessGroup(HashStore(), 0, 1), 2, 2, 0)
+    order = dispatch._to_all(3, torch.device("cpu"))
+    rows_of_entries = (order.entries // 4).tolist()
+    assert rows_of_entries == [0, 1, 2] * 4
+    for row, places in enumerate(order.places.tolist()):
+        assert [rows_of_entries[place] for place in places] == [row] * 4
+        assert [place // 3 for place in places] == [0, 1, 2, 3], "one on each rank"

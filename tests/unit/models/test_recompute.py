@@ -124,9 +124,9 @@ def test_results_leave_once_and_rows_are_announced_once(monkeypatch: pytest.Monk
     calls: Counter[str] = Counter()
     announce = LocalDispatch.announce
 
-    def counted(self: LocalDispatch, experts: Tensor, counts: Tensor, rows: int) -> DispatchState:
+    def counted(self: LocalDispatch, experts: Tensor, counts: Tensor, rows: int, *, is_even: bool) -> DispatchState:
         calls["announced"] += 1
-        return announce(self, experts, counts, rows)
+        return announce(self, experts, counts, rows, is_even=is_even)
 
     monkeypatch.setattr(LocalDispatch, "announce", counted)
     plain = build(DECODER)(None, text_batch(DECODER, [5, 3], 2))

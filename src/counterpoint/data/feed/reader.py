@@ -76,7 +76,11 @@ class Reader:
             for microbatch, lanes in enumerate(batch.shares[module]):
                 if not batch.is_empty(module, microbatch):
                     share = lanes[self.plan.layouts[module].coordinate(self.rank).dp]
-                    batches[module, microbatch] = self._batch(batch, module, share, bad, comparisons)
+                    read = self._batch(batch, module, share, bad, comparisons)
+                    is_even = len({lane.rows_in for lane in lanes}) == 1
+                    batches[module, microbatch] = (
+                        replace(read, is_even=is_even) if isinstance(read, TextBatch) else read
+                    )
         maps = self._maps(batch)
         if self.is_pinned:
             batches = all_pinned(batches)

@@ -58,7 +58,7 @@ class Moe(Counted, Fusible):
         document = self.own_documents(batch.segments.document, own.shape[0])
         routed = document.shape[0]
         choice: Choice = self.router(own if routed == own.shape[0] else own[:routed])
-        state = self.dispatch.announce(choice.experts, choice.counts, own.shape[0])
+        state = self.dispatch.announce(choice.experts, choice.counts, own.shape[0], is_even=batch.is_even)
         # Each exchange overlaps with half of the shared expert, in backward with that of the other half's gradients.
         end_of_sending = self.dispatch.send(own, choice.weights, state)
         balance = self._balance(choice, document, batch)

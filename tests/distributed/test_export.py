@@ -29,10 +29,10 @@ from tests.unit.judge.hub_configs import FAMILIES
 from tests.unit.judge.hub_folders import load_hub_folder, write_hub_folder
 from tests.unit.judge.judge import REASON, hidden_rows
 from tests.unit.judge.lifted import lift_casts
-from tests.unit.judge.models import logits_of, our_model, text_batch
+from tests.unit.judge.models import logits_of, our_model, our_module, text_batch
 from tests.unit.judge.towers import tower_of
 from tests.unit.judge.whole_configs import config_of
-from tests.unit.judge.wholes import judged_loss, our_forward, samples_of
+from tests.unit.judge.wholes import joined_text, judged_logits, samples_of
 
 CLOSE = 1e-9
 FOUR = {"ranks": [0, 1, 2, 3], "tp": 2}
@@ -85,9 +85,10 @@ def test_transformers_loads_what_was_trained(
         torch.testing.assert_close(model.lm_head(hidden_rows(model, batch)), ours, rtol=CLOSE, atol=CLOSE)
     elif LANGUAGE in whole.modules:
         samples = samples_of(family, whole)
-        loss, _chains = our_forward(whole, modules, samples)
-        judged = judged_loss(family, model, samples, tower_of(whole).section)
-        torch.testing.assert_close(judged, loss, rtol=CLOSE, atol=0)
+        chains = {name: our_module(stored.model, modules[name]) for name, stored in whole.modules.items()}
+        ours = logits_of(chains[LANGUAGE], joined_text(whole, chains, samples))
+        judged = torch.cat(judged_logits(family, model, samples, tower_of(whole).section))
+        torch.testing.assert_close(judged, ours, rtol=CLOSE, atol=CLOSE)
 
 
 def _known(whole: CompositeModel, module: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ from tests.unit.judge.towers import (
     weighted_sum,
 )
 from tests.unit.judge.towers import grid_of as grid_of_picture
-from tests.unit.judge.wholes import joined_loss, judged_loss, samples_of
+from tests.unit.judge.wholes import joined_text, judged_logits, mean_loss, samples_of
 
 ROWS = 21
 Chains = Mapping[str, Chain]
@@ -169,12 +169,12 @@ def _of_documents(family: str, whole: CompositeModel) -> tuple[Theirs, Ours]:
     samples, section = samples_of(family, whole), tower_of(whole).section
 
     def theirs(model: Any) -> Said:
-        loss = judged_loss(family, model, samples, section)
-        return Said(loss[None], loss)
+        logits = judged_logits(family, model, samples, section)
+        return Said(torch.cat(logits), mean_loss(logits, [sample.labels for sample in samples]))
 
     def ours(whole: CompositeModel, chains: Chains) -> Said:
-        loss = joined_loss(whole, chains, samples)
-        return Said(loss[None], loss)
+        batch = joined_text(whole, chains, samples)
+        return Said(logits_of(chains[LANGUAGE], batch), chains[LANGUAGE](None, batch)[MAIN])
 
     return theirs, ours
 

@@ -79,16 +79,21 @@ def judge_folder(
 
     It is asked `theirs`, by default about inputs that suit what the folder holds.
     """
-    loaded = load_hub_folder(family, folder)
-    lift_all(loaded, patch)
-    config = config_in(folder)
-    model = build_wide(family, config).requires_grad_(True)
-    model.load_state_dict(loaded.state_dict())
+    model = load_lifted(family, folder, patch).requires_grad_(True)
     said = (theirs or sides(family, whole_of(folder))[0])(model)
     said.loss.backward()
     _config, changed = stored(with_gradients(model), scratch)
     gradients = gradients_to_ours(whole_of(scratch), changed)
     return HubVerdict(said.answer.detach(), float(said.loss.detach()), gradients)
+
+
+def load_lifted(family: str, folder: Path, patch: pytest.MonkeyPatch) -> Any:
+    """transformers' model of a folder, in float64, with its casts lifted until the patch ends."""
+    loaded = load_hub_folder(family, folder)
+    lift_all(loaded, patch)
+    model = build_wide(family, config_in(folder))
+    model.load_state_dict(loaded.state_dict())
+    return model
 
 
 def build_wide(family: str, config: Config) -> Any:

@@ -1,6 +1,5 @@
 """A run leaves as a folder that transformers loads: trained on four ranks, written by them, and judged."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,13 @@ from tests.distributed.spare import is_spare
 from tests.parity.layouts import override
 from tests.unit.judge.converted import modules_from_ours
 from tests.unit.judge.hub_configs import FAMILIES
-from tests.unit.judge.hub_folders import load_hub_folder, write_hub_folder
+from tests.unit.judge.hub_folders import write_hub_folder
+from tests.unit.judge.hub_judge import load_lifted
 from tests.unit.judge.judge import REASON, hidden_rows
-from tests.unit.judge.lifted import lift_casts
-from tests.unit.judge.models import logits_of, our_model, text_batch
+from tests.unit.judge.models import logits_of, our_model, our_module, text_batch
 from tests.unit.judge.towers import tower_of
 from tests.unit.judge.whole_configs import config_of
-from tests.unit.judge.wholes import judged_loss, our_forward, samples_of
+from tests.unit.judge.wholes import joined_text, judged_logits, samples_of
 
 CLOSE = 1e-9
 FOUR = {"ranks": [0, 1, 2, 3], "tp": 2}
@@ -77,7 +76,7 @@ def test_transformers_loads_what_was_trained(
         expected = written.get(whole.spell(name), tensor)
         assert (found[name].dtype, torch.equal(found[name], expected)) == (tensor.dtype, True), name
     assert {whole.spell(name) for name in found} == {whole.spell(name) for name in base} | written.keys()
-    model = _lifted(monkeypatch, family, tmp_path / "out")
+    model = load_lifted(family, tmp_path / "out", monkeypatch)
     if set(whole.modules) == {LANGUAGE}:
         section = whole.modules[LANGUAGE].model.section
         batch = text_batch(section, [7])
@@ -85,9 +84,10 @@ def test_transformers_loads_what_was_trained(
         torch.testing.assert_close(model.lm_head(hidden_rows(model, batch)), ours, rtol=CLOSE, atol=CLOSE)
     elif LANGUAGE in whole.modules:
         samples = samples_of(family, whole)
-        loss, _chains = our_forward(whole, modules, samples)
-        judged = judged_loss(family, model, samples, tower_of(whole).section)
-        torch.testing.assert_close(judged, loss, rtol=CLOSE, atol=0)
+        chains = {name: our_module(stored.model, modules[name]) for name, stored in whole.modules.items()}
+        ours = logits_of(chains[LANGUAGE], joined_text(whole, chains, samples))
+        judged = torch.cat(judged_logits(family, model, samples, tower_of(whole).section))
+        torch.testing.assert_close(judged, ours, rtol=CLOSE, atol=CLOSE)
 
 
 def _known(whole: CompositeModel, module: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -110,20 +110,6 @@ def _on_four_ranks(config: Config, whole: CompositeModel) -> Config:
         is_even = all(count % 2 == 0 for count in (*heads, *kv_heads))
         layouts[f"modules.{name}.layout"] = FOUR if is_even else {"ranks": [0, 1, 2, 3]}
     return override(config, layouts)
-
-
-def _lifted(patch: pytest.MonkeyPatch, family: str, folder: Path) -> Any:
-    """The judge's model of a folder, with experts as plain PyTorch, kept from computing in float32 in between."""
-    model = load_hub_folder(family, folder)
-    modules = {type(module).__module__ for module in model.modules() if "transformers" in type(module).__module__}
-    for name in (*sorted(modules), "transformers.modeling_rope_utils"):
-        lift_casts(patch, sys.modules[name])
-    # Once more, since some casts are those of values that are made with the model.
-    model = load_hub_folder(family, folder)
-    for module in model.modules():
-        if "config" in vars(module):
-            module.config._experts_implementation = "eager"
-    return model
 
 
 def _train_task(member: Member, config: Config, request: ExportRequest) -> dict[str, Tensor] | None:

@@ -73,6 +73,7 @@ CONVERT = [
     Mutant("convert.found:_untied", "not are_equal(head, words)", "are_equal(head, words)", (f"{_C}test_spelling.py", f"{_C}test_modules_round_trip.py")),
     Mutant("convert.found:_links", "lost >= set(link.ours) and ", "", (f"{_C}test_spelling.py",)),
     Mutant("convert.radio:radio_otherwise", 'fields.number("layerscale_value")', "0.5", (f"{_C}test_published.py", f"{_J}test_hub.py")),
+    Mutant("convert.radio_args:_prefix", "tokens + (registers or", "tokens + (0 or", (f"{_C}test_published.py",)),
     Mutant("convert.radio_args:_prefix", "multiple - tokens % multiple", "-tokens % multiple", (f"{_C}test_published.py",)),
     Mutant("convert.hybrid:_mamba_links", '("z", "x", "b", "c", "dt")', '("z", "x", "c", "b", "dt")', (f"{_J}test_judge.py", _ROUND)),
     Mutant("convert.hybrid:_moe", 'fields.number("routed_scaling_factor")', "1.0", (_ROUND, f"{_J}test_judge.py")),

@@ -47,27 +47,29 @@ WITHOUT_EFFECT = frozenset({
 })  # fmt: skip
 
 _TRAINING = frozenset({
-    "aa", "amp", "amp_dtype", "amp_impl", "aug_repeats", "aug_splits", "bn_eps", "bn_momentum", "cache_dir",
-    "channels_last", "checkpoint_hist", "chk_keep_forever", "class_map", "clip_grad", "clip_mode",
-    "coco_annotations_file", "coco_image_dir", "color_jitter", "cooldown_epochs", "crd_loss", "crd_loss_weight",
-    "crop_pct", "cutmix", "cutmix_minmax", "dataset_download", "debug_full_knn", "decay_epochs", "decay_milestones",
-    "decay_rate", "depchain", "dist_bn", "dist_norm_weight", "distributed", "drop", "drop_block", "drop_connect",
-    "drop_path", "dtype", "epoch_repeats", "eval", "eval_metric", "eval_teacher", "eval_teacher_only",
-    "eval_throughput", "fast_norm", "fd_loss_fn", "feature_normalization", "feature_summarizer",
-    "feature_upscale_factor", "force_new_wandb_id", "force_spectral_reparam", "freeze_bn", "fsdp", "fuser", "gp",
-    "grad_accum_steps", "grad_checkpointing", "head_init_bias", "head_init_scale", "head_warmup", "head_weight_decay",
-    "hflip", "img_size", "initial_checkpoint", "interpolation", "layer_decay", "local_rank", "log_interval",
-    "log_mlflow", "log_wandb", "loss_auto_balance", "lr_base", "lr_base_scale", "lr_base_size", "lr_cycle_decay",
-    "lr_cycle_limit", "lr_cycle_mul", "lr_k_decay", "lr_noise", "lr_noise_pct", "lr_noise_std", "max_num_patches",
-    "mean", "mesa", "min_lr", "min_num_patches", "mixup", "mixup_mode", "mixup_off_epoch", "mixup_prob",
-    "mixup_switch_prob", "mlp_hidden_size", "mlp_num_inner", "mlp_version", "momentum", "no_aug", "no_ddp_bb",
-    "no_prefetcher", "no_resume_opt", "num_classes", "opt_betas", "opt_eps", "patience_epochs", "pin_mem",
-    "prefetcher", "pretrained", "rank", "ratio", "recount", "recovery_interval", "remode", "reprob",
-    "reset_loss_state", "resplit", "save_images", "scale", "sched", "seed", "smoothing", "spectral_heads", "split_bn",
-    "start_epoch", "std", "stream_teachers", "sync_bn", "synchronize_step", "torchcompile", "torchscript",
-    "train_interpolation", "train_split", "tta", "use_coco", "use_multi_epochs_loader", "val_ema_only", "val_split",
-    "vflip", "vitdet_version", "wandb_entity", "wandb_job_type", "wandb_name", "wandb_project", "warmup_lr",
-    "warmup_prefix", "worker_seeding", "workers", "world_size",
+    "aa", "amp", "amp_dtype", "amp_impl", "aug_repeats", "aug_splits", "auto_loss_balance_mode",
+    "auto_workload_inspector", "batch_size", "bn_eps", "bn_momentum", "cache_dir", "channels_last", "checkpoint_folder",
+    "checkpoint_hist", "chk_keep_forever", "class_map", "clip_grad", "clip_mode", "coco_annotations_file",
+    "coco_image_dir", "color_jitter", "cooldown_epochs", "crd_loss", "crd_loss_weight", "crop_pct", "cutmix",
+    "cutmix_minmax", "damp", "data_dir", "dataset", "dataset_download", "ddp_comm_fp16", "ddp_comm_power_sgd",
+    "debug_full_knn", "decay_epochs", "decay_milestones", "decay_rate", "depchain", "detect_anomaly", "device",
+    "dist_bn", "dist_norm_weight", "distributed", "drop", "drop_block", "drop_connect", "drop_path", "dtype", "epoch",
+    "epoch_repeats", "epochs", "eval", "eval_metric", "eval_teacher", "eval_teacher_only", "eval_throughput",
+    "fast_norm", "fd_loss_fn", "feature_normalization", "feature_summarizer", "feature_upscale_factor",
+    "force_disable_damp", "force_disable_spectral_reparam", "force_new_wandb_id", "force_spectral_reparam", "freeze_bn",
+    "fsdp", "fuser", "gp", "grad_accum_steps", "grad_checkpointing", "head_init_bias", "head_init_scale", "head_warmup",
+    "head_weight_decay", "hflip", "img_size", "initial_checkpoint", "interpolation", "layer_decay", "local_rank",
+    "log_interval", "log_mlflow", "log_wandb", "loss_auto_balance", "lr_base", "lr_base_scale", "lr_base_size",
+    "lr_cycle_decay", "lr_cycle_limit", "lr_cycle_mul", "lr_k_decay", "lr_noise", "lr_noise_pct", "lr_noise_std",
+    "max_num_patches", "mean", "mesa", "min_lr", "min_num_patches", "mixup", "mixup_mode", "mixup_off_epoch",
+    "mixup_prob", "mixup_switch_prob", "mlp_hidden_size", "mlp_num_inner", "mlp_version", "momentum", "no_aug",
+    "no_ddp_bb", "no_prefetcher", "no_resume_opt", "num_classes", "opt_betas", "opt_eps", "patience_epochs", "pin_mem",
+    "prefetcher", "pretrained", "rank", "ratio", "recount", "recovery_interval", "remode", "reprob", "reset_loss_state",
+    "resplit", "save_images", "scale", "sched", "seed", "smoothing", "spectral_heads", "split_bn", "start_epoch", "std",
+    "stream_teachers", "sync_bn", "synchronize_step", "torchcompile", "torchscript", "train_interpolation",
+    "train_split", "tta", "use_coco", "use_multi_epochs_loader", "val_ema_only", "val_split", "vflip", "vitdet_version",
+    "wandb_entity", "wandb_job_type", "wandb_name", "wandb_project", "warmup_lr", "warmup_prefix", "worker_seeding",
+    "workers", "world_size",
 })  # fmt: skip
 """Of the program's training and of the heads that it trains beside the tower."""
 
@@ -95,11 +97,12 @@ def _channels(args: Fields) -> int:
 
 
 def _prefix(args: Fields) -> int:
-    """A class token for each teacher, and registers up to the next multiple."""
+    """A class token for each teacher, and so many registers, or registers up to the next multiple."""
     names = {_name(args, teacher) for teacher in _teachers(args)}
     tokens = len(names) if args.flag("cls_token_per_teacher") else 1
+    registers = args.integer("cpe_num_registers", least=0) if args.has("cpe_num_registers") else 0
     multiple = args.integer("register_multiple", least=0) if args.has("register_multiple") else 0
-    return tokens + (multiple - tokens % multiple if multiple else 0)
+    return tokens + (registers or (multiple - tokens % multiple if multiple else 0))
 
 
 def _teachers(args: Fields) -> list[Any]:

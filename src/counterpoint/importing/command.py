@@ -85,8 +85,8 @@ def _parameters(modules: Mapping[str, Stored]) -> dict[str, int]:
 
 
 def _heading(source: Source, layouts: Layouts | None) -> Iterator[str]:
-    kind, version = source.config["model_type"], read_defaults().transformers
-    yield f"{source.name}, a {kind}, as `counterpoint import` read it."
+    version = read_defaults().transformers
+    yield f"{source.name}, a {source.kind}, as `counterpoint import` read it."
     yield f"Keys of model follow from config.json; what it leaves out is what transformers {version} takes for it."
     if source.weights is None:
         yield "There were no weights: add init_from: FOLDER to each module to start from trained ones."
@@ -199,7 +199,7 @@ def _check_part(text: str) -> None:
 
 def _summary(source: Source, counts: Counts | None, ours: Mapping[str, int], layouts: Layouts | None) -> Iterator[str]:
     stated = f", stored in {source.dtype}" if source.dtype else ""
-    yield f"{source.path}: {source.config['model_type']}{stated}"
+    yield f"{source.path}: {source.kind}{stated}"
     for name, stored in source.whole.modules.items():
         number = ours[name] if counts is None else counts.modules[name]
         if counts is None and stored.adds_projector:

@@ -10,6 +10,7 @@ from typing import Any, final
 from counterpoint.convert.composite import CompositeModel, as_of_today, composite_of
 from counterpoint.convert.folder import CONFIG_NAME, INDEX_NAME, ModelFolder, read_object
 from counterpoint.convert.found import model_in
+from counterpoint.convert.kind import kind_of_config
 from counterpoint.errors import InputError
 
 TOKENIZER_NAME = "tokenizer.json"
@@ -49,6 +50,13 @@ class Source:
         """The folder's name, in letters that a path may have."""
         stem = (self.path if self.folder else self.path.absolute().parent).absolute().name
         return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in stem).strip(".") or "model"
+
+    @property
+    def kind(self) -> str:
+        """The kind of model, as transformers calls it."""
+        kind = kind_of_config(self.config)
+        assert kind is not None, "a folder without a kind is refused"
+        return kind
 
     @property
     def dtype(self) -> str | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from counterpoint.convert.composite import CompositeModel, composite_of
 from counterpoint.convert.folder import CONFIG_NAME, INDEX_NAME, SINGLE_NAME, read_config
 from counterpoint.convert.found import as_found, names_found
+from counterpoint.convert.kind import kind_of_config
 from counterpoint.convert.links import Place
 from counterpoint.errors import CheckpointError
 from counterpoint.families import FAMILIES
@@ -63,7 +64,7 @@ def open_hub(path: Path) -> Contents:
         kind=FolderKind.HUB,
         folder=path,
         tensors=tensors,
-        modules=tuple(_modules(path, str(config.get("model_type")), tensors, whole, can_start=not problems)),
+        modules=tuple(_modules(path, str(kind_of_config(config)), tensors, whole, can_start=not problems)),
         read=read,
         problems=tuple(problems),
         notes=(*note, *damage),

@@ -23,6 +23,8 @@ ARGS: Config = {
     "model": "vit_huge_patch16_224", "cpe_max_size": 2048, "register_multiple": 10, "cls_token_per_teacher": True,
     "teachers": TEACHERS, "in_chans": None, "input_size": None, "model_kwargs": {}, "model_norm": False,
     "spectral_reparam": False, "lr_base": 0.001, "wandb_name": "x", "mlp_version": "v2", "dtype": "bfloat16",
+    "cpe_num_registers": None, "auto_workload_inspector": False, "checkpoint_folder": None, "epoch": 299,
+    "detect_anomaly": False, "force_disable_damp": False,
 }  # fmt: skip
 RADIO: Config = {
     "architectures": ["RADIOModel"], "args": ARGS, "version": "c-radio_v4-h", "patch_size": 16, "max_resolution": 2048,
@@ -115,6 +117,8 @@ def test_what_is_not_certain_of_a_radio_is_refused(where: str | None, change: Ma
         ({"register_multiple": 8}, 8),
         ({"register_multiple": None}, 4),
         ({"register_multiple": 4}, 8),
+        ({"register_multiple": 10, "cpe_num_registers": 4}, 8),
+        ({"register_multiple": 8, "cpe_num_registers": 0}, 8),
         ({"cls_token_per_teacher": False, "register_multiple": 8}, 8),
         ({"teachers": [*TEACHERS, TEACHERS[0]], "register_multiple": 0}, 4),
     ],

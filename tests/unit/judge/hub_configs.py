@@ -159,7 +159,7 @@ def _whisper(draw: Random) -> Config:
         "model_type": "whisper", "vocab_size": 30, "d_model": 4 * heads, "encoder_layers": draw.randint(1, 3),
         "encoder_attention_heads": heads, "encoder_ffn_dim": draw.choice([12, 20]), "decoder_layers": 1,
         "decoder_attention_heads": heads, "decoder_ffn_dim": 20, "num_mel_bins": draw.choice([8, 16]),
-        "max_source_positions": draw.choice([20, 40]), "max_target_positions": 12, "pad_token_id": 0,
+        "max_source_positions": draw.choice([50, 100]), "max_target_positions": 12, "pad_token_id": 0,
         "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
     }  # fmt: skip
 

@@ -17,6 +17,7 @@ from counterpoint.convert.folder import ModelFolder
 from counterpoint.convert.found import model_in
 from counterpoint.families.conformer.spec import ConformerConfig
 from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Model
 from counterpoint.models.batch import AudioBatch
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.parallelize.blocks import whole_block
@@ -28,6 +29,7 @@ from tests.unit.judge.judge import hidden_rows, with_gradients
 from tests.unit.judge.lifted import lift_casts
 from tests.unit.judge.models import Config, gradients_of, headless, logits_of, our_module, text_batch
 from tests.unit.judge.test_conformer import clips_of, packed
+from tests.unit.judge.test_towers import FLOOR, LIFTED, distance
 from tests.unit.judge.test_whisper import windows
 from tests.unit.judge.towers import (
     GRIDS,
@@ -43,7 +45,7 @@ from tests.unit.judge.towers import (
     weighted_sum,
 )
 from tests.unit.judge.towers import grid_of as grid_of_picture
-from tests.unit.judge.wholes import joined_loss, judged_loss, samples_of
+from tests.unit.judge.wholes import joined_text, judged_logits, mean_loss, samples_of
 
 ROWS = 21
 Chains = Mapping[str, Chain]
@@ -70,20 +72,28 @@ class HubVerdict:
     gradients: dict[str, Named]
 
 
-def judge_folder(family: str, folder: Path, scratch: Path, patch: pytest.MonkeyPatch) -> HubVerdict:
-    """Load a folder with transformers, its casts lifted, and ask it; `scratch` is for its gradients."""
-    loaded = load_hub_folder(family, folder)
-    lift_all(loaded, patch)
-    config = config_in(folder)
-    model = build_wide(family, config).requires_grad_(True)
-    model.load_state_dict(loaded.state_dict())
-    whole, _names = model_in(ModelFolder(folder))
-    theirs, _ours = sides(family, whole)
-    said = theirs(model)
+def judge_folder(
+    family: str, folder: Path, scratch: Path, patch: pytest.MonkeyPatch, theirs: Theirs | None = None
+) -> HubVerdict:
+    """Load a folder with transformers, its casts lifted, and ask it; `scratch` is for its gradients.
+
+    It is asked `theirs`, by default about inputs that suit what the folder holds.
+    """
+    model = load_lifted(family, folder, patch).requires_grad_(True)
+    said = (theirs or sides(family, whole_of(folder))[0])(model)
     said.loss.backward()
     _config, changed = stored(with_gradients(model), scratch)
     gradients = gradients_to_ours(whole_of(scratch), changed)
     return HubVerdict(said.answer.detach(), float(said.loss.detach()), gradients)
+
+
+def load_lifted(family: str, folder: Path, patch: pytest.MonkeyPatch) -> Any:
+    """transformers' model of a folder, in float64, with its casts lifted until the patch ends."""
+    loaded = load_hub_folder(family, folder)
+    lift_all(loaded, patch)
+    model = build_wide(family, config_in(folder))
+    model.load_state_dict(loaded.state_dict())
+    return model
 
 
 def build_wide(family: str, config: Config) -> Any:
@@ -111,18 +121,36 @@ def whole_of(folder: Path) -> CompositeModel:
 def start_folder(family: str, folder: Path) -> tuple[Said, dict[str, Named]]:
     """What modules say that start warm from a folder, and their gradients, after a backward."""
     whole = whole_of(folder)
-    chains = chains_of(whole, {name: started(name, one, folder) for name, one in whole.modules.items()})
+    chains = chains_of(whole, {name: _values_of(name, one, folder) for name, one in whole.modules.items()})
     said = sides(family, whole)[1](whole, chains)
     said.loss.backward()
     return said, {module: gradients_of(chain) for module, chain in chains.items()}
 
 
-def started(module: str, one: Stored, folder: Path) -> Named:
-    """A module's values as a run that starts from the folder has them, without a projector that it lacks."""
-    init = InitFromConfig(path=str(folder), fresh=("projector.*",) if one.adds_projector else ())
-    values, fresh = WarmStart(module, one.model, init).open()
+def assert_same(verdict: HubVerdict, said: Said, gradients: Mapping[str, Named]) -> None:
+    """Fail unless an answer, a loss, and every gradient are the verdict's."""
+    assert said.answer.shape == verdict.answer.shape
+    assert distance(said.answer.detach(), verdict.answer) <= LIFTED
+    assert abs(float(said.loss.detach()) - verdict.loss) <= LIFTED * abs(verdict.loss)
+    for module, expected in verdict.gradients.items():
+        found = gradients[module]
+        # What has no gradient are buffers; what only we have is the projector that changes nothing.
+        trained = [name for name in found if name in expected or not name.startswith("projector.")]
+        floor = FLOOR * max(float(expected[name].abs().max()) for name in trained)
+        different = {name: distance(found[name], expected[name], floor) for name in trained}
+        assert {name: value for name, value in different.items() if value > LIFTED} == {}, module
+
+
+def _values_of(module: str, one: Stored, folder: Path) -> Named:
+    fresh = ("projector.*",) if one.adds_projector else ()
+    return started(module, one.model, InitFromConfig(path=str(folder), fresh=fresh))
+
+
+def started(module: str, model: Model, init: InitFromConfig) -> Named:
+    """A module's values as a run that starts from a folder has them, without those that it lacks."""
+    values, fresh = WarmStart(module, model, init).open()
     with torch.device("meta"):
-        shapes = build_chain(parts_of(one.model)).state_dict()
+        shapes = build_chain(parts_of(model)).state_dict()
     found = {n: torch.full(t.shape, torch.nan, dtype=torch.float64) for n, t in shapes.items() if n not in fresh}
     values.fill({name: (whole_block(name, tuple(tensor.shape)), tensor) for name, tensor in found.items()})
     return found
@@ -169,12 +197,12 @@ def _of_documents(family: str, whole: CompositeModel) -> tuple[Theirs, Ours]:
     samples, section = samples_of(family, whole), tower_of(whole).section
 
     def theirs(model: Any) -> Said:
-        loss = judged_loss(family, model, samples, section)
-        return Said(loss[None], loss)
+        logits = judged_logits(family, model, samples, section)
+        return Said(torch.cat(logits), mean_loss(logits, [sample.labels for sample in samples]))
 
     def ours(whole: CompositeModel, chains: Chains) -> Said:
-        loss = joined_loss(whole, chains, samples)
-        return Said(loss[None], loss)
+        batch = joined_text(whole, chains, samples)
+        return Said(logits_of(chains[LANGUAGE], batch), chains[LANGUAGE](None, batch)[MAIN])
 
     return theirs, ours
 
@@ -194,16 +222,17 @@ def _of_pictures(family: str, whole: CompositeModel) -> tuple[Theirs, Ours]:
         if family.startswith("qwen"):
             grids = torch.tensor([(1, *grid_of_picture(image, tower.section)) for image in images])
             said = model(picture_rows(images, tower.section), grid_thw=grids)
-            return _said(qwen_outputs(said, tower.ends.taps))
-        return _said(RUN[case](getattr(model, "vision_model", model), images, tower))
+            return said_of(qwen_outputs(said, tower.ends.taps))
+        return said_of(RUN[case](getattr(model, "vision_model", model), images, tower))
 
     def ours(whole: CompositeModel, chains: Chains) -> Said:
-        return _said(our_outputs(chains[VISION], images, tower_of(whole)))
+        return said_of(our_outputs(chains[VISION], images, tower_of(whole)))
 
     return theirs, ours
 
 
-def _said(outputs: Mapping[str, Tensor]) -> Said:
+def said_of(outputs: Mapping[str, Tensor]) -> Said:
+    """The rows that leave an encoder by its ports, and a weighted sum of them."""
     return Said(torch.cat([rows.flatten() for _port, rows in sorted(outputs.items())]), weighted_sum(outputs))
 
 
@@ -222,13 +251,13 @@ def _of_clips(whole: CompositeModel) -> tuple[Theirs, Ours]:
             rows = torch.cat([encoder(clip[None]).last_hidden_state[0] for clip in clips])
         else:
             rows = model.get_encoder()(torch.stack(clips)).last_hidden_state.flatten(0, 1)
-        return _said({MAIN: rows})
+        return said_of({MAIN: rows})
 
     def ours(whole: CompositeModel, chains: Chains) -> Said:
         section = whole.modules[AUDIO].model.section
         batch: AudioBatch = (
             packed(section, clips) if isinstance(section, ConformerConfig) else windows(torch.stack(clips), section)
         )
-        return _said({MAIN: chains[AUDIO](None, batch)[MAIN]})
+        return said_of({MAIN: chains[AUDIO](None, batch)[MAIN]})
 
     return theirs, ours

@@ -106,10 +106,15 @@ def judged(name: str, config: Config, folder: Path, patch: pytest.MonkeyPatch) -
 
 def _condition(model: Any) -> None:
     """Published values in place of random ones; arithmetic in float32, as without the lifted casts."""
-    conditioner = model.input_conditioner
     for name in ("norm_mean", "norm_std"):
         values = torch.tensor(getattr(model.config, name), dtype=torch.float32)
-        getattr(conditioner, name).copy_(values.view(3, 1, 1))
+        getattr(model.input_conditioner, name).copy_(values.view(3, 1, 1))
+    condition_in_float32(model)
+
+
+def condition_in_float32(model: Any) -> None:
+    """Let a RADIO's conditioner compute in float32, though casts are lifted."""
+    conditioner = model.input_conditioner
 
     def condition(pixels: Tensor) -> Tensor:
         # In numpy, because casts of tensors are lifted.

@@ -6,9 +6,8 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from tests.unit.judge.hub_folders import FAMILIES, VARIANTS, write_hub_folder
-from tests.unit.judge.hub_judge import judge_folder, start_folder
+from tests.unit.judge.hub_judge import assert_same, judge_folder, start_folder
 from tests.unit.judge.judge import REASON
-from tests.unit.judge.test_towers import FLOOR, LIFTED, distance
 
 pytest.importorskip("transformers", reason=REASON)
 
@@ -44,12 +43,4 @@ def test_a_start_from_any_folder_equals_transformers_in_float64(
     write_hub_folder(family, seed, variant, folder)
     verdict = judge_folder(family, folder, tmp_path / "gradients", monkeypatch)
     said, gradients = start_folder(family, folder)
-    assert distance(said.answer.detach(), verdict.answer) <= LIFTED
-    assert abs(float(said.loss.detach()) - verdict.loss) <= LIFTED * abs(verdict.loss)
-    for module, expected in verdict.gradients.items():
-        found = gradients[module]
-        # What has no gradient are buffers; what only we have is the projector that changes nothing.
-        trained = [name for name in found if name in expected or not name.startswith("projector.")]
-        floor = FLOOR * max(float(expected[name].abs().max()) for name in trained)
-        different = {name: distance(found[name], expected[name], floor) for name in trained}
-        assert {name: value for name, value in different.items() if value > LIFTED} == {}, module
+    assert_same(verdict, said, gradients)

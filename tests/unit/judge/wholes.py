@@ -184,12 +184,24 @@ def judge_whole(
 
 def judged_loss(name: str, model: Any, samples: Sequence[Sample], section: VitConfig) -> Tensor:
     """The judge's loss of documents, read one by one, with pictures in a tower's patches."""
-    count = sum(sample.document.loss_tokens for sample in samples)
-    losses = []
-    for sample in samples:
-        more = _INPUTS[name](sample, section)
-        logits = model(input_ids=sample.ids[None], use_cache=False, **more).logits[0]
-        losses.append(F.cross_entropy(logits, sample.labels, ignore_index=NO_LABEL, reduction="sum") / count)
+    return mean_loss(judged_logits(name, model, samples, section), [sample.labels for sample in samples])
+
+
+def judged_logits(name: str, model: Any, samples: Sequence[Sample], section: VitConfig) -> list[Tensor]:
+    """The judge's scores (tokens, vocab) of each document, read one by one, with pictures in a tower's patches."""
+    return [
+        model(input_ids=sample.ids[None], use_cache=False, **_INPUTS[name](sample, section)).logits[0]
+        for sample in samples
+    ]
+
+
+def mean_loss(logits: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+    """The mean over all documents' labels, of scores and labels by document."""
+    count = sum(int((own != NO_LABEL).sum()) for own in labels)
+    losses = [
+        F.cross_entropy(scores, own, ignore_index=NO_LABEL, reduction="sum") / count
+        for scores, own in zip(logits, labels, strict=True)
+    ]
     return torch.stack(losses).sum()
 
 
@@ -212,11 +224,16 @@ def our_forward(
 
 def joined_loss(whole: CompositeModel, chains: Mapping[str, Chain], samples: Sequence[Sample]) -> Tensor:
     """The loss of all documents in one packed batch, which these models read together."""
+    loss: Tensor = chains[LANGUAGE](None, joined_text(whole, chains, samples))[MAIN]
+    return loss
+
+
+def joined_text(whole: CompositeModel, chains: Mapping[str, Chain], samples: Sequence[Sample]) -> TextBatch:
+    """All documents in one packed batch of the decoder, with what these encoders make of their pictures and clips."""
     wires = tuple(Wire(name, LANGUAGE, whole.depths if name == VISION else ()) for name in chains if name != LANGUAGE)
     towers = Towers(chains, wires, {wire.source: _items(wire.source, whole, samples) for wire in wires})
     inserts, deep = towers.into(LANGUAGE)
-    loss: Tensor = chains[LANGUAGE](None, _text(whole, samples).with_inserts(inserts, deep))[MAIN]
-    return loss
+    return _text(whole, samples).with_inserts(inserts, deep)
 
 
 def _items(module: str, whole: CompositeModel, samples: Sequence[Sample]) -> Items:

@@ -1,5 +1,7 @@
 """Normalised log-mel frames equal those of transformers' Parakeet feature extractor; clips are not filled up."""
 
+import io
+import wave
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,8 @@ from counterpoint.kinds.arrays import Floats
 from counterpoint.modalities.clips.normalised_mel import normalised_log_mel
 from counterpoint.modalities.clips.rows import ClipRows
 from counterpoint.modalities.clips.spec import HOP, RATE, ClipIntake
+from counterpoint.modalities.clips.wave_file import read_wave
+from counterpoint.modalities.clips.windows import cut_windows
 
 
 def wave_of(samples: int) -> Floats:
@@ -20,6 +24,17 @@ def wave_of(samples: int) -> Floats:
     tone = 0.4 * np.sin(2 * np.pi * (300 + 900 * time) * time) + 0.02 * noise
     sound: Floats = (tone * (time < 0.8 * samples / RATE)).astype(np.float32)
     return sound
+
+
+def wav_of(sound: Floats) -> bytes:
+    """A waveform as the bytes of a WAV file of one channel."""
+    data = io.BytesIO()
+    with wave.open(data, "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(2)
+        written.setframerate(RATE)
+        written.writeframes((sound * 2**15).astype("<i2").tobytes())
+    return data.getvalue()
 
 
 @pytest.fixture
@@ -65,3 +80,16 @@ def test_a_clip_is_not_filled_up(samples: int, frames: int) -> None:
     middle = settings.window // 2
     assert payload.filled[:, middle].all()
     assert payload.filled[-1, middle:].sum() == (frames - 1) % settings.stride + 1
+
+
+@pytest.mark.parametrize("samples", [2800, 16_079, 16_159])
+def test_frames_of_a_file_are_those_of_all_its_samples(samples: int) -> None:
+    """The window of the last whole frame reaches samples that make no whole frame."""
+    settings = ClipIntake("audio", mels=8, window=15, stride=8, stack=1, positions=50, normalised=True)
+    # Turned around, for it ends in silence.
+    data = wav_of(wave_of(samples)[::-1])
+    expected = cut_windows(normalised_log_mel(read_wave(data, samples), settings.mels), settings)
+    found = ClipRows(settings).read([data], (samples,))
+    assert found.rows == settings.place((samples,)).rows_in
+    assert np.array_equal(found.frames, expected.frames)
+    assert np.array_equal(found.filled, expected.filled)

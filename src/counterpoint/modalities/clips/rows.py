@@ -28,8 +28,11 @@ class ClipRows:
         """The rows of an encoded clip; raises DataError if it cannot be decoded or is not as long as indexed."""
         (data,), (samples,) = files, extent
         whole = self.intake.whole_samples(samples)
-        wave = read_wave(data, samples)[:whole]
-        silence = np.zeros(whole - len(wave), dtype=np.float32)
+        wave = read_wave(data, samples)
+        if self.intake.seconds is not None:
+            wave = wave[:whole]
+        # Of a clip of its own length, samples after the last whole frame stay: that frame's window reaches them.
+        silence = np.zeros(max(whole - len(wave), 0), dtype=np.float32)
         frames_of = normalised_log_mel if self.intake.normalised else log_mel
         return cut_windows(frames_of(np.concatenate([wave, silence]), self.intake.mels), self.intake)
 

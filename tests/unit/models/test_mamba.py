@@ -38,8 +38,14 @@ def test_scan_is_the_recurrence_wherever_documents_and_chunks_begin(lengths: lis
     x, b, c = draw(rows, 4, 3), draw(rows, 2, 5), draw(rows, 2, 5)
     step, decay = draw(rows, 4).abs(), -20 * draw(rows, 4).abs()
     document = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
-    found = scan(x, b, c, step, decay, document, chunk)
-    assert (found - recurrence(x, b, c, step, decay, document)).abs().max() <= 1e-12
+    inputs = [tensor.requires_grad_() for tensor in (x, b, c, step, decay)]
+    found, expected = scan(*inputs, document, chunk), recurrence(*inputs, document)
+    assert (found - expected).abs().max() <= 1e-12
+    gradient = draw(rows, 4, 3)
+    pairs = zip(
+        torch.autograd.grad(found, inputs, gradient), torch.autograd.grad(expected, inputs, gradient), strict=True
+    )
+    assert all((ours - theirs).abs().max() <= 1e-12 for ours, theirs in pairs)
 
 
 @settings(deadline=None, max_examples=30)

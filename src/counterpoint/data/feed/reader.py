@@ -76,11 +76,8 @@ class Reader:
             for microbatch, lanes in enumerate(batch.shares[module]):
                 if not batch.is_empty(module, microbatch):
                     share = lanes[self.plan.layouts[module].coordinate(self.rank).dp]
-                    read = self._batch(batch, module, share, bad, comparisons)
                     is_even = len({lane.rows_in for lane in lanes}) == 1
-                    batches[module, microbatch] = (
-                        replace(read, is_even=is_even) if isinstance(read, TextBatch) else read
-                    )
+                    batches[module, microbatch] = self._batch(batch, module, share, is_even, bad, comparisons)
         maps = self._maps(batch)
         if self.is_pinned:
             batches = all_pinned(batches)
@@ -100,13 +97,21 @@ class Reader:
         return maps
 
     def _batch(
-        self, batch: BatchPlan, module: str, share: Share, bad: list[BadPayload], comparisons: Comparisons
+        self,
+        batch: BatchPlan,
+        module: str,
+        share: Share,
+        is_even: bool,
+        bad: list[BadPayload],
+        comparisons: Comparisons,
     ) -> Batch:
-        """The batch that this rank's stages of a module read for a share of its lane."""
+        """The batch that this rank's stages of a module read for a share of its lane; with `is_even` all lanes have as
+        many rows."""
         layout = self.plan.layouts[module]
         stages = {node.stage for node in self.plan.nodes_of(self.rank) if node.module == module}
         if module == self.plan.sink:
-            return self._text(batch, share, layout, with_payload=bool(stages & {0, layout.stages - 1}))
+            with_payload = bool(stages & {0, layout.stages - 1})
+            return replace(self._text(batch, share, layout, with_payload), is_even=is_even)
         first, rows = self._own_rows(layout, share) if 0 in stages else (0, 0)
         is_fed_by_others = bool(self.plan.rows[module].roots)
         lane = Lane(

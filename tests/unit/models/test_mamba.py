@@ -39,7 +39,7 @@ def test_scan_is_the_recurrence_wherever_documents_and_chunks_begin(lengths: lis
     step, decay = draw(rows, 4).abs(), -20 * draw(rows, 4).abs()
     document = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
     inputs = [tensor.requires_grad_() for tensor in (x, b, c, step, decay)]
-    found, expected = scan(*inputs, document, chunk), recurrence(*inputs, document)
+    found, expected = scan(x, b, c, step, decay, document, chunk), recurrence(x, b, c, step, decay, document)
     assert (found - expected).abs().max() <= 1e-12
     gradient = draw(rows, 4, 3)
     pairs = zip(

@@ -98,7 +98,9 @@ def test_a_rejected_plan_hangs_and_the_watchdog_says_where(tmp_path: Path) -> No
     plan = prepare_run(config).plan
     with pytest.raises(ProofError, match="HERE"):
         check_programs(plan, _receives_ahead(plan))
-    with Pool(3, timeout_seconds=40.0) as own, pytest.raises(PoolError, match="ended without an answer"):
+    # A rank ends by its watchdog, or because another has; on a busy machine either is heard first.
+    heard = "ended without an answer|Connection closed by peer"
+    with Pool(3, timeout_seconds=40.0) as own, pytest.raises(PoolError, match=heard):
         own.run(_hang_task, config, str(tmp_path))
     stacks = {rank: (tmp_path / f"hang-rank{rank}.txt").read_text() for rank in range(3)}
     for rank, action in enumerate(("language.0B0", "language.1B0", "language.2F0")):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from counterpoint.config.schema import Config
@@ -25,6 +26,7 @@ def test_a_resumed_run_goes_on_to_the_last_bit(pool: Pool, tmp_path: Path) -> No
     assert pool.run(resume_task, config, "exp_avg_sq") == []
 
 
+@pytest.mark.more
 def test_any_layout_reads_them_and_so_does_a_run_with_full_moments(pool: Pool, tmp_path: Path) -> None:
     folder = {"run.dir": str(tmp_path)}
     saved = pool.run(_saved_task, override(rounded(hybrid_config(FROM)), folder))

@@ -54,7 +54,7 @@ class _Watched:
             return self._forward(*given)
 
     def _scope(self) -> AbstractContextManager[None]:
-        return self._store.scope(self._parameters()) if isinstance(self._store, HostStore) else nullcontext()
+        return self._store.scope(self._parameters) if isinstance(self._store, HostStore) else nullcontext()
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ of forward: when it takes one, those saved shortly before it begin to come back.
 """
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, final
 
@@ -30,18 +30,18 @@ class HostStore:
     def __init__(self) -> None:
         self._streams: dict[torch.device, _Streams] = {}
         self._last: weakref.ref[_Moved] | None = None
-        self._weights: frozenset[int] = frozenset()
+        self._weights: Callable[[], Iterable[Tensor]] = tuple
         # The tensors stay alive in the scope, so that an address stands for one tensor.
         self._moved: dict[_Key, tuple[Tensor, _Moved]] = {}
 
     @contextmanager
-    def scope(self, weights: Iterable[Tensor]) -> Iterator[None]:
+    def scope(self, weights: Callable[[], Iterable[Tensor]]) -> Iterator[None]:
         """The forward of one layer with these weights; a tensor that is saved several times is copied once."""
-        self._weights = frozenset(_address(one) for one in weights)
+        self._weights = weights
         try:
             yield
         finally:
-            self._weights = frozenset()
+            self._weights = tuple
             self._moved.clear()
 
     def pack(self, tensor: Tensor) -> Any:
@@ -50,6 +50,8 @@ class HostStore:
             return tensor
         key = _Key(_address(tensor), int(tensor.storage_offset()), tensor.numel(), tensor.dtype)
         if key not in self._moved:
+            if self._is_weight(key.address):
+                return tensor
             moved = _Moved(tensor, self._streams_of(tensor.device), self._last)
             self._moved[key] = tensor, moved
             self._last = weakref.ref(moved)
@@ -65,9 +67,14 @@ class HostStore:
         return found.as_strided(packed.size, packed.stride)
 
     def _is_worth(self, tensor: Tensor) -> bool:
-        is_plain = type(tensor) is Tensor and tensor.is_floating_point() and _address(tensor) not in self._weights
+        is_plain = type(tensor) is Tensor and tensor.is_floating_point()
         # A copy has the same strides where no element is left out or occurs twice.
         return is_plain and _is_dense(tensor) and (not tensor.is_cuda or tensor.nbytes >= _SMALLEST)
+
+    def _is_weight(self, address: int) -> bool:
+        # Asked anew: FSDP2 gathers what has a group of its own inside a layer, such as experts, during its forward.
+        gathered = (one for one in self._weights() if not isinstance(one, DTensor))
+        return any(_address(one) == address for one in gathered)
 
     def _streams_of(self, device: torch.device) -> "_Streams | None":
         if device.type != "cuda":
@@ -160,8 +167,7 @@ class _Moved:
 
 
 def _address(tensor: Tensor) -> int:
-    local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-    return local.untyped_storage().data_ptr()
+    return tensor.untyped_storage().data_ptr()
 
 
 def _is_dense(tensor: Tensor) -> bool:

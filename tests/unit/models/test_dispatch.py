@@ -13,7 +13,8 @@ from torch._C._distributed_c10d import HashStore
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.layers.moe.sublayer import Moe
-from counterpoint.parallelize.dispatch import Ends, ExpertDispatch, Line, Sizes, ToldSizes, _sizes
+from counterpoint.models.multiply import Groups, grouped_product, grouped_weight_gradient
+from counterpoint.parallelize.dispatch import Ends, EvenSizes, ExpertDispatch, Line, Sizes, ToldSizes, _sizes
 from tests.unit.models.model_samples import GATED, HYBRID, build, text_batch
 
 LENGTHS = (5, 1, 7)
@@ -130,3 +131,46 @@ def test_rows_that_go_to_all_ranks_lie_by_rank_and_then_row() -> None:
     for row, places in enumerate(order.places.tolist()):
         assert [rows_of_entries[place] for place in places] == [row] * 4
         assert [place // 3 for place in places] == [0, 1, 2, 3], "one on each rank"
+
+
+class _Poisoned(torch.autograd.Function):
+    """A grouped product as a GPU computes it: rows after the last group are what memory held before, here NaN."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weights: Tensor, groups: Groups) -> Tensor:
+        ctx.save_for_backward(rows, weights)
+        ctx.groups = groups
+        return _poisoned(grouped_product(rows, weights, groups), groups)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        rows, weights = ctx.saved_tensors
+        of_rows = _poisoned(grouped_product(gradients[0], weights.transpose(1, 2), ctx.groups), ctx.groups)
+        return of_rows, grouped_weight_gradient(gradients[0], rows, ctx.groups), None
+
+
+def _poisoned(rows: Tensor, groups: Groups) -> Tensor:
+    assert isinstance(groups, list)
+    assert sum(groups) < rows.shape[0], "there are further rows"
+    rows[sum(groups) :] = torch.nan
+    return rows
+
+
+class _GroupedMultiply(nn.Module):
+    def forward(self, rows: Tensor, weights: Tensor, groups: Groups) -> Tensor:
+        out: Tensor = _Poisoned.apply(rows, weights, groups)
+        return out
+
+
+@pytest.mark.parametrize("model", [HYBRID, GATED], ids=["sigmoid", "softmax"])
+def test_rows_beyond_the_last_choice_reach_nothing(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU as many rows are computed as there may be choices."""
+    plain = trained(mixture(model), model, 3)
+    top_k = model.section.moe.top_k
+    most = (sum(LENGTHS) + 3) * top_k
+    monkeypatch.setattr(EvenSizes, "read", lambda self: ([self.rows], [self.rows], most))
+    moe = alone(mixture(model), [])
+    moe.experts.multiply = _GroupedMultiply()
+    found = trained(moe, model, 3, is_even=True)
+    assert found.keys() == plain.keys()
+    assert all(torch.equal(found[name], plain[name]) for name in plain)

@@ -135,13 +135,6 @@ class HybridPeer:
         self._losses: list[float] = []
         self.parameters = parameters_of_peer(self.sizes)
 
-    def adjust(self, engine: Engine) -> None:
-        """See EngineRun."""
-        for replica in engine.replicas.values():
-            for module in replica.chain.modules():
-                if isinstance(module, Router):
-                    module.is_even = self.setting.has("balanced")
-
     def prepare(self, numbers: range) -> None:
         """See Run."""
         self._ready = {number: self._read(number) for number in numbers}

@@ -12,6 +12,13 @@ _SCAN = r"ssd|ssm|scan|conv(?!ert)|mamba|chunk_state|cumsum"
 _COMPILED = (("sort, gather, scatter", _MOVES), ("scan and conv", _SCAN), ("compiled", "."))
 """Compiled kernels are named after what they fuse, so one that gathers counts as a gather, whatever else it does."""
 
+_OURS = (
+    ("optimizer", "_update"),
+    ("sort, gather, scatter", "_copy|_sum|_count|_place"),
+    ("scan and conv", "_(convolve|carry)(_back)?|_sum_in_documents|_add_states|_mix|_(entering_|shared_)?gradients"),
+)
+"""Whole names of kernels written by hand."""
+
 _OTHERS = (
     (NCCL, "nccl"),
     ("attention", r"flash|fmha|sdpa|attention|mha_"),
@@ -35,6 +42,8 @@ class GroupTime:
 
 def group_of(kernel: str) -> str:
     """The group of a kernel, `other` if no pattern fits its name."""
+    if own := next((name for name, pattern in _OURS if re.fullmatch(pattern, kernel)), None):
+        return own
     groups = _COMPILED if kernel.startswith("triton_") else _OTHERS
     return next((name for name, pattern in groups if re.search(pattern, kernel, re.IGNORECASE)), "other")
 

@@ -130,6 +130,10 @@ def test_one_rank_can_be_the_tower_alone() -> None:
         ("Memcpy DtoD (Device -> Device)", "copies"),
         ("void at::native::multi_tensor_apply_kernel<FusedOptimizerTensorListMetadata>", "optimizer"),
         ("void at::native::vectorized_elementwise_kernel<4, MulFunctor>", "elementwise"),
+        ("_update", "optimizer"),
+        ("_copy", "sort, gather, scatter"),
+        ("_shared_gradients", "scan and conv"),
+        ("_copy_of_another", "copies"),
         ("something", "other"),
     ],
 )

@@ -299,7 +299,10 @@ class Foreign(nn.Module, ABC):
 
 
 class Wide(nn.Module, ABC):
-    """A submodule that computes in the dtype of its stored parameters, independent of the compute dtype."""
+    """A submodule that computes in the dtype of its stored parameters, independent of the compute dtype.
+
+    Every forward of a layer runs each of those in it once: FSDP2 may gather those of many layers together.
+    """
 
 
 def widened(rows: Tensor) -> Tensor:

@@ -121,13 +121,12 @@ class _Recording:
         inputs = _Inputs()
         given: tuple[Tensor, ...] = _Anchor.apply(inputs, *tensors)  # type: ignore[no-untyped-call]
         anchor = given[0].grad_fn
-        places = {(one.untyped_storage().data_ptr(), one.storage_offset()): number for number, one in enumerate(given)}
-
+        # Until backward torch keeps `pack`, and all that it refers to: no tensor.
+        places = {_place(one): number for number, one in enumerate(given)}
         held: list[tuple[Tensor, Any]] = []
 
         def pack(tensor: Tensor) -> _OfInput | _Held:
-            number = places.get((tensor.untyped_storage().data_ptr(), tensor.storage_offset()))
-            if number is not None and tensor.dtype == given[number].dtype:
+            if (number := places.get(_place(tensor))) is not None:
                 return _OfInput(anchor, inputs, number, tensor.size(), tensor.stride())
             held.append((tensor, self._store.pack(tensor)))
             return _Held(held[-1][1])
@@ -139,8 +138,14 @@ class _Recording:
             out = call(function, given, *others)
         # Kernels save their output, too.
         same = [packed for tensor, packed in held if _is_same(tensor, out)]
+        held.clear()
         self._kept.append(_Kept(same[0] if same else self._store.pack(out.detach()), out.requires_grad))
         return out
+
+
+def _place(tensor: Tensor) -> tuple[int, int, torch.dtype]:
+    """Where a live tensor begins, and as what."""
+    return tensor.untyped_storage().data_ptr(), int(tensor.storage_offset()), tensor.dtype
 
 
 def _is_same(tensor: Tensor, out: Tensor) -> bool:

@@ -1,11 +1,13 @@
 """Recomputed layers give the same bits, keep less, and count what they route once."""
 
+import gc
 from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from counterpoint.execute.stage import Stage
 from counterpoint.kinds.family import Model
@@ -16,7 +18,7 @@ from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.dispatch import LocalDispatch
 from counterpoint.models.seams import BALANCE, COUNTS, DispatchState
 from counterpoint.parallelize.discard import apply_discard
-from counterpoint.parallelize.keep import InPlace
+from counterpoint.parallelize.keep import InPlace, _Recording
 from counterpoint.parallelize.offload import HostStore
 from counterpoint.parallelize.recompute import apply_recompute
 from counterpoint.plan.activations import PARTS
@@ -278,3 +280,40 @@ def test_weights_stay_where_they_are_and_rows_wait_on_the_host_once(monkeypatch:
     assert out.requires_grad
     # The output of a norm is saved by each of the products that read it.
     assert 0 < len(set(moved)) < len(moved)
+
+
+@pytest.mark.parametrize("name", ["hybrid", "radio"])
+def test_inputs_of_attention_that_is_kept_are_freed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[StorageWeakRef] = []
+    run = _Recording.run
+
+    def noted(self: _Recording, function: Any, tensors: tuple[Tensor, ...], others: tuple[Any, ...]) -> Tensor:
+        found.extend(StorageWeakRef(tensor.untyped_storage()) for tensor in tensors)
+        return run(self, function, tensors, others)
+
+    monkeypatch.setattr(_Recording, "run", noted)
+    out = _keeping_less(MODELS[name], "keeps attention")(None, _batch(MODELS[name]))[MAIN]
+    assert out.requires_grad
+    assert found
+    gc.collect()
+    assert all(storage.expired() for storage in found)
+
+
+@pytest.mark.parametrize("name", ["hybrid", "radio"])
+@pytest.mark.parametrize("policy", [policy for policy, (*_others, offloads) in POLICIES.items() if offloads])
+def test_what_waits_on_the_host_is_freed_on_the_device(name: str, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[StorageWeakRef] = []
+    pack = HostStore.pack
+
+    def noted(self: HostStore, tensor: Tensor) -> Any:
+        packed = pack(self, tensor)
+        if packed is not tensor:
+            found.append(StorageWeakRef(tensor.untyped_storage()))
+        return packed
+
+    monkeypatch.setattr(HostStore, "pack", noted)
+    out = _keeping_less(MODELS[name], policy)(None, _batch(MODELS[name]))[MAIN]
+    assert out.requires_grad
+    assert found
+    gc.collect()
+    assert all(storage.expired() for storage in found)

@@ -45,7 +45,6 @@ COVERED_HYBRIDS = {
     "cp2_language": "cp2_both",
     "cp4_with_2_kv_heads": "cp8_over_4_groups",
     "one_to_pp7": "tp2_pp3",
-    "etp4_over_tp4": "ep2_etp2_over_tp2_edp2",
     "no_sequence_parallel_ep4": "ep2_etp2_over_tp2_edp2",  # and without_sp_ep4, which predicts further tokens
 }
 """The same of the hybrid pair."""

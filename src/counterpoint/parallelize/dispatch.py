@@ -87,14 +87,13 @@ _KEPT = 8
 
 @final
 class ExpertDispatch(Dispatch, Fusible):
-    """`Dispatch` among the ep x etp ranks of `group`, etp innermost; every rank joins, with rows or without."""
+    """`Dispatch` among the ep x etp ranks of a line, etp innermost; every rank joins, with rows or without."""
 
     regions = ("address",)
 
-    def __init__(self, group: dist.ProcessGroup, ep: int, etp: int, ep_rank: int) -> None:
+    def __init__(self, line: "Line", ep: int, etp: int, ep_rank: int) -> None:
         super().__init__()
-        self.ep, self.etp, self.ep_rank = ep, etp, ep_rank
-        self.line = Line(group)
+        self.line, self.ep, self.etp, self.ep_rank = line, ep, etp, ep_rank
         self._orders: dict[int, Order] = {}
 
     def announce(self, experts: Tensor, counts: Tensor, rows: int, *, is_even: bool) -> DispatchState:

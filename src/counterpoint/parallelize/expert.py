@@ -17,7 +17,7 @@ from counterpoint.models.chain import Chain
 from counterpoint.models.dispatch import LocalDispatch
 from counterpoint.models.seams import LaneSum, OwnDocuments, StackedExperts
 from counterpoint.parallelize.blocks import Cut
-from counterpoint.parallelize.dispatch import ExpertDispatch
+from counterpoint.parallelize.dispatch import ExpertDispatch, Line
 from counterpoint.parallelize.exchange import TensorGroup
 
 
@@ -91,7 +91,9 @@ def _exchange_makers(place: ExpertRank, lane: TensorGroup | None) -> dict[type[n
     """Replacements for the seams of a mixture; on a single rank the seams stay as they are."""
     makers: dict[type[nn.Module], Callable[[], nn.Module]] = {}
     if (group := place.group) is not None:
-        makers[LocalDispatch] = lambda: ExpertDispatch(group, place.ep, place.etp, place.ep_rank)
+        # One for all layers: memory that one layer's exchanges have freed is taken by the next one's.
+        line = Line(group)
+        makers[LocalDispatch] = lambda: ExpertDispatch(line, place.ep, place.etp, place.ep_rank)
     if lane is not None:
         makers |= {OwnDocuments: lambda: ShareOfDocuments(lane), LaneSum: lambda: SumOverLane(lane)}
     return makers

@@ -6,9 +6,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch._C._distributed_c10d import HashStore
 
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
@@ -75,9 +73,7 @@ def mixture(model: Model) -> Moe:
 
 def alone(moe: Moe, events: list[str]) -> Moe:
     """The mixture with the dispatch of a group of one rank."""
-    dispatch = ExpertDispatch(dist.ProcessGroup(HashStore(), 0, 1), 1, 1, 0)
-    dispatch.line = cast(Line, _Alone(events))
-    moe.dispatch = dispatch
+    moe.dispatch = ExpertDispatch(cast(Line, _Alone(events)), 1, 1, 0)
     return moe
 
 
@@ -124,7 +120,7 @@ def test_lanes_with_the_same_rows_wait_for_no_sizes(monkeypatch: pytest.MonkeyPa
 
 
 def test_rows_that_go_to_all_ranks_lie_by_rank_and_then_row() -> None:
-    dispatch = ExpertDispatch(dist.ProcessGroup(HashStore(), 0, 1), 2, 2, 0)
+    dispatch = ExpertDispatch(cast(Line, _Alone([])), 2, 2, 0)
     order = dispatch._to_all(3, torch.device("cpu"))
     rows_of_entries = (order.entries // 4).tolist()
     assert rows_of_entries == [0, 1, 2] * 4

@@ -10,7 +10,10 @@ _DTYPES = ("dtype", "torch_dtype")
 _OF_TOWERS, _OLDER_DEFAULT = "axial", "mrope"
 """Kinds of positions: of rows and columns of a picture, whose section has one spelling, and of three axes of old."""
 
-_SECTIONS = ("text_config", "vision_config", "audio_config", "encoder_config")
+_TEXTS = ("text_config", "llm_config")
+"""The section of a decoder, and its name in files that the authors of Nemotron-Omni published."""
+
+_SECTIONS = (*_TEXTS, "vision_config", "audio_config", "sound_config", "encoder_config")
 
 
 def with_both_spellings(config: Mapping[str, Any], dtype: str, *, changes_dtype: bool) -> dict[str, Any]:
@@ -24,16 +27,15 @@ def with_both_spellings(config: Mapping[str, Any], dtype: str, *, changes_dtype:
     for key in _SECTIONS:
         if isinstance(config.get(key), Mapping):
             section = _with_dtype(config[key], _WORDS[dtype], changes_dtype=changes_dtype)
-            found[key] = section | (_rope(config[key]) if key == "text_config" else {})
+            found[key] = section | (_rope(config[key]) if key in _TEXTS else {})
     return found
 
 
 def with_vocabulary(config: Mapping[str, Any], vocabulary: int) -> dict[str, Any]:
     """The same model with so many words."""
-    found = {**config}
-    if isinstance(config.get("text_config"), Mapping):
-        found["text_config"] = {**config["text_config"], "vocab_size": vocabulary}
-    if "vocab_size" in config or "text_config" not in found:
+    sections = [key for key in _TEXTS if isinstance(config.get(key), Mapping)]
+    found = {**config, **{key: {**config[key], "vocab_size": vocabulary} for key in sections}}
+    if "vocab_size" in config or not (sections or "text_config" in config):
         found["vocab_size"] = vocabulary
     return found
 

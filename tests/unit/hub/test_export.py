@@ -16,6 +16,7 @@ from tests.unit.hub.runs import Modules, export_here, write_run
 from tests.unit.judge.converted import modules_from_ours
 from tests.unit.judge.folders import write_folder, write_tensors
 from tests.unit.judge.whole_configs import FOLDERS, config_of
+from tests.unit.judge.wholes import OMNI
 
 
 def _carried(whole: CompositeModel) -> dict[str, Tensor]:
@@ -83,3 +84,19 @@ def test_another_vocabulary_is_said_in_the_config(tmp_path: Path) -> None:
     assert torch.equal(found["model.embed_tokens.weight"], words["embed.weight"].bfloat16())
     assert torch.equal(found["lm_head.weight"], words["head.weight"].bfloat16())
     assert torch.equal(found["model.norm.weight"], ours["norm.weight"])
+
+
+def test_another_vocabulary_is_said_in_the_section_that_the_base_has(tmp_path: Path) -> None:
+    """Nemotron-Omni is published with `llm_config` in place of `text_config`."""
+    config = {("llm_config" if key == "text_config" else key): value for key, value in OMNI.items()}
+    whole, _ours, theirs = case("nemotron_h_omni")
+    write_tensors(tmp_path / "model", config, theirs)
+    changed = config_of(whole, tmp_path / "model", {}).resolved()
+    init = {"path": str(tmp_path / "model"), "fresh": ["embed.weight", "head.weight"]}
+    changed["modules"][LANGUAGE] |= {"init_from": init}
+    changed["modules"][LANGUAGE]["model"]["vocab"] = 29
+    out = export_here(ExportRequest(run=write_run(load_config(changed), {}), out=tmp_path / "out"))
+    found = json.loads((out / "config.json").read_text())
+    assert found["llm_config"]["vocab_size"] == 29
+    assert "vocab_size" not in found
+    assert composite_of(found).modules[LANGUAGE].model.ends.vocab == 29

@@ -72,7 +72,8 @@ def radio_section(fields: Fields) -> VitConfig:
 
 def _published(fields: Fields) -> VitConfig:
     """What a config.json of NVIDIA's own program describes, whose activation and epsilon are those of its towers."""
-    (hidden, layers, heads), channels, positions, prefix = published_sizes(fields)
+    found = published_sizes(fields)
+    hidden, layers, heads = found.sizes
     return _tower(
         fields,
         layers=layers,
@@ -80,9 +81,9 @@ def _published(fields: Fields) -> VitConfig:
         heads=heads,
         ffn=MLP_RATIO * hidden,
         patch=PATCH,
-        channels=channels,
-        positions=positions,
-        prefix=prefix,
+        channels=found.channels,
+        positions=found.positions,
+        prefix=found.prefix,
     )
 
 

@@ -21,12 +21,22 @@ class Sizes(NamedTuple):
 
 @final
 class PublishedSizes(NamedTuple):
-    """What `args` say of a tower: `positions` is the side of the square table, `prefix` the number of learned rows."""
+    """What `args` say of a tower: `positions` is the side of the square table, tokens and registers are learned rows.
+
+    `summary` are the numbers of the tokens that make a summary.
+    """
 
     sizes: Sizes
     channels: int
     positions: int
-    prefix: int
+    tokens: int
+    registers: int
+    summary: tuple[int, ...]
+
+    @property
+    def prefix(self) -> int:
+        """The number of learned rows."""
+        return self.tokens + self.registers
 
 
 PATCH = 16
@@ -86,9 +96,41 @@ def published_sizes(fields: Fields) -> PublishedSizes:
     args.demand("spectral_reparam", False)
     args.demand("model_kwargs", {})
     cpe = args.integer("cpe_max_size")
-    found = PublishedSizes(_MODELS[args.text("model")], _channels(args), round(cpe / PATCH), _prefix(args))
+    used = _teachers(args)
+    tokens = len(used) if args.flag("cls_token_per_teacher") else 1
+    found = PublishedSizes(
+        _MODELS[args.text("model")],
+        _channels(args),
+        round(cpe / PATCH),
+        tokens,
+        _registers(args, tokens),
+        tuple(token for token, is_used in enumerate(used.values()) if is_used and token < tokens),
+    )
     args.refuse_rest()
     return found
+
+
+def as_transformers_writes(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A config.json of NVIDIA's own program in the keys of transformers' own RADIO; raises CheckpointError."""
+    found = published_sizes(Fields(config, where, "radio"))
+    keys = {
+        "hidden_size": found.sizes.hidden,
+        "num_hidden_layers": found.sizes.layers,
+        "num_attention_heads": found.sizes.heads,
+        "mlp_ratio": float(MLP_RATIO),
+        "num_channels": found.channels,
+        "patch_size": PATCH,
+        "max_img_size": PATCH * found.positions,
+        "num_cls_tokens": found.tokens,
+        "num_registers": found.registers,
+        "summary_idxs": list(found.summary),
+        "architectures": ["RadioModel"],
+    }
+    return {**keys, **{key: config[key] for key in _SHARED if config.get(key) is not None}}
+
+
+_SHARED = ("video_temporal_patch_size", "torch_dtype", "dtype")
+"""Keys that both programs have."""
 
 
 def _channels(args: Fields) -> int:
@@ -96,21 +138,24 @@ def _channels(args: Fields) -> int:
     return args.integer("in_chans") if args.has("in_chans") else shape[0]
 
 
-def _prefix(args: Fields) -> int:
-    """A class token for each teacher, and so many registers, or registers up to the next multiple."""
-    names = {_name(args, teacher) for teacher in _teachers(args)}
-    tokens = len(names) if args.flag("cls_token_per_teacher") else 1
+def _registers(args: Fields, tokens: int) -> int:
+    """So many registers as are stated, or as fill up the class tokens to the next multiple."""
     registers = args.integer("cpe_num_registers", least=0) if args.has("cpe_num_registers") else 0
     multiple = args.integer("register_multiple", least=0) if args.has("register_multiple") else 0
-    return tokens + (registers or (multiple - tokens % multiple if multiple else 0))
+    return registers or (multiple - tokens % multiple if multiple else 0)
 
 
-def _teachers(args: Fields) -> list[Any]:
+def _teachers(args: Fields) -> dict[str, bool]:
+    """The names of teachers, each of which has a class token of its own, and whether that makes a summary."""
     args.has("teachers")
     teachers = args.values.get("teachers")
     if not isinstance(teachers, list) or not teachers:
         raise args.unlike("teachers", teachers, "a list of teachers")
-    return teachers
+    found: dict[str, bool] = {}
+    for teacher in teachers:
+        name = _name(args, teacher)
+        found[name] = found.get(name, False) or bool(teacher.get("use_summary", True))
+    return found
 
 
 def _name(args: Fields, teacher: object) -> str:

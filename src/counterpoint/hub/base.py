@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -87,8 +87,7 @@ class BaseFolder:
         """The modules of such a folder, with links to the tensors that it has, and to those that it need not have."""
         untied = {one.unequal for one in self._found.modules.values()}
         names = names_found(whole, self.lying, self.path)
-        fitted = as_found(whole, names, lambda head, words: (head, words) not in untied)
-        return replace(fitted, modules={n: _with_all(one, whole.modules[n]) for n, one in fitted.modules.items()})
+        return as_lying(whole, names, lambda head, words: (head, words) not in untied)
 
     @cached_property
     def _found(self) -> CompositeModel:
@@ -102,6 +101,12 @@ class BaseFolder:
         for key, one in content.items():
             begin = 8 + len(header) + one["data_offsets"][0]
             self.lying[key] = Lying(name, one["dtype"], tuple(one["shape"]), begin)
+
+
+def as_lying(whole: CompositeModel, names: Collection[str], are_equal: Callable[[str, str], bool]) -> CompositeModel:
+    """The modules with links to the tensors of these names, and to those that a folder need not have."""
+    fitted = as_found(whole, names, are_equal)
+    return replace(fitted, modules={n: _with_all(one, whole.modules[n]) for n, one in fitted.modules.items()})
 
 
 def _with_all(fitted: Stored, plain: Stored) -> Stored:

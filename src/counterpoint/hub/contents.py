@@ -18,7 +18,7 @@ from counterpoint.convert.start import linked_names
 from counterpoint.errors import CheckpointError
 from counterpoint.families import FAMILIES
 from counterpoint.families.parts import parts_of
-from counterpoint.hub.base import BaseFolder
+from counterpoint.hub.base import BaseFolder, as_lying
 from counterpoint.hub.config_json import with_both_spellings, with_vocabulary
 from counterpoint.hub.plan import FLOATS, Tensor, sharded
 from counterpoint.kinds.family import Model
@@ -151,6 +151,9 @@ def index_of(contents: Contents, outline: Outline, models: Mapping[str, Model]) 
     whole = composite_of(contents.config, outline.where)
     if outline.base is not None and outline.part is None:
         whole = outline.base.as_written(whole)
+    elif outline.part is not None:
+        # The part's config says itself whether its head is tied.
+        whole = as_lying(whole, {whole.spell(target) for target in outline.names}, lambda _head, _words: True)
     base = {} if outline.base is None else {t: outline.base.lying[n].shape for t, n in outline.names.items()}
     spelled = {whole.spell(target) for target in base}
     found = dict(base)

@@ -5,10 +5,11 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel, Stored, composite_of
+from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel, Stored, as_of_today, composite_of
 from counterpoint.convert.defaults import read_defaults
+from counterpoint.convert.folder import CONFIG_NAME
 from counterpoint.convert.kind import kind_of_config
-from counterpoint.convert.links import Link
+from counterpoint.convert.radio_args import as_transformers_writes
 from counterpoint.errors import CheckpointError
 from counterpoint.hub.base import BaseFolder
 from counterpoint.hub.contents import Outline
@@ -51,7 +52,7 @@ def part_of(base: BaseFolder, module: str, model: Model, positions: int) -> Outl
             names[renamed[known]] = real
         elif known in copies:
             names[copies[known][0]] = real
-        elif prefix and known.startswith(prefix):
+        elif prefix and known.startswith(prefix) and _belongs(known.removeprefix(prefix), alone, role):
             names[known.removeprefix(prefix)] = real
     _demand_needed(base, config, names)
     return Outline(config, base, names, CompositeModel({role: part}, alone.unused, alone.spelling), base.copied)
@@ -59,23 +60,23 @@ def part_of(base: BaseFolder, module: str, model: Model, positions: int) -> Outl
 
 def _config_of(base: BaseFolder, role: str, module: str, model: Model, positions: int) -> Mapping[str, Any]:
     """The config.json of the module alone: the base's section, with what it means to leave keys out there."""
-    given = base.config.get(_SECTIONS[role])
-    stated = read_defaults().sections.get(kind_of_config(base.config) or "", {}).get(_SECTIONS[role], {})
+    whole = as_of_today(base.config)
+    given = whole.get(_SECTIONS[role])
+    stated = read_defaults().sections.get(kind_of_config(whole) or "", {}).get(_SECTIONS[role], {})
     defaults = stated.get("empty" if isinstance(given, Mapping) else "absent", {})
     section = {**defaults, **(given if isinstance(given, Mapping) else {})}
+    if role != LANGUAGE:
+        if "args" in section:
+            section = as_transformers_writes(section, f"{base.path / CONFIG_NAME}, {_SECTIONS[role]}")
+        # Files of the hub may repeat the kind of the whole model here, or have a name that means nothing alone.
+        named = {"model_type": stated["empty"]["model_type"]}
+        return {key: value for key, value in section.items() if not key.startswith(_PROJECTION)} | named
     kind = section.get("model_type")
-    if role == LANGUAGE and (kind is None or kind.endswith(_OF_COMPOSITES)):
-        about = section if isinstance(given, Mapping) else base.config
+    if kind is None or kind.endswith(_OF_COMPOSITES):
+        about = section if isinstance(given, Mapping) else whole
         described = config_of(module, _of_text_alone(model), positions)
         return {**described, **{key: about[key] for key in _ABOUT_TEXT if about.get(key) is not None}}
-    if kind is None:
-        raise CheckpointError(
-            f"modules.{module}: {base.path / 'config.json'} has no {_SECTIONS[role]} with a model_type, expected one "
-            "that describes the module alone; export the whole model, without --module"
-        )
-    if role == LANGUAGE:
-        return {**section, "tie_word_embeddings": model.section.tied}
-    return {key: value for key, value in section.items() if not key.startswith(_PROJECTION)}
+    return {**section, "tie_word_embeddings": model.section.tied}
 
 
 def _demand_needed(base: BaseFolder, config: Mapping[str, Any], names: Mapping[str, str]) -> None:
@@ -96,13 +97,20 @@ def _of_text_alone(model: Model) -> Model:
 
 def _renamed(stored: Stored, alone: Stored) -> dict[str, str]:
     """Names of the base, in links, and those of the same tensors in a folder of the module alone."""
-    own: dict[tuple[str, ...], Link] = {link.ours: link for link in alone.links}
+    # What the base has in other tensors, such as stacked experts, the module alone may have as well.
+    own = {(link.ours, len(link.theirs)): link for link in (*alone.otherwise, *alone.links)}
     return {
         theirs: other
         for link in stored.links
-        if link.ours in own
-        for theirs, other in zip(link.theirs, own[link.ours].theirs, strict=True)
+        if (link.ours, len(link.theirs)) in own
+        for theirs, other in zip(link.theirs, own[link.ours, len(link.theirs)].theirs, strict=True)
     }
+
+
+def _belongs(name: str, alone: CompositeModel, role: str) -> bool:
+    """Whether a folder of the module alone may have a tensor that no link of the base reads."""
+    described = {theirs for link in alone.modules[role].links for theirs in link.theirs}
+    return name in described or any(fnmatchcase(name, pattern) for pattern in alone.unused)
 
 
 def _copies(stored: Stored, alone: Stored) -> dict[str, tuple[str, str]]:

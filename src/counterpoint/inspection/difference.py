@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from counterpoint.convert.links import Place
+from counterpoint.errors import CheckpointError
+from counterpoint.inspection.contents import Contents
 from counterpoint.inspection.inspect import open_contents
 from counterpoint.inspection.names import NamedTensor, in_common_names
+from counterpoint.train.warm.folders import FolderKind
 
 _PIECE_ELEMENTS = 1 << 22
 
@@ -63,7 +66,7 @@ def diff(a: Path, b: Path) -> Difference:
     Folders of a kind are compared as they are, others by the names that tensors have here, without their dtypes.
     Raises CheckpointError.
     """
-    first, second = open_contents(a), open_contents(b)
+    first, second = _opened(a), _opened(b)
     ours, theirs = in_common_names(first, second)
     common = [name for name in ours if name in theirs]
     return Difference(
@@ -75,6 +78,14 @@ def diff(a: Path, b: Path) -> Difference:
         only_in_b=tuple(sorted(theirs.keys() - ours.keys())),
         different=tuple(found for name in common if (found := _compare(name, ours[name], theirs[name])) is not None),
     )
+
+
+def _opened(path: Path) -> Contents:
+    """A folder of which every tensor can be read; those of a checkpoint are told as they are read."""
+    found = open_contents(path)
+    if found.kind is FolderKind.HUB and found.problems:
+        raise CheckpointError(f"{found.problems[0]}, expected a whole folder; copy it from the model again")
+    return found
 
 
 def _compare(name: str, one: NamedTensor, other: NamedTensor) -> TensorDifference | None:
@@ -106,7 +117,9 @@ def _distances(one: Tensor, other: Tensor) -> tuple[float, float]:
     if not one.numel():
         return 0.0, 0.0
     a, b = one.to(torch.float64), other.to(torch.float64)
-    is_same = (one == other) | (a.isnan() & b.isnan())
+    # Large integers are told apart in their own type; small floats have no common type with others.
+    is_equal = one == other if one.dtype == other.dtype else a == b
+    is_same = is_equal | (a.isnan() & b.isnan())
     apart = torch.where(is_same, 0.0, (a - b).abs()).nan_to_num(nan=math.inf, posinf=math.inf)
     larger = torch.maximum(a.abs(), b.abs())
     relative = torch.where(is_same, 0.0, apart / larger).nan_to_num(nan=math.inf, posinf=math.inf)

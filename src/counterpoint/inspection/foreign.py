@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from counterpoint.errors import CheckpointError
-from counterpoint.inspection.contents import Contents, StoredModule, StoredTensor, module_of
+from counterpoint.inspection.contents import DAMAGED, Contents, StoredModule, StoredTensor, module_of
 from counterpoint.train.warm.folders import FolderKind
 from counterpoint.train.warm.iterations import open_foreign
 from counterpoint.train.warm.megatron import prefixes_in
@@ -36,10 +36,13 @@ def open_other(path: Path, *, verify: bool) -> Contents:
         kind=FolderKind.FOREIGN,
         folder=checkpoint.folder,
         tensors=tensors,
-        modules=tuple(_modules(path, tensors)),
+        modules=tuple(_modules(path, tensors, can_start=not problems)),
         read=stored.read,
         problems=tuple(problems),
-        notes=() if checkpoint.note is None else (f"{checkpoint.folder.name} is {checkpoint.note}",),
+        notes=(
+            *(() if checkpoint.note is None else (f"{checkpoint.folder.name} is {checkpoint.note}",)),
+            *((DAMAGED,) if problems else ()),
+        ),
         step=_iteration(checkpoint.folder),
         files=len(sizes),
         size_bytes=sum(sizes.values()),
@@ -52,7 +55,7 @@ def _iteration(folder: Path) -> int | None:
     return int(number) if number.isdigit() and number != folder.name else None
 
 
-def _modules(path: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[StoredModule]:
+def _modules(path: Path, tensors: Mapping[str, StoredTensor], *, can_start: bool) -> Iterator[StoredModule]:
     """Encoders by their prefix, and the rest by the first component of its names."""
     sizes = {one.dtype: getattr(torch, one.dtype).itemsize for one in tensors.values()}
     prefixes = prefixes_in(tensors)
@@ -62,9 +65,8 @@ def _modules(path: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[Stored
         groups.setdefault(_first(name) if of is None else of, []).append(tensor)
     for name, own in groups.items():
         is_encoder = name in prefixes
-        start = (
-            f"init_from: {{path: {path}, prefix: {name or chr(34) * 2}, fresh: [projector.*]}}" if is_encoder else None
-        )
+        takes = f"init_from: {{path: {path}, prefix: {name or chr(34) * 2}, fresh: [projector.*]}}"
+        start = takes if is_encoder and can_start else None
         yield module_of(name or "(no prefix)", "encoder of images" if is_encoder else "", own, sizes, start=start)
 
 

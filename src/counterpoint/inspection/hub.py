@@ -27,7 +27,8 @@ _LONGEST_HEADER = 100_000_000
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu,
+    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16,
 }  # fmt: skip
 
 
@@ -130,23 +131,37 @@ def _shard(file: Path) -> _Shard:
                 return _Shard({}, size, f"{file}: its header says it has {length} bytes, the file has {size}")
             header: dict[str, Any] = json.loads(opened.read(length))
             described = {name: one for name, one in header.items() if name != "__metadata__"}
-            arrays = {name: _array(8 + length, one) for name, one in described.items()}
-            end = 8 + length + max((one["data_offsets"][1] for one in described.values()), default=0)
+            arrays = {name: _array(name, 8 + length, one) for name, one in described.items()}
+            spans = sorted((int(begin), int(end)) for begin, end in (one["data_offsets"] for one in described.values()))
     except FileNotFoundError:
         return _Shard({}, 0, f"{file}: missing")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
+    except _UNREADABLE as error:
         return _Shard({}, 0, f"{file}: cannot be read ({type(error).__name__}: {error})")
+    ends = [0, *(end for _begin, end in spans)]
+    if [begin for begin, _end in spans] != ends[:-1]:
+        return _Shard({}, size, f"{file}: the bytes of its tensors do not follow each other")
+    end = 8 + length + ends[-1]
     return _Shard(arrays, size, None if size == end else f"{file}: has {size} of {end} bytes")
 
 
-def _array(begin: int, described: Mapping[str, Any]) -> ArchivedTensor:
+_UNREADABLE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, struct.error,
+)  # fmt: skip
+"""What a header can raise that is JSON, but none of safetensors."""
+
+
+def _array(name: str, begin: int, described: Mapping[str, Any]) -> ArchivedTensor:
+    """Where a tensor lies; raises one of `_UNREADABLE`."""
     shape = tuple(int(one) for one in described["shape"])
     strides, step = [], 1
     for size in reversed(shape):
         strides.append(step)
         step *= size
     dtype = _DTYPES[described["dtype"]]
-    return ArchivedTensor(begin + int(described["data_offsets"][0]), dtype, shape, tuple(reversed(strides)))
+    first, end = (int(one) for one in described["data_offsets"])
+    if end - first != step * dtype.itemsize:
+        raise ValueError(f"{name} of shape {shape} and type {described['dtype']} has {end - first} bytes")
+    return ArchivedTensor(begin + first, dtype, shape, tuple(reversed(strides)))
 
 
 def _modules(

@@ -80,6 +80,33 @@ def test_names_shapes_dtypes_and_values_are_told_apart(tmp_path: Path) -> None:
     )
 
 
+def test_small_floats_are_compared_with_large_ones(tmp_path: Path) -> None:
+    """Of which torch has no common type."""
+    for name in ("a", "b"):
+        write_folder(tmp_path / name, LLAMA)
+        file = tmp_path / name / "model.safetensors"
+        tensors = load_file(file)
+        tensors["lm_head.weight"] = torch.full((300, 8), 0.5).to(torch.float8_e4m3fn if name == "a" else torch.float64)
+        save_file(tensors, file)
+    (one,) = counterpoint.diff(tmp_path / "a", tmp_path / "b").different
+    assert (one.name, one.absolute, one.dtypes) == ("lm_head.weight", 0.0, ("float8_e4m3fn", "float64"))
+
+
+@pytest.mark.parametrize("bytes_left", [None, 4, 3000])
+def test_a_hub_folder_that_is_not_whole_is_refused(tmp_path: Path, bytes_left: int | None) -> None:
+    """Its tensors would be missing on one side, or on both, which would then be equal."""
+    for name in ("a", "b"):
+        write_folder(tmp_path / name, LLAMA, shards=2)
+    lost = sorted((tmp_path / "b").glob("*.safetensors"))[1]
+    if bytes_left is None:
+        lost.unlink()
+    else:
+        lost.write_bytes(lost.read_bytes()[:bytes_left])
+    for one, other in (("a", "b"), ("b", "a"), ("b", "b")):
+        with pytest.raises(CheckpointError, match=f"{lost}: .*, expected a whole folder; copy it from the model again"):
+            counterpoint.diff(tmp_path / one, tmp_path / other)
+
+
 def test_nan_at_the_same_place_is_no_difference(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_folder(tmp_path / name, LLAMA)

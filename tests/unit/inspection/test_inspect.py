@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 import counterpoint
 from counterpoint.config.load import dump_config, load_config
@@ -126,6 +128,43 @@ def test_damaged_and_missing_shards_are_told(tmp_path: Path) -> None:
     assert junk.startswith(f"{third}: cannot be read (")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shape": [8, 3]}, "cannot be read (ValueError: model.norm.weight of shape (8, 3) and type F64 has 64 bytes)"),
+        ({"shape": [1e400]}, "cannot be read (OverflowError: "),
+        ({"shape": None}, "cannot be read (TypeError: "),
+        ({"data_offsets": [1]}, "cannot be read (ValueError: "),
+        ({"data_offsets": [-64, 0]}, "the bytes of its tensors do not follow each other"),
+        ({"data_offsets": [0, 64]}, "the bytes of its tensors do not follow each other"),
+    ],
+)
+def test_headers_that_contradict_themselves_are_told(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    """safetensors takes none of these files."""
+    write_folder(tmp_path, LLAMA)
+    file = tmp_path / "model.safetensors"
+    content = file.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    header["model.norm.weight"] |= change
+    written = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(written)) + written + content[8 + length :])
+    (said,) = counterpoint.inspect(tmp_path).problems
+    assert said.startswith(f"{file}: {words}")
+    with pytest.raises(SafetensorError, match="header"):
+        load_file(file)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.float8_e8m0fnu])
+def test_a_dtype_that_no_family_has_is_no_damage(tmp_path: Path, dtype: torch.dtype) -> None:
+    write_folder(tmp_path, LLAMA)
+    file = tmp_path / "model.safetensors"
+    save_file(load_file(file) | {"scales": torch.ones(3).to(dtype)}, file)
+    found = counterpoint.inspect(tmp_path)
+    assert found.problems == ()
+    assert str(dtype).removeprefix("torch.") in {one.dtype for one in found.tensors}
+
+
 def test_tensors_that_an_index_names_and_no_file_has_are_told(tmp_path: Path) -> None:
     write_folder(tmp_path, LLAMA, shards=2)
     index = tmp_path / "model.safetensors.index.json"
@@ -161,7 +200,10 @@ def test_a_checkpoint_of_megatron_has_an_encoder(tmp_path: Path) -> None:
     assert (nested.step, nested.folder, nested.problems) == (42, str(folder), ())
     file = next(folder.glob("*.distcp"))
     file.write_bytes(file.read_bytes()[:-9])
-    assert len(counterpoint.inspect(tmp_path / "root").problems) == 1
+    cut = counterpoint.inspect(tmp_path / "root")
+    assert len(cut.problems) == 1
+    assert "init_from takes nothing of it while it is damaged" in cut.notes
+    assert [module.start for module in cut.modules if module.start is not None] == []
 
 
 def test_a_folder_of_100_gb_is_read_by_its_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

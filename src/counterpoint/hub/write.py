@@ -15,6 +15,7 @@ import torch.distributed as dist
 from counterpoint.convert.folder import CONFIG_NAME, INDEX_NAME
 from counterpoint.errors import RunError
 from counterpoint.hub.base import BaseFolder
+from counterpoint.hub.claim import claim
 from counterpoint.hub.contents import Contents
 from counterpoint.hub.plan import ExportPlan, Piece, Placed
 from counterpoint.train.agree import agreed
@@ -50,30 +51,31 @@ def write_export(export: Export, process: int, group: dist.ProcessGroup | None) 
 
     The first process makes the files and, once all are through with theirs, gives them and the folder their names.
     """
-    is_leader = process == 0
+    is_leader, claimed = process == 0, None
     try:
+        claimed = agreed(group, lambda: claim(export.partial) if is_leader else None)
         agreed(group, lambda: _begin(export) if is_leader else None)
         agreed(group, lambda: _write_share(export, process))
         agreed(group, lambda: _publish(export) if is_leader else None)
     except RunError as error:
-        if is_leader:
+        if claimed is not None:
             shutil.rmtree(export.partial, ignore_errors=True)
         raise RunError(
             f"{export.out}: cannot be written ({error}), expected a disk with room for "
             f"{export.plan.size_bytes / 1e9:.2f} GB; make room or correct the rights, and export again"
         ) from error
     except BaseException:
-        if is_leader:
+        if claimed is not None:
             shutil.rmtree(export.partial, ignore_errors=True)
         raise
     finally:
         export.reader.close()
+        if claimed is not None:
+            os.close(claimed)
 
 
 def _begin(export: Export) -> None:
-    """Make all files in their sizes, in the place of what an earlier end has left."""
-    shutil.rmtree(export.partial, ignore_errors=True)
-    export.partial.mkdir(parents=True)
+    """Make all files in their sizes."""
     for file in export.plan.files:
         with (export.partial / f"{file.name}{PARTIAL}").open("wb") as stream:
             stream.truncate(file.size_bytes)

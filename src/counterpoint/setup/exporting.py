@@ -2,8 +2,8 @@
 
 import math
 import os
-import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -14,6 +14,7 @@ from counterpoint.errors import InputError
 from counterpoint.execute.groups import all_ranks
 from counterpoint.execute.session import open_session
 from counterpoint.execute.whereabouts import Limit
+from counterpoint.hub.claim import remove_abandoned
 from counterpoint.hub.write import Export, write_export
 from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local
 from counterpoint.setup.export import ExportRequest, prepare_export
@@ -59,7 +60,8 @@ def export_run(request: ExportRequest, ranks: int | None = None) -> Exported:
             launch_local(processes, work, (request, processes, folder), Path(folder) / ERROR_FILE)
         finally:
             # Left by a process that was killed; what is whole has another name.
-            shutil.rmtree(export.partial, ignore_errors=True)
+            with suppress(InputError):
+                remove_abandoned(export.partial)
     return _exported(request, export, processes)
 
 

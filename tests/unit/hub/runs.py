@@ -1,5 +1,6 @@
 """Run folders with one checkpoint, made in this process: what a training writes that an export reads."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from counterpoint.config.load import dump_config
 from counterpoint.config.schema import Config
+from counterpoint.hub.claim import claim
 from counterpoint.hub.contents import meta_tensors
 from counterpoint.hub.write import _begin, _publish, _write_share
 from counterpoint.setup.bases import record_bases
@@ -41,6 +43,7 @@ def export_here(request: ExportRequest, processes: int = 1) -> Path:
     for process in range(processes):
         export = prepare_export(request, processes)
         if process == 0:
+            os.close(claim(export.partial))
             _begin(export)
         _write_share(export, process)
         export.reader.close()

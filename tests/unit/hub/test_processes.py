@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from safetensors.torch import load_file
 
 from counterpoint.errors import CounterpointError
 from counterpoint.hub import write
+from counterpoint.hub.claim import claim
 from counterpoint.setup import exporting
 from counterpoint.setup.export import ExportRequest, prepare_export
 from counterpoint.setup.exporting import export_run
+from counterpoint.train.agree import agreed
 from tests.unit.convert.test_modules_round_trip import case
 from tests.unit.hub.runs import export_here, write_run
 from tests.unit.judge.folders import write_tensors
@@ -47,6 +50,7 @@ def _killed_half_way(request: ExportRequest, processes: int, folder: str) -> Non
 def test_an_interrupted_one_has_no_name_that_loads(request_of_three: ExportRequest) -> None:
     """Whatever process ends when: files have their names only once all of their bytes are there."""
     export = prepare_export(request_of_three, 2)
+    os.close(claim(export.partial))
     write._begin(export)
     write._write_share(export, 1)
     export.reader.close()
@@ -55,6 +59,28 @@ def test_an_interrupted_one_has_no_name_that_loads(request_of_three: ExportReque
     assert not export.out.exists()
     out = export_here(request_of_three, 2)
     assert sorted(path.name for path in out.parent.iterdir() if path.name.startswith("out")) == ["out"]
+
+
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.more)])
+def test_two_exports_into_one_folder_do_not_mix(request_of_three: ExportRequest, ranks: int) -> None:
+    """The second would replace files of the first, which would then give its name to what the second has written."""
+    first = prepare_export(request_of_three, 1)
+    said: list[str] = []
+
+    def interfere(group: None, act: Callable[[], object]) -> object:
+        result = agreed(group, act)
+        if first.partial.is_dir() and not said:
+            said.append("")
+            with pytest.raises(CounterpointError) as caught:
+                export_run(request_of_three, ranks=ranks)
+            said[0] = str(caught.value)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "agreed", interfere)
+        write.write_export(first, 0, None)
+    assert f"{first.partial}: another export writes into it, expected one at a time" in said[0]
+    assert load_file(first.out / "model.safetensors").keys() == set(first.plan.index)
 
 
 @pytest.mark.more

@@ -21,7 +21,6 @@ fails becomes a row that says so, and the others go on; if ranks fail apart, the
 
 import argparse
 import contextlib
-import faulthandler
 import gc
 import os
 import sys
@@ -33,11 +32,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from comparison.call import measure, need_torchrun
 from comparison.hybrid_rows import combined, row_of, table, write_json
 from comparison.hybrid_runs import HybridOurs, HybridPeer, parameters_of
 from comparison.hybrid_settings import (
@@ -54,9 +54,7 @@ from comparison.settings import SettingError
 from comparison.stick import SMALL, TINY, gemm_tflops, sync
 from comparison.versions import gpu_names, packages, versions
 from counterpoint.errors import ConfigError
-from counterpoint.execute.groups import GroupCache, World, join_world
-
-WRONG_CALL = 2
+from counterpoint.execute.groups import GroupCache, World
 
 GRACE_SECONDS = 45.0
 """How long a rank may go on in a block after another rank has failed in it."""
@@ -82,15 +80,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--profile", type=Path, metavar="DIR")
     parser.add_argument("--combine", type=Path, nargs="+", metavar="FILE", help="the rows of several launches as one")
     options = parser.parse_args()
-    if options.combine is None and "RANK" not in os.environ:
-        refuse("RANK: got nothing in the environment, expected what torchrun sets; start it with torchrun")
+    if options.combine is None:
+        need_torchrun()
     return options
-
-
-def refuse(words: str) -> NoReturn:
-    """Leave with a sentence for the wrong call."""
-    sys.stderr.write(f"error: {words}\n")
-    sys.exit(WRONG_CALL)
 
 
 Run = HybridOurs | HybridPeer
@@ -319,26 +311,7 @@ def main() -> None:
             write_json(options.json, record)
         print(table(record["rows"], record["gemm_tflops"]))
         return
-    faulthandler.dump_traceback_later(options.limit, exit=True)
-    world = join_world("cpu" if TINY else "cuda", timeout_seconds=10 * options.limit, startup_seconds=600.0)
-    control = dist.new_group(backend="gloo")
-    try:
-        comparison = Comparison(options, world, control)
-    except SettingError as error:
-        # One of them says it; the others leave alike.
-        if world.rank == 0:
-            refuse(str(error))
-        sys.exit(WRONG_CALL)
-    comparison.run()
-    if world.rank == 0:
-        print(comparison.table(), flush=True)
-    sync()
-    dist.barrier(control)
-    # Taking down overlapping groups over NCCL can hang; everything is written, and the processes end anyway.
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    measure(options, Comparison)
 
 
 if __name__ == "__main__":

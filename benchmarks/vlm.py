@@ -20,8 +20,6 @@ is what a setting holds between steps and what a step adds at most, so what the 
 """
 
 import argparse
-import contextlib
-import faulthandler
 import gc
 import itertools
 import json
@@ -30,25 +28,23 @@ import statistics
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from comparison.call import measure, need_torchrun
 from comparison.measure import Record, profile_run, time_block, warm_up, write_profile
 from comparison.runs import Fsdp2, Fsdp2Model, Ours
-from comparison.settings import Cut, Setting, SettingError, Workload, check_baseline, config_of, parse_settings
-from comparison.stick import TINY, W, draw_counts, gemm_tflops, sync
+from comparison.settings import Cut, Setting, Workload, check_baseline, config_of, parse_settings
+from comparison.stick import TINY, W, draw_counts, gemm_tflops
 from comparison.versions import versions
 from counterpoint.config.schema import Config
-from counterpoint.errors import ConfigError
-from counterpoint.execute.groups import GroupCache, World, join_world
+from counterpoint.execute.groups import GroupCache, World
 
 GIB = 2**30
 
 Run = Ours | Fsdp2
-
-WRONG_CALL = 2
 
 
 def arguments() -> argparse.Namespace:
@@ -70,15 +66,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--profile", type=Path, metavar="DIR")
     options = parser.parse_args()
-    if "RANK" not in os.environ:
-        refuse("RANK: got nothing in the environment, expected what torchrun sets; start it with torchrun")
+    need_torchrun()
     return options
-
-
-def refuse(words: str) -> NoReturn:
-    """Leave with a sentence for the wrong call."""
-    sys.stderr.write(f"error: {words}\n")
-    sys.exit(WRONG_CALL)
 
 
 class Comparison:
@@ -257,26 +246,7 @@ class Comparison:
 def main() -> None:
     """Join, measure, print."""
     options = arguments()
-    faulthandler.dump_traceback_later(options.limit, exit=True)
-    world = join_world("cpu" if TINY else "cuda", timeout_seconds=10 * options.limit, startup_seconds=600.0)
-    control = dist.new_group(backend="gloo")
-    try:
-        comparison = Comparison(options, world, control)
-    except (SettingError, ConfigError) as error:
-        # One of them says it; the others leave alike.
-        if world.rank == 0:
-            refuse(str(error))
-        sys.exit(WRONG_CALL)
-    comparison.run()
-    if world.rank == 0:
-        print(comparison.table(), flush=True)
-    sync()
-    dist.barrier(control)
-    # Taking down overlapping groups over NCCL can hang; everything is written, and the processes end anyway.
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    measure(options, Comparison)
 
 
 if __name__ == "__main__":

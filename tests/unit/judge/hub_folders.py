@@ -4,19 +4,29 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.unit.judge.hub_configs import FAMILIES, random_config
 from tests.unit.judge.models import Config
 
-__all__ = ["FAMILIES", "VARIANTS", "class_of", "config_in", "described", "load_hub_folder", "write_hub_folder"]
+__all__ = [
+    "FAMILIES",
+    "VARIANTS",
+    "cases_of",
+    "class_of",
+    "config_in",
+    "described",
+    "load_hub_folder",
+    "write_hub_folder",
+]
 
 REASON = "transformers, the judge of these models, is not installed (pip install 'transformers>=5.20')"
 VARIANTS = ("whole", "published", "dropped", "again", "memory", "shards")
@@ -30,6 +40,22 @@ VARIANTS = ("whole", "published", "dropped", "again", "memory", "shards")
 - `memory`: names and shapes of transformers' own modules;
 - `shards`: several files with an index.
 """
+
+
+def cases_of(in_suite: Set[tuple[str, str]]) -> list[ParameterSet]:
+    """Every family in every form, three times; those `in_suite` run once in every run, the others if marked `more`."""
+    return [
+        pytest.param(
+            family,
+            seed,
+            variant,
+            marks=() if seed == 0 and (family, variant) in in_suite else pytest.mark.more,
+            id=f"{family}-{variant}-{seed}",
+        )
+        for family in FAMILIES
+        for variant in VARIANTS
+        for seed in range(3)
+    ]
 
 
 def write_hub_folder(family: str, seed: int, variant: str, folder: Path) -> None:

@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import pytest
-from _pytest.mark import ParameterSet
 
-from tests.unit.judge.hub_folders import FAMILIES, VARIANTS, write_hub_folder
+from tests.unit.judge.hub_folders import cases_of, write_hub_folder
 from tests.unit.judge.hub_judge import assert_same, judge_folder, start_folder
 from tests.unit.judge.judge import REASON
 
 pytest.importorskip("transformers", reason=REASON)
 
-SEEDS = range(3)
 IN_SUITE = {
     ("llama", "published"), ("qwen3_moe", "memory"), ("nemotron_h", "dropped"), ("radio", "dropped"),
     ("radio", "memory"), ("llava", "memory"), ("qwen2_5_vl", "published"),
@@ -19,23 +17,7 @@ IN_SUITE = {
 }  # fmt: skip
 
 
-def cases() -> list[ParameterSet]:
-    """Every family in every form, three times; most for whoever changes what reads them."""
-    return [
-        pytest.param(
-            family,
-            seed,
-            variant,
-            marks=() if seed == 0 and (family, variant) in IN_SUITE else pytest.mark.more,
-            id=f"{family}-{variant}-{seed}",
-        )
-        for family in FAMILIES
-        for variant in VARIANTS
-        for seed in SEEDS
-    ]
-
-
-@pytest.mark.parametrize(("family", "seed", "variant"), cases())
+@pytest.mark.parametrize(("family", "seed", "variant"), cases_of(IN_SUITE))
 def test_a_start_from_any_folder_equals_transformers_in_float64(
     family: str, seed: int, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

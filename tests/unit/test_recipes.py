@@ -63,6 +63,14 @@ def test_nemotron_and_radio_have_their_parameters(name: str, world: int) -> None
     assert round(RADIO / 1e6) == 652
 
 
+def test_the_disjoint_nemotron_differs_in_its_ranks_alone() -> None:
+    colocated, disjoint = (load_config(FOLDER / f"nemotron6-moe-vlm-20l{end}.yaml") for end in ("", "-disjoint"))
+    assert disjoint.modules.keys() == colocated.modules.keys()
+    for name, module in disjoint.modules.items():
+        assert module.model_dump(exclude={"layout"}) == colocated.modules[name].model_dump(exclude={"layout"})
+    assert disjoint.training.precision == colocated.training.precision
+
+
 def test_llava_audio_is_llava_with_the_encoder_of_whisper_base() -> None:
     plan = planned(load_config(FOLDER / "llava-audio.yaml"))
     llava = planned(load_config(FOLDER / "llava-1.5-7b.yaml"))

@@ -52,6 +52,16 @@ PUBLISHED = {
 }
 """By the file's name. A tower alone leaves a tower of text, a decoder or a head unread."""
 
+ROUNDED = {
+    # The abstract of the report on SigLIP 2 (arXiv:2502.14786): ViT-B of 86M, So400m of 400M.
+    "siglip2_base_naflex": (86, 10**6),
+    "siglip2_so400m_naflex": (4, 10**8),
+    # The announcement of the Parakeet models on developer.nvidia.com: 0.6B and 1.1B.
+    "parakeet_ctc_0_6b": (6, 10**8),
+    "parakeet_ctc_1_1b": (11, 10**8),
+}
+"""Towers of which only a rounded number of parameters is stated, and the unit to which it is."""
+
 _TOWERS = tuple(name for name, one in PUBLISHED.items() if one.unread and name != "llava_defaults_left_out")
 
 
@@ -76,6 +86,12 @@ def test_the_full_size_has_as_many_parameters_as_published(name: str) -> None:
     assert ours(name) + PUBLISHED[name].unread == PUBLISHED[name].parameters
 
 
+@pytest.mark.parametrize("name", ROUNDED)
+def test_a_tower_has_as_many_parameters_as_its_authors_round_to(name: str) -> None:
+    stated, unit = ROUNDED[name]
+    assert round(ours(name) / unit) == stated
+
+
 @pytest.mark.more
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_transformers_makes_as_many_of_the_same_file(name: str) -> None:
@@ -90,7 +106,7 @@ def test_transformers_makes_as_many_of_the_same_file(name: str) -> None:
 
 
 @pytest.mark.more
-@pytest.mark.parametrize("name", _TOWERS)
+@pytest.mark.parametrize("name", [*_TOWERS, *ROUNDED])
 def test_what_is_not_read_is_not_of_the_tower(name: str) -> None:
     """The tower's own parameters, but for its head of pooled rows, are those that are read."""
     pytest.importorskip("transformers", reason=REASON)
@@ -99,7 +115,7 @@ def test_what_is_not_read_is_not_of_the_tower(name: str) -> None:
     with torch.device("meta"):
         cls = class_of(config["model_type"], config)
         model = cls(cls.config_class(**{key: value for key, value in config.items() if key != "model_type"}))
-    tower = model.encoder if name.startswith("whisper") else model.vision_model
+    tower = model.encoder if name.startswith(("whisper", "parakeet")) else model.vision_model
     sizes = {key: parameter.numel() for key, parameter in tower.named_parameters()}
     pooled = sum(size for key, size in sizes.items() if key.startswith("head."))
     if name.startswith("clip"):

@@ -121,8 +121,13 @@ def prepare(
 ) -> None:
     """Index a dataset once: tokens, sizes and positions of images, videos and clips, and where the bytes are."""
     from counterpoint.data.prepare.command import prepare as build
+    from counterpoint.data.prepare.options import PrepareOptions
+    from counterpoint.modalities.images.spec import MOST_PIXELS
 
-    summary = build(source, out, tokenizer=tokenizer, seed=seed, images=images or (), most_pixels=max_pixels)
+    options = PrepareOptions(
+        tokenizer=tokenizer, seed=seed, images=tuple(images or ()), most_pixels=max_pixels or MOST_PIXELS
+    )
+    summary = build(source, out, options)
     manifest = summary.manifest
     splits = ", ".join(f"{name} {count}" for name, count in manifest.splits.items())
     state = "prepared" if summary.is_new else "already there"

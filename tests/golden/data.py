@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.sources.prepared.index import Manifest
 from tests.golden.digest import digest, short
 from tests.golden.written import Golden
@@ -29,7 +30,7 @@ def make_data() -> None:
     for split, count in SPLITS.items():
         records = [_record(source, split, number) for number in range(count)]
         (source / f"{split}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    prepare(str(source), NUMBERS, vocabulary=300)
+    prepare(str(source), NUMBERS, PrepareOptions(vocabulary=300))
 
 
 def _record(folder: Path, split: str, number: int) -> dict[str, object]:

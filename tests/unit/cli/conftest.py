@@ -14,6 +14,7 @@ from PIL import Image
 
 from counterpoint import cli
 from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.text.tokenizer import Tokenizer
 
 COLOURS = ("red", "green", "blue", "black")
@@ -70,7 +71,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for split in ("train", "held_out"):
             with (folder / f"{split}.jsonl").open("a") as lines:
                 lines.write(json.dumps({"image": f"{colour}.png", "conversations": turns}) + "\n")
-    prepare(str(folder), folder / "index", vocabulary=300)
+    prepare(str(folder), folder / "index", PrepareOptions(vocabulary=300))
     return folder / "index"
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from counterpoint.config.load import load_config
 from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.execute.waits import WaitClock
 from counterpoint.report.training import write_report
 from counterpoint.setup.rank import recorder_of
@@ -31,7 +32,7 @@ def lossy(settings: dict[str, Any], pictures: Path, tmp_path: Path) -> dict[str,
     good, cut = {"conversations": _turns("a", "b")}, {"conversations": _turns(WORDS, "b")}
     for split, records in (("cut", [cut] * 3), ("part", [good, cut, good, good] * 2), ("good", [good])):
         (raw / f"{split}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    prepare(str(raw), tmp_path / "lossy", tokenizer=pictures / "tokenizer.json")
+    prepare(str(raw), tmp_path / "lossy", PrepareOptions(tokenizer=pictures / "tokenizer.json"))
     entry = {"path": str(tmp_path / "lossy"), "split": "good"}
     settings["data"] |= {"train": [entry], "evaluation": [{"path": str(pictures), "split": "held_out"}]}
     return settings

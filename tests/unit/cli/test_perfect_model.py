@@ -18,6 +18,7 @@ from PIL import Image
 
 from counterpoint.config.load import load_config
 from counterpoint.data.prepare.command import make_record, prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.prepare.record_files import Conversation
 from counterpoint.data.text.chat import FORMATS, Medium, Message, Part, lay_prompt
 from counterpoint.data.text.tokenizer import Tokenizer
@@ -89,7 +90,7 @@ def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(json.dumps({"image": images, "system": "Be brief.", "conversations": turns}) + "\n")
     for split in ("train", "held_out"):
         (folder / f"{split}.jsonl").write_text("".join(lines))
-    prepare(str(folder), folder / "index", vocabulary=259)
+    prepare(str(folder), folder / "index", PrepareOptions(vocabulary=259))
     return folder
 
 
@@ -153,7 +154,7 @@ def test_what_the_model_never_saw_is_not_exact(counterpoint: Command, run: Path,
     for file in chats.glob("*.*"):
         (tmp_path / "other" / file.name).write_bytes(file.read_bytes().replace(b"Be brief.", b"Be quick."))
     tokenizer = chats / "index" / "tokenizer.json"
-    prepare(str(tmp_path / "other"), tmp_path / "index", tokenizer=tokenizer)
+    prepare(str(tmp_path / "other"), tmp_path / "index", PrepareOptions(tokenizer=tokenizer))
     config = run / "config.yaml"
     config.write_text(config.read_text().replace(str(chats / "index"), str(tmp_path / "index")))
     assert "exact match: 11.1 %" in counterpoint("evaluate", run).out, "the answer of no words alone"

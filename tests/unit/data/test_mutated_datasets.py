@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.text.tokenizer import train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes
@@ -43,7 +44,7 @@ def outcome(seed: int, place: Path, tokenizer: Path, picture: bytes, clip: bytes
     write_base(folder, picture, clip)
     kind = mutate(seed, folder)
     try:
-        summary = prepare(str(folder), place / "out", tokenizer=tokenizer)
+        summary = prepare(str(folder), place / "out", PrepareOptions(tokenizer=tokenizer))
     except DataError as error:
         message = str(error)
         message.encode()

@@ -11,6 +11,7 @@ from PIL import Image
 
 from counterpoint.data.prepare.command import PrepareSummary, prepare
 from counterpoint.data.prepare.emoji import TONE, choose_compositions, load_corpus
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.text.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
@@ -74,7 +75,7 @@ def test_preparing_again_is_the_same_and_another_seed_is_not(emoji: PrepareSumma
 
 def test_the_emoji_corpus_takes_a_tokenizer_of_yours(emoji: PrepareSummary, tmp_path: Path) -> None:
     train_tokenizer(["one of mine"], 300, tmp_path / "mine.json")
-    given = prepare("emoji", tmp_path / "out", tokenizer=tmp_path / "mine.json")
+    given = prepare("emoji", tmp_path / "out", PrepareOptions(tokenizer=tmp_path / "mine.json"))
     assert (tmp_path / "out" / TOKENIZER_NAME).read_bytes() == (tmp_path / "mine.json").read_bytes()
     assert given.vocabulary != emoji.vocabulary
     assert given.manifest.splits == emoji.manifest.splits
@@ -82,7 +83,7 @@ def test_the_emoji_corpus_takes_a_tokenizer_of_yours(emoji: PrepareSummary, tmp_
     tokens, _loss = index.tokens(7)
     assert tokenizer.decode(tokens.tolist()) == index.text(7)
     with pytest.raises(DataError, match="the file cannot be read"):
-        prepare("emoji", tmp_path / "other", tokenizer=tmp_path / "none.json")
+        prepare("emoji", tmp_path / "other", PrepareOptions(tokenizer=tmp_path / "none.json"))
     assert not (tmp_path / "other").exists()
 
 
@@ -121,7 +122,7 @@ def test_conversations_become_documents(write_folder: Callable[..., Path], tmp_p
     ]
     folder = write_folder({"image": ["a.png", "b.png"], "conversations": first})
     write_folder({"conversations": [_turn("human", "Hi"), _turn("gpt", "Hello")]}, name="held.jsonl")
-    summary = prepare(str(folder), tmp_path / "out", vocabulary=300)
+    summary = prepare(str(folder), tmp_path / "out", PrepareOptions(vocabulary=300))
     assert summary.manifest.splits == {"held": 1, "train": 1}
     tokenizer = Tokenizer.load(tmp_path / "out" / TOKENIZER_NAME)
     source = PreparedSource(tmp_path / "out", "train", 0, {"vision": DEMO}, 512)
@@ -147,7 +148,7 @@ def test_a_given_tokenizer_is_used_and_kept(
 ) -> None:
     folder = write_folder({"conversations": [_turn("human", "Hi"), _turn("gpt", "skin tone")]})
     given = emoji.out / TOKENIZER_NAME
-    prepare(str(folder), tmp_path / "out", tokenizer=given)
+    prepare(str(folder), tmp_path / "out", PrepareOptions(tokenizer=given))
     assert (tmp_path / "out" / TOKENIZER_NAME).read_bytes() == given.read_bytes()
 
 
@@ -173,7 +174,7 @@ def test_a_bad_record_is_refused_by_file_and_line(
 ) -> None:
     folder = write_folder(GOOD, bad)
     with pytest.raises(DataError, match=rf"train\.jsonl:2: .*{message}"):
-        prepare(str(folder), tmp_path / "out", vocabulary=300)
+        prepare(str(folder), tmp_path / "out", PrepareOptions(vocabulary=300))
     assert not (tmp_path / "out").exists()
 
 
@@ -214,8 +215,13 @@ def test_a_huge_picture_is_refused_with_its_name(tmp_path: Path) -> None:
         json.dumps({"image": "huge.png", "conversations": [{"from": "human", "value": "<image>"}]}) + "\n"
     )
     with pytest.raises(DataError, match=r"train.jsonl:1: .*huge.png.*200x300 pixels, more than the 50000 .*max-pixels"):
-        prepare(str(tmp_path), tmp_path / "index", vocabulary=300, most_pixels=50_000)
-    assert prepare(str(tmp_path), tmp_path / "index", vocabulary=300, most_pixels=60_000).manifest.counts["images"] == 1
+        prepare(str(tmp_path), tmp_path / "index", PrepareOptions(vocabulary=300, most_pixels=50_000))
+    assert (
+        prepare(str(tmp_path), tmp_path / "index", PrepareOptions(vocabulary=300, most_pixels=60_000)).manifest.counts[
+            "images"
+        ]
+        == 1
+    )
 
 
 def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path) -> None:
@@ -228,7 +234,7 @@ def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path) -> No
     (folder / "train.jsonl").write_text(
         "".join(json.dumps(r | {"conversations": t}) + "\n" for r, t in zip(records, turns, strict=True))
     )
-    prepare(str(folder), tmp_path / "index", vocabulary=300)
+    prepare(str(folder), tmp_path / "index", PrepareOptions(vocabulary=300))
     payload = tmp_path / "index" / PAYLOAD_NAME
     # What follows their headers, which the index has read.
     payload.write_bytes(re.sub(rb"(?s)(?<=IDAT).{8}", bytes(8), payload.read_bytes()))

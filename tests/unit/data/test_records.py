@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from counterpoint.data.prepare.command import PrepareSummary, prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.text.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.index import Index
@@ -41,7 +42,7 @@ def prepared(tmp_path: Path, make_picture: MakePicture, tokenizer_file: Path) ->
         (folder / "near.png").symlink_to("inner/b.png")
         lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
         (folder / name).write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
-        return prepare(str(folder), tmp_path / "out", tokenizer=tokenizer_file, **options)
+        return prepare(str(folder), tmp_path / "out", PrepareOptions(tokenizer=tokenizer_file, **options))
 
     return run
 
@@ -156,14 +157,14 @@ def test_one_file_is_a_source_and_others_are_said(tmp_path: Path, prepared: Prep
     (tmp_path / "raw" / "other.jsonl").write_text("{")
     (tmp_path / "raw" / "info.json").write_text('{"license": 1}')
     with pytest.raises(DataError, match=r"other\.jsonl:1"):
-        prepare(str(tmp_path / "raw"), tmp_path / "out", tokenizer=tokenizer_file)
+        prepare(str(tmp_path / "raw"), tmp_path / "out", PrepareOptions(tokenizer=tokenizer_file))
     (tmp_path / "raw" / "train.jsonl").write_text(
         json.dumps({"id": 1, "model": "", "conversations": turns("a <image>")})
     )
-    one = prepare(str(tmp_path / "raw" / "train.jsonl"), tmp_path / "one", tokenizer=tokenizer_file)
+    one = prepare(str(tmp_path / "raw" / "train.jsonl"), tmp_path / "one", PrepareOptions(tokenizer=tokenizer_file))
     assert one.manifest.splits == {"train": 1}
     (tmp_path / "raw" / "other.jsonl").unlink()
-    folder = prepare(str(tmp_path / "raw"), tmp_path / "all", tokenizer=tokenizer_file)
+    folder = prepare(str(tmp_path / "raw"), tmp_path / "all", PrepareOptions(tokenizer=tokenizer_file))
     assert [remark.replace(str(tmp_path), "") for remark in folder.remarks] == [
         "/raw/info.json: not read, since it holds no array of records",
         "key 'model' of 1 records: not read",
@@ -246,7 +247,7 @@ def test_a_file_without_a_record_is_refused(prepared: Prepare, text: str) -> Non
 def test_folders_that_are_named_may_be_read(prepared: Prepare, tmp_path: Path, make_picture: MakePicture) -> None:
     names = ["private.png", str(tmp_path / "secret" / "private.png"), "link.png", "a.png"]
     summary = prepared(
-        {"image": names, "conversations": turns("<image><image><image><image>")}, images=[tmp_path / "secret"]
+        {"image": names, "conversations": turns("<image><image><image><image>")}, images=(tmp_path / "secret",)
     )
     index = Index(summary.out)
     read = [index.item_files(item, slice(1))[0] for item in index.items(0)]
@@ -255,4 +256,4 @@ def test_folders_that_are_named_may_be_read(prepared: Prepare, tmp_path: Path, m
 
 def test_a_named_folder_that_is_none_is_refused(prepared: Prepare, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--images .*none: is no folder"):
-        prepared({"conversations": turns("a")}, images=[tmp_path / "none"])
+        prepared({"conversations": turns("a")}, images=(tmp_path / "none",))

@@ -25,6 +25,7 @@ from counterpoint.config.yaml_text import parse_yaml, to_yaml
 from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeModel
 from counterpoint.data.feed.reader import Reader
 from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.families.conformer.spec import ConformerConfig
 from counterpoint.families.parts import parts_of
 from counterpoint.importing.command import import_model
@@ -282,7 +283,7 @@ class FilesRun:
 def start_run(family: str, folder: Path, records: Path, scratch: Path) -> FilesRun:
     """Prepare records and import a folder as the commands do, and read the first step of the run, which has them
     all."""
-    prepare(str(records), scratch / "data", tokenizer=folder / TOKENIZER_NAME)
+    prepare(str(records), scratch / "data", PrepareOptions(tokenizer=folder / TOKENIZER_NAME))
     count = len((records / "train.jsonl").read_text().splitlines())
     config = settle_items(_config(family, folder, count, scratch))
     setup = prepare_run(config)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from counterpoint.config.load import load_config
 from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes
 from counterpoint.modalities import MODALITIES
@@ -128,7 +129,7 @@ def test_depth_maps_of_a_folder_stand_where_their_marks_did(tmp_path: Path, make
     spoken = [{"role": "user", "content": parts}, {"role": "assistant", "content": "a metre"}]
     records = [{"depth": ["a.png", "b.npy"], "image": "c.png", "conversations": turns}, {"messages": spoken}]
     (source / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    prepare(str(source), tmp_path / "out", vocabulary=300)
+    prepare(str(source), tmp_path / "out", PrepareOptions(vocabulary=300))
     prepared = PreparedSource(tmp_path / "out", "train", 0, TAKERS, 64)
     kinds = [(item.module, item.rows_in, item.rows, item.columns) for item in prepared.document(0).items]
     assert kinds == [("depth", 8, 2, 2), ("vision", 16, 4, 2), ("depth", 16, 4, 2)]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes
 from counterpoint.modalities.features.arrays import FeaturePayload, array_size, read_array
@@ -54,7 +55,7 @@ def test_features_of_a_folder_stand_where_their_marks_did(tmp_path: Path, make_p
     ]
     record = {"features": ["a.npy", "b.npy"], "image": "c.png", "conversations": turns}
     (source / "train.jsonl").write_text(json.dumps(record) + "\n")
-    prepare(str(source), tmp_path / "out", vocabulary=300)
+    prepare(str(source), tmp_path / "out", PrepareOptions(vocabulary=300))
     prepared = PreparedSource(tmp_path / "out", "train", 0, TAKERS, 64)
     (document,) = (prepared.document(0),)
     kinds = [(item.module, item.rows_in, item.rows, item.columns) for item in document.items]

@@ -15,6 +15,7 @@ from counterpoint.config.load import load_config
 from counterpoint.data.feed.positions import lay_positions
 from counterpoint.data.feed.reader import Reader
 from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.modalities.images.rows import ImageRows
@@ -165,7 +166,7 @@ def _turns(question: str) -> list[dict[str, str]]:
 def test_a_conversation_has_videos_at_one_mark_each(write_folder: Callable[[object], Path], tmp_path: Path) -> None:
     videos = [["f0.png", "f1.png", "f2.png"], ["wide.png"]]
     line = {"video": videos, "image": "f3.png", "conversations": _turns("<video>a<image>b<video>")}
-    summary = prepare(str(write_folder(line)), tmp_path / "out", vocabulary=300)
+    summary = prepare(str(write_folder(line)), tmp_path / "out", PrepareOptions(vocabulary=300))
     counts = summary.manifest.counts
     assert (counts["images"], counts["videos"]) == (2, 1), "a video of one picture is an image"
     source = PreparedSource(tmp_path / "out", "train", 0, {"vision": PAIRS}, 64)
@@ -178,7 +179,10 @@ def test_a_conversation_has_videos_at_one_mark_each(write_folder: Callable[[obje
 
 def test_one_video_needs_no_list_around_it(write_folder: Callable[[object], Path], tmp_path: Path) -> None:
     line = {"video": ["f0.png", "f1.png"], "conversations": _turns("<video>?")}
-    assert prepare(str(write_folder(line)), tmp_path / "out", vocabulary=300).manifest.counts["videos"] == 1
+    assert (
+        prepare(str(write_folder(line)), tmp_path / "out", PrepareOptions(vocabulary=300)).manifest.counts["videos"]
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,7 +202,7 @@ def test_a_bad_video_of_a_conversation_is_refused_by_name(
 ) -> None:
     raw = write_folder({"video": video, "conversations": _turns("<video>?")})
     with pytest.raises(DataError, match=rf"train\.jsonl:1: {message}"):
-        prepare(str(raw), tmp_path / "out", vocabulary=300)
+        prepare(str(raw), tmp_path / "out", PrepareOptions(vocabulary=300))
     assert not (tmp_path / "out").exists()
 
 

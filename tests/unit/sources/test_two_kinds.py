@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes, Payload
 from counterpoint.modalities.clips.spec import ClipIntake
@@ -174,7 +175,7 @@ def turns(question: str) -> list[dict[str, str]]:
 
 def test_conversations_have_clips_beside_images(write_folder: Callable[[object], Path], tmp_path: Path) -> None:
     line = {"image": "a.png", "audio": ["a.wav", "a.wav"], "conversations": turns("<audio>a<image>b<audio>")}
-    prepare(str(write_folder(line)), tmp_path / "out", vocabulary=300)
+    prepare(str(write_folder(line)), tmp_path / "out", PrepareOptions(vocabulary=300))
     source = PreparedSource(tmp_path / "out", "train", 0, TAKERS, 64)
     assert [item.module for item in source.document(0).items] == ["audio", "vision", "audio"]
     assert source.caption(0) == "ab\nnine"
@@ -192,10 +193,12 @@ def test_bad_clips_of_a_conversation_are_refused(
     line: dict[str, object], message: str, write_folder: Callable[[object], Path], tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=message):
-        prepare(str(write_folder(line | {"conversations": turns("hm")})), tmp_path / "out", vocabulary=300)
+        prepare(
+            str(write_folder(line | {"conversations": turns("hm")})), tmp_path / "out", PrepareOptions(vocabulary=300)
+        )
 
 
 def test_an_image_in_the_place_of_a_clip_is_refused(write_folder: Callable[[object], Path], tmp_path: Path) -> None:
     raw = write_folder({"audio": "a.png", "conversations": turns("<audio>")})
     with pytest.raises(DataError, match=r"train\.jsonl:1: file .*a\.png: the clip's bytes are no WAV file"):
-        prepare(str(raw), tmp_path / "out", vocabulary=300)
+        prepare(str(raw), tmp_path / "out", PrepareOptions(vocabulary=300))

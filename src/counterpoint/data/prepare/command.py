@@ -1,23 +1,22 @@
 """The command `prepare`: from a named corpus, or conversations in files, to an index."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from counterpoint.data.prepare.emoji import prepare_emoji
 from counterpoint.data.prepare.media import Roots, encoded
-from counterpoint.data.prepare.record_files import Conversation, RecordFiles
+from counterpoint.data.prepare.options import PrepareOptions
+from counterpoint.data.prepare.record_files import Conversation, RecordFiles, conversations
 from counterpoint.data.text.chat import TURN_END, ChatFormat, PlainChat
 from counterpoint.data.text.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
-from counterpoint.modalities.images.spec import MOST_PIXELS
 from counterpoint.sources.prepared.index import TOKENIZER_NAME, Manifest
 from counterpoint.sources.prepared.index_writer import IndexWriter, Record
 
 EMOJI = "emoji"
 TRAIN_SPLIT = "train"
-DEFAULT_VOCABULARY = 4096
+_DEFAULTS = PrepareOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,57 +30,47 @@ class PrepareSummary:
     remarks: tuple[str, ...] = ()
 
 
-def prepare(
-    source: str,
-    out: Path,
-    tokenizer: Path | None = None,
-    vocabulary: int = DEFAULT_VOCABULARY,
-    seed: int = 0,
-    images: Sequence[Path] = (),
-    most_pixels: int | None = None,
-) -> PrepareSummary:
+def prepare(source: str, out: Path, options: PrepareOptions = _DEFAULTS) -> PrepareSummary:
     """Build the index of `emoji`, or of conversations in a folder or a file; nothing appears at `out` unless all
     succeeds.
 
-    Text is split by `tokenizer`, or by byte-level BPE trained on the split `train` (on everything if there is none):
-    of `vocabulary` ids for conversations. `seed` chooses what `emoji` holds out. Files of records lie in the folder of
-    `source` or in those of `images`; a picture of more than `most_pixels` (None: 8192 x
-    8192) is refused. Raises DataError for a bad source or record, or if `out` holds something else.
+    Raises DataError for a bad source or record, or if `out` holds something else.
     """
     if source != EMOJI and not Path(source).exists():
         raise DataError(
             f"prepare: source '{source}' is no folder and no file; expected '{EMOJI}', a folder with *.jsonl files, or "
             "one such file."
         )
-    if source == EMOJI and images:
-        raise DataError(f"--images {images[0]}: means nothing for '{EMOJI}', which has its pictures; leave it out.")
+    if source == EMOJI and options.images:
+        raise DataError(
+            f"--images {options.images[0]}: means nothing for '{EMOJI}', which has its pictures; leave it out."
+        )
     remarks: tuple[str, ...] = ()
-    with IndexWriter(out, most_pixels or MOST_PIXELS) as writer:
+    with IndexWriter(out, options.most_pixels) as writer:
         if source == EMOJI:
-            prepare_emoji(writer, seed, tokenizer)
+            prepare_emoji(writer, options.seed, options.tokenizer)
         else:
-            remarks = _prepare_files(writer, Path(source), tokenizer, vocabulary, images)
+            remarks = _prepare_files(writer, Path(source), options)
         manifest, is_new = writer.publish()
     return PrepareSummary(out, manifest, Tokenizer.load(out / TOKENIZER_NAME).vocabulary, is_new, remarks)
 
 
-def _prepare_files(
-    writer: IndexWriter, source: Path, given: Path | None, vocabulary: int, images: Sequence[Path]
-) -> tuple[str, ...]:
+def _prepare_files(writer: IndexWriter, source: Path, options: PrepareOptions) -> tuple[str, ...]:
     files = RecordFiles.of(source)
-    roots = Roots(source if source.is_dir() else source.parent, tuple(images))
+    roots = Roots(source if source.is_dir() else source.parent, options.images)
     path = writer.folder / TOKENIZER_NAME
-    if given is None:
-        split = TRAIN_SPLIT if any(file.stem == TRAIN_SPLIT for file in files.files) else None
-        texts = [message.text for found in files.conversations(roots, split) for message in found.messages]
-        tokenizer = train_tokenizer(texts, vocabulary, path)
+    if options.tokenizer is None:
+        split = TRAIN_SPLIT if any(file.stem == TRAIN_SPLIT for file, _reader in files.files) else None
+        found = (each for shard in files.shards(split) for each in conversations(shard, roots))
+        texts = (message.text for conversation in found for message in conversation.messages)
+        tokenizer = train_tokenizer(texts, options.vocabulary, path)
     else:
-        tokenizer = copy_tokenizer(given, path)
+        tokenizer = copy_tokenizer(options.tokenizer, path)
     chat = PlainChat(tokenizer)
     writer.chat = chat.name
     unread: Counter[str] = Counter()
     words: Counter[str] = Counter()
-    for conversation in files.conversations(roots):
+    for conversation in (each for shard in files.shards() for each in conversations(shard, roots)):
         try:
             writer.add(make_record(conversation, chat))
         except DataError as error:

@@ -13,6 +13,7 @@ from counterpoint.errors import DataError
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import LARGEST_LIMIT
 from counterpoint.sources.prepared.index_writer import Encoded, show_extent
+from counterpoint.sources.prepared.stored import Stored
 
 _INLINE = "data:"
 _SHOWN = 100
@@ -92,9 +93,16 @@ def called(file: File) -> str:
     return "given inline" if isinstance(file, bytes) else str(file)
 
 
-def _read(path: Path) -> bytes:
+def _read(file: Path | Stored) -> bytes:
+    if isinstance(file, Stored) and file.data is not None:
+        return file.data
+    path = file.file if isinstance(file, Stored) else file
     try:
-        return path.read_bytes()
+        if not isinstance(file, Stored):
+            return path.read_bytes()
+        with path.open("rb") as opened:
+            opened.seek(file.offset)
+            return opened.read(file.length)
     except OSError as error:
         raise DataError(f"file {path} cannot be read ({error.strerror}); correct its permissions.") from error
 

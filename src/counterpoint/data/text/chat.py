@@ -9,6 +9,7 @@ from counterpoint.argument import argument
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.index import Index, Manifest
+from counterpoint.sources.prepared.stored import Stored
 
 Role = Literal["system", "user", "assistant"]
 
@@ -18,7 +19,7 @@ ASSISTANT: Role = "assistant"
 
 TURN_END = "\n"
 
-File = Path | bytes
+File = Path | bytes | Stored
 """An encoded file, or where it lies."""
 
 

@@ -62,7 +62,8 @@ class HybridOurs(EngineRun):
         self._stream = stream_of(config, setting, cut, seed)
         self._counted: Plan = build_plan(counted_config(config, FLOPS_CHUNK))
         compute = dtype_of(config.training.precision.compute)
-        self._reader = Reader(self.plan, world.rank, (self._stream,), compute, is_pinned=not TINY)
+        packs = setting.has("packed") or "vision" in config.modules
+        self._reader = Reader(self.plan, world.rank, (self._stream,), compute, is_pinned=not TINY, packs=packs)
         self._ready: dict[int, StepInputs] = {}
         self._work: dict[int, dict[str, float]] = {}
 

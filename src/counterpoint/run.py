@@ -152,7 +152,8 @@ def run_rank(config: Config, setup: Setup, callbacks: "Sequence[Callback]" = ())
         engine = Engine(settings_of(config), plan, models, groups, (session.watchdog.observe, timer.observe))
         compute = dtype_of(config.training.precision.compute)
         is_pinned = session.world.device.type == "cuda"
-        reader = Reader(plan, session.world.rank, corpus.sources, compute, is_pinned=is_pinned)
+        packs = config.data.packing
+        reader = Reader(plan, session.world.rank, corpus.sources, compute, is_pinned=is_pinned, packs=packs)
         recorder = recorder_of(config, plan, groups, engine.waits)
         saver = saver_of(config, models, groups)
         active = ActiveRank(folder, session, groups, engine, reader, recorder, saver)

@@ -1,6 +1,9 @@
 """The state of mixtures of experts: checkpoints on another expert view, and evaluation that leaves no trace."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,6 +14,8 @@ from counterpoint.data.feed.reader import Reader
 from counterpoint.layers.mamba.sublayer import Dynamics
 from counterpoint.layers.moe.experts import Experts
 from counterpoint.layers.moe.router import Router
+from counterpoint.parallelize import fsdp
+from counterpoint.parallelize.whole import copies_of
 from counterpoint.setup.rank import saver_of, settings_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.engine import Engine
@@ -118,7 +123,8 @@ def _bfloat16_task(member: Member, config: Config) -> object:
     seen: set[tuple[type[nn.Module], torch.dtype]] = set()
 
     def note(kind: type[nn.Module], module: nn.Module) -> None:
-        seen.update((kind, weight.dtype) for weight in module.parameters(recurse=False))
+        as_read = module.stored if isinstance(module, Experts) else nn.Identity()
+        seen.update((kind, as_read(weight).dtype) for weight in module.parameters(recurse=False))
 
     for replica in engine.replicas.values():
         for module in replica.chain.modules():
@@ -128,3 +134,50 @@ def _bfloat16_task(member: Member, config: Config) -> object:
     loss = engine.train_step(reader.read(plan.batch(0, corpus.packs(0)))).loss
     engine.close()
     return (seen, loss) if member.world.rank == 0 else None
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+@pytest.mark.parametrize("optimizer", [{"kind": "adamw"}, {"kind": "adamw", "moments": "bfloat16"}, {"kind": "muon"}])
+def test_experts_that_a_rank_holds_whole_train_as_fsdp2_would_train_them(
+    pool: Pool, optimizer: dict[str, str], microbatches: int
+) -> None:
+    """To the last bit, in bfloat16, whether the optimizer writes what the experts multiply with or not."""
+    config = override(
+        hybrid_config("colocated_tp2_dp2_to_tp2_dp2_ep4"),
+        {
+            "training.precision": {"parameters": "float32", "compute": "bfloat16", "reduce": "float32"},
+            "schedule.microbatches": microbatches,
+            "modules.language.optimizer": optimizer | {"lr": 0.01},
+        },
+    )
+    ours, theirs = pool.run(_whole_task, config)
+    assert ours.copies > 0
+    assert theirs.copies == 0
+    assert ours.losses == theirs.losses
+    assert all(torch.equal(one, other) for one, other in zip(ours.values, theirs.values, strict=True))
+    assert ours.losses[0] != ours.losses[1]
+
+
+class _Trained(NamedTuple):
+    """Losses of some steps, the values of rank 0 after them, and how many weights had copies."""
+
+    losses: list[float]
+    values: list[torch.Tensor]
+    copies: int
+
+
+def _whole_task(member: Member, config: Config) -> tuple[_Trained, ...] | None:
+    if is_spare(member, config):
+        return None
+    found = []
+    for is_ours in (True, False):
+        # FSDP2 takes what does not say that it reads its weights through a seam.
+        with nullcontext() if is_ours else patch.object(fsdp, "ReadsStored", ()):
+            engine, _reader, _saver = _engine(member, config)
+        plan, _models, corpus = prepare_run(config)
+        reader = Reader(plan, member.world.rank, corpus.sources, torch.bfloat16)
+        losses = _steps(config, engine, reader, 0, 3)
+        copies = sum(len(copies_of(replica.chain)) for replica in engine.replicas.values())
+        found.append(_Trained(losses, [held.value.clone() for held in engine.held], copies))
+        engine.close()
+    return tuple(found) if member.world.rank == 0 else None

@@ -25,6 +25,7 @@ Reporting                               results beside rows                 port
 Counted                                 choices that a step counts          a sum over all ranks
 Multiply, GroupedMultiply,              products with weights               deferred weight gradients
 AddBias, ReadTable, OffersWeight
+ReadsStored                             weights of what a rank holds whole  copies in the computing dtype
 Wide                                    computes in the stored dtype        FSDP2: a group without casts
 Layer                                   a residual layer                    activation recomputation
 Costly                                  a function that is dear to compute  recomputation keeps its output
@@ -236,6 +237,17 @@ class StackedExperts(nn.Module, ABC):
     """
 
     width_dims: ClassVar[Mapping[str, int]]
+
+
+class ReadsStored(nn.Module, ABC):
+    """A module that reads its own weights through `stored`, which maps a weight to what it multiplies with."""
+
+    stored: Callable[[nn.Parameter], nn.Parameter]
+
+
+def as_stored(weight: nn.Parameter) -> nn.Parameter:
+    """The weight itself."""
+    return weight
 
 
 class WithResults(NamedTuple):

@@ -65,7 +65,8 @@ class Segments(Movable):
 
     `document` int64 (rows in documents,) is the number of each row's document, `extents` int64 (documents,) are the
     lengths as a tensor. `own` are the documents of the process's own share of the rows, if no document crosses its
-    borders. Without gaps, `borders` int32 (documents + 2,) are 0, the ends of the documents, and `rows`.
+    borders. Without gaps, `borders` int32 (documents + 2,) are 0, the ends of the documents, and `rows`. Where others
+    of the run `differ` in length, these get no kernel of their own even if they are equal: it would be compiled late.
     """
 
     lengths: tuple[int, ...]
@@ -75,12 +76,13 @@ class Segments(Movable):
     extents: Tensor
     own: "Segments | None" = None
     borders: Tensor | None = None
+    differ: bool = False
 
     @property
     def even(self) -> int:
-        """The length of the documents if all are equally long and fill the rows, else 0."""
+        """The length of the documents if all are equally long and fill the rows, else 0; 0 as well if others differ."""
         length = self.lengths[0] if self.lengths else 0
-        is_even = self.borders is not None and length * len(self.lengths) == self.rows
+        is_even = self.borders is not None and length * len(self.lengths) == self.rows and not self.differ
         return length if is_even and len(set(self.lengths)) == 1 else 0
 
     @property
@@ -96,8 +98,11 @@ class Segments(Movable):
         device: torch.device | str = "cpu",
         starts: Sequence[int] | None = None,
         own: "Segments | None" = None,
+        *,
+        differ: bool = False,
     ) -> "Segments":
-        """Segments of documents of these lengths, zero allowed, in `rows` rows; `starts` leaves gaps between them."""
+        """Segments of documents of these lengths, zero allowed, in `rows` rows; `starts` leaves gaps between them, and
+        others of the run may `differ`."""
         assert sum(lengths) <= rows, f"documents of {sum(lengths)} rows in all do not fit into {rows} rows"
         gapless = list(accumulate(lengths, initial=0))
         starts = gapless[:-1] if starts is None else starts
@@ -109,7 +114,7 @@ class Segments(Movable):
         )
         extents = torch.tensor(tuple(lengths), dtype=torch.int64)
         document = torch.arange(len(lengths)).repeat_interleave(extents)
-        built = cls(tuple(lengths), rows, tuple(grouped), document, extents, own, borders)
+        built = cls(tuple(lengths), rows, tuple(grouped), document, extents, own, borders, differ)
         return built.to(device)
 
 

@@ -15,13 +15,14 @@ class Shard:
     """A rank's `piece` of the parameter `name` of a module, whose global shape is `whole`.
 
     `values` shares memory with the model's parameter; it begins with the piece, and padding may follow. The piece has
-    at least one element.
+    at least one element. `rounded`, where there is one, is what the model computes with: the values in another dtype.
     """
 
     name: str
     whole: tuple[int, ...]
     piece: Piece
     values: torch.Tensor
+    rounded: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,13 @@ class Update(Protocol):
 
 @runtime_checkable
 class ScalingUpdate(Update, Protocol):
-    """An `Update` that can also scale gradients, such as while it reads them; those of others are scaled before."""
+    """An `Update` that can also scale gradients, such as while it reads them; those of others are scaled before.
+
+    It takes gradients of any dtype; others get them in that of the values. If `writes_rounded`, each step leaves the
+    updated values also in `rounded` of all shards that have it.
+    """
+
+    writes_rounded: bool
 
     def step_scaled(
         self, gradients: Sequence[torch.Tensor], scale: torch.Tensor | None, lr: float, is_broken: torch.Tensor

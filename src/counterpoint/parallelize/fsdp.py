@@ -23,7 +23,8 @@ from torch.distributed.tensor import DTensor, Shard
 
 from counterpoint.config.training import PrecisionConfig
 from counterpoint.models.chain import Chain
-from counterpoint.models.seams import StackedExperts, Wide
+from counterpoint.models.seams import ReadsStored, StackedExperts, Wide
+from counterpoint.parallelize.whole import RoundedCopy, copies_of, round_weights
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -50,7 +51,8 @@ def shard_data_parallel(
     Parts that others read, such as the embedding of a tied head, belong to the chain's own group, which is gathered as
     long as any of its parts runs. Each group costs host time in every pass, and its reduction waits for the one before.
     So without `reshard` consecutive small parts share a group, and unless layers are recomputed (`recomputes`), which
-    runs them out of turn, all `Wide` modules of layers share one, and so do all experts that a single rank holds.
+    runs them out of turn, all `Wide` modules of layers share one. Without `reshard`, experts that a single rank holds
+    have no group at all: see `whole`.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=None if precision.compute == precision.parameters else dtype_of(precision.compute),
@@ -58,16 +60,25 @@ def shard_data_parallel(
         cast_forward_inputs=False,
     )
     shares_groups = not reshard and not recomputes
-    if expert_mesh is not None:
-        for experts in _of_kind(chain, StackedExperts, shares_groups and expert_mesh.size() == 1):
+    whole: set[nn.Parameter] = set()
+    for experts in (module for module in chain.modules() if isinstance(module, StackedExperts)):
+        assert expert_mesh is not None, "a chain with experts has their mesh"
+        if not reshard and expert_mesh.size() == 1 and isinstance(experts, ReadsStored):
+            round_weights(experts, dtype_of(precision.compute), dtype_of(precision.reduce))
+            whole |= set(experts.parameters())
+        else:
             _shard_experts(experts, expert_mesh, policy, reshard)
+
+    def shard(modules: Sequence[nn.Module], policy: MixedPrecisionPolicy) -> None:
+        fully_shard(_unit(modules), mesh=mesh, mp_policy=policy, reshard_after_forward=reshard, ignored_params=whole)
+
     if policy.param_dtype is not None:
         wide = MixedPrecisionPolicy(reduce_dtype=dtype_of(precision.parameters), cast_forward_inputs=False)
         for modules in _of_kind(chain, Wide, shares_groups):
-            fully_shard(_unit(modules), mesh=mesh, mp_policy=wide, reshard_after_forward=reshard)
+            shard(modules, wide)
     for parts in _units(chain, 0 if reshard else _UNIT):
-        fully_shard(_unit(parts), mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
-    fully_shard(chain, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
+        shard(parts, policy)
+    shard([chain], policy)
     for sharded in _fsdp_modules(chain):
         sharded.set_force_sum_reduction_for_comms(True)
         held = expert_mesh if isinstance(sharded, StackedExperts) else mesh
@@ -150,12 +161,11 @@ def expert_shard_dim(shape: tuple[int, ...], size: int) -> int:
     return next((dim for dim, extent in enumerate(shape) if extent % size == 0), 0)
 
 
-def _shard_experts(experts: Sequence[nn.Module], mesh: DeviceMesh, policy: MixedPrecisionPolicy, reshard: bool) -> None:
+def _shard_experts(experts: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy, reshard: bool) -> None:
     def placement(parameter: nn.Parameter) -> Shard:
         return Shard(expert_shard_dim(tuple(parameter.shape), mesh.size()))
 
-    unit = _unit(experts)
-    fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard, shard_placement_fn=placement)
+    fully_shard(experts, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard, shard_placement_fn=placement)
 
 
 def begin_accumulation(chain: nn.Module, reshard: bool) -> None:
@@ -215,18 +225,21 @@ class GradientHome:
 
     def __init__(self, chain: nn.Module) -> None:
         self._chain = chain
-        self._sharded: dict[torch.Tensor, Any] = {}
+        self._known: dict[torch.Tensor, Any] = {}
 
     def add(self, weight: torch.Tensor, gradient: torch.Tensor) -> None:
         """Add to the gradient of a weight, which is given as forward saw it, in the dtype of reduction.
 
         The caller gives up `gradient`: it may not write to it any more.
         """
-        if weight not in self._sharded:
+        if weight not in self._known:
             # A gathered parameter is one object for good, but there is none before the first forward.
-            self._sharded = {parameter.unsharded_param: parameter for parameter in _fsdp_parameters(self._chain)}
-        sharded = self._sharded.get(weight)
-        if sharded is None or sharded.reduce_dtype in (None, weight.dtype):
+            self._known = {parameter.unsharded_param: parameter for parameter in _fsdp_parameters(self._chain)}
+            self._known |= {copy.values: copy for copy in copies_of(self._chain).values()}
+        sharded = self._known.get(weight)
+        if isinstance(sharded, RoundedCopy):
+            sharded.add(gradient)
+        elif sharded is None or sharded.reduce_dtype in (None, weight.dtype):
             weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         elif sharded.unsharded_accumulated_grad is None:
             sharded.unsharded_accumulated_grad = gradient.to(sharded.reduce_dtype)

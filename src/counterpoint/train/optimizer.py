@@ -61,7 +61,7 @@ class ModuleOptimizer:
         """
         for group, rate in zip(self._groups, rates, strict=True):
             if group.update is not None:
-                _step(group.update, [parameter.gradient for parameter in group.held], rate, clipping)
+                _step(group.update, group.held, rate, clipping)
         # Also gradients without elements: each is a view of a whole FSDP group's reduced buffer, and keeps it alive.
         for parameter in self._parameters:
             parameter.parameter.grad = None
@@ -81,13 +81,20 @@ class ModuleOptimizer:
                 group.update.set_step(step)
 
 
-def _step(update: Update, gradients: list[torch.Tensor], rate: float, clipping: Clipping) -> None:
+def _step(update: Update, held: Sequence[LocalParameter], rate: float, clipping: Clipping) -> None:
+    # An update that finds the step broken leaves copies as they are, so only what is current stays so.
+    copies = [one.copy for one in held if one.copy is not None and one.copy.is_current]
+    writes_copies = False
     if isinstance(update, ScalingUpdate):
-        update.step_scaled(gradients, clipping.scale, rate, clipping.is_broken)
-        return
-    if clipping.scale is not None and gradients:
-        torch._foreach_mul_(gradients, clipping.scale.to(gradients[0].dtype))
-    update.step(gradients, rate, clipping.is_broken)
+        update.step_scaled([one.gradient for one in held], clipping.scale, rate, clipping.is_broken)
+        writes_copies = update.writes_rounded
+    else:
+        gradients = [one.gradient.to(one.parameter.dtype) for one in held]
+        if clipping.scale is not None and gradients:
+            torch._foreach_mul_(gradients, clipping.scale.to(gradients[0].dtype))
+        update.step(gradients, rate, clipping.is_broken)
+    for copy in copies:
+        copy.settle(is_current=writes_copies)
 
 
 def by_group(section: OptimizerSection, parameters: Iterable[LocalParameter]) -> tuple[tuple[LocalParameter, ...], ...]:
@@ -105,10 +112,15 @@ def _group(group: ParameterGroup, parameters: Sequence[LocalParameter], ranks: S
     exchanged = [p for p in parameters if kind.exchanges(section, p.block.name, p.block.global_shape)]
     if not held and not exchanged:
         return _Group(held, None)
-    shards = [Shard(p.block.name, p.block.global_shape, _piece(p.block), p.value) for p in held]
+    shards = [_shard(parameter) for parameter in held]
     spreads = {p.block.name: Spread(p.block.global_shape, tuple(map(_piece, p.blocks))) for p in exchanged}
     team = Team(ranks.group, ranks.rank, spreads, ranks.compute, ranks.device)
     return _Group(held, kind.build(section, shards, team))
+
+
+def _shard(parameter: LocalParameter) -> Shard:
+    rounded = None if parameter.copy is None else parameter.copy.values.detach()
+    return Shard(parameter.block.name, parameter.block.global_shape, _piece(parameter.block), parameter.value, rounded)
 
 
 def _piece(block: Block) -> Piece:

@@ -8,13 +8,15 @@ from torch import nn
 
 from counterpoint.parallelize.blocks import Block, whole_block
 from counterpoint.parallelize.fsdp import local
+from counterpoint.parallelize.whole import RoundedCopy
 
 
 @dataclass(frozen=True, slots=True)
 class LocalParameter:
     """One parameter of `module` on this rank; `replicas` is the number of ranks that hold the same shard.
 
-    `everywhere` returns the blocks of all ranks of the stage, in their order; by default only this rank's.
+    `everywhere` returns the blocks of all ranks of the stage, in their order; by default only this rank's. Layers
+    compute with `copy` where there is one.
     """
 
     module: str
@@ -22,6 +24,7 @@ class LocalParameter:
     parameter: nn.Parameter
     replicas: int
     everywhere: Callable[[], tuple[Block, ...]] | None = None
+    copy: RoundedCopy | None = None
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -45,7 +48,7 @@ class LocalParameter:
 
     @property
     def gradient(self) -> torch.Tensor:
-        """The local shard of the reduced gradient, sharing memory."""
+        """The local shard of the reduced gradient, sharing memory; where there is a `copy`, of any dtype."""
         assert self.parameter.grad is not None, "the reduce action comes before the step action"
         return local(self.parameter.grad)
 

@@ -18,6 +18,7 @@ from counterpoint.parallelize.apply import Parallelism, parallelize
 from counterpoint.parallelize.fsdp import dtype_of, finish_reduction, local, reduce_gradients
 from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
 from counterpoint.parallelize.starting import fill_given_
+from counterpoint.parallelize.whole import copies_of
 from counterpoint.plan.action import Compute, Work
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
@@ -85,12 +86,12 @@ def _among(gradient: torch.Tensor, pieces: int, place: int) -> torch.Tensor:
 
 def square_sum(parameters: Iterable[LocalParameter]) -> torch.Tensor | float:
     """This rank's contribution to a squared gradient norm; each shard is divided by its number of replicas."""
-    gradients: dict[int, list[torch.Tensor]] = {}
+    gradients: dict[tuple[int, torch.dtype], list[torch.Tensor]] = {}
     for shard in parameters:
         if shard.block.numel:
-            gradients.setdefault(shard.replicas, []).append(shard.gradient)
+            gradients.setdefault((shard.replicas, shard.gradient.dtype), []).append(shard.gradient)
     total: torch.Tensor | float = 0.0
-    for replicas, alike in gradients.items():
+    for (replicas, _dtype), alike in gradients.items():
         norms = torch.stack(torch._foreach_norm(alike, dtype=torch.float64))
         total = total + norms.square().sum() / replicas
     return total
@@ -110,16 +111,18 @@ def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node
     _add_terms(chain, settings, node.module)
     tie = plan.tie(node.module, world.rank)
     initial, given = initial_of(section), family_of(section).given(section)
-    parameters = []
+    parameters, rounded = [], copies_of(chain)
     for name, parameter in chain.named_parameters():
         # A copy of the embedding has the name of the embedding, hence the same initial values.
         share = made.shares[name]
-        block, replicas = share.block, share.copies
+        block = share.block
         residual_sums = plan.facts[node.module].residual_sums
         initialize_(local(parameter.detach()), block, settings.seed, node.module, residual_sums, initial)
         fill_given_(local(parameter.detach()), block, given)
         copies = len(tie) if tie and block.name == EMBEDDING else 1
-        parameters.append(LocalParameter(node.module, block, parameter, replicas * copies, share.everywhere))
+        parameters.append(
+            LocalParameter(node.module, block, parameter, share.copies * copies, share.everywhere, rounded.get(name))
+        )
     buffers = tuple(LocalBuffer(node.module, name, buffer) for name, buffer in chain.named_buffers())
     for buffer in buffers:
         initialize_buffer_(buffer.value, buffer.name)

@@ -15,10 +15,12 @@ from torch import nn
 from counterpoint.config.training import PrecisionConfig
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
+from counterpoint.layers.moe.experts import Experts
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.seams import StackedExperts, Wide
 from counterpoint.parallelize import fsdp
 from counterpoint.parallelize.fsdp import shard_data_parallel
+from counterpoint.parallelize.whole import Rounded
 from tests.unit.models.model_samples import GRAPHS, MODELS
 
 CASES = MODELS | GRAPHS
@@ -65,22 +67,33 @@ def test_layers_in_a_row_share_a_group_until_it_is_large_enough_and_tiny_parts_j
 def test_only_what_stays_gathered_and_runs_in_turn_shares_a_group(
     model: Model, reshard: bool, recomputes: bool, ranks_of_experts: int
 ) -> None:
-    """Groups that share are gathered, and held, as a whole, and wait for their first and last module."""
+    """Groups that share are gathered, and held, as a whole, and wait for their first and last module; experts that a
+    single rank holds have none as long as they stay."""
     chain = meta(model)
     calls: list[Any] = []
     nothing: dict[str, Any] = {"begin_accumulation": lambda *_arguments: None}
     mesh: Any = SimpleNamespace(size=lambda: ranks_of_experts)
-    with patch.multiple(fsdp, fully_shard=lambda unit, **_more: calls.append(unit), **nothing):
+    ignored_by: list[set[nn.Parameter]] = []
+
+    def note(unit: Any, ignored_params: Any = None, **_more: Any) -> None:
+        calls.append(unit)
+        ignored_by.extend(() if ignored_params is None else (ignored_params,))
+
+    with patch.multiple(fsdp, fully_shard=note, **nothing):
         shard_data_parallel(chain, MESH, mesh, NARROW, reshard=reshard, recomputes=recomputes)
     inner = [] if reshard or recomputes else [_inside(chain, Wide)]
-    if inner and ranks_of_experts == 1:
-        inner.insert(0, _inside(chain, StackedExperts))
     rows = [] if reshard else _rows(chain)
     assert [unit for unit in calls if isinstance(unit, list)] == [unit for unit in (*inner, *rows) if len(unit) > 1]
     assert calls[-1] is chain
     flat = [module for unit in calls for module in (unit if isinstance(unit, list) else [unit])]
     assert len(flat) == len(set(flat)), "each module is in one group"
-    assert set(flat) >= {module for module in chain.modules() if isinstance(module, Wide | StackedExperts)}
+    assert set(flat) >= {module for module in chain.modules() if isinstance(module, Wide)}
+    experts = {module for module in chain.modules() if isinstance(module, StackedExperts)}
+    apart = set() if reshard or ranks_of_experts > 1 else experts
+    assert set(flat) & experts == experts - apart
+    assert {module for module in experts if isinstance(module, Experts) and isinstance(module.stored, Rounded)} == apart
+    weights = {weight for module in apart for weight in module.parameters()}
+    assert all(ignored == weights for ignored in ignored_by)
 
 
 def _inside(chain: Chain, kind: type[nn.Module]) -> list[nn.Module]:

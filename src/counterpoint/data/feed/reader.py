@@ -57,7 +57,7 @@ class Reader:
     """Reads one rank's share of batch plans from the sources that their documents name.
 
     Without `with_mtp` only the next token is predicted, as in evaluation. With `is_pinned` inputs are in pinned memory,
-    so copies to the GPU do not block the host.
+    so copies to the GPU do not block the host. With `packs` documents of any lengths share a sequence.
     """
 
     plan: Plan
@@ -66,6 +66,7 @@ class Reader:
     dtype: torch.dtype
     with_mtp: bool = True
     is_pinned: bool = False
+    packs: bool = False
 
     def read(self, batch: BatchPlan) -> StepInputs:
         """Build the inputs of a step; a bad payload is replaced and reported, never raised."""
@@ -164,7 +165,8 @@ class Reader:
                 for ahead in range(min(1 + depths, span.rows_in)):
                     inside = slice(span.row_in, span.row_in + span.rows_in - ahead)
                     ids[ahead, inside], labels[ahead, inside] = text.ids[ahead:], loss.labels(text)[ahead:]
-        segments = Segments.build(tuple(span.rows_in for span in share.spans), share.rows_in)
+        lengths = tuple(span.rows_in for span in share.spans)
+        segments = Segments.build(lengths, share.rows_in, differ=self.packs)
         own = self._piece(layout, share)
         return TextBatch(
             ids=torch.from_numpy(ids[0, own]),

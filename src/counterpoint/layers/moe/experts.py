@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from counterpoint.kinds.names import Activation
 from counterpoint.models.mlp import ACTIVATIONS, GATES, Activated
 from counterpoint.models.multiply import GroupedMultiply, groups_of
-from counterpoint.models.seams import Fusible, StackedExperts
+from counterpoint.models.seams import Fusible, ReadsStored, StackedExperts, as_stored
 
 
 @final
-class Experts(StackedExperts, Fusible):
+class Experts(StackedExperts, ReadsStored, Fusible):
     """Expert i maps its rows to down_i(activation(up_i(x))), with a gate to down_i(activation(gate_i(x)) * up_i(x)).
 
     The number of experts and their width follow from the shapes of the weights.
@@ -29,6 +29,7 @@ class Experts(StackedExperts, Fusible):
         )
         self.up = nn.Parameter(torch.empty(experts, ffn, hidden))
         self.down = nn.Parameter(torch.empty(experts, hidden, ffn))
+        self.stored = as_stored
         self.multiply: nn.Module = GroupedMultiply()
         self.activation = Activated({**ACTIVATIONS, **GATES}[activation])
 
@@ -36,9 +37,9 @@ class Experts(StackedExperts, Fusible):
         """Rows (rows, hidden) sorted by expert, their routing weights (rows,) and counts int64 (experts,) per expert ->
         weighted outputs (rows, hidden)."""
         groups = groups_of(counts, rows, self.up)
-        up = self.multiply(rows, self.up, groups)
-        gate = None if self.gate is None else self.multiply(rows, self.gate, groups)
-        out: Tensor = self.multiply(self.weighted(up, gate, weights), self.down, groups)
+        up = self.multiply(rows, self.stored(self.up), groups)
+        gate = None if self.gate is None else self.multiply(rows, self.stored(self.gate), groups)
+        out: Tensor = self.multiply(self.weighted(up, gate, weights), self.stored(self.down), groups)
         return out
 
     def weighted(self, up: Tensor, gate: Tensor | None, weights: Tensor) -> Tensor:

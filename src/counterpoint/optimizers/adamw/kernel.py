@@ -1,7 +1,7 @@
 """A GPU kernel that updates all shards of a rank at once with AdamW, and reads and writes each number once.
 
-Torch's fused kernel takes no moments of another dtype, and writes scaled gradients back. This file imports Triton,
-which comes with torch for GPUs, so import it only where a GPU is in use.
+Torch's fused kernel takes neither moments nor gradients of another dtype, and writes scaled gradients back. This file
+imports Triton, which comes with torch for GPUs, so import it only where a GPU is in use.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,9 @@ _VALUES, _MEAN, _SQUARE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 _ELEMENTS, _FIRST_BLOCK, _KEY = tl.constexpr(3), tl.constexpr(4), tl.constexpr(5)
 _BASE, _MIDDLE, _INNER = tl.constexpr(6), tl.constexpr(7), tl.constexpr(8)
 _OUTER_STRIDE, _MIDDLE_STRIDE, _INNER_STRIDE = tl.constexpr(9), tl.constexpr(10), tl.constexpr(11)
-_COLUMNS = tl.constexpr(12)
-"""The columns of the table of tensors."""
+_ROUNDED = tl.constexpr(12)
+_COLUMNS = tl.constexpr(13)
+"""The columns of the table of tensors; an address of 0 stands for none."""
 
 
 @final
@@ -50,18 +51,20 @@ class KernelPass:
         self._table = torch.tensor(rows, dtype=torch.int64).to(device)
         self._decays = torch.tensor([state.decay for state in states], dtype=torch.float64).to(device)
         self._settings = torch.tensor([*section.betas, section.eps], dtype=torch.float64).to(device)
-        self._addresses: list[int] = []
+        self._listed: list[int] = []
         self._gradients = torch.empty(0, dtype=torch.int64)
 
     def __call__(self, gradients: Sequence[Tensor], scalars: Scalars) -> None:
-        gradients = [gradient.contiguous() for gradient in gradients]
-        addresses = [gradient.data_ptr() for gradient in gradients]
+        readable = (torch.bfloat16, self._states[0].values.dtype)
+        gradients = [(one if one.dtype in readable else one.to(readable[-1])).contiguous() for one in gradients]
+        # Of each gradient the address, and whether it is in bfloat16.
+        listed = [number for one in gradients for number in (one.data_ptr(), int(one.dtype != readable[-1]))]
         # Gradients often get the memory that they had in the step before.
-        if addresses != self._addresses:
+        if listed != self._listed:
             device = self._table.device
-            listed = torch.tensor(addresses, dtype=torch.int64, pin_memory=device.type == "cuda")
-            self._gradients = listed.to(device, non_blocking=True)
-            self._addresses = addresses
+            pinned = torch.tensor(listed, dtype=torch.int64, pin_memory=device.type == "cuda")
+            self._gradients = pinned.to(device, non_blocking=True)
+            self._listed = listed
         _update[(len(self._owners),)](
             self._owners, self._table, self._decays, self._gradients, self._settings, torch.stack(scalars),
             WIDE=self._wide, ROUNDS=self._rounds, BLOCK=_BLOCK, num_warps=_WARPS,
@@ -71,8 +74,10 @@ class KernelPass:
 def _row(state: State, first_block: int) -> list[int]:
     places = state.places
     addresses = [tensor.data_ptr() for tensor in (state.values, state.mean, state.square)]
+    rounded = 0 if state.rounded is None else state.rounded.data_ptr()
     return [
-        *addresses, state.values.numel(), first_block, state.key, places.base, *places.extents[1:], *places.strides
+        *addresses, state.values.numel(), first_block, state.key, places.base, *places.extents[1:], *places.strides,
+        rounded,
     ]  # fmt: skip
 
 
@@ -83,35 +88,51 @@ def _update(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     owner = tl.load(owners + tl.program_id(0))
     row = table + owner * _COLUMNS
-    elements, of_gradient = tl.load(row + _ELEMENTS).to(tl.int32), tl.load(gradients + owner)
+    elements, of_gradient = tl.load(row + _ELEMENTS).to(tl.int32), tl.load(gradients + 2 * owner)
+    is_narrow = tl.load(gradients + 2 * owner + 1)
     start = (tl.program_id(0) - tl.load(row + _FIRST_BLOCK).to(tl.int32)) * BLOCK
-    addresses = tl.load(row + _VALUES) | tl.load(row + _MEAN) | tl.load(row + _SQUARE) | of_gradient
+    addresses = tl.load(row + _VALUES) | tl.load(row + _MEAN) | tl.load(row + _SQUARE)
+    addresses |= of_gradient | tl.load(row + _ROUNDED)
     if tl.load(scalars) == 0:
         decay = tl.load(decays + owner)
         # Whole blocks at even addresses are read and written without a mask, in the widest words.
         if (addresses % _EVEN == 0) & (start + BLOCK <= elements):
-            _update_block(row, of_gradient, decay, settings, scalars, start, elements, WIDE, ROUNDS, BLOCK, True)
+            if is_narrow != 0:
+                _update_block(
+                    row, of_gradient, decay, settings, scalars, start, elements, WIDE, ROUNDS, BLOCK, tl.bfloat16, True
+                )
+            else:
+                _update_block(
+                    row, of_gradient, decay, settings, scalars, start, elements, WIDE, ROUNDS, BLOCK, WIDE, True
+                )
+        elif is_narrow != 0:
+            _update_block(
+                row, of_gradient, decay, settings, scalars, start, elements, WIDE, ROUNDS, BLOCK, tl.bfloat16, False
+            )
         else:
-            _update_block(row, of_gradient, decay, settings, scalars, start, elements, WIDE, ROUNDS, BLOCK, False)
+            _update_block(row, of_gradient, decay, settings, scalars, start, elements, WIDE, ROUNDS, BLOCK, WIDE, False)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _update_block(  # type: ignore[no-untyped-def]
     row, of_gradient, decay, settings, scalars, start, elements,
-    WIDE: tl.constexpr, ROUNDS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,  # noqa: N803
+    WIDE: tl.constexpr, ROUNDS: tl.constexpr, BLOCK: tl.constexpr, GIVEN: tl.constexpr, WHOLE: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
     moment: tl.constexpr = tl.bfloat16 if ROUNDS else WIDE
     values_at = tl.load(row + _VALUES).to(tl.pointer_type(WIDE))
-    gradient_at = of_gradient.to(tl.pointer_type(WIDE))
+    gradient_at = of_gradient.to(tl.pointer_type(GIVEN))
     mean_at = tl.load(row + _MEAN).to(tl.pointer_type(moment))
     square_at = tl.load(row + _SQUARE).to(tl.pointer_type(moment))
+    of_rounded = tl.load(row + _ROUNDED)
+    rounded_at = of_rounded.to(tl.pointer_type(tl.bfloat16))
     at = start + tl.arange(0, BLOCK)
     inside = None if WHOLE else at < elements
     if WHOLE:
         values_at, gradient_at = tl.multiple_of(values_at, _EVEN), tl.multiple_of(gradient_at, _EVEN)
         mean_at, square_at = tl.multiple_of(mean_at, _EVEN), tl.multiple_of(square_at, _EVEN)
+        rounded_at = tl.multiple_of(rounded_at, _EVEN)
     values = tl.load(values_at + at, mask=inside)
-    gradient = tl.load(gradient_at + at, mask=inside)
+    gradient = tl.load(gradient_at + at, mask=inside).to(WIDE)
     mean = tl.load(mean_at + at, mask=inside).to(WIDE)
     square = tl.load(square_at + at, mask=inside).to(WIDE)
     beta, beta_of_square = tl.load(settings), tl.load(settings + 1)
@@ -123,6 +144,8 @@ def _update_block(  # type: ignore[no-untyped-def]
     divisor = tl.sqrt(square) * tl.load(scalars + 4).to(WIDE) + tl.load(settings + 2).to(WIDE)
     values -= tl.load(scalars + 3).to(WIDE) * (mean / divisor)
     tl.store(values_at + at, values, mask=inside)
+    if of_rounded != 0:
+        tl.store(rounded_at + at, values.to(tl.bfloat16), mask=inside)
     if ROUNDS:
         bits = _random_bits(row, at, tl.load(scalars + 5))
         tl.store(mean_at + at, _rounded(mean, bits), mask=inside)

@@ -16,7 +16,8 @@ from counterpoint.optimizers.shard import Shard, Team
 
 
 class State(NamedTuple):
-    """A shard's values, its moments, its weight decay, and what the rounding of its moments depends on."""
+    """A shard's values, its moments, its weight decay, what the rounding of its moments depends on, and where the
+    rounded values are written."""
 
     values: Tensor
     mean: Tensor
@@ -24,6 +25,7 @@ class State(NamedTuple):
     decay: float
     key: int
     places: Places
+    rounded: Tensor | None
 
 
 class Scalars(NamedTuple):
@@ -51,6 +53,7 @@ class OnePassAdamW:
     """AdamW for one module's shards on a rank, of which there is at least one; moments have the dtype `moments`."""
 
     def __init__(self, section: AdamWSection, shards: Sequence[Shard], team: Team, moments: torch.dtype) -> None:
+        self.writes_rounded = all(shard.rounded is None or _can_write(shard) for shard in shards)
         self._states = [_state(section, shard, moments) for shard in shards]
         self._betas = torch.tensor(section.betas, dtype=torch.float64, device=team.device)
         self._updates = torch.zeros((), dtype=torch.float64, device=team.device)
@@ -75,10 +78,17 @@ class OnePassAdamW:
         self._updates.fill_(float(step))
 
 
+def _can_write(shard: Shard) -> bool:
+    """Whether the kernel rounds values as torch does: once, from float32 to bfloat16."""
+    rounded = None if shard.rounded is None else shard.rounded.dtype
+    return (shard.values.dtype, rounded) == (torch.float32, torch.bfloat16)
+
+
 def _state(section: AdamWSection, shard: Shard, moments: torch.dtype) -> State:
     mean, square = (torch.zeros_like(shard.values, dtype=moments) for _moment in MOMENTS)
     decay = 0.0 if is_exempt(section, shard.name, len(shard.whole)) else section.weight_decay
-    return State(shard.values, mean, square, decay, key_of(shard.name), places_of(shard))
+    rounded = shard.rounded if _can_write(shard) else None
+    return State(shard.values, mean, square, decay, key_of(shard.name), places_of(shard), rounded)
 
 
 def _pass(section: AdamWSection, states: Sequence[State], device: torch.device) -> Pass:
@@ -104,7 +114,7 @@ class PlainPass:
 
     def _update(self, state: State, gradient: Tensor, scalars: Scalars) -> None:
         (beta, beta_of_square), values = self._section.betas, state.values
-        gradient = gradient * scalars.scale.to(values.dtype)
+        gradient = gradient.to(values.dtype) * scalars.scale.to(values.dtype)
         mean = torch.lerp(state.mean.to(values.dtype), gradient, 1.0 - beta)
         square = torch.lerp(state.square.to(values.dtype), gradient.square(), 1.0 - beta_of_square)
         values.mul_(1.0 - float(scalars.lr) * state.decay)
@@ -115,3 +125,5 @@ class PlainPass:
             mean, square = rounded(mean, bits), rounded(square, bits >> 16)
         state.mean.copy_(mean)
         state.square.copy_(square)
+        if state.rounded is not None:
+            state.rounded.copy_(values)

@@ -12,6 +12,8 @@ from counterpoint.optimizers.shard import Shard, Team
 class AdamWUpdate:
     """AdamW for one module's shards on a rank; there is at least one."""
 
+    writes_rounded = False
+
     def __init__(self, section: AdamWSection, shards: Sequence[Shard], _team: Team) -> None:
         self._values = [shard.values for shard in shards]
         decayed = [shard.values for shard in shards if not is_exempt(section, shard.name, len(shard.whole))]
@@ -37,9 +39,10 @@ class AdamWUpdate:
     def step_scaled(
         self, gradients: Sequence[torch.Tensor], scale: torch.Tensor | None, lr: float, is_broken: torch.Tensor
     ) -> None:
+        own = [gradient.to(values.dtype) for values, gradient in zip(self._values, gradients, strict=True)]
         if scale is not None:
-            torch._foreach_mul_(list(gradients), scale.to(gradients[0].dtype))
-        self.step(gradients, lr, is_broken)
+            torch._foreach_mul_(own, scale.to(own[0].dtype))
+        self.step(own, lr, is_broken)
 
     def moments(self) -> list[dict[str, torch.Tensor]]:
         return [{name: self._state(values)[name] for name in MOMENTS} for values in self._values]

@@ -56,7 +56,7 @@ CASES = {
 
 def rows(device: torch.device) -> Iterator[Row]:
     """All cases in the dtypes that there are kernels for, or on a CPU in float32 without any."""
-    dtypes = (torch.bfloat16, torch.float16) if device.type == "cuda" else (torch.float32,)
+    dtypes = (torch.bfloat16,) if device.type == "cuda" else (torch.float32,)
     for dtype in dtypes:
         yield from compare(_cases(device, dtype))
 

@@ -5,7 +5,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-_NARROW = (torch.bfloat16, torch.float16)
+_NARROW = (torch.bfloat16,)
 _WIDTHS = (16, 32, 64, 128)
 """Head widths and state sizes that the products of the kernels take."""
 

@@ -31,8 +31,8 @@ class MambaConfig(Section):
     conv: Count = 4
     """Width of the causal convolution. Unit: rows."""
     chunk: Count = 64
-    """Rows that the scan computes in one block; changes speed and memory, not the result. Kernels for bfloat16 and
-    float16 on GPUs take 64. Unit: rows."""
+    """Rows that the scan computes in one block; changes speed and memory, not the result. Kernels for bfloat16 on
+    GPUs take 64. Unit: rows."""
     dt_min: Positive | None = None
     """Lower bound of the recurrence's time step; null: no bound. No unit."""
 

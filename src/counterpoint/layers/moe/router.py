@@ -55,9 +55,9 @@ class Router(Wide, Fusible):
         if self.normalize:
             weights = weights / (weights.sum(dim=1, keepdim=True) + _SMALLEST_SUM)
         shares = scores if self.kind == "softmax" else scores / (scores.sum(dim=1, keepdim=True) + _SMALLEST_SUM)
-        chosen = experts.flatten()
-        counts = torch.zeros(scores.shape[1], dtype=torch.int64, device=chosen.device)
-        return Choice(experts, weights * self.scale, shares, counts.index_add(0, chosen, torch.ones_like(chosen)))
+        # Adding ones at their places would be compiled into a sort: GPUs have no atomic addition of such integers.
+        counts = (experts[:, :, None] == torch.arange(scores.shape[1], device=experts.device)).sum(dim=(0, 1))
+        return Choice(experts, weights * self.scale, shares, counts)
 
     def scores(self, rows: Tensor) -> Tensor:
         """Scores (rows, experts) without the expert bias."""

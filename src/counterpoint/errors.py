@@ -5,6 +5,7 @@ CounterpointError
 |   |-- ConfigError            a key, a type, a value of the configuration
 |   |-- PlacementError         a layout or the placement of modules on ranks
 |   |-- DataError              a dataset, an index, a payload
+|   |   `-- MissingFileError       a file that a record names is not there
 |   |-- CheckpointError        a checkpoint or a run folder
 |   |   `-- DamagedCheckpointError   a checkpoint that is not what was written
 |   `-- ProofError             the plan is not safe to run
@@ -36,6 +37,10 @@ class PlacementError(InputError):
 
 class DataError(InputError):
     """A dataset, its index or a payload is missing or malformed."""
+
+
+class MissingFileError(DataError):
+    """A file that a record names is not there."""
 
 
 class CheckpointError(InputError):

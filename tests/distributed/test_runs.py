@@ -20,7 +20,8 @@ from PIL import Image
 
 from counterpoint.config.schema import Config
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, TOKENIZER_NAME
-from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
+from counterpoint.sources.prepared.index_writer import IndexWriter
+from counterpoint.sources.prepared.part import Encoded, Record
 from tests.parity.layouts import named_config, override
 
 STEPS = 14

@@ -13,7 +13,8 @@ from counterpoint.data.prepare.command import PrepareSummary, prepare
 from counterpoint.kinds.modality import Payload
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.sources.prepared.index import TOKENIZER_NAME
-from counterpoint.sources.prepared.index_writer import IndexWriter, Record
+from counterpoint.sources.prepared.index_writer import IndexWriter
+from counterpoint.sources.prepared.part import Record
 
 MakePicture = Callable[..., bytes]
 MakeClip = Callable[..., bytes]

@@ -14,7 +14,8 @@ from counterpoint.inference import evaluate
 from counterpoint.inference.evaluate import TrainedRun
 from counterpoint.inference.plain import PlainModel
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
-from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
+from counterpoint.sources.prepared.index_writer import IndexWriter
+from counterpoint.sources.prepared.part import Encoded, Record
 from counterpoint.train.state.checkpoint import checkpoint_folder
 from tests.unit.cli.conftest import Command, write
 

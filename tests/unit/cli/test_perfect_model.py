@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from counterpoint.config.load import load_config
-from counterpoint.data.prepare.command import make_record, prepare
+from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.job import make_record
+from counterpoint.data.prepare.media import Roots
 from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.prepare.record_files import Conversation
 from counterpoint.data.text.chat import FORMATS, Medium, Message, Part, lay_prompt
@@ -211,7 +213,7 @@ def test_a_prompt_has_the_rows_that_training_has_before_each_answer(
     folder = tmp_path_factory.mktemp("drawn") / "index"
     with IndexWriter(folder) as writer:
         (writer.folder / "tokenizer.json").write_text("{}")
-        writer.add(make_record(Conversation("", "train", tuple(messages)), chat))
+        writer.add(make_record(Conversation("", "train", tuple(messages)), chat, Roots(chats), is_copied=False))
         writer.publish()
     source = PreparedSource(folder, "train", 0, takers, ROWS)
     spoken = [number for number, message in enumerate(messages) if message.role == "assistant"]

@@ -1,6 +1,7 @@
 """How conversations are laid out: a prompt is always what training has before the answer."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from counterpoint.data.text.chat import FORMATS, CaptionChat, Medium, Message, P
 from counterpoint.data.text.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.index import MANIFEST_NAME, Index
-from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.part import Encoded, Record
 from tests.unit.items import MakeIndex, MakePicture
+from tests.unit.older_index import make_older
 
 words = st.text(st.sampled_from("ab </s>\n\u00e9"), max_size=6)
 parts = st.lists(st.one_of(words, st.just(Medium("image", ()))), max_size=4).map(tuple)
@@ -76,11 +78,8 @@ def test_an_index_says_how_it_is_laid_out(emoji: PrepareSummary, tmp_path: Path)
     old = tmp_path / "old"
     old.mkdir()
     for file in emoji.out.iterdir():
-        (old / file.name).symlink_to(file)
-    manifest = emoji.manifest.values() | {"version": 4}
-    del manifest["chat"]
-    (old / MANIFEST_NAME).unlink()
-    (old / MANIFEST_NAME).write_text(json.dumps(manifest))
+        shutil.copy(file, old)
+    make_older(old, 4)
     assert chat_format(Index(old), tokenizer).name == "captions", "an older version does not say it, but shows it"
 
 
@@ -90,6 +89,7 @@ def test_conversations_of_an_older_version_are_plain(
     begin = list(tokenizer.start)
     record = Record([*begin, 5], [False] * len(begin) + [True], "train", "", [Encoded(len(begin), make_picture(8, 8))])
     folder = make_index([record])
+    make_older(folder, 5)
     manifest = json.loads((folder / MANIFEST_NAME).read_text())
     (folder / MANIFEST_NAME).write_text(json.dumps(manifest | {"chat": "other"}))
     with pytest.raises(DataError, match="laid out as 'other', expected one of plain, captions; prepare it again"):

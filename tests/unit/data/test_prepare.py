@@ -20,6 +20,7 @@ from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
 from tests.intakes import with_image
 from tests.unit.items import MakePicture, patches_of
+from tests.unit.older_index import make_older
 
 DEMO = ImageIntake("vision", ImageConfig(size=72, max_patches=36), patch=12)
 
@@ -224,7 +225,8 @@ def test_a_huge_picture_is_refused_with_its_name(tmp_path: Path) -> None:
     )
 
 
-def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["referred to", "copied", "of version 5"])
+def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path, where: str) -> None:
     folder = tmp_path / "source"
     folder.mkdir()
     for number in range(3):
@@ -234,23 +236,28 @@ def test_a_payload_that_turns_out_bad_is_named_by_its_file(tmp_path: Path) -> No
     (folder / "train.jsonl").write_text(
         "".join(json.dumps(r | {"conversations": t}) + "\n" for r, t in zip(records, turns, strict=True))
     )
-    prepare(str(folder), tmp_path / "index", PrepareOptions(vocabulary=300))
-    payload = tmp_path / "index" / PAYLOAD_NAME
-    # What follows their headers, which the index has read.
-    payload.write_bytes(re.sub(rb"(?s)(?<=IDAT).{8}", bytes(8), payload.read_bytes()))
+    is_copied = where != "referred to"
+    prepare(str(folder), tmp_path / "index", PrepareOptions(vocabulary=300, copy=is_copied))
+    if where == "of version 5":
+        make_older(tmp_path / "index", 5)
+    for payload in (tmp_path / "index" / PAYLOAD_NAME, *folder.glob("*.png")):
+        # What follows their headers, which the index has read.
+        payload.write_bytes(re.sub(rb"(?s)(?<=IDAT).{8}", bytes(8), payload.read_bytes()))
     taker = ImageIntake("vision", ImageConfig(size=16, max_patches=16), patch=4)
     source = PreparedSource(tmp_path / "index", "train", 0, {"vision": taker}, 64)
     for index, which, name in ((0, 0, "0.png"), (1, 0, "1.png"), (1, 1, "2.png")):
         found, error = load_item_or_neutral(source, index, which, source.document(index).items[which])
         assert found.rows == 16
-        assert f"document {index}, item {which}: file {folder / name}: the image bytes cannot be decoded" in str(error)
-    assert source.where(1).endswith(f"row 1, image {folder / '1.png'}, {folder / '2.png'}")
-    (tmp_path / "index" / FILES_NAME).unlink()
-    assert source.where(1).endswith(
-        "row 1, image at byte " + str(source.index.items(1)[0].offset) + f" of {PAYLOAD_NAME}"
-    )
-    _found, error = load_item_or_neutral(source, 0, 0, source.document(0).items[0])
-    assert "document 0, item 0: the image bytes cannot be decoded" in str(error)
+        called = name if is_copied else folder / name
+        assert f"document {index}, item {which}: file {called}: the image bytes cannot be decoded" in str(error)
+    names = "1.png, 2.png" if is_copied else f"{folder / '1.png'}, {folder / '2.png'}"
+    assert source.where(1).endswith(f"row 1, image {names}")
+    if where == "of version 5":
+        (tmp_path / "index" / FILES_NAME).unlink()
+        offset = source.index.items(1)[0].offset
+        assert source.where(1).endswith(f"row 1, image at byte {offset} of {PAYLOAD_NAME}")
+        _found, error = load_item_or_neutral(source, 0, 0, source.document(0).items[0])
+        assert "document 0, item 0: the image bytes cannot be decoded" in str(error)
     small = PreparedSource(
         tmp_path / "index",
         "train",

@@ -21,7 +21,7 @@ from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.setup.data import identity_of
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
-from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.part import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
 from counterpoint.sources.synthetic.source import SyntheticSource

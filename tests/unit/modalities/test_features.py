@@ -19,7 +19,7 @@ from counterpoint.modalities.rows import pack_items
 from counterpoint.models.batch import GivenBatch
 from counterpoint.plan.samples import Item
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
-from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.part import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
 from counterpoint.sources.synthetic.source import SyntheticSource

@@ -24,7 +24,8 @@ from counterpoint.models.batch import PatchBatch
 from counterpoint.plan.samples import Document, Item
 from counterpoint.setup.run import prepare_run
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
-from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
+from counterpoint.sources.prepared.index_writer import IndexWriter
+from counterpoint.sources.prepared.part import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
 from tests.unit.items import MakeClip, MakeIndex, patches_of

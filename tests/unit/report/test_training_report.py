@@ -18,7 +18,8 @@ from counterpoint.report.run_record import read_metrics, read_timeline
 from counterpoint.report.samples import MOST_SAMPLES, marked
 from counterpoint.report.training import write_report
 from counterpoint.sources.prepared.index import TOKENIZER_NAME
-from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
+from counterpoint.sources.prepared.index_writer import IndexWriter
+from counterpoint.sources.prepared.part import Encoded, Record
 from tests.unit.report.pages import EXAMPLES, Page
 
 HOSTILE = "<script>alert('x')</script> & \"cat\""

@@ -21,7 +21,8 @@ from counterpoint.sources.census import (
     Census,
     check_census,
 )
-from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
+from counterpoint.sources.prepared.index_writer import IndexWriter
+from counterpoint.sources.prepared.part import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.synthetic.source import COUNTED, SyntheticSource
 from counterpoint.sources.synthetic.spec import SyntheticRecipe

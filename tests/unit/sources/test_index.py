@@ -14,8 +14,10 @@ from counterpoint.sources.prepared.index import (
     ItemEntry,
     Manifest,
 )
-from counterpoint.sources.prepared.index_writer import BATCH_DOCUMENTS, Encoded, IndexWriter, Record
+from counterpoint.sources.prepared.index_writer import IndexWriter
+from counterpoint.sources.prepared.part import BATCH_DOCUMENTS, Encoded, Record
 from tests.unit.items import MakeIndex, MakePicture
+from tests.unit.older_index import make_older
 
 
 @pytest.fixture
@@ -64,6 +66,7 @@ def test_many_batches_keep_their_order(make_index: MakeIndex) -> None:
 @pytest.mark.parametrize("count", [1, 2, 7, 40])
 def test_files_are_named_by_where_they_lie(folder: Path, count: int) -> None:
     """Whatever the lengths of lines, and between them; a name that is not known is none."""
+    make_older(folder, 5)
     index = Index(folder)
     offsets = [7 * number**2 for number in range(count)]
     names = {offset: [f"{'x' * (offset % 11)}{place}.png" for place in range(1 + offset % 3)] for offset in offsets}
@@ -100,7 +103,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda f: (f / MANIFEST_NAME).unlink(), "index.json is missing"),
     "half a manifest": (lambda f: (f / MANIFEST_NAME).write_text('{"format": '), "cannot be read"),
     "a list": (lambda f: (f / MANIFEST_NAME).write_text("[]"), "format None, version None, expected"),
-    "another version": (lambda f: _change(f / MANIFEST_NAME, version=3), "version 3, expected .* version 5"),
+    "another version": (lambda f: _change(f / MANIFEST_NAME, version=3), "version 3, expected .* version 6"),
     "an unknown key": (lambda f: _change(f / MANIFEST_NAME, colour=1), "the keys colour"),
     "another count": (lambda f: _change(f / MANIFEST_NAME, documents=3), "2 documents instead of 3"),
     "no arrow file": (lambda f: (f / ARROW_NAME).unlink(), "index.arrow is missing"),
@@ -111,18 +114,25 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-def test_an_index_of_version_4_opens_and_is_the_same_dataset(folder: Path) -> None:
-    """It does not say how conversations are laid out; what is digested of it is what its file says."""
+@pytest.mark.parametrize("version", [4, 5])
+def test_an_index_of_an_earlier_version_opens_and_is_the_same_dataset(
+    folder: Path, version: int, make_picture: MakePicture
+) -> None:
+    """What is digested of it is what its file says; version 4 does not say how conversations are laid out."""
     new = Manifest.read(folder)
+    items = Index(folder).items(0)
+    make_older(folder, version)
     values = json.loads((folder / MANIFEST_NAME).read_text())
-    assert values.pop("chat") == "plain"
-    (folder / MANIFEST_NAME).write_text(json.dumps({**values, "version": 4}))
-    old = Index(folder).manifest
-    assert (old.version, old.chat, new.version, new.chat) == (4, None, 5, "plain")
-    assert old.values() == {**values, "version": 4}
-    (folder / MANIFEST_NAME).write_text(json.dumps({**values, "version": 4, "chat": "plain"}))
-    with pytest.raises(DataError, match="lacks or adds the keys chat"):
-        Index(folder)
+    index = Index(folder)
+    assert (index.manifest.version, index.manifest.chat) == (version, None if version == 4 else "plain")
+    assert (new.version, new.chat) == (6, "plain")
+    assert index.manifest.values() == values
+    assert index.items(0) == items
+    assert index.item_files(items[1], slice(1)) == [make_picture(24, 8)]
+    for key in ("stores_sha256", *(("chat",) if version == 4 else ())):
+        (folder / MANIFEST_NAME).write_text(json.dumps({**values, key: "plain"}))
+        with pytest.raises(DataError, match=f"lacks or adds the keys {key}"):
+            Index(folder)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

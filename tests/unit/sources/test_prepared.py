@@ -12,7 +12,7 @@ from counterpoint.plan.samples import NO_LABEL, NO_TOKEN, Document, Item
 from counterpoint.sources.entry import Opening
 from counterpoint.sources.payload import lay_text
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index, ItemEntry
-from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.part import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource, open_prepared
 from counterpoint.sources.source import load_item_or_neutral
 from tests.unit.items import MakeIndex, MakePicture, patches_of

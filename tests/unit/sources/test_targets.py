@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from counterpoint.config.load import load_config
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
-from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.part import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.prepared.targets import write_targets
 from counterpoint.sources.source import Source, check_targets, target_of

@@ -18,7 +18,7 @@ from counterpoint.modalities.images.rows import ImageRows
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.plan.samples import Document, Item
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
-from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.part import Encoded, Record
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.sources.source import load_item_or_neutral
 from counterpoint.sources.synthetic.source import SyntheticSource
@@ -182,19 +182,19 @@ def test_conversations_have_clips_beside_images(write_folder: Callable[[object],
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "text", "message"),
     [
-        ({"audio": "a.wav"}, "0 marks <audio> for 1 clips; expected one mark in the text for each clip"),
-        ({"audio": "b.wav"}, r"clip b\.wav is missing in .*raw; correct the name or add the file"),
-        ({"audio": 3}, "expected 'audio' to be a file name or a list"),
+        ({"audio": "a.wav"}, "hm", "0 marks <audio> for 1 clips; expected one mark in the text for each clip"),
+        ({"audio": "b.wav"}, "<audio>", r"clip b\.wav is missing in .*raw; correct the name or add the file"),
+        ({"audio": 3}, "hm", "expected 'audio' to be a file name or a list"),
     ],
 )
 def test_bad_clips_of_a_conversation_are_refused(
-    line: dict[str, object], message: str, write_folder: Callable[[object], Path], tmp_path: Path
+    line: dict[str, object], text: str, message: str, write_folder: Callable[[object], Path], tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=message):
         prepare(
-            str(write_folder(line | {"conversations": turns("hm")})), tmp_path / "out", PrepareOptions(vocabulary=300)
+            str(write_folder(line | {"conversations": turns(text)})), tmp_path / "out", PrepareOptions(vocabulary=300)
         )
 
 

@@ -1,22 +1,34 @@
 """The command `prepare`: from a named corpus, or conversations in files, to an index."""
 
-from collections import Counter
-from dataclasses import dataclass
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from counterpoint.data.prepare.emoji import prepare_emoji
-from counterpoint.data.prepare.media import Roots, encoded
+from counterpoint.data.prepare.faults import ERRORS_NAME
+from counterpoint.data.prepare.job import Job, Tick, Watch
+from counterpoint.data.prepare.media import Roots
 from counterpoint.data.prepare.options import PrepareOptions
-from counterpoint.data.prepare.record_files import Conversation, RecordFiles, conversations
-from counterpoint.data.text.chat import TURN_END, ChatFormat, PlainChat
+from counterpoint.data.prepare.pool import prepare_shards, usable_cores
+from counterpoint.data.prepare.readers import READERS
+from counterpoint.data.prepare.record_files import RecordFiles
+from counterpoint.data.prepare.records import parse_record
+from counterpoint.data.prepare.shards import Shard
+from counterpoint.data.prepare.work import Part, WorkFolder
 from counterpoint.data.text.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
-from counterpoint.sources.prepared.index import TOKENIZER_NAME, Manifest
-from counterpoint.sources.prepared.index_writer import IndexWriter, Record
+from counterpoint.sources.prepared.index import TOKENIZER_NAME, VERSION, Manifest, file_digest
+from counterpoint.sources.prepared.index_writer import IndexWriter, check_free
 
 EMOJI = "emoji"
 TRAIN_SPLIT = "train"
+SHARDS_PER_WORKER = 4
+"""A process costs seconds to start, so a source of few shards is prepared by fewer."""
 _DEFAULTS = PrepareOptions()
+_INDEX = "index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +42,16 @@ class PrepareSummary:
     remarks: tuple[str, ...] = ()
 
 
-def prepare(source: str, out: Path, options: PrepareOptions = _DEFAULTS) -> PrepareSummary:
+def _unwatched(_tick: Tick) -> None:
+    """Nobody looks at the progress."""
+
+
+def prepare(source: str, out: Path, options: PrepareOptions = _DEFAULTS, watch: Watch = _unwatched) -> PrepareSummary:
     """Build the index of `emoji`, or of conversations in a folder or a file; nothing appears at `out` unless all
     succeeds.
 
-    Raises DataError for a bad source or record, or if `out` holds something else.
+    A preparation that was interrupted goes on where it was. Raises DataError for a bad source or record, or if `out`
+    holds something else, and RunError if a process dies.
     """
     if source != EMOJI and not Path(source).exists():
         raise DataError(
@@ -45,48 +62,122 @@ def prepare(source: str, out: Path, options: PrepareOptions = _DEFAULTS) -> Prep
         raise DataError(
             f"--images {options.images[0]}: means nothing for '{EMOJI}', which has its pictures; leave it out."
         )
-    remarks: tuple[str, ...] = ()
+    check_free(out)
+    if source != EMOJI:
+        return _prepare_files(Path(source), out, options, watch)
     with IndexWriter(out, options.most_pixels) as writer:
-        if source == EMOJI:
-            prepare_emoji(writer, options.seed, options.tokenizer)
-        else:
-            remarks = _prepare_files(writer, Path(source), options)
+        prepare_emoji(writer, options.seed, options.tokenizer)
         manifest, is_new = writer.publish()
+    return _summary(out, manifest, is_new)
+
+
+def _summary(out: Path, manifest: Manifest, is_new: bool, remarks: tuple[str, ...] = ()) -> PrepareSummary:
     return PrepareSummary(out, manifest, Tokenizer.load(out / TOKENIZER_NAME).vocabulary, is_new, remarks)
 
 
-def _prepare_files(writer: IndexWriter, source: Path, options: PrepareOptions) -> tuple[str, ...]:
+def _prepare_files(source: Path, out: Path, options: PrepareOptions, watch: Watch) -> PrepareSummary:
     files = RecordFiles.of(source)
     roots = Roots(source if source.is_dir() else source.parent, options.images)
-    path = writer.folder / TOKENIZER_NAME
-    if options.tokenizer is None:
-        split = TRAIN_SPLIT if any(file.stem == TRAIN_SPLIT for file, _reader in files.files) else None
-        found = (each for shard in files.shards(split) for each in conversations(shard, roots))
-        texts = (message.text for conversation in found for message in conversation.messages)
-        tokenizer = train_tokenizer(texts, options.vocabulary, path)
-    else:
-        tokenizer = copy_tokenizer(options.tokenizer, path)
-    chat = PlainChat(tokenizer)
-    writer.chat = chat.name
-    unread: Counter[str] = Counter()
-    words: Counter[str] = Counter()
-    for conversation in (each for shard in files.shards() for each in conversations(shard, roots)):
-        try:
-            writer.add(make_record(conversation, chat))
-        except DataError as error:
-            raise DataError(f"{conversation.place}: {error}") from error
-        unread.update(conversation.labels)
-        words.update(conversation.words)
-    return (
+    shards = tuple(files.shards())
+    with WorkFolder(out, _content(source, files, options)) as work:
+        job = Job(work.folder, work.folder / TOKENIZER_NAME, roots, options)
+        _make_tokenizer(job.tokenizer, shards, options)
+        todo = [(number, shard) for number, shard in enumerate(shards) if work.part(number).read() is None]
+        watch(Tick(shards=len(shards) - len(todo)))
+        most = usable_cores() if options.workers is None else options.workers
+        few = len(todo) // SHARDS_PER_WORKER if options.workers is None else most
+        prepare_shards(job, todo, max(1, min(most, few)), watch)
+        shutil.rmtree(work.folder / _INDEX, ignore_errors=True)
+        with IndexWriter(out, options.most_pixels, work.folder / _INDEX) as writer:
+            total = _join(writer, work, len(shards))
+            _check_missing(total, options)
+            if total.faults.count:
+                folders = (source, *options.images, roots.folder)
+                (writer.folder / ERRORS_NAME).write_text("".join(total.faults.lines(folders)))
+            shutil.copyfile(job.tokenizer, writer.folder / TOKENIZER_NAME)
+            manifest, is_new = writer.publish()
+    return _summary(out, manifest, is_new, (
         *(f"{file}: not read, since it holds no array of records" for file in files.others),
-        *(f"key '{key}' of {count} records: not read" for key, count in sorted(unread.items())),
-        *(f"{mark}: a plain word in {count} records that have nothing to stand there" for mark, count in words.items()),
-    )
+        *(f"key '{key}' of {count} records: not read" for key, count in sorted(total.labels.items())),
+        *(f"{mark}: a plain word in {count} records that have nothing to stand there" for mark, count in
+          total.words.items()),
+        *total.faults.remarks(),
+    ))  # fmt: skip
 
 
-def make_record(conversation: Conversation, chat: ChatFormat) -> Record:
-    """A conversation as a document of the index; raises DataError naming a file that cannot be read."""
-    laid = chat.lay(conversation.messages)
-    said = TURN_END.join(message.text.strip() for message in conversation.messages)
-    items = [encoded(position, medium) for position, medium in laid.media]
-    return Record(laid.tokens, laid.loss, conversation.split, said, items)
+def _content(source: Path, files: RecordFiles, options: PrepareOptions) -> object:
+    """What decides the parts: finished ones serve a preparation with the same."""
+    stats = [(file, file.stat()) for file, _reader in files.files]
+    given = asdict(options) | {
+        "tokenizer": None if options.tokenizer is None else file_digest_of(options.tokenizer),
+        "images": [str(folder.resolve()) for folder in options.images],
+    }
+    del given["workers"]
+    return [
+        version("counterpoint"), VERSION, str(source.resolve()), {key: str(value) for key, value in given.items()},
+        [[os.fspath(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in stats],
+    ]  # fmt: skip
+
+
+def file_digest_of(tokenizer: Path) -> str:
+    """The digest of a tokenizer's file; raises DataError if it is none."""
+    Tokenizer.load(tokenizer)
+    return file_digest(tokenizer)
+
+
+def _make_tokenizer(path: Path, shards: tuple[Shard, ...], options: PrepareOptions) -> None:
+    """Write the tokenizer, unless an earlier process has."""
+    if path.exists():
+        return
+    partial = path.with_suffix(f".{os.getpid()}")
+    if options.tokenizer is None:
+        split = TRAIN_SPLIT if any(shard.split == TRAIN_SPLIT for shard in shards) else None
+        train_tokenizer(_texts(shards, split, options), options.vocabulary, partial)
+    else:
+        copy_tokenizer(options.tokenizer, partial)
+    partial.rename(path)
+
+
+def _texts(shards: tuple[Shard, ...], split: str | None, options: PrepareOptions) -> Iterator[str]:
+    """The texts of a split; files are not looked up, which happens when their records become documents."""
+    for shard in shards:
+        if split not in (None, shard.split):
+            continue
+        for place, values in READERS[shard.reader].rows(shard):
+            try:
+                if isinstance(values, DataError):
+                    raise values
+                parsed = parse_record(values, lambda _name, _what: b"")
+            except DataError as error:
+                if options.on_error == "skip":
+                    continue
+                raise DataError(f"{place}: {error}") from error
+            yield from (message.text for message in parsed.messages)
+
+
+def _join(writer: IndexWriter, work: WorkFolder, count: int) -> Part:
+    """Append all parts in their order; returns their sum."""
+    total = Part()
+    for number in range(count):
+        files = work.part(number)
+        part = files.read()
+        if part is None:
+            raise DataError(f"{files.arrow}: is not whole; remove its folder and prepare again.")
+        writer.append(files.arrow, files.payload, part.counts)
+        total.update(part)
+        total.counts.splits += part.counts.splits
+    return total
+
+
+def _check_missing(total: Part, options: PrepareOptions) -> None:
+    """Raise DataError if more samples than allowed lack files, or if none is left."""
+    share = total.faults.missing / max(1, total.rows)
+    if share > options.missing_share:
+        _reason, fault = next(item for item in total.faults.by_reason.items() if item[1].is_missing)
+        raise DataError(
+            f"files of {total.faults.missing} of {total.rows} samples are missing ({', '.join(fault.places)}: "
+            f"{fault.message}): a share of {share:.3f}, expected at most {options.missing_share:g}; add the files, or "
+            "raise --most-missing."
+        )
+    if not total.counts.splits:
+        raise DataError(f"no sample is left of {total.rows}: {'; '.join(total.faults.remarks())}")

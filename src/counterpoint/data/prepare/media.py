@@ -2,18 +2,21 @@
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 from counterpoint.data.text.chat import File, Medium
 from counterpoint.data.text.tokenizer import check_text
-from counterpoint.errors import DataError
+from counterpoint.errors import DataError, MissingFileError
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import LARGEST_LIMIT
-from counterpoint.sources.prepared.index_writer import Encoded, show_extent
+from counterpoint.sources.prepared.part import Encoded, show_extent
+from counterpoint.sources.prepared.row_groups import RowGroups
 from counterpoint.sources.prepared.stored import Stored
+from counterpoint.sources.prepared.stores import FILE, FOLDER, PARQUET, Location
 
 _INLINE = "data:"
 _SHOWN = 100
@@ -53,14 +56,19 @@ class Roots:
             if not any(real.is_relative_to(place) for place in self._places):
                 is_outside = True
             elif is_file:
-                return path
+                return real if ".." in path.parts or Path(name).is_absolute() else path
         if is_outside:
             raise DataError(
                 f"{what} {_shortened(name)} leads out of {self.folder}; name the folder that it lies in with --images "
                 "if it belongs to the dataset."
             )
         looked = ", ".join(str(root) for root in (*self.others, self.folder))
-        raise DataError(f"{what} {_shortened(name)} is missing in {looked}; correct the name or add the file.")
+        raise MissingFileError(f"{what} {_shortened(name)} is missing in {looked}; correct the name or add the file.")
+
+    def root_of(self, path: Path) -> Path | None:
+        """The folder that a found file lies below, None if it lies below none of them."""
+        folders = (*self.others, self.folder, *self._places)
+        return next((folder for folder in folders if path.is_relative_to(folder)), None)
 
     @cached_property
     def _places(self) -> tuple[Path, ...]:
@@ -75,12 +83,40 @@ def decode_base64(text: str, what: str) -> bytes:
         raise DataError(f"{what} is no base64 ({error}); encode it again.") from None
 
 
-def encoded(position: int, medium: Medium) -> Encoded:
-    """The item before a token, read from its files; raises DataError naming the file."""
+def encoded(position: int, medium: Medium, roots: Roots, *, is_copied: bool) -> Encoded:
+    """The item before a token, with the bytes of its files; raises DataError naming the file.
+
+    Unless it `is_copied`, an index refers to the files where they lie; it cannot if they are given inline, or if those
+    of a video lie apart from one another in larger files.
+    """
     files = read_files(medium)
     if len(files) > 1:
         _check_sizes(medium, files)
-    return Encoded(position, files[0], medium.kind, tuple(files[1:]), tuple(map(called, medium.files)))
+    places = [_place(file, roots) for file in medium.files]
+    location = None if is_copied else _common([place for place, _name in places], files)
+    names = tuple(name for _place, name in places)
+    return Encoded(position, files[0], medium.kind, tuple(files[1:]), names, location)
+
+
+def _place(file: File, roots: Roots) -> tuple[Location | None, str]:
+    """Where a file lies, None if it has to be copied, and its name there."""
+    if isinstance(file, bytes):
+        return None, called(file)
+    if isinstance(file, Stored):
+        kind = FILE if file.group < 0 else PARQUET
+        return Location(kind, file.file, file.offset, file.group, file.column), file.name
+    root = roots.root_of(file)
+    return (None, file.name) if root is None else (Location(FOLDER, root), file.relative_to(root).as_posix())
+
+
+def _common(places: Sequence[Location | None], files: Sequence[bytes]) -> Location | None:
+    """The one place of all files of an item: their folder, or the first one's if each begins where the last ends."""
+    first = places[0]
+    if first is None or first.kind == FOLDER or len(files) == 1:
+        return first if all(place == first for place in places) else None
+    offsets = accumulate((len(data) for data in files), initial=first.offset)
+    expected = [first._replace(offset=offset) for offset, _data in zip(offsets, files, strict=False)]
+    return first if first.kind == FILE and list(places) == expected else None
 
 
 def read_files(medium: Medium) -> list[bytes]:
@@ -96,6 +132,8 @@ def called(file: File) -> str:
 def _read(file: Path | Stored) -> bytes:
     if isinstance(file, Stored) and file.data is not None:
         return file.data
+    if isinstance(file, Stored) and file.group >= 0:
+        return RowGroups(0, lambda _count: None).cell(file.file, file.group, file.column, file.offset)
     path = file.file if isinstance(file, Stored) else file
     try:
         if not isinstance(file, Stored):

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import MOST_PIXELS
 
 DEFAULT_VOCABULARY = 4096
+DEFAULT_MISSING = 0.1
+
+OnError = Literal["fail", "skip"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +20,12 @@ class PrepareOptions:
     Text is split by `tokenizer`, or by byte-level BPE trained on the split `train` (on everything if there is none): of
     `vocabulary` ids for conversations. `seed` chooses what `emoji` holds out. Files of records lie in the folder of
     the source or in those of `images`; a picture of more than `most_pixels` is refused.
+
+    A bad sample ends the preparation or, with `on_error` "skip", is left out and counted. Samples whose files are
+    missing are left out up to a share of `most_missing` (None: 0, or 0.1 with "skip"). With `copy` all payload is
+    copied into the index, which otherwise refers to it where it lies. `workers` processes share the work (None: one for
+    each usable core, but one for a small source); nothing depends on their number. A script that asks for several
+    needs the guard `if __name__ == "__main__":`, since they are spawned.
     """
 
     tokenizer: Path | None = None
@@ -22,3 +33,22 @@ class PrepareOptions:
     seed: int = 0
     images: tuple[Path, ...] = ()
     most_pixels: int = MOST_PIXELS
+    on_error: OnError = "fail"
+    most_missing: float | None = None
+    copy: bool = False
+    workers: int | None = 1
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("fail", "skip"):
+            raise DataError(f"--on-error: got '{self.on_error}', expected fail or skip.")
+        if self.most_missing is not None and not 0 <= self.most_missing <= 1:
+            raise DataError(f"--most-missing: got {self.most_missing}, expected a share from 0 to 1.")
+        if self.workers is not None and self.workers < 1:
+            raise DataError(f"--workers: got {self.workers}, expected at least 1.")
+
+    @property
+    def missing_share(self) -> float:
+        """The largest share of samples that may be left out because their files are missing."""
+        if self.most_missing is not None:
+            return self.most_missing
+        return DEFAULT_MISSING if self.on_error == "skip" else 0.0

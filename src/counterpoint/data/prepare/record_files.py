@@ -7,7 +7,7 @@ from pathlib import Path
 from counterpoint.data.prepare.media import Roots
 from counterpoint.data.prepare.readers import READERS
 from counterpoint.data.prepare.records import Parsed, parse_record
-from counterpoint.data.prepare.shards import Shard
+from counterpoint.data.prepare.shards import Row, Shard
 from counterpoint.data.text.chat import Message
 from counterpoint.data.text.tokenizer import check_text
 from counterpoint.errors import DataError
@@ -58,16 +58,12 @@ class RecordFiles:
                 yield from READERS[reader].shards(file, file.stem)
 
 
-def conversations(shard: Shard, roots: Roots) -> Iterator[Conversation]:
-    """The conversations of a shard; raises DataError naming file and line of a bad record."""
-    for place, values in READERS[shard.reader].rows(shard):
-        try:
-            if isinstance(values, DataError):
-                raise values
-            parsed: Parsed = parse_record(values, roots.find)
-        except DataError as error:
-            raise DataError(f"{place}: {error}") from error
-        yield Conversation(place, shard.split, parsed.messages, parsed.labels, parsed.words)
+def conversation_of(row: Row, split: str, roots: Roots) -> Conversation:
+    """The conversation of a row; raises DataError, which does not name the row."""
+    if isinstance(row.values, DataError):
+        raise row.values
+    parsed: Parsed = parse_record(row.values, roots.find)
+    return Conversation(row.place, split, parsed.messages, parsed.labels, parsed.words)
 
 
 def _reader_of(file: Path) -> str | None:

@@ -1,11 +1,12 @@
 """The prepared format: a folder whose index describes every document without reading its payload.
 
-index.arrow      a row per document: tokens, loss, split, text, items (kind, position, size, byte ranges)
-payload.bin      the encoded images (those of a video are one item), clips and arrays of features, concatenated
-files.jsonl      original names of the files in payload.bin, for messages; a line per named item: offset, names
+index.arrow      a row per document: tokens, loss, split, text, items (kind, position, size, and where their bytes lie)
+payload.bin      encoded files that were copied: images (those of a video are one item), clips, arrays of features
+stores.json      the files of the dataset in which all other items lie: paths, sizes, digests
 index.json       format, version, chat template, tokenizer digest, marks, counts; sizes and digests of index.arrow and
-                 payload.bin
+                 payload.bin, and the digest of the stores
 tokenizer.json   the tokenizer that made the tokens
+files.jsonl      only up to version 5: names of the files in payload.bin, a line per named item: offset, names
 """
 
 import hashlib
@@ -13,7 +14,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,10 +25,13 @@ from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Bools, Ints
 from counterpoint.kinds.modality import Extent
 from counterpoint.modalities import MODALITIES
+from counterpoint.sources.prepared.stores import Stores, read_stores
 
-FORMAT, VERSION = "counterpoint-index", 5
+FORMAT, VERSION = "counterpoint-index", 6
+WITHOUT_STORES = 5
+"""The last version whose whole payload is in payload.bin, with the names of its files beside it."""
 WITHOUT_CHAT = 4
-"""The previous version, whose manifest does not name a chat template."""
+"""The last version whose manifest does not name a chat template."""
 
 ARROW_NAME, PAYLOAD_NAME, MANIFEST_NAME, TOKENIZER_NAME = (
     "index.arrow",
@@ -46,34 +49,52 @@ COUNTED = ("images", "videos", "clips", "features")
 DIGEST_LIMIT_BYTES = 256 * 2**20
 """An index up to this size is hashed when it is opened; for a larger one every rank would need seconds."""
 
+DEFAULT_CACHE_BYTES = 2**30
+
+_COPIED = [
+    pa.field("kind", pa.string(), nullable=False),
+    pa.field("position", pa.int32(), nullable=False),
+    pa.field("height", pa.int32(), nullable=False),
+    pa.field("width", pa.int32(), nullable=False),
+    pa.field("samples", pa.int64(), nullable=False),
+    pa.field("offset", pa.int64(), nullable=False),
+    pa.field("lengths", pa.list_(pa.field("item", pa.int64(), nullable=False)), nullable=False),
+]
 ITEM = pa.struct(
     [
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("position", pa.int32(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("samples", pa.int64(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("lengths", pa.list_(pa.field("item", pa.int64(), nullable=False)), nullable=False),
+        *_COPIED,
+        pa.field("store", pa.int32(), nullable=False),
+        pa.field("group", pa.int32(), nullable=False),
+        pa.field("column", pa.string(), nullable=False),
+        pa.field("names", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
+        pa.field("picks", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
     ]
 )
-SCHEMA = pa.schema(
-    [
-        pa.field("tokens", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
-        pa.field("loss", pa.list_(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("items", pa.list_(pa.field("item", ITEM, nullable=False)), nullable=False),
-    ]
-)
+
+
+def _schema(item: Any) -> Any:
+    return pa.schema(
+        [
+            pa.field("tokens", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+            pa.field("loss", pa.list_(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
+            pa.field("split", pa.string(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+            pa.field("items", pa.list_(pa.field("item", item, nullable=False)), nullable=False),
+        ]
+    )
+
+
+SCHEMA, SCHEMA_WITHOUT_STORES = _schema(ITEM), _schema(pa.struct(_COPIED))
 
 
 @dataclass(frozen=True, slots=True)
 class ItemEntry:
     """One item, whose rows precede token `position`.
 
-    Its encoded files (the pictures of a video, all of one size, or a single file) have `lengths` bytes each and begin
-    at byte `offset` of the payload.
+    Its encoded files (the pictures of a video, all of one size, or a single file) have `lengths` bytes each. They begin
+    at byte `offset` of the payload, or lie in a store of a number from 1: from byte `offset` of a file; in the row
+    `offset` of the row group `group` of a parquet file, at `column`; or each in a file of its own, below a folder, by
+    `names`. Otherwise `names` only serve messages. `picks` are the frames of a video's one file.
     """
 
     kind: str
@@ -81,13 +102,22 @@ class ItemEntry:
     extent: Extent
     offset: int
     lengths: tuple[int, ...]
+    store: int = 0
+    group: int = -1
+    column: str = ""
+    names: tuple[str, ...] = ()
+    picks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "ItemEntry":
         """The entry of a row of the item columns."""
         kind = row["kind"]
         extent = tuple(row[column] for column in MODALITIES[kind].columns)
-        return cls(kind, row["position"], extent, row["offset"], tuple(row["lengths"]))
+        copied = (kind, row["position"], extent, row["offset"], tuple(row["lengths"]))
+        if "store" not in row:
+            return cls(*copied)
+        place = (row["store"], row["group"], row["column"])
+        return cls(*copied, *place, tuple(row["names"]), tuple(row["picks"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +140,7 @@ class Manifest:
     payload_bytes: int
     payload_sha256: str
     chat: str | None = None
+    stores_sha256: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write index.json into a folder."""
@@ -119,8 +150,8 @@ class Manifest:
         """The content of index.json; `identity` is its digest, so an index of an older version keeps its identity."""
         values = asdict(self)
         values |= values.pop("counts")
-        if self.version == WITHOUT_CHAT:
-            del values["chat"]
+        for key in _added_since(self.version):
+            del values[key]
         return values
 
     @property
@@ -143,13 +174,13 @@ class Manifest:
         except (OSError, ValueError) as error:
             raise DataError(f"dataset {folder}: {MANIFEST_NAME} cannot be read ({error}); prepare it again.") from error
         found = (values.get("format"), values.get("version")) if isinstance(values, dict) else (None, None)
-        if found not in ((FORMAT, VERSION), (FORMAT, WITHOUT_CHAT)):
+        if found not in ((FORMAT, version) for version in (VERSION, WITHOUT_STORES, WITHOUT_CHAT)):
             raise DataError(
                 f"dataset {folder}: {MANIFEST_NAME} says format {found[0]!r}, version {found[1]!r}, expected "
                 f"{FORMAT!r}, version {VERSION}; prepare it again with this version."
             )
         counted = [key for modality in MODALITIES.values() for key in modality.counts]
-        expected = {*cls.__slots__, *COUNTED} - {"counts", *(("chat",) if found[1] == WITHOUT_CHAT else ())}
+        expected = {*cls.__slots__, *COUNTED} - {"counts", *_added_since(values["version"])}
         odd = (values.keys() ^ expected) - (set(counted) - expected)
         if odd:
             keys = ", ".join(sorted(odd))
@@ -157,13 +188,19 @@ class Manifest:
         return cls(counts={key: values.pop(key) for key in counted if key in values}, **values)
 
 
+def _added_since(version: int) -> tuple[str, ...]:
+    """Keys of a manifest that older versions lack."""
+    return (*(("chat",) if version <= WITHOUT_CHAT else ()), *(("stores_sha256",) if version < VERSION else ()))
+
+
 class Index:
     """A prepared folder, read lazily: rows through a memory map, items one by one.
 
-    Raises DataError if a file is missing, of another size than the manifest says, or corrupt.
+    `stores` read the items and count what they read; they keep at most `cache_bytes` of parquet files in memory. Raises
+    DataError if a file is missing, of another size than the manifest says, or corrupt.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self.folder = folder
         self.manifest = Manifest.read(folder)
         self._check_size(ARROW_NAME, self.manifest.arrow_bytes)
@@ -171,6 +208,9 @@ class Index:
         if self.manifest.arrow_bytes <= DIGEST_LIMIT_BYTES:
             self._check_digest(ARROW_NAME, self.manifest.arrow_sha256)
         self.table = self._open_table()
+        expected = self.manifest.stores_sha256
+        stores = () if expected is None else read_stores(folder, expected)
+        self.stores = Stores(folder, folder / PAYLOAD_NAME, stores, cache_bytes)
 
     def rows_of(self, split: str) -> Ints:
         """Row numbers of a split, ascending; raises DataError if it has none."""
@@ -202,12 +242,13 @@ class Index:
 
     def item_files(self, entry: ItemEntry, which: slice) -> list[bytes]:
         """A slice of the encoded files of an item; raises DataError if they cannot be read completely."""
-        first, stop, _step = which.indices(len(entry.lengths))
-        ends = list(accumulate(entry.lengths, initial=entry.offset))
-        return [self._bytes(offset, end - offset) for offset, end in pairwise(ends[first : stop + 1])]
+        return self.stores.read(entry, which)
 
     def file_names(self, entry: ItemEntry, which: slice = slice(None)) -> str:
         """The original names of a slice of an item's files, empty if unknown."""
+        if self.manifest.version > WITHOUT_STORES:
+            names = [self.stores.called(entry, number) for number in range(*which.indices(len(entry.lengths)))]
+            return ", ".join(name for name in names if name)
         try:
             with (self.folder / FILES_NAME).open("rb") as lines:
                 return ", ".join(_names_at(lines, entry.offset)[which])
@@ -215,27 +256,14 @@ class Index:
             # Names only make messages more readable; the index is usable without them.
             return ""
 
-    def _bytes(self, offset: int, length: int) -> bytes:
-        try:
-            with (self.folder / PAYLOAD_NAME).open("rb") as file:
-                file.seek(offset)
-                data = file.read(length)
-        except OSError as error:
-            raise DataError(f"dataset {self.folder}: {PAYLOAD_NAME} cannot be read ({error.strerror}).") from error
-        if len(data) != length:
-            raise DataError(
-                f"dataset {self.folder}: {PAYLOAD_NAME} ends inside bytes {offset} to {offset + length}; prepare it "
-                "again."
-            )
-        return data
-
     def _open_table(self) -> Any:
         path = self.folder / ARROW_NAME
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"dataset {self.folder}: {ARROW_NAME} is corrupt ({error}); prepare it again.") from error
-        if not table.schema.equals(SCHEMA) or table.num_rows != self.manifest.documents:
+        schema = SCHEMA if self.manifest.version > WITHOUT_STORES else SCHEMA_WITHOUT_STORES
+        if not table.schema.equals(schema) or table.num_rows != self.manifest.documents:
             raise DataError(
                 f"dataset {self.folder}: {ARROW_NAME} has other columns than this version's, or "
                 f"{table.num_rows} documents instead of {self.manifest.documents}; prepare it again."

@@ -118,16 +118,30 @@ def prepare(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, max=2**30 // 12, help="Pixels of the largest picture that is taken; 2**26.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one for each core, or one for a small source, unless given.")
+    ] = None,
+    on_error: Annotated[str, typer.Option(metavar="fail|skip", help="What a bad sample does.")] = "fail",
+    most_missing: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of samples whose files may be missing; 0, or 0.1 with --on-error skip."),
+    ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy all payload into the index instead of referring to it.")
+    ] = False,
 ) -> None:
     """Index a dataset once: tokens, sizes and positions of images, videos and clips, and where the bytes are."""
     from counterpoint.data.prepare.command import prepare as build
     from counterpoint.data.prepare.options import PrepareOptions
+    from counterpoint.data.prepare.progress import ProgressBar
     from counterpoint.modalities.images.spec import MOST_PIXELS
 
     options = PrepareOptions(
-        tokenizer=tokenizer, seed=seed, images=tuple(images or ()), most_pixels=max_pixels or MOST_PIXELS
-    )
-    summary = build(source, out, options)
+        tokenizer=tokenizer, seed=seed, images=tuple(images or ()), most_pixels=max_pixels or MOST_PIXELS,
+        workers=workers, on_error=on_error, most_missing=most_missing, copy=copy,
+    )  # fmt: skip
+    with ProgressBar() as bar:
+        summary = build(source, out, options, bar.watch)
     manifest = summary.manifest
     splits = ", ".join(f"{name} {count}" for name, count in manifest.splits.items())
     state = "prepared" if summary.is_new else "already there"

@@ -15,6 +15,7 @@ from counterpoint.families import intake_of
 from counterpoint.kinds.modality import Intakes
 from counterpoint.losses import LOSSES
 from counterpoint.plugins.load import versions_of
+from counterpoint.sources.blocks import blocks_of
 from counterpoint.sources.entry import Opening
 from counterpoint.sources.source import check_targets
 
@@ -55,6 +56,7 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_d
         weights=integer_weights([entry.weight for entry in config.data.train]),
         window=config.training.global_batch_samples,
         sequence_tokens=budget,
+        blocks=tuple(blocks_of(source) for source in sources),
     )
     splits = []
     for name, entry in zip(evaluation_names(config.data.evaluation), config.data.evaluation, strict=True):

@@ -106,7 +106,7 @@ def test_a_registered_source_is_read_checked_opened_and_remembered() -> None:
 @pytest.mark.parametrize(
     ("entry", "key", "known"),
     [
-        ({"path": "x", "weigth": 2}, "weigth", "path, split, weight;"),
+        ({"path": "x", "weigth": 2}, "weigth", "path, shuffle_mib, split, weight;"),
         ({"synthetic": {"documents": 1, "text_tokens": {"kind": "constant", "value": 3}}, "path": "x"}, "path",
          "synthetic, weight;"),
     ],

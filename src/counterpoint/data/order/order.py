@@ -12,11 +12,13 @@ from functools import cached_property
 import numpy as np
 
 from counterpoint.data.order.blend import Blend
+from counterpoint.data.order.blocks import BlockOrder
 from counterpoint.data.order.packing import pack_documents
 from counterpoint.data.order.permute import permute
 from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Ints
 from counterpoint.plan.samples import Document, Pack
+from counterpoint.sources.blocks import Blocks
 from counterpoint.sources.source import Source
 
 Draw = tuple[int, int]
@@ -36,8 +38,9 @@ class Exclusion:
 class Order:
     """The training order: sources of `sizes` documents, blended by `weights`, `window` draws a step.
 
-    `sequence_tokens` is the budget of a pack; None leaves every document alone in its pack. Raises DataError
-    if a source is empty, or sizes and weights do not match.
+    `sequence_tokens` is the budget of a pack; None leaves every document alone in its pack. Documents of a source that
+    has `blocks` are drawn in blocks; `blocks` may be empty. Raises DataError if a source is empty, or sizes and weights
+    do not match.
     """
 
     seed: int
@@ -46,6 +49,7 @@ class Order:
     window: int
     sequence_tokens: int | None = None
     exclusions: Collection[Exclusion] = ()
+    blocks: tuple[Blocks | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sizes or len(self.sizes) != len(self.weights) or min(*self.sizes, *self.weights, self.window) < 1:
@@ -62,12 +66,21 @@ class Order:
         epoch, position = np.divmod(turn, np.array(self.sizes, dtype=np.int64)[source])
         for s, e in sorted(set(zip(source.tolist(), epoch.tolist()))):
             chosen = (source == s) & (epoch == e)
-            index[chosen] = permute(position[chosen], self.sizes[s], (self.seed, s, e))
+            index[chosen] = self._documents(s, position[chosen], (self.seed, s, e))
         return tuple(draw for draw in _pairs(source, index) if self._first_excluded.get(draw, step + 1) > step)
 
     def packs(self, step: int, sources: Sequence[Source]) -> tuple[Pack, ...]:
         """The packs of a step, from the metadata of its documents."""
         return _packs(self.draws(step), sources, self.sequence_tokens)
+
+    def _documents(self, source: int, positions: Ints, key: tuple[int, ...]) -> Ints:
+        """The documents at positions of the epoch of a key."""
+        order = self._in_blocks.get(source)
+        return permute(positions, self.sizes[source], key) if order is None else order.documents(positions, key)
+
+    @cached_property
+    def _in_blocks(self) -> dict[int, BlockOrder]:
+        return {source: BlockOrder(blocks) for source, blocks in enumerate(self.blocks) if blocks is not None}
 
     @cached_property
     def _blend(self) -> Blend:

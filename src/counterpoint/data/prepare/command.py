@@ -11,7 +11,7 @@ from counterpoint.data.prepare.emoji import prepare_emoji
 from counterpoint.data.prepare.faults import ERRORS_NAME
 from counterpoint.data.prepare.job import Job, Tick, Watch
 from counterpoint.data.prepare.media import Roots
-from counterpoint.data.prepare.options import PrepareOptions
+from counterpoint.data.prepare.options import SKIP, PrepareOptions
 from counterpoint.data.prepare.pool import prepare_shards, usable_cores
 from counterpoint.data.prepare.readers import READERS
 from counterpoint.data.prepare.record_files import RecordFiles
@@ -83,7 +83,7 @@ def _prepare_files(source: Path, out: Path, options: PrepareOptions, watch: Watc
         job = Job(work.folder, work.folder / TOKENIZER_NAME, roots, options)
         _make_tokenizer(job.tokenizer, shards, options)
         todo = [(number, shard) for number, shard in enumerate(shards) if work.part(number).read() is None]
-        watch(Tick(shards=len(shards) - len(todo)))
+        watch(Tick(shards=len(shards) - len(todo), known=len(shards)))
         most = usable_cores() if options.workers is None else options.workers
         few = len(todo) // SHARDS_PER_WORKER if options.workers is None else most
         prepare_shards(job, todo, max(1, min(most, few)), watch)
@@ -149,7 +149,7 @@ def _texts(shards: tuple[Shard, ...], split: str | None, options: PrepareOptions
                     raise values
                 parsed = parse_record(values, lambda _name, _what: b"")
             except DataError as error:
-                if options.on_error == "skip":
+                if options.on_error == SKIP:
                     continue
                 raise DataError(f"{place}: {error}") from error
             yield from (message.text for message in parsed.messages)

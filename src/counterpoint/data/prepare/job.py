@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from counterpoint.data.prepare.media import Roots, encoded
-from counterpoint.data.prepare.options import PrepareOptions
+from counterpoint.data.prepare.options import SKIP, PrepareOptions
 from counterpoint.data.prepare.readers import READERS
 from counterpoint.data.prepare.record_files import Conversation, conversation_of
 from counterpoint.data.prepare.shards import Shard
@@ -20,12 +20,14 @@ _TICK_ROWS = 64
 
 
 class Tick(NamedTuple):
-    """Progress since the last one: rows that were read, bytes of their items, bad ones, and finished shards."""
+    """Progress since the last one: rows that were read, bytes of their items, bad ones, finished shards, and shards
+    that there are."""
 
     rows: int = 0
     bytes: int = 0
     bad: int = 0
     shards: int = 0
+    known: int = 0
 
 
 Watch = Callable[[Tick], None]
@@ -89,7 +91,7 @@ class Preparer:
     def _is_left_out(self, error: DataError) -> bool:
         options = self._job.options
         is_tolerated = isinstance(error, MissingFileError) and options.missing_share > 0
-        return is_tolerated or options.on_error == "skip"
+        return is_tolerated or options.on_error == SKIP
 
 
 def make_record(conversation: Conversation, chat: ChatFormat, roots: Roots, *, is_copied: bool) -> Record:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import MOST_PIXELS
@@ -10,7 +9,7 @@ from counterpoint.modalities.images.spec import MOST_PIXELS
 DEFAULT_VOCABULARY = 4096
 DEFAULT_MISSING = 0.1
 
-OnError = Literal["fail", "skip"]
+FAIL, SKIP = "fail", "skip"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +32,13 @@ class PrepareOptions:
     seed: int = 0
     images: tuple[Path, ...] = ()
     most_pixels: int = MOST_PIXELS
-    on_error: OnError = "fail"
+    on_error: str = FAIL
     most_missing: float | None = None
     copy: bool = False
     workers: int | None = 1
 
     def __post_init__(self) -> None:
-        if self.on_error not in ("fail", "skip"):
+        if self.on_error not in (FAIL, SKIP):
             raise DataError(f"--on-error: got '{self.on_error}', expected fail or skip.")
         if self.most_missing is not None and not 0 <= self.most_missing <= 1:
             raise DataError(f"--most-missing: got {self.most_missing}, expected a share from 0 to 1.")
@@ -51,4 +50,4 @@ class PrepareOptions:
         """The largest share of samples that may be left out because their files are missing."""
         if self.most_missing is not None:
             return self.most_missing
-        return DEFAULT_MISSING if self.on_error == "skip" else 0.0
+        return DEFAULT_MISSING if self.on_error == SKIP else 0.0

@@ -174,7 +174,7 @@ class Manifest:
         except (OSError, ValueError) as error:
             raise DataError(f"dataset {folder}: {MANIFEST_NAME} cannot be read ({error}); prepare it again.") from error
         found = (values.get("format"), values.get("version")) if isinstance(values, dict) else (None, None)
-        if found not in ((FORMAT, version) for version in (VERSION, WITHOUT_STORES, WITHOUT_CHAT)):
+        if found not in [(FORMAT, version) for version in (VERSION, WITHOUT_STORES, WITHOUT_CHAT)]:
             raise DataError(
                 f"dataset {folder}: {MANIFEST_NAME} says format {found[0]!r}, version {found[1]!r}, expected "
                 f"{FORMAT!r}, version {VERSION}; prepare it again with this version."

@@ -12,13 +12,17 @@ from counterpoint.kinds.modality import Extent, Intake, Intakes, Payload
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.content import rows_of
 from counterpoint.plan.samples import Document
+from counterpoint.sources.blocks import Blocks
 from counterpoint.sources.census import CUT_TARGETS, EMPTY, NO_TARGET, TOO_LARGE, UNFIT, Census
 from counterpoint.sources.entry import Opening
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
+from counterpoint.sources.prepared.document_blocks import document_blocks
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, TOKENIZER_NAME, Index, ItemEntry
 from counterpoint.sources.prepared.item_table import ItemTable, list_lengths, marks_between
+from counterpoint.sources.prepared.spec import DEFAULT_POOL_MIB
 from counterpoint.sources.prepared.targets import Targets
 
+DEFAULT_POOL_BYTES = DEFAULT_POOL_MIB * 2**20
 _REMEMBERED = 2**12
 """Documents whose metadata is cached: those of several steps, since planning and reading a step both need it."""
 
@@ -35,8 +39,9 @@ class PreparedSource:
 
     Items of a kind go to the module in `intakes` whose mark the index has for them. A sample whose items do not fit is
     left out; `census` counts these by reason. Loss tokens are counted for the next token and for `mtp_depths` further
-    ones. `targets` are the names of targets beside the index that losses read. Raises DataError if the index cannot be
-    read, the split is unknown, no sample fits, or no module reads its items.
+    ones. `targets` are the names of targets beside the index that losses read. Row groups of parquet files with
+    `pool_bytes` of payload are shuffled together. Raises DataError if the index cannot be read, the split is unknown,
+    no sample fits, or no module reads its items.
     """
 
     def __init__(
@@ -48,8 +53,11 @@ class PreparedSource:
         sequence_tokens: int,
         mtp_depths: int = 0,
         targets: tuple[str, ...] = (),
+        pool_bytes: int = DEFAULT_POOL_BYTES,
     ) -> None:
-        self.index = Index(path)
+        # Two pools, since a step may read the end of one and the beginning of the next.
+        self.index = Index(path, 2 * pool_bytes)
+        self._pool_bytes = pool_bytes
         self._source = source
         self._targets = {name: Targets(self.index, name) for name in targets}
         rows = self.index.rows_of(split)
@@ -86,6 +94,11 @@ class PreparedSource:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def blocks(self) -> Blocks | None:
+        """The documents by row groups of parquet files, None if none of their payload lies in one."""
+        return document_blocks(self.index, self.rows, self._items.owners, self._pool_bytes)
 
     @cached_property
     def census(self) -> Census:
@@ -169,14 +182,16 @@ class PreparedSource:
         )
 
 
-def open_prepared(folder: Path, split: str, number: int, opening: Opening) -> PreparedSource:
-    """Open a split of a folder as source `number`.
+def open_prepared(
+    folder: Path, split: str, number: int, opening: Opening, pool_bytes: int = DEFAULT_POOL_BYTES
+) -> PreparedSource:
+    """Open a split of a folder as source `number`; row groups of `pool_bytes` are shuffled together.
 
     Raises DataError if it cannot be read, no module has the mark of its items, its tokens were made by another
     tokenizer, or a token exceeds the vocabulary.
     """
     source = PreparedSource(
-        folder, split, number, opening.intakes, opening.sequence_tokens, opening.mtp_depths, opening.targets
+        folder, split, number, opening.intakes, opening.sequence_tokens, opening.mtp_depths, opening.targets, pool_bytes
     )
     if source.index.largest_id >= opening.vocabulary:
         raise DataError(

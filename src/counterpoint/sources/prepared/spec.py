@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from counterpoint.kinds.modality import Modality
 from counterpoint.section.problem import Problem, show
-from counterpoint.section.section import Positive, Section, Text
+from counterpoint.section.section import Count, Positive, Section, Text
 from counterpoint.sources.entry import Opening
 
 if TYPE_CHECKING:
     from counterpoint.sources.source import Source
+
+
+DEFAULT_POOL_MIB = 512
 
 
 class PreparedEntry(Section):
@@ -22,6 +25,10 @@ class PreparedEntry(Section):
     """Split of the folder."""
     weight: Positive = 1.0
     """Weight of the source in the blend: samples are drawn in proportion to it. No unit."""
+    shuffle_mib: Count = DEFAULT_POOL_MIB
+    """Payload in parquet files that is shuffled together, in whole row groups; a process keeps up to twice as much in
+    memory. It decides the order of data. Nothing else reads it: payload that lies elsewhere is shuffled as a whole.
+    Unit: MiB."""
 
     @property
     def folder(self) -> Path:
@@ -46,10 +53,14 @@ class PreparedEntry(Section):
         """The identity of the dataset instead of its path, so that the folder may move; raises DataError."""
         from counterpoint.sources.prepared.index import Manifest
 
-        return self.model_dump(mode="json") | {"path": Manifest.read(self.folder).identity}
+        values = self.model_dump(mode="json") | {"path": Manifest.read(self.folder).identity}
+        # Runs of earlier versions do not have the key in their checkpoints.
+        if self.shuffle_mib == DEFAULT_POOL_MIB:
+            del values["shuffle_mib"]
+        return values
 
     def open(self, number: int, opening: Opening) -> "Source":
         """Open the split; raises DataError."""
         from counterpoint.sources.prepared.source import open_prepared
 
-        return open_prepared(self.folder, self.split, number, opening)
+        return open_prepared(self.folder, self.split, number, opening, self.shuffle_mib * 2**20)

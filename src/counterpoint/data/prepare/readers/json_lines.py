@@ -8,7 +8,7 @@ from counterpoint.data.prepare.readers.json_text import decoder, unreadable
 from counterpoint.data.prepare.shards import Row, Shard
 from counterpoint.errors import DataError
 
-SHARD_LINES = 4096
+SHARD_LINES = 1024
 SHARD_BYTES = 16 * 2**20
 _SUFFIX = ".jsonl"
 

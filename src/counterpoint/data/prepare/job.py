@@ -53,8 +53,9 @@ class Preparer:
     def run(self, number: int, shard: Shard, watch: Watch) -> None:
         """Write part `number`; raises DataError for a bad sample that is not to be left out."""
         files = PartFiles.of(self._job.folder, number)
+        partial = files.partial
         try:
-            with PartWriter(files.arrow, files.payload, self._job.options.most_pixels) as writer:
+            with PartWriter(partial.arrow, partial.payload, self._job.options.most_pixels) as writer:
                 part = self._prepare(shard, writer, watch)
                 writer.close()
             files.finish(part)

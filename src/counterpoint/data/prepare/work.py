@@ -75,12 +75,20 @@ class PartFiles:
         stem = folder / f"{number:07}"
         return cls(*(stem.with_suffix(suffix) for suffix in (".arrow", ".bin", ".json")))
 
+    @property
+    def partial(self) -> "PartFiles":
+        """The names of the files while this process writes them: another one, left by a kill, may write the same."""
+        files = (self.arrow, self.payload, self.summary)
+        return PartFiles(*(path.with_name(f"{path.name}.{os.getpid()}") for path in files))
+
     def finish(self, part: Part) -> None:
-        """Say that the part is whole."""
-        sizes = {"arrow_file_bytes": self.arrow.stat().st_size}
-        partial = self.summary.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(part.values() | sizes))
-        partial.rename(self.summary)
+        """Give the written files their names, the summary last."""
+        partial = self.partial
+        sizes = {"arrow_file_bytes": partial.arrow.stat().st_size}
+        partial.summary.write_text(json.dumps(part.values() | sizes))
+        partial.arrow.rename(self.arrow)
+        partial.payload.rename(self.payload)
+        partial.summary.rename(self.summary)
 
     def read(self) -> Part | None:
         """The part, or None if it is not whole."""

@@ -64,6 +64,8 @@ def outcome(seed: int, place: Path, tokenizer: Path, picture: bytes, clip: bytes
         for index in range(len(source)):
             document, text = source.document(index), source.text(index)
             assert document.loss_tokens == (text.labels >= 0).sum()
+            for entry in source.index.items(int(source.rows[index])):
+                assert SECRET not in b"".join(source.index.item_files(entry, slice(None))), "nor is it referred to"
             for which, item in enumerate(document.items):
                 _payload, reason = load_item_or_neutral(source, index, which, item)
                 found = found if reason is None else STOOD_IN

@@ -4,6 +4,7 @@ import base64
 import json
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -227,20 +228,19 @@ def test_bad_samples_are_left_out_and_counted_alike_by_any_number_of_processes(r
     assert left_out[0].startswith(f"left out 3 ({places}): not a JSON object")
 
 
-def test_the_first_error_is_told_by_any_number_of_processes(
-    raw: Path, tmp_path: Path, make_picture: MakePicture
-) -> None:
-    """Also where a later shard fails sooner."""
-    (raw / "big.png").write_bytes(make_picture(600, 600)[:-40])
-    lines = [json.dumps(_record(3)) for _ in range(42)]
-    lines[6] = json.dumps(_record(3) | {"image": "gone.png"})
-    lines[7] = lines[14] = json.dumps(_record(3) | {"image": "lost.png"})
-    (raw / "train.jsonl").write_text("\n".join(lines))
+def test_the_first_error_is_told_though_a_later_shard_fails_sooner(raw: Path, tmp_path: Path) -> None:
+    """The first shard has a long text, which takes a second, before its bad record."""
+    long = [{"from": "human", "value": random.Random(0).randbytes(500_000).hex()}, {"from": "gpt", "value": "x"}]
+    records = [{"conversations": long}, *(_record(3) for _ in range(41))]
+    for line, name in ((6, "gone.png"), (7, "lost.png"), (14, "lost.png")):
+        records[line]["image"] = name
+    records[6] |= {"conversations": _record(3)["conversations"]}
+    (raw / "train.jsonl").write_text("\n".join(map(json.dumps, records)))
     (raw / "held.json").unlink()
     train_tokenizer(["A square."], 270, tmp_path / "tokenizer.json")
-    for workers in (1, 3):
-        with pytest.raises(DataError, match=r"train\.jsonl:7: .*gone\.png is missing"):
-            prepare(str(raw), tmp_path / "out", PrepareOptions(tokenizer=tmp_path / "tokenizer.json", workers=workers))
+    options = PrepareOptions(tokenizer=tmp_path / "tokenizer.json", workers=3)
+    with pytest.raises(DataError, match=r"train\.jsonl:7: .*gone\.png is missing"):
+        prepare(str(raw), tmp_path / "out", options)
 
 
 def test_missing_files_are_left_out_up_to_a_share(raw: Path, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_bad_samples_are_left_out_and_counted_alike_by_any_number_of_processes(r
 def test_the_first_error_is_told_though_a_later_shard_fails_sooner(raw: Path, tmp_path: Path) -> None:
     """The first shard has a long text, which takes a second, before its bad record."""
     long = [{"from": "human", "value": random.Random(0).randbytes(500_000).hex()}, {"from": "gpt", "value": "x"}]
-    records = [{"conversations": long}, *(_record(3) for _ in range(41))]
+    records: list[dict[str, object]] = [{"conversations": long}, *(_record(3) for _ in range(41))]
     for line, name in ((6, "gone.png"), (7, "lost.png"), (14, "lost.png")):
         records[line]["image"] = name
     records[6] |= {"conversations": _record(3)["conversations"]}

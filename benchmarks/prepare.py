@@ -104,18 +104,18 @@ def _prepared(folder: Path, workers: int) -> dict[str, Any]:
         "import json, resource, sys\nfrom counterpoint.cli import app\n"
         f"sys.argv = {['counterpoint', *command[2:], '--tokenizer', str(folder / 'tokenizer.json')]!r}\n"
         "app(standalone_mode=False)\n"
-        "peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]\n"
-        "sys.stderr.write(json.dumps(peaks))\n"
+        "used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]\n"
+        "sys.stderr.write(json.dumps([[each.ru_maxrss, each.ru_utime + each.ru_stime] for each in used]))\n"
     )
-    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.perf_counter()
     ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
-    peaks = json.loads(ended.stderr)
+    seconds = time.perf_counter() - begun
+    (main_peak, main_cpu), (worker_peak, workers_cpu) = json.loads(ended.stderr)
     return {
         "workers": workers,
         "seconds": round(seconds, 2),
-        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2),
-        "peak_mib": {"main": round(peaks[0] / 1024), "largest worker": round(peaks[1] / 1024)},
+        "cpu_seconds": {"main": round(main_cpu, 2), "workers": round(workers_cpu, 2)},
+        "peak_mib": {"main": round(main_peak / 1024), "largest worker": round(worker_peak / 1024)},
         "index_mib": round(sum(path.stat().st_size for path in out.iterdir()) / MIB, 1),
     }
 

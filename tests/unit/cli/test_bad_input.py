@@ -91,8 +91,8 @@ def test_an_index_that_was_cut_short(
     copy.mkdir()
     for file in pictures.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    (copy / "payload.bin").write_bytes(b"")
-    _says(counterpoint("train", config, f"data.train.0.path={copy}"), "payload.bin has 0 bytes", "prepare it again")
+    (copy / "index.arrow").write_bytes(b"")
+    _says(counterpoint("train", config, f"data.train.0.path={copy}"), "index.arrow has 0 bytes", "prepare it again")
 
 
 def test_a_port_in_use(counterpoint: Command, config: Path) -> None:

@@ -127,6 +127,9 @@ def test_a_dataset_is_the_same_wherever_it_lies(mixed: Path, tmp_path: Path, pic
 
 CHANGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a folder is gone": ("loose", lambda p: p.rename(p.with_name("x")), "lies in .*loose, which is missing"),
+    "a folder is empty": (
+        "loose/inner", lambda p: p.rename(p.with_name("x")), r"lies in .*loose, which holds none of inner/a\.png",
+    ),
     "a file is gone": ("all.tar", lambda p: p.unlink(), r"lies in .*all\.tar, which is missing"),
     "a file is longer": ("all.tar", lambda p: p.write_bytes(p.read_bytes() + b"x"), r"all\.tar has changed .* bytes"),
     "a file is another": (
@@ -173,7 +176,7 @@ def test_a_loose_file_that_changed_is_one_bad_payload(
 def test_a_name_that_leads_out_of_its_folder_is_not_followed(
     tmp_path: Path, name: str, pictures: list[bytes], make_index: MakeIndex
 ) -> None:
-    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose" / "inner").mkdir(parents=True)
     (tmp_path / "secret.png").write_bytes(pictures[0])
     where = Location(FOLDER, tmp_path / "loose")
     index = Index(make_index([_record(Encoded(0, pictures[0], location=where, names=(name,)))]))

@@ -25,7 +25,7 @@ from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Bools, Ints
 from counterpoint.kinds.modality import Extent
 from counterpoint.modalities import MODALITIES
-from counterpoint.sources.prepared.stores import Stores, read_stores
+from counterpoint.sources.prepared.stores import FOLDER, Stores, read_stores
 
 FORMAT, VERSION = "counterpoint-index", 6
 WITHOUT_STORES = 5
@@ -50,6 +50,8 @@ DIGEST_LIMIT_BYTES = 256 * 2**20
 """An index up to this size is hashed when it is opened; for a larger one every rank would need seconds."""
 
 DEFAULT_CACHE_BYTES = 2**30
+_LOOKED_AT = 8
+"""Files of a folder that are looked for when an index is opened."""
 
 _COPIED = [
     pa.field("kind", pa.string(), nullable=False),
@@ -211,6 +213,9 @@ class Index:
         expected = self.manifest.stores_sha256
         stores = () if expected is None else read_stores(folder, expected)
         self.stores = Stores(folder, folder / PAYLOAD_NAME, stores, cache_bytes)
+        for number, store in enumerate(stores, start=1):
+            if store.kind == FOLDER:
+                self.stores.check_folder(number, self._some_items(number))
 
     def rows_of(self, split: str) -> Ints:
         """Row numbers of a split, ascending; raises DataError if it has none."""
@@ -255,6 +260,14 @@ class Index:
         except (OSError, ValueError):
             # Names only make messages more readable; the index is usable without them.
             return ""
+
+    def _some_items(self, store: int) -> list[ItemEntry]:
+        """A few items that lie in a store, spread over all."""
+        chunks = [chunk.flatten() for chunk in self.table.column("items").chunks]
+        found = [np.flatnonzero(items.field("store").to_numpy() == store) for items in chunks]
+        places = [(items, place) for items, own in zip(chunks, found, strict=True) for place in own[:1].tolist()]
+        some = places[:: max(1, len(places) // _LOOKED_AT)][:_LOOKED_AT]
+        return [ItemEntry.of(items[place].as_py()) for items, place in some]
 
     def _open_table(self) -> Any:
         path = self.folder / ARROW_NAME

@@ -114,7 +114,7 @@ class PartWriter:
             self.flush()
 
     def append(self, arrow: Path, payload: Path, counts: Counts) -> None:
-        """Append all that another writer has written; raises DataError if it cannot be read."""
+        """Append all that another writer has written; raises DataError if it cannot be read or written."""
         self.flush()
         numbers = [0, *(self.counts.store(*store) for store in counts.stores)]
         try:
@@ -126,7 +126,10 @@ class PartWriter:
                 while data := file.read(_COPIED_AT_ONCE):
                     self._payload.write(data)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{arrow}: cannot be read ({error}); remove its folder and prepare again.") from error
+            raise DataError(
+                f"{arrow}: cannot be joined with the others ({error}); make room, or remove its folder, and "
+                "prepare again."
+            ) from error
         self.counts.splits += counts.splits
         self.counts.items += counts.items
         self.counts.tokens += counts.tokens

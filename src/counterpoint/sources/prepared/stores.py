@@ -116,6 +116,13 @@ class Stores:
         for number, (store, path) in enumerate(zip(stores, self._paths, strict=True)):
             self._check(store, path, is_digested=number < MOST_DIGESTED)
 
+    def check_folder(self, number: int, entries: Sequence["ItemEntry"]) -> None:
+        """Raise DataError if none of some items is in a folder: it is another one, or empty."""
+        folder = self._paths[number - 1]
+        names = [name for entry in entries for name in entry.names[:1]]
+        if names and not any((folder / name).exists() for name in names):
+            raise self._missing(folder, f"which holds none of {', '.join(names[:2])}, ...")
+
     def read(self, entry: "ItemEntry", which: slice) -> list[bytes]:
         """A slice of the encoded files of an item; raises DataError naming a file that is missing or has changed."""
         numbers = range(*which.indices(len(entry.lengths)))
@@ -184,13 +191,16 @@ class Stores:
         with self._lock:
             self.bytes_read += count
 
+    def _missing(self, path: Path, how: str) -> DataError:
+        return DataError(
+            f"dataset {self._folder}: its payload lies in {path}, {how}; restore it, correct its path in "
+            f"{STORES_NAME}, or prepare the dataset again, with --copy if it shall not need these files."
+        )
+
     def _check(self, store: Store, path: Path, *, is_digested: bool) -> None:
         is_there = path.is_dir() if store.kind == FOLDER else path.is_file()
         if not is_there:
-            raise DataError(
-                f"dataset {self._folder}: its payload lies in {path}, which is missing; restore it, correct its path "
-                f"in {STORES_NAME}, or prepare the dataset again, with --copy if it shall not need that file."
-            )
+            raise self._missing(path, "which is missing")
         if store.kind == FOLDER:
             return
         size = path.stat().st_size

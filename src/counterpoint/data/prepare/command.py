@@ -15,7 +15,7 @@ from counterpoint.data.prepare.options import SKIP, PrepareOptions
 from counterpoint.data.prepare.pool import prepare_shards, usable_cores
 from counterpoint.data.prepare.readers import READERS
 from counterpoint.data.prepare.record_files import RecordFiles
-from counterpoint.data.prepare.records import parse_record
+from counterpoint.data.prepare.shapes.turns import parse_record
 from counterpoint.data.prepare.shards import Shard
 from counterpoint.data.prepare.work import Part, WorkFolder
 from counterpoint.data.text.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from counterpoint.data.prepare.media import Roots
 from counterpoint.data.prepare.readers import READERS
-from counterpoint.data.prepare.records import Parsed, parse_record
+from counterpoint.data.prepare.shapes.turns import Parsed, parse_record
 from counterpoint.data.prepare.shards import Row, Shard
 from counterpoint.data.text.chat import Message
 from counterpoint.data.text.tokenizer import check_text

@@ -108,12 +108,29 @@ def counterpoint(
 
 @app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(help="`emoji`, a folder with conversations in *.jsonl, or one such file.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="`emoji`, a folder of JSON, parquet, Arrow, tars or images, one such file, or hf://datasets/OWNER/NAME."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(help="The folder to create.")],
     tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json; trained on the data unless given.")] = None,
     seed: Annotated[int, typer.Option(help="Chooses what `emoji` holds out.")] = 0,
     images: Annotated[
-        list[Path] | None, typer.Option(help="A folder that files of records may also lie in; repeatable.")
+        list[Path] | None,
+        typer.Option(help="A folder, tar or zip that files of records may also lie in; repeatable.", metavar="ROOT"),
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Takes only rows for which this holds, such as 'relevance_min >= 3'.")
+    ] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="KEY=COLUMN, KEY='text with {COLUMN}', or a YAML file of these; repeatable."),
+    ] = None,
+    subset: Annotated[list[str] | None, typer.Option(help="A folder of the source, by its name; repeatable.")] = None,
+    addresses: Annotated[
+        str | None, typer.Option(help="How files of addresses are called: name, path, md5, sha1 or sha256.")
     ] = None,
     max_pixels: Annotated[
         int | None, typer.Option(min=1, max=2**30 // 12, help="Pixels of the largest picture that is taken; 2**26.")
@@ -139,6 +156,7 @@ def prepare(
     options = PrepareOptions(
         tokenizer=tokenizer, seed=seed, images=tuple(images or ()), most_pixels=max_pixels or MOST_PIXELS,
         workers=workers, on_error=on_error, most_missing=most_missing, copy=copy,
+        addresses=addresses, where=where, maps=tuple(map_ or ()), subsets=tuple(subset or ()),
     )  # fmt: skip
     with ProgressBar() as bar:
         summary = build(source, out, options, bar.watch)

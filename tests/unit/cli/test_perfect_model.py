@@ -19,7 +19,7 @@ from PIL import Image
 from counterpoint.config.load import load_config
 from counterpoint.data.prepare.command import prepare
 from counterpoint.data.prepare.job import make_record
-from counterpoint.data.prepare.media import Roots
+from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.prepare.record_files import Conversation
 from counterpoint.data.text.chat import FORMATS, Medium, Message, Part, lay_prompt

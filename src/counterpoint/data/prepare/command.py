@@ -9,13 +9,14 @@ from pathlib import Path
 
 from counterpoint.data.prepare.emoji import prepare_emoji
 from counterpoint.data.prepare.faults import ERRORS_NAME
+from counterpoint.data.prepare.hub import SCHEME, fetch
 from counterpoint.data.prepare.job import Job, Tick, Watch
-from counterpoint.data.prepare.media import Roots
 from counterpoint.data.prepare.options import SKIP, PrepareOptions
 from counterpoint.data.prepare.pool import prepare_shards, usable_cores
 from counterpoint.data.prepare.readers import READERS
+from counterpoint.data.prepare.reading import Reading
 from counterpoint.data.prepare.record_files import RecordFiles
-from counterpoint.data.prepare.shapes.turns import parse_record
+from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.shards import Shard
 from counterpoint.data.prepare.work import Part, WorkFolder
 from counterpoint.data.text.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
@@ -53,10 +54,12 @@ def prepare(source: str, out: Path, options: PrepareOptions = _DEFAULTS, watch: 
     A preparation that was interrupted goes on where it was. Raises DataError for a bad source or record, or if `out`
     holds something else, and RunError if a process dies.
     """
+    if source.startswith(SCHEME):
+        source = str(fetch(source, options.subsets))
     if source != EMOJI and not Path(source).exists():
         raise DataError(
-            f"prepare: source '{source}' is no folder and no file; expected '{EMOJI}', a folder with *.jsonl files, or "
-            "one such file."
+            f"prepare: source '{source}' is no folder and no file; expected '{EMOJI}', a folder with *.jsonl files or "
+            "others that are read, one such file, or hf://datasets/OWNER/NAME."
         )
     if source == EMOJI and options.images:
         raise DataError(
@@ -76,12 +79,14 @@ def _summary(out: Path, manifest: Manifest, is_new: bool, remarks: tuple[str, ..
 
 
 def _prepare_files(source: Path, out: Path, options: PrepareOptions, watch: Watch) -> PrepareSummary:
-    files = RecordFiles.of(source)
-    roots = Roots(source if source.is_dir() else source.parent, options.images)
+    reading = options.reading
+    files = RecordFiles.of(source, options.subsets, reading)
+    folder = source if source.is_dir() else source.parent
+    roots = Roots(folder, (*options.images, *files.dataset.roots), options.addresses)
     shards = tuple(files.shards())
     with WorkFolder(out, _content(source, files, options)) as work:
-        job = Job(work.folder, work.folder / TOKENIZER_NAME, roots, options)
-        _make_tokenizer(job.tokenizer, shards, options)
+        job = Job(work.folder, work.folder / TOKENIZER_NAME, roots, options, reading)
+        _make_tokenizer(job.tokenizer, shards, options, reading)
         todo = [(number, shard) for number, shard in enumerate(shards) if work.part(number).read() is None]
         watch(Tick(shards=len(shards) - len(todo), known=len(shards)))
         most = usable_cores() if options.workers is None else options.workers
@@ -97,18 +102,20 @@ def _prepare_files(source: Path, out: Path, options: PrepareOptions, watch: Watc
             shutil.copyfile(job.tokenizer, writer.folder / TOKENIZER_NAME)
             manifest, is_new = writer.publish()
     return _summary(out, manifest, is_new, (
-        *(f"{file}: not read, since it holds no array of records" for file in files.others),
+        *files.remarks,
         *(f"key '{key}' of {count} records: not read" for key, count in sorted(total.labels.items())),
         *(f"{mark}: a plain word in {count} records that have nothing to stand there" for mark, count in
           total.words.items()),
+        *(f"{count} records: {note}" for note, count in sorted(total.notes.items())),
         *total.faults.remarks(),
     ))  # fmt: skip
 
 
 def _content(source: Path, files: RecordFiles, options: PrepareOptions) -> object:
     """What decides the parts: finished ones serve a preparation with the same."""
-    stats = [(file, file.stat()) for file, _reader in files.files]
+    stats = [(file, file.stat()) for file, _reader, _split in files.dataset.files]
     given = asdict(options) | {
+        "maps": repr(files.reading.mapping),
         "tokenizer": None if options.tokenizer is None else file_digest_of(options.tokenizer),
         "images": [str(folder.resolve()) for folder in options.images],
     }
@@ -125,34 +132,32 @@ def file_digest_of(tokenizer: Path) -> str:
     return file_digest(tokenizer)
 
 
-def _make_tokenizer(path: Path, shards: tuple[Shard, ...], options: PrepareOptions) -> None:
+def _make_tokenizer(path: Path, shards: tuple[Shard, ...], options: PrepareOptions, reading: Reading) -> None:
     """Write the tokenizer, unless an earlier process has."""
     if path.exists():
         return
     partial = path.with_suffix(f".{os.getpid()}")
     if options.tokenizer is None:
         split = TRAIN_SPLIT if any(shard.split == TRAIN_SPLIT for shard in shards) else None
-        train_tokenizer(_texts(shards, split, options), options.vocabulary, partial)
+        train_tokenizer(_texts(shards, split, options, reading), options.vocabulary, partial)
     else:
         copy_tokenizer(options.tokenizer, partial)
     partial.rename(path)
 
 
-def _texts(shards: tuple[Shard, ...], split: str | None, options: PrepareOptions) -> Iterator[str]:
+def _texts(shards: tuple[Shard, ...], split: str | None, options: PrepareOptions, reading: Reading) -> Iterator[str]:
     """The texts of a split; files are not looked up, which happens when their records become documents."""
     for shard in shards:
         if split not in (None, shard.split):
             continue
         for place, values in READERS[shard.reader].rows(shard):
             try:
-                if isinstance(values, DataError):
-                    raise values
-                parsed = parse_record(values, lambda _name, _what: b"")
+                parsed = reading.parse(shard.shape, values, lambda _name, _what: b"")
             except DataError as error:
                 if options.on_error == SKIP:
                     continue
                 raise DataError(f"{place}: {error}") from error
-            yield from (message.text for message in parsed.messages)
+            yield from (message.text for message in (() if parsed is None else parsed.messages))
 
 
 def _join(writer: IndexWriter, work: WorkFolder, count: int) -> Part:

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.data.prepare.media import Roots, encoded
+from counterpoint.data.prepare.media import encoded
+from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.text.chat import ASSISTANT, USER, CaptionChat, ChatFormat, Medium, Message
 from counterpoint.data.text.tokenizer import copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError

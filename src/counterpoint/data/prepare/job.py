@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from counterpoint.data.prepare.media import Roots, encoded
+from counterpoint.data.prepare.media import encoded
 from counterpoint.data.prepare.options import SKIP, PrepareOptions
 from counterpoint.data.prepare.readers import READERS
+from counterpoint.data.prepare.reading import Reading
 from counterpoint.data.prepare.record_files import Conversation, conversation_of
+from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.shards import Shard
 from counterpoint.data.prepare.work import Part, PartFiles
 from counterpoint.data.text.chat import TURN_END, ChatFormat, PlainChat
@@ -17,6 +19,7 @@ from counterpoint.errors import DataError, MissingFileError, RunError
 from counterpoint.sources.prepared.part import PartWriter, Record
 
 _TICK_ROWS = 64
+LEFT_OUT = "left out by --where"
 
 
 class Tick(NamedTuple):
@@ -41,6 +44,7 @@ class Job:
     tokenizer: Path
     roots: Roots
     options: PrepareOptions
+    reading: Reading
 
 
 class Preparer:
@@ -72,7 +76,10 @@ class Preparer:
         for row in READERS[shard.reader].rows(shard):
             part.rows += 1
             try:
-                conversation = conversation_of(row, shard.split, self._job.roots)
+                conversation = conversation_of(row, shard, self._job.roots, self._job.reading)
+                if conversation is None:
+                    part.notes[LEFT_OUT] += 1
+                    continue
                 record = make_record(conversation, self._chat, self._job.roots, is_copied=self._job.options.copy)
                 writer.add(record)
             except DataError as error:
@@ -82,6 +89,7 @@ class Preparer:
             else:
                 part.labels.update(conversation.labels)
                 part.words.update(conversation.words)
+                part.notes.update(conversation.notes)
                 read += sum(len(data) for item in record.items for data in item.files)
             if part.rows % _TICK_ROWS == 0:
                 watch(Tick(part.rows - said.rows, read - said.bytes, part.faults.count - said.bad))

@@ -1,86 +1,18 @@
-"""The files of a dataset: in which folders a record may name them, and their content."""
+"""The content of the files of a dataset."""
 
-import base64
-import binascii
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
+from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.text.chat import File, Medium
-from counterpoint.data.text.tokenizer import check_text
-from counterpoint.errors import DataError, MissingFileError
+from counterpoint.errors import DataError
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import LARGEST_LIMIT
 from counterpoint.sources.prepared.part import Encoded, show_extent
 from counterpoint.sources.prepared.row_groups import RowGroups
 from counterpoint.sources.prepared.stored import Stored
 from counterpoint.sources.prepared.stores import FILE, FOLDER, PARQUET, Location
-
-_INLINE = "data:"
-_SHOWN = 100
-_UNNAMEABLE = (OSError, ValueError, RuntimeError)
-"""What pathlib raises for names that no file can have, and for links that lead to themselves."""
-
-
-@dataclass(frozen=True)
-class Roots:
-    """The folders in which files may be named: `others` are searched first, then `folder`."""
-
-    folder: Path
-    others: tuple[Path, ...] = ()
-
-    def __post_init__(self) -> None:
-        for other in self.others:
-            if not other.is_dir():
-                raise DataError(f"--images {other}: is no folder, expected one that holds files of records.")
-
-    def find(self, name: str, what: str) -> File:
-        """The file of a name, or the bytes of a data: URL; raises DataError, also for a file outside of the folders.
-
-        `what` is what the file is called in messages.
-        """
-        check_text(name)
-        if name.startswith(_INLINE):
-            return _inline(name, what)
-        if "://" in name:
-            raise DataError(f"{what} {_shortened(name)} is an address, expected a file; fetch it first.")
-        is_outside = False
-        for root in (*self.others, self.folder):
-            path = root / name
-            try:
-                real, is_file = path.resolve(), path.is_file()
-            except _UNNAMEABLE as error:
-                raise DataError(f"{what} {_shortened(name)} cannot be a file's name ({_reason(error)}).") from None
-            if not any(real.is_relative_to(place) for place in self._places):
-                is_outside = True
-            elif is_file:
-                return real if ".." in path.parts or Path(name).is_absolute() else path
-        if is_outside:
-            raise DataError(
-                f"{what} {_shortened(name)} leads out of {self.folder}; name the folder that it lies in with --images "
-                "if it belongs to the dataset."
-            )
-        looked = ", ".join(str(root) for root in (*self.others, self.folder))
-        raise MissingFileError(f"{what} {_shortened(name)} is missing in {looked}; correct the name or add the file.")
-
-    def root_of(self, path: Path) -> Path | None:
-        """The folder that a found file lies below, None if it lies below none of them."""
-        folders = (*self.others, self.folder, *self._places)
-        return next((folder for folder in folders if path.is_relative_to(folder)), None)
-
-    @cached_property
-    def _places(self) -> tuple[Path, ...]:
-        return tuple(root.resolve() for root in (self.folder, *self.others))
-
-
-def decode_base64(text: str, what: str) -> bytes:
-    """The bytes of base64; raises DataError."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise DataError(f"{what} is no base64 ({error}); encode it again.") from None
 
 
 def encoded(position: int, medium: Medium, roots: Roots, *, is_copied: bool) -> Encoded:
@@ -89,6 +21,8 @@ def encoded(position: int, medium: Medium, roots: Roots, *, is_copied: bool) -> 
     Unless it `is_copied`, an index refers to the files where they lie; it cannot if they are given inline, or if those
     of a video lie apart from one another in larger files.
     """
+    if medium.is_video:
+        raise DataError(f"video {called(medium.files[0])} is a video file, expected the list of its pictures.")
     files = read_files(medium)
     if len(files) > 1:
         _check_sizes(medium, files)
@@ -159,18 +93,3 @@ def _check_sizes(medium: Medium, files: Iterable[bytes]) -> None:
                 f"picture {called(name)} is {show_extent(extent)} pixels, but the first of its video, "
                 f"{called(medium.files[0])}, is {show_extent(first)}; give all pictures of a video one size."
             )
-
-
-def _inline(name: str, what: str) -> bytes:
-    head, comma, content = name.partition(",")
-    if not comma or not head.endswith(";base64"):
-        raise DataError(f"{what} {_shortened(name)}: expected data:TYPE;base64,CONTENT; write it so.")
-    return decode_base64(content, f"{what} {_shortened(name)}")
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from counterpoint.data.prepare.mapping import ColumnMap
+from counterpoint.data.prepare.reading import Reading
+from counterpoint.data.prepare.where import Where
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.spec import MOST_PIXELS
 
@@ -18,7 +21,9 @@ class PrepareOptions:
 
     Text is split by `tokenizer`, or by byte-level BPE trained on the split `train` (on everything if there is none): of
     `vocabulary` ids for conversations. `seed` chooses what `emoji` holds out. Files of records lie in the folder of
-    the source or in those of `images`; a picture of more than `most_pixels` is refused.
+    the source or in those of `images`; a picture of more than `most_pixels` is refused. `addresses` is the rule by
+    which fetched files are called. Only rows for which `where` holds are taken, `maps` say which column is which key,
+    and `subsets` are folders of the source.
 
     A bad sample ends the preparation or, with `on_error` "skip", is left out and counted. Samples whose files are
     missing are left out up to a share of `most_missing` (None: 0, or 0.1 with "skip"). With `copy` all payload is
@@ -32,6 +37,10 @@ class PrepareOptions:
     seed: int = 0
     images: tuple[Path, ...] = ()
     most_pixels: int = MOST_PIXELS
+    addresses: str | None = None
+    where: str | None = None
+    maps: tuple[str, ...] = ()
+    subsets: tuple[str, ...] = ()
     on_error: str = FAIL
     most_missing: float | None = None
     copy: bool = False
@@ -51,3 +60,8 @@ class PrepareOptions:
         if self.most_missing is not None:
             return self.most_missing
         return DEFAULT_MISSING if self.on_error == SKIP else 0.0
+
+    @property
+    def reading(self) -> Reading:
+        """How rows are chosen and mapped; raises DataError for a bad condition or mapping."""
+        return Reading(None if self.where is None else Where(self.where), ColumnMap.of(self.maps))

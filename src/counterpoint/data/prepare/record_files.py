@@ -1,74 +1,85 @@
 """The conversations of a folder, or of one file, each with the place that messages name."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
-from counterpoint.data.prepare.media import Roots
+from counterpoint.data.prepare.dataset_files import DataFile, DatasetFiles
 from counterpoint.data.prepare.readers import READERS
-from counterpoint.data.prepare.shapes.turns import Parsed, parse_record
+from counterpoint.data.prepare.reading import FileShape, Reading
+from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.shards import Row, Shard
 from counterpoint.data.text.chat import Message
-from counterpoint.data.text.tokenizer import check_text
 from counterpoint.errors import DataError
-
-_ARRAY = ".json"
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One record: its file and line, its split, its turns, and what of it was not read."""
+    """One record: its file and line, its split, its turns, and what of it was not read, or was taken in a way that it
+    does not say."""
 
     place: str
     split: str
     messages: tuple[Message, ...]
     labels: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RecordFiles:
-    """The files of a dataset by name, each with its reader's key; `others` are *.json without an array."""
+    """The files of a dataset, and how they are read."""
 
-    files: tuple[tuple[Path, str], ...]
-    others: tuple[Path, ...] = ()
+    dataset: DatasetFiles
+    reading: Reading = field(default_factory=Reading)
 
     @classmethod
-    def of(cls, source: Path) -> "RecordFiles":
-        """The files of a folder, or one file; raises DataError if there is none."""
-        if source.is_file():
-            return cls(((source, _reader_of(source) or _by_suffix(source)),))
-        taken = [(file, _reader_of(file)) for file in sorted(source.iterdir()) if file.is_file()]
-        files = tuple((file, reader) for file, reader in taken if reader is not None)
-        if not files:
-            raise DataError(
-                f"{source}: no *.jsonl file in it, nor a *.json with an array; expected records of conversations, one "
-                "JSON object a line."
-            )
-        return cls(files, tuple(file for file, reader in taken if reader is None and file.suffix == _ARRAY))
+    def of(cls, source: Path, subsets: Sequence[str] = (), reading: Reading | None = None) -> "RecordFiles":
+        """The files of a folder, or one file; raises DataError if there is none, or one whose shape is not known."""
+        found = cls(DatasetFiles.of(source, subsets), reading or Reading())
+        _shapes = found.shapes
+        return found
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of its files, each once."""
+        return tuple(dict.fromkeys(file.split for file in self.dataset.files))
+
+    @cached_property
+    def shapes(self) -> tuple[FileShape, ...]:
+        """The shape of each file."""
+        return tuple(self._shape(file) for file in self.dataset.files)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Files and columns that are not read, in words."""
+        unread = Counter(column for shape in self.shapes for column in shape.unread)
+        return (
+            *self.dataset.others,
+            *(f"column '{column}' of {count} files: not read" for column, count in sorted(unread.items())),
+        )
 
     def shards(self, split: str | None = None) -> Iterator[Shard]:
         """All shards, or those of a split; raises DataError naming a file that cannot be read."""
-        for file, reader in self.files:
-            try:
-                check_text(file.stem)
-            except DataError as error:
-                raise DataError(f"{file!r}: {error}") from None
-            if split in (None, file.stem):
-                yield from READERS[reader].shards(file, file.stem)
+        for file, shape in zip(self.dataset.files, self.shapes, strict=True):
+            if split in (None, file.split):
+                for shard in READERS[file.reader].shards(file.file, file.split):
+                    yield replace(shard, shape=shape.name, columns=shape.columns)
+
+    def _shape(self, file: DataFile) -> FileShape:
+        reader = READERS[file.reader]
+        columns = reader.columns(file.file)
+        try:
+            return self.reading.shape(columns, is_declared=reader.is_declared)
+        except DataError as error:
+            raise DataError(f"{file.file}: {error}") from None
 
 
-def conversation_of(row: Row, split: str, roots: Roots) -> Conversation:
-    """The conversation of a row; raises DataError, which does not name the row."""
-    if isinstance(row.values, DataError):
-        raise row.values
-    parsed: Parsed = parse_record(row.values, roots.find)
-    return Conversation(row.place, split, parsed.messages, parsed.labels, parsed.words)
-
-
-def _reader_of(file: Path) -> str | None:
-    return next((name for name, reader in READERS.items() if reader.takes(file)), None)
-
-
-def _by_suffix(file: Path) -> str:
-    return "json_array" if file.suffix == _ARRAY else "json_lines"
+def conversation_of(row: Row, shard: Shard, roots: Roots, reading: Reading) -> Conversation | None:
+    """The conversation of a row, None if the condition leaves it out; raises DataError, which does not name the row."""
+    parsed = reading.parse(shard.shape, row.values, roots.find)
+    if parsed is None:
+        return None
+    return Conversation(row.place, shard.split, parsed.messages, parsed.labels, parsed.words, parsed.notes)

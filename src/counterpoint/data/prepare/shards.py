@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from counterpoint.data.prepare.shapes.shape import Columns
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
     """A part of a file that one process reads: `begin` to `stop`, in the unit of its `reader`, a key of READERS.
 
     A shard can be pickled and holds no open file. `first` is the number by which messages call the row at `begin`. The
-    shards of a file depend on the file alone, not on the number of processes.
+    shards of a file depend on the file alone, not on the number of processes. `shape` is a key of SHAPES; `columns` are
+    those to read, or none for all.
     """
 
     reader: str
@@ -20,6 +23,8 @@ class Shard:
     stop: int
     split: str
     first: int = 1
+    shape: str = "turns"
+    columns: tuple[str, ...] = ()
 
 
 class Row(NamedTuple):
@@ -34,6 +39,13 @@ class Row(NamedTuple):
 
 class RowReader(Protocol):
     """Reads one kind of file."""
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether files say all of their columns; otherwise the first rows show some."""
+
+    def columns(self, file: Path) -> Columns:
+        """The columns of a file, none if no row can be read; raises DataError if the file cannot be."""
 
     def takes(self, file: Path) -> bool:
         """Whether a file is of this kind; raises DataError if it cannot be read."""

@@ -33,6 +33,7 @@ class Part:
     faults: Faults = field(default_factory=Faults)
     labels: Counter[str] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
 
     def update(self, other: "Part") -> None:
         """Add those of a later part, but not what `IndexWriter.append` counts."""
@@ -40,6 +41,7 @@ class Part:
         self.faults.update(other.faults)
         self.labels += other.labels
         self.words += other.words
+        self.notes += other.notes
 
     def values(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -49,6 +51,7 @@ class Part:
             "rows": self.rows, "splits": counts.splits, "items": counts.items, "tokens": counts.tokens,
             "payload_bytes": counts.payload_bytes, "stores": stores,
             "faults": self.faults.values(), "labels": self.labels, "words": self.words,
+            "notes": self.notes,
         }  # fmt: skip
 
     @classmethod
@@ -58,7 +61,8 @@ class Part:
         splits, items = Counter(values["splits"]), Counter(values["items"])
         counts = Counts(splits, items, values["tokens"], values["payload_bytes"], stores)
         faults = Faults.of(values["faults"])
-        return cls(values["rows"], counts, faults, Counter(values["labels"]), Counter(values["words"]))
+        said = (Counter(values[key]) for key in ("labels", "words", "notes"))
+        return cls(values["rows"], counts, faults, *said)
 
 
 @dataclass(frozen=True, slots=True)

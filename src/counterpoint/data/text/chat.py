@@ -25,10 +25,12 @@ File = Path | bytes | Stored
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """An image, clip or array of features between the words; an image of several files is a video."""
+    """An image, clip or array of features between the words; an image of several files is a video, and so is one file
+    of video."""
 
     kind: str
     files: tuple[File, ...]
+    is_video: bool = False
 
 
 Part = str | Medium

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, final
 
+from counterpoint.data.prepare.readers.json_columns import seen_columns
 from counterpoint.data.prepare.readers.json_text import SPACE, decoder, unreadable
+from counterpoint.data.prepare.shapes.shape import Columns
 from counterpoint.data.prepare.shards import Row, Shard
 from counterpoint.errors import DataError
 
@@ -28,6 +30,8 @@ class _Place(NamedTuple):
 class JsonArrayReader:
     """Reads *.json that begin an array; a shard is the range of bytes of SHARD_ELEMENTS elements, or fewer."""
 
+    is_declared = False
+
     def takes(self, file: Path) -> bool:
         """Whether the file is named so and begins with a bracket."""
         if file.suffix != _SUFFIX:
@@ -38,6 +42,18 @@ class JsonArrayReader:
         except OSError as error:
             raise unreadable(file, error) from error
         return begin.decode("utf-8-sig", errors="replace").lstrip(SPACE).startswith("[")
+
+    def columns(self, file: Path) -> Columns:
+        """The keys of the first records."""
+        try:
+            with file.open("rb") as opened:
+                begin, stop = next(_ranges(_Window(opened, file)))
+        except OSError as error:
+            raise unreadable(file, error) from error
+        except (DataError, StopIteration):
+            # Making shards says so.
+            return {}
+        return seen_columns(self.rows(Shard("json_array", file, begin.byte, stop.byte, "", begin.line)))
 
     def shards(self, file: Path, split: str) -> list[Shard]:
         """Ranges of whole elements; raises DataError if the file is no array, or an empty one."""

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import final
 
+from counterpoint.data.prepare.readers.json_columns import seen_columns
 from counterpoint.data.prepare.readers.json_text import decoder, unreadable
+from counterpoint.data.prepare.shapes.shape import Columns
 from counterpoint.data.prepare.shards import Row, Shard
 from counterpoint.errors import DataError
 
@@ -17,9 +19,15 @@ _SUFFIX = ".jsonl"
 class JsonLinesReader:
     """Reads *.jsonl; a shard is a range of bytes that ends with a line, of SHARD_LINES lines or SHARD_BYTES bytes."""
 
+    is_declared = False
+
     def takes(self, file: Path) -> bool:
         """Whether the file is named so."""
         return file.suffix == _SUFFIX
+
+    def columns(self, file: Path) -> Columns:
+        """The keys of the first records."""
+        return seen_columns(self.rows(Shard("json_lines", file, 0, file.stat().st_size, "")))
 
     def shards(self, file: Path, split: str) -> list[Shard]:
         """Ranges of whole lines; raises DataError if no line holds anything."""

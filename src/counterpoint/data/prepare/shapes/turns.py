@@ -6,121 +6,123 @@
                   {"role": "assistant", "content": "A cat."}]}
 
 Turns are at `conversations` or `messages`, and a text at `system` is a first turn. Files are at `image`, `video`,
-`audio` and `features` (or their plurals), one or a list; each stands where the next mark of its kind is in the text.
-`video` is the list of the pictures of a video, or a list of such lists. A mark is a plain word where the record has
-nothing of its kind, and in a turn that is a list of parts, where media are parts of their own.
+`audio` and `features` (or their plurals), one or a list; each stands where the next mark of its kind is in the text,
+and where there is no mark of a kind, all of its files stand before the first turn of the user. A mark is a plain word
+where the record has nothing of its kind, and in a turn that is a list of parts, where media are parts of their own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from counterpoint.data.prepare.media import decode_base64
-from counterpoint.data.text.chat import ASSISTANT, SYSTEM, USER, File, Medium, Message, Part, Role
+from counterpoint.data.prepare.shapes.media import Known, decode_inline, named
+from counterpoint.data.prepare.shapes.shape import Columns, Find, Parsed, Shape, file_keys, show
+from counterpoint.data.text.chat import ASSISTANT, SYSTEM, USER, Medium, Message, Part, Role
 from counterpoint.data.text.tokenizer import check_text
 from counterpoint.errors import DataError
-from counterpoint.kinds.modality import Form, PartForm
-from counterpoint.modalities import MODALITIES
+from counterpoint.kinds.modality import PartForm
 
 _ROLES: Mapping[object, Role] = {
-    "human": USER, "user": USER, "gpt": ASSISTANT, "assistant": ASSISTANT, "system": SYSTEM,
+    "human": USER, "user": USER, "gpt": ASSISTANT, "assistant": ASSISTANT, "system": SYSTEM, "chatgpt": ASSISTANT,
+    "bing": ASSISTANT, "bard": ASSISTANT,
 }  # fmt: skip
 _TURN_KEYS = (("from", "value"), ("role", "content"))
-_LABELS = ("source", "data_source", "model")
+LABELS = ("source", "data_source", "model")
 """Keys that only say where a record is from: nothing reads them, which `prepare` says. `id` need not be said."""
-
-_SHOWN = 200
-
-Find = Callable[[str, str], File]
-"""From a name, and what the file is called in messages, to the file."""
+_ABOUT_FILES = ("metadata",)
+"""Keys of a part that repeat what its file says."""
 
 _TURNS = ("conversations", "messages")
+_IMAGE, _VIDEO = "image", "video"
 
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What a record may hold besides text, from the registered modalities: forms and their kinds by key, forms of parts
-    by type, keys by their plurals; and `find`, which looks up the files that it names."""
-
-    find: Find
-    forms: Mapping[str, Form]
-    kinds: Mapping[str, str]
-    parts: Mapping[str, PartForm]
-    plurals: Mapping[str, str]
-
-    @classmethod
-    def of(cls, find: Find) -> "_Known":
-        forms = {form.key: form for modality in MODALITIES.values() for form in modality.forms}
-        return cls(
-            find,
-            forms,
-            # In the index the pictures of a video are one item of kind image.
-            {form.key: kind for kind, modality in MODALITIES.items() for form in modality.forms},
-            {part.type: part for modality in MODALITIES.values() for part in modality.parts},
-            {form.plural: key for key, form in forms.items() if form.plural is not None},
-        )
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """All keys of a record."""
-        return (*_TURNS, "system", *self.forms, *self.plurals, "id", *_LABELS)
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """A record's conversation; the keys that were not read, and the marks that stand as plain words."""
-
-    messages: tuple[Message, ...]
-    labels: tuple[str, ...]
-    words: tuple[str, ...]
+UNMARKED = "its files have no mark in the text: they stand before the first turn of the user"
 
 
 def parse_record(values: object, find: Find) -> Parsed:
     """The conversation of a record; raises DataError for anything that would be lost or misread."""
     try:
-        return _parse(values, _Known.of(find))
+        return _parse(values, Known.of(find))
     except RecursionError:
         raise DataError("the record is nested too deeply, expected turns of text; correct it.") from None
 
 
-def _parse(values: object, known: _Known) -> Parsed:
+def _parse(values: object, known: Known) -> Parsed:
     if not isinstance(values, dict):
         raise DataError(f"expected an object with a list 'conversations' or 'messages', got {show(values)}.")
     record = _given(values)
-    _refuse_unknown(record, known.keys, "record")
+    _refuse_unknown(record, _keys(), "record")
     turns = _turns(record)
     waiting = {key: _media(record, key, known) for key in known.forms}
-    media = {key: iter(found) for key, found in waiting.items()}
-    places = dict.fromkeys(known.forms, 0)
+    marks = _marks(turns, waiting, known)
     messages = [*_system(record, turns)]
+    placed = _Placed(waiting)
     words: set[str] = set()
     for role, content in turns:
-        read = _split(content, waiting, words, known) if isinstance(content, str) else _read_parts(content, known)
-        placed: list[Part] = []
-        for part in read:
-            if isinstance(part, _Place):
-                places[part.key] += 1
-                placed += [found for found in [next(media[part.key], None)] if found is not None]
-            else:
-                placed.append(part)
-        messages.append(Message(role, tuple(placed)))
+        parts = _split(content, waiting, marks, words) if isinstance(content, str) else _read_parts(content, known)
+        messages.append(Message(role, tuple(placed.fill(parts))))
+    unmarked = [key for key in known.forms if waiting[key] and not placed.counts[key]]
     for key, form in known.forms.items():
-        if places[key] != len(waiting[key]):
+        if placed.counts[key] != len(waiting[key]) and key not in unmarked:
             raise DataError(
-                f"{places[key]} marks {form.mark} for {len(waiting[key])} {form.name}s; expected one mark in the text "
-                f"for each {form.name}."
+                f"{placed.counts[key]} marks {form.mark} for {len(waiting[key])} {form.name}s; expected one mark in "
+                f"the text for each {form.name}, or none to have all of them before the first turn of the user."
             )
-    return Parsed(tuple(messages), tuple(key for key in _LABELS if key in record), tuple(sorted(words)))
+    first = [medium for key in unmarked for medium in waiting[key]]
+    return Parsed(
+        tuple(_before_first_user(first, messages)),
+        tuple(key for key in LABELS if key in record),
+        tuple(sorted(words)),
+        (UNMARKED,) if first else (),
+    )
 
 
-def show(value: object) -> str:
-    """A value in a message, cut to a line."""
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):
-        return "a value that cannot be shown"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def _keys() -> tuple[str, ...]:
+    """All keys of a record."""
+    return (*_TURNS, "system", *file_keys(), "id", *LABELS)
+
+
+def _marks(turns: Sequence[tuple[Role, Any]], waiting: Mapping[str, Sequence[Medium]], known: Known) -> dict[str, str]:
+    """The mark of each key. That of a video is <image> in a record of videos alone, if such marks stand there and no
+    <video>, as LLaVA-Video writes it."""
+    marks = {key: form.mark for key, form in known.forms.items()}
+    texts = [content for _role, content in turns if isinstance(content, str)]
+    counts = {key: sum(text.count(marks[key]) for text in texts) for key in (_IMAGE, _VIDEO)}
+    if waiting[_VIDEO] and not waiting[_IMAGE] and not counts[_VIDEO] and counts[_IMAGE]:
+        marks[_VIDEO] = marks[_IMAGE]
+    return marks
+
+
+def _before_first_user(media: Sequence[Medium], messages: list[Message]) -> Iterator[Message]:
+    """The turns with some media before the first one of the user, or where there is none, before the first one that
+    is not the system's."""
+    roles = [message.role for message in messages]
+    first = next((at for role in (USER, ASSISTANT, SYSTEM) for at, one in enumerate(roles) if one == role), 0)
+    for at, message in enumerate(messages):
+        yield replace(message, parts=(*media, *message.parts)) if media and at == first else message
+
+
+class _Placed:
+    """Puts media into the places of parts, and counts these by key."""
+
+    def __init__(self, waiting: Mapping[str, Sequence[Medium]]) -> None:
+        self.counts = dict.fromkeys(waiting, 0)
+        self._media = {key: iter(found) for key, found in waiting.items()}
+
+    def fill(self, parts: Iterable["Part | _Place"]) -> Iterator[Part]:
+        """Parts with the next medium of its key at each place; a place too many is only counted."""
+        for part in parts:
+            if not isinstance(part, _Place):
+                yield part
+                continue
+            if part.number not in (None, self.counts[part.key]):
+                raise DataError(
+                    f"a part's 'index' is {show(part.number)}, but it is the {part.key} number {self.counts[part.key]} "
+                    "of the record's turns, counted from 0; write parts in the order of their files."
+                )
+            self.counts[part.key] += 1
+            medium = next(self._media[part.key], None)
+            if medium is not None:
+                yield medium
 
 
 def _given(values: dict[Any, Any]) -> dict[str, Any]:
@@ -139,10 +141,19 @@ def _refuse_unknown(values: Mapping[str, Any], known: Sequence[str], what: str) 
 
 def _turns(record: Mapping[str, Any]) -> list[tuple[Role, Any]]:
     keys = [key for key in _TURNS if key in record]
-    turns = record[keys[0]] if len(keys) == 1 else None
+    turns = as_structs(record[keys[0]]) if len(keys) == 1 else None
     if not isinstance(turns, list) or not turns:
         raise DataError("expected an object with a list 'conversations' or 'messages' of at least one turn.")
     return [_turn(turn) for turn in turns]
+
+
+def as_structs(turns: object) -> object:
+    """Turns that are a struct of lists, as older versions of `datasets` wrote them, as a list of structs."""
+    if not isinstance(turns, dict) or not turns or not all(isinstance(values, list) for values in turns.values()):
+        return turns
+    if len({len(values) for values in turns.values()}) != 1:
+        return turns
+    return [dict(zip(turns, values, strict=True)) for values in zip(*turns.values(), strict=True)]
 
 
 def _turn(turn: object) -> tuple[Role, Any]:
@@ -174,17 +185,19 @@ class _Place(NamedTuple):
     """The place in the text of the next medium at a key of the record."""
 
     key: str
+    number: object = None
 
 
 def _split(
-    content: str, waiting: Mapping[str, Sequence[Medium]], words: set[str], known: _Known
+    content: str, waiting: Mapping[str, Sequence[Medium]], marks: Mapping[str, str], words: set[str]
 ) -> Iterable[Part | _Place]:
     """The words and places of a turn's text; marks without a medium in the record are noted in `words`."""
     _text(content)
-    words |= {form.mark for key, form in known.forms.items() if not waiting[key] and form.mark in content}
+    meant = {marks[key] for key, media in waiting.items() if media}
+    words |= {mark for mark in marks.values() if mark not in meant and mark in content}
     pieces: list[str | _Place] = [content]
     for key in (key for key, media in waiting.items() if media):
-        pieces = [inner for piece in pieces for inner in _around(piece, known.forms[key].mark, key)]
+        pieces = [inner for piece in pieces for inner in _around(piece, marks[key], key)]
     return [piece for piece in pieces if piece != ""]
 
 
@@ -199,7 +212,7 @@ def _around(piece: str | _Place, mark: str, key: str) -> Iterator[str | _Place]:
         yield other
 
 
-def _read_parts(parts: list[Any], known: _Known) -> Iterator[Part | _Place]:
+def _read_parts(parts: list[Any], known: Known) -> Iterator[Part | _Place]:
     """The parts of a turn that is a list of them."""
     for part in parts:
         values = _given(part) if isinstance(part, dict) else {}
@@ -207,9 +220,10 @@ def _read_parts(parts: list[Any], known: _Known) -> Iterator[Part | _Place]:
         if kind == "text" and isinstance(values.get("text"), str):
             yield _text(values.pop("text"))
         elif isinstance(kind, str) and kind in known.forms:
-            key = kind
-            given = values.pop(key, None)
-            yield from [_Place(key)] if given is None else _named(given, key, known)
+            given = values.pop(kind, None)
+            yield from [_Place(kind, values.pop("index", None))] if given is None else named(given, kind, known)
+            for key in _ABOUT_FILES:
+                values.pop(key, None)
         elif isinstance(kind, str) and kind in known.parts and _is_readable(known.parts[kind], values):
             yield from _of_part(known.parts[kind], values.pop(kind, None), known)
         else:
@@ -224,43 +238,27 @@ def _is_readable(part: PartForm, values: Mapping[str, Any]) -> bool:
     return not part.is_inline or isinstance(values.get(part.type), dict)
 
 
-def _of_part(part: PartForm, given: Any, known: _Known) -> list[Medium]:
+def _of_part(part: PartForm, given: Any, known: Known) -> list[Medium]:
     """The item of a part: a file by name, or its content in base64."""
     inner = _given(given).get(part.field) if isinstance(given, dict) else given
-    if not part.is_inline:
-        return _named(inner, part.key, known)
-    if not isinstance(inner, str):
-        raise DataError(f"expected '{part.field}' of an '{part.type}' to be base64, got {show(inner)}.")
-    return [Medium(known.kinds[part.key], (decode_base64(inner, known.forms[part.key].file),))]
+    return [decode_inline(inner, part, known)] if part.is_inline else named(inner, part.key, known)
 
 
-def _media(record: Mapping[str, Any], key: str, known: _Known) -> list[Medium]:
+def _media(record: Mapping[str, Any], key: str, known: Known) -> list[Medium]:
     """What the record has at a key, or its plural."""
     names = [name for name in (key, *(many for many, one in known.plurals.items() if one == key)) if name in record]
     if len(names) > 1:
         raise DataError(f"it has both '{names[0]}' and '{names[1]}', expected one of them; join them.")
-    return _named(record[names[0]], key, known, names[0]) if names else []
-
-
-def _named(given: object, key: str, known: _Known, called: str = "") -> list[Medium]:
-    """The media that a value names, each a file or the pictures of a video."""
-    form, called = known.forms[key], called or key
-    if form.is_list:
-        expected = "a list of the file names of its pictures, or a list of such lists"
-        items = [given] if _are_names(given) and given else given
-    else:
-        expected = "a file name or a list of them"
-        names = [given] if isinstance(given, str) else given
-        items = [[name] for name in names] if isinstance(names, list) else names
-    if not isinstance(items, list) or not all(_are_names(names) and names for names in items):
-        raise DataError(f"expected '{called}' to be {expected}, got {show(given)}.")
-    return [Medium(known.kinds[key], tuple(known.find(name, form.file) for name in names)) for names in items]
-
-
-def _are_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return named(record[names[0]], key, known, names[0]) if names else []
 
 
 def _text(text: str) -> str:
     check_text(text)
     return text
+
+
+def _fits(columns: Columns) -> bool:
+    return any(name in columns for name in _TURNS)
+
+
+TURNS = Shape(keys=_keys(), fits=_fits, parse=parse_record, described="'messages' or 'conversations' with turns")

@@ -164,7 +164,7 @@ GOOD = {"conversations": [_turn("human", "Hi"), _turn("gpt", "Hello")]}
         ({"conversations": []}, "at least one turn"),
         ({"conversations": [{"from": "narrator", "value": "x"}]}, "expected turns of the form"),
         ({"image": 3, **GOOD}, "expected 'image' to be a file name"),
-        ({"image": "a.png", **GOOD}, "0 marks <image> for 1 images"),
+        ({"image": ["a.png", "b.png"], "conversations": [_turn("human", "<image>")]}, "1 marks <image> for 2 images"),
         ({"image": "a.png", "conversations": [_turn("human", "<image><image>")]}, "2 marks <image> for 1 images"),
         ({"image": "c.png", "conversations": [_turn("human", "<image>")]}, r"c\.png is missing"),
         ({"image": "broken.png", "conversations": [_turn("human", "<image>")]}, r"broken\.png: .*cannot be read"),

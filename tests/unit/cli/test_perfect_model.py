@@ -19,9 +19,9 @@ from PIL import Image
 from counterpoint.config.load import load_config
 from counterpoint.data.prepare.command import prepare
 from counterpoint.data.prepare.job import make_record
-from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.prepare.record_files import Conversation
+from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.text.chat import FORMATS, Medium, Message, Part, lay_prompt
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.inference.plain import PlainModel, Prompt

@@ -8,6 +8,7 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -375,9 +376,13 @@ def test_a_broken_sample_is_one_sentence_with_its_reason(fault: str, tmp_path: P
 
 
 def test_a_file_that_is_not_there_has_an_error_of_its_own(tmp_path: Path, tokenizer_file: Path) -> None:
-    write_json(tmp_path / "raw" / "train.json", [TURNS])
-    with pytest.raises(MissingFileError, match=r"train\.json:1: image a\.png is missing"):
-        prepare(str(tmp_path / "raw"), tmp_path / "out", PrepareOptions(tokenizer=tokenizer_file))
+    write_json(tmp_path / "raw" / "train.json", [TURNS, {"conversations": from_human("Hello?")}])
+    options = PrepareOptions(tokenizer=tokenizer_file)
+    with pytest.raises(DataError, match=r"train\.json:1: image a\.png is missing") as found:
+        prepare(str(tmp_path / "raw"), tmp_path / "out", options)
+    assert isinstance(found.value.__cause__, MissingFileError)
+    kept = prepare(str(tmp_path / "raw"), tmp_path / "out", replace(options, most_missing=0.5))
+    assert kept.manifest.documents == 1
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from counterpoint.data.prepare.hub import fetch
 from counterpoint.data.prepare.dataset_files import DatasetFiles
+from counterpoint.data.prepare.hub import fetch
 from counterpoint.data.prepare.readers import READERS, arrow, image_folder, json_array, json_lines, parquet, tar
 from counterpoint.data.prepare.reading import Reading
-from counterpoint.data.prepare.record_files import RecordFiles, conversations
+from counterpoint.data.prepare.record_files import RecordFiles, conversation_of
 from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.shards import Row
 from counterpoint.data.text.chat import Medium
@@ -146,7 +146,7 @@ def test_arrow_that_is_compressed_is_copied(tmp_path: Path) -> None:
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table().schema, options=options) as written:
         written.write_table(table())
-    found = [row.values["image"].data for row in rows("arrow", path)]  # type: ignore[index]
+    found = [row.values["image"] for row in rows("arrow", path)]  # type: ignore[index]
     assert found == [picture("b.png") + bytes([number]) for number in range(ROWS)]
 
 
@@ -216,7 +216,9 @@ def media(folder: Path) -> list[tuple[str, Medium]]:
     """The media of the first conversation of a folder, each with the text before it."""
     files = RecordFiles.of(folder)
     (shard, *_shards) = files.shards()
-    conversation = next(conversations(shard, Roots(folder, files.dataset.roots), Reading()))
+    row = next(READERS[shard.reader].rows(shard))
+    conversation = conversation_of(row, shard, Roots(folder, files.dataset.roots), Reading())
+    assert conversation is not None
     found, text = [], ""
     for part in (part for message in conversation.messages for part in message.parts):
         if isinstance(part, str):
@@ -264,7 +266,8 @@ def test_splits_are_named_as_people_name_them(files: list[str], splits: dict[str
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("[]")
     found = {
-        file.file.as_posix().removeprefix(f"{tmp_path.as_posix()}/"): file.split for file in DatasetFiles.of(tmp_path).files
+        file.file.as_posix().removeprefix(f"{tmp_path.as_posix()}/"): file.split
+        for file in DatasetFiles.of(tmp_path).files
     }
     assert len(found) == len(splits)
     for end, split in splits.items():

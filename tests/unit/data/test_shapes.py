@@ -86,7 +86,7 @@ CASES = {
         {"train": 1},
         [ASKED],
         {"where": "relevance_min >= 3"},
-        remarks=("--where: 2 records left out",),
+        remarks=("2 records: left out by --where",),
     ),
     "OBELICS": Case(
         published.obelics,

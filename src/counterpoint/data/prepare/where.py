@@ -149,15 +149,18 @@ def _operand(node: ast.expr) -> _Read:
 
 
 def _literal(node: ast.expr) -> _Value:
-    if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, str | int | float | bool)):
-        return node.value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        value = _literal(node.operand)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return -value
-    if isinstance(node, ast.List | ast.Tuple | ast.Set):
-        return tuple(_literal(element) for element in node.elts)
-    raise ValueError(f"{_shown(node)} is neither a column nor a value")
+    try:
+        return _checked(ast.literal_eval(node))
+    except (ValueError, TypeError):
+        raise ValueError(f"{_shown(node)} is neither a column nor a value") from None
+
+
+def _checked(value: object) -> _Value:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, list | tuple | set):
+        return tuple(_checked(element) for element in value)
+    raise ValueError
 
 
 def _path(node: ast.expr) -> tuple[str, ...]:

@@ -54,7 +54,11 @@ class Table:
             if field.name in columns:
                 raise DataError(f"{file}: has two columns '{field.name}', expected names that differ; rename one.")
             values = None if first is None else first.column(schema.get_field_index(field.name))
-            columns[field.name] = _declared(features.get(field.name)) or _kind(field.type, values)
+            columns[field.name] = _declared(features.get(field.name)) or _kind(
+                # A damaged file may hold values of another type than its schema says.
+                field.type if values is None else values.type,
+                values,
+            )
         return cls(columns)
 
     def rows(self, batch: pa.RecordBatch, cell: Mapping[str, Cell]) -> Iterator[dict[str, Any]]:

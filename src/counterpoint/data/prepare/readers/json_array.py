@@ -18,6 +18,7 @@ SHARD_CHARACTERS = 16 * 2**20
 WINDOW_BYTES = 2**20
 _SUFFIX = ".json"
 _LOOKED_AT = 64
+_OF_NUMBERS = "0123456789+-.eE"
 _BLANKS = re.compile(f"[{SPACE}]*")
 
 
@@ -159,15 +160,16 @@ class _Window:
         """Pass a value; raises DataError if it is none."""
         while True:
             try:
-                _value, end = self._json.raw_decode(self._text, self.at)
+                value, end = self._json.raw_decode(self._text, self.at)
             except (ValueError, RecursionError) as error:
                 if self._is_whole:
                     raise DataError(
                         f"{self.path}:{self.place.line}: not a JSON object ({error}); correct or remove the record."
                     ) from error
             else:
-                # A number may go on behind the window.
-                if end < len(self._text) or self._is_whole:
+                # A number may go on behind the window, also where "4.5" is 4 so far.
+                is_open = isinstance(value, int | float) and not self._text[end:].strip(_OF_NUMBERS)
+                if self._is_whole or (end < len(self._text) and not is_open):
                     self.at = end
                     return
             self._fill()

@@ -85,8 +85,7 @@ class _Mapped:
         try:
             with pa.memory_map(str(file)) as mapped:
                 self.bytes = mapped.read_buffer()
-            first = next(self.batches(), None)
-            self.table = Table.of(self._reader().schema, file, first)
+            self.table = Table.of(self._reader().schema, file, lambda _names: next(self.batches(), None))
         except DataError:
             raise
         except ERRORS as error:

@@ -1,7 +1,7 @@
 """Columns of Arrow as rows: which hold files, and what a cell is."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, final
@@ -46,19 +46,25 @@ class Table:
     columns: Columns
 
     @classmethod
-    def of(cls, schema: pa.Schema, file: Path, first: pa.RecordBatch | None) -> "Table":
-        """From a schema and the first rows; raises DataError if a name comes twice."""
+    def of(cls, schema: pa.Schema, file: Path, first: Callable[[Sequence[str]], pa.RecordBatch | None]) -> "Table":
+        """From a schema and, where that does not say which columns hold files, the `first` rows of these columns.
+
+        Raises DataError if a name comes twice.
+        """
+        names = list(schema.names)
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"{file}: has two columns '{twice}', expected names that differ; rename one.")
         features = _features(schema)
-        columns: dict[str, str] = {}
-        for field in schema:
-            if field.name in columns:
-                raise DataError(f"{file}: has two columns '{field.name}', expected names that differ; rename one.")
-            values = None if first is None else first.column(schema.get_field_index(field.name))
-            columns[field.name] = _declared(features.get(field.name)) or _kind(
-                # A damaged file may hold values of another type than its schema says.
-                field.type if values is None else values.type,
-                values,
-            )
+        columns = {field.name: _declared(features.get(field.name)) or _kind(field.type, None) for field in schema}
+        unclear = [
+            field.name for field in schema if element(columns[field.name]) not in FILE_KINDS and _is_unclear(field.type)
+        ]
+        batch = first(unclear) if unclear else None
+        for name in unclear if batch is not None else ():
+            values = batch.column(batch.schema.get_field_index(name))
+            # A damaged file may hold values of another type than its schema says.
+            columns[name] = _kind(values.type, values)
         return cls(columns)
 
     def rows(self, batch: pa.RecordBatch, cell: Mapping[str, Cell]) -> Iterator[dict[str, Any]]:
@@ -87,6 +93,15 @@ def _features(schema: pa.Schema) -> Mapping[str, Any]:
     except (KeyError, TypeError, ValueError, RecursionError):
         return {}
     return features if isinstance(features, dict) else {}
+
+
+def _is_unclear(type_: pa.DataType) -> bool:
+    """Whether only the bytes of a column say whether they are files."""
+    if _is_list(type_):
+        return _is_unclear(type_.value_type)
+    if pa.types.is_struct(type_):
+        return {type_.field(number).name for number in range(type_.num_fields)} == _FILE_FIELDS
+    return _is_binary(type_)
 
 
 def _declared(feature: object) -> str | None:

@@ -15,6 +15,8 @@ from counterpoint.sources.prepared.stored import Stored
 
 SHARD_ROWS = 1024
 _BATCH_ROWS = 64
+_BUFFER_BYTES = 2**20
+"""Read at a time; without it a column of a row group is read whole, also for its first rows."""
 _SUFFIX = ".parquet"
 
 
@@ -89,7 +91,7 @@ class _Opened:
 
     def __enter__(self) -> pq.ParquetFile:
         try:
-            self._parquet = pq.ParquetFile(self._file, memory_map=False, pre_buffer=False)
+            self._parquet = pq.ParquetFile(self._file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         except ERRORS as error:
             raise _bad(self._file, error) from None
         return self._parquet
@@ -101,11 +103,13 @@ class _Opened:
 
 
 def _table(parquet: pq.ParquetFile, file: Path) -> Table:
-    schema = parquet.schema_arrow
-    first: pa.RecordBatch | None = None
-    if parquet.metadata.num_rows:
-        first = next(parquet.iter_batches(batch_size=_BATCH_ROWS, use_threads=False), None)
-    return Table.of(schema, file, first)
+    def first(names: Sequence[str]) -> pa.RecordBatch | None:
+        group = next(
+            (group for group in range(parquet.num_row_groups) if parquet.metadata.row_group(group).num_rows), 0
+        )
+        return next(_batches(parquet, group, names, file), None) if parquet.num_row_groups else None
+
+    return Table.of(parquet.schema_arrow, file, first)
 
 
 def _batches(parquet: pq.ParquetFile, group: int, names: Sequence[str], file: Path) -> Iterator[pa.RecordBatch]:

@@ -119,7 +119,12 @@ def prepare(
     seed: Annotated[int, typer.Option(help="Chooses what `emoji` holds out.")] = 0,
     images: Annotated[
         list[Path] | None,
-        typer.Option(help="A folder, tar or zip that files of records may also lie in; repeatable.", metavar="ROOT"),
+        typer.Option(
+            "--images",
+            "--media",
+            help="A folder, tar or zip that files of records may lie in; repeatable.",
+            metavar="ROOT",
+        ),
     ] = None,
     where: Annotated[
         str | None, typer.Option(help="Takes only rows for which this holds, such as 'relevance_min >= 3'.")

@@ -89,4 +89,12 @@ DATA = [
     Mutant("sources.source:load_item_or_neutral", "check_rows(payload, intake.kind, expected.rows_in, where)", "pass", (f"{_S}test_prepared.py", f"{_S}test_two_kinds.py")),
     Mutant("data.fingerprint:data_fingerprint", '"data.packing": data.packing,', "", ("tests/unit/cli/test_refused_resume.py",)),
     Mutant("data.text.tokenizer:Tokenizer.vocabulary", "1 + max(self.backend.get_vocab(with_added_tokens=True).values())", "len(self.backend.get_vocab(with_added_tokens=True))", (f"{_D}test_tokenizer_ids.py",)),
+    Mutant("data.prepare.readers.arrow:_Cell.__call__", "int(self._lists[row]) + at", "int(self._lists[row])", (f"{_D}test_readers.py",)),
+    Mutant("data.prepare.readers.parquet:_Cell.__call__", "self._first + row", "row", (f"{_D}test_readers.py",)),
+    Mutant("data.prepare.readers.tar:_check_end", "if is_empty:", "if False:", (f"{_D}test_broken_samples.py",)),
+    Mutant("data.prepare.where:_equal", "isinstance(one, bool) != isinstance(other, bool)", "False", (f"{_D}test_where.py",)),
+    Mutant("data.prepare.shapes.turns:_before_first_user", "(USER, ASSISTANT, SYSTEM)", "(SYSTEM, USER, ASSISTANT)", (f"{_D}test_records.py",)),
+    Mutant("data.prepare.shapes.interleaved:_parse_sentences", "if place == _BEFORE", "if place != _BEFORE", (f"{_D}test_shapes.py",)),
+    Mutant("data.prepare.reading:Reading.parse", "key in keys or key not in also", "True", (f"{_D}test_shapes.py",)),
+    Mutant("data.prepare.dataset_files:_split", 'given if given is not None and name not in _SPLITS else name', "name", (f"{_D}test_readers.py",)),
 ]  # fmt: skip

@@ -103,6 +103,10 @@ TAKEN: dict[str, tuple[dict[str, object], tuple[str, str, list[int]]]] = {
         {"conversations": turns("How do I strike out text?", "Write <s>ten</s> nine.")},
         ("<s>How do I strike out text?\nWrite <s>ten</s> nine.</s>", "Write <s>ten</s> nine.</s>", []),
     ),
+    "pictures without a mark": (
+        {"images": ["a.png", "near.png"], "system": "Be brief.", "conversations": turns("What?")},
+        ("<s>Be brief.\nWhat?\nA red square.</s>", "A red square.</s>", [1 + len("Be brief.") + 1] * 2),
+    ),
     "a folder within and a link that stays": (
         {"image": ["inner/b.png", "near.png"], "conversations": turns("<image><image>What?")}, (*WHAT[:2], [1, 1]),
     ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Case:
-    """A dataset, and what is expected of its index: the text of each document, its targets, and its files."""
+    """A dataset, and what is expected of its index: the text of each document with @ for its items, its targets and
+    the files of the items."""
 
     write: Write
     splits: Mapping[str, int]
@@ -37,16 +39,16 @@ class Case:
 
 Document = tuple[str, str, list[bytes]]
 
-SEEN: Document = (f"<bos>\n{QUESTION}\n{ANSWER}<eos>", f"{ANSWER}<eos>", [A])
+SEEN: Document = (f"<bos>@\n{QUESTION}\n{ANSWER}<eos>", f"{ANSWER}<eos>", [A])
 PLAIN: Document = (f"<bos>Hello?\n{ANSWER}<eos>", f"{ANSWER}<eos>", [])
-CAPTION = (f"<bos>\n{ANSWER}<eos>", f"{ANSWER}<eos>", [A])
-ASKED = (f"<bos>{QUESTION}\n{ANSWER}<eos>", f"{ANSWER}<eos>", [A])
+CAPTION = (f"<bos>@\n{ANSWER}<eos>", f"{ANSWER}<eos>", [A])
+ASKED = (f"<bos>@{QUESTION}\n{ANSWER}<eos>", f"{ANSWER}<eos>", [A])
 
 CASES = {
     "LLaVA": Case(
         published.llava,
         {"llava_v1_5_mix665k": 3},
-        [SEEN, PLAIN, (f"<bos>{QUESTION}\n\n{ANSWER}<eos>", f"{ANSWER}<eos>", [B])],
+        [SEEN, PLAIN, (f"<bos>{QUESTION}\n@\n{ANSWER}<eos>", f"{ANSWER}<eos>", [B])],
         remarks=("key 'model' of 1 records: not read",),
     ),
     "ShareGPT": Case(
@@ -73,12 +75,12 @@ CASES = {
     "the_cauldron": Case(
         published.cauldron,
         {"train": 1},
-        [(f"<bos>{QUESTION}\n{ANSWER}<eos>{QUESTION}\n{ANSWER}<eos>", f"{ANSWER}<eos>" * 2, [A, B])],
+        [(f"<bos>@@{QUESTION}\n{ANSWER}<eos>{QUESTION}\n{ANSWER}<eos>", f"{ANSWER}<eos>" * 2, [A, B])],
     ),
     "FineVision": Case(
         published.finevision,
         {"train": 3},
-        [ASKED, (*ASKED[:2], [B]), (*ASKED[:2], [])],
+        [ASKED, (*ASKED[:2], [B]), (ASKED[0].replace("@", ""), ASKED[1], [])],
         remarks=("column 'relevance_min' of 1 files: not read", "column 'relevance_ratings' of 1 files: not read"),
     ),
     "FineVision, chosen": Case(
@@ -91,44 +93,50 @@ CASES = {
     "OBELICS": Case(
         published.obelics,
         {"train": 1},
-        [("<bos>First.Second.<eos>", "First.Second.<eos>", [A])],
+        [("<bos>First.@Second.<eos>", "First.Second.<eos>", [A])],
         {"images": ("fetched",), "addresses": "name"},
     ),
     "MMC4": Case(
         published.mmc4,
         {"docs_shard_0_v2": 1},
-        [("<bos>First. Second.<eos>", "First. Second.<eos>", [A])],
+        [("<bos>First.@ Second.<eos>", "First. Second.<eos>", [A])],
         remarks=("column 'similarity_matrix' of 1 files: not read",),
+    ),
+    "MMC4, images behind": Case(
+        published.mmc4,
+        {"docs_shard_0_v2": 1},
+        [("<bos>First. Second.@<eos>", "First. Second.<eos>", [A])],
+        {"maps": ("image_place=behind",)},
     ),
     "AudioSet": Case(
         published.audioset,
         {"bal_train": 1},
-        [("<bos>\nSpeech, Music<eos>", "Speech, Music<eos>", [sound()])],
+        [("<bos>@\nSpeech, Music<eos>", "Speech, Music<eos>", [sound()])],
     ),
     "AudioSet with a template": Case(
         published.audioset,
         {"bal_train": 1},
-        [("<bos>\nOne hears Speech, Music.<eos>", "One hears Speech, Music.<eos>", [sound()])],
+        [("<bos>@\nOne hears Speech, Music.<eos>", "One hears Speech, Music.<eos>", [sound()])],
         {"maps": ("text=One hears {human_labels}.",)},
     ),
     "AudioSet in tars": Case(
         published.audioset_tars,
         {"train": 1},
-        [("<bos>\nSpeech<eos>", "Speech<eos>", [sound()])],
+        [("<bos>@\nSpeech<eos>", "Speech<eos>", [sound()])],
     ),
     "LibriSpeech": Case(
         published.librispeech,
         {"train.clean.100": 1},
-        [("<bos>\nHELLO<eos>", "HELLO<eos>", [sound()])],
+        [("<bos>@\nHELLO<eos>", "HELLO<eos>", [sound()])],
         remarks=("column 'speaker_id' of 1 files: not read",),
     ),
     "Nemotron-VLM v2": Case(published.nemotron, {"captions": 1}, [ASKED]),
-    "OpenAI": Case(published.openai, {"train": 2}, [(*ASKED[:2], [A, sound()]), PLAIN]),
+    "OpenAI": Case(published.openai, {"train": 2}, [(ASKED[0].replace("@", "@@"), ASKED[1], [A, sound()]), PLAIN]),
     "trl": Case(published.trl, {"train": 1}, [ASKED]),
     "LLaMA-Factory": Case(
         published.llama_factory,
         {"mllm_demo": 1},
-        [(f"<bos>Be brief.\nWhat?\n{ANSWER}<eos>", f"{ANSWER}<eos>", [A, sound()])],
+        [(f"<bos>Be brief.\n@@What?\n{ANSWER}<eos>", f"{ANSWER}<eos>", [A, sound()])],
     ),
     "Alpaca": Case(published.alpaca, {"alpaca": 1}, [("<bos>Translate.\nKatze\ncat<eos>", "cat<eos>", [])]),
     "WebDataset": Case(
@@ -142,12 +150,12 @@ CASES = {
     "save_to_disk": Case(
         published.saved,
         {"train": 2, "test": 1},
-        [CAPTION, ("<bos>\nBlue.<eos>", "Blue.<eos>", [B]), ("<bos>\nBlue.<eos>", "Blue.<eos>", [B])],
+        [CAPTION, ("<bos>@\nBlue.<eos>", "Blue.<eos>", [B]), ("<bos>@\nBlue.<eos>", "Blue.<eos>", [B])],
     ),
     "images with texts": Case(
         published.images_with_texts,
         {"train": 2},
-        [("<bos>\na.<eos>", "a.<eos>", [A]), ("<bos>\nb.<eos>", "b.<eos>", [B])],
+        [("<bos>@\na.<eos>", "a.<eos>", [A]), ("<bos>@\nb.<eos>", "b.<eos>", [B])],
     ),
 }
 
@@ -166,9 +174,14 @@ def test_a_published_dataset_is_prepared_without_a_mapping(name: str, tmp_path: 
     found = []
     for row in range(summary.manifest.documents):
         tokens, loss = index.tokens(row)
-        texts = [backend.decode(ids.tolist(), skip_special_tokens=False) for ids in (tokens, tokens[loss])]
-        files = [data for item in index.items(row) for data in index.item_files(item, slice(None))]
-        found.append((texts[0], texts[1], files))
+        items = index.items(row)
+        cuts = [0, *(item.position for item in items), len(tokens)]
+        pieces = [tokens[first:last] for first, last in pairwise(cuts)]
+        text, *after, targets = (
+            backend.decode(ids.tolist(), skip_special_tokens=False) for ids in (*pieces, tokens[loss])
+        )
+        files = [data for item in items for data in index.item_files(item, slice(None))]
+        found.append(("@".join([text, *after]), targets, files))
     assert found == case.documents
     for remark in case.remarks:
         assert remark in summary.remarks

@@ -95,6 +95,6 @@ DATA = [
     Mutant("data.prepare.where:_equal", "isinstance(one, bool) != isinstance(other, bool)", "False", (f"{_D}test_where.py",)),
     Mutant("data.prepare.shapes.turns:_before_first_user", "(USER, ASSISTANT, SYSTEM)", "(SYSTEM, USER, ASSISTANT)", (f"{_D}test_records.py",)),
     Mutant("data.prepare.shapes.interleaved:_parse_sentences", "if place == _BEFORE", "if place != _BEFORE", (f"{_D}test_shapes.py",)),
-    Mutant("data.prepare.reading:Reading.parse", "key in keys or key not in also", "True", (f"{_D}test_shapes.py",)),
+    Mutant("data.prepare.reading:Reading.parse", "key in keys or key not in also", "True", (f"{_D}test_readers.py",)),
     Mutant("data.prepare.dataset_files:_split", 'given if given is not None and name not in _SPLITS else name', "name", (f"{_D}test_readers.py",)),
 ]  # fmt: skip

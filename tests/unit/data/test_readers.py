@@ -20,6 +20,7 @@ from counterpoint.data.prepare.reading import Reading
 from counterpoint.data.prepare.record_files import RecordFiles, conversation_of
 from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.shards import Row
+from counterpoint.data.prepare.where import Where
 from counterpoint.data.text.chat import Medium
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.stored import Stored
@@ -242,6 +243,7 @@ def test_a_video_file_stands_at_its_mark(name: str, tmp_path: Path) -> None:
                                                                       "test/0000.parquet": "test"}),
         (["records.jsonl", "media.tar"], {"records.jsonl": "records"}),
         (["only/part-3.parquet"], {"part-3.parquet": "train"}),
+        (["test/part-00000-of-00001.parquet"], {"part-00000-of-00001.parquet": "test"}),
     ],
 )  # fmt: skip
 def test_splits_are_named_as_people_name_them(files: list[str], splits: dict[str, str], tmp_path: Path) -> None:
@@ -266,3 +268,18 @@ def test_a_dataset_of_the_hub_says_how_to_fetch_it(monkeypatch: pytest.MonkeyPat
     for source in ("hf://models/a/b", "hf://datasets/a", "hf://datasets/../x", "hf://datasets/a/b/c"):
         with pytest.raises(DataError, match=r"is no dataset of the hub|cannot be fetched"):
             fetch(source)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_condition_may_name_a_column_that_nothing_else_reads(kind: str, tmp_path: Path) -> None:
+    records = [{"conversations": from_human("x"), "score": score} for score in (1, 3)]
+    if kind == "jsonl":
+        write_lines(tmp_path / "a.jsonl", records)
+    else:
+        pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
+    reading = Reading(Where("score > 2"))
+    files = RecordFiles.of(tmp_path, reading=reading)
+    (shard,) = files.shards()
+    found = [conversation_of(row, shard, Roots(tmp_path), reading) for row in READERS[shard.reader].rows(shard)]
+    assert [one is None for one in found] == [True, False]
+    assert files.remarks == ()

@@ -61,7 +61,9 @@ class Table:
             field.name for field in schema if element(columns[field.name]) not in FILE_KINDS and _is_unclear(field.type)
         ]
         batch = first(unclear) if unclear else None
-        for name in unclear if batch is not None else ():
+        if batch is None:
+            return cls(columns)
+        for name in unclear:
             values = batch.column(batch.schema.get_field_index(name))
             # A damaged file may hold values of another type than its schema says.
             columns[name] = _kind(values.type, values)

@@ -25,7 +25,7 @@ DATA = [
         "modalities.images.patches:cut_patches", "(1, 4, 2, 5, 7, 0, 3, 6)", "(1, 4, 2, 5, 0, 7, 3, 6)",
         (f"{_M}test_images.py", f"{_M}test_video.py"),
     ),
-    Mutant("modalities.images.spec:patch_grid", "max_patches // merge**2", "max_patches // merge", (f"{_M}test_images.py",)),
+    Mutant("modalities.images.sizes.longer:patch_grid", "max_patches // merge**2", "max_patches // merge", (f"{_M}test_images.py",)),
     Mutant("sources.payload:lay_text", "np.where(is_target[1:]", "np.where(is_target[:-1]", (f"{_S}test_prepared.py",)),
     Mutant("sources.payload:lay_items", "before += items[-1].rows", "before += items[-1].rows_in", (f"{_S}test_prepared.py",)),
     Mutant("data.order.blocks:BlockOrder.documents", "(*key, _OF_POOLS, number)", "(_OF_POOLS, number)", (f"{_D}test_block_order.py",)),

@@ -14,13 +14,8 @@ def image_problems(
     `remedy` says how to reduce the patches of a row.
     """
     yield from image.problems(f"{where}.image")
-    side = patch * merge
-    if image.size is not None and image.size < side:
-        expected = f"at least {side}, the side of what {where} makes one row of"
-        yield Problem(f"{where}.image.size", f"{image.size} pixels", expected, "raise it or take a smaller patch")
-    if image.max_patches < merge**2:
-        expected = f"at least {merge**2}, which {where} merges into one row"
-        yield Problem(f"{where}.image.max_patches", f"{image.max_patches}", expected, f"raise it or {remedy}")
+    if image.rule is not None:
+        yield from image.rule.problems(where, patch, merge, remedy)
 
 
 def channel_problems(where: str, image: ImageSection, channels: int) -> Iterator[Problem]:

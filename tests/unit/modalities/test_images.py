@@ -11,7 +11,8 @@ from PIL import Image
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.patches import cut_patches, grid_coordinates, read_patches
 from counterpoint.modalities.images.pictures import image_size
-from counterpoint.modalities.images.spec import ImageConfig, ImageIntake, Scaling, patch_grid
+from counterpoint.modalities.images.sizes.longer import patch_grid
+from counterpoint.modalities.images.spec import ImageConfig, ImageIntake, Scaling
 from tests.intakes import with_image
 from tests.unit.items import MakePicture
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from counterpoint.kinds.modality import Drawing, Form, ItemSection, Modality, Small
 from counterpoint.modalities.images.spec import MOST_PIXELS, ImageSection, PixelLimit
 from counterpoint.section.problem import Problem
-from counterpoint.section.section import NonNegative, Positive
+from counterpoint.section.section import Count, NonNegative, Positive
 
 
 class DepthConfig(ImageSection):
@@ -20,6 +20,7 @@ class DepthConfig(ImageSection):
     possible_channels: ClassVar[tuple[int, ...]] = (1,)
 
     kind: Literal["depth"]
+    max_patches: Count
     near: NonNegative = 0.0
     """Distance that becomes 0; nearer ones do, too. Unit: metres."""
     far: Positive = 10.0
@@ -32,6 +33,10 @@ class DepthConfig(ImageSection):
     """Steps of a PNG's values to the metre: 1000 where they are millimetres. Unit: steps per metre."""
     max_pixels: PixelLimit = MOST_PIXELS
     """Pixels above which a map is not decoded but treated as unreadable. Unit: pixels."""
+
+    @property
+    def most_pixels(self) -> int:
+        return self.max_pixels
 
     def problems(self, where: str) -> Iterator[Problem]:
         if self.near >= self.far:

@@ -52,6 +52,7 @@ def read_pixels(data: bytes, height: int, width: int, intake: ImageIntake) -> Fl
         (height, width),
         (rows * intake.patch, columns * intake.patch),
         image.scaling.resampling,
+        view=intake.view(height, width),
         channels=intake.channels,
         reduce=image.reduce,
         most_pixels=image.max_pixels,

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from counterpoint.errors import DataError
+from counterpoint.modalities.images.sizes.rule import Colour, View
 from counterpoint.modalities.images.spec import MOST_PIXELS, Resampling
 
 _ORIENTATION = 0x0112
@@ -61,15 +62,17 @@ def read_scaled(
     target: tuple[int, int],
     resampling: Resampling,
     *,
+    view: View | None = None,
     channels: int = 3,
     reduce: int = 0,
     most_pixels: int = MOST_PIXELS,
 ) -> NDArray[np.uint8]:
-    """The pixels of a picture (height, width, channels), upright, on white where it is transparent, scaled to `target`.
+    """The pixels of a picture (height, width, channels), upright, on white where it is transparent, of the size
+    `target`: all of it scaled, or what a `view` shows.
 
-    A JPEG is decoded at a half, a quarter or an eighth of its size as long as that leaves `reduce` times `target` or
-    more (0: never). Raises DataError if it cannot be decoded, has more than `most_pixels`, or is not of `size` as
-    indexed.
+    A JPEG is decoded at a half, a quarter or an eighth of its size as long as that leaves `reduce` times the scaled
+    picture or more (0: never). Raises DataError if it cannot be decoded, has more than `most_pixels`, or is not of
+    `size` as indexed.
     """
     with _opened(data, "decoded") as image:
         width, height = image.size
@@ -82,7 +85,8 @@ def read_scaled(
                 f"the image is {shown[0]}x{shown[1]} pixels, but the index says {size[0]}x{size[1]}; prepare the "
                 "dataset again."
             )
-        stored_target = target if is_sideways else target[::-1]
+        view = View(target) if view is None else view
+        stored_target = view.scaled if is_sideways else view.scaled[::-1]
         box = _reduced(image, stored_target, reduce)
         pixels = flatten(image, channels)
     mode, kernel = _TURNED.get(turn), Image.Resampling[resampling.upper()]
@@ -90,8 +94,23 @@ def read_scaled(
         scaled = pixels.resize(stored_target, kernel, box=box)
         scaled = scaled if mode is None else scaled.transpose(mode)
     else:
-        scaled = (pixels if mode is None else pixels.transpose(mode)).resize(target[::-1], kernel)
+        upright = pixels if mode is None else pixels.transpose(mode)
+        scaled = _in_square(upright, view.around).resize(view.scaled[::-1], kernel)
+    if (view.top, view.left, *view.scaled) != (0, 0, *target):
+        # Pillow's crop is black outside of the picture.
+        scaled = scaled.crop((view.left, view.top, view.left + target[1], view.top + target[0]))
     return np.asarray(scaled).reshape(*target, channels)
+
+
+def _in_square(picture: Image.Image, around: Colour | None) -> Image.Image:
+    """A picture in the middle of a square of a colour; itself where there is none."""
+    width, height = picture.size
+    if around is None or width == height:
+        return picture
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), around).convert(picture.mode)
+    square.paste(picture, ((side - width) // 2, (side - height) // 2))
+    return square
 
 
 def flatten(image: Image.Image, channels: int = 3) -> Image.Image:

@@ -1,6 +1,5 @@
 """Images: the number of patches that an image becomes in a module, from its size alone, and the modality itself."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from random import Random
@@ -20,6 +19,9 @@ from counterpoint.kinds.modality import (
     Scalar,
     Small,
 )
+from counterpoint.modalities.images.sizes import ResizeConfig
+from counterpoint.modalities.images.sizes.longer import Longer
+from counterpoint.modalities.images.sizes.rule import SizeRule, View
 from counterpoint.section.problem import Problem
 from counterpoint.section.section import Count, Index, Positive, Section
 
@@ -66,12 +68,23 @@ class ImageSection(Section):
     """What kind of images they are."""
     size: Count | None = None
     """Longer side of an image after scaling; null: it is not scaled. Unit: pixels."""
-    max_patches: Count
+    max_patches: Count | None = None
     """Most patches of an image; a larger grid is scaled down at about the same aspect ratio. Unit: patches."""
 
-    def problems(self, _where: str) -> Iterator[Problem]:
-        """Problems of the section at the key `where` besides its types."""
-        yield from ()
+    def problems(self, where: str) -> Iterator[Problem]:
+        """Problems of the section at the key `where` besides its types and its size rule."""
+        if self.max_patches is None:
+            yield Problem(f"{where}.max_patches", "nothing", "a number of patches", "add it like max_patches: 256")
+
+    @property
+    def rule(self) -> SizeRule | None:
+        """How an image gets its size; None where the section does not say, which `problems` yields."""
+        return None if self.max_patches is None else Longer(size=self.size, max_patches=self.max_patches)
+
+    @property
+    def most_pixels(self) -> int:
+        """The most pixels of an image that is decoded."""
+        return MOST_PIXELS
 
     @property
     def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
@@ -85,6 +98,9 @@ class ImageConfig(ImageSection):
     left_out = "how the module's images become patches", "add it like {size: 224, max_patches: 256}"
 
     kind: Literal["image"] = Field(default="image", exclude=True)
+    resize: ResizeConfig | None = None
+    """How a picture gets its size, as the processor of a published model does it; null: by `size` and `max_patches`,
+    which are left out otherwise."""
     resampling: Resampling | None = None
     """Filter that scales a picture, by Pillow's names; null: that of the folder in `init_from`, else `bicubic`."""
     mean: PerChannel | None = None
@@ -99,6 +115,28 @@ class ImageConfig(ImageSection):
     max_pixels: PixelLimit = MOST_PIXELS
     """Pixels above which a picture is not decoded but treated as unreadable. Unit: pixels."""
 
+    def problems(self, where: str) -> Iterator[Problem]:
+        if self.resize is None:
+            if self.max_patches is None:
+                remedy = "add it like max_patches: 256, or a size rule `resize`"
+                yield Problem(f"{where}.max_patches", "nothing", "a number of patches", remedy)
+            return
+        for key, value in (("size", self.size), ("max_patches", self.max_patches)):
+            if value is not None:
+                expected = f"null, because {where}.resize says how a picture gets its size"
+                yield Problem(f"{where}.{key}", f"{value}", expected, "leave one of them out")
+        if self.reduce and self.resize.squares:
+            expected = f"0, because {where}.resize.kind is {self.resize.kind}"
+            yield Problem(f"{where}.reduce", f"{self.reduce}", expected, "leave one of them out")
+
+    @property
+    def rule(self) -> SizeRule | None:
+        return super().rule if self.resize is None else self.resize
+
+    @property
+    def most_pixels(self) -> int:
+        return self.max_pixels
+
     @property
     def scaling(self) -> Scaling:
         """The scaling of pixels, with the defaults for keys that are null."""
@@ -107,8 +145,8 @@ class ImageConfig(ImageSection):
 
     @property
     def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
-        values = {"size": self.size, "max_patches": self.max_patches, **self.scaling._asdict()}
-        return values | {"reduce": self.reduce, "max_pixels": self.max_pixels}
+        rule = {} if self.rule is None else self.rule.identity
+        return {**rule, **self.scaling._asdict(), "reduce": self.reduce, "max_pixels": self.max_pixels}
 
 
 @final
@@ -141,12 +179,24 @@ class ImageIntake:
                 f"image settings of module '{self.module}': got patch {self.patch}, merge {self.merge}, size "
                 f"{self.image.size}, channels {self.channels}; expected positive numbers and 1 or 3 channels."
             )
-        if self.image.max_patches < self.merge**2:
+        most = self.rule.most(self.patch, self.merge)
+        if most < self.merge**2:
+            key, value = self.rule.limit
             raise DataError(
-                f"image settings of module '{self.module}': max_patches {self.image.max_patches} is smaller than "
-                f"one group of merge x merge = {self.merge**2} patches; raise "
+                f"image settings of module '{self.module}': {key} {value} is smaller than one group of merge x merge = "
+                f"{self.merge**2} patches; raise modules.{self.module}.model.image.{key}."
+            )
+
+    @property
+    def rule(self) -> SizeRule:
+        """How an image gets its size; raises DataError where its section does not say."""
+        rule = self.image.rule
+        if rule is None:
+            raise DataError(
+                f"image settings of module '{self.module}': got no max_patches, expected a number; add "
                 f"modules.{self.module}.model.image.max_patches."
             )
+        return rule
 
     @property
     def kind(self) -> str:
@@ -171,11 +221,22 @@ class ImageIntake:
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid (rows, columns) of an image of a size in pixels."""
-        return patch_grid(height, width, self.patch, self.merge, self.image.size, self.image.max_patches)
+        return self.rule.grid(height, width, self.patch, self.merge)
 
-    def fits(self, _extent: Extent) -> bool:
-        """True: an image of any size is taken, since it is scaled."""
-        return True
+    def view(self, height: int, width: int) -> View:
+        """How the pixels of an image of a size come onto its grid; raises DataError if it is not taken."""
+        refusal = self._refusal(height, width)
+        if refusal is not None:
+            raise DataError(f"the image of {height}x{width} pixels is not taken: {refusal}; leave it out, or crop it.")
+        return self.rule.view(height, width, self.patch, self.merge)
+
+    def fits(self, extent: Extent) -> bool:
+        """Whether its size rule takes an image of this size: most take any."""
+        height, width = extent
+        return self._refusal(height, width) is None
+
+    def _refusal(self, height: int, width: int) -> str | None:
+        return self.rule.refusal(height, width, self.patch, self.merge, self.image.most_pixels)
 
     def place(self, extent: Extent) -> Placed:
         """The rows of an image of `extent`, (height, width), and the columns of merged cells that leave."""
@@ -191,28 +252,6 @@ class ImageIntake:
     def drawn(self, sizes: tuple[int, ...]) -> Extent:
         """The size of a synthetic image: (height, width) as drawn."""
         return sizes
-
-
-def patch_grid(height: int, width: int, patch: int, merge: int, size: int | None, max_patches: int) -> tuple[int, int]:
-    """The patch grid (rows, columns) of an image with its longer side scaled to `size` pixels.
-
-    Both are multiples of `merge`, at least one group, and their product is at most `max_patches`, at about
-    the image's aspect; a `size` of None scales nothing. Integer arithmetic only, so that every machine plans
-    the same.
-    """
-    unit, longer = patch * merge, max(height, width)
-    size = longer if size is None else size
-    rows = max(1, _rounded(height * size, longer * unit))
-    columns = max(1, _rounded(width * size, longer * unit))
-    most = max_patches // merge**2
-    if rows * columns > most:
-        rows = min(most, max(1, math.isqrt(most * height // width)))
-        columns = min(most // rows, max(1, math.isqrt(most * width // height)))
-    return rows * merge, columns * merge
-
-
-def _rounded(numerator: int, denominator: int) -> int:
-    return (2 * numerator + denominator) // (2 * denominator)
 
 
 def _small(_generator: Random, small: Small) -> dict[str, Any]:
@@ -250,7 +289,7 @@ IMAGES = Modality(
         section=ImageConfig,
         defaults=DEFAULT_SCALING._asdict(),
         origin="counterpoint.convert.processor:said_of_images",
-        small={"size": None, "max_patches": 16},
+        small={"size": None, "max_patches": 16, "resize": None},
     ),
     size="counterpoint.modalities.images.pictures:image_size",
     rows="counterpoint.modalities.images.rows:ImageRows",

@@ -9,8 +9,8 @@ _PIXELS = (f"{_M}test_pictures.py", f"{_M}test_odd_images.py", f"{_M}test_images
 
 DATA = [
     Mutant("modalities.images.pictures:read_scaled", "Image.Resampling[resampling.upper()]", "Image.Resampling.NEAREST", _PIXELS),
-    Mutant("modalities.images.pictures:read_scaled", "resize(target[::-1], kernel)", "transform(target[::-1], Image.Transform.EXTENT, (0, 0, *(pixels if mode is None else pixels.transpose(mode)).size), Image.Resampling.BICUBIC)", _PIXELS),
-    Mutant("modalities.images.pictures:read_scaled", "target if is_sideways else target[::-1]", "target[::-1]", _PIXELS),
+    Mutant("modalities.images.pictures:read_scaled", "resize(view.scaled[::-1], kernel)", "transform(view.scaled[::-1], Image.Transform.EXTENT, (0, 0, *upright.size), Image.Resampling.BICUBIC)", _PIXELS),
+    Mutant("modalities.images.pictures:read_scaled", "view.scaled if is_sideways else view.scaled[::-1]", "view.scaled[::-1]", _PIXELS),
     Mutant("modalities.images.pictures:image_size", "(width, height) if is_sideways", "(height, width) if is_sideways", _PIXELS),
     Mutant("modalities.images.pictures:flatten", "image.size, _WHITE", "image.size, (0, 0, 0, 255)", _PIXELS),
     Mutant("modalities.images.pictures:_grey", "_GREYS if image.mode == \"F\" else _GREYS[1:]", "_GREYS[1:]", _PIXELS),

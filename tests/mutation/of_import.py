@@ -16,8 +16,8 @@ _DEFAULTS = ("tests/unit/judge/test_defaults.py",)
 IMPORT = [
     Mutant("convert.fields:Fields.section", "self._keys.absent if value is None else self._keys.empty", "self._keys.empty", _DEFAULTS),
     Mutant("convert.fields:Fields.refuse_changed", "release < changed.since", "release > changed.since", _WRONG),
-    Mutant("convert.picture_sizes:picture_sizes", "edge is None or edge == side", "True", _PROCESSORS),
-    Mutant("convert.picture_sizes:_side", '("crop_size",) if crops', '("crop_size",) if not crops', _PROCESSORS),
+    Mutant("convert.picture_sizes:_convnext", "edge >= _CONVNEXT_WHOLE", "True", _PROCESSORS),
+    Mutant("convert.picture_sizes:_plain", "crop in (None, square)", "True", (f"{_IMPORT}::test_sizes_without_a_rule_are_refused_by_name",)),
     Mutant("convert.processor:_filter", "else int(found.number(\"resample\"))", "else 3", _PROCESSORS),
     Mutant("importing.command:_edge", '"after": after, "into": into', '"after": into, "into": after', _ALONE),
     Mutant("importing.modules:_model", "is_idle = name in idle and not field.is_required()", "is_idle = name in idle or field.is_required()", _ALONE),

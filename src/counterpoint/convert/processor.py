@@ -12,7 +12,7 @@ from counterpoint.convert.fields import LARGEST_NUMBER, Fields, is_number, shown
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.convert.keys import Keys
 from counterpoint.convert.kind import kind_of_config
-from counterpoint.convert.picture_sizes import SIZES
+from counterpoint.convert.picture_sizes import SIZES, TYPES, refuse_tiles
 from counterpoint.errors import CheckpointError
 from counterpoint.modalities.clips.spec import ClipIntake
 from counterpoint.modalities.images.spec import DEFAULT_SCALING, ImageIntake, Resampling, Scaling
@@ -32,9 +32,6 @@ _ALIKE: Mapping[str, str] = {"Llava": "CLIP"}
 
 _FILTERS: tuple[Resampling, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """By Pillow's numbers."""
-
-_TYPES = ("image_processor_type", "feature_extractor_type")
-"""Where a processor's type stands; older files call all processors extractors."""
 
 _LEVELS = 255
 _CONDITIONER = "radio_model.input_conditioner."
@@ -97,8 +94,12 @@ def scaling_in(folder: Path, patches: Mapping[str, int] = MappingProxyType({})) 
 
 
 def picture_fields(folder: Path) -> Fields | None:
-    """A folder's processor of pictures, None where it has none; raises CheckpointError for a file that is broken."""
-    return _section(folder, ("image_processor",), _OF_IMAGES, _WITHOUT_EFFECT_ON_PIXELS)
+    """A folder's processor of pictures, None where it has none; raises CheckpointError for a file that is broken, and
+    for a processor that makes several pictures of one."""
+    found = _section(folder, ("image_processor",), _OF_IMAGES, _WITHOUT_EFFECT_ON_PIXELS)
+    if found is not None:
+        refuse_tiles(found)
+    return found
 
 
 def _refuse_other_videos(folder: Path, pictures: Fields) -> None:
@@ -145,15 +146,15 @@ def check_frames(folder: Path, mels: int, *, normalised: bool) -> None:
 
 
 _WITHOUT_EFFECT_ON_PIXELS = frozenset({
-    *_TYPES, "processor_class", "auto_map", "data_format", "input_data_format", "return_tensors", "device",
-    "disable_grouping", "_valid_processor_keys", "default_to_square", "image_seq_length", "num_image_tokens",
+    *TYPES, "processor_class", "auto_map", "data_format", "input_data_format", "return_tensors", "device",
+    "disable_grouping", "_valid_processor_keys", "image_seq_length", "num_image_tokens",
     # Every picture becomes colours of eight bits.
     "do_convert_rgb",
-    # How large a picture may be, which `image.size` and `image.max_patches` say here (`convert/picture_sizes.py`).
+    # How large a picture becomes, which the size rule says here (`convert/picture_sizes.py`).
     *SIZES,
 })  # fmt: skip
 _WITHOUT_EFFECT_ON_FRAMES = frozenset({
-    *_TYPES, "processor_class", "auto_map", "return_attention_mask", "device",
+    *TYPES, "processor_class", "auto_map", "return_attention_mask", "device",
     # These follow from others.
     "n_samples", "nb_max_frames", "mel_filters",
 })  # fmt: skip
@@ -186,7 +187,7 @@ def _section(folder: Path, names: tuple[str, ...], keys: Set[str], without_effec
 
 def _fields(values: Mapping[str, Any], where: str, without_effect: frozenset[str]) -> Fields:
     """The keys of a processor, with the defaults of its type."""
-    stated = next((value for key in _TYPES if isinstance(value := values.get(key), str)), "")
+    stated = next((value for key in TYPES if isinstance(value := values.get(key), str)), "")
     family = next((new for old, new in _ALIKE.items() if stated.startswith(old)), stated)
     table = read_defaults().processors
     # A name may have a suffix, such as Fast; the longest that begins alike is its own.
@@ -206,6 +207,10 @@ def _scaling(found: Fields) -> Scaling:
     if found.flag("do_normalize", True):
         mean = _channels(found, ("image_mean", "norm_mean"), found.default("image_mean"))
         std = _channels(found, ("image_std", "norm_std"), found.default("image_std"), least=_LEAST)
+    else:
+        # Files keep the keys of what is switched off.
+        for key in ("image_mean", "norm_mean", "image_std", "norm_std"):
+            found.has(key)
     factor = found.number("rescale_factor", 1 / _LEVELS) if found.flag("do_rescale", True) else 1.0
     if factor < _LEAST:
         raise found.unlike("rescale_factor", factor, "a number above 0")

@@ -1,6 +1,7 @@
 """How pictures and clips enter an imported module, and what synthetic ones its first documents have."""
 
 from collections.abc import Mapping
+from math import isqrt
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -11,6 +12,7 @@ from counterpoint.families import facts_of
 from counterpoint.importing.keys import Key
 from counterpoint.importing.source import Source
 from counterpoint.modalities.clips.spec import FRAMES_A_SECOND
+from counterpoint.modalities.images.sizes.longer import Longer
 
 _MOST_ROWS = 1280
 """Rows that a picture may become where its size has no other limit that a sequence would hold."""
@@ -37,18 +39,23 @@ def _pictures(stored: Stored, source: Source) -> Items:
     section, group = stored.model.section, facts_of(stored.model).row_multiple
     patch = section.patch
     found = None if source.folder is None else picture_fields(source.folder)
-    sizes = picture_sizes(found, patch, _stated_side(source, stored))
+    merge = isqrt(group)
+    sizes = picture_sizes(found, patch, merge, _stated_side(source, stored))
     most = _MOST_ROWS * group
     if sizes is None:
-        sizes = PictureSizes(None, most, "nothing says how large pictures are")
-    if sizes.max_patches > most:
-        larger = f"the processor allows {sizes.max_patches}, which needs a longer data.sequence_tokens"
-        both = "; ".join(one for one in (larger, sizes.otherwise) if one)
-        sizes = sizes._replace(max_patches=most, otherwise=both)
-    # A side that the merged patches do not fill is rounded up to one group.
-    max_patches = max(sizes.max_patches, group)
-    keys: dict[str, Any] = {} if sizes.size is None else {"size": sizes.size}
-    keys["max_patches"] = max_patches
+        sizes = PictureSizes(Longer(size=None, max_patches=most), "nothing says how large pictures are")
+    rule = sizes.rule.at_most(most, patch)
+    if rule != sizes.rule:
+        allowed = sizes.rule.most(patch, merge)
+        larger = f"the processor allows {allowed} patches, which needs a longer data.sequence_tokens"
+        sizes = sizes._replace(otherwise="; ".join(one for one in (larger, sizes.otherwise) if one))
+    if isinstance(rule, Longer):
+        # A side that the merged patches do not fill is rounded up to one group.
+        rule = rule.model_copy(update={"max_patches": max(rule.max_patches, group)})
+        keys: dict[str, Any] = {key: value for key, value in rule.identity.items() if value is not None}
+    else:
+        keys = {"resize": rule.model_dump(mode="json")}
+    max_patches = max(rule.most(patch, merge), group)
     origin = ""
     if source.folder is not None:
         patches = {"patch_size": section.patch, "merge_size": _merge(stored), "temporal_patch_size": _frames(stored)}
@@ -57,7 +64,8 @@ def _pictures(stored: Stored, source: Source) -> Items:
             keys |= {key: list(value) if isinstance(value, tuple) else value for key, value in said.values.items()}
             origin = f"mean and std from {Path(said.file.split(',')[0]).name}"
     comment = "; ".join(one for one in (origin or _NO_SCALING, sizes.otherwise) if one)
-    side = sizes.size or max(nearest_square(max_patches, patch), patch)
+    longer = rule.size if isinstance(rule, Longer) else None
+    side = longer or max(nearest_square(max_patches, patch), patch)
     low = max(side // 2, patch)
     synthetic = {
         "images_per_document": {"kind": "uniform", "low": 0, "high": 2},

@@ -1,6 +1,7 @@
 """`counterpoint import` as a user meets it: folders that transformers saved, config.json alone, and wrong input."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from counterpoint.config.load import load_config
 from counterpoint.config.yaml_text import parse_yaml
 from counterpoint.convert.composite import LANGUAGE, composite_of
 from counterpoint.convert.defaults import read_defaults
+from counterpoint.convert.processor import CLIP_MEAN, CLIP_STD
 from counterpoint.errors import InputError
 from counterpoint.families import family_of
 from counterpoint.setup.plan import models_of
@@ -238,10 +240,7 @@ UNCHANGED = {
     kind: {"do_convert_rgb", "image_processor_type"}
     for kind in read_defaults().processors
 }
-UNCHANGED["CLIPImageProcessor"] |= {"do_center_crop"}  # its size is that of what it cuts out
-UNCHANGED["ConvNextImageProcessor"] |= {"crop_pct"}
-for _kind in ("Qwen2VLImageProcessor", "Siglip2ImageProcessor"):
-    UNCHANGED[_kind] |= {"do_resize"}  # pictures of fitting sizes are not scaled here anyhow
+UNCHANGED["ConvNextImageProcessor"] |= {"crop_pct"}  # it has an effect below 384 pixels
 
 
 @pytest.mark.parametrize("kind", sorted(one for one in read_defaults().processors if "Image" in one))
@@ -282,25 +281,112 @@ def _other(value: Any) -> Any:
             return value - 1 if isinstance(value, int) else value / 2
 
 
-SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "SiglipImageProcessor": ({"size": {"height": 384, "width": 384}}, {"size": 384, "max_patches": 576}),
-    "SiglipImageProcessorFast": ({"image_mean": [0.1, 0.2, 0.3]}, {"size": 224, "mean": [0.1, 0.2, 0.3]}),
-    "CLIPImageProcessor": (
-        {"crop_size": {"height": 336, "width": 336}, "size": {"shortest_edge": 336}}, {"size": 336, "max_patches": 441},
+def _stretch(side: int) -> dict[str, Any]:
+    return {"kind": "stretch", "height": side, "width": side}
+
+
+def _crop(side: int, edge: int | None) -> dict[str, Any]:
+    return {"kind": "crop", "edge": edge, "height": side, "width": side}
+
+
+def _budget(least: int, most: int) -> dict[str, Any]:
+    return {"kind": "budget", "min_pixels": least, "max_pixels": most}
+
+
+_SQUARE_336 = {"crop_size": {"height": 336, "width": 336}, "size": {"shortest_edge": 336}}
+_NOT_CUT = {"do_center_crop": False}
+SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "a fixed size": ("SiglipImageProcessor", {"size": {"height": 384, "width": 384}}, {"resize": _stretch(384)}),
+    "its default": (
+        "SiglipImageProcessorFast", {"image_mean": [0.1, 0.2, 0.3]}, {"resize": _stretch(224), "mean": [0.1, 0.2, 0.3]},
     ),
-    "CLIPFeatureExtractor": ({"crop_size": 224, "size": 224, "resample": 2}, {"size": 224, "resampling": "bilinear"}),
-    "Siglip2ImageProcessor": ({"max_num_patches": 100}, {"max_patches": 100, "resampling": "bilinear"}),
-    "Qwen2VLImageProcessor": ({"max_pixels": 256 * 100}, {"max_patches": 100}),
-    "Qwen2VLImageProcessorFast": (
-        {"size": {"longest_edge": 256 * 50, "shortest_edge": 1}}, {"max_patches": 50},
+    "a crop": ("CLIPImageProcessor", _SQUARE_336, {"resize": _crop(336, 336)}),
+    "a crop of numbers": (
+        "CLIPFeatureExtractor", {"crop_size": 224, "size": 256, "resample": 2},
+        {"resize": _crop(224, 256), "resampling": "bilinear"},
+    ),
+    "a crop alone": ("CLIPImageProcessor", {**_SQUARE_336, "do_resize": False}, {"resize": _crop(336, None)}),
+    "no crop": ("CLIPImageProcessor", {**_SQUARE_336, **_NOT_CUT}, {"resize": {"kind": "shortest", "edge": 336}}),
+    "neither": (
+        "CLIPImageProcessor", {**_SQUARE_336, **_NOT_CUT, "do_resize": False}, {"resize": None, "max_patches": 882},
+    ),
+    "a number for a square": (
+        "CLIPImageProcessor", {"size": 224, "default_to_square": True, **_NOT_CUT}, {"resize": _stretch(224)},
+    ),
+    "a square": (
+        "LlavaImageProcessor", {**_SQUARE_336, "do_pad": True, "image_mean": CLIP_MEAN, "image_std": CLIP_STD},
+        {"resize": {"kind": "pad", "side": 336, "colour": [122, 116, 104]}},
+    ),
+    "NaFlex": (
+        "Siglip2ImageProcessor", {"max_num_patches": 100},
+        {"resize": {"kind": "naflex", "max_patches": 100}, "resampling": "bilinear"},
+    ),
+    "one limit": ("Qwen2VLImageProcessor", {"max_pixels": 256 * 100}, {"resize": _budget(3136, 25600)}),
+    "both limits": (
+        "Qwen2VLImageProcessorFast", {"size": {"longest_edge": 256 * 50, "shortest_edge": 1}},
+        {"resize": _budget(1, 12800)},
+    ),
+    "older limits": (
+        "Qwen2VLImageProcessor", {"size": {"max_pixels": 25600, "min_pixels": 3136}}, {"resize": _budget(3136, 25600)},
+    ),
+    "limits without a type": (
+        "", {"min_pixels": 256, "max_pixels": 25600, "image_mean": 0.5, "image_std": 0.5},
+        {"resize": _budget(256, 25600)},
+    ),
+    "ConvNeXt's crop": ("ConvNextImageProcessor", {"size": {"shortest_edge": 224}}, {"resize": _crop(224, 256)}),
+    "ConvNeXt's default": ("ConvNextImageProcessor", {}, {"resize": _stretch(384)}),
+    "patches": (
+        "NemotronH_Omni_Reasoning_V3ImageProcessor", {"min_num_patches": 16, "max_num_patches": 1000},
+        {"resize": {"kind": "between", "min_patches": 16, "max_patches": 1000}},
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", SIZES)
-def test_sizes_of_pictures_are_the_processors(kind: str, tmp_path: Path) -> None:
-    keys, expected = SIZES[kind]
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_of_pictures_are_the_processors(name: str, tmp_path: Path) -> None:
+    kind, keys, expected = SIZES[name]
     (tmp_path / "config.json").write_text(json.dumps(CASES["siglip_sections_empty"]))
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": kind, **keys}))
     image = parse_yaml(import_model(tmp_path).text)["modules"]["vision"]["model"]["image"]
     assert {key: image.get(key) for key in expected} == expected
+
+
+UNKNOWN_SIZES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "two edges": ("CLIPImageProcessor", {"size": {"shortest_edge": 224, "longest_edge": 400}}, "a shortest_edge alone"),
+    "an edge that is longest": ("CLIPImageProcessor", {"size": {"longest_edge": 1024}}, "a shortest_edge alone"),
+    "one limit": ("Qwen2VLImageProcessor", {"size": {"longest_edge": 1024}}, "shortest_edge and longest_edge"),
+    "a negative size": ("SiglipImageProcessor", {"size": {"height": -1, "width": 8}}, "height and width"),
+    "a size of text": ("SiglipImageProcessor", {"size": "224"}, "height and width"),
+    "a crop of a stretch": ("CLIPImageProcessor", {"size": {"height": 300, "width": 300}}, "says crop_size"),
+    "padding at the end": ("CLIPImageProcessor", {"do_pad": True}, "says do_pad: True, but only false"),
+    "a share of nothing": ("ConvNextImageProcessor", {"size": {"shortest_edge": 224}, "crop_pct": 0}, "says crop_pct"),
+    "pan and scan": ("Gemma3ImageProcessor", {"do_pan_and_scan": True}, "cuts a picture into tiles (do_pan_and_scan)"),
+    "dynamic tiles": ("GotOcr2ImageProcessorFast", {"crop_to_patches": True}, "tiles (crop_to_patches)"),
+    "image splitting": ("Idefics2ImageProcessor", {"do_image_splitting": True}, "tiles (do_image_splitting)"),
+    "image splitting by default": ("Idefics3ImageProcessor", {}, "Idefics3ImageProcessor cuts a picture into tiles,"),
+    "any resolution": (
+        "LlavaNextImageProcessor", {"image_grid_pinpoints": [[336, 672]]}, "tiles (image_grid_pinpoints)",
+    ),
+    "any resolution by default": ("LlavaOnevisionImageProcessor", {}, "cuts a picture into tiles,"),
+    "tiles of a custom processor": ("NemotronNanoVLImageProcessor", {"max_num_tiles": 12}, "tiles (max_num_tiles)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNKNOWN_SIZES)
+def test_sizes_without_a_rule_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    kind, keys, expected = UNKNOWN_SIZES[name]
+    (tmp_path / "config.json").write_text(json.dumps(CASES["siglip_sections_empty"]))
+    means = {"image_mean": 0.5, "image_std": 0.5}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": kind, **means, **keys}))
+    with pytest.raises(InputError, match=re.escape(expected)) as raised:
+        import_model(tmp_path)
+    assert str(raised.value).count(": choose a") == 1
+
+
+def test_tiles_that_are_switched_off_are_none(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CASES["siglip_sections_empty"]))
+    keys = {"image_processor_type": "Gemma3ImageProcessor", "do_pan_and_scan": False, "image_mean": 0.5}
+    keys |= {"image_std": 0.5, "size": {"height": 224, "width": 224}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(keys))
+    image = parse_yaml(import_model(tmp_path).text)["modules"]["vision"]["model"]["image"]
+    assert image["resize"] == _stretch(224)

@@ -6,6 +6,7 @@ from tests.mutation.mutant import Mutant
 
 _D, _M, _S = (f"tests/unit/{room}/" for room in ("data", "modalities", "sources"))
 _PIXELS = (f"{_M}test_pictures.py", f"{_M}test_odd_images.py", f"{_M}test_images.py", "tests/unit/judge/test_pixels.py")
+_SIZES = (f"{_M}test_sizes.py", "tests/unit/judge/test_processors.py")
 
 DATA = [
     Mutant("modalities.images.pictures:read_scaled", "Image.Resampling[resampling.upper()]", "Image.Resampling.NEAREST", _PIXELS),
@@ -25,6 +26,13 @@ DATA = [
         "modalities.images.patches:cut_patches", "(1, 4, 2, 5, 7, 0, 3, 6)", "(1, 4, 2, 5, 0, 7, 3, 6)",
         (f"{_M}test_images.py", f"{_M}test_video.py"),
     ),
+    Mutant("modalities.images.pictures:_in_square", "(side - height) // 2", "0", _SIZES),
+    Mutant("modalities.images.sizes.crop:CropConfig.view", "(scaled[0] - self.height) // 2", "(scaled[0] - self.height + 1) // 2", _SIZES),
+    Mutant("modalities.images.sizes.crop:shorter_to", "width <= height", "width >= height", _SIZES),
+    Mutant("modalities.images.sizes.budget:BudgetConfig.grid", "math.floor(height / beta", "math.ceil(height / beta", _SIZES),
+    Mutant("modalities.images.sizes.naflex:NaflexConfig.grid", "<= most", "< most", _SIZES),
+    Mutant("modalities.images.sizes.between:BetweenConfig._in_groups", "up * other <= self.max_patches", "True", _SIZES),
+    Mutant("modalities.images.spec:ImageConfig.identity", "**rule, ", "", _SIZES),
     Mutant("modalities.images.sizes.longer:patch_grid", "max_patches // merge**2", "max_patches // merge", (f"{_M}test_images.py",)),
     Mutant("sources.payload:lay_text", "np.where(is_target[1:]", "np.where(is_target[:-1]", (f"{_S}test_prepared.py",)),
     Mutant("sources.payload:lay_items", "before += items[-1].rows", "before += items[-1].rows_in", (f"{_S}test_prepared.py",)),

@@ -87,10 +87,13 @@ def picture_sizes(found: Fields | None, patch: int, merge: int, side: int | None
     elif kind.startswith("ConvNext"):
         rule = _convnext(found)
     else:
-        rule = _plain(found, kind, is_scaled=is_scaled)
+        cut = None if is_scaled or found.flag("do_pad", False) else _crop(found)
+        if cut is not None:
+            return PictureSizes(CropConfig(kind="crop", height=cut[0], width=cut[1]))
+        rule = _plain(found, kind)
     if rule is None:
         return _of_side(found.integer("image_size") if found.has("image_size") else side, patch)
-    if is_scaled or (isinstance(rule, CropConfig) and rule.edge is None):
+    if is_scaled:
         return PictureSizes(rule)
     return PictureSizes(Longer(size=None, max_patches=max(rule.most(patch, merge), 1)), _AS_THEY_ARE)
 
@@ -144,7 +147,7 @@ def _convnext(found: Fields) -> SizeRule:
     return CropConfig(kind="crop", edge=int(edge / share), height=edge, width=edge)
 
 
-def _plain(found: Fields, kind: str, *, is_scaled: bool) -> SizeRule | None:
+def _plain(found: Fields, kind: str) -> SizeRule | None:
     """What most processors do, as transformers' PilBackend: resize, then cut out the middle; None without a size."""
     size = _size(found, "size")
     square, edge = _square_of(found, size), _edge_of(found, size)
@@ -153,8 +156,6 @@ def _plain(found: Fields, kind: str, *, is_scaled: bool) -> SizeRule | None:
     crop = _crop(found)
     if found.flag("do_pad", False):
         return _padded(found, kind, square or (edge and (edge, edge)), crop)
-    if not is_scaled:
-        square, edge = (None, None) if crop else (square, edge)
     if crop is not None and square is None:
         return CropConfig(kind="crop", edge=edge, height=crop[0], width=crop[1])
     if square is not None and crop in (None, square):

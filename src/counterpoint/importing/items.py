@@ -44,17 +44,12 @@ def _pictures(stored: Stored, source: Source) -> Items:
     most = _MOST_ROWS * group
     if sizes is None:
         sizes = PictureSizes(Longer(size=None, max_patches=most), "nothing says how large pictures are")
-    rule = sizes.rule.at_most(most, patch)
-    if rule != sizes.rule:
-        allowed = sizes.rule.most(patch, merge)
+    # A side that the merged patches do not fill is rounded up to one group.
+    rule, allowed = sizes.rule.at_most(most, patch, merge), sizes.rule.most(patch, merge)
+    if rule.most(patch, merge) < allowed:
         larger = f"the processor allows {allowed} patches, which needs a longer data.sequence_tokens"
         sizes = sizes._replace(otherwise="; ".join(one for one in (larger, sizes.otherwise) if one))
-    if isinstance(rule, Longer):
-        # A side that the merged patches do not fill is rounded up to one group.
-        rule = rule.model_copy(update={"max_patches": max(rule.max_patches, group)})
-        keys: dict[str, Any] = {key: value for key, value in rule.identity.items() if value is not None}
-    else:
-        keys = {"resize": rule.model_dump(mode="json")}
+    keys = rule.keys
     max_patches = max(rule.most(patch, merge), group)
     origin = ""
     if source.folder is not None:
@@ -64,8 +59,7 @@ def _pictures(stored: Stored, source: Source) -> Items:
             keys |= {key: list(value) if isinstance(value, tuple) else value for key, value in said.values.items()}
             origin = f"mean and std from {Path(said.file.split(',')[0]).name}"
     comment = "; ".join(one for one in (origin or _NO_SCALING, sizes.otherwise) if one)
-    longer = rule.size if isinstance(rule, Longer) else None
-    side = longer or max(nearest_square(max_patches, patch), patch)
+    side = keys.get("size") or max(nearest_square(max_patches, patch), patch)
     low = max(side // 2, patch)
     synthetic = {
         "images_per_document": {"kind": "uniform", "low": 0, "high": 2},

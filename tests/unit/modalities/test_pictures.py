@@ -148,6 +148,40 @@ def test_the_ramp_is_the_ramp_in_every_mode() -> None:
         assert np.abs(np.asarray(flatten(make(), channels=1)).astype(int) - expected).max() <= _LOSSY.get(mode, 0), mode
 
 
+COLOUR_MODES: dict[str, tuple[bytes, tuple[int, int, int]]] = {
+    # White below half of the alpha: x * 128 / 255 + 255 * 127 / 255.
+    "LA": (bytes([77, 128]), (166, 166, 166)),
+    "La": (bytes([40, 128]), (167, 167, 167)),
+    "RGB": (bytes([200, 100, 10]), (200, 100, 10)),
+    "RGBA": (bytes([200, 100, 0, 128]), (227, 177, 127)),
+    "RGBa": (bytes([100, 50, 0, 128]), (227, 177, 127)),
+    "RGBX": (bytes([200, 100, 10, 3]), (200, 100, 10)),
+    "CMYK": (bytes([255, 0, 100, 0]), (0, 255, 155)),
+    "YCbCr": (bytes([76, 85, 255]), (254, 0, 0)),
+    "LAB": (bytes([138, 81, 70]), (255, 0, 0)),
+    "HSV": (bytes([0, 255, 255]), (255, 0, 0)),
+}
+"""The numbers of a pixel in modes of several, and its red, green and blue by hand."""
+
+
+@pytest.mark.parametrize("mode", COLOUR_MODES)
+def test_colours_are_right_in_every_mode(mode: str) -> None:
+    numbers, expected = COLOUR_MODES[mode]
+    found = np.asarray(flatten(Image.frombytes(mode, (1, 1), numbers)))[0, 0].astype(int)
+    assert np.abs(found - expected).max() <= {"LAB": 5}.get(mode, 1)
+
+
+def test_palettes_have_colours_and_transparency() -> None:
+    image = Image.new("P", (2, 1), 1)
+    image.putpalette([0, 0, 0, 200, 100, 10])
+    assert np.asarray(flatten(image))[0, 0].tolist() == [200, 100, 10]
+    shown = _as_it_is(_encoded(image, transparency=1))
+    assert shown[0, 0].tolist() == [255, 255, 255]
+    both = Image.frombytes("PA", (1, 1), bytes([1, 128]))
+    both.putpalette([0, 0, 0, 200, 100, 10])
+    assert np.abs(np.asarray(flatten(both))[0, 0].astype(int) - [227, 177, 132]).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("numbers", "expected"),
     [

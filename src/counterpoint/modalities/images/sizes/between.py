@@ -52,7 +52,7 @@ class BetweenConfig(SizeRule):
     def most(self, patch: int, merge: int) -> int:
         return self.max_patches
 
-    def at_most(self, patches: int, patch: int) -> "BetweenConfig":
+    def at_most(self, patches: int, patch: int, merge: int) -> "BetweenConfig":
         return self.model_copy(update={"max_patches": max(min(self.max_patches, patches), self.min_patches)})
 
     def problems(self, where: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:

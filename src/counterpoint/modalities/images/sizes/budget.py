@@ -48,7 +48,7 @@ class BudgetConfig(SizeRule):
     def most(self, patch: int, merge: int) -> int:
         return max(self.max_pixels // (patch * merge) ** 2, 1) * merge**2
 
-    def at_most(self, patches: int, patch: int) -> "BudgetConfig":
+    def at_most(self, patches: int, patch: int, merge: int) -> "BudgetConfig":
         most = max(min(self.max_pixels, patches * patch**2), self.min_pixels)
         return self.model_copy(update={"max_pixels": most})
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from counterpoint.kinds.modality import Scalar
 from counterpoint.modalities.images.sizes.rule import Size, SizeRule
@@ -24,8 +24,8 @@ class Longer(SizeRule):
     def most(self, patch: int, merge: int) -> int:
         return self.max_patches
 
-    def at_most(self, patches: int, patch: int) -> "Longer":
-        return self.model_copy(update={"max_patches": min(self.max_patches, patches)})
+    def at_most(self, patches: int, patch: int, merge: int) -> "Longer":
+        return self.model_copy(update={"max_patches": max(min(self.max_patches, patches), merge**2)})
 
     def problems(self, where: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
         side = patch * merge
@@ -39,6 +39,10 @@ class Longer(SizeRule):
     @property
     def limit(self) -> tuple[str, str]:
         return "max_patches", f"{self.max_patches}"
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        return {key: value for key, value in self.identity.items() if value is not None}
 
     @property
     def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:

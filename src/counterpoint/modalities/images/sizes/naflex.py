@@ -42,7 +42,7 @@ class NaflexConfig(SizeRule):
     def most(self, patch: int, merge: int) -> int:
         return self.max_patches
 
-    def at_most(self, patches: int, patch: int) -> "NaflexConfig":
+    def at_most(self, patches: int, patch: int, merge: int) -> "NaflexConfig":
         return self.model_copy(update={"max_patches": min(self.max_patches, patches)})
 
     def problems(self, where: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:

@@ -59,9 +59,14 @@ class SizeRule(Section):
     def most(self, patch: int, merge: int) -> int:
         """The most patches of a picture that is not extremely long."""
 
-    def at_most(self, patches: int, patch: int) -> "SizeRule":
-        """The rule with this limit of patches, if it has a lower one to give: by default itself."""
+    def at_most(self, patches: int, patch: int, merge: int) -> "SizeRule":
+        """The rule with a limit of so many patches, or of one group; itself if it has no limit."""
         return self
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The keys of the section `image` that say it, as plain data."""
+        return {"resize": self.model_dump(mode="json")}
 
     def problems(self, where: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
         """Problems of its values for a model at `where`; `remedy` says how to reduce the patches of a row."""

@@ -1,6 +1,7 @@
 """The size rule of a processor of pictures, as a section `image` says it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from math import isqrt
 from typing import Any, NamedTuple, TypeGuard, final
 
@@ -15,6 +16,7 @@ from counterpoint.modalities.images.sizes.pad import PadConfig
 from counterpoint.modalities.images.sizes.rule import Colour, Size, SizeRule
 from counterpoint.modalities.images.sizes.shortest import ShortestConfig
 from counterpoint.modalities.images.sizes.stretch import StretchConfig
+from counterpoint.modalities.images.sizes.total import TotalConfig
 
 TYPES = ("image_processor_type", "feature_extractor_type")
 """Where a processor's type stands; older files call all processors extractors."""
@@ -98,6 +100,32 @@ def picture_sizes(found: Fields | None, patch: int, merge: int, side: int | None
     return PictureSizes(Longer(size=None, max_patches=max(rule.most(patch, merge), 1)), _AS_THEY_ARE)
 
 
+def video_sizes(found: Fields) -> PictureSizes | None:
+    """What a processor of videos makes of their pictures, None if nothing is known of its kind.
+
+    Raises CheckpointError for sizes that are no positive whole numbers.
+    """
+    kind = next((value for value in (found.values.get(key) for key in VIDEO_TYPES) if isinstance(value, str)), "")
+    defaults = next((sizes for start, sizes in _VIDEOS.items() if kind.startswith(start)), None)
+    if defaults is None:
+        return None
+    rule, size = defaults
+    least, most = _ends(found, _size(found, "size") or size)
+    capped = found.has("cap_pixels_per_frame") and found.flag("cap_pixels_per_frame")
+    otherwise = "the processor of videos also limits each picture (cap_pixels_per_frame), which is not done here"
+    return PictureSizes(rule(min_pixels=least, max_pixels=most), otherwise if capped else "")
+
+
+VIDEO_TYPES = ("video_processor_type",)
+"""Where the type of a processor of videos stands."""
+
+_VIDEOS: Mapping[str, tuple[Callable[..., SizeRule], Mapping[str, int]]] = {
+    "Qwen2VL": (partial(BudgetConfig, kind="budget"), {"shortest_edge": 128 * 28 * 28, "longest_edge": 28 * 28 * 768}),
+    "Qwen3VL": (partial(TotalConfig, kind="total"), {"shortest_edge": 128 * 32 * 32, "longest_edge": 32 * 32 * 768}),
+}
+"""By how the type of a processor of videos begins: its rule, and transformers' default of `size`."""
+
+
 def _kind(found: Fields) -> str:
     return next((value for key in TYPES if isinstance(value := found.values.get(key), str)), "")
 
@@ -124,7 +152,11 @@ def _between(found: Fields, merge: int) -> BetweenConfig:
 
 def _budget(found: Fields) -> BudgetConfig:
     """Qwen's sizes are pixels, not edges, whatever the key says; older files have them outside of `size`."""
-    size = _size(found, "size")
+    least, most = _ends(found, _size(found, "size"))
+    return BudgetConfig(kind="budget", min_pixels=least, max_pixels=most)
+
+
+def _ends(found: Fields, size: Any) -> tuple[int, int]:
     size = size if isinstance(size, Mapping) else {}
     ends = []
     for old, new in (("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge")):
@@ -132,7 +164,7 @@ def _budget(found: Fields) -> BudgetConfig:
         if not _is_count(value):
             raise found.unlike("size", found.values.get("size"), f"shortest_edge and longest_edge or {old}, in pixels,")
         ends.append(value)
-    return BudgetConfig(kind="budget", min_pixels=ends[0], max_pixels=ends[1])
+    return ends[0], ends[1]
 
 
 def _convnext(found: Fields) -> SizeRule:

@@ -102,12 +102,18 @@ def picture_fields(folder: Path) -> Fields | None:
     return found
 
 
-def _refuse_other_videos(folder: Path, pictures: Fields) -> None:
-    """Raise CheckpointError if pictures of a video are scaled otherwise: one tower has one scaling here."""
+def video_fields(folder: Path) -> Fields | None:
+    """A folder's processor of videos, None where it has none; raises CheckpointError for a file that is broken."""
     whole, alone = _content(folder / PROCESSOR_NAME) or {}, _content(folder / VIDEO_NAME)
     videos = whole.get("video_processor", alone)
-    if not isinstance(videos, Mapping):
-        return
+    where = folder / (VIDEO_NAME if "video_processor" not in whole else PROCESSOR_NAME)
+    return Fields(videos, str(where), _KIND) if isinstance(videos, Mapping) else None
+
+
+def _refuse_other_videos(folder: Path, pictures: Fields) -> None:
+    """Raise CheckpointError if pictures of a video are scaled otherwise: one tower has one scaling here."""
+    found = video_fields(folder)
+    videos = {} if found is None else found.values
     for key in sorted(_SCALING & videos.keys() & pictures.values.keys()):
         if videos[key] != pictures.values[key]:
             raise CheckpointError(

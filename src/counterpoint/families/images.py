@@ -14,8 +14,8 @@ def image_problems(
     `remedy` says how to reduce the patches of a row.
     """
     yield from image.problems(f"{where}.image")
-    if image.rule is not None:
-        yield from image.rule.problems(where, patch, merge, remedy)
+    for key, rule in image.rules.items():
+        yield from rule.problems(where, f"{where}.image.{key}", patch, merge, remedy)
 
 
 def channel_problems(where: str, image: ImageSection, channels: int) -> Iterator[Problem]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from counterpoint.convert.composite import AUDIO, VISION, Stored
-from counterpoint.convert.picture_sizes import PictureSizes, nearest_square, picture_sizes
-from counterpoint.convert.processor import check_frames, picture_fields, scaling_in, seconds_in
+from counterpoint.convert.picture_sizes import PictureSizes, nearest_square, picture_sizes, video_sizes
+from counterpoint.convert.processor import check_frames, picture_fields, scaling_in, seconds_in, video_fields
 from counterpoint.families import facts_of
 from counterpoint.importing.keys import Key
 from counterpoint.importing.source import Source
@@ -50,6 +50,14 @@ def _pictures(stored: Stored, source: Source) -> Items:
         larger = f"the processor allows {allowed} patches, which needs a longer data.sequence_tokens"
         sizes = sizes._replace(otherwise="; ".join(one for one in (larger, sizes.otherwise) if one))
     keys = rule.keys
+    videos = None if source.folder is None else video_fields(source.folder)
+    of_videos = None if videos is None else video_sizes(videos)
+    if of_videos is not None and of_videos.rule != rule:
+        keys |= {"video": of_videos.rule.model_dump(mode="json")}
+        sizes = sizes._replace(otherwise="; ".join(one for one in (sizes.otherwise, of_videos.otherwise) if one))
+    elif videos is not None and of_videos is None:
+        unread = "pictures of videos get the size of single ones, since the processor of videos is not read"
+        sizes = sizes._replace(otherwise="; ".join(one for one in (sizes.otherwise, unread) if one))
     max_patches = max(rule.most(patch, merge), group)
     origin = ""
     if source.folder is not None:

@@ -12,7 +12,7 @@ from counterpoint.data.prepare.media import called, read_files
 from counterpoint.data.text.chat import SYSTEM, USER, LaidChat, Medium, Message, Part
 from counterpoint.errors import DataError
 from counterpoint.inference.plain import Prompt
-from counterpoint.kinds.modality import Intake, Payload
+from counterpoint.kinds.modality import Intake, Payload, extent_of
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.content import rows_of
 from counterpoint.modalities.images.spec import IMAGES, LARGEST_LIMIT
@@ -107,7 +107,7 @@ def laid_prompt(laid: LaidChat, intakes: Mapping[str, Intake]) -> Prompt:
         intake, files = intakes[medium.kind], read_files(medium)
         try:
             # Its reader says whether it is too large, by the limit of the run.
-            extent = MODALITIES[medium.kind].extent(files[0], LARGEST_LIMIT)
+            extent = extent_of(MODALITIES[medium.kind].extent(files[0], LARGEST_LIMIT), len(files))
             for group in intake.groups(len(files)):
                 payloads.append(rows_of(intake).read(files[group], extent))
                 placed.append(intake.place(extent))

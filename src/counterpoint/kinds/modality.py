@@ -9,12 +9,20 @@ from counterpoint.kinds.named import named
 from counterpoint.section.section import Section
 
 Extent = tuple[int, ...]
-"""The size of an item, by the columns of its modality: (height, width) of an image, (samples,) of a clip."""
+"""The size of an item, by the columns of its modality: (height, width) of an image, (samples,) of a clip.
+
+The number of files comes last for an entry of several: (height, width, pictures) of a part of a video."""
 
 SIZES = ("height", "width", "samples")
 """Columns for the size of an item that an index has; each modality has some of them, and the others hold zeros."""
 
+
 Scalar = str | int | float | bool | None
+
+
+def extent_of(size: Extent, files: int) -> Extent:
+    """The size of an item of an entry with so many files of one size: with their number, where they are several."""
+    return size if files == 1 else (*size, files)
 
 
 class Placed(NamedTuple):

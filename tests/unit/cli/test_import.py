@@ -383,6 +383,43 @@ def test_sizes_without_a_rule_are_refused_by_name(name: str, tmp_path: Path) -> 
     assert str(raised.value).count(": choose a") == 1
 
 
+VIDEOS: dict[str, tuple[dict[str, Any], Any, str]] = {
+    "Qwen2.5-VL": (
+        {"video_processor_type": "Qwen2VLVideoProcessor"}, _budget(100352, 602112), "",
+    ),
+    "Qwen3-VL": (
+        {"video_processor_type": "Qwen3VLVideoProcessor", "size": {"shortest_edge": 4096, "longest_edge": 25165824}},
+        {"kind": "total", "min_pixels": 4096, "max_pixels": 25165824}, "",
+    ),
+    "a cap": (
+        {"video_processor_type": "Qwen3VLVideoProcessor", "cap_pixels_per_frame": True},
+        {"kind": "total", "min_pixels": 131072, "max_pixels": 786432}, "also limits each picture",
+    ),
+    "the same as of pictures": (
+        {"video_processor_type": "Qwen2VLVideoProcessor", "size": {"shortest_edge": 3136, "longest_edge": 25600}},
+        None, "",
+    ),
+    "another": ({"video_processor_type": "SomeVideoProcessor"}, None, "the processor of videos is not read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("is_section", [True, False])
+@pytest.mark.parametrize("name", VIDEOS)
+def test_sizes_of_pictures_of_videos_are_the_processors(name: str, is_section: bool, tmp_path: Path) -> None:
+    keys, expected, comment = VIDEOS[name]
+    (tmp_path / "config.json").write_text(json.dumps(CASES["siglip_sections_empty"]))
+    pictures = {"image_processor_type": "Qwen2VLImageProcessor", "max_pixels": 25600}
+    if is_section:
+        whole = {"image_processor": pictures, "video_processor": keys}
+        (tmp_path / "processor_config.json").write_text(json.dumps(whole))
+    else:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(pictures))
+        (tmp_path / "video_preprocessor_config.json").write_text(json.dumps(keys))
+    text = import_model(tmp_path).text
+    assert parse_yaml(text)["modules"]["vision"]["model"]["image"].get("video") == expected
+    assert comment in " ".join(text.replace("#", " ").split())
+
+
 def test_tiles_that_are_switched_off_are_none(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CASES["siglip_sections_empty"]))
     keys = {"image_processor_type": "Gemma3ImageProcessor", "do_pan_and_scan": False, "image_mean": 0.5}

@@ -28,6 +28,7 @@ from counterpoint.modalities.images.pictures import image_size
 from counterpoint.modalities.images.rows import ImageRows
 from counterpoint.modalities.images.sizes import RESIZES
 from counterpoint.modalities.images.sizes.between import BetweenConfig
+from counterpoint.modalities.images.sizes.total import TotalConfig
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from tests.unit.judge.judge import REASON
 
@@ -252,9 +253,24 @@ def test_a_picture_that_is_too_long_is_taken_by_neither(name: str, tmp_path: Pat
     assert one.reader.fits((1, 200))
 
 
+@pytest.mark.parametrize("pictures", [2, 3, 5, 16])
+def test_rows_of_videos_are_as_many_as_published(pictures: int) -> None:
+    smart_resize = _of_source("transformers.models.qwen3_vl.video_processing_qwen3_vl", "smart_resize")
+    ends = {"min_pixels": 4096 * 4, "max_pixels": 25_165_824 // 16}
+    rule = TotalConfig(kind="total", **ends).of(pictures, 2)
+    for height, width in _sizes(9_000):
+        try:
+            expected = smart_resize(pictures, height, width, 2, 32, *ends.values())
+        except ValueError:
+            # Twice as long as the shortest that is refused, once its short side has a whole group.
+            assert max(height, width) > 190 * min(height, width)
+            continue
+        assert rule.grid(height, width, 16, 2) == tuple(side // 16 for side in expected), (height, width)
+
+
 def test_every_rule_is_judged(tmp_path: Path) -> None:
     rules = {judged(name, tmp_path / str(i)).reader.rule.kind for i, name in enumerate(CASES)}
-    assert rules | {"between"} == set(RESIZES)
+    assert rules | {"between", "total"} == set(RESIZES)
 
 
 def table() -> str:

@@ -26,6 +26,7 @@ RULES: dict[str, dict[str, Any]] = {
     "budget": {"min_pixels": 256, "max_pixels": 4096},
     "naflex": {"max_patches": 64},
     "between": {"min_patches": 16, "max_patches": 128},
+    "total": {"min_pixels": 256, "max_pixels": 4096},
 }
 
 
@@ -211,6 +212,12 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+def test_the_rule_of_videos_has_problems_at_its_key() -> None:
+    keys = {"max_patches": 64, "video": {"kind": "total", "max_pixels": 63, "min_pixels": 1}}
+    (problem,) = image_problems("model", ImageConfig.model_validate(keys), 4, 2)
+    assert str(problem).startswith("model.image.video.max_pixels: got 63 pixels, expected at least 64")
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_values_that_cannot_be_are_one_sentence(name: str) -> None:
     keys, expected = PROBLEMS[name]
@@ -240,6 +247,8 @@ def test_the_rule_is_in_the_fingerprint_of_data() -> None:
     before = _fingerprint(ImageConfig(size=32, max_patches=64))
     assert not [key for key in before if "resize" in key]
     where = "modules.vision.model.image.resize"
+    now = _fingerprint(ImageConfig.model_validate({"size": 32, "max_patches": 64, "video": {"kind": "total"}}))
+    assert first_difference(before, now) == "modules.vision.model.image.video.kind"
     for kind, keys in RULES.items():
         now = _fingerprint(_image(kind))
         assert first_difference(before, now) == f"{where}.kind"

@@ -71,7 +71,7 @@ def test_five_pictures_are_three_items_of_two_frames_and_the_last_is_shown_twice
     for which, pictures in enumerate(shown):
         payload = source.item(0, which)
         assert isinstance(payload, PatchPayload)
-        assert (source.extent(0, which), payload.grid) == (SIZE, (4, 2))
+        assert (source.extent(0, which), payload.grid) == (SIZE if which == 3 else (*SIZE, 5), (4, 2))
         np.testing.assert_array_equal(payload.patches, _merged(*pictures))
 
 
@@ -92,6 +92,43 @@ def test_how_many_items_a_video_is_follows_from_metadata(folder: Path, frames: i
     assert source.document(0).tokens == 1 + 2 * items, "text behind the items is cut off"
     with pytest.raises(DataError, match="none of its 1 samples fits into"):
         PreparedSource(folder, "train", 0, takers, 2 * items)
+
+
+VIDEO_RULES = {
+    "stretch": ({"height": 8, "width": 8}, (2, 2)),
+    # Five pictures of 16 x 8, in pairs: four times 128 pixels, and what they are scaled to is at most 64 each.
+    "total": ({"min_pixels": 1, "max_pixels": 320}, (2, 2)),
+    "budget": ({"min_pixels": 512, "max_pixels": 4096}, (8, 4)),
+}
+
+
+@pytest.mark.parametrize("kind", VIDEO_RULES)
+def test_pictures_of_a_video_have_a_size_rule_of_their_own(folder: Path, kind: str) -> None:
+    keys, grid = VIDEO_RULES[kind]
+    image = ImageConfig.model_validate({"max_patches": 16, "video": {"kind": kind, **keys}})
+    source = PreparedSource(folder, "train", 0, {"vision": replace(PAIRS, image=image)}, 64)
+    *parts, single = source.document(0).items
+    assert [part.rows_in for part in parts] == [grid[0] * grid[1]] * 3
+    assert single.rows_in == 8
+    for which in range(4):
+        payload, error = load_item_or_neutral(source, 0, which, source.document(0).items[which])
+        assert error is None
+        assert isinstance(payload, PatchPayload)
+        assert payload.grid == (grid if which < 3 else (4, 2))
+    damaged = folder / PAYLOAD_NAME
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    payload, error = load_item_or_neutral(source, 0, 0, parts[0])
+    assert (error is not None, payload.rows) == (True, parts[0].rows_in)
+
+
+def test_a_video_that_its_rule_refuses_is_left_out(make_index: MakeIndex) -> None:
+    long = [_picture(number, (1, 201)) for number in range(2)]
+    records = [Record([1, 5], [False, True], "train", text, [item]) for text, item in (
+        ("a video", _video(1, long)), ("a picture", Encoded(1, long[0])),
+    )]  # fmt: skip
+    image = ImageConfig.model_validate({"max_patches": 16, "video": {"kind": "total"}})
+    source = PreparedSource(make_index(records), "train", 0, {"vision": replace(PAIRS, image=image)}, 64)
+    assert (len(source), source.excluded, source.caption(0)) == (1, 1, "a picture")
 
 
 def test_every_item_of_a_video_advances_positions_like_an_image(folder: Path) -> None:
@@ -171,7 +208,7 @@ def test_a_conversation_has_videos_at_one_mark_each(write_folder: Callable[[obje
     counts = summary.manifest.counts
     assert (counts["images"], counts["videos"]) == (2, 1), "a video of one picture is an image"
     source = PreparedSource(tmp_path / "out", "train", 0, {"vision": PAIRS}, 64)
-    assert [source.extent(0, which) for which in range(4)] == [SIZE, SIZE, SIZE, (8, 16)]
+    assert [source.extent(0, which) for which in range(4)] == [(*SIZE, 3), (*SIZE, 3), SIZE, (8, 16)]
     patches = [patches_of(source.item(0, which)).patches for which in range(3)]
     shown = [(FILM[0], FILM[1]), (FILM[2], FILM[2]), (FILM[3], FILM[3])]
     np.testing.assert_array_equal(patches, [_merged(*pictures) for pictures in shown])

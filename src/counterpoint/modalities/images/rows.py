@@ -28,8 +28,8 @@ class ImageRows:
     def read(self, files: Sequence[bytes], extent: Extent) -> PatchPayload:
         """The rows of an item's encoded pictures; raises DataError if one cannot be decoded or is not of the indexed
         size."""
-        height, width = extent
-        return read_patches(files, height, width, self.intake, self.pixels)
+        height, width = extent[:2]
+        return read_patches(files, height, width, self.intake.of(extent), self.pixels)
 
     def neutral(self, extent: Extent) -> PatchPayload:
         """The rows of a grey image of this size."""
@@ -62,8 +62,8 @@ class ImageRows:
         return self.intake.place(extent).rows_in, self.intake.columns
 
     def _payload(self, extent: Extent, patches: Floats) -> PatchPayload:
-        height, width = extent
-        return PatchPayload(patches, self.intake.grid(height, width), self.intake.kind)
+        height, width = extent[:2]
+        return PatchPayload(patches, self.intake.of(extent).grid(height, width), self.intake.kind)
 
 
 class Places(NamedTuple):

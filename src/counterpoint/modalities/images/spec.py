@@ -1,7 +1,7 @@
 """Images: the number of patches that an image becomes in a module, from its size alone, and the modality itself."""
 
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, final
 
@@ -82,9 +82,18 @@ class ImageSection(Section):
         return None if self.max_patches is None else Longer(size=self.size, max_patches=self.max_patches)
 
     @property
+    def rules(self) -> dict[str, SizeRule]:
+        """The size rules that it names, by their keys."""
+        return {} if self.rule is None else {"resize": self.rule}
+
+    @property
     def most_pixels(self) -> int:
         """The most pixels of an image that is decoded."""
         return MOST_PIXELS
+
+    def of_video(self, _pictures: int, _frames: int) -> "ImageSection":
+        """The section for pictures of a video with so many, of which a patch spans `frames`: by default the same."""
+        return self
 
     @property
     def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
@@ -101,6 +110,8 @@ class ImageConfig(ImageSection):
     resize: ResizeConfig | None = None
     """How a picture gets its size, as the processor of a published model does it; null: by `size` and `max_patches`,
     which are left out otherwise."""
+    video: ResizeConfig | None = None
+    """How pictures of a video (of two or more) get their size; null: as single pictures."""
     resampling: Resampling | None = None
     """Filter that scales a picture, by Pillow's names; null: that of the folder in `init_from`, else `bicubic`."""
     mean: PerChannel | None = None
@@ -116,26 +127,32 @@ class ImageConfig(ImageSection):
     """Pixels above which a picture is not decoded but treated as unreadable. Unit: pixels."""
 
     def problems(self, where: str) -> Iterator[Problem]:
-        if self.resize is None:
-            if self.max_patches is None:
-                remedy = "add it like max_patches: 256, or a size rule `resize`"
-                yield Problem(f"{where}.max_patches", "nothing", "a number of patches", remedy)
-            return
+        if self.resize is None and self.max_patches is None:
+            remedy = "add it like max_patches: 256, or a size rule `resize`"
+            yield Problem(f"{where}.max_patches", "nothing", "a number of patches", remedy)
+        for key, rule in self.rules.items():
+            if rule.squares and self.reduce:
+                expected = f"0, because {where}.{key}.kind is {rule.kind}"
+                yield Problem(f"{where}.reduce", f"{self.reduce}", expected, "leave one of them out")
         for key, value in (("size", self.size), ("max_patches", self.max_patches)):
-            if value is not None:
+            if self.resize is not None and value is not None:
                 expected = f"null, because {where}.resize says how a picture gets its size"
                 yield Problem(f"{where}.{key}", f"{value}", expected, "leave one of them out")
-        if self.reduce and self.resize.squares:
-            expected = f"0, because {where}.resize.kind is {self.resize.kind}"
-            yield Problem(f"{where}.reduce", f"{self.reduce}", expected, "leave one of them out")
 
     @property
     def rule(self) -> SizeRule | None:
         return super().rule if self.resize is None else self.resize
 
     @property
+    def rules(self) -> dict[str, SizeRule]:
+        return super().rules if self.video is None else {**super().rules, "video": self.video}
+
+    @property
     def most_pixels(self) -> int:
         return self.max_pixels
+
+    def of_video(self, pictures: int, frames: int) -> "ImageConfig":
+        return self if self.video is None else self.model_copy(update={"resize": self.video.of(pictures, frames)})
 
     @property
     def scaling(self) -> Scaling:
@@ -146,7 +163,8 @@ class ImageConfig(ImageSection):
     @property
     def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
         rule = {} if self.rule is None else self.rule.identity
-        return {**rule, **self.scaling._asdict(), "reduce": self.reduce, "max_pixels": self.max_pixels}
+        video = {} if self.video is None else {f"video.{key}": value for key, value in self.video.model_dump().items()}
+        return {**rule, **video, **self.scaling._asdict(), "reduce": self.reduce, "max_pixels": self.max_pixels}
 
 
 @final
@@ -219,6 +237,12 @@ class ImageIntake:
         """The settings by which a file becomes patches, by the keys of the section `image`."""
         return self.image.identity
 
+    def of(self, extent: Extent) -> "ImageIntake":
+        """How images of this extent enter: pictures of a video may have a size rule of their own."""
+        if len(extent) == len(IMAGES.columns):
+            return self
+        return replace(self, image=self.image.of_video(extent[-1], self.frames))
+
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid (rows, columns) of an image of a size in pixels."""
         return self.rule.grid(height, width, self.patch, self.merge)
@@ -232,16 +256,17 @@ class ImageIntake:
 
     def fits(self, extent: Extent) -> bool:
         """Whether its size rule takes an image of this size: most take any."""
-        height, width = extent
-        return self._refusal(height, width) is None
+        height, width = extent[:2]
+        return self.of(extent)._refusal(height, width) is None
 
     def _refusal(self, height: int, width: int) -> str | None:
         return self.rule.refusal(height, width, self.patch, self.merge, self.image.most_pixels)
 
     def place(self, extent: Extent) -> Placed:
-        """The rows of an image of `extent`, (height, width), and the columns of merged cells that leave."""
-        height, width = extent
-        rows, columns = self.grid(height, width)
+        """The rows of an image of `extent`, (height, width) or (height, width, pictures of its video), and the columns
+        of merged cells that leave."""
+        height, width = extent[:2]
+        rows, columns = self.of(extent).grid(height, width)
         left = self.queries or rows * columns // self.merge**2
         return Placed(self.module, rows * columns, left, columns // self.merge)
 
@@ -289,7 +314,7 @@ IMAGES = Modality(
         section=ImageConfig,
         defaults=DEFAULT_SCALING._asdict(),
         origin="counterpoint.convert.processor:said_of_images",
-        small={"size": None, "max_patches": 16, "resize": None},
+        small={"size": None, "max_patches": 16, "resize": None, "video": None},
     ),
     size="counterpoint.modalities.images.pictures:image_size",
     rows="counterpoint.modalities.images.rows:ImageRows",

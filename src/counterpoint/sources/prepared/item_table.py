@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from counterpoint.kinds.arrays import Bools, Ints
-from counterpoint.kinds.modality import SIZES, Intake
+from counterpoint.kinds.modality import SIZES, Intake, extent_of
 from counterpoint.modalities import MODALITIES
 from counterpoint.sources.prepared.index import Index
 
@@ -61,7 +61,7 @@ class ItemTable:
             is_kind = self.kinds[kind]
             columns = [*(SIZES.index(name) for name in MODALITIES[kind].columns), len(SIZES)]
             sizes, which = _distinct(self.sizes[is_kind][:, columns])
-            extents = [(tuple(extent), files) for *extent, files in sizes.tolist()]
+            extents = [(extent_of(tuple(extent), files), files) for *extent, files in sizes.tolist()]
             rows = np.array([intake.place(size).rows * len(intake.groups(files)) for size, files in extents], np.int64)
             fits = np.array([intake.fits(size) for size, _files in extents], dtype=np.bool_)
             of_items[is_kind] = rows[which]

@@ -8,7 +8,7 @@ import numpy as np
 
 from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Floats
-from counterpoint.kinds.modality import Extent, Intake, Intakes, Payload
+from counterpoint.kinds.modality import Extent, Intake, Intakes, Payload, extent_of
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.content import rows_of
 from counterpoint.plan.samples import Document
@@ -32,6 +32,11 @@ class _Piece(NamedTuple):
 
     entry: ItemEntry
     files: slice
+
+    @property
+    def extent(self) -> Extent:
+        """The size of the item."""
+        return extent_of(self.entry.extent, len(self.entry.lengths))
 
 
 class PreparedSource:
@@ -124,7 +129,7 @@ class PreparedSource:
 
     def _read_document(self, index: int) -> Document:
         kept, pieces = int(self._kept_tokens[index]), self._pieces(index)
-        placed = [self._by_kind[piece.entry.kind].place(piece.entry.extent) for piece in pieces]
+        placed = [self._by_kind[piece.entry.kind].place(piece.extent) for piece in pieces]
         items = lay_items([piece.entry.position for piece in pieces], placed)
         loss_tokens, *further = self._losses[index].tolist()
         tokens = kept + sum(item.rows for item in items)
@@ -152,14 +157,15 @@ class PreparedSource:
 
     def extent(self, index: int, which: int) -> Extent:
         """The size of an item according to the index."""
-        return self._pieces(index)[which].entry.extent
+        return self._pieces(index)[which].extent
 
     def item(self, index: int, which: int) -> Payload:
         """The rows of an item; raises DataError if its bytes are bad."""
-        entry, files = self._pieces(index)[which]
+        piece = self._pieces(index)[which]
+        entry, files = piece
         data = self.index.item_files(entry, files)
         try:
-            return rows_of(self._by_kind[entry.kind]).read(data, entry.extent)
+            return rows_of(self._by_kind[entry.kind]).read(data, piece.extent)
         except DataError as error:
             names = self.index.file_names(entry, files)
             raise DataError(f"file {names}: {error}" if names else str(error)) from error

@@ -11,6 +11,7 @@ from counterpoint.modalities.images.sizes.pad import PadConfig
 from counterpoint.modalities.images.sizes.rule import SizeRule
 from counterpoint.modalities.images.sizes.shortest import ShortestConfig
 from counterpoint.modalities.images.sizes.stretch import StretchConfig
+from counterpoint.modalities.images.sizes.total import TotalConfig
 from counterpoint.registry import Registry
 from counterpoint.section.of_kind import OfKind
 
@@ -24,6 +25,7 @@ RESIZES: Registry[type[SizeRule]] = Registry(
         "budget": BudgetConfig,
         "naflex": NaflexConfig,
         "between": BetweenConfig,
+        "total": TotalConfig,
     },
 )
 """By the key `kind` of a section `image.resize`."""

@@ -55,8 +55,8 @@ class BetweenConfig(SizeRule):
     def at_most(self, patches: int, patch: int, merge: int) -> "BetweenConfig":
         return self.model_copy(update={"max_patches": max(min(self.max_patches, patches), self.min_patches)})
 
-    def problems(self, where: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
-        path = f"{where}.image.resize.max_patches"
+    def problems(self, where: str, at: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
+        path = f"{at}.max_patches"
         yield from most_problems(path, where, self.max_patches, merge, remedy)
         if self.max_patches < self.min_patches:
             expected = f"at least min_patches, {self.min_patches}"

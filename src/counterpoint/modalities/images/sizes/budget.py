@@ -12,8 +12,39 @@ _LONGEST = 200
 """Times that the longer side may be as long as the shorter one, as in transformers."""
 
 
+class PixelRange(SizeRule):
+    """Limits of pixels, within which the aspect is about kept."""
+
+    min_pixels: Count = 56 * 56
+    """Pixels to which a smaller picture is enlarged. Unit: pixels."""
+    max_pixels: Count = 28 * 28 * 1280
+    """Pixels to which a larger picture is reduced. Unit: pixels."""
+
+    def refusal(self, height: int, width: int, patch: int, merge: int, most_pixels: int) -> str | None:
+        if max(height, width) / min(height, width) <= _LONGEST:
+            return None
+        return f"its longer side is more than {_LONGEST} times the shorter one"
+
+    def most(self, patch: int, merge: int) -> int:
+        return max(self.max_pixels // (patch * merge) ** 2, 1) * merge**2
+
+    def at_most(self, patches: int, patch: int, merge: int) -> "PixelRange":
+        most = max(min(self.max_pixels, patches * patch**2), self.min_pixels)
+        return self.model_copy(update={"max_pixels": most})
+
+    def problems(self, where: str, at: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
+        least = (patch * merge) ** 2
+        path = f"{at}.max_pixels"
+        if self.max_pixels < least:
+            expected = f"at least {least}, of which {where} makes one row"
+            yield Problem(path, f"{self.max_pixels} pixels", expected, f"raise it or {remedy}")
+        if self.max_pixels < self.min_pixels:
+            expected = f"at least min_pixels, {self.min_pixels}"
+            yield Problem(path, f"{self.max_pixels} pixels", expected, "raise it or lower min_pixels")
+
+
 @final
-class BudgetConfig(SizeRule):
+class BudgetConfig(PixelRange):
     """A picture is scaled to whole groups of patches, at about its aspect, with `min_pixels` to `max_pixels` pixels.
 
     One whose longer side is more than 200 times the shorter one is left out. (Qwen2-VL: Wang et al., 2024,
@@ -21,10 +52,6 @@ class BudgetConfig(SizeRule):
     """
 
     kind: Literal["budget"]
-    min_pixels: Count = 56 * 56
-    """Pixels to which a smaller picture is enlarged. Unit: pixels."""
-    max_pixels: Count = 28 * 28 * 1280
-    """Pixels to which a larger picture is reduced. Unit: pixels."""
 
     def grid(self, height: int, width: int, patch: int, merge: int) -> Size:
         # Term by term as transformers' qwen2_vl smart_resize, since its rounding decides sizes.
@@ -39,25 +66,3 @@ class BudgetConfig(SizeRule):
             rows = math.ceil(height * beta / factor) * factor
             columns = math.ceil(width * beta / factor) * factor
         return rows // patch, columns // patch
-
-    def refusal(self, height: int, width: int, patch: int, merge: int, most_pixels: int) -> str | None:
-        if max(height, width) / min(height, width) <= _LONGEST:
-            return None
-        return f"its longer side is more than {_LONGEST} times the shorter one"
-
-    def most(self, patch: int, merge: int) -> int:
-        return max(self.max_pixels // (patch * merge) ** 2, 1) * merge**2
-
-    def at_most(self, patches: int, patch: int, merge: int) -> "BudgetConfig":
-        most = max(min(self.max_pixels, patches * patch**2), self.min_pixels)
-        return self.model_copy(update={"max_pixels": most})
-
-    def problems(self, where: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
-        least = (patch * merge) ** 2
-        path = f"{where}.image.resize.max_pixels"
-        if self.max_pixels < least:
-            expected = f"at least {least}, of which {where} makes one row"
-            yield Problem(path, f"{self.max_pixels} pixels", expected, f"raise it or {remedy}")
-        if self.max_pixels < self.min_pixels:
-            expected = f"at least min_pixels, {self.min_pixels}"
-            yield Problem(path, f"{self.max_pixels} pixels", expected, "raise it or lower min_pixels")

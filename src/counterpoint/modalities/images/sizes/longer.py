@@ -27,7 +27,7 @@ class Longer(SizeRule):
     def at_most(self, patches: int, patch: int, merge: int) -> "Longer":
         return self.model_copy(update={"max_patches": max(min(self.max_patches, patches), merge**2)})
 
-    def problems(self, where: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
+    def problems(self, where: str, at: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
         side = patch * merge
         if self.size is not None and self.size < side:
             expected = f"at least {side}, the side of what {where} makes one row of"

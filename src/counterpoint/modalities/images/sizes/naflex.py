@@ -45,8 +45,8 @@ class NaflexConfig(SizeRule):
     def at_most(self, patches: int, patch: int, merge: int) -> "NaflexConfig":
         return self.model_copy(update={"max_patches": min(self.max_patches, patches)})
 
-    def problems(self, where: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
-        yield from most_problems(f"{where}.image.resize.max_patches", where, self.max_patches, merge, remedy)
+    def problems(self, where: str, at: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
+        yield from most_problems(f"{at}.max_patches", where, self.max_patches, merge, remedy)
 
 
 def most_problems(path: str, where: str, most: int, merge: int, remedy: str) -> Iterator[Problem]:

@@ -55,6 +55,10 @@ class SizeRule(Section):
         """Why a picture is not taken where no more than `most_pixels` are held at a time; None if it is."""
         return None
 
+    def of(self, pictures: int, frames: int) -> "SizeRule":
+        """The rule for a picture of a video with so many, of which a patch spans `frames`: by default the same."""
+        return self
+
     @abstractmethod
     def most(self, patch: int, merge: int) -> int:
         """The most patches of a picture that is not extremely long."""
@@ -68,12 +72,13 @@ class SizeRule(Section):
         """The keys of the section `image` that say it, as plain data."""
         return {"resize": self.model_dump(mode="json")}
 
-    def problems(self, where: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
-        """Problems of its values for a model at `where`; `remedy` says how to reduce the patches of a row."""
+    def problems(self, where: str, at: str, patch: int, merge: int, remedy: str) -> Iterator[Problem]:
+        """Problems of its values, which are `at` a key, for a model at `where`; `remedy` says how to reduce the patches
+        of a row."""
         if min(self.grid(1, 1, patch, merge)) < 1:
-            key, value = self.limit
+            _key, value = self.limit
             expected = f"sides of at least {patch * merge} pixels, of which {where} makes one row"
-            yield Problem(f"{where}.image.{key}", value, expected, f"raise them or {remedy}")
+            yield Problem(at, value, expected, f"raise them or {remedy}")
 
     @property
     def limit(self) -> tuple[str, str]:

@@ -1,0 +1,46 @@
+"""A range of pixels for all pictures of a video together: the smart resize of Qwen3-VL's videos."""
+
+import math
+from typing import Literal, final
+
+from pydantic import PrivateAttr
+
+from counterpoint.modalities.images.sizes.budget import PixelRange
+from counterpoint.modalities.images.sizes.rule import Size
+
+
+@final
+class TotalConfig(PixelRange):
+    """All pictures of a video together get `min_pixels` to `max_pixels` pixels, each in whole groups of patches, at
+    about its aspect (Qwen3-VL).
+
+    A video whose longer side is more than 200 times the shorter one is left out.
+    """
+
+    kind: Literal["total"]
+    _pictures: int = PrivateAttr(default=1)
+    _frames: int = PrivateAttr(default=1)
+
+    def of(self, pictures: int, frames: int) -> "TotalConfig":
+        rule = self.model_copy()
+        rule._pictures, rule._frames = pictures, frames
+        return rule
+
+    def grid(self, height: int, width: int, patch: int, merge: int) -> Size:
+        # Term by term as transformers' qwen3_vl smart_resize of videos, since its rounding decides sizes.
+        factor = patch * merge
+        if height < factor or width < factor:
+            scale = max(factor / height, factor / width)
+            height, width = int(height * scale), int(width * scale)
+        rows, columns = round(height / factor) * factor, round(width / factor) * factor
+        # Fewer pictures than a patch spans are repeated.
+        times = max(round(self._pictures / self._frames), 1) * self._frames
+        if times * rows * columns > self.max_pixels:
+            beta = math.sqrt((self._pictures * height * width) / self.max_pixels)
+            rows = max(factor, math.floor(height / beta / factor) * factor)
+            columns = max(factor, math.floor(width / beta / factor) * factor)
+        elif times * rows * columns < self.min_pixels:
+            beta = math.sqrt(self.min_pixels / (self._pictures * height * width))
+            rows = math.ceil(height * beta / factor) * factor
+            columns = math.ceil(width * beta / factor) * factor
+        return max(rows, factor) // patch, max(columns, factor) // patch

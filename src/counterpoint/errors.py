@@ -6,6 +6,7 @@ CounterpointError
 |   |-- PlacementError         a layout or the placement of modules on ranks
 |   |-- DataError              a dataset, an index, a payload
 |   |   `-- MissingFileError       a file that a record names is not there
+|   |-- MissingPackageError    a package of an extra that is not installed
 |   |-- CheckpointError        a checkpoint or a run folder
 |   |   `-- DamagedCheckpointError   a checkpoint that is not what was written
 |   `-- ProofError             the plan is not safe to run
@@ -41,6 +42,8 @@ class DataError(InputError):
 
 class MissingFileError(DataError):
     """A file that a record names is not there."""
+class MissingPackageError(InputError):
+    """A package of an extra is not installed; no fault of the data, so nothing is left out or replaced for it."""
 
 
 class CheckpointError(InputError):

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from counterpoint.config.load import load_config
+from counterpoint.modalities.clips.clip_file import clip_samples
 from counterpoint.modalities.clips.rows import ClipRows
 from counterpoint.modalities.clips.spec import HOP, RATE, ClipIntake
-from counterpoint.modalities.clips.wave_file import clip_samples
 from counterpoint.modalities.rows import pack_items
 from counterpoint.models.chain import MAIN
 from counterpoint.plan.samples import Item

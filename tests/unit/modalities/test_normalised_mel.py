@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from counterpoint.kinds.arrays import Floats
+from counterpoint.modalities.clips.clip_file import read_clip
 from counterpoint.modalities.clips.normalised_mel import normalised_log_mel
 from counterpoint.modalities.clips.rows import ClipRows
 from counterpoint.modalities.clips.spec import HOP, RATE, ClipIntake
-from counterpoint.modalities.clips.wave_file import read_wave
 from counterpoint.modalities.clips.windows import cut_windows
 
 
@@ -88,7 +88,7 @@ def test_frames_of_a_file_are_those_of_all_its_samples(samples: int) -> None:
     settings = ClipIntake("audio", mels=8, window=15, stride=8, stack=1, positions=50, normalised=True)
     # Turned around, for it ends in silence.
     data = wav_of(wave_of(samples)[::-1])
-    expected = cut_windows(normalised_log_mel(read_wave(data, samples), settings.mels), settings)
+    expected = cut_windows(normalised_log_mel(read_clip(data, samples), settings.mels), settings)
     found = ClipRows(settings).read([data], (samples,))
     assert found.rows == settings.place((samples,)).rows_in
     assert np.array_equal(found.frames, expected.frames)

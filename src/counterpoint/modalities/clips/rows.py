@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from counterpoint.kinds.modality import Extent
+from counterpoint.modalities.clips.clip_file import read_clip
 from counterpoint.modalities.clips.mel import log_mel
 from counterpoint.modalities.clips.normalised_mel import normalised_log_mel
 from counterpoint.modalities.clips.spec import HOP, ClipIntake
-from counterpoint.modalities.clips.wave_file import read_wave
 from counterpoint.modalities.clips.windows import ClipPayload, cut_windows
 from counterpoint.modalities.lane import Lane
 from counterpoint.models.batch import AudioBatch
@@ -28,9 +28,7 @@ class ClipRows:
         """The rows of an encoded clip; raises DataError if it cannot be decoded or is not as long as indexed."""
         (data,), (samples,) = files, extent
         whole = self.intake.whole_samples(samples)
-        wave = read_wave(data, samples)
-        if self.intake.seconds is not None:
-            wave = wave[:whole]
+        wave = read_clip(data, samples, None if self.intake.seconds is None else whole)
         # Of a clip of its own length, samples after the last whole frame stay: that frame's window reaches them.
         silence = np.zeros(max(whole - len(wave), 0), dtype=np.float32)
         frames_of = normalised_log_mel if self.intake.normalised else log_mel

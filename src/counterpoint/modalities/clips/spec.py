@@ -161,7 +161,7 @@ CLIPS = Modality(
         origin="counterpoint.convert.processor:said_of_clips",
         free=("seconds",),
     ),
-    size="counterpoint.modalities.clips.wave_file:clip_extent",
+    size="counterpoint.modalities.clips.clip_file:clip_extent",
     rows="counterpoint.modalities.clips.rows:ClipRows",
     alone="counterpoint.modalities.clips.alone:clip_alone",
 )

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -151,6 +151,12 @@ def prepare(
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy all payload into the index instead of referring to it.")
     ] = False,
+    fps: Annotated[float, typer.Option(help="Frames of a video file that are seen a second.")] = 2.0,
+    max_frames: Annotated[int, typer.Option(min=1, help="Most frames of a video file that are seen.")] = 768,
+    timestamps: Annotated[
+        Literal["none", "qwen3-vl"] | None,
+        typer.Option(help="Times as text before frames of a video file; as the tokenizer's folder says."),
+    ] = None,
 ) -> None:
     """Index a dataset once: tokens, sizes and positions of images, videos and clips, and where the bytes are."""
     from counterpoint.data.prepare.command import prepare as build
@@ -162,6 +168,7 @@ def prepare(
         tokenizer=tokenizer, seed=seed, images=tuple(images or ()), most_pixels=max_pixels or MOST_PIXELS,
         workers=workers, on_error=on_error, most_missing=most_missing, copy=copy,
         addresses=addresses, where=where, maps=tuple(map_ or ()), subsets=tuple(subset or ()),
+        fps=fps, max_frames=max_frames, timestamps=timestamps,
     )  # fmt: skip
     with ProgressBar() as bar:
         summary = build(source, out, options, bar.watch)

@@ -42,6 +42,8 @@ class DataError(InputError):
 
 class MissingFileError(DataError):
     """A file that a record names is not there."""
+
+
 class MissingPackageError(InputError):
     """A package of an extra is not installed; no fault of the data, so nothing is left out or replaced for it."""
 

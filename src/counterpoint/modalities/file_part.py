@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, final
 
@@ -13,20 +14,24 @@ if TYPE_CHECKING:
 _BUFFER_BYTES = 2**16
 
 
-def open_part(file: Path, offset: int, length: int) -> BinaryIO:
-    """`length` bytes of a file from `offset` on, read where they lie; raises DataError if the file cannot be opened."""
-    return io.BufferedReader(_FilePart(file, offset, length), _BUFFER_BYTES)
+def open_part(file: Path, offset: int, length: int, count: Callable[[int], None] | None = None) -> BinaryIO:
+    """`length` bytes of a file from `offset` on, read where they lie; `count` is told how many are read each time.
+
+    Raises DataError if the file cannot be opened.
+    """
+    return io.BufferedReader(_FilePart(file, offset, length, count), _BUFFER_BYTES)
 
 
 @final
 class _FilePart(io.RawIOBase):
-    def __init__(self, file: Path, offset: int, length: int) -> None:
+    def __init__(self, file: Path, offset: int, length: int, count: Callable[[int], None] | None) -> None:
         super().__init__()
         try:
             self._descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise DataError(f"file {file} cannot be opened ({error.strerror}); correct its permissions.") from error
-        self._offset, self._length, self._at = offset, length, 0
+            raise DataError(f"file {file} cannot be opened ({error.strerror}); restore it.") from error
+        self._offset, self._length, self._count = offset, length, count
+        self._at = 0
 
     def readable(self) -> bool:
         """True."""
@@ -43,6 +48,8 @@ class _FilePart(io.RawIOBase):
         data = os.pread(self._descriptor, wanted, self._offset + self._at) if wanted else b""
         view[: len(data)] = data
         self._at += len(data)
+        if self._count is not None:
+            self._count(len(data))
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

@@ -200,5 +200,5 @@ def test_bad_clips_of_a_conversation_are_refused(
 
 def test_an_image_in_the_place_of_a_clip_is_refused(write_folder: Callable[[object], Path], tmp_path: Path) -> None:
     raw = write_folder({"audio": "a.png", "conversations": turns("<audio>")})
-    with pytest.raises(DataError, match=r"train\.jsonl:1: file .*a\.png: the clip's bytes are no WAV file"):
+    with pytest.raises(DataError, match=r"train\.jsonl:1: file .*a\.png: the clip's bytes are of no kind of file"):
         prepare(str(raw), tmp_path / "out", PrepareOptions(vocabulary=300))

@@ -12,8 +12,10 @@ from counterpoint.data.prepare.reading import Reading
 from counterpoint.data.prepare.record_files import Conversation, conversation_of
 from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.shards import Shard
+from counterpoint.data.prepare.videos import see_videos
 from counterpoint.data.prepare.work import Part, PartFiles
 from counterpoint.data.text.chat import TURN_END, ChatFormat, PlainChat
+from counterpoint.data.text.timestamps import write_timestamps
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError, MissingFileError, RunError
 from counterpoint.sources.prepared.part import PartWriter, Record
@@ -80,7 +82,7 @@ class Preparer:
                 if conversation is None:
                     part.notes[LEFT_OUT] += 1
                     continue
-                record = make_record(conversation, self._chat, self._job.roots, is_copied=self._job.options.copy)
+                record = make_record(conversation, self._chat, self._job.roots, self._job.options)
                 writer.add(record)
             except DataError as error:
                 if not self._is_left_out(error):
@@ -103,9 +105,12 @@ class Preparer:
         return is_tolerated or options.on_error == SKIP
 
 
-def make_record(conversation: Conversation, chat: ChatFormat, roots: Roots, *, is_copied: bool) -> Record:
+def make_record(conversation: Conversation, chat: ChatFormat, roots: Roots, options: PrepareOptions) -> Record:
     """A conversation as a document of the index; raises DataError naming a file that cannot be read."""
-    laid = chat.lay(conversation.messages)
+    messages = see_videos(conversation.messages, options.frames, options.most_pixels)
+    laid = chat.lay(messages)
+    if options.has_timestamps and any(medium.is_video for _position, medium in laid.media):
+        laid = write_timestamps(laid, chat.tokenizer)
     said = TURN_END.join(message.text.strip() for message in conversation.messages)
-    items = [encoded(position, medium, roots, is_copied=is_copied) for position, medium in laid.media]
+    items = [encoded(position, medium, roots, is_copied=options.copy) for position, medium in laid.media]
     return Record(laid.tokens, laid.loss, conversation.split, said, items)

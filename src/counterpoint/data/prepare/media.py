@@ -21,15 +21,15 @@ def encoded(position: int, medium: Medium, roots: Roots, *, is_copied: bool) -> 
     Unless it `is_copied`, an index refers to the files where they lie; it cannot if they are given inline, or if those
     of a video lie apart from one another in larger files.
     """
-    if medium.is_video:
-        raise DataError(f"video {called(medium.files[0])} is a video file, expected the list of its pictures.")
+    assert bool(medium.picks) == medium.is_video, "frames of a video are chosen before it is laid out"
     files = read_files(medium)
     if len(files) > 1:
         _check_sizes(medium, files)
     places = [_place(file, roots) for file in medium.files]
     location = None if is_copied else _common([place for place, _name in places], files)
     names = tuple(name for _place, name in places)
-    return Encoded(position, files[0], medium.kind, tuple(files[1:]), names, location)
+    extent = medium.size if medium.is_video else None
+    return Encoded(position, files[0], medium.kind, tuple(files[1:]), names, location, medium.picks, extent)
 
 
 def _place(file: File, roots: Roots) -> tuple[Location | None, str]:
@@ -55,6 +55,8 @@ def _common(places: Sequence[Location | None], files: Sequence[bytes]) -> Locati
 
 def read_files(medium: Medium) -> list[bytes]:
     """The encoded files of a medium; raises DataError naming one that cannot be read."""
+    if medium.data is not None:
+        return [medium.data]
     return [file if isinstance(file, bytes) else _read(file) for file in medium.files]
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from counterpoint.data.prepare.mapping import ColumnMap
 from counterpoint.data.prepare.reading import Reading
 from counterpoint.data.prepare.where import Where
+from counterpoint.data.text.timestamps import Timestamps, timestamps_of
 from counterpoint.errors import DataError
+from counterpoint.modalities.images.frame_choice import DEFAULT_FPS, DEFAULT_FRAMES, FrameChoice
 from counterpoint.modalities.images.spec import MOST_PIXELS
 
 DEFAULT_VOCABULARY = 4096
@@ -24,6 +26,9 @@ class PrepareOptions:
     the source or in those of `images`; a picture of more than `most_pixels` is refused. `addresses` is the rule by
     which fetched files are called. Only rows for which `where` holds are taken, `maps` say which column is which key,
     and `subsets` are folders of the source.
+
+    Of a video file `fps` frames a second are seen, at most `max_frames`, evenly spaced in time;
+    `timestamps` says whose times are written before them (None: those of the processor in the tokenizer's folder).
 
     A bad sample ends the preparation or, with `on_error` "skip", is left out and counted. Samples whose files are
     missing are left out up to a share of `most_missing` (None: 0, or 0.1 with "skip"). With `copy` all payload is
@@ -45,6 +50,9 @@ class PrepareOptions:
     most_missing: float | None = None
     copy: bool = False
     workers: int | None = 1
+    fps: float = DEFAULT_FPS
+    max_frames: int = DEFAULT_FRAMES
+    timestamps: Timestamps | None = None
 
     def __post_init__(self) -> None:
         if self.on_error not in (FAIL, SKIP):
@@ -53,6 +61,17 @@ class PrepareOptions:
             raise DataError(f"--most-missing: got {self.most_missing}, expected a share from 0 to 1.")
         if self.workers is not None and self.workers < 1:
             raise DataError(f"--workers: got {self.workers}, expected at least 1.")
+        _ = self.frames
+
+    @property
+    def has_timestamps(self) -> bool:
+        """Whether times are written before the frames of a video file."""
+        return (timestamps_of(self.tokenizer) if self.timestamps is None else self.timestamps) != "none"
+
+    @property
+    def frames(self) -> FrameChoice:
+        """Which frames of a video file are seen; raises DataError."""
+        return FrameChoice(self.fps, self.max_frames)
 
     @property
     def missing_share(self) -> float:

@@ -1,7 +1,8 @@
 """A conversation, and how one is laid out as tokens: the same for training, for evaluation and for generation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -26,11 +27,19 @@ File = Path | bytes | Stored
 @dataclass(frozen=True, slots=True)
 class Medium:
     """An image, clip or array of features between the words; an image of several files is a video, and so is one file
-    of video."""
+    of video.
+
+    Of a file of video, `picks` are the stamps of the frames that are seen, `times` theirs in seconds from the first
+    one, `size` their height and width, and `data` its bytes.
+    """
 
     kind: str
     files: tuple[File, ...]
     is_video: bool = False
+    picks: tuple[int, ...] = ()
+    times: tuple[Fraction, ...] = ()
+    size: tuple[int, ...] = ()
+    data: bytes | None = field(default=None, compare=False, repr=False)
 
 
 Part = str | Medium
@@ -75,6 +84,10 @@ class ChatFormat(Protocol):
     @property
     def name(self) -> str:
         """Its name in an index."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What turns its words into tokens."""
 
     @property
     def end(self) -> int:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.video_file import Timeline
 
+DEFAULT_FPS, DEFAULT_FRAMES = 2.0, 768
 FEWEST = 4
 """Frames of a short video, if it has so many."""
 
@@ -15,13 +16,14 @@ FEWEST = 4
 class FrameChoice:
     """`fps` frames a second, at most `most` of a video; raises DataError if one is not positive."""
 
-    fps: float = 2.0
-    most: int = 768
+    fps: float = DEFAULT_FPS
+    most: int = DEFAULT_FRAMES
 
     def __post_init__(self) -> None:
         if not 0 < self.fps <= 1000 or self.most < 1:
             raise DataError(
-                f"{self.fps} frames a second and {self.most} at most: expected more than 0, up to 1000, and at least 1."
+                f"--fps {self.fps}, --max-frames {self.most}: expected more than 0 and up to 1000 frames a second, and "
+                "at least 1 frame."
             )
 
     def choose(self, timeline: Timeline) -> tuple[int, ...]:

@@ -7,18 +7,16 @@ named by -1 - number, and found by counting from the beginning.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, final
+from typing import TYPE_CHECKING, BinaryIO, final
 
 import numpy as np
 
 from counterpoint.errors import DataError
 from counterpoint.modalities.containers import opened, refusing
-from counterpoint.modalities.file_part import open_part
 from counterpoint.modalities.images.spec import MOST_PIXELS
 
 if TYPE_CHECKING:
@@ -82,14 +80,6 @@ def video_timeline(file: bytes | BinaryIO, most_pixels: int = MOST_PIXELS) -> Ti
         return Timeline(tuple(-1 - number for number in numbers), tuple(n / rate for n in numbers), height, width)
 
 
-class VideoPlace(NamedTuple):
-    """Where an encoded video lies: `length` bytes of a file from `offset` on."""
-
-    file: Path
-    offset: int
-    length: int
-
-
 @final
 class VideoReader:
     """Reads frames of videos; each thread keeps the last few of them open, so that a video whose frames are read one
@@ -105,10 +95,13 @@ class VideoReader:
     def __reduce__(self) -> tuple[type["VideoReader"], tuple[int]]:
         return VideoReader, (self._most_pixels,)
 
-    def read(self, place: VideoPlace, stamps: Sequence[int]) -> list[bytes]:
-        """The frames that are shown at some stamps, upright, as PPM files; raises DataError."""
-        videos: OrderedDict[VideoPlace, _OpenVideo] = self._local.__dict__.setdefault("videos", OrderedDict())
-        video = videos.pop(place, None) or _OpenVideo(open_part(*place), self._most_pixels)
+    def read(self, place: Hashable, opens: Callable[[], bytes | BinaryIO], stamps: Sequence[int]) -> list[bytes]:
+        """The frames of a video that are shown at some stamps, upright, as PPM files; raises DataError.
+
+        `opens` opens the video unless this thread has the one at this `place` open.
+        """
+        videos: OrderedDict[Hashable, _OpenVideo] = self._local.__dict__.setdefault("videos", OrderedDict())
+        video = videos.pop(place, None) or _OpenVideo(opens(), self._most_pixels)
         try:
             pictures = [video.picture(stamp) for stamp in stamps]
         except BaseException:

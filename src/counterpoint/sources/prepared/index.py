@@ -69,7 +69,7 @@ ITEM = pa.struct(
         pa.field("group", pa.int32(), nullable=False),
         pa.field("column", pa.string(), nullable=False),
         pa.field("names", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
-        pa.field("picks", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+        pa.field("picks", pa.list_(pa.field("item", pa.int64(), nullable=False)), nullable=False),
     ]
 )
 
@@ -96,7 +96,8 @@ class ItemEntry:
     Its encoded files (the pictures of a video, all of one size, or a single file) have `lengths` bytes each. They begin
     at byte `offset` of the payload, or lie in a store of a number from 1: from byte `offset` of a file; in the row
     `offset` of the row group `group` of a parquet file, at `column`; or each in a file of its own, below a folder, by
-    `names`. Otherwise `names` only serve messages. `picks` are the frames of a video's one file.
+    `names`. Otherwise `names` only serve messages. `picks` are the stamps of the frames that are seen of a video's one
+    file.
     """
 
     kind: str
@@ -109,6 +110,11 @@ class ItemEntry:
     column: str = ""
     names: tuple[str, ...] = ()
     picks: tuple[int, ...] = ()
+
+    @property
+    def pictures(self) -> int:
+        """How many files it has for a module: frames of a video are files of their own."""
+        return len(self.picks or self.lengths)
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "ItemEntry":
@@ -246,13 +252,17 @@ class Index:
         return tuple(ItemEntry.of(item) for item in self.table.column("items")[row].as_py())
 
     def item_files(self, entry: ItemEntry, which: slice) -> list[bytes]:
-        """A slice of the encoded files of an item; raises DataError if they cannot be read completely."""
+        """A slice of the encoded files of an item, or of the frames of its video, as PPM files.
+
+        Raises DataError if they cannot be read completely.
+        """
         return self.stores.read(entry, which)
 
     def file_names(self, entry: ItemEntry, which: slice = slice(None)) -> str:
         """The original names of a slice of an item's files, empty if unknown."""
         if self.manifest.version > WITHOUT_STORES:
-            names = [self.stores.called(entry, number) for number in range(*which.indices(len(entry.lengths)))]
+            numbers = [0] if entry.picks else range(*which.indices(len(entry.lengths)))
+            names = [self.stores.called(entry, number) for number in numbers]
             return ", ".join(name for name in names if name)
         try:
             with (self.folder / FILES_NAME).open("rb") as lines:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from counterpoint.kinds.arrays import Bools, Ints
 from counterpoint.kinds.modality import SIZES, Intake, extent_of
 from counterpoint.modalities import MODALITIES
-from counterpoint.sources.prepared.index import Index
+from counterpoint.sources.prepared.index import WITHOUT_STORES, Index
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,14 @@ class ItemTable:
             parts = [pc.equal(chunk.field("kind"), kind).to_numpy(zero_copy_only=False) for chunk in fields]
             return np.concatenate([np.zeros(0, np.bool_), *parts]).astype(np.bool_)
 
-        lengths = [pc.list_value_length(chunk.field("lengths")).to_numpy(zero_copy_only=False) for chunk in fields]
-        files = np.concatenate([np.zeros(0, np.int64), *lengths]).astype(np.int64)
+        def files_in(name: str) -> Ints:
+            parts = [pc.list_value_length(chunk.field(name)).to_numpy(zero_copy_only=False) for chunk in fields]
+            return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
+
+        files = files_in("lengths")
+        if index.manifest.version > WITHOUT_STORES:
+            picks = files_in("picks")
+            files = np.where(picks > 0, picks, files)
         sizes = np.stack([*(column(name) for name in SIZES), files], axis=1)
         owners = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         return cls(len(counts), owners, column("position"), {kind: are(kind) for kind in MODALITIES}, sizes)

@@ -26,7 +26,7 @@ class Encoded(NamedTuple):
 
     A video is an image with `further` pictures after the first. `names` are the names of its files. The bytes are
     copied, unless they lie at a `location` and are only referred to; in a folder, by their names. `picks` are the
-    frames of a video's one file.
+    stamps of frames of a video's one file, and `extent` is their size.
     """
 
     position: int
@@ -36,6 +36,7 @@ class Encoded(NamedTuple):
     names: tuple[str, ...] = ()
     location: Location | None = None
     picks: tuple[int, ...] = ()
+    extent: Extent | None = None
 
     @property
     def files(self) -> tuple[bytes, ...]:
@@ -77,6 +78,7 @@ class PartWriter:
         self._paths, self._most_pixels = (arrow, payload), most_pixels
         self._open_files = ExitStack()
         self._batch: list[dict[str, object]] = []
+        self._copied: dict[int, int] = {}
         self.counts = Counts()
 
     def __enter__(self) -> Self:
@@ -101,6 +103,7 @@ class PartWriter:
         if len(record.loss) != len(record.tokens):
             raise DataError(f"{len(record.loss)} loss marks for {len(record.tokens)} tokens; correct the record.")
         extents = [self._extent(item) for item in record.items]
+        self._copied.clear()
         self._batch.append({
             "tokens": record.tokens,
             "loss": record.loss,
@@ -150,10 +153,7 @@ class PartWriter:
         modality, location = MODALITIES[item.kind], item.location
         self.counts.items[modality.count(len(item.picks) or len(item.files))] += 1
         if location is None:
-            location, store = Location("", Path(), self.counts.payload_bytes), 0
-            for data in item.files:
-                self._payload.write(data)
-                self.counts.payload_bytes += len(data)
+            location, store = Location("", Path(), self._copy(item)), 0
         else:
             store = self.counts.store(location.kind, location.path)
         sizes = dict.fromkeys(SIZES, 0) | dict(zip(modality.columns, extent, strict=True))
@@ -163,8 +163,20 @@ class PartWriter:
             "column": location.column, "names": list(item.names), "picks": list(item.picks),
         }  # fmt: skip
 
+    def _copy(self, item: Encoded) -> int:
+        """Copy the files of an item; returns the byte at which they begin. Parts of a video's time share its file."""
+        if item.picks and id(item.data) in self._copied:
+            return self._copied[id(item.data)]
+        begin = self._copied[id(item.data)] = self.counts.payload_bytes
+        for data in item.files:
+            self._payload.write(data)
+            self.counts.payload_bytes += len(data)
+        return begin
+
     def _extent(self, item: Encoded) -> Extent:
         """The size of an item; raises DataError if its files differ in size, or if its modality allows only one."""
+        if item.extent is not None:
+            return item.extent
         modality, files = MODALITIES[item.kind], item.files
         if len(files) > 1 and not modality.has_lists:
             raise DataError(

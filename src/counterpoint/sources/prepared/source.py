@@ -184,7 +184,7 @@ class PreparedSource:
         video."""
         entries = self.index.items(int(self.rows[index]))
         return tuple(
-            _Piece(entry, files) for entry in entries for files in self._by_kind[entry.kind].groups(len(entry.lengths))
+            _Piece(entry, files) for entry in entries for files in self._by_kind[entry.kind].groups(entry.pictures)
         )
 
 

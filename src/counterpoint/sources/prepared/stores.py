@@ -12,9 +12,12 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from counterpoint.errors import DataError
+from counterpoint.modalities.file_part import open_part
+from counterpoint.modalities.images.spec import LARGEST_LIMIT
+from counterpoint.modalities.images.video_file import VideoReader
 from counterpoint.sources.prepared.row_groups import RowGroups
 
 if TYPE_CHECKING:
@@ -111,6 +114,7 @@ class Stores:
         self._folder, self._payload, self._stores = folder, payload, stores
         self._paths = [Path(os.path.normpath(folder / one.path)) for one in stores]
         self._groups = RowGroups(cache_bytes, self._count)
+        self._videos = VideoReader(LARGEST_LIMIT)
         self._lock = Lock()
         self.bytes_read = self.files_read = 0
         for number, (store, path) in enumerate(zip(stores, self._paths, strict=True)):
@@ -124,13 +128,46 @@ class Stores:
             raise self._missing(folder, f"which holds none of {', '.join(names[:2])}, ...")
 
     def read(self, entry: "ItemEntry", which: slice) -> list[bytes]:
-        """A slice of the encoded files of an item; raises DataError naming a file that is missing or has changed."""
+        """A slice of the encoded files of an item, or of the frames of its video.
+
+        Raises DataError naming a file that is missing or has changed.
+        """
+        if entry.picks:
+            return self._frames(entry, which)
         numbers = range(*which.indices(len(entry.lengths)))
         offsets = list(accumulate(entry.lengths, initial=entry.offset))
         found = [self._file(entry, number, offsets[number]) for number in numbers]
         with self._lock:
             self.files_read += len(found)
         return found
+
+    def _frames(self, entry: "ItemEntry", which: slice) -> list[bytes]:
+        """Frames of a video as PPM files; of its file only what they need is read."""
+        place = (entry.store, entry.offset, entry.group, entry.column, entry.names)
+        try:
+            frames = self._videos.read(place, lambda: self._opened(entry), entry.picks[which])
+        except DataError as error:
+            raise DataError(f"file {self.called(entry, 0)}: {error}") from error
+        with self._lock:
+            self.files_read += len(frames)
+        return frames
+
+    def _opened(self, entry: "ItemEntry") -> bytes | BinaryIO:
+        """The one file of an item, opened where it lies if that is possible."""
+        (length,) = entry.lengths
+        is_known = 0 <= entry.store <= len(self._stores)
+        kind = self._stores[entry.store - 1].kind if entry.store and is_known else FILE
+        if kind == PARQUET or not is_known:
+            return self._file(entry, 0, entry.offset)
+        path = self._payload if entry.store == 0 else self._paths[entry.store - 1]
+        if kind == FOLDER:
+            path, offset = self._named(path, entry.names[0] if entry.names else ""), 0
+            size = path.stat().st_size if path.is_file() else None
+            if size not in (None, length):
+                raise _changed(path, f"{length} bytes", f"{size}")
+        else:
+            offset = entry.offset
+        return open_part(path, offset, length, self._count)
 
     def called(self, entry: "ItemEntry", number: int) -> str:
         """The name of a file of an item in messages; empty if it has none."""
@@ -158,10 +195,13 @@ class Stores:
             raise _changed(path, f"a cell of {length} bytes", f"one of {len(data)}")
         return data
 
-    def _whole(self, folder: Path, name: str, length: int) -> bytes:
+    def _named(self, folder: Path, name: str) -> Path:
         if not name or ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
             raise DataError(f"dataset {self._folder}: an item has the file name {name!r}, which leads out of {folder}.")
-        path = folder / name
+        return folder / name
+
+    def _whole(self, folder: Path, name: str, length: int) -> bytes:
+        path = self._named(folder, name)
         try:
             with path.open("rb") as file:
                 data = file.read(length + 1)

@@ -34,7 +34,7 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
     from counterpoint.setup.hub import check_hub
     from counterpoint.setup.run_folder import lock_run_folder, open_run_folder
     from counterpoint.setup.settle import settle_items
-    from counterpoint.setup.warm_starts import check_warm_starts
+    from counterpoint.setup.warm_starts import check_films, check_warm_starts
 
     check_callbacks(callbacks)
     config = settle_items(config)
@@ -43,6 +43,7 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
     check_device(config)
     check_recorders(config)
     lines = check_warm_starts(config, setup.models)
+    check_films(config, setup.models, setup.corpus)
     check_hub(config, setup.models)
     if is_finished(config, setup):
         return

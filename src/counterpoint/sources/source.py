@@ -1,5 +1,6 @@
 """The interface of data sources, and the replacement of unreadable payloads, which must not stop a run."""
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from counterpoint.errors import DataError
@@ -55,6 +56,15 @@ class WithTargets(Protocol):
 
         n is the number of output rows of the item, or 1 with `of_item`. Raises DataError if there are none.
         """
+
+
+@runtime_checkable
+class WithVideos(Protocol):
+    """A source that knows how many of its items are videos."""
+
+    @property
+    def videos(self) -> Mapping[str, int]:
+        """The number of videos, of two pictures or more, by the module that they enter."""
 
 
 def target_of(source: Source, index: int, which: int, name: str, width: int, *, of_item: bool) -> Floats:

@@ -19,6 +19,7 @@ from counterpoint.convert.differences import differences, free_keys
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.convert.found import model_in
 from counterpoint.convert.links import Link, Place
+from counterpoint.convert.megatron import FILMS
 from counterpoint.convert.modules import is_added
 from counterpoint.convert.start import Shapes, linked_names, links_to_start, unread_names
 from counterpoint.errors import CheckpointError, ConfigError
@@ -42,6 +43,10 @@ class Values(Protocol):
     @property
     def lines(self) -> tuple[str, ...]:
         """What is to be said of the load."""
+
+    @property
+    def films(self) -> str | None:
+        """The patches of films that the values have and the module has no place for, by name."""
 
     def fill(self, blocks: Mapping[str, tuple[Block, torch.Tensor]]) -> None:
         """Write into local tensors, by their parameter's name, the values of their blocks."""
@@ -114,6 +119,7 @@ class _ModelValues:
     links: tuple[Link, ...]
     name_of: Mapping[str, str]
     lines: tuple[str, ...] = ()
+    films: str | None = None
 
     def fill(self, blocks: Mapping[str, tuple[Block, torch.Tensor]]) -> None:
         link_of = {name: link for link in self.links for name in link.ours}
@@ -138,7 +144,8 @@ def _hugging_face(start: WarmStart, shapes: Shapes) -> _ModelValues:
     _check_model(start, stored, shapes.keys(), path / CONFIG_NAME)
     links = links_to_start(f"{where}: {path}", whole, stored, folder.shapes, shapes, partial(_is_fresh, init))
     folder.demand_numbers(name_of[name] for link in links for name in link.theirs)
-    return _ModelValues(folder, links, name_of)
+    unread = sorted(name for name in unread_names(whole, folder.shapes) if whole.spell(name).endswith(FILMS))
+    return _ModelValues(folder, links, name_of, films=next(iter(unread), None))
 
 
 def _stored(owner: str, whole: CompositeModel, model: Model) -> Stored:
@@ -166,7 +173,8 @@ def _megatron(start: WarmStart, shapes: Shapes) -> _ModelValues:
     names = {name for link in links for name in link.theirs}
     tensors.demand_numbers(names)
     lines = load_lines(start.module, tensors, section, names)
-    return _ModelValues(tensors, links, {name: name for name in names}, tuple(lines))
+    films = FILMS if FILMS in tensors.shapes or FILMS in tensors.left_out else None
+    return _ModelValues(tensors, links, {name: name for name in names}, tuple(lines), films)
 
 
 def _refuse_foreign_keys(start: WarmStart, kind: str) -> None:
@@ -218,6 +226,7 @@ class _RunValues:
     opened: OpenedCheckpoint
     prefix: str
     lines: tuple[str, ...] = ()
+    films: None = None
 
     def fill(self, blocks: Mapping[str, tuple[Block, torch.Tensor]]) -> None:
         tensors = {f"{self.prefix}{name}": StoredBlock(block, tensor) for name, (block, tensor) in blocks.items()}

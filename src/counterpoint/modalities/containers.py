@@ -18,6 +18,9 @@ from counterpoint.modalities.boxes import check_boxes
 if TYPE_CHECKING:
     from av.container import InputContainer
 
+VIDEO, CLIP = "video", "clip"
+"""What files are called in messages."""
+
 HEAD = 4096
 """Bytes by which the kind of a file is known."""
 
@@ -76,9 +79,10 @@ def opened(data: bytes | BinaryIO, what: str) -> Iterator["InputContainer"]:
 
 def unknown(what: str) -> DataError:
     """What is said of bytes of no kind."""
+    known = "MP4, WebM, AVI" if what == VIDEO else "WAV, FLAC, MP3, OGG, AAC"
     return DataError(
-        f"the {what}'s bytes are of no kind of file that is read, expected WAV, FLAC, MP3, OGG, AAC, MP4, WebM or "
-        "another of docs/data.md; convert or remove it."
+        f"the {what}'s bytes are of no kind of file that is read, expected {known} or another of docs/data.md; convert "
+        "or remove it."
     )
 
 

@@ -226,9 +226,12 @@ def test_one_video_needs_no_list_around_it(write_folder: Callable[[object], Path
 @pytest.mark.parametrize(
     ("video", "message"),
     [
-        ("f0.png", "expected 'video' to be a list of the file names of its pictures, or a list of such lists, got 'f0"),
-        ([[]], "expected 'video' to be a list of the file names"),
-        (["f0.png", 3], "expected 'video' to be a list of the file names"),
+        ("f0.png", r"file .*f0\.png: the video's bytes are of no kind of file that is read, expected MP4"),
+        (
+            [[]],
+            "expected 'video' to be a video file, a list of the file names of its pictures, or a list of",
+        ),
+        (["f0.png", 3], "expected 'video' to be a video file, a list of the file names"),
         ([["f0.png"], ["f1.png"]], "1 marks <video> for 2 videos; expected one mark in the text for each video"),
         (["f0.png", "f9.png"], r"picture f9\.png is missing in .*raw; correct the name or add the file"),
         (["f0.png", "wide.png"], r"picture .*wide\.png is 8x16 pixels, but the first of its video, .*f0\.png, is 16x8"),

@@ -5,12 +5,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from counterpoint.data.prepare.job import make_record
-from counterpoint.data.prepare.media import Roots
 from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.prepare.record_files import Conversation
+from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.text.chat import File, Medium, Message, PlainChat
 from counterpoint.data.text.tokenizer import train_tokenizer
 from counterpoint.errors import DataError
@@ -48,6 +50,7 @@ def raw(tmp_path: Path) -> Path:
     (tmp_path / "raw" / "films").mkdir(parents=True)
     (tmp_path / "raw" / "films" / "a.mp4").write_bytes(FILM)
     (tmp_path / "raw" / "larger").write_bytes(b"before" + FILM + b"after")
+    pq.write_table(pa.table({"video": pa.array([b"other", FILM], pa.binary())}), tmp_path / "raw" / "films.parquet")
     return tmp_path / "raw"
 
 
@@ -57,11 +60,12 @@ def _numbers(folder: Path) -> list[int]:
     return [number_of(picture) for picture in index.item_files(entry, slice(None))]
 
 
-@pytest.mark.parametrize("place", ["folder", "range", "memory", "copy"])
+@pytest.mark.parametrize("place", ["folder", "range", "cell", "memory", "copy"])
 def test_frames_are_read_where_the_video_lies(place: str, raw: Path, tmp_path: Path) -> None:
     files: dict[str, File] = {
         "folder": raw / "films" / "a.mp4", "copy": raw / "films" / "a.mp4", "memory": FILM,
         "range": Stored(raw / "larger", 6, len(FILM), name="a.mp4"),
+        "cell": Stored(raw / "films.parquet", 1, len(FILM), 0, "video", "a.mp4"),
     }  # fmt: skip
     folder = _prepared(tmp_path / "index", files[place], raw, copy=place == "copy")
     assert _numbers(folder) == [0, 10, 20, 29, 39, 49], "six frames from the first to the last of two seconds"

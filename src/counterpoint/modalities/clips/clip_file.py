@@ -7,12 +7,12 @@ import numpy as np
 
 from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Floats
-from counterpoint.modalities.clips.decoders import LIBSNDFILE, WHAT, Block, by_ffmpeg, by_libsndfile
+from counterpoint.modalities.clips.decoders import LIBSNDFILE, Block, by_ffmpeg, by_libsndfile
 from counterpoint.modalities.clips.resample import needed_length, resample, resampled_length
 from counterpoint.modalities.clips.sound import check_rate
 from counterpoint.modalities.clips.spec import RATE
 from counterpoint.modalities.clips.wave_file import is_wave, open_wave
-from counterpoint.modalities.containers import HEAD, container_of, unknown
+from counterpoint.modalities.containers import CLIP, HEAD, container_of, unknown
 
 _LONGEST_SECONDS = 24 * 3600
 
@@ -75,7 +75,7 @@ def _decoded(data: bytes) -> Iterator[Block]:
     """A clip that is no plain WAV, block by block; raises DataError also where the rate changes, or there is none."""
     kind = container_of(data[:HEAD])
     if kind is None:
-        raise unknown(WHAT)
+        raise unknown(CLIP)
     rate = 0
     for found, block in by_libsndfile(data) if kind in LIBSNDFILE else by_ffmpeg(data):
         rate = rate or found

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Floats
 from counterpoint.modalities.clips.sound import mix
-from counterpoint.modalities.containers import load_package, opened, refusing
+from counterpoint.modalities.containers import CLIP, load_package, opened, refusing
 
 Block = tuple[int, Floats]
 """Samples a second, and the mean of the channels of some samples, float32 (samples,), full scale 1."""
@@ -22,7 +22,6 @@ Block = tuple[int, Floats]
 LIBSNDFILE = ("flac", "ogg", "wav", "aiff", "caf", "au")
 """Kinds of files that libsndfile reads."""
 
-WHAT = "clip"
 _BLOCK_NUMBERS = 2**15
 _UNKNOWN_LENGTH = 2**62
 """libsndfile says more than this for a stream of unknown length."""
@@ -30,8 +29,8 @@ _UNKNOWN_LENGTH = 2**62
 
 def by_libsndfile(data: bytes) -> Iterator[Block]:
     """The blocks of a file; raises DataError if it is damaged or has fewer samples than it claims."""
-    soundfile = load_package("soundfile", WHAT)
-    with refusing(WHAT), soundfile.SoundFile(io.BytesIO(data)) as file:
+    soundfile = load_package("soundfile", CLIP)
+    with refusing(CLIP), soundfile.SoundFile(io.BytesIO(data)) as file:
         rows, found = max(1, _BLOCK_NUMBERS // file.channels), 0
         while len(block := file.read(rows, dtype="float32", always_2d=True)):
             found += len(block)
@@ -48,7 +47,7 @@ def by_ffmpeg(data: bytes) -> Iterator[Block]:
 
     A file may begin or end within a packet, and what is whole is decoded; raises DataError for damage between.
     """
-    with opened(data, WHAT) as container:
+    with opened(data, CLIP) as container:
         if not container.streams.audio:
             raise DataError("the clip has no stream of sound; remove it.")
         stream = container.streams.audio[0]

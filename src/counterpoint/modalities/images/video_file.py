@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, final
 import numpy as np
 
 from counterpoint.errors import DataError
-from counterpoint.modalities.containers import opened, refusing
+from counterpoint.modalities.containers import VIDEO, opened, refusing
 from counterpoint.modalities.images.spec import MOST_PIXELS
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ _SOUGHT = ("mov", "matroska")
 _BACK_SECONDS = (0, 1, 10)
 """How long before a frame its key frame is sought."""
 
-_WHAT = "video"
-
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
@@ -55,7 +53,7 @@ def video_timeline(file: bytes | BinaryIO, most_pixels: int = MOST_PIXELS) -> Ti
 
     Raises DataError for a file without frames, one that cannot be decoded, or frames of more than `most_pixels`.
     """
-    with opened(file, _WHAT) as container:
+    with opened(file, VIDEO) as container:
         stream = _stream(container, most_pixels)
         found: list[int | None] = []
         first = None
@@ -137,14 +135,14 @@ class _OpenVideo:
 
     def close(self) -> None:
         """Close the file."""
-        with refusing(_WHAT):
+        with refusing(VIDEO):
             self._stack.close()
         if not isinstance(self._file, bytes):
             self._file.close()
 
     def picture(self, stamp: int) -> bytes:
         """The frame that is shown at a stamp, as a PPM file."""
-        with refusing(_WHAT):
+        with refusing(VIDEO):
             frame = self._numbered(-1 - stamp) if stamp < 0 else self._shown_at(stamp)
             pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame)))
             return b"P6\n%d %d\n255\n" % (pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
@@ -209,7 +207,7 @@ class _OpenVideo:
         self._stack.close()
         if not isinstance(self._file, bytes):
             self._file.seek(0)
-        self._container = self._stack.enter_context(opened(self._file, _WHAT))
+        self._container = self._stack.enter_context(opened(self._file, VIDEO))
         self._stream = _stream(self._container, self._most_pixels)
         self._restart()
 

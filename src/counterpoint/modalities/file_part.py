@@ -4,12 +4,9 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, final
+from typing import Any, BinaryIO, final
 
 from counterpoint.errors import DataError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 _BUFFER_BYTES = 2**16
 
@@ -41,7 +38,7 @@ class _FilePart(io.RawIOBase):
         """True."""
         return True
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
+    def readinto(self, buffer: Any) -> int:
         """Read what is left, at most a buffer."""
         view = memoryview(buffer).cast("B")
         wanted = min(len(view), max(0, self._length - self._at))

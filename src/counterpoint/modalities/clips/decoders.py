@@ -5,6 +5,7 @@ nothing about odd MP3.
 """
 
 import io
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,10 +28,21 @@ _UNKNOWN_LENGTH = 2**62
 """libsndfile says more than this for a stream of unknown length."""
 
 
+class _Bytes(io.BytesIO):
+    """Bytes for libsndfile, which seeks to places that damaged headers name; before the beginning there is none."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go to a byte; to none that is not there."""
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
 def by_libsndfile(data: bytes) -> Iterator[Block]:
     """The blocks of a file; raises DataError if it is damaged or has fewer samples than it claims."""
     soundfile = load_package("soundfile", CLIP)
-    with refusing(CLIP), soundfile.SoundFile(io.BytesIO(data)) as file:
+    with refusing(CLIP), soundfile.SoundFile(_Bytes(data)) as file:
         rows, found = max(1, _BLOCK_NUMBERS // file.channels), 0
         while len(block := file.read(rows, dtype="float32", always_2d=True)):
             found += len(block)

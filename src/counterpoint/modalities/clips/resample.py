@@ -56,7 +56,7 @@ def resample(wave: Floats, rate: int) -> Floats:
     padded = np.zeros(rows * step + step + 2 * half + 2, dtype=np.float64)
     padded[half : half + len(wave)] = wave
     out = np.empty((rows, period), dtype=np.float32)
-    for first in range(0, period, _COLUMNS):
+    for first in range(0, min(period, total), _COLUMNS):
         stop = min(first + _COLUMNS, period)
         weights = _weights(rate, first, stop)
         stretches = np.lib.stride_tricks.sliding_window_view(padded, len(weights))[first * down // up :: step]

@@ -224,7 +224,8 @@ def _patched(kind: bytes, at: int, *words: int) -> bytes:
         (_patched(b"stsz", 4, 1, 2**31 - 1), "claims 2147483647 samples"),
         (_patched(b"stsz", 4, 0, 2**31 - 1), "claims 2147483647 samples"),
         (_patched(b"stts", 4, 2**31 - 1), "claims 2147483647 samples"),
-        (_patched(b"elst", 4, 2**20), "claims 1048576"),
+        (_patched(b"elst", 4, 2**20), "claims 1048576 samples"),
+        (_patched(b"elst", 4, 1025) + b"\0\0\x04\0free".ljust(1024, b"\0"), "claims 1025 edits, expected 1024 at most"),
     ],
 )
 def test_a_header_that_claims_billions_of_frames_reserves_nothing(data: bytes, message: str) -> None:

@@ -172,14 +172,8 @@ def prepare(
     )  # fmt: skip
     with ProgressBar() as bar:
         summary = build(source, out, options, bar.watch)
-    manifest = summary.manifest
-    splits = ", ".join(f"{name} {count}" for name, count in manifest.splits.items())
-    state = "prepared" if summary.is_new else "already there"
-    items = "".join(f"{count} {key.replace('_', ' ')}, " for key, count in manifest.counts.items())
-    _output.print(f"{out}: {state}: {manifest.documents} documents ({splits}), {items}{manifest.tokens} tokens, "
-                  f"vocabulary {summary.vocabulary}")  # fmt: skip
-    for remark in summary.remarks:
-        _output.print(remark)
+    for line in summary.lines:
+        _output.print(line)
 
 
 @app.command("import")

@@ -42,6 +42,15 @@ class PrepareSummary:
     is_new: bool
     remarks: tuple[str, ...] = ()
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is to be said of it."""
+        manifest, state = self.manifest, "prepared" if self.is_new else "already there"
+        splits = ", ".join(f"{name} {count}" for name, count in manifest.splits.items())
+        items = "".join(f"{count} {key.replace('_', ' ')}, " for key, count in manifest.counts.items())
+        counts = f"{manifest.documents} documents ({splits}), {items}{manifest.tokens} tokens"
+        return (f"{self.out}: {state}: {counts}, vocabulary {self.vocabulary}", *self.remarks)
+
 
 def _unwatched(_tick: Tick) -> None:
     """Nobody looks at the progress."""

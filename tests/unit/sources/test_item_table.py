@@ -31,7 +31,7 @@ def test_items_are_taken_one_by_one(documents: list[list[tuple[str, tuple[int, .
         np.array([owner for owner, _kind, _size in items], dtype=np.int64),
         np.zeros(len(items), dtype=np.int64),
         {kind: np.array([one == kind for _owner, one, _size in items], dtype=np.bool_) for kind in SIZES},
-        np.array([size for _owner, _kind, size in items], dtype=np.int64).reshape(-1, 4),
+        np.array([(*size, size[-1]) for _owner, _kind, size in items], dtype=np.int64).reshape(-1, 5),
     )
     rows, _last, fit, _of_items = table.demands(TAKERS)
     for document, own in enumerate(documents):

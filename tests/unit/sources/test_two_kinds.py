@@ -184,7 +184,11 @@ def test_conversations_have_clips_beside_images(write_folder: Callable[[object],
 @pytest.mark.parametrize(
     ("line", "text", "message"),
     [
-        ({"audio": "a.wav"}, "hm", "0 marks <audio> for 1 clips; expected one mark in the text for each clip"),
+        (
+            {"audio": "a.wav"},
+            "<audio><audio>",
+            "2 marks <audio> for 1 clips; expected one mark in the text for each clip",
+        ),
         ({"audio": "b.wav"}, "<audio>", r"clip b\.wav is missing in .*raw; correct the name or add the file"),
         ({"audio": 3}, "hm", "expected 'audio' to be a file name or a list"),
     ],

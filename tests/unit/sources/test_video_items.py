@@ -145,3 +145,14 @@ def test_a_longer_step_shows_fewer_frames(raw: Path, tmp_path: Path) -> None:
         shown[name] = _numbers(_prepared(tmp_path / name, raw / "films" / "a.mp4", raw, **options))
     assert shown == {"1": [0, 16, 33, 49], "most": [0, 49], "one": [0]}
     assert video_timeline(FILM).seconds[49] == Fraction(49, 25)
+
+
+def test_parts_of_a_video_know_of_how_many_pictures_the_whole_is(raw: Path, tmp_path: Path) -> None:
+    """A budget of pixels for a whole video is divided among all of its pictures, also where times stand between."""
+    folder = _prepared(tmp_path / "out", raw / "films" / "a.mp4", raw, timestamps="qwen3-vl")
+    entries = Index(folder).items(0)
+    pictures = sum(len(entry.picks) for entry in entries)
+    assert len(entries) > 1
+    source = PreparedSource(folder, "train", 0, {"vision": PAIRS}, 512)
+    assert {source.extent(0, which) for which in range(len(entries))} == {(*entries[0].extent, pictures)}
+    assert source.document(0).items[0].rows_in == PAIRS.place((*entries[0].extent, pictures)).rows_in

@@ -29,7 +29,9 @@ def encoded(position: int, medium: Medium, roots: Roots, *, is_copied: bool) -> 
     location = None if is_copied else _common([place for place, _name in places], files)
     names = tuple(name for _place, name in places)
     extent = medium.size if medium.is_video else None
-    return Encoded(position, files[0], medium.kind, tuple(files[1:]), names, location, medium.picks, extent)
+    return Encoded(
+        position, files[0], medium.kind, tuple(files[1:]), names, location, medium.picks, extent, medium.whole
+    )
 
 
 def _place(file: File, roots: Roots) -> tuple[Location | None, str]:

@@ -30,7 +30,7 @@ class Medium:
     of video.
 
     Of a file of video, `picks` are the stamps of the frames that are seen, `times` theirs in seconds from the first
-    one, `size` their height and width, and `data` its bytes.
+    one, `size` their height and width, and `data` its bytes. A part of a video says of how many frames the `whole` is.
     """
 
     kind: str
@@ -39,6 +39,7 @@ class Medium:
     picks: tuple[int, ...] = ()
     times: tuple[Fraction, ...] = ()
     size: tuple[int, ...] = ()
+    whole: int = 0
     data: bytes | None = field(default=None, compare=False, repr=False)
 
 

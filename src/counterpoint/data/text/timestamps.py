@@ -73,7 +73,8 @@ def write_timestamps(laid: LaidChat, tokenizer: Tokenizer) -> LaidChat:
             part = slice(first, first + _MERGED)
             text = tokenizer.encode(f"<{_middle(medium.times[part]):.1f} seconds>")
             tokens += [*text, *begin]
-            media.append((len(tokens), replace(medium, picks=medium.picks[part], times=medium.times[part])))
+            picks, times, whole = medium.picks[part], medium.times[part], len(medium.picks)
+            media.append((len(tokens), replace(medium, picks=picks, times=times, whole=whole)))
             tokens += end
             loss += [False] * (len(tokens) - len(loss))
     take(len(laid.tokens))

@@ -23,7 +23,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Bools, Ints
-from counterpoint.kinds.modality import Extent
+from counterpoint.kinds.modality import Extent, extent_of
 from counterpoint.modalities import MODALITIES
 from counterpoint.sources.prepared.stores import FOLDER, Stores, read_stores
 
@@ -62,6 +62,9 @@ _COPIED = [
     pa.field("offset", pa.int64(), nullable=False),
     pa.field("lengths", pa.list_(pa.field("item", pa.int64(), nullable=False)), nullable=False),
 ]
+WHOLE = "samples"
+"""The column that holds, for pictures of a file of video, the number of frames of the whole; a clip's length else."""
+
 ITEM = pa.struct(
     [
         *_COPIED,
@@ -97,7 +100,7 @@ class ItemEntry:
     at byte `offset` of the payload, or lie in a store of a number from 1: from byte `offset` of a file; in the row
     `offset` of the row group `group` of a parquet file, at `column`; or each in a file of its own, below a folder, by
     `names`. Otherwise `names` only serve messages. `picks` are the stamps of the frames that are seen of a video's one
-    file.
+    file, and `whole` is the number of frames of the video that they are a part of.
     """
 
     kind: str
@@ -110,11 +113,17 @@ class ItemEntry:
     column: str = ""
     names: tuple[str, ...] = ()
     picks: tuple[int, ...] = ()
+    whole: int = 0
 
     @property
     def pictures(self) -> int:
         """How many files it has for a module: frames of a video are files of their own."""
         return len(self.picks or self.lengths)
+
+    @property
+    def seen_extent(self) -> Extent:
+        """Its size, with the number of pictures of its whole video if there are several."""
+        return extent_of(self.extent, self.whole or self.pictures)
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "ItemEntry":
@@ -125,7 +134,7 @@ class ItemEntry:
         if "store" not in row:
             return cls(*copied)
         place = (row["store"], row["group"], row["column"])
-        return cls(*copied, *place, tuple(row["names"]), tuple(row["picks"]))
+        return cls(*copied, *place, tuple(row["names"]), tuple(row["picks"]), row[WHOLE] if row["picks"] else 0)
 
 
 @dataclass(frozen=True, slots=True)

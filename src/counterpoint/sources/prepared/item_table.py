@@ -10,7 +10,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from counterpoint.kinds.arrays import Bools, Ints
 from counterpoint.kinds.modality import SIZES, Intake, extent_of
 from counterpoint.modalities import MODALITIES
-from counterpoint.sources.prepared.index import WITHOUT_STORES, Index
+from counterpoint.sources.prepared.index import WHOLE, WITHOUT_STORES, Index
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class ItemTable:
     """All items of an index of `documents` documents, in order.
 
     `owners` int64 (items,) are their documents, `positions` int64 (items,) the tokens that they precede, `kinds` a bool
-    (items,) per kind, `sizes` int64 (items, columns) their sizes, the number of files last.
+    (items,) per kind, `sizes` int64 (items, columns) their sizes, the number of pictures of
+    the whole video, and the number of files last.
     """
 
     documents: int
@@ -45,11 +46,12 @@ class ItemTable:
             parts = [pc.list_value_length(chunk.field(name)).to_numpy(zero_copy_only=False) for chunk in fields]
             return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
-        files = files_in("lengths")
+        files = wholes = files_in("lengths")
         if index.manifest.version > WITHOUT_STORES:
             picks = files_in("picks")
             files = np.where(picks > 0, picks, files)
-        sizes = np.stack([*(column(name) for name in SIZES), files], axis=1)
+            wholes = np.where(picks > 0, column(WHOLE), files)
+        sizes = np.stack([*(column(name) for name in SIZES), wholes, files], axis=1)
         owners = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         return cls(len(counts), owners, column("position"), {kind: are(kind) for kind in MODALITIES}, sizes)
 
@@ -65,9 +67,9 @@ class ItemTable:
         np.maximum.at(last, self.owners, self.positions)
         for kind, intake in intakes.items():
             is_kind = self.kinds[kind]
-            columns = [*(SIZES.index(name) for name in MODALITIES[kind].columns), len(SIZES)]
+            columns = [*(SIZES.index(name) for name in MODALITIES[kind].columns), len(SIZES), len(SIZES) + 1]
             sizes, which = _distinct(self.sizes[is_kind][:, columns])
-            extents = [(extent_of(tuple(extent), files), files) for *extent, files in sizes.tolist()]
+            extents = [(extent_of(tuple(extent), whole), files) for *extent, whole, files in sizes.tolist()]
             rows = np.array([intake.place(size).rows * len(intake.groups(files)) for size, files in extents], np.int64)
             fits = np.array([intake.fits(size) for size, _files in extents], dtype=np.bool_)
             of_items[is_kind] = rows[which]

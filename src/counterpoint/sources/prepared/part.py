@@ -15,7 +15,7 @@ from counterpoint.errors import DataError
 from counterpoint.kinds.modality import SIZES, Extent
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import IMAGES
-from counterpoint.sources.prepared.index import SCHEMA
+from counterpoint.sources.prepared.index import SCHEMA, WHOLE
 from counterpoint.sources.prepared.stores import Location
 
 BATCH_DOCUMENTS = 1024
@@ -26,7 +26,8 @@ class Encoded(NamedTuple):
 
     A video is an image with `further` pictures after the first. `names` are the names of its files. The bytes are
     copied, unless they lie at a `location` and are only referred to; in a folder, by their names. `picks` are the
-    stamps of frames of a video's one file, and `extent` is their size.
+    stamps of frames of a video's one file, `extent` is their size, and `whole` the number of frames of the video that
+    they are a part of, 0 for all of it.
     """
 
     position: int
@@ -37,6 +38,7 @@ class Encoded(NamedTuple):
     location: Location | None = None
     picks: tuple[int, ...] = ()
     extent: Extent | None = None
+    whole: int = 0
 
     @property
     def files(self) -> tuple[bytes, ...]:
@@ -157,6 +159,8 @@ class PartWriter:
         else:
             store = self.counts.store(location.kind, location.path)
         sizes = dict.fromkeys(SIZES, 0) | dict(zip(modality.columns, extent, strict=True))
+        if item.picks:
+            sizes[WHOLE] = item.whole or len(item.picks)
         return {
             "kind": item.kind, "position": item.position, **sizes, "offset": location.offset,
             "lengths": [len(data) for data in item.files], "store": store, "group": location.group,

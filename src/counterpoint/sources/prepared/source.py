@@ -9,7 +9,7 @@ import numpy as np
 
 from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Floats
-from counterpoint.kinds.modality import Extent, Intake, Intakes, Payload, extent_of
+from counterpoint.kinds.modality import Extent, Intake, Intakes, Payload
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.content import rows_of
 from counterpoint.plan.samples import Document
@@ -37,7 +37,7 @@ class _Piece(NamedTuple):
     @property
     def extent(self) -> Extent:
         """The size of the item."""
-        return extent_of(self.entry.extent, len(self.entry.lengths))
+        return self.entry.seen_extent
 
 
 class PreparedSource:

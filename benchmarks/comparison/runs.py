@@ -10,6 +10,7 @@ import torch.distributed as dist
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.prefetch import Prefetcher
 from counterpoint.data.feed.reader import Reader, StepInputs
+from counterpoint.data.feed.workers import Workers
 from counterpoint.execute.groups import GroupCache, World
 from counterpoint.parallelize.fsdp import dtype_of
 from counterpoint.setup.data import intakes_of
@@ -100,7 +101,10 @@ class Ours(EngineRun):
         if not self._fed:
             return self._inputs[number % len(self._inputs)]
         if self._feed is None:
-            self._feed = Prefetcher(self._read, 0, STEPS_FED, self.config.data.workers)
+            data, workers = self.config.data, Workers(self.config.data.workers, "feed")
+            self._feed = Prefetcher(
+                lambda step: workers.submit(self._read, step).future, 0, STEPS_FED, data.prefetch_steps, workers.close
+            )
         return self._feed.next()
 
     def facts(self) -> dict[str, Any]:

@@ -5,7 +5,8 @@ CounterpointError
 |   |-- ConfigError            a key, a type, a value of the configuration
 |   |-- PlacementError         a layout or the placement of modules on ranks
 |   |-- DataError              a dataset, an index, a payload
-|   |   `-- MissingFileError       a file that a record names is not there
+|   |   |-- MissingFileError       a file that a record names is not there
+|   |   `-- StalledError           storage that does not answer
 |   |-- MissingPackageError    a package of an extra that is not installed
 |   |-- CheckpointError        a checkpoint or a run folder
 |   |   `-- DamagedCheckpointError   a checkpoint that is not what was written
@@ -46,6 +47,10 @@ class MissingFileError(DataError):
 
 class MissingPackageError(InputError):
     """A package of an extra is not installed; no fault of the data, so nothing is left out or replaced for it."""
+
+
+class StalledError(DataError):
+    """Storage did not answer in time, several times; the data may be right."""
 
 
 class CheckpointError(InputError):

@@ -80,7 +80,7 @@ TRAIN = [
     Mutant("parallelize.apply:_freeze", "is_trained(how.known_as.get(name, name), how.train)", "is_trained(name, how.train)", (), (cases.TIED_ONLY, cases.FROZEN_STATE)),
     Mutant("train.evaluation:Evaluator.run", "total + found.loss * weight, weights + weight", "total + found.loss, weights + 1", (f"{_T}test_evaluation.py",)),
     Mutant("train.evaluation:Evaluator.run", "with_mtp=False", "with_mtp=True", (f"{_T}test_evaluation.py",)),
-    Mutant("train.run_data:RunData._first_unread", " + STEPS_AHEAD + 1", "", (f"{_T}test_exclusions.py",)),
+    Mutant("train.run_data:RunData._first_unread", " + self._reading.steps_ahead + 1", "", (f"{_T}test_exclusions.py",)),
     Mutant("train.run_data:RunData.resume", "self.corpus = self.corpus.without(Exclusion(*entry) for entry in state.exclusions)", "pass", (f"{_T}test_exclusions.py",)),
     Mutant("train.loop:_due", "step % every == 0", "step % every == 1", (f"{_T}test_evaluation.py",)),
     Mutant("train.loop:Pace.is_saved", "done == self.steps or ", "", (f"{_T}test_exclusions.py",)),

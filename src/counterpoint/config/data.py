@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from counterpoint.section.of_kind import OfKey
-from counterpoint.section.section import Count, Section, Share, Text
+from counterpoint.section.section import Count, Positive, Section, Share, Text
 from counterpoint.sources import SOURCES
 from counterpoint.sources.entry import Entry, UnknownEntry
 
@@ -50,5 +50,15 @@ class DataConfig(Section):
     balance: Literal["none", "sample", "cost"] = "cost"
     """How the items of a microbatch are dealt to an encoder's data-parallel ranks: `cost` balances the estimated work
     of single items, `sample` does so without parting the items of a document, `none` deals equal numbers in order."""
-    workers: Count = 1
-    """Threads of each rank that read and decode data ahead of the step. Unit: threads."""
+    workers: Count = 4
+    """Threads of each rank that read and decode items ahead of the step. Unit: threads."""
+    process: Literal["auto"] | bool = "auto"
+    """Whether these threads are those of a process beside each rank, so that decoding never holds up the thread that
+    launches the step's kernels. It starts within seconds and opens the sources once more, so they must be picklable.
+    `auto`: on GPUs."""
+    prefetch_steps: Count = 2
+    """Steps that are read ahead. A sample that takes long to decode holds up training only if it takes longer than these
+    steps. All of them are in memory. Unit: steps."""
+    read_timeout_seconds: Positive | None = 60.0
+    """Time after which the reading of an item counts as stalled. It is tried three times; then the run ends with an
+    error that names the file. Null: it is waited for, until the watchdog ends the run. Unit: seconds."""

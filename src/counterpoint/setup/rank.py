@@ -5,6 +5,7 @@ from pathlib import Path
 
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
+from counterpoint.data.feed.threads import Reading
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.waits import WaitClock
 from counterpoint.plan.plan import Plan
@@ -12,7 +13,7 @@ from counterpoint.recorders.kind import Recording
 from counterpoint.setup.data import identity_of
 from counterpoint.setup.hub import HubExports
 from counterpoint.setup.plan import Models
-from counterpoint.setup.run import is_compiled
+from counterpoint.setup.run import device_type, is_compiled
 from counterpoint.setup.warm_starts import warm_starts_of
 from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.callbacks import Callback
@@ -61,8 +62,15 @@ def kept_of(config: Config) -> KeptExclusions:
 
 def data_of(config: Config, rank: ActiveRank, corpus: Corpus) -> RunData:
     """The data of a run while it runs."""
-    skipped, workers = config.training.skip_nonfinite, config.data.workers
-    return RunData(rank, corpus, kept_of(config), workers=workers, most_skipped=skipped)
+    skipped = config.training.skip_nonfinite
+    return RunData(rank, corpus, kept_of(config), reading=reading_of(config), most_skipped=skipped)
+
+
+def reading_of(config: Config) -> Reading:
+    """How the ranks of a run read ahead."""
+    data = config.data
+    has_process = device_type(config) == "cuda" if data.process == "auto" else data.process
+    return Reading(data.workers, data.prefetch_steps, data.read_timeout_seconds, has_process)
 
 
 def trainer_of(

@@ -11,6 +11,7 @@ from counterpoint.plan.samples import Document, Item
 from counterpoint.sources.census import Census
 from counterpoint.sources.payload import TextPayload, check_rows
 from counterpoint.sources.prepared.index import Index
+from counterpoint.sources.storage import persist
 
 
 class Source(Protocol):
@@ -85,11 +86,11 @@ def check_targets(source: Source, *names: str) -> None:
 
 def load_item_or_neutral(source: Source, index: int, which: int, expected: Item) -> tuple[Payload, DataError | None]:
     """Read an item; if it is unreadable or does not match the plan, return neutral rows of the planned size instead,
-    and the reason."""
+    and the reason. Errors of storage that may pass count once the item has failed three times."""
     where, intake = f"document {index}, item {which}", source.intakes[expected.module]
     try:
-        payload = source.item(index, which)
+        payload = persist(lambda: source.item(index, which))
         check_rows(payload, intake.kind, expected.rows_in, where)
-    except DataError as error:
+    except (DataError, OSError) as error:
         return rows_of(intake).neutral(source.extent(index, which)), DataError(f"{where}: {error}")
     return payload, None

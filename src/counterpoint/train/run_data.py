@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 
 import torch.distributed as dist
 
 from counterpoint.data.corpus import Corpus
-from counterpoint.data.feed.prefetch import STEPS_AHEAD, Prefetcher
+from counterpoint.data.feed.open import open_feed
+from counterpoint.data.feed.prefetch import Prefetcher
 from counterpoint.data.feed.reader import BadPayload, StepInputs
+from counterpoint.data.feed.threads import Reading
 from counterpoint.data.order.order import Exclusion
 from counterpoint.errors import CounterpointError, RunError
 from counterpoint.plan.samples import Document
@@ -23,14 +26,15 @@ from counterpoint.train.state.exclusions import KeptExclusions
 class RunData:
     """A run's data; all ranks exclude the same documents, beginning with the first step that no rank has read yet.
 
-    `workers` threads prefetch. The run ends after more than `most_skipped` consecutive steps that are not finite.
+    `reading` says how steps are read ahead. The run ends after more than `most_skipped` consecutive steps that are not
+    finite.
     """
 
     def __init__(
-        self, rank: ActiveRank, corpus: Corpus, kept: KeptExclusions, *, workers: int, most_skipped: int
+        self, rank: ActiveRank, corpus: Corpus, kept: KeptExclusions, *, reading: Reading, most_skipped: int
     ) -> None:
         self.corpus = corpus
-        self._rank, self._kept, self._workers, self._most_skipped = rank, kept, workers, most_skipped
+        self._rank, self._kept, self._reading, self._most_skipped = rank, kept, reading, most_skipped
         self._engine, self._session = rank.engine, rank.session
         self._skipped_in_a_row = 0
 
@@ -46,10 +50,12 @@ class RunData:
 
     def feed(self, first: int, stop: int) -> Prefetcher:
         """A prefetcher of the inputs of steps `first` to `stop - 1`."""
-        return Prefetcher(self._read, first, stop, self._workers)
+        source = open_feed(self._rank.reader, self.corpus, self._reading)
 
-    def _read(self, step: int) -> StepInputs:
-        return self._rank.reader.read(self._engine.plan.batch(step, self.corpus.packs(step)))
+        def read(step: int) -> Future[StepInputs]:
+            return source.submit(step, self.corpus.order.exclusions)
+
+        return Prefetcher(read, first, stop, self._reading.steps_ahead, source.close)
 
     def exclude_bad(self, step: int, inputs: StepInputs) -> None:
         """Exclude the documents of a step whose payloads were unreadable on any rank."""
@@ -88,7 +94,7 @@ class RunData:
     def _first_unread(self, step: int) -> int:
         """The first step that prefetching has not begun to read when the results of `step` are examined."""
         # By then the next step is launched, and the steps after it are being prefetched.
-        return step + 1 + self.depth + STEPS_AHEAD + 1
+        return step + 1 + self.depth + self._reading.steps_ahead + 1
 
     def _is_finite(self, documents: Sequence[Document]) -> bool:
         """Whether the loss of these documents is finite, each in a separate pack."""

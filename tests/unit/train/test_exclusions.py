@@ -1,6 +1,6 @@
 """Documents that could not be read are left out from steps that nobody has read yet, and stay out after a resume."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from counterpoint.data.feed.reader import BadPayload
 from counterpoint.data.order.order import Draw, Exclusion, Order
 from counterpoint.execute.waits import WaitClock
 from counterpoint.setup.rank import trainer_of
-from counterpoint.train import loop
+from counterpoint.train import loop, run_data
 from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.state.checkpoint import TrainingState
 from counterpoint.train.state.saving import Resumption
@@ -27,17 +27,18 @@ BAD = 3
 
 
 class AtOnce:
-    """An executor that has done all that it is given: what may be read ahead is read ahead."""
+    """A feed that has read whatever it is asked for: what may be read ahead is read ahead."""
 
-    def __init__(self, *_arguments: Any, **_named: Any) -> None:
-        pass
+    def __init__(self, reader: Any, run: "Recorded", _reading: Any) -> None:
+        self._reader, self._run = reader, run
 
-    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, step: int, exclusions: tuple[Exclusion, ...]) -> Future[Any]:
+        packs = replace(self._run.order, exclusions=exclusions).draws(step)
         done: Future[Any] = Future()
-        done.set_result(call(*arguments))
+        done.set_result(self._reader.read(self._run.batch(step, packs)))
         return done
 
-    def shutdown(self, **_named: Any) -> None:
+    def close(self) -> None:
         pass
 
 
@@ -59,9 +60,6 @@ class Recorded:
 
     def without(self, exclusions: Iterable[Exclusion]) -> "Recorded":
         return replace(self, order=replace(self.order, exclusions=(*self.order.exclusions, *exclusions)))
-
-    def packs(self, step: int) -> tuple[Draw, ...]:
-        return self.order.draws(step)
 
     def batch(self, step: int, packs: tuple[Draw, ...]) -> Any:
         self.read[step] = packs
@@ -93,7 +91,7 @@ def _train(
         optimizer_step=first,
         exclusions=tuple((e.source, e.index, e.from_step) for e in exclusions),
     )
-    monkeypatch.setattr("counterpoint.data.feed.prefetch.ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr(run_data, "open_feed", AtOnce)
     monkeypatch.setattr(loop, "write_timeline", lambda *_arguments: None)
     for name in ("all_reduce", "broadcast_object_list"):
         monkeypatch.setattr(dist, name, lambda *_arguments, **_named: None)

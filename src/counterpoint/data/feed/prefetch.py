@@ -2,20 +2,27 @@
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 from counterpoint.data.feed.reader import StepInputs
 
-STEPS_AHEAD = 2
-
 
 class Prefetcher:
-    """Returns `read(step)` for consecutive steps; each read starts up to two steps ahead on one of `workers`
-    threads."""
+    """Returns the inputs of consecutive steps; `read` begins to read a step, up to `steps_ahead` steps ahead.
 
-    def __init__(self, read: Callable[[int], StepInputs], first: int, stop: int, workers: int) -> None:
+    `stop_reading` is called when no more steps are wanted.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], Future[StepInputs]],
+        first: int,
+        stop: int,
+        steps_ahead: int,
+        stop_reading: Callable[[], None],
+    ) -> None:
         self._read, self._next, self._stop = read, first, stop
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="feed")
+        self._steps_ahead, self._stop_reading = steps_ahead, stop_reading
         self._ahead: deque[Future[StepInputs]] = deque()
 
     def next(self) -> StepInputs:
@@ -27,9 +34,9 @@ class Prefetcher:
 
     def close(self) -> None:
         """Stop reading ahead."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._stop_reading()
 
     def _fill(self) -> None:
-        while self._next < self._stop and len(self._ahead) < STEPS_AHEAD:
-            self._ahead.append(self._executor.submit(self._read, self._next))
+        while self._next < self._stop and len(self._ahead) < self._steps_ahead:
+            self._ahead.append(self._read(self._next))
             self._next += 1

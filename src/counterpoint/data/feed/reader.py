@@ -4,15 +4,17 @@ The batch plan says which rows these are before anything is read, so an encoder 
 text and a language rank reads its tokens and no pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from counterpoint.data.feed.compared import Comparisons, rows_here
 from counterpoint.data.feed.positions import lay_positions
+from counterpoint.errors import DataError
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.kinds.arrays import Ints
 from counterpoint.kinds.modality import Intake, Payload
@@ -26,7 +28,7 @@ from counterpoint.plan.batch import BatchPlan, Share, Span
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.samples import NO_LABEL, NO_TOKEN
+from counterpoint.plan.samples import NO_LABEL, NO_TOKEN, Item
 from counterpoint.sources.source import Source, load_item_or_neutral
 
 
@@ -51,6 +53,24 @@ class StepInputs:
     maps: dict[tuple[Link, int], RowMap]
     bad: tuple[BadPayload, ...] = ()
 
+    def pinned(self) -> "StepInputs":
+        """The same inputs in pinned memory."""
+        maps = {key: rows.pinned() for key, rows in self.maps.items()}
+        return replace(self, batches=all_pinned(self.batches), maps=maps)
+
+
+class Wanted(NamedTuple):
+    """Item `which` of a document, of which a rank has rows."""
+
+    source: int
+    index: int
+    which: int
+    item: Item
+
+
+Loaded = tuple[Payload, DataError | None]
+"""The rows of an item, or neutral ones and why it could not be read."""
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -68,22 +88,42 @@ class Reader:
     is_pinned: bool = False
     packs: bool = False
 
-    def read(self, batch: BatchPlan) -> StepInputs:
-        """Build the inputs of a step; a bad payload is replaced and reported, never raised."""
-        bad: list[BadPayload] = []
-        comparisons = Comparisons(batch, self.sources)
+    def read(self, batch: BatchPlan, load: Callable[[Wanted], Loaded] | None = None) -> StepInputs:
+        """Build the inputs of a step; a bad payload is replaced and reported, never raised.
+
+        `load` is called for the items of `wanted`, in that order; without it they are read here, one by one.
+        """
+        step = _Step(batch, Comparisons(batch, self.sources), load or self.load, [])
         batches: dict[tuple[str, int], Batch] = {}
+        for module, microbatch, share in self._shares(batch):
+            is_even = len({lane.rows_in for lane in batch.shares[module][microbatch]}) == 1
+            batches[module, microbatch] = self._batch(step, module, share, is_even)
+        inputs = StepInputs(batch, batches, self._maps(batch), tuple(step.bad))
+        return inputs.pinned() if self.is_pinned else inputs
+
+    def wanted(self, batch: BatchPlan) -> Iterator[Wanted]:
+        """The items of a step of which this rank has rows."""
+        for module, _microbatch, share in self._shares(batch):
+            if self._reads_items(module):
+                for span, _here, _there in self._own_spans(module, share):
+                    yield _wanted(batch, span)
+
+    def load(self, wanted: Wanted) -> Loaded:
+        """Read an item, or replace it."""
+        return load_item_or_neutral(self.sources[wanted.source], wanted.index, wanted.which, wanted.item)
+
+    def _shares(self, batch: BatchPlan) -> Iterator[tuple[str, int, Share]]:
+        """This rank's share of every module and microbatch in which any lane has rows."""
         for module in self.plan.placement.modules_of(self.rank):
+            dp = self.plan.layouts[module].coordinate(self.rank).dp
             for microbatch, lanes in enumerate(batch.shares[module]):
                 if not batch.is_empty(module, microbatch):
-                    share = lanes[self.plan.layouts[module].coordinate(self.rank).dp]
-                    is_even = len({lane.rows_in for lane in lanes}) == 1
-                    batches[module, microbatch] = self._batch(batch, module, share, is_even, bad, comparisons)
-        maps = self._maps(batch)
-        if self.is_pinned:
-            batches = all_pinned(batches)
-            maps = {key: rows.pinned() for key, rows in maps.items()}
-        return StepInputs(batch, batches, maps, tuple(bad))
+                    yield module, microbatch, lanes[dp]
+
+    def _reads_items(self, module: str) -> bool:
+        """Whether items enter a module on this rank, not the rows of other modules or stages."""
+        is_first = any(node.module == module and node.stage == 0 for node in self.plan.nodes_of(self.rank))
+        return is_first and module != self.plan.sink and not self.plan.rows[module].roots
 
     def _maps(self, batch: BatchPlan) -> dict[tuple[Link, int], RowMap]:
         maps = {}
@@ -97,18 +137,10 @@ class Reader:
                     maps[link, exchange] = RowMap.build(route, self.rank)
         return maps
 
-    def _batch(
-        self,
-        batch: BatchPlan,
-        module: str,
-        share: Share,
-        is_even: bool,
-        bad: list[BadPayload],
-        comparisons: Comparisons,
-    ) -> Batch:
+    def _batch(self, step: "_Step", module: str, share: Share, is_even: bool) -> Batch:
         """The batch that this rank's stages of a module read for a share of its lane; with `is_even` all lanes have as
         many rows."""
-        layout = self.plan.layouts[module]
+        layout, batch = self.plan.layouts[module], step.batch
         stages = {node.stage for node in self.plan.nodes_of(self.rank) if node.module == module}
         if module == self.plan.sink:
             with_payload = bool(stages & {0, layout.stages - 1})
@@ -118,13 +150,13 @@ class Reader:
         lane = Lane(
             rows=share.rows_in,
             items=[Laid(span.row_in, span.rows_in, batch.item(span).columns, span.row_out) for span in share.spans],
-            own=() if is_fed_by_others else self._own(batch, share, first, rows, bad),
+            own=self._own(step, module, share) if self._reads_items(module) else (),
             shard=slice(first, first + rows),
             piece=self._piece(layout, share),
             pieces=layout.cp,
             rows_out=share.rows_out,
         )
-        compared = self._compared(module, share, comparisons) if layout.stages - 1 in stages else ()
+        compared = self._compared(module, share, step.comparisons) if layout.stages - 1 in stages else ()
         if is_fed_by_others:
             return FeatureBatch(rows=rows, segments=lane.segments(), compared=compared)
         return replace(batch_of(self._intakes[module], lane, self.dtype), compared=compared)
@@ -193,15 +225,22 @@ class Reader:
     def _intakes(self) -> dict[str, Intake]:
         return {module: intake for source in self.sources for module, intake in source.intakes.items()}
 
-    def _own(
-        self, batch: BatchPlan, share: Share, first: int, rows: int, bad: list[BadPayload]
-    ) -> Iterator[Own[Payload]]:
-        """The items of a share that have a row among the `rows` from `first`, read one by one."""
+    def _own(self, step: "_Step", module: str, share: Share) -> Iterator[Own[Payload]]:
+        """The items of a share that have a row here, read one by one."""
+        for span, here, there in self._own_spans(module, share):
+            wanted = _wanted(step.batch, span)
+            payload, reason = step.load(wanted)
+            if reason is not None:
+                step.bad.append(BadPayload(wanted.source, wanted.index, str(reason)))
+            yield Own(payload, here, there)
+
+    def _own_spans(self, module: str, share: Share) -> Iterator[tuple[Span, slice, slice]]:
+        """The spans of a share with a row in this rank's shard, whose rows they are here and in the item."""
+        first, rows = self._own_rows(self.plan.layouts[module], share)
         for span in share.spans:
             start, stop = max(span.row_in, first), min(span.row_in + span.rows_in, first + rows)
             if start < stop:
-                here, there = slice(start - first, stop - first), slice(start - span.row_in, stop - span.row_in)
-                yield Own(self._payload(batch, span, bad), here, there)
+                yield span, slice(start - first, stop - first), slice(start - span.row_in, stop - span.row_in)
 
     def _piece(self, layout: Layout, share: Share) -> slice:
         """The lane's input rows of this rank's context-parallel share."""
@@ -209,13 +248,20 @@ class Reader:
         first = layout.coordinate(self.rank).cp * rows
         return slice(first, first + rows)
 
-    def _payload(self, batch: BatchPlan, span: Span, bad: list[BadPayload]) -> Payload:
-        document = batch.documents[span.document]
-        source = self.sources[document.source]
-        payload, reason = load_item_or_neutral(source, document.index, span.item, document.items[span.item])
-        if reason is not None:
-            bad.append(BadPayload(document.source, document.index, str(reason)))
-        return payload
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step that is being read: how its items are loaded, and what was bad so far."""
+
+    batch: BatchPlan
+    comparisons: Comparisons
+    load: Callable[[Wanted], Loaded]
+    bad: list[BadPayload]
+
+
+def _wanted(batch: BatchPlan, span: Span) -> Wanted:
+    document = batch.documents[span.document]
+    return Wanted(document.source, document.index, span.item, document.items[span.item])
 
 
 def _scored(labels: Ints) -> torch.Tensor | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from counterpoint.section.of_kind import OfKey
-from counterpoint.section.section import Count, Positive, Section, Share, Text
+from counterpoint.section.section import Count, Index, Positive, Section, Share, Text
 from counterpoint.sources import SOURCES
 from counterpoint.sources.entry import Entry, UnknownEntry
 
@@ -52,13 +52,13 @@ class DataConfig(Section):
     of single items, `sample` does so without parting the items of a document, `none` deals equal numbers in order."""
     workers: Count = 4
     """Threads of each rank that read and decode items ahead of the step. Unit: threads."""
-    process: Literal["auto"] | bool = "auto"
-    """Whether these threads are those of a process beside each rank, so that decoding never holds up the thread that
-    launches the step's kernels. It starts within seconds and opens the sources once more, so they must be picklable.
-    `auto`: on GPUs."""
+    processes: Literal["auto"] | Index = "auto"
+    """Processes beside each rank among which these threads are shared out, so that reading never holds up the thread
+    that launches the step's kernels; 0: they are threads of the rank itself; `auto`: 1 on GPUs, else 0. More than 1 pay
+    with many workers. Each opens the sources for itself. Unit: processes."""
     prefetch_steps: Count = 2
-    """Steps that are read ahead. A sample that takes long to decode holds up training only if it takes longer than these
-    steps. All of them are in memory. Unit: steps."""
+    """Steps that are read ahead, all of them in memory. A sample that takes long to decode holds up training only if it
+    takes longer than these steps. Unit: steps."""
     read_timeout_seconds: Positive | None = 60.0
     """Time after which the reading of an item counts as stalled. It is tried three times; then the run ends with an
     error that names the file. Null: it is waited for, until the watchdog ends the run. Unit: seconds."""

@@ -69,8 +69,8 @@ def data_of(config: Config, rank: ActiveRank, corpus: Corpus) -> RunData:
 def reading_of(config: Config) -> Reading:
     """How the ranks of a run read ahead."""
     data = config.data
-    has_process = device_type(config) == "cuda" if data.process == "auto" else data.process
-    return Reading(data.workers, data.prefetch_steps, data.read_timeout_seconds, has_process)
+    processes = int(device_type(config) == "cuda") if data.processes == "auto" else data.processes
+    return Reading(data.workers, data.prefetch_steps, data.read_timeout_seconds, processes)
 
 
 def trainer_of(

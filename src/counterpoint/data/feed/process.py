@@ -63,7 +63,8 @@ class ProcessFeed:
         self._process = context.Process(target=_serve, args=(theirs, work), name="feed", daemon=True)
         self._process.start()
         theirs.close()
-        threading.Thread(target=self._receive, name="feed answers", daemon=True).start()
+        self._receiver = threading.Thread(target=self._receive, name="feed answers", daemon=True)
+        self._receiver.start()
 
     def submit(self, step: int, exclusions: Collection[Exclusion]) -> Future[StepInputs]:
         """See Feed."""
@@ -80,7 +81,7 @@ class ProcessFeed:
     def close(self) -> None:
         """See Feed; nothing that it has read is kept."""
         self._process.kill()
-        self._process.join()
+        self._receiver.join()
 
     def _receive(self) -> None:
         with suppress(EOFError, OSError):
@@ -91,7 +92,7 @@ class ProcessFeed:
             self._ended = RunError(
                 f"rank {self._rank}: the process that reads data ended with code {self._process.exitcode}, expected it "
                 "to live as long as the rank; -9 is often for want of memory: lower data.workers or "
-                "data.prefetch_steps, or set data.process=false."
+                "data.prefetch_steps, or set data.processes=0."
             )
             waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
@@ -117,7 +118,7 @@ def _pickled(reader: Reader, corpus: Corpus, reading: Reading) -> bytes:
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise DataError(
             f"data: a source cannot be sent to the process that reads ({error}), expected one that can be pickled; "
-            "define its class at the top of an importable file, or set data.process=false."
+            "define its class at the top of an importable file, or set data.processes=0."
         ) from error
 
 

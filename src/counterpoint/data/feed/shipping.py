@@ -37,9 +37,8 @@ def load_cargo(value: object) -> Cargo:
     try:
         *starts, size = _starts(lengths)
         os.ftruncate(handle, size)
-        with mmap.mmap(handle, size) as memory:
-            for start, part in zip(starts, parts, strict=True):
-                memory[start : start + len(part)] = part
+        for start, part in zip(starts, parts, strict=True):
+            _write(handle, part, start)
     except BaseException:
         os.close(handle)
         raise
@@ -55,6 +54,12 @@ def unload_cargo(cargo: Cargo) -> Any:
         os.close(cargo.handle)
     stream, *buffers = (memory[start : start + length] for start, length in zip(starts, cargo.lengths, strict=True))
     return pickle.loads(stream, buffers=buffers)
+
+
+def _write(handle: int, part: memoryview, start: int) -> None:
+    while part:
+        written = os.pwrite(handle, part, start)
+        part, start = part[written:], start + written
 
 
 def _starts(lengths: tuple[int, ...]) -> list[int]:

@@ -1,7 +1,7 @@
 """Steps read by threads: one plans them in order, `workers` read and decode their items, others lay the rows out."""
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol, final
@@ -22,12 +22,13 @@ ATTEMPTS = 1 + len(PAUSES_SECONDS)
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How a rank reads ahead: `workers` threads decode the items of up to `steps_ahead` steps; an item that takes
-    longer than `timeout_seconds` is read again (None: never). With `has_process` they are those of a process."""
+    longer than `timeout_seconds` is read again (None: never). The threads are shared out among `processes`; with 0 they
+    are those of the rank itself."""
 
     workers: int = 1
     steps_ahead: int = 2
     timeout_seconds: float | None = None
-    has_process: bool = False
+    processes: int = 0
 
 
 class Feed(Protocol):
@@ -105,6 +106,6 @@ def stalled(rank: int, source: Source, wanted: Wanted, seconds: float | None) ->
     """The error of an item that was not read in time."""
     return StalledError(
         f"{source.where(wanted.index)}, item {wanted.which}: rank {rank} tried to read it {ATTEMPTS} times, and none "
-        f"ended within data.read_timeout_seconds, {seconds:g}; see whether the storage of the file answers, or raise the "
-        "limit, then start the run again to resume."
+        f"ended within data.read_timeout_seconds, {seconds:g}; see whether the storage of the file answers, or raise "
+        "the limit, then start the run again to resume."
     )

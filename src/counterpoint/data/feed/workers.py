@@ -9,6 +9,9 @@ from typing import Any, Generic, TypeVar, final
 
 T = TypeVar("T")
 
+LONGEST_CLOSING_SECONDS = 5.0
+"""Longer than an item takes that is not stalled."""
+
 
 @final
 class Call(Generic[T]):
@@ -59,7 +62,8 @@ class Workers:
 
     def __init__(self, count: int, name: str) -> None:
         self._calls: SimpleQueue[Call[Any] | None] = SimpleQueue()
-        self._count, self._name = count, name
+        self._name = name
+        self._threads: list[threading.Thread] = []
         for _ in range(count):
             self._start(None)
 
@@ -76,16 +80,21 @@ class Workers:
         return fresh
 
     def close(self) -> None:
-        """Cancel what has not begun, and let the threads end."""
+        """Cancel what has not begun, and wait a while for what has: a thread that computes while the process ends may
+        crash it."""
         while not self._calls.empty():
             call = self._calls.get()
             if call is not None:
                 call.cancel()
-        for _ in range(self._count):
+        for _thread in self._threads:
             self._calls.put(None)
+        end = time.monotonic() + LONGEST_CLOSING_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _start(self, first: Call[Any] | None) -> None:
-        threading.Thread(target=self._work, args=(first,), name=self._name, daemon=True).start()
+        self._threads.append(threading.Thread(target=self._work, args=(first,), name=self._name, daemon=True))
+        self._threads[-1].start()
 
     def _work(self, call: Call[Any] | None) -> None:
         while True:

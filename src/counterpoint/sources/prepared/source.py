@@ -65,6 +65,7 @@ class PreparedSource:
         self.index = Index(path, 2 * pool_bytes)
         self._pool_bytes = pool_bytes
         self._source = source
+        self._arguments = (path, split, source, intakes, sequence_tokens, mtp_depths, targets, pool_bytes)
         self._targets = {name: Targets(self.index, name) for name in targets}
         rows = self.index.rows_of(split)
         self._items = ItemTable.of(self.index)
@@ -97,6 +98,10 @@ class PreparedSource:
         whole = np.clip(kept, 0, self._lengths)
         counts = [marks_between(self.index, np.minimum(leading, whole), whole) for leading in self._leading]
         self._losses = np.stack(counts, axis=1)[self.rows]
+
+    def __reduce__(self) -> tuple[type["PreparedSource"], tuple[object, ...]]:
+        # Another process maps the index for itself.
+        return PreparedSource, self._arguments
 
     def __len__(self) -> int:
         return len(self.rows)

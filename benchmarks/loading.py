@@ -257,7 +257,7 @@ def bytes_read(folder: Path, layout: str, samples: int) -> dict[str, Any]:
         batch = plan.batch(step, corpus.packs(step))
         for rank in plan.placement.active:
             reader = Reader(plan, rank, corpus.sources, torch.bfloat16)
-            times.update((wanted.index, wanted.which) for wanted in reader.wanted(batch))
+            times.update((wanted.document, wanted.which) for wanted in reader.wanted(batch))
     size = {(index, 0): sum(entry.lengths) for index in range(samples) for entry in source.index.items(index)}
     read = sum(size[item] * count for item, count in times.items())
     return {

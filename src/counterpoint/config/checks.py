@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from counterpoint.config.data import evaluation_names
+from counterpoint.config.data import DataConfig, evaluation_names
 from counterpoint.config.graph import graph_problems, modalities_of
 from counterpoint.config.modules import module_problems
 from counterpoint.config.schema import Config
@@ -61,9 +61,22 @@ def _data_problems(config: Config) -> Iterator[Problem]:
         )
     for path, entry in _entries(config):
         yield from entry.problems(path, modalities_of(config))
+        yield from _entry_problems(path, entry, data)
     for name, count in Counter(evaluation_names(data.evaluation)).items():
         if count > 1:
             yield Problem("data.evaluation", f"{name} {count} times", "every set once", "keep one of them")
+
+
+def _entry_problems(path: str, entry: Entry, data: DataConfig) -> Iterator[Problem]:
+    """Settings of one source that do not fit those of all."""
+    if entry.sequence_tokens is not None and entry.sequence_tokens > data.sequence_tokens:
+        expected = f"at most data.sequence_tokens, {data.sequence_tokens}"
+        yield Problem(f"{path}.sequence_tokens", f"{entry.sequence_tokens}", expected, "lower it")
+    if not entry.packing and not data.packing:
+        yield Problem(f"{path}.packing", "false", "true, because data.packing is false for all", "leave it out")
+    if data.epochs is not None and entry in data.train and entry.weight != 1:
+        expected = "1, because in whole epochs every document is seen as often as any other"
+        yield Problem(f"{path}.weight", f"{entry.weight:g}", expected, "leave it out, or data.epochs")
 
 
 def _log_problems(config: Config) -> Iterator[Problem]:

@@ -47,6 +47,13 @@ class DataConfig(Section):
     refused before ranks start. Unit: share of documents."""
     packing: bool = False
     """Whether several documents share a sequence of `sequence_tokens`. They never attend to one another."""
+    window_steps: Count = 1
+    """Steps whose documents are packed together and then dealt to these steps, so that each has as many packs at about
+    the same cost, and sequences are filled better; 1: each step's documents are packed by themselves. Unit: steps."""
+    epochs: Count | None = None
+    """Times that every document of every source is trained on, exactly; `training.steps` must be the steps that this
+    takes, and sources have no weights. Null: sources are blended by their weights for `training.steps`.
+    Unit: epochs."""
     balance: Literal["none", "sample", "cost"] = "cost"
     """How the items of a microbatch are dealt to an encoder's data-parallel ranks: `cost` balances the estimated work
     of single items, `sample` does so without parting the items of a document, `none` deals equal numbers in order."""

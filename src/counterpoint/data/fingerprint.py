@@ -42,6 +42,9 @@ def data_fingerprint(data: DataConfig, global_batch_samples: int, intakes: Intak
         "data.packing": data.packing,
         "data.tokenizer": None if data.tokenizer is None else _shortened(file_digest(Path(data.tokenizer))),
     }
+    # Runs of earlier versions do not have these keys in their checkpoints.
+    values |= {"data.window_steps": data.window_steps} if data.window_steps > 1 else {}
+    values |= {"data.epochs": data.epochs} if data.epochs is not None else {}
     values |= _items(intakes)
     for number, entry in enumerate(data.train):
         values |= _flat(f"data.train.{number}", entry.content())

@@ -61,7 +61,7 @@ from counterpoint.section.section import (
     Share,
     Text,
 )
-from counterpoint.sources.entry import Entry, Opening
+from counterpoint.sources.entry import Entry, EntrySection, Opening
 
 __all__ = [
     "ALL",
@@ -79,6 +79,7 @@ __all__ = [
     "EncoderSection",
     "Ends",
     "Entry",
+    "EntrySection",
     "Extent",
     "Family",
     "Form",

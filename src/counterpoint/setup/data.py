@@ -8,9 +8,10 @@ from counterpoint.config.graph import marks_of
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus, EvaluationSplit
 from counterpoint.data.fingerprint import DataIdentity, data_fingerprint
-from counterpoint.data.order.blend import integer_weights
+from counterpoint.data.order.blend import integer_weights, whole_epochs
 from counterpoint.data.order.order import Order, SequentialOrder
 from counterpoint.data.text.tokenizer import Tokenizer
+from counterpoint.errors import DataError
 from counterpoint.families import intake_of
 from counterpoint.kinds.modality import Intakes
 from counterpoint.losses import LOSSES
@@ -49,21 +50,43 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_d
     budget = config.data.sequence_tokens if config.data.packing else None
     digest = None if tokenizer is None else tokenizer.digest
     opening = Opening(intakes_of(config), config.data.sequence_tokens, vocab, digest, extra_depths, _targets(config))
-    sources = tuple(entry.open(number, opening) for number, entry in enumerate(config.data.train))
+    entries = config.data.train
+    sources = tuple(entry.open(number, opening.of(entry)) for number, entry in enumerate(entries))
+    counts = tuple(len(source) if e.take is None else min(e.take, len(source)) for e, source in zip(entries, sources))
     order = Order(
         seed=config.run.seed,
         sizes=tuple(len(source) for source in sources),
-        weights=integer_weights([entry.weight for entry in config.data.train]),
+        weights=integer_weights([e.weight for e in entries]) if config.data.epochs is None else whole_epochs(counts),
         window=config.training.global_batch_samples,
         sequence_tokens=budget,
         blocks=tuple(blocks_of(source) for source in sources),
+        window_steps=config.data.window_steps,
+        epochs=config.data.epochs,
+        counts=counts,
+        alone=frozenset(number for number, entry in enumerate(entries) if not entry.packing),
     )
+    _check_steps(config, order)
     splits = []
     for name, entry in zip(evaluation_names(config.data.evaluation), config.data.evaluation, strict=True):
-        source = entry.open(0, replace(opening, mtp_depths=0))
-        order_of = SequentialOrder((len(source),), config.evaluation.batch_samples, budget)
+        source = entry.open(0, replace(opening.of(entry), mtp_depths=0))
+        size = len(source) if entry.take is None else min(entry.take, len(source))
+        order_of = SequentialOrder((size,), config.evaluation.batch_samples, budget if entry.packing else None)
         splits.append(EvaluationSplit(name, (source,), order_of))
     for source in (*sources, *(source for split in splits for source in split.sources)):
         check_targets(source, *opening.targets)
-    names = tuple(entry.called(number) for number, entry in enumerate(config.data.train))
+    names = tuple(
+        entry.called(number) + ("" if count == len(source) else f", {count:,} taken of")
+        for number, (entry, source, count) in enumerate(zip(entries, sources, counts, strict=True))
+    )
     return Corpus(sources, order, tuple(splits), names)
+
+
+def _check_steps(config: Config, order: Order) -> None:
+    """Raise DataError if the training has other steps than `data.epochs` take."""
+    if order.steps is not None and config.training.steps != order.steps:
+        documents = sum(order.counts)
+        raise DataError(
+            f"training.steps: got {config.training.steps}, expected {order.steps}, which {config.data.epochs} epochs "
+            f"of {documents:,} documents take, {order.window} a step; set training.steps={order.steps}, or leave "
+            "data.epochs out."
+        )

@@ -139,7 +139,7 @@ def _step_with_items(reader: Reader, corpus: Corpus) -> tuple[int, int]:
     for step in range(STEPS):
         wanted = list(reader.wanted(reader.plan.batch(step, corpus.packs(step))))
         if wanted:
-            return step, wanted[0].index
+            return step, wanted[0].document
     raise AssertionError("a step has pictures")
 
 
@@ -258,7 +258,7 @@ def test_a_slow_item_holds_up_its_own_step_only() -> None:
 
     class Slow(Reader):
         def load(self, wanted: Wanted) -> Loaded:
-            if wanted.index == index:
+            if wanted.document == index:
                 assert go_on.wait(30)
             return super().load(wanted)
 

@@ -18,7 +18,7 @@ from counterpoint.section.section import Section
 from counterpoint.setup.data import identity_of, open_corpus
 from counterpoint.sources import SOURCES
 from counterpoint.sources.census import Census
-from counterpoint.sources.entry import Opening
+from counterpoint.sources.entry import EntrySection, Opening
 from counterpoint.sources.source import Source
 from counterpoint.sources.synthetic.source import SyntheticSource
 from counterpoint.sources.synthetic.spec import recipe_section
@@ -33,7 +33,7 @@ class Letters(Section):
     count: int
 
 
-class LettersEntry(Section):
+class LettersEntry(EntrySection):
     """A source that a test brings."""
 
     letters: Letters

@@ -63,7 +63,7 @@ class Wanted(NamedTuple):
     """Item `which` of a document, of which a rank has rows."""
 
     source: int
-    index: int
+    document: int
     which: int
     item: Item
 
@@ -110,7 +110,7 @@ class Reader:
 
     def load(self, wanted: Wanted) -> Loaded:
         """Read an item, or replace it."""
-        return load_item_or_neutral(self.sources[wanted.source], wanted.index, wanted.which, wanted.item)
+        return load_item_or_neutral(self.sources[wanted.source], wanted.document, wanted.which, wanted.item)
 
     def _shares(self, batch: BatchPlan) -> Iterator[tuple[str, int, Share]]:
         """This rank's share of every module and microbatch in which any lane has rows."""
@@ -231,7 +231,7 @@ class Reader:
             wanted = _wanted(step.batch, span)
             payload, reason = step.load(wanted)
             if reason is not None:
-                step.bad.append(BadPayload(wanted.source, wanted.index, str(reason)))
+                step.bad.append(BadPayload(wanted.source, wanted.document, str(reason)))
             yield Own(payload, here, there)
 
     def _own_spans(self, module: str, share: Share) -> Iterator[tuple[Span, slice, slice]]:

@@ -105,7 +105,7 @@ class _Items:
 def stalled(rank: int, source: Source, wanted: Wanted, seconds: float | None) -> StalledError:
     """The error of an item that was not read in time."""
     return StalledError(
-        f"{source.where(wanted.index)}, item {wanted.which}: rank {rank} tried to read it {ATTEMPTS} times, and none "
-        f"ended within data.read_timeout_seconds, {seconds:g}; see whether the storage of the file answers, or raise "
-        "the limit, then start the run again to resume."
+        f"{source.where(wanted.document)}, item {wanted.which}: rank {rank} tried to read it {ATTEMPTS} times, and "
+        f"never got it within data.read_timeout_seconds, {seconds:g}; see whether the storage of the file answers, or "
+        "raise the limit, then start the run again to resume."
     )

@@ -10,6 +10,8 @@ from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Ints
 
 LONGEST_CYCLE = 1_000_000
+LONGEST_EPOCH = 20_000_000
+"""Draws of several sources in a cycle of their epochs, for which a table of 16 bytes a draw is kept."""
 
 
 def integer_weights(weights: Sequence[float]) -> tuple[int, ...]:
@@ -34,6 +36,21 @@ def integer_weights(weights: Sequence[float]) -> tuple[int, ...]:
             "are supported; round them to fewer digits."
         )
     return result
+
+
+def whole_epochs(counts: Sequence[int]) -> tuple[int, ...]:
+    """The smallest weights with which all sources, of so many documents each, end an epoch together.
+
+    Raises DataError if they add up to more than LONGEST_EPOCH.
+    """
+    divisor = math.gcd(*counts)
+    weights = tuple(count // divisor for count in counts)
+    if sum(weights) > LONGEST_EPOCH:
+        raise DataError(
+            f"data.epochs: sources of {list(counts)} documents take {sum(weights):,} turns in an epoch, expected at "
+            f"most {LONGEST_EPOCH:,}; round their numbers with `take`, or set weights instead of data.epochs."
+        )
+    return weights
 
 
 class Blend:

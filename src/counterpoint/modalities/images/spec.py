@@ -12,6 +12,7 @@ from counterpoint.kinds.modality import (
     Drawing,
     Extent,
     Form,
+    Intake,
     ItemSection,
     Modality,
     PartForm,
@@ -277,6 +278,21 @@ class ImageIntake:
     def drawn(self, sizes: tuple[int, ...]) -> Extent:
         """The size of a synthetic image: (height, width) as drawn."""
         return sizes
+
+
+def with_most_patches(intake: Intake, patches: int) -> Intake:
+    """The same intake with at most so many patches of an image, or one merge group, where its size rule has a limit;
+    other items stay as they are."""
+    if not isinstance(intake, ImageIntake):
+        return intake
+    limited: dict[str, Any] = {
+        key: rule.at_most(patches, intake.patch, intake.merge) for key, rule in intake.image.rules.items()
+    }
+    rule = limited["resize"]
+    if isinstance(rule, Longer):  # It stands in keys of the section itself.
+        del limited["resize"]
+        limited["max_patches"] = rule.max_patches
+    return replace(intake, image=intake.image.model_copy(update=limited))
 
 
 def _small(_generator: Random, small: Small) -> dict[str, Any]:

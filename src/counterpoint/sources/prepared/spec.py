@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from counterpoint.kinds.modality import Modality
 from counterpoint.section.problem import Problem, show
-from counterpoint.section.section import Count, Positive, Section, Text
-from counterpoint.sources.entry import Opening
+from counterpoint.section.section import Count, Text
+from counterpoint.sources.entry import EntrySection, Opening
 
 if TYPE_CHECKING:
     from counterpoint.sources.source import Source
@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 DEFAULT_POOL_MIB = 512
 
 
-class PreparedEntry(Section):
+class PreparedEntry(EntrySection):
     """A split of a folder that `counterpoint prepare` wrote, and its weight in the blend."""
 
     path: Text
     """Folder that `counterpoint prepare` wrote."""
     split: Text = "train"
     """Split of the folder."""
-    weight: Positive = 1.0
-    """Weight of the source in the blend: samples are drawn in proportion to it. No unit."""
     shuffle_mib: Count = DEFAULT_POOL_MIB
     """Payload in parquet files that is shuffled together, in whole row groups; a process keeps up to twice as much in
     memory. It decides the order of data. Nothing else reads it: payload that lies elsewhere is shuffled as a whole.
@@ -53,7 +51,7 @@ class PreparedEntry(Section):
         """The identity of the dataset instead of its path, so that the folder may move; raises DataError."""
         from counterpoint.sources.prepared.index import Manifest
 
-        values = self.model_dump(mode="json") | {"path": Manifest.read(self.folder).identity}
+        values = self.said() | {"path": Manifest.read(self.folder).identity}
         # Runs of earlier versions do not have the key in their checkpoints.
         if self.shuffle_mib == DEFAULT_POOL_MIB:
             del values["shuffle_mib"]

@@ -11,7 +11,7 @@ from counterpoint.modalities import MODALITIES
 from counterpoint.section.of_kind import AsRegistered
 from counterpoint.section.problem import Problem, show
 from counterpoint.section.section import Count, Index, Positive, Section, Share, Text
-from counterpoint.sources.entry import Opening
+from counterpoint.sources.entry import EntrySection, Opening
 from counterpoint.sources.synthetic.distributions import Constant, Distribution
 
 if TYPE_CHECKING:
@@ -130,13 +130,11 @@ def _section_for(kinds: tuple[str, ...]) -> type[SyntheticRecipe]:
     return create_model(base.__name__, __base__=base, __module__=__name__, __doc__=base.__doc__, **keys)
 
 
-class SyntheticEntry(Section):
+class SyntheticEntry(EntrySection):
     """A synthetic source and its weight in the blend."""
 
     synthetic: Annotated[SyntheticRecipe, AsRegistered(recipe_section)]
     """The recipe of the documents."""
-    weight: Positive = 1.0
-    """Weight of the source in the blend: samples are drawn in proportion to it. No unit."""
 
     @property
     def split(self) -> str:
@@ -162,7 +160,7 @@ class SyntheticEntry(Section):
 
     def content(self) -> dict[str, Any]:
         """Weight and recipe."""
-        return {"synthetic": self.synthetic.content(), "weight": self.weight}
+        return self.said() | {"synthetic": self.synthetic.content()}
 
     def open(self, number: int, opening: Opening) -> "Source":
         """Open the recipe as a source; raises DataError."""

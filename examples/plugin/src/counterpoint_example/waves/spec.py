@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from counterpoint.extend import Count, Index, Modality, NonNegative, Opening, Positive, Problem, Section
+from counterpoint.extend import Count, EntrySection, Index, Modality, NonNegative, Opening, Problem, Section
 from counterpoint_example.series.spec import SERIES
 
 if TYPE_CHECKING:
@@ -30,13 +30,11 @@ class WavesRecipe(Section):
     """Standard deviation of what is added to each sample of a wave of height 1. No unit."""
 
 
-class WavesEntry(Section):
+class WavesEntry(EntrySection):
     """A source of waves, and its weight in the blend."""
 
     waves: WavesRecipe
     """What the documents are."""
-    weight: Positive = 1.0
-    """Weight of the source in the blend. No unit."""
 
     @property
     def split(self) -> str:
@@ -64,7 +62,7 @@ class WavesEntry(Section):
 
     def content(self) -> dict[str, Any]:
         """What decides its documents."""
-        return self.model_dump(mode="json")
+        return self.said()
 
     def open(self, number: int, opening: Opening) -> "Source":
         """The source; raises DataError where a document has no room, or the model too few words."""

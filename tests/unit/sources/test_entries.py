@@ -106,9 +106,10 @@ def test_a_registered_source_is_read_checked_opened_and_remembered() -> None:
 @pytest.mark.parametrize(
     ("entry", "key", "known"),
     [
-        ({"path": "x", "weigth": 2}, "weigth", "path, shuffle_mib, split, weight;"),
+        ({"path": "x", "weigth": 2}, "weigth",
+         "max_patches, packing, path, sequence_tokens, shuffle_mib, split, take, weight;"),
         ({"synthetic": {"documents": 1, "text_tokens": {"kind": "constant", "value": 3}}, "path": "x"}, "path",
-         "synthetic, weight;"),
+         "max_patches, packing, sequence_tokens, synthetic, take, weight;"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_of_an_entry_is_told_the_keys_of_its_source(entry: dict[str, Any], key: str, known: str) -> None:

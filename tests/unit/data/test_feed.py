@@ -160,7 +160,7 @@ def test_what_is_raised_there_is_raised_here(processes: int, error: Exception, e
 
 def test_a_passing_error_of_storage_is_tried_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(storage.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     reader = _reader(0)
     step, index = _step_with_items(reader, _setup()[1])
     for number, tries in ((5, 3), (116, 3), (2, 1)):
@@ -176,11 +176,11 @@ def test_a_passing_error_of_storage_is_tried_three_times(monkeypatch: pytest.Mon
 
 
 def test_an_error_that_passes_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.time, "sleep", lambda _seconds: None)
-    answers = iter([OSError(116, "stale"), OSError(5, "input/output"), 7])
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    answers: list[OSError | int] = [OSError(116, "stale"), OSError(5, "input/output"), 7]
 
     def read() -> int:
-        answer = next(answers)
+        answer = answers.pop(0)
         if isinstance(answer, OSError):
             raise answer
         return answer
@@ -277,7 +277,12 @@ def test_closing_does_not_wait_for_what_hangs(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(workers_module, "LONGEST_CLOSING_SECONDS", 0.1)
     begun, hang = threading.Event(), threading.Event()
     workers = Workers(1, "test")
-    hanging, never = workers.submit(lambda: begun.set() or hang.wait()), workers.submit(int)
+
+    def wait() -> bool:
+        begun.set()
+        return hang.wait()
+
+    hanging, never = workers.submit(wait), workers.submit(int)
     assert begun.wait(5)
     begin = time.monotonic()
     workers.close()
@@ -339,10 +344,10 @@ def test_steps_come_in_their_order_and_no_more_are_read_than_wanted() -> None:
         return workers.submit(_later, step).future
 
     steps = Prefetcher(read, 2, 9, 3, workers.close)
-    got = []
+    got: list[Any] = []
     for _ in range(7):
         got.append(steps.next())
-        assert asked[-1] == min(got[-1] + 3, 8)  # type: ignore[operator]
+        assert asked[-1] == min(got[-1] + 3, 8)
     steps.close()
     assert got == asked == list(range(2, 9))
 

@@ -1,6 +1,5 @@
 """What single sources say for themselves: their length, packing, pictures and number of documents; and whole epochs."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,14 +11,14 @@ from counterpoint.errors import ConfigError, DataError
 from counterpoint.setup.data import identity_of, open_corpus
 from tests.parity.layouts import TINY
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "documents": 30, "text_tokens": {"kind": "uniform", "low": 1, "high": 40},
     "images_per_document": {"kind": "constant", "value": 1}, "image_height": {"kind": "constant", "value": 64},
     "image_width": {"kind": "constant", "value": 64},
 }  # fmt: skip
 
 
-def _config(*entries: Mapping[str, Any], steps: int = 10, **keys: Any) -> Config:
+def _config(*entries: dict[str, Any], steps: int = 10, **keys: Any) -> Config:
     data = load_config(TINY).resolved()
     data["data"] |= {"train": [{"synthetic": RECIPE} | entry for entry in entries], "packing": True, **keys}
     data["training"]["steps"] = steps
@@ -54,7 +53,7 @@ def test_an_evaluation_set_reads_what_is_taken_of_it() -> None:
 
 
 def test_whole_epochs_take_the_steps_that_they_need() -> None:
-    entries = {}, {"take": 11}, {"max_patches": 4}
+    entries: list[dict[str, Any]] = [{}, {"take": 11}, {"max_patches": 4}]
     with pytest.raises(DataError, match=r"training\.steps: got 10, expected 27, which 3 epochs of 71 documents take"):
         _corpus(_config(*entries, epochs=3))
     corpus = _corpus(_config(*entries, steps=27, epochs=3, window_steps=4))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as checked
 from hypothesis import strategies as st
 
-from counterpoint.data.feed.prefetch import Prefetcher
+from counterpoint.data.feed.workers import Workers
 from counterpoint.data.order.blocks import BlockOrder
 from counterpoint.data.order.order import Order
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
@@ -104,9 +104,9 @@ def test_an_epoch_reads_each_row_group_once(index: Path, tmp_path: Path, workers
             source.item(document, 0)
         return [document for _source, document in draws]
 
-    feed = Prefetcher(read, 0, 15, workers)  # type: ignore[arg-type]
-    found = [document for _step in range(15) for document in feed.next()]  # type: ignore[attr-defined]
-    feed.close()
+    threads = Workers(workers, "test")
+    found = [document for call in [threads.submit(read, step) for step in range(15)] for document in call.result(None)]
+    threads.close()
     assert sorted(found) == list(range(120))
     assert source.index.stores.bytes_read <= 1.1 * data
     assert source.index.stores.files_read == 120

@@ -33,7 +33,7 @@ from counterpoint.plan.plan import Plan
 from counterpoint.setup.run import prepare_run
 from counterpoint.sources import storage
 from counterpoint.sources.prepared.index import PAYLOAD_NAME
-from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.part import Encoded, Record
 from tests.parity.layouts import TINY, named_config
 from tests.unit.items import MakeIndex, MakePicture
 

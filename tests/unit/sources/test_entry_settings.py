@@ -8,7 +8,8 @@ from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.errors import ConfigError, DataError
-from counterpoint.setup.data import identity_of, open_corpus
+from counterpoint.modalities.images.spec import with_most_patches
+from counterpoint.setup.data import identity_of, intakes_of, open_corpus
 from tests.parity.layouts import TINY
 
 RECIPE: dict[str, Any] = {
@@ -42,6 +43,23 @@ def test_settings_of_an_entry_are_its_own() -> None:
     seen = [{d.index for pack in packs for d in pack if d.source == source} for source in range(5)]
     assert len(seen[4]) == 7 < min(map(len, seen[:4]))
     assert corpus.names == ("synthetic:0", "synthetic:1", "synthetic:2", "synthetic:3", "synthetic:4, 7 taken of")
+
+
+@pytest.mark.parametrize(
+    ("resize", "extent", "rows"),
+    [
+        ({"kind": "budget", "min_pixels": 64, "max_pixels": 4096}, (64, 64), 4),
+        ({"kind": "naflex", "max_patches": 64}, (64, 64), 4),
+    ],
+)
+def test_pictures_of_an_entry_are_limited_in_the_size_rule_of_its_module(
+    resize: dict[str, Any], extent: tuple[int, int], rows: int
+) -> None:
+    data = load_config(TINY).resolved()
+    data["modules"]["vision"]["model"]["image"] = {"resize": resize}
+    intakes = intakes_of(load_config(data))
+    assert with_most_patches(intakes["vision"], rows).place(extent).rows_in <= rows
+    assert intakes["vision"].place(extent).rows_in > rows
 
 
 def test_an_evaluation_set_reads_what_is_taken_of_it() -> None:

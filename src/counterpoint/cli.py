@@ -115,7 +115,18 @@ def prepare(
         ),
     ],
     out: Annotated[Path, typer.Argument(help="The folder to create.")],
-    tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json; trained on the data unless given.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="A tokenizer.json, or the folder of one; trained on the data unless given.")
+    ] = None,
+    chat: Annotated[
+        str | None, typer.Option(help="`template` or `plain`; the template of the tokenizer's folder if that has one.")
+    ] = None,
+    train_on: Annotated[
+        str, typer.Option(help="Which tokens have a loss: `assistant`, `last` (answer) or `all`.")
+    ] = "assistant",
+    date: Annotated[
+        str | None, typer.Option(help="The day that a chat template may write; 2024-07-26 unless given.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Chooses what `emoji` holds out.")] = 0,
     images: Annotated[
         list[Path] | None,
@@ -166,7 +177,7 @@ def prepare(
 
     options = PrepareOptions(
         tokenizer=tokenizer, seed=seed, images=tuple(images or ()), most_pixels=max_pixels or MOST_PIXELS,
-        workers=workers, on_error=on_error, most_missing=most_missing, copy=copy,
+        chat=chat, train_on=train_on, date=date, workers=workers, on_error=on_error, most_missing=most_missing, copy=copy,
         addresses=addresses, where=where, maps=tuple(map_ or ()), subsets=tuple(subset or ()),
         fps=fps, max_frames=max_frames, timestamps=timestamps,
     )  # fmt: skip

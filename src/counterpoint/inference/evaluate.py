@@ -12,17 +12,13 @@ from counterpoint.config.load import load_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.data.text.chat import (
     ASSISTANT,
-    FORMATS,
     USER,
     ChatFormat,
     Medium,
     Message,
     PlainChat,
-    chat_format,
-    dataset_format,
-    lay_prompt,
-    named_format,
 )
+from counterpoint.data.text.formats import FORMATS, chat_format, dataset_format, named_format
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import CheckpointError, DataError
 from counterpoint.inference.plain import PlainModel, Prompt, write
@@ -108,8 +104,8 @@ class TrainedRun:
         source = self._open(split)
         if source.index is None:
             raise DataError(f"evaluation split {split}: synthetic documents have no text; evaluate a prepared split")
-        end = chat_format(source.index, self.tokenizer).end
-        answers = {index: answers_of(source.text(index), end) for index in range(len(source))}
+        ends = chat_format(source.index, self.tokenizer).ends
+        answers = {index: answers_of(source.text(index), ends) for index in range(len(source))}
         judged = [(index, number) for index, found in answers.items() for number in range(len(found))]
         longest = max((answers[index][number].tokens for index, number in judged), default=0)
         limit = longest + 1 if writing.max_tokens is None else writing.max_tokens
@@ -124,7 +120,7 @@ class TrainedRun:
                     unreadable.setdefault(index, f"document {index}: {error}")
             asked = [answers[index][number] for index, number in prompts]
             most = [limit if answer.is_ended else min(limit, answer.tokens) for answer in asked]
-            written = write(self.model, list(prompts.values()), end, most, writing.sampling, list(prompts))
+            written = write(self.model, list(prompts.values()), ends, most, writing.sampling, list(prompts))
             for (index, number), answer, ids in zip(prompts, asked, written, strict=True):
                 truth = source.text(index).ids[answer.start : answer.start + answer.tokens]
                 rows.append(Prediction(index, self.tokenizer.decode(truth), self.tokenizer.decode(ids), number))
@@ -152,8 +148,8 @@ class TrainedRun:
             said.append(turn)
             if turn.role != USER:
                 continue
-            prompt = laid_prompt(lay_prompt(layout, said), intakes)
-            (ids,) = write(self.model, [prompt], layout.end, [limit], writing.sampling, [(number,)])
+            prompt = laid_prompt(layout.prompt(said), intakes)
+            (ids,) = write(self.model, [prompt], layout.ends, [limit], writing.sampling, [(number,)])
             text = self.tokenizer.decode(ids)
             said.append(Message(ASSISTANT, (text,)))
             yield text
@@ -164,18 +160,22 @@ class TrainedRun:
             return named_format(name, self.tokenizer)
         folders = [entry.folder for entry in self.data.train if entry.folder is not None]
         try:
-            found = {form.name: form for form in (dataset_format(folder, self.tokenizer) for folder in folders)}
+            found: list[ChatFormat] = []
+            for form in (dataset_format(folder, self.tokenizer) for folder in folders):
+                found += [] if form in found else [form]
         except DataError as error:
             reason = str(error).removesuffix(".")
             raise DataError(
                 f"{reason}, or say with {argument('format')} how turns are laid out, {' or '.join(FORMATS)}"
             ) from error
         if len(found) > 1:
+            names = sorted({form.name for form in found})
+            several = " and ".join(names) if len(names) > 1 else f"{len(found)} different {names[0]}s"
             raise DataError(
-                f"{self.folder}: its training data are laid out in several formats, {' and '.join(sorted(found))}, "
+                f"{self.folder}: its training data are laid out in several formats, {several}, "
                 f"expected one; choose with {argument('format')}"
             )
-        return next(iter(found.values()), PlainChat(self.tokenizer))
+        return found[0] if found else PlainChat(self.tokenizer)
 
     def _intakes(self) -> dict[str, Intake]:
         """The module that images go to."""

@@ -1,6 +1,6 @@
 """A trained model in one plain process: whole parts, no parallelism, loaded from a run's checkpoint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -172,12 +172,12 @@ def _shifted(inserts: Sequence[tuple[Insert, ...]], starts: np.ndarray) -> tuple
 def write(
     model: Scorer,
     prompts: Sequence[Prompt],
-    end: int,
+    ends: Collection[int],
     most_tokens: Sequence[int],
     sampling: Sampling = GREEDY,
     keys: Sequence[Sequence[int]] | None = None,
 ) -> list[list[int]]:
-    """The ids that the model writes after each prompt, until `end` or its `most_tokens`; `keys` seed answers' draws."""
+    """The ids that the model writes after each prompt, until one of `ends` or its `most_tokens`; `keys` seed draws."""
     features = model.encode(prompts)
     ids = [prompt.ids for prompt in prompts]
     generators = [sampling.generator(key) for key in keys or [(number,) for number in range(len(prompts))]]
@@ -187,9 +187,9 @@ def write(
         logits = model.next_logits([ids[i] for i in unfinished], [features[i] for i in unfinished])
         chosen = sampling.choose(logits, [generators[i] for i in unfinished])
         for i, token in zip(list(unfinished), chosen, strict=True):
-            if token != end:
+            if token not in ends:
                 written[i].append(token)
                 ids[i] = np.append(ids[i], token)
-            if token == end or len(written[i]) == most_tokens[i]:
+            if token in ends or len(written[i]) == most_tokens[i]:
                 unfinished.remove(i)
     return written

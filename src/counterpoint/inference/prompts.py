@@ -1,6 +1,6 @@
 """Prompts: the rows before each answer of a document, and the turns of a user."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,15 +34,15 @@ class Answer:
         return self.stop - self.start - self.is_ended
 
 
-def answers_of(text: TextPayload, end: int) -> list[Answer]:
-    """The answers of a document: runs of targets, each up to an end token or a row that is no target."""
+def answers_of(text: TextPayload, ends: Collection[int]) -> list[Answer]:
+    """The answers of a document: runs of targets, each up to one of the end tokens or a row that is no target."""
     rows = np.nonzero(text.labels >= 0)[0] + 1
     if not len(rows):
         return []
-    breaks = np.nonzero((np.diff(rows) > 1) | (text.ids[rows[:-1]] == end))[0] + 1
+    breaks = np.nonzero((np.diff(rows) > 1) | np.isin(text.ids[rows[:-1]], list(ends)))[0] + 1
     edges = [0, *breaks.tolist(), len(rows)]
     runs = [(int(rows[first]), int(rows[last - 1]) + 1) for first, last in pairwise(edges)]
-    return [Answer(start, stop, bool(text.ids[stop - 1] == end)) for start, stop in runs]
+    return [Answer(start, stop, int(text.ids[stop - 1]) in ends) for start, stop in runs]
 
 
 def prompt_before(source: Source, index: int, answer: Answer) -> Prompt:

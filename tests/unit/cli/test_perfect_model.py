@@ -22,7 +22,8 @@ from counterpoint.data.prepare.job import make_record
 from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.prepare.record_files import Conversation
 from counterpoint.data.prepare.roots import Roots
-from counterpoint.data.text.chat import FORMATS, Medium, Message, Part, lay_prompt
+from counterpoint.data.text.chat import Medium, Message, Part
+from counterpoint.data.text.formats import FORMATS
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.inference.plain import PlainModel, Prompt
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
@@ -217,11 +218,11 @@ def test_a_prompt_has_the_rows_that_training_has_before_each_answer(
         writer.publish()
     source = PreparedSource(folder, "train", 0, takers, ROWS)
     spoken = [number for number, message in enumerate(messages) if message.role == "assistant"]
-    answers = answers_of(source.text(0), chat.end)
+    answers = answers_of(source.text(0), chat.ends)
     assert len(answers) == len(spoken)
     for number, answer in zip(spoken, answers):
         trained = prompt_before(source, 0, answer)
-        given = laid_prompt(lay_prompt(chat, messages[:number]), {"image": takers["vision"]})
+        given = laid_prompt(chat.prompt(messages[:number]), {"image": takers["vision"]})
         assert given.ids.tolist() == trained.ids.tolist()
         assert [(item, _pixels(payload)) for item, payload in given.items] == [
             (item, _pixels(payload)) for item, payload in trained.items

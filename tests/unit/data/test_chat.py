@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from counterpoint.data.prepare.command import PrepareSummary
-from counterpoint.data.text.chat import FORMATS, CaptionChat, Medium, Message, PlainChat, chat_format, lay_prompt
+from counterpoint.data.text.chat import CaptionChat, Medium, Message, PlainChat
+from counterpoint.data.text.formats import FORMATS, chat_format
 from counterpoint.data.text.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.index import MANIFEST_NAME, Index
@@ -40,7 +41,7 @@ def test_a_prompt_is_what_stands_before_the_answer(tokenizer: Tokenizer, name: s
     assert len(laid.tokens) == len(laid.loss)
     for answer, number in enumerate(spoken):
         start = laid.answers[answer]
-        prompt = lay_prompt(chat, messages[:number])
+        prompt = chat.prompt(messages[:number])
         before = laid.before(answer)
         assert prompt.tokens == before.tokens == laid.tokens[:start]
         own = len([part for part in messages[number].parts if isinstance(part, Medium)])
@@ -48,11 +49,11 @@ def test_a_prompt_is_what_stands_before_the_answer(tokenizer: Tokenizer, name: s
         assert len(prompt.media) == sum(isinstance(p, Medium) for m in messages[:number] for p in m.parts)
         assert len(before.media) <= len(prompt.media) + own
         said = "".join(part for part in messages[number].parts if isinstance(part, str))
-        stop = laid.tokens.index(chat.end, start)
+        stop = laid.tokens.index(chat.ends[0], start)
         assert tokenizer.decode(laid.tokens[start:stop]) == said
         assert all(laid.loss[start : stop + 1])
-        assert not (start and laid.loss[start - 1] and laid.tokens[start - 1] != chat.end)
-    assert sum(laid.loss) == sum(laid.tokens.index(chat.end, start) + 1 - start for start in laid.answers)
+        assert not (start and laid.loss[start - 1] and laid.tokens[start - 1] != chat.ends[0])
+    assert sum(laid.loss) == sum(laid.tokens.index(chat.ends[0], start) + 1 - start for start in laid.answers)
 
 
 def test_the_formats_as_they_are_read(tokenizer: Tokenizer) -> None:
@@ -92,7 +93,9 @@ def test_conversations_of_an_older_version_are_plain(
     make_older(folder, 5)
     manifest = json.loads((folder / MANIFEST_NAME).read_text())
     (folder / MANIFEST_NAME).write_text(json.dumps(manifest | {"chat": "other"}))
-    with pytest.raises(DataError, match="laid out as 'other', expected one of plain, captions; prepare it again"):
+    with pytest.raises(
+        DataError, match="laid out as 'other', expected one of plain, captions, template; prepare it again"
+    ):
         chat_format(Index(folder), tokenizer)
     del manifest["chat"]
     (folder / MANIFEST_NAME).write_text(json.dumps(manifest | {"version": 4}))

@@ -195,13 +195,13 @@ BAD: dict[str, tuple[object, str]] = {
     "both kinds of turns": ({"conversations": turns("a"), "messages": messages("a")}, "'conversations' or 'messages'"),
     "turns that are none": ({"conversations": {"from": "gpt", "value": "x"}}, "a list 'conversations'"),
     "a role that is no text": ({"conversations": [{"from": ["gpt"], "value": "x"}]}, "expected turns of the form"),
-    "tools": ({"tools": "[]", "conversations": turns("a")}, "the record has a key 'tools' that nothing would read"),
+    "tools": ({"tools": '[{"name": "f"}]', "conversations": turns("a")}, "has tools, which this token layout cannot"),
     "a weight": ({"weight": 0.5, "conversations": turns("a")}, "the record has a key 'weight'"),
     "a weight of a turn": (
-        {"conversations": [{"from": "gpt", "value": "x", "weight": 0}]}, "the turn has a key 'weight'",
+        {"conversations": [{"from": "gpt", "value": "x", "weight": 0.5}]}, "the weight of a turn is 0.5, expected 0",
     ),
     "a call of a tool": (
-        {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "the turn has a key 'tool_calls'",
+        {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "a call of a tool is {}, expected",
     ),
     "a system text twice": (
         {"system": "a", "conversations": [{"from": "system", "value": "b"}]}, "at 'system' and a first turn",

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from counterpoint.argument import argument
 from counterpoint.data.prepare.emoji import prepare_emoji
 from counterpoint.data.prepare.faults import ERRORS_NAME
 from counterpoint.data.prepare.hub import SCHEME, fetch
 from counterpoint.data.prepare.job import Job, Tick, Watch
+from counterpoint.data.prepare.layout import choose_layout, tokenizer_digest
 from counterpoint.data.prepare.options import SKIP, PrepareOptions
 from counterpoint.data.prepare.pool import prepare_shards, usable_cores
 from counterpoint.data.prepare.readers import READERS
@@ -21,7 +23,7 @@ from counterpoint.data.prepare.shards import Shard
 from counterpoint.data.prepare.work import Part, WorkFolder
 from counterpoint.data.text.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
 from counterpoint.errors import DataError
-from counterpoint.sources.prepared.index import TOKENIZER_NAME, VERSION, Manifest, file_digest
+from counterpoint.sources.prepared.index import TOKENIZER_NAME, VERSION, Manifest
 from counterpoint.sources.prepared.index_writer import IndexWriter, check_free
 
 EMOJI = "emoji"
@@ -74,6 +76,11 @@ def prepare(source: str, out: Path, options: PrepareOptions = _DEFAULTS, watch: 
         raise DataError(
             f"--images {options.images[0]}: means nothing for '{EMOJI}', which has its pictures; leave it out."
         )
+    if source == EMOJI and (options.chat or options.date or options.train_on != _DEFAULTS.train_on):
+        raise DataError(
+            f"{argument('chat')}, {argument('train_on')} and {argument('date')} mean nothing for '{EMOJI}', which has "
+            "captions; leave them out."
+        )
     check_free(out)
     if source != EMOJI:
         return _prepare_files(Path(source), out, options, watch)
@@ -94,8 +101,9 @@ def _prepare_files(source: Path, out: Path, options: PrepareOptions, watch: Watc
     roots = Roots(folder, (*options.images, *files.dataset.roots), options.addresses)
     shards = tuple(files.shards())
     with WorkFolder(out, _content(source, files, options)) as work:
-        job = Job(work.folder, work.folder / TOKENIZER_NAME, roots, options, reading)
-        _make_tokenizer(job.tokenizer, shards, options, reading)
+        tokenizer = work.folder / TOKENIZER_NAME
+        layout = choose_layout(options, lambda file: _make_tokenizer(tokenizer, file, shards, options, reading))
+        job = Job(work.folder, layout.chat, roots, options, reading)
         todo = [(number, shard) for number, shard in enumerate(shards) if work.part(number).read() is None]
         watch(Tick(shards=len(shards) - len(todo), known=len(shards)))
         most = usable_cores() if options.workers is None else options.workers
@@ -108,9 +116,11 @@ def _prepare_files(source: Path, out: Path, options: PrepareOptions, watch: Watc
             if total.faults.count:
                 folders = (source, *options.images, roots.folder)
                 (writer.folder / ERRORS_NAME).write_text("".join(total.faults.lines(folders)))
-            shutil.copyfile(job.tokenizer, writer.folder / TOKENIZER_NAME)
+            shutil.copyfile(tokenizer, writer.folder / TOKENIZER_NAME)
+            layout.keep(writer)
             manifest, is_new = writer.publish()
     return _summary(out, manifest, is_new, (
+        *layout.remarks,
         *files.remarks,
         *(f"key '{key}' of {count} records: not read" for key, count in sorted(total.labels.items())),
         *(f"{mark}: a plain word in {count} records that have nothing to stand there" for mark, count in
@@ -125,7 +135,7 @@ def _content(source: Path, files: RecordFiles, options: PrepareOptions) -> objec
     stats = [(file, file.stat()) for file, _reader, _split in files.dataset.files]
     given = asdict(options) | {
         "maps": repr(files.reading.mapping),
-        "tokenizer": None if options.tokenizer is None else file_digest_of(options.tokenizer),
+        "tokenizer": None if options.tokenizer is None else tokenizer_digest(options.tokenizer),
         "images": [str(folder.resolve()) for folder in options.images],
     }
     del given["workers"]
@@ -135,23 +145,19 @@ def _content(source: Path, files: RecordFiles, options: PrepareOptions) -> objec
     ]  # fmt: skip
 
 
-def file_digest_of(tokenizer: Path) -> str:
-    """The digest of a tokenizer's file; raises DataError if it is none."""
-    Tokenizer.load(tokenizer)
-    return file_digest(tokenizer)
-
-
-def _make_tokenizer(path: Path, shards: tuple[Shard, ...], options: PrepareOptions, reading: Reading) -> None:
-    """Write the tokenizer, unless an earlier process has."""
-    if path.exists():
-        return
-    partial = path.with_suffix(f".{os.getpid()}")
-    if options.tokenizer is None:
-        split = TRAIN_SPLIT if any(shard.split == TRAIN_SPLIT for shard in shards) else None
-        train_tokenizer(_texts(shards, split, options, reading), options.vocabulary, partial)
-    else:
-        copy_tokenizer(options.tokenizer, partial)
-    partial.rename(path)
+def _make_tokenizer(
+    path: Path, given: Path | None, shards: tuple[Shard, ...], options: PrepareOptions, reading: Reading
+) -> Tokenizer:
+    """Write the tokenizer, a given file or one of the data, unless an earlier process has."""
+    if not path.exists():
+        partial = path.with_suffix(f".{os.getpid()}")
+        if given is None:
+            split = TRAIN_SPLIT if any(shard.split == TRAIN_SPLIT for shard in shards) else None
+            train_tokenizer(_texts(shards, split, options, reading), options.vocabulary, partial)
+        else:
+            copy_tokenizer(given, partial)
+        partial.rename(path)
+    return Tokenizer.load(path)
 
 
 def _texts(shards: tuple[Shard, ...], split: str | None, options: PrepareOptions, reading: Reading) -> Iterator[str]:

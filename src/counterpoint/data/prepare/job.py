@@ -14,9 +14,8 @@ from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.shards import Shard
 from counterpoint.data.prepare.videos import see_videos
 from counterpoint.data.prepare.work import Part, PartFiles
-from counterpoint.data.text.chat import TURN_END, ChatFormat, PlainChat
+from counterpoint.data.text.chat import TURN_END, ChatFormat
 from counterpoint.data.text.timestamps import write_timestamps
-from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError, MissingFileError, RunError
 from counterpoint.sources.prepared.part import PartWriter, Record
 
@@ -43,7 +42,7 @@ class Job:
     """One preparation, as its processes need it: `folder` holds the tokenizer and the parts."""
 
     folder: Path
-    tokenizer: Path
+    chat: ChatFormat
     roots: Roots
     options: PrepareOptions
     reading: Reading
@@ -54,7 +53,6 @@ class Preparer:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._chat = PlainChat(Tokenizer.load(job.tokenizer))
 
     def run(self, number: int, shard: Shard, watch: Watch) -> None:
         """Write part `number`; raises DataError for a bad sample that is not to be left out."""
@@ -82,7 +80,7 @@ class Preparer:
                 if conversation is None:
                     part.notes[LEFT_OUT] += 1
                     continue
-                record = make_record(conversation, self._chat, self._job.roots, self._job.options)
+                record, notes = make_record(conversation, self._job.chat, self._job.roots, self._job.options)
                 writer.add(record)
             except DataError as error:
                 if not self._is_left_out(error):
@@ -91,7 +89,7 @@ class Preparer:
             else:
                 part.labels.update(conversation.labels)
                 part.words.update(conversation.words)
-                part.notes.update(conversation.notes)
+                part.notes.update((*conversation.notes, *notes))
                 read += sum(len(data) for item in record.items for data in item.files)
             if part.rows % _TICK_ROWS == 0:
                 watch(Tick(part.rows - said.rows, read - said.bytes, part.faults.count - said.bad))
@@ -105,12 +103,15 @@ class Preparer:
         return is_tolerated or options.on_error == SKIP
 
 
-def make_record(conversation: Conversation, chat: ChatFormat, roots: Roots, options: PrepareOptions) -> Record:
-    """A conversation as a document of the index; raises DataError naming a file that cannot be read."""
+def make_record(
+    conversation: Conversation, chat: ChatFormat, roots: Roots, options: PrepareOptions
+) -> tuple[Record, tuple[str, ...]]:
+    """A conversation as a document of the index, and what of it was taken otherwise; raises DataError naming a file
+    that cannot be read."""
     messages = see_videos(conversation.messages, options.frames, options.most_pixels)
-    laid = chat.lay(messages)
+    laid = chat.lay(messages, conversation.tools)
     if options.has_timestamps and any(medium.is_video for _position, medium in laid.media):
         laid = write_timestamps(laid, chat.tokenizer)
     said = TURN_END.join(message.text.strip() for message in conversation.messages)
     items = [encoded(position, medium, roots, is_copied=options.copy) for position, medium in laid.media]
-    return Record(laid.tokens, laid.loss, conversation.split, said, items)
+    return Record(laid.tokens, laid.loss, conversation.split, said, items), laid.notes

@@ -35,6 +35,9 @@ class PrepareOptions:
     copied into the index, which otherwise refers to it where it lies. `workers` processes share the work (None: one for
     each usable core, but one for a small source); nothing depends on their number. A script that asks for several
     needs the guard `if __name__ == "__main__":`, since they are spawned.
+
+    `tokenizer` is a file, or a folder, whose chat template lays out conversations unless `chat` is `plain`; the
+    template's `date` is a day. `train_on` says which tokens are targets.
     """
 
     tokenizer: Path | None = None
@@ -53,6 +56,9 @@ class PrepareOptions:
     fps: float = DEFAULT_FPS
     max_frames: int = DEFAULT_FRAMES
     timestamps: Timestamps | None = None
+    chat: str | None = None
+    train_on: str = "assistant"
+    date: str | None = None
 
     def __post_init__(self) -> None:
         if self.on_error not in (FAIL, SKIP):

@@ -11,7 +11,7 @@ from counterpoint.data.prepare.readers import READERS
 from counterpoint.data.prepare.reading import FileShape, Reading
 from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.shards import Row, Shard
-from counterpoint.data.text.chat import Message
+from counterpoint.data.text.chat import Message, Tools
 from counterpoint.errors import DataError
 
 
@@ -26,6 +26,7 @@ class Conversation:
     labels: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    tools: Tools = ()
 
 
 @dataclass(frozen=True)
@@ -82,4 +83,6 @@ def conversation_of(row: Row, shard: Shard, roots: Roots, reading: Reading) -> C
     parsed = reading.parse(shard.shape, row.values, roots.find)
     if parsed is None:
         return None
-    return Conversation(row.place, shard.split, parsed.messages, parsed.labels, parsed.words, parsed.notes)
+    return Conversation(
+        row.place, shard.split, parsed.messages, parsed.labels, parsed.words, parsed.notes, parsed.tools
+    )

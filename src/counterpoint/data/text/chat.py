@@ -1,22 +1,28 @@
 """A conversation, and how one is laid out as tokens: the same for training, for evaluation and for generation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
-from counterpoint.argument import argument
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError
-from counterpoint.sources.prepared.index import Index, Manifest
 from counterpoint.sources.prepared.stored import Stored
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+TrainOn = Literal["all", "assistant", "last"]
 
 SYSTEM: Role = "system"
 USER: Role = "user"
 ASSISTANT: Role = "assistant"
+TOOL: Role = "tool"
+
+TRAIN_ON: tuple[TrainOn, ...] = get_args(TrainOn)
+"""Which tokens are targets: all, those of every answer, or those of the last answer."""
+
+Tools = Sequence[Mapping[str, Any]]
+"""The functions that a conversation may call, as JSON schemas."""
 
 TURN_END = "\n"
 
@@ -48,10 +54,16 @@ Part = str | Medium
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn: who speaks, and words and media in their order."""
+    """One turn: who speaks, and words and media in their order.
+
+    An answer of `weight` 0 is no target. `fields` are what else a turn says to a chat template, as JSON: `tool_calls`,
+    `tool_call_id`, `name`, `reasoning_content`.
+    """
 
     role: Role
     parts: tuple[Part, ...]
+    weight: int = 1
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -62,12 +74,13 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class LaidChat:
     """A conversation as tokens: `loss` marks the targets, `media` are by the token that each stands before, and
-    `answers` are the tokens at which the model begins to write."""
+    `answers` are the tokens at which the model begins to write. `notes` say what of it was taken otherwise."""
 
     tokens: tuple[int, ...]
     loss: tuple[bool, ...]
     media: tuple[tuple[int, Medium], ...]
     answers: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     def before(self, answer: int) -> "LaidChat":
         """All that stands before an answer: what the model sees when it begins to write it."""
@@ -80,6 +93,7 @@ class ChatFormat(Protocol):
     """How a conversation becomes tokens; the only place where special tokens are written.
 
     What is laid before an answer depends on the turns before it alone, so a prompt is a prefix of what is trained on.
+    Formats are picklable, and equal if they lay out alike.
     """
 
     @property
@@ -91,17 +105,14 @@ class ChatFormat(Protocol):
         """What turns its words into tokens."""
 
     @property
-    def end(self) -> int:
-        """The token that ends an answer."""
+    def ends(self) -> tuple[int, ...]:
+        """The tokens that end an answer, the usual one first."""
 
-    def lay(self, messages: Sequence[Message]) -> LaidChat:
-        """The tokens of a conversation; targets are the assistant's answers, with the token that ends each."""
+    def lay(self, messages: Sequence[Message], tools: Tools = ()) -> LaidChat:
+        """The tokens of a conversation; raises DataError for one that it cannot lay out whole."""
 
-
-def lay_prompt(chat: ChatFormat, messages: Sequence[Message]) -> LaidChat:
-    """What the model sees when it begins to write the answer to some turns."""
-    laid = chat.lay([*messages, Message(ASSISTANT, ())])
-    return laid.before(len(laid.answers) - 1)
+    def prompt(self, messages: Sequence[Message], tools: Tools = ()) -> LaidChat:
+        """What the model sees when it begins to write the answer to some turns."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +120,22 @@ class PlainChat:
     """The begin token, then the text of each turn; a line break ends a turn, the end token an answer."""
 
     tokenizer: Tokenizer
+    train_on: TrainOn = "assistant"
     name: str = "plain"
 
     @property
-    def end(self) -> int:
+    def ends(self) -> tuple[int, ...]:
         """The token that ends an answer."""
-        return self.tokenizer.eos
+        return (self.tokenizer.eos,)
 
-    def lay(self, messages: Sequence[Message]) -> LaidChat:
+    def lay(self, messages: Sequence[Message], tools: Tools = ()) -> LaidChat:
         """The tokens of a conversation."""
-        return _laid(messages, self.tokenizer, self.tokenizer.encode(TURN_END), is_caption=False)
+        _refuse_unspoken(messages, tools)
+        return _laid(messages, self.tokenizer, self.tokenizer.encode(TURN_END), self.train_on, is_caption=False)
+
+    def prompt(self, messages: Sequence[Message], tools: Tools = ()) -> LaidChat:
+        """What stands before the answer to some turns."""
+        return _before_answer(self.lay([*messages, Message(ASSISTANT, ())], tools))
 
 
 @dataclass(frozen=True)
@@ -129,21 +146,45 @@ class CaptionChat:
     name: str = "captions"
 
     @property
-    def end(self) -> int:
+    def ends(self) -> tuple[int, ...]:
         """The token that ends an answer."""
-        return self.tokenizer.eos
+        return (self.tokenizer.eos,)
 
-    def lay(self, messages: Sequence[Message]) -> LaidChat:
+    def lay(self, messages: Sequence[Message], tools: Tools = ()) -> LaidChat:
         """The tokens of media and their caption."""
-        return _laid(messages, self.tokenizer, [], is_caption=True)
+        _refuse_unspoken(messages, tools)
+        return _laid(messages, self.tokenizer, [], "assistant", is_caption=True)
+
+    def prompt(self, messages: Sequence[Message], tools: Tools = ()) -> LaidChat:
+        """What stands before a caption."""
+        return _before_answer(self.lay([*messages, Message(ASSISTANT, ())], tools))
 
 
-def _laid(messages: Sequence[Message], tokenizer: Tokenizer, turn_end: Sequence[int], is_caption: bool) -> LaidChat:
+def _before_answer(laid: LaidChat) -> LaidChat:
+    return laid.before(len(laid.answers) - 1)
+
+
+def _refuse_unspoken(messages: Sequence[Message], tools: Tools) -> None:
+    """Raise DataError for what only a chat template could say."""
+    unspoken = ["tools"] if tools else []
+    unspoken += ["a turn of a tool" for message in messages if message.role == TOOL]
+    unspoken += [name for message in messages for name in message.fields]
+    if unspoken:
+        raise DataError(
+            f"the conversation has {unspoken[0]}, which this token layout cannot say, expected turns of text; prepare "
+            "it with the folder of a tokenizer whose chat template knows tools (--tokenizer FOLDER --chat template)."
+        )
+
+
+def _laid(
+    messages: Sequence[Message], tokenizer: Tokenizer, turn_end: Sequence[int], train_on: TrainOn, is_caption: bool
+) -> LaidChat:
     tokens = list(tokenizer.start)
-    loss = [False] * len(tokens)
+    loss = [train_on == "all"] * len(tokens)
     media: list[tuple[int, Medium]] = []
     answers = []
-    for message in messages:
+    last = max((number for number, message in enumerate(messages) if message.role == ASSISTANT), default=-1)
+    for number, message in enumerate(messages):
         is_answer = message.role == ASSISTANT
         if is_answer:
             answers.append(len(tokens))
@@ -154,48 +195,6 @@ def _laid(messages: Sequence[Message], tokenizer: Tokenizer, turn_end: Sequence[
                 is_first = is_caption and len(tokens) == len(tokenizer.start)
                 media.append((0 if is_first else len(tokens), part))
         tokens += [tokenizer.eos] if is_answer else turn_end
-        loss += [is_answer] * (len(tokens) - len(loss))
+        is_target = train_on == "all" or (number == last if train_on == "last" else is_answer)
+        loss += [is_target and message.weight > 0] * (len(tokens) - len(loss))
     return LaidChat(tuple(tokens), tuple(loss), tuple(media), tuple(answers))
-
-
-FORMATS: dict[str, Callable[[Tokenizer], ChatFormat]] = {"plain": PlainChat, "captions": CaptionChat}
-"""By the name that an index gives."""
-
-
-def chat_format(index: Index, tokenizer: Tokenizer) -> ChatFormat:
-    """The chat format of an index; raises DataError for one that this version does not know."""
-    name = index.manifest.chat
-    if name is None:
-        name = "captions" if _begins_with_item(index, tokenizer) else "plain"
-    return _dataset_format(index.folder, name, tokenizer)
-
-
-def dataset_format(folder: Path, tokenizer: Tokenizer) -> ChatFormat:
-    """The chat format of a prepared folder, from its manifest where that names one."""
-    name = Manifest.read(folder).chat
-    return chat_format(Index(folder), tokenizer) if name is None else _dataset_format(folder, name, tokenizer)
-
-
-def named_format(name: str, tokenizer: Tokenizer) -> ChatFormat:
-    """The format of a name; raises DataError if there is none."""
-    if name not in FORMATS:
-        raise DataError(f"{argument('format')}: got '{name}', expected one of {', '.join(FORMATS)}")
-    return FORMATS[name](tokenizer)
-
-
-def _dataset_format(folder: Path, name: str, tokenizer: Tokenizer) -> ChatFormat:
-    if name not in FORMATS:
-        raise DataError(
-            f"dataset {folder}: its conversations are laid out as '{name}', expected one of {', '.join(FORMATS)}; "
-            "prepare it again with this version."
-        )
-    return FORMATS[name](tokenizer)
-
-
-def _begins_with_item(index: Index, tokenizer: Tokenizer) -> bool:
-    """Whether an index of version 4, which does not say its format, has an item before the begin token: only captions
-    have."""
-    if not index.manifest.documents or tokenizer.bos is None:
-        return False
-    tokens, _loss = index.tokens(0)
-    return any(item.position == 0 for item in index.items(0)) and tokens[:1].tolist() == [tokenizer.bos]

@@ -15,7 +15,10 @@ from counterpoint.errors import DataError
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 BOS_NAMES = (BOS, "<s>", "<|begin_of_text|>", "[BOS]")
-EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "[EOS]", "<|im_end|>", "<|endoftext|>")
+EOS_NAMES = (
+    EOS, "</s>", "<|end_of_text|>", "[EOS]", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>", "<|end|>",
+    "<|return|>",
+)  # fmt: skip
 PAD_NAMES = (PAD, "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>")
 
 

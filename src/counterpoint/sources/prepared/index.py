@@ -6,6 +6,7 @@ stores.json      the files of the dataset in which all other items lie: paths, s
 index.json       format, version, chat template, tokenizer digest, marks, counts; sizes and digests of index.arrow and
                  payload.bin, and the digest of the stores
 tokenizer.json   the tokenizer that made the tokens
+chat.json        what chat_template.jinja was rendered with, where a chat template laid out the conversations
 files.jsonl      only up to version 5: names of the files in payload.bin, a line per named item: offset, names
 """
 
@@ -158,6 +159,8 @@ class Manifest:
     payload_sha256: str
     chat: str | None = None
     stores_sha256: str | None = None
+    chat_sha256: str | None = None
+    """Digest of what the chat template was rendered with, where `chat` is one."""
 
     def write(self, folder: Path) -> None:
         """Write index.json into a folder."""
@@ -169,6 +172,8 @@ class Manifest:
         values |= values.pop("counts")
         for key in _added_since(self.version):
             del values[key]
+        if self.chat_sha256 is None:
+            del values["chat_sha256"]
         return values
 
     @property
@@ -198,7 +203,7 @@ class Manifest:
             )
         counted = [key for modality in MODALITIES.values() for key in modality.counts]
         expected = {*cls.__slots__, *COUNTED} - {"counts", *_added_since(values["version"])}
-        odd = (values.keys() ^ expected) - (set(counted) - expected)
+        odd = (values.keys() ^ expected) - (set(counted) - expected) - {"chat_sha256"}
         if odd:
             keys = ", ".join(sorted(odd))
             raise DataError(f"dataset {folder}: {MANIFEST_NAME} lacks or adds the keys {keys}; prepare it again.")

@@ -36,6 +36,7 @@ class IndexWriter:
     def __init__(self, out: Path, most_pixels: int = MOST_PIXELS, folder: Path | None = None) -> None:
         self.out, self._most_pixels = out, most_pixels
         self.chat = "plain"
+        self.chat_sha256: str | None = None
         self.folder = out.parent / f".{out.name}.partial-{os.getpid()}" if folder is None else folder
         self._open_files = ExitStack()
 
@@ -108,6 +109,7 @@ class IndexWriter:
             payload_sha256=file_digest(payload),
             chat=self.chat,
             stores_sha256=stores_digest(stores),
+            chat_sha256=self.chat_sha256,
         )
 
 

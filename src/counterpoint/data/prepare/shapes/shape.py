@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
-from counterpoint.data.text.chat import File, Message
+from counterpoint.data.text.chat import File, Message, Tools
 from counterpoint.modalities import MODALITIES
 
 Find = Callable[[str, str], File]
@@ -35,6 +35,7 @@ class Parsed:
     labels: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    tools: Tools = ()
 
 
 @final

@@ -17,14 +17,15 @@ from typing import Any, NamedTuple
 
 from counterpoint.data.prepare.shapes.media import Known, decode_inline, named
 from counterpoint.data.prepare.shapes.shape import Columns, Find, Parsed, Shape, file_keys, show
-from counterpoint.data.text.chat import ASSISTANT, SYSTEM, USER, Medium, Message, Part, Role
+from counterpoint.data.text.chat import ASSISTANT, SYSTEM, TOOL, USER, Medium, Message, Part, Role
 from counterpoint.data.text.tokenizer import check_text
+from counterpoint.data.text.turns import EXTRAS, read_tools, turn_extras
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import PartForm
 
 _ROLES: Mapping[object, Role] = {
     "human": USER, "user": USER, "gpt": ASSISTANT, "assistant": ASSISTANT, "system": SYSTEM, "chatgpt": ASSISTANT,
-    "bing": ASSISTANT, "bard": ASSISTANT,
+    "bing": ASSISTANT, "bard": ASSISTANT, "tool": TOOL,
 }  # fmt: skip
 _TURN_KEYS = (("from", "value"), ("role", "content"))
 LABELS = ("source", "data_source", "model")
@@ -33,6 +34,7 @@ _ABOUT_FILES = ("metadata",)
 """Keys of a part that repeat what its file says."""
 
 _TURNS = ("conversations", "messages")
+_TOOLS = "tools"
 _IMAGE, _VIDEO = "image", "video"
 
 UNMARKED = "its files have no mark in the text: they stand before the first turn of the user"
@@ -57,9 +59,9 @@ def _parse(values: object, known: Known) -> Parsed:
     messages = [*_system(record, turns)]
     placed = _Placed(waiting)
     words: set[str] = set()
-    for role, content in turns:
+    for role, content, weight, fields in turns:
         parts = _split(content, waiting, marks, words) if isinstance(content, str) else _read_parts(content, known)
-        messages.append(Message(role, tuple(placed.fill(parts))))
+        messages.append(Message(role, tuple(placed.fill(parts)), weight, fields))
     unmarked = [key for key in known.forms if waiting[key] and not placed.counts[key]]
     for key, form in known.forms.items():
         if placed.counts[key] != len(waiting[key]) and key not in unmarked:
@@ -73,19 +75,20 @@ def _parse(values: object, known: Known) -> Parsed:
         tuple(key for key in LABELS if key in record),
         tuple(sorted(words)),
         (UNMARKED,) if first else (),
+        read_tools(record.get(_TOOLS, [])),
     )
 
 
 def _keys() -> tuple[str, ...]:
     """All keys of a record."""
-    return (*_TURNS, "system", *file_keys(), "id", *LABELS)
+    return (*_TURNS, "system", _TOOLS, *file_keys(), "id", *LABELS)
 
 
-def _marks(turns: Sequence[tuple[Role, Any]], waiting: Mapping[str, Sequence[Medium]], known: Known) -> dict[str, str]:
+def _marks(turns: Sequence["_Turn"], waiting: Mapping[str, Sequence[Medium]], known: Known) -> dict[str, str]:
     """The mark of each key. That of a video is <image> in a record of videos alone, if such marks stand there and no
     <video>, as LLaVA-Video writes it."""
     marks = {key: form.mark for key, form in known.forms.items()}
-    texts = [content for _role, content in turns if isinstance(content, str)]
+    texts = [turn.content for turn in turns if isinstance(turn.content, str)]
     counts = {key: sum(text.count(marks[key]) for text in texts) for key in (_IMAGE, _VIDEO)}
     if waiting[_VIDEO] and not waiting[_IMAGE] and not counts[_VIDEO] and counts[_IMAGE]:
         marks[_VIDEO] = marks[_IMAGE]
@@ -139,7 +142,16 @@ def _refuse_unknown(values: Mapping[str, Any], known: Sequence[str], what: str) 
         )
 
 
-def _turns(record: Mapping[str, Any]) -> list[tuple[Role, Any]]:
+class _Turn(NamedTuple):
+    """Who speaks, the content as published, the weight, and fields for a chat template."""
+
+    role: Role
+    content: Any
+    weight: int
+    fields: Mapping[str, Any]
+
+
+def _turns(record: Mapping[str, Any]) -> list[_Turn]:
     keys = [key for key in _TURNS if key in record]
     turns = as_structs(record[keys[0]]) if len(keys) == 1 else None
     if not isinstance(turns, list) or not turns:
@@ -156,21 +168,30 @@ def as_structs(turns: object) -> object:
     return [dict(zip(turns, values, strict=True)) for values in zip(*turns.values(), strict=True)]
 
 
-def _turn(turn: object) -> tuple[Role, Any]:
+def _turn(turn: object) -> _Turn:
     if isinstance(turn, dict):
         values = _given(turn)
         for who, what in _TURN_KEYS:
             speaker = values.get(who)
-            if isinstance(speaker, str) and speaker in _ROLES and isinstance(values.get(what), str | list):
-                _refuse_unknown(values, (who, what), "turn")
-                return _ROLES[speaker], values[what]
+            # A turn that only calls tools says nothing.
+            content = values.get(what, "" if "tool_calls" in values else None)
+            if isinstance(speaker, str) and speaker in _ROLES and isinstance(content, str | list):
+                _refuse_unknown(values, (who, what, *EXTRAS), "turn")
+                return _Turn(_ROLES[speaker], content, *_extras(_ROLES[speaker], values))
     raise DataError(
         "expected turns of the form {'from': 'human', 'gpt' or 'system', 'value': text} or {'role': 'user', "
         f"'assistant' or 'system', 'content': text or parts}}, got {show(turn)}."
     )
 
 
-def _system(record: Mapping[str, Any], turns: Sequence[tuple[Role, Any]]) -> Iterator[Message]:
+def _extras(role: Role, values: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    weight, fields = turn_extras(values)
+    if role != ASSISTANT and "weight" in values:
+        raise DataError(f"a turn of the {role} has a weight, expected weights of the assistant's turns; remove it.")
+    return weight, fields
+
+
+def _system(record: Mapping[str, Any], turns: Sequence[_Turn]) -> Iterator[Message]:
     """The turn of a text at `system`."""
     text = record.get("system", "")
     if not isinstance(text, str):

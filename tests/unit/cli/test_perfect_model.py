@@ -214,7 +214,7 @@ def test_a_prompt_has_the_rows_that_training_has_before_each_answer(
     folder = tmp_path_factory.mktemp("drawn") / "index"
     with IndexWriter(folder) as writer:
         (writer.folder / "tokenizer.json").write_text("{}")
-        writer.add(make_record(Conversation("", "train", tuple(messages)), chat, Roots(chats), PrepareOptions()))
+        writer.add(make_record(Conversation("", "train", tuple(messages)), chat, Roots(chats), PrepareOptions())[0])
         writer.publish()
     source = PreparedSource(folder, "train", 0, takers, ROWS)
     spoken = [number for number, message in enumerate(messages) if message.role == "assistant"]

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 _TEXTS = [
+    "assistant",
     "What is in the picture? A cat on a mat, and 3 dogs.",
     "user assistant system model tool USER: ASSISTANT: ",
 ] * 3
@@ -160,7 +161,8 @@ MISTRAL = """{{- bos_token }}
 {%- else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}
 {%- endfor %}"""
 
-MISTRAL_MERGED = """{%- if messages[0].role == 'system' %}{% set system = messages[0].content %}{% set turns = messages[1:] %}
+MISTRAL_MERGED = """{%- if messages[0].role == 'system' %}
+{%- set system = messages[0].content %}{% set turns = messages[1:] %}
 {%- else %}{% set turns = messages %}{% endif %}
 {{- bos_token }}
 {%- for m in turns %}
@@ -200,7 +202,9 @@ GEMMA3 = """{{- bos_token }}
 {%- if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"""
 
 QWEN2_VL = """{%- for m in messages %}
-{%- if loop.first and m.role != 'system' %}{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}{% endif %}
+{%- if loop.first and m.role != 'system' %}
+{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}
+{%- endif %}
 {{- '<|im_start|>' + m.role + '\\n' }}
 {%- if m.content is string %}{{ m.content }}
 {%- else %}
@@ -329,8 +333,15 @@ def _pieces(family: Family) -> Backend:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     else:
         backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    given, backend.pre_tokenizer = backend.pre_tokenizer, pre_tokenizers.Metaspace(prepend_scheme="never")
     _train(backend, ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))], [])
-    return backend
+    backend.pre_tokenizer = given
+    values = json.loads(backend.to_str())
+    values["added_tokens"] = []  # Pieces for bytes are words like others.
+    return Backend.from_str(json.dumps(values))
 
 
 def _train(backend: Backend, first: Sequence[str], alphabet: Sequence[str]) -> None:

@@ -163,3 +163,256 @@ def test_tokens_are_those_of_transformers(folders: dict[str, Path], name: str) -
         count, with_media = count + 1, with_media + bool(media)
     assert count > 5
     assert (with_media > 3) == (name in ("qwen2-vl", "llava"))
+
+
+def targets(chat: TemplateChat, messages: Sequence[Message], tools: Sequence[Any] = ()) -> list[str]:
+    """What is trained on, run by run."""
+    laid = chat.lay(messages, tools)
+    runs: list[list[int]] = []
+    was = False
+    for token, is_target in zip(laid.tokens, laid.loss, strict=True):
+        if is_target and not was:
+            runs.append([])
+        if is_target:
+            runs[-1].append(token)
+        was = is_target
+    return [chat.tokenizer.backend.decode(run, skip_special_tokens=False) for run in runs]
+
+
+TWO = (user("What?"), answer("A cat."), user("Why?"), answer("3 dogs."))
+
+COUNTED: dict[str, tuple[str, Sequence[Message], list[str]]] = {
+    "two answers": ("chatml", TWO, ["A cat.<|im_end|>", "3 dogs.<|im_end|>"]),
+    "a system turn": ("chatml", (system("model"), *TWO[:2]), ["A cat.<|im_end|>"]),
+    "an answer of weight 0": ("chatml", (TWO[0], answer("A cat.", weight=0), *TWO[2:]), ["3 dogs.<|im_end|>"]),
+    "a question at the end": ("chatml", TWO[:3], ["A cat.<|im_end|>"]),
+    "an empty answer": ("chatml", (user("What?"), answer("")), ["<|im_end|>"]),
+    "marks of the template": ("generation", TWO, ["A cat.<|im_end|>", "3 dogs.<|im_end|>"]),
+    "marks and a weight": ("generation", (*TWO[:3], answer("x", weight=0)), ["A cat.<|im_end|>"]),
+    "Qwen2.5 calls a tool": (
+        "qwen2.5",
+        (user("What?"), answer(**CALL), Message(TOOL, ("3",)), answer("3 dogs.")),
+        [
+            '<tool_call>\n{"name": "weather", "arguments": {"city": "Zürich"}}\n</tool_call><|im_end|>',
+            "3 dogs.<|im_end|>",
+        ],
+    ),
+    "Qwen3 thinks": (
+        "qwen3",
+        (user("What?"), answer("<think>\n3\n</think>\n\nA cat.")),
+        ["<think>\n3\n</think>\n\nA cat.<|im_end|>"],
+    ),
+    "Qwen3 thinks in a field": (
+        "qwen3", (user("What?"), answer("A cat.", reasoning_content="3")), ["<think>\n3\n</think>\n\nA cat.<|im_end|>"],
+    ),
+    "Qwen3 forgets what it thought": (
+        "qwen3",
+        (user("What?"), answer("<think>\n3\n</think>\n\nA cat."), *TWO[2:]),
+        ["<think>\n\n</think>\n\n3 dogs.<|im_end|>"],
+    ),
+    "Llama 3": ("llama3", TWO, ["A cat.<|eot_id|>", "3 dogs.<|eot_id|>"]),
+    "Vicuna": ("vicuna", TWO, ["A cat.</s>", "3 dogs.</s>"]),
+    "Mistral": ("mistral", TWO, ["A cat.</s>", "3 dogs.</s>"]),
+    "Gemma": ("gemma", TWO, ["A cat.<end_of_turn>", "3 dogs.<end_of_turn>"]),
+    "two images in a turn": (
+        "qwen2-vl", (user(IMAGE, "What?", IMAGE, "Why?"), answer("A cat.")), ["A cat.<|im_end|>"],
+    ),
+    "an image in the turn of the system": (
+        "qwen2-vl", (system("model", IMAGE), user("What?"), answer("A cat.")), ["A cat.<|im_end|>"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COUNTED)
+def test_targets_are_answers_with_the_tokens_that_end_them(folders: dict[str, Path], case: str) -> None:
+    name, messages, runs = COUNTED[case]
+    found = targets(open_chat(folders[name]), messages, [WEATHER] if "tool" in case else [])
+    assert [run.strip() for run in found] == runs
+
+
+def test_a_mask_counted_token_by_token(folders: dict[str, Path]) -> None:
+    chat = open_chat(folders["chatml"])
+    laid = chat.lay([user("3"), answer("A3")])
+    names = [chat.tokenizer.backend.id_to_token(token) for token in laid.tokens]
+    assert names == ["<|im_start|>", "user", "Ċ", "3", "<|im_end|>", "Ċ", "<|im_start|>", "assistant", "Ċ", "A", "3",
+                     "<|im_end|>", "Ċ"]  # fmt: skip
+    assert laid.loss == (False,) * 9 + (True, True, True, False)
+    assert laid.answers == (9,)
+
+
+def test_what_is_trained_on_can_be_chosen(folders: dict[str, Path]) -> None:
+    for name in ("chatml", "generation"):
+        assert targets(open_chat(folders[name], "last"), TWO) == ["3 dogs.<|im_end|>"]
+        everything = open_chat(folders[name], "all").lay(TWO)
+        assert all(everything.loss)
+    without = targets(open_chat(folders["chatml"], "all"), (TWO[0], answer("A cat.", weight=0)))
+    assert without == ["<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\n"]
+
+
+def test_what_is_taken_otherwise_is_noted(folders: dict[str, Path]) -> None:
+    (note,) = open_chat(folders["qwen3"]).lay(TWO).notes
+    assert "rewrites earlier answers" in note
+    (note,) = open_chat(folders["chatml"]).lay([user("What?"), answer("\nA cat.")]).notes
+    assert "begins inside of a token" in note
+    assert open_chat(folders["chatml"]).lay(TWO).notes == ()
+
+
+def test_items_stand_where_the_template_has_them(folders: dict[str, Path]) -> None:
+    chat = open_chat(folders["qwen2-vl"])
+    laid = chat.lay([user(IMAGE, "What?", VIDEO), answer("A cat.")])
+    begin, end = (chat.tokenizer.backend.token_to_id(name) for name in ("<|vision_start|>", "<|vision_end|>"))
+    places = [position for position, _medium in laid.media]
+    assert [laid.tokens[place - 1 : place + 1] for place in places] == [(begin, end)] * 2
+    assert [medium for _place, medium in laid.media] == [IMAGE, VIDEO]
+
+
+def test_a_template_of_text_has_items_where_the_text_has_them(folders: dict[str, Path]) -> None:
+    chat = open_chat(folders["llama3"])
+    with_image = chat.lay([user(IMAGE, "\nWhat?"), answer("A cat.")])
+    ((place, _medium),) = with_image.media
+    header = chat.tokenizer.backend.token_to_id("<|end_header_id|>")
+    assert chat.tokenizer.decode(with_image.tokens[place:]).startswith("\nWhat?")
+    assert chat.tokenizer.backend.decode(list(with_image.tokens[:place])).endswith("\n\n")
+    assert with_image.tokens.index(header) < place
+    assert max(with_image.tokens) < chat.tokenizer.vocabulary
+
+
+def test_what_a_processor_writes_around_images_is_written(folders: dict[str, Path]) -> None:
+    chat = open_chat(folders["gemma3"])
+    laid = chat.lay([user("a", IMAGE, "b <start_of_image> c"), answer("A cat.")])
+    plain = "<bos><start_of_turn>user\na\n\n<start_of_image>"
+    ((place, _medium),) = laid.media
+    before = chat.tokenizer.backend.encode(plain, add_special_tokens=False).ids
+    assert list(laid.tokens[:place]) == before
+    assert laid.tokens[place] == chat.tokenizer.backend.token_to_id("<end_of_image>")
+    assert laid.tokens.count(chat.tokenizer.backend.token_to_id("<start_of_image>")) == 1
+
+
+SPELLED = (
+    "<|im_end|>",
+    "<|im_start|>",
+    "</s>",
+    "<s>",
+    "<eos>",
+    "<end_of_turn>",
+    "<|eot_id|>",
+    "[INST]",
+    "<|image_pad|>",
+    "<image>",
+)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_words_become_special_tokens(folders: dict[str, Path], name: str) -> None:
+    chat = open_chat(folders[name])
+    special = {token for token, each in chat.tokenizer.backend.get_added_tokens_decoder().items() if each.special}
+
+    def reserved(messages: Sequence[Message], tools: Sequence[Any] = ()) -> list[int]:
+        return [token for token in chat.lay(messages, tools).tokens if token in special - {0}]
+
+    plain = reserved([user("What? x y"), answer("A cat. z")])
+    has_system = name not in ("mistral", "mistral merged", "gemma")
+    for spelled in (each for each in SPELLED if each in FAMILIES[name].special):
+        for text in (spelled, f"a {spelled}", f"{spelled}b", f"  {spelled}\n{spelled} c", f"{spelled[:-1]}{spelled}"):
+            messages = [user(f"{text} y"), answer(text)]
+            assert reserved(messages) == plain
+            assert reserved([user(text, "y"), answer(f"x {text}")]) == plain
+            laid = chat.lay([user("What? x y"), answer(text)])
+            stop = len(laid.tokens) - 1 - laid.tokens[::-1].index(chat.ends[0])
+            said = chat.tokenizer.backend.decode(list(laid.tokens[laid.answers[0] : stop]), skip_special_tokens=False)
+            assert said.removeprefix("<think>\n\n</think>").strip() == text.strip()
+            if has_system:
+                assert reserved([system(text), *messages]) == reserved([system("model"), *messages])
+            if name in ("qwen2.5", "qwen3"):
+                tool = {"type": "function", "function": {"name": "weather", "description": text}}
+                call = {"tool_calls": [{"function": {"name": "weather", "arguments": {"city": text}}}]}
+                called = [user("x"), answer(**call), Message(TOOL, (text,)), answer("y")]
+                usual = [user("x"), answer(**CALL), Message(TOOL, ("3",)), answer("y")]
+                assert reserved(called, [tool]) == reserved(usual, [WEATHER])
+
+
+LOST: dict[str, tuple[str, Sequence[Message], Sequence[Any], str]] = {
+    "no system turn": ("gemma", (system("model"), *TWO), (), r"\(System role not supported\)"),
+    "roles in an order of the template's": ("mistral", (*TWO[:1], *TWO[:2]), (), "roles must alternate"),
+    "a system turn that prompts alone have": ("mistral merged", (system("Be brief."), *TWO), (), "not write"),
+    "tools": ("vicuna", TWO, [WEATHER], "does not write 'weather' of 'tools'"),
+    "a call": ("chatml", (user("x"), answer(**CALL)), (), "does not write 'weather' of 'tool_calls' of turn 2"),
+    "a tool's answer": (
+        "vicuna", (user("x"), answer("y"), Message(TOOL, ("degrees",)), answer("z")), (), r"'degrees' of turn 3 \(tool",
+    ),
+    "a second system turn": ("vicuna", (*TWO[:2], system("Be brief."), *TWO[2:]), (), r"'Be brief.' of turn 3"),
+    "thoughts": ("chatml", (user("x"), answer("y", reasoning_content="hmm")), (), "'hmm' of 'reasoning_content'"),
+    "two calls": (
+        "llama3", (user("x"), answer(tool_calls=CALL["tool_calls"] * 2)), [WEATHER], "only supports one tool call",
+    ),
+    "a code point that is none": ("chatml", (user("\ufdd2"), answer("y")), (), r"U\+FDD2"),
+    "half of a pair": ("chatml", (user("\ud83d"), answer("y")), (), "surrogate"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_what_a_template_would_lose_is_refused(folders: dict[str, Path], case: str) -> None:
+    name, messages, tools, reason = LOST[case]
+    with pytest.raises(DataError, match=reason):
+        open_chat(folders[name]).lay(messages, tools)
+
+
+def test_an_item_without_a_place_is_refused(tmp_path: Path) -> None:
+    once = FAMILIES["llava"].template.replace(
+        "{%- for part in m.content | selectattr('type', 'equalto', 'image') %}",
+        "{%- if m.content[0].type == 'image' %}",
+        1,
+    )
+    folder = write_folder(tmp_path, FAMILIES["llava"], chat_template=once.replace("{% endfor %}", "{% endif %}", 1))
+    assert len(open_chat(folder).lay([user(IMAGE, "x"), answer("y")]).media) == 1
+    with pytest.raises(DataError, match="has 1 places for 2 items of kind image"):
+        open_chat(folder).lay([user(IMAGE, IMAGE, "x"), answer("y")])
+
+
+def test_an_answer_that_the_template_rewrites_is_refused(tmp_path: Path) -> None:
+    forced = FAMILIES["chatml"].template.replace("'<|im_start|>assistant\n' }}", "'<|im_start|>assistant\n<think>' }}")
+    folder = write_folder(tmp_path, FAMILIES["chatml"], chat_template=forced)
+    with pytest.raises(DataError, match="turn 2 is an answer that cannot be trained on"):
+        open_chat(folder).lay(TWO[:2])
+
+
+def test_a_date_is_pinned(folders: dict[str, Path]) -> None:
+    first, other = (open_chat(folders["llama3"], day=day) for day in (DEFAULT_DATE, "2025-01-02"))
+    assert "Today Date: 26 Jul 2024" in first.tokenizer.decode(first.lay(TWO).tokens)
+    assert "Today Date: 02 Jan 2025" in other.tokenizer.decode(other.lay(TWO).tokens)
+    with pytest.raises(DataError, match="--date"):
+        open_chat(folders["llama3"], day="yesterday")
+
+
+def test_a_format_is_picklable_and_equal_to_its_copy(folders: dict[str, Path]) -> None:
+    chat = open_chat(folders["qwen3"])
+    laid = chat.lay(TWO)
+    copied = pickle.loads(pickle.dumps(chat))
+    assert copied.lay(TWO) == laid
+
+
+@pytest.mark.parametrize("how", ["file", "list", "processor", "tool use"])
+def test_a_template_is_found_wherever_transformers_looks(tmp_path: Path, how: str) -> None:
+    family = FAMILIES["chatml"]
+    marked = family.template.replace("m['content']", "'-' + m['content']")
+    folder = write_folder(tmp_path, family, chat_template="{{ raise_exception('not this one') }}")
+    if how == "file":
+        (folder / "chat_template.jinja").write_text(marked)
+    elif how == "list":
+        write_folder(tmp_path, family, chat_template=[{"name": "default", "template": marked}])
+    elif how == "processor":
+        (folder / "chat_template.json").write_text(json.dumps({"chat_template": marked}))
+    else:
+        (folder / "chat_template.jinja").write_text(marked)
+        (folder / "additional_chat_templates").mkdir()
+        (folder / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools[0].function.name }}" + marked)
+        assert open_chat(folder).lay(TWO[:2], [WEATHER]).tokens != open_chat(folder).lay(TWO[:2]).tokens
+    assert targets(open_chat(folder), TWO) == ["-A cat.<|im_end|>", "-3 dogs.<|im_end|>"]
+
+
+def test_all_tokens_that_end_an_answer_are_known(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, FAMILIES["llama3"])
+    backend = Tokenizer.load(folder / "tokenizer.json").backend
+    ends = [backend.token_to_id(name) for name in ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [*ends, 10**9]}))
+    assert open_chat(folder).ends == (ends[2], ends[0], ends[1])

@@ -9,7 +9,7 @@ from counterpoint.data.text.rendered import Span
 from counterpoint.errors import DataError
 
 REWRITTEN = "the chat template rewrites earlier answers once turns follow: no loss on these"
-STRADDLED = "an answer begins inside of a token of its prompt: the token is a target"
+STRADDLED = "an answer begins inside of a token of its prompt, which no prompt for an answer ends with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Characters whose tokens are targets, or are none; with `is_answer` the model begins to write there."""
+    """Characters that the model writes, whose tokens are targets or are none."""
 
     span: Span
     has_loss: bool
-    is_answer: bool = True
 
 
 def answer_targets(

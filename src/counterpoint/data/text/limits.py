@@ -10,10 +10,10 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-_FREE_SIZE, _SIZE_PER_GIVEN = 2**20, 16
+_FREE_SIZE, _SIZE_PER_GIVEN = 2**18, 16
 """Largest value, and most text, as characters and elements: in any case, and for each that the template is given."""
 
-_FREE_WORK, _WORK_PER_GIVEN = 2**20, 64
+_FREE_WORK, _WORK_PER_GIVEN = 2**18, 64
 TURN_WORK = 8
 _CHARACTERS_AT_ONCE = 64
 _MOST_SECONDS = 20.0

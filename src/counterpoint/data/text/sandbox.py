@@ -163,6 +163,19 @@ class _Sandbox(ImmutableSandboxedEnvironment):
                 measure([*args, *kwargs.values()])
         return super().call(__context, __obj, *args, **kwargs)
 
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """The method `format` of a text, which jinja2 wraps where it is looked up, with a check before."""
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None:
+            return None
+        form = wrapped
+
+        def checked(*args: Any, **kwargs: Any) -> str:
+            check_call(value.__name__, [value.__self__, *args, *kwargs.values()])
+            return form(*args, **kwargs)
+
+        return checked
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """An operation that can make values grow, if the result is not too large."""
         budget = current()

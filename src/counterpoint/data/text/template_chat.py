@@ -19,7 +19,7 @@ from counterpoint.data.text.rendered import Rendered, Span, mark_spelled, mark_w
 from counterpoint.data.text.said import check_said
 from counterpoint.data.text.sandbox import render
 from counterpoint.data.text.text_backend import special_ids
-from counterpoint.data.text.tokenizer import Tokenizer
+from counterpoint.data.text.tokenizer import Tokenizer, check_text
 from counterpoint.data.text.tokenizer_folder import DEFAULT, TOOL_USE, FolderChat
 from counterpoint.errors import DataError
 
@@ -67,10 +67,12 @@ class TemplateChat:
         places = []
         for target in targets:
             first, stop = kept.overlapping(target.span)
-            places += [first] if target.is_answer else []
-            loss[first:stop] = [target.has_loss] * (stop - first)
-            if target.is_answer and target.has_loss and first < stop and spans[first][0] < target.span[0]:
+            if first < stop and spans[first][0] < target.span[0]:
                 notes = (*notes, STRADDLED)
+                # A token of the prompt that has only space of the answer is given.
+                first += not whole.text[target.span[0] : spans[first][1]].strip()
+            places.append(first)
+            loss[first:stop] = [target.has_loss] * (stop - first)
         return LaidChat(ids, tuple(loss), media, tuple(places), tuple(dict.fromkeys(notes)))
 
     def prompt(self, messages: Sequence[Message], tools: Tools = ()) -> LaidChat:
@@ -89,7 +91,10 @@ class TemplateChat:
 
     def _readable(self, messages: Sequence[Message], tools: Tools) -> list[Message]:
         """The turns without empty words; raises DataError for text that cannot be told from marks."""
-        refuse_reserved([text for message in messages for text in self._texts(message)] + texts_in(list(tools)))
+        texts = [text for message in messages for text in self._texts(message)] + texts_in(list(tools))
+        for text in texts:
+            check_text(text)
+        refuse_reserved(texts)
         return [replace(each, parts=tuple(part for part in each.parts if part != "")) for each in messages]
 
     @staticmethod

@@ -25,7 +25,9 @@ WEATHER = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
 }
-CALL = {"tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Zürich"}}}]}
+CALL: dict[str, Any] = {
+    "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Zürich"}}}]
+}
 
 MakeChat = Callable[..., TemplateChat]
 
@@ -325,7 +327,7 @@ def test_no_words_become_special_tokens(folders: dict[str, Path], name: str) -> 
                 assert reserved([system(text), *messages]) == reserved([system("model"), *messages])
             if name in ("qwen2.5", "qwen3"):
                 tool = {"type": "function", "function": {"name": "weather", "description": text}}
-                call = {"tool_calls": [{"function": {"name": "weather", "arguments": {"city": text}}}]}
+                call: dict[str, Any] = {"tool_calls": [{"function": {"name": "weather", "arguments": {"city": text}}}]}
                 called = [user("x"), answer(**call), Message(TOOL, (text,)), answer("y")]
                 usual = [user("x"), answer(**CALL), Message(TOOL, ("3",)), answer("y")]
                 assert reserved(called, [tool]) == reserved(usual, [WEATHER])

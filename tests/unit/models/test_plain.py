@@ -45,8 +45,8 @@ def prompt(*grids: tuple[int, int], text: int) -> Prompt:
 def test_prompts_share_no_features() -> None:
     whole = plain()
     prompts = [prompt((2, 4), (2, 2), text=3), prompt(text=2), prompt((4, 4), text=1)]
-    together = write(whole, prompts, END, [4, 4, 2])
-    assert together == [write(whole, [one], END, [most])[0] for one, most in zip(prompts, [4, 4, 2])]
+    together = write(whole, prompts, (END,), [4, 4, 2])
+    assert together == [write(whole, [one], (END,), [most])[0] for one, most in zip(prompts, [4, 4, 2])]
     assert [len(ids) for ids in together] == [4, 4, 2]
     features = whole.encode(prompts)
     assert [len(one.items) for one in features] == [2, 0, 1]
@@ -117,4 +117,4 @@ class _Script:
 def test_an_end_token_ends_an_answer_and_is_no_part_of_it() -> None:
     script = _Script([[5, 6, 8, 7], [8, 1, 1, 1], [4, 4, 4, 4]])
     prompts = [Prompt(np.array([number, 3]), ()) for number in range(3)]
-    assert write(script, prompts, 8, [4, 4, 3]) == [[5, 6], [], [4, 4, 4]]
+    assert write(script, prompts, (8,), [4, 4, 3]) == [[5, 6], [], [4, 4, 4]]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
+from types import FunctionType
 from typing import Any
 
 from jinja2 import TemplateError
@@ -138,8 +139,9 @@ def check_format(text: str, arguments: int) -> None:
 
 
 def checked_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter of a name, with a look at what could come of it before."""
     # A filter may get the environment or the context first.
-    heads = 1 if hasattr(function, "jinja_pass_arg") else 0
+    heads = int(isinstance(function, FunctionType) and "jinja_pass_arg" in vars(function))
 
     @wraps(function)
     def checked(*arguments: Any, **named: Any) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from functools import lru_cache
+from types import BuiltinMethodType, MethodType
 from typing import Any, NoReturn, TypeVar
 
 from jinja2 import Template, TemplateError, nodes
@@ -59,7 +60,7 @@ class _Guard(Extension):
     tags = {"generation"}  # noqa: RUF012 jinja2 reads a set of the class
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """{% generation %} … {% endgeneration %}: what is inside was written by the model."""
+        """{% generation %} ... {% endgeneration %}: what is inside was written by the model."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("generated"), [], [], body).set_lineno(line)
@@ -155,7 +156,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         """Call something for a template, after a look at what could come of it."""
-        owner = getattr(__obj, "__self__", None)
+        owner = __obj.__self__ if isinstance(__obj, BuiltinMethodType | MethodType) else None
         if not isinstance(owner, _Guard):
             if isinstance(owner, str | bytes | int | float):
                 check_call(__obj.__name__, [owner, *args, *kwargs.values()])

@@ -4,6 +4,7 @@ It stands on rows alone: the ids, and the pixels at their places. Rows laid othe
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.prepare.record_files import Conversation
 from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.text.chat import Medium, Message, Part
-from counterpoint.data.text.formats import FORMATS
+from counterpoint.data.text.formats import FORMATS, dataset_format
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.inference.plain import PlainModel, Prompt
 from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
@@ -34,6 +35,7 @@ from counterpoint.sources.prepared.index_writer import IndexWriter
 from counterpoint.sources.prepared.source import PreparedSource
 from counterpoint.train.state.checkpoint import checkpoint_folder
 from tests.unit.cli.conftest import Command, write
+from tests.unit.data.chat_folders import FAMILIES, write_folder
 
 ROWS = 256
 LONG = "".join(chr(97 + (7 * number**2 + 3 * number) % 26) for number in range(90))
@@ -100,17 +102,20 @@ def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(settings: dict[str, Any], chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run on the conversations whose model knows them by heart."""
-    index = chats / "index"
+    return _run_by_heart(settings, chats / "index", tmp_path / "run", monkeypatch)
+
+
+def _run_by_heart(settings: dict[str, Any], index: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings["data"] |= {
         "train": [{"path": str(index)}], "evaluation": [{"path": str(index), "split": "held_out"}],
         "tokenizer": str(index / "tokenizer.json"), "sequence_tokens": ROWS,
     }  # fmt: skip
-    folder = tmp_path / "run"
     checkpoint_folder(folder, 2).mkdir(parents=True)
     config = load_config(write(settings, folder / "config.yaml"))
     tokenizer = Tokenizer.load(index / "tokenizer.json")
     source = PreparedSource(index, "train", 0, intakes_of(config), ROWS)
-    model = ByHeart(source, tokenizer.eos, tokenizer.vocabulary)
+    end = dataset_format(index, tokenizer).ends[0]
+    model = ByHeart(source, end, tokenizer.vocabulary)
     monkeypatch.setattr(PlainModel, "load", lambda *_arguments: model)
     return folder
 
@@ -136,6 +141,30 @@ def test_generate_writes_the_answer_to_every_turn(counterpoint: Command, run: Pa
     ended = counterpoint("generate", run, "--system", "Be brief.", *asked)
     assert ended.code == 0, ended.err
     assert ended.out == "".join(f"{answer}\n" for _question, answer in talk)
+
+
+@pytest.mark.parametrize("family", ["qwen2-vl", "llama3"])
+def test_prompts_are_those_of_the_chat_template_that_training_had(
+    counterpoint: Command,
+    settings: dict[str, Any],
+    chats: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+) -> None:
+    tokenizer = write_folder(tmp_path / "tokenizer", FAMILIES[family])
+    index = tmp_path / "index"
+    ended = counterpoint("prepare", chats, index, "--tokenizer", tokenizer, "--date", "2025-01-02")
+    assert "laid out by the chat template" in ended.out, ended.err
+    shutil.rmtree(tokenizer)
+    run = _run_by_heart(settings, index, tmp_path / "run", monkeypatch)
+    ended = counterpoint("evaluate", run)
+    assert "exact match: 100.0 %" in ended.out, ended.err
+    images, talk = CHATS[0]
+    asked = [argument for name in images for argument in ("--image", chats / name)]
+    asked += [argument for question, _answer in talk for argument in ("--prompt", question)]
+    assert counterpoint("generate", run, "--system", "Be brief.", *asked).out == "".join(f"{a}\n" for _q, a in talk)
+    assert counterpoint("generate", run, "--format", "plain", "--system", "Be brief.", *asked).out == "\n" * len(talk)
 
 
 def test_images_without_marks_stand_first_in_the_turn(counterpoint: Command, run: Path, chats: Path) -> None:

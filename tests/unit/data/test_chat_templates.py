@@ -418,3 +418,18 @@ def test_all_tokens_that_end_an_answer_are_known(tmp_path: Path) -> None:
     ends = [backend.token_to_id(name) for name in ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")]
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [*ends, 10**9]}))
     assert open_chat(folder).ends == (ends[2], ends[0], ends[1])
+
+
+def test_marks_of_generation_are_those_of_transformers(folders: dict[str, Path]) -> None:
+    transformers = pytest.importorskip("transformers")
+    hub = transformers.PreTrainedTokenizerFast.from_pretrained(folders["generation"])
+    chat = open_chat(folders["generation"])
+    draw = random.Random(1)
+    for _ in range(10):
+        messages, _tools = conversation(draw, "generation")
+        found = hub.apply_chat_template(
+            [published(message, False) for message in messages], return_dict=True, return_assistant_tokens_mask=True
+        )
+        laid = chat.lay(messages)
+        assert list(laid.tokens) == found["input_ids"]
+        assert list(laid.loss) == [bool(mark) for mark in found["assistant_masks"]]

@@ -1,6 +1,7 @@
 """Encodes what a chat template wrote in one piece, as transformers does, but no word of a conversation as special."""
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,15 +24,8 @@ class Tokens:
     def overlapping(self, span: Span) -> Span:
         """The tokens, from the first to one after the last, that have characters of a span."""
         begin, end = span
-        found = [
-            number
-            for number, (first, stop) in enumerate(self.spans)
-            if (first < end and stop > begin) or (first == stop and begin <= first < end)
-        ]
-        if found:
-            return found[0], found[-1] + 1
-        place = sum(stop <= begin for _first, stop in self.spans)
-        return place, place
+        first = bisect_right(self.spans, begin, key=lambda each: each[1])
+        return first, max(first, bisect_left(self.spans, end, key=lambda each: each[0]))
 
 
 @dataclass(frozen=True)

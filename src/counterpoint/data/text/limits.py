@@ -73,6 +73,8 @@ def current() -> _Budget:
 def _weigh(value: object, largest: float) -> tuple[int, int]:
     """The size of a value, in which those that occur twice count twice, and the work to find it; ExcessError beyond
     `largest`."""
+    if isinstance(value, str) and len(value) <= largest:
+        return len(value), 1 + len(value) // _CHARACTERS_AT_ONCE
     waiting, size, work = [value], 0, 1
     while waiting:
         found = waiting.pop()

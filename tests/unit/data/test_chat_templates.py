@@ -256,6 +256,7 @@ def test_what_is_taken_otherwise_is_noted(folders: dict[str, Path]) -> None:
     assert "rewrites earlier answers" in note
     (note,) = open_chat(folders["chatml"]).lay([user("What?"), answer("\nA cat.")]).notes
     assert "begins inside of a token" in note
+    assert targets(open_chat(folders["chatml"]), [user("What?"), answer("\nA cat.")]) == ["A cat.<|im_end|>"]
     assert open_chat(folders["chatml"]).lay(TWO).notes == ()
 
 
@@ -323,6 +324,9 @@ def test_no_words_become_special_tokens(folders: dict[str, Path], name: str) -> 
             stop = len(laid.tokens) - 1 - laid.tokens[::-1].index(chat.ends[0])
             said = chat.tokenizer.backend.decode(list(laid.tokens[laid.answers[0] : stop]), skip_special_tokens=False)
             assert said.removeprefix("<think>\n\n</think>").strip() == text.strip()
+            if name == "qwen3":
+                thought = [user("x"), answer(f"<think>\n{text}\n</think>\n\n{text}")]
+                assert reserved(thought) == plain
             if has_system:
                 assert reserved([system(text), *messages]) == reserved([system("model"), *messages])
             if name in ("qwen2.5", "qwen3"):
@@ -343,6 +347,10 @@ LOST: dict[str, tuple[str, Sequence[Message], Sequence[Any], str]] = {
         "vicuna", (user("x"), answer("y"), Message(TOOL, ("degrees",)), answer("z")), (), r"'degrees' of turn 3 \(tool",
     ),
     "a second system turn": ("vicuna", (*TWO[:2], system("Be brief."), *TWO[2:]), (), r"'Be brief.' of turn 3"),
+    "a system turn of words that stand elsewhere": ("vicuna", (*TWO[:2], system("What?"), *TWO[2:]), (), "turn 3"),
+    "a call of what a question names": (
+        "chatml", (user("weather?"), answer("Zürich", **CALL)), (), "does not write 'weather' of 'tool_calls'",
+    ),
     "thoughts": ("chatml", (user("x"), answer("y", reasoning_content="hmm")), (), "'hmm' of 'reasoning_content'"),
     "two calls": (
         "llama3", (user("x"), answer(tool_calls=CALL["tool_calls"] * 2)), [WEATHER], "only supports one tool call",

@@ -26,9 +26,9 @@ def check_said(
     """Raise DataError for words, calls or tools that are not in a rendering.
 
     An earlier answer may lose words (what was thought, in Qwen3) if its own rendering in `answers` has them. Words are
-    looked up where their marks are, else anywhere.
+    looked up where their marks are, else in what is not marked as other words; anywhere where nothing is marked.
     """
-    everywhere = _squeezed(text)
+    everywhere = _squeezed(text if marked is None else _outside(marked))
     number = 0
     for turn, message in enumerate(messages):
         own = answers.get(turn)
@@ -47,6 +47,15 @@ def check_said(
         lost = next((name for name in _names(tool) if not _has(everywhere, name)), None)
         if lost is not None:
             raise DataError(_lost("'tools'", lost))
+
+
+def _outside(marked: Rendered) -> str:
+    """A rendering without the words that were found."""
+    kept, at = [], 0
+    for first, stop in sorted(marked.words.values()):
+        kept.append(marked.text[at:first])
+        at = max(at, stop)
+    return "\0".join([*kept, marked.text[at:]])
 
 
 def _said(name: str, value: Any) -> list[str]:

@@ -158,10 +158,12 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """Call something for a template, after a look at what could come of it."""
         owner = __obj.__self__ if isinstance(__obj, BuiltinMethodType | MethodType) else None
         if not isinstance(owner, _Guard):
+            # jinja2 passes the variables of loops and blocks along.
+            given = [*args, *(value for name, value in kwargs.items() if name not in ("_loop_vars", "_block_vars"))]
             if isinstance(owner, str | bytes | int | float):
-                check_call(__obj.__name__, [owner, *args, *kwargs.values()])
+                check_call(__obj.__name__, [owner, *given])
             else:
-                measure([*args, *kwargs.values()])
+                measure(given)
         return super().call(__context, __obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:

@@ -177,7 +177,8 @@ def prepare(
 
     options = PrepareOptions(
         tokenizer=tokenizer, seed=seed, images=tuple(images or ()), most_pixels=max_pixels or MOST_PIXELS,
-        chat=chat, train_on=train_on, date=date, workers=workers, on_error=on_error, most_missing=most_missing, copy=copy,
+        chat=chat, train_on=train_on, date=date,
+        workers=workers, on_error=on_error, most_missing=most_missing, copy=copy,
         addresses=addresses, where=where, maps=tuple(map_ or ()), subsets=tuple(subset or ()),
         fps=fps, max_frames=max_frames, timestamps=timestamps,
     )  # fmt: skip

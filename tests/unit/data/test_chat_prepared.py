@@ -84,6 +84,12 @@ def test_the_same_again_is_the_same_and_another_day_is_not(tmp_path: Path) -> No
     assert other.manifest.arrow_sha256 == first.manifest.arrow_sha256
 
 
+def test_processes_lay_out_alike(tmp_path: Path) -> None:
+    one, two = made(tmp_path, "one", workers=1), made(tmp_path, "two", workers=2)
+    assert one.manifest == two.manifest
+    assert one.remarks == two.remarks
+
+
 def test_plain_is_as_before(tmp_path: Path) -> None:
     write_folder(tmp_path / "tokenizer", FAMILIES["chatml"])
     source = write(tmp_path / "raw", RECORDS[:1])

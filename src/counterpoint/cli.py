@@ -10,9 +10,6 @@ from counterpoint.argument import command_line
 from counterpoint.console import console
 from counterpoint.errors import CounterpointError, DamagedCheckpointError, DifferenceError, InputError
 
-if TYPE_CHECKING:
-    from counterpoint.data.prepare.command import PrepareSummary
-
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,

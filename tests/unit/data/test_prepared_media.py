@@ -75,7 +75,8 @@ def test_films_and_speech_become_rows(tmp_path: Path) -> None:
     index = Index(tmp_path / "out")
     shown = [[number_of(one) for one in index.item_files(item, slice(99))] for item in index.items(0)]
     assert shown == [[0, 16, 33, 49]], "two seconds at two frames a second"
-    assert [source.extent(0, 0), source.extent(1, 6), source.extent(2, 0)] == [(48, 64), (32, 48), (32, 48)]
+    sizes = [source.extent(row, which)[:2] for row, which in ((0, 0), (1, 6), (2, 0))]
+    assert sizes == [(48, 64), (32, 48), (32, 48)]
     lengths = [source.extent(1, which)[0] for which in range(4)]
     assert lengths == [24_000, 32_000, 16_000, 31 * RATE]
     for which, data in enumerate(SOUNDS.values()):

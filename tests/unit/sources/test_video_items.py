@@ -40,7 +40,7 @@ def _prepared(out: Path, file: File, raw: Path, **options: object) -> Path:
     with IndexWriter(out) as writer:
         chat = PlainChat(train_tokenizer(["a b"], 270, writer.folder / TOKENIZER_NAME))
         turns = (Message("user", (Medium("image", (file,), is_video=True), "a")), Message("assistant", ("b",)))
-        writer.add(make_record(Conversation("", "train", turns), chat, Roots(raw), given))
+        writer.add(make_record(Conversation("", "train", turns), chat, Roots(raw), given)[0])
         writer.publish()
     return out
 

@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from counterpoint import prepare_flags as flags
 from counterpoint.argument import command_line
 from counterpoint.console import console
 from counterpoint.errors import CounterpointError, DamagedCheckpointError, DifferenceError, InputError
@@ -108,66 +109,26 @@ def counterpoint(
 
 @app.command()
 def prepare(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="`emoji`, a folder of JSON, parquet, Arrow, tars or images, one such file, or hf://datasets/OWNER/NAME."
-        ),
-    ],
-    out: Annotated[Path, typer.Argument(help="The folder to create.")],
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="A tokenizer.json, or the folder of one; trained on the data unless given.")
-    ] = None,
-    chat: Annotated[
-        str | None, typer.Option(help="`template` or `plain`; the template of the tokenizer's folder if that has one.")
-    ] = None,
-    train_on: Annotated[
-        str, typer.Option(help="Which tokens have a loss: `assistant`, `last` (answer) or `all`.")
-    ] = "assistant",
-    date: Annotated[
-        str | None, typer.Option(help="The day that a chat template may write; 2024-07-26 unless given.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Chooses what `emoji` holds out.")] = 0,
-    images: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--images",
-            "--media",
-            help="A folder, tar or zip that files of records may lie in; repeatable.",
-            metavar="ROOT",
-        ),
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option(help="Takes only rows for which this holds, such as 'relevance_min >= 3'.")
-    ] = None,
-    map_: Annotated[
-        list[str] | None,
-        typer.Option("--map", help="KEY=COLUMN, KEY='text with {COLUMN}', or a YAML file of these; repeatable."),
-    ] = None,
-    subset: Annotated[list[str] | None, typer.Option(help="A folder of the source, by its name; repeatable.")] = None,
-    addresses: Annotated[
-        str | None, typer.Option(help="How files of addresses are called: name, path, md5, sha1 or sha256.")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, max=2**30 // 12, help="Pixels of the largest picture that is taken; 2**26.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; one for each core, or one for a small source, unless given.")
-    ] = None,
-    on_error: Annotated[str, typer.Option(metavar="fail|skip", help="What a bad sample does.")] = "fail",
-    most_missing: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Share of samples whose files may be missing; 0, or 0.1 with --on-error skip."),
-    ] = None,
-    copy: Annotated[
-        bool, typer.Option("--copy", help="Copy all payload into the index instead of referring to it.")
-    ] = False,
-    fps: Annotated[float, typer.Option(help="Frames of a video file that are seen a second.")] = 2.0,
-    max_frames: Annotated[int, typer.Option(min=1, help="Most frames of a video file that are seen.")] = 768,
-    timestamps: Annotated[
-        Literal["none", "qwen3-vl"] | None,
-        typer.Option(help="Times as text before frames of a video file; as the tokenizer's folder says."),
-    ] = None,
+    source: flags.Source,
+    out: flags.Out,
+    tokenizer: flags.Tokenizer = None,
+    chat: flags.Chat = None,
+    train_on: flags.TrainOn = "assistant",
+    date: flags.Date = None,
+    seed: flags.Seed = 0,
+    images: flags.Images = None,
+    where: flags.Where = None,
+    map_: flags.Map = None,
+    subset: flags.Subset = None,
+    addresses: flags.Addresses = None,
+    max_pixels: flags.MaxPixels = None,
+    workers: flags.Workers = None,
+    on_error: flags.OnError = "fail",
+    most_missing: flags.MostMissing = None,
+    copy: flags.Copy = False,
+    fps: flags.Fps = 2.0,
+    max_frames: flags.MaxFrames = 768,
+    timestamps: flags.Timestamps = None,
 ) -> None:
     """Index a dataset once: tokens, sizes and positions of images, videos and clips, and where the bytes are."""
     from counterpoint.data.prepare.command import prepare as build

@@ -92,12 +92,12 @@ TABLE: tuple[Row, ...] = (
     Row(
         ("MimoDatasetProvider", "mimo_collate_fn", "get_mimo_dp_info"),
         ("counterpoint prepare", "data.train.*.path"),
-        "`prepare` indexes a folder of JSON lines and files once; the planner assigns samples to ranks",
+        "`prepare` indexes a dataset as it is published once ([docs](data.md)); the planner assigns samples to ranks",
     ),
     Row(
         ("hf_provider",),
         ("counterpoint prepare",),
-        "data sets of the Hugging Face Hub are not read: export the data first, as JSON lines with image files",
+        "parquet, Arrow, tars and JSON of the Hugging Face Hub are read as published, from a folder or from `hf://datasets/OWNER/NAME`",
     ),
     Row(("mock provider", "MockVLMIterator"), ("data.train.*.synthetic",), "synthetic data is one of the data sources"),
     Row(

@@ -94,7 +94,7 @@ def test_what_is_not_covered_is_said() -> None:
     assert "no run of Megatron is resumed" in (megatron_hint("--load") or "")
     for name in ("--load-nemotron-checkpoint", "--audio-encoder-checkpoint"):
         assert "only the encoder of images is read" in (megatron_hint(name) or "")
-    assert "Hub are not read" in (megatron_hint("hf_provider") or "")
+    assert "Hub are read as published" in (megatron_hint("hf_provider") or "")
     assert "loading is always strict" in (megatron_hint("--no-load-strict") or "")
 
 

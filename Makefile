@@ -60,7 +60,7 @@ $(DEMO): pyproject.toml | $(PYTHON)
 
 # pip compiles one file after the other.
 $(STAMP): pyproject.toml | $(PYTHON)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile -e '.[demo,dev,judge]'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile -e '.[demo,dev,judge,media]'
 	$(PYTHON) -W ignore -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@ $(DEMO)
 

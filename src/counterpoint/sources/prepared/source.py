@@ -1,7 +1,7 @@
 """A split of a prepared index as a source; documents are truncated to the sequence, item rows follow from sizes."""
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +14,9 @@ from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.content import rows_of
 from counterpoint.plan.samples import Document
 from counterpoint.sources.blocks import Blocks
-from counterpoint.sources.census import CUT_TARGETS, EMPTY, NO_TARGET, TOO_LARGE, UNFIT, Census
+from counterpoint.sources.census import Census
 from counterpoint.sources.entry import Opening
+from counterpoint.sources.fitted import Fitted
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
 from counterpoint.sources.prepared.document_blocks import document_blocks
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, TOKENIZER_NAME, Index, ItemEntry
@@ -75,29 +76,27 @@ class PreparedSource:
         }
         self.intakes: Intakes = {intake.module: intake for intake in self._by_kind.values()}
         try:
-            demands = self._items.demands(self._by_kind)
+            self._fitted = Fitted(
+                rows,
+                list_lengths(self.index, "tokens"),
+                self._items,
+                self._by_kind,
+                sequence_tokens,
+                mtp_depths,
+                partial(marks_between, self.index),
+            )
         except DataError as error:
             raise DataError(f"dataset {path}: {error}") from error
-        self._lengths = list_lengths(self.index, "tokens")
-        kept = np.minimum(self._lengths, sequence_tokens - demands.rows)
-        reaches = kept >= demands.last
-        is_kept = (demands.fits & reaches & (kept + demands.rows > 0))[rows]
-        self.rows = rows[is_kept]
-        self._kept_tokens, self._left_out = kept[self.rows], rows[~is_kept]
-        self._reasons = (demands.fits, reaches)
+        self.rows = self._fitted.rows
         self._pieces = lru_cache(_REMEMBERED)(self._read_pieces)
         self._documents = lru_cache(_REMEMBERED)(self._read_document)
-        self.excluded = len(self._left_out)
+        self.excluded = len(self._fitted.left_out)
         if not len(self.rows):
             raise DataError(
                 f"dataset {path}, split '{split}': none of its {len(rows)} samples fits into "
                 f"{sequence_tokens} rows; raise data.sequence_tokens, or take fewer rows of an item: "
                 "lower modules.*.model.image.max_patches or raise a stack."
             )
-        self._leading = [self._items.leading_tokens(demands.of_items, depth + 1) for depth in range(1 + mtp_depths)]
-        whole = np.clip(kept, 0, self._lengths)
-        counts = [marks_between(self.index, np.minimum(leading, whole), whole) for leading in self._leading]
-        self._losses = np.stack(counts, axis=1)[self.rows]
 
     def __reduce__(self) -> tuple[type["PreparedSource"], tuple[object, ...]]:
         # Another process maps the index for itself.
@@ -111,23 +110,10 @@ class PreparedSource:
         """The documents by row groups of parquet files, None if none of their payload lies in one."""
         return document_blocks(self.index, self.rows, self._items.owners, self._pool_bytes)
 
-    @cached_property
+    @property
     def census(self) -> Census:
         """The census of all documents of the split."""
-        fits, reaches = (reason[self._left_out] for reason in self._reasons)
-        left_out = {TOO_LARGE: int((~fits).sum()), UNFIT: int((fits & ~reaches).sum())}
-        left_out[EMPTY] = self.excluded - sum(left_out.values())
-        is_silent = self._losses[:, 0] == 0
-        had = marks_between(self.index, np.minimum(self._leading[0], self._lengths), self._lengths)[self.rows] > 0
-        without_loss = {CUT_TARGETS: int((is_silent & had).sum()), NO_TARGET: int((is_silent & ~had).sum())}
-        return Census(
-            documents=len(self.rows) + self.excluded,
-            counted=len(self.rows) + self.excluded,
-            cut=int((self._kept_tokens < self._lengths[self.rows]).sum()),
-            loss_tokens=int(self._losses[:, 0].sum()),
-            left_out={reason: count for reason, count in left_out.items() if count},
-            without_loss={reason: count for reason, count in without_loss.items() if count},
-        )
+        return self._fitted.census
 
     @cached_property
     def videos(self) -> Mapping[str, int]:
@@ -140,16 +126,16 @@ class PreparedSource:
         return self._documents(index)
 
     def _read_document(self, index: int) -> Document:
-        kept, pieces = int(self._kept_tokens[index]), self._pieces(index)
+        kept, pieces = int(self._fitted.kept_tokens[index]), self._pieces(index)
         placed = [self._by_kind[piece.entry.kind].place(piece.extent) for piece in pieces]
         items = lay_items([piece.entry.position for piece in pieces], placed)
-        loss_tokens, *further = self._losses[index].tolist()
+        loss_tokens, *further = self._fitted.losses[index].tolist()
         tokens = kept + sum(item.rows for item in items)
         return Document(self._source, index, tokens, loss_tokens, items, tuple(further))
 
     def text(self, index: int) -> TextPayload:
         """The ids and labels of a document, (tokens,) each."""
-        document, row, kept = self.document(index), int(self.rows[index]), int(self._kept_tokens[index])
+        document, row, kept = self.document(index), int(self.rows[index]), int(self._fitted.kept_tokens[index])
         tokens, targets = self.index.tokens(row)
         positions = [piece.entry.position for piece in self._pieces(index)]
         return lay_text(tokens[:kept], targets[:kept], positions, [item.rows for item in document.items])

@@ -184,8 +184,8 @@ class Modality:
     The index calls an item `name` and stores its size in `columns`. Messages call items `plural`, and a module that
     reads them `read_by`, such as `a vision module`. `counts` are the keys of the manifest that count items of one file
     and, if there are such, items of several files. The other fields are strings `package.module:name`: `size` names a
-    function (encoded file, most pixels) -> extent, `rows` the code that reads content, and `alone` the code that lays
-    out one item for the reference.
+    function (encoded file, most pixels) -> extent, `rows` the code that reads content, `alone` the code that lays out
+    one item for the reference, and `preview` the code that draws items for people, None where nothing does.
     """
 
     name: str
@@ -200,6 +200,7 @@ class Modality:
     size: str
     rows: str
     alone: str
+    preview: str | None = None
 
     @property
     def mark(self) -> str:

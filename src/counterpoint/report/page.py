@@ -36,7 +36,8 @@ td {{ border-bottom: 1px solid {LINE}; vertical-align: top; }}
 th, td {{ padding: 6px 12px 6px 0; }}
 th.right, td.right {{ text-align: right; white-space: nowrap; }}
 .chip {{ display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 6px; }}
-code, pre {{ font: 12.5px/1.55 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
+code, pre, .tokens span {{
+  font: 12.5px/1.55 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
 pre {{ background: {SURFACE}; border-radius: 8px; padding: 12px 14px; margin: 8px 0 0; white-space: pre-wrap;
   overflow-wrap: anywhere; }}
 summary {{ cursor: pointer; color: {MUTED}; font-size: 13.5px; }}
@@ -56,6 +57,18 @@ svg .small {{ font-size: 10px; }}
 .sample p {{ margin: 0 0 4px; overflow-wrap: anywhere; }}
 .sample small {{ color: {MUTED}; display: block; font-size: 11.5px; }}
 .sample mark {{ background: #fbe3d6; color: inherit; border-radius: 2px; padding: 0 1px; }}
+.tokens {{ line-height: 1.9; overflow-wrap: anywhere; margin: 8px 0; }}
+.tokens span {{ border: 1px solid {LINE}; border-radius: 3px; padding: 0 2px; margin: 0 1px; white-space: pre-wrap;
+  unicode-bidi: isolate; }}
+.tokens .target {{ background: #dcf0e3; border-color: {GOOD}; }}
+.tokens .special {{ font-weight: 650; background: {SURFACE}; }}
+.tokens .target.special {{ background: #bfe3cc; }}
+.tokens .item {{ background: #e3edf8; border-color: #2f6db5; }}
+.tokens .cut {{ opacity: .35; text-decoration: line-through; }}
+.items {{ display: flex; flex-wrap: wrap; gap: 14px; }}
+.items figure {{ margin: 0; max-width: 100%; }}
+.items img {{ max-width: 100%; image-rendering: pixelated; border: 1px solid {LINE}; }}
+.items figcaption {{ font-size: 12.5px; color: {MUTED}; max-width: 48ch; overflow-wrap: anywhere; }}
 .sample .badge {{ color: {GOOD}; font-weight: 600; font-size: 12px; }}
 @media (max-width: 720px) {{ .pair {{ grid-template-columns: 1fr; }} main {{ padding: 24px 16px; }} }}
 @media print {{ main {{ max-width: none; padding: 0; }} section {{ break-inside: avoid-page; }}
@@ -64,12 +77,16 @@ svg .small {{ font-size: 10px; }}
 """
 """The style sheet of all pages: light, printable, system fonts."""
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""A browser runs nothing on a page and fetches nothing for it, whatever it contains."""
+
 
 def page(name: str, subtitle: str, *content: str) -> str:
     """A self-contained page; `content` is markup, the other arguments are text."""
     head = tag(
         "head", tag("meta", charset="utf-8"),
         tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("title", words(name)), f"<style>{_CSS}</style>",
     )  # fmt: skip
     top = tag("header", tag("h1", words(name)), tag("p", words(subtitle), class_="sub"))

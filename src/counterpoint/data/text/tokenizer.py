@@ -73,6 +73,10 @@ class Tokenizer:
             raise DataError("the text holds the code points U+FDD0 and U+FDD1 around the number of a special token.")
         return ids
 
+    def is_special(self, token: int) -> bool:
+        """Whether only a chat format may write a token."""
+        return token in self._special
+
     @cached_property
     def _special(self) -> frozenset[int]:
         return special_ids(self.backend, {number for number in (self.bos, self.eos, self.pad) if number is not None})

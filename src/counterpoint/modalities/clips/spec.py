@@ -164,4 +164,5 @@ CLIPS = Modality(
     size="counterpoint.modalities.clips.clip_file:clip_extent",
     rows="counterpoint.modalities.clips.rows:ClipRows",
     alone="counterpoint.modalities.clips.alone:clip_alone",
+    preview="counterpoint.modalities.clips.preview:ClipPreview",
 )

@@ -76,4 +76,5 @@ DEPTH = Modality(
     size="counterpoint.modalities.depth.maps:map_size",
     rows="counterpoint.modalities.depth.rows:depth_rows",
     alone="counterpoint.modalities.images.alone:image_alone",
+    preview="counterpoint.modalities.depth.preview:DepthPreview",
 )

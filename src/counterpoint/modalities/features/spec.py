@@ -94,4 +94,5 @@ FEATURES = Modality(
     size="counterpoint.modalities.features.arrays:array_extent",
     rows="counterpoint.modalities.features.rows:FeatureRows",
     alone="counterpoint.modalities.features.alone:features_alone",
+    preview="counterpoint.modalities.features.preview:FeaturePreview",
 )

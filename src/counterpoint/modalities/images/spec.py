@@ -335,4 +335,5 @@ IMAGES = Modality(
     size="counterpoint.modalities.images.pictures:image_size",
     rows="counterpoint.modalities.images.rows:ImageRows",
     alone="counterpoint.modalities.images.alone:image_alone",
+    preview="counterpoint.modalities.images.preview:ImagePreview",
 )

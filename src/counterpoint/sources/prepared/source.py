@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from counterpoint.errors import DataError
-from counterpoint.kinds.arrays import Floats
+from counterpoint.kinds.arrays import Floats, Ints
 from counterpoint.kinds.modality import Extent, Intake, Intakes, Payload
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.content import rows_of
@@ -120,6 +120,16 @@ class PreparedSource:
         """The number of videos, of two pictures or more, by the module that they enter."""
         is_own = np.isin(self._items.owners, self.rows) & (self._items.sizes[:, -1] > 1)
         return {one.module: int((is_own & self._items.kinds[kind]).sum()) for kind, one in self._by_kind.items()}
+
+    @property
+    def shortened(self) -> Ints:
+        """The rows of the index of which something is lost: documents that are cut or left out."""
+        return self._fitted.shortened
+
+    def number_of(self, row: int) -> int | None:
+        """The number of the document of a row of the index, None for one that is left out."""
+        number = int(np.searchsorted(self.rows, row))
+        return number if number < len(self.rows) and self.rows[number] == row else None
 
     def document(self, index: int) -> Document:
         """The metadata of a document; reads no payload."""

@@ -64,9 +64,9 @@ DATA = [
     Mutant("data.order.permute:permute", "size - 1).bit_length()", "size).bit_length()", (f"{_D}test_permute.py",)),
     Mutant("sources.prepared.item_table:ItemTable.demands", " * len(intake.groups(files))", "", (f"{_M}test_video.py",)),
     Mutant("sources.prepared.item_table:ItemTable.demands", "all_fit[self.owners[is_kind][~fits[which]]] = False", "pass", (f"{_S}test_two_kinds.py",)),
-    Mutant("sources.prepared.source:PreparedSource.__init__", "leading_tokens(demands.of_items, depth + 1)", "leading_tokens(demands.of_items, 1)", (f"{_S}test_prepared.py",)),
-    Mutant("sources.prepared.source:PreparedSource.__init__", "kept >= demands.last", "kept > demands.last", (f"{_S}test_prepared.py", "tests/unit/cli/test_lost_documents.py")),
-    Mutant("sources.prepared.source:PreparedSource.census", "is_silent & had)", "is_silent | had)", (f"{_S}test_prepared.py", "tests/unit/cli/test_lost_documents.py")),
+    Mutant("sources.fitted:Fitted.__init__", "leading_tokens(demands.of_items, depth + 1)", "leading_tokens(demands.of_items, 1)", (f"{_S}test_prepared.py",)),
+    Mutant("sources.fitted:Fitted.__init__", "kept >= demands.last", "kept > demands.last", (f"{_S}test_prepared.py", "tests/unit/cli/test_lost_documents.py")),
+    Mutant("sources.fitted:Fitted.census", "is_silent & had)", "is_silent | had)", (f"{_S}test_prepared.py", "tests/unit/cli/test_lost_documents.py")),
     Mutant("sources.prepared.source:PreparedSource.text", "targets[:kept]", "targets[-kept:]", (f"{_S}test_prepared.py",)),
     Mutant(
         "data.feed.reader:Reader._text", "text.ids[ahead:], loss.labels(text)[ahead:]", "text.ids[ahead:], loss.labels(text)[: span.rows_in - ahead]",

@@ -23,12 +23,20 @@ if TYPE_CHECKING:
     from counterpoint.config.load import Source as Source
     from counterpoint.config.load import load_config as load_config
     from counterpoint.config.schema import Config as Config
+    from counterpoint.data.own.mapped import MapDataset as MapDataset
+    from counterpoint.data.own.rows import TokenRow as TokenRow
+    from counterpoint.data.own.streamed import StreamDataset as StreamDataset
+    from counterpoint.data.own.streamed import measure_rows as measure_rows
     from counterpoint.errors import CounterpointError as CounterpointError
     from counterpoint.families.custom.register import register_module as register_module
     from counterpoint.plan.plan import Plan as Plan
     from counterpoint.plan.schedule import register_schedule as register_schedule
     from counterpoint.setup.run import build_plan as build_plan
     from counterpoint.simulate.clock import simulate as simulate
+    from counterpoint.sources.registered.registered import register_source as register_source
+    from counterpoint.sources.registered.samples import SampleItem as SampleItem
+    from counterpoint.sources.registered.samples import Samples as Samples
+    from counterpoint.sources.registered.samples import SampleSize as SampleSize
     from counterpoint.train.callbacks import Callback as Callback
     from counterpoint.train.callbacks import EvaluationContext as EvaluationContext
     from counterpoint.train.callbacks import SaveContext as SaveContext
@@ -39,11 +47,17 @@ _HOMES = {
     "Config": "counterpoint.config.schema",
     "CounterpointError": "counterpoint.errors",
     "EvaluationContext": "counterpoint.train.callbacks",
+    "MapDataset": "counterpoint.data.own.mapped",
     "Plan": "counterpoint.plan.plan",
     "Run": "counterpoint.api",
+    "SampleItem": "counterpoint.sources.registered.samples",
+    "SampleSize": "counterpoint.sources.registered.samples",
+    "Samples": "counterpoint.sources.registered.samples",
     "SaveContext": "counterpoint.train.callbacks",
     "Source": "counterpoint.config.load",
     "StepContext": "counterpoint.train.callbacks",
+    "StreamDataset": "counterpoint.data.own.streamed",
+    "TokenRow": "counterpoint.data.own.rows",
     "build_plan": "counterpoint.setup.run",
     "check_plan": "counterpoint.check.proof",
     "diff": "counterpoint.api",
@@ -51,11 +65,13 @@ _HOMES = {
     "export": "counterpoint.api",
     "generate": "counterpoint.api",
     "import_model": "counterpoint.api",
-    "load_config": "counterpoint.config.load",
     "inspect": "counterpoint.api",
+    "load_config": "counterpoint.config.load",
+    "measure_rows": "counterpoint.data.own.streamed",
     "open_run": "counterpoint.api",
     "register_module": "counterpoint.families.custom.register",
     "register_schedule": "counterpoint.plan.schedule",
+    "register_source": "counterpoint.sources.registered.registered",
 }
 
 _PACKAGES = ("simulate", "train", "verify")

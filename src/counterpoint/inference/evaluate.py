@@ -92,7 +92,10 @@ class TrainedRun:
     def _open(self, split: str) -> Source:
         entry = self.data.evaluation[evaluation_names(self.data.evaluation).index(split)]
         tokenizer = self.tokenizer
-        opening = Opening(self.intakes, self.data.sequence_tokens, tokenizer.vocabulary, tokenizer.digest)
+        file = None if self.data.tokenizer is None else Path(self.data.tokenizer)
+        opening = Opening(
+            self.intakes, self.data.sequence_tokens, tokenizer.vocabulary, tokenizer.digest, tokenizer=file
+        )
         return entry.open(0, opening)
 
     def predict(self, split: str, writing: Writing) -> Predictions:

@@ -25,10 +25,11 @@ from counterpoint.recorders.metric import METRICS, Metric
 from counterpoint.registry import Registry
 from counterpoint.section.section import Section
 from counterpoint.sources import SOURCES
+from counterpoint.sources.registered.registered import REGISTERED_SOURCES
 
 REGISTRIES: tuple[Registry[Any], ...] = (
     MODALITIES, FAMILIES, LAYERS, PROJECTORS, SOURCES, OPTIMIZERS, LOSSES, SCHEDULES, LEARNING_RATES, RECORDERS,
-    METRICS, CUSTOM_MODULES,
+    METRICS, CUSTOM_MODULES, REGISTERED_SOURCES,
 )  # fmt: skip
 """All that a distribution may add to, with a `Plugin` or when it is imported."""
 

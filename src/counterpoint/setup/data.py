@@ -18,7 +18,7 @@ from counterpoint.losses import LOSSES
 from counterpoint.plugins.load import versions_of
 from counterpoint.sources.blocks import blocks_of
 from counterpoint.sources.entry import Opening
-from counterpoint.sources.source import check_targets
+from counterpoint.sources.source import InOrder, Source, check_targets
 
 
 def intakes_of(config: Config) -> Intakes:
@@ -31,6 +31,10 @@ def _targets(config: Config) -> tuple[str, ...]:
     """The names of all targets that losses compare rows with, ascending."""
     planned = (LOSSES[loss.kind].planned(loss) for module in config.modules.values() for loss in module.losses)
     return tuple(sorted({loss.targets for loss in planned if loss.targets is not None}))
+
+
+def _is_in_order(source: Source) -> bool:
+    return isinstance(source, InOrder) and source.is_sequential
 
 
 def open_tokenizer(config: Config) -> Tokenizer | None:
@@ -49,7 +53,10 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_d
     the next; raises DataError."""
     budget = config.data.sequence_tokens if config.data.packing else None
     digest = None if tokenizer is None else tokenizer.digest
-    opening = Opening(intakes_of(config), config.data.sequence_tokens, vocab, digest, extra_depths, _targets(config))
+    opening = Opening(
+        intakes_of(config), config.data.sequence_tokens, vocab, digest, extra_depths, _targets(config),
+        None if config.data.tokenizer is None else Path(config.data.tokenizer),
+    )  # fmt: skip
     entries = config.data.train
     sources = tuple(entry.open(number, opening.of(entry)) for number, entry in enumerate(entries))
     counts = tuple(len(source) if e.take is None else min(e.take, len(source)) for e, source in zip(entries, sources))
@@ -64,6 +71,7 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_d
         epochs=config.data.epochs,
         counts=counts,
         alone=frozenset(number for number, entry in enumerate(entries) if not entry.packing),
+        sequential=frozenset(number for number, source in enumerate(sources) if _is_in_order(source)),
     )
     _check_steps(config, order)
     splits = []

@@ -19,7 +19,8 @@ class Opening:
     """Arguments for opening a source: intakes of the modules, rows of a sequence, and size of the vocabulary.
 
     `tokenizer_digest` is the sha256 of the tokenizer that the tokens must be made with, None for any. `mtp_depths` is
-    the number of further tokens that are predicted, `targets` the names of targets that losses read.
+    the number of further tokens that are predicted, `targets` the names of targets that losses read. `tokenizer` is the
+    config's file, None without one.
     """
 
     intakes: Intakes
@@ -28,6 +29,7 @@ class Opening:
     tokenizer_digest: str | None = None
     mtp_depths: int = 0
     targets: tuple[str, ...] = ()
+    tokenizer: Path | None = None
 
     def of(self, entry: "Entry") -> "Opening":
         """The arguments for one entry, with the settings that it has of its own."""

@@ -68,6 +68,15 @@ class WithVideos(Protocol):
         """The number of videos, of two pictures or more, by the module that they enter."""
 
 
+@runtime_checkable
+class InOrder(Protocol):
+    """A source that may have to be read in its own order."""
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether its documents are read in their order, epoch by epoch, rather than in one that the seed draws."""
+
+
 def target_of(source: Source, index: int, which: int, name: str, width: int, *, of_item: bool) -> Floats:
     """`source.target`; raises DataError if the source has no targets."""
     check_targets(source, name)

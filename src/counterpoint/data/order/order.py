@@ -48,8 +48,9 @@ class Order:
     With `epochs` the order ends after so many epochs of all sources, whose weights are in proportion to what is taken
     of them, so that every epoch has each document once. `sequence_tokens` is the budget of a pack; None leaves every
     document alone in its pack, as are those of the sources `alone`. Documents of `window_steps` steps are packed
-    together. `counts` are the documents that are taken of each source, always the same ones (empty: all). Documents of
-    a source that has `blocks` are drawn in blocks; `blocks` may be empty. Raises DataError if a source is empty, or
+    together. `counts` are the documents that are taken of each source, always the same ones (empty: all). The sources
+    `sequential` are read in their own order, epoch by epoch, and of them the first documents are taken. Documents of a
+    source that has `blocks` are drawn in blocks; `blocks` may be empty. Raises DataError if a source is empty, or
     sizes, counts and weights do not match.
     """
 
@@ -64,6 +65,7 @@ class Order:
     epochs: int | None = None
     counts: tuple[int, ...] = ()
     alone: frozenset[int] = frozenset()
+    sequential: frozenset[int] = frozenset()
     _packed: dict[int, _Window] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -118,6 +120,8 @@ class Order:
 
     def _documents(self, source: int, positions: Ints, key: tuple[int, ...]) -> Ints:
         """The documents at positions of the epoch of a key."""
+        if source in self.sequential:
+            return positions
         size, taken = self.sizes[source], int(self._taken[source])
         if taken < size:
             positions, key = permute(positions, taken, key), _SUBSET

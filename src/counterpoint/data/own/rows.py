@@ -1,0 +1,122 @@
+"""Rows of a program's dataset as tokens and items: conversations in the forms of records, or tokens as they are."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, final
+
+from counterpoint.data.own.files import GivenFile, file_bytes, with_names
+from counterpoint.data.prepare.media import Roots, encoded
+from counterpoint.data.prepare.records import parse_record
+from counterpoint.data.text.chat import ChatFormat, File, Medium
+from counterpoint.errors import DataError
+from counterpoint.modalities import MODALITIES
+from counterpoint.modalities.images.spec import LARGEST_LIMIT
+from counterpoint.sources.prepared.index_writer import Encoded
+from counterpoint.sources.registered.samples import SampleItem, SampleSize
+
+Convert = Callable[..., object]
+"""From an element of a dataset to a conversation in a form of docs/data.md, or to a `TokenRow`."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A row that is tokens already: `loss` marks the targets, `items` are (token that it precedes, kind, file), by
+    position; a video's file is a list of its pictures."""
+
+    tokens: Sequence[int]
+    loss: Sequence[bool]
+    items: Sequence[tuple[int, str, object]] = ()
+
+
+class LaidRow(NamedTuple):
+    """A row as tokens: `loss` marks the targets, `items` are by position, with their encoded files."""
+
+    tokens: tuple[int, ...]
+    loss: tuple[bool, ...]
+    items: tuple[Encoded, ...]
+
+    @property
+    def size(self) -> SampleSize:
+        """Its size; raises DataError for a file whose size cannot be read."""
+        return SampleSize(len(self.tokens), spans_of(self.loss), tuple(map(_sized, self.items)))
+
+
+@final
+@dataclass(frozen=True)
+class RowLayout:
+    """How rows become tokens: by the chat format of a run, None where it has no tokenizer.
+
+    `convert` makes a conversation or a `TokenRow` of an element; files that rows name lie in `folder`.
+    """
+
+    convert: Convert
+    chat: ChatFormat | None
+    folder: Path | None = None
+
+    def lay(self, element: object) -> LaidRow:
+        """The row of an element; raises DataError for one that cannot be laid out, whatever its function raises."""
+        try:
+            given = self.convert(element)
+            return self._of_tokens(given) if isinstance(given, TokenRow) else self._of_conversation(given)
+        except DataError:
+            raise
+        except Exception as error:  # The function is the user's, and so is what it reads.
+            raise DataError(f"converting it raised {type(error).__name__}: {error}; correct the function.") from error
+
+    def _of_conversation(self, given: object) -> LaidRow:
+        if self.chat is None:
+            raise DataError("it is a conversation, but the config has no data.tokenizer to split it; set one.")
+        laid = self.chat.lay(parse_record(with_names(given), self._find).messages)
+        return LaidRow(laid.tokens, laid.loss, tuple(encoded(position, medium) for position, medium in laid.media))
+
+    def _of_tokens(self, row: TokenRow) -> LaidRow:
+        tokens, loss = _plain(row)
+        if len(tokens) != len(loss):
+            raise DataError(f"it has {len(loss)} marks of the loss for {len(tokens)} tokens; correct the row.")
+        media = [(position, _medium(kind, file)) for position, kind, file in row.items]
+        return LaidRow(tokens, loss, tuple(encoded(position, medium) for position, medium in media))
+
+    def _find(self, name: str, what: str) -> File:
+        if isinstance(name, GivenFile):
+            return file_bytes(name.value)
+        if self.folder is None and not name.startswith("data:"):
+            raise DataError(f"{what} {name!r} is a name, but no folder of files was given; add files=FOLDER.")
+        return Roots(self.folder or Path()).find(name, what)
+
+
+def _plain(row: TokenRow) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """Tokens and loss of a row, whatever sequences they are."""
+    return tuple(map(int, row.tokens)), tuple(map(bool, row.loss))
+
+
+def digest_of(given: object) -> str:
+    """A digest of a converted row, with the content of the objects that it holds; names of files stand for these."""
+    plain = with_names([*_plain(given), given.items] if isinstance(given, TokenRow) else given)
+    return hashlib.sha256(repr(_hashed(plain)).encode()).hexdigest()
+
+
+def _hashed(value: object) -> object:
+    if isinstance(value, GivenFile):
+        return hashlib.sha256(file_bytes(value.value)).hexdigest()
+    if isinstance(value, dict):
+        return sorted((str(key), _hashed(inner)) for key, inner in value.items())
+    return [_hashed(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _medium(kind: str, file: object) -> Medium:
+    if kind not in MODALITIES:
+        raise DataError(f"it has an item of kind {kind!r}, expected one of {', '.join(MODALITIES)}; correct the row.")
+    return Medium(kind, tuple(map(file_bytes, file if isinstance(file, list | tuple) else [file])))
+
+
+def spans_of(loss: Sequence[bool]) -> tuple[tuple[int, int], ...]:
+    """The runs of targets, each with its first token and the token after its last."""
+    edges = [n for n in range(len(loss) + 1) if (n > 0 and loss[n - 1]) != (n < len(loss) and loss[n])]
+    return tuple(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _sized(item: Encoded) -> SampleItem:
+    return SampleItem(item.position, item.kind, MODALITIES[item.kind].extent(item.data, LARGEST_LIMIT), len(item.files))

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     # What a type checker and an editor see; a test holds it to be what _HOMES has.
     from counterpoint.api import Run as Run
+    from counterpoint.api import data_info as data_info
+    from counterpoint.api import data_lint as data_lint
+    from counterpoint.api import data_preview as data_preview
     from counterpoint.api import diff as diff
     from counterpoint.api import evaluate as evaluate
     from counterpoint.api import export as export
@@ -60,6 +63,9 @@ _HOMES = {
     "TokenRow": "counterpoint.data.own.rows",
     "build_plan": "counterpoint.setup.run",
     "check_plan": "counterpoint.check.proof",
+    "data_info": "counterpoint.api",
+    "data_lint": "counterpoint.api",
+    "data_preview": "counterpoint.api",
     "diff": "counterpoint.api",
     "evaluate": "counterpoint.api",
     "export": "counterpoint.api",

@@ -13,6 +13,8 @@ from counterpoint.errors import CheckpointError
 if TYPE_CHECKING:
     from counterpoint.importing.command import ImportedModel
     from counterpoint.inference.predictions import Evaluation
+    from counterpoint.inspection.data_info import DataInfo
+    from counterpoint.inspection.data_lint import Lint
     from counterpoint.inspection.difference import Difference
     from counterpoint.inspection.inspect import Inspection
     from counterpoint.report.run_record import Metrics
@@ -196,6 +198,57 @@ def diff(a: str | Path, b: str | Path) -> "Difference":
     from counterpoint.inspection.difference import diff as compare
 
     return compare(Path(a), Path(b))
+
+
+def data_info(
+    folder: str | Path, *, config: str | Path | None = None, sequence_tokens: int | None = None
+) -> "DataInfo":
+    """What lies in a folder that `prepare` wrote: documents, tokens, items, files, from the columns of its index.
+
+    `fit` says how documents fit into a sequence: of a run's `config`, or, of text alone, of `sequence_tokens`. Raises
+    DataError or ConfigError.
+    """
+    from counterpoint.inspection.data_info import data_info as look
+
+    return look(Path(folder), None if config is None else Path(config), sequence_tokens)
+
+
+def data_lint(
+    folder: str | Path,
+    *,
+    sample: int | None = None,
+    config: str | Path | None = None,
+    sequence_tokens: int | None = None,
+) -> "Lint":
+    """What is wrong with the documents of a folder that `prepare` wrote: reads all, or `sample` evenly spaced ones.
+
+    Documents are too long if they have more rows than a sequence of the run's `config`, or more tokens than
+    `sequence_tokens`. Raises DataError or ConfigError.
+    """
+    from counterpoint.inspection.data_lint import lint
+
+    return lint(Path(folder), sample, None if config is None else Path(config), sequence_tokens)
+
+
+def data_preview(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    config: str | Path | None = None,
+    samples: int = 20,
+    seed: int = 0,
+    split: str | None = None,
+) -> Path:
+    """Write a page of `samples` documents of a split, drawn by `seed`: tokens, the loss mask, and items.
+
+    Items are drawn as the modules of the run's `config` read them, or as they are stored. Raises DataError or
+    ConfigError.
+    """
+    from counterpoint.report.data_preview import write_preview
+
+    seen_by = None if config is None else Path(config)
+    write_preview(Path(folder), Path(out), config=seen_by, samples=samples, seed=seed, split=split)
+    return Path(out)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -33,7 +33,7 @@ class DataConfig(Section):
 
     train: Annotated[tuple[DataEntry, ...], Field(strict=False, min_length=1)]
     """The sources of training documents, blended by their `weight`. An entry with the key `synthetic` is synthetic, one
-    with `path` is a prepared dataset."""
+    with `path` is a prepared dataset, one with `registered` comes from a Python program."""
     evaluation: Annotated[tuple[DataEntry, ...], Field(strict=False)] = ()
     """The evaluation sets, each evaluated by itself."""
     tokenizer: Text | None = None

@@ -13,6 +13,17 @@ import counterpoint
 FUNCTIONS = {
     "build_plan": "(config: Config) -> Plan",
     "check_plan": "(plan: Plan, batch: BatchPlan | None = None, ahead: BatchPlan | None = None) -> Proof",
+    "data_info": (
+        "(folder: str | Path, *, config: str | Path | None = None, sequence_tokens: int | None = None) -> 'DataInfo'"
+    ),
+    "data_lint": (
+        "(folder: str | Path, *, sample: int | None = None, config: str | Path | None = None, sequence_tokens: int | "
+        "None = None) -> 'Lint'"
+    ),
+    "data_preview": (
+        "(folder: str | Path, out: str | Path, *, config: str | Path | None = None, samples: int = 20, seed: int = 0, "
+        "split: str | None = None) -> Path"
+    ),
     "diff": "(a: str | Path, b: str | Path) -> 'Difference'",
     "evaluate": (
         "(run: str | Path | Run, *, split: str | None = None, step: int | None = None, max_tokens: int | None = None, "
@@ -30,6 +41,10 @@ FUNCTIONS = {
     "import_model": "(folder: str | Path, *, world_size: int = 1, memory_gib: float = 80.0) -> 'ImportedModel'",
     "inspect": "(path: str | Path, *, verify: bool = False) -> 'Inspection'",
     "load_config": "(source: str | Path | Mapping[str, object] | Config, overrides: Sequence[str] = ()) -> Config",
+    "measure_rows": (
+        "(elements: Iterable[Any], row: Callable[..., object], *, tokenizer: str | Path | None = None, files: str | "
+        "Path | None = None, chat: str = 'plain') -> list[SampleSize]"
+    ),
     "open_run": "(folder: str | Path) -> Run",
     "register_module": (
         "(name: str, build: Callable[[Mapping[str, Any]], 'Module'], *, tensor_rules: Mapping[str, Literal['outputs', "
@@ -37,6 +52,7 @@ FUNCTIONS = {
         "'Callable[[Options], Mapping[str, Tensor]] | None' = None) -> None"
     ),
     "register_schedule": "(name: str, builder: Callable[[Stages, int], Schedule]) -> None",
+    "register_source": "(name: str, build: Callable[[str, Mapping[str, Any]], Dataset]) -> None",
     "simulate": (
         "(plan: Plan, batch: BatchPlan | None = None, costs: Callable[[Compute], float] | None = None) -> Timeline"
     ),
@@ -50,8 +66,8 @@ FUNCTIONS = {
     ),
 }
 OTHERS = {
-    "Callback", "Config", "CounterpointError", "EvaluationContext", "Plan", "Run", "SaveContext", "Source",
-    "StepContext",
+    "Callback", "Config", "CounterpointError", "EvaluationContext", "MapDataset", "Plan", "Run", "SampleItem",
+    "SampleSize", "Samples", "SaveContext", "Source", "StepContext", "StreamDataset", "TokenRow",
 }  # fmt: skip
 CONTEXTS = {
     "StepContext": {"loss", "gradient_norm", "learning_rates"},

@@ -21,6 +21,7 @@ from counterpoint.data.own.cache import SizesCache
 from counterpoint.data.own.files import file_bytes
 from counterpoint.data.own.rows import LaidRow, spans_of
 from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.text.tokenizer import train_tokenizer
 from counterpoint.errors import ConfigError, DataError
 from counterpoint.kinds.modality import Intakes
@@ -96,7 +97,7 @@ def test_rows_are_laid_out_as_prepared_records_are(
         _asked("What", {"type": "image", "image": "b.png"}, "is it"),
     ]  # fmt: skip
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, given)))
-    prepare(str(tmp_path / "train.jsonl"), tmp_path / "index", tokenizer=tokenizer)
+    prepare(str(tmp_path / "train.jsonl"), tmp_path / "index", PrepareOptions(tokenizer=tokenizer))
     prepared = PreparedSource(tmp_path / "index", "train", 0, INTAKES, 64)
 
     def with_objects(row: dict[str, Any]) -> dict[str, Any]:

@@ -149,6 +149,32 @@ def test_rows_are_laid_out_as_prepared_records_are(
                     assert patches_of(ours).patches.tolist() == patches_of(theirs).patches.tolist()
 
 
+def test_datasets_of_others_are_taken(tokenizer: Path, make_picture: MakePicture) -> None:
+    datasets = pytest.importorskip("datasets")
+    data = pytest.importorskip("torch.utils.data")
+    rows = [{"photo": {"bytes": make_picture(8, 4 * n), "path": None}, "said": f"{n}?"} for n in range(1, 6)]
+
+    def row(element: dict[str, Any]) -> dict[str, Any]:
+        return _asked("What", {"type": "image", "image": element["photo"]}, answer=element["said"])
+
+    features = datasets.Features({"photo": datasets.Image(), "said": datasets.Value("string")})
+    decoded = datasets.Dataset.from_list(rows, features=features)
+    raw = decoded.cast_column("photo", datasets.Image(decode=False))
+
+    class OfTorch(data.Dataset):  # type: ignore[name-defined, misc]
+        def __len__(self) -> int:
+            return len(rows)
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return rows[index]
+
+    sources = [_opened(counterpoint.MapDataset(one, row), tokenizer) for one in (rows, decoded, raw, OfTorch())]
+    for index in range(5):
+        assert len({source.document(index) for source in sources}) == 1
+        assert len({source.text(index).ids.tobytes() for source in sources}) == 1
+        assert len({patches_of(source.item(index, 0)).patches.tobytes() for source in sources}) == 1
+
+
 class _Counting:
     """Rows that count how often they are read."""
 

@@ -81,6 +81,7 @@ def test_a_config_shows_what_its_modules_see(tokenizer: Tokenizer, make_picture:
     records = [
         words(tokenizer, "What is it?", "a cat on a mat, and a dog", "train", Encoded(1, picture)),
         words(tokenizer, "And?", "a", "train", Encoded(1, make_picture(32, 32))),
+        words(tokenizer, "Two?", "a", "train", Encoded(1, make_picture(8, 8)), Encoded(3, make_picture(8, 8))),
     ]
     folder = write(tmp_path, records)
     (tmp_path / "run.yaml").write_text(CONFIG.format(run=tmp_path / "run", folder=folder))
@@ -89,10 +90,12 @@ def test_a_config_shows_what_its_modules_see(tokenizer: Tokenizer, make_picture:
     assert "Left out: its items do not fit" in page.text
     cut = len(records[0].tokens) + 16 - 32
     assert cut > 0
-    first, second = html.split("<h2>")[1:]
+    first, second, third = html.split("<h2>")[1:]
+    classes = re.findall('<span class="([a-z ]*)"', third)
+    assert [place for place, name in enumerate(classes) if name == "item"] == [1, 4]
     assert len(re.findall('class="[a-z ]*cut"', first)) == cut
     assert len(re.findall('class="[a-z ]*cut"', second)) == len(records[1].tokens)
-    seen, stored = _pictures(page)
+    seen, stored, *_others = _pictures(page)
     scale = len(seen) // 16
     middles = seen[scale // 2 :: scale, scale // 2 :: scale]
     assert middles.tolist() == np.asarray(Image.open(io.BytesIO(picture))).tolist()

@@ -3,18 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError
-from counterpoint.inspection.data_view import DataView
 from counterpoint.kinds.arrays import Ints
 from counterpoint.kinds.modality import SIZES
 from counterpoint.modalities import MODALITIES
 from counterpoint.sources.prepared.index import ARROW_NAME, PAYLOAD_NAME, TOKENIZER_NAME, Index
 from counterpoint.sources.prepared.item_table import ItemTable, list_lengths, marks_between
+
+if TYPE_CHECKING:
+    from counterpoint.inspection.data_view import DataView
 
 PERCENTILES = (50, 90, 99)
 
@@ -132,6 +134,8 @@ def _stores(index: Index) -> dict[str, int]:
 def _fit(index: Index, lengths: Ints, config: Path | None, sequence_tokens: int | None) -> dict[str, Fit]:
     splits = index.manifest.splits
     if config is not None:
+        from counterpoint.inspection.data_view import DataView
+
         view = DataView.of(config, sequence_tokens)
         return {split: _fit_of(view, index, split) for split in splits}
     if sequence_tokens is None:
@@ -143,7 +147,7 @@ def _fit(index: Index, lengths: Ints, config: Path | None, sequence_tokens: int 
     }
 
 
-def _fit_of(view: DataView, index: Index, split: str) -> Fit:
+def _fit_of(view: "DataView", index: Index, split: str) -> Fit:
     try:
         source = view.open(index.folder, split)
     except DataError as error:

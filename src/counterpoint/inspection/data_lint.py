@@ -12,7 +12,6 @@ from counterpoint.data.text.chat import chat_format
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError
 from counterpoint.inspection.data_checks import marks_in, odd_characters
-from counterpoint.inspection.data_view import DataView
 from counterpoint.kinds.arrays import Bools, Ints
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import LARGEST_LIMIT
@@ -128,6 +127,8 @@ def _document(index: Index, row: int, split: str) -> _Document:
 def _rows_too_long(index: Index, config: Path | None, sequence_tokens: int | None) -> set[int]:
     """The rows of documents that a sequence has no room for."""
     if config is not None:
+        from counterpoint.inspection.data_view import DataView
+
         view = DataView.of(config, sequence_tokens)
         opened = (view.open(index.folder, split) for split in index.manifest.splits)
         return {row for source in opened for row in source.shortened.tolist()}

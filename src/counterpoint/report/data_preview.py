@@ -13,7 +13,6 @@ from counterpoint.argument import argument
 from counterpoint.data.order.permute import permute
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError
-from counterpoint.inspection.data_view import DataView
 from counterpoint.modalities.preview import MOST_FRAMES, Picture, preview_of
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import note, page, section
@@ -51,7 +50,7 @@ def write_preview(
     index = Index(folder)
     name = split if split is not None else "train" if "train" in index.manifest.splits else min(index.manifest.splits)
     rows = index.rows_of(name)
-    source = None if config is None else DataView.of(config).open(folder, name)
+    source = None if config is None else _seen_by(config, folder, name)
     previewed = _Previewed(index, Tokenizer.load(folder / TOKENIZER_NAME), source)
     chosen = np.sort(permute(np.arange(min(samples, len(rows)), dtype=np.int64), len(rows), (seed,)))
     documents = [_document(previewed, int(rows[number]), f"{name}, row {rows[number]}") for number in chosen]
@@ -62,6 +61,13 @@ def write_preview(
     )
     subtitle = f"{folder}, {name}: {len(chosen)} of {len(rows):,} documents, seed {seed}"
     out.write_text(page(TITLE, subtitle, note(legend), *documents), encoding="utf-8")
+
+
+def _seen_by(config: Path, folder: Path, split: str) -> PreparedSource:
+    # A config and its models take seconds to load, which most previews need not.
+    from counterpoint.inspection.data_view import DataView
+
+    return DataView.of(config).open(folder, split)
 
 
 def _check_out(out: Path) -> None:

@@ -200,6 +200,9 @@ def test_sizes_are_computed_once(tokenizer: Path, make_picture: MakePicture, tmp
     rows.reads.clear()
     again = _opened(counterpoint.MapDataset(rows, _identical), tokenizer)
     assert len(rows.reads) == 2 * 16
+    restored = pickle.loads(pickle.dumps(again))  # noqa: S301
+    assert restored.text(17).ids.tolist() == text
+    assert restored.item(17, 0).rows == restored.document(17).items[0].rows_in
     rows.reads.clear()
     assert [again.document(n) for n in range(60)] == [source.document(n) for n in range(60)]
     assert again.text(17).ids.tolist() == text

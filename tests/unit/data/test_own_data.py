@@ -200,7 +200,7 @@ def test_sizes_are_computed_once(tokenizer: Path, make_picture: MakePicture, tmp
     rows.reads.clear()
     again = _opened(counterpoint.MapDataset(rows, _identical), tokenizer)
     assert len(rows.reads) == 2 * 16
-    restored = pickle.loads(pickle.dumps(again))  # noqa: S301
+    restored = pickle.loads(pickle.dumps(again))
     assert restored.text(17).ids.tolist() == text
     assert restored.item(17, 0).rows == restored.document(17).items[0].rows_in
     rows.reads.clear()

@@ -17,8 +17,8 @@ from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import LARGEST_LIMIT
 from counterpoint.modalities.preview import preview_of
 from counterpoint.sources.prepared.index import TOKENIZER_NAME, Index, ItemEntry
-from counterpoint.sources.prepared.index_writer import show_extent
 from counterpoint.sources.prepared.item_table import list_lengths
+from counterpoint.sources.prepared.part import show_extent
 
 MOST_PLACES = 10
 """Places that are named for each kind of finding."""

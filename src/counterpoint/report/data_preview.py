@@ -18,7 +18,7 @@ from counterpoint.report.markup import tag, words
 from counterpoint.report.page import note, page, section
 from counterpoint.report.token_boxes import Place, token_boxes, visible
 from counterpoint.sources.prepared.index import TOKENIZER_NAME, Index, ItemEntry
-from counterpoint.sources.prepared.index_writer import show_extent
+from counterpoint.sources.prepared.part import show_extent
 from counterpoint.sources.prepared.source import PreparedSource
 
 TITLE = "Data preview"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from counterpoint.data.text.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.sources.prepared.index import TOKENIZER_NAME
-from counterpoint.sources.prepared.index_writer import Encoded, IndexWriter, Record
+from counterpoint.sources.prepared.index_writer import IndexWriter
+from counterpoint.sources.prepared.part import Encoded, Record
 
 ANSWERS = ("a cat", "two dogs", "the sea")
 

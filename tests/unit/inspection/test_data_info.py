@@ -6,7 +6,7 @@ import numpy as np
 
 from counterpoint.inspection.data_info import Fit, Spread, data_info
 from counterpoint.sources.prepared.index import PAYLOAD_NAME
-from counterpoint.sources.prepared.index_writer import Encoded
+from counterpoint.sources.prepared.part import Encoded
 from tests.unit.inspection.planted import tokenizer_in, words, write
 from tests.unit.items import MakeClip, MakePicture
 from tests.unit.items import make_clip as make_clip

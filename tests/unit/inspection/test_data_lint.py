@@ -10,7 +10,7 @@ from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.inspection.data_checks import odd_characters
 from counterpoint.inspection.data_lint import MOST_PLACES, Lint, answers, lint
 from counterpoint.sources.prepared.index import PAYLOAD_NAME
-from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.part import Encoded, Record
 from tests.unit.inspection.planted import ANSWERS, tokenizer_in, words, write
 from tests.unit.items import MakeClip, MakePicture
 from tests.unit.items import make_clip as make_clip

@@ -14,7 +14,7 @@ from counterpoint.errors import DataError
 from counterpoint.report.data_preview import write_preview
 from counterpoint.report.token_boxes import MOST_TOKENS, visible
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, Index
-from counterpoint.sources.prepared.index_writer import Encoded, Record
+from counterpoint.sources.prepared.part import Encoded, Record
 from tests.unit.inspection.planted import tokenizer_in, words, write
 from tests.unit.inspection.test_data_info import CONFIG
 from tests.unit.items import MakeClip, MakePicture

@@ -1,19 +1,24 @@
 """Rows of a program's dataset as tokens and items: conversations in the forms of records, or tokens as they are."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, final
 
 from counterpoint.data.own.files import GivenFile, file_bytes, with_names
-from counterpoint.data.prepare.media import Roots, encoded
-from counterpoint.data.prepare.records import parse_record
+from counterpoint.data.prepare.media import encoded
+from counterpoint.data.prepare.readers.json_columns import json_kind
+from counterpoint.data.prepare.reading import DEFAULT
+from counterpoint.data.prepare.roots import Roots
+from counterpoint.data.prepare.shapes import SHAPES
+from counterpoint.data.prepare.shapes.shape import Find, Parsed, show_columns
 from counterpoint.data.text.chat import ChatFormat, File, Medium
 from counterpoint.errors import DataError
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import LARGEST_LIMIT
-from counterpoint.sources.prepared.index_writer import Encoded
+from counterpoint.sources.prepared.part import Encoded
 from counterpoint.sources.registered.samples import SampleItem, SampleSize
 
 Convert = Callable[..., object]
@@ -69,22 +74,44 @@ class RowLayout:
     def _of_conversation(self, given: object) -> LaidRow:
         if self.chat is None:
             raise DataError("it is a conversation, but the config has no data.tokenizer to split it; set one.")
-        laid = self.chat.lay(parse_record(with_names(given), self._find).messages)
-        return LaidRow(laid.tokens, laid.loss, tuple(encoded(position, medium) for position, medium in laid.media))
+        laid = self.chat.lay(_parsed(with_names(given), self._find).messages)
+        return LaidRow(laid.tokens, laid.loss, self._items(laid.media))
 
     def _of_tokens(self, row: TokenRow) -> LaidRow:
         tokens, loss = _plain(row)
         if len(tokens) != len(loss):
             raise DataError(f"it has {len(loss)} marks of the loss for {len(tokens)} tokens; correct the row.")
         media = [(position, _medium(kind, file)) for position, kind, file in row.items]
-        return LaidRow(tokens, loss, tuple(encoded(position, medium) for position, medium in media))
+        return LaidRow(tokens, loss, self._items(media))
+
+    def _items(self, media: Iterable[tuple[int, Medium]]) -> tuple[Encoded, ...]:
+        return tuple(encoded(position, medium, self._roots, is_copied=True) for position, medium in media)
 
     def _find(self, name: str, what: str) -> File:
         if isinstance(name, GivenFile):
             return file_bytes(name.value)
         if self.folder is None and not name.startswith("data:"):
             raise DataError(f"{what} {name!r} is a name, but no folder of files was given; add files=FOLDER.")
-        return Roots(self.folder or Path()).find(name, what)
+        return self._roots.find(name, what)
+
+    @cached_property
+    def _roots(self) -> Roots:
+        return Roots(self.folder or Path())
+
+
+def _parsed(row: object, find: Find) -> Parsed:
+    """The conversation of a row in one of the shapes; raises DataError for a key that nothing reads."""
+    if not isinstance(row, Mapping):
+        return SHAPES[DEFAULT].parse(row, find)
+    columns = {str(key): json_kind(value) for key, value in row.items()}
+    shape = next((shape for shape in SHAPES.values() if shape.fits(columns)), SHAPES[DEFAULT])
+    unread = {key: kind for key, kind in columns.items() if key not in shape.keys}
+    if unread and shape is not SHAPES[DEFAULT]:
+        raise DataError(
+            f"nothing would read {show_columns(unread)} of its keys {show_columns(columns)}, which are taken as "
+            f"{shape.described}; leave it out in the function of the row."
+        )
+    return shape.parse(row, find)
 
 
 def _plain(row: TokenRow) -> tuple[tuple[int, ...], tuple[bool, ...]]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from counterpoint.errors import DataError
-from counterpoint.kinds.modality import SIZES, Extent, Intake, Intakes, Payload
+from counterpoint.kinds.modality import SIZES, Extent, Intake, Intakes, Payload, extent_of
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.content import rows_of
 from counterpoint.plan.samples import Document
@@ -145,7 +145,8 @@ class SamplesSource:
         table = self._table.items
         kind = next(kind for kind, are_kind in table.kinds.items() if are_kind[number])
         size = dict(zip(SIZES, table.sizes[number].tolist()))
-        return kind, tuple(size[name] for name in MODALITIES[kind].columns), int(table.sizes[number, len(SIZES)])
+        extent, files = tuple(size[name] for name in MODALITIES[kind].columns), int(table.sizes[number, len(SIZES)])
+        return kind, extent_of(extent, files), files
 
     def _check_id(self, largest: int) -> None:
         if largest >= self._vocabulary:

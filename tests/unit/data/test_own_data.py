@@ -192,6 +192,28 @@ class _Counting:
         return self._rows[index]
 
 
+def test_rows_have_any_shape_that_prepare_reads(
+    tokenizer: Path, make_picture: MakePicture, make_clip: MakeClip
+) -> None:
+    picture = make_picture(8, 8)
+    rows: list[dict[str, Any]] = [
+        {"images": [picture, picture], "texts": [{"user": "What is it?", "assistant": "a cat"}]},
+        {"image": {"bytes": picture, "path": None}, "caption": "a cat"},
+        {"audio": make_clip(900), "text": "yes"},
+        {"question": "What is it?", "answer": "a dog", "image": picture},
+    ]
+    source = _opened(counterpoint.MapDataset(rows, _identical), tokenizer)
+    assert [len(source.document(index).items) for index in range(4)] == [2, 1, 1, 1]
+    assert all(source.document(index).loss_tokens > 0 for index in range(4))
+
+
+def test_keys_that_nothing_would_read_are_refused(tokenizer: Path, make_picture: MakePicture) -> None:
+    rows = [{"image": make_picture(8, 8), "caption": "a cat", "weight": 0}]
+    said = r"nothing would read weight \(number\) of its keys .*; leave it out in the function of the row"
+    with pytest.raises(DataError, match=said):
+        _opened(counterpoint.MapDataset(rows, _identical), tokenizer)
+
+
 def test_sizes_are_computed_once(tokenizer: Path, make_picture: MakePicture, tmp_path: Path) -> None:
     rows = _Counting(60, make_picture)
     source = _opened(counterpoint.MapDataset(rows, _identical), tokenizer)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError
@@ -14,6 +15,7 @@ from counterpoint.kinds.modality import SIZES
 from counterpoint.modalities import MODALITIES
 from counterpoint.sources.prepared.index import ARROW_NAME, PAYLOAD_NAME, TOKENIZER_NAME, Index
 from counterpoint.sources.prepared.item_table import ItemTable, list_lengths, marks_between
+from counterpoint.sources.prepared.stores import FOLDER
 
 if TYPE_CHECKING:
     from counterpoint.inspection.data_view import DataView
@@ -60,8 +62,9 @@ class DataInfo:
     """What lies in a prepared folder.
 
     `tokens` are of a document, without item rows; None without a document. `loss_share` is the share of tokens that are
-    targets, `stores` the bytes of each file. `fit` says by split how documents fit into the sequence that was asked
-    for; empty if none was.
+    targets, `stores` the bytes of each file, also of those beside the folder that it refers to, by their paths; of
+    another folder (its path ends with a slash) those of the files that documents have. `fit` says by split how
+    documents fit into the sequence that was asked for; empty if none was.
     """
 
     folder: str
@@ -128,7 +131,24 @@ def _vocabulary(path: Path) -> int | None:
 
 def _stores(index: Index) -> dict[str, int]:
     manifest = index.manifest
-    return {ARROW_NAME: manifest.arrow_bytes, PAYLOAD_NAME: manifest.payload_bytes}
+    found = {ARROW_NAME: manifest.arrow_bytes, PAYLOAD_NAME: manifest.payload_bytes}
+    for number, (store, path) in enumerate(index.stores.listed, start=1):
+        if store.kind == FOLDER:
+            found[f"{path}/"] = _named_bytes(index, number)
+        else:
+            found[str(path)] = store.bytes
+    return found
+
+
+def _named_bytes(index: Index, store: int) -> int:
+    """The bytes of the files of a folder that items name, each counted once."""
+    sizes: dict[str, int] = {}
+    for chunk in index.table.column("items").chunks:
+        items = chunk.flatten()
+        own = items.filter(pc.equal(items.field("store"), store))
+        names, lengths = (own.field(name).flatten().to_pylist() for name in ("names", "lengths"))
+        sizes.update(zip(names, lengths, strict=True))
+    return sum(sizes.values())
 
 
 def _fit(index: Index, lengths: Ints, config: Path | None, sequence_tokens: int | None) -> dict[str, Fit]:

@@ -1,6 +1,6 @@
 """What lies in a prepared folder, and what is wrong with it, as text on a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -9,6 +9,9 @@ from counterpoint.inspection.data_info import PERCENTILES, DataInfo, Spread
 from counterpoint.inspection.data_lint import Lint
 from counterpoint.report.terminal import new_table, title
 from counterpoint.report.words import bytes_text, number_text
+
+MOST_FILES = 10
+"""Files that are named."""
 
 
 def info_text(found: DataInfo) -> Iterator[RenderableType]:
@@ -20,11 +23,19 @@ def info_text(found: DataInfo) -> Iterator[RenderableType]:
     yield f"tokenizer: {vocabulary}, sha256 {found.tokenizer_sha256[:12]}"
     yield f"chat format: {found.chat or 'not said'}"
     yield f"loss: on {found.loss_share:.1%} of all tokens"
-    yield f"files: {', '.join(f'{name} {bytes_text(size)}' for name, size in found.stores.items())}"
+    yield f"files: {', '.join(_files(found.stores))}"
     yield _spreads(found)
     if found.fit:
         yield title("In a sequence")
         yield from (f"{split}: {fit.words}" for split, fit in found.fit.items())
+
+
+def _files(stores: Mapping[str, int]) -> Iterator[str]:
+    sizes = list(stores.items())
+    yield from (f"{name} {bytes_text(size)}" for name, size in sizes[:MOST_FILES])
+    others = [size for _name, size in sizes[MOST_FILES:]]
+    if others:
+        yield f"and {len(others):,} more {bytes_text(sum(others))}"
 
 
 def _spreads(found: DataInfo) -> Table:

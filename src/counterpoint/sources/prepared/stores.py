@@ -120,6 +120,11 @@ class Stores:
         for number, (store, path) in enumerate(zip(stores, self._paths, strict=True)):
             self._check(store, path, is_digested=number < MOST_DIGESTED)
 
+    @property
+    def listed(self) -> tuple[tuple[Store, Path], ...]:
+        """All stores but the payload, in the order of their numbers, each with its path."""
+        return tuple(zip(self._stores, self._paths, strict=True))
+
     def check_folder(self, number: int, entries: Sequence["ItemEntry"]) -> None:
         """Raise DataError if none of some items is in a folder: it is another one, or empty."""
         folder = self._paths[number - 1]

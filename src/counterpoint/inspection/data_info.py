@@ -117,7 +117,7 @@ def _items(table: ItemTable) -> Mapping[str, ItemInfo]:
         sizes = table.sizes[is_kind]
         if len(sizes):
             columns = {name: Spread.of(sizes[:, SIZES.index(name)]) for name in MODALITIES[kind].columns}
-            found[kind] = ItemInfo(len(sizes), int(sizes[:, len(SIZES)].sum()), columns)
+            found[kind] = ItemInfo(len(sizes), int(sizes[:, -1].sum()), columns)
     return found
 
 

@@ -26,7 +26,8 @@ MOST_PLACES = 10
 _SHORT_ANSWER = 4
 """Answers of more tokens are not looked into for being empty."""
 
-_WHOLE = slice(None)
+_AT_ONCE = 16
+"""Pictures of a video that are in memory together."""
 
 KINDS = {
     "unreadable": "items that cannot be decoded",
@@ -166,19 +167,17 @@ class _Checks:
     def _of_item(self, item: ItemEntry, digest: "hashlib._Hash") -> Iterator[tuple[str, str]]:
         preview, name = preview_of(item.kind), self._named(item)
         try:
-            files = self._index.item_files(item, _WHOLE)
-        except DataError as error:
-            yield "unreadable", f"{name}: {error}"
-            return
-        for data in files:
-            digest.update(hashlib.sha256(data).digest())
-        try:
-            sizes = {MODALITIES[item.kind].extent(data, LARGEST_LIMIT) for data in files}
-            other = next((size for size in sorted(sizes) if size != item.extent), None)
-            if other is not None:
-                yield "other_size", f"{name}: {show_extent(other)}, indexed as {show_extent(item.extent)}"
-            elif preview is not None:
-                preview.stored(files, item.extent)
+            for first in range(0, item.pictures, _AT_ONCE):
+                files = self._index.item_files(item, slice(first, first + _AT_ONCE))
+                for data in files:
+                    digest.update(hashlib.sha256(data).digest())
+                sizes = {MODALITIES[item.kind].extent(data, LARGEST_LIMIT) for data in files}
+                other = next((size for size in sorted(sizes) if size != item.extent), None)
+                if other is not None:
+                    yield "other_size", f"{name}: {show_extent(other)}, indexed as {show_extent(item.extent)}"
+                    break
+                if preview is not None:
+                    preview.stored(files, item.extent)
         except DataError as error:
             yield "unreadable", f"{name}: {error}"
         oddity = None if preview is None else preview.oddity(item.extent)

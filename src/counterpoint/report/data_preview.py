@@ -110,7 +110,7 @@ def _document(previewed: _Previewed, row: int, name: str) -> str:
 
 
 def _name_of(which: int, entry: ItemEntry) -> str:
-    files = f", {len(entry.lengths)} files" if len(entry.lengths) > 1 else ""
+    files = f", {entry.pictures} pictures" if entry.pictures > 1 else ""
     return f"{entry.kind} {which + 1}: {show_extent(entry.extent)}{files}"
 
 

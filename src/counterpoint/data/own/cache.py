@@ -80,7 +80,7 @@ class SizesCache:
     def file_bytes(self, index: int) -> list[list[int]]:
         """The bytes of each file of each item of a sample."""
         first, stop = np.searchsorted(self._arrays["owners"], [index, index + 1]).tolist()
-        counts = self._arrays["sizes"][first:stop, len(SIZES)].tolist()
+        counts = self._arrays["sizes"][first:stop, -1].tolist()
         begin = int(self._file_starts[first])
         bounds = list(accumulate(counts, initial=begin))
         return [self._arrays["bytes"][a:b].tolist() for a, b in pairwise(bounds)]
@@ -107,7 +107,7 @@ class SizesCache:
 
     @cached_property
     def _file_starts(self) -> Ints:
-        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self._arrays["sizes"][:, len(SIZES)])])
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self._arrays["sizes"][:, -1])])
 
 
 def _write(folder: Path, rows: Iterator[LaidRow]) -> None:

@@ -1,21 +1,21 @@
 """Rows of a program's dataset as tokens and items: conversations in the forms of records, or tokens as they are."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, final
 
 from counterpoint.data.own.files import GivenFile, file_bytes, with_names
-from counterpoint.data.prepare.media import encoded
+from counterpoint.data.prepare.media import called, encoded
 from counterpoint.data.prepare.readers.json_columns import json_kind
 from counterpoint.data.prepare.reading import DEFAULT
 from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.shapes import SHAPES
 from counterpoint.data.prepare.shapes.shape import Find, Parsed, show_columns
 from counterpoint.data.text.chat import ChatFormat, File, Medium
-from counterpoint.errors import DataError
+from counterpoint.errors import DataError, InputError
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import LARGEST_LIMIT
 from counterpoint.sources.prepared.part import Encoded
@@ -66,7 +66,7 @@ class RowLayout:
         try:
             given = self.convert(element)
             return self._of_tokens(given) if isinstance(given, TokenRow) else self._of_conversation(given)
-        except DataError:
+        except InputError:
             raise
         except Exception as error:  # The function is the user's, and so is what it reads.
             raise DataError(f"converting it raised {type(error).__name__}: {error}; correct the function.") from error
@@ -84,7 +84,13 @@ class RowLayout:
         media = [(position, _medium(kind, file)) for position, kind, file in row.items]
         return LaidRow(tokens, loss, self._items(media))
 
-    def _items(self, media: Iterable[tuple[int, Medium]]) -> tuple[Encoded, ...]:
+    def _items(self, media: Sequence[tuple[int, Medium]]) -> tuple[Encoded, ...]:
+        film = next((medium.files[0] for _position, medium in media if medium.is_video), None)
+        if film is not None:
+            raise DataError(
+                f"video {called(film)} is a video file, expected the list of its pictures; give these, or prepare the "
+                "dataset."
+            )
         return tuple(encoded(position, medium, self._roots, is_copied=True) for position, medium in media)
 
     def _find(self, name: str, what: str) -> File:

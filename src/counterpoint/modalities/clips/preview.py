@@ -6,9 +6,9 @@ import numpy as np
 
 from counterpoint.kinds.arrays import Floats
 from counterpoint.kinds.modality import Extent
+from counterpoint.modalities.clips.clip_file import read_clip
 from counterpoint.modalities.clips.mel import log_mel
 from counterpoint.modalities.clips.spec import HOP, ClipIntake
-from counterpoint.modalities.clips.wave_file import read_wave
 from counterpoint.modalities.clips.windows import ClipPayload
 from counterpoint.modalities.preview import LONGER_SIDE, Picture, heat
 
@@ -23,7 +23,7 @@ class ClipPreview:
     def stored(self, files: Sequence[bytes], extent: Extent) -> Picture:
         """The waveform, and below it its bands."""
         (data,), (samples,) = files, extent
-        wave = read_wave(data, samples)
+        wave = read_clip(data, samples)
         padded = np.pad(wave, (0, max(2 * HOP - samples, 0)))
         bands = heat(_upright(log_mel(padded, _BANDS)))
         return np.concatenate([waveform(wave, bands.shape[1]), bands])

@@ -18,8 +18,8 @@ class ItemTable:
     """All items of an index of `documents` documents, in order.
 
     `owners` int64 (items,) are their documents, `positions` int64 (items,) the tokens that they precede, `kinds` a bool
-    (items,) per kind, `sizes` int64 (items, columns) their sizes, the number of pictures of
-    the whole video, and the number of files last.
+    (items,) per kind, `sizes` int64 (items, columns) their sizes, the number of pictures of the whole video, and the
+    number of files last.
     """
 
     documents: int
@@ -59,6 +59,11 @@ class ItemTable:
         """Number of the documents `rows` that contain an item of each kind; kinds without any are left out."""
         counts = {kind: int(np.isin(rows, self.owners[are_kind]).sum()) for kind, are_kind in self.kinds.items()}
         return {kind: count for kind, count in counts.items() if count}
+
+    def videos_in(self, rows: Ints, intakes: Mapping[str, Intake]) -> dict[str, int]:
+        """Number of videos, of two pictures or more, in the documents `rows`, by the module that they enter."""
+        are_videos = np.isin(self.owners, rows) & (self.sizes[:, -1] > 1)
+        return {intake.module: int((are_videos & self.kinds[kind]).sum()) for kind, intake in intakes.items()}
 
     def demands(self, intakes: Mapping[str, Intake]) -> "Demands":
         """The demands of the items of these kinds; items of other kinds are ignored."""

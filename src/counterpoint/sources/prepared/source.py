@@ -118,8 +118,7 @@ class PreparedSource:
     @cached_property
     def videos(self) -> Mapping[str, int]:
         """The number of videos, of two pictures or more, by the module that they enter."""
-        is_own = np.isin(self._items.owners, self.rows) & (self._items.sizes[:, -1] > 1)
-        return {one.module: int((is_own & self._items.kinds[kind]).sum()) for kind, one in self._by_kind.items()}
+        return self._items.videos_in(self.rows, self._by_kind)
 
     @property
     def shortened(self) -> Ints:

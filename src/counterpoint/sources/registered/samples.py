@@ -112,14 +112,14 @@ class SizeTable:
                 positions.append(item.position)
                 kinds.append(item.kind)
                 columns = dict(zip(MODALITIES[item.kind].columns, item.extent, strict=True))
-                extents.append([*(columns.get(name, 0) for name in SIZES), item.files])
+                extents.append([*(columns.get(name, 0) for name in SIZES), item.files, item.files])
         of_kind = np.array(kinds, dtype=np.str_)
         items = ItemTable(
             len(lengths),
             np.array(owners, dtype=np.int64),
             np.array(positions, dtype=np.int64),
             {kind: of_kind == kind for kind in MODALITIES},
-            np.array(extents, dtype=np.int64).reshape(-1, len(SIZES) + 1),
+            np.array(extents, dtype=np.int64).reshape(-1, len(SIZES) + 2),
         )
         return cls(np.array(lengths, dtype=np.int64), np.array(spans, dtype=np.int64).reshape(-1, 3), items)
 

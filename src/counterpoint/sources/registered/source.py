@@ -1,6 +1,7 @@
 """Samples of one's own as a source: planned from their sizes, as a prepared index is, and read by index."""
 
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -86,6 +87,11 @@ class SamplesSource:
         """The census of all samples."""
         return self._fitted.census
 
+    @cached_property
+    def videos(self) -> Mapping[str, int]:
+        """The number of videos, of two pictures or more, by the module that they enter."""
+        return self._table.items.videos_in(self._fitted.rows, self._by_kind)
+
     def where(self, index: int) -> str:
         """The document's number, and that of its sample."""
         return f"document {index} of {self._name}: sample {self._fitted.rows[index]}"
@@ -145,7 +151,7 @@ class SamplesSource:
         table = self._table.items
         kind = next(kind for kind, are_kind in table.kinds.items() if are_kind[number])
         size = dict(zip(SIZES, table.sizes[number].tolist()))
-        extent, files = tuple(size[name] for name in MODALITIES[kind].columns), int(table.sizes[number, len(SIZES)])
+        extent, files = tuple(size[name] for name in MODALITIES[kind].columns), int(table.sizes[number, -1])
         return kind, extent_of(extent, files), files
 
     def _check_id(self, largest: int) -> None:

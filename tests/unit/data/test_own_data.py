@@ -135,6 +135,7 @@ def test_rows_are_laid_out_as_prepared_records_are(
     ):
         assert len(source) == len(prepared) == 4
         assert source.census == prepared.census
+        assert source.videos == prepared.videos == {"vision": 1, "audio": 0, "features": 0}
         for index in range(4):
             assert source.document(index) == prepared.document(index)
             assert source.text(index).ids.tolist() == prepared.text(index).ids.tolist()
@@ -327,6 +328,15 @@ def _raises(_row: object) -> object:
 def test_bad_rows_end_in_a_sentence(tokenizer: Path, row: Build, said: str) -> None:
     with pytest.raises(DataError, match=said):
         _opened(counterpoint.MapDataset([0], row), tokenizer)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_video_file_is_refused(tokenizer: Path, tmp_path: Path, kind: Callable[[str], object]) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"frames")
+    given = kind("a.mp4" if kind is str else str(tmp_path / "a.mp4"))
+    rows = [_asked({"type": "video", "video": given}, "What?")]
+    with pytest.raises(DataError, match=r"row 0: video .* is a video file, expected the list of its pictures"):
+        _opened(counterpoint.MapDataset(rows, _identical, files=tmp_path), tokenizer)
 
 
 def test_a_conversation_needs_a_tokenizer() -> None:

@@ -21,6 +21,7 @@ from counterpoint.sources.prepared.index import ARROW_NAME, PAYLOAD_NAME
 from tests.unit.inspection.planted import tokenizer_in
 from tests.unit.items import MakePicture
 from tests.unit.items import make_picture as make_picture
+from tests.unit.modalities.videos import write_video
 
 CAPTIONS = ("a cat", "two dogs", "the sea")
 Pictures = Mapping[str, bytes]
@@ -103,6 +104,30 @@ def test_a_file_of_several_documents_counts_once(make_picture: MakePicture, tmp_
     (tmp_path / "data" / "train.jsonl").write_text(f"{line}\n{line}\n")
     prepare(str(tmp_path / "data"), tmp_path / "index", PrepareOptions(tokenizer=tmp_path / "tokenizer.json"))
     assert data_info(tmp_path / "index").stores[f"{tmp_path / 'data'}/"] == len(make_picture(8, 8))
+
+
+def test_a_video_file_is_seen_by_its_frames(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    tokenizer_in(tmp_path)
+    (tmp_path / "data").mkdir()
+    film = tmp_path / "data" / "a.mp4"
+    film.write_bytes(write_video(50))
+    turns = [{"role": "user", "content": "<video>What is it?"}, {"role": "assistant", "content": "a cat"}]
+    (tmp_path / "data" / "train.jsonl").write_text(json.dumps({"video": "a.mp4", "messages": turns}) + "\n")
+    options = PrepareOptions(tokenizer=tmp_path / "tokenizer.json", fps=10.0)
+    prepare(str(tmp_path / "data"), tmp_path / "index", options)
+    found = data_info(tmp_path / "index")
+    assert (found.items["image"].items, found.items["image"].files) == (1, 20)
+    assert found.stores[f"{film.parent}/"] == film.stat().st_size
+    assert lint(tmp_path / "index").findings == {}
+    write_preview(tmp_path / "index", tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    assert html.count("<img") == 1
+    assert "image 1: 48x64, 20 pictures" in html
+    content = film.read_bytes()
+    start = content.index(b"mdat") + 4 + len(content) // 3
+    film.write_bytes(content[:start] + bytes(len(content) // 3) + content[start + len(content) // 3 :])
+    assert "a.mp4" in lint(tmp_path / "index").findings["unreadable"].places[0]
 
 
 def test_many_files_are_summed(pictures: Pictures, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ class GivenFile(str):
     value: object
 
     def __new__(cls, value: object) -> "GivenFile":
-        """The name of an object."""
-        name = super().__new__(cls, f"given {type(value).__name__}")
+        """The name of an object; a path is its own, by which files of video are told."""
+        name = super().__new__(cls, str(value) if isinstance(value, Path) else f"given {type(value).__name__}")
         name.value = value
         return name
 

@@ -73,7 +73,7 @@ DATA = [
     Mutant("data.own.streamed:StreamedSamples._element", "not self._next <= index or ", "", (f"{_D}test_own_data.py",)),
     Mutant("data.own.mapped:MappedSamples.files", "if found != expected", "if len(found) != len(expected)", (f"{_D}test_own_data.py",)),
     Mutant("data.own.cache:SizesCache.file_bytes", "begin = int(self._file_starts[first])", "begin = first", (f"{_D}test_own_data.py",)),
-    Mutant("data.order.order:Order.draws", "in_order if s in self.sequential else", "in_order if s in self.sequential and e == 0 else", (f"{_D}test_own_data.py",)),
+    Mutant("data.order.order:Order._documents", "if source in self.sequential", "if source in self.sequential and key[-1] == 0", (f"{_D}test_own_data.py",)),
     Mutant("modalities.images.preview:joined_patches", "transpose(5, 0, 2, 6, 1, 3, 7, 4)", "transpose(5, 0, 2, 6, 1, 7, 3, 4)", (f"{_M}test_previews.py",)),
     Mutant("inspection.data_lint:_Checks._alike", "document.split != TRAIN and ", "", ("tests/unit/inspection/test_data_lint.py",)),
     Mutant("inspection.data_lint:answers", "or token == end", "", ("tests/unit/inspection/test_data_lint.py",)),

@@ -409,6 +409,8 @@ def test_a_sequential_source_keeps_its_order_epoch_by_epoch() -> None:
     shuffled = [index for source, index in draws if source == 0]
     assert shuffled[:7] != [*range(7)]
     assert sorted(shuffled[:7]) == [*range(7)]
+    some = Order(seed=3, sizes=(7, 5), weights=(1, 1), window=4, counts=(7, 3), sequential=frozenset({1}))
+    assert [index for step in range(6) for source, index in some.draws(step) if source == 1] == [*range(3)] * 4
 
 
 class _Fixed(Samples):

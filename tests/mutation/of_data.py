@@ -76,7 +76,7 @@ DATA = [
     Mutant("data.order.order:Order._documents", "if source in self.sequential", "if source in self.sequential and key[-1] == 0", (f"{_D}test_own_data.py",)),
     Mutant("modalities.images.preview:joined_patches", "transpose(5, 0, 2, 6, 1, 3, 7, 4)", "transpose(5, 0, 2, 6, 1, 7, 3, 4)", (f"{_M}test_previews.py",)),
     Mutant("inspection.data_lint:_Checks._alike", "document.split != TRAIN and ", "", ("tests/unit/inspection/test_data_lint.py",)),
-    Mutant("inspection.data_lint:answers", "or token == end", "", ("tests/unit/inspection/test_data_lint.py",)),
+    Mutant("inspection.data_lint:answers", "or token in ends", "", ("tests/unit/inspection/test_data_lint.py",)),
     Mutant("report.token_boxes:_token_box", "words(text)", "text", ("tests/unit/report/test_data_preview.py",)),
     Mutant("report.data_preview:_seen_places", "item.position - before", "item.position", ("tests/unit/report/test_data_preview.py",)),
     Mutant("sources.prepared.source:PreparedSource.text", "targets[:kept]", "targets[-kept:]", (f"{_S}test_prepared.py",)),

@@ -1,14 +1,14 @@
 """What is wrong with the documents of a prepared folder: every text and file is read, and each finding counted."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from counterpoint.data.text.chat import chat_format
+from counterpoint.data.text.formats import chat_format
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError
 from counterpoint.inspection.data_checks import marks_in, odd_characters
@@ -143,14 +143,14 @@ class _Checks:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._tokenizer = Tokenizer.load(index.folder / TOKENIZER_NAME)
-        self._end = chat_format(index, self._tokenizer).end
+        self._ends = chat_format(index, self._tokenizer).ends
         self._seen: dict[tuple[str, bytes], str] = {}
 
     def of(self, document: _Document) -> Iterator[tuple[str, str]]:
         """What is found in a document, each with details."""
         if not document.loss.any():
             yield "without_loss", ""
-        elif any(self._is_empty(answer) for answer in answers(document.tokens, document.loss, self._end)):
+        elif any(self._is_empty(answer) for answer in answers(document.tokens, document.loss, self._ends)):
             yield "empty_answer", ""
         marks = marks_in(document.text)
         if marks:
@@ -199,13 +199,13 @@ class _Checks:
         return f"{item.kind} {self._index.file_names(item)}".strip()
 
 
-def answers(tokens: Ints, loss: Bools, end: int) -> Iterator[list[int]]:
-    """The answers of a document: runs of targets, each up to the token `end`."""
+def answers(tokens: Ints, loss: Bools, ends: Collection[int]) -> Iterator[list[int]]:
+    """The answers of a document: runs of targets, each up to one of the tokens `ends`."""
     answer: list[int] = []
     for token, is_target in zip(tokens.tolist(), loss.tolist(), strict=True):
         if is_target:
             answer.append(token)
-        if answer and (not is_target or token == end):
+        if answer and (not is_target or token in ends):
             yield answer
             answer = []
     if answer:

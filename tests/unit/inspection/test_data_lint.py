@@ -113,4 +113,4 @@ def test_odd_characters_are_named(text: str, said: str) -> None:
 def test_answers_end_at_the_end_token_and_before_a_question() -> None:
     tokens = np.array([1, 5, 6, 2, 2, 7, 8, 5])
     loss = np.array([False, True, True, True, True, False, True, True])
-    assert list(answers(tokens, loss, end=2)) == [[5, 6, 2], [2], [8, 5]]
+    assert list(answers(tokens, loss, ends=(2,))) == [[5, 6, 2], [2], [8, 5]]

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from counterpoint.data.text.chat import ChatFormat, named_format
+from counterpoint.data.text.chat import ChatFormat
+from counterpoint.data.text.formats import named_format
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError
 from counterpoint.sources.entry import Opening

@@ -74,7 +74,8 @@ class RowLayout:
     def _of_conversation(self, given: object) -> LaidRow:
         if self.chat is None:
             raise DataError("it is a conversation, but the config has no data.tokenizer to split it; set one.")
-        laid = self.chat.lay(_parsed(with_names(given), self._find).messages)
+        parsed = _parsed(with_names(given), self._find)
+        laid = self.chat.lay(parsed.messages, parsed.tools)
         return LaidRow(laid.tokens, laid.loss, self._items(laid.media))
 
     def _of_tokens(self, row: TokenRow) -> LaidRow:

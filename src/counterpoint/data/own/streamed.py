@@ -8,7 +8,8 @@ from threading import Lock
 from typing import Any, final
 
 from counterpoint.data.own.rows import Convert, LaidRow, RowLayout
-from counterpoint.data.text.chat import ChatFormat, named_format
+from counterpoint.data.text.chat import ChatFormat
+from counterpoint.data.text.formats import named_format
 from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import DataError
 from counterpoint.sources.registered.samples import Samples, SampleSize

@@ -30,7 +30,7 @@ from counterpoint.modalities.images.spec import IMAGES
 from counterpoint.plan.plan import Plan
 from counterpoint.setup.data import intakes_of, open_tokenizer
 from counterpoint.setup.plan import models_of, plan_of
-from counterpoint.sources.entry import Opening
+from counterpoint.sources.entry import Opening, taken_of
 from counterpoint.sources.source import Source
 from counterpoint.train.state.checkpoint import checkpoint_folder, list_checkpoints, unverified
 
@@ -89,14 +89,16 @@ class TrainedRun:
         model = PlainModel.load(plan, models, intakes, checkpoint, torch.device(device))
         return cls(folder, config.data, intakes, tokenizer, plan, model, chosen)
 
-    def _open(self, split: str) -> Source:
+    def _open(self, split: str) -> tuple[Source, int]:
+        """The source of a split, and how many of its documents are taken."""
         entry = self.data.evaluation[evaluation_names(self.data.evaluation).index(split)]
         tokenizer = self.tokenizer
         file = None if self.data.tokenizer is None else Path(self.data.tokenizer)
         opening = Opening(
             self.intakes, self.data.sequence_tokens, tokenizer.vocabulary, tokenizer.digest, tokenizer=file
         )
-        return entry.open(0, opening)
+        source = entry.open(0, opening.of(entry))
+        return source, taken_of(entry, source)
 
     def predict(self, split: str, writing: Writing) -> Predictions:
         """What the model writes for every answer of a prepared split, given all rows before it in its document.
@@ -104,11 +106,11 @@ class TrainedRun:
         Documents without a loss token, or with an unreadable item, are left out. For a true answer without an end
         token, such as one that is cut off, as many tokens are written as it has.
         """
-        source = self._open(split)
+        source, taken = self._open(split)
         if source.index is None:
             raise DataError(f"evaluation split {split}: synthetic documents have no text; evaluate a prepared split")
         ends = chat_format(source.index, self.tokenizer).ends
-        answers = {index: answers_of(source.text(index), ends) for index in range(len(source))}
+        answers = {index: answers_of(source.text(index), ends) for index in range(taken)}
         judged = [(index, number) for index, found in answers.items() for number in range(len(found))]
         longest = max((answers[index][number].tokens for index, number in judged), default=0)
         limit = longest + 1 if writing.max_tokens is None else writing.max_tokens

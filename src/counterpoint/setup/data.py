@@ -17,7 +17,7 @@ from counterpoint.kinds.modality import Intakes
 from counterpoint.losses import LOSSES
 from counterpoint.plugins.load import versions_of
 from counterpoint.sources.blocks import blocks_of
-from counterpoint.sources.entry import Opening
+from counterpoint.sources.entry import Opening, taken_of
 from counterpoint.sources.source import InOrder, Source, check_targets
 
 
@@ -59,7 +59,7 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_d
     )  # fmt: skip
     entries = config.data.train
     sources = tuple(entry.open(number, opening.of(entry)) for number, entry in enumerate(entries))
-    counts = tuple(len(source) if e.take is None else min(e.take, len(source)) for e, source in zip(entries, sources))
+    counts = tuple(taken_of(entry, source) for entry, source in zip(entries, sources, strict=True))
     order = Order(
         seed=config.run.seed,
         sizes=tuple(len(source) for source in sources),
@@ -77,8 +77,8 @@ def open_corpus(config: Config, tokenizer: Tokenizer | None, vocab: int, extra_d
     splits = []
     for name, entry in zip(evaluation_names(config.data.evaluation), config.data.evaluation, strict=True):
         source = entry.open(0, replace(opening.of(entry), mtp_depths=0))
-        size = len(source) if entry.take is None else min(entry.take, len(source))
-        order_of = SequentialOrder((size,), config.evaluation.batch_samples, budget if entry.packing else None)
+        size, packed = taken_of(entry, source), budget if entry.packing else None
+        order_of = SequentialOrder((size,), config.evaluation.batch_samples, packed)
         splits.append(EvaluationSplit(name, (source,), order_of))
     for source in (*sources, *(source for split in splits for source in split.sources)):
         check_targets(source, *opening.targets)

@@ -1,6 +1,6 @@
 """The interface of an entry of `data.train` or `data.evaluation`, which every kind of source implements."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -137,3 +137,8 @@ class Entry(Protocol):
 
     def open(self, number: int, opening: Opening) -> "Source":
         """Open the source as number `number` of the run; raises DataError."""
+
+
+def taken_of(entry: Entry, source: Sized) -> int:
+    """Number of documents of an entry's source that are taken."""
+    return len(source) if entry.take is None else min(entry.take, len(source))

@@ -133,6 +133,17 @@ def test_every_answer_of_an_evaluation_is_exact(counterpoint: Command, run: Path
     ]
 
 
+def test_an_evaluation_keeps_to_what_its_entry_says(counterpoint: Command, run: Path) -> None:
+    """Of the first two documents alone, each of at most as many rows as training would read."""
+    given = ["data.evaluation.0.take=2", "data.evaluation.0.sequence_tokens=40"]
+    write(load_config(run / "config.yaml", given).resolved(), run / "config.yaml")
+    ended = counterpoint("evaluate", run)
+    assert ended.code == 0, ended.err
+    rows = json.loads((run / "evaluation.json").read_text())["splits"]["held_out"]
+    assert {row["index"] for row in rows} == {0, 1}
+    assert len(rows) < sum(len(talk) for _images, talk in CHATS[:2]), "later answers lie beyond the cut"
+
+
 @pytest.mark.parametrize("chat", range(len(CHATS)))
 def test_generate_writes_the_answer_to_every_turn(counterpoint: Command, run: Path, chats: Path, chat: int) -> None:
     images, talk = CHATS[chat]

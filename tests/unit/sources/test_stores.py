@@ -106,20 +106,26 @@ def test_what_is_read_is_counted(mixed: Path, pictures: list[bytes], parquet: Pa
 
 
 def test_a_dataset_is_the_same_wherever_it_lies(mixed: Path, tmp_path: Path, pictures: list[bytes]) -> None:
-    """Its identity has no paths; all of it may move together, or the paths in stores.json may be corrected."""
+    """Its identity has no paths; all of it may move together, or the index alone, or the paths in stores.json may be
+    corrected."""
     before = Index(mixed).manifest.identity
     moved = tmp_path / "elsewhere"
     moved.mkdir()
+    alone = Index(mixed.rename(moved / "alone"))
+    assert alone.manifest.identity == before
+    assert alone.item_files(alone.items(4)[0], slice(1)) == [pictures[7]]
+    assert all(alone.item_files(item, slice(1)) for row in range(alone.manifest.documents) for item in alone.items(row))
+    (moved / "alone").rename(mixed)
     for name in ("loose", "all.tar", "data", "index"):
         (tmp_path / name).rename(moved / name)
     index = Index(moved / "index")
     assert index.manifest.identity == before
     assert index.item_files(index.items(4)[0], slice(1)) == [pictures[7]]
-    (moved / "data").rename(tmp_path / "data")
+    (moved / "data").rename(tmp_path / "other")
     with pytest.raises(DataError, match=r"lies in .*elsewhere/data/train\.parquet, which is missing; .*--copy"):
         Index(moved / "index")
     text = (moved / "index" / STORES_NAME).read_text()
-    (moved / "index" / STORES_NAME).write_text(text.replace("../data/train", str(tmp_path / "data" / "train")))
+    (moved / "index" / STORES_NAME).write_text(text.replace("../data/train", str(tmp_path / "other" / "train")))
     index = Index(moved / "index")
     assert index.manifest.identity == before
     assert index.item_files(index.items(4)[0], slice(1)) == [pictures[7]]

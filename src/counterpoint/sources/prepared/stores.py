@@ -48,22 +48,34 @@ class Location(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store of an index: its `path` as written, its size in bytes and a digest of its ends (none for a folder)."""
+    """A store of an index: its `path` as written, its size in bytes and a digest of its ends (none for a folder).
+
+    A relative path begins at the index. If nothing is there, because the index moved and its data stayed, the store is
+    where it was when it was `prepared`.
+    """
 
     kind: str
     path: str
     bytes: int
     sha256: str
+    prepared: str = ""
+
+    def found_from(self, folder: Path) -> Path:
+        """Where it is, for an index in a folder."""
+        path, prepared = Path(os.path.normpath(folder / self.path)), Path(self.prepared or folder / self.path)
+        return path if path.exists() or not prepared.exists() else prepared
 
     @classmethod
     def of(cls, kind: str, path: Path, out: Path) -> "Store":
         """The store of an index at `out`; its path is relative if it lies below the folder that `out` is in."""
         real, beside = Path(os.path.realpath(path)), Path(os.path.realpath(out.parent))
-        written = os.path.relpath(real, beside / out.name) if real.is_relative_to(beside) else str(real)
+        is_near = real.is_relative_to(beside)
+        written = os.path.relpath(real, beside / out.name) if is_near else str(real)
+        prepared = str(real) if is_near else ""
         if kind == FOLDER:
-            return cls(kind, written, 0, "")
+            return cls(kind, written, 0, "", prepared)
         try:
-            return cls(kind, written, real.stat().st_size, ends_digest(real))
+            return cls(kind, written, real.stat().st_size, ends_digest(real), prepared)
         except OSError as error:
             raise DataError(f"file {path} cannot be read ({error.strerror}); correct its permissions.") from error
 
@@ -92,7 +104,10 @@ def read_stores(folder: Path, expected: str) -> tuple[Store, ...]:
     try:
         values = json.loads((folder / STORES_NAME).read_text())
         stores = tuple(Store(**each) for each in values)
-        is_sound = all(isinstance(one.path, str) and one.kind in (FOLDER, FILE, PARQUET) for one in stores)
+        is_sound = all(
+            isinstance(one.path, str) and isinstance(one.prepared, str) and one.kind in (FOLDER, FILE, PARQUET)
+            for one in stores
+        )
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"dataset {folder}: {STORES_NAME} cannot be read ({error}); prepare it again.") from error
     if not is_sound or stores_digest(stores) != expected:
@@ -112,7 +127,7 @@ class Stores:
 
     def __init__(self, folder: Path, payload: Path, stores: Sequence[Store], cache_bytes: int) -> None:
         self._folder, self._payload, self._stores = folder, payload, stores
-        self._paths = [Path(os.path.normpath(folder / one.path)) for one in stores]
+        self._paths = [one.found_from(folder) for one in stores]
         self._groups = RowGroups(cache_bytes, self._count)
         self._videos = VideoReader(LARGEST_LIMIT)
         self._lock = Lock()
@@ -126,11 +141,15 @@ class Stores:
         return tuple(zip(self._stores, self._paths, strict=True))
 
     def check_folder(self, number: int, entries: Sequence["ItemEntry"]) -> None:
-        """Raise DataError if none of some items is in a folder: it is another one, or empty."""
-        folder = self._paths[number - 1]
+        """Settle where a folder is by some of its items; raises DataError if none is in it: it is another one, or
+        empty."""
         names = [name for entry in entries for name in entry.names[:1]]
-        if names and not any((folder / name).exists() for name in names):
-            raise self._missing(folder, f"which holds none of {', '.join(names[:2])}, ...")
+        store, folder = self._stores[number - 1], self._paths[number - 1]
+        for place in (folder, Path(store.prepared or folder)):
+            if not names or any((place / name).exists() for name in names):
+                self._paths[number - 1] = place
+                return
+        raise self._missing(folder, f"which holds none of {', '.join(names[:2])}, ...")
 
     def read(self, entry: "ItemEntry", which: slice) -> list[bytes]:
         """A slice of the encoded files of an item, or of the frames of its video.

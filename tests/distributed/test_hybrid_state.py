@@ -181,3 +181,34 @@ def _whole_task(member: Member, config: Config) -> tuple[_Trained, ...] | None:
         found.append(_Trained(losses, [held.value.clone() for held in engine.held], copies))
         engine.close()
     return tuple(found) if member.world.rank == 0 else None
+
+
+@pytest.mark.parametrize(("wide", "compute"), [("float64", "float64"), ("float32", "bfloat16")])
+def test_a_step_that_reaches_no_expert_leaves_all_of_them_gradients_of_zeros(
+    pool: Pool, wide: str, compute: str
+) -> None:
+    config = override(
+        hybrid_config("colocated_tp2_dp2_to_tp2_dp2_ep4"),
+        {"training.precision": {"parameters": wide, "compute": compute, "reduce": wide}},
+    )
+    gradients = pool.run(_unreached_task, config)
+    assert any(".experts." in name for name in gradients)
+    assert set(gradients.values()) == {0.0}
+
+
+def _unreached_task(member: Member, config: Config) -> dict[str, float] | None:
+    """The sum of each trained parameter's gradient, in absolute values, after a
+    step without backwards; NaN for none."""
+    if is_spare(member, config):
+        return None
+    engine, _reader, _saver = _engine(member, config)
+    for replica in engine.replicas.values():
+        replica.reduce(reached=False)
+        replica.finish_reduction(reached=False)
+    found = {
+        held.key: float("nan") if held.parameter.grad is None else float(held.gradient.abs().sum())
+        for replica in engine.replicas.values()
+        for held in replica.trained
+    }
+    engine.close()
+    return found if member.world.rank == 0 else None

@@ -31,7 +31,7 @@ from counterpoint.parallelize.context import apply_context_parallel
 from counterpoint.parallelize.discard import apply_discard
 from counterpoint.parallelize.exchange import RowExchange, TensorGroup, keep
 from counterpoint.parallelize.expert import ExpertRank, ExpertSharding, apply_expert_parallel
-from counterpoint.parallelize.fsdp import expert_shard_dim, shard_data_parallel
+from counterpoint.parallelize.fsdp import begin_accumulation, expert_shard_dim, shard_data_parallel
 from counterpoint.parallelize.keep import InPlace
 from counterpoint.parallelize.offload import HostStore
 from counterpoint.parallelize.products import travel_of
@@ -113,6 +113,7 @@ def parallelize(chain: Chain, layout: Layout, groups: Groups, how: Parallelism) 
         recomputes=bool(how.recomputed),
     )
     chain.to_empty(device=groups.world.device)
+    begin_accumulation(chain, layout.reshard)
     shares: dict[str, Share] = {}
     for name, _parameter in chain.named_parameters():
         known = how.known_as.get(name, name)

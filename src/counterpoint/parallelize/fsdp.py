@@ -86,7 +86,6 @@ def shard_data_parallel(
             sharded.set_custom_reduce_scatter(_OfOneRank())
         else:
             sharded.set_gradient_divide_factor(1.0)
-    begin_accumulation(chain, reshard)
 
 
 @final
@@ -169,7 +168,7 @@ def _shard_experts(experts: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionP
 
 
 def begin_accumulation(chain: nn.Module, reshard: bool) -> None:
-    """Make the following backwards accumulate gradients locally."""
+    """Make the following backwards accumulate gradients locally; the chain's parameters have memory by now."""
     _set_backward(chain, reduces=False, reshard=reshard)
 
 
@@ -322,7 +321,10 @@ _KNOWN = "_counterpoint_sharded"
 
 
 def _sharded(chain: nn.Module) -> _Sharded:
-    """Looked up once: walking over modules in every step costs the host milliseconds."""
+    """Looked up once, after the parameters have memory: walking over modules in every step costs the host milliseconds.
+
+    A parameter that FSDP2 does not manage is another object once it has memory.
+    """
     if _KNOWN not in chain.__dict__:
         modules = _fsdp_modules(chain)
         # Modules of one group share its state.

@@ -71,7 +71,6 @@ def test_only_what_stays_gathered_and_runs_in_turn_shares_a_group(
     single rank holds have none as long as they stay."""
     chain = meta(model)
     calls: list[Any] = []
-    nothing: dict[str, Any] = {"begin_accumulation": lambda *_arguments: None}
     mesh: Any = SimpleNamespace(size=lambda: ranks_of_experts)
     ignored_by: list[set[nn.Parameter]] = []
 
@@ -79,7 +78,7 @@ def test_only_what_stays_gathered_and_runs_in_turn_shares_a_group(
         calls.append(unit)
         ignored_by.extend(() if ignored_params is None else (ignored_params,))
 
-    with patch.multiple(fsdp, fully_shard=note, **nothing):
+    with patch.object(fsdp, "fully_shard", note):
         shard_data_parallel(chain, MESH, mesh, NARROW, reshard=reshard, recomputes=recomputes)
     inner = [] if reshard or recomputes else [_inside(chain, Wide)]
     rows = [] if reshard else _rows(chain)

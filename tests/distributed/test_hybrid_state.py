@@ -136,20 +136,30 @@ def _bfloat16_task(member: Member, config: Config) -> object:
     return (seen, loss) if member.world.rank == 0 else None
 
 
+ADAMW = {"kind": "adamw", "lr": 0.01}
+WAYS: dict[str, dict[str, object]] = {
+    "adamw": {},
+    "narrow_moments": {"modules.language.optimizer": ADAMW | {"moments": "bfloat16"}},
+    "muon": {"modules.language.optimizer": {"kind": "muon", "lr": 0.01}},
+    "deferred": {"schedule.kind": "zero_bubble"},
+    "deferred_and_recomputed": {"schedule.kind": "zero_bubble", "modules.language.recompute": "full"},
+    "frozen_in_part": {"modules.language.train": ["embed.*", "*.moe.experts.down"]},
+}
+
+
 @pytest.mark.parametrize("microbatches", [1, 2])
-@pytest.mark.parametrize("optimizer", [{"kind": "adamw"}, {"kind": "adamw", "moments": "bfloat16"}, {"kind": "muon"}])
+@pytest.mark.parametrize("way", WAYS)
 def test_experts_that_a_rank_holds_whole_train_as_fsdp2_would_train_them(
-    pool: Pool, optimizer: dict[str, str], microbatches: int
+    pool: Pool, way: str, microbatches: int
 ) -> None:
-    """To the last bit, in bfloat16, whether the optimizer writes what the experts multiply with or not."""
-    config = override(
-        hybrid_config("colocated_tp2_dp2_to_tp2_dp2_ep4"),
-        {
-            "training.precision": {"parameters": "float32", "compute": "bfloat16", "reduce": "float32"},
-            "schedule.microbatches": microbatches,
-            "modules.language.optimizer": optimizer | {"lr": 0.01},
-        },
-    )
+    """To the last bit, in bfloat16, whether the optimizer writes what the experts multiply with or not, and whether
+    backward or an action of its own makes their gradients."""
+    usual: dict[str, object] = {
+        "training.precision": {"parameters": "float32", "compute": "bfloat16", "reduce": "float32"},
+        "schedule.microbatches": microbatches,
+        "modules.language.optimizer": ADAMW,
+    }
+    config = override(hybrid_config("colocated_tp2_dp2_to_tp2_dp2_ep4"), usual | WAYS[way])
     ours, theirs = pool.run(_whole_task, config)
     assert ours.copies > 0
     assert theirs.copies == 0

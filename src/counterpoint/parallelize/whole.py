@@ -65,8 +65,9 @@ class _Mover:
     def __call__(self, values: Tensor) -> None:
         copy, gradient, values.grad = self._copy(), values.grad, None
         assert copy is not None, "what is in use is not freed"
-        assert gradient is not None, "backward has just made it"
-        copy.add(gradient)
+        # There is none where backward left it to a weight action.
+        if gradient is not None:
+            copy.add(gradient)
 
 
 @final

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,27 @@ def test_a_copy_is_made_again_once_its_weight_was_written_unless_it_was_written_
         copy.weight.fill_(7)
         copy.settle(is_current=True)
         assert [copy.is_current] == [True]
+
+
+def test_a_backward_that_leaves_the_gradient_to_others_adds_none() -> None:
+    copy = RoundedCopy(weight(), torch.bfloat16, torch.float32)
+    rows = torch.ones(4, requires_grad=True)
+    _Deferred.apply(rows, copy.current()).sum().backward()
+    assert copy.weight.grad is None
+    copy.add(torch.ones(4))
+    assert copy.weight.grad is not None
+
+
+class _Deferred(torch.autograd.Function):
+    """A product whose weight gradient is computed elsewhere."""
+
+    @staticmethod
+    def forward(_ctx: Any, rows: Tensor, weight: Tensor) -> Tensor:
+        return rows * weight
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
 
 
 def test_a_copy_is_freed_with_its_weight() -> None:

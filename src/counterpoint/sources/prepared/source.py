@@ -17,6 +17,7 @@ from counterpoint.sources.blocks import Blocks
 from counterpoint.sources.census import Census
 from counterpoint.sources.entry import Opening
 from counterpoint.sources.fitted import Fitted
+from counterpoint.sources.matching import check_vocabulary, intake_at
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
 from counterpoint.sources.prepared.document_blocks import document_blocks
 from counterpoint.sources.prepared.index import PAYLOAD_NAME, TOKENIZER_NAME, Index, ItemEntry
@@ -206,11 +207,7 @@ def open_prepared(
     source = PreparedSource(
         folder, split, number, opening.intakes, opening.sequence_tokens, opening.mtp_depths, opening.targets, pool_bytes
     )
-    if source.index.largest_id >= opening.vocabulary:
-        raise DataError(
-            f"dataset {folder}: holds token {source.index.largest_id}, but the model's vocab is {opening.vocabulary}; "
-            f"set modules.*.model.vocab to at least {source.index.largest_id + 1}, or to tokenizer"
-        )
+    check_vocabulary(f"dataset {folder}", source.index.largest_id, opening.vocabulary)
     made_by, digest = source.index.manifest.tokenizer_sha256, opening.tokenizer_digest
     if digest is not None and made_by != digest:
         raise DataError(
@@ -233,12 +230,4 @@ def _intake(index: Index, split: str, intakes: Intakes, kind: str, samples: int)
             f"dataset {index.folder}, split '{split}': {samples} samples hold {name}, a modality without a module; add "
             f"{module} and its edge, or choose a dataset without {name}."
         )
-    mark = index.manifest.marks[kind]
-    found = next((intake for intake in able if intake.mark == mark), None)
-    if found is None:
-        taken = ", ".join(f"'{intake.mark}' of module {intake.module}" for intake in able)
-        raise DataError(
-            f"dataset {index.folder}: its {name} stand at the mark '{mark}', but the edges take {taken}; set the mark "
-            f"of an edge to '{mark}'."
-        )
-    return found
+    return intake_at(f"dataset {index.folder}", name, index.manifest.marks[kind], able)

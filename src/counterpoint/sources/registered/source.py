@@ -14,6 +14,7 @@ from counterpoint.plan.samples import Document
 from counterpoint.sources.census import Census
 from counterpoint.sources.entry import Opening
 from counterpoint.sources.fitted import Fitted
+from counterpoint.sources.matching import check_vocabulary, intake_at
 from counterpoint.sources.payload import TextPayload, lay_items, lay_text
 from counterpoint.sources.registered.samples import Samples, SizeTable
 
@@ -155,11 +156,7 @@ class SamplesSource:
         return kind, extent_of(extent, files), files
 
     def _check_id(self, largest: int) -> None:
-        if largest >= self._vocabulary:
-            raise DataError(
-                f"{self._name}: holds token {largest}, but the model's vocab is {self._vocabulary}; set "
-                f"modules.*.model.vocab to at least {largest + 1}, or to tokenizer"
-            )
+        check_vocabulary(self._name, largest, self._vocabulary)
 
 
 def _opened(samples: Samples, name: str, number: int, opening: Opening, is_sequential: bool) -> SamplesSource:
@@ -175,13 +172,4 @@ def _intake(intakes: Intakes, kind: str, name: str) -> Intake:
             f"{name}: it holds {modality.plural}, a modality without a module; add {modality.read_by} and its edge, or "
             f"leave the {modality.plural} out."
         )
-    if len(able) == 1:
-        return able[0]
-    found = next((intake for intake in able if intake.mark == modality.mark), None)
-    if found is None:
-        taken = ", ".join(f"'{intake.mark}' of module {intake.module}" for intake in able)
-        raise DataError(
-            f"{name}: its {modality.plural} stand at the mark '{modality.mark}', but the edges take {taken}; set the "
-            f"mark of an edge to '{modality.mark}'."
-        )
-    return found
+    return able[0] if len(able) == 1 else intake_at(name, modality.plural, modality.mark, able)

@@ -25,6 +25,18 @@ class PixelRange(SizeRule):
             return None
         return f"its longer side is more than {_LONGEST} times the shorter one"
 
+    def limited(self, height: int, width: int, factor: int, near: Size, pixels: int, pictures: int = 1) -> Size:
+        """The sides `near` those of `pictures` pictures, in whole groups of `factor` pixels, or others if they come to
+        `pixels` pixels outside of the limits."""
+        if pixels > self.max_pixels:
+            beta = math.sqrt((pictures * height * width) / self.max_pixels)
+            rows, columns = (max(factor, math.floor(side / beta / factor) * factor) for side in (height, width))
+            return rows, columns
+        if pixels < self.min_pixels:
+            beta = math.sqrt(self.min_pixels / (pictures * height * width))
+            return math.ceil(height * beta / factor) * factor, math.ceil(width * beta / factor) * factor
+        return near
+
     def most(self, patch: int, merge: int) -> int:
         return max(self.max_pixels // (patch * merge) ** 2, 1) * merge**2
 
@@ -57,12 +69,5 @@ class BudgetConfig(PixelRange):
         # Term by term as transformers' qwen2_vl smart_resize, since its rounding decides sizes.
         factor = patch * merge
         rows, columns = round(height / factor) * factor, round(width / factor) * factor
-        if rows * columns > self.max_pixels:
-            beta = math.sqrt((height * width) / self.max_pixels)
-            rows = max(factor, math.floor(height / beta / factor) * factor)
-            columns = max(factor, math.floor(width / beta / factor) * factor)
-        elif rows * columns < self.min_pixels:
-            beta = math.sqrt(self.min_pixels / (height * width))
-            rows = math.ceil(height * beta / factor) * factor
-            columns = math.ceil(width * beta / factor) * factor
+        rows, columns = self.limited(height, width, factor, (rows, columns), rows * columns)
         return rows // patch, columns // patch

@@ -14,8 +14,6 @@ Size = tuple[int, int]
 Colour = tuple[int, int, int]
 """Red, green and blue from 0 to 255."""
 
-BLACK: Colour = (0, 0, 0)
-
 
 @final
 class View(NamedTuple):

@@ -1,6 +1,5 @@
 """A range of pixels for all pictures of a video together: the smart resize of Qwen3-VL's videos."""
 
-import math
 from typing import Literal, final
 
 from pydantic import PrivateAttr
@@ -35,12 +34,6 @@ class TotalConfig(PixelRange):
         rows, columns = round(height / factor) * factor, round(width / factor) * factor
         # Fewer pictures than a patch spans are repeated.
         times = max(round(self._pictures / self._frames), 1) * self._frames
-        if times * rows * columns > self.max_pixels:
-            beta = math.sqrt((self._pictures * height * width) / self.max_pixels)
-            rows = max(factor, math.floor(height / beta / factor) * factor)
-            columns = max(factor, math.floor(width / beta / factor) * factor)
-        elif times * rows * columns < self.min_pixels:
-            beta = math.sqrt(self.min_pixels / (self._pictures * height * width))
-            rows = math.ceil(height * beta / factor) * factor
-            columns = math.ceil(width * beta / factor) * factor
+        pixels = times * rows * columns
+        rows, columns = self.limited(height, width, factor, (rows, columns), pixels, self._pictures)
         return max(rows, factor) // patch, max(columns, factor) // patch

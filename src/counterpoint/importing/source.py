@@ -11,9 +11,9 @@ from counterpoint.convert.composite import CompositeModel, as_of_today, composit
 from counterpoint.convert.folder import CONFIG_NAME, INDEX_NAME, ModelFolder, read_object
 from counterpoint.convert.found import model_in
 from counterpoint.convert.kind import kind_of_config
+from counterpoint.data.text.tokenizer_folder import TOKENIZER_FILE
 from counterpoint.errors import InputError
 
-TOKENIZER_NAME = "tokenizer.json"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _ADAPTER = "adapter_config.json"
 
@@ -77,7 +77,7 @@ class Source:
     @property
     def tokenizer(self) -> Path | None:
         """The folder's tokenizer.json, if it has one."""
-        file = None if self.folder is None else self.folder / TOKENIZER_NAME
+        file = None if self.folder is None else self.folder / TOKENIZER_FILE
         return file if file is not None and file.is_file() else None
 
 

@@ -26,10 +26,10 @@ from counterpoint.convert.composite import AUDIO, LANGUAGE, VISION, CompositeMod
 from counterpoint.data.feed.reader import Reader
 from counterpoint.data.prepare.command import prepare
 from counterpoint.data.prepare.options import PrepareOptions
+from counterpoint.data.text.tokenizer_folder import TOKENIZER_FILE
 from counterpoint.families.conformer.spec import ConformerConfig
 from counterpoint.families.parts import parts_of
 from counterpoint.importing.command import import_model
-from counterpoint.importing.source import TOKENIZER_NAME
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN, Chain
 from counterpoint.models.towers import Items, Towers, Wire
@@ -182,7 +182,7 @@ def write_tokenizer(folder: Path) -> None:
     backend = Backend(models.WordLevel(words))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     backend.add_special_tokens([BEGIN, END])
-    backend.save(str(folder / TOKENIZER_NAME))
+    backend.save(str(folder / TOKENIZER_FILE))
 
 
 def write_processors(family: str, seed: int, whole: CompositeModel, folder: Path) -> Processors:
@@ -283,7 +283,7 @@ class FilesRun:
 def start_run(family: str, folder: Path, records: Path, scratch: Path) -> FilesRun:
     """Prepare records and import a folder as the commands do, and read the first step of the run, which has them
     all."""
-    prepare(str(records), scratch / "data", PrepareOptions(tokenizer=folder / TOKENIZER_NAME))
+    prepare(str(records), scratch / "data", PrepareOptions(tokenizer=folder / TOKENIZER_FILE))
     count = len((records / "train.jsonl").read_text().splitlines())
     config = settle_items(_config(family, folder, count, scratch))
     setup = prepare_run(config)
@@ -333,6 +333,6 @@ def _with_decoder(text: str, folder: Path) -> dict[str, Any]:
         "modules": modules,
         "edges": [{"source": name, "target": LANGUAGE, "depths": depths}],
         "world": {"size": 1},
-        "data": {"tokenizer": str(folder / TOKENIZER_NAME), "sequence_tokens": 256},
+        "data": {"tokenizer": str(folder / TOKENIZER_FILE), "sequence_tokens": 256},
         "training": {"precision": {"parameters": wide, "compute": wide, "reduce": wide}},
     }

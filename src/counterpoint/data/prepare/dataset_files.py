@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, final
 from counterpoint.data.prepare.readers import READERS
 from counterpoint.data.prepare.readers.energon import energon_splits
 from counterpoint.data.prepare.readers.json_text import unreadable
-from counterpoint.data.prepare.shapes.shape import show
+from counterpoint.data.text.shown import show
 from counterpoint.data.text.tokenizer import check_text
 from counterpoint.errors import DataError
 from counterpoint.section.problem import nearest

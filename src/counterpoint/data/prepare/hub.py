@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from counterpoint.data.prepare.shapes.shape import show
+from counterpoint.data.text.shown import show
 from counterpoint.errors import DataError
 
 SCHEME = "hf://"

@@ -10,7 +10,8 @@ import yaml
 
 from counterpoint.data.prepare.shapes import SHAPES
 from counterpoint.data.prepare.shapes.interleaved import IMAGE_PLACE
-from counterpoint.data.prepare.shapes.shape import TEXT, Columns, show
+from counterpoint.data.prepare.shapes.shape import TEXT, Columns
+from counterpoint.data.text.shown import show
 from counterpoint.errors import DataError
 from counterpoint.section.problem import nearest
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
 
-from counterpoint.data.prepare.shapes.shape import show
+from counterpoint.data.text.shown import show
 from counterpoint.errors import DataError
 from counterpoint.section.problem import nearest
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from counterpoint.data.text.shown import show
 from counterpoint.data.text.tokenizer import check_text
 from counterpoint.errors import DataError
 
@@ -11,7 +12,6 @@ EXTRAS = ("weight", "tool_calls", "tool_call_id", "name", "reasoning_content")
 """The keys that `turn_extras` reads."""
 
 _TEXTS = ("tool_call_id", "name", "reasoning_content")
-_SHOWN = 100
 
 
 def turn_extras(values: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -21,17 +21,17 @@ def turn_extras(values: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     """
     weight = values.get("weight", 1)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or weight not in (0, 1):
-        raise DataError(f"the weight of a turn is {_show(weight)}, expected 0 (no loss on it) or 1; correct it.")
+        raise DataError(f"the weight of a turn is {show(weight)}, expected 0 (no loss on it) or 1; correct it.")
     fields: dict[str, Any] = {}
     for key in (key for key in _TEXTS if values.get(key) is not None):
         if not isinstance(values[key], str):
-            raise DataError(f"'{key}' of a turn is {_show(values[key])}, expected a text; correct it.")
+            raise DataError(f"'{key}' of a turn is {show(values[key])}, expected a text; correct it.")
         check_text(values[key])
         fields[key] = values[key]
     if values.get("tool_calls") is not None:
         calls = values["tool_calls"]
         if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-            raise DataError(f"'tool_calls' of a turn is {_show(calls)}, expected a list of objects; correct it.")
+            raise DataError(f"'tool_calls' of a turn is {show(calls)}, expected a list of objects; correct it.")
         if calls:
             fields["tool_calls"] = [_call(call) for call in calls]
     return int(weight), fields
@@ -46,7 +46,7 @@ def read_tools(value: object) -> tuple[dict[str, Any], ...]:
         except (ValueError, RecursionError) as error:
             raise DataError(f"'tools' is no JSON ({error}), expected a list of function schemas; correct it.") from None
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise DataError(f"'tools' is {_show(value)}, expected a list of function schemas; correct it.")
+        raise DataError(f"'tools' is {show(value)}, expected a list of function schemas; correct it.")
     _check_texts(tools)
     return tuple(tools)
 
@@ -56,7 +56,7 @@ def _call(call: dict[str, Any]) -> dict[str, Any]:
     inner = call.get("function", call)
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
         raise DataError(
-            f"a call of a tool is {_show(call)}, expected {{'type': 'function', 'function': {{'name': text, "
+            f"a call of a tool is {show(call)}, expected {{'type': 'function', 'function': {{'name': text, "
             "'arguments': object or JSON text}}; correct it."
         )
     arguments = inner.get("arguments", {})
@@ -68,7 +68,7 @@ def _call(call: dict[str, Any]) -> dict[str, Any]:
                 f"the arguments of a call of '{inner['name']}' are no JSON ({error}); correct it."
             ) from None
     if not isinstance(arguments, dict):
-        raise DataError(f"the arguments of a call of '{inner['name']}' are {_show(arguments)}, expected an object.")
+        raise DataError(f"the arguments of a call of '{inner['name']}' are {show(arguments)}, expected an object.")
     read = {**inner, "arguments": arguments}
     _check_texts(read)
     return {**call, "function": read} if "function" in call else read
@@ -80,11 +80,3 @@ def _check_texts(value: object) -> None:
         check_text(json.dumps(value, ensure_ascii=False))
     except RecursionError:
         raise DataError("tools or calls are nested too deeply; correct the record.") from None
-
-
-def _show(value: object) -> str:
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):
-        return "a value that cannot be shown"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -9,7 +9,7 @@ from typing import Any, final
 import yaml
 
 from counterpoint.data.prepare.readers.sniff import SUFFIXES
-from counterpoint.data.prepare.shapes.shape import show
+from counterpoint.data.text.shown import show
 from counterpoint.errors import DataError
 
 FOLDER = ".nv-meta"

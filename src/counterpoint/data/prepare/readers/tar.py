@@ -13,8 +13,9 @@ from counterpoint.data.prepare.readers.energon import FieldMap
 from counterpoint.data.prepare.readers.json_columns import seen_columns
 from counterpoint.data.prepare.readers.json_text import decoder, unreadable
 from counterpoint.data.prepare.readers.sniff import SUFFIXES
-from counterpoint.data.prepare.shapes.shape import Columns, file_keys, show
+from counterpoint.data.prepare.shapes.shape import Columns, file_keys
 from counterpoint.data.prepare.shards import Row, Shard
+from counterpoint.data.text.shown import show
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.stored import Stored
 

@@ -10,8 +10,9 @@ The file is the user's turn, and the text the answer to it. Names of labels are 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from counterpoint.data.prepare.shapes.shape import Columns, Find, Parsed, Shape, show
+from counterpoint.data.prepare.shapes.shape import Columns, Find, Parsed, Shape
 from counterpoint.data.prepare.shapes.turns import parse_record
+from counterpoint.data.text.shown import show
 from counterpoint.errors import DataError
 
 _SOUND = ("audio", "audios")

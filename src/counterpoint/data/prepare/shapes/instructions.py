@@ -7,8 +7,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from counterpoint.data.prepare.shapes.shape import Columns, Find, Parsed, Shape, file_keys, show
+from counterpoint.data.prepare.shapes.shape import Columns, Find, Parsed, Shape, file_keys
 from counterpoint.data.prepare.shapes.turns import parse_record
+from counterpoint.data.text.shown import show
 from counterpoint.errors import DataError
 
 _PAIRS = (("instruction", "output"), ("query", "response"), ("question", "answer"))

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from counterpoint.data.prepare.shapes.media import Known, named
-from counterpoint.data.prepare.shapes.shape import NULL, TEXT, Columns, Find, Parsed, Shape, element, is_list, show
+from counterpoint.data.prepare.shapes.shape import NULL, TEXT, Columns, Find, Parsed, Shape, element, is_list
 from counterpoint.data.text.chat import ASSISTANT, Message, Part
+from counterpoint.data.text.shown import show
 from counterpoint.data.text.tokenizer import check_text
 from counterpoint.errors import DataError
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TypeGuard, final
 
 from counterpoint.data.prepare.inline import decode_base64
-from counterpoint.data.prepare.shapes.shape import Find, show
+from counterpoint.data.prepare.shapes.shape import Find
 from counterpoint.data.text.chat import File, Medium
+from counterpoint.data.text.shown import show
 from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Form, PartForm
 from counterpoint.modalities import MODALITIES

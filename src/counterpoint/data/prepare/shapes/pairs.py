@@ -8,8 +8,9 @@ A row is one conversation. Texts have no marks as a rule, so all images stand be
 from collections.abc import Mapping
 from typing import Any
 
-from counterpoint.data.prepare.shapes.shape import STRUCT, Columns, Find, Parsed, Shape, element, file_keys, show
+from counterpoint.data.prepare.shapes.shape import STRUCT, Columns, Find, Parsed, Shape, element, file_keys
 from counterpoint.data.prepare.shapes.turns import UNMARKED, as_structs, parse_record
+from counterpoint.data.text.shown import show
 from counterpoint.errors import DataError
 
 _TEXTS, _SYSTEM = "texts", "system"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from counterpoint.data.text.chat import File, Message, Tools
+from counterpoint.data.text.shown import SHOWN
 from counterpoint.modalities import MODALITIES
 
 Find = Callable[[str, str], File]
@@ -17,7 +18,6 @@ TEXT, NUMBER, STRUCT, BINARY, NULL, OTHER = "text", "number", "struct", "binary"
 IMAGE, AUDIO, VIDEO = "image", "audio", "video"
 FILE_KINDS = (IMAGE, AUDIO, VIDEO)
 
-_SHOWN = 200
 _NEVER_UNREAD = (
     "weight", "weights", "loss", "loss_mask", "mask", "train", "trainable", "tools", "functions", "tool_calls",
     "chosen", "rejected",
@@ -80,17 +80,8 @@ def file_keys() -> tuple[str, ...]:
     return (*(form.key for form in forms), *(form.plural for form in forms if form.plural is not None))
 
 
-def show(value: object) -> str:
-    """A value in a message, cut to a line."""
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):
-        return "a value that cannot be shown"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
 def show_columns(columns: Columns) -> str:
     """Names and kinds of columns in a message, cut to a line."""
     text = ", ".join(f"{name} ({kind})" for name, kind in columns.items())
     text = text.encode(errors="backslashreplace").decode()
-    return text if len(text) <= 3 * _SHOWN else f"{text[: 3 * _SHOWN]}..."
+    return text if len(text) <= 3 * SHOWN else f"{text[: 3 * SHOWN]}..."

@@ -16,8 +16,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from counterpoint.data.prepare.shapes.media import Known, decode_inline, named
-from counterpoint.data.prepare.shapes.shape import Columns, Find, Parsed, Shape, file_keys, show
+from counterpoint.data.prepare.shapes.shape import Columns, Find, Parsed, Shape, file_keys
 from counterpoint.data.text.chat import ASSISTANT, SYSTEM, TOOL, USER, Medium, Message, Part, Role
+from counterpoint.data.text.shown import show
 from counterpoint.data.text.tokenizer import check_text
 from counterpoint.data.text.turns import EXTRAS, read_tools, turn_extras
 from counterpoint.errors import DataError

@@ -29,7 +29,7 @@ DATA = [
     Mutant("modalities.images.pictures:_in_square", "(side - height) // 2", "0", _SIZES),
     Mutant("modalities.images.sizes.crop:CropConfig.view", "(scaled[0] - self.height) // 2", "(scaled[0] - self.height + 1) // 2", _SIZES),
     Mutant("modalities.images.sizes.crop:shorter_to", "width <= height", "width >= height", _SIZES),
-    Mutant("modalities.images.sizes.budget:BudgetConfig.grid", "math.floor(height / beta", "math.ceil(height / beta", _SIZES),
+    Mutant("modalities.images.sizes.budget:PixelRange.limited", "math.floor(side / beta", "math.ceil(side / beta", _SIZES),
     Mutant("modalities.images.sizes.naflex:NaflexConfig.grid", "<= most", "< most", _SIZES),
     Mutant("modalities.images.sizes.between:BetweenConfig._in_groups", "up * other <= self.max_patches", "True", _SIZES),
     Mutant("modalities.images.spec:ImageConfig.identity", "**rule, ", "", _SIZES),

@@ -1,5 +1,6 @@
 """The order of documents whose payload lies in row groups: exact epochs, from the seed; each row group read once."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,10 @@ def test_an_epoch_reads_each_row_group_once(index: Path, tmp_path: Path, workers
     for _source, document in [draw for step in range(15) for draw in Order(3, (120,), (1,), 8).draws(step)]:
         scattered.item(document, 0)
     assert scattered.index.stores.bytes_read > 2 * data, "an exact shuffle reads row groups again and again"
+
+
+def test_an_order_that_was_drawn_from_travels_to_the_process_that_reads() -> None:
+    order = Order(3, (9,), (1,), 4, blocks=(_blocks([2, 3, 4], [7, 8, 9], 10),))
+    drawn = [order.draws(step) for step in range(4)]
+    sent = pickle.loads(pickle.dumps(order))
+    assert [sent.draws(step) for step in range(4)] == drawn

@@ -33,6 +33,10 @@ class BlockOrder:
         self._blocks = blocks
         self._epoch = lru_cache(_EPOCHS_KEPT)(self._permuted)
 
+    def __reduce__(self) -> tuple[type["BlockOrder"], tuple[Blocks]]:
+        # A cache cannot be pickled, and another process needs none of what is in it.
+        return BlockOrder, (self._blocks,)
+
     def documents(self, positions: Ints, key: tuple[int, ...]) -> Ints:
         """The documents at `positions` (n,) of the epoch of `key`, (n,)."""
         epoch = self._epoch(key)

@@ -60,17 +60,16 @@ def _opened(reader: Reader, corpus: Corpus, reading: Reading) -> Iterator[Feed]:
         feed.close()
 
 
-def _same(one: Any, other: Any) -> bool:
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal in every part, types and order included."""
     if isinstance(one, torch.Tensor):
         return one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
-        return list(one) == list(other) and all(_same(one[key], other[key]) for key in one)
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
     if isinstance(one, tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(same, one, other))
     if is_dataclass(one):
-        return type(one) is type(other) and all(
-            _same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one)
-        )
+        return type(one) is type(other) and all(same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
     return bool(one == other)
 
 
@@ -86,7 +85,7 @@ def test_what_is_read_ahead_is_what_the_reader_reads(reading: Reading) -> None:
             futures = [feed.submit(step, excluded if step >= 2 else ()) for step in range(STEPS)]
             for step, future in enumerate(futures):
                 expected = reader.read(plan.batch(step, corpus.without(excluded).packs(step)))
-                assert _same(future.result(60), expected)
+                assert same(future.result(60), expected)
     assert corpus.without(excluded).packs(2) != corpus.packs(2)
 
 
@@ -99,11 +98,19 @@ def test_tensors_travel_as_they_are() -> None:
     got = unload_cargo(load_cargo(sent))
     assert got[0] is got[1][0]
     assert all(
-        _same(a, b) for a, b in ((sent[0], got[0]), (sent[1][1], got[1][1]), (sent[2], got[2]), (sent[4], got[4]))
+        same(a, b) for a, b in ((sent[0], got[0]), (sent[1][1], got[1][1]), (sent[2], got[2]), (sent[4], got[4]))
     )
     assert got[3] == {"text": 7}
     got[0].add_(1)
     assert torch.equal(got[1][0], shared + 1)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.tensor(5).expand(1), torch.arange(6)[::6], torch.arange(6)[1:][::5], torch.arange(6)[:0][::3]]
+)
+def test_a_tensor_of_one_element_travels_whatever_its_stride(tensor: torch.Tensor) -> None:
+    """Torch calls it contiguous even if it was expanded, or is the first of several."""
+    assert same(unload_cargo(load_cargo(tensor)), tensor)
 
 
 @dataclass(frozen=True)
@@ -245,7 +252,7 @@ def test_storage_that_answers_again_costs_a_repetition_only(prepared: tuple[Read
         with _hanging(folder / PAYLOAD_NAME):
             futures = [feed.submit(step, ()) for step in range(3)]
             time.sleep(0.6)
-        assert [_same(future.result(30), one) for future, one in zip(futures, expected, strict=True)] == [True] * 3
+        assert [same(future.result(30), one) for future, one in zip(futures, expected, strict=True)] == [True] * 3
         assert not any(future.result().bad for future in futures)
         _release(folder / PAYLOAD_NAME)
 
@@ -269,7 +276,7 @@ def test_a_slow_item_holds_up_its_own_step_only() -> None:
         later.result(30)
     assert not futures[0].done()
     go_on.set()
-    assert _same(futures[0].result(30), reader.read(reader.plan.batch(step, corpus.packs(step))))
+    assert same(futures[0].result(30), reader.read(reader.plan.batch(step, corpus.packs(step))))
     feed.close()
 
 

@@ -77,7 +77,9 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, value: object) -> Any:
         if not isinstance(value, Tensor):
             return NotImplemented
-        data: Any = value.contiguous().reshape(-1).view(torch.uint8).numpy()
+        flat = value.contiguous().reshape(-1)
+        # A tensor of one element is contiguous whatever its stride, but is viewed as bytes only with a stride of 1.
+        data: Any = flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy()
         return _tensor, (pickle.PickleBuffer(data), value.dtype, tuple(value.shape))
 
 

@@ -1,11 +1,10 @@
 """A step that is not finite: skipped on all ranks alike, its document named and left out, also by the next start."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -16,17 +15,13 @@ import torch
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
-from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.errors import RunError
 from counterpoint.modalities.images.patches import PatchPayload
 from counterpoint.plan.samples import Document
-from counterpoint.setup.rank import saver_of, settings_of, trainer_of
+from counterpoint.setup.rank import saver_of, settings_of
 from counterpoint.setup.run import build_models, prepare_run
 from counterpoint.sources.synthetic.source import SyntheticSource
-from counterpoint.train.active_rank import ActiveRank
-from counterpoint.train.engine import Engine, StepResult
-from counterpoint.train.metrics.timing import StepTimer
-from counterpoint.train.nonfinite import Finding
+from counterpoint.train.engine import Engine
 from counterpoint.train.state.exclusions import EXCLUSIONS_FILE
 from counterpoint.verify.command import as_verified
 from counterpoint.verify.member import Member
@@ -34,6 +29,7 @@ from counterpoint.verify.pool import Pool
 from counterpoint.verify.reference import Reference
 from tests.distributed.optimizers import MUON, adamw_states
 from tests.distributed.spare import is_spare
+from tests.distributed.trained import train
 from tests.parity.layouts import TINY, override, pair
 
 BROKEN_STEP, STEPS = 1, 5
@@ -66,51 +62,6 @@ def poisoned(index: int) -> Iterator[None]:
 
     with patch.object(SyntheticSource, "item", item):
         yield
-
-
-class Heard:
-    """What a recorder hears."""
-
-    def __init__(self) -> None:
-        self.steps: list[tuple[StepResult, tuple[Document, ...]]] = []
-        self.findings: list[Finding] = []
-
-    def step(self, _step: int, result: StepResult, inputs: StepInputs) -> None:
-        self.steps.append((result, inputs.batch.documents))
-
-    def skipped(self, _step: int, finding: Finding) -> None:
-        self.findings.append(finding)
-
-    def bad(self, _step: int, _payloads: Sequence[Any]) -> None:
-        raise AssertionError("all payloads can be read")
-
-    def data(self, *_arguments: Any) -> None:
-        pass
-
-    def resumed(self, *_arguments: Any) -> None:
-        pass
-
-
-def train(member: Member, config: Config) -> tuple[Heard, Engine, Corpus]:
-    """Train as a run does, on this rank of a pool; raises what it raises, with what was heard until then."""
-    plan, models, corpus = prepare_run(config)
-    groups, heard = member.groups(plan), Heard()
-    timer = StepTimer(member.world.device)
-    engine = Engine(settings_of(config), plan, models, groups, (member.observe, timer.observe))
-    watchdog = SimpleNamespace(enter=lambda *_arguments, **_keys: None)
-    session: Any = SimpleNamespace(world=member.world, watchdog=watchdog, checkpoint_limit=None, startup_limit=None)
-    reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
-    recorder: Any = heard
-    saver = saver_of(config, models, groups)
-    rank = ActiveRank(Path(config.run.dir), session, groups, engine, reader, recorder, saver)
-    try:
-        trainer_of(config, rank, corpus, timer).run()
-    except RunError as error:
-        error.add_note(repr([finding.broken for finding in heard.findings]))
-        raise
-    finally:
-        engine.close()
-    return heard, engine, corpus
 
 
 def _skip_task(member: Member, config: Config) -> object:

@@ -121,7 +121,7 @@ def stopped(pool: Pool, folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     return found, run
 
 
-@pytest.mark.parametrize("layout", OTHERS)
+@pytest.mark.parametrize("layout", often_unless(OTHERS, {"dp3_to_cp3": "dp1_to_dp2"}))
 def test_a_run_goes_on_with_the_same_samples_elsewhere(
     pool: Pool, folder: Path, tmp_path: Path, uninterrupted: Trained, stopped: tuple[Trained, Path], layout: str
 ) -> None:

@@ -9,7 +9,8 @@ import counterpoint.extend.models
 
 SPECS = {
     "ALL", "Action", "CAUSAL", "Compute", "ConfigError", "Count", "CounterpointError", "Counts", "Cuts",
-    "DataError", "Drawing", "ENCODER_LAYER", "EncoderSection", "Ends", "Entry", "Extent", "Family", "Form",
+    "DataError", "Drawing", "ENCODER_LAYER", "EncoderSection", "Ends", "Entry", "EntrySection", "Extent",
+    "Family", "Form",
     "GroupSection", "Index", "Initial", "Intake", "ItemLoss", "ItemSection", "LayerKind", "LayerSection",
     "LayoutConfig", "LearningRateSection", "LoggedStep", "LossSection", "Mask", "Metric", "Modality", "ModelFacts",
     "ModelSection", "Node", "NonNegative", "NormedSection", "Opening", "OptimizerKind", "OptimizerSection",

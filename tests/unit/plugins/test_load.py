@@ -211,8 +211,9 @@ def _with(kinds: str) -> str:
     (LAYER.replace("KIND", "gain").replace('layer="', 'steers=("size", 3), layer="'),
      'layers["gain"].steers[1]: got an int 3, expected a str'),
     (_with("sources={'waves': FallingSection}"),
-     'sources["waves"]: got the class FallingSection without weight, split, folder, called, problems, missing, '
-     "content, open, expected the keys and methods of counterpoint.extend.Entry"),
+     'sources["waves"]: got the class FallingSection without weight, take, sequence_tokens, packing, max_patches, '
+     "split, folder, called, problems, missing, content, open, expected the keys and methods of "
+     "counterpoint.extend.Entry"),
 ])  # fmt: skip
 def test_a_value_of_a_wrong_type_is_named_and_nothing_is_registered(install: Install, code: str, sentence: str) -> None:
     install("brought-bad", code)
@@ -280,7 +281,8 @@ def test_a_run_is_read_without_its_plugins(install: Install, tmp_path: Path) -> 
     assert not {"brought_gain", "brought_curve"} & sys.modules.keys()
     resolved = read.resolved()
     assert resolved["modules"]["language"]["model"]["layers"] == {"G": {"kind": "gain", "size": 5}}
-    assert resolved["data"]["evaluation"] == [{"parquet": "a.parquet", "split": "held_out", "weight": 1.0}]
+    own = {"weight": 1.0, "take": None, "sequence_tokens": None, "packing": True, "max_patches": None}
+    assert resolved["data"]["evaluation"] == [{"parquet": "a.parquet", "split": "held_out", **own}]
     assert read.data.evaluation[0].split == "held_out"
     assert read.modules["language"].optimizer.schedule.kind == "falling"
     assert read.schedule.kind == "mirrored"

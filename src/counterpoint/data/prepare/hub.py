@@ -26,7 +26,10 @@ def fetch(source: str, subsets: Sequence[str] = ()) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise DataError(f"{source}: needs the package huggingface_hub, which is not installed; {remedy}") from None
+        raise DataError(
+            f"{source}: needs the package huggingface_hub, which is not installed; pip install 'counterpoint[hub]', or "
+            f"{remedy}"
+        ) from None
     folders = [glob.escape(subset) for subset in subsets]
     patterns = [f"{folder}/*" for folder in [*folders, *(f"data/{folder}" for folder in folders)]] or None
     try:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,13 @@ SHARDS_PER_WORKER = 4
 """A process costs seconds to start, so a source of few shards is prepared by fewer."""
 _DEFAULTS = PrepareOptions()
 _INDEX = "index"
+_OF_EMOJI: Mapping[str, str | None] = {"seed": None}
+_NOT_OF_EMOJI: Mapping[str, str | None] = {
+    "images": None, "chat": None, "train_on": None, "date": None, "where": None, "maps": "--map", "subsets": "--subset",
+    "addresses": None, "on_error": None, "most_missing": None, "copy": None, "fps": None, "max_frames": None,
+    "timestamps": None,
+}  # fmt: skip
+"""Options that say nothing about the other kind of source, with their names on the command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +79,7 @@ def prepare(source: str, out: Path, options: PrepareOptions = _DEFAULTS, watch: 
             f"prepare: source '{source}' is no folder and no file; expected '{EMOJI}', a folder with *.jsonl files or "
             "others that are read, one such file, or hf://datasets/OWNER/NAME."
         )
-    if source == EMOJI and options.images:
-        raise DataError(
-            f"--images {options.images[0]}: means nothing for '{EMOJI}', which has its pictures; leave it out."
-        )
-    if source == EMOJI and (options.chat or options.date or options.train_on != _DEFAULTS.train_on):
-        raise DataError(
-            f"{argument('chat')}, {argument('train_on')} and {argument('date')} mean nothing for '{EMOJI}', which has "
-            "captions; leave them out."
-        )
+    _refuse_ignored(source, options)
     check_free(out)
     if source != EMOJI:
         return _prepare_files(Path(source), out, options, watch)
@@ -88,6 +87,18 @@ def prepare(source: str, out: Path, options: PrepareOptions = _DEFAULTS, watch: 
         prepare_emoji(writer, options.seed, options.tokenizer)
         manifest, is_new = writer.publish()
     return _summary(out, manifest, is_new)
+
+
+def _refuse_ignored(source: str, options: PrepareOptions) -> None:
+    """Raise DataError for options that nothing would read."""
+    unread, what = (_NOT_OF_EMOJI, f"'{EMOJI}', which has its own records") if source == EMOJI else (_OF_EMOJI, "files")
+    given = [
+        argument(name, option)
+        for name, option in unread.items()
+        if getattr(options, name) != getattr(_DEFAULTS, name)
+    ]  # fmt: skip
+    if given:
+        raise DataError(f"{', '.join(given)}: nothing reads this for {what}; leave it out.")
 
 
 def _summary(out: Path, manifest: Manifest, is_new: bool, remarks: tuple[str, ...] = ()) -> PrepareSummary:
@@ -200,4 +211,9 @@ def _check_missing(total: Part, options: PrepareOptions) -> None:
             "raise --most-missing."
         )
     if not total.counts.splits:
-        raise DataError(f"no sample is left of {total.rows}: {'; '.join(total.faults.remarks())}")
+        reasons = [
+            *(f"left out {fault.count} ({', '.join(fault.places)}): {fault.message.removesuffix('.')}"
+              for fault in total.faults.by_reason.values()),
+            *(f"{count} {note}" for note, count in sorted(total.notes.items())),
+        ]  # fmt: skip
+        raise DataError(f"no sample is left of {total.rows}: {'; '.join(reasons)}.")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple, final
 
 from counterpoint.data.prepare.readers import READERS
@@ -30,6 +31,8 @@ _JSON = ".json"
 _DICTIONARY, _STATE = "dataset_dict.json", "state.json"
 _ABOUT = (_DICTIONARY, _STATE, "dataset_info.json", "dataset_infos.json")
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
+_UNREAD = (".csv", ".tsv", ".gz", ".zst", ".bz2", ".xz", ".npz", ".h5", ".mds")
+_ROWS = (".jsonl", ".parquet", ".arrow")
 _PIECE = re.compile(r"(?P<split>.+?)-\d{5,}-of-\d{5,}(-[0-9a-f]+)?")
 _NUMBERED = re.compile(r"(?P<name>.*?)[-_.]?\d+")
 
@@ -56,6 +59,9 @@ class DatasetFiles:
     def of(cls, source: Path, subsets: Sequence[str] = ()) -> "DatasetFiles":
         """The layout of a folder, or of one file; raises DataError if there is nothing to read, or a choice to make."""
         found = _Found()
+        twice = next((name for number, name in enumerate(subsets) if name in subsets[:number]), None)
+        if twice is not None:
+            raise DataError(f"--subset {show(twice)}: is given twice, so its samples would be; leave one out.")
         if source.is_file():
             if subsets:
                 raise DataError(f"--subset {subsets[0]}: means nothing for one file, {source}; leave it out.")
@@ -139,13 +145,16 @@ class _Found:
                 found.append(DataFile(file, reader, named[file.name]))
             elif file.name.lower().endswith((*_PACKED, ".zip")):
                 packed.append(file)
+            elif file.name.lower().endswith(_UNREAD):
+                others.append(f"{file}: not read, expected JSON lines, parquet, Arrow or tar, not packed")
             elif file.suffix == _JSON and file.name not in _ABOUT:
                 others.append(f"{file}: not read, since it holds no array of records")
         if any(one.reader in (_LINES, _ARRAY) for one in found):
             self.tars += [one.file for one in found if one.reader == _TAR]
             found = [one for one in found if one.reader != _TAR]
         self.files, self.packed = self.files + found, self.packed + packed
-        self.others += others if found else []
+        if found:
+            self.others += [*others, *_beside(folder)]
         return bool(found)
 
     def _saved(self, folder: Path, split: str | None) -> None:
@@ -175,10 +184,11 @@ def _refuse(source: Path, found: _Found) -> None:
 
 def _packed(file: Path) -> str:
     folder = file.name.partition(".")[0] or "unpacked"
-    command = f"unzip {file} -d" if file.suffix == ".zip" else f"tar -xf {file} -C"
+    target, packed = quote(str(file.parent / folder)), quote(str(file))
+    command = f"unzip {packed} -d" if file.suffix == ".zip" else f"tar -xf {packed} -C"
     return (
         f"{file}: is packed, so nothing in it can be read where it lies; unpack it and prepare the folder: "
-        f"mkdir -p {file.parent / folder} && {command} {file.parent / folder}"
+        f"mkdir -p {target} && {command} {target}"
     )
 
 
@@ -187,7 +197,7 @@ def _reader_of_file(file: Path) -> str:
     if file.name.lower().endswith((*_PACKED, ".zip")):
         raise DataError(_packed(file))
     reader = _reader_of(file)
-    if reader is None and file.suffix.lower() in (".csv", ".tsv", ".gz", ".zst", ".bz2", ".xz", ".npz", ".h5", ".mds"):
+    if reader is None and file.suffix.lower() in _UNREAD:
         raise DataError(f"{file}: files *{file.suffix} are not read, expected JSON lines, parquet, Arrow or tar.")
     return reader or (_ARRAY if file.suffix == _JSON else _LINES)
 
@@ -252,6 +262,14 @@ def _below(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError as error:
         raise unreadable(folder, error) from error
+
+
+def _beside(folder: Path) -> Iterator[str]:
+    """Folders with files of rows below a folder that has some itself; by names alone, since media may lie there."""
+    for below in _folders(folder):
+        places = (below, *(_folders(below) if below.name == _DATA else ()))
+        if any(one.name.endswith(_ROWS) for place in places for one in place.iterdir()):
+            yield f"{below}: not read, since files of records lie in {folder} itself; prepare it apart"
 
 
 def _json(path: Path) -> dict[str, Any]:

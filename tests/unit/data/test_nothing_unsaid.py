@@ -1,0 +1,85 @@
+"""What `prepare` does not read is said: options, subsets, files and folders."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterpoint.argument import command_line
+from counterpoint.data.prepare.command import prepare
+from counterpoint.data.prepare.options import PrepareOptions
+from counterpoint.errors import DataError
+
+RECORD = {"conversations": [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Yes."}]}
+
+
+def write(file: Path, count: int = 1) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(RECORD) + "\n" for _record in range(count)))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"where": "x > 3"}, "--where"),
+        ({"maps": ("question=x",)}, "--map"),
+        ({"subsets": ("x",)}, "--subset"),
+        ({"addresses": "md5"}, "--addresses"),
+        ({"on_error": "skip"}, "--on-error"),
+        ({"copy": True}, "--copy"),
+        ({"fps": 3.0}, "--fps"),
+        ({"chat": "plain", "images": (Path("x"),)}, "--images, --chat"),
+    ],
+)
+def test_options_that_the_corpus_does_not_read_are_refused(options: dict[str, Any], name: str, tmp_path: Path) -> None:
+    with command_line(), pytest.raises(DataError, match=f"^{name}: nothing reads this for 'emoji'"):
+        prepare("emoji", tmp_path / "out", PrepareOptions(**options))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_seed_that_files_do_not_read_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "raw" / "train.jsonl")
+    with command_line(), pytest.raises(DataError, match=r"^--seed: nothing reads this for files"):
+        prepare(str(tmp_path / "raw"), tmp_path / "out", PrepareOptions(seed=5))
+
+
+def test_a_subset_is_not_taken_twice(tmp_path: Path) -> None:
+    write(tmp_path / "raw" / "one" / "train.jsonl")
+    with pytest.raises(DataError, match="--subset 'one': is given twice"):
+        prepare(str(tmp_path / "raw"), tmp_path / "out", PrepareOptions(subsets=("one", "one")))
+
+
+def test_a_condition_that_holds_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps(RECORD | {"score": 1}) + "\n")
+    options = PrepareOptions(where="score > 3")
+    with pytest.raises(DataError, match=r"^no sample is left of 1: 1 left out by --where\.$"):
+        prepare(str(tmp_path), tmp_path / "out", options)
+
+
+def test_what_is_not_read_beside_files_of_records_is_said(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write(raw / "extra.jsonl")
+    write(raw / "train" / "more.jsonl", 3)
+    write(raw / "data" / "subset" / "train.jsonl", 3)
+    (raw / "pictures").mkdir()
+    (raw / "pictures" / "a.png").write_bytes(b"")
+    for name in ("more.jsonl.gz", "more.jsonl.zst", "table.csv"):
+        (raw / name).write_bytes(b"x")
+    summary = prepare(str(raw), tmp_path / "out")
+    assert summary.manifest.documents == 1
+    assert [remark.partition(": not read")[0] for remark in summary.remarks] == [
+        str(raw / name) for name in ("more.jsonl.gz", "more.jsonl.zst", "table.csv", "data", "train")
+    ]
+
+
+def test_the_command_that_unpacks_is_one_for_a_shell(tmp_path: Path) -> None:
+    folder = tmp_path / "my data; [1]"
+    folder.mkdir()
+    (folder / "x y.tar.gz").write_bytes(b"x")
+    with pytest.raises(DataError, match="is packed") as found:
+        prepare(str(folder), tmp_path / "out")
+    command = str(found.value).partition("prepare the folder: ")[2]
+    target = str(folder / "x y")
+    assert shlex.split(command) == ["mkdir", "-p", target, "&&", "tar", "-xf", f"{target}.tar.gz", "-C", target]

@@ -395,7 +395,7 @@ def test_a_file_that_is_not_there_has_an_error_of_its_own(tmp_path: Path, tokeni
         ({"maps": ("question={promt}?", "answer=reply")}, "there is no column 'promt'; did you mean prompt"),
         ({"maps": ("ignore=x",)}, "there is no column 'x'"),
         ({"maps": ("missing.yaml",)}, "cannot be read"),
-        ({"where": "skore > 3"}, "there is no column 'skore'; did you mean score"),
+        ({"where": "skore > 3"}, "there is no column 'skore' in the first 1000 rows; did you mean score"),
         ({"where": "score >"}, "is no condition"),
         ({"where": "prompt > 3"}, r"train\.jsonl:1: .*compares values of two kinds"),
         ({"addresses": "crc"}, "--addresses: got 'crc', expected one of name"),

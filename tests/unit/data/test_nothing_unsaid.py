@@ -20,6 +20,27 @@ def write(file: Path, count: int = 1) -> None:
     file.write_text("".join(json.dumps(RECORD) + "\n" for _record in range(count)))
 
 
+def test_an_empty_name_is_not_the_folder_of_the_process(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="source '' is no folder"):
+        prepare("", tmp_path / "out")
+
+
+def test_a_condition_on_a_late_column_says_how_far_was_looked(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", 1000)
+    with (tmp_path / "train.jsonl").open("a") as lines:
+        lines.write(json.dumps(RECORD | {"lang": "de"}) + "\n")
+    with pytest.raises(
+        DataError, match=r"--where \"lang == 'de'\": there is no column 'lang' in the first 1000 rows; "
+    ):
+        prepare(str(tmp_path), tmp_path / "out", PrepareOptions(where="lang == 'de'"))
+
+
+def test_a_folder_that_was_prepared_beside_records_is_no_source(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl")
+    for _time in range(2):
+        assert not prepare(str(tmp_path), tmp_path / "out").remarks
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [

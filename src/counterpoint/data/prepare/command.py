@@ -74,7 +74,7 @@ def prepare(source: str, out: Path, options: PrepareOptions = _DEFAULTS, watch: 
     """
     if source.startswith(SCHEME):
         source = str(fetch(source, options.subsets))
-    if source != EMOJI and not Path(source).exists():
+    if source != EMOJI and not (source and Path(source).exists()):
         raise DataError(
             f"prepare: source '{source}' is no folder and no file; expected '{EMOJI}', a folder with *.jsonl files or "
             "others that are read, one such file, or hf://datasets/OWNER/NAME."

@@ -22,6 +22,7 @@ from counterpoint.data.text.shown import show
 from counterpoint.data.text.tokenizer import check_text
 from counterpoint.errors import DataError
 from counterpoint.section.problem import nearest
+from counterpoint.sources.prepared.index import MANIFEST_NAME
 
 TRAIN = "train"
 _SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval")
@@ -267,8 +268,13 @@ def _below(folder: Path) -> list[Path]:
 def _beside(folder: Path) -> Iterator[str]:
     """Folders with files of rows below a folder that has some itself; by names alone, since media may lie there."""
     for below in _folders(folder):
+        # A folder that was prepared here is no source.
         places = (below, *(_folders(below) if below.name == _DATA else ()))
-        if any(one.name.endswith(_ROWS) for place in places for one in place.iterdir()):
+        try:
+            names = {one.name for place in places for one in place.iterdir()}
+        except OSError:
+            continue
+        if MANIFEST_NAME not in names and any(name.endswith(_ROWS) for name in names):
             yield f"{below}: not read, since files of records lie in {folder} itself; prepare it apart"
 
 

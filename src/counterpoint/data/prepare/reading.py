@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from counterpoint.data.prepare.mapping import ColumnMap
+from counterpoint.data.prepare.readers.json_columns import ROWS_LOOKED_AT
 from counterpoint.data.prepare.shapes import SHAPES, find_shape
 from counterpoint.data.prepare.shapes.shape import Columns, Find, Parsed
 from counterpoint.data.prepare.where import Where
@@ -30,7 +31,7 @@ class Reading:
         if not columns and not is_declared:
             return FileShape(DEFAULT)
         if self.where is not None:
-            self.where.check(columns)
+            self.where.check(columns, "" if is_declared else f" in the first {ROWS_LOOKED_AT} rows")
         mapped = self.mapping.columns(columns)
         name = find_shape(mapped, is_declared=is_declared)
         keys = SHAPES[name].keys

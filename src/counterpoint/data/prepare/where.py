@@ -53,13 +53,13 @@ class Where:
         roots = [_path(node)[0] for node in ast.walk(self._tree) if isinstance(node, ast.Name)]
         return tuple(dict.fromkeys(roots))
 
-    def check(self, columns: Mapping[str, str]) -> None:
-        """Raise DataError, with the nearest name, for a column that is not there."""
+    def check(self, columns: Mapping[str, str], place: str = "") -> None:
+        """Raise DataError, with the nearest name, for a column that is not there, or not at a place."""
         for name in self.columns:
             if name not in columns:
                 alike = nearest(name, columns)
                 hint = f"did you mean {alike}?" if alike is not None else f"columns are {', '.join(columns)}."
-                raise DataError(f"--where '{self.text}': there is no column '{name}'; {hint}")
+                raise DataError(f"--where {show(self.text)}: there is no column '{name}'{place}; {hint}")
 
     def holds(self, row: Mapping[str, Any]) -> bool:
         """Whether a row is chosen; raises DataError if a value cannot be compared."""

@@ -1,7 +1,10 @@
 """What `prepare` does not read is said: options, subsets, files and folders."""
 
 import json
+import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from counterpoint.argument import command_line
 from counterpoint.data.prepare.command import prepare
 from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.errors import DataError
+from counterpoint.sources.prepared.index import Index
 
 RECORD = {"conversations": [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Yes."}]}
 
@@ -104,3 +108,33 @@ def test_the_command_that_unpacks_is_one_for_a_shell(tmp_path: Path) -> None:
     command = str(found.value).partition("prepare the folder: ")[2]
     target = str(folder / "x y")
     assert shlex.split(command) == ["mkdir", "-p", target, "&&", "tar", "-xf", f"{target}.tar.gz", "-C", target]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """A path that the system refuses to read."""
+    mode = path.stat().st_mode
+    path.chmod(0)
+    try:
+        if os.access(path, os.R_OK):
+            pytest.skip("this user may read everything")
+        yield
+    finally:
+        path.chmod(mode)
+
+
+@pytest.mark.parametrize("name", [".", "train"])
+def test_a_folder_that_may_not_be_read_is_one_sentence(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "raw" / "train" / "train.jsonl")
+    with locked(tmp_path / "raw" / name), pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
+        prepare(str(tmp_path / "raw"), tmp_path / "out")
+
+
+def test_an_index_that_may_not_be_read_is_one_sentence(tmp_path: Path) -> None:
+    write(tmp_path / "raw" / "train.jsonl")
+    prepare(str(tmp_path / "raw"), tmp_path / "out")
+    with (
+        locked(tmp_path / "out" / "index.arrow"),
+        pytest.raises(DataError, match=r"index\.arrow cannot be read \(Permission denied\)"),
+    ):
+        Index(tmp_path / "out")

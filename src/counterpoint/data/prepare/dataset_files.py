@@ -68,9 +68,12 @@ class DatasetFiles:
                 raise DataError(f"--subset {subsets[0]}: means nothing for one file, {source}; leave it out.")
             found.files.append(DataFile(source, _reader_of_file(source), _split(source, None)))
             return found.layout(source.parent)
-        for folder in [_subset(source, name) for name in subsets] or [source]:
-            if not found.collect(folder, None) and not found.collect_only_subset(folder):
-                _refuse(source, found)
+        try:
+            for folder in [_subset(source, name) for name in subsets] or [source]:
+                if not found.collect(folder, None) and not found.collect_only_subset(folder):
+                    _refuse(source, found)
+        except OSError as error:
+            raise unreadable(Path(error.filename or source), error) from error
         return found.layout(source)
 
 

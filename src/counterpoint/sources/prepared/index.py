@@ -315,7 +315,12 @@ class Index:
             raise DataError(f"dataset {self.folder}: {name} {state}, expected {expected} bytes; prepare it again.")
 
     def _check_digest(self, name: str, expected: str) -> None:
-        found = file_digest(self.folder / name)
+        try:
+            found = file_digest(self.folder / name)
+        except OSError as error:
+            raise DataError(
+                f"dataset {self.folder}: {name} cannot be read ({error.strerror}); correct its permissions."
+            ) from error
         if found != expected:
             raise DataError(
                 f"dataset {self.folder}: {name} is corrupt (sha256 {found[:12]}, expected {expected[:12]}); "

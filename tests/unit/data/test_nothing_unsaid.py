@@ -138,3 +138,11 @@ def test_an_index_that_may_not_be_read_is_one_sentence(tmp_path: Path) -> None:
         pytest.raises(DataError, match=r"index\.arrow cannot be read \(Permission denied\)"),
     ):
         Index(tmp_path / "out")
+
+
+def test_names_of_kinds_are_read_in_any_case(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", 2)
+    write(tmp_path / "MORE.JSONL", 3)
+    (tmp_path / "LAST.Json").write_text(json.dumps([RECORD]))
+    summary = prepare(str(tmp_path), tmp_path / "out")
+    assert summary.manifest.splits == {"train": 2, "MORE": 3, "LAST": 1}

@@ -41,7 +41,7 @@ class Archive:
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
         """First byte and length of each file by name; the first byte of a compressed one is -1."""
-        if self.file.suffix == ".tar":
+        if self.file.suffix.lower() == ".tar":
             return {part.name.removeprefix("./"): (part.begin, part.length) for part in members(self.file, 0, None)}
         try:
             size = self.file.stat().st_size

@@ -151,7 +151,7 @@ class _Found:
                 packed.append(file)
             elif file.name.lower().endswith(_UNREAD):
                 others.append(f"{file}: not read, expected JSON lines, parquet, Arrow or tar, not packed")
-            elif file.suffix == _JSON and file.name not in _ABOUT:
+            elif file.suffix.lower() == _JSON and file.name not in _ABOUT:
                 others.append(f"{file}: not read, since it holds no array of records")
         if any(one.reader in (_LINES, _ARRAY) for one in found):
             self.tars += [one.file for one in found if one.reader == _TAR]
@@ -189,7 +189,7 @@ def _refuse(source: Path, found: _Found) -> None:
 def _packed(file: Path) -> str:
     folder = file.name.partition(".")[0] or "unpacked"
     target, packed = quote(str(file.parent / folder)), quote(str(file))
-    command = f"unzip {packed} -d" if file.suffix == ".zip" else f"tar -xf {packed} -C"
+    command = f"unzip {packed} -d" if file.suffix.lower() == ".zip" else f"tar -xf {packed} -C"
     return (
         f"{file}: is packed, so nothing in it can be read where it lies; unpack it and prepare the folder: "
         f"mkdir -p {target} && {command} {target}"
@@ -203,7 +203,7 @@ def _reader_of_file(file: Path) -> str:
     reader = _reader_of(file)
     if reader is None and file.suffix.lower() in _UNREAD:
         raise DataError(f"{file}: files *{file.suffix} are not read, expected JSON lines, parquet, Arrow or tar.")
-    return reader or (_ARRAY if file.suffix == _JSON else _LINES)
+    return reader or (_ARRAY if file.suffix.lower() == _JSON else _LINES)
 
 
 def _reader_of(file: Path) -> str | None:
@@ -230,7 +230,7 @@ def _split(file: Path, given: str | None) -> str:
         return given if given is not None and name not in _SPLITS else name
     if given is not None:
         return given
-    if file.suffix in (_JSON, ".jsonl"):
+    if file.suffix.lower() in (_JSON, ".jsonl"):
         return file.stem
     numbered = _NUMBERED.fullmatch(file.stem)
     split = _split_word(numbered["name"] if numbered else file.stem)

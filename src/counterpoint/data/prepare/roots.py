@@ -31,7 +31,7 @@ class Roots:
     def __post_init__(self) -> None:
         check_rule(self.addresses)
         for other in self.others:
-            if not other.is_dir() and not (other.is_file() and other.suffix in SUFFIXES):
+            if not other.is_dir() and not (other.is_file() and other.suffix.lower() in SUFFIXES):
                 raise DataError(
                     f"--images {other}: is no folder, tar or zip, expected one that holds files of records."
                 )

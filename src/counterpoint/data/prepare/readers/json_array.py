@@ -35,7 +35,7 @@ class JsonArrayReader:
 
     def takes(self, file: Path) -> bool:
         """Whether the file is named so and begins with a bracket."""
-        if file.suffix != _SUFFIX:
+        if file.suffix.lower() != _SUFFIX:
             return False
         try:
             with file.open("rb") as opened:

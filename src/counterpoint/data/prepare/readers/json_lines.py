@@ -23,7 +23,7 @@ class JsonLinesReader:
 
     def takes(self, file: Path) -> bool:
         """Whether the file is named so."""
-        return file.suffix == _SUFFIX
+        return file.suffix.lower() == _SUFFIX
 
     def columns(self, file: Path) -> Columns:
         """The keys of the first records."""

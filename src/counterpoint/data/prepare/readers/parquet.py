@@ -28,7 +28,7 @@ class ParquetReader:
 
     def takes(self, file: Path) -> bool:
         """Whether the file is named so."""
-        return file.suffix == _SUFFIX
+        return file.suffix.lower() == _SUFFIX
 
     def columns(self, file: Path) -> Columns:
         """Its columns; the first rows say what is a file, where the schema does not."""

@@ -54,7 +54,7 @@ class TarReader:
 
     def takes(self, file: Path) -> bool:
         """Whether the file is named so."""
-        return file.suffix == _SUFFIX
+        return file.suffix.lower() == _SUFFIX
 
     def columns(self, file: Path) -> Columns:
         """The parts of the first samples, and the keys of their JSON."""

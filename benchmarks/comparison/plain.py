@@ -31,7 +31,7 @@ def plain_path() -> Iterator[None]:
         (fsdp, "ReadsStored", ()),
     ]  # fmt: skip
     for module in (permute, local, dispatch):
-        for name, function in (("sort_slots", _sort), ("copy_rows", _copy), ("sum_rows", _sum)):
+        for name, function in (("sort_slots", permute.sort_slots_plainly), ("copy_rows", _copy), ("sum_rows", _sum)):
             if name in vars(module):
                 replaced.append((module, name, function))
     with ExitStack() as stack:
@@ -46,14 +46,6 @@ def _never(*_arguments: object) -> bool:
 
 def _nothing(*_arguments: object) -> None:
     return None
-
-
-def _sort(keys: Tensor, count: int) -> permute.Order:
-    flat = keys.flatten()
-    has_place = (flat >= 0) & (flat < count)
-    entries = torch.where(has_place, flat, count).sort(stable=True).indices
-    places = torch.empty_like(entries).scatter(0, entries, torch.arange(entries.shape[0], device=keys.device))
-    return permute.Order(entries.int(), torch.where(has_place, places, permute.NOWHERE).int().view(keys.shape))
 
 
 def _copy(rows: Tensor, entries: Tensor, slots: int) -> Tensor:

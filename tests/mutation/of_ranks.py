@@ -51,7 +51,7 @@ PARALLELIZE = [
     Mutant("parallelize.context:ContextMix.forward", "self.mix(tuple(own), segments)", "self.mix((own[0], *own[:0:-1]), segments)", (), (cases.CP_TP,)),
     Mutant("parallelize.context:ContextMix.forward", "if segments.own is not None:", "if segments.own is not None and not segments.own.lengths:", ("tests/unit/models/test_seams.py",)),
     Mutant("parallelize.expert:SumOverLane.forward", "self.lane.all_reduce(counts)", "counts", (), (cases.EXPERTS,)),
-    Mutant("models.permute:sort_slots", "(flat < count)", "(flat <= count)", (f"{_M}test_permute.py",)),
+    Mutant("models.permute:sort_slots_plainly", "(flat < count)", "(flat <= count)", (f"{_M}test_permute.py",)),
     Mutant("models.permute:sum_rows", "rows.new_zeros(1", "rows.new_ones(1", (f"{_M}test_permute.py",)),
     Mutant("models.permute:Order.of_slots", "places[:rows]", "places", (f"{_M}test_permute.py", f"{_M}test_moe.py")),
     Mutant("layers.moe.router:Router._best", "expert == best[-1]", "expert == best[0]", (f"{_M}test_moe.py",)),

@@ -42,6 +42,11 @@ def sort_slots(keys: Tensor, count: int) -> Order:
         from counterpoint.models.permute_kernel import sorted_slots
 
         return Order(*sorted_slots(keys, count))
+    return sort_slots_plainly(keys, count)
+
+
+def sort_slots_plainly(keys: Tensor, count: int) -> Order:
+    """`sort_slots` in plain torch, on any device."""
     flat = keys.flatten()
     has_place = (flat >= 0) & (flat < count)
     entries = torch.where(has_place, flat, count).sort(stable=True).indices

@@ -74,7 +74,7 @@ def shard_data_parallel(
 
     if policy.param_dtype is not None:
         wide = MixedPrecisionPolicy(reduce_dtype=dtype_of(precision.parameters), cast_forward_inputs=False)
-        for modules in _of_kind(chain, Wide, shares_groups):
+        for modules in _wide(chain, shares_groups):
             shard(modules, wide)
     for parts in _units(chain, 0 if reshard else _UNIT):
         shard(parts, policy)
@@ -123,13 +123,13 @@ def _unit(modules: Sequence[nn.Module]) -> Any:
     return modules[0] if len(modules) == 1 else list(modules)
 
 
-def _of_kind(chain: Chain, kind: type[nn.Module], together: bool) -> list[list[nn.Module]]:
-    """The modules of a kind that share a group: those of layers if they are `together`, since every forward runs all
-    of these; else each by itself."""
+def _wide(chain: Chain, together: bool) -> list[list[nn.Module]]:
+    """The `Wide` modules that share a group: those of layers if they are `together`, since every forward runs all of
+    these; else each by itself."""
     of_layers = [part for name, part in chain.parts() if together and name.startswith("layers.")]
-    shared = [module for part in of_layers for module in part.modules() if isinstance(module, kind)]
+    shared = [module for part in of_layers for module in part.modules() if isinstance(module, Wide)]
     known = set(shared)
-    alone = [[module] for module in chain.modules() if isinstance(module, kind) and module not in known]
+    alone = [[module] for module in chain.modules() if isinstance(module, Wide) and module not in known]
     return [*([shared] if shared else ()), *alone]
 
 

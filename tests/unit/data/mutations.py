@@ -130,18 +130,27 @@ def _files(draw: random.Random, folder: Path) -> None:
     path = folder / draw.choice(("a.png", "b.png", "a.wav", "a.npy", "train.jsonl"))
     change = draw.choice(("gone", "empty", "a folder", "a way out", "itself", "another"))
     data = path.read_bytes()
+
+    def another() -> bytes:
+        others = [other for other in sorted(folder.iterdir()) if other.is_file() and other.name != "link"]
+        return draw.choice(others).read_bytes() + data[: draw.randrange(9)]
+
+    replace_file(path, change, "../secret", another)
+
+
+def replace_file(path: Path, change: str, outside: str, another: Callable[[], bytes]) -> None:
+    """Put something else in the place of a file: nothing, a folder, a link, or other bytes."""
     path.unlink()
     if change == "empty":
         path.write_bytes(b"")
     elif change == "a folder":
         path.mkdir()
     elif change == "a way out":
-        path.symlink_to("../secret")
+        path.symlink_to(outside)
     elif change == "itself":
         path.symlink_to(path.name)
     elif change == "another":
-        others = [other for other in sorted(folder.iterdir()) if other.is_file() and other.name != "link"]
-        path.write_bytes(draw.choice(others).read_bytes() + data[: draw.randrange(9)])
+        path.write_bytes(another())
 
 
 def _array(draw: random.Random, folder: Path) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from tests.unit.data import published
+from tests.unit.data.mutations import replace_file
 
 BASES: dict[str, Callable[[Path], None]] = {
     "parquet with turns": published.llava_next,
@@ -100,14 +101,4 @@ def _file(draw: random.Random, path: Path) -> None:
     change = draw.choice(("gone", "empty", "a folder", "a way out", "itself", "another"))
     others = sorted(other for other in path.parent.iterdir() if other.is_file() and other != path)
     data = draw.choice(others).read_bytes() if others else b"x"
-    path.unlink()
-    if change == "empty":
-        path.write_bytes(b"")
-    elif change == "a folder":
-        path.mkdir()
-    elif change == "a way out":
-        path.symlink_to("/etc/passwd")
-    elif change == "itself":
-        path.symlink_to(path.name)
-    elif change == "another":
-        path.write_bytes(data)
+    replace_file(path, change, "/etc/passwd", lambda: data)

@@ -16,7 +16,7 @@ DATA = [
     Mutant("modalities.images.pictures:flatten", "image.size, _WHITE", "image.size, (0, 0, 0, 255)", _PIXELS),
     Mutant("modalities.images.pictures:_grey", "_GREYS if image.mode == \"F\" else _GREYS[1:]", "_GREYS[1:]", _PIXELS),
     Mutant("modalities.images.patches:read_pixels", "pixels.astype(np.float32) / 255 - mean) / std", "pixels.astype(np.float32) / 255 - mean)", _PIXELS),
-    Mutant("modalities.images.patches:read_pixels", "image.scaling[1:])", "image.scaling[:0:-1])", _PIXELS),
+    Mutant("modalities.images.patches:read_pixels", "(scaling.mean, scaling.std))", "(scaling.std, scaling.mean))", _PIXELS),
     Mutant("modalities.images.patches:read_pixels", "/ 255 - mean) / std", "/ 255 - 0.5) / 0.5", _PIXELS),
     Mutant(
         "modalities.images.patches:grid_coordinates", "cut.transpose(0, 2, 1, 3, 4)", "cut.transpose(0, 2, 3, 1, 4)",

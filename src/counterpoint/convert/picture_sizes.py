@@ -109,21 +109,53 @@ def video_sizes(found: Fields) -> PictureSizes | None:
     defaults = next((sizes for start, sizes in _VIDEOS.items() if kind.startswith(start)), None)
     if defaults is None:
         return None
-    rule, size = defaults
-    least, most = _ends(found, _size(found, "size") or size)
-    capped = found.has("cap_pixels_per_frame") and found.flag("cap_pixels_per_frame")
-    otherwise = "the processor of videos also limits each picture (cap_pixels_per_frame), which is not done here"
-    return PictureSizes(rule(min_pixels=least, max_pixels=most), otherwise if capped else "")
+    least, most = _ends(found, _size(found, "size") or defaults.size)
+    is_capped = found.has("cap_pixels_per_frame") and found.flag("cap_pixels_per_frame")
+    caps = defaults.caps(found) if is_capped else {}
+    return PictureSizes(defaults.rule(min_pixels=least, max_pixels=most, **caps))
 
 
 VIDEO_TYPES = ("video_processor_type",)
 """Where the type of a processor of videos stands."""
 
-_VIDEOS: Mapping[str, tuple[Callable[..., SizeRule], Mapping[str, int]]] = {
-    "Qwen2VL": (partial(BudgetConfig, kind="budget"), {"shortest_edge": 128 * 28 * 28, "longest_edge": 28 * 28 * 768}),
-    "Qwen3VL": (partial(TotalConfig, kind="total"), {"shortest_edge": 128 * 32 * 32, "longest_edge": 32 * 32 * 768}),
+
+class _Videos(NamedTuple):
+    """A processor of videos: its rule, transformers' default of `size`, and the keys of a cap on each picture."""
+
+    rule: Callable[..., SizeRule]
+    size: Mapping[str, int]
+    caps: Callable[[Fields], Mapping[str, int]]
+
+
+def _group_pixels(found: Fields, side: int) -> int:
+    """Pixels of a group of patches that becomes one row, where `side` is the default of its side."""
+    patch, merge = _integer(found, "patch_size", side // 2), _integer(found, "merge_size", 2)
+    return (patch * merge) ** 2
+
+
+def _shared(found: Fields) -> dict[str, int]:
+    # nine tenths of a context, whatever the rest of it is for: models/qwen2_vl/video_processing_qwen2_vl.py
+    return {"video_pixels": int(_integer(found, "max_video_tokens", 128_000) * _group_pixels(found, 28) * 0.9)}
+
+
+def _of_each(found: Fields) -> dict[str, int]:
+    return {"picture_pixels": _integer(found, "max_video_tokens", 768) * _group_pixels(found, 32)}
+
+
+_VIDEOS: Mapping[str, _Videos] = {
+    "Qwen2VL": _Videos(
+        partial(BudgetConfig, kind="budget"), {"shortest_edge": 128 * 28 * 28, "longest_edge": 28 * 28 * 768}, _shared
+    ),
+    "Qwen3VL": _Videos(
+        partial(TotalConfig, kind="total"), {"shortest_edge": 128 * 32 * 32, "longest_edge": 32 * 32 * 768}, _of_each
+    ),
 }
-"""By how the type of a processor of videos begins: its rule, and transformers' default of `size`."""
+"""By how the type of a processor of videos begins."""
+
+
+def keeps_fractions(found: Fields) -> bool:
+    """Whether a processor scales pictures in float32 and does not round them: transformers' models/nemotron_h_omni."""
+    return _kind(found).startswith("Nemotron")
 
 
 def _kind(found: Fields) -> str:

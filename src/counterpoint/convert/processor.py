@@ -12,7 +12,7 @@ from counterpoint.convert.fields import LARGEST_NUMBER, Fields, is_number, shown
 from counterpoint.convert.folder import CONFIG_NAME, ModelFolder
 from counterpoint.convert.keys import Keys
 from counterpoint.convert.kind import kind_of_config
-from counterpoint.convert.picture_sizes import SIZES, TYPES, refuse_tiles
+from counterpoint.convert.picture_sizes import SIZES, TYPES, keeps_fractions, refuse_tiles
 from counterpoint.errors import CheckpointError
 from counterpoint.modalities.clips.spec import ClipIntake
 from counterpoint.modalities.images.spec import DEFAULT_SCALING, ImageIntake, Resampling, Scaling
@@ -78,7 +78,8 @@ def scaling_in(folder: Path, patches: Mapping[str, int] = MappingProxyType({})) 
     if found is None:
         # Pixels from 0 to 1 are what the conditioner takes.
         mean, std = _conditioner(folder, model, kind)
-        return Said({"mean": mean, "std": std}, model.where)
+        rounded = {"rounded": False} if kind == _OMNI else {}
+        return Said({"mean": mean, "std": std, **rounded}, model.where)
     scaling = _scaling(found)
     for key, value in patches.items():
         if found.has(key):
@@ -223,7 +224,7 @@ def _scaling(found: Fields) -> Scaling:
     white = factor * _LEVELS
     if abs(white - 1) > _ROUNDING:
         mean, std = _divided(mean, white), _divided(std, white)
-    return Scaling(_filter(found), mean, std)
+    return Scaling(_filter(found), mean, std, rounded=not keeps_fractions(found))
 
 
 _LEAST = 1e-30

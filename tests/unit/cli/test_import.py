@@ -392,8 +392,12 @@ VIDEOS: dict[str, tuple[dict[str, Any], Any, str]] = {
         {"kind": "total", "min_pixels": 4096, "max_pixels": 25165824}, "",
     ),
     "a cap": (
-        {"video_processor_type": "Qwen3VLVideoProcessor", "cap_pixels_per_frame": True},
-        {"kind": "total", "min_pixels": 131072, "max_pixels": 786432}, "also limits each picture",
+        {"video_processor_type": "Qwen3VLVideoProcessor", "cap_pixels_per_frame": True, "max_video_tokens": 640},
+        {"kind": "total", "min_pixels": 131072, "max_pixels": 786432, "picture_pixels": 655360}, "",
+    ),
+    "a cap by context": (
+        {"video_processor_type": "Qwen2VLVideoProcessor", "cap_pixels_per_frame": True},
+        {**_budget(100352, 602112), "video_pixels": 90316800}, "",
     ),
     "the same as of pictures": (
         {"video_processor_type": "Qwen2VLVideoProcessor", "size": {"shortest_edge": 3136, "longest_edge": 25600}},

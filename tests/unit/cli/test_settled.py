@@ -86,7 +86,8 @@ def _scaling(config: Config) -> tuple[Any, ...]:
     taker = intakes_of(config)["vision"]
     assert isinstance(taker, ImageIntake)
     assert isinstance(taker.image, ImageConfig)
-    return tuple(taker.image.scaling)
+    scaling = taker.image.scaling
+    return scaling.resampling, scaling.mean, scaling.std
 
 
 def _near(values: tuple[Any, ...]) -> Any:

@@ -6,6 +6,7 @@
 import ast
 import inspect
 import io
+import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,18 +17,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from torch.nn.functional import interpolate
 
 from counterpoint.convert.picture_sizes import picture_sizes
-from counterpoint.convert.processor import picture_fields, said_of_images
+from counterpoint.convert.processor import CLIP_MEAN, CLIP_STD, picture_fields, said_of_images
 from counterpoint.errors import DataError
 from counterpoint.kinds.arrays import Floats
-from counterpoint.modalities.images.patches import grid_coordinates
+from counterpoint.modalities.images.patches import cut_patches, grid_coordinates
 from counterpoint.modalities.images.pictures import image_size
 from counterpoint.modalities.images.rows import ImageRows
 from counterpoint.modalities.images.sizes import RESIZES
 from counterpoint.modalities.images.sizes.between import BetweenConfig
+from counterpoint.modalities.images.sizes.budget import BudgetConfig
 from counterpoint.modalities.images.sizes.total import TotalConfig
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from tests.unit.judge.judge import REASON
@@ -227,6 +231,34 @@ def test_rows_of_nemotron_are_as_many_as_published(most: int) -> None:
             assert rule.grid(height, width, 16, 2) == tuple(expected), (height, width)
 
 
+def test_pixels_of_nemotron_are_the_published_ones() -> None:
+    """Beside the operations of its processor, which needs torchvision for them: float32, not rounded."""
+    rule = BetweenConfig(kind="between", min_patches=1024, max_patches=13312)
+    image = ImageConfig(resize=rule, mean=CLIP_MEAN, std=CLIP_STD, rounded=False)
+    reader = ImageIntake("vision", image, patch=16, merge=2)
+    mean, std = (np.array(one)[:, None, None] for one in (CLIP_MEAN, CLIP_STD))
+    for name, data in files().items():
+        ours = ImageRows(reader).read([data], image_size(data))
+        rows, columns = ours.grid
+        pixels = torch.from_numpy(np.array(_as_published(data))).permute(2, 0, 1)[None].float()
+        scaled = interpolate(pixels, (rows * 16, columns * 16), mode="bicubic", antialias=True)[0].numpy()
+        theirs = cut_patches(((scaled / 255 - mean) / std).transpose(1, 2, 0)[None], 16, 2)
+        apart = np.abs(ours.patches.astype(np.float64) - theirs).reshape(len(theirs), 3, -1)
+        # Pillow sums in float64 and torch in float32.
+        assert (apart * np.array(CLIP_STD)[None, :, None] * 255).max() <= 0.05, name
+        if name == "1 bit":
+            assert theirs.min() < (-mean / std).min(), "a filter goes beyond black at an edge"
+
+
+@pytest.mark.parametrize("kind", ["Nemotron", "other"])
+def test_only_nemotron_keeps_fractions(kind: str, tmp_path: Path) -> None:
+    stated = {"Nemotron": "NemotronH_Omni_Reasoning_V3ImageProcessor", "other": "CLIPImageProcessor"}[kind]
+    keys = {"image_processor_type": stated, "image_mean": list(CLIP_MEAN), "image_std": list(CLIP_STD)}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(keys))
+    said = said_of_images(tmp_path, ImageIntake("vision", ImageConfig(max_patches=256), patch=16))
+    assert said.values["rounded"] is (kind == "other")
+
+
 @pytest.mark.parametrize("name", ["Qwen2.5-VL", "Qwen3-VL", "SigLIP 2 NaFlex"])
 def test_rows_of_large_pictures_are_as_many_as_published(name: str, tmp_path: Path) -> None:
     one, case = judged(name, tmp_path), CASES[name]
@@ -266,6 +298,23 @@ def test_rows_of_videos_are_as_many_as_published(pictures: int) -> None:
             assert max(height, width) > 190 * min(height, width)
             continue
         assert rule.grid(height, width, 16, 2) == tuple(side // 16 for side in expected), (height, width)
+
+
+@pytest.mark.parametrize("pictures", [2, 3, 16, 64])
+def test_caps_of_videos_are_the_published_ones(pictures: int) -> None:
+    of_all = _of_source("transformers.models.qwen3_vl.video_processing_qwen3_vl", "smart_resize")
+    total = TotalConfig(kind="total", min_pixels=4096, max_pixels=25_165_824, picture_pixels=48 * 1024)
+    most = max(min(48 * 1024, 25_165_824 // pictures), int(4096 * 1.05)) * pictures
+    of_one = _of_source("transformers.models.qwen2_vl.video_processing_qwen2_vl", "smart_resize")
+    budget = BudgetConfig(kind="budget", min_pixels=100_352, max_pixels=602_112, video_pixels=2_000_000)
+    share = max(min(602_112, 2_000_000 * 2 // pictures), int(100_352 * 1.05))
+    for height, width in _sizes(4_000):
+        if max(height, width) > 150 * min(height, width):
+            continue
+        expected = of_all(pictures, height, width, 2, 32, 4096, most)
+        assert total.of(pictures, 2).grid(height, width, 16, 2) == tuple(side // 16 for side in expected)
+        expected = of_one(height, width, 28, 100_352, share)
+        assert budget.of(pictures, 2).grid(height, width, 14, 2) == tuple(side // 14 for side in expected)
 
 
 def test_every_rule_is_judged(tmp_path: Path) -> None:

@@ -56,8 +56,10 @@ def read_pixels(data: bytes, height: int, width: int, intake: ImageIntake) -> Fl
         channels=intake.channels,
         reduce=image.reduce,
         most_pixels=image.max_pixels,
+        rounded=image.scaling.rounded,
     )
-    mean, std = (np.array(one[: intake.channels], dtype=np.float32) for one in image.scaling[1:])
+    scaling = image.scaling
+    mean, std = (np.array(one[: intake.channels], dtype=np.float32) for one in (scaling.mean, scaling.std))
     return np.asarray((pixels.astype(np.float32) / 255 - mean) / std, dtype=np.float32)
 
 

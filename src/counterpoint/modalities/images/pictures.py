@@ -66,9 +66,11 @@ def read_scaled(
     channels: int = 3,
     reduce: int = 0,
     most_pixels: int = MOST_PIXELS,
-) -> NDArray[np.uint8]:
-    """The pixels of a picture (height, width, channels), upright, on white where it is transparent, of the size
-    `target`: all of it scaled, or what a `view` shows.
+    rounded: bool = True,
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """The pixels of a picture (height, width, channels) from 0 to 255, upright, on white where it is transparent, of
+    the size `target`: all of it scaled, or what a `view` shows. If not `rounded` they are float32 as the filter makes
+    them, beyond 0 and 255 too.
 
     A JPEG is decoded at a half, a quarter or an eighth of its size as long as that leaves `reduce` times the scaled
     picture or more (0: never). Raises DataError if it cannot be decoded, has more than `most_pixels`, or is not of
@@ -90,16 +92,21 @@ def read_scaled(
         box = _reduced(image, stored_target, reduce)
         pixels = flatten(image, channels)
     mode, kernel = _TURNED.get(turn), Image.Resampling[resampling.upper()]
-    if box is not None:
-        scaled = pixels.resize(stored_target, kernel, box=box)
-        scaled = scaled if mode is None else scaled.transpose(mode)
-    else:
-        upright = pixels if mode is None else pixels.transpose(mode)
-        scaled = _in_square(upright, view.around).resize(view.scaled[::-1], kernel)
-    if (view.top, view.left, *view.scaled) != (0, 0, *target):
-        # Pillow's crop is black outside of the picture.
-        scaled = scaled.crop((view.left, view.top, view.left + target[1], view.top + target[0]))
-    return np.asarray(scaled).reshape(*target, channels)
+    if box is None:
+        pixels = _in_square(pixels if mode is None else pixels.transpose(mode), view.around)
+    scaled = []
+    # Pillow rounds in every mode but that of one float32 number a pixel.
+    for band in [pixels] if rounded else [band.convert("F") for band in pixels.split()]:
+        if box is not None:
+            part = band.resize(stored_target, kernel, box=box)
+            part = part if mode is None else part.transpose(mode)
+        else:
+            part = band.resize(view.scaled[::-1], kernel)
+        if (view.top, view.left, *view.scaled) != (0, 0, *target):
+            # Pillow's crop is black outside of the picture.
+            part = part.crop((view.left, view.top, view.left + target[1], view.top + target[0]))
+        scaled.append(np.asarray(part).reshape(*target, -1))
+    return np.concatenate(scaled, axis=-1)
 
 
 def _in_square(picture: Image.Image, around: Colour | None) -> Image.Image:

@@ -1,6 +1,7 @@
 """Images for people: pictures scaled down, and the pixels of a module's patches with the grid drawn over them."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import cast
 
 import numpy as np
@@ -24,13 +25,13 @@ class ImagePreview:
         """The pictures of an item beside each other, upright and on white."""
         height, width = extent
         target = fitted(height, width)
-        shown = [read_scaled(data, (height, width), target, "bicubic", most_pixels=LARGEST_LIMIT) for data in files]
-        return beside(shown[:MOST_FRAMES])
+        scaled = (read_scaled(data, (height, width), target, "bicubic", most_pixels=LARGEST_LIMIT) for data in files)
+        return beside([np.asarray(pixels, dtype=np.uint8) for pixels in islice(scaled, MOST_FRAMES)])
 
     def seen(self, payload: PatchPayload, intake: ImageIntake) -> Picture:
         """The pixels after the module's scaling, its normalisation undone, with its patches."""
         scaling = cast(ImageConfig, intake.image).scaling
-        mean, std = (np.array(one[: intake.channels], dtype=np.float32) for one in scaling[1:])
+        mean, std = (np.array(one[: intake.channels], dtype=np.float32) for one in (scaling.mean, scaling.std))
         frames = joined_patches(payload, intake) * std + mean
         return beside([with_grid(frame, intake.patch) for frame in frames[:MOST_FRAMES]])
 

@@ -46,7 +46,8 @@ PositivePerChannel = Annotated[tuple[Positive, Positive, Positive], Field(strict
 
 class Scaling(NamedTuple):
     """How pixels become numbers: `resampling` scales a picture; by channel, `mean` is subtracted from a value from 0 to
-    1 and the difference is divided by `std`.
+    1 and the difference is divided by `std`. Scaled pixels are `rounded` to 8 bits, or kept as the filter makes them,
+    which beside an edge may be darker than black and lighter than white.
 
     The defaults are for a module whose section and folder say nothing of it.
     """
@@ -54,6 +55,7 @@ class Scaling(NamedTuple):
     resampling: Resampling = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    rounded: bool = True
 
 
 DEFAULT_SCALING = Scaling()
@@ -121,6 +123,9 @@ class ImageConfig(ImageSection):
     std: PositivePerChannel | None = None
     """Divides what is left, for each of red, green and blue; null: that of the folder in `init_from`, else 0.5.
     Unit: pixel values from 0 to 1."""
+    rounded: bool | None = None
+    """Whether scaled pixels are rounded to 8 bits, as Pillow does it, or kept as the filter makes them, as Nemotron-H
+    Omni's processor does it; null: as the folder in `init_from` does it, else true."""
     reduce: Index = 0
     """Decode a JPEG at 1/2, 1/4 or 1/8 of its size where that leaves at least this many times the size after scaling,
     which is faster; 0: never. With 3 pixel values differ by at most 6/255. No unit."""
@@ -159,13 +164,20 @@ class ImageConfig(ImageSection):
     def scaling(self) -> Scaling:
         """The scaling of pixels, with the defaults for keys that are null."""
         default = DEFAULT_SCALING
-        return Scaling(self.resampling or default.resampling, self.mean or default.mean, self.std or default.std)
+        rounded = default.rounded if self.rounded is None else self.rounded
+        return Scaling(
+            self.resampling or default.resampling, self.mean or default.mean, self.std or default.std, rounded
+        )
 
     @property
     def identity(self) -> dict[str, Scalar | tuple[Scalar, ...]]:
         rule = {} if self.rule is None else self.rule.identity
         video = {} if self.video is None else {f"video.{key}": value for key, value in self.video.model_dump().items()}
-        return {**rule, **video, **self.scaling._asdict(), "reduce": self.reduce, "max_pixels": self.max_pixels}
+        scaling = self.scaling._asdict()
+        if scaling["rounded"]:
+            # Checkpoints from before the key have no other.
+            del scaling["rounded"]
+        return {**rule, **video, **scaling, "reduce": self.reduce, "max_pixels": self.max_pixels}
 
 
 @final

@@ -4,12 +4,24 @@ import math
 from collections.abc import Iterator
 from typing import Literal, final
 
+from pydantic import Field
+
 from counterpoint.modalities.images.sizes.rule import Size, SizeRule
 from counterpoint.section.problem import Problem
 from counterpoint.section.section import Count
 
 _LONGEST = 200
 """Times that the longer side may be as long as the shorter one, as in transformers."""
+
+
+def left_out(cap: int | None) -> bool:
+    """Whether a cap is not said: then the key is not written, and checkpoints from before it go on."""
+    return cap is None
+
+
+def capped(pixels: int, least: int) -> int:
+    """A limit of pixels for one picture, but no less than transformers leaves it above the lower limit."""
+    return max(pixels, int(least * 1.05))
 
 
 class PixelRange(SizeRule):
@@ -64,6 +76,15 @@ class BudgetConfig(PixelRange):
     """
 
     kind: Literal["budget"]
+    video_pixels: Count | None = Field(default=None, exclude_if=left_out)
+    """Pixels that the groups of pictures of a video share, as many as a patch spans in each, for a rule of videos
+    (`cap_pixels_per_frame` of transformers); null: no limit. Unit: pixels."""
+
+    def of(self, pictures: int, frames: int) -> "BudgetConfig":
+        if self.video_pixels is None:
+            return self
+        most = capped(min(self.max_pixels, self.video_pixels * frames // pictures), self.min_pixels)
+        return self.model_copy(update={"max_pixels": most})
 
     def grid(self, height: int, width: int, patch: int, merge: int) -> Size:
         # Term by term as transformers' qwen2_vl smart_resize, since its rounding decides sizes.

@@ -2,10 +2,11 @@
 
 from typing import Literal, final
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
-from counterpoint.modalities.images.sizes.budget import PixelRange
+from counterpoint.modalities.images.sizes.budget import PixelRange, capped, left_out
 from counterpoint.modalities.images.sizes.rule import Size
+from counterpoint.section.section import Count
 
 
 @final
@@ -17,11 +18,17 @@ class TotalConfig(PixelRange):
     """
 
     kind: Literal["total"]
+    picture_pixels: Count | None = Field(default=None, exclude_if=left_out)
+    """Most pixels of one picture of the video, too (`cap_pixels_per_frame` of transformers); null: as many as
+    `max_pixels` leaves it. Unit: pixels."""
     _pictures: int = PrivateAttr(default=1)
     _frames: int = PrivateAttr(default=1)
 
     def of(self, pictures: int, frames: int) -> "TotalConfig":
         rule = self.model_copy()
+        if self.picture_pixels is not None:
+            most = capped(min(self.picture_pixels, self.max_pixels // pictures), self.min_pixels) * pictures
+            rule = self.model_copy(update={"max_pixels": most})
         rule._pictures, rule._frames = pictures, frames
         return rule
 

@@ -112,7 +112,7 @@ def video_sizes(found: Fields) -> PictureSizes | None:
     least, most = _ends(found, _size(found, "size") or defaults.size)
     is_capped = found.has("cap_pixels_per_frame") and found.flag("cap_pixels_per_frame")
     caps = defaults.caps(found) if is_capped else {}
-    return PictureSizes(defaults.rule(min_pixels=least, max_pixels=most, **caps))
+    return PictureSizes(defaults.rule(min_pixels=least, max_pixels=most, **caps), defaults.otherwise)
 
 
 VIDEO_TYPES = ("video_processor_type",)
@@ -120,11 +120,13 @@ VIDEO_TYPES = ("video_processor_type",)
 
 
 class _Videos(NamedTuple):
-    """A processor of videos: its rule, transformers' default of `size`, and the keys of a cap on each picture."""
+    """A processor of videos: its rule, transformers' default of `size`, the keys of a cap on each picture, and what its
+    model does otherwise with videos."""
 
     rule: Callable[..., SizeRule]
     size: Mapping[str, int]
     caps: Callable[[Fields], Mapping[str, int]]
+    otherwise: str = ""
 
 
 def _group_pixels(found: Fields, side: int) -> int:
@@ -144,7 +146,11 @@ def _of_each(found: Fields) -> dict[str, int]:
 
 _VIDEOS: Mapping[str, _Videos] = {
     "Qwen2VL": _Videos(
-        partial(BudgetConfig, kind="budget"), {"shortest_edge": 128 * 28 * 28, "longest_edge": 28 * 28 * 768}, _shared
+        partial(BudgetConfig, kind="budget"),
+        {"shortest_edge": 128 * 28 * 28, "longest_edge": 28 * 28 * 768},
+        _shared,
+        "the model was trained with videos whose pictures differ in time alone, here each stands after the one before; "
+        "train it on pictures, or on enough videos to learn that",
     ),
     "Qwen3VL": _Videos(
         partial(TotalConfig, kind="total"), {"shortest_edge": 128 * 32 * 32, "longest_edge": 32 * 32 * 768}, _of_each

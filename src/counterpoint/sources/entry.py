@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from counterpoint.errors import DataError
 from counterpoint.kinds.modality import Intakes, Modality
 from counterpoint.modalities.images.spec import with_most_patches
 from counterpoint.section.problem import Problem
@@ -140,5 +141,13 @@ class Entry(Protocol):
 
 
 def taken_of(entry: Entry, source: Sized) -> int:
-    """Number of documents of an entry's source that are taken."""
-    return len(source) if entry.take is None else min(entry.take, len(source))
+    """Number of documents of an entry's source that are taken; raises DataError if it has fewer."""
+    if entry.take is None:
+        return len(source)
+    if entry.take > len(source):
+        where = entry.split if entry.folder is None else entry.folder
+        raise DataError(
+            f"take: got {entry.take:,} documents of {where}, expected at most the {len(source):,} that it has for this "
+            "run; lower it, or leave it out for all."
+        )
+    return entry.take

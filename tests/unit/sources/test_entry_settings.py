@@ -70,6 +70,14 @@ def test_an_evaluation_set_reads_what_is_taken_of_it() -> None:
     assert max(document.tokens for pack in packs for document in pack) <= 30
 
 
+@pytest.mark.parametrize("where", ["train", "evaluation"])
+def test_more_documents_than_there_are_cannot_be_taken(where: str) -> None:
+    with pytest.raises(DataError, match=r"take: got 31 documents of .*, expected at most the 30 that it has"):
+        _corpus(
+            _config({"take": 31}) if where == "train" else _config({}, evaluation=[{"synthetic": RECIPE, "take": 31}])
+        )
+
+
 def test_whole_epochs_take_the_steps_that_they_need() -> None:
     entries: list[dict[str, Any]] = [{}, {"take": 11}, {"max_patches": 4}]
     with pytest.raises(DataError, match=r"training\.steps: got 10, expected 27, which 3 epochs of 71 documents take"):

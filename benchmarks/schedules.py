@@ -94,7 +94,7 @@ def plan_of(
 def figures(plan: Plan) -> str:
     """Cells of a plan: makespan and bubble at unit costs and with light encoders, and what ranks keep."""
 
-    def light(action: Compute) -> float:
+    def light(_rank: int, action: Compute) -> float:
         return plan.stages.cost(action) * (1 if action.node.module == LANGUAGE else THIRD)
 
     unit, lighter = simulate(plan), simulate(plan, costs=light)

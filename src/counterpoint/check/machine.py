@@ -2,8 +2,8 @@
 
 An entry starts when it is posted and everything ahead of it in its FIFO is complete. An exchange of several rounds is
 as many entries. Collectives complete when all members have started them, exchanges when each of their peers has started
-its own part. Played with the cost of every compute, the same machine is the simulator's clock. Linear in the events and
-flows.
+its own part; they take the time that `durations` gives from then on. Played with the cost of every compute, the same
+machine is the simulator's clock. Linear in the events and flows.
 """
 
 from collections import deque
@@ -13,8 +13,12 @@ from dataclasses import dataclass, field
 from counterpoint.check.events import Collective, Entry, Event, Events, Exchange, Post, Run, Wait
 from counterpoint.plan.action import Action, Compute
 
-Cost = Callable[[Compute], float]
-"""The time that a compute action takes."""
+Cost = Callable[[int, Compute], float]
+"""The time that a compute action takes on a rank."""
+
+Durations = Callable[[int, Post], float]
+"""The time that a rank's part of a post takes once all its parts have started; a collective takes that of its slowest
+member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +52,21 @@ class _Rank:
     intervals: list[Interval] = field(default_factory=list)
 
 
-def _free(_action: Compute) -> float:
+def no_cost(_rank: int, _action: Compute) -> float:
+    """No compute takes time: the machine of a proof."""
+    return 0.0
+
+
+def no_durations(_rank: int, _post: Post) -> float:
+    """Posts complete when their last part starts."""
     return 0.0
 
 
 class Machine:
     """Plays events to the end, or until no rank can go on; then `stuck` is not empty."""
 
-    def __init__(self, events: Events, cost: Cost = _free) -> None:
-        self._cost = cost
+    def __init__(self, events: Events, cost: Cost = no_cost, durations: Durations = no_durations) -> None:
+        self._cost, self._durations = cost, durations
         self._ranks = {rank: _Rank(stream) for rank, stream in events.items()}
         self.states: dict[int, dict[Entry, State]] = {}
         for rank, stream in events.items():
@@ -106,7 +116,7 @@ class Machine:
         while state.cursor < len(state.events):
             match state.events[state.cursor]:
                 case Run(action=action):
-                    end = state.now + self._cost(action)
+                    end = state.now + self._cost(rank, action)
                     state.intervals.append(Interval(action, state.now, end))
                     state.now = end
                 case Wait(entries=entries):
@@ -141,7 +151,8 @@ class Machine:
         members = self._gathered.setdefault(entry.post.entry, [])
         members.append(entry)
         if len(members) == _parts(entry.post):
-            end = max(member.latest_start for member in members)
+            lasts = max(self._durations(member.rank, member.post) for member in members)
+            end = max(member.latest_start for member in members) + lasts
             for member in members:
                 self._complete(member, end)
 
@@ -160,7 +171,7 @@ class Machine:
 
     def _complete_if_met(self, entry: State) -> None:
         if entry.missing == 0 and entry.completed is None:
-            self._complete(entry, entry.latest_start)
+            self._complete(entry, entry.latest_start + self._durations(entry.rank, entry.post))
 
     def _complete(self, entry: State, end: float) -> None:
         entry.completed = end

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from counterpoint.check.buffers import peaks
 from counterpoint.check.events import Programs, expand
-from counterpoint.check.machine import Cost, Interval, Machine
+from counterpoint.check.machine import Cost, Durations, Interval, Machine, no_durations
 from counterpoint.errors import ProofError
 from counterpoint.plan.action import Action, Compute, Direction, Work
 from counterpoint.plan.batch import BatchPlan, Share
@@ -29,7 +29,7 @@ def flop_costs(plan: Plan, batch: BatchPlan) -> Cost:
         for microbatch, lanes in enumerate(batch.shares[node.module])
     }
 
-    def cost(action: Compute) -> float:
+    def cost(_rank: int, action: Compute) -> float:
         forward, of_inputs, of_weights = costs[action.node, action.microbatch]
         match action.work:
             case Work.FORWARD:
@@ -40,6 +40,15 @@ def flop_costs(plan: Plan, batch: BatchPlan) -> Cost:
                 return of_weights
             case Work.BACKWARD:
                 return of_inputs + of_weights
+
+    return cost
+
+
+def unit_costs(plan: Plan) -> Cost:
+    """A stage's forward takes 1, each half of its backward 1 as well, chunks their part and groups their multiple."""
+
+    def cost(_rank: int, action: Compute) -> float:
+        return plan.stages.cost(action)
 
     return cost
 
@@ -58,7 +67,7 @@ def _lane_flops(plan: Plan, works: Sequence[PartWork], node: Node, share: Share)
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Which rank worked when, in the unit of the costs; transfers and collectives take no time of their own.
+    """Which rank worked when, in the unit of the costs.
 
     `in_flight` is the peak number of microbatches that a node keeps for backward, `receives` the peak number of
     receives that a rank has posted ahead on a link.
@@ -111,21 +120,27 @@ class Timeline:
         return min(width, max(0, -int(-(time / self.makespan * width - 0.5) // 1))) if self.makespan else 0
 
 
-def simulate(plan: Plan, batch: BatchPlan | None = None, costs: Cost | None = None) -> Timeline:
+def simulate(
+    plan: Plan, batch: BatchPlan | None = None, costs: Cost | None = None, durations: Durations | None = None
+) -> Timeline:
     """Play the training schedule, with a batch what remains of it; raises ProofError if it does not end.
 
-    Without `costs` a stage's forward takes 1, each half of its backward 1 as well, chunks their part and groups their
-    multiple of it. What runs ahead is assumed to be for a step like this one.
+    Without `costs` computes take those of `unit_costs`, without `durations` posts take no time of their own. What runs
+    ahead is assumed to be for a step like this one.
     """
     schedule = plan.schedule if batch is None else plan.of_step(plan.schedule, batch, batch)
-    return simulate_programs(plan, schedule.programs, batch, costs)
+    return simulate_programs(plan, schedule.programs, batch, costs, durations)
 
 
 def simulate_programs(
-    plan: Plan, programs: Programs, batch: BatchPlan | None = None, costs: Cost | None = None
+    plan: Plan,
+    programs: Programs,
+    batch: BatchPlan | None = None,
+    costs: Cost | None = None,
+    durations: Durations | None = None,
 ) -> Timeline:
     """Play any programs on a plan's placement; raises ProofError if they do not end."""
-    machine = Machine(expand(plan, programs, batch, batch), costs or plan.stages.cost)
+    machine = Machine(expand(plan, programs, batch, batch), costs or unit_costs(plan), durations or no_durations)
     if machine.stuck:
         rank, (action, _entry) = next(iter(sorted(machine.stuck.items(), key=_by_rank)))
         raise ProofError(

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterpoint.check.events import Events, Exchange, Flow, Run, Wait, expand
+from counterpoint.check.events import Collective, Events, Exchange, Flow, Run, Wait, expand
 from counterpoint.check.fifo import check_fifos
 from counterpoint.check.grid import HERE, format_programs
 from counterpoint.check.machine import Machine
-from counterpoint.plan.action import Compute, Direction, Transfer, Work
+from counterpoint.plan.action import Compute, Direction, Step, Transfer, Work
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.plan import Plan
 from tests.unit.check.faults import ends, swapped
@@ -65,8 +65,27 @@ def test_a_post_starts_behind_what_was_ahead_of_it_whichever_rank_is_played_firs
             Run(work),
         ),
     }
-    machine = Machine({rank: events[rank] for rank in order}, lambda _action: 5.0)
+    machine = Machine({rank: events[rank] for rank in order}, lambda _rank, _action: 5.0)
     assert [interval.start for interval in machine.intervals[2]] == [5.0]
+
+
+def test_a_post_lasts_from_its_last_part_on_and_holds_up_what_is_queued_after_it() -> None:
+    """Rank 0 posts at 0, rank 1 at 5: the first exchange is under way from 5 to 8, the second from 8 to 11."""
+    work, early, late, _word = Compute(Node("language", 0), Work.FORWARD, 0), *transfers()
+    first, second = Exchange(early, "c", (flow(1),), ()), Exchange(late, "c", (flow(1),), ())
+    events: Events = {
+        0: (first, second, Wait(late, (second.entry,)), Run(work)),
+        1: (Run(work), Exchange(early, "c", (), (flow(0),)), Exchange(late, "c", (), (flow(0),))),
+    }
+    machine = Machine(events, lambda _rank, _action: 5.0, lambda _rank, _post: 3.0)
+    assert [interval.start for interval in machine.intervals[0]] == [11.0]
+
+
+def test_a_collective_takes_as_long_as_its_slowest_member() -> None:
+    work, post = Compute(Node("language", 0), Work.FORWARD, 0), Collective(Step(), "c", (0, 1))
+    events: Events = {rank: (post, Wait(Step(), (post.entry,)), Run(work)) for rank in (0, 1)}
+    machine = Machine(events, durations=lambda rank, _post: 1.0 + rank)
+    assert [machine.intervals[rank][0].start for rank in (0, 1)] == [2.0, 2.0]
 
 
 def transfers() -> tuple[Transfer, Transfer, Transfer]:
@@ -85,5 +104,5 @@ def flow(peer: int) -> Flow:
 def test_the_order_of_ranks_does_not_matter(plan: Plan) -> None:
     events = expand(plan, plan.schedule.programs)
     backwards = dict(reversed(events.items()))
-    one, other = Machine(events, lambda action: 1.0), Machine(backwards, lambda action: 1.0)
+    one, other = Machine(events, lambda _rank, _action: 1.0), Machine(backwards, lambda _rank, _action: 1.0)
     assert one.intervals == other.intervals

@@ -10,7 +10,7 @@ from counterpoint.errors import ProofError
 from counterpoint.plan.action import Compute, Direction, Work
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.plan import Plan
-from counterpoint.simulate.clock import flop_costs, simulate, simulate_programs
+from counterpoint.simulate.clock import flop_costs, simulate, simulate_programs, unit_costs
 from tests.unit.check.faults import reordered
 from tests.unit.plan.strategies import LANGUAGE, chain_plan, plans, random_packs, small_plan
 from tests.unit.report.pages import example
@@ -81,7 +81,7 @@ def test_costs_add_up_and_a_batch_takes_no_longer_than_its_template(plan: Plan, 
         assert whole.busy(rank) == pytest.approx(sum(map(plan.stages.cost, computes)))
         assert 0.0 <= whole.bubble(rank) < 1.0
         assert step.busy(rank) <= whole.busy(rank) + 1e-9
-        assert simulate(plan, costs=lambda action: 0.5).busy(rank) == 0.5 * len(computes)
+        assert simulate(plan, costs=lambda _rank, _action: 0.5).busy(rank) == 0.5 * len(computes)
 
 
 def test_weight_gradients_have_their_own_sign() -> None:
@@ -95,11 +95,11 @@ def test_weight_gradients_have_their_own_sign() -> None:
 def test_flops_cost_what_the_models_say_of_the_fullest_lane() -> None:
     plan, batch = example("synthetic_disjoint")
     cost, node = flop_costs(plan, batch), Node(LANGUAGE, 0)
-    forwards = sum(cost(Compute(node, Work.FORWARD, m)) for m in range(plan.microbatches))
+    forwards = sum(cost(0, Compute(node, Work.FORWARD, m)) for m in range(plan.microbatches))
     expected = sum(plan.facts[LANGUAGE].forward_flops(document.tokens) for document in batch.documents)
     assert forwards * plan.layouts[LANGUAGE].lane_size == expected
     for other in plan.stages.nodes:
-        forward, whole, *halves = (cost(Compute(other, work, 0)) for work in Work)
+        forward, whole, *halves = (cost(0, Compute(other, work, 0)) for work in Work)
         assert whole == sum(halves)
         # Nobody needs the gradients of pixels.
         if other.module == LANGUAGE:
@@ -113,8 +113,8 @@ def test_flops_cost_what_the_models_say_of_the_fullest_lane() -> None:
 def test_a_backward_without_weights_costs_its_input_half() -> None:
     plan, batch = example("synthetic_disjoint", "modules.language.train=none")
     node = Node(LANGUAGE, 0)
-    for cost in (flop_costs(plan, batch), plan.stages.cost):
-        assert cost(Compute(node, Work.BACKWARD, 1)) == cost(Compute(node, Work.INPUT, 1)) > 0
+    for cost in (flop_costs(plan, batch), unit_costs(plan)):
+        assert cost(0, Compute(node, Work.BACKWARD, 1)) == cost(0, Compute(node, Work.INPUT, 1)) > 0
 
 
 def test_a_timeline_draws_one_line_per_rank() -> None:

@@ -9,6 +9,7 @@ from counterpoint.plan import peers
 from counterpoint.plan.action import Action, Compute, Direction, Transfer, Work, is_ahead
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.schedule import distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,12 @@ class Peaks:
 def peaks(plan: Plan, programs: Programs) -> Peaks:
     """Peaks over all ranks in program order; a program without backward keeps nothing in flight."""
     found, training = Peaks({}, {}), trains(programs)
+    known = set()
     for rank, program in programs.items():
-        _Held(plan, rank, training, found).walk(program)
+        key = id(program), plan.nodes_of(rank)
+        if key not in known:
+            known.add(key)
+            _Held(plan, rank, training, found).walk(program)
     return found
 
 
@@ -31,7 +36,7 @@ def trains(programs: Programs) -> bool:
     """Whether the programs have a backward."""
     return any(
         isinstance(action, Compute) and action.work.gives_gradient
-        for program in programs.values()
+        for program in distinct(programs)
         for action in program
     )
 
@@ -44,7 +49,7 @@ def check_buffers(
     `bounds` are the promise, by default that of the plan's training or evaluation schedule, whichever these programs
     are. A training step without any backward looks like evaluation, so its caller gives the bounds.
     """
-    training = trains(programs) or any(is_ahead(action) for program in programs.values() for action in program)
+    training = trains(programs) or any(is_ahead(action) for program in distinct(programs) for action in program)
     if bounds is None:
         bounds = (plan.schedule if training else plan.evaluation).bounds
     for rank, program in programs.items():
@@ -53,11 +58,13 @@ def check_buffers(
             return fault
     for rank, stream in events.items():
         for post in stream:
-            if isinstance(post, Exchange) and len(post.sends) + len(post.receives) > peers.MOST_OPERATIONS:
+            if not isinstance(post, Exchange):
+                continue
+            sends, receives = (sum(flow.count for flow in flows) for flows in (post.sends, post.receives))
+            if sends + receives > peers.MOST_OPERATIONS:
                 return Fault(
-                    f"rank {rank} at {post.action} posts {len(post.sends)} sends and {len(post.receives)} "
-                    f"receives in one group, expected at most {peers.MOST_OPERATIONS} together; exchange them "
-                    "in rounds",
+                    f"rank {rank} at {post.action} posts {sends} sends and {receives} receives in one group, expected "
+                    f"at most {peers.MOST_OPERATIONS} together; exchange them in rounds",
                     ((rank, post.action),),
                 )
     return None
@@ -70,6 +77,7 @@ class _Held:
         self, plan: Plan, rank: int, training: bool, found: Peaks, bounds: Mapping[Node, int] | None = None
     ) -> None:
         self._plan, self._rank, self._training = plan, rank, training
+        self._nodes = plan.nodes_of(rank)
         self._found, self._bounds = found, bounds
         self._flights: dict[Node, int] = {}
         self._ahead: dict[tuple[Link, Direction], int] = {}
@@ -91,7 +99,7 @@ class _Held:
 
     def _post(self, action: Transfer) -> Fault | None:
         link, forward = action.link, action.direction is Direction.FORWARD
-        if self._rank not in self._plan.stages.ranks[link.target if forward else link.source]:
+        if (link.target if forward else link.source) not in self._nodes:
             return None
         key = (link, action.direction)
         self._posted.add(action)

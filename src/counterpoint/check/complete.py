@@ -6,12 +6,12 @@ from counterpoint.check.fault import Fault
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.schedule import Schedule
+from counterpoint.plan.schedule import Schedule, distinct
 
 
 def check_complete(plan: Plan, schedule: Schedule, training: bool) -> Fault | None:
     """The first action that a template lacks; a backward is whole or in its two halves."""
-    held: set[Action] = {action for program in schedule.programs.values() for action in program}
+    held: set[Action] = {action for program in distinct(schedule.programs) for action in program}
     for node in plan.stages.nodes:
         for microbatch in range(plan.stages.count(node.module, plan.microbatches)):
             for action in _wanted(plan, node, microbatch, training, held):

@@ -2,28 +2,28 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 
 from counterpoint.check.events import Programs, consumed
 from counterpoint.check.fault import Fault
-from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
+from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work, is_ahead
 from counterpoint.plan.erase import Erasure
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.stages import action_ranks
+from counterpoint.plan.schedule import distinct
+from counterpoint.plan.stages import action_ranks, is_on
 
 
 def check_members(plan: Plan, programs: Programs) -> Fault | None:
     """The first action on a rank without its stage, or twice in a program."""
-    homes: dict[Action, frozenset[int]] = {}
     for rank, program in programs.items():
         seen: set[Action] = set()
+        nodes = plan.nodes_of(rank)
         for action in program:
-            if action not in homes:
-                homes[action] = frozenset(action_ranks(action, plan.stages))
-            if rank not in homes[action]:
+            if not is_on(action, nodes):
+                homes = list(action_ranks(action, plan.stages))
                 return Fault(
-                    f"rank {rank} has {action}, expected it on ranks {sorted(homes[action])} only; remove it",
-                    ((rank, action),),
+                    f"rank {rank} has {action}, expected it on ranks {homes} only; remove it", ((rank, action),)
                 )
             if action in seen:
                 what = f"rank {rank} has {action} twice, expected it once; remove one"
@@ -37,7 +37,7 @@ def check_dataflow(plan: Plan, programs: Programs, erasure: Erasure | None = Non
 
     `erasure` says which actions a batch keeps; all of these are needed.
     """
-    needs = _Needs(plan, {action for program in programs.values() for action in program}, erasure)
+    needs = _Needs(plan, {action for program in distinct(programs) for action in program}, erasure)
     for rank, program in programs.items():
         fault = _check_inputs(needs, rank, program) or _check_end(rank, program)
         if fault is not None:
@@ -76,11 +76,15 @@ def _check_shared(plan: Plan, programs: Programs) -> Fault | None:
     for rank, program in programs.items():
         for action in program:
             holders.setdefault(action, []).append(rank)
+    nodes_of = {rank: plan.nodes_of(rank) for rank in programs}
     for action, ranks in holders.items():
-        missing = sorted(set(action_ranks(action, plan.stages)) - set(ranks))
-        if missing:
+        if len(ranks) == len(programs):
+            continue
+        held = frozenset(ranks)
+        missing = min((r for r, nodes in nodes_of.items() if r not in held and is_on(action, nodes)), default=None)
+        if missing is not None:
             return Fault(
-                f"rank {missing[0]} lacks {action}, which rank {ranks[0]} has, expected it on both; erase an "
+                f"rank {missing} lacks {action}, which rank {ranks[0]} has, expected it on both; erase an "
                 "action on all of its ranks or on none",
                 ((ranks[0], action),),
             )
@@ -146,4 +150,9 @@ class _Needs:
 
     def _made_before(self, rank: int, action: Compute) -> bool:
         """Whether earlier steps ran an action ahead, as the template does for later ones."""
-        return action.ahead > 0 and action in self.plan.schedule.programs[rank]
+        return action.ahead > 0 and action.node in self.plan.nodes_of(rank) and action in self._made_ahead
+
+    @cached_property
+    def _made_ahead(self) -> frozenset[Action]:
+        """What the template does for later steps."""
+        return frozenset(a for program in distinct(self.plan.schedule.programs) for a in program if is_ahead(a))

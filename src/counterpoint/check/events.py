@@ -4,16 +4,19 @@ The model: transfers are posted and not awaited, a compute waits for what it con
 collectives block. Several collectives of one action on one communicator are one event.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.communicators import collective_name, transfer_name
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.layout import format_ranks
+from counterpoint.plan.peers import Pair
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.route import Copy
+from counterpoint.plan.slots import WORLD, Axis
 
 Programs = Mapping[int, tuple[Action, ...]]
 """The ordered actions of a step, by rank."""
@@ -21,12 +24,21 @@ Programs = Mapping[int, tuple[Action, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Rows that go to a peer or come from it; `rows` is None without a batch."""
+    """Rows that go to a peer or come from it; `rows` is None without a batch.
+
+    Among roles the peer is a role, and `count` is the number of its ranks that the representative meets.
+    """
 
     peer: int
     rows: int | None
     columns: int
     dtype: str
+    count: int = 1
+
+    @property
+    def carries(self) -> tuple[int | None, int, str]:
+        """What both ends must agree on: rows, columns and dtype."""
+        return self.rows, self.columns, self.dtype
 
     def __str__(self) -> str:
         return f"{'any' if self.rows is None else self.rows} x {self.columns} {self.dtype}"
@@ -111,13 +123,41 @@ Events = dict[int, tuple[Event, ...]]
 """The events of a step, by rank."""
 
 
+class Shared(NamedTuple):
+    """A communicator of collectives as a rank sees it: its name and its members."""
+
+    name: str
+    members: tuple[int, ...]
+
+
+Part = tuple[int, tuple[Flow, ...], tuple[Flow, ...]]
+"""A round of a rank's exchange: its number, sends and receives."""
+
+
+class Surroundings(Protocol):
+    """Whom a rank meets where: what its program alone does not say of its events."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The stages that the rank computes."""
+
+    def group(self, axis: Axis) -> Shared | None:
+        """The communicator of an axis, None for a rank alone."""
+
+    def channel(self, link: Link, direction: Direction) -> str:
+        """The communicator of a link's transfers."""
+
+    def parts(self, action: Transfer) -> Sequence[Part]:
+        """The rounds of the rank's part of an exchange, ascending; one without peers if it has none."""
+
+
 def expand(plan: Plan, programs: Programs, batch: BatchPlan | None = None, ahead: BatchPlan | None = None) -> Events:
     """The events of exactly these programs; without a batch a transfer has every peer that any batch could give it.
 
     `ahead` is the batch of what runs ahead.
     """
     flows = _Flows(plan, batch, ahead)
-    return {rank: tuple(_Walk(plan, flows, rank).events(program)) for rank, program in programs.items()}
+    return {rank: walk(plan, program, _OfRank(plan, flows, rank)) for rank, program in programs.items()}
 
 
 def expand_template(plan: Plan, programs: Programs) -> Events:
@@ -127,21 +167,30 @@ def expand_template(plan: Plan, programs: Programs) -> Events:
     they are gathered at each. So what a batch posts is a sub-order of this, and what is proved here holds for it.
     """
     flows = _Flows(plan, None, None)
-    return {rank: tuple(_Walk(plan, flows, rank, True).events(program)) for rank, program in programs.items()}
+    return {
+        rank: walk(plan, program, _OfRank(plan, flows, rank), is_template=True) for rank, program in programs.items()
+    }
+
+
+def walk(
+    plan: Plan, program: tuple[Action, ...], around: Surroundings, *, is_template: bool = False
+) -> tuple[Event, ...]:
+    """The events of one rank's program; with `is_template` every compute gathers its parameters."""
+    return tuple(_Walk(plan, around, is_template).events(program))
 
 
 class _Walk:
-    """One rank's walk through its program; with `is_template` every compute gathers its parameters.
+    """One rank's walk through its program.
 
     The collectives of an action come in one order of communicators, whichever of them a batch keeps.
     """
 
-    def __init__(self, plan: Plan, flows: "_Flows", rank: int, is_template: bool = False) -> None:
-        self._plan, self._flows, self._rank, self._is_template = plan, flows, rank, is_template
+    def __init__(self, plan: Plan, around: Surroundings, is_template: bool) -> None:
+        self._plan, self._around, self._is_template = plan, around, is_template
         self._computed: set[Node] = set()
         self._reduced: set[Node] = set()
         self._open: dict[Transfer, tuple[Entry, ...]] = {}
-        self._known: dict[tuple[Node, tuple[str, ...]], tuple[tuple[int, ...], ...]] = {}
+        self._known: dict[tuple[Node, tuple[str, ...]], tuple[Shared | None, ...]] = {}
 
     def events(self, program: tuple[Action, ...]) -> Iterator[Event]:
         for action in program:
@@ -157,12 +206,9 @@ class _Walk:
                     yield from self._step(action)
 
     def _exchange(self, action: Transfer) -> Iterator[Exchange]:
-        """The rounds of this rank's part, in ascending order; one without peers if it has none."""
-        name = transfer_name(self._plan.placement, action.link, action.direction, self._rank)
-        sends, receives = self._flows.of(action, self._rank)
-        rounds = self._plan.rounds[action.link]
-        parts = rounds.cut(self._rank, action.direction, sends, receives, lambda flow: flow.peer)
-        posts = [Exchange(action, name, tuple(out), tuple(back), number) for number, out, back in parts]
+        """The rounds of this rank's part, in ascending order."""
+        name = self._around.channel(action.link, action.direction)
+        posts = [Exchange(action, name, out, back, number) for number, out, back in self._around.parts(action)]
         self._open[action] = tuple(post.entry for post in posts)
         yield from posts
 
@@ -195,36 +241,36 @@ class _Walk:
     def _step(self, action: Step) -> Iterator[Event]:
         """Sums of partial gradients over tp, stage by stage, of tied copies, and of all ranks' scalars; then what
         updates exchange, module by module. Without a reduction, as in evaluation, the sum of the loss alone."""
-        reduced = [node for node in self._plan.nodes_of(self._rank) if node in self._reduced]
-        tied = [self._plan.tie(node.module, self._rank) for node in reduced]
-        active = self._plan.placement.active
+        reduced = [node for node in self._around.nodes if node in self._reduced]
+        tied = [self._around.group((node.module, "tie")) for node in reduced]
+        active = self._around.group(WORLD)
         most = [group for node in reduced for group in self._groups(node, ("tp",))]
         partial = [group for node in reduced if node in self._computed for group in self._groups(node, ("tp",))]
         yield from self._collectives(action, (*most, *tied, active), (*partial, *tied, active))
         for turn, module in enumerate(self._plan.graph.modules, start=1):
             if any(node.module == module and self._plan.exchanges(node) for node in reduced):
-                yield from self._collective(action, self._plan.stage_ranks(module, self._rank), turn)
+                yield from self._collective(action, self._around.group((module, "stage")), turn)
 
-    def _groups(self, node: Node, axes: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+    def _groups(self, node: Node, axes: tuple[str, ...]) -> tuple[Shared | None, ...]:
         if (node, axes) not in self._known:
-            layout = self._plan.layouts[node.module]
-            self._known[node, axes] = tuple(layout.group(axis, self._rank) for axis in axes)
+            self._known[node, axes] = tuple(self._around.group((node.module, axis)) for axis in axes)
         return self._known[node, axes]
 
     def _collectives(
-        self, action: Action, groups: tuple[tuple[int, ...], ...], needed: tuple[tuple[int, ...], ...] | None = None
+        self, action: Action, groups: tuple[Shared | None, ...], needed: tuple[Shared | None, ...] | None = None
     ) -> Iterator[Event]:
         """One event for each communicator that is `needed`, by default all, in the order of `groups`.
 
         Without data parallelism FSDP and context parallelism share one.
         """
-        for ranks in dict.fromkeys(groups):
-            if needed is None or ranks in needed:
-                yield from self._collective(action, ranks)
+        names = None if needed is None else {group.name for group in needed if group is not None}
+        for group in {group.name: group for group in groups if group is not None}.values():
+            if names is None or group.name in names:
+                yield from self._collective(action, group)
 
-    def _collective(self, action: Action, ranks: tuple[int, ...], turn: int = 0) -> Iterator[Event]:
-        if len(ranks) > 1:
-            post = Collective(action, collective_name(ranks), ranks, turn)
+    def _collective(self, action: Action, group: Shared | None, turn: int = 0) -> Iterator[Event]:
+        if group is not None:
+            post = Collective(action, group.name, group.members, turn)
             yield post
             yield Wait(action, (post.entry,))
 
@@ -239,50 +285,80 @@ def consumed(plan: Plan, action: Compute) -> tuple[Transfer, ...]:
     return tuple(plan.stages.reads(action, plan.microbatches))
 
 
-_RankFlows = tuple[tuple[Flow, ...], tuple[Flow, ...]]
+class _OfRank:
+    """The surroundings of one rank among all ranks."""
+
+    def __init__(self, plan: Plan, flows: "_Flows", rank: int) -> None:
+        self._plan, self._flows, self._rank = plan, flows, rank
+        self._slots, self._numbers = plan.slots.of(rank)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return self._plan.nodes_of(self._rank)
+
+    def group(self, axis: Axis) -> Shared | None:
+        slot = self._slots.of.get(axis)
+        if slot is None:
+            return None
+        ranks = self._plan.slots.groups[self._numbers[slot]]
+        return Shared(collective_name(ranks), ranks)
+
+    def channel(self, link: Link, direction: Direction) -> str:
+        return transfer_name(self._plan.placement, link, direction, self._rank)
+
+    def parts(self, action: Transfer) -> Sequence[Part]:
+        return self._flows.of(action, self._rank)
+
+
+def columns_of(plan: Plan, link: Link, direction: Direction) -> tuple[int, int]:
+    """Columns that the sender has and that the receiver expects; at an edge each is its own module's."""
+    source, target = plan.width(link), plan.expected_width(link)
+    return (source, target) if direction is Direction.FORWARD else (target, source)
 
 
 class _Flows:
-    """Sends and receives by transfer and rank; computed once per transfer."""
+    """Sends and receives by transfer and rank; those of a batch are computed once per transfer."""
 
     def __init__(self, plan: Plan, batch: BatchPlan | None, ahead: BatchPlan | None) -> None:
         self._plan, self._batch, self._ahead = plan, batch, ahead
-        self._known: dict[tuple[Link, Direction, int], dict[int, _RankFlows]] = {}
+        self._known: dict[tuple[Link, Direction, int], dict[int, tuple[Part, ...]]] = {}
 
-    def of(self, action: Transfer, rank: int) -> _RankFlows:
-        key = (action.link, action.direction, 0 if self._batch_of(action) is None else action.exchange)
-        if key not in self._known:
-            self._known[key] = self._by_rank(action, self._rows(action))
-        return self._known[key].get(rank, ((), ()))
+    def of(self, action: Transfer, rank: int) -> Sequence[Part]:
+        batch = self._ahead if action.ahead else self._batch
+        known = self._known.setdefault((action.link, action.direction, -1 if batch is None else action.exchange), {})
+        if batch is None and rank not in known:
+            known[rank] = self._cut(action, rank, *self._plan.peers(action.link, action.direction, rank))
+        elif batch is not None and not known:
+            known |= self._of_batch(action, batch)
+        return known.get(rank, _NOTHING)
 
-    def _batch_of(self, action: Transfer) -> BatchPlan | None:
-        return self._ahead if action.ahead else self._batch
+    def _cut(
+        self, action: Transfer, rank: int, to: Iterable[int], back: Iterable[int], rows: Mapping[Pair, int] | None = None
+    ) -> tuple[Part, ...]:
+        """A rank's flows by round; `rows` by sender and receiver, None for any."""
+        (sent, expected), dtype = columns_of(self._plan, action.link, action.direction), self._plan.dtype
+        sends = [Flow(peer, None if rows is None else rows[rank, peer], sent, dtype) for peer in to]
+        receives = [Flow(peer, None if rows is None else rows[peer, rank], expected, dtype) for peer in back]
+        cut = self._plan.rounds[action.link].cut(rank, action.direction, sends, receives, lambda flow: flow.peer)
+        return tuple((number, tuple(out), tuple(into)) for number, out, into in cut)
 
-    def _rows(self, action: Transfer) -> dict[tuple[int, int], int | None]:
-        """Rows by (sender, receiver), without the rows that stay on their rank."""
-        batch = self._batch_of(action)
-        if batch is None:
-            return dict.fromkeys(self._plan.pairs(action.link, action.direction))
+    def _of_batch(self, action: Transfer, batch: BatchPlan) -> dict[int, tuple[Part, ...]]:
+        """The parts of all ranks that have any in a batch, without the rows that stay on their rank."""
         copies: tuple[Copy, ...] = self._plan.route(batch, action.link, action.exchange).copies
-        rows: dict[tuple[int, int], int | None] = {}
+        rows: dict[Pair, int] = {}
         for copy in copies:
             pair = (copy.source_rank, copy.target_rank)
             if action.direction is Direction.BACKWARD:
                 pair = (pair[1], pair[0])
             if pair[0] != pair[1]:
-                rows[pair] = (rows.get(pair) or 0) + copy.rows
-        return rows
+                rows[pair] = rows.get(pair, 0) + copy.rows
+        sends: dict[int, list[int]] = {}
+        receives: dict[int, list[int]] = {}
+        for sender, receiver in sorted(rows):
+            sends.setdefault(sender, []).append(receiver)
+            receives.setdefault(receiver, []).append(sender)
+        ranks = {*sends, *receives}
+        return {r: self._cut(action, r, sends.get(r, ()), receives.get(r, ()), rows) for r in ranks} or {-1: _NOTHING}
 
-    def _by_rank(self, action: Transfer, rows: dict[tuple[int, int], int | None]) -> dict[int, _RankFlows]:
-        columns = self._columns(action)
-        sends: dict[int, list[Flow]] = {}
-        receives: dict[int, list[Flow]] = {}
-        for (sender, receiver), count in sorted(rows.items()):
-            sends.setdefault(sender, []).append(Flow(receiver, count, columns[0], self._plan.dtype))
-            receives.setdefault(receiver, []).append(Flow(sender, count, columns[1], self._plan.dtype))
-        return {rank: (tuple(sends.get(rank, ())), tuple(receives.get(rank, ()))) for rank in {*sends, *receives}}
 
-    def _columns(self, action: Transfer) -> tuple[int, int]:
-        """Columns that the sender has and that the receiver expects; at an edge each is its own module's."""
-        source, target = self._plan.width(action.link), self._plan.expected_width(action.link)
-        return (source, target) if action.direction is Direction.FORWARD else (target, source)
+_NOTHING: tuple[Part, ...] = ((0, (), ()),)

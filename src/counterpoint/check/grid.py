@@ -20,9 +20,13 @@ def format_programs(programs: Programs, mark: Iterable[tuple[int, Action]] | Non
     """
     marks = {rank: action for rank, action in mark or ()}
     lines: dict[str, list[int]] = {}
+    known: dict[tuple[int, Action | None], str] = {}
     for rank, program in sorted(programs.items()):
-        window = program if mark is None else _window(program, marks.get(rank), tuple(marks.values()))
-        lines.setdefault(_line(program, window, marks.get(rank)), []).append(rank)
+        own = marks.get(rank)
+        if (id(program), own) not in known:
+            window = program if mark is None else _window(program, own, tuple(marks.values()))
+            known[id(program), own] = _line(program, window, own)
+        lines.setdefault(known[id(program), own], []).append(rank)
     if mark is not None and len(lines) > MAX_LINES:
         return _table(_shortened(lines)) + f"\n({len(lines) - MAX_LINES} more lines)"
     return _table(lines)

@@ -32,10 +32,14 @@ class Interval:
 
 @dataclass(slots=True, eq=False)
 class State:
-    """The progress of an entry; times are None until known, `missing` counts parts that have not started."""
+    """The progress of an entry; times are None until known, `missing` counts parts that have not started.
+
+    `peers` are those of an exchange.
+    """
 
     rank: int
     post: Post
+    peers: frozenset[int]
     missing: int
     posted: float | None = None
     started: float | None = None
@@ -71,10 +75,10 @@ class Machine:
         self.states: dict[int, dict[Entry, State]] = {}
         for rank, stream in events.items():
             posts = [event for event in stream if isinstance(event, Exchange | Collective)]
-            self.states[rank] = {post.entry: State(rank, post, _parts(post)) for post in posts}
+            self.states[rank] = {post.entry: _state(rank, post) for post in posts}
         self.fifos: dict[tuple[int, str], deque[State]] = {}
         self._free_from: dict[tuple[int, str], float] = {}
-        self._gathered: dict[Entry, list[State]] = {}
+        self._gathered: dict[tuple[Entry, int], list[State]] = {}
         self._startable: deque[tuple[State, float]] = deque()
         self._runnable = deque(self._ranks)
         self._play()
@@ -143,25 +147,27 @@ class Machine:
         entry.started = now
         entry.latest_start = now
         if isinstance(entry.post, Collective):
-            self._gather(entry)
+            self._gather(entry, entry.post)
         else:
-            self._meet(entry, entry.post, now)
+            self._meet(entry, now)
 
-    def _gather(self, entry: State) -> None:
-        members = self._gathered.setdefault(entry.post.entry, [])
+    def _gather(self, entry: State, post: Collective) -> None:
+        # Among roles several communicators have one name; those of a name have no member in common.
+        members = self._gathered.setdefault((post.entry, post.ranks[0]), [])
         members.append(entry)
-        if len(members) == _parts(entry.post):
+        if len(members) == len(post.ranks):
             lasts = max(self._durations(member.rank, member.post) for member in members)
             end = max(member.latest_start for member in members) + lasts
             for member in members:
                 self._complete(member, end)
 
-    def _meet(self, entry: State, post: Exchange, now: float) -> None:
+    def _meet(self, entry: State, now: float) -> None:
         entry.missing -= 1
-        for peer in post.peers:
-            other = self.states.get(peer, {}).get(post.entry)
+        key = entry.post.entry
+        for peer in entry.peers - {entry.rank}:
+            other = self.states.get(peer, {}).get(key)
             # A pair meets if each end lists the other; what only one end lists never completes.
-            if other is None or other.started is None or not _lists(other.post, entry.rank):
+            if other is None or other.started is None or entry.rank not in other.peers:
                 continue
             for state, start in ((entry, other.started), (other, now)):
                 state.missing -= 1
@@ -187,10 +193,9 @@ class Machine:
             self._runnable.append(entry.rank)
 
 
-def _lists(post: Post, rank: int) -> bool:
-    return isinstance(post, Exchange) and rank in post.peers
-
-
-def _parts(post: Post) -> int:
-    """Parts that must start before a post completes, its own included."""
-    return len(post.ranks) if isinstance(post, Collective) else 1 + len(post.peers)
+def _state(rank: int, post: Post) -> State:
+    if isinstance(post, Collective):
+        return State(rank, post, frozenset(), len(post.ranks))
+    peers = post.peers
+    # Its own part is one of a role's that meets ranks like itself.
+    return State(rank, post, peers, len(peers | {rank}))

@@ -36,36 +36,46 @@ def collective_name(ranks: tuple[int, ...]) -> str:
 
 def transfer_name(placement: Placement, link: Link, direction: Direction, rank: int) -> str:
     """The communicator on which a rank's part of a link's exchange is issued."""
-    return _transfer(placement, link, direction, rank).name
-
-
-def _transfer(placement: Placement, link: Link, direction: Direction, rank: int) -> Communicator:
-    source = placement.layout(link.source.module)
-    if link.is_hop:
-        column = source.group("pp", rank)
-        # Rows that chunks send from a pipeline's last ranks back to its first wait for no other hop.
-        kind = "pp" if link.target.stage % source.pp else "wrap"
-        return Communicator(f"{source.module}.{kind}[{format_ranks(column)}]{direction}", column, True)
-    target = placement.layout(link.target.module)
-    ranks = {*source.stage_ranks(link.source.stage), *target.stage_ranks(link.target.stage)}
-    return Communicator(f"{link}{direction}", tuple(sorted(ranks)), True)
+    ranks = placement.layout(link.source.module).group("pp", rank) if link.is_hop else ()
+    return _channel_name(placement, link, direction, ranks)
 
 
 def communicators(
     placement: Placement, links: tuple[Link, ...], more: tuple[tuple[int, ...], ...] = ()
 ) -> tuple[Communicator, ...]:
-    """All communicators: the active world, every collective group, `more` of tied weights and experts, every transfer
-    channel."""
-    wanted: dict[str, Communicator] = {}
-    groups = [placement.active]
-    groups += [group for layout in placement.layouts for axis in COLLECTIVE_AXES for group in layout.groups(axis)]
-    for ranks in (*groups, *more):
-        wanted.setdefault(collective_name(ranks), Communicator(collective_name(ranks), ranks))
+    """All communicators of more than one rank: the active world, every collective group, `more` of tied weights and
+    experts, every transfer channel."""
+    wanted: dict[tuple[int, ...], Communicator] = {}
+    axes = (group for layout in placement.layouts for axis in COLLECTIVE_AXES for group in layout.groups(axis))
+    for ranks in (placement.active, *axes, *more):
+        if len(ranks) > 1 and ranks not in wanted:
+            wanted[ranks] = Communicator(collective_name(ranks), ranks)
+    channels: dict[str, Communicator] = {}
     for link in links:
-        source, target = placement.layout(link.source.module), placement.layout(link.target.module)
-        ends = {*source.stage_ranks(link.source.stage), *target.stage_ranks(link.target.stage)}
         for direction in Direction:
-            for rank in sorted(ends):
-                communicator = _transfer(placement, link, direction, rank)
-                wanted.setdefault(communicator.name, communicator)
-    return tuple(wanted.values())
+            for ranks in _channel_ranks(placement, link):
+                name = _channel_name(placement, link, direction, ranks)
+                if len(ranks) > 1 and name not in channels:
+                    channels[name] = Communicator(name, ranks, True)
+    return (*wanted.values(), *channels.values())
+
+
+def _channel_ranks(placement: Placement, link: Link) -> tuple[tuple[int, ...], ...]:
+    """The ranks that share a channel of a link: the columns of a pipeline, or both ends of an edge."""
+    source = placement.layout(link.source.module)
+    if link.is_hop:
+        return source.groups("pp")
+    target = placement.layout(link.target.module)
+    ends = {*source.stage_ranks(link.source.stage), *target.stage_ranks(link.target.stage)}
+    return (tuple(sorted(ends)),)
+
+
+def _channel_name(placement: Placement, link: Link, direction: Direction, ranks: tuple[int, ...]) -> str:
+    return f"{link}{direction}" if not link.is_hop else f"{column_kind(placement, link)}[{format_ranks(ranks)}]{direction}"
+
+
+def column_kind(placement: Placement, link: Link) -> str:
+    """The kind of channel of a hop: rows that chunks send from a pipeline's last ranks back to its first wait for no
+    other hop."""
+    source = placement.layout(link.source.module)
+    return f"{source.module}.{'pp' if link.target.stage % source.pp else 'wrap'}"

@@ -1,5 +1,6 @@
 """A module's axes over its ranks: the dense view and the expert view of the same rank list."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -88,19 +89,28 @@ class Layout(Axes, ExpertAxes):
         """Ranks of one pipeline stage."""
         return self.dp * self.lane_size
 
+    def index(self, rank: int) -> int:
+        """The place of a global rank in the rank list; raises KeyError for a rank outside the module."""
+        place = bisect_left(self.ranks, rank)
+        if place == len(self.ranks) or self.ranks[place] != rank:
+            raise KeyError(f"rank {rank} is not in module {self.module}: {format_ranks(self.ranks)}")
+        return place
+
+    def __contains__(self, rank: int) -> bool:
+        """Whether a global rank is one of the module's."""
+        place = bisect_left(self.ranks, rank)
+        return place < len(self.ranks) and self.ranks[place] == rank
+
     def coordinate(self, rank: int) -> Coordinate:
         """The dense coordinate of a global rank; raises KeyError for a rank outside the module."""
-        if rank not in self.ranks:
-            raise KeyError(f"rank {rank} is not in module {self.module}: {list(self.ranks)}")
-        rest, tp = divmod(self.ranks.index(rank), self.tp)
+        rest, tp = divmod(self.index(rank), self.tp)
         rest, cp = divmod(rest, self.cp)
         pp, dp = divmod(rest, self.dp)
         return Coordinate(pp, dp, cp, tp)
 
     def expert_coordinate(self, rank: int) -> ExpertCoordinate:
         """The expert coordinate of a global rank; raises KeyError for a rank outside the module."""
-        within = self.ranks.index(rank) - self.coordinate(rank).pp * self.stage_size
-        edp, rest = divmod(within, self.expert_size)
+        edp, rest = divmod(self.index(rank) % self.stage_size, self.expert_size)
         return ExpertCoordinate(edp, *divmod(rest, self.etp))
 
     def rank_at(self, pp: int, dp: int, cp: int = 0, tp: int = 0) -> int:
@@ -118,40 +128,60 @@ class Layout(Axes, ExpertAxes):
         return self.ranks[start : start + self.lane_size]
 
     def group(self, axis: str, rank: int) -> tuple[int, ...]:
-        """The ranks that differ from `rank` along `axis` only: pp, dp_replicate, dp_shard, dp, cp, tp, lane, ep or edp.
+        """The ranks that differ from `rank` along `axis` only: pp, dp_replicate, dp_shard, dp, cp, tp, lane, ep, edp or
+        stage.
 
         `dp_shard` spans the ranks that FSDP shards dense parameters over, cp included, and `edp` those
         that it shards experts over; `lane` is the cp x tp ranks of a lane, `ep` the ep x etp ranks that trade rows of
-        experts.
+        experts, `stage` all ranks of a place of the pipeline.
         """
-        pp, dp, cp, tp = self.coordinate(rank)
-        replicate, shard = divmod(dp, self.dp_shard)
+        return self.group_at(axis, self.index(rank))
+
+    def group_at(self, axis: str, place: int) -> tuple[int, ...]:
+        """The group of the rank at a place of the rank list, see `group`."""
+        first, step, size = self.line(axis, place)
+        return self.ranks[first : first + (size - 1) * step + 1 : step]
+
+    def line(self, axis: str, place: int) -> tuple[int, int, int]:
+        """A group as places of the rank list: the first, the step, and their number; `place` is that of a member."""
+        # An axis is an interval of the list's index, counted in ranks: its step and its number of places.
+        lane, shard = self.lane_size, self.dp_shard * self.lane_size
         match axis:
             case "pp":
-                return tuple(self.rank_at(stage, dp, cp, tp) for stage in range(self.pp))
+                step, size = self.stage_size, self.pp
             case "dp":
-                return tuple(self.rank_at(pp, lane, cp, tp) for lane in range(self.dp))
+                step, size = lane, self.dp
             case "dp_replicate":
-                return tuple(self.rank_at(pp, r * self.dp_shard + shard, cp, tp) for r in range(self.dp_replicate))
+                step, size = shard, self.dp_replicate
             case "dp_shard":
-                lanes = range(replicate * self.dp_shard, (replicate + 1) * self.dp_shard)
-                return tuple(self.rank_at(pp, lane, c, tp) for lane in lanes for c in range(self.cp))
+                # cp lies between the lanes and tp, so that both together are one line.
+                step, size = self.tp, self.dp_shard * self.cp
             case "cp":
-                return tuple(self.rank_at(pp, dp, c, tp) for c in range(self.cp))
+                step, size = self.tp, self.cp
             case "tp":
-                return tuple(self.rank_at(pp, dp, cp, t) for t in range(self.tp))
+                step, size = 1, self.tp
             case "lane":
-                return self.lane_ranks(pp, dp)
+                step, size = 1, lane
             case "ep":
-                start = self.ranks.index(rank) // self.expert_size * self.expert_size
-                return self.ranks[start : start + self.expert_size]
+                step, size = 1, self.expert_size
             case "edp":
-                return self.stage_ranks(pp)[self.ranks.index(rank) % self.expert_size :: self.expert_size]
-        raise KeyError(f"{axis} is not an axis of a layout")
+                step, size = self.expert_size, self.edp
+            case "stage":
+                step, size = 1, self.stage_size
+            case _:
+                raise KeyError(f"{axis} is not an axis of a layout")
+        return place - place // step % size * step, step, size
 
-    def groups(self, axis: str) -> tuple[tuple[int, ...], ...]:
-        """All groups of an axis, in the order of their first ranks; together they partition the module."""
-        return tuple(sorted({self.group(axis, rank) for rank in self.ranks}))
+    def groups(self, axis: str, stage: int | None = None) -> tuple[tuple[int, ...], ...]:
+        """All groups of an axis, or those of a place of the pipeline, in the order of their first ranks.
+
+        Together they partition the ranks.
+        """
+        within = range(len(self.ranks))
+        if stage is not None:
+            within = within[stage * self.stage_size : (stage + 1) * self.stage_size]
+        firsts = (place for place in within if self.line(axis, place)[0] == place)
+        return tuple(self.group_at(axis, first) for first in firsts)
 
     def __str__(self) -> str:
         named = {

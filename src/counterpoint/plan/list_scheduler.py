@@ -58,7 +58,10 @@ def list_schedule(stages: Stages, microbatches: int, policy: Policy) -> Order:
 
 @dataclass(slots=True)
 class _Queue:
-    """One kind of work of a seat, in its order; the head is at `next`."""
+    """One kind of work of a seat, in its order; the head is at `next`.
+
+    Ranks with the same nodes are busy at the same times; `ranks` has one for all of them.
+    """
 
     ranks: tuple[int, ...]
     items: list[Compute]
@@ -73,7 +76,7 @@ class _ListScheduler:
     def __init__(self, stages: Stages, microbatches: int, policy: Policy) -> None:
         self._stages, self._microbatches, self._policy = stages, microbatches, policy
         self._finish: dict[tuple[Node, str, int], int] = {}
-        self._free = dict.fromkeys(stages.world, 0)
+        self._free = {ranks[0]: 0 for ranks in stages.by_nodes.values()}
         self._left = {node: self._count(node) for node in stages.nodes}
         self._held = dict.fromkeys(stages.nodes, 0)
         self._open = dict.fromkeys(stages.nodes, 0)
@@ -251,7 +254,7 @@ class _ListScheduler:
         whole = Work.INPUT if self._policy.splits else Work.BACKWARD
         backwards = [Compute(n, whole, m) for n, m in kept]
         weights = [Compute(n, Work.WEIGHT, m) for n, m in kept if self._policy.splits and stages.trains(n)]
-        ranks = stages.ranks[seat[0]]
+        ranks = tuple(all_of[0] for nodes, all_of in stages.by_nodes.items() if seat[0] in nodes)
         return [_Queue(ranks, items) for items in (forwards, backwards, weights) if items]
 
 

@@ -5,9 +5,10 @@ the sink. What is too large for one coalesced group is exchanged in rounds. Both
 ranks know them and the proof of a template holds for every batch.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from counterpoint.plan.action import Direction
@@ -51,20 +52,100 @@ class Meetings:
         number = lane * count // self.layouts[module].dp
         return _start(number, self.documents, count), _start(number + 1, self.documents, count) - 1
 
-    def pairs(self, link: Link) -> tuple[Pair, ...]:
-        """All pairs of different ranks that an edge can use forward, by sender."""
+    def opposite(self, module: str, lane: int, other: str) -> range:
+        """The lanes of another module that a lane can meet."""
+        return self.lanes(other, *self.served(module, lane))
+
+    def neighbourhoods(self, module: str) -> Iterator[range]:
+        """The lanes of a module by neighbourhood: they meet the same lanes of any other module."""
+        lanes, count = self.layouts[module].dp, self.counts[module]
+        return (range(_start(n, lanes, count), _start(n + 1, lanes, count)) for n in range(count))
+
+    def pattern(self, link: Link) -> "Pattern":
+        """Who meets whom at a link."""
         source, target = self.layouts[link.source.module], self.layouts[link.target.module]
-        found = []
-        for lane in range(source.dp):
-            met = self.lanes(target.module, *self.served(source.module, lane))
-            receivers = [b for other in met for b in target.lane_ranks(link.target.stage, other)]
-            found += [(a, b) for a in source.lane_ranks(link.source.stage, lane) for b in receivers if a != b]
-        return tuple(found)
+        senders, receivers = source.stage_ranks(link.source.stage), target.stage_ranks(link.target.stage)
+        if link.is_hop:
+            return Pattern(senders, receivers)
+        return Pattern(senders, receivers, (self, link.source.module, link.target.module))
 
 
 def _start(number: int, lanes: int, count: int) -> int:
     """The first lane of a neighbourhood."""
     return -(-number * lanes // count)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Who meets whom at a link: a sender at a place of `senders` meets an interval of the places of `receivers`.
+
+    Along a hop equal places meet, across an edge (`across`: meetings, source and target module) the ranks of lanes.
+    No rank meets itself.
+    """
+
+    senders: tuple[int, ...]
+    receivers: tuple[int, ...]
+    across: tuple[Meetings, str, str] | None = None
+
+    def sends_to(self, place: int) -> range:
+        """The places among `receivers` that a sender meets, its own included where it is one of them."""
+        return self._met(place, is_sender=True)
+
+    def receives_from(self, place: int) -> range:
+        """The places among `senders` that a receiver meets, its own included where it is one of them."""
+        return self._met(place, is_sender=False)
+
+    def _met(self, place: int, *, is_sender: bool) -> range:
+        if self.across is None:
+            return range(place, place + 1)
+        meetings, source, target = self.across
+        own, other = (source, target) if is_sender else (target, source)
+        lanes = meetings.opposite(own, place // meetings.layouts[own].lane_size, other)
+        size = meetings.layouts[other].lane_size
+        return range(lanes.start * size, lanes.stop * size)
+
+    def component(self, place: int, *, is_sender: bool) -> int:
+        """The first place at this end of the ranks that a rank meets, directly or through others."""
+        if self.across is None:
+            return place
+        meetings, source, target = self.across
+        own = source if is_sender else target
+        size = meetings.layouts[own].lane_size
+        first, _last = meetings.served(own, place // size)
+        cut = self._cuts[bisect_right(self._cuts, first) - 1]
+        return meetings.lanes(own, cut, cut).start * size
+
+    @cached_property
+    def _cuts(self) -> tuple[int, ...]:
+        """The sink's lanes at which a neighbourhood of both modules begins."""
+        assert self.across is not None, "only edges have neighbourhoods"
+        meetings, *modules = self.across
+        first, other = ({meetings.served(m, lanes.start)[0] for lanes in meetings.neighbourhoods(m)} for m in modules)
+        return tuple(sorted(first & other))
+
+    def receivers_of(self, rank: int) -> tuple[int, ...]:
+        """The ranks to which a rank sends forward, ascending."""
+        place = place_of(self.senders, rank)
+        return () if place is None else _others(self.receivers, self.sends_to(place), rank)
+
+    def senders_of(self, rank: int) -> tuple[int, ...]:
+        """The ranks from which a rank receives forward, ascending."""
+        place = place_of(self.receivers, rank)
+        return () if place is None else _others(self.senders, self.receives_from(place), rank)
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """All pairs of different ranks that meet, by sender."""
+        return tuple((a, b) for a in self.senders for b in self.receivers_of(a))
+
+
+def place_of(ranks: Sequence[int], rank: int) -> int | None:
+    """The place of a rank in an ascending list, None if it is not in it."""
+    place = bisect_left(ranks, rank)
+    return place if place < len(ranks) and ranks[place] == rank else None
+
+
+def _others(ranks: tuple[int, ...], places: range, rank: int) -> tuple[int, ...]:
+    return tuple(other for other in ranks[places.start : places.stop] if other != rank)
 
 
 def meetings(graph: Graph, layouts: Mapping[str, Layout], links: Iterable[Link]) -> Meetings:
@@ -83,21 +164,62 @@ def _fewest(
     layouts: Mapping[str, Layout], counts: Mapping[str, int], documents: int, module: str, ports: list[Link]
 ) -> int:
     most: dict[int, int] = {}
+    shared = {link: _shared(layouts, link) for link in ports}
     for count in range(1, min(layouts[module].dp, documents) + 1):
         tried = Meetings(layouts, {**counts, module: count}, documents)
-        most[count] = max((most_peers(tried.pairs(link)) for link in ports), default=0)
+        most[count] = max((most_peers(tried, link, shared[link]) for link in ports), default=0)
         if most[count] <= MOST_PEERS:
             return count
     return min(most, key=lambda count: (most[count], count))
 
 
-def most_peers(pairs: Iterable[Pair]) -> int:
-    """The most ranks that any rank meets, in either role."""
-    met: dict[int, set[int]] = {}
-    for a, b in pairs:
-        met.setdefault(a, set()).add(b)
-        met.setdefault(b, set()).add(a)
-    return max(map(len, met.values()), default=0)
+def _shared(layouts: Mapping[str, Layout], link: Link) -> tuple[int, ...]:
+    """The ranks at both ends of an edge, ascending."""
+    source, target = layouts[link.source.module], layouts[link.target.module]
+    receivers = frozenset(target.stage_ranks(link.target.stage))
+    return tuple(rank for rank in source.stage_ranks(link.source.stage) if rank in receivers)
+
+
+def most_peers(tried: Meetings, link: Link, shared: tuple[int, ...]) -> int:
+    """The most ranks that any rank meets at an edge, in either role; `shared` are the ranks at both ends.
+
+    Ranks of one neighbourhood that are at one end meet as many; those at both ends do if they share both neighbourhoods.
+    """
+    pattern, most = tried.pattern(link), 0
+    sizes = {module: tried.layouts[module].lane_size for module in (link.source.module, link.target.module)}
+    sending = [_stretch(lanes, sizes[link.source.module]) for lanes in tried.neighbourhoods(link.source.module)]
+    receiving = [_stretch(lanes, sizes[link.target.module]) for lanes in tried.neighbourhoods(link.target.module)]
+    is_shared = frozenset(shared)
+    for ranks, stretches, met in (
+        (pattern.senders, sending, pattern.sends_to),
+        (pattern.receivers, receiving, pattern.receives_from),
+    ):
+        for stretch in stretches:
+            if len(met(stretch.start)) > most and not is_shared.issuperset(ranks[stretch.start : stretch.stop]):
+                most = len(met(stretch.start))
+    # The ranks at both ends, cut where a neighbourhood of either end begins.
+    cuts = {0, len(shared)}
+    for ranks, stretches in ((pattern.senders, sending), (pattern.receivers, receiving)):
+        cuts.update(bisect_left(shared, ranks[stretch.start]) for stretch in stretches if stretch)
+    for first in sorted(cuts)[:-1]:
+        most = max(most, _met_by_both(pattern, shared, shared[first]))
+    return most
+
+
+def _stretch(lanes: range, size: int) -> range:
+    """The places of some lanes' ranks."""
+    return range(lanes.start * size, lanes.stop * size)
+
+
+def _met_by_both(pattern: Pattern, shared: tuple[int, ...], rank: int) -> int:
+    """Number of ranks that a rank at both ends meets."""
+    sender, receiver = place_of(pattern.senders, rank), place_of(pattern.receivers, rank)
+    assert sender is not None and receiver is not None, "the rank is at both ends"
+    to, back = pattern.sends_to(sender), pattern.receives_from(receiver)
+    low = max(pattern.receivers[to.start], pattern.senders[back.start])
+    high = min(pattern.receivers[to.stop - 1], pattern.senders[back.stop - 1])
+    twice = max(0, bisect_right(shared, high) - bisect_left(shared, low))
+    return len(to) + len(back) - twice - (receiver in to or sender in back)
 
 
 @dataclass(frozen=True)
@@ -108,25 +230,22 @@ class Rounds:
     none, and exchanges that end in one group end in rounds.
     """
 
+    pattern: Pattern
     count: int = 1
     width: int = 1
-    _places: Mapping[int, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, pairs: Sequence[Pair], senders: tuple[int, ...], receivers: tuple[int, ...]) -> "Rounds":
-        """The fewest rounds of at most MOST_OPERATIONS for the forward pairs of a link; the peers of a rank stand next
-        to each other among all `senders` or `receivers`."""
-        sends, receives = Counter(a for a, _b in pairs), Counter(b for _a, b in pairs)
-        if max((sends + receives).values(), default=0) <= MOST_OPERATIONS:
-            return cls()
+    def of(cls, pattern: Pattern) -> "Rounds":
+        """The fewest rounds of at most MOST_OPERATIONS for a link."""
+        sends, receives = _operations(pattern)
+        both = sends.keys() & receives.keys()
+        most = max((*sends.values(), *receives.values(), *(sends[rank] + receives[rank] for rank in both)), default=0)
+        if most <= MOST_OPERATIONS:
+            return cls(pattern)
         # A rank on both sides may have operations of both, and is among its own peers.
-        width = MOST_OPERATIONS // (1 + bool(sends.keys() & receives.keys()))
-        has_itself = bool(set(senders) & set(receivers))
-        count = -(-(max(*sends.values(), *receives.values()) + has_itself) // width)
-        places: dict[int, tuple[int, int]] = {rank: (number, 0) for number, rank in enumerate(senders)}
-        for number, rank in enumerate(receivers):
-            places[rank] = (places.get(rank, (0, 0))[0], number)
-        return cls(count, width, places)
+        width = MOST_OPERATIONS // (1 + bool(both))
+        has_itself = not frozenset(pattern.senders).isdisjoint(pattern.receivers)
+        return cls(pattern, -(-(max(*sends.values(), *receives.values()) + has_itself) // width), width)
 
     def cut(
         self,
@@ -154,8 +273,41 @@ class Rounds:
         """The round in which two ranks meet; they are sender and receiver in forward.
 
         Blocks of `width` senders and `width` receivers meet as in a Latin square, so in a round a rank meets at most
-        one block of the other side.
+        one block of the other side. Blocks are counted from the first rank that one can reach, so that neighbourhoods
+        of one size have the same rounds.
         """
         if self.count == 1:
             return 0
-        return (self._places[sender][0] // self.width + self._places[receiver][1] // self.width) % self.count
+        places = place_of(self.pattern.senders, sender), place_of(self.pattern.receivers, receiver)
+        assert places[0] is not None and places[1] is not None, "a pair has one rank at either end"
+        return (self._block(places[0], is_sender=True) + self._block(places[1], is_sender=False)) % self.count
+
+    def parts(self, place: int, *, is_sender: bool) -> list[tuple[int, range]]:
+        """The places that a rank meets at the other end by round, ascending; a round may have two intervals."""
+        met = self.pattern.sends_to(place) if is_sender else self.pattern.receives_from(place)
+        if self.count == 1:
+            return [(0, met)]
+        own, parts, first = self._block(place, is_sender=is_sender), [], met.start
+        while first < met.stop:
+            block = self._block(first, is_sender=not is_sender)
+            start = self.pattern.component(first, is_sender=not is_sender)
+            last = min(met.stop, start + (block + 1) * self.width)
+            parts.append(((own + block) % self.count, range(first, last)))
+            first = last
+        return sorted(parts, key=lambda part: (part[0], part[1].start))
+
+    def _block(self, place: int, *, is_sender: bool) -> int:
+        return (place - self.pattern.component(place, is_sender=is_sender)) // self.width
+
+
+def _operations(pattern: Pattern) -> tuple[dict[int, int], dict[int, int]]:
+    """Number of sends and of receives of each rank in a forward exchange, without those to itself."""
+    shared = frozenset(pattern.senders).intersection(pattern.receivers)
+    sends, receives = {}, {}
+    for place, rank in enumerate(pattern.senders):
+        met = pattern.sends_to(place)
+        sends[rank] = len(met) - (rank in shared and place_of(pattern.receivers, rank) in met)
+    for place, rank in enumerate(pattern.receivers):
+        met = pattern.receives_from(place)
+        receives[rank] = len(met) - (rank in shared and place_of(pattern.senders, rank) in met)
+    return sends, receives

@@ -1,6 +1,7 @@
 """All layouts together: which modules are on which ranks, and that every rank of the world has work."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from counterpoint.errors import PlacementError
 from counterpoint.plan.layout import Layout, format_ranks
@@ -10,7 +11,7 @@ Request = tuple[str, LayoutConfig]
 """A module and its requested layout; missing ranks or `dp_shard` are resolved from the world."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Placement:
     """The layouts of all modules over the ranks of the world."""
 
@@ -22,14 +23,15 @@ class Placement:
         """The layout of a module by name."""
         return next(layout for layout in self.layouts if layout.module == module)
 
-    @property
+    @cached_property
     def active(self) -> tuple[int, ...]:
         """Ranks that have work, ascending."""
-        return tuple(rank for rank in range(self.world_size) if rank not in self.idle)
+        idle = frozenset(self.idle)
+        return tuple(rank for rank in range(self.world_size) if rank not in idle)
 
     def modules_of(self, rank: int) -> tuple[str, ...]:
         """Names of the modules that a rank is part of."""
-        return tuple(layout.module for layout in self.layouts if rank in layout.ranks)
+        return tuple(layout.module for layout in self.layouts if rank in layout)
 
     @property
     def kind(self) -> str:
@@ -54,8 +56,8 @@ def place(
     layouts = tuple(_resolve(request, world_size, requests, idle) for request in requests)
     if not partial_overlap:
         _check_overlaps(layouts)
-    used = {rank for layout in layouts for rank in layout.ranks}
-    gaps = tuple(rank for rank in range(world_size) if rank not in used and rank not in idle)
+    used = {rank for layout in layouts for rank in layout.ranks}.union(idle)
+    gaps = tuple(rank for rank in range(world_size) if rank not in used)
     if gaps:
         raise PlacementError(
             f"world.size: ranks {format_ranks(gaps)} of {world_size} have no module, expected work for every rank; "

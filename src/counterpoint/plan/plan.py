@@ -14,11 +14,12 @@ from counterpoint.plan.further_loss import FurtherLoss
 from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.model_facts import ModelFacts
-from counterpoint.plan.peers import Meetings, Rounds, meetings
+from counterpoint.plan.peers import Meetings, Pattern, Rounds, meetings
 from counterpoint.plan.placement import Placement
 from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
 from counterpoint.plan.schedule import SCHEDULES, Schedule
+from counterpoint.plan.slots import SlotTable
 from counterpoint.plan.stages import EncoderOrder, Stages
 from counterpoint.plan.trainability import PartUpdate, TrainedPart
 
@@ -123,7 +124,8 @@ class Plan:
             return True
         start, stop = self.splits[node.module][node.stage]
         # A copy of the embedding on another stage is trained if the embedding, the first part, is.
-        has_copy = any(self.tie(node.module, rank) for rank in self.layouts[node.module].stage_ranks(node.stage))
+        has_copy = node.stage % self.layouts[node.module].pp in (0, self.layouts[node.module].pp - 1)
+        has_copy &= self.is_tied(node.module)
         held = (*parts[start:stop], *(parts[:1] if has_copy else ()))
         return any(part.is_trained for part in held)
 
@@ -139,19 +141,12 @@ class Plan:
 
     @cached_property
     def communicators(self) -> tuple[Communicator, ...]:
-        """Communicators in creation order."""
-        ranks = [(layout.module, rank) for layout in self.placement.layouts for rank in layout.ranks]
-        ties = [self.tie(module, rank) for module, rank in ranks]
+        """Communicators of more than one rank in creation order."""
+        ties = [tie for module in self.layouts for tie in self._ties(module)]
         experts = [group for node in self.stages.nodes if self.has_experts(node) for group in self._expert_groups(node)]
-        pooled = [
-            self.layouts[node.module].group("lane", rank)
-            for node in self.stages.nodes
-            if self.pools(node)
-            for rank in self.stages.ranks[node]
-        ]
+        pooled = [g for node in self.stages.nodes if self.pools(node) for g in self._stage_groups(node, "lane")]
         updates = [self.stages.ranks[node] for node in self.stages.nodes if self.exchanges(node)]
-        more = tuple(group for group in (*ties, *experts, *pooled, *updates) if group)
-        return communicators(self.placement, self.stages.links, more)
+        return communicators(self.placement, self.stages.links, (*ties, *experts, *pooled, *updates))
 
     def exchanges(self, node: Node) -> bool:
         """Whether the ranks of a stage exchange anything to update its parameters."""
@@ -160,8 +155,7 @@ class Plan:
 
     def stage_ranks(self, module: str, rank: int) -> tuple[int, ...]:
         """The ranks of the stages of a module that a rank has, which are the same of all of them."""
-        layout = self.layouts[module]
-        return layout.stage_ranks(layout.coordinate(rank).pp)
+        return self.layouts[module].group("stage", rank)
 
     def has_experts(self, node: Node) -> bool:
         """Whether a stage holds a mixture of experts."""
@@ -176,21 +170,33 @@ class Plan:
         return is_last and any(loss.is_pooled for loss in self.losses.get(node.module, ()))
 
     def _expert_groups(self, node: Node) -> list[tuple[int, ...]]:
+        return [group for axis in EXPERT_AXES for group in self._stage_groups(node, axis)]
+
+    def _stage_groups(self, node: Node, axis: str) -> tuple[tuple[int, ...], ...]:
+        """The groups of an axis within a stage."""
         layout = self.layouts[node.module]
-        return [layout.group(axis, rank) for axis in EXPERT_AXES for rank in self.stages.ranks[node]]
+        return layout.groups(axis, node.stage % layout.pp)
 
     def tie(self, module: str, rank: int) -> tuple[int, ...]:
         """The two ranks that train the same shard of the embedding on different stages, if `rank` is one of them.
 
         The last stage has a copy for a tied head, and for multi-token prediction. An untrained one is not tied.
         """
-        layout, facts = self.layouts[module], self.facts.get(module)
-        column = layout.group("pp", rank)
+        if not self.is_tied(module):
+            return ()
+        column = self.layouts[module].group("pp", rank)
         ends = (column[0], column[-1])
-        has_copy = facts is not None and facts.reads_words_last and layout.pp > 1
-        parts = self.trained.get(module)
-        is_trained = parts is None or parts[0].is_trained
-        return ends if has_copy and is_trained and rank in ends else ()
+        return ends if rank in ends else ()
+
+    def is_tied(self, module: str) -> bool:
+        """Whether ranks of two stages train the same embedding."""
+        facts, parts = self.facts.get(module), self.trained.get(module)
+        has_copy = facts is not None and facts.reads_words_last and self.layouts[module].pp > 1
+        return has_copy and (parts is None or parts[0].is_trained)
+
+    def _ties(self, module: str) -> list[tuple[int, ...]]:
+        columns = self.layouts[module].groups("pp") if self.is_tied(module) else ()
+        return [(column[0], column[-1]) for column in columns]
 
     @property
     def sink(self) -> str:
@@ -213,32 +219,39 @@ class Plan:
         return meetings(self.graph, self.layouts, self.stages.links)
 
     @cached_property
+    def patterns(self) -> dict[Link, Pattern]:
+        """Which ranks meet at each link, in any batch."""
+        return {link: self.meetings.pattern(link) for link in self.stages.links}
+
+    @cached_property
     def rounds(self) -> dict[Link, Rounds]:
         """In which rounds the ranks of each link exchange rows, alike forward and backward."""
-        ranks = self.stages.ranks
-        return {
-            link: Rounds.of(self.pairs(link, Direction.FORWARD), ranks[link.source], ranks[link.target])
-            for link in self.stages.links
-        }
+        return {link: Rounds.of(pattern) for link, pattern in self.patterns.items()}
+
+    def peers(self, link: Link, direction: Direction, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ranks to which a rank can send over a link and those from which it can receive, whatever the batch."""
+        pattern = self.patterns[link]
+        forward = pattern.receivers_of(rank), pattern.senders_of(rank)
+        return forward if direction is Direction.FORWARD else (forward[1], forward[0])
 
     def pairs(self, link: Link, direction: Direction) -> tuple[tuple[int, int], ...]:
         """All (sender, receiver) pairs of different ranks that a link can use, whatever the batch."""
-        if link not in self._pairs:
-            self._pairs[link] = self._hop(link) if link.is_hop else self.meetings.pairs(link)
-        pairs = self._pairs[link]
+        pairs = self.patterns[link].pairs()
         return pairs if direction is Direction.FORWARD else tuple((b, a) for a, b in pairs)
-
-    def _hop(self, link: Link) -> tuple[tuple[int, int], ...]:
-        ends = zip(self.stages.ranks[link.source], self.stages.ranks[link.target], strict=True)
-        return tuple((a, b) for a, b in ends if a != b)
-
-    @cached_property
-    def _pairs(self) -> dict[Link, tuple[tuple[int, int], ...]]:
-        return {}
 
     def nodes_of(self, rank: int) -> tuple[Node, ...]:
         """The stages that a rank computes."""
-        return tuple(node for node in self.stages.nodes if rank in self.stages.ranks[node])
+        return self.stages.nodes_of(rank)
+
+    @cached_property
+    def slots(self) -> SlotTable:
+        """The communicators of every rank's collectives, by pattern."""
+        return SlotTable(self)
+
+    @cached_property
+    def remembered(self) -> dict[str, object]:
+        """What other rooms found out about this plan, so that they need not do so again; not part of its value."""
+        return {}
 
     def batch(self, step: int, packs: tuple[Pack, ...]) -> BatchPlan:
         """The batch plan of a step."""

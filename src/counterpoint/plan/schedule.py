@@ -4,13 +4,13 @@ A builder is a policy of the list scheduler, which works on a clock of unit cost
 every program is a subsequence; the checker does not rely on that, it proves the programs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from counterpoint.plan.action import Action, Compute, Reduce, Work
 from counterpoint.plan.graph import Node
 from counterpoint.plan.list_scheduler import Policy, list_schedule, places
-from counterpoint.plan.stages import Stages, action_ranks
+from counterpoint.plan.stages import Stages, is_on
 from counterpoint.registry import Registry
 
 
@@ -39,10 +39,16 @@ class Schedule:
 
     def keep(self, keeps: Callable[[Action], bool]) -> "Schedule":
         """The schedule without the actions that `keeps` rejects: erasing matched events."""
-        kept = {action for action in self.order if keeps(action)}
-        programs = {rank: tuple(a for a in program if a in kept) for rank, program in self.programs.items()}
-        order = tuple(a for a in self.order if a in kept)
+        order = tuple(action for action in self.order if keeps(action))
+        kept = frozenset(order)
+        left = {id(program): tuple(filter(kept.__contains__, program)) for program in distinct(self.programs)}
+        programs = {rank: left[id(program)] for rank, program in self.programs.items()}
         return Schedule(self.kind, order, programs, self.bounds)
+
+
+def distinct(programs: Mapping[int, tuple[Action, ...]]) -> Iterable[tuple[Action, ...]]:
+    """Each program once that ranks share as one object, in the order of their ranks."""
+    return {id(program): program for program in programs.values()}.values()
 
 
 def distribute(
@@ -52,16 +58,18 @@ def distribute(
     stages: Stages,
     bounds: Mapping[Node, int] | None = None,
 ) -> Schedule:
-    """A schedule from a global order: every rank gets the actions that it takes part in, in that order.
+    """A schedule from a global order: every rank gets the actions that it takes part in, in that order; ranks of the
+    same nodes share one program.
 
     Without `bounds` a node may keep all of its microbatches.
     """
-    programs: dict[int, list[Action]] = {rank: [] for rank in stages.world}
-    for action in order:
-        for rank in action_ranks(action, stages):
-            programs[rank].append(action)
+    programs: dict[int, tuple[Action, ...]] = {}
+    for nodes, ranks in stages.by_nodes.items():
+        own = frozenset(nodes)
+        program = tuple(action for action in order if is_on(action, own))
+        programs |= dict.fromkeys(ranks, program)
     most = {node: stages.count(node.module, microbatches) for node in stages.nodes} if bounds is None else bounds
-    return Schedule(kind, order, {rank: tuple(program) for rank, program in programs.items()}, most)
+    return Schedule(kind, order, {rank: programs[rank] for rank in stages.world}, most)
 
 
 def gpipe(stages: Stages, microbatches: int) -> Schedule:

@@ -4,7 +4,7 @@ Each module cuts a step's microbatches in its own way: an encoder may take sever
 link is exchanged in the finer of the two cuts, so that neither side waits for rows that it does not need.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import lcm
@@ -54,10 +54,37 @@ class Stages:
         """Nodes on the longest path from `node` to a sink, both counted."""
         return self._depths[node]
 
-    @property
+    @cached_property
     def world(self) -> tuple[int, ...]:
         """All ranks that have a node, ascending."""
-        return tuple(sorted({rank for ranks in self.ranks.values() for rank in ranks}))
+        return tuple(sorted(self._nodes_of))
+
+    def nodes_of(self, rank: int) -> tuple[Node, ...]:
+        """The nodes of a rank, none if it is not of the world; ranks with the same nodes share the tuple."""
+        return self._nodes_of.get(rank, ())
+
+    @cached_property
+    def by_nodes(self) -> dict[tuple[Node, ...], tuple[int, ...]]:
+        """The ranks of the world by the nodes that they have, in the order of the lowest."""
+        by_nodes: dict[tuple[Node, ...], list[int]] = {}
+        for rank in self.world:
+            by_nodes.setdefault(self._nodes_of[rank], []).append(rank)
+        return {nodes: tuple(ranks) for nodes, ranks in by_nodes.items()}
+
+    @cached_property
+    def _nodes_of(self) -> dict[int, tuple[Node, ...]]:
+        numbers: dict[int, list[int]] = {}
+        for number, node in enumerate(self.nodes):
+            for rank in self.ranks[node]:
+                numbers.setdefault(rank, []).append(number)
+        known: dict[tuple[int, ...], tuple[Node, ...]] = {}
+        found = {}
+        for rank, own in numbers.items():
+            key = tuple(own)
+            if key not in known:
+                known[key] = tuple(self.nodes[number] for number in own)
+            found[rank] = known[key]
+        return found
 
     @cached_property
     def sinks(self) -> frozenset[str]:
@@ -196,6 +223,17 @@ class Stages:
         for node in reversed(self.nodes):
             depths[node] = 1 + max((depths[link.target] for link in self.outgoing(node)), default=0)
         return depths
+
+
+def is_on(action: Action, nodes: Collection[Node]) -> bool:
+    """Whether an action stands in the programs of ranks that have these nodes; none does on ranks without nodes."""
+    match action:
+        case Compute(node=node) | Reduce(node=node):
+            return node in nodes
+        case Transfer(link=link):
+            return link.source in nodes or link.target in nodes
+        case Step():
+            return bool(nodes)
 
 
 def action_ranks(action: Action, stages: Stages) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from counterpoint.check.routes import check_routes
 from counterpoint.plan import peers
 from counterpoint.plan.action import Direction
 from counterpoint.plan.batch import ModuleRows, plan_batch
-from counterpoint.plan.graph import Link
+from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.peers import Meetings, Rounds, most_peers
 from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
@@ -142,7 +142,47 @@ def flows(events: Events) -> Counter[tuple[object, ...]]:
 def fewest_peers(plan: Plan, module: str, count: int, ports: list[Link]) -> int:
     """The most peers of a rank if a module had so many neighbourhoods."""
     tried = Meetings(plan.layouts, {**plan.meetings.counts, module: count}, plan.meetings.documents)
-    return max((most_peers(tried.pairs(link)) for link in ports), default=0)
+    return max((most_met(tried.pattern(link).pairs()) for link in ports), default=0)
+
+
+def most_met(pairs: tuple[tuple[int, int], ...]) -> int:
+    """The most ranks that any rank meets, in either role, counted one by one."""
+    met: dict[int, set[int]] = {}
+    for a, b in pairs:
+        met.setdefault(a, set()).add(b)
+        met.setdefault(b, set()).add(a)
+    return max(map(len, met.values()), default=0)
+
+
+@given(plans(max_world=16), st.integers(1, 6), st.data())
+def test_the_most_peers_are_those_counted_one_by_one(plan: Plan, most: int, data: st.DataObject) -> None:
+    with limits(most, 255):
+        counts = plan.meetings.counts
+        for link in filter(lambda link: not link.is_hop, plan.stages.links):
+            module = link.source.module
+            count = data.draw(st.integers(1, min(plan.layouts[module].dp, plan.meetings.documents)))
+            tried = Meetings(plan.layouts, {**counts, module: count}, plan.meetings.documents)
+            pattern = tried.pattern(link)
+            shared = tuple(rank for rank in pattern.senders if rank in pattern.receivers)
+            assert most_peers(tried, link, shared) == most_met(pattern.pairs())
+
+
+@given(plans(max_world=16), st.integers(1, 5), st.integers(2, 5))
+def test_parts_of_a_rank_are_those_of_its_pairs(plan: Plan, most: int, operations: int) -> None:
+    with limits(most, operations):
+        for link, rounds in plan.rounds.items():
+            pattern = rounds.pattern
+            found: Counter[tuple[int, int, int]] = Counter()
+            for place, sender in enumerate(pattern.senders):
+                for number, places in rounds.parts(place, is_sender=True):
+                    found.update((sender, pattern.receivers[other], number) for other in places)
+            back: Counter[tuple[int, int, int]] = Counter()
+            for place, receiver in enumerate(pattern.receivers):
+                for number, places in rounds.parts(place, is_sender=False):
+                    back.update((pattern.senders[other], receiver, number) for other in places)
+            assert found == back
+            wanted = Counter((a, b, rounds.round(a, b)) for a, b in plan.pairs(link, Direction.FORWARD))
+            assert {key: n for key, n in found.items() if key[0] != key[1]} == wanted
 
 
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**16))
@@ -164,9 +204,14 @@ def test_loads_in_a_neighbourhood_differ_by_an_item_at_most(vision: int, languag
 @pytest.mark.parametrize("receiver", range(7))
 def test_a_rank_takes_a_place_among_those_whom_it_meets(receiver: int, operations: int) -> None:
     """Though it has no operation with itself: seven lanes that all give to one of their ranks."""
-    pairs = tuple((sender, receiver) for sender in range(7) if sender != receiver)
+    vision, language = asked("vision", ranks=tuple(range(7))), asked("language", ranks=(receiver,))
+    layouts = {layout.module: layout for layout in place(7, (vision, language), partial_overlap=True).layouts}
+    link = Link(Node("vision", 0), Node("language", 0))
     with limits(64, operations):
-        rounds = Rounds.of(pairs, tuple(range(7)), (receiver,))
+        pattern = Meetings(layouts, {"vision": 1, "language": 1}, 1).pattern(link)
+        rounds = Rounds.of(pattern)
+        pairs = pattern.pairs()
+        assert [sender for sender, _receiver in pairs] == [sender for sender in range(7) if sender != receiver]
         assert max(Counter(rounds.round(*pair) for pair in pairs).values()) <= operations
 
 

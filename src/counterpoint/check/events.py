@@ -333,7 +333,12 @@ class _Flows:
         return known.get(rank, _NOTHING)
 
     def _cut(
-        self, action: Transfer, rank: int, to: Iterable[int], back: Iterable[int], rows: Mapping[Pair, int] | None = None
+        self,
+        action: Transfer,
+        rank: int,
+        to: Iterable[int],
+        back: Iterable[int],
+        rows: Mapping[Pair, int] | None = None,
     ) -> tuple[Part, ...]:
         """A rank's flows by round; `rows` by sender and receiver, None for any."""
         (sent, expected), dtype = columns_of(self._plan, action.link, action.direction), self._plan.dtype
@@ -343,15 +348,8 @@ class _Flows:
         return tuple((number, tuple(out), tuple(into)) for number, out, into in cut)
 
     def _of_batch(self, action: Transfer, batch: BatchPlan) -> dict[int, tuple[Part, ...]]:
-        """The parts of all ranks that have any in a batch, without the rows that stay on their rank."""
-        copies: tuple[Copy, ...] = self._plan.route(batch, action.link, action.exchange).copies
-        rows: dict[Pair, int] = {}
-        for copy in copies:
-            pair = (copy.source_rank, copy.target_rank)
-            if action.direction is Direction.BACKWARD:
-                pair = (pair[1], pair[0])
-            if pair[0] != pair[1]:
-                rows[pair] = rows.get(pair, 0) + copy.rows
+        """The parts of all ranks that have any in a batch."""
+        rows = rows_of(self._plan, action, batch)
         sends: dict[int, list[int]] = {}
         receives: dict[int, list[int]] = {}
         for sender, receiver in sorted(rows):
@@ -359,6 +357,19 @@ class _Flows:
             receives.setdefault(receiver, []).append(sender)
         ranks = {*sends, *receives}
         return {r: self._cut(action, r, sends.get(r, ()), receives.get(r, ()), rows) for r in ranks} or {-1: _NOTHING}
+
+
+def rows_of(plan: Plan, action: Transfer, batch: BatchPlan) -> dict[Pair, int]:
+    """Rows of a batch's exchange by (sender, receiver), without the rows that stay on their rank."""
+    copies: tuple[Copy, ...] = plan.route(batch, action.link, action.exchange).copies
+    rows: dict[Pair, int] = {}
+    for copy in copies:
+        pair = (copy.source_rank, copy.target_rank)
+        if action.direction is Direction.BACKWARD:
+            pair = (pair[1], pair[0])
+        if pair[0] != pair[1]:
+            rows[pair] = rows.get(pair, 0) + copy.rows
+    return rows
 
 
 _NOTHING: tuple[Part, ...] = ((0, (), ()),)

@@ -80,7 +80,9 @@ class _Explanation:
             clause = f"{_name(rank, entry)} is queued after {ahead.post.action} on {name}"
             return clause, (rank, post.action), (rank, ahead)
         # Where the colouring is not stable only another rank of the role may wait.
-        late = next((m for m in self.roles.members(rank, post) if not self._has_started(self.roles.role(m), entry)), None)
+        late = next(
+            (m for m in self.roles.members(rank, post) if not self._has_started(self.roles.role(m), entry)), None
+        )
         if late is None:
             late = next(r for r in (*entry.peers, *_members(post)) if not self._has_started(r, entry))
         other = machine.states.get(self.roles.role(late), {}).get(post.entry)

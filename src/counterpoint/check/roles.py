@@ -14,13 +14,11 @@ of them. Then the clock is the same for all ranks of a role, too, if their costs
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 from counterpoint.check.events import (
     Collective,
     Events,
-    Exchange,
     Flow,
     Part,
     Post,
@@ -29,9 +27,11 @@ from counterpoint.check.events import (
     Shared,
     Wait,
     columns_of,
+    rows_of,
     walk,
 )
 from counterpoint.plan.action import Action, Direction, Transfer
+from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.communicators import collective_name, column_kind, transfer_name
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.peers import Rounds, place_of
@@ -261,12 +261,50 @@ def stable(plan: Plan, roles: Roles) -> Roles:
     return roles
 
 
-def expand_roles(plan: Plan, programs: Programs, roles: Roles, *, is_template: bool = True) -> Events:
-    """The events of each role; with `is_template` all that any batch could keep, see `expand_template`."""
+def expand_roles(
+    plan: Plan,
+    programs: Programs,
+    roles: Roles,
+    batch: BatchPlan | None = None,
+    ahead: BatchPlan | None = None,
+    *,
+    is_template: bool = True,
+) -> Events:
+    """The events of each role; with `is_template` all that any batch could keep, see `expand_template`.
+
+    With a batch a flow has the most rows that any rank of the role exchanges with ranks of the other, and roles that a
+    batch does not bring together meet nevertheless.
+    """
     met = _Met(plan, roles)
+    rows = _Rows(plan, roles, batch, ahead)
     return {
-        role: walk(plan, programs[role], _OfRole(plan, met, role), is_template=is_template) for role in roles.by_role
+        role: walk(plan, programs[role], _OfRole(plan, met, rows, role), is_template=is_template)
+        for role in roles.by_role
     }
+
+
+class _Rows:
+    """The most rows that a rank of a role sends to ranks of another, or receives from them, by exchange."""
+
+    def __init__(self, plan: Plan, roles: Roles, batch: BatchPlan | None, ahead: BatchPlan | None) -> None:
+        self._plan, self._roles, self._batch, self._ahead = plan, roles, batch, ahead
+        self._known: dict[Transfer, dict[tuple[int, bool, int], int]] = {}
+
+    def of(self, action: Transfer) -> dict[tuple[int, bool, int], int] | None:
+        """Rows by (role, whether it sends, role that it meets); None without a batch."""
+        batch = self._ahead if action.ahead else self._batch
+        if batch is None:
+            return None
+        if action not in self._known:
+            by_rank: dict[tuple[int, bool, int], int] = {}
+            for (sender, receiver), rows in rows_of(self._plan, action, batch).items():
+                for key in ((sender, True, self._roles.role(receiver)), (receiver, False, self._roles.role(sender))):
+                    by_rank[key] = by_rank.get(key, 0) + rows
+            most = self._known[action] = {}
+            for (rank, sends, other), rows in by_rank.items():
+                key = self._roles.role(rank), sends, other
+                most[key] = max(most.get(key, 0), rows)
+        return self._known[action]
 
 
 class _Met:
@@ -331,8 +369,8 @@ class _Met:
 class _OfRole:
     """The surroundings of a role among roles."""
 
-    def __init__(self, plan: Plan, met: _Met, role: int) -> None:
-        self._plan, self._met, self._role = plan, met, role
+    def __init__(self, plan: Plan, met: _Met, rows: _Rows, role: int) -> None:
+        self._plan, self._met, self._rows, self._role = plan, met, rows, role
         self._kind = met.contacts.kinds[role]
         self._known: dict[tuple[Link, Direction], Sequence[Part]] = {}
 
@@ -351,7 +389,17 @@ class _OfRole:
         key = (action.link, action.direction)
         if key not in self._known:
             self._known[key] = tuple(self._parts(*key))
-        return self._known[key]
+        rows = self._rows.of(action)
+        return self._known[key] if rows is None else [self._filled(part, rows) for part in self._known[key]]
+
+    def _filled(self, part: Part, rows: Mapping[tuple[int, bool, int], int]) -> Part:
+        """A round with the rows of a batch, as if they all went in it."""
+        number, *both = part
+        sends, receives = (
+            tuple(replace(flow, rows=rows.get((self._role, is_sender, flow.peer), 0)) for flow in flows)
+            for is_sender, flows in zip((True, False), both, strict=True)
+        )
+        return number, sends, receives
 
     def _parts(self, link: Link, direction: Direction) -> Iterator[Part]:
         columns, dtype = columns_of(self._plan, link, direction), self._plan.dtype

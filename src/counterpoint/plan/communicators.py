@@ -50,28 +50,34 @@ def communicators(
     for ranks in (placement.active, *axes, *more):
         if len(ranks) > 1 and ranks not in wanted:
             wanted[ranks] = Communicator(collective_name(ranks), ranks)
-    channels: dict[str, Communicator] = {}
-    for link in links:
-        for direction in Direction:
-            for ranks in _channel_ranks(placement, link):
-                name = _channel_name(placement, link, direction, ranks)
-                if len(ranks) > 1 and name not in channels:
-                    channels[name] = Communicator(name, ranks, True)
-    return (*wanted.values(), *channels.values())
+    carriers = {link: (column_kind(placement, link) if link.is_hop else link) for link in links}
+    distinct = {carrier: link for link, carrier in reversed(carriers.items())}
+    transfers = [
+        channel
+        for link, carrier in carriers.items()
+        if distinct[carrier] is link
+        for direction in Direction
+        for channel in channels(placement, link, direction)
+        if len(channel.ranks) > 1
+    ]
+    return (*wanted.values(), *transfers)
 
 
-def _channel_ranks(placement: Placement, link: Link) -> tuple[tuple[int, ...], ...]:
-    """The ranks that share a channel of a link: the columns of a pipeline, or both ends of an edge."""
+def channels(placement: Placement, link: Link, direction: Direction) -> tuple[Communicator, ...]:
+    """The communicators of a link's transfers: one for each column of a pipeline, or one for both ends of an edge."""
     source = placement.layout(link.source.module)
     if link.is_hop:
-        return source.groups("pp")
-    target = placement.layout(link.target.module)
-    ends = {*source.stage_ranks(link.source.stage), *target.stage_ranks(link.target.stage)}
-    return (tuple(sorted(ends)),)
+        columns = source.groups("pp")
+    else:
+        target = placement.layout(link.target.module)
+        ends = {*source.stage_ranks(link.source.stage), *target.stage_ranks(link.target.stage)}
+        columns = (tuple(sorted(ends)),)
+    return tuple(Communicator(_channel_name(placement, link, direction, ranks), ranks, True) for ranks in columns)
 
 
 def _channel_name(placement: Placement, link: Link, direction: Direction, ranks: tuple[int, ...]) -> str:
-    return f"{link}{direction}" if not link.is_hop else f"{column_kind(placement, link)}[{format_ranks(ranks)}]{direction}"
+    carrier = f"{column_kind(placement, link)}[{format_ranks(ranks)}]" if link.is_hop else link
+    return f"{carrier}{direction}"
 
 
 def column_kind(placement: Placement, link: Link) -> str:

@@ -131,8 +131,13 @@ def _shortened(actions: list[str]) -> str:
 def _clock(summary: Summary) -> Text:
     """The drawn timeline, with one line for all ranks that have the same."""
     groups = summary.same_programs
-    firsts = {ranks[0]: summary.timeline.intervals[ranks[0]] for ranks in groups}
-    drawn = replace(summary.timeline, intervals=firsts).draw(CLOCK_COLUMNS).splitlines()
+    intervals = summary.timeline.intervals
+    firsts = {ranks[0]: intervals[ranks[0]] for ranks in groups}
+    drawn = (
+        replace(summary.timeline, by_role=firsts, ranks={rank: (rank,) for rank in firsts})
+        .draw(CLOCK_COLUMNS)
+        .splitlines()
+    )
     labels = [format_ranks(ranks) for ranks in groups]
     width = min(max(len(label) for label in labels), 12)
     lines = [f"{label:>{width}} {line[line.index('|') :]}" for label, line in zip(labels, drawn)]

@@ -6,7 +6,7 @@ from itertools import groupby
 from counterpoint.check.proof import Proof, check_plan
 from counterpoint.plan.action import Direction
 from counterpoint.plan.batch import BatchPlan
-from counterpoint.plan.communicators import transfer_name
+from counterpoint.plan.communicators import channels
 from counterpoint.plan.graph import Link
 from counterpoint.plan.plan import Plan
 from counterpoint.simulate.clock import Timeline, flop_costs, simulate
@@ -48,11 +48,10 @@ class Summary:
     @property
     def same_programs(self) -> tuple[tuple[int, ...], ...]:
         """Groups of ranks with the same timeline, ordered by their first rank."""
-        intervals = self.timeline.intervals
         groups: dict[object, list[int]] = {}
-        for rank in sorted(intervals):
-            groups.setdefault(intervals[rank], []).append(rank)
-        return tuple(tuple(ranks) for ranks in groups.values())
+        for role, ranks in self.timeline.ranks.items():
+            groups.setdefault(self.timeline.by_role[role], []).extend(ranks)
+        return tuple(sorted(tuple(sorted(ranks)) for ranks in groups.values()))
 
     @property
     def same_memory(self) -> tuple[tuple[int, ...], ...]:
@@ -94,6 +93,5 @@ def _module_memory(plan: Plan, module: str) -> ModuleMemory:
 
 
 def _link(plan: Plan, link: Link) -> LinkSummary:
-    ends = sorted({*plan.stages.ranks[link.source], *plan.stages.ranks[link.target]})
-    names = [transfer_name(plan.placement, link, way, rank) for way in Direction for rank in ends]
-    return LinkSummary(link, plan.width(link), tuple(dict.fromkeys(names)))
+    names = tuple(channel.name for way in Direction for channel in channels(plan.placement, link, way))
+    return LinkSummary(link, plan.width(link), names)

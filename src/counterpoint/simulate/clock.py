@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from counterpoint.check.buffers import peaks
 from counterpoint.check.events import Programs, expand
 from counterpoint.check.machine import Cost, Durations, Interval, Machine, no_durations
+from counterpoint.check.roles import RANKS, Ranks, coarse, expand_roles, stable
 from counterpoint.errors import ProofError
-from counterpoint.plan.action import Action, Compute, Direction, Work
+from counterpoint.plan.action import Compute, Direction, Work
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.plan import Plan
@@ -65,22 +67,38 @@ def _lane_flops(plan: Plan, works: Sequence[PartWork], node: Node, share: Share)
     )
 
 
-@dataclass(frozen=True, slots=True)
+EXACT_RANKS = 64
+"""Ranks up to which costs that may differ from lane to lane are played rank by rank."""
+
+
+@dataclass(frozen=True)
 class Timeline:
-    """Which rank worked when, in the unit of the costs.
+    """Which rank worked when, in the unit of the costs; `by_role` has one rank for all that do the same, `ranks` which.
 
     `in_flight` is the peak number of microbatches that a node keeps for backward, `receives` the peak number of
-    receives that a rank has posted ahead on a link.
+    receives that a rank has posted ahead on a link. If it `is_bound`, lanes of different costs were played as one role,
+    at the cost of the heaviest of them: no rank ends later than it says.
     """
 
-    intervals: Mapping[int, tuple[Interval, ...]]
+    by_role: Mapping[int, tuple[Interval, ...]]
+    ranks: Mapping[int, tuple[int, ...]]
     makespan: float
     in_flight: Mapping[Node, int]
     receives: Mapping[tuple[Link, Direction], int]
+    is_bound: bool = False
+
+    @cached_property
+    def intervals(self) -> Mapping[int, tuple[Interval, ...]]:
+        """The computes of every rank."""
+        return {rank: self.by_role[role] for rank, role in sorted(self._role_of.items())}
+
+    @cached_property
+    def _role_of(self) -> Mapping[int, int]:
+        return {rank: role for role, ranks in self.ranks.items() for rank in ranks}
 
     def busy(self, rank: int) -> float:
         """The time that a rank works."""
-        return sum(interval.end - interval.start for interval in self.intervals[rank])
+        return sum(interval.end - interval.start for interval in self.by_role[self._role_of[rank]])
 
     def bubble(self, rank: int) -> float:
         """The fraction of the makespan in which a rank is idle."""
@@ -89,11 +107,12 @@ class Timeline:
     @property
     def bubble_fraction(self) -> float:
         """The fraction of all ranks' time in which they are idle."""
-        return sum(self.bubble(rank) for rank in self.intervals) / max(len(self.intervals), 1)
+        idle = sum(self.bubble(role) * len(ranks) for role, ranks in self.ranks.items())
+        return idle / max(len(self._role_of), 1)
 
     def draw(self, width: int) -> str:
         """An ASCII Gantt chart, one line per rank over `width` columns of time, and a legend of the nodes."""
-        nodes = sorted({interval.action.node for row in self.intervals.values() for interval in row})
+        nodes = sorted({interval.action.node for row in self.by_role.values() for interval in row})
         letters = {node: LETTERS[number % len(LETTERS)] for number, node in enumerate(nodes)}
         label = max((len(f"rank {rank}") for rank in self.intervals), default=0)
         lines = [
@@ -101,7 +120,7 @@ class Timeline:
             for rank in sorted(self.intervals)
         ]
         legend = ", ".join(f"{letter} {node}" for node, letter in letters.items())
-        has_weights = any(each.action.work is Work.WEIGHT for row in self.intervals.values() for each in row)
+        has_weights = any(each.action.work is Work.WEIGHT for row in self.by_role.values() for each in row)
         weights = f", {WEIGHTS} weight gradients" if has_weights else ""
         return "\n".join([*lines, f"{legend}; small forward, capital backward{weights}, {IDLE} idle"])
 
@@ -139,17 +158,43 @@ def simulate_programs(
     costs: Cost | None = None,
     durations: Durations | None = None,
 ) -> Timeline:
-    """Play any programs on a plan's placement; raises ProofError if they do not end."""
-    machine = Machine(expand(plan, programs, batch, batch), costs or unit_costs(plan), durations or no_durations)
+    """Play any programs on a plan's placement; raises ProofError if they do not end.
+
+    Ranks that do the same are played as one role, whose computes cost what they do on its costliest rank; `durations`
+    are asked of its lowest rank. That is exact without a batch and costs, and otherwise a bound. So up to EXACT_RANKS
+    each rank is then played by itself.
+    """
+    is_alike = batch is None and costs is None and durations is None
+    roles: Ranks
+    if is_alike or len(programs) > EXACT_RANKS:
+        found = stable(plan, coarse(plan, programs))
+        roles, events = found, expand_roles(plan, programs, found, batch, batch, is_template=False)
+    else:
+        roles, events = RANKS, expand(plan, programs, batch, batch)
+    ranks = {role: roles.ranks(role) for role in events}
+    cost = unit_costs(plan) if costs is None else heaviest(plan, ranks, costs)
+    machine = Machine(events, cost, durations or no_durations)
     if machine.stuck:
-        rank, (action, _entry) = next(iter(sorted(machine.stuck.items(), key=_by_rank)))
+        role = min(machine.stuck)
         raise ProofError(
-            f"rank {rank} at {action} waits without end, expected programs that pass check_programs; call "
+            f"rank {role} at {machine.stuck[role][0]} waits without end, expected programs that pass check_programs; call "
             "it for the cycle"
         )
     held = peaks(plan, programs)
-    return Timeline(machine.intervals, machine.end, held.in_flight, held.receives)
+    is_bound = not is_alike and len(events) < len(programs)
+    return Timeline(machine.intervals, ranks, machine.end, held.in_flight, held.receives, is_bound)
 
 
-def _by_rank(stuck: tuple[int, tuple[Action, object]]) -> int:
-    return stuck[0]
+def heaviest(plan: Plan, ranks: Mapping[int, tuple[int, ...]], costs: Cost) -> Cost:
+    """Costs of roles: those on their costliest rank. The ranks of a lane cost alike, so one of each is asked."""
+    asked: dict[tuple[int, str], tuple[int, ...]] = {}
+
+    def cost(role: int, action: Compute) -> float:
+        key = role, action.node.module
+        if key not in asked:
+            layout = plan.layouts[action.node.module]
+            lanes = {layout.coordinate(rank).dp: rank for rank in reversed(ranks[role])}
+            asked[key] = tuple(lanes.values())
+        return max(costs(rank, action) for rank in asked[key])
+
+    return cost

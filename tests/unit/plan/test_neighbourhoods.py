@@ -4,9 +4,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +14,6 @@ from counterpoint.check.events import Events, Exchange, expand, expand_template
 from counterpoint.check.fifo import check_fifos
 from counterpoint.check.proof import check_plan
 from counterpoint.check.routes import check_routes
-from counterpoint.plan import peers
 from counterpoint.plan.action import Direction
 from counterpoint.plan.batch import ModuleRows, plan_batch
 from counterpoint.plan.graph import Link, Node
@@ -24,6 +21,7 @@ from counterpoint.plan.peers import Meetings, Rounds, most_peers
 from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from tests.asked import asked
+from tests.unit.plan.drawn import limits
 from tests.unit.plan.strategies import plan_of, plans, random_packs, uniform_packs
 
 GOLDEN = {
@@ -63,13 +61,6 @@ def test_few_peers_are_dealt_as_ever(balance: str, group: int) -> None:
         pairs = [plan.pairs(link, way) for link in plan.stages.links for way in Direction]
         told.update(repr((batch.digest(), pairs)).encode())
     assert told.hexdigest()[:16] == GOLDEN[balance, group]
-
-
-@contextmanager
-def limits(most_peers: int, most_operations: int) -> Iterator[None]:
-    """Limits that small plans exceed."""
-    with patch.object(peers, "MOST_PEERS", most_peers), patch.object(peers, "MOST_OPERATIONS", most_operations):
-        yield
 
 
 def exchanges(events: Events) -> Iterator[tuple[int, Exchange]]:

@@ -70,7 +70,7 @@ class Machine:
     """Plays events to the end, or until no rank can go on; then `stuck` is not empty."""
 
     def __init__(self, events: Events, cost: Cost = no_cost, durations: Durations = no_durations) -> None:
-        self._cost, self._durations = cost, durations
+        self._cost, self.durations = cost, durations
         self._ranks = {rank: _Rank(stream) for rank, stream in events.items()}
         self.states: dict[int, dict[Entry, State]] = {}
         for rank, stream in events.items():
@@ -156,7 +156,7 @@ class Machine:
         members = self._gathered.setdefault((post.entry, post.ranks[0]), [])
         members.append(entry)
         if len(members) == len(post.ranks):
-            lasts = max(self._durations(member.rank, member.post) for member in members)
+            lasts = max(self.durations(member.rank, member.post) for member in members)
             end = max(member.latest_start for member in members) + lasts
             for member in members:
                 self._complete(member, end)
@@ -177,7 +177,7 @@ class Machine:
 
     def _complete_if_met(self, entry: State) -> None:
         if entry.missing == 0 and entry.completed is None:
-            self._complete(entry, entry.latest_start + self._durations(entry.rank, entry.post))
+            self._complete(entry, entry.latest_start + self.durations(entry.rank, entry.post))
 
     def _complete(self, entry: State, end: float) -> None:
         entry.completed = end

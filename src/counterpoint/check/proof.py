@@ -12,7 +12,8 @@ from counterpoint.check.fault import Fault
 from counterpoint.check.fifo import check_fifos
 from counterpoint.check.grid import format_programs
 from counterpoint.check.matching import check_matching
-from counterpoint.check.roles import RANKS, Ranks, coarse, expand_roles, stable
+from counterpoint.check.quotient import expand_roles
+from counterpoint.check.roles import RANKS, Ranks, coarse, stable
 from counterpoint.check.routes import check_routes
 from counterpoint.errors import ProofError
 from counterpoint.plan.action import Step, is_ahead

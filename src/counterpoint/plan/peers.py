@@ -183,7 +183,8 @@ def _shared(layouts: Mapping[str, Layout], link: Link) -> tuple[int, ...]:
 def most_peers(tried: Meetings, link: Link, shared: tuple[int, ...]) -> int:
     """The most ranks that any rank meets at an edge, in either role; `shared` are the ranks at both ends.
 
-    Ranks of one neighbourhood that are at one end meet as many; those at both ends do if they share both neighbourhoods.
+    Ranks of one neighbourhood that are at one end meet as many others, and so do those at both ends that are of the
+    same neighbourhoods there.
     """
     pattern, most = tried.pattern(link), 0
     sizes = {module: tried.layouts[module].lane_size for module in (link.source.module, link.target.module)}
@@ -214,7 +215,8 @@ def _stretch(lanes: range, size: int) -> range:
 def _met_by_both(pattern: Pattern, shared: tuple[int, ...], rank: int) -> int:
     """Number of ranks that a rank at both ends meets."""
     sender, receiver = place_of(pattern.senders, rank), place_of(pattern.receivers, rank)
-    assert sender is not None and receiver is not None, "the rank is at both ends"
+    assert sender is not None, "the rank is at both ends"
+    assert receiver is not None, "the rank is at both ends"
     to, back = pattern.sends_to(sender), pattern.receives_from(receiver)
     low = max(pattern.receivers[to.start], pattern.senders[back.start])
     high = min(pattern.receivers[to.stop - 1], pattern.senders[back.stop - 1])
@@ -278,9 +280,10 @@ class Rounds:
         """
         if self.count == 1:
             return 0
-        places = place_of(self.pattern.senders, sender), place_of(self.pattern.receivers, receiver)
-        assert places[0] is not None and places[1] is not None, "a pair has one rank at either end"
-        return (self._block(places[0], is_sender=True) + self._block(places[1], is_sender=False)) % self.count
+        first, other = place_of(self.pattern.senders, sender), place_of(self.pattern.receivers, receiver)
+        assert first is not None, f"rank {sender} does not send"
+        assert other is not None, f"rank {receiver} does not receive"
+        return (self._block(first, is_sender=True) + self._block(other, is_sender=False)) % self.count
 
     def parts(self, place: int, *, is_sender: bool) -> list[tuple[int, range]]:
         """The places that a rank meets at the other end by round, ascending; a round may have two intervals."""

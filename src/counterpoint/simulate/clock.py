@@ -7,13 +7,13 @@ from functools import cached_property
 from counterpoint.check.buffers import peaks
 from counterpoint.check.events import Programs, expand
 from counterpoint.check.machine import Cost, Durations, Interval, Machine, no_durations
-from counterpoint.check.roles import RANKS, Ranks, coarse, expand_roles, stable
 from counterpoint.errors import ProofError
 from counterpoint.plan.action import Compute, Direction, Work
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import PartWork, works_of
+from counterpoint.simulate.play import play_roles
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """One letter per node in a drawing: small for forward, capital for backward."""
@@ -76,8 +76,8 @@ class Timeline:
     """Which rank worked when, in the unit of the costs; `by_role` has one rank for all that do the same, `ranks` which.
 
     `in_flight` is the peak number of microbatches that a node keeps for backward, `receives` the peak number of
-    receives that a rank has posted ahead on a link. If it `is_bound`, lanes of different costs were played as one role,
-    at the cost of the heaviest of them: no rank ends later than it says.
+    receives that a rank has posted ahead on a link. If it `is_bound`, ranks that differ were played as one role, at the
+    cost of the heaviest of them: none ends later than it says.
     """
 
     by_role: Mapping[int, tuple[Interval, ...]]
@@ -160,41 +160,21 @@ def simulate_programs(
 ) -> Timeline:
     """Play any programs on a plan's placement; raises ProofError if they do not end.
 
-    Ranks that do the same are played as one role, whose computes cost what they do on its costliest rank; `durations`
-    are asked of its lowest rank. That is exact without a batch and costs, and otherwise a bound. So up to EXACT_RANKS
-    each rank is then played by itself.
+    Ranks that do the same are played as one role, and lanes of different costs as the costliest of them; `durations`
+    are asked of its lowest rank. Up to EXACT_RANKS each rank is played by itself, if anything may differ.
     """
-    is_alike = batch is None and costs is None and durations is None
-    roles: Ranks
-    if is_alike or len(programs) > EXACT_RANKS:
-        found = stable(plan, coarse(plan, programs))
-        roles, events = found, expand_roles(plan, programs, found, batch, batch, is_template=False)
+    cost, lasting = costs or unit_costs(plan), durations or no_durations
+    if len(programs) > EXACT_RANKS or (batch is None and costs is None and durations is None):
+        played = play_roles(plan, programs, cost, lasting, batch)
+        machine, ranks, is_bound = played.machine, played.roles.by_role, not played.is_exact
     else:
-        roles, events = RANKS, expand(plan, programs, batch, batch)
-    ranks = {role: roles.ranks(role) for role in events}
-    cost = unit_costs(plan) if costs is None else heaviest(plan, ranks, costs)
-    machine = Machine(events, cost, durations or no_durations)
+        machine = Machine(expand(plan, programs, batch, batch), cost, lasting)
+        ranks, is_bound = {rank: (rank,) for rank in programs}, False
     if machine.stuck:
-        role = min(machine.stuck)
+        rank = min(machine.stuck)
         raise ProofError(
-            f"rank {role} at {machine.stuck[role][0]} waits without end, expected programs that pass check_programs; call "
-            "it for the cycle"
+            f"rank {rank} at {machine.stuck[rank][0]} waits without end, expected programs that pass check_programs; "
+            "call it for the cycle"
         )
     held = peaks(plan, programs)
-    is_bound = not is_alike and len(events) < len(programs)
     return Timeline(machine.intervals, ranks, machine.end, held.in_flight, held.receives, is_bound)
-
-
-def heaviest(plan: Plan, ranks: Mapping[int, tuple[int, ...]], costs: Cost) -> Cost:
-    """Costs of roles: those on their costliest rank. The ranks of a lane cost alike, so one of each is asked."""
-    asked: dict[tuple[int, str], tuple[int, ...]] = {}
-
-    def cost(role: int, action: Compute) -> float:
-        key = role, action.node.module
-        if key not in asked:
-            layout = plan.layouts[action.node.module]
-            lanes = {layout.coordinate(rank).dp: rank for rank in reversed(ranks[role])}
-            asked[key] = tuple(lanes.values())
-        return max(costs(rank, action) for rank in asked[key])
-
-    return cost

@@ -15,7 +15,8 @@ from counterpoint.check.fifo import check_fifos
 from counterpoint.check.machine import Machine
 from counterpoint.check.matching import check_matching
 from counterpoint.check.proof import check_programs
-from counterpoint.check.roles import RANKS, Ranks, Roles, coarse, expand_roles, stable
+from counterpoint.check.quotient import expand_roles
+from counterpoint.check.roles import RANKS, Ranks, Roles, coarse, stable
 from counterpoint.errors import ProofError
 from counterpoint.plan.action import Compute
 from counterpoint.plan.batch import ModuleRows

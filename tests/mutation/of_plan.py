@@ -4,6 +4,7 @@
 from tests.mutation import cases
 from tests.mutation.mutant import Mutant
 
+_ROLES = ("tests/unit/check/test_roles.py",)
 _P, _J, _C, _M = (f"tests/unit/{room}/" for room in ("plan", "judge", "convert", "models"))
 _ROUND, _LINKS = (
     f"{_C}test_round_trip.py",
@@ -42,8 +43,18 @@ PLAN = [
     Mutant("plan.trainability:is_trained", "any(fnmatchcase", "all(fnmatchcase", (f"{_P}test_trainability.py",)),
     Mutant("plan.erase:Erasure._carries", "any(home in served", "all(home in served", (f"{_P}test_schedule.py", f"{_P}test_builders.py"), (cases.FILLS_GAPS,)),
     Mutant("plan.erase:Erasure._has_gradient", "self._carries(batch, link, exchange)\n                and ", "", (f"{_P}test_schedule.py", f"{_P}test_builders.py"), (cases.FROZEN_LANGUAGE, cases.WITHOUT_IMAGES)),
-    Mutant("plan.layout:Layout.group", "for lane in lanes for c in range(self.cp))", "for lane in lanes for c in [cp])", (f"{_P}test_layout.py",)),
-    Mutant("plan.layout:Layout.group", "% self.expert_size :: self.expert_size", "// self.expert_size :: self.expert_size", (f"{_P}test_layout.py",)),
+    Mutant("plan.layout:Layout.line", "self.dp_shard * self.cp", "self.dp_shard", (f"{_P}test_layout.py",)),
+    Mutant("plan.layout:Layout.line", "self.expert_size, self.edp", "1, self.edp", (f"{_P}test_layout.py",)),
+    Mutant("plan.peers:_met_by_both", "- twice", "", (f"{_P}test_neighbourhoods.py",)),
+    Mutant("plan.peers:Rounds.parts", "min(met.stop, start + (block + 1) * self.width)", "met.stop", (f"{_P}test_neighbourhoods.py",)),
+    Mutant("plan.slots:SlotTable.of", "first.setdefault(n, len(first))", "first.setdefault(n, 0)", _ROLES),
+    Mutant("check.contacts:Contacts._add", "sum(map(len, parts)) - has_itself", "sum(map(len, parts))", _ROLES),
+    Mutant("check.roles:coarse", "(by_id[id(program)], contacts.kinds[rank])", "(0, contacts.kinds[rank])", _ROLES),
+    Mutant("check.roles:refine", "place < groups or not has_itself", "place < groups", _ROLES),
+    Mutant("check.quotient:_Met.meeting", "for rank in self.roles.ranks(role)", "for rank in (role,)", _ROLES),
+    Mutant("check.quotient:_Met._join", "in {self.contacts.of[rank][slot][0] for rank in ranks}", "in {self.contacts.of[role][slot][0]}", _ROLES),
+    Mutant("simulate.play:early_roles", "_end(machine, state, others) != state.completed", "False", _ROLES),
+    Mutant("simulate.play:Heaviest.__call__", "most = max(costs)", "most = costs[0]", _ROLES),
     Mutant("plan.layout:Layout.expert_coordinate", "divmod(rest, self.etp)", "divmod(rest, self.ep)[::-1]", (f"{_P}test_layout.py",)),
     Mutant("plan.layout:Layout.lane_ranks", "stage % self.pp", "stage // self.chunks", (f"{_P}test_layout.py",)),
     Mutant("plan.placement:_dealt", "set(idle) | ", "", (f"{_P}test_placement.py",)),

@@ -53,7 +53,7 @@ TRAIN = [
     Mutant("optimizers.muon.update:MuonUpdate._direction", "torch.where(is_broken, hidden.momentum, momentum)", "momentum", _MUON),
     Mutant("optimizers.muon.update:MuonUpdate._direction", "if self._section.nesterov else momentum", "if True else momentum", _MUON),
     Mutant("optimizers.muon.update:_decay", "0.0 if", "0.0 if not", _MUON),
-    Mutant("check.events:_Walk._step", "ranks(module, self._rank), turn)", "ranks(module, self._rank))", ("tests/unit/check/test_step_collectives.py",)),
+    Mutant("check.events:_Walk._step", 'group((module, "stage")), turn)', 'group((module, "stage")))', ("tests/unit/check/test_step_collectives.py",)),
     Mutant("train.engine:Engine._clipping", "clip / norm.clamp(min=clip)", "clip / norm", (), (cases.UNREACHED, cases.WITHOUT_LOSS)),
     Mutant("train.engine:Engine._clipping", "sums[norms:]", "sums[norms + 1 :]", (), (cases.PAIR,)),
     Mutant("models.linear_loss:score_gradient", "shares * of_shares[:, None]", "shares * factor[:, None]", ("tests/unit/models/test_linear_loss.py",)),

@@ -31,17 +31,20 @@ def play_roles(
 ) -> Played:
     """Play the fewest roles; while ranks of some may be earlier than these, refine those and play again.
 
-    A role waits for all that any of its ranks waits for, and its computes cost what they do on its costliest rank. So
-    it is never early. With a batch ranks that it does not bring together wait for each other all the same.
+    A role waits for all that any of its ranks waits for, and its computes cost what they do on its costliest rank, so
+    it is never early. Where lanes cost differently, or a batch brings together only some ranks that may meet, the
+    fewest roles are a bound and are left at that.
     """
     roles = coarse(plan, programs)
     while True:
         heaviest = Heaviest(plan, roles, cost)
         events = expand_roles(plan, programs, roles, batch, batch, is_template=False)
         machine = Machine(events, heaviest, durations)
-        early = frozenset[int]() if machine.stuck else early_roles(plan, roles, machine)
+        if machine.stuck or batch is not None or not heaviest.is_alike:
+            return Played(machine, roles, is_exact=False)
+        early = early_roles(plan, roles, machine)
         if not early or len(roles.by_role) > MOST_ROLES:
-            return Played(machine, roles, batch is None and heaviest.is_alike and not early)
+            return Played(machine, roles, not early)
         roles = refine(plan, roles, early)
 
 

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +13,7 @@ from counterpoint.check.buffers import check_buffers
 from counterpoint.check.dataflow import check_dataflow, check_members
 from counterpoint.check.events import Collective, Event, Events, Exchange, Post, Programs, Wait, expand, expand_template
 from counterpoint.check.fifo import check_fifos
-from counterpoint.check.machine import Machine
+from counterpoint.check.machine import Machine, no_durations
 from counterpoint.check.matching import check_matching
 from counterpoint.check.proof import check_programs
 from counterpoint.check.quotient import expand_roles
@@ -23,6 +24,8 @@ from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Node
 from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
+from counterpoint.simulate import play
+from counterpoint.simulate.play import play_roles
 from tests.asked import asked
 from tests.unit.check.test_maximal_templates import interleaved
 from tests.unit.plan.drawn import drawn_plan
@@ -220,6 +223,36 @@ def compare_clocks(seed: int) -> None:
         assert ranks.end == played.end
 
 
+@QUICKLY
+@given(SEEDS)
+def test_as_few_roles_as_give_the_time_of_every_rank(seed: int) -> None:
+    compare_few_roles(seed)
+
+
+def compare_few_roles(seed: int) -> None:
+    """Exact where the player says so, else never early; it says so wherever lanes cost the same."""
+    dice = random.Random(seed)
+    with drawn_plan(seed) as plan:
+        programs, is_even = plan.schedule.programs, dice.random() < 0.5
+        spread, most = dice.choice((1, 2, 100)), dice.choice((1, play.MOST_ROLES))
+
+        def cost(rank: int, action: Compute) -> float:
+            if is_even:
+                return plan.stages.cost(action)
+            lane = plan.layouts[action.node.module].coordinate(rank).dp
+            return float(random.Random(f"{seed} {lane} {action}").randrange(spread))
+
+        with patch.object(play, "MOST_ROLES", most):
+            played = play_roles(plan, programs, cost, no_durations)
+        ranks = Machine(expand(plan, programs), cost)
+        for rank, intervals in ranks.intervals.items():
+            of_role = played.machine.intervals[played.roles.role(rank)]
+            if played.is_exact:
+                assert intervals == of_role
+            assert all(own.end <= other.end for own, other in zip(intervals, of_role, strict=True))
+        assert played.is_exact or most == 1 or not is_even
+
+
 def test_ranks_that_do_the_same_are_few_roles() -> None:
     """Three lanes of language beside four ranks of vision: a role for each stage, and one for vision."""
     placement = place(
@@ -238,4 +271,5 @@ def test_ranks_that_do_the_same_are_few_roles() -> None:
 def test_thousands_of_programs_are_refused_as_their_ranks_are(seed: int) -> None:
     compare_verdicts(seed)
     compare_clocks(seed)
+    compare_few_roles(seed)
     prove_by_any_colouring(seed)

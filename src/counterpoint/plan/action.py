@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from counterpoint.errors import InputError
 from counterpoint.plan.graph import Link, Node
+from counterpoint.plan.hashed import Hashed
 
 
 class Direction(StrEnum):
@@ -13,6 +14,8 @@ class Direction(StrEnum):
 
     FORWARD = "F"
     BACKWARD = "B"
+
+    __hash__ = str.__hash__
 
 
 class Work(StrEnum):
@@ -23,6 +26,8 @@ class Work(StrEnum):
     INPUT = "I"
     WEIGHT = "W"
 
+    __hash__ = str.__hash__
+
     @property
     def gives_gradient(self) -> bool:
         """Whether gradients of the inputs come out of it."""
@@ -30,7 +35,7 @@ class Work(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Compute:
+class Compute(Hashed):
     """Run a stage on one of its module's microbatches: `language.1F3`, `vision.0F3+1` for the step after this one."""
 
     node: Node
@@ -38,12 +43,17 @@ class Compute:
     microbatch: int
     ahead: int = 0
 
+    __hash__ = Hashed.__hash__
+
+    def hashed(self) -> tuple[object, ...]:
+        return self.node, self.work, self.microbatch, self.ahead
+
     def __str__(self) -> str:
         return f"{self.node}{self.work}{self.microbatch}{_ahead(self.ahead)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(Hashed):
     """Post this rank's part of a link's exchange, sends and receives together: `vision.0>language.0F3`.
 
     It is posted, not awaited: a compute action waits for what it consumes, the step's end for the rest.
@@ -53,6 +63,11 @@ class Transfer:
     direction: Direction
     exchange: int
     ahead: int = 0
+
+    __hash__ = Hashed.__hash__
+
+    def hashed(self) -> tuple[object, ...]:
+        return self.link, self.direction, self.exchange, self.ahead
 
     def __str__(self) -> str:
         return f"{self.link}{self.direction}{self.exchange}{_ahead(self.ahead)}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from counterpoint.errors import ConfigError
+from counterpoint.plan.hashed import Hashed
 from counterpoint.section.connection import Connection
 
 
@@ -23,18 +24,23 @@ class Edge(Connection):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Node:
+class Node(Hashed):
     """One pipeline stage of one module: what a compute action runs on."""
 
     module: str
     stage: int
+
+    __hash__ = Hashed.__hash__
+
+    def hashed(self) -> tuple[object, ...]:
+        return self.module, self.stage
 
     def __str__(self) -> str:
         return f"{self.module}.{self.stage}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Link:
+class Link(Hashed):
     """Where rows travel: between two stages of a module, from a module's last stage to another's first, or from the
     stage with the source's layer `after` to the one with the target's layer `into`; one link for each port of an edge.
     """
@@ -43,6 +49,11 @@ class Link:
     target: Node
     after: int = -1
     into: int = -1
+
+    __hash__ = Hashed.__hash__
+
+    def hashed(self) -> tuple[object, ...]:
+        return self.source, self.target, self.after, self.into
 
     @property
     def is_hop(self) -> bool:

@@ -150,8 +150,13 @@ class Plan:
 
     def exchanges(self, node: Node) -> bool:
         """Whether the ranks of a stage exchange anything to update its parameters."""
-        start, stop = self.splits[node.module][node.stage] if node.module in self.updates else (0, 0)
-        return any(part.exchanges for part in self.updates.get(node.module, ())[start:stop])
+        return node in self._exchanging
+
+    @cached_property
+    def _exchanging(self) -> frozenset[Node]:
+        nodes = (node for node in self.stages.nodes if node.module in self.updates)
+        updates = {node: self.updates[node.module][slice(*self.splits[node.module][node.stage])] for node in nodes}
+        return frozenset(node for node, parts in updates.items() if any(part.exchanges for part in parts))
 
     def stage_ranks(self, module: str, rank: int) -> tuple[int, ...]:
         """The ranks of the stages of a module that a rank has, which are the same of all of them."""
@@ -159,10 +164,13 @@ class Plan:
 
     def has_experts(self, node: Node) -> bool:
         """Whether a stage holds a mixture of experts."""
-        if node.module not in self.facts:
-            return False
-        start, stop = self.splits[node.module][node.stage]
-        return any(part.expert_parameters for part in self.facts[node.module].parts[start:stop])
+        return node in self._with_experts
+
+    @cached_property
+    def _with_experts(self) -> frozenset[Node]:
+        nodes = (node for node in self.stages.nodes if node.module in self.facts)
+        parts = {node: self.facts[node.module].parts[slice(*self.splits[node.module][node.stage])] for node in nodes}
+        return frozenset(node for node, held in parts.items() if any(part.expert_parameters for part in held))
 
     def pools(self, node: Node) -> bool:
         """Whether the forward of a stage sums the rows of items over the ranks of a lane, for a loss of their means."""

@@ -165,7 +165,7 @@ def simulate_programs(
     """
     cost, lasting = costs or unit_costs(plan), durations or no_durations
     if len(programs) > EXACT_RANKS or (batch is None and costs is None and durations is None):
-        played = play_roles(plan, programs, cost, lasting, batch)
+        played = play_roles(plan, programs, cost, lasting, batch, is_even=costs is None)
         machine, ranks, is_bound = played.machine, played.roles.by_role, not played.is_exact
     else:
         machine = Machine(expand(plan, programs, batch, batch), cost, lasting)

@@ -27,17 +27,23 @@ class Played:
 
 
 def play_roles(
-    plan: Plan, programs: Programs, cost: Cost, durations: Durations, batch: BatchPlan | None = None
+    plan: Plan,
+    programs: Programs,
+    cost: Cost,
+    durations: Durations,
+    batch: BatchPlan | None = None,
+    *,
+    is_even: bool = False,
 ) -> Played:
     """Play the fewest roles; while ranks of some may be earlier than these, refine those and play again.
 
     A role waits for all that any of its ranks waits for, and its computes cost what they do on its costliest rank, so
     it is never early. Where lanes cost differently, or a batch brings together only some ranks that may meet, the
-    fewest roles are a bound and are left at that.
+    fewest roles are a bound and are left at that. With `is_even` a compute costs the same on all ranks.
     """
     roles = coarse(plan, programs)
     while True:
-        heaviest = Heaviest(plan, roles, cost)
+        heaviest = Heaviest(plan, roles, cost, is_even=is_even)
         events = expand_roles(plan, programs, roles, batch, batch, is_template=False)
         machine = Machine(events, heaviest, durations)
         if machine.stuck or batch is not None or not heaviest.is_alike:
@@ -54,12 +60,14 @@ class Heaviest:
     The ranks of a lane cost alike, so one of each is asked.
     """
 
-    def __init__(self, plan: Plan, roles: Roles, cost: Cost) -> None:
-        self._plan, self._roles, self._cost = plan, roles, cost
+    def __init__(self, plan: Plan, roles: Roles, cost: Cost, *, is_even: bool) -> None:
+        self._plan, self._roles, self._cost, self._is_even = plan, roles, cost, is_even
         self._asked: dict[tuple[int, str], tuple[int, ...]] = {}
         self.is_alike = True
 
     def __call__(self, role: int, action: Compute) -> float:
+        if self._is_even:
+            return self._cost(role, action)
         key = role, action.node.module
         if key not in self._asked:
             layout = self._plan.layouts[action.node.module]

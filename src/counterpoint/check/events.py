@@ -191,6 +191,7 @@ class _Walk:
         self._reduced: set[Node] = set()
         self._open: dict[Transfer, tuple[Entry, ...]] = {}
         self._known: dict[tuple[Node, tuple[str, ...]], tuple[Shared | None, ...]] = {}
+        self._computing: dict[tuple[Node, bool, bool], tuple[Shared, ...]] = {}
 
     def events(self, program: tuple[Action, ...]) -> Iterator[Event]:
         for action in program:
@@ -221,14 +222,22 @@ class _Walk:
         layout = self._plan.layouts[action.node.module]
         gathers = self._is_template or layout.reshard or action.node not in self._computed
         self._computed.add(action.node)
-        has_experts = self._plan.has_experts(action.node)
+        key = action.node, action.work is Work.FORWARD, gathers
+        if key not in self._computing:
+            self._computing[key] = self._of_compute(*key)
+        for group in self._computing[key]:
+            yield from self._collective(action, group)
+        yield Run(action)
+
+    def _of_compute(self, node: Node, is_forward: bool, gathers: bool) -> tuple[Shared, ...]:
+        """The communicators of a compute's collectives."""
+        has_experts = self._plan.has_experts(node)
         parameters = ("dp_shard", "edp") if has_experts else ("dp_shard",)
         rows = ("tp", "cp", "lane", "ep") if has_experts else ("tp", "cp")
-        if action.work is Work.FORWARD and self._plan.pools(action.node):
+        if is_forward and self._plan.pools(node):
             rows = (*rows, "lane")
-        needed = None if gathers else self._groups(action.node, rows)
-        yield from self._collectives(action, self._groups(action.node, (*parameters, *rows)), needed)
-        yield Run(action)
+        needed = None if gathers else self._groups(node, rows)
+        return _distinct(self._groups(node, (*parameters, *rows)), needed)
 
     def _reduce(self, action: Reduce) -> Iterator[Event]:
         # It may begin inside the backward right before it (`Schedule.reducing`): nothing comes between the two.
@@ -236,7 +245,8 @@ class _Walk:
         self._reduced.add(action.node)
         if action.node in self._computed:
             experts = ("edp",) if self._plan.has_experts(action.node) else ()
-            yield from self._collectives(action, self._groups(action.node, ("dp_shard", "dp_replicate", *experts)))
+            for group in _distinct(self._groups(action.node, ("dp_shard", "dp_replicate", *experts))):
+                yield from self._collective(action, group)
 
     def _step(self, action: Step) -> Iterator[Event]:
         """Sums of partial gradients over tp, stage by stage, of tied copies, and of all ranks' scalars; then what
@@ -246,7 +256,8 @@ class _Walk:
         active = self._around.group(WORLD)
         most = [group for node in reduced for group in self._groups(node, ("tp",))]
         partial = [group for node in reduced if node in self._computed for group in self._groups(node, ("tp",))]
-        yield from self._collectives(action, (*most, *tied, active), (*partial, *tied, active))
+        for group in _distinct((*most, *tied, active), (*partial, *tied, active)):
+            yield from self._collective(action, group)
         for turn, module in enumerate(self._plan.graph.modules, start=1):
             if any(node.module == module and self._plan.exchanges(node) for node in reduced):
                 yield from self._collective(action, self._around.group((module, "stage")), turn)
@@ -255,18 +266,6 @@ class _Walk:
         if (node, axes) not in self._known:
             self._known[node, axes] = tuple(self._around.group((node.module, axis)) for axis in axes)
         return self._known[node, axes]
-
-    def _collectives(
-        self, action: Action, groups: tuple[Shared | None, ...], needed: tuple[Shared | None, ...] | None = None
-    ) -> Iterator[Event]:
-        """One event for each communicator that is `needed`, by default all, in the order of `groups`.
-
-        Without data parallelism FSDP and context parallelism share one.
-        """
-        names = None if needed is None else {group.name for group in needed if group is not None}
-        for group in {group.name: group for group in groups if group is not None}.values():
-            if names is None or group.name in names:
-                yield from self._collective(action, group)
 
     def _collective(self, action: Action, group: Shared | None, turn: int = 0) -> Iterator[Event]:
         if group is not None:
@@ -278,6 +277,16 @@ class _Walk:
         entries = tuple(entry for each in transfers if each in self._open for entry in self._open.pop(each))
         if entries:
             yield Wait(action, entries)
+
+
+def _distinct(groups: tuple[Shared | None, ...], needed: tuple[Shared | None, ...] | None = None) -> tuple[Shared, ...]:
+    """Each communicator once that is `needed`, by default all, in the order of `groups`: those of ranks alone are None.
+
+    Without data parallelism FSDP and context parallelism share one.
+    """
+    names = None if needed is None else {group.name for group in needed if group is not None}
+    found = {group.name: group for group in groups if group is not None}
+    return tuple(group for name, group in found.items() if names is None or name in names)
 
 
 def consumed(plan: Plan, action: Compute) -> tuple[Transfer, ...]:

@@ -127,6 +127,7 @@ class _OfRole:
         self._plan, self._met, self._rows, self._role = plan, met, rows, role
         self._kind = met.contacts.kinds[role]
         self._known: dict[tuple[Link, Direction], Sequence[Part]] = {}
+        self._carriers: dict[Link, str] = {}
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -137,7 +138,9 @@ class _OfRole:
         return None if slot is None else Shared(self._kind.slots.names[slot], self._met.group(self._role, slot))
 
     def channel(self, link: Link, direction: Direction) -> str:
-        return f"{column_kind(self._plan.placement, link) if link.is_hop else link}{direction}"
+        if link not in self._carriers:
+            self._carriers[link] = column_kind(self._plan.placement, link) if link.is_hop else str(link)
+        return f"{self._carriers[link]}{direction.value}"
 
     def parts(self, action: Transfer) -> Sequence[Part]:
         key = (action.link, action.direction)

@@ -4,8 +4,8 @@
 
 Three shapes, each of the 54-layer recipe and of 32 microbatches: a dense language model (tp8, cp2, pp16, its dp as
 large as leaves ranks for vision) beside vision on the rest, or on the same ranks as vision; and the recipe's hybrid
-with ep64 (pp2, cp2, tp2) beside vision. Where ranks are too few, pp and ep are halved until they fit. The seconds are those
-of one processor, which are those of the clock where nothing else runs; `wall_seconds` are the latter.
+with ep64 (pp2, cp2, tp2) beside vision. Where ranks are too few, pp and ep are halved until they fit. The seconds are
+those of one processor, which are those of the clock where nothing else runs; `wall_seconds` are the latter.
 """
 
 import argparse

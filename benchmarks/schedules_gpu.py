@@ -112,16 +112,15 @@ def measure(member: Member, configs: dict[str, Config], rounds: int) -> list[Any
             found[name]["busy"] = _busy(profiler)
     for engine, _inputs, _groups, _held in engines.values():
         engine.close()
-    gathered: list[Any] = [None] * 4
-    torch.distributed.all_gather_object(gathered, found, group=groups.control)
-    return gathered if member.world.rank == 0 else None
+    assert groups.control is not None
+    return groups.control.gather(found)
 
 
 def _step(engine: Engine, inputs: StepInputs, groups: Any) -> tuple[float, int]:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    torch.distributed.barrier(groups.control)
+    groups.control.maximum(0)
     start, before = time.perf_counter(), _allocated()
     engine.train_step(inputs)
     if torch.cuda.is_available():

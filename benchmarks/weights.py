@@ -28,7 +28,7 @@ from counterpoint.convert.composite import composite_of
 from counterpoint.convert.folder import ModelFolder
 from counterpoint.convert.links import Place, their_tensors
 from counterpoint.convert.modules import kept_tensors
-from counterpoint.execute.groups import all_ranks, make_groups
+from counterpoint.execute.groups import make_groups, tree_of_all
 from counterpoint.execute.session import open_session
 from counterpoint.hub.write import write_export
 from counterpoint.launch import launch_local
@@ -178,7 +178,7 @@ def _export(request: ExportRequest, ranks: int, folder: Path) -> None:
         before, started = _peak_gb(), time.perf_counter()
         export = prepare_export(request, ranks)
         rank = session.world.rank
-        write_export(export, rank, all_ranks())
+        write_export(export, rank, tree_of_all(session.world))
         _say(
             folder, seconds=round(time.perf_counter() - started, 1), peak_gb_before=round(before, 2),
             peak_gb_after=round(_peak_gb(), 2), written_gb=round(export.plan.share_bytes(rank) / 1e9, 3),

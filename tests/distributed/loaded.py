@@ -1,10 +1,8 @@
 """What an engine's ranks hold together, and whether it is what is expected."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from counterpoint.config.schema import Config
@@ -34,15 +32,16 @@ def engine_of(member: Member, config: Config) -> Engine:
 def gathered(member: Member, engine: Engine) -> dict[str, Tensor] | None:
     """Whole tensors of all modules on rank 0; every rank that holds an element must hold the same value."""
     mine = [(one.key, one.block, one.value[one.block.local_slices].clone()) for one in engine.held if one.block.numel]
-    group = member.groups(engine.plan).control
-    assert group is not None
-    gathered: list[Any] = [None] * group.size()
-    dist.all_gather_object(gathered, mine, group=group)
+    tree = member.groups(engine.plan).control
+    assert tree is not None
+    gathered = tree.gather(mine)
     engine.close()
+    if gathered is None:
+        return None
     whole: dict[str, Tensor] = {}
     for key, block, value in (one for held in gathered for one in held):
         target = whole.setdefault(key, torch.full(block.global_shape, torch.nan, dtype=value.dtype))
         place = target[block.global_slices]
         assert bool((place.isnan() | (place == value)).all()), key
         place.copy_(value)
-    return whole if member.world.rank == 0 else None
+    return whole

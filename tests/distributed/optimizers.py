@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader
@@ -55,9 +54,8 @@ def state_of(engine: Engine) -> dict[str, torch.Tensor]:
 
 def told_by_all(groups: Groups, mine: Any) -> list[Any]:
     """What every active rank says."""
-    told: list[Any] = [None] * dist.get_world_size(groups.control)
-    dist.all_gather_object(told, mine, group=groups.control)
-    return told
+    assert groups.control is not None
+    return groups.control.merged([mine], lambda several: [one for some in several for one in some])
 
 
 def resume_task(member: Member, config: Config, moment: str) -> object:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from counterpoint.errors import CheckpointError
 from counterpoint.execute.groups import make_groups
+from counterpoint.execute.tree import Tree
 from counterpoint.parallelize.blocks import Block, Sharding, block_of
 from counterpoint.train.state.checkpoint import TrainingState, checkpoint_folder, open_checkpoint, read_tensors
 from counterpoint.train.state.stored_block import StoredBlock
@@ -57,34 +57,32 @@ def _values(block: Block) -> torch.Tensor:
     return whole[block.global_slices].clone()
 
 
-def _storage(member: Member) -> dist.ProcessGroup | None:
+def _storage(member: Member) -> Tree | None:
     return make_groups(member.world, (), RANKS, member.cache).storage
 
 
 def _write_task(member: Member, run: Path) -> None:
-    group = _storage(member)
-    if group is None:
+    tree = _storage(member)
+    if tree is None:
         return
     block = _block(member.world.rank, ROWS)
-    writer = CheckpointWriter(run, group, member.world.rank == RANKS[0], keep_last=1, asynchronous=False)
+    writer = CheckpointWriter(run, tree, member.world.rank == RANKS[0], keep_last=1, asynchronous=False)
     writer.write({"weight": StoredBlock(block, _values(block))}, TrainingState(seed=0, data_step=1, optimizer_step=1))
 
 
 def _read_task(member: Member, run: Path, keys: dict[int, tuple[str, ...]], rows: int) -> list[str] | None:
     """The refusal of every rank, empty where the values were read and are right."""
-    group = _storage(member)
-    if group is None:
+    tree = _storage(member)
+    if tree is None:
         return None
     block = _block(member.world.rank, rows)
     tensor = torch.zeros(block.shape, dtype=torch.float64)
     tensors = {key: StoredBlock(block, tensor) for key in keys[member.world.rank]}
     message = ""
     try:
-        read_tensors(open_checkpoint(checkpoint_folder(run, 1)), tensors, group)
+        read_tensors(open_checkpoint(checkpoint_folder(run, 1)), tensors, tree)
     except CheckpointError as error:
         message = str(error)
     if not message and tensors:
         assert torch.equal(tensor, _values(block))
-    messages = [""] * len(RANKS)
-    dist.all_gather_object(messages, message, group=group)
-    return messages if member.world.rank == RANKS[0] else None
+    return tree.gather(message)

@@ -88,9 +88,9 @@ def _unexpected_task(member: Member, config: Config) -> object:
         expected |= {(action, ranks) for other, ranks in expected if other == Reduce(action.node)}
     assert issued, "a step without a collective proves nothing"
     unexpected = sorted(f"rank {rank} at {action}: {ranks}" for action, ranks in issued - expected)
-    told: list[Any] = [None] * dist.get_world_size(groups.control)
-    dist.all_gather_object(told, unexpected, group=groups.control)
-    return [one for each in told for one in each] if rank == plan.placement.active[0] else None
+    assert groups.control is not None
+    told = groups.control.gather(unexpected)
+    return None if told is None else [one for each in told for one in each]
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-import torch.distributed as dist
 import yaml
 
 from counterpoint.config.schema import Config
@@ -70,11 +69,12 @@ def _train_task(member: Member, config: Config, stop: int | None, compare: bool)
     heard, engine, corpus = train(member, config, (_StopAfter(stop),))
     samples = [[(d.source, d.index) for d in documents] for _result, documents in heard.steps]
     losses = [result.loss for result, _documents in heard.steps]
-    gathered: list[Any] = [None] * len(engine.plan.placement.active)
-    dist.all_gather_object(gathered, (samples, losses), group=member.groups(engine.plan).control)
-    assert gathered == [gathered[0]] * len(gathered)
-    if member.world.rank != engine.plan.placement.active[0]:
+    tree = member.groups(engine.plan).control
+    assert tree is not None
+    gathered = tree.gather((samples, losses))
+    if gathered is None:
         return None
+    assert gathered == [gathered[0]] * len(gathered)
     reference = Reference(config, corpus.sources, member.world.device, torch.float64) if compare else None
     alone = [] if reference is None else [reference.step(documents).loss for _result, documents in heard.steps]
     return Trained(samples, losses, alone)

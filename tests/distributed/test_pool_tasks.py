@@ -209,22 +209,24 @@ def _damage_task(member: Member, config: Config) -> object:
     _alone(member, groups, lambda: _flip_last_byte(max(checkpoint_folder(run, 2).glob("*.distcp"))))
     older = _resumed_at(1, config, groups, engine)
     _alone(member, groups, lambda: _flip_last_byte(checkpoint_folder(run, 1) / "state.json"))
-    said = [""] * groups.storage.size()
+    said = ""
     try:
         saver_of(config, build_models(config), groups).resume(engine)
     except CheckpointError as error:
-        dist.all_gather_object(said, str(error), group=groups.storage)
+        said = str(error)
+    every = groups.storage.gather(said)
     engine.close()
     _alone(member, groups, lambda: _flip_last_byte(checkpoint_folder(run, 1) / "state.json"))
-    return (newest, older, said) if newest else None
+    return (newest, older, every) if newest else None
 
 
 def _alone(member: Member, groups: Groups, act: Callable[[], object]) -> None:
     """One rank does something while the others wait."""
-    dist.barrier(groups.storage)
+    assert groups.storage is not None
+    groups.storage.maximum(0)
     if member.world.rank == 0:
         act()
-    dist.barrier(groups.storage)
+    groups.storage.maximum(0)
 
 
 def _flip_last_byte(file: Path) -> None:
@@ -252,7 +254,7 @@ def _hang_task(member: Member, config: Config, folder: str) -> None:
     reader = Reader(plan, member.world.rank, corpus.sources, torch.float64)
     inputs = reader.read(plan.batch(0, corpus.packs(0)))
     members = {c.name: c.ranks for c in plan.communicators if not c.is_transfer}
-    watchdog.watch(plan.placement.active, members, lambda: groups.calls(tuple(members)), member.world.device)
+    watchdog.watch(plan.placement.active, members, groups.calls, member.world.device)
     watchdog.enter("training", 0, walk=lambda: walk_of(plan, plan.schedule, inputs.batch, None))
     watchdog.start()
     engine.train_step(inputs)

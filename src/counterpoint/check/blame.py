@@ -13,12 +13,13 @@ from counterpoint.plan.action import Action, Step
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import Schedule
+from counterpoint.plan.tree import use_of
 
 CONTROL, STORAGE = "control", "storage"
-"""Communicators of all active ranks on which the host itself waits, for objects and for checkpoints."""
+"""Trees of communicators over all active ranks in which the host itself waits, for objects and for checkpoints."""
 
 STORING = ("resume", "checkpoint")
-"""Phases that wait on the communicator of checkpoints; elsewhere it works beside the step."""
+"""Phases that wait in the tree of checkpoints; elsewhere it works beside the step."""
 
 PHASES = ("start-up", "resume", "reading", "training", "results", "recomputing", "evaluation", "checkpoint")
 """In the order in which a step passes through them."""
@@ -177,9 +178,9 @@ def _by_calls(
 ) -> Iterator[tuple[int, str]]:
     """Members of a communicator that have begun fewer collectives on it."""
     for name, count in (position.calls or {}).items():
-        if name == STORAGE and position.phase not in STORING:
+        if use_of(name) == STORAGE and position.phase not in STORING:
             continue
-        if position.device is not None and name not in (CONTROL, STORAGE):
+        if position.device is not None and use_of(name) not in (CONTROL, STORAGE):
             # A host that works ahead of its device waits in no collective.
             continue
         for other in members.get(name, ()):

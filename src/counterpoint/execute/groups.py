@@ -5,7 +5,7 @@ All ranks create all groups in the plan's order. Everything else gets the groups
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -19,8 +19,10 @@ from torch.distributed.distributed_c10d import Store
 from counterpoint.check.blame import CONTROL, STORAGE
 from counterpoint.errors import RunError
 from counterpoint.execute.attempt import own_store
+from counterpoint.execute.tree import Tree
 from counterpoint.plan.communicators import Communicator, collective_name
 from counterpoint.plan.layout import Layout
+from counterpoint.plan.tree import FAN_OUT, Branch, named_branches
 
 Key = tuple[tuple[int, ...], int]
 """Ranks, and the number of earlier communicators of the same plan that have the same ranks but a group of their own."""
@@ -28,11 +30,15 @@ Key = tuple[tuple[int, ...], int]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """This process among all processes; `store` is shared by all of them and outlives a failing one."""
+    """This process among all processes; `store` is shared by all of them and outlives a failing one.
+
+    `host_backend` is the backend of groups in which hosts tell each other objects.
+    """
 
     rank: int
     device: torch.device
     store: Store
+    host_backend: str
 
 
 def join_world(device_type: str, timeout_seconds: float, startup_seconds: float) -> World:
@@ -52,7 +58,7 @@ def join_world(device_type: str, timeout_seconds: float, startup_seconds: float)
     else:
         device = torch.device("cpu")
         dist.init_process_group(_gloo(), timeout=timeout, store=store, rank=rank, world_size=size)
-    return World(rank, device, store)
+    return World(rank, device, store, _gloo())
 
 
 def _shared_store(rank: int, size: int, seconds: float) -> Store:
@@ -89,50 +95,79 @@ def leave_world(world: World) -> None:
 
 @dataclass(slots=True)
 class GroupCache:
-    """Groups made so far by rank list, for processes that run one plan after another."""
+    """Groups made so far by rank list, for processes that run one plan after another.
+
+    `own` is the group of this process alone, the only one that other processes do not make.
+    """
 
     groups: dict[Key, dist.ProcessGroup | None] = field(default_factory=dict)
     controls: dict[Key, dist.ProcessGroup | None] = field(default_factory=dict)
+    own: dist.ProcessGroup | None = None
 
     @property
     def size(self) -> int:
-        """Groups made, the same number on every rank."""
+        """Groups made together with others, the same number on every rank."""
         return len(self.groups) + len(self.controls)
 
     def destroy(self) -> None:
         """Destroy all groups, in the order in which they were made; all ranks call it together."""
-        for group in (*self.groups.values(), *self.controls.values()):
+        for group in (*self.groups.values(), *self.controls.values(), self.own):
             if group is not None:
                 dist.destroy_process_group(group)
         self.groups.clear()
         self.controls.clear()
+        self.own = None
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
     """The groups of one plan on one rank, by communicator name.
 
-    `control` and `storage` are gloo groups of all active ranks, for objects and for checkpoints; None on idle ranks.
+    `control` and `storage` are trees over all active ranks, for objects and for checkpoints; None on idle ranks.
+    `own` is the group of this rank alone. `transfers` are the names of communicators that carry transfers, `host_ranks`
+    the ranks of each group of the two trees, whether or not this rank is in it; `created` counts all groups of the
+    world but those of single ranks.
     """
 
     world: World
     named: dict[str, dist.ProcessGroup]
-    control: dist.ProcessGroup | None
-    storage: dist.ProcessGroup | None
+    control: Tree | None
+    storage: Tree | None
+    own: dist.ProcessGroup | None
+    transfers: tuple[str, ...]
+    host_ranks: dict[str, tuple[int, ...]]
+    created: int
 
-    def calls(self, names: Sequence[str]) -> dict[str, int]:
-        """Number of operations that this rank has begun on each of these communicators, `control` and `storage`."""
-        groups = {name: self.named[name] for name in names if name in self.named}
+    @property
+    def joined(self) -> int:
+        """Number of groups that this rank is in, its own included."""
+        trees = [tree for tree in (self.control, self.storage) if tree is not None]
+        return len(self.named) + sum(len(tree.groups) for tree in trees) + (self.own is not None)
+
+    def calls(self) -> dict[str, int]:
+        """Number of operations that this rank has begun on each of its communicators of collectives, and of the groups
+        of `control` and `storage`."""
+        transfers = frozenset(self.transfers)
         device = self.world.device
-        counts = {name: _operations(group, device) for name, group in groups.items()}
-        for name, group in ((CONTROL, self.control), (STORAGE, self.storage)):
-            if group is not None:
-                counts[name] = _operations(group, torch.device("cpu"))
+        counts = {name: _operations(group, device) for name, group in self.named.items() if name not in transfers}
+        for tree in (self.control, self.storage):
+            if tree is not None:
+                host = torch.device("cpu")
+                counts |= {name: _operations(group, host) for name, (_branch, group) in tree.groups.items()}
         return counts
 
     def collective(self, ranks: tuple[int, ...]) -> dist.ProcessGroup:
         """The group for collectives over `ranks`."""
-        return self.named[collective_name(ranks)]
+        if len(ranks) > 1:
+            return self.named[collective_name(ranks)]
+        assert ranks == (self.world.rank,), "the only rank alone that this one knows is itself"
+        assert self.own is not None, "only active ranks communicate"
+        return self.own
+
+    def transfer(self, name: str) -> dist.ProcessGroup:
+        """The group of a communicator of this rank's transfers: its own one where no row leaves the rank."""
+        assert self.own is not None, "only active ranks transfer"
+        return self.named.get(name, self.own)
 
     def data_mesh(self, layout: Layout) -> DeviceMesh:
         """FSDP's mesh of this rank for a module: (dp_shard,) or (dp_replicate, dp_shard)."""
@@ -163,12 +198,15 @@ def make_groups(
     communicators: Iterable[Communicator],
     active: tuple[int, ...],
     cache: GroupCache | None = None,
+    fan_out: int = FAN_OUT,
 ) -> Groups:
-    """Create the communicators of a plan in its order; a collective call on all processes of the world."""
+    """Create the communicators of a plan in its order, then the trees over its `active` ranks, of groups of at most
+    `fan_out`; a collective call on all processes of the world."""
     cache = GroupCache() if cache is None else cache
+    wanted = tuple(communicators)
     named: dict[str, dist.ProcessGroup] = {}
     transfers: Counter[tuple[int, ...]] = Counter()
-    for communicator in communicators:
+    for communicator in wanted:
         ranks = communicator.ranks
         transfers[ranks] += communicator.is_transfer
         key = (ranks, transfers[ranks] if communicator.is_transfer else 0)
@@ -177,10 +215,49 @@ def make_groups(
         group = cache.groups[key]
         if group is not None:
             named[communicator.name] = group
-    for use in (0, 1):
-        if (active, use) not in cache.controls:
-            cache.controls[active, use] = _new_group(active, world, _gloo())
-    return Groups(world, named, cache.controls[active, 0], cache.controls[active, 1])
+    if world.rank in active and cache.own is None:
+        cache.own = _own_group(world)
+    trees = {use: named_branches(use, active, fan_out) for use in (CONTROL, STORAGE)}
+    control, storage = (make_tree(world, found, active, cache, number) for number, found in enumerate(trees.values()))
+    host_ranks = {name: branch.ranks for found in trees.values() for name, branch in found.items()}
+    return Groups(
+        world=world,
+        named=named,
+        control=control,
+        storage=storage,
+        own=cache.own if world.rank in active else None,
+        transfers=tuple(each.name for each in wanted if each.is_transfer and each.name in named),
+        host_ranks=host_ranks,
+        created=len(wanted) + len(host_ranks),
+    )
+
+
+def make_tree(
+    world: World, found: Mapping[str, Branch], members: tuple[int, ...], cache: GroupCache, number: int = 0
+) -> Tree | None:
+    """Create the groups of a tree, lowest level first; None on ranks that are no members.
+
+    A collective call on all processes of the world. Trees of one cache that are used at once have other numbers.
+    """
+    joined = {}
+    for name, branch in found.items():
+        if (branch.ranks, number) not in cache.controls:
+            cache.controls[branch.ranks, number] = _new_group(branch.ranks, world, world.host_backend)
+        group = cache.controls[branch.ranks, number]
+        if group is not None:
+            joined[name] = (branch, group)
+    if world.rank not in members:
+        return None
+    top = max((branch.level for branch in found.values()), default=0)
+    return Tree(members.index(world.rank), len(members), joined, top)
+
+
+def tree_of_all(world: World) -> Tree:
+    """A tree over all processes of the world, for work without a plan; a collective call on all of them."""
+    members = tuple(range(dist.get_world_size(all_ranks())))
+    tree = make_tree(world, named_branches(CONTROL, members), members, GroupCache())
+    assert tree is not None, "every process is a member"
+    return tree
 
 
 @cache
@@ -209,7 +286,20 @@ def _new_group(ranks: tuple[int, ...], world: World, backend: str | None) -> dis
     group: dist.ProcessGroup = dist.new_group(list(ranks), backend=backend)
     if world.rank not in ranks:
         return None
-    if backend is None and world.device.type == "cuda":
-        # The communicator starts here and not inside a step; all ranks come to their groups in one order.
-        dist.all_reduce(torch.zeros(1, device=world.device), group=group)
+    if backend is None:
+        _start(group, world)
     return group
+
+
+def _own_group(world: World) -> dist.ProcessGroup:
+    """The group of this process alone, of which no other process need know: with a single member its name, which
+    torch derives from its ranks and from the number of groups that a process has, need not be the same anywhere."""
+    group: dist.ProcessGroup = dist.new_group([world.rank], use_local_synchronization=True)
+    _start(group, world)
+    return group
+
+
+def _start(group: dist.ProcessGroup, world: World) -> None:
+    """Start a communicator on GPUs here and not inside a step; all ranks come to their groups in one order."""
+    if world.device.type == "cuda":
+        dist.all_reduce(torch.zeros(1, device=world.device), group=group)

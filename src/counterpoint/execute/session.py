@@ -9,12 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from counterpoint.check.blame import CONTROL, STORAGE, Position
+from counterpoint.check.blame import Position
 from counterpoint.config.schema import WatchdogConfig
 from counterpoint.execute.failure import Failure, FailureBoard, describe, failed_member, is_heard, is_lost_peer, report
 from counterpoint.execute.groups import Groups, World, join_world, leave_world
@@ -48,9 +47,7 @@ class Session:
     def watch(self, plan: Plan, groups: Groups) -> None:
         """Begin to ask the active ranks for their positions whenever one of them makes no progress."""
         members = {c.name: c.ranks for c in plan.communicators if not c.is_transfer}
-        active = plan.placement.active
-        calls = partial(groups.calls, tuple(members))
-        self.watchdog.watch(active, {**members, CONTROL: active, STORAGE: active}, calls, self.world.device)
+        self.watchdog.watch(plan.placement.active, {**members, **groups.host_ranks}, groups.calls, self.world.device)
 
     def wait_for_others(self) -> None:
         """Wait, as an idle rank, until the working ranks are done."""

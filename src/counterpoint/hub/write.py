@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-import torch.distributed as dist
 
 from counterpoint.convert.folder import CONFIG_NAME, INDEX_NAME
 from counterpoint.errors import RunError
+from counterpoint.execute.tree import Tree
 from counterpoint.hub.base import BaseFolder
 from counterpoint.hub.claim import claim
 from counterpoint.hub.contents import Contents
@@ -46,17 +46,17 @@ class Export:
         return self.out.with_name(self.out.name + PARTIAL)
 
 
-def write_export(export: Export, process: int, group: dist.ProcessGroup | None) -> None:
-    """Write a folder, all processes of the group together or this one alone; raises RunError or CheckpointError.
+def write_export(export: Export, process: int, tree: Tree | None) -> None:
+    """Write a folder, all processes of the tree together or this one alone; raises RunError or CheckpointError.
 
     The first process makes the files and, once all are through with theirs, gives them and the folder their names.
     """
     is_leader, claimed = process == 0, None
     try:
-        claimed = agreed(group, lambda: claim(export.partial) if is_leader else None)
-        agreed(group, lambda: _begin(export) if is_leader else None)
-        agreed(group, lambda: _write_share(export, process))
-        agreed(group, lambda: _publish(export) if is_leader else None)
+        claimed = agreed(tree, lambda: claim(export.partial) if is_leader else None)
+        agreed(tree, lambda: _begin(export) if is_leader else None)
+        agreed(tree, lambda: _write_share(export, process))
+        agreed(tree, lambda: _publish(export) if is_leader else None)
     except RunError as error:
         if claimed is not None:
             shutil.rmtree(export.partial, ignore_errors=True)

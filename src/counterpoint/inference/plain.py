@@ -84,7 +84,7 @@ class PlainModel:
                 tensors[f"model/{module}.{name}"] = StoredBlock(block, tensor.detach())
             chains[module] = chain.requires_grad_(False).eval()
         remedy = f"take another step with {argument('step')}, or remove its folder and train on from an older one"
-        read_tensors(open_checkpoint(folder, remedy), tensors, group=None, prefix="model/")
+        read_tensors(open_checkpoint(folder, remedy), tensors, tree=None, prefix="model/")
         wires = tuple(Wire(edge.source, edge.target, edge.depths) for edge in plan.graph.edges)
         return cls(chains, wires, intakes, plan.sink, plan.facts[plan.sink].position_axes, device)
 

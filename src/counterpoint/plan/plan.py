@@ -8,7 +8,7 @@ from typing import NamedTuple
 from counterpoint.plan.action import Action, Direction
 from counterpoint.plan.activations import KEEPS_ALL, ActivationPolicy
 from counterpoint.plan.batch import BatchPlan, ModuleRows, plan_batch
-from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communicators
+from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communicators, transfer_name
 from counterpoint.plan.erase import Erasure
 from counterpoint.plan.further_loss import FurtherLoss
 from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
@@ -147,6 +147,13 @@ class Plan:
         pooled = [g for node in self.stages.nodes if self.pools(node) for g in self._stage_groups(node, "lane")]
         updates = [self.stages.ranks[node] for node in self.stages.nodes if self.exchanges(node)]
         return communicators(self.placement, self.stages.links, (*ties, *experts, *pooled, *updates))
+
+    def transfers_of(self, rank: int) -> tuple[str, ...]:
+        """The names of the communicators of a rank's links, those of rows that never leave the rank included."""
+        nodes = frozenset(self.nodes_of(rank))
+        links = [link for link in self.stages.links if link.source in nodes or link.target in nodes]
+        names = (transfer_name(self.placement, link, direction, rank) for link in links for direction in Direction)
+        return tuple(dict.fromkeys(names))
 
     def exchanges(self, node: Node) -> bool:
         """Whether the ranks of a stage exchange anything to update its parameters."""

@@ -11,7 +11,7 @@ from typing import final
 from counterpoint.config.run_files import ERROR_FILE
 from counterpoint.config.training import WatchdogConfig
 from counterpoint.errors import InputError
-from counterpoint.execute.groups import all_ranks
+from counterpoint.execute.groups import tree_of_all
 from counterpoint.execute.session import open_session
 from counterpoint.execute.whereabouts import Limit
 from counterpoint.hub.claim import remove_abandoned
@@ -69,7 +69,7 @@ def work(request: ExportRequest, processes: int, folder: str) -> None:
     """One of several processes, which have all of them planned the same."""
     with open_session("cpu", Path(folder), WatchdogConfig()) as session:
         session.watchdog.enter("export", limit=Limit("", math.inf))
-        write_export(prepare_export(request, processes), session.world.rank, all_ranks())
+        write_export(prepare_export(request, processes), session.world.rank, tree_of_all(session.world))
 
 
 def _join(request: ExportRequest, ranks: int | None) -> Exported:

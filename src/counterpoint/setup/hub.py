@@ -32,8 +32,8 @@ class HubExports:
     """Exports the checkpoints of a run, all ranks together; one that fails is said and the training goes on."""
 
     def __init__(self, config: Config, models: Models, groups: Groups) -> None:
-        self._config, self._models, self._group = config, models, groups.storage
-        self._rank = 0 if groups.storage is None else groups.storage.rank()
+        self._config, self._models, self._tree = config, models, groups.storage
+        self._rank = 0 if groups.storage is None else groups.storage.number
 
     def after(self, step: int) -> None:
         """Export the checkpoint of a step that has just been published, if it is one of those to export."""
@@ -44,9 +44,9 @@ class HubExports:
             return
         request = _request(self._config, step)
         try:
-            export = agreed(self._group, lambda: self._prepared(request))
-            write_export(export, self._rank, self._group)
-            agreed(self._group, lambda: self._remove_older(request.out.parent, step, hub.keep_last))
+            export = agreed(self._tree, lambda: self._prepared(request))
+            write_export(export, self._rank, self._tree)
+            agreed(self._tree, lambda: self._remove_older(request.out.parent, step, hub.keep_last))
         except CounterpointError as error:
             if self._rank == 0:
                 words = f"the export of step {step} failed, training goes on: {error}"
@@ -57,7 +57,7 @@ class HubExports:
         if self._rank == 0 and request.out.exists():
             # Of an earlier start of this run, which went on from an older checkpoint.
             shutil.rmtree(request.out)
-        size = 1 if self._group is None else self._group.size()
+        size = 1 if self._tree is None else self._tree.size
         return export_of(self._config, self._models, request, size)
 
     def _remove_older(self, folder: Path, step: int, keep_last: int | None) -> None:

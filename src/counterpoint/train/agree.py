@@ -3,15 +3,14 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch.distributed as dist
-
 from counterpoint.errors import CounterpointError, DamagedCheckpointError, RunError
+from counterpoint.execute.tree import Tree
 
 _T = TypeVar("_T")
 
 
-def agreed(group: dist.ProcessGroup | None, act: Callable[[], _T]) -> _T:
-    """Run `act` on every rank of the group and return its own result; without a group, only in this process.
+def agreed(tree: Tree | None, act: Callable[[], _T]) -> _T:
+    """Run `act` on every rank of the tree and return its own result; without a tree, only in this process.
 
     If `act` raised on any rank, all ranks raise the error of the first such rank; DamagedCheckpointError counts only
     if no other error occurred.
@@ -23,10 +22,8 @@ def agreed(group: dist.ProcessGroup | None, act: Callable[[], _T]) -> _T:
         error = raised
     except OSError as raised:
         error = RunError(f"{type(raised).__name__}: {raised}")
-    if group is not None:
-        gathered: list[CounterpointError | None] = [None] * group.size()
-        dist.all_gather_object(gathered, error, group=group)
-        error = worst([one for one in gathered if one is not None])
+    if tree is not None:
+        error = tree.merged(error, lambda errors: worst([one for one in errors if one is not None]))
     if error is not None:
         raise error
     return result

@@ -148,9 +148,7 @@ class Engine:
         if device.type == "cuda":
             prefer_fast_kernels()
         self._channels: dict[str, Channel] = {
-            c.name: open_channel(c.name, groups.named[c.name], device)
-            for c in plan.communicators
-            if c.is_transfer and rank in c.ranks
+            name: open_channel(name, groups.transfer(name), device) for name in plan.transfers_of(rank)
         }
         connect(plan, self._channels, rank, device)
         self.replicas: dict[Node, Replica] = {

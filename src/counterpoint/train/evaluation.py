@@ -48,7 +48,7 @@ class Evaluator:
                     before, numbers = further.get(name, (0.0, 0))
                     further[name] = before + found.further[name] * number, numbers + number
                 bad += (replace(payload, reason=f"evaluation {split.name}: {payload.reason}") for payload in inputs.bad)
-            self._recorder.bad(step, gathered_bad(self._groups.control, len(plan.placement.active), bad))
+            self._recorder.bad(step, gathered_bad(self._groups.control, bad))
             means = {name: value / max(number, 1) for name, (value, number) in further.items()}
             losses.append((split.name, total / max(weights, 1)))
             self._recorder.evaluation(step, *losses[-1], means)

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import final
 
-import torch
-import torch.distributed as dist
-
 from counterpoint.check.blame import walk_of
 from counterpoint.data.feed.prefetch import Prefetcher
 from counterpoint.data.feed.reader import StepInputs
@@ -206,21 +203,21 @@ class Trainer:
         """Launch a step and time its actions for the report."""
         self._timer.begin()
         launched = self._launch(step, inputs, ahead)
-        actions, group = self._timer.end(), self._groups.control
-        assert group is not None, "only active ranks train"
-        write_timeline(self._rank.run, step + 1, actions, group, self._session.world.rank)
+        actions, tree = self._timer.end(), self._groups.control
+        assert tree is not None, "only active ranks train"
+        write_timeline(self._rank.run, step + 1, actions, tree, self._session.world.rank)
         return launched
 
     def _check_agreement(self, inputs: StepInputs) -> None:
         """Compare the digest of the batch plan on all ranks before the step; raises RunError if they differ."""
-        digest = inputs.batch.digest()
-        bounds = torch.tensor([digest, -digest])
+        digest, tree = inputs.batch.digest(), self._groups.control
+        assert tree is not None, "only active ranks train"
         with self._engine.waits:
-            dist.all_reduce(bounds, dist.ReduceOp.MAX, group=self._groups.control)
-        if int(bounds[0]) != -int(bounds[1]):
+            largest, smallest_negated = tree.maximum(digest, -digest)
+        if largest != -smallest_negated:
             raise RunError(
-                f"step {inputs.batch.step}: ranks planned different batches (digests {-int(bounds[1])} to "
-                f"{int(bounds[0])}), expected one; check that all machines read the same dataset files and config"
+                f"step {inputs.batch.step}: ranks planned different batches (digests {-smallest_negated} to "
+                f"{largest}), expected one; check that all machines read the same dataset files and config"
             )
 
 

@@ -6,8 +6,6 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 
-import torch.distributed as dist
-
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed.open import open_feed
 from counterpoint.data.feed.prefetch import Prefetcher
@@ -15,6 +13,7 @@ from counterpoint.data.feed.reader import BadPayload, StepInputs
 from counterpoint.data.feed.threads import Reading
 from counterpoint.data.order.order import Exclusion
 from counterpoint.errors import CounterpointError, RunError
+from counterpoint.execute.tree import Tree
 from counterpoint.plan.samples import Document
 from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.agree import agreed
@@ -59,7 +58,7 @@ class RunData:
 
     def exclude_bad(self, step: int, inputs: StepInputs) -> None:
         """Exclude the documents of a step whose payloads were unreadable on any rank."""
-        bad = gathered_bad(self._rank.groups.control, len(self._engine.plan.placement.active), inputs.bad)
+        bad = gathered_bad(self._rank.groups.control, inputs.bad)
         self._rank.recorder.bad(step + 1, bad)
         self.corpus = self.corpus.without(Exclusion(p.source, p.index, self._first_unread(step)) for p in bad)
 
@@ -126,19 +125,21 @@ class RunData:
 
     def _read_kept(self) -> tuple[Exclusion, ...]:
         """The exclusions that an earlier start kept, read by the first rank; its error is raised on all ranks."""
-        kept: list[tuple[Exclusion, ...] | CounterpointError] = [()]
+        kept: tuple[Exclusion, ...] | CounterpointError
         try:
-            kept = [self._kept.read() if self._rank.is_leader else ()]
+            kept = self._kept.read() if self._rank.is_leader else ()
         except CounterpointError as error:
-            kept = [error]
-        dist.broadcast_object_list(kept, group=self._rank.groups.control, group_src=0)
-        if isinstance(kept[0], CounterpointError):
-            raise kept[0]
-        return kept[0]
+            kept = error
+        tree = self._rank.groups.control
+        assert tree is not None, "only active ranks read"
+        kept = tree.broadcast(kept)
+        if isinstance(kept, CounterpointError):
+            raise kept
+        return kept
 
 
-def gathered_bad(group: dist.ProcessGroup | None, ranks: int, bad: Sequence[BadPayload]) -> list[BadPayload]:
-    """The distinct bad payloads of all ranks of a group, sorted."""
-    gathered: list[Sequence[BadPayload]] = [()] * ranks
-    dist.all_gather_object(gathered, bad, group=group)
-    return sorted({payload for payloads in gathered for payload in payloads}, key=lambda p: (p.source, p.index))
+def gathered_bad(tree: Tree | None, bad: Sequence[BadPayload]) -> list[BadPayload]:
+    """The distinct bad payloads of all ranks of a tree, sorted."""
+    assert tree is not None, "only active ranks read"
+    payloads = tree.merged(frozenset(bad), lambda some: frozenset().union(*some))
+    return sorted(payloads, key=lambda p: (p.source, p.index))

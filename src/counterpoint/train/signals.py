@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import torch
-import torch.distributed as dist
+from counterpoint.execute.tree import Tree
 
 
 class StopSignals:
@@ -40,16 +39,16 @@ class StopSignals:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def is_wanted_anywhere(self, group: dist.ProcessGroup | None) -> bool:
+    def is_wanted_anywhere(self, tree: Tree | None) -> bool:
         """Whether a stop was requested on any rank; a collective, so that all ranks stop together."""
-        return _anywhere(self.is_wanted, group)
+        return _anywhere(self.is_wanted, tree)
 
-    def heard_anywhere(self, group: dist.ProcessGroup | None) -> bool:
-        """Whether any rank received a signal; a collective of the group."""
-        return _anywhere(self.heard is not None, group)
+    def heard_anywhere(self, tree: Tree | None) -> bool:
+        """Whether any rank received a signal; a collective of the tree."""
+        return _anywhere(self.heard is not None, tree)
 
 
-def _anywhere(holds: bool, group: dist.ProcessGroup | None) -> bool:
-    found = torch.tensor([holds], dtype=torch.int64)
-    dist.all_reduce(found, dist.ReduceOp.MAX, group=group)
+def _anywhere(holds: bool, tree: Tree | None) -> bool:
+    assert tree is not None, "only active ranks stop together"
+    (found,) = tree.maximum(holds)
     return bool(found)

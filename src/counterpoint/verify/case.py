@@ -4,10 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from counterpoint.check.proof import check_plan
 from counterpoint.config.schema import Config
@@ -149,11 +147,10 @@ def _gather(pieces: Pieces, groups: Groups) -> dict[tuple[int, str, str], torch.
     longer than training them.
     """
     assert groups.control is not None, "only active ranks run a case"
-    gathered: list[Any] | None = [None] * groups.control.size() if groups.control.rank() == 0 else None
     blocks = [(key, block, tensor.dtype, tensor.shape) for key, (block, tensor) in pieces.items()]
     values = [tensor.reshape(-1).double() for _block, tensor in pieces.values()]
     flat = torch.cat(values) if values else torch.empty(0)
-    dist.gather_object((blocks, flat.numpy()), gathered, group=groups.control, group_dst=0)
+    gathered = groups.control.gather((blocks, flat.numpy()))
     whole: dict[tuple[int, str, str], torch.Tensor] = {}
     for theirs, array in gathered or []:
         rest = torch.from_numpy(array)

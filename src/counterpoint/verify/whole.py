@@ -60,7 +60,7 @@ def _stored(folder: Path, module: str, values: dict[str, Tensor]) -> dict[str, T
         f"model/{module}.{name}": StoredBlock(whole_block(name, tuple(tensor.shape)), tensor)
         for name, tensor in loaded.items()
     }
-    read_blocks(opened, blocks, group=None)
+    read_blocks(opened, blocks, tree=None)
     return loaded
 
 

@@ -1,6 +1,8 @@
 """Blame: whichever rank stops, and wherever, it is the one that is named, on any layout and schedule."""
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -192,6 +194,40 @@ def test_phases_are_told_apart_by_what_was_begun() -> None:
     verdict = find_origin({0: saving, 1: Position("checkpoint", 5, calls={CONTROL: 8, STORAGE: 2})}, members | {
         CONTROL: (0, 1), STORAGE: (0, 1)}, {})  # fmt: skip
     assert verdict.origins == (1,)
+
+
+def test_in_a_tree_the_rank_is_named_where_the_waiting_begins() -> None:
+    """Four ranks in pairs, whose first ranks are a pair: rank 3 reads, and the others wait for each other's words.
+
+    Each waits in a group of its own: 0 for 2, who has not begun to speak for its pair, 1 for 0, and 2 for 3.
+    """
+    members = {"control.0[0-1]": (0, 1), "control.0[2-3]": (2, 3), "control.1[0-2]": (0, 2)}
+    calls: dict[int, dict[str, int]] = {
+        0: {"control.0[0-1]": 1, "control.1[0-2]": 1},
+        1: {"control.0[0-1]": 2},
+        2: {"control.0[2-3]": 1, "control.1[0-2]": 0},
+        3: {"control.0[2-3]": 0},
+    }
+    here: dict[int, Position | None] = {rank: Position("reading", 5, calls=begun) for rank, begun in calls.items()}
+    verdict = find_origin(here, members, {})
+    assert (verdict.origins, verdict.kind, verdict.waiting(3)) == ((3,), "working", (0, 1, 2))
+    assert verdict.waits[2] == {3: "a collective on control.0[2-3]"}
+    gone = find_origin(here | {3: None}, members, {})
+    assert (gone.origins, gone.kind, gone.waiting(3)) == ((3,), "absent", (0, 1, 2))
+    on_device = Position("reading", 5, device=TRAINING, reached=0, calls=calls[2])
+    behind = find_origin(here | {2: on_device}, members, {})
+    assert behind.waits[2] == {3: "a collective on control.0[2-3]"}, "a host waits in a tree whatever its device does"
+    assert not any(find_origin(_storing("reading", calls), _stored(members), {}).waits.values()), "it goes on beside"
+    assert find_origin(_storing("checkpoint", calls), _stored(members), {}).origins == (3,)
+
+
+def _stored(by_name: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of the tree of checkpoints."""
+    return {name.replace(CONTROL, STORAGE): value for name, value in by_name.items()}
+
+
+def _storing(phase: str, calls: Mapping[int, Mapping[str, int]]) -> dict[int, Position]:
+    return {rank: Position(phase, 5, calls=_stored(begun)) for rank, begun in calls.items()}
 
 
 def test_what_stands_first_in_a_queue_is_what_is_waited_for() -> None:

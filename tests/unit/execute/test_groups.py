@@ -8,11 +8,9 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.check.blame import CONTROL, STORAGE
 from counterpoint.errors import RunError
-from counterpoint.execute import groups
 from counterpoint.execute.groups import GroupCache, Groups, World, join_world, leave_world, make_groups
-from counterpoint.plan.communicators import collective_name
+from counterpoint.plan.communicators import Communicator, collective_name
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
 from tests.unit.execute.held import fake_world, join_as
@@ -23,12 +21,6 @@ WORLD = 5
 """Four ranks that work and one that is idle."""
 
 PLANS = pytest.mark.parametrize("plan", [small_plan(), chain_plan(4, 2, "interleaved", chunks=2)], ids=["two", "wrap"])
-
-
-@pytest.fixture(autouse=True)
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Groups for objects and checkpoints that look for no other process."""
-    monkeypatch.setattr(groups, "_gloo", lambda: "fake")
 
 
 def made_by(plan: Plan, world: World, cache: GroupCache | None = None) -> Groups:
@@ -51,10 +43,18 @@ def test_all_ranks_make_the_same_groups_in_one_order(plan: Plan, monkeypatch: py
             made = made_by(plan, world)
             of_rank = {c.name: c.ranks for c in plan.communicators if rank in c.ranks}
             assert {n: tuple(dist.get_process_group_ranks(g)) for n, g in made.named.items()} == of_rank
-            for group in (made.control, made.storage):
-                assert (group is not None) is (rank in plan.placement.active)
-            assert made.control is None or made.control is not made.storage
-        orders.append(order)
+            for tree in (made.control, made.storage, made.own):
+                assert (tree is not None) is (rank in plan.placement.active)
+            if made.control is not None and made.storage is not None:
+                (control,), (storage,) = made.control.groups.values(), made.storage.groups.values()
+                assert control[1] is not storage[1]
+                assert tuple(dist.get_process_group_ranks(control[1])) == plan.placement.active
+            assert made.created == len(plan.communicators) + 2
+            # Its own, of which no other rank need know, and which it makes wherever it stands.
+            own = [[rank]] if rank in plan.placement.active else []
+            assert [ranks for ranks in order if len(ranks) == 1] == own
+            assert made.joined == len(of_rank) + 3 * len(own)
+        orders.append([ranks for ranks in order if len(ranks) > 1])
     assert len(orders[0]) == len(plan.communicators) + 2
     assert all(order == orders[0] for order in orders)
 
@@ -87,8 +87,8 @@ def test_a_mesh_has_the_lines_of_its_layout(layout: Layout, data: st.DataObject)
     rank = data.draw(st.sampled_from(layout.ranks))
     with fake_world(rank, max(layout.ranks) + 1) as world:
         lines = {axis: layout.group(axis, rank) for axis in ("dp_replicate", "dp_shard", "edp")}
-        named = {collective_name(ranks): dist.new_group(list(ranks)) for ranks in set(lines.values())}
-        made = Groups(world, named, None, None)
+        wanted = [Communicator(collective_name(ranks), ranks) for ranks in set(lines.values()) if len(ranks) > 1]
+        made = make_groups(world, wanted, (rank,))
         mesh, experts = made.data_mesh(layout), made.expert_mesh(layout)
         assert mesh.mesh_dim_names == (("dp_replicate",) if layout.dp_replicate > 1 else ()) + ("dp_shard",)
         for dim in mesh.mesh_dim_names:
@@ -104,24 +104,26 @@ def test_a_mesh_has_the_lines_of_its_layout(layout: Layout, data: st.DataObject)
         assert tuple(dist.get_process_group_ranks(experts.get_group())) == lines["edp"]
 
 
-def test_operations_are_counted_by_communicator(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_alone_has_one_group_for_whatever_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """A world of this process alone, with gloo as ranks on a CPU have it."""
-    monkeypatch.undo()
     join_as(monkeypatch, 0, 1, 0)
     plan = chain_plan(1, 1, "gpipe", chunks=2)
     world = join_world("cpu", 60.0, 60.0)
     try:
         assert (world.rank, world.device) == (0, CPU)
+        assert plan.communicators == ()
         made = made_by(plan, world)
-        names = tuple(c.name for c in plan.communicators if not c.is_transfer)
-        before = made.calls((*names, "collective[7]"))
-        assert before.keys() == {*names, CONTROL, STORAGE}
-        assert made.control is not None
-        for group, times in ((made.named[names[0]], 2), (made.control, 3)):
-            for _time in range(times):
-                dist.all_reduce(torch.zeros(1), group=group)
-        after = made.calls(names)
-        assert {name: after[name] - before[name] for name in before} == {names[0]: 2, CONTROL: 3, STORAGE: 0}
+        assert (made.created, made.joined, made.calls()) == (0, 1, {})
+        transfers = plan.transfers_of(0)
+        assert len(transfers) > 1
+        assert {made.collective((0,)), *map(made.transfer, transfers)} == {made.own}
+        value = torch.ones(1)
+        dist.all_reduce(value, group=made.own)
+        assert value == 1.0
+        tree = made.control
+        assert tree is not None
+        assert (tree.gather("a"), tree.broadcast("b"), tree.scatter(["c"]), tree.merged(1, sum)) == (["a"], "b", "c", 1)
+        assert tree.maximum(3, -4) == (3, -4)
     finally:
         leave_world(world)
     assert not dist.is_initialized()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from counterpoint.data.feed.reader import Reader, StepInputs
+from counterpoint.execute.tree import ALONE
 from counterpoint.models.batch import TextBatch
 from counterpoint.setup.run import prepare_run
 from counterpoint.train.active_rank import ActiveRank
@@ -22,18 +22,17 @@ FURTHER = {"depths": 1, "pattern": "*-"}
 
 
 @pytest.mark.parametrize("samples", [1, 3, 4, 7, 40])
-def test_a_split_is_averaged_over_its_tokens(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_is_averaged_over_its_tokens(samples: int) -> None:
     """Batches differ in loss tokens, some have none, and the last one is smaller."""
     few = documents(documents=17, without_loss=0.3, images_per_document={"kind": "constant", "value": 0})
     keys = {"evaluation.batch_samples": samples, "schedule.microbatches": 1, "modules.language.model.mtp": FURTHER}
     config = language_only({"ranks": [0]}, 1, **{"data.evaluation": few * 2, **keys})
     plan, _models, corpus = prepare_run(config)
-    monkeypatch.setattr(dist, "all_gather_object", lambda gathered, bad, group: gathered.__setitem__(0, bad))
     losses: dict[str, float] = {}
     engine: Any = _Engine(plan)
     recorder: Any = _Recorder(losses)
     idle: Any = SimpleNamespace(
-        control=None, startup_limit=None, watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None)
+        control=ALONE, startup_limit=None, watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None)
     )
     reader = Reader(plan, 0, corpus.sources, torch.float64)
     rank = ActiveRank(Path(config.run.dir), idle, idle, engine, reader, recorder, saver=idle)

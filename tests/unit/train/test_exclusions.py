@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch.distributed as dist
 
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import BadPayload
 from counterpoint.data.order.order import Draw, Exclusion, Order
+from counterpoint.execute.tree import ALONE
 from counterpoint.execute.waits import WaitClock
 from counterpoint.setup.rank import trainer_of
 from counterpoint.train import loop, run_data
@@ -93,17 +93,12 @@ def _train(
     )
     monkeypatch.setattr(run_data, "open_feed", AtOnce)
     monkeypatch.setattr(loop, "write_timeline", lambda *_arguments: None)
-    for name in ("all_reduce", "broadcast_object_list"):
-        monkeypatch.setattr(dist, name, lambda *_arguments, **_named: None)
-    monkeypatch.setattr(
-        dist, "all_gather_object", lambda gathered, own, group: gathered.__setitem__(slice(None), [own])
-    )
     idle: Any = SimpleNamespace(
         resume=lambda *_arguments: Resumption(state), save=run.save, poll=lambda: None, finish=lambda: None,
         take_published=list,
         step=lambda *_arguments: None, data=lambda *_arguments: None, bad=run.bad, resumed=lambda _resumption: None,
         begin=lambda: None, end=lambda: (), watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None),
-        checkpoint_limit=None, startup_limit=None, world=SimpleNamespace(rank=0), control="control",
+        checkpoint_limit=None, startup_limit=None, world=SimpleNamespace(rank=0), control=ALONE,
     )  # fmt: skip
     engine: Any = SimpleNamespace(
         compiled=None,

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,19 +102,18 @@ def test_a_torn_file_of_what_is_kept_is_said(tmp_path: Path, torn: str) -> None:
         kept_of(config).read()
 
 
-def test_all_ranks_raise_what_the_first_one_finds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_all_ranks_raise_what_the_first_one_finds(tmp_path: Path) -> None:
     """None waits for one that has left."""
     config, told = load_config(TINY, [f"run.dir={tmp_path}"]), list[object]()
     (tmp_path / EXCLUSIONS_FILE).write_text("[")
 
-    def broadcast(kept: list[object], **_named: object) -> None:
-        told.extend(kept)
-        kept[:] = told[:1]
+    def broadcast(kept: object) -> object:
+        told.append(kept)
+        return told[0]
 
-    monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
     for rank in (0, 1):
         with pytest.raises(CheckpointError, match="cannot be read"):
-            data_of(config, rank)._read_kept()
+            data_of(config, rank, control=SimpleNamespace(broadcast=broadcast))._read_kept()
     assert len(told) == 2
 
 
@@ -144,18 +142,18 @@ def ended(monkeypatch: pytest.MonkeyPatch, folder: Path, rank: int, broken: Coll
         write(EXCLUSIONS_FILE)
         file.write_bytes(data)
 
-    def gather(gathered: list[object], error: object, **_named: object) -> None:
-        gathered[:] = [told if error is None and WRITES[len(heard)] in broken else error, None]
+    def merged(error: object, merge: Callable[[list[object]], object]) -> object:
         heard.append(error)
+        return merge([told if error is None and WRITES[len(heard) - 1] in broken else error, None])
 
     document = Document(0, 7, 4, 2)
     found = Finding(1, ("the loss",), (document,), is_model=False, names=("document 7",))
     monkeypatch.setattr(run_data, "find_culprits", lambda *_arguments: [])
     monkeypatch.setattr(run_data, "conclude", lambda *_arguments: found)
-    monkeypatch.setattr(dist, "all_gather_object", gather)
     monkeypatch.setattr(exclusions, "write_synced", write_exclusions)
     config = load_config(TINY, [f"run.dir={folder}"])
-    one = data_of(config, rank, lambda *_arguments: write("record"), lambda: write("checkpoint"))
+    control = SimpleNamespace(merged=merged)
+    one = data_of(config, rank, lambda *_arguments: write("record"), lambda: write("checkpoint"), control)
     inputs: Any = SimpleNamespace(batch=SimpleNamespace(documents=()))
     with pytest.raises(RunError) as caught:
         one.skip(1, inputs, ("the loss",))
@@ -189,12 +187,13 @@ def data_of(
     rank: int,
     record: Callable[..., None] = lambda *_arguments: None,
     finish: Callable[[], None] = lambda: None,
+    control: SimpleNamespace | None = None,
 ) -> RunData:
     """The data of a rank of two, without anything that computes."""
     idle: Any = SimpleNamespace(
         plan=SimpleNamespace(placement=SimpleNamespace(active=(0, 1)), stages=SimpleNamespace(ahead={})),
         world=SimpleNamespace(rank=rank), watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None),
-        checkpoint_limit=None, skipped=record, finish=finish, control=SimpleNamespace(size=lambda: 2),
+        checkpoint_limit=None, skipped=record, finish=finish, control=control,
     )  # fmt: skip
     engine: Any = SimpleNamespace(plan=idle.plan, skipped=0)
     here = ActiveRank(Path(config.run.dir), idle, idle, engine, idle, idle, idle)

@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-import torch.distributed as dist
-
 from counterpoint.config.training import LogConfig
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.feed.reader import BadPayload, StepInputs
@@ -32,14 +29,14 @@ from counterpoint.train.metrics.status import status_of
 from counterpoint.train.nonfinite import Finding
 from counterpoint.train.state.saving import Resumption
 
-_MICROSECONDS = 1_000_000
-
 
 class RunRecorder:
     """Records a run; every active rank calls it, and the first one passes records to the recorders."""
 
     def __init__(self, log: LogConfig, recording: Recording, plan: Plan, groups: Groups, waits: WaitClock) -> None:
-        self._plan, self._groups, self._waits = plan, groups, waits
+        self._plan, self._device, self._waits = plan, groups.world.device, waits
+        assert groups.control is not None, "only active ranks record"
+        self._control = groups.control
         self._every, self._last = log.every_steps, recording.steps
         self._is_leader = groups.world.rank == plan.placement.active[0]
         self._since, self._tokens, self._steps, self._skipped = time.perf_counter(), 0, 0, 0
@@ -63,12 +60,13 @@ class RunRecorder:
         if step != 1 and step % self._every and step != self._last:
             self._record(Record(step=step))
             return
-        memory, busy = self._gathered()
+        gathered = self._gathered()
         # Results are read one step later, or at once before a checkpoint, so the time of reading is not the step's end.
         passed, tokens, steps, skipped = result.ended - self._since, self._tokens, self._steps, self._skipped
         self._since, self._tokens, self._steps, self._skipped = result.ended, 0, 0, 0
-        if not self._is_leader:
+        if gathered is None:
             return
+        memory, busy = gathered
         slow = slow_ranks(busy, {rank: self._plan.nodes_of(rank) for rank in busy}, passed)
         modules = self._modules(result, inputs.batch, passed / steps, memory)
         loss = MAIN_LOSSES[self._plan.loss]
@@ -115,9 +113,9 @@ class RunRecorder:
 
     def compiled(self, step: int, mine: Compiled) -> None:
         """Record what the first step compiled; every rank tells what it did."""
-        ranks: list[Any] = [None] * len(self._plan.placement.active)
-        dist.all_gather_object(ranks, mine, group=self._groups.control)
-        values = values_of(ranks)
+        ranks = self._control.gather(mine)
+        values = self._control.broadcast(None if ranks is None else values_of(ranks))
+        assert values is not None, "the first rank has them"
         self._record(Record(step=step, values=values, words=words_of(values, os.environ.get(CACHE_VARIABLE, ""))))
 
     def evaluation(self, step: int, split: str, loss: float, further: Mapping[str, float]) -> None:
@@ -162,10 +160,12 @@ class RunRecorder:
         for recorder in self._recorders:
             recorder.record(record)
 
-    def _modules(self, result: StepResult, batch: BatchPlan, seconds: float, memory: list[int]) -> dict[str, Any]:
+    def _modules(
+        self, result: StepResult, batch: BatchPlan, seconds: float, memory: Mapping[int, int]
+    ) -> dict[str, Any]:
         flops = model_flops(self._plan, batch)
         uneven = imbalance(self._plan, batch)
-        peak = device_peak_flops(self._groups.world.device)
+        peak = device_peak_flops(self._device)
         active = self._plan.placement.active
         modules: dict[str, Any] = {}
         for module, norm in result.module_norms.items():
@@ -178,21 +178,21 @@ class RunRecorder:
                 "mfu": rate / (len(ranks) * peak) if peak else None,
                 "mfu_all": rate / (len(active) * peak) if peak else None,
                 "imbalance": uneven[module],
-                "peak_memory_bytes": max(memory[active.index(rank)] for rank in ranks),
+                "peak_memory_bytes": max(memory[rank] for rank in ranks),
             }
             if module in result.groups:
                 modules[module]["groups"] = {name: asdict(group) for name, group in result.groups[module].items()}
         return modules
 
-    def _gathered(self) -> tuple[list[int], dict[int, float]]:
-        """The peak memory of all active ranks, and the seconds that each was busy since the last call."""
-        busy = round(self._waits.take_busy() * _MICROSECONDS)
-        mine = torch.tensor([peak_bytes(self._groups.world.device), busy])
-        gathered = [torch.zeros_like(mine) for _ in self._plan.placement.active]
-        dist.all_gather(gathered, mine, group=self._groups.control)
-        memory = [int(one[0]) for one in gathered]
-        return memory, {
-            rank: int(one[1]) / _MICROSECONDS for rank, one in zip(self._plan.placement.active, gathered, strict=True)
+    def _gathered(self) -> tuple[dict[int, int], dict[int, float]] | None:
+        """On the first rank, the peak memory of each active rank, and the seconds that it was busy since the last
+        call."""
+        gathered = self._control.gather((peak_bytes(self._device), self._waits.take_busy()))
+        if gathered is None:
+            return None
+        told = dict(zip(self._plan.placement.active, gathered, strict=True))
+        return {rank: memory for rank, (memory, _busy) in told.items()}, {
+            rank: busy for rank, (_memory, busy) in told.items()
         }
 
 

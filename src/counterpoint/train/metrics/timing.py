@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from counterpoint.config.run_files import TIMELINE_FILE
+from counterpoint.execute.tree import Tree
 from counterpoint.plan.action import Action
 
 
@@ -57,10 +57,9 @@ class StepTimer:
         return [first.elapsed_time(event) / 1000 for _name, event in self._marks]
 
 
-def write_timeline(run: Path, step: int, actions: list[dict[str, Any]], group: dist.ProcessGroup, rank: int) -> None:
-    """Gather all ranks' actions and write them to the run folder from the group's first rank."""
-    gathered: list[Any] | None = [None] * group.size() if group.rank() == 0 else None
-    dist.gather_object((rank, actions), gathered, group=group, group_dst=0)
+def write_timeline(run: Path, step: int, actions: list[dict[str, Any]], tree: Tree, rank: int) -> None:
+    """Gather all ranks' actions and write them to the run folder from the tree's first rank."""
+    gathered = tree.gather((rank, actions))
     if gathered is not None:
         ranks = {str(number): entries for number, entries in gathered}
         (run / TIMELINE_FILE).write_text(json.dumps({"step": step, "ranks": ranks}))

@@ -4,25 +4,24 @@ This is where they lie and how they are read: what a manifest covers is verified
 """
 
 import json
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch.distributed as dist
 from pydantic import TypeAdapter, ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata
-from torch.distributed.checkpoint.state_dict_loader import load
 
 from counterpoint.data.fingerprint import Fingerprint
 from counterpoint.errors import CheckpointError, CounterpointError, DamagedCheckpointError
+from counterpoint.execute.tree import ALONE, Tree
 from counterpoint.section.section import Index
 from counterpoint.train.agree import agreed, worst
 from counterpoint.train.state.manifest import MANIFEST_FILE, Manifest, damaged, read_manifest, read_whole, unreadable
 from counterpoint.train.state.metadata import load_metadata, tensors_in
 from counterpoint.train.state.storage import METADATA_FILE, VerifyingReader, sentence
-from counterpoint.train.state.stored_block import BlockLoadPlanner, Tensors
+from counterpoint.train.state.stored_block import Tensors
+from counterpoint.train.state.together import load_together
 
 STATE_FILE = "state.json"
 SAYS_MANIFEST = "manifest"
@@ -132,35 +131,27 @@ def _says_manifest(state: bytes) -> bool:
     return isinstance(content, dict) and bool(content.get(SAYS_MANIFEST, False))
 
 
-def read_tensors(opened: OpenedCheckpoint, tensors: Tensors, group: dist.ProcessGroup | None, prefix: str = "") -> None:
+def read_tensors(opened: OpenedCheckpoint, tensors: Tensors, tree: Tree | None, prefix: str = "") -> None:
     """Load into the blocks in place; strict: every key that begins with `prefix`, and its global shape, must match.
 
-    Raises CheckpointError, DamagedCheckpointError if the fault is the checkpoint's; all ranks of `group` raise alike.
+    Raises CheckpointError, DamagedCheckpointError if the fault is the checkpoint's; all ranks of `tree` raise alike.
     """
     stored = opened.shapes
-    _check_keys(opened.folder, [key for key in stored if key.startswith(prefix)], tensors.keys(), group)
-    agreed(group, lambda: _check_shapes(opened, tensors))
-    read_blocks(opened, tensors, group)
+    _check_keys(opened.folder, [key for key in stored if key.startswith(prefix)], tensors.keys(), tree)
+    agreed(tree, lambda: _check_shapes(opened, tensors))
+    read_blocks(opened, tensors, tree)
 
 
-def read_blocks(opened: OpenedCheckpoint, tensors: Tensors, group: dist.ProcessGroup | None) -> None:
-    """Load into the blocks in place, all ranks of `group` together or, without one, this process alone.
+def read_blocks(opened: OpenedCheckpoint, tensors: Tensors, tree: Tree | None) -> None:
+    """Load into the blocks in place, all ranks of `tree` together or, without one, this process alone.
 
     All keys and shapes are those of the checkpoint. Raises as `read_tensors`.
     """
-    with warnings.catch_warnings():
-        # DCP warns that it loads in a single process, which is what is asked for here.
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        try:
-            load(
-                dict(tensors),
-                storage_reader=VerifyingReader(opened.folder, opened.metadata, opened.manifest, opened.remedy),
-                planner=BlockLoadPlanner(),
-                process_group=group,
-                no_dist=group is None,
-            )
-        except CheckpointException as error:
-            raise _cause(opened, error) from error
+    reader = VerifyingReader(opened.folder, opened.metadata, opened.manifest, opened.remedy)
+    try:
+        load_together(tensors, reader, ALONE if tree is None else tree)
+    except CheckpointException as error:
+        raise _cause(opened, error) from error
 
 
 def _check_shapes(opened: OpenedCheckpoint, tensors: Tensors) -> None:
@@ -174,12 +165,11 @@ def _check_shapes(opened: OpenedCheckpoint, tensors: Tensors) -> None:
             )
 
 
-def _check_keys(folder: Path, stored: Iterable[str], local: Iterable[str], group: dist.ProcessGroup | None) -> None:
-    wanted = set(local)
-    if group is not None:
-        gathered: list[set[str] | None] = [None] * group.size()
-        dist.all_gather_object(gathered, wanted, group=group)
-        wanted = set().union(*(keys for keys in gathered if keys is not None))
+def _check_keys(folder: Path, stored: Iterable[str], local: Iterable[str], tree: Tree | None) -> None:
+    """Raise CheckpointError on all ranks of `tree` unless together they want the keys that are stored."""
+    wanted = frozenset(local)
+    if tree is not None:
+        wanted = tree.merged(wanted, lambda several: frozenset().union(*several))
     missing, extra = sorted(wanted - set(stored)), sorted(set(stored) - wanted)
     if missing or extra:
         raise CheckpointError(
@@ -194,7 +184,7 @@ def _example(keys: list[str]) -> str:
 
 
 def _cause(opened: OpenedCheckpoint, error: CheckpointException) -> CounterpointError:
-    """The first rank's own words out of DCP's collection of tracebacks; what is ours is said as it is."""
+    """The first rank's own words out of a collection of tracebacks; what is ours is said as it is."""
     causes = sorted(error.failures.items())
     ours = [cause for _rank, (cause, _trace) in causes if isinstance(cause, CounterpointError)]
     others = [(rank, cause) for rank, (cause, _trace) in causes if not isinstance(cause, CounterpointError)]

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch.distributed as dist
-
 from counterpoint.config.training import CheckpointConfig
 from counterpoint.data.fingerprint import DataIdentity
 from counterpoint.data.order.order import Exclusion
@@ -64,12 +62,12 @@ class Saver:
         published: Callable[[int], None] = lambda _step: None,
     ) -> None:
         self._run, self._checkpoint, self._identity = run, checkpoint, identity
-        self._starts, self._groups = starts, groups
         assert groups.storage is not None, "only active ranks save"
+        self._starts, self._tree = starts, groups.storage
         self._writer = CheckpointWriter(
             run,
             groups.storage,
-            groups.storage.rank() == 0,
+            groups.storage.is_first,
             checkpoint.keep_last,
             checkpoint.asynchronous,
             published,
@@ -82,7 +80,8 @@ class Saver:
         `enter` is called before each checkpoint is read. A checkpoint that any rank finds damaged is skipped on all
         ranks. Raises CheckpointError if all are damaged.
         """
-        steps = self._agreed(steps_to_try(self._run, self._checkpoint))
+        # The steps that the first rank sees, so that all ranks resume from the same one.
+        steps = self._tree.broadcast(steps_to_try(self._run, self._checkpoint))
         if not steps:
             warm_start(self._starts, engine.held)
             seed, data = self._identity.seed, self._identity.fingerprint
@@ -109,11 +108,11 @@ class Saver:
 
         If it is damaged, the next one overwrites everything that it filled.
         """
-        group, folder = self._groups.storage, checkpoint_folder(self._run, step)
-        opened = agreed(group, lambda: open_checkpoint(folder))
-        state = agreed(group, lambda: check_data(opened, self._identity))
+        tree, folder = self._tree, checkpoint_folder(self._run, step)
+        opened = agreed(tree, lambda: open_checkpoint(folder))
+        state = agreed(tree, lambda: check_data(opened, self._identity))
         tensors: Tensors = {**model_tensors(engine), **optimizer_tensors(engine)}
-        read_tensors(opened, tensors, group)
+        read_tensors(opened, tensors, tree)
         for optimizer in engine.optimizers.values():
             optimizer.set_step(state.optimizer_step - state.skipped)
         engine.optimizer_step, engine.skipped = state.optimizer_step, state.skipped
@@ -143,9 +142,3 @@ class Saver:
     def take_published(self) -> list[tuple[int, Path]]:
         """The checkpoints, as step and folder, that were published since the last call."""
         return [(step, checkpoint_folder(self._run, step)) for step in self._writer.take_published()]
-
-    def _agreed(self, steps: list[int]) -> list[int]:
-        """The steps that the first rank sees, on all ranks, so that all resume from the same one."""
-        choice = [steps]
-        dist.broadcast_object_list(choice, group=self._groups.storage, group_src=0)
-        return choice[0]

@@ -6,17 +6,15 @@ removed when the next checkpoint is written.
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from counterpoint.errors import RunError
+from counterpoint.execute.tree import ALONE, Tree
 from counterpoint.train.agree import agreed
 from counterpoint.train.state.checkpoint import (
     SAYS_MANIFEST,
@@ -28,7 +26,8 @@ from counterpoint.train.state.checkpoint import (
 from counterpoint.train.state.durable import sync, write_synced
 from counterpoint.train.state.manifest import MANIFEST_FILE, Manifest, WholeFile
 from counterpoint.train.state.storage import METADATA_FILE, DigestingWriter, sentence
-from counterpoint.train.state.stored_block import BlockSavePlanner, Tensors
+from counterpoint.train.state.stored_block import Tensors
+from counterpoint.train.state.together import save_together
 
 _PARTIAL = ".partial"
 
@@ -36,20 +35,20 @@ _PARTIAL = ".partial"
 class CheckpointWriter:
     """Writes checkpoints of a run, at most one at a time, optionally in the background.
 
-    Without a group this process is the only rank. `damaged` are steps whose checkpoints are damaged and replaceable.
+    Without a tree this process is the only rank. `damaged` are steps whose checkpoints are damaged and replaceable.
     All ranks call `published` with the step of each checkpoint once it has its name.
     """
 
     def __init__(
         self,
         run: Path,
-        group: dist.ProcessGroup | None,
+        tree: Tree | None,
         is_leader: bool,
         keep_last: int,
         asynchronous: bool,
         published: Callable[[int], None] = lambda _step: None,
     ) -> None:
-        self._run, self._group, self._leader = run, group, is_leader
+        self._run, self._tree, self._leader = run, tree, is_leader
         self._keep_last, self._asynchronous, self._tell = keep_last, asynchronous, published
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: tuple[int, Future[None]] | None = None
@@ -85,10 +84,10 @@ class CheckpointWriter:
         final = checkpoint_folder(self._run, state.data_step)
         partial = _partial(final)
         try:
-            agreed(self._group, lambda: self._begin(partial))
+            agreed(self._tree, lambda: self._begin(partial))
             storage = DigestingWriter(partial, state.data_step)
             self._write_blocks(tensors, storage)
-            agreed(self._group, lambda: self._publish(storage, state, partial, final))
+            agreed(self._tree, lambda: self._publish(storage, state, partial, final))
         except (CheckpointException, RunError) as error:
             if self._leader:
                 # No rank writes to it any more, and on a full disk its space is needed.
@@ -98,7 +97,7 @@ class CheckpointWriter:
                 "make room or correct the rights, and start again, which goes on from the newest"
             ) from error
         self._tell(state.data_step)
-        agreed(self._group, lambda: self._remove_superfluous(state.data_step))
+        agreed(self._tree, lambda: self._remove_superfluous(state.data_step))
 
     def _begin(self, partial: Path) -> None:
         """Create the folder, replacing an unfinished one of an earlier start."""
@@ -108,16 +107,7 @@ class CheckpointWriter:
             partial.mkdir(parents=True)
 
     def _write_blocks(self, tensors: Tensors, storage: DigestingWriter) -> None:
-        with warnings.catch_warnings():
-            # DCP warns that it saves in a single process, which is intended here.
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            save(
-                dict(tensors),
-                storage_writer=storage,
-                planner=BlockSavePlanner(flatten_state_dict=False),
-                process_group=self._group,
-                no_dist=self._group is None,
-            )
+        save_together(tensors, storage, ALONE if self._tree is None else self._tree)
 
     def _publish(self, storage: DigestingWriter, state: TrainingState, partial: Path, final: Path) -> None:
         """Write the manifest, and rename the folder to its final name, replacing a damaged checkpoint of that name."""
@@ -170,7 +160,7 @@ def _partial(folder: Path) -> Path:
 
 
 def _reason(error: CheckpointException | RunError) -> str:
-    """The error of the first failed rank, extracted from DCP's collection of tracebacks."""
+    """The error of the first failed rank, extracted from a collection of tracebacks."""
     if isinstance(error, RunError):
         return str(error)
     rank, (cause, _trace) = min(error.failures.items())

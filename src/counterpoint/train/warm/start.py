@@ -230,7 +230,7 @@ class _RunValues:
 
     def fill(self, blocks: Mapping[str, tuple[Block, torch.Tensor]]) -> None:
         tensors = {f"{self.prefix}{name}": StoredBlock(block, tensor) for name, (block, tensor) in blocks.items()}
-        read_blocks(self.opened, tensors, group=None)
+        read_blocks(self.opened, tensors, tree=None)
 
 
 def _of_run(start: WarmStart, shapes: Shapes) -> _RunValues:

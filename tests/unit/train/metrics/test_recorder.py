@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from counterpoint.config.load import dump_config
 from counterpoint.config.schema import Config
@@ -47,8 +46,8 @@ def test_the_heaviest_lane_of_each_microbatch_counts() -> None:
 
 def recording(config: Config, plan: Plan, run: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecorder:
     """The first rank's recorder, which hears nothing of other ranks."""
-    monkeypatch.setattr(dist, "all_gather", lambda *_arguments, **_keys: None)
-    groups: Any = SimpleNamespace(world=SimpleNamespace(rank=0, device=torch.device("cpu")), control=None)
+    control = SimpleNamespace(gather=lambda own: [own] * len(plan.placement.active))
+    groups: Any = SimpleNamespace(world=SimpleNamespace(rank=0, device=torch.device("cpu")), control=control)
     return recorder_of(override(config, {"run.dir": str(run)}), plan, groups, WaitClock())
 
 

@@ -9,6 +9,7 @@ import pytest
 from counterpoint.config.training import CheckpointConfig
 from counterpoint.data.fingerprint import DataIdentity
 from counterpoint.data.order.order import Exclusion
+from counterpoint.execute.tree import ALONE
 from counterpoint.train.state import saving
 from counterpoint.train.state.checkpoint import TrainingState
 from counterpoint.train.state.stored_block import Tensors
@@ -26,7 +27,7 @@ def test_all_that_a_run_goes_on_with_is_saved(tmp_path: Path, monkeypatch: pytes
             written.append(state)
 
     monkeypatch.setattr(saving, "CheckpointWriter", Recorded)
-    groups: Any = SimpleNamespace(storage=SimpleNamespace(rank=lambda: 0))
+    groups: Any = SimpleNamespace(storage=ALONE)
     engine: Any = SimpleNamespace(held=(), optimizers={}, optimizer_step=7, skipped=2)
     identity = DataIdentity(5, {"data.packing": True}, {"somebodys": "1.2"})
     saver = saving.Saver(tmp_path, CheckpointConfig(), identity, (), groups)

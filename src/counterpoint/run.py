@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -123,8 +124,9 @@ def work(config: Config, callbacks: "Sequence[Callback]" = ()) -> None:
 def run_rank(config: Config, setup: Setup, callbacks: "Sequence[Callback]" = ()) -> None:
     """One rank from joining the world to leaving it."""
     from counterpoint.data.feed.reader import Reader
+    from counterpoint.execute.agreement import check_digest
     from counterpoint.execute.groups import make_groups
-    from counterpoint.execute.rank_log import rank_log
+    from counterpoint.execute.rank_log import OWN, rank_log
     from counterpoint.execute.session import open_session
     from counterpoint.parallelize.fsdp import dtype_of
     from counterpoint.setup.rank import recorder_of, saver_of, settings_of, trainer_of
@@ -141,7 +143,11 @@ def run_rank(config: Config, setup: Setup, callbacks: "Sequence[Callback]" = ())
         rank_log(folder, rank, is_leader=rank == plan.placement.active[0]),
         open_session(device, folder, config.watchdog, config.run.deterministic) as session,
     ):
+        check_digest(session.world, plan.digest)
+        began = time.perf_counter()
         groups = make_groups(session.world, plan.communicators, plan.placement.active)
+        seconds = time.perf_counter() - began
+        OWN.info("%d communicators (%d of this rank) in %.1f s", groups.created, groups.joined, seconds)
         if session.world.rank not in plan.placement.active:
             session.wait_for_others()
             return

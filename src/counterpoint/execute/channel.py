@@ -117,17 +117,23 @@ class ThreadPending:
         return self._future.done()
 
 
-def connect(plan: Plan, channels: dict[str, Channel], rank: int, device: torch.device) -> None:
-    """Exchange one element over every pair that a link can use, so that no connection is made inside a step."""
-    pending = []
+def connect(plan: Plan, channels: dict[str, Channel], rank: int, device: torch.device) -> int:
+    """Exchange one element with every rank that a link lets this one meet, so that no connection is made inside a step.
+
+    These are the ranks of its neighbourhoods, whatever the size of the world. Links and rounds come in the order of
+    the plan on all ranks, so each exchange waits for earlier ones alone. Returns the number of connections.
+    """
+    pending, connections = [], 0
     for link in plan.stages.links:
         for direction in Direction:
-            pairs = plan.pairs(link, direction)
-            sends = [(b, torch.zeros(1, device=device)) for a, b in pairs if a == rank]
-            receives = [(a, torch.zeros(1, device=device)) for a, b in pairs if b == rank]
+            receivers, senders = plan.peers(link, direction, rank)
+            sends = [(peer, torch.zeros(1, device=device)) for peer in receivers]
+            receives = [(peer, torch.zeros(1, device=device)) for peer in senders]
             if sends or receives:
+                connections += len({*receivers, *senders})
                 name = transfer_name(plan.placement, link, direction, rank)
                 cut = plan.rounds[link].cut(rank, direction, sends, receives, lambda peer: peer[0])
                 pending += [channels[name].exchange(out, back) for _round, out, back in cut]
     for exchange in pending:
         exchange.wait()
+    return connections

@@ -9,6 +9,7 @@ from counterpoint.plan.action import Action, Direction
 from counterpoint.plan.activations import KEEPS_ALL, ActivationPolicy
 from counterpoint.plan.batch import BatchPlan, ModuleRows, plan_batch
 from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communicators, transfer_name
+from counterpoint.plan.digest import digest_of
 from counterpoint.plan.erase import Erasure
 from counterpoint.plan.further_loss import FurtherLoss
 from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
@@ -154,6 +155,15 @@ class Plan:
         links = [link for link in self.stages.links if link.source in nodes or link.target in nodes]
         names = (transfer_name(self.placement, link, direction, rank) for link in links for direction in Direction)
         return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of everything static: ranks with the same one have planned the same."""
+        # Ranks with the same stages share a program.
+        programs = {id(program): program for program in self.schedule.programs.values()}
+        shared = {number: place for place, number in enumerate(programs)}
+        of_rank = tuple((rank, shared[id(program)]) for rank, program in sorted(self.schedule.programs.items()))
+        return digest_of((self, tuple(programs.values()), of_rank))
 
     def exchanges(self, node: Node) -> bool:
         """Whether the ranks of a stage exchange anything to update its parameters."""

@@ -16,6 +16,7 @@ from counterpoint.execute.bridge import Bridge, MapKey
 from counterpoint.execute.channel import Channel, connect, open_channel
 from counterpoint.execute.groups import Groups
 from counterpoint.execute.interpreter import Interpreter, Observer
+from counterpoint.execute.rank_log import OWN
 from counterpoint.execute.rowmap import RowMap
 from counterpoint.execute.waits import WaitClock
 from counterpoint.kinds.family import Model
@@ -150,7 +151,9 @@ class Engine:
         self._channels: dict[str, Channel] = {
             name: open_channel(name, groups.transfer(name), device) for name in plan.transfers_of(rank)
         }
-        connect(plan, self._channels, rank, device)
+        began = time.perf_counter()
+        connections = connect(plan, self._channels, rank, device)
+        OWN.info("%d connections to ranks of this one's links in %.1f s", connections, time.perf_counter() - began)
         self.replicas: dict[Node, Replica] = {
             node: build_replica(settings, plan, models[node.module], node, groups) for node in plan.nodes_of(rank)
         }

@@ -11,6 +11,7 @@ from counterpoint.errors import InputError
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.startup import start_up
 from counterpoint.report.rank_text import rank_text
 from counterpoint.report.summary import Summary, summarize
 from counterpoint.report.terminal import memory_note, memory_table, new_table, title
@@ -48,6 +49,7 @@ def describe_plan(plan: Plan, rank: int | None = None, batch: BatchPlan | None =
         title("Modules"), _modules(plan),
         *linked,
         title("Proof"), str(summary.proof),
+        title("Start-up"), str(start_up(plan)),
         title("Programs", f"{plan.kind}, {plan.microbatches} microbatches"), _programs(plan),
         title("Timeline", "forward costs 1, backward 2"), _clock(summary), _clock_figures(summary),
         title("Memory per rank"), memory_table(summary, summary.same_memory), memory_note(summary),

@@ -185,8 +185,20 @@ def plan(
     html: Annotated[Path | None, typer.Option(help="Write the plan as a page.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the plan as data.")] = None,
     rank: Annotated[int | None, typer.Option(help="Show one rank's part.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build the part of --rank without memory: its exact bytes and groups.")
+    ] = False,
 ) -> None:
     """Show and prove who does what when, before anything runs."""
+    if dry_run:
+        from counterpoint.report.dry_run_command import show_dry_run
+
+        if rank is None:
+            raise InputError("--dry-run: got no --rank, expected the rank to build beside it; add --rank")
+        if html is not None:
+            raise InputError("--html: got it with --dry-run, which has no page, expected one of the two; use --json")
+        show_dry_run(config, overrides or (), json_file=json, rank=rank, console=_output)
+        return
     from counterpoint.report.plan_command import show_plan
 
     show_plan(config, overrides or (), html=html, json_file=json, rank=rank, console=_output)

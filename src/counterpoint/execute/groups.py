@@ -32,13 +32,15 @@ Key = tuple[tuple[int, ...], int]
 class World:
     """This process among all processes; `store` is shared by all of them and outlives a failing one.
 
-    `host_backend` is the backend of groups in which hosts tell each other objects.
+    `host_backend` is the backend of groups in which hosts tell each other objects. Parameters get memory on `memory`,
+    which is `meta` for a world that only shows what it would need, else the same as `device`.
     """
 
     rank: int
     device: torch.device
     store: Store
     host_backend: str
+    memory: torch.device
 
 
 def join_world(device_type: str, timeout_seconds: float, startup_seconds: float) -> World:
@@ -58,7 +60,7 @@ def join_world(device_type: str, timeout_seconds: float, startup_seconds: float)
     else:
         device = torch.device("cpu")
         dist.init_process_group(_gloo(), timeout=timeout, store=store, rank=rank, world_size=size)
-    return World(rank, device, store, _gloo())
+    return World(rank, device, store, _gloo(), device)
 
 
 def _shared_store(rank: int, size: int, seconds: float) -> Store:

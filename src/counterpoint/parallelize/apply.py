@@ -112,7 +112,7 @@ def parallelize(chain: Chain, layout: Layout, groups: Groups, how: Parallelism) 
         reshard=layout.reshard,
         recomputes=bool(how.recomputed),
     )
-    chain.to_empty(device=groups.world.device)
+    chain.to_empty(device=groups.world.memory)
     begin_accumulation(chain, layout.reshard)
     shares: dict[str, Share] = {}
     for name, _parameter in chain.named_parameters():

@@ -44,6 +44,10 @@ class RoundedCopy:
         """Declare, after the weight was written, whether the copy was too; kernels of ours may write both unseen."""
         self._version = self.weight._version if is_current else None
 
+    def gradient_dtype(self, *, is_sum: bool) -> torch.dtype:
+        """The dtype of a step's gradient: of a sum over several microbatches that of reduction."""
+        return self._reduce if is_sum else self.values.dtype
+
     def add(self, gradient: Tensor) -> None:
         """Add to the weight's gradient; the caller gives up `gradient`."""
         held = self.weight.grad

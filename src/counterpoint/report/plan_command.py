@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from counterpoint.config.load import load_config
+from counterpoint.config.schema import Config
 from counterpoint.errors import InputError
 from counterpoint.report.plan_html import plan_html
 from counterpoint.report.plan_json import plan_json
@@ -25,11 +26,7 @@ def show_plan(
 
     Raises ConfigError, PlacementError, DataError or ProofError; nothing is written then.
     """
-    loaded = load_config(config, overrides)
-    if any(module.init_from is not None for module in loaded.modules.values()):
-        from counterpoint.setup.settle import settle_items
-
-        loaded = settle_items(loaded)
+    loaded = load_settled(config, overrides)
     plan, _models, corpus = prepare_run(loaded)
     check_data(loaded, corpus)
     batch = plan.batch(0, corpus.packs(0))
@@ -38,14 +35,25 @@ def show_plan(
     for name, census in corpus.censuses():
         console.print(f"{name}: {census.words}", markup=False)
     if html is not None:
-        _write(html, "--html", plan_html(plan, batch))
+        write_answer(html, "--html", plan_html(plan, batch))
         console.print(f"page: {html}", markup=False)
     if json_file is not None:
-        _write(json_file, "--json", json.dumps(plan_json(plan, batch), indent=1) + "\n")
+        write_answer(json_file, "--json", json.dumps(plan_json(plan, batch), indent=1) + "\n")
         console.print(f"data: {json_file}", markup=False)
 
 
-def _write(file: Path, option: str, text: str) -> None:
+def load_settled(config: Path, overrides: Sequence[str]) -> Config:
+    """A config as `train` would read it, with what warm starts settle."""
+    loaded = load_config(config, overrides)
+    if any(module.init_from is not None for module in loaded.modules.values()):
+        from counterpoint.setup.settle import settle_items
+
+        loaded = settle_items(loaded)
+    return loaded
+
+
+def write_answer(file: Path, option: str, text: str) -> None:
+    """Write what an option asks for; raises InputError for a file that cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

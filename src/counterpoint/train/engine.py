@@ -32,9 +32,9 @@ from counterpoint.plan.action import Action, Compute
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.train.further import further_names, local_losses
-from counterpoint.train.optimizer import Clipping, ModuleOptimizer, StageRanks, by_group
+from counterpoint.train.optimizer import Clipping, build_optimizers, by_group
 from counterpoint.train.parameters import LocalBuffer, LocalParameter
-from counterpoint.train.replica import Replica, build_replica, square_sum
+from counterpoint.train.replica import Replica, build_replica, fill_replica, square_sum
 from counterpoint.train.routing import RoutedStep
 from counterpoint.train.settings import EngineSettings
 
@@ -157,6 +157,8 @@ class Engine:
         self.replicas: dict[Node, Replica] = {
             node: build_replica(settings, plan, models[node.module], node, groups) for node in plan.nodes_of(rank)
         }
+        for node, replica in self.replicas.items():
+            fill_replica(settings, plan, models[node.module], replica)
         self._bridge = Bridge(rank, plan, self._channels, device, dtype_of(settings.training.precision.compute))
         stages = {node: replica.stage for node, replica in self.replicas.items()}
         self._interpreter = Interpreter(
@@ -170,11 +172,7 @@ class Engine:
             (replica.stage.node.module, by_group(sections[replica.stage.node.module], replica.trained))
             for replica in self.replicas.values()
         ]
-        self.optimizers = {
-            module: ModuleOptimizer(sections[module], parameters, self._stage_ranks(module))
-            for module in plan.graph.modules
-            if (parameters := [p for p in self.parameters if p.module == module and p.is_trained])
-        }
+        self.optimizers = build_optimizers(settings, plan, groups, self.replicas.values())
         self._routed = RoutedStep(plan, self.replicas.values(), device)
         self._further = further_names(plan)
         self._mtp_depths = plan.facts[plan.sink].extra_depths
@@ -298,14 +296,6 @@ class Engine:
 
     def _maps_on_device(self, maps: dict[MapKey, RowMap]) -> dict[MapKey, RowMap]:
         return {key: rows.to(self.device) for key, rows in maps.items()}
-
-    def _stage_ranks(self, module: str) -> StageRanks:
-        """The ranks of this rank's stages of a module, with a process group if its optimizer communicates."""
-        exchanging = any(node.module == module and self.plan.exchanges(node) for node in self.replicas)
-        ranks = self.plan.stage_ranks(module, self._rank)
-        group = self._groups.collective(ranks) if exchanging and len(ranks) > 1 else None
-        compute = dtype_of(self._settings.training.precision.compute)
-        return StageRanks(group, ranks.index(self._rank), compute, self.device)
 
     def _begin_reduction(self, action: Action) -> None:
         if isinstance(action, Compute) and action in self._reducing:

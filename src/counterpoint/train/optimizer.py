@@ -1,18 +1,24 @@
 """The update of one module on this rank: scale gradients, call the optimizer, free the gradients."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
+from counterpoint.execute.groups import Groups
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.groups import ParameterGroup, group_number, parameter_groups, patterns_of
 from counterpoint.optimizers.kind import OptimizerSection
 from counterpoint.optimizers.pieces import Piece
 from counterpoint.optimizers.shard import ScalingUpdate, Shard, Spread, Team, Update
 from counterpoint.parallelize.blocks import Block
+from counterpoint.parallelize.fsdp import dtype_of
+from counterpoint.plan.graph import Node
+from counterpoint.plan.plan import Plan
 from counterpoint.train.parameters import LocalParameter
+from counterpoint.train.replica import Replica
+from counterpoint.train.settings import EngineSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,30 @@ class ModuleOptimizer:
         for group in self._groups:
             if group.update is not None:
                 group.update.set_step(step)
+
+
+def build_optimizers(
+    settings: EngineSettings, plan: Plan, groups: Groups, replicas: Collection[Replica]
+) -> dict[str, ModuleOptimizer]:
+    """The optimizers of this rank, by module; modules of which nothing is trained have none."""
+    parameters = [parameter for replica in replicas for parameter in replica.trained]
+    nodes = frozenset(replica.stage.node for replica in replicas)
+    found = {}
+    for module in plan.graph.modules:
+        held = [parameter for parameter in parameters if parameter.module == module]
+        if held:
+            ranks = _stage_ranks(settings, plan, groups, frozenset(node for node in nodes if node.module == module))
+            found[module] = ModuleOptimizer(settings.optimizers[module], held, ranks)
+    return found
+
+
+def _stage_ranks(settings: EngineSettings, plan: Plan, groups: Groups, nodes: Collection[Node]) -> StageRanks:
+    """The ranks of this rank's `nodes` of a module, with a process group if the module's optimizer communicates."""
+    rank, module = groups.world.rank, next(iter(nodes)).module
+    ranks = plan.stage_ranks(module, rank)
+    is_exchanging = any(map(plan.exchanges, nodes)) and len(ranks) > 1
+    group = groups.collective(ranks) if is_exchanging else None
+    return StageRanks(group, ranks.index(rank), dtype_of(settings.training.precision.compute), groups.world.device)
 
 
 def _step(update: Update, held: Sequence[LocalParameter], rate: float, clipping: Clipping) -> None:

@@ -15,7 +15,7 @@ from counterpoint.losses import item_losses, score_losses
 from counterpoint.models.chain import Chain, build_chain
 from counterpoint.models.linear_loss import LinearLoss
 from counterpoint.parallelize.apply import Parallelism, parallelize
-from counterpoint.parallelize.fsdp import dtype_of, finish_reduction, local, reduce_gradients
+from counterpoint.parallelize.fsdp import dtype_of, finish_reduction, reduce_gradients
 from counterpoint.parallelize.initialize import initialize_, initialize_buffer_
 from counterpoint.parallelize.starting import fill_given_
 from counterpoint.parallelize.whole import copies_of
@@ -98,7 +98,7 @@ def square_sum(parameters: Iterable[LocalParameter]) -> torch.Tensor | float:
 
 
 def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node, groups: Groups) -> Replica:
-    """Build a node on this rank; every rank of its stage calls it."""
+    """Build a node on this rank, without values; every rank of its stage calls it."""
     world, layout, section = groups.world, plan.layouts[node.module], model.section
     parts = parts_of(model)
     start, stop = plan.splits[node.module][node.stage]
@@ -110,22 +110,15 @@ def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node
     made = parallelize(chain, layout, groups, how)
     _add_terms(chain, settings, node.module)
     tie = plan.tie(node.module, world.rank)
-    initial, given = initial_of(section), family_of(section).given(section)
     parameters, rounded = [], copies_of(chain)
     for name, parameter in chain.named_parameters():
-        # A copy of the embedding has the name of the embedding, hence the same initial values.
         share = made.shares[name]
         block = share.block
-        residual_sums = plan.facts[node.module].residual_sums
-        initialize_(local(parameter.detach()), block, settings.seed, node.module, residual_sums, initial)
-        fill_given_(local(parameter.detach()), block, given)
         copies = len(tie) if tie and block.name == EMBEDDING else 1
         parameters.append(
             LocalParameter(node.module, block, parameter, share.copies * copies, share.everywhere, rounded.get(name))
         )
     buffers = tuple(LocalBuffer(node.module, name, buffer) for name, buffer in chain.named_buffers())
-    for buffer in buffers:
-        initialize_buffer_(buffer.value, buffer.name)
     coordinate = layout.coordinate(world.rank)
     is_loss = node.module == plan.sink and node.stage == layout.stages - 1
     stage = Stage(
@@ -138,6 +131,17 @@ def build_replica(settings: EngineSettings, plan: Plan, model: Model, node: Node
     )
     tie_group = groups.collective(tie) if tie else None
     return Replica(chain, stage, tuple(parameters), buffers, made.tensor_group, tie_group)
+
+
+def fill_replica(settings: EngineSettings, plan: Plan, model: Model, replica: Replica) -> None:
+    """Give a node's parameters and buffers their initial values, which no layout changes."""
+    initial, given = initial_of(model.section), family_of(model.section).given(model.section)
+    for one in replica.parameters:
+        # A copy of the embedding has the name of the embedding, hence the same initial values.
+        initialize_(one.value, one.block, settings.seed, one.module, plan.facts[one.module].residual_sums, initial)
+        fill_given_(one.value, one.block, given)
+    for buffer in replica.buffers:
+        initialize_buffer_(buffer.value, buffer.name)
 
 
 def _add_losses(chain: Chain, settings: EngineSettings, module: str) -> None:

@@ -86,7 +86,8 @@ def fake_world(rank: int, size: int) -> Iterator[World]:
     """This process as one rank of a world of torch's fake backend, in which nothing arrives."""
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
     try:
-        yield World(rank, torch.device("cpu"), HashStore(), "fake")
+        device = torch.device("cpu")
+        yield World(rank, device, HashStore(), "fake", device)
     finally:
         dist.destroy_process_group()
 

@@ -136,7 +136,7 @@ def test_collectives_outlast_every_limit_of_the_watchdog(dogs: list[Watchdog], t
 
 def test_the_first_of_anything_has_the_longer_limit(tmp_path: Path) -> None:
     store = HashStore()
-    of = partial(Session, World(0, CPU, store, "fake"), watchdog_of(0, tmp_path, store))
+    of = partial(Session, World(0, CPU, store, "fake", CPU), watchdog_of(0, tmp_path, store))
     assert of(LIMITS).startup_limit == Limit("watchdog.startup_seconds", 600.0)
     patient = LIMITS.model_copy(update={"timeout_seconds": 900.0})
     assert of(patient).startup_limit == Limit("watchdog.timeout_seconds", 900.0)
@@ -147,7 +147,9 @@ def test_idle_ranks_wait_without_a_limit_until_the_others_are_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = HashStore()
-    idle, working = (Session(World(r, CPU, store, "fake"), watchdog_of(r, tmp_path, store), LIMITS) for r in (1, 0))
+    idle, working = (
+        Session(World(r, CPU, store, "fake", CPU), watchdog_of(r, tmp_path, store), LIMITS) for r in (1, 0)
+    )
     naps: list[float] = []
 
     def sleep(_seconds: float) -> None:

@@ -58,8 +58,7 @@ class StartUp:
             f"{self.most_joined} of a rank; at most {self.most_peers} connections of a rank over links, "
             f"{self.most_connections} of a host; on GPUs about {self.seconds:.1f} s, of which "
             f"{self.joining_seconds:.1f} until all ranks are there, {self.communicators_seconds:.1f} for "
-            f"communicators, {self.hosts_seconds:.1f} for groups of hosts, {self.peers_seconds:.1f} for connections over "
-            "links"
+            f"communicators, {self.hosts_seconds:.1f} for groups of hosts, {self.peers_seconds:.1f} for connections"
         )
 
 

@@ -28,6 +28,7 @@ class Heard:
     def __init__(self) -> None:
         self.steps: list[tuple[StepResult, tuple[Document, ...]]] = []
         self.findings: list[Finding] = []
+        self.evaluations: list[tuple[int, str, float]] = []
 
     def step(self, _step: int, result: StepResult, inputs: StepInputs) -> None:
         self.steps.append((result, inputs.batch.documents))
@@ -35,8 +36,11 @@ class Heard:
     def skipped(self, _step: int, finding: Finding) -> None:
         self.findings.append(finding)
 
-    def bad(self, _step: int, _payloads: Sequence[Any]) -> None:
-        raise AssertionError("all payloads can be read")
+    def bad(self, _step: int, payloads: Sequence[Any]) -> None:
+        assert not payloads, "all payloads can be read"
+
+    def evaluation(self, step: int, split: str, loss: float, _further: Any) -> None:
+        self.evaluations.append((step, split, loss))
 
     def data(self, *_arguments: Any) -> None:
         pass

@@ -28,5 +28,5 @@ PLUGINS = [
     Mutant("train.state.resume:other_versions", "if now[name] != version", "if now[name] == version", _RUNS),
     Mutant("setup.run_folder:_versions", ", **versions_of(config.run.plugins)", "", _RUNS),
     Mutant("report.training:_plan_of", "if written is None", "if True", _RUNS),
-    Mutant("train.versions:check_versions", "first.keys() | other.keys()", "first.keys()", _RANKS),
+    Mutant("train.versions:first_difference", "first.keys() | other.keys()", "first.keys()", _RANKS),
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import torch
 from counterpoint.execute.groups import GroupCache, Groups, World, join_world, make_groups
 from counterpoint.parallelize.products import forget_travels
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.tree import FAN_OUT
 from counterpoint.verify.known import Known
 
 _MOST_GROUPS = 160
@@ -16,12 +17,13 @@ _MOST_GROUPS = 160
 
 @dataclass(slots=True)
 class Member:
-    """What a task gets: its rank's world and groups."""
+    """What a task gets: its rank's world and groups, of which those of hosts have at most `fan_out` ranks."""
 
     world: World
     cache: GroupCache = field(default_factory=GroupCache)
     known: Known = field(default_factory=Known)
     action: str = "waiting"
+    fan_out: int = FAN_OUT
 
     @classmethod
     def join(cls, device_type: str) -> Self:
@@ -38,4 +40,4 @@ class Member:
         if self.cache.size > _MOST_GROUPS:
             forget_travels()
             self.cache.destroy()
-        return make_groups(self.world, plan.communicators, plan.placement.active, self.cache)
+        return make_groups(self.world, plan.communicators, plan.placement.active, self.cache, self.fan_out)

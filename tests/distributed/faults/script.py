@@ -3,6 +3,8 @@
 `work` is what a rank runs; the command line takes the fault from its environment:
 
     FAULT=exit FAULT_STEP=2 python -m tests.distributed.faults.script train CONFIG
+
+With FAN_OUT hosts talk in groups of at most so many ranks.
 """
 
 import ctypes
@@ -11,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from counterpoint import run
 from counterpoint.cli import main
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader
-from counterpoint.execute import session
+from counterpoint.execute import groups, session
 from counterpoint.execute.bridge import Bridge
 from counterpoint.execute.stage import Stage
 from counterpoint.execute.waits import WaitClock
@@ -203,6 +206,8 @@ def work(fault: str, config: Config, slowness: float) -> None:
 
 if os.environ.get("FAULT"):
     plant(os.environ["FAULT"])
+if os.environ.get("FAN_OUT"):
+    groups.make_groups = partial(groups.make_groups, fan_out=int(os.environ["FAN_OUT"]))
 
 if __name__ == "__main__":
     main()

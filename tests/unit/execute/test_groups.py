@@ -1,5 +1,6 @@
 """Process groups: every rank makes the same ones in one order, and each mesh is that of its layout."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,6 +128,32 @@ def test_a_rank_alone_has_one_group_for_whatever_it_does(monkeypatch: pytest.Mon
     finally:
         leave_world(world)
     assert not dist.is_initialized()
+
+
+class _Counted:
+    """A group that has begun so many operations."""
+
+    def __init__(self, begun: int) -> None:
+        self._begun = begun
+
+    def _get_backend(self, _device: torch.device) -> "_Counted":
+        return self
+
+    def _get_sequence_number_for_group(self) -> int:
+        return self._begun
+
+
+def test_operations_are_counted_by_communicator() -> None:
+    """Of transfers none: whether they are begun follows from the program."""
+    named: Any = {"collective[0-3]": _Counted(2), "vision.0>language.0F": _Counted(9)}
+    trees: list[Any] = [SimpleNamespace(groups={f"{use}.0[0-1]": (None, _Counted(n))}) for use, n in USES.items()]
+    world: Any = SimpleNamespace(device=CPU)
+    made = Groups(world, named, *trees, None, ("vision.0>language.0F",), {}, 4)
+    assert made.calls() == {"collective[0-3]": 2, "control.0[0-1]": 3, "storage.0[0-1]": 5}
+    assert made.joined == 4
+
+
+USES = {"control": 3, "storage": 5}
 
 
 def test_who_finds_nobody_says_where_it_looked(monkeypatch: pytest.MonkeyPatch) -> None:

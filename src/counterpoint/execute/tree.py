@@ -4,6 +4,7 @@ Every member calls the same methods in the same order. A member that is gone or 
 its own groups, and they by theirs; each group counts its operations, so a roll call finds where the waiting begins.
 """
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, final
@@ -40,13 +41,14 @@ class Tree:
 
     def gather(self, value: _T) -> list[_T] | None:
         """The values of all members in their order, on the first one; None on the others."""
-        held = [value]
+        # Members on the way hand on bytes: unpickling and pickling again would take as long at every level.
+        held = [pickle.dumps(value)]
         for _branch, group in self.groups.values():
             parts = _gathered(held, group)
             if parts is None:
                 return None
             held = [one for part in parts for one in part]
-        return held
+        return [pickle.loads(one) for one in held]
 
     def merged(self, value: _T, merge: Callable[[list[_T]], _T]) -> _T:
         """All members' values merged into one, on every member: `merge` gets values or merged values in order."""
@@ -66,13 +68,13 @@ class Tree:
 
     def scatter(self, values: Sequence[_T] | None) -> _T:
         """This member's value of those that the first member has for all members, in their order."""
-        held: Any = values
+        held = [pickle.dumps(one) for one in values or ()]
         for branch, group in self._downwards:
-            into = [None]
+            into: list[Any] = [None]
             parts = None if group.rank() else [held[part] for part in parts_below(branch)]
             dist.scatter_object_list(into, parts, group=group, group_src=0)
             held = into[0]
-        own: _T = held[0]
+        own: _T = pickle.loads(held[0])
         return own
 
     def maximum(self, *values: int) -> tuple[int, ...]:

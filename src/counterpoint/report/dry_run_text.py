@@ -13,6 +13,9 @@ from counterpoint.setup.dry_run import DryRun
 _SHOWN = 12
 """Actions that are shown of the beginning of a program, and of its end."""
 
+_MOST_LISTED = 4
+"""Ranks, or ranges of ranks, that a group's name lists."""
+
 
 def dry_run_text(run: DryRun) -> RenderableType:
     """What the rank keeps, its groups and peers, and its program in short."""
@@ -49,8 +52,18 @@ def _memory(run: DryRun) -> Table:
 def _groups(run: DryRun) -> Table:
     table = new_table("group", "carries", "ranks", right=("ranks",))
     for group in run.groups:
-        table.add_row(group.name, group.carries, f"{group.ranks:,}")
+        table.add_row(_shortened(group.name), group.carries, f"{group.ranks:,}")
     return table
+
+
+def _shortened(name: str) -> str:
+    """A communicator's name with only the first two and the last of many ranks."""
+    before, opened, rest = name.partition("[")
+    listed, closed, after = rest.partition("]")
+    ranks = listed.split(",")
+    if len(ranks) <= _MOST_LISTED:
+        return name
+    return f"{before}{opened}{','.join((*ranks[:2], '...', ranks[-1]))}{closed}{after}"
 
 
 def _peers(run: DryRun) -> Table:

@@ -49,10 +49,10 @@ def describe_plan(plan: Plan, rank: int | None = None, batch: BatchPlan | None =
         title("Modules"), _modules(plan),
         *linked,
         title("Proof"), str(summary.proof),
-        title("Start-up"), str(start_up(plan)),
         title("Programs", f"{plan.kind}, {plan.microbatches} microbatches"), _programs(plan),
         title("Timeline", "forward costs 1, backward 2"), _clock(summary), _clock_figures(summary),
         title("Memory per rank"), memory_table(summary, summary.same_memory), memory_note(summary),
+        title("Start-up"), str(start_up(plan)),
     )  # fmt: skip
 
 

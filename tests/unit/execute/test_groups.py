@@ -148,7 +148,8 @@ def test_operations_are_counted_by_communicator() -> None:
     named: Any = {"collective[0-3]": _Counted(2), "vision.0>language.0F": _Counted(9)}
     trees: list[Any] = [SimpleNamespace(groups={f"{use}.0[0-1]": (None, _Counted(n))}) for use, n in USES.items()]
     world: Any = SimpleNamespace(device=CPU)
-    made = Groups(world, named, *trees, None, ("vision.0>language.0F",), {}, 4)
+    control, storage = trees
+    made = Groups(world, named, control, storage, None, ("vision.0>language.0F",), {}, 4)
     assert made.calls() == {"collective[0-3]": 2, "control.0[0-1]": 3, "storage.0[0-1]": 5}
     assert made.joined == 4
 

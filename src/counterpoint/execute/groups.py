@@ -5,7 +5,8 @@ All ranks create all groups in the plan's order. Everything else gets the groups
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.distributed_c10d import Store
 
@@ -93,6 +95,24 @@ def leave_world(world: World) -> None:
     if world.device.type == "cuda":
         torch.cuda.synchronize(world.device)
     dist.destroy_process_group()
+
+
+_DRY = "fake"
+"""Torch's backend for tests of large worlds: every operation is complete at once."""
+
+
+@contextmanager
+def dry_world(rank: int, size: int) -> Iterator[World]:
+    """This process as one rank of a world that is not there: it may make groups, which tell nobody anything, and build
+    its part of models, which get no memory."""
+    # The import registers the backend, which nothing else needs.
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group(_DRY, store=FakeStore(), rank=rank, world_size=size)
+    try:
+        yield World(rank, torch.device("cpu"), HashStore(), _DRY, torch.device("meta"))
+    finally:
+        dist.destroy_process_group()
 
 
 @dataclass(slots=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from counterpoint.report.dry_run_text import dry_run_json, dry_run_text
-from counterpoint.report.plan_command import MOST_COLUMNS, load_settled, write_answer
+from counterpoint.report.plan_command import MOST_COLUMNS, write_answer
 from counterpoint.setup.dry_run import dry_run
 from counterpoint.setup.plan import plan_of
-from counterpoint.setup.run import build_models
+from counterpoint.setup.run import build_models, load_settled
 
 
 def show_dry_run(

@@ -6,13 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from counterpoint.config.load import load_config
-from counterpoint.config.schema import Config
 from counterpoint.errors import InputError
 from counterpoint.report.plan_html import plan_html
 from counterpoint.report.plan_json import plan_json
 from counterpoint.report.plan_text import describe_plan
-from counterpoint.setup.run import check_data, prepare_run
+from counterpoint.setup.run import check_data, load_settled, prepare_run
 
 MOST_COLUMNS = 120
 """Most columns that are used of a wide terminal, so that lines stay readable."""
@@ -40,16 +38,6 @@ def show_plan(
     if json_file is not None:
         write_answer(json_file, "--json", json.dumps(plan_json(plan, batch), indent=1) + "\n")
         console.print(f"data: {json_file}", markup=False)
-
-
-def load_settled(config: Path, overrides: Sequence[str]) -> Config:
-    """A config as `train` would read it, with what warm starts settle."""
-    loaded = load_config(config, overrides)
-    if any(module.init_from is not None for module in loaded.modules.values()):
-        from counterpoint.setup.settle import settle_items
-
-        loaded = settle_items(loaded)
-    return loaded
 
 
 def write_answer(file: Path, option: str, text: str) -> None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 from counterpoint.config.schema import Config
 from counterpoint.errors import InputError
-from counterpoint.execute.dry_world import dry_world
-from counterpoint.execute.groups import Groups, make_groups
+from counterpoint.execute.groups import Groups, dry_world, make_groups
 from counterpoint.plan.action import Direction
 from counterpoint.plan.plan import Plan
 from counterpoint.setup.plan import Models

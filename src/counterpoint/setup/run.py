@@ -1,11 +1,14 @@
 """What a config sets up before any rank exists: its tokenizer, its proved plan, its data."""
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 from counterpoint.check.proof import check_plan
 from counterpoint.config.checks import check_files
+from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.data.corpus import Corpus
 from counterpoint.data.text.tokenizer import Tokenizer
@@ -26,6 +29,16 @@ class Setup(NamedTuple):
     plan: Plan
     models: Models
     corpus: Corpus
+
+
+def load_settled(path: Path, overrides: Sequence[str]) -> Config:
+    """A config as training reads it: with the sizes of items that warm starts settle."""
+    config = load_config(path, overrides)
+    if any(module.init_from is not None for module in config.modules.values()):
+        from counterpoint.setup.settle import settle_items
+
+        config = settle_items(config)
+    return config
 
 
 def build_plan(config: Config) -> Plan:

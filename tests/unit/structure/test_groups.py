@@ -59,7 +59,7 @@ P2P_ARGUMENTS = 4
 """P2POp(operation, tensor, peer, group)."""
 
 CHECKPOINT_CALLS = {"save", "load", "async_save"}
-"""Of torch.distributed.checkpoint, imported by name."""
+"""Of torch.distributed.checkpoint, imported by name; with `no_dist` they ask for no group."""
 
 C10D = ("torch.distributed", "torch.distributed.distributed_c10d")
 
@@ -84,7 +84,7 @@ def _distributed_name(node: ast.expr) -> str:
 
 
 def _has_group(call: ast.Call, name: str) -> bool:
-    named = [keyword.value for keyword in call.keywords if keyword.arg in ("group", "process_group")]
+    named = [keyword.value for keyword in call.keywords if keyword.arg in ("group", "process_group", "no_dist")]
     given = named or (call.args[:1] if name in GROUP_FIRST else [])
     return any(not (isinstance(value, ast.Constant) and value.value is None) for value in given)
 

@@ -162,7 +162,7 @@ EXECUTE = [
     Mutant("execute.agreement:check_digest", "if first != digest:", "if False:", ("tests/unit/execute/test_agreement.py",)),
     Mutant("execute.groups:_new_group", "if world.rank not in ranks:", "if False:", _GROUPS),
     Mutant("execute.groups:Groups.calls", " if name not in transfers", "", _GROUPS),
-    Mutant("execute.groups:Groups.calls", "((CONTROL, self.control), (STORAGE, self.storage))", "((CONTROL, self.control),)", _GROUPS),
+    Mutant("execute.groups:Groups.calls", "for tree in (self.control, self.storage):", "for tree in (self.control,):", _GROUPS),
     Mutant("execute.groups:Groups.data_mesh", "dtype=torch.int).T", "dtype=torch.int)", _GROUPS),
     Mutant("execute.groups:Groups.data_mesh", "groups = [self.collective(replicate), self.collective(shard)]", "groups = [self.collective(shard), self.collective(replicate)]", _GROUPS),
     Mutant("execute.groups:Groups.expert_mesh", 'layout.group("edp"', 'layout.group("dp_shard"', _GROUPS),

@@ -8,9 +8,9 @@ Further lines are the costs that `counterpoint plan` extrapolates from: a group 
 that it is not in. Figures are medians of the rounds, of the slowest or fullest rank; what a process has before is
 subtracted.
 
-    torchrun --nproc-per-node=8 benchmarks/startup.py --nccl [--json FILE]
+    torchrun --nproc-per-node=8 benchmarks/startup.py --joined [--json FILE]
 
-measures how long a communicator of n GPUs takes to start instead, on machines that have some.
+measures how long a communicator of n ranks takes to start instead, of GPUs on machines that have some.
 """
 
 import argparse
@@ -154,30 +154,33 @@ def on_gloo(options: argparse.Namespace) -> dict[str, Found]:
     return {name: _median(rounds[1:]) for name, rounds in rows.items()}
 
 
-def on_nccl(options: argparse.Namespace) -> dict[str, Found]:
-    """Seconds until a communicator of n GPUs has started, and until the next one of the same ranks has."""
+def joined(options: argparse.Namespace) -> dict[str, Found]:
+    """Seconds until a communicator of n ranks has started, the first one and the median of several, as one of the ranks
+    that torchrun started: on GPUs if there are some."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    torch.cuda.set_device(device)
-    dist.init_process_group("nccl")
+    has_gpus = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpus else torch.device("cpu")
+    if has_gpus:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if has_gpus else "gloo")
     rows: dict[str, Found] = {}
     number = torch.zeros(1, device=device)
-    for ranks in [n for n in (2, 4, 8, 16, 32, 64) if n <= size]:
+    for ranks in sorted({n for n in (1, 2, 4, 8, 16, 32, 64) if n < size} | {size}):
         seconds: list[float] = []
         for _time in range(options.count):
-            dist.barrier()
+            dist.all_reduce(number)
+            float(number)
             began = time.perf_counter()
             group = dist.new_group(list(range(ranks)))
             if rank < ranks:
                 dist.all_reduce(number, group=group)
-                torch.cuda.synchronize()
+                float(number)
             seconds.append(time.perf_counter() - began)
-        free, total = torch.cuda.mem_get_info()
-        rows[f"a communicator of {ranks}"] = {
-            "first_seconds": seconds[0],
-            "median_seconds": statistics.median(seconds),
-            "used_mib": (total - free) / 2**20,
-        }
+        rows[f"a communicator of {ranks}"] = {"first_seconds": seconds[0], "seconds": statistics.median(seconds)}
+        if has_gpus:
+            free, total = torch.cuda.mem_get_info()
+            rows[f"a communicator of {ranks}"]["used_mib_after"] = (total - free) / 2**20
+    dist.destroy_process_group()
     return rows if rank == 0 else {}
 
 
@@ -189,10 +192,10 @@ def main() -> None:
     parser.add_argument("--fan-out", type=int, nargs="*", default=[FAN_OUT, 4, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=8, help="groups that are made at once where one is measured")
-    parser.add_argument("--nccl", action="store_true")
+    parser.add_argument("--joined", action="store_true", help="as one of the ranks that torchrun started")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = on_nccl(options) if options.nccl else on_gloo(options)
+    rows = joined(options) if options.joined else on_gloo(options)
     for name, found in rows.items():
         figures = "  ".join(f"{key} {value:.4g}" for key, value in found.items())
         print(f"{name:<24} {figures}")

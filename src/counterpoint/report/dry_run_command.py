@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from counterpoint.report.dry_run_text import dry_run_json, dry_run_text
-from counterpoint.report.plan_command import MOST_COLUMNS, write_answer
+from counterpoint.report.plan_command import MOST_COLUMNS, write_file
 from counterpoint.setup.dry_run import dry_run
 from counterpoint.setup.plan import plan_of
 from counterpoint.setup.run import build_models, load_settled
@@ -25,5 +25,5 @@ def show_dry_run(
     found = dry_run(loaded, plan_of(loaded, models), models, rank)
     console.print(dry_run_text(found), soft_wrap=False, width=min(console.width, MOST_COLUMNS), markup=False)
     if json_file is not None:
-        write_answer(json_file, "--json", json.dumps(dry_run_json(found), indent=1) + "\n")
+        write_file(json_file, "--json", json.dumps(dry_run_json(found), indent=1) + "\n")
         console.print(f"data: {json_file}", markup=False)

@@ -33,15 +33,15 @@ def show_plan(
     for name, census in corpus.censuses():
         console.print(f"{name}: {census.words}", markup=False)
     if html is not None:
-        write_answer(html, "--html", plan_html(plan, batch))
+        write_file(html, "--html", plan_html(plan, batch))
         console.print(f"page: {html}", markup=False)
     if json_file is not None:
-        write_answer(json_file, "--json", json.dumps(plan_json(plan, batch), indent=1) + "\n")
+        write_file(json_file, "--json", json.dumps(plan_json(plan, batch), indent=1) + "\n")
         console.print(f"data: {json_file}", markup=False)
 
 
-def write_answer(file: Path, option: str, text: str) -> None:
-    """Write what an option asks for; raises InputError for a file that cannot be written."""
+def write_file(file: Path, option: str, text: str) -> None:
+    """Write what an option asks for; raises InputError with the option if that cannot be."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

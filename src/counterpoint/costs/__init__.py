@@ -24,7 +24,7 @@ def load(name_or_path: str | Path) -> Hardware:
         if file.stem == name.lower():
             return read_hardware(file)
     path = Path(name)
-    if path.suffix != ".json" and not path.exists():
+    if path.suffix != ".json" and not path.is_file():
         raise InputError(
             f"hardware: got {name!r}, expected one of {', '.join(names())} or a file of counterpoint calibrate; choose "
             "one of these, or measure this machine with counterpoint calibrate"

@@ -2,19 +2,23 @@
 
 import json
 import math
+import os
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from counterpoint.costs.hardware import COLLECTIVES, DTYPES, Attention, Hardware, Network
+from counterpoint.costs.hardware import COLLECTIVES, DTYPES, Attention, Collective, Hardware, Network, Ways
 from counterpoint.costs.table import Axis, Table
 from counterpoint.errors import InputError
 
 SCHEMA = 1
 MOST_BYTES = 20_000
 _MOST_VALUES = 64
-_MOST_WORDS = 2_000
+_MOST_LETTERS = 2_000
 _DIGITS = 4
+_RANKS = re.compile(r"[2-9]|[1-9][0-9]{1,5}")
 _REMEDY = "write the file with counterpoint calibrate"
 
 _Value = TypeVar("_Value")
@@ -28,7 +32,7 @@ SIZES: Mapping[str, tuple[str, ...]] = {
     "copies": ("bytes",),
     "host_copies": ("bytes",),
     "updates": ("parameters",),
-    "collectives": ("ranks", "sent_bytes"),
+    "collectives": ("sent_bytes",),
     "transfers": ("bytes",),
 }
 """Names of the axes of each table."""
@@ -55,8 +59,21 @@ def parse(content: bytes, where: str) -> Hardware:
     return _hardware(_Place(where, "", found))
 
 
+def write_hardware(path: Path, hardware: Hardware) -> None:
+    """Write the file, whole or not at all; raises InputError if that is not possible."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text_of(hardware))
+        beside.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}), expected a place for a file; name another"
+        ) from None
+
+
 def text_of(hardware: Hardware) -> str:
     """The file's text, from which `parse` makes an equal value up to four digits of each figure."""
+    network = hardware.network
     body = {
         "schema": SCHEMA,
         "name": hardware.name,
@@ -64,6 +81,8 @@ def text_of(hardware: Hardware) -> str:
         "origin": hardware.origin,
         "device": hardware.device,
         "machine": dict(hardware.machine),
+        "missing": dict(hardware.missing),
+        "filled": list(hardware.filled),
         "memory_bytes": hardware.memory_bytes,
         "ranks_per_node": hardware.ranks_per_node,
         "launch_seconds": _short(hardware.launch_seconds),
@@ -73,31 +92,33 @@ def text_of(hardware: Hardware) -> str:
         "grouped": _tables(hardware.grouped),
         "attention": {
             dtype: {
-                "forward": _table(each.forward),
-                "backward": _table(each.backward),
+                "packed": _both(each.packed),
+                "even": None if each.even is None else _both(each.even),
                 "least_rows": each.least_rows,
             }
             for dtype, each in hardware.attentions.items()
         },
-        "scans": {
-            dtype: {"forward": _table(forward), "backward": _table(backward)}
-            for dtype, (forward, backward) in hardware.scans.items()
-        },
-        "memory": _table(hardware.memory),
-        "copies": _table(hardware.copies),
-        "host_copies": _table(hardware.host_copies),
-        "updates": _table(hardware.updates),
-        "collectives": _tables(hardware.collectives),
-        "transfers": _table(hardware.transfers),
-        "network": None
-        if hardware.network is None
-        else {
-            "bytes_per_second": _short(hardware.network.bytes_per_second),
-            "latency_seconds": _short(hardware.network.latency_seconds),
-        },
+        "scans": {dtype: _both(each) for dtype, each in hardware.scans.items()},
+        **{name: None if table is None else _table(table) for name, table in _single(hardware).items()},
+        "collectives": {kind: _tables(tables) for kind, tables in hardware.collectives.items()},
+        "network": None if network is None else {name: _short(value) for name, value in asdict(network).items()},
     }
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in body.items())
     return f"{{\n{lines}\n}}\n"
+
+
+def _single(hardware: Hardware) -> dict[str, Table | None]:
+    return {
+        "memory": hardware.memory,
+        "copies": hardware.copies,
+        "host_copies": hardware.host_copies,
+        "updates": hardware.updates,
+        "transfers": hardware.transfers,
+    }
+
+
+def _both(ways: Ways) -> dict[str, Any]:
+    return {"forward": _table(ways.forward), "backward": _table(ways.backward)}
 
 
 def _tables(tables: Mapping[Any, Table]) -> dict[str, Any]:
@@ -163,7 +184,7 @@ class _Place:
     def _inside(self, name: str, value: Any) -> "_Place":
         return _Place(self.where, f"{self.key}.{name}" if self.key else name, value)
 
-    def text(self, most: int = _MOST_WORDS) -> str:
+    def text(self, most: int = _MOST_LETTERS) -> str:
         if not isinstance(self.value, str) or len(self.value) > most:
             raise self.wrong(f"text of at most {most} characters")
         return self.value
@@ -187,10 +208,16 @@ class _Place:
             raise self.wrong("a whole number above 0")
         return self.value
 
-    def several(self, read: Callable[["_Place"], _Value]) -> tuple[_Value, ...]:
+    def texts(self) -> dict[str, str]:
+        """An object of texts."""
+        if not isinstance(self.value, dict) or len(self.value) > _MOST_VALUES:
+            raise self.wrong("an object of texts")
+        return {name: each.text() for name, each in self.fields(*self.value).items()}
+
+    def several(self, read: Callable[["_Place"], _Value], least: int = 1) -> tuple[_Value, ...]:
         """A list whose values are read one by one."""
-        if not isinstance(self.value, list) or not 0 < len(self.value) <= _MOST_VALUES:
-            raise self.wrong(f"a list of 1 to {_MOST_VALUES} numbers")
+        if not isinstance(self.value, list) or not least <= len(self.value) <= _MOST_VALUES:
+            raise self.wrong(f"a list of {least} to {_MOST_VALUES} values")
         return tuple(read(self._inside(str(number), value)) for number, value in enumerate(self.value))
 
 
@@ -198,65 +225,70 @@ def _hardware(place: _Place) -> Hardware:
     if isinstance(place.value, dict) and "schema" in place.value:
         place.fields("schema", optional=tuple(place.value))["schema"].choice((SCHEMA,))
     fields = place.fields(
-        "schema", "name", "source", "origin", "device", "machine", "memory_bytes", "ranks_per_node", "launch_seconds",
-        "alone", "peaks", *SIZES, "network",
+        "schema", "name", "source", "origin", "device", "machine", "missing", "filled", "memory_bytes",
+        "ranks_per_node", "launch_seconds", "alone", "peaks", *SIZES, "network",
     )  # fmt: skip
-    of_kinds = fields["collectives"].fields(*COLLECTIVES)
-    products = _by_dtype(fields["products"], lambda each: _read_table(each, "products"))
     peaks = {dtype: each.number() for dtype, each in fields["peaks"].mapping(DTYPES).items()}
-    grouped = _by_dtype(fields["grouped"], lambda each: _read_table(each, "grouped"))
-    attentions, scans = _by_dtype(fields["attention"], _attention), _by_dtype(fields["scans"], _scan)
-    for name, known in (("products", products), ("grouped", grouped), ("attention", attentions)):
-        lacking = [dtype for dtype in known if dtype not in peaks]
-        if lacking:
-            raise fields["peaks"].wrong(f"a peak for {lacking[0]}, which {name} has")
+    attentions = _by_dtype(fields["attention"], peaks, _attention)
     return Hardware(
         name=fields["name"].text(60),
         source=fields["source"].choice(("measured", "assumed")),
         origin=fields["origin"].text(),
         device=fields["device"].choice(("cuda", "cpu")),
-        machine=_machine(fields["machine"]),
+        machine=fields["machine"].texts(),
+        missing=fields["missing"].texts(),
+        filled=fields["filled"].several(_Place.text, least=0),
         memory_bytes=fields["memory_bytes"].whole(),
         ranks_per_node=fields["ranks_per_node"].whole(),
         launch_seconds=fields["launch_seconds"].number(most=1.0),
         alone=fields["alone"].number(most=1.0),
         peaks=peaks,
-        products=products,
-        grouped=grouped,
+        products=_by_dtype(fields["products"], peaks, lambda each: _read_table(each, "products")),
+        grouped=_by_dtype(fields["grouped"], peaks, lambda each: _read_table(each, "grouped")),
         attentions=attentions,
-        scans=scans,
-        memory=_read_table(fields["memory"], "memory"),
-        copies=_read_table(fields["copies"], "copies"),
-        host_copies=_read_table(fields["host_copies"], "host_copies"),
-        updates=_read_table(fields["updates"], "updates"),
-        collectives={kind: _read_table(of_kinds[kind], "collectives") for kind in COLLECTIVES},
-        transfers=_read_table(fields["transfers"], "transfers"),
+        scans=_by_dtype(fields["scans"], peaks, lambda each: _ways(each, "scans")),
+        memory=_perhaps(fields["memory"], "memory"),
+        copies=_perhaps(fields["copies"], "copies"),
+        host_copies=_perhaps(fields["host_copies"], "host_copies"),
+        updates=_perhaps(fields["updates"], "updates"),
+        collectives=_collectives(fields["collectives"]),
+        transfers=_perhaps(fields["transfers"], "transfers"),
         network=None if fields["network"].value is None else _network(fields["network"]),
     )
 
 
-def _by_dtype(place: _Place, read: Callable[[_Place], _Value]) -> dict[str, _Value]:
-    return {dtype: read(each) for dtype, each in place.mapping(DTYPES).items()}
+def _collectives(place: _Place) -> dict[Collective, dict[int, Table]]:
+    found = place.mapping(COLLECTIVES)
+    return {kind: _by_ranks(found[kind]) for kind in COLLECTIVES if kind in found}
 
 
-def _machine(place: _Place) -> dict[str, str]:
-    if not isinstance(place.value, dict) or len(place.value) > _MOST_VALUES:
-        raise place.wrong("an object of texts")
-    return {name[:60]: each.text(200) for name, each in place.fields(*place.value).items()}
+def _by_ranks(place: _Place) -> dict[int, Table]:
+    counts = place.value if isinstance(place.value, dict) else {}
+    if not 0 < len(counts) <= _MOST_VALUES or not all(_RANKS.fullmatch(count) for count in counts):
+        raise place.wrong("an object whose keys are numbers of ranks, 2 or more")
+    return {int(count): _read_table(each, "collectives") for count, each in place.fields(*counts).items()}
+
+
+def _perhaps(place: _Place, kind: str) -> Table | None:
+    return None if place.value is None else _read_table(place, kind)
+
+
+def _by_dtype(place: _Place, peaks: Mapping[str, float], read: Callable[[_Place], _Value]) -> dict[str, _Value]:
+    return {dtype: read(each) for dtype, each in place.mapping(tuple(peaks)).items()}
 
 
 def _attention(place: _Place) -> Attention:
-    fields = place.fields("forward", "backward", "least_rows")
+    fields = place.fields("packed", "even", "least_rows")
     return Attention(
-        forward=_read_table(fields["forward"], "attention"),
-        backward=_read_table(fields["backward"], "attention"),
+        packed=_ways(fields["packed"], "attention"),
+        even=None if fields["even"].value is None else _ways(fields["even"], "attention"),
         least_rows=fields["least_rows"].whole(),
     )
 
 
-def _scan(place: _Place) -> tuple[Table, Table]:
+def _ways(place: _Place, kind: str) -> Ways:
     fields = place.fields("forward", "backward")
-    return _read_table(fields["forward"], "scans"), _read_table(fields["backward"], "scans")
+    return Ways(forward=_read_table(fields["forward"], kind), backward=_read_table(fields["backward"], kind))
 
 
 def _network(place: _Place) -> Network:

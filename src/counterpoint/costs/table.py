@@ -1,10 +1,9 @@
 """Measured seconds by one or two sizes, interpolated in logarithms."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import accumulate, pairwise
 from math import exp, log
 from typing import final
 
@@ -51,56 +50,36 @@ class Table:
     spread: tuple[float, ...] = ()
 
     @cached_property
-    def least(self) -> float:
-        """The smallest of the seconds."""
-        return min(each for each in self.seconds if each is not None)
-
-    @cached_property
     def _logs(self) -> tuple[float, ...]:
-        """Logarithms of the seconds, those that cannot be in proportion to the next one, and none smaller than before.
-
-        What is repeated at random is made to rise: no size costs less than a smaller one.
-        """
-        shape = [len(axis.values) for axis in self.axes]
-        width, last = shape[-1], self.axes[-1].values
-        rows = [list(self.seconds[start : start + width]) for start in range(0, len(self.seconds), width)]
-        filled: list[list[float]] = []
-        for row in rows:
-            made: list[float] = []
-            following: float | None = None
-            for number in reversed(range(width)):
-                found = row[number]
-                if found is None:
-                    assert following is not None, "the last of a row can be"
-                    found = following * last[number] / last[number + 1]
-                made.append(found)
-                following = found
-            filled.append(made[::-1])
-        for row_of in filled:
-            for number in range(1, width):
-                row_of[number] = max(row_of[number], row_of[number - 1])
-        for before, after in pairwise(filled):
+        """Logarithms of the seconds, made to rise along both axes: what is measured repeatedly may fall by chance."""
+        sizes = self.axes[-1].values
+        starts = range(0, len(self.seconds), len(sizes))
+        rows = [_risen(_filled(self.seconds[start : start + len(sizes)], sizes)) for start in starts]
+        for before, after in pairwise(rows):
             after[:] = [max(pair) for pair in zip(before, after, strict=True)]
-        return tuple(log(each) for row_of in filled for each in row_of)
+        return tuple(log(each) for row in rows for each in row)
 
     def at(self, *sizes: float) -> float:
         """Seconds at one size per axis; nothing of a size of 0 takes no time."""
         if min(sizes) <= 0:
             return 0.0
-        places = [axis.place(size) for axis, size in zip(self.axes, sizes, strict=True)]
-        total, beyond = 0.0, 1.0
-        for _number, _share, factor in places:
+        corners, beyond = [(0, 1.0)], 1.0
+        for axis, size in zip(self.axes, sizes, strict=True):
+            number, share, factor = axis.place(size)
             beyond *= factor
-        for corner in product((0, 1), repeat=len(places)):
-            weight, index = 1.0, 0
-            for axis, (number, share, _factor), side in zip(self.axes, places, corner, strict=True):
-                weight *= share if side else 1.0 - share
-                index = index * len(axis.values) + min(number + side, len(axis.values) - 1)
-            if weight:
-                total += weight * self._logs[index]
-        return exp(total) * beyond
+            width = len(axis.values)
+            low = [(index * width + number, weight * (1.0 - share)) for index, weight in corners]
+            high = [(index * width + number + 1, weight * share) for index, weight in corners]
+            corners = low + high if share else low
+        return exp(sum(weight * self._logs[index] for index, weight in corners)) * beyond
 
 
-def curve(name: str, points: Sequence[tuple[float, float]]) -> Table:
-    """A table over one axis from (size, seconds)."""
-    return Table((Axis(name, tuple(size for size, _seconds in points)),), tuple(seconds for _size, seconds in points))
+def _filled(seconds: tuple[float | None, ...], sizes: tuple[float, ...]) -> list[float]:
+    """Seconds of which those of sizes that cannot be, which come first, are in proportion to the first that can."""
+    first, known = next((size, found) for size, found in zip(sizes, seconds, strict=True) if found is not None)
+    return [known * size / first if found is None else found for size, found in zip(sizes, seconds, strict=True)]
+
+
+def _risen(seconds: list[float]) -> list[float]:
+    """Each at least as large as the one before."""
+    return list(accumulate(seconds, max))

@@ -13,7 +13,7 @@ FLOORS = (
     ("cli", "extend", "api"),
     ("worker",),
     ("run", "report", "reference", "environment"),
-    ("verify", "inference", "importing", "inspection"),
+    ("verify", "inference", "importing", "inspection", "calibrate"),
     ("setup",),
     ("hub",),
     ("train",),

@@ -24,9 +24,6 @@ _COLD_BYTES, _MOST_COPIES = 2**28, 8
 _CAUSAL_FROM = 128
 """Heads from this size on are measured as a decoder's, narrower ones as an encoder's, which see whole items."""
 
-_WIDEST_GPU_TABLE = 2**28
-"""Most elements of a grouped product's weights."""
-
 
 def table(axes: dict[str, tuple[float, ...]], timings: Sequence[Timing | None]) -> Table:
     """A table of timings over named axes; None is a size that cannot be."""
@@ -79,10 +76,9 @@ def grouped(watch: Stopwatch, sizes: GroupSizes, dtype: str) -> Table:
     kind: torch.dtype = getattr(torch, dtype)
     for rows in sizes.rows:
         for side in sizes.sides:
-            groups = max(1, min(sizes.groups, _WIDEST_GPU_TABLE // (side * side)))
-            forward, backward = _ways(watch, partial(_grouped, groups, rows, side, kind, watch.device))
+            forward, backward = _ways(watch, partial(_grouped, sizes.groups, rows, side, kind, watch.device))
             spread = max(forward.spread, backward.spread)
-            timings.append(Timing((forward.seconds + backward.seconds) / 3 / groups, spread))
+            timings.append(Timing((forward.seconds + backward.seconds) / 3 / sizes.groups, spread))
     areas = tuple(float(side * side) for side in sizes.sides)
     return table({"rows": floats(sizes.rows), "weight": areas}, timings)
 

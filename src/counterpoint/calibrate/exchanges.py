@@ -22,7 +22,6 @@ _FLOAT_BYTES = 4
 _SMALL, _LARGE = 2**3, 2**26
 """Bytes whose transfers give the delay and the speed of a link between nodes."""
 
-
 _ONE_RANK = "one rank on each node"
 
 Pair = tuple[int, int]

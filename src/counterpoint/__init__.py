@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     # What a type checker and an editor see; a test holds it to be what _HOMES has.
     from counterpoint.api import Run as Run
+    from counterpoint.api import calibrate as calibrate
     from counterpoint.api import data_info as data_info
     from counterpoint.api import data_lint as data_lint
     from counterpoint.api import data_preview as data_preview
@@ -80,7 +81,7 @@ _HOMES = {
     "register_source": "counterpoint.sources.registered.registered",
 }
 
-_PACKAGES = ("simulate", "train", "verify")
+_PACKAGES = ("calibrate", "simulate", "train", "verify")
 """Packages that are functions too (counterpoint.callable)."""
 
 __all__ = sorted([*_HOMES, *_PACKAGES])

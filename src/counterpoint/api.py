@@ -11,6 +11,7 @@ from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from counterpoint.costs.hardware import Hardware
     from counterpoint.importing.command import ImportedModel
     from counterpoint.inference.predictions import Evaluation
     from counterpoint.inspection.data_info import DataInfo
@@ -198,6 +199,27 @@ def diff(a: str | Path, b: str | Path) -> "Difference":
     from counterpoint.inspection.difference import diff as compare
 
     return compare(Path(a), Path(b))
+
+
+def calibrate(
+    out: str | Path,
+    *,
+    device: str | None = None,
+    ranks: int | None = None,
+    quick: bool = False,
+    fill_from: str | None = None,
+    force: bool = False,
+) -> "Hardware | None":
+    """Measure what operations cost on this machine, into the file `out`, and return what it says.
+
+    Starts `ranks` local processes (None: one for each GPU or core), all at work at once, or is one of those that
+    torchrun or Slurm started, of which the first returns it. `device` is cuda or cpu (None: cuda if there is a GPU);
+    `quick` figures are rough; gaps and published peaks are taken from the hardware `fill_from`, a name or a file.
+    Raises InputError before anything is measured; what ends it later leaves a file with what was measured until then.
+    """
+    from counterpoint.calibrate.command import calibrate as measure
+
+    return measure(Path(out), device, ranks, quick=quick, fill_from=fill_from, force=force)
 
 
 def data_info(

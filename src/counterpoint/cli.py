@@ -440,6 +440,29 @@ def schema(
 
 
 @app.command()
+def calibrate(
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("hardware.json"),
+    device: Annotated[str | None, typer.Option(help="cuda or cpu; cuda if there is a GPU.")] = None,
+    ranks: Annotated[int | None, typer.Option(min=1, max=1024, help="Ranks at work; one a GPU, or a core.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few sizes, rough figures, a few seconds.")] = False,
+    fill_from: Annotated[
+        str | None, typer.Option(help="Hardware, by name or file, for peaks and all that this machine cannot show.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Measure what operations cost on this machine, for the clock of plan and search."""
+    from counterpoint.calibrate.command import calibrate as measure
+    from counterpoint.calibrate.words import lines_of
+
+    found = measure(out, device, ranks, quick=quick, fill_from=fill_from, force=force)
+    if found is None:
+        return
+    for line in lines_of(found):
+        _output.print(line)
+    _output.print(f"{out}: written; next: counterpoint plan CONFIG --hardware {out}")
+
+
+@app.command()
 def env() -> None:
     """Show versions, devices and collectives, as a bug report needs them."""
     from counterpoint.environment import describe_environment

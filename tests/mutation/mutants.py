@@ -1,5 +1,6 @@
 """All planted faults."""
 
+from tests.mutation.of_costs import COSTS
 from tests.mutation.of_data import DATA
 from tests.mutation.of_import import IMPORT
 from tests.mutation.of_plan import CONVERT, INFERENCE, PLAN
@@ -8,4 +9,4 @@ from tests.mutation.of_ranks import EXECUTE, PARALLELIZE
 from tests.mutation.of_reference import REFERENCE
 from tests.mutation.of_train import TRAIN
 
-MUTANTS = [*PLAN, *DATA, *PARALLELIZE, *EXECUTE, *TRAIN, *CONVERT, *INFERENCE, *REFERENCE, *PLUGINS, *IMPORT]
+MUTANTS = [*PLAN, *DATA, *PARALLELIZE, *EXECUTE, *TRAIN, *CONVERT, *INFERENCE, *REFERENCE, *PLUGINS, *IMPORT, *COSTS]

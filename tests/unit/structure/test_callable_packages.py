@@ -1,4 +1,4 @@
-"""`train`, `verify` and `simulate` are packages and functions at once, whatever was imported before."""
+"""`train`, `verify`, `simulate` and `calibrate` are packages and functions at once, whatever was imported before."""
 
 import importlib
 import subprocess
@@ -30,7 +30,7 @@ def _mirrored(stages: Stages, microbatches: int) -> Schedule:
     return gpipe(stages, microbatches)
 
 
-@pytest.mark.parametrize("name", ["simulate", "train", "verify"])
+@pytest.mark.parametrize("name", ["calibrate", "simulate", "train", "verify"])
 def test_packages_are_functions_too(name: str) -> None:
     assert isinstance(getattr(counterpoint, name), CallablePackage)
 

@@ -13,7 +13,7 @@ FLOORS = (
     ("cli", "extend", "api"),
     ("worker",),
     ("run", "report", "reference", "environment"),
-    ("verify", "inference", "importing", "inspection"),
+    ("verify", "inference", "importing", "inspection", "calibrate"),
     ("setup",),
     ("hub",),
     ("train",),
@@ -30,14 +30,14 @@ FLOORS = (
     ("check",),
     ("plan",),
     ("registry",),
-    ("section",),
+    ("section", "costs"),
     ("slurm", "program"),
     ("errors", "argument", "callable", "console", "credentials"),
 )
 """From the roof down: a file imports from its own folder and from lower floors only."""
 
 HEIGHT = {room: -number for number, floor in enumerate(FLOORS) for room in floor}
-PURE = ("plan", "check", "simulate", "config", "kinds", "section", "registry", "reference", "plugins")
+PURE = ("plan", "check", "simulate", "costs", "config", "kinds", "section", "registry", "reference", "plugins")
 KINDS = ("families", "layers", "projectors")
 """Rooms whose kinds are each a folder with a `spec`, which knows no torch, and the rest, which knows torch alone."""
 LONGEST_FILE, LONGEST_FUNCTION = 500, 70

@@ -12,6 +12,10 @@ import counterpoint
 
 FUNCTIONS = {
     "build_plan": "(config: Config) -> Plan",
+    "calibrate": (
+        "(out: str | Path, *, device: str | None = None, ranks: int | None = None, quick: bool = False, "
+        "fill_from: str | None = None, force: bool = False) -> 'Hardware | None'"
+    ),
     "check_plan": "(plan: Plan, batch: BatchPlan | None = None, ahead: BatchPlan | None = None) -> Proof",
     "data_info": (
         "(folder: str | Path, *, config: str | Path | None = None, sequence_tokens: int | None = None) -> 'DataInfo'"

@@ -1,0 +1,33 @@
+# ruff: noqa: E501 (a table reads best with a fault to a line)
+"""Faults of what operations cost, and of how it is measured."""
+
+from tests.mutation.mutant import Mutant
+
+_HARDWARE, _FILE, _FILL = (f"tests/unit/costs/test_{name}.py" for name in ("hardware", "file", "fill"))
+_PARTS, _WATCH, _EXCHANGES = (f"tests/unit/calibrate/test_{name}.py" for name in ("parts", "stopwatch", "exchanges"))
+_CLI = "tests/unit/cli/test_calibrate.py"
+
+COSTS = [
+    Mutant("costs.table:Axis.place", "value / self.values[last]", "1.0", (_HARDWARE,)),
+    Mutant("costs.table:_risen", "accumulate(seconds, max)", "seconds", (_HARDWARE,)),
+    Mutant("costs.table:Table._logs", "max(pair)", "pair[1]", (_HARDWARE,)),
+    Mutant("costs.table:_filled", "known * size / first", "known", (_HARDWARE,)),
+    Mutant("costs.hardware:Hardware.product", "small, middle * large", "middle, small * large", (_HARDWARE,)),
+    Mutant("costs.hardware:Hardware.grouped_product", "rows / groups", "rows", (_HARDWARE,)),
+    Mutant("costs.hardware:Hardware.attention", "max(rows * heads, known.least_rows)", "rows * heads", (_HARDWARE,)),
+    Mutant("costs.hardware:Hardware.attention", "if even and known.even is not None", "if known.even is not None", (_HARDWARE,)),
+    Mutant("costs.hardware:Hardware.collective", '2 if kind == "all_reduce" else 1', "1", (_HARDWARE,)),
+    Mutant("costs.hardware:Hardware.collective", "sent * (here - 1) / here", "sent", (_HARDWARE,)),
+    Mutant("costs.hardware:Hardware._across", '(1 if kind == "all_to_all" else here)', "here", (_HARDWARE,)),
+    Mutant("costs.file:parse", "len(content) > MOST_BYTES", "len(content) > 2 * MOST_BYTES", (_FILE,)),
+    Mutant("costs.file:_read_table", "low >= high", "low > high", (_FILE,)),
+    Mutant("costs.file:_Place.whole", "isinstance(self.value, bool) or ", "", (_FILE,)),
+    Mutant("costs.fill:_peaks", "if peak >= peaks[dtype]", "if True", (_FILL,)),
+    Mutant("costs.fill:_collectives", "if count > max(tables)", "", (_FILL,)),
+    Mutant("calibrate.stopwatch:Stopwatch.time", "if failures:", "if reason:", (_WATCH,)),
+    Mutant("calibrate.stopwatch:Stopwatch._batch_on_gpu", "elapsed / 1000 / calls", "elapsed / 1000 / (calls + 1)", (_WATCH,)),
+    Mutant("calibrate.exchanges:Ranks.teams", "node + self.per_node - count + 1", "node + self.per_node", (_EXCHANGES,)),
+    Mutant("calibrate.computes:products", "timing.seconds / 3", "timing.seconds", (_PARTS,)),
+    Mutant("calibrate.parts:Findings.take", "self._missing[name] = str(error)", "pass", (_PARTS,)),
+    Mutant("calibrate.command:calibrate", "out.unlink(missing_ok=True)", "pass", (_CLI,)),
+]  # fmt: skip

@@ -33,7 +33,8 @@ class LinkSummary:
 class Summary:
     """A plan and the figures computed from it.
 
-    With a batch, memory includes activations, and `weighed` is the timeline with FLOPs as costs; else it is None.
+    With a batch, memory includes its rows, and `weighed` is the timeline with FLOPs as costs; else it is None. Memory is
+    that of the peak of each rank, which walks through the whole template.
     """
 
     plan: Plan

@@ -173,7 +173,7 @@ def _held(plan: Plan, module: str, number: int, rows: Rows) -> Held:
         every, kept = (tuple(one for one in some if not one.is_read or one.of == ATTENTION) for some in (every, kept))
     read = count(tuple(one for one in every if one.is_read)) if trains_weights else 0
     stream = ceil(own * facts.hidden * computed * factors["rows"])
-    products = _product_bytes(part, layout, own, computed)
+    products = _product_bytes(part, own, computed)
     matrix = ceil(part.kept_matrix / layout.tp) * max(computed, BYTES["float32"])
     forward, backward = stream + products, 2 * stream + products + count(part.working)
     if part.scores:
@@ -198,10 +198,17 @@ def _factors(plan: Plan, layout: Layout) -> dict[Cut, float]:
     }  # fmt: skip
 
 
-def _product_bytes(part: PartFacts, layout: Layout, own: int, computed: int) -> int:
-    """Bytes of the outputs of the products with a part's matrices, or of their gradients, without routed experts."""
-    widths = sum(shape[0] for name, shape in part.tensors if len(shape) == 2 and name.endswith(".weight"))
-    return own * widths * computed if part.name.startswith(("layers.", "mtp.", "taps.", "projector")) else 0
+def _product_bytes(part: PartFacts, own: int, computed: int) -> int:
+    """Bytes of the outputs of the products of one sublayer, or of their gradients, without routed experts: sublayers of
+    a part run one after the other, and the one with the widest products needs most."""
+    widths: dict[str, int] = {}
+    for name, shape in part.tensors:
+        if len(shape) == 2 and name.endswith(".weight"):
+            sublayer = name.split(".")[0]
+            widths[sublayer] = widths.get(sublayer, 0) + shape[0]
+    if not part.name.startswith(("layers.", "mtp.", "taps.", "projector")):
+        return 0
+    return ceil(own / part.rows_per_output) * max(widths.values(), default=0) * computed
 
 
 def _of_scores(plan: Plan, part: PartFacts, words: int, rows: int, matrix: int) -> tuple[int, int]:

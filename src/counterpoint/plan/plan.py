@@ -113,12 +113,19 @@ class Plan:
 
     def kept(self, module: str, part: str) -> tuple[Kept, ...]:
         """What a part keeps for backward, wherever it waits; of a recomputed layer that is its input."""
-        facts = next(facts for facts in self.facts[module].parts if facts.name == part)
-        policy = self.activations.get(module, KEEPS_ALL)
+        every = self.kept_while_running(module, part)
         if not self.is_recomputed(module, part):
-            return tuple(one for one in facts.kept.on(self.path) if one.is_kept(policy))
-        costly = tuple(one for one in facts.kept.on(self.path) if one.of == ATTENTION)
-        return (Kept(self.facts[module].hidden, cut="rows"), *(costly if ATTENTION in policy.keeps else ()))
+            return every
+        keeps_costly = ATTENTION in self.activations.get(module, KEEPS_ALL).keeps
+        costly = tuple(one for one in every if one.of == ATTENTION and keeps_costly)
+        return (Kept(self.facts[module].hidden, cut="rows"), *costly)
+
+    def kept_while_running(self, module: str, part: str) -> tuple[Kept, ...]:
+        """The same of a part whose backward comes right after, when a recomputed layer has run again."""
+        facts = next(facts for facts in self.facts[module].parts if facts.name == part)
+        # Only layers make their cheap parts again.
+        policy = self.activations.get(module, KEEPS_ALL) if facts.kinds else KEEPS_ALL
+        return tuple(one for one in facts.kept.on(self.path) if one.is_kept(policy))
 
     def is_offloaded(self, module: str, part: str) -> bool:
         """Whether what a part keeps for backward waits in the host's memory."""

@@ -166,14 +166,12 @@ def _held(plan: Plan, module: str, number: int, rows: Rows) -> Held:
         return ceil(sum(one.elements * one.bytes_each(computed) * factors[one.cut] for one in tensors) * own)
 
     trains_weights = module not in plan.trained or plan.trained[module][number].is_trained
-    policy = plan.activations.get(module)
-    every = tuple(one for one in part.kept.on(plan.path) if policy is None or one.is_kept(policy))
-    kept = plan.kept(module, part.name)
+    every, kept = plan.kept_while_running(module, part.name), plan.kept(module, part.name)
     if not trains_weights:
         every, kept = (tuple(one for one in some if not one.is_read or one.of == ATTENTION) for some in (every, kept))
     read = count(tuple(one for one in every if one.is_read)) if trains_weights else 0
     stream = ceil(own * facts.hidden * computed * factors["rows"])
-    products = _product_bytes(part, own, computed)
+    products, all_products = _product_bytes(part, own, computed)
     matrix = ceil(part.kept_matrix / layout.tp) * max(computed, BYTES["float32"])
     forward, backward = stream + products, 2 * stream + products + count(part.working)
     if part.scores:
@@ -182,7 +180,8 @@ def _held(plan: Plan, module: str, number: int, rows: Rows) -> Held:
     return Held(
         kept=0 if is_away else count(kept) + matrix,
         full=count(every) + matrix,
-        deferred=read + products,
+        # The gradient of a table of words comes from the rows that were looked up, that of the loss is there already.
+        deferred=matrix if part.scores else read + (stream if part.name == "embed" else all_products) * trains_weights,
         forward=forward,
         backward=backward,
     )
@@ -198,17 +197,20 @@ def _factors(plan: Plan, layout: Layout) -> dict[Cut, float]:
     }  # fmt: skip
 
 
-def _product_bytes(part: PartFacts, own: int, computed: int) -> int:
-    """Bytes of the outputs of the products of one sublayer, or of their gradients, without routed experts: sublayers of
-    a part run one after the other, and the one with the widest products needs most."""
+def _product_bytes(part: PartFacts, own: int, computed: int) -> tuple[int, int]:
+    """Bytes of the outputs of the products of one sublayer, or of their gradients, without routed experts, and of all.
+
+    Sublayers of a part run one after the other, and the one with the widest products needs most.
+    """
     widths: dict[str, int] = {}
     for name, shape in part.tensors:
-        if len(shape) == 2 and name.endswith(".weight"):
+        if len(shape) == 2 and name.endswith("weight"):
             sublayer = name.split(".")[0]
             widths[sublayer] = widths.get(sublayer, 0) + shape[0]
-    if not part.name.startswith(("layers.", "mtp.", "taps.", "projector")):
-        return 0
-    return ceil(own / part.rows_per_output) * max(widths.values(), default=0) * computed
+    if part.name == "embed" or part.scores:
+        return 0, 0
+    each = ceil(own / part.rows_per_output) * computed
+    return each * max(widths.values(), default=0), each * sum(widths.values())
 
 
 def _of_scores(plan: Plan, part: PartFacts, words: int, rows: int, matrix: int) -> tuple[int, int]:

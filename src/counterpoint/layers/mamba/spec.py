@@ -78,6 +78,8 @@ def _recurrence_keeps(section: MambaConfig) -> Keeps:
     inner, shared, heads, chunk = section.inner, section.groups * section.state, section.heads, section.chunk
     streams = inner + 2 * shared
     read, made = Kept(streams), Kept(streams, of="convs")
+    # The plain scan reads copies of what belongs to groups.
+    streams_of_scan = Kept(inner, of="convs"), Kept(2 * shared)
     # Each tap has shifted rows and a mask; SiLU has its input.
     taps = Kept(section.conv * streams, of="convs"), Kept(3 * (section.conv - 1), "byte", of="convs")
     states = Kept(inner * section.state / chunk)
@@ -88,7 +90,7 @@ def _recurrence_keeps(section: MambaConfig) -> Keeps:
     scan = (Kept(2 * heads, "wide"), states)
     steps, step = Kept(heads, "wide"), Kept(heads)
     return Keeps(
-        (steps, steps, *taps, read, made, *pairs, states, Kept(2 * heads, "wide")),
+        (steps, steps, *taps, read, *streams_of_scan, *pairs, states, Kept(2 * heads, "wide")),
         (steps, read, made, *scan),
         (step, read, made, *scan),
     )

@@ -154,19 +154,24 @@ class _Walk:
     def _forward(self, action: Compute) -> None:
         stage, parts = self._stages[action.node], self._held(action)
         halves = (replace(action, work=work, ahead=0) for work in (Work.BACKWARD, Work.INPUT))
-        keeps, before = any(half in self._live for half in halves), self._activations
+        keeps, waiting = any(half in self._live for half in halves), 0
         for first, stop in stage.sizes.units:
             self._gather(stage, range(first, stop))
             for part in parts[first:stop]:
                 self._activations += part.kept * keeps
+                waiting += part.kept * keeps
                 self._note(part.forward + (part.full - part.kept) * keeps)
             self._release(stage, range(first, stop))
         for transfer in self._plan.stages.reads(action, self._plan.microbatches):
-            self._consume(transfer, keeps=keeps and not transfer.link.is_hop)
+            received = self._consume(transfer)
+            # The rows of a hop are the input of a layer, which counts them; features wait for backward.
+            is_feature = keeps and not transfer.link.is_hop
+            self._activations += received * is_feature
+            waiting += received * is_feature
         leaving = self._output_bytes(action)
+        self._note(leaving)
         self._activations += leaving * keeps
-        self._note(leaving * (not keeps))
-        self._waiting[action.node, action.microbatch] = self._activations - before
+        self._waiting[action.node, action.microbatch] = waiting + leaving * keeps
 
     def _backward(self, action: Compute) -> None:
         stage, parts = self._stages[action.node], self._held(action)
@@ -174,7 +179,7 @@ class _Walk:
         waiting = self._waiting.pop((action.node, action.microbatch), 0)
         deferred = 0
         for transfer in self._plan.stages.reads(action, self._plan.microbatches):
-            self._consume(transfer, keeps=False)
+            self._consume(transfer)
         for first, stop in reversed(stage.sizes.units):
             unit = range(first, stop)
             self._gather(stage, unit)
@@ -208,7 +213,9 @@ class _Walk:
         self._drop(stage, range(len(stage.gathered)))
 
     def _update(self) -> None:
+        """Afterwards gradients are dropped, and frozen stages are no longer gathered."""
         for stage in self._stages.values():
+            self._drop(stage, range(len(stage.gathered)))
             stage.gradients[:] = stage.sums[:] = [0] * len(stage.sums)
         self._gradients = 0
 
@@ -304,10 +311,11 @@ class _Walk:
         self._moving[action] = size
         self._activations += size
 
-    def _consume(self, transfer: Transfer, *, keeps: bool) -> None:
-        """Received rows of a hop become the input of a layer, which counts them; features wait for backward."""
+    def _consume(self, transfer: Transfer) -> int:
+        """Free what was received; returns its bytes."""
         size = self._moving.pop(transfer, 0)
-        self._activations -= 0 if keeps else size
+        self._activations -= size
+        return size
 
 
 def _stage(sizes: NodeSizes) -> _Stage:

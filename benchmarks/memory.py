@@ -86,8 +86,18 @@ def main() -> None:
     options = parser.parse_args()
     found = list(points(options.files or sorted(RESULTS.glob("*.json"))))
     between, edge = (" | ", "| ") if options.markdown else ("  ", "")
-    columns = ("result", "setting", "rank", "static: measured", "predicted", "peak: measured", "predicted", "error", "at")
-    lines = [columns, ("---",) * len(columns)] if options.markdown else [columns]
+    columns = (
+        "result",
+        "setting",
+        "rank",
+        "static: measured",
+        "predicted",
+        "peak: measured",
+        "predicted",
+        "error",
+        "at",
+    )
+    lines: list[tuple[str, ...]] = [columns, *([("---",) * len(columns)] if options.markdown else ())]
     for one in found:
         used = one.predicted
         numbers = (one.held, used.static_bytes / GIB, one.peak, used.total_bytes / GIB)

@@ -4,6 +4,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -25,14 +26,15 @@ class Storages(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, _types: Any, given: Any = (), named: Any = None) -> Any:
         made = function(*given, **(named or {}))
         for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and tensor.device.type == "cpu":
+            # A distributed tensor is not a storage, but has one among its parts.
+            if isinstance(tensor, Tensor) and not isinstance(tensor, DTensor) and tensor.device.type == "cpu":
                 self._note(tensor)
         return made
 
     def bytes(self) -> int:
         """Those that are alive now; FSDP2 gives storages of gathered parameters back without an operation."""
         for key, (weak, _size) in list(self._alive.items()):
-            storage = torch.UntypedStorage._new_with_weak_ptr(weak.cdata)
+            storage: torch.UntypedStorage | None = torch.UntypedStorage._new_with_weak_ptr(weak.cdata)
             if storage is None:
                 del self._alive[key]
             else:

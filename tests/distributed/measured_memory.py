@@ -33,7 +33,8 @@ def measure(member: Member, config: Config) -> list[Measured] | None:
     compute = dtype_of(config.training.precision.compute)
     reader = Reader(plan, member.world.rank, corpus.sources, compute)
     inputs = [reader.read(plan.batch(step, corpus.packs(step))) for step in range(2)]
-    with Storages() as storages:
+    storages = Storages()
+    with storages:
 
         def note(action: Action) -> None:
             member.observe(action)

@@ -172,7 +172,9 @@ def tower_facts(
 
 def _last_norm(section: TowerSection) -> PartFacts:
     hidden, kind = section.hidden, section.norm
-    return PartFacts(name="norm", tensors=norm("", hidden, kind), kept=norm_keeps(kind, hidden).eager, hidden_out=hidden)
+    return PartFacts(
+        name="norm", tensors=norm("", hidden, kind), kept=norm_keeps(kind, hidden).eager, hidden_out=hidden
+    )
 
 
 def layer_facts(

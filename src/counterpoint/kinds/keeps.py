@@ -43,6 +43,8 @@ def inner_keeps(activation: Activation, ffn: float, *, cut: Cut = "columns", is_
     value, discarded = Kept(ffn, cut=cut), Kept(ffn, cut=cut, of="activations")
     product, compiled_product = replace(discarded, is_read=True), replace(value, is_read=True)
     before = (discarded,) if is_weighed else ()
+    eager: tuple[Kept, ...]
+    compiled: tuple[Kept, ...]
     if activation in GATED:
         eager, compiled = (value, value, discarded, *before, product), (value, value, compiled_product)
     elif activation == "relu2":

@@ -27,7 +27,8 @@ class PartFacts:
     `kept` are the tensors that forward keeps for backward; the rows that enter a part count as its own. `kept_matrix`
     are the elements of a matrix, of at least float32, that is kept once for all rows. `working` is what backward has at
     once beside that and the gradients of the products with the part's weights. `groups` are heads of keys and values,
-    which tp may cut into fewer pieces than it has ranks. The head `scores` its rows against that many words.
+    which tp may cut into fewer pieces than it has ranks. The head `scores` its rows against that many words; it, and
+    parts before it that work row by row, are `labelled`: they see only rows with a label.
     """
 
     name: str
@@ -45,6 +46,7 @@ class PartFacts:
     working: tuple[Kept, ...] = ()
     groups: int = 0
     scores: int = 0
+    labelled: bool = False
 
     @property
     def activation_elements(self) -> int:

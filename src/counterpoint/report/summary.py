@@ -34,7 +34,7 @@ class Summary:
     """A plan and the figures computed from it.
 
     With a batch, memory includes its rows, and `weighed` is the timeline with FLOPs as costs; else it is None. Memory is
-    that of the peak of each rank, which walks through the whole template.
+    each rank's peak over the whole template.
     """
 
     plan: Plan

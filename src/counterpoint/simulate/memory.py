@@ -5,6 +5,7 @@ Within one rank memory follows the order of its program, so no clock is needed f
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
@@ -68,9 +69,7 @@ def memory(
     return found
 
 
-def footprint(
-    plan: Plan, rank: int, rows: Mapping[str, Sequence[Rows]], program: tuple[Action, ...]
-) -> RankMemory:
+def footprint(plan: Plan, rank: int, rows: Mapping[str, Sequence[Rows]], program: tuple[Action, ...]) -> RankMemory:
     """The peak of one rank that walks through a program; `rows` are those of each module's microbatches."""
     return max(timeline(plan, rank, rows, program), key=lambda used: used.total_bytes)
 
@@ -85,8 +84,8 @@ def timeline(
 
 @dataclass(slots=True)
 class _Stage:
-    """What a rank has of a stage within a step, by part: bytes `gathered`, bytes of `gradients` that are not summed yet,
-    and those of sums."""
+    """What a rank has of a stage within a step, by part: bytes that are `gathered`, of `gradients` that are not summed
+    yet, and of sums."""
 
     sizes: NodeSizes
     gathered: list[int]
@@ -97,9 +96,7 @@ class _Stage:
 class _Walk:
     """One rank's walk through its program; `_note` remembers the most that the action at hand needs."""
 
-    def __init__(
-        self, plan: Plan, rank: int, rows: Mapping[str, Sequence[Rows]], program: tuple[Action, ...]
-    ) -> None:
+    def __init__(self, plan: Plan, rank: int, rows: Mapping[str, Sequence[Rows]], program: tuple[Action, ...]) -> None:
         self._plan, self._rank, self._rows = plan, rank, rows
         self._computed, self._stored, self._reduced = (BYTES[one] for one in (plan.dtype, plan.stored, plan.reduced))
         self._stages = {node: _stage(node_sizes(plan, node)) for node in plan.nodes_of(rank)}
@@ -288,10 +285,13 @@ class _Walk:
         """Bytes of what a forward returns to other stages, by port."""
         rows, layout = self._rows_of(action.node.module, action.microbatch), self._plan.layouts[action.node.module]
         ports = {link.port: link for link in self._plan.stages.outgoing(action.node)}
-        return sum(
-            ceil((rows.enter if link.is_hop else rows.leave) / layout.lane_size) * self._plan.width(link)
-            for link in ports.values()
-        ) * self._computed
+        return (
+            sum(
+                ceil((rows.enter if link.is_hop else rows.leave) / layout.lane_size) * self._plan.width(link)
+                for link in ports.values()
+            )
+            * self._computed
+        )
 
     def _post(self, action: Transfer) -> None:
         """A rank that receives has the memory from the moment of posting."""
@@ -327,6 +327,6 @@ def _reducing(program: tuple[Action, ...]) -> frozenset[Action]:
     """The backwards of a rank that reduce as they go: those right before their stage's reduction."""
     return frozenset(
         action
-        for action, following in zip(program, program[1:], strict=False)
+        for action, following in pairwise(program)
         if isinstance(action, Compute) and action.work is Work.BACKWARD and following == Reduce(action.node)
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil, prod
 
-from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Node
 from counterpoint.plan.kept import ATTENTION, Cut, Kept
 from counterpoint.plan.layout import Layout
@@ -28,14 +28,16 @@ MOST_RANKS_OF_ALL_ROWS = 2
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Of a module's microbatch on its most loaded lane the rows that enter and leave; `all_out` leave all lanes."""
+    """Of a module's microbatch the rows that enter and leave its most loaded lane, and those with a label, if it reads
+    documents; `all_out` leave all lanes."""
 
     enter: int
     leave: int
     all_out: int
+    labelled: int
 
 
-NO_ROWS = Rows(0, 0, 0)
+NO_ROWS = Rows(0, 0, 0, 0)
 
 
 def lane_rows(plan: Plan, batch: BatchPlan) -> dict[str, tuple[Rows, ...]]:
@@ -46,11 +48,16 @@ def lane_rows(plan: Plan, batch: BatchPlan) -> dict[str, tuple[Rows, ...]]:
                 max((share.rows_in for share in lanes), default=0),
                 max((share.rows_out for share in lanes), default=0),
                 sum(share.rows_out for share in lanes),
+                max((_labelled(batch, share) for share in lanes), default=0) if module == plan.sink else 0,
             )
             for lanes in batch.shares[module]
         )
         for module in plan.layouts
     }
+
+
+def _labelled(batch: BatchPlan, share: Share) -> int:
+    return sum(batch.documents[span.document].loss_tokens for span in share.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +166,10 @@ def held(plan: Plan, node: Node, rows: Rows) -> tuple[Held, ...]:
 
 def _held(plan: Plan, module: str, number: int, rows: Rows) -> Held:
     layout, facts, computed = plan.layouts[module], plan.facts[module], BYTES[plan.dtype]
-    part, own = facts.parts[number], ceil(rows.enter / layout.lane_size)
+    part = facts.parts[number]
+    # Where tp cuts rows, all are kept up to the head.
+    entering = rows.labelled if part.labelled and (part.scores or layout.tp == 1) else rows.enter
+    own = ceil(entering / layout.lane_size)
     factors = _factors(plan, layout)
 
     def count(tensors: tuple[Kept, ...]) -> int:
@@ -175,7 +185,7 @@ def _held(plan: Plan, module: str, number: int, rows: Rows) -> Held:
     matrix = ceil(part.kept_matrix / layout.tp) * max(computed, BYTES["float32"])
     forward, backward = stream + products, 2 * stream + products + count(part.working)
     if part.scores:
-        forward, backward = _of_scores(plan, part, ceil(part.scores / layout.tp), ceil(rows.enter / layout.cp), matrix)
+        forward, backward = _of_scores(plan, part, ceil(part.scores / layout.tp), ceil(entering / layout.cp), matrix)
     is_away = plan.is_offloaded(module, part.name)
     return Held(
         kept=0 if is_away else count(kept) + matrix,

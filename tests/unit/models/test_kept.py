@@ -84,7 +84,9 @@ def _batch(model: Model, dtype: torch.dtype) -> Batch:
     is_picture = model.section.kind in ("vit", "convnext")
     batch = patch_batch(model, [(16, 16)]) if is_picture else batch_of(model, (ROWS,))
     given = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    floats = {key: one.to(dtype) for key, one in given.items() if isinstance(one, Tensor) and one.is_floating_point()}
+    floats: dict[str, Any] = {
+        key: one.to(dtype) for key, one in given.items() if isinstance(one, Tensor) and one.is_floating_point()
+    }
     return replace(batch, **floats)
 
 
@@ -115,7 +117,7 @@ def _saved(chain: Chain, batch: Batch) -> dict[str, int]:
         return run
 
     for name, part in chain.parts():
-        part.forward = named(name, part.forward)  # type: ignore[method-assign]
+        part.forward = named(name, part.forward)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         kept = chain(None, batch)
     found = dict.fromkeys(chain.part_names, 0)
@@ -125,7 +127,9 @@ def _saved(chain: Chain, batch: Batch) -> dict[str, int]:
     return found
 
 
-def _believed(model: Model, computed: int, path: Path = "plain", discards: frozenset[str] = frozenset()) -> dict[str, float]:
+def _believed(
+    model: Model, computed: int, path: Path = "plain", discards: frozenset[str] = frozenset()
+) -> dict[str, float]:
     found = {}
     for part in facts_of(model).parts:
         policy = ActivationPolicy(discards if part.kinds else frozenset())
@@ -162,11 +166,12 @@ def test_every_family_and_every_kind_of_layer_has_a_sample() -> None:
     assert {"attention", "mlp", "mamba", "moe"} == set(LAYERS)
 
 
+_OFTEN = ("decoder", "hybrid")
 PLAIN = [
     *((name, torch.bfloat16) for name in MODELS),
-    ("decoder", torch.float32), ("hybrid", torch.float32),
-    *(pytest.param(name, torch.float32, marks=pytest.mark.more) for name in MODELS if name not in ("decoder", "hybrid")),
-]  # fmt: skip
+    *((name, torch.float32) for name in _OFTEN),
+    *(pytest.param(name, torch.float32, marks=pytest.mark.more) for name in MODELS if name not in _OFTEN),
+]
 
 
 @pytest.mark.parametrize(("name", "dtype"), PLAIN)
@@ -181,7 +186,8 @@ def _alive(model: Model, dtype: torch.dtype, discards: str) -> int:
     """Bytes that a forward leaves alive; saved tensors do not tell where layers have hooks of their own."""
     chain, batch = _chain(model, dtype), _batch(model, dtype)
     apply_discard(chain, {discards})
-    with Storages() as storages:
+    storages = Storages()
+    with storages:
         kept = chain(None, batch)
         found = storages.bytes()
     del kept

@@ -66,7 +66,7 @@ def used(plan: Plan, rank: int = 0, rows: int = ROWS) -> RankMemory:
 
 
 def _rows(plan: Plan, rows: int) -> dict[str, tuple[Rows, ...]]:
-    return dict.fromkeys(plan.layouts, (Rows(rows, rows, rows),) * plan.microbatches)
+    return dict.fromkeys(plan.layouts, (Rows(rows, rows, rows, rows),) * plan.microbatches)
 
 
 def test_what_a_rank_stores() -> None:
@@ -150,7 +150,7 @@ def test_frozen_parts_have_neither_gradients_nor_moments_nor_inputs_of_their_wei
 def test_rows_are_those_of_the_fullest_lane() -> None:
     plan = small_plan()
     rows = lane_rows(plan, plan.batch(0, uniform_packs(4)))
-    assert rows["vision"][0] == Rows(enter=4, leave=4, all_out=8)
+    assert rows["vision"][0] == Rows(enter=4, leave=4, all_out=8, labelled=0)
     assert rows["language"][0].enter == 24
 
 

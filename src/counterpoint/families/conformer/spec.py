@@ -149,7 +149,9 @@ def _layer(name: str, section: ConformerConfig) -> PartFacts:
         flops_per_row=products(linears) + 2 * products(distances),
         flops_per_pair=((ALL, 8 * hidden),),
         # The scores of distances make torch compute attention in plain products, which keep all shares.
-        kept=Keeps.alike(Kept(27 * hidden), Kept(3 * hidden, "wide"), Kept(4 * ffn), Kept(section.heads * seen, "wide")),
+        kept=Keeps.alike(
+            Kept(27 * hidden), Kept(3 * hidden, "wide"), Kept(4 * ffn), Kept(section.heads * seen, "wide")
+        ),
         hidden_out=hidden,
     )
 

@@ -197,9 +197,13 @@ def _facts(section: DecoderConfig, ends: Ends) -> ModelFacts:
     return ModelFacts(
         parts=(
             _embedding(ends.vocab, hidden),
-            *_layers(section, ends),
+            *_labelled(section, tuple(_layers(section, ends))),
             PartFacts(
-                name="norm", tensors=norm("", hidden, "rms"), kept=norm_keeps("rms", hidden).eager, hidden_out=hidden
+                name="norm",
+                tensors=norm("", hidden, "rms"),
+                kept=norm_keeps("rms", hidden).eager,
+                hidden_out=hidden,
+                labelled=section.mtp is None,
             ),
             *_further(section),
             _head(section, ends),
@@ -233,6 +237,15 @@ def _layers(section: DecoderConfig, ends: Ends) -> Iterator[PartFacts]:
         if number in ends.inserts:
             # A sum keeps nothing for backward.
             yield PartFacts(name=f"inserts.{number}", hidden_out=section.hidden)
+
+
+def _labelled(section: DecoderConfig, layers: tuple[PartFacts, ...]) -> Iterator[PartFacts]:
+    """The same layers; those after the last one that mixes rows, if the head follows, see only rows with a label."""
+    by_row = {letter for letter, layer in section.layer_sections.items() if LAYERS[layer.kind].by_row}
+    mixing = [number for number, layer in enumerate(layers) if not by_row.issuperset(layer.kinds or ("",))]
+    first = len(layers) if section.mtp is not None else max(mixing, default=-1) + 1
+    for number, layer in enumerate(layers):
+        yield replace(layer, labelled=number >= first)
 
 
 def _further(section: DecoderConfig) -> Iterator[PartFacts]:
@@ -277,6 +290,7 @@ def _head(section: DecoderConfig, ends: Ends) -> PartFacts:
         kept=Keeps.alike(Kept(section.hidden * scored, cut="gathered")),
         kept_matrix=ends.vocab * section.hidden * scored,
         scores=ends.vocab,
+        labelled=True,
         hidden_out=section.hidden,
     )
 

@@ -78,7 +78,9 @@ def _stem(section: WhisperConfig) -> PartFacts:
         flops_per_row=_TAPS * products(first) + products(second),
         # GELU keeps its inputs, and the second convolution its own.
         kept=Keeps.alike(
-            Kept(_TAPS**2 * section.mels, cut="rows"), Kept((2 * _TAPS + 1) * hidden, cut="rows"), Kept(1, "int64", "rows")
+            Kept(_TAPS**2 * section.mels, cut="rows"),
+            Kept((2 * _TAPS + 1) * hidden, cut="rows"),
+            Kept(1, "int64", "rows"),
         ),
         hidden_out=hidden,
     )

@@ -33,8 +33,8 @@ class LinkSummary:
 class Summary:
     """A plan and the figures computed from it.
 
-    With a batch, memory includes its rows, and `weighed` is the timeline with FLOPs as costs; else it is None. Memory is
-    each rank's peak over the whole template.
+    With a batch, memory includes its rows, and `weighed` is the timeline with FLOPs as costs; else it is None. Memory
+    is each rank's peak over the whole template.
     """
 
     plan: Plan

@@ -58,14 +58,18 @@ class RankMemory:
 def memory(
     plan: Plan, rows: Mapping[str, Sequence[Rows]], programs: Mapping[int, tuple[Action, ...]]
 ) -> dict[int, RankMemory]:
-    """The peak of every rank of programs; ranks that share a program need the same."""
-    known: dict[tuple[int, tuple[Node, ...]], RankMemory] = {}
+    """The peak of every rank of programs; ranks with the same stages have the same program and need the same."""
+    stages: dict[int, list[Node]] = {}
+    for node, ranks in plan.stages.ranks.items():
+        for rank in ranks:
+            stages.setdefault(rank, []).append(node)
+    known: dict[tuple[Node, ...], RankMemory] = {}
     found: dict[int, RankMemory] = {}
     for rank, program in programs.items():
-        key = id(program), tuple(plan.nodes_of(rank))
-        if key not in known:
-            known[key] = footprint(plan, rank, rows, program)
-        found[rank] = known[key]
+        nodes = tuple(stages[rank])
+        if nodes not in known:
+            known[nodes] = footprint(plan, rank, rows, program)
+        found[rank] = known[nodes]
     return found
 
 
@@ -97,7 +101,7 @@ class _Walk:
     """One rank's walk through its program; `_note` remembers the most that the action at hand needs."""
 
     def __init__(self, plan: Plan, rank: int, rows: Mapping[str, Sequence[Rows]], program: tuple[Action, ...]) -> None:
-        self._plan, self._rank, self._rows = plan, rank, rows
+        self._plan, self._rows = plan, rows
         self._computed, self._stored, self._reduced = (BYTES[one] for one in (plan.dtype, plan.stored, plan.reduced))
         self._stages = {node: _stage(node_sizes(plan, node)) for node in plan.nodes_of(rank)}
         self._live, self._reducing = frozenset(program), _reducing(program)
@@ -297,7 +301,7 @@ class _Walk:
         """A rank that receives has the memory from the moment of posting."""
         link, forward = action.link, action.direction is Direction.FORWARD
         end = link.target if forward else link.source
-        if self._rank not in self._plan.stages.ranks[end]:
+        if end not in self._stages:
             return
         stages = self._plan.stages
         source = self._rows_of(link.source.module, stages.source_microbatch(link, action.exchange))

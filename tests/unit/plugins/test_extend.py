@@ -11,7 +11,7 @@ SPECS = {
     "ALL", "Action", "CAUSAL", "Compute", "ConfigError", "Count", "CounterpointError", "Counts", "Cuts",
     "DataError", "Drawing", "ENCODER_LAYER", "EncoderSection", "Ends", "Entry", "EntrySection", "Extent",
     "Family", "Form",
-    "GroupSection", "Index", "Initial", "Intake", "ItemLoss", "ItemSection", "LayerKind", "LayerSection",
+    "GroupSection", "Index", "Initial", "Intake", "ItemLoss", "ItemSection", "Keeps", "Kept", "LayerKind", "LayerSection",
     "LayoutConfig", "LearningRateSection", "LoggedStep", "LossSection", "Mask", "Metric", "Modality", "ModelFacts",
     "ModelSection", "Node", "NonNegative", "NormedSection", "Opening", "OptimizerKind", "OptimizerSection",
     "PartFacts", "PartForm", "Patterns", "Payload", "Placed", "Plugin", "Positive", "Problem", "ProjectorConfig",

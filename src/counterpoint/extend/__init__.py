@@ -37,6 +37,7 @@ from counterpoint.optimizers.rates import LearningRateSection, RateKind
 from counterpoint.plan.action import Action, Compute, Reduce, Work
 from counterpoint.plan.cost import ALL, CAUSAL, Mask
 from counterpoint.plan.graph import Node
+from counterpoint.plan.kept import Keeps, Kept
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts, light
 from counterpoint.plan.schedule import Schedule, ScheduleKind, distribute
@@ -89,6 +90,8 @@ __all__ = [
     "Intake",
     "ItemLoss",
     "ItemSection",
+    "Keeps",
+    "Kept",
     "LayerKind",
     "LayerSection",
     "LayoutConfig",

@@ -5,6 +5,7 @@ from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.family import Ends, ModelSection
+from counterpoint.kinds.keeps import core_keeps, inner_keeps, norm_keeps, read_norm_keeps
 from counterpoint.kinds.names import GATED, NormKind
 from counterpoint.kinds.projector import ProjectorSection
 from counterpoint.kinds.rules import TensorRule
@@ -12,8 +13,9 @@ from counterpoint.layers.attention.spec import ATTENTION_RULES
 from counterpoint.layers.mlp.spec import MLP_RULES
 from counterpoint.plan import tensors
 from counterpoint.plan.cost import Mask
+from counterpoint.plan.kept import KEEPS_NOTHING, Keeps, Kept
 from counterpoint.plan.model_facts import ModelFacts
-from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts, light
+from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts
 from counterpoint.plan.tensors import joined, linear, norm, products
 from counterpoint.projectors import PROJECTORS, ProjectorConfig
 from counterpoint.section.problem import Problem, show
@@ -114,7 +116,7 @@ def _tap(section: LayeredSection, ends: Ends, group: int, layer: int) -> PartFac
         flops_per_row=tap.flops_per_row,
         flops_per_pair=tap.flops_per_pair,
         flops_per_item=tap.flops_per_item,
-        activation_elements=tap.activation_elements,
+        kept=tap.kept,
         hidden_out=section.hidden,
     )
 
@@ -130,7 +132,8 @@ def _projector(
         flops_per_row=-(-facts.flops_per_row // group),
         flops_per_pair=((Mask(window=queries), -(-facts.flops_per_query // group)),) if queries else (),
         flops_per_item=facts.flops_per_item,
-        activation_elements=-(-facts.kept // group),
+        # No projector is compiled.
+        kept=(read_norm_keeps(projector.norm, inputs) + facts.kept).eager.scaled(1 / group),
         hidden_out=hidden_out,
         rows_per_output=group,
     )
@@ -150,7 +153,7 @@ def tower_facts(
     def layer(number: int) -> PartFacts:
         return _tower_layer(f"layers.{number}", section, Mask(window=seen.get(number)))
 
-    last = (light("norm", norm("", section.hidden, section.norm), section.hidden),) if section.final_norm else ()
+    last = (_last_norm(section),) if section.final_norm else ()
     return ModelFacts(
         parts=(
             embedding,
@@ -164,6 +167,13 @@ def tower_facts(
         row_multiple=group,
         queries=section.queries,
         residual_sums=2 * section.layers,
+    )
+
+
+def _last_norm(section: TowerSection) -> PartFacts:
+    hidden, kind = section.hidden, section.norm
+    return PartFacts(
+        name="norm", tensors=norm("", hidden, kind), kept=norm_keeps(kind, hidden).eager, hidden_out=hidden
     )
 
 
@@ -192,11 +202,20 @@ def _tower_layer(name: str, section: TowerSection, mask: Mask) -> PartFacts:
         tensors=(*norms, *linears, *scales),
         flops_per_row=products(linears),
         flops_per_pair=((mask, 4 * hidden),),
-        activation_elements=9 * hidden + (4 if is_gated else 2) * ffn,
-        attended_elements=hidden + 2 * section.heads,
-        discardable=(("norms", 2 * hidden), ("activations", (2 if is_gated else 1) * ffn)),
+        kept=read_norm_keeps(section.norm, hidden)
+        + core_keeps(hidden, hidden, section.heads)
+        + read_norm_keeps(section.norm, hidden)
+        + inner_keeps(section.activation, ffn)
+        + _scales_keep(section),
+        working=(Kept(hidden), Kept(hidden, "wide")),
         hidden_out=hidden,
     )
+
+
+def _scales_keep(section: TowerSection) -> Keeps:
+    """The outputs of attention and MLP; a compiler makes one of them again."""
+    rows = Kept(section.hidden, cut="rows")
+    return Keeps((rows, rows), (rows, rows), (rows,)) if section.layer_scale else KEEPS_NOTHING
 
 
 def projector_cuts(section: EncoderSection) -> Cuts:

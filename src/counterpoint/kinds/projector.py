@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.names import NormKind
 from counterpoint.kinds.rules import Initial, TensorRule
+from counterpoint.plan.kept import KEEPS_NOTHING, Keeps
 from counterpoint.plan.tensors import Tensors
 from counterpoint.section.problem import Problem
 from counterpoint.section.section import Positive, Section
@@ -31,12 +32,12 @@ class ProjectorFacts:
     """What follows the norm of a projector.
 
     `tensors` are its parameters. FLOPs of forward are counted of a row, of a row with each of the queries, and once of
-    an item; `kept` are the elements that forward keeps of a row.
+    an item; `kept` is what forward keeps of a row, beside the rows themselves.
     """
 
     tensors: Tensors
     flops_per_row: int
-    kept: int
+    kept: Keeps = KEEPS_NOTHING
     flops_per_query: int = 0
     flops_per_item: int = 0
 

@@ -1,6 +1,8 @@
 """Section and facts of the norms around a sublayer, without torch."""
 
+from counterpoint.kinds.keeps import norm_keeps, read_norm_keeps
 from counterpoint.kinds.layer import LayerSection
+from counterpoint.plan.kept import KEEPS_NOTHING, Keeps
 from counterpoint.plan.tensors import Tensors
 from counterpoint.section.section import Positive
 
@@ -21,11 +23,7 @@ def with_norms(section: NormedSection, hidden: int, sublayer: Tensors) -> Tensor
     return (("norm.weight", (hidden,)), *sublayer, *after)
 
 
-def kept_by_norms(section: NormedSection, hidden: int) -> int:
-    """Values per row that norms keep for backward."""
-    return (2 + section.post_norm) * hidden
-
-
-def discardable_by_norms(hidden: int) -> int:
-    """Values per row of them that are outputs, which need not be kept; those of a norm after a sublayer are not."""
-    return hidden
+def kept_by_norms(section: NormedSection, hidden: int, *, is_compiled: bool = True) -> Keeps:
+    """What the norms around a sublayer keep for backward, and the normed rows, which the sublayer's products keep."""
+    after = norm_keeps("rms", hidden) if section.post_norm else KEEPS_NOTHING
+    return read_norm_keeps("rms", hidden, is_compiled=is_compiled) + after

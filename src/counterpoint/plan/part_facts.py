@@ -1,8 +1,10 @@
 """Facts of a part of a model before it is built: tensors, work and memory, per row of the module's input."""
 
 from dataclasses import dataclass
+from math import ceil
 
 from counterpoint.plan.cost import Load, PairFlops
+from counterpoint.plan.kept import KEEPS_NOTHING, Keeps, Kept
 from counterpoint.plan.tensors import Tensors, elements
 
 EXPERTS = ".experts."
@@ -18,11 +20,15 @@ class PartFacts:
 
     `tensors` are its parameters. `flops_per_row` and `flops_per_pair` count the forward pass, a multiplication and an
     addition as two; a pair is a query and a key that its mask lets it see. `flops_per_item` counts what is computed
-    once for an item of any size. `activation_elements` estimates what forward keeps for backward. The part returns
-    `hidden_out` values for every `rows_per_output` of the module's input rows. A row uses `active_expert_parameters` of
-    the routed experts' parameters. `mixtures` are (name inside the part, number of experts) of its mixtures of experts,
-    `kinds` the kinds of its layers, by their letters. `attended_elements` are what attention's kernel makes for
-    backward, its output and log-sum-exp. `discardable` are (cheap part, elements) of what need not be kept.
+    once for an item of any size. The part returns `hidden_out` values for every `rows_per_output` of the module's input
+    rows. A row uses `active_expert_parameters` of the routed experts' parameters. `mixtures` are (name inside the part,
+    number of experts) of its mixtures of experts, `kinds` the kinds of its layers, by their letters.
+
+    `kept` are the tensors that forward keeps for backward; the rows that enter a part count as its own. `kept_matrix`
+    are the elements of a matrix, of at least float32, that is kept once for all rows. `working` is what backward has at
+    once beside that and the gradients of the products with the part's weights. `groups` are heads of keys and values,
+    which tp may cut into fewer pieces than it has ranks. The head `scores` its rows against that many words; it, and
+    parts before it that work row by row, are `labelled`: they see only rows with a label.
     """
 
     name: str
@@ -31,13 +37,21 @@ class PartFacts:
     flops_per_row: int = 0
     flops_per_pair: PairFlops = ()
     flops_per_item: int = 0
-    activation_elements: int
     hidden_out: int
     rows_per_output: int = 1
     active_expert_parameters: int = 0
-    attended_elements: int = 0
-    discardable: tuple[tuple[str, int], ...] = ()
     mixtures: tuple[tuple[str, int], ...] = ()
+    kept: Keeps = KEEPS_NOTHING
+    kept_matrix: int = 0
+    working: tuple[Kept, ...] = ()
+    groups: int = 0
+    scores: int = 0
+    labelled: bool = False
+
+    @property
+    def activation_elements(self) -> int:
+        """Elements that forward keeps of a row in plain torch, whatever their dtype."""
+        return ceil(sum(one.elements for one in self.kept.plain if one.is_kept()))
 
     @property
     def parameters(self) -> int:
@@ -59,5 +73,5 @@ class PartFacts:
 
 
 def light(name: str, tensors: Tensors, hidden: int) -> PartFacts:
-    """A part whose work is negligible: a lookup or a norm."""
-    return PartFacts(name=name, tensors=tensors, activation_elements=hidden, hidden_out=hidden)
+    """A part whose work is negligible and which keeps its rows: a norm."""
+    return PartFacts(name=name, tensors=tensors, kept=Keeps.alike(Kept(hidden, cut="rows")), hidden_out=hidden)

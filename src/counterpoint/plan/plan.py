@@ -13,6 +13,7 @@ from counterpoint.plan.digest import digest_of
 from counterpoint.plan.erase import Erasure
 from counterpoint.plan.further_loss import FurtherLoss
 from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
+from counterpoint.plan.kept import ATTENTION, Kept, Path
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.peers import Meetings, Pattern, Rounds, meetings
@@ -38,7 +39,9 @@ class Plan:
     """Everything static about a run: pure data, the same on every rank.
 
     `facts` are the models' and `rows` what a batch plan needs of them. `splits[module][stage]` is the run of parts
-    (start, stop) of a stage; `dtype` is the name of the dtype in which rows travel. An encoder takes `group` of the
+    (start, stop) of a stage; `dtype` is the name of the dtype in which rows are computed and travel, `stored` that of
+    parameters, `reduced` that in which gradients are summed; `path` says which code computes layers. Under tp a
+    parameter is cut into as many pieces as ranks, or into those in `pieces[module]`. An encoder takes `group` of the
     step's microbatches at once; `encoder` and `buffer` say when it runs. Modules that no gradient reaches compute
     `run_ahead` steps ahead. `loss` is the kind of the sink's loss. `trained[module]` says what is trained of each part;
     a module that is not listed is trained as a whole. `recomputed[module]` are the kinds of layers, by their letters,
@@ -56,6 +59,9 @@ class Plan:
     kind: str
     microbatches: int
     dtype: str = "float32"
+    stored: str = "float32"
+    reduced: str = "float32"
+    path: Path = "plain"
     group: int = 1
     encoder: EncoderOrder = "just_in_time"
     buffer: int | None = None
@@ -67,6 +73,7 @@ class Plan:
     weights: dict[str, int] = field(default_factory=dict)
     losses: dict[str, tuple[FurtherLoss, ...]] = field(default_factory=dict)
     updates: dict[str, tuple[PartUpdate, ...]] = field(default_factory=dict)
+    pieces: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @cached_property
     def layouts(self) -> dict[str, Layout]:
@@ -106,13 +113,21 @@ class Plan:
         kinds = next(facts.kinds for facts in self.facts[module].parts if facts.name == part)
         return bool(kinds) and self.recomputed.get(module, frozenset()).issuperset(kinds)
 
-    def kept_elements(self, module: str, part: str) -> int:
-        """Values per row that a part keeps for backward, wherever they wait."""
+    def kept(self, module: str, part: str) -> tuple[Kept, ...]:
+        """What a part keeps for backward, wherever it waits; of a recomputed layer that is its input."""
+        every = self.kept_while_running(module, part)
+        if not self.is_recomputed(module, part):
+            return every
+        keeps_costly = ATTENTION in self.activations.get(module, KEEPS_ALL).keeps
+        costly = tuple(one for one in every if one.of == ATTENTION and keeps_costly)
+        return (Kept(self.facts[module].hidden, cut="rows"), *costly)
+
+    def kept_while_running(self, module: str, part: str) -> tuple[Kept, ...]:
+        """The same of a part whose backward comes right after, when a recomputed layer has run again."""
         facts = next(facts for facts in self.facts[module].parts if facts.name == part)
-        policy = self.activations.get(module, KEEPS_ALL)
-        if self.is_recomputed(module, part):
-            return self.facts[module].hidden + ("attention" in policy.keeps) * facts.attended_elements
-        return facts.activation_elements - sum(count for name, count in facts.discardable if name in policy.discards)
+        # Only layers make their cheap parts again.
+        policy = self.activations.get(module, KEEPS_ALL) if facts.kinds else KEEPS_ALL
+        return tuple(one for one in facts.kept.on(self.path) if one.is_kept(policy))
 
     def is_offloaded(self, module: str, part: str) -> bool:
         """Whether what a part keeps for backward waits in the host's memory."""

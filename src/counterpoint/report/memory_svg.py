@@ -1,4 +1,4 @@
-"""Bytes per rank as SVG: stacked bars, one for each range of ranks with equal memory."""
+"""Bytes per rank at its peak as SVG: stacked bars, one for each range of ranks with equal memory."""
 
 from counterpoint.plan.layout import format_ranks
 from counterpoint.report.axis import linear_ticks
@@ -9,13 +9,13 @@ from counterpoint.report.words import bytes_text
 from counterpoint.simulate.memory import RankMemory
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM, PITCH = 1000.0, 74, 84, 26, 22, 26
-KINDS = ("parameters", "gradients", "optimizer state", "gathered parameters", "activations")
+KINDS = ("parameters", "gradients", "optimizer state", "gathered parameters", "activations", "working", "allocator")
 
 
 def memory_svg(summary: Summary) -> str:
-    """A bar per group of ranks, with parts in the order of `KINDS`, followed by the sum."""
+    """A bar per group of ranks, with parts in the order of `KINDS`, followed by the sum of all tensors."""
     groups = summary.same_memory
-    largest = max(used.total_bytes for used in summary.memory.values()) or 1
+    largest = max(sum(_parts(used)) for used in summary.memory.values()) or 1
     unit = 1024 ** max(power for power in range(5) if power == 0 or 1024**power <= largest)
     ticks = [tick for tick in linear_ticks(0, largest / unit, 6) if tick * unit <= largest]
     scale = (WIDTH - LEFT - RIGHT) / largest
@@ -43,6 +43,7 @@ def _bar(name: str, used: RankMemory, y: float, scale: float) -> list[str]:
 def _parts(used: RankMemory) -> tuple[int, ...]:
     return (
         used.parameter_bytes, used.gradient_bytes, used.optimizer_bytes, used.gathered_bytes, used.activation_bytes,
+        used.working_bytes, used.allocator_bytes,
     )  # fmt: skip
 
 

@@ -6,8 +6,8 @@ ACCENTS = ("#2f6db5", "#c9622b", "#2e8b6a", "#7a57b0", "#b5476f", "#8a7a1f")
 INK, MUTED, FAINT, LINE = "#1f2430", "#667085", "#98a2b3", "#e4e7ec"
 SURFACE = "#f7f8fa"
 GOOD = "#2e7d4f"
-MEMORY = ("#344054", "#667085", "#98a2b3", "#c5ccd6", "#6f9fd8")
-"""Shades of a memory bar: parameters, gradients, optimizer, gathered, activations."""
+MEMORY = ("#344054", "#667085", "#98a2b3", "#c5ccd6", "#6f9fd8", "#b7cdea", "#eceef2")
+"""Shades of a memory bar: parameters, gradients, optimizer, gathered, activations, working, allocator."""
 
 
 def module_colours(modules: Iterable[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from counterpoint.report.palette import module_colours
 from counterpoint.report.placement_svg import placement_svg
 from counterpoint.report.routes_svg import route_svg
 from counterpoint.report.summary import Summary, summarize
+from counterpoint.report.terminal import memory_words
 from counterpoint.report.words import bytes_text, coordinate_ranges, count_text, part_words, stage_parameters
 
 CLOCK_UNIT = "units of one forward; a backward takes two"
@@ -105,12 +106,7 @@ def _proof(summary: Summary) -> str:
 
 
 def _memory(summary: Summary) -> str:
-    activations = (
-        "Activations are left out: they depend on a batch."
-        if summary.batch is None
-        else "Activations are an estimate from the batch's largest microbatch."
-    )
-    return section("Memory", f"Bytes per rank if all peaks coincide. {activations}", memory_svg(summary))
+    return section("Memory", f"Bytes per rank at its peak. {memory_words(summary)}", memory_svg(summary))
 
 
 def _routes(plan: Plan, batch: BatchPlan) -> str:

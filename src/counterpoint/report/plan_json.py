@@ -10,6 +10,7 @@ from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import Schedule
 from counterpoint.report.summary import Summary, summarize
 from counterpoint.report.words import stage_parameters
+from counterpoint.simulate.memory import RankMemory
 
 
 def plan_json(plan: Plan, batch: BatchPlan | None = None) -> dict[str, Any]:
@@ -47,7 +48,23 @@ def plan_json(plan: Plan, batch: BatchPlan | None = None) -> dict[str, Any]:
         "proof": _proof(summary.proof),
         "timeline": _timeline(summary),
         "memory_bytes": {str(rank): used.total_bytes for rank, used in summary.memory.items()},
+        "memory": {str(rank): _memory(used) for rank, used in summary.memory.items()},
         "plan": form_of(plan),
+    }
+
+
+def _memory(used: RankMemory) -> dict[str, Any]:
+    return {
+        "static_bytes": used.static_bytes,
+        "parameter_bytes": used.parameter_bytes,
+        "optimizer_bytes": used.optimizer_bytes,
+        "gradient_bytes": used.gradient_bytes,
+        "gathered_bytes": used.gathered_bytes,
+        "activation_bytes": used.activation_bytes,
+        "working_bytes": used.working_bytes,
+        "peak_bytes": used.total_bytes,
+        "peak_at": used.at,
+        "allocator_bytes": used.allocator_bytes,
     }
 
 

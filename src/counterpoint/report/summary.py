@@ -10,9 +10,8 @@ from counterpoint.plan.communicators import channels
 from counterpoint.plan.graph import Link
 from counterpoint.plan.plan import Plan
 from counterpoint.simulate.clock import Timeline, flop_costs, simulate
-from counterpoint.simulate.memory import ModuleMemory, RankMemory, largest_rows, memory
-
-_DTYPE_BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
+from counterpoint.simulate.memory import RankMemory, memory
+from counterpoint.simulate.sizes import lane_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,8 @@ class LinkSummary:
 class Summary:
     """A plan and the figures computed from it.
 
-    With a batch, memory includes activations, and `weighed` is the timeline with FLOPs as costs; else it is None.
+    With a batch, memory includes its rows, and `weighed` is the timeline with FLOPs as costs; else it is None. Memory
+    is each rank's peak over the whole template.
     """
 
     plan: Plan
@@ -65,31 +65,9 @@ def summarize(plan: Plan, batch: BatchPlan | None = None) -> Summary:
     proof = check_plan(plan, batch)
     timeline = simulate(plan)
     weighed = None if batch is None else simulate(plan, batch, flop_costs(plan, batch))
-    rows = dict.fromkeys(plan.layouts, 0) if batch is None else largest_rows(plan, batch)
-    modules = {module: _module_memory(plan, module) for module in plan.layouts}
-    used = memory(plan, modules, rows, timeline.in_flight)
+    rows = {} if batch is None else lane_rows(plan, batch)
+    used = memory(plan, rows, plan.schedule.programs)
     return Summary(plan, batch, proof, timeline, weighed, used, tuple(_link(plan, link) for link in plan.stages.links))
-
-
-def _module_memory(plan: Plan, module: str) -> ModuleMemory:
-    """The memory of a module; stored parameters, gradients and moments are float32, or float64 if everything is."""
-    parts = plan.facts[module].parts
-    elements = {part.name: plan.kept_elements(module, part.name) for part in parts}
-    away = [count for name, count in elements.items() if plan.is_offloaded(module, name)]
-    kept = [count for name, count in elements.items() if not plan.is_offloaded(module, name)]
-    computed = _DTYPE_BYTES[plan.dtype]
-    stored = max(computed, _DTYPE_BYTES["float32"])
-    return ModuleMemory(
-        part_parameters=tuple(part.parameters for part in parts),
-        part_expert_parameters=tuple(part.expert_parameters for part in parts),
-        activation_bytes=computed * sum(kept) // len(parts),
-        passing_bytes=2 * computed * max(away, default=0),
-        parameter_bytes=stored,
-        gradient_bytes=stored,
-        gathered_bytes=computed,
-        part_moments=tuple(update.moments for update in plan.updates.get(module, ())) or (0.0,) * len(parts),
-        moment_bytes=stored,
-    )
 
 
 def _link(plan: Plan, link: Link) -> LinkSummary:

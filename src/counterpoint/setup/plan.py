@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Iterable, Mapping
-from math import prod
+from fnmatch import fnmatchcase
+from math import gcd, prod
 
 from counterpoint.config.graph import entering_width
 from counterpoint.config.schema import Config, EdgeConfig, ModuleConfig
 from counterpoint.errors import ConfigError
-from counterpoint.families import facts_of, family_of
+from counterpoint.families import facts_of, family_of, rules_of
 from counterpoint.kinds.family import Ends, Model
 from counterpoint.losses import LOSSES
 from counterpoint.optimizers import OPTIMIZERS
@@ -16,6 +17,8 @@ from counterpoint.plan.activations import PARTS, ActivationPolicy
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.further_loss import FurtherLoss
 from counterpoint.plan.graph import Edge, Graph
+from counterpoint.plan.kept import Path
+from counterpoint.plan.layout import Layout
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.placement import Placement, place
 from counterpoint.plan.plan import Plan, Widths, even_split
@@ -23,6 +26,10 @@ from counterpoint.plan.trainability import PartUpdate, check_groups, check_patte
 
 Models = Mapping[str, Model]
 """The models of a graph, by module."""
+
+FEWEST_COMPILED_STEPS = 200
+"""Of a training with `training.compile: auto`: compilation takes about a minute, and saves some tenths of a second of a
+step."""
 
 _STORED_BYTES = {"float32": 4, "float64": 8}
 """Bytes of a stored parameter by its dtype."""
@@ -73,6 +80,9 @@ def plan_of(config: Config, models: Models) -> Plan:
         kind=config.schedule.kind,
         microbatches=config.schedule.microbatches,
         dtype=config.training.precision.compute,
+        stored=config.training.precision.parameters,
+        reduced=config.training.precision.reduce,
+        path=path_of(config),
         group=config.schedule.encoder_group,
         encoder=config.schedule.encoder,
         buffer=config.schedule.buffer,
@@ -85,8 +95,38 @@ def plan_of(config: Config, models: Models) -> Plan:
         },
         recomputed={name: recomputed_kinds(config, name) for name in graph.modules},
         activations={name: activation_policy(config, name) for name in graph.modules},
+        pieces={name: pieces_under_tp(models[name], facts[name], placement.layout(name)) for name in graph.modules},
         losses={name: _losses(module) for name, module in config.modules.items() if module.losses},
     )
+
+
+def path_of(config: Config) -> Path:
+    """Which code computes layers on the config's device; `auto` stands for a GPU if layers compute in bfloat16.
+
+    A layer compiled for a wider dtype counts as plain: what a compiler saves there is not known.
+    """
+    training = config.training
+    if config.run.device == "cpu" or training.precision.compute != "bfloat16":
+        return "plain"
+    if training.compile != "auto":
+        return "compiled" if training.compile else "kernels"
+    return "compiled" if training.steps >= FEWEST_COMPILED_STEPS and not config.run.deterministic else "kernels"
+
+
+def pieces_under_tp(model: Model, facts: ModelFacts, layout: Layout) -> dict[str, int]:
+    """Of the parameters that tp does not cut into as many pieces as it has ranks the number of their pieces."""
+    if layout.tp == 1:
+        return {}
+    rules, found = rules_of(model.section), {}
+    for part in facts.parts:
+        for name, _shape in part.tensors:
+            whole = f"{part.name}.{name}"
+            role = next((rule.role for rule in rules if fnmatchcase(whole, rule.pattern)), "whole")
+            if role in ("rows", "share", "whole"):
+                found[whole] = 1
+            elif role == "groups" and part.groups % layout.tp:
+                found[whole] = gcd(part.groups, layout.tp)
+    return found
 
 
 def _losses(module: ModuleConfig) -> tuple[FurtherLoss, ...]:

@@ -19,7 +19,7 @@ from counterpoint.plugins.load import load_plugins
 from counterpoint.recorders import RECORDERS
 from counterpoint.section.problem import show
 from counterpoint.setup.data import open_corpus, open_tokenizer
-from counterpoint.setup.plan import Models, models_of, placement_of, plan_of
+from counterpoint.setup.plan import FEWEST_COMPILED_STEPS, Models, models_of, placement_of, plan_of
 from counterpoint.sources.census import check_census
 
 
@@ -85,11 +85,6 @@ def device_type(config: Config) -> str:
     if config.run.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return config.run.device
-
-
-FEWEST_COMPILED_STEPS = 200
-"""Of a training with `training.compile: auto`: compilation takes about a minute, and saves some tenths of a second of a
-step."""
 
 
 def is_compiled(config: Config) -> bool:

@@ -1,125 +1,336 @@
-"""Bytes per rank: parameters, gradients, optimizer state, activations in flight, from a plan and sizes."""
+"""Bytes of a rank over a step: what it stores, and what comes and goes as it walks through its program.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Within one rank memory follows the order of its program, so no clock is needed for the peak.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
-from operator import mul
 
-from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.graph import Node
-from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
+from counterpoint.simulate.sizes import BYTES, NO_ROWS, Held, NodeSizes, Rows, held, node_sizes
 
+ALLOCATOR_SHARE = 0.06
+"""Bytes that torch's allocator reserves beyond those that tensors take, as a share of them: rounding and gaps. Assumed;
+a step in which all shapes repeat stays below it."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleMemory:
-    """Sizes of one module: parameters of every part, those of its experts, and bytes per parameter of what is kept.
-
-    Only the plan's trained parameters have gradients and optimizer state.
-
-    `activation_bytes` is what one part keeps for backward of one row on one rank, and `passing_bytes` what layers have
-    on a GPU of what waits in the host's memory: that of the layer at work and of the one whose copies travel. The
-    optimizer keeps `part_moments` values of `moment_bytes` for each trained parameter of a part, two by default.
-    """
-
-    part_parameters: tuple[int, ...]
-    activation_bytes: int
-    passing_bytes: int = 0
-    part_expert_parameters: tuple[int, ...] = ()
-    parameter_bytes: int = 4
-    gradient_bytes: int = 4
-    gathered_bytes: int = 4
-    part_moments: tuple[float, ...] = ()
-    moment_bytes: int = 4
+CONTEXT_BYTES = 2**30
+"""CUDA's context, libraries and NCCL's buffers on a GPU, outside the allocator. Assumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankMemory:
-    """Bytes on one rank; `gathered_bytes` are full parameters between FSDP's all-gather and its release."""
+    """Bytes of tensors on one rank at the peak of a step, by kind, and the action `at` which it is reached.
 
-    parameter_bytes: int
-    gradient_bytes: int
-    optimizer_bytes: int
-    gathered_bytes: int
-    activation_bytes: int
+    Parameters include what layers multiply with where FSDP leaves that alone; `gathered_bytes` are parameters between
+    FSDP's all-gather and their release, `activation_bytes` wait for backward or for a transfer, `working_bytes` are
+    what an action needs while it runs.
+    """
+
+    parameter_bytes: int = 0
+    gradient_bytes: int = 0
+    optimizer_bytes: int = 0
+    gathered_bytes: int = 0
+    activation_bytes: int = 0
+    working_bytes: int = 0
+    at: str = ""
+
+    @property
+    def static_bytes(self) -> int:
+        """What stays between steps."""
+        return self.parameter_bytes + self.optimizer_bytes
 
     @property
     def total_bytes(self) -> int:
-        """Everything at once: an upper bound, since the peaks need not coincide."""
-        kept = self.parameter_bytes + self.gradient_bytes + self.optimizer_bytes
-        return kept + self.gathered_bytes + self.activation_bytes
+        """All tensors at the peak."""
+        moving = self.gradient_bytes + self.gathered_bytes + self.activation_bytes + self.working_bytes
+        return self.static_bytes + moving
 
-    def __add__(self, other: "RankMemory") -> "RankMemory":
-        return RankMemory(
-            self.parameter_bytes + other.parameter_bytes,
-            self.gradient_bytes + other.gradient_bytes,
-            self.optimizer_bytes + other.optimizer_bytes,
-            self.gathered_bytes + other.gathered_bytes,
-            self.activation_bytes + other.activation_bytes,
-        )
-
-
-NOTHING = RankMemory(0, 0, 0, 0, 0)
+    @property
+    def allocator_bytes(self) -> int:
+        """What a GPU needs beside the tensors: the allocator's share, and the context; assumed, not computed."""
+        return ceil(self.total_bytes * ALLOCATOR_SHARE) + CONTEXT_BYTES
 
 
 def memory(
-    plan: Plan, modules: Mapping[str, ModuleMemory], rows: Mapping[str, int], in_flight: Mapping[Node, int]
+    plan: Plan, rows: Mapping[str, Sequence[Rows]], programs: Mapping[int, tuple[Action, ...]]
 ) -> dict[int, RankMemory]:
-    """Bytes per active rank; `rows` are input rows of a lane by module, `in_flight` a timeline's peaks."""
-    result = dict.fromkeys(plan.placement.active, NOTHING)
+    """The peak of every rank of programs; ranks with the same stages have the same program and need the same."""
+    stages: dict[int, list[Node]] = {}
     for node, ranks in plan.stages.ranks.items():
-        used = _node_memory(plan, node, modules[node.module], rows[node.module], in_flight.get(node, 0))
         for rank in ranks:
-            result[rank] = result[rank] + used
-    return result
+            stages.setdefault(rank, []).append(node)
+    known: dict[tuple[Node, ...], RankMemory] = {}
+    found: dict[int, RankMemory] = {}
+    for rank, program in programs.items():
+        nodes = tuple(stages[rank])
+        if nodes not in known:
+            known[nodes] = footprint(plan, rank, rows, program)
+        found[rank] = known[nodes]
+    return found
 
 
-def largest_rows(plan: Plan, batch: BatchPlan) -> dict[str, int]:
-    """The most input rows that any lane of a module has in a microbatch."""
-    return {
-        module: max((share.rows_in for lanes in batch.shares[module] for share in lanes), default=0)
-        for module in plan.layouts
-    }
+def footprint(plan: Plan, rank: int, rows: Mapping[str, Sequence[Rows]], program: tuple[Action, ...]) -> RankMemory:
+    """The peak of one rank that walks through a program; `rows` are those of each module's microbatches."""
+    return max(timeline(plan, rank, rows, program), key=lambda used: used.total_bytes)
 
 
-def _node_memory(plan: Plan, node: Node, sizes: ModuleMemory, rows: int, in_flight: int) -> RankMemory:
-    layout = plan.layouts[node.module]
-    start, stop = plan.splits[node.module][node.stage]
-    experts = sizes.part_expert_parameters or (0,) * len(sizes.part_parameters)
-    pairs = list(zip(sizes.part_parameters, experts, strict=True))[start:stop]
-    dense = [-(-(count - expert) // layout.tp) for count, expert in pairs]
-    routed = [-(-expert // layout.expert_size) for _count, expert in pairs]
-    parts = [a + b for a, b in zip(dense, routed, strict=True)]
-    local = sum(parts)
-    shard = _sharded(layout, sum(dense), sum(routed))
-    shares = _trained_shares(plan, node, [count for count, _expert in pairs])
-    moments = (sizes.part_moments or (2.0,) * len(sizes.part_parameters))[start:stop]
-    kept = 0.0
-    for number in dict.fromkeys(moments):
-        alike = [share * (number == own) for share, own in zip(shares, moments, strict=True)]
-        kept += number * _sharded(layout, *(ceil(sum(map(mul, kind, alike))) for kind in (dense, routed)))
-    # Without resharding every part stays gathered for the step and its gradient is whole until the reduction;
-    # with it the gathered parts are the one that runs and the one that is fetched ahead.
-    gathered = sum(sorted(parts)[-2:]) if layout.reshard else local
-    own_rows, passing = -(-rows // layout.lane_size), sizes.passing_bytes if in_flight else 0
-    return RankMemory(
-        parameter_bytes=shard * sizes.parameter_bytes,
-        gradient_bytes=ceil(sum(map(mul, parts, shares))) * sizes.gradient_bytes,
-        optimizer_bytes=ceil(kept) * sizes.moment_bytes,
-        gathered_bytes=gathered * sizes.gathered_bytes if shard < local else 0,
-        activation_bytes=own_rows * ((stop - start) * sizes.activation_bytes * in_flight + passing),
+def timeline(
+    plan: Plan, rank: int, rows: Mapping[str, Sequence[Rows]], program: tuple[Action, ...]
+) -> Iterator[RankMemory]:
+    """The most that each action of a program needs, in order."""
+    walk = _Walk(plan, rank, rows, program)
+    return (walk.run(action) for action in program)
+
+
+@dataclass(slots=True)
+class _Stage:
+    """What a rank has of a stage within a step, by part: bytes that are `gathered`, of `gradients` that are not summed
+    yet, and of sums."""
+
+    sizes: NodeSizes
+    gathered: list[int]
+    gradients: list[int]
+    sums: list[int]
+
+
+class _Walk:
+    """One rank's walk through its program; `_note` remembers the most that the action at hand needs."""
+
+    def __init__(self, plan: Plan, rank: int, rows: Mapping[str, Sequence[Rows]], program: tuple[Action, ...]) -> None:
+        self._plan, self._rows = plan, rows
+        self._computed, self._stored, self._reduced = (BYTES[one] for one in (plan.dtype, plan.stored, plan.reduced))
+        self._stages = {node: _stage(node_sizes(plan, node)) for node in plan.nodes_of(rank)}
+        self._live, self._reducing = frozenset(program), _reducing(program)
+        self._waiting: dict[tuple[Node, int], int] = {}
+        self._moving: dict[Transfer, int] = {}
+        copies = self._computed * (self._stored != self._computed)
+        parts = [
+            (part, moments)
+            for stage in self._stages.values()
+            for part, moments in zip(stage.sizes.parts, stage.sizes.moments, strict=True)
+        ]
+        self._parameters = sum(part.shard * self._stored + part.whole * copies for part, _moments in parts)
+        self._optimizer = ceil(sum(part.shard * part.trained * moments * self._stored for part, moments in parts))
+        self._activations = self._gathered = self._gradients = 0
+        self._peak = self._now(0)
+
+    def run(self, action: Action) -> RankMemory:
+        """The most that an action needs, from what is there before it to what it leaves."""
+        self._peak = self._now(0)
+        match action:
+            case Compute(work=Work.FORWARD):
+                self._forward(action)
+            case Compute(work=Work.WEIGHT):
+                self._weights(action)
+            case Compute():
+                self._backward(action)
+            case Transfer():
+                self._post(action)
+            case Reduce(node=node):
+                self._reduce(self._stages[node])
+            case Step():
+                self._update()
+        self._note(0)
+        return replace(self._peak, at=str(action))
+
+    def _now(self, working: int) -> RankMemory:
+        return RankMemory(
+            parameter_bytes=self._parameters,
+            gradient_bytes=self._gradients,
+            optimizer_bytes=self._optimizer,
+            gathered_bytes=self._gathered,
+            activation_bytes=self._activations,
+            working_bytes=working,
+        )
+
+    def _note(self, working: int) -> None:
+        now = self._now(working)
+        if now.total_bytes > self._peak.total_bytes:
+            self._peak = now
+
+    def _forward(self, action: Compute) -> None:
+        stage, parts = self._stages[action.node], self._held(action)
+        halves = (replace(action, work=work, ahead=0) for work in (Work.BACKWARD, Work.INPUT))
+        keeps, waiting = any(half in self._live for half in halves), 0
+        for first, stop in stage.sizes.units:
+            self._gather(stage, range(first, stop))
+            for part in parts[first:stop]:
+                self._activations += part.kept * keeps
+                waiting += part.kept * keeps
+                self._note(part.forward + (part.full - part.kept) * keeps)
+            self._release(stage, range(first, stop))
+        for transfer in self._plan.stages.reads(action, self._plan.microbatches):
+            received = self._consume(transfer)
+            # The rows of a hop are the input of a layer, which counts them; features wait for backward.
+            is_feature = keeps and not transfer.link.is_hop
+            self._activations += received * is_feature
+            waiting += received * is_feature
+        leaving = self._output_bytes(action)
+        self._note(leaving)
+        self._activations += leaving * keeps
+        self._waiting[action.node, action.microbatch] = waiting + leaving * keeps
+
+    def _backward(self, action: Compute) -> None:
+        stage, parts = self._stages[action.node], self._held(action)
+        is_split = replace(action, work=Work.WEIGHT) in self._live
+        waiting = self._waiting.pop((action.node, action.microbatch), 0)
+        deferred = 0
+        for transfer in self._plan.stages.reads(action, self._plan.microbatches):
+            self._consume(transfer)
+        for first, stop in reversed(stage.sizes.units):
+            unit = range(first, stop)
+            self._gather(stage, unit)
+            made = 0
+            for number in reversed(unit):
+                part = parts[number]
+                made += 0 if is_split else self._made(stage, number)
+                self._note(part.full - part.kept + part.backward + made)
+                self._activations += (part.deferred if is_split else 0) - part.kept
+                deferred += part.deferred if is_split else 0
+                waiting -= part.kept
+            if not is_split:
+                self._accumulate(stage, unit)
+            if action in self._reducing:
+                self._sum(stage, unit)
+            self._release(stage, unit)
+        self._activations -= waiting
+        if is_split:
+            self._waiting[action.node, action.microbatch] = deferred
+
+    def _weights(self, action: Compute) -> None:
+        stage = self._stages[action.node]
+        for number in reversed(range(len(stage.sizes.parts))):
+            self._note(self._made(stage, number))
+            self._accumulate(stage, range(number, number + 1))
+        self._activations -= self._waiting.pop((action.node, action.microbatch), 0)
+
+    def _reduce(self, stage: _Stage) -> None:
+        for first, stop in reversed(stage.sizes.units):
+            self._sum(stage, range(first, stop))
+        self._drop(stage, range(len(stage.gathered)))
+
+    def _update(self) -> None:
+        """Afterwards gradients are dropped, and frozen stages are no longer gathered."""
+        for stage in self._stages.values():
+            self._drop(stage, range(len(stage.gathered)))
+            stage.gradients[:] = stage.sums[:] = [0] * len(stage.sums)
+        self._gradients = 0
+
+    def _gather(self, stage: _Stage, unit: range) -> None:
+        """FSDP makes the parameters of a unit whole; the buffer in which they arrive is freed after that."""
+        arriving = 0
+        for number in unit:
+            if not stage.gathered[number]:
+                arriving += stage.sizes.parts[number].gathered * self._computed
+                stage.gathered[number] = stage.sizes.parts[number].gathered * self._computed
+        self._note(2 * arriving)
+        self._gathered += arriving
+
+    def _release(self, stage: _Stage, unit: range) -> None:
+        if self._is_resharded(stage):
+            self._drop(stage, unit)
+
+    def _drop(self, stage: _Stage, unit: range) -> None:
+        for number in unit:
+            self._gathered -= stage.gathered[number]
+            stage.gathered[number] = 0
+
+    def _is_resharded(self, stage: _Stage) -> bool:
+        node = next(node for node, own in self._stages.items() if own is stage)
+        return self._plan.layouts[node.module].reshard
+
+    def _made(self, stage: _Stage, number: int) -> int:
+        """Bytes of a part's gradients as backward makes them."""
+        part = stage.sizes.parts[number]
+        return ceil(part.elements * part.trained) * self._computed
+
+    def _accumulate(self, stage: _Stage, unit: range) -> None:
+        """Gradients of a unit join those that are not summed yet, in the dtype of reduction; the first ones of experts
+        that FSDP leaves alone stay as they were made."""
+        for number in unit:
+            part, had = stage.sizes.parts[number], stage.gradients[number]
+            whole = self._computed if not had else self._reduced
+            wanted = ceil((part.gathered * self._reduced + part.whole * whole) * part.trained)
+            stage.gradients[number] = max(had, wanted)
+            self._gradients += stage.gradients[number] - had
+        self._note(sum(self._made(stage, number) for number in unit))
+
+    def _sum(self, stage: _Stage, unit: range) -> None:
+        """FSDP copies a unit's gradients into one buffer and sums that over the mesh; only the shards stay."""
+        copied = 0
+        for number in unit:
+            part = stage.sizes.parts[number]
+            if not stage.gradients[number] or stage.sums[number]:
+                continue
+            copied += ceil(part.gathered * part.trained) * self._reduced
+            left = part.whole and ceil(part.whole * part.trained) * self._computed
+            shard = ceil((part.shard - part.whole) * part.trained) * self._stored
+            stage.sums[number] = shard + left
+            self._gradients += shard + left
+        self._note(copied)
+        for number in unit:
+            self._gradients -= stage.gradients[number]
+            stage.gradients[number] = 0
+        self._note(copied)
+        self._drop(stage, unit)
+
+    def _held(self, action: Compute) -> tuple[Held, ...]:
+        return held(self._plan, action.node, self._rows_of(action.node.module, action.microbatch))
+
+    def _rows_of(self, module: str, microbatch: int) -> Rows:
+        of_module = self._rows.get(module, ())
+        return of_module[microbatch] if microbatch < len(of_module) else NO_ROWS
+
+    def _output_bytes(self, action: Compute) -> int:
+        """Bytes of what a forward returns to other stages, by port."""
+        rows, layout = self._rows_of(action.node.module, action.microbatch), self._plan.layouts[action.node.module]
+        ports = {link.port: link for link in self._plan.stages.outgoing(action.node)}
+        return (
+            sum(
+                ceil((rows.enter if link.is_hop else rows.leave) / layout.lane_size) * self._plan.width(link)
+                for link in ports.values()
+            )
+            * self._computed
+        )
+
+    def _post(self, action: Transfer) -> None:
+        """A rank that receives has the memory from the moment of posting."""
+        link, forward = action.link, action.direction is Direction.FORWARD
+        end = link.target if forward else link.source
+        if end not in self._stages:
+            return
+        stages = self._plan.stages
+        source = self._rows_of(link.source.module, stages.source_microbatch(link, action.exchange))
+        layout = self._plan.layouts[end.module]
+        if link.is_hop or not forward:
+            own = (source.enter if link.is_hop else source.leave) / layout.lane_size
+        else:
+            own = source.all_out / len(stages.ranks[end])
+        share = stages.grain(link) / stages.group(link.source.module)
+        size = ceil(own * share) * self._plan.width(link) * self._computed
+        self._moving[action] = size
+        self._activations += size
+
+    def _consume(self, transfer: Transfer) -> int:
+        """Free what was received; returns its bytes."""
+        size = self._moving.pop(transfer, 0)
+        self._activations -= size
+        return size
+
+
+def _stage(sizes: NodeSizes) -> _Stage:
+    gathered, gradients, sums = ([0] * len(sizes.parts) for _kind in range(3))
+    return _Stage(sizes, gathered, gradients, sums)
+
+
+def _reducing(program: tuple[Action, ...]) -> frozenset[Action]:
+    """The backwards of a rank that reduce as they go: those right before their stage's reduction."""
+    return frozenset(
+        action
+        for action, following in pairwise(program)
+        if isinstance(action, Compute) and action.work is Work.BACKWARD and following == Reduce(action.node)
     )
-
-
-def _trained_shares(plan: Plan, node: Node, parameters: list[int]) -> list[float]:
-    """The share of the parameters of each of a stage's parts that is trained."""
-    start, stop = plan.splits[node.module][node.stage]
-    if node.module not in plan.trained:
-        return [1.0] * (stop - start)
-    trained = plan.trained[node.module][start:stop]
-    return [part.elements / max(count, 1) for part, count in zip(trained, parameters, strict=True)]
-
-
-def _sharded(layout: Layout, dense: int, routed: int) -> int:
-    """A rank's share of parameters that FSDP shards: dense ones over lanes and cp, experts over edp."""
-    return -(-dense // (layout.dp_shard * layout.cp)) + -(-routed // layout.edp)

@@ -57,8 +57,7 @@ class GainSection(LayerSection):
     size: int = 3
 
 def facts(name, section, hidden):
-    return PartFacts(name=name, tensors=(("gain", (hidden,)),), flops_per_row=hidden, activation_elements=hidden,
-                     hidden_out=hidden)
+    return PartFacts(name=name, tensors=(("gain", (hidden,)),), flops_per_row=hidden, hidden_out=hidden)
 
 GAIN = LayerKind(section=GainSection, facts=facts, cuts=lambda section: Cuts(), layer="brought_gain:layer")
 PLUGIN = Plugin(layers={"gain": GAIN})

@@ -34,15 +34,18 @@ def shown(picture: RenderableType, width: int = 100) -> str:
 def test_an_example_says_who_is_where_and_what_is_proved(name: str, expected: tuple[str, ...]) -> None:
     plan, batch = example(name)
     text = shown(describe_plan(plan, batch=batch))
-    for words in (*expected, "proved:", "no cycle", "bubble", "in flight at most", "activations", "1f1b"):
+    for words in (*expected, "proved:", "no cycle", "bubble", "in flight at most", "peak", "1f1b"):
         assert words in text
     assert ("Links" in text) is (name != "language_only")
 
 
-def test_memory_without_a_batch_says_that_activations_are_left_out() -> None:
+def test_memory_says_what_it_is_of() -> None:
     plan, batch = example("language_only")
-    assert "Activations are left out" in shown(describe_plan(plan))
-    assert "Activations are an estimate" in shown(describe_plan(plan, batch=batch))
+    alone, with_rows = (" ".join(shown(describe_plan(plan, batch=one)).split()) for one in (None, batch))
+    assert "Rows are left out" in alone
+    assert "Rows are those of this batch" in with_rows
+    for words in ("static", "peak", "with plain torch", "allocator and the context add about", "assumed"):
+        assert words in with_rows
 
 
 def test_one_rank_sees_its_own_part() -> None:

@@ -1,103 +1,195 @@
-"""Memory from sizes: shards, replicas, stages and microbatches in flight."""
+"""Memory of a rank: what it stores, and what comes and goes as it walks through its program."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 
+from counterpoint.config.load import load_config
+from counterpoint.plan.action import Compute, Reduce, Step
 from counterpoint.plan.batch import ModuleRows
+from counterpoint.plan.kept import Keeps, Kept
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
-from counterpoint.simulate.clock import simulate
-from counterpoint.simulate.memory import ModuleMemory, RankMemory, largest_rows, memory
+from counterpoint.plan.tensors import Tensors
+from counterpoint.plan.trainability import TrainedPart
+from counterpoint.setup.run import build_plan, open_run
+from counterpoint.simulate.memory import ALLOCATOR_SHARE, CONTEXT_BYTES, RankMemory, footprint, memory, timeline
+from counterpoint.simulate.sizes import Rows, lane_rows, node_sizes
 from tests.asked import asked
-from tests.unit.plan.strategies import (
-    LANGUAGE,
-    chain_plan,
-    plan_of,
-    plans,
-    random_packs,
-    small_plan,
-    uniform_packs,
-)
+from tests.unit.plan.strategies import LANGUAGE, WIDTHS, plan_of, plans, random_packs, small_plan, uniform_packs
+
+TINY = Path(__file__).parents[2] / "parity" / "tiny.yaml"
+HIDDEN, KEPT, ROWS = WIDTHS[LANGUAGE].inside, 10, 64
+FLOAT = 4
 
 
-def language_plan(**degrees: int) -> Plan:
+def parts_of(sizes: tuple[int, ...], experts: tuple[int, ...] = ()) -> tuple[PartFacts, ...]:
+    """Layers of so many parameters in vectors, whose products keep `KEPT` values for each row."""
+    routed = experts or (0,) * len(sizes)
+    return tuple(
+        PartFacts(name=f"layers.{number}", tensors=_tensors(size, own), kept=Keeps.alike(Kept(KEPT)), hidden_out=HIDDEN)
+        for number, (size, own) in enumerate(zip(sizes, routed, strict=True))
+    )
+
+
+def _tensors(size: int, experts: int) -> Tensors:
+    stacked = (("moe.experts.up", (experts, 1, 1)),) if experts else ()
+    return (("gain", (size,)), *stacked)
+
+
+def with_facts(plan: Plan, parts: tuple[PartFacts, ...] = ()) -> Plan:
+    """The plan with facts of all modules: these parts, or as many as its stages have."""
+    facts = {
+        module: ModelFacts(
+            parts=parts or parts_of((8,) * plan.splits[module][-1][1]), hidden=widths.inside,
+            hidden_in=widths.inside, hidden_out=widths.leaving, row_multiple=1, residual_sums=1,
+        )
+        for module, widths in plan.widths.items()
+    }  # fmt: skip
+    return replace(plan, facts=facts)
+
+
+def language_plan(sizes: tuple[int, ...] = (96, 320), kind: str = "gpipe", **degrees: int) -> Plan:
     size = 1
     for degree in degrees.values():
         size *= degree
-    placement = place(size, (asked(LANGUAGE, reshard=True, **degrees),))
-    return plan_of(placement, {LANGUAGE: ModuleRows(placement.layouts[0])}, "gpipe", 2)
+    placement = place(size, (asked(LANGUAGE, **degrees),))
+    return with_facts(plan_of(placement, {LANGUAGE: ModuleRows(placement.layouts[0])}, kind, 2), parts_of(sizes))
 
 
-def used(plan: Plan, parameters: tuple[int, ...] = (100, 300)) -> RankMemory:
-    sizes = {LANGUAGE: ModuleMemory(part_parameters=parameters, activation_bytes=10)}
-    return memory(plan, sizes, {LANGUAGE: 64}, simulate(plan).in_flight)[0]
+def used(plan: Plan, rank: int = 0, rows: int = ROWS) -> RankMemory:
+    return footprint(plan, rank, _rows(plan, rows), plan.schedule.programs[rank])
 
 
-def test_one_rank_holds_everything() -> None:
-    held = used(language_plan(dp_shard=1))
-    assert held == RankMemory(1600, 1600, 3200, 0, 64 * 2 * 10 * 2)
-    assert held.total_bytes == 1600 + 1600 + 3200 + 2560
+def _rows(plan: Plan, rows: int) -> dict[str, tuple[Rows, ...]]:
+    return dict.fromkeys(plan.layouts, (Rows(rows, rows, rows, rows),) * plan.microbatches)
 
 
-def test_shards_replicas_and_tensor_parallelism_divide() -> None:
-    assert used(language_plan(dp_shard=4)).parameter_bytes == 400
-    assert used(language_plan(dp_shard=4)).gathered_bytes == 1600
-    assert used(language_plan(dp_replicate=4, dp_shard=1)).parameter_bytes == 1600
-    tensor = used(language_plan(tp=4, dp_shard=1))
-    assert (tensor.parameter_bytes, tensor.gradient_bytes, tensor.activation_bytes) == (400, 400, 640)
+def test_what_a_rank_stores() -> None:
+    held = used(language_plan(dp_shard=1), rows=0)
+    assert (held.parameter_bytes, held.optimizer_bytes) == (FLOAT * 416, 2 * FLOAT * 416)
+    assert held.static_bytes == 3 * FLOAT * 416
+    assert used(language_plan(dp_shard=4), rows=0).static_bytes == 3 * FLOAT * 104
+    assert used(language_plan(dp_replicate=4, dp_shard=1), rows=0).static_bytes == 3 * FLOAT * 416
+    assert used(language_plan(tp=4, dp_shard=1), rows=0).static_bytes == 3 * FLOAT * 104
 
 
-def test_experts_divide_by_their_own_view() -> None:
+def test_shards_are_padded_tensor_by_tensor_as_torch_cuts_them() -> None:
+    assert used(language_plan((5, 7), dp_shard=4), rows=0).parameter_bytes == FLOAT * (2 + 2)
+
+
+def test_experts_divide_by_their_own_view_and_are_copied_where_a_rank_has_them_alone() -> None:
     placement = place(4, (asked(LANGUAGE, tp=2, ep=2, etp=2),))
     plan = plan_of(placement, {LANGUAGE: ModuleRows(placement.layouts[0])}, "gpipe", 1)
-    sizes = {
-        LANGUAGE: ModuleMemory(
-            part_parameters=(100, 900), part_expert_parameters=(0, 800), activation_bytes=0, parameter_bytes=1,
-        )
-    }  # fmt: skip
-    (held, *_others) = memory(plan, sizes, {LANGUAGE: 0}, {}).values()
-    assert held.parameter_bytes == 200 // 2 // 2 + 800 // 4
-    assert held.gathered_bytes == 4 * (200 // 2 + 800 // 4)
+    plan = replace(with_facts(plan, parts_of((96, 96), (0, 800))), dtype="bfloat16")
+    held = used(plan, rows=0)
+    dense, routed = 2 * 96 // 2 // 2, 800 // 4
+    assert held.parameter_bytes == FLOAT * (dense + routed) + 2 * routed
+    resharded = place(4, (asked(LANGUAGE, tp=2, ep=2, etp=2, reshard=True),))
+    assert used(replace(plan, placement=resharded), rows=0).parameter_bytes == FLOAT * (dense + routed)
 
 
-def test_stages_hold_their_own_parts_and_microbatches() -> None:
-    plan = chain_plan(2, 4, "1f1b")
-    sizes = {LANGUAGE: ModuleMemory(part_parameters=(1, 2, 3, 4), activation_bytes=1)}
-    first, last = memory(plan, sizes, {LANGUAGE: 8}, simulate(plan).in_flight).values()
-    assert (first.parameter_bytes, last.parameter_bytes) == (12, 28)
-    assert (first.activation_bytes, last.activation_bytes) == (32, 16)
+def test_rows_wait_from_their_forward_to_the_end_of_their_backward() -> None:
+    plan = language_plan(dp_shard=1)
+    program = plan.schedule.programs[0]
+    each = 2 * ROWS * KEPT * FLOAT
+    peaks = dict(zip(map(str, program), timeline(plan, 0, _rows(plan, ROWS), program), strict=True))
+    assert peaks["language.0F0"].activation_bytes == each
+    assert peaks["language.0F1"].activation_bytes == 2 * each
+    assert peaks["S"].activation_bytes == 0
+    assert used(plan).at == "language.0B0"
+
+
+def test_gradients_are_whole_until_they_are_summed_and_gone_after_the_update() -> None:
+    plan = language_plan(dp_shard=4)
+    program = plan.schedule.programs[0]
+    found = dict(zip(program, timeline(plan, 0, _rows(plan, 0), program), strict=True))
+    last = next(action for action in reversed(program) if isinstance(action, Compute))
+    assert found[last].gradient_bytes >= FLOAT * (416 - 320)
+    assert found[Step()].gradient_bytes == FLOAT * 104
+    assert found[Reduce(last.node)].gathered_bytes == 0
+
+
+@pytest.mark.parametrize("kind", ["gpipe", "1f1b", "zero_bubble"])
+def test_a_second_step_needs_what_the_first_did(kind: str) -> None:
+    """What a step takes it gives back."""
+    plan = language_plan(kind=kind, dp_shard=2)
+    program = plan.schedule.programs[0]
+    peaks = list(timeline(plan, 0, _rows(plan, ROWS), (*program, *program)))
+    assert peaks[: len(program)] == peaks[len(program) :]
 
 
 @given(plans())
-def test_every_rank_with_a_module_needs_memory(plan: Plan) -> None:
-    sizes = {
-        module: ModuleMemory(part_parameters=(5,) * 2 * layout.stages, activation_bytes=3)
-        for module, layout in plan.layouts.items()
-    }
-    rows = largest_rows(plan, plan.batch(0, random_packs(plan, 1)))
-    held = memory(plan, sizes, rows, simulate(plan).in_flight)
-    assert tuple(sorted(held)) == plan.placement.active
-    assert all(m.parameter_bytes > 0 and m.total_bytes >= m.parameter_bytes for m in held.values())
+def test_every_rank_of_any_plan_gives_back_what_it_takes(plan: Plan) -> None:
+    plan = with_facts(plan)
+    batch = plan.batch(0, random_packs(plan, 1))
+    rows, programs = lane_rows(plan, batch), plan.of_step(plan.schedule, batch, batch).programs
+    assert tuple(sorted(memory(plan, rows, programs))) == plan.placement.active
+    for rank, program in programs.items():
+        peaks = list(timeline(plan, rank, rows, (*program, *program)))
+        assert peaks[: len(program)] == peaks[len(program) :]
+        assert all(peak.total_bytes >= peak.static_bytes > 0 for peak in peaks)
 
 
-def test_largest_rows_are_those_of_the_fullest_lane() -> None:
-    plan = small_plan()
-    assert largest_rows(plan, plan.batch(0, uniform_packs(4))) == {"vision": 4, "language": 24}
-
-
-def test_colocated_modules_add_up() -> None:
-    one = RankMemory(1, 2, 3, 4, 5)
-    assert (one + one).total_bytes == 2 * one.total_bytes == pytest.approx(30)
-
-
-def test_moments_are_counted_part_by_part() -> None:
-    sizes = {LANGUAGE: ModuleMemory(part_parameters=(100, 300), activation_bytes=0, part_moments=(2.0, 1.0))}
+def test_frozen_parts_have_neither_gradients_nor_moments_nor_inputs_of_their_weights() -> None:
     plan = language_plan(dp_shard=1)
-    assert memory(plan, sizes, {LANGUAGE: 0}, {})[0].optimizer_bytes == 4 * (2 * 100 + 300)
+    read = Keeps.alike(Kept(KEPT, is_read=True))
+    model = plan.facts[LANGUAGE]
+    parts = (replace(model.parts[0], kept=read), model.parts[1])
+    trained = (TrainedPart.whole(0, is_trained=False), TrainedPart.whole(320, is_trained=True))
+    frozen = replace(plan, facts={LANGUAGE: replace(model, parts=parts)}, trained={LANGUAGE: trained})
+    held = used(frozen)
+    assert held.optimizer_bytes == 2 * FLOAT * 320
+    assert held.activation_bytes == used(plan).activation_bytes // 2
 
 
-def test_what_waits_on_the_host_passes_the_device_once_however_much_is_in_flight() -> None:
-    plan, sizes = language_plan(dp_shard=1), (100, 300)
-    passing = ModuleMemory(part_parameters=sizes, activation_bytes=10, passing_bytes=7)
-    (held, *_others) = memory(plan, {LANGUAGE: passing}, {LANGUAGE: 64}, simulate(plan).in_flight).values()
-    assert held.activation_bytes == 64 * (2 * 10 * 2 + 7)
+def test_rows_are_those_of_the_fullest_lane() -> None:
+    plan = small_plan()
+    rows = lane_rows(plan, plan.batch(0, uniform_packs(4)))
+    assert rows["vision"][0] == Rows(enter=4, leave=4, all_out=8, labelled=0)
+    assert rows["language"][0].enter == 24
+
+
+def test_the_allocator_has_a_share_of_its_own() -> None:
+    held = RankMemory(1000, 2000, 3000, 4000, 5000, 6000)
+    assert held.total_bytes == 21000
+    assert held.allocator_bytes == 21000 * ALLOCATOR_SHARE + CONTEXT_BYTES
+
+
+def _peak(*overrides: str) -> RankMemory:
+    setup = open_run(load_config(TINY, ["data.sequence_tokens=512", *overrides]))
+    batch = setup.plan.batch(0, setup.corpus.packs(0))
+    (rank,) = setup.plan.layouts["language"].ranks
+    return memory(setup.plan, lane_rows(setup.plan, batch), setup.plan.schedule.programs)[rank]
+
+
+def test_what_is_made_again_or_waits_on_the_host_is_not_kept() -> None:
+    plain, full = _peak(), _peak("modules.language.recompute=full")
+    parts, away = _peak("modules.language.recompute=[norms]"), _peak("modules.language.offload=true")
+    assert away.activation_bytes < full.activation_bytes < parts.activation_bytes < plain.activation_bytes
+    assert full.static_bytes == plain.static_bytes
+
+
+def test_the_path_follows_from_device_dtype_and_compilation() -> None:
+    narrow = "training.precision={parameters: float32, compute: bfloat16, reduce: float32}"
+    paths = {
+        ("run.device=cpu", narrow): "plain",
+        ("run.device=cuda",): "plain",
+        ("run.device=cuda", narrow): "kernels",
+        ("run.device=auto", narrow, "training.compile=true"): "compiled",
+        ("run.device=cuda", narrow, "training.steps=200"): "compiled",
+    }
+    assert {keys: build_plan(load_config(TINY, keys)).path for keys in paths} == paths
+
+
+def test_parameters_that_tensor_parallelism_leaves_whole_are_stored_whole() -> None:
+    layout = "modules.language.layout={ranks: [0, 1], tp: 2}"
+    plan = build_plan(load_config(TINY, ["modules.vision.layout.ranks=[0, 1]", layout]))
+    sizes = node_sizes(plan, plan.nodes_of(0)[-1])
+    first = plan.facts["language"].parts[1]
+    norms = sum(shape[0] for name, shape in first.tensors if "norm" in name)
+    assert sizes.parts[1].dense == (first.parameters - norms) // 2 + norms

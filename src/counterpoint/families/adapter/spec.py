@@ -14,6 +14,7 @@ from counterpoint.families.encoder import (
 )
 from counterpoint.kinds.family import ROWS, Ends, Family
 from counterpoint.kinds.rules import TensorRule
+from counterpoint.plan.kept import Keeps, Kept
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import linear, products
@@ -46,7 +47,7 @@ def _embedding(section: AdapterConfig, ends: Ends) -> PartFacts:
         name="embed",
         tensors=first,
         flops_per_row=products(first),
-        activation_elements=ends.entering + section.hidden,
+        kept=Keeps.alike(Kept(ends.entering, cut="rows")),
         hidden_out=section.hidden,
     )
 

@@ -22,6 +22,7 @@ from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.modalities.clips.spec import CLIPS, AudioConfig
 from counterpoint.plan import tensors
 from counterpoint.plan.cost import ALL
+from counterpoint.plan.kept import Keeps, Kept
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts
 from counterpoint.plan.tensors import Tensors, below, joined, linear, norm, products
@@ -31,6 +32,9 @@ from counterpoint.section.section import Count, Positive
 
 _TAPS = 3
 """Width of a filter of the stem, over time and over mels."""
+
+_LONG_CLIP = 3000
+"""Frames of a clip of 30 seconds, for the estimate of what attention keeps."""
 
 MOST_MELS = 192
 """Most mel bands so that each contains a frequency of the 512-sample Fourier transform of frames."""
@@ -116,7 +120,7 @@ def _subsampling(section: ConformerConfig) -> PartFacts:
         name="embed",
         tensors=(*joined(filters), *last),
         flops_per_row=flops + products(last),
-        activation_elements=kept + section.hidden,
+        kept=Keeps.alike(Kept(kept, cut="rows")),
         hidden_out=section.hidden,
     )
 
@@ -129,6 +133,7 @@ def _layer(name: str, section: ConformerConfig) -> PartFacts:
     """Two MLPs, relative attention and a convolution, with their norms and one more after them."""
     hidden, ffn = section.hidden, section.ffn
     attention = joined(linear(f"attention.{piece}", hidden, hidden, section.bias) for piece in "qkvo")
+    seen = min(section.positions, _LONG_CLIP // section.stride)
     distances = linear("attention.r", hidden, hidden, bias=False)
     biases = tuple((f"attention.{of}_bias", (section.heads, section.head_size)) for of in ("content", "distance"))
     conv = joined(linear(f"conv.{piece}", hidden, hidden, section.conv_bias) for piece in ("value", "gate", "o"))
@@ -143,7 +148,10 @@ def _layer(name: str, section: ConformerConfig) -> PartFacts:
         # For each row, distances in both directions are projected; a query has twice as many distances as keys.
         flops_per_row=products(linears) + 2 * products(distances),
         flops_per_pair=((ALL, 8 * hidden),),
-        activation_elements=22 * hidden + 4 * ffn,
+        # The scores of distances make torch compute attention in plain products, which keep all shares.
+        kept=Keeps.alike(
+            Kept(27 * hidden), Kept(3 * hidden, "wide"), Kept(4 * ffn), Kept(section.heads * seen, "wide")
+        ),
         hidden_out=hidden,
     )
 

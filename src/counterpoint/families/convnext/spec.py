@@ -21,6 +21,7 @@ from counterpoint.kinds.family import Ends, Family
 from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.modalities import AnyImage
 from counterpoint.modalities.images.spec import ImageIntake
+from counterpoint.plan.kept import Keeps, Kept
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts
 from counterpoint.plan.tensors import linear, mlp, norm, products
@@ -120,7 +121,7 @@ def _embedding(section: ConvnextConfig) -> PartFacts:
         name="embed",
         tensors=(*patch, *norm("norm", width, "layer")),
         flops_per_row=products(patch),
-        activation_elements=section.patch_dim + 2 * width,
+        kept=Keeps.alike(Kept(section.patch_dim + width, cut="rows"), Kept(2, cut="rows")),
         hidden_out=width,
     )
 
@@ -142,7 +143,7 @@ def _halving(section: ConvnextConfig, stage: Stage) -> PartFacts:
         name=f"halve.{stage.number}",
         tensors=(*norm("norm", width, "layer"), *merge),
         flops_per_row=products(merge),
-        activation_elements=3 * inputs,
+        kept=Keeps.alike(Kept(2 * inputs, cut="rows"), Kept(8, cut="rows")),
         hidden_out=stage.width,
     )
 
@@ -162,7 +163,7 @@ def _layer(name: str, width: int) -> PartFacts:
             *norm("mlp.response_norm", inner, "layer"),
         ),
         flops_per_row=products((*depthwise, *linears)),
-        activation_elements=4 * width + 5 * inner,
+        kept=Keeps.alike(Kept(3 * width, cut="gathered"), Kept(4 * inner)),
         hidden_out=width,
     )
 
@@ -173,7 +174,7 @@ def _of_fewer_rows(part: PartFacts, area: int) -> PartFacts:
         part,
         flops_per_row=-(-part.flops_per_row // area),
         flops_per_pair=tuple((mask, -(-flops // area)) for mask, flops in part.flops_per_pair),
-        activation_elements=-(-part.activation_elements // area),
+        kept=part.kept.scaled(1 / area),
         rows_per_output=part.rows_per_output * area,
     )
 

@@ -20,6 +20,7 @@ from counterpoint.kinds.family import Ends, Family, Given
 from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.modalities.images.spec import IMAGES, ImageConfig, ImageIntake
 from counterpoint.plan.cost import ALL
+from counterpoint.plan.kept import Keeps, Kept
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts
 from counterpoint.projectors import ProjectorConfig
@@ -90,7 +91,7 @@ def _tower(section: CustomConfig) -> PartFacts:
         tensors=tuple((f"tower.{name}", shape) for name, shape in shapes.items()),
         flops_per_row=2 * sum(prod(shape) for shape in matrices),
         flops_per_pair=((ALL, 4 * section.hidden * section.layers),),
-        activation_elements=section.patch_dim + kept,
+        kept=Keeps.alike(Kept(section.patch_dim + kept, cut="rows")),
         hidden_out=section.hidden,
     )
 

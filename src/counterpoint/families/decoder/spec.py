@@ -9,6 +9,7 @@ from pydantic_core import CoreSchema
 
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.family import DOCUMENTS, Ends, Family, ModelSection
+from counterpoint.kinds.keeps import norm_keeps
 from counterpoint.kinds.layer import LayerSection
 from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.layers import LAYERS, LayerConfig
@@ -17,8 +18,9 @@ from counterpoint.layers.mamba.spec import MambaConfig
 from counterpoint.layers.mlp.spec import DecoderActivation
 from counterpoint.layers.moe.spec import MoeConfig
 from counterpoint.plan.cost import added
+from counterpoint.plan.kept import Keeps, Kept
 from counterpoint.plan.model_facts import ModelFacts
-from counterpoint.plan.part_facts import PartFacts, light
+from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import below, joined, linear, norm, products
 from counterpoint.section.layout import LayoutConfig
 from counterpoint.section.of_kind import KIND
@@ -194,9 +196,15 @@ def _facts(section: DecoderConfig, ends: Ends) -> ModelFacts:
     hidden = section.hidden
     return ModelFacts(
         parts=(
-            light("embed", (("weight", (ends.vocab, hidden)),), hidden),
-            *_layers(section, ends),
-            light("norm", norm("", hidden, "rms"), hidden),
+            _embedding(ends.vocab, hidden),
+            *_labelled(section, tuple(_layers(section, ends))),
+            PartFacts(
+                name="norm",
+                tensors=norm("", hidden, "rms"),
+                kept=norm_keeps("rms", hidden).eager,
+                hidden_out=hidden,
+                labelled=section.mtp is None,
+            ),
             *_further(section),
             _head(section, ends),
         ),
@@ -212,6 +220,12 @@ def _facts(section: DecoderConfig, ends: Ends) -> ModelFacts:
     )
 
 
+def _embedding(vocab: int, hidden: int) -> PartFacts:
+    """Lookup of words; backward needs their places, and which of them are no words."""
+    places = Keeps.alike(Kept(1, "int64", "gathered"), Kept(1, "byte", "gathered"))
+    return PartFacts(name="embed", tensors=(("weight", (vocab, hidden)),), kept=places, hidden_out=hidden)
+
+
 def _layer(name: str, letter: str, section: DecoderConfig) -> PartFacts:
     layer = section.layer_sections[letter]
     return replace(LAYERS[layer.kind].facts(name, layer, section.hidden), kinds=(letter,))
@@ -222,14 +236,23 @@ def _layers(section: DecoderConfig, ends: Ends) -> Iterator[PartFacts]:
         yield _layer(f"layers.{number}", letter, section)
         if number in ends.inserts:
             # A sum keeps nothing for backward.
-            yield PartFacts(name=f"inserts.{number}", activation_elements=0, hidden_out=section.hidden)
+            yield PartFacts(name=f"inserts.{number}", hidden_out=section.hidden)
+
+
+def _labelled(section: DecoderConfig, layers: tuple[PartFacts, ...]) -> Iterator[PartFacts]:
+    """The same layers; those after the last one that mixes rows, if the head follows, see only rows with a label."""
+    by_row = {letter for letter, layer in section.layer_sections.items() if LAYERS[layer.kind].by_row}
+    mixing = [number for number, layer in enumerate(layers) if not by_row.issuperset(layer.kinds or ("",))]
+    first = len(layers) if section.mtp is not None else max(mixing, default=-1) + 1
+    for number, layer in enumerate(layers):
+        yield replace(layer, labelled=number >= first)
 
 
 def _further(section: DecoderConfig) -> Iterator[PartFacts]:
     """The copy of the embedding for multi-token prediction, without parameters like a tied head, and the depths."""
     if section.mtp is None:
         return
-    yield PartFacts(name="words", activation_elements=0, hidden_out=section.hidden)
+    yield PartFacts(name="words", hidden_out=section.hidden)
     layers = tuple(_layer(f"layers.{n}", letter, section) for n, letter in enumerate(section.mtp.pattern))
     for number in range(section.mtp.depths):
         yield _depth(number, section.hidden, layers)
@@ -238,6 +261,8 @@ def _further(section: DecoderConfig) -> Iterator[PartFacts]:
 def _depth(number: int, hidden: int, layers: tuple[PartFacts, ...]) -> PartFacts:
     """A depth of multi-token prediction with its layers; the head scores its rows."""
     join = linear("join", 2 * hidden, hidden, bias=False)
+    # Both inputs are normed and lie side by side; the rows of all depths lie side by side for the head.
+    joined_keeps = (norm_keeps("rms", 3 * hidden) + Keeps.alike(Kept(2 * hidden))).eager
     norms = tuple((f"{name}.weight", (hidden,)) for name in ("rows_norm", "words_norm", "norm"))
     return PartFacts(
         name=f"mtp.{number}",
@@ -245,9 +270,9 @@ def _depth(number: int, hidden: int, layers: tuple[PartFacts, ...]) -> PartFacts
         tensors=(*norms, *join, *joined(below(layer.name, layer.tensors) for layer in layers)),
         flops_per_row=products(join) + sum(layer.flops_per_row for layer in layers),
         flops_per_pair=added(layer.flops_per_pair for layer in layers),
-        activation_elements=6 * hidden + sum(layer.activation_elements for layer in layers),
-        attended_elements=sum(layer.attended_elements for layer in layers),
-        discardable=tuple(one for layer in layers for one in layer.discardable),
+        kept=sum((layer.kept for layer in layers), joined_keeps),
+        working=max((layer.working for layer in layers), key=len, default=()),
+        groups=max((layer.groups for layer in layers), default=0),
         hidden_out=hidden * (number + 2),
         active_expert_parameters=sum(layer.active_expert_parameters for layer in layers),
         mixtures=tuple((f"{layer.name}.{name}", experts) for layer in layers for name, experts in layer.mixtures),
@@ -261,7 +286,11 @@ def _head(section: DecoderConfig, ends: Ends) -> PartFacts:
         name="head",
         tensors=() if section.tied else (("weight", (ends.vocab, section.hidden)),),
         flops_per_row=2 * ends.vocab * section.hidden * scored,
-        activation_elements=(section.hidden + 2 * ends.vocab) * scored,
+        # The loss makes both gradients in forward, piece by piece, and keeps them.
+        kept=Keeps.alike(Kept(section.hidden * scored, cut="gathered")),
+        kept_matrix=ends.vocab * section.hidden * scored,
+        scores=ends.vocab,
+        labelled=True,
         hidden_out=section.hidden,
     )
 

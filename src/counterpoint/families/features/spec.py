@@ -14,7 +14,7 @@ from counterpoint.kinds.family import Ends, Family
 from counterpoint.modalities.features.spec import FEATURES as GIVEN
 from counterpoint.modalities.features.spec import FeatureIntake
 from counterpoint.plan.model_facts import ModelFacts
-from counterpoint.plan.part_facts import light
+from counterpoint.plan.part_facts import PartFacts
 from counterpoint.projectors import ProjectorConfig
 from counterpoint.section.layout import LayoutConfig
 from counterpoint.section.problem import Problem
@@ -40,7 +40,7 @@ class FeaturesConfig(EncoderSection):
 
 def _facts(section: FeaturesConfig, ends: Ends) -> ModelFacts:
     return ModelFacts(
-        parts=(light("embed", (), section.width), projector_facts(section, ends, 1)),
+        parts=(PartFacts(name="embed", hidden_out=section.width), projector_facts(section, ends, 1)),
         hidden=section.width,
         hidden_in=section.width,
         hidden_out=ends.leaving,

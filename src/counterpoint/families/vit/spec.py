@@ -17,9 +17,11 @@ from counterpoint.families.encoder import (
 )
 from counterpoint.families.images import channel_problems, image_problems
 from counterpoint.kinds.family import Ends, Family
+from counterpoint.kinds.keeps import norm_keeps
 from counterpoint.kinds.rules import TensorRule
 from counterpoint.modalities import AnyImage
 from counterpoint.modalities.images.spec import ImageIntake
+from counterpoint.plan.kept import KEEPS_NOTHING, Keeps, Kept
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import linear, norm, products
@@ -95,12 +97,15 @@ def _embedding(section: VitConfig) -> PartFacts:
     entries = {"positions": section.positions**2, "prefix": section.prefix}
     tables = tuple((f"{name}.weight", (count, hidden)) for name, count in entries.items() if count)
     first = norm("norm", hidden, section.norm) if section.embed_norm else ()
+    # Four entries of the table for each patch, by places and shares.
+    entries_read = (Kept(4, "int64", "rows"), Kept(2, cut="rows")) if section.positions else ()
     read = products(tables[:1]) if section.fit == "antialias" else 0
     return PartFacts(
         name="embed",
         tensors=(*patch, *tables, *first),
         flops_per_row=products(patch) + read,
-        activation_elements=section.patch_dim + 6 * hidden,
+        kept=Keeps.alike(Kept(section.patch_dim, cut="rows"), *entries_read)
+        + (norm_keeps(section.norm, hidden).eager if section.embed_norm else KEEPS_NOTHING),
         hidden_out=hidden,
     )
 

@@ -17,6 +17,7 @@ from counterpoint.families.encoder import (
 from counterpoint.kinds.family import Ends, Family
 from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.modalities.clips.spec import CLIPS, AudioConfig
+from counterpoint.plan.kept import Keeps, Kept
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import linear, products
@@ -75,7 +76,12 @@ def _stem(section: WhisperConfig) -> PartFacts:
         name="embed",
         tensors=(*first, *second, ("times.weight", (section.positions, hidden))),
         flops_per_row=_TAPS * products(first) + products(second),
-        activation_elements=_TAPS**2 * section.mels + 2 * (_TAPS + 1) * hidden,
+        # GELU keeps its inputs, and the second convolution its own.
+        kept=Keeps.alike(
+            Kept(_TAPS**2 * section.mels, cut="rows"),
+            Kept((2 * _TAPS + 1) * hidden, cut="rows"),
+            Kept(1, "int64", "rows"),
+        ),
         hidden_out=hidden,
     )
 

@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.keeps import core_keeps, norm_keeps
 from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.rules import TensorRule
 from counterpoint.layers.attention.rope import RopeScaling, scaling_problems
-from counterpoint.layers.normed import NormedSection, discardable_by_norms, kept_by_norms, with_norms
+from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
 from counterpoint.plan.cost import Mask
+from counterpoint.plan.kept import KEEPS_NOTHING, Keeps, Kept
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import Tensors, linear, products
 from counterpoint.section.problem import Problem
@@ -114,12 +116,19 @@ def _facts(name: str, section: AttentionConfig, hidden: int) -> PartFacts:
         tensors=with_norms(section, hidden, (*linears, *head_norms)),
         flops_per_row=products(linears),
         flops_per_pair=((Mask(causal=True, window=section.window), 4 * queries),),
-        activation_elements=kept_by_norms(section, hidden) + 3 * queries + 3 * keys,
-        # The log-sum-exp has 4 bytes, two values of the rows' usual 2.
-        attended_elements=queries + 2 * section.heads,
-        discardable=(("norms", discardable_by_norms(hidden)),),
+        kept=kept_by_norms(section, hidden)
+        + _head_norms_keep(section, queries, keys)
+        + core_keeps(queries, keys, section.heads),
+        # Kernels add up the gradient of queries in float32.
+        working=(Kept(queries), Kept(queries, "wide")),
+        groups=section.num_kv_heads,
         hidden_out=hidden,
     )
+
+
+def _head_norms_keep(section: AttentionConfig, queries: int, keys: int) -> Keeps:
+    """What the norms of queries and keys keep; rotated heads are kept by the kernel."""
+    return norm_keeps("rms", queries + keys, cut="columns") if section.qk_norm else KEEPS_NOTHING
 
 
 def _cuts(section: AttentionConfig) -> Cuts:

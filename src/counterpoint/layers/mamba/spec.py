@@ -7,7 +7,8 @@ from typing import Literal
 from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.rules import Initial, TensorRule
-from counterpoint.layers.normed import NormedSection, discardable_by_norms, kept_by_norms, with_norms
+from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
+from counterpoint.plan.kept import Keeps, Kept
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import joined, linear, products
 from counterpoint.section.problem import Problem
@@ -60,15 +61,49 @@ def _facts(name: str, section: MambaLayerConfig, hidden: int) -> PartFacts:
     dynamics = tuple((f"mamba.dynamics.{key}", (section.heads,)) for key in VECTORS_OF_DYNAMICS)
     # Scores and mixing within a chunk, then updating its state and reading the previous one.
     scan = 2 * section.chunk * (shared + inner) + 4 * inner * section.state
-    kept = 2 * sum(projected.values()) + 3 * inner + 2 * section.chunk * section.heads
     return PartFacts(
         name=name,
         tensors=with_norms(section, hidden, (*linears, *filters, *dynamics, ("mamba.norm.weight", (inner,)))),
         flops_per_row=products(linears) + products(filters) + scan,
-        activation_elements=kept_by_norms(section, hidden) + kept,
-        discardable=(("norms", discardable_by_norms(hidden)), ("convs", inner + 2 * shared)),
+        kept=kept_by_norms(section, hidden) + _recurrence_keeps(section) + _gated_norm_keeps(section),
+        # Backward has the gradients of the scores in each chunk and of the states between chunks.
+        working=(Kept(section.chunk * section.heads), Kept(2 * inner * section.state / section.chunk), Kept(2 * inner)),
         hidden_out=hidden,
     )
+
+
+def _recurrence_keeps(section: MambaConfig) -> Keeps:
+    """Dynamics, convolutions and scan. The plain scan keeps scores and decays of each pair of rows in a chunk; our
+    kernels keep the states between chunks."""
+    inner, shared, heads, chunk = section.inner, section.groups * section.state, section.heads, section.chunk
+    streams = inner + 2 * shared
+    read, made = Kept(streams), Kept(streams, of="convs")
+    # The plain scan reads copies of what belongs to groups.
+    streams_of_scan = Kept(inner, of="convs"), Kept(2 * shared)
+    # Each tap has shifted rows and a mask; SiLU has its input.
+    taps = Kept(section.conv * streams, of="convs"), Kept(3 * (section.conv - 1), "byte", of="convs")
+    states = Kept(inner * section.state / chunk)
+    pairs = (
+        Kept(chunk, "float64"), Kept(chunk, "byte"), Kept(chunk * heads, "wide"), Kept(chunk * heads, "narrowed"),
+        Kept(chunk * (heads + section.groups)), Kept(4 * inner + 2 * shared), Kept(4 * heads, "narrowed"),
+    )  # fmt: skip
+    scan = (Kept(2 * heads, "wide"), states)
+    steps, step = Kept(heads, "wide"), Kept(heads)
+    return Keeps(
+        (steps, steps, *taps, read, *streams_of_scan, *pairs, states, Kept(2 * heads, "wide")),
+        (steps, read, made, *scan),
+        (step, read, made, *scan),
+    )
+
+
+def _gated_norm_keeps(section: MambaConfig) -> Keeps:
+    """The mixed rows and their gate, what the norm of their product keeps, and the rows that the last product reads."""
+    inner, groups = section.inner, section.groups
+    read = Kept(inner, is_read=True)
+    eager = (Kept(2 * inner), Kept(2 * inner), read)
+    plain = (*eager, Kept(inner, "wide"), Kept(groups, "wide"))
+    kernels = (*eager, Kept(inner), Kept(groups, "wide"))
+    return Keeps(plain, kernels, (Kept(2 * inner), Kept(groups, "wide"), read))
 
 
 def mamba_problems(where: str, section: MambaConfig) -> Iterator[Problem]:

@@ -3,10 +3,11 @@
 from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.keeps import inner_keeps
 from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.names import GATED
 from counterpoint.kinds.rules import TensorRule
-from counterpoint.layers.normed import NormedSection, discardable_by_norms, kept_by_norms, with_norms
+from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
 from counterpoint.plan import tensors
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import products
@@ -31,13 +32,11 @@ class MlpConfig(NormedSection):
 def _facts(name: str, section: MlpConfig, hidden: int) -> PartFacts:
     is_gated = section.activation in GATED
     linears = tensors.mlp("mlp", hidden, section.ffn, hidden, bias=section.bias, is_gated=is_gated)
-    inner = 2 if is_gated else 1
     return PartFacts(
         name=name,
         tensors=with_norms(section, hidden, linears),
         flops_per_row=products(linears),
-        activation_elements=kept_by_norms(section, hidden) + 2 * inner * section.ffn,
-        discardable=(("norms", discardable_by_norms(hidden)), ("activations", inner * section.ffn)),
+        kept=kept_by_norms(section, hidden) + inner_keeps(section.activation, section.ffn),
         hidden_out=hidden,
     )
 

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.keeps import inner_keeps, norm_keeps
 from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.names import GATED
 from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.layers.mlp.spec import DecoderActivation
-from counterpoint.layers.normed import NormedSection, discardable_by_norms, kept_by_norms, with_norms
+from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
 from counterpoint.plan import tensors
+from counterpoint.plan.kept import KEEPS_NOTHING, Keeps, Kept
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.tensors import products
 from counterpoint.section.problem import Problem
@@ -67,17 +69,41 @@ def _facts(name: str, section: MoeLayerConfig, hidden: int) -> PartFacts:
             section, hidden, (*router, *((f"moe.experts.{key}", shape) for key, shape in stacks.items()), *shared)
         ),
         flops_per_row=2 * met + products(shared) + products(router),
-        activation_elements=kept_by_norms(section, hidden)
-        + 2 * section.experts
-        + section.top_k * (hidden + len(stacks) * section.ffn)
-        + len(stacks) * section.shared_ffn,
-        discardable=(
-            ("norms", discardable_by_norms(hidden)),
-            ("activations", section.top_k * section.ffn + section.shared_ffn),
+        # The layer's norm is no part of a compiled region.
+        kept=_norms_keep(section, hidden)
+        + _routing_keeps(section, hidden)
+        + inner_keeps(section.activation, section.shared_ffn)
+        + inner_keeps(section.activation, section.top_k * section.ffn, cut="inner", is_weighed=True),
+        # Backward has the gradients of the experts' inputs, outputs and inner values, and the rows that travel.
+        working=(
+            Kept(2 * section.top_k * hidden, cut="choices"),
+            Kept((len(stacks) - 1) * section.top_k * section.ffn, cut="inner"),
+            Kept(2 * hidden, cut="choices"),
         ),
         hidden_out=hidden,
         active_expert_parameters=met,
         mixtures=(("moe", section.experts),),
+    )
+
+
+def _norms_keep(section: MoeLayerConfig, hidden: int) -> Keeps:
+    """Beside the norms a wide copy of the normed rows, which the router reads; the shared expert keeps these."""
+    if section.shared_ffn:
+        normed = kept_by_norms(section, hidden, is_compiled=False)
+        return normed + Keeps.alike(Kept(hidden, "widened", "rows"))
+    after = norm_keeps("rms", hidden) if section.post_norm else KEEPS_NOTHING
+    return norm_keeps("rms", hidden) + after + Keeps.alike(Kept(hidden, "wide", "rows"))
+
+
+def _routing_keeps(section: MoeLayerConfig, hidden: int) -> Keeps:
+    """The router's scores, the choices and their weights, and the rows that the experts read."""
+    scores = section.experts * (1 if section.router == "softmax" else 2)
+    return Keeps.alike(
+        Kept(scores + section.top_k + 2, "wide", "rows"),
+        Kept(section.top_k, "int64", "rows"),
+        Kept(section.top_k, "wide", "choices"),
+        Kept(2 * section.top_k, "int32", "choices"),
+        Kept(section.top_k * hidden, cut="choices", is_read=True),
     )
 
 

@@ -18,7 +18,7 @@ class LinearProjectorConfig(ProjectorSection):
 
 def _facts(section: LinearProjectorConfig, inputs: int, outputs: int) -> ProjectorFacts:
     tensors = linear("linear", inputs, outputs, section.bias)
-    return ProjectorFacts(tensors=tensors, flops_per_row=products(tensors), kept=inputs)
+    return ProjectorFacts(tensors=tensors, flops_per_row=products(tensors))
 
 
 LINEAR = ProjectorKind(

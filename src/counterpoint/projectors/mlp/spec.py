@@ -3,6 +3,7 @@
 from typing import Literal
 
 from counterpoint.kinds.cuts import Cuts
+from counterpoint.kinds.keeps import inner_keeps
 from counterpoint.kinds.projector import ProjectorFacts, ProjectorKind, ProjectorSection
 from counterpoint.plan.tensors import mlp, products
 from counterpoint.section.section import Count
@@ -22,7 +23,8 @@ class MlpProjectorConfig(ProjectorSection):
 
 def _facts(section: MlpProjectorConfig, inputs: int, outputs: int) -> ProjectorFacts:
     tensors = mlp("mlp", inputs, section.hidden, outputs, bias=section.bias)
-    return ProjectorFacts(tensors=tensors, flops_per_row=products(tensors), kept=inputs + 2 * section.hidden)
+    kept = inner_keeps(section.activation, section.hidden)
+    return ProjectorFacts(tensors=tensors, flops_per_row=products(tensors), kept=kept)
 
 
 MLP = ProjectorKind(

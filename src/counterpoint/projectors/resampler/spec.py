@@ -7,6 +7,7 @@ from counterpoint.kinds.cuts import Cuts
 from counterpoint.kinds.names import NormKind
 from counterpoint.kinds.projector import ProjectorFacts, ProjectorKind, ProjectorSection
 from counterpoint.kinds.rules import TensorRule
+from counterpoint.plan.kept import Keeps, Kept
 from counterpoint.plan.tensors import joined, linear, mlp, norm, products
 from counterpoint.section.problem import Problem
 from counterpoint.section.section import Count
@@ -47,7 +48,7 @@ def _facts(section: ResamplerConfig, inputs: int, outputs: int) -> ProjectorFact
         flops_per_row=products(seen),
         flops_per_query=4 * hidden,
         flops_per_item=section.queries * products((*leaving, *last)),
-        kept=inputs + 2 * hidden,
+        kept=Keeps.alike(Kept(2 * hidden)),
     )
 
 

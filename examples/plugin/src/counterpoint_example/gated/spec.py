@@ -2,7 +2,18 @@
 
 from typing import Literal
 
-from counterpoint.extend import Count, Cuts, ProjectorFacts, ProjectorKind, ProjectorSection, TensorRule, mlp, products
+from counterpoint.extend import (
+    Count,
+    Cuts,
+    Keeps,
+    Kept,
+    ProjectorFacts,
+    ProjectorKind,
+    ProjectorSection,
+    TensorRule,
+    mlp,
+    products,
+)
 
 
 class GatedSection(ProjectorSection):
@@ -16,7 +27,7 @@ class GatedSection(ProjectorSection):
 
 def _facts(section: GatedSection, inputs: int, outputs: int) -> ProjectorFacts:
     tensors = mlp("gated", inputs, section.inner, outputs, bias=False, is_gated=True)
-    return ProjectorFacts(tensors=tensors, flops_per_row=products(tensors), kept=inputs + 3 * section.inner)
+    return ProjectorFacts(tensors=tensors, flops_per_row=products(tensors), kept=Keeps.alike(Kept(4 * section.inner)))
 
 
 GATED = ProjectorKind(

@@ -7,6 +7,8 @@ from counterpoint.extend import (
     Count,
     Cuts,
     Initial,
+    Keeps,
+    Kept,
     LayerKind,
     NormedSection,
     PartFacts,
@@ -45,7 +47,7 @@ def _facts(name: str, section: RunningMeanSection, hidden: int) -> PartFacts:
         name=name,
         tensors=with_norms(section, hidden, tensors),
         flops_per_row=products(tensors),
-        activation_elements=kept_by_norms(section, hidden) + 4 * hidden + 2 * section.mean_heads,
+        kept=kept_by_norms(section, hidden) + Keeps.alike(Kept(4 * hidden), Kept(2 * section.mean_heads)),
         hidden_out=hidden,
     )
 

@@ -10,6 +10,8 @@ from counterpoint.extend import (
     EncoderSection,
     Ends,
     Family,
+    Keeps,
+    Kept,
     LayoutConfig,
     ModelFacts,
     PartFacts,
@@ -62,7 +64,7 @@ def _facts(section: SeriesTowerSection, ends: Ends) -> ModelFacts:
         name="embed",
         tensors=windows,
         flops_per_row=products(windows),
-        activation_elements=section.window + hidden,
+        kept=Keeps.alike(Kept(section.window, cut="rows")),
         hidden_out=hidden,
     )
     layers = (_layer(f"layers.{number}", section) for number in range(section.layers))
@@ -85,7 +87,7 @@ def _layer(name: str, section: SeriesTowerSection) -> PartFacts:
         kinds=(ENCODER_LAYER,),
         tensors=tensors,
         flops_per_row=products(tensors),
-        activation_elements=6 * section.hidden,
+        kept=Keeps.alike(Kept(6 * section.hidden)),
         hidden_out=section.hidden,
     )
 

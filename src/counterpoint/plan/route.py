@@ -7,8 +7,8 @@ on each side, and a route is the meeting of two such cuts. Gradients go back alo
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from counterpoint.plan.batch import DOCUMENT, BatchPlan, Share, Span
-from counterpoint.plan.graph import Link
+from counterpoint.plan.batch import DOCUMENT, BatchPlan, Lanes, Unit
+from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.stages import Stages
 
@@ -44,20 +44,17 @@ class Route:
         return sum(copy.rows for copy in self.copies)
 
 
-def plan_route(batch: BatchPlan, link: Link, layouts: dict[str, Layout], stages: Stages, exchange: int) -> Route:
-    """The route of one exchange of a link: a pipeline hop keeps coordinates, an edge goes from item to placeholder."""
-    layout = layouts[link.source.module]
-    copies = _hop(batch, link, layout, exchange) if link.is_hop else _edge(batch, link, layouts, stages, exchange)
-    return Route(tuple(sorted(copies)))
+def plan_route(
+    batch: BatchPlan, link: Link, layouts: dict[str, Layout], stages: Stages, exchange: int, rank: int | None = None
+) -> Route:
+    """The route of one exchange of a link: a pipeline hop keeps coordinates, an edge goes from item to placeholder.
 
-
-def crossing(batch: BatchPlan, link: Link, stages: Stages, exchange: int) -> Iterator[tuple[int, Share, Span]]:
-    """What an exchange of an edge carries: (source lane, its share, span) of each item whose document it serves."""
-    lanes = batch.shares[link.source.module][stages.source_microbatch(link, exchange)]
-    for lane, share in enumerate(lanes):
-        for span in share.spans:
-            if batch.homes[span.document] // stages.grain(link) == exchange:
-                yield lane, share, span
+    With a `rank` it has the copies that leave or reach this rank only, and no other lanes are laid out than those that
+    it meets.
+    """
+    part = _Part(batch, link, layouts, stages, exchange, rank)
+    copies = _hop(part) if link.is_hop else _edge(part)
+    return Route(tuple(sorted(copy for copy in copies if rank is None or rank in (copy.source_rank, copy.target_rank))))
 
 
 def owned(layout: Layout, stage: int, lane: int, padded: int, first: int, rows: int) -> Iterator[tuple[int, int, int]]:
@@ -71,28 +68,87 @@ def owned(layout: Layout, stage: int, lane: int, padded: int, first: int, rows: 
         first, rows = first + taken, rows - taken
 
 
-def _hop(batch: BatchPlan, link: Link, layout: Layout, microbatch: int) -> Iterator[Copy]:
-    for lane, share in enumerate(batch.shares[layout.module][microbatch]):
-        rows = share.rows_in // layout.lane_size
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is planned of an exchange: all of it, or what concerns one rank."""
+
+    batch: BatchPlan
+    link: Link
+    layouts: dict[str, Layout]
+    stages: Stages
+    exchange: int
+    rank: int | None
+
+    @property
+    def sources(self) -> Lanes:
+        """The shares that the rows leave."""
+        module = self.link.source.module
+        return self.batch.shares[module][self.stages.source_microbatch(self.link, self.exchange)]
+
+    @property
+    def targets(self) -> Lanes:
+        """The shares that the rows reach."""
+        module = self.link.target.module
+        return self.batch.shares[module][self.stages.target_microbatch(self.link, self.exchange)]
+
+    def lane_at(self, node: Node) -> int | None:
+        """The lane that the rank has at an end of the link; None if it has none there."""
+        if self.rank is None or self.rank not in self.stages.ranks[node]:
+            return None
+        return self.layouts[node.module].coordinate(self.rank).dp
+
+    def units(self) -> Iterator[tuple[int, Unit]]:
+        """What crosses an edge: source lane and item of each item whose document the exchange serves."""
+        grain = self.stages.grain(self.link)
+        for lane, (document, item) in self._all_units() if self.rank is None else self._own_units():
+            if self.batch.homes[document] // grain == self.exchange:
+                yield lane, (document, item)
+
+    def _all_units(self) -> Iterator[tuple[int, Unit]]:
+        for lane, units in enumerate(self.sources.dealt):
+            for unit in units:
+                yield lane, unit
+
+    def _own_units(self) -> Iterator[tuple[int, Unit]]:
+        """Those that leave the rank's lane, and those of other lanes that reach it."""
+        own, reached = self.lane_at(self.link.source), self.lane_at(self.link.target)
+        if own is not None:
+            for unit in self.sources.dealt[own]:
+                yield own, unit
+        computes = self.batch.rows[self.link.source.module].computes
+        for document, number in () if reached is None else self.targets.dealt[reached]:
+            items = self.batch.documents[document].items
+            for item in range(len(items)) if number == DOCUMENT else (number,):
+                if computes(items[item]):
+                    lane = self.sources.lane_of[document, item]
+                    if lane != own:
+                        yield lane, (document, item)
+
+
+def _hop(part: _Part) -> Iterator[Copy]:
+    layout, link = part.layouts[part.link.source.module], part.link
+    # Both ends of a hop have the same lanes.
+    own = {part.lane_at(link.source), part.lane_at(link.target)}
+    for lane in range(layout.dp) if part.rank is None else (lane for lane in own if lane is not None):
+        rows = part.sources[lane].rows_in // layout.lane_size
         if rows:
             sources = layout.lane_ranks(link.source.stage, lane)
             for a, b in zip(sources, layout.lane_ranks(link.target.stage, lane), strict=True):
                 yield Copy(a, b, 0, 0, rows)
 
 
-def _edge(batch: BatchPlan, link: Link, layouts: dict[str, Layout], stages: Stages, exchange: int) -> Iterator[Copy]:
-    source, target = layouts[link.source.module], layouts[link.target.module]
-    placed = {}
-    for lane, share in enumerate(batch.shares[target.module][stages.target_microbatch(link, exchange)]):
-        for span in share.spans:
-            placed[span.document, span.item] = (lane, share.rows_in, span.row_in)
-    for lane, share, span in crossing(batch, link, stages, exchange):
+def _edge(part: _Part) -> Iterator[Copy]:
+    link, sources, targets = part.link, part.sources, part.targets
+    source, target = part.layouts[link.source.module], part.layouts[link.target.module]
+    for lane, unit in part.units():
         # In a module of items an item has a span of its own, in one of documents a place in its document's span.
-        whole = placed.get((span.document, span.item))
-        target_lane, padded, row = placed[span.document, DOCUMENT] if whole is None else whole
-        position = batch.item(span).position if whole is None else 0
-        left = owned(source, link.source.stage, lane, share.rows_out, span.row_out, span.rows_out)
-        right = owned(target, link.target.stage, target_lane, padded, row + position, span.rows_out)
+        place = unit if unit in targets.lane_of else (unit[0], DOCUMENT)
+        target_lane = targets.lane_of[place]
+        span, here = sources.span_of(lane, unit), targets.span_of(target_lane, place)
+        position = 0 if place == unit else part.batch.item(span).position
+        left = owned(source, link.source.stage, lane, sources[lane].rows_out, span.row_out, span.rows_out)
+        first = here.row_in + position
+        right = owned(target, link.target.stage, target_lane, targets[target_lane].rows_in, first, span.rows_out)
         yield from _meet(left, right)
 
 

@@ -18,11 +18,12 @@ from counterpoint.check.proof import check_plan
 from counterpoint.check.routes import check_routes
 from counterpoint.plan import peers
 from counterpoint.plan.action import Direction
-from counterpoint.plan.batch import ModuleRows, plan_batch
+from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Link
 from counterpoint.plan.peers import Meetings, Rounds, most_peers
 from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.plan_batch import plan_batch
 from tests.asked import asked
 from tests.unit.plan.strategies import plan_of, plans, random_packs, uniform_packs
 

@@ -5,9 +5,11 @@ where they lie in a lane's rows is computed for the lanes that a rank looks at.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 from typing import final, overload
 
@@ -45,8 +47,9 @@ class ModuleRows:
     """What the batch plan needs to know of a module.
 
     `merge` input rows become one output row; `cost` gives the cost of a document or item from its input rows; `balance`
-    says how they are dealt to lanes: none, sample or cost. One microbatch of the module covers `group` microbatches of the step. A
-    module that reads the rows of other encoders computes the items of these `roots`; without roots, its own items.
+    says how they are dealt to lanes: none, sample or cost. One microbatch of the module covers `group` microbatches of
+    the step. A module that reads the rows of other encoders computes the items of these `roots`; without roots, its own
+    items.
     The module puts `prefix` rows of its own before the rows of each item; they do not leave it. With `queries` that
     many learned rows leave for each item, whatever its size, and none of its own.
     """
@@ -190,14 +193,28 @@ class BatchPlan:
 
     def digest(self) -> int:
         """63 bits that differ between different plans; ranks compare it before a step."""
-        dealt = {module: [lanes.dealt for lanes in shares] for module, shares in self.shares.items()}
-        laid = [
-            (name, rows.layout.cp, rows.layout.tp, rows.merge, rows.prefix, rows.queries)
-            for name, rows in sorted(self.rows.items())
-        ]
-        items = [_item_facts(item) for document in self.documents for item in document.items]
-        parts = (self.step, self.homes, list(map(_document_facts, self.documents)), items, sorted(dealt.items()), laid)
-        return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+        told = hashlib.sha256(repr([(name, *_laying(rows)) for name, rows in sorted(self.rows.items())]).encode())
+        for numbers in self._numbers():
+            data = array("q", numbers).tobytes()
+            told.update(len(data).to_bytes(8, "little") + data)
+        return int.from_bytes(told.digest()[:8], "big") >> 1
+
+    def _numbers(self) -> Iterator[Iterable[int]]:
+        """All that is planned, as runs of numbers."""
+        items = [item for document in self.documents for item in document.items]
+        modules = {name: number for number, name in enumerate(sorted({item.module for item in items}))}
+        yield (self.step, self.microbatches, *self.homes)
+        for fact in ("source", "index", "tokens", "loss_tokens"):
+            yield map(attrgetter(fact), self.documents)
+        yield chain.from_iterable((len(document.items), *document.mtp_loss_tokens) for document in self.documents)
+        for fact in ("position", "rows_in", "rows"):
+            yield map(attrgetter(fact), items)
+        yield (modules[item.module] for item in items)
+        yield (-1 if item.columns is None else item.columns for item in items)
+        for _module, shares in sorted(self.shares.items()):
+            for lanes in shares:
+                yield map(len, lanes.dealt)
+                yield chain.from_iterable(chain.from_iterable(lanes.dealt))
 
     def items_of(self, module: "ModuleRows") -> Iterator[Item]:
         """All items of the step that pass through a module."""
@@ -209,5 +226,6 @@ class BatchPlan:
         return self.documents[span.document].items[span.item]
 
 
-_document_facts = attrgetter("source", "index", "tokens", "loss_tokens", "mtp_loss_tokens")
-_item_facts = attrgetter("module", "position", "rows_in", "rows", "columns")
+def _laying(rows: ModuleRows) -> tuple[int, ...]:
+    """What places units in the rows of a lane."""
+    return rows.layout.cp, rows.layout.tp, rows.merge, rows.prefix, rows.queries

@@ -1,9 +1,8 @@
 """Dealing the items of a microbatch to the lanes of an encoder."""
 
-import heapq
 import itertools
-from collections import Counter
 from collections.abc import Sequence
+from heapq import heapreplace
 
 
 def deal_items(costs: Sequence[int], near: Sequence[int], lanes: range, totals: list[int]) -> list[int]:
@@ -18,8 +17,9 @@ def deal_items(costs: Sequence[int], near: Sequence[int], lanes: range, totals: 
     loads = list(range(size))
     lane_of = [0] * len(costs)
     for unit in costliest_first(costs):
-        lane_of[unit] = by_total[loads[0] % size]
-        heapq.heapreplace(loads, loads[0] + costs[unit] * size)
+        least = loads[0]
+        lane_of[unit] = by_total[least % size]
+        heapreplace(loads, least + costs[unit] * size)
     for load in loads:
         totals[by_total[load % size]] += load // size
     return trade_alike(lane_of, costs, near)
@@ -27,17 +27,37 @@ def deal_items(costs: Sequence[int], near: Sequence[int], lanes: range, totals: 
 
 def trade_alike(lane_of: Sequence[int], costs: Sequence[int], near: Sequence[int]) -> list[int]:
     """The lanes of units after a trade among equal costs: a unit takes a place in the lane `near` it if it can."""
-    places = Counter(zip(costs, lane_of, strict=True))
-    traded, away = list(near), []
-    for unit, place in enumerate(zip(costs, near, strict=True)):
-        if places[place]:
-            places[place] -= 1
+    traded = list(lane_of)
+    alike: dict[int, list[int]] = {}
+    for unit, cost in enumerate(costs):
+        if cost in alike:
+            alike[cost].append(unit)
+        else:
+            alike[cost] = [unit]
+    for units in alike.values():
+        if len(units) > 1:
+            _bring_home(units, traded, near)
+    return traded
+
+
+def _bring_home(units: Sequence[int], lane_of: list[int], near: Sequence[int]) -> None:
+    """Let units trade their lanes."""
+    free: dict[int, int] = {}
+    for unit in units:
+        lane = lane_of[unit]
+        free[lane] = free.get(lane, 0) + 1
+    away = []
+    for unit in units:
+        lane = near[unit]
+        if free.get(lane):
+            free[lane] -= 1
+            lane_of[unit] = lane
         else:
             away.append(unit)
-    away.sort(key=costs.__getitem__)
-    for unit, (_cost, lane) in zip(away, sorted(places.elements()), strict=True):
-        traded[unit] = lane
-    return traded
+    if len(away) < len(units):
+        left = [lane for lane, count in free.items() for _ in range(count)]
+        for unit, lane in zip(away, left, strict=True):
+            lane_of[unit] = lane
 
 
 def deal_evenly(count: int, lanes: int) -> list[range]:

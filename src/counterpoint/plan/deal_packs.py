@@ -1,16 +1,16 @@
 """Dealing a step's packs to cells, a lane and a microbatch of the sink each.
 
-What is balanced first is the cost of a lane over the whole step, for which lanes wait at its end. Then each lane's packs
-are cut into microbatches by one profile that all lanes share, since lanes that gather weights or trade rows of experts
-wait for each other in every microbatch. No cell gets more rows than the fullest has where packs are dealt in their
-order, so balancing never costs memory.
+What is balanced first is the cost of a lane over the whole step, for which lanes wait at its end. Then the packs of
+each lane are cut into microbatches by one profile that all lanes share, since lanes that gather weights or trade rows
+of experts wait for each other in every microbatch. No cell gets more rows than the fullest has where packs are dealt in
+their order, so balancing never costs memory.
 """
 
-import heapq
 import itertools
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush, heapreplace, nsmallest
 
 from counterpoint.plan.deal_items import costliest_first, deal_evenly
 
@@ -82,15 +82,13 @@ def _longest_first(
     for pack in costliest_first(costs):
         fitting = (room - rows[pack] + 1) * microbatches
         while full and full[0][0] < fitting:
-            heapq.heappush(loads, heapq.heappop(full)[1])
-        while loads and emptiest[loads[0] % lanes][0] >= fitting:
-            heapq.heappush(full, (emptiest[loads[0] % lanes][0], heapq.heappop(loads)))
+            heappush(loads, heappop(full)[1])
+        while loads and (filled := emptiest[lane := loads[0] % lanes][0]) >= fitting:
+            heappush(full, (filled, heappop(loads)))
         if not loads:
             return None
-        lane = loads[0] % lanes
-        heapq.heapreplace(loads, loads[0] + costs[pack] * lanes)
-        filled = emptiest[lane][0]
-        heapq.heapreplace(emptiest[lane], filled + rows[pack] * microbatches)
+        heapreplace(loads, loads[0] + costs[pack] * lanes)
+        heapreplace(emptiest[lane], filled + rows[pack] * microbatches)
         cells[lane][filled % microbatches].append(pack)
     found = [_Lane(of_lane, [0] * microbatches) for of_lane in cells]
     for load in (*loads, *(load for _rows, load in full)):
@@ -108,7 +106,7 @@ def _lighten(lanes: list[_Lane], costs: Sequence[int], rows: Sequence[int], room
         heaviest = max(lanes, key=lambda lane: lane.load)
         if heaviest.load - least <= least // _CLOSE:
             return
-        lightest = heapq.nsmallest(_TRADERS, lanes, key=lambda lane: lane.load)
+        lightest = nsmallest(_TRADERS, lanes, key=lambda lane: lane.load)
         if not any(_trade(heaviest, other, costs, rows, room) for other in lightest):
             return
 
@@ -176,17 +174,17 @@ def _cut(
     cells: list[list[int]] = [[] for _ in profile]
     filled = [0] * len(profile)
     lacks = [(-cost, number) for number, cost in enumerate(profile)]
-    heapq.heapify(lacks)
+    heapify(lacks)
     for pack in packs:
         passed = []
         while lacks and filled[lacks[0][1]] + rows[pack] > room:
-            passed.append(heapq.heappop(lacks))
+            passed.append(heappop(lacks))
         if not lacks:
             return None
         lack, number = lacks[0]
-        heapq.heapreplace(lacks, (lack + costs[pack], number))
+        heapreplace(lacks, (lack + costs[pack], number))
         cells[number].append(pack)
         filled[number] += rows[pack]
         for entry in passed:
-            heapq.heappush(lacks, entry)
+            heappush(lacks, entry)
     return cells

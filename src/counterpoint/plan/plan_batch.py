@@ -25,17 +25,22 @@ def plan_batch(
     """
     documents = tuple(document for pack in packs for document in pack)
     target = modules[sink]
-    cells = _documents_of(_deal_packs(packs, target, microbatches), packs)
+    firsts = list(itertools.accumulate(map(len, packs), initial=0))
+    cells = _deal_packs(firsts, [document.tokens for document in documents], target, microbatches)
     homes, home_lanes = [0] * len(documents), [0] * len(documents)
-    for m, lanes in enumerate(cells):
-        for lane, numbers in enumerate(lanes):
-            for d in numbers:
-                homes[d], home_lanes[d] = m, lane
     shares: dict[str, tuple[Lanes, ...]] = {}
+    of_sink = []
+    for m, lanes in enumerate(cells):
+        dealt = []
+        for lane, numbers in enumerate(lanes):
+            units = tuple((d, DOCUMENT) for pack in numbers for d in range(firsts[pack], firsts[pack + 1]))
+            for d, _document in units:
+                homes[d], home_lanes[d] = m, lane
+            dealt.append(units)
+        of_sink.append(Lanes(tuple(dealt), documents, target, lay_documents))
     for name, module in modules.items():
         if name == sink:
-            dealt = [tuple(tuple((d, DOCUMENT) for d in numbers) for numbers in lanes) for lanes in cells]
-            shares[name] = tuple(Lanes(of_lanes, documents, module, lay_documents) for of_lanes in dealt)
+            shares[name] = tuple(of_sink)
             continue
         of_microbatches: list[list[int]] = [[] for _ in range(0, microbatches, module.group)]
         for d, home in enumerate(homes):
@@ -49,21 +54,18 @@ def plan_batch(
     return BatchPlan(step, documents, shares, tuple(homes), microbatches, modules, sink)
 
 
-def _deal_packs(packs: Sequence[Pack], target: ModuleRows, microbatches: int) -> Cells:
+def _deal_packs(firsts: Sequence[int], lengths: Sequence[int], target: ModuleRows, microbatches: int) -> Cells:
+    """Deal packs, which begin at the documents `firsts`; documents have these `lengths`."""
     lanes = target.layout.dp
     if target.balance == "none":
-        return deal_packs_in_order(len(packs), lanes, microbatches)
-    costs = target.cost.of_each([document.tokens for pack in packs for document in pack])
-    of_document = iter(costs)
-    of_packs = [sum(itertools.islice(of_document, len(pack))) for pack in packs]
-    rows = [sum(document.tokens for document in pack) for pack in packs]
-    return deal_packs(of_packs, rows, lanes, microbatches)
+        return deal_packs_in_order(len(firsts) - 1, lanes, microbatches)
+    return deal_packs(_sums(target.cost.of_each(lengths), firsts), _sums(lengths, firsts), lanes, microbatches)
 
 
-def _documents_of(cells: Cells, packs: Sequence[Pack]) -> Cells:
-    """The documents of each cell's packs."""
-    firsts = list(itertools.accumulate(map(len, packs), initial=0))
-    return [[[d for pack in cell for d in range(firsts[pack], firsts[pack + 1])] for cell in row] for row in cells]
+def _sums(values: Sequence[int], firsts: Sequence[int]) -> list[int]:
+    """The sum of each run of values from one of `firsts` to the next."""
+    up_to = list(itertools.accumulate(values, initial=0))
+    return [up_to[stop] - up_to[start] for start, stop in itertools.pairwise(firsts)]
 
 
 def _nearby(name: str, count: int, lanes: int, meetings: Meetings | None) -> list[range]:
@@ -109,6 +111,5 @@ def _deal_samples(
     """The lane of each item, alike for the items of one of the `samples`, which follow one another."""
     sizes = [len(list(items)) for _sample, items in itertools.groupby(samples)]
     firsts = list(itertools.accumulate(sizes, initial=0))
-    together = [sum(costs[start:stop]) for start, stop in itertools.pairwise(firsts)]
-    dealt = deal_items(together, [near[first] for first in firsts[:-1]], lanes, totals)
+    dealt = deal_items(_sums(costs, firsts), [near[first] for first in firsts[:-1]], lanes, totals)
     return [lane for lane, size in zip(dealt, sizes, strict=True) for _ in range(size)]

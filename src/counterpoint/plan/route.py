@@ -91,11 +91,13 @@ class _Part:
         module = self.link.target.module
         return self.batch.shares[module][self.stages.target_microbatch(self.link, self.exchange)]
 
-    def lane_at(self, node: Node) -> int | None:
-        """The lane that the rank has at an end of the link; None if it has none there."""
+    def place_at(self, node: Node) -> tuple[int, int]:
+        """The lane that the rank has at an end of the link, and its place among the lane's ranks; -1 without any."""
         if self.rank is None or self.rank not in self.stages.ranks[node]:
-            return None
-        return self.layouts[node.module].coordinate(self.rank).dp
+            return -1, -1
+        layout = self.layouts[node.module]
+        _pp, dp, cp, tp = layout.coordinate(self.rank)
+        return dp, cp * layout.tp + tp
 
     def units(self) -> Iterator[tuple[int, Unit]]:
         """What crosses an edge: source lane and item of each item whose document the exchange serves."""
@@ -111,15 +113,14 @@ class _Part:
 
     def _own_units(self) -> Iterator[tuple[int, Unit]]:
         """Those that leave the rank's lane, and those of other lanes that reach it."""
-        own, reached = self.lane_at(self.link.source), self.lane_at(self.link.target)
-        if own is not None:
-            for unit in self.sources.dealt[own]:
-                yield own, unit
-        computes = self.batch.rows[self.link.source.module].computes
-        for document, number in () if reached is None else self.targets.dealt[reached]:
+        (own, _place), (reached, _place) = self.place_at(self.link.source), self.place_at(self.link.target)
+        for unit in self.sources.dealt[own] if own >= 0 else ():
+            yield own, unit
+        names = self.batch.rows[self.link.source.module].names
+        for document, number in self.targets.dealt[reached] if reached >= 0 else ():
             items = self.batch.documents[document].items
             for item in range(len(items)) if number == DOCUMENT else (number,):
-                if computes(items[item]):
+                if items[item].module in names:
                     lane = self.sources.lane_of[document, item]
                     if lane != own:
                         yield lane, (document, item)
@@ -128,8 +129,8 @@ class _Part:
 def _hop(part: _Part) -> Iterator[Copy]:
     layout, link = part.layouts[part.link.source.module], part.link
     # Both ends of a hop have the same lanes.
-    own = {part.lane_at(link.source), part.lane_at(link.target)}
-    for lane in range(layout.dp) if part.rank is None else (lane for lane in own if lane is not None):
+    own = {lane for lane, _place in (part.place_at(link.source), part.place_at(link.target)) if lane >= 0}
+    for lane in range(layout.dp) if part.rank is None else own:
         rows = part.sources[lane].rows_in // layout.lane_size
         if rows:
             sources = layout.lane_ranks(link.source.stage, lane)
@@ -140,16 +141,26 @@ def _hop(part: _Part) -> Iterator[Copy]:
 def _edge(part: _Part) -> Iterator[Copy]:
     link, sources, targets = part.link, part.sources, part.targets
     source, target = part.layouts[link.source.module], part.layouts[link.target.module]
+    here, there = part.place_at(link.source), part.place_at(link.target)
     for lane, unit in part.units():
         # In a module of items an item has a span of its own, in one of documents a place in its document's span.
         place = unit if unit in targets.lane_of else (unit[0], DOCUMENT)
         target_lane = targets.lane_of[place]
-        span, here = sources.span_of(lane, unit), targets.span_of(target_lane, place)
-        position = 0 if place == unit else part.batch.item(span).position
-        left = owned(source, link.source.stage, lane, sources[lane].rows_out, span.row_out, span.rows_out)
-        first = here.row_in + position
-        right = owned(target, link.target.stage, target_lane, targets[target_lane].rows_in, first, span.rows_out)
-        yield from _meet(left, right)
+        span, row = sources.span_of(lane, unit), targets.span_of(target_lane, place).row_in
+        if place != unit:
+            row += part.batch.item(span).position
+        padded_out, padded_in = sources[lane].rows_out, targets[target_lane].rows_in
+        leaves = lane == here[0] and _overlap(padded_out // source.lane_size, here[1], span.row_out, span.rows_out)
+        arrives = target_lane == there[0] and _overlap(padded_in // target.lane_size, there[1], row, span.rows_out)
+        if part.rank is None or leaves or arrives:
+            left = owned(source, link.source.stage, lane, padded_out, span.row_out, span.rows_out)
+            right = owned(target, link.target.stage, target_lane, padded_in, row, span.rows_out)
+            yield from _meet(left, right)
+
+
+def _overlap(size: int, shard: int, first: int, rows: int) -> bool:
+    """Whether one of the shards of `size` rows has any of a lane's rows [first, first + rows)."""
+    return first < (shard + 1) * size and shard * size < first + rows
 
 
 def _meet(left: Iterator[tuple[int, int, int]], right: Iterator[tuple[int, int, int]]) -> Iterator[Copy]:

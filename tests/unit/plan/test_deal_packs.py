@@ -85,9 +85,7 @@ def test_packs_of_one_cost_stay_in_order_where_they_divide_evenly(
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=24), LANES, MICROBATCHES)
-def test_packs_that_are_about_full_stay_as_many_in_every_lane(
-    spare: list[int], lanes: int, microbatches: int
-) -> None:
+def test_packs_that_are_about_full_stay_as_many_in_every_lane(spare: list[int], lanes: int, microbatches: int) -> None:
     """A cell has at most as many as in order, since no more of them fit."""
     rows = [100 - one for one in spare]
     costs = [(5 * one) ** 2 + 1 for one in spare]

@@ -32,7 +32,7 @@ PLAN = [
     Mutant("plan.deal_packs:_trade", "<= room and heavy.rows[cell] - moved_rows <= room", "<= room", (f"{_P}test_deal_packs.py",)),
     Mutant("plan.deal_packs:_cut", "filled[lacks[0][1]] + rows[pack] > room", "False", (f"{_P}test_deal_packs.py",)),
     Mutant("plan.deal_packs:_profile", "level >= cost", "level >= 0", (f"{_P}test_deal_packs.py",)),
-    Mutant("plan.deal_items:deal_items", "least + costs[unit] * size", "least + size", (f"{_P}test_batch.py",)),
+    Mutant("plan.deal_items:deal_items", "least + more", "least + size", (f"{_P}test_batch.py",)),
     Mutant("plan.laying:lay_items", "row + extents[d, i], row_out", "row + module.rows_in(item), row_out", (f"{_P}test_batch.py",)),
     Mutant("plan.laying:lay_items", "first * module.merge", "first", (f"{_P}test_batch.py", f"{_P}test_route.py")),
     Mutant("plan.laying:lay_items", "row_out + module.queries", "row_out + 1", (f"{_P}test_batch.py",)),

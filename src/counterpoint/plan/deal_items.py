@@ -11,53 +11,46 @@ def deal_items(costs: Sequence[int], near: Sequence[int], lanes: range, totals: 
     Ties go to the lane with the least in `totals`, the step's loads so far, which this updates. Units of the same cost
     then trade places, so that as many as possible are in the lane `near` their document.
     """
-    by_total = sorted(lanes, key=totals.__getitem__)
-    # A load and its lane's place are one number, load * size + place: half the time of a heap of pairs.
-    size = len(by_total)
-    loads = list(range(size))
-    lane_of = [0] * len(costs)
-    for unit in costliest_first(costs):
-        least = loads[0]
-        lane_of[unit] = by_total[least % size]
-        heapreplace(loads, least + costs[unit] * size)
-    for load in loads:
-        totals[by_total[load % size]] += load // size
-    return trade_alike(lane_of, costs, near)
-
-
-def trade_alike(lane_of: Sequence[int], costs: Sequence[int], near: Sequence[int]) -> list[int]:
-    """The lanes of units after a trade among equal costs: a unit takes a place in the lane `near` it if it can."""
-    traded = list(lane_of)
     alike: dict[int, list[int]] = {}
     for unit, cost in enumerate(costs):
         if cost in alike:
             alike[cost].append(unit)
         else:
             alike[cost] = [unit]
-    for units in alike.values():
-        if len(units) > 1:
-            _bring_home(units, traded, near)
-    return traded
+    by_total = sorted(lanes, key=totals.__getitem__)
+    # A load and its lane's place are one number, load * size + place: half the time of a heap of pairs.
+    size = len(by_total)
+    loads = list(range(size))
+    lane_of = [0] * len(costs)
+    for cost in sorted(alike, reverse=True):
+        units, more, places = alike[cost], cost * size, []
+        for _unit in units:
+            least = loads[0]
+            places.append(by_total[least % size])
+            heapreplace(loads, least + more)
+        for unit, lane in zip(units, brought_home(places, [near[unit] for unit in units]), strict=True):
+            lane_of[unit] = lane
+    for load in loads:
+        totals[by_total[load % size]] += load // size
+    return lane_of
 
 
-def _bring_home(units: Sequence[int], lane_of: list[int], near: Sequence[int]) -> None:
-    """Let units trade their lanes."""
+def brought_home(places: list[int], near: Sequence[int]) -> list[int]:
+    """The same places after a trade: a unit has a place in the lane `near` it if there are enough."""
+    if len(places) == 1:
+        return places
     free: dict[int, int] = {}
-    for unit in units:
-        lane = lane_of[unit]
+    for lane in places:
         free[lane] = free.get(lane, 0) + 1
-    away = []
-    for unit in units:
-        lane = near[unit]
+    taken = []
+    for lane in near:
         if free.get(lane):
             free[lane] -= 1
-            lane_of[unit] = lane
+            taken.append(lane)
         else:
-            away.append(unit)
-    if len(away) < len(units):
-        left = [lane for lane, count in free.items() for _ in range(count)]
-        for unit, lane in zip(away, left, strict=True):
-            lane_of[unit] = lane
+            taken.append(-1)
+    left = iter([lane for lane, count in free.items() for _ in range(count)])
+    return [next(left) if lane < 0 else lane for lane in taken]
 
 
 def deal_evenly(count: int, lanes: int) -> list[range]:

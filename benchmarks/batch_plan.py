@@ -213,17 +213,17 @@ def main() -> None:
     ):
         steps = max(1, arguments.steps * 64 // max(lanes, 64))
         if samples % microbatches == 0:
-            one = balance(model, costs[model]["language"], without, lanes, samples, microbatches, steps)
-            balances.append(one)
+            found = balance(model, costs[model]["language"], without, lanes, samples, microbatches, steps)
+            balances.append(found)
             print(
-                f"{model:7} {without:7} {lanes:5} {samples:7} {microbatches:12} | {one.lane_in_order:8.2f} "
-                f"{one.cells_in_order:11.2f} | {one.lane:7.3f} {one.cells:12.3f} | {one.largest:7.3f} "
-                f"{one.over:4} {one.worst_of_bound:5.3f} {one.rows:.2f}"
+                f"{model:7} {without:7} {lanes:5} {samples:7} {microbatches:12} | {found.lane_in_order:8.2f} "
+                f"{found.cells_in_order:11.2f} | {found.lane:7.3f} {found.cells:12.3f} | {found.largest:7.3f} "
+                f"{found.over:4} {found.worst_of_bound:5.3f} {found.rows:.2f}"
             )
     if arguments.json:
         settings = {"python": platform.python_version(), "processor": processor(), "rounds": arguments.rounds}
-        found = {"settings": settings, "timings": list(map(asdict, timings)), "balance": list(map(asdict, balances))}
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+        figures = {"settings": settings, "timings": list(map(asdict, timings)), "balance": list(map(asdict, balances))}
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def processor() -> str:

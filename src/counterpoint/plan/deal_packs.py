@@ -10,14 +10,15 @@ import itertools
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush, heapreplace, nsmallest
+from heapq import heapify, heappop, heappush, heapreplace
+from operator import attrgetter
 
 from counterpoint.plan.deal_items import costliest_first, deal_evenly
 
 Cells = list[list[list[int]]]
 """The packs of each microbatch and lane, ascending."""
 
-_CLOSE = 100
+_CLOSE = 40
 """A heaviest lane within one part in so many of the least possible is not lightened further."""
 
 _NOTHING = -1
@@ -102,12 +103,13 @@ def _longest_first(
 def _lighten(lanes: list[_Lane], costs: Sequence[int], rows: Sequence[int], room: int) -> None:
     """Let the heaviest lane trade packs with lighter ones while that makes it lighter and it is worth it."""
     least = max(max(costs, default=0), sum(costs) // len(lanes))
+    by_load = list(lanes)
     for _ in range(len(lanes)):
-        heaviest = max(lanes, key=lambda lane: lane.load)
+        by_load.sort(key=attrgetter("load"))
+        heaviest = by_load[-1]
         if heaviest.load - least <= least // _CLOSE:
             return
-        lightest = nsmallest(_TRADERS, lanes, key=lambda lane: lane.load)
-        if not any(_trade(heaviest, other, costs, rows, room) for other in lightest):
+        if not any(_trade(heaviest, other, costs, rows, room) for other in by_load[:_TRADERS]):
             return
 
 

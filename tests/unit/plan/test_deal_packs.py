@@ -95,10 +95,26 @@ def test_packs_that_are_about_full_stay_as_many_in_every_lane(spare: list[int], 
 
 
 def test_the_heaviest_lane_trades_where_longest_first_leaves_it_heavy() -> None:
-    """Longest-first makes lanes of 7 + 5 + 4 and 6 + 6 + ... : the classic case in which it is 11 for 9."""
+    """The classic case in which it makes a lane of 11 where 9 is possible."""
     costs = [5, 5, 4, 4, 3, 3, 3]
     assert sorted(lane_costs(deal_packs(costs, [0] * 7, 3, 1), costs)) == [9, 9, 9]
     assert longest_first(costs, [0] * 7, 3, 1) == [11, 8, 8]
+
+
+def test_no_trade_takes_more_rows_than_there_is_room() -> None:
+    """The lanes of 5 + 3 and 4 + 3 + 3 would trade the 4 for a 3, which has too many rows."""
+    costs, rows = [3, 3, 5, 4, 3], [2, 4, 1, 1, 2]
+    cells = deal_packs(costs, rows, 2, 1)
+    assert sorted(lane_costs(cells, costs)) == [8, 10]
+    assert cell_sums(cells, rows) == [[5, 5]]
+    assert sorted(lane_costs(deal_packs(costs, [0] * 5, 2, 1), costs)) == [9, 9]
+
+
+@given(st.integers(0, 40), LANES, MICROBATCHES)
+def test_in_order_cells_differ_by_at_most_one_pack(count: int, lanes: int, microbatches: int) -> None:
+    cells = [cell for of_lanes in deal_packs_in_order(count, lanes, microbatches) for cell in of_lanes]
+    assert list(itertools.chain(*cells)) == list(range(count))
+    assert max(map(len, cells)) - min(map(len, cells)) <= 1
 
 
 def test_lanes_cut_their_packs_by_one_profile() -> None:

@@ -90,33 +90,45 @@ def costs_of(model: str) -> dict[str, Cost]:
     return {name: rows.cost for name, rows in plan_of(config, models_of(config, 131_072)).rows.items()}
 
 
-def loads_of(packs: tuple[Pack, ...], language: ModuleRows, microbatches: int) -> tuple[list[list[int]], int]:
-    """By microbatch and lane, the costs of the language model, and the most rows of any of these."""
+def loads_of(packs: tuple[Pack, ...], language: ModuleRows, microbatches: int) -> tuple[int, int, int]:
+    """The heaviest lane's cost, the sum over microbatches of the heaviest cost in each, and the most rows there."""
     batch = plan_batch(0, packs, {"language": language}, "language", microbatches)
     lengths = [[lanes.lengths(lane) for lane in range(len(lanes))] for lanes in batch.shares["language"]]
     loads = [[sum(language.cost.of_each(one)) for one in lanes] for lanes in lengths]
-    return loads, max(sum(one) for lanes in lengths for one in lanes)
+    most_rows = max(sum(one) for lanes in lengths for one in lanes)
+    return max(map(sum, zip(*loads, strict=True))), sum(map(max, loads)), most_rows
 
 
 def balance(model: str, cost: Cost, without: float, lanes: int, samples: int, microbatches: int, steps: int) -> Balance:
     """How packs are dealt in `steps` steps."""
     layout = Layout(module="language", ranks=tuple(range(lanes)), dp_shard=lanes)
-    found = []
+    found, of_bound = [], []
     for step in range(steps):
         packs = documents(step, lanes * samples, without)
         of_packs = cost.of_each([document.tokens for (document,) in packs])
         mean, largest = sum(of_packs) / lanes, max(of_packs)
-        measured = []
-        for kind in ("none", "cost"):
-            loads, rows = loads_of(packs, ModuleRows(layout, cost=cost, balance=kind), microbatches)
-            measured += [max(map(sum, zip(*loads, strict=True))) / mean, sum(map(max, loads)) / mean, rows]
-        lane_in_order, cells_in_order, rows_in_order, lane, cells, rows = measured
-        of_bound = lane / max(1.05, 1.02 * largest / mean)
-        found.append((lane_in_order, lane, cells_in_order, cells, largest / mean, of_bound, rows / rows_in_order))
-    *means, _of_bound, rows = map(statistics.mean, zip(*found, strict=True))
-    of_bound = [one[-2] for one in found]
-    over = sum(one > 1 for one in of_bound)
-    return Balance(model, without, lanes, samples, microbatches, steps, *means, over, max(of_bound), rows)
+        lane, cells, rows = loads_of(packs, ModuleRows(layout, cost=cost), microbatches)
+        in_order = loads_of(packs, ModuleRows(layout, cost=cost, balance="none"), microbatches)
+        of_bound.append(lane / max(1.05 * mean, 1.02 * largest))
+        loads = (in_order[0], lane, in_order[1], cells, largest)
+        found.append([*(load / mean for load in loads), rows / in_order[2]])
+    means = [statistics.mean(column) for column in zip(*found, strict=True)]
+    return Balance(
+        model=model,
+        without=without,
+        lanes=lanes,
+        samples=samples,
+        microbatches=microbatches,
+        steps=steps,
+        lane_in_order=means[0],
+        lane=means[1],
+        cells_in_order=means[2],
+        cells=means[3],
+        largest=means[4],
+        over=sum(one > 1 for one in of_bound),
+        worst_of_bound=max(of_bound),
+        rows=means[5],
+    )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The named layouts hold what their names say: a case whose condition never comes up would pass for nothing."""
 
+from collections.abc import Sequence
+
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.samples import Pack
 from counterpoint.setup.run import prepare_run
@@ -61,6 +63,6 @@ def _planned(name: str) -> list[Planned]:
     return [(corpus.packs(step), plan.batch(step, corpus.packs(step))) for step in range(STEPS)]
 
 
-def _shares(name: str, module: str) -> list[tuple[Share, ...]]:
+def _shares(name: str, module: str) -> list[Sequence[Share]]:
     """The lanes of every microbatch of every step."""
     return [lanes for _packs, batch in _planned(name) for lanes in batch.shares[module]]

@@ -1,7 +1,7 @@
 """Routes deliver every row of a source once, to where it belongs, and no padding across an edge."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from counterpoint.check.fault import Fault
@@ -93,8 +93,8 @@ def _met(plan: Plan, link: Link, lane: int) -> range:
 class _Ends:
     """The shares of both ends of an exchange, by lane."""
 
-    source: tuple[Share, ...]
-    target: tuple[Share, ...]
+    source: Sequence[Share]
+    target: Sequence[Share]
 
     @classmethod
     def of(cls, plan: Plan, batch: BatchPlan, link: Link, exchange: int) -> "_Ends":

@@ -55,8 +55,9 @@ class DataConfig(Section):
     takes, and sources have no weights. Null: sources are blended by their weights for `training.steps`.
     Unit: epochs."""
     balance: Literal["none", "sample", "cost"] = "cost"
-    """How the items of a microbatch are dealt to an encoder's data-parallel ranks: `cost` balances the estimated work
-    of single items, `sample` does so without parting the items of a document, `none` deals equal numbers in order."""
+    """How a step's sequences are dealt to the language model's data-parallel ranks, and the items of a microbatch to an
+    encoder's: `cost` balances the estimated work, of whole sequences and single items; `sample` does so without parting
+    the items of a document; `none` deals equal numbers in order."""
     workers: Count = 4
     """Threads of each rank that read and decode items ahead of the step. Unit: threads."""
     processes: Literal["auto"] | Index = "auto"

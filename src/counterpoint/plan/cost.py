@@ -1,6 +1,6 @@
 """Costs of documents and items by their rows alone, as plain integers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -69,8 +69,15 @@ class Cost:
     def of(self, rows: int) -> int:
         """The cost of a document, or item, of `rows` input rows."""
         computed = rows + self.prefix
-        of_pairs = sum(flops * mask.pairs(computed) for mask, flops in self.per_pair)
-        return self.per_item + self.per_row * computed + of_pairs
+        cost = self.per_item + self.per_row * computed
+        for mask, flops in self.per_pair:
+            cost += flops * mask.pairs(computed)
+        return cost
+
+    def of_each(self, lengths: Sequence[int]) -> list[int]:
+        """The cost of each of these numbers of rows, computed once for each that occurs."""
+        known = {length: self.of(length) for length in set(lengths)}
+        return [known[length] for length in lengths]
 
 
 ROWS = Cost(per_row=1)

@@ -30,7 +30,7 @@ class Erasure:
                 return work in (Work.FORWARD, Work.WEIGHT) or self._has_gradient(batch, node, microbatch)
             case Transfer(link=link, direction=direction, exchange=exchange, ahead=ahead):
                 batch = self.ahead if ahead else self.batch
-                if batch is None or not self._carries(batch, link, exchange):
+                if batch is None or not carries(self.stages, batch, link, exchange):
                     return False
                 source = self.stages.source_microbatch(link, exchange)
                 return direction is Direction.FORWARD or self._has_gradient(batch, link.source, source)
@@ -39,14 +39,6 @@ class Erasure:
             case Step():
                 return True
 
-    def _carries(self, batch: BatchPlan, link: Link, exchange: int) -> bool:
-        """Whether an exchange of a link has a row on any rank."""
-        if link.is_hop:
-            return not batch.is_empty(link.source.module, exchange)
-        grain = self.stages.grain(link)
-        served = batch.served(link.source.module)
-        return any(home in served for home in range(exchange * grain, (exchange + 1) * grain))
-
     def _has_gradient(self, batch: BatchPlan, node: Node, microbatch: int) -> bool:
         """Whether a gradient is needed at a node: it trains, or reads rows of this batch from a node that needs one."""
         if self.stages.trains(node):
@@ -54,10 +46,18 @@ class Erasure:
         key = (node, microbatch)
         if key not in self._alive:
             self._alive[key] = any(
-                self._carries(batch, link, exchange)
+                carries(self.stages, batch, link, exchange)
                 and self._has_gradient(batch, link.source, self.stages.source_microbatch(link, exchange))
                 for link in self.stages.incoming(node)
                 if self.stages.carries_gradient(link)
                 for exchange in self.stages.into(link, microbatch, batch.microbatches)
             )
         return self._alive[key]
+
+
+def carries(stages: Stages, batch: BatchPlan, link: Link, exchange: int) -> bool:
+    """Whether an exchange of a link has a row on any rank."""
+    if link.is_hop:
+        return not batch.is_empty(link.source.module, exchange)
+    grain = stages.grain(link)
+    return not batch.served(link.source.module).isdisjoint(range(exchange * grain, (exchange + 1) * grain))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from counterpoint.plan.action import Action, Direction
 from counterpoint.plan.activations import KEEPS_ALL, ActivationPolicy
-from counterpoint.plan.batch import BatchPlan, ModuleRows, plan_batch
+from counterpoint.plan.batch import BatchPlan, ModuleRows
 from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communicators, transfer_name
 from counterpoint.plan.digest import digest_of
 from counterpoint.plan.erase import Erasure
@@ -18,6 +18,7 @@ from counterpoint.plan.layout import Layout
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.peers import Meetings, Pattern, Rounds, meetings
 from counterpoint.plan.placement import Placement
+from counterpoint.plan.plan_batch import plan_batch
 from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
 from counterpoint.plan.schedule import SCHEDULES, Schedule
@@ -297,9 +298,10 @@ class Plan:
         """The batch plan of a step."""
         return plan_batch(step, packs, self.rows, self.sink, self.microbatches, self.meetings)
 
-    def route(self, batch: BatchPlan, link: Link, exchange: int) -> Route:
-        """The forward route of an exchange of a link; gradients go back along the same copies."""
-        return plan_route(batch, link, self.layouts, self.stages, exchange)
+    def route(self, batch: BatchPlan, link: Link, exchange: int, rank: int | None = None) -> Route:
+        """The forward route of an exchange of a link, or what of it concerns a rank; gradients go back along the same
+        copies."""
+        return plan_route(batch, link, self.layouts, self.stages, exchange, rank)
 
     def of_step(self, template: Schedule, batch: BatchPlan | None, ahead: BatchPlan | None = None) -> Schedule:
         """A template without the actions that have no row: this step's in `batch`, those that run ahead in `ahead`.

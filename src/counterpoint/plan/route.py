@@ -7,8 +7,8 @@ on each side, and a route is the meeting of two such cuts. Gradients go back alo
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from counterpoint.plan.batch import DOCUMENT, BatchPlan, Share, Span
-from counterpoint.plan.graph import Link
+from counterpoint.plan.batch import DOCUMENT, BatchPlan, Lanes, Unit
+from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.stages import Stages
 
@@ -44,20 +44,17 @@ class Route:
         return sum(copy.rows for copy in self.copies)
 
 
-def plan_route(batch: BatchPlan, link: Link, layouts: dict[str, Layout], stages: Stages, exchange: int) -> Route:
-    """The route of one exchange of a link: a pipeline hop keeps coordinates, an edge goes from item to placeholder."""
-    layout = layouts[link.source.module]
-    copies = _hop(batch, link, layout, exchange) if link.is_hop else _edge(batch, link, layouts, stages, exchange)
-    return Route(tuple(sorted(copies)))
+def plan_route(
+    batch: BatchPlan, link: Link, layouts: dict[str, Layout], stages: Stages, exchange: int, rank: int | None = None
+) -> Route:
+    """The route of one exchange of a link: a pipeline hop keeps coordinates, an edge goes from item to placeholder.
 
-
-def crossing(batch: BatchPlan, link: Link, stages: Stages, exchange: int) -> Iterator[tuple[int, Share, Span]]:
-    """What an exchange of an edge carries: (source lane, its share, span) of each item whose document it serves."""
-    lanes = batch.shares[link.source.module][stages.source_microbatch(link, exchange)]
-    for lane, share in enumerate(lanes):
-        for span in share.spans:
-            if batch.homes[span.document] // stages.grain(link) == exchange:
-                yield lane, share, span
+    With a `rank` it has the copies that leave or reach this rank only, and no other lanes are laid out than those that
+    it meets.
+    """
+    part = _Part(batch, link, layouts, stages, exchange, rank)
+    copies = _hop(part) if link.is_hop else _edge(part)
+    return Route(tuple(sorted(copy for copy in copies if rank is None or rank in (copy.source_rank, copy.target_rank))))
 
 
 def owned(layout: Layout, stage: int, lane: int, padded: int, first: int, rows: int) -> Iterator[tuple[int, int, int]]:
@@ -71,29 +68,99 @@ def owned(layout: Layout, stage: int, lane: int, padded: int, first: int, rows: 
         first, rows = first + taken, rows - taken
 
 
-def _hop(batch: BatchPlan, link: Link, layout: Layout, microbatch: int) -> Iterator[Copy]:
-    for lane, share in enumerate(batch.shares[layout.module][microbatch]):
-        rows = share.rows_in // layout.lane_size
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is planned of an exchange: all of it, or what concerns one rank."""
+
+    batch: BatchPlan
+    link: Link
+    layouts: dict[str, Layout]
+    stages: Stages
+    exchange: int
+    rank: int | None
+
+    @property
+    def sources(self) -> Lanes:
+        """The shares that the rows leave."""
+        module = self.link.source.module
+        return self.batch.shares[module][self.stages.source_microbatch(self.link, self.exchange)]
+
+    @property
+    def targets(self) -> Lanes:
+        """The shares that the rows reach."""
+        module = self.link.target.module
+        return self.batch.shares[module][self.stages.target_microbatch(self.link, self.exchange)]
+
+    def place_at(self, node: Node) -> tuple[int, int]:
+        """The lane that the rank has at an end of the link, and its place among the lane's ranks; -1 without any."""
+        if self.rank is None or self.rank not in self.stages.ranks[node]:
+            return -1, -1
+        layout = self.layouts[node.module]
+        _pp, dp, cp, tp = layout.coordinate(self.rank)
+        return dp, cp * layout.tp + tp
+
+    def units(self) -> Iterator[tuple[int, Unit]]:
+        """What crosses an edge: source lane and item of each item whose document the exchange serves."""
+        grain = self.stages.grain(self.link)
+        for lane, (document, item) in self._all_units() if self.rank is None else self._own_units():
+            if self.batch.homes[document] // grain == self.exchange:
+                yield lane, (document, item)
+
+    def _all_units(self) -> Iterator[tuple[int, Unit]]:
+        for lane, units in enumerate(self.sources.dealt):
+            for unit in units:
+                yield lane, unit
+
+    def _own_units(self) -> Iterator[tuple[int, Unit]]:
+        """Those that leave the rank's lane, and those of other lanes that reach it."""
+        (own, _place), (reached, _place) = self.place_at(self.link.source), self.place_at(self.link.target)
+        for unit in self.sources.dealt[own] if own >= 0 else ():
+            yield own, unit
+        names = self.batch.rows[self.link.source.module].names
+        for document, number in self.targets.dealt[reached] if reached >= 0 else ():
+            items = self.batch.documents[document].items
+            for item in range(len(items)) if number == DOCUMENT else (number,):
+                if items[item].module in names:
+                    lane = self.sources.lane_of[document, item]
+                    if lane != own:
+                        yield lane, (document, item)
+
+
+def _hop(part: _Part) -> Iterator[Copy]:
+    layout, link = part.layouts[part.link.source.module], part.link
+    # Both ends of a hop have the same lanes.
+    own = {lane for lane, _place in (part.place_at(link.source), part.place_at(link.target)) if lane >= 0}
+    for lane in range(layout.dp) if part.rank is None else own:
+        rows = part.sources[lane].rows_in // layout.lane_size
         if rows:
             sources = layout.lane_ranks(link.source.stage, lane)
             for a, b in zip(sources, layout.lane_ranks(link.target.stage, lane), strict=True):
                 yield Copy(a, b, 0, 0, rows)
 
 
-def _edge(batch: BatchPlan, link: Link, layouts: dict[str, Layout], stages: Stages, exchange: int) -> Iterator[Copy]:
-    source, target = layouts[link.source.module], layouts[link.target.module]
-    placed = {}
-    for lane, share in enumerate(batch.shares[target.module][stages.target_microbatch(link, exchange)]):
-        for span in share.spans:
-            placed[span.document, span.item] = (lane, share.rows_in, span.row_in)
-    for lane, share, span in crossing(batch, link, stages, exchange):
+def _edge(part: _Part) -> Iterator[Copy]:
+    link, sources, targets = part.link, part.sources, part.targets
+    source, target = part.layouts[link.source.module], part.layouts[link.target.module]
+    here, there = part.place_at(link.source), part.place_at(link.target)
+    for lane, unit in part.units():
         # In a module of items an item has a span of its own, in one of documents a place in its document's span.
-        whole = placed.get((span.document, span.item))
-        target_lane, padded, row = placed[span.document, DOCUMENT] if whole is None else whole
-        position = batch.item(span).position if whole is None else 0
-        left = owned(source, link.source.stage, lane, share.rows_out, span.row_out, span.rows_out)
-        right = owned(target, link.target.stage, target_lane, padded, row + position, span.rows_out)
-        yield from _meet(left, right)
+        place = unit if unit in targets.lane_of else (unit[0], DOCUMENT)
+        target_lane = targets.lane_of[place]
+        span, row = sources.span_of(lane, unit), targets.span_of(target_lane, place).row_in
+        if place != unit:
+            row += part.batch.item(span).position
+        padded_out, padded_in = sources[lane].rows_out, targets[target_lane].rows_in
+        leaves = lane == here[0] and _overlap(padded_out // source.lane_size, here[1], span.row_out, span.rows_out)
+        arrives = target_lane == there[0] and _overlap(padded_in // target.lane_size, there[1], row, span.rows_out)
+        if part.rank is None or leaves or arrives:
+            left = owned(source, link.source.stage, lane, padded_out, span.row_out, span.rows_out)
+            right = owned(target, link.target.stage, target_lane, padded_in, row, span.rows_out)
+            yield from _meet(left, right)
+
+
+def _overlap(size: int, shard: int, first: int, rows: int) -> bool:
+    """Whether one of the shards of `size` rows has any of a lane's rows [first, first + rows)."""
+    return first < (shard + 1) * size and shard * size < first + rows
 
 
 def _meet(left: Iterator[tuple[int, int, int]], right: Iterator[tuple[int, int, int]]) -> Iterator[Copy]:

@@ -30,10 +30,12 @@ def reordered(programs: Programs, rank: int, *actions: str) -> Programs:
 
 def with_share(batch: BatchPlan, module: str, microbatch: int, lane: int, share: Share) -> BatchPlan:
     """A batch with one share replaced."""
-    lanes = list(batch.shares[module][microbatch])
-    lanes[lane] = share
+    lanes = batch.shares[module][microbatch]
+    units = tuple((span.document, span.item) for span in share.spans)
+    wrong = replace(lanes, dealt=(*lanes.dealt[:lane], units, *lanes.dealt[lane + 1 :]))
+    wrong._laid[lane] = share
     shares = list(batch.shares[module])
-    shares[microbatch] = tuple(lanes)
+    shares[microbatch] = wrong
     return replace(batch, shares={**batch.shares, module: tuple(shares)})
 
 

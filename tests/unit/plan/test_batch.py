@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterpoint.check.coverage import check_batch
-from counterpoint.plan.batch import DOCUMENT, ModuleRows, _traded, plan_batch
+from counterpoint.plan.batch import DOCUMENT, ModuleRows
+from counterpoint.plan.deal_items import brought_home
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.plan_batch import plan_batch
 from counterpoint.plan.samples import Document, Item
 from tests.unit.plan.strategies import plans, random_packs
 
@@ -38,16 +40,42 @@ def test_every_document_and_item_is_computed_once(plan: Plan, seed: int) -> None
 
 
 @given(plans(), seeds)
-def test_cells_differ_by_at_most_one_pack_and_keep_the_order(plan: Plan, seed: int) -> None:
+def test_packs_lie_whole_in_a_cell_and_without_balance_in_order(plan: Plan, seed: int) -> None:
     packs = random_packs(plan, seed)
     batch = plan.batch(0, packs)
     cells = [[s.document for s in share.spans] for lanes in batch.shares[plan.sink] for share in lanes]
-    assert [document for cell in cells for document in cell] == list(range(len(batch.documents)))
-    first = [0]
-    for pack in packs:
-        first.append(first[-1] + len(pack))
-    counts = [sum(document in first for document in cell) for cell in cells]
-    assert max(counts) - min(counts) <= 1
+    pack_of = [number for number, pack in enumerate(packs) for _document in pack]
+    dealt = [{pack_of[document] for document in cell} for cell in cells]
+    assert sum(map(len, dealt)) == len(packs)
+    assert all(cell == sorted(cell) for cell in cells)
+    if plan.rows[plan.sink].balance == "none":
+        assert [document for cell in cells for document in cell] == list(range(len(batch.documents)))
+        assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+
+
+@given(plans(), seeds)
+def test_what_is_said_of_lanes_without_laying_them_out_is_what_lies_there(plan: Plan, seed: int) -> None:
+    batch = plan.batch(0, random_packs(plan, seed))
+    for module, shares in batch.shares.items():
+        homes = {batch.homes[span.document] for lanes in shares for share in lanes for span in share.spans}
+        assert batch.served(module) == homes
+        for microbatch, lanes in enumerate(shares):
+            spans = [sorted(share.spans, key=lambda span: (span.document, span.item)) for share in lanes]
+            assert [lanes.lengths(lane) for lane in range(len(lanes))] == [[s.rows_in for s in one] for one in spans]
+            assert batch.is_empty(module, microbatch) == (not any(spans))
+    for microbatch, lanes in enumerate(batch.shares[plan.sink]):
+        assert batch.has_even_lanes(microbatch) == (len({share.rows_in for share in lanes}) == 1)
+
+
+@given(plans(), seeds)
+def test_digests_tell_how_a_step_is_dealt(plan: Plan, seed: int) -> None:
+    batch = plan.batch(0, random_packs(plan, seed))
+    for module, shares in batch.shares.items():
+        for lanes in shares:
+            if len(lanes) > 1 and lanes.dealt[0] != lanes.dealt[-1]:
+                dealt = (lanes.dealt[-1], *lanes.dealt[1:-1], lanes.dealt[0])
+                turned = tuple(replace(lanes, dealt=dealt) if one is lanes else one for one in shares)
+                assert replace(batch, shares={**batch.shares, module: turned}).digest() != batch.digest()
 
 
 @given(plans(), seeds)
@@ -74,23 +102,15 @@ def test_dealing_by_cost_is_within_grahams_bound(costs: list[int], lanes: int) -
     assert max(loads) - min(loads) <= max(costs)
 
 
-UNITS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), st.integers(0, 4)), max_size=24)
-"""Of each unit the cost, the lane to which it was dealt and the one that is near; few costs, so that many are alike."""
-
-
-@given(UNITS)
-def test_trading_leaves_lanes_their_costs_and_brings_home_all_that_can_be(units: list[tuple[int, int, int]]) -> None:
-    keys = [(number, 0) for number in range(len(units))]
-    costs = {key: cost // 4 for key, (cost, _lane, _near) in zip(keys, units)}
-    dealt = {key: lane for key, (_cost, lane, _near) in zip(keys, units)}
-    near = [home for _cost, _lane, home in units]
-    traded = _traded(dealt, costs, near)
-    assert traded.keys() == dealt.keys()
-    lanes_of_costs = [Counter((costs[key], lane) for key, lane in lanes.items()) for lanes in (dealt, traded)]
-    assert lanes_of_costs[0] == lanes_of_costs[1]
-    at_home = Counter((costs[key], lane) for key, lane in traded.items() if lane == near[key[0]])
-    wanted = Counter((costs[key], near[key[0]]) for key in keys)
-    assert at_home == lanes_of_costs[0] & wanted
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=24))
+def test_trading_keeps_all_places_and_brings_home_all_that_can_be(units: list[tuple[int, int]]) -> None:
+    """Of each unit the lane to which it was dealt and the one that is near."""
+    places, near = [lane for lane, _near in units], [home for _lane, home in units]
+    traded = brought_home(places, near)
+    assert sorted(traded) == sorted(places)
+    assert Counter(lane for lane, home in zip(traded, near, strict=True) if lane == home) == Counter(places) & Counter(
+        near
+    )
 
 
 @given(

@@ -5,10 +5,13 @@ from hypothesis import strategies as st
 
 from counterpoint.check.routes import check_routes
 from counterpoint.plan.action import Direction
-from counterpoint.plan.batch import DOCUMENT, BatchPlan
+from counterpoint.plan.batch import DOCUMENT, BatchPlan, ModuleRows
+from counterpoint.plan.erase import carries
 from counterpoint.plan.graph import Link
+from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
-from tests.unit.plan.strategies import plans, random_packs
+from tests.asked import asked
+from tests.unit.plan.strategies import plan_of, plans, random_packs, uniform_packs
 
 Place = tuple[int, int]
 """A rank and a row of its shard."""
@@ -77,3 +80,28 @@ def test_a_batch_uses_only_pairs_that_the_plan_connects(plan: Plan, seed: int) -
             backward = {(target, source) for source, target in forward}
             for way, used in ((Direction.FORWARD, forward), (Direction.BACKWARD, backward)):
                 assert {pair for pair in used if pair[0] != pair[1]} <= set(plan.pairs(link, way))
+
+
+@given(plans(max_world=10), st.integers(0, 2**16))
+def test_the_route_of_a_rank_is_its_part_of_the_whole(plan: Plan, seed: int) -> None:
+    """And an exchange carries something just where it has copies on any rank."""
+    batch = plan.batch(0, random_packs(plan, seed))
+    for link in plan.stages.links:
+        for exchange in range(plan.stages.exchanges(link, plan.microbatches)):
+            whole = plan.route(batch, link, exchange)
+            assert bool(whole.copies) == carries(plan.stages, batch, link, exchange)
+            for rank in plan.stages.world:
+                own = plan.route(batch, link, exchange, rank)
+                assert (own.outgoing(rank), own.incoming(rank)) == (whole.outgoing(rank), whole.incoming(rank))
+                assert all(rank in (copy.source_rank, copy.target_rank) for copy in own.copies)
+
+
+def test_a_rank_lays_out_only_the_lanes_that_it_meets() -> None:
+    """Where images stay with their documents, a colocated rank looks at its own lanes alone."""
+    ranks = tuple(range(8))
+    placement = place(8, (asked("vision", ranks=ranks, dp_shard=8), asked("language", ranks=ranks, dp_shard=8)))
+    plan = plan_of(placement, {layout.module: ModuleRows(layout) for layout in placement.layouts}, "1f1b", 1)
+    batch = plan.batch(0, uniform_packs(8))
+    (link,) = plan.stages.links
+    assert plan.route(batch, link, 0, rank=3).copies
+    assert {module: set(lanes._laid) for module, (lanes,) in batch.shares.items()} == {"vision": {3}, "language": {3}}

@@ -25,6 +25,7 @@ from counterpoint.models.batch import Batch, Compared, FeatureBatch, MtpInputs, 
 from counterpoint.models.movable import all_pinned
 from counterpoint.models.segments import Segments
 from counterpoint.plan.batch import BatchPlan, Share, Span
+from counterpoint.plan.erase import carries
 from counterpoint.plan.graph import Link
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
@@ -96,7 +97,7 @@ class Reader:
         step = _Step(batch, Comparisons(batch, self.sources), load or self.load, [])
         batches: dict[tuple[str, int], Batch] = {}
         for module, microbatch, share in self._shares(batch):
-            is_even = len({lane.rows_in for lane in batch.shares[module][microbatch]}) == 1
+            is_even = module == self.plan.sink and batch.has_even_lanes(microbatch)
             batches[module, microbatch] = self._batch(step, module, share, is_even)
         inputs = StepInputs(batch, batches, self._maps(batch), tuple(step.bad))
         return inputs.pinned() if self.is_pinned else inputs
@@ -132,9 +133,8 @@ class Reader:
             if self.rank not in stages.ranks[link.source] and self.rank not in stages.ranks[link.target]:
                 continue
             for exchange in range(stages.exchanges(link, self.plan.microbatches)):
-                route = self.plan.route(batch, link, exchange)
-                if route.copies:
-                    maps[link, exchange] = RowMap.build(route, self.rank)
+                if carries(stages, batch, link, exchange):
+                    maps[link, exchange] = RowMap.build(self.plan.route(batch, link, exchange, self.rank), self.rank)
         return maps
 
     def _batch(self, step: "_Step", module: str, share: Share, is_even: bool) -> Batch:

@@ -1,5 +1,7 @@
 """Measures of a step: FLOPs, imbalance of lanes, peak FLOPs of the device, and peak memory."""
 
+import itertools
+
 import torch
 
 from counterpoint.plan.batch import BatchPlan
@@ -17,7 +19,7 @@ def model_flops(plan: Plan, batch: BatchPlan) -> dict[str, float]:
     """
     flops, works = {}, works_of(plan)
     for module, rounds in batch.shares.items():
-        rows = (span.rows_in for shares in rounds for share in shares for span in share.spans)
+        rows = itertools.chain.from_iterable(lanes.lengths(lane) for lanes in rounds for lane in range(len(lanes)))
         flops[module] = step_flops(works[module], plan.facts[module].load(rows))
     return flops
 
@@ -30,8 +32,8 @@ def imbalance(plan: Plan, batch: BatchPlan) -> dict[str, float]:
     ratios = {}
     for module, rounds in batch.shares.items():
         costs = [
-            [sum(plan.facts[module].cost.of(span.rows_in) for span in share.spans) for share in shares]
-            for shares in rounds
+            [sum(plan.facts[module].cost.of_each(lanes.lengths(lane))) for lane in range(len(lanes))]
+            for lanes in rounds
         ]
         mean = sum(sum(lanes) / len(lanes) for lanes in costs)
         ratios[module] = sum(max(lanes) for lanes in costs) / mean if mean else 1.0

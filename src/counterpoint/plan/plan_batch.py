@@ -1,0 +1,115 @@
+"""Planning the batch of a step: the only place that deals documents and items to lanes."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from counterpoint.plan.batch import DOCUMENT, BatchPlan, Lanes, ModuleRows, Unit
+from counterpoint.plan.deal_items import deal_evenly, deal_items
+from counterpoint.plan.deal_packs import Cells, deal_packs, deal_packs_in_order
+from counterpoint.plan.laying import lay_documents, lay_items
+from counterpoint.plan.peers import Meetings
+from counterpoint.plan.samples import Document, Pack
+
+
+def plan_batch(
+    step: int,
+    packs: tuple[Pack, ...],
+    modules: Mapping[str, ModuleRows],
+    sink: str,
+    microbatches: int,
+    meetings: Meetings | None = None,
+) -> BatchPlan:
+    """Deal packs to the lanes and microbatches of the sink, and every item to a lane of its module, both by cost.
+
+    Packs stay whole. An item's lane is one that can meet its document's lane; without `meetings` any lane can.
+    """
+    documents = tuple(document for pack in packs for document in pack)
+    target = modules[sink]
+    firsts = list(itertools.accumulate(map(len, packs), initial=0))
+    cells = _deal_packs(firsts, [document.tokens for document in documents], target, microbatches)
+    homes, home_lanes = [0] * len(documents), [0] * len(documents)
+    shares: dict[str, tuple[Lanes, ...]] = {}
+    of_sink = []
+    for m, lanes in enumerate(cells):
+        dealt = []
+        for lane, numbers in enumerate(lanes):
+            units = tuple((d, DOCUMENT) for pack in numbers for d in range(firsts[pack], firsts[pack + 1]))
+            for d, _document in units:
+                homes[d], home_lanes[d] = m, lane
+            dealt.append(units)
+        of_sink.append(Lanes(tuple(dealt), documents, target, lay_documents))
+    for name, module in modules.items():
+        if name == sink:
+            shares[name] = tuple(of_sink)
+            continue
+        of_microbatches: list[list[int]] = [[] for _ in range(0, microbatches, module.group)]
+        for d, home in enumerate(homes):
+            of_microbatches[home // module.group].append(d)
+        nearby = _nearby(name, module.layout.dp, target.layout.dp, meetings)
+        totals = [0] * module.layout.dp
+        shares[name] = tuple(
+            Lanes(_deal_items(numbers, documents, module, home_lanes, nearby, totals), documents, module, lay_items)
+            for numbers in of_microbatches
+        )
+    return BatchPlan(step, documents, shares, tuple(homes), microbatches, modules, sink)
+
+
+def _deal_packs(firsts: Sequence[int], lengths: Sequence[int], target: ModuleRows, microbatches: int) -> Cells:
+    """Deal packs, which begin at the documents `firsts`; documents have these `lengths`."""
+    lanes = target.layout.dp
+    if target.balance == "none":
+        return deal_packs_in_order(len(firsts) - 1, lanes, microbatches)
+    return deal_packs(_sums(target.cost.of_each(lengths), firsts), _sums(lengths, firsts), lanes, microbatches)
+
+
+def _sums(values: Sequence[int], firsts: Sequence[int]) -> list[int]:
+    """The sum of each run of values from one of `firsts` to the next."""
+    up_to = list(itertools.accumulate(values, initial=0))
+    return [up_to[stop] - up_to[start] for start, stop in itertools.pairwise(firsts)]
+
+
+def _nearby(name: str, count: int, lanes: int, meetings: Meetings | None) -> list[range]:
+    """For each lane of the sink, the lanes of a module that can meet it."""
+    return [range(count) if meetings is None else meetings.lanes(name, lane, lane) for lane in range(lanes)]
+
+
+def _deal_items(
+    numbers: Sequence[int],
+    documents: Sequence[Document],
+    module: ModuleRows,
+    home_lanes: Sequence[int],
+    nearby: Sequence[range],
+    totals: list[int],
+) -> tuple[tuple[Unit, ...], ...]:
+    """The items of a module in the documents `numbers`, by lane; `totals` are the loads of lanes so far."""
+    own: dict[range, list[int]] = {neighbours: [] for neighbours in nearby}
+    for d in numbers:
+        own[nearby[home_lanes[d]]].append(d)
+    dealt: list[list[Unit]] = [[] for _ in range(module.layout.dp)]
+    near_lane = [lane * len(dealt) // len(nearby) for lane in range(len(nearby))]
+    names = module.names
+    for neighbours, near in own.items():
+        units = [(d, i) for d in near for i, item in enumerate(documents[d].items) if item.module in names]
+        if module.balance == "none":
+            for lane, run in zip(neighbours, deal_evenly(len(units), len(neighbours)), strict=True):
+                dealt[lane] = units[run.start : run.stop]
+            continue
+        costs = module.cost.of_each([module.rows_in(documents[d].items[i]) for d, i in units])
+        homes = [near_lane[home_lanes[d]] for d, _item in units]
+        if module.balance == "sample":
+            lanes = _deal_samples([d for d, _item in units], costs, homes, neighbours, totals)
+        else:
+            lanes = deal_items(costs, homes, neighbours, totals)
+        for unit, lane in zip(units, lanes, strict=True):
+            dealt[lane].append(unit)
+    return tuple(map(tuple, dealt))
+
+
+def _deal_samples(
+    samples: Sequence[int], costs: Sequence[int], near: Sequence[int], lanes: range, totals: list[int]
+) -> list[int]:
+    """The lane of each item, alike for the items of one of the `samples`, which follow one another."""
+    sizes = [len(list(items)) for _sample, items in itertools.groupby(samples)]
+    firsts = list(itertools.accumulate(sizes, initial=0))
+    dealt = deal_items(_sums(costs, firsts), [near[first] for first in firsts[:-1]], lanes, totals)
+    return [lane for lane, size in zip(dealt, sizes, strict=True) for _ in range(size)]

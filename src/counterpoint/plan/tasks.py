@@ -1,0 +1,323 @@
+"""A step's compute actions as tasks on an integer clock: what each needs, how long it takes, and who runs it.
+
+A *team* is the ranks that share all their seats, so they have the same program and the clock plays them as one. A task
+that several teams run starts on each of them when that team is free; its results are there when the last team ends.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
+from counterpoint.plan.graph import Node
+from counterpoint.plan.list_scheduler import places
+from counterpoint.plan.stages import Stages
+
+
+class Limits(NamedTuple):
+    """The memory bound: the most microbatches kept by each node, or by all chunks of a seat together.
+
+    A seat is named by its first node. It has one or the other; none means any number. A microbatch is kept from its
+    forward to the last action of its backward or, without a backward, to the forwards that read its rows.
+    """
+
+    nodes: Mapping[Node, int]
+    seats: Mapping[Node, int]
+
+
+class Queue(NamedTuple):
+    """One kind of work of a seat, as tasks in the order in which every team of the seat runs them."""
+
+    tasks: tuple[int, ...]
+    is_sink: bool
+    is_first: bool
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Tasks by number: their action, cost, and teams.
+
+    `reads` are the tasks whose results a task needs. `follows` are those that each of its teams must have begun before
+    it: earlier work of the same seat on its microbatch, and what the memory bound wants done. `readers` and `followers`
+    are the same arcs the other way round. In `queues` every task is once.
+    """
+
+    actions: tuple[Compute, ...]
+    units: tuple[int, ...]
+    teams: tuple[tuple[int, ...], ...]
+    num_teams: int
+    reads: tuple[tuple[int, ...], ...]
+    follows: tuple[tuple[int, ...], ...]
+    readers: tuple[tuple[int, ...], ...]
+    followers: tuple[tuple[int, ...], ...]
+    queues: tuple[Queue, ...]
+
+    def reversed(self) -> "Tasks":
+        """The same step played from its end: what was read reads, and queues run backwards."""
+        queues = tuple(Queue(queue.tasks[::-1], queue.is_sink, not queue.is_first) for queue in self.queues)
+        return Tasks(
+            self.actions, self.units, self.teams, self.num_teams,
+            self.readers, self.followers, self.reads, self.follows, queues,
+        )  # fmt: skip
+
+    def makespan(self, order: Sequence[int]) -> int:
+        """The time at which the last team ends if every team runs its tasks in this order, as early as it can."""
+        free = [0] * self.num_teams
+        done = [0] * len(self.actions)
+        for task in order:
+            ready, cost, end = max((done[other] for other in self.reads[task]), default=0), self.units[task], 0
+            for team in self.teams[task]:
+                free[team] = max(free[team], ready) + cost
+                end = max(end, free[team])
+            done[task] = end
+        return max(free, default=0)
+
+    def keeps(self, order: Sequence[int]) -> bool:
+        """Whether an order has every task after those it follows, so that it keeps the memory bound."""
+        place = [0] * len(self.actions)
+        for number, task in enumerate(order):
+            place[task] = number
+        return all(place[before] < place[task] for task in order for before in self.follows[task])
+
+
+def tasks_of(stages: Stages, microbatches: int, limits: Limits, splits: bool = False) -> Tasks:
+    """The tasks of a training step; with `splits` weight gradients are tasks of their own.
+
+    A limit that no order could keep is left out where it would block the step.
+    """
+    return _Builder(stages, microbatches, limits, splits).tasks()
+
+
+def actions_of(stages: Stages, microbatches: int, computes: Sequence[Compute]) -> tuple[Action, ...]:
+    """A whole step in the order of its computes: each is followed by its node's reduction, if it is the node's last
+    backward, and by the transfers of what it made."""
+    early = [link for link in stages.links if stages.steps_ahead(link.source) > stages.steps_ahead(link.target)]
+    cells = sorted((exchange, link) for link in early for exchange in range(stages.exchanges(link, microbatches)))
+    order: list[Action] = [Transfer(link, Direction.FORWARD, exchange) for exchange, link in cells]
+    last = {action.node: action for action in computes if action.work is not Work.FORWARD}
+    for action in computes:
+        order.append(action)
+        if last.get(action.node) == action and stages.trains(action.node):
+            order.append(Reduce(action.node))
+        order += [given for given in stages.gives(action, microbatches) if given.ahead == action.ahead]
+    return (*order, Step())
+
+
+def kept(stages: Stages, microbatches: int, order: Iterable[Action]) -> dict[Node, int]:
+    """The most microbatches that each node keeps at once in an order; of what runs ahead, all of a step."""
+    begun, ended = dict.fromkeys(stages.nodes, 0), dict.fromkeys(stages.nodes, 0)
+    most = {n: stages.count(n.module, microbatches) if stages.steps_ahead(n) else 1 for n in stages.nodes}
+    splits = frozenset(a.node for a in order if isinstance(a, Compute) and a.work is Work.WEIGHT)
+
+    def read(node: Node) -> int:
+        """Microbatches whose rows the forwards of all readers have begun to read."""
+        covered = [begun[node]]
+        for link in stages.outgoing(node):
+            done, target = begun[link.target], link.target.module
+            if done < stages.count(target, microbatches):
+                covered.append(done * stages.group(target) // stages.group(node.module))
+        return min(covered)
+
+    for action in order:
+        if not isinstance(action, Compute):
+            continue
+        node = action.node
+        if action.work is not Work.FORWARD:
+            ended[node] += action.work is Work.WEIGHT or node not in splits
+            continue
+        begun[node] += 1
+        for other in (node, *(link.source for link in stages.incoming(node))):
+            done = ended[other] if stages.has_backward(other) else read(other)
+            most[other] = max(most[other], begun[other] - done)
+    return most
+
+
+def seats_of(stages: Stages) -> tuple[tuple[Node, ...], ...]:
+    """The nodes at each place of each module's pipeline, which are on the same ranks."""
+    number = {module: places(stages, module) for module in dict.fromkeys(node.module for node in stages.nodes)}
+    seats: dict[tuple[str, int], list[Node]] = {}
+    for node in stages.nodes:
+        seats.setdefault((node.module, node.stage % number[node.module]), []).append(node)
+    return tuple(map(tuple, seats.values()))
+
+
+class _Builder:
+    def __init__(self, stages: Stages, microbatches: int, limits: Limits, splits: bool) -> None:
+        self._stages, self._microbatches, self._limits, self._splits = stages, microbatches, limits, splits
+        self._seats = seats_of(stages)
+        self._actions: list[Compute] = []
+        self._queues: list[Queue] = []
+        self._number: dict[Compute, int] = {}
+        for seat in self._seats:
+            self._add_queues(seat)
+        self._reads = [self._needs(action) for action in self._actions]
+        self._follows = [self._earlier(action) for action in self._actions]
+
+    def tasks(self) -> Tasks:
+        limited = self._limited()
+        self._drop_what_blocks(limited)
+        teams, count = self._teams()
+        reads, follows = tuple(map(tuple, self._reads)), tuple(map(tuple, self._follows))
+        return Tasks(
+            actions=tuple(self._actions),
+            units=tuple(map(self._stages.units, self._actions)),
+            teams=tuple(teams[action.node] for action in self._actions),
+            num_teams=count,
+            reads=reads,
+            follows=follows,
+            readers=_turned(reads),
+            followers=_turned(follows),
+            queues=tuple(self._queues),
+        )
+
+    def _add_queues(self, seat: tuple[Node, ...]) -> None:
+        """Forwards, backwards and weight gradients of a seat's chunks, in rounds of as many microbatches as places."""
+        stages, width = self._stages, places(self._stages, seat[0].module)
+        cells = [(node, m) for node in seat for m in range(stages.count(node.module, self._microbatches))]
+        forwards = sorted(cells, key=lambda cell: (cell[1] // width, cell[0].stage, cell[1]))
+        backwards = sorted(cells, key=lambda cell: (cell[1] // width, -cell[0].stage, cell[1]))
+        backwards = [(node, m) for node, m in backwards if stages.has_backward(node)]
+        works = [(Work.FORWARD, forwards), (Work.INPUT if self._splits else Work.BACKWARD, backwards)]
+        if self._splits:
+            works.append((Work.WEIGHT, [(node, m) for node, m in backwards if stages.trains(node)]))
+        is_sink = seat[0].module in stages.sinks
+        for work, of in works:
+            actions = [stages.forward(*cell) if work is Work.FORWARD else Compute(cell[0], work, cell[1]) for cell in of]
+            first = len(self._actions)
+            self._actions += actions
+            self._number |= {action: first + place for place, action in enumerate(actions)}
+            if actions:
+                is_pipeline = is_sink and work is not Work.WEIGHT
+                tasks = tuple(range(first, first + len(actions)))
+                self._queues.append(Queue(tasks, is_pipeline, work is Work.FORWARD))
+
+    def _needs(self, action: Compute) -> list[int]:
+        """Tasks of other nodes whose results an action reads in the same step."""
+        stages, made = self._stages, []
+        for transfer in stages.reads(action, self._microbatches):
+            link, exchange = transfer.link, transfer.exchange
+            if transfer.direction is Direction.BACKWARD:
+                node, microbatch = link.target, stages.target_microbatch(link, exchange)
+                made.append(Compute(node, Work.INPUT if self._splits else Work.BACKWARD, microbatch))
+            elif stages.steps_ahead(link.source) == action.ahead:
+                made.append(stages.forward(link.source, stages.source_microbatch(link, exchange)))
+        return list(dict.fromkeys(self._number[other] for other in made))
+
+    def _earlier(self, action: Compute) -> list[int]:
+        """Earlier work of the same node on the same microbatch."""
+        if action.work is Work.FORWARD:
+            return []
+        if action.work is Work.WEIGHT:
+            return [self._number[Compute(action.node, Work.INPUT, action.microbatch)]]
+        return [self._number[self._stages.forward(action.node, action.microbatch)]]
+
+    def _limited(self) -> dict[int, list[int]]:
+        """By forward, the tasks after which the memory bound lets it run."""
+        limited: dict[int, list[int]] = {}
+        for seat in self._seats:
+            if seat[0] in self._limits.seats:
+                self._limit_kept(seat, self._limits.seats[seat[0]], limited)
+                continue
+            for node in seat:
+                if node not in self._limits.nodes or self._stages.steps_ahead(node):
+                    continue
+                if self._stages.has_backward(node):
+                    self._limit_kept((node,), self._limits.nodes[node], limited)
+                else:
+                    self._limit_read(node, self._limits.nodes[node], limited)
+        return limited
+
+    def _limit_kept(self, nodes: tuple[Node, ...], most: int, limited: dict[int, list[int]]) -> None:
+        ends = [Work.WEIGHT if self._splits and self._stages.trains(node) else Work.BACKWARD for node in nodes]
+        if self._splits:
+            ends = [work if work is Work.WEIGHT else Work.INPUT for work in ends]
+        end_of = dict(zip(nodes, ends, strict=True))
+        chosen = frozenset(nodes)
+        forwards = [n for n, a in enumerate(self._actions) if a.node in chosen and a.work is Work.FORWARD]
+        lasts = [n for n, a in enumerate(self._actions) if a.node in chosen and a.work is end_of[a.node]]
+        for forward, last in zip(forwards[most:], lasts):
+            limited.setdefault(forward, []).append(last)
+
+    def _limit_read(self, node: Node, most: int, limited: dict[int, list[int]]) -> None:
+        """Rows that no backward needs are kept until the forwards that read them."""
+        stages, count = self._stages, self._stages.count(node.module, self._microbatches)
+        for microbatch in range(most, count):
+            covered = (microbatch - most + 1) * stages.group(node.module)
+            for link in stages.outgoing(node):
+                reader = min(-(-covered // stages.group(link.target.module)), self._count(link.target)) - 1
+                forward, read = stages.forward(node, microbatch), stages.forward(link.target, reader)
+                limited.setdefault(self._number[forward], []).append(self._number[read])
+
+    def _count(self, node: Node) -> int:
+        return self._stages.count(node.module, self._microbatches)
+
+    def _drop_what_blocks(self, limited: dict[int, list[int]]) -> None:
+        """Add the arcs of the memory bound; where they would block the step, the most urgent forward goes without."""
+        for task, others in limited.items():
+            self._follows[task] += others
+        before = [{*reads, *follows} for reads, follows in zip(self._reads, self._follows, strict=True)]
+        for queue in self._queues:
+            for one, other in zip(queue.tasks, queue.tasks[1:]):
+                before[other].add(one)
+        after: list[list[int]] = [[] for _task in before]
+        for task, others in enumerate(before):
+            for other in others:
+                after[other].append(task)
+        waits = [len(others) for others in before]
+        ready = [task for task, count in enumerate(waits) if not count]
+        left = len(waits)
+        while left:
+            while ready:
+                task = ready.pop()
+                left -= 1
+                waits[task] = -1
+                for other in after[task]:
+                    waits[other] -= 1
+                    if not waits[other]:
+                        ready.append(other)
+            if left:
+                ready.append(self._let_through(limited, before, waits))
+
+    def _let_through(self, limited: dict[int, list[int]], before: list[set[int]], waits: list[int]) -> int:
+        """Free the first forward that only the memory bound holds back of its bound."""
+
+        def urgency(task: int) -> tuple[int, int, Node]:
+            node = self._actions[task].node
+            return self._actions[task].microbatch * self._stages.group(node.module), self._stages.depth(node), node
+
+        held = [
+            task
+            for task, others in limited.items()
+            if waits[task] > 0 and all(waits[other] < 0 for other in before[task].difference(others))
+        ]
+        task = min(held, key=urgency)
+        still = [other for other in limited[task] if waits[other] >= 0]
+        self._follows[task] = [other for other in self._follows[task] if other not in still]
+        waits[task] = 0
+        return task
+
+    def _teams(self) -> tuple[dict[Node, tuple[int, ...]], int]:
+        """The teams of each node, by number, and how many there are."""
+        seats_of_rank: dict[int, list[int]] = {}
+        for number, seat in enumerate(self._seats):
+            for rank in self._stages.ranks[seat[0]]:
+                seats_of_rank.setdefault(rank, []).append(number)
+        numbers = {seats: team for team, seats in enumerate(sorted(set(map(tuple, seats_of_rank.values()))))}
+        teams = {
+            node: tuple(team for seats, team in numbers.items() if number in seats)
+            for number, seat in enumerate(self._seats)
+            for node in seat
+        }
+        return teams, len(numbers)
+
+
+def _turned(arcs: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    turned: list[list[int]] = [[] for _task in arcs]
+    for task, others in _pairs(arcs):
+        turned[others].append(task)
+    return tuple(map(tuple, turned))
+
+
+def _pairs(arcs: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
+    return ((task, other) for task, others in enumerate(arcs) for other in others)

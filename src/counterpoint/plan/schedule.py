@@ -108,7 +108,7 @@ def filled(stages: Stages, microbatches: int) -> Schedule:
         for policy in waves
         for encoder in (encoders if len(stages.sinks) < len({node.module for node in stages.nodes}) else encoders[:1])
     ]
-    order = fill(stages, microbatches, _limits(stages, microbatches), known)
+    order = fill(stages, microbatches, limits_of(stages, microbatches), known)
     return distribute("filled", microbatches, order, stages, kept(stages, microbatches, order))
 
 
@@ -179,7 +179,7 @@ def _by_depth(stages: Stages, node: Node, microbatches: int) -> int:
     return ahead if stages.buffer is None else stages.buffer
 
 
-def _limits(stages: Stages, microbatches: int) -> Limits:
+def limits_of(stages: Stages, microbatches: int) -> Limits:
     """The memory bound of `filled`: that of 1F1B for the sink, of chunks together, and `buffer` for encoders."""
     buffer = stages.buffer
     # An encoder that runs first may keep all of its microbatches.

@@ -183,7 +183,9 @@ class _Builder:
             works.append((Work.WEIGHT, [(node, m) for node, m in backwards if stages.trains(node)]))
         is_sink = seat[0].module in stages.sinks
         for work, of in works:
-            actions = [stages.forward(*cell) if work is Work.FORWARD else Compute(cell[0], work, cell[1]) for cell in of]
+            actions = [
+                stages.forward(*cell) if work is Work.FORWARD else Compute(cell[0], work, cell[1]) for cell in of
+            ]
             first = len(self._actions)
             self._actions += actions
             self._number |= {action: first + place for place, action in enumerate(actions)}

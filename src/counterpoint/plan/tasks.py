@@ -5,7 +5,7 @@ that several teams run starts on each of them when that team is free; its result
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, final
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
@@ -33,6 +33,14 @@ class Queue(NamedTuple):
     is_first: bool
 
 
+class Post(NamedTuple):
+    """A transfer: the channel on which it waits for earlier ones, and the teams at its ends."""
+
+    channel: int
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Tasks:
@@ -40,7 +48,9 @@ class Tasks:
 
     `reads` are the tasks whose results a task needs. `follows` are those that each of its teams must have begun before
     it: earlier work of the same seat on its microbatch, and what the memory bound wants done. `readers` and `followers`
-    are the same arcs the other way round. In `queues` every task is once.
+    are the same arcs the other way round. In `queues` every task is once. `gives` and `takes` are the numbers of the
+    transfers in `posts` that follow a task and that it waits for; tasks in `meets_before` and `meets_after` begin, or
+    end, on all of their teams at once.
     """
 
     actions: tuple[Compute, ...]
@@ -52,25 +62,53 @@ class Tasks:
     readers: tuple[tuple[int, ...], ...]
     followers: tuple[tuple[int, ...], ...]
     queues: tuple[Queue, ...]
+    posts: tuple[Post, ...]
+    gives: tuple[tuple[int, ...], ...]
+    takes: tuple[tuple[int, ...], ...]
+    meets_before: frozenset[int]
+    meets_after: frozenset[int]
 
     def reversed(self) -> "Tasks":
-        """The same step played from its end: what was read reads, and queues run backwards."""
-        queues = tuple(Queue(queue.tasks[::-1], queue.is_sink, not queue.is_first) for queue in self.queues)
-        return Tasks(
-            self.actions, self.units, self.teams, self.num_teams,
-            self.readers, self.followers, self.reads, self.follows, queues,
-        )  # fmt: skip
+        """The same step played from its end: what was read reads, and queues run backwards. It has no transfers."""
+        return replace(
+            self,
+            reads=self.readers,
+            follows=self.followers,
+            readers=self.reads,
+            followers=self.follows,
+            queues=tuple(Queue(queue.tasks[::-1], queue.is_sink, not queue.is_first) for queue in self.queues),
+            posts=(),
+            gives=((),) * len(self.actions),
+            takes=((),) * len(self.actions),
+        )
 
     def makespan(self, order: Sequence[int]) -> int:
-        """The time at which the last team ends if every team runs its tasks in this order, as early as it can."""
+        """The time at which the last team ends if every team runs its tasks in this order, as early as it can.
+
+        The first task of a node and the reduction after its last wait for all of its teams. A transfer is posted when
+        the tasks before it in the order are done, and served after those before it on its channel.
+        """
         free = [0] * self.num_teams
-        done = [0] * len(self.actions)
+        served: dict[tuple[int, int], int] = {}
+        arrived: dict[tuple[int, int], int] = {}
         for task in order:
-            ready, cost, end = max((done[other] for other in self.reads[task]), default=0), self.units[task], 0
-            for team in self.teams[task]:
-                free[team] = max(free[team], ready) + cost
-                end = max(end, free[team])
-            done[task] = end
+            cost, teams = self.units[task], self.teams[task]
+            begins = [max(free[team], *(arrived[post, team] for post in self.takes[task]), 0) for team in teams]
+            if task in self.meets_before:
+                begins = [max(begins)] * len(teams)
+            ends = [begin + cost for begin in begins]
+            if task in self.meets_after:
+                ends = [max(ends)] * len(teams)
+            for team, end in zip(teams, ends, strict=True):
+                free[team] = end
+            for number in self.gives[task]:
+                post = self.posts[number]
+                members = (*post.sources, *post.targets)
+                starts = {team: max(free[team], served.get((post.channel, team), 0)) for team in members}
+                sent, received = (max(starts[team] for team in of) for of in (post.sources, post.targets))
+                for team, start in starts.items():
+                    met = max(sent if team in post.targets else 0, received if team in post.sources else 0)
+                    served[post.channel, team] = arrived[number, team] = max(start, met)
         return max(free, default=0)
 
     def keeps(self, order: Sequence[int]) -> bool:
@@ -159,6 +197,10 @@ class _Builder:
         self._drop_what_blocks(limited)
         teams, count = self._teams()
         reads, follows = tuple(map(tuple, self._reads)), tuple(map(tuple, self._follows))
+        posts, gives, takes = self._transfers(teams)
+        of_node: dict[Node, list[int]] = {}
+        for task, action in enumerate(self._actions):
+            of_node.setdefault(action.node, []).append(task)
         return Tasks(
             actions=tuple(self._actions),
             units=tuple(map(self._stages.units, self._actions)),
@@ -169,7 +211,38 @@ class _Builder:
             readers=_turned(reads),
             followers=_turned(follows),
             queues=tuple(self._queues),
+            posts=posts,
+            gives=gives,
+            takes=takes,
+            meets_before=frozenset(of[0] for node, of in of_node.items() if len(teams[node]) > 1),
+            meets_after=frozenset(
+                of[-1] for node, of in of_node.items() if len(teams[node]) > 1 and self._stages.trains(node)
+            ),
         )
+
+    def _transfers(
+        self, teams: Mapping[Node, tuple[int, ...]]
+    ) -> tuple[tuple[Post, ...], tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+        """Posts, and by task the numbers of those that it gives and takes."""
+        stages, number, posts = self._stages, dict[Transfer, int](), list[Post]()
+        channels: dict[tuple[object, Direction], int] = {}
+        gives: list[tuple[int, ...]] = []
+        for action in self._actions:
+            given = [transfer for transfer in stages.gives(action, self._microbatches) if transfer.ahead == action.ahead]
+            for transfer in given:
+                link, ends = transfer.link, (teams[transfer.link.source], teams[transfer.link.target])
+                # The hops of a pipeline share a channel, but for those from its last place back to its first.
+                hops = (link.source.module, link.target.stage % places(stages, link.target.module) > 0)
+                key = (hops if link.is_hop else link, transfer.direction)
+                channel = channels.setdefault(key, len(channels))
+                number[transfer] = len(posts)
+                posts.append(Post(channel, *(ends if transfer.direction is Direction.FORWARD else ends[::-1])))
+            gives.append(tuple(number[transfer] for transfer in given))
+        takes = [
+            tuple(number[transfer] for transfer in stages.reads(action, self._microbatches) if transfer in number)
+            for action in self._actions
+        ]
+        return tuple(posts), tuple(gives), tuple(takes)
 
     def _add_queues(self, seat: tuple[Node, ...]) -> None:
         """Forwards, backwards and weight gradients of a seat's chunks, in rounds of as many microbatches as places."""

@@ -26,11 +26,37 @@ class Rule:
 
     With a `lead` the pipeline goes first, backward before forward, and encoders fill its gaps, except that what the
     pipeline needs within `lead` microbatches goes before it. Without, the task goes first from which the longest path
-    leads to the step's end. If `waits`, no encoder's task fills a gap that is known to end before the task does.
+    leads to the step's end. If `waits`, no encoder's task fills a gap that is known to end before the task does. A team
+    begins no further task of several teams while one of them has yet to begin `apart` others. With `from_end` time runs
+    backwards, and the order that is found is turned round.
     """
 
     lead: int | None
     waits: bool
+    apart: int | None
+    from_end: bool
+
+
+RULES = (
+    Rule(lead=None, waits=False, apart=2, from_end=False),
+    Rule(lead=2, waits=False, apart=3, from_end=True),
+    Rule(lead=0, waits=False, apart=1, from_end=True),
+    Rule(lead=8, waits=False, apart=4, from_end=True),
+    Rule(lead=None, waits=False, apart=1, from_end=True),
+    Rule(lead=None, waits=True, apart=None, from_end=False),
+    Rule(lead=1, waits=True, apart=2, from_end=True),
+    Rule(lead=None, waits=False, apart=1, from_end=False),
+    Rule(lead=4, waits=False, apart=4, from_end=True),
+    Rule(lead=None, waits=False, apart=None, from_end=True),
+    Rule(lead=1, waits=False, apart=1, from_end=False),
+    Rule(lead=8, waits=True, apart=None, from_end=True),
+    Rule(lead=1, waits=False, apart=None, from_end=True),
+    Rule(lead=None, waits=True, apart=None, from_end=True),
+    Rule(lead=0, waits=False, apart=None, from_end=False),
+    Rule(lead=0, waits=False, apart=1, from_end=False),
+)
+"""Of 120 rules those that, one after the other, shorten the steps of `benchmarks/filling.py` most; with all 120 the mean
+step would be 0.03 % shorter."""
 
 
 def fill(
@@ -44,23 +70,17 @@ def fill(
     return actions_of(stages, microbatches, [tasks.actions[task] for task in shortest(tasks, given)])
 
 
-RULES = tuple(Rule(lead, waits) for lead in (None, 0, 1, 2, 8) for waits in (True, False))
-
-
 def shortest(tasks: Tasks, others: Iterable[Order]) -> Order:
-    """The shortest among the orders of all rules, in both directions of time, and `others` that keep the memory bound.
-
-    Of equally short ones it is the first, `others` before those of rules.
-    """
+    """The shortest among `others` that keep the memory bound and the orders of all rules; of equally short ones the
+    first."""
     return min((*filter(tasks.keeps, others), *orders(tasks)), key=tasks.makespan)
 
 
 def orders(tasks: Tasks) -> Iterator[Order]:
-    """An order for each rule and direction of time; one that is made from the end is turned round."""
+    """The order of each rule."""
     backwards = tasks.reversed()
     for rule in RULES:
-        yield _Player(tasks, rule).order()
-        yield _Player(backwards, rule).order()[::-1]
+        yield _Player(backwards, rule).order()[::-1] if rule.from_end else _Player(tasks, rule).order()
 
 
 class _Player:
@@ -136,8 +156,11 @@ class _Player:
                     soonest = ready if soonest is None else min(soonest, ready)
                 continue
             key = self._urgency(task, number)
+            is_shared = len(tasks.teams[task]) > 1
+            if is_shared and key[0] != _DUE and self._is_far(task):
+                continue
             if owed is not None:
-                if len(tasks.teams[task]) > 1:
+                if is_shared:
                     continue
                 if self._needed_epoch(task) >= self._epoch[owed]:
                     task = owed
@@ -154,6 +177,11 @@ class _Player:
         if may_wait and soonest is not None and self._now + tasks.units[task] > soonest:
             return None
         return task
+
+    def _is_far(self, task: int) -> bool:
+        """Whether other teams have yet to begin as many shared tasks as a rule allows."""
+        most = self._rule.apart
+        return most is not None and any(len(self._shared[team]) >= most for team in self._tasks.teams[task])
 
     def _urgency(self, task: int, number: int) -> tuple[int, ...]:
         queue, due, lead = self._tasks.queues[number], self._due[task], self._rule.lead

@@ -60,20 +60,17 @@ step would be 0.03 % shorter."""
 
 
 def fill(
-    stages: Stages, microbatches: int, limits: Limits, others: Iterable[Sequence[Action]] = ()
+    stages: Stages, microbatches: int, limits: Sequence[Limits], others: Iterable[Sequence[Action]] = ()
 ) -> tuple[Action, ...]:
-    """A training step in the shortest order that is found under a memory bound, no longer than any of `others` that
-    keep it."""
-    tasks = tasks_of(stages, microbatches, limits)
+    """A training step in the shortest order that is found under memory bounds, the tightest first; of equally short ones
+    it is the first. It is no longer than any of `others` that keeps the last bound."""
+    bounded = [tasks_of(stages, microbatches, limit) for limit in limits]
+    tasks = bounded[-1]
     number = {action: task for task, action in enumerate(tasks.actions)}
     given = [tuple(number[action] for action in order if isinstance(action, Compute)) for order in others]
-    return actions_of(stages, microbatches, [tasks.actions[task] for task in shortest(tasks, given)])
-
-
-def shortest(tasks: Tasks, others: Iterable[Order]) -> Order:
-    """The shortest among `others` that keep the memory bound and the orders of all rules; of equally short ones the
-    first."""
-    return min((*filter(tasks.keeps, others), *orders(tasks)), key=tasks.makespan)
+    found = [*(order for each in bounded for order in orders(each)), *given]
+    shortest = min(filter(tasks.keeps, found), key=tasks.makespan)
+    return actions_of(stages, microbatches, [tasks.actions[task] for task in shortest])
 
 
 def orders(tasks: Tasks) -> Iterator[Order]:

@@ -108,7 +108,8 @@ def filled(stages: Stages, microbatches: int) -> Schedule:
         for policy in waves
         for encoder in (encoders if len(stages.sinks) < len({node.module for node in stages.nodes}) else encoders[:1])
     ]
-    order = fill(stages, microbatches, limits_of(stages, microbatches), known)
+    limits = limits_of(stages, microbatches)
+    order = fill(stages, microbatches, (_tighter(stages, limits), limits), known)
     return distribute("filled", microbatches, order, stages, kept(stages, microbatches, order))
 
 
@@ -187,6 +188,15 @@ def limits_of(stages: Stages, microbatches: int) -> Limits:
     nodes = {node: _by_depth(stages, node, microbatches) for node in stages.nodes}
     seats = {seat[0]: _by_warm_up(stages, seat[0], microbatches) for seat in seats_of(stages)}
     return Limits(nodes, {first: most for first, most in seats.items() if most is not None})
+
+
+def _tighter(stages: Stages, limits: Limits) -> Limits:
+    """Encoders keep twice the stages to the loss at most: longer queues rarely make a step shorter."""
+    nodes = {
+        node: most if node.module in stages.sinks else min(most, 2 * (stages.depth(node) - 1))
+        for node, most in limits.nodes.items()
+    }
+    return Limits(nodes, limits.seats)
 
 
 def _by_fullest(stages: Stages, node: Node, microbatches: int) -> int:

@@ -78,9 +78,7 @@ def row(pp: int, share: Fraction, microbatches: int, buffer: int | None = None) 
 def all_rows() -> list[Row]:
     """The cases of both tables."""
     free = [row(pp, share, m) for pp in (2, 4, 8) for share in SHARES for m in MICROBATCHES]
-    bounded = [
-        row(4, share, m, buffer) for share in SHARES for m in (8, 16, 32) for buffer in (4, 5, 8) if buffer < m
-    ]
+    bounded = [row(4, share, m, buffer) for share in SHARES for m in (8, 16, 32) for buffer in (4, 5, 8) if buffer < m]
     return [*free, *bounded]
 
 

@@ -228,7 +228,9 @@ class _Builder:
         channels: dict[tuple[object, Direction], int] = {}
         gives: list[tuple[int, ...]] = []
         for action in self._actions:
-            given = [transfer for transfer in stages.gives(action, self._microbatches) if transfer.ahead == action.ahead]
+            given = [
+                transfer for transfer in stages.gives(action, self._microbatches) if transfer.ahead == action.ahead
+            ]
             for transfer in given:
                 link, ends = transfer.link, (teams[transfer.link.source], teams[transfer.link.target])
                 # The hops of a pipeline share a channel, but for those from its last place back to its first.

@@ -15,15 +15,15 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from schedules import LANGUAGE, plan_of
 from tests.asked import asked
 
 from counterpoint.plan.least_time import least_time
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import limits_of
 from counterpoint.plan.stages import EncoderOrder
-from counterpoint.plan.tasks import tasks_of
+from counterpoint.plan.step_tasks import tasks_of
 from counterpoint.simulate.clock import simulate
+from schedules import LANGUAGE, plan_of
 
 ENCODERS: tuple[EncoderOrder, ...] = ("first", "just_in_time", "fill")
 SHARES = (Fraction(1, 6), Fraction(1, 3), Fraction(2, 3))

@@ -2,9 +2,10 @@
 
     python benchmarks/schedules_gpu.py [--gpus 4] [--rounds 5] [--settings "1f1b, encoder first;filled"] [--json FILE]
 
-All settings are built once and step in alternation. `filled` is laid out by the FLOPs of the first step. A bubble is the share of a step in which no kernel but NCCL's runs
-on a GPU, by the profiler; peak memory is what a step adds at most, and what the setting holds between steps. The
-predicted makespan is the clock's with FLOPs for costs, as a multiple of the least that any schedule could take.
+All settings are built once and step in alternation. `filled` is laid out by the FLOPs of the first step. A bubble is
+the share of a step in which no kernel but NCCL's runs on a GPU, by the profiler; peak memory is what a step adds at
+most, and what the setting holds between steps. The predicted makespan is the clock's with FLOPs for costs, as a
+multiple of the least that any schedule could take.
 """
 
 import argparse

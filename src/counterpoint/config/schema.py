@@ -97,8 +97,8 @@ class ModuleConfig(Section):
     stage_costs: Annotated[
         tuple[Annotated[tuple[Index, Index, Index], Field(strict=False)], ...], Field(strict=False)
     ] = ()
-    """Relative costs of each pipeline stage on one of the module's microbatches: forward, gradients of inputs, gradients
-    of weights. Given for all modules they take the place of `weight`; empty: `weight` says it. No unit."""
+    """Relative costs of each pipeline stage on one of the module's microbatches: forward, gradients of inputs,
+    gradients of weights. Given for all modules they take the place of `weight`; empty: `weight` says it. No unit."""
     optimizer: Annotated[OptimizerSection, OfKind(sections_in(OPTIMIZERS), default="adamw")]
     """The optimizer of the module's trained parameters; its key `kind` names it."""
     losses: Annotated[tuple[Annotated[LossSection, OfKind(sections_in(LOSSES))], ...], Field(strict=False)] = ()

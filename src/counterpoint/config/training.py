@@ -61,8 +61,8 @@ class ScheduleConfig(Section):
     """Microbatches of a step and the order of their forwards and backwards."""
 
     kind: Annotated[str, OneOf(lambda: (name for name, kind in SCHEDULES.items() if kind.trains))] = "1f1b"
-    """The pipeline schedule: `gpipe`, `1f1b`, `interleaved` (needs `layout.chunks`), `zero_bubble` or `filled` (1F1B with
-    encoders in its gaps), or one that is registered."""
+    """The pipeline schedule: `gpipe`, `1f1b`, `interleaved` (needs `layout.chunks`), `zero_bubble` or `filled` (1F1B
+    with encoders in its gaps), or one that is registered."""
     microbatches: Several = 1
     """Microbatches that the global batch of a step is cut into. Unit: microbatches."""
     encoder_group: Count = 1

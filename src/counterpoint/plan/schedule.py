@@ -12,7 +12,9 @@ from counterpoint.plan.filling import fill
 from counterpoint.plan.graph import Node
 from counterpoint.plan.list_scheduler import Policy, list_schedule, places
 from counterpoint.plan.stages import EncoderOrder, Stages, action_ranks
-from counterpoint.plan.tasks import Limits, kept, seats_of
+from counterpoint.plan.step_order import kept
+from counterpoint.plan.step_tasks import seats_of
+from counterpoint.plan.tasks import Limits
 from counterpoint.registry import Registry
 
 

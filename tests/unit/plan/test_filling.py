@@ -1,4 +1,4 @@
-"""Filling: near the lower bound, never worse than 1F1B, within the memory bound, and the bound itself below the optimum."""
+"""Filling: near a lower bound, never worse than 1F1B, within the memory bound; the lower bound is below the optimum."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +17,9 @@ from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import SCHEDULES, limits_of
 from counterpoint.plan.stages import EncoderOrder, StageCosts, Stages
-from counterpoint.plan.tasks import Limits, Tasks, kept, tasks_of
+from counterpoint.plan.step_order import kept
+from counterpoint.plan.step_tasks import tasks_of
+from counterpoint.plan.tasks import Limits, Tasks
 from counterpoint.simulate.clock import simulate
 from tests.asked import asked
 from tests.unit.plan.strategies import LANGUAGE, plan_of
@@ -146,7 +148,7 @@ def optimum(step: Tasks) -> int:
             if task not in done and before[task] <= done:
                 yield (*order, task)
 
-    best, stack = 10**9, [()]
+    best, stack = 10**9, list[tuple[int, ...]]([()])
     while stack:
         order = stack.pop()
         if len(order) == len(before):

@@ -50,15 +50,9 @@ RULES = (
     Rule(lead=None, waits=False, apart=1, from_end=False),
     Rule(lead=4, waits=False, apart=4, from_end=True),
     Rule(lead=None, waits=False, apart=None, from_end=True),
-    Rule(lead=1, waits=False, apart=1, from_end=False),
-    Rule(lead=8, waits=True, apart=None, from_end=True),
-    Rule(lead=1, waits=False, apart=None, from_end=True),
-    Rule(lead=None, waits=True, apart=None, from_end=True),
-    Rule(lead=0, waits=False, apart=None, from_end=False),
-    Rule(lead=0, waits=False, apart=1, from_end=False),
 )
 """Of 120 rules those that, one after the other, shorten steps like those of `benchmarks/filling.py` most; with all 120
-the mean step would be 0.03 % shorter."""
+the mean step would be 0.1 % shorter."""
 
 
 def fill(
@@ -108,7 +102,9 @@ class _Player:
         self._follows_left = [len(follows) for follows in tasks.follows]
         self._parts_left = [len(teams) for teams in tasks.teams]
         self._ends: list[int | None] = [None] * count
+        # The epoch of a task is the number of tasks of several teams that an order must have up to it.
         self._epoch = [0] * count
+        self._needs_epoch = [0] * count
         self._free = [0] * tasks.num_teams
         self._progress = [0] * tasks.num_teams
         self._shared: list[deque[int]] = [deque() for _team in range(tasks.num_teams)]
@@ -124,10 +120,11 @@ class _Player:
         wake = set(range(self._tasks.num_teams))
         while True:
             while wake:
-                team = min(wake)
-                wake.discard(team)
-                if self._free[team] <= self._now and (task := self._choose(team)) is not None:
-                    wake.update(self._begin(task, team, events))
+                awake = sorted(wake)
+                wake.clear()
+                for team in awake:
+                    if self._free[team] <= self._now and (task := self._choose(team)) is not None:
+                        wake.update(self._begin(task, team, events))
             if not events:
                 break
             self._now = events[0][0]
@@ -163,7 +160,7 @@ class _Player:
             if owed is not None:
                 if is_shared:
                     continue
-                if self._needed_epoch(task) >= self._epoch[owed]:
+                if self._needs_epoch[task] >= self._epoch[owed]:
                     task = owed
             if best is None or key < best[0]:
                 best = key, task
@@ -206,12 +203,6 @@ class _Player:
             latest = max(latest, end)
         return latest
 
-    def _needed_epoch(self, task: int) -> int:
-        """The last shared task that an order must have before this one."""
-        tasks = self._tasks
-        before = (*tasks.reads[task], *tasks.follows[task])
-        return max((self._epoch[other] for other in before), default=0)
-
     def _begin(self, task: int, team: int, events: list[tuple[int, int, int]]) -> Iterable[int]:
         """Begin a team's part of a task; returns the teams that may have something to run now."""
         tasks, wake = self._tasks, list[int]()
@@ -227,10 +218,12 @@ class _Player:
                     self._shared[other].append(task)
                 wake += teams
             else:
-                self._epoch[task] = max(self._needed_epoch(task), self._progress[team])
+                self._epoch[task] = max(self._needs_epoch[task], self._progress[team])
             for other in tasks.followers[task]:
                 self._follows_left[other] -= 1
                 wake += tasks.teams[other]
+            for other in (*tasks.readers[task], *tasks.followers[task]):
+                self._needs_epoch[other] = max(self._needs_epoch[other], self._epoch[task])
             wake += teams
         if len(teams) > 1:
             self._shared[team].popleft()

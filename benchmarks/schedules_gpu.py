@@ -79,7 +79,8 @@ def config_of(setting: dict[str, Any], gpus: int, device: str, microbatches: int
         "documents": 1024, "text_tokens": {"kind": "constant", "value": tokens - IMAGES * image * image // 4},
         "images_per_document": {"kind": "constant", "value": IMAGES}, "image_height": side, "image_width": side,
     }  # fmt: skip
-    precision = {"parameters": "float32", "compute": "bfloat16", "reduce": "float32"}
+    # CPUs take minutes for a step in bfloat16.
+    precision = {"parameters": "float32", "compute": "float32" if small else "bfloat16", "reduce": "float32"}
     config = load_config({
         "schema": 1,
         "run": {"dir": "runs/schedules", "seed": 0, "device": device},
@@ -107,7 +108,7 @@ def measure(member: Member, configs: dict[str, Config], rounds: int) -> list[Any
         groups = member.groups(plan)
         before = _allocated()
         engine = Engine(settings_of(config), plan, models, groups, observers=(member.observe,))
-        reader = Reader(plan, member.world.rank, corpus.sources, torch.bfloat16)
+        reader = Reader(plan, member.world.rank, corpus.sources, getattr(torch, plan.dtype))
         inputs = reader.read(plan.batch(0, corpus.packs(0)))
         engine.train_step(inputs)
         engines[name] = engine, inputs, groups, _allocated() - before

@@ -52,6 +52,7 @@ SCHEDULES: tuple[tuple[str, int, EncoderOrder], ...] = (
     ("zero_bubble", 1, "just_in_time"),
     ("zero_bubble", 1, "fill"),
     ("zero_bubble", 2, "just_in_time"),
+    ("filled", 1, "just_in_time"),
 )
 
 
@@ -122,9 +123,9 @@ def schedule_table(requests: tuple[Request, ...], microbatches: int) -> str:
     """Every schedule with every order of encoders on one placement."""
     lines = [f"| schedule | chunks | encoder | {HEAD}", "| --- | ---: | --- | ---: | ---: | ---: | ---: | --- |"]
     for kind, chunks, encoder in SCHEDULES:
-        if len(requests) > 1 or encoder == "just_in_time":
+        if len(requests) > 1 or (encoder == "just_in_time" and kind != "filled"):
             plan = plan_of(requests, kind, chunks, encoder, microbatches)
-            named = encoder if len(requests) > 1 else "-"
+            named = encoder if len(requests) > 1 and kind != "filled" else "-"
             lines.append(f"| {kind} | {chunks} | {named} | {figures(plan)} |")
     return "\n".join(lines)
 

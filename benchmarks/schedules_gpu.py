@@ -1,10 +1,11 @@
-"""Schedules on four GPUs: language pp4 with a ViT of about a third of its FLOPs on the same ranks, bf16.
+"""Schedules on two or four GPUs: a language pipeline with a ViT of about a third of its FLOPs on the same ranks, bf16.
 
-    python benchmarks/schedules_gpu.py [--rounds 5] [--json FILE]
+    python benchmarks/schedules_gpu.py [--gpus 4] [--rounds 5] [--settings "1f1b, encoder first;filled"] [--json FILE]
 
-All settings are built once and step in alternation. A bubble is the share of a step in which no kernel but NCCL's runs
-on a GPU, by the profiler; peak memory is what a step adds at most, and what the setting holds between steps. The
-predicted makespan is the clock's with FLOPs for costs, as a multiple of the least that any schedule could take.
+All settings are built once and step in alternation. `filled` is laid out by the FLOPs of the first step. A bubble is
+the share of a step in which no kernel but NCCL's runs on a GPU, by the profiler; peak memory is what a step adds at
+most, and what the setting holds between steps. The predicted makespan is the clock's with FLOPs for costs, as a
+multiple of the least that any schedule could take.
 """
 
 import argparse
@@ -24,21 +25,22 @@ from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import prepare_run
 from counterpoint.simulate.clock import flop_costs, simulate
+from counterpoint.simulate.stage_costs import stage_costs
 from counterpoint.train.engine import Engine
 from counterpoint.verify.member import Member
 from counterpoint.verify.pool import Pool
 
-RANKS = [0, 1, 2, 3]
 IMAGES = 16
 
-SPLITS = {1: [9, 8, 8, 7], 2: [5, 4, 4, 4, 4, 4, 4, 3]}
-"""Layers per stage, by chunks: the last stage has the head as well."""
+SPLITS = {2: [17, 15], 4: [9, 8, 8, 7], 8: [5, 4, 4, 4, 4, 4, 4, 3]}
+"""Layers per stage, by their number: the last stage has the head as well."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "1f1b, encoder first": {"kind": "1f1b", "encoder": "first"},
     "1f1b, just in time": {"kind": "1f1b"},
     "1f1b, encoder fills": {"kind": "1f1b", "encoder": "fill"},
     "interleaved x2": {"kind": "interleaved", "encoder": "first", "chunks": 2},
+    "filled": {"kind": "filled"},
     "zero_bubble": {"kind": "zero_bubble", "encoder": "first"},
     "zero_bubble, encoder fills": {"kind": "zero_bubble", "encoder": "fill"},
     "1f1b, first, groups of 2": {"kind": "1f1b", "encoder": "first", "encoder_group": 2},
@@ -46,10 +48,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def config_of(setting: dict[str, Any], device: str, microbatches: int, small: bool) -> Config:
-    """A 0.9B decoder in four stages; 16 images of 1024 patches in each document of 16384 rows."""
+def laid_out(config: Config) -> Config:
+    """The config with its stages' FLOPs in the first step as their costs."""
+    plan, _models, corpus = prepare_run(config)
+    batch = plan.batch(0, corpus.packs(0))
+    data = config.resolved()
+    for name, costs in stage_costs(plan, flop_costs(plan, batch)).items():
+        data["modules"][name]["stage_costs"] = [list(each) for each in costs]
+    return load_config(data)
+
+
+def config_of(setting: dict[str, Any], gpus: int, device: str, microbatches: int, small: bool) -> Config:
+    """A 0.9B decoder in a stage a rank and chunk; 16 images of 1024 patches in each document of 16384 rows."""
     scale = 16 if small else 1
-    chunks = setting.get("chunks", 1)
+    chunks, ranks = setting.get("chunks", 1), list(range(gpus))
     optimizer = {"lr": 1.0e-4, "weight_decay": 0.1}
     image = 32 if not small else 8
     vision = {
@@ -67,16 +79,17 @@ def config_of(setting: dict[str, Any], device: str, microbatches: int, small: bo
         "documents": 1024, "text_tokens": {"kind": "constant", "value": tokens - IMAGES * image * image // 4},
         "images_per_document": {"kind": "constant", "value": IMAGES}, "image_height": side, "image_width": side,
     }  # fmt: skip
-    precision = {"parameters": "float32", "compute": "bfloat16", "reduce": "float32"}
-    return load_config({
+    # CPUs take minutes for a step in bfloat16.
+    precision = {"parameters": "float32", "compute": "float32" if small else "bfloat16", "reduce": "float32"}
+    config = load_config({
         "schema": 1,
         "run": {"dir": "runs/schedules", "seed": 0, "device": device},
-        "world": {"size": 4},
+        "world": {"size": gpus},
         "modules": {
-            "vision": {"model": vision, "layout": {"ranks": RANKS}, "optimizer": optimizer},
+            "vision": {"model": vision, "layout": {"ranks": ranks}, "optimizer": optimizer},
             "language": {
                 "model": language, "optimizer": optimizer, "weight": 3,
-                "layout": {"ranks": RANKS, "pp": 4, "chunks": chunks, "split": SPLITS[chunks]},
+                "layout": {"ranks": ranks, "pp": gpus, "chunks": chunks, "split": SPLITS[gpus * chunks]},
             },
         },
         "edges": [{"source": "vision", "target": "language"}],
@@ -84,6 +97,7 @@ def config_of(setting: dict[str, Any], device: str, microbatches: int, small: bo
         "data": {"train": [{"synthetic": synthetic}], "sequence_tokens": tokens},
         "training": {"steps": 100, "global_batch_samples": microbatches, "precision": precision},
     })  # fmt: skip
+    return laid_out(config) if config.schedule.kind == "filled" else config
 
 
 def measure(member: Member, configs: dict[str, Config], rounds: int) -> list[Any] | None:
@@ -94,7 +108,7 @@ def measure(member: Member, configs: dict[str, Config], rounds: int) -> list[Any
         groups = member.groups(plan)
         before = _allocated()
         engine = Engine(settings_of(config), plan, models, groups, observers=(member.observe,))
-        reader = Reader(plan, member.world.rank, corpus.sources, torch.bfloat16)
+        reader = Reader(plan, member.world.rank, corpus.sources, getattr(torch, plan.dtype))
         inputs = reader.read(plan.batch(0, corpus.packs(0)))
         engine.train_step(inputs)
         engines[name] = engine, inputs, groups, _allocated() - before
@@ -150,14 +164,19 @@ def _busy(profiler: Any) -> float:
 def main() -> None:
     """Measure, and print beside what the clock says."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--gpus", type=int, choices=(2, 4), default=4)
+    parser.add_argument("--settings", default=";".join(SETTINGS), help="separated by semicolons")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--microbatches", type=int, default=8)
     parser.add_argument("--small", action="store_true", help="tiny models on the CPU, to try the script")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     device = "cpu" if options.small else "cuda"
-    configs = {n: config_of(s, device, options.microbatches, options.small) for n, s in SETTINGS.items()}
-    with Pool(4, device_type=device, timeout_seconds=500.0) as pool:
+    configs = {
+        name: config_of(SETTINGS[name], options.gpus, device, options.microbatches, options.small)
+        for name in options.settings.split(";")
+    }
+    with Pool(options.gpus, device_type=device, timeout_seconds=500.0) as pool:
         ranks = pool.run(measure, configs, options.rounds)
     rows = []
     for name, config in configs.items():
@@ -187,7 +206,9 @@ def main() -> None:
             f"{row['step_gib']:.2f} GiB over {row['held_gib']:.2f} GiB held"
         )
     if options.json is not None:
-        options.json.write_text(json.dumps({"microbatches": options.microbatches, "rows": rows}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"gpus": options.gpus, "microbatches": options.microbatches, "rows": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,13 @@ _EVALUATE = (
 )
 
 PLAN = [
+    Mutant("plan.filling:_Player._choose", "self._needs_epoch[task] >= self._epoch[owed]", "False", (f"{_P}test_filling.py", f"{_P}test_builders.py", "tests/unit/check/test_plans_hold.py")),
+    Mutant("plan.filling:fill", "filter(tasks.keeps, found)", "found", (f"{_P}test_filling.py",)),
+    Mutant("plan.least_time:least_time", "remaining[t]", "remaining[t] + 1", (f"{_P}test_filling.py",)),
+    Mutant("plan.step_tasks:_Builder._limit_kept", "forwards[most:]", "forwards[most + 1:]", (f"{_P}test_filling.py",)),
+    Mutant("plan.step_tasks:_Builder._limit_read", "microbatch - most + 1", "microbatch - most", (f"{_P}test_filling.py",)),
+    Mutant("plan.step_order:kept", "begun[other] - done", "begun[other] - done - 1", (f"{_P}test_builders.py",)),
+    Mutant("plan.stages:Stages._costs", "return self.costs", "return {n: StageCosts(1, 1, 1) for n in self.nodes}", (f"{_P}test_filling.py",)),
     Mutant("families.vit.spec:_intake", "merge=section.merge,", "merge=1,", ("tests/unit/families/test_intakes.py",)),
     Mutant("families.decoder.spec:_own_section", "for key in type(below).model_fields", 'for key in type(below).model_fields if key != "bias_rate"', ("tests/unit/families/test_decoder_letters.py", f"{_M}test_moe.py")),
     Mutant("families.decoder.model:_head", "section.mtp.weight / section.mtp.depths", "section.mtp.weight / section.mtp.depths**2", (f"{_M}test_mtp.py", f"{_J}test_mtp.py"), (cases.FURTHER_PLAIN,)),

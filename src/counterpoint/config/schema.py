@@ -94,6 +94,11 @@ class ModuleConfig(Section):
     weight: Count = 1
     """Relative cost of the forward of one of the module's pipeline stages. The schedule is laid out by these costs; the
     numbers that are computed do not depend on them. No unit."""
+    stage_costs: Annotated[
+        tuple[Annotated[tuple[Index, Index, Index], Field(strict=False)], ...], Field(strict=False)
+    ] = ()
+    """Relative costs of each pipeline stage on one of the module's microbatches: forward, gradients of inputs,
+    gradients of weights. Given for all modules they take the place of `weight`; empty: `weight` says it. No unit."""
     optimizer: Annotated[OptimizerSection, OfKind(sections_in(OPTIMIZERS), default="adamw")]
     """The optimizer of the module's trained parameters; its key `kind` names it."""
     losses: Annotated[tuple[Annotated[LossSection, OfKind(sections_in(LOSSES))], ...], Field(strict=False)] = ()

@@ -21,6 +21,7 @@ def step_problems(config: Config) -> Iterator[Problem]:
         if module.init_from is not None:
             yield from _warm_problems(f"modules.{name}.init_from.path", module.init_from.path, config.run.dir)
         yield from _chunk_problems(f"modules.{name}", module)
+        yield from _cost_problems(f"modules.{name}.stage_costs", module, config)
         yield from _recompute_problems(f"modules.{name}", module, name not in idle)
     if all(module.train == "none" for module in config.modules.values()):
         yield Problem(
@@ -48,6 +49,9 @@ def _schedule_problems(config: Config, idle: tuple[str, ...]) -> Iterator[Proble
             f"at most schedule.microbatches, {schedule.microbatches}",
             "lower it",
         )
+    if kind.places_encoders and "encoder" in given:
+        expected = f"the default, because {schedule.kind} decides when encoders run"
+        yield Problem("schedule.encoder", show(schedule.encoder), expected, "leave it out")
     if schedule.buffer is not None and (schedule.encoder == "first" or not kind.has_bounds):
         order = "encoders run first, all" if schedule.encoder == "first" else f"{schedule.kind} keeps all"
         yield Problem("schedule.buffer", f"{schedule.buffer}", f"null, because {order} microbatches", "leave it out")
@@ -80,6 +84,16 @@ def _chunk_problems(where: str, module: ModuleConfig) -> Iterator[Problem]:
             "1, because both copies of the embedding would stand on one rank",
             f"leave it out, raise pp or {remedy}",
         )
+
+
+def _cost_problems(where: str, module: ModuleConfig, config: Config) -> Iterator[Problem]:
+    """Costs are compared across all stages, so all have them or none has."""
+    given, stages = len(module.stage_costs), module.layout.stages
+    if given not in (0, stages):
+        yield Problem(where, f"{given} stages", f"{stages}, the stages of its layout", "give one entry a stage")
+    elif given == 0 and (others := [name for name, other in config.modules.items() if other.stage_costs]):
+        expected = f"an entry for each stage, as modules.{others[0]} has"
+        yield Problem(where, "[]", expected, "give costs for all modules, or for none")
 
 
 def _recompute_problems(where: str, module: ModuleConfig, has_backward: bool) -> Iterator[Problem]:

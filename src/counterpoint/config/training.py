@@ -61,15 +61,15 @@ class ScheduleConfig(Section):
     """Microbatches of a step and the order of their forwards and backwards."""
 
     kind: Annotated[str, OneOf(lambda: (name for name, kind in SCHEDULES.items() if kind.trains))] = "1f1b"
-    """The pipeline schedule: `gpipe`, `1f1b`, `interleaved` (needs `layout.chunks`) or `zero_bubble`, or one that is
-    registered."""
+    """The pipeline schedule: `gpipe`, `1f1b`, `interleaved` (needs `layout.chunks`), `zero_bubble` or `filled` (1F1B
+    with encoders in its gaps), or one that is registered."""
     microbatches: Several = 1
     """Microbatches that the global batch of a step is cut into. Unit: microbatches."""
     encoder_group: Count = 1
     """Microbatches that an encoder processes in one forward. Unit: microbatches."""
     encoder: Literal["just_in_time", "first", "fill"] = "just_in_time"
     """When encoders run: `just_in_time` when their rows are needed, `first` before all other work of the step, `fill`
-    only where a rank would be idle."""
+    only where a rank would be idle. Not with `filled`, which decides it by itself."""
     buffer: Count | None = None
     """Most microbatches that an encoder may have in flight; null: as many as the schedule needs. Not with `encoder:
     first` or `gpipe`, which keep all. Unit: microbatches."""

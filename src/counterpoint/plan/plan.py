@@ -23,7 +23,7 @@ from counterpoint.plan.route import Route, plan_route
 from counterpoint.plan.samples import Pack
 from counterpoint.plan.schedule import SCHEDULES, Schedule
 from counterpoint.plan.slots import SlotTable
-from counterpoint.plan.stages import EncoderOrder, Stages
+from counterpoint.plan.stages import EncoderOrder, StageCosts, Stages
 from counterpoint.plan.trainability import PartUpdate, TrainedPart
 
 
@@ -47,7 +47,8 @@ class Plan:
     `run_ahead` steps ahead. `loss` is the kind of the sink's loss. `trained[module]` says what is trained of each part;
     a module that is not listed is trained as a whole. `recomputed[module]` are the kinds of layers, by their letters,
     under activation recomputation, `activations[module]` what its layers keep else. `weights[module]` is the relative
-    cost of a forward of its stages. `updates[module]` says what the optimizer does to each part; it lacks modules
+    cost of a forward of its stages; `stage_costs[module][stage]`, of all modules or of none, takes its place.
+    `updates[module]` says what the optimizer does to each part; it lacks modules
     without that. `losses` are modules' losses beside the main one.
     """
 
@@ -72,6 +73,7 @@ class Plan:
     recomputed: dict[str, frozenset[str]] = field(default_factory=dict)
     activations: dict[str, ActivationPolicy] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
+    stage_costs: dict[str, tuple[StageCosts, ...]] = field(default_factory=dict)
     losses: dict[str, tuple[FurtherLoss, ...]] = field(default_factory=dict)
     updates: dict[str, tuple[PartUpdate, ...]] = field(default_factory=dict)
     pieces: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class Plan:
             groups={module: self.group for module in self.graph.modules if module != self.sink},
             chunks={module: layout.chunks for module, layout in self.layouts.items()},
             weights=self.weights,
+            costs={Node(name, stage): costs for name, of in self.stage_costs.items() for stage, costs in enumerate(of)},
             trained=trained,
             encoder=self.encoder,
             buffer=self.buffer,

@@ -5,12 +5,16 @@ every program is a subsequence; the checker does not rely on that, it proves the
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from counterpoint.plan.action import Action, Compute, Reduce, Work
+from counterpoint.plan.filling import fill
 from counterpoint.plan.graph import Node
 from counterpoint.plan.list_scheduler import Policy, list_schedule, places
-from counterpoint.plan.stages import Stages, is_on
+from counterpoint.plan.stages import EncoderOrder, Stages, is_on
+from counterpoint.plan.step_order import kept
+from counterpoint.plan.step_tasks import seats_of
+from counterpoint.plan.tasks import Limits
 from counterpoint.registry import Registry
 
 
@@ -98,6 +102,27 @@ def zero_bubble(stages: Stages, microbatches: int) -> Schedule:
     return _by_policy("zero_bubble", stages, microbatches, Policy(_by_depth, _by_warm_up, _by_fullest, splits=True))
 
 
+def filled(stages: Stages, microbatches: int) -> Schedule:
+    """1F1B with encoders' work in the gaps of the pipeline, under its memory bound; never longer on the stages' clock.
+
+    The language model keeps as many microbatches as in 1F1B, or as interleaved, an encoder at most `buffer`.
+    """
+    waves = [Policy(_by_depth)]
+    if any(count > 1 for count in stages.chunks.values()):
+        waves.append(Policy(_by_depth, _by_warm_up))
+    encoders: list[EncoderOrder] = ["just_in_time", "fill"]
+    if stages.buffer is None:
+        encoders.insert(0, "first")
+    known = [
+        list_schedule(replace(stages, encoder=encoder), microbatches, policy).actions
+        for policy in waves
+        for encoder in (encoders if len(stages.sinks) < len({node.module for node in stages.nodes}) else encoders[:1])
+    ]
+    limits = limits_of(stages, microbatches)
+    order = fill(stages, microbatches, (_tighter(stages, limits), limits), known)
+    return distribute("filled", microbatches, order, stages, kept(stages, microbatches, order))
+
+
 def forward_only(stages: Stages, microbatches: int) -> Schedule:
     """Evaluation: forwards only; a node runs ahead of its consumers by at most its depth."""
     return _by_policy("forward", stages, microbatches, Policy(_by_depth, trains=False))
@@ -112,12 +137,14 @@ class ScheduleKind:
     """A kind of schedules: what builds it, and what a config may say beside its name.
 
     With `has_bounds` a config's `buffer` may bound an encoder's microbatches; without, all are kept. A kind that
-    `needs_chunks` is for modules with chunks. A config can choose only kinds that train (`trains`).
+    `needs_chunks` is for modules with chunks, one that `places_encoders` decides itself when they run. A config can
+    choose only kinds that train (`trains`).
     """
 
     build: Builder
     has_bounds: bool = True
     needs_chunks: bool = False
+    places_encoders: bool = False
     trains: bool = True
 
 
@@ -128,6 +155,7 @@ SCHEDULES = Registry[ScheduleKind](
         "1f1b": ScheduleKind(one_forward_one_backward),
         "interleaved": ScheduleKind(interleaved, needs_chunks=True),
         "zero_bubble": ScheduleKind(zero_bubble),
+        "filled": ScheduleKind(filled, places_encoders=True),
         "forward": ScheduleKind(forward_only, trains=False),
     },
 )
@@ -160,6 +188,25 @@ def _by_depth(stages: Stages, node: Node, microbatches: int) -> int:
         return _everything(stages, node, microbatches)
     ahead = depth + 1 if stages.encoder == "fill" else depth
     return ahead if stages.buffer is None else stages.buffer
+
+
+def limits_of(stages: Stages, microbatches: int) -> Limits:
+    """The memory bound of `filled`: that of 1F1B for the sink, of chunks together, and `buffer` for encoders."""
+    buffer = stages.buffer
+    # An encoder that runs first may keep all of its microbatches.
+    stages = replace(stages, encoder="first" if buffer is None else "just_in_time")
+    nodes = {node: _by_depth(stages, node, microbatches) for node in stages.nodes}
+    seats = {seat[0]: _by_warm_up(stages, seat[0], microbatches) for seat in seats_of(stages)}
+    return Limits(nodes, {first: most for first, most in seats.items() if most is not None})
+
+
+def _tighter(stages: Stages, limits: Limits) -> Limits:
+    """Encoders keep twice the stages to the loss at most: longer queues rarely make a step shorter."""
+    nodes = {
+        node: most if node.module in stages.sinks else min(most, 2 * (stages.depth(node) - 1))
+        for node, most in limits.nodes.items()
+    }
+    return Limits(nodes, limits.seats)
 
 
 def _by_fullest(stages: Stages, node: Node, microbatches: int) -> int:

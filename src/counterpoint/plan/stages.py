@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import lcm
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.graph import Link, Node
@@ -20,12 +20,21 @@ FORWARD_UNITS, INPUT_UNITS, WEIGHT_UNITS = 1, 1, 1
 """Unit costs of a stage on one microbatch: forward, and the two halves of backward."""
 
 
+class StageCosts(NamedTuple):
+    """Costs of a stage on one microbatch of its module, in whole units that all stages of a graph share."""
+
+    forward: int
+    inputs: int
+    weights: int
+
+
 @dataclass(frozen=True)
 class Stages:
     """Nodes in topological order with their ranks, and the links between them.
 
     By module, `groups` is the number of the step's microbatches that one of its own covers, `chunks` the number of its
     nodes on each of its ranks, `weights` the relative cost of a forward of all of these; each is 1 if not listed.
+    `costs` are given for all nodes, and then `weights` do not count, or for none.
     `trained` are the nodes with a trained parameter, None for all. Modules in `ahead` compute this many steps ahead.
     `encoder` says when modules without documents run, `buffer` how many microbatches they may be ahead, None for the
     schedule's own bound.
@@ -41,6 +50,7 @@ class Stages:
     encoder: EncoderOrder = "just_in_time"
     buffer: int | None = None
     weights: Mapping[str, int] = field(default_factory=dict)
+    costs: Mapping[Node, StageCosts] = field(default_factory=dict)
 
     def incoming(self, node: Node) -> tuple[Link, ...]:
         """Links that end in a node."""
@@ -176,26 +186,37 @@ class Stages:
 
     def units(self, action: Compute) -> int:
         """The cost of an action in whole units; the forward of an undivided stage of weight 1 takes `unit_scale`."""
-        module = action.node.module
-        size = self.weights.get(module, 1) * self.group(module) * self.unit_scale // self.chunks.get(module, 1)
+        forward, inputs, weights = self._costs[action.node]
         match action.work:
             case Work.FORWARD:
-                return size * FORWARD_UNITS
+                return forward
             case Work.INPUT:
-                return size * INPUT_UNITS
+                return inputs
             case Work.WEIGHT:
-                return size * WEIGHT_UNITS
+                return weights
             case Work.BACKWARD:
-                return size * (INPUT_UNITS + (WEIGHT_UNITS if self.trains(action.node) else 0))
+                return inputs + (weights if self.trains(action.node) else 0)
 
     def cost(self, action: Compute) -> float:
-        """The cost of an action; the forward of a stage of weight 1 on one of the step's microbatches costs 1."""
+        """The cost of an action in the unit of `costs`; without, the forward of a stage of weight 1 on one of the
+        step's microbatches costs 1."""
         return self.units(action) / self.unit_scale
 
     @cached_property
     def unit_scale(self) -> int:
-        """The smallest number that every module's chunks divide."""
-        return lcm(*(self.chunks.get(node.module, 1) for node in self.nodes))
+        """The smallest number that every module's chunks divide, or 1 where costs are given."""
+        return 1 if self.costs else lcm(*(self.chunks.get(node.module, 1) for node in self.nodes))
+
+    @cached_property
+    def _costs(self) -> Mapping[Node, StageCosts]:
+        if self.costs:
+            return self.costs
+        sizes = {
+            module: self.weights.get(module, 1) * self.group(module) * self.unit_scale // self.chunks.get(module, 1)
+            for module in dict.fromkeys(node.module for node in self.nodes)
+        }
+        units = (FORWARD_UNITS, INPUT_UNITS, WEIGHT_UNITS)
+        return {node: StageCosts(*(sizes[node.module] * unit for unit in units)) for node in self.nodes}
 
     def _crosses(self, link: Link, ahead: int) -> int:
         """How many steps ahead a transfer of rows made `ahead` is: 0 into a module that does not run ahead."""

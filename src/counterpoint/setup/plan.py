@@ -22,6 +22,7 @@ from counterpoint.plan.layout import Layout
 from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.placement import Placement, place
 from counterpoint.plan.plan import Plan, Widths, even_split
+from counterpoint.plan.stages import StageCosts
 from counterpoint.plan.trainability import PartUpdate, check_groups, check_pattern, is_trained, trained_parts
 
 Models = Mapping[str, Model]
@@ -89,6 +90,11 @@ def plan_of(config: Config, models: Models) -> Plan:
         run_ahead=config.schedule.run_ahead,
         trained={name: trained_parts(name, facts[name], module.train) for name, module in config.modules.items()},
         weights={name: config.modules[name].weight for name in graph.modules},
+        stage_costs={
+            name: tuple(StageCosts(*costs) for costs in module.stage_costs)
+            for name, module in config.modules.items()
+            if module.stage_costs
+        },
         updates={
             name: part_updates(facts[name], module, config.training.precision.parameters)
             for name, module in config.modules.items()

@@ -76,8 +76,8 @@ def _replaceable(chosen: list[Case], counts: Counter[str], wanted: int) -> int |
 def candidate(base: Config, seed: int, k: int, world_size: int) -> Case:
     """Candidate number `k`; its config loads, or its `refusal` says why not."""
     generator = random.Random(f"{seed}/{k}")
-    letters, attention = (random.Random(f"{seed}/{k}/{what}") for what in ("letters", "attention"))
-    data = _draw(base, generator, letters, attention, world_size)
+    letters, attention, filling = (random.Random(f"{seed}/{k}/{what}") for what in ("letters", "attention", "filling"))
+    data = _draw(base, generator, letters, attention, filling, world_size)
     reached = reached_by_gradients({name: one["train"] for name, one in data["modules"].items()}, data["edges"])
     draw_losses(base, data["modules"], reached, random.Random(f"{seed}/{k}/losses"))
     try:
@@ -89,7 +89,12 @@ def candidate(base: Config, seed: int, k: int, world_size: int) -> Case:
 
 
 def _draw(
-    base: Config, generator: random.Random, letters: random.Random, attention: random.Random, world_size: int
+    base: Config,
+    generator: random.Random,
+    letters: random.Random,
+    attention: random.Random,
+    filling: random.Random,
+    world_size: int,
 ) -> dict[str, Any]:
     data = base.resolved()
     language = next(name for name, module in base.modules.items() if family_of(module.model).reads_documents)
@@ -112,6 +117,8 @@ def _draw(
         module["optimizer"]["groups"] = []
         # Models are drawn as well, so values that fit the config's own may not fit theirs.
         module["init_from"] = None
+        # Costs are listed by stage, and other layouts have other stages.
+        module["stage_costs"] = []
     words = base.modules[language].model
     variant = _draw_variant(words, layouts[language], generator)
     if any(base.modules[name].model.queries for name in names):
@@ -120,6 +127,7 @@ def _draw(
     data["modules"][language] |= draw_letters(data["modules"][language], variant, letters)
     microbatches = generator.choice([1, 2, 2, 3, 4, 5, 8])
     data["schedule"] |= {"microbatches": microbatches} | _draw_schedule(generator, data, language, microbatches)
+    _fill(data["schedule"], filling)
     data["training"] |= {
         "global_batch_samples": microbatches + generator.randrange(0, 7),
         "clip_norm": generator.choice([0.01, 0.05, 1.0]),
@@ -134,7 +142,7 @@ def _draw(
     return data
 
 
-_SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble", "forward")
+_SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble", "filled", "forward")
 """Schedules that a drawn one replaces; a registered one stays."""
 
 
@@ -160,6 +168,17 @@ def _draw_schedule(generator: random.Random, data: dict[str, Any], language: str
     if encoder != "first" and SCHEDULES[schedule["kind"]].has_bounds:
         schedule["buffer"] = generator.choice([None, None, 1, 2])
     return schedule
+
+
+def _fill(schedule: dict[str, Any], generator: random.Random) -> None:
+    """Let some schedules of 1F1B be `filled` instead, which decides itself when encoders run."""
+    if schedule["kind"] == "1f1b" and generator.random() < _FILLED:
+        schedule["kind"] = "filled"
+        schedule["encoder"] = "just_in_time"
+
+
+_FILLED = 0.4
+"""The share of `filled` among the schedules that are drawn as 1F1B."""
 
 
 def _draw_variant(model: Any, layout: dict[str, Any], generator: random.Random) -> dict[str, Any]:

@@ -21,7 +21,7 @@ LANGUAGE = "language"
 WIDTHS = {
     "vision": Widths(8, 32), "audio": Widths(12, 32, 32), "touch": Widths(4, 32, 32), "language": Widths(32, 32),
 }  # fmt: skip
-KINDS = ("gpipe", "1f1b", "interleaved", "zero_bubble")
+KINDS = ("gpipe", "1f1b", "interleaved", "zero_bubble", "filled")
 AXES = ("pp", "dp_replicate", "dp_shard", "cp", "tp")
 
 

@@ -19,7 +19,7 @@ from counterpoint.simulate.clock import simulate
 from tests.asked import asked
 from tests.unit.plan.strategies import LANGUAGE, chain_plan, plan_of
 
-TRAINING = ("gpipe", "1f1b", "interleaved", "zero_bubble")
+TRAINING = ("gpipe", "1f1b", "interleaved", "zero_bubble", "filled")
 WORLD = 64
 
 

@@ -119,6 +119,10 @@ class Lanes(Sequence[Share]):
     def __len__(self) -> int:
         return len(self.dealt)
 
+    def __reduce__(self) -> tuple[type["Lanes"], tuple[object, ...]]:
+        """What was laid out stays behind when a plan is sent to another process."""
+        return Lanes, (self.dealt, self.documents, self.rows, self.lay)
+
     @cached_property
     def lane_of(self) -> dict[Unit, int]:
         """The lane of each unit."""

@@ -1,6 +1,7 @@
 """Batch plans: every document and item once, whole rows, and the same for every balance."""
 
 import itertools
+import pickle
 from collections import Counter
 from dataclasses import replace
 
@@ -82,7 +83,7 @@ def test_digests_tell_how_a_step_is_dealt(plan: Plan, seed: int) -> None:
 def test_plans_are_reproducible_and_their_digests_differ_with_the_batch(plan: Plan, seed: int) -> None:
     packs = random_packs(plan, seed)
     batch = plan.batch(1, packs)
-    assert batch == plan.batch(1, packs)
+    assert batch == plan.batch(1, packs) == pickle.loads(pickle.dumps(batch))
     assert batch.digest() == plan.batch(1, packs).digest() != plan.batch(2, packs).digest()
     assert batch.loss_tokens == sum(document.loss_tokens for pack in packs for document in pack)
     if packs and packs[0]:

@@ -83,6 +83,10 @@ class Stopwatch:
         """The sum of all ranks' numbers."""
         return self._agreed([number], dist.ReduceOp.SUM)[0]
 
+    def mean(self, number: float) -> float:
+        """The mean of all ranks' numbers."""
+        return self.total(number) / self._size
+
     @property
     def _size(self) -> int:
         return 1 if self.group is None else self.group.size()

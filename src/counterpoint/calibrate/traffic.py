@@ -1,5 +1,6 @@
 """Launches, element-wise kernels, copies and the optimizer's update."""
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,7 +16,7 @@ from counterpoint.optimizers.adamw.spec import AdamWSection
 from counterpoint.optimizers.pieces import Piece
 from counterpoint.optimizers.shard import Shard, Team
 
-_LAUNCHES = 200
+_LAUNCHES, _RUNS = 200, 25
 
 
 def launch_seconds(watch: Stopwatch) -> float:
@@ -32,7 +33,7 @@ def launch_seconds(watch: Stopwatch) -> float:
         torch.autograd.grad(out.sum(), inputs)
         return (time.perf_counter() - begin) / (4 * _LAUNCHES)
 
-    return sorted(run() for _run in range(5))[2]
+    return watch.mean(statistics.median(run() for _run in range(_RUNS)))
 
 
 def elementwise(watch: Stopwatch, elements: Sequence[int]) -> Table:

@@ -54,6 +54,6 @@ def memory_words(summary: Summary) -> str:
     )
     layers = {"plain": "plain torch", "kernels": "kernels of GPUs", "compiled": "compiled layers"}[summary.plan.path]
     return (
-        "Parameters and optimizer state are static; the rest is what tensors take at the action with the peak; rows are "
-        f"those kept for backward and those at work, with {layers}. {rows}{beside}"
+        "Parameters and optimizer state are static; the rest is what tensors take at the action with the peak; rows "
+        f"are those kept for backward and those at work, with {layers}. {rows}{beside}"
     )

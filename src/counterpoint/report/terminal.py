@@ -27,13 +27,13 @@ def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 def memory_table(summary: Summary, groups: tuple[tuple[int, ...], ...]) -> Table:
     """Bytes at the peak, with a row for each of `groups`, whose ranks need the same memory."""
-    kinds = ("static", "gradients", "gathered", "kept", "working", "peak")
+    kinds = ("static", "gradients", "gathered", "rows", "peak")
     table = new_table("ranks", *kinds, "at", right=kinds)
     for ranks in groups:
         used = summary.memory[ranks[0]]
         counts = (
-            used.static_bytes, used.gradient_bytes, used.gathered_bytes, used.activation_bytes, used.working_bytes,
-            used.total_bytes,
+            used.static_bytes, used.gradient_bytes, used.gathered_bytes,
+            used.activation_bytes + used.working_bytes, used.total_bytes,
         )  # fmt: skip
         table.add_row(format_ranks(ranks), *(bytes_text(count) for count in counts), used.at)
     return table
@@ -54,6 +54,6 @@ def memory_words(summary: Summary) -> str:
     )
     layers = {"plain": "plain torch", "kernels": "kernels of GPUs", "compiled": "compiled layers"}[summary.plan.path]
     return (
-        "Parameters and optimizer state are static; the rest is what tensors take at the action with the peak, with "
-        f"{layers}. {rows}{beside}"
+        "Parameters and optimizer state are static; the rest is what tensors take at the action with the peak; rows "
+        f"are those kept for backward and those at work, with {layers}. {rows}{beside}"
     )

@@ -17,7 +17,6 @@ _EVALUATE = (
 )
 
 PLAN = [
-    Mutant("plan.filling:_Player._choose", "self._needs_epoch[task] >= self._epoch[owed]", "False", (f"{_P}test_filling.py", f"{_P}test_builders.py", "tests/unit/check/test_plans_hold.py")),
     Mutant("plan.filling:fill", "filter(tasks.keeps, found)", "found", (f"{_P}test_filling.py",)),
     Mutant("plan.least_time:least_time", "remaining[t]", "remaining[t] + 1", (f"{_P}test_filling.py",)),
     Mutant("plan.step_tasks:_Builder._limit_kept", "forwards[most:]", "forwards[most + 1:]", (f"{_P}test_filling.py",)),

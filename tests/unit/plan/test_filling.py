@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from counterpoint.plan.action import Action, Compute, Work
 from counterpoint.plan.batch import ModuleRows
-from counterpoint.plan.filling import orders
+from counterpoint.plan.filling import fill, orders
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.least_time import heads, jackson, least_time
 from counterpoint.plan.placement import place
@@ -108,6 +108,16 @@ def test_an_encoder_keeps_no_more_than_its_buffer(buffer: int, trains: bool) -> 
     assert schedule.bounds == kept(stages, 8, schedule.order)
     for node in stages.nodes:
         assert schedule.bounds[node] <= (buffer if node.module == "vision" else stages.depth(node))
+
+
+def test_a_shorter_order_that_breaks_the_bound_is_not_taken() -> None:
+    stages, given = colocated(3, 4).stages, SCHEDULES["gpipe"].build(colocated(3, 4).stages, 4).order
+    limits = Limits(dict.fromkeys(stages.nodes, 1), {})
+    step = tasks_of(stages, 4, limits)
+    order = fill(stages, 4, (limits,), (given,))
+    assert step.keeps(numbers(step, order))
+    assert not step.keeps(numbers(step, given))
+    assert step.makespan(numbers(step, given)) < step.makespan(numbers(step, order))
 
 
 def test_costs_of_stages_decide_where_encoders_run() -> None:

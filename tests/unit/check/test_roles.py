@@ -15,7 +15,7 @@ from counterpoint.check.events import Collective, Event, Events, Exchange, Post,
 from counterpoint.check.fifo import check_fifos
 from counterpoint.check.machine import Machine, no_durations
 from counterpoint.check.matching import check_matching
-from counterpoint.check.proof import check_programs
+from counterpoint.check.proof import check_plan, check_programs
 from counterpoint.check.quotient import expand_roles
 from counterpoint.check.roles import RANKS, Ranks, Roles, coarse, stable
 from counterpoint.errors import ProofError
@@ -29,7 +29,7 @@ from counterpoint.simulate.play import play_roles
 from tests.asked import asked
 from tests.unit.check.test_maximal_templates import interleaved
 from tests.unit.plan.drawn import drawn_plan
-from tests.unit.plan.strategies import plan_of
+from tests.unit.plan.strategies import plan_of, random_packs
 
 SEEDS = st.integers(0, 2**32)
 QUICKLY = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
@@ -174,6 +174,30 @@ def compare_verdicts(seed: int) -> None:
         assert found == expected
         if expected is None:
             compare_events(plan, programs)
+            compare_numbers(plan, programs)
+
+
+def compare_numbers(plan: Plan, programs: Programs) -> None:
+    """What a proof says that it has proved."""
+    proof, events = check_programs(plan, programs, bounds=bounds_of(plan)), expand_template(plan, programs)
+    posts = [event for stream in events.values() for event in stream if isinstance(event, Exchange | Collective)]
+    assert (proof.ranks, proof.actions) == (len(programs), sum(map(len, programs.values())))
+    assert (proof.events, proof.posts) == (sum(map(len, events.values())), len(posts))
+    assert proof.communicators == len({post.communicator for post in posts})
+
+
+@QUICKLY
+@given(SEEDS)
+def test_the_proof_of_a_batch_is_that_of_its_step(seed: int) -> None:
+    """Played by rank it says the same; where exchanges go in rounds, a batch may leave some of these out."""
+    with drawn_plan(seed, 24) as plan:
+        batch, ahead = (plan.batch(step, random_packs(plan, seed + step)) for step in (0, 1))
+        programs = plan.of_step(plan.schedule, batch, ahead).programs
+        played = check_programs(plan, programs, batch, ahead, plan.schedule.bounds)
+        proof = check_plan(plan, batch, ahead)
+        if all(rounds.count == 1 for rounds in plan.rounds.values()):
+            assert proof == played
+        assert (proof.actions, proof.in_flight, proof.rows) == (played.actions, played.in_flight, played.rows)
 
 
 @QUICKLY

@@ -40,8 +40,17 @@ def drawn_plan(seed: int, max_world: int = 64) -> Iterator[Plan]:
 def _plan(dice: random.Random, max_world: int) -> Plan:
     placement = _placement(dice, max_world)
     group = dice.choice((1, 1, 2, 3))
-    rows = {one.module: ModuleRows(one, group=1 if one.module == LANGUAGE else group) for one in placement.layouts}
     modules = tuple(layout.module for layout in placement.layouts)
+    edges = _edges(dice, modules)
+    fed = {edge.target for edge in edges} - {LANGUAGE}
+    rows = {
+        layout.module: ModuleRows(
+            layout,
+            group=1 if layout.module == LANGUAGE else group,
+            roots=frozenset({"vision"}) if layout.module in fed else frozenset(),
+        )
+        for layout in placement.layouts
+    }
     plan = plan_of(placement, rows, dice.choice(KINDS), dice.randint(1, 4))
     parts = {layout.module: 2 * layout.stages for layout in placement.layouts}
     trained = {module: dice.choice(("none", "part", "all", "all")) for module in modules}
@@ -49,7 +58,7 @@ def _plan(dice: random.Random, max_world: int) -> Plan:
         trained[LANGUAGE] = "all"
     return replace(
         plan,
-        graph=Graph.build(modules, _edges(dice, modules)),
+        graph=Graph.build(modules, edges),
         facts={module: _facts(dice, count) for module, count in parts.items() if dice.random() < 0.5},
         group=group,
         encoder=dice.choice(("just_in_time", "first", "fill")),

@@ -32,9 +32,8 @@ class Mailroom:
     _awaited: set[Box] = field(default_factory=set)
 
     def channels(self, plan: Plan, rank: int) -> dict[str, Channel]:
-        """A rank's channels, one for each communicator of transfers that it belongs to."""
-        named = [c.name for c in plan.communicators if c.is_transfer and rank in c.ranks]
-        return {name: MemoryChannel(self, name, rank) for name in named}
+        """A rank's channels, one for each communicator of its links."""
+        return {name: MemoryChannel(self, name, rank) for name in plan.transfers_of(rank)}
 
     def leave(self) -> None:
         """A player sends nothing any more."""

@@ -32,7 +32,7 @@ from tests.unit.plan.drawn import drawn_plan
 from tests.unit.plan.strategies import plan_of, random_packs
 
 SEEDS = st.integers(0, 2**32)
-QUICKLY = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+QUICKLY = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 AT_LENGTH = settings(max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader
@@ -46,7 +45,5 @@ def measure(member: Member, config: Config) -> list[Measured] | None:
         storages.restart()
         engine.train_step(inputs[1])
     engine.close()
-    found: list[Measured | None] = [None] * config.world.size
-    own = Measured(held, storages.peak, storages.at)
-    torch.distributed.all_gather_object(found, own, group=groups.control)
-    return [one for one in found if one is not None] if member.world.rank == 0 else None
+    assert groups.control is not None
+    return groups.control.gather(Measured(held, storages.peak, storages.at))

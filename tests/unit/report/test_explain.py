@@ -39,6 +39,7 @@ def test_ranks_that_wait_for_the_encoder_are_told_to_run_it_first(plan: Plan) ->
     (wait, *_others) = waits(plan, found)
     assert (str(wait.node), str(wait.source), wait.ranks) == ("language.0", "vision.0", (2, 3))
     assert wait.seconds == 6.5
+    assert all(other.seconds > 0 for other in waits(plan, found))
     sentence = explain(plan, found)[0]
     assert sentence.startswith("Ranks 2-3 wait 43% of the step (6.5 s) for rows of vision.0, longest at language.0F0.")
     assert "schedule.encoder=first" in sentence

@@ -2,6 +2,7 @@
 
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,9 @@ def test_hardware_adds_an_estimate_a_page_and_a_trace(tmp_path: Path) -> None:
     slices = [event for event in events if event["ph"] == "X" and event["cat"] == "language"]
     assert [event["name"] for event in slices[:2]] == ["language.0F0", "language.0B0"]
     assert all(event["dur"] > 0 for event in slices)
+    for thread in {event["tid"] for event in events}:
+        spans = [(e["ts"], e["ts"] + e["dur"]) for e in events if e["ph"] == "X" and e["tid"] == thread]
+        assert all(before[1] <= after[0] + 1e-3 for before, after in pairwise(spans))
     assert {event["ph"] for event in events} == {"M", "X", "b", "e", "C"}
     opened = {event["id"]: event["ts"] for event in events if event["ph"] == "b"}
     closed = {event["id"]: event["ts"] for event in events if event["ph"] == "e"}

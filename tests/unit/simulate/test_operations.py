@@ -112,6 +112,10 @@ def test_experts_trade_rows_each_way_and_compute_those_that_arrive() -> None:
     # Of six choices of 128 experts, rows reach 4 (1 - (3/4) ** 6) of four ranks.
     assert sent[0].size_bytes == pytest.approx(ROWS * 2688 * 2 * 4 * (1 - 0.75**6), rel=1e-3)
     assert len(exchanges(made.inputs, "ep")) == 2
+    cut = [
+        one for one in operations(MOE, dp_shard=4, ep=2, etp=2).forward if isinstance(one, Product) and one.groups > 1
+    ]
+    assert {(one.groups, one.rows, min(one.inner, one.columns)) for one in cut} == {(64, 2 * ROWS * 6, 1856 // 2)}
     assert not exchanges(operations(MOE).forward, "ep")
 
 

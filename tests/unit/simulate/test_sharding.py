@@ -14,6 +14,8 @@ def test_a_gather_is_hidden_by_the_work_before_it() -> None:
     found = overlapped([10.0, 10.0, 10.0], [4.0, 4.0, 4.0], [0.0, 0.0, 0.0])
     assert (found.computes, found.gathers, found.sums) == (30.0, 4.0, 0.0)
     assert overlapped([10.0, 10.0], [4.0, 15.0], [0.0, 0.0]).gathers == 4.0 + 5.0
+    # The third is gathered once the first has been computed, so that two are held at once.
+    assert overlapped([10.0, 10.0, 10.0], [1.0, 1.0, 15.0], [0.0, 0.0, 0.0]).gathers == 1.0 + 5.0
 
 
 def test_a_sum_is_hidden_by_the_work_after_it_but_the_last() -> None:

@@ -14,11 +14,12 @@ from counterpoint.execute.groups import GroupCache, World
 from counterpoint.layers.moe.router import Router
 from counterpoint.parallelize.fsdp import dtype_of
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.work import model_flops
 from counterpoint.setup.data import intakes_of
 from counterpoint.setup.run import build_plan
 from counterpoint.sources.synthetic.source import SyntheticSource
 from counterpoint.train.engine import Engine
-from counterpoint.train.metrics.measures import imbalance, model_flops
+from counterpoint.train.metrics.measures import imbalance
 
 from .engine_run import EngineRun, allocated, resident
 from .hybrid_settings import SEQUENCE, HybridCut, HybridSetting, counted_config, peer_sizes

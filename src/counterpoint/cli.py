@@ -188,6 +188,10 @@ def plan(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build the part of --rank without memory: its exact bytes and groups.")
     ] = False,
+    hardware: Annotated[
+        str | None, typer.Option(help="Estimate a step on it: H100, H200, A100, B200, or a file of calibrate.")
+    ] = None,
+    trace: Annotated[Path | None, typer.Option(help="Write the estimated step for Perfetto.")] = None,
 ) -> None:
     """Show and prove who does what when, before anything runs."""
     if dry_run:
@@ -201,7 +205,9 @@ def plan(
         return
     from counterpoint.report.plan_command import show_plan
 
-    show_plan(config, overrides or (), html=html, json_file=json, rank=rank, console=_output)
+    show_plan(
+        config, overrides or (), html=html, json_file=json, rank=rank, hardware=hardware, trace=trace, console=_output
+    )
 
 
 @app.command()
@@ -338,14 +344,24 @@ def export(
 
 
 @app.command()
-def report(run: RunFolder) -> None:
+def report(
+    run: RunFolder,
+    explain: Annotated[bool, typer.Option("--explain", help="Say in words what held the run back.")] = False,
+    hardware: Annotated[
+        str | None, typer.Option(help="Predict the timed step on it: a shipped name, or a file of calibrate.")
+    ] = None,
+) -> None:
     """Write the HTML report of a run, and say what its last recorded step was."""
+    from counterpoint.report.predicted import explanation
     from counterpoint.report.run_text import last_step_lines
     from counterpoint.report.training import write_report
 
-    _output.print(f"report: {write_report(run)}")
+    _output.print(f"report: {write_report(run, hardware=hardware)}")
     for line in last_step_lines(run):
         _output.print(line)
+    if explain:
+        for line in explanation(run, hardware):
+            _output.print(f"- {line}", markup=False)
 
 
 @app.command()

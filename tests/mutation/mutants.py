@@ -1,5 +1,6 @@
 """All planted faults."""
 
+from tests.mutation.of_clock import CLOCK
 from tests.mutation.of_costs import COSTS
 from tests.mutation.of_data import DATA
 from tests.mutation.of_import import IMPORT
@@ -10,3 +11,4 @@ from tests.mutation.of_reference import REFERENCE
 from tests.mutation.of_train import TRAIN
 
 MUTANTS = [*PLAN, *DATA, *PARALLELIZE, *EXECUTE, *TRAIN, *CONVERT, *INFERENCE, *REFERENCE, *PLUGINS, *IMPORT, *COSTS]
+MUTANTS += CLOCK

@@ -7,7 +7,7 @@ machine is the simulator's clock. Linear in the events and flows.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from counterpoint.check.events import Collective, Entry, Event, Events, Exchange, Post, Run, Wait
@@ -67,11 +67,21 @@ def no_durations(_rank: int, _post: Post) -> float:
 
 
 class Machine:
-    """Plays events to the end, or until no rank can go on; then `stuck` is not empty."""
+    """Plays events to the end, or until no rank can go on; then `stuck` is not empty.
 
-    def __init__(self, events: Events, cost: Cost = no_cost, durations: Durations = no_durations) -> None:
+    A rank begins at its time in `begins`, 0 if it has none.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        cost: Cost = no_cost,
+        durations: Durations = no_durations,
+        begins: Mapping[int, float] | None = None,
+    ) -> None:
         self._cost, self.durations = cost, durations
-        self._ranks = {rank: _Rank(stream) for rank, stream in events.items()}
+        started = begins or {}
+        self._ranks = {rank: _Rank(stream, now=started.get(rank, 0.0)) for rank, stream in events.items()}
         self.states: dict[int, dict[Entry, State]] = {}
         for rank, stream in events.items():
             posts = [event for event in stream if isinstance(event, Exchange | Collective)]

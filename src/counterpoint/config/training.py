@@ -166,6 +166,9 @@ class LogConfig(Section):
     """What else keeps or shows metrics; a list that is given takes the place of the whole default."""
     metrics: Annotated[tuple[Annotated[str, OneOf(lambda: METRICS)], ...], Field(strict=False)] = ()
     """Further numbers of each logged step, recorded as `metrics/NAME`: `perplexity` is the exponential of the loss."""
+    timeline_steps: Annotated[tuple[Count, ...], Field(strict=False)] = (3,)
+    """Steps after each start, counted from 1, whose actions are timed on all ranks for `counterpoint report`; a shorter
+    run times its last step, and an empty list times none. Unit: steps."""
 
     @model_validator(mode="before")
     @classmethod

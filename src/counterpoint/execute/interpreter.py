@@ -16,7 +16,10 @@ Observer = Callable[[Action], None]
 
 
 class Interpreter:
-    """One rank's walk through programs; the only code that runs actions."""
+    """One rank's walk through programs; the only code that runs actions.
+
+    `arrived` is called when the rows that a compute action reads are there, before it computes.
+    """
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class Interpreter:
         self._graph, self._microbatches, self._stages, self._bridge = graph, microbatches, stages, bridge
         self._reduce_node, self._take_step, self._observers = reduce, step, observers
         self._begin_reduction = begin_reduction
+        self.arrived: Observer | None = None
         self._batches: Mapping[tuple[str, int], StageBatch] = {}
         self._live: frozenset[Action] = frozenset()
         self._rows: dict[Transfer, torch.Tensor] = {}
@@ -82,6 +86,7 @@ class Interpreter:
         node, microbatch = action.node, action.microbatch
         batch = self._batches[node.module, microbatch]
         arrivals = tuple(self._arrival(transfer) for transfer in self._arrived(action))
+        self._tell_arrived(action)
         outputs = self._stages[node].forward(microbatch, batch, arrivals, self._needs_backward(node, microbatch))
         for transfer in self._graph.gives(action, self._microbatches):
             if action.ahead and not transfer.ahead:
@@ -89,6 +94,10 @@ class Interpreter:
                 later[transfer] = outputs[transfer.link.port]
             elif transfer in self._live:
                 self._rows[transfer] = outputs[transfer.link.port]
+
+    def _tell_arrived(self, action: Compute) -> None:
+        if self.arrived is not None:
+            self.arrived(action)
 
     def _needs_backward(self, node: Node, microbatch: int) -> bool:
         return any(Compute(node, work, microbatch) in self._live for work in (Work.BACKWARD, Work.INPUT))
@@ -112,6 +121,7 @@ class Interpreter:
             port = transfer.link.port
             placed = self._bridge.placed(transfer, stage.output_rows(microbatch, port))
             gradients[port] = gradients[port] + placed if port in gradients else placed
+        self._tell_arrived(action)
         is_split = Compute(node, Work.WEIGHT, microbatch) in self._live
         self._begin_reduction(action)
         found = stage.backward(microbatch, gradients, is_split)

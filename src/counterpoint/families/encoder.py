@@ -15,7 +15,7 @@ from counterpoint.plan import tensors
 from counterpoint.plan.cost import Mask
 from counterpoint.plan.kept import KEEPS_NOTHING, Keeps, Kept
 from counterpoint.plan.model_facts import ModelFacts
-from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts
+from counterpoint.plan.part_facts import ENCODER_LAYER, Mixer, PartFacts
 from counterpoint.plan.tensors import joined, linear, norm, products
 from counterpoint.projectors import PROJECTORS, ProjectorConfig
 from counterpoint.section.problem import Problem, show
@@ -208,6 +208,7 @@ def _tower_layer(name: str, section: TowerSection, mask: Mask) -> PartFacts:
         + inner_keeps(section.activation, ffn)
         + _scales_keep(section),
         working=(Kept(hidden), Kept(hidden, "wide")),
+        mixers=(Mixer(section.heads, section.heads, section.head_size),),
         hidden_out=hidden,
     )
 

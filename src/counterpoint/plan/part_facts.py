@@ -14,6 +14,27 @@ ENCODER_LAYER = "L"
 """The kind of an encoder's layers; a decoder's have the letters of its pattern."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mixer:
+    """The shape of a core that mixes the rows of a document: `heads` of `width` columns, of which `groups` share what
+    the others read; `state` values are carried along for each column of a scan, none by attention."""
+
+    heads: int
+    groups: int
+    width: int
+    state: int = 0
+
+    @property
+    def columns(self) -> int:
+        """Columns of all heads."""
+        return self.heads * self.width
+
+    @property
+    def shared_columns(self) -> int:
+        """Columns of what the heads of a group share: keys and values, or what writes and reads the state."""
+        return 2 * self.groups * (self.state or self.width)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartFacts:
     """One part, per row of the module's input.
@@ -27,8 +48,9 @@ class PartFacts:
     `kept` are the tensors that forward keeps for backward; the rows that enter a part count as its own. `kept_matrix`
     are the elements of a matrix, of at least float32, that is kept once for all rows. `working` is what backward has at
     once beside that and the gradients of the products with the part's weights. `groups` are heads of keys and values,
-    which tp may cut into fewer pieces than it has ranks. The head `scores` its rows against that many words; it, and
-    parts before it that work row by row, are `labelled`: they see only rows with a label.
+    which tp may cut into fewer pieces than it has ranks. The head `scores` its rows against that many words, and
+    computes its gradients together with its forward; it, and parts before it that work row by row, are `labelled`: they
+    see only rows with a label. `mixers` are the cores that mix rows.
     """
 
     name: str
@@ -47,6 +69,7 @@ class PartFacts:
     groups: int = 0
     scores: int = 0
     labelled: bool = False
+    mixers: tuple[Mixer, ...] = ()
 
     @property
     def activation_elements(self) -> int:

@@ -93,7 +93,7 @@ def check_groups(where: str, facts: ModelFacts, train: Train, patterns: Sequence
 
 def _trained(part: PartFacts, names: Collection[str]) -> TrainedPart:
     count_trained = sum(count for name, count in elements(part.tensors) if name in names)
-    products = tuple(_products(part))
+    products = tuple(products_of(part))
     whole = sum(count for _name, count, _place in products)
     place_of = {name.rpartition(".")[0]: place for name, _count, place in products} | dict.fromkeys(_TABLES, _NOWHERE)
     place_of |= dict(_norms_after(part, products))
@@ -123,17 +123,27 @@ _LAST = ("o", "down")
 _TABLES = ("positions", "prefix", "times")
 
 
-def _products(part: PartFacts) -> Iterator[tuple[str, float, int]]:
+def is_last_product(name: str) -> bool:
+    """Whether the weight of this name, inside a part, is that of the last product of its sublayer."""
+    return _leaf(name) in _LAST
+
+
+def _leaf(name: str) -> str:
+    """The name of the layer, or of the stacked weight, that a tensor belongs to."""
+    return (name if EXPERTS in name else name.rpartition(".")[0]).rpartition(".")[2]
+
+
+def products_of(part: PartFacts) -> Iterator[tuple[str, float, int]]:
     """The weights of a part's products: (name, elements that one row uses, place); those at one place read the same
     rows."""
     place, was_last = 0, False
     met = part.active_expert_parameters / part.expert_parameters if part.expert_parameters else 1.0
     for name, count in elements(part.tensors):
-        *_above, leaf = (name if EXPERTS in name else name.rpartition(".")[0]).split(".")
+        leaf = _leaf(name)
         is_weight = EXPERTS in name or name.rpartition(".")[2] == "weight"
         if not is_weight or leaf.endswith(("norm", "scale")) or leaf in _TABLES:
             continue
-        is_last = leaf in _LAST
+        is_last = is_last_product(name)
         # An embedding's products form a chain; in a layer the last product of a sublayer reads what the others made.
         place += is_last != was_last or (part.name == "embed" and bool(place or was_last))
         was_last = is_last

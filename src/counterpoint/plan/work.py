@@ -7,8 +7,10 @@ Activation recomputation does not count.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import final
 
+from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.cost import Load
 from counterpoint.plan.part_facts import PartFacts
 from counterpoint.plan.plan import Plan
@@ -54,6 +56,18 @@ def works_of(plan: Plan) -> dict[str, tuple[PartWork, ...]]:
 def step_flops(works: Iterable[PartWork], load: Load) -> float:
     """FLOPs of a whole step on a load: forward and gradients."""
     return sum(work.forward(load) + work.input_gradients(load) + work.weight_gradients(load) for work in works)
+
+
+def model_flops(plan: Plan, batch: BatchPlan) -> dict[str, float]:
+    """Floating-point operations of one training step per module, including the gradients that are needed.
+
+    Activation recomputation is not counted.
+    """
+    flops, works = {}, works_of(plan)
+    for module, rounds in batch.shares.items():
+        rows = chain.from_iterable(lanes.lengths(lane) for lanes in rounds for lane in range(len(lanes)))
+        flops[module] = step_flops(works[module], plan.facts[module].load(rows))
+    return flops
 
 
 def _works(plan: Plan, module: str) -> Iterator[PartWork]:

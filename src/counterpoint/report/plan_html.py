@@ -4,6 +4,7 @@ from counterpoint.check.grid import format_programs
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.plan import Plan
+from counterpoint.report.estimate_html import estimate_section
 from counterpoint.report.gantt import Bar, Row, gantt
 from counterpoint.report.markup import tag, words
 from counterpoint.report.memory_svg import memory_svg
@@ -14,12 +15,13 @@ from counterpoint.report.routes_svg import route_svg
 from counterpoint.report.summary import Summary, summarize
 from counterpoint.report.terminal import memory_words
 from counterpoint.report.words import bytes_text, coordinate_ranges, count_text, part_words, stage_parameters
+from counterpoint.simulate.estimate import Estimate
 
 CLOCK_UNIT = "units of one forward; a backward takes two"
 
 
-def plan_html(plan: Plan, batch: BatchPlan | None = None) -> str:
-    """The page of a plan; a batch adds routes and activation memory. Raises ProofError."""
+def plan_html(plan: Plan, batch: BatchPlan | None = None, estimated: Estimate | None = None) -> str:
+    """The page of a plan; a batch adds routes and activation memory, an estimate its timeline. Raises ProofError."""
     summary = summarize(plan, batch)
     modules = " and ".join(str(layout) for layout in plan.placement.layouts)
     return page(
@@ -35,6 +37,7 @@ def plan_html(plan: Plan, batch: BatchPlan | None = None) -> str:
             predicted_gantt(summary),
             folded("Programs: the actions of every rank in order", format_programs(plan.schedule.programs)),
         ),
+        *([] if estimated is None else [estimate_section(plan, estimated)]),
         _memory(summary),
         *([] if batch is None else [_routes(plan, batch)]),
         _links(summary),

@@ -95,11 +95,32 @@ NO_METRICS = Metrics((), {}, 0, {}, ())
 
 
 @dataclass(frozen=True, slots=True)
+class Timed:
+    """An action of a measured step: when it began, when the rows that it waits for had arrived, and when it ended."""
+
+    action: Action
+    start: float
+    ready: float
+    end: float
+
+    @property
+    def waited(self) -> float:
+        """Seconds of waiting for rows."""
+        return self.ready - self.start
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
-    """One measured step: per rank, (action, start, end) in seconds."""
+    """One measured step: the actions of each rank, in seconds from the first; `device` is what it ran on."""
 
     step: int
-    ranks: dict[int, tuple[tuple[Action, float, float], ...]]
+    ranks: dict[int, tuple[Timed, ...]]
+    device: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """From the first action's begin to the last one's end."""
+        return max((one.end for row in self.ranks.values() for one in row), default=0.0)
 
 
 _FURTHER = {"mtp_loss": "multi-token prediction", "balance_loss": "balance of experts"}
@@ -129,16 +150,16 @@ def read_metrics(run: Path) -> Metrics | None:
 
 
 def read_timeline(run: Path) -> Measured | None:
-    """`timeline.json` of a run, times counted from its first start, or None without a readable one."""
+    """The last step in `timeline.json` of a run, times counted from its first start, or None without a readable one."""
     data = _read_json(run / TIMELINE_FILE)
     try:
-        rows = {int(rank): tuple(_timed(entries)) for rank, entries in data["ranks"].items()}
-        first = min(start for row in rows.values() for _action, start, _end in row)
-        return Measured(
-            data["step"],
-            {rank: tuple((a, start - first, end - first) for a, start, end in rows[rank]) for rank in sorted(rows)},
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, InputError):
+        # Earlier versions wrote one step, and nothing about the device.
+        found = data["steps"][-1] if "steps" in data else data
+        rows = {int(rank): tuple(_timed(entries)) for rank, entries in found["ranks"].items()}
+        first = min(one.start for row in rows.values() for one in row)
+        ranks = {rank: tuple(_earlier(one, first) for one in rows[rank]) for rank in sorted(rows)}
+        return Measured(found["step"], ranks, str(data.get("device", "")))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, InputError):
         return None
 
 
@@ -192,9 +213,14 @@ def _record(kind: type[_Record], values: dict[str, Any]) -> _Record:
     return kind(**{field.name: values[field.name] for field in fields(kind)})
 
 
-def _timed(entries: list[dict[str, Any]]) -> Iterator[tuple[Action, float, float]]:
+def _timed(entries: list[dict[str, Any]]) -> Iterator[Timed]:
     for entry in entries:
-        yield parse_action(entry["action"]), float(entry["start"]), float(entry["end"])
+        start, end = float(entry["start"]), float(entry["end"])
+        yield Timed(parse_action(entry["action"]), start, float(entry.get("ready", start)), end)
+
+
+def _earlier(one: Timed, seconds: float) -> Timed:
+    return Timed(one.action, one.start - seconds, one.ready - seconds, one.end - seconds)
 
 
 def _read_json(file: Path) -> Any:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from counterpoint.report.estimate_html import MILLISECONDS, estimate_gantt
+from counterpoint.report.explain import explain
 from counterpoint.report.gantt import Bar, Row, gantt
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import named_module, note, section, table
@@ -10,6 +12,7 @@ from counterpoint.report.plan_html import predicted_gantt
 from counterpoint.report.run_record import GroupRecord, Measured, Metrics, ModuleRecord
 from counterpoint.report.summary import Summary
 from counterpoint.report.words import bytes_text, count_text, number_text
+from counterpoint.simulate.estimate import Estimate
 
 _NUMBERS = ("parameters", "gradient norm", "learning rate", "TFLOP/s per rank", "MFU, its ranks", "MFU, all ranks",
             "imbalance", "peak memory")  # fmt: skip
@@ -80,24 +83,32 @@ def _share(value: float | None) -> str:
     return "no peak known" if value is None else f"{value:.1%}"
 
 
-def timeline_section(modules: Sequence[str], planned: Summary | None, reason: str, measured: Measured | None) -> str:
+def timeline_section(
+    modules: Sequence[str], planned: Summary | None, reason: str, measured: Measured | None, estimated: Estimate | None
+) -> str:
     """The predicted timeline above the measured one, with the same width and colours."""
     if planned is None:
         parts = [note(f"The predicted timeline is left out: {reason}")]
-    else:
+    elif estimated is None:
         parts = [tag("h3", "Predicted, at unit costs"), predicted_gantt(planned)]
+    else:
+        on = f"Predicted on {estimated.hardware} ({estimated.source})"
+        parts = [tag("h3", words(on)), estimate_gantt(planned.plan, estimated, by_rank=True)]
     if measured is None:
         parts.append(note("The measured timeline is left out: the run has no timeline.json."))
     else:
         colours = module_colours(modules)
         parts += [tag("h3", words(f"Measured, step {measured.step}")), _measured_gantt(measured, colours)]
+    if planned is not None and measured is not None:
+        parts += [tag("p", words(sentence)) for sentence in explain(planned.plan, measured, estimated)]
     caption = "The actions of each rank over time. Light is forward, full is backward; a number is a microbatch."
     return section("Timeline", caption, *parts)
 
 
 def _measured_gantt(measured: Measured, colours: dict[str, str]) -> str:
+    """A compute begins when the rows that it waits for are there."""
     rows = [
-        Row(str(rank), tuple(Bar(action, start, end) for action, start, end in bars))
-        for rank, bars in measured.ranks.items()
+        Row(str(rank), tuple(Bar(one.action, one.ready * MILLISECONDS, one.end * MILLISECONDS) for one in row))
+        for rank, row in measured.ranks.items()
     ]
-    return gantt(rows, colours, "seconds from the step's first action")
+    return gantt(rows, colours, "milliseconds from the step's first action")

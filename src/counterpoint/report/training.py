@@ -17,6 +17,7 @@ from counterpoint.report.experts import expert_section
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import cards, folded, note, page, section
 from counterpoint.report.plan_html import placement_section
+from counterpoint.report.predicted import predicted
 from counterpoint.report.run_record import (
     Metrics,
     read_metrics,
@@ -34,17 +35,18 @@ from counterpoint.setup.run import build_plan
 REPORT_FILE = "report.html"
 
 
-def write_report(run_folder: Path, plan: Plan | None = None) -> Path:
+def write_report(run_folder: Path, plan: Plan | None = None, hardware: str | None = None) -> Path:
     """Write the page of a run into its folder and return its path; the page says what is missing.
 
-    `plan` is the run's plan, if the caller already has it. Raises CheckpointError if the folder is no run folder or
-    cannot be written, ConfigError if its config is unreadable.
+    `plan` is the run's plan, if the caller already has it. The step that was timed is predicted on `hardware`, or on
+    that of its name if it is shipped. Raises InputError for hardware that is neither a name nor a file, CheckpointError
+    if the folder is no run folder or cannot be written, ConfigError if its config is unreadable.
     """
     config_file = run_folder / CONFIG_FILE
     if not config_file.is_file():
         raise CheckpointError(f"{run_folder}: no config.yaml, expected a run folder; give the run.dir of a training")
     config = read_run_config(config_file)
-    metrics, evaluation = read_metrics(run_folder), Evaluation.read(run_folder)
+    metrics, evaluation, measured = read_metrics(run_folder), Evaluation.read(run_folder), read_timeline(run_folder)
     planned, reason = _planned(
         partial(_plan_of, run_folder, partial(build_plan, config)) if plan is None else lambda: plan
     )
@@ -57,7 +59,7 @@ def write_report(run_folder: Path, plan: Plan | None = None) -> Path:
         _samples(evaluation, lambda split: Pictures.open(config.data, intakes_of(config), split)),
         *_curves(metrics, modules),
         expert_section(metrics),
-        timeline_section(modules, planned, reason, read_timeline(run_folder)),
+        timeline_section(modules, planned, reason, measured, predicted(run_folder, measured, hardware)),
         module_section(modules, planned, metrics),
         data_section(metrics),
         "" if planned is None else placement_section(planned.plan),

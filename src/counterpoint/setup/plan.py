@@ -24,6 +24,7 @@ from counterpoint.plan.placement import Placement, place
 from counterpoint.plan.plan import Plan, Widths, even_split
 from counterpoint.plan.stages import StageCosts
 from counterpoint.plan.trainability import PartUpdate, check_groups, check_pattern, is_trained, trained_parts
+from counterpoint.simulate.prices import Execution
 
 Models = Mapping[str, Model]
 """The models of a graph, by module."""
@@ -168,6 +169,11 @@ def activation_policy(config: Config, module: str) -> ActivationPolicy:
     section = config.modules[module]
     listed = frozenset() if isinstance(section.recompute, str) else frozenset(section.recompute)
     return ActivationPolicy(listed.intersection(PARTS), frozenset(section.recompute_keeps), section.offload)
+
+
+def execution_of(config: Config) -> Execution:
+    """How a config's plan is executed, beyond what the plan says."""
+    return Execution(overlaps_products=config.training.tp_overlap)
 
 
 def placement_of(config: Config) -> Placement:

@@ -77,5 +77,7 @@ def trainer_of(
     config: Config, rank: ActiveRank, corpus: Corpus, timer: StepTimer, callbacks: Sequence[Callback] = ()
 ) -> Trainer:
     """The trainer of a config on a rank."""
-    pace = Pace(config.training.steps, config.checkpoint.every_steps, config.evaluation.every_steps)
+    pace = Pace(
+        config.training.steps, config.checkpoint.every_steps, config.evaluation.every_steps, config.log.timeline_steps
+    )
     return Trainer(rank, data_of(config, rank, corpus), pace, timer, callbacks)

@@ -180,6 +180,10 @@ class Engine:
         self.inspect: Inspector | None = None
         self._under_way = _UnderWay()
 
+    def tell_arrivals(self, arrived: Observer) -> None:
+        """Call `arrived` with each compute action once the rows that it reads are there."""
+        self._interpreter.arrived = arrived
+
     @property
     def parameters(self) -> tuple[LocalParameter, ...]:
         """This rank's shards, in the order of its nodes."""

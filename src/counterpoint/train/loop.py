@@ -21,24 +21,32 @@ from counterpoint.train.engine import LaunchedStep
 from counterpoint.train.evaluation import Evaluator
 from counterpoint.train.garbage import Garbage, spared
 from counterpoint.train.metrics.compiled import Compiled
-from counterpoint.train.metrics.timing import StepTimer, write_timeline
+from counterpoint.train.metrics.timing import StepTimer, TimedStep, Timelines
 from counterpoint.train.run_data import RunData
 from counterpoint.train.signals import StopSignals
 from counterpoint.train.state.checkpoint import TrainingState
 from counterpoint.train.told import Callbacks
 
-_TIMED_STEP = 2
-"""The step after start or resume whose actions are timed: after compilation, and early enough for short runs."""
+_SETTLED = 2
+"""The step after start or resume by whose end everything that stays has been made."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The number of steps of a run, and the intervals at which it saves and evaluates (None: only at the end)."""
+    """The number of steps of a run, and the intervals at which it saves and evaluates (None: only at the end).
+
+    The actions of the steps `timed`, counted from 1 since start or resume, are timed.
+    """
 
     steps: int
     save_every: int | None
     evaluate_every: int | None
+    timed: tuple[int, ...] = ()
+
+    def is_timed(self, step: int, first: int) -> bool:
+        """Whether a step is timed in a run that starts with step `first`; a short run times its last step."""
+        return any(min(first + number, self.steps) - 1 == step for number in self.timed)
 
     def is_saved(self, done: int) -> bool:
         """Whether the run saves after step `done`."""
@@ -63,6 +71,10 @@ class Trainer:
         self._callbacks = Callbacks(callbacks, rank.run, rank.session.world.rank, pace.steps, self._signals.ask)
         self._stopped = False
         self._first = 0
+        self._marked: dict[int, TimedStep] = {}
+        assert self._groups.control is not None, "only active ranks train"
+        self._timelines = Timelines(rank.run, timer.device, self._groups.control, rank.session.world.rank)
+        self._engine.tell_arrivals(timer.arrived)
 
     def run(self) -> None:
         """Train to the last step, or until a callback requests a stop; raises SignalledError after a signal.
@@ -87,17 +99,17 @@ class Trainer:
         self._first = state.data_step
         # Time before the first step does not count for that step.
         self._engine.waits.take_busy()
-        timed = min(state.data_step + _TIMED_STEP, steps - 1)
+        settled = min(state.data_step + _SETTLED, steps - 1)
         upcoming: deque[StepInputs] = deque()
         launched: deque[tuple[int, StepInputs, LaunchedStep]] = deque()
         for step in range(state.data_step, steps):
             self._fill(upcoming, feed, step)
             inputs, ahead = upcoming[0], self._ahead_of(upcoming)
-            launch = self._timed if step == timed else self._launch
+            launch = self._timed if self._pace.is_timed(step, self._first) else self._launch
             self._enter_step(step, inputs, ahead)
             with self._compiling(step):
                 launched.append((step, inputs, launch(step, inputs, ahead)))
-            if step == timed:
+            if step == settled:
                 garbage.set_aside()
             upcoming.popleft()
             # The GPU computes this step while the results of the one before are read.
@@ -151,6 +163,8 @@ class Trainer:
                 self._callbacks.step(step + 1, result)
             if result.bad:
                 self._data.exclude_bad(step, inputs)
+            if (marked := self._marked.pop(step, None)) is not None:
+                self._timelines.add(step + 1, marked)
             self._stopped = self._stopped or result.stop
 
     def _fill(self, upcoming: deque[StepInputs], feed: Prefetcher, step: int) -> None:
@@ -200,12 +214,10 @@ class Trainer:
         return self._engine.launch_step(inputs, ahead, wants_stop=self._signals.is_wanted)
 
     def _timed(self, step: int, inputs: StepInputs, ahead: StepInputs | None) -> LaunchedStep:
-        """Launch a step and time its actions for the report."""
+        """Launch a step and time its actions, which are read with its results."""
         self._timer.begin()
         launched = self._launch(step, inputs, ahead)
-        actions, tree = self._timer.end(), self._groups.control
-        assert tree is not None, "only active ranks train"
-        write_timeline(self._rank.run, step + 1, actions, tree, self._session.world.rank)
+        self._marked[step] = self._timer.end()
         return launched
 
     def _check_agreement(self, inputs: StepInputs) -> None:

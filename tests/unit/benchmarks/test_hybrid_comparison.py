@@ -22,8 +22,8 @@ from comparison.hybrid_stream import TokenStream
 from comparison.kernel_groups import IDLE, GroupTime, group_of, grouped
 from comparison.settings import SettingError
 from comparison.stick import FLOPS_CHUNK, draw_batch
+from counterpoint.plan.work import model_flops
 from counterpoint.setup.run import build_plan
-from counterpoint.train.metrics.measures import model_flops
 
 OURS = parse_hybrid_settings("ours", "lm")[0]
 

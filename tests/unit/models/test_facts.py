@@ -11,6 +11,7 @@ from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Model
 from counterpoint.models.batch import Batch
 from counterpoint.models.chain import MAIN, build_chain
+from counterpoint.models.seams import Mix
 from counterpoint.optimizers.adamw.spec import AdamWSection
 from counterpoint.plan.cost import ALL, CAUSAL, Mask
 from counterpoint.verify.adamw import is_spared
@@ -60,6 +61,25 @@ def test_parts_and_parameters_are_those_of_the_model(model: Model) -> None:
     assert built == [(part.name, dict(part.tensors)) for part in facts.parts]
     assert all(len(dict(part.tensors)) == len(part.tensors) for part in facts.parts)
     assert facts.parameters == sum(p.numel() for p in chain.parameters())
+
+
+OF_KNOWN_LAYERS = {name: model for name, model in EVERY.items() if model.section.kind != "custom"}
+
+
+@pytest.mark.parametrize("model", OF_KNOWN_LAYERS.values(), ids=OF_KNOWN_LAYERS)
+def test_cores_are_those_of_the_model(model: Model) -> None:
+    """Heads and groups of every core that mixes rows, part by part; a projector's is counted by its FLOPs alone."""
+    with torch.device("meta"):
+        chain = build_chain(parts_of(model))
+    for (name, part), facts in zip(chain.parts(), facts_of(model).parts, strict=True):
+        if name == "projector" or name.startswith("taps."):
+            continue
+        # Convolutions mix rows, too, channel by channel.
+        counts = [m.counts for m in part.modules() if isinstance(m, Mix) and "heads" in m.counts]
+        assert [mixer.heads for mixer in facts.mixers] == [count["heads"] for count in counts]
+        shared = [count.get("kv_heads", count.get("groups", count["heads"])) for count in counts]
+        assert [mixer.groups for mixer in facts.mixers] == shared
+        assert bool(facts.flops_per_pair) == any(not mixer.state for mixer in facts.mixers)
 
 
 def test_experts_are_counted_apart() -> None:

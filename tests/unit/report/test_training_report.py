@@ -243,7 +243,17 @@ def test_measured_times_count_from_the_first_start(run: Path) -> None:
     measured = read_timeline(run)
     assert measured is not None
     assert list(measured.ranks) == [0, 1]
-    assert [row[0][1:] for row in measured.ranks.values()] == [(0.0, 0.25), (0.25, 0.5)]
+    assert [(row[0].start, row[0].end) for row in measured.ranks.values()] == [(0.0, 0.25), (0.25, 0.5)]
+
+
+def test_the_last_timed_step_counts_with_its_device_and_arrivals(run: Path) -> None:
+    timed = {"action": "vision.0F0", "start": 1.0, "ready": 1.5, "end": 2.0}
+    steps = [{"step": step, "ranks": {"0": [timed]}} for step in (2, 4)]
+    (run / "timeline.json").write_text(json.dumps({"device": "NVIDIA H200", "steps": steps}))
+    measured = read_timeline(run)
+    assert measured is not None
+    assert (measured.step, measured.device, measured.seconds) == (4, "NVIDIA H200", 1.0)
+    assert measured.ranks[0][0].waited == 0.5
 
 
 @pytest.mark.parametrize(

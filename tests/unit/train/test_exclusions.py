@@ -92,12 +92,13 @@ def _train(
         exclusions=tuple((e.source, e.index, e.from_step) for e in exclusions),
     )
     monkeypatch.setattr(run_data, "open_feed", AtOnce)
-    monkeypatch.setattr(loop, "write_timeline", lambda *_arguments: None)
+    monkeypatch.setattr(loop, "Timelines", lambda *_arguments: SimpleNamespace(add=lambda *_step: None))
     idle: Any = SimpleNamespace(
         resume=lambda *_arguments: Resumption(state), save=run.save, poll=lambda: None, finish=lambda: None,
         take_published=list,
         step=lambda *_arguments: None, data=lambda *_arguments: None, bad=run.bad, resumed=lambda _resumption: None,
-        begin=lambda: None, end=lambda: (), watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None),
+        begin=lambda: None, end=lambda: (), arrived=lambda _action: None, device="cpu",
+        watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None),
         checkpoint_limit=None, startup_limit=None, world=SimpleNamespace(rank=0), control=ALONE,
     )  # fmt: skip
     engine: Any = SimpleNamespace(
@@ -111,6 +112,7 @@ def _train(
         waits=WaitClock(),
         launch_step=run.launch,
         run_ahead=lambda _inputs: None,
+        tell_arrivals=lambda _arrived: None,
     )
     reader: Any = SimpleNamespace(read=run.read_batch)
     corpus: Any = run

@@ -24,7 +24,7 @@ from counterpoint.plan import tensors
 from counterpoint.plan.cost import ALL
 from counterpoint.plan.kept import Keeps, Kept
 from counterpoint.plan.model_facts import ModelFacts
-from counterpoint.plan.part_facts import ENCODER_LAYER, PartFacts
+from counterpoint.plan.part_facts import ENCODER_LAYER, Mixer, PartFacts
 from counterpoint.plan.tensors import Tensors, below, joined, linear, norm, products
 from counterpoint.section.layout import LayoutConfig
 from counterpoint.section.problem import Problem
@@ -152,6 +152,7 @@ def _layer(name: str, section: ConformerConfig) -> PartFacts:
         kept=Keeps.alike(
             Kept(27 * hidden), Kept(3 * hidden, "wide"), Kept(4 * ffn), Kept(section.heads * seen, "wide")
         ),
+        mixers=(Mixer(section.heads, section.heads, section.head_size),),
         hidden_out=hidden,
     )
 

@@ -276,6 +276,7 @@ def _depth(number: int, hidden: int, layers: tuple[PartFacts, ...]) -> PartFacts
         hidden_out=hidden * (number + 2),
         active_expert_parameters=sum(layer.active_expert_parameters for layer in layers),
         mixtures=tuple((f"{layer.name}.{name}", experts) for layer in layers for name, experts in layer.mixtures),
+        mixers=tuple(mixer for layer in layers for mixer in layer.mixers),
     )
 
 

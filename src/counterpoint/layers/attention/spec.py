@@ -13,7 +13,7 @@ from counterpoint.layers.attention.rope import RopeScaling, scaling_problems
 from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
 from counterpoint.plan.cost import Mask
 from counterpoint.plan.kept import KEEPS_NOTHING, Keeps, Kept
-from counterpoint.plan.part_facts import PartFacts
+from counterpoint.plan.part_facts import Mixer, PartFacts
 from counterpoint.plan.tensors import Tensors, linear, products
 from counterpoint.section.problem import Problem
 from counterpoint.section.section import Count, Index, Positive, Section
@@ -122,6 +122,7 @@ def _facts(name: str, section: AttentionConfig, hidden: int) -> PartFacts:
         # Kernels add up the gradient of queries in float32.
         working=(Kept(queries), Kept(queries, "wide")),
         groups=section.num_kv_heads,
+        mixers=(Mixer(section.heads, section.num_kv_heads, head),),
         hidden_out=hidden,
     )
 

@@ -9,7 +9,7 @@ from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.rules import Initial, TensorRule
 from counterpoint.layers.normed import NormedSection, kept_by_norms, with_norms
 from counterpoint.plan.kept import Keeps, Kept
-from counterpoint.plan.part_facts import PartFacts
+from counterpoint.plan.part_facts import Mixer, PartFacts
 from counterpoint.plan.tensors import joined, linear, products
 from counterpoint.section.problem import Problem
 from counterpoint.section.section import Count, Positive, Section
@@ -68,6 +68,7 @@ def _facts(name: str, section: MambaLayerConfig, hidden: int) -> PartFacts:
         kept=kept_by_norms(section, hidden) + _recurrence_keeps(section) + _gated_norm_keeps(section),
         # Backward has the gradients of the scores in each chunk and of the states between chunks.
         working=(Kept(section.chunk * section.heads), Kept(2 * inner * section.state / section.chunk), Kept(2 * inner)),
+        mixers=(Mixer(section.heads, section.groups, section.head_dim, section.state),),
         hidden_out=hidden,
     )
 

@@ -1,27 +1,12 @@
 """Measures of a step: FLOPs, imbalance of lanes, peak FLOPs of the device, and peak memory."""
 
-import itertools
-
 import torch
 
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.work import step_flops, works_of
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
 """Dense bf16 peaks per second from the vendors' data sheets, by a part of the device's name."""
-
-
-def model_flops(plan: Plan, batch: BatchPlan) -> dict[str, float]:
-    """Floating-point operations of one training step per module, including the gradients that are needed.
-
-    Activation recomputation is not counted.
-    """
-    flops, works = {}, works_of(plan)
-    for module, rounds in batch.shares.items():
-        rows = itertools.chain.from_iterable(lanes.lengths(lane) for lanes in rounds for lane in range(len(lanes)))
-        flops[module] = step_flops(works[module], plan.facts[module].load(rows))
-    return flops
 
 
 def imbalance(plan: Plan, batch: BatchPlan) -> dict[str, float]:

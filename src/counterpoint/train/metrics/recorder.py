@@ -17,13 +17,14 @@ from counterpoint.losses import MAIN_LOSSES
 from counterpoint.parallelize.compile import CACHE_VARIABLE, compilations
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
+from counterpoint.plan.work import model_flops
 from counterpoint.recorders.kind import Record, Recorder, Recording
 from counterpoint.recorders.metric import METRICS, LoggedStep
 from counterpoint.recorders.opened import open_recorders
 from counterpoint.simulate.clock import simulate
 from counterpoint.train.engine import StepResult
 from counterpoint.train.metrics.compiled import Compiled, values_of, words_of
-from counterpoint.train.metrics.measures import device_peak_flops, imbalance, model_flops, peak_bytes
+from counterpoint.train.metrics.measures import device_peak_flops, imbalance, peak_bytes
 from counterpoint.train.metrics.slow import slow_ranks
 from counterpoint.train.metrics.status import status_of
 from counterpoint.train.nonfinite import Finding

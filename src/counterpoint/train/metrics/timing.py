@@ -1,9 +1,9 @@
-"""The measured timeline of one step: when each rank began each action, in seconds since the step began."""
+"""The measured timelines of a few steps: when each rank began each action, in seconds since the step began."""
 
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 
@@ -11,13 +11,39 @@ from counterpoint.config.run_files import TIMELINE_FILE
 from counterpoint.execute.tree import Tree
 from counterpoint.plan.action import Action
 
+_Mark = tuple[str, bool, Any]
+"""The name of an action, whether its inputs have arrived or it begins, and when."""
+
+
+@final
+class TimedStep:
+    """The marks of a step. On GPUs these are CUDA events, which are over once the step's results have been read."""
+
+    def __init__(self, marks: list[_Mark], on_cuda: bool) -> None:
+        self._marks, self._on_cuda = marks, on_cuda
+
+    def actions(self) -> list[dict[str, Any]]:
+        """The actions as {action, start, end} and, of those that wait for rows, `ready`: when these had arrived."""
+        first = self._marks[0][2]
+        times = [first.elapsed_time(mark) / 1000 if self._on_cuda else mark - first for _n, _a, mark in self._marks]
+        found: list[dict[str, Any]] = []
+        for (name, has_arrived, _mark), seconds in zip(self._marks[1:], times[1:], strict=True):
+            if has_arrived:
+                found[-1]["ready"] = seconds
+                continue
+            if found:
+                found[-1]["end"] = seconds
+            found.append({"action": name, "start": seconds})
+        return found[:-1]
+
 
 class StepTimer:
-    """Records the start and end of the actions of one step, with CUDA events on the current stream or the clock."""
+    """Marks the actions of one step, with CUDA events on the current stream or the clock; never waits."""
 
     def __init__(self, device: torch.device) -> None:
+        self.device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         self._on_cuda = device.type == "cuda"
-        self._marks: list[tuple[str, Any]] = []
+        self._marks: list[_Mark] = []
         self._is_on = False
 
     def begin(self) -> None:
@@ -30,36 +56,38 @@ class StepTimer:
         if self._is_on:
             self._note(str(action))
 
-    def end(self) -> list[dict[str, Any]]:
-        """Stop recording and return the actions as {action, start, end}; waits for the device."""
+    def arrived(self, action: Action) -> None:
+        """The rows that an action waits for have arrived."""
+        if self._is_on:
+            self._note(str(action), has_arrived=True)
+
+    def end(self) -> TimedStep:
+        """Stop recording."""
         self._note("end")
         self._is_on = False
-        times = self._seconds()
-        names = [name for name, _mark in self._marks]
-        return [
-            {"action": name, "start": start, "end": stop}
-            for name, start, stop in zip(names[1:-1], times[1:-1], times[2:], strict=True)
-        ]
+        return TimedStep(self._marks, self._on_cuda)
 
-    def _note(self, name: str) -> None:
+    def _note(self, name: str, *, has_arrived: bool = False) -> None:
         if self._on_cuda:
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record()
-            self._marks.append((name, event))
+            self._marks.append((name, has_arrived, event))
         else:
-            self._marks.append((name, time.perf_counter()))
-
-    def _seconds(self) -> list[float]:
-        first = self._marks[0][1]
-        if not self._on_cuda:
-            return [mark - first for _name, mark in self._marks]
-        torch.cuda.synchronize()
-        return [first.elapsed_time(event) / 1000 for _name, event in self._marks]
+            self._marks.append((name, has_arrived, time.perf_counter()))
 
 
-def write_timeline(run: Path, step: int, actions: list[dict[str, Any]], tree: Tree, rank: int) -> None:
-    """Gather all ranks' actions and write them to the run folder from the tree's first rank."""
-    gathered = tree.gather((rank, actions))
-    if gathered is not None:
-        ranks = {str(number): entries for number, entries in gathered}
-        (run / TIMELINE_FILE).write_text(json.dumps({"step": step, "ranks": ranks}))
+@final
+class Timelines:
+    """The timed steps of a run, of which the tree's first rank keeps a file in the run folder."""
+
+    def __init__(self, run: Path, device: str, tree: Tree, rank: int) -> None:
+        self._run, self._device, self._tree, self._rank = run, device, tree, rank
+        self._steps: list[dict[str, Any]] = []
+
+    def add(self, step: int, timed: TimedStep) -> None:
+        """Gather all ranks' actions of a step whose results have been read, and write the file anew."""
+        gathered = self._tree.gather((self._rank, timed.actions()))
+        if gathered is not None:
+            self._steps.append({"step": step, "ranks": {str(number): entries for number, entries in gathered}})
+            text = json.dumps({"device": self._device, "steps": self._steps})
+            (self._run / TIMELINE_FILE).write_text(text)

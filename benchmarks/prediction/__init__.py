@@ -1,0 +1,1 @@
+"""Steps of many layouts, measured and predicted."""

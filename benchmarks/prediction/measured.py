@@ -1,0 +1,154 @@
+"""Measures steps of layouts on the ranks of a pool: seconds on each rank, memory, and the actions of one step."""
+
+import gc
+import time
+from dataclasses import dataclass, field, replace
+from itertools import cycle, pairwise
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from counterpoint.config.schema import Config
+from counterpoint.data.feed.reader import Reader, StepInputs
+from counterpoint.models.movable import all_to
+from counterpoint.parallelize.fsdp import dtype_of
+from counterpoint.setup.rank import settings_of
+from counterpoint.setup.run import open_run
+from counterpoint.train.engine import Engine, LaunchedStep
+from counterpoint.train.metrics.timing import StepTimer
+from counterpoint.verify.member import Member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """Blocks of a layout, timed steps of a block, and steps before all blocks; `batches` different steps take turns."""
+
+    rounds: int
+    steps: int
+    warmup: int
+    batches: int
+
+
+@dataclass(slots=True)
+class Measured:
+    """What one rank saw: seconds of the timed steps by block, bytes, and the actions of a step."""
+
+    blocks: list[list[float]] = field(default_factory=list)
+    held_bytes: int = 0
+    peak_bytes: int = 0
+    reserved_bytes: int = 0
+    build_seconds: float = 0.0
+    actions: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _Running:
+    """A layout's engine on this rank, and its inputs, which lie on the device."""
+
+    def __init__(self, member: Member, config: Config, effort: Effort, control: dist.ProcessGroup) -> None:
+        self._control = control
+        self.found, self._device = Measured(), member.world.device
+        started, before = time.perf_counter(), _allocated()
+        plan, models, corpus = open_run(config)
+        groups = member.groups(plan)
+        self._timer = StepTimer(self._device)
+        self._engine = Engine(settings_of(config), plan, models, groups, (member.observe, self._timer.observe))
+        self._engine.tell_arrivals(self._timer.arrived)
+        reader = Reader(plan, member.world.rank, corpus.sources, dtype_of(plan.dtype))
+        batches = [plan.batch(step, corpus.packs(step)) for step in range(effort.batches)]
+        built = _allocated()
+        self._next = cycle([_resident(reader.read(batch), self._device) for batch in batches])
+        inputs = _allocated() - built
+        self._launched: LaunchedStep | None = None
+        for _ in range(max(effort.warmup, effort.batches)):
+            self._step()
+        self._read()
+        self.found.held_bytes = _allocated() - before - inputs
+        self.found.build_seconds = time.perf_counter() - started
+
+    def block(self, steps: int) -> None:
+        """One step that is not timed, then steps that are; the host does not wait in between."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        before = _allocated()
+        dist.barrier(self._control)
+        self._step()
+        marks = [self._mark()]
+        for _ in range(steps):
+            self._step()
+            marks.append(self._mark())
+        self._read()
+        self.found.blocks.append(_between(marks))
+        if self._device.type == "cuda":
+            self.found.peak_bytes = max(self.found.peak_bytes, torch.cuda.max_memory_allocated() - before)
+            self.found.reserved_bytes = max(self.found.reserved_bytes, torch.cuda.memory_reserved())
+
+    def time_actions(self) -> None:
+        """When each action of one more step began and ended."""
+        self._step()
+        self._read()
+        self._timer.begin()
+        self._step()
+        timed = self._timer.end()
+        self._read()
+        self.found.actions = timed.actions()
+
+    def close(self) -> None:
+        self._read()
+        self._engine.close()
+
+    def _step(self) -> None:
+        launched = self._engine.launch_step(next(self._next))
+        self._read()
+        self._launched = launched
+
+    def _read(self) -> None:
+        """As in training: a step is read while the next one is under way."""
+        if self._launched is not None:
+            self._launched.result()
+        self._launched = None
+
+    def _mark(self) -> Any:
+        if self._device.type == "cpu":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def measure(member: Member, configs: dict[str, Config], effort: Effort) -> dict[str, list[Measured]] | None:
+    """Build all configs, step them in blocks that take turns, and free them: by name what each rank saw."""
+    control = dist.new_group(backend="gloo")
+    running = {name: _Running(member, config, effort, control) for name, config in configs.items()}
+    for _round in range(effort.rounds):
+        for one in running.values():
+            one.block(effort.steps)
+    for one in running.values():
+        one.time_actions()
+    found = {name: one.found for name, one in running.items()}
+    gathered: list[Any] = [None] * control.size()
+    dist.all_gather_object(gathered, found, group=control)
+    for one in running.values():
+        one.close()
+    running.clear()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return {name: [each[name] for each in gathered] for name in configs} if member.world.rank == 0 else None
+
+
+def _resident(inputs: StepInputs, device: torch.device) -> StepInputs:
+    maps = {key: rows.to(device) for key, rows in inputs.maps.items()}
+    return replace(inputs, batches=all_to(inputs.batches, device), maps=maps)
+
+
+def _allocated() -> int:
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+
+
+def _between(marks: list[Any]) -> list[float]:
+    if isinstance(marks[0], float):
+        return [after - before for before, after in pairwise(marks)]
+    torch.cuda.synchronize()
+    return [before.elapsed_time(after) / 1000 for before, after in pairwise(marks)]

@@ -1,0 +1,66 @@
+"""An estimate for the terminal: seconds of a step, where they go, memory, and the timeline of each role."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from counterpoint.plan.layout import format_ranks
+from counterpoint.report.terminal import new_table, title
+from counterpoint.report.words import bytes_text, number_text
+from counterpoint.simulate.estimate import Estimate
+from counterpoint.simulate.played import Breakdown, draw
+
+CLOCK_COLUMNS = 56
+"""Columns of the drawn timeline; with its labels it fits into 80 columns."""
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds, milliseconds or microseconds: `12.3 ms`."""
+    for size, unit in ((1.0, "s"), (1e-3, "ms")):
+        if seconds >= size:
+            return f"{number_text(seconds / size)} {unit}"
+    return f"{number_text(seconds * 1e6)} us"
+
+
+def estimate_text(found: Estimate) -> RenderableType:
+    """The section `Estimate` of a plan, for a terminal of 80 columns or more."""
+    return Group(
+        title("Estimate", f"on {found.hardware}, {found.source}"),
+        *(Text(line) for line in sentences(found)),
+        title("Where a step goes", "milliseconds by rank"),
+        _breakdowns(found),
+        title("Timeline on that hardware", f"{seconds_text(found.timeline.seconds)}, the first step"),
+        Text(draw(found.timeline, CLOCK_COLUMNS)),
+    )
+
+
+def sentences(found: Estimate) -> Iterator[str]:
+    """The figures of an estimate, in sentences."""
+    yield (
+        f"A step takes {seconds_text(found.seconds)}: {number_text(found.tokens_per_second)} tokens/s, model FLOP "
+        f"utilisation {found.utilisation:.1%}."
+    )
+    yield (
+        f"Bubble {found.bubble:.1%}, exposed communication {found.exposed:.1%} of all ranks' time; memory at most "
+        f"{bytes_text(found.memory_bytes)} a rank."
+    )
+    if found.timeline.launching >= found.timeline.seconds:
+        yield "The step is as long as the slowest host launches it: the devices wait for their hosts."
+
+
+def _breakdowns(found: Estimate) -> Table:
+    modules = list(found.breakdown.computes)
+    columns = (*modules, "communication", "optimizer", "idle", "memory")
+    table = new_table("ranks", *columns, right=columns)
+    for ranks in found.timeline.same:
+        own = found.timeline.breakdowns[ranks[0]]
+        table.add_row(format_ranks(ranks), *_cells(own, modules), bytes_text(found.memory[ranks[0]].total_bytes))
+    return table
+
+
+def _cells(own: Breakdown, modules: list[str]) -> Iterator[str]:
+    computes = [own.computes.get(module, 0.0) for module in modules]
+    for seconds in (*computes, own.communication, own.optimizer, own.idle):
+        yield f"{seconds * 1e3:,.2f}" if seconds else ""

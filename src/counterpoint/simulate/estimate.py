@@ -1,0 +1,242 @@
+"""The estimate of a plan on hardware: seconds of a step, what ranks do in them, and memory over time.
+
+A step is estimated as it repeats: each rank begins with the update of the step before, and all ranks end together when
+the norms are summed. A GPU works behind its host, so a step also takes as long as the slowest host launches.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import final
+
+from counterpoint.check.events import Events, Exchange
+from counterpoint.check.machine import Interval, Machine, State
+from counterpoint.costs.hardware import Hardware
+from counterpoint.errors import ProofError
+from counterpoint.plan.action import Compute
+from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.plan import Plan
+from counterpoint.plan.work import model_flops
+from counterpoint.simulate.cast import Cast
+from counterpoint.simulate.held import memory_curves
+from counterpoint.simulate.memory import RankMemory
+from counterpoint.simulate.played import Breakdown, Sent, StepTimeline
+from counterpoint.simulate.prices import Execution, Prices
+
+_ROUNDS = 3
+"""Times that a step is played where ranks share processors: each corrects how long others work meanwhile."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a plan's step takes on hardware, as the mean over batches; `timeline` is of the first batch, `memory` the
+    most that each played rank needs in any."""
+
+    hardware: str
+    source: str
+    seconds: float
+    flops: float
+    tokens: float
+    utilisation: float
+    breakdown: Breakdown
+    timeline: StepTimeline
+    memory: Mapping[int, RankMemory]
+    is_gpu: bool
+
+    @property
+    def bubble(self) -> float:
+        """The fraction of all ranks' time in which they wait for the work of others."""
+        return self.breakdown.idle / self.seconds
+
+    @property
+    def exposed(self) -> float:
+        """The fraction of all ranks' time in which they wait for communication that nothing hides."""
+        return self.breakdown.communication / self.seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Rows of documents per second."""
+        return self.tokens / self.seconds
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the fullest rank needs at its peak: its tensors, and on a GPU the allocator's share and the context."""
+        return max(most.total_bytes + most.allocator_bytes * self.is_gpu for most in self.memory.values())
+
+    @property
+    def tensor_bytes(self) -> int:
+        """The tensors of the fullest rank at its peak."""
+        return max(most.total_bytes for most in self.memory.values())
+
+
+def estimate(
+    plan: Plan, hardware: Hardware, batches: Sequence[BatchPlan], execution: Execution | None = None
+) -> Estimate:
+    """Play the steps of these batches; raises ProofError for programs that do not end, InputError for hardware without
+    figures of the plan's dtype, or of a network that it needs."""
+    how = Execution() if execution is None else execution
+    played = [play(plan, hardware, batch, how) for batch in batches]
+    seconds = fmean(timeline.seconds for timeline in played)
+    flops = fmean(sum(model_flops(plan, batch).values()) for batch in batches)
+    ranks = plan.placement.active
+    peak = hardware.peak_flops(plan.dtype)
+    return Estimate(
+        hardware=hardware.name,
+        source=hardware.source,
+        seconds=seconds,
+        flops=flops,
+        tokens=fmean(_tokens(plan, batch) for batch in batches),
+        utilisation=flops / seconds / peak / len(ranks),
+        breakdown=mean_breakdown(
+            (one, timeline.counts[rank]) for timeline in played for rank, one in timeline.breakdowns.items()
+        ),
+        timeline=played[0],
+        memory=_most(played),
+        is_gpu=hardware.device == "cuda",
+    )
+
+
+def play(plan: Plan, hardware: Hardware, batch: BatchPlan, execution: Execution) -> StepTimeline:
+    """One step of a batch; what runs ahead is taken to be for a step like it.
+
+    In a large world the lowest rank of each role is played, with the loads of its heaviest lane.
+    """
+    schedule = plan.of_step(plan.schedule, batch, batch)
+    cast = Cast(plan, schedule.programs, batch)
+    prices = Prices(plan, hardware, batch, cast, execution)
+    machine = _played(cast.events, prices, hardware)
+    launching = 0.0 if hardware.device == "cpu" else max(map(prices.launches, cast.programs))
+    seconds = max(machine.end, max(prices.begins.values()), launching)
+    posts = {rank: _sent(machine.states[rank].values()) for rank in cast.programs}
+    return StepTimeline(
+        seconds=seconds,
+        same=_same(machine, cast),
+        computes=machine.intervals,
+        posts=posts,
+        updated=prices.begins,
+        breakdowns={rank: _breakdown(rank, machine, posts[rank], prices, seconds) for rank in cast.programs},
+        memory=memory_curves(plan, batch, cast.programs, machine.intervals),
+        launching=launching,
+        counts={rank: len(cast.ranks(rank)) for rank in cast.programs},
+    )
+
+
+def _same(machine: Machine, cast: Cast) -> tuple[tuple[int, ...], ...]:
+    """Groups of ranks with the same computes at the same times, ordered by their first rank, which was played."""
+    groups: dict[object, list[int]] = {}
+    for rank in sorted(machine.intervals):
+        groups.setdefault(machine.intervals[rank], []).extend(cast.ranks(rank))
+    return tuple(tuple(sorted(ranks)) for ranks in groups.values())
+
+
+def _played(events: Events, prices: Prices, hardware: Hardware) -> Machine:
+    """The machine after the last event; where ranks share processors each works faster while others wait."""
+    scales: dict[tuple[int, Compute], float] = {}
+
+    def cost(rank: int, action: Compute) -> float:
+        return prices.cost(rank, action) * scales.get((rank, action), 1.0)
+
+    machine = Machine(events, cost, prices.durations, prices.begins)
+    for _round in range(_ROUNDS if hardware.alone < 1.0 else 0):
+        scales = _shared(machine, hardware)
+        machine = Machine(events, cost, prices.durations, prices.begins)
+    if machine.stuck:
+        rank, (action, _entry) = min(machine.stuck.items(), key=lambda item: item[0])
+        raise ProofError(
+            f"rank {rank} at {action} waits without end, expected programs that pass check_programs; call "
+            "it for the cycle"
+        )
+    return machine
+
+
+def _shared(machine: Machine, hardware: Hardware) -> dict[tuple[int, Compute], float]:
+    """By compute, the share of its full cost that it takes with so much of it while others of its node work."""
+    scales: dict[tuple[int, Compute], float] = {}
+    nodes: dict[int, list[int]] = {}
+    for rank in machine.intervals:
+        nodes.setdefault(rank // hardware.ranks_per_node, []).append(rank)
+    for ranks in nodes.values():
+        for rank in ranks:
+            others = [machine.intervals[other] for other in ranks if other != rank]
+            for interval in machine.intervals[rank]:
+                length = interval.end - interval.start
+                beside = sum(_common(interval, row) for row in others) / max(1, hardware.ranks_per_node - 1)
+                share = min(1.0, beside / length) if length else 1.0
+                scales[rank, interval.action] = hardware.alone + (1.0 - hardware.alone) * share
+    return scales
+
+
+def _common(interval: Interval, row: Iterable[Interval]) -> float:
+    """Seconds of an interval in which another rank works."""
+    return sum(max(0.0, min(interval.end, one.end) - max(interval.start, one.start)) for one in row)
+
+
+def _sent(states: Iterable[State]) -> tuple[Sent, ...]:
+    found = []
+    for state in states:
+        assert state.posted is not None, "the machine ended"
+        assert state.completed is not None, "the machine ended"
+        if not (isinstance(state.post, Exchange) and not state.post.peers):
+            post = state.post
+            found.append(Sent(post.action, post.communicator, state.posted, state.latest_start, state.completed))
+    return tuple(found)
+
+
+def _breakdown(
+    rank: int, machine: Machine, posts: tuple[Sent, ...], prices: Prices, seconds: float
+) -> Breakdown:  # fmt: skip
+    computes: dict[str, float] = {}
+    inside = 0.0
+    now = update = prices.begins[rank]
+    communication = 0.0
+    for interval in machine.intervals[rank]:
+        price = prices.price(rank, interval.action)
+        length = interval.end - interval.start
+        waiting = (price.exchange + price.gather) / price.seconds * length if price.seconds else 0.0
+        inside += waiting
+        module = interval.action.node.module
+        computes[module] = computes.get(module, 0.0) + length - waiting
+        communication += _covered(posts, now, interval.start)
+        now = interval.end
+    communication += inside + _covered(posts, now, machine.end)
+    idle = seconds - update - sum(computes.values()) - communication
+    return Breakdown(computes, communication, update, max(0.0, idle))
+
+
+def _covered(posts: tuple[Sent, ...], start: float, end: float) -> float:
+    """Seconds between two moments in which at least one post is under way."""
+    spans = sorted((max(start, post.started), min(end, post.ended)) for post in posts)
+    total, reached = 0.0, start
+    for begin, stop in spans:
+        if stop > max(begin, reached):
+            total += stop - max(begin, reached)
+            reached = stop
+    return total
+
+
+def mean_breakdown(breakdowns: Iterable[tuple[Breakdown, int]]) -> Breakdown:
+    """The mean over ranks and steps, of breakdowns with the number of ranks that each is of."""
+    every = list(breakdowns)
+    ranks = sum(count for _one, count in every)
+    modules = dict.fromkeys(module for one, _count in every for module in one.computes)
+    return Breakdown(
+        {module: sum(one.computes.get(module, 0.0) * n for one, n in every) / ranks for module in modules},
+        sum(one.communication * n for one, n in every) / ranks,
+        sum(one.optimizer * n for one, n in every) / ranks,
+        sum(one.idle * n for one, n in every) / ranks,
+    )
+
+
+def _most(played: Sequence[StepTimeline]) -> dict[int, RankMemory]:
+    """The most that each rank needs in any of the steps; a rank that is not played in each counts where it is."""
+    found: dict[int, RankMemory] = {}
+    for timeline in played:
+        for rank, curve in timeline.memory.items():
+            found[rank] = max(found.get(rank, curve.most), curve.most, key=lambda most: most.total_bytes)
+    return found
+
+
+def _tokens(plan: Plan, batch: BatchPlan) -> int:
+    """Rows of a step's documents."""
+    return sum(sum(lanes.lengths(lane)) for lanes in batch.shares[plan.sink] for lane in range(len(lanes)))

@@ -1,0 +1,38 @@
+# ruff: noqa: E501 (a table reads best with a fault to a line)
+"""Faults of the clock of real costs, and of what is said of timed steps."""
+
+from tests.mutation.mutant import Mutant
+
+_OPERATIONS, _SHARDING, _ESTIMATE = (
+    f"tests/unit/simulate/test_{name}.py" for name in ("operations", "sharding", "estimate")
+)
+_EXPLAIN, _PLAN, _RUN = (f"tests/unit/report/test_{name}.py" for name in ("explain", "plan_command", "training_report"))
+_TIMING = "tests/unit/train/metrics/test_timing.py"
+_FACTS = "tests/unit/models/test_facts.py"
+
+CLOCK = [
+    Mutant("simulate.operations:_Part._listed", "_cut(out, self._tp)", "out", (_OPERATIONS,)),
+    Mutant("simulate.operations:_Part._listed", "min(1.0, (counted - of_experts) / of_rows)", "1.0", (_OPERATIONS,)),
+    Mutant("simulate.operations:_Part._choices", "self._layout.etp * top", "top", (_OPERATIONS,)),
+    Mutant("simulate.operations:_Part._ranks_reached", "1.0 - share_without", "1.0", (_OPERATIONS,)),
+    Mutant("simulate.operations:_Part._trades", "or self._setting.is_whole", "", (_OPERATIONS,)),
+    Mutant("simulate.operations:_Part._exchanges", '"reduce_scatter" if backward else "all_gather", before', '"all_gather", before', (_OPERATIONS,)),
+    Mutant("simulate.operations:part_operations", "backward = (*again, *backward)", "pass", (_OPERATIONS,)),
+    Mutant("simulate.operations:part_operations", "keeps and isinstance(one, Core)", "isinstance(one, Core)", (_OPERATIONS,)),
+    Mutant("simulate.operations:part_operations", "return PartOperations((*forward, *backward, *weights), (), ())", "pass", (_OPERATIONS,)),
+    Mutant("simulate.sharding:overlapped", "max(gathered, begins[-1] if begins else 0.0) + gather", "gathered + gather", (_SHARDING,)),
+    Mutant("simulate.sharding:overlapped", "max(summed, free) + reduction", "summed + reduction", (_SHARDING,)),
+    Mutant("simulate.sharding:_units", "0 if plan.layouts[node.module].reshard else LEAST_GROUP", "LEAST_GROUP", (_SHARDING,)),
+    Mutant("simulate.estimate:play", "max(machine.end, max(prices.begins.values()), launching)", "machine.end", (_ESTIMATE,)),
+    Mutant("simulate.estimate:mean_breakdown", "one.idle * n", "one.idle", (_ESTIMATE,)),
+    Mutant("simulate.prices:Prices._price", "self._groups[node]", "()", (_ESTIMATE,)),
+    Mutant("simulate.prices:Prices.begins", "self.update(rank)", "0.0", (_ESTIMATE,)),
+    Mutant("check.machine:Machine.__init__", "now=started.get(rank, 0.0)", "now=0.0", (_ESTIMATE,)),
+    Mutant("layers.attention.spec:_facts", "Mixer(section.heads, section.num_kv_heads, head)", "Mixer(section.heads, section.heads, head)", (_FACTS,)),
+    Mutant("report.explain:waits", "one.waited > 0.0", "True", (_EXPLAIN,)),
+    Mutant("report.explain:_uneven", "own[slowest] - median(own.values())", "own[slowest]", (_EXPLAIN,)),
+    Mutant("report.trace:_slice", "(end - start)", "end", (_PLAN,)),
+    Mutant("report.run_record:read_timeline", '["steps"][-1]', '["steps"][0]', (_RUN,)),
+    Mutant("train.metrics.timing:TimedStep.actions", "if has_arrived:", "if False:", (_TIMING,)),
+    Mutant("train.loop:Pace.is_timed", "min(first + number, self.steps)", "first + number", (_TIMING,)),
+]  # fmt: skip

@@ -1,0 +1,247 @@
+"""The clock of real costs: bounds of any estimate, known small ones, and optima over all orders of tiny plans."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counterpoint import costs
+from counterpoint.costs.hardware import Hardware
+from counterpoint.errors import ProofError
+from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
+from counterpoint.plan.batch import BatchPlan, ModuleRows
+from counterpoint.plan.placement import place
+from counterpoint.plan.plan import Plan
+from counterpoint.plan.schedule import distribute
+from counterpoint.plan.work import model_flops
+from counterpoint.simulate import cast
+from counterpoint.simulate.cast import Cast
+from counterpoint.simulate.clock import simulate_programs
+from counterpoint.simulate.estimate import estimate, play
+from counterpoint.simulate.played import StepTimeline, draw
+from counterpoint.simulate.prices import Execution, Prices
+from tests.asked import asked
+from tests.unit.check.faults import reordered
+from tests.unit.plan.strategies import LANGUAGE, plan_of, random_packs, uniform_packs
+from tests.unit.report.pages import example, sized_plans
+
+H200 = costs.load("H200")
+
+
+def test_a_step_takes_at_least_what_its_flops_take_at_the_peak() -> None:
+    plan, batch = example("pair_1b")
+    found = estimate(plan, H200, [batch])
+    assert 0.05 < found.utilisation < 1.0
+    flops = sum(model_flops(plan, batch).values())
+    assert found.utilisation == pytest.approx(flops / found.seconds / 4 / H200.peak_flops("bfloat16"))
+    assert found.tokens == sum(document.tokens for document in batch.documents)
+    assert 0.0 <= found.exposed < found.exposed + found.bubble < 1.0
+
+
+def test_an_estimate_is_the_mean_of_its_batches() -> None:
+    plan, batch = example("hybrid_3b")
+    smaller = plan.batch(1, tuple((document,) for document in batch.documents[:8]))
+    both, one, other = (estimate(plan, H200, some) for some in ([batch, smaller], [batch], [smaller]))
+    assert both.seconds == pytest.approx((one.seconds + other.seconds) / 2)
+    assert one.seconds > other.seconds
+    assert both.breakdown.seconds == pytest.approx(both.seconds)
+
+
+@pytest.mark.parametrize("override", ["modules.language.recompute=full", "modules.language.layout.reshard=true"])
+def test_what_saves_memory_costs_time(override: str) -> None:
+    (plan, batch), (saving, same) = example("hybrid_3b"), example("hybrid_3b", override)
+    found, saved = estimate(plan, H200, [batch]), estimate(saving, H200, [same])
+    assert saved.seconds > found.seconds
+    assert saved.memory_bytes < found.memory_bytes
+
+
+def test_layers_that_are_not_compiled_take_longer() -> None:
+    plans = [example("hybrid_3b", f"training.compile={word}") for word in ("true", "false")]
+    compiled, plain = (play(plan, H200, batch, Execution()).seconds for plan, batch in plans)
+    assert plain > compiled
+
+
+def test_slow_hosts_bound_a_step() -> None:
+    plan, batch = example("hybrid_3b")
+    slow = replace(H200, launch_seconds=1.0)
+    found = play(plan, slow, batch, Execution())
+    assert found.seconds == found.launching > 100.0
+    assert all(one.seconds == pytest.approx(found.seconds) for one in found.breakdowns.values())
+
+
+@given(sized_plans(), st.integers(0, 2**16))
+@settings(deadline=None, max_examples=40)
+def test_a_step_is_as_long_as_its_busiest_rank_and_its_critical_path(plan: Plan, seed: int) -> None:
+    batch = plan.batch(0, random_packs(plan, seed))
+    found = play(plan, H200, batch, Execution())
+    for rank, own in found.breakdowns.items():
+        assert own.seconds == pytest.approx(found.seconds)
+        assert own.busy <= found.seconds * (1 + 1e-9)
+        assert sum(one.end - one.start for one in found.computes[rank]) <= found.seconds * (1 + 1e-9)
+    assert critical_path(plan, H200, batch) <= found.seconds * (1 + 1e-9)
+    assert len(draw(found, 40).splitlines()) == len(found.same) + 1
+
+
+def critical_path(plan: Plan, hardware: Hardware, batch: BatchPlan) -> float:
+    """The longest chain of computes, each of which reads what the one before it made, without any queue or order."""
+    programs = plan.of_step(plan.schedule, batch, batch).programs
+    prices = Prices(plan, hardware, batch, Cast(plan, programs, batch), Execution())
+    live = {(rank, a) for rank, program in programs.items() for a in program if isinstance(a, Compute)}
+    makers = {t: a for _rank, a in live for t in plan.stages.gives(a, plan.microbatches) if t.ahead == a.ahead}
+    ends: dict[tuple[int, Compute], float] = {}
+
+    def end(rank: int, action: Compute) -> float:
+        if (rank, action) not in ends:
+            begins = [0.0, *(end(*before) for before in _before(plan, batch, makers, rank, action) if before in live)]
+            ends[rank, action] = max(begins) + prices.cost(rank, action)
+        return ends[rank, action]
+
+    return max((end(rank, action) for rank, action in live), default=0.0)
+
+
+def _before(
+    plan: Plan, batch: BatchPlan, makers: dict[Transfer, Compute], rank: int, action: Compute
+) -> Iterator[tuple[int, Compute]]:
+    if action.work is not Work.FORWARD:
+        earlier = Work.INPUT if action.work is Work.WEIGHT else Work.FORWARD
+        yield rank, replace(action, work=earlier)
+    for transfer in plan.stages.reads(action, plan.microbatches):
+        if transfer in makers and not transfer.ahead:
+            for copy in plan.route(batch, transfer.link, transfer.exchange).copies:
+                ends = (copy.source_rank, copy.target_rank)
+                sender, receiver = ends if transfer.direction is Direction.FORWARD else ends[::-1]
+                if receiver == rank:
+                    yield sender, makers[transfer]
+
+
+def orders(plan: Plan) -> Iterator[tuple[Action, ...]]:
+    """Every order of the computes of a plan in which each comes after what it reads."""
+    stages, count = plan.stages, plan.microbatches
+    every = [a for a in plan.schedule.order if isinstance(a, Compute)]
+    makers = {t: a for a in every for t in stages.gives(a, count)}
+
+    def needs(action: Compute) -> set[Compute]:
+        read = {makers[t] for t in stages.reads(action, count)}
+        return read if action.work is Work.FORWARD else read | {replace(action, work=Work.FORWARD)}
+
+    def continued(done: tuple[Compute, ...]) -> Iterator[tuple[Compute, ...]]:
+        if len(done) == len(every):
+            yield done
+        for action in every:
+            if action not in done and needs(action) <= set(done):
+                yield from continued((*done, action))
+
+    for order in continued(()):
+        actions: list[Action] = []
+        for compute in order:
+            actions += [compute, *stages.gives(compute, count)]
+        yield (*actions, *(Reduce(node) for node in stages.nodes), Step())
+
+
+def optimum(plan: Plan, seconds: dict[tuple[str, Work], float]) -> float:
+    """The shortest makespan of all orders, with the work of a stage shared out over its ranks."""
+
+    def cost(_rank: int, action: Compute) -> float:
+        layout = plan.layouts[action.node.module]
+        return seconds[action.node.module, action.work] / layout.stages / layout.dp
+
+    best = float("inf")
+    seen: set[object] = set()
+    for order in orders(plan):
+        programs = distribute("any", plan.microbatches, order, plan.stages).programs
+        key = tuple(sorted(programs.items()))
+        if key not in seen:
+            seen.add(key)
+            best = min(best, simulate_programs(plan, programs, None, cost).makespan)
+    return best
+
+
+def tiny(vision: tuple[int, ...], language: tuple[int, ...], microbatches: int, pp: int = 1) -> Plan:
+    world = 1 + max(*vision, *language)
+    requests = (asked("vision", ranks=vision), asked(LANGUAGE, ranks=language, pp=pp))
+    placement = place(world, requests, partial_overlap=True)
+    return plan_of(placement, {o.module: ModuleRows(o) for o in placement.layouts}, "1f1b", microbatches)
+
+
+SIZES = list(product((1.0, 3.0), (2.0, 5.0)))
+
+
+@pytest.mark.parametrize(("vision", "language"), SIZES)
+def test_another_rank_never_makes_the_optimum_worse(vision: float, language: float) -> None:
+    """Over all orders of two microbatches; list schedules have anomalies (Graham 1969), optima have none."""
+    seconds = {
+        ("vision", Work.FORWARD): vision, ("vision", Work.BACKWARD): 2 * vision,
+        (LANGUAGE, Work.FORWARD): language, (LANGUAGE, Work.BACKWARD): 2 * language,
+    }  # fmt: skip
+    one, two = optimum(tiny((0,), (0,), 2), seconds), optimum(tiny((0,), (1,), 2), seconds)
+    assert one == 6 * (vision + language)
+    assert two <= one
+    if (vision, language) == SIZES[0]:
+        three = optimum(tiny((0,), (1, 2), 2, pp=2), seconds)
+        assert three <= two
+
+
+@given(sized_plans(), st.integers(0, 2**16))
+@settings(deadline=None, max_examples=20)
+def test_faster_hardware_never_makes_a_step_longer(plan: Plan, seed: int) -> None:
+    """Of the same programs: the machine is monotone in all costs and durations."""
+    batch = plan.batch(0, random_packs(plan, seed))
+    ends = [_of_links(plan, batch, latency) for latency in (1e-6, 1e-3)]
+    assert ends[0] <= ends[1] * (1 + 1e-9)
+
+
+def _of_links(plan: Plan, batch: BatchPlan, seconds: float) -> float:
+    """The step on hardware whose transfers take so much longer."""
+    table = H200.transfers
+    assert table is not None, "measured"
+    slower = replace(H200, transfers=replace(table, seconds=tuple(s and s + seconds for s in table.seconds)))
+    return play(plan, slower, batch, Execution()).seconds
+
+
+def test_programs_that_hang_are_refused() -> None:
+    plan, batch = example("pair_1b")
+    schedule = plan.schedule
+    hanging = reordered(schedule.programs, 2, "vision.0>language.0F1", "vision.0>language.0F0")
+    plan.__dict__["schedule"] = replace(schedule, programs=hanging)
+    with pytest.raises(ProofError, match="waits without end"):
+        play(plan, H200, batch, Execution())
+
+
+def test_memory_over_time_rises_with_microbatches_in_flight() -> None:
+    plan, batch = example("pair_1b", "schedule.kind=gpipe")
+    timeline: StepTimeline = play(plan, H200, batch, Execution())
+    curve = timeline.memory[2]
+    assert curve.peak == max(size for _seconds, size in curve.steps)
+    assert [seconds for seconds, _size in curve.steps] == sorted(seconds for seconds, _size in curve.steps)
+    one_by_one, same = example("pair_1b")
+    assert play(one_by_one, H200, same, Execution()).memory[2].peak < curve.peak
+
+
+@given(sized_plans(), st.integers(0, 2**16))
+@settings(deadline=None, max_examples=25)
+def test_roles_are_never_early(plan: Plan, seed: int) -> None:
+    """A large world is played by roles, whose lanes cost what the heaviest does."""
+    batch = plan.batch(0, random_packs(plan, seed))
+    exact = play(plan, H200, batch, Execution())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cast, "EXACT_RANKS", 0)
+        by_role = play(plan, H200, batch, Execution())
+    assert by_role.seconds >= exact.seconds * (1 - 1e-9)
+    assert sum(by_role.counts.values()) == len(exact.counts)
+    assert sorted(rank for ranks in by_role.same for rank in ranks) == sorted(exact.counts)
+
+
+def test_roles_of_equal_lanes_take_what_their_ranks_take() -> None:
+    plan, _batch = example("pair_1b", "schedule.kind=gpipe")
+    batch = plan.batch(0, uniform_packs(16, tokens=2048, rows=256))
+    exact = estimate(plan, H200, [batch])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cast, "EXACT_RANKS", 0)
+        by_role = estimate(plan, H200, [batch])
+    # But for transfers: those of a role carry the most rows that any of its ranks sends.
+    assert by_role.seconds == pytest.approx(exact.seconds, rel=1e-3)
+    assert by_role.breakdown.busy == pytest.approx(exact.breakdown.busy)
+    assert by_role.memory_bytes == exact.memory_bytes

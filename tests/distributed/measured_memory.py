@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader
 from counterpoint.parallelize.fsdp import dtype_of

@@ -244,4 +244,5 @@ def test_roles_of_equal_lanes_take_what_their_ranks_take() -> None:
     # But for transfers: those of a role carry the most rows that any of its ranks sends.
     assert by_role.seconds == pytest.approx(exact.seconds, rel=1e-3)
     assert by_role.breakdown.busy == pytest.approx(exact.breakdown.busy)
+    assert by_role.breakdown.seconds == pytest.approx(by_role.seconds)
     assert by_role.memory_bytes == exact.memory_bytes

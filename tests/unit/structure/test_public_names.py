@@ -54,7 +54,8 @@ FUNCTIONS = {
     "register_schedule": "(name: str, builder: Callable[[Stages, int], Schedule]) -> None",
     "register_source": "(name: str, build: Callable[[str, Mapping[str, Any]], Dataset]) -> None",
     "simulate": (
-        "(plan: Plan, batch: BatchPlan | None = None, costs: Callable[[Compute], float] | None = None) -> Timeline"
+        "(plan: Plan, batch: BatchPlan | None = None, costs: Callable[[int, Compute], float] | None = None, "
+        "durations: Callable[[int, Exchange | Collective], float] | None = None) -> Timeline"
     ),
     "train": (
         "(source: str | Path | Mapping[str, object] | Config, overrides: Sequence[str] = (), *, callbacks: "

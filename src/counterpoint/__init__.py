@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from counterpoint.api import import_model as import_model
     from counterpoint.api import inspect as inspect
     from counterpoint.api import open_run as open_run
+    from counterpoint.api import search as search
     from counterpoint.api import train as train
     from counterpoint.api import verify as verify
     from counterpoint.check.proof import check_plan as check_plan
@@ -81,7 +82,7 @@ _HOMES = {
     "register_source": "counterpoint.sources.registered.registered",
 }
 
-_PACKAGES = ("calibrate", "simulate", "train", "verify")
+_PACKAGES = ("calibrate", "search", "simulate", "train", "verify")
 """Packages that are functions too (counterpoint.callable)."""
 
 __all__ = sorted([*_HOMES, *_PACKAGES])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from counterpoint.inspection.difference import Difference
     from counterpoint.inspection.inspect import Inspection
     from counterpoint.report.run_record import Metrics
+    from counterpoint.search.find import SearchResult
     from counterpoint.setup.exporting import Exported
     from counterpoint.train.callbacks import Callback
     from counterpoint.verify.case import CaseResult
@@ -178,6 +179,36 @@ def export(
     given = None if base is None else Path(base)
     request = ExportRequest(run=_folder(run), out=Path(out), step=step, dtype=dtype, module=module, base=given)
     return export_run(request, ranks)
+
+
+def search(
+    source: Source,
+    overrides: Sequence[str] = (),
+    *,
+    world_size: int | None = None,
+    hardware: str = "H200",
+    memory_gib: float | None = None,
+    top: int = 5,
+    fixed: Sequence[str] = (),
+    schedules: Sequence[str] = (),
+    steps: int = 2,
+    simulations: int | None = None,
+) -> "SearchResult":
+    """The fastest layouts of a config's models on `world_size` ranks (None: the config's) of a machine, as the clock
+    plays them on drawn `steps` of its data; the first one's plan is proved.
+
+    `hardware` is a shipped name or a file of `calibrate`; `memory_gib` is a rank's (None: the hardware's). Keys that
+    `overrides` set, or that fit a pattern of `fixed`, stay as they are; `schedules` are the kinds that may be chosen
+    (all if empty). No layout that a bound excludes is among the `top` fastest; at most `simulations` are played.
+    Raises InputError if nothing fits.
+    """
+    from counterpoint.search.find import Wish, find
+
+    wish = Wish(
+        world_size=world_size, hardware=hardware, memory_gib=memory_gib, top=top, fixed=tuple(fixed),
+        schedules=tuple(schedules), steps=steps, simulations=simulations,
+    )  # fmt: skip
+    return find(load_config(source, overrides), overrides, wish)
 
 
 def inspect(path: str | Path, *, verify: bool = False) -> "Inspection":

@@ -8,7 +8,23 @@ from tests.mutation.of_plan import CONVERT, INFERENCE, PLAN
 from tests.mutation.of_plugins import PLUGINS
 from tests.mutation.of_ranks import EXECUTE, PARALLELIZE
 from tests.mutation.of_reference import REFERENCE
+from tests.mutation.of_search import SEARCH
 from tests.mutation.of_train import TRAIN
 
 MUTANTS = [*PLAN, *DATA, *PARALLELIZE, *EXECUTE, *TRAIN, *CONVERT, *INFERENCE, *REFERENCE, *PLUGINS, *IMPORT, *COSTS]
 MUTANTS += CLOCK
+MUTANTS = [
+    *PLAN,
+    *DATA,
+    *PARALLELIZE,
+    *EXECUTE,
+    *TRAIN,
+    *CONVERT,
+    *INFERENCE,
+    *REFERENCE,
+    *PLUGINS,
+    *IMPORT,
+    *COSTS,
+    *CLOCK,
+    *SEARCH,
+]

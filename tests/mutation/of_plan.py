@@ -29,7 +29,7 @@ PLAN = [
     Mutant("families.encoder:_tap", '"norm": section.tap_norm', '"norm": section.projector.norm', (f"{_M}test_facts.py",)),
     Mutant("families.encoder_parts:layer_parts", '"norm": section.tap_norm', '"norm": section.projector.norm', (f"{_M}test_facts.py",)),
     Mutant("setup.plan:split_parts", "firsts[1:]", "firsts", ("tests/unit/cli/test_readme.py",)),
-    Mutant("setup.plan:plan_of", "prefix=facts[name].prefix", "prefix=0", (), (cases.RADIO,)),
+    Mutant("setup.plan:lay_out", "prefix=facts[name].prefix", "prefix=0", (), (cases.RADIO,)),
     Mutant("setup.plan:recomputed_kinds", 'if recompute == "full" else frozenset()', 'if recompute != "none" else config.modules[module].model.layer_kinds', ("tests/unit/setup/test_recomputed_kinds.py",)),
     Mutant("plan.tree:branches", "sum(below[cut])", "len(below[cut])", (f"{_P}test_tree.py",)),
     Mutant("plan.tree:branches", "if len(ranks[cut]) > 1", "", (f"{_P}test_tree.py",)),

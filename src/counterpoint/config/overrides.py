@@ -28,12 +28,17 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dic
             )
         else:
             try:
-                data = _replaced(data, path.split("."), _value(text))
+                data = with_key(data, path, _value(text))
             except yaml.YAMLError:
                 problems.append(Problem(path, show(text), "a YAML value", "quote what YAML would read as syntax"))
             except LookupError as error:
                 problems.append(Problem(path, str(error.args[0]), "the path of a key", "correct the path"))
     return data, problems
+
+
+def with_key(data: Any, path: str, value: Any) -> Any:
+    """A copy of plain data with the value at a dotted path set; raises LookupError with what is in the way."""
+    return _replaced(data, path.split("."), value)
 
 
 def _value(text: str) -> Any:

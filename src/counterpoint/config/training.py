@@ -12,7 +12,18 @@ from counterpoint.recorders.kind import RecorderSection
 from counterpoint.recorders.metric import METRICS
 from counterpoint.recorders.tensorboard.spec import TensorBoardSection
 from counterpoint.section.of_kind import OfKind, OneOf
-from counterpoint.section.section import Count, Index, Matching, Positive, Precision, Ranks, Section, Several, Text
+from counterpoint.section.section import (
+    MOST_RANKS,
+    Count,
+    Index,
+    Matching,
+    Positive,
+    Precision,
+    Ranks,
+    Section,
+    Several,
+    Text,
+)
 
 Distribution = Annotated[
     str, Matching(r"[a-z0-9]+(-[a-z0-9]+)*", "the name of a distribution in lowercase letters and digits, joined by -")
@@ -36,10 +47,6 @@ class RunConfig(Section):
     deterministic: bool = False
     """Whether only deterministic kernels are used, so that a repeated run gives the same bits; some kernels are
     slower."""
-
-
-MOST_RANKS = 100_000
-"""Of a world; whoever counts more meant something else."""
 
 
 MOST_SAMPLES = 10_000_000

@@ -134,3 +134,15 @@ def parse_yaml(text: str) -> Any:
 def to_yaml(data: Any) -> str:
     """Plain data as YAML that `parse_yaml` reads back."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110)
+
+
+def compose_yaml(text: str) -> yaml.Node | None:
+    """The nodes of a YAML text with their places in it; raises yaml.YAMLError."""
+    # _Loader descends from SafeLoader; nothing is built of the nodes here.
+    return yaml.compose(text, _Loader)
+
+
+def to_flow(value: Any) -> str:
+    """A plain value on one line, as it may stand inside any other."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=LONGEST_TEXT)
+    return text.removesuffix("\n").removesuffix("\n...").removesuffix("\n")

@@ -63,8 +63,8 @@ class LayoutConfig(Section, Axes):  # type: ignore[misc]
     """The ranks of a module, pp x dp_replicate x dp_shard x cp x tp of them, and its degrees of parallelism."""
 
     ranks: Ranks | None = None
-    """Ranks of the module, ascending; along them tp varies fastest, then cp, dp and pp. null: the lowest ranks that no
-    other module names, in the order of the modules. Unit: ranks."""
+    """Ranks of the module, ascending, as a list or as text such as `0-7,16-23`; along them tp varies fastest, then cp,
+    dp and pp. null: the lowest ranks that no other module names, in the order of the modules. Unit: ranks."""
     dp_shard: Count | None = None
     """Data-parallel ranks over which FSDP2 shards parameters, gradients and optimizer state; null: what the
     number of ranks and the other degrees leave. Unit: ranks."""

@@ -72,8 +72,28 @@ def _without_nul(text: str) -> str:
 
 Text = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 
+
+def _written_out(value: object) -> object:
+    """The list that a text such as `0-7,16` stands for, up to the most ranks of a world; all else as it is."""
+    if not isinstance(value, str) or not _RUNS.fullmatch(value):
+        return value
+    runs = [(int(first), int(last or first)) for first, _dash, last in (run.partition("-") for run in value.split(","))]
+    if any(last < first for first, last in runs) or sum(last - first for first, last in runs) >= MOST_RANKS:
+        return value
+    return [rank for first, last in runs for rank in range(first, last + 1)]
+
+
+MOST_RANKS = 100_000
+"""Of a world; whoever counts more meant something else."""
+
+_RUNS = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*")
+
 # YAML has lists and frozen data has tuples: this one conversion is wanted, entries stay strict.
-Ranks = Annotated[tuple[Index, ...], Field(strict=False)]
+Ranks = Annotated[
+    tuple[Index, ...],
+    Field(strict=False),
+    BeforeValidator(_written_out, json_schema_input_type=tuple[Index, ...] | str),
+]
 Counts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
 Patterns = Annotated[tuple[Text, ...], Field(strict=False)]
 """Shell-style patterns of parameter names."""

@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import gcd, prod
+from typing import final
 
 from counterpoint.config.graph import entering_width
 from counterpoint.config.schema import Config, EdgeConfig, ModuleConfig
@@ -23,7 +25,14 @@ from counterpoint.plan.model_facts import ModelFacts
 from counterpoint.plan.placement import Placement, place
 from counterpoint.plan.plan import Plan, Widths, even_split
 from counterpoint.plan.stages import StageCosts
-from counterpoint.plan.trainability import PartUpdate, check_groups, check_pattern, is_trained, trained_parts
+from counterpoint.plan.trainability import (
+    PartUpdate,
+    TrainedPart,
+    check_groups,
+    check_pattern,
+    is_trained,
+    trained_parts,
+)
 from counterpoint.simulate.prices import Execution
 
 Models = Mapping[str, Model]
@@ -47,9 +56,34 @@ def models_of(config: Config, vocab: int | None) -> dict[str, Model]:
     return {name: Model(module.model, _ends(config, name, vocab)) for name, module in config.modules.items()}
 
 
+@final
+@dataclass(frozen=True)
+class Described:
+    """What layouts, schedule and recomputation of a config do not change: its graph, and what its models are like."""
+
+    models: Models
+    graph: Graph
+    facts: Mapping[str, ModelFacts]
+    trained: Mapping[str, tuple[TrainedPart, ...]]
+    updates: Mapping[str, tuple[PartUpdate, ...]]
+    _pieces: dict[tuple[str, int], dict[str, int]] = field(default_factory=dict, repr=False, compare=False)
+
+    def pieces(self, module: str, layout: Layout) -> dict[str, int]:
+        """Of the parameters that tp does not cut into as many pieces as it has ranks the number of their pieces."""
+        if (module, layout.tp) not in self._pieces:
+            self._pieces[module, layout.tp] = pieces_under_tp(self.models[module], self.facts[module], layout)
+        return self._pieces[module, layout.tp]
+
+
 def plan_of(config: Config, models: Models) -> Plan:
     """The plan of a config and its models; raises ConfigError or PlacementError."""
-    placement = placement_of(config)
+    # The placement needs no model, and its errors come first.
+    placement_of(config)
+    return lay_out(config, describe(config, models))
+
+
+def describe(config: Config, models: Models) -> Described:
+    """What the models of a config are like, wherever they are laid; raises ConfigError."""
     graph = Graph.build(tuple(config.modules), tuple(_edge(edge) for edge in config.edges))
     facts = {name: facts_of(models[name]) for name in graph.modules}
     for name, module in config.modules.items():
@@ -57,6 +91,19 @@ def plan_of(config: Config, models: Models) -> Plan:
         check_groups(f"{where}.groups", facts[name], module.train, patterns_of(section))
         for key, pattern in OPTIMIZERS[section.kind].given_patterns(section):
             check_pattern(f"{where}.{key}", facts[name], pattern)
+    stored = config.training.precision.parameters
+    return Described(
+        models,
+        graph,
+        facts,
+        {name: trained_parts(name, facts[name], module.train) for name, module in config.modules.items()},
+        {name: part_updates(facts[name], module, stored) for name, module in config.modules.items()},
+    )
+
+
+def lay_out(config: Config, described: Described) -> Plan:
+    """The plan of a config whose models are `described`; raises ConfigError or PlacementError."""
+    placement, graph, facts = placement_of(config), described.graph, dict(described.facts)
     rows = {
         name: ModuleRows(
             layout=placement.layout(name),
@@ -89,20 +136,17 @@ def plan_of(config: Config, models: Models) -> Plan:
         encoder=config.schedule.encoder,
         buffer=config.schedule.buffer,
         run_ahead=config.schedule.run_ahead,
-        trained={name: trained_parts(name, facts[name], module.train) for name, module in config.modules.items()},
+        trained=dict(described.trained),
         weights={name: config.modules[name].weight for name in graph.modules},
         stage_costs={
             name: tuple(StageCosts(*costs) for costs in module.stage_costs)
             for name, module in config.modules.items()
             if module.stage_costs
         },
-        updates={
-            name: part_updates(facts[name], module, config.training.precision.parameters)
-            for name, module in config.modules.items()
-        },
+        updates=dict(described.updates),
         recomputed={name: recomputed_kinds(config, name) for name in graph.modules},
         activations={name: activation_policy(config, name) for name in graph.modules},
-        pieces={name: pieces_under_tp(models[name], facts[name], placement.layout(name)) for name in graph.modules},
+        pieces={name: described.pieces(name, placement.layout(name)) for name in graph.modules},
         losses={name: _losses(module) for name, module in config.modules.items() if module.losses},
     )
 

@@ -17,7 +17,7 @@ from counterpoint.plan.action import Compute
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import model_flops
-from counterpoint.simulate.cast import Cast
+from counterpoint.simulate.cast import EXACT_RANKS, Cast
 from counterpoint.simulate.held import memory_curves
 from counterpoint.simulate.memory import RankMemory
 from counterpoint.simulate.played import Breakdown, Sent, StepTimeline
@@ -71,12 +71,13 @@ class Estimate:
 
 
 def estimate(
-    plan: Plan, hardware: Hardware, batches: Sequence[BatchPlan], execution: Execution | None = None
-) -> Estimate:
-    """Play the steps of these batches; raises ProofError for programs that do not end, InputError for hardware without
+    plan: Plan, hardware: Hardware, batches: Sequence[BatchPlan], execution: Execution | None = None,
+    exact_ranks: int = EXACT_RANKS,
+) -> Estimate:  # fmt: skip
+    """Play the steps of these batches, by roles in a world of more than `exact_ranks`; raises ProofError for programs that do not end, InputError for hardware without
     figures of the plan's dtype, or of a network that it needs."""
     how = Execution() if execution is None else execution
-    played = [play(plan, hardware, batch, how) for batch in batches]
+    played = [play(plan, hardware, batch, how, exact_ranks) for batch in batches]
     seconds = fmean(timeline.seconds for timeline in played)
     flops = fmean(sum(model_flops(plan, batch).values()) for batch in batches)
     ranks = plan.placement.active
@@ -97,13 +98,15 @@ def estimate(
     )
 
 
-def play(plan: Plan, hardware: Hardware, batch: BatchPlan, execution: Execution) -> StepTimeline:
+def play(
+    plan: Plan, hardware: Hardware, batch: BatchPlan, execution: Execution, exact_ranks: int = EXACT_RANKS
+) -> StepTimeline:
     """One step of a batch; what runs ahead is taken to be for a step like it.
 
     In a large world the lowest rank of each role is played, with the loads of its heaviest lane.
     """
     schedule = plan.of_step(plan.schedule, batch, batch)
-    cast = Cast(plan, schedule.programs, batch)
+    cast = Cast(plan, schedule.programs, batch, exact_ranks)
     prices = Prices(plan, hardware, batch, cast, execution)
     machine = _played(cast.events, prices, hardware)
     launching = 0.0 if hardware.device == "cpu" else max(map(prices.launches, cast.programs))

@@ -113,7 +113,7 @@ class Prices:
     def price(self, rank: int, action: Compute) -> Price:
         """The price of a compute on a rank."""
         layout = self._plan.layouts[action.node.module]
-        lane = layout.coordinate(self._cast.payer(rank, action)).dp
+        lane = layout.coordinate(self._cast.payer(rank, action.node.module)).dp
         gathers = layout.reshard or action in self._first_computes(rank)
         key = (
             action.node,

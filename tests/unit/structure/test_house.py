@@ -13,7 +13,7 @@ FLOORS = (
     ("cli", "extend", "api"),
     ("worker",),
     ("run", "report", "reference", "environment"),
-    ("verify", "inference", "importing", "inspection", "calibrate"),
+    ("verify", "inference", "importing", "inspection", "calibrate", "search"),
     ("setup",),
     ("hub",),
     ("train",),

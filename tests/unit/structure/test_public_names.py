@@ -57,6 +57,11 @@ FUNCTIONS = {
     ),
     "register_schedule": "(name: str, builder: Callable[[Stages, int], Schedule]) -> None",
     "register_source": "(name: str, build: Callable[[str, Mapping[str, Any]], Dataset]) -> None",
+    "search": (
+        "(source: str | Path | Mapping[str, object] | Config, overrides: Sequence[str] = (), *, world_size: int | None "
+        "= None, hardware: str = 'H200', memory_gib: float | None = None, top: int = 5, fixed: Sequence[str] = (), "
+        "schedules: Sequence[str] = (), steps: int = 2, simulations: int | None = None) -> 'SearchResult'"
+    ),
     "simulate": (
         "(plan: Plan, batch: BatchPlan | None = None, costs: Callable[[int, Compute], float] | None = None, "
         "durations: Callable[[int, Exchange | Collective], float] | None = None) -> Timeline"

@@ -6,8 +6,8 @@ import pytest
 
 from tests.unit.structure.sources import trees
 
-READERS = ("config", "setup", "verify", "run", "cli", "api", "__init__", "reference")
-"""Rooms that may; `reference` describes the class itself, every key of it."""
+READERS = ("config", "setup", "verify", "search", "run", "cli", "api", "__init__", "reference")
+"""Rooms that may; `reference` describes the class itself, every key of it, and `search` varies keys of all sections."""
 
 
 def _names_config(tree: ast.Module) -> bool:

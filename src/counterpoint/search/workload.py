@@ -1,0 +1,106 @@
+"""The work of a step by module, drawn from the run's own data: the same on any layout."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import final
+
+from counterpoint.plan.cost import Load
+from counterpoint.plan.graph import Graph
+from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.samples import Document, Pack
+
+Steps = tuple[tuple[Pack, ...], ...]
+"""The packs of some steps."""
+
+Unit = tuple[int, ...]
+"""Input rows of each document of a pack, or of one item: what is dealt to lanes as a whole."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ModuleLoad:
+    """What a module computes in an average step: the units of all drawn `steps`, cheapest first, and their `costs`.
+
+    `scored` is the share of its input rows that have a label. `least` is the share of the step's rows, or of its
+    query-key pairs if that is less, in the smallest pack: no microbatch is smaller.
+    """
+
+    facts: ModelFacts
+    units: tuple[Unit, ...]
+    costs: tuple[int, ...]
+    steps: int
+    scored: float
+    least: float
+    _cells: dict[int, tuple[Load, float]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def whole(self) -> Load:
+        """The load of all drawn steps together."""
+        return self.facts.load(rows for unit in self.units for rows in unit)
+
+    def cell(self, cells: int) -> tuple[Load, float]:
+        """The load of one lane in one microbatch, if units are dealt evenly to so many `cells`, and by how much an
+        average cell's cost differs from it; with fewer units than cells, the costliest unit."""
+        if cells not in self._cells:
+            self._cells[cells] = self._cell(cells)
+        return self._cells[cells]
+
+    def _cell(self, cells: int) -> tuple[Load, float]:
+        number = len(self.units) / self.steps / cells
+        if number <= 1.0:
+            return self.facts.load(self.units[-1] if self.units else ()), 1.0
+        count = round(number)
+        stride = len(self.units) / count
+        chosen = [int((place + 0.5) * stride) for place in range(count)]
+        mean = sum(self.costs) / self.steps / cells
+        scale = mean / max(sum(self.costs[place] for place in chosen), 1)
+        return self.facts.load(rows for place in chosen for rows in self.units[place]), scale
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Drawn steps, the fewest packs in one of them, and the modules' loads."""
+
+    steps: Steps
+    samples: int
+    modules: Mapping[str, ModuleLoad]
+
+
+def workload(graph: Graph, facts: Mapping[str, ModelFacts], steps: Steps) -> Workload:
+    """The work of some drawn steps."""
+    modules = {name: _module_load(graph, facts[name], name, steps) for name in graph.modules}
+    return Workload(steps, min(map(len, steps)), modules)
+
+
+def _rows(graph: Graph, module: str, documents: Sequence[Document]) -> Unit:
+    """The input rows of each document, or item, that a module computes."""
+    if module in graph.sinks:
+        return tuple(document.tokens for document in documents)
+    roots = graph.roots(module)
+    items = [item for document in documents for item in document.items]
+    if roots:
+        return tuple(item.rows for item in items if item.module in roots)
+    return tuple(item.rows_in for item in items if item.module == module)
+
+
+def _module_load(graph: Graph, facts: ModelFacts, module: str, steps: Steps) -> ModuleLoad:
+    cost, packs = facts.cost, [pack for drawn in steps for pack in drawn]
+    rows = [_rows(graph, module, pack) for pack in packs]
+    units = rows if module in graph.sinks else [(each,) for unit in rows for each in unit]
+    whole = facts.load(each for unit in rows for each in unit)
+    loads = [facts.load(unit) for unit in rows]
+    masks = {mask for part in facts.parts for mask, _flops in part.flops_per_pair}
+    shares = [min(each.rows for each in loads) / max(whole.rows, 1)]
+    shares += [min(each.pairs(mask) for each in loads) / max(whole.pairs(mask), 1) for mask in masks]
+    labels = sum(document.loss_tokens for pack in packs for document in pack)
+    ranked = sorted((sum(map(cost.of, unit)), unit) for unit in units)
+    return ModuleLoad(
+        facts=facts,
+        units=tuple(unit for _cost, unit in ranked),
+        costs=tuple(each for each, _unit in ranked),
+        steps=len(steps),
+        scored=min(1.0, labels / max(whole.rows, 1)) if module in graph.sinks else 1.0,
+        least=len(steps) * min(shares),
+    )

@@ -11,8 +11,6 @@ from tests.mutation.of_reference import REFERENCE
 from tests.mutation.of_search import SEARCH
 from tests.mutation.of_train import TRAIN
 
-MUTANTS = [*PLAN, *DATA, *PARALLELIZE, *EXECUTE, *TRAIN, *CONVERT, *INFERENCE, *REFERENCE, *PLUGINS, *IMPORT, *COSTS]
-MUTANTS += CLOCK
 MUTANTS = [
     *PLAN,
     *DATA,

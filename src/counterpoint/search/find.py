@@ -102,7 +102,7 @@ def find(config: Config, overrides: Sequence[str], wish: Wish) -> SearchResult:
     hardware = costs.load(wish.hardware)
     world_size = config.world.size if wish.world_size is None else wish.world_size
     held, kinds = held_keys(config, wish.fixed, overrides), schedule_kinds(wish.schedules)
-    models, work = measured(config, hardware, wish.steps)
+    models, work = measured(config, wish.steps)
     memory_bytes = hardware.memory_bytes if wish.memory_gib is None else wish.memory_gib * 2**30
     space = Space(config, models.described, world_size, hardware.ranks_per_node, work.samples, held, kinds)
     bounds = Bounds(models, work, hardware)
@@ -124,7 +124,7 @@ def compare(
 
 
 def _scored(config: Config, hardware: Hardware, steps: int) -> Score:
-    models, work = measured(config, hardware, steps)
+    models, work = measured(config, steps)
     plan = lay_out(config, models.described)
     check_plan(plan)
     return Scorer(models, config.world.size, hardware, work.steps).score(plan)
@@ -146,7 +146,7 @@ def _leaves(path: str, data: Any) -> Iterator[tuple[str, Any]]:
         yield from _leaves(f"{path}.{key}" if path else str(key), value)
 
 
-def measured(config: Config, hardware: Hardware, steps: int) -> tuple[Models, Workload]:
+def measured(config: Config, steps: int) -> tuple[Models, Workload]:
     """A config's models, and the work of so many steps of its data; raises ConfigError or DataError."""
     check_files(config)
     tokenizer = open_tokenizer(config)

@@ -15,7 +15,8 @@ from counterpoint.plan.work import PartWork, works_of
 from counterpoint.search.candidate import Candidate, Choice, Degrees, Recompute, config_of
 from counterpoint.setup.plan import Described, lay_out, split_parts
 from counterpoint.simulate.operations import PartOperations, Setting, part_operations
-from counterpoint.simulate.prices import BYTES, Execution
+from counterpoint.simulate.prices import Execution
+from counterpoint.simulate.sizes import BYTES
 
 
 class Size(NamedTuple):
@@ -140,9 +141,8 @@ class Models:
         """Bytes per row that all parts of a module keep for backward."""
         if (module, recompute) not in self._kept:
             plan, parts = self.on_one_rank(recompute), self.described.facts[module].parts
-            self._kept[module, recompute] = sum(
-                _kept_bytes(plan, module, part.name, self.value_bytes) for part in parts
-            )
+            each = (_kept_bytes(plan, module, part.name, self.value_bytes) for part in parts)
+            self._kept[module, recompute] = sum(each)
         return self._kept[module, recompute]
 
     def computed_again(self, module: str, recompute: Recompute) -> tuple[bool, ...]:

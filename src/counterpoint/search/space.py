@@ -19,6 +19,7 @@ from counterpoint.config.steps import step_problems
 from counterpoint.errors import InputError
 from counterpoint.families import family_of
 from counterpoint.plan.activations import PARTS
+from counterpoint.plan.kept import ATTENTION
 from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.search.candidate import Candidate, Choice, Degrees, Recompute, config_of, laid
 from counterpoint.search.placements import Placed, placements
@@ -174,11 +175,11 @@ class Space:
         yield Recompute()
         if module in unreached(self.config):
             return
-        known = {name for part in parts for name, _elements in part.discardable}
-        if known:
-            yield Recompute(tuple(name for name in PARTS if name in known))
+        known = {one.of for part in parts if part.kinds for one in part.kept.plain}
+        if cheap := tuple(name for name in PARTS if name in known):
+            yield Recompute(cheap)
         if section.model.layer_kinds:
-            if any(part.attended_elements for part in parts):
+            if any(one.of == ATTENTION for part in parts for one in part.kept.plain):
                 yield Recompute("full", ("attention",))
             yield Recompute("full")
 

@@ -104,7 +104,7 @@ def small(
     Hosts launch in no time: models this small would take as long on any layout as the launches of their kernels.
     """
     config, hardware = load_config(data, overrides), replace(costs.load("h200"), launch_seconds=0.0)
-    models, work = measured(config, hardware, 1)
+    models, work = measured(config, 1)
     held = held_keys(config, fixed, overrides)
     space = Space(
         config, models.described, world_size, hardware.ranks_per_node, work.samples, held, schedule_kinds(schedules)

@@ -15,5 +15,10 @@ SEARCH = [
     Mutant("search.placements:_compositions", "yield (size, *rest)", "yield (*rest, size)", _SPACE),
     Mutant("search.rewrite:changed_keys", '"world.size": found.world_size', '"world.size": base.world.size', _COMMAND),
     Mutant("search.difference:_kinds", "first.idle, second.idle", "first.idle, first.idle", _COMMAND),
-    Mutant("config.edit_text:_insertion", 'indent = " " * node.value[0][0].start_mark.column', 'indent = ""', ("tests/unit/config/test_edit_text.py",)),
+    Mutant(
+        "config.edit_text:_insertion",
+        'indent = " " * node.value[0][0].start_mark.column',
+        'indent = ""',
+        ("tests/unit/config/test_edit_text.py",),
+    ),
 ]

@@ -45,7 +45,8 @@ class _Splice:
 def _spliced(text: str, keys: Mapping[str, Any]) -> str | None:
     """The text with all keys set; None where splicing cannot do that."""
     root = compose_yaml(text)
-    if not isinstance(root, yaml.MappingNode):
+    nested = any(inner.startswith(f"{outer}.") for outer in keys for inner in keys)
+    if nested or not isinstance(root, yaml.MappingNode):
         return None
     replaced: list[_Splice] = []
     added: dict[int, tuple[yaml.MappingNode, dict[str, Any]]] = {}

@@ -74,8 +74,11 @@ def estimate(
     plan: Plan, hardware: Hardware, batches: Sequence[BatchPlan], execution: Execution | None = None,
     exact_ranks: int = EXACT_RANKS,
 ) -> Estimate:  # fmt: skip
-    """Play the steps of these batches, by roles in a world of more than `exact_ranks`; raises ProofError for programs that do not end, InputError for hardware without
-    figures of the plan's dtype, or of a network that it needs."""
+    """Play the steps of these batches, by roles in a world of more than `exact_ranks`.
+
+    Raises ProofError for programs that do not end, InputError for hardware without figures of the plan's dtype, or of a
+    network that it needs.
+    """
     how = Execution() if execution is None else execution
     played = [play(plan, hardware, batch, how, exact_ranks) for batch in batches]
     seconds = fmean(timeline.seconds for timeline in played)

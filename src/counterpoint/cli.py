@@ -11,6 +11,7 @@ from counterpoint.argument import command_line
 from counterpoint.console import console
 from counterpoint.errors import CounterpointError, DamagedCheckpointError, DifferenceError, InputError
 from counterpoint.report.data_commands import data
+from counterpoint.report.search_options import search
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -210,48 +211,7 @@ def plan(
     )
 
 
-@app.command()
-def search(
-    config: ConfigFile,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="Keys to change and to hold; with --explain first the other config."
-        ),
-    ] = None,
-    world_size: Annotated[int | None, typer.Option(min=1, help="Ranks; those of the config unless given.")] = None,
-    hardware: Annotated[str, typer.Option(help="A shipped name or a file of counterpoint calibrate.")] = "H200",
-    memory: Annotated[float | None, typer.Option(help="Memory of a rank in GiB; the hardware's unless given.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="Layouts to show.")] = 5,
-    fix: Annotated[
-        list[str] | None, typer.Option(help="A key, or pattern of keys, that stays as the config has it; repeatable.")
-    ] = None,
-    schedule: Annotated[
-        list[str] | None, typer.Option(help="A kind of schedules that may be chosen; repeatable. All unless given.")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the data that are drawn for their sizes.")] = 2,
-    simulations: Annotated[int | None, typer.Option(min=1, help="Most candidates that are simulated.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the fastest layout as a config.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write what was found as data.")] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Compare two configs instead: search --explain A.yaml B.yaml.")
-    ] = False,
-) -> None:
-    """Find the fastest layout, schedule and recomputation for a number of ranks, before anything runs."""
-    from counterpoint.report.search_command import show_comparison, show_search
-    from counterpoint.search.find import Wish
-
-    if explain:
-        other, *rest = overrides or [""]
-        if not other or "=" in other:
-            raise InputError("--explain: got one config, expected two; write search --explain A.yaml B.yaml")
-        show_comparison(config, Path(other), rest, hardware, steps, _output)
-        return
-    wish = Wish(
-        world_size=world_size, hardware=hardware, memory_gib=memory, top=top, fixed=tuple(fix or ()),
-        schedules=tuple(schedule or ()), steps=steps, simulations=simulations,
-    )  # fmt: skip
-    show_search(config, overrides or (), wish, out=out, json=json, console=_output)
+app.command()(search)
 
 
 @app.command()

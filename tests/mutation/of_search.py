@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (a table reads best with a fault to a line)
 """Faults of the search for a layout."""
 
 from tests.mutation.mutant import Mutant

@@ -166,8 +166,8 @@ def _simulations(world_size: int) -> int:
     return next((count for ranks, count in _BUDGETS if world_size <= ranks), _LEAST)
 
 
-_BUDGETS = ((8, 32), (64, 80), (256, 60))
+_BUDGETS = ((8, 32), (256, 40))
 """Simulations for worlds of at most so many ranks."""
 
-_LEAST = 40
+_LEAST = 36
 """Simulations for larger ones."""

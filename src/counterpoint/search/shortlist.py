@@ -23,10 +23,13 @@ _OVERFULL = 10.0
 """Times by which a candidate seems slower that does not seem to fit, the more the less it does."""
 
 _ALIKE = 4
-"""Layouts for all modules, and choices of each module that is cut like that."""
+"""Layouts for all modules, and half as many as choices of each module that is cut like that."""
 
 _Cuts = dict[str, dict[Degrees, list[Degrees]]]
 """The cuts of modules, each with its variants."""
+
+_SMALLER = 0.9
+"""Of the bytes of faster choices, that a slower one takes at most to be worth a place."""
 
 Ranked = tuple[float, Candidate]
 """A candidate and what it is ranked by."""
@@ -69,7 +72,7 @@ class Shortlist:
             lists = []
             for name, found in cuts.items():
                 variants = [d for cut, more in found.items() if cut.dense == dense for d in more]
-                lists.append(self._best(name, ranks, variants, self.space.recomputes[name])[:_ALIKE])
+                lists.append(self._best(name, ranks, variants, self.space.recomputes[name], 2 * _ALIKE))
             yield from self._ranked(placed, lists)
 
     def _quickest(self, cuts: _Cuts, ranks: Sequence[int], dense: tuple[int, ...]) -> float:
@@ -99,7 +102,7 @@ class Shortlist:
             fitting = [each for each in ranked if each[0] < inf]
             best = heapq.nsmallest(_CUTS, fitting, key=lambda each: each[:2])
             variants_of = [degrees for _key, _number, variants in best for degrees in variants]
-            self._lists[module, ranks] = self._best(module, ranks, variants_of, again)[:_CHOICES]
+            self._lists[module, ranks] = self._best(module, ranks, variants_of, again, _CHOICES)
         return self._lists[module, ranks]
 
     def _quick(self, module: str, ranks: Sequence[int], variants: Sequence[Degrees]) -> float:
@@ -109,8 +112,7 @@ class Shortlist:
         for degrees, recompute in ((variants[0], again[0]), (variants[0], again[-1]), (variants[-1], again[-1])):
             keys = list(self._keys(module, ranks, [degrees], [recompute]))
             best = min([best, *keys])
-            choice = ((module, Choice(ranks, degrees, recompute)),)
-            if keys and self.guess.memory_bytes(Candidate(choice, self._most(module, degrees))) <= self.memory_bytes:
+            if keys and self._bytes(module, Choice(ranks, degrees, recompute)) <= self.memory_bytes:
                 break
         return best
 
@@ -127,16 +129,28 @@ class Shortlist:
         return found
 
     def _best(
-        self, module: str, ranks: Sequence[int], degrees: Sequence[Degrees], recomputes: Sequence[Recompute]
+        self, module: str, ranks: Sequence[int], degrees: Sequence[Degrees], recomputes: Sequence[Recompute], most: int
     ) -> list[Choice]:
-        """Choices that may fit, the guessed fastest first."""
+        """At most so many choices that may fit: those than which no faster one is smaller, since modules on the same
+        ranks share their memory, then the fastest others."""
         found = [
-            (key, number, Choice(ranks, each, recompute))
+            (key, number, self._bytes(module, choice), choice)
             for number, (each, recompute) in enumerate((d, r) for d in degrees for r in recomputes)
+            for choice in [Choice(ranks, each, recompute)]
             for key in [min(self._keys(module, ranks, [each], [recompute]), default=None)]
             if key is not None
         ]
-        return [choice for _key, _number, choice in sorted(found, key=lambda each: each[:2])]
+        front: list[Choice] = []
+        others: list[Choice] = []
+        least = inf
+        for _key, _number, size, choice in sorted(found, key=lambda each: each[:2]):
+            (front if size < least * _SMALLER else others).append(choice)
+            least = min(least, size)
+        return [*front, *others][:most]
+
+    def _bytes(self, module: str, choice: Choice) -> float:
+        """The guessed bytes of a choice, with the most microbatches, which keep the least."""
+        return self.guess.memory_bytes(Candidate(((module, choice),), self._most(module, choice.degrees)))
 
     def _keys(
         self, module: str, ranks: Sequence[int], degrees: Sequence[Degrees], recomputes: Sequence[Recompute]

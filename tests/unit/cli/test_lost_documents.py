@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from counterpoint.config.load import load_config
 from counterpoint.data.prepare.command import prepare
@@ -82,7 +83,8 @@ def test_training_says_and_records_what_is_lost(
     config = load_config(write(lossy, run / "config.yaml"))
     plan, _models, corpus = prepare_run(config)
 
-    groups: Any = SimpleNamespace(world=SimpleNamespace(rank=plan.placement.active[0]))
+    world = SimpleNamespace(rank=plan.placement.active[0], device=torch.device("cpu"))
+    groups: Any = SimpleNamespace(world=world, control=SimpleNamespace())
     recorder = recorder_of(config, plan, groups, WaitClock())
     recorder.data(3, corpus)
     recorder.close(True)

@@ -34,6 +34,7 @@ def _is_whole(hardware: Hardware, ranks: int) -> bool:
     return hardware.collective("all_reduce", 2**16, ranks) > 0
 
 
+@pytest.mark.more
 def test_two_ranks_measure_this_machine(tmp_path: Path) -> None:
     assert _is_whole(_calibrated(tmp_path / "mine.json", "--ranks", "2", "--quick"), 2)
 

@@ -18,7 +18,7 @@ BAND = 0.1
 STATIC_BAND = 0.03
 """Of the peak: inputs and small tensors stay between steps, too."""
 
-OFTEN = ("dp2", "tp2", "zero bubble", "ep2")
+OFTEN = ("tp2", "ep2")
 """Layouts of `make test`; the others are like them in all but one thing."""
 
 CASES: list[Any] = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.more) for name in LAYOUTS]

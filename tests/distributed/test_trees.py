@@ -80,7 +80,10 @@ def test_a_run_on_a_tree_trains_evaluates_saves_stops_and_goes_on(pool: Pool, tm
 @pytest.mark.parametrize(
     ("fault", "code", "words"),
     [
-        ("killed in an evaluation", 1, r"^error: rank 3 ended without a report, by SIGKILL.*step 2: ranks? .*3.* gone"),
+        pytest.param(
+            "killed in an evaluation", 1, r"^error: rank 3 ended without a report, by SIGKILL.*step 2: ranks? .*3.* gone",
+            marks=pytest.mark.more,
+        ),
         pytest.param(
             "loop in a checkpoint's write", 4, r"rank 3 made no progress in step \d: checkpoint.*wait for it",
             marks=pytest.mark.more,

@@ -25,6 +25,10 @@ RESULTS = Path(__file__).parent / "results"
 GIB = 2**30
 
 
+STEPS = 12
+"""Steps whose largest peak is predicted: as many as a benchmark runs at least, for pictures of many sizes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """A rank of a setting: GiB that it was measured to hold and to need, and what is predicted."""
@@ -53,9 +57,14 @@ def points(files: Sequence[Path]) -> Iterator[Point]:
 
 def _of_row(result: str, row: dict[str, Any], config: Config) -> Iterator[Point]:
     setup = open_run(config)
-    batch = setup.plan.batch(0, setup.corpus.packs(0))
-    programs = setup.plan.of_step(setup.plan.schedule, batch, batch).programs
-    predicted = memory(setup.plan, lane_rows(setup.plan, batch), programs)
+    predicted: dict[int, RankMemory] = {}
+    for step in range(STEPS):
+        batch = setup.plan.batch(step, setup.corpus.packs(step))
+        programs = setup.plan.of_step(setup.plan.schedule, batch, batch).programs
+        of_step = memory(setup.plan, lane_rows(setup.plan, batch), programs)
+        predicted |= {
+            r: m for r, m in of_step.items() if r not in predicted or m.total_bytes > predicted[r].total_bytes
+        }
     measured = _measured(row)
     for used in dict.fromkeys(predicted.values()):
         rank = max((r for r in predicted if predicted[r] == used), key=lambda r: measured[r][1])

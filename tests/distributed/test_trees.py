@@ -81,7 +81,8 @@ def test_a_run_on_a_tree_trains_evaluates_saves_stops_and_goes_on(pool: Pool, tm
     ("fault", "code", "words"),
     [
         pytest.param(
-            "killed in an evaluation", 1, r"^error: rank 3 ended without a report, by SIGKILL.*step 2: ranks? .*3.* gone",
+            "killed in an evaluation", 1,
+            r"^error: rank 3 ended without a report, by SIGKILL.*step 2: ranks? .*3.* gone",
             marks=pytest.mark.more,
         ),
         pytest.param(

@@ -92,7 +92,10 @@ _RUNS = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*")
 Ranks = Annotated[
     tuple[Index, ...],
     Field(strict=False),
-    BeforeValidator(_written_out, json_schema_input_type=tuple[Index, ...] | str),
+    BeforeValidator(
+        _written_out,
+        json_schema_input_type=tuple[Index, ...] | Annotated[str, Field(pattern=f"^{_RUNS.pattern}$")],
+    ),
 ]
 Counts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
 Patterns = Annotated[tuple[Text, ...], Field(strict=False)]

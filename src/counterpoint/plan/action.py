@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol, Self, TypeVar
 
 from counterpoint.errors import InputError
 from counterpoint.plan.graph import Link, Node
@@ -16,6 +17,15 @@ class Direction(StrEnum):
     BACKWARD = "B"
 
     __hash__ = str.__hash__
+
+
+class Summed(Protocol):
+    """What is counted of a work, such as seconds."""
+
+    def __add__(self, other: Self, /) -> Self: ...
+
+
+_Counted = TypeVar("_Counted", bound=Summed)
 
 
 class Work(StrEnum):
@@ -32,6 +42,18 @@ class Work(StrEnum):
     def gives_gradient(self) -> bool:
         """Whether gradients of the inputs come out of it."""
         return self in (Work.BACKWARD, Work.INPUT)
+
+    def of(self, forward: _Counted, inputs: _Counted, weights: _Counted) -> _Counted:
+        """What is counted of this work, from that of forward and of the two halves of backward."""
+        match self:
+            case Work.FORWARD:
+                return forward
+            case Work.INPUT:
+                return inputs
+            case Work.WEIGHT:
+                return weights
+            case Work.BACKWARD:
+                return inputs + weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,15 +187,9 @@ class Stages:
     def units(self, action: Compute) -> int:
         """The cost of an action in whole units; the forward of an undivided stage of weight 1 takes `unit_scale`."""
         forward, inputs, weights = self._costs[action.node]
-        match action.work:
-            case Work.FORWARD:
-                return forward
-            case Work.INPUT:
-                return inputs
-            case Work.WEIGHT:
-                return weights
-            case Work.BACKWARD:
-                return inputs + (weights if self.trains(action.node) else 0)
+        if action.work is Work.BACKWARD and not self.trains(action.node):
+            return inputs
+        return action.work.of(forward, inputs, weights)
 
     def cost(self, action: Compute) -> float:
         """The cost of an action in the unit of `costs`; without, the forward of a stage of weight 1 on one of the

@@ -32,16 +32,7 @@ def flop_costs(plan: Plan, batch: BatchPlan) -> Cost:
     }
 
     def cost(_rank: int, action: Compute) -> float:
-        forward, of_inputs, of_weights = costs[action.node, action.microbatch]
-        match action.work:
-            case Work.FORWARD:
-                return forward
-            case Work.INPUT:
-                return of_inputs
-            case Work.WEIGHT:
-                return of_weights
-            case Work.BACKWARD:
-                return of_inputs + of_weights
+        return action.work.of(*costs[action.node, action.microbatch])
 
     return cost
 

@@ -140,7 +140,7 @@ class Prices:
     def _price(self, rank: int, action: Compute, lane: int, gathers: bool) -> Price:
         node, hardware = action.node, self._hardware
         parts = [self._part(rank, node, place, self._load(action, lane)) for place in self._places(node)]
-        passes = [self._of_work(action.work, part) for part in parts]
+        passes = [action.work.of(*part) for part in parts]
         on_cpu = hardware.device == "cpu"
         launch = sum(one.kernels for one in passes) * hardware.launch_seconds if on_cpu else 0.0
         seconds = [max(one.compute + one.exchange, one.copy) for one in passes]
@@ -251,18 +251,6 @@ class Prices:
         )
         load = plan.facts[module].load(span.rows_in for span in share.spans)
         return part_operations(work, load, rows, setting)
-
-    def _of_work(self, work: Work, part: tuple[Seconds, Seconds, Seconds]) -> Seconds:
-        forward, inputs, weights = part
-        match work:
-            case Work.FORWARD:
-                return forward
-            case Work.INPUT:
-                return inputs
-            case Work.WEIGHT:
-                return weights
-            case Work.BACKWARD:
-                return inputs + weights
 
     def _rows(self, module: str, place: int, load: _Load) -> int:
         """Rows of a lane that a part computes: nothing reads those without a label of some parts."""

@@ -9,12 +9,12 @@ from counterpoint.plan.stages import Stages
 from counterpoint.plan.tasks import Limits, Post, Queue, Tasks
 
 
-def tasks_of(stages: Stages, microbatches: int, limits: Limits, splits: bool = False) -> Tasks:
-    """The tasks of a training step; with `splits` weight gradients are tasks of their own.
+def tasks_of(stages: Stages, microbatches: int, limits: Limits) -> Tasks:
+    """The tasks of a training step, each backward undivided.
 
     A limit that no order could keep is left out where it would block the step.
     """
-    return _Builder(stages, microbatches, limits, splits).tasks()
+    return _Builder(stages, microbatches, limits).tasks()
 
 
 def seats_of(stages: Stages) -> tuple[tuple[Node, ...], ...]:
@@ -27,8 +27,8 @@ def seats_of(stages: Stages) -> tuple[tuple[Node, ...], ...]:
 
 
 class _Builder:
-    def __init__(self, stages: Stages, microbatches: int, limits: Limits, splits: bool) -> None:
-        self._stages, self._microbatches, self._limits, self._splits = stages, microbatches, limits, splits
+    def __init__(self, stages: Stages, microbatches: int, limits: Limits) -> None:
+        self._stages, self._microbatches, self._limits = stages, microbatches, limits
         self._seats = seats_of(stages)
         self._actions: list[Compute] = []
         self._queues: list[Queue] = []
@@ -93,17 +93,14 @@ class _Builder:
         return tuple(posts), tuple(gives), tuple(takes)
 
     def _add_queues(self, seat: tuple[Node, ...]) -> None:
-        """Forwards, backwards and weight gradients of a seat's chunks, in rounds of as many microbatches as places."""
+        """Forwards and backwards of a seat's chunks, in rounds of as many microbatches as places."""
         stages, width = self._stages, places(self._stages, seat[0].module)
         cells = [(node, m) for node in seat for m in range(stages.count(node.module, self._microbatches))]
         forwards = sorted(cells, key=lambda cell: (cell[1] // width, cell[0].stage, cell[1]))
         backwards = sorted(cells, key=lambda cell: (cell[1] // width, -cell[0].stage, cell[1]))
         backwards = [(node, m) for node, m in backwards if stages.has_backward(node)]
-        works = [(Work.FORWARD, forwards), (Work.INPUT if self._splits else Work.BACKWARD, backwards)]
-        if self._splits:
-            works.append((Work.WEIGHT, [(node, m) for node, m in backwards if stages.trains(node)]))
         is_sink = seat[0].module in stages.sinks
-        for work, of in works:
+        for work, of in ((Work.FORWARD, forwards), (Work.BACKWARD, backwards)):
             actions = [
                 stages.forward(*cell) if work is Work.FORWARD else Compute(cell[0], work, cell[1]) for cell in of
             ]
@@ -111,9 +108,8 @@ class _Builder:
             self._actions += actions
             self._number |= {action: first + place for place, action in enumerate(actions)}
             if actions:
-                is_pipeline = is_sink and work is not Work.WEIGHT
                 tasks = tuple(range(first, first + len(actions)))
-                self._queues.append(Queue(tasks, is_pipeline, work is Work.FORWARD))
+                self._queues.append(Queue(tasks, is_sink, work is Work.FORWARD))
 
     def _needs(self, action: Compute) -> list[int]:
         """Tasks of other nodes whose results an action reads in the same step."""
@@ -122,7 +118,7 @@ class _Builder:
             link, exchange = transfer.link, transfer.exchange
             if transfer.direction is Direction.BACKWARD:
                 node, microbatch = link.target, stages.target_microbatch(link, exchange)
-                made.append(Compute(node, Work.INPUT if self._splits else Work.BACKWARD, microbatch))
+                made.append(Compute(node, Work.BACKWARD, microbatch))
             elif stages.steps_ahead(link.source) == action.ahead:
                 made.append(stages.forward(link.source, stages.source_microbatch(link, exchange)))
         return list(dict.fromkeys(self._number[other] for other in made))
@@ -131,8 +127,6 @@ class _Builder:
         """Earlier work of the same node on the same microbatch."""
         if action.work is Work.FORWARD:
             return []
-        if action.work is Work.WEIGHT:
-            return [self._number[Compute(action.node, Work.INPUT, action.microbatch)]]
         return [self._number[self._stages.forward(action.node, action.microbatch)]]
 
     def _limited(self) -> dict[int, list[int]]:
@@ -152,13 +146,9 @@ class _Builder:
         return limited
 
     def _limit_kept(self, nodes: tuple[Node, ...], most: int, limited: dict[int, list[int]]) -> None:
-        ends = [Work.WEIGHT if self._splits and self._stages.trains(node) else Work.BACKWARD for node in nodes]
-        if self._splits:
-            ends = [work if work is Work.WEIGHT else Work.INPUT for work in ends]
-        end_of = dict(zip(nodes, ends, strict=True))
         chosen = frozenset(nodes)
         forwards = [n for n, a in enumerate(self._actions) if a.node in chosen and a.work is Work.FORWARD]
-        lasts = [n for n, a in enumerate(self._actions) if a.node in chosen and a.work is end_of[a.node]]
+        lasts = [n for n, a in enumerate(self._actions) if a.node in chosen and a.work is Work.BACKWARD]
         for forward, last in zip(forwards[most:], lasts):
             limited.setdefault(forward, []).append(last)
 

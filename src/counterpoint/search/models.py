@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import ceil
 from typing import NamedTuple, final
 
 from counterpoint.config.schema import Config, PrecisionConfig, ScheduleConfig
-from counterpoint.plan.activations import KEEPS_ALL
 from counterpoint.plan.cost import Load
 from counterpoint.plan.graph import Node
 from counterpoint.plan.layout import Layout
@@ -14,7 +12,7 @@ from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import PartWork, works_of
 from counterpoint.search.candidate import Candidate, Choice, Degrees, Recompute, config_of
 from counterpoint.setup.plan import Described, lay_out, split_parts
-from counterpoint.simulate.operations import PartOperations, Setting, part_operations
+from counterpoint.simulate.operations import PartOperations, kept_bytes, part_operations, setting_of
 from counterpoint.simulate.prices import Execution
 from counterpoint.simulate.sizes import BYTES
 
@@ -95,17 +93,8 @@ class Models:
             dp_shard=degrees.ep * degrees.etp, cp=degrees.cp, tp=degrees.tp, ep=degrees.ep, etp=degrees.etp,
             sequence_parallel=self.config.modules[module].layout.sequence_parallel,
         )  # fmt: skip
-        setting = Setting(
-            layout=lane,
-            value_bytes=self.value_bytes,
-            is_compiled=plan.path == "compiled",
-            is_recomputed=plan.is_recomputed(module, name),
-            is_offloaded=plan.is_offloaded(module, name),
-            trains=plan.stages.has_backward(Node(module, 0)),
-            policy=plan.activations.get(module, KEEPS_ALL),
-            kept_bytes=ceil(_kept_bytes(plan, module, name, self.value_bytes)),
-            overlaps_products=self.execution.overlaps_products,
-        )
+        overlaps = self.execution.overlaps_products
+        setting = setting_of(plan, Node(module, 0), name, lane, self.value_bytes, overlaps_products=overlaps)
         return part_operations(work, load, rows, setting)
 
     @cached_property
@@ -141,7 +130,7 @@ class Models:
         """Bytes per row that all parts of a module keep for backward."""
         if (module, recompute) not in self._kept:
             plan, parts = self.on_one_rank(recompute), self.described.facts[module].parts
-            each = (_kept_bytes(plan, module, part.name, self.value_bytes) for part in parts)
+            each = (kept_bytes(plan, module, part.name, self.value_bytes) for part in parts)
             self._kept[module, recompute] = sum(each)
         return self._kept[module, recompute]
 
@@ -180,11 +169,6 @@ class Models:
                 routed = _more(routed, experts, share, moments)
             self._sizes[module] = dense, routed
         return self._sizes[module]
-
-
-def _kept_bytes(plan: Plan, module: str, part: str, value_bytes: int) -> float:
-    """Bytes per row that a part keeps for backward."""
-    return sum(one.elements * one.bytes_each(value_bytes) for one in plan.kept(module, part))
 
 
 def _more(size: Size, count: int, trained: float, moments: float) -> Size:

@@ -6,12 +6,15 @@ experts over ep and etp. Nothing here knows a kind of model or of hardware.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Literal, final
 
 from counterpoint.plan.activations import KEEPS_ALL, ActivationPolicy
 from counterpoint.plan.cost import Load
+from counterpoint.plan.graph import Node
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.part_facts import EXPERTS
+from counterpoint.plan.plan import Plan
 from counterpoint.plan.trainability import is_last_product, products_of
 from counterpoint.plan.work import PartWork
 
@@ -126,6 +129,29 @@ class Setting:
     policy: ActivationPolicy = KEEPS_ALL
     kept_bytes: int = 0
     overlaps_products: bool = False
+
+
+def setting_of(
+    plan: Plan, node: Node, part: str, layout: Layout, value_bytes: int, *, overlaps_products: bool
+) -> Setting:
+    """How a part of a stage runs by the plan's policies, on a rank of a `layout` that need not be the plan's."""
+    module = node.module
+    return Setting(
+        layout=layout,
+        value_bytes=value_bytes,
+        is_compiled=plan.path == "compiled",
+        is_recomputed=plan.is_recomputed(module, part),
+        is_offloaded=plan.is_offloaded(module, part),
+        trains=plan.stages.has_backward(node),
+        policy=plan.activations.get(module, KEEPS_ALL),
+        kept_bytes=ceil(kept_bytes(plan, module, part, value_bytes)),
+        overlaps_products=overlaps_products,
+    )
+
+
+def kept_bytes(plan: Plan, module: str, part: str, value_bytes: int) -> float:
+    """Bytes per row that a part keeps for backward."""
+    return sum(one.elements * one.bytes_each(value_bytes) for one in plan.kept(module, part))
 
 
 def part_operations(work: PartWork, load: Load, rows: int, setting: Setting) -> PartOperations:

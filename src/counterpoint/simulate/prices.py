@@ -5,21 +5,19 @@ both ends have posted it, while ranks go on. The update of one step is what the 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil
 from typing import final
 
 from counterpoint.check.events import Exchange, Post
 from counterpoint.costs.hardware import Hardware
 from counterpoint.plan.action import Action, Compute, Reduce, Step, Work
-from counterpoint.plan.activations import KEEPS_ALL
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import PartWork, works_of
 from counterpoint.simulate.cast import Cast
-from counterpoint.simulate.operations import ExchangeKind, Operations, PartOperations, Setting, part_operations
+from counterpoint.simulate.operations import ExchangeKind, Operations, PartOperations, part_operations, setting_of
 from counterpoint.simulate.seconds import Seconds, seconds_of
 from counterpoint.simulate.sharding import (
     Overlapped,
@@ -234,22 +232,11 @@ class Prices:
         return seconds_of(operations, self._hardware, self._plan.dtype, lambda axis: self._span(node, rank, axis))
 
     def _operations(self, node: Node, work: PartWork, rows: int, share: Share) -> PartOperations:
-        plan, module, name = self._plan, node.module, work.facts.name
-        layout = plan.layouts[module]
-        setting = Setting(
-            layout=layout,
-            value_bytes=self._value_bytes,
-            is_compiled=plan.path == "compiled",
-            is_recomputed=plan.is_recomputed(module, name),
-            is_offloaded=plan.is_offloaded(module, name),
-            is_whole=_is_whole(share, layout.cp),
-            is_even=_is_even(share),
-            trains=plan.stages.has_backward(node),
-            policy=plan.activations.get(module, KEEPS_ALL),
-            kept_bytes=ceil(sum(one.elements * one.bytes_each(self._value_bytes) for one in plan.kept(module, name))),
-            overlaps_products=self._execution.overlaps_products and self._hardware.device == "cuda",
-        )
-        load = plan.facts[module].load(span.rows_in for span in share.spans)
+        plan, layout = self._plan, self._plan.layouts[node.module]
+        overlaps = self._execution.overlaps_products and self._hardware.device == "cuda"
+        setting = setting_of(plan, node, work.facts.name, layout, self._value_bytes, overlaps_products=overlaps)
+        setting = replace(setting, is_whole=_is_whole(share, layout.cp), is_even=_is_even(share))
+        load = plan.facts[node.module].load(span.rows_in for span in share.spans)
         return part_operations(work, load, rows, setting)
 
     def _rows(self, module: str, place: int, load: _Load) -> int:

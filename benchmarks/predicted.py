@@ -182,7 +182,10 @@ class Comparison:
     def _take(self, record: dict[str, Any]) -> None:
         by_name = {(row["suite"], row["name"]): row for row in record["rows"]}
         for layout, row in self.rows.items():
-            found = by_name[layout.suite, layout.name]
+            found = by_name.get((layout.suite, layout.name))
+            if found is None:
+                row.failed = "not in the file"
+                continue
             for key in ("passes", "measured_bytes", "reserved_bytes", "build_seconds", "actions", "failed"):
                 setattr(row, key, found[key])
 

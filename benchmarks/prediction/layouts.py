@@ -71,6 +71,7 @@ PAIR = (
     Layout("colocated dp, dp, 4 microbatches", "pair", _pair("all", "all", 4)),
     Layout("disjoint, 4 microbatches", "pair", _pair("first", "last", 4)),
     Layout("colocated dp, pp, 8, 1f1b", "pair", _pair("all", "all pp=2", 8)),
+    Layout("colocated dp, pp, 8, filled", "pair", _pair("all", "all pp=2", 8, "schedule.kind=filled")),
     Layout("colocated dp, pp, 4, gpipe", "pair", _pair("all", "all pp=2", 4, "schedule.kind=gpipe")),
     Layout("colocated dp, dp, 2, reshard", "pair", _pair("all reshard=true", "all reshard=true", 2)),
     Layout(

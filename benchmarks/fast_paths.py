@@ -60,7 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     parser.add_argument("--parts", nargs="*", default=[""], help=f"beginnings of {', '.join(PARTS)}")
     parser.add_argument("--jobs", type=int, help="parts at once: all on GPUs, 1 on a CPU unless given")
-    parser.add_argument("--limit", type=float, default=None, help="seconds in all: 110 on GPUs, none on a CPU")
+    parser.add_argument("--limit", type=float, default=None, help="seconds in all: 240 on GPUs, none on a CPU")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -103,7 +103,7 @@ class Comparison:
         on_gpus = self._device == "cuda"
         self._gpus = torch.cuda.device_count() if on_gpus else 0
         self._jobs = options.jobs or (len(self._names) if on_gpus else 1)
-        limit = options.limit if options.limit is not None or not on_gpus else 110.0
+        limit = options.limit if options.limit is not None or not on_gpus else 240.0
         self._end = None if limit is None else time.monotonic() + limit
         self._lock = threading.Lock()
         # Four parts compile at once, and each would start a worker for every core.

@@ -47,12 +47,11 @@ from comparison.hybrid_settings import (
     check_peer_parameters,
     hybrid_config,
     parse_hybrid_settings,
-    public_options,
 )
 from comparison.measure import Record, profile_run, time_block, warm_up, write_profile
 from comparison.settings import SettingError
 from comparison.stick import SMALL, TINY, gemm_tflops, sync
-from comparison.versions import gpu_names, packages, versions
+from comparison.versions import gpu_names, packages, public_options, versions
 from counterpoint.errors import ConfigError
 from counterpoint.execute.groups import GroupCache, World
 

@@ -38,7 +38,7 @@ from comparison.measure import Record, profile_run, time_block, warm_up, write_p
 from comparison.runs import Fsdp2, Fsdp2Model, Ours
 from comparison.settings import Cut, Setting, Workload, check_baseline, config_of, parse_settings
 from comparison.stick import TINY, W, draw_counts, gemm_tflops
-from comparison.versions import versions
+from comparison.versions import public_options, versions
 from counterpoint.config.schema import Config
 from counterpoint.execute.groups import GroupCache, World
 
@@ -228,10 +228,9 @@ class Comparison:
         if self.options.json is None or self.world.rank != 0:
             return
         record = {
-            "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
             "environment": {k: v for k, v in os.environ.items() if k.startswith(("BENCH_", "PYTORCH_", "NCCL_"))},
             "workload": asdict(self.workload), "world": self.control.size(), "tiny": TINY,
-            "options": {key: str(value) for key, value in vars(self.options).items()},
+            "options": public_options(vars(self.options)),
             **versions(), "gemm_tflops": self._ceiling, "gemm_readings": self._gemm,
             "rows": list(self._rows.values()),
         }  # fmt: skip

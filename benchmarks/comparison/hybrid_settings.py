@@ -1,7 +1,7 @@
 """What the hybrid's benchmark compares: settings as they are written, and the configs of ours that they stand for."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -216,8 +216,3 @@ def check_peer_parameters(ours: int, peer: int) -> None:
     """Raise ValueError unless both models have as many parameters."""
     if ours != peer:
         raise ValueError(f"parameters: got {ours} in ours, expected {peer}, the peer's")
-
-
-def public_options(options: Mapping[str, Any]) -> dict[str, str]:
-    """Options of a call as JSON shows them: without paths of the machine."""
-    return {key: str(value) for key, value in options.items() if not isinstance(value, Path) and value is not None}

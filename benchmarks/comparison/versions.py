@@ -1,6 +1,8 @@
-"""What a benchmark ran on: libraries and GPUs, as JSON shows them."""
+"""What a benchmark ran on and with: libraries, GPUs and options, as JSON shows them."""
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,3 +42,8 @@ def packages() -> dict[str, str]:
 def gpu_names() -> list[str]:
     """The GPUs of this machine."""
     return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
+def public_options(options: Mapping[str, Any]) -> dict[str, str]:
+    """Options of a call as JSON shows them: without paths of the machine."""
+    return {key: str(value) for key, value in options.items() if not isinstance(value, Path) and value is not None}
